@@ -1,0 +1,3 @@
+module footplate.dev/dev/cluster/pause
+
+go 1.26.0

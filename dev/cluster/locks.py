@@ -1,0 +1,26 @@
+"""Two commands at once must not build, or take down, the same thing.
+
+A flock vanishes with its process, however that ends: nothing to clean up after a crash.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cluster.progress import say
+
+
+@contextmanager
+def exclusive(path: Path, what: str) -> Iterator[None]:
+    """Holds the lock file for the block; says so when it has to wait for another command."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"another command is {what}; waiting for it")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

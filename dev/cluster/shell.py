@@ -1,0 +1,65 @@
+"""Runs other programs, and turns their failures into messages a person can act on."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cluster.errors import CommandFailed
+
+TAIL = 25  # lines of output worth showing: enough for a compiler error, short enough for a CI log
+
+
+def describe(argv: Sequence[str], code: int, output: str) -> str:
+    """The message for a failed command: what ran, how it ended, the end of what it said."""
+    lines = output.strip().splitlines()
+    shown = "\n".join(f"    {line}" for line in lines[-TAIL:])
+    return f"`{shlex.join(argv)}` ended with {code}:\n{shown or '    (no output)'}"
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    stdin: str | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float | None = None,
+) -> str:
+    """Runs a program to its end and returns its standard output.
+
+    Raises:
+        CommandFailed: it could not be started, ended with an error, or ran past ``timeout`` seconds.
+    """
+    words = [str(word) for word in argv]
+    try:
+        done = subprocess.run(
+            words,
+            input=stdin,
+            stdin=None if stdin is not None else subprocess.DEVNULL,
+            env={**os.environ, **env} if env else None,
+            cwd=cwd,
+            timeout=timeout,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise CommandFailed(f"`{words[0]}` is not installed ({error})") from error
+    except subprocess.TimeoutExpired as error:
+        raise CommandFailed(f"`{shlex.join(words)}` did not end within {timeout} s") from error
+    if done.returncode != 0:
+        raise CommandFailed(describe(words, done.returncode, done.stdout + done.stderr))
+    return done.stdout
+
+
+def succeeds(argv: Sequence[str | Path], *, timeout: float | None = None) -> bool:
+    """Whether a program ends well; for questions whose answer is an exit code."""
+    try:
+        run(argv, timeout=timeout)
+    except CommandFailed:
+        return False
+    return True
