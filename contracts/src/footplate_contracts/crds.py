@@ -1,0 +1,289 @@
+"""From models to CRDs: the only way our CRDs are written.
+
+pydantic's JSON schema is not a structural schema: it has `$ref`, `title`, `anyOf
+[..., null]` and `additionalProperties: false`, and it knows no CEL. This module
+inlines, strips and decorates it until an API server takes it. The API server is
+the judge: a test applies the result.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from footplate_contracts.names import GROUP, VERSION
+from footplate_contracts.rules import Rule
+from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
+from footplate_contracts.v1alpha1.noderecord import NodeRecordSpec, NodeRecordStatus
+from footplate_contracts.v1alpha1.status import TrainingRunStatus
+from footplate_contracts.v1alpha1.trainingrun import TrainingRun, TrainingRunSpec
+from footplate_contracts.v1alpha1.types import Part
+
+Schema = dict[str, Any]
+
+_KEPT = (
+    "type",
+    "format",
+    "enum",
+    "minimum",
+    "maximum",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "maxProperties",
+    "pattern",
+    "default",
+    "description",
+    "x-kubernetes-preserve-unknown-fields",
+)
+
+
+def structural_schema(model: type[BaseModel], *, description: str | None = None) -> Schema:
+    """The structural OpenAPI v3 schema of `model`, with its CEL rules."""
+    raw = model.model_json_schema(by_alias=True, mode="validation")
+    definitions = raw.get("$defs", {})
+    schema = _structural(raw, definitions)
+    _decorate(schema, model)
+    if description is not None:
+        schema["description"] = description
+    return schema
+
+
+def _structural(raw: Schema, definitions: Schema) -> Schema:
+    """`raw` without references, unions with null and what Kubernetes has no word for."""
+    node = dict(raw)
+    if "$ref" in node:
+        node = definitions[node.pop("$ref").rsplit("/", 1)[-1]] | node
+    if "anyOf" in node:
+        members = [member for member in node.pop("anyOf") if member.get("type") != "null"]
+        assert len(members) == 1, f"a union has no place in a contract: {raw}"
+        node = _structural(members[0], definitions) | {key: node[key] for key in node if key != "title"}
+    if "const" in node:
+        node["enum"] = [node.pop("const")]
+    kept = {key: node[key] for key in _KEPT if key in node}
+    if kept.get("default", 0) is None:
+        del kept["default"]
+    if "properties" in node:
+        kept["properties"] = {
+            name: _structural(child, definitions) for name, child in node["properties"].items()
+        }
+        if node.get("required"):
+            kept["required"] = sorted(node["required"])
+    elif isinstance(node.get("additionalProperties"), dict):
+        kept["additionalProperties"] = _structural(node["additionalProperties"], definitions)
+    if "items" in node:
+        kept["items"] = _structural(node["items"], definitions)
+    return kept
+
+
+def _decorate(schema: Schema, model: type[BaseModel]) -> None:
+    """Adds rules, one-line descriptions and list types, model by model."""
+    if issubclass(model, Part) and model.rules:
+        schema["x-kubernetes-validations"] = [_validation(rule) for rule in model.rules]
+    schema.setdefault("description", _first_line(model))
+    schema["description"] = _first_line_of(schema["description"])
+    for name, field in model.model_fields.items():
+        child = schema["properties"][field.alias or name]
+        if isinstance(field.get_default(call_default_factory=True, validated_data={}), BaseModel):
+            child["default"] = {}  # each member has its own default, which the API server fills in
+        part, within = _part_of(field)
+        if part is None:
+            continue
+        target = child[within] if within else child
+        own = field.description
+        if own is None and not within:
+            child.pop("description", None)
+        _decorate(target, part)
+        if within == "items" and "type" in part.model_fields:
+            child["x-kubernetes-list-type"] = "map"
+            child["x-kubernetes-list-map-keys"] = ["type"]
+
+
+def _part_of(field: FieldInfo) -> tuple[type[BaseModel] | None, str]:
+    """The model that a field holds, and where in the field's schema it is described."""
+    return _model_within(field.annotation, "")
+
+
+def _model_within(annotation: Any, within: str) -> tuple[type[BaseModel] | None, str]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, within
+    origin = typing.get_origin(annotation)
+    arguments = typing.get_args(annotation)
+    if origin in (types.UnionType, typing.Union, typing.Annotated):
+        found = [_model_within(argument, within) for argument in arguments if argument is not type(None)]
+        return next((pair for pair in found if pair[0] is not None), (None, ""))
+    if origin is list:
+        return _model_within(arguments[0], "items")
+    return None, ""
+
+
+def _validation(rule: Rule) -> Schema:
+    return {"rule": rule.expression, "messageExpression": rule.message}
+
+
+def _first_line(model: type[BaseModel]) -> str:
+    return _first_line_of(model.__doc__ or "")
+
+
+def _first_line_of(text: str) -> str:
+    return text.strip().split("\n", 1)[0]
+
+
+def _definition(
+    kind: str,
+    plural: str,
+    short: str,
+    *,
+    scope: str,
+    schema: Schema,
+    columns: list[Schema],
+    subresources: Schema,
+) -> Schema:
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": f"{plural}.{GROUP}",
+            "labels": {"app.kubernetes.io/part-of": "footplate"},
+        },
+        "spec": {
+            "group": GROUP,
+            "scope": scope,
+            "names": {
+                "kind": kind,
+                "listKind": f"{kind}List",
+                "plural": plural,
+                "singular": kind.lower(),
+                "shortNames": [short],
+                "categories": ["footplate"],
+            },
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": schema},
+                    "subresources": subresources,
+                    "additionalPrinterColumns": columns,
+                }
+            ],
+        },
+    }
+
+
+def _column(name: str, path: str, kind: str = "string", description: str = "", priority: int = 0) -> Schema:
+    column: Schema = {"name": name, "type": kind, "jsonPath": path}
+    if description:
+        column["description"] = description
+    if priority:
+        column["priority"] = priority
+    return column
+
+
+def _root(
+    description: str, spec: Schema, status: Schema | None, *rules: Rule, spec_required: bool = True
+) -> Schema:
+    properties: Schema = {
+        "apiVersion": {"type": "string"},
+        "kind": {"type": "string"},
+        "metadata": {"type": "object"},
+        "spec": spec,
+    }
+    if status is not None:
+        properties["status"] = status
+    root: Schema = {"type": "object", "description": description, "properties": properties}
+    if spec_required:
+        root["required"] = ["spec"]
+    if rules:
+        root["x-kubernetes-validations"] = [_validation(rule) for rule in rules]
+    return root
+
+
+def training_run() -> Schema:
+    """The CRD of TrainingRun."""
+    age = _column("Age", ".metadata.creationTimestamp", "date")
+    return _definition(
+        "TrainingRun",
+        "trainingruns",
+        "trun",
+        scope="Namespaced",
+        schema=_root(
+            _first_line(TrainingRun),
+            structural_schema(TrainingRunSpec),
+            structural_schema(TrainingRunStatus),
+            *TrainingRun.rules,
+        ),
+        columns=[
+            _column("Stage", ".spec.stage"),
+            _column("Phase", ".status.phase"),
+            _column("Step", ".status.progress.step", "integer"),
+            _column("Progress", ".status.progress.percentage", "number", "percent of totalSteps"),
+            _column("Nodes", ".status.world.nodes", "integer"),
+            _column("Restarts", ".status.restarts", "integer"),
+            _column("Goodput", ".status.goodput", "number", "productive share of the wall time"),
+            _column("Cost", ".status.cost.dollars", "number", "dollars"),
+            age,
+            _column("Loss", ".status.progress.loss", "number", priority=1),
+            _column("Reason", ".status.conditions[?(@.type=='Progressing')].reason", priority=1),
+        ],
+        subresources={
+            "status": {},
+            "scale": {
+                "specReplicasPath": ".spec.compute.nodes",
+                "statusReplicasPath": ".status.replicas",
+                "labelSelectorPath": ".status.selector",
+            },
+        },
+    )
+
+
+def compute_profile() -> Schema:
+    """The CRD of ComputeProfile."""
+    return _definition(
+        "ComputeProfile",
+        "computeprofiles",
+        "cprof",
+        scope="Cluster",
+        schema=_root("What one node of a kind gives.", structural_schema(ComputeProfileSpec), None),
+        columns=[
+            _column("Product", ".spec.gpu.product"),
+            _column("Processes", ".spec.processesPerNode", "integer"),
+            _column("Backend", ".spec.backend"),
+            _column("Dollars/h", ".spec.price.dollarsPerNodeHour", "number"),
+            _column("Age", ".metadata.creationTimestamp", "date"),
+        ],
+        subresources={},
+    )
+
+
+def node_record() -> Schema:
+    """The CRD of NodeRecord."""
+    return _definition(
+        "NodeRecord",
+        "noderecords",
+        "nrec",
+        scope="Cluster",
+        schema=_root(
+            "What is known of a node's health.",
+            structural_schema(NodeRecordSpec),
+            structural_schema(NodeRecordStatus),
+            spec_required=False,
+        ),
+        columns=[
+            _column("Exclude", ".spec.exclude", "boolean"),
+            _column("Until", ".status.excludedUntil", "date"),
+            _column("Age", ".metadata.creationTimestamp", "date"),
+        ],
+        subresources={"status": {}},
+    )
+
+
+def all_definitions() -> dict[str, Schema]:
+    """File name -> CRD, for `make gen` and for tests."""
+    definitions = (training_run(), compute_profile(), node_record())
+    return {f"{definition['metadata']['name']}.yaml": definition for definition in definitions}

@@ -1,0 +1,45 @@
+"""The base of every contract: camelCase outside, frozen, nothing unknown.
+
+Kubernetes writes camelCase, Python snake_case; one alias generator keeps both
+honest. Unknown keys are errors, because a misspelt field that is ignored costs
+a training run days later.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+
+class Contract(BaseModel):
+    """A frozen record that reads and writes camelCase JSON."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+    )
+
+    def to_json(self) -> dict[str, Any]:
+        """This record as plain JSON values: camelCase keys, absent where None."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    @classmethod
+    def from_json(cls, value: object) -> Self:
+        """The record in `value` (decoded JSON); raises pydantic.ValidationError."""
+        return cls.model_validate(value)
+
+
+class Report(Contract):
+    """A message between programs that may be of different releases.
+
+    A newer sender may say more than an older receiver knows; that is no reason
+    to lose the rest, so unknown keys are dropped instead of refused. Losses are
+    sometimes NaN, and that must reach whoever watches: non-finite numbers pass.
+    """
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=True, ser_json_inf_nan="strings")

@@ -1,0 +1,203 @@
+"""Every name that two programs must spell alike, spelled once.
+
+Labels and annotations carry the group as prefix. Functions, not constants,
+build whatever holds a run's name, so that no two callers share a dict.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import Final, NewType
+
+GROUP: Final = "footplate.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+
+RunUid = NewType("RunUid", str)
+"""`metadata.uid` of a TrainingRun: unlike its name, never used twice."""
+
+# A hostname label holds 63 characters; the longest suffix of ours is "-w4096-99999" with
+# room to spare, so a run's name gets 40.
+RUN_NAME_LIMIT: Final = 40
+
+# -- labels and annotations ------------------------------------------------------
+
+MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
+MANAGED_BY: Final = "footplate"
+RUN_LABEL: Final = f"{GROUP}/run"
+RUN_UID_LABEL: Final = f"{GROUP}/run-uid"
+ROLE_LABEL: Final = f"{GROUP}/role"
+INDEX_LABEL: Final = f"{GROUP}/index"
+INCARNATION_LABEL: Final = f"{GROUP}/incarnation"
+EPOCH_LABEL: Final = f"{GROUP}/epoch"
+PROFILE_LABEL: Final = f"{GROUP}/profile"
+
+RENDERED_HASH_ANNOTATION: Final = f"{GROUP}/rendered-hash"
+
+FIELD_MANAGER: Final = "footplate-operator"
+
+
+class Role(StrEnum):
+    """What a pod of a run does; the value of ROLE_LABEL."""
+
+    COORDINATOR = "coordinator"
+    WORKER = "worker"
+    SPARE = "spare"
+
+
+# -- names of a run's children ----------------------------------------------------
+
+
+def worker_pod_name(run: str, index: int, incarnation: int) -> str:
+    """Name and hostname of worker `index` in its `incarnation` (both from 0)."""
+    return f"{run}-w{index}-{incarnation}"
+
+
+def coordinator_pod_name(run: str, epoch: int) -> str:
+    """Name of the coordinator pod of `epoch` (from 1)."""
+    return f"{run}-c{epoch}"
+
+
+def coordinator_service_name(run: str) -> str:
+    """Name of the headless Service in front of the coordinator."""
+    return f"{run}-coordinator"
+
+
+def secret_name(run: str) -> str:
+    """Name of the Secret with the run's token and TLS key."""
+    return f"{run}-run"
+
+
+def config_map_name(run: str, digest: str) -> str:
+    """Name of the ConfigMap of a RunConfig whose content hashes to `digest`."""
+    return f"{run}-config-{digest[:10]}"
+
+
+def revision_name(run: str, revision: int) -> str:
+    """Name of the ControllerRevision that froze profile and defaults."""
+    return f"{run}-{revision}"
+
+
+# -- environment, files and ports in a run's pods ---------------------------------
+
+COORDINATOR_PORT: Final = 29400
+RUN_CONFIG_MOUNT: Final = "/etc/footplate/config"
+RUN_CONFIG_FILE: Final = "run.json"
+RUN_SECRET_MOUNT: Final = "/etc/footplate/run"
+SECRET_TOKEN_KEY: Final = "token"
+SECRET_CERTIFICATE_KEY: Final = "tls.crt"
+SECRET_PRIVATE_KEY_KEY: Final = "tls.key"
+
+
+class Env(StrEnum):
+    """Environment variables that the operator sets and our programs read."""
+
+    RUN_CONFIG = "FOOTPLATE_RUN_CONFIG"  # path of the RunConfig JSON
+    RUN_TOKEN_FILE = "FOOTPLATE_RUN_TOKEN_FILE"
+    TLS_CERTIFICATE_FILE = "FOOTPLATE_TLS_CERTIFICATE_FILE"  # the run's own, self-signed
+    TLS_KEY_FILE = "FOOTPLATE_TLS_KEY_FILE"  # coordinator only
+    COORDINATOR_HOST = "FOOTPLATE_COORDINATOR_HOST"  # DNS name; also the TLS server name
+    COORDINATOR_ADDRESS = "FOOTPLATE_COORDINATOR_ADDRESS"  # IP known at creation: a hint, tried first
+    COORDINATOR_PORT = "FOOTPLATE_COORDINATOR_PORT"
+    COORDINATOR_EPOCH = "FOOTPLATE_COORDINATOR_EPOCH"  # coordinator only
+    API_URL = "FOOTPLATE_API_URL"  # coordinator only; unset: no telemetry is sent
+    POD_NAME = "FOOTPLATE_POD_NAME"
+    POD_UID = "FOOTPLATE_POD_UID"
+    POD_IP = "FOOTPLATE_POD_IP"
+    NODE_NAME = "FOOTPLATE_NODE_NAME"
+    WORKER_INDEX = "FOOTPLATE_WORKER_INDEX"
+    WORKER_INCARNATION = "FOOTPLATE_WORKER_INCARNATION"
+    RANK_LINK = "FOOTPLATE_RANK_LINK"  # path of the agent's Unix socket, set for ranks
+    GENERATION = "FOOTPLATE_GENERATION"  # "<epoch>.<number>", set for ranks
+
+
+class ExitCode(IntEnum):
+    """How our processes end; a pod's exit code is evidence for the failure policy."""
+
+    SUCCESS = 0
+    USER_ERROR = 1
+    STORAGE = 74  # EX_IOERR: checkpoint or data I/O
+    CONFIG = 78  # EX_CONFIG: nothing a restart could mend
+    SUSPENDED = 79  # the checkpoint that was asked for is durable
+    STALE = 80  # a newer incarnation or generation took this place
+
+
+class Cause(StrEnum):
+    """Why an attempt ended; each has its own budget (see the failure policy)."""
+
+    USER_ERROR = "UserError"
+    OUT_OF_MEMORY = "OutOfMemory"
+    COMMUNICATION = "Communication"
+    NODE_LOST = "NodeLost"
+    PREEMPTED = "Preempted"
+    HANG = "Hang"
+    NO_PROGRESS = "NoProgress"
+    STORAGE = "Storage"
+    NUMERICAL_DIVERGENCE = "NumericalDivergence"
+    IMAGE_OR_CONFIG = "ImageOrConfig"
+    STRAGGLER_SUSPECTED = "StragglerSuspected"
+
+
+class Phase(StrEnum):
+    """`status.phase` of a TrainingRun."""
+
+    QUEUED = "Queued"
+    ADMITTED = "Admitted"
+    STARTING = "Starting"
+    PREFLIGHT = "Preflight"
+    RUNNING = "Running"
+    CHECKPOINTING = "Checkpointing"
+    RESTARTING = "Restarting"
+    SUSPENDING = "Suspending"
+    SUSPENDED = "Suspended"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether a run in this phase has ended for good."""
+        return self in (Phase.SUCCEEDED, Phase.FAILED)
+
+
+class ConditionType(StrEnum):
+    """Types of `status.conditions[]`."""
+
+    READY = "Ready"  # every worker trains
+    RECONCILED = "Reconciled"  # False: the operator could not do what the spec asks
+    PROGRESSING = "Progressing"  # False: something holds the run up; the reason says what
+    CHECKPOINTED = "Checkpointed"  # a durable checkpoint exists
+    COMPLETE = "Complete"  # True: succeeded; False: failed
+
+
+class Reason(StrEnum):
+    """CamelCase reasons of conditions and attempts."""
+
+    AS_DESIRED = "AsDesired"
+    PROFILE_NOT_FOUND = "ProfileNotFound"
+    CHILD_CONFLICT = "ChildConflict"
+    API_ERROR = "ApiError"
+    WAITING_FOR_COORDINATOR = "WaitingForCoordinator"
+    WAITING_FOR_WORKERS = "WaitingForWorkers"
+    TRAINING = "Training"
+    RESTARTING = "Restarting"
+    SUSPENDED = "Suspended"
+    SUSPENDING = "Suspending"
+    FINISHED = "Finished"
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL = "ImagePull"
+    CONTAINER_CONFIG = "ContainerConfig"
+    VOLUME = "Volume"
+    DATA_MISSING = "DataMissing"
+    DATA_CORRUPT = "DataCorrupt"
+    STORAGE_FULL = "StorageFull"
+    STORAGE_ERROR = "StorageError"
+    BUDGET_EXHAUSTED = "BudgetExhausted"
+    STARTUP_DEADLINE = "StartupDeadline"
+    PYTHON_ERROR = "PythonError"
+    OUT_OF_MEMORY = "OutOfMemory"
+    PEER_LOST = "PeerLost"
+    POD_DELETED = "PodDeleted"
+    POD_FAILED = "PodFailed"
+    AGENT_LOST = "AgentLost"
+    CONFIG_REFUSED = "ConfigRefused"
+    CHECKPOINT_COMMITTED = "CheckpointCommitted"

@@ -1,0 +1,285 @@
+"""What ranks, agents, coordinator, operator and API tell each other at run time.
+
+The way of a number: a rank reports to its agent over a Unix socket, the agent
+to the coordinator with its next heartbeat, the coordinator to the API in
+batches and to the operator's long-poll. Each hop may be down for minutes, so
+whatever must not be lost carries a sequence and is kept until acknowledged.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from footplate_contracts.model import Report
+from footplate_contracts.names import Cause
+
+
+class GenerationId(Report):
+    """One sealed membership: (epoch of the coordinator, number within it)."""
+
+    epoch: int = Field(ge=0)
+    number: int = Field(ge=0)
+
+    def __str__(self) -> str:
+        return f"{self.epoch}.{self.number}"
+
+    def newer_than(self, other: GenerationId) -> bool:
+        """Whether this generation was opened after `other`."""
+        return (self.epoch, self.number) > (other.epoch, other.number)
+
+    @classmethod
+    def parse(cls, text: str) -> GenerationId:
+        """The inverse of str(); ValueError for anything else."""
+        epoch, _, number = text.partition(".")
+        return cls(epoch=int(epoch), number=int(number))
+
+
+class RankPhase(StrEnum):
+    """What a rank is doing; hang detection allows a standstill only in some."""
+
+    STARTING = "starting"
+    LOADING = "loading"
+    COMPUTE = "compute"
+    COLLECTIVE = "collective"
+    DATA = "data"
+    CHECKPOINT = "checkpoint"
+    VALIDATION = "validation"
+    FINISHED = "finished"
+
+
+class RankReport(Report):
+    """The latest state of one rank; a newer one replaces an older one."""
+
+    rank: int
+    local_rank: int
+    step: int = Field(description="last finished optimizer step; the start step before the first")
+    phase: RankPhase
+    step_seconds: float | None = None
+
+
+class StepMetrics(Report):
+    """One row of the metric history: what global rank 0 saw at one step.
+
+    `loss` is the mean over the global batch's valid tokens before the update,
+    `gradient_norm` the global norm before clipping, `tokens` counts valid
+    tokens since step 0, `sample_digest` is the first 16 hex digits of SHA-256
+    over the step's global sample ids as little-endian int64, in order.
+    """
+
+    step: int
+    time: float = Field(description="seconds since the Unix epoch")
+    loss: float
+    gradient_norm: float
+    learning_rate: float
+    tokens: int
+    tokens_per_second: float
+    sample_digest: str
+
+
+class CheckpointRecord(Report):
+    """A checkpoint that is durable: its commit marker exists."""
+
+    step: int
+    uri: str = Field(description="the committed directory")
+    time: float
+    bytes: int = 0
+    seconds_blocked: float = 0.0
+    seconds_total: float = 0.0
+
+
+class FailureReport(Report):
+    """Why ranks stopped, as their agent saw it; the first-failing rank speaks."""
+
+    cause: Cause
+    reason: str = Field(max_length=64)
+    message: str = Field(max_length=1024, description="for a traceback its last lines")
+    rank: int | None = None
+    exit_code: int | None = None
+    step: int | None = None
+    time: float
+
+
+class TelemetryItem(Report):
+    """One entry of an agent's outbox; exactly one of the members is set."""
+
+    sequence: int = Field(ge=1, description="counts up within one incarnation of an agent")
+    metrics: StepMetrics | None = None
+    checkpoint: CheckpointRecord | None = None
+
+
+# -- agent <-> coordinator ---------------------------------------------------------
+
+
+class AgentIdentity(Report):
+    """Who speaks: the place in the run and the process that fills it now."""
+
+    index: int = Field(ge=0, description="worker index, the stable place")
+    incarnation: int = Field(ge=0, description="grows with every new pod of that place")
+    pod_name: str
+    pod_uid: str = ""
+    node_name: str = ""
+    address: str = Field(description="IP under which other members reach this agent")
+    slots: int = Field(ge=1, description="ranks this agent starts")
+
+
+class JoinRequest(Report):
+    """'I am ready for the next generation'; answered when one is sealed."""
+
+    agent: AgentIdentity
+    store_port: int = Field(description="port of the TCPStore that this agent would host")
+    last_generation: GenerationId | None = None
+    failure: FailureReport | None = Field(default=None, description="why the last one ended here")
+
+
+class Member(Report):
+    """One agent of a sealed generation."""
+
+    agent: AgentIdentity
+    group_rank: int
+    first_rank: int
+    store_port: int
+
+
+class SealedGeneration(Report):
+    """Answer to a join: the membership that everybody starts with."""
+
+    generation: GenerationId
+    members: list[Member]
+    world_size: int = Field(description="ranks in all")
+
+
+class Command(StrEnum):
+    """What an agent's ranks are asked to do."""
+
+    NONE = "none"
+    CHECKPOINT_AND_EXIT = "checkpointAndExit"
+
+
+class Heartbeat(Report):
+    """An agent's word to the coordinator; itself the long-poll for changes."""
+
+    agent: AgentIdentity
+    generation: GenerationId | None = None
+    members: list[Member] = Field(
+        default_factory=list,
+        description="the sealed generation as this agent knows it, for a coordinator that was replaced",
+    )
+    ranks: list[RankReport] = Field(default_factory=list)
+    total_steps: int | None = None
+    outbox: list[TelemetryItem] = Field(default_factory=list)
+    failure: FailureReport | None = None
+    finished: bool = Field(default=False, description="all ranks here ended with success")
+    suspended: bool = Field(default=False, description="all ranks here ended after the commanded checkpoint")
+
+
+class HeartbeatAnswer(Report):
+    """What the coordinator knows and the agent must act upon."""
+
+    epoch: int
+    generation: GenerationId | None = Field(default=None, description="newest sealed or adopted")
+    rendezvous_open: bool = Field(default=False, description="stop ranks and join again")
+    evicted: bool = Field(default=False, description="a newer incarnation has this place: end")
+    closed: bool = Field(default=False, description="the run is over: end with success")
+    command: Command = Command.NONE
+    acknowledged: int = Field(default=0, description="outbox items up to here are durable")
+
+
+class GrantRequest(Report):
+    """May `generation` commit the checkpoint of `step`?"""
+
+    generation: GenerationId
+    step: int
+
+
+class Grant(Report):
+    """The answer; `granted` only for the newest generation."""
+
+    granted: bool
+    reason: str = ""
+
+
+# -- coordinator -> operator -------------------------------------------------------
+
+
+class Progress(Report):
+    """Where the run stands, from the newest rows."""
+
+    step: int = 0
+    total_steps: int = 0
+    tokens: int = 0
+    loss: float | None = None
+    step_seconds: float | None = Field(default=None, description="median of the recent steps")
+    time: float | None = None
+
+
+class NumberedFailure(Report):
+    """A failure with its place in the coordinator's list."""
+
+    number: int = Field(ge=1, description="counts up within one epoch")
+    failure: FailureReport
+    agent: AgentIdentity
+    generation: GenerationId | None = None
+
+
+class RunState(StrEnum):
+    """The coordinator's view of the whole run."""
+
+    GATHERING = "gathering"  # a generation is open, members are missing
+    LOADING = "loading"  # sealed, no rank has finished a step since
+    TRAINING = "training"
+    SUSPENDED = "suspended"  # the commanded checkpoint is durable and all ranks ended
+    FINISHED = "finished"
+
+
+class CoordinatorState(Report):
+    """Answer to the operator's long-poll; `version` grows with each change."""
+
+    version: int
+    epoch: int
+    state: RunState
+    generation: GenerationId | None = None
+    members: list[Member] = Field(default_factory=list)
+    missing: list[int] = Field(default_factory=list, description="worker indices not heard of")
+    progress: Progress = Field(default_factory=Progress)
+    start_step: int | None = Field(default=None, description="step the generation started from")
+    checkpoint: CheckpointRecord | None = None
+    failures: list[NumberedFailure] = Field(default_factory=list, max_length=32)
+    telemetry_backlog: int = 0
+
+
+class SuspendCommand(Report):
+    """Body of the operator's command; idempotent."""
+
+    command: Command
+
+
+# -- coordinator -> API --------------------------------------------------------------
+
+
+class TelemetryBatch(Report):
+    """Rows that the API stores idempotently under (run uid, step).
+
+    A step that is trained again after a restart replaces the row of an older
+    generation, so that the history is the one of the weights that exist.
+    """
+
+    run_uid: str
+    epoch: int
+    rows: list[GenerationRow] = Field(default_factory=list, max_length=5000)
+    checkpoints: list[CheckpointRecord] = Field(default_factory=list, max_length=1000)
+
+
+class GenerationRow(Report):
+    """A metric row and the generation that computed it."""
+
+    generation: GenerationId
+    metrics: StepMetrics
+
+
+class TelemetryReceipt(Report):
+    """How much of a batch is stored now."""
+
+    rows: int
+    checkpoints: int

@@ -1,0 +1,98 @@
+"""RunConfig: what a worker reads, with nothing left to guess.
+
+A TrainingRun leaves most things to defaults that depend on other fields. If
+operator and trainer each filled them in, they would disagree one day; so
+`resolve` does it once, for a run under the operator and for a file on a laptop
+alike, and the result is what is mounted, hashed and kept with checkpoints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from pydantic import Field
+
+from footplate_contracts.model import Contract
+from footplate_contracts.v1alpha1.compute import Checkpoint
+from footplate_contracts.v1alpha1.computeprofile import Backend
+from footplate_contracts.v1alpha1.data import Data
+from footplate_contracts.v1alpha1.model import Model
+from footplate_contracts.v1alpha1.training import Parallelism, Stage, Training
+from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
+
+
+class RunIdentity(Contract):
+    """Which run this is; a file without a cluster has an empty uid."""
+
+    name: str
+    namespace: str = "default"
+    uid: str = ""
+
+
+class World(Contract):
+    """The gang that the coordinator gathers. Left aside by a run without a cluster."""
+
+    nodes: int = Field(1, ge=1)
+    processes_per_node: int = Field(1, ge=1)
+    backend: Backend = Backend.GLOO
+
+
+class RunConfig(Contract):
+    """Everything a rank needs to know; all optional fields of the spec are filled in."""
+
+    run: RunIdentity
+    world: World
+    stage: Stage
+    model: Model
+    data: Data
+    training: Training
+    parallelism: Parallelism
+    checkpoint: Checkpoint
+
+    def digest(self) -> str:
+        """Hex SHA-256 of the canonical JSON: equal configs, equal digests."""
+        canonical = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def resolve_model(model: Model) -> Model:
+    """`model` with the sizes that its family implies filled in."""
+    head_size = model.head_size or model.hidden_size // model.attention_heads
+    return model.model_copy(
+        update={
+            "feed_forward_size": model.feed_forward_size or _gated_feed_forward(model.hidden_size),
+            "key_value_heads": model.key_value_heads or model.attention_heads,
+            "head_size": head_size,
+        }
+    )
+
+
+def resolve_training(training: Training, context_length: int) -> Training:
+    """`training` with `steps` stated: ceil(tokens / (globalBatchSize x contextLength))."""
+    if training.steps is not None:
+        return training
+    assert training.tokens is not None, "the CRD's rule asks for one of the two"
+    per_step = training.global_batch_size * context_length
+    return training.model_copy(update={"steps": -(-training.tokens // per_step)})
+
+
+def resolve(spec: TrainingRunSpec, identity: RunIdentity, world: World) -> RunConfig:
+    """The RunConfig of a spec that passed the CRD's rules."""
+    assert spec.model is not None, "the CRD's rule asks for model"
+    model = resolve_model(spec.model)
+    return RunConfig(
+        run=identity,
+        world=world,
+        stage=spec.stage,
+        model=model,
+        data=spec.data,
+        training=resolve_training(spec.training, model.context_length),
+        parallelism=spec.parallelism,
+        checkpoint=spec.checkpoint,
+    )
+
+
+def _gated_feed_forward(hidden_size: int) -> int:
+    """Llama's width: 2/3 of 4 x hidden, since a gate makes three matrices of two; a multiple of 32."""
+    return -(-8 * hidden_size // (3 * 32)) * 32

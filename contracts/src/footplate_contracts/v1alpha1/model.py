@@ -1,0 +1,189 @@
+"""`spec.model`: the shape of the network.
+
+Most fields may be left out; `footplate_contracts.resolve` fills them in from
+the family. A field that later releases will act upon is refused by name here.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from footplate_contracts.rules import Rule, at_default, only, refuse
+from footplate_contracts.v1alpha1.types import Part, Probability
+
+
+class Architecture(StrEnum):
+    """Which chain of blocks."""
+
+    DECODER = "decoder"
+    ENCODER = "encoder"
+    ENCODER_DECODER = "encoderDecoder"
+
+
+class Family(StrEnum):
+    """Whose habits fill in what is not stated."""
+
+    LLAMA = "llama"
+    MISTRAL = "mistral"
+    QWEN2 = "qwen2"
+    GPT2 = "gpt2"
+    BERT = "bert"
+    T5 = "t5"
+
+
+class NormName(StrEnum):
+    """Normalisation."""
+
+    RMS = "rms"
+    LAYER = "layer"
+
+
+class Norm(Part):
+    """Normalisation before each sub-layer."""
+
+    name: NormName = NormName.RMS
+    epsilon: Annotated[float, Field(ge=0.0, le=1.0)] = 1e-5
+
+    rules: ClassVar = (only("name", "rms"),)
+
+
+class Activation(StrEnum):
+    """Feed-forward non-linearity; the -glu ones have three matrices."""
+
+    SWIGLU = "swiglu"
+    GEGLU = "geglu"
+    GELU = "gelu"
+    RELU = "relu"
+
+
+class Bias(Part):
+    """Which linear layers carry a bias."""
+
+    query_key_value: bool = False
+    output: bool = False
+    feed_forward: bool = False
+
+    rules: ClassVar = tuple(
+        at_default(field, "false", "false") for field in ("queryKeyValue", "output", "feedForward")
+    )
+
+
+class PositionName(StrEnum):
+    """How a token learns where it stands."""
+
+    ROPE = "rope"
+    LEARNED = "learned"
+    RELATIVE = "relative"
+
+
+class RopeScaling(Part):
+    """Stretching of rotary frequencies beyond the trained context."""
+
+    name: Annotated[str, Field(max_length=32)]
+    factor: Annotated[float, Field(ge=1.0, le=1000.0)]
+
+
+class Position(Part):
+    """Position encoding."""
+
+    name: PositionName = PositionName.ROPE
+    theta: Annotated[float, Field(ge=1.0, le=1e9)] = 10000.0
+    scaling: RopeScaling | None = None
+
+    rules: ClassVar = (only("name", "rope"), refuse("scaling"))
+
+
+class AttentionBackend(StrEnum):
+    """Which attention kernel."""
+
+    AUTO = "auto"
+    SDPA = "sdpa"
+    FLEX = "flex"
+    EAGER = "eager"
+
+
+class Attention(Part):
+    """Kernel and reach of attention."""
+
+    backend: AttentionBackend = AttentionBackend.AUTO
+    sliding_window: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+
+    rules: ClassVar = (only("backend", "auto", "sdpa"), refuse("slidingWindow"))
+
+
+class Dropout(Part):
+    """Probabilities of dropping."""
+
+    hidden: Probability = 0.0
+    attention: Probability = 0.0
+    embedding: Probability = 0.0
+
+    rules: ClassVar = tuple(at_default(field, "0.0", "0") for field in ("hidden", "attention", "embedding"))
+
+
+class Initialization(Part):
+    """Normal initialisation of matrices."""
+
+    standard_deviation: Annotated[float, Field(ge=0.0, le=10.0)] = 0.02
+
+
+class InitFrom(Part):
+    """Weights, and with them the shape, from a folder."""
+
+    uri: Annotated[str, Field(min_length=1, max_length=1024)]
+    format: Annotated[str, Field(max_length=32)] = "huggingface"
+
+
+class Model(Part):
+    """The network; sizes in units, not in bytes."""
+
+    architecture: Architecture = Architecture.DECODER
+    family: Family = Family.LLAMA
+    layers: Annotated[int, Field(ge=1, le=1024)]
+    hidden_size: Annotated[int, Field(ge=1, le=131_072)]
+    feed_forward_size: Annotated[int, Field(ge=1, le=1_048_576)] | None = Field(
+        None, description="default: 8/3 of hiddenSize, rounded up to a multiple of 32 (llama)"
+    )
+    attention_heads: Annotated[int, Field(ge=1, le=1024)]
+    key_value_heads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        None, description="default: attentionHeads; 1 is multi-query, between is grouped-query attention"
+    )
+    head_size: Annotated[int, Field(ge=1, le=4096)] | None = Field(
+        None, description="default: hiddenSize / attentionHeads"
+    )
+    vocabulary_size: Annotated[int, Field(ge=2, le=16_777_216)]
+    context_length: Annotated[int, Field(ge=1, le=16_777_216)]
+    tied_embeddings: bool = False
+    norm: Norm = Norm()
+    activation: Activation = Activation.SWIGLU
+    bias: Bias = Bias()
+    position: Position = Position()
+    attention: Attention = Attention()
+    dropout: Dropout = Dropout()
+    initialization: Initialization = Initialization()
+
+    rules: ClassVar = (
+        only("architecture", "decoder"),
+        only("family", "llama"),
+        only("activation", "swiglu"),
+        Rule(
+            "has(self.headSize) || self.hiddenSize % self.attentionHeads == 0",
+            "'hiddenSize ' + string(self.hiddenSize) + ' is not a multiple of attentionHeads '"
+            " + string(self.attentionHeads) + '; change one of them or state headSize'",
+        ),
+        Rule(
+            "!has(self.keyValueHeads) || (self.keyValueHeads <= self.attentionHeads"
+            " && self.attentionHeads % self.keyValueHeads == 0)",
+            "'attentionHeads ' + string(self.attentionHeads) + ' is not a multiple of keyValueHeads '"
+            " + string(self.keyValueHeads) + '; each key/value head serves the same number of heads'",
+        ),
+        Rule(
+            "self.position.name != 'rope' || (has(self.headSize) ? self.headSize % 2 == 0"
+            " : (self.hiddenSize % self.attentionHeads != 0 || (self.hiddenSize / self.attentionHeads) % 2 == 0))",
+            "'rotary positions need an even head size, hiddenSize ' + string(self.hiddenSize)"
+            " + ' / attentionHeads ' + string(self.attentionHeads) + ' is odd'",
+        ),
+    )

@@ -1,0 +1,176 @@
+"""`spec.training` and `spec.parallelism`: how the weights move, and how ranks share the work."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from footplate_contracts.rules import Rule, at_default, only, positive, says
+from footplate_contracts.v1alpha1.types import Count, Part, Probability, Whole
+
+
+class Stage(StrEnum):
+    """Which part of a model's life this run is."""
+
+    PRETRAIN = "pretrain"
+    SFT = "sft"
+    REWARD = "reward"
+    DPO = "dpo"
+    PPO = "ppo"
+    GRPO = "grpo"
+
+
+class Loss(Part):
+    """The loss; `package.module:function` names one's own."""
+
+    name: Annotated[str, Field(min_length=1, max_length=256)] = "crossEntropy"
+    label_smoothing: Probability = 0.0
+    z_loss: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+
+    rules: ClassVar = (
+        only("name", "crossEntropy"),
+        at_default("labelSmoothing", "0.0", "0"),
+        at_default("zLoss", "0.0", "0"),
+    )
+
+
+class OptimizerName(StrEnum):
+    """The optimizer."""
+
+    SGD = "sgd"
+    ADAM = "adam"
+    ADAMW = "adamw"
+    ADAFACTOR = "adafactor"
+
+
+class Optimizer(Part):
+    """Decay applies to matrices only, not to norms and biases."""
+
+    name: OptimizerName = OptimizerName.ADAMW
+    learning_rate: Annotated[float, Field(ge=0.0, le=1000.0)]
+    betas: Annotated[list[Probability], Field(min_length=2, max_length=2)] = [0.9, 0.95]
+    epsilon: Annotated[float, Field(ge=0.0, le=1.0)] = 1e-8
+    weight_decay: Annotated[float, Field(ge=0.0, le=100.0)] = 0.1
+
+    rules: ClassVar = (only("name", "adamw"), positive("learningRate"))
+
+
+class ScheduleName(StrEnum):
+    """Shape of the learning rate after warm-up."""
+
+    CONSTANT = "constant"
+    LINEAR = "linear"
+    COSINE = "cosine"
+    WSD = "wsd"
+
+
+class Schedule(Part):
+    """Linear warm-up, then the named shape down to minimumRatio of the peak."""
+
+    name: ScheduleName = ScheduleName.COSINE
+    warmup_steps: Whole = 0
+    minimum_ratio: Probability = 0.1
+
+    rules: ClassVar = (only("name", "constant", "linear", "cosine"),)
+
+
+class Precision(StrEnum):
+    """bf16 means fp32 master weights, bf16 compute, fp32 reduction."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
+class Recomputation(StrEnum):
+    """Which activations are computed again in the backward pass."""
+
+    NONE = "none"
+    SELECTIVE = "selective"
+    FULL = "full"
+
+
+class Training(Part):
+    """Length, batch and optimisation; batch sizes in sequences."""
+
+    tokens: Annotated[int, Field(ge=1, le=1_000_000_000_000_000)] | None = None
+    steps: Count | None = None
+    global_batch_size: Count
+    micro_batch_size: Count = 1
+    loss: Loss = Loss()
+    optimizer: Optimizer
+    schedule: Schedule = Schedule()
+    gradient_clip_norm: Annotated[float, Field(ge=0.0, le=1e9)] = Field(1.0, description="0: no clipping")
+    precision: Precision = Precision.FP32
+    recomputation: Recomputation = Recomputation.NONE
+    compile: bool = False
+    log_every_steps: Count = 10
+    seed: Annotated[int, Field(ge=0, le=4_294_967_295)] = 0
+    deterministic: bool = False
+
+    rules: ClassVar = (
+        Rule(
+            "has(self.tokens) != has(self.steps)",
+            "has(self.steps) ? 'tokens ' + string(self.tokens) + ' and steps ' + string(self.steps)"
+            " + ' are both given; state the length once' : 'one of tokens and steps is required'",
+        ),
+        Rule(
+            "self.globalBatchSize % self.microBatchSize == 0",
+            "'globalBatchSize ' + string(self.globalBatchSize) + ' is not a multiple of microBatchSize '"
+            " + string(self.microBatchSize)",
+        ),
+        Rule(
+            "!has(self.steps) || self.schedule.warmupSteps <= self.steps",
+            "'schedule.warmupSteps ' + string(self.schedule.warmupSteps) + ' lies beyond the end at steps '"
+            " + string(self.steps)",
+        ),
+        only("recomputation", "none"),
+        at_default("compile", "false", "false"),
+    )
+
+
+class Sharding(StrEnum):
+    """What data-parallel ranks share out among themselves."""
+
+    NONE = "none"
+    OPTIMIZER = "optimizer"
+    FULL = "full"
+    HYBRID = "hybrid"
+
+
+class PipelineSchedule(StrEnum):
+    """Order of micro-batches in a pipeline."""
+
+    GPIPE = "GPipe"
+    ONE_FORWARD_ONE_BACKWARD = "1F1B"
+    INTERLEAVED = "Interleaved1F1B"
+    INTERLEAVED_ZERO_BUBBLE = "InterleavedZeroBubble"
+    ZBV = "ZBV"
+
+
+class Parallelism(Part):
+    """Degrees of each axis; data parallelism is what remains of the ranks."""
+
+    tensor: Annotated[int, Field(ge=1, le=1024)] = 1
+    pipeline: Annotated[int, Field(ge=1, le=1024)] = 1
+    virtual_stages: Annotated[int, Field(ge=1, le=64)] = 1
+    context: Annotated[int, Field(ge=1, le=1024)] = 1
+    sharding: Sharding = Sharding.FULL
+    replicas: Annotated[int, Field(ge=1, le=65_536)] = 1
+    pipeline_schedule: PipelineSchedule = PipelineSchedule.ONE_FORWARD_ONE_BACKWARD
+
+    rules: ClassVar = (
+        *(
+            Rule(
+                f"self.{axis} == 1",
+                f"'{axis} ' + string(self.{axis}) + ' is not supported by this release; leave it at 1'",
+            )
+            for axis in ("tensor", "pipeline", "virtualStages", "context", "replicas")
+        ),
+        only("sharding", "none", "full"),
+        Rule(
+            "self.pipelineSchedule == '1F1B'",
+            says("pipelineSchedule has no effect in this release; remove it"),
+        ),
+    )

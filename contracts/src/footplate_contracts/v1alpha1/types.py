@@ -1,0 +1,46 @@
+"""Bounded scalars that the resources share.
+
+Every string, list and map has a maximum: CEL's cost estimate multiplies them,
+and the API server refuses a CRD whose rules could cost too much.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from footplate_contracts.model import Contract
+from footplate_contracts.rules import Rule
+
+Uri = Annotated[str, Field(min_length=1, max_length=1024)]
+Label = Annotated[str, Field(min_length=1, max_length=63)]
+Name = Annotated[str, Field(min_length=1, max_length=253)]
+Text = Annotated[str, Field(max_length=1024)]
+Time = Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time"})]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Whole = Annotated[int, Field(ge=0, le=1_000_000_000_000_000)]
+Seconds = Annotated[int, Field(ge=0, le=31_536_000)]
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+StringMap = Annotated[dict[str, Annotated[str, Field(max_length=1024)]], Field(max_length=64)]
+
+# A piece of a pod that the API server validates when the pod is created.
+Passthrough = Annotated[
+    dict[str, Any],
+    Field(max_length=64, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}),
+]
+
+
+class Part(Contract):
+    """A node of a resource; `rules` are its CEL rules."""
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
+
+
+def local_path(field: str) -> Rule:
+    """URIs that this release reads: a path, or file:// before one."""
+    return Rule(
+        f"!has(self.{field}) || self.{field}.startsWith('/') || self.{field}.startsWith('file:///')"
+        f" || !self.{field}.contains('://')",
+        f"'{field} ' + self.{field} + ' is not supported by this release; use a path on a mounted volume'",
+    )

@@ -1,0 +1,48 @@
+"""Writes what is generated (`gen.py`) or fails when it differs (`gen.py --check`).
+
+The chart ships the same CRDs as crds/: Helm installs what lies in its own crds
+folder and cannot reach outside of the chart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import yaml
+
+from footplate_contracts.crds import all_definitions
+
+ROOT = Path(__file__).resolve().parent.parent
+HEADER = "# Generated from footplate_contracts by `make gen`; edited by nobody.\n"
+
+
+def rendered() -> dict[Path, str]:
+    """Every generated file and its content."""
+    files: dict[Path, str] = {}
+    for name, definition in all_definitions().items():
+        text = HEADER + yaml.safe_dump(definition, sort_keys=False, width=110, allow_unicode=True)
+        files[ROOT / "crds" / name] = text
+        files[ROOT / "charts" / "footplate" / "crds" / name] = text
+    return files
+
+
+def main() -> int:
+    """Exit status 1 when --check finds a difference."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    stale = [path for path, text in rendered().items() if not path.exists() or path.read_text() != text]
+    for path in stale:
+        if check:
+            print(f"{path.relative_to(ROOT)} is out of date; run `make gen`", file=sys.stderr)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(rendered()[path])
+            print(f"wrote {path.relative_to(ROOT)}")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
