@@ -1,0 +1,130 @@
+"""What a folder of token shards holds, as written by `pack` and read by ranks.
+
+    manifest.json         this model; written last
+    tokenizer.json        Hugging Face tokenizers format
+    shard-00000.bin       tokens, little-endian unsigned, no header
+    shard-00000.offsets   documents + 1 little-endian uint64: where each document starts, and the end
+
+A shard holds whole documents, each ending with eos, so a document is a slice of
+one file and the shards in order are one stream of tokens.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Final, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from footplate_contracts.model import Contract
+
+SCHEMA_VERSION: Final = 1
+MANIFEST_FILE: Final = "manifest.json"
+TOKENIZER_FILE: Final = "tokenizer.json"
+OFFSET_DTYPE: Final = np.dtype("<u8")
+SENTINELS: Final = 100
+
+
+class TokenType(StrEnum):
+    """How one token is stored."""
+
+    UINT16 = "uint16"
+    UINT32 = "uint32"
+
+    @property
+    def numpy(self) -> np.dtype[np.generic]:
+        """The little-endian numpy type."""
+        return np.dtype("<u2" if self is TokenType.UINT16 else "<u4")
+
+
+def token_type_for(vocabulary_size: int) -> TokenType:
+    """The narrowest type that holds ids 0 … vocabulary_size - 1."""
+    return TokenType.UINT16 if vocabulary_size <= 1 << 16 else TokenType.UINT32
+
+
+# A manifest names files of its own folder and no others.
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=255)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0)]
+
+
+class FileRecord(Contract):
+    """A file beside the manifest, with what proves it whole."""
+
+    file: FileName
+    bytes: Count
+    sha256: Sha256
+
+
+class ShardRecord(FileRecord):
+    """A token file and its document offsets."""
+
+    tokens: Count
+    documents: Count
+    offsets: FileRecord
+
+
+class SourceRecord(Contract):
+    """What one INPUT of `pack` gave."""
+
+    input: str
+    documents: Count
+    bytes: Count = Field(description="UTF-8 bytes of the documents' text")
+    skipped: Count = Field(description="files or records that were binary, not UTF-8 or empty")
+
+
+class SpecialIds(Contract):
+    """Ids that no text encodes to."""
+
+    pad: Count
+    bos: Count
+    eos: Count
+    unk: Count
+    cls: Count
+    sep: Count
+    mask: Count
+    sentinels: list[Count] = Field(min_length=SENTINELS, max_length=SENTINELS)
+
+    def all(self) -> list[int]:
+        """Every reserved id."""
+        return [self.pad, self.bos, self.eos, self.unk, self.cls, self.sep, self.mask, *self.sentinels]
+
+
+class ShardManifest(Contract):
+    """manifest.json."""
+
+    schema_version: int = SCHEMA_VERSION
+    dtype: TokenType
+    vocabulary_size: int = Field(ge=1, description="largest token id + 1")
+    special_ids: SpecialIds
+    tokenizer: FileRecord
+    shards: list[ShardRecord]
+    tokens: Count
+    documents: Count
+    sources: list[SourceRecord]
+    seed: int
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.schema_version != SCHEMA_VERSION:
+            raise ValueError(f"schemaVersion is {self.schema_version}, this release reads {SCHEMA_VERSION}")
+        if self.dtype != token_type_for(self.vocabulary_size):
+            raise ValueError(f"dtype {self.dtype} does not go with vocabularySize {self.vocabulary_size}")
+        if max(self.special_ids.all()) >= self.vocabulary_size:
+            raise ValueError(f"a special id lies outside vocabularySize {self.vocabulary_size}")
+        for name in ("tokens", "documents"):
+            found = sum(getattr(shard, name) for shard in self.shards)
+            if found != getattr(self, name):
+                raise ValueError(f"{name} is {getattr(self, name)}, the shards' sum {found}")
+        return self
+
+
+def shard_file(index: int) -> str:
+    """Name of the token file of shard `index`, from 0."""
+    return f"shard-{index:05d}.bin"
+
+
+def offsets_file(index: int) -> str:
+    """Name of the document offsets of shard `index`, from 0."""
+    return f"shard-{index:05d}.offsets"

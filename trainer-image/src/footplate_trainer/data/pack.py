@@ -1,0 +1,206 @@
+"""`footplate-trainer pack INPUT… OUT --vocabulary-size N`: text to token shards.
+
+The same input gives the same bytes, on any machine: two people who pack a
+corpus can compare one checksum, and a lost folder can be written again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from footplate_contracts.names import ExitCode
+from footplate_trainer.data import tokenizer as tokenizers
+from footplate_trainer.data.corpus import PYTHON_DOCS, PYTHON_STDLIB, Corpus, Document, open_corpus
+from footplate_trainer.data.errors import DataError
+from footplate_trainer.data.layout import (
+    MANIFEST_FILE,
+    TOKENIZER_FILE,
+    ShardManifest,
+    SourceRecord,
+    token_type_for,
+)
+from footplate_trainer.data.progress import Advance, megabytes, progress, say
+from footplate_trainer.data.tokenizer import PackTokenizer
+from footplate_trainer.data.writer import ShardWriter, new_folder, write_file
+
+SHARD_TOKENS: Final = 100_000_000
+# Merges hardly change with more text than this, and learning holds all of its words in memory.
+LEARNING_BYTES: Final = 256_000_000
+_BATCH_BYTES: Final = 4_000_000  # of text encoded at once
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `pack`."""
+    parser.description = "Turn text into token shards with a manifest and checksums."
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help='a text file, a .jsonl file with a "text" field, or a folder (hidden files are left out); '
+        f"{PYTHON_DOCS} is the Python language reference, {PYTHON_STDLIB} the standard library's source",
+    )
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write; must not exist or be empty")
+    parser.add_argument(
+        "--vocabulary-size",
+        type=int,
+        required=True,
+        metavar="N",
+        help=f"ids in all, {tokenizers.RESERVED} special ones included; at least {tokenizers.SMALLEST}",
+    )
+    parser.add_argument(
+        "--tokenizer", type=Path, metavar="PATH", help="a tokenizer.json instead of learning one"
+    )
+    parser.add_argument(
+        "--include",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="take only files of folders whose name or relative path matches; may be given again",
+    )
+    parser.add_argument(
+        "--shard-tokens",
+        type=int,
+        default=SHARD_TOKENS,
+        metavar="N",
+        help="tokens a shard holds at most, but for one longer document (default %(default)s)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help=f"draws the documents a tokenizer learns from when there are more than "
+        f"{megabytes(LEARNING_BYTES)} (default %(default)s)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Packs, and says what was written; the process's exit code."""
+    try:
+        manifest = pack(
+            arguments.inputs,
+            arguments.out,
+            vocabulary_size=arguments.vocabulary_size,
+            tokenizer=arguments.tokenizer,
+            include=arguments.include,
+            shard_tokens=arguments.shard_tokens,
+            seed=arguments.seed,
+        )
+    except ValueError as error:
+        say(f"footplate-trainer pack: {error}")
+        return ExitCode.CONFIG
+    except (DataError, OSError) as error:
+        say(f"footplate-trainer pack: {error}")
+        return ExitCode.STORAGE
+    print(summary(arguments.out, manifest, arguments.vocabulary_size), flush=True)
+    return ExitCode.SUCCESS
+
+
+def pack(
+    inputs: Sequence[str],
+    out: Path,
+    *,
+    vocabulary_size: int,
+    tokenizer: Path | None = None,
+    include: Sequence[str] = (),
+    shard_tokens: int = SHARD_TOKENS,
+    seed: int = 0,
+) -> ShardManifest:
+    """Writes the shards of `inputs` into the new folder `out`; returns its manifest.
+
+    Raises ValueError for a mistake in the arguments or the input, DataError
+    when the disk is full; either way `out` is left as it was.
+    """
+    if shard_tokens < 1:
+        raise ValueError(f"--shard-tokens {shard_tokens} must be at least 1")
+    corpus = open_corpus(inputs, include)
+    with new_folder(out) as folder:
+        tokens = _tokenizer(corpus, vocabulary_size, tokenizer, seed)
+        token_type = token_type_for(tokens.vocabulary_size)
+        writer = ShardWriter(folder, token_type, shard_tokens)
+        with progress("encoding", corpus.total_bytes) as advance:
+            _encode(corpus, tokens, writer, advance)
+        if not writer.shards:
+            raise ValueError(f"no text in {', '.join(inputs)}: all of it is empty, binary or not UTF-8")
+        manifest = ShardManifest(
+            dtype=token_type,
+            vocabulary_size=tokens.vocabulary_size,
+            special_ids=tokens.special,
+            tokenizer=write_file(folder / TOKENIZER_FILE, [tokens.to_json().encode()]),
+            shards=writer.shards,
+            tokens=sum(shard.tokens for shard in writer.shards),
+            documents=sum(shard.documents for shard in writer.shards),
+            sources=[SourceRecord(**vars(count)) for count in corpus.counts],
+            seed=seed,
+        )
+        write_file(folder / MANIFEST_FILE, [json.dumps(manifest.to_json(), indent=2).encode() + b"\n"])
+    return manifest
+
+
+def summary(out: Path, manifest: ShardManifest, asked: int) -> str:
+    """What a person wants to know of a folder that was just written."""
+    source_bytes = sum(source.bytes for source in manifest.sources)
+    skipped = sum(source.skipped for source in manifest.sources)
+    lines = [
+        f"{out}: {manifest.tokens} tokens of {manifest.documents} documents in {len(manifest.shards)} shards",
+        f"  {manifest.vocabulary_size} ids, {source_bytes / manifest.tokens:.2f} bytes a token",
+    ]
+    if skipped:
+        lines.append(f"  skipped {skipped} inputs that were binary, not UTF-8 or empty")
+    if manifest.vocabulary_size < asked:
+        lines.append(f"  the text gives no more than {manifest.vocabulary_size} of the {asked} ids asked for")
+    return "\n".join(lines)
+
+
+def _tokenizer(corpus: Corpus, vocabulary_size: int, path: Path | None, seed: int) -> PackTokenizer:
+    if path is not None:
+        return tokenizers.load(path, vocabulary_size)
+    with progress("learning the tokenizer", min(corpus.total_bytes, LEARNING_BYTES)) as advance:
+        return tokenizers.learn(
+            _learning_texts(corpus, corpus.total_bytes, seed, LEARNING_BYTES, advance), vocabulary_size
+        )
+
+
+def _learning_texts(
+    documents: Iterable[Document], total_bytes: int, seed: int, wanted_bytes: int, advance: Advance
+) -> Iterator[str]:
+    """About `wanted_bytes` of the documents, each drawn by its place alone."""
+    share = wanted_bytes / max(total_bytes, 1)
+    for place, document in enumerate(documents):
+        if share < 1 and _draw(seed, place) >= share:
+            continue
+        yield document.text
+        advance(len(document.text.encode()))
+
+
+def _draw(seed: int, place: int) -> float:
+    """A number in [0, 1) that depends on the arguments only."""
+    digest = hashlib.blake2b(f"{seed}/{place}".encode(), digest_size=7).digest()
+    return int.from_bytes(digest, "little") / (1 << 56)
+
+
+def _encode(corpus: Corpus, tokens: PackTokenizer, writer: ShardWriter, advance: Advance) -> None:
+    eos = [tokens.special.eos]
+    for texts in _batches(corpus):
+        for ids in tokens.encode(texts):
+            writer.add(ids + eos)
+        advance(sum(len(text.encode()) for text in texts))
+    writer.flush()
+
+
+def _batches(corpus: Corpus) -> Iterator[list[str]]:
+    """Texts of about _BATCH_BYTES together, at least one."""
+    batch: list[str] = []
+    size = 0
+    for text in itertools.chain((document.text for document in corpus), [None]):
+        if batch and (text is None or size + len(text) > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        if text is not None:
+            batch.append(text)
+            size += len(text)

@@ -1,0 +1,82 @@
+"""How one sequence is cut from the token stream, and which of its labels count.
+
+Documents are rarely as long as the context. Packed, they are laid end to end
+and cut into windows of S + 1 tokens: nothing is wasted, but a window may hold
+the end of one document and the start of the next. Unless the run allows
+attention across documents, each token carries its document's number (attention
+is masked block-diagonally with it) and the label that would predict the next
+document's first token is ignored. Unpacked, a sequence is one document, cut or
+padded.
+
+All functions here are pure; S is the context length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+IGNORED: Final = -100  # torch's cross_entropy default for ignore_index
+PADDING_DOCUMENT: Final = -1
+
+Int64s = NDArray[np.int64]
+Int32s = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One sequence: what goes in, what should come out, what may see what."""
+
+    tokens: Int64s  # [S]
+    labels: Int64s  # [S], the token that follows, or IGNORED
+    documents: Int32s  # [S], equal where attention is allowed; PADDING_DOCUMENT on padding
+
+
+def window_count(total_tokens: int, context_length: int) -> int:
+    """How many whole windows the stream gives; a window needs S + 1 tokens, of which one is shared."""
+    return max(0, (total_tokens - 1) // context_length)
+
+
+def window_span(index: int, context_length: int) -> tuple[int, int]:
+    """Global token positions [start, stop) of window `index`: S + 1 tokens."""
+    start = index * context_length
+    return start, start + context_length + 1
+
+
+def packed_sample(tokens: Int64s, ends: Int64s, *, cross_document_attention: bool) -> Sample:
+    """The sample of one window.
+
+    `tokens` int64 [S + 1]; `ends` int64 [k], ascending, the places within the
+    window (1 … S) where a document ends and the next begins.
+    """
+    inputs, labels = tokens[:-1].copy(), tokens[1:].copy()
+    if cross_document_attention:
+        return Sample(inputs, labels, np.zeros(len(inputs), dtype=np.int32))
+    documents = np.searchsorted(ends, np.arange(len(inputs)), side="right").astype(np.int32)
+    labels[ends - 1] = IGNORED
+    return Sample(inputs, labels, documents)
+
+
+def document_sample(tokens: Int64s, context_length: int, pad: int) -> Sample:
+    """The sample of one document, int64 [any length >= 1], cut to S + 1 tokens or padded."""
+    kept = tokens[: context_length + 1]
+    inputs = np.full(context_length, pad, dtype=np.int64)
+    labels = np.full(context_length, IGNORED, dtype=np.int64)
+    documents = np.full(context_length, PADDING_DOCUMENT, dtype=np.int32)
+    length = min(len(kept), context_length)
+    inputs[:length] = kept[:length]
+    labels[: len(kept) - 1] = kept[1:]
+    documents[:length] = 0
+    return Sample(inputs, labels, documents)
+
+
+def filler_sample(context_length: int, pad: int) -> Sample:
+    """A sequence without weight: no label counts."""
+    return Sample(
+        np.full(context_length, pad, dtype=np.int64),
+        np.full(context_length, IGNORED, dtype=np.int64),
+        np.full(context_length, PADDING_DOCUMENT, dtype=np.int32),
+    )

@@ -1,0 +1,128 @@
+"""The tokenizer beside the shards: learned here, or brought along.
+
+Whatever the stage (decoder, encoder, span corruption), its special tokens must
+have ids that no text encodes to, inside the vocabulary the model was sized
+for. They cannot be added later without changing the model's shape, so all of
+them are reserved from the start. Text that merely spells a special token
+("<eos>" in a manual) is encoded as ordinary text.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from footplate_trainer.data.layout import SENTINELS, SpecialIds
+
+# Name of ours first, then what well-known tokenizers call it: the first that exists is used.
+ALIASES: Final[dict[str, tuple[str, ...]]] = {
+    "pad": ("<pad>", "[PAD]", "<|pad|>"),
+    "bos": ("<bos>", "<s>", "<|begin_of_text|>"),
+    "eos": ("<eos>", "</s>", "<|end_of_text|>", "<|endoftext|>"),
+    "unk": ("<unk>", "[UNK]"),
+    "cls": ("<cls>", "[CLS]"),
+    "sep": ("<sep>", "[SEP]"),
+    "mask": ("<mask>", "[MASK]"),
+}
+ALPHABET: Final = 256  # one id for each byte, so that nothing is unknown
+RESERVED: Final = len(ALIASES) + SENTINELS
+SMALLEST: Final = RESERVED + ALPHABET
+_PIECE: Final = 1 << 20  # characters encoded at once: an encoding takes about 100 bytes a token
+
+
+@dataclass(frozen=True)
+class PackTokenizer:
+    """A tokenizer with all special tokens reserved."""
+
+    tokenizer: Tokenizer
+    special: SpecialIds
+    vocabulary_size: int  # largest id + 1
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, without special ones; in parallel over all cores."""
+        pieces = [list(_pieces(text, _PIECE)) for text in texts]
+        flat = self.tokenizer.encode_batch_fast([p for ps in pieces for p in ps], add_special_tokens=False)
+        encodings = iter(flat)
+        return [[token for _ in ps for token in next(encodings).ids] for ps in pieces]
+
+    def to_json(self) -> str:
+        """tokenizer.json."""
+        return self.tokenizer.to_str(pretty=True)
+
+
+def learn(texts: Iterable[str], vocabulary_size: int) -> PackTokenizer:
+    """A byte-level BPE with at most `vocabulary_size` ids, special tokens first; ValueError if too few."""
+    if vocabulary_size < SMALLEST:
+        raise ValueError(
+            f"--vocabulary-size {vocabulary_size} is too small: {RESERVED} special tokens and {ALPHABET} "
+            f"bytes need {SMALLEST} ids before the first merge; give {SMALLEST} or more"
+        )
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        min_frequency=2,
+        special_tokens=[name for names in _names() for name in names[:1]],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=sys.stderr.isatty(),
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return _ready(tokenizer)
+
+
+def load(path: Path, vocabulary_size: int) -> PackTokenizer:
+    """The tokenizer of a tokenizer.json, with whatever special token it lacks added behind.
+
+    ValueError when that needs more than `vocabulary_size` ids, or the file is none.
+    """
+    if not path.is_file():
+        raise ValueError(f"--tokenizer {path}: no such file; give a tokenizer.json")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # noqa: BLE001 - the library raises plain Exception for what it cannot parse
+        raise ValueError(f"--tokenizer {path} is no tokenizer.json: {error}") from None
+    # Both would change what a document's tokens are.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    known = tokenizer.get_vocab(with_added_tokens=True)
+    missing = [names[0] for names in _names() if not any(name in known for name in names)]
+    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in missing])
+    ready = _ready(tokenizer)
+    if ready.vocabulary_size > vocabulary_size:
+        raise ValueError(
+            f"--vocabulary-size {vocabulary_size} is too small for {path}: its {len(known)} ids and "
+            f"{len(missing)} special tokens that it lacks need {ready.vocabulary_size}"
+        )
+    return ready
+
+
+def _names() -> list[tuple[str, ...]]:
+    """The names each reserved token may have, in the order of their ids."""
+    return [*ALIASES.values(), *((f"<extra_id_{index}>",) for index in range(SENTINELS))]
+
+
+def _ready(tokenizer: Tokenizer) -> PackTokenizer:
+    # Text is data: what looks like a special token in it is not one.
+    tokenizer.encode_special_tokens = True
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    ids = [next(vocabulary[name] for name in names if name in vocabulary) for names in _names()]
+    named = dict(zip(ALIASES, ids, strict=False))
+    special = SpecialIds(**named, sentinels=ids[len(ALIASES) :])
+    return PackTokenizer(tokenizer, special, max(vocabulary.values()) + 1)
+
+
+def _pieces(text: str, limit: int) -> Iterator[str]:
+    """`text` in parts of at most about `limit` characters, cut behind a line end where there is one."""
+    start = 0
+    while len(text) - start > limit:
+        cut = text.rfind("\n", start, start + limit) + 1
+        cut = cut if cut > start else start + limit
+        yield text[start:cut]
+        start = cut
+    yield text[start:]

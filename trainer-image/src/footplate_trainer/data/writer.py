@@ -1,0 +1,151 @@
+"""Writes a folder that is either whole or not there.
+
+Everything goes into a hidden folder beside OUT and is synced; the last act is
+one rename. Whoever is killed before leaves OUT as it was, and the next attempt
+clears the remains away. A lock on the hidden folder keeps two writers apart;
+the kernel drops it with its owner.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from footplate_trainer.data.errors import DataError
+from footplate_trainer.data.layout import (
+    OFFSET_DTYPE,
+    FileRecord,
+    ShardRecord,
+    TokenType,
+    offsets_file,
+    shard_file,
+)
+
+_NO_ROOM: Final = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file size limit is reached",
+}
+
+
+class ShardWriter:
+    """Cuts a stream of documents into shards of whole documents."""
+
+    def __init__(self, folder: Path, token_type: TokenType, shard_tokens: int) -> None:
+        self.folder = folder
+        self.token_type = token_type
+        self.shard_tokens = shard_tokens
+        self.shards: list[ShardRecord] = []
+        self._pending: list[np.ndarray[tuple[int], np.dtype[np.generic]]] = []
+        self._tokens = 0
+
+    def add(self, ids: Sequence[int]) -> None:
+        """One document, eos included; starts a shard where it would overfill the current one."""
+        if self._pending and self._tokens + len(ids) > self.shard_tokens:
+            self.flush()
+        self._pending.append(np.asarray(ids, dtype=self.token_type.numpy))
+        self._tokens += len(ids)
+
+    def flush(self) -> None:
+        """Writes the current shard, if it holds anything."""
+        if not self._pending:
+            return
+        index, documents = len(self.shards), len(self._pending)
+        offsets = np.zeros(documents + 1, dtype=OFFSET_DTYPE)
+        np.cumsum([len(document) for document in self._pending], out=offsets[1:])
+        tokens = write_file(self.folder / shard_file(index), [part.data for part in self._pending])
+        self.shards.append(
+            ShardRecord(
+                **tokens.model_dump(),
+                tokens=self._tokens,
+                documents=documents,
+                offsets=write_file(self.folder / offsets_file(index), [offsets.data]),
+            )
+        )
+        self._pending, self._tokens = [], 0
+
+
+def write_file(path: Path, parts: Sequence[bytes | memoryview]) -> FileRecord:
+    """Writes and syncs `path`; returns its record."""
+    digest = hashlib.sha256()
+    size = 0
+    with path.open("xb") as file:
+        for part in parts:
+            size += file.write(part)
+            digest.update(part)
+        file.flush()
+        os.fsync(file.fileno())
+    return FileRecord(file=path.name, bytes=size, sha256=digest.hexdigest())
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yields an empty folder beside `out` that becomes `out` when the block ends without error.
+
+    Raises ValueError when `out` may not be written, DataError when the disk is full.
+    """
+    _check_free(out)
+    partial = out.parent / f".{out.name}.partial"
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir(exist_ok=True)
+        with _locked(partial, out):
+            try:
+                _clear(partial)
+                yield partial
+                _sync(partial)
+                partial.rename(out)
+                _sync(out.parent)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise DataError(f"{out}: {_NO_ROOM[error.errno]}; nothing was left behind there") from None
+
+
+def _check_free(out: Path) -> None:
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise ValueError(f"OUT {out} is a file or a link; give the name of a folder that does not exist yet")
+    if out.is_dir() and any(out.iterdir()):
+        raise ValueError(f"OUT {out} is not empty; remove it or give another name")
+    if out.is_mount() or not out.name:
+        raise ValueError(f"OUT {out} cannot be replaced as a whole; give a folder inside it")
+
+
+@contextmanager
+def _locked(folder: Path, out: Path) -> Iterator[None]:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The other writer may have renamed it to OUT between our open and our lock.
+        if not folder.exists() or not os.path.samestat(os.fstat(handle), folder.stat()):
+            raise BlockingIOError
+        yield
+    except BlockingIOError:
+        raise ValueError(f"OUT {out} is being written by another process; wait for it") from None
+    finally:
+        os.close(handle)
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
