@@ -196,6 +196,7 @@ class Reason(StrEnum):
     PYTHON_ERROR = "PythonError"
     OUT_OF_MEMORY = "OutOfMemory"
     PEER_LOST = "PeerLost"
+    RANK_KILLED = "RankKilled"
     POD_DELETED = "PodDeleted"
     POD_FAILED = "PodFailed"
     AGENT_LOST = "AgentLost"

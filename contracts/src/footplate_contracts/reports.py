@@ -105,6 +105,7 @@ class TelemetryItem(Report):
     """One entry of an agent's outbox; exactly one of the members is set."""
 
     sequence: int = Field(ge=1, description="counts up within one incarnation of an agent")
+    generation: GenerationId | None = Field(default=None, description="the one that computed it")
     metrics: StepMetrics | None = None
     checkpoint: CheckpointRecord | None = None
 
@@ -183,6 +184,7 @@ class HeartbeatAnswer(Report):
     evicted: bool = Field(default=False, description="a newer incarnation has this place: end")
     closed: bool = Field(default=False, description="the run is over: end with success")
     command: Command = Command.NONE
+    received: int = Field(default=0, description="outbox items up to here need not be sent again")
     acknowledged: int = Field(default=0, description="outbox items up to here are durable")
 
 
