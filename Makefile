@@ -1,4 +1,4 @@
-# Every verb of the project. `make help` lists them.
+# Every verb of the project; `make help` lists them. CLUSTER=native|kind|existing picks the cluster.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -8,14 +8,40 @@ UV_VERSION := 0.13.9
 UV := $(CACHE)/uv-$(UV_VERSION)/bin/uv
 export UV_CACHE_DIR := $(CACHE)/uv
 export FOOTPLATE_CACHE := $(CACHE)
-PY := .venv/bin/python
+BIN := .venv/bin
 CLUSTER_TOOL := python3 dev/cluster
+PYTEST := $(BIN)/python -m pytest
+CODE := contracts/src operator/src api/src trainer-image/src dev tools bench tests
 
 .PHONY: help
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# -- environment ---------------------------------------------------------------
+# -- the two commands ---------------------------------------------------------------
+
+.PHONY: demo test
+demo: .venv/ready ## a cluster, an installation and a real run to Succeeded
+	@$(BIN)/python dev/demo
+
+test: unit component system ## every test, on the same cluster
+
+# -- parts of the tests ---------------------------------------------------------------
+
+.PHONY: unit component system cluster-down-test
+unit: .venv/ready ## pure tests, in seconds, without sockets
+	@$(PYTEST) tests/unit -q
+
+component: .venv/ready binaries ## real PostgreSQL, real ranks, a real API server
+	@$(PYTEST) tests/component -q
+
+system: install ## whole runs on the cluster, faults included; takes the cluster down at the end
+	@$(PYTEST) tests/system -q -m 'system and not cluster_down'
+	@$(PYTEST) tests/system -q -m cluster_down
+
+# -- code ------------------------------------------------------------------------------
+
+.PHONY: venv check fix gen verify
+venv: .venv/ready ## the Python environment (.venv), from the cache where it can
 
 $(UV):
 	@echo "[venv] installing uv $(UV_VERSION)"
@@ -25,18 +51,60 @@ $(UV):
 .venv/ready: constraints.txt pyproject.toml $(wildcard */pyproject.toml) | $(UV)
 	@echo "[venv] installing the pinned packages (torch alone is 5 GB the first time)"
 	@$(UV) venv --quiet --allow-existing --python python3 .venv
-	@VIRTUAL_ENV=.venv $(UV) pip install --quiet --constraint constraints.txt \
+	@VIRTUAL_ENV=.venv $(UV) pip install --quiet --constraint constraints.txt --reinstall-package footplate-contracts \
+		--reinstall-package footplate-operator --reinstall-package footplate-api --reinstall-package footplate-trainer \
 		--editable contracts --editable operator --editable api --editable 'trainer-image[torch]' --group dev
 	@touch $@
 
-.PHONY: venv
-venv: .venv/ready ## the Python environment (.venv), from the cache where it can
+check: .venv/ready ## linters, types, import contracts, house rules
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/ruff format --check --quiet $(CODE) || { echo "run \`make fix\`"; exit 1; }
+	@$(BIN)/lint-imports --no-timings | tail -n 3
+	@$(BIN)/python tools/house.py
+	@$(BIN)/mypy contracts/src operator/src api/src trainer-image/src
+	@$(BIN)/mypy dev/cluster dev/demo tools
 
-# -- code ------------------------------------------------------------------------
+fix: .venv/ready ## let ruff mend what it can
+	@$(BIN)/ruff check --fix --quiet $(CODE) || true
+	@$(BIN)/ruff format --quiet $(CODE)
 
-.PHONY: gen verify
 gen: .venv/ready ## write what is generated (CRDs)
-	@$(PY) tools/gen.py
+	@$(BIN)/python tools/gen.py
 
 verify: .venv/ready ## fail if what is generated is out of date
-	@$(PY) tools/gen.py --check
+	@$(BIN)/python tools/gen.py --check
+
+constraints: | $(UV) ## resolve constraints.txt anew
+	@$(UV) pip compile --quiet --no-header --no-annotate --no-emit-package footplate-contracts --upgrade \
+		--python-version 3.11 --extra torch --group pyproject.toml:dev -o constraints.txt \
+		contracts/pyproject.toml operator/pyproject.toml api/pyproject.toml trainer-image/pyproject.toml
+
+# -- the cluster -------------------------------------------------------------------------
+
+.PHONY: binaries images install uninstall cluster-up cluster-down cluster-status cluster-env constraints clean
+binaries:
+	@$(CLUSTER_TOOL) binaries
+
+cluster-up: ## start the cluster (binaries and images come from the cache where they can)
+	@$(CLUSTER_TOOL) up
+
+cluster-down: ## stop it and leave nothing behind
+	@$(CLUSTER_TOOL) down
+
+cluster-status: ## nodes, components, versions
+	@$(CLUSTER_TOOL) status
+
+cluster-env: ## eval "$$(make -s cluster-env)": KUBECONFIG, kubectl and helm
+	@$(CLUSTER_TOOL) env
+
+images: ## build the four images and load them into the nodes
+	@$(CLUSTER_TOOL) load
+
+install: .venv/ready ## cluster, images and the Helm release
+	@$(BIN)/python dev/demo install
+
+uninstall: ## remove the Helm release
+	@eval "$$($(CLUSTER_TOOL) env)" && helm uninstall footplate --namespace footplate-system
+
+clean: ## remove this checkout's environment and tool caches (not ~/.cache/footplate)
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""`make demo` and `make install`: the whole product on the local cluster."""

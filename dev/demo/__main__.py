@@ -1,0 +1,183 @@
+"""`make demo`: from nothing to a trained model, with the ordinary tools.
+
+`python dev/demo` runs it all; `python dev/demo install` stops after the Helm
+release, for tests and for those who want to go on by hand.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+# `python dev/demo` puts this folder on the path; its package is one above.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from demo.display import console, heading, loss_curve, plain_line, step_bar  # noqa: E402
+from demo.install import install  # noqa: E402
+from demo.kube import DemoError, Kube  # noqa: E402
+
+RUN = "tiny-decoder"
+DEADLINE_SECONDS = 600.0
+PROMPT = "The for statement is used to"
+
+
+def main(arguments: list[str]) -> int:
+    """Exit status 1 with the reason when a part fails."""
+    started = time.monotonic()
+    try:
+        kube = install()
+        if arguments[:1] != ["install"]:
+            demonstrate(kube)
+            console.print(f"\nmake demo took {time.monotonic() - started:.0f} s")
+    except DemoError as error:
+        console.print(f"[red]demo:[/red] {error}", markup=True)
+        return 1
+    return 0
+
+
+def demonstrate(kube: Kube) -> None:
+    """Data, run, curve, checkpoint, text, and where to go from here."""
+    heading("1. Data: the Python documentation as token shards")
+    forget_earlier_run(kube)
+    kube.kubectl("apply", "--filename", "examples/data-python-docs.yaml")
+    kube.kubectl("wait", "--for=condition=complete", "job/pack-python-docs", "--timeout=300s")
+    console.print(kube.kubectl("logs", "job/pack-python-docs", "--tail=3").rstrip())
+
+    heading("2. kubectl apply -f examples/tiny-decoder.yaml")
+    console.print(kube.kubectl("apply", "--filename", "examples/tiny-decoder.yaml").rstrip())
+    follow(kube)
+
+    heading("3. The history, from the API")
+    rows = kube.api(f"/v1/namespaces/default/runs/{RUN}/metrics?names=loss")["items"]
+    console.print(loss_curve([row["step"] for row in rows], [row["loss"] for row in rows]), markup=False)
+
+    heading("4. The checkpoint, and text sampled from it")
+    status = (kube.get("trainingrun", RUN) or {}).get("status", {})
+    console.print(f"checkpoint: {status['checkpoint']['uri']}")
+    console.print(sample(kube), markup=False)
+
+    heading("5. kubectl get trun")
+    console.print(kube.kubectl("get", "trun", RUN).rstrip())
+    console.print(NEXT)
+
+
+def forget_earlier_run(kube: Kube) -> None:
+    """Removes what an earlier demo left, its checkpoints too: each demo trains anew."""
+    if kube.get("trainingrun", RUN) is None:
+        return
+    kube.kubectl("delete", "trainingrun", RUN, "--wait=true")
+    one_shot(kube, "forget", ["rm", "-rf", f"/shared/checkpoints/{RUN}"])
+
+
+def follow(kube: Kube) -> None:
+    """Shows the run until it has ended; DemoError if it failed or took too long."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    live = console.is_terminal
+    with step_bar() as bar:
+        task = bar.add_task("Pending", total=1, note="", visible=live)
+        shown = ""
+        while time.monotonic() < deadline:
+            status = (kube.get("trainingrun", RUN) or {}).get("status", {})
+            line = plain_line(status)
+            if live:
+                _update(bar, task, status)
+            elif line != shown:
+                console.print(line)
+                shown = line
+            if status.get("phase") == "Succeeded":
+                return
+            if status.get("phase") == "Failed":
+                raise DemoError(f"the run failed: {reasons(status)}")
+            time.sleep(1.0)
+    raise DemoError(f"the run did not end within {DEADLINE_SECONDS:.0f} s: {reasons(status)}")
+
+
+def _update(bar: Any, task: Any, status: dict[str, Any]) -> None:
+    progress = status.get("progress") or {}
+    loss = progress.get("loss")
+    bar.update(
+        task,
+        description=status.get("phase", "Pending"),
+        total=progress.get("totalSteps") or 1,
+        completed=progress.get("step", 0),
+        note=f"loss {loss:.3f}" if loss is not None else "",
+    )
+
+
+def reasons(status: dict[str, Any]) -> str:
+    """The conditions, one a line."""
+    lines = (
+        f"{item['type']}={item['status']} {item['reason']}: {item['message']}"
+        for item in status["conditions"]
+    )
+    return "\n  ".join(lines) if status.get("conditions") else "no condition was written"
+
+
+def sample(kube: Kube) -> str:
+    """Text that the newest checkpoint writes after the prompt."""
+    command = [
+        "footplate-trainer",
+        "generate",
+        f"/shared/checkpoints/{RUN}",
+        PROMPT,
+        "--tokens",
+        "48",
+        "--seed",
+        "1",
+    ]
+    return one_shot(kube, "generate", command)
+
+
+def one_shot(kube: Kube, name: str, command: list[str]) -> str:
+    """Runs one command in a pod of the trainer image that sees the shared volume; returns its log."""
+    pod = f"footplate-demo-{name}"
+    kube.kubectl("delete", "pod", pod, "--ignore-not-found", "--wait=true")
+    quoted = "\n".join(f"    - {argument!r}" for argument in command)
+    kube.kubectl("apply", "--filename", "-", stdin=ONE_SHOT.format(name=pod, command=quoted))
+    kube.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", f"pod/{pod}", "--timeout=120s")
+    text = kube.kubectl("logs", pod)
+    kube.kubectl("delete", "pod", pod, "--wait=false")
+    return text.strip()
+
+
+ONE_SHOT = """
+apiVersion: v1
+kind: Pod
+metadata:
+  name: {name}
+spec:
+  restartPolicy: Never
+  automountServiceAccountToken: false
+  securityContext:
+    runAsNonRoot: true
+    runAsUser: 1000
+    fsGroup: 1000
+    seccompProfile: {{type: RuntimeDefault}}
+  containers:
+  - name: main
+    image: localhost/footplate/trainer:dev
+    imagePullPolicy: IfNotPresent
+    command:
+{command}
+    securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
+    volumeMounts: [{{name: shared, mountPath: /shared}}]
+  volumes:
+  - name: shared
+    persistentVolumeClaim: {{claimName: shared}}
+"""
+
+NEXT = """
+What to try next:
+  eval "$(make -s cluster-env)"                      kubectl and helm for this cluster
+  kubectl get trun,pods                              the run and its pods
+  kubectl describe trun tiny-decoder                 conditions, attempts, where the time went
+  kubectl delete pod -l footplate.dev/role=worker    while a run trains: it goes on by itself
+  kubectl apply -f examples/bad/                     what wrong files are told
+  make test                                          every test, on this cluster
+  make cluster-down                                  stop the cluster, leave nothing behind"""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

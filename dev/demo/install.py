@@ -1,0 +1,32 @@
+"""Cluster, images and the Helm release: what stands before any run.
+
+The chart is the only way in, here as for everybody. Images keep their tag while
+a checkout changes, so the pods get the images' digest as an annotation: a new
+image rolls the Deployments, an old one leaves them alone.
+"""
+
+from __future__ import annotations
+
+from demo.kube import Kube, run, show
+
+NAMESPACE = "footplate-system"
+CHART = "charts/footplate"
+
+
+def install() -> Kube:
+    """Brings everything up to date and returns the tools; idempotent."""
+    show("python3", "dev/cluster", "up")
+    show("python3", "dev/cluster", "load")
+    kube = Kube.of_cluster_tool()
+    digest = run("python3", "dev/cluster", "images", "--digest", "operator", "api").strip().replace("\n", "-")
+    # Helm installs the CRDs of a chart once and never again; this is its documented way to update them.
+    kube.kubectl("apply", "--server-side", "--force-conflicts", "--filename", f"{CHART}/crds")
+    print("[helm] installing charts/footplate as release footplate")
+    kube.helm(
+        *("upgrade", "--install", "footplate", CHART),
+        *("--namespace", NAMESPACE, "--create-namespace"),
+        *("--values", f"{CHART}/values-local.yaml"),
+        *("--set-string", f"podAnnotations.footplate\\.dev/images={digest}"),
+        *("--wait", "--timeout", "3m"),
+    )
+    return kube
