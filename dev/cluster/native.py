@@ -1,0 +1,224 @@
+"""A cluster out of plain processes, for machines without a container engine.
+
+``up`` has two ways. A cluster that was completed is repaired: what runs is left alone, what ended
+is started. Anything else (nothing, or what a killed ``up`` left) is cleaned away first, by the
+same code as ``down``, and built from nothing: there is no half-way state to reason about.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from cluster import binaries, cgroups, cleanup, control_plane, gpus, locks, network, nodes, oci
+from cluster import packages, render
+from cluster.api_client import ApiClient, ApiError, client_for
+from cluster.errors import ClusterError, NotReady
+from cluster.network import NODES, Node
+from cluster.nodes import Ctr, Programs
+from cluster.paths import HERE, Layout
+from cluster.processes import Service, Supervisor
+from cluster.progress import say, step
+from cluster.state import write_whole
+
+READY_SECONDS = 90.0
+_POLL_SECONDS = 0.1
+
+
+def boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+class Native:
+    """The native backend; one instance per command."""
+
+    name = "native"
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.supervisor = Supervisor(layout)
+        self._marker = layout.run / "complete"
+        self._home = layout.run / "home"
+
+    # -- up ------------------------------------------------------------------
+
+    def up(self, fake_gpus: int | None) -> None:
+        """Brings the cluster to where every node is Ready."""
+        packages.require_root()
+        packages.install(packages.CLUSTER)
+        programs = self._programs()
+        with locks.exclusive(self.layout.run / "lock", "changing this machine's cluster"):
+            self._refuse_foreign()
+            if not self._completed():
+                self._clean("removed what an interrupted command left")
+                self._start_from_nothing(programs)
+            else:
+                self._repair(programs)
+            gpus.apply(client_for(self.layout.kubeconfig), NODES, fake_gpus)
+
+    def _programs(self) -> Programs:
+        built = binaries.build_all(self.layout)
+        return Programs(
+            kubernetes=built["kubernetes"],
+            containerd=built["containerd"],
+            coredns=built["coredns"],
+            pause=built["pause"],
+        )
+
+    def _completed(self) -> bool:
+        """Whether an ``up`` came to its end since the machine booted."""
+        try:
+            marker = json.loads(self._marker.read_text())
+        except (OSError, ValueError):
+            return False
+        return bool(marker.get("boot") == boot_id())
+
+    def _refuse_foreign(self) -> None:
+        try:
+            home = self._home.read_text()
+        except OSError:
+            return
+        if home != str(self.layout.cache) and self._completed():
+            raise ClusterError(
+                f"this machine's cluster belongs to the cache folder {home}; use it with "
+                f"FOOTPLATE_CACHE={home}, or take it down first"
+            )
+
+    def _start_from_nothing(self, programs: Programs) -> None:
+        layout = self.layout
+        write_whole(self._home, str(layout.cache))
+        cleanup.reset_files(layout)
+        with step("made the network, control groups and certificates"):
+            cgroups.create(control_plane.GROUP)
+            for node in NODES:
+                cgroups.create(node.name)
+            network.connect()
+            control_plane.write_credentials(layout, programs.kubernetes)
+        started = time.monotonic()
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            containerds = pool.submit(self._start_containerds, programs, True)
+            self._start_control_plane(programs)
+            containerds.result()
+        say("API server and containerds answer", time.monotonic() - started)
+        with step(f"nodes {', '.join(node.name for node in NODES)} are Ready"):
+            self._start_nodes(programs)
+            self._wait_until_ready()
+        write_whole(self._marker, json.dumps({"boot": boot_id()}))
+
+    def _repair(self, programs: Programs) -> None:
+        ended = [name for name in self.supervisor.names() if not self.supervisor.running(name)]
+        if ended:
+            with step(f"started {', '.join(ended)} again"):
+                network.connect()
+                self._start_containerds(programs, False)
+                self._start_control_plane(programs)
+                self._start_nodes(programs)
+        self._wait_until_ready()
+        say("the cluster is running")
+
+    def _start_control_plane(self, programs: Programs) -> None:
+        layout, ensure = self.layout, self.supervisor.ensure
+        kubernetes = programs.kubernetes
+        ensure(control_plane.etcd(layout, kubernetes))
+        ensure(control_plane.api_server(layout, kubernetes))
+        # The kubeconfigs of nodes take as long to make as the API server takes to start.
+        for node in NODES:
+            if not (layout.config / node.name / "kubelet.conf").exists():
+                nodes.write_kubelet_credentials(layout, programs, node)
+        api = client_for(layout.config / "super-admin.conf")
+        self._wait(lambda: _answers(api), "kube-apiserver")
+        # Earlier, it exits over the missing extension-apiserver-authentication ConfigMap.
+        ensure(control_plane.controller_manager(layout, kubernetes))
+        ensure(control_plane.scheduler(layout, kubernetes))
+        control_plane.apply_bootstrap_objects(layout, kubernetes)
+        ensure(control_plane.coredns(layout, programs.coredns))
+        ensure(self._provisioner())
+
+    def _provisioner(self) -> Service:
+        argv = (sys.executable, str(HERE), "provision-volumes")
+        env = {"FOOTPLATE_CACHE": str(self.layout.cache)}
+        return Service("provisioner", argv, control_plane.GROUP, env=env)
+
+    def _start_containerds(self, programs: Programs, fresh: bool) -> None:
+        archive = self.layout.cluster / "pause.tar"
+        if not archive.exists():
+            archive.parent.mkdir(parents=True, exist_ok=True)
+            oci.write_pause_archive(render.PAUSE_IMAGE, programs.pause / "pause", archive)
+
+        def start(node: Node) -> None:
+            nodes.write_config(self.layout, node)
+            nodes.start_containerd(self.layout, programs, self.supervisor, node, fresh)
+            ctr = Ctr(programs, self.layout, node)
+            if render.PAUSE_IMAGE not in ctr.images():
+                ctr.run("images", "import", archive)
+
+        with ThreadPoolExecutor(max_workers=len(NODES)) as pool:
+            list(pool.map(start, NODES))
+
+    def _start_nodes(self, programs: Programs) -> None:
+        for node in NODES:
+            nodes.start_kubelet(self.layout, programs, self.supervisor, node)
+
+    # -- waiting -------------------------------------------------------------
+
+    def _wait(self, condition: Callable[[], bool], *services: str) -> None:
+        """Waits for the condition while the services live."""
+        deadline = time.monotonic() + READY_SECONDS
+        while not condition():
+            for service in services:
+                self.supervisor.check(service)
+            if time.monotonic() > deadline:
+                raise NotReady(
+                    f"not ready after {READY_SECONDS:.0f} s; look into {self.layout.logs}"
+                )
+            time.sleep(_POLL_SECONDS)
+
+    def _wait_until_ready(self) -> None:
+        api = client_for(self.layout.kubeconfig)
+        wanted = {node.name for node in NODES}
+        self._wait(lambda: wanted <= ready_nodes(api), *self.supervisor.names())
+
+    # -- down ----------------------------------------------------------------
+
+    def down(self) -> None:
+        packages.require_root()
+        with locks.exclusive(self.layout.run / "lock", "changing this machine's cluster"):
+            self._clean("the cluster is down")
+
+    def _clean(self, text: str) -> None:
+        self._marker.unlink(missing_ok=True)
+        homes = {self.layout.cache}
+        if self._home.exists():
+            homes.add(Path(self._home.read_text()))
+        if cleanup.leftovers(homes):
+            with step(text):
+                cleanup.clean(homes)
+        elif text.endswith("down"):
+            say("there is no cluster")
+        self._home.unlink(missing_ok=True)
+
+
+def _answers(api: ApiClient) -> bool:
+    try:
+        api.get("/readyz")
+    except ApiError:
+        return False
+    return True
+
+
+def ready_nodes(api: ApiClient) -> set[str]:
+    """Names of the nodes that are Ready; none while the API server cannot be reached."""
+    try:
+        listed = api.get("/api/v1/nodes")["items"]
+    except ApiError:
+        return set()
+    return {
+        node["metadata"]["name"]
+        for node in listed
+        for condition in node.get("status", {}).get("conditions", [])
+        if condition["type"] == "Ready" and condition["status"] == "True"
+    }
