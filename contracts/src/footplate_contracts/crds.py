@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from footplate_contracts.model import Contract
 from footplate_contracts.names import GROUP, VERSION
 from footplate_contracts.rules import Rule
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
@@ -89,8 +90,9 @@ def _decorate(schema: Schema, model: type[BaseModel]) -> None:
     schema["description"] = _first_line_of(schema["description"])
     for name, field in model.model_fields.items():
         child = schema["properties"][field.alias or name]
-        if isinstance(field.get_default(call_default_factory=True, validated_data={}), BaseModel):
-            child["default"] = {}  # each member has its own default, which the API server fills in
+        default = field.get_default(call_default_factory=True, validated_data={})
+        if isinstance(default, Contract):
+            child["default"] = default.to_json()  # in full: rules are run on it as it stands
         part, within = _part_of(field)
         if part is None:
             continue
@@ -123,7 +125,9 @@ def _model_within(annotation: Any, within: str) -> tuple[type[BaseModel] | None,
 
 
 def _validation(rule: Rule) -> Schema:
-    return {"rule": rule.expression, "messageExpression": rule.message}
+    message = {"messageExpression": rule.formatted_message} if rule.values else {"message": rule.template}
+    where = {"fieldPath": f".{rule.field}"} if rule.field else {}
+    return {"rule": rule.expression, **message, "reason": rule.refusal.value, **where}
 
 
 def _first_line(model: type[BaseModel]) -> str:

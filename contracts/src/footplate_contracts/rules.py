@@ -7,67 +7,130 @@ that says what is wrong, what was given and what would be right.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from enum import StrEnum
+
+_PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
+
+
+class Refusal(StrEnum):
+    """How an API server titles a failed rule: `spec.queue: Forbidden: …`."""
+
+    INVALID = "FieldValueInvalid"
+    FORBIDDEN = "FieldValueForbidden"
+    REQUIRED = "FieldValueRequired"
 
 
 @dataclass(frozen=True)
 class Rule:
     """One CEL rule of a schema node: `expression` must be true of `self`.
 
-    `message` is itself CEL and yields a string, so that it can name the value
-    seen. A rule with `oldSelf` binds updates only.
+    `template` is the message; CEL within braces is replaced by its value, as in
+    "minNodes {self.minNodes} is above nodes {self.nodes}". `field` is the member
+    of `self` that is to blame, "" for `self` itself. A rule with `oldSelf` binds
+    updates only.
     """
 
     expression: str
-    message: str
+    template: str
+    field: str = ""
+    refusal: Refusal = Refusal.INVALID
 
     @property
     def is_transition(self) -> bool:
         """Whether this rule compares with the object before the update."""
         return "oldSelf" in self.expression
 
+    @property
+    def values(self) -> tuple[str, ...]:
+        """The CEL expressions whose values the message names, in order."""
+        return tuple(_PLACEHOLDER.findall(self.template))
 
-def says(text: str) -> str:
-    """`text` as a CEL string literal, for a message that needs no value."""
+    @property
+    def message(self) -> str:
+        """The message as a CEL expression of plain concatenation, for any CEL interpreter."""
+        parts = _PLACEHOLDER.split(self.template)  # text, CEL, text, CEL, …, text
+        spoken = [f"string({part})" if place % 2 else _literal(part) for place, part in enumerate(parts)]
+        return " + ".join(part for part in spoken if part != "''")
+
+    @property
+    def formatted_message(self) -> str:
+        """The message as a CEL expression that an API server finds cheap enough.
+
+        Its estimate of `string(number)` has no upper bound, so that adding a text to
+        one exceeds every budget; `format` is estimated by its pattern alone.
+        """
+        pattern = _PLACEHOLDER.sub("%s", self.template.replace("%", "%%"))
+        return f"{_literal(pattern)}.format([{', '.join(self.values)}])"
+
+
+def _literal(text: str) -> str:
+    """`text` as a CEL string literal."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
 
 
+def _one_of(field: str, values: tuple[str, ...]) -> str:
+    """CEL: `field` holds one of `values`."""
+    return f"self.{field} in [{', '.join(_literal(value) for value in values)}]"
+
+
 def refuse(field: str) -> Rule:
     """A field that has its place in the shape and no behaviour yet."""
-    return Rule(f"!has(self.{field})", says(f"{field} is not supported by this release; remove it"))
-
-
-def only(field: str, *allowed: str, optional: bool = False) -> Rule:
-    """A closed set of which this release does only a part."""
-    values = ", ".join(says(value) for value in allowed)
-    expression = f"self.{field} in [{values}]"
-    if optional:
-        expression = f"!has(self.{field}) || {expression}"
-    supported = " or ".join(allowed)
     return Rule(
-        expression,
-        f"'{field} ' + self.{field} + ' is not supported by this release; use {supported}'",
+        f"!has(self.{field})",
+        f"{field} is not supported by this release; remove it",
+        field=field,
+        refusal=Refusal.FORBIDDEN,
     )
 
 
-def at_default(field: str, literal: str, shown: str) -> Rule:
-    """A number, flag or object that this release supports at one value only."""
+def only(field: str, *allowed: str) -> Rule:
+    """A closed set of which this release does only a part."""
     return Rule(
-        f"!has(self.{field}) || self.{field} == {literal}",
-        says(f"{field} other than {shown} is not supported by this release; remove it"),
+        _one_of(field, allowed),
+        f"{field} {{self.{field}}} is not supported by this release; use {' or '.join(allowed)}",
+        field=field,
+        refusal=Refusal.FORBIDDEN,
+    )
+
+
+def only_at(field: str, literal: str) -> Rule:
+    """A number or flag that this release supports at one value only."""
+    shown = literal.removesuffix(".0")
+    return Rule(
+        f"self.{field} == {literal}",
+        f"{field} {{self.{field}}} is not supported by this release; leave it at {shown}",
+        field=field,
+        refusal=Refusal.FORBIDDEN,
     )
 
 
 def positive(field: str) -> Rule:
     """A number above zero; OpenAPI in CRDs has no numeric exclusive minimum."""
-    return Rule(f"self.{field} > 0.0", f"'{field} must be above 0, not ' + string(self.{field})")
+    return Rule(f"self.{field} > 0.0", f"{field} must be above 0, not {{self.{field}}}", field=field)
 
 
-def unchanging(field: str, *, optional: bool = False, unless: str = "", remedy: str = "") -> Rule:
-    """A field that an update must leave as it is, unless the CEL condition `unless` holds."""
+def required(field: str, remedy: str) -> Rule:
+    """A field that a later release will let be absent; `remedy` says what it is."""
+    return Rule(f"has(self.{field})", f"{field} is required: {remedy}", field=field, refusal=Refusal.REQUIRED)
+
+
+_ANOTHER_RUN = "; create another run instead"
+
+
+def unchanging(field: str, *, optional: bool = False, unless: str = "", remedy: str = _ANOTHER_RUN) -> Rule:
+    """A field that an update must leave as it is, unless the CEL condition `unless` holds.
+
+    `field` may be a path, "training.seed"; its last part may be absent where `optional`.
+    """
     same = f"self.{field} == oldSelf.{field}"
     if optional:
         same = f"(has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || {same}))"
-    expression = f"{unless} || {same}" if unless else same
-    return Rule(expression, says(f"{field} cannot be changed{remedy or '; create another run instead'}"))
+    return Rule(
+        f"{unless} || {same}" if unless else same,
+        f"{field} cannot be changed{remedy}",
+        field=field,
+        refusal=Refusal.FORBIDDEN,
+    )

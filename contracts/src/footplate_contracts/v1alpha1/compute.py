@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from footplate_contracts.names import Cause
-from footplate_contracts.rules import Rule, refuse
+from footplate_contracts.rules import Refusal, Rule, only_at, refuse
 from footplate_contracts.v1alpha1.types import Count, Label, Name, Part, Seconds, Uri, Whole, local_path
 
 Nodes = Annotated[int, Field(ge=1, le=4096)]
@@ -28,26 +28,30 @@ class Compute(Part):
     rules: ClassVar = (
         Rule(
             "!has(self.minNodes) || self.minNodes <= self.nodes",
-            "'minNodes ' + string(self.minNodes) + ' is above nodes ' + string(self.nodes)",
+            "minNodes {self.minNodes} is above nodes {self.nodes}; lower it, or raise nodes",
+            field="minNodes",
         ),
         Rule(
             "!has(self.maxNodes) || self.maxNodes >= self.nodes",
-            "'maxNodes ' + string(self.maxNodes) + ' is below nodes ' + string(self.nodes)",
+            "maxNodes {self.maxNodes} is below nodes {self.nodes}; raise it, or lower nodes",
+            field="maxNodes",
         ),
         Rule(
             "!has(self.minNodes) || !has(self.maxNodes) || self.minNodes <= self.maxNodes",
-            "'minNodes ' + string(self.minNodes) + ' is above maxNodes ' + string(self.maxNodes)",
+            "minNodes {self.minNodes} is above maxNodes {self.maxNodes}; the smaller number comes first",
+            field="minNodes",
         ),
-        Rule(
-            "(!has(self.minNodes) || self.minNodes >= self.nodes)"
-            " && (!has(self.maxNodes) || self.maxNodes <= self.nodes)",
-            "'a range of nodes is not supported by this release; leave minNodes and maxNodes out,"
-            " or at nodes ' + string(self.nodes)",
+        *(
+            Rule(
+                f"!has(self.{bound}) || !(self.{bound} {beyond} self.nodes)",
+                f"{bound} {{self.{bound}}} other than nodes {{self.nodes}} is not supported by this release;"
+                " remove it",
+                field=bound,
+                refusal=Refusal.FORBIDDEN,
+            )
+            for bound, beyond in (("minNodes", "<"), ("maxNodes", ">"))
         ),
-        Rule(
-            "self.spares == 0",
-            "'spares ' + string(self.spares) + ' is not supported by this release; leave it at 0'",
-        ),
+        only_at("spares", "0"),
     )
 
 
@@ -98,6 +102,9 @@ class Preflight(Part):
     enabled: bool = False
 
 
+_CAUSES = [cause.value for cause in Cause]
+
+
 class Resilience(Part):
     """Budgets of the failure policy and deadlines."""
 
@@ -112,8 +119,10 @@ class Resilience(Part):
 
     rules: ClassVar = (
         Rule(
-            f"self.budgets.all(cause, cause in {[cause.value for cause in Cause]})",
-            "'budgets names a cause that does not exist; causes are " + ", ".join(Cause) + "'",
+            f"self.budgets.all(cause, cause in {_CAUSES})",
+            f"budgets has no cause {{self.budgets.filter(cause, !(cause in {_CAUSES}))}};"
+            f" causes are {', '.join(Cause)}",
+            field="budgets",
         ),
         refuse("hang"),
         refuse("straggler"),

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.rules import Rule, refuse
+from footplate_contracts.rules import Refusal, Rule, refuse
 from footplate_contracts.v1alpha1.types import Label, Name, Part, Passthrough, StringMap, Time
 
 Amount = Annotated[float, Field(ge=0.0, le=1e9)]
@@ -108,12 +108,15 @@ class ComputeProfileSpec(Part):
     rules: ClassVar = (
         Rule(
             "self.backend != 'nccl' || has(self.gpu)",
-            "'backend nccl needs gpu; state it, or use backend gloo'",
+            "backend nccl needs gpu; state it, or use backend gloo",
+            field="gpu",
+            refusal=Refusal.REQUIRED,
         ),
         Rule(
             "!has(self.gpu) || self.processesPerNode == self.gpu.count",
-            "'processesPerNode ' + string(self.processesPerNode) + ' must equal gpu.count '"
-            " + string(self.gpu.count) + ': one rank drives one device'",
+            "processesPerNode {self.processesPerNode} must equal gpu.count {self.gpu.count}:"
+            " one rank drives one device",
+            field="processesPerNode",
         ),
         refuse("podTemplate"),
     )

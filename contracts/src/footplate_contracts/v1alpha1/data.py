@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.rules import Rule, refuse, says
+from footplate_contracts.rules import refuse, required
 from footplate_contracts.v1alpha1.types import Count, Label, Part, Probability, Uri, local_path
 
 
@@ -52,7 +52,7 @@ class Data(Part):
         refuse("sources"),
         refuse("tokenizer"),
         refuse("masking"),
-        Rule("has(self.uri)", says("uri is required: the folder that footplate-trainer pack wrote")),
+        required("uri", "the folder that footplate-trainer pack wrote"),
         local_path("uri"),
     )
 

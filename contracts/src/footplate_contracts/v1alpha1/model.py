@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.rules import Rule, at_default, only, refuse
+from footplate_contracts.rules import Rule, only, only_at, refuse
 from footplate_contracts.v1alpha1.types import Part, Probability
 
 
@@ -66,9 +66,7 @@ class Bias(Part):
     output: bool = False
     feed_forward: bool = False
 
-    rules: ClassVar = tuple(
-        at_default(field, "false", "false") for field in ("queryKeyValue", "output", "feedForward")
-    )
+    rules: ClassVar = tuple(only_at(field, "false") for field in ("queryKeyValue", "output", "feedForward"))
 
 
 class PositionName(StrEnum):
@@ -121,7 +119,7 @@ class Dropout(Part):
     attention: Probability = 0.0
     embedding: Probability = 0.0
 
-    rules: ClassVar = tuple(at_default(field, "0.0", "0") for field in ("hidden", "attention", "embedding"))
+    rules: ClassVar = tuple(only_at(field, "0.0") for field in ("hidden", "attention", "embedding"))
 
 
 class Initialization(Part):
@@ -171,19 +169,23 @@ class Model(Part):
         only("activation", "swiglu"),
         Rule(
             "has(self.headSize) || self.hiddenSize % self.attentionHeads == 0",
-            "'hiddenSize ' + string(self.hiddenSize) + ' is not a multiple of attentionHeads '"
-            " + string(self.attentionHeads) + '; change one of them or state headSize'",
+            "hiddenSize {self.hiddenSize} is not a multiple of attentionHeads {self.attentionHeads};"
+            " change one of them, or state headSize",
+            field="hiddenSize",
         ),
         Rule(
             "!has(self.keyValueHeads) || (self.keyValueHeads <= self.attentionHeads"
             " && self.attentionHeads % self.keyValueHeads == 0)",
-            "'attentionHeads ' + string(self.attentionHeads) + ' is not a multiple of keyValueHeads '"
-            " + string(self.keyValueHeads) + '; each key/value head serves the same number of heads'",
+            "attentionHeads {self.attentionHeads} is not a multiple of keyValueHeads {self.keyValueHeads};"
+            " each key/value head serves the same number of attention heads",
+            field="keyValueHeads",
         ),
         Rule(
             "self.position.name != 'rope' || (has(self.headSize) ? self.headSize % 2 == 0"
-            " : (self.hiddenSize % self.attentionHeads != 0 || (self.hiddenSize / self.attentionHeads) % 2 == 0))",
-            "'rotary positions need an even head size, hiddenSize ' + string(self.hiddenSize)"
-            " + ' / attentionHeads ' + string(self.attentionHeads) + ' is odd'",
+            " : self.hiddenSize % self.attentionHeads != 0"
+            " || (self.hiddenSize / self.attentionHeads) % 2 == 0)",
+            "rotary positions need an even head size, not {has(self.headSize) ? self.headSize"
+            " : self.hiddenSize / self.attentionHeads}; change hiddenSize, attentionHeads or headSize",
+            field="hiddenSize",
         ),
     )

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.rules import Rule, at_default, only, positive, says
+from footplate_contracts.rules import Refusal, Rule, only, only_at, positive
 from footplate_contracts.v1alpha1.types import Count, Part, Probability, Whole
 
 
@@ -31,8 +31,8 @@ class Loss(Part):
 
     rules: ClassVar = (
         only("name", "crossEntropy"),
-        at_default("labelSmoothing", "0.0", "0"),
-        at_default("zLoss", "0.0", "0"),
+        only_at("labelSmoothing", "0.0"),
+        only_at("zLoss", "0.0"),
     )
 
 
@@ -111,22 +111,30 @@ class Training(Part):
 
     rules: ClassVar = (
         Rule(
-            "has(self.tokens) != has(self.steps)",
-            "has(self.steps) ? 'tokens ' + string(self.tokens) + ' and steps ' + string(self.steps)"
-            " + ' are both given; state the length once' : 'one of tokens and steps is required'",
+            "!has(self.tokens) || !has(self.steps)",
+            "tokens {self.tokens} and steps {self.steps} are both given; state the length once, by either",
+            field="tokens",
+        ),
+        Rule(
+            "has(self.tokens) || has(self.steps)",
+            "the length of the training is missing; state steps or tokens",
+            field="steps",
+            refusal=Refusal.REQUIRED,
         ),
         Rule(
             "self.globalBatchSize % self.microBatchSize == 0",
-            "'globalBatchSize ' + string(self.globalBatchSize) + ' is not a multiple of microBatchSize '"
-            " + string(self.microBatchSize)",
+            "globalBatchSize {self.globalBatchSize} is not a multiple of microBatchSize"
+            " {self.microBatchSize}; every micro-batch of a step holds the same number of sequences",
+            field="globalBatchSize",
         ),
         Rule(
             "!has(self.steps) || self.schedule.warmupSteps <= self.steps",
-            "'schedule.warmupSteps ' + string(self.schedule.warmupSteps) + ' lies beyond the end at steps '"
-            " + string(self.steps)",
+            "warmupSteps {self.schedule.warmupSteps} lies beyond the end of the training at"
+            " steps {self.steps}; lower it",
+            field="schedule.warmupSteps",
         ),
         only("recomputation", "none"),
-        at_default("compile", "false", "false"),
+        only_at("compile", "false"),
     )
 
 
@@ -161,16 +169,7 @@ class Parallelism(Part):
     pipeline_schedule: PipelineSchedule = PipelineSchedule.ONE_FORWARD_ONE_BACKWARD
 
     rules: ClassVar = (
-        *(
-            Rule(
-                f"self.{axis} == 1",
-                f"'{axis} ' + string(self.{axis}) + ' is not supported by this release; leave it at 1'",
-            )
-            for axis in ("tensor", "pipeline", "virtualStages", "context", "replicas")
-        ),
+        *(only_at(axis, "1") for axis in ("tensor", "pipeline", "virtualStages", "context", "replicas")),
         only("sharding", "none", "full"),
-        Rule(
-            "self.pipelineSchedule == '1F1B'",
-            says("pipelineSchedule has no effect in this release; remove it"),
-        ),
+        only("pipelineSchedule", "1F1B"),
     )

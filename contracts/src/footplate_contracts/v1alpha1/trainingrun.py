@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, TypedDict
 
 from pydantic import Field
 
 from footplate_contracts.names import RUN_NAME_LIMIT
-from footplate_contracts.rules import Rule, only, refuse, says, unchanging
+from footplate_contracts.rules import Rule, only, refuse, required, unchanging
 from footplate_contracts.v1alpha1.compute import Checkpoint, Compute, Resilience, ResumeFrom
 from footplate_contracts.v1alpha1.data import Data, Validation
 from footplate_contracts.v1alpha1.model import InitFrom, Model
@@ -15,11 +15,41 @@ from footplate_contracts.v1alpha1.pods import Trainer
 from footplate_contracts.v1alpha1.training import Parallelism, Stage, Training
 from footplate_contracts.v1alpha1.types import Label, Name, Part, Passthrough, Seconds
 
-_WHILE_SUSPENDED = "oldSelf.suspend"
-_SUSPEND_FIRST = " while the run is active; set spec.suspend to true first"
+_NEVER = (
+    "stage",
+    "data",
+    "training.seed",
+    "training.optimizer",
+    "training.globalBatchSize",
+    "training.loss",
+    "training.schedule",
+    "training.precision",
+    "training.deterministic",
+    "checkpoint.uri",
+)
+_SUSPENDED_ONLY = (
+    "parallelism",
+    "training.microBatchSize",
+    "compute.profile",
+    "compute.nodes",
+    "trainer",
+)
+_SUSPENDED_ONLY_OPTIONAL = ("compute.processesPerNode", "priorityClassName")
+
+
+class _While(TypedDict):
+    unless: str
+    remedy: str
+
+
+_WHILE_SUSPENDED = _While(
+    unless="oldSelf.suspend", remedy=" while the run is active; set spec.suspend to true first"
+)
 
 _RANKS = "self.compute.nodes * self.compute.processesPerNode"
 _SLICE = "self.parallelism.tensor * self.parallelism.pipeline * self.parallelism.context"
+_STEP_TOKENS = "self.training.globalBatchSize * self.model.contextLength"
+_STEPS = f"(self.training.tokens + {_STEP_TOKENS} - 1) / ({_STEP_TOKENS})"
 
 
 class TrainingRunSpec(Part):
@@ -48,7 +78,7 @@ class TrainingRunSpec(Part):
     )
 
     rules: ClassVar = (
-        Rule("has(self.model)", says("model is required")),
+        required("model", "the shape of the network"),
         *(
             refuse(field)
             for field in ("initFrom", "validation", "resumeFrom", "telemetry", "budget", "queue")
@@ -56,58 +86,21 @@ class TrainingRunSpec(Part):
         only("stage", "pretrain"),
         Rule(
             f"!has(self.compute.processesPerNode) || ({_RANKS}) % ({_SLICE}) == 0",
-            f"'nodes x processesPerNode = ' + string({_RANKS}) + ' ranks cannot be divided into slices of"
-            f" tensor x pipeline x context = ' + string({_SLICE})",
+            f"nodes x processesPerNode = {{{_RANKS}}} ranks cannot be divided into slices of"
+            f" tensor x pipeline x context = {{{_SLICE}}}; change nodes or parallelism",
+            field="compute.nodes",
         ),
         Rule(
-            "!has(self.training.tokens) || !has(self.model) || self.training.schedule.warmupSteps"
-            " * self.training.globalBatchSize * self.model.contextLength <= self.training.tokens"
-            " + self.training.globalBatchSize * self.model.contextLength",
-            "'training.schedule.warmupSteps ' + string(self.training.schedule.warmupSteps)"
-            " + ' lies beyond the end at tokens ' + string(self.training.tokens)",
+            "!has(self.training.tokens) || !has(self.model)"
+            f" || self.training.schedule.warmupSteps <= {_STEPS}",
+            "warmupSteps {self.training.schedule.warmupSteps} lies beyond the end of the training at"
+            f" tokens {{self.training.tokens}}, which are {{{_STEPS}}} steps; lower it",
+            field="training.schedule.warmupSteps",
         ),
-        *(unchanging(field) for field in ("stage", "data")),
+        *(unchanging(field) for field in _NEVER),
         unchanging("model", optional=True),
-        *(
-            Rule(
-                f"self.training.{field} == oldSelf.training.{field}",
-                says(f"training.{field} cannot be changed; create another run instead"),
-            )
-            for field in (
-                "seed",
-                "optimizer",
-                "globalBatchSize",
-                "loss",
-                "schedule",
-                "precision",
-                "deterministic",
-            )
-        ),
-        Rule(
-            "self.checkpoint.uri == oldSelf.checkpoint.uri",
-            says("checkpoint.uri cannot be changed; create another run instead"),
-        ),
-        unchanging("parallelism", unless=_WHILE_SUSPENDED, remedy=_SUSPEND_FIRST),
-        unchanging("priorityClassName", optional=True, unless=_WHILE_SUSPENDED, remedy=_SUSPEND_FIRST),
-        Rule(
-            f"{_WHILE_SUSPENDED} || self.training.microBatchSize == oldSelf.training.microBatchSize",
-            says("training.microBatchSize cannot be changed" + _SUSPEND_FIRST),
-        ),
-        Rule(
-            f"{_WHILE_SUSPENDED} || self.compute.profile == oldSelf.compute.profile",
-            says("compute.profile cannot be changed" + _SUSPEND_FIRST),
-        ),
-        Rule(
-            f"{_WHILE_SUSPENDED} || (has(self.compute.processesPerNode) == has(oldSelf.compute.processesPerNode)"
-            " && (!has(self.compute.processesPerNode)"
-            " || self.compute.processesPerNode == oldSelf.compute.processesPerNode))",
-            says("compute.processesPerNode cannot be changed" + _SUSPEND_FIRST),
-        ),
-        Rule(
-            f"{_WHILE_SUSPENDED} || self.compute.nodes == oldSelf.compute.nodes",
-            says("compute.nodes cannot be changed" + _SUSPEND_FIRST),
-        ),
-        unchanging("trainer", unless=_WHILE_SUSPENDED, remedy=_SUSPEND_FIRST),
+        *(unchanging(field, **_WHILE_SUSPENDED) for field in _SUSPENDED_ONLY),
+        *(unchanging(field, optional=True, **_WHILE_SUSPENDED) for field in _SUSPENDED_ONLY_OPTIONAL),
     )
 
 
@@ -119,17 +112,21 @@ class TrainingRun(Part):
     rules: ClassVar = (
         Rule(
             f"self.metadata.name.size() <= {RUN_NAME_LIMIT}",
-            f"'name ' + self.metadata.name + ' has ' + string(self.metadata.name.size())"
-            f" + ' characters; at most {RUN_NAME_LIMIT} are allowed, as pods are named after it'",
+            "name {self.metadata.name} has {self.metadata.name.size()} characters;"
+            f" at most {RUN_NAME_LIMIT} are allowed, as pods are named after it",
         ),
         Rule(
             "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-            "'name ' + self.metadata.name + ' must start with a letter and hold only a-z, 0-9 and -'",
+            "name {self.metadata.name} must start with a letter and hold only a-z, 0-9 and -",
         ),
-        Rule(
-            "!has(self.spec.training.steps) || !has(self.status) || !has(self.status.progress)"
-            " || self.spec.training.steps >= self.status.progress.step",
-            "'training.steps ' + string(self.spec.training.steps) + ' lies below the progress so far, step '"
-            " + string(self.status.progress.step)",
+        *(
+            Rule(
+                f"!has(self.spec.training.{length}) || !has(self.status) || !has(self.status.progress)"
+                f" || self.spec.training.{length} >= self.status.progress.{done}",
+                f"training.{length} {{self.spec.training.{length}}} lies below the progress so far,"
+                f" {{self.status.progress.{done}}}; raise it",
+                field=f"spec.training.{length}",
+            )
+            for length, done in (("steps", "step"), ("tokens", "tokens"))
         ),
     )

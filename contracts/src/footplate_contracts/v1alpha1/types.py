@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from footplate_contracts.model import Contract
-from footplate_contracts.rules import Rule
+from footplate_contracts.rules import Refusal, Rule
 
 Uri = Annotated[str, Field(min_length=1, max_length=1024)]
 Label = Annotated[str, Field(min_length=1, max_length=63)]
@@ -40,7 +40,8 @@ class Part(Contract):
 def local_path(field: str) -> Rule:
     """URIs that this release reads: a path, or file:// before one."""
     return Rule(
-        f"!has(self.{field}) || self.{field}.startsWith('/') || self.{field}.startsWith('file:///')"
-        f" || !self.{field}.contains('://')",
-        f"'{field} ' + self.{field} + ' is not supported by this release; use a path on a mounted volume'",
+        f"!has(self.{field}) || self.{field}.startsWith('file:///') || !self.{field}.contains('://')",
+        f"{field} {{self.{field}}} is not supported by this release; use a path on a mounted volume",
+        field=field,
+        refusal=Refusal.FORBIDDEN,
     )
