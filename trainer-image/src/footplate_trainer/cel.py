@@ -1,0 +1,103 @@
+"""The CRD's own rules, run where no API server is.
+
+A file that trains on a laptop must train in the cluster, and the other way
+round; a second implementation of the rules in Python would drift. So the text
+that the API server compiles is evaluated here too, and what it refuses is
+refused with the same words.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+import celpy
+from celpy import celtypes
+from celpy.adapter import json_to_cel
+from celpy.evaluation import CELEvalError
+from pydantic import BaseModel
+
+from footplate_contracts.rules import Rule
+from footplate_contracts.v1alpha1.types import Part
+
+ROOT = "TrainingRun"
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A rule of the node at `path` that does not hold."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: Invalid value: {self.message}"
+
+
+def violations(part: BaseModel, path: str) -> Iterator[Violation]:
+    """Rules that `part` at `path` or anything below it breaks, in the order of the fields."""
+    if isinstance(part, Part):
+        yield from broken_rules(part.rules, part.to_json(), path)
+    for name, field in type(part).model_fields.items():
+        yield from _below(getattr(part, name), f"{path}.{field.alias or name}")
+
+
+def broken_rules(rules: Sequence[Rule], value: dict[str, Any], path: str) -> Iterator[Violation]:
+    """Which of `rules` do not hold for `value`, plain JSON with its defaults; transition rules aside."""
+    context = {"self": json_to_cel(value)}
+    for rule in rules:
+        if rule.is_transition:
+            continue
+        try:
+            holds = bool(_program(rule.expression).evaluate(context))
+            message = "" if holds else str(_program(rule.message).evaluate(context))
+        except CELEvalError as error:
+            # The API server, too, refuses what it cannot evaluate.
+            holds, message = False, f"{error.args[0]} evaluating rule: {rule.expression}"
+        if not holds:
+            yield Violation(path, message)
+
+
+def format_double(value: float) -> str:
+    """`value` as CEL's string() writes it, which is Go's "%g": 0.5, 100000, 1e+06, 1e-05."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "+Inf" if value > 0 else "-Inf"
+    sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
+    assert isinstance(exponent, int)
+    power = len(digits) + exponent - 1 if value else 0  # of the first digit
+    if -4 <= power < 6:  # strconv's "precision 6 for this decision"
+        return f"{Decimal(repr(value)).normalize():f}"
+    text = "".join(map(str, digits))
+    mantissa = text if len(text) == 1 else f"{text[0]}.{text[1:]}"
+    return f"{'-' if sign else ''}{mantissa}e{'-' if power < 0 else '+'}{abs(power):02d}"
+
+
+def _below(value: object, path: str) -> Iterator[Violation]:
+    if isinstance(value, BaseModel):
+        yield from violations(value, path)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _below(item, f"{path}[{index}]")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _below(item, f"{path}[{key}]")
+
+
+def _string(value: celtypes.Value) -> celtypes.StringType:
+    if isinstance(value, celtypes.DoubleType):
+        return celtypes.StringType(format_double(float(value)))
+    if isinstance(value, celtypes.BoolType):
+        return celtypes.StringType("true" if value else "false")
+    return celtypes.StringType(str(value))
+
+
+@lru_cache(maxsize=512)
+def _program(expression: str) -> celpy.Runner:
+    environment = celpy.Environment()
+    return environment.program(environment.compile(expression), {"string": _string})

@@ -1,0 +1,161 @@
+"""A TrainingRun file, read as the cluster would read it.
+
+The same file goes to `kubectl apply` and to `footplate-trainer train`; it has
+to mean the same in both, and be refused for the same reasons in nearly the same
+words. So: YAML 1.2 numbers (6e-4 is one), strict types, no unknown field, the
+defaults and the CEL rules of the CRD.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from footplate_contracts.names import API_VERSION
+from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve
+from footplate_contracts.v1alpha1.trainingrun import TrainingRun, TrainingRunSpec
+from footplate_trainer.cel import ROOT, broken_rules, violations
+from footplate_trainer.errors import UserMistake
+from footplate_trainer.overrides import near, override
+from footplate_trainer.refusals import refusals
+
+KIND = "TrainingRun"
+_TOP_LEVEL = ("apiVersion", "kind", "metadata", "spec", "status")
+
+
+class ManifestRefused(UserMistake):
+    """A file that is no valid TrainingRun; `problems` are lines of "field: what is wrong"."""
+
+    def __init__(self, path: Path, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(f"{path}: {problem}" for problem in problems))
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """A TrainingRun that keeps all of its rules."""
+
+    identity: RunIdentity
+    spec: TrainingRunSpec
+
+    def config(self, world: World) -> RunConfig:
+        """What a rank reads, for a gang of `world`."""
+        return resolve(self.spec, self.identity, world)
+
+
+def read_run(path: Path, overrides: Sequence[str] = ()) -> RunFile:
+    """The one TrainingRun in a YAML or JSON file, with "path=value" overrides of its spec.
+
+    Raises ManifestRefused, which is a ValueError.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8"
+        raise ManifestRefused(path, [f"cannot be read: {reason}"]) from None
+    try:
+        document = _the_run(parse_documents(text))
+        problems = _envelope_problems(document)
+        if not problems:
+            document = {**document, "spec": override(document["spec"], overrides, parse_value)}
+    except ValueError as error:
+        raise ManifestRefused(path, [str(error)]) from None
+    if problems:
+        raise ManifestRefused(path, problems)
+    return _validated(path, document)
+
+
+def parse_documents(text: str) -> list[object]:
+    """The documents of YAML 1.2 (or one of JSON) as plain values; ValueError names the line."""
+    try:
+        return [_as_go_writes(document) for document in _yaml().load_all(text)]
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ValueError(f"{place}{error.problem or error.context}") from None
+    except YAMLError as error:
+        raise ValueError(str(error)) from None
+
+
+def parse_value(text: str) -> object:
+    """One YAML scalar or flow collection."""
+    documents = parse_documents(text)
+    if len(documents) != 1:
+        raise ValueError(f"{len(documents)} documents")
+    return documents[0]
+
+
+class _CoreConstructor(SafeConstructor):
+    """The core schema has no dates: 2026-01-01 is text."""
+
+
+_CoreConstructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_str)
+
+
+def _yaml() -> YAML:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _CoreConstructor
+    return yaml
+
+
+def _as_go_writes(value: object) -> object:
+    """`value` as JSON from Go has it: 1e3 and 5.0 are integers, so they may fill an integer field."""
+    if isinstance(value, dict):
+        return {key: _as_go_writes(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_go_writes(item) for item in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
+        return int(value)
+    return value
+
+
+def _the_run(documents: Sequence[object]) -> dict[str, Any]:
+    found = [item for item in documents if isinstance(item, dict) and item.get("kind") == KIND]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ValueError(f"{len(found)} documents are of kind {KIND}; give a file with one of them")
+    kinds = [str(item["kind"]) for item in documents if isinstance(item, dict) and "kind" in item]
+    raise ValueError(f"no document is of kind {KIND}" + (f", only {', '.join(kinds)}" if kinds else ""))
+
+
+def _envelope_problems(document: dict[str, Any]) -> list[str]:
+    """What is wrong outside spec."""
+    problems = [
+        f"{name}: unknown field{near(str(name), _TOP_LEVEL)}" for name in document if name not in _TOP_LEVEL
+    ]
+    if document.get("apiVersion") != API_VERSION:
+        problems.append(f"apiVersion: Invalid value: {json.dumps(document.get('apiVersion'))}: {API_VERSION}")
+    metadata = document.get("metadata")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+        problems.append("metadata.name: Required value: a string")
+    elif not isinstance(metadata.get("namespace", ""), str):
+        problems.append("metadata.namespace: Invalid value: must be a string")
+    if not isinstance(document.get("spec"), dict):
+        problems.append("spec: Required value: a mapping")
+    return problems
+
+
+def _validated(path: Path, document: dict[str, Any]) -> RunFile:
+    metadata = document["metadata"]
+    try:
+        # Strict and from JSON, as the API server sees it: "5" is no number, 5 is a float's value too.
+        run = TrainingRun.model_validate_json(
+            json.dumps({"spec": document["spec"]}), strict=True, by_alias=True, by_name=False
+        )
+    except ValidationError as error:
+        raise ManifestRefused(path, refusals(error, TrainingRun)) from None
+    root = {"metadata": {"name": metadata["name"]}, "spec": run.spec.to_json()}
+    broken = [*broken_rules(TrainingRun.rules, root, ROOT), *violations(run.spec, "spec")]
+    if broken:
+        raise ManifestRefused(path, [str(violation) for violation in broken])
+    identity = RunIdentity(name=metadata["name"], namespace=metadata.get("namespace") or "default")
+    return RunFile(identity, run.spec)
