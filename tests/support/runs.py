@@ -1,0 +1,184 @@
+"""Whole runs on the cluster, as tests drive them: apply, wait, hurt, compare.
+
+Everything goes through kubectl and the API's REST routes, like a user. Waiting
+is bounded and polls a fact; when it gives up, the message holds what a person
+would look at first.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import yaml
+
+from demo.kube import DemoError, Kube
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+DATA = "/shared/data/python-docs"
+
+
+def tiny(name: str, namespace: str, *, steps: int = 120, nodes: int = 2, **training: Any) -> Json:
+    """A run that two cores finish in seconds: two nodes, two ranks each."""
+    return {
+        "apiVersion": "footplate.dev/v1alpha1",
+        "kind": "TrainingRun",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "model": {
+                "layers": 2,
+                "hiddenSize": 64,
+                "attentionHeads": 4,
+                "keyValueHeads": 2,
+                "vocabularySize": 4096,
+                "contextLength": 64,
+            },
+            "data": {"uri": DATA, "seed": 7},
+            "training": {
+                "steps": steps,
+                "globalBatchSize": 8,
+                "microBatchSize": 2,
+                "optimizer": {"learningRate": 0.002},
+                "schedule": {"warmupSteps": 10},
+                **training,
+            },
+            "compute": {"profile": "local-cpu", "nodes": nodes},
+            "checkpoint": {"uri": f"/shared/checkpoints/{name}", "everySteps": 20},
+            "trainer": {
+                "volumes": [{"name": "shared", "persistentVolumeClaim": {"claimName": "shared"}}],
+                "volumeMounts": [{"name": "shared", "mountPath": "/shared"}],
+            },
+        },
+    }
+
+
+def changed(manifest: Json, path: str, value: Any) -> Json:
+    """A copy of `manifest` with `spec.<path>` set; None removes it."""
+    fresh = copy.deepcopy(manifest)
+    *parents, leaf = path.split(".")
+    node = fresh["spec"]
+    for parent in parents:
+        node = node.setdefault(parent, {})
+    if value is None:
+        node.pop(leaf, None)
+    else:
+        node[leaf] = value
+    return fresh
+
+
+@dataclass(frozen=True)
+class Runs:
+    """TrainingRuns of one namespace."""
+
+    kube: Kube
+    namespace: str
+
+    def apply(self, manifest: Json) -> str:
+        """Applies the manifest; returns its name."""
+        self.kube.kubectl("apply", "--filename", "-", stdin=yaml.safe_dump(manifest))
+        name: str = manifest["metadata"]["name"]
+        return name
+
+    def delete(self, name: str) -> None:
+        """Deletes the run; its pods end in the background."""
+        self.kube.kubectl("delete", "trun", name, "-n", self.namespace, "--ignore-not-found", "--wait=false")
+
+    def patch(self, name: str, spec: Json) -> None:
+        """Merges `spec` into the run's."""
+        patch = yaml.safe_dump({"spec": spec})
+        self.kube.kubectl("patch", "trun", name, "-n", self.namespace, "--type=merge", "--patch", patch)
+
+    def status(self, name: str) -> Json:
+        """`status`, empty before the operator wrote one."""
+        found = self.kube.get("trun", name, "-n", self.namespace)
+        status: Json = (found or {}).get("status", {})
+        return status
+
+    def pods(self, name: str, role: str = "worker") -> list[Json]:
+        """The run's pods of one role, by name."""
+        selector = f"footplate.dev/run={name},footplate.dev/role={role}"
+        listed = self.kube.get("pods", "-n", self.namespace, "-l", selector)
+        items: list[Json] = (listed or {}).get("items", [])
+        return sorted(items, key=lambda pod: str(pod["metadata"]["name"]))
+
+    def metrics(self, name: str) -> list[Json]:
+        """The metric history, by step."""
+        rows = self.kube.api(f"/v1/namespaces/{self.namespace}/runs/{name}/metrics?limit=100000")["items"]
+        return sorted(rows, key=lambda row: int(row["step"]))
+
+    def wait_phase(self, name: str, *phases: str, seconds: float = 90.0) -> Json:
+        """Status once the phase is one of `phases`; fails early if the run ended otherwise."""
+
+        def reached() -> Json | None:
+            status = self.status(name)
+            phase = status.get("phase")
+            if phase in phases:
+                return status
+            assert phase not in ("Succeeded", "Failed"), f"{name} ended: {self.explain(name)}"
+            return None
+
+        return self.until(f"{name} to be {' or '.join(phases)}", reached, name, seconds)
+
+    def wait_step(self, name: str, step: int, seconds: float = 90.0) -> int:
+        """The newest step of the history once it is at least `step`."""
+
+        def reached() -> int | None:
+            newest = self.status(name).get("progress", {}).get("step", 0)
+            if newest < step:
+                rows = self.metrics_or_none(name)
+                newest = max(newest, rows[-1]["step"] if rows else 0)
+            return newest if newest >= step else None
+
+        return self.until(f"{name} to reach step {step}", reached, name, seconds)
+
+    def metrics_or_none(self, name: str) -> list[Json] | None:
+        """The history, or None while the API does not answer or does not know the run."""
+        try:
+            return self.metrics(name)
+        except DemoError:
+            return None
+
+    def wait_condition(self, name: str, kind: str, status: str, reason: str, seconds: float) -> Json:
+        """The condition once it has that status and reason."""
+
+        def reached() -> Json | None:
+            for condition in self.status(name).get("conditions", []):
+                if (condition["type"], condition["status"], condition["reason"]) == (kind, status, reason):
+                    return dict(condition)
+            return None
+
+        return self.until(f"{name} to say {kind}={status} {reason}", reached, name, seconds)
+
+    def until(self, what: str, probe: Callable[[], T | None], name: str, seconds: float) -> T:
+        """The first answer of `probe` that is not None; AssertionError after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            found = probe()
+            if found is not None:
+                return found
+            time.sleep(0.2)
+        raise AssertionError(f"waited {seconds:.0f} s for {what}\n{self.explain(name)}")
+
+    def explain(self, name: str) -> str:
+        """What a person would look at first."""
+        status = self.status(name)
+        lines = [f"phase {status.get('phase')}, progress {status.get('progress')}"]
+        for item in status.get("conditions", []):
+            lines.append(f"  {item['type']}={item['status']} {item['reason']}: {item['message']}")
+        for role in ("coordinator", "worker"):
+            for pod in self.pods(name, role):
+                pod_name = pod["metadata"]["name"]
+                lines.append(f"--- {pod_name}: {pod['status'].get('phase')}")
+                lines.append(self._tail(pod_name))
+        return "\n".join(lines)
+
+    def _tail(self, pod: str) -> str:
+        try:
+            return self.kube.kubectl("logs", pod, "-n", self.namespace, "--tail=15")
+        except DemoError as error:
+            return str(error)

@@ -1,0 +1,45 @@
+"""The cluster as the tests find it: `make install` has run, the data is packed once."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from demo.kube import Kube
+from tests.support.runs import Runs
+
+NAMESPACE = "footplate-tests"
+
+
+@pytest.fixture(scope="session")
+def kube() -> Kube:
+    """kubectl and helm of the cluster that `make install` left."""
+    return Kube.of_cluster_tool()
+
+
+@pytest.fixture(scope="session")
+def runs(kube: Kube) -> Iterator[Runs]:
+    """A namespace with the shared volume and the packed Python documentation in it."""
+    kube.kubectl(
+        "apply",
+        "--filename",
+        "-",
+        stdin=f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}}}}}",
+    )
+    kube.kubectl("apply", "-n", NAMESPACE, "--filename", "examples/data-python-docs.yaml")
+    kube.kubectl(
+        "wait", "-n", NAMESPACE, "--for=condition=complete", "job/pack-python-docs", "--timeout=180s"
+    )
+    yield Runs(kube, NAMESPACE)
+    kube.kubectl("delete", "trun", "--all", "-n", NAMESPACE, "--wait=false")
+    kube.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest, runs: Runs) -> Iterator[str]:
+    """A run name of this test's own; the run is deleted afterwards."""
+    unique = f"t{uuid.uuid4().hex[:8]}"
+    yield unique
+    runs.delete(unique)

@@ -1,0 +1,101 @@
+"""What a user got wrong is said within ten seconds, in a condition and a phase."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from demo.kube import Kube
+from tests.support.runs import DATA, Runs, changed, tiny
+
+pytestmark = pytest.mark.system
+
+SAID_WITHIN_SECONDS = 10.0
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "phase", "condition", "says"),
+    [
+        pytest.param(
+            "compute.profile", "no-such-profile", "Queued",
+            ("Reconciled", "False", "ProfileNotFound"), "no-such-profile", id="profile-missing",
+        ),
+        pytest.param(
+            "data.uri", "/shared/data/nowhere", "Failed",
+            ("Complete", "False", "DataMissing"), "/shared/data/nowhere", id="data-missing",
+        ),
+        pytest.param(
+            "trainer.image", "localhost/footplate/no-such-image:1", "Failed",
+            ("Complete", "False", "ImagePull"), "no-such-image", id="image-unpullable",
+        ),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_said(
+    runs: Runs, name: str, path: str, value: Any, phase: str, condition: tuple[str, str, str], says: str
+) -> None:
+    runs.apply(changed(tiny(name, runs.namespace), path, value))
+    found = runs.wait_condition(name, *condition, seconds=SAID_WITHIN_SECONDS)
+    assert says in found["message"]
+    runs.wait_phase(name, phase, seconds=SAID_WITHIN_SECONDS)
+
+
+def test_a_corrupt_shard_is_named(runs: Runs, name: str, shell: Shell) -> None:
+    copy = f"/shared/data/{name}"
+    shell(f"cp -r {DATA} {copy} && printf x | dd of={copy}/shard-00000.bin bs=1 seek=1000 conv=notrunc")
+    runs.apply(changed(tiny(name, runs.namespace), "data.uri", copy))
+    found = runs.wait_condition(name, "Complete", "False", "DataCorrupt", seconds=SAID_WITHIN_SECONDS)
+    assert "shard-00000.bin" in found["message"]
+
+
+def test_a_truncated_checkpoint_is_passed_over(runs: Runs, name: str, shell: Shell) -> None:
+    """The newest checkpoint lost a byte: the one before it is used, and the log says so."""
+    manifest = tiny(name, runs.namespace, steps=60)
+    runs.apply(manifest)
+    runs.wait_phase(name, "Succeeded", seconds=120)
+    shell(f"f=$(ls /shared/checkpoints/{name}/step-60.e*/*.distcp | head -1); truncate -s -1 $f")
+    runs.patch(name, {"training": {"steps": 60}})
+    runs.delete(name)
+    runs.until("the run to be gone", lambda: None if runs.pods(name) else True, name, seconds=30)
+    runs.apply(manifest)
+    runs.wait_phase(name, "Succeeded", seconds=120)
+    logs = "".join(
+        runs.kube.kubectl("logs", pod["metadata"]["name"], "-n", runs.namespace) for pod in runs.pods(name)
+    )
+    assert "step-60" in logs and "step 40" in logs
+
+
+class Shell:
+    """A pod that sees the shared volume and runs lines of shell."""
+
+    def __init__(self, kube: Kube, namespace: str) -> None:
+        self.kube, self.namespace = kube, namespace
+
+    def __call__(self, line: str) -> str:
+        return self.kube.kubectl("exec", "shell", "-n", self.namespace, "--", "sh", "-ec", line)
+
+
+@pytest.fixture(scope="module")
+def shell(runs: Runs) -> Shell:
+    """One such pod for the module; it goes with the namespace."""
+    runs.kube.kubectl("apply", "-n", runs.namespace, "--filename", "-", stdin=SHELL_POD)
+    runs.kube.kubectl("wait", "-n", runs.namespace, "--for=condition=Ready", "pod/shell", "--timeout=60s")
+    return Shell(runs.kube, runs.namespace)
+
+
+SHELL_POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: shell}
+spec:
+  terminationGracePeriodSeconds: 0
+  automountServiceAccountToken: false
+  securityContext: {runAsNonRoot: true, runAsUser: 1000, fsGroup: 1000}
+  containers:
+  - name: main
+    image: localhost/footplate/coordinator:dev
+    imagePullPolicy: IfNotPresent
+    command: [sleep, "3600"]
+    volumeMounts: [{name: shared, mountPath: /shared}]
+  volumes: [{name: shared, persistentVolumeClaim: {claimName: shared}}]
+"""

@@ -1,0 +1,51 @@
+"""Losing the control plane costs a run nothing."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from demo.kube import ROOT
+from tests.support.runs import Runs, tiny
+
+pytestmark = pytest.mark.system
+
+SYSTEM = "footplate-system"
+
+
+def test_restarts_of_operator_api_and_api_server(runs: Runs, name: str) -> None:
+    """All three restart in mid-run: the same pods go on, and the history has each step once."""
+    runs.apply(tiny(name, runs.namespace, steps=400))
+    runs.wait_step(name, 10)
+    pods = {pod["metadata"]["uid"] for role in ("worker", "coordinator") for pod in runs.pods(name, role)}
+    for deployment in ("footplate-operator", "footplate-api"):
+        selector = f"app.kubernetes.io/component={deployment.removeprefix('footplate-')}"
+        runs.kube.kubectl("delete", "pod", "-n", SYSTEM, "-l", selector, "--wait=false")
+    subprocess.run(["python3", "dev/cluster", "restart", "kube-apiserver"], cwd=ROOT, check=True)
+    runs.until(
+        "the API server", lambda: True if runs.metrics_or_none(name) is not None else None, name, seconds=60
+    )
+    status = runs.wait_phase(name, "Succeeded", seconds=240)
+    assert status.get("restarts", 0) == 0
+    assert {pod["metadata"]["uid"] for pod in runs.pods(name)} <= pods
+    runs.until(
+        "a whole history",
+        lambda: True if [row["step"] for row in runs.metrics(name)] == list(range(1, 401)) else None,
+        name,
+        seconds=30,
+    )
+
+
+def test_a_lost_coordinator_costs_no_step(runs: Runs, name: str) -> None:
+    """The next epoch adopts the generation that trains; no rank restarts."""
+    runs.apply(tiny(name, runs.namespace, steps=300))
+    runs.wait_step(name, 10)
+    workers = {pod["metadata"]["uid"] for pod in runs.pods(name)}
+    coordinator = runs.pods(name, "coordinator")[0]["metadata"]["name"]
+    runs.kube.kubectl("delete", "pod", coordinator, "-n", runs.namespace, "--grace-period=0", "--force")
+    status = runs.wait_phase(name, "Succeeded", seconds=180)
+    assert status.get("restarts", 0) == 0
+    assert {pod["metadata"]["uid"] for pod in runs.pods(name)} == workers
+    assert status["coordinator"]["epoch"] == 2
+    assert [row["step"] for row in runs.metrics(name)] == list(range(1, 301))
