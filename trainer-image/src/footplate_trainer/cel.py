@@ -8,6 +8,7 @@ refused with the same words.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,21 +22,27 @@ from celpy.adapter import json_to_cel
 from celpy.evaluation import CELEvalError
 from pydantic import BaseModel
 
-from footplate_contracts.rules import Rule
+from footplate_contracts.rules import Refusal, Rule
 from footplate_contracts.v1alpha1.types import Part
 
-ROOT = "TrainingRun"
+_TITLES = {
+    Refusal.INVALID: "Invalid value",
+    Refusal.FORBIDDEN: "Forbidden",
+    Refusal.REQUIRED: "Required value",
+}
 
 
 @dataclass(frozen=True)
 class Violation:
-    """A rule of the node at `path` that does not hold."""
+    """A rule that does not hold; `path` is the field to blame, "" for the whole object."""
 
     path: str
     message: str
+    refusal: Refusal = Refusal.INVALID
 
     def __str__(self) -> str:
-        return f"{self.path}: Invalid value: {self.message}"
+        text = f"{_TITLES[self.refusal]}: {self.message}"
+        return f"{self.path}: {text}" if self.path else text
 
 
 def violations(part: BaseModel, path: str) -> Iterator[Violation]:
@@ -53,13 +60,14 @@ def broken_rules(rules: Sequence[Rule], value: dict[str, Any], path: str) -> Ite
         if rule.is_transition:
             continue
         try:
-            holds = bool(_program(rule.expression).evaluate(context))
-            message = "" if holds else str(_program(rule.message).evaluate(context))
+            if _program(rule.expression).evaluate(context):
+                continue
+            message = str(_program(rule.message).evaluate(context))
         except CELEvalError as error:
             # The API server, too, refuses what it cannot evaluate.
-            holds, message = False, f"{error.args[0]} evaluating rule: {rule.expression}"
-        if not holds:
-            yield Violation(path, message)
+            message = f"{error.args[0]} evaluating rule: {rule.expression}"
+        blamed = f"{path}.{rule.field}" if path and rule.field else path or rule.field
+        yield Violation(blamed, message, rule.refusal)
 
 
 def format_double(value: float) -> str:
@@ -90,10 +98,14 @@ def _below(value: object, path: str) -> Iterator[Violation]:
 
 
 def _string(value: celtypes.Value) -> celtypes.StringType:
+    """What the API server's '%s'.format([value]) gives."""
     if isinstance(value, celtypes.DoubleType):
         return celtypes.StringType(format_double(float(value)))
     if isinstance(value, celtypes.BoolType):
         return celtypes.StringType("true" if value else "false")
+    if isinstance(value, celtypes.ListType):
+        items = [json.dumps(item) if isinstance(item, str) else _string(item) for item in value]
+        return celtypes.StringType(f"[{', '.join(items)}]")
     return celtypes.StringType(str(value))
 
 

@@ -22,7 +22,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from footplate_contracts.names import API_VERSION
 from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve
 from footplate_contracts.v1alpha1.trainingrun import TrainingRun, TrainingRunSpec
-from footplate_trainer.cel import ROOT, broken_rules, violations
+from footplate_trainer.cel import broken_rules, violations
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.overrides import near, override
 from footplate_trainer.refusals import refusals
@@ -154,7 +154,7 @@ def _validated(path: Path, document: dict[str, Any]) -> RunFile:
     except ValidationError as error:
         raise ManifestRefused(path, refusals(error, TrainingRun)) from None
     root = {"metadata": {"name": metadata["name"]}, "spec": run.spec.to_json()}
-    broken = [*broken_rules(TrainingRun.rules, root, ROOT), *violations(run.spec, "spec")]
+    broken = [*broken_rules(TrainingRun.rules, root, ""), *violations(run.spec, "spec")]
     if broken:
         raise ManifestRefused(path, [str(violation) for violation in broken])
     identity = RunIdentity(name=metadata["name"], namespace=metadata.get("namespace") or "default")
