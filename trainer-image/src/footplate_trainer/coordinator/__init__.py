@@ -1,0 +1,6 @@
+"""Membership of one run: who trains together, in which generation, and how that ends.
+
+`membership` decides and is pure; `server` is its HTTP edge. Nothing here knows
+torch: the coordinator runs where there is no GPU, starts in a second and is
+replaced without disturbing a healthy generation.
+"""

@@ -1,0 +1,76 @@
+"""What a decision of the membership asks its surroundings to do.
+
+The decisions change nothing outside themselves; the server writes these to the
+log, wakes whoever waits, and books the blame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from footplate_contracts.names import Reason
+from footplate_contracts.reports import (
+    AgentIdentity,
+    FailureReport,
+    GenerationId,
+    RunState,
+    SealedGeneration,
+)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Ranks of `generation` stop and their agents join again."""
+
+    generation: GenerationId | None
+    why: str
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A new generation starts."""
+
+    sealed: SealedGeneration
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """The generation of an earlier coordinator goes on undisturbed."""
+
+    sealed: SealedGeneration
+
+
+@dataclass(frozen=True)
+class Evicted:
+    """A newer incarnation has this agent's place."""
+
+    agent: AgentIdentity
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A member is held to be gone."""
+
+    agent: AgentIdentity
+    generation: GenerationId | None
+    reason: Reason
+    why: str
+
+
+@dataclass(frozen=True)
+class Blamed:
+    """An agent reports why its ranks of `generation` ended."""
+
+    agent: AgentIdentity
+    generation: GenerationId | None
+    failure: FailureReport
+
+
+@dataclass(frozen=True)
+class Closed:
+    """The run is over: agents end."""
+
+    state: RunState
+
+
+Action = Opened | Sealed | Adopted | Evicted | Lost | Blamed | Closed

@@ -1,0 +1,209 @@
+"""The coordinator without its sockets: membership, failure book, progress and telemetry as one.
+
+The server calls in with an event and the time, and asks for answers. All
+actions of the membership end here: they go to the log, into the book, and
+raise the version that the operator's long-poll waits for.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from footplate_contracts.reports import (
+    AgentIdentity,
+    Command,
+    CoordinatorState,
+    Grant,
+    GrantRequest,
+    Heartbeat,
+    HeartbeatAnswer,
+    JoinRequest,
+    Progress,
+    RunState,
+    SealedGeneration,
+)
+from footplate_trainer.coordinator import membership
+from footplate_trainer.coordinator.actions import (
+    Action,
+    Adopted,
+    Blamed,
+    Closed,
+    Evicted,
+    Lost,
+    Opened,
+    Sealed,
+)
+from footplate_trainer.coordinator.failures import FailureBook, loss_report
+from footplate_trainer.coordinator.places import answered_by
+from footplate_trainer.coordinator.progress import ProgressBoard
+from footplate_trainer.coordinator.state import Membership, Refusal, Stage
+from footplate_trainer.coordinator.telemetry import TelemetryBuffer
+
+_log = logging.getLogger(__name__)
+
+PROGRESS_SECONDS: Final = 1.0  # a step alone raises the version no more often
+
+
+@dataclass
+class Coordinator:
+    """`now` is monotonic everywhere; `wall` is only for the time in reports."""
+
+    state: Membership
+    telemetry: TelemetryBuffer
+    wall: Callable[[], float]
+    book: FailureBook = field(default_factory=FailureBook)
+    board: ProgressBoard = field(default_factory=ProgressBoard)
+    version: int = 1
+    _shown: Progress = field(default_factory=Progress)
+    _shown_at: float = 0.0
+
+    # -- events: each returns why the agent is turned away, or None -------------------
+
+    def join(self, request: JoinRequest, now: float) -> Refusal | None:
+        """See membership.joined."""
+        refusal, actions = membership.joined(self.state, request, now)
+        self._apply(actions, now)
+        return refusal
+
+    def heartbeat(self, word: Heartbeat, now: float) -> Refusal | None:
+        """See membership.beat; takes over reports and telemetry first, so that nothing of an end is missed."""
+        stepping = self.board.report(word.generation, word.ranks)
+        if word.total_steps is not None:
+            self.board.total_steps = word.total_steps
+        fallback = word.generation or self.state.generation
+        if fallback is not None:
+            before = self.telemetry.checkpoint
+            for row in self.telemetry.offer(word.agent, word.outbox, fallback):
+                self.board.row(row.generation, row.metrics)
+            stepping = stepping or self.telemetry.checkpoint != before
+        self.version += stepping
+        refusal, actions = membership.beat(self.state, word, now)
+        self._apply(actions, now)
+        return refusal
+
+    def plug(self, agent: AgentIdentity, now: float) -> Refusal | None:
+        """See membership.plugged."""
+        refusal, actions = membership.plugged(self.state, agent, now)
+        self._apply(actions, now)
+        return refusal
+
+    def unplug(self, agent: AgentIdentity, now: float) -> None:
+        """See membership.unplugged."""
+        self._apply(membership.unplugged(self.state, agent.index, agent.incarnation, now), now)
+
+    def leave(self, agent: AgentIdentity, now: float) -> None:
+        """See membership.left."""
+        self._apply(membership.left(self.state, agent, now), now)
+
+    def command(self, command: Command, now: float) -> None:
+        """See membership.commanded."""
+        self.version += self.state.command is not command
+        self._apply(membership.commanded(self.state, command, now), now)
+
+    def tick(self, now: float) -> None:
+        """See membership.tick."""
+        self._apply(membership.tick(self.state, now), now)
+        self.version += self.book.settle(now)
+        progress = self.board.view()
+        if progress != self._shown and now - self._shown_at >= PROGRESS_SECONDS:
+            self._shown, self._shown_at = progress, now
+            self.version += 1
+
+    # -- answers ---------------------------------------------------------------------
+
+    def sealed_for(self, request: JoinRequest) -> SealedGeneration | None:
+        """The answer to this join, None while it waits."""
+        if self.state.stage is Stage.SEALED and answered_by(self.state.sealed, request):
+            return self.state.sealed
+        return None
+
+    def turned_away(self, agent: AgentIdentity) -> Refusal | None:
+        """Why an agent that waits for an answer need not wait any longer."""
+        place = self.state.places.get(agent.index)
+        if place is not None and place.agent.incarnation > agent.incarnation:
+            return Refusal.EVICTED
+        if self.state.superseded:
+            return Refusal.SUPERSEDED
+        return Refusal.CLOSED if self.state.stage is Stage.CLOSED else None
+
+    def answer(self, agent: AgentIdentity) -> HeartbeatAnswer:
+        """What a heartbeat of `agent` is told."""
+        refusal = self.turned_away(agent)
+        return HeartbeatAnswer(
+            epoch=self.state.epoch,
+            generation=self.state.generation,
+            rendezvous_open=self.state.stage is Stage.OPEN,
+            evicted=refusal is Refusal.EVICTED,
+            closed=self.state.stage is Stage.CLOSED,
+            command=self.state.command,
+            received=self.telemetry.received(agent),
+            acknowledged=self.telemetry.acknowledged(agent),
+        )
+
+    def grant(self, request: GrantRequest) -> Grant | None:
+        """Whether that generation may commit; None while this coordinator does not know yet."""
+        if self.state.stage is Stage.UNDECIDED:
+            return None
+        newest = self.state.generation
+        if self.state.stage is Stage.SEALED and request.generation == newest:
+            return Grant(granted=True)
+        stands = f"the newest generation is {newest}, {self.state.stage.value}"
+        return Grant(granted=False, reason=f"generation {request.generation} may not commit: {stands}")
+
+    def view(self) -> CoordinatorState:
+        """The whole for the operator."""
+        members = self.state.sealed.members if self.state.sealed else []
+        return CoordinatorState(
+            version=self.version,
+            epoch=self.state.epoch,
+            state=self._run_state(),
+            generation=self.state.generation,
+            members=members,
+            missing=[] if self.state.stage is Stage.CLOSED else self.state.missing(),
+            progress=self.board.view(),
+            start_step=self.board.start_step,
+            checkpoint=self.telemetry.checkpoint,
+            failures=self.book.listed(),
+            telemetry_backlog=len(self.telemetry),
+        )
+
+    def _run_state(self) -> RunState:
+        if self.state.outcome is not None:
+            return self.state.outcome
+        if self.state.stage is not Stage.SEALED:
+            return RunState.GATHERING
+        return RunState.TRAINING if self.board.stepping else RunState.LOADING
+
+    def _apply(self, actions: list[Action], now: float) -> None:
+        for action in actions:
+            self._apply_one(action, now)
+        self.version += bool(actions)
+
+    def _apply_one(self, action: Action, now: float) -> None:
+        match action:
+            case Opened(generation, why):
+                _log.info("opened a new generation after %s: %s", generation or "none", why)
+            case Sealed(sealed):
+                self.book.settle(now, everything=True)
+                self.board.begin(sealed.generation)
+                names = ", ".join(member.agent.pod_name for member in sealed.members)
+                _log.info("sealed generation %s: %s", sealed.generation, names)
+            case Adopted(sealed):
+                self.board.begin(sealed.generation)
+                _log.info("adopted the running generation %s", sealed.generation)
+            case Evicted(agent):
+                _log.info("evicted %s: a newer incarnation has its place", agent.pod_name)
+            case Lost(agent, generation):
+                step = self.state.step if self.state.step >= 0 else None
+                report = loss_report(action, step, self.wall())
+                _log.warning("%s", report.message)
+                self.book.add(agent, generation, report, now)
+            case Blamed(agent, generation, failure):
+                _log.warning("%s reports %s: %s", agent.pod_name, failure.cause, failure.message)
+                self.book.add(agent, generation, failure, now)
+            case Closed(outcome):
+                self.book.settle(now, everything=True)
+                _log.info("the run is %s", outcome)

@@ -1,0 +1,99 @@
+"""What follows from the state alone: adopt, seal, open, close.
+
+`advance` is called after every event and every tick, and does the one thing
+that the stage of the gang allows, if anything.
+"""
+
+from __future__ import annotations
+
+from footplate_contracts.reports import Command, GenerationId, RunState, SealedGeneration
+from footplate_trainer.coordinator import adoption
+from footplate_trainer.coordinator.actions import Action, Adopted, Closed, Opened, Sealed
+from footplate_trainer.coordinator.places import Ended, Place, seats
+from footplate_trainer.coordinator.state import Membership, Stage
+from footplate_trainer.coordinator.timing import hold_seconds
+
+
+def advance(state: Membership, now: float) -> list[Action]:
+    """The decision that is due."""
+    if state.stage is Stage.UNDECIDED:
+        return _decide(state, now)
+    if state.stage is Stage.OPEN:
+        if state.command is Command.CHECKPOINT_AND_EXIT:
+            return _close(state, RunState.SUSPENDED)
+        return _seal(state, now)
+    if state.stage is Stage.SEALED:
+        return _finish(state)
+    return []
+
+
+def _decide(state: Membership, now: float) -> list[Action]:
+    waited_out = now - state.opened >= state.timing.adoption
+    verdict = adoption.judge(state.claims, state.places, state.nodes, waited_out)
+    last = adoption.newest(state.claims)
+    if verdict is adoption.Verdict.WAIT:
+        return []
+    state.claims.clear()
+    if verdict is adoption.Verdict.OPEN or last is None:
+        state.sealed = last
+        return [
+            *open_generation(state, now, "the last generation is broken or unknown"),
+            *advance(state, now),
+        ]
+    state.sealed = last
+    state.stage = Stage.SEALED
+    state.step_at_seal = state.step
+    for member in last.members:
+        if member.agent.index not in state.places:
+            # It may still be looking for us: as long as the rest of the time limit, at least.
+            benefit = state.opened + state.timing.adoption - state.timing.silence
+            state.places[member.agent.index] = Place(member.agent, max(now, benefit))
+    return [Adopted(last)]
+
+
+def _seal(state: Membership, now: float) -> list[Action]:
+    joins = [place.waiting for place in state.places.values() if place.waiting is not None and place.ready]
+    if len(joins) < state.nodes or now - state.opened < hold_seconds(state.barren):
+        return []
+    if any(place.silent_for(now) > state.timing.silence for place in state.places.values()):
+        return []
+    number = state.generation.number if state.generation and state.generation.epoch == state.epoch else 0
+    members = seats(joins)
+    state.sealed = SealedGeneration(
+        generation=GenerationId(epoch=state.epoch, number=number + 1),
+        members=members,
+        world_size=sum(member.agent.slots for member in members),
+    )
+    state.stage = Stage.SEALED
+    state.suspicion = False
+    state.step_at_seal = state.step
+    for place in state.places.values():
+        place.waiting = None
+        place.ended = None
+    return [Sealed(state.sealed)]
+
+
+def open_generation(state: Membership, now: float, why: str) -> list[Action]:
+    """Break the running generation, if any, and let everybody join."""
+    if state.stage is Stage.SEALED:
+        state.barren = 0 if state.step > state.step_at_seal else state.barren + 1
+    state.stage = Stage.OPEN
+    state.opened = now
+    for place in state.places.values():
+        place.ended = None
+    return [Opened(state.generation, why)]
+
+
+def _finish(state: Membership) -> list[Action]:
+    assert state.sealed is not None
+    ends = [state.places[member.agent.index].ended for member in state.sealed.members]
+    if any(end is None for end in ends):
+        return []
+    finished = all(end is Ended.FINISHED for end in ends)
+    return _close(state, RunState.FINISHED if finished else RunState.SUSPENDED)
+
+
+def _close(state: Membership, outcome: RunState) -> list[Action]:
+    state.stage = Stage.CLOSED
+    state.outcome = outcome
+    return [Closed(outcome)]

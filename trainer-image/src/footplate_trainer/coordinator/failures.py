@@ -1,0 +1,100 @@
+"""Which failure speaks for the end of a generation.
+
+One rank fails and within milliseconds all others lose their connection to it.
+Counted one by one, a single mistake of the user would spend the budget for
+network faults as well. So one failure is listed for each generation, and once
+listed it never changes: the operator counts by number.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from footplate_contracts.names import Cause
+from footplate_contracts.reports import AgentIdentity, FailureReport, GenerationId, NumberedFailure
+from footplate_trainer.coordinator.actions import Lost
+
+LISTED: Final = 32  # the contract's maximum
+SETTLE_SECONDS: Final = 1.0  # how long a lost connection waits for a failure that explains it
+
+
+def is_collateral(failure: FailureReport) -> bool:
+    """Whether `failure` is most likely the echo of another one.
+
+    A rank that was killed by a signal (negative exit code) has lost more than
+    its connection.
+    """
+    return failure.cause is Cause.COMMUNICATION and (failure.exit_code is None or failure.exit_code >= 0)
+
+
+def loss_report(lost: Lost, step: int | None, wall_time: float) -> FailureReport:
+    """A lost agent as a failure; `wall_time` in seconds since the Unix epoch."""
+    agent = lost.agent
+    where = f" on node {agent.node_name}" if agent.node_name else ""
+    return FailureReport(
+        cause=Cause.NODE_LOST,
+        reason=lost.reason,
+        message=f"worker {agent.index} ({agent.pod_name}{where}) is lost: {lost.why}",
+        step=step,
+        time=wall_time,
+    )
+
+
+@dataclass(frozen=True)
+class _Entry:
+    agent: AgentIdentity
+    generation: GenerationId | None
+    failure: FailureReport
+    since: float
+
+
+@dataclass
+class FailureBook:
+    """The last failures, numbered from 1. Times are seconds of one monotonic clock."""
+
+    _count: int = 0
+    _listed: deque[NumberedFailure] = field(default_factory=lambda: deque(maxlen=LISTED))
+    _pending: dict[GenerationId, _Entry] = field(default_factory=dict)
+    _explained: set[GenerationId] = field(default_factory=set)
+
+    def add(
+        self, agent: AgentIdentity, generation: GenerationId | None, failure: FailureReport, now: float
+    ) -> bool:
+        """Take note of `failure`; True when the list has changed.
+
+        Outside a generation every failure is its own.
+        """
+        entry = _Entry(agent, generation, failure, now)
+        if generation is None:
+            return self._list(entry)
+        if generation in self._explained:
+            return False
+        if is_collateral(failure):
+            self._pending.setdefault(generation, entry)
+            return False
+        return self._list(entry)
+
+    def settle(self, now: float, everything: bool = False) -> bool:
+        """List what no other failure has explained in time, or `everything`; True when that changed the list."""
+        due = [entry for entry in self._pending.values() if everything or now - entry.since >= SETTLE_SECONDS]
+        for entry in due:
+            self._list(entry)
+        return bool(due)
+
+    def listed(self) -> list[NumberedFailure]:
+        """Oldest first, at most 32."""
+        return list(self._listed)
+
+    def _list(self, entry: _Entry) -> bool:
+        if entry.generation is not None:
+            self._pending.pop(entry.generation, None)
+            self._explained.add(entry.generation)
+        self._count += 1
+        self._listed.append(
+            NumberedFailure(
+                number=self._count, failure=entry.failure, agent=entry.agent, generation=entry.generation
+            )
+        )
+        return True

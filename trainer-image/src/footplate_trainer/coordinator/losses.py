@@ -1,0 +1,56 @@
+"""When an agent is held to be gone, and what that does to its generation.
+
+Being wrong here is cheap: an agent that speaks again is back, and has lost the
+work since the last checkpoint. So evidence acts at once, and only silence,
+which may be ours, is weighed.
+"""
+
+from __future__ import annotations
+
+from footplate_contracts.names import Reason
+from footplate_trainer.coordinator.actions import Action, Lost
+from footplate_trainer.coordinator.decisions import open_generation
+from footplate_trainer.coordinator.places import Place, member_of
+from footplate_trainer.coordinator.state import Membership, Stage
+
+
+def lose(state: Membership, place: Place, now: float, reason: Reason, why: str) -> list[Action]:
+    """Hold the agent to be gone until it speaks again, and break its generation.
+
+    An agent whose ranks have all ended is not needed any more.
+    """
+    if place.lost or state.stage is Stage.CLOSED:
+        return []
+    place.lost = why
+    place.waiting = None
+    state.claims.pop(place.agent.index, None)
+    if member_of(state.sealed, place.agent) is None or place.ended is not None:
+        return []
+    lost = Lost(place.agent, state.generation, reason, why)
+    if state.stage is not Stage.SEALED:
+        return [lost]
+    return [lost, *open_generation(state, now, f"worker {place.agent.index} is lost: {why}")]
+
+
+def too_silent(state: Membership, now: float) -> list[Place]:
+    """Live agents whose silence counts as loss.
+
+    Where fewer than half are heard the silence is more likely ours: nobody is
+    judged then.
+    """
+    living = [place for place in state.places.values() if not place.lost]
+    audible = sum(place.silent_for(now) <= state.timing.silence for place in living)
+    if audible * 2 < len(living) or state.stage in (Stage.CLOSED, Stage.UNDECIDED):
+        return []
+    silent = [place for place in living if place.silent_for(now) > state.timing.silence]
+    if state.stage is Stage.OPEN and state.suspicion:
+        # Every member was just told to join again: one that says nothing since is suspect.
+        silent += [
+            place
+            for place in living
+            if place not in silent
+            and place.waiting is None
+            and member_of(state.sealed, place.agent) is not None
+            and now - max(place.heard, state.opened) > state.timing.suspect
+        ]
+    return silent

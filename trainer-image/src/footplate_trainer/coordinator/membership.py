@@ -1,0 +1,189 @@
+"""Who trains together: one generation at a time is open, sealed, or over.
+
+Every function takes an event and the time `now` (seconds of one monotonic
+clock), changes the membership and returns the actions that follow. There is no
+clock, no socket and no thread in here, so any order of events can be tried in
+a test.
+
+A generation is sealed when every place is filled by a live agent that has
+joined. It is broken, and a new one opened at once, by evidence: a member joins
+again (its ranks failed), its connection ends (its process is gone), a newer
+incarnation of its place speaks, it leaves, or it is silent for too long.
+"""
+
+from __future__ import annotations
+
+from footplate_contracts.names import Reason
+from footplate_contracts.reports import AgentIdentity, Command, Heartbeat, JoinRequest, SealedGeneration
+from footplate_trainer.coordinator.actions import Action, Blamed, Evicted
+from footplate_trainer.coordinator.adoption import Claim
+from footplate_trainer.coordinator.decisions import advance, open_generation
+from footplate_trainer.coordinator.losses import lose, too_silent
+from footplate_trainer.coordinator.places import Ended, Place, answered_by, member_of
+from footplate_trainer.coordinator.state import Membership, Refusal, Stage
+
+
+def heard(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refusal | None, list[Action]]:
+    """Any word of `agent`: its place is filled, or it is turned away.
+
+    Raises ValueError for an index that the run does not have, and for a number
+    of ranks that differs from the run's.
+    """
+    if not 0 <= agent.index < state.nodes:
+        raise ValueError(
+            f"index {agent.index} is none of this run's {state.nodes} places (0 to {state.nodes - 1})"
+        )
+    if agent.slots != state.slots:
+        raise ValueError(f"slots is {agent.slots}, but this run has {state.slots} ranks a node")
+    if state.superseded:
+        return Refusal.SUPERSEDED, []
+    place = state.places.get(agent.index)
+    if place is None:
+        seat = state.seat(agent.index)
+        if seat is not None and seat.incarnation > agent.incarnation:
+            return Refusal.EVICTED, []
+        state.places[agent.index] = Place(agent, now)
+        return None, []
+    if agent.incarnation < place.agent.incarnation:
+        return Refusal.EVICTED, []
+    if agent.incarnation > place.agent.incarnation:
+        return None, _replace(state, place, agent, now)
+    place.heard = now
+    place.lost = ""
+    return None, []
+
+
+def joined(state: Membership, request: JoinRequest, now: float) -> tuple[Refusal | None, list[Action]]:
+    """`request.agent` is ready for the next generation; from a member this reports a failure."""
+    refusal, actions = heard(state, request.agent, now)
+    if refusal is None and state.stage is Stage.CLOSED:
+        refusal = Refusal.CLOSED
+    if refusal is not None:
+        return refusal, actions
+    place = state.places[request.agent.index]
+    if answered_by(state.sealed, request) and state.stage is Stage.SEALED:
+        return None, actions  # its answer was lost on the way
+    if _overtaken(place.waiting, request):
+        return None, actions
+    state.claims.pop(request.agent.index, None)
+    if request.failure is not None:
+        actions.append(Blamed(request.agent, request.last_generation, request.failure))
+    place.waiting = request
+    if state.stage is Stage.SEALED:
+        state.suspicion = True
+        actions += open_generation(state, now, f"worker {request.agent.index} joined again")
+    return None, actions + advance(state, now)
+
+
+def beat(state: Membership, word: Heartbeat, now: float) -> tuple[Refusal | None, list[Action]]:
+    """A heartbeat: word of life, of steps, and of the end of ranks."""
+    if word.generation is not None and word.generation.epoch > state.epoch:
+        state.superseded = True
+    refusal, actions = heard(state, word.agent, now)
+    if refusal is not None:
+        return refusal, actions
+    if state.stage is Stage.UNDECIDED:
+        _claim(state, word)
+    place = state.places[word.agent.index]
+    current = state.stage is Stage.SEALED and word.generation == state.generation
+    if current and member_of(state.sealed, word.agent) is not None:
+        _progress(state, word)
+        if word.finished or word.suspended:
+            place.ended = Ended.FINISHED if word.finished else Ended.SUSPENDED
+    if word.failure is not None:
+        actions.append(Blamed(word.agent, word.generation, word.failure))
+        if current:
+            state.suspicion = True
+            actions += open_generation(state, now, f"worker {word.agent.index} reported {word.failure.cause}")
+    return None, actions + advance(state, now)
+
+
+def plugged(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refusal | None, list[Action]]:
+    """An idle connection of `agent` was opened."""
+    refusal, actions = heard(state, agent, now)
+    if refusal is None:
+        place = state.places[agent.index]
+        place.connections += 1
+        place.unplugged = None
+    return refusal, actions
+
+
+def unplugged(state: Membership, index: int, incarnation: int, now: float) -> list[Action]:
+    """An idle connection ended; where it was the last one, the process is most likely gone."""
+    place = state.places.get(index)
+    if place is None or place.agent.incarnation != incarnation:
+        return []
+    place.connections -= 1
+    if place.connections == 0:
+        place.unplugged = now
+    return []
+
+
+def left(state: Membership, agent: AgentIdentity, now: float) -> list[Action]:
+    """`agent` ends by request and says so."""
+    place = state.places.get(agent.index)
+    if place is None or place.agent.incarnation != agent.incarnation:
+        return []
+    return lose(state, place, now, Reason.POD_DELETED, "it was told to end")
+
+
+def commanded(state: Membership, command: Command, now: float) -> list[Action]:
+    """The operator's command; idempotent. Without running ranks a suspension is done at once."""
+    state.command = command
+    return advance(state, now)
+
+
+def tick(state: Membership, now: float) -> list[Action]:
+    """Time passed. Call it several times a second."""
+    gap = now - state.ticked
+    state.ticked = now
+    if gap > state.timing.own_pause:
+        # We did not run, so nobody could be heard: that is no silence of theirs.
+        for place in state.places.values():
+            place.heard += gap
+    actions: list[Action] = []
+    for place in list(state.places.values()):
+        if place.unplugged is not None and now - place.unplugged >= state.timing.connection:
+            place.unplugged = None
+            actions += lose(state, place, now, Reason.AGENT_LOST, "its connection ended")
+    for place in too_silent(state, now):
+        seconds = place.silent_for(now)
+        actions += lose(state, place, now, Reason.AGENT_LOST, f"it has been silent for {seconds:.1f} s")
+    return actions + advance(state, now)
+
+
+# -- particulars -------------------------------------------------------------------
+
+
+def _replace(state: Membership, old: Place, agent: AgentIdentity, now: float) -> list[Action]:
+    actions: list[Action] = [Evicted(old.agent)]
+    actions += lose(state, old, now, Reason.AGENT_LOST, f"incarnation {agent.incarnation} took its place")
+    state.claims.pop(agent.index, None)
+    state.places[agent.index] = Place(agent, now)
+    return actions
+
+
+def _claim(state: Membership, word: Heartbeat) -> None:
+    if word.generation is None or not word.members:
+        return
+    sealed = SealedGeneration(
+        generation=word.generation,
+        members=word.members,
+        world_size=sum(member.agent.slots for member in word.members),
+    )
+    state.claims[word.agent.index] = Claim(word.agent.index, word.agent.incarnation, sealed)
+
+
+def _progress(state: Membership, word: Heartbeat) -> None:
+    """Only a step with a duration was finished here; a start step was merely loaded."""
+    finished = [rank.step for rank in word.ranks if rank.step_seconds is not None]
+    state.step = max([state.step, *finished])
+
+
+def _overtaken(waiting: JoinRequest | None, request: JoinRequest) -> bool:
+    """Whether a late copy of an old join follows the newer one that already waits."""
+    if waiting is None or waiting.agent.incarnation != request.agent.incarnation:
+        return False
+    if waiting.last_generation is None:
+        return False
+    return request.last_generation is None or waiting.last_generation.newer_than(request.last_generation)

@@ -1,0 +1,75 @@
+"""One place of the gang: the agent that fills it now and what is known of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from footplate_contracts.reports import AgentIdentity, JoinRequest, Member, SealedGeneration
+
+
+class Ended(StrEnum):
+    """How all ranks of an agent ended in the current generation."""
+
+    FINISHED = "finished"
+    SUSPENDED = "suspended"
+
+
+@dataclass
+class Place:
+    """A worker index with its current incarnation. Times are seconds of one monotonic clock."""
+
+    agent: AgentIdentity
+    heard: float  # the last word of any kind
+    connections: int = 0  # idle connections open now
+    unplugged: float | None = None  # since when the last of them is gone
+    lost: str = ""  # why it is held to be gone; empty while it lives
+    waiting: JoinRequest | None = None  # ready for the next generation
+    ended: Ended | None = None
+
+    def silent_for(self, now: float) -> float:
+        """Seconds since the last word."""
+        return now - self.heard
+
+    @property
+    def ready(self) -> bool:
+        """Whether it may be sealed into a generation."""
+        return self.waiting is not None and not self.lost and self.unplugged is None
+
+
+def member_of(sealed: SealedGeneration | None, agent: AgentIdentity) -> Member | None:
+    """The seat of exactly this incarnation in `sealed`."""
+    if sealed is None:
+        return None
+    for member in sealed.members:
+        if member.agent.index == agent.index and member.agent.incarnation == agent.incarnation:
+            return member
+    return None
+
+
+def answered_by(sealed: SealedGeneration | None, request: JoinRequest) -> bool:
+    """Whether `sealed` is the answer to this very join.
+
+    An agent opens a new store, on a new port, for every join; a join whose
+    answer was lost on the way comes again with the same port.
+    """
+    member = member_of(sealed, request.agent)
+    if sealed is None or member is None or member.store_port != request.store_port:
+        return False
+    return request.last_generation is None or sealed.generation.newer_than(request.last_generation)
+
+
+def seats(joins: list[JoinRequest]) -> list[Member]:
+    """Members in order of their index.
+
+    The index is the stable place, so survivors keep their ranks and a
+    substitute takes the ranks of the one it replaces.
+    """
+    members: list[Member] = []
+    first_rank = 0
+    for group_rank, join in enumerate(sorted(joins, key=lambda join: join.agent.index)):
+        members.append(
+            Member(agent=join.agent, group_rank=group_rank, first_rank=first_rank, store_port=join.store_port)
+        )
+        first_rank += join.agent.slots
+    return members

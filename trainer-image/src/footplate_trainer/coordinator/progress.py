@@ -1,0 +1,70 @@
+"""Where the run stands: made of what ranks report and of the rows that pass by."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from statistics import median
+
+from footplate_contracts.reports import GenerationId, Progress, RankReport, StepMetrics
+
+
+@dataclass
+class ProgressBoard:
+    """The newest numbers of the newest generation."""
+
+    generation: GenerationId | None = None
+    ranks: dict[int, RankReport] = field(default_factory=dict)
+    start_step: int | None = None
+    stepping: bool = False  # a rank has finished a step in this generation
+    total_steps: int = 0
+    _row: StepMetrics | None = None
+    _row_generation: GenerationId | None = None
+    _seconds: deque[float] = field(default_factory=lambda: deque(maxlen=32))
+
+    def begin(self, generation: GenerationId) -> None:
+        """A new generation: its ranks have not reported yet."""
+        self.generation = generation
+        self.ranks = {}
+        self.start_step = None
+        self.stepping = False
+
+    def report(self, generation: GenerationId | None, reports: list[RankReport]) -> bool:
+        """Take over the reports of one agent; True when its ranks have just begun to step."""
+        if generation is None or generation != self.generation:
+            return False
+        before = self.stepping
+        for rank in reports:
+            self.ranks[rank.rank] = rank
+            if rank.step_seconds is not None:
+                self.stepping = True
+                self._seconds.append(rank.step_seconds)
+            elif not self.stepping:
+                self.start_step = rank.step
+        return self.stepping != before
+
+    def row(self, generation: GenerationId, metrics: StepMetrics) -> None:
+        """A row of the history; one that an older generation computed is no news."""
+        if self._row_generation is not None and self._row_generation.newer_than(generation):
+            return
+        if generation == self.generation and self.start_step is None:
+            self.start_step = metrics.step - 1
+        if (
+            self._row is None
+            or metrics.step > self._row.step
+            or generation.newer_than(self._row_generation or generation)
+        ):
+            self._row, self._row_generation = metrics, generation
+
+    def view(self) -> Progress:
+        """The numbers for the operator; the step is the lowest that all reporting ranks have finished."""
+        row = self._row
+        steps = [rank.step for rank in self.ranks.values()]
+        return Progress(
+            step=min(steps) if steps else (row.step if row else 0),
+            total_steps=self.total_steps,
+            tokens=row.tokens if row else 0,
+            loss=row.loss if row else None,
+            step_seconds=median(self._seconds) if self._seconds else None,
+            time=row.time if row else None,
+        )

@@ -1,0 +1,107 @@
+"""Brings queued telemetry to the API: in batches, again and again until it is stored.
+
+The API may be away for minutes. Nothing is dropped here and nobody waits:
+training goes on, the queue grows, and it is emptied oldest first when the API
+answers again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+
+from footplate_trainer.coordinator.telemetry import TelemetryBuffer
+
+_log = logging.getLogger(__name__)
+
+GATHER_SECONDS: Final = 0.5  # rows of a moment travel together
+FIRST_DELAY: Final = 0.5
+LONGEST_DELAY: Final = 15.0
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=30.0, sock_connect=5.0)
+
+
+def retry_delay(attempt: int, chance: random.Random) -> float:
+    """Seconds before attempt `attempt` (from 1): doubling, and spread over its upper half.
+
+    The spread keeps thousands of runs from returning to a restarted API at once.
+    """
+    delay = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(attempt - 1, 16))
+    return delay * chance.uniform(0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where the batches go."""
+
+    url: str
+    token: str
+    run_uid: str
+    epoch: int
+
+
+class Shipper:
+    """One task that empties the buffer into the API."""
+
+    def __init__(
+        self,
+        buffer: TelemetryBuffer,
+        destination: Destination,
+        chance: random.Random,
+    ) -> None:
+        self._buffer = buffer
+        self._to = destination
+        self._chance = chance
+        self._news = asyncio.Event()
+
+    def wake(self) -> None:
+        """Something was queued."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Ship until cancelled."""
+        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+            attempt = 0
+            while True:
+                if len(self._buffer) == 0:
+                    self._news.clear()
+                    await self._news.wait()
+                    await asyncio.sleep(GATHER_SECONDS)
+                if await self.ship(session):
+                    attempt = 0
+                    continue
+                attempt += 1
+                await asyncio.sleep(retry_delay(attempt, self._chance))
+
+    async def flush(self, seconds: float) -> None:
+        """Ship what waits, for at most `seconds`."""
+        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+            try:
+                async with asyncio.timeout(seconds):
+                    while len(self._buffer) > 0 and await self.ship(session):
+                        pass
+            except TimeoutError:
+                _log.warning("%d rows of telemetry were not stored in time", len(self._buffer))
+
+    async def ship(self, session: aiohttp.ClientSession) -> bool:
+        """Send the oldest batch; whether the API has stored it (or nothing waited)."""
+        batch = self._buffer.batch(self._to.run_uid, self._to.epoch)
+        if batch is None:
+            return True
+        body, count = batch
+        headers = {"Authorization": f"Bearer {self._to.token}"} if self._to.token else {}
+        try:
+            async with session.post(self._to.url, json=body.to_json(), headers=headers) as answer:
+                if not answer.ok:
+                    text = (await answer.text())[:200]
+                    _log.warning("the API did not take telemetry: %d %s", answer.status, text)
+                    return False
+        except (aiohttp.ClientError, TimeoutError) as error:
+            _log.warning("telemetry is kept, the API cannot be reached: %r", error)
+            return False
+        self._buffer.stored(count)
+        return True

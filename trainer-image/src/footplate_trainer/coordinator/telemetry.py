@@ -1,0 +1,124 @@
+"""What waits in the coordinator for the API, and who may forget what.
+
+An agent keeps every row until it is durable; the coordinator keeps it until
+the API has stored it. Two numbers per agent say how far each has come:
+`received` (need not be sent again to this coordinator) and `acknowledged`
+(stored by the API, may be forgotten). Where no API is configured, received
+rows count as stored.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from footplate_contracts.reports import (
+    AgentIdentity,
+    CheckpointRecord,
+    GenerationId,
+    GenerationRow,
+    TelemetryBatch,
+    TelemetryItem,
+)
+
+CAPACITY: Final = 100_000  # rows; about 50 MB, reached after a day without an API at one step a second
+BATCH_ROWS: Final = 5000  # the contract's maxima
+BATCH_CHECKPOINTS: Final = 1000
+
+AgentKey = tuple[int, int]  # index, incarnation
+
+
+def key_of(agent: AgentIdentity) -> AgentKey:
+    """Sequences count within one incarnation."""
+    return agent.index, agent.incarnation
+
+
+@dataclass(frozen=True)
+class _Queued:
+    agent: AgentKey
+    sequence: int
+    row: GenerationRow | None
+    checkpoint: CheckpointRecord | None
+
+
+@dataclass
+class TelemetryBuffer:
+    """A bounded queue in order of arrival."""
+
+    keep: bool  # False: no API is configured
+    capacity: int = CAPACITY
+    checkpoint: CheckpointRecord | None = None  # the newest
+    _queue: deque[_Queued] = field(default_factory=deque)
+    _received: dict[AgentKey, int] = field(default_factory=dict)
+    _stored: dict[AgentKey, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def offer(
+        self, agent: AgentIdentity, items: Iterable[TelemetryItem], fallback: GenerationId
+    ) -> list[GenerationRow]:
+        """Queue what is new and follows without a gap; the rows that were taken.
+
+        `fallback` is the generation of items that name none. A full queue
+        takes nothing: the agent keeps it and sends it again.
+        """
+        key = key_of(agent)
+        taken: list[GenerationRow] = []
+        for item in items:
+            last = self._received.get(key)
+            if last is not None and item.sequence != last + 1:
+                continue
+            if len(self._queue) >= self.capacity:
+                break
+            if last is None:
+                self._stored[key] = item.sequence - 1  # an earlier coordinator saw to those before
+            self._received[key] = item.sequence
+            row = None
+            if item.metrics is not None:
+                row = GenerationRow(generation=item.generation or fallback, metrics=item.metrics)
+                taken.append(row)
+            if item.checkpoint is not None:
+                self._note(item.checkpoint)
+            if self.keep:
+                self._queue.append(_Queued(key, item.sequence, row, item.checkpoint))
+            else:
+                self._stored[key] = item.sequence
+        return taken
+
+    def received(self, agent: AgentIdentity) -> int:
+        """Highest sequence taken from this agent."""
+        return self._received.get(key_of(agent), 0)
+
+    def acknowledged(self, agent: AgentIdentity) -> int:
+        """Everything of this agent up to here is durable."""
+        return self._stored.get(key_of(agent), 0)
+
+    def batch(self, run_uid: str, epoch: int) -> tuple[TelemetryBatch, int] | None:
+        """The oldest entries as one batch, and how many they are; None when nothing waits."""
+        rows: list[GenerationRow] = []
+        checkpoints: list[CheckpointRecord] = []
+        count = 0
+        for entry in self._queue:
+            if len(rows) >= BATCH_ROWS or len(checkpoints) >= BATCH_CHECKPOINTS:
+                break
+            if entry.row is not None:
+                rows.append(entry.row)
+            if entry.checkpoint is not None:
+                checkpoints.append(entry.checkpoint)
+            count += 1
+        if count == 0:
+            return None
+        return TelemetryBatch(run_uid=run_uid, epoch=epoch, rows=rows, checkpoints=checkpoints), count
+
+    def stored(self, count: int) -> None:
+        """The API has the oldest `count` entries."""
+        for _ in range(count):
+            entry = self._queue.popleft()
+            self._stored[entry.agent] = entry.sequence
+
+    def _note(self, record: CheckpointRecord) -> None:
+        if self.checkpoint is None or record.step >= self.checkpoint.step:
+            self.checkpoint = record

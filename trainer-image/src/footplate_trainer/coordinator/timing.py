@@ -1,0 +1,34 @@
+"""How long is too long: every interval that membership judges by, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Intervals in seconds.
+
+    `silence` is 5 s although an agent speaks every second: the end of a dead
+    process shows within `connection`, so silence only has to find lost nodes
+    and frozen processes, whose substitute needs a new pod anyway, while an
+    agent under a CPU quota or behind a page cache that is written back stalls
+    for two seconds now and then. A false alarm restarts a healthy generation.
+    """
+
+    silence: float = 5.0
+    suspect: float = 0.6  # enough once another member has reported a failure
+    connection: float = 0.1  # for a live agent to open its idle connection again
+    adoption: float = 10.0  # a replaced coordinator waits this long for the last generation
+    own_pause: float = 0.5  # a longer gap between two ticks is our own pause, not the agents' silence
+
+
+# Held before the seal after 0, 1, 2, … restarts in a row without a new step: the first is free,
+# since most causes are gone by then, and a crash loop must not become a busy loop.
+_HOLD_SECONDS: Final = (0.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0)
+
+
+def hold_seconds(barren: int) -> float:
+    """How long to hold the seal after `barren` generations in a row that finished no new step."""
+    return _HOLD_SECONDS[min(barren, len(_HOLD_SECONDS) - 1)]

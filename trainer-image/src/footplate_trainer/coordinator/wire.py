@@ -1,0 +1,32 @@
+"""The HTTP between agents and coordinator, as both ends spell it.
+
+Paths, headers and the token by which a long-poll knows that there is news: the
+agent sends back the `known` of the last answer it has read, so an answer that
+was lost on the way is simply given again at once.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from footplate_contracts.reports import HeartbeatAnswer
+
+JOIN: Final = "/v1/join"
+HEARTBEAT: Final = "/v1/heartbeat"
+CONNECTION: Final = "/v1/connection"
+LEAVE: Final = "/v1/leave"
+GRANT: Final = "/v1/grant"
+STATE: Final = "/v1/state"
+COMMAND: Final = "/v1/command"
+HEALTH: Final = "/healthz"
+
+EPOCH_HEADER: Final = "Footplate-Epoch"  # on every answer: lets an agent refuse a stale coordinator
+
+HEARTBEAT_SECONDS: Final = 1.0  # how long a heartbeat waits for news
+JOIN_SECONDS: Final = 10.0  # how long a join waits before it is asked again (202)
+
+
+def known(answer: HeartbeatAnswer) -> str:
+    """What an agent must act upon, as a word without spaces."""
+    flags = f"{int(answer.rendezvous_open)}{int(answer.evicted)}{int(answer.closed)}"
+    return f"{answer.epoch}/{answer.generation or '-'}/{flags}/{answer.command}"
