@@ -1,0 +1,85 @@
+{{- /* The release's name, with "footplate" in it once. */ -}}
+{{- define "footplate.fullname" -}}
+{{- if contains "footplate" .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-footplate" (.Release.Name | trunc 30 | trimSuffix "-") -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Labels of every object; call with (dict "root" $ "component" "api"). */ -}}
+{{- define "footplate.labels" -}}
+{{ include "footplate.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+app.kubernetes.io/part-of: footplate
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
+{{- end -}}
+
+{{- /* Labels that never change, by which a Deployment finds its pods. */ -}}
+{{- define "footplate.selector" -}}
+app.kubernetes.io/name: footplate
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+
+{{- /* repository:tag of an image; call with (dict "root" $ "image" .Values.api.image). */ -}}
+{{- define "footplate.image" -}}
+{{ .image.repository }}:{{ .image.tag | default .root.Chart.AppVersion }}
+{{- end -}}
+
+{{- /* What a Deployment's pod is given beside its containers; call with (dict "root" $ "values" .Values.api). */ -}}
+{{- define "footplate.placement" -}}
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.nodeSelector }}
+nodeSelector: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.tolerations }}
+tolerations: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.affinity }}
+affinity: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{- /* The restricted Pod Security standard, pod level. */ -}}
+{{- define "footplate.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: 1000
+runAsGroup: 1000
+fsGroup: 1000
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- /* The restricted Pod Security standard, container level. */ -}}
+{{- define "footplate.securityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{- /* Both programs answer on the same two paths; call with (dict "port" "http"). */ -}}
+{{- define "footplate.probes" -}}
+startupProbe:
+  httpGet: {path: /healthz, port: {{ .port }}}
+  periodSeconds: 1
+  failureThreshold: 60
+livenessProbe:
+  httpGet: {path: /healthz, port: {{ .port }}}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+readinessProbe:
+  httpGet: {path: /readyz, port: {{ .port }}}
+  periodSeconds: 2
+  timeoutSeconds: 5
+{{- end -}}
+
+{{- define "footplate.usesSqlite" -}}
+{{- if not (or .Values.api.database.url .Values.api.database.existingSecret.name) -}}true{{- end -}}
+{{- end -}}
