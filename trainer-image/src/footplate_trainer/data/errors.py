@@ -1,8 +1,8 @@
-"""What can be wrong with data that somebody else wrote, as one tree.
+"""What can be wrong with data that somebody else wrote: a branch of the trainer's errors.
 
-DataError
-├── DataMissing    something that should be there is not
-└── DataCorrupt    it is there, and it is not what was packed
+DataError              reading or writing failed: the disk is full, …
+├── DataMissing        something that should be there is not
+└── DataCorrupt        it is there, and it is not what was packed
 
 A rank that meets one must say which file, what was found and what would be
 right: the text ends in a condition of the run, read by a person far away.
@@ -10,13 +10,25 @@ right: the text ends in a condition of the run, read by a person far away.
 
 from __future__ import annotations
 
+from footplate_contracts.names import Cause, ExitCode, Reason
 
-class DataError(Exception):
+from footplate_trainer.errors import TrainerError
+
+
+class DataError(TrainerError):
     """Data could not be read or written."""
+
+    cause = Cause.STORAGE
+    reason: Reason | str = Reason.STORAGE_ERROR
+    exit_code = ExitCode.STORAGE
 
 
 class DataMissing(DataError):
-    """`what` is missing at `uri`; `remedy` says what would be right."""
+    """`what` is missing at `uri`; `remedy` says what would be right. A restart would not mend it."""
+
+    cause = Cause.IMAGE_OR_CONFIG
+    reason = Reason.DATA_MISSING
+    exit_code = ExitCode.CONFIG
 
     def __init__(self, uri: str, what: str, remedy: str) -> None:
         super().__init__(f"{uri}: {what}; {remedy}")
@@ -30,9 +42,13 @@ class DataMissing(DataError):
 
 
 class DataCorrupt(DataError):
-    """`file` has another `what` (sha256, bytes, …) than its manifest says."""
+    """`file` has another `what` (sha256, size, …) than its manifest says. A restart would not mend it."""
 
-    def __init__(self, file: str, what: str, *, expected: str, found: str) -> None:
+    cause = Cause.IMAGE_OR_CONFIG
+    reason = Reason.DATA_CORRUPT
+    exit_code = ExitCode.CONFIG
+
+    def __init__(self, file: str, what: str, expected: str, found: str) -> None:
         super().__init__(
             f"{file}: {what} is {found}, should be {expected}; "
             "the file changed after it was packed: restore it or pack again"
@@ -42,9 +58,5 @@ class DataCorrupt(DataError):
         self.expected = expected
         self.found = found
 
-    def __reduce__(self) -> tuple[object, tuple[str, str, str, str]]:
-        return _corrupt, (self.file, self.what, self.expected, self.found)
-
-
-def _corrupt(file: str, what: str, expected: str, found: str) -> DataCorrupt:
-    return DataCorrupt(file, what, expected=expected, found=found)
+    def __reduce__(self) -> tuple[type[DataCorrupt], tuple[str, str, str, str]]:
+        return type(self), (self.file, self.what, self.expected, self.found)

@@ -147,7 +147,7 @@ def summary(out: Path, manifest: ShardManifest, asked: int) -> str:
     source_bytes = sum(source.bytes for source in manifest.sources)
     skipped = sum(source.skipped for source in manifest.sources)
     lines = [
-        f"{out}: {manifest.tokens} tokens of {manifest.documents} documents in {len(manifest.shards)} shards",
+        f"{out}: {manifest.tokens} tokens of {manifest.documents} documents in {len(manifest.shards)} shard(s)",
         f"  {manifest.vocabulary_size} ids, {source_bytes / manifest.tokens:.2f} bytes a token",
     ]
     if skipped:

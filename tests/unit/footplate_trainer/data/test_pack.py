@@ -1,0 +1,118 @@
+"""`pack` as a function: what stands in the folder afterwards."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from footplate_contracts.names import ExitCode
+from footplate_trainer.data.corpus import Document
+from footplate_trainer.data.layout import ShardManifest
+from footplate_trainer.data.pack import _learning_texts, add_arguments, pack, run
+from footplate_trainer.data.shards import TokenShards
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    folder = tmp_path / "text"
+    folder.mkdir()
+    for number in range(6):
+        (folder / f"{number}.txt").write_text(f"the {number} cats sat on the {number} mats\n" * (number + 1))
+    (folder / "image.png").write_bytes(b"\x89PNG\0")
+    return folder
+
+
+def run_with(arguments: Sequence[str | Path]) -> int:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return run(parser.parse_args([str(argument) for argument in arguments]))
+
+
+def test_every_document_comes_back_out(text: Path, tmp_path: Path) -> None:
+    manifest = pack([str(text)], tmp_path / "out", vocabulary_size=400, shard_tokens=30)
+    shards = TokenShards.open(str(tmp_path / "out"), verify=(0, 1))
+    tokenizer = Tokenizer.from_file(str(shards.tokenizer_path))
+    for index in range(shards.documents):
+        ids = shards.read(*shards.document_span(index)).tolist()
+        assert ids[-1] == manifest.special_ids.eos
+        assert tokenizer.decode(ids[:-1]) == (text / f"{index}.txt").read_text()
+    assert len(manifest.shards) > 1
+
+
+def test_the_manifest_says_what_is_there(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    manifest = pack([str(text)], out, vocabulary_size=370, shard_tokens=30, seed=3)
+    assert manifest == ShardManifest.from_json(json.loads((out / "manifest.json").read_text()))
+    assert (manifest.dtype, manifest.vocabulary_size) == ("uint16", 370)
+    assert (manifest.documents, manifest.seed) == (6, 3)
+    [source] = manifest.sources
+    assert (source.input, source.documents, source.skipped) == (str(text), 6, 1)
+    records = [*manifest.shards, *(shard.offsets for shard in manifest.shards), manifest.tokenizer]
+    assert {record.file for record in records} | {"manifest.json"} == {path.name for path in out.iterdir()}
+    for record in records:
+        content = (out / record.file).read_bytes()
+        assert (record.bytes, record.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert max(np.fromfile(out / shard.file, "<u2").max() for shard in manifest.shards) < 370
+
+
+def test_the_same_tokenizer_gives_the_same_tokens(text: Path, tmp_path: Path) -> None:
+    first = pack([str(text)], tmp_path / "one", vocabulary_size=400)
+    tokenizer = tmp_path / "one" / "tokenizer.json"
+    second = pack([str(text)], tmp_path / "two", vocabulary_size=400, tokenizer=tokenizer)
+    assert (first.shards, first.special_ids) == (second.shards, second.special_ids)
+
+
+@pytest.mark.parametrize(
+    ("source", "out", "options", "named"),
+    [
+        pytest.param("text", "out", ["--vocabulary-size=100"], "give 363 or more", id="vocabulary"),
+        pytest.param("no", "out", [], "no is no file or folder", id="input"),
+        pytest.param("text", "text", [], "is not empty", id="output"),
+        pytest.param("text/image.png", "out", [], r"no text in .*image\.png", id="no-text"),
+        pytest.param("text", "out", ["--shard-tokens=0"], "0 must be at least 1", id="shard-tokens"),
+    ],
+)
+def test_a_mistake_ends_with_one_line_and_leaves_nothing(
+    text: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    source: str,
+    out: str,
+    options: list[str],
+    named: str,
+) -> None:
+    arguments = [tmp_path / source, tmp_path / out, "--vocabulary-size=400", *options]
+    assert run_with(arguments) == ExitCode.CONFIG
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("footplate-trainer pack: ")
+    assert not [line for line in lines if "Traceback" in line]
+    assert re.search(named, lines[-1])
+    assert [path.name for path in tmp_path.iterdir()] == ["text"]
+
+
+def test_success_says_what_was_written(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_with([text, tmp_path / "out", "--vocabulary-size", "90000"]) == ExitCode.SUCCESS
+    shown = capsys.readouterr().out
+    assert "of 6 documents in 1 shard(s)" in shown
+    assert "skipped 1 inputs" in shown
+    assert "of the 90000 ids asked for" in shown
+
+
+def test_a_huge_corpus_is_learned_from_in_part_and_the_same_part_each_time() -> None:
+    documents = [Document(0, "x" * 10) for _ in range(2000)]
+    seen: list[int] = []
+    first = list(_learning_texts(documents, 20_000, 1, 5_000, seen.append))
+    assert 400 < len(first) < 600
+    assert sum(seen) == 10 * len(first)
+    assert len(list(_learning_texts(documents, 20_000, 1, 5_000, seen.append))) == len(first)
+    assert len(list(_learning_texts(documents, 20_000, 1, 20_000, seen.append))) == 2000

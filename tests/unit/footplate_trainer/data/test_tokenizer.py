@@ -1,0 +1,109 @@
+"""Vocabularies: what is reserved, how large, and that text survives the way there and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from footplate_trainer.data import tokenizer as tokenizers
+from footplate_trainer.data.tokenizer import RESERVED, SMALLEST, PackTokenizer, learn, load
+
+TEXTS = ["the cat sat on the mat, the cat sat", "a hat on a cat; a cat on a hat"] * 4
+
+
+@pytest.fixture
+def small() -> PackTokenizer:
+    return learn(TEXTS, SMALLEST + 12)
+
+
+def word_level(vocabulary: dict[str, int], path: Path) -> Path:
+    """A foreign tokenizer.json of whole words, which truncates and pads as some downloaded ones do."""
+    foreign = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    foreign.pre_tokenizer = pre_tokenizers.Whitespace()
+    foreign.enable_truncation(2)
+    foreign.enable_padding(length=8)
+    foreign.save(str(path))
+    return path
+
+
+def test_all_special_tokens_are_reserved_inside_the_vocabulary(small: PackTokenizer) -> None:
+    assert RESERVED == 107
+    assert sorted(small.special.all()) == list(range(RESERVED))
+    assert small.vocabulary_size == SMALLEST + 12 == small.tokenizer.get_vocab_size()
+    assert small.tokenizer.id_to_token(small.special.eos) == "<eos>"
+    assert small.tokenizer.id_to_token(small.special.sentinels[99]) == "<extra_id_99>"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("the cat", id="known"),
+        pytest.param("  tabs\t\tand\r\nline ends\n\n", id="white-space"),
+        pytest.param("naïve 日本語 🦊 \x00\x7f", id="bytes-never-seen"),
+        pytest.param("<eos> <pad><mask> <extra_id_0>", id="looks-special"),
+    ],
+)
+def test_text_survives_and_never_encodes_to_a_special_id(small: PackTokenizer, text: str) -> None:
+    [ids] = small.encode([text])
+    assert small.tokenizer.decode(ids, skip_special_tokens=False) == text
+    assert not set(ids) & set(small.special.all())
+
+
+def test_the_smallest_vocabulary_has_bytes_only() -> None:
+    assert len(learn(TEXTS, SMALLEST).encode(["cat"])[0]) == 3
+
+
+def test_too_small_a_vocabulary_is_refused_with_the_right_number() -> None:
+    with pytest.raises(ValueError, match=r"--vocabulary-size 362 is too small.* give 363 or more"):
+        learn(TEXTS, SMALLEST - 1)
+
+
+def test_a_short_text_fills_less_of_the_vocabulary() -> None:
+    assert learn(["ab ab"], 10_000).vocabulary_size < SMALLEST + 5
+
+
+def test_learning_twice_gives_the_same_file() -> None:
+    assert learn(TEXTS, SMALLEST + 12).to_json() == learn(TEXTS, SMALLEST + 12).to_json()
+
+
+def test_long_texts_are_encoded_in_parts_without_losing_any() -> None:
+    text = "".join(f"line {number}\n" for number in range(40))
+    for limit in (1, 7, 50, 10_000):
+        pieces = list(tokenizers._pieces(text, limit))
+        assert "".join(pieces) == text
+        assert max(map(len, pieces)) <= limit
+    assert all(piece.endswith("\n") for piece in tokenizers._pieces(text, 50))
+
+
+def test_a_foreign_tokenizer_keeps_its_ids_and_gets_what_it_lacks(tmp_path: Path) -> None:
+    vocabulary = {"[UNK]": 0, "cat": 1, "hat": 2, "[PAD]": 3, "</s>": 4}
+    ready = load(word_level(vocabulary, tmp_path / "t.json"), 1000)
+    assert ready.encode(["cat hat cat hat cat"]) == [[1, 2, 1, 2, 1]]
+    assert (ready.special.unk, ready.special.pad, ready.special.eos) == (0, 3, 4)
+    assert ready.vocabulary_size == 5 + RESERVED - 3
+    assert len(set(ready.special.all())) == RESERVED
+
+
+def test_a_foreign_tokenizer_that_does_not_fit_is_refused_with_the_right_number(tmp_path: Path) -> None:
+    path = word_level({"[UNK]": 0, "cat": 1}, tmp_path / "t.json")
+    assert load(path, 108).vocabulary_size == 108
+    with pytest.raises(ValueError, match=r"--vocabulary-size 107 is too small .* 2 ids and 106 .* need 108"):
+        load(path, 107)
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        pytest.param(None, "no such file; give a tokenizer.json", id="missing"),
+        pytest.param("{}", "is no tokenizer.json", id="another-json"),
+        pytest.param("text", "is no tokenizer.json", id="no-json"),
+    ],
+)
+def test_what_is_no_tokenizer_is_refused(tmp_path: Path, content: str | None, named: str) -> None:
+    path = tmp_path / "t.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ValueError, match=named):
+        load(path, 1000)
