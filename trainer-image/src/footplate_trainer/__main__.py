@@ -1,0 +1,58 @@
+"""`footplate-trainer`: train, pack, generate.
+
+A wrong argument or manifest should be told at once: torch, which takes seconds
+to import, comes in only where it is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Final
+
+from footplate_contracts.names import ExitCode
+from footplate_trainer.errors import TrainerError
+
+# Each module has add_arguments(parser) and run(arguments) -> exit code.
+_COMMANDS: Final = {
+    "train": ("footplate_trainer.stages.command", "train the TrainingRun in a file; also under torchrun"),
+    "pack": ("footplate_trainer.data.pack", "turn text into token shards"),
+    "generate": ("footplate_trainer.generate", "go on from a text with a trained model"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the result is the process's exit code."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    parser = argparse.ArgumentParser(prog="footplate-trainer", description="Train language models.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, (module, text) in _COMMANDS.items():
+        command = commands.add_parser(name, help=text)
+        if given[:1] == [name]:
+            implementation = import_module(module)
+            implementation.add_arguments(command)
+            command.set_defaults(run_command=implementation.run)
+    parsed = parser.parse_args(given)
+    try:
+        code: int = parsed.run_command(parsed)
+    except TrainerError as error:
+        if os.environ.get("RANK", "0") == "0":  # all ranks were given the same arguments
+            print(f"error: {error}", file=sys.stderr)
+        code = error.exit_code
+    return code
+
+
+def _end(code: int) -> None:
+    """Leave now when something failed: threads may still wait for peers that are gone."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code not in (ExitCode.SUCCESS, ExitCode.SUSPENDED):
+        os._exit(code)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    _end(main())

@@ -1,0 +1,1 @@
+"""State that outlives the processes: written whole, committed once, read only when proven whole."""

@@ -1,0 +1,119 @@
+"""Names in a checkpoint folder, and which of them may go; pure.
+
+    step-200.e1g3/         what generation 3 of epoch 1 wrote at step 200
+        .metadata, __0_0.distcp …   torch distributed checkpoint
+        state.json         position, seeds, versions
+        run.json           the RunConfig
+        tokenizer.json     so that the directory stands alone
+        manifest.json      bytes and SHA-256 of every other file
+    step-200.committed     created exclusively; names the directory that counts
+
+Two generations may write the same step, one of them without knowing that it has
+been replaced. Each has its own directory, and only one gets the marker: a
+directory without marker does not exist.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import Field
+
+from footplate_contracts.model import Contract
+from footplate_contracts.reports import GenerationId
+
+MANIFEST_FILE: Final = "manifest.json"
+STATE_FILE: Final = "state.json"
+RUN_FILE: Final = "run.json"
+TOKENIZER_FILE: Final = "tokenizer.json"
+
+_DIRECTORY = re.compile(r"step-(\d+)\.e(\d+)g(\d+)")
+_MARKER = re.compile(r"step-(\d+)\.committed")
+
+
+@dataclass(frozen=True)
+class StepDirectory:
+    """One generation's checkpoint of one step."""
+
+    step: int
+    epoch: int
+    number: int
+
+    @property
+    def name(self) -> str:
+        """The directory's name in the checkpoint folder."""
+        return f"step-{self.step}.e{self.epoch}g{self.number}"
+
+    @property
+    def generation(self) -> GenerationId:
+        """Who wrote it."""
+        return GenerationId(epoch=self.epoch, number=self.number)
+
+    @classmethod
+    def of(cls, step: int, generation: GenerationId) -> StepDirectory:
+        """The directory that `generation` writes at `step`."""
+        return cls(step, generation.epoch, generation.number)
+
+    @classmethod
+    def parse(cls, name: str) -> StepDirectory | None:
+        """The inverse of `name`; None for anything else."""
+        match = _DIRECTORY.fullmatch(name)
+        return cls(*map(int, match.groups())) if match else None
+
+
+def marker_name(step: int) -> str:
+    """Name of the commit marker of `step`."""
+    return f"step-{step}.committed"
+
+
+def marker_step(name: str) -> int | None:
+    """The inverse of marker_name; None for anything else."""
+    match = _MARKER.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+class CommitMarker(Contract):
+    """Content of a commit marker."""
+
+    step: int
+    directory: str = Field(pattern=r"^step-\d+\.e\d+g\d+$")
+    tokens: int
+    time: float
+
+
+class FileRecord(Contract):
+    """A file of a checkpoint directory, with what proves it whole."""
+
+    file: str
+    bytes: int
+    sha256: str
+
+
+class Manifest(Contract):
+    """manifest.json."""
+
+    files: list[FileRecord]
+
+
+def retained_steps(committed: Iterable[int], keep_last: int, keep_every: int | None) -> set[int]:
+    """The committed steps to keep: the newest `keep_last`, and every multiple of `keep_every`."""
+    newest = sorted(committed, reverse=True)
+    multiples = {step for step in newest if keep_every and step % keep_every == 0}
+    return set(newest[:keep_last]) | multiples
+
+
+def removable_directories(
+    directories: Iterable[StepDirectory],
+    kept: Iterable[StepDirectory],
+    writing: GenerationId,
+) -> list[StepDirectory]:
+    """Directories that nobody needs, seen right after `writing` committed.
+
+    Whatever stands outside `kept` and is not of a newer generation goes: old
+    steps, losers of a commit, remains of generations that died while writing.
+    """
+    needed = set(kept)
+    return [one for one in directories if one not in needed and not one.generation.newer_than(writing)]

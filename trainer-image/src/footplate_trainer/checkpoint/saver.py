@@ -1,0 +1,252 @@
+"""Checkpoints while training goes on: a copy now, the writing behind its back.
+
+The step waits only until the state is copied to host memory. One thread then
+writes it with torch's distributed checkpoint, proves it with checksums, asks
+whether this generation may still commit, and creates the marker. All ranks
+learn the same verdict, in a process group of their own, so that the training
+loop's collectives and these never meet.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+
+from footplate_contracts.reports import CheckpointRecord, GenerationId
+from footplate_contracts.v1alpha1.compute import Checkpoint
+from footplate_trainer.checkpoint import layout
+from footplate_trainer.checkpoint.layout import CommitMarker, FileRecord, Manifest, StepDirectory
+from footplate_trainer.checkpoint.state import TrainingState
+from footplate_trainer.checkpoint.store import (
+    CheckpointStore,
+    file_record,
+    is_full,
+    storage_errors,
+    sync_directory,
+    write_durably,
+)
+from footplate_trainer.errors import StaleGeneration, StorageError
+from footplate_trainer.link import Link
+from footplate_trainer.parallel.world import World
+
+
+class Outcome(StrEnum):
+    """How a checkpoint ended."""
+
+    COMMITTED = "committed"
+    SUPERSEDED = "superseded"  # another generation had committed that step before
+    STALE = "stale"  # this generation may not commit any more
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A StorageError on its way to the other ranks."""
+
+    message: str
+    full: bool
+
+    @classmethod
+    def of(cls, error: BaseException, what: str) -> Failure:
+        """What to tell about `error`."""
+        return cls(f"{what}: {error}"[:900], is_full(error))
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A copy of the state in host memory."""
+
+    tensors: Mapping[str, Any]
+    state: TrainingState
+    begun: float
+    copied: float
+
+
+class Saver:
+    """At most one checkpoint in flight; the next one waits for it."""
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        world: World,
+        generation: GenerationId,
+        settings: Checkpoint,
+        sidecars: Mapping[str, bytes],
+        link: Link,
+        clock: Callable[[], float],
+    ) -> None:
+        """`sidecars` are files that rank 0 puts into every checkpoint directory, by name."""
+        self._store = store
+        self._world = world
+        self._generation = generation
+        self._settings = settings
+        self._sidecars = sidecars
+        self._link = link
+        self._clock = clock
+        pinned = world.device.type == "cuda"
+        self._stager = DefaultStager(
+            StagingOptions(
+                use_pinned_memory=pinned,
+                use_shared_memory=False,
+                use_async_staging=False,
+                use_non_blocking_copy=pinned,
+            )
+        )
+        self._pending: Future[Outcome] | None = None
+
+    def start(self, tensors: Mapping[str, Any], state: TrainingState) -> None:
+        """Copy the state and begin to write it; collective. First waits for the one before."""
+        self.finish()
+        begun = self._clock()
+        copied = self._stager.stage(dict(tensors))
+        snapshot = Snapshot(copied, state, begun, self._clock())
+        self._pending = Future()
+        thread = threading.Thread(
+            target=self._run, args=(snapshot, self._pending), name="footplate-checkpoint", daemon=True
+        )
+        thread.start()
+
+    @property
+    def failed(self) -> bool:
+        """Whether the checkpoint in flight has ended with an error; never waits."""
+        return self._pending is not None and self._pending.done() and self._pending.exception() is not None
+
+    def finish(self) -> None:
+        """Wait for the checkpoint in flight; StorageError or StaleGeneration when it came to nothing."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def _run(self, snapshot: Snapshot, pending: Future[Outcome]) -> None:
+        try:
+            pending.set_result(self._save(snapshot))
+        except BaseException as error:  # noqa: BLE001 - the edge of a thread: whoever waits gets it
+            pending.set_exception(error)
+
+    def _save(self, snapshot: Snapshot) -> Outcome:
+        directory = StepDirectory.of(snapshot.state.step, self._generation)
+        verdict: Outcome | Failure | None = None
+        records, failure = self._exchange(*self._write_tensors(snapshot, directory))
+        if self._world.rank == 0:
+            verdict = failure or self._complete(snapshot, directory, records)
+            if verdict is not Outcome.COMMITTED:
+                self._store.discard(directory)
+        verdict = self._broadcast(verdict)
+        if isinstance(verdict, Failure):
+            raise StorageError(verdict.message, full=verdict.full, step=snapshot.state.step)
+        if verdict is Outcome.STALE:
+            raise StaleGeneration(
+                f"generation {self._generation} may not commit step {snapshot.state.step}: a newer one exists"
+            )
+        return verdict
+
+    def _write_tensors(
+        self, snapshot: Snapshot, directory: StepDirectory
+    ) -> tuple[list[FileRecord], Failure | None]:
+        """This rank's part of the tensors, on disk, with its checksums."""
+        folder = self._store.folder / directory.name
+        what = f"checkpoint of step {snapshot.state.step} in {self._store.folder}"
+        try:
+            if self._world.rank == 0:
+                self._store.discard(directory)  # what an earlier attempt of this generation left
+            dcp.save(
+                dict(snapshot.tensors),
+                storage_writer=dcp.FileSystemWriter(folder),
+                process_group=self._world.background,
+            )
+            return [file_record(path) for path in sorted(folder.glob(f"__{self._world.rank}_*"))], None
+        except OSError as error:
+            return [], Failure.of(error, what)
+        except CheckpointException as error:
+            causes = [cause for cause, _ in error.failures.values()]
+            storage = [cause for cause in causes if _is_storage(cause)]
+            if len(storage) < len(causes):
+                raise RuntimeError(str(error)) from error
+            full = any(is_full(cause) for cause in storage) or self._store.is_full()
+            return [], Failure(f"{what}: {storage[0]}"[:900], full)
+
+    def _exchange(
+        self, records: list[FileRecord], failure: Failure | None
+    ) -> tuple[list[FileRecord], Failure | None]:
+        """Everybody's file records and the first failure, if any."""
+        parts: list[Any] = [None] * self._world.size
+        dist.all_gather_object(parts, (records, failure), group=self._world.background)
+        everything = [record for some, _ in parts for record in some]
+        return everything, next((failure for _, failure in parts if failure), None)
+
+    def _broadcast(self, verdict: Outcome | Failure | None) -> Outcome | Failure:
+        box: list[Any] = [verdict]
+        dist.broadcast_object_list(box, group_src=0, group=self._world.background)
+        result: Outcome | Failure = box[0]
+        return result
+
+    def _complete(
+        self, snapshot: Snapshot, directory: StepDirectory, records: list[FileRecord]
+    ) -> Outcome | Failure:
+        """Rank 0, when all parts are written: manifest, permission, marker, retention."""
+        try:
+            with storage_errors(f"checkpoint of step {directory.step} in {self._store.folder}"):
+                manifest = self._write_manifest(snapshot.state, directory, records)
+                if not self._link.grant(directory.step):
+                    return Outcome.STALE
+                return self._commit(snapshot, directory, manifest)
+        except StorageError as error:
+            return Failure.of(error.__cause__ or error, str(error))
+
+    def _write_manifest(
+        self, state: TrainingState, directory: StepDirectory, records: list[FileRecord]
+    ) -> Manifest:
+        folder = self._store.folder / directory.name
+        sidecars = {**self._sidecars, layout.STATE_FILE: _json(state.to_json())}
+        for name, content in sidecars.items():
+            write_durably(folder / name, content)
+        own = [file_record(folder / name) for name in (".metadata", *sorted(sidecars))]
+        manifest = Manifest(files=[*own, *records])
+        write_durably(folder / layout.MANIFEST_FILE, _json(manifest.to_json()))
+        sync_directory(folder)
+        return manifest
+
+    def _commit(self, snapshot: Snapshot, directory: StepDirectory, manifest: Manifest) -> Outcome:
+        state, now = snapshot.state, self._clock()
+        marker = CommitMarker(step=state.step, directory=directory.name, tokens=state.tokens, time=now)
+        if not self._store.commit(marker):
+            print(
+                f"checkpoint: step {state.step} was already committed by another generation", file=sys.stderr
+            )
+            return Outcome.SUPERSEDED
+        self._link.checkpoint(
+            CheckpointRecord(
+                step=state.step,
+                uri=str(self._store.folder / directory.name),
+                time=now,
+                bytes=sum(record.bytes for record in manifest.files),
+                seconds_blocked=snapshot.copied - snapshot.begun,
+                seconds_total=now - snapshot.begun,
+            )
+        )
+        self._store.retain(self._settings.keep_last, self._settings.keep_every_steps, self._generation)
+        return Outcome.COMMITTED
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, indent=1).encode()
+
+
+def _is_storage(error: BaseException) -> bool:
+    """Whether writing failed: as the file system said it, or as torch's serializer retold it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) or "PytorchStreamWriter" in str(seen):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False

@@ -1,0 +1,63 @@
+"""What can go wrong in the trainer, as types that carry their place in the failure policy.
+
+A person reads one clear line, the agent reads cause and reason, the pod ends
+with an exit code that the operator understands. Each error knows all three, so
+that only the edge of a program (`stages`, `__main__`) translates, once.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from footplate_contracts.names import Cause, ExitCode, Reason
+
+
+class TrainerError(Exception):
+    """The root: an error that was foreseen, told in one line and without a traceback."""
+
+    cause: ClassVar[Cause] = Cause.USER_ERROR
+    reason: Reason | str = Reason.PYTHON_ERROR
+    exit_code: ClassVar[ExitCode] = ExitCode.USER_ERROR
+
+    def __init__(self, message: str, *, rank: int | None = None, step: int | None = None) -> None:
+        super().__init__(message)
+        self.rank = rank
+        self.step = step
+
+
+class UserMistake(TrainerError, ValueError):
+    """The configuration cannot work; a restart would not mend it."""
+
+    cause = Cause.IMAGE_OR_CONFIG
+    reason = Reason.CONFIG_REFUSED
+    exit_code = ExitCode.CONFIG
+
+
+class CheckpointError(UserMistake):
+    """The checkpoint folder holds nothing that this run could go on from."""
+
+
+class StorageError(TrainerError):
+    """Reading or writing failed below us; `reason` tells a full volume from the rest."""
+
+    cause = Cause.STORAGE
+    exit_code = ExitCode.STORAGE
+
+    def __init__(self, message: str, *, full: bool = False, step: int | None = None) -> None:
+        super().__init__(message, step=step)
+        self.reason = Reason.STORAGE_FULL if full else Reason.STORAGE_ERROR
+
+
+class NumericalDivergence(TrainerError):
+    """Loss or gradient norm is not finite; the weights are still those of the step before."""
+
+    cause = Cause.NUMERICAL_DIVERGENCE
+    reason = "NotFinite"
+
+
+class StaleGeneration(TrainerError):
+    """A newer generation has taken over: whatever this one still holds must not count."""
+
+    cause = Cause.COMMUNICATION
+    reason = Reason.PEER_LOST
+    exit_code = ExitCode.STALE

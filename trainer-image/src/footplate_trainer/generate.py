@@ -1,0 +1,120 @@
+"""Text from a checkpoint: one token at a time, each at the cost of one token.
+
+A checkpoint directory stands alone: it holds the run's shape and tokenizer
+beside the weights, so a folder that was copied to a laptop is enough.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed.checkpoint as dcp
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from footplate_contracts.names import ExitCode
+from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.checkpoint import layout, resume, state
+from footplate_trainer.checkpoint.store import CheckpointStore
+from footplate_trainer.config import decoder_shape, local_path
+from footplate_trainer.errors import CheckpointError, UserMistake
+from footplate_trainer.model.transformer import Decoder
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen; temperature 0 takes the most likely one."""
+
+    temperature: float = 0.8
+    top_k: int = 50  # 0: all
+    seed: int = 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `footplate-trainer generate`."""
+    parser.add_argument("checkpoint", help="a run's checkpoint folder, or one step directory in it")
+    parser.add_argument("text", help="what the model goes on from")
+    parser.add_argument("--tokens", type=int, default=64, help="how many to add (default %(default)s)")
+    parser.add_argument(
+        "--temperature", type=float, default=Sampling.temperature, help="0: most likely token"
+    )
+    parser.add_argument("--top-k", type=int, default=Sampling.top_k, help="choose among so many; 0: all")
+    parser.add_argument("--seed", type=int, default=Sampling.seed)
+
+
+def run(arguments: argparse.Namespace) -> ExitCode:
+    """Print the text and what the model adds to it."""
+    if arguments.tokens < 1 or arguments.temperature < 0 or arguments.top_k < 0:
+        raise UserMistake("--tokens must be at least 1, --temperature and --top-k at least 0")
+    model, tokenizer = load(find_directory(arguments.checkpoint))
+    tokenizer.encode_special_tokens = True  # text that merely looks like a special token is text
+    prompt = tokenizer.encode(arguments.text, add_special_tokens=False).ids
+    if not prompt:
+        raise UserMistake("the text holds no token to go on from; give at least one character")
+    sampling = Sampling(arguments.temperature, arguments.top_k, arguments.seed)
+    added = list(continuation(model, prompt, arguments.tokens, sampling, tokenizer.token_to_id("<eos>")))
+    print(tokenizer.decode(prompt + added))
+    return ExitCode.SUCCESS
+
+
+def find_directory(name: str) -> Path:
+    """The step directory that `name` means: itself, or the newest committed one in it."""
+    folder = local_path(name)
+    if (folder / layout.MANIFEST_FILE).is_file():
+        return folder
+    store = CheckpointStore(folder)
+    found = resume.newest_whole(store, report=lambda text: print(f"warning: {text}", file=sys.stderr))
+    if found is None:
+        raise CheckpointError(
+            f"{folder} holds no committed checkpoint; give a run's checkpoint.uri or a step directory"
+        )
+    return found.folder
+
+
+def load(directory: Path) -> tuple[Decoder, Tokenizer]:
+    """Model, on the CPU in fp32, and tokenizer of a step directory."""
+    config = RunConfig.from_json(json.loads((directory / layout.RUN_FILE).read_text()))
+    model = Decoder(decoder_shape(config)).eval()
+    reader = dcp.FileSystemReader(directory)
+    dcp.load(dict(state.model_tensors(model)), storage_reader=reader, no_dist=True)
+    return model, Tokenizer.from_file(str(directory / layout.TOKENIZER_FILE))
+
+
+@torch.inference_mode()
+def continuation(
+    model: Decoder, prompt: list[int], tokens: int, sampling: Sampling, end: int | None
+) -> Iterator[int]:
+    """At most `tokens` ids that follow `prompt`; stops before `end` and where the context is full.
+
+    A prompt longer than the context loses its beginning.
+    """
+    context = model.shape.context
+    generator = torch.Generator().manual_seed(sampling.seed)
+    fed = torch.tensor([prompt[-context:]])
+    caches = model.new_caches(batch=1, length=context)
+    for _ in range(tokens):
+        if caches[0].filled + fed.shape[1] > context:
+            return
+        logits = model(fed, caches=caches)[0, -1]
+        token = choose(logits, sampling, generator)
+        if token == end:
+            return
+        yield token
+        fed = torch.tensor([[token]])
+
+
+def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
+    """One id from `logits` [vocabulary]."""
+    if sampling.temperature == 0:
+        return int(logits.argmax())
+    if sampling.top_k and sampling.top_k < logits.numel():
+        least = logits.topk(sampling.top_k).values[-1]
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    shares = torch.softmax(logits / sampling.temperature, dim=-1)
+    return int(torch.multinomial(shares, 1, generator=generator))

@@ -1,0 +1,73 @@
+"""How a rank speaks with whoever started it, without knowing who that is.
+
+Under Footplate an agent listens; under torchrun or alone nobody does. The
+training loop must read the same in both cases and must never wait for the
+network in the middle of a step, so it talks to this protocol: reports are
+handed over and forgotten, the command is a cached value, and only a grant,
+asked for by the thread that writes checkpoints, may block.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Protocol
+
+from footplate_contracts.names import Env
+from footplate_contracts.reports import CheckpointRecord, Command, RankReport, StepMetrics
+
+
+class Link(Protocol):
+    """What a rank tells its agent, and what it may ask."""
+
+    def report(self, report: RankReport) -> None:
+        """Replace what is known of this rank; never blocks."""
+
+    def metrics(self, row: StepMetrics) -> None:
+        """Add a row to the metric history; never blocks."""
+
+    def checkpoint(self, record: CheckpointRecord) -> None:
+        """Announce a checkpoint whose commit marker exists; never blocks."""
+
+    def grant(self, step: int) -> bool:
+        """Whether this generation may commit its checkpoint of `step`; blocks until it is known."""
+
+    def command(self) -> Command:
+        """The newest command known here; a cached value."""
+
+    def close(self) -> None:
+        """Hand over what is still queued, and end."""
+
+
+class StandaloneLink:
+    """Nobody listens: every commit is granted, no command ever comes."""
+
+    def report(self, report: RankReport) -> None:
+        """Dropped."""
+
+    def metrics(self, row: StepMetrics) -> None:
+        """Dropped."""
+
+    def checkpoint(self, record: CheckpointRecord) -> None:
+        """Dropped."""
+
+    def grant(self, step: int) -> bool:
+        """Always: there is one generation only."""
+        return True
+
+    def command(self) -> Command:
+        """Never any."""
+        return Command.NONE
+
+    def close(self) -> None:
+        """Nothing is queued."""
+
+
+def open_link(environment: Mapping[str, str]) -> Link:
+    """The agent's link where one is announced in `environment`, else a standalone one."""
+    path = environment.get(Env.RANK_LINK)
+    if path is None:
+        return StandaloneLink()
+    # By name: the agent package is above this module and is absent from a plain torchrun.
+    link: Link = importlib.import_module("footplate_trainer.agent.rank_link").connect(path)
+    return link

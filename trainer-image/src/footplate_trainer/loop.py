@@ -1,0 +1,179 @@
+"""One training step, and the named moments around it.
+
+A step makes two small reductions beside those of the sharded model. The first
+counts the global batch's valid tokens, which every micro-batch's loss is
+divided by; flags ride along, so that all ranks learn of a command or of a
+failed checkpoint at the same step. The second, after the last backward, sums
+loss and squared gradient norm. One wait for the device ends both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
+
+from footplate_contracts.v1alpha1.training import Sharding
+from footplate_trainer.data.loader import MicroBatch, StepBatch
+from footplate_trainer.errors import NumericalDivergence
+from footplate_trainer.model.loss import summed_cross_entropy
+from footplate_trainer.model.transformer import Decoder
+from footplate_trainer.optim.clip import clip, local_gradients, square_norm
+from footplate_trainer.optim.groups import set_learning_rate
+from footplate_trainer.parallel.topology import Topology
+from footplate_trainer.parallel.world import World
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What one rank wants all ranks to know at the same step."""
+
+    suspend: bool = False
+    storage_failed: bool = False
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What all ranks know after a step."""
+
+    step: int  # the step just finished, from 1
+    loss: float  # mean over the global batch's valid tokens, before the update
+    gradient_norm: float  # global, before clipping
+    learning_rate: float
+    valid_tokens: int  # of the global batch
+    flags: Flags  # of any rank
+
+
+class Batches(Protocol):
+    """Where batches come from; `step` counts from 0."""
+
+    def step(self, step: int) -> StepBatch:
+        """This rank's share of a step."""
+
+
+class Moments(Protocol):
+    """What happens around a step; the stage decides what that is."""
+
+    def before_data(self, step: int) -> None:
+        """Step number `step` (from 1) is about to begin."""
+
+    def before_compute(self, step: int) -> Flags:
+        """Its batch is here; the answer is this rank's flags."""
+
+    def after_step(self, result: StepResult, batch: StepBatch) -> bool:
+        """The weights are updated; False ends training."""
+
+
+class Stepper:
+    """Model and optimizer, moved by one global batch at a time."""
+
+    def __init__(
+        self,
+        model: Decoder,
+        optimizer: torch.optim.Optimizer,
+        world: World,
+        sharding: Sharding,
+        clip_norm: float,
+    ) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self._world = world
+        self._clip_norm = clip_norm
+        topology = Topology(world.size, sharding)
+        # Replicas hold the same gradients: one of them speaks for all.
+        self._speaks = topology.replica_of(world.rank) == 0
+        # Whole copies may add up their micro-batches first and reduce once. Shards may not: that
+        # would keep a whole gradient on every rank.
+        self._reduce_once = topology.shards == 1
+        self._parameters = list(model.parameters())
+
+    def step(self, number: int, batch: StepBatch, rate: float, flags: Flags) -> StepResult:
+        """Forward, backward, check, clip, update. Collective.
+
+        Raises NumericalDivergence, with the weights as they were, when loss or
+        gradient norm is not finite.
+        """
+        header, reduced = self._announce(batch, flags)
+        loss = self._gradients(batch, header, reduced)
+        gradients = local_gradients(self._parameters)
+        square = square_norm(gradients) if self._speaks else torch.zeros_like(loss)
+        sums = torch.stack((loss, square))
+        dist.all_reduce(sums)
+        total, squared, valid, suspend, failed = torch.cat((sums, header.double())).tolist()
+        norm = math.sqrt(squared) if squared >= 0 else math.nan
+        if not (math.isfinite(total) and math.isfinite(norm)):
+            raise self._divergence(number, total, norm, loss)
+        clip(gradients, norm, self._clip_norm)
+        set_learning_rate(self.optimizer, rate)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return StepResult(number, total, norm, rate, int(valid), Flags(suspend > 0, failed > 0))
+
+    def _announce(self, batch: StepBatch, flags: Flags) -> tuple[Tensor, dist.Work]:
+        """int64 [valid tokens, ranks that suspend, ranks whose storage failed], being summed."""
+        mine = [batch.valid_tokens, int(flags.suspend), int(flags.storage_failed)]
+        header = torch.tensor(mine, device=self._world.device)
+        work = dist.all_reduce(header, async_op=True)
+        assert work is not None
+        return header, work
+
+    def _gradients(self, batch: StepBatch, header: Tensor, reduced: dist.Work) -> Tensor:
+        """Accumulate gradients of the global mean loss; returns this rank's part of it, fp64 scalar."""
+        loss = torch.zeros((), dtype=torch.float64, device=self._world.device)
+        last = len(batch.micro_batches) - 1
+        for index, micro in enumerate(batch.micro_batches):
+            if self._reduce_once:
+                assert isinstance(self.model, FSDPModule)
+                self.model.set_requires_gradient_sync(index == last)
+            summed = self._summed_loss(micro)
+            if index == 0:
+                reduced.wait()  # not sooner: the first forward hides the way through the network
+            part = summed / header[0].clamp(min=1)
+            part.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            loss += part.detach()
+        return loss
+
+    def _summed_loss(self, micro: MicroBatch) -> Tensor:
+        device = self._world.device
+        tokens = torch.from_numpy(micro.tokens).to(device, non_blocking=True)
+        labels = torch.from_numpy(micro.labels).to(device, non_blocking=True)
+        one_document = bool((micro.documents == micro.documents[:, :1]).all())
+        documents = None if one_document else torch.from_numpy(micro.documents).to(device, non_blocking=True)
+        return summed_cross_entropy(self.model(tokens, documents), labels)
+
+    def _divergence(self, number: int, total: float, norm: float, loss: Tensor) -> NumericalDivergence:
+        """The error, with the first rank whose own loss was not finite; collective."""
+        mine = self._world.rank if not math.isfinite(loss.item()) else self._world.size
+        first = torch.tensor(mine, device=self._world.device)
+        dist.all_reduce(first, dist.ReduceOp.MIN)
+        rank = int(first.item())
+        where = f"loss of rank {rank}" if rank < self._world.size else "gradient norm"
+        return NumericalDivergence(
+            f"step {number}: the {where} is not finite (global loss {total}, gradient norm {norm}); "
+            "the weights of the step before are untouched",
+            rank=rank if rank < self._world.size else None,
+            step=number - 1,
+        )
+
+
+def train(
+    stepper: Stepper,
+    batches: Batches,
+    rate: Callable[[int], float],
+    moments: Moments,
+    steps: Iterator[int],
+) -> None:
+    """Take the `steps` (from 1) until they end or a moment says so."""
+    for number in steps:
+        moments.before_data(number)
+        batch = batches.step(number - 1)
+        flags = moments.before_compute(number)
+        result = stepper.step(number, batch, rate(number), flags)
+        if not moments.after_step(result, batch):
+            return

@@ -1,0 +1,52 @@
+"""metrics.jsonl: one JSON row a step, each step exactly once, whatever happened in between.
+
+A run that was killed has written rows beyond its last checkpoint; trained again,
+those steps would stand there twice. So a resumed run first cuts the file back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TextIO
+
+from footplate_contracts.reports import StepMetrics
+
+
+def rows_up_to(text: str, step: int) -> str:
+    """The whole lines of `text` whose step is at most `step`; a torn last line is dropped."""
+    kept = []
+    for line in text.splitlines(keepends=True):
+        if not line.endswith("\n") or json.loads(line)["step"] > step:
+            break
+        kept.append(line)
+    return "".join(kept)
+
+
+class MetricsFile:
+    """An append-only file of rows; every row is handed to the kernel as it is written."""
+
+    def __init__(self, path: Path, resumed_step: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            replacement = path.with_name(path.name + ".resumed")
+            replacement.write_text(rows_up_to(path.read_text(), resumed_step))
+            os.replace(replacement, path)
+        self._file: TextIO = path.open("a", buffering=1)
+
+    def write(self, row: StepMetrics) -> None:
+        """Append `row`; its keys are camelCase, NaN and infinity are strings."""
+        self._file.write(json.dumps(row.to_json()) + "\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def progress_line(row: StepMetrics, total_steps: int) -> str:
+    """One line for a person who watches."""
+    return (
+        f"step {row.step}/{total_steps}  loss {row.loss:.4f}  lr {row.learning_rate:.3g}  "
+        f"{row.tokens_per_second:,.0f} tokens/s  gradient norm {row.gradient_norm:.3f}"
+    )

@@ -1,0 +1,1 @@
+"""Single-device networks: what is computed, and nothing about who computes it."""

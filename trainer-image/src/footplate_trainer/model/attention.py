@@ -1,0 +1,65 @@
+"""Grouped-query attention that never looks ahead and, when told, never across documents."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from footplate_trainer.model.cache import LayerCache
+from footplate_trainer.model.rotary import rotate
+from footplate_trainer.config import DecoderShape
+
+
+def document_mask(documents: Tensor) -> Tensor:
+    """Who may look at whom: bool [batch, 1, length, length], True where allowed.
+
+    `documents` [batch, length] numbers the document of each token; a token sees
+    itself and earlier tokens of its own document.
+    """
+    length = documents.shape[1]
+    same = documents[:, None, :, None] == documents[:, None, None, :]
+    return same & torch.ones(length, length, dtype=torch.bool, device=documents.device).tril()
+
+
+class Attention(nn.Module):
+    """Query heads share key/value heads in equal groups; rotary positions; no biases."""
+
+    def __init__(self, shape: DecoderShape) -> None:
+        super().__init__()
+        self.head_size = shape.head_size
+        self.grouped = shape.heads != shape.key_value_heads
+        query_size = shape.heads * shape.head_size
+        key_value_size = shape.key_value_heads * shape.head_size
+        self.query = nn.Linear(shape.hidden, query_size, bias=False)
+        self.key = nn.Linear(shape.hidden, key_value_size, bias=False)
+        self.value = nn.Linear(shape.hidden, key_value_size, bias=False)
+        self.output = nn.Linear(query_size, shape.hidden, bias=False)
+
+    def forward(
+        self,
+        x: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        mask: Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
+        """x [batch, length, hidden] -> the same; `rotary` tables cover the positions of x.
+
+        Without `mask` (bool, broadcast to [batch, 1, length, keys]) attention
+        is causal. With `cache` x stands behind what the cache holds.
+        """
+        query = rotate(self._heads(self.query(x)), *rotary)
+        key = rotate(self._heads(self.key(x)), *rotary)
+        value = self._heads(self.value(x))
+        if cache is not None:
+            key, value = cache.extend(key, value)
+        attended = functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=mask is None, enable_gqa=self.grouped
+        )
+        batch, length, _ = x.shape
+        merged: Tensor = self.output(attended.transpose(1, 2).reshape(batch, length, -1))
+        return merged
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """[batch, length, heads * head_size] -> [batch, heads, length, head_size]."""
+        return x.unflatten(-1, (-1, self.head_size)).transpose(1, 2)

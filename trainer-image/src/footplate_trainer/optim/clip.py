@@ -1,0 +1,27 @@
+"""Gradient norm and clipping on shards, with one reduction for the whole model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+
+def local_gradients(parameters: Iterable[Tensor]) -> list[Tensor]:
+    """This rank's part of each gradient, sharing memory with it."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    return [gradient.to_local() if isinstance(gradient, DTensor) else gradient for gradient in gradients]
+
+
+def square_norm(gradients: list[Tensor]) -> Tensor:
+    """Sum of squares over `gradients`: fp64 scalar. The caller adds up the ranks of one copy."""
+    norms = torch.stack(torch._foreach_norm(gradients))
+    return norms.double().square().sum()
+
+
+def clip(gradients: list[Tensor], norm: float, limit: float) -> None:
+    """Scale `gradients` in place so that the global `norm` becomes at most `limit`; 0 is no limit."""
+    if limit and norm > limit:
+        torch._foreach_mul_(gradients, limit / norm)

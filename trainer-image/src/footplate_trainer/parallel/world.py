@@ -1,0 +1,125 @@
+"""The process group: who the ranks are, and on which device each computes.
+
+torchrun, our agent and a plain `python -m` start the same program. The first
+two say in the environment where the others are found; without a word there the
+world is this process, and no socket is opened.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from footplate_contracts.names import Env
+from footplate_contracts.v1alpha1.computeprofile import Backend
+
+# Our agent's store listens before any rank starts: a rank that does not reach it within
+# seconds never will. Under torchrun rank 0 hosts it, after importing torch.
+AGENT_STORE_TIMEOUT = timedelta(seconds=15)
+RANK_STORE_TIMEOUT = timedelta(minutes=5)
+COLLECTIVE_TIMEOUT = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class StoreAddress:
+    """Where the key-value store of the group listens."""
+
+    host: str
+    port: int
+    hosted_by_agent: bool
+    prefix: str  # a restarted group must not read the keys of the one before
+
+
+@dataclass(frozen=True)
+class RankEnvironment:
+    """One rank's place in the world; `store` is None when it is alone."""
+
+    rank: int
+    world_size: int
+    local_rank: int
+    store: StoreAddress | None
+
+
+def read_environment(environment: Mapping[str, str]) -> RankEnvironment:
+    """The place that torchrun or an agent wrote into `environment`."""
+    if "RANK" not in environment:
+        return RankEnvironment(rank=0, world_size=1, local_rank=0, store=None)
+    generation = environment.get(Env.GENERATION) or environment.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return RankEnvironment(
+        rank=int(environment["RANK"]),
+        world_size=int(environment["WORLD_SIZE"]),
+        local_rank=int(environment.get("LOCAL_RANK", "0")),
+        store=StoreAddress(
+            host=environment["MASTER_ADDR"],
+            port=int(environment["MASTER_PORT"]),
+            hosted_by_agent=environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
+            prefix=f"ranks/{generation}",
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class World:
+    """A running process group as this rank sees it."""
+
+    rank: int
+    size: int
+    local_rank: int
+    device: torch.device
+    background: dist.ProcessGroup  # gloo, for the thread that writes checkpoints
+
+
+@contextmanager
+def open_world(place: RankEnvironment, backend: Backend) -> Iterator[World]:
+    """Join the group of `place`; leaves it in peace at the end, and by dying on an error.
+
+    After an error the peers may be gone or in the middle of a collective:
+    taking leave in good order could wait for them for ever.
+    """
+    device = _device(place, backend)
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if backend is Backend.NCCL else "cpu:gloo",
+        store=_store(place),
+        rank=place.rank,
+        world_size=place.world_size,
+        timeout=COLLECTIVE_TIMEOUT,
+        device_id=device if backend is Backend.NCCL else None,
+    )
+    background = dist.new_group(backend="gloo")
+    yield World(place.rank, place.world_size, place.local_rank, device, background)
+    dist.destroy_process_group()
+
+
+def use_determinism(deterministic: bool) -> None:
+    """Ask torch for the same bits each time, where it has a choice; an error where it has none."""
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+
+
+def _store(place: RankEnvironment) -> dist.Store:
+    address = place.store
+    if address is None:
+        return dist.HashStore()
+    store = dist.TCPStore(
+        address.host,
+        address.port,
+        is_master=place.rank == 0 and not address.hosted_by_agent,
+        timeout=AGENT_STORE_TIMEOUT if address.hosted_by_agent else RANK_STORE_TIMEOUT,
+        wait_for_workers=False,
+    )
+    return dist.PrefixStore(address.prefix, store)
+
+
+def _device(place: RankEnvironment, backend: Backend) -> torch.device:
+    if backend is Backend.GLOO:
+        return torch.device("cpu")
+    device = torch.device("cuda", place.local_rank)
+    torch.cuda.set_device(device)
+    return device

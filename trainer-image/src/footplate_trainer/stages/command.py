@@ -1,0 +1,48 @@
+"""`footplate-trainer train RUN.yaml`: the same run without a cluster, alone or under torchrun."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from footplate_contracts.names import ExitCode
+from footplate_contracts.runconfig import World
+from footplate_contracts.v1alpha1.computeprofile import Backend
+from footplate_trainer.manifest import read_run
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `train`."""
+    parser.add_argument("run", type=Path, metavar="RUN.yaml", help="a TrainingRun, YAML or JSON")
+    parser.add_argument("--metrics", type=Path, metavar="FILE", help="write one JSON row a step")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        help="override a field of spec, e.g. training.steps=10; may be given again",
+    )
+
+
+def run(arguments: argparse.Namespace) -> ExitCode:
+    """Train; a manifest that is refused costs no import of torch."""
+    run_file = read_run(arguments.run, arguments.set)
+
+    import torch
+
+    from footplate_trainer.link import open_link
+    from footplate_trainer.stages import pretrain
+
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    enough = torch.cuda.device_count() >= local_ranks
+    world = World(
+        nodes=max(1, ranks // local_ranks),
+        processes_per_node=local_ranks,
+        backend=Backend.NCCL if enough else Backend.GLOO,
+    )
+    link = open_link(os.environ)
+    code = pretrain.main(run_file.config(world), link, pretrain.Options(metrics=arguments.metrics))
+    link.close()
+    return code

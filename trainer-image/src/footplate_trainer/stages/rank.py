@@ -1,0 +1,22 @@
+"""The entry of a rank that an agent started: everything it needs is in the environment."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from footplate_contracts.names import Env, ExitCode
+from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.link import open_link
+from footplate_trainer.stages import pretrain
+
+
+def run_rank() -> ExitCode:
+    """Train the RunConfig that the operator mounted; returns the exit code, never raises."""
+    config = RunConfig.from_json(json.loads(Path(os.environ[Env.RUN_CONFIG]).read_text()))
+    link = open_link(os.environ)
+    try:
+        return pretrain.main(config, link, pretrain.Options())
+    finally:
+        link.close()

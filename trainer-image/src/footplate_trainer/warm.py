@@ -1,0 +1,25 @@
+"""Import this to have imported everything that a rank needs.
+
+Imports are nearly all of a rank's start-up time. An agent keeps one process
+that imported this module, and forks ranks from it in milliseconds; so nothing
+here, nor in what it imports, may start a thread or touch a device.
+`fully_shard` and the distributed checkpoint import much of torch only when they
+are first called: what they reach for is named here.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from footplate_trainer.stages import rank
+
+_LAZY = (
+    "torch.distributed.checkpoint",
+    "torch.distributed.fsdp",
+    "torch.distributed.tensor",
+)
+
+for _name in _LAZY:
+    importlib.import_module(_name)
+
+run_rank = rank.run_rank
