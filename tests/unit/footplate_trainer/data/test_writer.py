@@ -39,6 +39,7 @@ def test_nothing_is_left_when_the_work_fails(tmp_path: Path, error: BaseExceptio
 def test_remains_of_a_killed_writer_are_cleared_away(tmp_path: Path) -> None:
     (tmp_path / ".out.partial").mkdir()
     (tmp_path / ".out.partial" / "shard-00007.bin").write_bytes(b"half")
+    (tmp_path / ".out.partial" / ".lock").touch()
     with new_folder(tmp_path / "out") as folder:
         write_file(folder / "a", [b"1"])
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]

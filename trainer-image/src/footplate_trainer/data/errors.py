@@ -11,7 +11,6 @@ right: the text ends in a condition of the run, read by a person far away.
 from __future__ import annotations
 
 from footplate_contracts.names import Cause, ExitCode, Reason
-
 from footplate_trainer.errors import TrainerError
 
 

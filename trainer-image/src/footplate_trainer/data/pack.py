@@ -146,8 +146,9 @@ def summary(out: Path, manifest: ShardManifest, asked: int) -> str:
     """What a person wants to know of a folder that was just written."""
     source_bytes = sum(source.bytes for source in manifest.sources)
     skipped = sum(source.skipped for source in manifest.sources)
+    shards = len(manifest.shards)
     lines = [
-        f"{out}: {manifest.tokens} tokens of {manifest.documents} documents in {len(manifest.shards)} shard(s)",
+        f"{out}: {manifest.tokens} tokens of {manifest.documents} documents in {shards} shard(s)",
         f"  {manifest.vocabulary_size} ids, {source_bytes / manifest.tokens:.2f} bytes a token",
     ]
     if skipped:

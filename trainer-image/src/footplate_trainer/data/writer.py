@@ -2,8 +2,8 @@
 
 Everything goes into a hidden folder beside OUT and is synced; the last act is
 one rename. Whoever is killed before leaves OUT as it was, and the next attempt
-clears the remains away. A lock on the hidden folder keeps two writers apart;
-the kernel drops it with its owner.
+clears the remains away. A locked file in the hidden folder keeps two writers
+apart; the lock ends with its owner. (A file, since NFS locks no folders.)
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from footplate_trainer.data.layout import (
     offsets_file,
     shard_file,
 )
+
+LOCK_FILE: Final = ".lock"
 
 _NO_ROOM: Final = {
     errno.ENOSPC: "the disk is full",
@@ -98,12 +100,14 @@ def new_folder(out: Path) -> Iterator[Path]:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         partial.mkdir(exist_ok=True)
-        with _locked(partial, out):
+        with _locked(partial / LOCK_FILE, out):
             try:
                 _clear(partial)
                 yield partial
                 _sync(partial)
                 partial.rename(out)
+                # Last, so that whoever waits for this lock finds the folder gone.
+                (out / LOCK_FILE).unlink()
                 _sync(out.parent)
             except BaseException:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -124,23 +128,23 @@ def _check_free(out: Path) -> None:
 
 
 @contextmanager
-def _locked(folder: Path, out: Path) -> Iterator[None]:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # The other writer may have renamed it to OUT between our open and our lock.
-        if not folder.exists() or not os.path.samestat(os.fstat(handle), folder.stat()):
-            raise BlockingIOError
+def _locked(path: Path, out: Path) -> Iterator[None]:
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The other writer may have moved it to OUT between our open and our lock.
+            mine = path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
+        except BlockingIOError:
+            mine = False
+        if not mine:
+            raise ValueError(f"OUT {out} is being written by another process; wait for it")
         yield
-    except BlockingIOError:
-        raise ValueError(f"OUT {out} is being written by another process; wait for it") from None
-    finally:
-        os.close(handle)
 
 
 def _clear(folder: Path) -> None:
     for path in folder.iterdir():
-        path.unlink()
+        if path.name != LOCK_FILE:
+            path.unlink()
 
 
 def _sync(folder: Path) -> None:
