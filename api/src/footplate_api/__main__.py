@@ -1,0 +1,105 @@
+"""`python -m footplate_api`: serves until SIGTERM, then lets requests in flight finish."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import uvicorn
+from kubernetes.aio.config.config_exception import ConfigException
+
+from footplate_api import cluster, settings
+from footplate_api.app import create_app
+from footplate_api.database import Database
+from footplate_api.edge import Context
+from footplate_api.middleware import request_id_of_task
+from footplate_api.observation import Metrics, MirrorHealth
+from footplate_api.settings import Settings
+from footplate_contracts.names import ExitCode
+
+GRACE_SECONDS = 10  # below the 30 s that Kubernetes gives
+
+
+class _WithRequestId(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.request_id = request_id_of_task.get()
+        return True
+
+
+def _log_to_stderr(level: str) -> None:
+    handler = logging.StreamHandler()
+    handler.addFilter(_WithRequestId())
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m footplate_api",
+        description="Serves the history of TrainingRuns.",
+        epilog="Environment: FOOTPLATE_DATABASE_URL, FOOTPLATE_API_HOST, FOOTPLATE_API_PORT,"
+        " FOOTPLATE_REVISION.",
+    )
+    parser.add_argument("--host", help="address to bind; default 0.0.0.0 in a pod, 127.0.0.1 elsewhere")
+    parser.add_argument("--port", type=int, help=f"default {settings.DEFAULT_PORT}")
+    parser.add_argument("--kubeconfig", type=Path, help="default: the pod's own cluster, else kubectl's")
+    parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    return parser.parse_args(argv)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn re-raises the signal after a clean end; a pod that ended well should say 0."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+
+async def serve(chosen: Settings, kubeconfig: Path | None, in_pod: bool) -> None:
+    """Serves until a signal; raises ConfigException where no cluster is configured."""
+    kubernetes = await cluster.connect(kubeconfig, in_pod)
+    context = Context(
+        Database(chosen.database_url), kubernetes, Metrics(), MirrorHealth(), revision=chosen.revision
+    )
+    config = uvicorn.Config(
+        create_app(context),
+        host=chosen.host,
+        port=chosen.port,
+        log_config=None,
+        access_log=False,  # the middleware logs, with request ids
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    try:
+        await _Server(config).serve()
+    finally:
+        await kubernetes.close()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code 78 for a configuration that no restart mends."""
+    arguments = _arguments(argv)
+    _log_to_stderr(arguments.log_level)
+    try:
+        chosen = settings.load(os.environ)
+        chosen = replace(chosen, host=arguments.host or chosen.host, port=arguments.port or chosen.port)
+        asyncio.run(serve(chosen, arguments.kubeconfig, "KUBERNETES_SERVICE_HOST" in os.environ))
+    except (ValueError, ConfigException) as error:
+        print(f"footplate-api: {error}", file=sys.stderr)
+        return ExitCode.CONFIG
+    return ExitCode.SUCCESS
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Puts the application together from what it is given."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from footplate_api import edge, migrate
+from footplate_api.checkpoints import routes as checkpoints
+from footplate_api.edge import Context
+from footplate_api.metrics import routes as metrics
+from footplate_api.middleware import RequestEdge
+from footplate_api.pipelines.mirror import Mirror
+from footplate_api.runs import routes as runs
+from footplate_api.system import routes as system
+
+_TAGS: Sequence[dict[str, str]] = (
+    {"name": "runs", "description": "TrainingRuns: created in Kubernetes, remembered here for good."},
+    {"name": "metrics", "description": "Metric history, one row a step."},
+    {"name": "checkpoints", "description": "Durable checkpoints."},
+    {"name": "system", "description": "Probes, versions, Prometheus metrics."},
+)
+
+
+def create_app(context: Context) -> FastAPI:
+    """The whole application; its lifespan migrates the database and runs the mirror."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await migrate.upgrade(context.database)
+        mirror = Mirror(context.cluster, context.database, context.metrics, context.mirror, context.now)
+        following = asyncio.create_task(mirror.run(), name="mirror")
+        yield
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
+        await context.database.close()
+
+    app = FastAPI(
+        title="Footplate",
+        summary="History, metrics and REST access for TrainingRuns",
+        description="Errors are problem+json (RFC 9457) with the wrong field, its value and what is right.",
+        version=version("footplate-api"),
+        openapi_tags=list(_TAGS),
+        lifespan=lifespan,
+    )
+    app.state.context = context
+    for router in (runs.router, metrics.router, checkpoints.router, system.router):
+        app.include_router(router)
+    edge.install(app)
+    app.add_middleware(RequestEdge, metrics=context.metrics)
+    return app

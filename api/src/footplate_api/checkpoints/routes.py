@@ -1,0 +1,22 @@
+"""REST of checkpoints."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from footplate_api.checkpoints import service
+from footplate_api.checkpoints.schemas import CheckpointList, CheckpointQuery
+from footplate_api.edge import Reading
+from footplate_api.runs.schemas import Namespace, RunName
+
+router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["checkpoints"])
+
+
+@router.get("/checkpoints", summary="Checkpoints of a run, newest first")
+async def list_checkpoints(
+    namespace: Namespace, name: RunName, query: Annotated[CheckpointQuery, Query()], session: Reading
+) -> CheckpointList:
+    """Checkpoints that were committed; retention may have removed older ones since."""
+    return await service.list_checkpoints(session, namespace, name, query)

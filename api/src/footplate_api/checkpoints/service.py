@@ -1,0 +1,20 @@
+"""Reads the checkpoints of a run."""
+
+from __future__ import annotations
+
+from footplate_api.checkpoints import repository
+from footplate_api.checkpoints.schemas import CheckpointList, CheckpointQuery
+from footplate_api.database import ReadSession
+from footplate_api.runs import service as runs
+from footplate_contracts.reports import CheckpointRecord
+
+
+async def list_checkpoints(
+    session: ReadSession, namespace: str, name: str, query: CheckpointQuery
+) -> CheckpointList:
+    """A page of a run's checkpoints, newest first; raises RunNotFound."""
+    run = await runs.get(session, namespace, name, query.uid)
+    rows = await repository.newest_first(session, run.uid, query.before, query.limit + 1)
+    items = [CheckpointRecord.model_validate(row, from_attributes=True) for row in rows[: query.limit]]
+    following = items[-1].step if len(rows) > query.limit else None
+    return CheckpointList(run_uid=run.uid, items=items, next_before=following)

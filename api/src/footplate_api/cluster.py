@@ -1,0 +1,167 @@
+"""The only Kubernetes client of the API: it creates, deletes, lists and watches TrainingRuns.
+
+The client's package is large: only the modules below are imported, as one import of a
+typed API (CoreV1Api) costs 90 MB of resident memory. Watches are read by hand, because
+the stock one hides when a version has expired and yields one event at a time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, cast
+
+import aiohttp
+from kubernetes.aio.client.api.custom_objects_api import CustomObjectsApi
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.client.exceptions import ApiException
+from kubernetes.aio.client.models.v1_delete_options import V1DeleteOptions
+from kubernetes.aio.client.models.v1_preconditions import V1Preconditions
+from kubernetes.aio.config.incluster_config import load_incluster_config
+from kubernetes.aio.config.kube_config import load_kube_config
+
+from footplate_api.errors import ClusterRefused, ClusterUnavailable, FieldError, ListExpired
+from footplate_api.ports import EventType, Manifest, RunPage, WatchEvent
+from footplate_contracts.names import GROUP, VERSION
+
+PLURAL: Final = "trainingruns"
+FIELD_MANAGER: Final = "footplate-api"
+PAGE: Final = 500  # objects a list request
+REQUEST_SECONDS: Final = 15.0
+# Short watches: a connection that died silently is noticed after one of them.
+WATCH_SECONDS: Final = 60
+_GONE: Final = 410
+_OURS: Final = (401, 429)  # about our credentials or pace, not about the caller's request
+
+
+async def connect(kubeconfig: Path | None, in_pod: bool) -> KubernetesCluster:
+    """A client for `kubeconfig`, else for the pod's own cluster, else for kubectl's.
+
+    Raises kubernetes' ConfigException when none of them is there.
+    """
+    configuration = Configuration()
+    if in_pod and kubeconfig is None:
+        load_incluster_config(configuration)  # type: ignore[no-untyped-call]  # has no annotations
+    else:
+        path = None if kubeconfig is None else str(kubeconfig)
+        await load_kube_config(  # type: ignore[no-untyped-call]  # has no annotations
+            config_file=path, client_configuration=configuration, persist_config=False
+        )
+    return KubernetesCluster(ApiClient(configuration))
+
+
+class KubernetesCluster:
+    """`ports.Cluster` on a real API server."""
+
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
+        self._objects = CustomObjectsApi(client)
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self._client.close()  # type: ignore[no-untyped-call]  # has no annotations
+
+    async def create_run(self, namespace: str, manifest: Manifest) -> Manifest:
+        with _translated():
+            created: Any = await self._objects.create_namespaced_custom_object(
+                GROUP,
+                VERSION,
+                namespace,
+                PLURAL,
+                dict(manifest),
+                field_manager=FIELD_MANAGER,
+                field_validation="Strict",
+                _request_timeout=REQUEST_SECONDS,
+            )
+        return cast(Manifest, created)
+
+    async def delete_run(self, namespace: str, name: str, uid: str | None) -> None:
+        options = V1DeleteOptions(preconditions=None if uid is None else V1Preconditions(uid=uid))
+        with _translated():
+            await self._objects.delete_namespaced_custom_object(
+                GROUP, VERSION, namespace, PLURAL, name, body=options, _request_timeout=REQUEST_SECONDS
+            )
+
+    async def list_runs(self, token: str | None) -> RunPage:
+        with _translated():
+            page: Any = await self._objects.list_cluster_custom_object(
+                GROUP, VERSION, PLURAL, limit=PAGE, _continue=token, _request_timeout=REQUEST_SECONDS
+            )
+        metadata = page["metadata"]
+        return RunPage(page["items"], metadata["resourceVersion"], metadata.get("continue") or None)
+
+    async def watch_runs(self, resource_version: str) -> AsyncIterator[Sequence[WatchEvent]]:
+        with _translated():
+            response = await self._objects.list_cluster_custom_object_without_preload_content(
+                GROUP,
+                VERSION,
+                PLURAL,
+                watch=True,
+                resource_version=resource_version,
+                allow_watch_bookmarks=True,
+                timeout_seconds=WATCH_SECONDS,
+                _request_timeout=WATCH_SECONDS + REQUEST_SECONDS,
+            )
+            try:
+                if response.status != 200:
+                    raise refusal(response.status, await response.text())
+                async for events in _events(response.content.iter_any()):
+                    yield events
+            finally:
+                response.close()
+
+
+async def _events(chunks: AsyncIterator[bytes]) -> AsyncIterator[Sequence[WatchEvent]]:
+    rest = b""
+    async for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        events = [decode(line) for line in lines if line.strip()]
+        if events:
+            yield events
+
+
+def decode(line: bytes) -> WatchEvent:
+    """One line of a watch; raises ListExpired or ApiError for the server's ERROR event."""
+    event = json.loads(line)
+    if event["type"] == "ERROR":
+        status = event["object"]
+        raise refusal(status.get("code", 500), json.dumps(status))
+    return WatchEvent(EventType(event["type"]), event["object"])
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except ApiException as error:
+        raise refusal(error.status, error.body or error.reason or "") from error
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        name = type(error).__name__
+        raise ClusterUnavailable(f"The Kubernetes API server does not answer ({name}).") from error
+
+
+def refusal(status: int, body: str) -> Exception:
+    """What the API server's answer means to us: its `Status` object, or any other text."""
+    said = _status_object(body)
+    message = str(said.get("message") or body[:1024] or f"status {status}")
+    if status == _GONE:
+        return ListExpired(message)
+    if status in _OURS or not 400 <= status < 500:
+        return ClusterUnavailable(f"The Kubernetes API server answered {status}: {message}")
+    causes = (said.get("details") or {}).get("causes") or []
+    fields = [
+        FieldError(str(each.get("field", "")).removeprefix("."), None, each.get("message", ""))
+        for each in causes
+    ]
+    return ClusterRefused(status, message, fields)
+
+
+def _status_object(body: str) -> Mapping[str, Any]:
+    try:
+        said = json.loads(body)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}

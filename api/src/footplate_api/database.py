@@ -1,0 +1,102 @@
+"""One way to SQLite and PostgreSQL, with sessions that say whether they write.
+
+SQLite needs help to behave: without it the driver begins transactions late and
+commits them early, and a reader that turns writer fails at once instead of
+waiting. So transactions are begun here by hand, and a writer takes its lock first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, NewType
+
+from sqlalchemy import Connection, Engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+from footplate_api.errors import DatabaseUnavailable
+
+ReadSession = NewType("ReadSession", AsyncSession)
+WriteSession = NewType("WriteSession", ReadSession)
+"""What may write may read, not the other way round."""
+
+BUSY_SECONDS: Final = 15  # a writer waits so long for the one before it
+_WRITES: Final = "footplate_writes"
+
+
+class Database:
+    """An engine and its sessions; one per process."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = _engine(url)
+        self._writer = self.engine.execution_options(**{_WRITES: True})
+
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self.engine.dialect.name
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[ReadSession]:
+        """A session that sees one state of the database and leaves nothing behind."""
+        async with _translated(), AsyncSession(self.engine) as session:
+            yield ReadSession(session)
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[WriteSession]:
+        """A session whose work is committed when the block ends without an exception."""
+        async with _translated(), AsyncSession(self._writer) as session, session.begin():
+            yield WriteSession(ReadSession(session))
+
+    async def ping(self) -> None:
+        """Raises DatabaseUnavailable if the database does not answer."""
+        async with self.read() as session:
+            await session.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self.engine.dispose()
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout, OSError) as error:
+        raise DatabaseUnavailable("The database does not answer; nothing was stored.") from error
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        raise DatabaseUnavailable("The database closed the connection; nothing was stored.") from error
+
+
+def _engine(url: str) -> AsyncEngine:
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return create_async_engine(parsed, pool_size=5, max_overflow=5, pool_pre_ping=True)
+    if parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_async_engine(
+        parsed, pool_size=4, max_overflow=0, connect_args={"timeout": BUSY_SECONDS, "isolation_level": None}
+    )
+    _tame_sqlite(engine.sync_engine)
+    return engine
+
+
+def _tame_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def settle(connection: Any, record: object) -> None:
+        cursor = connection.cursor()
+        # WAL: readers never wait for the writer. FULL: a commit survives a power cut, for the
+        # coordinator forgets what it has a receipt for. The cache is 4 MiB a connection.
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "cache_size=-4096"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get(_WRITES, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

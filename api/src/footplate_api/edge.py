@@ -1,0 +1,132 @@
+"""Where HTTP meets the services: what routes are given, and errors made answers.
+
+Callers are not authenticated yet: whoever reaches the port may read and write every
+run with this program's own rights. Until TokenReview and SubjectAccessReview stand
+here, the port belongs inside the cluster only, behind a ClusterIP Service and a
+NetworkPolicy; outside a pod it binds the loopback (settings.py).
+
+This module alone commits transactions and reads the clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from footplate_api.database import Database, ReadSession, WriteSession
+from footplate_api.errors import ApiError, HttpError, Invalid
+from footplate_api.observation import Metrics, MirrorHealth
+from footplate_api.ports import Cluster
+from footplate_api.problems import MEDIA_TYPE, from_validation, problem, summary
+
+REQUEST_ID_HEADER = "X-Request-Id"
+
+
+def utc_now() -> datetime:
+    """The clock of production; tests pass another."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the application was built with."""
+
+    database: Database
+    cluster: Cluster
+    metrics: Metrics
+    mirror: MirrorHealth
+    revision: str | None = None
+    now: Callable[[], datetime] = utc_now
+
+
+def context(request: Request) -> Context:
+    """The context of the application that answers `request`."""
+    found = request.app.state.context
+    assert isinstance(found, Context)
+    return found
+
+
+Contextual = Annotated[Context, Depends(context)]
+
+
+async def _read(context: Contextual) -> AsyncIterator[ReadSession]:
+    async with context.database.read() as session:
+        yield session
+
+
+async def _write(context: Contextual) -> AsyncIterator[WriteSession]:
+    async with context.database.write() as session:
+        yield session
+
+
+def _database(context: Contextual) -> Database:
+    return context.database
+
+
+def _cluster(context: Contextual) -> Cluster:
+    return context.cluster
+
+
+def _metrics(context: Contextual) -> Metrics:
+    return context.metrics
+
+
+def _now(context: Contextual) -> datetime:
+    return context.now()
+
+
+# Scope "function": the commit happens before the answer is sent, so a receipt is true.
+Reading = Annotated[ReadSession, Depends(_read, scope="function")]
+Writing = Annotated[WriteSession, Depends(_write, scope="function")]
+Stored = Annotated[Database, Depends(_database)]
+Deployed = Annotated[Cluster, Depends(_cluster)]
+Watched = Annotated[Metrics, Depends(_metrics)]
+NowTime = Annotated[datetime, Depends(_now)]
+
+
+def answer(error: ApiError, request_id: str) -> JSONResponse:
+    """`error` as problem+json."""
+    headers = {REQUEST_ID_HEADER: request_id}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    return JSONResponse(
+        problem(error, request_id), status_code=error.answer_status, media_type=MEDIA_TYPE, headers=headers
+    )
+
+
+def request_id(request: Request) -> str:
+    """The id that the middleware gave this request."""
+    return str(request.scope.get("footplate.request_id", ""))
+
+
+async def _on_api_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ApiError)
+    return answer(error, request_id(request))
+
+
+async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    fields = from_validation(error.errors())
+    return answer(Invalid(summary(fields), fields), request_id(request))
+
+
+async def _on_http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    detail = f"{request.method} {request.url.path}: {error.detail}"
+    response = answer(HttpError(error.status_code, detail), request_id(request))
+    response.headers.update(error.headers or {})
+    return response
+
+
+def install(app: FastAPI) -> None:
+    """Makes `app` answer every error as a problem."""
+    app.add_exception_handler(ApiError, _on_api_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)

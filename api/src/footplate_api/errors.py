@@ -1,0 +1,127 @@
+"""One tree for whatever a caller may be told; only edge.py turns it into an answer.
+
+ApiError
+├── Invalid               422  the request says something that cannot be (also a ValueError)
+├── RunNotFound           404
+├── RunMismatch           409  a batch for another run than the path names
+├── BodyTooLarge          413
+├── ClusterRefused        4xx  the API server's own word, its status kept
+├── ClusterUnavailable    503
+├── DatabaseUnavailable   503
+└── HttpError             404, 405, … of the router itself
+ListExpired                    of the mirror alone: the API server forgot a resource version
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """One wrong field: where it is, what was given, what would be right."""
+
+    field: str
+    value: str | None
+    message: str
+
+
+class ApiError(Exception):
+    """Base of whatever reaches a caller; `detail` is a sentence for a person."""
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+    retry_after: ClassVar[int | None] = None  # seconds
+
+    def __init__(self, detail: str, fields: Sequence[FieldError] = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.fields = tuple(fields)
+
+    @property
+    def answer_status(self) -> int:
+        """HTTP status of the answer."""
+        return self.status
+
+
+class Invalid(ApiError, ValueError):
+    """A field of the request holds what it cannot hold."""
+
+    status = 422
+    title = "Invalid request"
+
+    @classmethod
+    def field(cls, field: str, value: object, message: str) -> Invalid:
+        """The error for one `field` that had `value`; `message` says what is right."""
+        return cls(f"{field}: {message}, not {value!r}", [FieldError(field, str(value), message)])
+
+
+class RunNotFound(ApiError):
+    """No run of this name was ever seen in the namespace."""
+
+    status = 404
+    title = "Run not found"
+
+
+class RunMismatch(ApiError):
+    """The batch's run is known under another name than the path's."""
+
+    status = 409
+    title = "Run mismatch"
+
+
+class BodyTooLarge(ApiError):
+    """The request's body exceeds the limit."""
+
+    status = 413
+    title = "Body too large"
+
+
+class ClusterRefused(ApiError):
+    """The Kubernetes API server said no; its status and message are passed on."""
+
+    title = "Refused by Kubernetes"
+
+    def __init__(self, status: int, detail: str, fields: Sequence[FieldError] = ()) -> None:
+        super().__init__(detail, fields)
+        self._status = status
+
+    @property
+    def answer_status(self) -> int:
+        return self._status
+
+
+class ClusterUnavailable(ApiError):
+    """The Kubernetes API server could not be reached, or asked us to come back later."""
+
+    status = 503
+    title = "Kubernetes unavailable"
+    retry_after = 5
+
+
+class DatabaseUnavailable(ApiError):
+    """The database could not be reached; nothing of the request was stored."""
+
+    status = 503
+    title = "Database unavailable"
+    retry_after = 5
+
+
+class HttpError(ApiError):
+    """What the router itself refuses: no such path, no such method, no JSON at all."""
+
+    title = "Request not served"
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self._status = status
+
+    @property
+    def answer_status(self) -> int:
+        return self._status
+
+
+class ListExpired(Exception):
+    """A continue token or resource version is too old: list again from the start."""

@@ -1,0 +1,79 @@
+"""Queries on the metric history."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row, func, or_, select, tuple_
+
+from footplate_api.database import ReadSession, WriteSession
+from footplate_api.models.base import upsert
+from footplate_api.models.metric import StepMetric
+from footplate_contracts.reports import GenerationRow
+
+
+def _finite_or_null(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+async def store(session: WriteSession, run_uid: str, rows: Sequence[GenerationRow]) -> None:
+    """Upserts rows under (run, step), at most one a step.
+
+    A newer generation replaces an older one; an older or the same one changes nothing.
+    """
+    if not rows:
+        return
+    statement = upsert(session, StepMetric)
+    new = statement.excluded
+    columns = [column.name for column in StepMetric.__table__.columns if not column.primary_key]
+    statement = statement.on_conflict_do_update(
+        index_elements=[StepMetric.run_uid, StepMetric.step],
+        set_={name: new[name] for name in columns},
+        where=tuple_(new.epoch, new.number) > tuple_(StepMetric.epoch, StepMetric.number),
+    )
+    await session.execute(statement, [_values(run_uid, row) for row in rows])
+
+
+def _values(run_uid: str, row: GenerationRow) -> dict[str, Any]:
+    metrics = row.metrics
+    return {
+        "run_uid": run_uid,
+        "step": metrics.step,
+        "epoch": row.generation.epoch,
+        "number": row.generation.number,
+        "time": _finite_or_null(metrics.time),
+        "loss": _finite_or_null(metrics.loss),
+        "gradient_norm": _finite_or_null(metrics.gradient_norm),
+        "learning_rate": _finite_or_null(metrics.learning_rate),
+        "tokens": metrics.tokens,
+        "tokens_per_second": _finite_or_null(metrics.tokens_per_second),
+        "sample_digest": metrics.sample_digest,
+    }
+
+
+async def bounds(session: ReadSession, run_uid: str, first: int, last: int | None) -> tuple[int, int] | None:
+    """(first, last) step that exists within the asked ones; None where there is none."""
+    statement = select(func.min(StepMetric.step), func.max(StepMetric.step)).where(
+        StepMetric.run_uid == run_uid, StepMetric.step >= first
+    )
+    if last is not None:
+        statement = statement.where(StepMetric.step <= last)
+    lowest, highest = (await session.execute(statement)).one()
+    return None if lowest is None else (lowest, highest)
+
+
+async def rows(
+    session: ReadSession, run_uid: str, first: int, last: int, every: int, limit: int
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    """Rows whose step is `last` or a multiple of `every`, in order, at most `limit`."""
+    statement = (
+        select(*StepMetric.__table__.columns)
+        .where(StepMetric.run_uid == run_uid, StepMetric.step.between(first, last))
+        .order_by(StepMetric.step)
+        .limit(limit)
+    )
+    if every > 1:
+        statement = statement.where(or_(StepMetric.step % every == 0, StepMetric.step == last))
+    return (await session.execute(statement)).all()

@@ -1,0 +1,37 @@
+"""REST of telemetry and histories."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from footplate_api.edge import Reading, Watched, Writing
+from footplate_api.metrics import service
+from footplate_api.metrics.schemas import MetricHistory, MetricQuery
+from footplate_api.runs.schemas import Namespace, RunName
+from footplate_contracts.reports import TelemetryBatch, TelemetryReceipt
+
+router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["metrics"])
+
+
+@router.post("/telemetry", summary="Store telemetry of a run")
+async def ingest_telemetry(
+    namespace: Namespace, name: RunName, batch: TelemetryBatch, session: Writing, metrics: Watched
+) -> TelemetryReceipt:
+    """Upserts metric rows and checkpoints under (run uid, step), idempotently.
+
+    A row of a newer generation replaces that of an older one, never the other way
+    round. The receipt is sent once everything is durable.
+    """
+    receipt = await service.ingest(session, namespace, name, batch)
+    metrics.ingested_rows.inc(receipt.rows)
+    return receipt
+
+
+@router.get("/metrics", response_model_exclude_none=True, summary="Metric history of a run")
+async def read_metrics(
+    namespace: Namespace, name: RunName, query: Annotated[MetricQuery, Query()], session: Reading
+) -> MetricHistory:
+    """Columns of equal length. Long histories are thinned to `limit` rows unless `every` is given."""
+    return await service.read(session, namespace, name, query)

@@ -1,0 +1,70 @@
+"""Metric histories as callers ask for and see them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import ConfigDict, Field, field_validator
+
+from footplate_api.schemas import Schema
+
+DEFAULT_ROWS = 5000
+MOST_ROWS = 50_000
+
+
+class MetricName(StrEnum):
+    """The columns of a history beside `step`."""
+
+    TIME = "time"
+    LOSS = "loss"
+    GRADIENT_NORM = "gradientNorm"
+    LEARNING_RATE = "learningRate"
+    TOKENS = "tokens"
+    TOKENS_PER_SECOND = "tokensPerSecond"
+    SAMPLE_DIGEST = "sampleDigest"
+    GENERATION = "generation"
+
+
+class MetricQuery(Schema):
+    """Which part of a history, how dense, which columns."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    uid: str | None = Field(None, description="a certain run of this name")
+    from_step: int = Field(0, ge=0, alias="from", description="first step")
+    to_step: int | None = Field(None, ge=0, alias="to", description="last step, inclusive")
+    every: int | None = Field(
+        None, ge=1, description="only multiples of it and the last; default: what fits into `limit`"
+    )
+    names: list[MetricName] = Field(
+        list(MetricName), description="columns, separated by commas; default: all", examples=["loss,time"]
+    )
+    limit: int = Field(DEFAULT_ROWS, ge=10, le=MOST_ROWS, description="most rows of one answer")
+
+    @field_validator("names", mode="before")
+    @classmethod
+    def split(cls, value: Any) -> Any:
+        """`names=loss,time` as well as `names=loss&names=time`."""
+        parts = [value] if isinstance(value, str) else value
+        return [name for part in parts for name in str(part).split(",")]
+
+
+class MetricHistory(Schema):
+    """Columns of equal length, in order of steps; a column not asked for is absent.
+
+    NaN and infinities are the strings "NaN", "Infinity", "-Infinity".
+    """
+
+    run_uid: str
+    every: int = Field(description="the stride that was used")
+    next_step: int | None = Field(None, description="`from` of the rest; absent at the end")
+    step: list[int]
+    time: list[float] | None = Field(None, description="seconds since the Unix epoch")
+    loss: list[float] | None = Field(None, description="global token mean before the update")
+    gradient_norm: list[float] | None = Field(None, description="before clipping")
+    learning_rate: list[float] | None = None
+    tokens: list[int] | None = Field(None, description="valid tokens since step 0")
+    tokens_per_second: list[float] | None = None
+    sample_digest: list[str] | None = None
+    generation: list[str] | None = Field(None, description="<epoch>.<number> that computed the row")

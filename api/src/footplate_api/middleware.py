@@ -1,0 +1,105 @@
+"""Around every request: an id, a limit on the body, a log line, a measurement, no traceback outside.
+
+Plain ASGI rather than Starlette's BaseHTTPMiddleware, which copies every body
+through a queue.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from contextvars import ContextVar
+from typing import Final
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from footplate_api.edge import REQUEST_ID_HEADER, answer
+from footplate_api.errors import ApiError, BodyTooLarge
+from footplate_api.observation import Metrics
+
+# 5000 rows, the most a batch holds, are 2 MB; the API server itself takes 3 MB.
+BODY_LIMIT: Final = 8 * 1024 * 1024
+_SAFE_ID: Final = re.compile(r"[\w.:-]{1,64}", re.ASCII)
+_QUIET: Final = ("/healthz", "/readyz", "/metrics")  # probes and scrapes: logged at DEBUG only
+
+request_id_of_task: ContextVar[str] = ContextVar("request_id", default="-")
+log = logging.getLogger("footplate_api.access")
+
+
+class RequestEdge:
+    """The outermost layer of the application."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope["footplate.request_id"] = request_id
+        token = request_id_of_task.set(request_id)
+        started = time.perf_counter()
+        tracker = _Tracker(send, request_id)
+        try:
+            await self._app(scope, limited(scope, receive), tracker.send)
+        except Exception as error:  # noqa: BLE001 - the edge: callers get a problem, the log the traceback
+            await self._failed(error, scope, receive, tracker)
+        finally:
+            self._measure(scope, tracker.status, time.perf_counter() - started)
+            request_id_of_task.reset(token)
+
+    async def _failed(self, error: Exception, scope: Scope, receive: Receive, tracker: _Tracker) -> None:
+        if tracker.status:  # the answer has begun: all that is left is to break it off
+            raise error
+        if not isinstance(error, ApiError):
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            error = ApiError("Something went wrong here; the log has it under this request id.")
+        await answer(error, tracker.request_id)(scope, receive, tracker.send)
+
+    def _measure(self, scope: Scope, status: int, seconds: float) -> None:
+        template = getattr(scope.get("route"), "path", "unmatched")
+        self._metrics.requests.labels(scope["method"], template, str(status)).inc()
+        self._metrics.request_seconds.labels(scope["method"], template).observe(seconds)
+        level = logging.DEBUG if scope["path"] in _QUIET else logging.INFO
+        log.log(level, "%s %s %d %.1f ms", scope["method"], scope["path"], status, seconds * 1e3)
+
+
+class _Tracker:
+    """Notes the status of the answer and adds the id to it."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self.request_id = request_id
+        self.status = 0  # none yet
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            MutableHeaders(scope=message)[REQUEST_ID_HEADER] = self.request_id
+        await self._send(message)
+
+
+def _request_id(scope: Scope) -> str:
+    given = dict(scope["headers"]).get(REQUEST_ID_HEADER.lower().encode(), b"").decode("latin-1")
+    return given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def limited(scope: Scope, receive: Receive, limit: int = BODY_LIMIT) -> Receive:
+    """`receive` that raises BodyTooLarge once more than `limit` bytes are announced or came."""
+    announced = dict(scope["headers"]).get(b"content-length", b"0")
+    received = 0
+
+    async def counting() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > limit or (announced.isdigit() and int(announced) > limit):
+            raise BodyTooLarge(f"The body must be at most {limit} bytes.")
+        return message
+
+    return counting

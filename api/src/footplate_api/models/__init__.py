@@ -1,0 +1,8 @@
+"""The tables, one file per aggregate; importing this package knows all of them."""
+
+from footplate_api.models.base import Base
+from footplate_api.models.checkpoint import Checkpoint
+from footplate_api.models.metric import StepMetric
+from footplate_api.models.run import Run
+
+__all__ = ["Base", "Checkpoint", "Run", "StepMetric"]

@@ -1,0 +1,59 @@
+"""Runs as the mirror saw them last; a deleted run stays, with the time of its end."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Index, String, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from footplate_api.models.base import Base, Timestamp
+
+_LIVE = text("deleted_at IS NULL")
+
+
+class Run(Base):
+    """One TrainingRun, live or gone, under the uid that is never used twice.
+
+    The wide JSON columns come last: SQLite then reads a page of the list without
+    touching their overflow pages. JSON rather than JSONB, because a spec may hold
+    what JSONB refuses (NUL characters) and the mirror must not stumble over it.
+    """
+
+    __tablename__ = "runs"
+
+    uid: Mapped[str] = mapped_column(String(64), primary_key=True)
+    namespace: Mapped[str] = mapped_column(String(63))
+    name: Mapped[str] = mapped_column(String(253))
+    stage: Mapped[str | None] = mapped_column(String(32))
+    phase: Mapped[str | None] = mapped_column(String(32))
+    step: Mapped[int] = mapped_column(BigInteger)
+    total_steps: Mapped[int] = mapped_column(BigInteger)
+    tokens: Mapped[int] = mapped_column(BigInteger)
+    loss: Mapped[float | None]
+    generation: Mapped[int] = mapped_column(BigInteger)
+    resource_version: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(Timestamp)
+    deleted_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    seen_at: Mapped[datetime] = mapped_column(Timestamp)
+    labels: Mapped[dict[str, Any]] = mapped_column(JSON)
+    annotations: Mapped[dict[str, Any]] = mapped_column(JSON)
+    spec: Mapped[dict[str, Any]] = mapped_column(JSON)
+    status: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+    # One index per way to page: newest first within a namespace, whole or filtered.
+    __table_args__ = (
+        Index("ix_runs_newest", "namespace", "created_at", "uid"),
+        Index(
+            "ix_runs_live_newest",
+            "namespace",
+            "created_at",
+            "uid",
+            sqlite_where=_LIVE,
+            postgresql_where=_LIVE,
+        ),
+        Index("ix_runs_phase_newest", "namespace", "phase", "created_at", "uid"),
+        Index("ix_runs_stage_newest", "namespace", "stage", "created_at", "uid"),
+        Index("ix_runs_name_newest", "namespace", "name", "created_at", "uid"),
+    )

@@ -1,0 +1,69 @@
+"""What this process says about itself to Prometheus, and when the mirror last heard something.
+
+Labels are bounded: routes are templates, never paths.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Metrics:
+    """The instruments of one application; each application has a registry of its own."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # halves the number of series
+        self.registry = CollectorRegistry()
+        GCCollector(self.registry)
+        PlatformCollector(self.registry)
+        ProcessCollector(registry=self.registry)
+        self.requests = Counter(
+            "footplate_api_requests",
+            "Requests answered, by route template.",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self.request_seconds = Histogram(
+            "footplate_api_request_duration_seconds",
+            "Time from request to the end of the answer.",
+            ("method", "route"),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.ingested_rows = Counter(
+            "footplate_api_ingested_rows", "Metric rows received and stored.", registry=self.registry
+        )
+        self.mirror_events = Counter(
+            "footplate_api_mirror_events", "Changes of TrainingRuns seen.", registry=self.registry
+        )
+        self.mirror_failures = Counter(
+            "footplate_api_mirror_failures", "Lists and watches that failed.", registry=self.registry
+        )
+        self.mirror_last_event = Gauge(
+            "footplate_api_mirror_last_event_timestamp_seconds",
+            "When Kubernetes was last heard of, bookmarks and ends of watches included.",
+            registry=self.registry,
+        )
+
+
+@dataclass
+class MirrorHealth:
+    """Whether the mirror follows Kubernetes; written by the mirror, read by /readyz."""
+
+    synced: bool = False
+    failure: str | None = "no list of runs has been read yet"
+
+    def heard(self) -> None:
+        """A list or watch went well."""
+        self.synced, self.failure = True, None
+
+    def failed(self, message: str) -> None:
+        """A list or watch did not."""
+        self.failure = message

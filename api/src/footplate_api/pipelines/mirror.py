@@ -1,0 +1,135 @@
+"""Keeps the table of runs like the runs in Kubernetes, and remembers those that are gone.
+
+A list gives the whole state, a watch what changes after it. Watches may lose events
+(an expired version, a restart of the API server), so everything is listed again after
+each trouble and every few minutes; what a list lacks is deleted. Rows are guarded by
+their resource version: however late an event comes, it never replaces a newer row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from footplate_api.database import Database
+from footplate_api.errors import ApiError, ListExpired
+from footplate_api.observation import Metrics, MirrorHealth
+from footplate_api.ports import Cluster, EventType, Manifest, WatchEvent
+from footplate_api.runs import record, repository
+
+RELIST_SECONDS: Final = 600.0
+FIRST_RETRY_SECONDS: Final = 0.5
+LAST_RETRY_SECONDS: Final = 15.0
+
+log = logging.getLogger(__name__)
+
+
+class Mirror:
+    """One loop for the life of the process; any number of them may serve one database."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        database: Database,
+        metrics: Metrics,
+        health: MirrorHealth,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._cluster = cluster
+        self._database = database
+        self._metrics = metrics
+        self._health = health
+        self._now = now
+
+    async def run(self) -> None:
+        """Mirrors until cancelled; trouble with Kubernetes or the database is waited out."""
+        failures = 0
+        while True:
+            try:
+                await self._follow(await self.list())
+                failures = 0
+            except ListExpired as error:
+                log.info("listing again: %s", error)
+            except ApiError as error:
+                failures += 1
+                self._health.failed(error.detail)
+                self._metrics.mirror_failures.inc()
+                pause = backoff(failures, random.random())
+                log.warning("%s Next attempt in %.1f s.", error.detail, pause)
+                await asyncio.sleep(pause)
+
+    async def list(self) -> str:
+        """Takes over all runs that exist; returns the version from which to watch."""
+        started = self._now()
+        present: set[str] = set()
+        token: str | None = None
+        while True:
+            page = await self._cluster.list_runs(token)
+            rows = decoded(page.manifests, self._now())
+            present.update(row["uid"] for row in rows)
+            async with self._database.write() as session:
+                await repository.store(session, rows)
+            token = page.next_token
+            if token is None:
+                break
+        async with self._database.write() as session:
+            known = await repository.live_uids(session, seen_before=started)
+            await repository.mark_deleted(session, known - present, self._now())
+        self._heard()
+        return page.resource_version
+
+    async def _follow(self, version: str) -> None:
+        relist = self._now().timestamp() + RELIST_SECONDS
+        while self._now().timestamp() < relist:
+            async for events in self._cluster.watch_runs(version):
+                await self.apply(events)
+                version = events[-1].resource_version
+            self._heard()
+
+    async def apply(self, events: Sequence[WatchEvent]) -> None:
+        """Stores the last event of each run in one transaction."""
+        rows = changes(events, self._now())
+        if rows:
+            async with self._database.write() as session:
+                await repository.store(session, rows)
+        self._metrics.mirror_events.inc(len(rows))
+        self._heard()
+
+    def _heard(self) -> None:
+        self._health.heard()
+        self._metrics.mirror_last_event.set(self._now().timestamp())
+
+
+def decoded(manifests: Iterable[Manifest], seen_at: datetime) -> list[dict[str, Any]]:
+    """Rows of those manifests that can be read; the others are logged and left out."""
+    rows = []
+    for manifest in manifests:
+        try:
+            rows.append(record.row(manifest, seen_at))
+        except ValueError as error:
+            log.error("skipped an object: %s", error)
+    return rows
+
+
+def changes(events: Iterable[WatchEvent], seen_at: datetime) -> list[dict[str, Any]]:
+    """One row for each run that `events` tell of, as its last event leaves it."""
+    last = {
+        event.manifest["metadata"].get("uid"): event
+        for event in events
+        if event.type is not EventType.BOOKMARK
+    }
+    rows = []
+    for event in last.values():
+        deleted_at = seen_at if event.type is EventType.DELETED else None
+        rows += [{**row, "deleted_at": deleted_at} for row in decoded([event.manifest], seen_at)]
+    return rows
+
+
+def backoff(failures: int, chance: float) -> float:
+    """Seconds to wait after so many failures in a row; `chance` in [0, 1) spreads replicas."""
+    longest = min(FIRST_RETRY_SECONDS * 2.0 ** min(failures - 1, 16), LAST_RETRY_SECONDS)
+    return longest * (0.5 + chance / 2)

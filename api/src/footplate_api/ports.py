@@ -1,0 +1,81 @@
+"""What the services need from Kubernetes, and nothing of how it is reached.
+
+The real one is cluster.KubernetesCluster; tests bring one that behaves like it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+Manifest = Mapping[str, Any]
+"""A Kubernetes object as plain JSON values."""
+
+
+class EventType(StrEnum):
+    """Types of watch events that change something; bookmarks only move the version."""
+
+    ADDED = "ADDED"
+    MODIFIED = "MODIFIED"
+    DELETED = "DELETED"
+    BOOKMARK = "BOOKMARK"
+
+
+@dataclass(frozen=True)
+class WatchEvent:
+    """One line of a watch."""
+
+    type: EventType
+    manifest: Manifest
+
+    @property
+    def resource_version(self) -> str:
+        """The version from which a watch goes on after this event."""
+        return str(self.manifest["metadata"]["resourceVersion"])
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """A part of the list of all runs."""
+
+    manifests: Sequence[Manifest]
+    resource_version: str
+    next_token: str | None
+
+
+class Cluster(Protocol):
+    """TrainingRuns in the Kubernetes API.
+
+    Every method raises ClusterUnavailable when the API server does not answer.
+    """
+
+    async def create_run(self, namespace: str, manifest: Manifest) -> Manifest:
+        """Creates a run under strict validation; the object as stored.
+
+        Raises ClusterRefused with the API server's status and message.
+        """
+        ...
+
+    async def delete_run(self, namespace: str, name: str, uid: str | None) -> None:
+        """Deletes the run of this name, if `uid` is given only that one.
+
+        Raises ClusterRefused (404, 409 for another uid).
+        """
+        ...
+
+    async def list_runs(self, token: str | None) -> RunPage:
+        """The first page, or the one that `token` of the page before names.
+
+        Raises ListExpired when the token is too old.
+        """
+        ...
+
+    def watch_runs(self, resource_version: str) -> AsyncIterator[Sequence[WatchEvent]]:
+        """Events after `resource_version`, as many at a time as arrived together.
+
+        Ends by itself after about a minute. Raises ListExpired when that version is
+        forgotten.
+        """
+        ...

@@ -1,0 +1,61 @@
+"""Every error a caller can get -> one `application/problem+json` (RFC 9457); pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from footplate_api.errors import ApiError, FieldError
+
+MEDIA_TYPE: Final = "application/problem+json"
+_SHOWN: Final = 200  # characters of a wrong value that are repeated
+
+
+def problem(error: ApiError, request_id: str) -> dict[str, Any]:
+    """The body for `error`; `type` names the class, so that programs need not read prose."""
+    kebab = re.sub(r"(?<!^)(?=[A-Z])", "-", type(error).__name__).lower()
+    body: dict[str, Any] = {
+        "type": f"urn:footplate:problem:{kebab}",
+        "title": error.title,
+        "status": error.answer_status,
+        "detail": error.detail,
+        "requestId": request_id,
+    }
+    if error.fields:
+        body["errors"] = [_field(each) for each in error.fields]
+    return body
+
+
+def _field(error: FieldError) -> dict[str, str]:
+    value = {} if error.value is None else {"value": error.value}
+    return {"field": error.field, **value, "message": error.message}
+
+
+def from_validation(errors: Iterable[Mapping[str, Any]]) -> list[FieldError]:
+    """pydantic's errors as fields: `body.rows[3].metrics.loss`, the value, what is right."""
+    return [
+        FieldError(path(each["loc"]), _shown(each), str(each["msg"]).removeprefix("Value error, "))
+        for each in errors
+    ]
+
+
+def path(location: Sequence[str | int]) -> str:
+    """A location as a person writes it."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return text.removeprefix(".")
+
+
+def _shown(error: Mapping[str, Any]) -> str | None:
+    if error["type"] in ("missing", "json_invalid"):
+        return None
+    value = error.get("input")
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
+def summary(fields: Sequence[FieldError]) -> str:
+    """The first wrong fields in one sentence."""
+    said = [f"{each.field}: {each.message}" for each in fields[:3]]
+    more = f"; and {len(fields) - 3} more" if len(fields) > 3 else ""
+    return "; ".join(said) + more

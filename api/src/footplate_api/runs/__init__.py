@@ -1,0 +1,1 @@
+"""TrainingRuns: what a caller may ask of them, answered from the mirror."""

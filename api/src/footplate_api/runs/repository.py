@@ -1,0 +1,99 @@
+"""Queries on the table of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, and_, or_, select, tuple_, update
+
+from footplate_api.database import ReadSession, WriteSession
+from footplate_api.models.base import upsert
+from footplate_api.models.run import Run
+from footplate_api.runs.pagination import Position
+from footplate_api.runs.schemas import RunQuery
+
+_SUMMARY = (
+    Run.uid,
+    Run.namespace,
+    Run.name,
+    Run.stage,
+    Run.phase,
+    Run.step,
+    Run.total_steps,
+    Run.tokens,
+    Run.loss,
+    Run.created_at,
+    Run.deleted_at,
+)
+
+
+async def page(
+    session: ReadSession, namespace: str, query: RunQuery, after: Position | None
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    """Summaries after a position, newest first: one more than the limit if there are more."""
+    statement = (
+        select(*_SUMMARY)
+        .where(Run.namespace == namespace)
+        .order_by(Run.created_at.desc(), Run.uid.desc())
+        .limit(query.limit + 1)
+    )
+    if query.phase is not None:
+        statement = statement.where(Run.phase == query.phase.value)
+    if query.stage is not None:
+        statement = statement.where(Run.stage == query.stage.value)
+    if not query.include_deleted:
+        statement = statement.where(Run.deleted_at.is_(None))
+    if after is not None:
+        statement = statement.where(tuple_(Run.created_at, Run.uid) < (after.created_at, after.uid))
+    return (await session.execute(statement)).all()
+
+
+async def find(session: ReadSession, namespace: str, name: str, uid: str | None) -> Run | None:
+    """The run of this name: the one with `uid`, else the live one, else the newest."""
+    statement = select(Run).where(Run.namespace == namespace, Run.name == name)
+    if uid is not None:
+        statement = statement.where(Run.uid == uid)
+    statement = statement.order_by(Run.deleted_at.is_not(None), Run.created_at.desc(), Run.uid.desc())
+    return (await session.scalars(statement.limit(1))).first()
+
+
+async def names_of(session: ReadSession, uid: str) -> tuple[str, str] | None:
+    """(namespace, name) of a run, None when the mirror has not seen it."""
+    row = (await session.execute(select(Run.namespace, Run.name).where(Run.uid == uid))).first()
+    return None if row is None else (row.namespace, row.name)
+
+
+async def store(session: WriteSession, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Inserts or renews runs; an older resource version never replaces a newer one.
+
+    A run that was taken for deleted by mistake comes back with the version it had.
+    """
+    if not rows:
+        return
+    statement = upsert(session, Run)
+    new = statement.excluded
+    statement = statement.on_conflict_do_update(
+        index_elements=[Run.uid],
+        set_={name: new[name] for name in rows[0] if name != "uid"},
+        where=or_(
+            new.resource_version > Run.resource_version,
+            and_(new.resource_version == Run.resource_version, Run.deleted_at.is_not(None)),
+        ),
+    )
+    await session.execute(statement, [dict(row) for row in rows])
+
+
+async def live_uids(session: ReadSession, seen_before: datetime) -> set[str]:
+    """Runs that are not known to be deleted and have not changed since `seen_before`."""
+    statement = select(Run.uid).where(Run.deleted_at.is_(None), Run.seen_at < seen_before)
+    return set(await session.scalars(statement))
+
+
+async def mark_deleted(session: WriteSession, uids: Iterable[str], at: datetime) -> None:
+    """Notes that Kubernetes has these runs no more; the first such note stands."""
+    for uid in sorted(uids):
+        await session.execute(
+            update(Run).where(Run.uid == uid, Run.deleted_at.is_(None)).values(deleted_at=at, seen_at=at)
+        )

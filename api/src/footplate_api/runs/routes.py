@@ -1,0 +1,47 @@
+"""REST of runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response, status
+
+from footplate_api.edge import Deployed, NowTime, Reading, Stored
+from footplate_api.runs import service
+from footplate_api.runs.schemas import Namespace, RunDetail, RunList, RunName, RunQuery, RunSubmission
+
+router = APIRouter(prefix="/v1/namespaces/{namespace}/runs", tags=["runs"])
+
+
+@router.post("", status_code=status.HTTP_201_CREATED, summary="Create a run")
+async def create_run(
+    namespace: Namespace, submission: RunSubmission, cluster: Deployed, database: Stored, now: NowTime
+) -> RunDetail:
+    """Creates a TrainingRun in Kubernetes, under strict validation.
+
+    A refusal of the Kubernetes API server keeps its status (403, 409, 422 …) and message.
+    """
+    return await service.submit(cluster, database, namespace, submission, now)
+
+
+@router.get("", summary="List runs, newest first")
+async def list_runs(namespace: Namespace, query: Annotated[RunQuery, Query()], session: Reading) -> RunList:
+    """A page of the runs of a namespace; follow `nextCursor` for the next one."""
+    return await service.list_runs(session, namespace, query)
+
+
+@router.get("/{name}", summary="Get a run")
+async def get_run(namespace: Namespace, name: RunName, session: Reading, uid: str | None = None) -> RunDetail:
+    """The live run of this name, else the newest deleted one; `uid` picks a certain one."""
+    return RunDetail.model_validate(await service.get(session, namespace, name, uid))
+
+
+@router.delete(
+    "/{name}", status_code=status.HTTP_202_ACCEPTED, response_class=Response, summary="Delete a run"
+)
+async def delete_run(namespace: Namespace, name: RunName, cluster: Deployed, uid: str | None = None) -> None:
+    """Deletes the TrainingRun in Kubernetes; its history stays here.
+
+    With `uid`, a younger run of the same name is left alone (409).
+    """
+    await service.withdraw(cluster, namespace, name, uid)

@@ -1,0 +1,103 @@
+"""Runs as callers send and see them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.config import JsonDict
+
+from footplate_api.schemas import Schema
+from footplate_contracts.names import Phase
+from footplate_contracts.v1alpha1.training import Stage
+
+Namespace = Annotated[str, Field(max_length=63, pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+RunName = Annotated[str, Field(max_length=253, pattern="^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")]
+
+_EXAMPLE: JsonDict = {
+    "metadata": {"name": "tiny-decoder"},
+    "spec": {
+        "model": {
+            "architecture": "decoder",
+            "family": "llama",
+            "layers": 2,
+            "hiddenSize": 64,
+            "attentionHeads": 4,
+            "vocabularySize": 1024,
+            "contextLength": 128,
+        },
+        "data": {"uri": "/data/shards"},
+        "training": {
+            "steps": 200,
+            "globalBatchSize": 8,
+            "microBatchSize": 2,
+            "optimizer": {"name": "adamw", "learningRate": 0.001},
+        },
+        "compute": {"profile": "local-cpu", "nodes": 2},
+        "checkpoint": {"uri": "/checkpoints/tiny-decoder", "everySteps": 50},
+    },
+}
+
+
+class RunSubmission(Schema):
+    """A TrainingRun manifest; apiVersion and kind may be left out.
+
+    `metadata` and `spec` go to the Kubernetes API server as they are: it alone knows
+    all rules, and its message comes back. A `status` is dropped, as Kubernetes does.
+    """
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
+
+    api_version: Literal["footplate.dev/v1alpha1"] = "footplate.dev/v1alpha1"
+    kind: Literal["TrainingRun"] = "TrainingRun"
+    metadata: dict[str, Any]
+    spec: dict[str, Any]
+    status: dict[str, Any] | None = None
+
+
+class RunQuery(Schema):
+    """How to page through the runs of a namespace."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    phase: Phase | None = Field(None, description="only runs in this phase")
+    stage: Stage | None = Field(None, description="only runs of this stage")
+    include_deleted: bool = Field(False, description="also runs that Kubernetes has no more")
+    limit: int = Field(50, ge=1, le=500, description="runs a page")
+    cursor: str | None = Field(None, max_length=256, description="nextCursor of the page before")
+
+
+class RunSummary(Schema):
+    """One line of a list."""
+
+    uid: str
+    namespace: str
+    name: str
+    stage: str | None
+    phase: str | None
+    step: int
+    total_steps: int
+    tokens: int
+    loss: float | None
+    created_at: datetime
+    deleted_at: datetime | None
+
+
+class RunDetail(RunSummary):
+    """Everything the mirror knows about a run."""
+
+    generation: int
+    resource_version: int
+    seen_at: datetime = Field(description="when the mirror last stored a change")
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    spec: dict[str, Any]
+    status: dict[str, Any]
+
+
+class RunList(Schema):
+    """A page of runs, newest first."""
+
+    items: list[RunSummary]
+    next_cursor: str | None = Field(description="absent on the last page")

@@ -1,0 +1,64 @@
+"""What can be done with runs. Kubernetes holds the truth, the database the history."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from footplate_api.database import Database, ReadSession
+from footplate_api.errors import Invalid, RunNotFound
+from footplate_api.models.run import Run
+from footplate_api.ports import Cluster
+from footplate_api.runs import pagination, record, repository
+from footplate_api.runs.schemas import RunDetail, RunList, RunQuery, RunSubmission, RunSummary
+
+
+def manifest(namespace: str, submission: RunSubmission) -> dict[str, Any]:
+    """The object to create in `namespace`; raises Invalid if it names another one."""
+    given = submission.metadata.get("namespace", namespace)
+    if given != namespace:
+        raise Invalid.field(
+            "body.metadata.namespace", given, f"must be absent or {namespace!r} as in the path"
+        )
+    return {
+        "apiVersion": submission.api_version,
+        "kind": submission.kind,
+        "metadata": {**submission.metadata, "namespace": namespace},
+        "spec": submission.spec,
+    }
+
+
+async def submit(
+    cluster: Cluster, database: Database, namespace: str, submission: RunSubmission, now: datetime
+) -> RunDetail:
+    """Creates the run and notes it at once, so that its creator can read it back."""
+    created = await cluster.create_run(namespace, manifest(namespace, submission))
+    row = record.row(created, now)
+    async with database.write() as session:
+        await repository.store(session, [row])
+    return RunDetail.model_validate(row)
+
+
+async def withdraw(cluster: Cluster, namespace: str, name: str, uid: str | None) -> None:
+    """Deletes the run in Kubernetes; the mirror sees it go and keeps its history."""
+    await cluster.delete_run(namespace, name, uid)
+
+
+async def list_runs(session: ReadSession, namespace: str, query: RunQuery) -> RunList:
+    """A page of the namespace's runs, newest first."""
+    after = None if query.cursor is None else pagination.decode(query.cursor)
+    rows = await repository.page(session, namespace, query, after)
+    items = [RunSummary.model_validate(row) for row in rows[: query.limit]]
+    if len(rows) <= query.limit:
+        return RunList(items=items, next_cursor=None)
+    last = pagination.Position(items[-1].created_at, items[-1].uid)
+    return RunList(items=items, next_cursor=pagination.encode(last))
+
+
+async def get(session: ReadSession, namespace: str, name: str, uid: str | None = None) -> Run:
+    """The run of this name, live or newest; raises RunNotFound."""
+    run = await repository.find(session, namespace, name, uid)
+    if run is None:
+        which = f" with uid {uid!r}" if uid else ""
+        raise RunNotFound(f"No TrainingRun {name!r}{which} was seen in namespace {namespace!r}.")
+    return run

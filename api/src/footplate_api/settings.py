@@ -1,0 +1,65 @@
+"""What the environment says, read once and checked before anything starts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+DEFAULT_DATABASE_URL = "sqlite+aiosqlite:////data/footplate.db"
+DEFAULT_PORT = 8000
+
+# Plain URLs, as charts and people write them, get the driver that this program has.
+_DRIVERS = {
+    "sqlite": "sqlite+aiosqlite",
+    "postgres": "postgresql+asyncpg",
+    "postgresql": "postgresql+asyncpg",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that differs between installations."""
+
+    database_url: str
+    host: str
+    port: int
+    revision: str | None  # git revision of the build, for /version
+
+
+def database_url(text: str) -> str:
+    """`text` with an asynchronous driver.
+
+    Raises ValueError if it is no URL of SQLite or PostgreSQL; the message leaves the
+    rest of the URL out, as that may hold a password.
+    """
+    scheme, separator, rest = text.partition("://")
+    driver = _DRIVERS.get(scheme, scheme)
+    if not separator or driver not in _DRIVERS.values():
+        raise ValueError(
+            "FOOTPLATE_DATABASE_URL must start with sqlite:/// or postgresql://,"
+            f" not with {scheme[:40] if separator else 'no scheme'!r}"
+        )
+    return f"{driver}://{rest}"
+
+
+def port(text: str) -> int:
+    """A TCP port; ValueError says what would be right."""
+    if not re.fullmatch(r"\d{1,5}", text) or not 0 < int(text) < 65536:
+        raise ValueError(f"FOOTPLATE_API_PORT must be a number from 1 to 65535, not {text!r}")
+    return int(text)
+
+
+def load(environment: Mapping[str, str]) -> Settings:
+    """Settings from `environment`; raises ValueError naming the variable that is wrong.
+
+    Callers are not authenticated yet, so outside a pod only the loopback is bound
+    unless FOOTPLATE_API_HOST or --host says otherwise.
+    """
+    in_pod = "KUBERNETES_SERVICE_HOST" in environment
+    return Settings(
+        database_url=database_url(environment.get("FOOTPLATE_DATABASE_URL") or DEFAULT_DATABASE_URL),
+        host=environment.get("FOOTPLATE_API_HOST") or ("0.0.0.0" if in_pod else "127.0.0.1"),
+        port=port(environment.get("FOOTPLATE_API_PORT") or str(DEFAULT_PORT)),
+        revision=environment.get("FOOTPLATE_REVISION") or None,
+    )

@@ -1,0 +1,1 @@
+"""What operators of the API ask it: is it well, which version, which numbers."""

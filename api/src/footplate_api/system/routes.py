@@ -1,0 +1,37 @@
+"""Probes, versions and metrics."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from footplate_api.edge import Contextual, NowTime, Reading
+from footplate_api.system import service
+from footplate_api.system.schemas import Health, Readiness, Version
+
+router = APIRouter(tags=["system"])
+
+
+@router.get("/healthz", summary="Alive")
+async def healthz() -> Health:
+    """The process answers; says nothing of what it depends on."""
+    return Health()
+
+
+@router.get("/readyz", summary="Ready")
+async def readyz(context: Contextual) -> Readiness:
+    """200 when the database answers, else 503. Kubernetes being away only degrades."""
+    return await service.readiness(context.database, context.mirror)
+
+
+@router.get("/version", summary="Versions")
+async def version(context: Contextual) -> Version:
+    """Versions of the API, its contracts and the build."""
+    return service.versions(context.revision)
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+async def metrics(context: Contextual, session: Reading, now: NowTime) -> Response:
+    """The process's own instruments, and step, loss and phase of runs that train or just ended."""
+    text = await service.exposition(session, context.metrics.registry, now)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)

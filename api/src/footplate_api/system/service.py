@@ -1,0 +1,63 @@
+"""Health, version and numbers of the process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from importlib.metadata import version
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from footplate_api.database import Database, ReadSession
+from footplate_api.observation import MirrorHealth
+from footplate_api.system import repository
+from footplate_api.system.schemas import Readiness, Version
+
+GAUGED_RUNS: Final = 1000
+GAUGED_AFTER_END: Final = timedelta(minutes=15)
+
+
+async def readiness(database: Database, mirror: MirrorHealth) -> Readiness:
+    """Raises DatabaseUnavailable; Kubernetes only degrades."""
+    await database.ping()
+    state = "ok" if mirror.failure is None else "degraded"
+    return Readiness(kubernetes=state, detail=mirror.failure)
+
+
+def versions(revision: str | None) -> Version:
+    """Versions of the installed distributions."""
+    return Version(api=version("footplate-api"), contracts=version("footplate-contracts"), revision=revision)
+
+
+class _Families(Collector):
+    def __init__(self, families: Iterable[GaugeMetricFamily]) -> None:
+        self._families = list(families)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        yield from self._families
+
+
+def run_families(rows: Iterable[Any]) -> list[GaugeMetricFamily]:
+    """Gauges of runs: their labels are bounded by the number of rows."""
+    step = GaugeMetricFamily("footplate_run_step", "Last finished step.", labels=("namespace", "name"))
+    loss = GaugeMetricFamily("footplate_run_loss", "Loss of that step.", labels=("namespace", "name"))
+    info = GaugeMetricFamily(
+        "footplate_run_info", "1, with the phase.", labels=("namespace", "name", "phase")
+    )
+    for row in rows:
+        step.add_metric((row.namespace, row.name), row.step)
+        info.add_metric((row.namespace, row.name, row.phase or ""), 1)
+        if row.loss is not None:
+            loss.add_metric((row.namespace, row.name), row.loss)
+    return [step, loss, info]
+
+
+async def exposition(session: ReadSession, registry: CollectorRegistry, now: datetime) -> bytes:
+    """The process's instruments and the runs' gauges in Prometheus' text format."""
+    rows = await repository.watched(session, now - GAUGED_AFTER_END, GAUGED_RUNS)
+    runs = CollectorRegistry()
+    runs.register(_Families(run_families(rows)))
+    return generate_latest(registry) + generate_latest(runs)
