@@ -12,6 +12,9 @@ from footplate_contracts.v1alpha1.types import Count, Label, Name, Part, Seconds
 
 Nodes = Annotated[int, Field(ge=1, le=4096)]
 
+# Nothing more is said of a range that has no members.
+_CROSSED = "(has(self.minNodes) && has(self.maxNodes) && self.minNodes > self.maxNodes)"
+
 
 class Compute(Part):
     """How many nodes of which profile."""
@@ -27,23 +30,23 @@ class Compute(Part):
 
     rules: ClassVar = (
         Rule(
-            "!has(self.minNodes) || self.minNodes <= self.nodes",
+            f"!has(self.minNodes) || {_CROSSED} || self.minNodes <= self.nodes",
             "minNodes {self.minNodes} is above nodes {self.nodes}; lower it, or raise nodes",
             field="minNodes",
         ),
         Rule(
-            "!has(self.maxNodes) || self.maxNodes >= self.nodes",
+            f"!has(self.maxNodes) || {_CROSSED} || self.maxNodes >= self.nodes",
             "maxNodes {self.maxNodes} is below nodes {self.nodes}; raise it, or lower nodes",
             field="maxNodes",
         ),
         Rule(
-            "!has(self.minNodes) || !has(self.maxNodes) || self.minNodes <= self.maxNodes",
+            f"!{_CROSSED}",
             "minNodes {self.minNodes} is above maxNodes {self.maxNodes}; the smaller number comes first",
             field="minNodes",
         ),
         *(
             Rule(
-                f"!has(self.{bound}) || !(self.{bound} {beyond} self.nodes)",
+                f"!has(self.{bound}) || {_CROSSED} || !(self.{bound} {beyond} self.nodes)",
                 f"{bound} {{self.{bound}}} other than nodes {{self.nodes}} is not supported by this release;"
                 " remove it",
                 field=bound,

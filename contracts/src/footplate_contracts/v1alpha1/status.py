@@ -69,6 +69,9 @@ class Attempt(Part):
     start: Time
     end: Time | None = None
     nodes: Whole = 0
+    generation: Annotated[str, Field(max_length=32)] = Field(
+        "", description="<epoch>.<number> that trained in it; what ended one generation is one interruption"
+    )
     start_step: Whole = 0
     end_step: Whole | None = None
     cause: Cause | None = None

@@ -114,10 +114,12 @@ class TrainingRun(Part):
             f"self.metadata.name.size() <= {RUN_NAME_LIMIT}",
             "name {self.metadata.name} has {self.metadata.name.size()} characters;"
             f" at most {RUN_NAME_LIMIT} are allowed, as pods are named after it",
+            field="metadata",
         ),
         Rule(
             "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
             "name {self.metadata.name} must start with a letter and hold only a-z, 0-9 and -",
+            field="metadata",
         ),
         *(
             Rule(

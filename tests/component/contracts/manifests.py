@@ -1,0 +1,77 @@
+"""A good TrainingRun, and ways to make it less good."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from footplate_contracts.names import API_VERSION
+
+
+class Absent:
+    """Stands for a field that is taken away."""
+
+
+ABSENT = Absent()
+
+
+def spec() -> dict[str, Any]:
+    """The spec of a run that breaks no rule; every required field and few others."""
+    return {
+        "model": {
+            "layers": 2,
+            "hiddenSize": 64,
+            "attentionHeads": 4,
+            "vocabularySize": 4096,
+            "contextLength": 64,
+        },
+        "data": {"uri": "/shared/data/python-docs"},
+        "training": {
+            "steps": 20,
+            "globalBatchSize": 8,
+            "microBatchSize": 2,
+            "optimizer": {"learningRate": 1e-3},
+        },
+        "compute": {"profile": "local-cpu", "nodes": 2},
+        "checkpoint": {"uri": "/shared/checkpoints/good"},
+    }
+
+
+def run_manifest(changes: Mapping[str, object] | None = None, *, name: str = "good") -> dict[str, Any]:
+    """A whole TrainingRun with "dotted.path" -> value changed in its spec; ABSENT removes."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "TrainingRun",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": changed(spec(), changes or {}),
+    }
+
+
+def profile_manifest(spec: dict[str, Any]) -> dict[str, Any]:
+    """A whole ComputeProfile."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "ComputeProfile",
+        "metadata": {"name": "good"},
+        "spec": spec,
+    }
+
+
+def changed(value: dict[str, Any], changes: Mapping[str, object]) -> dict[str, Any]:
+    """`value` after the changes, in place."""
+    for path, item in changes.items():
+        *parents, last = path.split(".")
+        here = value
+        for parent in parents:
+            here = here.setdefault(parent, {})
+        if isinstance(item, Absent):
+            del here[last]
+        else:
+            here[last] = item
+    return value
+
+
+def merge_patch(changes: Mapping[str, object]) -> dict[str, Any]:
+    """The same changes as a JSON merge patch of the whole object."""
+    nulls = {path: None if isinstance(item, Absent) else item for path, item in changes.items()}
+    return {"spec": changed({}, nulls)}

@@ -1,0 +1,256 @@
+"""One row for each rule: how a good run is spoilt, and what the API server says to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from footplate_contracts.names import Cause
+from tests.component.contracts.manifests import ABSENT
+
+S3 = "s3://bucket/folder"
+UNSUPPORTED = "is not supported by this release"
+ON_A_VOLUME = f"{UNSUPPORTED}; use a path on a mounted volume"
+ANOTHER_RUN = "cannot be changed; create another run instead"
+SUSPEND = "cannot be changed while the run is active; set spec.suspend to true first"
+
+
+@dataclass(frozen=True)
+class Row:
+    """`changes` of a good spec lead to `complaint`, one of the lines that the API server answers."""
+
+    name: str
+    changes: dict[str, object]
+    complaint: str
+
+
+def _refused(path: str, value: object) -> Row:
+    """A field without behaviour yet."""
+    field = path.rsplit(".", 1)[-1]
+    complaint = f"spec.{path}: Forbidden: {field} {UNSUPPORTED}; remove it"
+    return Row(f"{path}-refused", {path: value}, complaint)
+
+
+def _only(path: str, value: object, remedy: str, shown: str | None = None) -> Row:
+    """A value that a later release will allow."""
+    field = path.rsplit(".", 1)[-1]
+    said = shown if shown is not None else str(value).lower() if isinstance(value, bool) else str(value)
+    complaint = f"spec.{path}: Forbidden: {field} {said} {UNSUPPORTED}; {remedy}"
+    return Row(f"{path}-{said}", {path: value}, complaint)
+
+
+CREATION: tuple[Row, ...] = (
+    Row(
+        "no-model",
+        {"model": ABSENT},
+        "spec.model: Required value: model is required: the shape of the network",
+    ),
+    Row(
+        "no-data",
+        {"data.uri": ABSENT},
+        "spec.data.uri: Required value: uri is required: the folder that footplate-trainer pack wrote",
+    ),
+    # -- fields and values of later releases
+    _refused("initFrom", {"uri": S3}),
+    _refused("validation", {"everySteps": 10, "uri": "/shared/held-out"}),
+    _refused("resumeFrom", {"uri": "/shared/checkpoints/other"}),
+    _refused("telemetry", {"sinks": []}),
+    _refused("budget", {"dollars": 400}),
+    _refused("queue", "research"),
+    _refused("data.sources", [{"name": "a", "uri": "/a"}]),
+    _refused("data.tokenizer", {"uri": "/a"}),
+    _refused("data.masking", {"name": "mlm"}),
+    _refused("model.position.scaling", {"name": "llama3", "factor": 8}),
+    _refused("model.attention.slidingWindow", 4096),
+    _refused("checkpoint.memory", {"everySteps": 10}),
+    _refused("resilience.hang", {"factor": 3}),
+    _refused("resilience.straggler", {"ratio": 2}),
+    _refused("resilience.preflight", {"enabled": True}),
+    _refused("trainer.command", ["python", "train.py"]),
+    _refused("trainer.args", ["--fast"]),
+    _only("stage", "dpo", "use pretrain"),
+    _only("model.architecture", "encoder", "use decoder"),
+    _only("model.family", "gpt2", "use llama"),
+    _only("model.activation", "gelu", "use swiglu"),
+    _only("model.norm.name", "layer", "use rms"),
+    _only("model.position.name", "learned", "use rope"),
+    _only("model.attention.backend", "flex", "use auto or sdpa"),
+    _only("model.bias.queryKeyValue", True, "leave it at false"),
+    _only("model.bias.output", True, "leave it at false"),
+    _only("model.bias.feedForward", True, "leave it at false"),
+    _only("model.dropout.hidden", 0.1, "leave it at 0"),
+    _only("model.dropout.attention", 0.1, "leave it at 0"),
+    _only("model.dropout.embedding", 0.1, "leave it at 0"),
+    _only("training.loss.name", "mse", "use crossEntropy"),
+    _only("training.loss.labelSmoothing", 0.1, "leave it at 0"),
+    _only("training.loss.zLoss", 1e-4, "leave it at 0", shown="0.0001"),
+    _only("training.optimizer.name", "sgd", "use adamw"),
+    _only("training.schedule.name", "wsd", "use constant or linear or cosine"),
+    _only("training.recomputation", "full", "use none"),
+    _only("training.compile", True, "leave it at false"),
+    _only("parallelism.tensor", 2, "leave it at 1"),
+    _only("parallelism.pipeline", 2, "leave it at 1"),
+    _only("parallelism.virtualStages", 2, "leave it at 1"),
+    _only("parallelism.context", 2, "leave it at 1"),
+    _only("parallelism.replicas", 2, "leave it at 1"),
+    _only("parallelism.sharding", "hybrid", "use none or full"),
+    _only("parallelism.pipelineSchedule", "ZBV", "use 1F1B"),
+    _only("compute.spares", 1, "leave it at 0"),
+    _only("trainer.securityProfile", "baseline", "use restricted"),
+    Row(
+        "fewer-nodes-later",
+        {"compute.minNodes": 1},
+        f"spec.compute.minNodes: Forbidden: minNodes 1 other than nodes 2 {UNSUPPORTED}; remove it",
+    ),
+    Row(
+        "more-nodes-later",
+        {"compute.maxNodes": 4},
+        f"spec.compute.maxNodes: Forbidden: maxNodes 4 other than nodes 2 {UNSUPPORTED}; remove it",
+    ),
+    Row("data-elsewhere", {"data.uri": S3}, f"spec.data.uri: Forbidden: uri {S3} {ON_A_VOLUME}"),
+    Row(
+        "checkpoints-elsewhere",
+        {"checkpoint.uri": S3},
+        f"spec.checkpoint.uri: Forbidden: uri {S3} {ON_A_VOLUME}",
+    ),
+    Row(
+        "file-of-another-host",
+        {"data.uri": "file://host/folder"},
+        f"spec.data.uri: Forbidden: uri file://host/folder {ON_A_VOLUME}",
+    ),
+    # -- numbers that do not fit together
+    Row(
+        "heads-not-dividing",
+        {"model.hiddenSize": 66},
+        "spec.model.hiddenSize: Invalid value: hiddenSize 66 is not a multiple of attentionHeads 4;"
+        " change one of them, or state headSize",
+    ),
+    Row(
+        "key-value-heads-not-dividing",
+        {"model.keyValueHeads": 3},
+        "spec.model.keyValueHeads: Invalid value: attentionHeads 4 is not a multiple of keyValueHeads 3;"
+        " each key/value head serves the same number of attention heads",
+    ),
+    Row(
+        "more-key-value-heads-than-heads",
+        {"model.keyValueHeads": 8},
+        "spec.model.keyValueHeads: Invalid value: attentionHeads 4 is not a multiple of keyValueHeads 8;"
+        " each key/value head serves the same number of attention heads",
+    ),
+    Row(
+        "odd-head",
+        {"model.headSize": 15},
+        "spec.model.hiddenSize: Invalid value: rotary positions need an even head size, not 15;"
+        " change hiddenSize, attentionHeads or headSize",
+    ),
+    Row(
+        "odd-head-by-division",
+        {"model.hiddenSize": 60},
+        "spec.model.hiddenSize: Invalid value: rotary positions need an even head size, not 15;"
+        " change hiddenSize, attentionHeads or headSize",
+    ),
+    Row(
+        "batch-not-divisible",
+        {"training.microBatchSize": 3},
+        "spec.training.globalBatchSize: Invalid value: globalBatchSize 8 is not a multiple of microBatchSize"
+        " 3; every micro-batch of a step holds the same number of sequences",
+    ),
+    Row(
+        "tokens-and-steps",
+        {"training.tokens": 10240},
+        "spec.training.tokens: Invalid value: tokens 10240 and steps 20 are both given;"
+        " state the length once, by either",
+    ),
+    Row(
+        "no-length",
+        {"training.steps": ABSENT},
+        "spec.training.steps: Required value: the length of the training is missing; state steps or tokens",
+    ),
+    Row(
+        "warmup-beyond-steps",
+        {"training.schedule.warmupSteps": 21},
+        "spec.training.schedule.warmupSteps: Invalid value: warmupSteps 21 lies beyond the end of the"
+        " training at steps 20; lower it",
+    ),
+    Row(
+        "warmup-beyond-tokens",
+        {"training.steps": ABSENT, "training.tokens": 1025, "training.schedule.warmupSteps": 4},
+        "spec.training.schedule.warmupSteps: Invalid value: warmupSteps 4 lies beyond the end of the training"
+        " at tokens 1025, which are 3 steps; lower it",
+    ),
+    Row(
+        "no-learning",
+        {"training.optimizer.learningRate": 0},
+        "spec.training.optimizer.learningRate: Invalid value: learningRate must be above 0, not 0",
+    ),
+    Row(
+        "min-above-nodes",
+        {"compute.minNodes": 3},
+        "spec.compute.minNodes: Invalid value: minNodes 3 is above nodes 2; lower it, or raise nodes",
+    ),
+    Row(
+        "max-below-nodes",
+        {"compute.maxNodes": 1},
+        "spec.compute.maxNodes: Invalid value: maxNodes 1 is below nodes 2; raise it, or lower nodes",
+    ),
+    Row(
+        "min-above-max",
+        {"compute.minNodes": 3, "compute.maxNodes": 1},
+        "spec.compute.minNodes: Invalid value: minNodes 3 is above maxNodes 1;"
+        " the smaller number comes first",
+    ),
+    Row(
+        "ranks-not-divisible",
+        {"compute.nodes": 3, "compute.processesPerNode": 2, "parallelism.tensor": 4},
+        "spec.compute.nodes: Invalid value: nodes x processesPerNode = 6 ranks cannot be divided into slices"
+        " of tensor x pipeline x context = 4; change nodes or parallelism",
+    ),
+    Row(
+        "unknown-cause",
+        {"resilience.budgets": {"Hung": 5, "Hang": 5}},
+        'spec.resilience.budgets: Invalid value: budgets has no cause ["Hung"]; causes are '
+        + ", ".join(Cause),
+    ),
+)
+
+# Each change of a run that exists; (row, allowed while the run is suspended).
+UPDATES: tuple[tuple[Row, bool], ...] = (
+    *(
+        (Row(path, {path: value}, f"spec.{path}: Forbidden: {path} {ANOTHER_RUN}"), False)
+        for path, value in {
+            "stage": "sft",
+            "model": {"layers": 3},
+            "data": {"seed": 7},
+            "training.seed": 7,
+            "training.optimizer": {"learningRate": 1e-2},
+            "training.globalBatchSize": 16,
+            "training.loss": {"zLoss": 0.1},
+            "training.schedule": {"warmupSteps": 5},
+            "training.precision": "bf16",
+            "training.deterministic": True,
+            "checkpoint.uri": "/shared/checkpoints/other",
+        }.items()
+    ),
+    *(
+        (Row(path, {path: value}, f"spec.{path}: Forbidden: {path} {SUSPEND}"), True)
+        for path, value in {
+            "parallelism": {"sharding": "none"},
+            "training.microBatchSize": 4,
+            "compute.profile": "other",
+            "compute.nodes": 3,
+            "compute.processesPerNode": 2,
+            "priorityClassName": "high",
+            "trainer": {"env": [{"name": "A", "value": "1"}]},
+        }.items()
+    ),
+)
+
+ALWAYS_ALLOWED: dict[str, dict[str, object]] = {
+    "suspend": {"suspend": True},
+    "more-steps": {"training.steps": 40},
+    "fewer-steps": {"training.steps": 15},
+    "steps-to-tokens": {"training.steps": ABSENT, "training.tokens": 10240},
+    "save-more-often": {"checkpoint.everySteps": 5},
+    "keep-more": {"checkpoint.keepLast": 5, "checkpoint.keepEverySteps": 100},
+    "budgets": {"resilience.budgets": {"Hang": 9}},
+    "retention": {"podRetentionSeconds": 60, "ttlSecondsAfterFinished": 60},
+}

@@ -1,0 +1,141 @@
+"""Every CEL rule of the TrainingRun, through a real API server."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from footplate_contracts.rules import Rule
+from footplate_contracts.v1alpha1.trainingrun import TrainingRun
+from tests.component.contracts.kube import Kubectl
+from tests.component.contracts.manifests import ABSENT, merge_patch, run_manifest
+from tests.component.contracts.rows import ALWAYS_ALLOWED, CREATION, UPDATES, Row
+from tests.support.contracts import every_rule
+
+OPERATOR = "--as=system:serviceaccount:footplate-system:footplate-operator"
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row in CREATION])
+def test_creation_is_refused(kubectl: Kubectl, row: Row) -> None:
+    assert row.complaint in kubectl.refusal(run_manifest(row.changes))
+
+
+def test_the_good_run_is_not_refused(kubectl: Kubectl) -> None:
+    assert kubectl.refusal(run_manifest()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        pytest.param(
+            "x" * 41,
+            f"name {'x' * 41} has 41 characters; at most 40 are allowed, as pods are named after it",
+            id="too-long",
+        ),
+        pytest.param("a.b", "name a.b must start with a letter and hold only a-z, 0-9 and -", id="dot"),
+        pytest.param("1a", "name 1a must start with a letter and hold only a-z, 0-9 and -", id="digit-first"),
+    ],
+)
+def test_names_become_host_names(kubectl: Kubectl, name: str, says: str) -> None:
+    assert kubectl.refusal(run_manifest(name=name)) == [f"metadata: Invalid value: {says}"]
+
+
+def test_a_name_may_have_forty_characters(kubectl: Kubectl) -> None:
+    assert kubectl.refusal(run_manifest(name="x" * 40)) == []
+
+
+@pytest.fixture(scope="module")
+def active(kubectl: Kubectl) -> Iterator[str]:
+    """A run that is not suspended, at step 12 of 20."""
+    kubectl("create", "-f", "-", stdin=json.dumps(run_manifest(name="active")))
+    _write_status(kubectl, "active")
+    yield "active"
+    kubectl("delete", "trainingrun", "active")
+
+
+@pytest.fixture(scope="module")
+def suspended(kubectl: Kubectl) -> Iterator[str]:
+    """A run that waits."""
+    kubectl("create", "-f", "-", stdin=json.dumps(run_manifest({"suspend": True}, name="suspended")))
+    yield "suspended"
+    kubectl("delete", "trainingrun", "suspended")
+
+
+def _write_status(kubectl: Kubectl, name: str) -> None:
+    manifest = run_manifest(name=name) | {"status": {"progress": {"step": 12, "tokens": 6144}}}
+    del manifest["spec"]
+    kubectl(
+        *("apply", "--server-side", "--subresource=status", OPERATOR, "-f", "-"), stdin=json.dumps(manifest)
+    )
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row, _ in UPDATES])
+def test_change_of_an_active_run_is_refused(kubectl: Kubectl, active: str, row: Row) -> None:
+    assert row.complaint in kubectl.change_refusal(active, merge_patch(row.changes))
+
+
+@pytest.mark.parametrize(
+    ("row", "allowed"), [pytest.param(row, allowed, id=row.name) for row, allowed in UPDATES]
+)
+def test_some_changes_wait_for_suspension(kubectl: Kubectl, suspended: str, row: Row, allowed: bool) -> None:
+    complaints = kubectl.change_refusal(suspended, merge_patch(row.changes))
+    assert complaints == [] if allowed else row.complaint in complaints
+
+
+@pytest.mark.parametrize("changes", [pytest.param(item, id=name) for name, item in ALWAYS_ALLOWED.items()])
+def test_the_rest_may_change_any_time(
+    kubectl: Kubectl, active: str, suspended: str, changes: dict[str, object]
+) -> None:
+    assert kubectl.change_refusal(active, merge_patch(changes)) == []
+    assert kubectl.change_refusal(suspended, merge_patch(changes)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        pytest.param(
+            {"training.steps": 11},
+            "spec.training.steps: Invalid value: training.steps 11 lies below the progress so far, 12;"
+            " raise it",
+            id="steps",
+        ),
+        pytest.param(
+            {"training.steps": ABSENT, "training.tokens": 6143},
+            "spec.training.tokens: Invalid value: training.tokens 6143 lies below the progress so far, 6144;"
+            " raise it",
+            id="tokens",
+        ),
+    ],
+)
+def test_a_run_cannot_end_in_its_past(
+    kubectl: Kubectl, active: str, changes: dict[str, object], says: str
+) -> None:
+    assert kubectl.change_refusal(active, merge_patch(changes)) == [says]
+
+
+def test_the_number_of_nodes_is_scaled_while_suspended(kubectl: Kubectl, active: str, suspended: str) -> None:
+    """`kubectl scale` is the same change by another door."""
+    assert (
+        kubectl.run("scale", f"trainingrun/{suspended}", "--replicas=3", "--dry-run=server").returncode == 0
+    )
+    refused = kubectl.run("scale", f"trainingrun/{active}", "--replicas=3", "--dry-run=server").stderr
+    assert "compute.nodes cannot be changed while the run is active" in refused
+
+
+def test_no_rule_is_without_a_row() -> None:
+    complaints = [row.complaint for row in CREATION] + [row.complaint for row, _ in UPDATES]
+    untested = [
+        f"{path}: {rule.template}"
+        for path, rule in every_rule(TrainingRun.model_fields["spec"].annotation, "spec")
+        if not any(_names(path, rule, complaint) for complaint in complaints)
+    ]
+    assert untested == []
+
+
+def _names(path: str, rule: Rule, complaint: str) -> bool:
+    where = f"{path}.{rule.field}" if rule.field else path
+    pattern = ".+".join(re.escape(part) for part in re.split(r"\{[^{}]+\}", rule.template))
+    return re.fullmatch(f"{re.escape(where)}: [A-Za-z ]+: {pattern}", complaint) is not None

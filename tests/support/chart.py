@@ -1,0 +1,44 @@
+"""The chart as `helm template` renders it, and Helm itself, from the cluster tool's cache."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cluster import binaries, paths
+
+CHART = Path(__file__).resolve().parents[2] / "charts" / "footplate"
+NAMESPACE = "footplate-system"
+# Without a cluster Helm assumes a version that its build states; the chart asks for 1.30.
+KUBERNETES = "1.36.0"
+
+
+@cache
+def helm_program() -> Path:
+    """Helm's path; builds it where the cache has none."""
+    return binaries.build(binaries.HELM, paths.layout()) / "helm"
+
+
+def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs Helm to its end, whatever its exit status."""
+    return subprocess.run(
+        [str(helm_program()), *arguments], cwd=CHART, capture_output=True, text=True, check=False
+    )
+
+
+def template(*flags: str) -> subprocess.CompletedProcess[str]:
+    """`helm template` of the release `footplate`."""
+    return helm(
+        "template", "footplate", ".", f"--namespace={NAMESPACE}", f"--kube-version={KUBERNETES}", *flags
+    )
+
+
+def rendered(*flags: str) -> list[dict[str, Any]]:
+    """The objects of the chart under the given flags of `helm template`."""
+    done = template(*flags)
+    assert done.returncode == 0, done.stderr
+    return [item for item in yaml.safe_load_all(done.stdout) if item]
