@@ -53,13 +53,12 @@ async def serve(config: CoordinatorConfig, bind: str | None, timing: Timing) -> 
     await runner.setup()
     site = web.TCPSite(runner, bind, config.port, ssl_context=_tls(config), shutdown_timeout=0.2)
     await site.start()
-    run = config.outline.run
+    run = f"{config.outline.run.namespace}/{config.outline.run.name}"
     scheme = "https" if config.certificate else "http"
     _log.info(
-        "epoch %d of run %s/%s listens on port %d (%s)",
+        "epoch %d of run %s listens on port %d (%s)",
         config.epoch,
-        run.namespace,
-        run.name,
+        run,
         config.port,
         scheme,
     )
@@ -121,7 +120,7 @@ def _arguments() -> argparse.Namespace:
         "--silence-seconds",
         type=float,
         default=Timing().silence,
-        help="silence that counts as loss (%(default)s)",
+        help="silence that counts as loss",
     )
     return parser.parse_args()
 

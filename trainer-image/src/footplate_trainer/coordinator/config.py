@@ -72,7 +72,7 @@ def whole_number(environment: Mapping[str, str], name: Env, default: int) -> int
 
 
 def existing_file(environment: Mapping[str, str], name: Env) -> Path | None:
-    """The file that variable `name` points to, None where it is unset; raises ValueError if it is not there."""
+    """The file that variable `name` points to, None where unset; raises ValueError if it is not there."""
     text = environment.get(name, "")
     if not text:
         return None

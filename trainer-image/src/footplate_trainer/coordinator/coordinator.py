@@ -69,7 +69,7 @@ class Coordinator:
         return refusal
 
     def heartbeat(self, word: Heartbeat, now: float) -> Refusal | None:
-        """See membership.beat; takes over reports and telemetry first, so that nothing of an end is missed."""
+        """See membership.beat; reports and telemetry come first, so that nothing of an end is missed."""
         stepping = self.board.report(word.generation, word.ranks)
         if word.total_steps is not None:
             self.board.total_steps = word.total_steps

@@ -77,7 +77,7 @@ class FailureBook:
         return self._list(entry)
 
     def settle(self, now: float, everything: bool = False) -> bool:
-        """List what no other failure has explained in time, or `everything`; True when that changed the list."""
+        """List what no other failure explained in time, or `everything`; True when the list has changed."""
         due = [entry for entry in self._pending.values() if everything or now - entry.since >= SETTLE_SECONDS]
         for entry in due:
             self._list(entry)

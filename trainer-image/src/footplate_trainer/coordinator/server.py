@@ -17,13 +17,13 @@ from typing import Final, TypeVar
 from aiohttp import web
 from pydantic import ValidationError
 
+from footplate_contracts.model import Report
 from footplate_contracts.reports import (
     AgentIdentity,
     GrantRequest,
     Heartbeat,
     HeartbeatAnswer,
     JoinRequest,
-    Report,
     SealedGeneration,
     SuspendCommand,
 )
@@ -126,7 +126,7 @@ class Server:
         found = await self.news.wait_for(look, wire.JOIN_SECONDS)
         if isinstance(found, Refusal):
             return _refused(found)
-        return _json(found) if found is not None else web.Response(status=202)
+        return _json(found) if isinstance(found, SealedGeneration) else web.Response(status=202)
 
     async def heartbeat(self, request: web.Request) -> web.StreamResponse:
         """HeartbeatAnswer; waits `wait` seconds while it would say what `known` already says."""

@@ -60,7 +60,7 @@ class TelemetryBuffer:
     def offer(
         self, agent: AgentIdentity, items: Iterable[TelemetryItem], fallback: GenerationId
     ) -> list[GenerationRow]:
-        """Queue what is new and follows without a gap; the rows that were taken.
+        """Queue what is new; the rows that were taken.
 
         `fallback` is the generation of items that name none. A full queue
         takes nothing: the agent keeps it and sends it again.
@@ -69,7 +69,7 @@ class TelemetryBuffer:
         taken: list[GenerationRow] = []
         for item in items:
             last = self._received.get(key)
-            if last is not None and item.sequence != last + 1:
+            if last is not None and item.sequence <= last:
                 continue
             if len(self._queue) >= self.capacity:
                 break

@@ -1,0 +1,159 @@
+"""A coordinator and its agents as real processes on loopback, and what a test does to them."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from footplate_contracts.names import Env
+from footplate_contracts.reports import Command, CoordinatorState, SuspendCommand
+
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parents[3]
+TOKEN = "a-token"
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Gang:
+    """Processes that are all gone after close()."""
+
+    def __init__(self, directory: Path, nodes: int = 2, slots: int = 2, silence: float = 5.0) -> None:
+        self.directory = directory
+        self.nodes = nodes
+        self.silence = silence
+        self.port = free_port()
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.steps, self.step_seconds = 200, 0.02
+        self.extra: dict[str, str] = {}
+        (directory / "token").write_text(TOKEN)
+        outline = {
+            "run": {"name": "gang", "namespace": "default", "uid": "uid-1"},
+            "world": {"nodes": nodes, "processesPerNode": slots},
+            "training": {"steps": self.steps},
+        }
+        (directory / "run.json").write_text(json.dumps(outline))
+
+    def environment(self) -> dict[str, str]:
+        """What every process of the run is given."""
+        return {
+            **os.environ,
+            str(Env.RUN_CONFIG): str(self.directory / "run.json"),
+            str(Env.RUN_TOKEN_FILE): str(self.directory / "token"),
+            str(Env.COORDINATOR_HOST): "127.0.0.1",
+            str(Env.COORDINATOR_PORT): str(self.port),
+            **self.extra,
+        }
+
+    def start_coordinator(self, epoch: int = 1) -> subprocess.Popen[bytes]:
+        """A coordinator on the gang's port."""
+        command = [sys.executable, "-m", "footplate_trainer.coordinator", "--bind", "127.0.0.1"]
+        command += ["--silence-seconds", str(self.silence)]
+        environment = {**self.environment(), str(Env.COORDINATOR_EPOCH): str(epoch)}
+        return self._start(command, environment, f"coordinator-{epoch}")
+
+    def start_agent(self, index: int, incarnation: int = 0) -> subprocess.Popen[bytes]:
+        """An agent whose ranks run `small_rank`."""
+        command = [sys.executable, "-m", "footplate_trainer.agent", "--entry", "small_rank:run"]
+        command += ["--warm", "torch.distributed", "--warm", "small_rank"]
+        environment = {
+            **self.environment(),
+            str(Env.WORKER_INDEX): str(index),
+            str(Env.WORKER_INCARNATION): str(incarnation),
+            str(Env.POD_IP): "127.0.0.1",
+            "PYTHONPATH": str(HERE),
+            "GLOO_SOCKET_IFNAME": "lo",
+            "OMP_NUM_THREADS": "1",
+            "TEST_DIRECTORY": str(self.directory),
+            "TEST_STEPS": str(self.steps),
+            "TEST_STEP_SECONDS": str(self.step_seconds),
+        }
+        return self._start(command, environment, f"agent-{index}-{incarnation}")
+
+    def start(self) -> list[subprocess.Popen[bytes]]:
+        """The coordinator and all agents; the agents."""
+        self.start_coordinator()
+        return [self.start_agent(index) for index in range(self.nodes)]
+
+    def state(self, after: int = 0, wait: float = 0.0) -> CoordinatorState | None:
+        """The operator's view; None while there is no coordinator."""
+        try:
+            return CoordinatorState.from_json(self._ask("GET", f"/v1/state?after={after}&wait={wait}", None))
+        except (OSError, http.client.HTTPException):
+            return None
+
+    def command(self, command: Command) -> None:
+        """The operator's word."""
+        self._ask("POST", "/v1/command", SuspendCommand(command=command).model_dump_json(by_alias=True))
+
+    def wait_for(
+        self, condition: Callable[[CoordinatorState], bool], seconds: float = 30.0
+    ) -> CoordinatorState:
+        """The first state that fulfils `condition`; AssertionError with the last one after `seconds`."""
+        deadline = time.monotonic() + seconds
+        state: CoordinatorState | None = None
+        while time.monotonic() < deadline:
+            state = self.state(after=state.version if state else 0, wait=0.5)
+            if state is None:
+                time.sleep(0.02)
+            elif condition(state):
+                return state
+        raise AssertionError(f"not within {seconds} s: {state}\n{self.logs()}")
+
+    def rank_pids(self, index: int, incarnation: int = 0) -> list[int]:
+        """Pids of the newest ranks of an agent, by rank."""
+        newest: dict[int, int] = {}
+        for line in self.log(f"agent-{index}-{incarnation}").splitlines():
+            if " start" in line and "EVENT" in line:
+                fields = line.split("EVENT ")[1].split()
+                newest[int(fields[2])] = int(fields[3])
+        return [newest[rank] for rank in sorted(newest)]
+
+    def log(self, name: str) -> str:
+        """What the process has written so far."""
+        path = self.directory / f"{name}.log"
+        return path.read_text() if path.exists() else ""
+
+    def logs(self) -> str:
+        """The ends of all logs, for a failed test."""
+        parts = [
+            f"--- {path.name}\n{path.read_text()[-3000:]}" for path in sorted(self.directory.glob("*.log"))
+        ]
+        return "\n".join(parts)
+
+    def close(self) -> None:
+        """SIGKILL to everything that still runs: ranks die with their agents."""
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+            process.wait()
+
+    def _start(self, command: list[str], environment: dict[str, str], name: str) -> subprocess.Popen[bytes]:
+        with (self.directory / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+        self.processes.append(process)
+        return process
+
+    def _ask(self, method: str, path: str, body: str | None) -> object:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10.0)
+        try:
+            connection.request(method, path, body, {"Authorization": f"Bearer {TOKEN}"})
+            return json.loads(connection.getresponse().read())
+        finally:
+            connection.close()

@@ -1,0 +1,67 @@
+"""`python -m footplate_trainer.agent`: the main process of a worker pod.
+
+The zygote is started before anything else is imported: its seconds of imports
+run beside the registration with the coordinator and the imports of the agent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import NoReturn
+
+from footplate_trainer.agent.errors import Terminated
+from footplate_trainer.agent.zygote_client import Zygote
+
+ENTRY = "footplate_trainer.stages:run_rank"
+WARM = ("torch", "footplate_trainer.warm")
+LOG_FORMAT = "%(asctime)s.%(msecs)03d agent %(levelname)s %(message)s"
+
+
+def main() -> int:
+    """Exit code: 0 finished, 79 suspended, 80 evicted, 78 cannot work, 143 after SIGTERM."""
+    arguments = _arguments()
+    wake = threading.Event()
+
+    def make_zygote() -> Zygote:
+        return Zygote(arguments.warm or WARM, wake.set)
+
+    zygote = make_zygote()
+    signal.signal(signal.SIGTERM, _terminate)
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, datefmt="%H:%M:%S")
+    # All members have the same number of ranks: torch need not ask each for its own.
+    os.environ["TORCH_ELASTIC_WORKER_IDENTICAL"] = "1"
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+    from footplate_contracts.names import ExitCode
+    from footplate_trainer.agent.config import from_environment
+    from footplate_trainer.agent.launch import Launch
+
+    try:
+        config = from_environment(os.environ)
+    except ValueError as error:
+        print(f"agent: {error}", file=sys.stderr)
+        zygote.close()
+        return ExitCode.CONFIG
+    return Launch(config, arguments.entry, zygote, make_zygote, wake).run()
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)  # once is enough
+    raise Terminated
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="agent", description=__doc__)
+    parser.add_argument("--entry", default=ENTRY, help="module:function that a rank runs (%(default)s)")
+    parser.add_argument("--warm", action="append", help="module to import before ranks are forked")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

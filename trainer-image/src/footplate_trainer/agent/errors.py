@@ -1,0 +1,48 @@
+"""Why an agent ends, as types.
+
+AgentError
+├── Unreachable      no answer from a coordinator that counts; always tried again
+├── Evicted          a newer incarnation has this place
+├── RunOver          the run is finished or suspended
+├── RanksRefused     the ranks cannot work here; a restart would not mend it
+└── ZygoteFailed     the process that ranks are forked from did not start
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the zygote starts before the contracts are imported
+    from footplate_contracts.reports import FailureReport
+
+
+class AgentError(Exception):
+    """The root."""
+
+
+class Unreachable(AgentError):
+    """No answer from the coordinator, or one from a coordinator that was replaced."""
+
+
+class Evicted(AgentError):
+    """A newer incarnation has this place."""
+
+
+class RunOver(AgentError):
+    """The run has ended for all."""
+
+
+class RanksRefused(AgentError):
+    """A rank ended with the exit code for configuration."""
+
+    def __init__(self, failure: FailureReport) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class ZygoteFailed(AgentError):
+    """The imports that all ranks share have failed."""
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived: a BaseException, so that nothing on the way takes it for a failure."""

@@ -1,0 +1,144 @@
+"""One agent from start to end: puts the parts together and turns the end into an exit code."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from footplate_contracts.names import Cause, ExitCode, Reason
+from footplate_contracts.reports import (
+    CheckpointRecord,
+    Command,
+    FailureReport,
+    GenerationId,
+    RankReport,
+    StepMetrics,
+)
+from footplate_trainer.agent.config import AgentConfig
+from footplate_trainer.agent.errors import RanksRefused, Terminated, ZygoteFailed
+from footplate_trainer.agent.rank_server import RankServer
+from footplate_trainer.agent.ranks import Ranks
+from footplate_trainer.agent.session import Session
+from footplate_trainer.agent.zygote_client import Zygote
+
+_log = logging.getLogger(__name__)
+
+SIGTERM_EXIT: Final = 143
+HAND_OVER_SECONDS: Final = 10.0
+
+
+class _Hearing:
+    """Carries what ranks say into the session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def report(self, generation: GenerationId | None, report: RankReport) -> None:
+        self._session.report(generation, report)
+
+    def metrics(self, generation: GenerationId | None, row: StepMetrics) -> None:
+        self._session.outbox.metrics(generation, row)
+        self._session.tell()
+
+    def checkpoint(self, generation: GenerationId | None, record: CheckpointRecord) -> None:
+        self._session.outbox.checkpoint(generation, record)
+        self._session.tell(urgent=True)
+
+    def grant(self, generation: GenerationId, step: int) -> bool:
+        return self._session.grant(generation, step)
+
+
+class Launch:
+    """The parts of one agent, wired."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        entry: str,
+        zygote: Zygote,
+        make_zygote: Callable[[], Zygote],
+        wake: threading.Event,
+    ) -> None:
+        self.config = config
+        self.wake = wake
+        self.session = Session(
+            config.identity, config.endpoint, config.outline.training.steps, wake.set, self._commanded
+        )
+        self.server = RankServer(_Hearing(self.session))
+        self.ranks = Ranks(entry, self.server.directory, make_zygote, zygote)
+
+    def run(self) -> int:
+        """The exit code of this process. Registers first; torch is imported after that."""
+        self.session.start()
+        failure: FailureReport | None = None
+        try:
+            code = self._train()
+        except RanksRefused as refused:
+            failure, code = refused.failure, int(ExitCode.CONFIG)
+        except ZygoteFailed as failed:
+            _log.error("the trainer cannot be imported:\n%s", failed)
+            failure, code = _broken_image(str(failed)), int(ExitCode.CONFIG)
+        except Terminated:
+            _log.info("told to end")
+            code = SIGTERM_EXIT
+        farewell = threading.Thread(target=self._say_goodbye, args=[failure, code])
+        farewell.start()
+        self.ranks.stop()
+        farewell.join()
+        self.ranks.zygote.close()
+        self.server.close()
+        return code
+
+    def _train(self) -> int:
+        from torch.distributed.elastic.agent.server.api import WorkerSpec
+        from torch.distributed.elastic.rendezvous import RendezvousClosedError
+
+        from footplate_trainer.agent.elastic import RESTARTS, FootplateAgent
+        from footplate_trainer.agent.rendezvous import FootplateRendezvous
+
+        run = self.config.outline.run
+        spec = WorkerSpec(
+            role="trainer",
+            local_world_size=self.config.identity.slots,
+            rdzv_handler=FootplateRendezvous(self.session, run.uid or run.name),
+            entrypoint=self.ranks.entry,
+            max_restarts=RESTARTS,
+            monitor_interval=0.001,  # the watch itself waits for a change
+        )
+        agent = FootplateAgent(
+            spec, self.session, self.ranks, self.wake, self.server.drain, str(self.server.path)
+        )
+        try:
+            agent.run()
+        except RendezvousClosedError as end:
+            _log.info("%s", end)
+        return self._exit_code()
+
+    def _exit_code(self) -> int:
+        if self.session.knowledge.evicted or not self.session.knowledge.closed:
+            return int(ExitCode.STALE)
+        suspended = (
+            self.session.knowledge.command is Command.CHECKPOINT_AND_EXIT and not self.session.finished
+        )
+        return int(ExitCode.SUSPENDED if suspended else ExitCode.SUCCESS)
+
+    def _say_goodbye(self, failure: FailureReport | None, code: int) -> None:
+        if code in (ExitCode.SUCCESS, ExitCode.SUSPENDED) and not self.session.hand_over(HAND_OVER_SECONDS):
+            _log.warning("the coordinator did not take all telemetry in %.0f s", HAND_OVER_SECONDS)
+        self.session.leave(failure)
+
+    def _commanded(self, command: Command) -> None:
+        self.server.push(command)
+
+
+def _broken_image(traceback: str) -> FailureReport:
+    return FailureReport(
+        cause=Cause.IMAGE_OR_CONFIG,
+        reason=Reason.CONFIG_REFUSED,
+        message=f"the trainer cannot be imported: {traceback[-900:]}",
+        exit_code=int(ExitCode.CONFIG),
+        time=time.time(),
+    )

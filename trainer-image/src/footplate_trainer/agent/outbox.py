@@ -1,0 +1,55 @@
+"""Rows that must not be lost, kept until the coordinator says that they are durable."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from itertools import islice
+from typing import Final
+
+from footplate_contracts.reports import CheckpointRecord, GenerationId, StepMetrics, TelemetryItem
+
+CAPACITY: Final = 200_000  # items, about 150 MB: days without a coordinator
+CHUNK: Final = 500  # items a heartbeat
+
+
+class Outbox:
+    """A queue with sequences from 1. Thread-safe."""
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self._items: deque[TelemetryItem] = deque(maxlen=capacity)
+        self._sequence = 0
+        self._lock = threading.Lock()
+
+    def metrics(self, generation: GenerationId | None, row: StepMetrics) -> None:
+        """Add a row of the metric history."""
+        with self._lock:
+            self._sequence += 1
+            self._items.append(TelemetryItem(sequence=self._sequence, generation=generation, metrics=row))
+
+    def checkpoint(self, generation: GenerationId | None, record: CheckpointRecord) -> None:
+        """Add a durable checkpoint."""
+        with self._lock:
+            self._sequence += 1
+            self._items.append(
+                TelemetryItem(sequence=self._sequence, generation=generation, checkpoint=record)
+            )
+
+    def next(self, received: int) -> list[TelemetryItem]:
+        """The oldest items above `received`, at most a heartbeat's worth."""
+        with self._lock:
+            if not self._items or self._sequence <= received:
+                return []
+            skip = max(0, received + 1 - self._items[0].sequence)
+            return list(islice(self._items, skip, skip + CHUNK))
+
+    def forget(self, acknowledged: int) -> None:
+        """Everything up to `acknowledged` is durable."""
+        with self._lock:
+            while self._items and self._items[0].sequence <= acknowledged:
+                self._items.popleft()
+
+    @property
+    def sequence(self) -> int:
+        """The sequence of the last item added."""
+        return self._sequence

@@ -1,0 +1,78 @@
+"""Brings the output of ranks to the agent's own, line by line with the rank in front.
+
+`kubectl logs` shows what the agent's process writes; lines of several ranks
+must not run into each other. The last lines of each rank are kept: where a
+rank dies without an error file they are all there is to say why.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import sys
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final, TextIO
+
+KEPT_LINES: Final = 30
+
+
+@dataclass
+class _Stream:
+    rank: int
+    target: TextIO
+    tail: deque[str]
+    rest: bytes = b""
+
+
+@dataclass
+class Pump:
+    """One thread for all pipes."""
+
+    _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
+    _tails: dict[int, deque[str]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._wake_reader, self._wake_writer = os.pipe()
+        self._selector.register(self._wake_reader, selectors.EVENT_READ, None)
+        threading.Thread(target=self._run, name="footplate-output", daemon=True).start()
+
+    def open(self, rank: int) -> tuple[int, int]:
+        """Descriptors for stdout and stderr of `rank`; the caller closes them once they are passed on."""
+        tail: deque[str] = deque(maxlen=KEPT_LINES)
+        writers: list[int] = []
+        with self._lock:
+            self._tails[rank] = tail
+            for target in (sys.stdout, sys.stderr):
+                reader, writer = os.pipe()
+                self._selector.register(reader, selectors.EVENT_READ, _Stream(rank, target, tail))
+                writers.append(writer)
+        os.write(self._wake_writer, b"x")
+        return writers[0], writers[1]
+
+    def tail(self, rank: int) -> str:
+        """The last lines of `rank` so far."""
+        return "\n".join(self._tails.get(rank, ()))
+
+    def _run(self) -> None:
+        while True:
+            for key, _ in self._selector.select():
+                data = os.read(key.fd, 65536)
+                if key.data is not None:
+                    self._take(key.fd, key.data, data)
+
+    def _take(self, descriptor: int, stream: _Stream, data: bytes) -> None:
+        *lines, stream.rest = (stream.rest + data).split(b"\n")
+        if not data:
+            lines, stream.rest = ([stream.rest] if stream.rest else []), b""
+            with self._lock:
+                self._selector.unregister(descriptor)
+            os.close(descriptor)
+        if not lines:
+            return
+        texts = [line.decode(errors="replace") for line in lines]
+        stream.tail.extend(texts)
+        stream.target.write("".join(f"[rank {stream.rank}] {text}\n" for text in texts))
+        stream.target.flush()
