@@ -133,12 +133,13 @@ def _envelope_problems(document: dict[str, Any]) -> list[str]:
         f"{name}: unknown field{near(str(name), _TOP_LEVEL)}" for name in document if name not in _TOP_LEVEL
     ]
     if document.get("apiVersion") != API_VERSION:
-        problems.append(f"apiVersion: Invalid value: {json.dumps(document.get('apiVersion'))}: {API_VERSION}")
+        given = json.dumps(document.get("apiVersion"), default=str)
+        problems.append(f'apiVersion: Invalid value: {given}: must be "{API_VERSION}"')
     metadata = document.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
         problems.append("metadata.name: Required value: a string")
     elif not isinstance(metadata.get("namespace", ""), str):
-        problems.append("metadata.namespace: Invalid value: must be a string")
+        problems.append(f"metadata.namespace: Invalid value: {metadata['namespace']!r}: must be a string")
     if not isinstance(document.get("spec"), dict):
         problems.append("spec: Required value: a mapping")
     return problems

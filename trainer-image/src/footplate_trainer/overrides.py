@@ -42,7 +42,8 @@ def override(
 def near(name: str, names: Iterable[str]) -> str:
     """'; did you mean x?' or the names there are, for a name that is not among them."""
     known = {candidate.lower(): candidate for candidate in names}
-    close = difflib.get_close_matches(name.replace("_", "").lower(), known, n=2, cutoff=0.6)
+    sought = name.replace("_", "").lower()
+    close = [sought] if sought in known else difflib.get_close_matches(sought, known, n=2, cutoff=0.6)
     if close:
         return f"; did you mean {' or '.join(known[match] for match in close)}?"
     return f"; there are {', '.join(sorted(known.values()))}" if known else ""

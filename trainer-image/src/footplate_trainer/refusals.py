@@ -22,7 +22,7 @@ _LENGTHS = {
     "string_too_long": "Too long: may not be more than {max_length} bytes",
     "string_too_short": "Invalid value: {shown}: {path} in body should be at least {min_length} chars long",
     "too_long": "Too many: {actual_length}: must have at most {max_length} items",
-    "too_short": "Invalid value: {shown}: {path} in body should have at least {min_length} items",
+    "too_short": "Invalid value: {actual_length}: {path} in body should have at least {min_length} items",
 }
 _TYPES = {
     "int": "integer",
@@ -60,8 +60,17 @@ def _refusal(details: ErrorDetails, root: type[BaseModel]) -> str:
         return f"{path}: {_LENGTHS[kind].format(path=path, shown=shown, **context)}"
     wanted = _TYPES.get(kind.removesuffix("_type").removesuffix("_parsing").removesuffix("_from_float"))
     if wanted is not None:
-        return f"{path}: Invalid value: {shown}: {path} in body must be of type {wanted}"
+        return (
+            f'{path}: Invalid value: {shown}: {path} in body must be of type {wanted}: "{_json_type(given)}"'
+        )
     return f"{path}: Invalid value: {shown}: {details['msg']}"
+
+
+def _json_type(value: object) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    names = {int: "integer", float: "number", str: "string", list: "array", dict: "object"}
+    return names.get(type(value), "null")
 
 
 def _dotted(location: Sequence[int | str]) -> str:
