@@ -1,0 +1,210 @@
+"""The chart as Helm renders it: what runs, with which rights, under which values."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from tests.support.chart import KUBERNETES, helm, rendered, template
+
+LOCAL = ("--values", "values-local.yaml")
+KINDS_OF_CHILDREN = [
+    ("", "configmaps"),
+    ("", "pods"),
+    ("", "secrets"),
+    ("", "services"),
+    ("apps", "controllerrevisions"),
+    ("policy", "poddisruptionbudgets"),
+]
+
+
+def one(objects: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
+    """The object of that kind and name."""
+    (found,) = [item for item in objects if (item["kind"], item["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def rights(role: dict[str, Any]) -> dict[tuple[str, str], set[str]]:
+    """(API group, resource) -> verbs."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for rule in role["rules"]:
+        for key in itertools.product(rule["apiGroups"], rule["resources"]):
+            found.setdefault(key, set()).update(rule["verbs"])
+    return found
+
+
+def container(deployment: dict[str, Any]) -> dict[str, Any]:
+    """The one container of a Deployment."""
+    (only,) = deployment["spec"]["template"]["spec"]["containers"]
+    return dict(only)
+
+
+def environment(deployment: dict[str, Any]) -> dict[str, Any]:
+    """Name -> value, or the source of the value."""
+    return {item["name"]: item.get("value", item.get("valueFrom")) for item in container(deployment)["env"]}
+
+
+@pytest.mark.parametrize("values", [pytest.param((), id="defaults"), pytest.param(LOCAL, id="local")])
+def test_lint(values: tuple[str, ...]) -> None:
+    done = helm("lint", "--strict", ".", f"--kube-version={KUBERNETES}", *values)
+    assert done.returncode == 0, done.stdout
+
+
+def test_rights_of_the_operator() -> None:
+    objects = rendered()
+    reading = {"get", "list", "watch"}
+    owning = reading | {"create", "patch", "delete", "deletecollection"}
+    assert rights(one(objects, "ClusterRole", "footplate-operator")) == {
+        ("footplate.dev", "trainingruns"): reading | {"delete"},
+        ("footplate.dev", "trainingruns/status"): {"patch", "update"},
+        **dict.fromkeys(KINDS_OF_CHILDREN, owning),
+        ("", "events"): {"create", "patch"},
+        ("events.k8s.io", "events"): {"create", "patch"},
+    }
+    assert rights(one(objects, "ClusterRole", "footplate-operator-cluster")) == {
+        ("footplate.dev", "computeprofiles"): reading,
+        ("footplate.dev", "noderecords"): reading | {"create", "patch"},
+        ("footplate.dev", "noderecords/status"): {"patch", "update"},
+    }
+    lease = one(objects, "Role", "footplate-operator-lease")
+    assert lease["metadata"]["namespace"] == "footplate-system"
+    assert rights(lease) == {("coordination.k8s.io", "leases"): {"get", "create", "update", "patch"}}
+
+
+def test_rights_of_the_api() -> None:
+    assert rights(one(rendered(), "ClusterRole", "footplate-api")) == {
+        ("footplate.dev", "trainingruns"): {"get", "list", "watch", "create", "delete"}
+    }
+
+
+def test_rights_of_people() -> None:
+    objects = rendered()
+    view, edit = one(objects, "ClusterRole", "footplate-view"), one(objects, "ClusterRole", "footplate-edit")
+    assert {verb for verbs in rights(view).values() for verb in verbs} == {"get", "list", "watch"}
+    assert "trainingruns/status" not in {resource for _, resource in rights(edit)}
+    for role, grown in ((view, {"view", "edit", "admin"}), (edit, {"edit", "admin"})):
+        prefix = "rbac.authorization.k8s.io/aggregate-to-"
+        labels = role["metadata"]["labels"]
+        assert {label.removeprefix(prefix) for label in labels if label.startswith(prefix)} == grown
+
+
+def test_watched_namespaces_narrow_the_rights() -> None:
+    objects = rendered("--set", "operator.watchNamespaces={research,demo}")
+    bindings = [item for item in objects if item["kind"] in ("ClusterRoleBinding", "RoleBinding")]
+    where = {
+        item["metadata"].get("namespace")
+        for item in bindings
+        if item["roleRef"]["name"] == "footplate-operator"
+    }
+    assert where == {"research", "demo"}
+    operator = one(objects, "Deployment", "footplate-operator")
+    assert environment(operator)["FOOTPLATE_WATCH_NAMESPACES"] == "research,demo"
+
+
+@pytest.mark.parametrize("name", ["footplate-operator", "footplate-api"])
+def test_pods_are_restricted(name: str) -> None:
+    deployment = one(rendered(), "Deployment", name)
+    pod = deployment["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container(deployment)["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert {"requests", "limits"} <= container(deployment)["resources"].keys()
+    assert container(deployment)["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert container(deployment)["readinessProbe"]["httpGet"]["path"] == "/readyz"
+
+
+def test_what_the_operator_is_told() -> None:
+    told = environment(one(rendered(*LOCAL), "Deployment", "footplate-operator"))
+    told.pop("HOME"), told.pop("PYTHONDONTWRITEBYTECODE")
+    assert told == {
+        "FOOTPLATE_NAMESPACE": {"fieldRef": {"fieldPath": "metadata.namespace"}},
+        "FOOTPLATE_POD_NAME": {"fieldRef": {"fieldPath": "metadata.name"}},
+        "FOOTPLATE_METRICS_PORT": "8080",
+        "FOOTPLATE_WATCH_NAMESPACES": "",
+        "FOOTPLATE_TRAINER_IMAGE": "localhost/footplate/trainer:dev",
+        "FOOTPLATE_COORDINATOR_IMAGE": "localhost/footplate/coordinator:dev",
+        "FOOTPLATE_IMAGE_PULL_POLICY": "IfNotPresent",
+        "FOOTPLATE_API_URL": "http://footplate-api.footplate-system.svc:8000",
+    }
+
+
+SQLITE = "sqlite+aiosqlite:////var/lib/footplate/footplate.db"
+POSTGRES = "postgresql+asyncpg://u:p@db/footplate"
+
+
+@pytest.mark.parametrize(
+    ("values", "url", "volume"),
+    [
+        pytest.param((), SQLITE, {"persistentVolumeClaim": {"claimName": "footplate-api"}}, id="sqlite"),
+        pytest.param(
+            ("--set", "api.persistence.enabled=false"),
+            SQLITE,
+            {"emptyDir": {"sizeLimit": "2Gi"}},
+            id="emptydir",
+        ),
+        pytest.param(("--set", f"api.database.url={POSTGRES}"), POSTGRES, None, id="postgresql"),
+        pytest.param(
+            ("--set", "api.database.existingSecret.name=db"),
+            {"secretKeyRef": {"name": "db", "key": "url"}},
+            None,
+            id="secret",
+        ),
+    ],
+)
+def test_where_the_history_is(values: tuple[str, ...], url: object, volume: dict[str, Any] | None) -> None:
+    objects = rendered(*values)
+    api = one(objects, "Deployment", "footplate-api")
+    assert environment(api)["FOOTPLATE_DATABASE_URL"] == url
+    volumes = {item.pop("name"): item for item in api["spec"]["template"]["spec"]["volumes"]}
+    assert volumes.get("data") == volume
+    claims = [item for item in objects if item["kind"] == "PersistentVolumeClaim"]
+    assert bool(claims) == ("persistentVolumeClaim" in (volume or {}))
+
+
+def test_a_podmonitor_on_request() -> None:
+    assert not any(item["kind"] == "PodMonitor" for item in rendered())
+    monitor = one(rendered("--set", "metrics.podMonitor.enabled=true"), "PodMonitor", "footplate")
+    ports = {endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]}
+    assert ports == {"metrics", "http"}
+
+
+def test_annotations_and_labels_reach_the_pods() -> None:
+    flags = ("--set-string", r"podAnnotations.footplate\.dev/images=abc", "--set", "podLabels.team=ml")
+    for name in ("footplate-operator", "footplate-api"):
+        metadata = one(rendered(*flags), "Deployment", name)["spec"]["template"]["metadata"]
+        assert metadata["annotations"]["footplate.dev/images"] == "abc"
+        assert metadata["labels"]["team"] == "ml"
+
+
+def test_nothing_holds_up_an_uninstall() -> None:
+    objects = rendered()
+    assert not any("finalizers" in item["metadata"] for item in objects)
+    hooks = [item for item in objects if "helm.sh/hook" in item["metadata"].get("annotations", {})]
+    assert hooks == []
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"),
+    [
+        pytest.param(
+            "operator.watchNamespace=x", "additional properties 'watchNamespace' not allowed", id="typo"
+        ),
+        pytest.param("api.service.port=70000", "at '/api/service/port'", id="port"),
+        pytest.param("api.persistence.size=lots", "at '/api/persistence/size'", id="size"),
+        pytest.param("api.database.url=mysql://x", "at '/api/database/url'", id="database"),
+        pytest.param(
+            "trainer.image.pullPolicy=Sometimes", "at '/trainer/image/pullPolicy'", id="pull-policy"
+        ),
+        pytest.param("profiles.h100Infiniband.dollarsPerNodeHour=-1", "dollarsPerNodeHour", id="price"),
+    ],
+)
+def test_wrong_values_are_refused(flag: str, says: str) -> None:
+    done = template("--set", flag)
+    assert done.returncode != 0
+    assert says in done.stderr

@@ -1,0 +1,46 @@
+"""What each wrong file of examples/bad/ is told, word for word, by `kubectl apply -f`.
+
+The text that a user meets is part of the product: it changes on purpose only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.component.contracts.kube import ROOT, Kubectl
+
+BAD = sorted((ROOT / "examples" / "bad").glob("*.yaml"))
+GOLDEN = ROOT / "tests" / "golden" / "bad"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def clean(kubectl: Kubectl) -> Iterator[None]:
+    """The right halves of the pairs are created; they go when the module ends."""
+    yield
+    kubectl("delete", "trainingruns", "--all", "--namespace=default")
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in BAD])
+def test_message(kubectl: Kubectl, path: Path) -> None:
+    golden = (GOLDEN / f"{path.stem}.txt").read_text()
+    done = kubectl.run("apply", "--namespace=default", "-f", str(path.relative_to(ROOT)))
+    assert _sorted(done.stdout + done.stderr) == golden
+    assert (done.returncode == 0) == path.stem.endswith("-1")
+
+
+def test_every_file_opens_with_what_is_wrong() -> None:
+    unexplained = [path.name for path in BAD if not path.read_text().startswith(("# Wrong: ", "# Right"))]
+    assert unexplained == []
+
+
+def test_no_golden_text_is_left_over() -> None:
+    assert sorted(path.stem for path in GOLDEN.iterdir()) == [path.stem for path in BAD]
+
+
+def _sorted(text: str) -> str:
+    """`text` with its list in order (the API server goes through a map) and no blanks at line ends."""
+    lines = [line.rstrip() for line in text.splitlines()]
+    return "".join(f"{line}\n" for line in lines[:1] + sorted(lines[1:]))

@@ -1,0 +1,111 @@
+"""What a person sees of our resources with kubectl alone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.component.contracts.kube import Kubectl
+from tests.component.contracts.manifests import run_manifest
+
+OPERATOR = "--as=system:serviceaccount:footplate-system:footplate-operator"
+
+
+def test_columns(kubectl: Kubectl) -> None:
+    kubectl("create", "-f", "-", stdin=json.dumps(run_manifest(name="columns")))
+    status = {
+        "phase": "Running",
+        "restarts": 1,
+        "progress": {"step": 12, "totalSteps": 20, "percentage": 60},
+        "world": {"nodes": 2},
+        "goodput": 0.97,
+        "cost": {"dollars": 1.5},
+    }
+    manifest = run_manifest(name="columns") | {"status": status}
+    del manifest["spec"]
+    kubectl(
+        *("apply", "--server-side", "--subresource=status", OPERATOR, "-f", "-"), stdin=json.dumps(manifest)
+    )
+    header, row = kubectl("get", "trun", "columns").splitlines()
+    kubectl("delete", "trun", "columns")
+    assert " ".join(header.split()) == "NAME STAGE PHASE STEP PROGRESS NODES RESTARTS GOODPUT COST AGE"
+    assert row.split()[:-1] == ["columns", "pretrain", "Running", "12", "60", "2", "1", "0.97", "1.5"]
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        pytest.param("trun.spec.training", "Length, batch and optimisation", id="part"),
+        pytest.param("trun.spec.compute.processesPerNode", "default: the profile's", id="field"),
+        pytest.param("cprof.spec.gpu.peakTflops", "Dense peak of one device, TFLOP/s", id="profile"),
+        pytest.param("nrec.spec", "The administrator's word", id="record"),
+    ],
+)
+def test_explain(kubectl: Kubectl, path: str, says: str) -> None:
+    assert says in kubectl("explain", path)
+
+
+def test_one_category_lists_all(kubectl: Kubectl) -> None:
+    assert "computeprofile.footplate.dev/local-cpu" in kubectl("get", "footplate", "-o", "name").split()
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "spec.training.warmupStep",
+        "spec.compute.node",
+        "spec.trainer.env[0].val",
+        "spec.stages",
+        "status.phases",
+    ],
+)
+def test_unknown_fields_are_errors(kubectl: Kubectl, field: str) -> None:
+    manifest = run_manifest()
+    if field.startswith("spec.trainer"):
+        manifest["spec"]["trainer"] = {"env": [{"name": "A", "val": "1"}]}
+    else:
+        *parents, last = field.split(".")
+        here = manifest
+        for parent in parents:
+            here = here.setdefault(parent, {})
+        here[last] = 1
+    (said,) = kubectl.refusal(manifest)
+    assert f'strict decoding error: unknown field "{field}"' in said
+
+
+def test_pieces_of_pods_are_kept_whole(kubectl: Kubectl) -> None:
+    """Volumes and the like are checked when a pod is made of them, not here."""
+    volumes = [{"name": "shared", "nfs": {"server": "nas", "path": "/export"}}]
+    env = [{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]
+    changes = {"trainer": {"volumes": volumes, "env": env, "envFrom": [{"secretRef": {"name": "s"}}]}}
+    trainer = kubectl.tried(run_manifest(changes))["spec"]["trainer"]
+    assert trainer["volumes"] == volumes
+    assert trainer["env"] == env
+    assert trainer["envFrom"] == [{"secretRef": {"name": "s"}}]
+
+
+def test_lists_of_the_status_are_bounded(kubectl: Kubectl) -> None:
+    """All at their maximum are accepted; one entry more is not."""
+    attempt = {"number": 1, "start": "2026-01-01T00:00:00Z", "message": "m" * 200}
+    node = {"name": "n" * 30, "strikes": 3, "message": "m" * 100}
+    condition = {
+        "status": "True",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+        "reason": "R",
+        "message": "m",
+    }
+    status = {
+        "attempts": [attempt | {"number": number} for number in range(20)],
+        "nodes": [node] * 32,
+        "conditions": [condition | {"type": f"Type{number}"} for number in range(16)],
+    }
+    kubectl("create", "-f", "-", stdin=json.dumps(run_manifest(name="full")))
+    manifest = run_manifest(name="full") | {"status": status}
+    del manifest["spec"]
+    apply = ("apply", "--server-side", "--subresource=status", "--dry-run=server", OPERATOR, "-f", "-")
+    kubectl(*apply, stdin=json.dumps(manifest))
+    manifest["status"]["attempts"].append(attempt)
+    refused = kubectl.run(*apply, stdin=json.dumps(manifest)).stderr
+    kubectl("delete", "trun", "full")
+    assert "status.attempts: Too many: 21: must have at most 20 items" in refused

@@ -1,0 +1,135 @@
+"""Rules of the ComputeProfile, and the admission policies that read it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster.envtest import api_server
+from footplate_contracts.crds import all_definitions
+from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
+from tests.component.contracts.kube import Kubectl
+from tests.component.contracts.manifests import changed, profile_manifest, run_manifest
+from tests.support.chart import rendered
+from tests.support.contracts import every_rule
+
+OPERATOR = "--as=system:serviceaccount:footplate-system:footplate-operator"
+GPU = {
+    "count": 8,
+    "product": "any",
+    "memoryGiB": 80,
+    "peakTflops": {"bf16": 989.4, "fp32": 67},
+    "tdpWatts": 700,
+}
+ROWS = {
+    "nccl-without-gpu": (
+        {"backend": "nccl"},
+        "spec.gpu: Required value: backend nccl needs gpu; state it, or use backend gloo",
+    ),
+    "two-ranks-on-one-gpu": (
+        {"gpu": GPU, "processesPerNode": 4},
+        "spec.processesPerNode: Invalid value: processesPerNode 4 must equal gpu.count 8:"
+        " one rank drives one device",
+    ),
+    "pod-template": (
+        {"backend": "gloo", "podTemplate": {"spec": {}}},
+        "spec.podTemplate: Forbidden: podTemplate is not supported by this release; remove it",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spec", "complaint"), [pytest.param(*row, id=name) for name, row in ROWS.items()])
+def test_profile_is_refused(kubectl: Kubectl, spec: dict[str, Any], complaint: str) -> None:
+    assert kubectl.refusal(profile_manifest(spec)) == [complaint]
+
+
+def test_every_rule_of_profiles_has_a_row() -> None:
+    assert len(list(every_rule(ComputeProfileSpec, "spec"))) == len(ROWS)
+
+
+def test_a_run_may_come_before_its_profile(kubectl: Kubectl) -> None:
+    assert kubectl.refusal(run_manifest({"compute.profile": "not-yet-there"})) == []
+
+
+def test_more_processes_than_gpus(kubectl: Kubectl) -> None:
+    (said,) = kubectl.refusal(
+        run_manifest({"compute.profile": "h100-infiniband", "compute.processesPerNode": 9})
+    )
+    assert said.endswith(
+        "denied request: spec.compute.processesPerNode: 9 is above the 8 GPUs that a node of profile"
+        " h100-infiniband has; lower it, or use another profile"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        pytest.param({"parallelism.tensor": 2}, "", id="profile-states-the-processes"),
+        pytest.param(
+            {"parallelism.tensor": 8, "compute.nodes": 3},
+            "spec.compute: 3 nodes x 2 processes per node = 6 ranks cannot be divided into slices of"
+            " tensor x pipeline x context = 8; change nodes or parallelism",
+            id="too-few-ranks",
+        ),
+        pytest.param(
+            {"parallelism": {"tensor": 2, "pipeline": 2, "context": 2}, "compute.nodes": 6},
+            "spec.compute: 6 nodes x 2 processes per node = 12 ranks cannot be divided into slices of"
+            " tensor x pipeline x context = 8; change nodes or parallelism",
+            id="all-three-axes",
+        ),
+    ],
+)
+def test_ranks_of_the_profile_are_divided(later: Kubectl, changes: dict[str, object], says: str) -> None:
+    complaints = later.refusal(run_manifest(changes))
+    if says:
+        assert [complaint.partition("denied request: ")[2] for complaint in complaints] == [says]
+    else:
+        assert complaints == []
+
+
+@pytest.fixture(scope="module")
+def later(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
+    """A server of a later release, which takes every degree of parallelism."""
+    definitions = all_definitions()
+    run = definitions["trainingruns.footplate.dev.yaml"]
+    schema = run["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    del schema["properties"]["parallelism"]["x-kubernetes-validations"]
+    wanted = ("ComputeProfile", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+    objects = [item for item in rendered() if item["kind"] in wanted]
+    with api_server(tmp_path_factory.mktemp("later")) as server:
+        kubectl = Kubectl(server.kubectl, server.kubeconfig)
+        kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(definitions.values()))
+        kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
+        kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(objects))
+        deadline = time.monotonic() + 30.0
+        while not kubectl.refusal(run_manifest({"parallelism.tensor": 1024})):
+            assert time.monotonic() < deadline, "the admission policy does not come into force"
+            time.sleep(0.1)
+        yield kubectl
+
+
+@pytest.fixture
+def run(kubectl: Kubectl) -> Iterator[str]:
+    """A run that exists."""
+    kubectl("create", "-f", "-", stdin=json.dumps(run_manifest(name="with-status")))
+    yield "with-status"
+    kubectl("delete", "trainingrun", "with-status")
+
+
+def test_nobody_but_the_operator_writes_status(kubectl: Kubectl, run: str) -> None:
+    manifest = changed(run_manifest(name=run), {}) | {"status": {"phase": "Succeeded"}}
+    del manifest["spec"]
+    apply = ("apply", "--server-side", "--subresource=status", "-f", "-")
+    refused = kubectl.run(*apply, stdin=json.dumps(manifest)).stderr
+    assert "status is written by system:serviceaccount:footplate-system:footplate-operator alone" in refused
+    kubectl(*apply, OPERATOR, stdin=json.dumps(manifest))
+    assert kubectl("get", "trun", run, "-o", "jsonpath={.status.phase}") == "Succeeded"
+
+
+def test_a_status_beside_the_spec_is_dropped(kubectl: Kubectl) -> None:
+    assert "status" not in kubectl.tried(run_manifest() | {"status": {"phase": "Succeeded"}})
