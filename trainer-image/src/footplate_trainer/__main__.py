@@ -39,8 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = parsed.run_command(parsed)
     except TrainerError as error:
-        if os.environ.get("RANK", "0") == "0":  # all ranks were given the same arguments
-            print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         code = error.exit_code
     return code
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.distributed.checkpoint as dcp
 from tokenizers import Tokenizer
 from torch import Tensor
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.state_dict_loader import load as load_tensors
 
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
@@ -81,8 +82,8 @@ def load(directory: Path) -> tuple[Decoder, Tokenizer]:
     """Model, on the CPU in fp32, and tokenizer of a step directory."""
     config = RunConfig.from_json(json.loads((directory / layout.RUN_FILE).read_text()))
     model = Decoder(decoder_shape(config)).eval()
-    reader = dcp.FileSystemReader(directory)
-    dcp.load(dict(state.model_tensors(model)), storage_reader=reader, no_dist=True)
+    reader = FileSystemReader(directory)
+    load_tensors(dict(state.model_tensors(model)), storage_reader=reader, no_dist=True)
     return model, Tokenizer.from_file(str(directory / layout.TOKENIZER_FILE))
 
 

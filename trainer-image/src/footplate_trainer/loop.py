@@ -24,8 +24,8 @@ from footplate_trainer.data.loader import MicroBatch, StepBatch
 from footplate_trainer.errors import NumericalDivergence
 from footplate_trainer.model.loss import summed_cross_entropy
 from footplate_trainer.model.transformer import Decoder
+from footplate_trainer.optim.adamw import ShardedAdamW
 from footplate_trainer.optim.clip import clip, local_gradients, square_norm
-from footplate_trainer.optim.groups import set_learning_rate
 from footplate_trainer.parallel.topology import Topology
 from footplate_trainer.parallel.world import World
 
@@ -76,7 +76,7 @@ class Stepper:
     def __init__(
         self,
         model: Decoder,
-        optimizer: torch.optim.Optimizer,
+        optimizer: ShardedAdamW,
         world: World,
         sharding: Sharding,
         clip_norm: float,
@@ -110,9 +110,8 @@ class Stepper:
         if not (math.isfinite(total) and math.isfinite(norm)):
             raise self._divergence(number, total, norm, loss)
         clip(gradients, norm, self._clip_norm)
-        set_learning_rate(self.optimizer, rate)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.optimizer.step(gradients, rate)
+        self.model.zero_grad()
         return StepResult(number, total, norm, rate, int(valid), Flags(suspend > 0, failed > 0))
 
     def _announce(self, batch: StepBatch, flags: Flags) -> tuple[Tensor, dist.Work]:

@@ -14,9 +14,10 @@ import importlib
 from footplate_trainer.stages import rank
 
 _LAZY = (
-    "torch.distributed.checkpoint",
-    "torch.distributed.fsdp",
-    "torch.distributed.tensor",
+    "numpy.ma",
+    "numpy.random",
+    "torch._dynamo",
+    "torch.utils.serialization.config",
 )
 
 for _name in _LAZY:

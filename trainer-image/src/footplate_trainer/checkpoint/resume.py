@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.state_dict_loader import load as load_tensors
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint import layout
@@ -65,7 +66,7 @@ def newest_whole(store: CheckpointStore, report: Callable[[str], None]) -> Found
 
 def load(found: Found, tensors: Mapping[str, Any], world: World) -> None:
     """Fill `tensors` in place from the checkpoint, whatever layout wrote it. Collective."""
-    dcp.load(dict(tensors), storage_reader=dcp.FileSystemReader(found.folder), process_group=world.background)
+    load_tensors(dict(tensors), storage_reader=FileSystemReader(found.folder), process_group=world.background)
     torch.set_rng_state(tensors["rng"])
 
 

@@ -19,15 +19,16 @@ from enum import StrEnum
 from typing import Any
 
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
+from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from footplate_contracts.reports import CheckpointRecord, GenerationId
 from footplate_contracts.v1alpha1.compute import Checkpoint
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.layout import CommitMarker, FileRecord, Manifest, StepDirectory
-from footplate_trainer.checkpoint.state import TrainingState
+from footplate_trainer.checkpoint.state import HostCopy, TrainingState
 from footplate_trainer.checkpoint.store import (
     CheckpointStore,
     file_record,
@@ -66,7 +67,7 @@ class Failure:
 class Snapshot:
     """A copy of the state in host memory."""
 
-    tensors: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
     state: TrainingState
     begun: float
     copied: float
@@ -79,6 +80,7 @@ class Saver:
         self,
         store: CheckpointStore,
         world: World,
+        host: HostCopy,
         generation: GenerationId,
         settings: Checkpoint,
         sidecars: Mapping[str, bytes],
@@ -88,28 +90,19 @@ class Saver:
         """`sidecars` are files that rank 0 puts into every checkpoint directory, by name."""
         self._store = store
         self._world = world
+        self._host = host
         self._generation = generation
         self._settings = settings
         self._sidecars = sidecars
         self._link = link
         self._clock = clock
-        pinned = world.device.type == "cuda"
-        self._stager = DefaultStager(
-            StagingOptions(
-                use_pinned_memory=pinned,
-                use_shared_memory=False,
-                use_async_staging=False,
-                use_non_blocking_copy=pinned,
-            )
-        )
         self._pending: Future[Outcome] | None = None
 
-    def start(self, tensors: Mapping[str, Any], state: TrainingState) -> None:
+    def start(self, state: TrainingState) -> None:
         """Copy the state and begin to write it; collective. First waits for the one before."""
         self.finish()
         begun = self._clock()
-        copied = self._stager.stage(dict(tensors))
-        snapshot = Snapshot(copied, state, begun, self._clock())
+        snapshot = Snapshot(self._host.fill(), state, begun, self._clock())
         self._pending = Future()
         thread = threading.Thread(
             target=self._run, args=(snapshot, self._pending), name="footplate-checkpoint", daemon=True
@@ -159,9 +152,9 @@ class Saver:
         try:
             if self._world.rank == 0:
                 self._store.discard(directory)  # what an earlier attempt of this generation left
-            dcp.save(
+            save(
                 dict(snapshot.tensors),
-                storage_writer=dcp.FileSystemWriter(folder),
+                storage_writer=FileSystemWriter(folder),
                 process_group=self._world.background,
             )
             return [file_record(path) for path in sorted(folder.glob(f"__{self._world.rank}_*"))], None

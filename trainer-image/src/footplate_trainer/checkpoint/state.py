@@ -8,15 +8,17 @@ depends on is a pure function of (seeds, step), so the position is two numbers.
 from __future__ import annotations
 
 import platform
-from typing import Any, Self
+from collections.abc import Iterator
+from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 
 from footplate_contracts.model import Contract
 from footplate_contracts.runconfig import RunConfig
-
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+from footplate_trainer.optim.adamw import MOMENTS, ShardedAdamW
+from footplate_trainer.parallel.data import laid_out_like, local_rows
 
 
 class Versions(Contract):
@@ -45,17 +47,40 @@ class TrainingState(Contract):
     versions: Versions
 
 
-def tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def tensors(model: nn.Module, optimizer: ShardedAdamW) -> dict[str, Tensor]:
     """All tensors of a snapshot by name, sharing memory with the training state.
 
-    Sharded ones are DTensors. `rng` is the generator of this process: a copy.
+    Sharded ones are DTensors that tell which rows they are. `rng` is the
+    generator of this process: a copy.
     """
-    named: dict[str, Any] = {"rng": torch.get_rng_state()}
-    for name, parameter in model.named_parameters():
-        named[f"model.{name}"] = parameter.detach()
-        for moment in _MOMENTS:
-            named[f"optimizer.{moment}.{name}"] = optimizer.state[parameter][moment]
-    return named
+    laid_out = {name: laid_out_like(owner, rows) for name, owner, rows in _all_rows(model, optimizer)}
+    return {"rng": torch.get_rng_state(), **laid_out}
+
+
+class HostCopy:
+    """Room in host memory for a copy of the training state, made once and filled again and again.
+
+    `mesh` has the shape of the model's, on the CPU: a DTensor of a GPU's mesh
+    would carry the copy back there.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: ShardedAdamW, mesh: DeviceMesh) -> None:
+        self._live: list[Tensor] = []
+        self._room: list[Tensor] = []
+        self._named: dict[str, Tensor] = {}
+        for name, owner, rows in _all_rows(model, optimizer):
+            room = torch.empty_like(rows, device="cpu", pin_memory=rows.device.type != "cpu")
+            self._live.append(rows)
+            self._room.append(room)
+            self._named[name] = laid_out_like(owner, room, mesh)
+
+    def fill(self) -> dict[str, Tensor]:
+        """The state of now, by name; the memory is overwritten by the next call."""
+        for room, live in zip(self._room, self._live, strict=True):
+            room.copy_(live, non_blocking=True)
+        if self._live[0].device.type != "cpu":
+            torch.accelerator.synchronize()
+        return {"rng": torch.get_rng_state(), **self._named}
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -76,3 +101,11 @@ def describe(config: RunConfig, step: int, tokens: int, world_size: int, device:
         threads=torch.get_num_threads(),
         versions=Versions.here(),
     )
+
+
+def _all_rows(model: nn.Module, optimizer: ShardedAdamW) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """(name, parameter that it is laid out like, this rank's rows) of each tensor."""
+    for name, parameter in model.named_parameters():
+        yield f"model.{name}", parameter, local_rows(parameter)[0]
+        for moment in MOMENTS:
+            yield f"optimizer.{moment}.{name}", parameter, optimizer.moment(moment, name)

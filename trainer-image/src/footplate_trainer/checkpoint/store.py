@@ -125,7 +125,7 @@ class CheckpointStore:
         return shutil.disk_usage(self.folder).free < 1 << 16
 
     def _names(self) -> list[str]:
-        return os.listdir(self.folder) if self.folder.is_dir() else []
+        return [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
 
 
 def file_digest(path: Path) -> str:

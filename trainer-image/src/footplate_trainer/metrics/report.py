@@ -7,7 +7,6 @@ those steps would stand there twice. So a resumed run first cuts the file back.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TextIO
 
@@ -32,7 +31,7 @@ class MetricsFile:
         if path.exists():
             replacement = path.with_name(path.name + ".resumed")
             replacement.write_text(rows_up_to(path.read_text(), resumed_step))
-            os.replace(replacement, path)
+            replacement.replace(path)
         self._file: TextIO = path.open("a", buffering=1)
 
     def write(self, row: StepMetrics) -> None:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from footplate_trainer.config import DecoderShape
 from footplate_trainer.model.cache import LayerCache
 from footplate_trainer.model.rotary import rotate
-from footplate_trainer.config import DecoderShape
 
 
 def document_mask(documents: Tensor) -> Tensor:
@@ -62,4 +62,4 @@ class Attention(nn.Module):
 
     def _heads(self, x: Tensor) -> Tensor:
         """[batch, length, heads * head_size] -> [batch, heads, length, head_size]."""
-        return x.unflatten(-1, (-1, self.head_size)).transpose(1, 2)
+        return x.view(*x.shape[:2], -1, self.head_size).transpose(1, 2)

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from footplate_trainer.config import DecoderShape
 from footplate_trainer.model.attention import Attention, document_mask
 from footplate_trainer.model.cache import LayerCache
 from footplate_trainer.model.feed_forward import FeedForward
 from footplate_trainer.model.norm import RootMeanSquareNorm
 from footplate_trainer.model.rotary import rotary_tables
-from footplate_trainer.config import DecoderShape
 
 
 class Block(nn.Module):

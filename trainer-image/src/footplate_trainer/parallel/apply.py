@@ -6,11 +6,14 @@ only, and then filled: no rank ever holds the whole of a large model.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.config import DecoderShape, decoder_shape
+from footplate_trainer.config import decoder_shape
 from footplate_trainer.model.initialize import initialize_rows
 from footplate_trainer.model.transformer import Decoder
 from footplate_trainer.parallel.data import data_mesh, local_rows, shard_data
@@ -18,17 +21,25 @@ from footplate_trainer.parallel.topology import Topology
 from footplate_trainer.parallel.world import World
 
 
-def build_model(config: RunConfig, world: World) -> Decoder:
+@dataclass(frozen=True)
+class LaidOut:
+    """A decoder over the ranks; `host_mesh` is its mesh on CPUs, for copies in host memory."""
+
+    model: Decoder
+    host_mesh: DeviceMesh
+
+
+def build_model(config: RunConfig, world: World) -> LaidOut:
     """The decoder of `config`, sharded over `world`, with its initial weights."""
-    shape: DecoderShape = decoder_shape(config)
     with torch.device("meta"):
-        model = Decoder(shape)
+        model = Decoder(decoder_shape(config))
     topology = Topology(world.size, config.parallelism.sharding)
-    shard_data(model, data_mesh(topology, world.device), config.training.precision)
+    mesh = data_mesh(topology, world.device.type)
+    shard_data(model, mesh, config.training.precision)
     model.to_empty(device=world.device)
     model.reset_tables()
     initialize(model, config.training.seed, config.model.initialization.standard_deviation)
-    return model
+    return LaidOut(model, mesh if world.device.type == "cpu" else data_mesh(topology, "cpu"))
 
 
 def initialize(model: nn.Module, seed: int, standard_deviation: float) -> None:

@@ -20,13 +20,12 @@ from footplate_contracts.v1alpha1.training import Precision
 from footplate_trainer.parallel.topology import Topology
 
 
-def data_mesh(topology: Topology, device: torch.device) -> DeviceMesh:
+def data_mesh(topology: Topology, device_type: str) -> DeviceMesh:
     """The ranks as (shard) or, with whole copies, (replicate, shard)."""
     if topology.replicas == 1:
-        return init_device_mesh(device.type, (topology.shards,), mesh_dim_names=("shard",))
-    return init_device_mesh(
-        device.type, (topology.replicas, topology.shards), mesh_dim_names=("replicate", "shard")
-    )
+        return init_device_mesh(device_type, (topology.shards,), mesh_dim_names=("shard",))
+    degrees = (topology.replicas, topology.shards)
+    return init_device_mesh(device_type, degrees, mesh_dim_names=("replicate", "shard"))
 
 
 def shard_data(model: nn.Module, mesh: DeviceMesh, precision: Precision) -> FSDPModule:
@@ -57,3 +56,20 @@ def local_rows(parameter: Tensor) -> tuple[Tensor, int]:
     shards = mesh.size(mesh.ndim - 1)
     each = -(-parameter.shape[0] // shards)
     return local, min(each * mesh.get_local_rank(mesh.ndim - 1), parameter.shape[0])
+
+
+def laid_out_like(parameter: Tensor, rows: Tensor, mesh: DeviceMesh | None = None) -> Tensor:
+    """`rows` of this rank as a tensor of the whole parameter's shape, laid out over the ranks as it is.
+
+    `mesh` replaces the parameter's own by one of the same shape on another device type.
+    """
+    if not isinstance(parameter, DTensor):
+        return rows
+    return DTensor.from_local(
+        rows,
+        mesh or parameter.device_mesh,
+        parameter.placements,
+        run_check=False,
+        shape=parameter.shape,
+        stride=parameter.stride(),
+    )

@@ -15,6 +15,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from torch._C import _distributed_c10d as c10d  # where the stores of torch.distributed have their types
 
 from footplate_contracts.names import Env
 from footplate_contracts.v1alpha1.computeprofile import Backend
@@ -92,6 +93,7 @@ def open_world(place: RankEnvironment, backend: Backend) -> Iterator[World]:
         device_id=device if backend is Backend.NCCL else None,
     )
     background = dist.new_group(backend="gloo")
+    assert isinstance(background, dist.ProcessGroup), "this rank is in every group that all ranks make"
     yield World(place.rank, place.world_size, place.local_rank, device, background)
     dist.destroy_process_group()
 
@@ -103,18 +105,18 @@ def use_determinism(deterministic: bool) -> None:
     torch.use_deterministic_algorithms(deterministic)
 
 
-def _store(place: RankEnvironment) -> dist.Store:
+def _store(place: RankEnvironment) -> c10d.Store:
     address = place.store
     if address is None:
-        return dist.HashStore()
-    store = dist.TCPStore(
+        return c10d.HashStore()
+    store = c10d.TCPStore(
         address.host,
         address.port,
         is_master=place.rank == 0 and not address.hosted_by_agent,
         timeout=AGENT_STORE_TIMEOUT if address.hosted_by_agent else RANK_STORE_TIMEOUT,
         wait_for_workers=False,
     )
-    return dist.PrefixStore(address.prefix, store)
+    return c10d.PrefixStore(address.prefix, store)
 
 
 def _device(place: RankEnvironment, backend: Backend) -> torch.device:

@@ -34,7 +34,7 @@ from footplate_trainer.link import Link
 from footplate_trainer.loop import Flags, Stepper, StepResult, train
 from footplate_trainer.metrics.meters import TokenMeter
 from footplate_trainer.metrics.report import MetricsFile, progress_line
-from footplate_trainer.optim.groups import build_optimizer, set_updates_done
+from footplate_trainer.optim.adamw import ShardedAdamW
 from footplate_trainer.optim.schedule import learning_rate
 from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.world import World, open_world, read_environment, use_determinism
@@ -76,15 +76,15 @@ def _train(config: RunConfig, link: Link, options: Options, world: World, where:
 
     store = CheckpointStore(local_path(config.checkpoint.uri))
     store.create()
-    model = build_model(config, world)
-    optimizer = build_optimizer(model, config.training.optimizer)
-    tensors = state.tensors(model, optimizer)
+    laid_out = build_model(config, world)
+    model = laid_out.model
+    optimizer = ShardedAdamW(model, config.training.optimizer)
     found = resume.find(store, world, report=lambda text: print(f"warning: {text}", file=sys.stderr))
     start, tokens = (found.state.step, found.state.tokens) if found else (0, 0)
     if found:
         resume.check_same_run(config, found.folder)
-        resume.load(found, tensors, world)
-        set_updates_done(optimizer, start)
+        resume.load(found, state.tensors(model, optimizer), world)
+        optimizer.set_updates_done(start)
     where.step = start
     report(RankPhase.LOADING, start)
 
@@ -100,6 +100,7 @@ def _train(config: RunConfig, link: Link, options: Options, world: World, where:
     saver = Saver(
         store,
         world,
+        state.HostCopy(model, optimizer, laid_out.host_mesh),
         generation=GenerationId.parse(os.environ.get(Env.GENERATION, "0.0")),
         settings=config.checkpoint,
         sidecars=_sidecars(config, shards) if world.rank == 0 else {},
@@ -108,7 +109,7 @@ def _train(config: RunConfig, link: Link, options: Options, world: World, where:
     )
     steps = total_steps(config)
     say(_greeting(config, world, start))
-    moments = _Moments(config, link, world, saver, tensors, where, tokens, options.metrics)
+    moments = _Moments(config, link, world, saver, where, tokens, options.metrics)
     stepper = Stepper(
         model, optimizer, world, config.parallelism.sharding, config.training.gradient_clip_norm
     )
@@ -140,7 +141,6 @@ class _Moments:
         link: Link,
         world: World,
         saver: Saver,
-        tensors: dict[str, torch.Tensor],
         where: _Where,
         tokens: int,
         metrics: Path | None,
@@ -151,7 +151,6 @@ class _Moments:
         self._link = link
         self._world = world
         self._saver = saver
-        self._tensors = tensors
         self._where = where
         self._tokens = tokens
         self._steps = total_steps(config)
@@ -192,11 +191,10 @@ class _Moments:
 
     def _save(self, step: int, *, wait: bool) -> None:
         self._report(RankPhase.CHECKPOINT, step)
-        self._tensors["rng"] = torch.get_rng_state()
         described = state.describe(
             self._config, step, self._tokens, self._world.size, self._world.device.type
         )
-        self._saver.start(self._tensors, described)
+        self._saver.start(described)
         if wait:
             self._saver.finish()
 
