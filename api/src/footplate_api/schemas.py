@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+
+LARGEST: Final = 2**63 - 1  # what a column for whole numbers holds
+
+Namespace = Annotated[str, Field(max_length=63, pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+RunName = Annotated[str, Field(max_length=253, pattern="^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")]
+Uid = Annotated[
+    str, Field(max_length=64, pattern="^[-0-9A-Za-z]+$", description="a certain run of this name")
+]
+Step = Annotated[int, Field(ge=0, le=LARGEST)]
 
 
 class Schema(BaseModel):

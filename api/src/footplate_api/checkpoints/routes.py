@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from footplate_api.checkpoints import service
 from footplate_api.checkpoints.schemas import CheckpointList, CheckpointQuery
 from footplate_api.edge import Reading
-from footplate_api.runs.schemas import Namespace, RunName
+from footplate_api.schemas import Namespace, RunName
 
 router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["checkpoints"])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import ConfigDict, Field
 
-from footplate_api.schemas import Schema
+from footplate_api.schemas import Schema, Step, Uid
 from footplate_contracts.reports import CheckpointRecord
 
 
@@ -13,8 +13,8 @@ class CheckpointQuery(Schema):
 
     model_config = ConfigDict(extra="forbid")
 
-    uid: str | None = Field(None, description="a certain run of this name")
-    before: int | None = Field(None, ge=0, description="only steps below; for the next page")
+    uid: Uid | None = None
+    before: Step | None = Field(None, description="only steps below; for the next page")
     limit: int = Field(100, ge=1, le=1000)
 
 

@@ -1,10 +1,59 @@
-"""Which rows are kept, and which are shown; pure."""
+"""Which telemetry can be stored, which rows are kept, which are shown; pure."""
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable
+from typing import Final
 
-from footplate_contracts.reports import GenerationRow
+from footplate_api.errors import Invalid
+from footplate_api.schemas import LARGEST
+from footplate_contracts.reports import CheckpointRecord, GenerationRow, TelemetryBatch
+
+_UID: Final = re.compile(r"[-0-9A-Za-z]{1,64}")
+
+
+def check(batch: TelemetryBatch) -> None:
+    """Raises Invalid for what no column could hold; a sender must not try that again."""
+    if not _UID.fullmatch(batch.run_uid):
+        raise Invalid.field("body.runUid", batch.run_uid, "must be the metadata.uid of a TrainingRun")
+    for index, row in enumerate(batch.rows):
+        _check_row(f"body.rows[{index}]", row)
+    for index, record in enumerate(batch.checkpoints):
+        _check_checkpoint(f"body.checkpoints[{index}]", record)
+
+
+def _check_row(place: str, row: GenerationRow) -> None:
+    metrics, generation = row.metrics, row.generation
+    _whole(f"{place}.metrics.step", metrics.step)
+    _whole(f"{place}.metrics.tokens", metrics.tokens)
+    _whole(f"{place}.generation.epoch", generation.epoch)
+    _whole(f"{place}.generation.number", generation.number)
+    _text(f"{place}.metrics.sampleDigest", metrics.sample_digest)
+
+
+def _check_checkpoint(place: str, record: CheckpointRecord) -> None:
+    _whole(f"{place}.step", record.step)
+    _whole(f"{place}.bytes", record.bytes)
+    _text(f"{place}.uri", record.uri)
+    for name, value in (
+        ("time", record.time),
+        ("secondsBlocked", record.seconds_blocked),
+        ("secondsTotal", record.seconds_total),
+    ):
+        if not math.isfinite(value):
+            raise Invalid.field(f"{place}.{name}", value, "must be a finite number")
+
+
+def _whole(field: str, value: int) -> None:
+    if not 0 <= value <= LARGEST:
+        raise Invalid.field(field, value, f"must be from 0 to {LARGEST}")
+
+
+def _text(field: str, value: str) -> None:
+    if "\0" in value:
+        raise Invalid.field(field, value[:100], "must be text without NUL characters")
 
 
 def newest(rows: Iterable[GenerationRow]) -> list[GenerationRow]:

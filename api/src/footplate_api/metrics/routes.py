@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from footplate_api.edge import Reading, Watched, Writing
 from footplate_api.metrics import service
 from footplate_api.metrics.schemas import MetricHistory, MetricQuery
-from footplate_api.runs.schemas import Namespace, RunName
+from footplate_api.schemas import Namespace, RunName
 from footplate_contracts.reports import TelemetryBatch, TelemetryReceipt
 
 router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["metrics"])

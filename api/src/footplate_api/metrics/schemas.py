@@ -5,9 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from footplate_api.schemas import Schema
+from footplate_api.schemas import LARGEST, Schema, Step, Uid
 
 DEFAULT_ROWS = 5000
 MOST_ROWS = 50_000
@@ -31,11 +31,14 @@ class MetricQuery(Schema):
 
     model_config = ConfigDict(extra="forbid")
 
-    uid: str | None = Field(None, description="a certain run of this name")
-    from_step: int = Field(0, ge=0, alias="from", description="first step")
-    to_step: int | None = Field(None, ge=0, alias="to", description="last step, inclusive")
+    uid: Uid | None = None
+    from_step: Step = Field(0, alias="from", description="first step")
+    to_step: Step | None = Field(None, alias="to", description="last step, inclusive")
     every: int | None = Field(
-        None, ge=1, description="only multiples of it and the last; default: what fits into `limit`"
+        None,
+        ge=1,
+        le=LARGEST,
+        description="only multiples of it and the last; default: what fits into `limit`",
     )
     names: list[MetricName] = Field(
         list(MetricName), description="columns, separated by commas; default: all", examples=["loss,time"]
@@ -48,6 +51,13 @@ class MetricQuery(Schema):
         """`names=loss,time` as well as `names=loss&names=time`."""
         parts = [value] if isinstance(value, str) else value
         return [name for part in parts for name in str(part).split(",")]
+
+    @model_validator(mode="after")
+    def forwards(self) -> MetricQuery:
+        """`to` lies behind `from`."""
+        if self.to_step is not None and self.to_step < self.from_step:
+            raise ValueError(f"to={self.to_step} must be at least from={self.from_step}")
+        return self
 
 
 class MetricHistory(Schema):

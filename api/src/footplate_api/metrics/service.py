@@ -20,8 +20,9 @@ async def ingest(session: WriteSession, namespace: str, name: str, batch: Teleme
     """Stores a batch; sending it again changes nothing.
 
     A run that the mirror has not seen yet is taken on trust; one that it knows under
-    another name raises RunMismatch.
+    another name raises RunMismatch. Values that no column holds raise Invalid.
     """
+    history.check(batch)
     known = await runs.names_of(session, batch.run_uid)
     if known not in (None, (namespace, name)):
         raise RunMismatch(

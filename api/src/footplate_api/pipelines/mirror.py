@@ -38,12 +38,14 @@ class Mirror:
         metrics: Metrics,
         health: MirrorHealth,
         now: Callable[[], datetime],
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._cluster = cluster
         self._database = database
         self._metrics = metrics
         self._health = health
         self._now = now
+        self._chance = chance
 
     async def run(self) -> None:
         """Mirrors until cancelled; trouble with Kubernetes or the database is waited out."""
@@ -56,11 +58,18 @@ class Mirror:
                 log.info("listing again: %s", error)
             except ApiError as error:
                 failures += 1
-                self._health.failed(error.detail)
-                self._metrics.mirror_failures.inc()
-                pause = backoff(failures, random.random())
-                log.warning("%s Next attempt in %.1f s.", error.detail, pause)
-                await asyncio.sleep(pause)
+                await self._wait(error.detail, failures)
+            except Exception as error:
+                failures += 1
+                log.exception("the mirror stumbled")
+                await self._wait(f"The mirror failed with {type(error).__name__}.", failures)
+
+    async def _wait(self, trouble: str, failures: int) -> None:
+        self._health.failed(trouble)
+        self._metrics.mirror_failures.inc()
+        pause = backoff(failures, self._chance())
+        log.warning("%s Next attempt in %.1f s.", trouble, pause)
+        await asyncio.sleep(pause)
 
     async def list(self) -> str:
         """Takes over all runs that exist; returns the version from which to watch."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
+import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Final
 
 from footplate_api.errors import Invalid
+
+_UID: Final = re.compile(r"[-0-9A-Za-z]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,10 @@ def decode(cursor: str) -> Position:
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         created_at, uid = json.loads(text)
-        position = Position(datetime.fromisoformat(created_at), str(uid))
-        if position.created_at.tzinfo is None:
-            raise ValueError("a time without a zone")
-    except (ValueError, TypeError, binascii.Error) as error:
+        position = Position(datetime.fromisoformat(created_at).astimezone(UTC), uid)
+        if not _UID.fullmatch(uid):
+            raise ValueError(f"no uid: {uid!r}")
+    except (ValueError, TypeError, OverflowError) as error:
         raise Invalid.field(
             "query.cursor", cursor[:100], "must be the nextCursor of the page before"
         ) from error

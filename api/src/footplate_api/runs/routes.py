@@ -8,7 +8,8 @@ from fastapi import APIRouter, Query, Response, status
 
 from footplate_api.edge import Deployed, NowTime, Reading, Stored
 from footplate_api.runs import service
-from footplate_api.runs.schemas import Namespace, RunDetail, RunList, RunName, RunQuery, RunSubmission
+from footplate_api.runs.schemas import RunDetail, RunList, RunQuery, RunSubmission
+from footplate_api.schemas import Namespace, RunName, Uid
 
 router = APIRouter(prefix="/v1/namespaces/{namespace}/runs", tags=["runs"])
 
@@ -31,7 +32,7 @@ async def list_runs(namespace: Namespace, query: Annotated[RunQuery, Query()], s
 
 
 @router.get("/{name}", summary="Get a run")
-async def get_run(namespace: Namespace, name: RunName, session: Reading, uid: str | None = None) -> RunDetail:
+async def get_run(namespace: Namespace, name: RunName, session: Reading, uid: Uid | None = None) -> RunDetail:
     """The live run of this name, else the newest deleted one; `uid` picks a certain one."""
     return RunDetail.model_validate(await service.get(session, namespace, name, uid))
 
@@ -39,7 +40,7 @@ async def get_run(namespace: Namespace, name: RunName, session: Reading, uid: st
 @router.delete(
     "/{name}", status_code=status.HTTP_202_ACCEPTED, response_class=Response, summary="Delete a run"
 )
-async def delete_run(namespace: Namespace, name: RunName, cluster: Deployed, uid: str | None = None) -> None:
+async def delete_run(namespace: Namespace, name: RunName, cluster: Deployed, uid: Uid | None = None) -> None:
     """Deletes the TrainingRun in Kubernetes; its history stays here.
 
     With `uid`, a younger run of the same name is left alone (409).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.config import JsonDict
@@ -11,9 +11,6 @@ from pydantic.config import JsonDict
 from footplate_api.schemas import Schema
 from footplate_contracts.names import Phase
 from footplate_contracts.v1alpha1.training import Stage
-
-Namespace = Annotated[str, Field(max_length=63, pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
-RunName = Annotated[str, Field(max_length=253, pattern="^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")]
 
 _EXAMPLE: JsonDict = {
     "metadata": {"name": "tiny-decoder"},

@@ -1,0 +1,53 @@
+"""Telemetry as a coordinator would send it, and a wait for what happens a moment later."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
+
+Answer = TypeVar("Answer")
+RUNS = "/v1/namespaces/research/runs"
+
+
+def row(step: int, generation: tuple[int, int] = (1, 1), loss: float | str = 2.5) -> dict[str, Any]:
+    """A metric row of `step` as JSON."""
+    return {
+        "generation": {"epoch": generation[0], "number": generation[1]},
+        "metrics": {
+            "step": step,
+            "time": 1_790_000_000.0 + step,
+            "loss": loss,
+            "gradientNorm": 1.25,
+            "learningRate": 0.001,
+            "tokens": step * 1024,
+            "tokensPerSecond": 512.0,
+            "sampleDigest": f"{step:016x}",
+        },
+    }
+
+
+def checkpoint(step: int, time: float = 1_790_000_000.0, uri: str = "/checkpoints/x") -> dict[str, Any]:
+    """A durable checkpoint of `step` as JSON."""
+    return {"step": step, "uri": f"{uri}/step-{step}.e1g1", "time": time, "bytes": 1 << 20}
+
+
+def batch(
+    uid: str, rows: Iterable[dict[str, Any]] = (), checkpoints: Iterable[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """A TelemetryBatch as JSON."""
+    return {"runUid": uid, "epoch": 1, "rows": list(rows), "checkpoints": list(checkpoints)}
+
+
+async def eventually(
+    probe: Callable[[], Awaitable[Answer]], good: Callable[[Answer], bool], seconds: float = 10.0
+) -> Answer:
+    """The first answer of `probe` that is `good`; fails with the last one after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = await probe()
+        if good(answer):
+            return answer
+        assert time.monotonic() < deadline, f"still {answer!r}"
+        await asyncio.sleep(0.02)

@@ -1,0 +1,71 @@
+"""Every test that takes `database_url`, `database` or `api` runs on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from footplate_api import migrate
+from footplate_api.app import create_app
+from footplate_api.database import Database
+from footplate_api.edge import Context
+from footplate_api.observation import Metrics, MirrorHealth
+from footplate_api.settings import database_url as with_driver
+from tests.component.footplate_api.fakes import FakeCluster
+from tests.component.footplate_api.postgres import Server, server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    with server() as running:
+        yield running
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database."""
+    if request.param == "sqlite":
+        return with_driver(f"sqlite:///{tmp_path}/footplate.db")
+    running: Server = request.getfixturevalue("postgres")
+    return with_driver(running.empty())
+
+
+@pytest_asyncio.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A database of the newest schema."""
+    opened = Database(database_url)
+    await migrate.upgrade(opened)
+    yield opened
+    await opened.close()
+
+
+@dataclass
+class Api:
+    """A running application and what stands behind it."""
+
+    client: httpx.AsyncClient
+    cluster: FakeCluster
+    context: Context
+
+
+@asynccontextmanager
+async def running(url: str, cluster: FakeCluster) -> AsyncIterator[Api]:
+    """The application with its lifespan: migrated, mirroring."""
+    context = Context(Database(url), cluster, Metrics(), MirrorHealth(), revision="abc123")
+    app = create_app(context)
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+            yield Api(client, cluster, context)
+
+
+@pytest_asyncio.fixture
+async def api(database_url: str) -> AsyncIterator[Api]:
+    async with running(database_url, FakeCluster()) as started:
+        yield started

@@ -1,0 +1,132 @@
+"""A Kubernetes API that behaves like one as far as TrainingRuns go."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from footplate_api.errors import ClusterRefused, ClusterUnavailable, ListExpired
+from footplate_api.ports import EventType, Manifest, RunPage, WatchEvent
+
+
+class FakeCluster:
+    """Holds runs, counts versions, remembers events until told to forget them.
+
+    `available = False` is an API server that does not answer; `forget()` compacts its
+    history; `silent = True` changes things without telling watches, as a lost event does.
+    """
+
+    def __init__(self, page_size: int = 500) -> None:
+        self.objects: dict[tuple[str, str], dict[str, Any]] = {}
+        self.available = True
+        self.silent = False
+        self.lists = 0
+        self._page_size = page_size
+        self._version = 100
+        self._oldest = 0
+        self._events: list[WatchEvent] = []
+        self._news = asyncio.Condition()
+
+    # -- what the API calls ----------------------------------------------------------
+
+    async def create_run(self, namespace: str, manifest: Manifest) -> Manifest:
+        self._answer()
+        name = manifest["metadata"]["name"]
+        if (namespace, name) in self.objects:
+            raise ClusterRefused(409, f'trainingruns.footplate.dev "{name}" already exists')
+        return await self.put(namespace, name, manifest["spec"], metadata=manifest["metadata"])
+
+    async def delete_run(self, namespace: str, name: str, uid: str | None) -> None:
+        self._answer()
+        found = self.objects.get((namespace, name))
+        if found is None:
+            raise ClusterRefused(404, f'trainingruns.footplate.dev "{name}" not found')
+        if uid not in (None, found["metadata"]["uid"]):
+            raise ClusterRefused(409, f"the UID in the precondition ({uid}) does not match")
+        await self.remove(namespace, name)
+
+    async def list_runs(self, token: str | None) -> RunPage:
+        self._answer()
+        self.lists += 1
+        start = int(token or 0)
+        everything = [copy.deepcopy(each) for _, each in sorted(self.objects.items())]
+        page = everything[start : start + self._page_size]
+        following = start + self._page_size
+        return RunPage(page, str(self._version), str(following) if following < len(everything) else None)
+
+    async def watch_runs(self, resource_version: str) -> AsyncIterator[Sequence[WatchEvent]]:
+        seen = int(resource_version)
+        for _ in range(20):  # then the server's own timeout ends the watch
+            self._answer()
+            if seen < self._oldest:
+                raise ListExpired(f"too old resource version: {seen} ({self._oldest})")
+            news = [event for event in self._events if int(event.resource_version) > seen]
+            if news:
+                yield news
+                seen = int(news[-1].resource_version)
+            async with self._news:
+                try:
+                    await asyncio.wait_for(self._news.wait(), timeout=0.05)
+                except TimeoutError:
+                    continue
+
+    # -- what the rest of the cluster does -------------------------------------------
+
+    async def put(
+        self,
+        namespace: str,
+        name: str,
+        spec: Mapping[str, Any] | None = None,
+        status: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Creates or changes a run, as kubectl or the operator would."""
+        known = self.objects.get((namespace, name))
+        self._version += 1
+        stored = {
+            "apiVersion": "footplate.dev/v1alpha1",
+            "kind": "TrainingRun",
+            "metadata": {
+                "uid": known["metadata"]["uid"] if known else str(uuid.uuid4()),
+                "creationTimestamp": f"2026-11-25T10:{len(self.objects) // 60 % 60:02}"
+                f":{len(self.objects) % 60:02}Z",
+                "generation": 1,
+                **(known["metadata"] if known else {}),
+                **(metadata or {}),
+                "namespace": namespace,
+                "name": name,
+                "resourceVersion": str(self._version),
+            },
+            "spec": dict(spec if spec is not None else (known or {"spec": {"stage": "pretrain"}})["spec"]),
+            "status": dict(status if status is not None else (known or {}).get("status", {})),
+        }
+        self.objects[namespace, name] = stored
+        await self._tell(EventType.MODIFIED if known else EventType.ADDED, stored)
+        return copy.deepcopy(stored)
+
+    async def remove(self, namespace: str, name: str) -> None:
+        """Deletes a run for good."""
+        gone = self.objects.pop((namespace, name))
+        self._version += 1
+        gone["metadata"]["resourceVersion"] = str(self._version)
+        await self._tell(EventType.DELETED, gone)
+
+    def forget(self) -> None:
+        """Compacts: watches from before now are refused."""
+        self._events.clear()
+        self._version += 1
+        self._oldest = self._version
+
+    def _answer(self) -> None:
+        if not self.available:
+            raise ClusterUnavailable("The Kubernetes API server does not answer (Fake).")
+
+    async def _tell(self, kind: EventType, manifest: Mapping[str, Any]) -> None:
+        if self.silent:
+            return
+        self._events.append(WatchEvent(kind, copy.deepcopy(dict(manifest))))
+        async with self._news:
+            self._news.notify_all()

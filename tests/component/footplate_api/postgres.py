@@ -1,0 +1,107 @@
+"""A real PostgreSQL for the length of a test session, on a Unix socket in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+START_SECONDS = 30.0
+
+
+def programs() -> Path:
+    """The newest installed server; the distribution's package is called `postgresql`."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    if not found:
+        raise FileNotFoundError("no PostgreSQL under /usr/lib/postgresql: install the package postgresql")
+    return found[-1]
+
+
+def _as_unprivileged() -> dict[str, Any]:
+    """Arguments of Popen: PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return {}
+    account = pwd.getpwnam("postgres")
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+
+class Server:
+    """A running server; `empty()` gives the URL of its one database, emptied."""
+
+    def __init__(self, folder: Path, binaries: Path) -> None:
+        self._folder = folder
+        self._binaries = binaries
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts the server, again after stop(), and waits until it answers."""
+        command = [self._binaries / "postgres", "-D", self._folder / "data", "-k", self._folder]
+        settings = [
+            "listen_addresses=",
+            "fsync=off",
+            "client_min_messages=warning",
+            "shared_buffers=16MB",
+            "max_connections=50",
+        ]
+        log = (self._folder / "log").open("ab")
+        self._process = subprocess.Popen(
+            [*command, *(part for each in settings for part in ("-c", each))],
+            stdout=log,
+            stderr=log,
+            **_as_unprivileged(),
+        )
+        log.close()
+        deadline = time.monotonic() + START_SECONDS
+        while subprocess.run([self._binaries / "pg_isready", "-q", "-h", self._folder]).returncode:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"PostgreSQL does not answer: {(self._folder / 'log').read_text()}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Stops the server as a power cut would, only sparing its files."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGQUIT)  # "immediate shutdown": no checkpoint, connections drop
+        self._process.wait(timeout=20)
+
+    def empty(self) -> str:
+        """The URL of the database, with nothing in it."""
+        psql = [self._binaries / "psql", "-q", "-h", self._folder, "-U", "footplate", "postgres"]
+        subprocess.run([*psql, "-c", "DROP SCHEMA public CASCADE", "-c", "CREATE SCHEMA public"], check=True)
+        return f"postgresql://footplate@/postgres?host={self._folder}"
+
+
+@contextmanager
+def server() -> Iterator[Server]:
+    """Runs a server for the block."""
+    binaries, account = programs(), _as_unprivileged()
+    folder = Path(tempfile.mkdtemp(prefix="footplate-pg-"))  # short: socket paths end at 107 bytes
+    try:
+        if account:
+            os.chown(folder, account["user"], account["group"])
+        initialise = [
+            binaries / "initdb",
+            "-D",
+            folder / "data",
+            "-U",
+            "footplate",
+            "-A",
+            "trust",
+            "--no-sync",
+        ]
+        subprocess.run([*initialise, "-E", "UTF8"], check=True, stdout=subprocess.DEVNULL, cwd="/", **account)
+        running = Server(folder, binaries)
+        running.start()
+        try:
+            yield running
+        finally:
+            running.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
