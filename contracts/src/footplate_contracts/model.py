@@ -7,6 +7,7 @@ a training run days later.
 
 from __future__ import annotations
 
+import json
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -43,3 +44,9 @@ class Report(Contract):
     """
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=True, ser_json_inf_nan="strings")
+
+    def to_json(self) -> dict[str, Any]:
+        """As every contract does, and what JSON has no number for is text: "NaN", "Infinity"."""
+        text = self.model_dump_json(by_alias=True, exclude_none=True)  # model_dump() would leave NaN as it is
+        plain: dict[str, Any] = json.loads(text)
+        return plain

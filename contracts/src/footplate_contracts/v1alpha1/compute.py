@@ -19,14 +19,16 @@ _CROSSED = "(has(self.minNodes) && has(self.maxNodes) && self.minNodes > self.ma
 class Compute(Part):
     """How many nodes of which profile."""
 
-    profile: Name
+    profile: Name = Field(description="name of a ComputeProfile")
     processes_per_node: Annotated[int, Field(ge=1, le=64)] | None = Field(
         None, description="ranks in each worker pod; default: the profile's"
     )
-    nodes: Nodes = 1
-    min_nodes: Nodes | None = None
-    max_nodes: Nodes | None = None
-    spares: Annotated[int, Field(ge=0, le=256)] = 0
+    nodes: Nodes = Field(1, description="worker pods, one a node")
+    min_nodes: Nodes | None = Field(None, description="the run goes on with so few")
+    max_nodes: Nodes | None = Field(None, description="the run grows to so many")
+    spares: Annotated[int, Field(ge=0, le=256)] = Field(
+        0, description="idle worker pods that stand in at once"
+    )
 
     rules: ClassVar = (
         Rule(
@@ -61,19 +63,21 @@ class Compute(Part):
 class MemoryCheckpoint(Part):
     """Copies in the memory of the node and of a partner."""
 
-    every_steps: Count
+    every_steps: Count = Field(description="how often")
 
 
 class Checkpoint(Part):
     """Where and how often the state becomes durable."""
 
-    uri: Uri
-    every_steps: Count = 500
-    keep_last: Annotated[int, Field(ge=1, le=10_000)] = 3
+    uri: Uri = Field(description="folder of this run alone")
+    every_steps: Count = Field(500, description="how often")
+    keep_last: Annotated[int, Field(ge=1, le=10_000)] = Field(3, description="so many stay")
     keep_every_steps: Count | None = Field(None, description="these are kept beyond keepLast")
-    asynchronous: bool = True
+    asynchronous: bool = Field(True, description="write while training goes on")
     memory: MemoryCheckpoint | None = None
-    emergency_deadline_seconds: Annotated[int, Field(ge=1, le=3600)] = 60
+    emergency_deadline_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
+        60, description="what a suspension waits for its checkpoint"
+    )
 
     rules: ClassVar = (local_path("uri"), refuse("memory"))
 
@@ -81,28 +85,30 @@ class Checkpoint(Part):
 class ResumeFrom(Part):
     """A warm start from another run's checkpoint."""
 
-    uri: Uri
-    step: Whole | None = None
+    uri: Uri = Field(description="the other run's checkpoint.uri")
+    step: Whole | None = Field(None, description="default: the newest")
 
 
 class Hang(Part):
     """When a standstill is a hang: max(factor x P99 of step time, floor)."""
 
-    factor: Annotated[float, Field(ge=1.0, le=1000.0)] = 3.0
-    floor_seconds: Seconds = 60
+    factor: Annotated[float, Field(ge=1.0, le=1000.0)] = Field(
+        3.0, description="times the 99th percentile of step time"
+    )
+    floor_seconds: Seconds = Field(60, description="and at least so long")
 
 
 class Straggler(Part):
     """When a rank is slow: above ratio x median for so many steps."""
 
-    ratio: Annotated[float, Field(ge=1.0, le=1000.0)] = 1.5
-    steps: Count = 20
+    ratio: Annotated[float, Field(ge=1.0, le=1000.0)] = Field(1.5, description="over the median of all ranks")
+    steps: Count = Field(20, description="for so long")
 
 
 class Preflight(Part):
     """Node checks before the first step."""
 
-    enabled: bool = False
+    enabled: bool = Field(False, description="whether")
 
 
 _CAUSES = [cause.value for cause in Cause]
@@ -114,11 +120,15 @@ class Resilience(Part):
     budgets: Annotated[dict[str, Annotated[int, Field(ge=0, le=1_000_000)]], Field(max_length=16)] = Field(
         default_factory=dict, description="attempts allowed by cause, beside the defaults"
     )
-    startup_deadline_seconds: Annotated[int, Field(ge=1, le=604_800)] = 1200
+    startup_deadline_seconds: Annotated[int, Field(ge=1, le=604_800)] = Field(
+        1200, description="from the first pod to the first step"
+    )
     hang: Hang | None = None
     straggler: Straggler | None = None
     preflight: Preflight | None = None
-    exclude_nodes: Annotated[list[Label], Field(max_length=256)] = []
+    exclude_nodes: Annotated[list[Label], Field(max_length=256)] = Field(
+        [], description="names of nodes to keep away from"
+    )
 
     rules: ClassVar = (
         Rule(

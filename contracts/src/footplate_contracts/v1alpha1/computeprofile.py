@@ -16,26 +16,28 @@ Amount = Annotated[float, Field(ge=0.0, le=1e9)]
 class PeakTflops(Part):
     """Dense peak of one device, TFLOP/s."""
 
-    bf16: Amount
-    fp32: Amount
+    bf16: Amount = Field(description="dense, without sparsity")
+    fp32: Amount = Field(description="dense")
 
 
 class Gpu(Part):
     """The accelerators of one node."""
 
-    resource: Name = "nvidia.com/gpu"
-    count: Annotated[int, Field(ge=1, le=64)]
-    product: Label
-    memory_gib: Annotated[float, Field(ge=0.0, le=1e6, alias="memoryGiB")]
+    resource: Name = Field("nvidia.com/gpu", description="extended resource that the device plugin announces")
+    count: Annotated[int, Field(ge=1, le=64)] = Field(description="devices of one node")
+    product: Label = Field(description="name of the device, as nvidia.com/gpu.product has it")
+    memory_gib: Annotated[float, Field(ge=0.0, le=1e6, alias="memoryGiB")] = Field(
+        description="memory of one device, GiB"
+    )
     peak_tflops: PeakTflops
-    tdp_watts: Amount
+    tdp_watts: Amount = Field(description="thermal design power of one device, W")
 
 
 class Rdma(Part):
     """The extended resource of the RDMA device plugin."""
 
-    resource: Name
-    count: Annotated[int, Field(ge=1, le=64)]
+    resource: Name = Field(description="extended resource that the RDMA device plugin announces")
+    count: Annotated[int, Field(ge=1, le=64)] = Field(description="how many of it a worker asks for")
 
 
 class Network(Part):
@@ -46,7 +48,9 @@ class Network(Part):
         "", description="NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME; empty: the library's choice"
     )
     nccl: StringMap = Field(default_factory=dict, description="further NCCL_* variables")
-    shared_memory_gib: Annotated[float, Field(ge=0.0, le=1e5, alias="sharedMemoryGiB")] = 1.0
+    shared_memory_gib: Annotated[float, Field(ge=0.0, le=1e5, alias="sharedMemoryGiB")] = Field(
+        1.0, description="size of /dev/shm, GiB"
+    )
 
 
 class Backend(StrEnum):
@@ -66,28 +70,34 @@ class Capacity(StrEnum):
 class Price(Part):
     """Dollars of one node."""
 
-    dollars_per_node_hour: Amount
+    dollars_per_node_hour: Amount = Field(description="dollars of one node for one hour")
     capacity: Capacity = Capacity.ON_DEMAND
-    effective_from: Time | None = None
+    effective_from: Time | None = Field(None, description="since when this is the price")
 
 
 class Energy(Part):
     """What turns watts into carbon."""
 
-    power_usage_effectiveness: Annotated[float, Field(ge=1.0, le=10.0)] = 1.2
-    carbon_zone: Annotated[str, Field(max_length=16)] = ""
-    grams_per_kilowatt_hour: Amount | None = None
+    power_usage_effectiveness: Annotated[float, Field(ge=1.0, le=10.0)] = Field(
+        1.2, description="the data centre's total power over the computers' power"
+    )
+    carbon_zone: Annotated[str, Field(max_length=16)] = Field(
+        "", description="zone of the electricity grid, such as FR"
+    )
+    grams_per_kilowatt_hour: Amount | None = Field(
+        None, description="carbon intensity, g/kWh; wins over carbonZone"
+    )
 
 
 class Scheduling(Part):
     """Where such nodes are."""
 
-    node_selector: StringMap = {}
-    tolerations: Annotated[list[Passthrough], Field(max_length=32)] = []
+    node_selector: StringMap = Field({}, description="labels of such nodes")
+    tolerations: Annotated[list[Passthrough], Field(max_length=32)] = Field([], description="as in a pod")
     topology_key: Annotated[str, Field(max_length=316)] = Field(
         "kubernetes.io/hostname", description="workers of one run are spread over this key"
     )
-    priority_class_name: Name | None = None
+    priority_class_name: Name | None = Field(None, description="default of the run's priorityClassName")
 
 
 class ComputeProfileSpec(Part):
@@ -95,7 +105,9 @@ class ComputeProfileSpec(Part):
 
     gpu: Gpu | None = None
     network: Network = Network()
-    processes_per_node: Annotated[int, Field(ge=1, le=64)] = 1
+    processes_per_node: Annotated[int, Field(ge=1, le=64)] = Field(
+        1, description="ranks in a worker pod; with GPUs, one for each"
+    )
     backend: Backend = Backend.NCCL
     resources: Passthrough = Field(
         default_factory=dict, description="requests and limits of a worker beside GPUs and RDMA"
@@ -103,7 +115,7 @@ class ComputeProfileSpec(Part):
     price: Price | None = None
     energy: Energy | None = None
     scheduling: Scheduling = Scheduling()
-    pod_template: Passthrough | None = None
+    pod_template: Passthrough | None = Field(None, description="what else the pods of workers are given")
 
     rules: ClassVar = (
         Rule(

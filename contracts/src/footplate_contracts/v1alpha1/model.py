@@ -45,7 +45,9 @@ class Norm(Part):
     """Normalisation before each sub-layer."""
 
     name: NormName = NormName.RMS
-    epsilon: Annotated[float, Field(ge=0.0, le=1.0)] = 1e-5
+    epsilon: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        1e-5, description="added to the mean square before the root"
+    )
 
     rules: ClassVar = (only("name", "rms"),)
 
@@ -62,9 +64,9 @@ class Activation(StrEnum):
 class Bias(Part):
     """Which linear layers carry a bias."""
 
-    query_key_value: bool = False
-    output: bool = False
-    feed_forward: bool = False
+    query_key_value: bool = Field(False, description="in the projections to queries, keys and values")
+    output: bool = Field(False, description="in attention's output projection")
+    feed_forward: bool = Field(False, description="in the feed-forward matrices")
 
     rules: ClassVar = tuple(only_at(field, "false") for field in ("queryKeyValue", "output", "feedForward"))
 
@@ -80,15 +82,17 @@ class PositionName(StrEnum):
 class RopeScaling(Part):
     """Stretching of rotary frequencies beyond the trained context."""
 
-    name: Annotated[str, Field(max_length=32)]
-    factor: Annotated[float, Field(ge=1.0, le=1000.0)]
+    name: Annotated[str, Field(max_length=32)] = Field(description="such as llama3")
+    factor: Annotated[float, Field(ge=1.0, le=1000.0)] = Field(description="new context over trained context")
 
 
 class Position(Part):
     """Position encoding."""
 
     name: PositionName = PositionName.ROPE
-    theta: Annotated[float, Field(ge=1.0, le=1e9)] = 10000.0
+    theta: Annotated[float, Field(ge=1.0, le=1e9)] = Field(
+        10000.0, description="base of the rotary frequencies"
+    )
     scaling: RopeScaling | None = None
 
     rules: ClassVar = (only("name", "rope"), refuse("scaling"))
@@ -107,7 +111,9 @@ class Attention(Part):
     """Kernel and reach of attention."""
 
     backend: AttentionBackend = AttentionBackend.AUTO
-    sliding_window: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    sliding_window: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
+        None, description="tokens that a token looks back at"
+    )
 
     rules: ClassVar = (only("backend", "auto", "sdpa"), refuse("slidingWindow"))
 
@@ -115,9 +121,9 @@ class Attention(Part):
 class Dropout(Part):
     """Probabilities of dropping."""
 
-    hidden: Probability = 0.0
-    attention: Probability = 0.0
-    embedding: Probability = 0.0
+    hidden: Probability = Field(0.0, description="after each sub-layer")
+    attention: Probability = Field(0.0, description="of attention weights")
+    embedding: Probability = Field(0.0, description="of token embeddings")
 
     rules: ClassVar = tuple(only_at(field, "0.0") for field in ("hidden", "attention", "embedding"))
 
@@ -125,14 +131,14 @@ class Dropout(Part):
 class Initialization(Part):
     """Normal initialisation of matrices."""
 
-    standard_deviation: Annotated[float, Field(ge=0.0, le=10.0)] = 0.02
+    standard_deviation: Annotated[float, Field(ge=0.0, le=10.0)] = Field(0.02, description="of every matrix")
 
 
 class InitFrom(Part):
     """Weights, and with them the shape, from a folder."""
 
-    uri: Annotated[str, Field(min_length=1, max_length=1024)]
-    format: Annotated[str, Field(max_length=32)] = "huggingface"
+    uri: Annotated[str, Field(min_length=1, max_length=1024)] = Field(description="the folder")
+    format: Annotated[str, Field(max_length=32)] = Field("huggingface", description="how it is laid out")
 
 
 class Model(Part):
@@ -140,21 +146,23 @@ class Model(Part):
 
     architecture: Architecture = Architecture.DECODER
     family: Family = Family.LLAMA
-    layers: Annotated[int, Field(ge=1, le=1024)]
-    hidden_size: Annotated[int, Field(ge=1, le=131_072)]
+    layers: Annotated[int, Field(ge=1, le=1024)] = Field(description="transformer blocks")
+    hidden_size: Annotated[int, Field(ge=1, le=131_072)] = Field(description="width of the residual stream")
     feed_forward_size: Annotated[int, Field(ge=1, le=1_048_576)] | None = Field(
         None, description="default: 8/3 of hiddenSize, rounded up to a multiple of 32 (llama)"
     )
-    attention_heads: Annotated[int, Field(ge=1, le=1024)]
+    attention_heads: Annotated[int, Field(ge=1, le=1024)] = Field(description="query heads of a layer")
     key_value_heads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None, description="default: attentionHeads; 1 is multi-query, between is grouped-query attention"
     )
     head_size: Annotated[int, Field(ge=1, le=4096)] | None = Field(
         None, description="default: hiddenSize / attentionHeads"
     )
-    vocabulary_size: Annotated[int, Field(ge=2, le=16_777_216)]
-    context_length: Annotated[int, Field(ge=1, le=16_777_216)]
-    tied_embeddings: bool = False
+    vocabulary_size: Annotated[int, Field(ge=2, le=16_777_216)] = Field(
+        description="token ids; as the data was packed"
+    )
+    context_length: Annotated[int, Field(ge=1, le=16_777_216)] = Field(description="tokens of a sequence")
+    tied_embeddings: bool = Field(False, description="input and output embedding are one matrix")
     norm: Norm = Norm()
     activation: Activation = Activation.SWIGLU
     bias: Bias = Bias()

@@ -13,29 +13,29 @@ from footplate_contracts.v1alpha1.types import Part, Text, Time
 class NodeRecordSpec(Part):
     """The administrator's word; it wins over what was counted."""
 
-    exclude: bool = False
+    exclude: bool = Field(False, description="true: no worker of any run is placed here")
 
 
 class Strike(Part):
     """One fault that this node is held to account for."""
 
-    time: Time
+    time: Time = Field(description="when")
     cause: Cause
-    run: Annotated[str, Field(max_length=320)]
-    evidence: Text = ""
+    run: Annotated[str, Field(max_length=320)] = Field(description="<namespace>/<name> of the run")
+    evidence: Text = Field("", description="what was seen")
 
 
 class PreflightVerdict(Part):
     """The last check of the node."""
 
-    time: Time
-    passed: bool
-    message: Text = ""
+    time: Time = Field(description="when")
+    passed: bool = Field(description="whether the node may be used")
+    message: Text = Field("", description="what was found")
 
 
 class NodeRecordStatus(Part):
     """Written by the operator alone."""
 
-    strikes: Annotated[list[Strike], Field(max_length=32)] = []
-    excluded_until: Time | None = None
+    strikes: Annotated[list[Strike], Field(max_length=32)] = Field([], description="the newest ones")
+    excluded_until: Time | None = Field(None, description="no worker is placed here before then")
     preflight: PreflightVerdict | None = None

@@ -22,15 +22,15 @@ class PullPolicy(StrEnum):
 class LocalReference(Part):
     """A named object of the run's namespace."""
 
-    name: Name
+    name: Name = Field(description="its name")
 
 
 class EnvVar(Part):
     """As in a pod; `valueFrom` is passed through."""
 
-    name: Annotated[str, Field(min_length=1, max_length=256)]
-    value: Annotated[str, Field(max_length=32_768)] | None = None
-    value_from: Passthrough | None = None
+    name: Annotated[str, Field(min_length=1, max_length=256)] = Field(description="its name")
+    value: Annotated[str, Field(max_length=32_768)] | None = Field(None, description="its value")
+    value_from: Passthrough | None = Field(None, description="as in a pod")
 
 
 class SecurityProfile(StrEnum):
@@ -47,17 +47,27 @@ class Trainer(Part):
         None, description="default: the trainer image of the installation"
     )
     image_pull_policy: PullPolicy | None = None
-    image_pull_secrets: Annotated[list[LocalReference], Field(max_length=16)] = []
-    command: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(max_length=64)] | None = None
-    args: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(max_length=256)] | None = None
-    env: Annotated[list[EnvVar], Field(max_length=256)] = []
-    env_from: Annotated[list[Passthrough], Field(max_length=64)] = []
-    volumes: Annotated[list[Passthrough], Field(max_length=64)] = []
-    volume_mounts: Annotated[list[Passthrough], Field(max_length=64)] = []
+    image_pull_secrets: Annotated[list[LocalReference], Field(max_length=16)] = Field(
+        [], description="as in a pod"
+    )
+    command: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(max_length=64)] | None = Field(
+        None, description="a program other than the trainer"
+    )
+    args: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(max_length=256)] | None = Field(
+        None, description="its arguments"
+    )
+    env: Annotated[list[EnvVar], Field(max_length=256)] = Field([], description="further variables")
+    env_from: Annotated[list[Passthrough], Field(max_length=64)] = Field([], description="as in a pod")
+    volumes: Annotated[list[Passthrough], Field(max_length=64)] = Field(
+        [], description="as in a pod: where data and checkpoints lie"
+    )
+    volume_mounts: Annotated[list[Passthrough], Field(max_length=64)] = Field([], description="as in a pod")
     resources: Passthrough | None = Field(None, description="beside what the profile asks for")
-    service_account_name: Name | None = None
-    pod_labels: StringMap = {}
-    pod_annotations: StringMap = {}
+    service_account_name: Name | None = Field(
+        None, description="default: none; worker pods get no token in any case"
+    )
+    pod_labels: StringMap = Field({}, description="further labels")
+    pod_annotations: StringMap = Field({}, description="further annotations")
     security_profile: SecurityProfile = SecurityProfile.RESTRICTED
 
     rules: ClassVar = (

@@ -22,119 +22,129 @@ Duration = Annotated[float, Field(ge=0.0)]
 class Condition(Part):
     """`metav1.Condition`."""
 
-    type: Annotated[str, Field(max_length=64)]
-    status: Annotated[str, Field(pattern="^(True|False|Unknown)$", max_length=7)]
-    observed_generation: Whole | None = None
-    last_transition_time: Time
-    reason: Annotated[str, Field(min_length=1, max_length=64)]
-    message: Text = ""
+    type: Annotated[str, Field(max_length=64)] = Field(description="what is stated")
+    status: Annotated[str, Field(pattern="^(True|False|Unknown)$", max_length=7)] = Field(
+        description="True, False or Unknown"
+    )
+    observed_generation: Whole | None = Field(None, description="of the spec that it was stated of")
+    last_transition_time: Time = Field(description="since when")
+    reason: Annotated[str, Field(min_length=1, max_length=64)] = Field(description="one word")
+    message: Text = Field("", description="for a person")
 
 
 class ProgressStatus(Part):
     """How far the training is."""
 
-    step: Whole = 0
-    total_steps: Whole = 0
-    tokens: Whole = 0
-    loss: float | None = None
-    percentage: Annotated[float, Field(ge=0.0, le=100.0)] = 0.0
-    estimated_remaining_seconds: Whole | None = None
-    last_updated_time: Time | None = None
+    step: Whole = Field(0, description="last finished optimizer step")
+    total_steps: Whole = Field(0, description="steps in all")
+    tokens: Whole = Field(0, description="tokens trained on")
+    loss: float | None = Field(None, description="of that step")
+    percentage: Annotated[float, Field(ge=0.0, le=100.0)] = Field(0.0, description="of the steps")
+    estimated_remaining_seconds: Whole | None = Field(None, description="at the present speed")
+    last_updated_time: Time | None = Field(None, description="when this was seen")
 
 
 class WorldStatus(Part):
     """The generation that trains, or trained last."""
 
-    nodes: Whole = 0
-    ranks: Whole = 0
+    nodes: Whole = Field(0, description="worker pods")
+    ranks: Whole = Field(0, description="processes")
     generation: Annotated[str, Field(max_length=32)] = Field("", description="<epoch>.<number>")
-    tensor: Whole = 1
-    pipeline: Whole = 1
-    data: Whole = 1
+    tensor: Whole = Field(1, description="ranks that share each matrix")
+    pipeline: Whole = Field(1, description="ranks that share the layers")
+    data: Whole = Field(1, description="ranks that share the batch")
 
 
 class CheckpointStatus(Part):
     """The newest durable checkpoint."""
 
-    latest_step: Whole
-    uri: Uri
-    time: Time
-    durable: bool = True
+    latest_step: Whole = Field(description="its step")
+    uri: Uri = Field(description="its folder")
+    time: Time = Field(description="when it was complete")
+    durable: bool = Field(True, description="whether it outlives the nodes")
 
 
 class Attempt(Part):
     """One stretch of training between two interruptions."""
 
-    number: Whole
-    start: Time
-    end: Time | None = None
-    nodes: Whole = 0
+    number: Whole = Field(description="from 1")
+    start: Time = Field(description="when")
+    end: Time | None = Field(None, description="when; absent while it goes on")
+    nodes: Whole = Field(0, description="worker pods")
     generation: Annotated[str, Field(max_length=32)] = Field(
         "", description="<epoch>.<number> that trained in it; what ended one generation is one interruption"
     )
-    start_step: Whole = 0
-    end_step: Whole | None = None
+    start_step: Whole = Field(0, description="where it began")
+    end_step: Whole | None = Field(None, description="where it ended")
     cause: Cause | None = None
-    reason: Annotated[str, Field(max_length=64)] = ""
-    node: Annotated[str, Field(max_length=253)] = ""
-    rank: Whole | None = None
-    exit_code: int | None = None
-    message: Text = ""
-    lost_steps: Whole = 0
+    reason: Annotated[str, Field(max_length=64)] = Field("", description="why it ended, in one word")
+    node: Annotated[str, Field(max_length=253)] = Field("", description="the node to blame")
+    rank: Whole | None = Field(None, description="the first rank that failed")
+    exit_code: int | None = Field(None, description="of that rank")
+    message: Text = Field("", description="for a person")
+    lost_steps: Whole = Field(0, description="steps to be trained again")
 
 
 class CoordinatorStatus(Part):
     """The coordinator pod; the API trusts a token of this pod only."""
 
-    pod_name: Name
-    pod_uid: Annotated[str, Field(max_length=64, alias="podUID")] = ""
-    address: Annotated[str, Field(max_length=64)] = ""
-    epoch: Whole = 0
+    pod_name: Name = Field(description="its name")
+    pod_uid: Annotated[str, Field(max_length=64, alias="podUID")] = Field("", description="its uid")
+    address: Annotated[str, Field(max_length=64)] = Field("", description="its IP")
+    epoch: Whole = Field(0, description="grows with every new pod")
 
 
 class NodeStatus(Part):
     """A node with strikes or a bad verdict."""
 
-    name: Label
-    strikes: Whole = 0
-    message: Text = ""
+    name: Label = Field(description="the node")
+    strikes: Whole = Field(0, description="faults held against it")
+    message: Text = Field("", description="the latest")
 
 
 class TimeStatus(Part):
     """Where the wall time went, in seconds; the members add up to it."""
 
-    queued: Duration = 0.0
-    starting: Duration = 0.0
-    productive: Duration = 0.0
-    checkpointing: Duration = 0.0
-    recomputed: Duration = 0.0
-    restarting: Duration = 0.0
-    suspended: Duration = 0.0
+    queued: Duration = Field(0.0, description="waiting for admission")
+    starting: Duration = Field(0.0, description="pods, rendezvous, loading")
+    productive: Duration = Field(0.0, description="steps that counted")
+    checkpointing: Duration = Field(0.0, description="standing still for a checkpoint")
+    recomputed: Duration = Field(0.0, description="steps that had been trained before")
+    restarting: Duration = Field(0.0, description="after faults")
+    suspended: Duration = Field(0.0, description="at the word of a person or queue")
 
 
 class CostStatus(Part):
     """What the run has cost so far."""
 
-    dollars: Duration = 0.0
-    kilowatt_hours: Duration = 0.0
-    carbon_kilograms: Duration = 0.0
-    method: Annotated[str, Field(max_length=64)] = ""
+    dollars: Duration = Field(0.0, description="nodes x hours x price")
+    kilowatt_hours: Duration = Field(0.0, description="energy")
+    carbon_kilograms: Duration = Field(0.0, description="carbon dioxide")
+    method: Annotated[str, Field(max_length=64)] = Field("", description="how energy was found")
 
 
 class TrainingRunStatus(Part):
     """Written by the operator alone."""
 
     phase: Phase | None = None
-    observed_generation: Whole | None = None
-    conditions: Annotated[list[Condition], Field(max_length=16)] = []
+    observed_generation: Whole | None = Field(None, description="of the spec that was acted upon")
+    conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
+        [], description="what holds, as metav1.Condition"
+    )
     progress: ProgressStatus | None = None
     world: WorldStatus | None = None
     checkpoint: CheckpointStatus | None = None
-    attempts: Annotated[list[Attempt], Field(max_length=ATTEMPT_LIMIT)] = []
-    failures: Annotated[dict[str, Whole], Field(max_length=16)] = {}
+    attempts: Annotated[list[Attempt], Field(max_length=ATTEMPT_LIMIT)] = Field(
+        [], description="the newest ones"
+    )
+    failures: Annotated[dict[str, Whole], Field(max_length=16)] = Field(
+        {}, description="interruptions by cause, in all"
+    )
     restarts: Whole = Field(0, description="interruptions in all, beyond the attempts that are listed")
     coordinator: CoordinatorStatus | None = None
-    nodes: Annotated[list[NodeStatus], Field(max_length=NODE_LIMIT)] = []
+    nodes: Annotated[list[NodeStatus], Field(max_length=NODE_LIMIT)] = Field(
+        [], description="nodes with strikes or a bad verdict"
+    )
     time: TimeStatus | None = None
     goodput: Annotated[float, Field(ge=0.0, le=1.0)] | None = Field(
         None, description="productive share of the wall time since admission"
@@ -142,9 +152,11 @@ class TrainingRunStatus(Part):
     cost: CostStatus | None = None
     revision: Annotated[str, Field(max_length=253)] = Field("", description="ControllerRevision in force")
     replicas: Whole = Field(0, description="worker pods that exist, for the scale subresource")
-    selector: Annotated[str, Field(max_length=512)] = ""
-    start_time: Time | None = None
-    completion_time: Time | None = None
+    selector: Annotated[str, Field(max_length=512)] = Field(
+        "", description="labels of the worker pods, for the scale subresource"
+    )
+    start_time: Time | None = Field(None, description="when it was admitted")
+    completion_time: Time | None = Field(None, description="when it ended")
     phase_time: Time | None = Field(None, description="since when the phase is what it is")
     failures_seen: Annotated[str, Field(max_length=64)] = Field(
         "", description="<epoch>.<number> of the newest failure counted, so that none counts twice"

@@ -25,9 +25,13 @@ class Stage(StrEnum):
 class Loss(Part):
     """The loss; `package.module:function` names one's own."""
 
-    name: Annotated[str, Field(min_length=1, max_length=256)] = "crossEntropy"
-    label_smoothing: Probability = 0.0
-    z_loss: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    name: Annotated[str, Field(min_length=1, max_length=256)] = Field(
+        "crossEntropy", description="crossEntropy, or package.module:function"
+    )
+    label_smoothing: Probability = Field(0.0, description="probability mass spread over all tokens")
+    z_loss: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        0.0, description="weight of the squared log-normaliser"
+    )
 
     rules: ClassVar = (
         only("name", "crossEntropy"),
@@ -49,10 +53,16 @@ class Optimizer(Part):
     """Decay applies to matrices only, not to norms and biases."""
 
     name: OptimizerName = OptimizerName.ADAMW
-    learning_rate: Annotated[float, Field(ge=0.0, le=1000.0)]
-    betas: Annotated[list[Probability], Field(min_length=2, max_length=2)] = [0.9, 0.95]
-    epsilon: Annotated[float, Field(ge=0.0, le=1.0)] = 1e-8
-    weight_decay: Annotated[float, Field(ge=0.0, le=100.0)] = 0.1
+    learning_rate: Annotated[float, Field(ge=0.0, le=1000.0)] = Field(description="peak, after warm-up")
+    betas: Annotated[list[Probability], Field(min_length=2, max_length=2)] = Field(
+        [0.9, 0.95], description="decay of the first and second moment"
+    )
+    epsilon: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        1e-8, description="added to the root of the second moment"
+    )
+    weight_decay: Annotated[float, Field(ge=0.0, le=100.0)] = Field(
+        0.1, description="of matrices; decoupled from the gradient"
+    )
 
     rules: ClassVar = (only("name", "adamw"), positive("learningRate"))
 
@@ -70,8 +80,8 @@ class Schedule(Part):
     """Linear warm-up, then the named shape down to minimumRatio of the peak."""
 
     name: ScheduleName = ScheduleName.COSINE
-    warmup_steps: Whole = 0
-    minimum_ratio: Probability = 0.1
+    warmup_steps: Whole = Field(0, description="steps of linear rise from 0")
+    minimum_ratio: Probability = Field(0.1, description="end of the decay, as a share of the peak")
 
     rules: ClassVar = (only("name", "constant", "linear", "cosine"),)
 
@@ -94,20 +104,26 @@ class Recomputation(StrEnum):
 class Training(Part):
     """Length, batch and optimisation; batch sizes in sequences."""
 
-    tokens: Annotated[int, Field(ge=1, le=1_000_000_000_000_000)] | None = None
-    steps: Count | None = None
-    global_batch_size: Count
-    micro_batch_size: Count = 1
+    tokens: Annotated[int, Field(ge=1, le=1_000_000_000_000_000)] | None = Field(
+        None, description="length in tokens, or"
+    )
+    steps: Count | None = Field(None, description="length in optimizer steps")
+    global_batch_size: Count = Field(
+        description="sequences of one optimizer step, whatever the number of processes"
+    )
+    micro_batch_size: Count = Field(1, description="sequences that a process computes at once")
     loss: Loss = Loss()
     optimizer: Optimizer
     schedule: Schedule = Schedule()
     gradient_clip_norm: Annotated[float, Field(ge=0.0, le=1e9)] = Field(1.0, description="0: no clipping")
     precision: Precision = Precision.FP32
     recomputation: Recomputation = Recomputation.NONE
-    compile: bool = False
-    log_every_steps: Count = 10
-    seed: Annotated[int, Field(ge=0, le=4_294_967_295)] = 0
-    deterministic: bool = False
+    compile: bool = Field(False, description="through torch.compile")
+    log_every_steps: Count = Field(10, description="how often a step is written to the log")
+    seed: Annotated[int, Field(ge=0, le=4_294_967_295)] = Field(
+        0, description="decides initial weights and dropout"
+    )
+    deterministic: bool = Field(False, description="deterministic kernels only; slower")
 
     rules: ClassVar = (
         Rule(
@@ -160,12 +176,14 @@ class PipelineSchedule(StrEnum):
 class Parallelism(Part):
     """Degrees of each axis; data parallelism is what remains of the ranks."""
 
-    tensor: Annotated[int, Field(ge=1, le=1024)] = 1
-    pipeline: Annotated[int, Field(ge=1, le=1024)] = 1
-    virtual_stages: Annotated[int, Field(ge=1, le=64)] = 1
-    context: Annotated[int, Field(ge=1, le=1024)] = 1
+    tensor: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="ranks that share each matrix")
+    pipeline: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="ranks that share the layers")
+    virtual_stages: Annotated[int, Field(ge=1, le=64)] = Field(
+        1, description="pieces of the pipeline on each rank"
+    )
+    context: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="ranks that share each sequence")
     sharding: Sharding = Sharding.FULL
-    replicas: Annotated[int, Field(ge=1, le=65_536)] = 1
+    replicas: Annotated[int, Field(ge=1, le=65_536)] = Field(1, description="groups of hybrid sharding")
     pipeline_schedule: PipelineSchedule = PipelineSchedule.ONE_FORWARD_ONE_BACKWARD
 
     rules: ClassVar = (

@@ -67,11 +67,11 @@ class TrainingRunSpec(Part):
     resume_from: ResumeFrom | None = None
     resilience: Resilience = Resilience()
     trainer: Trainer = Trainer()
-    telemetry: Passthrough | None = None
-    budget: Passthrough | None = None
-    queue: Label | None = None
-    priority_class_name: Name | None = None
-    suspend: bool = False
+    telemetry: Passthrough | None = Field(None, description="further sinks of metrics")
+    budget: Passthrough | None = Field(None, description="dollars and carbon, and what happens beyond")
+    queue: Label | None = Field(None, description="a Kueue LocalQueue")
+    priority_class_name: Name | None = Field(None, description="as in a pod")
+    suspend: bool = Field(False, description="true: save a checkpoint, then give all pods back")
     pod_retention_seconds: Seconds = Field(3600, description="how long ended pods stay for their logs")
     ttl_seconds_after_finished: Seconds | None = Field(
         None, description="delete the run itself so long after its end, as a Job's does"

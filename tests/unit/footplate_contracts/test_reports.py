@@ -1,0 +1,45 @@
+"""Generations are ordered by epoch first, then by number."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from footplate_contracts.reports import FailureReport, GenerationId, TelemetryItem
+
+
+@pytest.mark.parametrize(
+    ("newer", "older"),
+    [
+        pytest.param("1.2", "1.1", id="number"),
+        pytest.param("2.0", "1.9", id="epoch-wins"),
+        pytest.param("1.10", "1.9", id="numbers-not-texts"),
+    ],
+)
+def test_newer_than(newer: str, older: str) -> None:
+    assert GenerationId.parse(newer).newer_than(GenerationId.parse(older))
+    assert not GenerationId.parse(older).newer_than(GenerationId.parse(newer))
+
+
+def test_a_generation_is_not_newer_than_itself() -> None:
+    assert not GenerationId.parse("3.4").newer_than(GenerationId.parse("3.4"))
+
+
+def test_text_and_back() -> None:
+    assert str(GenerationId.parse("3.14")) == "3.14"
+
+
+@pytest.mark.parametrize("text", ["", "1", "a.b", "1.-1", "1.2.3"])
+def test_other_texts_are_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        GenerationId.parse(text)
+
+
+def test_sequences_start_at_one() -> None:
+    with pytest.raises(ValidationError):
+        TelemetryItem(sequence=0)
+
+
+def test_a_failure_fits_into_a_status() -> None:
+    with pytest.raises(ValidationError):
+        FailureReport(cause="UserError", reason="PythonError", message="x" * 1025, time=0.0)

@@ -1,0 +1,130 @@
+"""What `resolve` fills in, and what a digest depends on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve, resolve_model
+from footplate_contracts.v1alpha1.computeprofile import Backend
+from footplate_contracts.v1alpha1.model import Model
+from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
+
+IDENTITY = RunIdentity(name="r", namespace="n", uid="u")
+WORLD = World(nodes=2, processes_per_node=2, backend=Backend.GLOO)
+
+
+def model(**changes: Any) -> Model:
+    """A small network."""
+    base = {
+        "layers": 4,
+        "hidden_size": 128,
+        "attention_heads": 4,
+        "vocabulary_size": 4096,
+        "context_length": 128,
+    }
+    return Model(**(base | changes))
+
+
+def spec(training: dict[str, Any] | None = None, **changes: Any) -> TrainingRunSpec:
+    """A small run."""
+    length = training or {"steps": 300}
+    return TrainingRunSpec.from_json(
+        {
+            "model": model().to_json(),
+            "data": {"uri": "/shared/data"},
+            "training": {"globalBatchSize": 16, "optimizer": {"learningRate": 6e-4}, **length},
+            "compute": {"profile": "local-cpu", "nodes": 2},
+            "checkpoint": {"uri": "/shared/checkpoints"},
+            **changes,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "expected"),
+    [
+        # 8/3 x hidden, up to a multiple of 32
+        pytest.param({}, "feed_forward_size", 352, id="feed-forward-rounded-up"),
+        pytest.param({"hidden_size": 96}, "feed_forward_size", 256, id="feed-forward-exact"),
+        pytest.param(
+            {"hidden_size": 4096, "attention_heads": 32}, "feed_forward_size", 10944, id="feed-forward-wide"
+        ),
+        pytest.param({"feed_forward_size": 500}, "feed_forward_size", 500, id="feed-forward-stated"),
+        pytest.param({}, "key_value_heads", 4, id="multi-head"),
+        pytest.param({"key_value_heads": 1}, "key_value_heads", 1, id="multi-query"),
+        pytest.param({}, "head_size", 32, id="head-size"),
+        pytest.param({"head_size": 64}, "head_size", 64, id="head-size-stated"),
+    ],
+)
+def test_model_sizes(changes: dict[str, int], field: str, expected: int) -> None:
+    assert getattr(resolve_model(model(**changes)), field) == expected
+
+
+@pytest.mark.parametrize(
+    ("training", "steps"),
+    [
+        pytest.param({"steps": 7}, 7, id="stated"),
+        # 16 sequences x 128 tokens = 2048 tokens a step
+        pytest.param({"tokens": 2048}, 1, id="exact"),
+        pytest.param({"tokens": 2049}, 2, id="rounded-up"),
+        pytest.param({"tokens": 1}, 1, id="less-than-a-step"),
+        pytest.param({"tokens": 2_500_000_000}, 1_220_704, id="many"),
+    ],
+)
+def test_length_in_steps(training: dict[str, int], steps: int) -> None:
+    assert resolve(spec(training), IDENTITY, WORLD).training.steps == steps
+
+
+def test_nothing_is_left_to_guess() -> None:
+    """Of the fields with behaviour in this release none is absent."""
+    config = resolve(spec({"tokens": 4096}), IDENTITY, WORLD)
+    assert None not in (
+        config.model.feed_forward_size,
+        config.model.key_value_heads,
+        config.model.head_size,
+        config.training.steps,
+        config.data.uri,
+    )
+
+
+def test_a_mounted_file_is_read_back_whole() -> None:
+    config = resolve(spec(), IDENTITY, WORLD)
+    assert RunConfig.model_validate_json(config.model_dump_json(by_alias=True)) == config
+    assert RunConfig.from_json(config.to_json()).digest() == config.digest()
+
+
+def test_digest_is_the_same_on_every_machine() -> None:
+    """A changed digest makes new ConfigMaps for all runs: it changes with the contracts only."""
+    digest = resolve(spec(), IDENTITY, WORLD).digest()
+    assert digest == DIGEST
+
+
+DIGEST = "2febeb76adb20242b0c411ee628cdb937f285ca65935234e921ea4eb759c22aa"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"training": {"steps": 301}}, id="training"),
+        pytest.param({"data": {"uri": "/elsewhere"}}, id="data"),
+        pytest.param({"checkpoint": {"uri": "/shared/checkpoints", "keepLast": 9}}, id="checkpoint"),
+        pytest.param({"parallelism": {"sharding": "none"}}, id="parallelism"),
+    ],
+)
+def test_what_ranks_read_changes_the_digest(changes: dict[str, Any]) -> None:
+    base = resolve(spec(), IDENTITY, WORLD)
+    assert resolve(spec(**changes), IDENTITY, WORLD).digest() != base.digest()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"suspend": True}, id="suspend"),
+        pytest.param({"resilience": {"budgets": {"Hang": 9}}}, id="budgets"),
+        pytest.param({"ttlSecondsAfterFinished": 9}, id="ttl"),
+    ],
+)
+def test_what_ranks_do_not_read_leaves_the_digest(changes: dict[str, Any]) -> None:
+    assert resolve(spec(**changes), IDENTITY, WORLD).digest() == resolve(spec(), IDENTITY, WORLD).digest()
