@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import os
 import re
 import ssl
 import tempfile
@@ -137,6 +136,6 @@ class ApiClient:
 
 def client_for(kubeconfig: Path) -> ApiClient:
     """A client, or an error that says what to do when there is no cluster."""
-    if not os.path.exists(kubeconfig):
+    if not kubeconfig.exists():
         raise ClusterError(f"no cluster: {kubeconfig} does not exist; run `make cluster-up`")
     return ApiClient(kubeconfig)

@@ -121,5 +121,3 @@ def remove_all() -> None:
             raise NotReady(f"control groups stay busy: {[str(group) for group in groups()]}")
         if groups():
             time.sleep(0.05)
-
-

@@ -1,33 +1,83 @@
-"""The command line: ``python3 dev/cluster up|down|status|env|images|load|helm-path|envtest``."""
+"""The command line: one verb each for what a developer does with the cluster."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
+from collections.abc import Callable, Sequence
 
-from cluster import binaries, paths
+from cluster import backends, binaries, envtest, paths, storage
+from cluster.api_client import client_for
 from cluster.errors import ClusterError
-from cluster.native import Native
+from cluster.paths import Layout
+from cluster.progress import say
 
 
-def main(argv):
-    parser = argparse.ArgumentParser(prog="python3 dev/cluster")
-    parser.add_argument("verb")
-    parser.add_argument("--fake-gpus", type=int)
-    o = parser.parse_args(argv)
-    layout = paths.layout()
-    n = Native(layout)
-    try:
-        if o.verb == "up":
-            n.up(o.fake_gpus)
-        elif o.verb == "down":
-            n.down()
-        elif o.verb == "provision-volumes":
-            from cluster import storage
-            from cluster.api_client import client_for
-            storage.serve(client_for(layout.kubeconfig), layout.shared)
-    except ClusterError as error:
-        print(error, file=sys.stderr)
-        return 1
+def _gpus(text: str) -> int:
+    count = int(text)
+    if count < 0:
+        raise argparse.ArgumentTypeError(f"{count} is negative; a node has 0 or more GPUs")
+    return count
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python3 dev/cluster", description="The local Kubernetes.")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    up = verbs.add_parser("up", help="start the cluster, or what of it has ended")
+    up.add_argument(
+        "--fake-gpus",
+        type=_gpus,
+        default=os.environ.get("FAKE_GPUS"),
+        metavar="N",
+        help="nvidia.com/gpu of each node (or FAKE_GPUS=N); 0 takes them away",
+    )
+    verbs.add_parser("down", help="stop it and leave nothing behind but caches and logs")
+    verbs.add_parser("status", help="nodes, components, versions, caches; 1 when it is not running")
+    verbs.add_parser("env", help='for eval "$(...)": KUBECONFIG, kubectl and helm')
+    verbs.add_parser("binaries", help="build the programs into the cache")
+    verbs.add_parser("images", help="build the images whose sources have changed")
+    verbs.add_parser("load", help="build them and give them to every node")
+    verbs.add_parser("helm-path", help="print where helm is, building it if need be")
+    verbs.add_parser("envtest", help="run an API server without nodes until interrupted")
+    verbs.add_parser("provision-volumes")  # run by `up`; a person has no use for it
+    return top
+
+
+def _envtest(layout: Layout) -> None:
+    with envtest.temporary(layout) as server:
+        print(f"export KUBECONFIG={shlex.quote(str(server.kubeconfig))}", flush=True)
+        say(f"API server at {server.url}; Ctrl-C ends it")
+        envtest.wait_for_interrupt()
+
+
+def _run(options: argparse.Namespace, layout: Layout) -> int:
+    backend = backends.choose(layout)
+    actions: dict[str, Callable[[], object]] = {
+        "up": lambda: backend.up(options.fake_gpus),
+        "down": backend.down,
+        "env": lambda: print(backend.environment()),
+        "binaries": lambda: binaries.build_all(layout),
+        "images": backend.build_images,
+        "load": backend.load_images,
+        "helm-path": lambda: print(binaries.build(binaries.HELM, layout) / "helm"),
+        "envtest": lambda: _envtest(layout),
+        "provision-volumes": lambda: storage.serve(client_for(layout.kubeconfig), layout.shared),
+    }
+    if options.verb == "status":
+        return 0 if backend.status() else 1
+    actions[options.verb]()
     return 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one verb; every error we foresaw is one paragraph on standard error."""
+    options = parser().parse_args(arguments)
+    try:
+        return _run(options, paths.layout())
+    except ClusterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130

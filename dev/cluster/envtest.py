@@ -10,9 +10,11 @@ library only, so that a test can import it from any environment.
 
 from __future__ import annotations
 
+import signal
 import socket
 import ssl
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -64,9 +66,7 @@ def etcd_command(binary: Path, data: Path, client: int, peer: int) -> list[str]:
     ]
 
 
-def api_server_command(
-    binary: Path, pki: Path, port: int, etcd: int, flags: Mapping[str, str]
-) -> list[str]:
+def api_server_command(binary: Path, pki: Path, port: int, etcd: int, flags: Mapping[str, str]) -> list[str]:
     """The API server's command line; ``flags`` (without dashes) win over ours."""
     settings = {
         "advertise-address": _LOOPBACK,
@@ -162,9 +162,7 @@ def _attempt(
         url = f"https://{_LOOPBACK}:{port}"
         _wait(url, pki / "ca.crt", [etcd, server], logs)
         if controller_manager:
-            start(
-                controller_manager_command(programs / "kube-controller-manager", pki, kubeconfig)
-            )
+            start(controller_manager_command(programs / "kube-controller-manager", pki, kubeconfig))
         yield ApiServer(url, kubeconfig, programs / "kubectl", pki / "ca.crt", logs)
 
 
@@ -194,9 +192,7 @@ def api_server(
         folder.mkdir(exist_ok=True)
         with ExitStack() as stack:
             try:
-                server = stack.enter_context(
-                    _attempt(programs, folder, controller_manager, flags or {})
-                )
+                server = stack.enter_context(_attempt(programs, folder, controller_manager, flags or {}))
             except NotReady as error:
                 failure = error
                 continue
@@ -204,3 +200,21 @@ def api_server(
             return
     assert failure is not None
     raise failure
+
+
+@contextmanager
+def temporary(layout: paths.Layout) -> Iterator[ApiServer]:
+    """An API server in a folder that goes with it."""
+    layout.cache.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="envtest-", dir=layout.cache) as folder,
+        api_server(Path(folder), controller_manager=True) as server,
+    ):
+        yield server
+
+
+def wait_for_interrupt() -> None:
+    """Returns when a person, or `kill`, asks us to end."""
+    ends = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # for sigwait; they would end us otherwise
+    signal.sigwait(ends)

@@ -1,9 +1,9 @@
 """Everything that can go wrong in a way a developer can act on.
 
-    ClusterError            shown as one line by the command line, never as a traceback
-    ├── CommandFailed       a program we ran: its command line and the last lines of its output
-    ├── NotReady            something we started did not answer in time: where its log is
-    └── Unsupported         this machine cannot do it: what would be needed
+ClusterError            shown as one line by the command line, never as a traceback
+├── CommandFailed       a program we ran: its command line and the last lines of its output
+├── NotReady            something we started did not answer in time: where its log is
+└── Unsupported         this machine cannot do it: what would be needed
 """
 
 

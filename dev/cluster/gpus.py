@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from cluster.api_client import JSON_PATCH, ApiClient
-from cluster.network import Node
 
 RESOURCE = "nvidia.com/gpu"
 _PATH = RESOURCE.replace("/", "~1")  # JSON pointer
@@ -21,17 +20,15 @@ def patch(status: dict[str, Any], count: int) -> list[dict[str, Any]]:
     if current == wanted or (current is None and count == 0):
         return []
     fields = ("capacity", "allocatable")
-    return [
-        {"op": "add", "path": f"/status/{each}/{_PATH}", "value": wanted} for each in fields
-    ]
+    return [{"op": "add", "path": f"/status/{each}/{_PATH}", "value": wanted} for each in fields]
 
 
-def apply(api: ApiClient, nodes: tuple[Node, ...], count: int | None) -> None:
+def apply(api: ApiClient, count: int | None) -> None:
     """Gives every node ``count`` fake GPUs; None leaves them as they are."""
     if count is None:
         return
-    for node in nodes:
-        path = f"/api/v1/nodes/{node.name}/status"
-        operations = patch(api.get(path)["status"], count)
+    for node in api.get("/api/v1/nodes")["items"]:
+        path = f"/api/v1/nodes/{node['metadata']['name']}/status"
+        operations = patch(node["status"], count)
         if operations:
             api.call("PATCH", path, operations, JSON_PATCH)

@@ -14,8 +14,22 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cluster import binaries, cgroups, cleanup, control_plane, gpus, locks, network, nodes, oci
-from cluster import packages, render
+from cluster import (
+    binaries,
+    cgroups,
+    cleanup,
+    control_plane,
+    environment,
+    gpus,
+    images,
+    locks,
+    network,
+    node_images,
+    nodes,
+    oci,
+    packages,
+    render,
+)
 from cluster.api_client import ApiClient, ApiError, client_for
 from cluster.errors import ClusterError, NotReady
 from cluster.network import NODES, Node
@@ -58,7 +72,7 @@ class Native:
                 self._start_from_nothing(programs)
             else:
                 self._repair(programs)
-            gpus.apply(client_for(self.layout.kubeconfig), NODES, fake_gpus)
+            gpus.apply(client_for(self.layout.kubeconfig), fake_gpus)
 
     def _programs(self) -> Programs:
         built = binaries.build_all(self.layout)
@@ -155,6 +169,7 @@ class Native:
             ctr = Ctr(programs, self.layout, node)
             if render.PAUSE_IMAGE not in ctr.images():
                 ctr.run("images", "import", archive)
+            node_images.announce(ctr)
 
         with ThreadPoolExecutor(max_workers=len(NODES)) as pool:
             list(pool.map(start, NODES))
@@ -172,9 +187,7 @@ class Native:
             for service in services:
                 self.supervisor.check(service)
             if time.monotonic() > deadline:
-                raise NotReady(
-                    f"not ready after {READY_SECONDS:.0f} s; look into {self.layout.logs}"
-                )
+                raise NotReady(f"not ready after {READY_SECONDS:.0f} s; look into {self.layout.logs}")
             time.sleep(_POLL_SECONDS)
 
     def _wait_until_ready(self) -> None:
@@ -200,6 +213,55 @@ class Native:
         elif text.endswith("down"):
             say("there is no cluster")
         self._home.unlink(missing_ok=True)
+
+    # -- images --------------------------------------------------------------
+
+    def build_images(self) -> dict[str, str]:
+        return images.Builder(self.layout).build_all(images.table())
+
+    def load_images(self) -> None:
+        """Builds what changed, and gives every node what it lacks."""
+        keyed = self.build_images()
+        if not self._completed():
+            raise ClusterError("images are built, but there is no cluster to load them into: `up` first")
+        store = images.Builder(self.layout).store
+        built = {image.reference: store.get(keyed[image.name]) for image in images.table()}
+        programs = self._programs()
+
+        def load(node: Node) -> None:
+            ctr = Ctr(programs, self.layout, node)
+            present = ctr.images()
+            for reference, image in built.items():
+                if present.get(reference) != image.digest:
+                    with step(f"{node.name} has {reference.rpartition('/')[2]}"):
+                        node_images.load(ctr, image, reference)
+
+        # A lock of the images, not of the cluster: an `up` may repair it meanwhile.
+        with (
+            locks.exclusive(self.layout.images / "lock", "building images"),
+            ThreadPoolExecutor(max_workers=len(NODES)) as pool,
+        ):
+            list(pool.map(load, NODES))
+
+    # -- for people ------------------------------------------------------------
+
+    def environment(self) -> str:
+        return environment.shell_lines(self.layout, self.layout.kubeconfig)
+
+    def status(self) -> bool:
+        if not self._completed():
+            print("native cluster: not running")
+            print(environment.caches(self.layout))
+            return False
+        names = self.supervisor.names()
+        ended = [name for name in names if not self.supervisor.running(name)]
+        api = client_for(self.layout.kubeconfig)
+        print(environment.nodes_table(api))
+        print(f"components: {len(names) - len(ended)} of {len(names)} running")
+        for name in ended:
+            print(f"  ended: {name}, see {self.supervisor.log(name)}")
+        print(environment.caches(self.layout))
+        return not ended and {node.name for node in NODES} <= ready_nodes(api)
 
 
 def _answers(api: ApiClient) -> bool:

@@ -83,9 +83,7 @@ def cable_commands(node: Node) -> list[str]:
 
 def inside_commands(node: Node, others: tuple[Node, ...] = NODES) -> list[str]:
     """What ``ip -batch`` reads inside the node's namespace."""
-    routes = [
-        f"route replace {other.pods} via {other.address}" for other in others if other != node
-    ]
+    routes = [f"route replace {other.pods} via {other.address}" for other in others if other != node]
     return [
         "link set lo up",
         f"address add {node.address}/24 dev eth0",

@@ -43,6 +43,10 @@ class Ctr:
     def run(self, *words: str | Path, timeout: float | None = 60.0) -> str:
         return shell.run([*self._prefix, *words], timeout=timeout)
 
+    def attempt(self, *words: str) -> bool:
+        """For what may well have nothing to do."""
+        return shell.succeeds([*self._prefix, *words], timeout=60.0)
+
     def answers(self) -> bool:
         return shell.succeeds([*self._prefix, "version"], timeout=5)
 

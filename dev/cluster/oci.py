@@ -64,13 +64,18 @@ def single_program_archive(image: str, name: str, program: bytes) -> bytes:
             "layers": [_descriptor("layer.v1.tar", layer)],
         }
     )
+    return archive(image, manifest, [layer, config])
+
+
+def archive(image: str, manifest: bytes, blobs: list[bytes]) -> bytes:
+    """An OCI archive that names ``image``, with those of its blobs that are given."""
     named = _descriptor("manifest.v1+json", manifest, annotations={_NAME: image})
     index = _encode({"schemaVersion": 2, "manifests": [named]})
     files = {
         "oci-layout": (_encode({"imageLayoutVersion": "1.0.0"}), 0o644),
         "index.json": (index, 0o644),
     }
-    for blob in (layer, config, manifest):
+    for blob in (*blobs, manifest):
         files[f"blobs/sha256/{digest(blob).removeprefix('sha256:')}"] = (blob, 0o644)
     return _tar(files)
 

@@ -30,16 +30,19 @@ class Service:
 
     name: str
     argv: tuple[str, ...]
-    group: str  # of cgroups.create
+    group: str | None  # of cgroups.create; None where the backend needs no root
     network: str | None = None  # a network namespace; None: the machine's own
     env: Mapping[str, str] = field(default_factory=dict)
 
 
-def command(service: Service, procs: Path) -> list[str]:
+def command(service: Service) -> list[str]:
     """The command line that starts ``service`` in its group and network namespace."""
+    if service.group is None:
+        return list(service.argv)
+    procs = str(cgroups.system_procs(service.group))
     # nsenter, not `ip netns exec`, which remounts /sys and so hides the cgroup tree.
     enter = ["nsenter", f"--net=/run/netns/{service.network}"] if service.network else []
-    return ["sh", "-c", _ENTER_GROUP, "sh", str(procs), *enter, *service.argv]
+    return ["sh", "-c", _ENTER_GROUP, "sh", procs, *enter, *service.argv]
 
 
 class Supervisor:
@@ -63,7 +66,7 @@ class Supervisor:
         self._layout.logs.mkdir(parents=True, exist_ok=True)
         with self.log(service.name).open("ab") as output:
             process = subprocess.Popen(
-                command(service, cgroups.system_procs(service.group)),
+                command(service),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

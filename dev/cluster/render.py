@@ -258,6 +258,21 @@ def _dns_objects() -> list[dict[str, Any]]:
     ]
 
 
+def storage_class(*, default: bool) -> dict[str, Any]:
+    """The class whose claims ``storage`` serves."""
+    return {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {
+            "name": STORAGE_CLASS,
+            "annotations": {"storageclass.kubernetes.io/is-default-class": str(default).lower()},
+        },
+        "provisioner": PROVISIONER,
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": "Immediate",
+    }
+
+
 def bootstrap_objects() -> list[dict[str, Any]]:
     """What kubeadm's later phases, and a cluster's add-ons, would have created."""
     kubelets = _binding(
@@ -270,15 +285,5 @@ def bootstrap_objects() -> list[dict[str, Any]]:
         _binding("kubeadm:cluster-admins", "cluster-admin", "Group", "kubeadm:cluster-admins"),
         kubelets,
         *_dns_objects(),
-        {
-            "apiVersion": "storage.k8s.io/v1",
-            "kind": "StorageClass",
-            "metadata": {
-                "name": STORAGE_CLASS,
-                "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
-            },
-            "provisioner": PROVISIONER,
-            "reclaimPolicy": "Delete",
-            "volumeBindingMode": "Immediate",
-        },
+        storage_class(default=True),
     ]

@@ -42,8 +42,7 @@ def run(
             env={**os.environ, **env} if env else None,
             cwd=cwd,
             timeout=timeout,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
             check=False,
         )

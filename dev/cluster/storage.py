@@ -8,7 +8,6 @@ everybody because kubelets change no owner of a hostPath and training pods are n
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from pathlib import Path
@@ -97,7 +96,7 @@ class Provisioner:
     def _create(self, claim: dict[str, Any]) -> None:
         folder = self._root / folder_name(claim)
         folder.mkdir(parents=True, exist_ok=True)
-        os.chmod(folder, 0o777)  # mkdir's own mode is cut by the umask
+        folder.chmod(0o777)  # mkdir's own mode is cut by the umask
         try:
             self._api.call("POST", _VOLUMES, volume(claim, folder))
             print(f"made {folder.name}", flush=True)

@@ -1,0 +1,74 @@
+"""What a person wants to see of a cluster, and to have in the shell."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from cluster import binaries
+from cluster.api_client import ApiClient, ApiError
+from cluster.paths import Layout
+
+_TOOLS = {"kubectl": binaries.KUBERNETES, "helm": binaries.HELM}
+
+
+def tools_folder(layout: Layout) -> Path:
+    """A folder with kubectl and helm and nothing else, for PATH."""
+    folder = layout.cache / "tools"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, program in _TOOLS.items():
+        link, target = folder / name, binaries.build(program, layout) / name
+        if not (link.is_symlink() and link.readlink() == target):
+            temporary = folder / f".{name}.{os.getpid()}"
+            temporary.symlink_to(target)
+            temporary.rename(link)
+    return folder
+
+
+def shell_lines(layout: Layout, kubeconfig: Path | str) -> str:
+    """Lines for ``eval``."""
+    folder = shlex.quote(str(tools_folder(layout)))
+    return f'export KUBECONFIG={shlex.quote(str(kubeconfig))}\nexport PATH={folder}:"$PATH"'
+
+
+def node_row(node: dict[str, Any]) -> str:
+    conditions = {each["type"]: each["status"] for each in node.get("status", {}).get("conditions", [])}
+    ready = "Ready" if conditions.get("Ready") == "True" else "NotReady"
+    info = node["status"]["nodeInfo"]
+    addresses = [each["address"] for each in node["status"]["addresses"] if each["type"] == "InternalIP"]
+    gpus = node["status"].get("capacity", {}).get("nvidia.com/gpu", "0")
+    fields = (
+        f"{node['metadata']['name']:10}",
+        f"{ready:9}",
+        f"{', '.join(addresses):12}",
+        f"Kubernetes {info['kubeletVersion']}",
+        info["containerRuntimeVersion"].replace("://", " "),
+        f"{gpus} GPUs",
+    )
+    return "  ".join(fields)
+
+
+def nodes_table(api: ApiClient) -> str:
+    try:
+        return "\n".join(node_row(node) for node in api.get("/api/v1/nodes")["items"])
+    except ApiError as error:
+        return str(error)
+
+
+def _size(folder: Path) -> str:
+    """Disk use as ``du`` counts it: once for what is linked twice below the folder."""
+    done = subprocess.run(["du", "-sh", folder], capture_output=True, text=True, check=False)
+    return done.stdout.split()[0] if done.stdout else "-"
+
+
+def caches(layout: Layout) -> str:
+    """The caches and their sizes, the images' layers that nodes link to counted once."""
+    lines = [f"cache {layout.cache}:"]
+    for name in ("bin", "images", "cluster", "uv"):
+        folder = layout.cache / name
+        if folder.is_dir():
+            lines.append(f"  {name:10} {_size(folder)}")
+    return "\n".join(lines)

@@ -1,0 +1,134 @@
+"""Builds the images from the repository's Dockerfiles with buildah, where there is no Docker engine.
+
+Three caches make the common case cheap: an image whose content key is in the store is not built;
+one that is built reuses each layer whose instruction and inputs are unchanged; and packages come
+from the same uv cache as the developer's virtual environment, torch's 5 GB included.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from cluster import image_table, keys, locks, mounts, packages, shell
+from cluster.image_table import REPOSITORY, Image
+from cluster.layer_store import LayerStore
+from cluster.paths import HERE, REPO, Layout
+from cluster.progress import step
+
+RUN_ROOT = Path("/run/footplate-images")  # not below the cluster's, which `down` empties
+KEPT = 3  # older builds of an image that stay, for going back and forth between branches
+_SUITE = "bookworm"
+_PACKAGES = "python3,python3-venv,ca-certificates"
+_LEFT_OUT = ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*")
+_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"  # in the image
+_UV_CACHE = "/var/cache/uv"  # where the Dockerfiles look for packages
+
+
+def base_options() -> list[str]:
+    excluded = [f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT]
+    return ["--variant=minbase", f"--include={_PACKAGES}", *excluded, _SUITE]
+
+
+def base_reference() -> str:
+    """The base image's name, keyed by what goes into it."""
+    return f"{REPOSITORY}/base:{keys.content_key([('base', repr(base_options()).encode())])}"
+
+
+def certificate_options(environ: Mapping[str, str]) -> list[str]:
+    """Lets a build trust what this machine trusts, behind a proxy that intercepts TLS."""
+    bundle = environ.get("PIP_CERT") or environ.get("SSL_CERT_FILE")
+    if not bundle:
+        return []
+    return ["--volume", f"{bundle}:{_CERTIFICATES}:ro", "--build-arg", f"PIP_CERT={_CERTIFICATES}"]
+
+
+def build_arguments(image: Image, base: str, context: Path) -> list[str]:
+    """The part of a build's command line that buildah and Docker have in common."""
+    target = ["--target", image.target] if image.target else []
+    arguments = [word for name, value in image.arguments for word in ("--build-arg", f"{name}={value}")]
+    return [
+        *("--file", str(context / image.dockerfile), *target),
+        *("--build-arg", f"BASE_IMAGE={base}", *arguments),
+    ]
+
+
+class Builder:
+    """buildah with a store of its own below the cache folder."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._storage = layout.images / "storage"
+        self.store = LayerStore(self._storage)
+
+    def _buildah(self, *words: str | Path) -> str:
+        return shell.run(
+            [
+                # Dies with this command, so that a killed one leaves no build going.
+                *("setpriv", "--pdeathsig", "KILL", "buildah"),
+                *("--root", self._storage, "--runroot", RUN_ROOT, *words),
+            ],
+            # chroot: the only way that needs no user namespaces and no cgroup v2.
+            env={"BUILDAH_ISOLATION": "chroot", "STORAGE_DRIVER": "overlay"},
+        )
+
+    def build_all(self, table: Sequence[Image]) -> dict[str, str]:
+        """Builds what has changed; returns the keyed name of each image."""
+        packages.require_root()
+        base = base_reference()
+        wanted = {image.name: image.keyed(image_table.key_of(image, REPO, base)) for image in table}
+        if set(wanted.values()) <= set(self.store.names()):
+            return wanted
+        packages.install(packages.IMAGES)
+        with locks.exclusive(self._layout.images / "lock", "building images"):
+            present = set(self.store.names())
+            self._clear_leftovers()
+            if base not in present:
+                self._build_base(base)
+            missing = [image for image in table if wanted[image.name] not in present]
+            # Two at a time: one installs from the network while the other packs a layer.
+            with ThreadPoolExecutor(max_workers=2) as pool:
+                list(pool.map(lambda image: self._build(image, wanted[image.name], base), missing))
+            self._prune(table, set(wanted.values()))
+        return wanted
+
+    def _clear_leftovers(self) -> None:
+        """Nobody else builds now, so what is mounted was left by a build that was killed."""
+        mounts.unmount_all([self._storage, RUN_ROOT])
+        self._buildah("rm", "--all")
+
+    def _build_base(self, reference: str) -> None:
+        with step("made the base image from Debian packages"), tempfile.TemporaryDirectory() as folder:
+            archive = Path(folder) / "base.tar"
+            shell.run(["mmdebstrap", *base_options(), archive])
+            container = self._buildah("from", "scratch").strip()
+            self._buildah("add", container, archive, "/")
+            self._buildah("commit", "--rm", container, reference)
+
+    def _build(self, image: Image, reference: str, base: str) -> None:
+        cache = self._layout.cache / "uv"
+        cache.mkdir(parents=True, exist_ok=True)
+        with step(f"built image {image.name}"), tempfile.TemporaryDirectory() as folder:
+            context = Path(folder)
+            image_table.export_context(image, REPO, context)
+            self._buildah(
+                *("build-using-dockerfile", "--layers", "--format", "oci"),
+                *("--volume", f"{cache}:{_UV_CACHE}", *certificate_options(os.environ)),
+                *build_arguments(image, base, context),
+                *("--tag", reference, context),
+            )
+
+    def _prune(self, table: Sequence[Image], current: set[str]) -> None:
+        """Keeps a few earlier builds of each image; their layers go when none needs them."""
+        names = [name for name in self.store.names() if name not in current]
+        for image in table:
+            earlier = [name for name in names if name.startswith(f"{REPOSITORY}/{image.name}:")]
+            for name in earlier[:-KEPT]:
+                self._buildah("rmi", "--force", name)
+
+
+def table() -> list[Image]:
+    return image_table.read(HERE / "images.toml")

@@ -1,0 +1,80 @@
+"""Gives a node an image by hard links: two seconds for 6 GB, and one copy on disk and in the page
+cache for all nodes.
+
+For each layer the node lacks: prepare a snapshot on the layer below, fill its folder with links to
+the builder's (layers are read-only, so sharing them is safe), commit it under its chain id. The
+image's own import then finds every layer unpacked and reads no layer data at all.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import time
+from pathlib import Path
+
+from cluster import oci, shell
+from cluster.errors import ClusterError
+from cluster.layer_store import Layer, StoredImage
+from cluster.nodes import Ctr
+
+_ROOT_LABEL = "containerd.io/gc.root"
+
+
+def writable_folder(mount: str) -> Path:
+    """The folder to fill, in the output of ``ctr snapshots prepare --target``.
+
+    The lowest snapshot is a bind mount of its folder, others are overlays with an upper folder.
+    """
+    overlay = re.search(r"upperdir=([^,\s]+)", mount)
+    bind = re.search(r"-t bind (\S+) ", mount)
+    found = overlay or bind
+    if found is None:
+        raise ClusterError(f"cannot tell the snapshot's folder from {mount!r}")
+    return Path(found.group(1))
+
+
+def archive(image: StoredImage, reference: str) -> bytes:
+    """An OCI archive of the image without its layers."""
+    return oci.archive(reference, image.manifest, [image.config])
+
+
+def _snapshots(ctr: Ctr) -> set[str]:
+    return {row.split()[0] for row in ctr.run("snapshots", "list").splitlines()[1:] if row.strip()}
+
+
+def _link(ctr: Ctr, layer: Layer, parent: str | None) -> None:
+    # A crash can leave the preparation behind; then it is of unknown completeness.
+    working = f"load-{layer.chain.removeprefix('sha256:')}"
+    ctr.attempt("snapshots", "remove", working)
+    mount = ctr.run("snapshots", "prepare", "--target", "/unused", working, *([parent] if parent else []))
+    shell.run(["cp", "-al", f"{layer.folder}/.", writable_folder(mount)])
+    ctr.run("snapshots", "commit", layer.chain, working)
+
+
+def load(ctr: Ctr, image: StoredImage, reference: str) -> None:
+    """Makes the image available to the node's kubelet under ``reference``."""
+    present = _snapshots(ctr)
+    parent: str | None = None
+    for layer in image.layers:
+        if layer.chain not in present:
+            _link(ctr, layer, parent)
+        parent = layer.chain
+    with tempfile.NamedTemporaryFile(suffix=".tar") as temporary:
+        temporary.write(archive(image, reference))
+        temporary.flush()
+        # --local: the other way insists on layer data even for layers that are unpacked.
+        ctr.run("images", "import", "--local", temporary.name)
+    # The image holds its layers from here on; without this they would outlive it.
+    for layer in image.layers:
+        ctr.run("snapshots", "label", layer.chain, f"{_ROOT_LABEL}=")
+
+
+def announce(ctr: Ctr) -> None:
+    """Makes a containerd that was just started offer its images to the kubelet.
+
+    On its start it offers only images whose layer data it has; ours have none. A changed label
+    makes it look at an image again.
+    """
+    for reference in ctr.images():
+        ctr.run("images", "label", reference, f"footplate.dev/announced={time.time_ns()}")
