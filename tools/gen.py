@@ -1,7 +1,8 @@
 """Writes what is generated (`gen.py`) or fails when it differs (`gen.py --check`).
 
-The chart ships the same CRDs as crds/: Helm installs what lies in its own crds
-folder and cannot reach outside of the chart.
+crds/ and docs/resources.md come from the models. The chart ships the same CRDs as
+crds/: Helm installs what lies in its own crds folder and cannot reach outside of
+the chart.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 import yaml
 
 from footplate_contracts.crds import all_definitions
+from footplate_contracts.reference import reference
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = "# Generated from footplate_contracts by `make gen`; edited by nobody.\n"
@@ -25,6 +27,7 @@ def rendered() -> dict[Path, str]:
         text = HEADER + yaml.safe_dump(definition, sort_keys=False, width=110, allow_unicode=True)
         files[ROOT / "crds" / name] = text
         files[ROOT / "charts" / "footplate" / "crds" / name] = text
+    files[ROOT / "docs" / "resources.md"] = reference()
     return files
 
 

@@ -70,7 +70,7 @@ def test_rights_of_the_operator() -> None:
     }
     lease = one(objects, "Role", "footplate-operator-lease")
     assert lease["metadata"]["namespace"] == "footplate-system"
-    assert rights(lease) == {("coordination.k8s.io", "leases"): {"get", "create", "update", "patch"}}
+    assert rights(lease) == {("coordination.k8s.io", "leases"): {"get", "create", "update"}}
 
 
 def test_rights_of_the_api() -> None:
@@ -126,6 +126,7 @@ def test_what_the_operator_is_told() -> None:
         "FOOTPLATE_NAMESPACE": {"fieldRef": {"fieldPath": "metadata.namespace"}},
         "FOOTPLATE_POD_NAME": {"fieldRef": {"fieldPath": "metadata.name"}},
         "FOOTPLATE_METRICS_PORT": "8080",
+        "FOOTPLATE_LOG_LEVEL": "INFO",
         "FOOTPLATE_WATCH_NAMESPACES": "",
         "FOOTPLATE_TRAINER_IMAGE": "localhost/footplate/trainer:dev",
         "FOOTPLATE_COORDINATOR_IMAGE": "localhost/footplate/coordinator:dev",

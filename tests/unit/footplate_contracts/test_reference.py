@@ -1,0 +1,48 @@
+"""The page of all fields says of each what a user has to know."""
+
+from __future__ import annotations
+
+import pytest
+
+from footplate_contracts.crds import all_definitions
+from footplate_contracts.reference import reference
+
+LINES = reference().splitlines()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(
+            "| `queue` | string, at most 63 |  | *later:* a Kueue LocalQueue |", id="without-behaviour-yet"
+        ),
+        pytest.param(
+            '| `activation` | `swiglu`, `geglu`, `gelu`, `relu` | `"swiglu"` | *now: use swiglu.*'
+            " Feed-forward non-linearity; the -glu ones have three matrices. |",
+            id="of-which-some-has-behaviour",
+        ),
+        pytest.param(
+            "| `globalBatchSize` | integer, 1 to 1,000,000,000 | required | sequences of one optimizer step,"
+            " whatever the number of processes |",
+            id="required-and-bounded",
+        ),
+        pytest.param(
+            "| `sources` | list, at most 64 |  | *later:* a mixture of folders, instead of uri |", id="list"
+        ),
+        pytest.param("### spec.trainer.env[]", id="objects-of-a-list-have-a-table"),
+    ],
+)
+def test_line(line: str) -> None:
+    assert line in LINES
+
+
+def test_every_kind_has_a_section() -> None:
+    kinds = [definition["spec"]["names"]["kind"] for definition in all_definitions().values()]
+    assert [line.removeprefix("## ") for line in LINES if line.startswith("## ")] == kinds
+
+
+def test_when_fields_may_change() -> None:
+    (never,) = (line for line in LINES if line.startswith("Never changes: "))
+    (suspended,) = (line for line in LINES if line.startswith("Changes only while the run is suspended: "))
+    assert "`training.seed`" in never and "`compute.nodes`" not in never
+    assert "`compute.nodes`" in suspended and "`training.seed`" not in suspended
