@@ -14,10 +14,10 @@ import pytest
 from tokenizers import Tokenizer
 
 from footplate_contracts.names import ExitCode
-from footplate_trainer.data.corpus import Document
 from footplate_trainer.data.layout import ShardManifest
 from footplate_trainer.data.pack import _learning_texts, add_arguments, pack, run
 from footplate_trainer.data.shards import TokenShards
+from footplate_trainer.data.tokenizer import PIECE
 
 
 @pytest.fixture
@@ -108,11 +108,18 @@ def test_success_says_what_was_written(
     assert "of the 90000 ids asked for" in shown
 
 
-def test_a_huge_corpus_is_learned_from_in_part_and_the_same_part_each_time() -> None:
-    documents = [Document(0, "x" * 10) for _ in range(2000)]
+@pytest.mark.parametrize(
+    "texts",
+    [
+        pytest.param([f"{number:10}" for number in range(2000)], id="many-documents"),
+        pytest.param(["x" * PIECE * 400], id="one-document"),
+    ],
+)
+def test_a_huge_corpus_is_learned_from_in_part_and_the_same_part_each_time(texts: list[str]) -> None:
+    total = sum(map(len, texts))
     seen: list[int] = []
-    first = list(_learning_texts(documents, 20_000, 1, 5_000, seen.append))
-    assert 400 < len(first) < 600
-    assert sum(seen) == 10 * len(first)
-    assert len(list(_learning_texts(documents, 20_000, 1, 5_000, seen.append))) == len(first)
-    assert len(list(_learning_texts(documents, 20_000, 1, 20_000, seen.append))) == 2000
+    first = list(_learning_texts(texts, total, 1, total // 4, seen.append))
+    assert 0.2 * total < sum(map(len, first)) < 0.3 * total
+    assert sum(seen) == sum(map(len, first))
+    assert list(_learning_texts(texts, total, 1, total // 4, seen.append)) == first
+    assert "".join(_learning_texts(texts, total, 1, total, seen.append)) == "".join(texts)

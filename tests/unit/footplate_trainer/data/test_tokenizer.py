@@ -7,8 +7,16 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from footplate_trainer.data import tokenizer as tokenizers
-from footplate_trainer.data.tokenizer import RESERVED, SMALLEST, PackTokenizer, learn, load
+from footplate_trainer.data.tokenizer import (
+    PIECE,
+    RESERVED,
+    SMALLEST,
+    PackTokenizer,
+    grouped,
+    learn,
+    load,
+    pieces_of,
+)
 
 TEXTS = ["the cat sat on the mat, the cat sat", "a hat on a cat; a cat on a hat"] * 4
 
@@ -47,8 +55,8 @@ def test_all_special_tokens_are_reserved_inside_the_vocabulary(small: PackTokeni
 )
 def test_text_survives_and_never_encodes_to_a_special_id(small: PackTokenizer, text: str) -> None:
     [ids] = small.encode([text])
-    assert small.tokenizer.decode(ids, skip_special_tokens=False) == text
-    assert not set(ids) & set(small.special.all())
+    assert small.tokenizer.decode(ids.tolist(), skip_special_tokens=False) == text
+    assert not set(ids.tolist()) & set(small.special.all())
 
 
 def test_the_smallest_vocabulary_has_bytes_only() -> None:
@@ -68,19 +76,40 @@ def test_learning_twice_gives_the_same_file() -> None:
     assert learn(TEXTS, SMALLEST + 12).to_json() == learn(TEXTS, SMALLEST + 12).to_json()
 
 
-def test_long_texts_are_encoded_in_parts_without_losing_any() -> None:
+def test_long_texts_are_encoded_in_parts_without_losing_any(small: PackTokenizer) -> None:
+    long = "the cat sat\n" * (PIECE // 8)
+    texts = ["a hat", long, "a cat"]
+    done: list[int] = []
+    assert [small.tokenizer.decode(ids.tolist()) for ids in small.encode(texts, done.append)] == texts
+    assert sum(done) == sum(map(len, texts))
+
+
+def test_pieces_end_with_lines_where_they_can() -> None:
     text = "".join(f"line {number}\n" for number in range(40))
     for limit in (1, 7, 50, 10_000):
-        pieces = list(tokenizers._pieces(text, limit))
+        pieces = list(pieces_of(text, limit))
         assert "".join(pieces) == text
         assert max(map(len, pieces)) <= limit
-    assert all(piece.endswith("\n") for piece in tokenizers._pieces(text, 50))
+    assert all(piece.endswith("\n") for piece in pieces_of(text, 50))
+
+
+@pytest.mark.parametrize(
+    ("limit", "groups"),
+    [
+        pytest.param(1, [["aa"], ["bbb"], ["c"]], id="one-each"),
+        pytest.param(5, [["aa", "bbb"], ["c"]], id="full"),
+        pytest.param(99, [["aa", "bbb", "c"]], id="all"),
+    ],
+)
+def test_texts_are_grouped_by_length(limit: int, groups: list[list[str]]) -> None:
+    assert list(grouped(["aa", "bbb", "c"], limit)) == groups
+    assert list(grouped([], limit)) == []
 
 
 def test_a_foreign_tokenizer_keeps_its_ids_and_gets_what_it_lacks(tmp_path: Path) -> None:
     vocabulary = {"[UNK]": 0, "cat": 1, "hat": 2, "[PAD]": 3, "</s>": 4}
     ready = load(word_level(vocabulary, tmp_path / "t.json"), 1000)
-    assert ready.encode(["cat hat cat hat cat"]) == [[1, 2, 1, 2, 1]]
+    assert [ids.tolist() for ids in ready.encode(["cat hat cat hat cat", ""])] == [[1, 2, 1, 2, 1], []]
     assert (ready.special.unk, ready.special.pad, ready.special.eos) == (0, 3, 4)
     assert ready.vocabulary_size == 5 + RESERVED - 3
     assert len(set(ready.special.all())) == RESERVED

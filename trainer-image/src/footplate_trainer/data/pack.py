@@ -14,9 +14,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from footplate_contracts.names import ExitCode
 from footplate_trainer.data import tokenizer as tokenizers
-from footplate_trainer.data.corpus import PYTHON_DOCS, PYTHON_STDLIB, Corpus, Document, open_corpus
+from footplate_trainer.data.corpus import PYTHON_DOCS, PYTHON_STDLIB, Corpus, open_corpus
 from footplate_trainer.data.errors import DataError
 from footplate_trainer.data.layout import (
     MANIFEST_FILE,
@@ -26,13 +28,13 @@ from footplate_trainer.data.layout import (
     token_type_for,
 )
 from footplate_trainer.data.progress import Advance, megabytes, progress, say
-from footplate_trainer.data.tokenizer import PackTokenizer
+from footplate_trainer.data.tokenizer import PackTokenizer, grouped, pieces_of
 from footplate_trainer.data.writer import ShardWriter, new_folder, write_file
 
 SHARD_TOKENS: Final = 100_000_000
 # Merges hardly change with more text than this, and learning holds all of its words in memory.
 LEARNING_BYTES: Final = 256_000_000
-_BATCH_BYTES: Final = 4_000_000  # of text encoded at once
+_BATCH: Final = 1 << 22  # characters of whole documents held at once, or one document
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -161,22 +163,24 @@ def summary(out: Path, manifest: ShardManifest, asked: int) -> str:
 def _tokenizer(corpus: Corpus, vocabulary_size: int, path: Path | None, seed: int) -> PackTokenizer:
     if path is not None:
         return tokenizers.load(path, vocabulary_size)
-    with progress("learning the tokenizer", min(corpus.total_bytes, LEARNING_BYTES)) as advance:
-        return tokenizers.learn(
-            _learning_texts(corpus, corpus.total_bytes, seed, LEARNING_BYTES, advance), vocabulary_size
-        )
+    label, wanted = "learning the tokenizer", min(corpus.total_bytes, LEARNING_BYTES)
+    with progress(label, wanted, bar=False) as advance:  # on a terminal the library shows bars of its own
+        texts = (document.text for document in corpus)
+        pieces = _learning_texts(texts, corpus.total_bytes, seed, LEARNING_BYTES, advance)
+        return tokenizers.learn(pieces, vocabulary_size)
 
 
 def _learning_texts(
-    documents: Iterable[Document], total_bytes: int, seed: int, wanted_bytes: int, advance: Advance
+    texts: Iterable[str], total_bytes: int, seed: int, wanted_bytes: int, advance: Advance
 ) -> Iterator[str]:
-    """About `wanted_bytes` of the documents, each drawn by its place alone."""
+    """About `wanted_bytes` of the texts in pieces, each drawn by its place alone."""
     share = wanted_bytes / max(total_bytes, 1)
-    for place, document in enumerate(documents):
+    pieces = itertools.chain.from_iterable(map(pieces_of, texts))
+    for place, piece in enumerate(pieces):
         if share < 1 and _draw(seed, place) >= share:
             continue
-        yield document.text
-        advance(len(document.text.encode()))
+        yield piece
+        advance(len(piece.encode()))
 
 
 def _draw(seed: int, place: int) -> float:
@@ -186,22 +190,7 @@ def _draw(seed: int, place: int) -> float:
 
 
 def _encode(corpus: Corpus, tokens: PackTokenizer, writer: ShardWriter, advance: Advance) -> None:
-    eos = [tokens.special.eos]
-    for texts in _batches(corpus):
-        for ids in tokens.encode(texts):
-            writer.add(ids + eos)
-        advance(sum(len(text.encode()) for text in texts))
+    for texts in grouped((document.text for document in corpus), _BATCH):
+        for ids in tokens.encode(texts, advance):
+            writer.add(np.append(ids, tokens.special.eos))
     writer.flush()
-
-
-def _batches(corpus: Corpus) -> Iterator[list[str]]:
-    """Texts of about _BATCH_BYTES together, at least one."""
-    batch: list[str] = []
-    size = 0
-    for text in itertools.chain((document.text for document in corpus), [None]):
-        if batch and (text is None or size + len(text) > _BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        if text is not None:
-            batch.append(text)
-            size += len(text)

@@ -19,9 +19,14 @@ Advance = Callable[[int], None]
 
 
 @contextmanager
-def progress(label: str, total_bytes: int) -> Iterator[Advance]:
-    """Yields advance(bytes); shows how much of `total_bytes` is done on stderr."""
-    if sys.stderr.isatty():
+def progress(label: str, total_bytes: int, *, bar: bool = True) -> Iterator[Advance]:
+    """Yields advance(bytes); shows how much of `total_bytes` is done on stderr.
+
+    Without `bar` a terminal is left to somebody else's bar.
+    """
+    if sys.stderr.isatty() and not bar:
+        yield lambda count: None
+    elif sys.stderr.isatty():
         with _bar(label, total_bytes) as advance:
             yield advance
     else:
@@ -71,7 +76,12 @@ def megabytes(count: int) -> str:
 
 @contextmanager
 def _bar(label: str, total_bytes: int) -> Iterator[Advance]:
-    columns = (TextColumn("[pack] {task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn(r"\[pack] {task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(label, total=total_bytes)
         yield lambda count: bar.advance(task, count)

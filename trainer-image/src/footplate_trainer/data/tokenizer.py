@@ -9,12 +9,15 @@ them are reserved from the start. Text that merely spells a special token
 
 from __future__ import annotations
 
+import itertools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from footplate_trainer.data.layout import SENTINELS, SpecialIds
@@ -32,7 +35,9 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
 ALPHABET: Final = 256  # one id for each byte, so that nothing is unknown
 RESERVED: Final = len(ALIASES) + SENTINELS
 SMALLEST: Final = RESERVED + ALPHABET
-_PIECE: Final = 1 << 20  # characters encoded at once: an encoding takes about 100 bytes a token
+# Characters: while a text is split into words, the library takes about 100 bytes for each.
+PIECE: Final = 1 << 16
+_GROUP: Final = 1 << 22  # characters encoded in one call, shared out among all cores
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,26 @@ class PackTokenizer:
     special: SpecialIds
     vocabulary_size: int  # largest id + 1
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, without special ones; in parallel over all cores."""
-        pieces = [list(_pieces(text, _PIECE)) for text in texts]
-        flat = self.tokenizer.encode_batch_fast([p for ps in pieces for p in ps], add_special_tokens=False)
-        encodings = iter(flat)
-        return [[token for _ in ps for token in next(encodings).ids] for ps in pieces]
+    def encode(
+        self, texts: Sequence[str], advance: Callable[[int], None] | None = None
+    ) -> list[NDArray[np.uint32]]:
+        """Ids of each text, without special ones: uint32 [tokens]; in parallel over all cores.
+
+        `advance` is told the UTF-8 bytes of each part that is done.
+        """
+        pieces = [list(pieces_of(text)) for text in texts]
+        encoded = self._encode_pieces(itertools.chain.from_iterable(pieces), advance)
+        return [np.concatenate([next(encoded) for _ in parts]) for parts in pieces]
+
+    def _encode_pieces(
+        self, pieces: Iterable[str], advance: Callable[[int], None] | None
+    ) -> Iterator[NDArray[np.uint32]]:
+        for group in grouped(pieces, _GROUP):
+            encodings = self.tokenizer.encode_batch_fast(group, add_special_tokens=False)
+            if advance is not None:
+                advance(sum(len(piece.encode()) for piece in group))
+            for encoding in encodings:
+                yield np.array(encoding.ids, dtype=np.uint32)
 
     def to_json(self) -> str:
         """tokenizer.json."""
@@ -117,8 +136,8 @@ def _ready(tokenizer: Tokenizer) -> PackTokenizer:
     return PackTokenizer(tokenizer, special, max(vocabulary.values()) + 1)
 
 
-def _pieces(text: str, limit: int) -> Iterator[str]:
-    """`text` in parts of at most about `limit` characters, cut behind a line end where there is one."""
+def pieces_of(text: str, limit: int = PIECE) -> Iterator[str]:
+    """`text` in parts of at most `limit` characters, cut behind a line end where there is one."""
     start = 0
     while len(text) - start > limit:
         cut = text.rfind("\n", start, start + limit) + 1
@@ -126,3 +145,17 @@ def _pieces(text: str, limit: int) -> Iterator[str]:
         yield text[start:cut]
         start = cut
     yield text[start:]
+
+
+def grouped(texts: Iterable[str], limit: int) -> Iterator[list[str]]:
+    """Lists of texts with about `limit` characters together, each of at least one text."""
+    group: list[str] = []
+    size = 0
+    for text in texts:
+        if group and size + len(text) > limit:
+            yield group
+            group, size = [], 0
+        group.append(text)
+        size += len(text)
+    if group:
+        yield group

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from footplate_trainer.data.errors import DataError
 from footplate_trainer.data.layout import (
@@ -47,15 +48,16 @@ class ShardWriter:
         self.token_type = token_type
         self.shard_tokens = shard_tokens
         self.shards: list[ShardRecord] = []
-        self._pending: list[np.ndarray[tuple[int], np.dtype[np.generic]]] = []
+        self._pending: list[NDArray[np.generic]] = []
         self._tokens = 0
 
-    def add(self, ids: Sequence[int]) -> None:
-        """One document, eos included; starts a shard where it would overfill the current one."""
-        if self._pending and self._tokens + len(ids) > self.shard_tokens:
+    def add(self, ids: ArrayLike) -> None:
+        """One document, [tokens], eos included; starts a shard where it would overfill the current one."""
+        document = np.asarray(ids, dtype=self.token_type.numpy)
+        if self._pending and self._tokens + len(document) > self.shard_tokens:
             self.flush()
-        self._pending.append(np.asarray(ids, dtype=self.token_type.numpy))
-        self._tokens += len(ids)
+        self._pending.append(document)
+        self._tokens += len(document)
 
     def flush(self) -> None:
         """Writes the current shard, if it holds anything."""
