@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,9 @@ def load(directory: Path) -> tuple[Decoder, Tokenizer]:
     config = RunConfig.from_json(json.loads((directory / layout.RUN_FILE).read_text()))
     model = Decoder(decoder_shape(config)).eval()
     reader = FileSystemReader(directory)
-    load_tensors(dict(state.model_tensors(model)), storage_reader=reader, no_dist=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there is no process group; there should be none
+        load_tensors(dict(state.model_tensors(model)), storage_reader=reader, no_dist=True)
     return model, Tokenizer.from_file(str(directory / layout.TOKENIZER_FILE))
 
 

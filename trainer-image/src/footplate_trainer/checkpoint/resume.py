@@ -28,6 +28,10 @@ from footplate_trainer.errors import UserMistake
 from footplate_trainer.parallel.world import World
 
 
+# Beside the model: what decides which samples come next and what the moments mean.
+_FIXED = ("data.seed", "training.seed", "training.globalBatchSize", "training.optimizer.name")
+
+
 @dataclass(frozen=True)
 class Found:
     """A committed directory that was proven whole."""
@@ -129,5 +133,5 @@ def _agree(damage: str | None, world: World) -> str | None:
 
 def _at(tree: Any, path: str) -> Any:
     for key in path.split("."):
-        tree = tree[key]
+        tree = tree.get(key)
     return tree

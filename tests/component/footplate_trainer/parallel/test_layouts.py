@@ -1,0 +1,79 @@
+"""Any number of ranks and any sharding is the same run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.ranks import run_ranks
+from tests.support.tiny import pack_tiny, read_rows, tiny_config
+from tests.support.training import train
+
+FULL, NONE = "parallelism.sharding=full", "parallelism.sharding=none"
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pack_tiny(tmp_path_factory.mktemp("data"))
+
+
+def rows_of(shards: Path, folder: Path, ranks: int, *overrides: str) -> list[dict[str, Any]]:
+    config = tiny_config(shards, folder, overrides)
+    assert run_ranks(train, ranks, config, folder / "metrics.jsonl") == [0] * ranks
+    return read_rows(folder / "metrics.jsonl")
+
+
+@pytest.fixture(scope="module")
+def alone(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    return rows_of(shards, tmp_path_factory.mktemp("alone"), 1)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "overrides"),
+    [
+        pytest.param(1, (NONE,), id="one-rank-whole"),
+        pytest.param(2, (FULL,), id="two-ranks-sharded"),
+        pytest.param(2, (NONE,), id="two-ranks-whole"),
+        pytest.param(4, (FULL,), id="four-ranks-sharded"),
+        pytest.param(4, (NONE,), id="four-ranks-whole"),
+        pytest.param(3, (FULL,), id="three-ranks-uneven-shards-and-fillers"),
+        pytest.param(2, (FULL, "training.microBatchSize=1"), id="more-accumulation"),
+    ],
+)
+def test_losses_and_gradient_norms_do_not_depend_on_the_layout(
+    shards: Path, tmp_path: Path, alone: list[dict[str, Any]], ranks: int, overrides: tuple[str, ...]
+) -> None:
+    rows = rows_of(shards, tmp_path, ranks, *overrides)
+
+    assert [row["sampleDigest"] for row in rows] == [row["sampleDigest"] for row in alone]
+    assert [row["tokens"] for row in rows] == [row["tokens"] for row in alone]
+    for ours, reference in zip(rows, alone, strict=True):
+        assert ours["loss"] == pytest.approx(reference["loss"], rel=3e-6)
+        assert ours["gradientNorm"] == pytest.approx(reference["gradientNorm"], rel=1e-5)
+    assert alone[-1]["loss"] < alone[0]["loss"] - 0.05, "a loss that stands still proves nothing"
+
+
+def test_the_same_layout_twice_is_the_same_bits(shards: Path, tmp_path: Path) -> None:
+    first = rows_of(shards, tmp_path / "1", 2, FULL, "training.deterministic=true")
+    second = rows_of(shards, tmp_path / "2", 2, FULL, "training.deterministic=true")
+
+    assert [(row["loss"], row["gradientNorm"]) for row in first] == [
+        (row["loss"], row["gradientNorm"]) for row in second
+    ]
+
+
+def test_bf16_follows_fp32(shards: Path, tmp_path: Path, alone: list[dict[str, Any]]) -> None:
+    rows = rows_of(shards, tmp_path, 2, "training.precision=bf16")
+
+    assert [row["loss"] for row in rows] == pytest.approx([row["loss"] for row in alone], rel=3e-3)
+    assert rows[0]["loss"] != alone[0]["loss"]
+
+
+def test_attention_across_documents_is_another_model(
+    shards: Path, tmp_path: Path, alone: list[dict[str, Any]]
+) -> None:
+    rows = rows_of(shards, tmp_path, 1, "data.packing.crossDocumentAttention=true", "training.steps=3")
+
+    assert rows[1]["loss"] != pytest.approx(alone[1]["loss"], rel=1e-4)

@@ -1,0 +1,69 @@
+"""A run so small that a step takes milliseconds, with documents of uneven length."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from footplate_contracts.runconfig import RunConfig, World
+from footplate_trainer.data.pack import pack
+from footplate_trainer.manifest import read_run
+
+VOCABULARY = 384
+
+
+def pack_tiny(folder: Path) -> Path:
+    """Shards of about 9,000 tokens in 60 documents of 5 to 60 words."""
+    chance = random.Random(7)
+    words = ["".join(chance.choices("abcdefgh", k=chance.randint(1, 6))) for _ in range(60)]
+    documents = [" ".join(chance.choices(words, k=chance.randint(5, 60))) for _ in range(60)]
+    text = folder / "text.jsonl"
+    text.write_text("".join(json.dumps({"text": document}) + "\n" for document in documents))
+    pack([str(text)], folder / "shards", vocabulary_size=VOCABULARY)
+    return folder / "shards"
+
+
+def tiny_manifest(shards: Path, checkpoints: Path) -> dict[str, Any]:
+    """A TrainingRun over `shards`: 2 layers x 32, 8 sequences of 32 tokens a step."""
+    return {
+        "apiVersion": "footplate.dev/v1alpha1",
+        "kind": "TrainingRun",
+        "metadata": {"name": "tiny"},
+        "spec": {
+            "model": {
+                "layers": 2,
+                "hiddenSize": 32,
+                "attentionHeads": 4,
+                "keyValueHeads": 2,
+                "vocabularySize": VOCABULARY,
+                "contextLength": 32,
+            },
+            "data": {"uri": str(shards), "seed": 3},
+            "training": {
+                "steps": 6,
+                "globalBatchSize": 8,
+                "microBatchSize": 2,
+                "optimizer": {"name": "adamw", "learningRate": 0.01},
+                "schedule": {"warmupSteps": 2},
+                "logEverySteps": 1000,
+            },
+            "compute": {"profile": "local-cpu"},
+            "checkpoint": {"uri": str(checkpoints), "everySteps": 1000},
+        },
+    }
+
+
+def tiny_config(shards: Path, folder: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The tiny run, resolved; its checkpoints go to `folder`/checkpoints."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "run.json"
+    path.write_text(json.dumps(tiny_manifest(shards, folder / "checkpoints")))
+    return read_run(path, overrides).config(World())
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
