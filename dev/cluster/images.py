@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cluster import image_table, keys, locks, mounts, packages, shell
@@ -89,9 +88,10 @@ class Builder:
             if base not in present:
                 self._build_base(base)
             missing = [image for image in table if wanted[image.name] not in present]
-            # Two at a time: one installs from the network while the other packs a layer.
-            with ThreadPoolExecutor(max_workers=2) as pool:
-                list(pool.map(lambda image: self._build(image, wanted[image.name], base), missing))
+            # One after the other: two builds that make the same layer at once leave two of it, and
+            # buildah then finds neither again (it compares when the layers below were made).
+            for image in missing:
+                self._build(image, wanted[image.name], base)
             self._prune(table, set(wanted.values()))
         return wanted
 

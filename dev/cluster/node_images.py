@@ -68,6 +68,20 @@ def load(ctr: Ctr, image: StoredImage, reference: str) -> None:
     # The image holds its layers from here on; without this they would outlive it.
     for layer in image.layers:
         ctr.run("snapshots", "label", layer.chain, f"{_ROOT_LABEL}=")
+    for old in superseded(ctr.images()):
+        ctr.attempt("images", "remove", old)
+
+
+def superseded(names: dict[str, str]) -> list[str]:
+    """Images that have no tag any more, among names and what they point to.
+
+    Beside each tag there is the image's bare digest, which stays when the tag moves on. A kubelet
+    would clear it away when the disk gets full; here it is done at once, 6 GB being what they are.
+    """
+    tagged = {target for name, target in names.items() if not name.startswith("sha256:")}
+    return sorted(
+        name for name, target in names.items() if name.startswith("sha256:") and target not in tagged
+    )
 
 
 def announce(ctr: Ctr) -> None:
