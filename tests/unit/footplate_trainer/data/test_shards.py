@@ -168,11 +168,13 @@ def test_offsets_that_do_not_span_the_shard_are_refused(write_shards: WriteShard
         TokenShards.open(str(folder))
 
 
-def test_a_model_too_small_for_the_tokens_is_refused(write_shards: WriteShards) -> None:
-    shards = write_shards([[8]])
-    shards.require_vocabulary(512)
-    with pytest.raises(ValueError, match=r"vocabularySize is 511, .* set it to 512 or more"):
-        shards.require_vocabulary(511)
+@pytest.mark.parametrize("file", ["manifest.json", "shard-00000.bin", "tokenizer.json"])
+def test_a_file_that_cannot_be_read_is_named(write_shards: WriteShards, file: str) -> None:
+    path = write_shards([[8]]).folder / file
+    path.unlink()
+    path.symlink_to(path)
+    with pytest.raises(DataMissing, match=rf"{file}: cannot be read \(Too many levels of symbolic links\)"):
+        TokenShards.open(str(path.parent))
 
 
 @pytest.mark.parametrize(

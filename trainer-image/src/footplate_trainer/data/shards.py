@@ -112,20 +112,15 @@ class TokenShards:
         read = 0
         for record in list(_files(self.manifest))[rank::world_size]:
             path = self.folder / record.file
-            with _open(path) as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            try:
+                with _open(path) as file:
+                    found = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError as error:
+                raise DataError(f"{path}: reading failed ({error.strerror})") from None
             if found != record.sha256:
                 raise DataCorrupt(str(path), "sha256", expected=record.sha256, found=found)
             read += record.bytes
         return read
-
-    def require_vocabulary(self, model_vocabulary_size: int) -> None:
-        """Raises ValueError when a model with that many ids cannot embed these tokens."""
-        if model_vocabulary_size < self.vocabulary_size:
-            raise ValueError(
-                f"spec.model.vocabularySize is {model_vocabulary_size}, but the shards in {self.folder} "
-                f"hold ids up to {self.vocabulary_size - 1}: set it to {self.vocabulary_size} or more"
-            )
 
     def read(self, start: int, stop: int) -> Int64s:
         """Tokens at global positions [start, stop) as int64 [stop - start], a copy."""
@@ -205,6 +200,8 @@ def _check_size(folder: Path, record: FileRecord) -> None:
         found = path.stat().st_size
     except FileNotFoundError:
         raise DataMissing(str(path), "the manifest names it, but it is not there", "restore it") from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
     if found != record.bytes:
         raise DataCorrupt(str(path), "size", expected=f"{record.bytes} bytes", found=f"{found} bytes")
 
@@ -213,18 +210,26 @@ def _open(path: Path) -> BufferedReader:
     try:
         return path.open("rb")
     except OSError as error:
-        raise DataMissing(str(path), f"cannot be read ({error.strerror})", "check its permissions") from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> DataMissing:
+    return DataMissing(
+        str(path), f"cannot be read ({error.strerror})", "check the volume and its permissions"
+    )
 
 
 def _read_manifest(uri: str, folder: Path) -> ShardManifest:
     path = folder / MANIFEST_FILE
-    if not folder.is_dir():
-        raise DataMissing(uri, "there is no such folder", f"write one with `{_PACK}`")
-    if not path.exists():
-        raise DataMissing(uri, f"has no {MANIFEST_FILE}", f"a folder of shards is written by `{_PACK}`")
     try:
-        with _open(path) as file:
-            return ShardManifest.from_json(json.load(file))
+        text = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        what = f"has no {MANIFEST_FILE}" if folder.is_dir() else "there is no such folder"
+        raise DataMissing(uri, what, f"write one with `{_PACK}`") from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    try:
+        return ShardManifest.from_json(json.loads(text))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or MANIFEST_FILE
