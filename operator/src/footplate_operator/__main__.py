@@ -1,0 +1,168 @@
+"""`python -m footplate_operator`: read the environment, take the Lease, reconcile until told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import sys
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import aiohttp
+import kopf
+
+from footplate_operator import handlers, log, probes, settings
+from footplate_operator.cache import Cache
+from footplate_operator.cluster import KubernetesCluster, login
+from footplate_operator.coordinator_client import Watchers
+from footplate_operator.errors import ClusterError, OperatorError, SettingsError
+from footplate_operator.kinds import PROFILE, TRAINING_RUN
+from footplate_operator.leader import Leadership
+from footplate_operator.log import fields
+from footplate_operator.metrics import Metrics
+from footplate_operator.reconcile import Reconciler
+from footplate_operator.run import Key
+from footplate_operator.settings import Settings
+from footplate_operator.workqueue import WorkQueue
+
+_log = logging.getLogger("footplate_operator")
+_DISCOVERY_SECONDS: Final = 1.0
+_LEAVE_SECONDS: Final = 3.0  # for what was cancelled to end
+
+
+def main() -> int:
+    """Exit code: 0 after SIGTERM, 78 for settings that cannot work, 1 otherwise."""
+    try:
+        own = settings.from_environment(os.environ, os.getpid())
+    except SettingsError as error:
+        print(f"footplate-operator: {error}", file=sys.stderr)
+        return 78
+    log.configure(own.log_level)
+    try:
+        asyncio.run(operate(own))
+    except OperatorError as error:
+        _log.error("operator %s", fields(event="ended", error=error))
+        return 1
+    return 0
+
+
+async def operate(own: Settings) -> None:
+    """Run until SIGTERM or SIGINT; raises OperatorError where that is impossible."""
+    stop = asyncio.Event()
+    _listen_for_signals(stop)
+    metrics, cache = Metrics(), Cache()
+    queue: WorkQueue[Key] = WorkQueue(random.Random())
+    async with AsyncExitStack() as stack:
+        cluster = KubernetesCluster(await login())
+        stack.push_async_callback(cluster.close)
+
+        def bring_up_to_date() -> None:
+            metrics.count_runs(cache.phases())
+            metrics.depth.set(len(queue))
+
+        app = probes.application(metrics, bring_up_to_date, ready=lambda: True)
+        await stack.enter_async_context(probes.serving(app, own.metrics_port))
+        leadership = Leadership(
+            cluster, own.namespace, own.lease_name, own.identity, own.lease_seconds, _utc_now
+        )
+        await _unless(stop, _wait_for_crds(cluster, own))
+        await _unless(stop, leadership.acquire())
+        if stop.is_set():
+            return
+        stack.push_async_callback(leadership.release)
+        metrics.leader.set(1)
+        session = await stack.enter_async_context(
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=0))
+        )
+        watchers = Watchers(session, queue.add)
+        stack.push_async_callback(watchers.close)
+        reconciler = Reconciler(
+            cluster,
+            cache,
+            watchers,
+            queue,
+            metrics,
+            own.defaults,
+            _utc_now,
+            resync_seconds=own.resync_seconds,
+            identity=own.identity,
+        )
+        wiring = handlers.Handlers(cache, queue, reconciler)
+        watching = asyncio.Event()
+        _log.info("operator %s", fields(event="leading", identity=own.identity, namespace=own.namespace))
+        await _first_of(
+            stop,
+            kopf.operator(
+                registry=handlers.registry(wiring),
+                settings=handlers.settings(),
+                standalone=True,
+                clusterwide=not own.namespaces,
+                namespaces=list(own.namespaces),
+                ready_flag=watching,
+            ),
+            _take_signals_back(watching, stop),
+            queue.run(own.workers, reconciler),
+            leadership.keep(),
+        )
+        if not stop.is_set():
+            raise OperatorError("the watches ended by themselves")
+
+
+async def _wait_for_crds(cluster: KubernetesCluster, own: Settings) -> None:
+    """kopf looks once for what it may watch: everything must be there before."""
+    namespace = own.namespaces[0] if own.namespaces else ""
+    told = False
+    while True:
+        try:
+            await cluster.list(TRAINING_RUN, namespace)
+            await cluster.list(PROFILE, "")
+            return
+        except ClusterError as error:
+            if not told:
+                _log.warning("operator %s", fields(event="waiting for the API", error=error))
+                told = True
+            await asyncio.sleep(_DISCOVERY_SECONDS)
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Await `work`, unless `stop` comes first."""
+    await _first_of(stop, work)
+
+
+async def _first_of(stop: asyncio.Event, *works: Coroutine[Any, Any, None]) -> None:
+    """Run all `works` until one ends or `stop` is set; raises what ended it."""
+    tasks = [asyncio.create_task(work) for work in works]
+    waiting = asyncio.create_task(stop.wait())
+    try:
+        done, _ = await asyncio.wait({*tasks, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in (waiting, *tasks):
+            task.cancel()
+        await asyncio.wait(tasks, timeout=_LEAVE_SECONDS)
+
+
+def _listen_for_signals(stop: asyncio.Event) -> None:
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+
+
+async def _take_signals_back(watching: asyncio.Event, stop: asyncio.Event) -> None:
+    """kopf puts its own handlers in place when it starts, and takes seconds to end by them."""
+    await watching.wait()
+    _listen_for_signals(stop)
+    await asyncio.Event().wait()
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What should exist for a run, decided without looking anything up."""

@@ -1,0 +1,63 @@
+"""The answer of `desire`: what to make, what to take away, what to say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from footplate_contracts.reports import Command
+from footplate_contracts.v1alpha1.status import TrainingRunStatus
+from footplate_operator.kinds import Json
+from footplate_operator.observed import Child, PodView
+
+
+class How(StrEnum):
+    """How a pod goes."""
+
+    DELETE = "delete"
+    STOP = "stop"  # its containers end, the pod and its log stay
+
+
+@dataclass(frozen=True)
+class Surplus:
+    """A pod that should not run; `grace` in seconds, None for the pod's own."""
+
+    pod: PodView
+    how: How = How.DELETE
+    grace: int | None = None
+
+
+@dataclass(frozen=True)
+class Desired:
+    """One decision about one run.
+
+    `children` and `pods` are those that are missing: what exists is never
+    written again. `secret` asks the edge for credentials, which need chance.
+    `again` is the number of seconds after which to decide anew without news.
+    """
+
+    status: TrainingRunStatus
+    secret: bool = False
+    children: tuple[Json, ...] = ()
+    pods: tuple[Json, ...] = ()
+    surplus: tuple[Surplus, ...] = ()
+    surplus_children: tuple[Child, ...] = ()
+    coordinator: PodView | None = None  # to listen to
+    command: Command = Command.NONE
+    delete_run: bool = False
+    again: float | None = None
+
+
+def unique(found: Iterable[Surplus]) -> tuple[Surplus, ...]:
+    """`found` with the first word on each pod only."""
+    by_uid: dict[str, Surplus] = {}
+    for each in found:
+        by_uid.setdefault(each.pod.uid, each)
+    return tuple(by_uid.values())
+
+
+def soonest(*waits: float | None) -> float | None:
+    """The shortest of the waits that there are."""
+    known = [wait for wait in waits if wait is not None]
+    return min(known) if known else None

@@ -1,0 +1,90 @@
+"""A run that has ended: give the GPUs back, keep the logs for a while, then tidy up."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from footplate_contracts.names import Phase, Reason
+from footplate_operator.clock import format_time, parse_time, seconds_between
+from footplate_operator.desired import chronicle, coordinator, housekeeping, report
+from footplate_operator.desired.chronicle import Chronicle
+from footplate_operator.desired.desired import Desired, Surplus, soonest, unique
+from footplate_operator.desired.situation import Situation, since
+from footplate_operator.kinds import DISRUPTION_BUDGET, SECRET, SERVICE
+from footplate_operator.observed import Child, Observed, PodView
+from footplate_operator.policies import ttl
+from footplate_operator.policies.failure import Action
+from footplate_operator.run import Run
+
+EXIT_SECONDS: Final = 4.0  # for workers of a finished run to end by themselves
+STOP_SECONDS: Final = 8.0  # after which pods that do not stop are deleted
+FLUSH_SECONDS: Final = 60.0  # for telemetry, where the coordinator cannot be asked
+LONGEST_FLUSH_SECONDS: Final = 600.0  # the API may be away for ten minutes
+_POLL_SECONDS: Final = 1.0
+
+
+def end(here: Situation, phase: Phase, failure: Action | None) -> Desired:
+    """The last word on the run; what is left is decided from the terminal phase on."""
+    story = chronicle.end(here.story, here.scene, Reason.FINISHED) if failure is None else here.story
+    if failure is not None and story.open is not None:
+        ended = chronicle.end(story, here.scene, failure.reason, failure.message)
+        last = ended.attempts[-1].model_copy(update={"cause": failure.cause})
+        story = Chronicle((*ended.attempts[:-1], last), ended.failures, ended.restarts)
+    if failure is None:
+        said = report.final(here, True, Reason.FINISHED, "trained to the last step")
+    else:
+        said = report.final(here, False, failure.reason, failure.message)
+    after = report.seen(here, phase, said, story)
+    return Desired(
+        status=after.model_copy(update={"completion_time": format_time(here.now)}),
+        coordinator=here.leader.current,
+        again=0.0,
+    )
+
+
+def ended(run: Run, observed: Observed, now: datetime) -> Desired:
+    """What is still to be taken away from a run in a terminal phase."""
+    finished_at = parse_time(run.status.completion_time) if run.status.completion_time else since(run)
+    waited = seconds_between(finished_at, now)
+    working = [pod for pod in observed.workers() if pod.live]
+    leaders = [pod for pod in observed.coordinators() if pod.live]
+    gone: list[Surplus] = []
+    if run.phase is Phase.FAILED or waited >= EXIT_SECONDS:
+        gone += housekeeping.stop(working, overdue=waited >= STOP_SECONDS)
+    if not working and _flushed(observed, waited):
+        gone += housekeeping.release(leaders, coordinator.GRACE_SECONDS)
+    retention = run.spec.pod_retention_seconds
+    gone += housekeeping.expired(observed.pods, retention, now)
+    lifetime = run.spec.ttl_seconds_after_finished
+    return Desired(
+        status=run.status.model_copy(update={"replicas": report.replicas(observed)}),
+        surplus=unique(gone),
+        surplus_children=_unneeded(observed, bool(working or leaders)),
+        coordinator=max((pod for pod in leaders if pod.address), key=lambda pod: pod.epoch, default=None),
+        delete_run=lifetime is not None and ttl.expired(finished_at, lifetime, now),
+        again=soonest(
+            _POLL_SECONDS if working or leaders else None,
+            housekeeping.next_expiry(observed.pods, retention, now),
+            None if lifetime is None else max(0.0, ttl.remaining(finished_at, lifetime, now)),
+        ),
+    )
+
+
+def _flushed(observed: Observed, waited: float) -> bool:
+    """Whether the coordinator's telemetry is out, or has had its time."""
+    state = observed.coordinator
+    if state is None:
+        return waited >= FLUSH_SECONDS
+    return state.telemetry_backlog == 0 or waited >= LONGEST_FLUSH_SECONDS
+
+
+def _unneeded(observed: Observed, running: bool) -> tuple[Child, ...]:
+    """The record of what was trained stays: RunConfig and revision."""
+    kinds = {DISRUPTION_BUDGET} if running else {DISRUPTION_BUDGET, SERVICE, SECRET}
+    return tuple(child for child in observed.children if child.kind in kinds)
+
+
+def has_work_left(run: Run, pods: list[PodView]) -> bool:
+    """Whether a run in a terminal phase is worth another look."""
+    return bool(pods) or run.spec.ttl_seconds_after_finished is not None

@@ -1,0 +1,87 @@
+"""Pods that are not needed any more, and when they go.
+
+An ended pod holds no GPU but is the only place where its log can be read, so it
+stays for a while. A pod that was superseded while it could not be reached is
+left alone until Kubernetes itself says that its node is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final
+
+from footplate_operator.desired.desired import How, Surplus
+from footplate_operator.observed import PodView
+from footplate_operator.policies import ttl
+
+KEPT_ENDED: Final = 3  # ended pods of one place, whatever their age
+NODE_GONE_SECONDS: Final = 30.0
+STALE_GRACE: Final = 5
+_SOON: Final = 1.0
+
+
+def expired(pods: Iterable[PodView], retention: int, now: datetime) -> list[Surplus]:
+    """Ended pods whose time is over."""
+    return [
+        Surplus(pod, grace=0)
+        for pod in pods
+        if pod.ended and not pod.terminating and ttl.expired(pod.end, retention, now)
+    ]
+
+
+def next_expiry(pods: Iterable[PodView], retention: int, now: datetime) -> float | None:
+    """Seconds until the next ended pod expires."""
+    waits = [ttl.remaining(pod.end, retention, now) for pod in pods if pod.ended and not pod.terminating]
+    return max(_SOON, min(waits)) if waits else None
+
+
+def crowded(pods: Sequence[PodView]) -> list[Surplus]:
+    """Ended pods of one place beyond the newest few."""
+    ended = sorted((pod for pod in pods if pod.ended and not pod.terminating), key=lambda pod: pod.end)
+    return [Surplus(pod, grace=0) for pod in ended[: max(0, len(ended) - KEPT_ENDED)]]
+
+
+def superseded_workers(pods: Sequence[PodView], nodes: int, now: datetime) -> list[Surplus]:
+    """Live pods of a place that has a newer one, once Kubernetes says that they are gone too."""
+    newest: dict[int, int] = {}
+    for pod in pods:
+        newest[pod.index] = max(newest.get(pod.index, -1), pod.incarnation)
+    return [
+        Surplus(pod, grace=STALE_GRACE)
+        for pod in pods
+        if pod.live
+        and (pod.index >= nodes or pod.incarnation < newest[pod.index])
+        and (pod.index >= nodes or not pod.started or _node_gone(pod, now))
+    ]
+
+
+def stale_coordinators(pods: Sequence[PodView], current: PodView | None) -> list[Surplus]:
+    """Live coordinators of an older epoch."""
+    if current is None:
+        return []
+    return [Surplus(pod, grace=STALE_GRACE) for pod in pods if pod.live and pod.epoch < current.epoch]
+
+
+def release(pods: Iterable[PodView], grace: int) -> list[Surplus]:
+    """Every pod that is not on its way out, whatever its state."""
+    return [Surplus(pod, grace=grace) for pod in pods if not pod.terminating]
+
+
+def stop(pods: Iterable[PodView], overdue: bool) -> list[Surplus]:
+    """End the containers of live pods and keep the logs; delete what has none, or does not obey."""
+    found = []
+    for pod in pods:
+        if not pod.live:
+            continue
+        if overdue or not pod.started:
+            found.append(Surplus(pod, grace=0 if overdue else 1))
+        elif not pod.deadline:
+            found.append(Surplus(pod, How.STOP))
+    return found
+
+
+def _node_gone(pod: PodView, now: datetime) -> bool:
+    if pod.ready or pod.ready_since is None:
+        return False
+    return (now - pod.ready_since).total_seconds() >= NODE_GONE_SECONDS

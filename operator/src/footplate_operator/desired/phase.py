@@ -1,0 +1,43 @@
+"""Which phase a run that should train is in.
+
+The coordinator's word counts, and its silence does not: a run whose coordinator
+cannot be reached is in the phase it was last known to be in.
+"""
+
+from __future__ import annotations
+
+from footplate_contracts.names import Phase
+from footplate_contracts.reports import CoordinatorState, RunState
+
+_TRAINED = frozenset({Phase.RUNNING, Phase.RESTARTING, Phase.CHECKPOINTING})
+
+
+def active_phase(
+    before: Phase | None, state: CoordinatorState | None, broken: str, current: str, interrupted: bool
+) -> Phase:
+    """Starting, Running or Restarting.
+
+    Args:
+        before: the phase written last.
+        state: the coordinator's newest word, if any.
+        broken: the generation that the newest interruption ended; empty for none.
+        current: the generation of the running attempt; empty while none is sealed.
+        interrupted: an interruption was seen just now, or a worker is missing.
+    """
+    trained = before in _TRAINED
+    waiting = Phase.RESTARTING if trained else Phase.STARTING
+    if state is None:
+        return waiting if interrupted or not trained else before or waiting
+    generation = str(state.generation) if state.generation else ""
+    if state.state is RunState.TRAINING:
+        return waiting if generation == broken and broken else Phase.RUNNING
+    if before is Phase.RUNNING and not interrupted and _merely_met(state, generation, current):
+        return before
+    return waiting
+
+
+def _merely_met(state: CoordinatorState, generation: str, current: str) -> bool:
+    """A new coordinator that has not heard its agents yet, or has just adopted what they run."""
+    if not generation:
+        return True
+    return state.state is RunState.LOADING and generation == current

@@ -1,0 +1,106 @@
+"""The resolved profile and all defaults, frozen when a run is admitted.
+
+A profile that an administrator edits, or an operator that is upgraded, must not
+give the substitute of a lost pod another image or another batch than its
+neighbours have. So what workers are made of is written down once, in a
+ControllerRevision owned by the run, and only a resumption makes a new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from footplate_contracts.model import Contract
+from footplate_contracts.names import Phase, revision_name
+from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve
+from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
+from footplate_contracts.v1alpha1.pods import PullPolicy
+from footplate_operator.kinds import Json
+from footplate_operator.run import Run
+
+
+class Defaults(Contract):
+    """What the installation says where a run says nothing."""
+
+    trainer_image: str
+    coordinator_image: str
+    image_pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT
+    api_url: str = ""
+
+
+class Frozen(Contract):
+    """The `data` of a ControllerRevision of ours."""
+
+    profile_name: str
+    profile: ComputeProfileSpec
+    defaults: Defaults
+    config: RunConfig
+
+    def digest(self) -> str:
+        """Hex SHA-256 of the canonical JSON."""
+        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One frozen state and its number, from 1."""
+
+    number: int
+    frozen: Frozen
+
+    def name(self, run: str) -> str:
+        """Name of its ControllerRevision."""
+        return revision_name(run, self.number)
+
+
+def view_revision(body: Json) -> Revision:
+    """The revision in a ControllerRevision; raises pydantic.ValidationError for one of another release."""
+    return Revision(number=int(body["revision"]), frozen=Frozen.from_json(body["data"]))
+
+
+def needs_admission(phase: Phase | None, suspend: bool) -> bool:
+    """Whether a run in `phase` takes the profile as it is now, rather than the frozen one."""
+    if phase is Phase.SUSPENDED:
+        return not suspend
+    return phase in (None, Phase.QUEUED)
+
+
+def in_force(run: Run, revisions: Sequence[Revision]) -> Revision | None:
+    """The revision that the status names, or the newest; None where there is none."""
+    for revision in revisions:
+        if revision.name(run.name) == run.status.revision:
+            return revision
+    return max(revisions, key=lambda revision: revision.number, default=None)
+
+
+def admit(
+    run: Run, profile: ComputeProfileSpec, defaults: Defaults, revisions: Sequence[Revision]
+) -> Revision:
+    """The revision that a run starts with: the newest if nothing has changed, else the next number.
+
+    Raises ValueError where spec and profile cannot be resolved to a RunConfig.
+    """
+    frozen = Frozen(
+        profile_name=run.spec.compute.profile,
+        profile=profile,
+        defaults=defaults,
+        config=resolved_config(run, profile),
+    )
+    newest = max(revisions, key=lambda revision: revision.number, default=None)
+    if newest is not None and newest.frozen.digest() == frozen.digest():
+        return newest
+    return Revision(number=newest.number + 1 if newest else 1, frozen=frozen)
+
+
+def resolved_config(run: Run, profile: ComputeProfileSpec) -> RunConfig:
+    """The RunConfig of this spec on nodes of `profile`."""
+    world = World(
+        nodes=run.spec.compute.nodes,
+        processes_per_node=run.spec.compute.processes_per_node or profile.processes_per_node,
+        backend=profile.backend,
+    )
+    return resolve(run.spec, RunIdentity(name=run.name, namespace=run.namespace, uid=run.uid), world)

@@ -1,0 +1,226 @@
+"""A run and all that can be concluded about it, before anything is decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from footplate_contracts.names import Cause, Phase, Reason
+from footplate_contracts.reports import CoordinatorState, RunState
+from footplate_operator.clock import parse_time
+from footplate_operator.desired import chronicle, coordinator, evidence, status, workers
+from footplate_operator.desired.chronicle import Chronicle, Scene
+from footplate_operator.desired.revision import Revision
+from footplate_operator.observed import Observed, PodView
+from footplate_operator.policies import startup
+from footplate_operator.policies.diagnosis import Diagnosis, diagnose, waited
+from footplate_operator.policies.failure import Action, Verdict
+from footplate_operator.run import Run
+
+# Nothing has been trained since the run was admitted, so there is nothing to save or to wait for.
+UNTRAINED = frozenset({None, Phase.QUEUED, Phase.ADMITTED, Phase.STARTING, Phase.SUSPENDED})
+
+
+@dataclass(frozen=True)
+class Situation:
+    """The conclusions. `failure` is one that ends the run."""
+
+    run: Run
+    revision: Revision
+    observed: Observed
+    now: datetime
+    state: CoordinatorState | None  # of the coordinator that serves now
+    leader: coordinator.CoordinatorPlan
+    gang: workers.WorkerPlan
+    story: Chronicle
+    scene: Scene
+    seen: evidence.Seen
+    interrupted: bool
+    failure: Action | None
+    diagnosis: Diagnosis | None
+
+    @property
+    def nodes(self) -> int:
+        """Places in the gang."""
+        return self.revision.frozen.config.world.nodes
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last step is trained and saved."""
+        return self.gang.succeeded or (self.state is not None and self.state.state is RunState.FINISHED)
+
+
+@dataclass(frozen=True)
+class _Telling:
+    """The story while new evidence is worked in."""
+
+    story: Chronicle
+    seen: evidence.Seen
+    failure: Action | None = None
+    interrupted: bool = False
+
+
+def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> Situation:
+    """What follows from what was seen."""
+    known_epoch = run.status.coordinator.epoch if run.status.coordinator else 0
+    leader = coordinator.plan(observed.coordinators(), known_epoch, now)
+    state = _current(observed.coordinator, leader, run.phase)
+    story = chronicle.from_status(run.status)
+    gang = workers.plan(_places(run, revision, story, state), observed.workers(), now)
+    scene = _scene(run, revision, state, now)
+    told = _tell(story, scene, gang, run, state)
+    here = Situation(
+        run=run,
+        revision=revision,
+        observed=observed,
+        now=now,
+        state=state,
+        leader=leader,
+        gang=gang,
+        story=_sealed(told.story, scene, state),
+        scene=scene,
+        seen=told.seen,
+        interrupted=told.interrupted or bool(gang.losses) or gang.due is not None,
+        failure=told.failure,
+        diagnosis=_worst(observed, now),
+    )
+    return here if here.failure else replace(here, failure=_given_up(here))
+
+
+def broken_generation(story: Chronicle) -> str:
+    """The generation that the newest interruption ended; empty for none."""
+    return story.closed[-1].generation if story.closed else ""
+
+
+def since(run: Run) -> datetime:
+    """Since when the phase is what it is."""
+    return parse_time(run.status.phase_time) if run.status.phase_time else run.created
+
+
+def _current(
+    state: CoordinatorState | None, leader: coordinator.CoordinatorPlan, phase: Phase | None
+) -> CoordinatorState | None:
+    """Only the coordinator that serves now is heard; a resumed run has none yet."""
+    if state is None:
+        return None
+    if leader.current is None:
+        return None if phase is Phase.SUSPENDED else state
+    return state if state.epoch == leader.current.epoch else None
+
+
+def _places(run: Run, revision: Revision, story: Chronicle, state: CoordinatorState | None) -> workers.Places:
+    return workers.Places(
+        nodes=revision.frozen.config.world.nodes,
+        counter=run.status.incarnation,
+        launched=story.open is not None,
+        fresh=not story.attempts,
+        lost=evidence.abandoned(state),
+    )
+
+
+def _scene(run: Run, revision: Revision, state: CoordinatorState | None, now: datetime) -> Scene:
+    progress = status.progress(run.status, state, now)
+    checkpoint = status.checkpoint(run.status, state)
+    step = progress.step if progress else 0
+    reached = max([step, *(attempt.end_step or 0 for attempt in run.status.attempts)])
+    return Scene(
+        now=now,
+        created=run.created,
+        budgets=run.spec.resilience.budgets,
+        step=step,
+        checkpoint_step=checkpoint.latest_step if checkpoint else None,
+        checkpoint_every=run.spec.checkpoint.every_steps,
+        nodes=revision.frozen.config.world.nodes,
+        stepped=reached > 0,
+    )
+
+
+def _tell(
+    story: Chronicle,
+    scene: Scene,
+    gang: workers.WorkerPlan,
+    run: Run,
+    state: CoordinatorState | None,
+) -> _Telling:
+    """The story with everything that is new: the coordinator's word first, as it knows why."""
+    telling = _Telling(story, evidence.parse_seen(run.status.failures_seen))
+    for seen, interruption in evidence.news(state, telling.seen):
+        telling = replace(_heard(telling, scene, interruption), seen=seen)
+    if run.phase is Phase.SUSPENDING:
+        return telling  # pods end because they were asked to
+    for loss in gang.losses:
+        generation = _trained_in(telling.story, loss.pod, run)
+        telling = _heard(telling, scene, evidence.from_loss(loss, generation, scene.now))
+    return telling
+
+
+def _heard(telling: _Telling, scene: Scene, interruption: evidence.Interruption) -> _Telling:
+    story, action = chronicle.interrupt(telling.story, scene, interruption)
+    fatal = action if action is not None and action.verdict is Verdict.FAIL else None
+    return replace(telling, story=story, failure=telling.failure or fatal, interrupted=True)
+
+
+def _trained_in(story: Chronicle, pod: PodView | None, run: Run) -> str:
+    """The generation that the loss of `pod` ended; empty where it had joined none.
+
+    While the open attempt has none yet, a pod older than that attempt was part
+    of the generation before, and its loss is the one that is known already.
+    """
+    current = story.open
+    if current is None or current.generation:
+        return current.generation if current else ""
+    if pod is not None and pod.created >= parse_time(current.start):
+        return ""
+    return broken_generation(story) or (run.status.world.generation if run.status.world else "")
+
+
+def _sealed(story: Chronicle, scene: Scene, state: CoordinatorState | None) -> Chronicle:
+    if state is None or state.generation is None or state.state is RunState.GATHERING:
+        return story
+    generation = str(state.generation)
+    if generation == broken_generation(story):
+        return story
+    return chronicle.sealed(chronicle.renewed(story, scene, generation), generation, state.start_step)
+
+
+def _worst(observed: Observed, now: datetime) -> Diagnosis | None:
+    """The diagnosis that leaves the least hope."""
+    found = [(diagnose(pod), waited(pod, now)) for pod in observed.pods]
+    known = [(diagnosis.patience - time, diagnosis) for diagnosis, time in found if diagnosis is not None]
+    return min(known, key=lambda each: (each[0], each[1].message))[1] if known else None
+
+
+def _given_up(here: Situation) -> Action | None:
+    """Whether waiting on has no use: what never trained ends, what has trained is retried elsewhere."""
+    if here.run.phase not in UNTRAINED:
+        return None
+    if not here.scene.stepped:
+        hopeless = _hopeless(here)
+        if hopeless is not None:
+            return hopeless
+    deadline = here.run.spec.resilience.startup_deadline_seconds
+    left = startup.remaining(here.run.phase or Phase.QUEUED, since(here.run), deadline, here.now)
+    if left is None or left > 0:
+        return None
+    why = here.diagnosis.message if here.diagnosis else "not all workers joined"
+    message = f"not started within {deadline} s (resilience.startupDeadlineSeconds): {why}"
+    return _failed(Reason.STARTUP_DEADLINE, message)
+
+
+def _hopeless(here: Situation) -> Action | None:
+    for pod in here.observed.pods:
+        diagnosis = diagnose(pod)
+        if diagnosis is not None and diagnosis.hopeless(waited(pod, here.now)):
+            return _failed(diagnosis.reason, diagnosis.message)
+    problem = here.observed.problem
+    if problem is not None and problem.final:
+        return _failed(problem.reason, problem.message)
+    for pod in here.observed.coordinators():
+        if pod.ended and pod.exit_code == evidence.CONFIG_CODE:
+            said = pod.message or "see its log"
+            return _failed(Reason.CONFIG_REFUSED, f"the coordinator refused its configuration: {said}")
+    return None
+
+
+def _failed(reason: Reason, message: str) -> Action:
+    return Action(Verdict.FAIL, Cause.IMAGE_OR_CONFIG, reason.value, message)

@@ -1,0 +1,53 @@
+"""What can go wrong between the operator and its cluster, as one tree.
+
+Callers decide by type: an object that is there already is no failure, one that
+is gone needs no deletion, and a refused manifest is the user's to mend. Only
+the edges (`reconcile`, `__main__`) turn these into conditions or exit codes.
+"""
+
+from __future__ import annotations
+
+
+class OperatorError(Exception):
+    """The root of everything that was foreseen."""
+
+
+class SettingsError(OperatorError, ValueError):
+    """The environment cannot work; the message names the variable."""
+
+
+class LeadershipLost(OperatorError):
+    """Another replica holds the Lease, or ours ran out unrenewed."""
+
+
+class CoordinatorUnreachable(OperatorError):
+    """No answer from a run's coordinator; says nothing about the run."""
+
+
+class ClusterError(OperatorError):
+    """The API server refused, or did not answer (status 0)."""
+
+    def __init__(self, message: str, status: int = 0, reason: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+
+
+class NotFound(ClusterError):
+    """404: there is no such object."""
+
+
+class AlreadyExists(ClusterError):
+    """409 on create: the name is taken."""
+
+
+class Conflict(ClusterError):
+    """409 on anything else: a precondition does not hold."""
+
+
+class Forbidden(ClusterError):
+    """403: no right, or a quota is exhausted."""
+
+
+class Invalid(ClusterError):
+    """422 or 400: the API server will never accept this."""

@@ -1,0 +1,166 @@
+"""One operator acts at a time, by a Lease that is taken, renewed and given back.
+
+kopf's own peering only pauses and does not fence, so the Lease decides. The
+decision is pure; the loop around it reads a clock and the API server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from footplate_operator.clock import parse_time
+from footplate_operator.cluster import Cluster
+from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, LeadershipLost, NotFound
+from footplate_operator.kinds import LEASE, Json
+from footplate_operator.log import fields
+
+RENEWALS: Final = 3  # tries within the life of a Lease
+_log = logging.getLogger(__name__)
+
+
+class Move(StrEnum):
+    """What to do about the Lease."""
+
+    CREATE = "create"
+    TAKE = "take"  # it is free, expired or ours
+    WAIT = "wait"
+
+
+@dataclass(frozen=True)
+class LeaseView:
+    """The Lease as the API server keeps it."""
+
+    holder: str
+    renewed: datetime | None
+    seconds: float
+    transitions: int
+
+
+def view(lease: Json | None) -> LeaseView | None:
+    """What matters of a Lease; None where there is none."""
+    if lease is None:
+        return None
+    spec = lease.get("spec", {})
+    renewed = spec.get("renewTime")
+    return LeaseView(
+        holder=spec.get("holderIdentity") or "",
+        renewed=parse_time(renewed) if renewed else None,
+        seconds=float(spec.get("leaseDurationSeconds") or 0),
+        transitions=int(spec.get("leaseTransitions") or 0),
+    )
+
+
+def next_move(lease: LeaseView | None, identity: str, now: datetime) -> Move:
+    """Create, take (also: renew) or wait."""
+    if lease is None:
+        return Move.CREATE
+    if lease.holder in ("", identity) or lease.renewed is None:
+        return Move.TAKE
+    expired = now > lease.renewed + timedelta(seconds=lease.seconds)
+    return Move.TAKE if expired else Move.WAIT
+
+
+def render(
+    namespace: str, name: str, identity: str, seconds: float, before: Json | None, now: datetime
+) -> Json:
+    """The Lease held by `identity` (empty: by nobody) from `now` on, on top of `before`."""
+    known = view(before)
+    moved = known is not None and known.holder != identity
+    spec = dict((before or {}).get("spec", {}))
+    time = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    spec |= {
+        "holderIdentity": identity,
+        "leaseDurationSeconds": int(seconds),
+        "renewTime": time,
+        "leaseTransitions": (known.transitions if known else 0) + int(moved),
+    }
+    if known is None or moved:
+        spec["acquireTime"] = time
+    metadata = {"name": name, "namespace": namespace}
+    if before is not None:
+        metadata["resourceVersion"] = before["metadata"]["resourceVersion"]
+    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+
+
+class Leadership:
+    """The Lease of one replica. `now` is a clock in UTC."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        namespace: str,
+        name: str,
+        identity: str,
+        seconds: float,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._cluster = cluster
+        self._place = (namespace, name)
+        self._identity = identity
+        self._seconds = seconds
+        self._now = now
+
+    async def acquire(self) -> None:
+        """Wait until the Lease is ours."""
+        waiting = False
+        while not await self._try():
+            if not waiting:
+                _log.info("lease %s", fields(event="waiting", name=self._place[1], identity=self._identity))
+                waiting = True
+            await asyncio.sleep(self._seconds / RENEWALS / 2)
+        _log.info("lease %s", fields(event="acquired", name=self._place[1], identity=self._identity))
+
+    async def keep(self) -> None:
+        """Renew for ever; raises LeadershipLost once that was impossible for the life of the Lease."""
+        renewed = self._now()
+        while True:
+            await asyncio.sleep(self._seconds / RENEWALS)
+            if await self._try():
+                renewed = self._now()
+            elif (self._now() - renewed).total_seconds() >= self._seconds or await self._taken():
+                raise LeadershipLost(f"Lease {'/'.join(self._place)} could not be renewed")
+
+    async def release(self) -> None:
+        """Let the next replica start at once."""
+        try:
+            lease = await self._read()
+            known = view(lease)
+            if known is not None and known.holder == self._identity:
+                await self._cluster.replace(render(*self._place, "", 1.0, lease, self._now()))
+                _log.info("lease %s", fields(event="released", name=self._place[1]))
+        except ClusterError as error:
+            _log.warning("lease %s", fields(event="not released", error=error))
+
+    async def _try(self) -> bool:
+        try:
+            lease = await self._read()
+            move = next_move(view(lease), self._identity, self._now())
+            if move is Move.WAIT:
+                return False
+            body = render(*self._place, self._identity, self._seconds, lease, self._now())
+            await (self._cluster.create(body) if move is Move.CREATE else self._cluster.replace(body))
+        except (Conflict, AlreadyExists):
+            return False  # somebody was faster
+        except ClusterError as error:
+            _log.warning("lease %s", fields(event="unreachable", error=error))
+            return False
+        return True
+
+    async def _taken(self) -> bool:
+        try:
+            known = view(await self._read())
+        except ClusterError:
+            return False
+        return known is not None and known.holder not in ("", self._identity)
+
+    async def _read(self) -> Json | None:
+        try:
+            return await self._cluster.get(LEASE, *self._place)
+        except NotFound:
+            return None
