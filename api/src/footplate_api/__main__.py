@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
-from kubernetes.aio.config.config_exception import ConfigException
 
 from footplate_api import cluster, settings
 from footplate_api.app import create_app
@@ -68,7 +67,7 @@ class _Server(uvicorn.Server):
 
 
 async def serve(chosen: Settings, kubeconfig: Path | None, in_pod: bool) -> None:
-    """Serves until a signal; raises ConfigException where no cluster is configured."""
+    """Serves until a signal; raises ValueError where no cluster is configured."""
     kubernetes = await cluster.connect(kubeconfig, in_pod)
     context = Context(
         Database(chosen.database_url), kubernetes, Metrics(), MirrorHealth(), revision=chosen.revision
@@ -95,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
         chosen = settings.load(os.environ)
         chosen = replace(chosen, host=arguments.host or chosen.host, port=arguments.port or chosen.port)
         asyncio.run(serve(chosen, arguments.kubeconfig, "KUBERNETES_SERVICE_HOST" in os.environ))
-    except (ValueError, ConfigException) as error:
+    except ValueError as error:
         print(f"footplate-api: {error}", file=sys.stderr)
         return ExitCode.CONFIG
     return ExitCode.SUCCESS

@@ -20,6 +20,7 @@ from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.client.models.v1_delete_options import V1DeleteOptions
 from kubernetes.aio.client.models.v1_preconditions import V1Preconditions
+from kubernetes.aio.config.config_exception import ConfigException
 from kubernetes.aio.config.incluster_config import load_incluster_config
 from kubernetes.aio.config.kube_config import load_kube_config
 
@@ -40,9 +41,20 @@ _OURS: Final = (401, 429)  # about our credentials or pace, not about the caller
 async def connect(kubeconfig: Path | None, in_pod: bool) -> KubernetesCluster:
     """A client for `kubeconfig`, else for the pod's own cluster, else for kubectl's.
 
-    Raises kubernetes' ConfigException when none of them is there.
+    Raises ValueError when none of them is there.
     """
     configuration = Configuration()
+    try:
+        await _configure(configuration, kubeconfig, in_pod)
+    except ConfigException as error:
+        raise ValueError(
+            f"no Kubernetes API server is configured ({error}): pass --kubeconfig, set KUBECONFIG to a"
+            " kubeconfig file, or run in a pod that has a service account token"
+        ) from error
+    return KubernetesCluster(ApiClient(configuration))
+
+
+async def _configure(configuration: Configuration, kubeconfig: Path | None, in_pod: bool) -> None:
     if in_pod and kubeconfig is None:
         load_incluster_config(configuration)  # type: ignore[no-untyped-call]  # has no annotations
     else:
@@ -50,7 +62,6 @@ async def connect(kubeconfig: Path | None, in_pod: bool) -> KubernetesCluster:
         await load_kube_config(  # type: ignore[no-untyped-call]  # has no annotations
             config_file=path, client_configuration=configuration, persist_config=False
         )
-    return KubernetesCluster(ApiClient(configuration))
 
 
 class KubernetesCluster:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, NewType
 
+from asyncpg import PostgresError  # type: ignore[import-untyped]  # ships no types
 from sqlalchemy import Connection, Engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -65,12 +66,21 @@ class Database:
 async def _translated() -> AsyncIterator[None]:
     try:
         yield
-    except (OperationalError, InterfaceError, PoolTimeout, OSError) as error:
-        raise DatabaseUnavailable("The database does not answer; nothing was stored.") from error
-    except DBAPIError as error:
-        if not error.connection_invalidated:
+    except (DBAPIError, PoolTimeout, OSError, PostgresError) as error:
+        if not unavailable(error):
             raise
-        raise DatabaseUnavailable("The database closed the connection; nothing was stored.") from error
+        raise DatabaseUnavailable("The database does not answer; nothing was stored.") from error
+
+
+def unavailable(error: Exception) -> bool:
+    """Whether `error` is about the database being there, not about what was asked of it."""
+    if not isinstance(error, DBAPIError):
+        return True  # no connection from the pool, or none to the server
+    if error.connection_invalidated:
+        return True
+    # SQLite calls mistakes in a statement operational, too; only the code tells them apart.
+    statement = getattr(error.orig, "sqlite_errorname", None) == "SQLITE_ERROR"
+    return isinstance(error, OperationalError | InterfaceError) and not statement
 
 
 def _engine(url: str) -> AsyncEngine:

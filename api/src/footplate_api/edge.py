@@ -10,6 +10,7 @@ This module alone commits transactions and reads the clock.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,8 @@ from footplate_api.errors import ApiError, HttpError, Invalid
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.ports import Cluster
 from footplate_api.problems import MEDIA_TYPE, from_validation, problem, summary
+
+log = logging.getLogger(__name__)
 
 REQUEST_ID_HEADER = "X-Request-Id"
 
@@ -108,6 +111,8 @@ def request_id(request: Request) -> str:
 
 async def _on_api_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)
+    if error.answer_status >= 500:
+        log.warning("%s %r", error.detail, error.__cause__)
     return answer(error, request_id(request))
 
 

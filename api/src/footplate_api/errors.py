@@ -4,11 +4,10 @@ ApiError
 ├── Invalid               422  the request says something that cannot be (also a ValueError)
 ├── RunNotFound           404
 ├── RunMismatch           409  a batch for another run than the path names
-├── BodyTooLarge          413
 ├── ClusterRefused        4xx  the API server's own word, its status kept
 ├── ClusterUnavailable    503
 ├── DatabaseUnavailable   503
-└── HttpError             404, 405, … of the router itself
+└── HttpError             404, 405, 413 … of the router itself
 ListExpired                    of the mirror alone: the API server forgot a resource version
 """
 
@@ -72,13 +71,6 @@ class RunMismatch(ApiError):
     title = "Run mismatch"
 
 
-class BodyTooLarge(ApiError):
-    """The request's body exceeds the limit."""
-
-    status = 413
-    title = "Body too large"
-
-
 class ClusterRefused(ApiError):
     """The Kubernetes API server said no; its status and message are passed on."""
 
@@ -110,7 +102,7 @@ class DatabaseUnavailable(ApiError):
 
 
 class HttpError(ApiError):
-    """What the router itself refuses: no such path, no such method, no JSON at all."""
+    """What the router itself refuses: no such path or method, no JSON, too much of it."""
 
     title = "Request not served"
 

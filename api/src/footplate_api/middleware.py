@@ -14,10 +14,11 @@ from contextvars import ContextVar
 from typing import Final
 
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from footplate_api.edge import REQUEST_ID_HEADER, answer
-from footplate_api.errors import ApiError, BodyTooLarge
+from footplate_api.errors import ApiError
 from footplate_api.observation import Metrics
 
 # 5000 rows, the most a batch holds, are 2 MB; the API server itself takes 3 MB.
@@ -90,7 +91,7 @@ def _request_id(scope: Scope) -> str:
 
 
 def limited(scope: Scope, receive: Receive, limit: int = BODY_LIMIT) -> Receive:
-    """`receive` that raises BodyTooLarge once more than `limit` bytes are announced or came."""
+    """`receive` that raises a 413 once more than `limit` bytes are announced or came."""
     announced = dict(scope["headers"]).get(b"content-length", b"0")
     received = 0
 
@@ -99,7 +100,8 @@ def limited(scope: Scope, receive: Receive, limit: int = BODY_LIMIT) -> Receive:
         message = await receive()
         received += len(message.get("body", b""))
         if received > limit or (announced.isdigit() and int(announced) > limit):
-            raise BodyTooLarge(f"The body must be at most {limit} bytes.")
+            # FastAPI makes any other exception from here a 400.
+            raise HTTPException(413, f"the body must be at most {limit} bytes")
         return message
 
     return counting

@@ -39,11 +39,17 @@ class Server:
     def __init__(self, folder: Path, binaries: Path) -> None:
         self._folder = folder
         self._binaries = binaries
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[Any] | None = None
 
     def start(self) -> None:
         """Starts the server, again after stop(), and waits until it answers."""
-        command = [self._binaries / "postgres", "-D", self._folder / "data", "-k", self._folder]
+        command: list[str | Path] = [
+            self._binaries / "postgres",
+            "-D",
+            self._folder / "data",
+            "-k",
+            self._folder,
+        ]
         settings = [
             "listen_addresses=",
             "fsync=off",
@@ -73,7 +79,15 @@ class Server:
 
     def empty(self) -> str:
         """The URL of the database, with nothing in it."""
-        psql = [self._binaries / "psql", "-q", "-h", self._folder, "-U", "footplate", "postgres"]
+        psql: list[str | Path] = [
+            self._binaries / "psql",
+            "-q",
+            "-h",
+            self._folder,
+            "-U",
+            "footplate",
+            "postgres",
+        ]
         subprocess.run([*psql, "-c", "DROP SCHEMA public CASCADE", "-c", "CREATE SCHEMA public"], check=True)
         return f"postgresql://footplate@/postgres?host={self._folder}"
 
@@ -86,7 +100,7 @@ def server() -> Iterator[Server]:
     try:
         if account:
             os.chown(folder, account["user"], account["group"])
-        initialise = [
+        initialise: list[str | Path] = [
             binaries / "initdb",
             "-D",
             folder / "data",

@@ -185,7 +185,8 @@ async def test_parts_of_a_history(api: Api, parameters: dict[str, int], steps: l
 
 async def test_a_dense_history_is_read_in_parts(api: Api) -> None:
     await sent(api, batch(await created(api), [row(step) for step in range(1, 26)]))
-    steps, start = [], 0
+    steps: list[int] = []
+    start: int | None = 0
     for _ in range(3):
         part = await history(api, every=1, limit=10, names="loss", **{"from": start})
         steps += part["step"]

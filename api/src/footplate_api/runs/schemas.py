@@ -12,7 +12,7 @@ from footplate_api.schemas import Schema
 from footplate_contracts.names import Phase
 from footplate_contracts.v1alpha1.training import Stage
 
-_EXAMPLE: JsonDict = {
+EXAMPLE: JsonDict = {
     "metadata": {"name": "tiny-decoder"},
     "spec": {
         "model": {
@@ -44,7 +44,7 @@ class RunSubmission(Schema):
     all rules, and its message comes back. A `status` is dropped, as Kubernetes does.
     """
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
 
     api_version: Literal["footplate.dev/v1alpha1"] = "footplate.dev/v1alpha1"
     kind: Literal["TrainingRun"] = "TrainingRun"

@@ -1,0 +1,156 @@
+"""What every request gets: an id, a limit, a measurement, and problems instead of tracebacks."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from footplate_api.middleware import BODY_LIMIT, RequestEdge
+from footplate_api.observation import Metrics
+from footplate_api.settings import database_url
+from tests.component.footplate_api.builders import RUNS, batch, row
+from tests.component.footplate_api.conftest import Api, running
+from tests.component.footplate_api.fakes import FakeCluster
+from tests.component.footplate_api.postgres import Server
+
+TELEMETRY = f"{RUNS}/gpt/telemetry"
+
+
+async def test_health_readiness_version(api: Api) -> None:
+    assert (await api.client.get("/healthz")).json() == {"status": "ok"}
+    ready = await api.client.get("/readyz")
+    assert (ready.status_code, ready.json()["database"]) == (200, "ok")
+    version = (await api.client.get("/version")).json()
+    assert version["revision"] == "abc123"
+    assert version["api"][0].isdigit() and version["contracts"][0].isdigit()
+
+
+async def test_requests_are_counted_by_route_template(api: Api) -> None:
+    for name in ("a", "b", "c"):
+        await api.client.get(f"{RUNS}/{name}")
+    await api.client.get("/no/such/page")
+    text = (await api.client.get("/metrics")).text
+    template = "/v1/namespaces/{namespace}/runs/{name}"
+    assert f'footplate_api_requests_total{{method="GET",route="{template}",status="404"}} 3.0' in text
+    assert 'route="unmatched",status="404"} 1.0' in text
+    assert f'footplate_api_request_duration_seconds_count{{method="GET",route="{template}"}} 3.0' in text
+
+
+async def test_runs_have_gauges_while_they_train(api: Api) -> None:
+    for name in ("gpt", "old"):
+        await api.cluster.put(
+            "research", name, metadata={"uid": f"uid-of-{name}"}, status={"phase": "Running"}
+        )
+    await api.client.post(TELEMETRY, json=batch("uid-of-gpt", [row(1), row(2, loss=1.5)]))
+    await api.cluster.remove("research", "old")
+    while 'name="old"' in (text := (await api.client.get("/metrics")).text) or 'name="gpt"' not in text:
+        pass
+    assert 'footplate_run_step{name="gpt",namespace="research"} 2.0' in text
+    assert 'footplate_run_loss{name="gpt",namespace="research"} 1.5' in text
+    assert 'footplate_run_info{name="gpt",namespace="research",phase="Running"} 1.0' in text
+    assert "footplate_api_ingested_rows_total 2.0" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        pytest.param("trace-1.2:3", True, id="sane"),
+        pytest.param("a" * 65, False, id="too-long"),
+        pytest.param("a b\x01", False, id="unprintable"),
+    ],
+)
+async def test_a_sane_request_id_is_kept(api: Api, given: str, kept: bool) -> None:
+    answer = await api.client.get("/healthz", headers={"X-Request-Id": given})
+    assert (answer.headers["x-request-id"] == given) is kept
+    assert answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        pytest.param("GET", "/v2/nothing", 404, id="no-such-path"),
+        pytest.param("PUT", RUNS, 405, id="no-such-method"),
+        pytest.param("GET", f"{RUNS}/nothing/checkpoints", 404, id="no-such-run"),
+    ],
+)
+async def test_every_error_is_a_problem(api: Api, method: str, path: str, status: int) -> None:
+    answer = await api.client.request(method, path)
+    problem = answer.json()
+    assert answer.status_code == problem["status"] == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert problem["requestId"] == answer.headers["x-request-id"]
+    assert problem["type"].startswith("urn:footplate:problem:")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"{", id="cut-off"),
+        pytest.param(b"\xff\xfe", id="not-utf-8"),
+        pytest.param(b"", id="empty"),
+        pytest.param(b"[" * 100_000, id="deeply-nested"),
+    ],
+)
+async def test_a_body_that_is_no_json_is_a_users_mistake(api: Api, body: bytes) -> None:
+    answer = await api.client.post(TELEMETRY, content=body, headers={"content-type": "application/json"})
+    assert 400 <= answer.status_code < 500, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "Traceback" not in answer.text
+
+
+async def _chunks() -> Any:
+    for _ in range(BODY_LIMIT // 65536 + 2):
+        yield b" " * 65536
+
+
+@pytest.mark.parametrize("announced", [True, False], ids=["announced", "streamed"])
+async def test_a_body_beyond_the_limit_is_refused(api: Api, announced: bool) -> None:
+    content = b" " * (BODY_LIMIT + 1) if announced else _chunks()
+    answer = await api.client.post(TELEMETRY, content=content, headers={"content-type": "application/json"})
+    assert answer.status_code == 413
+    assert answer.json()["detail"].endswith(f"the body must be at most {BODY_LIMIT} bytes")
+
+
+async def test_our_own_mistakes_show_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    app = FastAPI()
+
+    @app.get("/")
+    async def broken() -> None:
+        raise RuntimeError("password is hunter2")
+
+    app.add_middleware(RequestEdge, metrics=Metrics())
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        answer = await client.get("/", headers={"X-Request-Id": "find-me"})
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "hunter2" not in answer.text
+    assert "hunter2" in caplog.text
+
+
+async def test_a_database_that_goes_away_is_a_503_until_it_is_back(postgres: Server) -> None:
+    async with running(database_url(postgres.empty()), FakeCluster()) as api:
+        assert (await api.client.post(TELEMETRY, json=batch("uid", [row(1)]))).status_code == 200
+        postgres.stop()
+        for path in ("/readyz", RUNS):
+            answer = await api.client.get(path)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5"), answer.text
+        refused = await api.client.post(TELEMETRY, json=batch("uid", [row(2)]))
+        assert refused.json()["type"] == "urn:footplate:problem:database-unavailable"
+        assert (await api.client.get("/healthz")).status_code == 200
+        postgres.start()
+        assert (await api.client.get("/readyz")).status_code == 200
+        assert (await api.client.post(TELEMETRY, json=batch("uid", [row(2)]))).status_code == 200
+
+
+async def test_the_openapi_document_describes_every_route(api: Api) -> None:
+    document = (await api.client.get("/openapi.json")).json()
+    operations = [each for path in document["paths"].values() for each in path.values()]
+    assert all(each["summary"] and each["description"] and each["tags"] for each in operations)
+    assert "/v1/namespaces/{namespace}/runs/{name}/telemetry" in document["paths"]
+    assert json.dumps(document["components"]["schemas"]["RunSubmission"]["examples"])
+    assert (await api.client.get("/docs")).status_code == 200

@@ -1,0 +1,130 @@
+"""The real client and the mirror against a real API server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from cluster.envtest import ApiServer, api_server
+from footplate_api import cluster, migrate
+from footplate_api.cluster import KubernetesCluster
+from footplate_api.database import Database
+from footplate_api.edge import utc_now
+from footplate_api.errors import ClusterRefused, ClusterUnavailable, ListExpired
+from footplate_api.observation import Metrics, MirrorHealth
+from footplate_api.pipelines.mirror import Mirror
+from footplate_api.runs.schemas import EXAMPLE
+from tests.component.footplate_api.builders import eventually
+from tests.component.footplate_api.test_mirror import following, found
+
+CRDS = Path(__file__).parents[3] / "crds"
+
+
+@pytest.fixture(scope="module")
+def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    with api_server(tmp_path_factory.mktemp("api-server")) as server:
+        kubectl(server, "apply", "--server-side", "--filename", str(CRDS))
+        kubectl(server, "wait", "--for=condition=Established", "--timeout=30s", "--filename", str(CRDS))
+        yield server
+
+
+@pytest_asyncio.fixture
+async def client(kubernetes: ApiServer) -> AsyncIterator[KubernetesCluster]:
+    connected = await cluster.connect(kubernetes.kubeconfig, in_pod=False)
+    yield connected
+    await connected.close()
+
+
+def kubectl(server: ApiServer, *arguments: str) -> str:
+    command = [str(server.kubectl), "--kubeconfig", str(server.kubeconfig), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def manifest(name: str, **spec: Any) -> dict[str, Any]:
+    example = json.loads(json.dumps(EXAMPLE))
+    return {
+        "apiVersion": "footplate.dev/v1alpha1",
+        "kind": "TrainingRun",
+        "metadata": {"name": name},
+        "spec": {**example["spec"], **spec},
+    }
+
+
+async def test_the_example_of_the_documentation_is_a_valid_run(client: KubernetesCluster) -> None:
+    created = await client.create_run("default", manifest("example"))
+    assert created["metadata"]["managedFields"][0]["manager"] == "footplate-api"
+    await client.delete_run("default", "example", created["metadata"]["uid"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status", "said"),
+    [
+        pytest.param(manifest("a", trianing={}), 400, 'unknown field "spec.trianing"', id="unknown-field"),
+        pytest.param(manifest("a", stage="dream"), 422, 'Unsupported value: "dream"', id="enum"),
+        pytest.param(manifest("x" * 41), 422, "has 41 characters; at most 40", id="cel"),
+    ],
+)
+async def test_refusals_keep_status_and_message(
+    client: KubernetesCluster, wrong: dict[str, Any], status: int, said: str
+) -> None:
+    with pytest.raises(ClusterRefused) as refused:
+        await client.create_run("default", wrong)
+    assert refused.value.answer_status == status
+    assert said in refused.value.detail
+
+
+async def test_deleting_needs_the_right_uid(client: KubernetesCluster) -> None:
+    await client.create_run("default", manifest("mine"))
+    with pytest.raises(ClusterRefused) as refused:
+        await client.delete_run("default", "mine", "another")
+    assert refused.value.answer_status == 409
+    await client.delete_run("default", "mine", None)
+    with pytest.raises(ClusterRefused) as missing:
+        await client.delete_run("default", "mine", None)
+    assert missing.value.answer_status == 404
+
+
+async def test_an_expired_version_says_so(client: KubernetesCluster) -> None:
+    with pytest.raises(ListExpired):
+        async for _ in client.watch_runs("1"):
+            pass
+
+
+async def test_no_api_server_is_no_answer(kubernetes: ApiServer, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "config"
+    elsewhere.write_text(kubernetes.kubeconfig.read_text().replace(kubernetes.url, "https://127.0.0.1:1"))
+    nobody = await cluster.connect(elsewhere, in_pod=False)
+    with pytest.raises(ClusterUnavailable, match="does not answer"):
+        await nobody.list_runs(None)
+    await nobody.close()
+
+
+async def test_the_mirror_follows_kubectl(
+    kubernetes: ApiServer, client: KubernetesCluster, tmp_path: Path
+) -> None:
+    database = Database(f"sqlite+aiosqlite:///{tmp_path}/mirror.db")
+    await migrate.upgrade(database)
+    watcher = Mirror(client, database, Metrics(), MirrorHealth(), utc_now)
+    async with following(watcher):
+        await client.create_run("default", manifest("gpt"))
+        await eventually(lambda: found(database, "gpt", "default"), lambda run: run is not None)
+        status = json.dumps({"status": {"phase": "Running", "progress": {"step": 7, "totalSteps": 200}}})
+        patch = ["patch", "trainingrun", "gpt", "--subresource=status", "--type=merge", "--patch", status]
+        await asyncio.to_thread(kubectl, kubernetes, *patch)
+        run = await eventually(
+            lambda: found(database, "gpt", "default"), lambda run: run is not None and run.step == 7
+        )
+        assert run is not None and run.phase == "Running"
+        await asyncio.to_thread(kubectl, kubernetes, "delete", "trainingrun", "gpt")
+        await eventually(
+            lambda: found(database, "gpt", "default"),
+            lambda run: run is not None and run.deleted_at is not None,
+        )
+    await database.close()

@@ -1,0 +1,56 @@
+"""The schema that migrations make is the one that the models describe, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import DBAPIError
+
+from footplate_api import migrate
+from footplate_api.database import Database
+from footplate_api.models import Base
+
+
+def differences(connection: Connection) -> list[Any]:
+    context = MigrationContext.configure(connection, opts={"compare_type": True})
+    return list(compare_metadata(context, Base.metadata))
+
+
+def tables(connection: Connection) -> set[str]:
+    return set(inspect(connection).get_table_names())
+
+
+async def test_migrations_lead_to_the_models(database: Database) -> None:
+    async with database.engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_an_upgraded_database_is_left_alone(database: Database) -> None:
+    await migrate.upgrade(database)
+    async with database.read() as session:
+        assert (await session.execute(text("SELECT version_num FROM alembic_version"))).all() == [("0001",)]
+
+
+async def test_replicas_that_start_together_do_not_meet(database_url: str) -> None:
+    replicas = [Database(database_url) for _ in range(3)]
+    await asyncio.gather(*(migrate.upgrade(replica) for replica in replicas))
+    async with replicas[0].engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+    for replica in replicas:
+        await replica.close()
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind(database_url: str) -> None:
+    database = Database(database_url)
+    async with database.write() as session:
+        await session.execute(text("CREATE TABLE checkpoints (x INTEGER)"))  # the last of the first migration
+    with pytest.raises(DBAPIError, match="already exists"):
+        await migrate.upgrade(database)
+    async with database.engine.connect() as connection:
+        assert await connection.run_sync(tables) == {"checkpoints"}
+    await database.close()

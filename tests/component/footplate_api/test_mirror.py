@@ -1,0 +1,233 @@
+"""The mirror against a cluster that loses events, forgets versions and goes away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from footplate_api.database import Database
+from footplate_api.models import Run
+from footplate_api.observation import Metrics, MirrorHealth
+from footplate_api.pipelines.mirror import Mirror
+from footplate_api.ports import EventType, WatchEvent
+from footplate_api.runs import repository
+from tests.component.footplate_api.builders import RUNS, eventually
+from tests.component.footplate_api.conftest import Api
+from tests.component.footplate_api.fakes import FakeCluster
+
+NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.time = NOW
+
+    def __call__(self) -> datetime:
+        self.time += timedelta(milliseconds=1)
+        return self.time
+
+
+def mirror(database: Database, cluster: FakeCluster, now: Callable[[], datetime] | None = None) -> Mirror:
+    return Mirror(cluster, database, Metrics(), MirrorHealth(), now or Clock(), chance=lambda: 0.0)
+
+
+@asynccontextmanager
+async def following(mirror: Mirror) -> AsyncIterator[None]:
+    task = asyncio.create_task(mirror.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def found(database: Database, name: str, namespace: str = "research") -> Run | None:
+    async with database.read() as session:
+        return await repository.find(session, namespace, name, None)
+
+
+async def step_of(database: Database, name: str) -> int | None:
+    run = await found(database, name)
+    return None if run is None else run.step
+
+
+def running(step: int) -> dict[str, Any]:
+    return {
+        "phase": "Running",
+        "progress": {"step": step, "totalSteps": 100, "tokens": step * 8, "loss": 2.5},
+    }
+
+
+async def test_a_list_takes_over_everything_in_pages(database: Database) -> None:
+    cluster = FakeCluster(page_size=3)
+    for number in range(8):
+        await cluster.put("research", f"run-{number}", {"stage": "pretrain"}, running(number))
+    await mirror(database, cluster).list()
+    run = await found(database, "run-7")
+    assert run is not None
+    assert (run.phase, run.stage, run.step, run.total_steps, run.tokens, run.loss) == (
+        "Running",
+        "pretrain",
+        7,
+        100,
+        56,
+        2.5,
+    )
+    assert run.created_at.tzinfo is not None
+
+
+async def test_changes_follow_within_a_moment(database: Database) -> None:
+    cluster = FakeCluster()
+    async with following(mirror(database, cluster)):
+        await cluster.put("research", "gpt", status=running(1))
+        await eventually(lambda: step_of(database, "gpt"), lambda step: step == 1)
+        await cluster.put("research", "gpt", status=running(2))
+        await eventually(lambda: step_of(database, "gpt"), lambda step: step == 2)
+        await cluster.remove("research", "gpt")
+        gone = await eventually(lambda: found(database, "gpt"), lambda run: bool(run and run.deleted_at))
+    assert gone is not None
+    assert gone.step == 2
+
+
+async def test_a_run_that_went_while_nobody_watched_is_noted_as_deleted(database: Database) -> None:
+    cluster = FakeCluster()
+    await cluster.put("research", "gpt")
+    await cluster.put("research", "bert")
+    watcher = mirror(database, cluster)
+    await watcher.list()
+    cluster.silent = True
+    await cluster.remove("research", "gpt")
+    await watcher.list()
+    gone, stays = await found(database, "gpt"), await found(database, "bert")
+    assert gone is not None and gone.deleted_at is not None
+    assert stays is not None and stays.deleted_at is None
+
+
+async def test_a_forgotten_version_is_listed_again(database: Database) -> None:
+    cluster = FakeCluster()
+    async with following(mirror(database, cluster)):
+        await cluster.put("research", "gpt", status=running(1))
+        await eventually(lambda: step_of(database, "gpt"), lambda step: step == 1)
+        cluster.silent = True
+        await cluster.put("research", "gpt", status=running(2))
+        cluster.silent = False
+        cluster.forget()
+        await eventually(lambda: step_of(database, "gpt"), lambda step: step == 2)
+    assert cluster.lists >= 2
+
+
+async def test_lost_events_are_made_up_for_by_the_periodic_list(database: Database) -> None:
+    cluster, clock = FakeCluster(), Clock()
+    async with following(mirror(database, cluster, clock)):
+        await cluster.put("research", "gpt", status=running(1))
+        await eventually(lambda: step_of(database, "gpt"), lambda step: step == 1)
+        cluster.silent = True
+        await cluster.put("research", "gpt", status=running(2))
+        clock.time += timedelta(minutes=11)
+        await eventually(lambda: step_of(database, "gpt"), lambda step: step == 2)
+
+
+async def test_an_api_server_that_was_away_is_followed_again(database: Database) -> None:
+    cluster = FakeCluster()
+    watcher = mirror(database, cluster)
+    async with following(watcher):
+        await cluster.put("research", "gpt", status=running(1))
+        await eventually(lambda: step_of(database, "gpt"), lambda step: step == 1)
+        cluster.available = False
+        await asyncio.sleep(0.2)
+        await cluster.put("research", "gpt", status=running(5))
+        cluster.available = True
+        await eventually(lambda: step_of(database, "gpt"), lambda step: step == 5)
+
+
+@pytest.mark.parametrize(
+    ("versions", "step"),
+    [
+        pytest.param((5, 6), 6, id="newer-replaces"),
+        pytest.param((6, 5), 6, id="older-does-not"),
+        pytest.param((10, 9), 10, id="versions-are-numbers-not-text"),
+        pytest.param((9, 10), 10, id="one-digit-more-is-newer"),
+    ],
+)
+async def test_a_late_event_never_replaces_a_newer_row(
+    database: Database, versions: tuple[int, int], step: int
+) -> None:
+    watcher = mirror(database, FakeCluster())
+    for version in versions:
+        await watcher.apply([event(EventType.MODIFIED, version)])
+    assert await step_of(database, "gpt") == step
+
+
+async def test_a_late_event_does_not_bring_a_deleted_run_back(database: Database) -> None:
+    watcher = mirror(database, FakeCluster())
+    await watcher.apply([event(EventType.DELETED, 7)])
+    await watcher.apply([event(EventType.MODIFIED, 6)])
+    run = await found(database, "gpt")
+    assert run is not None and run.deleted_at is not None
+
+
+async def test_a_run_taken_for_deleted_by_mistake_comes_back(database: Database) -> None:
+    cluster = FakeCluster()
+    stored = await cluster.put("research", "gpt")
+    watcher = mirror(database, cluster)
+    await watcher.list()
+    async with database.write() as session:
+        await repository.mark_deleted(session, [stored["metadata"]["uid"]], NOW)
+    await watcher.list()
+    run = await found(database, "gpt")
+    assert run is not None and run.deleted_at is None
+
+
+async def test_a_run_created_during_a_list_is_not_taken_for_deleted(database: Database) -> None:
+    cluster, clock = FakeCluster(), Clock()
+    watcher = mirror(database, cluster, clock)
+
+    class Meanwhile(FakeCluster):
+        async def list_runs(self, token: str | None) -> Any:
+            page = await super().list_runs(token)
+            await watcher.apply([event(EventType.ADDED, 7)])  # seen after the list was read
+            return page
+
+    await mirror(database, Meanwhile(), clock).list()
+    run = await found(database, "gpt")
+    assert run is not None and run.deleted_at is None
+
+
+async def test_an_object_that_cannot_be_read_does_not_stop_the_others(database: Database) -> None:
+    broken = WatchEvent(EventType.ADDED, {"metadata": {"resourceVersion": "8"}})
+    await mirror(database, FakeCluster()).apply([broken, event(EventType.ADDED, 9)])
+    assert await step_of(database, "gpt") == 9
+
+
+async def test_the_mirror_tells_how_it_is(api: Api) -> None:
+    await eventually(lambda: readiness(api), lambda answer: answer["kubernetes"] == "ok")
+    api.cluster.available = False
+    degraded = await eventually(lambda: readiness(api), lambda answer: answer["kubernetes"] == "degraded")
+    assert degraded["status"] == "ok"
+    assert "does not answer" in degraded["detail"]
+    text = (await api.client.get("/metrics")).text
+    assert "footplate_api_mirror_failures_total" in text
+    assert (await api.client.get(RUNS)).status_code == 200
+
+
+async def readiness(api: Api) -> Any:
+    return (await api.client.get("/readyz")).json()
+
+
+def event(kind: EventType, version: int) -> WatchEvent:
+    """A run whose step is its version."""
+    metadata = {
+        "uid": "uid-1",
+        "namespace": "research",
+        "name": "gpt",
+        "resourceVersion": str(version),
+        "creationTimestamp": "2026-11-25T10:00:00Z",
+    }
+    return WatchEvent(kind, {"metadata": metadata, "spec": {}, "status": running(version)})

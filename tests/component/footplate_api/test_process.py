@@ -1,0 +1,122 @@
+"""`python -m footplate_api` as a process: starts, survives being killed in mid-ingest, ends well."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import httpx
+
+from footplate_contracts.names import ExitCode
+from tests.component.footplate_api.builders import RUNS, batch, eventually, row
+
+# Nobody answers at its server: the API must serve its history all the same.
+KUBECONFIG = """
+apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
+users: [{name: u, user: {token: t}}]
+contexts: [{name: x, context: {cluster: c, user: u}}]
+current-context: x
+"""
+IDLE_MEGABYTES = 150
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def command(folder: Path, port: int) -> list[str]:
+    kubeconfig = folder / "kubeconfig"
+    kubeconfig.write_text(KUBECONFIG)
+    return [sys.executable, "-m", "footplate_api", "--port", str(port), "--kubeconfig", str(kubeconfig)]
+
+
+@contextmanager
+def serving(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {**os.environ, "FOOTPLATE_DATABASE_URL": f"sqlite:///{folder}/data/footplate.db"}
+    process = subprocess.Popen(command(folder, port), env=environment)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def ready(client: httpx.AsyncClient) -> bool:
+    try:
+        return (await client.get("/readyz")).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def client(port: int) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20)
+
+
+async def send_all(port: int, batches: int, size: int) -> None:
+    """A coordinator: batch after batch, each until there is a receipt for it."""
+    async with client(port) as sender:
+        for number in range(batches):
+            body = batch("uid", [row(step) for step in range(number * size, (number + 1) * size)])
+            while True:
+                try:
+                    answer = await sender.post(f"{RUNS}/gpt/telemetry", json=body)
+                    if answer.status_code == 200:
+                        break
+                except httpx.TransportError:
+                    await asyncio.sleep(0.05)
+
+
+async def test_killed_in_mid_ingest_nothing_with_a_receipt_is_lost(tmp_path: Path) -> None:
+    port = free_port()
+    with serving(tmp_path, port) as first:
+        async with client(port) as probe:
+            await eventually(lambda: ready(probe), bool, seconds=30)
+        sending = asyncio.create_task(send_all(port, batches=40, size=50))
+        await asyncio.sleep(0.3)
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        assert not sending.done()
+    with serving(tmp_path, port):
+        await asyncio.wait_for(sending, 60)
+    with closing(sqlite3.connect(tmp_path / "data/footplate.db")) as database:
+        [(rows,)] = database.execute("SELECT count(*) FROM step_metrics")
+    assert rows == 2000
+
+
+async def test_idles_small_and_ends_well_on_sigterm(tmp_path: Path) -> None:
+    port = free_port()
+    with serving(tmp_path, port) as process:
+        async with client(port) as probe:
+            await eventually(lambda: ready(probe), bool, seconds=30)
+            assert (await probe.get(RUNS)).json() == {"items": [], "nextCursor": None}
+        await asyncio.sleep(0.5)
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        [kilobytes] = [line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")]
+        assert int(kilobytes) / 1024 < IDLE_MEGABYTES
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, 20) == ExitCode.SUCCESS
+
+
+def test_without_any_cluster_it_ends_at_once_with_a_sentence() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "footplate_api"],
+        env={**os.environ, "KUBECONFIG": "/nowhere", "FOOTPLATE_DATABASE_URL": "sqlite://"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == ExitCode.CONFIG
+    assert "no Kubernetes API server is configured" in ended.stderr
+    assert "Traceback" not in ended.stderr
