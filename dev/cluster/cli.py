@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 
-from cluster import backends, binaries, envtest, paths, storage
+from cluster import backends, binaries, envtest, images, paths, storage
 from cluster.api_client import client_for
 from cluster.errors import ClusterError
 from cluster.paths import Layout
@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     verbs.add_parser("binaries", help="build the programs into the cache")
     verbs.add_parser("images", help="build the images whose sources have changed")
     verbs.add_parser("load", help="build them and give them to every node")
+    verbs.add_parser("image-keys", help="print the name and the content key of each image")
     verbs.add_parser("helm-path", help="print where helm is, building it if need be")
     verbs.add_parser("envtest", help="run an API server without nodes until interrupted")
     verbs.add_parser("provision-volumes")  # run by `up`; a person has no use for it
@@ -52,6 +53,11 @@ def _envtest(layout: Layout) -> None:
         envtest.wait_for_interrupt()
 
 
+def _image_keys() -> None:
+    for name, keyed in images.keyed_names(images.table()).items():
+        print(name, keyed.rpartition(":")[2])
+
+
 def _run(options: argparse.Namespace, layout: Layout) -> int:
     backend = backends.choose(layout)
     actions: dict[str, Callable[[], object]] = {
@@ -61,6 +67,7 @@ def _run(options: argparse.Namespace, layout: Layout) -> int:
         "binaries": lambda: binaries.build_all(layout),
         "images": backend.build_images,
         "load": backend.load_images,
+        "image-keys": _image_keys,
         "helm-path": lambda: print(binaries.build(binaries.HELM, layout) / "helm"),
         "envtest": lambda: _envtest(layout),
         "provision-volumes": lambda: storage.serve(client_for(layout.kubeconfig), layout.shared),

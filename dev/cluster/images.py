@@ -45,6 +45,12 @@ def certificate_options(environ: Mapping[str, str]) -> list[str]:
     return ["--volume", f"{bundle}:{_CERTIFICATES}:ro", "--build-arg", f"PIP_CERT={_CERTIFICATES}"]
 
 
+def keyed_names(table: Sequence[Image]) -> dict[str, str]:
+    """Image name -> the name that its sources have now, built or not."""
+    base = base_reference()
+    return {image.name: image.keyed(image_table.key_of(image, REPO, base)) for image in table}
+
+
 def build_arguments(image: Image, base: str, context: Path) -> list[str]:
     """The part of a build's command line that buildah and Docker have in common."""
     target = ["--target", image.target] if image.target else []
@@ -78,7 +84,7 @@ class Builder:
         """Builds what has changed; returns the keyed name of each image."""
         packages.require_root()
         base = base_reference()
-        wanted = {image.name: image.keyed(image_table.key_of(image, REPO, base)) for image in table}
+        wanted = keyed_names(table)
         if set(wanted.values()) <= set(self.store.names()):
             return wanted
         packages.install(packages.IMAGES)

@@ -1,8 +1,8 @@
 """Cluster, images and the Helm release: what stands before any run.
 
 The chart is the only way in, here as for everybody. Images keep their tag while
-a checkout changes, so the pods get the images' digest as an annotation: a new
-image rolls the Deployments, an old one leaves them alone.
+a checkout changes, so pods carry their images' keys as an annotation: new images roll the
+Deployments, old ones leave them alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def install() -> Kube:
     show("python3", "dev/cluster", "up")
     show("python3", "dev/cluster", "load")
     kube = Kube.of_cluster_tool()
-    digest = run("python3", "dev/cluster", "images", "--digest", "operator", "api").strip().replace("\n", "-")
+    keys = dict(line.split() for line in run("python3", "dev/cluster", "image-keys").splitlines())
     # Helm installs the CRDs of a chart once and never again; this is its documented way to update them.
     kube.kubectl("apply", "--server-side", "--force-conflicts", "--filename", f"{CHART}/crds")
     print("[helm] installing charts/footplate as release footplate")
@@ -26,7 +26,7 @@ def install() -> Kube:
         *("upgrade", "--install", "footplate", CHART),
         *("--namespace", NAMESPACE, "--create-namespace"),
         *("--values", f"{CHART}/values-local.yaml"),
-        *("--set-string", f"podAnnotations.footplate\\.dev/images={digest}"),
+        *("--set-string", f"podAnnotations.footplate\\.dev/images={keys['operator']}-{keys['api']}"),
         *("--wait", "--timeout", "3m"),
     )
     return kube
