@@ -119,19 +119,20 @@ class KubernetesCluster:
             try:
                 if response.status != 200:
                     raise refusal(response.status, await response.text())
-                async for events in _events(response.content.iter_any()):
-                    yield events
+                async for group in events(response.content.iter_any()):
+                    yield group
             finally:
                 response.close()
 
 
-async def _events(chunks: AsyncIterator[bytes]) -> AsyncIterator[Sequence[WatchEvent]]:
+async def events(chunks: AsyncIterator[bytes]) -> AsyncIterator[Sequence[WatchEvent]]:
+    """The events of whole lines, grouped as they arrived."""
     rest = b""
     async for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
-        events = [decode(line) for line in lines if line.strip()]
-        if events:
-            yield events
+        complete = [decode(line) for line in lines if line.strip()]
+        if complete:
+            yield complete
 
 
 def decode(line: bytes) -> WatchEvent:
