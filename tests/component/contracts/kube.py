@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from footplate_contracts.names import API_VERSION
+
+AS_OPERATOR = "--as=system:serviceaccount:footplate-system:footplate-operator"
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -47,6 +50,19 @@ class Kubectl:
             *("--patch", json.dumps(patch)),
         )
         return complaints(done.stderr) if done.returncode else []
+
+    def write_status(
+        self, name: str, status: dict[str, Any], *flags: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Server-side apply of the status of a run, as the operator does it; flags may say as whom."""
+        manifest = {
+            "apiVersion": API_VERSION,
+            "kind": "TrainingRun",
+            "metadata": {"name": name, "namespace": "default"},
+            "status": status,
+        }
+        apply = ("apply", "--server-side", "--subresource=status", "-f", "-")
+        return self.run(*apply, *flags, stdin=json.dumps(manifest))
 
 
 def complaints(text: str) -> list[str]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
-from tests.component.contracts.kube import Kubectl
+from tests.component.contracts.kube import AS_OPERATOR, Kubectl
 from tests.component.contracts.manifests import run_manifest
-
-OPERATOR = "--as=system:serviceaccount:footplate-system:footplate-operator"
 
 
 def test_columns(kubectl: Kubectl) -> None:
@@ -22,11 +21,7 @@ def test_columns(kubectl: Kubectl) -> None:
         "goodput": 0.97,
         "cost": {"dollars": 1.5},
     }
-    manifest = run_manifest(name="columns") | {"status": status}
-    del manifest["spec"]
-    kubectl(
-        *("apply", "--server-side", "--subresource=status", OPERATOR, "-f", "-"), stdin=json.dumps(manifest)
-    )
+    assert kubectl.write_status("columns", status, AS_OPERATOR).returncode == 0
     header, row = kubectl("get", "trun", "columns").splitlines()
     kubectl("delete", "trun", "columns")
     assert " ".join(header.split()) == "NAME STAGE PHASE STEP PROGRESS NODES RESTARTS GOODPUT COST AGE"
@@ -95,17 +90,15 @@ def test_lists_of_the_status_are_bounded(kubectl: Kubectl) -> None:
         "reason": "R",
         "message": "m",
     }
-    status = {
+    status: dict[str, Any] = {
         "attempts": [attempt | {"number": number} for number in range(20)],
         "nodes": [node] * 32,
         "conditions": [condition | {"type": f"Type{number}"} for number in range(16)],
     }
     kubectl("create", "-f", "-", stdin=json.dumps(run_manifest(name="full")))
-    manifest = run_manifest(name="full") | {"status": status}
-    del manifest["spec"]
-    apply = ("apply", "--server-side", "--subresource=status", "--dry-run=server", OPERATOR, "-f", "-")
-    kubectl(*apply, stdin=json.dumps(manifest))
-    manifest["status"]["attempts"].append(attempt)
-    refused = kubectl.run(*apply, stdin=json.dumps(manifest)).stderr
+    accepted = kubectl.write_status("full", status, AS_OPERATOR, "--dry-run=server")
+    status["attempts"].append(attempt)
+    refused = kubectl.write_status("full", status, AS_OPERATOR, "--dry-run=server")
     kubectl("delete", "trun", "full")
-    assert "status.attempts: Too many: 21: must have at most 20 items" in refused
+    assert accepted.returncode == 0, accepted.stderr
+    assert "status.attempts: Too many: 21: must have at most 20 items" in refused.stderr

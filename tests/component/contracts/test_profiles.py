@@ -13,12 +13,11 @@ import yaml
 from cluster.envtest import api_server
 from footplate_contracts.crds import all_definitions
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
-from tests.component.contracts.kube import Kubectl
-from tests.component.contracts.manifests import changed, profile_manifest, run_manifest
+from tests.component.contracts.kube import AS_OPERATOR, Kubectl
+from tests.component.contracts.manifests import profile_manifest, run_manifest
 from tests.support.chart import rendered
 from tests.support.contracts import every_rule
 
-OPERATOR = "--as=system:serviceaccount:footplate-system:footplate-operator"
 GPU = {
     "count": 8,
     "product": "any",
@@ -122,12 +121,9 @@ def run(kubectl: Kubectl) -> Iterator[str]:
 
 
 def test_nobody_but_the_operator_writes_status(kubectl: Kubectl, run: str) -> None:
-    manifest = changed(run_manifest(name=run), {}) | {"status": {"phase": "Succeeded"}}
-    del manifest["spec"]
-    apply = ("apply", "--server-side", "--subresource=status", "-f", "-")
-    refused = kubectl.run(*apply, stdin=json.dumps(manifest)).stderr
+    refused = kubectl.write_status(run, {"phase": "Succeeded"}).stderr
     assert "status is written by system:serviceaccount:footplate-system:footplate-operator alone" in refused
-    kubectl(*apply, OPERATOR, stdin=json.dumps(manifest))
+    assert kubectl.write_status(run, {"phase": "Succeeded"}, AS_OPERATOR).returncode == 0
     assert kubectl("get", "trun", run, "-o", "jsonpath={.status.phase}") == "Succeeded"
 
 

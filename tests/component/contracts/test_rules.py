@@ -10,12 +10,10 @@ import pytest
 
 from footplate_contracts.rules import Rule
 from footplate_contracts.v1alpha1.trainingrun import TrainingRun
-from tests.component.contracts.kube import Kubectl
+from tests.component.contracts.kube import AS_OPERATOR, Kubectl
 from tests.component.contracts.manifests import ABSENT, merge_patch, run_manifest
 from tests.component.contracts.rows import ALWAYS_ALLOWED, CREATION, UPDATES, Row
 from tests.support.contracts import every_rule
-
-OPERATOR = "--as=system:serviceaccount:footplate-system:footplate-operator"
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row in CREATION])
@@ -51,7 +49,8 @@ def test_a_name_may_have_forty_characters(kubectl: Kubectl) -> None:
 def active(kubectl: Kubectl) -> Iterator[str]:
     """A run that is not suspended, at step 12 of 20."""
     kubectl("create", "-f", "-", stdin=json.dumps(run_manifest(name="active")))
-    _write_status(kubectl, "active")
+    progress = {"step": 12, "totalSteps": 20, "tokens": 6144}
+    assert kubectl.write_status("active", {"progress": progress}, AS_OPERATOR).returncode == 0
     yield "active"
     kubectl("delete", "trainingrun", "active")
 
@@ -62,14 +61,6 @@ def suspended(kubectl: Kubectl) -> Iterator[str]:
     kubectl("create", "-f", "-", stdin=json.dumps(run_manifest({"suspend": True}, name="suspended")))
     yield "suspended"
     kubectl("delete", "trainingrun", "suspended")
-
-
-def _write_status(kubectl: Kubectl, name: str) -> None:
-    manifest = run_manifest(name=name) | {"status": {"progress": {"step": 12, "tokens": 6144}}}
-    del manifest["spec"]
-    kubectl(
-        *("apply", "--server-side", "--subresource=status", OPERATOR, "-f", "-"), stdin=json.dumps(manifest)
-    )
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row, _ in UPDATES])
