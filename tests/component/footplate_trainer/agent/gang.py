@@ -38,6 +38,7 @@ class Gang:
         self.port = free_port()
         self.processes: list[subprocess.Popen[bytes]] = []
         self.steps, self.step_seconds = 200, 0.02
+        self.warm = "small_rank"
         self.extra: dict[str, str] = {}
         (directory / "token").write_text(TOKEN)
         outline = {
@@ -68,7 +69,7 @@ class Gang:
     def start_agent(self, index: int, incarnation: int = 0) -> subprocess.Popen[bytes]:
         """An agent whose ranks run `small_rank`."""
         command = [sys.executable, "-m", "footplate_trainer.agent", "--entry", "small_rank:run"]
-        command += ["--warm", "torch.distributed", "--warm", "small_rank"]
+        command += ["--warm", "torch.distributed", "--warm", self.warm]
         environment = {
             **self.environment(),
             str(Env.WORKER_INDEX): str(index),
@@ -100,7 +101,7 @@ class Gang:
         self._ask("POST", "/v1/command", SuspendCommand(command=command).model_dump_json(by_alias=True))
 
     def wait_for(
-        self, condition: Callable[[CoordinatorState], bool], seconds: float = 30.0
+        self, condition: Callable[[CoordinatorState], bool], seconds: float = 120.0
     ) -> CoordinatorState:
         """The first state that fulfils `condition`; AssertionError with the last one after `seconds`."""
         deadline = time.monotonic() + seconds

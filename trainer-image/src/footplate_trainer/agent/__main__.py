@@ -18,7 +18,7 @@ from typing import NoReturn
 from footplate_trainer.agent.errors import Terminated
 from footplate_trainer.agent.zygote_client import Zygote
 
-ENTRY = "footplate_trainer.stages:run_rank"
+ENTRY = "footplate_trainer.stages.rank:run_rank"
 WARM = ("torch", "footplate_trainer.warm")
 LOG_FORMAT = "%(asctime)s.%(msecs)03d agent %(levelname)s %(message)s"
 
@@ -63,5 +63,13 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _end(code: int) -> NoReturn:
+    """Without the interpreter's own farewell: torch's store threads can hang it, and the pod with it."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _end(main())

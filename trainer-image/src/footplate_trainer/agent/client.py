@@ -171,7 +171,7 @@ class Connection:
         headers = {"Authorization": f"Bearer {self._directory.endpoint.token}"}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        self._http.request(method, path, body, headers)
+        self._http.request(method, path, body.encode() if body is not None else None, headers)
         response = self._http.getresponse()
         if not self._directory.answered(address, int(response.headers.get(EPOCH_HEADER, "0"))):
             raise Unreachable(f"{address} is a coordinator that was replaced")

@@ -84,6 +84,9 @@ class Launch:
         except Terminated:
             _log.info("told to end")
             code = SIGTERM_EXIT
+        except Exception:  # noqa: BLE001 - the edge of the process: the others need not wait for us
+            _log.exception("the agent itself has failed")
+            code = int(ExitCode.USER_ERROR)
         farewell = threading.Thread(target=self._say_goodbye, args=[failure, code])
         farewell.start()
         self.ranks.stop()

@@ -106,6 +106,9 @@ class Session:
             if self.running is None or generation != self.running.generation:
                 return
             before = self._ranks.get(report.rank)
+            if report.step_seconds is None and before is not None:
+                # Said once a step; the phases after it must not hide that the rank steps.
+                report = report.model_copy(update={"step_seconds": before.step_seconds})
             self._ranks[report.rank] = report
         begins = report.step_seconds is not None and (before is None or before.step_seconds is None)
         self.tell(urgent=begins)

@@ -1,0 +1,158 @@
+"""The whole elastic path with real processes: what is killed, and who goes on from where."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from gang import Gang
+
+from footplate_contracts.names import Cause, ExitCode
+from footplate_contracts.reports import Command, CoordinatorState, GenerationId, RunState
+
+FIRST = GenerationId(epoch=1, number=1)
+SECOND = GenerationId(epoch=1, number=2)
+
+
+def training_in(generation: GenerationId, step: int = 0) -> Callable[[CoordinatorState], bool]:
+    def look(state: CoordinatorState) -> bool:
+        return (
+            state.state is RunState.TRAINING
+            and state.generation == generation
+            and state.progress.step >= step
+        )
+
+    return look
+
+
+def finished(state: CoordinatorState) -> bool:
+    return state.state is RunState.FINISHED
+
+
+def test_a_run_finishes_and_all_its_agents_end_with_success(gang: Gang) -> None:
+    gang.steps = 20
+    agents = gang.start()
+    state = gang.wait_for(finished)
+    assert [agent.wait(10) for agent in agents] == [ExitCode.SUCCESS, ExitCode.SUCCESS]
+    assert state.progress.step == 20
+    assert state.checkpoint is not None and state.checkpoint.step == 20
+
+
+def test_a_killed_rank_restarts_all_ranks_in_place(gang: Gang) -> None:
+    agents = gang.start()
+    gang.wait_for(training_in(FIRST, 7))
+    before = gang.rank_pids(0) + gang.rank_pids(1)
+    os.kill(before[3], signal.SIGKILL)
+    state = gang.wait_for(training_in(SECOND))
+    assert state.start_step is not None and state.start_step >= 5
+    assert [agent.poll() for agent in agents] == [None, None]
+    assert not set(before) & set(gang.rank_pids(0) + gang.rank_pids(1))
+    [failure] = state.failures
+    assert (failure.failure.cause, failure.failure.reason) == (Cause.COMMUNICATION, "RankKilled")
+    assert (failure.failure.rank, failure.failure.exit_code, failure.agent.index) == (3, -9, 1)
+
+
+@pytest.mark.parametrize("victim", [pytest.param(0, id="host of the store"), pytest.param(1, id="other")])
+def test_a_killed_agent_takes_its_ranks_along_and_a_substitute_joins(gang: Gang, victim: int) -> None:
+    agents = gang.start()
+    gang.wait_for(training_in(FIRST, 7))
+    orphans = gang.rank_pids(victim)
+    survivors = gang.rank_pids(1 - victim)
+    agents[victim].kill()
+    gone = gang.wait_for(lambda state: state.missing == [victim], 2.0)
+    assert gone.failures[0].failure.cause is Cause.NODE_LOST
+    gang.start_agent(victim, incarnation=1)
+    state = gang.wait_for(training_in(SECOND))
+    assert [member.agent.incarnation for member in state.members] == [int(i == victim) for i in (0, 1)]
+    assert len(state.failures) == 1
+    assert agents[1 - victim].poll() is None
+    assert not any(Path(f"/proc/{pid}").exists() for pid in orphans + survivors)
+
+
+def test_a_replaced_coordinator_disturbs_nobody_and_loses_no_row(gang: Gang) -> None:
+    agents = gang.start()
+    gang.wait_for(training_in(FIRST, 7))
+    before = gang.rank_pids(0) + gang.rank_pids(1)
+    gang.processes[0].kill()
+    gang.processes[0].wait()
+    gang.start_coordinator(epoch=2)
+    state = gang.wait_for(training_in(FIRST, 30))
+    assert state.epoch == 2
+    assert gang.rank_pids(0) + gang.rank_pids(1) == before
+    assert gang.wait_for(finished).progress.step == gang.steps
+    assert [agent.wait(10) for agent in agents] == [0, 0]
+
+
+def test_a_frozen_agent_is_lost_and_comes_back(gang: Gang) -> None:
+    gang.silence = 2.0
+    gang.steps = 2000
+    agents = gang.start()
+    gang.wait_for(training_in(FIRST, 7))
+    agents[1].send_signal(signal.SIGSTOP)
+    state = gang.wait_for(lambda state: state.missing == [1], 10.0)
+    assert state.failures[0].failure.cause is Cause.NODE_LOST
+    agents[1].send_signal(signal.SIGCONT)
+    state = gang.wait_for(training_in(SECOND))
+    assert [member.agent.incarnation for member in state.members] == [0, 0]
+
+
+def test_the_users_error_is_listed_once_with_its_message(gang: Gang) -> None:
+    (gang.directory / "crash-7").touch()
+    gang.start()
+    state = gang.wait_for(training_in(SECOND))
+    [failure] = state.failures
+    assert (failure.failure.cause, failure.failure.rank) == (Cause.USER_ERROR, 1)
+    assert "ZeroDivisionError: told to crash before step 8" in failure.failure.message
+    assert failure.generation == FIRST
+
+
+def test_a_rank_that_always_crashes_is_restarted_ever_more_slowly(gang: Gang) -> None:
+    (gang.directory / "crash-always").touch()
+    gang.start()
+    gang.wait_for(lambda state: len(state.failures) >= 3)
+    state = gang.wait_for(lambda state: len(state.failures) >= 4)
+    times = [entry.failure.time for entry in state.failures]
+    assert times[3] - times[2] >= 1.0
+    assert {entry.failure.cause for entry in state.failures} == {Cause.USER_ERROR}
+
+
+def test_a_suspension_saves_first_and_all_agents_say_so(gang: Gang) -> None:
+    gang.steps = 2000
+    agents = gang.start()
+    gang.wait_for(training_in(FIRST, 7))
+    gang.command(Command.CHECKPOINT_AND_EXIT)
+    state = gang.wait_for(lambda state: state.state is RunState.SUSPENDED)
+    assert [agent.wait(10) for agent in agents] == [ExitCode.SUSPENDED, ExitCode.SUSPENDED]
+    assert state.checkpoint is not None and state.checkpoint.step >= 7
+    assert state.failures == []
+
+
+def test_an_agent_that_is_told_to_end_leaves_quickly(gang: Gang) -> None:
+    agents = gang.start()
+    gang.wait_for(training_in(FIRST, 7))
+    agents[1].terminate()
+    assert agents[1].wait(3) == 143
+    state = gang.wait_for(lambda state: state.missing == [1], 2.0)
+    [failure] = state.failures
+    assert (failure.failure.cause, failure.failure.reason) == (Cause.NODE_LOST, "PodDeleted")
+
+
+def test_an_old_incarnation_is_evicted(gang: Gang) -> None:
+    agents = gang.start()
+    gang.wait_for(training_in(FIRST, 7))
+    gang.start_agent(1, incarnation=1)
+    assert agents[1].wait(20) == ExitCode.STALE
+    gang.wait_for(training_in(SECOND))
+
+
+def test_ranks_that_cannot_be_imported_end_the_agent_with_the_code_for_configuration(gang: Gang) -> None:
+    gang.start_coordinator()
+    gang.warm = "no_such_module"
+    agent = gang.start_agent(0)
+    assert agent.wait(20) == ExitCode.CONFIG
+    state = gang.wait_for(lambda state: bool(state.failures), 5.0)
+    assert state.failures[0].failure.cause is Cause.IMAGE_OR_CONFIG
+    assert "no_such_module" in state.failures[0].failure.message
