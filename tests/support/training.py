@@ -2,13 +2,65 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from footplate_contracts.reports import CheckpointRecord, Command, RankReport, StepMetrics
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.link import StandaloneLink
 from footplate_trainer.stages import pretrain
 
 
+@dataclass
+class AgentLink:
+    """An agent as one rank sees it: asks for a checkpoint after a step, may refuse to grant it."""
+
+    suspend_after: int | None = None
+    refuse_step: int | None = None
+    step: int = 0
+    reports: list[RankReport] = field(default_factory=list)
+    rows: list[StepMetrics] = field(default_factory=list)
+    checkpoints: list[CheckpointRecord] = field(default_factory=list)
+
+    def report(self, report: RankReport) -> None:
+        self.step = report.step
+        self.reports.append(report)
+
+    def metrics(self, row: StepMetrics) -> None:
+        self.rows.append(row)
+
+    def checkpoint(self, record: CheckpointRecord) -> None:
+        self.checkpoints.append(record)
+
+    def grant(self, step: int) -> bool:
+        return step != self.refuse_step
+
+    def command(self) -> Command:
+        asked = self.suspend_after is not None and self.step >= self.suspend_after
+        return Command.CHECKPOINT_AND_EXIT if asked else Command.NONE
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a rank's program ended."""
+
+    code: int
+    stderr: str
+    link: AgentLink
+
+
 def train(config: RunConfig, metrics: Path | None = None) -> int:
     """Train to the end as one rank; the exit code."""
     return int(pretrain.main(config, StandaloneLink(), pretrain.Options(metrics)))
+
+
+def train_under(link: AgentLink, config: RunConfig, metrics: Path | None = None) -> Ended:
+    """Train as one rank of the agent behind `link`."""
+    with contextlib.redirect_stderr(io.StringIO()) as stderr:
+        code = pretrain.main(config, link, pretrain.Options(metrics))
+    return Ended(int(code), stderr.getvalue(), link)

@@ -8,15 +8,10 @@ from typing import Any
 import pytest
 
 from tests.support.ranks import run_ranks
-from tests.support.tiny import pack_tiny, read_rows, tiny_config
+from tests.support.tiny import read_rows, tiny_config
 from tests.support.training import train
 
 FULL, NONE = "parallelism.sharding=full", "parallelism.sharding=none"
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pack_tiny(tmp_path_factory.mktemp("data"))
 
 
 def rows_of(shards: Path, folder: Path, ranks: int, *overrides: str) -> list[dict[str, Any]]:

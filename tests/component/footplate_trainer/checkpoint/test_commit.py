@@ -1,0 +1,141 @@
+"""Which checkpoint counts when several want to, and what is left when writing fails."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from footplate_contracts.names import Env, ExitCode
+from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.checkpoint import resume
+from footplate_trainer.checkpoint.store import CheckpointStore
+from tests.support.ranks import run_ranks, start_ranks
+from tests.support.tiny import read_rows, tiny_config
+from tests.support.training import AgentLink, Ended, train, train_under
+
+_CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
+
+
+def test_a_stale_generation_gets_no_marker(shards: Path, tmp_path: Path) -> None:
+    config = tiny_config(shards, tmp_path, ["checkpoint.everySteps=2", "checkpoint.asynchronous=false"])
+
+    ended: list[Ended] = run_ranks(
+        train_under, 2, AgentLink(refuse_step=4), config, environment={Env.GENERATION: "1.3"}
+    )
+
+    assert [end.code for end in ended] == [ExitCode.STALE] * 2
+    assert "generation 1.3 may not commit step 4" in ended[0].stderr
+    store = CheckpointStore(tmp_path / "checkpoints")
+    assert store.steps() == [2]
+    assert [directory.name for directory in store.directories()] == ["step-2.e1g3"]
+
+
+def test_the_second_marker_of_a_step_loses(shards: Path, tmp_path: Path) -> None:
+    config = tiny_config(shards, tmp_path, ["checkpoint.everySteps=2"])
+    store = CheckpointStore(tmp_path / "checkpoints")
+
+    ended: list[Ended] = run_ranks(train_under, 1, LateMarker(store.folder), config)
+
+    assert ended[0].code == ExitCode.SUCCESS
+    assert "step 6 was already committed by another generation" in ended[0].stderr
+    assert [record.step for record in ended[0].link.checkpoints] == [2, 4]
+    assert sorted(store.steps()) == [2, 4, 6]
+
+
+class LateMarker(AgentLink):
+    """Another generation commits step 6 just before this one may."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def grant(self, step: int) -> bool:
+        if step == 6:
+            (self.folder / "step-6.committed").write_text("{}")
+        return True
+
+
+def test_retention_keeps_the_newest_and_the_multiples(shards: Path, tmp_path: Path) -> None:
+    config = tiny_config(
+        shards,
+        tmp_path,
+        ["checkpoint.everySteps=1", "checkpoint.keepLast=2", "checkpoint.keepEverySteps=3"],
+    )
+    store = CheckpointStore(tmp_path / "checkpoints")
+    (store.folder / "step-1.e0g7").mkdir(parents=True)  # of a generation that died while writing
+    (store.folder / "step-9.e9g9").mkdir()  # of a newer one: not ours to judge
+
+    run_ranks(train, 1, config, environment={Env.GENERATION: "1.1"})
+
+    assert store.steps() == [6, 5, 3]
+    assert sorted(directory.name for directory in store.directories()) == [
+        "step-3.e1g1",
+        "step-5.e1g1",
+        "step-6.e1g1",
+        "step-9.e9g9",
+    ]
+
+
+def test_a_kill_at_any_moment_leaves_a_checkpoint_to_go_on_from(shards: Path, tmp_path: Path) -> None:
+    config = tiny_config(shards, tmp_path, ["training.steps=40", "checkpoint.everySteps=1"])
+    metrics, store = tmp_path / "metrics.jsonl", CheckpointStore(tmp_path / "checkpoints")
+    chance = random.Random(time.time_ns())
+    reached = 0
+    for _ in range(5):
+        ranks = start_ranks(train, 2, config, metrics)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and (store.steps() or [0])[0] <= reached:
+            time.sleep(0.005)
+        time.sleep(chance.uniform(0, 0.15))
+        ranks.kill()
+        reached = store.steps()[0]
+        damages: list[str] = []
+        found = resume.newest_whole(store, damages.append)
+        assert found is not None, damages
+        assert found.state.step >= reached - 1, "at most the commit that was cut off is missing"
+    assert run_ranks(train, 2, config, metrics) == [0, 0]
+
+    undisturbed = tiny_config(shards, tmp_path / "undisturbed", ["training.steps=40"])
+    run_ranks(train, 2, undisturbed, tmp_path / "undisturbed.jsonl")
+    rows, reference = read_rows(metrics), read_rows(tmp_path / "undisturbed.jsonl")
+    assert [(row["step"], row["loss"]) for row in rows] == [(row["step"], row["loss"]) for row in reference]
+
+
+def train_on_a_small_volume(config: RunConfig, error_file: Path) -> tuple[int, float, list[str]]:
+    """Train with the checkpoint folder on a volume of 200 KiB that only this process sees."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    folder, user, group = config.checkpoint.uri, os.getuid(), os.getgid()
+    if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNS):
+        return -1, 0.0, []
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+    Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+    if libc.mount(b"none", folder.encode(), b"tmpfs", 0, b"size=200k"):
+        return -1, 0.0, []
+    os.environ["TORCHELASTIC_ERROR_FILE"] = str(error_file)
+    begun = time.monotonic()
+    code = train(config)
+    return code, time.monotonic() - begun, sorted(os.listdir(folder))
+
+
+def test_a_full_volume_is_told_within_seconds_and_leaves_nothing(shards: Path, tmp_path: Path) -> None:
+    config = tiny_config(shards, tmp_path, ["training.steps=100000", "checkpoint.everySteps=5"])
+    (tmp_path / "checkpoints").mkdir()
+
+    code, seconds, left = run_ranks(train_on_a_small_volume, 1, config, tmp_path / "error.json")[0]
+
+    if code == -1:
+        pytest.skip("this kernel lets no user mount a volume of its own")
+    assert code == ExitCode.STORAGE
+    assert seconds < 10
+    assert left == []
+    failure = json.loads((tmp_path / "error.json").read_text())["failure"]
+    assert (failure["cause"], failure["reason"]) == ("Storage", "StorageFull")
+    assert "step 5" in failure["message"]
+    assert "No space left on device" in failure["message"]

@@ -1,0 +1,160 @@
+"""A run that was interrupted is the run that was not."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.state_dict_loader import load
+
+from footplate_contracts.names import ExitCode
+from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.checkpoint.store import CheckpointStore
+from tests.support.ranks import run_ranks
+from tests.support.tiny import read_rows, tiny_config
+from tests.support.training import AgentLink, Ended, train, train_under
+
+SUSPENDED, SUCCESS = int(ExitCode.SUSPENDED), int(ExitCode.SUCCESS)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of two ranks that nothing happened to."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    config = tiny_config(shards, folder, ["checkpoint.everySteps=2"])
+    run_ranks(train, 2, config, folder / "metrics.jsonl")
+    return folder
+
+
+def interrupted(config: RunConfig, folder: Path, *ranks: int) -> None:
+    """Train with so many ranks, suspended after every second step; the last to the end."""
+    metrics = folder / "metrics.jsonl"
+    for leg, count in enumerate(ranks[:-1], start=1):
+        ended = run_ranks(train_under, count, AgentLink(suspend_after=2 * leg - 1), config, metrics)
+        assert [end.code for end in ended] == [SUSPENDED] * count
+    assert run_ranks(train, ranks[-1], config, metrics) == [SUCCESS] * ranks[-1]
+
+
+def final_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of the newest checkpoint, whole."""
+    store = CheckpointStore(folder / "checkpoints")
+    marker = store.marker(store.steps()[0])
+    assert marker is not None
+    reader = FileSystemReader(store.folder / marker.directory)
+    metadata = reader.read_metadata().state_dict_metadata
+    tensors = {
+        name: torch.empty(entry.size, dtype=entry.properties.dtype)  # type: ignore[union-attr]  # all are tensors
+        for name, entry in metadata.items()
+    }
+    load(dict(tensors), storage_reader=reader, no_dist=True)
+    return tensors
+
+
+def curve(folder: Path) -> list[tuple[Any, ...]]:
+    return [
+        (row["step"], row["loss"], row["gradientNorm"], row["tokens"], row["sampleDigest"])
+        for row in read_rows(folder / "metrics.jsonl")
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_the_same_layout_goes_on_with_the_same_bits(shards: Path, tmp_path: Path, undisturbed: Path) -> None:
+    interrupted(tiny_config(shards, tmp_path), tmp_path, 2, 2)
+
+    assert curve(tmp_path) == curve(undisturbed)
+    expected = final_tensors(undisturbed)
+    found = final_tensors(tmp_path)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_another_number_of_ranks_goes_on(shards: Path, tmp_path: Path, undisturbed: Path) -> None:
+    interrupted(tiny_config(shards, tmp_path), tmp_path, 2, 4, 1)
+
+    rows, reference = curve(tmp_path), curve(undisturbed)
+    assert [row[0] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert [row[1] for row in rows] == pytest.approx([row[1] for row in reference], rel=3e-6)
+    assert [row[3:] for row in rows] == [row[3:] for row in reference]
+    expected = final_tensors(undisturbed)
+    for name, tensor in final_tensors(tmp_path).items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_whole_copies_and_shards_read_each_other(shards: Path, tmp_path: Path, undisturbed: Path) -> None:
+    whole = tiny_config(shards, tmp_path, ["parallelism.sharding=none"])
+    run_ranks(train_under, 2, AgentLink(suspend_after=2), whole)
+    sharded = tiny_config(shards, tmp_path, ["parallelism.sharding=full"])
+    run_ranks(train, 2, sharded, tmp_path / "metrics.jsonl")
+
+    resumed = read_rows(tmp_path / "metrics.jsonl")
+    reference = read_rows(undisturbed / "metrics.jsonl")[3:]
+    assert [row["loss"] for row in resumed] == pytest.approx([row["loss"] for row in reference], rel=3e-6)
+
+
+@pytest.fixture
+def finished(shards: Path, tmp_path: Path, undisturbed: Path) -> tuple[RunConfig, CheckpointStore]:
+    """A copy of the undisturbed run, which has checkpoints of steps 2, 4 and 6."""
+    shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
+    config = tiny_config(shards, tmp_path, ["checkpoint.everySteps=2"])
+    return config, CheckpointStore(tmp_path / "checkpoints")
+
+
+def truncate(directory: Path) -> None:
+    path = directory / "__1_0.distcp"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip(directory: Path) -> None:
+    path = directory / "__0_0.distcp"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def lose_a_file(directory: Path) -> None:
+    (directory / ".metadata").unlink()
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        pytest.param(truncate, "__1_0.distcp has", id="truncated"),
+        pytest.param(flip, "has SHA-256", id="one-bit"),
+        pytest.param(lose_a_file, ".metadata is missing", id="file-lost"),
+        pytest.param(shutil.rmtree, "manifest.json is missing", id="directory-lost"),
+        pytest.param(
+            lambda directory: (directory.parent / "step-6.committed").write_text(""),
+            "marker is torn",
+            id="torn-marker",
+        ),
+    ],
+)
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
+    finished: tuple[RunConfig, CheckpointStore], tmp_path: Path, undisturbed: Path, harm: Any, words: str
+) -> None:
+    config, store = finished
+    harm(store.folder / "step-6.e0g0")
+
+    ended: list[Ended] = run_ranks(train_under, 2, AgentLink(), config, tmp_path / "metrics.jsonl")
+
+    assert [end.code for end in ended] == [SUCCESS, SUCCESS]
+    assert "checkpoint of step 6 is damaged" in ended[0].stderr
+    assert words in ended[0].stderr
+    assert [row.step for row in ended[0].link.rows] == [5, 6], "steps 1 to 4 were not trained again"
+    assert store.marker(6) is not None, "step 6 is committed again"
+    assert curve(tmp_path) == curve(undisturbed)
+
+
+def test_a_directory_without_marker_does_not_exist(finished: tuple[RunConfig, CheckpointStore]) -> None:
+    config, store = finished
+    store.revoke(6)
+
+    ended: list[Ended] = run_ranks(train_under, 2, AgentLink(), config)
+
+    assert ended[0].stderr == ""
+    assert [row.step for row in ended[0].link.rows] == [5, 6]
