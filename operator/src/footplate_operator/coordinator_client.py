@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import aiohttp
 from pydantic import ValidationError
@@ -102,6 +102,25 @@ class CoordinatorClient:
             raise CoordinatorUnreachable(f"an answer that cannot be read: {error}") from error
 
 
+class Coordinators(Protocol):
+    """What a reconciliation needs of the coordinators; runs go by their uid."""
+
+    def state(self, uid: str) -> CoordinatorState | None:
+        """The last word of the run's coordinator."""
+
+    def follow(self, key: Key, uid: str, endpoint: Endpoint) -> None:
+        """Listen to this coordinator, and to no other of the same run."""
+
+    def leave(self, uid: str) -> None:
+        """Stop listening; the last word stays known."""
+
+    def forget(self, uid: str) -> None:
+        """Stop listening, and forget what was said."""
+
+    async def command(self, uid: str, command: Command) -> bool:
+        """Whether the coordinator took the command; False where it cannot be reached now."""
+
+
 @dataclass
 class _Watch:
     endpoint: Endpoint
@@ -119,11 +138,9 @@ class Watchers:
         self._states: dict[str, CoordinatorState] = {}
 
     def state(self, uid: str) -> CoordinatorState | None:
-        """The last word of the run's coordinator."""
         return self._states.get(uid)
 
     def follow(self, key: Key, uid: str, endpoint: Endpoint) -> None:
-        """Listen to this coordinator, and to no other of the same run."""
         known = self._watches.get(uid)
         if known is not None:
             if known.endpoint == endpoint:
@@ -134,18 +151,15 @@ class Watchers:
         self._watches[uid] = _Watch(endpoint, client, task)
 
     def leave(self, uid: str) -> None:
-        """Stop listening; the last word stays known."""
         watch = self._watches.pop(uid, None)
         if watch is not None:
             watch.task.cancel()
 
     def forget(self, uid: str) -> None:
-        """Stop listening, and forget what was said."""
         self.leave(uid)
         self._states.pop(uid, None)
 
     async def command(self, uid: str, command: Command) -> bool:
-        """Whether the coordinator took the command; False where it cannot be reached now."""
         watch = self._watches.get(uid)
         if watch is None:
             return False

@@ -22,7 +22,7 @@ from footplate_operator import events
 from footplate_operator.cache import Cache
 from footplate_operator.clock import parse_time
 from footplate_operator.cluster import Cluster
-from footplate_operator.coordinator_client import Endpoint, Watchers
+from footplate_operator.coordinator_client import Coordinators, Endpoint
 from footplate_operator.credentials import new_credentials
 from footplate_operator.desired import children, conditions
 from footplate_operator.desired.desired import Desired, How, Surplus
@@ -36,7 +36,7 @@ from footplate_operator.metrics import Metrics
 from footplate_operator.observed import Observed, PodView, Problem
 from footplate_operator.policies.throttle import Change, compare, progress_interval
 from footplate_operator.run import Key, Run, Undecodable, decode, key_of
-from footplate_operator.workqueue import WorkQueue
+from footplate_operator.workqueue import Agenda
 
 DELETED_GRACE: Final = 2  # seconds: nobody wants a checkpoint of a run that was deleted
 COMMAND_RETRY_SECONDS: Final = 1.0
@@ -52,8 +52,8 @@ class Reconciler:
         self,
         cluster: Cluster,
         cache: Cache,
-        watchers: Watchers,
-        queue: WorkQueue[Key],
+        coordinators: Coordinators,
+        queue: Agenda[Key],
         metrics: Metrics,
         defaults: Defaults,
         now: Callable[[], datetime],
@@ -63,7 +63,7 @@ class Reconciler:
     ) -> None:
         self._cluster = cluster
         self._cache = cache
-        self._watchers = watchers
+        self._coordinators = coordinators
         self._queue = queue
         self._metrics = metrics
         self._defaults = defaults
@@ -111,7 +111,8 @@ class Reconciler:
         desired = desire(run, revision, observed, self._now())
         problem, refused = await self._act(run, memory, desired)
         if problem is not None:
-            observed = replace(observed, problem=problem)
+            seen = await self._observe(run, memory)
+            observed = replace(seen, problem=problem, profiles=observed.profiles)
             desired = desire(run, revision, observed, self._now())
         await self._report(run, memory, desired)
         self._listen(run, memory, desired)
@@ -127,7 +128,7 @@ class Reconciler:
         return Observed(
             pods=tuple(pods),
             children=tuple(memory.children.values()),
-            coordinator=self._watchers.state(run.uid),
+            coordinator=self._coordinators.state(run.uid),
             profiles=await self._profiles(run),
         )
 
@@ -172,7 +173,7 @@ class Reconciler:
                 await self._cluster.delete(child.kind, run.namespace, child.name, child.uid)
                 memory.drop(child)
             if desired.command is not Command.NONE:
-                await self._watchers.command(run.uid, desired.command)
+                await self._coordinators.command(run.uid, desired.command)
             if desired.delete_run:
                 _log.info("run %s", fields(event="expired", run=run.key))
                 await self._cluster.delete(TRAINING_RUN, run.namespace, run.name, run.uid)
@@ -269,7 +270,7 @@ class Reconciler:
         pod = desired.coordinator
         if pod is None or not pod.address:
             if run.phase is not None and run.phase.terminal:
-                self._watchers.leave(run.uid)
+                self._coordinators.leave(run.uid)
             return
         if memory.credentials is None:
             return
@@ -282,7 +283,7 @@ class Reconciler:
             certificate=memory.credentials.certificate.decode(),
             port=self._port,
         )
-        self._watchers.follow(run.key, run.uid, endpoint)
+        self._coordinators.follow(run.key, run.uid, endpoint)
 
     def _plan(self, run: Run, desired: Desired) -> None:
         if desired.again is not None:
@@ -343,7 +344,7 @@ class Reconciler:
         """One request for the pods, which hold GPUs, then the rest."""
         _log.info("run %s", fields(event="purging", run=key, uid=uid))
         labels = children.selector(uid)
-        self._watchers.forget(uid)
+        self._coordinators.forget(uid)
         await self._cluster.delete_all(POD, key.namespace, labels, DELETED_GRACE)
         for kind in QUIET_CHILDREN:
             try:

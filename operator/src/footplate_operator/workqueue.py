@@ -12,7 +12,7 @@ import logging
 import random
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from footplate_operator.errors import OperatorError
 from footplate_operator.log import fields
@@ -23,6 +23,7 @@ FIRST_RETRY_SECONDS: Final = 0.25
 LONGEST_RETRY_SECONDS: Final = 60.0
 
 KeyType = TypeVar("KeyType", bound=Hashable)
+AnyKey = TypeVar("AnyKey", contravariant=True)
 Work = Callable[[KeyType], Awaitable[None]]
 
 
@@ -30,6 +31,16 @@ def retry_delay(failures: int, chance: float) -> float:
     """Seconds before the next try after `failures` in a row; `chance` in 0..1 spreads them by half."""
     base = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** (failures - 1))
     return base * (0.75 + 0.5 * chance)
+
+
+class Agenda(Protocol[AnyKey]):
+    """Where a reconciliation notes what is to be done later."""
+
+    def add(self, key: AnyKey) -> None:
+        """Work on `key` as soon as possible."""
+
+    def add_after(self, key: AnyKey, seconds: float) -> None:
+        """Work on `key` in `seconds`, or earlier if it is named before."""
 
 
 class WorkQueue(Generic[KeyType]):

@@ -29,7 +29,7 @@ def active(here: Situation) -> Desired:
     current = here.leader.current
     # The first gang waits for the coordinator's address; a substitute never waits.
     may_start = bool(current and current.address) or here.story.open is not None
-    make = here.gang.missing if may_start else ()
+    make = here.gang.missing if may_start and here.making else ()
     pods = _coordinator(here) + [
         workers.pod(here.run, here.revision, index, incarnation, current.address if current else "")
         for index, incarnation in make
@@ -48,14 +48,14 @@ def active(here: Situation) -> Desired:
 
 
 def _coordinator(here: Situation) -> list[Json]:
-    if here.leader.current is not None or here.leader.due > here.now:
+    if not here.making or here.leader.current is not None or here.leader.due > here.now:
         return []
     return [coordinator.pod(here.run, here.revision, here.leader.epoch)]
 
 
 def _status(here: Situation, may_start: bool, made: int) -> tuple[TrainingRunStatus, Phase]:
     run, story = here.run, here.story
-    if may_start and here.gang.due is None:
+    if may_start and here.gang.due is None and (here.making or here.gang.complete):
         story = chronicle.begin(story, here.scene)
     current = story.open.generation if story.open else ""
     phase = active_phase(run.phase, here.state, broken_generation(story), current, here.interrupted)

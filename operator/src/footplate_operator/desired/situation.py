@@ -45,6 +45,11 @@ class Situation:
         return self.revision.frozen.config.world.nodes
 
     @property
+    def making(self) -> bool:
+        """Whether what is missing can be made; False right after a refusal."""
+        return self.observed.problem is None
+
+    @property
     def finished(self) -> bool:
         """Whether the last step is trained and saved."""
         return self.gang.succeeded or (self.state is not None and self.state.state is RunState.FINISHED)
@@ -66,7 +71,8 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
     leader = coordinator.plan(observed.coordinators(), known_epoch, now)
     state = _current(observed.coordinator, leader, run.phase)
     story = chronicle.from_status(run.status)
-    gang = workers.plan(_places(run, revision, story, state), observed.workers(), now)
+    making = observed.problem is None
+    gang = workers.plan(_places(run, revision, story, state, making), observed.workers(), now)
     scene = _scene(run, revision, state, now)
     told = _tell(story, scene, gang, run, state)
     here = Situation(
@@ -80,7 +86,7 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
         story=_sealed(told.story, scene, state),
         scene=scene,
         seen=told.seen,
-        interrupted=told.interrupted or bool(gang.losses) or gang.due is not None,
+        interrupted=told.interrupted or (story.open is not None and not gang.complete),
         failure=told.failure,
         diagnosis=_worst(observed, now),
     )
@@ -108,13 +114,16 @@ def _current(
     return state if state.epoch == leader.current.epoch else None
 
 
-def _places(run: Run, revision: Revision, story: Chronicle, state: CoordinatorState | None) -> workers.Places:
+def _places(
+    run: Run, revision: Revision, story: Chronicle, state: CoordinatorState | None, making: bool
+) -> workers.Places:
     return workers.Places(
         nodes=revision.frozen.config.world.nodes,
         counter=run.status.incarnation,
         launched=story.open is not None,
         fresh=not story.attempts,
         lost=evidence.abandoned(state),
+        making=making,
     )
 
 

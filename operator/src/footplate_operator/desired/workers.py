@@ -86,6 +86,7 @@ class Places:
     launched: bool  # an attempt is open: a missing pod is a loss, not a beginning
     fresh: bool  # no worker was ever made
     lost: frozenset[tuple[int, int]] = field(default_factory=frozenset)
+    making: bool = True  # False: it was just refused, so nothing may be claimed to be made
 
 
 def plan(places: Places, pods: Sequence[PodView], now: datetime) -> WorkerPlan:
@@ -118,9 +119,10 @@ def plan(places: Places, pods: Sequence[PodView], now: datetime) -> WorkerPlan:
         first = places.fresh and newest is None
         incarnation = 0 if first else highest + 1
         missing.append((index, incarnation))
-        if places.launched:
+        if places.launched and places.making:
             losses.append(Loss(index, incarnation, newest))
-    counter = max([highest, *(incarnation for _, incarnation in missing)])
+    made = [incarnation for _, incarnation in missing] if places.making else []
+    counter = max([highest, *made])
     return WorkerPlan(tuple(missing), tuple(losses), tuple(current), counter, min(waits) if waits else None)
 
 

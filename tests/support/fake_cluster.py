@@ -1,0 +1,233 @@
+"""A Kubernetes that fits into a dictionary and behaves: uids, versions, 409, owners, preconditions.
+
+It does what the operator relies on and nothing more. `crash_at` ends the
+operator at the n-th call that changes something, before or after its effect:
+that is what SIGKILL does.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, Invalid, NotFound
+from footplate_operator.kinds import POD, TRAINING_RUN, Json, Kind, kind_of
+
+Place = tuple[Kind, str]
+Watch = Callable[[str, Json], None]
+
+
+class Killed(BaseException):
+    """The operator's process ended here."""
+
+
+@dataclass
+class Clock:
+    """A clock that only the test moves."""
+
+    moment: datetime = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.moment
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.moment += timedelta(seconds=seconds)
+
+
+@dataclass
+class FakeCluster:
+    """`objects[kind, name]`; one namespace is enough for all tests."""
+
+    clock: Clock = field(default_factory=Clock)
+    objects: dict[Place, Json] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)  # verbs of calls that change something
+    crash_at: int | None = None  # number of the call, from 1
+    crash_after: bool = True  # after its effect, else before
+    refuse: dict[tuple[str, Kind], ClusterError] = field(default_factory=dict)  # (verb, kind) -> error
+    down: bool = False
+    watches: list[Watch] = field(default_factory=list)
+    _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    # -- the operator's side -----------------------------------------------------------
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Json:
+        self._reachable()
+        return copy.deepcopy(self._found(kind, name))
+
+    async def list(self, kind: Kind, namespace: str, labels: str = "", fields: str = "") -> list[Json]:
+        self._reachable()
+        return [copy.deepcopy(each) for each in self._matching(kind, labels, fields)]
+
+    async def create(self, body: Json) -> Json:
+        kind, name = kind_of(body), body["metadata"]["name"]
+        return self._change("create", kind, lambda: self._create(kind, name, body))
+
+    async def apply(self, body: Json, subresource: str = "") -> Json:
+        kind = kind_of(body)
+        return self._change("apply", kind, lambda: self._apply(kind, body, subresource))
+
+    async def replace(self, body: Json) -> Json:
+        kind = kind_of(body)
+
+        def put() -> Json:
+            known = self._found(kind, body["metadata"]["name"])
+            if known["metadata"]["resourceVersion"] != body["metadata"].get("resourceVersion"):
+                raise Conflict("the object has been modified", 409, "Conflict")
+            return self.put({**copy.deepcopy(body), "metadata": {**known["metadata"], **body["metadata"]}})
+
+        return self._change("replace", kind, put)
+
+    async def merge(self, kind: Kind, namespace: str, name: str, patch: Json) -> Json:
+        def put() -> Json:
+            known = self._found(kind, name)
+            if patch.get("metadata", {}).get("uid", known["metadata"]["uid"]) != known["metadata"]["uid"]:
+                raise Conflict("uid differs", 409, "Conflict")
+            return self.put(_merged(known, patch))
+
+        return self._change("merge", kind, put)
+
+    async def delete(
+        self, kind: Kind, namespace: str, name: str, uid: str = "", grace: int | None = None
+    ) -> None:
+        def end() -> Json:
+            known = self.objects.get((kind, name))
+            if known is not None and uid in ("", known["metadata"]["uid"]):
+                self.end(kind, name, grace)
+            return {}
+
+        self._change("delete", kind, end)
+
+    async def delete_all(self, kind: Kind, namespace: str, labels: str, grace: int | None = None) -> None:
+        def end() -> Json:
+            for each in self._matching(kind, labels, ""):
+                self.end(kind, each["metadata"]["name"], grace)
+            return {}
+
+        self._change("delete_all", kind, end)
+
+    # -- the test's side ---------------------------------------------------------------
+
+    def put(self, body: Json) -> Json:
+        """Store `body` as it is, with the next version, and tell the watches."""
+        kind, name = kind_of(body), body["metadata"]["name"]
+        fresh = copy.deepcopy(body)
+        metadata = fresh["metadata"]
+        number = next(self._numbers)
+        metadata.setdefault("namespace", "default")
+        metadata.setdefault("uid", f"uid-{number}")
+        metadata.setdefault("creationTimestamp", self.clock().isoformat())
+        metadata["resourceVersion"] = str(number)
+        known = self.objects.get((kind, name))
+        self.objects[kind, name] = fresh
+        self._tell("MODIFIED" if known else "ADDED", fresh)
+        return copy.deepcopy(fresh)
+
+    def end(self, kind: Kind, name: str, grace: int | None = None) -> None:
+        """Delete: a running pod is Terminating until `bury`, everything else is gone at once."""
+        body = self.objects[kind, name]
+        running = kind == POD and body.get("status", {}).get("phase") == "Running"
+        if running and grace != 0:
+            if "deletionTimestamp" not in body["metadata"]:
+                changed = copy.deepcopy(body)
+                changed["metadata"]["deletionTimestamp"] = self.clock().isoformat()
+                changed["metadata"]["deletionGracePeriodSeconds"] = grace
+                self.put(changed)
+            return
+        self.bury(kind, name)
+
+    def bury(self, kind: Kind, name: str) -> None:
+        """The object is gone; what it owns follows, as garbage collection does."""
+        body = self.objects.pop((kind, name))
+        self._tell("DELETED", body)
+        uid = body["metadata"]["uid"]
+        if kind == TRAINING_RUN:
+            return  # the tests look at what the operator does by itself
+        for (child, child_name), each in list(self.objects.items()):
+            if any(owner["uid"] == uid for owner in each["metadata"].get("ownerReferences", [])):
+                self.bury(child, child_name)
+
+    def all(self, kind: Kind) -> list[Json]:
+        """Objects of one kind, by name."""
+        found = [body for (each, _), body in self.objects.items() if each == kind]
+        return sorted(found, key=lambda body: str(body["metadata"]["name"]))
+
+    def names(self, kind: Kind) -> list[str]:
+        """Names of the objects of one kind."""
+        return [str(body["metadata"]["name"]) for body in self.all(kind)]
+
+    # -- particulars -------------------------------------------------------------------
+
+    def _change(self, verb: str, kind: Kind, effect: Callable[[], Json]) -> Json:
+        self._reachable()
+        self.calls.append(f"{verb} {kind.name}")
+        last = self.crash_at is not None and len(self.calls) >= self.crash_at
+        if last and not self.crash_after:
+            raise Killed
+        if (verb, kind) in self.refuse:
+            raise self.refuse[verb, kind]
+        answer = effect()
+        if last:
+            raise Killed
+        return answer
+
+    def _reachable(self) -> None:
+        if self.down:
+            raise ClusterError("connection refused")
+
+    def _create(self, kind: Kind, name: str, body: Json) -> Json:
+        if (kind, name) in self.objects:
+            raise AlreadyExists(f"{kind.plural} {name} already exists", 409, "AlreadyExists")
+        fresh = copy.deepcopy(body)
+        if kind == POD:
+            fresh.setdefault("status", {"phase": "Pending"})
+        return self.put(fresh)
+
+    def _apply(self, kind: Kind, body: Json, subresource: str) -> Json:
+        known = self._found(kind, body["metadata"]["name"])
+        if body["metadata"].get("uid", known["metadata"]["uid"]) != known["metadata"]["uid"]:
+            raise Conflict("Precondition failed: UID", 409, "Conflict")
+        if subresource != "status":
+            raise Invalid("only status is applied")
+        return self.put({**copy.deepcopy(known), "status": copy.deepcopy(body["status"])})
+
+    def _found(self, kind: Kind, name: str) -> Json:
+        try:
+            return self.objects[kind, name]
+        except KeyError:
+            raise NotFound(f"{kind.plural} {name} not found", 404, "NotFound") from None
+
+    def _matching(self, kind: Kind, labels: str, fields: str) -> list[Json]:
+        wanted = dict(part.split("=", 1) for part in labels.split(",") if "=" in part)
+        asked = dict(part.split("=", 1) for part in fields.split(",") if "=" in part)
+        return [
+            body
+            for body in self.all(kind)
+            if all(body["metadata"].get("labels", {}).get(key) == value for key, value in wanted.items())
+            and all(_at(body, path) == value for path, value in asked.items())
+        ]
+
+    def _tell(self, event: str, body: Json) -> None:
+        for watch in self.watches:
+            watch(event, copy.deepcopy(body))
+
+
+def _at(body: Json, path: str) -> Any:
+    value: Any = body
+    for part in path.split("."):
+        value = value.get(part, {}) if isinstance(value, dict) else {}
+    return value
+
+
+def _merged(known: Json, patch: Json) -> Json:
+    fresh = copy.deepcopy(known)
+    for key, value in patch.items():
+        if isinstance(value, dict) and isinstance(fresh.get(key), dict):
+            fresh[key] = _merged(fresh[key], value)
+        else:
+            fresh[key] = value
+    return fresh

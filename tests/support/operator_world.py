@@ -1,0 +1,493 @@
+"""A whole small world around the operator: cluster, kubelet, coordinator, training, and time.
+
+Everything is in one process and nothing waits: a test moves the clock, lets the
+world act, and looks at what stands. The coordinator is a fake that keeps the
+contract of the real one: it seals a generation when every worker is there, and
+trains until something breaks.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from footplate_contracts.names import Cause, Reason
+from footplate_contracts.reports import (
+    AgentIdentity,
+    CheckpointRecord,
+    Command,
+    CoordinatorState,
+    FailureReport,
+    GenerationId,
+    Member,
+    NumberedFailure,
+    Progress,
+    RunState,
+)
+from footplate_operator.cache import Cache, run_of_pod
+from footplate_operator.coordinator_client import Endpoint
+from footplate_operator.desired.revision import Defaults
+from footplate_operator.errors import OperatorError
+from footplate_operator.kinds import POD, PROFILE, TRAINING_RUN, Json
+from footplate_operator.metrics import Metrics
+from footplate_operator.reconcile import Reconciler
+from footplate_operator.run import Key, key_of
+from tests.support.fake_cluster import Clock, FakeCluster
+
+DEFAULTS = Defaults(trainer_image="trainer:1", coordinator_image="coordinator:1", api_url="http://api")
+NAME = "tiny"
+KEY = Key("default", NAME)
+EVERY_STEPS = 10
+
+
+def run_manifest(name: str = NAME, **spec: Any) -> Json:
+    """A run of two nodes with two ranks each."""
+    return {
+        "apiVersion": "footplate.dev/v1alpha1",
+        "kind": "TrainingRun",
+        "metadata": {"name": name, "namespace": "default", "generation": 1},
+        "spec": {
+            "model": {
+                "layers": 2,
+                "hiddenSize": 64,
+                "attentionHeads": 4,
+                "vocabularySize": 512,
+                "contextLength": 64,
+            },
+            "data": {"uri": "/shared/data"},
+            "training": {
+                "steps": 100,
+                "globalBatchSize": 8,
+                "microBatchSize": 2,
+                "optimizer": {"learningRate": 0.001},
+            },
+            "compute": {"profile": "local-cpu", "nodes": 2},
+            "checkpoint": {"uri": "/shared/checkpoints", "everySteps": EVERY_STEPS},
+            **spec,
+        },
+    }
+
+
+def profile_manifest(name: str = "local-cpu", **spec: Any) -> Json:
+    """Two gloo ranks a node."""
+    return {
+        "apiVersion": "footplate.dev/v1alpha1",
+        "kind": "ComputeProfile",
+        "metadata": {"name": name},
+        "spec": {"backend": "gloo", "processesPerNode": 2, **spec},
+    }
+
+
+@dataclass
+class FakeAgenda:
+    """A work-queue whose time is the test's."""
+
+    clock: Clock
+    due: dict[Key, float] = field(default_factory=dict)  # seconds of the clock
+
+    def add(self, key: Key) -> None:
+        self.due[key] = 0.0
+
+    def add_after(self, key: Key, seconds: float) -> None:
+        at = self.clock().timestamp() + seconds
+        self.due[key] = min(at, self.due.get(key, at))
+
+    def ready(self) -> list[Key]:
+        """Keys whose time has come; they leave the agenda."""
+        now = self.clock().timestamp()
+        keys = [key for key, at in self.due.items() if at <= now]
+        for key in keys:
+            del self.due[key]
+        return keys
+
+
+@dataclass
+class FakeCoordinator:
+    """One coordinator pod of one run."""
+
+    epoch: int
+    nodes: int
+    total_steps: int
+    version: int = 1
+    state: RunState = RunState.GATHERING
+    number: int = 0
+    generation: GenerationId | None = None
+    members: dict[int, Json] = field(default_factory=dict)  # index -> pod
+    step: int = 0
+    start_step: int = 0
+    checkpoint: CheckpointRecord | None = None
+    failures: list[NumberedFailure] = field(default_factory=list)
+    command: Command = Command.NONE
+    backlog: int = 0
+    reachable: bool = True
+
+    def view(self, now: float) -> CoordinatorState:
+        """What the operator is told."""
+        return CoordinatorState(
+            version=self.version,
+            epoch=self.epoch,
+            state=self.state,
+            generation=self.generation,
+            members=[
+                Member(agent=identity(pod), group_rank=index, first_rank=2 * index, store_port=1)
+                for index, pod in sorted(self.members.items())
+            ],
+            missing=[index for index in range(self.nodes) if index not in self.members],
+            progress=Progress(
+                step=self.step,
+                total_steps=self.total_steps,
+                tokens=512 * self.step,
+                loss=3.0 if self.step else None,
+                step_seconds=0.1,
+                time=now if self.step else None,
+            ),
+            start_step=self.start_step,
+            checkpoint=self.checkpoint,
+            failures=list(self.failures),
+            telemetry_backlog=self.backlog,
+        )
+
+    def adopt(self, before: FakeCoordinator) -> None:
+        """Take over a generation that trains on."""
+        self.generation, self.number = before.generation, 0
+        self.members, self.step, self.start_step = dict(before.members), before.step, before.start_step
+        self.state = RunState.LOADING
+
+    def fail(self, cause: Cause, reason: str, message: str, pod: Json, now: float, **more: Any) -> None:
+        """A failure ends the generation."""
+        report = FailureReport(
+            cause=cause, reason=reason, message=message, time=now, step=self.step, **more
+        )
+        self.failures.append(
+            NumberedFailure(
+                number=len(self.failures) + 1,
+                failure=report,
+                agent=identity(pod),
+                generation=self.generation,
+            )
+        )
+        self.state = RunState.GATHERING
+        self.version += 1
+
+
+def identity(pod: Json) -> AgentIdentity:
+    """The agent that runs in a worker pod."""
+    labels = pod["metadata"]["labels"]
+    return AgentIdentity(
+        index=int(labels["footplate.dev/index"]),
+        incarnation=int(labels["footplate.dev/incarnation"]),
+        pod_name=pod["metadata"]["name"],
+        pod_uid=pod["metadata"]["uid"],
+        node_name=pod.get("spec", {}).get("nodeName", ""),
+        address=pod.get("status", {}).get("podIP", ""),
+        slots=2,
+    )
+
+
+class World:
+    """Cluster, nodes and time; `operator` is replaced when it dies."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.cluster = FakeCluster(self.clock)
+        self.cluster.watches.append(self._watched)
+        self.coordinators: dict[str, FakeCoordinator] = {}  # by pod name
+        self.saved: dict[str, CheckpointRecord] = {}  # by uid of the run: the shared volume
+        self.kubelet_works = True
+        self.trains = True
+        self.addresses = 0
+        self.start_operator()
+
+    # -- the operator ------------------------------------------------------------------
+
+    def start_operator(self) -> None:
+        """A new process: it knows what the API server tells, and nothing else."""
+        self.cache = Cache()
+        self.agenda = FakeAgenda(self.clock)
+        self.metrics = Metrics()
+        self.followed: dict[str, Endpoint] = {}
+        self.heard: dict[str, CoordinatorState] = {}
+        self.reconciler = Reconciler(
+            self.cluster, self.cache, self, self.agenda, self.metrics, DEFAULTS, self.clock
+        )
+        for kind in (PROFILE, POD, TRAINING_RUN):
+            for body in self.cluster.all(kind):
+                self._watched("ADDED", copy.deepcopy(body))
+
+    async def reconcile(self) -> int:
+        """Work on what is due until nothing is; the number of reconciliations."""
+        count = 0
+        while keys := self.agenda.ready():
+            for key in keys:
+                count += 1
+                assert count < 200, "the operator never comes to rest"
+                try:
+                    await self.reconciler(key)
+                except OperatorError:
+                    self.agenda.add_after(key, 1.0)
+        return count
+
+    def _watched(self, event: str, body: Json) -> None:
+        if body["kind"] == "TrainingRun":
+            if event == "DELETED":
+                self.cache.drop_run(body)
+                self.reconciler.bury(body)
+            else:
+                self.cache.put_run(body)
+            self.agenda.add(key_of(body))
+        elif body["kind"] == "ComputeProfile":
+            self.cache.put_profile(body)
+            for key in self.cache.waiting_for_profile(body["metadata"]["name"]):
+                self.agenda.add(key)
+        elif body["kind"] == "Pod":
+            (self.cache.drop_pod if event == "DELETED" else self.cache.put_pod)(body)
+            key = run_of_pod(body)
+            if key is not None and self.cache.run(key) is not None:
+                self.agenda.add(key)
+
+    # -- Coordinators, as the operator sees them ------------------------------------------
+
+    def state(self, uid: str) -> CoordinatorState | None:
+        return self.heard.get(uid)
+
+    def follow(self, key: Key, uid: str, endpoint: Endpoint) -> None:
+        self.followed[uid] = endpoint
+
+    def leave(self, uid: str) -> None:
+        self.followed.pop(uid, None)
+
+    def forget(self, uid: str) -> None:
+        self.leave(uid)
+        self.heard.pop(uid, None)
+
+    async def command(self, uid: str, command: Command) -> bool:
+        leader = self._followed(uid)
+        if leader is None:
+            return False
+        leader.command = command
+        leader.version += 1
+        return True
+
+    # -- time ----------------------------------------------------------------------------
+
+    async def live(self, seconds: float, until: Callable[[], bool] | None = None) -> None:
+        """Let the world go on, half a second at a time; `until` ends it, or the test fails."""
+        for _ in range(int(seconds * 2)):
+            await self.reconcile()
+            if until is not None and until():
+                return
+            self.clock.advance(0.5)
+            self._kubelet()
+            self._train()
+            self._speak()
+        await self.reconcile()
+        assert until is None or until(), self.describe()
+
+    def _kubelet(self) -> None:
+        if not self.kubelet_works:
+            return
+        for pod in self.cluster.all(POD):
+            name, status = pod["metadata"]["name"], pod.get("status", {})
+            if "deletionTimestamp" in pod["metadata"]:
+                self.cluster.bury(POD, name)
+            elif status.get("phase") == "Pending" and not status.get("containerStatuses"):
+                self.addresses += 1
+                self.start_pod(name, f"10.0.0.{self.addresses}")
+            elif pod["spec"].get("activeDeadlineSeconds") and status.get("phase") == "Running":
+                self.end_pod(name, 137, reason="DeadlineExceeded")
+
+    def start_pod(self, name: str, address: str) -> None:
+        """The kubelet has started it."""
+        pod = copy.deepcopy(self.cluster.objects[POD, name])
+        pod["spec"]["nodeName"] = f"node-{len(name) % 3}"
+        pod["status"] = {
+            "phase": "Running",
+            "podIP": address,
+            "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": self._now()}],
+            "containerStatuses": [{"state": {"running": {"startedAt": self._now()}}}],
+        }
+        self.cluster.put(pod)
+
+    def end_pod(self, name: str, code: int, reason: str = "", terminated: str = "") -> None:
+        """Its container has ended."""
+        pod = copy.deepcopy(self.cluster.objects[POD, name])
+        ended = {
+            "exitCode": code,
+            "reason": terminated or ("Completed" if code == 0 else "Error"),
+            "startedAt": self._now(),
+            "finishedAt": self._now(),
+        }
+        pod["status"] |= {
+            "phase": "Succeeded" if code == 0 else "Failed",
+            "containerStatuses": [{"state": {"terminated": ended}}],
+        }
+        if reason:
+            pod["status"]["reason"] = reason
+        self.cluster.put(pod)
+
+    def _train(self) -> None:
+        for pod in self._pods("coordinator"):
+            if pod.get("status", {}).get("phase") != "Running":
+                continue
+            leader = self._leader(pod)
+            workers = {
+                int(each["metadata"]["labels"]["footplate.dev/index"]): each
+                for each in self._newest_workers(pod["metadata"]["labels"]["footplate.dev/run-uid"])
+            }
+            self._advance(leader, workers, pod["metadata"]["labels"]["footplate.dev/run-uid"])
+
+    def _advance(self, leader: FakeCoordinator, workers: dict[int, Json], uid: str) -> None:
+        if leader.state in (RunState.FINISHED, RunState.SUSPENDED):
+            return
+        uids = {index: pod["metadata"]["uid"] for index, pod in workers.items()}
+        members = {index: pod["metadata"]["uid"] for index, pod in leader.members.items()}
+        if leader.state in (RunState.TRAINING, RunState.LOADING) and uids != members:
+            lost = next(index for index in members if uids.get(index) != members[index])
+            gone = leader.members[lost]
+            leader.members = {index: pod for index, pod in leader.members.items() if index != lost}
+            leader.fail(Cause.NODE_LOST, Reason.AGENT_LOST, "its connection ended", gone, self._seconds())
+            return
+        if leader.state is RunState.GATHERING:
+            leader.members = workers
+            if leader.command is Command.CHECKPOINT_AND_EXIT:
+                leader.state = RunState.SUSPENDED
+            elif len(workers) == leader.nodes:
+                leader.number += 1
+                leader.generation = GenerationId(epoch=leader.epoch, number=leader.number)
+                leader.state = RunState.LOADING
+                saved = self.saved.get(uid)
+                leader.start_step = leader.step = saved.step if saved else 0
+            leader.version += 1
+            return
+        if not self.trains:
+            return
+        if leader.command is Command.CHECKPOINT_AND_EXIT:
+            self._save(leader, uid)
+            leader.state = RunState.SUSPENDED
+            for pod in workers.values():
+                self.end_pod(pod["metadata"]["name"], 79)
+        else:
+            leader.state = RunState.TRAINING
+            leader.step = min(leader.step + 5, leader.total_steps)
+            if leader.step % EVERY_STEPS == 0:
+                self._save(leader, uid)
+            if leader.step == leader.total_steps:
+                leader.state = RunState.FINISHED
+                for pod in workers.values():
+                    self.end_pod(pod["metadata"]["name"], 0)
+        leader.version += 1
+
+    def _save(self, leader: FakeCoordinator, uid: str) -> None:
+        uri = f"/shared/checkpoints/step-{leader.step}.e{leader.epoch}g{leader.number}"
+        leader.checkpoint = CheckpointRecord(step=leader.step, uri=uri, time=self._seconds())
+        self.saved[uid] = leader.checkpoint
+
+    def _speak(self) -> None:
+        for uid in list(self.followed):
+            leader = self._followed(uid)
+            if leader is None or not leader.reachable:
+                continue
+            view = leader.view(self._seconds())
+            if self.heard.get(uid) != view:
+                self.heard[uid] = view
+                self.agenda.add(KEY)
+
+    # -- looking -------------------------------------------------------------------------
+
+    def submit(self, **spec: Any) -> str:
+        """Create the run (and its profile, unless it is there); its uid."""
+        if (PROFILE, "local-cpu") not in self.cluster.objects:
+            self.cluster.put(profile_manifest())
+        return str(self.cluster.put(run_manifest(**spec))["metadata"]["uid"])
+
+    def change(self, **spec: Any) -> None:
+        """Edit the run's spec."""
+        body = copy.deepcopy(self.run)
+        body["spec"] |= spec
+        body["metadata"]["generation"] += 1
+        self.cluster.put(body)
+
+    @property
+    def run(self) -> Json:
+        """The TrainingRun."""
+        return self.cluster.objects[TRAINING_RUN, NAME]
+
+    @property
+    def status(self) -> Json:
+        """Its status, empty before there is one."""
+        status: Json = self.run.get("status", {})
+        return status
+
+    @property
+    def phase(self) -> str:
+        """Its phase."""
+        return str(self.status.get("phase", ""))
+
+    def condition(self, kind: str) -> Json:
+        """One condition, empty before there is one."""
+        found = [each for each in self.status.get("conditions", []) if each["type"] == kind]
+        return found[0] if found else {}
+
+    def workers(self, phase: str = "") -> list[str]:
+        """Names of worker pods, of all or of those in `phase`."""
+        return [
+            pod["metadata"]["name"]
+            for pod in self._pods("worker")
+            if not phase or pod.get("status", {}).get("phase") == phase
+        ]
+
+    def leader(self) -> FakeCoordinator:
+        """The coordinator with the highest epoch."""
+        return max(self.coordinators.values(), key=lambda leader: leader.epoch)
+
+    def describe(self) -> str:
+        """For the message of a test that fails."""
+        pods = {pod["metadata"]["name"]: pod.get("status", {}).get("phase") for pod in self.cluster.all(POD)}
+        return f"phase {self.phase}, pods {pods}, conditions {self.status.get('conditions')}"
+
+    # -- particulars ---------------------------------------------------------------------
+
+    def _pods(self, role: str) -> list[Json]:
+        return [
+            pod
+            for pod in self.cluster.all(POD)
+            if pod["metadata"]["labels"].get("footplate.dev/role") == role
+        ]
+
+    def _newest_workers(self, uid: str) -> list[Json]:
+        running = [
+            pod
+            for pod in self._pods("worker")
+            if pod["metadata"]["labels"]["footplate.dev/run-uid"] == uid
+            and pod.get("status", {}).get("phase") == "Running"
+            and "deletionTimestamp" not in pod["metadata"]
+        ]
+        return sorted(running, key=lambda pod: identity(pod).incarnation)
+
+    def _leader(self, pod: Json) -> FakeCoordinator:
+        name = pod["metadata"]["name"]
+        if name not in self.coordinators:
+            spec = self.run["spec"]
+            epoch = int(pod["metadata"]["labels"]["footplate.dev/epoch"])
+            leader = FakeCoordinator(epoch, spec["compute"]["nodes"], spec["training"]["steps"])
+            before = [each for each in self.coordinators.values() if each.epoch == epoch - 1]
+            if before and before[0].state in (RunState.TRAINING, RunState.LOADING):
+                leader.adopt(before[0])
+            self.coordinators[name] = leader
+        return self.coordinators[name]
+
+    def _followed(self, uid: str) -> FakeCoordinator | None:
+        endpoint = self.followed.get(uid)
+        for pod in self._pods("coordinator"):
+            running = pod.get("status", {}).get("phase") == "Running"
+            if endpoint is not None and pod["metadata"]["uid"] == endpoint.pod_uid and running:
+                return self._leader(pod)
+        return None
+
+    def _now(self) -> str:
+        return self.clock().isoformat()
+
+    def _seconds(self) -> float:
+        return self.clock().timestamp()
