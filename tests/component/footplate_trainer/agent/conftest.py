@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # importlib mode: `gang` is a helper beside the tests
-
-from gang import Gang
+from tests.component.footplate_trainer.agent.gang import Gang
 
 
 @pytest.fixture

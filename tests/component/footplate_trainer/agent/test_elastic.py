@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from gang import Gang
 
 from footplate_contracts.names import Cause, ExitCode
 from footplate_contracts.reports import Command, CoordinatorState, GenerationId, RunState
+from tests.component.footplate_trainer.agent.gang import Gang
 
 FIRST = GenerationId(epoch=1, number=1)
 SECOND = GenerationId(epoch=1, number=2)

@@ -30,9 +30,7 @@ def heard(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refusal 
     of ranks that differs from the run's.
     """
     if not 0 <= agent.index < state.nodes:
-        raise ValueError(
-            f"index {agent.index} is none of this run's {state.nodes} places (0 to {state.nodes - 1})"
-        )
+        raise ValueError(f"index is {agent.index}, but this run has the places 0 to {state.nodes - 1}")
     if agent.slots != state.slots:
         raise ValueError(f"slots is {agent.slots}, but this run has {state.slots} ranks a node")
     if state.superseded:
