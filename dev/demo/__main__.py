@@ -20,6 +20,7 @@ from demo.kube import DemoError, Kube  # noqa: E402
 
 RUN = "tiny-decoder"
 DEADLINE_SECONDS = 600.0
+LINE_SECONDS = 5.0  # between two lines of a log file
 PROMPT = "The for statement is used to"
 
 
@@ -50,8 +51,8 @@ def demonstrate(kube: Kube) -> None:
     follow(kube)
 
     heading("3. The history, from the API")
-    rows = kube.api(f"/v1/namespaces/default/runs/{RUN}/metrics?names=loss")["items"]
-    console.print(loss_curve([row["step"] for row in rows], [row["loss"] for row in rows]), markup=False)
+    history = kube.api(f"/v1/namespaces/default/runs/{RUN}/metrics?names=loss")
+    console.print(loss_curve(history["step"], history["loss"]), markup=False)
 
     heading("4. The checkpoint, and text sampled from it")
     status = (kube.get("trainingrun", RUN) or {}).get("status", {})
@@ -77,15 +78,14 @@ def follow(kube: Kube) -> None:
     live = console.is_terminal
     with step_bar() as bar:
         task = bar.add_task("Pending", total=1, note="", visible=live)
-        shown = ""
+        shown, next_line = "", 0.0
         while time.monotonic() < deadline:
             status = (kube.get("trainingrun", RUN) or {}).get("status", {})
-            line = plain_line(status)
             if live:
                 _update(bar, task, status)
-            elif line != shown:
+            elif (line := plain_line(status)) != shown and time.monotonic() >= next_line:
                 console.print(line)
-                shown = line
+                shown, next_line = line, time.monotonic() + LINE_SECONDS
             if status.get("phase") == "Succeeded":
                 return
             if status.get("phase") == "Failed":

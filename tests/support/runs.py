@@ -107,9 +107,10 @@ class Runs:
         return sorted(items, key=lambda pod: str(pod["metadata"]["name"]))
 
     def metrics(self, name: str) -> list[Json]:
-        """The metric history, by step."""
-        rows = self.kube.api(f"/v1/namespaces/{self.namespace}/runs/{name}/metrics?limit=100000")["items"]
-        return sorted(rows, key=lambda row: int(row["step"]))
+        """The metric history as rows, in order of steps."""
+        history = self.kube.api(f"/v1/namespaces/{self.namespace}/runs/{name}/metrics?every=1&limit=50000")
+        columns = {key: column for key, column in history.items() if isinstance(column, list)}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def wait_phase(self, name: str, *phases: str, seconds: float = 90.0) -> Json:
         """Status once the phase is one of `phases`; fails early if the run ended otherwise."""
