@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import DateTime, Dialect, MetaData
+from sqlalchemy import DateTime, Dialect, MetaData, Table, inspect
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase
@@ -39,7 +39,12 @@ class Timestamp(TypeDecorator[datetime]):
 
 
 def upsert(session: AsyncSession, table: type[Base]) -> postgresql.Insert | sqlite.Insert:
-    """An INSERT into `table` that knows ON CONFLICT, in the dialect of `session`."""
+    """An INSERT into `table` that knows ON CONFLICT, in the dialect of `session`.
+
+    On the bare table: the ORM's own way takes half as long again for thousands of rows.
+    """
+    target = inspect(table).local_table
+    assert isinstance(target, Table)
     if session.get_bind().dialect.name == "postgresql":
-        return postgresql.insert(table)
-    return sqlite.insert(table)
+        return postgresql.insert(target)
+    return sqlite.insert(target)
