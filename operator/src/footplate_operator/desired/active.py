@@ -95,7 +95,7 @@ def _too_much(here: Situation) -> list[Surplus]:
     observed, retention = here.observed, here.run.spec.pod_retention_seconds
     pods = observed.workers()
     found = housekeeping.superseded_workers(pods, here.nodes, here.now)
-    found += housekeeping.stale_coordinators(observed.coordinators(), here.leader.current)
+    found += housekeeping.stale_coordinators(observed.coordinators(), here.leader.epoch)
     found += housekeeping.crowded(observed.coordinators())
     for index in {pod.index for pod in pods}:
         failed = [pod for pod in pods if pod.index == index and pod.phase == "Failed"]
@@ -114,4 +114,8 @@ def _next_look(here: Situation, phase: Phase) -> float | None:
         for due in (here.leader.due, here.gang.due)
         if due is not None and due > here.now
     ]
-    return soonest(retention, *waits, POLL_SECONDS if phase is not Phase.RUNNING else None)
+    return soonest(retention, *waits, POLL_SECONDS if _expecting(here, phase) else None)
+
+
+def _expecting(here: Situation, phase: Phase) -> bool:
+    return phase is not Phase.RUNNING or here.gang.succeeded

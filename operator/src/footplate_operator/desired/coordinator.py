@@ -24,6 +24,7 @@ from footplate_contracts.names import (
     coordinator_pod_name,
 )
 from footplate_operator.desired.children import metadata
+from footplate_operator.desired.housekeeping import COORDINATOR_GRACE
 from footplate_operator.desired.pods import (
     as_env,
     base_mounts,
@@ -40,7 +41,7 @@ from footplate_operator.observed import PodView
 from footplate_operator.policies.backoff import Life, not_before
 from footplate_operator.run import Run
 
-GRACE_SECONDS: Final = 15  # to hand the last telemetry over
+GRACE_SECONDS: Final = COORDINATOR_GRACE  # to hand the last telemetry over
 # It holds no GPU and a second one does no harm, so Kubernetes may evict it from a lost node by itself.
 LOST_NODE_SECONDS: Final = 30
 
@@ -54,20 +55,23 @@ class CoordinatorPlan:
     due: datetime
 
 
-def plan(pods: Sequence[PodView], counter: int, now: datetime) -> CoordinatorPlan:
+def plan(pods: Sequence[PodView], known: int, begun: bool, now: datetime) -> CoordinatorPlan:
     """Which coordinator should exist.
 
     Args:
         pods: the run's coordinator pods, any state.
-        counter: the highest epoch that the status knows.
+        known: the highest epoch that the status knows.
+        begun: the run is under way. When it is resumed, the coordinator from before
+            the suspension has closed it and cannot open it again.
     """
-    highest = max([counter, *(pod.epoch for pod in pods)])
-    live = [pod for pod in pods if pod.live]
-    current = max(live, key=lambda pod: pod.epoch, default=None)
+    lowest = known if begun else known + 1
+    serving = [pod for pod in pods if pod.live and pod.epoch >= lowest]
+    current = max(serving, key=lambda pod: pod.epoch, default=None)
     if current is not None:
         return CoordinatorPlan(current, current.epoch, now)
+    epoch = max([known, *(pod.epoch for pod in pods)]) + 1
     due = not_before([Life(pod.created, pod.end) for pod in pods if pod.ended], now)
-    return CoordinatorPlan(None, highest + 1, due)
+    return CoordinatorPlan(None, epoch, due)
 
 
 def pod(run: Run, revision: Revision, epoch: int) -> Json:

@@ -18,6 +18,7 @@ from footplate_operator.policies import ttl
 KEPT_ENDED: Final = 3  # ended pods of one place, whatever their age
 NODE_GONE_SECONDS: Final = 30.0
 STALE_GRACE: Final = 5
+COORDINATOR_GRACE: Final = 15
 _SOON: Final = 1.0
 
 
@@ -56,11 +57,9 @@ def superseded_workers(pods: Sequence[PodView], nodes: int, now: datetime) -> li
     ]
 
 
-def stale_coordinators(pods: Sequence[PodView], current: PodView | None) -> list[Surplus]:
-    """Live coordinators of an older epoch."""
-    if current is None:
-        return []
-    return [Surplus(pod, grace=STALE_GRACE) for pod in pods if pod.live and pod.epoch < current.epoch]
+def stale_coordinators(pods: Sequence[PodView], epoch: int) -> list[Surplus]:
+    """Live coordinators from before `epoch`; they may still hand over what they know to the API."""
+    return [Surplus(pod, grace=COORDINATOR_GRACE) for pod in pods if pod.live and pod.epoch < epoch]
 
 
 def release(pods: Iterable[PodView], grace: int) -> list[Surplus]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 from footplate_contracts.names import Cause, Phase, Reason
 from footplate_contracts.reports import CoordinatorState, RunState
-from footplate_operator.clock import parse_time
+from footplate_operator.clock import parse_time, seconds_between
 from footplate_operator.desired import chronicle, coordinator, evidence, status, workers
 from footplate_operator.desired.chronicle import Chronicle, Scene
 from footplate_operator.desired.revision import Revision
@@ -19,6 +20,8 @@ from footplate_operator.run import Run
 
 # Nothing has been trained since the run was admitted, so there is nothing to save or to wait for.
 UNTRAINED = frozenset({None, Phase.QUEUED, Phase.ADMITTED, Phase.STARTING, Phase.SUSPENDED})
+
+LAST_WORD_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,17 @@ class Situation:
 
     @property
     def finished(self) -> bool:
-        """Whether the last step is trained and saved."""
-        return self.gang.succeeded or (self.state is not None and self.state.state is RunState.FINISHED)
+        """Whether the last step is trained and saved.
+
+        Where only the pods say so, the coordinator is given a moment to tell
+        the last numbers.
+        """
+        if self.state is not None and self.state.state is RunState.FINISHED:
+            return True
+        if not self.gang.succeeded:
+            return False
+        last = max(pod.end for pod in self.gang.current)
+        return self.leader.current is None or seconds_between(last, self.now) >= LAST_WORD_SECONDS
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,8 @@ class _Telling:
 def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> Situation:
     """What follows from what was seen."""
     known_epoch = run.status.coordinator.epoch if run.status.coordinator else 0
-    leader = coordinator.plan(observed.coordinators(), known_epoch, now)
+    begun = run.phase not in (None, Phase.QUEUED, Phase.SUSPENDED)
+    leader = coordinator.plan(observed.coordinators(), known_epoch, begun, now)
     state = _current(observed.coordinator, leader, run.phase)
     story = chronicle.from_status(run.status)
     making = observed.problem is None
