@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import FastAPI
 
@@ -14,6 +15,7 @@ from footplate_api.checkpoints import routes as checkpoints
 from footplate_api.edge import Context
 from footplate_api.metrics import routes as metrics
 from footplate_api.middleware import RequestEdge
+from footplate_api.openapi import with_problems
 from footplate_api.pipelines.mirror import Mirror
 from footplate_api.runs import routes as runs
 from footplate_api.system import routes as system
@@ -24,6 +26,13 @@ _TAGS: Sequence[dict[str, str]] = (
     {"name": "checkpoints", "description": "Durable checkpoints."},
     {"name": "system", "description": "Probes, versions, Prometheus metrics."},
 )
+
+
+class _Application(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = with_problems(super().openapi())
+        return self.openapi_schema
 
 
 def create_app(context: Context) -> FastAPI:
@@ -40,7 +49,7 @@ def create_app(context: Context) -> FastAPI:
             await following
         await context.database.close()
 
-    app = FastAPI(
+    app = _Application(
         title="Footplate",
         summary="History, metrics and REST access for TrainingRuns",
         description="Errors are problem+json (RFC 9457) with the wrong field, its value and what is right.",

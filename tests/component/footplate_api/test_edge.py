@@ -142,6 +142,7 @@ async def test_a_database_that_goes_away_is_a_503_until_it_is_back(postgres: Ser
         refused = await api.client.post(TELEMETRY, json=batch("uid", [row(2)]))
         assert refused.json()["type"] == "urn:footplate:problem:database-unavailable"
         assert (await api.client.get("/healthz")).status_code == 200
+        assert 'status="503"} 1.0' in (await api.client.get("/metrics")).text
         postgres.start()
         assert (await api.client.get("/readyz")).status_code == 200
         assert (await api.client.post(TELEMETRY, json=batch("uid", [row(2)]))).status_code == 200
@@ -152,5 +153,8 @@ async def test_the_openapi_document_describes_every_route(api: Api) -> None:
     operations = [each for path in document["paths"].values() for each in path.values()]
     assert all(each["summary"] and each["description"] and each["tags"] for each in operations)
     assert "/v1/namespaces/{namespace}/runs/{name}/telemetry" in document["paths"]
-    assert json.dumps(document["components"]["schemas"]["RunSubmission"]["examples"])
+    assert document["components"]["schemas"]["RunSubmission"]["examples"]
+    problems = [each["responses"]["default"]["content"] for each in operations]
+    assert all("application/problem+json" in each for each in problems)
+    assert "HTTPValidationError" not in json.dumps(document)
     assert (await api.client.get("/docs")).status_code == 200

@@ -36,6 +36,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def elsewhere() -> dict[str, str]:
+    """The environment of a process that runs in no pod, wherever the tests themselves run."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("KUBERNETES_")}
+
+
 def command(folder: Path, port: int) -> list[str]:
     kubeconfig = folder / "kubeconfig"
     kubeconfig.write_text(KUBECONFIG)
@@ -44,7 +49,7 @@ def command(folder: Path, port: int) -> list[str]:
 
 @contextmanager
 def serving(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    environment = {**os.environ, "FOOTPLATE_DATABASE_URL": f"sqlite:///{folder}/data/footplate.db"}
+    environment = {**elsewhere(), "FOOTPLATE_DATABASE_URL": f"sqlite:///{folder}/data/footplate.db"}
     process = subprocess.Popen(command(folder, port), env=environment)
     try:
         yield process
@@ -112,7 +117,7 @@ async def test_idles_small_and_ends_well_on_sigterm(tmp_path: Path) -> None:
 def test_without_any_cluster_it_ends_at_once_with_a_sentence() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "footplate_api"],
-        env={**os.environ, "KUBECONFIG": "/nowhere", "FOOTPLATE_DATABASE_URL": "sqlite://"},
+        env={**elsewhere(), "KUBECONFIG": "/nowhere", "FOOTPLATE_DATABASE_URL": "sqlite://"},
         capture_output=True,
         text=True,
         timeout=60,

@@ -27,8 +27,10 @@ async def watched(
             Run.namespace,
             Run.name,
             Run.phase,
-            func.coalesce(StepMetric.step, Run.step).label("step"),
-            func.coalesce(StepMetric.loss, Run.loss).label("loss"),
+            Run.step,
+            Run.loss,
+            StepMetric.step.label("metric_step"),
+            StepMetric.loss.label("metric_loss"),
         )
         .outerjoin(StepMetric, and_(StepMetric.run_uid == Run.uid, StepMetric.step == newest))
         .where(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from importlib.metadata import version
@@ -11,7 +12,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from footplate_api.database import Database, ReadSession
+from footplate_api.database import Database
+from footplate_api.errors import DatabaseUnavailable
 from footplate_api.observation import MirrorHealth
 from footplate_api.system import repository
 from footplate_api.system.schemas import Readiness, Version
@@ -48,16 +50,31 @@ def run_families(rows: Iterable[Any]) -> list[GaugeMetricFamily]:
         "footplate_run_info", "1, with the phase.", labels=("namespace", "name", "phase")
     )
     for row in rows:
-        step.add_metric((row.namespace, row.name), row.step)
+        at, value = standing(row)
+        step.add_metric((row.namespace, row.name), at)
         info.add_metric((row.namespace, row.name, row.phase or ""), 1)
-        if row.loss is not None:
-            loss.add_metric((row.namespace, row.name), row.loss)
+        if value is not None:
+            loss.add_metric((row.namespace, row.name), value)
     return [step, loss, info]
 
 
-async def exposition(session: ReadSession, registry: CollectorRegistry, now: datetime) -> bytes:
-    """The process's instruments and the runs' gauges in Prometheus' text format."""
-    rows = await repository.watched(session, now - GAUGED_AFTER_END, GAUGED_RUNS)
+def standing(row: Any) -> tuple[int, float | None]:
+    """(step, loss) from the newest metric row, else from the status, which lags behind it."""
+    if row.metric_step is None:
+        return row.step, row.loss
+    return row.metric_step, math.nan if row.metric_loss is None else row.metric_loss
+
+
+async def exposition(database: Database, registry: CollectorRegistry, now: datetime) -> bytes:
+    """The process's instruments and the runs' gauges in Prometheus' text format.
+
+    Without the database only the former: an outage is when they are wanted most.
+    """
+    try:
+        async with database.read() as session:
+            rows = await repository.watched(session, now - GAUGED_AFTER_END, GAUGED_RUNS)
+    except DatabaseUnavailable:
+        return generate_latest(registry)
     runs = CollectorRegistry()
     runs.register(_Families(run_families(rows)))
     return generate_latest(registry) + generate_latest(runs)

@@ -1,0 +1,39 @@
+"""Gauges of runs: the newest metric row counts, else the status."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from footplate_api.system.service import run_families, standing
+
+
+def row(**changes: Any) -> Any:
+    values = {"namespace": "research", "name": "gpt", "phase": "Running", "step": 5, "loss": 3.0}
+    return SimpleNamespace(**{**values, "metric_step": None, "metric_loss": None, **changes})
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        pytest.param(row(), (5, 3.0), id="status-alone"),
+        pytest.param(row(loss=None), (5, None), id="no-loss-yet"),
+        pytest.param(row(metric_step=7, metric_loss=2.5), (7, 2.5), id="telemetry-is-ahead"),
+        pytest.param(row(metric_step=7), (7, math.nan), id="a-loss-that-is-no-number-shows"),
+    ],
+)
+def test_where_a_run_stands(given: Any, expected: tuple[int, float | None]) -> None:
+    assert standing(given) == pytest.approx(expected, nan_ok=True)
+
+
+def test_labels_name_the_run_and_only_info_the_phase() -> None:
+    step, loss, info = run_families([row(), row(name="new", phase=None, loss=None)])
+    assert [sample.labels for sample in step.samples] == [
+        {"namespace": "research", "name": "gpt"},
+        {"namespace": "research", "name": "new"},
+    ]
+    assert [sample.labels["name"] for sample in loss.samples] == ["gpt"]
+    assert [sample.labels["phase"] for sample in info.samples] == ["Running", ""]
