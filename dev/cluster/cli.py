@@ -7,9 +7,11 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from cluster import backends, binaries, envtest, images, paths, storage
 from cluster.api_client import client_for
+from cluster.backends import Backend
 from cluster.errors import ClusterError
 from cluster.paths import Layout
 from cluster.progress import say
@@ -33,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="nvidia.com/gpu of each node (or FAKE_GPUS=N); 0 takes them away",
     )
+    up.add_argument("--load", action="store_true", help="build and load the images too, side by side")
     verbs.add_parser("down", help="stop it and leave nothing behind but caches and logs")
     verbs.add_parser("status", help="nodes, components, versions, caches; 1 when it is not running")
     verbs.add_parser("env", help='for eval "$(...)": KUBECONFIG, kubectl and helm')
@@ -53,6 +56,18 @@ def _envtest(layout: Layout) -> None:
         envtest.wait_for_interrupt()
 
 
+def _up(backend: Backend, fake_gpus: int | None, load: bool) -> None:
+    if not load:
+        backend.up(fake_gpus)
+        return
+    # From an empty cache, compiling keeps the processor busy and images the network and the disk.
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        built = pool.submit(backend.build_images)
+        backend.up(fake_gpus)
+        built.result()
+    backend.load_images()
+
+
 def _image_keys() -> None:
     for name, keyed in images.keyed_names(images.table()).items():
         print(name, keyed.rpartition(":")[2])
@@ -61,7 +76,7 @@ def _image_keys() -> None:
 def _run(options: argparse.Namespace, layout: Layout) -> int:
     backend = backends.choose(layout)
     actions: dict[str, Callable[[], object]] = {
-        "up": lambda: backend.up(options.fake_gpus),
+        "up": lambda: _up(backend, options.fake_gpus, options.load),
         "down": backend.down,
         "env": lambda: print(backend.environment()),
         "binaries": lambda: binaries.build_all(layout),

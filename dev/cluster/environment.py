@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shlex
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,13 @@ def tools_folder(layout: Layout) -> Path:
 
 def shell_lines(layout: Layout, kubeconfig: Path | str) -> str:
     """Lines for ``eval``."""
-    folder = shlex.quote(str(tools_folder(layout)))
-    return f'export KUBECONFIG={shlex.quote(str(kubeconfig))}\nexport PATH={folder}:"$PATH"'
+    folder = double_quoted(str(tools_folder(layout)))
+    return f'export KUBECONFIG="{double_quoted(str(kubeconfig))}"\nexport PATH="{folder}:$PATH"'
+
+
+def double_quoted(text: str) -> str:
+    """``text`` as it is written between a shell's double quotes."""
+    return re.sub(r'([\\"$`])', r"\\\1", text)
 
 
 def node_row(node: dict[str, Any]) -> str:

@@ -88,7 +88,7 @@ def _walked(repo: Path, paths: Iterable[str]) -> list[str]:
 
 
 def context_files(image: Image, repo: Path) -> list[str]:
-    """The files an image is built from, relative to the repository."""
+    """The files an image is built from, relative to the repository or to a copy of its context."""
     paths = (image.dockerfile, *image.context)
     listed = _tracked(repo, paths)
     names = _walked(repo, paths) if listed is None else listed

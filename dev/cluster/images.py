@@ -97,7 +97,7 @@ class Builder:
             # One after the other: two builds that make the same layer at once leave two of it, and
             # buildah then finds neither again (it compares when the layers below were made).
             for image in missing:
-                self._build(image, wanted[image.name], base)
+                wanted[image.name] = self._build(image, base)
             self._prune(table, set(wanted.values()))
         return wanted
 
@@ -114,18 +114,21 @@ class Builder:
             self._buildah("add", container, archive, "/")
             self._buildah("commit", "--rm", container, reference)
 
-    def _build(self, image: Image, reference: str, base: str) -> None:
+    def _build(self, image: Image, base: str) -> str:
         cache = self._layout.cache / "uv"
         cache.mkdir(parents=True, exist_ok=True)
         with step(f"built image {image.name}"), tempfile.TemporaryDirectory() as folder:
             context = Path(folder)
             image_table.export_context(image, REPO, context)
+            # The key of the copy: somebody may have edited a file since we looked.
+            reference = image.keyed(image_table.key_of(image, context, base))
             self._buildah(
                 *("build-using-dockerfile", "--layers", "--format", "oci"),
                 *("--volume", f"{cache}:{_UV_CACHE}", *certificate_options(os.environ)),
                 *build_arguments(image, base, context),
                 *("--tag", reference, context),
             )
+        return reference
 
     def _prune(self, table: Sequence[Image], current: set[str]) -> None:
         """Keeps a few earlier builds of each image; their layers go when none needs them."""
