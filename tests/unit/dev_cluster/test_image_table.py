@@ -1,0 +1,106 @@
+"""Which images there are, and when one has to be built again."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cluster import image_table, images
+from cluster.errors import ClusterError
+from cluster.image_table import Image
+from cluster.paths import REPO
+
+IMAGE = Image("operator", "operator/Dockerfile", ("operator", "constraints.txt"))
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    for name in ("operator/Dockerfile", "operator/src/a.py", "constraints.txt", "api/b.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    return tmp_path
+
+
+def key(repo: Path, image: Image = IMAGE, base: str = "base") -> str:
+    return image_table.key_of(image, repo, base)
+
+
+def test_the_committed_table_names_files_that_exist() -> None:
+    table = images.table()
+    assert [image.name for image in table] == ["operator", "api", "coordinator", "trainer"]
+    for image in table:
+        assert image_table.context_files(image, REPO)
+        assert (REPO / image.dockerfile).is_file()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param('[a]\ncontext = ["x"]', "[a] lacks `dockerfile`", id="no-dockerfile"),
+        pytest.param('[a]\ndockerfile = "x"', "[a] lacks `context`", id="no-context"),
+        pytest.param(
+            '[a]\ndockerfile = "x"\ncontext = []\nstage = "y"', "[a] has unknown stage", id="unknown-field"
+        ),
+    ],
+)
+def test_a_wrong_table_says_which_row_and_field(text: str, message: str) -> None:
+    with pytest.raises(ClusterError) as error:
+        image_table.parse(text)
+    assert message in str(error.value)
+
+
+def test_only_what_the_image_is_built_from_changes_its_key(repo: Path) -> None:
+    before = key(repo)
+    (repo / "api" / "b.py").write_text("changed")
+    assert key(repo) == before
+    (repo / "operator" / "src" / "a.py").write_text("changed")
+    assert key(repo) != before
+
+
+def test_base_target_and_arguments_change_the_key(repo: Path) -> None:
+    variants = [
+        IMAGE,
+        Image("operator", IMAGE.dockerfile, IMAGE.context, target="other"),
+        Image("operator", IMAGE.dockerfile, IMAGE.context, arguments=(("A", "1"),)),
+    ]
+    assert len({key(repo, image) for image in variants} | {key(repo, base="newer")}) == 4
+
+
+def test_what_git_ignores_is_not_part_of_an_image(repo: Path) -> None:
+    subprocess.run(["git", "init", "--quiet"], cwd=repo, check=True)
+    (repo / ".gitignore").write_text("*.log\n")
+    (repo / "operator" / "debug.log").write_text("noise")
+    (repo / "operator" / "new.py").write_text("not added yet")
+    files = image_table.context_files(IMAGE, repo)
+    assert "operator/debug.log" not in files
+    assert "operator/new.py" in files
+
+
+def test_without_git_the_files_are_found_all_the_same(repo: Path) -> None:
+    (repo / "operator" / "__pycache__").mkdir()
+    (repo / "operator" / "__pycache__" / "a.pyc").write_text("")
+    files = image_table.context_files(IMAGE, repo)
+    assert files == ["constraints.txt", "operator/Dockerfile", "operator/src/a.py"]
+
+
+def test_a_context_holds_the_keyed_files_with_one_time(repo: Path, tmp_path: Path) -> None:
+    target = tmp_path / "context"
+    image_table.export_context(IMAGE, repo, target)
+    files = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
+    assert files == set(image_table.context_files(IMAGE, repo))
+    assert {path.stat().st_mtime for path in target.rglob("*")} == {image_table.FILE_TIME}
+    assert image_table.key_of(IMAGE, target, "base") == key(repo)
+
+
+def test_certificates_reach_a_build_only_where_the_machine_has_its_own() -> None:
+    assert images.certificate_options({}) == []
+    options = images.certificate_options({"PIP_CERT": "/proxy.pem"})
+    assert "/proxy.pem:/etc/ssl/certs/ca-certificates.crt:ro" in options
+    assert "PIP_CERT=/etc/ssl/certs/ca-certificates.crt" in options
+
+
+def test_the_base_is_named_by_what_goes_into_it() -> None:
+    assert images.base_reference().startswith("localhost/footplate/base:")
+    assert images.base_options()[-1] == "bookworm"
