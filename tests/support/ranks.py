@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-import torch.distributed as dist
+from torch._C._distributed_c10d import TCPStore  # where torch.distributed's stores have their types
 
 # The server inherits these: one thread a rank, as several share two cores, and no look at DNS.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -35,7 +35,7 @@ class Ranks:
 
     processes: list[Any]
     pipes: list[Connection]
-    store: dist.TCPStore
+    store: TCPStore
 
     def kill(self) -> None:
         """SIGKILL to all, and wait until they are gone."""
@@ -50,19 +50,16 @@ class Ranks:
         answers: dict[int, Any] = {}
         try:
             while len(answers) < len(self.pipes):
-                missing = [pipe for rank, pipe in enumerate(self.pipes) if rank not in answers]
+                missing = {pipe: rank for rank, pipe in enumerate(self.pipes) if rank not in answers}
                 ready = wait(missing, max(0.0, deadline - time.monotonic()))
-                assert ready, f"ranks {self._unheard(answers)} gave no answer in {timeout} s"
-                for pipe in ready:
-                    rank = self.pipes.index(pipe)
-                    failed, answers[rank] = self._receive(pipe)
-                    assert not failed, f"rank {rank}:\n{answers[rank]}"
+                assert ready, f"ranks {sorted(missing.values())} gave no answer in {timeout} s"
+                for pipe, rank in missing.items():
+                    if pipe in ready:
+                        failed, answers[rank] = self._receive(pipe)
+                        assert not failed, f"rank {rank}:\n{answers[rank]}"
         finally:
             self.kill()
         return [answers[rank] for rank in range(len(self.pipes))]
-
-    def _unheard(self, answers: Mapping[int, Any]) -> list[int]:
-        return [rank for rank in range(len(self.pipes)) if rank not in answers]
 
     @staticmethod
     def _receive(pipe: Connection) -> tuple[bool, Any]:
@@ -80,7 +77,7 @@ def start_ranks(
     environment: Mapping[str, str] | None = None,
 ) -> Ranks:
     """Start `function(*arguments)` in `world_size` ranks; the store is hosted here, as an agent would."""
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     processes, pipes = [], []
     for rank in range(world_size):
         told = {
@@ -114,7 +111,10 @@ def run_ranks(
 
 
 def _rank(
-    answer: Connection, environment: Mapping[str, str], function: Callable[..., Any], arguments: tuple[Any, ...]
+    answer: Connection,
+    environment: Mapping[str, str],
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
 ) -> None:
     os.environ.update(environment)
     try:

@@ -56,11 +56,8 @@ def exit_code(error: BaseException) -> ExitCode:
     """How a process that met `error` should end."""
     if isinstance(error, TrainerError):
         return error.exit_code
-    if isinstance(error, (DataMissing, DataCorrupt)):
-        return ExitCode.CONFIG
-    if isinstance(error, (DataError, OSError)):
-        return ExitCode.STORAGE
-    return ExitCode.USER_ERROR
+    codes = {Cause.IMAGE_OR_CONFIG: ExitCode.CONFIG, Cause.STORAGE: ExitCode.STORAGE}
+    return codes.get(_classify(error)[0], ExitCode.USER_ERROR)
 
 
 def foreseen(error: BaseException) -> bool:

@@ -8,7 +8,7 @@ depends on is a pure function of (seeds, step), so the position is two numbers.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Self
 
 import torch
@@ -17,8 +17,10 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from footplate_contracts.model import Contract
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.optim.adamw import MOMENTS, ShardedAdamW
 from footplate_trainer.parallel.data import laid_out_like, local_rows
+
+Moments = Mapping[str, Mapping[str, Tensor]]
+"""Optimizer state: moment -> parameter name -> this rank's rows."""
 
 
 class Versions(Contract):
@@ -47,13 +49,13 @@ class TrainingState(Contract):
     versions: Versions
 
 
-def tensors(model: nn.Module, optimizer: ShardedAdamW) -> dict[str, Tensor]:
+def tensors(model: nn.Module, moments: Moments) -> dict[str, Tensor]:
     """All tensors of a snapshot by name, sharing memory with the training state.
 
     Sharded ones are DTensors that tell which rows they are. `rng` is the
     generator of this process: a copy.
     """
-    laid_out = {name: laid_out_like(owner, rows) for name, owner, rows in _all_rows(model, optimizer)}
+    laid_out = {name: laid_out_like(owner, rows) for name, owner, rows in _all_rows(model, moments)}
     return {"rng": torch.get_rng_state(), **laid_out}
 
 
@@ -64,11 +66,11 @@ class HostCopy:
     would carry the copy back there.
     """
 
-    def __init__(self, model: nn.Module, optimizer: ShardedAdamW, mesh: DeviceMesh) -> None:
+    def __init__(self, model: nn.Module, moments: Moments, mesh: DeviceMesh) -> None:
         self._live: list[Tensor] = []
         self._room: list[Tensor] = []
         self._named: dict[str, Tensor] = {}
-        for name, owner, rows in _all_rows(model, optimizer):
+        for name, owner, rows in _all_rows(model, moments):
             room = torch.empty_like(rows, device="cpu", pin_memory=rows.device.type != "cpu")
             self._live.append(rows)
             self._room.append(room)
@@ -103,9 +105,9 @@ def describe(config: RunConfig, step: int, tokens: int, world_size: int, device:
     )
 
 
-def _all_rows(model: nn.Module, optimizer: ShardedAdamW) -> Iterator[tuple[str, Tensor, Tensor]]:
+def _all_rows(model: nn.Module, moments: Moments) -> Iterator[tuple[str, Tensor, Tensor]]:
     """(name, parameter that it is laid out like, this rank's rows) of each tensor."""
     for name, parameter in model.named_parameters():
         yield f"model.{name}", parameter, local_rows(parameter)[0]
-        for moment in MOMENTS:
-            yield f"optimizer.{moment}.{name}", parameter, optimizer.moment(moment, name)
+        for moment, rows in moments.items():
+            yield f"optimizer.{moment}.{name}", parameter, rows[name]

@@ -53,10 +53,12 @@ class ShardedAdamW:
         self._adamw.step()
         self._adamw.zero_grad()
 
-    def moment(self, moment: str, name: str) -> Tensor:
-        """A moment's rows for parameter `name`, shaped as the parameter's."""
-        tensor: Tensor = self._adamw.state[self._rows[name]][moment]
-        return tensor
+    def moments(self) -> dict[str, dict[str, Tensor]]:
+        """Moment -> parameter name -> its rows, shaped as the parameter's; the memory is the live one."""
+        state = self._adamw.state
+        return {
+            moment: {name: state[rows][moment] for name, rows in self._rows.items()} for moment in MOMENTS
+        }
 
     def set_updates_done(self, updates: int) -> None:
         """How many updates the moments have seen; the bias correction needs it."""

@@ -83,24 +83,16 @@ def _train(config: RunConfig, link: Link, options: Options, world: World, where:
     start, tokens = (found.state.step, found.state.tokens) if found else (0, 0)
     if found:
         resume.check_same_run(config, found.folder)
-        resume.load(found, state.tensors(model, optimizer), world)
+        resume.load(found, state.tensors(model, optimizer.moments()), world)
         optimizer.set_updates_done(start)
     where.step = start
     report(RankPhase.LOADING, start)
 
-    shards = _open_shards(config, world, verify=found is None)
-    loader = BatchLoader(
-        _dataset(config, shards),
-        seed=config.data.seed,
-        global_batch_size=config.training.global_batch_size,
-        micro_batch_size=config.training.micro_batch_size,
-        data_rank=world.rank,
-        data_degree=world.size,
-    )
+    loader, shards = open_loader(config, world, verify=found is None)
     saver = Saver(
         store,
         world,
-        state.HostCopy(model, optimizer, laid_out.host_mesh),
+        state.HostCopy(model, optimizer.moments(), laid_out.host_mesh),
         generation=GenerationId.parse(os.environ.get(Env.GENERATION, "0.0")),
         settings=config.checkpoint,
         sidecars=_sidecars(config, shards) if world.rank == 0 else {},
@@ -221,6 +213,20 @@ def _report(link: Link, world: World, phase: RankPhase, step: int, seconds: floa
     link.report(
         RankReport(rank=world.rank, local_rank=world.local_rank, step=step, phase=phase, step_seconds=seconds)
     )
+
+
+def open_loader(config: RunConfig, world: World, *, verify: bool) -> tuple[BatchLoader, TokenShards]:
+    """This rank's batches, and the shards they come from; collective. See _open_shards for `verify`."""
+    shards = _open_shards(config, world, verify=verify)
+    loader = BatchLoader(
+        _dataset(config, shards),
+        seed=config.data.seed,
+        global_batch_size=config.training.global_batch_size,
+        micro_batch_size=config.training.micro_batch_size,
+        data_rank=world.rank,
+        data_degree=world.size,
+    )
+    return loader, shards
 
 
 def _open_shards(config: RunConfig, world: World, *, verify: bool) -> TokenShards:

@@ -1,0 +1,227 @@
+"""`footplate-trainer train` and `generate` as real processes, and what ranks tell their agent."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from footplate_contracts.names import Env, ExitCode
+from footplate_contracts.reports import RankPhase
+from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.__main__ import main
+from footplate_trainer.errors import NumericalDivergence
+from footplate_trainer.loop import Flags, Stepper
+from footplate_trainer.optim.adamw import ShardedAdamW
+from footplate_trainer.parallel.apply import build_model
+from footplate_trainer.parallel.data import local_rows
+from footplate_trainer.parallel.world import open_world, read_environment
+from footplate_trainer.stages.pretrain import open_loader
+from footplate_trainer.stages.rank import run_rank
+from tests.support.ranks import run_ranks, start_ranks
+from tests.support.tiny import VOCABULARY, read_rows, tiny_config, tiny_manifest
+from tests.support.training import AgentLink, Ended, train, train_under
+
+
+def write_manifest(shards: Path, folder: Path) -> str:
+    path = folder / "run.json"
+    path.write_text(json.dumps(tiny_manifest(shards, folder / "checkpoints")))
+    return str(path)
+
+
+def footplate_trainer(*arguments: str) -> tuple[int, str, str]:
+    """The command line in a process without torchrun: exit code, stdout, stderr."""
+    del os.environ["RANK"]
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+        code = main(arguments)
+    return code, stdout.getvalue(), stderr.getvalue()
+
+
+def test_torchrun_trains_and_a_single_process_goes_on_and_generates(shards: Path, tmp_path: Path) -> None:
+    manifest, metrics = write_manifest(shards, tmp_path), str(tmp_path / "metrics.jsonl")
+    train_it = ("train", manifest, "--metrics", metrics)
+
+    torchrun = subprocess.run(
+        [
+            *(f"{Path(sys.executable).parent}/torchrun", "--nproc-per-node", "2"),
+            *("-m", "footplate_trainer", *train_it, "--set", "training.steps=4"),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert torchrun.returncode == 0, torchrun.stderr
+    assert "run tiny: 49,312 parameters, 2 ranks on cpu, 4 steps, from the start" in torchrun.stdout
+
+    code, stdout, _ = run_ranks(footplate_trainer, 1, *train_it)[0]
+    assert code == 0
+    assert "1 rank on cpu, 6 steps, from step 4" in stdout
+    rows = read_rows(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert rows[0]["loss"] == pytest.approx(math.log(VOCABULARY), rel=0.01)
+
+    sampled = ("generate", str(tmp_path / "checkpoints"), "abc", "--tokens", "5", "--seed", "1")
+    first, second = (run_ranks(footplate_trainer, 1, *sampled)[0] for _ in range(2))
+    assert first == second
+    assert (first[0], first[2]) == (0, "")
+    assert first[1].startswith("abc")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        pytest.param("data.uri=/nowhere", "/nowhere", id="no-data"),
+        pytest.param(
+            "model.vocabularySize=380",
+            "model.vocabularySize 380 does not cover the shards in",
+            id="vocabulary",
+        ),
+        pytest.param("model.contextLength=20000", "contextLength 20000 needs 20001", id="too-little-data"),
+    ],
+)
+def test_what_cannot_work_is_refused_by_every_rank(
+    shards: Path, tmp_path: Path, override: str, message: str
+) -> None:
+    ended: list[Ended] = run_ranks(train_under, 2, AgentLink(), tiny_config(shards, tmp_path, [override]))
+
+    assert [end.code for end in ended] == [ExitCode.CONFIG] * 2
+    assert message in ended[0].stderr
+    assert "Traceback" not in ended[0].stderr
+
+
+def test_a_corrupt_shard_is_named_by_every_rank(shards: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "shards"
+    copy.mkdir()
+    for file in shards.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    tokens = bytearray((copy / "shard-00000.bin").read_bytes())
+    tokens[10] ^= 1
+    (copy / "shard-00000.bin").write_bytes(tokens)
+
+    ended: list[Ended] = run_ranks(train_under, 2, AgentLink(), tiny_config(copy, tmp_path))
+
+    assert [end.code for end in ended] == [ExitCode.CONFIG] * 2
+    assert all("shard-00000.bin: sha256" in end.stderr for end in ended)
+
+
+def test_another_run_does_not_go_on_from_these_checkpoints(shards: Path, tmp_path: Path) -> None:
+    config = tiny_config(shards, tmp_path)
+    run_ranks(train, 1, config)
+
+    renamed = config.model_copy(update={"run": config.run.model_copy(update={"name": "other"})})
+    reseeded = tiny_config(shards, tmp_path, ["data.seed=9"])
+
+    for other, message in ((renamed, "holds checkpoints of run tiny"), (reseeded, "data.seed is 9")):
+        ended: list[Ended] = run_ranks(train_under, 1, AgentLink(), other)
+        assert ended[0].code == ExitCode.CONFIG
+        assert message in ended[0].stderr
+
+
+def test_ranks_tell_their_agent_where_they_are(shards: Path, tmp_path: Path) -> None:
+    ended: list[Ended] = run_ranks(train_under, 2, AgentLink(), tiny_config(shards, tmp_path))
+
+    for rank, end in enumerate(ended):
+        assert {report.rank for report in end.link.reports} == {rank}
+        assert [report.step for report in end.link.reports] == sorted(
+            report.step for report in end.link.reports
+        )
+        assert end.link.reports[0].phase is RankPhase.LOADING
+        assert end.link.reports[-1].phase is RankPhase.FINISHED
+        assert RankPhase.CHECKPOINT in {report.phase for report in end.link.reports}
+    assert [row.step for row in ended[0].link.rows] == [1, 2, 3, 4, 5, 6]
+    assert [record.step for record in ended[0].link.checkpoints] == [6]
+    assert (ended[1].link.rows, ended[1].link.checkpoints) == ([], [])
+
+
+class AskedOne(AgentLink):
+    """Only rank 1 has heard of the command yet."""
+
+    def command(self) -> Any:
+        return super().command() if os.environ["RANK"] == "1" else AgentLink().command()
+
+
+def test_a_command_that_one_rank_knows_ends_all_at_the_same_step(shards: Path, tmp_path: Path) -> None:
+    ended: list[Ended] = run_ranks(
+        train_under, 2, AskedOne(suspend_after=2), tiny_config(shards, tmp_path, ["training.steps=1000"])
+    )
+
+    assert [end.code for end in ended] == [ExitCode.SUSPENDED] * 2
+    assert [record.step for record in ended[0].link.checkpoints] == [3]
+
+
+def test_the_peers_of_a_killed_rank_say_that_it_is_lost(shards: Path, tmp_path: Path) -> None:
+    error = tmp_path / "error.json"
+    config = tiny_config(shards, tmp_path, ["training.steps=100000", "training.logEverySteps=1"])
+    ranks = start_ranks(
+        train, 2, config, tmp_path / "metrics.jsonl", environment={"TORCHELASTIC_ERROR_FILE": str(error)}
+    )
+    while not (tmp_path / "metrics.jsonl").exists() or not (tmp_path / "metrics.jsonl").read_text():
+        assert ranks.processes[1].is_alive()
+
+    os.kill(ranks.processes[1].pid, signal.SIGKILL)
+    ranks.processes[0].join(30)
+    ranks.kill()
+
+    failure = json.loads(error.read_text())["failure"]
+    assert (failure["cause"], failure["reason"], failure["rank"]) == ("Communication", "PeerLost", 0)
+
+
+def diverge(config: RunConfig) -> tuple[str, int | None, bool]:
+    """Poison one weight, take a step; what was raised, on which rank, and whether weights stayed."""
+    with open_world(read_environment(os.environ), config.world.backend) as world:
+        model = build_model(config, world).model
+        weight, _ = local_rows(model.norm.weight)
+        weight.fill_(math.inf)
+        before = {name: local_rows(parameter)[0].clone() for name, parameter in model.named_parameters()}
+        stepper = Stepper(
+            model, ShardedAdamW(model, config.training.optimizer), world, config.parallelism.sharding, 1.0
+        )
+        loader, _ = open_loader(config, world, verify=False)
+        try:
+            stepper.step(5, loader.build(4), 0.1, Flags())
+        except NumericalDivergence as error:
+            same = all(
+                torch.equal(local_rows(parameter)[0], before[name])
+                for name, parameter in model.named_parameters()
+            )
+            return str(error), error.rank, same
+    raise AssertionError("nothing was raised")
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update(shards: Path, tmp_path: Path) -> None:
+    for message, rank, untouched in run_ranks(diverge, 2, tiny_config(shards, tmp_path)):
+        assert "step 5: the loss of rank 0 is not finite" in message
+        assert rank == 0
+        assert untouched
+
+
+def run_as_agents_do(config_file: Path) -> tuple[int, int, set[str]]:
+    """The agent's way in: threads before, exit code, and what was imported on the way."""
+    threads = len(os.listdir("/proc/self/task"))
+    os.environ[Env.RUN_CONFIG] = str(config_file)
+    before = set(sys.modules)
+    code = run_rank()
+    return threads, int(code), set(sys.modules) - before
+
+
+def test_a_warm_process_forks_ranks_that_import_nothing_more(shards: Path, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(tiny_config(shards, tmp_path).to_json()))
+
+    for threads, code, imported in run_ranks(run_as_agents_do, 2, path):
+        assert code == ExitCode.SUCCESS
+        assert threads == 1
+        assert imported == set()

@@ -1,0 +1,92 @@
+"""Markers and manifests on a file system."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from footplate_contracts.names import Reason
+from footplate_trainer.checkpoint.layout import CommitMarker
+from footplate_trainer.checkpoint.store import CheckpointStore, file_record, is_full, storage_errors
+from footplate_trainer.errors import StorageError
+
+
+def marker(step: int, generation: int) -> CommitMarker:
+    return CommitMarker(step=step, directory=f"step-{step}.e1g{generation}", tokens=7, time=1.5)
+
+
+def test_only_the_first_marker_of_a_step_is_made(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+
+    assert store.commit(marker(5, 1))
+    assert not store.commit(marker(5, 2))
+
+    assert store.marker(5) == marker(5, 1)
+    assert store.steps() == [5]
+
+
+def test_a_revoked_step_can_be_committed_again(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    store.commit(marker(5, 1))
+
+    store.revoke(5)
+
+    assert store.commit(marker(5, 2))
+
+
+def test_a_marker_that_was_cut_off_is_none(tmp_path: Path) -> None:
+    (tmp_path / "step-5.committed").write_text('{"step": 5, "direc')
+
+    assert CheckpointStore(tmp_path).marker(5) is None
+
+
+def test_a_folder_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "missing")
+
+    assert (store.steps(), store.directories()) == ([], [])
+
+
+def test_a_file_that_changed_is_damaged(tmp_path: Path) -> None:
+    store, path = CheckpointStore(tmp_path), tmp_path / "step-1.e0g0" / "part"
+    path.parent.mkdir()
+    path.write_bytes(b"weights")
+    record = file_record(path)
+
+    assert store.damage("step-1.e0g0", record) is None
+    path.write_bytes(b"weighty")
+    assert "SHA-256" in (store.damage("step-1.e0g0", record) or "")
+    path.write_bytes(b"weigh")
+    assert store.damage("step-1.e0g0", record) == "step-1.e0g0/part has 5 bytes, should have 7"
+    path.unlink()
+    assert store.damage("step-1.e0g0", record) == "step-1.e0g0/part is missing"
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        pytest.param(errno.ENOSPC, Reason.STORAGE_FULL, id="full"),
+        pytest.param(errno.EDQUOT, Reason.STORAGE_FULL, id="quota"),
+        pytest.param(errno.EIO, Reason.STORAGE_ERROR, id="broken"),
+    ],
+)
+def test_errors_of_the_file_system_have_a_reason(number: int, reason: Reason) -> None:
+    with (
+        pytest.raises(StorageError, match="checkpoint of step 5") as caught,
+        storage_errors("checkpoint of step 5"),
+    ):
+        raise OSError(number, "no")
+
+    assert caught.value.reason == reason
+
+
+def test_a_full_volume_is_seen_behind_another_error() -> None:
+    try:
+        try:
+            raise OSError(errno.ENOSPC, "full")
+        except OSError as error:
+            raise RuntimeError("writing failed") from error
+    except RuntimeError as error:
+        assert is_full(error)
+    assert not is_full(RuntimeError("other"))

@@ -1,0 +1,79 @@
+"""metrics.jsonl and what a person reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from footplate_contracts.reports import StepMetrics
+from footplate_trainer.metrics.meters import TokenMeter
+from footplate_trainer.metrics.report import MetricsFile, progress_line, rows_up_to
+
+
+def row(step: int) -> StepMetrics:
+    return StepMetrics(
+        step=step,
+        time=1.0,
+        loss=2.5,
+        gradient_norm=0.5,
+        learning_rate=6e-4,
+        tokens=100 * step,
+        tokens_per_second=1234.5,
+        sample_digest="00ff",
+    )
+
+
+LINES = '{"step": 1}\n{"step": 2}\n{"step": 3}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "step", "kept"),
+    [
+        pytest.param(LINES, 2, '{"step": 1}\n{"step": 2}\n', id="cut-back"),
+        pytest.param(LINES, 9, LINES, id="nothing-beyond"),
+        pytest.param(LINES, 0, "", id="from-the-start"),
+        pytest.param('{"step": 1}\n{"st', 5, '{"step": 1}\n', id="torn-line"),
+        pytest.param("", 5, "", id="empty"),
+    ],
+)
+def test_rows_up_to(text: str, step: int, kept: str) -> None:
+    assert rows_up_to(text, step) == kept
+
+
+def test_a_resumed_file_has_each_step_once(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "metrics.jsonl"
+    first = MetricsFile(path, resumed_step=0)
+    for step in (1, 2, 3):
+        first.write(row(step))
+
+    second = MetricsFile(path, resumed_step=2)
+    second.write(row(3))
+    second.close()
+
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [one["step"] for one in rows] == [1, 2, 3]
+    assert set(rows[0]) == {
+        "step",
+        "time",
+        "loss",
+        "gradientNorm",
+        "learningRate",
+        "tokens",
+        "tokensPerSecond",
+        "sampleDigest",
+    }
+
+
+def test_a_progress_line_says_what_matters() -> None:
+    assert progress_line(row(20), 300) == (
+        "step 20/300  loss 2.5000  lr 0.0006  1,234 tokens/s  gradient norm 0.500"
+    )
+
+
+def test_the_meter_counts_from_step_to_step() -> None:
+    meter = TokenMeter(now=10.0)
+
+    assert meter.rate(100, now=10.5) == (200.0, 0.5)
+    assert meter.rate(100, now=12.5) == (50.0, 2.0)

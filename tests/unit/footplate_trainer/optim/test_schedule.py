@@ -1,0 +1,33 @@
+"""The learning rate at named steps."""
+
+from __future__ import annotations
+
+import pytest
+
+from footplate_contracts.v1alpha1.training import ScheduleName
+from footplate_trainer.optim.schedule import learning_rate
+
+CONSTANT, LINEAR, COSINE = ScheduleName.CONSTANT, ScheduleName.LINEAR, ScheduleName.COSINE
+
+
+@pytest.mark.parametrize(
+    ("shape", "step", "warmup", "expected"),
+    [
+        pytest.param(COSINE, 1, 10, 0.1, id="first-warm-up-step"),
+        pytest.param(COSINE, 10, 10, 1.0, id="peak-at-the-end-of-warm-up"),
+        pytest.param(COSINE, 60, 10, 0.55, id="cosine-half-way"),
+        pytest.param(COSINE, 110, 10, 0.1, id="cosine-ends-at-the-minimum"),
+        pytest.param(COSINE, 35, 10, 0.1 + 0.9 * 0.8535533905932737, id="cosine-quarter"),
+        pytest.param(LINEAR, 60, 10, 0.55, id="linear-half-way"),
+        pytest.param(LINEAR, 35, 10, 0.775, id="linear-quarter"),
+        pytest.param(LINEAR, 110, 10, 0.1, id="linear-ends-at-the-minimum"),
+        pytest.param(CONSTANT, 110, 10, 1.0, id="constant-stays"),
+        pytest.param(CONSTANT, 5, 10, 0.5, id="constant-warms-up"),
+        pytest.param(COSINE, 1, 0, pytest.approx(1.0, rel=1e-3), id="no-warm-up"),
+        pytest.param(COSINE, 110, 110, 1.0, id="nothing-but-warm-up"),
+    ],
+)
+def test_learning_rate(shape: ScheduleName, step: int, warmup: int, expected: float) -> None:
+    rate = learning_rate(step, peak=1.0, steps=110, warmup=warmup, shape=shape, minimum_ratio=0.1)
+
+    assert rate == pytest.approx(expected)
