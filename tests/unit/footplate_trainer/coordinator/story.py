@@ -18,7 +18,7 @@ from footplate_contracts.reports import (
     SealedGeneration,
 )
 from footplate_trainer.coordinator import membership
-from footplate_trainer.coordinator.actions import Action, Blamed, Lost
+from footplate_trainer.coordinator.actions import Action, Arrived, Blamed, Lost
 from footplate_trainer.coordinator.state import Membership, Refusal, new_membership
 from footplate_trainer.coordinator.timing import Timing
 
@@ -145,8 +145,8 @@ class Story:
         return self.state.sealed
 
     def kinds(self) -> list[str]:
-        """The names of all actions so far, and forget them."""
-        names = [type(action).__name__ for action in self.said]
+        """The names of all actions so far but arrivals, and forget them."""
+        names = [type(action).__name__ for action in self.said if not isinstance(action, Arrived)]
         self.said.clear()
         return names
 

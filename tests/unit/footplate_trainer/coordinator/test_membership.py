@@ -9,6 +9,7 @@ import pytest
 from footplate_contracts.names import Cause
 from footplate_contracts.reports import Command, GenerationId, RunState
 from footplate_trainer.coordinator import membership
+from footplate_trainer.coordinator.actions import Arrived
 from footplate_trainer.coordinator.places import answered_by
 from footplate_trainer.coordinator.state import Refusal, Stage
 from footplate_trainer.coordinator.timing import hold_seconds
@@ -266,7 +267,8 @@ def test_an_own_pause_is_not_the_silence_of_the_agents() -> None:
     story.at(1.0)
     story.now = 31.0  # the coordinator was frozen for half a minute
     story.beat(0, running=first)
-    assert membership.tick(story.state, story.now) == []
+    story.said += membership.tick(story.state, story.now)
+    assert story.lost() == []
     story.beats_until(34.0, [0, 1], first)
     assert story.state.stage is Stage.SEALED
 
@@ -281,6 +283,16 @@ def test_an_agent_that_speaks_again_is_back() -> None:
     story.join(0, last=first.generation)
     story.join(1, last=first.generation)
     assert story.state.stage is Stage.SEALED
+
+
+def test_who_comes_and_who_comes_back_is_news() -> None:
+    story = Story()
+    story.sealed()
+    story.said.clear()
+    story.leave(1)
+    story.beat(1)
+    story.beat(1)
+    assert [action.agent.index for action in story.said if isinstance(action, Arrived)] == [1]
 
 
 def test_an_agent_that_leaves_is_lost_at_once_and_only_once() -> None:

@@ -93,7 +93,7 @@ def test_batches_are_bounded_and_keep_their_order() -> None:
     buffer = TelemetryBuffer(keep=True)
     buffer.offer(agent(0), items(1, 6000), G1)
     found = buffer.batch("uid", 1)
-    assert found is not None and found[1] == 5000 and found[0].rows[-1].metrics.step == 5000
+    assert found is not None and found[1] == 1000 and found[0].rows[-1].metrics.step == 1000
 
 
 def test_the_newest_checkpoint_is_known() -> None:

@@ -41,6 +41,13 @@ class Adopted:
 
 
 @dataclass(frozen=True)
+class Arrived:
+    """An agent speaks for the first time, or again after it was held to be gone."""
+
+    agent: AgentIdentity
+
+
+@dataclass(frozen=True)
 class Evicted:
     """A newer incarnation has this agent's place."""
 
@@ -73,4 +80,4 @@ class Closed:
     state: RunState
 
 
-Action = Opened | Sealed | Adopted | Evicted | Lost | Blamed | Closed
+Action = Opened | Sealed | Adopted | Arrived | Evicted | Lost | Blamed | Closed

@@ -29,6 +29,7 @@ from footplate_trainer.coordinator import membership
 from footplate_trainer.coordinator.actions import (
     Action,
     Adopted,
+    Arrived,
     Blamed,
     Closed,
     Evicted,
@@ -194,6 +195,8 @@ class Coordinator:
             case Adopted(sealed):
                 self.board.begin(sealed.generation)
                 _log.info("adopted the running generation %s", sealed.generation)
+            case Arrived(agent):
+                _log.info("%s is here", agent.pod_name)
             case Evicted(agent):
                 _log.info("evicted %s: a newer incarnation has its place", agent.pod_name)
             case Lost(agent, generation):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from footplate_contracts.names import Reason
 from footplate_contracts.reports import AgentIdentity, Command, Heartbeat, JoinRequest, SealedGeneration
-from footplate_trainer.coordinator.actions import Action, Blamed, Evicted
+from footplate_trainer.coordinator.actions import Action, Arrived, Blamed, Evicted
 from footplate_trainer.coordinator.adoption import Claim
 from footplate_trainer.coordinator.decisions import advance, open_generation
 from footplate_trainer.coordinator.losses import lose, too_silent
@@ -41,14 +41,16 @@ def heard(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refusal 
         if seat is not None and seat.incarnation > agent.incarnation:
             return Refusal.EVICTED, []
         state.places[agent.index] = Place(agent, now)
-        return None, []
+        return None, [Arrived(agent)]
     if agent.incarnation < place.agent.incarnation:
         return Refusal.EVICTED, []
     if agent.incarnation > place.agent.incarnation:
         return None, _replace(state, place, agent, now)
     place.heard = now
+    if not place.lost:
+        return None, []
     place.lost = ""
-    return None, []
+    return None, [Arrived(agent)]
 
 
 def joined(state: Membership, request: JoinRequest, now: float) -> tuple[Refusal | None, list[Action]]:
@@ -158,7 +160,7 @@ def _replace(state: Membership, old: Place, agent: AgentIdentity, now: float) ->
     actions += lose(state, old, now, Reason.AGENT_LOST, f"incarnation {agent.incarnation} took its place")
     state.claims.pop(agent.index, None)
     state.places[agent.index] = Place(agent, now)
-    return actions
+    return [*actions, Arrived(agent)]
 
 
 def _claim(state: Membership, word: Heartbeat) -> None:

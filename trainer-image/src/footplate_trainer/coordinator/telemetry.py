@@ -24,7 +24,7 @@ from footplate_contracts.reports import (
 )
 
 CAPACITY: Final = 100_000  # rows; about 50 MB, reached after a day without an API at one step a second
-BATCH_ROWS: Final = 5000  # the contract's maxima
+BATCH_ROWS: Final = 1000  # 300 KB: below what proxies let through by default
 BATCH_CHECKPOINTS: Final = 1000
 
 AgentKey = tuple[int, int]  # index, incarnation

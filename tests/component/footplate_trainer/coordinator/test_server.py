@@ -1,0 +1,213 @@
+"""The coordinator over real sockets: who is let in, what long-polls wait for, how an end shows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import TestServer
+
+from footplate_contracts.names import Cause
+from footplate_contracts.reports import GenerationId, JoinRequest
+from footplate_trainer.coordinator import wire
+from footplate_trainer.coordinator.coordinator import Coordinator
+from footplate_trainer.coordinator.server import Server
+from footplate_trainer.coordinator.state import new_membership
+from footplate_trainer.coordinator.telemetry import TelemetryBuffer
+from footplate_trainer.coordinator.timing import Timing
+from tests.unit.footplate_trainer.coordinator.story import agent, failure, sealed_by_hand
+
+TOKEN = "secret"
+LONG = 60.0  # a long-poll that answers sooner did so because of the news
+
+
+class Client:
+    """Speaks JSON to one server."""
+
+    def __init__(self, session: aiohttp.ClientSession, server: Server) -> None:
+        self.session = session
+        self.server = server
+
+    async def post(self, path: str, body: Any) -> tuple[int, Any]:
+        async with self.session.post(path, json=body) as answer:
+            text = await answer.text()
+            return answer.status, json.loads(text) if text else None
+
+    async def get(self, path: str) -> Any:
+        async with self.session.get(path) as answer:
+            return await answer.json()
+
+    def join(self, index: int, incarnation: int = 0, port: int = 1, **more: Any) -> asyncio.Task[Any]:
+        request = JoinRequest(agent=agent(index, incarnation), store_port=port, **more)
+        return asyncio.create_task(self.post(wire.JOIN, request.to_json()))
+
+    async def sealed(self) -> GenerationId:
+        """Both places join; the generation."""
+        (status, body), _ = await asyncio.gather(self.join(0), self.join(1))
+        assert status == 200
+        return GenerationId.from_json(body["generation"])
+
+    async def beat(self, index: int, **more: Any) -> Any:
+        status, body = await self.post(wire.HEARTBEAT, {"agent": agent(index).to_json(), **more})
+        assert status == 200
+        return body
+
+    async def until(self, condition: Any) -> Any:
+        """The first state that fulfils `condition`."""
+        state: dict[str, Any] = {"version": 0}
+        async with asyncio.timeout(LONG / 2):
+            while True:
+                state = await self.get(f"{wire.STATE}?after={state['version']}&wait={LONG}")
+                if condition(state):
+                    return state
+
+
+async def serve(epoch: int) -> AsyncIterator[Client]:
+    coordinator = Coordinator(
+        new_membership(epoch, 2, 2, time.monotonic(), Timing()), TelemetryBuffer(keep=False), wall=time.time
+    )
+    server = Server(coordinator, TOKEN, lambda: None)
+    web = TestServer(server.application())
+    await web.start_server(shutdown_timeout=0.1)
+    clock = asyncio.create_task(server.keep_time())
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with aiohttp.ClientSession(web.make_url("/"), headers=headers) as session:
+        yield Client(session, server)
+    server.end()
+    clock.cancel()
+    await web.close()
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Client]:
+    async for made in serve(1):
+        yield made
+
+
+@pytest.fixture
+async def replaced() -> AsyncIterator[Client]:
+    """A coordinator of epoch 2."""
+    async for made in serve(2):
+        yield made
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        pytest.param("", id="none"),
+        pytest.param("Bearer wrong", id="wrong"),
+        pytest.param("Bearer sécret", id="not ASCII"),
+        pytest.param(TOKEN, id="no scheme"),
+    ],
+)
+async def test_only_the_runs_token_is_let_in(client: Client, token: str) -> None:
+    async with client.session.get(wire.STATE, headers={"Authorization": token}) as answer:
+        assert answer.status == 401
+
+
+async def test_health_needs_no_token(client: Client) -> None:
+    async with client.session.get(wire.HEALTH, headers={"Authorization": ""}) as answer:
+        assert (answer.status, await answer.text()) == (200, "ok\n")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "names"),
+    [
+        pytest.param(wire.JOIN, {"storePort": 1}, "agent", id="no agent"),
+        pytest.param(wire.COMMAND, {"command": "explode"}, "checkpointAndExit", id="no such command"),
+        pytest.param(
+            wire.JOIN, {"storePort": 1, "agent": agent(9).to_json()}, "places 0 to 1", id="no such place"
+        ),
+    ],
+)
+async def test_a_wrong_message_is_told_what_is_wrong(
+    client: Client, path: str, body: Any, names: str
+) -> None:
+    status, answer = await client.post(path, body)
+    assert status == 400 and names in answer["reason"]
+
+
+async def test_every_answer_names_the_epoch(replaced: Client) -> None:
+    async with replaced.session.get(wire.STATE) as answer:
+        assert answer.headers[wire.EPOCH_HEADER] == "2"
+
+
+async def test_joins_are_answered_together_when_all_have_come(client: Client) -> None:
+    first = client.join(0, port=10)
+    await client.until(lambda state: state["missing"] == [1])
+    assert not first.done()
+    second = client.join(1, port=11)
+    (_, one), (_, two) = await asyncio.gather(first, second)
+    assert one == two
+    assert [member["storePort"] for member in one["members"]] == [10, 11]
+
+
+async def test_a_waiting_join_is_turned_away_when_its_successor_comes(client: Client) -> None:
+    old = client.join(0)
+    await client.until(lambda state: state["missing"] == [1])
+    new = client.join(0, incarnation=1)
+    assert await old == (409, {"reason": "evicted"})
+    new.cancel()
+
+
+async def test_a_heartbeat_is_answered_at_once_where_the_agent_does_not_know_the_news(client: Client) -> None:
+    await client.sealed()
+    answer = await client.beat(0)
+    known = f"{answer['epoch']}/1.1/000/none"
+    status, body = await client.post(
+        f"{wire.HEARTBEAT}?wait=1&known={quote(known)}", {"agent": agent(0).to_json()}
+    )
+    assert (status, body["rendezvousOpen"]) == (200, False)
+
+
+async def test_the_end_of_the_idle_connection_opens_a_new_generation(client: Client) -> None:
+    await client.sealed()
+    path = f"{wire.CONNECTION}?agent={quote(json.dumps(agent(1).to_json()))}"
+    async with client.session.get(path) as idle:
+        assert idle.status == 200
+    state = await client.until(lambda state: state["state"] == "gathering")
+    assert state["missing"] == [1]
+    assert state["failures"][0]["failure"]["cause"] == Cause.NODE_LOST
+    assert (await client.beat(0))["rendezvousOpen"] is True
+
+
+async def test_leaving_opens_a_new_generation(client: Client) -> None:
+    await client.sealed()
+    assert await client.post(wire.LEAVE, agent(0).to_json()) == (204, None)
+    state = await client.until(lambda state: state["missing"] == [0])
+    assert state["failures"][0]["failure"]["reason"] == "PodDeleted"
+
+
+async def test_only_the_newest_generation_is_granted_a_commit(client: Client) -> None:
+    newest = await client.sealed()
+    body = {"generation": newest.to_json(), "step": 5}
+    assert await client.post(wire.GRANT, body) == (200, {"granted": True, "reason": ""})
+    stale = {"generation": {"epoch": 1, "number": 0}, "step": 5}
+    status, answer = await client.post(wire.GRANT, stale)
+    assert status == 200 and answer["granted"] is False
+    rejoin = client.join(0, port=2, last_generation=newest, failure=failure())
+    await client.until(lambda state: state["state"] == "gathering")
+    assert (await client.post(wire.GRANT, body))[1]["granted"] is False
+    rejoin.cancel()
+
+
+async def test_a_replaced_coordinator_does_not_know_yet_what_to_grant(replaced: Client) -> None:
+    running = sealed_by_hand(GenerationId(epoch=1, number=3))
+    body = {"generation": running.generation.to_json(), "step": 5}
+    assert (await replaced.post(wire.GRANT, body))[0] == 503
+    members = [member.to_json() for member in running.members]
+    for index in range(2):
+        await replaced.beat(index, generation=running.generation.to_json(), members=members)
+    assert (await replaced.post(wire.GRANT, body))[1]["granted"] is True
+
+
+async def test_the_operators_command_reaches_the_agents(client: Client) -> None:
+    await client.sealed()
+    await client.post(wire.COMMAND, {"command": "checkpointAndExit"})
+    assert (await client.beat(0))["command"] == "checkpointAndExit"
