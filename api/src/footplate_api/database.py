@@ -90,7 +90,11 @@ def _engine(url: str) -> AsyncEngine:
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_async_engine(
-        parsed, pool_size=4, max_overflow=0, connect_args={"timeout": BUSY_SECONDS, "isolation_level": None}
+        parsed,
+        pool_size=4,
+        max_overflow=0,
+        pool_use_lifo=True,
+        connect_args={"timeout": BUSY_SECONDS, "isolation_level": None},
     )
     _tame_sqlite(engine.sync_engine)
     return engine
@@ -101,8 +105,8 @@ def _tame_sqlite(engine: Engine) -> None:
     def settle(connection: Any, record: object) -> None:
         cursor = connection.cursor()
         # WAL: readers never wait for the writer. FULL: a commit survives a power cut, for the
-        # coordinator forgets what it has a receipt for. The cache is 4 MiB a connection.
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "cache_size=-4096"):
+        # coordinator forgets what it has a receipt for. The cache is 2 MiB a connection.
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "cache_size=-2048"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tomllib
 from typing import Any
 
 import pytest
@@ -34,6 +35,13 @@ async def test_an_upgraded_database_is_left_alone(database: Database) -> None:
     await migrate.upgrade(database)
     async with database.read() as session:
         assert (await session.execute(text("SELECT version_num FROM alembic_version"))).all() == [("0001",)]
+
+
+def test_a_wheel_carries_the_migrations_where_the_program_looks_for_them() -> None:
+    project = tomllib.loads((migrate.scripts().parent / "pyproject.toml").read_text())
+    included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    assert included == {"migrations": "footplate_api/migrations"}
+    assert (migrate.scripts() / "env.py").is_file()
 
 
 async def test_replicas_that_start_together_do_not_meet(database_url: str) -> None:

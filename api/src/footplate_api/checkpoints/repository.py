@@ -17,17 +17,9 @@ async def store(session: WriteSession, run_uid: str, records: Sequence[Checkpoin
     newest = {record.step: record for record in sorted(records, key=lambda record: record.time)}
     if not newest:
         return
-    statement = upsert(session, Checkpoint)
-    new = statement.excluded
-    columns = [column.name for column in Checkpoint.__table__.columns if not column.primary_key]
-    statement = statement.on_conflict_do_update(
-        index_elements=[Checkpoint.run_uid, Checkpoint.step],
-        set_={name: new[name] for name in columns},
-        where=new.time > Checkpoint.time,
-    )
-    await session.execute(
-        statement, [{"run_uid": run_uid, **record.model_dump()} for record in newest.values()]
-    )
+    statement = upsert(session, Checkpoint, lambda new: new.time > Checkpoint.time)
+    values = [{"run_uid": run_uid, **newest[step].model_dump()} for step in sorted(newest)]
+    await session.execute(statement, values)
 
 
 async def newest_first(

@@ -25,14 +25,8 @@ async def store(session: WriteSession, run_uid: str, rows: Sequence[GenerationRo
     """
     if not rows:
         return
-    statement = upsert(session, StepMetric)
-    new = statement.excluded
-    columns = [column.name for column in StepMetric.__table__.columns if not column.primary_key]
-    statement = statement.on_conflict_do_update(
-        index_elements=[StepMetric.run_uid, StepMetric.step],
-        set_={name: new[name] for name in columns},
-        where=tuple_(new.epoch, new.number) > tuple_(StepMetric.epoch, StepMetric.number),
-    )
+    known = tuple_(StepMetric.epoch, StepMetric.number)
+    statement = upsert(session, StepMetric, lambda new: tuple_(new.epoch, new.number) > known)
     await session.execute(statement, [_values(run_uid, row) for row in rows])
 
 

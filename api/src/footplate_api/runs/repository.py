@@ -72,12 +72,10 @@ async def store(session: WriteSession, rows: Sequence[Mapping[str, Any]]) -> Non
     """
     if not rows:
         return
-    statement = upsert(session, Run)
-    new = statement.excluded
-    statement = statement.on_conflict_do_update(
-        index_elements=[Run.uid],
-        set_={name: new[name] for name in rows[0] if name != "uid"},
-        where=or_(
+    statement = upsert(
+        session,
+        Run,
+        lambda new: or_(
             new.resource_version > Run.resource_version,
             and_(new.resource_version == Run.resource_version, Run.deleted_at.is_not(None)),
         ),
