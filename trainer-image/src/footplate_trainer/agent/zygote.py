@@ -130,6 +130,8 @@ def _become_rank(order: dict[str, Any], descriptors: list[int]) -> NoReturn:
     for name in order["unset"]:
         os.environ.pop(name, None)
     os.environ.update(order["environment"])
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text(f"rank-{os.environ.get('RANK', '')}")  # what ps and top show
     code = 1
     try:
         module, _, function = order["entry"].partition(":")

@@ -1,0 +1,166 @@
+"""How long real pods on two nodes stand still after a fault, and where the time goes.
+
+    python bench/recovery/on_cluster.py [--faults N]     needs `make install`
+
+Kills a rank, and deletes a worker pod, N times each in one run of 2 x 2 ranks. The parts are read
+from what the programs say anyway: log lines with the kubelet's nanosecond time stamps, and the metric
+row of the first step of the new generation. One machine, one clock.
+
+    detect          fault -> the coordinator opens a new generation
+    pod start       the generation is open -> the substitute's agent is here (worker pod only)
+    rendezvous      all are here -> the generation is sealed
+    groups and load sealed -> ranks have formed their groups and loaded the checkpoint
+    first step      loaded -> every rank has finished a step
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "dev")]
+
+from demo.kube import Kube  # noqa: E402
+from tests.support.runs import Runs, changed, tiny  # noqa: E402
+
+NAMESPACE = "footplate-bench"
+RUN = "recovery"
+PARTS = ("detect", "pod start", "rendezvous", "groups and load", "first step", "total")
+KILL_A_RANK = """
+import os, pathlib, signal
+for process in pathlib.Path('/proc').glob('[0-9]*'):
+    if (process / 'comm').read_text().startswith('rank-'):
+        os.kill(int(process.name), signal.SIGKILL)
+        raise SystemExit(0)
+raise SystemExit('no rank found')
+"""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a pod's log."""
+
+    time: float
+    text: str
+
+
+def log_lines(runs: Runs, pod: str) -> list[Line]:
+    """The pod's log with the kubelet's time stamps, seconds since the Unix epoch."""
+    text = runs.kube.kubectl("logs", pod, "-n", NAMESPACE, "--timestamps")
+    lines = []
+    for line in text.splitlines():
+        stamp, _, rest = line.partition(" ")
+        whole, _, fraction = stamp.rstrip("Z").partition(".")
+        seconds = datetime.fromisoformat(whole + "+00:00").timestamp()
+        lines.append(Line(seconds + float(f"0.{fraction or 0}"), rest))
+    return lines
+
+
+def first(lines: list[Line], pattern: str, after: float) -> Line | None:
+    """The first line after a time that matches."""
+    return next((line for line in lines if line.time > after and re.search(pattern, line.text)), None)
+
+
+def measure(runs: Runs, fault: Callable[[], float], substitute: bool) -> dict[str, float]:
+    """Does `fault`, which returns its time, waits until all ranks step, and takes the time apart."""
+    at = fault()
+
+    def recovered() -> dict[str, float] | None:
+        coordinator = log_lines(runs, runs.pods(RUN, "coordinator")[-1]["metadata"]["name"])
+        opened = first(coordinator, "opened a new generation", at)
+        sealed = first(coordinator, "sealed generation", opened.time) if opened else None
+        if opened is None or sealed is None:
+            return None
+        number = re.findall(r"sealed generation (\S+):", sealed.text)[0]
+        workers = [log_lines(runs, pod["metadata"]["name"]) for pod in runs.pods(RUN)]
+        loaded = [line for lines in workers if (line := first(lines, r"\[rank 0\] run ", sealed.time))]
+        rows = [row for row in runs.metrics(RUN) if row["generation"] == number]
+        if not loaded or not rows:
+            return None
+        here = [
+            line.time for line in coordinator if re.search(" is here$", line.text) and line.time > opened.time
+        ]
+        complete = min(max([opened.time, *here]), sealed.time) if substitute else opened.time
+        stepping = rows[0]["time"]
+        return {
+            "detect": opened.time - at,
+            "pod start": complete - opened.time,
+            "rendezvous": sealed.time - complete,
+            "groups and load": loaded[0].time - sealed.time,
+            "first step": stepping - loaded[0].time,
+            "total": stepping - at,
+        }
+
+    return runs.until("all ranks to step again", recovered, RUN, seconds=60)
+
+
+def kill_a_rank(runs: Runs) -> float:
+    """SIGKILLs one rank of the first worker; the time at which that was done."""
+    pod = runs.pods(RUN)[-1]["metadata"]["name"]
+    script = KILL_A_RANK.replace(
+        "raise SystemExit(0)", "import time; print(time.time()); raise SystemExit(0)"
+    )
+    return float(runs.kube.kubectl("exec", pod, "-n", NAMESPACE, "--", "python", "-c", script))
+
+
+def delete_a_worker(runs: Runs) -> float:
+    """Deletes a running worker pod without grace; the time just before."""
+    running = [pod for pod in runs.pods(RUN) if pod["status"]["phase"] == "Running"]
+    at = time.time()
+    name = running[-1]["metadata"]["name"]
+    runs.kube.kubectl("delete", "pod", name, "-n", NAMESPACE, "--grace-period=0", "--force", "--wait=false")
+    return at
+
+
+def table(title: str, rows: list[dict[str, float]]) -> str:
+    """Medians and ranges of each part, in seconds."""
+    lines = [f"{title} ({len(rows)} times; seconds: median, min, max)"]
+    for part in PARTS:
+        values = [row[part] for row in rows]
+        lines.append(f"  {part:<16} {statistics.median(values):7.2f} {min(values):7.2f} {max(values):7.2f}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Prints both tables and the bars."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--faults", type=int, default=5, help="faults of each kind (default %(default)s)")
+    faults = parser.parse_args().faults
+    kube = Kube.of_cluster_tool()
+    manifest = f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}}}}}"
+    kube.kubectl("apply", "--filename", "-", stdin=manifest)
+    kube.kubectl("apply", "-n", NAMESPACE, "--filename", "examples/data-python-docs.yaml")
+    kube.kubectl(
+        "wait", "-n", NAMESPACE, "--for=condition=complete", "job/pack-python-docs", "--timeout=180s"
+    )
+    runs = Runs(kube, NAMESPACE)
+    run = changed(tiny(RUN, NAMESPACE, steps=100_000), "checkpoint.everySteps", 20)
+    run = changed(run, "resilience", {"budgets": {"UserError": 1000, "Communication": 1000}})
+    applied = time.time()
+    runs.apply(run)
+    try:
+        runs.wait_step(RUN, 1)
+        start = runs.metrics(RUN)[0]["time"] - applied
+        print(f"apply -> first training step: {start:.1f} s (bar 20 s)")
+        results: dict[str, list[dict[str, float]]] = {"rank": [], "worker": []}
+        for _ in range(faults):
+            for kind, fault in (("rank", kill_a_rank), ("worker", delete_a_worker)):
+                runs.wait_step(RUN, runs.status(RUN)["progress"]["step"] + 25)
+                results[kind].append(measure(runs, lambda fault=fault: fault(runs), kind == "worker"))
+        print(table("rank killed -> all 4 ranks stepping; bar 1.5 s", results["rank"]))
+        print(table("worker pod deleted -> all stepping with its substitute; bar 8 s", results["worker"]))
+    finally:
+        kube.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
