@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from cluster import backends, binaries, envtest, images, paths, storage
+from cluster import backends, binaries, envtest, faults, images, paths, storage
 from cluster.api_client import client_for
 from cluster.backends import Backend
 from cluster.errors import ClusterError
@@ -43,6 +43,8 @@ def parser() -> argparse.ArgumentParser:
     verbs.add_parser("images", help="build the images whose sources have changed")
     verbs.add_parser("load", help="build them and give them to every node")
     verbs.add_parser("image-keys", help="print the name and the content key of each image")
+    for verb, text in (("unplug", "take a node's network away"), ("kill-node", "end all of a node at once")):
+        verbs.add_parser(verb, help=f"{text}, for tests; `up` mends it").add_argument("node")
     verbs.add_parser("helm-path", help="print where helm is, building it if need be")
     verbs.add_parser("envtest", help="run an API server without nodes until interrupted")
     verbs.add_parser("provision-volumes")  # run by `up`; a person has no use for it
@@ -83,6 +85,8 @@ def _run(options: argparse.Namespace, layout: Layout) -> int:
         "images": backend.build_images,
         "load": backend.load_images,
         "image-keys": _image_keys,
+        "unplug": lambda: faults.unplug(faults.find(options.node)),
+        "kill-node": lambda: faults.kill(faults.find(options.node)),
         "helm-path": lambda: print(binaries.build(binaries.HELM, layout) / "helm"),
         "envtest": lambda: _envtest(layout),
         "provision-volumes": lambda: storage.serve(client_for(layout.kubeconfig), layout.shared),

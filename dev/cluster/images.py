@@ -101,8 +101,14 @@ class Builder:
             self._prune(table, set(wanted.values()))
         return wanted
 
+    def clear_leftovers(self) -> None:
+        """Unmounts what a killed build left, unless a build is going on."""
+        with locks.if_free(self._layout.images / "lock") as free:
+            if free:
+                mounts.unmount_all([self._storage, RUN_ROOT])
+
     def _clear_leftovers(self) -> None:
-        """Nobody else builds now, so what is mounted was left by a build that was killed."""
+        """We hold the lock: nobody builds, and what is mounted was left by a build that was killed."""
         mounts.unmount_all([self._storage, RUN_ROOT])
         self._buildah("rm", "--all")
 

@@ -20,6 +20,7 @@ from cluster import (
     cleanup,
     control_plane,
     environment,
+    faults,
     gpus,
     images,
     locks,
@@ -124,6 +125,7 @@ class Native:
         write_whole(self._marker, json.dumps({"boot": boot_id()}))
 
     def _repair(self, programs: Programs) -> None:
+        faults.plug_in_all()
         ended = [name for name in self.supervisor.names() if not self.supervisor.running(name)]
         if ended:
             with step(f"started {', '.join(ended)} again"):
@@ -201,6 +203,7 @@ class Native:
         packages.require_root()
         with locks.exclusive(self.layout.run / "lock", "changing this machine's cluster"):
             self._clean("the cluster is down")
+        images.Builder(self.layout).clear_leftovers()
 
     def _clean(self, text: str) -> None:
         self._marker.unlink(missing_ok=True)

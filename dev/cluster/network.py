@@ -24,6 +24,7 @@ POD_NETWORK = "10.244.0.0/16"
 SERVICE_NETWORK = "10.96.0.0/16"
 DNS_ADDRESS = "10.96.0.10"
 PREFIX = "footplate-"
+IFF_UP = 1  # of linux/if.h
 _BRIDGE_FILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 # Inserted only where the machine filters bridged packets; found again by its comment.
 _FORWARD_RULE = (
@@ -79,6 +80,16 @@ def cable_commands(node: Node) -> list[str]:
         f"link set {node.link} master {BRIDGE} up",
         f"route replace {node.pods} via {node.address} dev {BRIDGE} onlink",
     ]
+
+
+def is_unplugged(node: Node) -> bool:
+    """Whether somebody took the node's cable out (``faults.unplug``)."""
+    flags = Path("/sys/class/net", node.link, "flags")
+    return flags.exists() and not int(flags.read_text(), 16) & IFF_UP
+
+
+def plug_in(node: Node) -> None:
+    _batch([f"link set {node.link} up"])
 
 
 def inside_commands(node: Node, others: tuple[Node, ...] = NODES) -> list[str]:
