@@ -24,6 +24,7 @@ from footplate_api.runs import record, repository
 RELIST_SECONDS: Final = 600.0
 FIRST_RETRY_SECONDS: Final = 0.5
 LAST_RETRY_SECONDS: Final = 15.0
+PAUSE_SECONDS: Final = 0.1  # between watches, should a proxy end each at once
 
 log = logging.getLogger(__name__)
 
@@ -46,30 +47,32 @@ class Mirror:
         self._health = health
         self._now = now
         self._chance = chance
+        self._failures = 0  # since a watch last worked
 
     async def run(self) -> None:
         """Mirrors until cancelled; trouble with Kubernetes or the database is waited out."""
-        failures = 0
         while True:
             try:
                 await self._follow(await self.list())
-                failures = 0
             except ListExpired as error:
                 log.info("listing again: %s", error)
+                await self._wait()
             except ApiError as error:
-                failures += 1
-                await self._wait(error.detail, failures)
+                self._trouble(error.detail)
+                await self._wait()
             except Exception as error:
-                failures += 1
                 log.exception("the mirror stumbled")
-                await self._wait(f"The mirror failed with {type(error).__name__}.", failures)
+                self._trouble(f"The mirror failed with {type(error).__name__}.")
+                await self._wait()
 
-    async def _wait(self, trouble: str, failures: int) -> None:
-        self._health.failed(trouble)
+    def _trouble(self, detail: str) -> None:
+        log.warning("%s", detail)
+        self._health.failed(detail)
         self._metrics.mirror_failures.inc()
-        pause = backoff(failures, self._chance())
-        log.warning("%s Next attempt in %.1f s.", trouble, pause)
-        await asyncio.sleep(pause)
+
+    async def _wait(self) -> None:
+        self._failures += 1
+        await asyncio.sleep(backoff(self._failures, self._chance()))
 
     async def list(self) -> str:
         """Takes over all runs that exist; returns the version from which to watch."""
@@ -97,7 +100,10 @@ class Mirror:
             async for events in self._cluster.watch_runs(version):
                 await self.apply(events)
                 version = events[-1].resource_version
+                self._failures = 0
+            self._failures = 0
             self._heard()
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def apply(self, events: Sequence[WatchEvent]) -> None:
         """Stores the last event of each run in one transaction."""
