@@ -15,6 +15,7 @@ from pathlib import Path
 
 from footplate_contracts.names import Env
 from footplate_contracts.reports import Command, CoordinatorState, SuspendCommand
+from footplate_contracts.runconfig import RunConfig
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[3]
@@ -34,11 +35,13 @@ class Gang:
     def __init__(self, directory: Path, nodes: int = 2, slots: int = 2, silence: float = 5.0) -> None:
         self.directory = directory
         self.nodes = nodes
+        self.slots = slots
         self.silence = silence
         self.port = free_port()
+        self.agents: list[subprocess.Popen[bytes]] = []
         self.processes: list[subprocess.Popen[bytes]] = []
         self.steps, self.step_seconds = 200, 0.02
-        self.warm = "small_rank"
+        self.entry, self.warm = "small_rank:run", ["torch.distributed", "small_rank"]
         self.extra: dict[str, str] = {}
         (directory / "token").write_text(TOKEN)
         outline = {
@@ -47,6 +50,13 @@ class Gang:
             "training": {"steps": self.steps},
         }
         (directory / "run.json").write_text(json.dumps(outline))
+
+    def use_trainer(self, config: RunConfig) -> None:
+        """Run the trainer itself instead of `small_rank`; its world becomes the gang's."""
+        world = config.world.model_copy(update={"nodes": self.nodes, "processes_per_node": self.slots})
+        told = config.model_copy(update={"world": world}).to_json()
+        (self.directory / "run.json").write_text(json.dumps(told))
+        self.entry, self.warm = "footplate_trainer.stages.rank:run_rank", ["footplate_trainer.warm"]
 
     def environment(self) -> dict[str, str]:
         """What every process of the run is given."""
@@ -68,8 +78,8 @@ class Gang:
 
     def start_agent(self, index: int, incarnation: int = 0) -> subprocess.Popen[bytes]:
         """An agent whose ranks run `small_rank`."""
-        command = [sys.executable, "-m", "footplate_trainer.agent", "--entry", "small_rank:run"]
-        command += ["--warm", "torch.distributed", "--warm", self.warm]
+        command = [sys.executable, "-m", "footplate_trainer.agent", "--entry", self.entry]
+        command += [word for module in self.warm for word in ("--warm", module)]
         environment = {
             **self.environment(),
             str(Env.WORKER_INDEX): str(index),
@@ -87,7 +97,8 @@ class Gang:
     def start(self) -> list[subprocess.Popen[bytes]]:
         """The coordinator and all agents; the agents."""
         self.start_coordinator()
-        return [self.start_agent(index) for index in range(self.nodes)]
+        self.agents = [self.start_agent(index) for index in range(self.nodes)]
+        return self.agents
 
     def state(self, after: int = 0, wait: float = 0.0) -> CoordinatorState | None:
         """The operator's view; None while there is no coordinator."""

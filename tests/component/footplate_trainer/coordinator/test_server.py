@@ -14,7 +14,7 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from footplate_contracts.names import Cause
-from footplate_contracts.reports import GenerationId, JoinRequest
+from footplate_contracts.reports import GenerationId, HeartbeatAnswer, JoinRequest
 from footplate_trainer.coordinator import wire
 from footplate_trainer.coordinator.coordinator import Coordinator
 from footplate_trainer.coordinator.server import Server
@@ -156,14 +156,14 @@ async def test_a_waiting_join_is_turned_away_when_its_successor_comes(client: Cl
     new.cancel()
 
 
-async def test_a_heartbeat_is_answered_at_once_where_the_agent_does_not_know_the_news(client: Client) -> None:
+async def test_a_heartbeat_waits_while_there_is_no_news_and_brings_it(client: Client) -> None:
     await client.sealed()
-    answer = await client.beat(0)
-    known = f"{answer['epoch']}/1.1/000/none"
-    status, body = await client.post(
-        f"{wire.HEARTBEAT}?wait=1&known={quote(known)}", {"agent": agent(0).to_json()}
-    )
-    assert (status, body["rendezvousOpen"]) == (200, False)
+    known = wire.known(HeartbeatAnswer.from_json(await client.beat(0)))
+    path = f"{wire.HEARTBEAT}?wait=1&known={quote(known)}"
+    waiting = asyncio.create_task(client.post(path, {"agent": agent(0).to_json()}))
+    await client.post(wire.LEAVE, agent(1).to_json())
+    status, body = await waiting
+    assert (status, body["rendezvousOpen"]) == (200, True)
 
 
 async def test_the_end_of_the_idle_connection_opens_a_new_generation(client: Client) -> None:

@@ -77,8 +77,8 @@ def test_received_does_not_fall_back_within_an_epoch() -> None:
 
 
 def test_a_command_stands_until_it_is_taken_back() -> None:
-    knowledge = Knowledge()
-    knowledge.take(answer(1, "1.1", command=Command.CHECKPOINT_AND_EXIT))
-    assert knowledge.command is Command.CHECKPOINT_AND_EXIT
-    knowledge.take(answer(1, "1.1"))
-    assert knowledge.command is Command.NONE
+    knowledge, seen = Knowledge(), []
+    for command in (Command.CHECKPOINT_AND_EXIT, Command.NONE):
+        knowledge.take(answer(1, "1.1", command=command))
+        seen.append(knowledge.command)
+    assert seen == [Command.CHECKPOINT_AND_EXIT, Command.NONE]

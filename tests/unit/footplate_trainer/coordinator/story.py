@@ -19,7 +19,7 @@ from footplate_contracts.reports import (
 )
 from footplate_trainer.coordinator import membership
 from footplate_trainer.coordinator.actions import Action, Arrived, Blamed, Lost
-from footplate_trainer.coordinator.state import Membership, Refusal, new_membership
+from footplate_trainer.coordinator.state import Membership, Refusal, Stage, new_membership
 from footplate_trainer.coordinator.timing import Timing
 
 
@@ -135,6 +135,10 @@ class Story:
 
     def command(self, command: Command) -> None:
         self.said += membership.commanded(self.state, command, self.now)
+
+    def stage(self) -> Stage:
+        """Where the gang stands (a call, so that a type checker expects it to change)."""
+        return self.state.stage
 
     def sealed(self, incarnations: tuple[int, ...] | None = None) -> SealedGeneration:
         """All have joined: the generation that this has sealed."""

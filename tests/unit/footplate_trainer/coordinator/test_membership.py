@@ -25,7 +25,7 @@ def test_the_first_generation_is_sealed_when_every_place_has_joined() -> None:
     story = Story(nodes=3)
     story.join(2)
     story.join(0)
-    assert story.state.stage is Stage.OPEN
+    assert story.stage() is Stage.OPEN
     story.join(1)
     sealed = story.state.sealed
     assert sealed is not None and sealed.generation == GenerationId(epoch=1, number=1)
@@ -53,9 +53,9 @@ def test_the_seal_is_held_while_a_live_member_has_not_joined_again() -> None:
     first = story.sealed()
     story.join(1, incarnation=1)
     story.beats_until(4.0, [0], first)
-    assert story.state.stage is Stage.OPEN
+    assert story.stage() is Stage.OPEN
     story.join(0, last=first.generation)
-    assert story.state.stage is Stage.SEALED
+    assert story.stage() is Stage.SEALED
 
 
 def test_an_agent_that_died_while_it_waited_is_not_sealed() -> None:
@@ -64,11 +64,11 @@ def test_an_agent_that_died_while_it_waited_is_not_sealed() -> None:
     story.join(0)
     story.unplug(0)
     story.join(1)
-    assert story.state.stage is Stage.OPEN
+    assert story.stage() is Stage.OPEN
     story.at(0.2)
     assert story.state.missing() == [0]
     story.join(0, incarnation=1)
-    assert story.state.stage is Stage.SEALED
+    assert story.stage() is Stage.SEALED
 
 
 def test_a_seal_never_holds_an_agent_that_has_been_silent_too_long() -> None:
@@ -76,7 +76,7 @@ def test_a_seal_never_holds_an_agent_that_has_been_silent_too_long() -> None:
     story.join(0)
     story.at(6.0)
     story.join(1)
-    assert story.state.stage is Stage.OPEN
+    assert story.stage() is Stage.OPEN
 
 
 # -- joins that come twice or late ---------------------------------------------------------
@@ -89,7 +89,7 @@ def test_a_join_whose_answer_was_lost_is_answered_again_and_breaks_nothing() -> 
     story.kinds()
     story.join(0, port=50)
     assert story.kinds() == []
-    assert story.state.stage is Stage.SEALED
+    assert story.stage() is Stage.SEALED
 
 
 def test_a_join_by_a_member_is_a_failure_report() -> None:
@@ -104,7 +104,7 @@ def test_a_join_with_another_port_is_a_failure_report_even_if_it_names_no_genera
     story = Story()
     story.sealed()
     story.join(0, last=None)
-    assert story.state.stage is Stage.OPEN
+    assert story.stage() is Stage.OPEN
 
 
 def test_a_late_copy_of_an_old_join_does_not_replace_the_newer_one() -> None:
@@ -121,7 +121,7 @@ def test_joining_twice_in_the_same_rendezvous_counts_once() -> None:
     story = Story()
     story.join(0, port=1)
     story.join(0, port=2)
-    assert story.state.stage is Stage.OPEN
+    assert story.stage() is Stage.OPEN
     story.join(1)
     assert story.state.sealed is not None and story.state.sealed.members[0].store_port == 2
 
@@ -156,7 +156,7 @@ def test_the_end_of_an_evicted_connection_says_nothing_about_its_successor() -> 
     story.unplug(1, incarnation=0)
     story.leave(1, incarnation=0)
     story.at(0.5)
-    assert story.state.stage is Stage.SEALED
+    assert story.stage() is Stage.SEALED
 
 
 def test_an_older_incarnation_than_that_of_an_adopted_member_is_evicted() -> None:
@@ -165,7 +165,7 @@ def test_an_older_incarnation_than_that_of_an_adopted_member_is_evicted() -> Non
     story.beat(0, running=running)
     assert story.beat(1, incarnation=3) is None
     story.beat(1, incarnation=4, running=running)
-    assert story.state.stage is Stage.SEALED
+    assert story.stage() is Stage.SEALED
     assert story.beat(1, incarnation=3) is Refusal.EVICTED
 
 
@@ -193,7 +193,7 @@ def test_the_end_of_a_connection_is_a_loss_after_a_tenth_of_a_second() -> None:
     assert story.lost() == []
     story.at(0.15)
     assert story.lost() == [0]
-    assert story.state.stage is Stage.OPEN
+    assert story.stage() is Stage.OPEN
 
 
 def test_a_connection_that_comes_back_at_once_is_no_loss() -> None:
@@ -203,7 +203,7 @@ def test_a_connection_that_comes_back_at_once_is_no_loss() -> None:
     story.at(0.05)
     story.plug(0)
     story.at(1.0)
-    assert story.state.stage is Stage.SEALED
+    assert story.stage() is Stage.SEALED
 
 
 def test_one_of_two_connections_may_end() -> None:
@@ -212,7 +212,7 @@ def test_one_of_two_connections_may_end() -> None:
     story.plug(0)
     story.unplug(0)
     story.at(1.0)
-    assert story.state.stage is Stage.SEALED
+    assert story.stage() is Stage.SEALED
 
 
 def test_silence_is_a_loss_after_five_seconds() -> None:
@@ -258,7 +258,7 @@ def test_a_coordinator_that_hears_fewer_than_half_suspects_itself() -> None:
     first = story.sealed()
     story.beats_until(60.0, [0], first)
     assert story.lost() == []
-    assert story.state.stage is Stage.SEALED
+    assert story.stage() is Stage.SEALED
 
 
 def test_an_own_pause_is_not_the_silence_of_the_agents() -> None:
@@ -270,7 +270,7 @@ def test_an_own_pause_is_not_the_silence_of_the_agents() -> None:
     story.said += membership.tick(story.state, story.now)
     assert story.lost() == []
     story.beats_until(34.0, [0, 1], first)
-    assert story.state.stage is Stage.SEALED
+    assert story.stage() is Stage.SEALED
 
 
 def test_an_agent_that_speaks_again_is_back() -> None:
@@ -282,7 +282,7 @@ def test_an_agent_that_speaks_again_is_back() -> None:
     assert story.state.missing() == []
     story.join(0, last=first.generation)
     story.join(1, last=first.generation)
-    assert story.state.stage is Stage.SEALED
+    assert story.stage() is Stage.SEALED
 
 
 def test_who_comes_and_who_comes_back_is_news() -> None:
@@ -320,7 +320,7 @@ def test_agents_that_never_joined_can_be_lost_without_blame() -> None:
 def test_a_new_epoch_adopts_what_all_members_say_they_run() -> None:
     story = Story(epoch=2)
     story.beat(0, running=OLD)
-    assert story.state.stage is Stage.UNDECIDED
+    assert story.stage() is Stage.UNDECIDED
     story.beat(1, running=OLD)
     assert story.kinds() == ["Adopted"]
     assert story.state.generation == OLD.generation
@@ -342,7 +342,7 @@ def test_a_new_epoch_adopts_with_a_majority_and_gives_the_rest_time() -> None:
 def test_a_new_epoch_decides_nothing_before_a_majority_or_the_time_limit() -> None:
     story = Story(epoch=2)
     story.beats_until(9.5, [0], OLD)
-    assert story.state.stage is Stage.UNDECIDED
+    assert story.stage() is Stage.UNDECIDED
     story.beats_until(10.5, [0], OLD)
     assert story.kinds() == ["Opened"]
     assert story.state.generation == OLD.generation  # agents of it know that they are meant
@@ -352,9 +352,9 @@ def test_a_new_epoch_that_hears_fewer_than_half_does_nothing_at_all() -> None:
     story = Story(epoch=2, nodes=3)
     running = sealed_by_hand(GenerationId(epoch=1, number=3), (0, 0, 0))
     story.beats_until(60.0, [0], running)
-    assert story.state.stage is Stage.UNDECIDED
+    assert story.stage() is Stage.UNDECIDED
     story.beat(1, running=running)
-    assert story.state.stage is Stage.SEALED
+    assert story.stage() is Stage.SEALED
 
 
 def test_a_new_epoch_opens_when_a_member_has_joined_again() -> None:
@@ -386,9 +386,9 @@ def test_a_new_epoch_follows_the_newest_claim_of_a_split_view() -> None:
     newer = sealed_by_hand(GenerationId(epoch=2, number=1))
     story.beat(0, running=older)
     story.beat(1, running=newer)
-    assert story.state.stage is Stage.UNDECIDED
+    assert story.stage() is Stage.UNDECIDED
     story.beat(0, running=newer)
-    assert story.state.generation == newer.generation and story.state.stage is Stage.SEALED
+    assert story.state.generation == newer.generation and story.stage() is Stage.SEALED
 
 
 def test_a_join_whose_seal_was_lost_with_the_old_coordinator_is_answered_by_the_new_one() -> None:
@@ -397,7 +397,7 @@ def test_a_join_whose_seal_was_lost_with_the_old_coordinator_is_answered_by_the_
     story.join(2, last=GenerationId(epoch=1, number=2), port=102)
     story.beat(0, running=running)
     story.beat(1, running=running)
-    assert story.state.stage is Stage.SEALED
+    assert story.stage() is Stage.SEALED
     waiting = story.state.places[2].waiting
     assert waiting is not None and answered_by(story.state.sealed, waiting)
 
@@ -444,7 +444,7 @@ def held(story: Story) -> float:
     began = story.now
     for index in range(story.nodes):
         story.join(index, last=story.state.generation)
-    while story.state.stage is Stage.OPEN:
+    while story.stage() is Stage.OPEN:
         story.at(story.now + 0.05)
     return round(story.now - began, 1)
 
@@ -474,7 +474,7 @@ def test_the_run_is_finished_when_all_members_say_so() -> None:
     story = Story()
     running = story.sealed()
     story.beat(0, running=running, finished=True)
-    assert story.state.stage is Stage.SEALED
+    assert story.stage() is Stage.SEALED
     story.beat(1, running=running, finished=True)
     assert story.state.outcome is RunState.FINISHED
     assert story.join(0, last=running.generation) is Refusal.CLOSED
@@ -485,10 +485,10 @@ def test_an_agent_that_is_done_waits_for_one_that_fails_afterwards() -> None:
     running = story.sealed()
     story.beat(0, running=running, finished=True)
     story.join(1, last=running.generation, why=failure())
-    assert story.state.stage is Stage.OPEN
+    assert story.stage() is Stage.OPEN
     story.beat(0, running=running, finished=True)
     story.join(0, last=running.generation)
-    assert story.state.stage is Stage.SEALED and story.state.outcome is None
+    assert story.stage() is Stage.SEALED and story.state.outcome is None
 
 
 def test_the_loss_of_an_agent_that_is_done_does_not_matter() -> None:
@@ -549,7 +549,7 @@ def test_a_command_can_be_taken_back_before_it_is_done() -> None:
     story.command(Command.CHECKPOINT_AND_EXIT)
     story.command(Command.NONE)
     story.leave(0)
-    assert story.state.stage is Stage.OPEN
+    assert story.stage() is Stage.OPEN
 
 
 def test_a_failure_that_no_restart_mends_opens_and_is_blamed() -> None:

@@ -40,14 +40,16 @@ def test_reports_of_an_older_generation_are_not_heard() -> None:
     assert (board.stepping, board.view().step) == (False, 0)
 
 
-def test_after_a_restart_the_step_falls_back_to_where_it_started() -> None:
+def test_after_a_restart_the_last_step_stands_until_ranks_step_again() -> None:
     board = begun()
     board.report(G1, [report(0, 57, 0.1)])
     board.row(G1, row(57))
     board.begin(G2)
     assert board.view().step == 57
-    board.report(G2, [report(0, 50, None)])
-    assert board.view().step == 50
+    board.report(G2, [report(0, 0, None)])
+    assert board.view().step == 57
+    board.report(G2, [report(0, 51, 0.1)])
+    assert board.view().step == 51
 
 
 def test_a_late_row_of_an_older_generation_is_no_news() -> None:

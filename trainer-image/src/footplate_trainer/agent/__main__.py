@@ -20,7 +20,6 @@ from footplate_trainer.agent.zygote_client import Zygote
 
 ENTRY = "footplate_trainer.stages.rank:run_rank"
 WARM = ("torch", "footplate_trainer.warm")
-LOG_FORMAT = "%(asctime)s.%(msecs)03d agent %(levelname)s %(message)s"
 
 
 def main() -> int:
@@ -33,7 +32,6 @@ def main() -> int:
 
     zygote = make_zygote()
     signal.signal(signal.SIGTERM, _terminate)
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, datefmt="%H:%M:%S")
     # All members have the same number of ranks: torch need not ask each for its own.
     os.environ["TORCH_ELASTIC_WORKER_IDENTICAL"] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -41,6 +39,9 @@ def main() -> int:
     from footplate_contracts.names import ExitCode
     from footplate_trainer.agent.config import from_environment
     from footplate_trainer.agent.launch import Launch
+    from footplate_trainer.coordinator import logs
+
+    logs.configure("agent")
 
     try:
         config = from_environment(os.environ)

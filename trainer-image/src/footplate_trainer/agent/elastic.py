@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from footplate_contracts.reports import GenerationId
 from footplate_trainer.agent.errors import RanksRefused
 from footplate_trainer.agent.ranks import Ranks
 from footplate_trainer.agent.session import Session
+from footplate_trainer.agent.timeline import Timeline
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ class FootplateAgent(LocalElasticAgent):
         ranks: Ranks,
         wake: threading.Event,
         drain: Callable[[float], None],
+        forked: Callable[[Timeline], None],
         link_path: str,
     ) -> None:
         super().__init__(spec, DefaultLogsSpecs(), exit_barrier_timeout=0)
@@ -50,6 +53,7 @@ class FootplateAgent(LocalElasticAgent):
         self._ranks = ranks
         self._wake = wake
         self._drain = drain
+        self._forked = forked
         self._link_path = link_path
         self._told = False
 
@@ -57,11 +61,13 @@ class FootplateAgent(LocalElasticAgent):
         self._told = False
         running = self._session.running
         assert running is not None
+        sealed = time.time()
         environments = {
             worker.local_rank: self._environment(worker, worker_group, running.generation)
             for worker in worker_group.workers
         }
         pids = self._ranks.start(environments)
+        self._forked(Timeline(running.generation, len(pids), sealed=sealed, forked=time.time()))
         ranks = [worker.global_rank for worker in worker_group.workers]
         _log.info("generation %s runs ranks %s", running.generation, ranks)
         return pids

@@ -22,6 +22,7 @@ from footplate_trainer.agent.errors import RanksRefused, Terminated, ZygoteFaile
 from footplate_trainer.agent.rank_server import RankServer
 from footplate_trainer.agent.ranks import Ranks
 from footplate_trainer.agent.session import Session
+from footplate_trainer.agent.timeline import Timeline
 from footplate_trainer.agent.zygote_client import Zygote
 
 _log = logging.getLogger(__name__)
@@ -35,9 +36,15 @@ class _Hearing:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self.timeline: Timeline | None = None
 
     def report(self, generation: GenerationId | None, report: RankReport) -> None:
         self._session.report(generation, report)
+        timeline = self.timeline
+        if timeline is not None and timeline.generation == generation:
+            line = timeline.report(report, time.time())
+            if line is not None:
+                _log.info(line)
 
     def metrics(self, generation: GenerationId | None, row: StepMetrics) -> None:
         self._session.outbox.metrics(generation, row)
@@ -67,7 +74,8 @@ class Launch:
         self.session = Session(
             config.identity, config.endpoint, config.outline.training.steps, wake.set, self._commanded
         )
-        self.server = RankServer(_Hearing(self.session))
+        self._hearing = _Hearing(self.session)
+        self.server = RankServer(self._hearing)
         self.ranks = Ranks(entry, self.server.directory, make_zygote, zygote)
 
     def run(self) -> int:
@@ -112,8 +120,10 @@ class Launch:
             monitor_interval=0.001,  # the watch itself waits for a change
         )
         agent = FootplateAgent(
-            spec, self.session, self.ranks, self.wake, self.server.drain, str(self.server.path)
+            spec, self.session, self.ranks, self.wake, self.server.drain, self._forked, str(self.server.path)
         )
+        # A broken image shows here, and not only once all other members have come.
+        self.ranks.zygote.wait_ready()
         try:
             agent.run()
         except RendezvousClosedError as end:
@@ -132,6 +142,9 @@ class Launch:
         if code in (ExitCode.SUCCESS, ExitCode.SUSPENDED) and not self.session.hand_over(HAND_OVER_SECONDS):
             _log.warning("the coordinator did not take all telemetry in %.0f s", HAND_OVER_SECONDS)
         self.session.leave(failure)
+
+    def _forked(self, timeline: Timeline) -> None:
+        self._hearing.timeline = timeline
 
     def _commanded(self, command: Command) -> None:
         self.server.push(command)

@@ -8,9 +8,9 @@ import time
 from datetime import timedelta
 from typing import Final
 
-from torch.distributed import (
+from torch.distributed import (  # type: ignore[attr-defined]  # TCPStore is re-exported without saying so
     DistError,
-    TCPStore,  # type: ignore[attr-defined]  # torch re-exports it without saying so
+    TCPStore,
 )
 from torch.distributed.elastic.rendezvous import (
     RendezvousClosedError,

@@ -79,16 +79,21 @@ class Zygote:
         unset = [name for name in _SINGLE if name not in os.environ]
         order = {"entry": entry, "environment": dict(environment), "unset": unset}
         packet = json.dumps({"fork": order}).encode()
+        self.wait_ready()
         with self._state:
-            self._state.wait_for(lambda: self._ready is not None or self._gone is not None)
-            if self._gone is not None:
-                raise ZygoteFailed(self._failure or "the zygote has ended")
             with contextlib.suppress(OSError):
                 socket.send_fds(self._control, [packet], list(descriptors))
             self._state.wait_for(lambda: bool(self._started) or self._gone is not None)
             if not self._started:
                 raise ZygoteFailed("the zygote has ended")
             return self._started.pop(0)
+
+    def wait_ready(self) -> None:
+        """Wait until it can fork; raises ZygoteFailed with the traceback of the import that failed."""
+        with self._state:
+            self._state.wait_for(lambda: self._ready is not None or self._gone is not None)
+            if self._ready is None:
+                raise ZygoteFailed(self._failure or "the zygote has ended")
 
     def end_of(self, pid: int) -> End | None:
         """How the rank ended, None while it runs. A rank does not outlive the zygote."""

@@ -15,6 +15,7 @@ from typing import Final
 from aiohttp import web
 
 from footplate_contracts.names import Env, ExitCode
+from footplate_trainer.coordinator import logs
 from footplate_trainer.coordinator.config import CoordinatorConfig, from_environment
 from footplate_trainer.coordinator.coordinator import Coordinator
 from footplate_trainer.coordinator.server import Server
@@ -30,9 +31,7 @@ FLUSH_SECONDS: Final = 5.0  # well within a pod's default grace of 30 s
 
 def main() -> int:
     """Exit code of the process: 0 after SIGTERM, 78 when it cannot start."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s.%(msecs)03d %(levelname)s %(message)s", datefmt="%H:%M:%S"
-    )
+    logs.configure("coordinator")
     arguments = _arguments()
     try:
         config = from_environment()

@@ -59,12 +59,18 @@ class ProgressBoard:
     def view(self) -> Progress:
         """The numbers for the operator; the step is the lowest that all reporting ranks have finished."""
         row = self._row
-        steps = [rank.step for rank in self.ranks.values()]
         return Progress(
-            step=min(steps) if steps else (row.step if row else 0),
+            step=self._step(),
             total_steps=self.total_steps,
             tokens=row.tokens if row else 0,
             loss=row.loss if row else None,
             step_seconds=median(self._seconds) if self._seconds else None,
             time=row.time if row else None,
         )
+
+    def _step(self) -> int:
+        """While ranks load, what they report is no step of theirs yet: the last known one stands."""
+        steps = [rank.step for rank in self.ranks.values() if rank.step_seconds is not None]
+        if steps:
+            return min(steps)
+        return max(self._row.step if self._row else 0, self.start_step or 0)

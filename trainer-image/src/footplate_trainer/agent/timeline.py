@@ -1,0 +1,51 @@
+"""When the ranks of this agent passed the stations of a start, as one line of the log.
+
+Recovery has a bar in seconds, and whoever misses it wants to know where the
+time went. The stations are read off the reports that ranks send anyway.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from footplate_contracts.reports import GenerationId, RankPhase, RankReport
+
+PREFIX = "timeline"
+_STARTING = (RankPhase.STARTING, RankPhase.LOADING)
+
+
+@dataclass
+class Timeline:
+    """One generation on one agent. Times in seconds since the Unix epoch.
+
+    A station is passed when the last of the `slots` ranks has passed it:
+    `grouped` at its first report, `loaded` at the first one after loading,
+    `stepping` at its first finished step.
+    """
+
+    generation: GenerationId
+    slots: int
+    sealed: float
+    forked: float
+    _passed: dict[str, dict[int, float]] = field(
+        default_factory=lambda: {"grouped": {}, "loaded": {}, "stepping": {}}
+    )
+    _told: bool = False
+
+    def report(self, report: RankReport, now: float) -> str | None:
+        """Take note; the whole line once all ranks step, else None."""
+        stations = {
+            "grouped": True,
+            "loaded": report.phase not in _STARTING,
+            "stepping": report.step_seconds is not None,
+        }
+        for station, passed in stations.items():
+            if passed:
+                self._passed[station].setdefault(report.rank, now)
+        if self._told or len(self._passed["stepping"]) < self.slots:
+            return None
+        self._told = True
+        times = {name: max(by_rank.values()) for name, by_rank in self._passed.items()}
+        told = {"sealed": self.sealed, "forked": self.forked, **times}
+        return f"{PREFIX} {self.generation} {json.dumps({name: round(at, 3) for name, at in told.items()})}"
