@@ -31,12 +31,18 @@ test: unit component system ## every test, on the same cluster
 unit: .venv/ready ## pure tests, in seconds, without sockets
 	@$(PYTEST) tests/unit -q
 
-component: .venv/ready binaries ## real PostgreSQL, real ranks, a real API server
+component: .venv/ready binaries postgresql ## real PostgreSQL, real ranks, a real API server
 	@$(PYTEST) tests/component -q
 
 system: install ## whole runs on the cluster, faults included; takes the cluster down at the end
 	@$(PYTEST) tests/system -q -m 'system and not cluster_down'
 	@$(PYTEST) tests/system -q -m cluster_down
+
+.PHONY: postgresql
+postgresql:
+	@compgen -G '/usr/lib/postgresql/*/bin/postgres' > /dev/null || { \
+		echo "[apt] installing postgresql"; apt-get update -qq; \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql > /dev/null; }
 
 # -- code ------------------------------------------------------------------------------
 
@@ -59,7 +65,7 @@ $(UV):
 check: .venv/ready ## linters, types, import contracts, house rules
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/ruff format --check --quiet $(CODE) || { echo "run \`make fix\`"; exit 1; }
-	@$(BIN)/lint-imports --no-timings | tail -n 3
+	@$(BIN)/lint-imports --no-logo | tail -n 1
 	@$(BIN)/python tools/house.py
 	@$(BIN)/mypy contracts/src operator/src api/src trainer-image/src
 	@$(BIN)/mypy dev/cluster dev/demo tools
