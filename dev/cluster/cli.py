@@ -100,6 +100,8 @@ def _run(options: argparse.Namespace, layout: Layout) -> int:
 def main(arguments: Sequence[str]) -> int:
     """Runs one verb; every error we foresaw is one paragraph on standard error."""
     options = parser().parse_args(arguments)
+    # Where ip, iptables and sysctl are; a root shell that was opened by `su` may not look there.
+    os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
     try:
         return _run(options, paths.layout())
     except ClusterError as error:

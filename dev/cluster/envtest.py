@@ -23,7 +23,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster import binaries, paths
+from cluster import binaries, paths, shell
 from cluster.errors import ClusterError, NotReady
 from cluster.kubeadm import Identity, Kubeadm
 
@@ -107,7 +107,11 @@ def controller_manager_command(binary: Path, pki: Path, kubeconfig: Path) -> lis
 def _running(argv: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("ab") as output:
         process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            shell.dying_with_us(argv),  # a test runner that is killed runs no clean-up
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     try:
         yield process
@@ -180,6 +184,8 @@ def api_server(
         controller_manager: also run kube-controller-manager: garbage collection, service
             accounts, namespace deletion.
         flags: further or other flags of kube-apiserver, without their dashes.
+
+    The server also dies with the thread that entered the block: enter it in the main one.
 
     Raises:
         NotReady: the server did not come up; the message names the folder of its logs.

@@ -72,9 +72,7 @@ class Builder:
     def _buildah(self, *words: str | Path) -> str:
         return shell.run(
             [
-                # Dies with this command, so that a killed one leaves no build going.
-                *("setpriv", "--pdeathsig", "KILL", "buildah"),
-                *("--root", self._storage, "--runroot", RUN_ROOT, *words),
+                *("buildah", "--root", self._storage, "--runroot", RUN_ROOT, *words),
             ],
             # chroot: the only way that needs no user namespaces and no cgroup v2.
             env={"BUILDAH_ISOLATION": "chroot", "STORAGE_DRIVER": "overlay"},

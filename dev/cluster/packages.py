@@ -28,7 +28,7 @@ IMAGES = {"buildah": "buildah", "mmdebstrap": "mmdebstrap"}
 def _present(program: str) -> bool:
     if program.startswith("/"):
         return Path(program).exists()
-    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is not None
+    return shutil.which(program) is not None
 
 
 def missing(wanted: dict[str, str]) -> list[str]:
@@ -66,13 +66,14 @@ def install(wanted: dict[str, str]) -> None:
 
 
 def _apt(packages: list[str]) -> None:
+    """Installs packages; never cut short, which would leave dpkg to be mended by hand."""
     # Another apt-get on the machine is waited for rather than failed over.
     apt = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]
     environment = {"DEBIAN_FRONTEND": "noninteractive"}
     command = [*apt, "install", "-y", "--no-install-recommends", *packages]
     try:
-        shell.run(command, env=environment)
+        shell.run(command, env=environment, outlives_us=True)
     except CommandFailed:
         # Most often the package lists are older than the archive.
-        shell.run([*apt, "update"], env=environment)
-        shell.run(command, env=environment)
+        shell.run([*apt, "update"], env=environment, outlives_us=True)
+        shell.run(command, env=environment, outlives_us=True)

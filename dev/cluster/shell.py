@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,13 @@ def describe(argv: Sequence[str], code: int, output: str) -> str:
     return f"`{shlex.join(argv)}` ended with {code}:\n{shown or '    (no output)'}"
 
 
+def dying_with_us(argv: Sequence[str]) -> list[str]:
+    """A command line whose program is killed when this one is: a killed ``up`` leaves no helper."""
+    if shutil.which("setpriv") is None:
+        return list(argv)
+    return ["setpriv", "--pdeathsig", "KILL", *argv]
+
+
 def run(
     argv: Sequence[str | Path],
     *,
@@ -27,16 +35,22 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     timeout: float | None = None,
+    outlives_us: bool = False,
 ) -> str:
     """Runs a program to its end and returns its standard output.
+
+    Args:
+        outlives_us: for what must not stop half-way, even if we are killed.
 
     Raises:
         CommandFailed: it could not be started, ended with an error, or ran past ``timeout`` seconds.
     """
     words = [str(word) for word in argv]
+    if shutil.which(words[0]) is None:
+        raise CommandFailed(f"`{words[0]}` is not installed")
     try:
         done = subprocess.run(
-            words,
+            words if outlives_us else dying_with_us(words),
             input=stdin,
             stdin=None if stdin is not None else subprocess.DEVNULL,
             env={**os.environ, **env} if env else None,
@@ -46,8 +60,6 @@ def run(
             text=True,
             check=False,
         )
-    except FileNotFoundError as error:
-        raise CommandFailed(f"`{words[0]}` is not installed ({error})") from error
     except subprocess.TimeoutExpired as error:
         raise CommandFailed(f"`{shlex.join(words)}` did not end within {timeout} s") from error
     if done.returncode != 0:
