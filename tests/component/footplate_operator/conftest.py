@@ -1,0 +1,110 @@
+"""The real operator against a real API server; nodes and trainers are small and local."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cluster.envtest import ApiServer, api_server, free_ports
+from tests.component.footplate_operator.api import Api, wait_for
+from tests.component.footplate_operator.kubelet import Node, StandIn
+from tests.support.operator_world import profile_manifest
+
+_ADDRESSES = itertools.count(2)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """An API server with our CRDs."""
+    with api_server(tmp_path_factory.mktemp("api-server")) as running:
+        api = Api(running.kubectl, running.kubeconfig)
+        api("apply", "--server-side", "-f", "crds/")
+        api("wait", "--for=condition=Established", "--timeout=30s", "-f", "crds/")
+        api.apply(profile_manifest())
+        yield running
+
+
+@contextmanager
+def operator_process(server: ApiServer, folder: Path, identity: str = "one") -> Iterator[Process]:
+    """`python -m footplate_operator`, until the block ends or it is ended."""
+    port = free_ports(1)[0]
+    environment = {
+        **os.environ,
+        "KUBECONFIG": str(server.kubeconfig),
+        "FOOTPLATE_NAMESPACE": "default",
+        "FOOTPLATE_IDENTITY": identity,
+        "FOOTPLATE_TRAINER_IMAGE": "trainer:1",
+        "FOOTPLATE_COORDINATOR_IMAGE": "coordinator:1",
+        "FOOTPLATE_METRICS_PORT": str(port),
+    }
+    log = folder / f"operator-{port}.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "footplate_operator"], env=environment, stdout=output, stderr=output
+        )
+    try:
+        yield Process(process, port, log)
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+class Process:
+    """A running operator."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+        self.process = process
+        self.port = port
+        self.log = log
+
+    def said(self, text: str) -> int:
+        """How many lines of the log hold `text`."""
+        return sum(text in line for line in self.log.read_text().splitlines())
+
+    def resident_mebibytes(self) -> float:
+        """Resident memory of the process."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+        raise AssertionError("no VmRSS")
+
+
+@pytest.fixture
+def operator(server: ApiServer, tmp_path: Path) -> Iterator[Process]:
+    """An operator that leads."""
+    with operator_process(server, tmp_path) as process:
+        wait_for(lambda: process.said("event=leading"), "the operator leads")
+        yield process
+
+
+@pytest.fixture
+def api(server: ApiServer) -> Iterator[Api]:
+    """A namespace of this test's own."""
+    name = f"team-{next(_ADDRESSES)}"
+    api = Api(server.kubectl, server.kubeconfig)
+    api("create", "namespace", name)
+    yield replace(api, namespace=name)
+    replace(api, namespace=name)("delete", "trun", "--all", "--wait=false")
+
+
+@pytest.fixture
+def node(api: Api, tmp_path: Path) -> Iterator[Node]:
+    """A node that runs the pods of the namespace."""
+    StandIn.saved = 0
+    node = Node(api, tmp_path, f"127.77.{next(_ADDRESSES)}")
+    stop = threading.Event()
+    thread = threading.Thread(target=node.keep, args=(stop,), daemon=True)
+    thread.start()
+    yield node
+    stop.set()
+    thread.join(timeout=20)
+    node.close()

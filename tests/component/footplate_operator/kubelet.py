@@ -1,0 +1,323 @@
+"""A kubelet for one namespace: coordinator pods are real processes, workers are small stand-ins.
+
+The coordinator is the program of the image, started with the environment and
+the files that its pod asks for; so Secret, ConfigMap, TLS and the long-poll are
+the real ones. A stand-in for a worker speaks the agents' protocol and counts
+steps instead of training.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from footplate_contracts.names import Env
+from footplate_contracts.reports import (
+    AgentIdentity,
+    CheckpointRecord,
+    Command,
+    GenerationId,
+    Heartbeat,
+    HeartbeatAnswer,
+    JoinRequest,
+    RankPhase,
+    RankReport,
+    SealedGeneration,
+    StepMetrics,
+    TelemetryItem,
+)
+from tests.component.footplate_operator.api import Api, Json
+
+STEP_SECONDS = 0.05
+
+
+def environment(pod: Json, address: str) -> dict[str, str]:
+    """A container's environment as its kubelet would set it."""
+    own = {
+        "metadata.name": pod["metadata"]["name"],
+        "metadata.uid": pod["metadata"]["uid"],
+        "status.podIP": address,
+        "spec.nodeName": "node-1",
+    }
+    return {
+        each["name"]: each["value"] if "value" in each else own[each["valueFrom"]["fieldRef"]["fieldPath"]]
+        for each in pod["spec"]["containers"][0]["env"]
+    }
+
+
+@dataclass
+class Node:
+    """Starts and ends the pods of one namespace; coordinator n listens on `network`.n."""
+
+    api: Api
+    folder: Path
+    network: str
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    agents: dict[str, StandIn] = field(default_factory=dict)
+    known: set[str] = field(default_factory=set)
+    working: bool = True
+
+    def keep(self, stop: threading.Event) -> None:
+        """Work until stopped."""
+        while not stop.wait(0.2):
+            if self.working:
+                self.look()
+
+    def look(self) -> None:
+        """Start what waits, report what ended, end what was deleted."""
+        for pod in self.api.list("pods"):
+            name = pod["metadata"]["name"]
+            if "deletionTimestamp" in pod["metadata"]:
+                self._finish(name)
+                self.api("delete", "pod", name, "--force", "--grace-period=0", "--wait=false", check=False)
+            elif name not in self.known:
+                self.known.add(name)
+                self._start(pod)
+            elif pod["spec"].get("activeDeadlineSeconds") and pod["status"]["phase"] == "Running":
+                self._finish(name)
+                self._report(name, 137)
+            else:
+                self._watch(name, pod)
+
+    def kill(self, name: str, code: int = 137) -> None:
+        """The container ends without a word."""
+        self._finish(name)
+        self._report(name, code)
+
+    def close(self) -> None:
+        """End everything that was started."""
+        for name in list(self.processes) + list(self.agents):
+            self._finish(name)
+
+    def _start(self, pod: Json) -> None:
+        name = pod["metadata"]["name"]
+        if pod["metadata"]["labels"]["footplate.dev/role"] == "coordinator":
+            address = f"{self.network}.{pod['metadata']['labels']['footplate.dev/epoch']}"
+            variables = environment(pod, address) | self._files(pod)
+            command = [sys.executable, "-m", "footplate_trainer.coordinator", "--bind", address]
+            with (self.folder / f"{name}.log").open("ab") as log:
+                self.processes[name] = subprocess.Popen(
+                    command, env={**os.environ, **variables}, stdout=log, stderr=log
+                )
+        else:
+            address = "127.0.0.1"
+            variables = environment(pod, address) | self._files(pod)
+            self.agents[name] = StandIn(variables)
+            self.agents[name].thread.start()
+        self.api.patch_status(name, _running(address))
+
+    def _files(self, pod: Json) -> dict[str, str]:
+        """Mounted files, and the variables that name them, moved into the test's folder."""
+        moved: dict[str, str] = {}
+        folder = self.folder / pod["metadata"]["name"]
+        for volume in pod["spec"]["volumes"]:
+            contents: dict[str, bytes] = {}
+            if "secret" in volume:
+                secret = self.api.get("secret", volume["secret"]["secretName"])
+                assert secret is not None
+                keys = [item["key"] for item in volume["secret"]["items"]]
+                contents = {key: base64.b64decode(secret["data"][key]) for key in keys}
+            elif "configMap" in volume:
+                found = self.api.get("configmap", volume["configMap"]["name"])
+                assert found is not None
+                contents = {key: value.encode() for key, value in found["data"].items()}
+            for key, content in contents.items():
+                path = folder / volume["name"] / key
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+                moved[key] = str(path)
+        names = {
+            Env.RUN_CONFIG: "run.json",
+            Env.RUN_TOKEN_FILE: "token",
+            Env.TLS_CERTIFICATE_FILE: "tls.crt",
+            Env.TLS_KEY_FILE: "tls.key",
+        }
+        return {str(name): moved[key] for name, key in names.items() if key in moved}
+
+    def _watch(self, name: str, pod: Json) -> None:
+        agent = self.agents.get(name)
+        if agent is not None and agent.code is not None and pod["status"]["phase"] == "Running":
+            self._report(name, agent.code)
+
+    def _report(self, name: str, code: int) -> None:
+        ended = {"exitCode": code, "reason": "Error" if code else "Completed", "startedAt": _now()}
+        state = {"terminated": {**ended, "finishedAt": _now()}}
+        phase = "Failed" if code else "Succeeded"
+        self.api.patch_status(name, {"phase": phase, "containerStatuses": [_container(state)]})
+
+    def _finish(self, name: str) -> None:
+        process = self.processes.pop(name, None)
+        if process is not None:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        agent = self.agents.pop(name, None)
+        if agent is not None:
+            agent.killed.set()
+            agent.thread.join(timeout=10)
+
+
+def _running(address: str) -> Json:
+    return {
+        "phase": "Running",
+        "podIP": address,
+        "podIPs": [{"ip": address}],
+        "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": _now()}],
+        "containerStatuses": [_container({"running": {"startedAt": _now()}})],
+    }
+
+
+def _container(state: Json) -> Json:
+    return {"name": "main", "image": "x", "imageID": "", "ready": True, "restartCount": 0, "state": state}
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+class StandIn:
+    """An agent of two ranks that steps, saves when told to, and ends as agents end."""
+
+    saved: int = 0  # the checkpoint that all share, as on a shared volume
+
+    def __init__(self, variables: dict[str, str]) -> None:
+        config = json.loads(Path(variables[Env.RUN_CONFIG]).read_text())
+        self._steps = int(config["training"]["steps"])
+        self._folder = config["checkpoint"]["uri"]
+        self._slots = int(config["world"]["processesPerNode"])
+        self._host = variables[Env.COORDINATOR_HOST]
+        address = variables.get(Env.COORDINATOR_ADDRESS, "")
+        self._root = f"https://{address}:{variables[Env.COORDINATOR_PORT]}"
+        self._token = Path(variables[Env.RUN_TOKEN_FILE]).read_text()
+        self._tls = ssl.create_default_context(cafile=variables[Env.TLS_CERTIFICATE_FILE])
+        self._tls.check_hostname = False  # urllib cannot ask for another name than the address
+        self._outbox: list[TelemetryItem] = []
+        self._sequence = 0
+        self.identity = AgentIdentity(
+            index=int(variables[Env.WORKER_INDEX]),
+            incarnation=int(variables[Env.WORKER_INCARNATION]),
+            pod_name=variables[Env.POD_NAME],
+            pod_uid=variables[Env.POD_UID],
+            node_name="node-1",
+            address="127.0.0.1",
+            slots=self._slots,
+        )
+        self.code: int | None = None
+        self.killed = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        while not self.killed.is_set():
+            try:
+                sealed = self._join()
+                if sealed is None:
+                    continue
+                self._train(sealed)
+                if self.code is not None:
+                    return
+            except (urllib.error.URLError, OSError, ssl.SSLError):
+                time.sleep(0.2)
+
+    def _join(self) -> SealedGeneration | None:
+        port = 1024 + time.monotonic_ns() % 60000
+        status, text = self._post("/v1/join", JoinRequest(agent=self.identity, store_port=port).to_json())
+        return SealedGeneration.model_validate_json(text) if status == 200 else None
+
+    def _train(self, sealed: SealedGeneration) -> None:
+        step, saving = StandIn.saved, False
+        while not self.killed.is_set():
+            done = step >= self._steps
+            answer = self._beat(sealed, step, finished=done, suspended=saving)
+            if answer.evicted:
+                self.code = 80
+                return
+            if answer.closed:
+                self.code = 79 if saving else 0
+                return
+            if answer.rendezvous_open:
+                return
+            if answer.command is Command.CHECKPOINT_AND_EXIT and not done:
+                saving = True
+                self._save(step, sealed.generation)
+            elif not done and not saving:
+                step += 1
+                self._tell(
+                    StepMetrics(
+                        step=step,
+                        time=time.time(),
+                        loss=3.0,
+                        gradient_norm=1.0,
+                        learning_rate=1e-3,
+                        tokens=512 * step,
+                        tokens_per_second=1.0,
+                        sample_digest="0" * 16,
+                    )
+                )
+                if step % 20 == 0 or step == self._steps:
+                    self._save(step, sealed.generation)
+            time.sleep(STEP_SECONDS)
+
+    def _save(self, step: int, generation: GenerationId) -> None:
+        if self.identity.index == 0 and step > StandIn.saved:
+            uri = f"{self._folder}/step-{step}.e{generation.epoch}g{generation.number}"
+            record = CheckpointRecord(step=step, uri=uri, time=time.time())
+            self._sequence += 1
+            self._outbox.append(TelemetryItem(sequence=self._sequence, checkpoint=record))
+            StandIn.saved = step
+
+    def _tell(self, row: StepMetrics) -> None:
+        if self.identity.index == 0:
+            self._sequence += 1
+            self._outbox.append(TelemetryItem(sequence=self._sequence, metrics=row))
+
+    def _beat(self, sealed: SealedGeneration, step: int, finished: bool, suspended: bool) -> HeartbeatAnswer:
+        ranks = [
+            RankReport(
+                rank=self.identity.index * self._slots + local,
+                local_rank=local,
+                step=step,
+                phase=RankPhase.COMPUTE,
+                step_seconds=STEP_SECONDS if step > StandIn.saved or finished else None,
+            )
+            for local in range(self._slots)
+        ]
+        word = Heartbeat(
+            agent=self.identity,
+            generation=sealed.generation,
+            members=sealed.members,
+            ranks=ranks,
+            total_steps=self._steps,
+            outbox=self._outbox[:1000],
+            finished=finished,
+            suspended=suspended,
+        )
+        status, text = self._post("/v1/heartbeat", word.to_json())
+        if status == 409:
+            self.code = 80
+            raise OSError("turned away")
+        answer = HeartbeatAnswer.model_validate_json(text)
+        self._outbox = [item for item in self._outbox if item.sequence > answer.acknowledged]
+        return answer
+
+    def _post(self, path: str, body: dict[str, Any]) -> tuple[int, bytes]:
+        request = urllib.request.Request(
+            self._root + path,
+            data=json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=15, context=self._tls) as answer:
+                return int(answer.status), answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()

@@ -1,0 +1,159 @@
+"""The operator as a process: kopf, the API server's validation, TLS, the long-poll, the Lease."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from datetime import datetime
+from pathlib import Path
+
+from cluster.envtest import ApiServer
+from tests.component.footplate_operator.api import Api, Json, wait_for
+from tests.component.footplate_operator.conftest import Process, operator_process
+from tests.component.footplate_operator.kubelet import Node
+from tests.support.operator_world import run_manifest
+
+
+def _run(api: Api, steps: int = 60, **spec: object) -> Json:
+    body = run_manifest(**spec)
+    body["metadata"] = {"name": "tiny", "namespace": api.namespace}
+    body["spec"]["training"]["steps"] = steps
+    return body
+
+
+def _phase(api: Api, *phases: str, seconds: float = 60.0) -> Json:
+    def look() -> Json | None:
+        status = api.status("tiny")
+        return status if status.get("phase") in phases else None
+
+    return wait_for(look, f"phase {phases}", seconds)
+
+
+def _condition(status: Json, kind: str) -> Json:
+    return next((each for each in status.get("conditions", []) if each["type"] == kind), {})
+
+
+def _trains_in(api: Api, generation: str) -> Json | None:
+    status = api.status("tiny")
+    ready = status["phase"] == "Running" and status["world"]["generation"] == generation
+    return status if ready else None
+
+
+def test_a_run_lives_from_apply_to_succeeded(operator: Process, api: Api, node: Node) -> None:
+    api.apply(_run(api))
+    _phase(api, "Running")
+    status = _phase(api, "Succeeded")
+    assert status["progress"]["step"] == 60
+    assert status["checkpoint"]["latestStep"] == 60
+    assert status["world"]["ranks"] == 4
+    assert _condition(status, "Complete")["status"] == "True"
+    run = api.get("trun", "tiny")
+    assert run is not None and "finalizers" not in run["metadata"]
+    created = datetime.fromisoformat(run["metadata"]["creationTimestamp"])
+    wall = (datetime.fromisoformat(status["completionTime"]) - created).total_seconds()
+    assert abs(sum(status["time"].values()) - wall) <= 0.01 * wall + 0.01
+    wait_for(lambda: api.names("pods") == ["tiny-w0-0", "tiny-w1-0"], "the coordinator goes last")
+    reasons = {event["reason"] for event in api.list("events.events.k8s.io")}
+    assert {"Starting", "Running", "Succeeded"} <= reasons
+    assert "Traceback" not in operator.log.read_text()
+
+
+def test_a_killed_worker_and_a_killed_coordinator_are_replaced(
+    operator: Process, api: Api, node: Node
+) -> None:
+    api.apply(_run(api, steps=400))
+    _phase(api, "Running")
+    node.kill("tiny-w1-0")
+    wait_for(lambda: "tiny-w1-1" in api.names("pods"), "a substitute", 10)
+    status = wait_for(lambda: _trains_in(api, "1.2"), "a second generation trains")
+    assert status["restarts"] == 1 and status["failures"] == {"NodeLost": 1}
+    node.kill("tiny-c1")
+    wait_for(lambda: api.status("tiny")["coordinator"].get("podName") == "tiny-c2", "the next epoch", 20)
+    assert {"tiny-w0-0", "tiny-w1-1"} <= set(api.names("pods"))
+
+
+def test_suspension_saves_and_resumption_goes_on(operator: Process, api: Api, node: Node) -> None:
+    api.apply(_run(api, steps=400))
+    _phase(api, "Running")
+    api("patch", "trun", "tiny", "--type=merge", "-p", json.dumps({"spec": {"suspend": True}}))
+    status = _phase(api, "Suspended", seconds=20)
+    saved = status["checkpoint"]["latestStep"]
+    assert saved > 0
+    wait_for(lambda: not api.list("pods", "footplate.dev/role=worker") or None, "workers are gone", 20)
+    api("patch", "trun", "tiny", "--type=merge", "-p", json.dumps({"spec": {"suspend": False}}))
+    status = _phase(api, "Running")
+    assert status["coordinator"]["epoch"] == 2
+    assert status["attempts"][-1]["startStep"] >= saved
+    assert status["restarts"] == 0
+
+
+def test_an_operator_restart_touches_no_pod(server: ApiServer, api: Api, node: Node, tmp_path: Path) -> None:
+    with operator_process(server, tmp_path, "first") as first:
+        api.apply(_run(api, steps=2000))
+        _phase(api, "Running")
+        first.process.kill()
+    before = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in api.list("pods")}
+    step = api.status("tiny")["progress"]["step"]
+    with operator_process(server, tmp_path, "first") as second:
+        wait_for(lambda: api.status("tiny")["progress"]["step"] > step or None, "progress is seen again")
+        assert second.said("event=created") == 0
+    assert {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in api.list("pods")} == before
+    assert api.status("tiny")["restarts"] == 0
+
+
+def test_a_second_replica_waits_and_takes_over(server: ApiServer, api: Api, tmp_path: Path) -> None:
+    with operator_process(server, tmp_path, "first") as first:
+        wait_for(lambda: first.said("event=leading"), "the first leads")
+        with operator_process(server, tmp_path, "second") as second:
+            wait_for(lambda: second.said("event=waiting"), "the second waits")
+            assert second.said("event=leading") == 0
+            first.process.terminate()
+            assert first.process.wait(timeout=10) == 0
+            wait_for(lambda: second.said("event=leading"), "the second takes over", 10)
+
+
+def test_deletion_leaves_nothing(operator: Process, api: Api, node: Node) -> None:
+    api.apply(_run(api, steps=2000))
+    _phase(api, "Running")
+    api("delete", "trun", "tiny", "--wait=true", "--timeout=5s")
+
+    def left() -> list[str]:
+        kinds = ("pods", "secrets", "configmaps", "services", "pdb", "controllerrevisions")
+        return [f"{kind}/{name}" for kind in kinds for name in api.names(kind) if name != "kube-root-ca.crt"]
+
+    wait_for(lambda: not left() or None, "nothing is left", 15)
+
+
+def test_a_missing_profile_heals(operator: Process, api: Api) -> None:
+    api.apply(_run(api, compute={"profile": f"later-{api.namespace}", "nodes": 2}))
+    status = _phase(api, "Queued", seconds=10)
+    assert _condition(status, "Reconciled")["reason"] == "ProfileNotFound"
+    profile = {
+        "apiVersion": "footplate.dev/v1alpha1",
+        "kind": "ComputeProfile",
+        "metadata": {"name": f"later-{api.namespace}"},
+        "spec": {"backend": "gloo", "processesPerNode": 2},
+    }
+    api.apply(profile)
+    _phase(api, "Starting", seconds=10)
+
+
+def test_a_pod_that_the_api_server_refuses_is_told_within_seconds(
+    operator: Process, api: Api, node: Node
+) -> None:
+    trainer = {"volumeMounts": [{"name": "nowhere", "mountPath": "/data"}]}
+    api.apply(_run(api, trainer=trainer))
+    status = _phase(api, "Failed", seconds=15)
+    assert "nowhere" in _condition(status, "Complete")["message"]
+
+
+def test_metrics_health_and_memory(operator: Process, api: Api) -> None:
+    def get(path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{operator.port}{path}", timeout=5) as answer:
+            return str(answer.read().decode())
+
+    assert (get("/healthz"), get("/readyz")) == ("ok\n", "ok\n")
+    text = get("/metrics")
+    assert "footplate_operator_leader_ratio 1.0" in text
+    assert 'footplate_operator_runs{phase="Running"}' in text
+    assert operator.resident_mebibytes() <= 120
