@@ -6,6 +6,7 @@ are ours: processes by control group, mounts by folder, links and namespaces by 
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +18,7 @@ from cluster.paths import RUN, Layout
 # Written outside our folders by kubelets and CNI plugins, whatever they are configured to.
 _CONTAINER_LOGS = Path("/var/log/containers")
 _CNI_RESULTS = Path("/var/lib/cni/results")
+_DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
 
 
 def _mount_folders(homes: Iterable[Path]) -> list[Path]:
@@ -56,6 +58,14 @@ def remove_state(layout: Layout) -> None:
     _remove_links(_CONTAINER_LOGS, layout.cluster)
     for result in _CNI_RESULTS.glob(f"{PREFIX}*"):
         result.unlink(missing_ok=True)
+    for folder in (_DEVICE_PLUGINS, _DEVICE_PLUGINS.parent, _CNI_RESULTS, _CNI_RESULTS.parent):
+        _remove_if_empty(folder)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    # Not empty, or not there: somebody else's, or nobody's.
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _remove_links(folder: Path, into: Path) -> None:

@@ -88,7 +88,7 @@ def _walked(repo: Path, paths: Iterable[str]) -> list[str]:
 
 
 def context_files(image: Image, repo: Path) -> list[str]:
-    """The files an image is built from, relative to the repository or to a copy of its context."""
+    """The files an image is built from, relative to the repository."""
     paths = (image.dockerfile, *image.context)
     listed = _tracked(repo, paths)
     names = _walked(repo, paths) if listed is None else listed
@@ -105,12 +105,17 @@ def key_of(image: Image, repo: Path, base: str) -> str:
     return image_key(image, keys.file_parts(repo, context_files(image, repo)), base)
 
 
-def export_context(image: Image, repo: Path, target: Path) -> None:
-    """Copies exactly the keyed files: a build cannot depend on anything its key leaves out."""
-    for name in context_files(image, repo):
+def export_context(image: Image, repo: Path, target: Path, base: str) -> str:
+    """Copies exactly the keyed files: a build cannot depend on anything its key leaves out.
+
+    Returns the key of the copy: somebody may have edited a file since another key was taken.
+    """
+    names = context_files(image, repo)
+    for name in names:
         copy = target / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(repo / name, copy, follow_symlinks=False)
     for folder, folders, files in os.walk(target):
         for name in (*folders, *files):
             os.utime(Path(folder) / name, (FILE_TIME, FILE_TIME), follow_symlinks=False)
+    return image_key(image, keys.file_parts(target, names), base)

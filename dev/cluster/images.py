@@ -8,6 +8,7 @@ from the same uv cache as the developer's virtual environment, torch's 5 GB incl
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -67,6 +68,7 @@ class Builder:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._storage = layout.images / "storage"
+        self._temporary = layout.images / "tmp"
         self.store = LayerStore(self._storage)
 
     def _buildah(self, *words: str | Path) -> str:
@@ -75,7 +77,11 @@ class Builder:
                 *("buildah", "--root", self._storage, "--runroot", RUN_ROOT, *words),
             ],
             # chroot: the only way that needs no user namespaces and no cgroup v2.
-            env={"BUILDAH_ISOLATION": "chroot", "STORAGE_DRIVER": "overlay"},
+            env={
+                "BUILDAH_ISOLATION": "chroot",
+                "STORAGE_DRIVER": "overlay",
+                "TMPDIR": str(self._temporary),  # torch's layer passes through it: 6 GB
+            },
         )
 
     def build_all(self, table: Sequence[Image]) -> dict[str, str]:
@@ -103,15 +109,20 @@ class Builder:
         """Unmounts what a killed build left, unless a build is going on."""
         with locks.if_free(self._layout.images / "lock") as free:
             if free:
-                mounts.unmount_all([self._storage, RUN_ROOT])
+                mounts.unmount_all([self._storage, self._temporary, RUN_ROOT])
 
     def _clear_leftovers(self) -> None:
         """We hold the lock: nobody builds, and what is mounted was left by a build that was killed."""
-        mounts.unmount_all([self._storage, RUN_ROOT])
+        mounts.unmount_all([self._storage, self._temporary, RUN_ROOT])
+        shutil.rmtree(self._temporary, ignore_errors=True)
+        self._temporary.mkdir(parents=True)
         self._buildah("rm", "--all")
 
+    def _folder(self) -> tempfile.TemporaryDirectory[str]:
+        return tempfile.TemporaryDirectory(dir=self._temporary)
+
     def _build_base(self, reference: str) -> None:
-        with step("made the base image from Debian packages"), tempfile.TemporaryDirectory() as folder:
+        with step("made the base image from Debian packages"), self._folder() as folder:
             archive = Path(folder) / "base.tar"
             shell.run(["mmdebstrap", *base_options(), archive])
             container = self._buildah("from", "scratch").strip()
@@ -121,11 +132,9 @@ class Builder:
     def _build(self, image: Image, base: str) -> str:
         cache = self._layout.cache / "uv"
         cache.mkdir(parents=True, exist_ok=True)
-        with step(f"built image {image.name}"), tempfile.TemporaryDirectory() as folder:
+        with step(f"built image {image.name}"), self._folder() as folder:
             context = Path(folder)
-            image_table.export_context(image, REPO, context)
-            # The key of the copy: somebody may have edited a file since we looked.
-            reference = image.keyed(image_table.key_of(image, context, base))
+            reference = image.keyed(image_table.export_context(image, REPO, context, base))
             self._buildah(
                 *("build-using-dockerfile", "--layers", "--format", "oci"),
                 *("--volume", f"{cache}:{_UV_CACHE}", *certificate_options(os.environ)),

@@ -13,11 +13,23 @@ import time
 from pathlib import Path
 from typing import Any
 
+from cluster import mounts, shell
 from cluster.api_client import MERGE_PATCH, ApiClient, ApiError
 from cluster.render import PROVISIONER, STORAGE_CLASS
 
 WATCH_SECONDS = 30  # then everything is looked at again, whatever the watch missed
 _MANAGED = "pv.kubernetes.io/provisioned-by"
+_ENFORCE = "footplate.dev/enforce-size"
+_SUFFIXES = {
+    "Ki": 2**10,
+    "Mi": 2**20,
+    "Gi": 2**30,
+    "Ti": 2**40,
+    "k": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+}
 _CLAIMS = "/api/v1/persistentvolumeclaims"
 _VOLUMES = "/api/v1/persistentvolumes"
 
@@ -41,6 +53,25 @@ def folder_name(claim: dict[str, Any]) -> str:
     """For a person who looks at the folders; the uid keeps two lives of one name apart."""
     metadata = claim["metadata"]
     return f"{metadata['namespace']}-{metadata['name']}-{metadata['uid'][:8]}"
+
+
+def size_limit(claim: dict[str, Any]) -> int | None:
+    """Bytes at which the volume is full; None for as much as the disk holds.
+
+    Only claims with the annotation ``footplate.dev/enforce-size: "true"`` have a limit: those of
+    tests of what a full volume does.
+    """
+    if claim["metadata"].get("annotations", {}).get(_ENFORCE) != "true":
+        return None
+    return quantity(claim["spec"]["resources"]["requests"]["storage"])
+
+
+def quantity(text: str) -> int:
+    """The value of a Kubernetes quantity in whole units, ``64Mi`` or ``1G``."""
+    for suffix, factor in _SUFFIXES.items():
+        if text.endswith(suffix):
+            return int(float(text.removesuffix(suffix)) * factor)
+    return int(text)
 
 
 def volume(claim: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -96,6 +127,10 @@ class Provisioner:
     def _create(self, claim: dict[str, Any]) -> None:
         folder = self._root / folder_name(claim)
         folder.mkdir(parents=True, exist_ok=True)
+        limit = size_limit(claim)
+        if limit is not None and not folder.is_mount():
+            # Kept in memory: the one file system of a given size that needs no image file.
+            shell.run(["mount", "-t", "tmpfs", "-o", f"size={limit}", "footplate", folder])
         folder.chmod(0o777)  # mkdir's own mode is cut by the umask
         try:
             self._api.call("POST", _VOLUMES, volume(claim, folder))
@@ -108,6 +143,7 @@ class Provisioner:
         name = each["metadata"]["name"]
         folder = Path(each["spec"]["hostPath"]["path"])
         if folder.parent == self._root:
+            mounts.unmount_all([folder])
             shutil.rmtree(folder, ignore_errors=True)
         # Only the controller manager looks at this finalizer, and only to wait for us.
         patch = {"metadata": {"finalizers": None}}

@@ -182,15 +182,15 @@ def test_logs_and_exec(space: Space) -> None:
     assert space.kubectl("exec", "talker", "--", "id", "-u") == "1000\n"
 
 
-def claim(name: str) -> dict[str, Any]:
+def claim(name: str, size: str = "1Gi", **annotations: str) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {"name": name},
+        "metadata": {"name": name, "annotations": annotations},
         "spec": {
             "accessModes": ["ReadWriteMany"],
             "storageClassName": "footplate-shared",
-            "resources": {"requests": {"storage": "1Gi"}},
+            "resources": {"requests": {"storage": size}},
         },
     }
 
@@ -212,6 +212,19 @@ def test_a_shared_volume_is_written_on_one_node_and_read_on_another(space: Space
     space.kubectl("delete", "pod", "--all", "--now")
     space.kubectl("delete", "pvc", "shared")
     eventually(lambda: space.kube.get("pv", volumes) is None, 40, "the volume goes with its claim")
+
+
+def test_a_volume_can_be_made_that_gets_full(space: Space) -> None:
+    space.apply(claim("small", "1Mi", **{"footplate.dev/enforce-size": "true"}))
+    space.run(
+        "writer",
+        "node-2",
+        "head -c 2000000 /dev/zero > /small/file",
+        volumes=[{"name": "small", "persistentVolumeClaim": {"claimName": "small"}}],
+        container={"volumeMounts": [{"name": "small", "mountPath": "/small"}]},
+    )
+    space.wait("writer", "Failed")
+    assert "No space left on device" in space.kubectl("logs", "writer")
 
 
 def test_fake_gpus_are_scheduled_by(kube: Kube, space: Space) -> None:

@@ -74,6 +74,20 @@ def test_a_volume_is_reserved_for_its_claim() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"), [("64Mi", 64 * 2**20), ("1.5Gi", 3 * 2**29), ("2M", 2_000_000), ("512", 512)]
+)
+def test_quantities(text: str, expected: int) -> None:
+    assert storage.quantity(text) == expected
+
+
+def test_only_a_claim_that_asks_for_it_is_ever_full() -> None:
+    limited = claim()
+    assert storage.size_limit(limited) is None
+    limited["metadata"]["annotations"] = {"footplate.dev/enforce-size": "true"}
+    assert storage.size_limit(limited) == 5 * 2**30
+
+
+@pytest.mark.parametrize(
     ("capacity", "count", "operations"),
     [
         pytest.param({}, 8, 2, id="given"),

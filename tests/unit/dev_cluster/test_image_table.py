@@ -87,11 +87,11 @@ def test_without_git_the_files_are_found_all_the_same(repo: Path) -> None:
 
 def test_a_context_holds_the_keyed_files_with_one_time(repo: Path, tmp_path: Path) -> None:
     target = tmp_path / "context"
-    image_table.export_context(IMAGE, repo, target)
+    exported = image_table.export_context(IMAGE, repo, target, "base")
     files = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
     assert files == set(image_table.context_files(IMAGE, repo))
     assert {path.stat().st_mtime for path in target.rglob("*")} == {image_table.FILE_TIME}
-    assert image_table.key_of(IMAGE, target, "base") == key(repo)
+    assert exported == key(repo)
 
 
 def test_certificates_reach_a_build_only_where_the_machine_has_its_own() -> None:
