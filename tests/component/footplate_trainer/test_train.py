@@ -26,7 +26,7 @@ from footplate_trainer.optim.adamw import ShardedAdamW
 from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.data import local_rows
 from footplate_trainer.parallel.world import open_world, read_environment
-from footplate_trainer.stages.pretrain import open_loader
+from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.rank import run_rank
 from tests.support.ranks import run_ranks, start_ranks
 from tests.support.tiny import VOCABULARY, read_rows, tiny_config, tiny_manifest
@@ -146,6 +146,17 @@ def test_ranks_tell_their_agent_where_they_are(shards: Path, tmp_path: Path) -> 
     assert (ended[1].link.rows, ended[1].link.checkpoints) == ([], [])
 
 
+def test_a_finished_run_trains_nothing_more(shards: Path, tmp_path: Path) -> None:
+    config = tiny_config(shards, tmp_path)
+    run_ranks(train, 2, config)
+
+    ended: list[Ended] = run_ranks(train_under, 2, AgentLink(), config)
+
+    assert [end.code for end in ended] == [ExitCode.SUCCESS] * 2
+    assert (ended[0].link.rows, ended[0].link.checkpoints) == ([], [])
+    assert ended[0].link.reports[-1].step == 6
+
+
 class AskedOne(AgentLink):
     """Only rank 1 has heard of the command yet."""
 
@@ -189,7 +200,7 @@ def diverge(config: RunConfig) -> tuple[str, int | None, bool]:
         stepper = Stepper(
             model, ShardedAdamW(model, config.training.optimizer), world, config.parallelism.sharding, 1.0
         )
-        loader, _ = open_loader(config, world, verify=False)
+        loader = open_loader(config, open_shards(config, world, verify=False), world)
         try:
             stepper.step(5, loader.build(4), 0.1, Flags())
         except NumericalDivergence as error:

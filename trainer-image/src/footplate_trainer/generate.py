@@ -25,6 +25,7 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint import layout, resume, state
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.config import decoder_shape, local_path
+from footplate_trainer.data.tokenizer import ALIASES
 from footplate_trainer.errors import CheckpointError, UserMistake
 from footplate_trainer.model.transformer import Decoder
 
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     if not prompt:
         raise UserMistake("the text holds no token to go on from; give at least one character")
     sampling = Sampling(arguments.temperature, arguments.top_k, arguments.seed)
-    added = list(continuation(model, prompt, arguments.tokens, sampling, tokenizer.token_to_id("<eos>")))
+    added = list(continuation(model, prompt, arguments.tokens, sampling, _end_of_text(tokenizer)))
     print(tokenizer.decode(prompt + added))
     return ExitCode.SUCCESS
 
@@ -88,6 +89,11 @@ def load(directory: Path) -> tuple[Decoder, Tokenizer]:
         warnings.simplefilter("ignore")  # that there is no process group; there should be none
         load_tensors(dict(state.model_tensors(model)), storage_reader=reader, no_dist=True)
     return model, Tokenizer.from_file(str(directory / layout.TOKENIZER_FILE))
+
+
+def _end_of_text(tokenizer: Tokenizer) -> int | None:
+    found = (tokenizer.token_to_id(name) for name in ALIASES["eos"])
+    return next((token for token in found if token is not None), None)
 
 
 @torch.inference_mode()

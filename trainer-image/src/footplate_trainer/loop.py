@@ -10,7 +10,7 @@ loss and squared gradient norm. One wait for the device ends both.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -166,7 +166,7 @@ def train(
     batches: Batches,
     rate: Callable[[int], float],
     moments: Moments,
-    steps: Iterator[int],
+    steps: Iterable[int],
 ) -> None:
     """Take the `steps` (from 1) until they end or a moment says so."""
     for number in steps:

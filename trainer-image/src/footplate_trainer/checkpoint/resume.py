@@ -27,7 +27,6 @@ from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.parallel.world import World
 
-
 # Beside the model: what decides which samples come next and what the moments mean.
 _FIXED = ("data.seed", "training.seed", "training.globalBatchSize", "training.optimizer.name")
 

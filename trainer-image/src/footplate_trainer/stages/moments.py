@@ -1,0 +1,127 @@
+"""What happens around every step of a run: reports, metrics, checkpoints, commands."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from footplate_contracts.reports import Command, RankPhase, RankReport, StepMetrics
+from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.checkpoint import state
+from footplate_trainer.checkpoint.saver import Saver
+from footplate_trainer.config import total_steps
+from footplate_trainer.data.loader import StepBatch
+from footplate_trainer.link import Link
+from footplate_trainer.loop import Flags, StepResult
+from footplate_trainer.metrics.meters import TokenMeter
+from footplate_trainer.metrics.report import MetricsFile, progress_line
+from footplate_trainer.parallel.world import World
+
+
+class Progress:
+    """Where this rank stands; the agent is told of each change, and a failure report asks."""
+
+    def __init__(self, link: Link, world: World) -> None:
+        self._link = link
+        self._world = world
+        self.step = 0  # the last finished one
+        self.tokens = 0  # valid ones, of the whole world, since step 0
+
+    def enter(self, phase: RankPhase, seconds: float | None = None) -> None:
+        """Tell what this rank does now; `seconds` of the step that has just ended."""
+        self._link.report(
+            RankReport(
+                rank=self._world.rank,
+                local_rank=self._world.local_rank,
+                step=self.step,
+                phase=phase,
+                step_seconds=seconds,
+            )
+        )
+
+
+class RunMoments:
+    """The loop's moments, for any stage."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        link: Link,
+        world: World,
+        saver: Saver,
+        progress: Progress,
+        metrics: Path | None,
+    ) -> None:
+        """`metrics` is the file for one JSON row a step, written by rank 0."""
+        self.suspended = False
+        self.loss: float | None = None
+        self._config = config
+        self._steps = total_steps(config)
+        self._link = link
+        self._world = world
+        self._saver = saver
+        self._progress = progress
+        self._file = MetricsFile(metrics, progress.step) if metrics and world.rank == 0 else None
+        self._meter = TokenMeter(time.monotonic())
+
+    def before_data(self, step: int) -> None:
+        """Waiting for data is told apart from computing: only one of them may take long."""
+        self._progress.enter(RankPhase.DATA)
+
+    def before_compute(self, step: int) -> Flags:
+        """A command or a failed checkpoint becomes known to all ranks with this step."""
+        self._progress.enter(RankPhase.COMPUTE)
+        suspend = self._link.command() is Command.CHECKPOINT_AND_EXIT
+        return Flags(suspend=suspend, storage_failed=self._saver.failed)
+
+    def after_step(self, result: StepResult, batch: StepBatch) -> bool:
+        """Report, then save if it is time; False after the checkpoint that a command asked for."""
+        per_second, seconds = self._meter.rate(result.valid_tokens, time.monotonic())
+        self._progress.step = result.step
+        self._progress.tokens += result.valid_tokens
+        self._progress.enter(RankPhase.COMPUTE, seconds)
+        self.loss = result.loss
+        if self._world.rank == 0:
+            self._publish(result, per_second, batch)
+        if result.flags.storage_failed:
+            self._saver.finish()  # raises: every rank's thread was given the same verdict
+        last = result.step == self._steps
+        self.suspended = result.flags.suspend and not last
+        if last or self.suspended or result.step % self._config.checkpoint.every_steps == 0:
+            self._save(wait=last or self.suspended or not self._config.checkpoint.asynchronous)
+        return not self.suspended
+
+    def close(self) -> None:
+        """End what was opened here."""
+        if self._file:
+            self._file.close()
+
+    def _save(self, *, wait: bool) -> None:
+        self._progress.enter(RankPhase.CHECKPOINT)
+        described = state.describe(
+            self._config,
+            self._progress.step,
+            self._progress.tokens,
+            self._world.size,
+            self._world.device.type,
+        )
+        self._saver.start(described)
+        if wait:
+            self._saver.finish()
+
+    def _publish(self, result: StepResult, per_second: float, batch: StepBatch) -> None:
+        row = StepMetrics(
+            step=result.step,
+            time=time.time(),
+            loss=result.loss,
+            gradient_norm=result.gradient_norm,
+            learning_rate=result.learning_rate,
+            tokens=self._progress.tokens,
+            tokens_per_second=per_second,
+            sample_digest=batch.sample_digest,
+        )
+        self._link.metrics(row)
+        if self._file:
+            self._file.write(row)
+        if result.step == self._steps or result.step % self._config.training.log_every_steps == 0:
+            print(progress_line(row, self._steps), flush=True)
