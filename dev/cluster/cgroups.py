@@ -4,7 +4,8 @@ Each node has a group named ``footplate-NAME``; its containerd, kubelet and kube
 ``footplate-NAME/system`` and its containers under ``footplate-NAME/kubepods``. Children inherit the
 group, so shims and containers that outlived everyone who knew them are still in it.
 
-Works on cgroup v1 (a tree per controller), v2 (one tree) and the hybrid of both.
+Written for cgroup v1 (a tree per controller), v2 (one tree) and the hybrid of both; the machines that
+run our own tests have the hybrid.
 """
 
 from __future__ import annotations

@@ -69,6 +69,13 @@ def _size(folder: Path) -> str:
     return done.stdout.split()[0] if done.stdout else "-"
 
 
+def versions() -> str:
+    return (
+        f"programs: Kubernetes {binaries.KUBERNETES_VERSION}, containerd {binaries.CONTAINERD_VERSION}, "
+        f"Helm {binaries.HELM_VERSION}"
+    )
+
+
 def caches(layout: Layout) -> str:
     """The caches and their sizes, the images' layers that nodes link to counted once."""
     lines = [f"cache {layout.cache}:"]

@@ -263,6 +263,7 @@ class Native:
         print(f"components: {len(names) - len(ended)} of {len(names)} running")
         for name in ended:
             print(f"  ended: {name}, see {self.supervisor.log(name)}")
+        print(environment.versions())
         print(environment.caches(self.layout))
         return not ended and {node.name for node in NODES} <= ready_nodes(api)
 
