@@ -12,10 +12,12 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
-from footplate_trainer.agent.errors import Terminated
+from footplate_trainer.agent.errors import SIGTERM_EXIT, Terminated
+from footplate_trainer.agent.zygote import CONFIG_EXIT
 from footplate_trainer.agent.zygote_client import Zygote
 
 ENTRY = "footplate_trainer.stages.rank:run_rank"
@@ -35,21 +37,25 @@ def main() -> int:
     # All members have the same number of ranks: torch need not ask each for its own.
     os.environ["TORCH_ELASTIC_WORKER_IDENTICAL"] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    try:
+        return _run(arguments.entry, zygote, make_zygote, wake)
+    except ValueError as error:
+        print(f"agent: {error}", file=sys.stderr)
+        return CONFIG_EXIT
+    except Terminated:
+        return SIGTERM_EXIT
+    finally:
+        zygote.close()
 
-    from footplate_contracts.names import ExitCode
+
+def _run(entry: str, zygote: Zygote, make_zygote: Callable[[], Zygote], wake: threading.Event) -> int:
+    """What needs more than the standard library; raises ValueError for a wrong environment."""
     from footplate_trainer.agent.config import from_environment
     from footplate_trainer.agent.launch import Launch
     from footplate_trainer.coordinator import logs
 
     logs.configure("agent")
-
-    try:
-        config = from_environment(os.environ)
-    except ValueError as error:
-        print(f"agent: {error}", file=sys.stderr)
-        zygote.close()
-        return ExitCode.CONFIG
-    return Launch(config, arguments.entry, zygote, make_zygote, wake).run()
+    return Launch(from_environment(os.environ), entry, zygote, make_zygote, wake).run()
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

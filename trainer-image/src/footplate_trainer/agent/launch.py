@@ -18,7 +18,7 @@ from footplate_contracts.reports import (
     StepMetrics,
 )
 from footplate_trainer.agent.config import AgentConfig
-from footplate_trainer.agent.errors import RanksRefused, Terminated, ZygoteFailed
+from footplate_trainer.agent.errors import SIGTERM_EXIT, RanksRefused, Terminated, ZygoteFailed
 from footplate_trainer.agent.rank_server import RankServer
 from footplate_trainer.agent.ranks import Ranks
 from footplate_trainer.agent.session import Session
@@ -27,7 +27,6 @@ from footplate_trainer.agent.zygote_client import Zygote
 
 _log = logging.getLogger(__name__)
 
-SIGTERM_EXIT: Final = 143
 HAND_OVER_SECONDS: Final = 10.0
 
 
