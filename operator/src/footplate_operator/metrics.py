@@ -30,7 +30,7 @@ class Metrics:
             registry=self.registry,
         )
         self.depth = Gauge(
-            "footplate_operator_queue_depth_keys", "Runs that wait to be reconciled.", registry=self.registry
+            "footplate_operator_queue_runs", "Runs that wait to be reconciled.", registry=self.registry
         )
         self.runs = Gauge(
             "footplate_operator_runs", "TrainingRuns by phase.", ["phase"], registry=self.registry

@@ -13,7 +13,7 @@ from footplate_operator.desired.chronicle import Chronicle
 from footplate_operator.desired.desired import Desired, Surplus, soonest, unique
 from footplate_operator.desired.situation import Situation, since
 from footplate_operator.kinds import DISRUPTION_BUDGET, SECRET, SERVICE
-from footplate_operator.observed import Child, Observed, PodView
+from footplate_operator.observed import Child, Observed
 from footplate_operator.policies import ttl
 from footplate_operator.policies.failure import Action
 from footplate_operator.run import Run
@@ -94,8 +94,3 @@ def _unneeded(observed: Observed, running: bool) -> tuple[Child, ...]:
     """The record of what was trained stays: RunConfig and revision."""
     kinds = {DISRUPTION_BUDGET} if running else {DISRUPTION_BUDGET, SERVICE, SECRET}
     return tuple(child for child in observed.children if child.kind in kinds)
-
-
-def has_work_left(run: Run, pods: list[PodView]) -> bool:
-    """Whether a run in a terminal phase is worth another look."""
-    return bool(pods) or run.spec.ttl_seconds_after_finished is not None

@@ -10,6 +10,7 @@ from footplate_operator.desired import accounting, children, conditions, status
 from footplate_operator.desired.chronicle import Chronicle
 from footplate_operator.desired.revision import Revision, resolved_config
 from footplate_operator.desired.situation import Situation
+from footplate_operator.desired.size import fit
 from footplate_operator.observed import Observed
 from footplate_operator.run import Run
 
@@ -26,7 +27,7 @@ def seen(
         message = f"step {checkpoint.latest_step} is durable"
         said = [*said, say(here, ConditionType.CHECKPOINTED, True, Reason.CHECKPOINT_COMMITTED, message)]
     after = basic(run, phase, here.now, said, step=progress.step if progress else 0, blocked=_blocked(here))
-    return after.model_copy(
+    full = after.model_copy(
         update={
             "progress": progress,
             "checkpoint": checkpoint,
@@ -39,6 +40,7 @@ def seen(
             "replicas": replicas(here.observed),
         }
     )
+    return fit(full)
 
 
 def basic(

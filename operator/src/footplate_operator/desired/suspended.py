@@ -25,7 +25,7 @@ def queued(run: Run, observed: Observed, now: datetime) -> Desired:
     """It cannot be admitted: say why, and what there is instead."""
     wanted = run.spec.compute.profile
     profiles = observed.profiles or {}
-    if observed.problem is not None and wanted in profiles:
+    if observed.problem is not None:
         reason, message = observed.problem.reason, observed.problem.message
     else:
         there = ", ".join(sorted(profiles)) or "none"
