@@ -63,24 +63,15 @@ def nodes_table(api: ApiClient) -> str:
         return str(error)
 
 
-def _size(folder: Path) -> str:
-    """Disk use as ``du`` counts it: once for what is linked twice below the folder."""
-    done = subprocess.run(["du", "-sh", folder], capture_output=True, text=True, check=False)
-    return done.stdout.split()[0] if done.stdout else "-"
-
-
-def versions() -> str:
-    return (
-        f"programs: Kubernetes {binaries.KUBERNETES_VERSION}, containerd {binaries.CONTAINERD_VERSION}, "
-        f"Helm {binaries.HELM_VERSION}"
-    )
-
-
 def caches(layout: Layout) -> str:
-    """The caches and their sizes, the images' layers that nodes link to counted once."""
-    lines = [f"cache {layout.cache}:"]
-    for name in ("bin", "images", "cluster", "uv"):
-        folder = layout.cache / name
-        if folder.is_dir():
-            lines.append(f"  {name:10} {_size(folder)}")
-    return "\n".join(lines)
+    """The caches and their sizes; what nodes link to the images' layers counts once, there."""
+    folders = [layout.cache / name for name in ("bin", "images", "cluster", "uv")]
+    existing = [folder for folder in folders if folder.is_dir()]
+    if not existing:
+        return f"cache {layout.cache}: empty"
+    # One command for all of them, or what is linked would count in each.
+    done = subprocess.run(["du", "-sh", *existing], capture_output=True, text=True, check=False)
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    return "\n".join(
+        [f"cache {layout.cache}:", *(f"  {Path(folder).name:8} {size}" for size, folder in rows)]
+    )

@@ -237,7 +237,8 @@ class Native:
             for reference, image in built.items():
                 if present.get(reference) != image.digest:
                     with step(f"{node.name} has {reference.rpartition('/')[2]}"):
-                        node_images.load(ctr, image, reference)
+                        marker = self.layout.node(node.name) / "loading"
+                        node_images.load(ctr, image, reference, marker)
 
         # A lock of the images, not of the cluster: an `up` may repair it meanwhile.
         with (

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from cluster import oci, shell
@@ -52,24 +53,39 @@ def _link(ctr: Ctr, layer: Layer, parent: str | None) -> None:
     ctr.run("snapshots", "commit", layer.chain, working)
 
 
-def load(ctr: Ctr, image: StoredImage, reference: str) -> None:
-    """Makes the image available to the node's kubelet under ``reference``."""
+def load(ctr: Ctr, image: StoredImage, reference: str, marker: Path) -> None:
+    """Makes the image available to the node's kubelet under ``reference``.
+
+    ``marker`` is a file that exists for the time of it, and longer only if we are killed.
+    """
     present = _snapshots(ctr)
-    parent: str | None = None
-    for layer in image.layers:
-        if layer.chain not in present:
-            _link(ctr, layer, parent)
-        parent = layer.chain
+    if marker.exists():
+        _release(ctr, present)
+    marker.touch()
+    _link_all(ctr, image, present)
     with tempfile.NamedTemporaryFile(suffix=".tar") as temporary:
         temporary.write(archive(image, reference))
         temporary.flush()
         # --local: the other way insists on layer data even for layers that are unpacked.
         ctr.run("images", "import", "--local", temporary.name)
-    # The image holds its layers from here on; without this they would outlive it.
-    for layer in image.layers:
-        ctr.run("snapshots", "label", layer.chain, f"{_ROOT_LABEL}=")
+    _release(ctr, [layer.chain for layer in image.layers])
     for old in superseded(ctr.images()):
         ctr.attempt("images", "remove", old)
+    marker.unlink()
+
+
+def _link_all(ctr: Ctr, image: StoredImage, present: set[str]) -> None:
+    parent: str | None = None
+    for layer in image.layers:
+        if layer.chain not in present:
+            _link(ctr, layer, parent)
+        parent = layer.chain
+
+
+def _release(ctr: Ctr, snapshots: Iterable[str]) -> None:
+    """Lets containerd collect snapshots that no image holds: ctr protects what it makes for ever."""
+    for snapshot in snapshots:
+        ctr.run("snapshots", "label", snapshot, f"{_ROOT_LABEL}=")
 
 
 def superseded(names: dict[str, str]) -> list[str]:
