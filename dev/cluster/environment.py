@@ -63,6 +63,13 @@ def nodes_table(api: ApiClient) -> str:
         return str(error)
 
 
+def versions() -> str:
+    return (
+        f"programs: Kubernetes {binaries.KUBERNETES_VERSION}, containerd {binaries.CONTAINERD_VERSION}, "
+        f"Helm {binaries.HELM_VERSION}"
+    )
+
+
 def caches(layout: Layout) -> str:
     """The caches and their sizes; what nodes link to the images' layers counts once, there."""
     folders = [layout.cache / name for name in ("bin", "images", "cluster", "uv")]
