@@ -19,7 +19,8 @@ from cluster.layer_store import LayerStore
 from cluster.paths import HERE, REPO, Layout
 from cluster.progress import step
 
-RUN_ROOT = Path("/run/footplate-images")  # not below the cluster's, which `down` empties
+# Not below the cluster's, which `down` empties. Each store has a folder of its own in it.
+RUN_ROOT = Path("/run/footplate-images")
 KEPT = 3  # older builds of an image that stay, for going back and forth between branches
 _SUITE = "bookworm"
 _PACKAGES = "python3,python3-venv,ca-certificates"
@@ -69,12 +70,13 @@ class Builder:
         self._layout = layout
         self._storage = layout.images / "storage"
         self._temporary = layout.images / "tmp"
+        self._run_root = RUN_ROOT / keys.content_key([("store", str(self._storage).encode())])
         self.store = LayerStore(self._storage)
 
     def _buildah(self, *words: str | Path) -> str:
         return shell.run(
             [
-                *("buildah", "--root", self._storage, "--runroot", RUN_ROOT, *words),
+                *("buildah", "--root", self._storage, "--runroot", self._run_root, *words),
             ],
             # chroot: the only way that needs no user namespaces and no cgroup v2.
             env={
@@ -109,11 +111,11 @@ class Builder:
         """Unmounts what a killed build left, unless a build is going on."""
         with locks.if_free(self._layout.images / "lock") as free:
             if free:
-                mounts.unmount_all([self._storage, self._temporary, RUN_ROOT])
+                mounts.unmount_all([self._storage, self._temporary, self._run_root])
 
     def _clear_leftovers(self) -> None:
         """We hold the lock: nobody builds, and what is mounted was left by a build that was killed."""
-        mounts.unmount_all([self._storage, self._temporary, RUN_ROOT])
+        mounts.unmount_all([self._storage, self._temporary, self._run_root])
         shutil.rmtree(self._temporary, ignore_errors=True)
         self._temporary.mkdir(parents=True)
         self._buildah("rm", "--all")
