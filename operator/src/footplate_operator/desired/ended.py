@@ -6,9 +6,8 @@ from datetime import datetime
 from typing import Final
 
 from footplate_contracts.names import Phase, Reason
-from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.clock import format_time, parse_time, seconds_between
-from footplate_operator.desired import chronicle, coordinator, housekeeping, report, status
+from footplate_operator.desired import chronicle, coordinator, housekeeping, report
 from footplate_operator.desired.chronicle import Chronicle
 from footplate_operator.desired.desired import Desired, Surplus, soonest, unique
 from footplate_operator.desired.situation import Situation, since
@@ -59,7 +58,7 @@ def ended(run: Run, observed: Observed, now: datetime) -> Desired:
     gone += housekeeping.expired(observed.pods, retention, now)
     lifetime = run.spec.ttl_seconds_after_finished
     return Desired(
-        status=_last_numbers(run, observed, now),
+        status=report.last_words(run.status, observed, now),
         surplus=unique(gone),
         surplus_children=_unneeded(observed, bool(working or leaders)),
         coordinator=max((pod for pod in leaders if pod.address), key=lambda pod: pod.epoch, default=None),
@@ -70,16 +69,6 @@ def ended(run: Run, observed: Observed, now: datetime) -> Desired:
             None if lifetime is None else max(0.0, ttl.remaining(finished_at, lifetime, now)),
         ),
     )
-
-
-def _last_numbers(run: Run, observed: Observed, now: datetime) -> TrainingRunStatus:
-    """The status, with what the coordinator told after the end was written."""
-    update: dict[str, object] = {"replicas": report.replicas(observed)}
-    state, known = observed.coordinator, run.status
-    if state is not None and state.progress.step > report.known_step(run):
-        update["progress"] = status.progress(known, state, now)
-        update["checkpoint"] = status.checkpoint(known, state)
-    return known.model_copy(update=update)
 
 
 def _flushed(observed: Observed, waited: float) -> bool:

@@ -64,6 +64,17 @@ def basic(
     )
 
 
+def last_words(before: TrainingRunStatus, observed: Observed, now: datetime) -> TrainingRunStatus:
+    """`before`, with what the coordinator told after the run had ended or was suspended."""
+    update: dict[str, object] = {"replicas": replicas(observed)}
+    state = observed.coordinator
+    known = before.progress.step if before.progress else 0
+    if state is not None and state.progress.step > known:
+        update["progress"] = status.progress(before, state, now)
+        update["checkpoint"] = status.checkpoint(before, state)
+    return before.model_copy(update=update)
+
+
 def reconciled(run: Run, observed: Observed, now: datetime, revision: Revision | None = None) -> Condition:
     """Whether the operator could do what the spec asks."""
     problem = observed.problem

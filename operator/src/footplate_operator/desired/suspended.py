@@ -49,14 +49,13 @@ def suspended(run: Run, observed: Observed, now: datetime) -> Desired:
     after = report.basic(run, Phase.SUSPENDED, now, said, step=report.known_step(run))
     retention = run.spec.pod_retention_seconds
     leaders = [pod for pod in observed.coordinators() if pod.live]
-    workers = [pod for pod in observed.workers() if not pod.ended]
     gone = [
-        *housekeeping.release(workers, WORKER_GRACE),
+        *housekeeping.release(observed.workers(), WORKER_GRACE),
         *_flushed(run, observed, leaders, now),
         *housekeeping.expired(observed.pods, retention, now),
     ]
     return Desired(
-        status=after.model_copy(update={"replicas": report.replicas(observed)}),
+        status=report.last_words(after, observed, now),
         surplus=unique(gone),
         surplus_children=budgets(observed),
         coordinator=max((pod for pod in leaders if pod.address), key=lambda pod: pod.epoch, default=None),
@@ -120,10 +119,9 @@ def _release(here: Situation, message: str) -> Desired:
         report.say(here, ConditionType.PROGRESSING, False, Reason.SUSPENDED, message),
         report.reconciled(here.run, here.observed, here.now),
     ]
-    workers = [pod for pod in here.observed.workers() if not pod.ended]
     return Desired(
         status=report.seen(here, Phase.SUSPENDED, said, story),
-        surplus=unique(housekeeping.release(workers, WORKER_GRACE)),
+        surplus=unique(housekeeping.release(here.observed.workers(), WORKER_GRACE)),
         surplus_children=budgets(here.observed),
         coordinator=here.leader.current,
         again=POLL_SECONDS,

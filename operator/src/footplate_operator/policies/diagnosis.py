@@ -20,8 +20,9 @@ _NEVER: Final = float("inf")
 
 _AT_ONCE: Final = frozenset({"InvalidImageName", "ErrImageNeverPull", "ErrImageInspectError"})
 _PULLING: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"})
-_CONFIG: Final = frozenset({"CreateContainerConfigError"})
-_CREATE: Final = frozenset({"CreateContainerError", "RunContainerError", "PostStartHookError"})
+_CONTAINER: Final = frozenset(
+    {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PostStartHookError"}
+)
 # A registry or a network in trouble; everything else that a registry answers is about the image.
 _HICCUP: Final = re.compile(
     r"time-?out|deadline exceeded|connection (refused|reset)|unreachable|no route to host|\beof\b"
@@ -29,6 +30,8 @@ _HICCUP: Final = re.compile(
     r"|qps exceeded|handshake",
     re.IGNORECASE,
 )
+# Nobody runs a registry on the node itself: a name like localhost/… only exists if it was loaded there.
+_NO_REGISTRY: Final = re.compile(r"(127\.\d+\.\d+\.\d+|\[::1\]):\d+: connect: connection refused")
 _CLAIM: Final = re.compile(r"persistentvolumeclaim|unbound immediate|volume node affinity", re.IGNORECASE)
 _CLAIM_MISSING: Final = re.compile(r"persistentvolumeclaim \S+ not found", re.IGNORECASE)
 
@@ -67,15 +70,17 @@ def _waiting(pod: PodView) -> Diagnosis | None:
     if pod.waiting_reason in _AT_ONCE:
         return _said(pod, Reason.IMAGE_PULL, text, 0.0)
     if pod.waiting_reason in _PULLING:
-        patience = _NEVER if _HICCUP.search(pod.waiting_message) else 0.0
-        if not _tells_why(pod.waiting_message):
-            patience = _NEVER
-        return _said(pod, Reason.IMAGE_PULL, text, patience)
-    if pod.waiting_reason in _CONFIG:
-        return _said(pod, Reason.CONTAINER_CONFIG, text, SECRET_SECONDS)
-    if pod.waiting_reason in _CREATE:
+        return _said(pod, Reason.IMAGE_PULL, text, _pull_patience(pod.waiting_message))
+    if pod.waiting_reason in _CONTAINER:
         return _said(pod, Reason.CONTAINER_CONFIG, text, SECRET_SECONDS)
     return None
+
+
+def _pull_patience(message: str) -> float:
+    """A registry's answer is final, its silence is not."""
+    if _NO_REGISTRY.search(message):
+        return 0.0
+    return _NEVER if _HICCUP.search(message) or not _tells_why(message) else 0.0
 
 
 def _tells_why(message: str) -> bool:

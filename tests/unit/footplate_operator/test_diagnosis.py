@@ -1,0 +1,188 @@
+"""What pods show, as an API server gives it, and what that is called."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from footplate_contracts.names import Cause, Reason
+from footplate_operator.desired.evidence import from_loss
+from footplate_operator.desired.workers import Loss
+from footplate_operator.observed import PodView, view_pod
+from footplate_operator.policies.diagnosis import diagnose
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+NEVER = float("inf")
+
+
+def pod(status: dict[str, Any], **metadata: Any) -> PodView:
+    return view_pod(
+        {
+            "metadata": {
+                "name": "tiny-w1-0",
+                "uid": "u",
+                "creationTimestamp": "2026-01-31T11:59:00Z",
+                "labels": {"footplate.dev/role": "worker", "footplate.dev/index": "1"},
+                **metadata,
+            },
+            "spec": {"nodeName": "node-1"},
+            "status": status,
+        }
+    )
+
+
+def waiting(reason: str, message: str = "") -> dict[str, Any]:
+    state = {"waiting": {"reason": reason, "message": message}}
+    return {"phase": "Pending", "containerStatuses": [{"state": state}]}
+
+
+def unscheduled(message: str) -> dict[str, Any]:
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    return {"phase": "Pending", "conditions": [condition]}
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "patience"),
+    [
+        pytest.param(waiting("InvalidImageName"), Reason.IMAGE_PULL, 0, id="invalid-name"),
+        pytest.param(waiting("ErrImageNeverPull"), Reason.IMAGE_PULL, 0, id="never-pull"),
+        pytest.param(
+            waiting("ErrImagePull", 'failed to resolve reference "x": x: not found'),
+            Reason.IMAGE_PULL,
+            0,
+            id="not-found",
+        ),
+        pytest.param(
+            waiting("ImagePullBackOff", 'Back-off pulling image "x": ErrImagePull: 401 Unauthorized'),
+            Reason.IMAGE_PULL,
+            0,
+            id="unauthorized",
+        ),
+        pytest.param(
+            waiting("ErrImagePull", "failed to do request: dial tcp: lookup registry: no such host"),
+            Reason.IMAGE_PULL,
+            0,
+            id="no-such-registry",
+        ),
+        pytest.param(
+            waiting("ErrImagePull", "failed to do request: dial tcp 10.0.0.1:443: i/o timeout"),
+            Reason.IMAGE_PULL,
+            NEVER,
+            id="network-hiccup",
+        ),
+        pytest.param(
+            waiting("ErrImagePull", "Head: dial tcp [::1]:443: connect: connection refused"),
+            Reason.IMAGE_PULL,
+            0,
+            id="no-registry-on-the-node",
+        ),
+        pytest.param(
+            waiting("ErrImagePull", "Head: dial tcp 10.0.0.1:443: connect: connection refused"),
+            Reason.IMAGE_PULL,
+            NEVER,
+            id="registry-restarts",
+        ),
+        pytest.param(
+            waiting("ErrImagePull", "unexpected status: 503 Service Unavailable"),
+            Reason.IMAGE_PULL,
+            NEVER,
+            id="registry-hiccup",
+        ),
+        pytest.param(
+            waiting("ImagePullBackOff", 'Back-off pulling image "x"'),
+            Reason.IMAGE_PULL,
+            NEVER,
+            id="waits-without-a-word",
+        ),
+        pytest.param(
+            waiting("CreateContainerConfigError", 'secret "s3" not found'),
+            Reason.CONTAINER_CONFIG,
+            60,
+            id="missing-secret",
+        ),
+        pytest.param(
+            unscheduled("0/3 nodes are available: 3 Insufficient cpu."),
+            Reason.UNSCHEDULABLE,
+            NEVER,
+            id="no-room",
+        ),
+        pytest.param(
+            unscheduled('0/3 nodes are available: persistentvolumeclaim "shared" not found.'),
+            Reason.VOLUME,
+            60,
+            id="missing-claim",
+        ),
+        pytest.param(
+            unscheduled("0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims."),
+            Reason.VOLUME,
+            NEVER,
+            id="unbound-claim",
+        ),
+        pytest.param(waiting("ContainerCreating"), None, None, id="on-its-way"),
+        pytest.param({"phase": "Running"}, None, None, id="running"),
+    ],
+)
+def test_diagnosis(status: dict[str, Any], reason: Reason | None, patience: float | None) -> None:
+    found = diagnose(pod(status))
+    assert (found.reason if found else None, found.patience if found else None) == (reason, patience)
+    assert found is None or found.message.startswith("pod tiny-w1-0: ")
+
+
+def test_a_terminating_pod_is_not_waited_for() -> None:
+    assert diagnose(pod(waiting("ErrImageNeverPull"), deletionTimestamp="2026-01-31T12:00:00Z")) is None
+
+
+def ended(code: int, terminated: str = "Error", **status: Any) -> dict[str, Any]:
+    state = {"exitCode": code, "reason": terminated, "finishedAt": "2026-01-31T11:59:30Z"}
+    return {"phase": "Failed", "containerStatuses": [{"state": {"terminated": state}}], **status}
+
+
+@pytest.mark.parametrize(
+    ("status", "metadata", "cause", "reason"),
+    [
+        pytest.param(ended(1), {}, Cause.USER_ERROR, Reason.POD_FAILED, id="user-error"),
+        pytest.param(ended(74), {}, Cause.STORAGE, Reason.STORAGE_ERROR, id="storage"),
+        pytest.param(ended(78), {}, Cause.IMAGE_OR_CONFIG, Reason.CONFIG_REFUSED, id="config"),
+        pytest.param(
+            ended(128, "StartError"), {}, Cause.IMAGE_OR_CONFIG, Reason.CONTAINER_CONFIG, id="no-program"
+        ),
+        pytest.param(
+            ended(137, "OOMKilled"), {}, Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY, id="out-of-memory"
+        ),
+        pytest.param(ended(137), {}, Cause.NODE_LOST, Reason.POD_FAILED, id="killed"),
+        pytest.param(ended(143), {}, Cause.NODE_LOST, Reason.POD_FAILED, id="terminated"),
+        pytest.param(ended(137, reason="Evicted"), {}, Cause.PREEMPTED, "Evicted", id="evicted"),
+        pytest.param(
+            ended(
+                143,
+                conditions=[
+                    {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
+                ],
+            ),
+            {},
+            Cause.PREEMPTED,
+            "PreemptionByScheduler",
+            id="preempted",
+        ),
+        pytest.param(
+            {"phase": "Running"},
+            {"deletionTimestamp": "2026-01-31T12:00:00Z"},
+            Cause.NODE_LOST,
+            Reason.POD_DELETED,
+            id="deleted",
+        ),
+        pytest.param({"phase": "Running"}, {}, Cause.NODE_LOST, Reason.AGENT_LOST, id="silent"),
+    ],
+)
+def test_what_the_end_of_a_pod_says(
+    status: dict[str, Any], metadata: dict[str, Any], cause: Cause, reason: str
+) -> None:
+    told = from_loss(Loss(1, 1, pod(status, **metadata)), "1.1", NOW)
+    assert (told.cause, told.reason, told.hearsay) == (cause, reason, True)
+
+
+def test_a_pod_that_is_gone_was_deleted() -> None:
+    told = from_loss(Loss(1, 1, None), "", NOW)
+    assert (told.cause, told.message) == (Cause.NODE_LOST, "the pod of worker 1 was deleted")

@@ -1,0 +1,197 @@
+"""The failure policy: named situations and what follows from them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from footplate_contracts.names import Cause, Reason
+from footplate_operator.policies.failure import Evidence, History, Past, Verdict, next_action, spent
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+BUG = Evidence(Cause.USER_ERROR, Reason.PYTHON_ERROR, "ValueError: bad batch 17 at 0x7f00")
+
+
+def past(
+    cause: Cause | None,
+    message: str = "",
+    *,
+    reason: str = Reason.PYTHON_ERROR,
+    hours_ago: float = 0.5,
+    start: int = 0,
+    end: int = 0,
+) -> Past:
+    return Past(cause, reason, message, NOW - timedelta(hours=hours_ago), start, end)
+
+
+def history(*attempts: Past, days: float = 0.1, checkpoint: int | None = None, start: int = 0) -> History:
+    counts: dict[str, int] = {}
+    for attempt in attempts:
+        if attempt.cause is not None:
+            counts[attempt.cause] = counts.get(attempt.cause, 0) + 1
+    return History(
+        attempts=attempts,
+        counts=counts,
+        created=NOW - timedelta(days=days),
+        now=NOW,
+        current_start_step=start,
+        checkpoint_step=checkpoint,
+        checkpoint_every=100,
+        stepped=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("evidence", "before", "verdict", "reason"),
+    [
+        pytest.param(BUG, history(), Verdict.RESTART, Reason.PYTHON_ERROR, id="first-user-error"),
+        pytest.param(
+            BUG,
+            history(past(Cause.USER_ERROR, "ValueError: bad batch 99 at 0x7fff")),
+            Verdict.FAIL,
+            Reason.PYTHON_ERROR,
+            id="same-user-error-but-for-numbers",
+        ),
+        pytest.param(
+            BUG,
+            history(past(Cause.USER_ERROR, "KeyError: 'x'")),
+            Verdict.RESTART,
+            Reason.PYTHON_ERROR,
+            id="another-user-error",
+        ),
+        pytest.param(
+            BUG,
+            history(past(Cause.USER_ERROR, BUG.message, end=150), checkpoint=200, start=100),
+            Verdict.RESTART,
+            Reason.PYTHON_ERROR,
+            id="same-user-error-after-a-checkpoint",
+        ),
+        pytest.param(
+            BUG,
+            history(*(past(Cause.USER_ERROR, name) for name in "abc"), checkpoint=200, start=100),
+            Verdict.FAIL,
+            Reason.BUDGET_EXHAUSTED,
+            id="fourth-user-error-with-progress",
+        ),
+        pytest.param(
+            Evidence(Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY, "CUDA out of memory"),
+            history(),
+            Verdict.RESTART,
+            Reason.OUT_OF_MEMORY,
+            id="first-out-of-memory",
+        ),
+        pytest.param(
+            Evidence(Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY, "CUDA out of memory"),
+            history(past(Cause.OUT_OF_MEMORY)),
+            Verdict.FAIL,
+            Reason.BUDGET_EXHAUSTED,
+            id="second-out-of-memory",
+        ),
+        pytest.param(
+            Evidence(Cause.NODE_LOST, Reason.AGENT_LOST, "silent"),
+            history(*(past(Cause.NODE_LOST) for _ in range(20))),
+            Verdict.RESTART,
+            Reason.AGENT_LOST,
+            id="lost-nodes-are-unlimited",
+        ),
+        pytest.param(
+            Evidence(Cause.COMMUNICATION, Reason.PEER_LOST, "reset by peer"),
+            history(*(past(Cause.COMMUNICATION) for _ in range(3))),
+            Verdict.FAIL,
+            "NoProgress",
+            id="three-fruitless-restarts",
+        ),
+        pytest.param(
+            Evidence(Cause.COMMUNICATION, Reason.PEER_LOST, "reset by peer"),
+            history(
+                past(Cause.COMMUNICATION, start=0, end=150),
+                past(Cause.COMMUNICATION, start=100, end=250),
+                past(Cause.COMMUNICATION, start=200, end=350),
+                checkpoint=300,
+                start=300,
+            ),
+            Verdict.RESTART,
+            Reason.PEER_LOST,
+            id="each-restart-got-further",
+        ),
+        pytest.param(
+            Evidence(Cause.NODE_LOST, Reason.AGENT_LOST, "silent"),
+            history(*(past(Cause.COMMUNICATION) for _ in range(3))),
+            Verdict.RESTART,
+            Reason.AGENT_LOST,
+            id="a-lost-node-is-no-lack-of-progress",
+        ),
+        pytest.param(
+            Evidence(Cause.IMAGE_OR_CONFIG, Reason.DATA_CORRUPT, "shard 3: checksum"),
+            history(checkpoint=500),
+            Verdict.FAIL,
+            Reason.DATA_CORRUPT,
+            id="corrupt-data-even-late",
+        ),
+        pytest.param(
+            Evidence(Cause.IMAGE_OR_CONFIG, Reason.IMAGE_PULL, "manifest unknown"),
+            history(checkpoint=500),
+            Verdict.RESTART,
+            Reason.IMAGE_PULL,
+            id="an-image-that-one-node-lacks-is-tried-elsewhere",
+        ),
+        pytest.param(
+            Evidence(Cause.STORAGE, Reason.STORAGE_FULL, "No space left on device"),
+            history(),
+            Verdict.FAIL,
+            Reason.STORAGE_FULL,
+            id="a-full-volume-before-the-first-checkpoint",
+        ),
+        pytest.param(
+            Evidence(Cause.STORAGE, Reason.STORAGE_FULL, "No space left on device"),
+            history(checkpoint=100),
+            Verdict.RESTART,
+            Reason.STORAGE_FULL,
+            id="a-full-volume-with-a-checkpoint",
+        ),
+        pytest.param(
+            Evidence(Cause.NUMERICAL_DIVERGENCE, "NotFinite", "loss is nan"),
+            history(*(past(Cause.NUMERICAL_DIVERGENCE) for _ in range(2))),
+            Verdict.FAIL,
+            Reason.BUDGET_EXHAUSTED,
+            id="third-divergence",
+        ),
+    ],
+)
+def test_next_action(evidence: Evidence, before: History, verdict: Verdict, reason: str) -> None:
+    action = next_action({}, before, evidence)
+    assert (action.verdict, action.reason) == (verdict, reason)
+
+
+@pytest.mark.parametrize(
+    ("budgets", "cause", "verdict"),
+    [
+        pytest.param({"NodeLost": 0}, Cause.NODE_LOST, Verdict.FAIL, id="a-limit-where-there-was-none"),
+        pytest.param({"Hang": 6}, Cause.HANG, Verdict.RESTART, id="a-larger-one"),
+    ],
+)
+def test_budgets_of_the_run_win(budgets: dict[str, int], cause: Cause, verdict: Verdict) -> None:
+    attempts = [past(cause, start=step, end=step + 100) for step in range(0, 500, 100)]
+    before = history(*attempts, checkpoint=500, start=500)
+    assert next_action(budgets, before, Evidence(cause, "r", "m")).verdict is verdict
+
+
+def test_an_out_of_memory_end_says_what_would_help() -> None:
+    evidence = Evidence(Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY, "killed")
+    message = next_action({}, history(past(Cause.OUT_OF_MEMORY)), evidence).message
+    assert message.startswith("OutOfMemory 2 times, 1 allowed; last: killed; a smaller training.microBatch")
+
+
+@pytest.mark.parametrize(
+    ("attempts", "days", "checkpoint", "count"),
+    [
+        pytest.param([past(Cause.HANG, hours_ago=2)], 0.5, None, 1, id="young-run-counts-all"),
+        pytest.param([past(Cause.HANG, hours_ago=30, end=10)], 3, 900, 0, id="refilled-after-a-day"),
+        pytest.param([past(Cause.HANG, hours_ago=30, end=750)], 3, 900, 1, id="within-three-checkpoints"),
+        pytest.param([past(Cause.HANG, hours_ago=20, end=10)], 3, 900, 1, id="within-a-day"),
+        pytest.param([past(Cause.USER_ERROR, hours_ago=1)], 3, None, 0, id="another-cause"),
+    ],
+)
+def test_budgets_refill(attempts: list[Past], days: float, checkpoint: int | None, count: int) -> None:
+    assert spent(history(*attempts, days=days, checkpoint=checkpoint), Cause.HANG) == count

@@ -1,0 +1,175 @@
+"""The small policies: suspension, time to live, startup, back-off, throttling, phases."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from footplate_contracts.names import Phase
+from footplate_contracts.reports import CoordinatorState, GenerationId, RunState
+from footplate_contracts.v1alpha1.status import (
+    Condition,
+    ProgressStatus,
+    TimeStatus,
+    TrainingRunStatus,
+)
+from footplate_operator.desired.phase import active_phase
+from footplate_operator.policies import backoff, startup, suspension, throttle, ttl
+from footplate_operator.policies.backoff import Life
+from footplate_operator.policies.suspension import Step
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def ago(seconds: float) -> datetime:
+    return NOW - timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("training", "acknowledged", "waited", "step"),
+    [
+        pytest.param(False, False, 0, Step.RELEASE, id="nothing-to-save"),
+        pytest.param(True, False, 0, Step.COMMAND, id="ask"),
+        pytest.param(True, False, 74, Step.COMMAND, id="ask-again-within-deadline-and-allowance"),
+        pytest.param(True, False, 76, Step.GIVE_UP, id="give-up"),
+        pytest.param(True, True, 3, Step.RELEASE, id="acknowledged"),
+        pytest.param(True, True, 500, Step.RELEASE, id="acknowledged-late"),
+    ],
+)
+def test_suspension(training: bool, acknowledged: bool, waited: float, step: Step) -> None:
+    assert suspension.next_step(training, acknowledged, waited, deadline=60) is step
+
+
+@pytest.mark.parametrize(
+    ("finished", "lifetime", "expired"),
+    [
+        pytest.param(59, 60, False, id="before"),
+        pytest.param(60, 60, True, id="at"),
+        pytest.param(0, 0, True, id="at-once"),
+    ],
+)
+def test_ttl(finished: float, lifetime: int, expired: bool) -> None:
+    assert ttl.expired(ago(finished), lifetime, NOW) is expired
+
+
+@pytest.mark.parametrize(
+    ("phase", "left"),
+    [
+        pytest.param(Phase.STARTING, 20, id="starting"),
+        pytest.param(Phase.QUEUED, None, id="queued-waits-for-ever"),
+        pytest.param(Phase.RESTARTING, None, id="restarting-has-trained-before"),
+    ],
+)
+def test_startup_deadline(phase: Phase, left: float | None) -> None:
+    assert startup.remaining(phase, ago(10), 30, NOW) == left
+
+
+@pytest.mark.parametrize(
+    ("lives", "wait"),
+    [
+        pytest.param([], 0, id="first"),
+        pytest.param([Life(ago(2), ago(1))], 0, id="one-early-death"),
+        pytest.param([Life(ago(9), ago(8)), Life(ago(2), ago(0))], 2, id="two"),
+        pytest.param([Life(ago(9), ago(8)), Life(ago(5), ago(4)), Life(ago(1), ago(0))], 4, id="three"),
+        pytest.param([Life(ago(900), ago(899)), Life(ago(2), ago(0))], 0, id="an-old-one-is-forgotten"),
+        pytest.param([Life(ago(90), ago(8)), Life(ago(60), ago(0))], 0, id="long-lives"),
+        pytest.param([Life(ago(1), ago(0)) for _ in range(20)], 60, id="at-most-a-minute"),
+    ],
+)
+def test_backoff(lives: list[Life], wait: float) -> None:
+    assert backoff.not_before(lives, NOW) - NOW == timedelta(seconds=wait)
+
+
+@pytest.mark.parametrize(
+    ("live", "least", "most"),
+    [
+        pytest.param(1, 2.4, 3.6, id="alone"),
+        pytest.param(50, 12, 18, id="fifty"),
+        pytest.param(5000, 80, 120, id="five-thousand"),
+    ],
+)
+def test_progress_interval(live: int, least: float, most: float) -> None:
+    intervals = [throttle.progress_interval(live, f"uid-{number}") for number in range(100)]
+    assert least <= min(intervals) < max(intervals) <= most
+
+
+def _condition(message: str, status: str = "True") -> Condition:
+    return Condition(
+        type="Ready", status=status, last_transition_time="2026-01-31T12:00:00Z", reason="r", message=message
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "worth"),
+    [
+        pytest.param({"time": TimeStatus(queued=5), "goodput": 0.5}, throttle.Change.NOTHING, id="time-only"),
+        pytest.param({"progress": ProgressStatus(step=5)}, throttle.Change.PROGRESS, id="a-step"),
+        pytest.param({"conditions": [_condition("b")]}, throttle.Change.PROGRESS, id="another-message"),
+        pytest.param({"conditions": [_condition("a", "False")]}, throttle.Change.STATE, id="condition"),
+        pytest.param({"phase": Phase.FAILED}, throttle.Change.STATE, id="phase"),
+        pytest.param({"replicas": 2}, throttle.Change.STATE, id="replicas"),
+    ],
+)
+def test_what_a_status_is_worth(change: dict[str, object], worth: throttle.Change) -> None:
+    before = TrainingRunStatus(phase=Phase.RUNNING, conditions=[_condition("a")])
+    assert throttle.compare(before, before.model_copy(update=change)) is worth
+
+
+def _state(state: RunState, generation: str = "1.1") -> CoordinatorState:
+    known = GenerationId.parse(generation) if generation else None
+    return CoordinatorState(version=1, epoch=1, state=state, generation=known)
+
+
+@pytest.mark.parametrize(
+    ("before", "state", "broken", "current", "interrupted", "phase"),
+    [
+        pytest.param(None, None, "", "", False, Phase.STARTING, id="begun"),
+        pytest.param(
+            Phase.STARTING, _state(RunState.GATHERING, ""), "", "", False, Phase.STARTING, id="gathering"
+        ),
+        pytest.param(
+            Phase.STARTING, _state(RunState.LOADING), "", "1.1", False, Phase.STARTING, id="loading"
+        ),
+        pytest.param(
+            Phase.STARTING, _state(RunState.TRAINING), "", "1.1", False, Phase.RUNNING, id="training"
+        ),
+        pytest.param(Phase.RUNNING, None, "", "1.1", False, Phase.RUNNING, id="coordinator-silent"),
+        pytest.param(Phase.RUNNING, None, "1.1", "", True, Phase.RESTARTING, id="worker-gone-unseen"),
+        pytest.param(
+            Phase.RUNNING,
+            _state(RunState.TRAINING),
+            "1.1",
+            "",
+            True,
+            Phase.RESTARTING,
+            id="worker-gone-before-the-coordinator-knows",
+        ),
+        pytest.param(
+            Phase.RUNNING, _state(RunState.GATHERING), "", "1.1", False, Phase.RESTARTING, id="broken"
+        ),
+        pytest.param(
+            Phase.RUNNING, _state(RunState.GATHERING, ""), "", "1.1", False, Phase.RUNNING, id="replaced"
+        ),
+        pytest.param(Phase.RUNNING, _state(RunState.LOADING), "", "1.1", False, Phase.RUNNING, id="adopted"),
+        pytest.param(
+            Phase.RESTARTING,
+            _state(RunState.TRAINING, "1.2"),
+            "1.1",
+            "1.2",
+            False,
+            Phase.RUNNING,
+            id="trains-again",
+        ),
+        pytest.param(Phase.SUSPENDED, None, "", "", False, Phase.STARTING, id="resumed"),
+    ],
+)
+def test_active_phase(
+    before: Phase | None,
+    state: CoordinatorState | None,
+    broken: str,
+    current: str,
+    interrupted: bool,
+    phase: Phase,
+) -> None:
+    assert active_phase(before, state, broken, current, interrupted) is phase
