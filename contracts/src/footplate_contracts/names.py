@@ -194,6 +194,7 @@ class Reason(StrEnum):
     BUDGET_EXHAUSTED = "BudgetExhausted"
     STARTUP_DEADLINE = "StartupDeadline"
     PYTHON_ERROR = "PythonError"
+    NOT_FINITE = "NotFinite"  # loss or gradient norm
     OUT_OF_MEMORY = "OutOfMemory"
     PEER_LOST = "PeerLost"
     RANK_KILLED = "RankKilled"

@@ -47,7 +47,7 @@ GLOO = "[../third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed b
         pytest.param(
             NumericalDivergence("x"),
             Cause.NUMERICAL_DIVERGENCE,
-            "NotFinite",
+            Reason.NOT_FINITE,
             ExitCode.USER_ERROR,
             id="not-finite",
         ),
@@ -97,6 +97,14 @@ def test_the_agent_reads_the_same_report(tmp_path: Path, capsys: pytest.CaptureF
     assert FailureReport.from_json(told["failure"]) == report
     assert told["message"]["extraInfo"]["timestamp"] == "1"
     assert capsys.readouterr().err == "error: /data: manifest.json is missing; pack again\n"
+
+
+def test_a_lost_peer_is_one_line_as_another_rank_has_the_news(capsys: pytest.CaptureFixture[str]) -> None:
+    error = RuntimeError(GLOO)
+
+    tell(error, describe(error, rank=0, step=3, now=1.0), {})
+
+    assert capsys.readouterr().err == f"error: the connection to another rank is lost: {GLOO}\n"
 
 
 def test_an_unforeseen_error_brings_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:

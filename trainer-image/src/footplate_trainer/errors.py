@@ -16,7 +16,7 @@ class TrainerError(Exception):
     """The root: an error that was foreseen, told in one line and without a traceback."""
 
     cause: ClassVar[Cause] = Cause.USER_ERROR
-    reason: Reason | str = Reason.PYTHON_ERROR
+    reason: Reason = Reason.PYTHON_ERROR
     exit_code: ClassVar[ExitCode] = ExitCode.USER_ERROR
 
     def __init__(self, message: str, *, rank: int | None = None, step: int | None = None) -> None:
@@ -52,7 +52,7 @@ class NumericalDivergence(TrainerError):
     """Loss or gradient norm is not finite; the weights are still those of the step before."""
 
     cause = Cause.NUMERICAL_DIVERGENCE
-    reason = "NotFinite"
+    reason = Reason.NOT_FINITE
 
 
 class StaleGeneration(TrainerError):

@@ -22,11 +22,10 @@ from footplate_trainer.errors import TrainerError
 ERROR_FILE: Final = "TORCHELASTIC_ERROR_FILE"
 
 # What gloo, NCCL and the store say when the other side is gone; their types are plain RuntimeError.
-_PEER_LOST: Final = (
+_PEER_GONE: Final = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
+_COMMUNICATION: Final = (
+    *_PEER_GONE,
     "gloo/transport",
-    "Connection closed by peer",
-    "Connection reset by peer",
-    "Broken pipe",
     "Connection refused",
     "NCCL",
     "Timed out waiting",
@@ -62,7 +61,7 @@ def exit_code(error: BaseException) -> ExitCode:
 
 def foreseen(error: BaseException) -> bool:
     """Whether one line says all there is to say; otherwise a traceback is owed."""
-    return isinstance(error, (TrainerError, DataError))
+    return isinstance(error, (TrainerError, DataError)) or _says(error, _PEER_GONE)
 
 
 def tell(error: BaseException, report: FailureReport, environment: Mapping[str, str]) -> None:
@@ -91,7 +90,7 @@ def _classify(error: BaseException) -> tuple[Cause, str]:
         return Cause.IMAGE_OR_CONFIG, Reason.DATA_CORRUPT
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY
-    if isinstance(error, (ConnectionError, RuntimeError)) and any(sign in str(error) for sign in _PEER_LOST):
+    if _says(error, _COMMUNICATION):
         return Cause.COMMUNICATION, Reason.PEER_LOST
     if isinstance(error, (DataError, OSError)):
         return Cause.STORAGE, Reason.STORAGE_ERROR
@@ -100,7 +99,13 @@ def _classify(error: BaseException) -> tuple[Cause, str]:
 
 def _message(error: BaseException) -> str:
     """The foreseen message; for anything else the end of the traceback, where the news is."""
+    if _says(error, _PEER_GONE):
+        return f"the connection to another rank is lost: {error}"
     if foreseen(error):
         return str(error)
     lines = "".join(traceback.format_exception(error)).rstrip().splitlines()
     return "\n".join(lines[-8:])[-1024:]
+
+
+def _says(error: BaseException, signs: tuple[str, ...]) -> bool:
+    return isinstance(error, (ConnectionError, RuntimeError)) and any(sign in str(error) for sign in signs)

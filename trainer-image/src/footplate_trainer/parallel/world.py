@@ -78,7 +78,7 @@ class World:
 
 @contextmanager
 def open_world(place: RankEnvironment, backend: Backend) -> Iterator[World]:
-    """Join the group of `place`; leaves it in peace at the end, and by dying on an error.
+    """Join the group of `place`; all leave it together at the end, and by dying on an error.
 
     After an error the peers may be gone or in the middle of a collective:
     taking leave in good order could wait for them for ever.
@@ -95,6 +95,7 @@ def open_world(place: RankEnvironment, backend: Backend) -> Iterator[World]:
     background = dist.new_group(backend="gloo")
     assert isinstance(background, dist.ProcessGroup), "this rank is in every group that all ranks make"
     yield World(place.rank, place.world_size, place.local_rank, device, background)
+    dist.barrier(group=background)  # nobody closes a connection that another still reads from
     dist.destroy_process_group()
 
 
