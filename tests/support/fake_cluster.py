@@ -59,7 +59,7 @@ class FakeCluster:
         self._reachable()
         return copy.deepcopy(self._found(kind, name))
 
-    async def list(self, kind: Kind, namespace: str, labels: str = "", fields: str = "") -> list[Json]:
+    async def find(self, kind: Kind, namespace: str, labels: str = "", fields: str = "") -> list[Json]:
         self._reachable()
         return [copy.deepcopy(each) for each in self._matching(kind, labels, fields)]
 

@@ -157,9 +157,7 @@ class FakeCoordinator:
 
     def fail(self, cause: Cause, reason: str, message: str, pod: Json, now: float, **more: Any) -> None:
         """A failure ends the generation."""
-        report = FailureReport(
-            cause=cause, reason=reason, message=message, time=now, step=self.step, **more
-        )
+        report = FailureReport(cause=cause, reason=reason, message=message, time=now, step=self.step, **more)
         self.failures.append(
             NumberedFailure(
                 number=len(self.failures) + 1,
@@ -243,9 +241,9 @@ class World:
                 self.agenda.add(key)
         elif body["kind"] == "Pod":
             (self.cache.drop_pod if event == "DELETED" else self.cache.put_pod)(body)
-            key = run_of_pod(body)
-            if key is not None and self.cache.run(key) is not None:
-                self.agenda.add(key)
+            owner = run_of_pod(body)
+            if owner is not None and self.cache.run(owner) is not None:
+                self.agenda.add(owner)
 
     # -- Coordinators, as the operator sees them ------------------------------------------
 

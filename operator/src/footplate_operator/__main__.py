@@ -119,8 +119,8 @@ async def _wait_for_crds(cluster: KubernetesCluster, own: Settings) -> None:
     told = False
     while True:
         try:
-            await cluster.list(TRAINING_RUN, namespace)
-            await cluster.list(PROFILE, "")
+            await cluster.find(TRAINING_RUN, namespace)
+            await cluster.find(PROFILE, "")
             return
         except ClusterError as error:
             if not told:

@@ -34,7 +34,7 @@ class Cluster(Protocol):
     async def get(self, kind: Kind, namespace: str, name: str) -> Json:
         """The object; raises NotFound."""
 
-    async def list(self, kind: Kind, namespace: str, labels: str = "", fields: str = "") -> list[Json]:
+    async def find(self, kind: Kind, namespace: str, labels: str = "", fields: str = "") -> list[Json]:
         """All objects that match the selectors; an empty namespace means all."""
 
     async def create(self, body: Json) -> Json:
@@ -72,7 +72,7 @@ class KubernetesCluster:
     async def get(self, kind: Kind, namespace: str, name: str) -> Json:
         return await self._request("GET", kind.path(namespace, name))
 
-    async def list(self, kind: Kind, namespace: str, labels: str = "", fields: str = "") -> list[Json]:
+    async def find(self, kind: Kind, namespace: str, labels: str = "", fields: str = "") -> list[Json]:
         query = {"limit": str(_PAGE)}
         if labels:
             query["labelSelector"] = labels

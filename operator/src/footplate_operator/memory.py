@@ -74,11 +74,11 @@ class Memory:
 async def refresh(memory: Memory, run: Run, cluster: Cluster, cache: Cache, now: datetime) -> None:
     """List everything that belongs to `run`; raises ClusterError."""
     labels = selector(run.uid)
-    cache.set_pods(run.uid, await cluster.list(POD, run.namespace, labels))
+    cache.set_pods(run.uid, await cluster.find(POD, run.namespace, labels))
     memory.children.clear()
     memory.revisions.clear()
     for kind in QUIET_CHILDREN:
-        for body in await cluster.list(kind, run.namespace, labels):
+        for body in await cluster.find(kind, run.namespace, labels):
             if kind != SECRET or body["metadata"]["name"] == secret_name(run.name):
                 memory.remember(kind, body)
     memory.listed = now
@@ -93,7 +93,7 @@ async def mount_error(memory: Memory, run: Run, pod: PodView, cluster: Cluster, 
     if asked is not None and now - asked[0] < timedelta(seconds=MOUNT_SECONDS):
         return asked[1]
     try:
-        found = await cluster.list(
+        found = await cluster.find(
             CORE_EVENT, run.namespace, fields=f"involvedObject.uid={pod.uid},reason=FailedMount"
         )
     except ClusterError as error:

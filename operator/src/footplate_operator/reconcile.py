@@ -128,7 +128,7 @@ class Reconciler:
         """Known profiles; before one is said to be missing, the API server is asked."""
         wanted = run.spec.compute.profile
         if needs_admission(run.phase, run.spec.suspend) and wanted not in self._cache.profiles:
-            for body in await self._cluster.list(PROFILE, ""):
+            for body in await self._cluster.find(PROFILE, ""):
                 self._cache.put_profile(body)
         return dict(self._cache.profiles)
 

@@ -47,14 +47,14 @@ class Api:
         found: Json | None = json.loads(text) if text.strip() else None
         return found
 
-    def list(self, kind: str, selector: str = "") -> list[Json]:
+    def find(self, kind: str, selector: str = "") -> list[Json]:
         """Objects of one kind, by name."""
         items: list[Json] = json.loads(self("get", kind, "-l", selector, "-o", "json"))["items"]
         return sorted(items, key=lambda item: str(item["metadata"]["name"]))
 
     def names(self, kind: str) -> list[str]:
         """Their names."""
-        return [str(item["metadata"]["name"]) for item in self.list(kind)]
+        return [str(item["metadata"]["name"]) for item in self.find(kind)]
 
     def patch_status(self, name: str, status: Json) -> None:
         """Set a pod's status, as a kubelet does; the pod may be gone by then."""

@@ -77,7 +77,7 @@ class Node:
 
     def look(self) -> None:
         """Start what waits, report what ended, end what was deleted."""
-        for pod in self.api.list("pods"):
+        for pod in self.api.find("pods"):
             name = pod["metadata"]["name"]
             if "deletionTimestamp" in pod["metadata"]:
                 self._finish(name)

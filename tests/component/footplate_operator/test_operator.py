@@ -6,6 +6,7 @@ import json
 import urllib.request
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from cluster.envtest import ApiServer
 from tests.component.footplate_operator.api import Api, Json, wait_for
@@ -14,7 +15,7 @@ from tests.component.footplate_operator.kubelet import Node
 from tests.support.operator_world import run_manifest
 
 
-def _run(api: Api, steps: int = 60, **spec: object) -> Json:
+def _run(api: Api, steps: int = 60, **spec: Any) -> Json:
     body = run_manifest(**spec)
     body["metadata"] = {"name": "tiny", "namespace": api.namespace}
     body["spec"]["training"]["steps"] = steps
@@ -53,7 +54,7 @@ def test_a_run_lives_from_apply_to_succeeded(operator: Process, api: Api, node: 
     wall = (datetime.fromisoformat(status["completionTime"]) - created).total_seconds()
     assert abs(sum(status["time"].values()) - wall) <= 0.01 * wall + 0.01
     wait_for(lambda: api.names("pods") == ["tiny-w0-0", "tiny-w1-0"], "the coordinator goes last")
-    reasons = {event["reason"] for event in api.list("events.events.k8s.io")}
+    reasons = {event["reason"] for event in api.find("events.events.k8s.io")}
     assert {"Starting", "Running", "Succeeded"} <= reasons
     assert "Traceback" not in operator.log.read_text()
 
@@ -79,7 +80,7 @@ def test_suspension_saves_and_resumption_goes_on(operator: Process, api: Api, no
     status = _phase(api, "Suspended", seconds=20)
     saved = status["checkpoint"]["latestStep"]
     assert saved > 0
-    wait_for(lambda: not api.list("pods", "footplate.dev/role=worker") or None, "workers are gone", 20)
+    wait_for(lambda: not api.find("pods", "footplate.dev/role=worker") or None, "workers are gone", 20)
     api("patch", "trun", "tiny", "--type=merge", "-p", json.dumps({"spec": {"suspend": False}}))
     status = _phase(api, "Running")
     assert status["coordinator"]["epoch"] == 2
@@ -92,12 +93,12 @@ def test_an_operator_restart_touches_no_pod(server: ApiServer, api: Api, node: N
         api.apply(_run(api, steps=2000))
         _phase(api, "Running")
         first.process.kill()
-    before = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in api.list("pods")}
+    before = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in api.find("pods")}
     step = api.status("tiny")["progress"]["step"]
     with operator_process(server, tmp_path, "first") as second:
         wait_for(lambda: api.status("tiny")["progress"]["step"] > step or None, "progress is seen again")
         assert second.said("event=created") == 0
-    assert {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in api.list("pods")} == before
+    assert {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in api.find("pods")} == before
     assert api.status("tiny")["restarts"] == 0
 
 

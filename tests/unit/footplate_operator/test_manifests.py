@@ -1,0 +1,265 @@
+"""What is made: pods within restricted Pod Security, children owned by the run, frozen revisions."""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from footplate_contracts.names import Env, Phase
+from footplate_operator.credentials import new_credentials
+from footplate_operator.desired import children, coordinator, workers
+from footplate_operator.desired.revision import (
+    Defaults,
+    Revision,
+    admit,
+    in_force,
+    needs_admission,
+    view_revision,
+)
+from footplate_operator.kinds import Json
+from footplate_operator.run import Run, decode, decode_profile
+from tests.support.operator_world import DEFAULTS, profile_manifest, run_manifest
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+H100: dict[str, Any] = {
+    "gpu": {
+        "count": 8,
+        "product": "H100",
+        "memoryGiB": 80,
+        "peakTflops": {"bf16": 989, "fp32": 67},
+        "tdpWatts": 700,
+    },
+    "processesPerNode": 8,
+    "backend": "nccl",
+    "resources": {"requests": {"cpu": "32"}, "limits": {"memory": "512Gi"}},
+    "network": {
+        "rdma": {"resource": "rdma/hca", "count": 8},
+        "interfaces": "eth0",
+        "nccl": {"NCCL_NET": "IB"},
+        "sharedMemoryGiB": 64,
+    },
+    "scheduling": {
+        "nodeSelector": {"gpu": "h100"},
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+        "topologyKey": "topology.kubernetes.io/rack",
+        "priorityClassName": "training",
+    },
+}
+
+
+def run(**spec: Any) -> Run:
+    body = run_manifest(**spec)
+    body["metadata"] |= {"uid": "uid-1", "creationTimestamp": "2026-01-31T11:00:00Z"}
+    return decode(body)
+
+
+def revision(subject: Run, **profile: Any) -> Revision:
+    spec = decode_profile(profile_manifest(**profile))
+    return admit(subject, spec, DEFAULTS, [])
+
+
+def worker(subject: Run, *, address: str = "10.0.0.9", **profile: Any) -> Json:
+    return workers.pod(subject, revision(subject, **profile), 1, 4, address)
+
+
+def leader(subject: Run, **profile: Any) -> Json:
+    return coordinator.pod(subject, revision(subject, **profile), 3)
+
+
+def env(pod: Json) -> dict[str, str]:
+    return {each["name"]: each.get("value", "") for each in pod["spec"]["containers"][0]["env"]}
+
+
+@pytest.mark.parametrize("make", [pytest.param(worker, id="worker"), pytest.param(leader, id="coordinator")])
+def test_pods_are_restricted_and_carry_no_token(make: Any) -> None:
+    spec = make(run())["spec"]
+    container = spec["containers"][0]
+    assert spec["securityContext"]["runAsNonRoot"] and spec["securityContext"]["runAsUser"] == 1000
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert spec["automountServiceAccountToken"] is False and spec["enableServiceLinks"] is False
+    assert spec["restartPolicy"] == "Never"
+    writable = {each["mountPath"] for each in container["volumeMounts"] if not each.get("readOnly")}
+    assert {"/tmp", "/home/footplate"} <= writable
+
+
+def test_a_worker_is_named_and_owned() -> None:
+    pod = worker(run())
+    metadata = pod["metadata"]
+    assert metadata["name"] == pod["spec"]["hostname"] == "tiny-w1-4"
+    assert metadata["ownerReferences"] == [
+        {
+            "apiVersion": "footplate.dev/v1alpha1",
+            "kind": "TrainingRun",
+            "name": "tiny",
+            "uid": "uid-1",
+            "controller": True,
+            "blockOwnerDeletion": False,
+        }
+    ]
+    assert metadata["annotations"]["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
+    assert pod["spec"]["terminationGracePeriodSeconds"] == 90, "emergency deadline and half a minute"
+    endless = [each for each in pod["spec"]["tolerations"] if each["key"].startswith("node.kubernetes.io/")]
+    assert len(endless) == 2 and all("tolerationSeconds" not in each for each in endless)
+
+
+def test_a_worker_knows_its_place_but_not_the_private_key() -> None:
+    pod = worker(run())
+    variables = env(pod)
+    assert variables[Env.WORKER_INDEX] == "1" and variables[Env.WORKER_INCARNATION] == "4"
+    assert variables[Env.COORDINATOR_ADDRESS] == "10.0.0.9"
+    assert variables[Env.COORDINATOR_HOST] == "tiny-coordinator.default.svc"
+    assert Env.TLS_KEY_FILE not in variables and Env.API_URL not in variables
+    assert Env.COORDINATOR_ADDRESS not in env(worker(run(), address=""))
+    secret = next(each["secret"] for each in pod["spec"]["volumes"] if "secret" in each)
+    assert [item["key"] for item in secret["items"]] == ["token", "tls.crt"]
+
+
+def test_the_coordinator_has_the_key_and_no_user_volume() -> None:
+    trainer = {
+        "volumes": [{"name": "data", "emptyDir": {}}],
+        "volumeMounts": [{"name": "data", "mountPath": "/d"}],
+    }
+    pod = leader(run(trainer=trainer), **H100)
+    assert env(pod)[Env.TLS_KEY_FILE] == "/etc/footplate/run/tls.key"
+    assert env(pod)[Env.COORDINATOR_EPOCH] == "3" and env(pod)[Env.API_URL] == "http://api"
+    assert "data" not in [volume["name"] for volume in pod["spec"]["volumes"]]
+    assert "nvidia.com/gpu" not in json.dumps(pod["spec"]["containers"][0]["resources"])
+    assert "nodeSelector" not in pod["spec"], "it needs no GPU node, but may stand on one"
+    assert pod["spec"]["tolerations"][0]["key"] == "nvidia.com/gpu"
+
+
+def test_a_profile_becomes_devices_and_variables() -> None:
+    pod = worker(run(compute={"profile": "h100", "nodes": 2}), **H100)
+    container = pod["spec"]["containers"][0]
+    assert container["resources"] == {
+        "requests": {"cpu": "32", "nvidia.com/gpu": "8", "rdma/hca": "8"},
+        "limits": {"memory": "512Gi", "nvidia.com/gpu": "8", "rdma/hca": "8"},
+    }
+    assert env(pod)["NCCL_NET"] == "IB" and env(pod)["NCCL_SOCKET_IFNAME"] == "eth0"
+    shm = next(each["emptyDir"] for each in pod["spec"]["volumes"] if each["name"] == "footplate-shm")
+    assert shm == {"medium": "Memory", "sizeLimit": "65536Mi"}
+    assert pod["spec"]["nodeSelector"] == {"gpu": "h100"}
+    assert pod["spec"]["priorityClassName"] == "training"
+    assert pod["spec"]["topologySpreadConstraints"][0]["topologyKey"] == "topology.kubernetes.io/rack"
+
+
+def test_what_a_user_states_wins_but_for_what_holds_the_run_together() -> None:
+    trainer = {
+        "image": "mine:2",
+        "imagePullPolicy": "Always",
+        "imagePullSecrets": [{"name": "registry"}],
+        "env": [
+            {"name": "OMP_NUM_THREADS", "value": "4"},
+            {"name": "FOOTPLATE_COORDINATOR_HOST", "value": "evil"},
+        ],
+        "resources": {"requests": {"cpu": "2"}},
+        "serviceAccountName": "reader",
+        "podLabels": {"team": "a", "footplate.dev/run-uid": "forged"},
+        "volumeMounts": [{"name": "mine", "mountPath": "/tmp/"}],
+    }
+    pod = worker(run(trainer=trainer, priorityClassName="high"))
+    container = pod["spec"]["containers"][0]
+    assert (container["image"], container["imagePullPolicy"]) == ("mine:2", "Always")
+    assert env(pod)["OMP_NUM_THREADS"] == "4"
+    assert env(pod)[Env.COORDINATOR_HOST] == "tiny-coordinator.default.svc"
+    assert pod["metadata"]["labels"]["team"] == "a"
+    assert pod["metadata"]["labels"]["footplate.dev/run-uid"] == "uid-1"
+    assert pod["spec"]["imagePullSecrets"] == [{"name": "registry"}]
+    assert pod["spec"]["serviceAccountName"] == "reader" and pod["spec"]["priorityClassName"] == "high"
+    assert [each["mountPath"] for each in container["volumeMounts"]].count("/tmp") == 0
+
+
+def test_excluded_nodes_are_avoided_by_name() -> None:
+    pod = worker(run(resilience={"excludeNodes": ["a", "b"]}))
+    required = pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    fields = required["nodeSelectorTerms"][0]["matchFields"]
+    assert fields == [
+        {"key": "metadata.name", "operator": "NotIn", "values": ["a"]},
+        {"key": "metadata.name", "operator": "NotIn", "values": ["b"]},
+    ]
+
+
+def test_builders_share_nothing() -> None:
+    subject = run()
+    first, second = worker(subject), worker(subject)
+    first["metadata"]["labels"]["x"] = "y"
+    first["spec"]["containers"][0]["env"].clear()
+    assert second == worker(subject)
+
+
+def test_the_config_map_holds_the_resolved_run_under_its_digest() -> None:
+    subject = run()
+    frozen = revision(subject)
+    body = children.config_map(subject, frozen)
+    config = json.loads(body["data"]["run.json"])
+    assert config["world"] == {"nodes": 2, "processesPerNode": 2, "backend": "gloo"}
+    assert config["model"]["headSize"] == 16
+    assert body["metadata"]["name"] == f"tiny-config-{frozen.frozen.config.digest()[:10]}"
+
+
+def test_a_secret_is_read_as_it_was_written() -> None:
+    credentials = new_credentials(children.certificate_names(run()), NOW)
+    body = children.secret(run(), credentials)
+    assert children.read_secret(body) == credentials
+    assert body["immutable"] and len(base64.b64decode(body["data"]["token"])) >= 32
+
+
+def test_a_certificate_is_its_own_and_only_authority() -> None:
+    one, other = (new_credentials(children.certificate_names(run()), NOW) for _ in range(2))
+    assert one.token != other.token and one.private_key != other.private_key
+    context = ssl.create_default_context(cadata=one.certificate.decode())
+    [authority] = context.get_ca_certs()
+    names = dict.fromkeys(pair[1] for pair in authority["subjectAltName"])
+    assert next(iter(names)) == "tiny-coordinator.default.svc" and "tiny-coordinator" in names
+
+
+@pytest.mark.parametrize(
+    ("changes", "number"),
+    [
+        pytest.param({}, 1, id="nothing-changed"),
+        pytest.param({"processesPerNode": 1}, 2, id="the-profile-changed"),
+    ],
+)
+def test_a_revision_is_made_only_for_something_new(changes: dict[str, Any], number: int) -> None:
+    subject = run()
+    before = revision(subject)
+    again = admit(subject, decode_profile(profile_manifest(**changes)), DEFAULTS, [before])
+    assert again.number == number
+
+
+def test_an_upgrade_of_the_operator_is_a_change_at_the_next_admission_only() -> None:
+    subject = run()
+    before = revision(subject)
+    newer = Defaults(trainer_image="trainer:2", coordinator_image="coordinator:2")
+    assert admit(subject, before.frozen.profile, newer, [before]).number == 2
+    assert in_force(subject, [before]) == before
+
+
+def test_a_revision_survives_the_api_server() -> None:
+    subject = run(compute={"profile": "h100", "nodes": 2})
+    frozen = revision(subject, **H100)
+    stored = json.loads(json.dumps(children.controller_revision(subject, frozen)).replace("80.0", "80"))
+    assert view_revision(stored) == frozen
+    assert view_revision(stored).frozen.digest() == frozen.frozen.digest()
+
+
+@pytest.mark.parametrize(
+    ("phase", "suspend", "needed"),
+    [
+        pytest.param(None, False, True, id="new"),
+        pytest.param(Phase.QUEUED, False, True, id="queued"),
+        pytest.param(Phase.RUNNING, False, False, id="running"),
+        pytest.param(Phase.SUSPENDED, True, False, id="suspended"),
+        pytest.param(Phase.SUSPENDED, False, True, id="resumed"),
+    ],
+)
+def test_admission(phase: Phase | None, suspend: bool, needed: bool) -> None:
+    assert needs_admission(phase, suspend) is needed

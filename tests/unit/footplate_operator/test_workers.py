@@ -1,0 +1,154 @@
+"""Which pods a gang is short of, and which coordinator serves."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from footplate_operator.desired import coordinator, housekeeping, workers
+from footplate_operator.desired.desired import How
+from footplate_operator.desired.workers import Places
+from footplate_operator.observed import PodView
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def pod(index: int, incarnation: int = 0, **state: Any) -> PodView:
+    return PodView(
+        **{
+            "name": f"tiny-w{index}-{incarnation}",
+            "uid": f"uid-{index}-{incarnation}",
+            "run_uid": "run",
+            "role": "worker",
+            "created": NOW - timedelta(minutes=5),
+            "index": index,
+            "incarnation": incarnation,
+            "phase": "Running",
+            "started": True,
+            **state,
+        }
+    )
+
+
+def leader(epoch: int, **state: Any) -> PodView:
+    return pod(0, role="coordinator", name=f"tiny-c{epoch}", uid=f"c{epoch}", epoch=epoch, **state)
+
+
+def places(**known: Any) -> Places:
+    return Places(**{"nodes": 2, "counter": 0, "launched": True, "fresh": False, **known})
+
+
+@pytest.mark.parametrize(
+    ("known", "pods", "missing", "losses", "counter"),
+    [
+        pytest.param(places(fresh=True, launched=False), [], [(0, 0), (1, 0)], [], 0, id="the-first-gang"),
+        pytest.param(
+            places(fresh=True, launched=False), [pod(0)], [(1, 0)], [], 0, id="the-rest-of-the-first-gang"
+        ),
+        pytest.param(places(), [pod(0), pod(1)], [], [], 0, id="complete"),
+        pytest.param(places(), [pod(0)], [(1, 1)], [1], 1, id="gone"),
+        pytest.param(places(), [pod(0), pod(1, terminating=True)], [(1, 1)], [1], 1, id="terminating"),
+        pytest.param(places(), [pod(0), pod(1, phase="Failed")], [(1, 1)], [1], 1, id="failed"),
+        pytest.param(places(), [pod(0), pod(1, phase="Succeeded")], [], [], 0, id="succeeded"),
+        pytest.param(
+            places(lost=frozenset({(1, 0)})), [pod(0), pod(1)], [(1, 1)], [1], 1, id="the-coordinator-lost-it"
+        ),
+        pytest.param(
+            places(counter=1, lost=frozenset({(1, 0)})),
+            [pod(0), pod(1), pod(1, 1)],
+            [],
+            [],
+            1,
+            id="its-substitute-is-there",
+        ),
+        pytest.param(
+            places(), [pod(0), pod(1, 1)], [], [1], 1, id="made-just-before-a-crash-and-not-counted-yet"
+        ),
+        pytest.param(
+            places(counter=7, launched=False), [], [(0, 8), (1, 8)], [], 8, id="resumed-no-name-returns"
+        ),
+        pytest.param(
+            places(making=False), [pod(0)], [(1, 1)], [], 0, id="refused-just-now-nothing-is-claimed"
+        ),
+    ],
+)
+def test_plan(
+    known: Places, pods: list[PodView], missing: list[tuple[int, int]], losses: list[int], counter: int
+) -> None:
+    plan = workers.plan(known, pods, NOW)
+    assert list(plan.missing) == missing
+    assert [loss.index for loss in plan.losses] == losses
+    assert plan.counter == counter
+
+
+def test_a_crash_loop_slows_down() -> None:
+    young = {"phase": "Failed", "created": NOW - timedelta(seconds=3), "finished": NOW}
+    plan = workers.plan(places(), [pod(0), pod(1, 0, **young), pod(1, 1, **young)], NOW)
+    assert (plan.missing, plan.due) == ((), NOW + timedelta(seconds=2))
+    assert not plan.complete
+
+
+@pytest.mark.parametrize(
+    ("phases", "succeeded"),
+    [
+        pytest.param(["Succeeded", "Succeeded"], True, id="all"),
+        pytest.param(["Succeeded", "Running"], False, id="one-still-runs"),
+        pytest.param(["Succeeded", "Failed"], False, id="one-failed"),
+    ],
+)
+def test_succeeded(phases: list[str], succeeded: bool) -> None:
+    pods = [pod(index, phase=phase) for index, phase in enumerate(phases)]
+    assert workers.plan(places(), pods, NOW).succeeded is succeeded
+
+
+@pytest.mark.parametrize(
+    ("pods", "known", "begun", "current", "epoch"),
+    [
+        pytest.param([], 0, False, None, 1, id="the-first"),
+        pytest.param([leader(1)], 1, True, "c1", 1, id="serves"),
+        pytest.param([leader(1, phase="Failed")], 1, True, None, 2, id="failed"),
+        pytest.param([], 1, True, None, 2, id="gone-without-a-trace"),
+        pytest.param([leader(1, terminating=True)], 1, True, None, 2, id="terminating"),
+        pytest.param([leader(1), leader(2)], 1, True, "c2", 2, id="the-higher-epoch-serves"),
+        pytest.param([leader(1)], 1, False, None, 2, id="resumed-the-old-one-is-closed"),
+        pytest.param([leader(1), leader(2)], 1, False, "c2", 2, id="resumed-and-made-before-a-crash"),
+    ],
+)
+def test_coordinator(pods: list[PodView], known: int, begun: bool, current: str | None, epoch: int) -> None:
+    plan = coordinator.plan(pods, known, begun, NOW)
+    assert (plan.current.uid if plan.current else None, plan.epoch) == (current, epoch)
+
+
+@pytest.mark.parametrize(
+    ("old", "goes"),
+    [
+        pytest.param(pod(1, ready=True, ready_since=NOW - timedelta(hours=1)), False, id="only-unreachable"),
+        pytest.param(pod(1, ready_since=NOW - timedelta(seconds=10)), False, id="not-ready-for-a-moment"),
+        pytest.param(pod(1, ready_since=NOW - timedelta(seconds=40)), True, id="kubernetes-says-so-too"),
+        pytest.param(pod(1, phase="Pending", started=False), True, id="never-started"),
+    ],
+)
+def test_a_superseded_pod_goes_on_evidence_of_kubernetes_only(old: PodView, goes: bool) -> None:
+    found = housekeeping.superseded_workers([pod(0), old, pod(1, 1)], 2, NOW)
+    assert [surplus.pod for surplus in found] == ([old] if goes else [])
+
+
+@pytest.mark.parametrize(
+    ("state", "overdue", "how"),
+    [
+        pytest.param({}, False, [How.STOP], id="stopped-with-its-log-kept"),
+        pytest.param({"deadline": True}, False, [], id="is-stopping"),
+        pytest.param({"deadline": True}, True, [How.DELETE], id="does-not-stop"),
+        pytest.param({"phase": "Pending", "started": False}, False, [How.DELETE], id="has-no-log"),
+        pytest.param({"phase": "Failed"}, True, [], id="has-ended"),
+    ],
+)
+def test_stop(state: dict[str, Any], overdue: bool, how: list[How]) -> None:
+    assert [surplus.how for surplus in housekeeping.stop([pod(0, **state)], overdue)] == how
+
+
+def test_a_few_ended_pods_of_a_place_are_kept() -> None:
+    ended = [pod(0, number, phase="Failed", finished=NOW + timedelta(number)) for number in range(5)]
+    assert [surplus.pod.incarnation for surplus in housekeeping.crowded(ended)] == [0, 1]
