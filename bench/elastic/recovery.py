@@ -47,7 +47,7 @@ class Bench:
     def kill_rank(self) -> Recovery:
         """SIGKILL the last rank of agent 1."""
         state = self._settled()
-        pids = self._children(1)
+        pids = self.gang.children(1)
         fault = time.time()
         os.kill(pids[-1], signal.SIGKILL)
         return self._recovered(fault, state)
@@ -86,16 +86,6 @@ class Bench:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not all ranks of {generation} step:\n{self.gang.logs()}")
             time.sleep(0.05)
-
-    def _children(self, index: int) -> list[int]:
-        """Ranks of an agent: the children of its zygote."""
-        agent = self.gang.agents[index].pid
-        zygotes = Path(f"/proc/{agent}/task/{agent}/children").read_text().split()
-        return [
-            int(pid)
-            for zygote in zygotes
-            for pid in Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()
-        ]
 
 
 def main() -> int:

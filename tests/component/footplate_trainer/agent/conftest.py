@@ -7,12 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.footplate_trainer.agent.gang import Gang
+from tests.component.footplate_trainer.agent.gang import FakeApi, Gang
 
 
 @pytest.fixture
 def gang(tmp_path: Path) -> Iterator[Gang]:
     """Two agents with two ranks each, not yet started."""
     made = Gang(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def api() -> Iterator[FakeApi]:
+    """An API that remembers what it was sent."""
+    made = FakeApi()
     yield made
     made.close()

@@ -3,23 +3,70 @@
 from __future__ import annotations
 
 import http.client
+import http.server
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from footplate_contracts.names import Env
-from footplate_contracts.reports import Command, CoordinatorState, SuspendCommand
+from footplate_contracts.reports import (
+    Command,
+    CoordinatorState,
+    GenerationRow,
+    SuspendCommand,
+    TelemetryBatch,
+)
 from footplate_contracts.runconfig import RunConfig
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[3]
 TOKEN = "a-token"
+
+
+class FakeApi:
+    """Stores telemetry as the API does: by step, a newer generation replaces an older one. `away` refuses."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.rows: dict[int, GenerationRow] = {}
+        self.checkpoints: set[int] = set()
+        api = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if not api.away:
+                    api.take(self.path, TelemetryBatch.model_validate_json(body))
+                self.send_response(503 if api.away else 200)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base names it
+                """Not in a test's output."""
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def take(self, path: str, batch: TelemetryBatch) -> None:
+        """Store a batch."""
+        assert path == "/v1/namespaces/default/runs/gang/telemetry" and batch.run_uid == "uid-1"
+        for row in batch.rows:
+            before = self.rows.get(row.metrics.step)
+            if before is None or not before.generation.newer_than(row.generation):
+                self.rows[row.metrics.step] = row
+        self.checkpoints |= {record.step for record in batch.checkpoints}
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._server.shutdown()
+        self._server.server_close()
 
 
 def free_port() -> int:
@@ -133,6 +180,12 @@ class Gang:
                 fields = line.split("EVENT ")[1].split()
                 newest[int(fields[2])] = int(fields[3])
         return [newest[rank] for rank in sorted(newest)]
+
+    def children(self, index: int) -> list[int]:
+        """Ranks of the running agent `index` in the order of their start: the children of its zygote."""
+        agent = self.agents[index].pid
+        [zygote] = Path(f"/proc/{agent}/task/{agent}/children").read_text().split()
+        return [int(pid) for pid in Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()]
 
     def log(self, name: str) -> str:
         """What the process has written so far."""

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from footplate_contracts.names import Cause, ExitCode
+from footplate_contracts.names import Cause, Env, ExitCode
 from footplate_contracts.reports import Command, CoordinatorState, GenerationId, RunState
-from tests.component.footplate_trainer.agent.gang import Gang
+from tests.component.footplate_trainer.agent.gang import FakeApi, Gang
+from tests.support.tiny import pack_tiny, tiny_config
 
 FIRST = GenerationId(epoch=1, number=1)
 SECOND = GenerationId(epoch=1, number=2)
@@ -72,18 +73,26 @@ def test_a_killed_agent_takes_its_ranks_along_and_a_substitute_joins(gang: Gang,
     assert not any(Path(f"/proc/{pid}").exists() for pid in orphans + survivors)
 
 
-def test_a_replaced_coordinator_disturbs_nobody_and_loses_no_row(gang: Gang) -> None:
+def test_a_replaced_coordinator_disturbs_nobody_and_loses_no_row(gang: Gang, api: FakeApi) -> None:
+    api.away = True  # so that every row of the first half is still in memory when the coordinator dies
+    gang.extra[str(Env.API_URL)] = api.url
     agents = gang.start()
     gang.wait_for(training_in(FIRST, 7))
     before = gang.rank_pids(0) + gang.rank_pids(1)
     gang.processes[0].kill()
     gang.processes[0].wait()
-    gang.start_coordinator(epoch=2)
+    api.away = False
+    coordinator = gang.start_coordinator(epoch=2)
     state = gang.wait_for(training_in(FIRST, 30))
     assert state.epoch == 2
     assert gang.rank_pids(0) + gang.rank_pids(1) == before
     assert gang.wait_for(finished).progress.step == gang.steps
     assert [agent.wait(30) for agent in agents] == [0, 0]
+    coordinator.terminate()
+    assert coordinator.wait(30) == 0
+    assert sorted(api.rows) == list(range(1, gang.steps + 1))
+    assert {row.generation for row in api.rows.values()} == {FIRST}
+    assert api.checkpoints == set(range(5, gang.steps + 1, 5))
 
 
 def test_a_frozen_agent_is_lost_and_comes_back(gang: Gang) -> None:
@@ -156,3 +165,19 @@ def test_ranks_that_cannot_be_imported_end_the_agent_with_the_code_for_configura
     state = gang.wait_for(lambda state: bool(state.failures), 5.0)
     assert state.failures[0].failure.cause is Cause.IMAGE_OR_CONFIG
     assert "no_such_module" in state.failures[0].failure.message
+
+
+def test_the_trainer_itself_goes_on_from_its_checkpoint(gang: Gang, tmp_path: Path) -> None:
+    gang.use_trainer(
+        tiny_config(pack_tiny(tmp_path), tmp_path, ["training.steps=400", "checkpoint.everySteps=20"])
+    )
+    agents = gang.start()
+    state = gang.wait_for(lambda state: state.checkpoint is not None and state.progress.step > 25)
+    os.kill(gang.children(1)[0], signal.SIGKILL)
+    state = gang.wait_for(finished)
+    assert [agent.wait(60) for agent in agents] == [0, 0]
+    assert state.generation == SECOND
+    assert state.start_step is not None and state.start_step >= 20
+    assert state.progress.step == 400
+    assert len(state.failures) == 1
+    assert "[rank 0]" in gang.log("agent-0-0")
