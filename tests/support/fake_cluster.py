@@ -189,8 +189,9 @@ class FakeCluster:
 
     def _apply(self, kind: Kind, body: Json, subresource: str) -> Json:
         known = self._found(kind, body["metadata"]["name"])
-        if body["metadata"].get("uid", known["metadata"]["uid"]) != known["metadata"]["uid"]:
-            raise Conflict("Precondition failed: UID", 409, "Conflict")
+        version = known["metadata"]["resourceVersion"]
+        if body["metadata"].get("resourceVersion", version) != version:
+            raise Conflict("the object has been modified", 409, "Conflict")
         if subresource != "status":
             raise Invalid("only status is applied")
         return self.put({**copy.deepcopy(known), "status": copy.deepcopy(body["status"])})

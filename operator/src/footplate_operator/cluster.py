@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from typing import Final, Protocol
 from urllib.parse import urlencode
@@ -21,10 +22,12 @@ from footplate_contracts.names import FIELD_MANAGER
 from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, Forbidden, Invalid, NotFound
 from footplate_operator.kinds import Json, Kind, kind_of
 
-APPLY_PATCH: Final = "application/apply-patch+yaml"
+# With a parameter, so that the transport sends the bytes as they are.
+APPLY_PATCH: Final = "application/apply-patch+yaml; charset=utf-8"
 MERGE_PATCH: Final = "application/merge-patch+json"
 REQUEST_SECONDS: Final = 30.0
 _PAGE: Final = 500
+_NOT_IN_YAML: Final = re.compile("[\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 _log = logging.getLogger(__name__)
 
 
@@ -97,7 +100,7 @@ class KubernetesCluster:
         kind, metadata = kind_of(body), body["metadata"]
         path = kind.path(metadata.get("namespace", ""), metadata["name"], subresource)
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
-        return await self._request("PATCH", path, query, body, content=APPLY_PATCH)
+        return await self._request("PATCH", path, query, as_yaml(body), content=APPLY_PATCH)
 
     async def replace(self, body: Json) -> Json:
         kind, metadata = kind_of(body), body["metadata"]
@@ -130,7 +133,7 @@ class KubernetesCluster:
         method: str,
         path: str,
         query: Mapping[str, str] | None = None,
-        body: Json | None = None,
+        body: Json | bytes | None = None,
         content: str = "application/json",
         exists: bool = False,
     ) -> Json:
@@ -153,6 +156,22 @@ class KubernetesCluster:
             raise _error(method, path, response.status, text, exists)
         found: Json = json.loads(text) if text else {}
         return found
+
+
+def as_yaml(body: Json) -> bytes:
+    """`body` as JSON that a YAML parser reads as well, in UTF-8.
+
+    Server-side apply takes YAML only, and YAML knows no surrogate pairs, breaks
+    lines at characters that JSON does not, and refuses others unless escaped.
+    Messages come from users' programs and hold all of them.
+    """
+    text = json.dumps(body, ensure_ascii=False)
+    return _NOT_IN_YAML.sub(_escaped, text).encode()
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return "\\ufffd" if 0xD800 <= code <= 0xDFFF else f"\\u{code:04x}"
 
 
 def _delete_options(grace: int | None) -> Json:

@@ -38,6 +38,7 @@ class Run:
 
     key: Key
     uid: RunUid
+    version: str  # resourceVersion
     generation: int
     created: datetime
     deleted: bool  # deletion has begun
@@ -80,6 +81,7 @@ def decode(body: Mapping[str, Any]) -> Run:
     return Run(
         key=key_of(body),
         uid=RunUid(metadata["uid"]),
+        version=str(metadata.get("resourceVersion", "")),
         generation=int(metadata.get("generation", 0)),
         created=parse_time(metadata["creationTimestamp"]),
         deleted="deletionTimestamp" in metadata,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import datetime
+from typing import Final
 
 from footplate_contracts.names import API_VERSION, ConditionType, Reason
 from footplate_operator import events
@@ -22,6 +23,7 @@ from footplate_operator.policies.throttle import Change, compare, progress_inter
 from footplate_operator.run import Key, Run, key_of
 from footplate_operator.workqueue import Agenda
 
+CONFLICT_SECONDS: Final = 0.5  # the watch tells of the other change at about the same time
 _log = logging.getLogger(__name__)
 
 
@@ -58,7 +60,7 @@ class StatusWriter:
                 self._queue.add_after(run.key, left)
                 return
         memory.wrote = now
-        await self._write(run.key, run.uid, after.to_json())
+        await self._write(run.key, run.version, after.to_json())
         for cause, count in after.failures.items():
             self._metrics.restarts.labels(cause).inc(max(0, count - run.status.failures.get(cause, 0)))
         if after.phase is not run.phase:
@@ -92,19 +94,23 @@ class StatusWriter:
                 return
         status["conditions"] = [*known, said]
         _log.warning("run %s", fields(event="undecodable", run=key, error=why))
-        await self._write(key, metadata["uid"], status)
+        await self._write(key, str(metadata["resourceVersion"]), status)
 
-    async def _write(self, key: Key, uid: str, status: Json) -> None:
+    async def _write(self, key: Key, version: str, status: Json) -> None:
+        """Only on top of what was read: the run may be gone, and another one have its name."""
         body = {
             "apiVersion": API_VERSION,
             "kind": "TrainingRun",
-            "metadata": {"name": key.name, "namespace": key.namespace, "uid": uid},
+            "metadata": {"name": key.name, "namespace": key.namespace, "resourceVersion": version},
             "status": status,
         }
         try:
             self._cache.put_run(await self._cluster.apply(body, "status"))
-        except (NotFound, Conflict) as error:
-            _log.info("run %s", fields(event="gone while its status was written", run=key, error=error))
+        except NotFound:
+            _log.info("run %s", fields(event="gone while its status was written", run=key))
+        except Conflict:
+            _log.info("run %s", fields(event="changed while its status was written", run=key))
+            self._queue.add_after(key, CONFLICT_SECONDS)
 
     async def _emit(self, event: Json) -> None:
         try:
