@@ -72,3 +72,15 @@ def test_attention_across_documents_is_another_model(
     rows = rows_of(shards, tmp_path, 1, "data.packing.crossDocumentAttention=true", "training.steps=3")
 
     assert rows[1]["loss"] != pytest.approx(alone[1]["loss"], rel=1e-4)
+
+
+def test_ranks_may_hold_no_row_of_a_small_parameter(shards: Path, tmp_path: Path) -> None:
+    narrow = ("model.hiddenSize=6", "model.attentionHeads=3", "model.keyValueHeads=1", "training.steps=3")
+
+    four = rows_of(shards, tmp_path / "4", 4, FULL, *narrow)
+    one = rows_of(shards, tmp_path / "1", 1, FULL, *narrow)
+
+    assert [row["loss"] for row in four] == pytest.approx([row["loss"] for row in one], rel=3e-6)
+    assert [row["gradientNorm"] for row in four] == pytest.approx(
+        [row["gradientNorm"] for row in one], rel=1e-5
+    )

@@ -1,0 +1,35 @@
+"""Numbers and paths that follow from a RunConfig."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from footplate_trainer.config import decoder_shape, local_path, total_steps
+from tests.support.tiny import VOCABULARY, tiny_config
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        pytest.param("/shared/run", "/shared/run", id="path"),
+        pytest.param("runs/one", "runs/one", id="relative"),
+        pytest.param("file:///shared/a%20b", "/shared/a b", id="file-uri"),
+    ],
+)
+def test_local_path(uri: str, path: str) -> None:
+    assert local_path(uri) == Path(path)
+
+
+def test_the_shape_has_every_default_filled_in(tmp_path: Path) -> None:
+    shape = decoder_shape(tiny_config(Path("/data"), tmp_path))
+
+    assert (shape.hidden, shape.heads, shape.key_value_heads, shape.head_size) == (32, 4, 2, 8)
+    assert (shape.feed_forward, shape.vocabulary, shape.context) == (96, VOCABULARY, 32)
+
+
+def test_steps_cover_the_tokens(tmp_path: Path) -> None:
+    config = tiny_config(Path("/data"), tmp_path, ["training.steps=null", "training.tokens=1025"])
+
+    assert total_steps(config) == 5, "8 sequences of 32 tokens a step"

@@ -1,0 +1,73 @@
+"""How the next token is chosen, and where a text ends."""
+
+from __future__ import annotations
+
+import torch
+
+from footplate_trainer.config import DecoderShape
+from footplate_trainer.generate import Sampling, choose, continuation
+from footplate_trainer.model.initialize import initialize_rows
+from footplate_trainer.model.transformer import Decoder
+
+GREEDY = Sampling(temperature=0)
+
+
+def model() -> Decoder:
+    built = Decoder(DecoderShape(2, 16, 32, 2, 1, 8, vocabulary=50, context=12))
+    for name, parameter in built.named_parameters():
+        initialize_rows(parameter, name, 0, seed=3, standard_deviation=0.5)
+    return built.eval()
+
+
+def greedy_without_cache(built: Decoder, tokens: list[int], count: int) -> list[int]:
+    added: list[int] = []
+    for _ in range(count):
+        added.append(int(built(torch.tensor([tokens + added]))[0, -1].argmax()))
+    return added
+
+
+def test_the_cached_continuation_is_the_one_computed_anew() -> None:
+    built = model()
+
+    assert list(continuation(built, [1, 2, 3], 8, GREEDY, end=None)) == greedy_without_cache(
+        built, [1, 2, 3], 8
+    )
+
+
+def test_a_full_context_ends_the_text() -> None:
+    assert len(list(continuation(model(), [1, 2, 3], 100, GREEDY, end=None))) == 10
+
+
+def test_a_long_prompt_loses_its_beginning() -> None:
+    built, prompt = model(), list(range(30))
+
+    assert list(continuation(built, prompt, 1, GREEDY, end=None)) == greedy_without_cache(
+        built, prompt[-12:], 1
+    )
+
+
+def test_the_end_token_is_not_shown() -> None:
+    built = model()
+    expected = greedy_without_cache(built, [1, 2, 3], 4)
+
+    assert list(continuation(built, [1, 2, 3], 4, GREEDY, end=expected[2])) == expected[:2]
+
+
+def test_the_seed_decides_the_sample() -> None:
+    built = model()
+    one, again, other = (
+        list(continuation(built, [1], 8, Sampling(temperature=1.5, top_k=0, seed=seed), None))
+        for seed in (1, 1, 2)
+    )
+
+    assert one == again
+    assert one != other
+
+
+def test_only_the_best_are_chosen_among() -> None:
+    logits, generator = torch.tensor([0.0, 5.0, 4.9, 1.0]), torch.Generator().manual_seed(0)
+
+    chosen = {choose(logits, Sampling(temperature=5.0, top_k=2), generator) for _ in range(100)}
+
+    assert chosen == {1, 2}
+    assert choose(logits, GREEDY, generator) == 1
