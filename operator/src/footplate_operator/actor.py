@@ -45,7 +45,9 @@ class Actor:
         """Do what was decided; the first refusal is a problem for the status, and for a later try."""
         try:
             if desired.secret:
-                credentials = new_credentials(children.certificate_names(run), self._now())
+                # A Secret that somebody deleted comes back as it was: pods have read it already.
+                names = children.certificate_names(run)
+                credentials = memory.credentials or new_credentials(names, self._now())
                 await self._create(run, memory, children.secret(run, credentials))
             await _together(self._create(run, memory, body) for body in desired.children)
             await _together(self._remove(run, surplus) for surplus in desired.surplus)

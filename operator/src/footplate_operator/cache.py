@@ -26,6 +26,7 @@ class Cache:
 
     def __init__(self) -> None:
         self._runs: dict[Key, Json] = {}
+        self._live: set[Key] = set()
         self._pods: dict[str, dict[str, PodView]] = {}
         self._graves: OrderedDict[str, None] = OrderedDict()  # uids of objects that are gone
         self.profiles: dict[str, ComputeProfileSpec] = {}
@@ -52,6 +53,7 @@ class Cache:
             return
         body["metadata"].pop("managedFields", None)
         self._runs[key] = body
+        (self._live.discard if _phase(body).terminal else self._live.add)(key)
 
     def drop_run(self, body: Json) -> None:
         """The run is gone for good."""
@@ -60,6 +62,7 @@ class Cache:
         known = self._runs.get(key)
         if known is not None and known["metadata"]["uid"] == uid:
             del self._runs[key]
+            self._live.discard(key)
 
     def phases(self) -> Counter[Phase]:
         """Runs by phase; one without a phase is about to be queued."""
@@ -67,7 +70,7 @@ class Cache:
 
     def live_runs(self) -> int:
         """Runs that have not ended."""
-        return sum(not _phase(body).terminal for body in self._runs.values())
+        return len(self._live)
 
     def waiting_for_profile(self, name: str) -> list[Key]:
         """Runs that are not admitted yet and ask for this profile."""

@@ -194,8 +194,11 @@ def _error(method: str, path: str, status: int, text: bytes, exists: bool) -> Cl
     return types.get(status, ClusterError)(message, status, reason)
 
 
-async def login() -> Configuration:
-    """Who we are: the pod's service account, or what KUBECONFIG says.
+async def login(kubeconfig: str | None = None) -> Configuration:
+    """Who we are: the pod's service account, or what a kubeconfig says.
+
+    Args:
+        kubeconfig: path of the file; default: KUBECONFIG, else the usual place.
 
     Raises ClusterError where neither exists.
     """
@@ -207,15 +210,15 @@ async def login() -> Configuration:
     try:
         incluster_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]  # as above
     except ConfigException:
-        await _login_with_file(configuration)
+        await _login_with_file(configuration, kubeconfig)
     return configuration
 
 
-async def _login_with_file(configuration: Configuration) -> None:
+async def _login_with_file(configuration: Configuration, kubeconfig: str | None) -> None:
     from kubernetes.aio.config import kube_config
     from kubernetes.aio.config.config_exception import ConfigException
 
     try:
-        await kube_config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        await kube_config.load_kube_config(kubeconfig, client_configuration=configuration)  # type: ignore[no-untyped-call]
     except ConfigException as error:
         raise ClusterError(f"neither a service account nor a kubeconfig: {error}") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from footplate_contracts.names import (
     EPOCH_LABEL,
@@ -24,6 +24,8 @@ from footplate_contracts.reports import CoordinatorState
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_operator.clock import parse_time
 from footplate_operator.kinds import Json, Kind
+
+MESSAGE_TAIL: Final = 512  # characters: the end of a log says more than its beginning
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class PodView:
     unschedulable: str = ""  # the scheduler's message
     disruption: str = ""  # reason of the condition DisruptionTarget
     reason: str = ""  # status.reason, as in Evicted
-    message: str = ""
+    message: str = ""  # status.message, else the last lines of the container that ended
     deadline: bool = False  # activeDeadlineSeconds is set: it was told to stop
     mount_error: str = ""  # from an Event; the pod itself does not say it
 
@@ -149,7 +151,7 @@ def view_pod(pod: Mapping[str, Any]) -> PodView:
         unschedulable=scheduled.get("message", "")[:1024] if scheduled.get("status") == "False" else "",
         disruption=_true_reason(conditions.get("DisruptionTarget", {})),
         reason=status.get("reason", ""),
-        message=status.get("message", "")[:512],
+        message=str(status.get("message") or ended.get("message") or "").strip()[-MESSAGE_TAIL:],
         deadline="activeDeadlineSeconds" in spec,
     )
 

@@ -43,10 +43,10 @@ def serving(app: web.Application, port: int) -> AbstractAsyncContextManager[None
 
     @asynccontextmanager
     async def serve() -> AsyncIterator[None]:
-        runner = web.AppRunner(app, access_log=None)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await runner.setup()
         try:
-            await web.TCPSite(runner, None, port, shutdown_timeout=0.5).start()
+            await web.TCPSite(runner, None, port).start()
             yield
         finally:
             await runner.cleanup()

@@ -208,6 +208,20 @@ def test_a_run_that_was_deleted_does_not_hide_its_namesake() -> None:
     assert known is not None and known["metadata"]["uid"] == "new"
 
 
+@pytest.mark.parametrize(
+    ("phase", "live"), [pytest.param("Running", 1, id="live"), pytest.param("Failed", 0, id="ended")]
+)
+def test_live_runs_are_counted(phase: str, live: int) -> None:
+    cache, body = Cache(), run_manifest()
+    body["metadata"] |= {"uid": "u", "resourceVersion": "5"}
+    cache.put_run(body)
+    assert cache.live_runs() == 1
+    cache.put_run({**body, "status": {"phase": phase}})
+    assert cache.live_runs() == live
+    cache.drop_run(body)
+    assert cache.live_runs() == 0
+
+
 # -- settings, Events, logs ----------------------------------------------------------------
 
 IMAGES = {"FOOTPLATE_TRAINER_IMAGE": "t:1", "FOOTPLATE_COORDINATOR_IMAGE": "c:1"}

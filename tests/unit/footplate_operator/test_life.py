@@ -377,6 +377,29 @@ async def test_a_foreign_child_is_a_condition_and_heals() -> None:
     assert world.condition("Reconciled")["status"] == "True"
 
 
+async def test_a_deleted_secret_comes_back_as_it_was() -> None:
+    world = await running()
+    before = world.cluster.objects[SECRET, "tiny-run"]["data"]
+    world.cluster.bury(SECRET, "tiny-run")
+    world.trains = False
+    await world.live(400, until=lambda: bool(world.cluster.names(SECRET)))
+    assert world.cluster.objects[SECRET, "tiny-run"]["data"] == before
+
+
+async def test_the_last_words_of_a_pod_that_cannot_start_are_told() -> None:
+    world = World()
+    world.trains = False
+    world.submit()
+    await world.live(5, until=lambda: bool(world.workers("Running")))
+    pod = copy.deepcopy(world.cluster.objects[POD, "tiny-w0-0"])
+    ended = {"exitCode": 78, "reason": "Error", "message": "agent: FOOTPLATE_RUN_CONFIG cannot be read\n"}
+    pod["status"] |= {"phase": "Failed", "containerStatuses": [{"state": {"terminated": ended}}]}
+    world.cluster.put(pod)
+    await world.reconcile()
+    assert world.phase == "Failed"
+    assert world.condition("Complete")["message"].endswith("78: agent: FOOTPLATE_RUN_CONFIG cannot be read")
+
+
 async def test_a_refused_manifest_fails_the_run_and_a_quota_does_not() -> None:
     quota, wrong = World(), World()
     quota.cluster.refuse["create", POD] = Forbidden("exceeded quota: gpus", 403, "Forbidden")

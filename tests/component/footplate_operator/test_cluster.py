@@ -1,0 +1,138 @@
+"""The client against a real API server: apply, preconditions, errors as types."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from kubernetes.aio.client.configuration import Configuration
+
+from cluster.envtest import ApiServer
+from footplate_operator.cluster import KubernetesCluster, login
+from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, Invalid, NotFound
+from footplate_operator.kinds import CONFIG_MAP, PROFILE, TRAINING_RUN, Json
+from tests.component.footplate_operator.api import Api
+from tests.support.operator_world import run_manifest
+
+pytestmark = pytest.mark.asyncio(loop_scope="function")
+
+
+@pytest.fixture
+async def cluster(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[KubernetesCluster]:
+    """The operator's client as an administrator."""
+    client = KubernetesCluster(await login(str(server.kubeconfig)))
+    yield client
+    await client.close()
+
+
+def _config_map(api: Api, name: str = "x", **data: str) -> Json:
+    metadata = {"name": name, "namespace": api.namespace, "labels": {"team": "a"}}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param("plain words", id="ascii"),
+        pytest.param("größer ─── 字", id="other-scripts"),
+        pytest.param("🔥 loss is NaN 🔥", id="beyond-the-first-plane"),
+        pytest.param("\x1b[31mred\x1b[0m\tand\nlines\r\n", id="terminal-colours"),
+        pytest.param("\x7f\x80\x85\x9f\xa0", id="controls"),
+        pytest.param("a\u2028b\u2029c\ufeffd\uffff", id="line-separators-and-marks"),
+        pytest.param('back\\slash \\ud83d "quotes" \\u0041', id="what-looks-like-an-escape"),
+    ],
+)
+async def test_a_status_keeps_any_words(cluster: KubernetesCluster, api: Api, message: str) -> None:
+    run = run_manifest()
+    run["metadata"]["namespace"] = api.namespace
+    created = await cluster.create(run)
+    condition = {
+        "type": "Ready",
+        "status": "False",
+        "lastTransitionTime": "2026-01-31T12:00:00.123Z",
+        "reason": "PythonError",
+        "message": message,
+    }
+    body = {
+        "apiVersion": run["apiVersion"],
+        "kind": "TrainingRun",
+        "metadata": {"name": "tiny", "namespace": api.namespace, "uid": created["metadata"]["uid"]},
+        "status": {"phase": "Failed", "conditions": [condition]},
+    }
+    await cluster.apply(body, "status")
+    found = await cluster.get(TRAINING_RUN, api.namespace, "tiny")
+    assert found["status"]["conditions"][0]["message"] == message
+
+
+async def test_half_a_character_is_replaced(cluster: KubernetesCluster, api: Api) -> None:
+    run = run_manifest()
+    run["metadata"]["namespace"] = api.namespace
+    await cluster.create(run)
+    attempt = {"number": 1, "start": "2026-01-31T12:00:00Z", "message": "half \udcff of it"}
+    metadata = {"name": "tiny", "namespace": api.namespace}
+    body = {**run, "metadata": metadata, "status": {"attempts": [attempt]}}
+    del body["spec"]
+    applied = await cluster.apply(body, "status")
+    assert applied["status"]["attempts"][0]["message"] == "half \ufffd of it"
+
+
+async def test_a_status_is_written_on_top_of_what_was_read_only(cluster: KubernetesCluster, api: Api) -> None:
+    run = run_manifest()
+    run["metadata"]["namespace"] = api.namespace
+    old = await cluster.create(run)
+    await cluster.delete(TRAINING_RUN, api.namespace, "tiny")
+    await cluster.create(run)
+    metadata = {"name": "tiny", "namespace": api.namespace}
+    metadata["resourceVersion"] = old["metadata"]["resourceVersion"]
+    body = {"apiVersion": run["apiVersion"], "kind": "TrainingRun", "metadata": metadata}
+    with pytest.raises(Conflict):
+        await cluster.apply({**body, "status": {"phase": "Failed"}}, "status")
+
+
+async def test_errors_are_types(cluster: KubernetesCluster, api: Api) -> None:
+    await cluster.create(_config_map(api, a="1"))
+    with pytest.raises(AlreadyExists):
+        await cluster.create(_config_map(api, a="2"))
+    with pytest.raises(NotFound):
+        await cluster.get(CONFIG_MAP, api.namespace, "y")
+    with pytest.raises(Invalid, match="Invalid value"):
+        await cluster.create(_config_map(api, name="Not_A_Name"))
+    with pytest.raises(ClusterError, match="not found"):
+        await cluster.create({**_config_map(api), "metadata": {"name": "x", "namespace": "no-such"}})
+
+
+async def test_only_the_object_that_is_meant_is_deleted(cluster: KubernetesCluster, api: Api) -> None:
+    made = await cluster.create(_config_map(api))
+    await cluster.delete(CONFIG_MAP, api.namespace, "x", uid="another")
+    assert (await cluster.get(CONFIG_MAP, api.namespace, "x"))["metadata"]["uid"] == made["metadata"]["uid"]
+    await cluster.delete(CONFIG_MAP, api.namespace, "x", uid=made["metadata"]["uid"])
+    await cluster.delete(CONFIG_MAP, api.namespace, "x")  # gone already: no error
+    assert await cluster.find(CONFIG_MAP, api.namespace, "team=a") == []
+
+
+async def test_one_request_deletes_what_matches(cluster: KubernetesCluster, api: Api) -> None:
+    for name in ("a", "b"):
+        await cluster.create(_config_map(api, name=name))
+    await cluster.delete_all(CONFIG_MAP, api.namespace, "team=a")
+    assert await cluster.find(CONFIG_MAP, api.namespace, "team=a") == []
+
+
+async def test_a_lost_update_is_a_conflict(cluster: KubernetesCluster, api: Api) -> None:
+    first = await cluster.create(_config_map(api, a="1"))
+    await cluster.replace({**first, "data": {"a": "2"}})
+    with pytest.raises(Conflict):
+        await cluster.replace({**first, "data": {"a": "3"}})
+
+
+async def test_everything_is_listed_page_by_page(cluster: KubernetesCluster, api: Api) -> None:
+    names = [each["metadata"]["name"] for each in await cluster.find(PROFILE, "")]
+    assert "local-cpu" in names
+
+
+async def test_a_server_that_is_away_is_told_so() -> None:
+    configuration = Configuration(host="http://127.0.0.1:1")
+    client = KubernetesCluster(configuration)
+    with pytest.raises(ClusterError, match=r"127\.0\.0\.1") as caught:
+        await client.get(CONFIG_MAP, "default", "x")
+    assert caught.value.status == 0
+    await client.close()

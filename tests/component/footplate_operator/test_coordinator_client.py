@@ -1,0 +1,188 @@
+"""The long-poll over real TLS: who is believed, what is told, and what silence means."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from cluster.envtest import free_ports
+from footplate_contracts.reports import Command, CoordinatorState, RunState, SuspendCommand
+from footplate_operator.coordinator_client import CoordinatorClient, Endpoint, Watchers
+from footplate_operator.credentials import new_credentials
+from footplate_operator.desired.children import Credentials
+from footplate_operator.errors import CoordinatorUnreachable
+from footplate_operator.run import Key
+
+HOST = "tiny-coordinator.default.svc"
+KEY = Key("default", "tiny")
+
+
+@dataclass
+class Served:
+    """A coordinator of a few lines; `version` grows when the test says so."""
+
+    credentials: Credentials
+    port: int
+    version: int = 1
+    status: int = 200
+    body: str | None = None
+    commands: list[Command] = field(default_factory=list)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def endpoint(self, **changes: object) -> Endpoint:
+        """Where and how it is found, with `changes`."""
+        known = {
+            "pod_uid": "u",
+            "epoch": 1,
+            "address": "127.0.0.1",
+            "host": HOST,
+            "token": self.credentials.token,
+            "certificate": self.credentials.certificate.decode(),
+            "port": self.port,
+        }
+        return Endpoint(**{**known, **changes})  # type: ignore[arg-type]  # rows of different types
+
+    def tell(self) -> None:
+        """There is news."""
+        self.version += 1
+        self.news.set()
+
+    async def state(self, request: web.Request) -> web.Response:
+        if request.headers["Authorization"] != f"Bearer {self.credentials.token}":
+            return web.json_response({"reason": "who are you"}, status=401)
+        if int(request.query["after"]) >= self.version:
+            self.news.clear()
+            await asyncio.wait_for(self.news.wait(), float(request.query["wait"]))
+        return web.Response(text=self.body or self._view(), status=self.status)
+
+    async def command(self, request: web.Request) -> web.Response:
+        self.commands.append(SuspendCommand.model_validate_json(await request.read()).command)
+        return web.Response(text=self._view())
+
+    def _view(self) -> str:
+        state = CoordinatorState(version=self.version, epoch=1, state=RunState.TRAINING)
+        return state.model_dump_json(by_alias=True, exclude_none=True)
+
+
+@asynccontextmanager
+async def serving(served: Served, folder: Path) -> AsyncIterator[None]:
+    """Serve over TLS with the run's own certificate."""
+    certificate, key = folder / "tls.crt", folder / "tls.key"
+    certificate.write_bytes(served.credentials.certificate)
+    key.write_bytes(served.credentials.private_key)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate, key)
+    app = web.Application()
+    app.add_routes([web.get("/v1/state", served.state), web.post("/v1/command", served.command)])
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", served.port, ssl_context=tls).start()
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def new_served() -> Served:
+    names = [HOST, "tiny-coordinator"]
+    return Served(new_credentials(names, datetime.now(UTC)), free_ports(1)[0])
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+async def until(look: Callable[[], bool]) -> None:
+    for _ in range(200):
+        if look():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("not within 10 s")
+
+
+async def test_state_and_command(session: aiohttp.ClientSession, tmp_path: Path) -> None:
+    served = new_served()
+    async with serving(served, tmp_path):
+        client = CoordinatorClient(session, served.endpoint())
+        assert (await client.state(-1, 1)).state is RunState.TRAINING
+        await client.command(Command.CHECKPOINT_AND_EXIT)
+        assert served.commands == [Command.CHECKPOINT_AND_EXIT]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        pytest.param({"token": "guessed"}, "HTTP 401", id="wrong-token"),
+        pytest.param(
+            {"host": "other-coordinator.default.svc"}, "ClientConnectorCertificate", id="wrong-name"
+        ),
+        pytest.param({"certificate": None}, "ClientConnectorCertificate", id="another-authority"),
+    ],
+)
+async def test_only_the_coordinator_of_the_run_is_believed(
+    session: aiohttp.ClientSession, tmp_path: Path, changes: dict[str, object], says: str
+) -> None:
+    served = new_served()
+    if "certificate" in changes:
+        changes = {"certificate": new_served().credentials.certificate.decode()}
+    async with serving(served, tmp_path):
+        with pytest.raises(CoordinatorUnreachable, match=says):
+            await CoordinatorClient(session, served.endpoint(**changes)).state(-1, 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [pytest.param(503, "busy", id="an-error"), pytest.param(200, '{"version": "x"}', id="not-a-state")],
+)
+async def test_an_answer_that_is_none_is_silence(
+    session: aiohttp.ClientSession, tmp_path: Path, status: int, body: str
+) -> None:
+    served = new_served()
+    served.status, served.body = status, body
+    async with serving(served, tmp_path):
+        with pytest.raises(CoordinatorUnreachable):
+            await CoordinatorClient(session, served.endpoint()).state(-1, 1)
+
+
+async def test_news_is_told_once_and_the_last_word_stays(
+    session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    served, told = new_served(), list[Key]()
+    watchers = Watchers(session, told.append)
+    async with serving(served, tmp_path):
+        watchers.follow(KEY, "r", served.endpoint())
+        await until(lambda: len(told) == 1)
+        served.tell()
+        await until(lambda: len(told) == 2)
+        watchers.follow(KEY, "r", served.endpoint())
+        await asyncio.sleep(0.3)
+        assert len(told) == 2, "following again is no news"
+    known = watchers.state("r")
+    assert known is not None and known.version == 2
+    await asyncio.sleep(0.5)
+    assert watchers.state("r") == known, "silence says nothing about the run"
+    async with serving(served, tmp_path):
+        served.tell()
+        await until(lambda: len(told) == 3)
+    await watchers.close()
+
+
+async def test_a_command_to_nobody_is_not_taken(session: aiohttp.ClientSession) -> None:
+    watchers = Watchers(session, lambda key: None)
+    assert not await watchers.command("r", Command.CHECKPOINT_AND_EXIT)
+    watchers.follow(KEY, "r", new_served().endpoint())
+    assert not await watchers.command("r", Command.CHECKPOINT_AND_EXIT)
+    watchers.forget("r")
+    assert watchers.state("r") is None
+    await watchers.close()
