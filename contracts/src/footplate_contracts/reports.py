@@ -170,6 +170,9 @@ class Heartbeat(Report):
     ranks: list[RankReport] = Field(default_factory=list)
     total_steps: int | None = None
     outbox: list[TelemetryItem] = Field(default_factory=list)
+    outbox_oldest: int = Field(
+        default=0, description="sequence of the oldest item kept; all before it are durable"
+    )
     failure: FailureReport | None = None
     finished: bool = Field(default=False, description="all ranks here ended with success")
     suspended: bool = Field(default=False, description="all ranks here ended after the commanded checkpoint")

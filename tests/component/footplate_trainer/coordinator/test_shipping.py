@@ -66,7 +66,7 @@ async def test_rows_are_kept_until_the_api_has_stored_them(statuses: tuple[int, 
     await server.start_server()
     ships = shipper(buffer, str(server.make_url("/telemetry")))
     task = asyncio.create_task(ships.run())
-    buffer.offer(agent(0), items(1, 7), G1)
+    buffer.offer(agent(0), items(1, 7), 1, G1)
     ships.wake()
     assert buffer.acknowledged(agent(0)) == 0
     await all_stored(buffer)
@@ -81,7 +81,7 @@ async def test_the_rest_is_handed_over_at_the_end() -> None:
     api, buffer = FakeApi(), TelemetryBuffer(keep=True)
     server = TestServer(api.application())
     await server.start_server()
-    buffer.offer(agent(0), items(1, 6000), G1)
+    buffer.offer(agent(0), items(1, 6000), 1, G1)
     await shipper(buffer, str(server.make_url("/telemetry"))).flush(30.0)
     assert len(api.rows) == 6000
     await server.close()
@@ -89,6 +89,6 @@ async def test_the_rest_is_handed_over_at_the_end() -> None:
 
 async def test_an_api_that_does_not_answer_does_not_hold_up_the_end() -> None:
     buffer = TelemetryBuffer(keep=True)
-    buffer.offer(agent(0), items(1, 1), G1)
+    buffer.offer(agent(0), items(1, 1), 1, G1)
     await shipper(buffer, "http://127.0.0.1:9/telemetry").flush(5.0)
     assert len(buffer) == 1

@@ -36,6 +36,15 @@ def test_what_is_durable_is_forgotten() -> None:
     assert sequences(outbox, 0) == [3]
 
 
+def test_the_oldest_item_is_the_first_that_may_be_asked_for_again() -> None:
+    outbox = filled(3)
+    seen = [outbox.oldest]
+    for acknowledged in (2, 3):
+        outbox.forget(acknowledged)
+        seen.append(outbox.oldest)
+    assert seen == [1, 3, 4]
+
+
 def test_a_heartbeat_carries_a_chunk() -> None:
     outbox = filled(CHUNK + 20)
     assert sequences(outbox, 0) == list(range(1, CHUNK + 1))

@@ -50,6 +50,12 @@ class Outbox:
                 self._items.popleft()
 
     @property
+    def oldest(self) -> int:
+        """The sequence of the first item kept, of the next one where none is."""
+        with self._lock:
+            return self._items[0].sequence if self._items else self._sequence + 1
+
+    @property
     def sequence(self) -> int:
         """The sequence of the last item added."""
         return self._sequence

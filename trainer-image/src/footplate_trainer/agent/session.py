@@ -278,7 +278,9 @@ class Session:
             self._changed()
 
     def _word(self, news: bool) -> Heartbeat:
+        oldest = self.outbox.oldest  # before the items: what is forgotten meanwhile is durable
         with self._lock:
+            outbox = self.outbox.next(self.knowledge.received) if news else []
             running = self.running
             generation = running.generation if running else None
             known = generation is not None and self.knowledge.knows(generation)
@@ -288,7 +290,8 @@ class Session:
                 members=running.members if running and not known else [],
                 ranks=list(self._ranks.values()) if news else [],
                 total_steps=self._total_steps,
-                outbox=self.outbox.next(self.knowledge.received) if news else [],
+                outbox=outbox,
+                outbox_oldest=oldest,
                 finished=self._finished,
                 suspended=self._suspended,
             )

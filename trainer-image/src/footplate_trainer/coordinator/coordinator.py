@@ -77,7 +77,7 @@ class Coordinator:
         fallback = word.generation or self.state.generation
         if fallback is not None:
             before = self.telemetry.checkpoint
-            for row in self.telemetry.offer(word.agent, word.outbox, fallback):
+            for row in self.telemetry.offer(word.agent, word.outbox, word.outbox_oldest, fallback):
                 self.board.row(row.generation, row.metrics)
             stepping = stepping or self.telemetry.checkpoint != before
         self.version += stepping

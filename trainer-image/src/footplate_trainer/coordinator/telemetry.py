@@ -10,7 +10,7 @@ rows count as stored.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -58,14 +58,20 @@ class TelemetryBuffer:
         return len(self._queue)
 
     def offer(
-        self, agent: AgentIdentity, items: Iterable[TelemetryItem], fallback: GenerationId
+        self, agent: AgentIdentity, items: Sequence[TelemetryItem], oldest: int, fallback: GenerationId
     ) -> list[GenerationRow]:
         """Queue what is new; the rows that were taken.
 
-        `fallback` is the generation of items that name none. A full queue
-        takes nothing: the agent keeps it and sends it again.
+        `oldest` is the first item that the agent still keeps. An agent that
+        does not know yet that it speaks to another coordinator sends what
+        follows upon what the one before received: that must not be taken, or
+        the items between would count as stored. `fallback` is the generation
+        of items that name none. A full queue takes nothing: the agent keeps
+        it and sends it again.
         """
         key = key_of(agent)
+        if items and key not in self._received and items[0].sequence > oldest:
+            return []
         taken: list[GenerationRow] = []
         for item in items:
             last = self._received.get(key)
