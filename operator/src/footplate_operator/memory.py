@@ -97,7 +97,8 @@ async def mount_error(memory: Memory, run: Run, pod: PodView, cluster: Cluster, 
             CORE_EVENT, run.namespace, fields=f"involvedObject.uid={pod.uid},reason=FailedMount"
         )
     except ClusterError as error:
-        _log.warning("events %s", fields(event="not read", pod=pod.name, error=error))
+        level = logging.WARNING if asked is None else logging.DEBUG  # once a pod is enough
+        _log.log(level, "events %s", fields(event="not read", pod=pod.name, error=error))
         found = []
     newest = max(found, key=lambda event: str(event.get("lastTimestamp") or ""), default=None)
     told = str(newest.get("message", ""))[:900] if newest else ""

@@ -299,6 +299,7 @@ class StandIn:
             ranks=ranks,
             total_steps=self._steps,
             outbox=self._outbox[:1000],
+            outbox_oldest=self._outbox[0].sequence if self._outbox else self._sequence + 1,
             finished=finished,
             suspended=suspended,
         )

@@ -10,7 +10,7 @@ from kubernetes.aio.client.configuration import Configuration
 from cluster.envtest import ApiServer
 from footplate_operator.cluster import KubernetesCluster, login
 from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, Invalid, NotFound
-from footplate_operator.kinds import CONFIG_MAP, PROFILE, TRAINING_RUN, Json
+from footplate_operator.kinds import CONFIG_MAP, POD, PROFILE, TRAINING_RUN, Json
 from tests.component.footplate_operator.api import Api
 from tests.support.operator_world import run_manifest
 
@@ -115,6 +115,18 @@ async def test_one_request_deletes_what_matches(cluster: KubernetesCluster, api:
         await cluster.create(_config_map(api, name=name))
     await cluster.delete_all(CONFIG_MAP, api.namespace, "team=a")
     assert await cluster.find(CONFIG_MAP, api.namespace, "team=a") == []
+
+
+async def test_a_pod_that_was_made_can_be_told_to_stop(cluster: KubernetesCluster, api: Api) -> None:
+    container = {"name": "main", "image": "x"}
+    metadata = {"name": "p", "namespace": api.namespace}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}}
+    made = await cluster.create(pod)
+    patch = {"metadata": {"uid": made["metadata"]["uid"]}, "spec": {"activeDeadlineSeconds": 1}}
+    stopped = await cluster.merge(POD, api.namespace, "p", patch)
+    assert stopped["spec"]["activeDeadlineSeconds"] == 1
+    with pytest.raises(Invalid, match="field is immutable"):
+        await cluster.merge(POD, api.namespace, "p", {**patch, "metadata": {"uid": "another"}})
 
 
 async def test_a_lost_update_is_a_conflict(cluster: KubernetesCluster, api: Api) -> None:
