@@ -206,6 +206,26 @@ def test_a_connection_that_comes_back_at_once_is_no_loss() -> None:
     assert story.stage() is Stage.SEALED
 
 
+def test_a_word_well_after_the_end_of_the_connection_proves_life() -> None:
+    story = Story()
+    first = story.sealed()
+    story.unplug(0)
+    story.at(0.08)
+    story.beat(0, running=first)
+    story.beats_until(1.0, [0, 1], first)
+    assert story.stage() is Stage.SEALED
+
+
+def test_the_last_words_of_a_dying_process_do_not() -> None:
+    story = Story()
+    first = story.sealed()
+    story.unplug(0)
+    story.now = 0.01
+    story.beat(0, running=first)
+    story.at(0.2)
+    assert story.lost() == [0]
+
+
 def test_one_of_two_connections_may_end() -> None:
     story = Story()
     story.sealed()

@@ -111,6 +111,7 @@ class Connection:
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self._http: _Http | None = None
+        self._epoch: int | None = None  # of the coordinator at the other end, once it has spoken
 
     def request(self, method: str, path: str, body: str | None, timeout: float) -> Answer:
         """One request; raises Unreachable, after which the next request connects anew."""
@@ -134,10 +135,11 @@ class Connection:
         self.close()
         return response.status
 
-    def hang_up(self) -> None:
-        """From another thread: let a `stay` end now."""
+    def hang_up(self, epoch: int) -> None:
+        """From another thread: let a `stay` with a coordinator before `epoch` end now."""
         current = self._http
-        if current is not None and current.sock is not None:
+        earlier = self._epoch is not None and self._epoch < epoch
+        if earlier and current is not None and current.sock is not None:
             with contextlib.suppress(OSError):
                 current.sock.shutdown(socket.SHUT_RDWR)
 
@@ -164,6 +166,7 @@ class Connection:
         self, address: str, method: str, path: str, body: str | None, timeout: float
     ) -> http.client.HTTPResponse:
         if self._http is None:
+            self._epoch = None
             self._http = _Http(address, self._directory, timeout)
         self._http.timeout = timeout
         if self._http.sock is not None:
@@ -173,7 +176,8 @@ class Connection:
             headers["Content-Type"] = "application/json"
         self._http.request(method, path, body.encode() if body is not None else None, headers)
         response = self._http.getresponse()
-        if not self._directory.answered(address, int(response.headers.get(EPOCH_HEADER, "0"))):
+        self._epoch = int(response.headers.get(EPOCH_HEADER, "0"))
+        if not self._directory.answered(address, self._epoch):
             raise Unreachable(f"{address} is a coordinator that was replaced")
         return response
 

@@ -271,7 +271,7 @@ class Session:
             self.knowledge.take(answer)
         self.outbox.forget(answer.acknowledged)
         if earlier is not None and answer.epoch > earlier.epoch:
-            self._idle.hang_up()  # it may still wait at a coordinator that ended without a word
+            self._idle.hang_up(answer.epoch)  # it may still wait at a coordinator that ended without a word
         if self.knowledge.command is not command:
             self._commanded(self.knowledge.command)
         if self.knowledge.known != before:

@@ -32,6 +32,24 @@ def lose(state: Membership, place: Place, now: float, reason: Reason, why: str) 
     return [lost, *open_generation(state, now, f"worker {place.agent.index} is lost: {why}")]
 
 
+def unplugged_too_long(state: Membership, now: float) -> list[Place]:
+    """Agents whose idle connection ended and did not come back.
+
+    A word that arrives well after the end cannot be one that a dying process
+    had still on its way: the process lives, and only its connection broke.
+    """
+    grace = state.timing.connection
+    gone: list[Place] = []
+    for place in state.places.values():
+        if place.unplugged is None or now - place.unplugged < grace:
+            continue
+        if place.heard > place.unplugged + grace / 2:
+            place.unplugged = None
+        else:
+            gone.append(place)
+    return gone
+
+
 def too_silent(state: Membership, now: float) -> list[Place]:
     """Live agents whose silence counts as loss.
 

@@ -18,7 +18,7 @@ from footplate_contracts.reports import AgentIdentity, Command, Heartbeat, JoinR
 from footplate_trainer.coordinator.actions import Action, Arrived, Blamed, Evicted
 from footplate_trainer.coordinator.adoption import Claim
 from footplate_trainer.coordinator.decisions import advance, open_generation
-from footplate_trainer.coordinator.losses import lose, too_silent
+from footplate_trainer.coordinator.losses import lose, too_silent, unplugged_too_long
 from footplate_trainer.coordinator.places import Ended, Place, answered_by, member_of
 from footplate_trainer.coordinator.state import Membership, Refusal, Stage
 
@@ -142,10 +142,9 @@ def tick(state: Membership, now: float) -> list[Action]:
         for place in state.places.values():
             place.heard += gap
     actions: list[Action] = []
-    for place in list(state.places.values()):
-        if place.unplugged is not None and now - place.unplugged >= state.timing.connection:
-            place.unplugged = None
-            actions += lose(state, place, now, Reason.AGENT_LOST, "its connection ended")
+    for place in unplugged_too_long(state, now):
+        place.unplugged = None
+        actions += lose(state, place, now, Reason.AGENT_LOST, "its connection ended")
     for place in too_silent(state, now):
         seconds = place.silent_for(now)
         actions += lose(state, place, now, Reason.AGENT_LOST, f"it has been silent for {seconds:.1f} s")
