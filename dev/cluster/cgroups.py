@@ -109,9 +109,11 @@ def kill_group(name: str) -> int:
 
 
 def remove_all() -> None:
-    """Removes our groups; they must be empty. A group just emptied is busy for a moment."""
+    """Ends what is left in our groups, and removes them."""
     deadline = time.monotonic() + KILL_SECONDS
     while left := groups():
+        # A program that was just being started joins its group after the others were ended.
+        kill_all()
         for group in left:
             for folder, _, _ in os.walk(group, topdown=False):
                 try:

@@ -42,6 +42,7 @@ from cluster.state import write_whole
 
 READY_SECONDS = 90.0
 _POLL_SECONDS = 0.1
+_AUTHENTICATION = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
 
 
 def boot_id() -> str:
@@ -147,7 +148,7 @@ class Native:
                 nodes.write_kubelet_credentials(layout, programs, node)
         api = client_for(layout.config / "super-admin.conf")
         self._wait(lambda: _answers(api), "kube-apiserver")
-        # Earlier, it exits over the missing extension-apiserver-authentication ConfigMap.
+        # Earlier, both exit over a missing ConfigMap (_AUTHENTICATION).
         ensure(control_plane.controller_manager(layout, kubernetes))
         ensure(control_plane.scheduler(layout, kubernetes))
         control_plane.apply_bootstrap_objects(layout, kubernetes)
@@ -270,8 +271,13 @@ class Native:
 
 
 def _answers(api: ApiClient) -> bool:
+    """Whether the API server is ready, and has published what its clients' authentication needs.
+
+    It does the second a moment after it says the first, and on a busy machine the moment is long.
+    """
     try:
         api.get("/readyz")
+        api.get(_AUTHENTICATION)
     except ApiError:
         return False
     return True
