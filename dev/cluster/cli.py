@@ -45,6 +45,8 @@ def parser() -> argparse.ArgumentParser:
     verbs.add_parser("image-keys", help="print the name and the content key of each image")
     for verb, text in (("unplug", "take a node's network away"), ("kill-node", "end all of a node at once")):
         verbs.add_parser(verb, help=f"{text}, for tests; `up` mends it").add_argument("node")
+    stop = verbs.add_parser("stop", help="end a component such as kube-apiserver, for tests; `up` mends it")
+    stop.add_argument("component")
     verbs.add_parser("helm-path", help="print where helm is, building it if need be")
     verbs.add_parser("envtest", help="run an API server without nodes until interrupted")
     verbs.add_parser("provision-volumes")  # run by `up`; a person has no use for it
@@ -87,6 +89,7 @@ def _run(options: argparse.Namespace, layout: Layout) -> int:
         "image-keys": _image_keys,
         "unplug": lambda: faults.unplug(faults.find(options.node)),
         "kill-node": lambda: faults.kill(faults.find(options.node)),
+        "stop": lambda: faults.stop(layout, options.component),
         "helm-path": lambda: print(binaries.build(binaries.HELM, layout) / "helm"),
         "envtest": lambda: _envtest(layout),
         "provision-volumes": lambda: storage.serve(client_for(layout.kubeconfig), layout.shared),

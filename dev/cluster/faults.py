@@ -1,7 +1,8 @@
-"""Faults of whole nodes, for tests of what survives them: `up` mends all of them.
+"""Faults of nodes and components, for tests of what survives them: `up` mends all of them.
 
 unplug   the node's cable is out: everything on it runs on, and nobody hears of it
 kill     the node loses its power: kubelet, containerd and every container are gone at once
+stop     a component of the control plane ends, such as kube-apiserver
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from cluster import cgroups, network, shell
 from cluster.errors import ClusterError
 from cluster.network import NODES, Node
+from cluster.paths import Layout
+from cluster.processes import Supervisor
 from cluster.progress import say
 
 
@@ -27,6 +30,15 @@ def unplug(node: Node) -> None:
 def kill(node: Node) -> None:
     count = cgroups.kill_group(node.name)
     say(f"{node.name} lost {count} processes; `up` starts it again")
+
+
+def stop(layout: Layout, component: str) -> None:
+    supervisor = Supervisor(layout)
+    if not supervisor.running(component):
+        running = ", ".join(name for name in supervisor.names() if supervisor.running(name))
+        raise ClusterError(f"no {component} runs; there run {running or 'no components at all'}")
+    supervisor.stop(component)
+    say(f"{component} has ended; `up` starts it again")
 
 
 def plug_in_all() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 
 import pytest
 
@@ -12,6 +13,12 @@ from tests.support.runs import Runs, tiny
 pytestmark = pytest.mark.system
 
 SYSTEM = "footplate-system"
+OUTAGE_SECONDS = 5.0
+
+
+def cluster(*arguments: str) -> None:
+    """One verb of the cluster tool."""
+    subprocess.run(["python3", "dev/cluster", *arguments], cwd=ROOT, check=True)
 
 
 def test_restarts_of_operator_api_and_api_server(runs: Runs, name: str) -> None:
@@ -22,7 +29,9 @@ def test_restarts_of_operator_api_and_api_server(runs: Runs, name: str) -> None:
     for deployment in ("footplate-operator", "footplate-api"):
         selector = f"app.kubernetes.io/component={deployment.removeprefix('footplate-')}"
         runs.kube.kubectl("delete", "pod", "-n", SYSTEM, "-l", selector, "--wait=false")
-    subprocess.run(["python3", "dev/cluster", "restart", "kube-apiserver"], cwd=ROOT, check=True)
+    cluster("stop", "kube-apiserver")
+    time.sleep(OUTAGE_SECONDS)
+    cluster("up")
     runs.until(
         "the API server", lambda: True if runs.metrics_or_none(name) is not None else None, name, seconds=60
     )
