@@ -85,6 +85,7 @@ class Session:
         self._last: GenerationId | None = None
         self._failure: FailureReport | None = None
         self._ranks: dict[int, RankReport] = {}
+        self._starts: dict[int, RankReport] = {}  # last report before the first step, until it was sent
         self._finished = False
         self._suspended = False
         self._lock = threading.Lock()
@@ -109,6 +110,8 @@ class Session:
             if report.step_seconds is None and before is not None:
                 # Said once a step; the phases after it must not hide that the rank steps.
                 report = report.model_copy(update={"step_seconds": before.step_seconds})
+            if report.step_seconds is None:
+                self._starts[report.rank] = report
             self._ranks[report.rank] = report
         begins = report.step_seconds is not None and (before is None or before.step_seconds is None)
         self.tell(urgent=begins)
@@ -125,7 +128,7 @@ class Session:
         """Wait for the next generation, as long as it takes; raises Evicted or RunOver."""
         with self._lock:
             self.running = None
-            self._ranks = {}
+            self._ranks, self._starts = {}, {}
             self._finished = self._suspended = False
             request = JoinRequest(
                 agent=self.identity, store_port=store_port, last_generation=self._last, failure=self._failure
@@ -232,10 +235,16 @@ class Session:
             if not self._exchange(connection, f"{wire.HEARTBEAT}?wait=0", word, backoff):
                 self._news.set()
                 continue
+            self._starts_are_known(word.ranks)
             if self.knowledge.received < self.outbox.sequence and word.outbox:
                 self._news.set()  # the next chunk
             else:
                 self._urgent.wait(NEWS_SECONDS)
+
+    def _starts_are_known(self, sent: list[RankReport]) -> None:
+        """Where ranks started is told once; a first step a moment later must not hide it."""
+        with self._lock:
+            self._starts = {rank: start for rank, start in self._starts.items() if start not in sent}
 
     def _plug(self) -> None:
         agent = quote(json.dumps(self.identity.to_json()))
@@ -288,7 +297,7 @@ class Session:
                 agent=self.identity,
                 generation=generation,
                 members=running.members if running and not known else [],
-                ranks=list(self._ranks.values()) if news else [],
+                ranks=[*self._starts.values(), *self._ranks.values()] if news else [],
                 total_steps=self._total_steps,
                 outbox=outbox,
                 outbox_oldest=oldest,

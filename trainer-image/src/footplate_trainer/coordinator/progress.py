@@ -30,7 +30,7 @@ class ProgressBoard:
         self.stepping = False
 
     def report(self, generation: GenerationId | None, reports: list[RankReport]) -> bool:
-        """Take over the reports of one agent; True when its ranks have just begun to step."""
+        """Take over the reports of one agent, in order; True when its ranks have just begun to step."""
         if generation is None or generation != self.generation:
             return False
         before = self.stepping
@@ -47,8 +47,6 @@ class ProgressBoard:
         """A row of the history; one that an older generation computed is no news."""
         if self._row_generation is not None and self._row_generation.newer_than(generation):
             return
-        if generation == self.generation and self.start_step is None:
-            self.start_step = metrics.step - 1
         if (
             self._row is None
             or metrics.step > self._row.step
