@@ -37,7 +37,7 @@ def stop(layout: Layout, component: str) -> None:
     if not supervisor.running(component):
         running = ", ".join(name for name in supervisor.names() if supervisor.running(name))
         raise ClusterError(f"no {component} runs; there run {running or 'no components at all'}")
-    supervisor.stop(component)
+    supervisor.end(component)
     say(f"{component} has ended; `up` starts it again")
 
 

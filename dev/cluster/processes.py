@@ -88,7 +88,12 @@ class Supervisor:
             raise NotReady(f"{name} ended; the end of {self.log(name)}:\n{shown}")
 
     def stop(self, name: str, seconds: float = 5.0) -> None:
-        """Ends the service: politely at first, then not."""
+        """Ends the service for good."""
+        self.end(name, seconds)
+        self._records.forget(name)
+
+    def end(self, name: str, seconds: float = 5.0) -> None:
+        """Ends the service, politely at first, then not; it still counts as wanted."""
         record = self._records.get(name)
         if record is not None and alive(record):
             os.kill(record.pid, signal.SIGTERM)
@@ -97,7 +102,6 @@ class Supervisor:
                 time.sleep(0.02)
             if alive(record):
                 os.kill(record.pid, signal.SIGKILL)
-        self._records.forget(name)
 
     def names(self) -> list[str]:
         return [record.name for record in self._records.all()]

@@ -60,7 +60,7 @@ def test_rights_of_the_operator() -> None:
         ("footplate.dev", "trainingruns"): reading | {"delete"},
         ("footplate.dev", "trainingruns/status"): {"patch", "update"},
         **dict.fromkeys(KINDS_OF_CHILDREN, owning),
-        ("", "events"): {"create", "patch"},
+        ("", "events"): {"create", "patch", "list"},
         ("events.k8s.io", "events"): {"create", "patch"},
     }
     assert rights(one(objects, "ClusterRole", "footplate-operator-cluster")) == {
