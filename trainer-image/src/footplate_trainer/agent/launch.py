@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
@@ -103,12 +104,14 @@ class Launch:
         return code
 
     def _train(self) -> int:
+        gc.disable()  # see zygote.py: for the time of the imports
         from torch.distributed.elastic.agent.server.api import WorkerSpec
         from torch.distributed.elastic.rendezvous import RendezvousClosedError
 
         from footplate_trainer.agent.elastic import RESTARTS, FootplateAgent
         from footplate_trainer.agent.rendezvous import FootplateRendezvous
 
+        gc.enable()
         run = self.config.outline.run
         spec = WorkerSpec(
             role="trainer",
