@@ -1,6 +1,6 @@
 """How long until all ranks step again: kills ranks and agents of a gang on loopback, many times.
 
-    .venv/bin/python bench/elastic/recovery.py [--times 5] [--small]
+    .venv/bin/python -m bench.elastic.recovery [--times 5] [--small]
 
 Two agents with two ranks each run the trainer on a tiny model (`--small`: a
 rank that only all-reduces). Medians over the repetitions, in seconds, with
@@ -18,14 +18,11 @@ import time
 from pathlib import Path
 from statistics import median
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPOSITORY))
+from bench.elastic.stations import PARTS, Recovery, recovery
 
-from bench.elastic.stations import PARTS, Recovery, recovery  # noqa: E402 - after the path is set
-
-from footplate_contracts.reports import CoordinatorState, GenerationId, RunState  # noqa: E402
-from tests.component.footplate_trainer.agent.gang import Gang  # noqa: E402
-from tests.support.tiny import pack_tiny, tiny_config  # noqa: E402
+from footplate_contracts.reports import CoordinatorState, GenerationId, RunState
+from tests.component.footplate_trainer.agent.gang import Gang
+from tests.support.tiny import pack_tiny, tiny_config
 
 BARS = {"rank killed": 1.5, "agent killed, substitute at once": 8.0}
 STEPS = 1_000_000
