@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from typing import Any
 
@@ -10,11 +11,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from footplate_contracts.reports import GenerationId
+from footplate_contracts.reports import GenerationId, TelemetryItem
 from footplate_trainer.coordinator.shipping import Destination, Shipper
 from footplate_trainer.coordinator.telemetry import TelemetryBuffer
 from tests.unit.footplate_trainer.coordinator.story import agent
-from tests.unit.footplate_trainer.coordinator.test_telemetry import items
+from tests.unit.footplate_trainer.coordinator.test_telemetry import items, row
 
 G1 = GenerationId(epoch=1, number=1)
 
@@ -37,8 +38,8 @@ class FakeApi:
         if self.statuses:
             return web.Response(status=self.statuses.pop(0))
         batch = await request.json()
-        for row in batch["rows"]:
-            self.rows[row["metrics"]["step"]] = row
+        for entry in batch["rows"]:
+            self.rows[entry["metrics"]["step"]] = entry
         return web.json_response({"rows": len(batch["rows"]), "checkpoints": 0})
 
 
@@ -92,3 +93,14 @@ async def test_an_api_that_does_not_answer_does_not_hold_up_the_end() -> None:
     buffer.offer(agent(0), items(1, 1), 1, G1)
     await shipper(buffer, "http://127.0.0.1:9/telemetry").flush(5.0)
     assert len(buffer) == 1
+
+
+async def test_a_loss_that_is_no_number_arrives_as_valid_json() -> None:
+    api, buffer = FakeApi(), TelemetryBuffer(keep=True)
+    server = TestServer(api.application())
+    await server.start_server()
+    diverged = row(1).model_copy(update={"loss": math.nan})
+    buffer.offer(agent(0), [TelemetryItem(sequence=1, metrics=diverged)], 1, G1)
+    await shipper(buffer, str(server.make_url("/telemetry"))).flush(30.0)
+    assert api.rows[1]["metrics"]["loss"] == "NaN"
+    await server.close()

@@ -93,12 +93,15 @@ class Shipper:
         if batch is None:
             return True
         body, count = batch
-        headers = {"Authorization": f"Bearer {self._to.token}"} if self._to.token else {}
+        headers = {"Content-Type": "application/json"}
+        if self._to.token:
+            headers["Authorization"] = f"Bearer {self._to.token}"
+        text = body.model_dump_json(by_alias=True, exclude_none=True)  # unlike json.dumps, quotes NaN
         try:
-            async with session.post(self._to.url, json=body.to_json(), headers=headers) as answer:
+            async with session.post(self._to.url, data=text, headers=headers) as answer:
                 if not answer.ok:
-                    text = (await answer.text())[:200]
-                    _log.warning("the API did not take telemetry: %d %s", answer.status, text)
+                    reason = (await answer.text())[:200]
+                    _log.warning("the API did not take telemetry: %d %s", answer.status, reason)
                     return False
         except (aiohttp.ClientError, TimeoutError) as error:
             _log.warning("telemetry is kept, the API cannot be reached: %r", error)
