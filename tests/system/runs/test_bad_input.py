@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -63,6 +64,38 @@ def test_a_truncated_checkpoint_is_passed_over(runs: Runs, name: str, shell: She
         runs.kube.kubectl("logs", pod["metadata"]["name"], "-n", runs.namespace) for pod in runs.pods(name)
     )
     assert "step-60" in logs and "step 40" in logs
+
+
+def test_a_full_volume_is_said(runs: Runs, name: str) -> None:
+    """The first checkpoint does not fit: the run says so soon after, and does not try for ever."""
+    claim = SMALL_CLAIM.format(name=name)
+    runs.kube.kubectl("apply", "-n", runs.namespace, "--filename", "-", stdin=claim)
+    manifest = changed(
+        tiny(name, runs.namespace), "checkpoint", {"uri": "/small/checkpoints", "everySteps": 5}
+    )
+    small = {"name": "small", "persistentVolumeClaim": {"claimName": name}}
+    manifest["spec"]["trainer"]["volumes"].append(small)
+    manifest["spec"]["trainer"]["volumeMounts"].append({"name": "small", "mountPath": "/small"})
+    runs.apply(manifest)
+    full = runs.wait_step(name, 5) and next(row["time"] for row in runs.metrics(name) if row["step"] == 5)
+    found = runs.wait_condition(name, "Complete", "False", "StorageFull", seconds=SAID_WITHIN_SECONDS)
+    assert "/small/checkpoints" in found["message"]
+    said = datetime.fromisoformat(found["lastTransitionTime"]).timestamp()
+    assert said - full <= SAID_WITHIN_SECONDS
+    runs.wait_phase(name, "Failed", seconds=SAID_WITHIN_SECONDS)
+
+
+SMALL_CLAIM = """
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata:
+  name: {name}
+  annotations: {{footplate.dev/enforce-size: "true"}}
+spec:
+  accessModes: [ReadWriteMany]
+  storageClassName: footplate-shared
+  resources: {{requests: {{storage: 4Mi}}}}
+"""
 
 
 class Shell:
