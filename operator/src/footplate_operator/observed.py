@@ -70,6 +70,12 @@ class PodView:
         """Whether it runs or may still come to run."""
         return not self.ended and not self.terminating
 
+    def unready_for(self, now: datetime) -> float:
+        """Seconds since Kubernetes holds it to be not ready; 0 while it is, or where that is not known."""
+        if self.ready or self.ready_since is None:
+            return 0.0
+        return (now - self.ready_since).total_seconds()
+
     @property
     def end(self) -> datetime:
         """When it ended; for one without a time, when it was made."""

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from footplate_operator.desired import coordinator, housekeeping, workers
+from footplate_contracts.reports import CoordinatorState, RunState
+from footplate_operator.desired import coordinator, evidence, housekeeping, workers
 from footplate_operator.desired.desired import How
 from footplate_operator.desired.workers import Places
 from footplate_operator.observed import PodView
@@ -133,6 +134,36 @@ def test_coordinator(pods: list[PodView], known: int, begun: bool, current: str 
 def test_a_superseded_pod_goes_on_evidence_of_kubernetes_only(old: PodView, goes: bool) -> None:
     found = housekeeping.superseded_workers([pod(0), old, pod(1, 1)], 2, NOW)
     assert [surplus.pod for surplus in found] == ([old] if goes else [])
+
+
+def state(of: RunState, missing: list[int]) -> CoordinatorState:
+    return CoordinatorState(version=1, epoch=2, state=of, missing=missing)
+
+
+GONE = pod(1, ready_since=NOW - timedelta(seconds=3))
+
+
+@pytest.mark.parametrize(
+    ("told", "seen", "lost"),
+    [
+        pytest.param(state(RunState.GATHERING, [1]), GONE, True, id="two-witnesses"),
+        pytest.param(state(RunState.GATHERING, [1]), pod(1, ready=True), False, id="kubernetes-sees-it"),
+        pytest.param(state(RunState.GATHERING, [0]), GONE, False, id="the-coordinator-hears-it"),
+        pytest.param(state(RunState.TRAINING, [1]), GONE, False, id="it-trains-somewhere"),
+        pytest.param(None, GONE, False, id="no-coordinator-no-verdict"),
+        pytest.param(state(RunState.GATHERING, [1]), pod(1, started=False), False, id="it-starts"),
+        pytest.param(
+            state(RunState.GATHERING, [1]),
+            pod(1, ready_since=NOW - timedelta(seconds=1)),
+            False,
+            id="a-moment",
+        ),
+    ],
+)
+def test_a_worker_is_gone_when_coordinator_and_kubernetes_miss_it(
+    told: CoordinatorState | None, seen: PodView, lost: bool
+) -> None:
+    assert evidence.unheard(told, [pod(0, ready=True), seen], NOW) == ({(1, 0)} if lost else set())
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ from footplate_operator.run import Run
 
 GRACE_SECONDS: Final = COORDINATOR_GRACE  # to hand the last telemetry over
 # It holds no GPU and a second one does no harm, so Kubernetes may evict it from a lost node by itself.
-LOST_NODE_SECONDS: Final = 30
+LOST_NODE_SECONDS: Final = 5
 
 
 @dataclass(frozen=True)

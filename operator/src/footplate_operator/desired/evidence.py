@@ -7,17 +7,19 @@ witness is believed.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from footplate_contracts.names import Cause, ExitCode, Reason
-from footplate_contracts.reports import CoordinatorState, NumberedFailure
+from footplate_contracts.reports import CoordinatorState, NumberedFailure, RunState
 from footplate_operator.clock import from_epoch
 from footplate_operator.desired.workers import Loss
 from footplate_operator.observed import PodView
 
 CONFIG_CODE: Final = int(ExitCode.CONFIG)
+UNREADY_SECONDS: Final = 2.0  # longer than a pod takes from its first container to Ready
 
 Seen = tuple[int, int]  # (epoch, number) of the newest failure counted
 
@@ -77,6 +79,26 @@ def abandoned(state: CoordinatorState | None) -> frozenset[tuple[int, int]]:
         (each.agent.index, each.agent.incarnation)
         for each in state.failures
         if each.failure.cause is Cause.NODE_LOST and each.agent.index in missing
+    )
+
+
+def unheard(
+    state: CoordinatorState | None, pods: Iterable[PodView], now: datetime
+) -> frozenset[tuple[int, int]]:
+    """(index, incarnation) of workers that two witnesses miss.
+
+    The coordinator gathers and has not heard of the place, and Kubernetes says
+    that the pod there, which ran, is not ready any more: its node is gone. A
+    coordinator that went with the same node has a successor that never knew
+    the worker, so it cannot call it lost.
+    """
+    if state is None or state.state is not RunState.GATHERING:
+        return frozenset()
+    missing = set(state.missing)
+    return frozenset(
+        (pod.index, pod.incarnation)
+        for pod in pods
+        if pod.live and pod.started and pod.index in missing and pod.unready_for(now) >= UNREADY_SECONDS
     )
 
 

@@ -53,7 +53,7 @@ def superseded_workers(pods: Sequence[PodView], nodes: int, now: datetime) -> li
         for pod in pods
         if pod.live
         and (pod.index >= nodes or pod.incarnation < newest[pod.index])
-        and (pod.index >= nodes or not pod.started or _node_gone(pod, now))
+        and (pod.index >= nodes or not pod.started or pod.unready_for(now) >= NODE_GONE_SECONDS)
     ]
 
 
@@ -78,9 +78,3 @@ def stop(pods: Iterable[PodView], overdue: bool) -> list[Surplus]:
         elif not pod.deadline:
             found.append(Surplus(pod, How.STOP))
     return found
-
-
-def _node_gone(pod: PodView, now: datetime) -> bool:
-    if pod.ready or pod.ready_since is None:
-        return False
-    return (now - pod.ready_since).total_seconds() >= NODE_GONE_SECONDS

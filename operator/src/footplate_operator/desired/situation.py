@@ -85,7 +85,8 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
     state = _current(observed.coordinator, leader, run.phase)
     story = chronicle.from_status(run.status)
     making = observed.problem is None
-    gang = workers.plan(_places(run, revision, story, state, making), observed.workers(), now)
+    lost = evidence.abandoned(state) | evidence.unheard(state, observed.workers(), now)
+    gang = workers.plan(_places(run, revision, story, lost, making), observed.workers(), now)
     scene = _scene(run, revision, state, now)
     told = _tell(story, scene, gang, run, state)
     here = Situation(
@@ -128,14 +129,14 @@ def _current(
 
 
 def _places(
-    run: Run, revision: Revision, story: Chronicle, state: CoordinatorState | None, making: bool
+    run: Run, revision: Revision, story: Chronicle, lost: frozenset[tuple[int, int]], making: bool
 ) -> workers.Places:
     return workers.Places(
         nodes=revision.frozen.config.world.nodes,
         counter=run.status.incarnation,
         launched=story.open is not None,
         fresh=not story.attempts,
-        lost=evidence.abandoned(state),
+        lost=lost,
         making=making,
     )
 

@@ -79,7 +79,7 @@ class WorkerPlan:
 
 @dataclass(frozen=True)
 class Places:
-    """What is known of the gang. `lost`: (index, incarnation) that the coordinator gave up."""
+    """What is known of the gang. `lost`: (index, incarnation) that are held to be gone."""
 
     nodes: int
     counter: int  # `status.incarnation`
