@@ -17,7 +17,7 @@ import pytest
 from cluster.envtest import ApiServer, api_server, free_ports
 from tests.component.footplate_operator.api import Api, wait_for
 from tests.component.footplate_operator.kubelet import Node, StandIn
-from tests.support.operator_world import profile_manifest
+from tests.support.operator_fakes import profile_manifest
 
 _ADDRESSES = itertools.count(2)
 

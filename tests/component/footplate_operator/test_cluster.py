@@ -12,7 +12,7 @@ from footplate_operator.cluster import KubernetesCluster, login
 from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, Invalid, NotFound
 from footplate_operator.kinds import CONFIG_MAP, POD, PROFILE, TRAINING_RUN, Json
 from tests.component.footplate_operator.api import Api
-from tests.support.operator_world import run_manifest
+from tests.support.operator_fakes import run_manifest
 
 pytestmark = pytest.mark.asyncio(loop_scope="function")
 

@@ -23,7 +23,8 @@ from footplate_operator.kinds import (
     TRAINING_RUN,
 )
 from tests.support.fake_cluster import Killed
-from tests.support.operator_world import NAME, World
+from tests.support.operator_fakes import NAME
+from tests.support.operator_world import World
 
 Step = Callable[[World], Awaitable[None]]
 

@@ -12,7 +12,7 @@ from cluster.envtest import ApiServer
 from tests.component.footplate_operator.api import Api, Json, wait_for
 from tests.component.footplate_operator.conftest import Process, operator_process
 from tests.component.footplate_operator.kubelet import Node
-from tests.support.operator_world import run_manifest
+from tests.support.operator_fakes import run_manifest
 
 
 def _run(api: Api, steps: int = 60, **spec: Any) -> Json:

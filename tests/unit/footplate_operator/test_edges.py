@@ -19,7 +19,7 @@ from footplate_operator.leader import Leadership, LeaseView, Move, next_move
 from footplate_operator.run import Key, decode
 from footplate_operator.workqueue import WorkQueue, retry_delay
 from tests.support.fake_cluster import Clock, FakeCluster
-from tests.support.operator_world import run_manifest
+from tests.support.operator_fakes import run_manifest
 
 # -- queue -----------------------------------------------------------------------------
 

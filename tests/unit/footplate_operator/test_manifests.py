@@ -23,7 +23,7 @@ from footplate_operator.desired.revision import (
 )
 from footplate_operator.kinds import Json
 from footplate_operator.run import Run, decode, decode_profile
-from tests.support.operator_world import DEFAULTS, profile_manifest, run_manifest
+from tests.support.operator_fakes import DEFAULTS, profile_manifest, run_manifest
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 H100: dict[str, Any] = {

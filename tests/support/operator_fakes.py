@@ -1,0 +1,175 @@
+"""What surrounds the operator in its tests: manifests, a work-queue, a coordinator.
+
+The coordinator keeps the contract of the real one: it seals a generation when every worker is there, and
+trains until something breaks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from footplate_contracts.names import Cause
+from footplate_contracts.reports import (
+    AgentIdentity,
+    CheckpointRecord,
+    Command,
+    CoordinatorState,
+    FailureReport,
+    GenerationId,
+    Member,
+    NumberedFailure,
+    Progress,
+    RunState,
+)
+from footplate_operator.desired.revision import Defaults
+from footplate_operator.kinds import Json
+from footplate_operator.run import Key
+from tests.support.fake_cluster import Clock
+
+DEFAULTS = Defaults(trainer_image="trainer:1", coordinator_image="coordinator:1", api_url="http://api")
+NAME = "tiny"
+KEY = Key("default", NAME)
+EVERY_STEPS = 10
+
+
+def run_manifest(name: str = NAME, **spec: Any) -> Json:
+    """A run of two nodes with two ranks each."""
+    return {
+        "apiVersion": "footplate.dev/v1alpha1",
+        "kind": "TrainingRun",
+        "metadata": {"name": name, "namespace": "default", "generation": 1},
+        "spec": {
+            "model": {
+                "layers": 2,
+                "hiddenSize": 64,
+                "attentionHeads": 4,
+                "vocabularySize": 512,
+                "contextLength": 64,
+            },
+            "data": {"uri": "/shared/data"},
+            "training": {
+                "steps": 100,
+                "globalBatchSize": 8,
+                "microBatchSize": 2,
+                "optimizer": {"learningRate": 0.001},
+            },
+            "compute": {"profile": "local-cpu", "nodes": 2},
+            "checkpoint": {"uri": "/shared/checkpoints", "everySteps": EVERY_STEPS},
+            **spec,
+        },
+    }
+
+
+def profile_manifest(name: str = "local-cpu", **spec: Any) -> Json:
+    """Two gloo ranks a node."""
+    return {
+        "apiVersion": "footplate.dev/v1alpha1",
+        "kind": "ComputeProfile",
+        "metadata": {"name": name},
+        "spec": {"backend": "gloo", "processesPerNode": 2, **spec},
+    }
+
+
+@dataclass
+class FakeAgenda:
+    """A work-queue whose time is the test's."""
+
+    clock: Clock
+    due: dict[Key, float] = field(default_factory=dict)  # seconds of the clock
+
+    def add(self, key: Key) -> None:
+        self.due[key] = 0.0
+
+    def add_after(self, key: Key, seconds: float) -> None:
+        at = self.clock().timestamp() + seconds
+        self.due[key] = min(at, self.due.get(key, at))
+
+    def ready(self) -> list[Key]:
+        """Keys whose time has come; they leave the agenda."""
+        now = self.clock().timestamp()
+        keys = [key for key, at in self.due.items() if at <= now]
+        for key in keys:
+            del self.due[key]
+        return keys
+
+
+@dataclass
+class FakeCoordinator:
+    """One coordinator pod of one run."""
+
+    epoch: int
+    nodes: int
+    total_steps: int
+    version: int = 1
+    state: RunState = RunState.GATHERING
+    number: int = 0
+    generation: GenerationId | None = None
+    members: dict[int, Json] = field(default_factory=dict)  # index -> pod
+    step: int = 0
+    start_step: int = 0
+    checkpoint: CheckpointRecord | None = None
+    failures: list[NumberedFailure] = field(default_factory=list)
+    command: Command = Command.NONE
+    backlog: int = 0
+    reachable: bool = True
+
+    def view(self, now: float) -> CoordinatorState:
+        """What the operator is told."""
+        return CoordinatorState(
+            version=self.version,
+            epoch=self.epoch,
+            state=self.state,
+            generation=self.generation,
+            members=[
+                Member(agent=identity(pod), group_rank=index, first_rank=2 * index, store_port=1)
+                for index, pod in sorted(self.members.items())
+            ],
+            missing=[index for index in range(self.nodes) if index not in self.members],
+            progress=Progress(
+                step=self.step,
+                total_steps=self.total_steps,
+                tokens=512 * self.step,
+                loss=3.0 if self.step else None,
+                step_seconds=0.1,
+                time=now if self.step else None,
+            ),
+            start_step=self.start_step,
+            checkpoint=self.checkpoint,
+            failures=list(self.failures),
+            telemetry_backlog=self.backlog,
+        )
+
+    def adopt(self, before: FakeCoordinator) -> None:
+        """Take over a generation that trains on."""
+        self.generation, self.number = before.generation, 0
+        self.members, self.step, self.start_step = dict(before.members), before.step, before.start_step
+        self.state = RunState.LOADING
+
+    def fail(self, cause: Cause, reason: str, message: str, pod: Json, now: float, **more: Any) -> None:
+        """A failure ends the generation."""
+        report = FailureReport(cause=cause, reason=reason, message=message, time=now, step=self.step, **more)
+        self.failures.append(
+            NumberedFailure(
+                number=len(self.failures) + 1,
+                failure=report,
+                agent=identity(pod),
+                generation=self.generation,
+            )
+        )
+        self.state = RunState.GATHERING
+        self.version += 1
+
+
+def identity(pod: Json) -> AgentIdentity:
+    """The agent that runs in a worker pod."""
+    labels = pod["metadata"]["labels"]
+    return AgentIdentity(
+        index=int(labels["footplate.dev/index"]),
+        incarnation=int(labels["footplate.dev/incarnation"]),
+        pod_name=pod["metadata"]["name"],
+        pod_uid=pod["metadata"]["uid"],
+        node_name=pod.get("spec", {}).get("nodeName", ""),
+        address=pod.get("status", {}).get("podIP", ""),
+        slots=2,
+    )

@@ -1,0 +1,77 @@
+"""Suspended with a checkpoint, resumed, edited in between."""
+
+from __future__ import annotations
+
+from footplate_operator.kinds import (
+    CONFIG_MAP,
+    DISRUPTION_BUDGET,
+    POD,
+    REVISION,
+    SECRET,
+)
+from tests.support.operator_world import World, running
+
+
+async def test_suspension_saves_first_and_resumption_goes_on() -> None:
+    world = await running()
+    world.change(suspend=True)
+    await world.reconcile()
+    assert world.phase == "Suspending"
+    await world.live(20, until=lambda: world.phase == "Suspended")
+    step = world.status["checkpoint"]["latestStep"]
+    assert step == world.leader().step
+    await world.live(5)
+    assert world.workers("Running") == []
+    assert world.status["replicas"] == 0
+    assert not world.cluster.all(DISRUPTION_BUDGET)
+    assert world.cluster.names(SECRET) == ["tiny-run"] and len(world.cluster.all(CONFIG_MAP)) == 1
+    world.change(suspend=False)
+    await world.live(30, until=lambda: world.phase == "Running")
+    assert world.status["coordinator"]["epoch"] == 2
+    assert world.leader().start_step == step
+    assert world.workers("Running") == ["tiny-w0-1", "tiny-w1-1"]
+    assert world.status["restarts"] == 0
+    await world.live(60, until=lambda: world.phase == "Succeeded")
+    assert [attempt["reason"] for attempt in world.status["attempts"]] == ["Suspended", "Finished"]
+
+
+async def test_suspension_gives_up_on_a_coordinator_that_does_not_answer() -> None:
+    world = await running(checkpoint={"uri": "/c", "everySteps": 10, "emergencyDeadlineSeconds": 5})
+    world.trains = False
+    world.change(suspend=True)
+    await world.live(15)
+    assert world.phase == "Suspending"
+    await world.live(20, until=lambda: world.phase == "Suspended")
+    assert "no checkpoint was acknowledged" in str(world.status["attempts"][-1]["message"])
+
+
+async def test_suspended_from_the_start_makes_nothing() -> None:
+    world = World()
+    world.submit(suspend=True)
+    await world.live(5)
+    assert world.phase == "Suspended"
+    assert world.cluster.all(POD) == [] and world.cluster.all(SECRET) == []
+
+
+async def test_suspended_while_nothing_ran_needs_no_checkpoint() -> None:
+    world = World()
+    world.trains = False
+    world.submit()
+    await world.live(3)
+    world.change(suspend=True)
+    await world.reconcile()
+    assert world.phase == "Suspended"
+
+
+async def test_an_edit_while_suspended_makes_a_new_revision_and_config() -> None:
+    world = await running()
+    world.change(suspend=True)
+    await world.live(20, until=lambda: world.phase == "Suspended")
+    world.change(compute={"profile": "local-cpu", "nodes": 1})
+    world.change(suspend=False)
+    world.coordinators.clear()
+    await world.live(30, until=lambda: world.phase == "Running")
+    assert world.cluster.names(REVISION) == ["tiny-1", "tiny-2"]
+    assert world.status["revision"] == "tiny-2"
+    assert len(world.cluster.all(CONFIG_MAP)) == 1, "the old RunConfig is gone"
+    assert world.workers("Running") == ["tiny-w0-1"]

@@ -1,0 +1,182 @@
+"""What ends a run, what only holds it up, and what it says meanwhile."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from footplate_contracts.names import Cause, Reason
+from footplate_operator.errors import Forbidden, Invalid
+from footplate_operator.kinds import (
+    POD,
+    SECRET,
+    SERVICE,
+)
+from tests.support.operator_world import World, running
+
+
+async def test_a_traceback_fails_the_run_when_it_comes_twice() -> None:
+    world = await running()
+    for _ in range(2):
+        leader = world.leader()
+        pod = world.cluster.objects[POD, "tiny-w0-0"]
+        leader.fail(
+            Cause.USER_ERROR,
+            Reason.PYTHON_ERROR,
+            "ValueError: bad batch 17",
+            pod,
+            world.clock().timestamp(),
+            rank=0,
+            exit_code=1,
+        )
+        world._speak()
+        await world.reconcile()
+        if world.phase == "Failed":
+            break
+        assert world.phase == "Restarting"
+        world.trains = False
+        await world.live(5)
+    assert world.phase == "Failed"
+    complete = world.condition("Complete")
+    assert (complete["status"], complete["reason"]) == ("False", "PythonError")
+    assert "ValueError: bad batch 17" in complete["message"]
+    assert world.status["failures"] == {"UserError": 2}
+    await world.live(10)
+    assert world.workers("Running") == [] and world.workers() == ["tiny-w0-0", "tiny-w1-0"], "logs stay"
+    assert "tiny-c1" not in world.cluster.names(POD)
+
+
+@pytest.mark.parametrize(
+    ("cause", "reason"),
+    [
+        pytest.param(Cause.IMAGE_OR_CONFIG, Reason.DATA_MISSING, id="missing-data"),
+        pytest.param(Cause.IMAGE_OR_CONFIG, Reason.DATA_CORRUPT, id="corrupt-shard"),
+        pytest.param(Cause.STORAGE, Reason.STORAGE_FULL, id="full-volume-without-a-checkpoint"),
+    ],
+)
+async def test_what_no_restart_mends_fails_at_once(cause: Cause, reason: Reason) -> None:
+    world = World()
+    world.trains = False
+    world.submit()
+    await world.live(3)
+    pod = world.cluster.objects[POD, "tiny-w0-0"]
+    world.leader().fail(cause, reason, "what is wrong", pod, world.clock().timestamp(), exit_code=78)
+    world._speak()
+    await world.reconcile()
+    assert world.phase == "Failed"
+    assert world.condition("Complete")["reason"] == reason
+    assert "what is wrong" in world.condition("Progressing")["message"]
+
+
+async def test_an_unpullable_image_fails_the_run() -> None:
+    world = World()
+    world.submit()
+    await world.live(5, until=lambda: bool(world.workers()))
+    world.kubelet_works = False
+    _wait_for(world, "tiny-w0-0", "ErrImagePull", "failed to resolve reference: manifest unknown: not found")
+    await world.reconcile()
+    assert world.phase == "Failed"
+    assert world.condition("Complete")["reason"] == "ImagePull"
+    assert "not found" in world.condition("Complete")["message"]
+
+
+async def test_a_registry_hiccup_is_a_condition_and_no_end() -> None:
+    world = World()
+    world.submit()
+    await world.live(5, until=lambda: bool(world.workers()))
+    world.kubelet_works = False
+    _wait_for(world, "tiny-w0-0", "ErrImagePull", "failed to do request: dial tcp: i/o timeout")
+    await world.reconcile()
+    assert world.phase == "Starting"
+    said = world.condition("Progressing")
+    assert (said["status"], said["reason"]) == ("False", "ImagePull")
+
+
+async def test_what_the_scheduler_says_is_a_condition_and_the_deadline_ends_it() -> None:
+    world = World()
+    world.submit(resilience={"startupDeadlineSeconds": 30})
+    await world.live(5, until=lambda: bool(world.workers()))
+    world.kubelet_works = False
+    pod = copy.deepcopy(world.cluster.objects[POD, "tiny-w0-0"])
+    message = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+    pod["status"] = {
+        "phase": "Pending",
+        "conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+        ],
+    }
+    world.cluster.put(pod)
+    await world.reconcile()
+    said = world.condition("Progressing")
+    assert (said["reason"], message in said["message"]) == ("Unschedulable", True)
+    await world.live(60, until=lambda: world.phase == "Failed")
+    assert world.condition("Complete")["reason"] == "StartupDeadline"
+    assert message in world.condition("Complete")["message"]
+
+
+async def test_a_foreign_child_is_a_condition_and_heals() -> None:
+    world = World()
+    foreign = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": "tiny-coordinator",
+            "ownerReferences": [{"kind": "Deployment", "name": "web", "uid": "u", "controller": True}],
+        },
+    }
+    world.cluster.put(foreign)
+    world.submit()
+    await world.reconcile()
+    said = world.condition("Reconciled")
+    assert (said["status"], said["reason"]) == ("False", "ChildConflict")
+    assert "Service tiny-coordinator exists and belongs to Deployment web" in said["message"]
+    world.cluster.bury(SERVICE, "tiny-coordinator")
+    await world.live(30, until=lambda: world.phase == "Running")
+    assert world.condition("Reconciled")["status"] == "True"
+
+
+async def test_a_deleted_secret_comes_back_as_it_was() -> None:
+    world = await running()
+    before = world.cluster.objects[SECRET, "tiny-run"]["data"]
+    world.cluster.bury(SECRET, "tiny-run")
+    world.trains = False
+    await world.live(400, until=lambda: bool(world.cluster.names(SECRET)))
+    assert world.cluster.objects[SECRET, "tiny-run"]["data"] == before
+
+
+async def test_the_last_words_of_a_pod_that_cannot_start_are_told() -> None:
+    world = World()
+    world.trains = False
+    world.submit()
+    await world.live(5, until=lambda: bool(world.workers("Running")))
+    pod = copy.deepcopy(world.cluster.objects[POD, "tiny-w0-0"])
+    ended = {"exitCode": 78, "reason": "Error", "message": "agent: FOOTPLATE_RUN_CONFIG cannot be read\n"}
+    pod["status"] |= {"phase": "Failed", "containerStatuses": [{"state": {"terminated": ended}}]}
+    world.cluster.put(pod)
+    await world.reconcile()
+    assert world.phase == "Failed"
+    assert world.condition("Complete")["message"].endswith("78: agent: FOOTPLATE_RUN_CONFIG cannot be read")
+
+
+async def test_a_refused_manifest_fails_the_run_and_a_quota_does_not() -> None:
+    quota, wrong = World(), World()
+    quota.cluster.refuse["create", POD] = Forbidden("exceeded quota: gpus", 403, "Forbidden")
+    wrong.cluster.refuse["create", POD] = Invalid("volumeMounts[0].name: not found", 422, "Invalid")
+    for world in (quota, wrong):
+        world.submit()
+        await world.live(2)
+    assert (quota.phase, wrong.phase) == ("Starting", "Failed")
+    assert "exceeded quota" in quota.condition("Reconciled")["message"]
+    assert "volumeMounts" in wrong.condition("Complete")["message"]
+    quota.cluster.refuse.clear()
+    await quota.live(30, until=lambda: quota.phase == "Running")
+
+
+def _wait_for(world: World, name: str, reason: str, message: str) -> None:
+    pod = copy.deepcopy(world.cluster.objects[POD, name])
+    pod["status"] = {
+        "phase": "Pending",
+        "containerStatuses": [{"state": {"waiting": {"reason": reason, "message": message}}}],
+    }
+    world.cluster.put(pod)
