@@ -6,10 +6,12 @@ import http.client
 import http.server
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -90,6 +92,7 @@ class Gang:
         self.steps, self.step_seconds = 200, 0.02
         self.entry, self.warm = "small_rank:run", ["torch.distributed", "small_rank"]
         self.extra: dict[str, str] = {}
+        self._scratch = tempfile.mkdtemp(prefix="gang-")  # short: the path of a socket has 107 bytes
         (directory / "token").write_text(TOKEN)
         outline = {
             "run": {"name": "gang", "namespace": "default", "uid": "uid-1"},
@@ -113,6 +116,7 @@ class Gang:
             str(Env.RUN_TOKEN_FILE): str(self.directory / "token"),
             str(Env.COORDINATOR_HOST): "127.0.0.1",
             str(Env.COORDINATOR_PORT): str(self.port),
+            "TMPDIR": self._scratch,
             **self.extra,
         }
 
@@ -206,6 +210,7 @@ class Gang:
                 process.send_signal(signal.SIGCONT)
                 process.kill()
             process.wait()
+        shutil.rmtree(self._scratch)
 
     def _start(self, command: list[str], environment: dict[str, str], name: str) -> subprocess.Popen[bytes]:
         with (self.directory / f"{name}.log").open("ab") as log:
