@@ -8,6 +8,7 @@ leaves a file behind (TORCHELASTIC_ERROR_FILE, in the shape that torch's own
 from __future__ import annotations
 
 import json
+import re
 import sys
 import traceback
 from collections.abc import Mapping
@@ -16,7 +17,6 @@ from typing import Final
 
 from footplate_contracts.names import Cause, ExitCode, Reason
 from footplate_contracts.reports import FailureReport
-from footplate_trainer.data.errors import DataCorrupt, DataError, DataMissing
 from footplate_trainer.errors import TrainerError
 
 ERROR_FILE: Final = "TORCHELASTIC_ERROR_FILE"
@@ -61,7 +61,7 @@ def exit_code(error: BaseException) -> ExitCode:
 
 def foreseen(error: BaseException) -> bool:
     """Whether one line says all there is to say; otherwise a traceback is owed."""
-    return isinstance(error, (TrainerError, DataError)) or _says(error, _PEER_GONE)
+    return isinstance(error, TrainerError) or _says(error, _PEER_GONE)
 
 
 def tell(error: BaseException, report: FailureReport, environment: Mapping[str, str]) -> None:
@@ -84,15 +84,11 @@ def error_file(error: BaseException, report: FailureReport) -> dict[str, object]
 def _classify(error: BaseException) -> tuple[Cause, str]:
     if isinstance(error, TrainerError):
         return error.cause, error.reason
-    if isinstance(error, DataMissing):
-        return Cause.IMAGE_OR_CONFIG, Reason.DATA_MISSING
-    if isinstance(error, DataCorrupt):
-        return Cause.IMAGE_OR_CONFIG, Reason.DATA_CORRUPT
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY
     if _says(error, _COMMUNICATION):
         return Cause.COMMUNICATION, Reason.PEER_LOST
-    if isinstance(error, (DataError, OSError)):
+    if isinstance(error, OSError):
         return Cause.STORAGE, Reason.STORAGE_ERROR
     return Cause.USER_ERROR, Reason.PYTHON_ERROR
 
@@ -100,11 +96,16 @@ def _classify(error: BaseException) -> tuple[Cause, str]:
 def _message(error: BaseException) -> str:
     """The foreseen message; for anything else the end of the traceback, where the news is."""
     if _says(error, _PEER_GONE):
-        return f"the connection to another rank is lost: {error}"
+        return f"the connection to another rank is lost: {_first_sentence(str(error))}"
     if foreseen(error):
         return str(error)
     lines = "".join(traceback.format_exception(error)).rstrip().splitlines()
     return "\n".join(lines[-8:])[-1024:]
+
+
+def _first_sentence(text: str) -> str:
+    """Without the place in gloo's source before it and the advice behind it."""
+    return re.sub(r"^\[\S+:\d+\]\s*", "", text).split(". ")[0]
 
 
 def _says(error: BaseException, signs: tuple[str, ...]) -> bool:

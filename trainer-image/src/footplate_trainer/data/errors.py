@@ -18,7 +18,7 @@ class DataError(TrainerError):
     """Data could not be read or written."""
 
     cause = Cause.STORAGE
-    reason: Reason | str = Reason.STORAGE_ERROR
+    reason = Reason.STORAGE_ERROR
     exit_code = ExitCode.STORAGE
 
 
