@@ -15,7 +15,10 @@ from footplate_trainer.data.errors import DataCorrupt, DataMissing
 from footplate_trainer.errors import NumericalDivergence, StaleGeneration, StorageError, UserMistake
 from footplate_trainer.failure import describe, exit_code, tell
 
-GLOO = "[../third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:123"
+GLOO = (
+    "[../third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:123. "
+    "This is typically caused by a remote worker crashing. Check the logs of the remote worker."
+)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +107,9 @@ def test_a_lost_peer_is_one_line_as_another_rank_has_the_news(capsys: pytest.Cap
 
     tell(error, describe(error, rank=0, step=3, now=1.0), {})
 
-    assert capsys.readouterr().err == f"error: the connection to another rank is lost: {GLOO}\n"
+    assert capsys.readouterr().err == (
+        "error: the connection to another rank is lost: Connection closed by peer [127.0.0.1]:123\n"
+    )
 
 
 def test_an_unforeseen_error_brings_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
