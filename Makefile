@@ -57,7 +57,7 @@ $(UV):
 .venv/ready: constraints.txt pyproject.toml $(wildcard */pyproject.toml) | $(UV)
 	@echo "[venv] installing the pinned packages (torch alone is 5 GB the first time)"
 	@$(UV) venv --quiet --allow-existing --python python3 .venv
-	@VIRTUAL_ENV=.venv $(UV) pip install --quiet --constraint constraints.txt --reinstall-package footplate-contracts \
+	@VIRTUAL_ENV=.venv $(UV) pip install --quiet --compile-bytecode --constraint constraints.txt --reinstall-package footplate-contracts \
 		--reinstall-package footplate-operator --reinstall-package footplate-api --reinstall-package footplate-trainer \
 		--editable contracts --editable operator --editable api --editable 'trainer-image[torch]' --group dev
 	@touch $@

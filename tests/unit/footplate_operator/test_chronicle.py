@@ -44,6 +44,10 @@ def failure(cause: Cause, generation: str, *, hearsay: bool = False, message: st
     )
 
 
+def peer_lost(generation: str) -> Interruption:
+    return replace(failure(Cause.COMMUNICATION, generation), reason=Reason.PEER_LOST)
+
+
 def causes(story: Chronicle) -> list[Cause | None]:
     return [attempt.cause for attempt in story.attempts]
 
@@ -82,6 +86,18 @@ def test_an_interruption_closes_one_attempt_and_opens_the_next() -> None:
             [Cause.USER_ERROR, None],
             {"UserError": 1},
             id="the-better-witness-comes-first",
+        ),
+        pytest.param(
+            [peer_lost("1.1"), failure(Cause.NODE_LOST, "1.1", hearsay=True)],
+            [Cause.NODE_LOST, None],
+            {"NodeLost": 1},
+            id="a-lost-pod-explains-a-lost-peer",
+        ),
+        pytest.param(
+            [failure(Cause.NODE_LOST, "1.1", hearsay=True), peer_lost("1.1")],
+            [Cause.NODE_LOST, None],
+            {"NodeLost": 1},
+            id="a-lost-peer-explains-nothing",
         ),
         pytest.param(
             [failure(Cause.NODE_LOST, "", hearsay=True), failure(Cause.NODE_LOST, "", hearsay=True)],

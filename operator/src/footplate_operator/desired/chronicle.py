@@ -96,7 +96,9 @@ def interrupt(story: Chronicle, scene: Scene, interruption: Interruption) -> tup
     """The story after a failure, and what the policy makes of it; None where it was known already."""
     known = _known(story, interruption)
     if known is not None:
-        return (story, None) if interruption.hearsay else _corrected(story, known, scene, interruption)
+        return (
+            _corrected(story, known, scene, interruption) if _better(interruption, known) else (story, None)
+        )
     action = next_action(scene.budgets, _history(story, scene), _evidence(interruption))
     story = begin(story, scene)
     attempt = story.open
@@ -135,12 +137,26 @@ def _known(story: Chronicle, interruption: Interruption) -> Attempt | None:
     return None
 
 
+def _better(interruption: Interruption, known: Attempt) -> bool:
+    """Whether `interruption` knows more of why an attempt ended than what is written down.
+
+    A lost peer is an echo: whatever else is told of the same end explains it. Apart from that a
+    pod's end is hearsay, and a rank that spoke for itself has the last word.
+    """
+    if interruption.cause is known.cause:
+        return False
+    if known.cause is Cause.COMMUNICATION and known.reason == Reason.PEER_LOST:
+        return True
+    echo = interruption.cause is Cause.COMMUNICATION and interruption.reason == Reason.PEER_LOST
+    if echo and known.cause is not None:
+        return False
+    return not interruption.hearsay and known.rank is None
+
+
 def _corrected(
     story: Chronicle, ended: Attempt, scene: Scene, interruption: Interruption
 ) -> tuple[Chronicle, Action | None]:
-    """A better witness: the first was a pod's end, or nobody; this one knows why."""
-    if ended.cause is interruption.cause or ended.rank is not None:
-        return story, None
+    """`ended` as a better witness tells it."""
     past = replace(story, attempts=tuple(each for each in story.closed if each.number < ended.number))
     if ended.cause is not None:
         past, story = _counted(past, ended.cause, -1), _counted(story, ended.cause, -1)
