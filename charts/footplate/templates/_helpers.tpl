@@ -36,9 +36,13 @@ imagePullSecrets: {{ toYaml . | nindent 2 }}
 {{- with .values.nodeSelector }}
 nodeSelector: {{ toYaml . | nindent 2 }}
 {{- end }}
+tolerations:
 {{- with .values.tolerations }}
-tolerations: {{ toYaml . | nindent 2 }}
+{{ toYaml . }}
 {{- end }}
+# Kubernetes' own default leaves a pod on a dead node for five minutes more.
+- {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 5}
+- {key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, tolerationSeconds: 5}
 {{- with .values.affinity }}
 affinity: {{ toYaml . | nindent 2 }}
 {{- end }}
