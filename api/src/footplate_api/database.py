@@ -7,6 +7,9 @@ waiting. So transactions are begun here by hand, and a writer takes its lock fir
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +20,7 @@ from sqlalchemy import Connection, Engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.util import await_only
 
 from footplate_api.errors import DatabaseUnavailable
 
@@ -25,6 +29,7 @@ WriteSession = NewType("WriteSession", ReadSession)
 """What may write may read, not the other way round."""
 
 BUSY_SECONDS: Final = 15  # a writer waits so long for the one before it
+_ASK_AGAIN_SECONDS: Final = 0.02
 _WRITES: Final = "footplate_writes"
 
 
@@ -104,9 +109,10 @@ def _tame_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def settle(connection: Any, record: object) -> None:
         cursor = connection.cursor()
-        # WAL: readers never wait for the writer. FULL: a commit survives a power cut, for the
-        # coordinator forgets what it has a receipt for. The cache is 2 MiB a connection.
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "cache_size=-2048"):
+        _use_wal(cursor)
+        # FULL: a commit survives a power cut, for the coordinator forgets what it has a receipt
+        # for. The cache is 2 MiB a connection.
+        for pragma in ("synchronous=FULL", "cache_size=-2048"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
@@ -114,3 +120,20 @@ def _tame_sqlite(engine: Engine) -> None:
     def begin(connection: Connection) -> None:
         writes = connection.get_execution_options().get(_WRITES, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _use_wal(cursor: Any) -> None:
+    """Readers never wait for the writer: the file's journal becomes a write-ahead log.
+
+    The first switch needs the file for itself, and there SQLite says "locked" at
+    once, whatever its timeout: replicas that start together have to ask again.
+    """
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() >= deadline:
+                raise
+            await_only(asyncio.sleep(_ASK_AGAIN_SECONDS))
