@@ -29,10 +29,10 @@ test: unit component system ## every test, on the same cluster
 
 .PHONY: unit component system cluster-down-test
 unit: .venv/ready ## pure tests, in seconds, without sockets
-	@$(PYTEST) tests/unit -q
+	@$(PYTEST) tests/unit -q --numprocesses 2
 
 component: .venv/ready binaries postgresql ## real PostgreSQL, real ranks, a real API server
-	@$(PYTEST) tests/component -q
+	@$(PYTEST) tests/component -q --numprocesses 2 --dist loadfile
 
 system: install ## whole runs on the cluster, faults included; takes the cluster down at the end
 	@$(PYTEST) tests/system -q -m 'system and not cluster_down'
