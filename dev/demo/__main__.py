@@ -44,24 +44,24 @@ def demonstrate(kube: Kube) -> None:
     forget_earlier_run(kube)
     kube.kubectl("apply", "--filename", "examples/data-python-docs.yaml")
     kube.kubectl("wait", "--for=condition=complete", "job/pack-python-docs", "--timeout=300s")
-    console.print(kube.kubectl("logs", "job/pack-python-docs", "--tail=3").rstrip())
+    print(kube.kubectl("logs", "job/pack-python-docs", "--tail=3").rstrip(), flush=True)
 
     heading("2. kubectl apply -f examples/tiny-decoder.yaml")
-    console.print(kube.kubectl("apply", "--filename", "examples/tiny-decoder.yaml").rstrip())
+    print(kube.kubectl("apply", "--filename", "examples/tiny-decoder.yaml").rstrip(), flush=True)
     follow(kube)
 
     heading("3. The history, from the API")
     history = kube.api(f"/v1/namespaces/default/runs/{RUN}/metrics?names=loss")
-    console.print(loss_curve(history["step"], history["loss"]), markup=False)
+    print(loss_curve(history["step"], history["loss"]), flush=True)
 
     heading("4. The checkpoint, and text sampled from it")
     status = (kube.get("trainingrun", RUN) or {}).get("status", {})
     console.print(f"checkpoint: {status['checkpoint']['uri']}")
-    console.print(sample(kube), markup=False)
+    print(sample(kube), flush=True)
 
     heading("5. kubectl get trun")
-    console.print(kube.kubectl("get", "trun", RUN).rstrip())
-    console.print(NEXT)
+    print(kube.kubectl("get", "trun", RUN).rstrip(), flush=True)
+    print(NEXT, flush=True)
 
 
 def forget_earlier_run(kube: Kube) -> None:
