@@ -147,8 +147,8 @@ def main() -> int:
     applied = time.time()
     runs.apply(run)
     try:
-        runs.wait_step(RUN, 1)
-        start = runs.metrics(RUN)[0]["time"] - applied
+        rows = runs.until("a history", lambda: runs.metrics_or_none(RUN) or None, RUN, seconds=90)
+        start = rows[0]["time"] - applied
         print(f"apply -> first training step: {start:.1f} s (bar 20 s)")
         results: dict[str, list[dict[str, float]]] = {"rank": [], "worker": []}
         for _ in range(faults):
