@@ -64,7 +64,7 @@ def main() -> int:
                 f"{component:<11} {resident(kube, SYSTEM, system_pod(kube, component)):6.1f} MB (bar {bar})"
             )
     finally:
-        kube.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+        kube.kubectl("delete", "namespace", NAMESPACE)
     return 0
 
 

@@ -158,7 +158,7 @@ def main() -> int:
         print(table("rank killed -> all 4 ranks stepping; bar 1.5 s", results["rank"]))
         print(table("worker pod deleted -> all stepping with its substitute; bar 8 s", results["worker"]))
     finally:
-        kube.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+        kube.kubectl("delete", "namespace", NAMESPACE)
     return 0
 
 
