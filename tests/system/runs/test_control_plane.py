@@ -23,7 +23,7 @@ def cluster(*arguments: str) -> None:
 
 def test_restarts_of_operator_api_and_api_server(runs: Runs, name: str) -> None:
     """All three restart in mid-run: the same pods go on, and the history has each step once."""
-    runs.apply(tiny(name, runs.namespace, steps=400))
+    runs.apply(tiny(name, runs.namespace, steps=200))
     runs.wait_step(name, 10)
     pods = {pod["metadata"]["uid"] for role in ("worker", "coordinator") for pod in runs.pods(name, role)}
     for deployment in ("footplate-operator", "footplate-api"):
@@ -40,7 +40,7 @@ def test_restarts_of_operator_api_and_api_server(runs: Runs, name: str) -> None:
     assert {pod["metadata"]["uid"] for pod in runs.pods(name)} <= pods
     runs.until(
         "a whole history",
-        lambda: True if [row["step"] for row in runs.metrics(name)] == list(range(1, 401)) else None,
+        lambda: True if [row["step"] for row in runs.metrics(name)] == list(range(1, 201)) else None,
         name,
         seconds=30,
     )
@@ -48,7 +48,7 @@ def test_restarts_of_operator_api_and_api_server(runs: Runs, name: str) -> None:
 
 def test_a_lost_coordinator_costs_no_step(runs: Runs, name: str) -> None:
     """The next epoch adopts the generation that trains; no rank restarts."""
-    runs.apply(tiny(name, runs.namespace, steps=300))
+    runs.apply(tiny(name, runs.namespace, steps=120))
     runs.wait_step(name, 10)
     workers = {pod["metadata"]["uid"] for pod in runs.pods(name)}
     coordinator = runs.pods(name, "coordinator")[0]["metadata"]["name"]
@@ -57,4 +57,4 @@ def test_a_lost_coordinator_costs_no_step(runs: Runs, name: str) -> None:
     assert status.get("restarts", 0) == 0
     assert {pod["metadata"]["uid"] for pod in runs.pods(name)} == workers
     assert status["coordinator"]["epoch"] == 2
-    assert [row["step"] for row in runs.metrics(name)] == list(range(1, 301))
+    assert [row["step"] for row in runs.metrics(name)] == list(range(1, 121))

@@ -11,7 +11,7 @@ from tests.support.runs import Runs, tiny
 
 pytestmark = pytest.mark.system
 
-STEPS = 200
+STEPS = 120
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_a_killed_worker_pod_changes_no_loss(
     runs: Runs, name: str, undisturbed: list[dict[str, Any]]
 ) -> None:
     """The pod goes at a random step; a substitute joins and the losses follow the undisturbed run."""
-    step = random.randint(10, STEPS - 60)
+    step = random.randint(10, STEPS - 50)
     print(f"killing a worker pod from step {step}")
     runs.apply(tiny(name, runs.namespace, steps=STEPS))
     runs.wait_step(name, step)

@@ -12,7 +12,7 @@ from tests.support.runs import Runs, tiny
 
 pytestmark = pytest.mark.system
 
-STEPS = 150
+STEPS = 80
 
 
 @pytest.fixture
