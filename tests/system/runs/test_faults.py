@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import uuid
 from typing import Any
 
 import pytest
@@ -17,10 +18,11 @@ STEPS = 120
 @pytest.fixture(scope="module")
 def undisturbed(runs: Runs) -> list[dict[str, Any]]:
     """The history of a run that nothing happened to."""
-    name = runs.apply(tiny("undisturbed", runs.namespace, steps=STEPS))
+    name = runs.apply(tiny(f"undisturbed-{uuid.uuid4().hex[:8]}", runs.namespace, steps=STEPS))
     runs.wait_phase(name, "Succeeded", seconds=180)
     rows = runs.metrics(name)
     runs.delete(name)
+    assert len(rows) == STEPS
     return rows
 
 
