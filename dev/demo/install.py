@@ -8,10 +8,13 @@ given images by hand, FOOTPLATE_VALUES names a values file with images from a re
 
 from __future__ import annotations
 
+import json
 import os
+import time
 
-from demo.kube import Kube, run, show
+from demo.kube import DemoError, Kube, run, show
 
+ADMISSION_SECONDS = 60.0
 NAMESPACE = "footplate-system"
 CHART = "charts/footplate"
 
@@ -32,4 +35,30 @@ def install() -> Kube:
         *("--set-string", f"podAnnotations.footplate\\.dev/images={keys['operator']}-{keys['api']}"),
         *("--wait", "--timeout", "3m"),
     )
+    wait_for_admission(kube)
     return kube
+
+
+def wait_for_admission(kube: Kube) -> None:
+    """Waits until the API server admits TrainingRuns; DemoError with its last word if it does not.
+
+    An API server that has just started refuses whatever a policy with parameters must judge, until
+    it has looked for the parameters' kind again, which it does every 30 seconds.
+    """
+    deadline = time.monotonic() + ADMISSION_SECONDS
+    while True:
+        try:
+            manifest = kube.kubectl("create", "--dry-run=client", "-o", "json", "-f", "examples/minimal.yaml")
+            kube.kubectl("create", "--dry-run=server", "-f", "-", stdin=renamed(manifest))
+            return
+        except DemoError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(1.0)
+
+
+def renamed(manifest: str) -> str:
+    """The manifest under a name that nobody has."""
+    run = json.loads(manifest)
+    run["metadata"]["name"] = "footplate-admission"
+    return json.dumps(run)

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from demo.install import wait_for_admission
 from demo.kube import ROOT
 from tests.support.runs import Runs, tiny
 
@@ -32,9 +33,6 @@ def test_restarts_of_operator_api_and_api_server(runs: Runs, name: str) -> None:
     cluster("stop", "kube-apiserver")
     time.sleep(OUTAGE_SECONDS)
     cluster("up")
-    runs.until(
-        "the API server", lambda: True if runs.metrics_or_none(name) is not None else None, name, seconds=60
-    )
     status = runs.wait_phase(name, "Succeeded", seconds=240)
     assert status.get("restarts", 0) == 0
     assert {pod["metadata"]["uid"] for pod in runs.pods(name)} <= pods
@@ -44,6 +42,7 @@ def test_restarts_of_operator_api_and_api_server(runs: Runs, name: str) -> None:
         name,
         seconds=30,
     )
+    wait_for_admission(runs.kube)  # for the tests that follow
 
 
 def test_a_lost_coordinator_costs_no_step(runs: Runs, name: str) -> None:
