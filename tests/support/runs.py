@@ -137,6 +137,15 @@ class Runs:
 
         return self.until(f"{name} to reach step {step}", reached, name, seconds)
 
+    def whole_history(self, name: str, steps: int, seconds: float = 60.0) -> list[Json]:
+        """The history once it has each step from 1 to `steps` once: telemetry may come after the end."""
+
+        def whole() -> list[Json] | None:
+            rows = self.metrics_or_none(name) or []
+            return rows if [row["step"] for row in rows] == list(range(1, steps + 1)) else None
+
+        return self.until(f"a history of {name} with each of {steps} steps once", whole, name, seconds)
+
     def metrics_or_none(self, name: str) -> list[Json] | None:
         """The history, or None while the API does not answer or does not know the run."""
         try:
