@@ -28,6 +28,7 @@ contexts: [{name: x, context: {cluster: c, user: u}}]
 current-context: x
 """
 IDLE_MEGABYTES = 150
+BATCH = 50
 
 
 def free_port() -> int:
@@ -69,35 +70,51 @@ def client(port: int) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20)
 
 
-async def send_all(port: int, batches: int, size: int) -> None:
-    """A coordinator: batch after batch, each until there is a receipt for it."""
-    async with client(port) as sender:
-        for number in range(batches):
-            body = batch("uid", [row(step) for step in range(number * size, (number + 1) * size)])
-            while True:
-                try:
-                    answer = await sender.post(f"{RUNS}/gpt/telemetry", json=body)
-                    if answer.status_code == 200:
-                        break
-                except httpx.TransportError:
-                    await asyncio.sleep(0.05)
+class Coordinator:
+    """Sends batch after batch, each until there is a receipt for it, until it is told that it is enough."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.enough = asyncio.Event()
+        self.receipts = 0
+
+    async def send(self) -> None:
+        async with client(self.port) as sender:
+            while not self.enough.is_set():
+                first = self.receipts * BATCH
+                body = batch("uid", [row(step) for step in range(first, first + BATCH)])
+                self.receipts += await self.receipt(sender, body)
+
+    async def receipt(self, sender: httpx.AsyncClient, body: dict[str, object]) -> bool:
+        try:
+            return (await sender.post(f"{RUNS}/gpt/telemetry", json=body)).status_code == 200
+        except httpx.TransportError:
+            await asyncio.sleep(0.05)
+            return False
+
+    async def has(self, receipts: int) -> None:
+        async with asyncio.timeout(60):
+            while self.receipts < receipts:
+                await asyncio.sleep(0.001)
 
 
 async def test_killed_in_mid_ingest_nothing_with_a_receipt_is_lost(tmp_path: Path) -> None:
     port = free_port()
+    coordinator = Coordinator(port)
     with serving(tmp_path, port) as first:
         async with client(port) as probe:
             await eventually(lambda: ready(probe), bool, seconds=30)
-        sending = asyncio.create_task(send_all(port, batches=40, size=50))
-        await asyncio.sleep(0.3)
+        sending = asyncio.create_task(coordinator.send())
+        await coordinator.has(5)
         first.send_signal(signal.SIGKILL)
         first.wait()
-        assert not sending.done()
     with serving(tmp_path, port):
+        await coordinator.has(coordinator.receipts + 5)
+        coordinator.enough.set()
         await asyncio.wait_for(sending, 60)
     with closing(sqlite3.connect(tmp_path / "data/footplate.db")) as database:
         [(rows,)] = database.execute("SELECT count(*) FROM step_metrics")
-    assert rows == 2000
+    assert rows == coordinator.receipts * BATCH
 
 
 async def test_idles_small_and_ends_well_on_sigterm(tmp_path: Path) -> None:
