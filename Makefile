@@ -33,11 +33,15 @@ unit: .venv/ready ## pure tests, in seconds, without sockets
 	@$(PYTEST) tests/unit -q
 
 component: .venv/ready binaries postgresql ## real PostgreSQL, real ranks, a real API server
-	@$(PYTEST) tests/component -q --numprocesses 2 --dist loadfile
+	@$(PYTEST) tests/component -q -m 'not long' --numprocesses 2 --dist loadfile
 
 system: install ## whole runs on the cluster, faults included; takes the cluster down at the end
 	@$(PYTEST) tests/system -q -m 'system and not cluster_down'
 	@$(PYTEST) tests/system -q -m cluster_down
+
+.PHONY: test-long
+test-long: .venv/ready ## what takes minutes: layout matrices, many kills
+	@$(PYTEST) tests/component -q -m long --numprocesses 2 || { code=$$?; [ $$code -eq 5 ] || exit $$code; }
 
 .PHONY: postgresql
 postgresql:
