@@ -1,0 +1,110 @@
+"""Objects by URI on a server that speaks S3, and on a plain web server."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from footplate_trainer.storage import Storage, StoredObject, open_storage
+from tests.support.s3 import s3_server
+
+
+@pytest.fixture(scope="module")
+def environment() -> Iterator[dict[str, str]]:
+    with s3_server("bucket") as found:
+        yield found
+
+
+@pytest.fixture
+def bucket(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Storage:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return open_storage(f"s3://bucket/{request.node.name}", environment)
+
+
+def test_a_bucket_reads_what_was_written(bucket: Storage) -> None:
+    bucket.write("one/two.bin", b"0123456789")
+    assert bucket.read("one/two.bin") == b"0123456789"
+    assert bucket.read_range("one/two.bin", 3, 6) == b"345"
+    assert bucket.size("one/two.bin") == 10
+    assert bucket.list() == bucket.list("one") == [StoredObject("one/two.bin", 10)]
+
+
+def test_only_the_first_creates_in_a_bucket(bucket: Storage) -> None:
+    assert bucket.create("marker", b"mine")
+    assert not bucket.create("marker", b"theirs")
+    assert bucket.read("marker") == b"mine"
+
+
+def test_of_many_writers_one_creates_in_a_bucket(bucket: Storage) -> None:
+    won: list[bool] = []
+    threads = [
+        threading.Thread(target=lambda mark=mark: won.append(bucket.create("marker", mark)))
+        for mark in (b"a", b"b", b"c", b"d")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(won) == [False, False, False, True]
+
+
+def test_a_file_larger_than_a_part_goes_up_and_down(bucket: Storage, tmp_path: Path) -> None:
+    content = bytes(range(256)) * (12 << 12)  # 12 MiB: several parts
+    (tmp_path / "up").write_bytes(content)
+    bucket.upload(tmp_path / "up", "file")
+    bucket.download("file", tmp_path / "down")
+    assert (tmp_path / "down").read_bytes() == content
+
+
+def test_deleting_in_a_bucket_is_idempotent(bucket: Storage) -> None:
+    bucket.write("name", b"x")
+    bucket.delete("name")
+    bucket.delete("name")
+    assert bucket.list() == []
+
+
+def test_a_missing_object_is_told_in_one_line(bucket: Storage) -> None:
+    with pytest.raises(FileNotFoundError, match=r"s3://bucket/.*/nothing: .*not found") as caught:
+        bucket.read("nothing")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_server_that_is_not_there_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "a"}
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    with pytest.raises(OSError, match=r"s3://bucket/x/name: .*127\.0\.0\.1:9") as caught:
+        open_storage("s3://bucket/x", environment, retries=0).read("name")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """A plain web server over `tmp_path`."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_web_server_is_read(web: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/file").write_bytes(b"0123456789")
+    storage = open_storage(f"{web}/folder")
+    assert (storage.size("file"), storage.read("file")) == (10, b"0123456789")
+    assert storage.read_range("file", 2, 4) == b"23"
+    storage.download("file", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b"0123456789"
+    with pytest.raises(FileNotFoundError, match="folder/nothing"):
+        storage.read("nothing")

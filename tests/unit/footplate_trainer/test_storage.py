@@ -1,0 +1,111 @@
+"""Objects by URI, where nothing but this process is needed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import uuid
+from pathlib import Path
+
+import pytest
+
+from footplate_trainer.storage import Storage, StoredObject, open_storage
+
+
+@pytest.fixture(params=["folder", "file", "memory"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    uris = {
+        "folder": str(tmp_path / "a b"),
+        "file": (tmp_path / "a b").as_uri(),
+        "memory": f"memory://{uuid.uuid4().hex}/deep",
+    }
+    return open_storage(uris[request.param])
+
+
+def test_what_was_written_is_read_in_whole_and_in_part(storage: Storage) -> None:
+    storage.write("one/two.bin", b"0123456789")
+    assert storage.read("one/two.bin") == b"0123456789"
+    assert storage.read_range("one/two.bin", 3, 6) == b"345"
+    assert storage.size("one/two.bin") == 10
+
+
+def test_writing_again_replaces(storage: Storage) -> None:
+    storage.write("name", b"old and long")
+    storage.write("name", b"new")
+    assert storage.read("name") == b"new"
+
+
+def test_only_the_first_creates(storage: Storage) -> None:
+    assert storage.create("marker", b"mine")
+    assert not storage.create("marker", b"theirs")
+    assert storage.read("marker") == b"mine"
+
+
+def test_the_list_is_relative_sorted_and_deep(storage: Storage) -> None:
+    for name in ("b", "a/2", "a/1/x"):
+        storage.write(name, b"12")
+    assert storage.list() == [StoredObject(name, 2) for name in ("a/1/x", "a/2", "b")]
+    assert [one.name for one in storage.list("a")] == ["a/1/x", "a/2"]
+
+
+def test_a_list_of_nothing_is_empty(storage: Storage) -> None:
+    assert storage.list() == storage.list("nowhere") == []
+
+
+def test_deleting_what_is_not_there_is_no_error(storage: Storage) -> None:
+    storage.write("name", b"x")
+    storage.delete("name")
+    storage.delete("name")
+    assert storage.list() == []
+
+
+def test_what_is_missing_is_told_with_its_place(storage: Storage) -> None:
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        storage.read("nothing")
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        storage.size("nothing")
+
+
+def test_files_go_up_and_down(storage: Storage, tmp_path: Path) -> None:
+    (tmp_path / "up").write_bytes(b"content")
+    storage.upload(tmp_path / "up", "deep/file")
+    storage.download("deep/file", tmp_path / "down")
+    assert (tmp_path / "down").read_bytes() == b"content"
+
+
+def test_of_many_writers_one_creates(tmp_path: Path) -> None:
+    storage = open_storage(str(tmp_path))
+    won: list[bool] = []
+    threads = [
+        threading.Thread(target=lambda mark=mark: won.append(storage.create("marker", mark)))
+        for mark in (b"a", b"b", b"c", b"d")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(won) == [False, False, False, True]
+    assert [path.name for path in tmp_path.iterdir()] == ["marker"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        pytest.param("sftpp://host/x", "Protocol not known: sftpp.*use a path", id="unknown-scheme"),
+        pytest.param("hdfs://host/x", "hdfs://host/x cannot be opened.*use a path", id="not-installed"),
+        pytest.param("s3:///x", "names no bucket; write s3://BUCKET/FOLDER", id="no-bucket"),
+    ],
+)
+def test_a_uri_that_cannot_be_opened_is_refused(uri: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        open_storage(uri)
+
+
+def test_importing_the_module_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, footplate_trainer.storage\n"
+        "print([name for name in ('torch', 'numpy', 'fsspec', 'obstore', 'aiohttp') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
