@@ -71,6 +71,14 @@ def changed(manifest: Json, path: str, value: Any) -> Json:
     return fresh
 
 
+def check_same_history(rows: list[Json], expected: list[Json]) -> None:
+    """Every step once, the same samples, losses within 1e-5."""
+    assert [row["step"] for row in rows] == [row["step"] for row in expected]
+    for row, other in zip(rows, expected, strict=True):
+        assert row["sampleDigest"] == other["sampleDigest"], f"step {row['step']}"
+        assert abs(row["loss"] - other["loss"]) <= 1e-5, f"step {row['step']}"
+
+
 @dataclass(frozen=True)
 class Runs:
     """TrainingRuns of one namespace."""
@@ -137,14 +145,11 @@ class Runs:
 
         return self.until(f"{name} to reach step {step}", reached, name, seconds)
 
-    def whole_history(self, name: str, steps: int, seconds: float = 60.0) -> list[Json]:
-        """The history once it has each step from 1 to `steps` once: telemetry may come after the end."""
-
-        def whole() -> list[Json] | None:
-            rows = self.metrics_or_none(name) or []
-            return rows if [row["step"] for row in rows] == list(range(1, steps + 1)) else None
-
-        return self.until(f"a history of {name} with each of {steps} steps once", whole, name, seconds)
+    def whole_history(self, name: str, steps: int) -> list[Json]:
+        """The history of a run that has Succeeded: each step from 1 to `steps` once, in the first answer."""
+        rows = self.until("the API to answer", lambda: self.metrics_or_none(name), name, seconds=30)
+        assert [row["step"] for row in rows] == list(range(1, steps + 1)), self.explain(name)
+        return rows
 
     def metrics_or_none(self, name: str) -> list[Json] | None:
         """The history, or None while the API does not answer or does not know the run."""

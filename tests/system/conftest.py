@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from demo.kube import Kube
-from tests.support.runs import Runs
+from tests.support.runs import Json, Runs, tiny
 
 NAMESPACE = "footplate-tests"
+UNDISTURBED_STEPS = 120
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +36,17 @@ def runs(kube: Kube) -> Iterator[Runs]:
     yield Runs(kube, NAMESPACE)
     kube.kubectl("delete", "trun", "--all", "-n", NAMESPACE, "--wait=false")
     kube.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(runs: Runs) -> list[Json]:
+    """The history of a run of UNDISTURBED_STEPS that nothing happened to."""
+    name = f"undisturbed-{uuid.uuid4().hex[:8]}"
+    runs.apply(tiny(name, runs.namespace, steps=UNDISTURBED_STEPS))
+    runs.wait_phase(name, "Succeeded", seconds=180)
+    rows = runs.whole_history(name, UNDISTURBED_STEPS)
+    runs.delete(name)
+    return rows
 
 
 @pytest.fixture

@@ -3,63 +3,39 @@
 from __future__ import annotations
 
 import random
-import uuid
-from typing import Any
 
 import pytest
 
-from tests.support.runs import Runs, tiny
+from tests.support.runs import Json, Runs, check_same_history, tiny
 
 pytestmark = pytest.mark.system
 
-STEPS = 120
 
-
-@pytest.fixture(scope="module")
-def undisturbed(runs: Runs) -> list[dict[str, Any]]:
-    """The history of a run that nothing happened to."""
-    name = runs.apply(tiny(f"undisturbed-{uuid.uuid4().hex[:8]}", runs.namespace, steps=STEPS))
-    runs.wait_phase(name, "Succeeded", seconds=180)
-    rows = runs.whole_history(name, STEPS)
-    runs.delete(name)
-    return rows
-
-
-def check_same_history(rows: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
-    """Every step once, the same samples, losses within 1e-5."""
-    assert [row["step"] for row in rows] == [row["step"] for row in expected]
-    for row, other in zip(rows, expected, strict=True):
-        assert row["sampleDigest"] == other["sampleDigest"], f"step {row['step']}"
-        assert abs(row["loss"] - other["loss"]) <= 1e-5, f"step {row['step']}"
-
-
-def test_a_killed_worker_pod_changes_no_loss(
-    runs: Runs, name: str, undisturbed: list[dict[str, Any]]
-) -> None:
+def test_a_killed_worker_pod_changes_no_loss(runs: Runs, name: str, undisturbed: list[Json]) -> None:
     """The pod goes at a random step; a substitute joins and the losses follow the undisturbed run."""
-    step = random.randint(10, STEPS - 50)
+    step = random.randint(10, len(undisturbed) - 50)
     print(f"killing a worker pod from step {step}")
-    runs.apply(tiny(name, runs.namespace, steps=STEPS))
+    runs.apply(tiny(name, runs.namespace, steps=len(undisturbed)))
     runs.wait_step(name, step)
     victim = random.choice(runs.pods(name))["metadata"]["name"]
     runs.kube.kubectl("delete", "pod", victim, "-n", runs.namespace, "--grace-period=0", "--force")
     status = runs.wait_phase(name, "Succeeded", seconds=180)
-    check_same_history(runs.whole_history(name, STEPS), undisturbed)
+    check_same_history(runs.whole_history(name, len(undisturbed)), undisturbed)
     assert status["restarts"] == 1
     assert [attempt.get("cause") for attempt in status["attempts"]][:1] == ["NodeLost"]
     assert victim not in {pod["metadata"]["name"] for pod in runs.pods(name)}
 
 
-def test_a_killed_rank_restarts_in_place(runs: Runs, name: str, undisturbed: list[dict[str, Any]]) -> None:
+def test_a_killed_rank_restarts_in_place(runs: Runs, name: str, undisturbed: list[Json]) -> None:
     """The same pods go on: no pod is created for a rank's death."""
-    runs.apply(tiny(name, runs.namespace, steps=STEPS))
+    runs.apply(tiny(name, runs.namespace, steps=len(undisturbed)))
     runs.wait_step(name, 15)
     before = {pod["metadata"]["uid"] for pod in runs.pods(name)}
     pod = runs.pods(name)[0]["metadata"]["name"]
     kill = "import os, signal, pathlib\n" + KILL_ONE_RANK
     runs.kube.kubectl("exec", pod, "-n", runs.namespace, "--", "python", "-c", kill)
     runs.wait_phase(name, "Succeeded", seconds=180)
-    check_same_history(runs.whole_history(name, STEPS), undisturbed)
+    check_same_history(runs.whole_history(name, len(undisturbed)), undisturbed)
     assert {pod["metadata"]["uid"] for pod in runs.pods(name)} == before
 
 
@@ -73,10 +49,10 @@ raise SystemExit('no rank found')
 
 
 def test_suspend_takes_a_checkpoint_and_resume_goes_on(
-    runs: Runs, name: str, undisturbed: list[dict[str, Any]]
+    runs: Runs, name: str, undisturbed: list[Json]
 ) -> None:
     """Suspended means: no pod, a durable checkpoint at the last step; resumed, the losses go on."""
-    runs.apply(tiny(name, runs.namespace, steps=STEPS))
+    runs.apply(tiny(name, runs.namespace, steps=len(undisturbed)))
     runs.wait_step(name, 25)
     runs.patch(name, {"suspend": True})
     status = runs.wait_phase(name, "Suspended", seconds=60)
@@ -84,4 +60,4 @@ def test_suspend_takes_a_checkpoint_and_resume_goes_on(
     runs.until("no pod to run", lambda: True if not runs.pods(name) else None, name, seconds=15)
     runs.patch(name, {"suspend": False})
     runs.wait_phase(name, "Succeeded", seconds=180)
-    check_same_history(runs.whole_history(name, STEPS), undisturbed)
+    check_same_history(runs.whole_history(name, len(undisturbed)), undisturbed)

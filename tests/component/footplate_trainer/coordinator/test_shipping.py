@@ -27,6 +27,7 @@ class FakeApi:
         self.statuses = list(statuses)
         self.rows: dict[int, Any] = {}
         self.tokens: set[str] = set()
+        self.unacceptable: frozenset[int] = frozenset()  # steps that make a batch invalid
 
     def application(self) -> web.Application:
         app = web.Application()
@@ -38,6 +39,8 @@ class FakeApi:
         if self.statuses:
             return web.Response(status=self.statuses.pop(0))
         batch = await request.json()
+        if self.unacceptable & {entry["metrics"]["step"] for entry in batch["rows"]}:
+            return web.Response(status=422)
         for entry in batch["rows"]:
             self.rows[entry["metrics"]["step"]] = entry
         return web.json_response({"rows": len(batch["rows"]), "checkpoints": 0})
@@ -85,6 +88,36 @@ async def test_the_rest_is_handed_over_at_the_end() -> None:
     buffer.offer(agent(0), items(1, 6000), 1, G1)
     await shipper(buffer, str(server.make_url("/telemetry"))).flush(30.0)
     assert len(api.rows) == 6000
+    await server.close()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param({1}, id="first"),
+        pytest.param({700}, id="in the middle"),
+        pytest.param({699, 700, 2500}, id="several"),
+    ],
+)
+async def test_a_row_that_is_never_taken_holds_up_no_other(bad: set[int]) -> None:
+    api, buffer = FakeApi(), TelemetryBuffer(keep=True)
+    api.unacceptable = frozenset(bad)
+    server = TestServer(api.application())
+    await server.start_server()
+    buffer.offer(agent(0), items(1, 2500), 1, G1)
+    await shipper(buffer, str(server.make_url("/telemetry"))).flush(30.0)
+    assert set(range(1, 2501)) - set(api.rows) == bad
+    assert buffer.acknowledged(agent(0)) == 2500
+    await server.close()
+
+
+async def test_rows_of_a_run_whose_name_has_another_by_now_are_given_up() -> None:
+    api, buffer = FakeApi(409), TelemetryBuffer(keep=True)
+    server = TestServer(api.application())
+    await server.start_server()
+    buffer.offer(agent(0), items(1, 7), 1, G1)
+    await shipper(buffer, str(server.make_url("/telemetry"))).flush(30.0)
+    assert len(buffer) == 0 and not api.rows
     await server.close()
 
 

@@ -49,7 +49,7 @@ def test_with_an_api_only_what_it_stored_may_be_forgotten() -> None:
     assert found is not None
     batch, count = found
     assert [entry.metrics.step for entry in batch.rows] == [1, 2, 3]
-    buffer.stored(count)
+    buffer.settle(count)
     assert buffer.acknowledged(agent(0)) == 3
     assert buffer.batch("uid", 1) is None
 
@@ -85,7 +85,7 @@ def test_a_full_queue_takes_nothing_and_the_agent_keeps_it() -> None:
     buffer = TelemetryBuffer(keep=True, capacity=2)
     buffer.offer(agent(0), items(1, 5), 1, G1)
     assert (buffer.received(agent(0)), len(buffer)) == (2, 2)
-    buffer.stored(2)
+    buffer.settle(2)
     buffer.offer(agent(0), items(3, 5), 1, G1)
     assert buffer.received(agent(0)) == 4
 

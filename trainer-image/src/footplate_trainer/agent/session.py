@@ -45,6 +45,7 @@ LONGEST_PAUSE: Final = 1.0
 NEWS_SECONDS: Final = 0.2  # reports of steps travel no more often
 ANSWER_SECONDS: Final = 5.0  # a coordinator that takes longer is asked again
 FAREWELL_SECONDS: Final = 0.5
+LAST_NUMBERS_SECONDS: Final = 5.0  # for a coordinator that takes no more rows
 
 
 class Backoff:
@@ -88,6 +89,7 @@ class Session:
         self._starts: dict[int, RankReport] = {}  # last report before the first step, until it was sent
         self._finished = False
         self._suspended = False
+        self._ended_at = 0.0
         self._lock = threading.Lock()
         self._news = threading.Event()
         self._urgent = threading.Event()
@@ -155,6 +157,7 @@ class Session:
         """All ranks here ended well."""
         with self._lock:
             self._finished, self._suspended = not suspended, suspended
+            self._ended_at = time.monotonic()
         self.tell(urgent=True)
 
     @property
@@ -293,6 +296,7 @@ class Session:
             running = self.running
             generation = running.generation if running else None
             known = generation is not None and self.knowledge.knows(generation)
+            told = self._all_told(outbox[-1].sequence if outbox else 0)
             return Heartbeat(
                 agent=self.identity,
                 generation=generation,
@@ -301,9 +305,14 @@ class Session:
                 total_steps=self._total_steps,
                 outbox=outbox,
                 outbox_oldest=oldest,
-                finished=self._finished,
-                suspended=self._suspended,
+                finished=self._finished and told,
+                suspended=self._suspended and told,
             )
+
+    def _all_told(self, sending: int) -> bool:
+        """Whether the coordinator has every row once it has those up to `sending`: the end comes after them."""
+        complete = max(self.knowledge.received, sending) >= self.outbox.sequence
+        return complete or time.monotonic() - self._ended_at >= LAST_NUMBERS_SECONDS
 
     def _ask_to_join(
         self, connection: Connection, request: JoinRequest, backoff: Backoff

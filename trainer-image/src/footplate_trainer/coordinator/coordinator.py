@@ -16,6 +16,7 @@ from footplate_contracts.reports import (
     AgentIdentity,
     Command,
     CoordinatorState,
+    FailureReport,
     Grant,
     GrantRequest,
     Heartbeat,
@@ -46,6 +47,9 @@ from footplate_trainer.coordinator.telemetry import TelemetryBuffer
 _log = logging.getLogger(__name__)
 
 PROGRESS_SECONDS: Final = 1.0  # a step alone raises the version no more often
+# The end is told when the last numbers are stored, so that who reads "finished" finds them all.
+# Where the API is away, so much later all the same.
+LAST_NUMBERS_SECONDS: Final = 8.0
 
 
 @dataclass
@@ -60,6 +64,9 @@ class Coordinator:
     version: int = 1
     _shown: Progress = field(default_factory=Progress)
     _shown_at: float = 0.0
+    _closed_at: float | None = None
+    _end_told: bool = False
+    _blamed: dict[int, FailureReport] = field(default_factory=dict)  # by agent, the newest
 
     # -- events: each returns why the agent is turned away, or None -------------------
 
@@ -107,7 +114,7 @@ class Coordinator:
     def tick(self, now: float) -> None:
         """See membership.tick."""
         self._apply(membership.tick(self.state, now), now)
-        self.version += self.book.settle(now)
+        self.version += self.book.settle(now) + self._tell_end(now)
         progress = self.board.view()
         if progress != self._shown and now - self._shown_at >= PROGRESS_SECONDS:
             self._shown, self._shown_at = progress, now
@@ -172,11 +179,20 @@ class Coordinator:
         )
 
     def _run_state(self) -> RunState:
-        if self.state.outcome is not None:
-            return self.state.outcome
+        outcome = self.state.outcome
+        if outcome is not None:
+            return RunState.TRAINING if outcome is RunState.FINISHED and not self._end_told else outcome
         if self.state.stage is not Stage.SEALED:
             return RunState.GATHERING
         return RunState.TRAINING if self.board.stepping else RunState.LOADING
+
+    def _tell_end(self, now: float) -> bool:
+        """Whether the end of the run may be told from now on, and could not before."""
+        if self._closed_at is None or self._end_told:
+            return False
+        late = now - self._closed_at >= LAST_NUMBERS_SECONDS
+        self._end_told = late or len(self.telemetry) == 0
+        return self._end_told
 
     def _apply(self, actions: list[Action], now: float) -> None:
         for action in actions:
@@ -205,8 +221,11 @@ class Coordinator:
                 _log.warning("%s", report.message)
                 self.book.add(agent, generation, report, now)
             case Blamed(agent, generation, failure):
-                _log.warning("%s reports %s: %s", agent.pod_name, failure.cause, failure.message)
                 self.book.add(agent, generation, failure, now)
+                if self._blamed.get(agent.index) != failure:  # it is said again with each join
+                    _log.warning("%s reports %s: %s", agent.pod_name, failure.cause, failure.message)
+                self._blamed[agent.index] = failure
             case Closed(outcome):
                 self.book.settle(now, everything=True)
+                self._closed_at = now
                 _log.info("the run is %s", outcome)

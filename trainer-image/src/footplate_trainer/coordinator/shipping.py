@@ -1,8 +1,9 @@
 """Brings queued telemetry to the API: in batches, again and again until it is stored.
 
-The API may be away for minutes. Nothing is dropped here and nobody waits:
+The API may be away for minutes. Nothing is dropped for that and nobody waits:
 training goes on, the queue grows, and it is emptied oldest first when the API
-answers again.
+answers again. Only what the API will never take is given up, with a line in
+the log: one bad row must not keep all rows after it from being stored.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from typing import Final
 
 import aiohttp
 
-from footplate_trainer.coordinator.telemetry import TelemetryBuffer
+from footplate_trainer.coordinator.telemetry import BATCH, TelemetryBuffer
 
 _log = logging.getLogger(__name__)
 
 GATHER_SECONDS: Final = 0.5  # rows of a moment travel together
 FIRST_DELAY: Final = 0.5
 LONGEST_DELAY: Final = 15.0
+INVALID: Final = frozenset({400, 413, 422})  # something within the batch cannot be taken
+FOREIGN: Final = 409  # the name belongs to another run by now
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30.0, sock_connect=5.0)
 
 
@@ -57,6 +60,7 @@ class Shipper:
         self._to = destination
         self._chance = chance
         self._news = asyncio.Event()
+        self._most = BATCH  # entries of the next batch
 
     def wake(self) -> None:
         """Something was queued."""
@@ -88,8 +92,8 @@ class Shipper:
                 _log.warning("%d rows of telemetry were not stored in time", len(self._buffer))
 
     async def ship(self, session: aiohttp.ClientSession) -> bool:
-        """Send the oldest batch; whether the API has stored it (or nothing waited)."""
-        batch = self._buffer.batch(self._to.run_uid, self._to.epoch)
+        """Send the oldest batch; False when it has to be sent again later."""
+        batch = self._buffer.batch(self._to.run_uid, self._to.epoch, self._most)
         if batch is None:
             return True
         body, count = batch
@@ -100,11 +104,22 @@ class Shipper:
         try:
             async with session.post(self._to.url, data=text, headers=headers) as answer:
                 if not answer.ok:
-                    reason = (await answer.text())[:200]
-                    _log.warning("the API did not take telemetry: %d %s", answer.status, reason)
-                    return False
+                    return self._refused(count, answer.status, (await answer.text())[:200])
         except (aiohttp.ClientError, TimeoutError) as error:
             _log.warning("telemetry is kept, the API cannot be reached: %r", error)
             return False
-        self._buffer.stored(count)
+        self._buffer.settle(count)
+        self._most = min(BATCH, 2 * self._most)
         return True
+
+    def _refused(self, count: int, status: int, reason: str) -> bool:
+        """Narrow down to the entry that the API will never take, and give that one up."""
+        if status in INVALID and count > 1:
+            self._most = count // 2
+            return True
+        if status in INVALID or status == FOREIGN:
+            _log.error("%d rows of telemetry are given up: %d %s", count, status, reason)
+            self._buffer.settle(count)
+            return True
+        _log.warning("the API did not take telemetry: %d %s", status, reason)
+        return False

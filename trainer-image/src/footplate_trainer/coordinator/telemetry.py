@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from footplate_contracts.reports import (
@@ -24,8 +25,7 @@ from footplate_contracts.reports import (
 )
 
 CAPACITY: Final = 100_000  # rows; about 50 MB, reached after a day without an API at one step a second
-BATCH_ROWS: Final = 1000  # 300 KB: below what proxies let through by default
-BATCH_CHECKPOINTS: Final = 1000
+BATCH: Final = 1000  # entries; 300 KB: below what proxies let through by default
 
 AgentKey = tuple[int, int]  # index, incarnation
 
@@ -102,25 +102,17 @@ class TelemetryBuffer:
         """Everything of this agent up to here is durable."""
         return self._stored.get(key_of(agent), 0)
 
-    def batch(self, run_uid: str, epoch: int) -> tuple[TelemetryBatch, int] | None:
-        """The oldest entries as one batch, and how many they are; None when nothing waits."""
-        rows: list[GenerationRow] = []
-        checkpoints: list[CheckpointRecord] = []
-        count = 0
-        for entry in self._queue:
-            if len(rows) >= BATCH_ROWS or len(checkpoints) >= BATCH_CHECKPOINTS:
-                break
-            if entry.row is not None:
-                rows.append(entry.row)
-            if entry.checkpoint is not None:
-                checkpoints.append(entry.checkpoint)
-            count += 1
-        if count == 0:
+    def batch(self, run_uid: str, epoch: int, most: int = BATCH) -> tuple[TelemetryBatch, int] | None:
+        """The oldest entries, at most `most`, and how many they are; None when nothing waits."""
+        entries = list(islice(self._queue, most))
+        if not entries:
             return None
-        return TelemetryBatch(run_uid=run_uid, epoch=epoch, rows=rows, checkpoints=checkpoints), count
+        rows = [entry.row for entry in entries if entry.row is not None]
+        checkpoints = [entry.checkpoint for entry in entries if entry.checkpoint is not None]
+        return TelemetryBatch(run_uid=run_uid, epoch=epoch, rows=rows, checkpoints=checkpoints), len(entries)
 
-    def stored(self, count: int) -> None:
-        """The API has the oldest `count` entries."""
+    def settle(self, count: int) -> None:
+        """The oldest `count` entries need not be kept: the API has them, or never will."""
         for _ in range(count):
             entry = self._queue.popleft()
             self._stored[entry.agent] = entry.sequence

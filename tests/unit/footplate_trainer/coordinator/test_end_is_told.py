@@ -1,0 +1,46 @@
+"""Who reads that a run has finished finds all of its numbers: its end waits for them, not for ever."""
+
+from __future__ import annotations
+
+from footplate_contracts.reports import GenerationId, Heartbeat, JoinRequest, RunState
+from footplate_trainer.coordinator.coordinator import LAST_NUMBERS_SECONDS, Coordinator
+from footplate_trainer.coordinator.state import new_membership
+from footplate_trainer.coordinator.telemetry import TelemetryBuffer
+from footplate_trainer.coordinator.timing import Timing
+from tests.unit.footplate_trainer.coordinator.story import agent
+from tests.unit.footplate_trainer.coordinator.test_telemetry import items
+
+
+def finished(keep: bool) -> Coordinator:
+    """A run of one agent that says at 10 s that it has finished, with 7 rows."""
+    membership = new_membership(1, 1, 2, 0.0, Timing())
+    run = Coordinator(membership, TelemetryBuffer(keep=keep), wall=lambda: 0.0)
+    run.join(JoinRequest(agent=agent(0), store_port=1), 0.0)
+    running = GenerationId(epoch=1, number=1)
+    word = Heartbeat(agent=agent(0), generation=running, outbox=items(1, 7), outbox_oldest=1, finished=True)
+    run.heartbeat(word, 10.0)
+    return run
+
+
+def test_the_end_is_told_when_the_last_row_is_stored() -> None:
+    run = finished(keep=True)
+    run.tick(10.1)
+    assert run.view().state is RunState.TRAINING
+    before = run.version
+    run.telemetry.settle(7)
+    run.tick(10.2)
+    assert run.view().state is RunState.FINISHED and run.version > before
+
+
+def test_an_api_that_is_away_delays_the_end_by_seconds_only() -> None:
+    run = finished(keep=True)
+    run.tick(10.0 + LAST_NUMBERS_SECONDS - 0.1)
+    assert run.view().state is RunState.TRAINING
+    run.tick(10.0 + LAST_NUMBERS_SECONDS)
+    assert run.view().state is RunState.FINISHED
+
+
+def test_without_an_api_the_end_is_told_at_once() -> None:
+    run = finished(keep=False)
+    run.tick(10.05)
+    assert run.view().state is RunState.FINISHED
