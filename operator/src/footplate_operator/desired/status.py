@@ -96,5 +96,5 @@ def phase_time(before: TrainingRunStatus, phase: Phase, now: datetime) -> str:
 
 
 def _finite(value: float) -> float | None:
-    """JSON has no NaN, and the API server takes none."""
-    return value if value == value and abs(value) != float("inf") else None
+    """For people, in a table; the history has every digit. JSON has no NaN, and the API server takes none."""
+    return round(value, 4) if value == value and abs(value) != float("inf") else None

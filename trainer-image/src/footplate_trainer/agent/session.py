@@ -310,7 +310,7 @@ class Session:
             )
 
     def _all_told(self, sending: int) -> bool:
-        """Whether the coordinator has every row once it has those up to `sending`: the end comes after them."""
+        """Whether the coordinator has every row once it has those up to `sending`; the end comes after."""
         complete = max(self.knowledge.received, sending) >= self.outbox.sequence
         return complete or time.monotonic() - self._ended_at >= LAST_NUMBERS_SECONDS
 
