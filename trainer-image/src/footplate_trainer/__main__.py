@@ -1,4 +1,4 @@
-"""`footplate-trainer`: train, pack, generate.
+"""`footplate-trainer`: train, pack, generate, inspect, verify.
 
 A wrong argument or manifest should be told at once: torch, which takes seconds
 to import, comes in only where it is needed.
@@ -21,6 +21,8 @@ _COMMANDS: Final = {
     "train": ("footplate_trainer.stages.command", "train the TrainingRun in a file; also under torchrun"),
     "pack": ("footplate_trainer.data.pack", "turn text into token shards"),
     "generate": ("footplate_trainer.generate", "go on from a text with a trained model"),
+    "inspect": ("footplate_trainer.checkpoint.inspection", "tell what a checkpoint holds"),
+    "verify": ("footplate_trainer.checkpoint.verification", "compare the checksums of a checkpoint"),
 }
 
 

@@ -11,8 +11,9 @@ import torch
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict_loader import load
 
-from footplate_contracts.names import ExitCode
+from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.checkpoint.record import code_revision
 from footplate_trainer.checkpoint.store import CheckpointStore
 from tests.support.ranks import run_ranks
 from tests.support.tiny import read_rows, tiny_config
@@ -158,3 +159,32 @@ def test_a_directory_without_marker_does_not_exist(finished: tuple[RunConfig, Ch
 
     assert ended[0].stderr == ""
     assert [row.step for row in ended[0].link.rows] == [5, 6]
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_equal_determinism_keys_mean_equal_bits(shards: Path, tmp_path: Path) -> None:
+    folders = [tmp_path / "first", tmp_path / "second", tmp_path / "resumed"]
+    configs = [tiny_config(shards, folder, ["training.deterministic=true"]) for folder in folders]
+    for config, folder in zip(configs[:2], folders[:2], strict=True):
+        run_ranks(train, 2, config, folder / "metrics.jsonl")
+    interrupted(configs[2], folders[2], 2, 2)
+
+    expected = final_tensors(folders[0])
+    for folder in folders[1:]:
+        assert curve(folder) == curve(folders[0])
+        found = final_tensors(folder)
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_resume_under_another_key_names_what_differs(shards: Path, tmp_path: Path) -> None:
+    ended: list[Ended] = run_ranks(train_under, 2, AgentLink(suspend_after=2), tiny_config(shards, tmp_path))
+    assert ended[0].stderr == ""
+
+    changed = tiny_config(shards, tmp_path, ["training.optimizer.learningRate=0.02"])
+    ended = run_ranks(train_under, 1, AgentLink(), changed, environment={Env.REVISION: "0123abc"})
+
+    (warning,) = ended[0].stderr.splitlines()
+    assert warning.startswith("warning: step 3 was computed under another determinism key")
+    assert f"revision was {code_revision({})}, is 0123abc" in warning
+    assert "training.optimizer.learningRate was 0.01, is 0.02" in warning
+    assert "worldSize was 2, is 1" in warning

@@ -2,7 +2,7 @@
 
     step-200.e1g3/         what generation 3 of epoch 1 wrote at step 200
         .metadata, __0_0.distcp …   torch distributed checkpoint
-        state.json         position, seeds, versions
+        state.json         position and determinism key
         run.json           the RunConfig
         tokenizer.json     so that the directory stands alone
         manifest.json      bytes and SHA-256 of every other file

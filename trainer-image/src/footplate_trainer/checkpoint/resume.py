@@ -12,9 +12,8 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict_loader import load as load_tensors
@@ -22,13 +21,19 @@ from torch.distributed.checkpoint.state_dict_loader import load as load_tensors
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.layout import Manifest
-from footplate_trainer.checkpoint.state import TrainingState
+from footplate_trainer.checkpoint.record import TrainingState
 from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.parallel.world import World
 
-# Beside the model: what decides which samples come next and what the moments mean.
-_FIXED = ("data.seed", "training.seed", "training.globalBatchSize", "training.optimizer.name")
+# What decides which samples come next and what the moments mean.
+_FIXED: Final = (
+    "model",
+    "data.seed",
+    "training.seed",
+    "training.globalBatchSize",
+    "training.optimizer.name",
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,6 @@ def newest_whole(store: CheckpointStore, report: Callable[[str], None]) -> Found
 def load(found: Found, tensors: Mapping[str, Any], world: World) -> None:
     """Fill `tensors` in place from the checkpoint, whatever layout wrote it. Collective."""
     load_tensors(dict(tensors), storage_reader=FileSystemReader(found.folder), process_group=world.background)
-    torch.set_rng_state(tensors["rng"])
 
 
 def check_same_run(config: RunConfig, folder: Path) -> None:
@@ -82,13 +86,7 @@ def check_same_run(config: RunConfig, folder: Path) -> None:
             f"checkpoint.uri {folder.parent} holds checkpoints of run {stored['run']['name']}; "
             f"give run {config.run.name} a folder of its own"
         )
-    for path in (
-        "model",
-        "data.seed",
-        "training.seed",
-        "training.globalBatchSize",
-        "training.optimizer.name",
-    ):
+    for path in _FIXED:
         before, now = _at(stored, path), _at(given, path)
         if before != now:
             raise UserMistake(

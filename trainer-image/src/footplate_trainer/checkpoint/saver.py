@@ -28,7 +28,8 @@ from footplate_contracts.reports import CheckpointRecord, GenerationId
 from footplate_contracts.v1alpha1.compute import Checkpoint
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.layout import CommitMarker, FileRecord, Manifest, StepDirectory
-from footplate_trainer.checkpoint.state import HostCopy, TrainingState
+from footplate_trainer.checkpoint.record import TrainingState
+from footplate_trainer.checkpoint.state import HostCopy
 from footplate_trainer.checkpoint.store import (
     CheckpointStore,
     file_record,

@@ -11,6 +11,7 @@ one file and the shards in order are one stream of tokens.
 
 from __future__ import annotations
 
+import hashlib
 from enum import StrEnum
 from typing import Annotated, Final, Self
 
@@ -104,6 +105,12 @@ class ShardManifest(Contract):
     documents: Count
     sources: list[SourceRecord]
     seed: int
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal tokens in equal shards, wherever they lie: 16 hex digits of SHA-256."""
+        sums = [checksum for shard in self.shards for checksum in (shard.sha256, shard.offsets.sha256)]
+        return hashlib.sha256("".join(sums).encode()).hexdigest()[:16]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

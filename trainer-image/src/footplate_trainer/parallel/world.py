@@ -7,6 +7,7 @@ world is this process, and no socket is opened.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -104,6 +105,23 @@ def use_determinism(deterministic: bool) -> None:
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed torch's generators for one step of one rank.
+
+    Nothing of ours draws from them, but a loss of the user's own may: so a draw depends on the
+    step and not on how the run came there, and a checkpoint needs no generator state.
+    """
+    digest = hashlib.sha256(f"{seed}/{step}/{rank}".encode()).digest()
+    torch.manual_seed(int.from_bytes(digest[:8], "little"))
+
+
+def device_name(device: torch.device) -> str:
+    """Type and model, as far as kernels differ between them."""
+    if device.type == "cpu":
+        return f"cpu {torch.backends.cpu.get_cpu_capability()}"
+    return f"{device.type} {torch.cuda.get_device_name(device)}"
 
 
 def _store(place: RankEnvironment) -> c10d.Store:

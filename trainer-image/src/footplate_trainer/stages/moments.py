@@ -7,7 +7,7 @@ from pathlib import Path
 
 from footplate_contracts.reports import Command, RankPhase, RankReport, StepMetrics
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.checkpoint import state
+from footplate_trainer.checkpoint.record import Describer
 from footplate_trainer.checkpoint.saver import Saver
 from footplate_trainer.config import total_steps
 from footplate_trainer.data.loader import StepBatch
@@ -15,7 +15,7 @@ from footplate_trainer.link import Link
 from footplate_trainer.loop import Flags, StepResult
 from footplate_trainer.metrics.meters import TokenMeter
 from footplate_trainer.metrics.report import MetricsFile, progress_line
-from footplate_trainer.parallel.world import World
+from footplate_trainer.parallel.world import World, seed_step
 
 
 class Progress:
@@ -49,6 +49,7 @@ class RunMoments:
         link: Link,
         world: World,
         saver: Saver,
+        describer: Describer,
         progress: Progress,
         metrics: Path | None,
     ) -> None:
@@ -60,6 +61,7 @@ class RunMoments:
         self._link = link
         self._world = world
         self._saver = saver
+        self._describer = describer
         self._progress = progress
         self._file = MetricsFile(metrics, progress.step) if metrics and world.rank == 0 else None
         self._meter = TokenMeter(time.monotonic())
@@ -67,6 +69,7 @@ class RunMoments:
     def before_data(self, step: int) -> None:
         """Waiting for data is told apart from computing: only one of them may take long."""
         self._progress.enter(RankPhase.DATA)
+        seed_step(self._config.training.seed, step, self._world.rank)
 
     def before_compute(self, step: int) -> Flags:
         """A command or a failed checkpoint becomes known to all ranks with this step."""
@@ -98,14 +101,7 @@ class RunMoments:
 
     def _save(self, *, wait: bool) -> None:
         self._progress.enter(RankPhase.CHECKPOINT)
-        described = state.describe(
-            self._config,
-            self._progress.step,
-            self._progress.tokens,
-            self._world.size,
-            self._world.device.type,
-        )
-        self._saver.start(described)
+        self._saver.start(self._describer.at(self._progress.step, self._progress.tokens))
         if wait:
             self._saver.finish()
 

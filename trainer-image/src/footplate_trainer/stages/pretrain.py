@@ -7,7 +7,6 @@ is the one place where an exception becomes an exit code.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.reports import GenerationId, RankPhase
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer import failure
-from footplate_trainer.checkpoint import layout, resume, state
+from footplate_trainer.checkpoint import layout, state
 from footplate_trainer.checkpoint.saver import Saver
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.config import decoder_shape, local_path, total_steps
@@ -29,10 +28,11 @@ from footplate_trainer.link import Link
 from footplate_trainer.loop import Stepper, train
 from footplate_trainer.optim.adamw import ShardedAdamW
 from footplate_trainer.optim.schedule import learning_rate
-from footplate_trainer.parallel.apply import LaidOut, build_model
+from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.world import World, open_world, read_environment, use_determinism
 from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.moments import Progress, RunMoments
+from footplate_trainer.stages.start import describer, find_start
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,11 @@ def _train(config: RunConfig, link: Link, options: Options, world: World, progre
     store.create()
     laid_out = build_model(config, world)
     optimizer = ShardedAdamW(laid_out.model, config.training.optimizer)
-    resumed = _resume(config, store, laid_out, optimizer, world, progress)
+    start = find_start(config, store, laid_out.model, optimizer, world)
+    progress.step, progress.tokens = start.step, start.tokens
     progress.enter(RankPhase.LOADING)
 
-    shards = open_shards(config, world, verify=not resumed)
+    shards = open_shards(config, world, verify=start.key is None)
     batches = open_loader(config, shards, world)
     saver = Saver(
         store,
@@ -81,7 +82,8 @@ def _train(config: RunConfig, link: Link, options: Options, world: World, progre
         link=link,
         clock=time.time,
     )
-    moments = RunMoments(config, link, world, saver, progress, options.metrics)
+    described = describer(config, start, shards, world)
+    moments = RunMoments(config, link, world, saver, described, progress, options.metrics)
     stepper = Stepper(
         laid_out.model,
         optimizer,
@@ -98,25 +100,6 @@ def _train(config: RunConfig, link: Link, options: Options, world: World, progre
     if world.rank == 0:
         print(_farewell(config, progress.step, moments), flush=True)
     return ExitCode.SUSPENDED if moments.suspended else ExitCode.SUCCESS
-
-
-def _resume(
-    config: RunConfig,
-    store: CheckpointStore,
-    laid_out: LaidOut,
-    optimizer: ShardedAdamW,
-    world: World,
-    progress: Progress,
-) -> bool:
-    """Load the newest whole checkpoint, if there is one, into everything that it knows about."""
-    found = resume.find(store, world, report=lambda text: print(f"warning: {text}", file=sys.stderr))
-    if found is None:
-        return False
-    resume.check_same_run(config, found.folder)
-    resume.load(found, state.tensors(laid_out.model, optimizer.moments()), world)
-    optimizer.set_updates_done(found.state.step)
-    progress.step, progress.tokens = found.state.step, found.state.tokens
-    return True
 
 
 def _rate(config: RunConfig) -> partial[float]:

@@ -1,0 +1,77 @@
+"""What decides the bits of a step, and what is told when it changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from footplate_contracts.names import Env
+from footplate_trainer.checkpoint.record import Describer, code_revision, determinism_key, differences
+from tests.support.tiny import tiny_config
+
+
+def key(folder: Path, *overrides: str, threads: int = 1) -> dict[str, object]:
+    config = tiny_config(folder / "shards", folder, overrides)
+    return dict(
+        determinism_key(config, world_size=2, device="cpu AVX2", threads=threads, data="ab12", revision="r1")
+    )
+
+
+def test_the_key_names_what_decides_the_bits(tmp_path: Path) -> None:
+    found = key(tmp_path)
+
+    assert found["training.seed"] == 0
+    assert found["data.seed"] == 3
+    assert found["data.shards"] == "ab12"
+    assert found["training.optimizer.learningRate"] == 0.01
+    assert found["parallelism.sharding"] == "full"
+    assert (found["worldSize"], found["device"], found["threads"]) == (2, "cpu AVX2", 1)
+    assert {"versions.torch", "versions.python", "versions.numpy", "revision"} < found.keys()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        pytest.param("training.logEverySteps=7", id="log"),
+        pytest.param("data.uri=/elsewhere", id="moved-data"),
+        pytest.param("checkpoint.everySteps=3", id="checkpoints"),
+    ],
+)
+def test_what_changes_no_bit_is_not_in_the_key(tmp_path: Path, override: str) -> None:
+    assert key(tmp_path, override) == key(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("override", "text"),
+    [
+        pytest.param(
+            "training.optimizer.learningRate=0.5",
+            "training.optimizer.learningRate was 0.01, is 0.5",
+            id="hyper-parameter",
+        ),
+        pytest.param("data.seed=4", "data.seed was 3, is 4", id="order"),
+        pytest.param("parallelism.sharding=none", "parallelism.sharding was full, is none", id="layout"),
+    ],
+)
+def test_a_difference_names_field_and_both_values(tmp_path: Path, override: str, text: str) -> None:
+    before, now = key(tmp_path), key(tmp_path, override)
+
+    assert differences(before, now) == [text]  # type: ignore[arg-type]  # the helper forgets the value type
+
+
+def test_what_one_key_does_not_have_is_absent() -> None:
+    assert differences({"a": 1}, {"b": 2}) == ["a was 1, is absent", "b was absent, is 2"]
+
+
+def test_the_revision_is_the_image_s_or_the_package_s() -> None:
+    assert code_revision({Env.REVISION: "0123abc"}) == "0123abc"
+    assert code_revision({}).count(".") == 2
+
+
+def test_updates_count_on_from_the_run_that_was_started_from() -> None:
+    described = Describer(parameters=7, world_size=2, global_batch_size=8, earlier_updates=100, key={}).at(
+        step=5, tokens=60
+    )
+
+    assert (described.step, described.samples, described.updates) == (5, 40, 105)

@@ -1,0 +1,107 @@
+"""`footplate-trainer inspect CHECKPOINT`: what a checkpoint holds, without loading it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from footplate_contracts.model import Contract
+from footplate_contracts.names import ExitCode
+from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.training import Parallelism
+from footplate_trainer.checkpoint import layout
+from footplate_trainer.checkpoint.layout import FileRecord, Manifest, StepDirectory
+from footplate_trainer.checkpoint.place import StepPlace, locate
+from footplate_trainer.checkpoint.record import Key, TrainingState
+
+
+class Inspection(Contract):
+    """All that is known of one step directory."""
+
+    directory: str
+    run: str
+    namespace: str
+    step: int
+    total_steps: int | None
+    generation: str | None  # None where the directory was renamed
+    committed: float | None  # seconds since the Unix epoch; None: no marker names this directory
+    tokens: int
+    samples: int
+    parameters: int
+    world_size: int
+    parallelism: Parallelism
+    bytes: int
+    determinism: Key
+    files: list[FileRecord]
+
+    @classmethod
+    def of(cls, place: StepPlace) -> Self:
+        """What stands in the directory at `place`; CheckpointError when it is torn."""
+        config = place.read(RunConfig, layout.RUN_FILE)
+        state = place.read(TrainingState, layout.STATE_FILE)
+        files = place.read(Manifest, layout.MANIFEST_FILE).files
+        marker = place.store.marker(state.step)
+        named = StepDirectory.parse(place.directory)
+        return cls(
+            directory=place.name,
+            run=config.run.name,
+            namespace=config.run.namespace,
+            step=state.step,
+            total_steps=config.training.steps,
+            generation=str(named.generation) if named else None,
+            committed=marker.time if marker and marker.directory == place.directory else None,
+            tokens=state.tokens,
+            samples=state.samples,
+            parameters=state.parameters,
+            world_size=state.world_size,
+            parallelism=config.parallelism,
+            bytes=sum(record.bytes for record in files),
+            determinism=state.key,
+            files=files,
+        )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `footplate-trainer inspect`."""
+    parser.add_argument("checkpoint", help="a run's checkpoint folder (its newest step), or a step directory")
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
+
+
+def run(arguments: argparse.Namespace) -> ExitCode:
+    """Print it."""
+    found = Inspection.of(locate(arguments.checkpoint))
+    print(json.dumps(found.to_json(), indent=2) if arguments.output == "json" else as_text(found))
+    return ExitCode.SUCCESS
+
+
+def as_text(found: Inspection) -> str:
+    """For a person: one fact a line, then key and files as tables."""
+    facts = {
+        "checkpoint": found.directory,
+        "run": f"{found.namespace}/{found.run}",
+        "step": f"{found.step} of {found.total_steps}",
+        "generation": found.generation or "unknown: the directory was renamed",
+        "committed": _time(found.committed) if found.committed else "no marker names this directory",
+        "tokens": f"{found.tokens:,}",
+        "parameters": f"{found.parameters:,}",
+        "layout": f"{found.world_size} ranks: {_layout(found.parallelism)}",
+        "size": f"{found.bytes:,} bytes in {len(found.files)} files",
+    }
+    key = {name: json.dumps(value) for name, value in sorted(found.determinism.items())}
+    files = [f"  {record.bytes:>15,}  {record.sha256}  {record.file}" for record in found.files]
+    return "\n".join([*_table(facts), "determinism key", *_table(key, "  "), "files", *files])
+
+
+def _table(facts: dict[str, Any], indent: str = "") -> list[str]:
+    width = max(map(len, facts))
+    return [f"{indent}{name:<{width}}  {value}" for name, value in facts.items()]
+
+
+def _layout(parallelism: Parallelism) -> str:
+    return ", ".join(f"{name} {value}" for name, value in parallelism.to_json().items())
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

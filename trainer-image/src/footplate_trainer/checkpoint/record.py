@@ -1,0 +1,116 @@
+"""What a checkpoint says of itself beside its tensors: the position, and what the next bits depend on.
+
+Everything that a step draws or picks is a pure function of (seeds, step): initial
+weights, sample order, dropout. So the position is a few numbers, and no generator
+state is stored. The determinism key names all else that decides the bits of a
+step; two runs with equal keys that ask for `training.deterministic` are equal bit
+by bit, and a resume under another key is told which part of it differs.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Final
+
+from pydantic import JsonValue
+
+from footplate_contracts.model import Contract
+from footplate_contracts.names import Env
+from footplate_contracts.runconfig import RunConfig
+
+Key = dict[str, JsonValue]
+"""Determinism key: dotted name -> value."""
+
+_SECTIONS: Final = ("stage", "model", "data", "training", "parallelism")
+# Where the data lies and what is written to the log changes no bit.
+_WITHOUT_EFFECT: Final = ("data.uri", "training.logEverySteps")
+_LIBRARIES: Final = ("torch", "numpy")
+_DISTRIBUTION: Final = "footplate-trainer"
+
+
+class TrainingState(Contract):
+    """state.json: where the run stands, and on what its future depends."""
+
+    step: int
+    tokens: int
+    samples: int
+    updates: int  # that the optimizer's moments have seen; more than `step` after a warm start
+    parameters: int
+    world_size: int
+    key: Key
+
+
+@dataclass(frozen=True)
+class Describer:
+    """Writes the TrainingState of a step; what does not change in a generation is known at its start."""
+
+    parameters: int
+    world_size: int
+    global_batch_size: int  # sequences
+    earlier_updates: int  # of the run that this one was warm-started from
+    key: Key
+
+    def at(self, step: int, tokens: int) -> TrainingState:
+        """The state after `step`, when `tokens` valid tokens were seen."""
+        return TrainingState(
+            step=step,
+            tokens=tokens,
+            samples=step * self.global_batch_size,
+            updates=self.earlier_updates + step,
+            parameters=self.parameters,
+            world_size=self.world_size,
+            key=self.key,
+        )
+
+
+def determinism_key(
+    config: RunConfig, *, world_size: int, device: str, threads: int, data: str, revision: str
+) -> Key:
+    """What decides the bits of a step: hyper-parameters, data, layout, software and device.
+
+    `data` is a digest of the token shards, `device` names type and model.
+    """
+    plain = config.to_json()
+    key: Key = {}
+    for section in _SECTIONS:
+        key |= _flat(plain[section], section)
+    return {name: value for name, value in key.items() if name not in _WITHOUT_EFFECT} | {
+        "data.shards": data,
+        "worldSize": world_size,
+        "device": device,
+        "threads": threads,
+        "versions.python": platform.python_version(),
+        **{f"versions.{library}": metadata.version(library) for library in _LIBRARIES},
+        "revision": revision,
+    }
+
+
+def code_revision(environment: Mapping[str, str]) -> str:
+    """The revision that the image was built from, or else the version of this package."""
+    return environment.get(Env.REVISION) or metadata.version(_DISTRIBUTION)
+
+
+def differences(before: Key, now: Key) -> list[str]:
+    """One text for each part of the key that differs, with both values."""
+    names = sorted(before.keys() | now.keys())
+    return [
+        f"{name} was {_shown(before, name)}, is {_shown(now, name)}"
+        for name in names
+        if before.get(name) != now.get(name)
+    ]
+
+
+def _shown(key: Key, name: str) -> str:
+    return str(key.get(name, "absent"))
+
+
+def _flat(value: JsonValue, path: str) -> Key:
+    if not isinstance(value, dict):
+        return {path: value}
+    flat: Key = {}
+    for name, inner in value.items():
+        flat |= _flat(inner, f"{path}.{name}")
+    return flat

@@ -1,0 +1,37 @@
+"""`footplate-trainer verify CHECKPOINT`: is every file what it was when it was committed?"""
+
+from __future__ import annotations
+
+import argparse
+
+from footplate_contracts.names import ExitCode
+from footplate_trainer.checkpoint.place import StepPlace, committed, is_step_directory, locate
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `footplate-trainer verify`."""
+    parser.add_argument(
+        "checkpoint", help="a run's checkpoint folder (every committed step), or a step directory"
+    )
+
+
+def run(arguments: argparse.Namespace) -> ExitCode:
+    """Read everything, name what is bad; exit code 74 when something is."""
+    name = arguments.checkpoint
+    places = [locate(name)] if is_step_directory(name) else committed(name)
+    whole = [_verify(place) for place in places]
+    return ExitCode.SUCCESS if all(whole) else ExitCode.STORAGE
+
+
+def _verify(place: StepPlace) -> bool:
+    try:
+        files = place.store.manifest(place.directory).files
+    except ValueError as error:
+        print(f"damaged  {place.name}: {error}")
+        return False
+    damages = [damage for record in files if (damage := place.store.damage(place.directory, record))]
+    for damage in damages:
+        print(f"damaged  {place.name}: {damage}")
+    if not damages:
+        print(f"whole    {place.name}: {len(files)} files, {sum(record.bytes for record in files):,} bytes")
+    return not damages
