@@ -81,8 +81,6 @@ CREATION: tuple[Row, ...] = (
     _only("model.dropout.attention", 0.1, "leave it at 0"),
     _only("model.dropout.embedding", 0.1, "leave it at 0"),
     _only("training.loss.name", "mse", "use crossEntropy"),
-    _only("training.loss.labelSmoothing", 0.1, "leave it at 0"),
-    _only("training.loss.zLoss", 1e-4, "leave it at 0", shown="0.0001"),
     _only("training.optimizer.name", "sgd", "use adamw"),
     _only("training.schedule.name", "wsd", "use constant or linear or cosine"),
     _only("training.recomputation", "full", "use none"),

@@ -22,6 +22,7 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.__main__ import main
 from footplate_trainer.errors import NumericalDivergence
 from footplate_trainer.loop import Flags, Stepper
+from footplate_trainer.model.loss import summed_cross_entropy
 from footplate_trainer.optim.adamw import ShardedAdamW
 from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.data import local_rows
@@ -197,9 +198,8 @@ def diverge(config: RunConfig) -> tuple[str, int | None, bool]:
         weight, _ = local_rows(model.norm.weight)
         weight.fill_(math.inf)
         before = {name: local_rows(parameter)[0].clone() for name, parameter in model.named_parameters()}
-        stepper = Stepper(
-            model, ShardedAdamW(model, config.training.optimizer), world, config.parallelism.sharding, 1.0
-        )
+        optimizer = ShardedAdamW(model, config.training.optimizer)
+        stepper = Stepper(model, optimizer, world, config.parallelism.sharding, 1.0, summed_cross_entropy)
         loader = open_loader(config, open_shards(config, world, verify=False), world)
         try:
             stepper.step(5, loader.build(4), 0.1, Flags())

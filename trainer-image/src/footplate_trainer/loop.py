@@ -22,8 +22,7 @@ from torch.distributed.fsdp import FSDPModule
 from footplate_contracts.v1alpha1.training import Sharding
 from footplate_trainer.data.loader import MicroBatch, StepBatch
 from footplate_trainer.errors import NumericalDivergence
-from footplate_trainer.model.loss import summed_cross_entropy
-from footplate_trainer.model.transformer import Decoder
+from footplate_trainer.model.transformer import Criterion, Decoder
 from footplate_trainer.optim.adamw import ShardedAdamW
 from footplate_trainer.optim.clip import clip, local_gradients, square_norm
 from footplate_trainer.parallel.topology import Topology
@@ -80,11 +79,13 @@ class Stepper:
         world: World,
         sharding: Sharding,
         clip_norm: float,
+        criterion: Criterion,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
         self._world = world
         self._clip_norm = clip_norm
+        self._criterion = criterion
         topology = Topology(world.size, sharding)
         # Replicas hold the same gradients: one of them speaks for all.
         self._speaks = topology.replica_of(world.rank) == 0
@@ -144,7 +145,8 @@ class Stepper:
         labels = torch.from_numpy(micro.labels).to(device, non_blocking=True)
         one_document = bool((micro.documents == micro.documents[:, :1]).all())
         documents = None if one_document else torch.from_numpy(micro.documents).to(device, non_blocking=True)
-        return summed_cross_entropy(self.model(tokens, documents), labels)
+        loss: Tensor = self.model(tokens, documents, labels=labels, criterion=self._criterion)
+        return loss
 
     def _divergence(self, number: int, total: float, norm: float, loss: Tensor) -> NumericalDivergence:
         """The error, with the first rank whose own loss was not finite; collective."""

@@ -33,11 +33,7 @@ class Loss(Part):
         0.0, description="weight of the squared log-normaliser"
     )
 
-    rules: ClassVar = (
-        only("name", "crossEntropy"),
-        only_at("labelSmoothing", "0.0"),
-        only_at("zLoss", "0.0"),
-    )
+    rules: ClassVar = (only("name", "crossEntropy"),)
 
 
 class OptimizerName(StrEnum):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.ranks import run_ranks
-from tests.support.tiny import read_rows, tiny_config
+from tests.support.tiny import VOCABULARY, read_rows, tiny_config
 from tests.support.training import train
 
 FULL, NONE = "parallelism.sharding=full", "parallelism.sharding=none"
@@ -48,6 +49,14 @@ def test_losses_and_gradient_norms_do_not_depend_on_the_layout(
         assert ours["loss"] == pytest.approx(reference["loss"], rel=3e-6)
         assert ours["gradientNorm"] == pytest.approx(reference["gradientNorm"], rel=1e-5)
     assert alone[-1]["loss"] < alone[0]["loss"] - 0.05, "a loss that stands still proves nothing"
+
+
+def test_smoothing_and_z_loss_do_not_depend_on_the_layout(shards: Path, tmp_path: Path) -> None:
+    both = ("training.loss.labelSmoothing=0.1", "training.loss.zLoss=0.01", "training.steps=3")
+    two, one = (rows_of(shards, tmp_path / str(ranks), ranks, FULL, *both) for ranks in (2, 1))
+
+    assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=3e-6)
+    assert one[0]["loss"] == pytest.approx(math.log(VOCABULARY) + 0.01 * math.log(VOCABULARY) ** 2, rel=0.01)
 
 
 def test_the_same_layout_twice_is_the_same_bits(shards: Path, tmp_path: Path) -> None:

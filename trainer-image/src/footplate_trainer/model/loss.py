@@ -1,20 +1,213 @@
-"""Next-token cross-entropy as a sum, because only the caller knows the global token count."""
+"""Cross-entropy over a large vocabulary, without ever holding all logits.
+
+The logits of a batch are by far the largest tensor of a language model, and
+nobody wants them: only a scalar and two gradients. So hidden states go through
+the output head in chunks of tokens, and each chunk's gradients are computed
+while its logits are still in the cache. The result is a sum, because only the
+caller knows the global number of valid tokens.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.autograd import Function
 
 IGNORED = -100
 """Label of a position that has no target."""
 
+# Bytes of fp32 logits that exist at once: what a CPU's cache holds, or enough work for a GPU.
+_CPU_CHUNK_BYTES = 2**25
+_GPU_CHUNK_BYTES = 2**28
 
-def summed_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Sum over valid positions, fp32 scalar, of -log softmax(logits)[label].
 
-    `logits` [batch, length, vocabulary] of any float dtype, `labels` int64
-    [batch, length] with IGNORED where there is nothing to predict.
+@dataclass(frozen=True)
+class TokenLoss:
+    """What is minimised at each valid position, over logits z and their log-normaliser Z.
+
+    Z - (1 - s) z[label] - s mean(z) + w Z^2, with smoothing s (Szegedy et al.
+    2016) and z-loss w (Chowdhery et al. 2022), which keeps Z near 0.
     """
-    return functional.cross_entropy(
-        logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum"
+
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+
+
+def _same(statistics: Tensor) -> Tensor:
+    return statistics
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Which rows of the output head are here, and how to learn about the others.
+
+    `combine` takes fp32 [3, tokens] over the rows here (log-normaliser, logit of
+    the label or 0, sum of logits) and returns the same over all `size` rows.
+    """
+
+    size: int
+    first: int = 0
+    combine: Callable[[Tensor], Tensor] = _same
+
+
+def summed_cross_entropy(
+    hidden: Tensor,
+    head: Tensor,
+    labels: Tensor,
+    loss: TokenLoss = TokenLoss(),
+    *,
+    bias: Tensor | None = None,
+    vocabulary: Vocabulary | None = None,
+    chunk: int | None = None,
+) -> Tensor:
+    """Sum of `loss` over valid positions: fp64 scalar.
+
+    `hidden` [..., hidden], `head` [rows, hidden] and its `bias` [rows] of any
+    float dtype, the logits hidden @ head.T + bias being fp32 from there on;
+    `labels` int64 [...] with IGNORED where there is nothing to predict. `chunk`
+    is the number of tokens at once.
+
+    Where the head's rows are shared out (`vocabulary`), the value is the whole
+    loss on every rank, the head's gradient is that of the rows here, and the
+    gradient of `hidden` is the part through these rows: the ranks' sum counts.
+    """
+    vocabulary = vocabulary or Vocabulary(head.shape[0])
+    flat = hidden.flatten(0, -2)
+    chunk = chunk or _chunk_tokens(head)
+    differentiate = torch.is_grad_enabled()
+    summed: Tensor = _Chunked.apply(
+        flat, head, bias, labels.flatten(), loss, vocabulary, chunk, differentiate
     )
+    return summed
+
+
+def _chunk_tokens(head: Tensor) -> int:
+    budget = _CPU_CHUNK_BYTES if head.device.type == "cpu" else _GPU_CHUNK_BYTES
+    return max(1, budget // (4 * max(1, head.shape[0])))
+
+
+class _Chunked(Function):
+    """The sum, with all gradients computed in the forward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        head: Tensor,
+        bias: Tensor | None,
+        labels: Tensor,
+        loss: TokenLoss,
+        vocabulary: Vocabulary,
+        chunk: int,
+        differentiate: bool,
+    ) -> Tensor:
+        chunks = _Chunks(hidden, head, bias, loss, vocabulary, chunk)
+        total = torch.zeros((), dtype=torch.float64, device=hidden.device)
+        grads = _Gradients.zeros(hidden, head, bias) if differentiate else None
+        for start in range(0, hidden.shape[0], chunk):
+            total += chunks.add(slice(start, start + chunk), labels[start : start + chunk], grads)
+        ctx.grads = grads
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        # Not in place: a zero-bubble pipeline asks twice, for the input's gradient and for the weights'.
+        return (*ctx.grads.scaled(gradient), None, None, None, None, None)
+
+
+@dataclass(frozen=True)
+class _Gradients:
+    """Of the sum, by hidden states, head and bias; the weights' in fp32, as they add up over chunks."""
+
+    hidden: Tensor
+    head: Tensor
+    bias: Tensor | None
+    dtypes: tuple[torch.dtype, torch.dtype]
+
+    @classmethod
+    def zeros(cls, hidden: Tensor, head: Tensor, bias: Tensor | None) -> _Gradients:
+        return cls(
+            torch.zeros_like(hidden),
+            torch.zeros_like(head, dtype=torch.float32),
+            None if bias is None else torch.zeros_like(bias, dtype=torch.float32),
+            (head.dtype, head.dtype if bias is None else bias.dtype),
+        )
+
+    def scaled(self, by: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        factor = by.to(torch.float32)
+        bias = None if self.bias is None else (self.bias * factor).to(self.dtypes[1])
+        return (self.hidden * factor).to(self.hidden.dtype), (self.head * factor).to(self.dtypes[0]), bias
+
+
+class _Chunks:
+    """The arithmetic of one chunk, in buffers that all chunks share."""
+
+    def __init__(
+        self,
+        hidden: Tensor,
+        head: Tensor,
+        bias: Tensor | None,
+        loss: TokenLoss,
+        vocabulary: Vocabulary,
+        chunk: int,
+    ) -> None:
+        self.hidden, self.bias, self.loss, self.vocabulary = hidden, bias, loss, vocabulary
+        # Rows that only pad the vocabulary have no logits.
+        self.rows = max(0, min(head.shape[0], vocabulary.size - vocabulary.first))
+        self.head = head[: self.rows]
+        size = (min(chunk, hidden.shape[0]), self.rows)
+        self._products = hidden.new_empty(size)
+        self._shares = hidden.new_empty(size, dtype=torch.float32)
+
+    def add(self, tokens: slice, labels: Tensor, grads: _Gradients | None) -> Tensor:
+        """This chunk's sum, fp64; its gradients are stored in and added to `grads`."""
+        hidden = self.hidden[tokens]
+        first, rows = self.vocabulary.first, self.rows
+        valid = labels != IGNORED
+        mine = valid & (labels >= first) & (labels < first + rows)
+        columns = (labels - first).clamp(0, max(0, rows - 1))[:, None]
+        here, shares = self._statistics(hidden, columns, mine)
+        normaliser, label, total = self.vocabulary.combine(here)
+        smoothing, share = self.loss.label_smoothing, self.loss.label_smoothing / self.vocabulary.size
+        each = normaliser - (1 - smoothing) * label - share * total + self.loss.z_loss * normaliser.square()
+        if grads is not None and rows:
+            # d/dz = softmax (1 + 2 w Z) - (1 - s) [label] - s / size
+            slope = valid * (1 + 2 * self.loss.z_loss * normaliser) * torch.exp(here[0] - normaliser)
+            shares.mul_(slope[:, None])
+            if share:
+                shares.sub_((valid * share)[:, None])
+            shares.scatter_add_(1, columns, (mine * (smoothing - 1.0))[:, None])
+            self._differentiate(tokens, shares, grads)
+        return torch.where(valid, each, 0.0).double().sum()
+
+    def _statistics(self, hidden: Tensor, columns: Tensor, mine: Tensor) -> tuple[Tensor, Tensor]:
+        """Over the rows here: fp32 [3, tokens] as Vocabulary.combine takes it, and softmax [tokens, rows]."""
+        products, shares = self._products[: hidden.shape[0]], self._shares[: hidden.shape[0]]
+        nothing = torch.zeros(hidden.shape[0], device=hidden.device)
+        if not self.rows:
+            return torch.stack((nothing - torch.inf, nothing, nothing)), shares
+        torch.mm(hidden, self.head.t(), out=products)
+        if self.bias is not None:
+            products.add_(self.bias[: self.rows])
+        torch.softmax(products, -1, dtype=torch.float32, out=shares)
+        # The largest share is 1 / sum exp(z - max z): softmax has done the work of logsumexp.
+        normaliser = products.amax(-1).float() - shares.amax(-1).log()
+        label = products.gather(1, columns).squeeze(1).float() * mine
+        total = products.sum(-1, dtype=torch.float32) if self.loss.label_smoothing else nothing
+        return torch.stack((normaliser, label, total)), shares
+
+    def _differentiate(self, tokens: slice, slopes: Tensor, grads: _Gradients) -> None:
+        """From the gradient of the logits, fp32 [tokens, rows], to those of what made them."""
+        hidden = self.hidden[tokens]
+        if grads.bias is not None:
+            grads.bias[: self.rows] += slopes.sum(0)
+        if hidden.dtype == torch.float32:
+            grads.head[: self.rows].addmm_(slopes.t(), hidden)
+        else:
+            slopes = slopes.to(hidden.dtype)
+            grads.head[: self.rows] += slopes.t() @ hidden
+        torch.mm(slopes, self.head, out=grads.hidden[tokens])

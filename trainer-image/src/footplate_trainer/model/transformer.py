@@ -33,6 +33,9 @@ class Inputs:
     positions: Tensor | None = None  # int64 [length] in the sequence; None: 0 … length-1
 
 
+Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(hidden [batch, length, hidden], head [vocabulary, hidden], labels [batch, length]) -> sum of losses."""
+
 States = tuple[Tensor, ...]
 """What travels from block to block; floats only, as it may travel from rank to rank."""
 
@@ -121,8 +124,15 @@ class Decoder(nn.Module):
         tokens: Tensor,
         documents: Tensor | None = None,
         caches: Sequence[LayerCache] | None = None,
+        *,
+        labels: Tensor | None = None,
+        criterion: Criterion | None = None,
     ) -> Tensor:
         """Logits [batch, length, vocabulary] for tokens int64 [batch, length].
+
+        With `labels` [batch, length] and `criterion` the answer is what that
+        makes of them, and logits may never exist. It is computed here because
+        only within the forward pass is a sharded head whole.
 
         `documents` [batch, length] keeps attention within each document; None
         means one document. With `caches` (one a layer) the tokens follow those
@@ -131,7 +141,11 @@ class Decoder(nn.Module):
         inputs = Inputs(tokens, documents)
         states = self.begin(inputs)
         states = self._run_cached(states, caches) if caches else self.run(states, inputs)
-        return functional.linear(self.finish(states), self.head_weight)
+        hidden = self.finish(states)
+        if criterion is not None:
+            assert labels is not None
+            return criterion(hidden, self.head_weight, labels)
+        return functional.linear(hidden, self.head_weight)
 
     def _rotary(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         if inputs.positions is not None:

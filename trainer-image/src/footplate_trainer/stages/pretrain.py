@@ -31,6 +31,7 @@ from footplate_trainer.optim.schedule import learning_rate
 from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.world import World, open_world, read_environment, use_determinism
 from footplate_trainer.stages.inputs import open_loader, open_shards
+from footplate_trainer.stages.losses import criterion_of
 from footplate_trainer.stages.moments import Progress, RunMoments
 from footplate_trainer.stages.start import describer, find_start
 
@@ -90,6 +91,7 @@ def _train(config: RunConfig, link: Link, options: Options, world: World, progre
         world,
         config.parallelism.sharding,
         config.training.gradient_clip_norm,
+        criterion_of(config.training.loss),
     )
     if world.rank == 0:
         print(_greeting(config, world, progress.step), flush=True)

@@ -1,0 +1,98 @@
+"""The chunked cross-entropy is the textbook's, and so are its gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from footplate_trainer.model.loss import IGNORED, TokenLoss, Vocabulary, summed_cross_entropy
+
+TOKENS, HIDDEN, ROWS = 13, 6, 11
+BOTH = TokenLoss(0.1, z_loss=0.3)
+
+
+def textbook(hidden: Tensor, head: Tensor, bias: Tensor, labels: Tensor, loss: TokenLoss) -> Tensor:
+    """With torch's own cross-entropy, over all logits at once."""
+    logits = hidden @ head.T + bias
+    cross_entropy = torch.nn.functional.cross_entropy(
+        logits, labels, ignore_index=IGNORED, label_smoothing=loss.label_smoothing, reduction="sum"
+    )
+    normalisers = torch.logsumexp(logits, -1)[labels != IGNORED]
+    return cross_entropy + loss.z_loss * normalisers.square().sum()
+
+
+def inputs(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(4)
+    sizes = ((TOKENS, HIDDEN), (ROWS, HIDDEN), (ROWS,))
+    hidden, head, bias = (torch.randn(size, generator=generator).to(dtype) for size in sizes)
+    labels = torch.randint(ROWS, (TOKENS,), generator=generator)
+    labels[[2, 7, 12]] = IGNORED
+    return hidden, head, bias, labels
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 100])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        pytest.param(TokenLoss(), id="plain"),
+        pytest.param(TokenLoss(label_smoothing=0.2), id="smooth"),
+        pytest.param(BOTH, id="smooth-with-z-loss"),
+    ],
+)
+def test_value_and_gradients_are_the_textbooks(loss: TokenLoss, chunk: int) -> None:
+    *tensors, labels = inputs()
+    ours = [tensor.clone().requires_grad_() for tensor in tensors]
+    exact = [tensor.double().requires_grad_() for tensor in tensors]
+
+    expected = textbook(*exact, labels, loss)
+    value = summed_cross_entropy(ours[0], ours[1], labels, loss, bias=ours[2], chunk=chunk)
+    (value * 0.25).backward()
+    (expected * 0.25).backward()
+
+    torch.testing.assert_close(value, expected, rtol=1e-6, atol=0)
+    for one, other in zip(ours, exact, strict=True):
+        torch.testing.assert_close(one.grad.double(), other.grad, rtol=1e-5, atol=1e-6)
+
+
+def test_bf16_keeps_its_logits_in_fp32_and_its_gradients_in_bf16() -> None:
+    hidden, head, bias, labels = inputs(torch.bfloat16)
+    hidden.requires_grad_()
+
+    value = summed_cross_entropy(hidden, head, labels, BOTH)
+    value.backward()
+    expected = textbook(hidden.double(), head.double(), torch.zeros_like(bias).double(), labels, BOTH)
+
+    torch.testing.assert_close(value, expected, rtol=3e-3, atol=0)
+    assert hidden.grad.dtype == torch.bfloat16
+
+
+def test_a_padded_row_has_no_logit() -> None:
+    hidden, head, _, labels = inputs()
+    labels = labels.clamp(max=ROWS - 3)
+    few = summed_cross_entropy(hidden, head[: ROWS - 2], labels, BOTH)
+
+    padded = head.clone().requires_grad_()
+    value = summed_cross_entropy(hidden, padded, labels, BOTH, vocabulary=Vocabulary(ROWS - 2))
+    value.backward()
+
+    torch.testing.assert_close(value, few)
+    assert padded.grad[ROWS - 2 :].eq(0).all()
+
+
+def test_nothing_to_predict_is_no_loss_and_no_gradient() -> None:
+    hidden, head, _, labels = inputs()
+    hidden.requires_grad_()
+
+    value = summed_cross_entropy(hidden, head, torch.full_like(labels, IGNORED), BOTH)
+    value.backward()
+
+    assert value.item() == 0
+    assert hidden.grad.eq(0).all()
+
+
+def test_extreme_logits_do_not_overflow() -> None:
+    hidden = torch.tensor([[1e4, 0.0]])
+    head = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
+
+    assert summed_cross_entropy(hidden, head, torch.tensor([1])).item() == pytest.approx(2e4)
