@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from footplate_trainer.config import decoder_shape, local_path, total_steps
+from footplate_trainer.config import local_path, model_shape, total_steps
 from tests.support.tiny import VOCABULARY, tiny_config
 
 
@@ -23,7 +23,7 @@ def test_local_path(uri: str, path: str) -> None:
 
 
 def test_the_shape_has_every_default_filled_in(tmp_path: Path) -> None:
-    shape = decoder_shape(tiny_config(Path("/data"), tmp_path))
+    shape = model_shape(tiny_config(Path("/data"), tmp_path))
 
     assert (shape.hidden, shape.heads, shape.key_value_heads, shape.head_size) == (32, 4, 2, 8)
     assert (shape.feed_forward, shape.vocabulary, shape.context) == (96, VOCABULARY, 32)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import torch
 
-from footplate_trainer.config import DecoderShape
 from footplate_trainer.generate import Sampling, choose, continuation
 from footplate_trainer.model.initialize import initialize_rows
 from footplate_trainer.model.transformer import Decoder
+from footplate_trainer.shape import ModelShape
 
 GREEDY = Sampling(temperature=0)
 
 
 def model() -> Decoder:
-    built = Decoder(DecoderShape(2, 16, 32, 2, 1, 8, vocabulary=50, context=12))
+    built = Decoder(ModelShape(2, 16, 32, 2, 1, 8, vocabulary=50, context=12))
     for name, parameter in built.named_parameters():
         initialize_rows(parameter, name, 0, seed=3, standard_deviation=0.5)
     return built.eval()

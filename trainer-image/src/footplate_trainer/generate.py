@@ -24,7 +24,7 @@ from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint import layout, resume, state
 from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.config import decoder_shape, local_path
+from footplate_trainer.config import local_path, model_shape
 from footplate_trainer.data.tokenizer import ALIASES
 from footplate_trainer.errors import CheckpointError, UserMistake
 from footplate_trainer.model.transformer import Decoder
@@ -83,7 +83,7 @@ def find_directory(name: str) -> Path:
 def load(directory: Path) -> tuple[Decoder, Tokenizer]:
     """Model, on the CPU in fp32, and tokenizer of a step directory."""
     config = RunConfig.from_json(json.loads((directory / layout.RUN_FILE).read_text()))
-    model = Decoder(decoder_shape(config)).eval()
+    model = Decoder(model_shape(config)).eval()
     reader = FileSystemReader(directory)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that there is no process group; there should be none

@@ -22,7 +22,8 @@ from torch.distributed.fsdp import FSDPModule
 from footplate_contracts.v1alpha1.training import Sharding
 from footplate_trainer.data.loader import MicroBatch, StepBatch
 from footplate_trainer.errors import NumericalDivergence
-from footplate_trainer.model.transformer import Criterion, Decoder
+from footplate_trainer.model.network import Criterion
+from footplate_trainer.model.transformer import Decoder
 from footplate_trainer.optim.adamw import ShardedAdamW
 from footplate_trainer.optim.clip import clip, local_gradients, square_norm
 from footplate_trainer.parallel.topology import Topology

@@ -8,16 +8,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from footplate_trainer.config import DecoderShape
-from footplate_trainer.model.attention import document_mask
 from footplate_trainer.model.initialize import initialize_rows
 from footplate_trainer.model.loss import summed_cross_entropy
+from footplate_trainer.model.reach import document_mask
 from footplate_trainer.model.transformer import Decoder
+from footplate_trainer.shape import ModelShape
 
-TINY = DecoderShape(
+TINY = ModelShape(
     layers=2, hidden=32, feed_forward=96, heads=4, key_value_heads=2, head_size=8, vocabulary=500, context=24
 )
-LLAMA_2_7B = DecoderShape(
+LLAMA_2_7B = ModelShape(
     layers=32,
     hidden=4096,
     feed_forward=11008,
@@ -29,7 +29,7 @@ LLAMA_2_7B = DecoderShape(
 )
 
 
-def decoder(shape: DecoderShape = TINY, standard_deviation: float = 0.02) -> Decoder:
+def decoder(shape: ModelShape = TINY, standard_deviation: float = 0.02) -> Decoder:
     model = Decoder(shape)
     for name, parameter in model.named_parameters():
         initialize_rows(parameter, name, 0, seed=5, standard_deviation=standard_deviation)
@@ -55,13 +55,13 @@ def some_tokens(batch: int = 2, length: int = 24) -> torch.Tensor:
             id="llama-3.1-8b",
         ),
         pytest.param(
-            DecoderShape(126, 16384, 53248, 128, 8, 128, 128_256, 8192),
+            ModelShape(126, 16384, 53248, 128, 8, 128, 128_256, 8192),
             405_853_388_800,
             id="llama-3.1-405b",
         ),
     ],
 )
-def test_the_parameter_count_is_the_published_one(shape: DecoderShape, parameters: int) -> None:
+def test_the_parameter_count_is_the_published_one(shape: ModelShape, parameters: int) -> None:
     assert shape.parameters == parameters
 
 
@@ -75,7 +75,7 @@ def test_the_parameter_count_is_the_published_one(shape: DecoderShape, parameter
         pytest.param(replace(TINY, head_size=16), id="wide-heads"),
     ],
 )
-def test_the_formula_counts_what_is_built(shape: DecoderShape) -> None:
+def test_the_formula_counts_what_is_built(shape: ModelShape) -> None:
     assert shape.parameters == sum(parameter.numel() for parameter in Decoder(shape).parameters())
 
 

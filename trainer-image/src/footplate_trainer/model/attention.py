@@ -1,51 +1,31 @@
-"""Grouped-query attention that never looks ahead and, when told, never across documents."""
+"""Multi-head, grouped-query and multi-query attention with rotary positions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from footplate_trainer.config import DecoderShape
 from footplate_trainer.model.cache import LayerCache
+from footplate_trainer.model.inputs import Shared
+from footplate_trainer.model.reach import attend
 from footplate_trainer.model.rotary import rotate
-
-
-def document_mask(documents: Tensor) -> Tensor:
-    """Who may look at whom: bool [batch, 1, length, length], True where allowed.
-
-    `documents` [batch, length] numbers the document of each token; a token sees
-    itself and earlier tokens of its own document.
-    """
-    length = documents.shape[1]
-    same = documents[:, None, :, None] == documents[:, None, None, :]
-    return same & torch.ones(length, length, dtype=torch.bool, device=documents.device).tril()
-
+from footplate_trainer.shape import ModelShape
 
 Attend = Callable[[Tensor, Tensor, Tensor, Any], Tensor]
-"""(query, key, value, mask) -> attended; what `mask` is, maker and user agree between themselves."""
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """[batch, heads, length, head_size] of each; key and value may have fewer heads.
-
-    Without `mask` (bool, broadcast to [batch, 1, length, keys]) attention is causal.
-    """
-    return functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, is_causal=mask is None, enable_gqa=query.shape[1] != key.shape[1]
-    )
+"""(query, key, value, reach) -> attended; what `reach` is, its maker and its user agree on."""
 
 
 class Attention(nn.Module):
-    """Query heads share key/value heads in equal groups; rotary positions; no biases.
+    """Query heads share key/value heads in equal groups.
 
-    `attend` may be replaced by one that knows where the rest of the sequence is.
+    The number of heads is read off the projections' results: tensor parallelism
+    leaves a rank some of the heads. `attend` may be replaced by one that knows where
+    the rest of the sequence is.
     """
 
-    def __init__(self, shape: DecoderShape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.head_size = shape.head_size
         self.attend: Attend = attend
@@ -56,24 +36,15 @@ class Attention(nn.Module):
         self.value = nn.Linear(shape.hidden, key_value_size, bias=False)
         self.output = nn.Linear(query_size, shape.hidden, bias=False)
 
-    def forward(
-        self,
-        x: Tensor,
-        rotary: tuple[Tensor, Tensor],
-        mask: Any = None,
-        cache: LayerCache | None = None,
-    ) -> Tensor:
-        """x [batch, length, hidden] -> the same; `rotary` tables cover the positions of x.
-
-        `mask` is for `attend`. With `cache` x stands behind what the cache holds.
-        """
-        query = rotate(self._heads(self.query(x)), *rotary)
-        key = rotate(self._heads(self.key(x)), *rotary)
+    def forward(self, x: Tensor, shared: Shared, cache: LayerCache | None = None) -> Tensor:
+        """x [batch, length, hidden] -> the same. With `cache` x stands behind what the cache holds."""
+        query = rotate(self._heads(self.query(x)), *shared.rotary)
+        key = rotate(self._heads(self.key(x)), *shared.rotary)
         value = self._heads(self.value(x))
         if cache is not None:
             key, value = cache.extend(key, value)
-        attended = self.attend(query, key, value, mask)
-        batch, length, _ = x.shape
+        attended = self.attend(query, key, value, shared.reach)
+        batch, _, length, _ = attended.shape
         merged: Tensor = self.output(attended.transpose(1, 2).reshape(batch, length, -1))
         return merged
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from footplate_trainer.config import DecoderShape
+from footplate_trainer.shape import ModelShape
 
 
 class FeedForward(nn.Module):
     """Three matrices, no biases."""
 
-    def __init__(self, shape: DecoderShape) -> None:
+    def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.gate = nn.Linear(shape.hidden, shape.feed_forward, bias=False)
         self.up = nn.Linear(shape.hidden, shape.feed_forward, bias=False)

@@ -13,7 +13,7 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.config import decoder_shape
+from footplate_trainer.config import model_shape
 from footplate_trainer.model.initialize import initialize_rows
 from footplate_trainer.model.transformer import Decoder
 from footplate_trainer.parallel.data import data_mesh, local_rows, shard_data
@@ -32,7 +32,7 @@ class LaidOut:
 def build_model(config: RunConfig, world: World) -> LaidOut:
     """The decoder of `config`, sharded over `world`, with its initial weights."""
     with torch.device("meta"):
-        model = Decoder(decoder_shape(config))
+        model = Decoder(model_shape(config))
     topology = Topology(world.size, config.parallelism.sharding)
     mesh = data_mesh(topology, world.device.type)
     shard_data(model, mesh, config.training.precision)

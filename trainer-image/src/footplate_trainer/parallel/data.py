@@ -36,8 +36,8 @@ def shard_data(model: nn.Module, mesh: DeviceMesh, precision: Precision) -> FSDP
     else:
         policy = MixedPrecisionPolicy(cast_forward_inputs=False)
     blocks = model.get_submodule("blocks")
-    assert isinstance(blocks, nn.ModuleList)
-    for part in chain(blocks, (model,)):
+    assert isinstance(blocks, nn.ModuleDict)
+    for part in chain(blocks.values(), (model,)):
         wrapped = fully_shard(part, mesh=mesh, mp_policy=policy)
         wrapped.set_gradient_divide_factor(1.0)
         # gloo has no PREMUL_SUM, which a divide factor would otherwise use.

@@ -21,7 +21,7 @@ from footplate_trainer import failure
 from footplate_trainer.checkpoint import layout, state
 from footplate_trainer.checkpoint.saver import Saver
 from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.config import decoder_shape, local_path, total_steps
+from footplate_trainer.config import local_path, model_shape, total_steps
 from footplate_trainer.data.layout import TOKENIZER_FILE
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.link import Link
@@ -127,7 +127,7 @@ def _sidecars(config: RunConfig, shards: TokenShards) -> dict[str, bytes]:
 def _greeting(config: RunConfig, world: World, start: int) -> str:
     ranks = "1 rank" if world.size == 1 else f"{world.size} ranks"
     return (
-        f"run {config.run.name}: {decoder_shape(config).parameters:,} parameters, "
+        f"run {config.run.name}: {model_shape(config).parameters:,} parameters, "
         f"{ranks} on {world.device.type}, {total_steps(config)} steps, "
         f"{f'from step {start}' if start else 'from the start'}"
     )

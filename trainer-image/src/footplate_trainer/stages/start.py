@@ -13,7 +13,7 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint import resume, state
 from footplate_trainer.checkpoint.record import Describer, Key, code_revision, determinism_key, differences
 from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.config import decoder_shape
+from footplate_trainer.config import model_shape
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.optim.adamw import ShardedAdamW
 from footplate_trainer.parallel.world import World, device_name
@@ -59,7 +59,7 @@ def describer(config: RunConfig, start: Start, shards: TokenShards, world: World
             f"equal to it bit by bit: {'; '.join(changed)}"
         )
     return Describer(
-        parameters=decoder_shape(config).parameters,
+        parameters=model_shape(config).parameters,
         world_size=world.size,
         global_batch_size=config.training.global_batch_size,
         earlier_updates=start.updates - start.step,
