@@ -15,7 +15,7 @@ from pydantic import Field
 
 from footplate_contracts.model import Contract
 from footplate_contracts.v1alpha1.compute import Checkpoint
-from footplate_contracts.v1alpha1.computeprofile import Backend
+from footplate_contracts.v1alpha1.computeprofile import Backend, PeakTflops
 from footplate_contracts.v1alpha1.data import Data
 from footplate_contracts.v1alpha1.model import Model
 from footplate_contracts.v1alpha1.training import Parallelism, Stage, Training
@@ -36,6 +36,7 @@ class World(Contract):
     nodes: int = Field(1, ge=1)
     processes_per_node: int = Field(1, ge=1)
     backend: Backend = Backend.GLOO
+    peak_tflops: PeakTflops | None = Field(None, description="of one device, as the profile states it")
 
 
 class RunConfig(Contract):

@@ -34,7 +34,7 @@ async def test_migrations_lead_to_the_models(database: Database) -> None:
 async def test_an_upgraded_database_is_left_alone(database: Database) -> None:
     await migrate.upgrade(database)
     async with database.read() as session:
-        assert (await session.execute(text("SELECT version_num FROM alembic_version"))).all() == [("0001",)]
+        assert (await session.execute(text("SELECT version_num FROM alembic_version"))).all() == [("0002",)]
 
 
 def test_a_wheel_carries_the_migrations_where_the_program_looks_for_them() -> None:

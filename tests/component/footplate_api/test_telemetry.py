@@ -49,6 +49,21 @@ async def test_what_was_sent_comes_back(api: Api) -> None:
     }
 
 
+async def test_what_only_some_steps_measure_comes_back_with_gaps(api: Api) -> None:
+    uid = await created(api)
+    rows = [row(step) for step in (1, 2, 3)]
+    rows[0]["metrics"] |= {"mfu": 0.5, "memoryBytes": 1 << 40}
+    rows[2]["metrics"] |= {"mfu": 0.25, "validationLoss": 3.5}
+    await sent(api, batch(uid, rows))
+    shown = await history(api, names="loss,mfu,memoryBytes,validationLoss,stepSeconds")
+    assert {name: shown.get(name) for name in ("mfu", "memoryBytes", "validationLoss", "stepSeconds")} == {
+        "mfu": [0.5, None, 0.25],
+        "memoryBytes": [1 << 40, None, None],
+        "validationLoss": [None, None, 3.5],
+        "stepSeconds": None,
+    }
+
+
 async def test_sending_again_changes_nothing(api: Api) -> None:
     body = batch(await created(api), [row(1), row(2)], [checkpoint(2)])
     await sent(api, body)
@@ -144,6 +159,7 @@ def _wrong(change: dict[str, Any], place: str = "metrics") -> dict[str, Any]:
         pytest.param(_wrong({"loss": "high"}), "body.rows[1].metrics.loss", id="no-number"),
         pytest.param(_wrong({"step": -1}), "body.rows[1].metrics.step", id="negative-step"),
         pytest.param(_wrong({"tokens": 2**63}), "body.rows[1].metrics.tokens", id="number-too-large"),
+        pytest.param(_wrong({"memoryBytes": 2**63}), "body.rows[1].metrics.memoryBytes", id="memory"),
         pytest.param(_wrong({"sampleDigest": "a\0b"}), "body.rows[1].metrics.sampleDigest", id="nul"),
         pytest.param(_wrong({"epoch": 2**63}, "generation"), "body.rows[1].generation.epoch", id="epoch"),
         pytest.param(batch("some uid"), "body.runUid", id="uid"),

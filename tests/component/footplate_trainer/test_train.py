@@ -73,6 +73,10 @@ def test_torchrun_trains_and_a_single_process_goes_on_and_generates(shards: Path
     rows = read_rows(tmp_path / "metrics.jsonl")
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert rows[0]["loss"] == pytest.approx(math.log(VOCABULARY), rel=0.01)
+    parts = [rows[4][f"{part}Seconds"] for part in ("data", "compute", "communication", "optimizer")]
+    assert 0.5 * rows[4]["stepSeconds"] < sum(parts) <= rows[4]["stepSeconds"]
+    assert rows[4]["memoryBytes"] > 50e6
+    assert "mfu" not in rows[4]  # nobody knows the peak of this CPU
 
     sampled = ("generate", str(tmp_path / "checkpoints"), "abc", "--tokens", "5", "--seed", "1")
     first, second = (run_ranks(footplate_trainer, 1, *sampled)[0] for _ in range(2))

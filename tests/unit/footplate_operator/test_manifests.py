@@ -205,6 +205,11 @@ def test_the_config_map_holds_the_resolved_run_under_its_digest() -> None:
     assert body["metadata"]["name"] == f"tiny-config-{frozen.frozen.config.digest()[:10]}"
 
 
+def test_ranks_learn_the_peak_that_the_profile_states() -> None:
+    config = revision(run(), **H100).frozen.config
+    assert config.to_json()["world"]["peakTflops"] == {"bf16": 989.0, "fp32": 67.0}
+
+
 def test_a_secret_is_read_as_it_was_written() -> None:
     credentials = new_credentials(children.certificate_names(run()), NOW)
     body = children.secret(run(), credentials)

@@ -10,6 +10,7 @@ loss and squared gradient norm. One wait for the device ends both.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,10 +23,12 @@ from torch.distributed.fsdp import FSDPModule
 from footplate_contracts.v1alpha1.training import Sharding
 from footplate_trainer.data.loader import MicroBatch, StepBatch
 from footplate_trainer.errors import NumericalDivergence
+from footplate_trainer.metrics.stopwatch import Part, Stopwatch
 from footplate_trainer.model.network import Criterion
 from footplate_trainer.model.transformer import Decoder
 from footplate_trainer.optim.adamw import ShardedAdamW
 from footplate_trainer.optim.clip import clip, local_gradients, square_norm
+from footplate_trainer.parallel import device
 from footplate_trainer.parallel.topology import Topology
 from footplate_trainer.parallel.world import World
 
@@ -87,6 +90,7 @@ class Stepper:
         self._world = world
         self._clip_norm = clip_norm
         self._criterion = criterion
+        self.stopwatch = Stopwatch(time.perf_counter, device.event_maker(world.device))
         topology = Topology(world.size, sharding)
         # Replicas hold the same gradients: one of them speaks for all.
         self._speaks = topology.replica_of(world.rank) == 0
@@ -106,14 +110,17 @@ class Stepper:
         gradients = local_gradients(self._parameters)
         square = square_norm(gradients) if self._speaks else torch.zeros_like(loss)
         sums = torch.stack((loss, square))
+        self.stopwatch.lap(Part.COMPUTE)
         dist.all_reduce(sums)
         total, squared, valid, suspend, failed = torch.cat((sums, header.double())).tolist()
+        self.stopwatch.lap(Part.COMMUNICATION)
         norm = math.sqrt(squared) if squared >= 0 else math.nan
         if not (math.isfinite(total) and math.isfinite(norm)):
             raise self._divergence(number, total, norm, loss)
         clip(gradients, norm, self._clip_norm)
         self.optimizer.step(gradients, rate)
         self.model.zero_grad()
+        self.stopwatch.lap(Part.OPTIMIZER)
         return StepResult(number, total, norm, rate, int(valid), Flags(suspend > 0, failed > 0))
 
     def _announce(self, batch: StepBatch, flags: Flags) -> tuple[Tensor, dist.Work]:
@@ -141,11 +148,11 @@ class Stepper:
         return loss
 
     def _summed_loss(self, micro: MicroBatch) -> Tensor:
-        device = self._world.device
-        tokens = torch.from_numpy(micro.tokens).to(device, non_blocking=True)
-        labels = torch.from_numpy(micro.labels).to(device, non_blocking=True)
+        here = self._world.device
+        tokens = torch.from_numpy(micro.tokens).to(here, non_blocking=True)
+        labels = torch.from_numpy(micro.labels).to(here, non_blocking=True)
         one_document = bool((micro.documents == micro.documents[:, :1]).all())
-        documents = None if one_document else torch.from_numpy(micro.documents).to(device, non_blocking=True)
+        documents = None if one_document else torch.from_numpy(micro.documents).to(here, non_blocking=True)
         loss: Tensor = self.model(tokens, documents, labels=labels, criterion=self._criterion)
         return loss
 
@@ -174,7 +181,9 @@ def train(
     """Take the `steps` (from 1) until they end or a moment says so."""
     for number in steps:
         moments.before_data(number)
+        stepper.stopwatch.lap(None)
         batch = batches.step(number - 1)
+        stepper.stopwatch.lap(Part.DATA)
         flags = moments.before_compute(number)
         result = stepper.step(number, batch, rate(number), flags)
         if not moments.after_step(result, batch):

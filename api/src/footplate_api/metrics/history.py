@@ -28,6 +28,7 @@ def _check_row(place: str, row: GenerationRow) -> None:
     metrics, generation = row.metrics, row.generation
     _whole(f"{place}.metrics.step", metrics.step)
     _whole(f"{place}.metrics.tokens", metrics.tokens)
+    _whole(f"{place}.metrics.memoryBytes", metrics.memory_bytes or 0)
     _whole(f"{place}.generation.epoch", generation.epoch)
     _whole(f"{place}.generation.number", generation.number)
     _text(f"{place}.metrics.sampleDigest", metrics.sample_digest)

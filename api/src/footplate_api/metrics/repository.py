@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Row, func, or_, select, tuple_
 
@@ -13,9 +13,24 @@ from footplate_api.models.base import upsert
 from footplate_api.models.metric import StepMetric
 from footplate_contracts.reports import GenerationRow
 
+OPTIONAL: Final = (
+    "step_seconds",
+    "data_seconds",
+    "compute_seconds",
+    "communication_seconds",
+    "optimizer_seconds",
+    "checkpoint_seconds",
+    "validation_seconds",
+    "mfu",
+    "mfu_causal",
+    "memory_bytes",
+    "validation_loss",
+)
+"""Columns, and fields of StepMetrics, that a row may lack."""
 
-def _finite_or_null(value: float) -> float | None:
-    return None if math.isnan(value) else value
+
+def _finite_or_null(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value
 
 
 async def store(session: WriteSession, run_uid: str, rows: Sequence[GenerationRow]) -> None:
@@ -44,6 +59,7 @@ def _values(run_uid: str, row: GenerationRow) -> dict[str, Any]:
         "tokens": metrics.tokens,
         "tokens_per_second": _finite_or_null(metrics.tokens_per_second),
         "sample_digest": metrics.sample_digest,
+        **{name: _finite_or_null(getattr(metrics, name)) for name in OPTIONAL},
     }
 
 

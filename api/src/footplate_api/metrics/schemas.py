@@ -24,6 +24,17 @@ class MetricName(StrEnum):
     TOKENS_PER_SECOND = "tokensPerSecond"
     SAMPLE_DIGEST = "sampleDigest"
     GENERATION = "generation"
+    STEP_SECONDS = "stepSeconds"
+    DATA_SECONDS = "dataSeconds"
+    COMPUTE_SECONDS = "computeSeconds"
+    COMMUNICATION_SECONDS = "communicationSeconds"
+    OPTIMIZER_SECONDS = "optimizerSeconds"
+    CHECKPOINT_SECONDS = "checkpointSeconds"
+    VALIDATION_SECONDS = "validationSeconds"
+    MFU = "mfu"
+    MFU_CAUSAL = "mfuCausal"
+    MEMORY_BYTES = "memoryBytes"
+    VALIDATION_LOSS = "validationLoss"
 
 
 class MetricQuery(Schema):
@@ -60,8 +71,14 @@ class MetricQuery(Schema):
         return self
 
 
+Measured = list[float | None]
+
+
 class MetricHistory(Schema):
     """Columns of equal length, in order of steps; a column not asked for is absent.
+
+    From `stepSeconds` on, null stands for what a step did not measure, and a column
+    that no step has measured is absent too.
 
     NaN and infinities are the strings "NaN", "Infinity", "-Infinity".
     """
@@ -78,3 +95,14 @@ class MetricHistory(Schema):
     tokens_per_second: list[float] | None = None
     sample_digest: list[str] | None = None
     generation: list[str] | None = Field(None, description="<epoch>.<number> that computed the row")
+    step_seconds: Measured | None = Field(None, description="since the row before; the parts follow")
+    data_seconds: Measured | None = Field(None, description="waiting for data")
+    compute_seconds: Measured | None = Field(None, description="forward and backward")
+    communication_seconds: Measured | None = Field(None, description="waiting for all ranks at the end")
+    optimizer_seconds: Measured | None = Field(None, description="clipping and update")
+    checkpoint_seconds: Measured | None = Field(None, description="blocked by a checkpoint")
+    validation_seconds: Measured | None = Field(None, description="computing the validation loss")
+    mfu: Measured | None = Field(None, description="model FLOPs utilisation, full attention")
+    mfu_causal: Measured | None = Field(None, description="model FLOPs utilisation, causal half")
+    memory_bytes: list[int | None] | None = Field(None, description="peak of rank 0")
+    validation_loss: Measured | None = Field(None, description="token mean over held-out batches")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, Final
+
+from pydantic.alias_generators import to_camel
 
 from footplate_api.checkpoints import repository as checkpoints
 from footplate_api.database import ReadSession, WriteSession
@@ -64,12 +67,19 @@ _READERS: Final[dict[MetricName, Callable[[Any], Any]]] = {
     MetricName.SAMPLE_DIGEST: lambda row: row.sample_digest,
     MetricName.GENERATION: lambda row: f"{row.epoch}.{row.number}",
 }
+_OPTIONAL: Final = {MetricName(to_camel(name)): attrgetter(name) for name in repository.OPTIONAL}
 
 
 def _columns(
     run_uid: str, query: MetricQuery, every: int, rows: Sequence[Any], following: int | None
 ) -> MetricHistory:
-    columns = {name.value: [_READERS[name](row) for row in rows] for name in query.names}
+    columns: dict[str, list[Any] | None] = {
+        name.value: [_READERS[name](row) for row in rows] for name in query.names if name in _READERS
+    }
+    for name in query.names:
+        if name in _OPTIONAL:
+            values = [_OPTIONAL[name](row) for row in rows]
+            columns[name.value] = values if any(value is not None for value in values) else None
     return MetricHistory.model_validate(
         {
             "runUid": run_uid,

@@ -102,5 +102,6 @@ def resolved_config(run: Run, profile: ComputeProfileSpec) -> RunConfig:
         nodes=run.spec.compute.nodes,
         processes_per_node=run.spec.compute.processes_per_node or profile.processes_per_node,
         backend=profile.backend,
+        peak_tflops=profile.gpu.peak_tflops if profile.gpu else None,
     )
     return resolve(run.spec, RunIdentity(name=run.name, namespace=run.namespace, uid=run.uid), world)

@@ -1,6 +1,13 @@
-"""Throughput from time stamps, pure: the clock belongs to the loop."""
+"""What a step cost, as fields of its metric row. Pure: clocks belong to the loop."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from footplate_trainer.metrics import flops
+from footplate_trainer.metrics.flops import Convention, Network
+from footplate_trainer.metrics.stopwatch import Part
 
 
 class TokenMeter:
@@ -14,3 +21,32 @@ class TokenMeter:
         seconds = max(now - self._last, 1e-9)
         self._last = now
         return tokens / seconds, seconds
+
+
+@dataclass(frozen=True)
+class UtilisationMeter:
+    """Model FLOPs utilisation in the two common conventions; `tflops` of one device, None if unknown."""
+
+    network: Network
+    length: int  # of a sequence, tokens
+    step_tokens: int  # places in a global batch; padding is computed like the rest
+    devices: int
+    tflops: float | None
+
+    def fields(self, seconds: float) -> dict[str, float]:
+        """`mfu` and `mfu_causal` of a step that took `seconds`; nothing where the peak is unknown."""
+        if not self.tflops:
+            return {}
+        rate = self.step_tokens / seconds
+        conventions = {"mfu": Convention.FULL, "mfu_causal": Convention.CAUSAL}
+        return {
+            field: flops.utilisation(
+                flops.flops_per_token(self.network, self.length, convention), rate, self.devices, self.tflops
+            )
+            for field, convention in conventions.items()
+        }
+
+
+def second_fields(parts: Mapping[Part, float]) -> dict[str, float]:
+    """Seconds by part as fields of a row."""
+    return {f"{part}_seconds": seconds for part, seconds in parts.items()}

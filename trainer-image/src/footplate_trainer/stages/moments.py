@@ -7,14 +7,18 @@ from pathlib import Path
 
 from footplate_contracts.reports import Command, RankPhase, RankReport, StepMetrics
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.training import Precision
 from footplate_trainer.checkpoint.record import Describer
 from footplate_trainer.checkpoint.saver import Saver
-from footplate_trainer.config import total_steps
+from footplate_trainer.config import model_shape, total_steps
 from footplate_trainer.data.loader import StepBatch
 from footplate_trainer.link import Link
 from footplate_trainer.loop import Flags, StepResult
-from footplate_trainer.metrics.meters import TokenMeter
+from footplate_trainer.metrics.flops import peak_tflops
+from footplate_trainer.metrics.meters import TokenMeter, UtilisationMeter, second_fields
 from footplate_trainer.metrics.report import MetricsFile, progress_line
+from footplate_trainer.metrics.stopwatch import Part, Stopwatch
+from footplate_trainer.parallel import device
 from footplate_trainer.parallel.world import World, seed_step
 
 
@@ -52,6 +56,7 @@ class RunMoments:
         describer: Describer,
         progress: Progress,
         metrics: Path | None,
+        stopwatch: Stopwatch,
     ) -> None:
         """`metrics` is the file for one JSON row a step, written by rank 0."""
         self.suspended = False
@@ -65,6 +70,8 @@ class RunMoments:
         self._progress = progress
         self._file = MetricsFile(metrics, progress.step) if metrics and world.rank == 0 else None
         self._meter = TokenMeter(time.monotonic())
+        self._utilisation = utilisation_meter(config, world)
+        self._stopwatch = stopwatch
 
     def before_data(self, step: int) -> None:
         """Waiting for data is told apart from computing: only one of them may take long."""
@@ -85,7 +92,7 @@ class RunMoments:
         self._progress.enter(RankPhase.COMPUTE, seconds)
         self.loss = result.loss
         if self._world.rank == 0:
-            self._publish(result, per_second, batch)
+            self._publish(result, per_second, seconds, batch)
         if result.flags.storage_failed:
             self._saver.finish()  # raises: every rank's thread was given the same verdict
         last = result.step == self._steps
@@ -100,12 +107,14 @@ class RunMoments:
             self._file.close()
 
     def _save(self, *, wait: bool) -> None:
+        self._stopwatch.lap(None)
         self._progress.enter(RankPhase.CHECKPOINT)
         self._saver.start(self._describer.at(self._progress.step, self._progress.tokens))
         if wait:
             self._saver.finish()
+        self._stopwatch.lap(Part.CHECKPOINT)
 
-    def _publish(self, result: StepResult, per_second: float, batch: StepBatch) -> None:
+    def _publish(self, result: StepResult, per_second: float, seconds: float, batch: StepBatch) -> None:
         row = StepMetrics(
             step=result.step,
             time=time.time(),
@@ -115,9 +124,25 @@ class RunMoments:
             tokens=self._progress.tokens,
             tokens_per_second=per_second,
             sample_digest=batch.sample_digest,
+            step_seconds=seconds,
+            memory_bytes=device.peak_memory(self._world.device),
+            **second_fields(self._stopwatch.take()),
+            **self._utilisation.fields(seconds),
         )
         self._link.metrics(row)
         if self._file:
             self._file.write(row)
         if result.step == self._steps or result.step % self._config.training.log_every_steps == 0:
             print(progress_line(row, self._steps), flush=True)
+
+
+def utilisation_meter(config: RunConfig, world: World) -> UtilisationMeter:
+    """The profile's peak wins over the table of devices, which knows bf16 only."""
+    stated, precision = config.world.peak_tflops, config.training.precision
+    if stated is not None:
+        tflops: float | None = stated.bf16 if precision is Precision.BF16 else stated.fp32
+    else:
+        tflops = peak_tflops(device.name(world.device)) if precision is Precision.BF16 else None
+    length = config.model.context_length
+    places = config.training.global_batch_size * length
+    return UtilisationMeter(model_shape(config), length, places, world.size, tflops)

@@ -84,7 +84,6 @@ def _train(config: RunConfig, link: Link, options: Options, world: World, progre
         clock=time.time,
     )
     described = describer(config, start, shards, world)
-    moments = RunMoments(config, link, world, saver, described, progress, options.metrics)
     stepper = Stepper(
         laid_out.model,
         optimizer,
@@ -93,6 +92,7 @@ def _train(config: RunConfig, link: Link, options: Options, world: World, progre
         config.training.gradient_clip_norm,
         criterion_of(config.training.loss),
     )
+    moments = RunMoments(config, link, world, saver, described, progress, options.metrics, stepper.stopwatch)
     if world.rank == 0:
         print(_greeting(config, world, progress.step), flush=True)
     train(stepper, batches, _rate(config), moments, range(progress.step + 1, total_steps(config) + 1))

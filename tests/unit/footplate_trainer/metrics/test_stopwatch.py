@@ -1,0 +1,77 @@
+"""Where the time of a step went, on a host and on a device that runs behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from footplate_trainer.metrics.stopwatch import Part, Stopwatch
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@dataclass
+class Device:
+    """A stream: work takes device time, marks are passed once the device has come that far."""
+
+    finished: float = 0.0
+    queued: float = 0.0
+    marks: list[Mark] = field(default_factory=list)
+
+    def work(self, seconds: float) -> None:
+        self.queued += seconds
+
+    def mark(self) -> Mark:
+        self.marks.append(Mark(self))
+        return self.marks[-1]
+
+
+@dataclass
+class Mark:
+    device: Device
+    at: float = -1.0
+
+    def record(self) -> None:
+        self.at = self.device.queued
+
+    def query(self) -> bool:
+        return self.at <= self.device.finished
+
+    def elapsed_time(self, end: Mark, /) -> float:
+        return 1000 * (end.at - self.at)
+
+
+def test_on_a_host_each_lap_belongs_to_its_part() -> None:
+    clock = Clock()
+    watch = Stopwatch(clock)
+    for part, seconds in ((None, 9.0), (Part.DATA, 1.0), (Part.COMPUTE, 2.0), (Part.COMPUTE, 3.0)):
+        clock.pass_(seconds)
+        watch.lap(part)
+    assert watch.take() == {Part.DATA: 1.0, Part.COMPUTE: 5.0}
+    assert watch.take() == {}
+
+
+def test_a_device_is_asked_and_not_waited_for() -> None:
+    clock, device = Clock(), Device()
+    watch = Stopwatch(clock, device.mark)
+    clock.pass_(1.0)
+    watch.lap(Part.DATA)
+    device.work(5.0)
+    watch.lap(Part.COMPUTE)
+    device.finished = 5.0  # the host waits for the sums here
+    clock.pass_(5.0)
+    watch.lap(Part.COMMUNICATION)
+    device.work(2.0)
+    watch.lap(Part.OPTIMIZER)
+    assert watch.take() == {Part.DATA: 1.0, Part.COMPUTE: pytest.approx(5.0)}
+    device.finished = 7.0
+    assert watch.take() == {Part.OPTIMIZER: pytest.approx(2.0)}
