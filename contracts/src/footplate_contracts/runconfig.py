@@ -16,7 +16,7 @@ from pydantic import Field
 from footplate_contracts.model import Contract
 from footplate_contracts.v1alpha1.compute import Checkpoint
 from footplate_contracts.v1alpha1.computeprofile import Backend, PeakTflops
-from footplate_contracts.v1alpha1.data import Data
+from footplate_contracts.v1alpha1.data import Data, Validation
 from footplate_contracts.v1alpha1.model import Model
 from footplate_contracts.v1alpha1.training import Parallelism, Stage, Training
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
@@ -47,6 +47,7 @@ class RunConfig(Contract):
     stage: Stage
     model: Model
     data: Data
+    validation: Validation | None = None
     training: Training
     parallelism: Parallelism
     checkpoint: Checkpoint
@@ -88,6 +89,7 @@ def resolve(spec: TrainingRunSpec, identity: RunIdentity, world: World) -> RunCo
         stage=spec.stage,
         model=model,
         data=spec.data,
+        validation=spec.validation,
         training=resolve_training(spec.training, model.context_length),
         parallelism=spec.parallelism,
         checkpoint=spec.checkpoint,

@@ -51,7 +51,6 @@ CREATION: tuple[Row, ...] = (
     ),
     # -- fields and values of later releases
     _refused("initFrom", {"uri": S3}),
-    _refused("validation", {"everySteps": 10, "uri": "/shared/held-out"}),
     _refused("resumeFrom", {"uri": "/shared/checkpoints/other"}),
     _refused("telemetry", {"sinks": []}),
     _refused("budget", {"dollars": 400}),

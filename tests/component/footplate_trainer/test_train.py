@@ -223,6 +223,32 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(shards: Path, tmp_pat
         assert untouched
 
 
+def diverge_in_the_gradient(config: RunConfig) -> tuple[str, int | None]:
+    """Poison what flows back through rank 1, whose loss is fine; what was raised, and on which rank."""
+    with open_world(read_environment(os.environ), config.world.backend) as world:
+        model = build_model(config, world).model
+        optimizer = ShardedAdamW(model, config.training.optimizer)
+        stepper = Stepper(model, optimizer, world, config.parallelism.sharding, 1.0, summed_cross_entropy)
+        if world.rank == 1:
+            model.blocks["1"].feed_forward.register_forward_hook(spoil)
+        loader = open_loader(config, open_shards(config, world, verify=False), world)
+        try:
+            stepper.step(5, loader.build(4), 0.1, Flags())
+        except NumericalDivergence as error:
+            return str(error), error.rank
+    raise AssertionError("nothing was raised")
+
+
+def spoil(module: torch.nn.Module, arguments: Any, output: torch.Tensor) -> None:
+    output.register_hook(lambda gradient: gradient * math.nan)
+
+
+def test_a_gradient_that_is_not_finite_names_its_rank(shards: Path, tmp_path: Path) -> None:
+    for message, rank in run_ranks(diverge_in_the_gradient, 2, tiny_config(shards, tmp_path)):
+        assert "step 5: the gradient of rank 1 is not finite (global loss 5." in message
+        assert rank == 1
+
+
 def run_as_agents_do(config_file: Path) -> tuple[int, int, set[str]]:
     """The agent's way in: threads before, exit code, and what was imported on the way."""
     threads = len(os.listdir("/proc/self/task"))

@@ -28,6 +28,7 @@ from footplate_trainer.model.network import Criterion
 from footplate_trainer.model.transformer import Decoder
 from footplate_trainer.optim.adamw import ShardedAdamW
 from footplate_trainer.optim.clip import clip, local_gradients, square_norm
+from footplate_trainer.optim.finite import GradientWatch
 from footplate_trainer.parallel import device
 from footplate_trainer.parallel.topology import Topology
 from footplate_trainer.parallel.world import World
@@ -98,6 +99,7 @@ class Stepper:
         # would keep a whole gradient on every rank.
         self._reduce_once = topology.shards == 1
         self._parameters = list(model.parameters())
+        self._watch = GradientWatch(model.embedding, world.device)
 
     def step(self, number: int, batch: StepBatch, rate: float, flags: Flags) -> StepResult:
         """Forward, backward, check, clip, update. Collective.
@@ -123,6 +125,22 @@ class Stepper:
         self.stopwatch.lap(Part.OPTIMIZER)
         return StepResult(number, total, norm, rate, int(valid), Flags(suspend > 0, failed > 0))
 
+    @torch.no_grad()
+    def evaluate(self, batches: Iterable[StepBatch], criterion: Criterion) -> float:
+        """Mean of `criterion` over all valid tokens of `batches`, on every rank. Collective."""
+        self.model.eval()
+        sums = torch.zeros(2, dtype=torch.float64, device=self._world.device)
+        for batch in batches:
+            for micro in batch.micro_batches:
+                sums[0] += self._summed_loss(micro, criterion)
+            sums[1] += batch.valid_tokens
+        dist.all_reduce(sums)
+        self.model.train()
+        assert isinstance(self.model, FSDPModule)
+        self.model.reshard()  # the root keeps its parameters whole for a backward pass that does not come
+        total, tokens = sums.tolist()
+        return float(total / max(tokens, 1.0))
+
     def _announce(self, batch: StepBatch, flags: Flags) -> tuple[Tensor, dist.Work]:
         """int64 [valid tokens, ranks that suspend, ranks whose storage failed], being summed."""
         mine = [batch.valid_tokens, int(flags.suspend), int(flags.storage_failed)]
@@ -139,7 +157,7 @@ class Stepper:
             if self._reduce_once:
                 assert isinstance(self.model, FSDPModule)
                 self.model.set_requires_gradient_sync(index == last)
-            summed = self._summed_loss(micro)
+            summed = self._summed_loss(micro, self._criterion)
             if index == 0:
                 reduced.wait()  # not sooner: the first forward hides the way through the network
             part = summed / header[0].clamp(min=1)
@@ -147,26 +165,31 @@ class Stepper:
             loss += part.detach()
         return loss
 
-    def _summed_loss(self, micro: MicroBatch) -> Tensor:
+    def _summed_loss(self, micro: MicroBatch, criterion: Criterion) -> Tensor:
         here = self._world.device
         tokens = torch.from_numpy(micro.tokens).to(here, non_blocking=True)
         labels = torch.from_numpy(micro.labels).to(here, non_blocking=True)
         one_document = bool((micro.documents == micro.documents[:, :1]).all())
         documents = None if one_document else torch.from_numpy(micro.documents).to(here, non_blocking=True)
-        loss: Tensor = self.model(tokens, documents, labels=labels, criterion=self._criterion)
+        loss: Tensor = self.model(tokens, documents, labels=labels, criterion=criterion)
         return loss
 
     def _divergence(self, number: int, total: float, norm: float, loss: Tensor) -> NumericalDivergence:
-        """The error, with the first rank whose own loss was not finite; collective."""
-        mine = self._world.rank if not math.isfinite(loss.item()) else self._world.size
-        first = torch.tensor(mine, device=self._world.device)
+        """The error, with the first rank whose own loss, or else gradient, was not finite; collective."""
+        nobody = self._world.size
+        bad = (not math.isfinite(loss.item()), self._watch.went_bad())
+        first = torch.tensor(
+            [self._world.rank if here else nobody for here in bad], device=self._world.device
+        )
         dist.all_reduce(first, dist.ReduceOp.MIN)
-        rank = int(first.item())
-        where = f"loss of rank {rank}" if rank < self._world.size else "gradient norm"
+        loss_rank, gradient_rank = first.tolist()
+        rank = loss_rank if loss_rank < nobody else gradient_rank
+        where = "loss" if loss_rank < nobody else "gradient"
+        where = f"{where} of rank {rank}" if rank < nobody else "gradient norm"
         return NumericalDivergence(
             f"step {number}: the {where} is not finite (global loss {total}, gradient norm {norm}); "
             "the weights of the step before are untouched",
-            rank=rank if rank < self._world.size else None,
+            rank=rank if rank < nobody else None,
             step=number - 1,
         )
 

@@ -70,4 +70,6 @@ class Validation(Part):
 
     every_steps: Count = Field(description="how often")
     uri: Uri = Field(description="a folder of held-out shards")
-    batches: Count = Field(50, description="global batches each time")
+    batches: Count = Field(50, description="global batches each time, the same ones; or all that there are")
+
+    rules: ClassVar = (local_path("uri"),)

@@ -79,10 +79,7 @@ class TrainingRunSpec(Part):
 
     rules: ClassVar = (
         required("model", "the shape of the network"),
-        *(
-            refuse(field)
-            for field in ("initFrom", "validation", "resumeFrom", "telemetry", "budget", "queue")
-        ),
+        *(refuse(field) for field in ("initFrom", "resumeFrom", "telemetry", "budget", "queue")),
         only("stage", "pretrain"),
         Rule(
             f"!has(self.compute.processesPerNode) || ({_RANKS}) % ({_SLICE}) == 0",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from footplate_contracts.reports import Command, RankPhase, RankReport, StepMetrics
@@ -20,6 +21,7 @@ from footplate_trainer.metrics.report import MetricsFile, progress_line
 from footplate_trainer.metrics.stopwatch import Part, Stopwatch
 from footplate_trainer.parallel import device
 from footplate_trainer.parallel.world import World, seed_step
+from footplate_trainer.stages.validation import Validator
 
 
 class Progress:
@@ -57,6 +59,7 @@ class RunMoments:
         progress: Progress,
         metrics: Path | None,
         stopwatch: Stopwatch,
+        validator: Validator | None,
     ) -> None:
         """`metrics` is the file for one JSON row a step, written by rank 0."""
         self.suspended = False
@@ -72,6 +75,7 @@ class RunMoments:
         self._meter = TokenMeter(time.monotonic())
         self._utilisation = utilisation_meter(config, world)
         self._stopwatch = stopwatch
+        self._validator = validator
 
     def before_data(self, step: int) -> None:
         """Waiting for data is told apart from computing: only one of them may take long."""
@@ -91,8 +95,10 @@ class RunMoments:
         self._progress.tokens += result.valid_tokens
         self._progress.enter(RankPhase.COMPUTE, seconds)
         self.loss = result.loss
+        parts = self._stopwatch.take()
+        validation = self._validate(result.step)
         if self._world.rank == 0:
-            self._publish(result, per_second, seconds, batch)
+            self._publish(result, per_second, seconds, batch, parts, validation)
         if result.flags.storage_failed:
             self._saver.finish()  # raises: every rank's thread was given the same verdict
         last = result.step == self._steps
@@ -114,7 +120,26 @@ class RunMoments:
             self._saver.finish()
         self._stopwatch.lap(Part.CHECKPOINT)
 
-    def _publish(self, result: StepResult, per_second: float, seconds: float, batch: StepBatch) -> None:
+    def _validate(self, step: int) -> float | None:
+        if self._validator is None or not self._validator.due(step):
+            return None
+        self._stopwatch.lap(None)
+        self._progress.enter(RankPhase.VALIDATION)
+        loss = self._validator.evaluate()
+        self._stopwatch.lap(Part.VALIDATION)
+        if self._world.rank == 0:
+            print(f"step {step}/{self._steps}  validation loss {loss:.4f}", flush=True)
+        return loss
+
+    def _publish(
+        self,
+        result: StepResult,
+        per_second: float,
+        seconds: float,
+        batch: StepBatch,
+        parts: Mapping[Part, float],
+        validation: float | None,
+    ) -> None:
         row = StepMetrics(
             step=result.step,
             time=time.time(),
@@ -126,7 +151,8 @@ class RunMoments:
             sample_digest=batch.sample_digest,
             step_seconds=seconds,
             memory_bytes=device.peak_memory(self._world.device),
-            **second_fields(self._stopwatch.take()),
+            validation_loss=validation,
+            **second_fields(parts),
             **self._utilisation.fields(seconds),
         )
         self._link.metrics(row)

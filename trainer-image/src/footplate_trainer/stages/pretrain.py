@@ -34,6 +34,7 @@ from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.losses import criterion_of
 from footplate_trainer.stages.moments import Progress, RunMoments
 from footplate_trainer.stages.start import describer, find_start
+from footplate_trainer.stages.validation import open_validator
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,10 @@ def _train(config: RunConfig, link: Link, options: Options, world: World, progre
         config.training.gradient_clip_norm,
         criterion_of(config.training.loss),
     )
-    moments = RunMoments(config, link, world, saver, described, progress, options.metrics, stepper.stopwatch)
+    validator = open_validator(config, world, stepper, verify=start.key is None)
+    moments = RunMoments(
+        config, link, world, saver, described, progress, options.metrics, stepper.stopwatch, validator
+    )
     if world.rank == 0:
         print(_greeting(config, world, progress.step), flush=True)
     train(stepper, batches, _rate(config), moments, range(progress.step + 1, total_steps(config) + 1))

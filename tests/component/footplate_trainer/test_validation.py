@@ -1,0 +1,52 @@
+"""The validation loss of real runs: when it comes, and that the number of ranks does not matter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from footplate_contracts.names import ExitCode
+from footplate_contracts.reports import RankPhase
+from tests.support.ranks import run_ranks
+from tests.support.tiny import tiny_config
+from tests.support.training import AgentLink, Ended, train_under
+
+
+def losses(end: Ended) -> dict[int, float]:
+    """Validation losses by step."""
+    return {row.step: row.validation_loss for row in end.link.rows if row.validation_loss is not None}
+
+
+@pytest.mark.parametrize("sharding", ["none", "full"])
+def test_validation_does_not_depend_on_the_ranks(shards: Path, tmp_path: Path, sharding: str) -> None:
+    settings = f"{{everySteps: 4, uri: {shards}, batches: 3}}"
+    ends: dict[int, list[Ended]] = {}
+    for ranks in (1, 3):
+        folder = tmp_path / str(ranks)
+        overrides = [f"validation={settings}", f"parallelism.sharding={sharding}"]
+        ends[ranks] = run_ranks(train_under, ranks, AgentLink(), tiny_config(shards, folder, overrides))
+    alone, together = losses(ends[1][0]), losses(ends[3][0])
+    assert list(alone) == list(together) == [4, 6]
+    assert list(together.values()) == pytest.approx(list(alone.values()), abs=3e-6)
+    assert alone[6] < alone[4] < 6
+    assert all(RankPhase.VALIDATION in {report.phase for report in end.link.reports} for end in ends[3])
+    assert ends[3][0].link.rows[4].validation_seconds
+
+
+def test_validation_changes_nothing_in_training(shards: Path, tmp_path: Path) -> None:
+    settings = f"validation={{everySteps: 1, uri: {shards}, batches: 2}}"
+    plain, validated = (
+        run_ranks(train_under, 2, AgentLink(), tiny_config(shards, tmp_path / name, overrides))[0].link.rows
+        for name, overrides in (("plain", []), ("validated", [settings]))
+    )
+    assert [(row.loss, row.gradient_norm) for row in plain] == [
+        (row.loss, row.gradient_norm) for row in validated
+    ]
+
+
+def test_too_little_held_out_data_is_refused(shards: Path, tmp_path: Path) -> None:
+    overrides = [f"validation={{everySteps: 2, uri: {shards}}}", "training.globalBatchSize=1000"]
+    [end] = run_ranks(train_under, 1, AgentLink(), tiny_config(shards, tmp_path, overrides))
+    assert end.code == ExitCode.CONFIG
+    assert "fewer than one global batch of 1000" in end.stderr
