@@ -18,7 +18,15 @@ from footplate_contracts.v1alpha1.compute import Checkpoint
 from footplate_contracts.v1alpha1.computeprofile import Backend, PeakTflops
 from footplate_contracts.v1alpha1.data import Data, Validation
 from footplate_contracts.v1alpha1.model import Model
-from footplate_contracts.v1alpha1.training import Parallelism, Stage, Training
+from footplate_contracts.v1alpha1.training import (
+    Optimizer,
+    OptimizerName,
+    Parallelism,
+    Schedule,
+    ScheduleName,
+    Stage,
+    Training,
+)
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
 
 
@@ -70,13 +78,37 @@ def resolve_model(model: Model) -> Model:
     )
 
 
+def resolve_optimizer(optimizer: Optimizer) -> Optimizer:
+    """`optimizer` with the defaults of its kind filled in; what it has no use for stays absent."""
+    name, given = optimizer.name, optimizer.model_dump(exclude_none=True)
+    defaults: dict[str, object] = {"weight_decay": 0.1 if name is OptimizerName.ADAMW else 0.0}
+    if name in (OptimizerName.ADAM, OptimizerName.ADAMW):
+        defaults |= {"betas": [0.9, 0.95], "epsilon": 1e-8}
+    elif name is OptimizerName.SGD:
+        defaults |= {"momentum": 0.0, "nesterov": False}
+    return optimizer.model_copy(update={**defaults, **given})
+
+
+def resolve_schedule(schedule: Schedule) -> Schedule:
+    """`schedule` with the defaults of its kind filled in."""
+    if schedule.name is ScheduleName.WSD and schedule.decay_share is None:
+        return schedule.model_copy(update={"decay_share": 0.2})
+    return schedule
+
+
 def resolve_training(training: Training, context_length: int) -> Training:
     """`training` with `steps` stated: ceil(tokens / (globalBatchSize x contextLength))."""
-    if training.steps is not None:
-        return training
-    assert training.tokens is not None, "the CRD's rule asks for one of the two"
-    per_step = training.global_batch_size * context_length
-    return training.model_copy(update={"steps": -(-training.tokens // per_step)})
+    steps = training.steps
+    if steps is None:
+        assert training.tokens is not None, "the CRD's rule asks for one of the two"
+        steps = -(-training.tokens // (training.global_batch_size * context_length))
+    return training.model_copy(
+        update={
+            "steps": steps,
+            "optimizer": resolve_optimizer(training.optimizer),
+            "schedule": resolve_schedule(training.schedule),
+        }
+    )
 
 
 def resolve(spec: TrainingRunSpec, identity: RunIdentity, world: World) -> RunConfig:

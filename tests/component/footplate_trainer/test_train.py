@@ -23,7 +23,7 @@ from footplate_trainer.__main__ import main
 from footplate_trainer.errors import NumericalDivergence
 from footplate_trainer.loop import Flags, Stepper
 from footplate_trainer.model.loss import summed_cross_entropy
-from footplate_trainer.optim.adamw import ShardedAdamW
+from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.data import local_rows
 from footplate_trainer.parallel.world import open_world, read_environment
@@ -202,7 +202,7 @@ def diverge(config: RunConfig) -> tuple[str, int | None, bool]:
         weight, _ = local_rows(model.norm.weight)
         weight.fill_(math.inf)
         before = {name: local_rows(parameter)[0].clone() for name, parameter in model.named_parameters()}
-        optimizer = ShardedAdamW(model, config.training.optimizer)
+        optimizer = build_optimizer(model, config.training.optimizer)
         stepper = Stepper(model, optimizer, world, config.parallelism.sharding, 1.0, summed_cross_entropy)
         loader = open_loader(config, open_shards(config, world, verify=False), world)
         try:
@@ -227,7 +227,7 @@ def diverge_in_the_gradient(config: RunConfig) -> tuple[str, int | None]:
     """Poison what flows back through rank 1, whose loss is fine; what was raised, and on which rank."""
     with open_world(read_environment(os.environ), config.world.backend) as world:
         model = build_model(config, world).model
-        optimizer = ShardedAdamW(model, config.training.optimizer)
+        optimizer = build_optimizer(model, config.training.optimizer)
         stepper = Stepper(model, optimizer, world, config.parallelism.sharding, 1.0, summed_cross_entropy)
         if world.rank == 1:
             model.blocks["1"].feed_forward.register_forward_hook(spoil)

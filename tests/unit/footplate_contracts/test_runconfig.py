@@ -6,9 +6,18 @@ from typing import Any
 
 import pytest
 
-from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve, resolve_model
+from footplate_contracts.runconfig import (
+    RunConfig,
+    RunIdentity,
+    World,
+    resolve,
+    resolve_model,
+    resolve_optimizer,
+    resolve_schedule,
+)
 from footplate_contracts.v1alpha1.computeprofile import Backend
 from footplate_contracts.v1alpha1.model import Model
+from footplate_contracts.v1alpha1.training import Optimizer, Schedule
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
 
 IDENTITY = RunIdentity(name="r", namespace="n", uid="u")
@@ -75,6 +84,38 @@ def test_model_sizes(changes: dict[str, int], field: str, expected: int) -> None
 )
 def test_length_in_steps(training: dict[str, int], steps: int) -> None:
     assert resolve(spec(training), IDENTITY, WORLD).training.steps == steps
+
+
+@pytest.mark.parametrize(
+    ("given", "filled"),
+    [
+        pytest.param({}, {"betas": [0.9, 0.95], "epsilon": 1e-8, "weightDecay": 0.1}, id="adamw"),
+        pytest.param(
+            {"name": "adam"}, {"betas": [0.9, 0.95], "epsilon": 1e-8, "weightDecay": 0.0}, id="adam"
+        ),
+        pytest.param(
+            {"name": "sgd", "momentum": 0.9},
+            {"momentum": 0.9, "nesterov": False, "weightDecay": 0.0},
+            id="sgd",
+        ),
+        pytest.param({"name": "adafactor", "weightDecay": 0.5}, {"weightDecay": 0.5}, id="adafactor"),
+    ],
+)
+def test_optimizer_defaults(given: dict[str, Any], filled: dict[str, Any]) -> None:
+    optimizer = resolve_optimizer(Optimizer.from_json({"learningRate": 0.5, **given}))
+    assert optimizer.to_json() == {"name": given.get("name", "adamw"), "learningRate": 0.5, **filled}
+
+
+@pytest.mark.parametrize(
+    ("given", "decay_share"),
+    [
+        pytest.param({"name": "wsd"}, 0.2, id="wsd"),
+        pytest.param({"name": "wsd", "decay_share": 0.0}, 0.0, id="wsd-stated"),
+        pytest.param({}, None, id="cosine-has-none"),
+    ],
+)
+def test_schedule_defaults(given: dict[str, Any], decay_share: float | None) -> None:
+    assert resolve_schedule(Schedule(**given)).decay_share == decay_share
 
 
 def test_nothing_is_left_to_guess() -> None:

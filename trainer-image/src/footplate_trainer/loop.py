@@ -26,9 +26,9 @@ from footplate_trainer.errors import NumericalDivergence
 from footplate_trainer.metrics.stopwatch import Part, Stopwatch
 from footplate_trainer.model.network import Criterion
 from footplate_trainer.model.transformer import Decoder
-from footplate_trainer.optim.adamw import ShardedAdamW
 from footplate_trainer.optim.clip import clip, local_gradients, square_norm
 from footplate_trainer.optim.finite import GradientWatch
+from footplate_trainer.optim.optimizer import Optimizer
 from footplate_trainer.parallel import device
 from footplate_trainer.parallel.topology import Topology
 from footplate_trainer.parallel.world import World
@@ -80,7 +80,7 @@ class Stepper:
     def __init__(
         self,
         model: Decoder,
-        optimizer: ShardedAdamW,
+        optimizer: Optimizer,
         world: World,
         sharding: Sharding,
         clip_norm: float,

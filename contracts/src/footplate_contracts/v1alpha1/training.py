@@ -45,22 +45,53 @@ class OptimizerName(StrEnum):
     ADAFACTOR = "adafactor"
 
 
+def _belongs(field: str, *names: OptimizerName) -> Rule:
+    """A field that only some optimizers have."""
+    owners = ", ".join(f"'{name}'" for name in names)
+    return Rule(
+        f"!has(self.{field}) || self.name in [{owners}]",
+        f"{field} is a field of {' and '.join(names)}, and name is {{self.name}}; remove it",
+        field=field,
+        refusal=Refusal.FORBIDDEN,
+    )
+
+
 class Optimizer(Part):
-    """Decay applies to matrices only, not to norms and biases."""
+    """Decay applies to matrices, embeddings among them, and not to norms and biases."""
 
     name: OptimizerName = OptimizerName.ADAMW
     learning_rate: Annotated[float, Field(ge=0.0, le=1000.0)] = Field(description="peak, after warm-up")
-    betas: Annotated[list[Probability], Field(min_length=2, max_length=2)] = Field(
-        [0.9, 0.95], description="decay of the first and second moment"
+    betas: Annotated[list[Probability], Field(min_length=2, max_length=2)] | None = Field(
+        None, description="decay of Adam's first and second moment; 0.9 and 0.95 unless given"
     )
-    epsilon: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
-        1e-8, description="added to the root of the second moment"
+    epsilon: Annotated[float, Field(ge=0.0, le=1.0)] | None = Field(
+        None, description="added to the root of Adam's second moment; 1e-8 unless given"
     )
-    weight_decay: Annotated[float, Field(ge=0.0, le=100.0)] = Field(
-        0.1, description="of matrices; decoupled from the gradient"
+    momentum: Probability | None = Field(None, description="of sgd; 0 unless given")
+    nesterov: bool | None = Field(None, description="momentum of sgd that looks ahead; false unless given")
+    weight_decay: Annotated[float, Field(ge=0.0, le=100.0)] | None = Field(
+        None,
+        description="decoupled from the gradient with adamw and adafactor, added to it with sgd and adam;"
+        " 0.1 with adamw unless given, otherwise 0",
     )
 
-    rules: ClassVar = (only("name", "adamw"), positive("learningRate"))
+    rules: ClassVar = (
+        positive("learningRate"),
+        _belongs("betas", OptimizerName.ADAM, OptimizerName.ADAMW),
+        _belongs("epsilon", OptimizerName.ADAM, OptimizerName.ADAMW),
+        _belongs("momentum", OptimizerName.SGD),
+        _belongs("nesterov", OptimizerName.SGD),
+        Rule(
+            "!has(self.betas) || self.betas.all(beta, beta < 1.0)",
+            "betas {self.betas[0]} and {self.betas[1]} must be below 1: a moment of decay 1 never moves",
+            field="betas",
+        ),
+        Rule(
+            "!has(self.nesterov) || !self.nesterov || (has(self.momentum) && self.momentum > 0.0)",
+            "nesterov needs a momentum above 0; state momentum, or remove nesterov",
+            field="nesterov",
+        ),
+    )
 
 
 class ScheduleName(StrEnum):
@@ -78,8 +109,18 @@ class Schedule(Part):
     name: ScheduleName = ScheduleName.COSINE
     warmup_steps: Whole = Field(0, description="steps of linear rise from 0")
     minimum_ratio: Probability = Field(0.1, description="end of the decay, as a share of the peak")
+    decay_share: Probability | None = Field(
+        None, description="of wsd: the part of all steps that the decay at the end takes; 0.2 unless given"
+    )
 
-    rules: ClassVar = (only("name", "constant", "linear", "cosine"),)
+    rules: ClassVar = (
+        Rule(
+            "!has(self.decayShare) || self.name == 'wsd'",
+            "decayShare is a field of wsd, and name is {self.name}; remove it",
+            field="decayShare",
+            refusal=Refusal.FORBIDDEN,
+        ),
+    )
 
 
 class Precision(StrEnum):

@@ -97,6 +97,29 @@ def test_whole_copies_and_shards_read_each_other(shards: Path, tmp_path: Path, u
     assert [row["loss"] for row in resumed] == pytest.approx([row["loss"] for row in reference], rel=3e-6)
 
 
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        pytest.param("{name: sgd, learningRate: 0.3, momentum: 0.9}", id="sgd", marks=pytest.mark.long),
+        pytest.param("{name: adam, learningRate: 0.01}", id="adam", marks=pytest.mark.long),
+        pytest.param("{name: adafactor, learningRate: 0.1}", id="adafactor"),
+    ],
+)
+def test_each_optimizer_goes_on_with_another_number_of_ranks(
+    shards: Path, tmp_path: Path, optimizer: str
+) -> None:
+    chosen = [f"training.optimizer={optimizer}"]
+    run_ranks(train, 1, tiny_config(shards, tmp_path / "whole", chosen), tmp_path / "whole" / "metrics.jsonl")
+
+    cut = tmp_path / "cut"
+    interrupted(tiny_config(shards, cut, chosen), cut, 3, 2)
+
+    reference, rows = curve(tmp_path / "whole"), curve(cut)
+    assert reference[-1][1] < reference[0][1] - 0.05, "a loss that stands still proves nothing"
+    assert [row[1] for row in rows] == pytest.approx([row[1] for row in reference], rel=3e-6)
+    assert [row[2] for row in rows] == pytest.approx([row[2] for row in reference], rel=1e-5)
+
+
 @pytest.fixture
 def finished(shards: Path, tmp_path: Path, undisturbed: Path) -> tuple[RunConfig, CheckpointStore]:
     """A copy of the undisturbed run, which has checkpoints of steps 2, 4 and 6."""

@@ -7,7 +7,8 @@ import pytest
 from footplate_contracts.v1alpha1.training import ScheduleName
 from footplate_trainer.optim.schedule import learning_rate
 
-CONSTANT, LINEAR, COSINE = ScheduleName.CONSTANT, ScheduleName.LINEAR, ScheduleName.COSINE
+CONSTANT, LINEAR = ScheduleName.CONSTANT, ScheduleName.LINEAR
+COSINE, WSD = ScheduleName.COSINE, ScheduleName.WSD
 
 
 @pytest.mark.parametrize(
@@ -29,5 +30,26 @@ CONSTANT, LINEAR, COSINE = ScheduleName.CONSTANT, ScheduleName.LINEAR, ScheduleN
 )
 def test_learning_rate(shape: ScheduleName, step: int, warmup: int, expected: float) -> None:
     rate = learning_rate(step, peak=1.0, steps=110, warmup=warmup, shape=shape, minimum_ratio=0.1)
+
+    assert rate == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("step", "warmup", "share", "expected"),
+    [
+        pytest.param(5, 10, 0.2, 0.5, id="warms-up"),
+        pytest.param(80, 10, 0.2, 1.0, id="stays-until-the-decay"),
+        pytest.param(81, 10, 0.2, 0.1 + 0.9 * 19 / 20, id="first-step-of-the-decay"),
+        pytest.param(90, 10, 0.2, 0.55, id="half-way-down"),
+        pytest.param(100, 10, 0.2, 0.1, id="ends-at-the-minimum"),
+        pytest.param(100, 10, 0.0, 1.0, id="no-decay"),
+        pytest.param(75, 50, 1.0, 0.55, id="warm-up-leaves-less-than-the-share"),
+        pytest.param(101, 10, 0.2, 0.1, id="beyond-the-end"),
+    ],
+)
+def test_warm_up_stable_decay(step: int, warmup: int, share: float, expected: float) -> None:
+    rate = learning_rate(
+        step, peak=1.0, steps=100, warmup=warmup, shape=WSD, minimum_ratio=0.1, decay_share=share
+    )
 
     assert rate == pytest.approx(expected)

@@ -16,7 +16,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from footplate_trainer.parallel.data import laid_out_like, local_rows
 
 Moments = Mapping[str, Mapping[str, Tensor]]
-"""Optimizer state: moment -> parameter name -> this rank's rows."""
+"""Optimizer state: moment -> parameter name -> its tensor, laid out over the ranks as it is."""
 
 
 def tensors(model: nn.Module, moments: Moments) -> dict[str, Tensor]:
@@ -59,8 +59,9 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _all_rows(model: nn.Module, moments: Moments) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """(name, parameter that it is laid out like, this rank's rows) of each tensor."""
+    """(name, tensor, this rank's part of it) of all."""
     for name, parameter in model.named_parameters():
         yield f"model.{name}", parameter, local_rows(parameter)[0]
-        for moment, rows in moments.items():
-            yield f"optimizer.{moment}.{name}", parameter, rows[name]
+    for moment, named in moments.items():
+        for name, tensor in named.items():
+            yield f"optimizer.{moment}.{name}", tensor, local_rows(tensor)[0]

@@ -26,7 +26,7 @@ from footplate_trainer.data.layout import TOKENIZER_FILE
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.link import Link
 from footplate_trainer.loop import Stepper, train
-from footplate_trainer.optim.adamw import ShardedAdamW
+from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.optim.schedule import learning_rate
 from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.world import World, open_world, read_environment, use_determinism
@@ -67,7 +67,7 @@ def _train(config: RunConfig, link: Link, options: Options, world: World, progre
     store = CheckpointStore(local_path(config.checkpoint.uri))
     store.create()
     laid_out = build_model(config, world)
-    optimizer = ShardedAdamW(laid_out.model, config.training.optimizer)
+    optimizer = build_optimizer(laid_out.model, config.training.optimizer)
     start = find_start(config, store, laid_out.model, optimizer, world)
     progress.step, progress.tokens = start.step, start.tokens
     progress.enter(RankPhase.LOADING)
@@ -117,6 +117,7 @@ def _rate(config: RunConfig) -> partial[float]:
         warmup=schedule.warmup_steps,
         shape=schedule.name,
         minimum_ratio=schedule.minimum_ratio,
+        decay_share=schedule.decay_share,
     )
 
 

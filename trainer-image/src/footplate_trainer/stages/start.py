@@ -15,7 +15,7 @@ from footplate_trainer.checkpoint.record import Describer, Key, code_revision, d
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.config import model_shape
 from footplate_trainer.data.shards import TokenShards
-from footplate_trainer.optim.adamw import ShardedAdamW
+from footplate_trainer.optim.optimizer import Optimizer
 from footplate_trainer.parallel.world import World, device_name
 
 
@@ -30,7 +30,7 @@ class Start:
 
 
 def find_start(
-    config: RunConfig, store: CheckpointStore, model: nn.Module, optimizer: ShardedAdamW, world: World
+    config: RunConfig, store: CheckpointStore, model: nn.Module, optimizer: Optimizer, world: World
 ) -> Start:
     """Load the newest whole checkpoint, if there is one, into model and optimizer. Collective."""
     found = resume.find(store, world, report=_warn)

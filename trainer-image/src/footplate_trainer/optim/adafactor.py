@@ -1,0 +1,155 @@
+"""Adafactor (Shazeer & Stern 2018), equal however its matrices are cut.
+
+It keeps the means of squared gradients over each row and each column of a
+matrix instead of one number a weight. Those are means over the whole matrix's
+rows and columns, and two norms are over the whole parameter, while a rank holds
+a block of it: what it can sum is completed over the ranks that hold the rest.
+The arithmetic is that of torch.optim.Adafactor, which is wrong on shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from footplate_contracts.v1alpha1.training import Optimizer
+from footplate_trainer.optim.clip import square_norm
+from footplate_trainer.optim.groups import decay_of
+from footplate_trainer.parallel.cuts import Partial, along, complete, cut_groups
+from footplate_trainer.parallel.data import laid_out_like, local_rows
+
+DECAY = -0.8  # the newest squares weigh updates ** DECAY
+SMALLEST_SCALE = 1e-3  # a parameter's rms counts as at least this
+LARGEST_UPDATE = 1.0  # an update of larger rms is scaled down to it
+SMALLEST_ROOT = torch.finfo(torch.float32).eps
+
+
+class Adafactor:
+    """Factored second moments and relative step sizes, over the blocks that this rank holds."""
+
+    def __init__(self, model: nn.Module, settings: Optimizer) -> None:
+        self._blocks: dict[str, _Matrix | _Vector] = {
+            name: _Matrix(parameter) if parameter.ndim > 1 else _Vector(parameter)
+            for name, parameter in model.named_parameters()
+        }
+        self._decays = [decay_of(parameter, settings) for parameter in model.parameters()]
+        self._updates = 0
+
+    def step(self, gradients: Sequence[Tensor], rate: float) -> None:
+        """Update all blocks; `gradients` are theirs, in the order of the model's parameters. Collective.
+
+        The gradients become the updates: a second copy of them would cost what
+        the factored moments save.
+        """
+        self._updates += 1
+        newest, relative = self._updates**DECAY, min(rate, self._updates**-0.5)
+        pairs = list(zip(self._blocks.values(), gradients, strict=True))
+        complete([partial for block, gradient in pairs for partial in block.observe(gradient)])
+        complete([partial for block, _ in pairs for partial in block.absorb(newest)])
+        for block, gradient in pairs:
+            gradient.mul_(block.squares().clamp_(min=SMALLEST_ROOT**2).rsqrt_())
+        norms = [(block.square_norm(block.local), block.square_norm(update)) for block, update in pairs]
+        complete([partial for both in norms for partial in both])
+        for (block, update), (weights, moves), decay in zip(pairs, norms, self._decays, strict=True):
+            scale = block.rms(weights).clamp(min=SMALLEST_SCALE) * relative
+            scale /= (block.rms(moves) / LARGEST_UPDATE).clamp(min=1.0)
+            block.local.mul_(1 - rate * decay).sub_(update.mul_(scale.float()))
+
+    def moments(self) -> dict[str, dict[str, Tensor]]:
+        """Moment -> parameter name -> its tensor: rows and columns of matrices, squares of vectors."""
+        named: dict[str, dict[str, Tensor]] = {}
+        for name, block in self._blocks.items():
+            for moment, tensor in block.moments().items():
+                named.setdefault(moment, {})[name] = tensor
+        return named
+
+    def set_updates_done(self, updates: int) -> None:
+        """How many updates the moments have seen; the weight of the newest depends on it."""
+        self._updates = updates
+
+
+class _Block:
+    """What this rank holds of one parameter."""
+
+    def __init__(self, parameter: Tensor) -> None:
+        self._parameter = parameter
+        self._groups = cut_groups(parameter)
+        self.local = local_rows(parameter)[0]
+
+    def square_norm(self, tensor: Tensor) -> Partial:
+        """Sum of squares of the whole of which `tensor` is the part here."""
+        return Partial(square_norm([tensor]), self._groups)
+
+    def rms(self, square: Partial) -> Tensor:
+        """Root of the mean square, from the completed sum of squares."""
+        return (square.here / self._parameter.numel()).sqrt()
+
+
+class _Vector(_Block):
+    """One second moment for each number."""
+
+    def __init__(self, parameter: Tensor) -> None:
+        super().__init__(parameter)
+        self._squares = torch.zeros_like(self.local)
+        self._seen = self._squares
+
+    def observe(self, gradient: Tensor) -> list[Partial]:
+        """Look at a gradient; what needs completion."""
+        self._seen = gradient.square()
+        return []
+
+    def absorb(self, newest: float) -> list[Partial]:
+        """Move the moment by share `newest` towards what was seen; what needs completion."""
+        self._squares.lerp_(self._seen, newest)
+        return []
+
+    def squares(self) -> Tensor:
+        """The second moments: a tensor of its own, shaped as the block."""
+        return self._squares.clone()
+
+    def moments(self) -> dict[str, Tensor]:
+        """By name, as they lie over the ranks."""
+        return {"squares": laid_out_like(self._parameter, self._squares)}
+
+
+class _Matrix(_Block):
+    """One second moment for each row and each column; their outer product stands for all."""
+
+    def __init__(self, parameter: Tensor) -> None:
+        super().__init__(parameter)
+        assert parameter.ndim == 2, f"a parameter of {parameter.ndim} dimensions"
+        rows, columns = self.local.shape
+        self._rows, self._columns = self.local.new_zeros(rows), self.local.new_zeros(columns)
+        self._seen_rows, self._seen_columns = self._rows.double(), self._columns.double()
+        self._mean = torch.zeros((), dtype=torch.float64, device=self.local.device)
+
+    def observe(self, gradient: Tensor) -> list[Partial]:
+        """Look at a gradient; what needs completion."""
+        rows, columns = self._parameter.shape
+        self._seen_rows = torch.linalg.vector_norm(gradient, dim=1).double().square() / columns
+        self._seen_columns = torch.linalg.vector_norm(gradient, dim=0).double().square() / rows
+        return [
+            Partial(self._seen_rows, cut_groups(self._parameter, 1)),
+            Partial(self._seen_columns, cut_groups(self._parameter, 0)),
+        ]
+
+    def absorb(self, newest: float) -> list[Partial]:
+        """Move the moments by share `newest` towards what was seen; what needs completion."""
+        self._rows.lerp_(self._seen_rows.float(), newest)
+        self._columns.lerp_(self._seen_columns.float(), newest)
+        self._mean = self._rows.double().sum() / self._parameter.shape[0]
+        return [Partial(self._mean, cut_groups(self._parameter, 0))]
+
+    def squares(self) -> Tensor:
+        """The second moments: a tensor of its own, shaped as the block."""
+        scaled = self._rows / self._mean.clamp(min=SMALLEST_ROOT).float()
+        return torch.outer(scaled, self._columns)
+
+    def moments(self) -> dict[str, Tensor]:
+        """By name, as they lie over the ranks."""
+        return {
+            "rows": along(self._parameter, 0, self._rows),
+            "columns": along(self._parameter, 1, self._columns),
+        }

@@ -1,0 +1,76 @@
+"""Sums over a whole parameter of which each rank holds a block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.tensor import DTensor, Placement, Replicate, Shard
+from torch.distributed.tensor.placement_types import _StridedShard
+
+Groups = tuple[dist.ProcessGroup, ...]
+
+
+@dataclass(frozen=True)
+class Partial:
+    """`here`, to be summed over each of `groups` in turn."""
+
+    here: Tensor
+    groups: Groups
+
+
+def cut_groups(parameter: Tensor, dimension: int | None = None) -> Groups:
+    """The ranks that hold other blocks of `parameter` along `dimension`, or along any."""
+    if not isinstance(parameter, DTensor):
+        return ()
+    mesh = parameter.device_mesh
+    cut = [_cut_dimension(placement) for placement in parameter.placements]
+    return tuple(
+        mesh.get_group(axis)
+        for axis, along in enumerate(cut)
+        if along is not None and dimension in (None, along)
+    )
+
+
+def complete(partials: Sequence[Partial]) -> None:
+    """Sum each tensor over its groups, in place: one reduction for each group. Collective.
+
+    All tensors have one dtype; the ranks of a group must name equal ones in equal order.
+    """
+    groups = dict.fromkeys(group for partial in partials for group in partial.groups)
+    for group in groups:
+        parts = [partial.here for partial in partials if group in partial.groups]
+        flat = torch.cat([part.reshape(-1) for part in parts])
+        dist.all_reduce(flat, group=group)
+        for part, summed in zip(parts, flat.split_with_sizes([part.numel() for part in parts]), strict=True):
+            part.copy_(summed.view_as(part))
+
+
+def along(parameter: Tensor, dimension: int, values: Tensor) -> Tensor:
+    """`values`, one for each index of `dimension` of this rank's block, laid out as that dimension is."""
+    if not isinstance(parameter, DTensor):
+        return values
+    return DTensor.from_local(
+        values,
+        parameter.device_mesh,
+        [_as_first(placement, dimension) for placement in parameter.placements],
+        run_check=False,
+        shape=torch.Size((parameter.shape[dimension],)),
+        stride=(1,),
+    )
+
+
+def _cut_dimension(placement: Placement) -> int | None:
+    return placement.dim if isinstance(placement, Shard | _StridedShard) else None
+
+
+def _as_first(placement: Placement, dimension: int) -> Placement:
+    """The placement of a vector along `dimension` where the whole has `placement`."""
+    if _cut_dimension(placement) != dimension:
+        return Replicate()
+    if isinstance(placement, _StridedShard):
+        return _StridedShard(0, split_factor=placement.split_factor)
+    return Shard(0)
