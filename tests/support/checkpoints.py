@@ -8,7 +8,7 @@ from pathlib import Path
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.layout import CommitMarker, Manifest
 from footplate_trainer.checkpoint.record import Describer
-from footplate_trainer.checkpoint.store import CheckpointStore, file_record
+from footplate_trainer.checkpoint.store import CheckpointStore
 from tests.support.tiny import tiny_config
 
 
@@ -16,15 +16,16 @@ def write_checkpoint(folder: Path, step: int, *, commit: bool = True) -> Path:
     """A whole step directory of the tiny run in `folder`, written by generation 1.2 on two ranks."""
     config = tiny_config(folder / "shards", folder.parent)
     described = Describer(49_312, 2, config.training.global_batch_size, 0, {"threads": 1}).at(step, 31 * step)
-    directory = folder / f"step-{step}.e1g2"
-    directory.mkdir(parents=True)
-    (directory / ".metadata").write_bytes(b"metadata")
-    (directory / "__0_0.distcp").write_bytes(b"rows of rank 0" * step)
-    (directory / layout.STATE_FILE).write_text(json.dumps(described.to_json()))
-    (directory / layout.RUN_FILE).write_text(json.dumps(config.to_json()))
-    manifest = Manifest(files=[file_record(path) for path in sorted(directory.iterdir())])
-    (directory / layout.MANIFEST_FILE).write_text(json.dumps(manifest.to_json()))
+    directory, store = f"step-{step}.e1g2", CheckpointStore(folder)
+    content = {
+        ".metadata": b"metadata",
+        "__0_0.distcp": b"rows of rank 0" * step,
+        layout.RUN_FILE: json.dumps(config.to_json()).encode(),
+        layout.STATE_FILE: json.dumps(described.to_json()).encode(),
+    }
+    manifest = Manifest(files=[store.write(directory, name, content[name]) for name in content])
+    store.write(directory, layout.MANIFEST_FILE, json.dumps(manifest.to_json()).encode())
     if commit:
-        marker = CommitMarker(step=step, directory=directory.name, tokens=31 * step, time=1_800_000_000.0)
-        assert CheckpointStore(folder).commit(marker)
-    return directory
+        marker = CommitMarker(step=step, directory=directory, tokens=31 * step, time=1_800_000_000.0)
+        assert store.commit(marker)
+    return folder / directory

@@ -137,8 +137,8 @@ CREATION: tuple[Row, ...] = (
     Row("data-elsewhere", {"data.uri": S3}, f"spec.data.uri: Forbidden: uri {S3} {ON_A_VOLUME}"),
     Row(
         "checkpoints-elsewhere",
-        {"checkpoint.uri": S3},
-        f"spec.checkpoint.uri: Forbidden: uri {S3} {ON_A_VOLUME}",
+        {"checkpoint.uri": "gs://bucket/folder"},
+        f"spec.checkpoint.uri: Forbidden: uri gs://bucket/folder {ON_A_VOLUME} or s3://BUCKET/FOLDER",
     ),
     Row(
         "file-of-another-host",

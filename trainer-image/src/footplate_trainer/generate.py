@@ -7,26 +7,22 @@ beside the weights, so a folder that was copied to a laptop is enough.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
-from torch.distributed.checkpoint.filesystem import FileSystemReader
-from torch.distributed.checkpoint.state_dict_loader import load as load_tensors
 
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.checkpoint import layout, resume, state
-from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.config import local_path, model_shape
+from footplate_trainer.checkpoint import layout, state
+from footplate_trainer.checkpoint.place import StepPlace, newest_whole
+from footplate_trainer.checkpoint.tensors import load_alone
+from footplate_trainer.config import model_shape
 from footplate_trainer.data.tokenizer import ALIASES
-from footplate_trainer.errors import CheckpointError, UserMistake
+from footplate_trainer.errors import UserMistake
 from footplate_trainer.model.transformer import Decoder
 
 
@@ -55,7 +51,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     """Print the text and what the model adds to it."""
     if arguments.tokens < 1 or arguments.temperature < 0 or arguments.top_k < 0:
         raise UserMistake("--tokens must be at least 1, --temperature and --top-k at least 0")
-    model, tokenizer = load(find_directory(arguments.checkpoint))
+    model, tokenizer = load(find(arguments.checkpoint))
     tokenizer.encode_special_tokens = True  # text that merely looks like a special token is text
     prompt = tokenizer.encode(arguments.text, add_special_tokens=False).ids
     if not prompt:
@@ -66,29 +62,18 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     return ExitCode.SUCCESS
 
 
-def find_directory(name: str) -> Path:
-    """The step directory that `name` means: itself, or the newest committed one in it."""
-    folder = local_path(name)
-    if (folder / layout.MANIFEST_FILE).is_file():
-        return folder
-    store = CheckpointStore(folder)
-    found = resume.newest_whole(store, report=lambda text: print(f"warning: {text}", file=sys.stderr))
-    if found is None:
-        raise CheckpointError(
-            f"{folder} holds no committed checkpoint; give a run's checkpoint.uri or a step directory"
-        )
-    return found.folder
+def find(name: str) -> StepPlace:
+    """The step directory that `name` means: itself, or the newest whole one in it."""
+    return newest_whole(name, report=lambda text: print(f"warning: {text}", file=sys.stderr))
 
 
-def load(directory: Path) -> tuple[Decoder, Tokenizer]:
+def load(place: StepPlace) -> tuple[Decoder, Tokenizer]:
     """Model, on the CPU in fp32, and tokenizer of a step directory."""
-    config = RunConfig.from_json(json.loads((directory / layout.RUN_FILE).read_text()))
+    config = place.store.read(RunConfig, place.directory, layout.RUN_FILE)
     model = Decoder(model_shape(config)).eval()
-    reader = FileSystemReader(directory)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that there is no process group; there should be none
-        load_tensors(dict(state.model_tensors(model)), storage_reader=reader, no_dist=True)
-    return model, Tokenizer.from_file(str(directory / layout.TOKENIZER_FILE))
+    load_alone(place.store.folder, place.directory, state.model_tensors(model))
+    tokenizer = place.store.folder.read(f"{place.directory}/{layout.TOKENIZER_FILE}")
+    return model, Tokenizer.from_str(tokenizer.decode())
 
 
 def _end_of_text(tokenizer: Tokenizer) -> int | None:

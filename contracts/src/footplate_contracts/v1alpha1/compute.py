@@ -8,7 +8,7 @@ from pydantic import Field
 
 from footplate_contracts.names import Cause
 from footplate_contracts.rules import Refusal, Rule, only_at, refuse
-from footplate_contracts.v1alpha1.types import Count, Label, Name, Part, Seconds, Uri, Whole, local_path
+from footplate_contracts.v1alpha1.types import Count, Label, Name, Part, Seconds, Uri, Whole
 
 Nodes = Annotated[int, Field(ge=1, le=4096)]
 
@@ -60,6 +60,18 @@ class Compute(Part):
     )
 
 
+def _checkpoint_folder(field: str) -> Rule:
+    """URIs whose exclusive creation of a commit marker is known to hold."""
+    return Rule(
+        f"!has(self.{field}) || self.{field}.startsWith('file:///') || self.{field}.startsWith('s3://')"
+        f" || !self.{field}.contains('://')",
+        f"{field} {{self.{field}}} is not supported by this release; use a path on a mounted volume"
+        " or s3://BUCKET/FOLDER",
+        field=field,
+        refusal=Refusal.FORBIDDEN,
+    )
+
+
 class MemoryCheckpoint(Part):
     """Copies in the memory of the node and of a partner."""
 
@@ -79,7 +91,7 @@ class Checkpoint(Part):
         60, description="what a suspension waits for its checkpoint"
     )
 
-    rules: ClassVar = (local_path("uri"), refuse("memory"))
+    rules: ClassVar = (_checkpoint_folder("uri"), refuse("memory"))
 
 
 class ResumeFrom(Part):

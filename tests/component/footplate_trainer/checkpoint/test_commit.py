@@ -13,7 +13,8 @@ import pytest
 
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.checkpoint import resume
+from footplate_trainer.checkpoint.layout import StepDirectory
+from footplate_trainer.checkpoint.place import newest_whole
 from footplate_trainer.checkpoint.store import CheckpointStore
 from tests.support.ranks import run_ranks, start_ranks
 from tests.support.tiny import read_rows, tiny_config
@@ -40,7 +41,7 @@ def test_the_second_marker_of_a_step_loses(shards: Path, tmp_path: Path) -> None
     config = tiny_config(shards, tmp_path, ["checkpoint.everySteps=2"])
     store = CheckpointStore(tmp_path / "checkpoints")
 
-    ended: list[Ended] = run_ranks(train_under, 1, LateMarker(store.folder), config)
+    ended: list[Ended] = run_ranks(train_under, 1, LateMarker(tmp_path / "checkpoints"), config)
 
     assert ended[0].code == ExitCode.SUCCESS
     assert "step 6 was already committed by another generation" in ended[0].stderr
@@ -68,8 +69,8 @@ def test_retention_keeps_the_newest_and_the_multiples(shards: Path, tmp_path: Pa
         ["checkpoint.everySteps=1", "checkpoint.keepLast=2", "checkpoint.keepEverySteps=3"],
     )
     store = CheckpointStore(tmp_path / "checkpoints")
-    (store.folder / "step-1.e0g7").mkdir(parents=True)  # of a generation that died while writing
-    (store.folder / "step-9.e9g9").mkdir()  # of a newer one: not ours to judge
+    (tmp_path / "checkpoints" / "step-1.e0g7").mkdir(parents=True)  # of a generation that died while writing
+    (tmp_path / "checkpoints" / "step-9.e9g9").mkdir()  # of a newer one: not ours to judge
 
     run_ranks(train, 1, config, environment={Env.GENERATION: "1.1"})
 
@@ -95,10 +96,10 @@ def test_a_kill_at_any_moment_leaves_a_checkpoint_to_go_on_from(shards: Path, tm
         time.sleep(chance.uniform(0, 0.15))
         ranks.kill()
         reached = store.steps()[0]
-        damages: list[str] = []
-        found = resume.newest_whole(store, damages.append)
-        assert found is not None, damages
-        assert found.state.step >= reached - 1, "at most the commit that was cut off is missing"
+        found = newest_whole(store.uri, report=lambda text: None)
+        marked = StepDirectory.parse(found.directory)
+        assert marked is not None
+        assert marked.step >= reached - 1, "at most the commit that was cut off is missing"
     assert run_ranks(train, 2, config, metrics) == [0, 0]
 
     undisturbed = tiny_config(shards, tmp_path / "undisturbed", ["training.steps=40"])

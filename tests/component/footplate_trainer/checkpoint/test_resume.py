@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict_loader import load
 
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint.record import code_revision
 from footplate_trainer.checkpoint.store import CheckpointStore
+from footplate_trainer.checkpoint.tensors import TensorReader
 from tests.support.ranks import run_ranks
 from tests.support.tiny import read_rows, tiny_config
 from tests.support.training import AgentLink, Ended, train, train_under
@@ -45,7 +45,7 @@ def final_tensors(folder: Path) -> dict[str, torch.Tensor]:
     store = CheckpointStore(folder / "checkpoints")
     marker = store.marker(store.steps()[0])
     assert marker is not None
-    reader = FileSystemReader(store.folder / marker.directory)
+    reader = TensorReader(store.folder, marker.directory)
     metadata = reader.read_metadata().state_dict_metadata
     tensors = {
         name: torch.empty(entry.size, dtype=entry.properties.dtype)  # type: ignore[union-attr]  # all are tensors
@@ -162,7 +162,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     finished: tuple[RunConfig, CheckpointStore], tmp_path: Path, undisturbed: Path, harm: Any, words: str
 ) -> None:
     config, store = finished
-    harm(store.folder / "step-6.e0g0")
+    harm(tmp_path / "checkpoints" / "step-6.e0g0")
 
     ended: list[Ended] = run_ranks(train_under, 2, AgentLink(), config, tmp_path / "metrics.jsonl")
 

@@ -38,6 +38,9 @@ def test_other_names_are_no_markers(name: str) -> None:
         pytest.param([10, 20, 30], 2, None, {20, 30}, id="the-newest"),
         pytest.param([10, 20, 30], 5, None, {10, 20, 30}, id="fewer-than-allowed"),
         pytest.param([10, 20, 30, 40], 1, 20, {20, 40}, id="and-the-multiples"),
+        pytest.param([30, 10, 40, 20], 1, 20, {20, 40}, id="in-any-order"),
+        pytest.param([3, 4], 1, 5, {4}, id="no-multiple-among-them"),
+        pytest.param([5], 1, None, {5}, id="the-only-one"),
         pytest.param([], 3, 10, set(), id="none"),
     ],
 )

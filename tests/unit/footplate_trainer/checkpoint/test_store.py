@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from footplate_contracts.names import Reason
+from footplate_contracts.reports import GenerationId
 from footplate_trainer.checkpoint.layout import CommitMarker
-from footplate_trainer.checkpoint.store import CheckpointStore, file_record, is_full, storage_errors
+from footplate_trainer.checkpoint.store import CheckpointStore, is_full, storage_errors
 from footplate_trainer.errors import StorageError
+from tests.support.checkpoints import write_checkpoint
 
 
 def marker(step: int, generation: int) -> CommitMarker:
@@ -42,6 +44,30 @@ def test_a_marker_that_was_cut_off_is_none(tmp_path: Path) -> None:
     assert CheckpointStore(tmp_path).marker(5) is None
 
 
+def test_a_torn_marker_pushes_no_whole_checkpoint_out(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 2)
+    write_checkpoint(tmp_path, 4)
+    (tmp_path / "step-6.committed").write_text("")
+    store = CheckpointStore(tmp_path)
+
+    store.retain(1, None, GenerationId(epoch=1, number=2))
+
+    assert store.steps() == [4]
+    assert [directory.name for directory in store.directories()] == ["step-4.e1g2"]
+
+
+def test_a_commit_that_was_answered_too_late_is_still_ours(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    store.commit(marker(5, 1))
+
+    assert store.commit(marker(5, 1))
+
+
+def test_no_other_scheme_is_taken() -> None:
+    with pytest.raises(ValueError, match="ftp://host/run is not supported; use a path, file:// or s3://"):
+        CheckpointStore("ftp://host/run")
+
+
 def test_a_folder_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path / "missing")
 
@@ -50,9 +76,7 @@ def test_a_folder_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
 
 def test_a_file_that_changed_is_damaged(tmp_path: Path) -> None:
     store, path = CheckpointStore(tmp_path), tmp_path / "step-1.e0g0" / "part"
-    path.parent.mkdir()
-    path.write_bytes(b"weights")
-    record = file_record(path)
+    record = store.write("step-1.e0g0", "part", b"weights")
 
     assert store.damage("step-1.e0g0", record) is None
     path.write_bytes(b"weighty")

@@ -12,9 +12,10 @@ from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import Parallelism
 from footplate_trainer.checkpoint import layout
-from footplate_trainer.checkpoint.layout import FileRecord, Manifest, StepDirectory
+from footplate_trainer.checkpoint.layout import FileRecord, StepDirectory
 from footplate_trainer.checkpoint.place import StepPlace, locate
 from footplate_trainer.checkpoint.record import Key, TrainingState
+from footplate_trainer.checkpoint.store import storage_errors
 
 
 class Inspection(Contract):
@@ -39,11 +40,12 @@ class Inspection(Contract):
     @classmethod
     def of(cls, place: StepPlace) -> Self:
         """What stands in the directory at `place`; CheckpointError when it is torn."""
-        config = place.read(RunConfig, layout.RUN_FILE)
-        state = place.read(TrainingState, layout.STATE_FILE)
-        files = place.read(Manifest, layout.MANIFEST_FILE).files
-        marker = place.store.marker(state.step)
-        named = StepDirectory.parse(place.directory)
+        store, directory = place.store, place.directory
+        config = store.read(RunConfig, directory, layout.RUN_FILE)
+        state = store.read(TrainingState, directory, layout.STATE_FILE)
+        files = store.manifest(directory).files
+        marker = store.marker(state.step)
+        named = StepDirectory.parse(directory)
         return cls(
             directory=place.name,
             run=config.run.name,
@@ -51,7 +53,7 @@ class Inspection(Contract):
             step=state.step,
             total_steps=config.training.steps,
             generation=str(named.generation) if named else None,
-            committed=marker.time if marker and marker.directory == place.directory else None,
+            committed=marker.time if marker and marker.directory == directory else None,
             tokens=state.tokens,
             samples=state.samples,
             parameters=state.parameters,
@@ -71,7 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> ExitCode:
     """Print it."""
-    found = Inspection.of(locate(arguments.checkpoint))
+    with storage_errors(arguments.checkpoint):
+        found = Inspection.of(locate(arguments.checkpoint))
     print(json.dumps(found.to_json(), indent=2) if arguments.output == "json" else as_text(found))
     return ExitCode.SUCCESS
 

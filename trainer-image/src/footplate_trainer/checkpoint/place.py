@@ -5,17 +5,13 @@ A step directory stands alone: it may have been copied elsewhere and renamed.
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
-from footplate_contracts.model import Contract
 from footplate_trainer.checkpoint import layout
-from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.config import local_path
-from footplate_trainer.errors import CheckpointError
-
-Record = TypeVar("Record", bound=Contract)
+from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
+from footplate_trainer.errors import CheckpointError, UserMistake
+from footplate_trainer.storage import is_local, local_path
 
 
 @dataclass(frozen=True)
@@ -28,38 +24,61 @@ class StepPlace:
     @property
     def name(self) -> str:
         """Where it is, as a person would write it."""
-        return str(self.store.folder / self.directory)
-
-    def read(self, kind: type[Record], file: str) -> Record:
-        """A JSON file of the directory; CheckpointError when it is missing or torn."""
-        try:
-            return kind.from_json(json.loads((self.store.folder / self.directory / file).read_text()))
-        except FileNotFoundError:
-            raise CheckpointError(f"{self.name}/{file} is missing") from None
-        except ValueError as error:
-            raise CheckpointError(f"{self.name}/{file} is damaged: {error}") from None
-
-
-def is_step_directory(name: str) -> bool:
-    """Whether `name` is one step, and not a run's folder of them."""
-    return (local_path(name) / layout.MANIFEST_FILE).is_file()
+        return self.store.place(self.directory)
 
 
 def locate(name: str) -> StepPlace:
     """The step directory `name`, or the newest committed one in a run's folder."""
-    if is_step_directory(name):
-        folder = local_path(name).absolute()
-        return StepPlace(CheckpointStore(folder.parent), folder.name)
-    return committed(name)[0]
+    return step_directory(name) or committed(name)[0]
+
+
+def step_directory(name: str) -> StepPlace | None:
+    """The one step that `name` is; None for a run's folder of them."""
+    folder, _, directory = _whole(name).rpartition("/")
+    if not folder.strip("/") or folder.endswith(":/"):  # the root of a file system, or a bucket itself
+        return None
+    place = StepPlace(_store(folder), directory)
+    with storage_errors(name):
+        try:
+            place.store.folder.size(f"{directory}/{layout.MANIFEST_FILE}")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+    return place
+
+
+def newest_whole(name: str, report: Callable[[str], None]) -> StepPlace:
+    """As locate(), but passes over, and reports, what is damaged in a run's folder; changes nothing."""
+    one = step_directory(name)
+    if one is not None:
+        return one
+    with storage_errors(name):
+        for place in committed(name):
+            damage = place.store.first_damage(place.directory)
+            if damage is None:
+                return place
+            report(f"checkpoint {place.name} is damaged and is not used: {damage}")
+    raise CheckpointError(f"no checkpoint in {name} is whole")
 
 
 def committed(name: str) -> list[StepPlace]:
     """All committed steps in a run's folder, newest first; CheckpointError when there is none."""
-    store = CheckpointStore(local_path(name))
-    markers = [store.marker(step) for step in store.steps()]
+    store = _store(name)
+    with storage_errors(name):
+        markers = [store.marker(step) for step in store.steps()]
     places = [StepPlace(store, marker.directory) for marker in markers if marker]
     if not places:
         raise CheckpointError(
-            f"{store.folder} holds no committed checkpoint; give a run's checkpoint.uri or a step directory"
+            f"{name} holds no committed checkpoint; give a run's checkpoint.uri or a step directory"
         )
     return places
+
+
+def _store(uri: str) -> CheckpointStore:
+    try:
+        return CheckpointStore(uri)
+    except ValueError as error:
+        raise UserMistake(str(error)) from error
+
+
+def _whole(name: str) -> str:
+    return str(local_path(name).absolute()) if is_local(name) else name.rstrip("/")

@@ -21,7 +21,6 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from footplate_contracts.reports import CheckpointRecord, GenerationId
@@ -30,14 +29,8 @@ from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.layout import CommitMarker, FileRecord, Manifest, StepDirectory
 from footplate_trainer.checkpoint.record import TrainingState
 from footplate_trainer.checkpoint.state import HostCopy
-from footplate_trainer.checkpoint.store import (
-    CheckpointStore,
-    file_record,
-    is_full,
-    storage_errors,
-    sync_directory,
-    write_durably,
-)
+from footplate_trainer.checkpoint.store import CheckpointStore, is_full, storage_errors
+from footplate_trainer.checkpoint.tensors import TensorWriter
 from footplate_trainer.errors import StaleGeneration, StorageError
 from footplate_trainer.link import Link
 from footplate_trainer.parallel.world import World
@@ -147,18 +140,14 @@ class Saver:
     def _write_tensors(
         self, snapshot: Snapshot, directory: StepDirectory
     ) -> tuple[list[FileRecord], Failure | None]:
-        """This rank's part of the tensors, on disk, with its checksums."""
-        folder = self._store.folder / directory.name
-        what = f"checkpoint of step {snapshot.state.step} in {self._store.folder}"
+        """This rank's part of the tensors, in storage, with its checksums."""
+        what = f"checkpoint of step {snapshot.state.step} in {self._store.uri}"
+        writer = TensorWriter(self._store.folder, directory.name)
         try:
             if self._world.rank == 0:
                 self._store.discard(directory)  # what an earlier attempt of this generation left
-            save(
-                dict(snapshot.tensors),
-                storage_writer=FileSystemWriter(folder),
-                process_group=self._world.background,
-            )
-            return [file_record(path) for path in sorted(folder.glob(f"__{self._world.rank}_*"))], None
+            save(dict(snapshot.tensors), storage_writer=writer, process_group=self._world.background)
+            return writer.records, None
         except OSError as error:
             return [], Failure.of(error, what)
         except CheckpointException as error:
@@ -166,7 +155,7 @@ class Saver:
             storage = [cause for cause in causes if _is_storage(cause)]
             if len(storage) < len(causes):
                 raise RuntimeError(str(error)) from error
-            full = any(is_full(cause) for cause in storage) or self._store.is_full()
+            full = any(is_full(cause) for cause in storage) or self._store.folder.is_full()
             return [], Failure(f"{what}: {storage[0]}"[:900], full)
 
     def _exchange(
@@ -189,7 +178,7 @@ class Saver:
     ) -> Outcome | Failure:
         """Rank 0, when all parts are written: manifest, permission, marker, retention."""
         try:
-            with storage_errors(f"checkpoint of step {directory.step} in {self._store.folder}"):
+            with storage_errors(f"checkpoint of step {directory.step} in {self._store.uri}"):
                 manifest = self._write_manifest(snapshot.state, directory, records)
                 if not self._link.grant(directory.step):
                     return Outcome.STALE
@@ -200,14 +189,10 @@ class Saver:
     def _write_manifest(
         self, state: TrainingState, directory: StepDirectory, records: list[FileRecord]
     ) -> Manifest:
-        folder = self._store.folder / directory.name
         sidecars = {**self._sidecars, layout.STATE_FILE: _json(state.to_json())}
-        for name, content in sidecars.items():
-            write_durably(folder / name, content)
-        own = [file_record(folder / name) for name in (".metadata", *sorted(sidecars))]
+        own = [self._store.write(directory.name, name, sidecars[name]) for name in sorted(sidecars)]
         manifest = Manifest(files=[*own, *records])
-        write_durably(folder / layout.MANIFEST_FILE, _json(manifest.to_json()))
-        sync_directory(folder)
+        self._store.write(directory.name, layout.MANIFEST_FILE, _json(manifest.to_json()))
         return manifest
 
     def _commit(self, snapshot: Snapshot, directory: StepDirectory, manifest: Manifest) -> Outcome:
@@ -221,7 +206,7 @@ class Saver:
         self._link.checkpoint(
             CheckpointRecord(
                 step=state.step,
-                uri=str(self._store.folder / directory.name),
+                uri=self._store.place(directory.name),
                 time=now,
                 bytes=sum(record.bytes for record in manifest.files),
                 seconds_blocked=snapshot.copied - snapshot.begun,

@@ -1,8 +1,9 @@
-"""The checkpoint folder on a file system: what is there, what is whole, what counts.
+"""The checkpoint folder: what is there, what is whole, what counts.
 
-All reading and writing of names, markers and manifests goes through here; the
-tensors themselves are written by torch. Errors of the file system come out as
-StorageError, which tells a full volume from the rest.
+All reading and writing of names, markers and manifests goes through here; how
+tensors get in and out stands in tensors.py, and where the folder lies in
+folder.py. Failures below come out as StorageError, which tells a full volume
+from the rest.
 """
 
 from __future__ import annotations
@@ -10,150 +11,140 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final, TypeVar
 
-from pydantic import ValidationError
-
+from footplate_contracts.model import Contract
 from footplate_contracts.reports import GenerationId
 from footplate_trainer.checkpoint import layout
+from footplate_trainer.checkpoint.folder import open_folder
 from footplate_trainer.checkpoint.layout import CommitMarker, FileRecord, Manifest, StepDirectory
-from footplate_trainer.errors import StorageError
+from footplate_trainer.errors import CheckpointError, StorageError
+from footplate_trainer.storage import join
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_CHUNK: Final = 8 << 20  # bytes
+
+Record = TypeVar("Record", bound=Contract)
 
 
 class CheckpointStore:
-    """One run's checkpoint folder."""
+    """One run's checkpoint folder. What is not told otherwise raises OSError when storage fails."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, uri: str | Path) -> None:
+        """`uri` is a path, file:// or s3://; ValueError for any other scheme."""
+        self.uri = str(uri)
+        self.folder = open_folder(self.uri)
 
     def create(self) -> None:
         """Make the folder; StorageError when it cannot be written."""
-        with storage_errors(f"checkpoint folder {self.folder}"):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if not os.access(self.folder, os.W_OK | os.X_OK):
-                raise PermissionError(errno.EACCES, "no permission to write", str(self.folder))
+        with storage_errors(f"checkpoint folder {self.uri}"):
+            self.folder.prepare()
+
+    def place(self, directory: str) -> str:
+        """Where a directory is, as a person would write it."""
+        return join(self.uri, directory)
 
     def steps(self) -> list[int]:
         """Steps that have a commit marker, newest first."""
-        found = (layout.marker_step(name) for name in self._names())
+        found = (layout.marker_step(name) for name in self.folder.names())
         return sorted((step for step in found if step is not None), reverse=True)
 
     def directories(self) -> list[StepDirectory]:
         """All step directories, committed or not."""
-        found = (StepDirectory.parse(name) for name in self._names())
+        found = (StepDirectory.parse(name) for name in self.folder.names())
         return [directory for directory in found if directory is not None]
 
     def marker(self, step: int) -> CommitMarker | None:
         """The commit marker of `step`; None when there is none or it was never finished."""
         try:
-            text = (self.folder / layout.marker_name(step)).read_text()
-            return CommitMarker.from_json(json.loads(text))
-        except (FileNotFoundError, ValidationError, ValueError):
+            return CommitMarker.from_json(json.loads(self.folder.read(layout.marker_name(step))))
+        except (FileNotFoundError, ValueError):  # pydantic's ValidationError is a ValueError
             return None
 
     def commit(self, marker: CommitMarker) -> bool:
         """Create the marker of a step that has none; False when another generation was first."""
-        path = self.folder / layout.marker_name(marker.step)
-        try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        except FileExistsError:
-            return False
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(marker.to_json(), file)
-            file.flush()
-            os.fsync(file.fileno())
-        sync_directory(self.folder)
-        return True
+        content = json.dumps(marker.to_json()).encode()
+        # A bucket may have done it, and say no when the answer was lost and it is asked again.
+        return (
+            self.folder.create(layout.marker_name(marker.step), content) or self.marker(marker.step) == marker
+        )
 
     def revoke(self, step: int) -> None:
         """Take the marker of `step` away, so that the step can be committed again."""
-        (self.folder / layout.marker_name(step)).unlink(missing_ok=True)
-        sync_directory(self.folder)
+        self.folder.delete(layout.marker_name(step))
 
     def discard(self, directory: StepDirectory) -> None:
         """Remove a directory and all in it, if it is there."""
-        shutil.rmtree(self.folder / directory.name, ignore_errors=True)
+        self.folder.remove(directory.name)
 
     def retain(self, keep_last: int, keep_every: int | None, writing: GenerationId) -> None:
         """Remove what retention no longer needs; markers go before their directories."""
-        steps = self.steps()
-        kept = layout.retained_steps(steps, keep_last, keep_every)
-        for step in steps:
-            if step not in kept:
-                self.revoke(step)
-        markers = [self.marker(step) for step in kept]
-        needed = [StepDirectory.parse(marker.directory) for marker in markers if marker]
+        markers = {step: self.marker(step) for step in self.steps()}
+        kept = layout.retained_steps(
+            [step for step, marker in markers.items() if marker], keep_last, keep_every
+        )
+        for step in markers.keys() - kept:
+            self.revoke(step)
+        needed = [StepDirectory.parse(marker.directory) for step in kept if (marker := markers[step])]
         for directory in layout.removable_directories(
             self.directories(), [one for one in needed if one], writing
         ):
             self.discard(directory)
 
-    def manifest(self, directory: str) -> Manifest:
-        """The manifest of a directory; ValueError when it is missing or torn."""
+    def write(self, directory: str, file: str, content: bytes) -> FileRecord:
+        """Write one small file of a directory durably; what proves it whole."""
+        self.folder.write(f"{directory}/{file}", content)
+        return FileRecord(file=file, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+    def read(self, kind: type[Record], directory: str, file: str) -> Record:
+        """A JSON file of a directory; CheckpointError when it is missing or torn."""
+        place = join(self.place(directory), file)
         try:
-            return Manifest.from_json(
-                json.loads((self.folder / directory / layout.MANIFEST_FILE).read_text())
-            )
+            return kind.from_json(json.loads(self.folder.read(f"{directory}/{file}")))
         except FileNotFoundError:
-            raise ValueError(f"{directory}/{layout.MANIFEST_FILE} is missing") from None
+            raise CheckpointError(f"{place} is missing") from None
         except ValueError as error:  # ValidationError and JSONDecodeError are both ValueErrors
-            raise ValueError(f"{directory}/{layout.MANIFEST_FILE} is damaged: {error}") from None
+            raise CheckpointError(f"{place} is damaged: {error}") from None
+
+    def manifest(self, directory: str) -> Manifest:
+        """The manifest of a directory; CheckpointError when it is missing or torn."""
+        return self.read(Manifest, directory, layout.MANIFEST_FILE)
 
     def damage(self, directory: str, record: FileRecord) -> str | None:
         """What is wrong with one file of a directory, in words; None when it is whole."""
-        path = self.folder / directory / record.file
         name = f"{directory}/{record.file}"
         try:
-            size = path.stat().st_size
+            size = self.folder.size(name)
             if size != record.bytes:
                 return f"{name} has {size} bytes, should have {record.bytes}"
-            found = file_digest(path)
+            found = self._digest(name)
         except FileNotFoundError:
             return f"{name} is missing"
         if found != record.sha256:
             return f"{name} has SHA-256 {found[:12]}…, should have {record.sha256[:12]}…"
         return None
 
-    def is_full(self) -> bool:
-        """Whether the volume has next to no room left, for errors that lost their number."""
-        return shutil.disk_usage(self.folder).free < 1 << 16
+    def first_damage(self, directory: str | None, part: int = 0, parts: int = 1) -> str | None:
+        """What is wrong with every `parts`-th file from the `part`-th, in words; None when nothing is."""
+        if directory is None:
+            return "its commit marker is torn"
+        try:
+            files = self.manifest(directory).files
+        except CheckpointError as error:
+            return str(error)
+        return next(
+            (damage for record in files[part::parts] if (damage := self.damage(directory, record))), None
+        )
 
-    def _names(self) -> list[str]:
-        return [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
-
-
-def file_digest(path: Path) -> str:
-    """Hex SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def file_record(path: Path) -> FileRecord:
-    """What proves the file at `path` whole."""
-    return FileRecord(file=path.name, bytes=path.stat().st_size, sha256=file_digest(path))
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a file and wait until it is on the disk."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_directory(folder: Path) -> None:
-    """Wait until the names in `folder` are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def _digest(self, name: str) -> str:
+        digest = hashlib.sha256()
+        with self.folder.open_read(name) as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+        return digest.hexdigest()
 
 
 def is_full(error: BaseException) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from footplate_contracts.names import ExitCode
-from footplate_trainer.checkpoint.place import StepPlace, committed, is_step_directory, locate
+from footplate_trainer.checkpoint.place import StepPlace, committed, step_directory
+from footplate_trainer.checkpoint.store import storage_errors
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,8 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> ExitCode:
     """Read everything, name what is bad; exit code 74 when something is."""
     name = arguments.checkpoint
-    places = [locate(name)] if is_step_directory(name) else committed(name)
-    whole = [_verify(place) for place in places]
+    one = step_directory(name)
+    with storage_errors(name):
+        whole = [_verify(place) for place in ([one] if one else committed(name))]
     return ExitCode.SUCCESS if all(whole) else ExitCode.STORAGE
 
 

@@ -20,8 +20,7 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_trainer import failure
 from footplate_trainer.checkpoint import layout, state
 from footplate_trainer.checkpoint.saver import Saver
-from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.config import local_path, model_shape, total_steps
+from footplate_trainer.config import model_shape, total_steps
 from footplate_trainer.data.layout import TOKENIZER_FILE
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.link import Link
@@ -33,7 +32,7 @@ from footplate_trainer.parallel.world import World, open_world, read_environment
 from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.losses import criterion_of
 from footplate_trainer.stages.moments import Progress, RunMoments
-from footplate_trainer.stages.start import describer, find_start
+from footplate_trainer.stages.start import describer, find_start, open_store
 from footplate_trainer.stages.validation import open_validator
 
 
@@ -64,8 +63,7 @@ def _train(config: RunConfig, link: Link, options: Options, world: World, progre
     torch.manual_seed(config.training.seed)
     progress.enter(RankPhase.LOADING)
 
-    store = CheckpointStore(local_path(config.checkpoint.uri))
-    store.create()
+    store = open_store(config)
     laid_out = build_model(config, world)
     optimizer = build_optimizer(laid_out.model, config.training.optimizer)
     start = find_start(config, store, laid_out.model, optimizer, world)
@@ -139,7 +137,7 @@ def _greeting(config: RunConfig, world: World, start: int) -> str:
 
 
 def _farewell(config: RunConfig, step: int, moments: RunMoments) -> str:
-    folder = local_path(config.checkpoint.uri)
+    folder = config.checkpoint.uri
     if moments.suspended:
         return f"suspended at step {step} of {total_steps(config)}, as asked; checkpoint in {folder}"
     if moments.loss is None:

@@ -15,6 +15,7 @@ from footplate_trainer.checkpoint.record import Describer, Key, code_revision, d
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.config import model_shape
 from footplate_trainer.data.shards import TokenShards
+from footplate_trainer.errors import UserMistake
 from footplate_trainer.optim.optimizer import Optimizer
 from footplate_trainer.parallel.world import World, device_name
 
@@ -29,6 +30,16 @@ class Start:
     key: Key | None = None  # under which the loaded state was computed; None for a fresh start
 
 
+def open_store(config: RunConfig) -> CheckpointStore:
+    """The folder of checkpoint.uri, made where it needs making."""
+    try:
+        store = CheckpointStore(config.checkpoint.uri)
+    except ValueError as error:
+        raise UserMistake(f"checkpoint.uri: {error}") from error
+    store.create()
+    return store
+
+
 def find_start(
     config: RunConfig, store: CheckpointStore, model: nn.Module, optimizer: Optimizer, world: World
 ) -> Start:
@@ -36,7 +47,7 @@ def find_start(
     found = resume.find(store, world, report=_warn)
     if found is None:
         return Start()
-    resume.check_same_run(config, found.folder)
+    resume.check_same_run(config, found)
     resume.load(found, state.tensors(model, optimizer.moments()), world)
     optimizer.set_updates_done(found.state.updates)
     return Start(found.state.step, found.state.tokens, found.state.updates, found.state.key)

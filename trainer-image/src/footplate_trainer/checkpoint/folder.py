@@ -1,0 +1,210 @@
+"""A run's checkpoint folder, on a file system or in a bucket.
+
+Beside the verbs that all storage has, a checkpoint needs streams, the names
+directly below the folder, and the removal of a whole directory. Its exclusive
+"create" must hold against every other writer in the world, so only those places
+are let in of which that is known and tested.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import urlsplit
+
+from footplate_trainer.storage import RETRIES, BucketStorage, LocalStorage, Storage, is_local
+
+if TYPE_CHECKING:
+    from obstore import WritableFile
+
+_BUFFER: Final = 8 << 20  # bytes that one request brings
+_NO_ROOM: Final = 1 << 16  # bytes
+
+
+class Folder(Storage, Protocol):
+    """Where one run's checkpoints lie. Names use "/"; every method may raise OSError."""
+
+    def prepare(self) -> None:
+        """Make the folder where it needs making; OSError when it cannot be used."""
+
+    def names(self) -> list[str]:
+        """What stands directly in the folder."""
+
+    def remove(self, directory: str) -> None:
+        """Remove a directory and all in it, as far as it is there."""
+
+    @contextmanager
+    def open_write(self, name: str) -> Iterator[Any]:
+        """A stream with write(bytes); durable once the context is left in good order."""
+
+    @contextmanager
+    def open_read(self, name: str) -> Iterator[IO[bytes]]:
+        """A seekable stream."""
+
+    def rename(self, name: str, new_name: str) -> None:
+        """Give one file another name."""
+
+    def is_full(self) -> bool:
+        """Whether there is next to no room left, for errors that lost their number."""
+
+
+def open_folder(uri: str) -> Folder:
+    """The folder at a path, a file:// or an s3:// URI; ValueError for any other. Connects to nothing yet."""
+    if is_local(uri):
+        return LocalFolder(uri)
+    if urlsplit(uri).scheme == "s3":
+        return BucketFolder(uri, os.environ, RETRIES)
+    raise ValueError(f"checkpoint folder {uri} is not supported; use a path, file:// or s3://")
+
+
+class LocalFolder(LocalStorage):
+    """On a mounted file system."""
+
+    def prepare(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(self.folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "no permission to write", str(self.folder))
+
+    def names(self) -> list[str]:
+        return [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
+
+    def create(self, name: str, content: bytes) -> bool:
+        # O_EXCL and not a link, which many network and FUSE mounts lack. A kill between the two
+        # leaves an empty file: readers take a torn marker for what it is.
+        try:
+            descriptor = os.open(self.folder / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        except FileExistsError:
+            return False
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        _sync(self.folder)
+        return True
+
+    def delete(self, name: str) -> None:
+        super().delete(name)
+        _sync(self.folder)
+
+    def remove(self, directory: str) -> None:
+        shutil.rmtree(self.folder / directory, ignore_errors=True)
+
+    @contextmanager
+    def open_write(self, name: str) -> Iterator[Any]:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        _sync(path.parent)
+
+    @contextmanager
+    def open_read(self, name: str) -> Iterator[IO[bytes]]:
+        with (self.folder / name).open("rb") as file:
+            yield file
+
+    def rename(self, name: str, new_name: str) -> None:
+        (self.folder / name).replace(self.folder / new_name)
+        _sync((self.folder / new_name).parent)
+
+    def is_full(self) -> bool:
+        return shutil.disk_usage(self.folder).free < _NO_ROOM
+
+
+class BucketFolder(BucketStorage):
+    """In an S3 bucket."""
+
+    def prepare(self) -> None:
+        self.names()
+
+    def names(self) -> list[str]:
+        with self._errors(""):
+            found = self._store.list_with_delimiter(None)
+        return [*found["common_prefixes"], *(one["path"] for one in found["objects"])]
+
+    def remove(self, directory: str) -> None:
+        # What cannot be removed now is found again by the next retention.
+        with suppress(OSError):
+            for one in self.list(directory):
+                self.delete(one.name)
+
+    @contextmanager
+    def open_write(self, name: str) -> Iterator[Any]:
+        from obstore import open_writer
+
+        with self._errors(name):
+            writer = open_writer(self._store, name)
+            yield _Owned(writer)
+            writer.close()  # only here: without it the object never comes to be
+
+    @contextmanager
+    def open_read(self, name: str) -> Iterator[IO[bytes]]:
+        yield io.BufferedReader(_Ranges(self, name), _BUFFER)
+
+    def rename(self, name: str, new_name: str) -> None:
+        with self._errors(name):
+            self._store.copy(name, new_name)
+        self.delete(name)
+
+    def is_full(self) -> bool:
+        return False
+
+
+class _Owned:
+    """obstore keeps what it is given until it is sent; torch hands out memory that it uses again."""
+
+    def __init__(self, writer: WritableFile) -> None:
+        self._writer = writer
+
+    def write(self, content: Any) -> None:
+        self._writer.write(bytes(content))
+
+
+class _Ranges(io.RawIOBase):
+    """An object as a seekable stream, one request a read."""
+
+    def __init__(self, storage: Storage, name: str) -> None:
+        super().__init__()
+        self._storage = storage
+        self._name = name
+        self._size = storage.size(name)
+        self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        self._place = start + offset
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        stop = min(self._place + len(buffer), self._size)
+        if stop <= self._place:
+            return 0
+        found = self._storage.read_range(self._name, self._place, stop)
+        buffer[: len(found)] = found
+        self._place += len(found)
+        return len(found)
+
+
+def _sync(folder: Path) -> None:
+    """Wait until the names in `folder` are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,127 @@
+"""torch's distributed checkpoint over a folder of ours.
+
+torch knows files; a folder may be a bucket. And every byte that is written
+passes a checksum on its way, so that nothing is read again to prove it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import warnings
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+from torch import Tensor
+from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+
+from footplate_trainer.checkpoint.folder import Folder
+from footplate_trainer.checkpoint.layout import FileRecord
+
+
+class TensorWriter(FileSystemWriter):
+    """Writes one directory of `folder`; `records` proves what this rank wrote."""
+
+    def __init__(self, folder: Folder, directory: str) -> None:
+        super().__init__(directory, single_file_per_rank=True, sync_files=False, overwrite=True)
+        self._files = _Files(folder)
+        self.fs, self.path = self._files, directory
+
+    @property
+    def records(self) -> list[FileRecord]:
+        """The files that were written, by name within the directory."""
+        return [self._files.records[name] for name in sorted(self._files.records)]
+
+
+class TensorReader(FileSystemReader):
+    """Reads one directory of `folder`."""
+
+    def __init__(self, folder: Folder, directory: str) -> None:
+        super().__init__(directory)
+        self.fs, self.path = _Files(folder), directory
+
+
+def load_alone(folder: Folder, directory: str, tensors: Mapping[str, Tensor]) -> None:
+    """Fill `tensors` in place in a process without process group."""
+    reader = TensorReader(folder, directory)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there is no process group; there should be none
+        load(dict(tensors), storage_reader=reader, no_dist=True)
+
+
+class _Files(FileSystem):
+    """What torch asks of a file system."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self.records: dict[str, FileRecord] = {}
+
+    @contextmanager
+    def create_stream(self, path: str | os.PathLike[str], mode: str) -> Generator[io.IOBase]:
+        name = str(path)
+        if mode == "rb":
+            with self._folder.open_read(name) as file:
+                yield cast(io.IOBase, file)
+            return
+        with self._folder.open_write(name) as file:
+            stream = _Summed(file)
+            yield stream
+        self.records[name] = stream.record(name.rpartition("/")[2])
+
+    def concat_path(self, path: str | os.PathLike[str], suffix: str) -> str:
+        return f"{path}/{suffix}"
+
+    def rename(self, path: str | os.PathLike[str], new_path: str | os.PathLike[str]) -> None:
+        name, new_name = str(path), str(new_path)
+        self._folder.rename(name, new_name)
+        record = self.records.pop(name)
+        self.records[new_name] = record.model_copy(update={"file": new_name.rpartition("/")[2]})
+
+    def init_path(self, path: str | os.PathLike[str]) -> str:
+        return str(path)
+
+    def mkdir(self, path: str | os.PathLike[str]) -> None:
+        """A directory comes to be with its first file."""
+
+    @classmethod
+    def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
+        return True
+
+    def exists(self, path: str | os.PathLike[str]) -> bool:
+        try:
+            self._folder.size(str(path))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def rm_file(self, path: str | os.PathLike[str]) -> None:
+        self._folder.delete(str(path))
+
+
+class _Summed(io.RawIOBase):
+    """A stream that counts and hashes what goes into `target`."""
+
+    def __init__(self, target: Any) -> None:
+        super().__init__()
+        self._target = target
+        self._digest = hashlib.sha256()
+        self._bytes = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        self._target.write(content)
+        self._digest.update(content)
+        size = memoryview(content).nbytes
+        self._bytes += size
+        return size
+
+    def tell(self) -> int:
+        return self._bytes
+
+    def record(self, file: str) -> FileRecord:
+        return FileRecord(file=file, bytes=self._bytes, sha256=self._digest.hexdigest())
