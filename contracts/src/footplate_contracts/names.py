@@ -110,6 +110,8 @@ class Env(StrEnum):
     RANK_LINK = "FOOTPLATE_RANK_LINK"  # path of the agent's Unix socket, set for ranks
     REVISION = "FOOTPLATE_REVISION"  # of the code, where the image knows it
     GENERATION = "FOOTPLATE_GENERATION"  # "<epoch>.<number>", set for ranks
+    DATA_CACHE = "FOOTPLATE_DATA_CACHE"  # folder for shards of an object store; set by whoever wants another
+    DATA_CACHE_BYTES = "FOOTPLATE_DATA_CACHE_BYTES"  # how much may lie there; unset: what the volume has
 
 
 class ExitCode(IntEnum):

@@ -16,9 +16,10 @@ from pydantic import Field
 from footplate_contracts.model import Contract
 from footplate_contracts.v1alpha1.compute import Checkpoint
 from footplate_contracts.v1alpha1.computeprofile import Backend, PeakTflops
-from footplate_contracts.v1alpha1.data import Data, Validation
-from footplate_contracts.v1alpha1.model import Model
+from footplate_contracts.v1alpha1.data import Data, Masking, MaskingName, Validation
+from footplate_contracts.v1alpha1.model import Architecture, Model
 from footplate_contracts.v1alpha1.training import (
+    LossName,
     Optimizer,
     OptimizerName,
     Parallelism,
@@ -111,6 +112,15 @@ def resolve_training(training: Training, context_length: int) -> Training:
     )
 
 
+def resolve_data(data: Data, training: Training, architecture: Architecture) -> Data:
+    """`data` with the masking that the architecture learns from, unless the loss reads whole texts."""
+    usual = {Architecture.ENCODER: MaskingName.MLM, Architecture.ENCODER_DECODER: MaskingName.SPAN}
+    name = usual.get(architecture)
+    if data.masking is not None or name is None or training.loss.name != LossName.CROSS_ENTROPY:
+        return data
+    return data.model_copy(update={"masking": Masking(name=name)})
+
+
 def resolve(spec: TrainingRunSpec, identity: RunIdentity, world: World) -> RunConfig:
     """The RunConfig of a spec that passed the CRD's rules."""
     assert spec.model is not None, "the CRD's rule asks for model"
@@ -120,7 +130,7 @@ def resolve(spec: TrainingRunSpec, identity: RunIdentity, world: World) -> RunCo
         world=world,
         stage=spec.stage,
         model=model,
-        data=spec.data,
+        data=resolve_data(spec.data, spec.training, model.architecture),
         validation=spec.validation,
         training=resolve_training(spec.training, model.context_length),
         parallelism=spec.parallelism,

@@ -47,7 +47,8 @@ CREATION: tuple[Row, ...] = (
     Row(
         "no-data",
         {"data.uri": ABSENT},
-        "spec.data.uri: Required value: uri is required: the folder that footplate-trainer pack wrote",
+        "spec.data.uri: Required value: uri is required: the folder that footplate-trainer pack wrote;"
+        " or sources, for a mixture",
     ),
     # -- fields and values of later releases
     _refused("initFrom", {"uri": S3}),
@@ -55,9 +56,6 @@ CREATION: tuple[Row, ...] = (
     _refused("telemetry", {"sinks": []}),
     _refused("budget", {"dollars": 400}),
     _refused("queue", "research"),
-    _refused("data.sources", [{"name": "a", "uri": "/a"}]),
-    _refused("data.tokenizer", {"uri": "/a"}),
-    _refused("data.masking", {"name": "mlm"}),
     _refused("model.position.scaling", {"name": "llama3", "factor": 8}),
     _refused("model.attention.slidingWindow", 4096),
     _refused("checkpoint.memory", {"everySteps": 10}),
@@ -134,7 +132,6 @@ CREATION: tuple[Row, ...] = (
         {"compute.maxNodes": 4},
         f"spec.compute.maxNodes: Forbidden: maxNodes 4 other than nodes 2 {UNSUPPORTED}; remove it",
     ),
-    Row("data-elsewhere", {"data.uri": S3}, f"spec.data.uri: Forbidden: uri {S3} {ON_A_VOLUME}"),
     Row(
         "checkpoints-elsewhere",
         {"checkpoint.uri": "gs://bucket/folder"},
@@ -143,7 +140,61 @@ CREATION: tuple[Row, ...] = (
     Row(
         "file-of-another-host",
         {"data.uri": "file://host/folder"},
-        f"spec.data.uri: Forbidden: uri file://host/folder {ON_A_VOLUME}",
+        "spec.data.uri: Invalid value: uri file://host/folder names another host;"
+        " write file:/// and a path on a mounted volume",
+    ),
+    # -- data
+    Row(
+        "held-out-of-another-host",
+        {"validation": {"uri": "file://host/folder", "everySteps": 5}},
+        "spec.validation.uri: Invalid value: uri file://host/folder names another host;"
+        " write file:/// and a path on a mounted volume",
+    ),
+    Row(
+        "source-of-another-host",
+        {"data.uri": ABSENT, "data.sources": [{"name": "a", "uri": "file://host/folder"}]},
+        "spec.data.sources[0].uri: Invalid value: uri file://host/folder names another host;"
+        " write file:/// and a path on a mounted volume",
+    ),
+    Row(
+        "tokenizer-of-another-host",
+        {"data.tokenizer": {"uri": "file://host/folder"}},
+        "spec.data.tokenizer.uri: Invalid value: uri file://host/folder names another host;"
+        " write file:/// and a path on a mounted volume",
+    ),
+    Row(
+        "span-for-a-decoder",
+        {"data.masking": {"name": "span"}},
+        "spec.data.masking: Invalid value: masking span is for model.architecture encoderDecoder, and not for"
+        " decoder; change one of them, or remove masking",
+    ),
+    Row(
+        "data-uri-and-sources",
+        {"data.sources": [{"name": "a", "uri": "/a"}]},
+        "spec.data.sources: Invalid value: uri /shared/data/python-docs and sources are both given;"
+        " a mixture names all its folders in sources",
+    ),
+    Row(
+        "sources-of-one-name",
+        {"data.uri": ABSENT, "data.sources": [{"name": "a", "uri": "/a"}, {"name": "a", "uri": "/b"}]},
+        "spec.data.sources: Invalid value: two sources have one name;"
+        " the name decides a source's order and tells its samples apart",
+    ),
+    Row(
+        "source-without-weight",
+        {"data.uri": ABSENT, "data.sources": [{"name": "a", "uri": "/a", "weight": 0}]},
+        "spec.data.sources[0].weight: Invalid value: weight must be above 0, not 0",
+    ),
+    Row(
+        "mlm-for-a-decoder",
+        {"data.masking": {"name": "mlm"}},
+        "spec.data.masking: Invalid value: masking mlm is for model.architecture encoder, and not for"
+        " decoder; change one of them, or remove masking",
+    ),
+    Row(
+        "everything-hidden",
+        {"data.masking": {"name": "mlm", "probability": 1}},
+        "spec.data.masking.probability: Invalid value: probability must lie between 0 and 1, not at 1",
     ),
     # -- numbers that do not fit together
     Row(

@@ -129,4 +129,5 @@ def test_no_rule_is_without_a_row() -> None:
 def _names(path: str, rule: Rule, complaint: str) -> bool:
     where = f"{path}.{rule.field}" if rule.field else path
     pattern = ".+".join(re.escape(part) for part in re.split(r"\{[^{}]+\}", rule.template))
-    return re.fullmatch(f"{re.escape(where)}: [A-Za-z ]+: {pattern}", complaint) is not None
+    place = re.escape(where).replace(r"\[\]", r"\[\d+\]")
+    return re.fullmatch(f"{place}: [A-Za-z ]+: {pattern}", complaint) is not None

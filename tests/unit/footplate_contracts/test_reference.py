@@ -26,9 +26,7 @@ LINES = reference().splitlines()
             " whatever the number of processes |",
             id="required-and-bounded",
         ),
-        pytest.param(
-            "| `sources` | list, at most 64 |  | *later:* a mixture of folders, instead of uri |", id="list"
-        ),
+        pytest.param("| `sources` | list, at most 64 |  | a mixture of folders, instead of uri |", id="list"),
         pytest.param("### spec.trainer.env[]", id="objects-of-a-list-have-a-table"),
     ],
 )

@@ -93,7 +93,12 @@ def local_path(uri: str) -> Path:
     """The path of a plain path or file:// URI; ValueError for any other."""
     if not is_local(uri):
         raise ValueError(f"{uri} is no path; give a path or a file:// URI")
-    return Path(unquote(urlsplit(uri).path)) if uri.startswith("file://") else Path(uri)
+    if not uri.startswith("file://"):
+        return Path(uri)
+    parts = urlsplit(uri)
+    if parts.netloc not in ("", "localhost"):
+        raise ValueError(f"{uri} names the host {parts.netloc}; write file:/// and a path of this machine")
+    return Path(unquote(parts.path))
 
 
 def join(uri: str, name: str) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.rules import refuse, required
-from footplate_contracts.v1alpha1.types import Count, Label, Part, Probability, Uri, local_path
+from footplate_contracts.rules import Refusal, Rule, positive
+from footplate_contracts.v1alpha1.types import Count, Label, Part, Probability, Uri, own_files
 
 
 class Source(Part):
@@ -19,11 +20,15 @@ class Source(Part):
         1.0, description="share of the samples, relative to the others"
     )
 
+    rules: ClassVar = (positive("weight"), own_files("uri"))
+
 
 class Tokenizer(Part):
     """A tokenizer other than the one beside the shards."""
 
     uri: Uri = Field(description="a folder with tokenizer.json")
+
+    rules: ClassVar = (own_files("uri"),)
 
 
 class Packing(Part):
@@ -35,33 +40,67 @@ class Packing(Part):
     )
 
 
-class Masking(Part):
-    """Corruption for encoders and encoder-decoders."""
+class MaskingName(StrEnum):
+    """How a text is corrupted."""
 
-    name: Annotated[str, Field(max_length=16)] = Field(description="mlm or span")
+    MLM = "mlm"
+    SPAN = "span"
+
+
+class Masking(Part):
+    """Corruption for encoders (mlm) and encoder-decoders (span)."""
+
+    name: MaskingName = Field(description="mlm: BERT's masked tokens; span: T5's spans and sentinels")
     probability: Probability = Field(0.15, description="share of tokens that is hidden")
+    mean_span_length: Annotated[float, Field(ge=1.0, le=1000.0)] = Field(
+        3.0, description="tokens of a hidden span on average; span only"
+    )
+
+    rules: ClassVar = (
+        Rule(
+            "self.probability > 0.0 && self.probability < 1.0",
+            "probability must lie between 0 and 1, not at {self.probability}",
+            field="probability",
+        ),
+    )
 
 
 class Data(Part):
     """Token shards, as `footplate-trainer pack` writes them."""
 
     uri: Uri | None = Field(None, description="the folder that footplate-trainer pack wrote")
-    sources: Annotated[list[Source], Field(max_length=64)] | None = Field(
+    sources: Annotated[list[Source], Field(min_length=1, max_length=64)] | None = Field(
         None, description="a mixture of folders, instead of uri"
     )
     seed: Annotated[int, Field(ge=0, le=4_294_967_295)] = Field(
         0, description="decides the order of the samples, whatever the number of processes"
     )
-    tokenizer: Tokenizer | None = None
+    tokenizer: Tokenizer | None = Field(
+        None, description="kept with checkpoints instead of the one beside the shards"
+    )
     packing: Packing = Packing()
-    masking: Masking | None = None
+    masking: Masking | None = Field(
+        None, description="default: mlm for an encoder, span for an encoderDecoder, at 0.15"
+    )
 
     rules: ClassVar = (
-        refuse("sources"),
-        refuse("tokenizer"),
-        refuse("masking"),
-        required("uri", "the folder that footplate-trainer pack wrote"),
-        local_path("uri"),
+        Rule(
+            "has(self.uri) || has(self.sources)",
+            "uri is required: the folder that footplate-trainer pack wrote; or sources, for a mixture",
+            field="uri",
+            refusal=Refusal.REQUIRED,
+        ),
+        Rule(
+            "!has(self.uri) || !has(self.sources)",
+            "uri {self.uri} and sources are both given; a mixture names all its folders in sources",
+            field="sources",
+        ),
+        Rule(
+            "!has(self.sources) || self.sources.all(a, self.sources.exists_one(b, b.name == a.name))",
+            "two sources have one name; the name decides a source's order and tells its samples apart",
+            field="sources",
+        ),
+        own_files("uri"),
     )
 
 
@@ -72,4 +111,4 @@ class Validation(Part):
     uri: Uri = Field(description="a folder of held-out shards")
     batches: Count = Field(50, description="global batches each time, the same ones; or all that there are")
 
-    rules: ClassVar = (local_path("uri"),)
+    rules: ClassVar = (own_files("uri"),)

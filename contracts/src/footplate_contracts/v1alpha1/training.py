@@ -22,6 +22,14 @@ class Stage(StrEnum):
     GRPO = "grpo"
 
 
+class LossName(StrEnum):
+    """The losses that have a name; any other is package.module:function."""
+
+    CROSS_ENTROPY = "crossEntropy"
+    MSE = "mse"
+    CONTRASTIVE = "contrastive"
+
+
 class Loss(Part):
     """The loss; `package.module:function` names one's own."""
 

@@ -94,6 +94,16 @@ class TrainingRunSpec(Part):
             f" tokens {{self.training.tokens}}, which are {{{_STEPS}}} steps; lower it",
             field="training.schedule.warmupSteps",
         ),
+        *(
+            Rule(
+                f"!has(self.data.masking) || self.data.masking.name != '{masking}'"
+                f" || !has(self.model) || self.model.architecture == '{architecture}'",
+                f"masking {masking} is for model.architecture {architecture}, and not for"
+                " {self.model.architecture}; change one of them, or remove masking",
+                field="data.masking",
+            )
+            for masking, architecture in (("mlm", "encoder"), ("span", "encoderDecoder"))
+        ),
         *(unchanging(field) for field in _NEVER),
         unchanging("model", optional=True),
         *(unchanging(field, **_WHILE_SUSPENDED) for field in _SUSPENDED_ONLY),

@@ -45,3 +45,12 @@ def local_path(field: str) -> Rule:
         field=field,
         refusal=Refusal.FORBIDDEN,
     )
+
+
+def own_files(field: str) -> Rule:
+    """file:// URIs are of the machine that reads them."""
+    return Rule(
+        f"!has(self.{field}) || !self.{field}.startsWith('file://') || self.{field}.startsWith('file:///')",
+        f"{field} {{self.{field}}} names another host; write file:/// and a path on a mounted volume",
+        field=field,
+    )

@@ -9,7 +9,8 @@ import threading
 
 import pytest
 
-from footplate_trainer.data.loader import BatchLoader, SequenceDataset
+from footplate_trainer.data.datasets import SequenceDataset
+from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.data.pack import pack
 from footplate_trainer.data.shards import TokenShards
 
@@ -74,7 +75,8 @@ def test_a_loader_that_was_used_before_the_fork_works_after_it(dataset: Sequence
 
 def test_an_unclosed_loader_does_not_keep_the_interpreter_alive(dataset: SequenceDataset) -> None:
     code = f"""
-from footplate_trainer.data.loader import BatchLoader, SequenceDataset
+from footplate_trainer.data.datasets import SequenceDataset
+from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.data.shards import TokenShards
 dataset = SequenceDataset(TokenShards.open({str(dataset.shards.folder)!r}), 64)
 print(BatchLoader(dataset, seed=1, global_batch_size=12, micro_batch_size=2).step(0).sample_digest)

@@ -11,6 +11,7 @@ import pytest
 from footplate_trainer.data.layout import (
     MANIFEST_FILE,
     TOKENIZER_FILE,
+    ShardFormat,
     ShardManifest,
     SpecialIds,
     token_type_for,
@@ -20,6 +21,7 @@ from footplate_trainer.data.writer import ShardWriter, write_file
 
 EOS = 2
 VOCABULARY = 512
+SPECIAL = SpecialIds(pad=0, bos=1, eos=EOS, unk=3, cls=4, sep=5, mask=6, sentinels=list(range(7, 107)))
 
 WriteShards = Callable[..., TokenShards]
 
@@ -33,19 +35,20 @@ def write_shards(tmp_path: Path) -> WriteShards:
         shard_tokens: int = 1_000_000,
         folder: str = "shards",
         vocabulary: int = VOCABULARY,
+        shard_format: ShardFormat = ShardFormat.TOKENS,
+        values: Sequence[float] | None = None,
     ) -> TokenShards:
         out = tmp_path / folder
         out.mkdir()
         writer = ShardWriter(out, token_type_for(vocabulary), shard_tokens)
-        for document in documents:
-            writer.add([*document, EOS])
+        for place, document in enumerate(documents):
+            writer.add([*document, EOS], None if values is None else values[place])
         writer.flush()
         manifest = ShardManifest(
+            format=shard_format,
             dtype=token_type_for(vocabulary),
             vocabulary_size=vocabulary,
-            special_ids=SpecialIds(
-                pad=0, bos=1, eos=EOS, unk=3, cls=4, sep=5, mask=6, sentinels=list(range(7, 107))
-            ),
+            special_ids=SPECIAL,
             tokenizer=write_file(out / TOKENIZER_FILE, [b"{}"]),
             shards=writer.shards,
             tokens=sum(shard.tokens for shard in writer.shards),

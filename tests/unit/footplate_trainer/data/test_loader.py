@@ -7,7 +7,8 @@ import threading
 import numpy as np
 import pytest
 
-from footplate_trainer.data.loader import BatchLoader, SequenceDataset, StepBatch
+from footplate_trainer.data.datasets import SequenceDataset
+from footplate_trainer.data.loader import BatchLoader, StepBatch
 from footplate_trainer.data.packing import IGNORED
 from tests.unit.footplate_trainer.data.conftest import EOS, WriteShards
 
@@ -139,10 +140,10 @@ def test_the_thread_starts_with_the_first_step_and_ends_with_close(dataset: Sequ
 
 def test_what_goes_wrong_ahead_is_raised_where_it_is_asked_for(dataset: SequenceDataset) -> None:
     class Failing(SequenceDataset):
-        def get(self, sample_id: int):
+        def get(self, sample_id: int, index: int = 0):
             if threading.current_thread().name.startswith("footplate-data"):
                 raise OSError("the volume is gone")
-            return super().get(sample_id)
+            return super().get(sample_id, index)
 
     one = loader(Failing(dataset.shards, CONTEXT))
     one.step(0)

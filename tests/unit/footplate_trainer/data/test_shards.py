@@ -71,8 +71,9 @@ def test_a_file_uri_names_the_same_folder(write_shards: WriteShards, tmp_path: P
     [
         pytest.param("{tmp}/nowhere", "nowhere: there is no such folder; write one with", id="no-folder"),
         pytest.param("{tmp}", "has no manifest.json", id="no-manifest"),
-        pytest.param("s3://bucket/shards", "scheme 's3' cannot be read; give a mounted path", id="scheme"),
-        pytest.param("file://host/shards", "scheme 'file' cannot be read", id="another-host"),
+        pytest.param("sftpp://host/shards", "cannot be opened.*use a path", id="scheme"),
+        pytest.param("file://host/shards", "names the host host; write file:///", id="another-host"),
+        pytest.param("memory://nothing/here", "memory://nothing/here: has no manifest.json", id="memory"),
     ],
 )
 def test_missing_data_is_named_with_a_remedy(tmp_path: Path, uri: str, named: str) -> None:

@@ -102,8 +102,8 @@ def test_pieces_end_with_lines_where_they_can() -> None:
     ],
 )
 def test_texts_are_grouped_by_length(limit: int, groups: list[list[str]]) -> None:
-    assert list(grouped(["aa", "bbb", "c"], limit)) == groups
-    assert list(grouped([], limit)) == []
+    assert list(grouped(["aa", "bbb", "c"], limit, size=len)) == groups
+    assert list(grouped([], limit, size=len)) == []
 
 
 def test_a_foreign_tokenizer_keeps_its_ids_and_gets_what_it_lacks(tmp_path: Path) -> None:

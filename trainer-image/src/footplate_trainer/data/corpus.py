@@ -4,6 +4,9 @@ An INPUT is a file, a folder, or one of two corpora that every Python brings
 along. Files are listed once, before anything is written, so that an output
 folder inside an input folder is not read back in. The corpus may be iterated
 any number of times: once to learn a tokenizer, once to encode.
+
+What stands in a line of a .jsonl file depends on the format: a text, two texts
+that belong together, or a text and a number.
 """
 
 from __future__ import annotations
@@ -17,8 +20,16 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
+from footplate_trainer.data.layout import ShardFormat
+
 PYTHON_DOCS: Final = "python-docs:"
 PYTHON_STDLIB: Final = "python-stdlib:"
+_LARGEST: Final = 3.4e38  # of a float32; not below it: NaN, infinity
+_TEXTS: Final = {
+    ShardFormat.TOKENS: ("text",),
+    ShardFormat.PAIRS: ("query", "positive"),
+    ShardFormat.REGRESSION: ("text",),
+}
 _NOT_STDLIB: Final = ("site-packages", "dist-packages", "__pycache__", "lib-dynload")
 
 
@@ -28,6 +39,15 @@ class Document:
 
     source: int
     text: str
+    value: float | None = None  # what a regression should give for it
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one file or line holds: the texts of one or, in a pair, two documents."""
+
+    texts: tuple[str, ...]
+    value: float | None = None
 
 
 @dataclass
@@ -47,45 +67,56 @@ class Corpus:
     inputs: tuple[str, ...]
     files: tuple[tuple[int, Path], ...]  # (place of the input, file), in reading order
     total_bytes: int  # of the files, before anything is skipped
+    format: ShardFormat = ShardFormat.TOKENS
     counts: list[SourceCount] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Document]:
         """All documents, in order; `counts` is what this pass met."""
         self.counts[:] = [SourceCount(name) for name in self.inputs]
         for source, name in enumerate(self.inputs):
-            texts = _python_docs() if name == PYTHON_DOCS else self._file_texts(source)
-            for text in texts:
-                if not text:
-                    self.counts[source].skipped += 1
+            count = self.counts[source]
+            records = _python_docs() if name == PYTHON_DOCS else self._file_records(source)
+            for record in records:
+                if record is None or not all(record.texts):
+                    count.skipped += 1
                     continue
-                self.counts[source].documents += 1
-                self.counts[source].bytes += len(text.encode())
-                yield Document(source, text)
+                count.documents += len(record.texts)
+                count.bytes += sum(len(text.encode()) for text in record.texts)
+                yield from (Document(source, text, record.value) for text in record.texts)
 
-    def _file_texts(self, source: int) -> Iterator[str | None]:
+    def _file_records(self, source: int) -> Iterator[Record | None]:
         for place, path in self.files:
             if place == source:
-                yield from _json_lines(path) if path.suffix == ".jsonl" else [read_text(path)]
+                lines = path.suffix == ".jsonl"
+                yield from _json_lines(path, self.format) if lines else [_whole_file(path)]
 
 
-def open_corpus(inputs: Sequence[str], include: Sequence[str] = ()) -> Corpus:
+def open_corpus(
+    inputs: Sequence[str], include: Sequence[str] = (), shard_format: ShardFormat = ShardFormat.TOKENS
+) -> Corpus:
     """Lists the files of `inputs`; of folders those that match a glob of `include`, or all.
 
-    Raises ValueError for an input that does not exist or holds no file.
+    Raises ValueError for an input that does not exist, holds no file, or cannot
+    hold records of `shard_format`.
     """
+    structured = shard_format is not ShardFormat.TOKENS
+    if structured:
+        include = include or ("*.jsonl",)
     files: list[tuple[int, Path]] = []
     total = 0
     for source, name in enumerate(inputs):
-        if name == PYTHON_DOCS:
-            total += sum(len(text.encode()) for text in _python_docs())
+        if name == PYTHON_DOCS and not structured:
+            total += sum(len(text.encode()) for record in _python_docs() for text in record.texts)
             continue
         found = _input_files(name, include)
         if not found:
             wanted = f" that matches {' or '.join(include)}" if include else ""
             raise ValueError(f"INPUT {name} holds no file{wanted}")
+        if structured:
+            _check_structured(found, shard_format)
         files.extend((source, path) for path in found)
         total += sum(path.stat().st_size for path in found)
-    return Corpus(tuple(inputs), tuple(files), total)
+    return Corpus(tuple(inputs), tuple(files), total, shard_format)
 
 
 def read_text(path: Path) -> str | None:
@@ -128,27 +159,59 @@ def _included(path: Path, include: Sequence[str]) -> bool:
     )
 
 
-def _json_lines(path: Path) -> Iterator[str | None]:
-    """The "text" of each line; None for a line that is empty or not UTF-8."""
+def _whole_file(path: Path) -> Record | None:
+    text = read_text(path)
+    return None if text is None else Record((text,))
+
+
+def _check_structured(files: Sequence[Path], shard_format: ShardFormat) -> None:
+    for path in files:
+        if path.suffix != ".jsonl":
+            fields = " and ".join(f'"{name}"' for name in _fields(shard_format))
+            raise ValueError(f"{path}: --format {shard_format} reads .jsonl files whose lines hold {fields}")
+
+
+def _fields(shard_format: ShardFormat) -> tuple[str, ...]:
+    return (*_TEXTS[shard_format], *(("value",) if shard_format is ShardFormat.REGRESSION else ()))
+
+
+def _json_lines(path: Path, shard_format: ShardFormat) -> Iterator[Record | None]:
+    """What each line holds; None for one that is empty or not UTF-8."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                yield _record_text(line, f"{path}:{number}")
+                yield _record(line, f"{path}:{number}", shard_format)
 
 
-def _record_text(line: bytes, place: str) -> str | None:
+def _record(line: bytes, place: str, shard_format: ShardFormat) -> Record | None:
     try:
         record = json.loads(line)
     except UnicodeDecodeError:
         return None
     except ValueError as error:
         raise ValueError(f"{place} is no JSON: {error}") from None
-    if not isinstance(record, dict) or not isinstance(record.get("text"), str):
+    fields = record if isinstance(record, dict) else {}
+    names = _TEXTS[shard_format]
+    texts = tuple(text for name in names if isinstance(text := fields.get(name), str))
+    wants_value = shard_format is ShardFormat.REGRESSION
+    value = _number(fields.get("value")) if wants_value else None
+    if len(texts) < len(names) or (wants_value and value is None):
         seen = f"the fields {sorted(record)}" if isinstance(record, dict) else f"a {type(record).__name__}"
-        raise ValueError(f'{place} has {seen}; each line must be an object with a string field "text"')
-    text: str = record["text"]
+        wanted = " and ".join(f'"{name}"' for name in names)
+        several = "string fields" if len(names) > 1 else "a string field"
+        number = ' and a finite number "value"' if wants_value else ""
+        raise ValueError(f"{place} has {seen}; each line must be an object with {several} {wanted}{number}")
     # JSON may spell half a surrogate pair, which no UTF-8 text holds.
-    return text if text.isascii() or _encodable(text) else None
+    if not all(text.isascii() or _encodable(text) for text in texts):
+        return None
+    return Record(texts, value)
+
+
+def _number(value: object) -> float | None:
+    """A number that a float32 holds, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < _LARGEST else None
 
 
 def _encodable(text: str) -> bool:
@@ -159,9 +222,9 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def _python_docs() -> Iterator[str]:
+def _python_docs() -> Iterator[Record]:
     """The topics of the language reference, as `help()` shows them, by name."""
     from pydoc_data.topics import topics
 
     for name in sorted(topics):
-        yield topics[name]
+        yield Record((topics[name],))

@@ -4,9 +4,13 @@
     tokenizer.json        Hugging Face tokenizers format
     shard-00000.bin       tokens, little-endian unsigned, no header
     shard-00000.offsets   documents + 1 little-endian uint64: where each document starts, and the end
+    shard-00000.values    documents little-endian float32, only in format regression
 
 A shard holds whole documents, each ending with eos, so a document is a slice of
-one file and the shards in order are one stream of tokens.
+one file and the shards in order are one stream of tokens. In format pairs a
+query and its positive are two documents in a row, the first pair being 0 and 1.
+
+Nothing here imports numpy: an agent reads a manifest before it pays for imports.
 """
 
 from __future__ import annotations
@@ -15,7 +19,6 @@ import hashlib
 from enum import StrEnum
 from typing import Annotated, Final, Self
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from footplate_contracts.model import Contract
@@ -23,7 +26,7 @@ from footplate_contracts.model import Contract
 SCHEMA_VERSION: Final = 1
 MANIFEST_FILE: Final = "manifest.json"
 TOKENIZER_FILE: Final = "tokenizer.json"
-OFFSET_DTYPE: Final = np.dtype("<u8")
+VALUE_BYTES: Final = 4
 SENTINELS: Final = 100
 
 
@@ -33,10 +36,13 @@ class TokenType(StrEnum):
     UINT16 = "uint16"
     UINT32 = "uint32"
 
-    @property
-    def numpy(self) -> np.dtype[np.generic]:
-        """The little-endian numpy type."""
-        return np.dtype("<u2" if self is TokenType.UINT16 else "<u4")
+
+class ShardFormat(StrEnum):
+    """What a record of the packed text was."""
+
+    TOKENS = "tokens"  # a text
+    PAIRS = "pairs"  # a query and the text that answers it
+    REGRESSION = "regression"  # a text and a number
 
 
 def token_type_for(vocabulary_size: int) -> TokenType:
@@ -64,6 +70,11 @@ class ShardRecord(FileRecord):
     tokens: Count
     documents: Count
     offsets: FileRecord
+    values: FileRecord | None = None
+
+    def files(self) -> list[FileRecord]:
+        """All files of this shard."""
+        return [self, self.offsets, *([self.values] if self.values else [])]
 
 
 class SourceRecord(Contract):
@@ -96,6 +107,7 @@ class ShardManifest(Contract):
     """manifest.json."""
 
     schema_version: int = SCHEMA_VERSION
+    format: ShardFormat = ShardFormat.TOKENS
     dtype: TokenType
     vocabulary_size: int = Field(ge=1, description="largest token id + 1")
     special_ids: SpecialIds
@@ -126,6 +138,20 @@ class ShardManifest(Contract):
                 raise ValueError(f"{name} is {getattr(self, name)}, the shards' sum {found}")
         return self
 
+    @model_validator(mode="after")
+    def _as_its_format_asks(self) -> Self:
+        if self.format is ShardFormat.PAIRS and self.documents % 2:
+            raise ValueError(f"format pairs with {self.documents} documents: one has no partner")
+        for shard in self.shards:
+            wanted = VALUE_BYTES * shard.documents if self.format is ShardFormat.REGRESSION else None
+            if (shard.values.bytes if shard.values else None) != wanted:
+                raise ValueError(f"{shard.file}: format {self.format} does not go with its values")
+        return self
+
+    def files(self) -> list[FileRecord]:
+        """Every file that this manifest vouches for."""
+        return [*(file for shard in self.shards for file in shard.files()), self.tokenizer]
+
 
 def shard_file(index: int) -> str:
     """Name of the token file of shard `index`, from 0."""
@@ -135,3 +161,8 @@ def shard_file(index: int) -> str:
 def offsets_file(index: int) -> str:
     """Name of the document offsets of shard `index`, from 0."""
     return f"shard-{index:05d}.offsets"
+
+
+def values_file(index: int) -> str:
+    """Name of the documents' values of shard `index`, from 0."""
+    return f"shard-{index:05d}.values"

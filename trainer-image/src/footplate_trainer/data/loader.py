@@ -12,67 +12,31 @@ from __future__ import annotations
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from footplate_trainer.data import order, packing
-from footplate_trainer.data.packing import IGNORED, Sample
-from footplate_trainer.data.shards import TokenShards
-
-Int64s = NDArray[np.int64]
-Int32s = NDArray[np.int32]
-
-
-class SequenceDataset:
-    """Sequences of `context_length` tokens over packed shards."""
-
-    def __init__(
-        self,
-        shards: TokenShards,
-        context_length: int,
-        *,
-        packing_enabled: bool = True,
-        cross_document_attention: bool = False,
-    ) -> None:
-        self.shards = shards
-        self.context_length = context_length
-        self.packing_enabled = packing_enabled
-        self.cross_document_attention = cross_document_attention
-        if len(self) == 0:
-            raise ValueError(
-                f"the shards in {shards.folder} hold {shards.tokens} tokens, fewer than one sequence: "
-                f"contextLength {context_length} needs {context_length + 1}"
-            )
-
-    def __len__(self) -> int:
-        """Samples in one epoch."""
-        if self.packing_enabled:
-            return packing.window_count(self.shards.tokens, self.context_length)
-        return self.shards.documents
-
-    def get(self, sample_id: int) -> Sample:
-        """Sample `sample_id` of 0 … len-1; a negative id is a filler without weight."""
-        if sample_id < 0:
-            return packing.filler_sample(self.context_length, self.shards.special.pad)
-        if not self.packing_enabled:
-            start, stop = self.shards.document_span(sample_id)
-            tokens = self.shards.read(start, min(stop, start + self.context_length + 1))
-            return packing.document_sample(tokens, self.context_length, self.shards.special.pad)
-        start, stop = packing.window_span(sample_id, self.context_length)
-        ends = self.shards.document_ends(start, stop) - start
-        return packing.packed_sample(
-            self.shards.read(start, stop), ends, cross_document_attention=self.cross_document_attention
-        )
+from footplate_trainer.data import order
+from footplate_trainer.data.datasets import Dataset
+from footplate_trainer.data.packing import Int32s, Int64s, Sample
 
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """What one forward pass takes; a filler has no label that counts."""
+    """What one forward pass takes: b samples in n sequences of S tokens.
 
-    tokens: Int64s  # [micro-batch, S]
-    labels: Int64s  # [micro-batch, S]
-    documents: Int32s  # [micro-batch, S]
+    n = b, but for pairs 2b: sequence 2i is a query, 2i + 1 its positive. A
+    filler, which evens out the ranks, has no label that counts and is not real.
+    """
+
+    tokens: Int64s  # [n, S]; the encoder's, where there are two inputs
+    labels: Int64s  # [n, S], or [n, T] beside decoder_tokens; all IGNORED for pairs and values
+    documents: Int32s  # [n, S]: equal where attention is allowed, -1 on padding
+    values: NDArray[np.float32]  # [b], what a regression should give; 0 in other formats
+    real: NDArray[np.bool_]  # [b], False for fillers
+    decoder_tokens: Int64s | None = None  # [n, T], starting with pad
+    decoder_documents: Int32s | None = None  # [n, T], in the numbers of `documents`; -1 on padding
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +45,8 @@ class StepBatch:
 
     micro_batches: list[MicroBatch]  # equally many on every data rank
     sample_ids: Int64s  # [global batch], the same on every rank
-    valid_tokens: int  # labels of this rank that count; the step's loss is divided by their global sum
+    # Of this rank: labels that count, or pairs, or values. The step's loss is divided by the global sum.
+    valid_tokens: int
 
     @property
     def sample_digest(self) -> str:
@@ -94,7 +59,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        dataset: SequenceDataset,
+        dataset: Dataset,
         *,
         seed: int,
         global_batch_size: int,
@@ -122,9 +87,16 @@ class BatchLoader:
 
     def build(self, step: int) -> StepBatch:
         """The batch of `step`, computed here and now."""
-        ids = order.step_sample_ids(self.seed, step, self.global_batch_size, len(self.dataset))
-        micro_batches = [self._micro_batch(ids, row) for row in self._places]
-        valid = sum(int(np.count_nonzero(batch.labels != IGNORED)) for batch in micro_batches)
+        indices = order.global_indices(step, self.global_batch_size)
+        ids = self.dataset.sample_ids(self.seed, indices)
+        micro_batches, valid = [], 0
+        for row in self._places:
+            samples = [self._sample(ids, indices, int(place)) for place in row]
+            real = row != order.FILLER
+            micro_batches.append(_stacked(samples, real))
+            valid += sum(
+                self.dataset.weight(one) for one, counts in zip(samples, real, strict=True) if counts
+            )
         return StepBatch(micro_batches, ids, valid)
 
     def close(self) -> None:
@@ -133,15 +105,10 @@ class BatchLoader:
             self._executor.shutdown(wait=True, cancel_futures=True)
         self._executor, self._ahead = None, None
 
-    def _micro_batch(self, ids: Int64s, places: Int64s) -> MicroBatch:
-        samples = [
-            self.dataset.get(int(ids[place]) if place != order.FILLER else order.FILLER) for place in places
-        ]
-        return MicroBatch(
-            np.stack([sample.tokens for sample in samples]),
-            np.stack([sample.labels for sample in samples]),
-            np.stack([sample.documents for sample in samples]),
-        )
+    def _sample(self, ids: Int64s, indices: Int64s, place: int) -> Sample:
+        if place == order.FILLER:
+            return self.dataset.get(order.FILLER)
+        return self.dataset.get(int(ids[place]), int(indices[place]))
 
     def _thread(self) -> ThreadPoolExecutor:
         # A thread does not survive a fork: a loader that was used before it starts a new one after.
@@ -149,3 +116,20 @@ class BatchLoader:
             self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="footplate-data")
             self._executor_pid, self._ahead = os.getpid(), None
         return self._executor
+
+
+def _stacked(samples: list[Sample], real: NDArray[np.bool_]) -> MicroBatch:
+    return MicroBatch(
+        np.vstack([one.tokens for one in samples]),
+        np.vstack([one.labels for one in samples]),
+        np.vstack([one.documents for one in samples]),
+        np.array([one.value for one in samples], dtype=np.float32),
+        real,
+        _stacked_or_none([one.decoder_tokens for one in samples]),
+        _stacked_or_none([one.decoder_documents for one in samples]),
+    )
+
+
+def _stacked_or_none(rows: list[NDArray[Any] | None]) -> NDArray[Any] | None:
+    present = [row for row in rows if row is not None]
+    return np.stack(present) if present else None

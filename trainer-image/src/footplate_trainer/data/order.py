@@ -111,12 +111,13 @@ def _feistel(values: UInt64s, left_size: int, right_size: int, keys: list[np.uin
     left, right = np.divmod(values, np.uint64(right_size))
     modulus, other = np.uint64(left_size), np.uint64(right_size)
     for key in keys:
-        left, right = right, (left + _mix(right ^ key) % modulus) % modulus
+        left, right = right, (left + mix(right ^ key) % modulus) % modulus
         modulus, other = other, modulus
     return left * np.uint64(right_size) + right
 
 
-def _mix(values: UInt64s) -> UInt64s:
+def mix(values: UInt64s) -> UInt64s:
+    """The finaliser of SplitMix64: a bijection of 64-bit numbers that leaves no pattern."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))

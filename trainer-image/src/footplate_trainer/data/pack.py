@@ -23,6 +23,7 @@ from footplate_trainer.data.errors import DataError
 from footplate_trainer.data.layout import (
     MANIFEST_FILE,
     TOKENIZER_FILE,
+    ShardFormat,
     ShardManifest,
     SourceRecord,
     token_type_for,
@@ -59,6 +60,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tokenizer", type=Path, metavar="PATH", help="a tokenizer.json instead of learning one"
     )
     parser.add_argument(
+        "--format",
+        type=ShardFormat,
+        choices=list(ShardFormat),
+        default=ShardFormat.TOKENS,
+        help='what a .jsonl line holds: "text" (tokens), "query" and "positive" (pairs), "text" and a number '
+        '"value" (regression); default %(default)s',
+    )
+    parser.add_argument(
         "--include",
         action="append",
         default=[],
@@ -92,6 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
             include=arguments.include,
             shard_tokens=arguments.shard_tokens,
             seed=arguments.seed,
+            shard_format=arguments.format,
         )
     except ValueError as error:
         say(f"footplate-trainer pack: {error}")
@@ -112,6 +122,7 @@ def pack(
     include: Sequence[str] = (),
     shard_tokens: int = SHARD_TOKENS,
     seed: int = 0,
+    shard_format: ShardFormat = ShardFormat.TOKENS,
 ) -> ShardManifest:
     """Writes the shards of `inputs` into the new folder `out`; returns its manifest.
 
@@ -120,7 +131,7 @@ def pack(
     """
     if shard_tokens < 1:
         raise ValueError(f"--shard-tokens {shard_tokens} must be at least 1")
-    corpus = open_corpus(inputs, include)
+    corpus = open_corpus(inputs, include, shard_format)
     with new_folder(out) as folder:
         tokens = _tokenizer(corpus, vocabulary_size, tokenizer, seed)
         token_type = token_type_for(tokens.vocabulary_size)
@@ -130,6 +141,7 @@ def pack(
         if not writer.shards:
             raise ValueError(f"no text in {', '.join(inputs)}: all of it is empty, binary or not UTF-8")
         manifest = ShardManifest(
+            format=shard_format,
             dtype=token_type,
             vocabulary_size=tokens.vocabulary_size,
             special_ids=tokens.special,
@@ -190,7 +202,8 @@ def _draw(seed: int, place: int) -> float:
 
 
 def _encode(corpus: Corpus, tokens: PackTokenizer, writer: ShardWriter, advance: Advance) -> None:
-    for texts in grouped((document.text for document in corpus), _BATCH):
-        for ids in tokens.encode(texts, advance):
-            writer.add(np.append(ids, tokens.special.eos))
+    for documents in grouped(corpus, _BATCH, size=lambda document: len(document.text)):
+        encoded = tokens.encode([document.text for document in documents], advance)
+        for document, ids in zip(documents, encoded, strict=True):
+            writer.add(np.append(ids, tokens.special.eos), document.value)
     writer.flush()

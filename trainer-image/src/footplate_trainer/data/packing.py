@@ -6,7 +6,9 @@ the end of one document and the start of the next. Unless the run allows
 attention across documents, each token carries its document's number (attention
 is masked block-diagonally with it) and the label that would predict the next
 document's first token is ignored. Unpacked, a sequence is one document, cut or
-padded.
+padded. Encoders and encoder-decoders corrupt such a stretch (see `masking`);
+what is compared or measured whole, a text of a pair or with a value, is a
+sequence without labels.
 
 All functions here are pure; S is the context length.
 """
@@ -30,9 +32,20 @@ Int32s = NDArray[np.int32]
 class Sample:
     """One sequence: what goes in, what should come out, what may see what."""
 
-    tokens: Int64s  # [S]
-    labels: Int64s  # [S], the token that follows, or IGNORED
-    documents: Int32s  # [S], equal where attention is allowed; PADDING_DOCUMENT on padding
+    tokens: Int64s  # [S]; of a pair [2, S]: query, positive
+    labels: Int64s  # as tokens, or [T] beside decoder_tokens: what is to be predicted there, or IGNORED
+    documents: Int32s  # as tokens: equal where attention is allowed; PADDING_DOCUMENT on padding
+    decoder_tokens: Int64s | None = None  # [T], an encoder-decoder's second input
+    decoder_documents: Int32s | None = None  # [T], in the numbers of `documents`
+    value: float = 0.0  # what a regression should give
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Consecutive tokens of one or more documents, before they are corrupted."""
+
+    tokens: Int64s  # [n]
+    documents: Int32s  # [n], ascending from 0
 
 
 def window_count(total_tokens: int, context_length: int) -> int:
@@ -55,9 +68,13 @@ def packed_sample(tokens: Int64s, ends: Int64s, *, cross_document_attention: boo
     inputs, labels = tokens[:-1].copy(), tokens[1:].copy()
     if cross_document_attention:
         return Sample(inputs, labels, np.zeros(len(inputs), dtype=np.int32))
-    documents = np.searchsorted(ends, np.arange(len(inputs)), side="right").astype(np.int32)
     labels[ends - 1] = IGNORED
-    return Sample(inputs, labels, documents)
+    return Sample(inputs, labels, document_numbers(ends, len(inputs)))
+
+
+def document_numbers(ends: Int64s, length: int) -> Int32s:
+    """Which document each of `length` places belongs to; one ends before each place of `ends`."""
+    return np.searchsorted(ends, np.arange(length), side="right").astype(np.int32)
 
 
 def document_sample(tokens: Int64s, context_length: int, pad: int) -> Sample:
@@ -71,6 +88,25 @@ def document_sample(tokens: Int64s, context_length: int, pad: int) -> Sample:
     labels[: len(kept) - 1] = kept[1:]
     documents[:length] = 0
     return Sample(inputs, labels, documents)
+
+
+def padded(values: Int64s, length: int, fill: int) -> Int64s:
+    """`values` int64 [at most `length`] followed by `fill`: [length]."""
+    out = np.full(length, fill, dtype=np.int64)
+    out[: len(values)] = values
+    return out
+
+
+def whole_text(tokens: Int64s, context_length: int, pad: int) -> tuple[Int64s, Int32s]:
+    """Tokens and documents, [S] each, of a text that is read and not predicted.
+
+    `tokens` int64 [any length >= 1] ends with eos, and still does when it is cut.
+    """
+    kept = tokens[:context_length].copy()
+    kept[-1] = tokens[-1]
+    documents = np.full(context_length, PADDING_DOCUMENT, dtype=np.int32)
+    documents[: len(kept)] = 0
+    return padded(kept, context_length, pad), documents
 
 
 def filler_sample(context_length: int, pad: int) -> Sample:

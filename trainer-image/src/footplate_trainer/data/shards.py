@@ -3,7 +3,8 @@
 A bad shard that is met at step 40,000 costs a night; one that is met silently
 costs the model. Sizes are compared when the folder is opened. Checksums take
 as long as reading everything, so the ranks share the files out between them:
-rank r of n verifies every n-th, and they exchange the verdict.
+rank r of n verifies every n-th, and they exchange the verdict. What comes from
+an object store is verified as it arrives.
 
 Shards are mapped, not read: the ranks of a node share the page cache.
 """
@@ -11,62 +12,75 @@ Shards are mapped, not read: the ranks of a node share the page cache.
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator
-from io import BufferedReader
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
+from footplate_trainer.data import cache
+from footplate_trainer.data.check import check_sizes, open_place, read_manifest, unreadable
+from footplate_trainer.data.dtypes import OFFSET_DTYPE, VALUE_DTYPE, token_dtype
 from footplate_trainer.data.errors import DataCorrupt, DataError, DataMissing
-from footplate_trainer.data.layout import (
-    MANIFEST_FILE,
-    OFFSET_DTYPE,
-    FileRecord,
-    ShardManifest,
-    SpecialIds,
-)
+from footplate_trainer.data.layout import ShardFormat, ShardManifest, SpecialIds
+from footplate_trainer.storage import LocalStorage
 
-__all__ = ["DataCorrupt", "DataError", "DataMissing", "TokenShards", "local_folder"]
+__all__ = ["DataCorrupt", "DataError", "DataMissing", "TokenShards"]
 
 Int64s = NDArray[np.int64]
-_PACK = "footplate-trainer pack INPUT… OUT --vocabulary-size N"
 
 
 class TokenShards:
     """One stream of tokens over all shards, and where its documents end."""
 
-    def __init__(self, folder: Path, manifest: ShardManifest) -> None:
-        self.folder = folder
+    def __init__(self, uri: str, folder: Path, manifest: ShardManifest, copy: cache.Copy | None) -> None:
+        self.uri = uri
+        self.folder = folder  # on this machine
+        self._copy = copy  # in use as long as we are
         self.manifest = manifest
         self._tokens = [
-            _mapped(folder / shard.file, manifest.dtype.numpy, shard.tokens) for shard in manifest.shards
+            _mapped(folder / shard.file, token_dtype(manifest.dtype), shard.tokens)
+            for shard in manifest.shards
         ]
         self._offsets = [
             _mapped(folder / shard.offsets.file, OFFSET_DTYPE, shard.documents + 1)
             for shard in manifest.shards
+        ]
+        self._values = [
+            _mapped(folder / shard.values.file, VALUE_DTYPE, shard.documents)
+            for shard in manifest.shards
+            if shard.values
         ]
         # [shards + 1]: the first token and the first document of each shard
         self._first_token = _cumulative([shard.tokens for shard in manifest.shards])
         self._first_document = _cumulative([shard.documents for shard in manifest.shards])
 
     @classmethod
-    def open(cls, uri: str, *, verify: tuple[int, int] | None = None) -> Self:
-        """The shards in folder `uri`: a path or file:// URI.
+    def open(
+        cls,
+        uri: str,
+        *,
+        verify: tuple[int, int] | None = None,
+        local_rank: int = 0,
+        environment: Mapping[str, str] = os.environ,
+    ) -> Self:
+        """The shards at `uri`; those that are not on a mounted volume are copied to this node first.
 
         Sizes are always checked; `verify=(rank, world_size)` also reads this
         rank's share of the files and compares checksums. Raises DataMissing,
-        DataCorrupt.
+        DataCorrupt, DataError.
         """
-        folder = local_folder(uri)
-        manifest = _read_manifest(uri, folder)
-        for record in _files(manifest):
-            _check_size(folder, record)
-        shards = cls(folder, manifest)
+        storage = open_place(uri, environment)
+        text, manifest = read_manifest(storage)
+        if isinstance(storage, LocalStorage):
+            check_sizes(storage, manifest)
+            folder, copy = storage.folder, None
+        else:
+            copy = cache.fetch(storage, text, manifest, cache.settings_from(environment), local_rank)
+            folder, verify = copy.folder, None
+        shards = cls(uri, folder, manifest, copy)
         for shard, offsets in zip(manifest.shards, shards._offsets, strict=True):
             if offsets[0] != 0 or offsets[-1] != shard.tokens:
                 raise DataCorrupt(
@@ -78,6 +92,11 @@ class TokenShards:
         if verify is not None:
             shards.verify(*verify)
         return shards
+
+    @property
+    def format(self) -> ShardFormat:
+        """What was packed."""
+        return self.manifest.format
 
     @property
     def tokens(self) -> int:
@@ -110,10 +129,10 @@ class TokenShards:
         Over all ranks each file is read once. Raises DataCorrupt at the first that differs.
         """
         read = 0
-        for record in list(_files(self.manifest))[rank::world_size]:
+        for record in self.manifest.files()[rank::world_size]:
             path = self.folder / record.file
             try:
-                with _open(path) as file:
+                with path.open("rb") as file:
                     found = hashlib.file_digest(file, "sha256").hexdigest()
             except OSError as error:
                 raise DataError(f"{path}: reading failed ({error.strerror})") from None
@@ -144,6 +163,19 @@ class TokenShards:
             found.append(offsets[low:high].astype(np.int64) + base)
         return np.concatenate(found)
 
+    def document(self, index: int, most: int | None = None) -> Int64s:
+        """Tokens of document `index`, of which at most the first `most`: int64 [k].
+
+        A text that is cut keeps its eos only if the caller puts it there.
+        """
+        start, stop = self.document_span(index)
+        return self.read(start, stop if most is None else min(stop, start + most))
+
+    def value(self, index: int) -> float:
+        """What a regression should give for document `index`."""
+        shard = int(np.searchsorted(self._first_document, index, side="right")) - 1
+        return float(self._values[shard][index - int(self._first_document[shard])])
+
     def document_span(self, index: int) -> tuple[int, int]:
         """Global token positions [start, stop) of document `index`."""
         if not 0 <= index < self.documents:
@@ -153,16 +185,6 @@ class TokenShards:
         base = int(self._first_token[shard])
         offsets = self._offsets[shard]
         return base + int(offsets[within]), base + int(offsets[within + 1])
-
-
-def local_folder(uri: str) -> Path:
-    """The folder that `uri` names; DataMissing for a scheme that is not read yet."""
-    parts = urlsplit(uri)
-    if parts.scheme == "" or len(parts.scheme) == 1:
-        return Path(uri)
-    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        return Path(unquote(parts.path))
-    raise DataMissing(uri, f"scheme {parts.scheme!r} cannot be read", "give a mounted path or a file:/// URI")
 
 
 def _parts(firsts: Int64s, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
@@ -182,57 +204,8 @@ def _cumulative(counts: list[int]) -> Int64s:
 def _mapped(path: Path, dtype: np.dtype[np.generic], count: int) -> NDArray[np.generic]:
     if count == 0:
         return np.empty(0, dtype=dtype)  # an empty file cannot be mapped
-    with _open(path) as file:
+    try:
         # A plain ndarray over the mapping: slicing a memmap costs ten times as much.
-        return np.asarray(np.memmap(file, dtype=dtype, mode="r", shape=(count,)))
-
-
-def _files(manifest: ShardManifest) -> Iterator[FileRecord]:
-    for shard in manifest.shards:
-        yield shard
-        yield shard.offsets
-    yield manifest.tokenizer
-
-
-def _check_size(folder: Path, record: FileRecord) -> None:
-    path = folder / record.file
-    try:
-        found = path.stat().st_size
-    except FileNotFoundError:
-        raise DataMissing(str(path), "the manifest names it, but it is not there", "restore it") from None
+        return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=(count,)))
     except OSError as error:
-        raise _unreadable(path, error) from None
-    if found != record.bytes:
-        raise DataCorrupt(str(path), "size", expected=f"{record.bytes} bytes", found=f"{found} bytes")
-
-
-def _open(path: Path) -> BufferedReader:
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: OSError) -> DataMissing:
-    return DataMissing(
-        str(path), f"cannot be read ({error.strerror})", "check the volume and its permissions"
-    )
-
-
-def _read_manifest(uri: str, folder: Path) -> ShardManifest:
-    path = folder / MANIFEST_FILE
-    try:
-        text = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        what = f"has no {MANIFEST_FILE}" if folder.is_dir() else "there is no such folder"
-        raise DataMissing(uri, what, f"write one with `{_PACK}`") from None
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    try:
-        return ShardManifest.from_json(json.loads(text))
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or MANIFEST_FILE
-        raise DataCorrupt(str(path), field, expected="a shard manifest", found=first["msg"]) from None
-    except ValueError as error:
-        raise DataCorrupt(str(path), "content", expected="JSON", found=str(error)) from None
+        raise unreadable(str(path), error, local=True) from None

@@ -14,13 +14,15 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from footplate_trainer.data.layout import SENTINELS, SpecialIds
+
+T = TypeVar("T")
 
 # Name of ours first, then what well-known tokenizers call it: the first that exists is used.
 ALIASES: Final[dict[str, tuple[str, ...]]] = {
@@ -62,7 +64,7 @@ class PackTokenizer:
     def _encode_pieces(
         self, pieces: Iterable[str], advance: Callable[[int], None] | None
     ) -> Iterator[NDArray[np.uint32]]:
-        for group in grouped(pieces, _GROUP):
+        for group in grouped(pieces, _GROUP, size=len):
             encodings = self.tokenizer.encode_batch_fast(group, add_special_tokens=False)
             if advance is not None:
                 advance(sum(len(piece.encode()) for piece in group))
@@ -147,15 +149,15 @@ def pieces_of(text: str, limit: int = PIECE) -> Iterator[str]:
     yield text[start:]
 
 
-def grouped(texts: Iterable[str], limit: int) -> Iterator[list[str]]:
-    """Lists of texts with about `limit` characters together, each of at least one text."""
-    group: list[str] = []
-    size = 0
-    for text in texts:
-        if group and size + len(text) > limit:
+def grouped(items: Iterable[T], limit: int, size: Callable[[T], int]) -> Iterator[list[T]]:
+    """Lists of items with about `limit` of `size` together, each of at least one item."""
+    group: list[T] = []
+    held = 0
+    for item in items:
+        if group and held + size(item) > limit:
             yield group
-            group, size = [], 0
-        group.append(text)
-        size += len(text)
+            group, held = [], 0
+        group.append(item)
+        held += size(item)
     if group:
         yield group

@@ -21,14 +21,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from footplate_trainer.data.dtypes import OFFSET_DTYPE, VALUE_DTYPE, token_dtype
 from footplate_trainer.data.errors import DataError
 from footplate_trainer.data.layout import (
-    OFFSET_DTYPE,
     FileRecord,
     ShardRecord,
     TokenType,
     offsets_file,
     shard_file,
+    values_file,
 )
 
 LOCK_FILE: Final = ".lock"
@@ -49,14 +50,20 @@ class ShardWriter:
         self.shard_tokens = shard_tokens
         self.shards: list[ShardRecord] = []
         self._pending: list[NDArray[np.generic]] = []
+        self._values: list[float] = []
         self._tokens = 0
 
-    def add(self, ids: ArrayLike) -> None:
-        """One document, [tokens], eos included; starts a shard where it would overfill the current one."""
-        document = np.asarray(ids, dtype=self.token_type.numpy)
+    def add(self, ids: ArrayLike, value: float | None = None) -> None:
+        """One document, [tokens], eos included; starts a shard where it would overfill the current one.
+
+        All documents have a `value`, or none has.
+        """
+        document = np.asarray(ids, dtype=token_dtype(self.token_type))
         if self._pending and self._tokens + len(document) > self.shard_tokens:
             self.flush()
         self._pending.append(document)
+        if value is not None:
+            self._values.append(value)
         self._tokens += len(document)
 
     def flush(self) -> None:
@@ -73,9 +80,14 @@ class ShardWriter:
                 tokens=self._tokens,
                 documents=documents,
                 offsets=write_file(self.folder / offsets_file(index), [offsets.data]),
+                values=self._write_values(index) if self._values else None,
             )
         )
-        self._pending, self._tokens = [], 0
+        self._pending, self._values, self._tokens = [], [], 0
+
+    def _write_values(self, index: int) -> FileRecord:
+        assert len(self._values) == len(self._pending), "all documents have a value, or none has"
+        return write_file(self.folder / values_file(index), [np.array(self._values, dtype=VALUE_DTYPE).data])
 
 
 def write_file(path: Path, parts: Sequence[bytes | memoryview]) -> FileRecord:

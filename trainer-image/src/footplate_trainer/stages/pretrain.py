@@ -21,8 +21,7 @@ from footplate_trainer import failure
 from footplate_trainer.checkpoint import layout, state
 from footplate_trainer.checkpoint.saver import Saver
 from footplate_trainer.config import model_shape, total_steps
-from footplate_trainer.data.layout import TOKENIZER_FILE
-from footplate_trainer.data.shards import TokenShards
+from footplate_trainer.data.sources import RunShards
 from footplate_trainer.link import Link
 from footplate_trainer.loop import Stepper, train
 from footplate_trainer.optim.optimizer import build_optimizer
@@ -119,11 +118,11 @@ def _rate(config: RunConfig) -> partial[float]:
     )
 
 
-def _sidecars(config: RunConfig, shards: TokenShards) -> dict[str, bytes]:
+def _sidecars(config: RunConfig, shards: RunShards) -> dict[str, bytes]:
     """What makes a checkpoint directory stand alone."""
     return {
         layout.RUN_FILE: config.model_dump_json(by_alias=True, exclude_none=True, indent=1).encode(),
-        layout.TOKENIZER_FILE: (shards.folder / TOKENIZER_FILE).read_bytes(),
+        layout.TOKENIZER_FILE: shards.tokenizer,
     }
 
 

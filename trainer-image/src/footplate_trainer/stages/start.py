@@ -14,7 +14,7 @@ from footplate_trainer.checkpoint import resume, state
 from footplate_trainer.checkpoint.record import Describer, Key, code_revision, determinism_key, differences
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.config import model_shape
-from footplate_trainer.data.shards import TokenShards
+from footplate_trainer.data.sources import RunShards
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.optim.optimizer import Optimizer
 from footplate_trainer.parallel.world import World, device_name
@@ -53,14 +53,14 @@ def find_start(
     return Start(found.state.step, found.state.tokens, found.state.updates, found.state.key)
 
 
-def describer(config: RunConfig, start: Start, shards: TokenShards, world: World) -> Describer:
+def describer(config: RunConfig, start: Start, shards: RunShards, world: World) -> Describer:
     """What this generation's checkpoints say of themselves; tells where that differs from what it loaded."""
     key = determinism_key(
         config,
         world_size=world.size,
         device=device_name(world.device),
         threads=torch.get_num_threads(),
-        data=shards.manifest.digest,
+        data=shards.digest,
         revision=code_revision(os.environ),
     )
     changed = differences(start.key, key) if start.key is not None else []

@@ -49,7 +49,9 @@ def open_validator(config: RunConfig, world: World, stepper: Stepper, *, verify:
     settings = config.validation
     if settings is None:
         return None
-    held_out = config.model_copy(update={"data": config.data.model_copy(update={"uri": settings.uri})})
+    held_out = config.model_copy(
+        update={"data": config.data.model_copy(update={"uri": settings.uri, "sources": None})}
+    )
     loader = open_loader(held_out, open_shards(held_out, world, verify=verify), world)
     whole = len(loader.dataset) // loader.global_batch_size
     if whole == 0:

@@ -1,0 +1,114 @@
+"""Samples of each format, and what the loader makes of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from footplate_trainer.data.datasets import (
+    Dataset,
+    MaskedDataset,
+    PairDataset,
+    RegressionDataset,
+    SpanDataset,
+)
+from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.loader import BatchLoader, StepBatch
+from footplate_trainer.data.packing import IGNORED
+from tests.unit.footplate_trainer.data.conftest import EOS, WriteShards
+
+S = 16
+TEXTS = [[107 + number, *range(200, 200 + number % 20)] for number in range(24)]
+
+
+def masked(write_shards: WriteShards, *, packing_enabled: bool = True) -> Dataset:
+    shards = write_shards(TEXTS, shard_tokens=60)
+    return MaskedDataset(shards, S, seed=3, probability=0.3, packing_enabled=packing_enabled)
+
+
+def span(write_shards: WriteShards, *, packing_enabled: bool = True) -> Dataset:
+    shards = write_shards(TEXTS, shard_tokens=60)
+    return SpanDataset(shards, S, seed=3, probability=0.3, mean_span=2.0, packing_enabled=packing_enabled)
+
+
+def pairs(write_shards: WriteShards) -> Dataset:
+    return PairDataset(write_shards(TEXTS, shard_tokens=60, shard_format=ShardFormat.PAIRS), S)
+
+
+def regression(write_shards: WriteShards) -> Dataset:
+    values = [number / 8 for number in range(len(TEXTS))]
+    shards = write_shards(TEXTS, shard_tokens=60, shard_format=ShardFormat.REGRESSION, values=values)
+    return RegressionDataset(shards, S)
+
+
+def step(dataset: Dataset, number: int, rank: int = 0, degree: int = 1) -> StepBatch:
+    return BatchLoader(
+        dataset, seed=1, global_batch_size=8, micro_batch_size=2, data_rank=rank, data_degree=degree
+    ).build(number)
+
+
+def real_rows(batches: list[StepBatch]) -> list[bytes]:
+    """All arrays of each real sample, as bytes, in no order."""
+    found = []
+    for micro in (micro for batch in batches for micro in batch.micro_batches):
+        each = len(micro.tokens) // len(micro.real)
+        for place in np.flatnonzero(micro.real):
+            rows = slice(place * each, (place + 1) * each)
+            arrays = [micro.tokens, micro.labels, micro.documents]
+            arrays += [one for one in (micro.decoder_tokens, micro.decoder_documents) if one is not None]
+            found.append(b"/".join(one[rows].tobytes() for one in arrays) + micro.values[place].tobytes())
+    return sorted(found)
+
+
+@pytest.mark.parametrize("make", [masked, span, pairs, regression])
+@pytest.mark.parametrize("degree", [2, 3, 4, 5])
+def test_a_step_is_the_same_on_any_number_of_ranks(write_shards: WriteShards, make, degree: int) -> None:
+    dataset = make(write_shards)
+    for number in (0, 5):
+        alone = step(dataset, number)
+        dealt = [step(dataset, number, rank, degree) for rank in range(degree)]
+        assert real_rows(dealt) == real_rows([alone])
+        assert sum(batch.valid_tokens for batch in dealt) == alone.valid_tokens
+        shapes = {micro.tokens.shape for batch in dealt for micro in batch.micro_batches}
+        assert len(shapes) == 1
+
+
+@pytest.mark.parametrize("make", [masked, span])
+@pytest.mark.parametrize("packing_enabled", [True, False])
+def test_the_next_epoch_hides_something_else(write_shards: WriteShards, make, packing_enabled: bool) -> None:
+    dataset = make(write_shards, packing_enabled=packing_enabled)
+    first, again, later = (dataset.get(12, index) for index in (3, 3, 1003))
+    assert np.array_equal(first.tokens, again.tokens) and np.array_equal(first.labels, again.labels)
+    assert not np.array_equal(first.tokens, later.tokens)
+
+
+def test_pairs_stand_in_two_rows(write_shards: WriteShards) -> None:
+    dataset = pairs(write_shards)
+    batch = step(dataset, 0)
+    assert (len(dataset), batch.valid_tokens) == (12, 8)
+    micro = batch.micro_batches[0]
+    assert (micro.tokens.shape, micro.real.shape) == ((4, S), (2,))
+    for place, sample_id in enumerate(batch.sample_ids[:2]):
+        for half in (0, 1):
+            row = 2 * place + half
+            text = [*TEXTS[2 * sample_id + half], EOS]
+            kept = len(text) if len(text) <= S else S
+            assert micro.tokens[row, : kept - 1].tolist() == text[: kept - 1]
+            assert micro.tokens[row, kept - 1] == EOS  # also of a text that was cut
+            assert micro.documents[row].tolist() == [0] * kept + [-1] * (S - kept)
+    assert (micro.labels == IGNORED).all()
+
+
+def test_a_value_goes_with_its_text(write_shards: WriteShards) -> None:
+    batch = step(regression(write_shards), 0)
+    values = np.concatenate([micro.values for micro in batch.micro_batches])
+    assert values.dtype == np.float32 and batch.valid_tokens == 8
+    assert np.array_equal(values, batch.sample_ids.astype(np.float32) / 8)
+
+
+@pytest.mark.parametrize("make", [masked, span, pairs, regression])
+def test_a_filler_is_not_real_and_weighs_nothing(write_shards: WriteShards, make) -> None:
+    batch = step(make(write_shards), 0, rank=2, degree=3)  # 4 micro-batches on 3 ranks
+    filler = batch.micro_batches[1]
+    assert not filler.real.any() and (filler.documents == -1).all() and (filler.labels == IGNORED).all()
+    assert batch.micro_batches[0].real.all()

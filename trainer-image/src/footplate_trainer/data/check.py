@@ -1,0 +1,146 @@
+"""Whether data can be trained on at all, told before anybody pays for importing torch.
+
+Most runs that fail at once fail for a wrong path or half a folder. The manifest
+says what should be there, so a look at names and sizes finds that out in
+milliseconds; an agent takes it before it does anything slow, and every rank
+again when it opens the shards. Nothing here needs torch or numpy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Final
+
+from pydantic import ValidationError
+
+from footplate_contracts.v1alpha1.data import Data
+from footplate_trainer.data.errors import DataCorrupt, DataError, DataMissing
+from footplate_trainer.data.layout import MANIFEST_FILE, TOKENIZER_FILE, FileRecord, ShardManifest
+from footplate_trainer.storage import BucketStorage, LocalStorage, Storage, StoredObject, join, open_storage
+
+_PACK: Final = "footplate-trainer pack INPUT… OUT --vocabulary-size N"
+
+
+def places(data: Data) -> list[tuple[str, str, float]]:
+    """(name, URI, weight) of each source of a run; an only folder has no name."""
+    if data.sources is not None:
+        return [(source.name, source.uri, source.weight) for source in data.sources]
+    assert data.uri is not None, "the CRD's rule asks for uri or sources"
+    return [("", data.uri, 1.0)]
+
+
+def check_run(data: Data, environment: Mapping[str, str] = os.environ) -> None:
+    """check_data for all that a run names."""
+    for _, uri, _ in places(data):
+        check_data(uri, environment)
+    if data.tokenizer is not None:
+        tokenizer_bytes(data.tokenizer.uri, environment)
+
+
+def check_data(uri: str, environment: Mapping[str, str] = os.environ) -> ShardManifest:
+    """The manifest of the shards at `uri`, when all that it names is there with the right size.
+
+    Raises DataMissing, DataCorrupt; DataError when a store does not answer.
+    """
+    storage = open_place(uri, environment)
+    _, manifest = read_manifest(storage)
+    check_sizes(storage, manifest)
+    return manifest
+
+
+def tokenizer_bytes(uri: str, environment: Mapping[str, str] = os.environ) -> bytes:
+    """The tokenizer.json in a folder; raises DataMissing, DataCorrupt, DataError."""
+    storage = open_place(uri, environment)
+    place = _place(storage, TOKENIZER_FILE)
+    try:
+        text = storage.read(TOKENIZER_FILE)
+        json.loads(text)
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataMissing(uri, f"has no {TOKENIZER_FILE}", "name the folder that holds one") from None
+    except OSError as error:
+        raise unreadable(place, error, local=isinstance(storage, LocalStorage)) from None
+    except ValueError as error:
+        raise DataCorrupt(place, "content", expected="JSON", found=str(error)) from None
+    return text
+
+
+def open_place(uri: str, environment: Mapping[str, str] = os.environ) -> Storage:
+    """The storage at `uri`; DataMissing for a URI that cannot be read at all."""
+    try:
+        return open_storage(uri, environment)
+    except ValueError as error:
+        raise DataMissing(uri, "cannot be opened", str(error)) from None
+
+
+def read_manifest(storage: Storage) -> tuple[bytes, ShardManifest]:
+    """The manifest, as it stands there and as it reads."""
+    place = _place(storage, MANIFEST_FILE)
+    try:
+        text = storage.read(MANIFEST_FILE)
+    except (FileNotFoundError, NotADirectoryError):
+        gone = isinstance(storage, LocalStorage) and not storage.folder.is_dir()
+        what = "there is no such folder" if gone else f"has no {MANIFEST_FILE}"
+        raise DataMissing(storage.uri, what, f"write one with `{_PACK}`") from None
+    except OSError as error:
+        raise unreadable(place, error, local=isinstance(storage, LocalStorage)) from None
+    return text, _parsed(text, place)
+
+
+def check_sizes(storage: Storage, manifest: ShardManifest) -> None:
+    """Compare the size of each file that the manifest names."""
+    # One request for a thousand names, where a store can do that.
+    known = {one.name: one.bytes for one in _listed(storage)}
+    for record in manifest.files():
+        found = known.get(record.file)
+        if found is None:
+            found = _size(storage, record)
+        if found != record.bytes:
+            place = _place(storage, record.file)
+            raise DataCorrupt(place, "size", expected=f"{record.bytes} bytes", found=f"{found} bytes")
+
+
+def unreadable(place: str, error: OSError, *, local: bool) -> DataError:
+    """What to say of `place`, which is there and cannot be read, or whose store does not answer."""
+    if local:
+        what = f"cannot be read ({error.strerror or error})"
+        return DataMissing(place, what, "check the volume and its permissions")
+    if isinstance(error, PermissionError):
+        return DataMissing(place, f"cannot be read ({error})", "check the credentials and what they may read")
+    return DataError(str(error))
+
+
+def _parsed(text: bytes, place: str) -> ShardManifest:
+    try:
+        return ShardManifest.from_json(json.loads(text))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or MANIFEST_FILE
+        raise DataCorrupt(place, field, expected="a shard manifest", found=first["msg"]) from None
+    except ValueError as error:
+        raise DataCorrupt(place, "content", expected="JSON", found=str(error)) from None
+
+
+def _listed(storage: Storage) -> list[StoredObject]:
+    if not isinstance(storage, BucketStorage):
+        return []
+    try:
+        return storage.list()
+    except OSError as error:
+        raise unreadable(storage.uri, error, local=False) from None
+
+
+def _size(storage: Storage, record: FileRecord) -> int:
+    place = _place(storage, record.file)
+    try:
+        return storage.size(record.file)
+    except FileNotFoundError:
+        raise DataMissing(place, "the manifest names it, but it is not there", "restore it") from None
+    except OSError as error:
+        raise unreadable(place, error, local=isinstance(storage, LocalStorage)) from None
+
+
+def _place(storage: Storage, name: str) -> str:
+    """How a person would write it."""
+    return str(storage.folder / name) if isinstance(storage, LocalStorage) else join(storage.uri, name)

@@ -1,0 +1,233 @@
+"""What one sample is, for each kind of data and each way to learn from it.
+
+A data set knows its length and makes the sample of an id. Where chance decides
+what is hidden, it is that of the sample's place in the endless order, so that
+the next epoch hides something else and any rank hides the same.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from footplate_trainer.data import masking, order, packing
+from footplate_trainer.data.chance import uniforms
+from footplate_trainer.data.masking import Vocabulary
+from footplate_trainer.data.order import Int64s
+from footplate_trainer.data.packing import IGNORED, Sample, Stretch
+from footplate_trainer.data.shards import TokenShards
+
+
+class Dataset(Protocol):
+    """Samples by id, and the order in which they come."""
+
+    def __len__(self) -> int:
+        """Samples in one epoch."""
+
+    def get(self, sample_id: int, index: int = 0) -> Sample:
+        """Sample `sample_id`, met at global `index`; a negative id is a filler without weight."""
+
+    def sample_ids(self, seed: int, indices: Int64s) -> Int64s:
+        """The samples at global `indices` of the endless order: int64 [k]."""
+
+    def weight(self, sample: Sample) -> int:
+        """What `sample` adds to the number that a step's loss is divided by; for a real one only."""
+
+
+class _OneOrder:
+    """A data set whose order is one permutation after the other."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def sample_ids(self, seed: int, indices: Int64s) -> Int64s:
+        """See Dataset."""
+        return order.sample_ids(seed, indices, len(self))
+
+    def weight(self, sample: Sample) -> int:
+        """The labels that count."""
+        return int(np.count_nonzero(sample.labels != IGNORED))
+
+
+class SequenceDataset(_OneOrder):
+    """Sequences of `context_length` tokens over packed shards, each token predicting the next."""
+
+    def __init__(
+        self,
+        shards: TokenShards,
+        context_length: int,
+        *,
+        packing_enabled: bool = True,
+        cross_document_attention: bool = False,
+    ) -> None:
+        self.shards = shards
+        self.context_length = context_length
+        self.packing_enabled = packing_enabled
+        self.cross_document_attention = cross_document_attention
+        if len(self) == 0:
+            raise ValueError(
+                f"the shards in {shards.uri} hold {shards.tokens} tokens, fewer than one sequence: "
+                f"contextLength {context_length} needs {self.stride + 1}"
+            )
+
+    @property
+    def stride(self) -> int:
+        """Tokens from the start of one packed sequence to the next."""
+        return self.context_length
+
+    def __len__(self) -> int:
+        """Samples in one epoch."""
+        if self.packing_enabled:
+            return packing.window_count(self.shards.tokens, self.stride)
+        return self.shards.documents
+
+    def get(self, sample_id: int, index: int = 0) -> Sample:
+        """See Dataset."""
+        if sample_id < 0:
+            return packing.filler_sample(self.context_length, self.shards.special.pad)
+        if not self.packing_enabled:
+            tokens = self.shards.document(sample_id, self.context_length + 1)
+            return packing.document_sample(tokens, self.context_length, self.shards.special.pad)
+        start, stop = packing.window_span(sample_id, self.context_length)
+        ends = self.shards.document_ends(start, stop) - start
+        return packing.packed_sample(
+            self.shards.read(start, stop), ends, cross_document_attention=self.cross_document_attention
+        )
+
+    def stretch(self, sample_id: int) -> Stretch:
+        """The tokens of a sample before they are corrupted, at most `stride`."""
+        if not self.packing_enabled:
+            tokens = self.shards.document(sample_id, self.stride)
+            return Stretch(tokens, np.zeros(len(tokens), dtype=np.int32))
+        start = sample_id * self.stride
+        tokens = self.shards.read(start, start + self.stride)
+        if self.cross_document_attention:
+            return Stretch(tokens, np.zeros(len(tokens), dtype=np.int32))
+        ends = self.shards.document_ends(start, start + self.stride) - start
+        return Stretch(tokens, packing.document_numbers(ends, len(tokens)))
+
+
+class MaskedDataset(SequenceDataset):
+    """Sequences in which BERT finds masked tokens again."""
+
+    def __init__(
+        self,
+        shards: TokenShards,
+        context_length: int,
+        *,
+        seed: int,
+        probability: float,
+        packing_enabled: bool = True,
+        cross_document_attention: bool = False,
+    ) -> None:
+        super().__init__(
+            shards,
+            context_length,
+            packing_enabled=packing_enabled,
+            cross_document_attention=cross_document_attention,
+        )
+        self._seed = seed
+        self._probability = probability
+        self._vocabulary = Vocabulary.of(shards.special, shards.vocabulary_size)
+
+    def get(self, sample_id: int, index: int = 0) -> Sample:
+        """See Dataset."""
+        if sample_id < 0:
+            return super().get(sample_id)
+        stretch = self.stretch(sample_id)
+        length = len(stretch.tokens)
+        chance = uniforms(self._seed, "mask", index, 3 * length).reshape(3, length)
+        return masking.masked_sample(
+            stretch, self._vocabulary, self._probability, chance, self.context_length
+        )
+
+
+class SpanDataset(SequenceDataset):
+    """Sequences from which spans are cut that T5 says again."""
+
+    def __init__(
+        self,
+        shards: TokenShards,
+        context_length: int,
+        *,
+        seed: int,
+        probability: float,
+        mean_span: float,
+        packing_enabled: bool = True,
+        cross_document_attention: bool = False,
+    ) -> None:
+        self._seed = seed
+        self.plan = masking.plan_spans(context_length, probability, mean_span)
+        super().__init__(
+            shards,
+            context_length,
+            packing_enabled=packing_enabled,
+            cross_document_attention=cross_document_attention,
+        )
+
+    @property
+    def stride(self) -> int:
+        """Longer than the context: hidden spans take less room."""
+        return self.plan.stretch
+
+    def get(self, sample_id: int, index: int = 0) -> Sample:
+        """See Dataset."""
+        special = self.shards.special
+        if sample_id < 0:
+            return masking.span_filler(self.plan, special.pad)
+        chance = uniforms(self._seed, "span", index, 2 * self.stride).reshape(2, self.stride)
+        return masking.span_sample(self.stretch(sample_id), special, self.plan, chance)
+
+
+class PairDataset(_OneOrder):
+    """Pairs of texts that belong together: documents 2i and 2i + 1."""
+
+    def __init__(self, shards: TokenShards, context_length: int) -> None:
+        self.shards = shards
+        self.context_length = context_length
+
+    def __len__(self) -> int:
+        """Pairs."""
+        return self.shards.documents // 2
+
+    def get(self, sample_id: int, index: int = 0) -> Sample:
+        """See Dataset; arrays are [2, S], and no label counts."""
+        size, pad = self.context_length, self.shards.special.pad
+        if sample_id < 0:
+            filler = packing.filler_sample(size, pad)
+            halves = [(filler.tokens, filler.documents)] * 2
+        else:
+            texts = (self.shards.document(2 * sample_id + half) for half in (0, 1))
+            halves = [packing.whole_text(tokens, size, pad) for tokens in texts]
+        tokens, documents = (np.stack(arrays) for arrays in zip(*halves, strict=True))
+        return Sample(tokens, np.full_like(tokens, IGNORED), documents)
+
+    def weight(self, sample: Sample) -> int:
+        """Each pair counts once."""
+        return 1
+
+
+class RegressionDataset(_OneOrder):
+    """Texts, each with the number that it should give."""
+
+    def __init__(self, shards: TokenShards, context_length: int) -> None:
+        self.shards = shards
+        self.context_length = context_length
+
+    def __len__(self) -> int:
+        """Texts."""
+        return self.shards.documents
+
+    def get(self, sample_id: int, index: int = 0) -> Sample:
+        """See Dataset; no label counts."""
+        size, pad = self.context_length, self.shards.special.pad
+        if sample_id < 0:
+            return packing.filler_sample(size, pad)
+        tokens, documents = packing.whole_text(self.shards.document(sample_id), size, pad)
+        value = self.shards.value(sample_id)
+        return Sample(tokens, np.full_like(tokens, IGNORED), documents, value=value)
+
+    def weight(self, sample: Sample) -> int:
+        """Each text counts once."""
+        return 1

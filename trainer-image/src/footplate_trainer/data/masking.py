@@ -1,0 +1,190 @@
+"""What is hidden of a text, so that a model may learn by finding it again.
+
+Masked language modelling (Devlin et al., BERT, NAACL 2019, section 3.1): of the
+tokens that are drawn, 80 % become the mask token, 10 % any other token and 10 %
+stay; the label is what stood there. Span corruption (Raffel et al., T5, JMLR
+2020, section 3.1.4): drawn spans are replaced by one sentinel each, and the
+decoder says each sentinel followed by what it stands for.
+
+All functions are pure; the numbers of chance are an argument.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from footplate_trainer.data.chance import Float64s
+from footplate_trainer.data.layout import SENTINELS, SpecialIds
+from footplate_trainer.data.packing import IGNORED, PADDING_DOCUMENT, Int32s, Int64s, Sample, Stretch, padded
+
+MASKED: Final = 0.8
+REPLACED: Final = 0.1
+# Beyond this the encoder would read hardly anything; it also bounds the search for a length.
+_LONGEST_STRETCH: Final = 16
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Which ids a text may hold, and which are reserved."""
+
+    special: SpecialIds
+    ordinary: Int64s  # every id that is not reserved
+
+    @classmethod
+    def of(cls, special: SpecialIds, size: int) -> Vocabulary:
+        """Of ids 0 … size - 1."""
+        return cls(special, np.setdiff1d(np.arange(size, dtype=np.int64), special.all()))
+
+
+def masked_sample(
+    stretch: Stretch, vocabulary: Vocabulary, probability: float, chance: Float64s, context_length: int
+) -> Sample:
+    """BERT's corruption of a stretch of n <= S tokens; `chance` is [3, n]. Reserved ids are never drawn."""
+    special = vocabulary.special
+    drawn, kind, other = chance
+    tokens = stretch.tokens.copy()
+    hidden = (drawn < probability) & ~np.isin(tokens, special.all())
+    labels = np.where(hidden, tokens, IGNORED)
+    tokens[hidden & (kind < MASKED)] = special.mask
+    replaced = hidden & (kind >= MASKED) & (kind < MASKED + REPLACED)
+    ordinary = vocabulary.ordinary
+    tokens[replaced] = ordinary[(other[replaced] * len(ordinary)).astype(np.int64)]
+    return Sample(
+        padded(tokens, context_length, special.pad),
+        padded(labels, context_length, IGNORED),
+        padded_documents(stretch.documents, context_length),
+    )
+
+
+@dataclass(frozen=True)
+class SpanPlan:
+    """Lengths of span corruption, the same for each full stretch."""
+
+    probability: float
+    mean_span: float
+    stretch: int  # tokens before corruption
+    inputs: int  # S, of the encoder
+    targets: int  # T, of the decoder
+
+    def counts(self, length: int) -> tuple[int, int]:
+        """(hidden tokens, spans) in `length` tokens."""
+        return span_counts(length, self.probability, self.mean_span)
+
+
+def span_counts(length: int, probability: float, mean_span: float) -> tuple[int, int]:
+    """(hidden tokens, spans) in `length` tokens; nothing is hidden in fewer than two."""
+    if length < 2:
+        return 0, 0
+    hidden = min(max(round(length * probability), 1), length - 1)
+    return hidden, min(max(round(hidden / mean_span), 1), hidden, length - hidden)
+
+
+def plan_spans(context_length: int, probability: float, mean_span: float) -> SpanPlan:
+    """The longest stretch whose corruption fits into `context_length`, one eos included.
+
+    ValueError when it would need more spans than there are sentinels.
+    """
+
+    def inputs(length: int) -> int:
+        hidden, spans = span_counts(length, probability, mean_span)
+        return length - hidden + spans + 1
+
+    stretch = 1
+    while inputs(stretch + 1) <= context_length and stretch < _LONGEST_STRETCH * context_length:
+        stretch += 1
+    hidden, spans = span_counts(stretch, probability, mean_span)
+    if spans > SENTINELS:
+        raise ValueError(
+            f"masking span: contextLength {context_length} with probability {probability:g} and "
+            f"meanSpanLength {mean_span:g} hides {spans} spans, and there are {SENTINELS} sentinels; "
+            "raise meanSpanLength or lower contextLength"
+        )
+    return SpanPlan(probability, mean_span, stretch, context_length, hidden + spans + 1)
+
+
+def span_sample(stretch: Stretch, special: SpecialIds, plan: SpanPlan, chance: Float64s) -> Sample:
+    """T5's corruption of a stretch of n <= plan.stretch tokens; `chance` is [2, plan.stretch].
+
+    A span belongs to the document it starts in, so a decoder's token always
+    finds the sentinel it speaks of among its own document's.
+    """
+    length = len(stretch.tokens)
+    number, starts = _spans(length, plan, chance)
+    hidden = number >= 0
+    owners = stretch.documents.copy()
+    owners[hidden] = stretch.documents[starts][number[hidden]]
+    sentinels = np.array(special.sentinels, dtype=np.int64)
+    kept = ~hidden
+    kept[starts] = True
+    inputs = np.where(hidden, sentinels[number], stretch.tokens)[kept]
+    # Before each span's tokens its sentinel; numbers ascend along the stretch.
+    where = np.flatnonzero(hidden)
+    first = np.searchsorted(where, starts)
+    targets = np.insert(stretch.tokens[where], first, sentinels[: len(starts)])
+    speakers = np.insert(owners[where], first, owners[starts])
+    last = owners[-1:]
+    return _encoder_decoder(
+        np.append(inputs, special.eos),
+        np.append(owners[kept], last),
+        np.append(targets, special.eos),
+        np.append(speakers, last),
+        special.pad,
+        plan,
+    )
+
+
+def span_filler(plan: SpanPlan, pad: int) -> Sample:
+    """A sample without weight, in the shapes of the others."""
+    nothing, nowhere = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32)
+    return _encoder_decoder(nothing, nowhere, nothing, nowhere, pad, plan)
+
+
+def padded_documents(documents: Int32s, length: int) -> Int32s:
+    """`documents` [at most `length`] followed by PADDING_DOCUMENT: [length]."""
+    out = np.full(length, PADDING_DOCUMENT, dtype=np.int32)
+    out[: len(documents)] = documents
+    return out
+
+
+def _encoder_decoder(
+    inputs: Int64s, documents: Int32s, targets: Int64s, speakers: Int32s, pad: int, plan: SpanPlan
+) -> Sample:
+    labels = padded(targets, plan.targets, IGNORED)
+    decoder = np.full(plan.targets, pad, dtype=np.int64)  # T5 starts a decoder with pad
+    decoder[1 : len(targets)] = targets[:-1]
+    return Sample(
+        padded(inputs, plan.inputs, pad),
+        labels,
+        padded_documents(documents, plan.inputs),
+        decoder_tokens=decoder,
+        decoder_documents=padded_documents(speakers, plan.targets),
+    )
+
+
+def _spans(length: int, plan: SpanPlan, chance: Float64s) -> tuple[Int64s, Int64s]:
+    """For each place the number of its span or -1, int64 [length]; and where each span starts."""
+    hidden, spans = plan.counts(length)
+    number = np.full(length, -1, dtype=np.int64)
+    if spans == 0:
+        return number, np.empty(0, dtype=np.int64)
+    # Kept and hidden parts take turns. T5's own code begins with a kept part and ends with a hidden one,
+    # so that the last token is always hidden; here a kept part stands at both ends and may be empty.
+    kept_parts = _parts(length - hidden + 2, spans + 1, chance[0])
+    hidden_parts = _parts(hidden, spans, chance[1])
+    starts = np.cumsum(kept_parts[:-1] + hidden_parts) - 1 - hidden_parts
+    numbers = np.arange(spans)
+    within = np.arange(hidden) - np.repeat(np.cumsum(hidden_parts) - hidden_parts, hidden_parts)
+    number[np.repeat(starts, hidden_parts) + within] = np.repeat(numbers, hidden_parts)
+    return number, starts
+
+
+def _parts(total: int, parts: int, chance: Float64s) -> Int64s:
+    """`total` cut into `parts` numbers >= 1, all ways being equally likely: int64 [parts]."""
+    cuts = np.sort(np.argsort(chance[: total - 1], kind="stable")[: parts - 1]) + 1
+    return np.diff(np.concatenate(([0], cuts, [total])))

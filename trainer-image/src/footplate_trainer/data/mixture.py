@@ -1,0 +1,140 @@
+"""Several data sets in fixed shares, and still no state.
+
+Sources take turns in a cycle that is worked out once from the weights: the
+"chairman assignment" of Tijdeman (Discrete Mathematics 32, 1980), which keeps
+each source within less than one sample of its share in every prefix. Which
+source sample i of the global order comes from, and how many it gave before, are
+then two table look-ups at i modulo the cycle, so any rank of any world answers
+them for any i. Each source is permuted for itself and has its own epochs, under
+a key made of the seed and its name: adding a source shuffles no other.
+
+Weights as people write them (0.7, 0.2, 0.1; 3, 1) give exact shares. If they
+have no common denominator up to MOST_TURNS, shares are rounded to that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+import numpy as np
+
+from footplate_trainer.data import order
+from footplate_trainer.data.datasets import Dataset
+from footplate_trainer.data.order import Int64s
+from footplate_trainer.data.packing import Sample
+
+MOST_TURNS: Final = 1 << 14
+
+
+@dataclass(frozen=True)
+class MixtureSource:
+    """One part; `weight` > 0 is relative to the others'."""
+
+    name: str
+    weight: float
+    dataset: Dataset
+
+
+class Mixture:
+    """Sources as one data set; a sample's id is its own plus the lengths of the sources before it."""
+
+    def __init__(self, sources: Sequence[MixtureSource]) -> None:
+        self.sources = tuple(sources)
+        self._first_id = np.cumsum([0] + [len(source.dataset) for source in sources])
+        self._turns = turns([source.weight for source in sources])
+        each = np.arange(len(sources))[:, None] == self._turns[None, :]
+        # [sources, turns + 1]: how many samples a source gave before each turn of a cycle
+        self._given = np.concatenate(
+            (np.zeros((len(sources), 1), dtype=np.int64), each.cumsum(axis=1)), axis=1
+        )
+
+    def __len__(self) -> int:
+        """Samples in all sources."""
+        return int(self._first_id[-1])
+
+    def source_of(self, indices: Int64s) -> Int64s:
+        """Which source the samples at global `indices` come from: int64 [k]."""
+        return self._turns[indices % len(self._turns)]
+
+    def sample_ids(self, seed: int, indices: Int64s) -> Int64s:
+        """See Dataset."""
+        cycle, turn = np.divmod(indices, len(self._turns))
+        chosen = self._turns[turn]
+        places = cycle * self._given[chosen, -1] + self._given[chosen, turn]
+        ids = np.empty_like(indices)
+        for number, source in enumerate(self.sources):
+            mine = chosen == number
+            if mine.any():
+                own = order.sample_ids(source_seed(seed, source.name), places[mine], len(source.dataset))
+                ids[mine] = own + self._first_id[number]
+        return ids
+
+    def get(self, sample_id: int, index: int = 0) -> Sample:
+        """See Dataset."""
+        if sample_id < 0:
+            return self.sources[0].dataset.get(sample_id)
+        number = int(np.searchsorted(self._first_id, sample_id, side="right")) - 1
+        return self.sources[number].dataset.get(sample_id - int(self._first_id[number]), index)
+
+    def weight(self, sample: Sample) -> int:
+        """See Dataset; all sources are of one format."""
+        return self.sources[0].dataset.weight(sample)
+
+
+def source_seed(seed: int, name: str) -> int:
+    """The seed of one source's own order, in 0 … 2**63 - 1."""
+    digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8, person=b"footplate-source").digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def turns(weights: Sequence[float]) -> Int64s:
+    """Whose turn it is in one cycle: int64 [turns], source i as often as its share of `weights` says.
+
+    After any number of turns each source is within less than 1 of its share.
+    """
+    counts = shares(weights)
+    total, several = sum(counts), len(counts)
+    if several == 1:
+        return np.zeros(1, dtype=np.int64)
+    count = np.array(counts, dtype=np.int64)
+    slack = total / (2 * several - 2)
+    owed = np.zeros(several, dtype=np.int64)  # share x turns taken - total x times chosen
+    chosen = np.empty(total, dtype=np.int64)
+    for turn in range(total):
+        owed += count
+        # Of those that are due, the one that would fall behind first.
+        urgency = np.where(owed >= slack, (total - slack - owed) / count, np.inf)
+        chosen[turn] = winner = int(urgency.argmin())
+        owed[winner] -= total
+    return chosen
+
+
+def shares(weights: Sequence[float]) -> list[int]:
+    """Turns of each source in one cycle: the smallest whole numbers in the ratio of `weights`.
+
+    Rounded to MOST_TURNS in all, by largest remainder and at least 1 each, where
+    those would be more.
+    """
+    exact = [Fraction(str(weight)) for weight in weights]
+    whole = _whole(exact)
+    if sum(whole) <= MOST_TURNS:
+        return whole
+    free = MOST_TURNS - len(exact)
+    ideal = [weight / sum(exact) * free for weight in exact]
+    counts = [math.floor(one) for one in ideal]
+    by_remainder = sorted(range(len(exact)), key=lambda place: (counts[place] - ideal[place], place))
+    for place in by_remainder[: free - sum(counts)]:
+        counts[place] += 1
+    return _whole([Fraction(1 + count) for count in counts])
+
+
+def _whole(ratios: Sequence[Fraction]) -> list[int]:
+    scale = math.lcm(*(ratio.denominator for ratio in ratios))
+    counts = [int(ratio * scale) for ratio in ratios]
+    divisor = math.gcd(*counts)
+    return [count // divisor for count in counts]

@@ -1,0 +1,154 @@
+"""The shards of a run: one folder, or the folders of a mixture, which must agree with each other.
+
+One model reads them all, so a token id has to mean the same everywhere; and one
+loss judges them, so they have to hold the same kind of record. Whatever does
+not fit is a mistake of the user's and told with both sides of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from footplate_contracts.v1alpha1.data import Data, MaskingName
+from footplate_contracts.v1alpha1.training import LossName
+from footplate_trainer.data.check import places, tokenizer_bytes
+from footplate_trainer.data.datasets import (
+    Dataset,
+    MaskedDataset,
+    PairDataset,
+    RegressionDataset,
+    SequenceDataset,
+    SpanDataset,
+)
+from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.mixture import Mixture, MixtureSource
+from footplate_trainer.data.shards import TokenShards
+from footplate_trainer.errors import UserMistake
+
+_FORMATS = {
+    LossName.CROSS_ENTROPY: ShardFormat.TOKENS,
+    LossName.CONTRASTIVE: ShardFormat.PAIRS,
+    LossName.MSE: ShardFormat.REGRESSION,
+}
+
+
+@dataclass(frozen=True)
+class OpenSource:
+    """One folder; an only one has no name."""
+
+    name: str
+    weight: float
+    shards: TokenShards
+
+
+@dataclass(frozen=True)
+class RunShards:
+    """All folders of a run, open."""
+
+    sources: tuple[OpenSource, ...]
+    tokenizer: bytes  # tokenizer.json
+
+    @classmethod
+    def open(
+        cls,
+        data: Data,
+        *,
+        verify: tuple[int, int] | None = None,
+        local_rank: int = 0,
+        environment: Mapping[str, str] = os.environ,
+    ) -> Self:
+        """Open what `data` names (see TokenShards.open).
+
+        Raises DataError, and UserMistake for sources that do not agree.
+        """
+        sources = tuple(
+            OpenSource(
+                name,
+                weight,
+                TokenShards.open(uri, verify=verify, local_rank=local_rank, environment=environment),
+            )
+            for name, uri, weight in places(data)
+        )
+        _agree(sources, any_tokenizer=data.tokenizer is not None)
+        own = data.tokenizer and tokenizer_bytes(data.tokenizer.uri, environment)
+        return cls(sources, own or sources[0].shards.tokenizer_path.read_bytes())
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Largest token id + 1; the model's must be at least this."""
+        return max(source.shards.vocabulary_size for source in self.sources)
+
+    @property
+    def format(self) -> ShardFormat:
+        """What was packed, in every source."""
+        return self.sources[0].shards.format
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal tokens in equal shards, wherever they lie: 16 hex digits of SHA-256."""
+        if not self.sources[0].name:
+            return self.sources[0].shards.manifest.digest
+        parts = [f"{one.name}:{one.weight}:{one.shards.manifest.digest}" for one in self.sources]
+        return hashlib.sha256("/".join(parts).encode()).hexdigest()[:16]
+
+
+def dataset_of(shards: RunShards, data: Data, loss: str, context_length: int) -> Dataset:
+    """The samples that `loss` is trained on; UserMistake where it asks for other data."""
+    wanted = _FORMATS.get(LossName(loss)) if loss in set(LossName) else shards.format
+    if wanted is not shards.format:
+        raise UserMistake(
+            f"training.loss {loss} is trained on data packed with --format {wanted}, and "
+            f"{shards.sources[0].shards.uri} holds {shards.format}"
+        )
+    if data.masking is not None and shards.format is not ShardFormat.TOKENS:
+        raise UserMistake(f"data.masking hides parts of running text; format {shards.format} has none")
+    try:
+        built = [_dataset(source.shards, data, context_length) for source in shards.sources]
+    except ValueError as error:
+        raise UserMistake(str(error)) from error
+    if not shards.sources[0].name:
+        return built[0]
+    return Mixture(
+        [
+            MixtureSource(source.name, source.weight, dataset)
+            for source, dataset in zip(shards.sources, built, strict=True)
+        ]
+    )
+
+
+def _dataset(shards: TokenShards, data: Data, context_length: int) -> Dataset:
+    if shards.format is ShardFormat.PAIRS:
+        return PairDataset(shards, context_length)
+    if shards.format is ShardFormat.REGRESSION:
+        return RegressionDataset(shards, context_length)
+    cut = {
+        "packing_enabled": data.packing.enabled,
+        "cross_document_attention": data.packing.cross_document_attention,
+    }
+    masking = data.masking
+    if masking is None:
+        return SequenceDataset(shards, context_length, **cut)
+    chance = masking.probability
+    if masking.name is MaskingName.MLM:
+        return MaskedDataset(shards, context_length, seed=data.seed, probability=chance, **cut)
+    mean = masking.mean_span_length
+    return SpanDataset(shards, context_length, seed=data.seed, probability=chance, mean_span=mean, **cut)
+
+
+def _agree(sources: tuple[OpenSource, ...], *, any_tokenizer: bool) -> None:
+    first = sources[0]
+    for other in sources[1:]:
+        for what, mine, theirs in (
+            ("format", first.shards.format, other.shards.format),
+            ("special ids", first.shards.special, other.shards.special),
+            ("tokenizer", *(one.shards.manifest.tokenizer.sha256[:12] for one in (first, other))),
+        ):
+            if mine != theirs and not (any_tokenizer and what == "tokenizer"):
+                raise UserMistake(
+                    f"data.sources {first.name} and {other.name} do not go together: {what} {mine} and "
+                    f"{theirs}; pack them with one --tokenizer and --format"
+                )
