@@ -18,6 +18,7 @@ from footplate_contracts.v1alpha1.compute import Checkpoint
 from footplate_contracts.v1alpha1.computeprofile import Backend, PeakTflops
 from footplate_contracts.v1alpha1.data import Data, Masking, MaskingName, Validation
 from footplate_contracts.v1alpha1.model import Architecture, Model
+from footplate_contracts.v1alpha1.telemetry import Telemetry
 from footplate_contracts.v1alpha1.training import (
     LossName,
     Optimizer,
@@ -60,6 +61,7 @@ class RunConfig(Contract):
     training: Training
     parallelism: Parallelism
     checkpoint: Checkpoint
+    telemetry: Telemetry | None = None
 
     def digest(self) -> str:
         """Hex SHA-256 of the canonical JSON: equal configs, equal digests."""
@@ -135,6 +137,7 @@ def resolve(spec: TrainingRunSpec, identity: RunIdentity, world: World) -> RunCo
         training=resolve_training(spec.training, model.context_length),
         parallelism=spec.parallelism,
         checkpoint=spec.checkpoint,
+        telemetry=spec.telemetry,
     )
 
 

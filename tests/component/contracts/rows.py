@@ -53,7 +53,6 @@ CREATION: tuple[Row, ...] = (
     # -- fields and values of later releases
     _refused("initFrom", {"uri": S3}),
     _refused("resumeFrom", {"uri": "/shared/checkpoints/other"}),
-    _refused("telemetry", {"sinks": []}),
     _refused("budget", {"dollars": 400}),
     _refused("queue", "research"),
     _refused("model.position.scaling", {"name": "llama3", "factor": 8}),
@@ -131,6 +130,11 @@ CREATION: tuple[Row, ...] = (
         "more-nodes-later",
         {"compute.maxNodes": 4},
         f"spec.compute.maxNodes: Forbidden: maxNodes 4 other than nodes 2 {UNSUPPORTED}; remove it",
+    ),
+    Row(
+        "sink-elsewhere",
+        {"telemetry": {"sinks": [{"name": "tensorboard", "uri": S3}]}},
+        f"spec.telemetry.sinks[0].uri: Forbidden: uri {S3} {ON_A_VOLUME}",
     ),
     Row(
         "checkpoints-elsewhere",

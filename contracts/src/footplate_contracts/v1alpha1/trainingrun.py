@@ -12,6 +12,7 @@ from footplate_contracts.v1alpha1.compute import Checkpoint, Compute, Resilience
 from footplate_contracts.v1alpha1.data import Data, Validation
 from footplate_contracts.v1alpha1.model import InitFrom, Model
 from footplate_contracts.v1alpha1.pods import Trainer
+from footplate_contracts.v1alpha1.telemetry import Telemetry
 from footplate_contracts.v1alpha1.training import Parallelism, Stage, Training
 from footplate_contracts.v1alpha1.types import Label, Name, Part, Passthrough, Seconds
 
@@ -67,7 +68,7 @@ class TrainingRunSpec(Part):
     resume_from: ResumeFrom | None = None
     resilience: Resilience = Resilience()
     trainer: Trainer = Trainer()
-    telemetry: Passthrough | None = Field(None, description="further sinks of metrics")
+    telemetry: Telemetry | None = None
     budget: Passthrough | None = Field(None, description="dollars and carbon, and what happens beyond")
     queue: Label | None = Field(None, description="a Kueue LocalQueue")
     priority_class_name: Name | None = Field(None, description="as in a pod")
@@ -79,7 +80,7 @@ class TrainingRunSpec(Part):
 
     rules: ClassVar = (
         required("model", "the shape of the network"),
-        *(refuse(field) for field in ("initFrom", "resumeFrom", "telemetry", "budget", "queue")),
+        *(refuse(field) for field in ("initFrom", "resumeFrom", "budget", "queue")),
         only("stage", "pretrain"),
         Rule(
             f"!has(self.compute.processesPerNode) || ({_RANKS}) % ({_SLICE}) == 0",

@@ -38,6 +38,9 @@ class MetricsFile:
         """Append `row`; its keys are camelCase, NaN and infinity are strings."""
         self._file.write(json.dumps(row.to_json()) + "\n")
 
+    def flush(self) -> None:
+        """Each row has been handed over already."""
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 from footplate_contracts.reports import Command, RankPhase, RankReport, StepMetrics
 from footplate_contracts.runconfig import RunConfig
@@ -17,10 +16,11 @@ from footplate_trainer.link import Link
 from footplate_trainer.loop import Flags, StepResult
 from footplate_trainer.metrics.flops import peak_tflops
 from footplate_trainer.metrics.meters import TokenMeter, UtilisationMeter, second_fields
-from footplate_trainer.metrics.report import MetricsFile, progress_line
+from footplate_trainer.metrics.report import progress_line
 from footplate_trainer.metrics.stopwatch import Part, Stopwatch
 from footplate_trainer.parallel import device
 from footplate_trainer.parallel.world import World, seed_step
+from footplate_trainer.stages.sinks import RowSink
 from footplate_trainer.stages.validation import Validator
 
 
@@ -57,11 +57,11 @@ class RunMoments:
         saver: Saver,
         describer: Describer,
         progress: Progress,
-        metrics: Path | None,
+        sinks: Sequence[RowSink],
         stopwatch: Stopwatch,
         validator: Validator | None,
     ) -> None:
-        """`metrics` is the file for one JSON row a step, written by rank 0."""
+        """`sinks` take one row a step; rank 0 has them."""
         self.suspended = False
         self.loss: float | None = None
         self._config = config
@@ -71,7 +71,7 @@ class RunMoments:
         self._saver = saver
         self._describer = describer
         self._progress = progress
-        self._file = MetricsFile(metrics, progress.step) if metrics and world.rank == 0 else None
+        self._sinks = sinks
         self._meter = TokenMeter(time.monotonic())
         self._utilisation = utilisation_meter(config, world)
         self._stopwatch = stopwatch
@@ -109,12 +109,14 @@ class RunMoments:
 
     def close(self) -> None:
         """End what was opened here."""
-        if self._file:
-            self._file.close()
+        for sink in self._sinks:
+            sink.close()
 
     def _save(self, *, wait: bool) -> None:
         self._stopwatch.lap(None)
         self._progress.enter(RankPhase.CHECKPOINT)
+        for sink in self._sinks:
+            sink.flush()
         self._saver.start(self._describer.at(self._progress.step, self._progress.tokens))
         if wait:
             self._saver.finish()
@@ -156,8 +158,8 @@ class RunMoments:
             **self._utilisation.fields(seconds),
         )
         self._link.metrics(row)
-        if self._file:
-            self._file.write(row)
+        for sink in self._sinks:
+            sink.write(row)
         if result.step == self._steps or result.step % self._config.training.log_every_steps == 0:
             print(progress_line(row, self._steps), flush=True)
 

@@ -31,6 +31,7 @@ from footplate_trainer.parallel.world import World, open_world, read_environment
 from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.losses import criterion_of
 from footplate_trainer.stages.moments import Progress, RunMoments
+from footplate_trainer.stages.sinks import open_sinks
 from footplate_trainer.stages.start import describer, find_start, open_store
 from footplate_trainer.stages.validation import open_validator
 
@@ -91,9 +92,8 @@ def _train(config: RunConfig, link: Link, options: Options, world: World, progre
         criterion_of(config.training.loss),
     )
     validator = open_validator(config, world, stepper, verify=start.key is None)
-    moments = RunMoments(
-        config, link, world, saver, described, progress, options.metrics, stepper.stopwatch, validator
-    )
+    sinks = open_sinks(config, options.metrics, progress.step) if world.rank == 0 else []
+    moments = RunMoments(config, link, world, saver, described, progress, sinks, stepper.stopwatch, validator)
     if world.rank == 0:
         print(_greeting(config, world, progress.step), flush=True)
     train(stepper, batches, _rate(config), moments, range(progress.step + 1, total_steps(config) + 1))

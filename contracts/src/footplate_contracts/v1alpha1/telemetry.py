@@ -1,0 +1,31 @@
+"""`spec.telemetry`: where metrics go beside the API."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from footplate_contracts.v1alpha1.types import Part, Uri, local_path
+
+
+class SinkName(StrEnum):
+    """What reads them there."""
+
+    TENSORBOARD = "tensorboard"
+
+
+class Sink(Part):
+    """A further place for every metric row."""
+
+    name: SinkName = Field(description="who reads it")
+    uri: Uri = Field(description="a folder of this run alone")
+
+    rules: ClassVar = (local_path("uri"),)
+
+
+class Telemetry(Part):
+    """Metrics beside the API's."""
+
+    sinks: Annotated[list[Sink], Field(max_length=8)] = Field([], description="further sinks of metrics")
