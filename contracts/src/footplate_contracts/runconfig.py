@@ -13,6 +13,7 @@ import json
 
 from pydantic import Field
 
+from footplate_contracts.families import resolve_model
 from footplate_contracts.model import Contract
 from footplate_contracts.v1alpha1.compute import Checkpoint
 from footplate_contracts.v1alpha1.computeprofile import Backend, PeakTflops
@@ -69,18 +70,6 @@ class RunConfig(Contract):
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def resolve_model(model: Model) -> Model:
-    """`model` with the sizes that its family implies filled in."""
-    head_size = model.head_size or model.hidden_size // model.attention_heads
-    return model.model_copy(
-        update={
-            "feed_forward_size": model.feed_forward_size or _gated_feed_forward(model.hidden_size),
-            "key_value_heads": model.key_value_heads or model.attention_heads,
-            "head_size": head_size,
-        }
-    )
-
-
 def resolve_optimizer(optimizer: Optimizer) -> Optimizer:
     """`optimizer` with the defaults of its kind filled in; what it has no use for stays absent."""
     name, given = optimizer.name, optimizer.model_dump(exclude_none=True)
@@ -127,6 +116,7 @@ def resolve(spec: TrainingRunSpec, identity: RunIdentity, world: World) -> RunCo
     """The RunConfig of a spec that passed the CRD's rules."""
     assert spec.model is not None, "the CRD's rule asks for model"
     model = resolve_model(spec.model)
+    assert model.architecture is not None, "resolve_model fills this in"
     return RunConfig(
         run=identity,
         world=world,
@@ -139,8 +129,3 @@ def resolve(spec: TrainingRunSpec, identity: RunIdentity, world: World) -> RunCo
         checkpoint=spec.checkpoint,
         telemetry=spec.telemetry,
     )
-
-
-def _gated_feed_forward(hidden_size: int) -> int:
-    """Llama's width: 2/3 of 4 x hidden, since a gate makes three matrices of two; a multiple of 32."""
-    return -(-8 * hidden_size // (3 * 32)) * 32

@@ -55,8 +55,6 @@ CREATION: tuple[Row, ...] = (
     _refused("resumeFrom", {"uri": "/shared/checkpoints/other"}),
     _refused("budget", {"dollars": 400}),
     _refused("queue", "research"),
-    _refused("model.position.scaling", {"name": "llama3", "factor": 8}),
-    _refused("model.attention.slidingWindow", 4096),
     _refused("checkpoint.memory", {"everySteps": 10}),
     _refused("resilience.hang", {"factor": 3}),
     _refused("resilience.straggler", {"ratio": 2}),
@@ -65,14 +63,8 @@ CREATION: tuple[Row, ...] = (
     _refused("trainer.args", ["--fast"]),
     _only("stage", "dpo", "use pretrain"),
     _only("model.architecture", "encoder", "use decoder"),
-    _only("model.family", "gpt2", "use llama"),
-    _only("model.activation", "gelu", "use swiglu"),
-    _only("model.norm.name", "layer", "use rms"),
-    _only("model.position.name", "learned", "use rope"),
+    _only("model.family", "bert", "use llama or mistral or qwen2 or gpt2"),
     _only("model.attention.backend", "flex", "use auto or sdpa"),
-    _only("model.bias.queryKeyValue", True, "leave it at false"),
-    _only("model.bias.output", True, "leave it at false"),
-    _only("model.bias.feedForward", True, "leave it at false"),
     _only("model.dropout.hidden", 0.1, "leave it at 0"),
     _only("model.dropout.attention", 0.1, "leave it at 0"),
     _only("model.dropout.embedding", 0.1, "leave it at 0"),
@@ -199,6 +191,65 @@ CREATION: tuple[Row, ...] = (
         "everything-hidden",
         {"data.masking": {"name": "mlm", "probability": 1}},
         "spec.data.masking.probability: Invalid value: probability must lie between 0 and 1, not at 1",
+    ),
+    # -- parts of a model that do not fit together
+    Row(
+        "family-of-another-architecture",
+        {"model.family": "gpt2", "model.architecture": "encoder"},
+        "spec.model.architecture: Invalid value: family gpt2 is no encoder; leave one of the two out",
+    ),
+    Row(
+        "rotary-encoder",
+        {"model.family": "bert", "model.position.name": "rope"},
+        "spec.model.position.name: Invalid value: position.name rope does not suit architecture encoder;"
+        " leave it out",
+    ),
+    Row(
+        "learned-encoder-decoder",
+        {"model.family": "t5", "model.position.name": "learned"},
+        "spec.model.position.name: Invalid value: position.name learned does not suit architecture"
+        " encoderDecoder; leave it out",
+    ),
+    Row(
+        "relative-decoder",
+        {"model.position.name": "relative"},
+        "spec.model.position.name: Invalid value: position.name relative does not suit architecture decoder;"
+        " use rope or learned",
+    ),
+    Row(
+        "stretched-learned-positions",
+        {"model.family": "gpt2", "model.position.scaling": {"factor": 8}},
+        "spec.model.position.scaling: Invalid value: position.scaling stretches rotary frequencies, and"
+        " there are none; remove it",
+    ),
+    Row(
+        "stretching-turned-around",
+        {"model.position.scaling": {"factor": 8, "lowFrequencyFactor": 4, "highFrequencyFactor": 1}},
+        "spec.model.position.scaling.lowFrequencyFactor: Invalid value: lowFrequencyFactor 4 must be below"
+        " highFrequencyFactor 1",
+    ),
+    Row(
+        "odd-buckets",
+        {"model.position.buckets": 6},
+        "spec.model.position.buckets: Invalid value: buckets 6 must be a multiple of 4 and at most twice"
+        " maxDistance 128",
+    ),
+    Row(
+        "window-of-an-encoder",
+        {"model.family": "bert", "model.attention.slidingWindow": 64},
+        "spec.model.attention.slidingWindow: Invalid value: attention.slidingWindow does not suit"
+        " architecture encoder; remove it",
+    ),
+    Row(
+        "second-chain-of-a-decoder",
+        {"model.decoderLayers": 2},
+        "spec.model.decoderLayers: Invalid value: decoderLayers does not suit architecture decoder;"
+        " remove it",
+    ),
+    Row(
+        "token-types-of-a-decoder",
+        {"model.tokenTypes": 2},
+        "spec.model.tokenTypes: Invalid value: tokenTypes does not suit architecture decoder; remove it",
     ),
     # -- numbers that do not fit together
     Row(

@@ -17,8 +17,8 @@ LINES = reference().splitlines()
             "| `queue` | string, at most 63 |  | *later:* a Kueue LocalQueue |", id="without-behaviour-yet"
         ),
         pytest.param(
-            '| `activation` | `swiglu`, `geglu`, `gelu`, `relu` | `"swiglu"` | *now: use swiglu.*'
-            " Feed-forward non-linearity; the -glu ones have three matrices. |",
+            "| `architecture` | `decoder`, `encoder`, `encoderDecoder` |  | *now: use decoder.*"
+            " default: the family's, or decoder |",
             id="of-which-some-has-behaviour",
         ),
         pytest.param(

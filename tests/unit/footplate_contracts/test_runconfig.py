@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
+from footplate_contracts.families import resolve_model
 from footplate_contracts.runconfig import (
     RunConfig,
     RunIdentity,
     World,
     resolve,
-    resolve_model,
     resolve_optimizer,
     resolve_schedule,
 )
 from footplate_contracts.v1alpha1.computeprofile import Backend
-from footplate_contracts.v1alpha1.model import Model
+from footplate_contracts.v1alpha1.model import Activation, Architecture, Bias, Family, Model, Norm, NormName
 from footplate_contracts.v1alpha1.training import Optimizer, Schedule
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
 
@@ -65,9 +65,27 @@ def spec(training: dict[str, Any] | None = None, **changes: Any) -> TrainingRunS
         pytest.param({"key_value_heads": 1}, "key_value_heads", 1, id="multi-query"),
         pytest.param({}, "head_size", 32, id="head-size"),
         pytest.param({"head_size": 64}, "head_size", 64, id="head-size-stated"),
+        pytest.param({"family": Family.GPT2}, "feed_forward_size", 512, id="feed-forward-without-gate"),
+        pytest.param({"family": Family.GPT2}, "tied_embeddings", True, id="gpt2-ties"),
+        pytest.param(
+            {"family": Family.GPT2, "tied_embeddings": False}, "tied_embeddings", False, id="unless-told"
+        ),
+        pytest.param({"family": Family.GPT2}, "activation", Activation.GELU_TANH, id="gpt2-gelu"),
+        pytest.param({"architecture": Architecture.ENCODER}, "family", Family.BERT, id="an-encoder-is-bert"),
+        pytest.param({"family": Family.BERT}, "token_types", 2, id="bert-tells-segments-apart"),
+        pytest.param({"family": Family.T5}, "architecture", Architecture.ENCODER_DECODER, id="t5-is-two"),
+        pytest.param({"family": Family.T5}, "decoder_layers", 4, id="as-deep-behind"),
+        pytest.param({}, "norm", Norm(name=NormName.RMS, epsilon=1e-5), id="llama-norm"),
+        pytest.param({"family": Family.QWEN2}, "norm", Norm(name=NormName.RMS, epsilon=1e-6), id="qwen-norm"),
+        pytest.param(
+            {"family": Family.QWEN2},
+            "bias",
+            Bias(query_key_value=True, output=False, feed_forward=False),
+            id="qwen-biases",
+        ),
     ],
 )
-def test_model_sizes(changes: dict[str, int], field: str, expected: int) -> None:
+def test_model_defaults(changes: dict[str, Any], field: str, expected: Any) -> None:
     assert getattr(resolve_model(model(**changes)), field) == expected
 
 
@@ -142,7 +160,7 @@ def test_digest_is_the_same_on_every_machine() -> None:
     assert digest == DIGEST
 
 
-DIGEST = "2febeb76adb20242b0c411ee628cdb937f285ca65935234e921ea4eb759c22aa"
+DIGEST = "33c4286aca69772a24c5ed663163ab4d02a72b8e1910dcc79eebe9f0461414c8"
 
 
 @pytest.mark.parametrize(

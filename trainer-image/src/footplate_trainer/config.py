@@ -8,29 +8,69 @@ too: `resolve` in the contracts has filled them all in.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.shape import ModelShape
+from footplate_contracts.v1alpha1.model import Model, RopeScaling
+from footplate_trainer.shape import ModelShape, RopeStretch
+
+Value = TypeVar("Value")
 
 
 def model_shape(config: RunConfig) -> ModelShape:
     """The network of a resolved RunConfig."""
-    model = config.model
-    assert model.feed_forward_size and model.key_value_heads and model.head_size, "resolve() fills these in"
+    return shape_of(config.model)
+
+
+def shape_of(model: Model) -> ModelShape:
+    """The network of a resolved spec.model."""
+    norm, bias, position, dropout = model.norm, model.bias, model.position, model.dropout
     return ModelShape(
         layers=model.layers,
         hidden=model.hidden_size,
-        feed_forward=model.feed_forward_size,
+        feed_forward=_filled(model.feed_forward_size),
         heads=model.attention_heads,
-        key_value_heads=model.key_value_heads,
-        head_size=model.head_size,
+        key_value_heads=_filled(model.key_value_heads),
+        head_size=_filled(model.head_size),
         vocabulary=model.vocabulary_size,
         context=model.context_length,
-        tied_embeddings=model.tied_embeddings,
-        norm_epsilon=model.norm.epsilon,
-        rope_theta=model.position.theta,
+        tied_embeddings=_filled(model.tied_embeddings),
+        norm_epsilon=_filled(norm.epsilon),
+        rope_theta=position.theta,
+        architecture=_filled(model.architecture),
+        decoder_layers=model.decoder_layers or 0,
+        norm=_filled(norm.name),
+        activation=_filled(model.activation),
+        position=_filled(position.name),
+        rope_stretch=_rope_stretch(position.scaling),
+        query_key_value_bias=_filled(bias.query_key_value),
+        output_bias=_filled(bias.output),
+        feed_forward_bias=_filled(bias.feed_forward),
+        sliding_window=model.attention.sliding_window,
+        token_types=_filled(model.token_types),
+        relative_buckets=position.buckets,
+        relative_distance=position.max_distance,
+        hidden_dropout=dropout.hidden,
+        attention_dropout=dropout.attention,
+        embedding_dropout=dropout.embedding,
     )
+
+
+def _rope_stretch(scaling: RopeScaling | None) -> RopeStretch | None:
+    if scaling is None:
+        return None
+    return RopeStretch(
+        scaling.factor,
+        scaling.low_frequency_factor,
+        scaling.high_frequency_factor,
+        scaling.original_context_length,
+    )
+
+
+def _filled(value: Value | None) -> Value:
+    assert value is not None, "resolve() fills this in"
+    return value
 
 
 def total_steps(config: RunConfig) -> int:

@@ -9,12 +9,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from footplate_contracts.v1alpha1.model import Activation, Architecture, NormName, PositionName
+
+
+@dataclass(frozen=True)
+class RopeStretch:
+    """Llama 3's stretching of rotary frequencies, from `original_context` to `factor` times that."""
+
+    factor: float
+    low_frequency_factor: float = 1.0
+    high_frequency_factor: float = 4.0
+    original_context: int = 8192
+
 
 @dataclass(frozen=True)
 class ModelShape:
-    """A Llama-style decoder: RMSNorm, rotary positions, SwiGLU, grouped-query attention."""
+    """What is built; without more than the sizes, a Llama-style decoder."""
 
-    layers: int
+    layers: int  # blocks; of an encoder-decoder, the encoder's
     hidden: int
     feed_forward: int
     heads: int
@@ -25,16 +37,88 @@ class ModelShape:
     tied_embeddings: bool = False
     norm_epsilon: float = 1e-5
     rope_theta: float = 10000.0
+    architecture: Architecture = Architecture.DECODER
+    decoder_layers: int = 0  # of an encoder-decoder
+    norm: NormName = NormName.RMS
+    activation: Activation = Activation.SWIGLU
+    position: PositionName = PositionName.ROPE
+    rope_stretch: RopeStretch | None = None
+    query_key_value_bias: bool = False
+    output_bias: bool = False
+    feed_forward_bias: bool = False
+    sliding_window: int | None = None
+    token_types: int = 0
+    relative_buckets: int = 32
+    relative_distance: int = 128
+    hidden_dropout: float = 0.0
+    attention_dropout: float = 0.0
+    embedding_dropout: float = 0.0
+
+    @property
+    def gated(self) -> bool:
+        """Whether the feed-forward layer has a gate, and so three matrices."""
+        return self.activation in (Activation.SWIGLU, Activation.GEGLU)
+
+    @property
+    def blocks(self) -> int:
+        """All blocks of the chain, an encoder's before its decoder's."""
+        return self.layers + self.decoder_layers
+
+    @property
+    def norm_parameters(self) -> int:
+        """Weights of one norm: a scale, and LayerNorm's shift."""
+        return self.hidden * (2 if self.norm is NormName.LAYER else 1)
+
+    @property
+    def attention_parameters(self) -> int:
+        """Weights of one attention layer: query, key, value, output."""
+        query, key_value = self.heads * self.head_size, self.key_value_heads * self.head_size
+        matrices = 2 * self.hidden * (query + key_value)
+        biases = (query + 2 * key_value) * self.query_key_value_bias + self.hidden * self.output_bias
+        return matrices + biases
+
+    @property
+    def feed_forward_parameters(self) -> int:
+        """Weights of one feed-forward layer."""
+        inner = 2 if self.gated else 1
+        matrices = (inner + 1) * self.hidden * self.feed_forward
+        return matrices + (inner * self.feed_forward + self.hidden) * self.feed_forward_bias
 
     @property
     def layer_parameters(self) -> int:
-        """Weights in one block: q and o, k and v, three feed-forward matrices, two norms."""
-        query = self.hidden * self.heads * self.head_size
-        key_value = self.hidden * self.key_value_heads * self.head_size
-        return 2 * query + 2 * key_value + 3 * self.hidden * self.feed_forward + 2 * self.hidden
+        """Weights in one block of self-attention, feed-forward layer and two norms."""
+        return self.attention_parameters + self.feed_forward_parameters + 2 * self.norm_parameters
+
+    def block_parameters(self, number: int) -> int:
+        """Weights in block `number`; a decoder's behind an encoder have cross-attention and a third norm."""
+        crossing = number >= self.layers
+        return self.layer_parameters + crossing * (self.attention_parameters + self.norm_parameters)
+
+    @property
+    def embedding_parameters(self) -> int:
+        """Weights before the first block: tokens, positions, token types and, of an encoder, their norm."""
+        rows = self.vocabulary + self.token_types
+        if self.position is PositionName.LEARNED:
+            rows += self.context
+        tables = 2 * self.relative_buckets * self.heads if self.position is PositionName.RELATIVE else 0
+        normed = self.architecture is Architecture.ENCODER
+        return rows * self.hidden + tables + normed * self.norm_parameters
+
+    @property
+    def head_parameters(self) -> int:
+        """Weights behind the last block; a tied projection is the embedding's."""
+        projection = 0 if self.tied_embeddings else self.vocabulary * self.hidden
+        match self.architecture:
+            case Architecture.DECODER:
+                return projection + self.norm_parameters
+            case Architecture.ENCODER:  # a dense layer with norm, and a bias of the projection
+                dense = self.hidden * self.hidden + self.hidden
+                return projection + dense + self.norm_parameters + self.vocabulary
+            case Architecture.ENCODER_DECODER:  # each of the two chains ends in a norm
+                return projection + 2 * self.norm_parameters
 
     @property
     def parameters(self) -> int:
         """All trainable weights; a tied output head is counted once."""
-        embeddings = self.vocabulary * self.hidden * (1 if self.tied_embeddings else 2)
-        return embeddings + self.layers * self.layer_parameters + self.hidden
+        blocks = sum(self.block_parameters(number) for number in range(self.blocks))
+        return self.embedding_parameters + blocks + self.head_parameters

@@ -1,17 +1,18 @@
 """`spec.model`: the shape of the network.
 
-Most fields may be left out; `footplate_contracts.resolve` fills them in from
-the family. A field that later releases will act upon is refused by name here.
+Most fields may be left out; `footplate_contracts.families` fills them in. A
+field that later releases will act upon is refused by name here.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.rules import Rule, only, only_at, refuse
+from footplate_contracts.rules import Rule, only, only_at
 from footplate_contracts.v1alpha1.types import Part, Probability
 
 
@@ -42,33 +43,30 @@ class NormName(StrEnum):
 
 
 class Norm(Part):
-    """Normalisation before each sub-layer."""
+    """Normalisation of each sub-layer."""
 
-    name: NormName = NormName.RMS
-    epsilon: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
-        1e-5, description="added to the mean square before the root"
+    name: NormName | None = Field(None, description="default: the family's")
+    epsilon: Annotated[float, Field(ge=0.0, le=1.0)] | None = Field(
+        None, description="added to the mean square before the root; default: the family's"
     )
-
-    rules: ClassVar = (only("name", "rms"),)
 
 
 class Activation(StrEnum):
     """Feed-forward non-linearity; the -glu ones have three matrices."""
 
     SWIGLU = "swiglu"
-    GEGLU = "geglu"
+    GEGLU = "geglu"  # with the gelu of GELU_TANH
     GELU = "gelu"
+    GELU_TANH = "geluTanh"
     RELU = "relu"
 
 
 class Bias(Part):
-    """Which linear layers carry a bias."""
+    """Which linear layers carry a bias; default: the family's do."""
 
-    query_key_value: bool = Field(False, description="in the projections to queries, keys and values")
-    output: bool = Field(False, description="in attention's output projection")
-    feed_forward: bool = Field(False, description="in the feed-forward matrices")
-
-    rules: ClassVar = tuple(only_at(field, "false") for field in ("queryKeyValue", "output", "feedForward"))
+    query_key_value: bool | None = Field(None, description="in the projections to queries, keys and values")
+    output: bool | None = Field(None, description="in attention's output projection")
+    feed_forward: bool | None = Field(None, description="in the feed-forward matrices")
 
 
 class PositionName(StrEnum):
@@ -79,23 +77,59 @@ class PositionName(StrEnum):
     RELATIVE = "relative"
 
 
-class RopeScaling(Part):
-    """Stretching of rotary frequencies beyond the trained context."""
+class RopeScalingName(StrEnum):
+    """How rotary frequencies are stretched."""
 
-    name: Annotated[str, Field(max_length=32)] = Field(description="such as llama3")
+    LLAMA3 = "llama3"
+
+
+class RopeScaling(Part):
+    """Stretching of rotary frequencies beyond the trained context: short waves stay, long ones slow down."""
+
+    name: RopeScalingName = RopeScalingName.LLAMA3
     factor: Annotated[float, Field(ge=1.0, le=1000.0)] = Field(description="new context over trained context")
+    low_frequency_factor: Annotated[float, Field(ge=0.001, le=1000.0)] = Field(
+        1.0, description="waves that fit less often into the original context are slowed by factor"
+    )
+    high_frequency_factor: Annotated[float, Field(ge=0.001, le=1000.0)] = Field(
+        4.0, description="waves that fit more often into it stay as they are"
+    )
+    original_context_length: Annotated[int, Field(ge=1, le=16_777_216)] = Field(
+        8192, description="tokens of a sequence before the stretching"
+    )
+
+    rules: ClassVar = (
+        Rule(
+            "self.lowFrequencyFactor < self.highFrequencyFactor",
+            "lowFrequencyFactor {self.lowFrequencyFactor} must be below highFrequencyFactor"
+            " {self.highFrequencyFactor}",
+            field="lowFrequencyFactor",
+        ),
+    )
 
 
 class Position(Part):
     """Position encoding."""
 
-    name: PositionName = PositionName.ROPE
+    name: PositionName | None = Field(None, description="default: the family's")
     theta: Annotated[float, Field(ge=1.0, le=1e9)] = Field(
         10000.0, description="base of the rotary frequencies"
     )
-    scaling: RopeScaling | None = None
+    scaling: RopeScaling | None = Field(None, description="of rotary frequencies")
+    buckets: Annotated[int, Field(ge=4, le=1024)] = Field(
+        32, description="relative: rows of the table of distances; a multiple of 4"
+    )
+    max_distance: Annotated[int, Field(ge=2, le=1_000_000)] = Field(
+        128, description="relative: tokens beyond which all distances are one"
+    )
 
-    rules: ClassVar = (only("name", "rope"), refuse("scaling"))
+    rules: ClassVar = (
+        Rule(
+            "self.buckets % 4 == 0 && self.maxDistance > self.buckets / 2",
+            "buckets {self.buckets} must be a multiple of 4 and at most twice maxDistance {self.maxDistance}",
+            field="buckets",
+        ),
+    )
 
 
 class AttentionBackend(StrEnum):
@@ -112,10 +146,10 @@ class Attention(Part):
 
     backend: AttentionBackend = AttentionBackend.AUTO
     sliding_window: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
-        None, description="tokens that a token looks back at"
+        None, description="tokens that a token sees, itself among them; decoders only"
     )
 
-    rules: ClassVar = (only("backend", "auto", "sdpa"), refuse("slidingWindow"))
+    rules: ClassVar = (only("backend", "auto", "sdpa"),)
 
 
 class Dropout(Part):
@@ -141,15 +175,67 @@ class InitFrom(Part):
     format: Annotated[str, Field(max_length=32)] = Field("huggingface", description="how it is laid out")
 
 
+def architecture_of(model: str) -> str:
+    """CEL: the architecture of the Model at `model`, whether it or its family says so."""
+    family = f"has({model}.family) && {model}.family"
+    return (
+        f"(has({model}.architecture) ? {model}.architecture : {family} == 'bert' ? 'encoder'"
+        f" : {family} == 't5' ? 'encoderDecoder' : 'decoder')"
+    )
+
+
+_ARCHITECTURE = architecture_of("self")
+# CEL: whether positions are rotary, by name or by the family.
+_ROPES = (
+    "(has(self.position.name) ? self.position.name == 'rope'"
+    f" : {_ARCHITECTURE} == 'decoder' && !(has(self.family) && self.family == 'gpt2'))"
+)
+
+
+def _only_yet(field: str, *allowed: str) -> Rule:
+    """As `only`, of a field that may be absent."""
+    rule = only(field, *allowed)
+    said = f"has(self.{field}) ? self.{field} : ''"
+    return replace(
+        rule,
+        expression=f"!has(self.{field}) || {rule.expression}",
+        template=rule.template.replace(f"self.{field}", said),
+    )
+
+
+def _suits(what: str, absent: str, remedy: str, *architectures: str) -> Rule:
+    """`what`, unless CEL `absent` holds, makes sense for some architectures only."""
+    field = what.split()[0]
+    suited = ", ".join(f"'{one}'" for one in architectures)
+    return Rule(
+        f"{absent} || {_ARCHITECTURE} in [{suited}]",
+        f"{what} does not suit architecture {{{_ARCHITECTURE}}}; {remedy}",
+        field=field,
+    )
+
+
+def _position(name: str, remedy: str, *architectures: str) -> Rule:
+    absent = f"!has(self.position.name) || self.position.name != '{name}'"
+    return _suits(f"position.name {name}", absent, remedy, *architectures)
+
+
 class Model(Part):
     """The network; sizes in units, not in bytes."""
 
-    architecture: Architecture = Architecture.DECODER
-    family: Family = Family.LLAMA
-    layers: Annotated[int, Field(ge=1, le=1024)] = Field(description="transformer blocks")
+    architecture: Architecture | None = Field(None, description="default: the family's, or decoder")
+    family: Family | None = Field(
+        None, description="default: llama for a decoder, bert for an encoder, t5 for an encoderDecoder"
+    )
+    layers: Annotated[int, Field(ge=1, le=1024)] = Field(
+        description="transformer blocks; of an encoderDecoder, the encoder's"
+    )
+    decoder_layers: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        None, description="of an encoderDecoder; default: layers"
+    )
     hidden_size: Annotated[int, Field(ge=1, le=131_072)] = Field(description="width of the residual stream")
     feed_forward_size: Annotated[int, Field(ge=1, le=1_048_576)] | None = Field(
-        None, description="default: 8/3 of hiddenSize, rounded up to a multiple of 32 (llama)"
+        None,
+        description="default: 4 x hiddenSize; with a gate, 8/3 of it, rounded up to a multiple of 32",
     )
     attention_heads: Annotated[int, Field(ge=1, le=1024)] = Field(description="query heads of a layer")
     key_value_heads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
@@ -162,9 +248,14 @@ class Model(Part):
         description="token ids; as the data was packed"
     )
     context_length: Annotated[int, Field(ge=1, le=16_777_216)] = Field(description="tokens of a sequence")
-    tied_embeddings: bool = Field(False, description="input and output embedding are one matrix")
+    tied_embeddings: bool | None = Field(
+        None, description="input and output embedding are one matrix; default: the family's"
+    )
+    token_types: Annotated[int, Field(ge=0, le=1024)] | None = Field(
+        None, description="kinds of segments that an encoder tells apart; default: the family's"
+    )
     norm: Norm = Norm()
-    activation: Activation = Activation.SWIGLU
+    activation: Activation | None = Field(None, description="default: the family's")
     bias: Bias = Bias()
     position: Position = Position()
     attention: Attention = Attention()
@@ -172,9 +263,17 @@ class Model(Part):
     initialization: Initialization = Initialization()
 
     rules: ClassVar = (
-        only("architecture", "decoder"),
-        only("family", "llama"),
-        only("activation", "swiglu"),
+        _only_yet("architecture", "decoder"),
+        _only_yet("family", "llama", "mistral", "qwen2", "gpt2"),
+        Rule(
+            "!has(self.architecture) || !has(self.family)"
+            " || (self.family == 'bert' ? self.architecture == 'encoder'"
+            " : self.family == 't5' ? self.architecture == 'encoderDecoder'"
+            " : self.architecture == 'decoder')",
+            "family {has(self.family) ? self.family : ''} is no"
+            " {has(self.architecture) ? self.architecture : ''}; leave one of the two out",
+            field="architecture",
+        ),
         Rule(
             "has(self.headSize) || self.hiddenSize % self.attentionHeads == 0",
             "hiddenSize {self.hiddenSize} is not a multiple of attentionHeads {self.attentionHeads};"
@@ -189,11 +288,22 @@ class Model(Part):
             field="keyValueHeads",
         ),
         Rule(
-            "self.position.name != 'rope' || (has(self.headSize) ? self.headSize % 2 == 0"
+            f"!{_ROPES} || (has(self.headSize) ? self.headSize % 2 == 0"
             " : self.hiddenSize % self.attentionHeads != 0"
             " || (self.hiddenSize / self.attentionHeads) % 2 == 0)",
             "rotary positions need an even head size, not {has(self.headSize) ? self.headSize"
             " : self.hiddenSize / self.attentionHeads}; change hiddenSize, attentionHeads or headSize",
             field="hiddenSize",
         ),
+        _position("rope", "leave it out", "decoder"),
+        _position("learned", "leave it out", "decoder", "encoder"),
+        _position("relative", "use rope or learned", "encoderDecoder"),
+        Rule(
+            f"!has(self.position.scaling) || {_ROPES}",
+            "position.scaling stretches rotary frequencies, and there are none; remove it",
+            field="position.scaling",
+        ),
+        _suits("attention.slidingWindow", "!has(self.attention.slidingWindow)", "remove it", "decoder"),
+        _suits("decoderLayers", "!has(self.decoderLayers)", "remove it", "encoderDecoder"),
+        _suits("tokenTypes", "!has(self.tokenTypes) || self.tokenTypes == 0", "remove it", "encoder"),
     )

@@ -10,7 +10,7 @@ from footplate_contracts.names import RUN_NAME_LIMIT
 from footplate_contracts.rules import Rule, only, refuse, required, unchanging
 from footplate_contracts.v1alpha1.compute import Checkpoint, Compute, Resilience, ResumeFrom
 from footplate_contracts.v1alpha1.data import Data, Validation
-from footplate_contracts.v1alpha1.model import InitFrom, Model
+from footplate_contracts.v1alpha1.model import InitFrom, Model, architecture_of
 from footplate_contracts.v1alpha1.pods import Trainer
 from footplate_contracts.v1alpha1.telemetry import Telemetry
 from footplate_contracts.v1alpha1.training import Parallelism, Stage, Training
@@ -47,6 +47,7 @@ _WHILE_SUSPENDED = _While(
     unless="oldSelf.suspend", remedy=" while the run is active; set spec.suspend to true first"
 )
 
+_ARCHITECTURE = architecture_of("self.model")
 _RANKS = "self.compute.nodes * self.compute.processesPerNode"
 _SLICE = "self.parallelism.tensor * self.parallelism.pipeline * self.parallelism.context"
 _STEP_TOKENS = "self.training.globalBatchSize * self.model.contextLength"
@@ -98,9 +99,9 @@ class TrainingRunSpec(Part):
         *(
             Rule(
                 f"!has(self.data.masking) || self.data.masking.name != '{masking}'"
-                f" || !has(self.model) || self.model.architecture == '{architecture}'",
+                f" || !has(self.model) || {_ARCHITECTURE} == '{architecture}'",
                 f"masking {masking} is for model.architecture {architecture}, and not for"
-                " {self.model.architecture}; change one of them, or remove masking",
+                f" {{{_ARCHITECTURE}}}; change one of them, or remove masking",
                 field="data.masking",
             )
             for masking, architecture in (("mlm", "encoder"), ("span", "encoderDecoder"))

@@ -10,7 +10,7 @@ import torch
 
 from footplate_trainer.model.initialize import initialize_rows
 from footplate_trainer.model.loss import summed_cross_entropy
-from footplate_trainer.model.reach import document_mask
+from footplate_trainer.model.reach import looking_back
 from footplate_trainer.model.transformer import Decoder
 from footplate_trainer.shape import ModelShape
 
@@ -117,10 +117,28 @@ def test_one_document_is_plain_causal_attention() -> None:
     torch.testing.assert_close(model(tokens, torch.zeros_like(tokens)), model(tokens), rtol=1e-4, atol=1e-5)
 
 
-def test_a_document_mask_is_block_diagonal_and_causal() -> None:
-    mask = document_mask(torch.tensor([[0, 0, 1]]))
+@pytest.mark.parametrize(
+    ("documents", "window", "mask"),
+    [
+        pytest.param([0, 0, 1], None, [[1, 0, 0], [1, 1, 0], [0, 0, 1]], id="documents"),
+        pytest.param(None, 2, [[1, 0, 0], [1, 1, 0], [0, 1, 1]], id="window"),
+        pytest.param([0, 1, 1], 1, [[1, 0, 0], [0, 1, 0], [0, 0, 1]], id="both"),
+        pytest.param([0, 0, 0], 9, [[1, 0, 0], [1, 1, 0], [1, 1, 1]], id="wide-window"),
+    ],
+)
+def test_who_looks_back_at_whom(
+    documents: list[int] | None, window: int | None, mask: list[list[int]]
+) -> None:
+    numbers = None if documents is None else torch.tensor([documents])
 
-    assert mask.int().tolist() == [[[[1, 0, 0], [1, 1, 0], [0, 0, 1]]]]
+    reach = looking_back(3, numbers, window, torch.device("cpu"))
+
+    assert reach.mask is not None
+    assert reach.mask.int().squeeze().tolist() == mask
+
+
+def test_what_the_causal_flag_says_needs_no_mask() -> None:
+    assert looking_back(3, None, 3, torch.device("cpu")).mask is None
 
 
 def test_rotary_positions_are_relative() -> None:

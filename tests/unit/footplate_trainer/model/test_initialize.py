@@ -31,11 +31,13 @@ def test_names_and_seeds_draw_other_numbers() -> None:
     assert not torch.equal(one, normal_rows(2, "a", 0, 4, 4, 1.0))
 
 
-def test_matrices_are_normal_and_vectors_one() -> None:
-    matrix, vector = torch.empty(400, 400), torch.empty(7)
+def test_matrices_are_normal_scales_one_and_biases_zero() -> None:
+    matrix, vector, bias = torch.empty(400, 400), torch.empty(7), torch.empty(7)
     initialize_rows(matrix, "m", 0, seed=0, standard_deviation=0.02)
     initialize_rows(vector, "v", 0, seed=0, standard_deviation=0.02)
+    initialize_rows(bias, "v.bias", 0, seed=0, standard_deviation=0.02)
 
     assert matrix.mean().item() == pytest.approx(0, abs=2e-4)
     assert matrix.std().item() == pytest.approx(0.02, rel=0.01)
     assert vector.tolist() == [1.0] * 7
+    assert bias.tolist() == [0.0] * 7

@@ -1,4 +1,4 @@
-"""Multi-head, grouped-query and multi-query attention with rotary positions."""
+"""Multi-head, grouped-query and multi-query attention, to itself or across to an encoder."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from footplate_trainer.model.cache import LayerCache
+from footplate_trainer.model.dropout import Dropout
 from footplate_trainer.model.inputs import Shared
-from footplate_trainer.model.reach import attend
+from footplate_trainer.model.reach import attend, attend_with_dropout
 from footplate_trainer.model.rotary import rotate
 from footplate_trainer.shape import ModelShape
 
@@ -25,25 +26,37 @@ class Attention(nn.Module):
     the rest of the sequence is.
     """
 
-    def __init__(self, shape: ModelShape) -> None:
+    def __init__(self, shape: ModelShape, site: str) -> None:
         super().__init__()
         self.head_size = shape.head_size
         self.attend: Attend = attend
         query_size = shape.heads * shape.head_size
         key_value_size = shape.key_value_heads * shape.head_size
-        self.query = nn.Linear(shape.hidden, query_size, bias=False)
-        self.key = nn.Linear(shape.hidden, key_value_size, bias=False)
-        self.value = nn.Linear(shape.hidden, key_value_size, bias=False)
-        self.output = nn.Linear(query_size, shape.hidden, bias=False)
+        self.query = nn.Linear(shape.hidden, query_size, bias=shape.query_key_value_bias)
+        self.key = nn.Linear(shape.hidden, key_value_size, bias=shape.query_key_value_bias)
+        self.value = nn.Linear(shape.hidden, key_value_size, bias=shape.query_key_value_bias)
+        self.output = nn.Linear(query_size, shape.hidden, bias=shape.output_bias)
+        self.dropout = Dropout(shape.attention_dropout, site)
 
-    def forward(self, x: Tensor, shared: Shared, cache: LayerCache | None = None) -> Tensor:
-        """x [batch, length, hidden] -> the same. With `cache` x stands behind what the cache holds."""
-        query = rotate(self._heads(self.query(x)), *shared.rotary)
-        key = rotate(self._heads(self.key(x)), *shared.rotary)
-        value = self._heads(self.value(x))
+    def forward(
+        self, x: Tensor, shared: Shared, cache: LayerCache | None = None, source: Tensor | None = None
+    ) -> Tensor:
+        """x [batch, length, hidden] -> the same.
+
+        With `cache` x stands behind what the cache holds. Keys and values are
+        of `source` [batch, keys, hidden], if given, instead of x.
+        """
+        read = x if source is None else source
+        query, key, value = self._heads(self.query(x)), self._heads(self.key(read)), self.value(read)
+        value = self._heads(value)
+        if shared.rotary is not None:
+            query, key = rotate(query, *shared.rotary), rotate(key, *shared.rotary)
         if cache is not None:
             key, value = cache.extend(key, value)
-        attended = self.attend(query, key, value, shared.reach)
+        if self.dropout.active:
+            attended = attend_with_dropout(query, key, value, shared.reach, self.dropout, shared.chance)
+        else:
+            attended = self.attend(query, key, value, shared.reach)
         batch, _, length, _ = attended.shape
         merged: Tensor = self.output(attended.transpose(1, 2).reshape(batch, length, -1))
         return merged

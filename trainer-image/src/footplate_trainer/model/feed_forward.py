@@ -1,23 +1,41 @@
-"""SwiGLU feed-forward layer (Shazeer 2020): silu(gate) * up, then down."""
+"""Feed-forward layers: down(activation(up)), or with a gate, down(activation(gate) * up) (Shazeer 2020)."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from footplate_contracts.v1alpha1.model import Activation
 from footplate_trainer.shape import ModelShape
+
+tanh_gelu = partial(functional.gelu, approximate="tanh")
+ACTIVATIONS: Final[dict[Activation, Callable[[Tensor], Tensor]]] = {
+    Activation.SWIGLU: functional.silu,
+    Activation.GEGLU: tanh_gelu,
+    Activation.GELU: functional.gelu,
+    Activation.GELU_TANH: tanh_gelu,
+    Activation.RELU: functional.relu,
+}
 
 
 class FeedForward(nn.Module):
-    """Three matrices, no biases."""
+    """Two matrices, or three with a gate."""
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
-        self.gate = nn.Linear(shape.hidden, shape.feed_forward, bias=False)
-        self.up = nn.Linear(shape.hidden, shape.feed_forward, bias=False)
-        self.down = nn.Linear(shape.feed_forward, shape.hidden, bias=False)
+        self.activation = ACTIVATIONS[shape.activation]
+        bias = shape.feed_forward_bias
+        self.gate = nn.Linear(shape.hidden, shape.feed_forward, bias=bias) if shape.gated else None
+        self.up = nn.Linear(shape.hidden, shape.feed_forward, bias=bias)
+        self.down = nn.Linear(shape.feed_forward, shape.hidden, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., hidden] -> [..., hidden]."""
-        activated: Tensor = self.down(functional.silu(self.gate(x)) * self.up(x))
-        return activated
+        up = self.up(x)
+        inner = self.activation(up) if self.gate is None else self.activation(self.gate(x)) * up
+        down: Tensor = self.down(inner)
+        return down

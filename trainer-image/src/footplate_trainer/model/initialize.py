@@ -41,11 +41,11 @@ def normal_rows(
 def initialize_rows(local: Tensor, name: str, first: int, seed: int, standard_deviation: float) -> None:
     """Fill `local`, the rows of parameter `name` from row `first` on, in place.
 
-    Matrices get N(0, standard_deviation), vectors (norm weights) ones.
+    Matrices get N(0, standard_deviation), biases zeros, other vectors (norm weights) ones.
     """
     with torch.no_grad():
         if local.ndim == 1:
-            local.fill_(1.0)
+            local.fill_(0.0 if name.endswith("bias") else 1.0)
         elif local.numel():
             rows, columns = local.shape
             local.copy_(normal_rows(seed, name, first, rows, columns, standard_deviation))

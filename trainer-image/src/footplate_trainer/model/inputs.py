@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from footplate_trainer.model.dropout import Chance
+
 States = tuple[Tensor, ...]
 """What travels from block to block, [batch, length, hidden] each; floats only: it may go to other ranks."""
 
@@ -18,11 +20,17 @@ class Inputs:
     tokens: Tensor  # int64 [batch, length]
     documents: Tensor | None = None  # [batch, length]: attention stays within one; None: there is one
     positions: Tensor | None = None  # int64 [length] in the sequence; None: 0, 1, 2, …
+    token_types: Tensor | None = None  # int64 [batch, length]; None: all 0
+    decoder_tokens: Tensor | None = None  # what the decoder behind an encoder reads, int64 [batch, length]
+    decoder_documents: Tensor | None = None  # of decoder_tokens, numbered as `documents`
+    chance: Chance | None = None  # decides what is dropped; needed in training where anything is
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What all blocks of a pass have in common."""
+    """What all blocks of a chain have in common in one pass."""
 
-    rotary: tuple[Tensor, Tensor]  # tables over the positions of x
     reach: Any  # what the network's `visible` says to attention's `attend`; they agree between themselves
+    rotary: tuple[Tensor, Tensor] | None = None  # tables over the positions of x
+    chance: Chance | None = None
+    positions: Tensor | None = None  # as in Inputs

@@ -39,7 +39,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from footplate_contracts.v1alpha1.model import PositionName
 from footplate_trainer.model.cache import LayerCache
+from footplate_trainer.model.dropout import Chance, Dropout
 from footplate_trainer.model.inputs import Inputs, States
 from footplate_trainer.shape import ModelShape
 
@@ -50,20 +52,41 @@ Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]
 class Network(nn.Module, ABC):
     """Embedding, numbered blocks, final norm and output projection."""
 
-    embedding: nn.Embedding | None
-    blocks: nn.ModuleDict
     visible: Callable[[Inputs], Any]
-    head: nn.Linear | None
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.shape = shape
         self.is_first = True
         self.is_last = True
+        self.embedding: nn.Embedding | None = nn.Embedding(shape.vocabulary, shape.hidden)
+        self.positions = self._learned_positions()
+        self.embedding_dropout = Dropout(shape.embedding_dropout, "embedding")
+        self.blocks = nn.ModuleDict()
+        # A tied head is the embedding used twice, not a second parameter: every
+        # consumer of named_parameters() would have to know about the twin.
+        self.head = None if shape.tied_embeddings else nn.Linear(shape.hidden, shape.vocabulary, bias=False)
+
+    def _learned_positions(self) -> nn.Embedding | None:
+        learned = self.shape.position is PositionName.LEARNED
+        return nn.Embedding(self.shape.context, self.shape.hidden) if learned else None
+
+    def embedded(self, inputs: Inputs, start: int = 0) -> Tensor:
+        """Embeddings of tokens and, where they are learned, positions: [batch, length, hidden].
+
+        `start` is the position of the first token where `inputs` do not tell.
+        """
+        assert self.embedding is not None, "only the first stage has it"
+        x: Tensor = self.embedding(inputs.tokens)
+        if self.positions is not None:
+            length = inputs.tokens.shape[1]
+            told = torch.arange(start, start + length, device=x.device)
+            x = x + self.positions(told if inputs.positions is None else inputs.positions)
+        return x
 
     @abstractmethod
-    def begin(self, inputs: Inputs) -> States:
-        """What the first block reads."""
+    def begin(self, inputs: Inputs, start: int = 0) -> States:
+        """What the first block reads; `start` as in `embedded`."""
 
     @abstractmethod
     def run(self, states: States, inputs: Inputs, caches: Sequence[LayerCache] | None = None) -> States:
@@ -73,9 +96,14 @@ class Network(nn.Module, ABC):
     def finish(self, states: States) -> Tensor:
         """Hidden states [batch, length, width] that the output projection reads."""
 
-    @abstractmethod
     def drop(self, beginning: bool, end: bool) -> None:
-        """Delete what only the first or only the last stage needs."""
+        """Delete what only the first or only the last stage needs; a tied embedding is both's."""
+        if beginning:
+            self.positions = None
+        if beginning and (end or not self.shape.tied_embeddings):
+            self.embedding = None
+        if end:
+            self.head = None
 
     def reset_tables(self) -> None:
         """Compute constant tables where the parameters are; needed after leaving `meta`."""
@@ -89,7 +117,8 @@ class Network(nn.Module, ABC):
 
     def advance(self, *states: Tensor, inputs: Inputs, caches: Sequence[LayerCache] | None = None) -> States:
         """One stage's pass."""
-        current = self.begin(inputs) if self.is_first else states
+        start = caches[0].filled if caches else 0
+        current = self.begin(inputs, start) if self.is_first else states
         current = self.run(current, inputs, caches)
         return (self.finish(current),) if self.is_last else current
 
@@ -106,16 +135,28 @@ class Network(nn.Module, ABC):
         documents: Tensor | None = None,
         caches: Sequence[LayerCache] | None = None,
         *,
+        token_types: Tensor | None = None,
+        decoder_tokens: Tensor | None = None,
+        decoder_documents: Tensor | None = None,
+        chance: Chance | None = None,
         labels: Tensor | None = None,
         criterion: Criterion | None = None,
     ) -> Tensor:
-        """Logits [batch, length, vocabulary] of a whole network for tokens int64 [batch, length].
+        """Logits [batch, length, vocabulary] of a whole network; the rest is as in Inputs.
 
         With `labels` [batch, length] and `criterion` the answer is what that
         makes of them, and logits may never exist. It is computed here because
         only within the forward pass is a sharded head whole.
         """
-        (hidden,) = self.advance(inputs=Inputs(tokens, documents), caches=caches)
+        inputs = Inputs(
+            tokens,
+            documents,
+            token_types=token_types,
+            decoder_tokens=decoder_tokens,
+            decoder_documents=decoder_documents,
+            chance=chance,
+        )
+        (hidden,) = self.advance(inputs=inputs, caches=caches)
         if criterion is not None:
             assert labels is not None
             return criterion(hidden, self.head_weight, labels)

@@ -1,4 +1,4 @@
-"""RMSNorm: scale by the root mean square, no mean subtracted (Zhang & Sennrich 2019)."""
+"""Normalisation over the last dimension; statistics in fp32 whatever the input is."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from footplate_contracts.v1alpha1.model import NormName
+from footplate_trainer.shape import ModelShape
+
 
 class RootMeanSquareNorm(nn.Module):
-    """x / rms(x) * weight over the last dimension; statistics in fp32 whatever x is."""
+    """x / rms(x) * weight: no mean subtracted (Zhang & Sennrich 2019)."""
 
     def __init__(self, size: int, epsilon: float) -> None:
         super().__init__()
@@ -18,3 +21,10 @@ class RootMeanSquareNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., size] -> [..., size], same dtype."""
         return functional.rms_norm(x, (x.shape[-1],), self.weight, self.epsilon)
+
+
+def norm_of(shape: ModelShape) -> nn.Module:
+    """The norm that `shape` asks for, over the hidden size."""
+    if shape.norm is NormName.LAYER:
+        return nn.LayerNorm(shape.hidden, shape.norm_epsilon)
+    return RootMeanSquareNorm(shape.hidden, shape.norm_epsilon)

@@ -13,13 +13,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from footplate_trainer.model.dropout import Chance, Dropout
+
 
 @dataclass(frozen=True)
 class Reach:
-    """What queries may look at: `mask`, True where allowed; without it all, or nothing later (`causal`)."""
+    """What queries may look at; without `mask` all, or nothing later where `causal`."""
 
     causal: bool = True
-    mask: Tensor | None = None  # bool, broadcast to [batch, heads, length, keys]
+    # Broadcast to [batch, heads, length, keys]: bool, True where allowed, or what is added to the scores.
+    mask: Tensor | None = None
+    scale: float | None = None  # of the scores; None: 1 / sqrt(head size)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, reach: Reach) -> Tensor:
@@ -30,16 +34,49 @@ def attend(query: Tensor, key: Tensor, value: Tensor, reach: Reach) -> Tensor:
         value,
         attn_mask=reach.mask,
         is_causal=reach.causal and reach.mask is None,
+        scale=reach.scale,
         enable_gqa=query.shape[1] != key.shape[1],
     )
 
 
-def document_mask(documents: Tensor) -> Tensor:
-    """Causal attention within documents: bool [batch, 1, length, length], True where allowed.
+def attend_with_dropout(
+    query: Tensor, key: Tensor, value: Tensor, reach: Reach, dropout: Dropout, chance: Chance | None
+) -> Tensor:
+    """The same with some attention weights dropped; builds them all, as no kernel takes our masks."""
+    groups = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    scores = query @ key.transpose(-2, -1) * (reach.scale or query.shape[-1] ** -0.5)
+    mask = reach.mask
+    if mask is None and reach.causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if mask is not None:
+        scores = scores + mask if mask.is_floating_point() else scores.masked_fill(~mask, -torch.inf)
+    weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    kept: Tensor = dropout(weights, chance)
+    return kept @ value
 
-    `documents` [batch, length] numbers the document of each token; a token sees
-    itself and earlier tokens of its own document.
+
+def looking_back(length: int, documents: Tensor | None, window: int | None, device: torch.device) -> Reach:
+    """Nothing later, nothing of other documents, nothing `window` or more tokens back.
+
+    `documents` [batch, length] numbers the document of each token.
     """
-    length = documents.shape[1]
-    same = documents[:, None, :, None] == documents[:, None, None, :]
-    return same & torch.ones(length, length, dtype=torch.bool, device=documents.device).tril()
+    if window is not None and window >= length:
+        window = None
+    if documents is None and window is None:
+        return Reach()
+    mask = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    if window is not None:
+        mask = mask.triu(1 - window)
+    return Reach(mask=mask if documents is None else mask & same_document(documents, documents))
+
+
+def looking_around(documents: Tensor | None) -> Reach:
+    """Everything in the same document."""
+    return Reach(causal=False, mask=None if documents is None else same_document(documents, documents))
+
+
+def same_document(queries: Tensor, keys: Tensor) -> Tensor:
+    """[batch, length] and [batch, keys] document numbers -> bool [batch, 1, length, keys]."""
+    same: Tensor = queries[:, None, :, None] == keys[:, None, None, :]
+    return same

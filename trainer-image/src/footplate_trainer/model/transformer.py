@@ -4,39 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
-from footplate_trainer.model.attention import Attention
+from footplate_contracts.v1alpha1.model import PositionName
+from footplate_trainer.model.block import Block
 from footplate_trainer.model.cache import LayerCache
-from footplate_trainer.model.feed_forward import FeedForward
 from footplate_trainer.model.inputs import Inputs, Shared, States
 from footplate_trainer.model.network import Network
-from footplate_trainer.model.norm import RootMeanSquareNorm
-from footplate_trainer.model.reach import Reach, document_mask
-from footplate_trainer.model.rotary import rotary_tables
+from footplate_trainer.model.norm import norm_of
+from footplate_trainer.model.reach import Reach, looking_back
+from footplate_trainer.model.rotary import rotary_frequencies, rotary_tables
 from footplate_trainer.shape import ModelShape
-
-
-class Block(nn.Module):
-    """x + attention(norm(x)), then x + feed_forward(norm(x))."""
-
-    def __init__(self, shape: ModelShape) -> None:
-        super().__init__()
-        self.attention_norm = RootMeanSquareNorm(shape.hidden, shape.norm_epsilon)
-        self.attention = Attention(shape)
-        self.feed_forward_norm = RootMeanSquareNorm(shape.hidden, shape.norm_epsilon)
-        self.feed_forward = FeedForward(shape)
-
-    def forward(self, x: Tensor, shared: Shared, cache: LayerCache | None = None) -> Tensor:
-        """[batch, length, hidden] -> the same."""
-        x = x + self.attention(self.attention_norm(x), shared, cache)
-        out: Tensor = x + self.feed_forward(self.feed_forward_norm(x))
-        return out
-
-
-def visible(inputs: Inputs) -> Reach:
-    """Nothing later, nothing of other documents."""
-    return Reach(mask=None if inputs.documents is None else document_mask(inputs.documents))
 
 
 class Decoder(Network):
@@ -47,33 +26,29 @@ class Decoder(Network):
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__(shape)
-        self.visible = visible
-        self.embedding = nn.Embedding(shape.vocabulary, shape.hidden)
-        self.blocks = nn.ModuleDict({str(number): Block(shape) for number in range(shape.layers)})
-        self.norm: nn.Module | None = RootMeanSquareNorm(shape.hidden, shape.norm_epsilon)
-        # A tied head is the embedding used twice, not a second parameter: every
-        # consumer of named_parameters() would have to know about the twin.
-        self.head = None if shape.tied_embeddings else nn.Linear(shape.hidden, shape.vocabulary, bias=False)
+        self.blocks.update({str(number): Block(shape, f"blocks.{number}") for number in range(shape.layers)})
+        self.norm: nn.Module | None = norm_of(shape)
+        self.visible = self.looking_back
         self.reset_tables()
 
     def reset_tables(self) -> None:
-        """Compute the rotary tables where the parameters are."""
+        """Compute the rotary tables, if there are any, where the parameters are."""
         shape = self.shape
-        cosine, sine = rotary_tables(shape.context, shape.head_size, shape.rope_theta, self.device)
-        self.register_buffer("rotary_cosine", cosine, persistent=False)
-        self.register_buffer("rotary_sine", sine, persistent=False)
+        if shape.position is PositionName.ROPE:
+            frequencies = rotary_frequencies(shape.head_size, shape.rope_theta, shape.rope_stretch)
+            cosine, sine = rotary_tables(shape.context, frequencies, self.device)
+            self.register_buffer("rotary_cosine", cosine, persistent=False)
+            self.register_buffer("rotary_sine", sine, persistent=False)
 
     def drop(self, beginning: bool, end: bool) -> None:
-        """Delete embedding or final norm and head; a tied embedding is needed at both ends."""
-        if beginning and (end or not self.shape.tied_embeddings):
-            self.embedding = None
+        """Delete what only the first or only the last stage needs."""
+        super().drop(beginning, end)
         if end:
-            self.norm = self.head = None
+            self.norm = None
 
-    def begin(self, inputs: Inputs) -> States:
+    def begin(self, inputs: Inputs, start: int = 0) -> States:
         """([batch, length, hidden],)."""
-        assert self.embedding is not None
-        return (self.embedding(inputs.tokens),)
+        return (self.embedding_dropout(self.embedded(inputs, start), inputs.chance, inputs.positions),)
 
     def run(self, states: States, inputs: Inputs, caches: Sequence[LayerCache] | None = None) -> States:
         """([batch, length, hidden],) -> the same.
@@ -93,13 +68,29 @@ class Decoder(Network):
         hidden: Tensor = self.norm(*states)
         return hidden
 
+    def looking_back(self, inputs: Inputs) -> Reach:
+        """Who sees whom in whole sequences."""
+        tokens = inputs.tokens
+        return looking_back(tokens.shape[1], inputs.documents, self.shape.sliding_window, tokens.device)
+
     def _shared(self, inputs: Inputs, start: int) -> Shared:
         length = inputs.tokens.shape[1]
         assert start == 0 or length == 1
+        reach = self._one_more(start, inputs.tokens.device) if start else self.visible(inputs)
+        return Shared(reach, self._rotary(inputs, start, length), inputs.chance, inputs.positions)
+
+    def _rotary(self, inputs: Inputs, start: int, length: int) -> tuple[Tensor, Tensor] | None:
+        if self.shape.position is not PositionName.ROPE:
+            return None
         where = slice(start, start + length) if inputs.positions is None else inputs.positions
-        # One new token sees all that came before: there is nothing later to hide from it.
-        reach = Reach(causal=False) if start else self.visible(inputs)
-        return Shared((self.rotary_cosine[where], self.rotary_sine[where]), reach)
+        return self.rotary_cosine[where], self.rotary_sine[where]
+
+    def _one_more(self, start: int, device: torch.device) -> Reach:
+        """One new token sees the window's tokens before it, and there is nothing later to hide from it."""
+        window = self.shape.sliding_window
+        if window is None or window > start:
+            return Reach(causal=False)
+        return Reach(mask=(torch.arange(start + 1, device=device) > start - window)[None, None, None])
 
     def new_caches(self, batch: int, length: int) -> list[LayerCache]:
         """Empty caches with room for `length` tokens."""

@@ -1,0 +1,124 @@
+"""What each family of models does where nothing is stated.
+
+The values are those of the published models, so that `family: gpt2` with
+GPT-2's sizes is GPT-2. What is stated wins, and any mixture that the rules of
+`spec.model` allow is a model; another library may have no name for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from footplate_contracts.v1alpha1.model import (
+    Activation,
+    Architecture,
+    Bias,
+    Family,
+    Model,
+    NormName,
+    PositionName,
+)
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Habits:
+    """One family's defaults."""
+
+    architecture: Architecture = Architecture.DECODER
+    norm: NormName = NormName.RMS
+    epsilon: float = 1e-5
+    activation: Activation = Activation.SWIGLU
+    query_key_value_bias: bool = False
+    other_biases: bool = False
+    position: PositionName = PositionName.ROPE
+    tied_embeddings: bool = False
+    token_types: int = 0
+
+
+HABITS: Final[dict[Family, Habits]] = {
+    Family.LLAMA: Habits(),
+    Family.MISTRAL: Habits(),
+    Family.QWEN2: Habits(epsilon=1e-6, query_key_value_bias=True),
+    Family.GPT2: Habits(
+        norm=NormName.LAYER,
+        activation=Activation.GELU_TANH,
+        query_key_value_bias=True,
+        other_biases=True,
+        position=PositionName.LEARNED,
+        tied_embeddings=True,
+    ),
+    Family.BERT: Habits(
+        architecture=Architecture.ENCODER,
+        norm=NormName.LAYER,
+        epsilon=1e-12,
+        activation=Activation.GELU,
+        query_key_value_bias=True,
+        other_biases=True,
+        position=PositionName.LEARNED,
+        tied_embeddings=True,
+        token_types=2,
+    ),
+    Family.T5: Habits(
+        architecture=Architecture.ENCODER_DECODER,
+        epsilon=1e-6,
+        activation=Activation.RELU,
+        position=PositionName.RELATIVE,
+        tied_embeddings=True,
+    ),
+}
+_FIRST_OF: Final = {
+    Architecture.DECODER: Family.LLAMA,
+    Architecture.ENCODER: Family.BERT,
+    Architecture.ENCODER_DECODER: Family.T5,
+}
+
+
+def family_of(model: Model) -> Family:
+    """The family stated, or the first of the architecture stated, or llama."""
+    return model.family or _FIRST_OF[model.architecture or Architecture.DECODER]
+
+
+def resolve_model(model: Model) -> Model:
+    """`model` with all that its family implies filled in."""
+    family = family_of(model)
+    habits = HABITS[family]
+    activation = model.activation or habits.activation
+    behind = habits.architecture is Architecture.ENCODER_DECODER
+    return model.model_copy(
+        update={
+            "architecture": habits.architecture,
+            "family": family,
+            "decoder_layers": (model.decoder_layers or model.layers) if behind else None,
+            "feed_forward_size": model.feed_forward_size or _feed_forward(model.hidden_size, activation),
+            "key_value_heads": model.key_value_heads or model.attention_heads,
+            "head_size": model.head_size or model.hidden_size // model.attention_heads,
+            "tied_embeddings": _stated(model.tied_embeddings, habits.tied_embeddings),
+            "token_types": _stated(model.token_types, habits.token_types),
+            "norm": model.norm.model_copy(
+                update={
+                    "name": model.norm.name or habits.norm,
+                    "epsilon": _stated(model.norm.epsilon, habits.epsilon),
+                }
+            ),
+            "activation": activation,
+            "bias": Bias(
+                query_key_value=_stated(model.bias.query_key_value, habits.query_key_value_bias),
+                output=_stated(model.bias.output, habits.other_biases),
+                feed_forward=_stated(model.bias.feed_forward, habits.other_biases),
+            ),
+            "position": model.position.model_copy(update={"name": model.position.name or habits.position}),
+        }
+    )
+
+
+def _stated(value: Value | None, default: Value) -> Value:
+    return default if value is None else value
+
+
+def _feed_forward(hidden_size: int, activation: Activation) -> int:
+    """4 x hidden; with a gate 2/3 of that, since it makes three matrices of two, a multiple of 32."""
+    gated = activation in (Activation.SWIGLU, Activation.GEGLU)
+    return -(-8 * hidden_size // (3 * 32)) * 32 if gated else 4 * hidden_size

@@ -1,0 +1,141 @@
+"""Every family: counted exactly, cut into stages, and looking where it may."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from footplate_contracts.v1alpha1.model import Activation, Family
+from footplate_trainer.model.build import build
+from footplate_trainer.model.inputs import Inputs
+from footplate_trainer.model.network import Network
+from footplate_trainer.shape import ModelShape
+from tests.support.shapes import STRETCH, fill, shape_like, some_tokens
+
+DOCUMENTS = torch.tensor([[0] * 24, [0] * 9 + [1] * 15])
+SHAPES = [
+    pytest.param(shape_like(Family.LLAMA, key_value_heads=1, position={"scaling": STRETCH}), id="llama"),
+    pytest.param(shape_like(Family.MISTRAL, attention={"sliding_window": 5}), id="mistral"),
+    pytest.param(shape_like(Family.QWEN2, tied_embeddings=True, key_value_heads=2), id="qwen2"),
+    pytest.param(shape_like(Family.GPT2), id="gpt2"),
+    pytest.param(shape_like(Family.BERT), id="bert"),
+    pytest.param(shape_like(Family.BERT, tied_embeddings=False), id="bert-untied"),
+    pytest.param(shape_like(Family.T5, decoder_layers=3), id="t5"),
+    pytest.param(
+        shape_like(Family.T5, activation=Activation.GEGLU, tied_embeddings=False), id="t5-gated-untied"
+    ),
+]
+
+
+def stage(shape: ModelShape, blocks: range, first: bool, last: bool) -> Network:
+    with torch.device("meta"):
+        model = build(shape)
+    model.keep(blocks, first, last)
+    model.to_empty(device="cpu")
+    model.reset_tables()
+    fill(model)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("family", "sizes", "parameters"),
+    [
+        pytest.param(Family.GPT2, (12, 768, 12, 50257, 1024), 124_439_808, id="gpt2-small"),
+        pytest.param(Family.BERT, (12, 768, 12, 30522, 512), 109_514_298, id="bert-base-masked"),
+        pytest.param(Family.T5, (6, 512, 8, 32128, 512), 60_506_624, id="t5-small"),
+    ],
+)
+def test_the_parameter_count_is_the_published_one(
+    family: Family, sizes: tuple[int, ...], parameters: int
+) -> None:
+    names = ("layers", "hidden_size", "attention_heads", "vocabulary_size", "context_length")
+
+    assert shape_like(family, **dict(zip(names, sizes, strict=True))).parameters == parameters
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_formula_counts_what_is_built(shape: ModelShape) -> None:
+    with torch.device("meta"):
+        assert shape.parameters == sum(parameter.numel() for parameter in build(shape).parameters())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_stage_for_each_block_is_the_whole(shape: ModelShape) -> None:
+    inputs = Inputs(some_tokens(), DOCUMENTS, decoder_tokens=some_tokens(seed=2), decoder_documents=DOCUMENTS)
+    states: tuple[torch.Tensor, ...] = ()
+    names = set()
+    for number in range(shape.blocks):
+        part = stage(shape, range(number, number + 1), number == 0, number == shape.blocks - 1)
+        states = part.advance(*states, inputs=inputs)
+        names |= {name for name, _ in part.named_parameters()}
+
+    whole = stage(shape, range(shape.blocks), True, True)
+    logits = whole(
+        inputs.tokens,
+        DOCUMENTS,
+        decoder_tokens=inputs.decoder_tokens,
+        decoder_documents=DOCUMENTS,
+    )
+    assert torch.equal(functional.linear(states[0], part.head_weight), logits)
+    assert names == {name for name, _ in whole.named_parameters()}
+
+
+def test_a_cache_changes_nothing_but_the_cost_of_a_window() -> None:
+    model, tokens = (
+        stage(shape_like(Family.MISTRAL, attention={"sliding_window": 5}), range(2), True, True),
+        some_tokens(1),
+    )
+    caches = model.new_caches(batch=1, length=24)
+    with torch.inference_mode():
+        pieces = [model(tokens[:, :7], caches=caches)]
+        pieces += [model(tokens[:, place : place + 1], caches=caches) for place in range(7, 24)]
+        torch.testing.assert_close(torch.cat(pieces, dim=1), model(tokens), rtol=1e-4, atol=1e-4)
+
+
+def test_a_window_ends_what_is_seen() -> None:
+    """Two layers of window 5 see 8 tokens back."""
+    model = stage(shape_like(Family.MISTRAL, attention={"sliding_window": 5}), range(2), True, True)
+    tokens = some_tokens(1)
+    changed = tokens.clone()
+    changed[:, 0] = (changed[:, 0] + 1) % 99
+
+    before, after = model(tokens)[0], model(changed)[0]
+
+    assert not torch.allclose(after[8], before[8])
+    torch.testing.assert_close(after[9:], before[9:], rtol=0, atol=0)
+
+
+def test_learned_positions_go_on_behind_a_cache() -> None:
+    model, tokens = stage(shape_like(Family.GPT2), range(2), True, True), some_tokens(1)
+    caches = model.new_caches(batch=1, length=24)
+    with torch.inference_mode():
+        pieces = [model(tokens[:, place : place + 1], caches=caches) for place in range(24)]
+        torch.testing.assert_close(torch.cat(pieces, dim=1), model(tokens), rtol=1e-4, atol=1e-4)
+
+
+def test_an_encoder_sees_both_ways_and_no_other_document() -> None:
+    model, tokens = stage(shape_like(Family.BERT), range(2), True, True), some_tokens()
+    changed = tokens.clone()
+    changed[1, -1] = (changed[1, -1] + 1) % 99
+
+    before, after = model(tokens, DOCUMENTS)[1], model(changed, DOCUMENTS)[1]
+
+    assert not torch.allclose(after[9:], before[9:])
+    torch.testing.assert_close(after[:9], before[:9], rtol=0, atol=0)
+
+
+def test_a_decoder_behind_an_encoder_sees_all_of_that_and_nothing_later_of_its_own() -> None:
+    model = stage(shape_like(Family.T5), range(4), True, True)
+    source, target = some_tokens(1), some_tokens(1, 10, seed=2)
+    late_source, late_target = source.clone(), target.clone()
+    late_source[:, -1] = (late_source[:, -1] + 1) % 99
+    late_target[:, 5] = (late_target[:, 5] + 1) % 99
+
+    plain = model(source, decoder_tokens=target)[0]
+    other_source = model(late_source, decoder_tokens=target)[0]
+    other_target = model(source, decoder_tokens=late_target)[0]
+
+    assert not torch.allclose(other_source[0], plain[0])
+    torch.testing.assert_close(other_target[:5], plain[:5], rtol=0, atol=0)
+    assert not torch.allclose(other_target[5:], plain[5:])

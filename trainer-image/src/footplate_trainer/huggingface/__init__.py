@@ -1,0 +1,1 @@
+"""Models in the files that Hugging Face's transformers reads and writes."""

@@ -1,0 +1,21 @@
+"""From a shape to its network."""
+
+from __future__ import annotations
+
+from footplate_contracts.v1alpha1.model import Architecture
+from footplate_trainer.model.encoder import Encoder
+from footplate_trainer.model.encoder_decoder import EncoderDecoder
+from footplate_trainer.model.network import Network
+from footplate_trainer.model.transformer import Decoder
+from footplate_trainer.shape import ModelShape
+
+
+def build(shape: ModelShape) -> Network:
+    """The network of `shape`, its parameters not yet initialised."""
+    match shape.architecture:
+        case Architecture.DECODER:
+            return Decoder(shape)
+        case Architecture.ENCODER:
+            return Encoder(shape)
+        case Architecture.ENCODER_DECODER:
+            return EncoderDecoder(shape)

@@ -1,0 +1,86 @@
+"""Dropout that drops the same numbers whatever rank computes them.
+
+A generator's state depends on what was drawn before, so it depends on the
+layout. Here chance is a function: whether a number is dropped follows from
+(seed, step, sample, site, row, column), hashed by MurmurHash3's 64-bit
+finaliser, so that any rank may compute any piece of a mask.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+_BITS = 24  # of the hash that are compared with the probability
+_ROW, _COLUMN = -7046029254386353131, -4417276706812531889  # odd, from the golden ratio and xxHash
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What, beside a place in the network, decides which numbers are dropped."""
+
+    seed: int
+    step: int
+    samples: Tensor  # int64 [batch]: which sample of the data each sequence is
+
+
+class Dropout(nn.Module):
+    """Zero a share of numbers and scale the rest up; does nothing outside training.
+
+    `site` is the module's place in the network. A rank that holds a piece of
+    each sequence sets `piece` to its number among equal pieces, one that holds
+    some heads sets `first_head`.
+    """
+
+    def __init__(self, probability: float, site: str) -> None:
+        super().__init__()
+        self.probability = probability
+        self.key = int.from_bytes(hashlib.blake2b(site.encode(), digest_size=8).digest(), "little") >> 1
+        self.piece = 0
+        self.first_head = 0
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is dropped."""
+        return self.training and self.probability > 0
+
+    def forward(self, x: Tensor, chance: Chance | None, positions: Tensor | None = None) -> Tensor:
+        """x [batch, length, hidden], or weights [batch, heads, length, keys] -> the same.
+
+        `positions` int64 [length] of the rows in their sequence; None: a piece
+        from `piece` times its length on.
+        """
+        if not self.active:
+            return x
+        assert chance is not None, "dropout needs to know step and samples"
+        length = x.shape[-2]
+        if positions is None or positions.shape[0] != length:
+            rows = torch.arange(length, device=x.device) + self.piece * length
+            rows = rows if positions is None else positions[rows]
+        else:
+            rows = positions
+        first = _mixed(chance.samples.to(x.device) ^ _mixed_number(chance.seed, chance.step, self.key))
+        if x.ndim == 4:
+            heads = torch.arange(x.shape[1], device=x.device) + self.first_head
+            first = _mixed(first[:, None] + heads * _ROW)
+        counters = first[..., None, None] + (rows * _ROW)[:, None]
+        hashed = _mixed(counters + torch.arange(x.shape[-1], device=x.device) * _COLUMN)
+        kept = (hashed >> (64 - _BITS)) & ((1 << _BITS) - 1) >= round(self.probability * (1 << _BITS))
+        return x * kept / (1 - self.probability)
+
+
+def _mixed(x: Tensor) -> Tensor:
+    """MurmurHash3's fmix64, elementwise on int64; >> keeps the sign, so its copies are masked off."""
+    low = (1 << 31) - 1
+    x = (x ^ ((x >> 33) & low)) * -49064778989728563
+    x = (x ^ ((x >> 33) & low)) * -4265267296055464877
+    return x ^ ((x >> 33) & low)
+
+
+def _mixed_number(*numbers: int) -> int:
+    """One signed 64-bit number of several."""
+    text = "/".join(str(number) for number in numbers)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)

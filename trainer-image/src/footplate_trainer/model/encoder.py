@@ -1,0 +1,78 @@
+"""The encoder: BERT's post-norm blocks, and a head that guesses masked tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from footplate_trainer.model.block import NormLastBlock
+from footplate_trainer.model.cache import LayerCache
+from footplate_trainer.model.feed_forward import ACTIVATIONS
+from footplate_trainer.model.inputs import Inputs, Shared, States
+from footplate_trainer.model.network import Network
+from footplate_trainer.model.norm import norm_of
+from footplate_trainer.model.reach import Reach, looking_around
+from footplate_trainer.shape import ModelShape
+
+
+class Encoder(Network):
+    """Tokens to logits over the vocabulary; every token sees all of its document (Devlin et al. 2018)."""
+
+    def __init__(self, shape: ModelShape) -> None:
+        super().__init__(shape)
+        self.token_types = nn.Embedding(shape.token_types, shape.hidden) if shape.token_types else None
+        self.embedding_norm: nn.Module | None = norm_of(shape)
+        self.blocks.update(
+            {str(number): NormLastBlock(shape, f"blocks.{number}") for number in range(shape.layers)}
+        )
+        self.transform: nn.Linear | None = nn.Linear(shape.hidden, shape.hidden)
+        self.activation = ACTIVATIONS[shape.activation]
+        self.norm: nn.Module | None = norm_of(shape)
+        self.head_bias: nn.Parameter | None = nn.Parameter(torch.empty(shape.vocabulary))
+        self.visible = looking_around_in
+
+    def drop(self, beginning: bool, end: bool) -> None:
+        """Delete what only the first or only the last stage needs."""
+        super().drop(beginning, end)
+        if beginning:
+            self.token_types = self.embedding_norm = None
+        if end:
+            self.transform = self.norm = self.head_bias = None
+
+    def begin(self, inputs: Inputs, start: int = 0) -> States:
+        """([batch, length, hidden],)."""
+        assert self.embedding_norm is not None
+        x = self.embedded(inputs, start)
+        if self.token_types is not None:
+            x = x + self.token_types(
+                torch.zeros_like(inputs.tokens) if inputs.token_types is None else inputs.token_types
+            )
+        return (self.embedding_dropout(self.embedding_norm(x), inputs.chance, inputs.positions),)
+
+    def run(self, states: States, inputs: Inputs, caches: Sequence[LayerCache] | None = None) -> States:
+        """([batch, length, hidden],) -> the same."""
+        assert caches is None, "what sees both ways has nothing to keep"
+        (x,) = states
+        shared = Shared(self.visible(inputs), chance=inputs.chance, positions=inputs.positions)
+        for block in self.blocks.values():
+            x = block(x, shared)
+        return (x,)
+
+    def finish(self, states: States) -> Tensor:
+        """A dense layer with norm, and a column of ones that `head_weight` multiplies by its bias."""
+        assert self.transform is not None and self.norm is not None
+        x: Tensor = self.norm(self.activation(self.transform(*states)))
+        return torch.cat((x, x.new_ones(*x.shape[:-1], 1)), dim=-1)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """[vocabulary, hidden + 1]: the output projection with its bias as one more column."""
+        assert self.head_bias is not None
+        return torch.cat((super().head_weight, self.head_bias[:, None]), dim=1)
+
+
+def looking_around_in(inputs: Inputs) -> Reach:
+    """Who sees whom in whole sequences."""
+    return looking_around(inputs.documents)

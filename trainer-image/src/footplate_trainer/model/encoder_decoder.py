@@ -1,0 +1,142 @@
+"""T5: an encoder and a decoder that looks at what it made, as one chain of blocks (Raffel et al. 2019).
+
+Both hidden states travel along the whole chain, so that it may be cut anywhere:
+first the encoder's blocks move theirs, then the decoder's blocks move the other.
+Where a token stands is told by a bias on attention's scores that depends on
+distance; each of the two has one table for all of its blocks, and every stage
+that holds one of these holds the table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from footplate_trainer.model.block import Block, CrossBlock
+from footplate_trainer.model.cache import LayerCache
+from footplate_trainer.model.inputs import Inputs, Shared, States
+from footplate_trainer.model.network import Network
+from footplate_trainer.model.norm import norm_of
+from footplate_trainer.model.reach import Reach, looking_around, looking_back, same_document
+from footplate_trainer.shape import ModelShape
+
+UNSCALED = 1.0  # T5 leaves the root of the head size to initialisation
+
+
+class EncoderDecoder(Network):
+    """Tokens, and the decoder's tokens so far, to logits over the vocabulary for each of the latter."""
+
+    def __init__(self, shape: ModelShape) -> None:
+        super().__init__(shape)
+        for number in range(shape.blocks):
+            build = Block if number < shape.layers else CrossBlock
+            self.blocks[str(number)] = build(shape, f"blocks.{number}")
+        self.encoder_bias: nn.Embedding | None = nn.Embedding(shape.relative_buckets, shape.heads)
+        self.decoder_bias: nn.Embedding | None = nn.Embedding(shape.relative_buckets, shape.heads)
+        self.encoder_norm: nn.Module | None = norm_of(shape)
+        self.norm: nn.Module | None = norm_of(shape)
+        self.visible = self.looking_around
+
+    def drop(self, beginning: bool, end: bool) -> None:
+        """Delete what the blocks that are left, and the ends, do not need."""
+        super().drop(beginning, end)
+        held = {int(number) for number in self.blocks}
+        if not any(number < self.shape.layers for number in held):
+            self.encoder_bias = None
+        if not any(number >= self.shape.layers for number in held):
+            self.decoder_bias = None
+        if self.shape.layers - 1 not in held:
+            self.encoder_norm = None
+        if end:
+            self.norm = None
+
+    def begin(self, inputs: Inputs, start: int = 0) -> States:
+        """The embeddings of both, [batch, length, hidden] each."""
+        assert inputs.decoder_tokens is not None, "the decoder needs tokens of its own"
+        decoder = replace(inputs, tokens=inputs.decoder_tokens)
+        return (
+            self.embedding_dropout(self.embedded(inputs), inputs.chance),
+            self.embedding_dropout(self.embedded(decoder), inputs.chance),
+        )
+
+    def run(self, states: States, inputs: Inputs, caches: Sequence[LayerCache] | None = None) -> States:
+        """(encoder's, decoder's) -> the same."""
+        assert caches is None, "there is no cache for two chains"
+        encoded, x = states
+        shared = Shared(self.visible(inputs), chance=inputs.chance) if self.encoder_bias is not None else None
+        behind = self._behind(inputs) if self.decoder_bias is not None else None
+        for number, block in self.blocks.items():
+            if behind is not None and int(number) >= self.shape.layers:
+                x = block(x, encoded, *behind)
+            else:
+                encoded = block(encoded, shared)
+            if int(number) == self.shape.layers - 1:
+                assert self.encoder_norm is not None
+                encoded = self.encoder_norm(encoded)
+        return encoded, x
+
+    def finish(self, states: States) -> Tensor:
+        """The final norm of the decoder, scaled down where the projection is the embedding."""
+        assert self.norm is not None
+        x: Tensor = self.norm(states[1])
+        return x * self.shape.hidden**-0.5 if self.shape.tied_embeddings else x
+
+    def looking_around(self, inputs: Inputs) -> Reach:
+        """Who sees whom in the encoder, and how strongly by distance."""
+        assert self.encoder_bias is not None
+        bias = self._bias(self.encoder_bias, inputs.tokens.shape[1], both_ways=True)
+        return _biased(looking_around(inputs.documents).mask, bias)
+
+    def _behind(self, inputs: Inputs) -> tuple[Shared, Shared]:
+        """What the decoder's self-attention and its look at the encoder share."""
+        assert self.decoder_bias is not None and inputs.decoder_tokens is not None
+        length = inputs.decoder_tokens.shape[1]
+        bias = self._bias(self.decoder_bias, length, both_ways=False)
+        back = looking_back(length, inputs.decoder_documents, None, bias.device).mask
+        if back is None:
+            back = torch.ones(length, length, dtype=torch.bool, device=bias.device).tril()
+        across = None
+        if inputs.documents is not None and inputs.decoder_documents is not None:
+            across = same_document(inputs.decoder_documents, inputs.documents)
+        return (
+            Shared(_biased(back, bias), chance=inputs.chance),
+            Shared(Reach(causal=False, mask=across, scale=UNSCALED), chance=inputs.chance),
+        )
+
+    def _bias(self, table: nn.Embedding, length: int, both_ways: bool) -> Tensor:
+        """What the table adds to scores: [1, heads, length, length]."""
+        places = torch.arange(length, device=self.device)
+        distances = places[None, :] - places[:, None]
+        shape = self.shape
+        buckets = distance_buckets(distances, shape.relative_buckets, shape.relative_distance, both_ways)
+        bias: Tensor = table(buckets)
+        return bias.permute(2, 0, 1)[None]
+
+
+def distance_buckets(distances: Tensor, buckets: int, farthest: int, both_ways: bool) -> Tensor:
+    """The row of the bias table for each distance (key's place minus query's), int64 as `distances`.
+
+    Half of the rows are for one distance each, the rest for ever wider ranges up
+    to `farthest`; `both_ways` splits the table between keys before and after.
+    """
+    after = torch.zeros_like(distances)
+    if both_ways:
+        buckets //= 2
+        after = (distances > 0).long() * buckets
+        distances = distances.abs()
+    else:
+        distances = (-distances).clamp(min=0)
+    exact = buckets // 2
+    share = torch.log(distances.clamp(min=1).float() / exact) / math.log(farthest / exact)
+    wide = (exact + (share * (buckets - exact)).long()).clamp(max=buckets - 1)
+    return after + torch.where(distances < exact, distances, wide)
+
+
+def _biased(mask: Tensor | None, bias: Tensor) -> Reach:
+    """Scores get `bias`, and where `mask` forbids, minus infinity."""
+    added = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
+    return Reach(causal=False, mask=added, scale=UNSCALED)
