@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,12 +23,17 @@ from tests.support.training import AgentLink, train, train_under
 FREEZE_AT = 4
 
 
+def freeze() -> None:
+    """Stop the process here: a signal to the process might reach another thread first."""
+    signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+
+
 class FrozenAtGrant(AgentLink):
     """SIGSTOP between the permission to commit and the commit: the latest moment that there is."""
 
     def grant(self, step: int) -> bool:
         if step == FREEZE_AT:
-            os.kill(os.getpid(), signal.SIGSTOP)
+            freeze()
         return True
 
 
@@ -37,10 +43,10 @@ class FrozenAtWrite(AgentLink):
     def report(self, report: RankReport) -> None:
         super().report(report)
         if report.phase is RankPhase.CHECKPOINT and report.step == FREEZE_AT:
-            os.kill(os.getpid(), signal.SIGSTOP)
+            freeze()
 
 
-@pytest.fixture(params=["path", "bucket"])
+@pytest.fixture
 def place(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[str, dict[str, str]]]:
@@ -58,7 +64,16 @@ def is_stopped(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
-@pytest.mark.parametrize("link", [FrozenAtGrant(), FrozenAtWrite()], ids=["granted", "writing"])
+@pytest.mark.parametrize(
+    ("place", "link"),
+    [
+        pytest.param("path", FrozenAtGrant(), id="path-granted"),
+        pytest.param("path", FrozenAtWrite(), id="path-writing", marks=pytest.mark.long),
+        pytest.param("bucket", FrozenAtGrant(), id="bucket-granted", marks=pytest.mark.long),
+        pytest.param("bucket", FrozenAtWrite(), id="bucket-writing"),
+    ],
+    indirect=["place"],
+)
 def test_a_writer_that_wakes_up_too_late(
     shards: Path,
     tmp_path: Path,
