@@ -34,8 +34,8 @@ _COMMUNICATION: Final = (
 )
 
 
-def describe(error: BaseException, *, rank: int, step: int | None, now: float) -> FailureReport:
-    """The report of `error`, raised on `rank` when `step` was the last finished one."""
+def describe(error: BaseException, *, rank: int | None, step: int | None, now: float) -> FailureReport:
+    """The report of `error`, raised on `rank` (None: before there were any) after `step` was finished."""
     cause, reason = _classify(error)
     if isinstance(error, TrainerError):
         rank = rank if error.rank is None else error.rank

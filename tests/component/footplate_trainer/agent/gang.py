@@ -136,7 +136,7 @@ class Gang:
             str(Env.WORKER_INDEX): str(index),
             str(Env.WORKER_INCARNATION): str(incarnation),
             str(Env.POD_IP): "127.0.0.1",
-            "PYTHONPATH": str(HERE),
+            "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
             "GLOO_SOCKET_IFNAME": "lo",
             "OMP_NUM_THREADS": "1",
             "TEST_DIRECTORY": str(self.directory),

@@ -10,7 +10,6 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from footplate_contracts.v1alpha1.data import Data
 from footplate_trainer.data.check import check_data, check_run
 from footplate_trainer.data.errors import DataCorrupt, DataError, DataMissing
 from footplate_trainer.data.shards import TokenShards
@@ -59,12 +58,11 @@ def test_what_is_wrong_is_named(write_shards: WriteShards, spoil, error, says: s
 
 def test_every_source_and_the_tokenizer_are_looked_at(write_shards: WriteShards, tmp_path: Path) -> None:
     good = write_shards([[8]]).uri
-    both = [{"name": "a", "uri": good}, {"name": "b", "uri": f"{tmp_path}/nowhere"}]
     with pytest.raises(DataMissing, match="nowhere: there is no such folder"):
-        check_run(Data.from_json({"sources": both}))
+        check_run([good, f"{tmp_path}/nowhere"])
     with pytest.raises(DataMissing, match=r"has no tokenizer\.json; name the folder that holds one"):
-        check_run(Data.from_json({"uri": good, "tokenizer": {"uri": str(tmp_path)}}))
-    check_run(Data.from_json({"uri": good, "tokenizer": {"uri": good}}))
+        check_run([good], tokenizer=str(tmp_path))
+    check_run([good, good], tokenizer=good)
 
 
 @pytest.fixture

@@ -25,10 +25,14 @@ from footplate_trainer.agent.ranks import Ranks
 from footplate_trainer.agent.session import Session
 from footplate_trainer.agent.timeline import Timeline
 from footplate_trainer.agent.zygote_client import Zygote
+from footplate_trainer.data.check import check_run
+from footplate_trainer.data.errors import DataError
+from footplate_trainer.failure import describe
 
 _log = logging.getLogger(__name__)
 
 HAND_OVER_SECONDS: Final = 10.0
+HEARING_SECONDS: Final = 30.0  # a coordinator may start later than an agent that fails at once
 
 
 class _Hearing:
@@ -86,6 +90,10 @@ class Launch:
             code = self._train()
         except RanksRefused as refused:
             failure, code = refused.failure, int(ExitCode.CONFIG)
+        except DataError as wrong:
+            _log.error("%s", wrong)
+            failure = describe(wrong, rank=None, step=None, now=time.time())
+            code = int(wrong.exit_code)
         except ZygoteFailed as failed:
             _log.error("the trainer cannot be imported:\n%s", failed)
             failure, code = _broken_image(str(failed)), int(ExitCode.CONFIG)
@@ -104,6 +112,9 @@ class Launch:
         return code
 
     def _train(self) -> int:
+        # Ranks would find the same, after many seconds of imports and of waiting for all members.
+        data = self.config.outline.data
+        check_run(data.uris, data.tokenizer.uri if data.tokenizer else None)
         gc.disable()  # see zygote.py: for the time of the imports
         from torch.distributed.elastic.agent.server.api import WorkerSpec
         from torch.distributed.elastic.rendezvous import RendezvousClosedError
@@ -143,6 +154,8 @@ class Launch:
     def _say_goodbye(self, failure: FailureReport | None, code: int) -> None:
         if code in (ExitCode.SUCCESS, ExitCode.SUSPENDED) and not self.session.hand_over(HAND_OVER_SECONDS):
             _log.warning("the coordinator did not take all telemetry in %.0f s", HAND_OVER_SECONDS)
+        if failure is not None:
+            self.session.heard(HEARING_SECONDS)
         self.session.leave(failure)
 
     def _forked(self, timeline: Timeline) -> None:

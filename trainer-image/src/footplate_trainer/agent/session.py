@@ -204,6 +204,15 @@ class Session:
             self._ending.wait(0.02)
         return True
 
+    def heard(self, seconds: float) -> bool:
+        """Wait until a coordinator has answered once; whether one has."""
+        deadline = time.monotonic() + seconds
+        while self.knowledge.answer is None:
+            if time.monotonic() >= deadline:
+                return False
+            self._ending.wait(0.02)
+        return True
+
     def leave(self, failure: FailureReport | None = None) -> None:
         """Say goodbye, with the reason if there is one; best effort within a second."""
         self._ending.set()

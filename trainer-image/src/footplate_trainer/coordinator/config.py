@@ -42,12 +42,32 @@ class RunTraining(_Part):
     steps: int | None = None
 
 
+class RunPlace(_Part):
+    """A folder of shards, or one with a tokenizer."""
+
+    uri: str
+
+
+class RunData(_Part):
+    """Where the data lies."""
+
+    uri: str | None = None
+    sources: list[RunPlace] | None = None
+    tokenizer: RunPlace | None = None
+
+    @property
+    def uris(self) -> list[str]:
+        """All folders of shards."""
+        return [one.uri for one in self.sources or ()] or ([self.uri] if self.uri else [])
+
+
 class RunOutline(_Part):
     """The fields of RunConfig that matter outside the ranks."""
 
     run: RunName
     world: RunWorld
     training: RunTraining = RunTraining()
+    data: RunData = RunData()
 
 
 def read_outline(path: Path) -> RunOutline:

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
 
-from footplate_contracts.v1alpha1.data import Data
 from footplate_trainer.data.errors import DataCorrupt, DataError, DataMissing
 from footplate_trainer.data.layout import MANIFEST_FILE, TOKENIZER_FILE, FileRecord, ShardManifest
 from footplate_trainer.storage import BucketStorage, LocalStorage, Storage, StoredObject, join, open_storage
+
+if TYPE_CHECKING:
+    from footplate_contracts.v1alpha1.data import Data
 
 _PACK: Final = "footplate-trainer pack INPUT… OUT --vocabulary-size N"
 
@@ -31,12 +33,14 @@ def places(data: Data) -> list[tuple[str, str, float]]:
     return [("", data.uri, 1.0)]
 
 
-def check_run(data: Data, environment: Mapping[str, str] = os.environ) -> None:
-    """check_data for all that a run names."""
-    for _, uri, _ in places(data):
+def check_run(
+    uris: Iterable[str], tokenizer: str | None = None, environment: Mapping[str, str] = os.environ
+) -> None:
+    """check_data for all folders of a run, and the folder of its tokenizer where it has one of its own."""
+    for uri in uris:
         check_data(uri, environment)
-    if data.tokenizer is not None:
-        tokenizer_bytes(data.tokenizer.uri, environment)
+    if tokenizer is not None:
+        tokenizer_bytes(tokenizer, environment)
 
 
 def check_data(uri: str, environment: Mapping[str, str] = os.environ) -> ShardManifest:
