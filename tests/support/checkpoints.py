@@ -1,14 +1,18 @@
-"""Checkpoint folders made by hand: everything but real tensors."""
+"""Checkpoint folders made by hand, with everything but real tensors; and the tensors of real ones."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import torch
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.layout import CommitMarker, Manifest
 from footplate_trainer.checkpoint.record import Describer
 from footplate_trainer.checkpoint.store import CheckpointStore
+from footplate_trainer.checkpoint.tensors import TensorReader, load_alone
 from tests.support.tiny import tiny_config
 
 
@@ -29,3 +33,17 @@ def write_checkpoint(folder: Path, step: int, *, commit: bool = True) -> Path:
         marker = CommitMarker(step=step, directory=directory, tokens=31 * step, time=1_800_000_000.0)
         assert store.commit(marker)
     return folder / directory
+
+
+def whole_tensors(store: CheckpointStore, step: int) -> dict[str, torch.Tensor]:
+    """Every tensor of a committed step, whole, whatever layout wrote it."""
+    marker = store.marker(step)
+    assert marker is not None
+    metadata = TensorReader(store.folder, marker.directory).read_metadata().state_dict_metadata
+    tensors = {
+        name: torch.empty(entry.size, dtype=entry.properties.dtype)
+        for name, entry in metadata.items()
+        if isinstance(entry, TensorStorageMetadata)
+    }
+    load_alone(store.folder, marker.directory, tensors)
+    return tensors

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from footplate_contracts.families import resolve_model
 from footplate_contracts.model import Contract
-from footplate_contracts.v1alpha1.compute import Checkpoint
+from footplate_contracts.v1alpha1.compute import Checkpoint, ResumeFrom
 from footplate_contracts.v1alpha1.computeprofile import Backend, PeakTflops
 from footplate_contracts.v1alpha1.data import Data, Masking, MaskingName, Validation
 from footplate_contracts.v1alpha1.model import Architecture, Model
@@ -62,6 +62,7 @@ class RunConfig(Contract):
     training: Training
     parallelism: Parallelism
     checkpoint: Checkpoint
+    resume_from: ResumeFrom | None = None
     telemetry: Telemetry | None = None
 
     def digest(self) -> str:
@@ -127,5 +128,6 @@ def resolve(spec: TrainingRunSpec, identity: RunIdentity, world: World) -> RunCo
         training=resolve_training(spec.training, model.context_length),
         parallelism=spec.parallelism,
         checkpoint=spec.checkpoint,
+        resume_from=spec.resume_from,
         telemetry=spec.telemetry,
     )

@@ -52,7 +52,6 @@ CREATION: tuple[Row, ...] = (
     ),
     # -- fields and values of later releases
     _refused("initFrom", {"uri": S3}),
-    _refused("resumeFrom", {"uri": "/shared/checkpoints/other"}),
     _refused("budget", {"dollars": 400}),
     _refused("queue", "research"),
     _refused("checkpoint.memory", {"everySteps": 10}),
@@ -112,6 +111,11 @@ CREATION: tuple[Row, ...] = (
         {"training.schedule.decayShare": 0.1},
         "spec.training.schedule.decayShare: Forbidden: decayShare is a field of wsd, "
         "and name is cosine; remove it",
+    ),
+    Row(
+        "warm-start-from-elsewhere",
+        {"resumeFrom": {"uri": "gs://bucket/folder"}},
+        f"spec.resumeFrom.uri: Forbidden: uri gs://bucket/folder {ON_A_VOLUME} or s3://BUCKET/FOLDER",
     ),
     Row(
         "fewer-nodes-later",
@@ -362,6 +366,7 @@ UPDATES: tuple[tuple[Row, bool], ...] = (
             "training.precision": "bf16",
             "training.deterministic": True,
             "checkpoint.uri": "/shared/checkpoints/other",
+            "resumeFrom": {"uri": "/shared/checkpoints/another"},
         }.items()
     ),
     *(

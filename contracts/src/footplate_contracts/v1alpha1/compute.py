@@ -95,10 +95,12 @@ class Checkpoint(Part):
 
 
 class ResumeFrom(Part):
-    """A warm start from another run's checkpoint."""
+    """A warm start from another run's checkpoint: its weights, and its optimizer state where that fits."""
 
     uri: Uri = Field(description="the other run's checkpoint.uri")
     step: Whole | None = Field(None, description="default: the newest")
+
+    rules: ClassVar = (_checkpoint_folder("uri"),)
 
 
 class Hang(Part):

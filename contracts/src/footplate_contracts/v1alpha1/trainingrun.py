@@ -81,7 +81,7 @@ class TrainingRunSpec(Part):
 
     rules: ClassVar = (
         required("model", "the shape of the network"),
-        *(refuse(field) for field in ("initFrom", "resumeFrom", "budget", "queue")),
+        *(refuse(field) for field in ("initFrom", "budget", "queue")),
         only("stage", "pretrain"),
         Rule(
             f"!has(self.compute.processesPerNode) || ({_RANKS}) % ({_SLICE}) == 0",
@@ -107,7 +107,7 @@ class TrainingRunSpec(Part):
             for masking, architecture in (("mlm", "encoder"), ("span", "encoderDecoder"))
         ),
         *(unchanging(field) for field in _NEVER),
-        unchanging("model", optional=True),
+        *(unchanging(field, optional=True) for field in ("model", "resumeFrom")),
         *(unchanging(field, **_WHILE_SUSPENDED) for field in _SUSPENDED_ONLY),
         *(unchanging(field, optional=True, **_WHILE_SUSPENDED) for field in _SUSPENDED_ONLY_OPTIONAL),
     )

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch.distributed.checkpoint.state_dict_loader import load
 
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint.record import code_revision
 from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.checkpoint.tensors import TensorReader
+from tests.support.checkpoints import whole_tensors
 from tests.support.ranks import run_ranks
 from tests.support.tiny import read_rows, tiny_config
 from tests.support.training import AgentLink, Ended, train, train_under
@@ -43,16 +42,7 @@ def interrupted(config: RunConfig, folder: Path, *ranks: int) -> None:
 def final_tensors(folder: Path) -> dict[str, torch.Tensor]:
     """Every tensor of the newest checkpoint, whole."""
     store = CheckpointStore(folder / "checkpoints")
-    marker = store.marker(store.steps()[0])
-    assert marker is not None
-    reader = TensorReader(store.folder, marker.directory)
-    metadata = reader.read_metadata().state_dict_metadata
-    tensors = {
-        name: torch.empty(entry.size, dtype=entry.properties.dtype)  # type: ignore[union-attr]  # all are tensors
-        for name, entry in metadata.items()
-    }
-    load(dict(tensors), storage_reader=reader, no_dist=True)
-    return tensors
+    return whole_tensors(store, store.steps()[0])
 
 
 def curve(folder: Path) -> list[tuple[Any, ...]]:
@@ -62,7 +52,6 @@ def curve(folder: Path) -> list[tuple[Any, ...]]:
     ]
 
 
-@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 def test_the_same_layout_goes_on_with_the_same_bits(shards: Path, tmp_path: Path, undisturbed: Path) -> None:
     interrupted(tiny_config(shards, tmp_path), tmp_path, 2, 2)
 
@@ -73,7 +62,6 @@ def test_the_same_layout_goes_on_with_the_same_bits(shards: Path, tmp_path: Path
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 def test_another_number_of_ranks_goes_on(shards: Path, tmp_path: Path, undisturbed: Path) -> None:
     interrupted(tiny_config(shards, tmp_path), tmp_path, 2, 4, 1)
 
@@ -184,7 +172,6 @@ def test_a_directory_without_marker_does_not_exist(finished: tuple[RunConfig, Ch
     assert [row.step for row in ended[0].link.rows] == [5, 6]
 
 
-@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 def test_equal_determinism_keys_mean_equal_bits(shards: Path, tmp_path: Path) -> None:
     folders = [tmp_path / "first", tmp_path / "second", tmp_path / "resumed"]
     configs = [tiny_config(shards, folder, ["training.deterministic=true"]) for folder in folders]

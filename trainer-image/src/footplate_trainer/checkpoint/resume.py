@@ -55,19 +55,34 @@ class Found:
 
 def find(store: CheckpointStore, world: World, report: Callable[[str], None]) -> Found | None:
     """The newest whole checkpoint, the same on every rank; None for a fresh start. Collective."""
-    candidates: list[Any] = [None]
-    if world.rank == 0:
-        with storage_errors(f"checkpoint folder {store.uri}"):
-            candidates = [[(step, _directory(store, step)) for step in store.steps()]]
-    dist.broadcast_object_list(candidates, group_src=0, group=world.background)
-    for step, directory in candidates[0]:
-        damage = _agree(_damage(store, directory, world), world)
-        if damage is None:
+    for step, directory in committed(store, world):
+        damage = agreed_damage(store, directory, world)
+        if damage is None and directory is not None:
             return Found.of(store, directory)
         if world.rank == 0:
             report(f"checkpoint of step {step} is damaged and is not used: {damage}")
             store.revoke(step)
     return None
+
+
+def committed(store: CheckpointStore, world: World) -> list[tuple[int, str | None]]:
+    """(step, directory) of each commit marker, newest first; None for a torn one. Collective."""
+    box: list[Any] = [None]
+    if world.rank == 0:
+        with storage_errors(f"checkpoint folder {store.uri}"):
+            box = [[(step, _directory(store, step)) for step in store.steps()]]
+    dist.broadcast_object_list(box, group_src=0, group=world.background)
+    candidates: list[tuple[int, str | None]] = box[0]
+    return candidates
+
+
+def agreed_damage(store: CheckpointStore, directory: str | None, world: World) -> str | None:
+    """What is wrong with a directory, in words; None when nothing is. Each rank reads a share. Collective."""
+    with storage_errors(f"checkpoint {directory} in {store.uri}"):
+        mine = store.first_damage(directory, world.rank, world.size)
+    damages: list[str | None] = [None] * world.size
+    dist.all_gather_object(damages, mine, group=world.background)
+    return next((one for one in damages if one), None)
 
 
 def load(found: Found, tensors: Mapping[str, Any], world: World) -> None:
@@ -98,17 +113,6 @@ def check_same_run(config: RunConfig, found: Found) -> None:
 def _directory(store: CheckpointStore, step: int) -> str | None:
     marker = store.marker(step)
     return marker.directory if marker else None
-
-
-def _damage(store: CheckpointStore, directory: str | None, world: World) -> str | None:
-    with storage_errors(f"checkpoint {directory} in {store.uri}"):
-        return store.first_damage(directory, world.rank, world.size)
-
-
-def _agree(damage: str | None, world: World) -> str | None:
-    damages: list[str | None] = [None] * world.size
-    dist.all_gather_object(damages, damage, group=world.background)
-    return next((one for one in damages if one), None)
 
 
 def _at(tree: Any, path: str) -> Any:

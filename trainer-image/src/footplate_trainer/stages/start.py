@@ -1,4 +1,4 @@
-"""Where a run starts: from its own newest checkpoint, or from the beginning."""
+"""Where a run starts: from its own newest checkpoint, from another run's, or from the beginning."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import sys
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.checkpoint import resume, state
+from footplate_contracts.v1alpha1.compute import ResumeFrom
+from footplate_trainer.checkpoint import resume, state, transfer
 from footplate_trainer.checkpoint.record import Describer, Key, code_revision, determinism_key, differences
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.config import model_shape
@@ -45,12 +46,25 @@ def find_start(
 ) -> Start:
     """Load the newest whole checkpoint, if there is one, into model and optimizer. Collective."""
     found = resume.find(store, world, report=_warn)
+    tensors = state.tensors(model, optimizer.moments())
     if found is None:
-        return Start()
+        return _warm_start(config.resume_from, tensors, optimizer, world) if config.resume_from else Start()
     resume.check_same_run(config, found)
-    resume.load(found, state.tensors(model, optimizer.moments()), world)
+    resume.load(found, tensors, world)
     optimizer.set_updates_done(found.state.updates)
     return Start(found.state.step, found.state.tokens, found.state.updates, found.state.key)
+
+
+def _warm_start(asked: ResumeFrom, tensors: dict[str, Tensor], optimizer: Optimizer, world: World) -> Start:
+    """Step 0 with the weights of another run, and with its moments where they fit. Collective."""
+    source = transfer.find_source(asked, world, report=_warn)
+    with_moments = transfer.load_source(source, tensors, world)
+    updates = source.state.updates if with_moments else 0
+    optimizer.set_updates_done(updates)
+    if world.rank == 0:
+        moments = "" if with_moments else "; its optimizer state does not fit and starts at zero"
+        print(f"warm start from step {source.state.step} in {source.place}{moments}", flush=True)
+    return Start(updates=updates)
 
 
 def describer(config: RunConfig, start: Start, shards: RunShards, world: World) -> Describer:

@@ -1,0 +1,126 @@
+"""A run that starts from the checkpoint of another."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from footplate_contracts.names import ExitCode
+from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.checkpoint.state import tensors
+from footplate_trainer.checkpoint.store import CheckpointStore
+from footplate_trainer.optim.optimizer import build_optimizer
+from footplate_trainer.parallel.apply import build_model
+from footplate_trainer.parallel.world import open_world, read_environment
+from footplate_trainer.stages.start import Start, find_start, open_store
+from tests.support.checkpoints import whole_tensors
+from tests.support.ranks import run_ranks
+from tests.support.tiny import tiny_config
+from tests.support.training import AgentLink, Ended, train, train_under
+
+Array = NDArray[Any]
+
+
+@pytest.fixture(scope="module")
+def source(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> CheckpointStore:
+    """A finished run with checkpoints of steps 2, 4 and 6."""
+    folder = tmp_path_factory.mktemp("source")
+    run_ranks(train, 2, tiny_config(shards, folder, ["checkpoint.everySteps=2"]))
+    return CheckpointStore(folder / "checkpoints")
+
+
+def from_source(shards: Path, folder: Path, source: CheckpointStore, *overrides: str) -> RunConfig:
+    config = tiny_config(shards, folder, [f"resumeFrom.uri={source.uri}", *overrides])
+    return config.model_copy(update={"run": config.run.model_copy(update={"name": "successor"})})
+
+
+def begin(config: RunConfig) -> tuple[Start, dict[str, Array]]:
+    """Where one rank of `config` starts, and its tensors, whole."""
+    with open_world(read_environment(os.environ), config.world.backend) as world:
+        laid_out = build_model(config, world)
+        optimizer = build_optimizer(laid_out.model, config.training.optimizer)
+        start = find_start(config, open_store(config), laid_out.model, optimizer, world)
+        named = tensors(laid_out.model, optimizer.moments())
+        return start, {name: _whole(tensor) for name, tensor in named.items()}
+
+
+def _whole(tensor: Tensor) -> Array:
+    whole: Array = (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).numpy()
+    return whole
+
+
+def equal(found: dict[str, Array], expected: dict[str, Tensor], *names: str) -> bool:
+    return all(np.array_equal(found[name], expected[name].numpy()) for name in names or expected)
+
+
+@pytest.mark.parametrize("step", [4, None], ids=["a-step", "the-newest"])
+def test_weights_and_moments_come_along(
+    shards: Path, tmp_path: Path, source: CheckpointStore, step: int | None
+) -> None:
+    asked = [f"resumeFrom.step={step}"] if step else []
+
+    found = run_ranks(begin, 2, from_source(shards, tmp_path, source, *asked))
+
+    expected = whole_tensors(source, step or 6)
+    for start, named in found:
+        assert (start.step, start.tokens, start.updates) == (0, 0, step or 6)
+        assert named.keys() == expected.keys()
+        assert equal(named, expected)
+
+
+def test_the_update_count_survives_the_next_restart(
+    shards: Path, tmp_path: Path, source: CheckpointStore
+) -> None:
+    config = from_source(shards, tmp_path, source, "training.steps=4")
+    ended: list[Ended] = run_ranks(train_under, 1, AgentLink(suspend_after=1), config)
+    assert ended[0].code == ExitCode.SUSPENDED
+
+    start, _ = run_ranks(begin, 1, config)[0]
+
+    assert (start.step, start.updates) == (2, 8)
+    assert CheckpointStore(source.uri).steps() == [6, 4, 2], "the other run is only read"
+
+
+def test_moments_that_do_not_fit_start_at_zero(shards: Path, tmp_path: Path, source: CheckpointStore) -> None:
+    config = from_source(
+        shards, tmp_path, source, "training.optimizer.name=sgd", "training.optimizer.momentum=0.9"
+    )
+
+    start, named = run_ranks(begin, 1, config)[0]
+
+    expected = whole_tensors(source, 6)
+    assert start.updates == 0
+    weights = [name for name in named if name.startswith("model.")]
+    assert equal(named, expected, *weights)
+    assert all(not named[name].any() for name in named if name.startswith("optimizer."))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        pytest.param(
+            ["model.hiddenSize=64"],
+            "attention_norm.weight has shape [32] there and shape [64] here",
+            id="shape",
+        ),
+        pytest.param(["model.layers=1"], "there and no place here", id="fewer-layers"),
+        pytest.param(["resumeFrom.step=5"], "resumeFrom.step 5 is not in", id="no-such-step"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_every_rank(
+    shards: Path, tmp_path: Path, source: CheckpointStore, overrides: list[str], message: str
+) -> None:
+    config = from_source(shards, tmp_path, source, *overrides)
+
+    ended: list[Ended] = run_ranks(train_under, 2, AgentLink(), config)
+
+    assert [end.code for end in ended] == [ExitCode.CONFIG] * 2
+    assert message in ended[0].stderr
+    assert "Traceback" not in ended[0].stderr

@@ -1,0 +1,97 @@
+"""A warm start: the state of another run's checkpoint becomes the beginning of this one.
+
+The other run is only read: a damaged step of its is passed over and keeps its
+marker. What must fit are the weights, name by name and shape by shape; the
+optimizer's moments come along where all of them fit, and start at zero otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+
+from footplate_contracts.v1alpha1.compute import ResumeFrom
+from footplate_trainer.checkpoint import resume
+from footplate_trainer.checkpoint.resume import Found
+from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
+from footplate_trainer.checkpoint.tensors import TensorReader
+from footplate_trainer.errors import CheckpointError, UserMistake
+from footplate_trainer.parallel.world import World
+
+Shapes = dict[str, tuple[int, ...]]
+"""Tensor name -> its whole shape."""
+
+_SHOWN: Final = 5  # of many misfits, so that the message stays readable
+_MODEL, _OPTIMIZER = "model.", "optimizer."
+
+
+def find_source(asked: ResumeFrom, world: World, report: Callable[[str], None]) -> Found:
+    """The checkpoint that `asked` means, proven whole, the same on every rank. Collective.
+
+    Raises, on every rank, UserMistake for a step that is not there and CheckpointError when none is whole.
+    """
+    store = CheckpointStore(asked.uri)
+    candidates = resume.committed(store, world)
+    steps = [step for step, _ in candidates]
+    if asked.step is not None and asked.step not in steps:
+        there = f"its committed steps are {', '.join(map(str, sorted(steps)))}" if steps else "it has none"
+        raise UserMistake(f"resumeFrom.step {asked.step} is not in {asked.uri}; {there}")
+    for step, directory in candidates:
+        if asked.step in (None, step):
+            damage = resume.agreed_damage(store, directory, world)
+            if damage is None and directory is not None:
+                return Found.of(store, directory)
+            if world.rank == 0:
+                report(f"resumeFrom: checkpoint of step {step} is damaged and is not used: {damage}")
+    raise CheckpointError(f"resumeFrom.uri {asked.uri} holds no whole checkpoint to start from")
+
+
+def load_source(found: Found, tensors: Mapping[str, Tensor], world: World) -> bool:
+    """Fill `tensors` in place; whether the optimizer's moments came along. Collective.
+
+    Raises, on every rank, UserMistake that lists what does not fit.
+    """
+    reader = TensorReader(found.store.folder, found.directory)
+    with storage_errors(f"checkpoint {found.place}"):
+        stored = reader.read_metadata().state_dict_metadata
+    there: Shapes = {
+        name: tuple(entry.size) for name, entry in stored.items() if isinstance(entry, TensorStorageMetadata)
+    }
+    here = _all_shapes(tensors, world)
+    problems = misfits(_of(there, _MODEL), _of(here, _MODEL))
+    if problems:
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise UserMistake(f"resumeFrom {found.place} does not fit: {'; '.join(problems[:_SHOWN])}{more}")
+    whole = not misfits(_of(there, _OPTIMIZER), _of(here, _OPTIMIZER))
+    wanted = tensors if whole else {name: tensors[name] for name in tensors if name.startswith(_MODEL)}
+    resume.load(found, wanted, world)
+    return whole
+
+
+def misfits(there: Shapes, here: Shapes) -> list[str]:
+    """One text for each tensor that is not the same in the checkpoint and in this run; pure."""
+    return [
+        f"{name} has {_shown(there, name)} there and {_shown(here, name)} here"
+        for name in sorted(there.keys() | here.keys())
+        if there.get(name) != here.get(name)
+    ]
+
+
+def _shown(shapes: Shapes, name: str) -> str:
+    return f"shape {list(shapes[name])}" if name in shapes else "no place"
+
+
+def _of(shapes: Shapes, prefix: str) -> Shapes:
+    return {name: shape for name, shape in shapes.items() if name.startswith(prefix)}
+
+
+def _all_shapes(tensors: Mapping[str, Tensor], world: World) -> Shapes:
+    """The tensors of all ranks; one may hold only some of the layers."""
+    parts: list[Any] = [None] * world.size
+    mine = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    dist.all_gather_object(parts, mine, group=world.background)
+    return {name: shape for part in parts for name, shape in part.items()}
