@@ -21,6 +21,7 @@ _COMMANDS: Final = {
     "train": ("footplate_trainer.stages.command", "train the TrainingRun in a file; also under torchrun"),
     "pack": ("footplate_trainer.data.pack", "turn text into token shards"),
     "generate": ("footplate_trainer.generate", "go on from a text with a trained model"),
+    "export": ("footplate_trainer.export", "write a checkpoint as a Hugging Face folder"),
     "inspect": ("footplate_trainer.checkpoint.inspection", "tell what a checkpoint holds"),
     "verify": ("footplate_trainer.checkpoint.verification", "compare the checksums of a checkpoint"),
 }

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.model import Architecture
 from footplate_trainer.checkpoint import layout, state
 from footplate_trainer.checkpoint.place import StepPlace, newest_whole
 from footplate_trainer.checkpoint.tensors import load_alone
@@ -70,7 +71,12 @@ def find(name: str) -> StepPlace:
 def load(place: StepPlace) -> tuple[Decoder, Tokenizer]:
     """Model, on the CPU in fp32, and tokenizer of a step directory."""
     config = place.store.read(RunConfig, place.directory, layout.RUN_FILE)
-    model = Decoder(model_shape(config)).eval()
+    shape = model_shape(config)
+    if shape.architecture is not Architecture.DECODER:
+        raise UserMistake(
+            f"{place.directory} holds an {shape.architecture}; only a decoder goes on from a text"
+        )
+    model = Decoder(shape).eval()
     load_alone(place.store.folder, place.directory, state.model_tensors(model))
     tokenizer = place.store.folder.read(f"{place.directory}/{layout.TOKENIZER_FILE}")
     return model, Tokenizer.from_str(tokenizer.decode())

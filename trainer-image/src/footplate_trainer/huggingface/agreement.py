@@ -1,0 +1,66 @@
+"""What a run states of its model beside a folder that has one; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from footplate_contracts.v1alpha1.model import Model, PositionName
+
+
+def agreed(stated: Model, folder: Model) -> Model:
+    """The folder's model with what `stated` may decide: context, dropout, initialisation, kernel.
+
+    Raises ValueError that lists every stated field with which the folder disagrees.
+    """
+    wrong = [
+        f"{path} is {_shown(ours)}, in the folder {_shown(theirs)}"
+        for path, ours, theirs in differences(stated, folder)
+        if _at_hand(stated, path) and not free(path)
+    ]
+    if folder.position.name is not PositionName.RELATIVE and stated.context_length > folder.context_length:
+        wrong.append(
+            f"contextLength is {stated.context_length}, in the folder at most {folder.context_length}"
+        )
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    attention = folder.attention.model_copy(update={"backend": stated.attention.backend})
+    return folder.model_copy(
+        update={
+            "context_length": stated.context_length,
+            "dropout": stated.dropout,
+            "initialization": stated.initialization,
+            "attention": attention,
+        }
+    )
+
+
+def differences(ours: Model, theirs: Model) -> list[tuple[str, Any, Any]]:
+    """(path, ours, theirs) of each field in which two models differ."""
+    left, right = _flat(ours.to_json()), _flat(theirs.to_json())
+    return [
+        (path, left.get(path), right.get(path))
+        for path in sorted({*left, *right})
+        if left.get(path) != right.get(path)
+    ]
+
+
+def free(path: str) -> bool:
+    """Whether a field says how to train, and not what the weights are for."""
+    return path == "contextLength" or path.startswith(("dropout.", "initialization.", "attention.backend"))
+
+
+def _at_hand(stated: Model, path: str) -> bool:
+    """Whether the user wrote this field, and not a default of the contract."""
+    return path in _flat(stated.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True))
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        leaves |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return leaves
+
+
+def _shown(value: object) -> str:
+    return "absent" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

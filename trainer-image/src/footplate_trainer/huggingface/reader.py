@@ -1,0 +1,141 @@
+"""Weights from a folder of safetensors, in slices: no rank needs more than its own rows."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from footplate_contracts.v1alpha1.model import Family, Model, PositionName
+from footplate_trainer.config import shape_of
+from footplate_trainer.errors import UserMistake
+from footplate_trainer.huggingface.names import Naming, Place, naming, places
+from footplate_trainer.huggingface.shape import model_of
+
+CONFIG_FILE = "config.json"
+INDEX_FILE = "model.safetensors.index.json"
+_OLD_NAMES = {".gamma": ".weight", ".beta": ".bias"}  # of norms, in files older than transformers 3
+
+
+def folder_model(folder: Path) -> Model:
+    """The shape of the model in `folder`; UserMistake when there is none that we know."""
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text())
+        return model_of(config)
+    except OSError as error:
+        raise UserMistake(f"{folder / CONFIG_FILE} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UserMistake(f"{folder / CONFIG_FILE}: {error}") from error
+
+
+class FolderReader:
+    """The tensors of one model's folder under our names."""
+
+    def __init__(self, folder: Path, model: Model, parameters: Iterable[str]) -> None:
+        """`parameters` are our names for all of the network `model`.
+
+        Raises UserMistake that lists missing and surplus tensors, and one that
+        names a file which is no safetensors.
+        """
+        assert model.family is not None, "resolve_model fills this in"
+        shape = shape_of(model)
+        table = naming(model.family, shape)
+        self._folder = folder
+        self._longer = {"positions.weight"} if model.position.name is PositionName.LEARNED else set()
+        self._files = self._index(table)
+        self._places = places(model.family, shape, parameters)
+        if (
+            model.family is Family.T5
+            and "lm_head.weight" not in self._files
+            and "head.weight" in self._places
+        ):
+            # What transformers 5 wrote of a T5 without scaling: its head is the embedding.
+            self._places["head.weight"] = self._places["embedding.weight"]
+        self._compare(table, tied=bool(model.tied_embeddings))
+
+    def rows(self, name: str, size: Sequence[int], first: int, rows: int) -> Tensor:
+        """Rows first … first + rows - 1 of our parameter `name`, which has `size` in all.
+
+        Raises UserMistake when the folder's tensor is of another size.
+        """
+        place = self._places[name]
+        file, stored = self._files[place.name]
+        with safe_open(self._folder / file, framework="pt") as opened:
+            whole = opened.get_slice(stored)
+            self._check(name, place, list(whole.get_shape()), list(size))
+            start = place.part * size[0] + first
+            part: Tensor = whole[:, start : start + rows] if place.transposed else whole[start : start + rows]
+            return part.T if place.transposed else part
+
+    def _check(self, name: str, place: Place, found: list[int], size: list[int]) -> None:
+        found = found[::-1] if place.transposed else found
+        expected = [size[0] * place.parts, *size[1:]]
+        if found == expected or (
+            name in self._longer and found[0] > expected[0] and found[1:] == expected[1:]
+        ):
+            return
+        raise UserMistake(
+            f"{place.name} in {self._folder} has the shape {found}, and {CONFIG_FILE} implies {expected}"
+        )
+
+    def _index(self, table: Naming) -> dict[str, tuple[str, str]]:
+        """File of each tensor, and its name there, by its name in a whole model."""
+        stored = dict(self._stored())
+        bare = bool(table.prefix) and not any(name.startswith(table.prefix) for name in stored)
+        return {_modern(name, table.prefix if bare else ""): (file, name) for name, file in stored.items()}
+
+    def _stored(self) -> Iterable[tuple[str, str]]:
+        index = self._folder / INDEX_FILE
+        if index.is_file():
+            yield from json.loads(index.read_text())["weight_map"].items()
+            return
+        files = sorted(self._folder.glob("*.safetensors"))
+        if not files:
+            raise UserMistake(f"{self._folder} holds no *.safetensors")
+        for file in files:
+            try:
+                with safe_open(file, framework="pt") as opened:
+                    yield from ((name, file.name) for name in opened.keys())  # noqa: SIM118 - no mapping
+            except SafetensorError as error:
+                raise UserMistake(f"{file} is no whole safetensors file: {error}") from error
+
+    def _compare(self, table: Naming, tied: bool) -> None:
+        wanted = {place.name for place in self._places.values()}
+        twins = {_head(table)} if tied else set()
+        missing = sorted(wanted - set(self._files))
+        surplus = sorted(
+            name for name in set(self._files) - wanted - twins if not re.fullmatch(table.other, name)
+        )
+        listed = (("missing", missing), ("surplus", surplus))
+        told = "; ".join(f"{what}: {', '.join(names)}" for what, names in listed if names)
+        if told:
+            raise UserMistake(f"the tensors in {self._folder} are not those of its {CONFIG_FILE}; {told}")
+
+
+def _modern(name: str, prefix: str) -> str:
+    for old, new in _OLD_NAMES.items():
+        if name.endswith(old):
+            name = name.removesuffix(old) + new
+    return prefix + name
+
+
+def _head(table: Naming) -> str:
+    return f"{table.modules['head'].name}.weight"
+
+
+def read_whole(reader: FolderReader, parameters: Iterable[tuple[str, Tensor]]) -> None:
+    """Fill whole parameters in place."""
+    with torch.no_grad():
+        for name, parameter in parameters:
+            parameter.copy_(reader.rows(name, parameter.shape, 0, parameter.shape[0]))
+
+
+def json_bytes(value: Any) -> bytes:
+    """JSON as transformers writes it."""
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()

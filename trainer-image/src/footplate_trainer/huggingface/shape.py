@@ -1,0 +1,344 @@
+"""config.json of transformers to spec.model and back; pure.
+
+Only what decides the network is read. A setting that would make it another
+network than ours is refused by name, whatever family it is in: a model that is
+nearly right is worse than none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from footplate_contracts.families import resolve_model
+from footplate_contracts.v1alpha1.model import (
+    Activation,
+    Attention,
+    Bias,
+    Family,
+    Model,
+    Norm,
+    NormName,
+    Position,
+    PositionName,
+    RopeScaling,
+)
+from footplate_trainer.huggingface.agreement import differences, free
+
+Config = Mapping[str, Any]
+
+_DECODER_ACTIVATIONS: Final = {"silu": Activation.SWIGLU, "swish": Activation.SWIGLU}
+_PLAIN_ACTIVATIONS: Final = {
+    "gelu": Activation.GELU,
+    "gelu_new": Activation.GELU_TANH,
+    "gelu_pytorch_tanh": Activation.GELU_TANH,
+    "relu": Activation.RELU,
+}
+_T5_ACTIVATIONS: Final = {
+    "relu": Activation.RELU,
+    "gated-gelu": Activation.GEGLU,
+    "gated-silu": Activation.SWIGLU,
+    "gelu_new": Activation.GELU_TANH,
+}
+# Settings with another effect than ours at any but these values, by family.
+_EXPECTED: Final[dict[Family, dict[str, object]]] = {
+    Family.GPT2: {
+        "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": False,
+        "add_cross_attention": False,
+    },
+    Family.BERT: {"is_decoder": False, "add_cross_attention": False, "position_embedding_type": "absolute"},
+    Family.T5: {"is_encoder_decoder": True},
+}
+T5_CONTEXT: Final = 512  # relative positions have no length of their own; T5's training had this
+
+
+def model_of(config: Config) -> Model:
+    """The resolved spec.model of config.json; its contextLength is the longest possible.
+
+    Raises ValueError that names the setting, for one that we have no network for.
+    """
+    kind = config.get("model_type")
+    if kind not in _READERS:
+        known = ", ".join(family.value for family in _READERS)
+        raise ValueError(f"model_type {kind!r} is not one of {known}")
+    family = Family(kind)
+    for setting, value in _EXPECTED.get(family, {}).items():
+        if config.get(setting, value) != value:
+            raise ValueError(f"{setting} {config[setting]!r} makes another network; only {value!r} is known")
+    try:
+        return resolve_model(_READERS[family](family, config))
+    except KeyError as error:
+        raise ValueError(f"{error.args[0]} is missing") from None
+
+
+def config_of(model: Model) -> dict[str, Any]:
+    """config.json of a resolved spec.model, without token ids.
+
+    Raises ValueError when the family has no word for what the model is.
+    """
+    assert model.family is not None, "resolve_model fills this in"
+    config = _WRITERS[model.family](model)
+    lost = [path for path, ours, theirs in differences(model, model_of(config)) if not free(path)]
+    if lost:
+        raise ValueError(
+            f"transformers has no word in a {model.family} for {', '.join(lost)} as in this model; "
+            "train one of another family, or with that family's defaults"
+        )
+    return config
+
+
+def _activation(config: Config, key: str, default: str, known: Mapping[str, Activation]) -> Activation:
+    name = config.get(key, default)
+    if name not in known:
+        raise ValueError(f"{key} {name!r} is not one of {', '.join(known)}")
+    return known[name]
+
+
+def _word(activation: Activation | None, known: Mapping[str, Activation]) -> str:
+    """The word for an activation, or what no word stands for, which is then found to be lost."""
+    return next((word for word, one in known.items() if one is activation), next(iter(known)))
+
+
+def _rope(config: Config) -> Position:
+    """Position of a Llama-like config, in the words of transformers 5 or of those before."""
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    theta = rope.get("rope_theta", config.get("rope_theta", 10000.0))
+    if rope.get("partial_rotary_factor", 1.0) != 1.0:
+        raise ValueError(f"partial_rotary_factor {rope['partial_rotary_factor']} is not known, only 1")
+    if kind == "default":
+        return Position(name=PositionName.ROPE, theta=theta)
+    if kind != "llama3":
+        raise ValueError(f"rope_type {kind!r} is not one of default, llama3")
+    scaling = RopeScaling(
+        factor=rope["factor"],
+        low_frequency_factor=rope["low_freq_factor"],
+        high_frequency_factor=rope["high_freq_factor"],
+        original_context_length=rope["original_max_position_embeddings"],
+    )
+    return Position(name=PositionName.ROPE, theta=theta, scaling=scaling)
+
+
+def _window(family: Family, config: Config) -> int | None:
+    """The sliding window of all layers; ValueError when only some have one."""
+    window: int | None = config.get("sliding_window")
+    if family is Family.LLAMA or window is None:
+        return None
+    if family is Family.QWEN2:
+        kinds = set(config.get("layer_types") or ())
+        if not config.get("use_sliding_window", False) or kinds == {"full_attention"}:
+            return None
+        if config.get("max_window_layers", 28) != 0 and kinds != {"sliding_attention"}:
+            raise ValueError("sliding_window of only some layers is not known; of all or none")
+    return window
+
+
+def _read_llama(family: Family, config: Config) -> Model:
+    biased = family is Family.QWEN2 or config.get("attention_bias", False)
+    return Model(
+        family=family,
+        layers=config["num_hidden_layers"],
+        hidden_size=config["hidden_size"],
+        feed_forward_size=config["intermediate_size"],
+        attention_heads=config["num_attention_heads"],
+        key_value_heads=config.get("num_key_value_heads"),
+        head_size=config.get("head_dim"),
+        vocabulary_size=config["vocab_size"],
+        context_length=config["max_position_embeddings"],
+        tied_embeddings=config.get("tie_word_embeddings", False),
+        norm=Norm(name=NormName.RMS, epsilon=config["rms_norm_eps"]),
+        activation=_activation(config, "hidden_act", "silu", _DECODER_ACTIVATIONS),
+        bias=Bias(
+            query_key_value=biased,
+            output=biased and family is Family.LLAMA,
+            feed_forward=config.get("mlp_bias", False),
+        ),
+        position=_rope(config),
+        attention=Attention(sliding_window=_window(family, config)),
+    )
+
+
+def _write_llama(model: Model) -> dict[str, Any]:
+    scaling, window = model.position.scaling, model.attention.sliding_window
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": model.position.theta}
+    if scaling is not None:
+        rope |= {
+            "rope_type": "llama3",
+            "factor": scaling.factor,
+            "low_freq_factor": scaling.low_frequency_factor,
+            "high_freq_factor": scaling.high_frequency_factor,
+            "original_max_position_embeddings": scaling.original_context_length,
+        }
+    config: dict[str, Any] = {
+        "model_type": model.family,
+        "architectures": [f"{str(model.family).capitalize()}ForCausalLM"],
+        "num_hidden_layers": model.layers,
+        "hidden_size": model.hidden_size,
+        "intermediate_size": model.feed_forward_size,
+        "num_attention_heads": model.attention_heads,
+        "num_key_value_heads": model.key_value_heads,
+        "head_dim": model.head_size,
+        "vocab_size": model.vocabulary_size,
+        "max_position_embeddings": model.context_length,
+        "tie_word_embeddings": model.tied_embeddings,
+        "rms_norm_eps": model.norm.epsilon,
+        "hidden_act": _word(model.activation, _DECODER_ACTIVATIONS),
+        "rope_parameters": rope,
+        # For readers before transformers 5, which know no rope_parameters.
+        "rope_theta": model.position.theta,
+        "rope_scaling": None if scaling is None else rope,
+        "attention_dropout": model.dropout.attention,
+        "initializer_range": model.initialization.standard_deviation,
+    }
+    if model.family is Family.LLAMA:
+        config |= {"attention_bias": model.bias.query_key_value, "mlp_bias": model.bias.feed_forward}
+    elif model.family is Family.MISTRAL:
+        config["sliding_window"] = window
+    else:
+        config |= {"use_sliding_window": window is not None, "sliding_window": window}
+        config["max_window_layers"] = model.layers if window is None else 0
+    return config
+
+
+def _all_biased() -> Bias:
+    return Bias(query_key_value=True, output=True, feed_forward=True)
+
+
+def _read_gpt2(family: Family, config: Config) -> Model:
+    return Model(
+        family=family,
+        layers=config["n_layer"],
+        hidden_size=config["n_embd"],
+        feed_forward_size=config.get("n_inner") or 4 * config["n_embd"],
+        attention_heads=config["n_head"],
+        vocabulary_size=config["vocab_size"],
+        context_length=config["n_positions"],
+        tied_embeddings=config.get("tie_word_embeddings", True),
+        norm=Norm(name=NormName.LAYER, epsilon=config.get("layer_norm_epsilon", 1e-5)),
+        activation=_activation(config, "activation_function", "gelu_new", _PLAIN_ACTIVATIONS),
+        bias=_all_biased(),
+        position=Position(name=PositionName.LEARNED),
+    )
+
+
+def _write_gpt2(model: Model) -> dict[str, Any]:
+    return {
+        "model_type": model.family,
+        "architectures": ["GPT2LMHeadModel"],
+        "n_layer": model.layers,
+        "n_embd": model.hidden_size,
+        "n_inner": model.feed_forward_size,
+        "n_head": model.attention_heads,
+        "vocab_size": model.vocabulary_size,
+        "n_positions": model.context_length,
+        "tie_word_embeddings": model.tied_embeddings,
+        "layer_norm_epsilon": model.norm.epsilon,
+        "activation_function": _word(model.activation, _PLAIN_ACTIVATIONS),
+        "resid_pdrop": model.dropout.hidden,
+        "attn_pdrop": model.dropout.attention,
+        "embd_pdrop": model.dropout.embedding,
+        "initializer_range": model.initialization.standard_deviation,
+    }
+
+
+def _read_bert(family: Family, config: Config) -> Model:
+    return Model(
+        family=family,
+        layers=config["num_hidden_layers"],
+        hidden_size=config["hidden_size"],
+        feed_forward_size=config["intermediate_size"],
+        attention_heads=config["num_attention_heads"],
+        vocabulary_size=config["vocab_size"],
+        context_length=config["max_position_embeddings"],
+        tied_embeddings=config.get("tie_word_embeddings", True),
+        token_types=config["type_vocab_size"],
+        norm=Norm(name=NormName.LAYER, epsilon=config.get("layer_norm_eps", 1e-12)),
+        activation=_activation(config, "hidden_act", "gelu", _PLAIN_ACTIVATIONS),
+        bias=_all_biased(),
+        position=Position(name=PositionName.LEARNED),
+    )
+
+
+def _write_bert(model: Model) -> dict[str, Any]:
+    return {
+        "model_type": model.family,
+        "architectures": ["BertForMaskedLM"],
+        "num_hidden_layers": model.layers,
+        "hidden_size": model.hidden_size,
+        "intermediate_size": model.feed_forward_size,
+        "num_attention_heads": model.attention_heads,
+        "vocab_size": model.vocabulary_size,
+        "max_position_embeddings": model.context_length,
+        "tie_word_embeddings": model.tied_embeddings,
+        "type_vocab_size": model.token_types,
+        "layer_norm_eps": model.norm.epsilon,
+        "hidden_act": _word(model.activation, _PLAIN_ACTIVATIONS),
+        "hidden_dropout_prob": model.dropout.hidden,
+        "attention_probs_dropout_prob": model.dropout.attention,
+        "initializer_range": model.initialization.standard_deviation,
+    }
+
+
+def _read_t5(family: Family, config: Config) -> Model:
+    # transformers 5 writes tie_word_embeddings true for all, and tells by scaling which have a head.
+    untied = not config.get("tie_word_embeddings", True) or not config.get("scale_decoder_outputs", True)
+    return Model(
+        family=family,
+        layers=config["num_layers"],
+        decoder_layers=config.get("num_decoder_layers") or config["num_layers"],
+        hidden_size=config["d_model"],
+        feed_forward_size=config["d_ff"],
+        attention_heads=config["num_heads"],
+        head_size=config["d_kv"],
+        vocabulary_size=config["vocab_size"],
+        context_length=config.get("n_positions", T5_CONTEXT),
+        tied_embeddings=not untied,
+        norm=Norm(name=NormName.RMS, epsilon=config.get("layer_norm_epsilon", 1e-6)),
+        activation=_activation(config, "feed_forward_proj", "relu", _T5_ACTIVATIONS),
+        position=Position(
+            name=PositionName.RELATIVE,
+            buckets=config.get("relative_attention_num_buckets", 32),
+            max_distance=config.get("relative_attention_max_distance", 128),
+        ),
+    )
+
+
+def _write_t5(model: Model) -> dict[str, Any]:
+    return {
+        "model_type": model.family,
+        "architectures": ["T5ForConditionalGeneration"],
+        "is_encoder_decoder": True,
+        "num_layers": model.layers,
+        "num_decoder_layers": model.decoder_layers,
+        "d_model": model.hidden_size,
+        "d_ff": model.feed_forward_size,
+        "num_heads": model.attention_heads,
+        "d_kv": model.head_size,
+        "vocab_size": model.vocabulary_size,
+        "n_positions": model.context_length,
+        "tie_word_embeddings": model.tied_embeddings,
+        "layer_norm_epsilon": model.norm.epsilon,
+        "feed_forward_proj": _word(model.activation, _T5_ACTIVATIONS),
+        "relative_attention_num_buckets": model.position.buckets,
+        "relative_attention_max_distance": model.position.max_distance,
+        "dropout_rate": model.dropout.hidden,
+    }
+
+
+_READERS: Final[dict[Family, Callable[[Family, Config], Model]]] = {
+    Family.LLAMA: _read_llama,
+    Family.MISTRAL: _read_llama,
+    Family.QWEN2: _read_llama,
+    Family.GPT2: _read_gpt2,
+    Family.BERT: _read_bert,
+    Family.T5: _read_t5,
+}
+_WRITERS: Final[dict[Family, Callable[[Model], dict[str, Any]]]] = {
+    Family.LLAMA: _write_llama,
+    Family.MISTRAL: _write_llama,
+    Family.QWEN2: _write_llama,
+    Family.GPT2: _write_gpt2,
+    Family.BERT: _write_bert,
+    Family.T5: _write_t5,
+}

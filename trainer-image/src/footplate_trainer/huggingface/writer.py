@@ -1,0 +1,119 @@
+"""A model as a folder that transformers opens as it is: safetensors, config.json, tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from footplate_contracts.v1alpha1.model import Model
+from footplate_trainer.config import shape_of
+from footplate_trainer.data.tokenizer import ALIASES
+from footplate_trainer.huggingface.names import Place, places
+from footplate_trainer.huggingface.reader import CONFIG_FILE, INDEX_FILE, json_bytes
+from footplate_trainer.huggingface.shape import config_of
+
+SHARD_BYTES = 4 << 30  # of one file; also what is held in memory at once
+
+Load = Callable[[Sequence[str]], Mapping[str, Tensor]]
+
+
+def write_folder(
+    folder: Path,
+    model: Model,
+    sizes: Mapping[str, tuple[int, ...]],
+    load: Load,
+    tokenizer: bytes | None,
+    shard_bytes: int = SHARD_BYTES,
+) -> list[str]:
+    """Write the network `model` to `folder`; the names of the files.
+
+    `sizes` has the shape of each of our parameters, `load` gives some of them whole, in fp32.
+    Raises ValueError when transformers has no word for the model.
+    """
+    config = config_of(model)
+    folder.mkdir(parents=True, exist_ok=True)
+    assert model.family is not None, "config_of has seen it"
+    grouped: dict[str, list[tuple[str, Place]]] = defaultdict(list)
+    for name, place in places(model.family, shape_of(model), sizes).items():
+        grouped[place.name].append((name, place))
+    shards = list(_shards(grouped, sizes, shard_bytes))
+    written: list[str] = []
+    index: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        file = "model.safetensors"
+        if len(shards) > 1:
+            file = f"model-{number:05}-of-{len(shards):05}.safetensors"
+        ours = load([name for theirs in shard for name, _ in grouped[theirs]])
+        tensors = {theirs: _whole(grouped[theirs], ours) for theirs in shard}
+        save_file(tensors, folder / file, metadata={"format": "pt"})
+        index |= dict.fromkeys(shard, file)
+        written.append(file)
+    if len(shards) > 1:
+        total = sum(_bytes(grouped[theirs], sizes) for shard in shards for theirs in shard)
+        listing = {"metadata": {"total_size": total}, "weight_map": index}
+        written.append(_write(folder / INDEX_FILE, json_bytes(listing)))
+    config |= {"dtype": "float32", "torch_dtype": "float32"}
+    if tokenizer is not None:
+        ids, settings = _tokenizer_settings(tokenizer, model)
+        config |= ids
+        written.append(_write(folder / "tokenizer.json", tokenizer))
+        written.append(_write(folder / "tokenizer_config.json", json_bytes(settings)))
+    written.append(_write(folder / CONFIG_FILE, json_bytes(config)))
+    return written
+
+
+def _write(path: Path, content: bytes) -> str:
+    path.write_bytes(content)
+    return path.name
+
+
+def _bytes(parts: list[tuple[str, Place]], sizes: Mapping[str, tuple[int, ...]]) -> int:
+    return sum(4 * torch.Size(sizes[name]).numel() for name, _ in parts)
+
+
+def _shards(
+    grouped: Mapping[str, list[tuple[str, Place]]], sizes: Mapping[str, tuple[int, ...]], limit: int
+) -> Iterator[list[str]]:
+    """Their tensors, in order, in lists of at most `limit` bytes (or of one)."""
+    shard: list[str] = []
+    filled = 0
+    for theirs, parts in grouped.items():
+        size = _bytes(parts, sizes)
+        if shard and filled + size > limit:
+            yield shard
+            shard, filled = [], 0
+        shard.append(theirs)
+        filled += size
+    yield shard
+
+
+def _whole(parts: list[tuple[str, Place]], ours: Mapping[str, Tensor]) -> Tensor:
+    """One of their tensors from ours."""
+    ordered = sorted(parts, key=lambda part: part[1].part)
+    whole = torch.cat([ours[name] for name, _ in ordered])
+    return (whole.T if ordered[0][1].transposed else whole).contiguous()
+
+
+def _tokenizer_settings(tokenizer: bytes, model: Model) -> tuple[dict[str, int], dict[str, Any]]:
+    """Ids for config.json, and tokenizer_config.json, by the special tokens that tokenizer.json has."""
+    added = {one["content"]: one["id"] for one in json.loads(tokenizer).get("added_tokens", [])}
+    ids: dict[str, int] = {}
+    settings: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": model.context_length,
+        "clean_up_tokenization_spaces": False,
+    }
+    for role, names in ALIASES.items():
+        found = next((name for name in names if name in added), None)
+        if found is not None:
+            settings[f"{role}_token"] = found
+            if role in ("bos", "eos", "pad"):
+                ids[f"{role}_token_id"] = added[found]
+    return ids, settings
