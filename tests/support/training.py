@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from footplate_contracts.reports import CheckpointRecord, Command, RankReport, StepMetrics
+from footplate_contracts.reports import CheckpointRecord, Command, Diagnosis, RankReport, StepMetrics
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.link import StandaloneLink
 from footplate_trainer.stages import pretrain
@@ -40,6 +41,9 @@ class AgentLink:
     def command(self) -> Command:
         asked = self.suspend_after is not None and self.step >= self.suspend_after
         return Command.CHECKPOINT_AND_EXIT if asked else Command.NONE
+
+    def listen(self, diagnosed: Callable[[Diagnosis], None]) -> None:
+        pass
 
     def close(self) -> None:
         pass

@@ -177,6 +177,27 @@ class Command(StrEnum):
     CHECKPOINT_AND_EXIT = "checkpointAndExit"
 
 
+class DiagnosisKind(StrEnum):
+    """What ranks can be asked for while they run."""
+
+    STACKS = "stacks"  # of every thread, into the log; on a hang too
+    TRACE = "trace"  # torch profiler
+    MEMORY = "memory"  # who holds which memory
+
+
+class DiagnosisRequest(Report):
+    """A person's question; what is recorded covers `steps` steps."""
+
+    kind: DiagnosisKind
+    steps: int = Field(default=3, ge=1, le=1000)
+
+
+class Diagnosis(DiagnosisRequest):
+    """A request with its place in the coordinator's list."""
+
+    number: int = Field(ge=1, description="counts up within one epoch")
+
+
 class Heartbeat(Report):
     """An agent's word to the coordinator; itself the long-poll for changes."""
 
@@ -206,6 +227,7 @@ class HeartbeatAnswer(Report):
     evicted: bool = Field(default=False, description="a newer incarnation has this place: end")
     closed: bool = Field(default=False, description="the run is over: end with success")
     command: Command = Command.NONE
+    diagnosis: Diagnosis | None = Field(default=None, description="the newest one")
     received: int = Field(default=0, description="outbox items up to here need not be sent again")
     acknowledged: int = Field(default=0, description="outbox items up to here are durable")
 

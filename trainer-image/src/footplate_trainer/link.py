@@ -10,11 +10,11 @@ asked for by the thread that writes checkpoints, may block.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from footplate_contracts.names import Env
-from footplate_contracts.reports import CheckpointRecord, Command, RankReport, StepMetrics
+from footplate_contracts.reports import CheckpointRecord, Command, Diagnosis, RankReport, StepMetrics
 
 
 class Link(Protocol):
@@ -34,6 +34,9 @@ class Link(Protocol):
 
     def command(self) -> Command:
         """The newest command known here; a cached value."""
+
+    def listen(self, diagnosed: Callable[[Diagnosis], None]) -> None:
+        """Have `diagnosed` called, from another thread, for every question to this rank."""
 
     def close(self) -> None:
         """Hand over what is still queued, and end."""
@@ -58,6 +61,9 @@ class StandaloneLink:
     def command(self) -> Command:
         """Never any."""
         return Command.NONE
+
+    def listen(self, diagnosed: Callable[[Diagnosis], None]) -> None:
+        """Nobody asks."""
 
     def close(self) -> None:
         """Nothing is queued."""

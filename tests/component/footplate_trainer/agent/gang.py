@@ -92,6 +92,7 @@ class Gang:
         self.steps, self.step_seconds = 200, 0.02
         self.entry, self.warm = "small_rank:run", ["torch.distributed", "small_rank"]
         self.extra: dict[str, str] = {}
+        self.agent_arguments: list[str] = []
         self._scratch = tempfile.mkdtemp(prefix="gang-")  # short: the path of a socket has 107 bytes
         (directory / "token").write_text(TOKEN)
         outline = {
@@ -130,6 +131,7 @@ class Gang:
     def start_agent(self, index: int, incarnation: int = 0) -> subprocess.Popen[bytes]:
         """An agent whose ranks run `small_rank`."""
         command = [sys.executable, "-m", "footplate_trainer.agent", "--entry", self.entry]
+        command += self.agent_arguments
         command += [word for module in self.warm for word in ("--warm", module)]
         environment = {
             **self.environment(),

@@ -82,3 +82,17 @@ def test_a_command_stands_until_it_is_taken_back() -> None:
         knowledge.take(answer(1, "1.1", command=command))
         seen.append(knowledge.command)
     assert seen == [Command.CHECKPOINT_AND_EXIT, Command.NONE]
+
+
+def test_a_question_to_the_ranks_is_handed_out_once_in_each_epoch() -> None:
+    knowledge = Knowledge()
+    asked = [
+        answer(epoch, "1.1", diagnosis={"kind": "trace", "number": number})
+        for epoch, number in ((1, 1), (1, 1), (1, 2), (2, 1))
+    ]
+    handed_out = []
+    for told in [answer(1, "1.1"), *asked]:
+        knowledge.take(told)
+        question = knowledge.new_question()
+        handed_out.append(question.number if question else None)
+    assert handed_out == [None, 1, None, 2, 1]

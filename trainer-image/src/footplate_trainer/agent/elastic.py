@@ -36,7 +36,10 @@ DRAIN_SECONDS: Final = 2.0
 
 
 class FootplateAgent(LocalElasticAgent):
-    """`wake` is set by whoever knows of a change: the session's threads, the zygote's listener."""
+    """`wake` is set by whoever knows of a change: the session's threads, the zygote's listener.
+
+    `look` is called several times a second.
+    """
 
     def __init__(
         self,
@@ -46,6 +49,7 @@ class FootplateAgent(LocalElasticAgent):
         wake: threading.Event,
         drain: Callable[[float], None],
         forked: Callable[[Timeline], None],
+        look: Callable[[], None],
         link_path: str,
     ) -> None:
         super().__init__(spec, DefaultLogsSpecs(), exit_barrier_timeout=0)
@@ -54,6 +58,7 @@ class FootplateAgent(LocalElasticAgent):
         self._wake = wake
         self._drain = drain
         self._forked = forked
+        self._look = look
         self._link_path = link_path
         self._told = False
 
@@ -81,6 +86,7 @@ class FootplateAgent(LocalElasticAgent):
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         self._wake.wait(LOOK_SECONDS)
         self._wake.clear()
+        self._look()
         standing = self._ranks.look()
         if standing.failure is not None:
             _log.warning("%s: %s", standing.failure.cause, standing.failure.message)

@@ -29,6 +29,8 @@ def create(parameters: RendezvousParameters) -> RendezvousHandler:
     from footplate_trainer.agent.session import Session
 
     config = from_environment(os.environ)
-    session = Session(config.identity, config.endpoint, None, lambda: None, lambda command: None)
+    session = Session(
+        config.identity, config.endpoint, None, lambda: None, lambda command: None, lambda diagnosis: None
+    )
     session.start()
     return FootplateRendezvous(session, parameters.run_id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from footplate_contracts.reports import Command, GenerationId, HeartbeatAnswer
+from footplate_contracts.reports import Command, Diagnosis, GenerationId, HeartbeatAnswer
 from footplate_trainer.coordinator.wire import known
 
 _NOTHING = GenerationId(epoch=0, number=0)
@@ -38,6 +38,7 @@ class Knowledge:
     closed: bool = False
     received: int = 0
     acknowledged: int = 0
+    questions: tuple[int, int] = (0, 0)  # (epoch, number) of the newest one that was handed out
 
     def take(self, answer: HeartbeatAnswer) -> None:
         """Fold in an answer, in whatever order it comes."""
@@ -61,6 +62,14 @@ class Knowledge:
     def command(self) -> Command:
         """The standing command."""
         return self.answer.command if self.answer is not None else Command.NONE
+
+    def new_question(self) -> Diagnosis | None:
+        """A question to the ranks that was not handed out yet, once."""
+        asked = self.answer.diagnosis if self.answer is not None else None
+        if self.answer is None or asked is None or (self.answer.epoch, asked.number) <= self.questions:
+            return None
+        self.questions = (self.answer.epoch, asked.number)
+        return asked
 
     def must_rejoin(self, running: GenerationId) -> bool:
         """Whether ranks of `running` have to stop."""

@@ -14,10 +14,11 @@ import os
 import socket
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 from footplate_contracts.names import Env
-from footplate_contracts.reports import CheckpointRecord, Command, RankReport, StepMetrics
+from footplate_contracts.reports import CheckpointRecord, Command, Diagnosis, RankReport, StepMetrics
 
 PACKET: Final = 64 * 1024
 CLOSE_SECONDS: Final = 5.0
@@ -39,6 +40,7 @@ class AgentLink:
         self._report: bytes | None = None
         self._lock = threading.Lock()
         self._command = Command.NONE
+        self._diagnosed: Callable[[Diagnosis], None] = _ignored
         self._answers: dict[int, bool] = {}
         self._answered = threading.Condition()
         self._asked = 0
@@ -72,6 +74,10 @@ class AgentLink:
     def command(self) -> Command:
         """The newest command that has arrived."""
         return self._command
+
+    def listen(self, diagnosed: Callable[[Diagnosis], None]) -> None:
+        """Have `diagnosed` called, from the thread that receives, for every question to this rank."""
+        self._diagnosed = diagnosed
 
     def close(self) -> None:
         """Hand over what is still queued, for at most five seconds, and end."""
@@ -109,6 +115,8 @@ class AgentLink:
                 message = json.loads(packet)
                 if "command" in message:
                     self._command = Command(message["command"])
+                if "diagnose" in message:
+                    self._diagnosed(Diagnosis.from_json(message["diagnose"]))
                 if "grant" in message:
                     with self._answered:
                         self._answers[message["grant"]] = message["granted"]
@@ -116,6 +124,10 @@ class AgentLink:
         with self._answered:
             self._ended = True
             self._answered.notify_all()
+
+
+def _ignored(diagnosis: Diagnosis) -> None:
+    """Nobody has asked to hear of questions yet."""
 
 
 def _packet(message: dict[str, Any]) -> bytes:

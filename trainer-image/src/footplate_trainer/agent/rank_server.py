@@ -12,7 +12,14 @@ import threading
 from pathlib import Path
 from typing import Any, Protocol
 
-from footplate_contracts.reports import CheckpointRecord, Command, GenerationId, RankReport, StepMetrics
+from footplate_contracts.reports import (
+    CheckpointRecord,
+    Command,
+    Diagnosis,
+    GenerationId,
+    RankReport,
+    StepMetrics,
+)
 from footplate_trainer.agent.rank_link import PACKET
 
 _log = logging.getLogger(__name__)
@@ -56,6 +63,13 @@ class RankServer:
             links = list(self._links)
         for link in links:
             _send(link, {"command": command.value})
+
+    def diagnose(self, diagnosis: Diagnosis) -> None:
+        """Pass a question on to the ranks that are there."""
+        with self._lock:
+            links = list(self._links)
+        for link in links:
+            _send(link, {"diagnose": diagnosis.to_json()})
 
     def drain(self, seconds: float) -> None:
         """Wait until all that ended ranks have said is heard."""

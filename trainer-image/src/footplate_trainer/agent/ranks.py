@@ -70,6 +70,12 @@ class Ranks:
             self._ranks.append(_Rank(pid, rank, error_file))
         return {local_rank: rank.pid for local_rank, rank in zip(environments, self._ranks, strict=True)}
 
+    def dump_stacks(self) -> None:
+        """Have every rank write the stacks of all its threads to its stderr, also one that hangs."""
+        for rank in self._ranks:
+            if self.zygote.end_of(rank.pid) is None:
+                self.zygote.kill(rank.pid, signal.SIGUSR1)
+
     def stop(self) -> None:
         """SIGTERM, and SIGKILL half a second later, to all that still run."""
         running = [rank.pid for rank in self._ranks if self.zygote.end_of(rank.pid) is None]

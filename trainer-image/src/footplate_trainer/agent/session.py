@@ -22,6 +22,7 @@ from footplate_contracts.model import Report
 from footplate_contracts.reports import (
     AgentIdentity,
     Command,
+    Diagnosis,
     FailureReport,
     GenerationId,
     Grant,
@@ -74,6 +75,7 @@ class Session:
         total_steps: int | None,
         changed: Callable[[], None],
         commanded: Callable[[Command], None],
+        diagnosed: Callable[[Diagnosis], None],
     ) -> None:
         self.identity = identity
         self.knowledge = Knowledge()
@@ -83,6 +85,7 @@ class Session:
         self._total_steps = total_steps
         self._changed = changed
         self._commanded = commanded
+        self._diagnosed = diagnosed
         self._last: GenerationId | None = None
         self._failure: FailureReport | None = None
         self._ranks: dict[int, RankReport] = {}
@@ -290,11 +293,14 @@ class Session:
             before, earlier = self.knowledge.known, self.knowledge.answer
             command = self.knowledge.command
             self.knowledge.take(answer)
+            question = self.knowledge.new_question()
         self.outbox.forget(answer.acknowledged)
         if earlier is not None and answer.epoch > earlier.epoch:
             self._idle.hang_up(answer.epoch)  # it may still wait at a coordinator that ended without a word
         if self.knowledge.command is not command:
             self._commanded(self.knowledge.command)
+        if question is not None:
+            self._diagnosed(question)
         if self.knowledge.known != before:
             self._changed()
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import gc
 import importlib
 import json
@@ -101,8 +102,10 @@ def _fork(control: socket.socket, order: dict[str, Any], descriptors: list[int])
 
 
 def _kill(pid: int, number: int, children: set[int]) -> None:
-    """Signal a rank and whatever it has started."""
-    if pid in children:
+    """Signal a rank and, to end them, whatever it has started."""
+    if pid in children and number == signal.SIGUSR1:
+        os.kill(pid, number)
+    elif pid in children:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, number)
         with contextlib.suppress(ProcessLookupError):
@@ -134,6 +137,7 @@ def _become_rank(order: dict[str, Any], descriptors: list[int]) -> NoReturn:
     os.environ.update(order["environment"])
     with contextlib.suppress(OSError):
         Path("/proc/self/comm").write_text(f"rank-{os.environ.get('RANK', '')}")  # what ps and top show
+    faulthandler.register(signal.SIGUSR1, all_threads=True)  # works while the rank is blocked in C
     code = 1
     try:
         module, _, function = order["entry"].partition(":")

@@ -16,6 +16,8 @@ from footplate_contracts.reports import (
     AgentIdentity,
     Command,
     CoordinatorState,
+    Diagnosis,
+    DiagnosisRequest,
     FailureReport,
     Grant,
     GrantRequest,
@@ -61,6 +63,7 @@ class Coordinator:
     wall: Callable[[], float]
     book: FailureBook = field(default_factory=FailureBook)
     board: ProgressBoard = field(default_factory=ProgressBoard)
+    diagnosis: Diagnosis | None = None
     version: int = 1
     _shown: Progress = field(default_factory=Progress)
     _shown_at: float = 0.0
@@ -111,6 +114,14 @@ class Coordinator:
         self.version += self.state.command is not command
         self._apply(membership.commanded(self.state, command, now), now)
 
+    def diagnose(self, request: DiagnosisRequest) -> Diagnosis:
+        """Ask every rank; agents hear of it with their next answer."""
+        number = self.diagnosis.number + 1 if self.diagnosis else 1
+        self.diagnosis = Diagnosis(kind=request.kind, steps=request.steps, number=number)
+        self.version += 1
+        _log.info("ranks are asked for %s number %d", request.kind, number)
+        return self.diagnosis
+
     def tick(self, now: float) -> None:
         """See membership.tick."""
         self._apply(membership.tick(self.state, now), now)
@@ -147,6 +158,7 @@ class Coordinator:
             evicted=refusal is Refusal.EVICTED,
             closed=self.state.stage is Stage.CLOSED,
             command=self.state.command,
+            diagnosis=self.diagnosis,
             received=self.telemetry.received(agent),
             acknowledged=self.telemetry.acknowledged(agent),
         )

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from footplate_contracts.model import Report
 from footplate_contracts.reports import (
     AgentIdentity,
+    DiagnosisRequest,
     GrantRequest,
     Heartbeat,
     HeartbeatAnswer,
@@ -94,6 +95,7 @@ class Server:
                 web.post(wire.GRANT, self.grant),
                 web.get(wire.STATE, self.state),
                 web.post(wire.COMMAND, self.command),
+                web.post(wire.DIAGNOSE, self.diagnose),
                 web.get(wire.HEALTH, self.health),
             ]
         )
@@ -188,6 +190,12 @@ class Server:
         self.coordinator.command(message.command, self._clock())
         self._tell()
         return _json(self.coordinator.view())
+
+    async def diagnose(self, request: web.Request) -> web.StreamResponse:
+        """Pass the question on to all agents; answers with its Diagnosis."""
+        diagnosis = self.coordinator.diagnose(await _read(request, DiagnosisRequest))
+        self._tell()
+        return _json(diagnosis)
 
     async def health(self, request: web.Request) -> web.StreamResponse:
         """Alive."""

@@ -18,6 +18,7 @@ LEAVE: Final = "/v1/leave"
 GRANT: Final = "/v1/grant"
 STATE: Final = "/v1/state"
 COMMAND: Final = "/v1/command"
+DIAGNOSE: Final = "/v1/diagnose"
 HEALTH: Final = "/healthz"
 
 EPOCH_HEADER: Final = "Footplate-Epoch"  # on every answer: lets an agent refuse a stale coordinator
@@ -29,4 +30,5 @@ JOIN_SECONDS: Final = 10.0  # how long a join waits before it is asked again (20
 def known(answer: HeartbeatAnswer) -> str:
     """What an agent must act upon, as a word without spaces."""
     flags = f"{int(answer.rendezvous_open)}{int(answer.evicted)}{int(answer.closed)}"
-    return f"{answer.epoch}/{answer.generation or '-'}/{flags}/{answer.command}"
+    asked = answer.diagnosis.number if answer.diagnosis else 0
+    return f"{answer.epoch}/{answer.generation or '-'}/{flags}/{answer.command}/{asked}"

@@ -5,8 +5,13 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import Final
 
 import torch
+from torch._C import _distributed_c10d as c10d
+
+MEMORY_EVENTS: Final = 1_000_000  # of the allocator that are kept
 
 
 def name(device: torch.device) -> str:
@@ -24,3 +29,19 @@ def peak_memory(device: torch.device) -> int:
 def event_maker(device: torch.device) -> Callable[[], torch.cuda.Event] | None:
     """Makes marks for the device's stream; None where it does not run behind its host."""
     return partial(torch.cuda.Event, enable_timing=True) if device.type == "cuda" else None
+
+
+def record_memory_history() -> None:
+    """Have the allocator remember who asked for what, from now on."""
+    torch.cuda.memory._record_memory_history(max_entries=MEMORY_EVENTS)
+
+
+def dump_memory_history(path: Path) -> None:
+    """Write what it remembers for https://pytorch.org/memory_viz, and let it forget."""
+    torch.cuda.memory._dump_snapshot(str(path))  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    torch.cuda.memory._record_memory_history(enabled=None)
+
+
+def dump_flight_recorder(path: Path) -> None:
+    """Write the collectives that NCCL has seen last, as torch's flight-recorder tools read them."""
+    path.write_bytes(c10d._dump_nccl_trace())  # type: ignore[attr-defined]  # its stubs leave it out

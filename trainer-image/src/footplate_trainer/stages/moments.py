@@ -20,6 +20,7 @@ from footplate_trainer.metrics.report import progress_line
 from footplate_trainer.metrics.stopwatch import Part, Stopwatch
 from footplate_trainer.parallel import device
 from footplate_trainer.parallel.world import World, seed_step
+from footplate_trainer.stages.diagnostics import Diagnostics
 from footplate_trainer.stages.sinks import RowSink
 from footplate_trainer.stages.validation import Validator
 
@@ -76,9 +77,12 @@ class RunMoments:
         self._utilisation = utilisation_meter(config, world)
         self._stopwatch = stopwatch
         self._validator = validator
+        self._diagnostics = Diagnostics(config.checkpoint.uri, world)
+        link.listen(self._diagnostics.asked)
 
     def before_data(self, step: int) -> None:
         """Waiting for data is told apart from computing: only one of them may take long."""
+        self._diagnostics.before_step(step)
         self._progress.enter(RankPhase.DATA)
         seed_step(self._config.training.seed, step, self._world.rank)
 
@@ -96,6 +100,7 @@ class RunMoments:
         self._progress.enter(RankPhase.COMPUTE, seconds)
         self.loss = result.loss
         parts = self._stopwatch.take()
+        self._diagnostics.after_step(result.step)
         validation = self._validate(result.step)
         if self._world.rank == 0:
             self._publish(result, per_second, seconds, batch, parts, validation)

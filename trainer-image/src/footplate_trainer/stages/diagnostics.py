@@ -1,0 +1,91 @@
+"""What a running rank records when it is asked: a trace, or where its memory went.
+
+The request comes through coordinator and agent at any moment; each rank starts
+to record at its own next step and never waits for the others. The files land
+beside the checkpoints. That recording fails must not end a run.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from footplate_contracts.reports import Diagnosis, DiagnosisKind
+from footplate_trainer.parallel import device
+from footplate_trainer.parallel.world import World
+from footplate_trainer.storage import open_storage
+
+FOLDER = "diagnostics"
+
+
+class Diagnostics:
+    """One rank's recorder. `asked` may be called from any thread, the rest from the training loop."""
+
+    def __init__(self, uri: str, world: World) -> None:
+        """`uri` is the run's checkpoint folder."""
+        self._storage = open_storage(uri)
+        self._world = world
+        self._request: Diagnosis | None = None
+        self._recording: tuple[Diagnosis, int, Any] | None = None
+
+    def asked(self, diagnosis: Diagnosis) -> None:
+        """Take a request. Stacks are the agent's business; what NCCL was doing is known here only."""
+        if diagnosis.kind is not DiagnosisKind.STACKS:
+            self._request = diagnosis
+        elif self._world.device.type == "cuda":
+            self._keep(f"nccl-{diagnosis.number}", "pickle", device.dump_flight_recorder)
+
+    def before_step(self, step: int) -> None:
+        """Step number `step` is about to begin."""
+        request, self._request = self._request, None
+        if request is not None and self._recording is None:
+            self._recording = request, step, self._start(request.kind)
+
+    def after_step(self, step: int) -> None:
+        """It is done; write what was recorded if that was the last one asked for."""
+        if self._recording is None:
+            return
+        request, first, profiler = self._recording
+        if step < first + request.steps - 1:
+            return
+        self._recording = None
+        name = f"{request.kind}-{request.number}-steps-{first}-{step}"
+        if profiler is None:
+            self._keep(name, "pickle", device.dump_memory_history)
+        else:
+            profiler.stop()
+            self._keep(name, "json.gz", lambda path: profiler.export_chrome_trace(str(path)))
+
+    def _start(self, kind: DiagnosisKind) -> Any:
+        """A profiler that runs, None where the device's allocator keeps the record."""
+        on_device = self._world.device.type == "cuda"
+        if kind is DiagnosisKind.MEMORY and on_device:
+            device.record_memory_history()
+            return None
+        activities = [torch.profiler.ProfilerActivity.CPU]
+        if on_device:
+            activities.append(torch.profiler.ProfilerActivity.CUDA)
+        memory = kind is DiagnosisKind.MEMORY
+        profiler = torch.profiler.profile(
+            activities=activities, record_shapes=True, profile_memory=memory, with_stack=memory
+        )
+        profiler.start()
+        return profiler
+
+    def _keep(self, name: str, suffix: str, write: Callable[[Path], object]) -> None:
+        """Have `write` fill a file, and put it beside the checkpoints."""
+        final = f"{FOLDER}/{name}-rank-{self._world.rank}.{suffix}"
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / f"record.{suffix}"
+                write(path)
+                self._storage.upload(path, final)
+        except OSError as error:
+            print(f"warning: {final} cannot be written: {error}", file=sys.stderr, flush=True)
+        else:
+            print(f"wrote {final}", flush=True)
