@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from footplate_contracts.names import Cause
+from tests.component.contracts.layout_rows import LAYOUT
 from tests.component.contracts.manifests import ABSENT
+from tests.component.contracts.row import Row
 
 S3 = "s3://bucket/folder"
 UNSUPPORTED = "is not supported by this release"
 ON_A_VOLUME = f"{UNSUPPORTED}; use a path on a mounted volume"
 ANOTHER_RUN = "cannot be changed; create another run instead"
 SUSPEND = "cannot be changed while the run is active; set spec.suspend to true first"
-
-
-@dataclass(frozen=True)
-class Row:
-    """`changes` of a good spec lead to `complaint`, one of the lines that the API server answers."""
-
-    name: str
-    changes: dict[str, object]
-    complaint: str
 
 
 def _refused(path: str, value: object) -> Row:
@@ -70,13 +61,6 @@ CREATION: tuple[Row, ...] = (
     _only("training.loss.name", "mse", "use crossEntropy"),
     _only("training.recomputation", "full", "use none"),
     _only("training.compile", True, "leave it at false"),
-    _only("parallelism.tensor", 2, "leave it at 1"),
-    _only("parallelism.pipeline", 2, "leave it at 1"),
-    _only("parallelism.virtualStages", 2, "leave it at 1"),
-    _only("parallelism.context", 2, "leave it at 1"),
-    _only("parallelism.replicas", 2, "leave it at 1"),
-    _only("parallelism.sharding", "hybrid", "use none or full"),
-    _only("parallelism.pipelineSchedule", "ZBV", "use 1F1B"),
     _only("compute.spares", 1, "leave it at 0"),
     _only("trainer.securityProfile", "baseline", "use restricted"),
     # -- fields of another optimizer or schedule
@@ -342,6 +326,7 @@ CREATION: tuple[Row, ...] = (
         "spec.compute.nodes: Invalid value: nodes x processesPerNode = 6 ranks cannot be divided into slices"
         " of tensor x pipeline x context = 4; change nodes or parallelism",
     ),
+    *LAYOUT,
     Row(
         "unknown-cause",
         {"resilience.budgets": {"Hung": 5, "Hang": 5}},

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import yaml
 
-from cluster.envtest import api_server
-from footplate_contracts.crds import all_definitions
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from tests.component.contracts.kube import AS_OPERATOR, Kubectl
 from tests.component.contracts.manifests import profile_manifest, run_manifest
-from tests.support.chart import rendered
 from tests.support.contracts import every_rule
 
 GPU = {
@@ -70,9 +65,9 @@ def test_more_processes_than_gpus(kubectl: Kubectl) -> None:
     [
         pytest.param({"parallelism.tensor": 2}, "", id="profile-states-the-processes"),
         pytest.param(
-            {"parallelism.tensor": 8, "compute.nodes": 3},
+            {"parallelism.tensor": 4, "compute.nodes": 3},
             "spec.compute: 3 nodes x 2 processes per node = 6 ranks cannot be divided into slices of"
-            " tensor x pipeline x context = 8; change nodes or parallelism",
+            " tensor x pipeline x context = 4; change nodes or parallelism",
             id="too-few-ranks",
         ),
         pytest.param(
@@ -83,33 +78,12 @@ def test_more_processes_than_gpus(kubectl: Kubectl) -> None:
         ),
     ],
 )
-def test_ranks_of_the_profile_are_divided(later: Kubectl, changes: dict[str, object], says: str) -> None:
-    complaints = later.refusal(run_manifest(changes))
+def test_ranks_of_the_profile_are_divided(kubectl: Kubectl, changes: dict[str, object], says: str) -> None:
+    complaints = kubectl.refusal(run_manifest(changes))
     if says:
         assert [complaint.partition("denied request: ")[2] for complaint in complaints] == [says]
     else:
         assert complaints == []
-
-
-@pytest.fixture(scope="module")
-def later(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
-    """A server of a later release, which takes every degree of parallelism."""
-    definitions = all_definitions()
-    run = definitions["trainingruns.footplate.dev.yaml"]
-    schema = run["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    del schema["properties"]["parallelism"]["x-kubernetes-validations"]
-    wanted = ("ComputeProfile", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
-    objects = [item for item in rendered() if item["kind"] in wanted]
-    with api_server(tmp_path_factory.mktemp("later")) as server:
-        kubectl = Kubectl(server.kubectl, server.kubeconfig)
-        kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(definitions.values()))
-        kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
-        kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(objects))
-        deadline = time.monotonic() + 30.0
-        while not kubectl.refusal(run_manifest({"parallelism.tensor": 1024})):
-            assert time.monotonic() < deadline, "the admission policy does not come into force"
-            time.sleep(0.1)
-        yield kubectl
 
 
 @pytest.fixture

@@ -198,13 +198,14 @@ def test_the_peers_of_a_killed_rank_say_that_it_is_lost(shards: Path, tmp_path: 
 def diverge(config: RunConfig) -> tuple[str, int | None, bool]:
     """Poison one weight, take a step; what was raised, on which rank, and whether weights stayed."""
     with open_world(read_environment(os.environ), config.world.backend) as world:
-        model = build_model(config, world).model
-        weight, _ = local_rows(model.norm.weight)
+        laid_out = build_model(config, world)
+        model = laid_out.model
+        weight, _ = local_rows(dict(model.named_parameters())["norm.weight"])
         weight.fill_(math.inf)
         before = {name: local_rows(parameter)[0].clone() for name, parameter in model.named_parameters()}
         optimizer = build_optimizer(model, config.training.optimizer)
-        stepper = Stepper(model, optimizer, world, config.parallelism.sharding, 1.0, summed_cross_entropy)
-        loader = open_loader(config, open_shards(config, world, verify=False), world)
+        stepper = Stepper(laid_out, optimizer, world, 1.0, summed_cross_entropy)
+        loader = open_loader(config, open_shards(config, world, verify=False), laid_out.grid)
         try:
             stepper.step(5, loader.build(4), 0.1, Flags())
         except NumericalDivergence as error:
@@ -226,12 +227,12 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(shards: Path, tmp_pat
 def diverge_in_the_gradient(config: RunConfig) -> tuple[str, int | None]:
     """Poison what flows back through rank 1, whose loss is fine; what was raised, and on which rank."""
     with open_world(read_environment(os.environ), config.world.backend) as world:
-        model = build_model(config, world).model
-        optimizer = build_optimizer(model, config.training.optimizer)
-        stepper = Stepper(model, optimizer, world, config.parallelism.sharding, 1.0, summed_cross_entropy)
+        laid_out = build_model(config, world)
+        optimizer = build_optimizer(laid_out.model, config.training.optimizer)
+        stepper = Stepper(laid_out, optimizer, world, 1.0, summed_cross_entropy)
         if world.rank == 1:
-            model.blocks["1"].feed_forward.register_forward_hook(spoil)
-        loader = open_loader(config, open_shards(config, world, verify=False), world)
+            laid_out.model.stages[0].network.blocks["1"].feed_forward.register_forward_hook(spoil)
+        loader = open_loader(config, open_shards(config, world, verify=False), laid_out.grid)
         try:
             stepper.step(5, loader.build(4), 0.1, Flags())
         except NumericalDivergence as error:

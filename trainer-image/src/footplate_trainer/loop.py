@@ -13,24 +13,25 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.fsdp import FSDPModule
 
-from footplate_contracts.v1alpha1.training import Sharding
 from footplate_trainer.data.loader import MicroBatch, StepBatch
 from footplate_trainer.errors import NumericalDivergence
 from footplate_trainer.metrics.stopwatch import Part, Stopwatch
-from footplate_trainer.model.network import Criterion
-from footplate_trainer.model.transformer import Decoder
-from footplate_trainer.optim.clip import clip, local_gradients, square_norm
+from footplate_trainer.model.inputs import Inputs
+from footplate_trainer.optim.clip import clip, square_norm
 from footplate_trainer.optim.finite import GradientWatch
 from footplate_trainer.optim.optimizer import Optimizer
 from footplate_trainer.parallel import device
-from footplate_trainer.parallel.topology import Topology
+from footplate_trainer.parallel.apply import LaidOut
+from footplate_trainer.parallel.context import deal
+from footplate_trainer.parallel.gradients import Gradients
+from footplate_trainer.parallel.part import Criterion, Feed
 from footplate_trainer.parallel.world import World
 
 
@@ -79,27 +80,22 @@ class Stepper:
 
     def __init__(
         self,
-        model: Decoder,
+        laid_out: LaidOut,
         optimizer: Optimizer,
         world: World,
-        sharding: Sharding,
         clip_norm: float,
         criterion: Criterion,
     ) -> None:
-        self.model = model
+        self.model = laid_out.model
         self.optimizer = optimizer
+        self._passes = laid_out.passes
+        self._gradients = Gradients(laid_out.model, laid_out.grid)
+        self._grid = laid_out.grid
         self._world = world
         self._clip_norm = clip_norm
         self._criterion = criterion
         self.stopwatch = Stopwatch(time.perf_counter, device.event_maker(world.device))
-        topology = Topology(world.size, sharding)
-        # Replicas hold the same gradients: one of them speaks for all.
-        self._speaks = topology.replica_of(world.rank) == 0
-        # Whole copies may add up their micro-batches first and reduce once. Shards may not: that
-        # would keep a whole gradient on every rank.
-        self._reduce_once = topology.shards == 1
-        self._parameters = list(model.parameters())
-        self._watch = GradientWatch(model.embedding, world.device)
+        self._watch = GradientWatch(laid_out.model.embedding, world.device)
 
     def step(self, number: int, batch: StepBatch, rate: float, flags: Flags) -> StepResult:
         """Forward, backward, check, clip, update. Collective.
@@ -108,10 +104,11 @@ class Stepper:
         gradient norm is not finite.
         """
         header, reduced = self._announce(batch, flags)
-        loss = self._gradients(batch, header, reduced)
-        gradients = local_gradients(self._parameters)
-        square = square_norm(gradients) if self._speaks else torch.zeros_like(loss)
-        sums = torch.stack((loss, square))
+        feeds = [self._feed(micro) for micro in batch.micro_batches]
+        loss = self._passes.accumulate(feeds, self._criterion, partial(_valid_tokens, header, reduced))
+        gradients = self._gradients.collect()
+        counted = [one for one, counts in zip(gradients, self._gradients.counted, strict=True) if counts]
+        sums = torch.stack((self._once(loss), square_norm(counted) if counted else torch.zeros_like(loss)))
         self.stopwatch.lap(Part.COMPUTE)
         dist.all_reduce(sums)
         total, squared, valid, suspend, failed = torch.cat((sums, header.double())).tolist()
@@ -121,6 +118,7 @@ class Stepper:
             raise self._divergence(number, total, norm, loss)
         clip(gradients, norm, self._clip_norm)
         self.optimizer.step(gradients, rate)
+        self.model.spread()
         self.model.zero_grad()
         self.stopwatch.lap(Part.OPTIMIZER)
         return StepResult(number, total, norm, rate, int(valid), Flags(suspend > 0, failed > 0))
@@ -131,48 +129,42 @@ class Stepper:
         self.model.eval()
         sums = torch.zeros(2, dtype=torch.float64, device=self._world.device)
         for batch in batches:
-            for micro in batch.micro_batches:
-                sums[0] += self._summed_loss(micro, criterion)
-            sums[1] += batch.valid_tokens
+            feeds = [self._feed(micro) for micro in batch.micro_batches]
+            sums += torch.stack((self._once(self._passes.evaluate(feeds, criterion)), self._counted(batch)))
         dist.all_reduce(sums)
         self.model.train()
-        assert isinstance(self.model, FSDPModule)
-        self.model.reshard()  # the root keeps its parameters whole for a backward pass that does not come
         total, tokens = sums.tolist()
         return float(total / max(tokens, 1.0))
 
+    def _once(self, loss: Tensor) -> Tensor:
+        """`loss` where it counts: tensor ranks all compute the whole loss of their sequences."""
+        return loss if self._grid.place.tensor == 0 else torch.zeros_like(loss)
+
+    def _counted(self, batch: StepBatch) -> Tensor:
+        """Valid tokens of `batch`, fp64 scalar; 0 where another rank counts these samples."""
+        counts = self._grid.topology.counts_samples(self._world.rank)
+        valid = batch.valid_tokens if counts else 0
+        return torch.tensor(valid, dtype=torch.float64, device=self._world.device)
+
     def _announce(self, batch: StepBatch, flags: Flags) -> tuple[Tensor, dist.Work]:
         """int64 [valid tokens, ranks that suspend, ranks whose storage failed], being summed."""
-        mine = [batch.valid_tokens, int(flags.suspend), int(flags.storage_failed)]
+        valid = batch.valid_tokens if self._grid.topology.counts_samples(self._world.rank) else 0
+        mine = [valid, int(flags.suspend), int(flags.storage_failed)]
         header = torch.tensor(mine, device=self._world.device)
         work = dist.all_reduce(header, async_op=True)
         assert work is not None
         return header, work
 
-    def _gradients(self, batch: StepBatch, header: Tensor, reduced: dist.Work) -> Tensor:
-        """Accumulate gradients of the global mean loss; returns this rank's part of it, fp64 scalar."""
-        loss = torch.zeros((), dtype=torch.float64, device=self._world.device)
-        last = len(batch.micro_batches) - 1
-        for index, micro in enumerate(batch.micro_batches):
-            if self._reduce_once:
-                assert isinstance(self.model, FSDPModule)
-                self.model.set_requires_gradient_sync(index == last)
-            summed = self._summed_loss(micro, self._criterion)
-            if index == 0:
-                reduced.wait()  # not sooner: the first forward hides the way through the network
-            part = summed / header[0].clamp(min=1)
-            part.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            loss += part.detach()
-        return loss
-
-    def _summed_loss(self, micro: MicroBatch, criterion: Criterion) -> Tensor:
+    def _feed(self, micro: MicroBatch) -> Feed:
         here = self._world.device
         tokens = torch.from_numpy(micro.tokens).to(here, non_blocking=True)
         labels = torch.from_numpy(micro.labels).to(here, non_blocking=True)
         one_document = bool((micro.documents == micro.documents[:, :1]).all())
         documents = None if one_document else torch.from_numpy(micro.documents).to(here, non_blocking=True)
-        loss: Tensor = self.model(tokens, documents, labels=labels, criterion=criterion)
-        return loss
+        inputs = Inputs(tokens, documents)
+        if self._grid.context_group is not None:
+            return Feed(*deal(inputs, labels, self._grid.context_group))
+        return Feed(inputs, labels)
 
     def _divergence(self, number: int, total: float, norm: float, loss: Tensor) -> NumericalDivergence:
         """The error, with the first rank whose own loss, or else gradient, was not finite; collective."""
@@ -192,6 +184,12 @@ class Stepper:
             rank=rank if rank < nobody else None,
             step=number - 1,
         )
+
+
+def _valid_tokens(header: Tensor, reduced: dist.Work) -> Tensor:
+    """Of the global batch, at least 1; waits until all ranks have said theirs."""
+    reduced.wait()
+    return header[0].clamp(min=1)
 
 
 def train(

@@ -232,7 +232,25 @@ class Parallelism(Part):
     pipeline_schedule: PipelineSchedule = PipelineSchedule.ONE_FORWARD_ONE_BACKWARD
 
     rules: ClassVar = (
-        *(only_at(axis, "1") for axis in ("tensor", "pipeline", "virtualStages", "context", "replicas")),
-        only("sharding", "none", "full"),
-        only("pipelineSchedule", "1F1B"),
+        Rule(
+            "self.replicas == 1 || self.sharding == 'hybrid'",
+            "replicas {self.replicas} has a meaning with sharding hybrid only, not with {self.sharding}",
+            field="replicas",
+        ),
+        Rule(
+            "self.virtualStages == 1 || self.pipeline > 1",
+            "virtualStages {self.virtualStages} needs a pipeline of several ranks, not of {self.pipeline}",
+            field="virtualStages",
+        ),
+        Rule(
+            "self.virtualStages == 1 || !(self.pipelineSchedule in ['GPipe', '1F1B'])",
+            "virtualStages {self.virtualStages}: {self.pipelineSchedule} has one stage on each rank;"
+            " use Interleaved1F1B, InterleavedZeroBubble or ZBV",
+            field="virtualStages",
+        ),
+        Rule(
+            "self.pipelineSchedule != 'ZBV' || self.pipeline == 1 || self.virtualStages == 2",
+            "virtualStages {self.virtualStages}: ZBV has 2 stages on each rank",
+            field="virtualStages",
+        ),
     )

@@ -50,6 +50,12 @@ _WHILE_SUSPENDED = _While(
 _ARCHITECTURE = architecture_of("self.model")
 _RANKS = "self.compute.nodes * self.compute.processesPerNode"
 _SLICE = "self.parallelism.tensor * self.parallelism.pipeline * self.parallelism.context"
+_TENSOR = "self.parallelism.tensor"
+_STAGES = "self.parallelism.pipeline * self.parallelism.virtualStages"
+_SEQUENCE_PIECES = (
+    "self.parallelism.context * self.parallelism.tensor"
+    " * (self.parallelism.context > 1 && self.parallelism.tensor % 2 == 1 ? 2 : 1)"
+)
 _STEP_TOKENS = "self.training.globalBatchSize * self.model.contextLength"
 _STEPS = f"(self.training.tokens + {_STEP_TOKENS} - 1) / ({_STEP_TOKENS})"
 
@@ -88,6 +94,35 @@ class TrainingRunSpec(Part):
             f"nodes x processesPerNode = {{{_RANKS}}} ranks cannot be divided into slices of"
             f" tensor x pipeline x context = {{{_SLICE}}}; change nodes or parallelism",
             field="compute.nodes",
+        ),
+        *(
+            Rule(
+                f"!has(self.model) || !has(self.model.{size}) || self.model.{size} % {_TENSOR} == 0",
+                f"{size} {{self.model.{size}}} is not a multiple of parallelism.tensor {{{_TENSOR}}};"
+                " change one of them",
+                field=f"model.{size}",
+            )
+            for size in ("attentionHeads", "feedForwardSize", "vocabularySize")
+        ),
+        Rule(
+            "!has(self.model) || !has(self.model.keyValueHeads)"
+            f" || self.model.keyValueHeads % {_TENSOR} == 0 || {_TENSOR} % self.model.keyValueHeads == 0",
+            f"keyValueHeads {{self.model.keyValueHeads}} and parallelism.tensor {{{_TENSOR}}}:"
+            " one must be a multiple of the other",
+            field="model.keyValueHeads",
+        ),
+        Rule(
+            f"!has(self.model) || self.model.contextLength % ({_SEQUENCE_PIECES}) == 0",
+            "contextLength {self.model.contextLength} cannot be cut into the equal pieces that context"
+            f" {{self.parallelism.context}} x tensor {{{_TENSOR}}} want; give a multiple of"
+            f" {{{_SEQUENCE_PIECES}}}",
+            field="model.contextLength",
+        ),
+        Rule(
+            f"!has(self.model) || self.model.layers >= {_STAGES}",
+            f"layers {{self.model.layers}} are fewer than the {{{_STAGES}}} stages of pipeline x"
+            " virtualStages; each stage needs a layer",
+            field="model.layers",
         ),
         Rule(
             "!has(self.training.tokens) || !has(self.model)"

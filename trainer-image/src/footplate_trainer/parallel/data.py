@@ -1,73 +1,104 @@
 """Data parallelism with FSDP2, one path for every degree of sharding.
 
-`full` shards parameters, gradients and optimizer state over all ranks; `none`
-keeps whole copies, which is the same wrapper on a mesh whose shard axis has one
-rank. Losses are divided by the global number of valid tokens before backward,
-so gradients are summed over ranks and never averaged.
+`full` shards parameters, gradients and optimizer state over all ranks; `hybrid`
+does so within groups that hold a copy each; `none` keeps whole copies, which is
+the same wrapper on a mesh whose shard axis has one rank. `optimizer` shards as
+`full` does, but keeps parameters and gradients whole from the first forward to
+the last backward of a step (ZeRO-1). Losses are divided by the global number of
+valid tokens before backward, so gradients are summed over ranks and never
+averaged.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from itertools import chain
 
 import torch
-from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
-from footplate_contracts.v1alpha1.training import Precision
-from footplate_trainer.parallel.topology import Topology
+from footplate_contracts.v1alpha1.training import Precision, Sharding
+from footplate_trainer.parallel.mesh import Grid
+from footplate_trainer.parallel.part import Criterion, Feed, Part
+from footplate_trainer.parallel.pieces import piece_of
 
 
-def data_mesh(topology: Topology, device_type: str) -> DeviceMesh:
-    """The ranks as (shard) or, with whole copies, (replicate, shard)."""
-    if topology.replicas == 1:
-        return init_device_mesh(device_type, (topology.shards,), mesh_dim_names=("shard",))
-    degrees = (topology.replicas, topology.shards)
-    return init_device_mesh(device_type, degrees, mesh_dim_names=("replicate", "shard"))
-
-
-def shard_data(model: nn.Module, mesh: DeviceMesh, precision: Precision) -> FSDPModule:
-    """Wrap each block and the rest of `model`, in place; parameters become DTensors on `mesh`."""
+def shard_part(part: Part, grid: Grid, precision: Precision) -> None:
+    """Wrap each block and the rest of `part`, in place; parameters become DTensors."""
     # The rotary tables travel into each block as fp32 and must stay it: no cast of inputs.
     if precision is Precision.BF16:
         policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
     else:
         policy = MixedPrecisionPolicy(cast_forward_inputs=False)
-    blocks = model.get_submodule("blocks")
-    assert isinstance(blocks, nn.ModuleDict)
-    for part in chain(blocks.values(), (model,)):
-        wrapped = fully_shard(part, mesh=mesh, mp_policy=policy)
+    # A pipeline would gather anew for each micro-batch, and a zero-bubble schedule looks for the
+    # weights' gradients between a forward and its backward pass.
+    keeps = grid.topology.sharding is Sharding.OPTIMIZER or grid.topology.pipeline > 1
+    for module in chain(part.network.blocks.values(), (part,)):
+        wrapped = fully_shard(
+            module, mesh=grid.data_mesh, mp_policy=policy, reshard_after_forward=False if keeps else None
+        )
         wrapped.set_gradient_divide_factor(1.0)
         # gloo has no PREMUL_SUM, which a divide factor would otherwise use.
         wrapped.set_force_sum_reduction_for_comms(True)
-    assert isinstance(model, FSDPModule)
-    return model
+
+
+class Accumulation:
+    """Micro-batches one after the other, where there is no pipeline."""
+
+    def __init__(self, part: Part, grid: Grid, device: torch.device) -> None:
+        self._part = part
+        self._device = device
+        sharding = grid.topology.sharding
+        # Who holds whole gradients anyway adds up the micro-batches first and reduces once.
+        self._reduce_once = grid.topology.shards == 1 or sharding is Sharding.OPTIMIZER
+        self._keep_whole = sharding is Sharding.OPTIMIZER
+
+    def accumulate(self, feeds: Sequence[Feed], criterion: Criterion, valid: Callable[[], Tensor]) -> Tensor:
+        """Gradients of summed losses / `valid()`, which may wait; the loss's part, fp64 scalar."""
+        assert isinstance(self._part, FSDPModule)
+        total = torch.zeros((), dtype=torch.float64, device=self._device)
+        for index, feed in enumerate(feeds):
+            is_last = index == len(feeds) - 1
+            if self._reduce_once:
+                self._part.set_requires_gradient_sync(is_last)
+            if self._keep_whole:
+                self._part.set_reshard_after_backward(is_last)
+            summed = self._part(inputs=feed.inputs, labels=feed.labels, criterion=criterion)
+            part = summed / valid()  # not asked for sooner: the first forward hides the way there
+            part.backward()
+            total += part.detach()
+        return total
+
+    def evaluate(self, feeds: Sequence[Feed], criterion: Criterion) -> Tensor:
+        """Sum of losses, without gradients: fp64 scalar."""
+        assert isinstance(self._part, FSDPModule)
+        total = torch.zeros((), dtype=torch.float64, device=self._device)
+        for feed in feeds:
+            total += self._part(inputs=feed.inputs, labels=feed.labels, criterion=criterion)
+        self._part.reshard()  # the root keeps its parameters whole for a backward pass that does not come
+        return total
 
 
 def local_rows(parameter: Tensor) -> tuple[Tensor, int]:
-    """The rows of `parameter` that this rank holds, sharing memory, and the index of the first."""
-    if not isinstance(parameter, DTensor):
-        return parameter.detach(), 0
-    local = parameter.to_local().detach()
-    mesh = parameter.device_mesh
-    # torch.chunk's rule: all shards but the last have ceil(rows / shards) rows.
-    shards = mesh.size(mesh.ndim - 1)
-    each = -(-parameter.shape[0] // shards)
-    return local, min(each * mesh.get_local_rank(mesh.ndim - 1), parameter.shape[0])
+    """This rank's part of `parameter`, sharing memory, and the index of its first row."""
+    piece = piece_of(parameter)
+    return piece.local, piece.start[0]
 
 
-def laid_out_like(parameter: Tensor, rows: Tensor, mesh: DeviceMesh | None = None) -> Tensor:
+def laid_out_like(parameter: Tensor, rows: Tensor, host: DeviceMesh | None = None) -> Tensor:
     """`rows` of this rank as a tensor of the whole parameter's shape, laid out over the ranks as it is.
 
-    `mesh` replaces the parameter's own by one of the same shape on another device type.
+    `host` is all ranks' mesh of another device type with the parameter's axes.
     """
     if not isinstance(parameter, DTensor):
         return rows
+    mesh = parameter.device_mesh
     return DTensor.from_local(
         rows,
-        mesh or parameter.device_mesh,
+        host[mesh.mesh_dim_names] if host is not None and mesh.mesh_dim_names else mesh,
         parameter.placements,
         run_check=False,
         shape=parameter.shape,

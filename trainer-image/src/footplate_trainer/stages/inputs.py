@@ -13,6 +13,7 @@ from footplate_trainer.data.errors import DataError
 from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.data.sources import RunShards, dataset_of
 from footplate_trainer.errors import TrainerError, UserMistake
+from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.world import World
 
 
@@ -43,13 +44,13 @@ def open_shards(config: RunConfig, world: World, *, verify: bool) -> RunShards:
     return shards
 
 
-def open_loader(config: RunConfig, shards: RunShards, world: World) -> BatchLoader:
+def open_loader(config: RunConfig, shards: RunShards, grid: Grid) -> BatchLoader:
     """This rank's batches; UserMistake when the shards do not give what the run asks for."""
     return BatchLoader(
         dataset_of(shards, config.data, config.training.loss.name, config.model.context_length),
         seed=config.data.seed,
         global_batch_size=config.training.global_batch_size,
         micro_batch_size=config.training.micro_batch_size,
-        data_rank=world.rank,
-        data_degree=world.size,
+        data_rank=grid.place.data,
+        data_degree=grid.topology.data,
     )

@@ -6,7 +6,7 @@ from functools import partial
 
 from footplate_contracts.v1alpha1.training import Loss
 from footplate_trainer.model.loss import TokenLoss, summed_cross_entropy
-from footplate_trainer.model.network import Criterion
+from footplate_trainer.parallel.part import Criterion
 
 
 def criterion_of(settings: Loss) -> Criterion:

@@ -26,6 +26,7 @@ from footplate_trainer.link import Link
 from footplate_trainer.loop import Stepper, train
 from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.optim.schedule import learning_rate
+from footplate_trainer.parallel import compatibility
 from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.world import World, open_world, read_environment, use_determinism
 from footplate_trainer.stages.inputs import open_loader, open_shards
@@ -48,6 +49,7 @@ def main(config: RunConfig, link: Link, options: Options) -> ExitCode:
     place = read_environment(os.environ)
     progress: Progress | None = None
     try:
+        compatibility.check(config, place.world_size)
         with open_world(place, config.world.backend) as world:
             progress = Progress(link, world)
             return _train(config, link, options, world, progress)
@@ -67,11 +69,12 @@ def _train(config: RunConfig, link: Link, options: Options, world: World, progre
     laid_out = build_model(config, world)
     optimizer = build_optimizer(laid_out.model, config.training.optimizer)
     start = find_start(config, store, laid_out.model, optimizer, world)
+    laid_out.model.spread()
     progress.step, progress.tokens = start.step, start.tokens
     progress.enter(RankPhase.LOADING)
 
     shards = open_shards(config, world, verify=start.key is None)
-    batches = open_loader(config, shards, world)
+    batches = open_loader(config, shards, laid_out.grid)
     saver = Saver(
         store,
         world,
@@ -84,14 +87,13 @@ def _train(config: RunConfig, link: Link, options: Options, world: World, progre
     )
     described = describer(config, start, shards, world)
     stepper = Stepper(
-        laid_out.model,
+        laid_out,
         optimizer,
         world,
-        config.parallelism.sharding,
         config.training.gradient_clip_norm,
         criterion_of(config.training.loss),
     )
-    validator = open_validator(config, world, stepper, verify=start.key is None)
+    validator = open_validator(config, world, laid_out.grid, stepper, verify=start.key is None)
     sinks = open_sinks(config, options.metrics, progress.step) if world.rank == 0 else []
     moments = RunMoments(config, link, world, saver, described, progress, sinks, stepper.stopwatch, validator)
     if world.rank == 0:

@@ -13,6 +13,7 @@ from footplate_trainer.config import total_steps
 from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.loop import Stepper
+from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.world import World
 from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.losses import criterion_of
@@ -40,7 +41,9 @@ class Validator:
         return self._stepper.evaluate(batches, self._criterion)
 
 
-def open_validator(config: RunConfig, world: World, stepper: Stepper, *, verify: bool) -> Validator | None:
+def open_validator(
+    config: RunConfig, world: World, grid: Grid, stepper: Stepper, *, verify: bool
+) -> Validator | None:
     """The validator of a run that asks for one; collective.
 
     Raises what `open_shards` does, and UserMistake for shards that do not fill
@@ -52,7 +55,7 @@ def open_validator(config: RunConfig, world: World, stepper: Stepper, *, verify:
     held_out = config.model_copy(
         update={"data": config.data.model_copy(update={"uri": settings.uri, "sources": None})}
     )
-    loader = open_loader(held_out, open_shards(held_out, world, verify=verify), world)
+    loader = open_loader(held_out, open_shards(held_out, world, verify=verify), grid)
     whole = len(loader.dataset) // loader.global_batch_size
     if whole == 0:
         raise UserMistake(

@@ -1,0 +1,62 @@
+"""Rows for the rules of parallelism, alone and against the model's numbers."""
+
+from __future__ import annotations
+
+from tests.component.contracts.row import Row
+
+LAYOUT: tuple[Row, ...] = (
+    Row(
+        "replicas-of-nothing",
+        {"parallelism.replicas": 2},
+        "spec.parallelism.replicas: Invalid value: replicas 2 has a meaning with sharding hybrid only,"
+        " not with full",
+    ),
+    Row(
+        "virtual-stages-without-pipeline",
+        {"parallelism": {"virtualStages": 2, "pipelineSchedule": "ZBV"}},
+        "spec.parallelism.virtualStages: Invalid value: virtualStages 2 needs a pipeline of several ranks,"
+        " not of 1",
+    ),
+    Row(
+        "virtual-stages-of-a-plain-schedule",
+        {"parallelism": {"pipeline": 2, "virtualStages": 2}, "model.layers": 4},
+        "spec.parallelism.virtualStages: Invalid value: virtualStages 2: 1F1B has one stage on each rank;"
+        " use Interleaved1F1B, InterleavedZeroBubble or ZBV",
+    ),
+    Row(
+        "zbv-with-one-stage",
+        {"parallelism": {"pipeline": 2, "pipelineSchedule": "ZBV"}},
+        "spec.parallelism.virtualStages: Invalid value: virtualStages 1: ZBV has 2 stages on each rank",
+    ),
+    *(
+        Row(
+            f"tensor-{size}",
+            {"parallelism.tensor": 4, **changes},
+            f"spec.model.{size}: Invalid value: {size} {value} is not a multiple of parallelism.tensor 4;"
+            " change one of them",
+        )
+        for size, value, changes in (
+            ("attentionHeads", 2, {"model.attentionHeads": 2}),
+            ("feedForwardSize", 90, {"model.feedForwardSize": 90}),
+            ("vocabularySize", 4095, {"model.vocabularySize": 4095}),
+        )
+    ),
+    Row(
+        "tensor-keyValueHeads",
+        {"parallelism.tensor": 2, "model.attentionHeads": 6, "model.headSize": 16, "model.keyValueHeads": 3},
+        "spec.model.keyValueHeads: Invalid value: keyValueHeads 3 and parallelism.tensor 2:"
+        " one must be a multiple of the other",
+    ),
+    Row(
+        "sequence-not-dividing",
+        {"parallelism": {"tensor": 2, "context": 4}, "compute.nodes": 4, "model.contextLength": 60},
+        "spec.model.contextLength: Invalid value: contextLength 60 cannot be cut into the equal pieces that"
+        " context 4 x tensor 2 want; give a multiple of 8",
+    ),
+    Row(
+        "fewer-layers-than-stages",
+        {"parallelism.pipeline": 4},
+        "spec.model.layers: Invalid value: layers 2 are fewer than the 4 stages of pipeline x virtualStages;"
+        " each stage needs a layer",
+    ),
+)

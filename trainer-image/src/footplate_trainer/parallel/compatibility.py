@@ -1,0 +1,161 @@
+"""What goes together, and what a run is told when something does not: before any rank starts.
+
+One table says for each pair of features whether it works, and if not, why. The
+documentation prints it, `problems` refuses by it, and the layout tests run what
+it says works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from itertools import combinations
+
+from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.training import PipelineSchedule, Precision, Sharding
+from footplate_trainer.config import model_shape
+from footplate_trainer.errors import UserMistake
+from footplate_trainer.parallel.topology import Topology
+from footplate_trainer.shape import ModelShape
+
+
+class Feature(StrEnum):
+    """What a run may ask for."""
+
+    NONE = "sharding: none"
+    OPTIMIZER = "sharding: optimizer"
+    FULL = "sharding: full"
+    HYBRID = "sharding: hybrid"
+    TENSOR = "tensor"
+    CONTEXT = "context"
+    GPIPE = "GPipe"
+    ONE_FORWARD_ONE_BACKWARD = "1F1B"
+    INTERLEAVED = "Interleaved1F1B"
+    INTERLEAVED_ZERO_BUBBLE = "InterleavedZeroBubble"
+    ZBV = "ZBV"
+    TIED = "tiedEmbeddings"
+    BF16 = "bf16"
+
+
+_SCHEDULES = {
+    Feature.GPIPE: PipelineSchedule.GPIPE,
+    Feature.ONE_FORWARD_ONE_BACKWARD: PipelineSchedule.ONE_FORWARD_ONE_BACKWARD,
+    Feature.INTERLEAVED: PipelineSchedule.INTERLEAVED,
+    Feature.INTERLEAVED_ZERO_BUBBLE: PipelineSchedule.INTERLEAVED_ZERO_BUBBLE,
+    Feature.ZBV: PipelineSchedule.ZBV,
+}
+_SHARDINGS = {
+    Feature.NONE: Sharding.NONE,
+    Feature.OPTIMIZER: Sharding.OPTIMIZER,
+    Feature.FULL: Sharding.FULL,
+    Feature.HYBRID: Sharding.HYBRID,
+}
+
+REFUSED: dict[frozenset[Feature], str] = {}
+"""Pairs that do not work, and the reason."""
+
+
+def excludes(one: Feature, other: Feature) -> bool:
+    """Whether the two are choices for one field, so that no run can have both."""
+    return any(one in choices and other in choices for choices in (_SCHEDULES, _SHARDINGS))
+
+
+def features(config: RunConfig) -> list[Feature]:
+    """What `config` asks for, in the order of Feature."""
+    parallelism = config.parallelism
+    pipelined = parallelism.pipeline > 1
+    asked: dict[Feature, bool] = {
+        **{feature: parallelism.sharding is value for feature, value in _SHARDINGS.items()},
+        Feature.TENSOR: parallelism.tensor > 1,
+        Feature.CONTEXT: parallelism.context > 1,
+        **{
+            feature: pipelined and parallelism.pipeline_schedule is value
+            for feature, value in _SCHEDULES.items()
+        },
+        Feature.TIED: bool(config.model.tied_embeddings),
+        Feature.BF16: config.training.precision is Precision.BF16,
+    }
+    return [feature for feature in Feature if asked[feature]]
+
+
+def problems(config: RunConfig, world_size: int) -> list[str]:
+    """Why `config` cannot run on `world_size` ranks, a sentence each; empty when it can."""
+    try:
+        topology = Topology.of(world_size, config.parallelism)
+    except ValueError as error:
+        return [str(error)]
+    conflicts = [
+        f"{one} and {other} do not work together: {REFUSED[pair]}"
+        for one, other in combinations(features(config), 2)
+        if (pair := frozenset((one, other))) in REFUSED
+    ]
+    shape = model_shape(config)
+    return [*conflicts, *(problem for check in _CHECKS for problem in check(config, shape, topology))]
+
+
+def check(config: RunConfig, world_size: int) -> None:
+    """UserMistake with all problems."""
+    found = problems(config, world_size)
+    if found:
+        raise UserMistake("\n".join(found))
+
+
+def _tensor(_: RunConfig, shape: ModelShape, topology: Topology) -> Iterator[str]:
+    ranks = topology.tensor
+    for name, size in (
+        ("attentionHeads", shape.heads),
+        ("feedForwardSize", shape.feed_forward),
+        ("vocabularySize", shape.vocabulary),
+    ):
+        if size % ranks:
+            above = -(-size // ranks) * ranks
+            yield f"model.{name} {size} is not a multiple of parallelism.tensor {ranks}; {above} would be"
+    heads = shape.key_value_heads
+    if heads % ranks and ranks % heads:
+        yield (
+            f"model.keyValueHeads {heads} and parallelism.tensor {ranks}: one must be a multiple of the other"
+        )
+
+
+def _context(_: RunConfig, shape: ModelShape, topology: Topology) -> Iterator[str]:
+    pieces = topology.context * topology.tensor
+    if topology.context > 1 and topology.tensor % 2:
+        pieces *= 2  # a piece of each end
+    if shape.context % pieces:
+        yield (
+            f"model.contextLength {shape.context} cannot be cut into {pieces} equal pieces, as context "
+            f"{topology.context} x tensor {topology.tensor} want it; give a multiple of {pieces}"
+        )
+
+
+def _stages(_: RunConfig, shape: ModelShape, topology: Topology) -> Iterator[str]:
+    if shape.layers < topology.stages:
+        yield (
+            f"model.layers {shape.layers} are fewer than the {topology.stages} stages of pipeline "
+            f"{topology.pipeline} x virtualStages {topology.virtual_stages}; each stage needs a layer"
+        )
+
+
+def _micro_batches(config: RunConfig, _: ModelShape, topology: Topology) -> Iterator[str]:
+    if topology.pipeline == 1:
+        return
+    training, schedule = config.training, topology.schedule
+    count = -(-training.global_batch_size // (training.micro_batch_size * topology.data))
+    told = (
+        f"globalBatchSize {training.global_batch_size} / microBatchSize {training.micro_batch_size} over "
+        f"{topology.data} data-parallel ranks gives {count} micro-batches"
+    )
+    if schedule is PipelineSchedule.ONE_FORWARD_ONE_BACKWARD and count < topology.pipeline:
+        yield f"{told}, and 1F1B needs at least as many as pipeline {topology.pipeline}"
+    if schedule in (PipelineSchedule.INTERLEAVED, PipelineSchedule.INTERLEAVED_ZERO_BUBBLE):
+        rounds = max(1, count // topology.pipeline)
+        if count % rounds:
+            yield f"{told}, and {schedule} needs a multiple of its {rounds} rounds of {topology.pipeline}"
+
+
+_CHECKS: tuple[Callable[[RunConfig, ModelShape, Topology], Iterator[str]], ...] = (
+    _tensor,
+    _context,
+    _stages,
+    _micro_batches,
+)

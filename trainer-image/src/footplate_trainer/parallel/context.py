@@ -1,0 +1,135 @@
+"""Context parallelism: the ranks of a group share each sequence.
+
+A rank computes two pieces of it, one from each end (see
+`topology.context_chunks`), and gathers keys and values of all the others: they
+are few where heads share them, and one gather for each layer hides behind
+nothing that a ring would not also wait for on a CPU. A rank's mask has a row
+for each of its own queries only, and none at all where the causal flag will do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd import Function
+from torch.nn import functional
+
+from footplate_trainer.model.attention import Attention
+from footplate_trainer.model.inputs import Inputs
+from footplate_trainer.model.network import Network
+from footplate_trainer.parallel.topology import context_chunks
+
+
+def my_positions(length: int, group: dist.ProcessGroup) -> Tensor:
+    """Positions that this rank of `group` computes: int64 [length / ranks], ascending."""
+    piece = length // (2 * group.size())
+    chunks = context_chunks(group.rank(), group.size())
+    return torch.cat([torch.arange(chunk * piece, (chunk + 1) * piece) for chunk in chunks])
+
+
+def deal(inputs: Inputs, labels: Tensor, group: dist.ProcessGroup) -> tuple[Inputs, Tensor]:
+    """This rank's positions of tokens and labels; documents stay whole, as keys come from everywhere."""
+    positions = my_positions(inputs.tokens.shape[1], group).to(inputs.tokens.device)
+    dealt = replace(inputs, tokens=inputs.tokens[:, positions], positions=positions)
+    return dealt, labels[:, positions]
+
+
+def share_sequences(network: Network, group: dist.ProcessGroup) -> None:
+    """Let `network` attend to the keys of all ranks of `group`."""
+    shared = _SharedAttention(group, network.shape.context)
+    network.visible = shared.visible
+    for module in network.modules():
+        if isinstance(module, Attention):
+            module.attend = shared.attend
+
+
+Masks = list[Tensor | None]
+"""Of the queries of each piece: bool [batch or 1, 1, piece, keys up to its end]; None: causal, no more."""
+
+
+class _SharedAttention:
+    """Causal attention of this rank's queries to everybody's keys."""
+
+    def __init__(self, group: dist.ProcessGroup, length: int) -> None:
+        """`length` of whole sequences."""
+        self._group = group
+        piece = length // (2 * group.size())
+        self._pieces = [
+            (chunk * piece, (chunk + 1) * piece) for chunk in context_chunks(group.rank(), group.size())
+        ]
+
+    def visible(self, inputs: Inputs) -> Masks:
+        """A mask for each piece, once for all blocks of a pass."""
+        return [_mask(start, end, inputs) for start, end in self._pieces]
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, masks: Masks) -> Tensor:
+        """[batch, heads, length / ranks, head_size] each -> the same."""
+        keys, values = _gather(key, value, self._group)
+        attended = [
+            functional.scaled_dot_product_attention(
+                piece,
+                keys[:, :, :end],
+                values[:, :, :end],
+                attn_mask=mask,
+                is_causal=mask is None,
+                enable_gqa=query.shape[1] != key.shape[1],
+            )
+            for piece, (_, end), mask in zip(query.chunk(2, dim=2), self._pieces, masks, strict=True)
+        ]
+        return torch.cat(attended, dim=2)
+
+
+def _mask(start: int, end: int, inputs: Inputs) -> Tensor | None:
+    """Queries start … end-1 against keys 0 … end-1."""
+    documents = inputs.documents
+    if start == 0 and documents is None:
+        return None
+    earlier = torch.ones(end - start, end, dtype=torch.bool, device=inputs.tokens.device).tril(start)
+    if documents is None:
+        return earlier
+    return earlier & (documents[:, None, start:end, None] == documents[:, None, None, :end])
+
+
+def _gather(key: Tensor, value: Tensor, group: dist.ProcessGroup) -> tuple[Tensor, Tensor]:
+    """[batch, heads, length / ranks, size] of each rank -> all of both, in the sequence's order."""
+    both: Tensor = _GatherInOrder.apply(torch.stack((key, value)), group)
+    return both[0], both[1]
+
+
+class _GatherInOrder(Function):
+    """[2, batch, heads, length / ranks, size] -> [2, batch, heads, length, size]."""
+
+    @staticmethod
+    def forward(ctx: Any, both: Tensor, group: dist.ProcessGroup) -> Tensor:
+        ctx.group = group
+        mine = both.movedim(3, 0).contiguous()
+        dealt = mine.new_empty(mine.shape[0] * group.size(), *mine.shape[1:])
+        dist.all_gather_into_tensor(dealt, mine, group=group)
+        pieces = dealt.view(2 * group.size(), -1, *dealt.shape[1:])
+        in_order: Tensor = pieces[_places(group.size())].flatten(0, 1).movedim(0, 3)
+        return in_order
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        ranks = ctx.group.size()
+        in_order = gradient.movedim(3, 0)
+        pieces = in_order.reshape(2 * ranks, -1, *in_order.shape[1:])
+        dealt = pieces[_chunks_as_dealt(ranks)].flatten(0, 1)
+        mine = dealt.new_empty(dealt.shape[0] // ranks, *dealt.shape[1:])
+        dist.reduce_scatter_tensor(mine, dealt, group=ctx.group)
+        return mine.movedim(0, 3), None
+
+
+def _chunks_as_dealt(ranks: int) -> list[int]:
+    """The chunks in the order in which ranks hold them."""
+    return [chunk for part in range(ranks) for chunk in context_chunks(part, ranks)]
+
+
+def _places(ranks: int) -> list[int]:
+    """Where each chunk stands among those as dealt."""
+    dealt = _chunks_as_dealt(ranks)
+    return [dealt.index(chunk) for chunk in range(2 * ranks)]

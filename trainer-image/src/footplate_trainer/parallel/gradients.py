@@ -1,0 +1,109 @@
+"""What a step's gradients still lack when backward is over, and what of them counts where.
+
+FSDP has summed them over data and context ranks. Two kinds are still parts of
+sums: those of parameters that tensor ranks hold whole while each worked on its
+piece of the sequence, and those of one parameter in two pipeline stages (tied
+embeddings). One reduction for each kind ends that. The norm of all gradients
+then counts every number once, whoever holds copies of it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, Shard
+
+from footplate_trainer.parallel.mesh import Grid
+from footplate_trainer.parallel.part import Parts
+from footplate_trainer.parallel.pieces import local
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """Parameters, by index, whose gradients are parts of sums over `group`."""
+
+    group: dist.ProcessGroup
+    members: list[int]
+
+
+class Gradients:
+    """The gradients of a rank's parameters, in their order."""
+
+    def __init__(self, parts: Parts, grid: Grid) -> None:
+        """Collective over the pipeline."""
+        named = dict(parts.named_parameters())
+        self._parameters = list(named.values())
+        self._twins = parts.twins()
+        speaks = grid.topology.copy_of(grid.rank) == 0
+        self.counted = [speaks] * len(named)
+        self._sums: list[_Sum] = []
+        if grid.tensor_group is not None:
+            self._share_over_tensor(grid, grid.tensor_group)
+        if grid.pipeline_group is not None:
+            self._share_over_pipeline(list(named), grid, grid.pipeline_group)
+
+    def _share_over_tensor(self, grid: Grid, group: dist.ProcessGroup) -> None:
+        uncut = [index for index, parameter in enumerate(self._parameters) if not _is_cut(parameter)]
+        self._sums.append(_Sum(group, uncut))
+        for index in uncut:
+            self.counted[index] &= grid.place.tensor == 0
+
+    def _share_over_pipeline(self, names: list[str], grid: Grid, group: dist.ProcessGroup) -> None:
+        everyone: list[Any] = [None] * group.size()
+        dist.all_gather_object(everyone, names, group=group)
+        holders: dict[str, list[int]] = defaultdict(list)
+        for pipeline, held in enumerate(everyone):
+            for name in held:
+                holders[name].append(pipeline)
+        shared = {name: ranks for name, ranks in holders.items() if len(ranks) > 1}
+        for ranks in sorted({tuple(ranks) for ranks in shared.values()}):
+            joined = grid.join_holders(list(ranks))
+            if joined is None:
+                continue
+            members = [index for index, name in enumerate(names) if shared.get(name) == list(ranks)]
+            self._sums.append(_Sum(joined, members))
+            for index in members:
+                self.counted[index] &= grid.place.pipeline == ranks[0]
+
+    def collect(self) -> list[Tensor]:
+        """This rank's part of each gradient, complete; shares memory with it. Collective."""
+        for named, twin in self._twins:
+            assert named.grad is not None
+            assert twin.grad is not None
+            local(named.grad).add_(local(twin.grad))
+            twin.grad = None
+        gradients = [local(_given(parameter)) for parameter in self._parameters]
+        for one in self._sums:
+            _add_up([gradients[index] for index in one.members], one.group)
+        return gradients
+
+
+def _is_cut(parameter: Tensor) -> bool:
+    """Whether tensor ranks hold different parts of `parameter`."""
+    if not isinstance(parameter, DTensor):
+        return False
+    names = parameter.device_mesh.mesh_dim_names or ()
+    return "tensor" in names and isinstance(parameter.placements[names.index("tensor")], Shard)
+
+
+def _given(parameter: nn.Parameter) -> Tensor:
+    assert parameter.grad is not None, "every parameter has a part in the loss"
+    return parameter.grad
+
+
+def _add_up(parts: Sequence[Tensor], group: dist.ProcessGroup) -> None:
+    """Sum each of `parts` over `group`, in place, all in one reduction."""
+    flat = torch.cat([part.reshape(-1) for part in parts]) if parts else None
+    if flat is None or flat.numel() == 0:
+        return
+    dist.all_reduce(flat, group=group)
+    start = 0
+    for part in parts:
+        part.copy_(flat[start : start + part.numel()].view_as(part))
+        start += part.numel()

@@ -1,0 +1,94 @@
+"""The grid as torch sees it: one device mesh, its slices and the groups along them.
+
+Axes of one rank are left out, but for "shard", which FSDP always wants: each
+axis costs a process group, and a restart waits for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from footplate_contracts.v1alpha1.training import Sharding
+from footplate_trainer.parallel.topology import Place, Topology
+
+
+@dataclass(frozen=True)
+class Grid:
+    """This rank's view of the grid."""
+
+    topology: Topology
+    rank: int
+    mesh: DeviceMesh
+    context_group: dist.ProcessGroup | None
+
+    @property
+    def place(self) -> Place:
+        """This rank's coordinates."""
+        return self.topology.place(self.rank)
+
+    @property
+    def data_mesh(self) -> DeviceMesh:
+        """Over which FSDP shards: (shard) or, with copies, (replicate, shard)."""
+        names = tuple(name for name in ("replicate", "shard") if name in _names(self.mesh))
+        return self.mesh[names]
+
+    @property
+    def tensor_mesh(self) -> DeviceMesh | None:
+        """The ranks that share each matrix, if there are several."""
+        return self.mesh["tensor"] if self.topology.tensor > 1 else None
+
+    @property
+    def tensor_group(self) -> dist.ProcessGroup | None:
+        """As `tensor_mesh`."""
+        return self.mesh.get_group("tensor") if self.topology.tensor > 1 else None
+
+    @property
+    def pipeline_group(self) -> dist.ProcessGroup | None:
+        """The ranks that share the layers, if there are several."""
+        return self.mesh.get_group("pipeline") if self.topology.pipeline > 1 else None
+
+    def join_holders(self, holders: list[int]) -> dist.ProcessGroup | None:
+        """The group of this rank and its peers at the pipeline coordinates `holders`; collective."""
+        return _join(self.topology.holder_groups(holders), self.rank)
+
+
+def open_grid(topology: Topology, rank: int, device_type: str) -> Grid:
+    """Make all meshes and groups of `topology`; collective."""
+    context = _join(topology.context_groups(), rank) if topology.context > 1 else None
+    return Grid(topology, rank, make_mesh(topology, device_type), context)
+
+
+def make_mesh(topology: Topology, device_type: str) -> DeviceMesh:
+    """All ranks, by named axes; collective."""
+    axes = [
+        (name, degree)
+        for name, degree, always in (
+            ("pipeline", topology.pipeline, False),
+            ("replicate", topology.copies, topology.sharding in (Sharding.NONE, Sharding.HYBRID)),
+            ("shard", topology.shards, True),
+            ("tensor", topology.tensor, False),
+        )
+        if always or degree > 1
+    ]
+    return init_device_mesh(
+        device_type, tuple(degree for _, degree in axes), mesh_dim_names=tuple(name for name, _ in axes)
+    )
+
+
+def _names(mesh: DeviceMesh) -> tuple[str, ...]:
+    return mesh.mesh_dim_names or ()
+
+
+def _join(groups: Iterator[list[int]], rank: int) -> dist.ProcessGroup | None:
+    """Make all `groups`, in the same order on every rank; the one that `rank` is in."""
+    mine = None
+    for ranks in groups:
+        group = dist.new_group(ranks)
+        if rank in ranks:
+            assert isinstance(group, dist.ProcessGroup)
+            mine = group
+    return mine

@@ -1,0 +1,110 @@
+"""What FSDP wraps and a pipeline schedule runs: a stage of the network, and the loss behind the last.
+
+The loss is computed within the forward pass because only there is a sharded
+head whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from footplate_trainer.model.inputs import Inputs
+from footplate_trainer.model.loss import Vocabulary
+from footplate_trainer.model.network import Network
+from footplate_trainer.parallel.pieces import local, piece_of
+from footplate_trainer.parallel.sequence import gather_sequence
+from footplate_trainer.parallel.vocabulary import shared_vocabulary
+
+
+class Criterion(Protocol):
+    """What is minimised."""
+
+    def __call__(
+        self, hidden: Tensor, head: Tensor, labels: Tensor, *, vocabulary: Vocabulary | None = None
+    ) -> Tensor:
+        """A sum over valid labels, scalar, from hidden states and the rows of the head that are here."""
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One micro-batch as this rank computes it."""
+
+    inputs: Inputs
+    labels: Tensor  # int64 [batch, length]
+
+
+class Part(nn.Module):
+    """One stage of the network."""
+
+    def __init__(self, network: Network, tensor_group: dist.ProcessGroup | None) -> None:
+        super().__init__()
+        self.network = network
+        self._tensor_group = tensor_group
+
+    def forward(
+        self, *states: Tensor, inputs: Inputs, labels: Tensor, criterion: Criterion
+    ) -> Tensor | tuple[Tensor, ...]:
+        """The states for the next stage or, of the last, the summed loss."""
+        states = self.network.advance(*states, inputs=inputs)
+        if not self.network.is_last:
+            return states
+        (hidden,) = states
+        weight = self.network.head_weight
+        if self._tensor_group is None:
+            return criterion(hidden, weight, labels)
+        first = piece_of(weight).start[0]
+        vocabulary = shared_vocabulary(self._tensor_group, weight.shape[0], first)
+        whole_hidden = gather_sequence(hidden, self._tensor_group)
+        return criterion(whole_hidden, local(weight), labels, vocabulary=vocabulary)
+
+
+class Parts(nn.ModuleList):
+    """The stages of this rank, in the network's order, as one model with the network's names.
+
+    A parameter that two stages hold under one name is named once; `twins` are
+    the others.
+    """
+
+    @property
+    def stages(self) -> list[Part]:
+        """The stages, first one first."""
+        return [part for part in self if isinstance(part, Part)]
+
+    @property
+    def embedding(self) -> nn.Module | None:
+        """That of the first stage, if this rank has it."""
+        first = self.stages[0].network
+        return first.embedding if first.is_first else None
+
+    def named_parameters(self, *_: Any, **__: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        """Each name once, as a single process would have it."""
+        return iter(self._by_name().items())
+
+    def twins(self) -> list[tuple[nn.Parameter, nn.Parameter]]:
+        """(the named one, another of that name) pairs."""
+        named = self._by_name()
+        return [
+            (named[name], parameter)
+            for part in self.stages
+            for name, parameter in part.network.named_parameters()
+            if named[name] is not parameter
+        ]
+
+    def spread(self) -> None:
+        """Give twins the values of the named; to be called whenever those change."""
+        with torch.no_grad():
+            for named, twin in self.twins():
+                local(twin).copy_(local(named))
+
+    def _by_name(self) -> dict[str, nn.Parameter]:
+        named: dict[str, nn.Parameter] = {}
+        for part in self.stages:
+            for name, parameter in part.network.named_parameters():
+                named.setdefault(name, parameter)
+        return named

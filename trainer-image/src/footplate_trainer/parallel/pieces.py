@@ -1,0 +1,51 @@
+"""Which part of a parameter lies on this rank.
+
+A parameter may be cut twice, by tensor parallelism and by FSDP, along the same
+dimension or along two. Either way a rank's part is one block: a range of each
+dimension. The innermost axis of the mesh (tensor) cuts first, FSDP cuts what
+that left; torch calls the outer of two cuts along one dimension strided.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.tensor.placement_types import _StridedShard
+
+
+@dataclass(frozen=True)
+class Piece:
+    """This rank's block of a parameter: its memory and where it starts in each dimension."""
+
+    local: Tensor
+    start: tuple[int, ...]
+
+
+def chunk_bounds(size: int, parts: int, index: int) -> tuple[int, int]:
+    """Part `index` of `size` rows by torch.chunk's rule: all but the last have ceil(size / parts)."""
+    each = -(-size // parts)
+    return min(index * each, size), min((index + 1) * each, size)
+
+
+def piece_of(parameter: Tensor) -> Piece:
+    """This rank's block of `parameter`, sharing memory with it."""
+    if not isinstance(parameter, DTensor):
+        return Piece(parameter.detach(), (0,) * parameter.ndim)
+    start, size = [0] * parameter.ndim, list(parameter.shape)
+    mesh = parameter.device_mesh
+    for axis in reversed(range(mesh.ndim)):
+        placement = parameter.placements[axis]
+        if isinstance(placement, Shard | _StridedShard):
+            low, high = chunk_bounds(size[placement.dim], mesh.size(axis), mesh.get_local_rank(axis))
+            start[placement.dim] += low
+            size[placement.dim] = high - low
+    local = parameter.to_local().detach()
+    assert list(local.shape) == size, f"torch cut {list(local.shape)}, not {size}"
+    return Piece(local, tuple(start))
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This rank's part of `tensor`, as autograd sees it."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

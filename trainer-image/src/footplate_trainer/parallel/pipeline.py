@@ -1,0 +1,127 @@
+"""Micro-batches through a pipeline's stages, in one of torch's schedules.
+
+Only activations travel between ranks: each loads the same tokens and labels and
+hands them to its stages by keyword. Shapes are stated and not found out by a
+trial run, which would see uninitialised memory. The loss of a micro-batch is
+divided by the global number of valid tokens before its backward pass, so
+nothing is scaled afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.pipelining import PipelineStage
+from torch.distributed.pipelining.schedules import (
+    PipelineScheduleMulti,
+    PipelineScheduleSingle,
+    Schedule1F1B,
+    ScheduleGPipe,
+    ScheduleInterleaved1F1B,
+    ScheduleInterleavedZeroBubble,
+    ScheduleZBVZeroBubble,
+)
+
+from footplate_contracts.v1alpha1.training import PipelineSchedule
+from footplate_trainer.parallel.mesh import Grid
+from footplate_trainer.parallel.part import Criterion, Feed, Parts
+
+_SINGLE: dict[PipelineSchedule, type[PipelineScheduleSingle]] = {
+    PipelineSchedule.GPIPE: ScheduleGPipe,
+    PipelineSchedule.ONE_FORWARD_ONE_BACKWARD: Schedule1F1B,
+}
+_MULTI: dict[PipelineSchedule, type[PipelineScheduleMulti]] = {
+    PipelineSchedule.INTERLEAVED: ScheduleInterleaved1F1B,
+    PipelineSchedule.INTERLEAVED_ZERO_BUBBLE: ScheduleInterleavedZeroBubble,
+    PipelineSchedule.ZBV: ScheduleZBVZeroBubble,
+}
+
+
+class Pipeline:
+    """This rank's stages."""
+
+    def __init__(self, parts: Parts, grid: Grid, device: torch.device, dtype: torch.dtype) -> None:
+        """`dtype` of activations."""
+        self._parts = parts
+        self._grid = grid
+        self._device = device
+        self._dtype = dtype
+        self._valid = torch.ones((), device=device)
+        self._schedule: PipelineScheduleSingle | PipelineScheduleMulti | None = None
+
+    def accumulate(self, feeds: Sequence[Feed], criterion: Criterion, valid: Callable[[], Tensor]) -> Tensor:
+        """Gradients of summed losses / `valid()`; this rank's part of the loss, fp64 scalar."""
+        self._valid = valid()
+        losses: list[Tensor] = []
+        self._ready(feeds).step(**self._arguments(feeds, criterion, losses))
+        return self._sum(losses)
+
+    def evaluate(self, feeds: Sequence[Feed], criterion: Criterion) -> Tensor:
+        """This rank's part of the sum of losses, without gradients: fp64 scalar."""
+        self._valid = torch.ones((), device=self._device)
+        losses: list[Tensor] = []
+        self._ready(feeds).eval(**self._arguments(feeds, criterion, losses))
+        for part in self._parts.stages:
+            assert isinstance(part, FSDPModule)
+            part.reshard()
+        return self._sum(losses)
+
+    def _ready(self, feeds: Sequence[Feed]) -> PipelineScheduleSingle | PipelineScheduleMulti:
+        if self._schedule is None:  # all steps have equally many micro-batches of one shape
+            self._schedule = self._build(len(feeds), feeds[0])
+        return self._schedule
+
+    @staticmethod
+    def _arguments(feeds: Sequence[Feed], criterion: Criterion, losses: list[Tensor]) -> dict[str, Any]:
+        return {
+            "arg_mbs": [()] * len(feeds),
+            "kwarg_mbs": [
+                {"inputs": feed.inputs, "labels": feed.labels, "criterion": criterion} for feed in feeds
+            ],
+            "target_mbs": [feed.labels for feed in feeds],
+            "losses": losses,
+            "return_outputs": False,
+        }
+
+    def _sum(self, losses: list[Tensor]) -> Tensor:
+        total = torch.zeros((), dtype=torch.float64, device=self._device)
+        for loss in losses:
+            total += loss.detach()
+        return total
+
+    def _divided(self, loss: Tensor, _: Tensor) -> Tensor:
+        return loss / self._valid
+
+    def _build(self, micro_batches: int, feed: Feed) -> PipelineScheduleSingle | PipelineScheduleMulti:
+        topology = self._grid.topology
+        numbers = topology.stages_of(self._grid.place.pipeline)
+        stages = [self._stage(number, feed) for number in numbers]
+        single = _SINGLE.get(topology.schedule)
+        if single is not None:
+            return single(stages[0], micro_batches, loss_fn=self._divided, scale_grads=False)
+        multi = _MULTI[topology.schedule]
+        return multi(list(stages), micro_batches, loss_fn=self._divided, scale_grads=False)
+
+    def _stage(self, number: int, feed: Feed) -> PipelineStage:
+        topology = self._grid.topology
+        index = topology.stages_of(self._grid.place.pipeline).index(number)
+        part = self._parts.stages[index]
+        batch, length = feed.inputs.tokens.shape
+        hidden = part.network.shape.hidden
+        states = torch.empty(
+            batch, length // topology.tensor, hidden, dtype=self._dtype, device="meta", requires_grad=True
+        )
+        loss = torch.empty((), dtype=torch.float64, device="meta", requires_grad=True)
+        return PipelineStage(
+            part,
+            number,
+            topology.stages,
+            self._device,
+            input_args=() if number == 0 else (states,),
+            output_args=(loss,) if number == topology.stages - 1 else (states,),
+            group=self._grid.pipeline_group,
+        )

@@ -1,0 +1,62 @@
+"""Collectives along a sequence that autograd can pass through.
+
+Tensor parallelism keeps norms and residuals on pieces of the sequence: a matrix
+that is cut by columns first gathers the pieces, one that is cut by rows adds
+the ranks' partial products up and scatters the sum.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd import Function
+
+
+def gather_sequence(x: Tensor, group: dist.ProcessGroup) -> Tensor:
+    """[batch, length / ranks, …] of each rank -> [batch, length, …]; backward adds up and scatters."""
+    gathered: Tensor = _Gather.apply(x, group)
+    return gathered
+
+
+def scatter_sum(x: Tensor, group: dist.ProcessGroup) -> Tensor:
+    """Partial [batch, length, …] of each rank -> this rank's piece of their sum; backward gathers."""
+    piece: Tensor = _ScatterSum.apply(x, group)
+    return piece
+
+
+class _Gather(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
+        ctx.group = group
+        return _gather(x, group)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _scatter_sum(gradient, ctx.group), None
+
+
+class _ScatterSum(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
+        ctx.group = group
+        return _scatter_sum(x, group)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _gather(gradient, ctx.group), None
+
+
+def _gather(x: Tensor, group: dist.ProcessGroup) -> Tensor:
+    mine = x.transpose(0, 1).contiguous()  # [length / ranks, batch, …]: pieces then lie one after another
+    whole = mine.new_empty(mine.shape[0] * group.size(), *mine.shape[1:])
+    dist.all_gather_into_tensor(whole, mine, group=group)
+    return whole.transpose(0, 1)
+
+
+def _scatter_sum(x: Tensor, group: dist.ProcessGroup) -> Tensor:
+    whole = x.transpose(0, 1).contiguous()
+    mine = whole.new_empty(whole.shape[0] // group.size(), *whole.shape[1:])
+    dist.reduce_scatter_tensor(mine, whole, group=group)
+    return mine.transpose(0, 1)

@@ -1,0 +1,149 @@
+"""Tensor parallelism: each matrix is shared out, norms and residuals work on pieces of the sequence.
+
+Projections into heads and into the feed-forward width are cut by columns of
+their result, those back by rows (Shoeybi et al. 2019); between them activations
+are cut along the sequence (Korthikanti et al. 2022). Embedding and head are cut
+by the vocabulary. A cut weight is a DTensor on the tensor mesh; what is whole
+(norms, biases behind a sum, key and value heads that are fewer than the ranks)
+stays a plain parameter whose gradient is a part: `gradients` adds the parts up
+once a step, with one reduction for all of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Shard
+from torch.nn import functional
+
+from footplate_trainer.model.attention import Attention
+from footplate_trainer.model.network import Network
+from footplate_trainer.parallel.pieces import chunk_bounds, local
+from footplate_trainer.parallel.sequence import gather_sequence, scatter_sum
+
+COLUMNS = ("query", "key", "value", "gate", "up")
+ROWS = ("output", "down")
+
+
+def share_out(network: Network, mesh: DeviceMesh) -> None:
+    """Cut `network`, still on `meta`, over `mesh`, in place; parameter names stay."""
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Linear) and name in COLUMNS + ROWS:
+                setattr(module, name, _shared_linear(module, name, child, mesh))
+        if _takes_whole_sequences(module):
+            module.register_forward_pre_hook(_Gathering(mesh), with_kwargs=True)
+    if network.embedding is not None:
+        network.embedding = _Embedding(network.embedding, mesh)
+    if network.head is not None:
+        network.head = _Columns(network.head, mesh)
+
+
+def _takes_whole_sequences(module: nn.Module) -> bool:
+    children = dict(module.named_children())
+    return any(name in children for name in ROWS) and any(name in children for name in COLUMNS)
+
+
+def _shared_linear(owner: nn.Module, name: str, linear: nn.Linear, mesh: DeviceMesh) -> nn.Module:
+    if name in ROWS:
+        return _Rows(linear, mesh)
+    if name in ("key", "value") and isinstance(owner, Attention):
+        heads = linear.out_features // owner.head_size
+        if heads < mesh.size():
+            return _FewHeads(linear, mesh, heads)
+    return _Columns(linear, mesh)
+
+
+def _cut(weight: Tensor, dimension: int, mesh: DeviceMesh) -> nn.Parameter:
+    """A parameter on `meta` as this rank's part of it, laid out over `mesh`."""
+    start, stop = chunk_bounds(weight.shape[dimension], mesh.size(), mesh.get_local_rank())
+    mine = weight.detach().narrow(dimension, start, stop - start).clone()
+    return nn.Parameter(
+        DTensor.from_local(
+            mine, mesh, (Shard(dimension),), run_check=False, shape=weight.shape, stride=weight.stride()
+        )
+    )
+
+
+class _Columns(nn.Linear):
+    """A linear layer of which this rank computes some results."""
+
+    def __init__(self, linear: nn.Linear, mesh: DeviceMesh) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight = _cut(linear.weight, 0, mesh)
+        self.bias = None if linear.bias is None else _cut(linear.bias, 0, mesh)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] -> [..., out / ranks]."""
+        return functional.linear(x, local(self.weight), None if self.bias is None else local(self.bias))
+
+
+class _FewHeads(nn.Linear):
+    """Keys or values with fewer heads than ranks: the weight is whole, the head that is used is not."""
+
+    def __init__(self, linear: nn.Linear, mesh: DeviceMesh, heads: int) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight, self.bias = linear.weight, linear.bias
+        size = linear.out_features // heads
+        head = mesh.get_local_rank() * heads // mesh.size()
+        self._rows = slice(head * size, (head + 1) * size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] -> [..., head size]."""
+        return functional.linear(
+            x, self.weight[self._rows], None if self.bias is None else self.bias[self._rows]
+        )
+
+
+class _Rows(nn.Linear):
+    """A linear layer of whose inputs this rank has some; results are summed and cut along the sequence."""
+
+    def __init__(self, linear: nn.Linear, mesh: DeviceMesh) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight, self.bias = _cut(linear.weight, 1, mesh), linear.bias
+        self._group = mesh.get_group()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, length, in / ranks] -> [batch, length / ranks, out]."""
+        summed = scatter_sum(functional.linear(x, local(self.weight)), self._group)
+        return summed if self.bias is None else summed + self.bias
+
+
+class _Embedding(nn.Embedding):
+    """An embedding of which this rank holds some tokens; the result is cut along the sequence."""
+
+    def __init__(self, embedding: nn.Embedding, mesh: DeviceMesh) -> None:
+        nn.Module.__init__(self)
+        self.num_embeddings, self.embedding_dim = embedding.num_embeddings, embedding.embedding_dim
+        self.padding_idx = self.max_norm = None
+        self.weight = _cut(embedding.weight, 0, mesh)
+        self._group = mesh.get_group()
+        self._first, self._end = chunk_bounds(embedding.num_embeddings, mesh.size(), mesh.get_local_rank())
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """int64 [batch, length] -> [batch, length / ranks, hidden]."""
+        elsewhere = (tokens < self._first) | (tokens >= self._end)
+        rows = (tokens - self._first).masked_fill(elsewhere, 0)
+        mine = functional.embedding(rows, local(self.weight)).masked_fill(elsewhere[..., None], 0.0)
+        return scatter_sum(mine, self._group)
+
+
+class _Gathering:
+    """Before attention and feed-forward: their input, whole again."""
+
+    def __init__(self, mesh: DeviceMesh) -> None:
+        self._group = mesh.get_group()
+
+    def __call__(
+        self, _: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return tuple(self._gathered(value) for value in arguments), keywords
+
+    def _gathered(self, value: Any) -> Any:
+        is_states = isinstance(value, Tensor) and value.ndim == 3
+        return gather_sequence(value, self._group) if is_states else value
