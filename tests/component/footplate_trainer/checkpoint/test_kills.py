@@ -1,0 +1,105 @@
+"""SIGKILL at random moments of a save, many times, from one parent that forks."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from footplate_contracts.reports import RankPhase, RankReport
+from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.checkpoint.layout import StepDirectory
+from footplate_trainer.checkpoint.place import newest_whole
+from footplate_trainer.checkpoint.store import CheckpointStore
+from footplate_trainer.link import StandaloneLink
+from footplate_trainer.stages import pretrain
+from tests.support.ranks import run_ranks
+from tests.support.tiny import tiny_config
+
+BEFORE: Final = 2  # saves that each child is left to finish
+
+
+class Announcing(StandaloneLink):
+    """Says through a pipe that a save begins."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+
+    def report(self, report: RankReport) -> None:
+        if report.phase is RankPhase.CHECKPOINT:
+            os.write(self._pipe, b"s")
+
+
+@dataclass
+class Tally:
+    """What the kills left behind."""
+
+    kills: int = 0
+    unfinished: int = 0  # kills that left a directory without marker
+    problems: list[str] = field(default_factory=list)
+
+
+def start(config: RunConfig) -> tuple[int, int]:
+    """Fork a child that trains alone; its id, and the pipe of its saves."""
+    here, there = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(here)
+        os._exit(pretrain.main(config, Announcing(there), pretrain.Options()))
+    os.close(there)
+    return child, here
+
+
+def kill_often(config: RunConfig, times: int, seed: int) -> Tally:
+    """Kill `times` children, each within a save, and look at the folder after each."""
+    del os.environ["RANK"]  # each child is a world of its own
+    chance, tally, reached = random.Random(seed), Tally(), 0
+    store = CheckpointStore(config.checkpoint.uri)
+    for _ in range(times):
+        child, pipe = start(config)
+        begun = [time.monotonic() for _ in range(BEFORE + 1) if os.read(pipe, 1)]
+        if len(begun) <= BEFORE:
+            tally.problems.append("a child ended by itself")
+        else:
+            time.sleep(chance.uniform(0, begun[-1] - begun[-2]))  # the last save takes as long
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(pipe)
+        tally.kills += 1
+        reached = look(store, reached, tally)
+    return tally
+
+
+def look(store: CheckpointStore, reached: int, tally: Tally) -> int:
+    """The newest whole step; whatever should not be goes into `tally`."""
+    markers = {step: store.marker(step) for step in store.steps()}
+    named = {marker.directory for marker in markers.values() if marker}
+    tally.unfinished += any(directory.name not in named for directory in store.directories())
+    tally.problems += [damage for name in named if (damage := store.first_damage(name))]
+    found = StepDirectory.parse(newest_whole(store.uri, report=lambda text: None).directory)
+    if found is None or found.step < reached + BEFORE:
+        tally.problems.append(f"went from step {reached} to {found}")
+    return found.step if found else 0
+
+
+@pytest.mark.parametrize(
+    "times", [pytest.param(4, id="few"), pytest.param(60, id="many", marks=pytest.mark.long)]
+)
+def test_a_kill_within_a_save_leaves_the_one_before(shards: Path, tmp_path: Path, times: int) -> None:
+    config = tiny_config(
+        shards,
+        tmp_path,
+        ["training.steps=100000", "checkpoint.everySteps=1", "checkpoint.asynchronous=false"],
+    )
+
+    (tally,) = run_ranks(kill_often, 1, config, times, time.time_ns(), timeout=500.0)
+
+    assert tally.problems == []
+    assert tally.kills == times
+    assert tally.unfinished >= times // 4, "the kills fell into saves"
