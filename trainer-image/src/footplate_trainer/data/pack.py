@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -32,9 +33,23 @@ from footplate_trainer.data.progress import Advance, megabytes, progress, say
 from footplate_trainer.data.tokenizer import PackTokenizer, grouped, pieces_of
 from footplate_trainer.data.writer import ShardWriter, new_folder, write_file
 
+
+class TokenizerKind(StrEnum):
+    """What is learned where no tokenizer is given."""
+
+    BPE = "bpe"
+    SENTENCEPIECE = "sentencepiece"
+
+
 SHARD_TOKENS: Final = 100_000_000
 # Merges hardly change with more text than this, and learning holds all of its words in memory.
 LEARNING_BYTES: Final = 256_000_000
+# The unigram model's suffix array takes some 30 bytes for each of the text.
+_UNIGRAM_BYTES: Final = 32_000_000
+_LEARNERS: Final = {
+    TokenizerKind.BPE: (LEARNING_BYTES, tokenizers.learn),
+    TokenizerKind.SENTENCEPIECE: (_UNIGRAM_BYTES, tokenizers.learn_sentencepiece),
+}
 _BATCH: Final = 1 << 22  # characters of whole documents held at once, or one document
 
 
@@ -57,7 +72,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"ids in all, {tokenizers.RESERVED} special ones included; at least {tokenizers.SMALLEST}",
     )
     parser.add_argument(
-        "--tokenizer", type=Path, metavar="PATH", help="a tokenizer.json instead of learning one"
+        "--tokenizer",
+        type=Path,
+        metavar="PATH",
+        help="a file instead of learning one: tokenizer.json, a SentencePiece .model, or tiktoken ranks "
+        "named after their encoding (gpt2.tiktoken)",
+    )
+    parser.add_argument(
+        "--tokenizer-kind",
+        type=TokenizerKind,
+        choices=list(TokenizerKind),
+        default=TokenizerKind.BPE,
+        help="what is learned: byte-level BPE, or a SentencePiece unigram model (default %(default)s)",
     )
     parser.add_argument(
         "--format",
@@ -98,6 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.out,
             vocabulary_size=arguments.vocabulary_size,
             tokenizer=arguments.tokenizer,
+            kind=arguments.tokenizer_kind,
             include=arguments.include,
             shard_tokens=arguments.shard_tokens,
             seed=arguments.seed,
@@ -109,7 +136,9 @@ def run(arguments: argparse.Namespace) -> int:
     except (DataError, OSError) as error:
         say(f"footplate-trainer pack: {error}")
         return ExitCode.STORAGE
-    print(summary(arguments.out, manifest, arguments.vocabulary_size), flush=True)
+    # A tokenizer that was brought along has the ids that it has.
+    asked = manifest.vocabulary_size if arguments.tokenizer else arguments.vocabulary_size
+    print(summary(arguments.out, manifest, asked), flush=True)
     return ExitCode.SUCCESS
 
 
@@ -119,6 +148,7 @@ def pack(
     *,
     vocabulary_size: int,
     tokenizer: Path | None = None,
+    kind: TokenizerKind = TokenizerKind.BPE,
     include: Sequence[str] = (),
     shard_tokens: int = SHARD_TOKENS,
     seed: int = 0,
@@ -133,7 +163,7 @@ def pack(
         raise ValueError(f"--shard-tokens {shard_tokens} must be at least 1")
     corpus = open_corpus(inputs, include, shard_format)
     with new_folder(out) as folder:
-        tokens = _tokenizer(corpus, vocabulary_size, tokenizer, seed)
+        tokens = _tokenizer(corpus, vocabulary_size, tokenizer, kind, seed)
         token_type = token_type_for(tokens.vocabulary_size)
         writer = ShardWriter(folder, token_type, shard_tokens)
         with progress("encoding", corpus.total_bytes) as advance:
@@ -172,14 +202,16 @@ def summary(out: Path, manifest: ShardManifest, asked: int) -> str:
     return "\n".join(lines)
 
 
-def _tokenizer(corpus: Corpus, vocabulary_size: int, path: Path | None, seed: int) -> PackTokenizer:
+def _tokenizer(
+    corpus: Corpus, vocabulary_size: int, path: Path | None, kind: TokenizerKind, seed: int
+) -> PackTokenizer:
     if path is not None:
         return tokenizers.load(path, vocabulary_size)
-    label, wanted = "learning the tokenizer", min(corpus.total_bytes, LEARNING_BYTES)
+    most, learn = _LEARNERS[kind]
+    label, wanted = "learning the tokenizer", min(corpus.total_bytes, most)
     with progress(label, wanted, bar=False) as advance:  # on a terminal the library shows bars of its own
         texts = (document.text for document in corpus)
-        pieces = _learning_texts(texts, corpus.total_bytes, seed, LEARNING_BYTES, advance)
-        return tokenizers.learn(pieces, vocabulary_size)
+        return learn(_learning_texts(texts, corpus.total_bytes, seed, most, advance), vocabulary_size)
 
 
 def _learning_texts(

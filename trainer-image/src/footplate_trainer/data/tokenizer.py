@@ -3,7 +3,9 @@
 Whatever the stage (decoder, encoder, span corruption), its special tokens must
 have ids that no text encodes to, inside the vocabulary the model was sized
 for. They cannot be added later without changing the model's shape, so all of
-them are reserved from the start. Text that merely spells a special token
+them are reserved from the start. Whatever it came from (tokenizer.json, a
+SentencePiece model, tiktoken ranks), what goes beside the shards is a
+tokenizer.json. Text that merely spells a special token
 ("<eos>" in a manual) is encoded as ordinary text.
 """
 
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from footplate_trainer.data.layout import SENTINELS, SpecialIds
+from footplate_trainer.data.proof import Proof
 
 T = TypeVar("T")
 
@@ -49,6 +52,7 @@ class PackTokenizer:
     tokenizer: Tokenizer
     special: SpecialIds
     vocabulary_size: int  # largest id + 1
+    proof: Proof | None = None  # of a tokenizer that was not a tokenizer.json
 
     def encode(
         self, texts: Sequence[str], advance: Callable[[int], None] | None = None
@@ -66,6 +70,8 @@ class PackTokenizer:
     ) -> Iterator[NDArray[np.uint32]]:
         for group in grouped(pieces, _GROUP, size=len):
             encodings = self.tokenizer.encode_batch_fast(group, add_special_tokens=False)
+            if self.proof is not None:
+                self.proof.check(group, [encoding.ids for encoding in encodings])
             if advance is not None:
                 advance(sum(len(piece.encode()) for piece in group))
             for encoding in encodings:
@@ -78,11 +84,7 @@ class PackTokenizer:
 
 def learn(texts: Iterable[str], vocabulary_size: int) -> PackTokenizer:
     """A byte-level BPE with at most `vocabulary_size` ids, special tokens first; ValueError if too few."""
-    if vocabulary_size < SMALLEST:
-        raise ValueError(
-            f"--vocabulary-size {vocabulary_size} is too small: {RESERVED} special tokens and {ALPHABET} "
-            f"bytes need {SMALLEST} ids before the first merge; give {SMALLEST} or more"
-        )
+    _check_room(vocabulary_size)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -97,24 +99,31 @@ def learn(texts: Iterable[str], vocabulary_size: int) -> PackTokenizer:
     return _ready(tokenizer)
 
 
-def load(path: Path, vocabulary_size: int) -> PackTokenizer:
-    """The tokenizer of a tokenizer.json, with whatever special token it lacks added behind.
+def learn_sentencepiece(texts: Iterable[str], vocabulary_size: int) -> PackTokenizer:
+    """A SentencePiece unigram model with at most `vocabulary_size` ids; ValueError if too few."""
+    from footplate_trainer.data.sentencepiece_model import from_model, learn_model
 
-    ValueError when that needs more than `vocabulary_size` ids, or the file is none.
+    _check_room(vocabulary_size)
+    content = learn_model(texts, vocabulary_size, [names[0] for names in _names()])
+    return _ready(from_model(content)[0])
+
+
+def load(path: Path, vocabulary_size: int) -> PackTokenizer:
+    """The tokenizer in a file, with whatever special token it lacks added behind.
+
+    A tokenizer.json, a SentencePiece .model or a .tiktoken ranks file, told by
+    its name. ValueError when it is none, or needs more than `vocabulary_size` ids.
     """
     if not path.is_file():
-        raise ValueError(f"--tokenizer {path}: no such file; give a tokenizer.json")
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # noqa: BLE001 - the library raises plain Exception for what it cannot parse
-        raise ValueError(f"--tokenizer {path} is no tokenizer.json: {error}") from None
+        raise ValueError(f"--tokenizer {path}: no such file; give a tokenizer.json, .model or .tiktoken file")
+    tokenizer, proof = _read(path)
     # Both would change what a document's tokens are.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     known = tokenizer.get_vocab(with_added_tokens=True)
     missing = [names[0] for names in _names() if not any(name in known for name in names)]
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in missing])
-    ready = _ready(tokenizer)
+    ready = _ready(tokenizer, proof)
     if ready.vocabulary_size > vocabulary_size:
         raise ValueError(
             f"--vocabulary-size {vocabulary_size} is too small for {path}: its {len(known)} ids and "
@@ -123,19 +132,44 @@ def load(path: Path, vocabulary_size: int) -> PackTokenizer:
     return ready
 
 
+def _read(path: Path) -> tuple[Tokenizer, Proof | None]:
+    if path.suffix == ".tiktoken":
+        from footplate_trainer.data.tiktoken_ranks import read_ranks
+
+        tokenizer, reference = read_ranks(path)
+        return tokenizer, Proof(str(path), reference)
+    if ".model" in path.suffixes:  # also tokenizer.model.v3
+        from footplate_trainer.data.sentencepiece_model import read_model
+
+        tokenizer, reference = read_model(path)
+        return tokenizer, Proof(str(path), reference)
+    try:
+        return Tokenizer.from_file(str(path)), None
+    except Exception as error:  # noqa: BLE001 - the library raises plain Exception for what it cannot parse
+        raise ValueError(f"--tokenizer {path} is no tokenizer.json: {error}") from None
+
+
+def _check_room(vocabulary_size: int) -> None:
+    if vocabulary_size < SMALLEST:
+        raise ValueError(
+            f"--vocabulary-size {vocabulary_size} is too small: {RESERVED} special tokens and {ALPHABET} "
+            f"bytes need {SMALLEST} ids before the first merge; give {SMALLEST} or more"
+        )
+
+
 def _names() -> list[tuple[str, ...]]:
     """The names each reserved token may have, in the order of their ids."""
     return [*ALIASES.values(), *((f"<extra_id_{index}>",) for index in range(SENTINELS))]
 
 
-def _ready(tokenizer: Tokenizer) -> PackTokenizer:
+def _ready(tokenizer: Tokenizer, proof: Proof | None = None) -> PackTokenizer:
     # Text is data: what looks like a special token in it is not one.
     tokenizer.encode_special_tokens = True
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     ids = [next(vocabulary[name] for name in names if name in vocabulary) for names in _names()]
     named = dict(zip(ALIASES, ids, strict=False))
     special = SpecialIds(**named, sentinels=ids[len(ALIASES) :])
-    return PackTokenizer(tokenizer, special, max(vocabulary.values()) + 1)
+    return PackTokenizer(tokenizer, special, max(vocabulary.values()) + 1, proof)
 
 
 def pieces_of(text: str, limit: int = PIECE) -> Iterator[str]:
