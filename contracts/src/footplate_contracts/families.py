@@ -82,7 +82,8 @@ def family_of(model: Model) -> Family:
 
 
 def resolve_model(model: Model) -> Model:
-    """`model` with all that its family implies filled in."""
+    """`model`, whose sizes are stated, with all that its family implies filled in."""
+    assert model.hidden_size and model.attention_heads, "the CRD's rule asks for these"
     family = family_of(model)
     habits = HABITS[family]
     activation = model.activation or habits.activation

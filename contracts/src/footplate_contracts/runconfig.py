@@ -18,7 +18,7 @@ from footplate_contracts.model import Contract
 from footplate_contracts.v1alpha1.compute import Checkpoint, ResumeFrom
 from footplate_contracts.v1alpha1.computeprofile import Backend, PeakTflops
 from footplate_contracts.v1alpha1.data import Data, Masking, MaskingName, Validation
-from footplate_contracts.v1alpha1.model import Architecture, Model
+from footplate_contracts.v1alpha1.model import Architecture, InitFrom, Model
 from footplate_contracts.v1alpha1.telemetry import Telemetry
 from footplate_contracts.v1alpha1.training import (
     LossName,
@@ -62,6 +62,7 @@ class RunConfig(Contract):
     training: Training
     parallelism: Parallelism
     checkpoint: Checkpoint
+    init_from: InitFrom | None = None  # then `model` and `data` are as stated, and the trainer fills them in
     resume_from: ResumeFrom | None = None
     telemetry: Telemetry | None = None
 
@@ -113,21 +114,30 @@ def resolve_data(data: Data, training: Training, architecture: Architecture) -> 
     return data.model_copy(update={"masking": Masking(name=name)})
 
 
+def resolve_network(model: Model, data: Data, training: Training) -> tuple[Model, Data]:
+    """Both with what the family of `model` implies."""
+    model = resolve_model(model)
+    assert model.architecture is not None, "resolve_model fills this in"
+    return model, resolve_data(data, training, model.architecture)
+
+
 def resolve(spec: TrainingRunSpec, identity: RunIdentity, world: World) -> RunConfig:
     """The RunConfig of a spec that passed the CRD's rules."""
     assert spec.model is not None, "the CRD's rule asks for model"
-    model = resolve_model(spec.model)
-    assert model.architecture is not None, "resolve_model fills this in"
+    model, data = spec.model, spec.data
+    if spec.init_from is None:
+        model, data = resolve_network(model, data, spec.training)
     return RunConfig(
         run=identity,
         world=world,
         stage=spec.stage,
         model=model,
-        data=resolve_data(spec.data, spec.training, model.architecture),
+        data=data,
         validation=spec.validation,
         training=resolve_training(spec.training, model.context_length),
         parallelism=spec.parallelism,
         checkpoint=spec.checkpoint,
+        init_from=spec.init_from,
         resume_from=spec.resume_from,
         telemetry=spec.telemetry,
     )

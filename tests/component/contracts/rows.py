@@ -42,7 +42,6 @@ CREATION: tuple[Row, ...] = (
         " or sources, for a mixture",
     ),
     # -- fields and values of later releases
-    _refused("initFrom", {"uri": S3}),
     _refused("budget", {"dollars": 400}),
     _refused("queue", "research"),
     _refused("checkpoint.memory", {"everySteps": 10}),
@@ -179,6 +178,26 @@ CREATION: tuple[Row, ...] = (
         "everything-hidden",
         {"data.masking": {"name": "mlm", "probability": 1}},
         "spec.data.masking.probability: Invalid value: probability must lie between 0 and 1, not at 1",
+    ),
+    *(
+        Row(
+            f"no-{size}",
+            {f"model.{size}": ABSENT},
+            f"spec.model.{size}: Required value: {size} is required, unless initFrom names a folder"
+            " that has it",
+        )
+        for size in ("layers", "hiddenSize", "attentionHeads", "vocabularySize")
+    ),
+    Row(
+        "weights-elsewhere",
+        {"initFrom": {"uri": S3}},
+        f"spec.initFrom.uri: Forbidden: uri {S3} {ON_A_VOLUME}",
+    ),
+    Row(
+        "weights-from-two",
+        {"initFrom": {"uri": "/models/one"}, "resumeFrom": {"uri": "/shared/checkpoints/other"}},
+        "spec.initFrom: Invalid value: initFrom /models/one and resumeFrom are both given;"
+        " the weights come from one of them",
     ),
     # -- parts of a model that do not fit together
     Row(
@@ -351,6 +370,7 @@ UPDATES: tuple[tuple[Row, bool], ...] = (
             "training.precision": "bf16",
             "training.deterministic": True,
             "checkpoint.uri": "/shared/checkpoints/other",
+            "initFrom": {"uri": "/models/another"},
             "resumeFrom": {"uri": "/shared/checkpoints/another"},
         }.items()
     ),

@@ -27,13 +27,13 @@ def shape_of(model: Model) -> ModelShape:
     """The network of a resolved spec.model."""
     norm, bias, position, dropout = model.norm, model.bias, model.position, model.dropout
     return ModelShape(
-        layers=model.layers,
-        hidden=model.hidden_size,
+        layers=_filled(model.layers),
+        hidden=_filled(model.hidden_size),
         feed_forward=_filled(model.feed_forward_size),
-        heads=model.attention_heads,
+        heads=_filled(model.attention_heads),
         key_value_heads=_filled(model.key_value_heads),
         head_size=_filled(model.head_size),
-        vocabulary=model.vocabulary_size,
+        vocabulary=_filled(model.vocabulary_size),
         context=model.context_length,
         tied_embeddings=_filled(model.tied_embeddings),
         norm_epsilon=_filled(norm.epsilon),

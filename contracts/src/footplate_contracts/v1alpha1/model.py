@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from footplate_contracts.rules import Rule, only, only_at
-from footplate_contracts.v1alpha1.types import Part, Probability
+from footplate_contracts.v1alpha1.types import Part, Probability, Uri, local_path
 
 
 class Architecture(StrEnum):
@@ -168,11 +168,19 @@ class Initialization(Part):
     standard_deviation: Annotated[float, Field(ge=0.0, le=10.0)] = Field(0.02, description="of every matrix")
 
 
+class InitFormat(StrEnum):
+    """How a folder of weights is laid out."""
+
+    HUGGING_FACE = "huggingface"
+
+
 class InitFrom(Part):
     """Weights, and with them the shape, from a folder."""
 
-    uri: Annotated[str, Field(min_length=1, max_length=1024)] = Field(description="the folder")
-    format: Annotated[str, Field(max_length=32)] = Field("huggingface", description="how it is laid out")
+    uri: Uri = Field(description="a folder with config.json and *.safetensors, on a mounted volume")
+    format: InitFormat = InitFormat.HUGGING_FACE
+
+    rules: ClassVar = (local_path("uri"),)
 
 
 def architecture_of(model: str) -> str:
@@ -185,6 +193,8 @@ def architecture_of(model: str) -> str:
 
 
 _ARCHITECTURE = architecture_of("self")
+_SIZED = "(has(self.hiddenSize) && has(self.attentionHeads))"
+_HEAD_SIZE = f"has(self.headSize) ? self.headSize : {_SIZED} ? self.hiddenSize / self.attentionHeads : 0"
 # CEL: whether positions are rotary, by name or by the family.
 _ROPES = (
     "(has(self.position.name) ? self.position.name == 'rope'"
@@ -226,26 +236,30 @@ class Model(Part):
     family: Family | None = Field(
         None, description="default: llama for a decoder, bert for an encoder, t5 for an encoderDecoder"
     )
-    layers: Annotated[int, Field(ge=1, le=1024)] = Field(
-        description="transformer blocks; of an encoderDecoder, the encoder's"
+    layers: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        None, description="transformer blocks; of an encoderDecoder, the encoder's; required without initFrom"
     )
     decoder_layers: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None, description="of an encoderDecoder; default: layers"
     )
-    hidden_size: Annotated[int, Field(ge=1, le=131_072)] = Field(description="width of the residual stream")
+    hidden_size: Annotated[int, Field(ge=1, le=131_072)] | None = Field(
+        None, description="width of the residual stream; required without initFrom"
+    )
     feed_forward_size: Annotated[int, Field(ge=1, le=1_048_576)] | None = Field(
         None,
         description="default: 4 x hiddenSize; with a gate, 8/3 of it, rounded up to a multiple of 32",
     )
-    attention_heads: Annotated[int, Field(ge=1, le=1024)] = Field(description="query heads of a layer")
+    attention_heads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        None, description="query heads of a layer; required without initFrom"
+    )
     key_value_heads: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None, description="default: attentionHeads; 1 is multi-query, between is grouped-query attention"
     )
     head_size: Annotated[int, Field(ge=1, le=4096)] | None = Field(
         None, description="default: hiddenSize / attentionHeads"
     )
-    vocabulary_size: Annotated[int, Field(ge=2, le=16_777_216)] = Field(
-        description="token ids; as the data was packed"
+    vocabulary_size: Annotated[int, Field(ge=2, le=16_777_216)] | None = Field(
+        None, description="token ids, at least those of the data; required without initFrom"
     )
     context_length: Annotated[int, Field(ge=1, le=16_777_216)] = Field(description="tokens of a sequence")
     tied_embeddings: bool | None = Field(
@@ -275,13 +289,14 @@ class Model(Part):
             field="architecture",
         ),
         Rule(
-            "has(self.headSize) || self.hiddenSize % self.attentionHeads == 0",
+            f"!{_SIZED} || has(self.headSize) || self.hiddenSize % self.attentionHeads == 0",
             "hiddenSize {self.hiddenSize} is not a multiple of attentionHeads {self.attentionHeads};"
             " change one of them, or state headSize",
             field="hiddenSize",
         ),
         Rule(
-            "!has(self.keyValueHeads) || (self.keyValueHeads <= self.attentionHeads"
+            "!has(self.keyValueHeads) || !has(self.attentionHeads)"
+            " || (self.keyValueHeads <= self.attentionHeads"
             " && self.attentionHeads % self.keyValueHeads == 0)",
             "attentionHeads {self.attentionHeads} is not a multiple of keyValueHeads {self.keyValueHeads};"
             " each key/value head serves the same number of attention heads",
@@ -289,10 +304,10 @@ class Model(Part):
         ),
         Rule(
             f"!{_ROPES} || (has(self.headSize) ? self.headSize % 2 == 0"
-            " : self.hiddenSize % self.attentionHeads != 0"
+            f" : !{_SIZED} || self.hiddenSize % self.attentionHeads != 0"
             " || (self.hiddenSize / self.attentionHeads) % 2 == 0)",
-            "rotary positions need an even head size, not {has(self.headSize) ? self.headSize"
-            " : self.hiddenSize / self.attentionHeads}; change hiddenSize, attentionHeads or headSize",
+            f"rotary positions need an even head size, not {{{_HEAD_SIZE}}};"
+            " change hiddenSize, attentionHeads or headSize",
             field="hiddenSize",
         ),
         _position("rope", "leave it out", "decoder"),

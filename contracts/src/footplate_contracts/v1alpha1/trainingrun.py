@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, TypedDict
 from pydantic import Field
 
 from footplate_contracts.names import RUN_NAME_LIMIT
-from footplate_contracts.rules import Rule, only, refuse, required, unchanging
+from footplate_contracts.rules import Refusal, Rule, only, refuse, required, unchanging
 from footplate_contracts.v1alpha1.compute import Checkpoint, Compute, Resilience, ResumeFrom
 from footplate_contracts.v1alpha1.data import Data, Validation
 from footplate_contracts.v1alpha1.model import InitFrom, Model, architecture_of
@@ -87,7 +87,22 @@ class TrainingRunSpec(Part):
 
     rules: ClassVar = (
         required("model", "the shape of the network"),
-        *(refuse(field) for field in ("initFrom", "budget", "queue")),
+        *(refuse(field) for field in ("budget", "queue")),
+        *(
+            Rule(
+                f"!has(self.model) || has(self.model.{size}) || has(self.initFrom)",
+                f"{size} is required, unless initFrom names a folder that has it",
+                field=f"model.{size}",
+                refusal=Refusal.REQUIRED,
+            )
+            for size in ("layers", "hiddenSize", "attentionHeads", "vocabularySize")
+        ),
+        Rule(
+            "!has(self.initFrom) || !has(self.resumeFrom)",
+            "initFrom {has(self.initFrom) ? self.initFrom.uri : ''} and resumeFrom are both given;"
+            " the weights come from one of them",
+            field="initFrom",
+        ),
         only("stage", "pretrain"),
         Rule(
             f"!has(self.compute.processesPerNode) || ({_RANKS}) % ({_SLICE}) == 0",
@@ -119,7 +134,7 @@ class TrainingRunSpec(Part):
             field="model.contextLength",
         ),
         Rule(
-            f"!has(self.model) || self.model.layers >= {_STAGES}",
+            f"!has(self.model) || !has(self.model.layers) || self.model.layers >= {_STAGES}",
             f"layers {{self.model.layers}} are fewer than the {{{_STAGES}}} stages of pipeline x"
             " virtualStages; each stage needs a layer",
             field="model.layers",
@@ -134,7 +149,7 @@ class TrainingRunSpec(Part):
         *(
             Rule(
                 f"!has(self.data.masking) || self.data.masking.name != '{masking}'"
-                f" || !has(self.model) || {_ARCHITECTURE} == '{architecture}'",
+                f" || !has(self.model) || has(self.initFrom) || {_ARCHITECTURE} == '{architecture}'",
                 f"masking {masking} is for model.architecture {architecture}, and not for"
                 f" {{{_ARCHITECTURE}}}; change one of them, or remove masking",
                 field="data.masking",
@@ -142,7 +157,7 @@ class TrainingRunSpec(Part):
             for masking, architecture in (("mlm", "encoder"), ("span", "encoderDecoder"))
         ),
         *(unchanging(field) for field in _NEVER),
-        *(unchanging(field, optional=True) for field in ("model", "resumeFrom")),
+        *(unchanging(field, optional=True) for field in ("model", "initFrom", "resumeFrom")),
         *(unchanging(field, **_WHILE_SUSPENDED) for field in _SUSPENDED_ONLY),
         *(unchanging(field, optional=True, **_WHILE_SUSPENDED) for field in _SUSPENDED_ONLY_OPTIONAL),
     )

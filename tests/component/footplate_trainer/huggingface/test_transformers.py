@@ -17,7 +17,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM,
 from footplate_contracts.v1alpha1.model import Model
 from footplate_trainer.config import shape_of
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.huggingface.reader import FolderReader, folder_model, read_whole
+from footplate_trainer.huggingface.initial import folder_model
+from footplate_trainer.huggingface.reader import FolderReader, read_whole
 from footplate_trainer.huggingface.writer import write_folder
 from footplate_trainer.model.build import build
 from footplate_trainer.model.network import Network

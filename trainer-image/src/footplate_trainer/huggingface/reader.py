@@ -15,23 +15,11 @@ from torch import Tensor
 from footplate_contracts.v1alpha1.model import Family, Model, PositionName
 from footplate_trainer.config import shape_of
 from footplate_trainer.errors import UserMistake
+from footplate_trainer.huggingface.initial import CONFIG_FILE
 from footplate_trainer.huggingface.names import Naming, Place, naming, places
-from footplate_trainer.huggingface.shape import model_of
 
-CONFIG_FILE = "config.json"
 INDEX_FILE = "model.safetensors.index.json"
 _OLD_NAMES = {".gamma": ".weight", ".beta": ".bias"}  # of norms, in files older than transformers 3
-
-
-def folder_model(folder: Path) -> Model:
-    """The shape of the model in `folder`; UserMistake when there is none that we know."""
-    try:
-        config = json.loads((folder / CONFIG_FILE).read_text())
-        return model_of(config)
-    except OSError as error:
-        raise UserMistake(f"{folder / CONFIG_FILE} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise UserMistake(f"{folder / CONFIG_FILE}: {error}") from error
 
 
 class FolderReader:

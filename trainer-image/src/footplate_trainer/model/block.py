@@ -67,7 +67,7 @@ class CrossBlock(nn.Module):
         """x [batch, length, hidden], encoded [batch, source length, hidden] -> as x."""
         attended = self.attention(self.attention_norm(x), shared)
         x = x + self.attention_dropout(attended, shared.chance)
-        crossed = self.cross_attention(self.cross_attention_norm(x), across, source=encoded)
+        crossed = self.cross_attention(self.cross_attention_norm(x), across, None, encoded)
         x = x + self.cross_attention_dropout(crossed, shared.chance)
         forwarded = self.feed_forward(self.feed_forward_norm(x))
         out: Tensor = x + self.feed_forward_dropout(forwarded, shared.chance)

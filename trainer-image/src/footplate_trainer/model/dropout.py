@@ -50,18 +50,16 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor, chance: Chance | None, positions: Tensor | None = None) -> Tensor:
         """x [batch, length, hidden], or weights [batch, heads, length, keys] -> the same.
 
-        `positions` int64 [length] of the rows in their sequence; None: a piece
-        from `piece` times its length on.
+        `positions` int64 [length] of the rows in their sequence; None: 0, 1, 2, …
+        A rank that holds a piece of a sequence has all of its attention's rows.
         """
         if not self.active:
             return x
         assert chance is not None, "dropout needs to know step and samples"
-        length = x.shape[-2]
-        if positions is None or positions.shape[0] != length:
-            rows = torch.arange(length, device=x.device) + self.piece * length
-            rows = rows if positions is None else positions[rows]
-        else:
-            rows = positions
+        start = self.piece * x.shape[1] if x.ndim == 3 else 0
+        rows = torch.arange(start, start + x.shape[-2], device=x.device)
+        if positions is not None:
+            rows = positions[rows]
         first = _mixed(chance.samples.to(x.device) ^ _mixed_number(chance.seed, chance.step, self.key))
         if x.ndim == 4:
             heads = torch.arange(x.shape[1], device=x.device) + self.first_head

@@ -46,9 +46,8 @@ class Encoder(Network):
         assert self.embedding_norm is not None
         x = self.embedded(inputs, start)
         if self.token_types is not None:
-            x = x + self.token_types(
-                torch.zeros_like(inputs.tokens) if inputs.token_types is None else inputs.token_types
-            )
+            types = torch.zeros_like(inputs.tokens) if inputs.token_types is None else inputs.token_types
+            x = x + self.token_types(self.of_piece(types, x))
         return (self.embedding_dropout(self.embedding_norm(x), inputs.chance, inputs.positions),)
 
     def run(self, states: States, inputs: Inputs, caches: Sequence[LayerCache] | None = None) -> States:

@@ -23,7 +23,9 @@ part. A wrapper that gathers parameters around `forward` must be told that
 `advance` is another forward method.
 
 *Widths.* Layers read sizes off their weights and their input, never off the
-shape: a rank may hold some heads, some columns, some positions.
+shape: a rank may hold some heads, some columns, some positions. `hold_piece`
+tells the network that between attention and feed-forward layers it holds one of
+several equal pieces of each sequence, and within attention those heads.
 
 *Attention.* `visible` decides who may look at whom, once a pass; each
 `Attention.attend` obeys it. Context parallelism replaces both.
@@ -40,6 +42,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from footplate_contracts.v1alpha1.model import PositionName
+from footplate_trainer.model.attention import Attention
 from footplate_trainer.model.cache import LayerCache
 from footplate_trainer.model.dropout import Chance, Dropout
 from footplate_trainer.model.inputs import Inputs, States
@@ -59,6 +62,7 @@ class Network(nn.Module, ABC):
         self.shape = shape
         self.is_first = True
         self.is_last = True
+        self.piece = 0
         self.embedding: nn.Embedding | None = nn.Embedding(shape.vocabulary, shape.hidden)
         self.positions = self._learned_positions()
         self.embedding_dropout = Dropout(shape.embedding_dropout, "embedding")
@@ -71,6 +75,15 @@ class Network(nn.Module, ABC):
         learned = self.shape.position is PositionName.LEARNED
         return nn.Embedding(self.shape.context, self.shape.hidden) if learned else None
 
+    def hold_piece(self, piece: int, pieces: int) -> None:
+        """This is number `piece` of `pieces` of each sequence, and of the heads."""
+        self.piece = piece
+        for module in self.modules():
+            if isinstance(module, Dropout):
+                module.piece = piece
+            if isinstance(module, Attention):
+                module.dropout.first_head = piece * (self.shape.heads // pieces)
+
     def embedded(self, inputs: Inputs, start: int = 0) -> Tensor:
         """Embeddings of tokens and, where they are learned, positions: [batch, length, hidden].
 
@@ -79,10 +92,16 @@ class Network(nn.Module, ABC):
         assert self.embedding is not None, "only the first stage has it"
         x: Tensor = self.embedding(inputs.tokens)
         if self.positions is not None:
-            length = inputs.tokens.shape[1]
-            told = torch.arange(start, start + length, device=x.device)
-            x = x + self.positions(told if inputs.positions is None else inputs.positions)
+            places = inputs.positions
+            if places is None:
+                places = torch.arange(start, start + inputs.tokens.shape[1], device=x.device)
+            x = x + self.positions(self.of_piece(places, x))
         return x
+
+    def of_piece(self, whole: Tensor, x: Tensor) -> Tensor:
+        """The columns of `whole` [..., length] that x [batch, length or a piece of it, hidden] has."""
+        length = x.shape[1]
+        return whole[..., self.piece * length : (self.piece + 1) * length]
 
     @abstractmethod
     def begin(self, inputs: Inputs, start: int = 0) -> States:

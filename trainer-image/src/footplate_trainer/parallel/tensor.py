@@ -19,6 +19,8 @@ from torch.distributed.tensor import DTensor, Shard
 from torch.nn import functional
 
 from footplate_trainer.model.attention import Attention
+from footplate_trainer.model.encoder import Encoder
+from footplate_trainer.model.encoder_decoder import EncoderDecoder
 from footplate_trainer.model.network import Network
 from footplate_trainer.parallel.pieces import chunk_bounds, local
 from footplate_trainer.parallel.sequence import gather_sequence, scatter_sum
@@ -35,8 +37,15 @@ def share_out(network: Network, mesh: DeviceMesh) -> None:
                 setattr(module, name, _shared_linear(module, name, child, mesh))
         if _takes_whole_sequences(module):
             module.register_forward_pre_hook(_Gathering(mesh), with_kwargs=True)
+    network.hold_piece(mesh.get_local_rank(), mesh.size())
     if network.embedding is not None:
         network.embedding = _Embedding(network.embedding, mesh)
+    if isinstance(network, Encoder) and network.head_bias is not None:
+        network.head_bias = _cut(network.head_bias, 0, mesh)
+    if isinstance(network, EncoderDecoder):
+        assert network.encoder_bias is not None and network.decoder_bias is not None
+        network.encoder_bias = _HeadTable(network.encoder_bias, mesh)
+        network.decoder_bias = _HeadTable(network.decoder_bias, mesh)
     if network.head is not None:
         network.head = _Columns(network.head, mesh)
 
@@ -131,6 +140,20 @@ class _Embedding(nn.Embedding):
         rows = (tokens - self._first).masked_fill(elsewhere, 0)
         mine = functional.embedding(rows, local(self.weight)).masked_fill(elsewhere[..., None], 0.0)
         return scatter_sum(mine, self._group)
+
+
+class _HeadTable(nn.Embedding):
+    """A table with a column for each head, of which this rank holds some."""
+
+    def __init__(self, table: nn.Embedding, mesh: DeviceMesh) -> None:
+        nn.Module.__init__(self)
+        self.num_embeddings, self.embedding_dim = table.num_embeddings, table.embedding_dim
+        self.padding_idx = self.max_norm = None
+        self.weight = _cut(table.weight, 1, mesh)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """int64 [...] -> [..., heads / ranks]."""
+        return functional.embedding(rows, local(self.weight))
 
 
 class _Gathering:

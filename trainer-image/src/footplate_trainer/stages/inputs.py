@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch.distributed as dist
 
 from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.config import model_shape
 from footplate_trainer.data.errors import DataError
 from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.data.sources import RunShards, dataset_of
@@ -35,9 +36,10 @@ def open_shards(config: RunConfig, world: World, *, verify: bool) -> RunShards:
     for one in errors:
         if one is not None:
             raise one
-    if shards.vocabulary_size > config.model.vocabulary_size:
+    vocabulary = model_shape(config).vocabulary
+    if shards.vocabulary_size > vocabulary:
         raise UserMistake(
-            f"model.vocabularySize {config.model.vocabulary_size} does not cover the shards in "
+            f"model.vocabularySize {vocabulary} does not cover the shards in "
             f"{shards.sources[0].shards.uri}, whose vocabulary has {shards.vocabulary_size}; "
             "give at least that"
         )

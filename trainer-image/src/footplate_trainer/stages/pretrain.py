@@ -22,6 +22,7 @@ from footplate_trainer.checkpoint import layout, state
 from footplate_trainer.checkpoint.saver import Saver
 from footplate_trainer.config import model_shape, total_steps
 from footplate_trainer.data.sources import RunShards
+from footplate_trainer.huggingface.initial import completed
 from footplate_trainer.link import Link
 from footplate_trainer.loop import Stepper, train
 from footplate_trainer.optim.optimizer import build_optimizer
@@ -49,6 +50,7 @@ def main(config: RunConfig, link: Link, options: Options) -> ExitCode:
     place = read_environment(os.environ)
     progress: Progress | None = None
     try:
+        config = completed(config)
         compatibility.check(config, place.world_size)
         with open_world(place, config.world.backend) as world:
             progress = Progress(link, world)

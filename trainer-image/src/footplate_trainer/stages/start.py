@@ -1,4 +1,4 @@
-"""Where a run starts: from its own newest checkpoint, from another run's, or from the beginning."""
+"""Where a run starts: from its own newest checkpoint, from others' weights, or from the beginning."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.config import model_shape
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.errors import UserMistake
+from footplate_trainer.huggingface.load import load_initial
 from footplate_trainer.optim.optimizer import Optimizer
 from footplate_trainer.parallel.world import World, device_name
 
@@ -48,11 +49,24 @@ def find_start(
     found = resume.find(store, world, report=_warn)
     tensors = state.tensors(model, optimizer.moments())
     if found is None:
-        return _warm_start(config.resume_from, tensors, optimizer, world) if config.resume_from else Start()
+        return _first_start(config, model, tensors, optimizer, world)
     resume.check_same_run(config, found)
     resume.load(found, tensors, world)
     optimizer.set_updates_done(found.state.updates)
     return Start(found.state.step, found.state.tokens, found.state.updates, found.state.key)
+
+
+def _first_start(
+    config: RunConfig, model: nn.Module, tensors: dict[str, Tensor], optimizer: Optimizer, world: World
+) -> Start:
+    """Step 0: with weights of elsewhere, or with those that the model has."""
+    if config.resume_from is not None:
+        return _warm_start(config.resume_from, tensors, optimizer, world)
+    if config.init_from is not None:
+        folder = load_initial(config, model)
+        if world.rank == 0:
+            print(f"weights from {folder}", flush=True)
+    return Start()
 
 
 def _warm_start(asked: ResumeFrom, tensors: dict[str, Tensor], optimizer: Optimizer, world: World) -> Start:

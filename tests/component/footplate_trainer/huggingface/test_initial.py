@@ -1,0 +1,94 @@
+"""`initFrom`: a run that begins with a folder's shape and weights, on any layout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from footplate_contracts.names import ExitCode
+from footplate_contracts.runconfig import RunConfig, World
+from footplate_trainer.__main__ import main
+from footplate_trainer.generate import find, load
+from footplate_trainer.manifest import read_run
+from tests.support.ranks import run_ranks
+from tests.support.tiny import tiny_config, tiny_manifest
+from tests.support.training import AgentLink, train, train_under
+
+
+@pytest.fixture(scope="module")
+def trained(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `checkpoints` of a small GPT-2, and the same `exported`."""
+    folder = tmp_path_factory.mktemp("trained")
+    changes = ("model.family=gpt2", "model.keyValueHeads=null", "training.steps=2")
+    assert run_ranks(train, 1, tiny_config(shards, folder, changes)) == [0]
+    assert main(("export", str(folder / "checkpoints"), str(folder / "exported"))) == 0
+    return folder
+
+
+def config_from(shards: Path, exported: Path, folder: Path, model: dict[str, Any]) -> RunConfig:
+    """One step so short that the weights stay where they are."""
+    manifest = tiny_manifest(shards, folder / "checkpoints")
+    manifest["spec"] |= {"model": {"contextLength": 32} | model, "initFrom": {"uri": str(exported)}}
+    manifest["spec"]["training"] |= {"steps": 1, "schedule": {}}
+    manifest["spec"]["training"]["optimizer"] = {"learningRate": 1e-12}
+    (folder / "run.json").write_text(json.dumps(manifest))
+    return read_run(folder / "run.json").config(World())
+
+
+@pytest.mark.parametrize(
+    ("ranks", "layout"),
+    [
+        pytest.param(1, {}, id="alone"),
+        pytest.param(3, {}, id="sharded-unevenly"),
+        pytest.param(4, {"tensor": 2}, id="tensor-and-data"),
+        pytest.param(2, {"pipeline": 2}, id="pipeline"),
+    ],
+)
+def test_the_weights_are_the_folders(
+    shards: Path, trained: Path, tmp_path: Path, ranks: int, layout: dict[str, int]
+) -> None:
+    config = config_from(shards, trained / "exported", tmp_path, {"layers": 2, "dropout": {}})
+    config = config.model_copy(update={"parallelism": config.parallelism.model_copy(update=layout)})
+    assert run_ranks(train, ranks, config) == [0] * ranks
+
+    before, after = (load(find(str(one / "checkpoints")))[0] for one in (trained, tmp_path))
+    assert dict(before.named_parameters()).keys() == dict(after.named_parameters()).keys()
+    for name, parameter in after.named_parameters():
+        torch.testing.assert_close(parameter, before.get_parameter(name), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("model", "complaint"),
+    [
+        pytest.param(
+            {"layers": 3, "family": "llama"},
+            "does not agree with the run: family is llama, in the folder gpt2; layers is 3, in the folder 2",
+            id="another-shape",
+        ),
+        pytest.param(
+            {"contextLength": 64}, "contextLength is 64, in the folder at most 32", id="longer-context"
+        ),
+    ],
+)
+def test_what_is_stated_must_agree(
+    shards: Path, trained: Path, tmp_path: Path, model: dict[str, Any], complaint: str
+) -> None:
+    config = config_from(shards, trained / "exported", tmp_path, model)
+
+    ended = run_ranks(train_under, 1, AgentLink(), config)[0]
+
+    assert ended.code == ExitCode.CONFIG
+    assert complaint in ended.stderr
+
+
+def test_a_folder_that_is_not_there_is_named(shards: Path, tmp_path: Path) -> None:
+    config = config_from(shards, tmp_path / "nowhere", tmp_path, {})
+
+    ended = run_ranks(train_under, 1, AgentLink(), config)[0]
+
+    assert ended.code == ExitCode.CONFIG
+    assert f"{tmp_path / 'nowhere' / 'config.json'} cannot be read: No such file or directory" in ended.stderr

@@ -1,0 +1,63 @@
+"""What a run may state beside a folder's model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from footplate_contracts.v1alpha1.model import Family, Model
+from footplate_trainer.huggingface.agreement import agreed
+from tests.support.shapes import model_of
+
+FOLDER = model_of(Family.GPT2, context_length=64)
+
+
+def stated(**fields: Any) -> Model:
+    return Model.from_json({"contextLength": 32, **fields})
+
+
+def test_nothing_but_the_length_need_be_stated() -> None:
+    assert agreed(stated(), FOLDER) == model_of(Family.GPT2, context_length=32)
+
+
+def test_training_may_be_decided_freely() -> None:
+    model = agreed(stated(dropout={"hidden": 0.1}, initialization={"standardDeviation": 0.3}), FOLDER)
+
+    assert model.dropout.hidden == 0.1
+    assert model.layers == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        pytest.param({"layers": 3}, "layers is 3, in the folder 2", id="size"),
+        pytest.param({"tiedEmbeddings": False}, "tiedEmbeddings is false, in the folder true", id="flag"),
+        pytest.param(
+            {"norm": {"name": "rms"}, "hiddenSize": 64},
+            "hiddenSize is 64, in the folder 32; norm.name is rms, in the folder layer",
+            id="all-at-once",
+        ),
+        pytest.param(
+            {"attention": {"slidingWindow": 8}},
+            "attention.slidingWindow is 8, in the folder absent",
+            id="not-in-the-folder",
+        ),
+        pytest.param({"contextLength": 65}, "contextLength is 65, in the folder at most 64", id="too-long"),
+    ],
+)
+def test_a_disagreement_is_told(fields: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        agreed(stated(**fields), FOLDER)
+
+    assert str(refused.value) == complaint
+
+
+def test_stating_what_the_folder_has_is_no_disagreement() -> None:
+    assert agreed(stated(family="gpt2", layers=2, bias={"output": True}), FOLDER).layers == 2
+
+
+def test_relative_positions_have_no_longest() -> None:
+    folder = model_of(Family.T5)
+
+    assert agreed(stated(contextLength=500), folder).context_length == 500

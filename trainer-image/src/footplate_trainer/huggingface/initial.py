@@ -1,0 +1,48 @@
+"""`initFrom`: a run whose model is a folder's.
+
+The operator cannot see the folder, so a RunConfig comes here with what the user
+stated, and becomes whole before anything else looks at it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from footplate_contracts.runconfig import RunConfig, resolve_network
+from footplate_contracts.v1alpha1.model import Model
+from footplate_trainer.config import local_path
+from footplate_trainer.errors import UserMistake
+from footplate_trainer.huggingface.agreement import agreed
+from footplate_trainer.huggingface.shape import model_of
+
+CONFIG_FILE = "config.json"
+
+
+def folder_model(folder: Path) -> Model:
+    """The shape of the model in `folder`; UserMistake when there is none that we know."""
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text())
+        return model_of(config)
+    except OSError as error:
+        raise UserMistake(f"{folder / CONFIG_FILE} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UserMistake(f"{folder / CONFIG_FILE}: {error}") from error
+
+
+def completed(config: RunConfig) -> RunConfig:
+    """`config` with the model of its initFrom, and what follows from that; itself when it has none.
+
+    Raises UserMistake that lists the stated fields with which the folder disagrees.
+    """
+    if config.init_from is None:
+        return config
+    folder = local_path(config.init_from.uri)
+    try:
+        model = agreed(config.model, folder_model(folder))
+    except UserMistake:
+        raise
+    except ValueError as error:
+        raise UserMistake(f"initFrom {folder} does not agree with the run: {error}") from error
+    model, data = resolve_network(model, config.data, config.training)
+    return config.model_copy(update={"model": model, "data": data})

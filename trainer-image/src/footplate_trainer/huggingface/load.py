@@ -1,0 +1,31 @@
+"""The weights of a run's initFrom, each rank reading its own part of them."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.config import local_path, model_shape
+from footplate_trainer.huggingface.reader import FolderReader
+from footplate_trainer.model.build import build
+from footplate_trainer.parallel.pieces import piece_of
+
+
+def load_initial(config: RunConfig, model: nn.Module) -> str:
+    """Fill this rank's part of `model` from the folder of a completed `config`; the folder's name.
+
+    Raises UserMistake when the folder's tensors are not those of its config.json.
+    """
+    assert config.init_from is not None
+    folder = local_path(config.init_from.uri)
+    with torch.device("meta"):
+        names = [name for name, _ in build(model_shape(config)).named_parameters()]
+    reader = FolderReader(folder, config.model, names)
+    for name, parameter in model.named_parameters():
+        piece = piece_of(parameter)
+        part = reader.rows(name, parameter.shape, piece.start[0], piece.local.shape[0])
+        if part.ndim > 1:
+            part = part.narrow(1, piece.start[1], piece.local.shape[1])
+        piece.local.copy_(part)
+    return str(folder)
