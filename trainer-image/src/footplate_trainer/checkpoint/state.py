@@ -7,6 +7,7 @@ generators among them: see record.py.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -43,9 +44,17 @@ class HostCopy:
             self._live.append(rows)
             self._room.append(room)
             self._named[name] = laid_out_like(owner, room, mesh)
+        # The first write to fresh pages takes several times a copy: not while a step waits.
+        self._touching = threading.Thread(target=self._touch, name="footplate-room", daemon=True)
+        self._touching.start()
+
+    def _touch(self) -> None:
+        for room in self._room:
+            room.zero_()
 
     def fill(self) -> dict[str, Tensor]:
         """The state of now, by name; the memory is overwritten by the next call."""
+        self._touching.join()
         for room, live in zip(self._room, self._live, strict=True):
             room.copy_(live, non_blocking=True)
         if self._live[0].device.type != "cpu":
