@@ -27,7 +27,6 @@ from footplate_trainer.parallel.data import Accumulation, shard_part
 from footplate_trainer.parallel.mesh import Grid, make_mesh, open_grid
 from footplate_trainer.parallel.part import Criterion, Feed, Part, Parts
 from footplate_trainer.parallel.pieces import piece_of
-from footplate_trainer.parallel.pipeline import Pipeline
 from footplate_trainer.parallel.tensor import share_out
 from footplate_trainer.parallel.topology import Topology, stage_layers
 from footplate_trainer.parallel.world import World
@@ -67,6 +66,9 @@ def build_model(config: RunConfig, world: World) -> LaidOut:
     initialize(parts, config.training.seed, config.model.initialization.standard_deviation)
     passes: Passes
     if topology.pipeline > 1:
+        # Here and not above: torch's schedules bring sympy, half a second of each start without a pipeline.
+        from footplate_trainer.parallel.pipeline import Pipeline
+
         dtype = torch.bfloat16 if config.training.precision is Precision.BF16 else torch.float32
         passes = Pipeline(parts, grid, world.device, dtype)
     else:
