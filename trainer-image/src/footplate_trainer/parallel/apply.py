@@ -66,7 +66,7 @@ def build_model(config: RunConfig, world: World) -> LaidOut:
     initialize(parts, config.training.seed, config.model.initialization.standard_deviation)
     passes: Passes
     if topology.pipeline > 1:
-        # Here and not above: torch's schedules bring sympy, half a second of each start without a pipeline.
+        # Here and not above: torch's schedules take 0.4 s to import, which every start would pay.
         from footplate_trainer.parallel.pipeline import Pipeline
 
         dtype = torch.bfloat16 if config.training.precision is Precision.BF16 else torch.float32
