@@ -8,10 +8,15 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from footplate_trainer.data.check import check_data
+from footplate_trainer.data.errors import DataMissing
+from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.storage import Storage, StoredObject, open_storage
 from tests.support.s3 import s3_server
+from tests.support.tiny import pack_tiny
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +113,12 @@ def test_a_web_server_is_read(web: str, tmp_path: Path) -> None:
     assert (tmp_path / "copy").read_bytes() == b"0123456789"
     with pytest.raises(FileNotFoundError, match="folder/nothing"):
         storage.read("nothing")
+
+
+def test_shards_are_read_from_a_web_server(web: str, tmp_path: Path) -> None:
+    shards = pack_tiny(tmp_path)
+    there = TokenShards.open(f"{web}/shards", environment={"FOOTPLATE_DATA_CACHE": str(tmp_path / "cache")})
+    assert np.array_equal(there.read(0, there.tokens), TokenShards.open(str(shards)).read(0, there.tokens))
+    (shards / "shard-00000.offsets").unlink()
+    with pytest.raises(DataMissing, match=f"{web}/shards/shard-00000.offsets: the manifest names it"):
+        check_data(f"{web}/shards")

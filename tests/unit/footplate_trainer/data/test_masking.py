@@ -86,7 +86,7 @@ def corrupted(
 ) -> Sample:
     plan = plan_spans(context, 0.15, mean)
     chance = uniforms(5, "span", index, 2 * plan.stretch).reshape(2, plan.stretch)
-    return span_sample(stretch(length, ends), SPECIAL, plan, chance)
+    return span_sample(stretch(length, ends), WORDS, plan, chance)
 
 
 def restored(sample: Sample) -> list[int]:

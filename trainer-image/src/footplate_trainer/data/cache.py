@@ -80,7 +80,9 @@ def fetch(
         os.utime(folder)
         files = manifest.files()
         with _locked(settings.folder / ".room", wait=True):
-            _make_room(settings, folder, files)
+            missing = _make_room(settings, folder, files)
+        if missing and rank == 0:
+            print(f"copying {missing:,} bytes of shards from {storage.uri} to {folder}", flush=True)
         start = rank % len(files)
         waiting = files[start:] + files[:start]
         # First what nobody else is at, then what others have not finished.
@@ -120,8 +122,11 @@ def _copy(storage: Storage, record: FileRecord, path: Path) -> None:
     partial.replace(path)
 
 
-def _make_room(settings: CacheSettings, folder: Path, files: Sequence[FileRecord]) -> None:
-    """Remove unused copies, oldest first, until `files` fit; DataError if they never will."""
+def _make_room(settings: CacheSettings, folder: Path, files: Sequence[FileRecord]) -> int:
+    """Remove unused copies, oldest first, until `files` fit; the bytes still to copy.
+
+    DataError if they never will fit.
+    """
     needed = sum(record.bytes for record in files)
     missing = sum(record.bytes for record in files if not _is_there(folder / record.file, record))
     others = sorted(
@@ -133,7 +138,7 @@ def _make_room(settings: CacheSettings, folder: Path, files: Sequence[FileRecord
         free = shutil.disk_usage(settings.folder).free
         allowed = free if settings.limit is None else settings.limit - sum(sizes.values()) - needed + missing
         if missing <= min(free, allowed):
-            return
+            return missing
         removed = next((path for path in others if path in sizes and _remove(path)), None)
         if removed is None:
             raise DataError(_too_small(settings, needed, free))

@@ -159,6 +159,7 @@ class SpanDataset(SequenceDataset):
     ) -> None:
         self._seed = seed
         self.plan = masking.plan_spans(context_length, probability, mean_span)
+        self._vocabulary = Vocabulary.of(shards.special, shards.vocabulary_size)
         super().__init__(
             shards,
             context_length,
@@ -173,11 +174,10 @@ class SpanDataset(SequenceDataset):
 
     def get(self, sample_id: int, index: int = 0) -> Sample:
         """See Dataset."""
-        special = self.shards.special
         if sample_id < 0:
-            return masking.span_filler(self.plan, special.pad)
+            return masking.span_filler(self.plan, self.shards.special.pad)
         chance = uniforms(self._seed, "span", index, 2 * self.stride).reshape(2, self.stride)
-        return masking.span_sample(self.stretch(sample_id), special, self.plan, chance)
+        return masking.span_sample(self.stretch(sample_id), self._vocabulary, self.plan, chance)
 
 
 class PairDataset(_OneOrder):

@@ -35,11 +35,15 @@ class Vocabulary:
 
     special: SpecialIds
     ordinary: Int64s  # every id that is not reserved
+    reserved: Bools  # [ids]
+    sentinels: Int64s  # in the order of their use
 
     @classmethod
     def of(cls, special: SpecialIds, size: int) -> Vocabulary:
         """Of ids 0 … size - 1."""
-        return cls(special, np.setdiff1d(np.arange(size, dtype=np.int64), special.all()))
+        reserved = np.zeros(size, dtype=np.bool_)
+        reserved[special.all()] = True
+        return cls(special, np.flatnonzero(~reserved), reserved, np.array(special.sentinels, dtype=np.int64))
 
 
 def masked_sample(
@@ -49,7 +53,7 @@ def masked_sample(
     special = vocabulary.special
     drawn, kind, other = chance
     tokens = stretch.tokens.copy()
-    hidden = (drawn < probability) & ~np.isin(tokens, special.all())
+    hidden = (drawn < probability) & ~vocabulary.reserved[tokens]
     labels = np.where(hidden, tokens, IGNORED)
     tokens[hidden & (kind < MASKED)] = special.mask
     replaced = hidden & (kind >= MASKED) & (kind < MASKED + REPLACED)
@@ -108,7 +112,7 @@ def plan_spans(context_length: int, probability: float, mean_span: float) -> Spa
     return SpanPlan(probability, mean_span, stretch, context_length, hidden + spans + 1)
 
 
-def span_sample(stretch: Stretch, special: SpecialIds, plan: SpanPlan, chance: Float64s) -> Sample:
+def span_sample(stretch: Stretch, vocabulary: Vocabulary, plan: SpanPlan, chance: Float64s) -> Sample:
     """T5's corruption of a stretch of n <= plan.stretch tokens; `chance` is [2, plan.stretch].
 
     A span belongs to the document it starts in, so a decoder's token always
@@ -119,7 +123,7 @@ def span_sample(stretch: Stretch, special: SpecialIds, plan: SpanPlan, chance: F
     hidden = number >= 0
     owners = stretch.documents.copy()
     owners[hidden] = stretch.documents[starts][number[hidden]]
-    sentinels = np.array(special.sentinels, dtype=np.int64)
+    special, sentinels = vocabulary.special, vocabulary.sentinels
     kept = ~hidden
     kept[starts] = True
     inputs = np.where(hidden, sentinels[number], stretch.tokens)[kept]
