@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from footplate_trainer.__main__ import main
+from tests.support.tiny import tiny_manifest
 
 
 def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,3 +47,16 @@ def test_a_mistake_is_one_line_and_exit_code_78(
     assert told.startswith("error: ")
     assert message in told
     assert told.count("\n") == 1
+
+
+def test_data_that_is_not_there_costs_no_import_of_torch(tmp_path: Path) -> None:
+    run = tmp_path / "run.json"
+    run.write_text(json.dumps(tiny_manifest(tmp_path / "nowhere", tmp_path / "checkpoints")))
+    code = (
+        "import sys\n"
+        "from footplate_trainer.__main__ import main\n"
+        f"print(main(['train', {str(run)!r}]), 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "78 False"
+    assert done.stderr.startswith(f"error: {tmp_path}/nowhere: there is no such folder; write one with")

@@ -9,6 +9,7 @@ from pathlib import Path
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import World
 from footplate_contracts.v1alpha1.computeprofile import Backend
+from footplate_trainer.data.check import check_run, places
 from footplate_trainer.manifest import read_run
 
 
@@ -26,8 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
-    """Train; a manifest that is refused costs no import of torch."""
+    """Train; a manifest that is refused, or data that is not there, costs no import of torch."""
     run_file = read_run(arguments.run, arguments.set)
+    data = run_file.spec.data
+    check_run([uri for _, uri, _ in places(data)], data.tokenizer.uri if data.tokenizer else None)
 
     import torch
 
