@@ -21,6 +21,7 @@ from footplate_contracts.v1alpha1.data import Data, Masking, MaskingName, Valida
 from footplate_contracts.v1alpha1.model import Architecture, InitFrom, Model
 from footplate_contracts.v1alpha1.telemetry import Telemetry
 from footplate_contracts.v1alpha1.training import (
+    Loss,
     LossName,
     Optimizer,
     OptimizerName,
@@ -72,6 +73,13 @@ class RunConfig(Contract):
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+def resolve_loss(loss: Loss) -> Loss:
+    """`loss` with the defaults of its kind filled in."""
+    if loss.name == LossName.CONTRASTIVE and loss.temperature is None:
+        return loss.model_copy(update={"temperature": 0.05})
+    return loss
+
+
 def resolve_optimizer(optimizer: Optimizer) -> Optimizer:
     """`optimizer` with the defaults of its kind filled in; what it has no use for stays absent."""
     name, given = optimizer.name, optimizer.model_dump(exclude_none=True)
@@ -99,6 +107,7 @@ def resolve_training(training: Training, context_length: int) -> Training:
     return training.model_copy(
         update={
             "steps": steps,
+            "loss": resolve_loss(training.loss),
             "optimizer": resolve_optimizer(training.optimizer),
             "schedule": resolve_schedule(training.schedule),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from footplate_contracts.names import Cause
 from tests.component.contracts.layout_rows import LAYOUT
+from tests.component.contracts.learning_rows import LEARNING
 from tests.component.contracts.manifests import ABSENT
 from tests.component.contracts.row import Row
 
@@ -57,44 +58,10 @@ CREATION: tuple[Row, ...] = (
     _only("model.dropout.hidden", 0.1, "leave it at 0"),
     _only("model.dropout.attention", 0.1, "leave it at 0"),
     _only("model.dropout.embedding", 0.1, "leave it at 0"),
-    _only("training.loss.name", "mse", "use crossEntropy"),
     _only("training.recomputation", "full", "use none"),
     _only("training.compile", True, "leave it at false"),
     _only("compute.spares", 1, "leave it at 0"),
     _only("trainer.securityProfile", "baseline", "use restricted"),
-    # -- fields of another optimizer or schedule
-    *(
-        Row(
-            f"{field}-with-{name}",
-            {"training.optimizer.name": name, f"training.optimizer.{field}": value},
-            f"spec.training.optimizer.{field}: Forbidden: {field} is a field of {owners}, "
-            f"and name is {name}; remove it",
-        )
-        for field, value, name, owners in (
-            ("betas", [0.9, 0.99], "sgd", "adam and adamw"),
-            ("epsilon", 1e-6, "adafactor", "adam and adamw"),
-            ("momentum", 0.9, "adamw", "sgd"),
-            ("nesterov", True, "adam", "sgd"),
-        )
-    ),
-    Row(
-        "nesterov-without-momentum",
-        {"training.optimizer.name": "sgd", "training.optimizer.nesterov": True},
-        "spec.training.optimizer.nesterov: Invalid value: nesterov needs a momentum above 0; "
-        "state momentum, or remove nesterov",
-    ),
-    Row(
-        "beta-of-one",
-        {"training.optimizer.betas": [0.9, 1.0]},
-        "spec.training.optimizer.betas: Invalid value: betas 0.9 and 1 must be below 1: "
-        "a moment of decay 1 never moves",
-    ),
-    Row(
-        "decay-share-with-cosine",
-        {"training.schedule.decayShare": 0.1},
-        "spec.training.schedule.decayShare: Forbidden: decayShare is a field of wsd, "
-        "and name is cosine; remove it",
-    ),
     Row(
         "warm-start-from-elsewhere",
         {"resumeFrom": {"uri": "gs://bucket/folder"}},
@@ -346,6 +313,7 @@ CREATION: tuple[Row, ...] = (
         " of tensor x pipeline x context = 4; change nodes or parallelism",
     ),
     *LAYOUT,
+    *LEARNING,
     Row(
         "unknown-cause",
         {"resilience.budgets": {"Hung": 5, "Hang": 5}},

@@ -19,15 +19,16 @@ import torch
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.reports import RankPhase
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.training import Loss
 from footplate_trainer.__main__ import main
 from footplate_trainer.errors import NumericalDivergence
 from footplate_trainer.loop import Flags, Stepper
-from footplate_trainer.model.loss import summed_cross_entropy
 from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.data import local_rows
 from footplate_trainer.parallel.world import open_world, read_environment
 from footplate_trainer.stages.inputs import open_loader, open_shards
+from footplate_trainer.stages.losses import cross_entropy
 from footplate_trainer.stages.rank import run_rank
 from tests.support.ranks import run_ranks, start_ranks
 from tests.support.tiny import VOCABULARY, read_rows, tiny_config, tiny_manifest
@@ -204,7 +205,7 @@ def diverge(config: RunConfig) -> tuple[str, int | None, bool]:
         weight.fill_(math.inf)
         before = {name: local_rows(parameter)[0].clone() for name, parameter in model.named_parameters()}
         optimizer = build_optimizer(model, config.training.optimizer)
-        stepper = Stepper(laid_out, optimizer, world, 1.0, summed_cross_entropy)
+        stepper = Stepper(laid_out, optimizer, world, 1.0, cross_entropy(Loss()))
         loader = open_loader(config, open_shards(config, world, verify=False), laid_out.grid)
         try:
             stepper.step(5, loader.build(4), 0.1, Flags())
@@ -229,7 +230,7 @@ def diverge_in_the_gradient(config: RunConfig) -> tuple[str, int | None]:
     with open_world(read_environment(os.environ), config.world.backend) as world:
         laid_out = build_model(config, world)
         optimizer = build_optimizer(laid_out.model, config.training.optimizer)
-        stepper = Stepper(laid_out, optimizer, world, 1.0, summed_cross_entropy)
+        stepper = Stepper(laid_out, optimizer, world, 1.0, cross_entropy(Loss()))
         if world.rank == 1:
             laid_out.model.stages[0].network.blocks["1"].feed_forward.register_forward_hook(spoil)
         loader = open_loader(config, open_shards(config, world, verify=False), laid_out.grid)

@@ -12,12 +12,13 @@ from footplate_contracts.runconfig import (
     RunIdentity,
     World,
     resolve,
+    resolve_loss,
     resolve_optimizer,
     resolve_schedule,
 )
 from footplate_contracts.v1alpha1.computeprofile import Backend
 from footplate_contracts.v1alpha1.model import Activation, Architecture, Bias, Family, Model, Norm, NormName
-from footplate_contracts.v1alpha1.training import Optimizer, Schedule
+from footplate_contracts.v1alpha1.training import Loss, Optimizer, Schedule
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
 
 IDENTITY = RunIdentity(name="r", namespace="n", uid="u")
@@ -122,6 +123,11 @@ def test_length_in_steps(training: dict[str, int], steps: int) -> None:
 def test_optimizer_defaults(given: dict[str, Any], filled: dict[str, Any]) -> None:
     optimizer = resolve_optimizer(Optimizer.from_json({"learningRate": 0.5, **given}))
     assert optimizer.to_json() == {"name": given.get("name", "adamw"), "learningRate": 0.5, **filled}
+
+
+def test_loss_defaults() -> None:
+    assert resolve_loss(Loss(name="contrastive")).temperature == 0.05
+    assert resolve_loss(Loss()).temperature is None
 
 
 @pytest.mark.parametrize(

@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor
 
 from footplate_trainer.data.loader import MicroBatch, StepBatch
 from footplate_trainer.errors import NumericalDivergence
 from footplate_trainer.metrics.stopwatch import Part, Stopwatch
 from footplate_trainer.model.inputs import Inputs
+from footplate_trainer.model.targets import Targets
 from footplate_trainer.optim.clip import clip, square_norm
 from footplate_trainer.optim.finite import GradientWatch
 from footplate_trainer.optim.optimizer import Optimizer
@@ -31,6 +33,7 @@ from footplate_trainer.parallel import device
 from footplate_trainer.parallel.apply import LaidOut
 from footplate_trainer.parallel.context import deal
 from footplate_trainer.parallel.gradients import Gradients
+from footplate_trainer.parallel.objective import Objective
 from footplate_trainer.parallel.part import Criterion, Feed
 from footplate_trainer.parallel.world import World
 
@@ -84,7 +87,7 @@ class Stepper:
         optimizer: Optimizer,
         world: World,
         clip_norm: float,
-        criterion: Criterion,
+        objective: Objective,
     ) -> None:
         self.model = laid_out.model
         self.optimizer = optimizer
@@ -93,7 +96,7 @@ class Stepper:
         self._grid = laid_out.grid
         self._world = world
         self._clip_norm = clip_norm
-        self._criterion = criterion
+        self._objective = objective
         self.stopwatch = Stopwatch(time.perf_counter, device.event_maker(world.device))
         self._watch = GradientWatch(laid_out.model.embedding, world.device)
 
@@ -105,7 +108,8 @@ class Stepper:
         """
         header, reduced = self._announce(batch, flags)
         feeds = [self._feed(micro) for micro in batch.micro_batches]
-        loss = self._passes.accumulate(feeds, self._criterion, partial(_valid_tokens, header, reduced))
+        criterion = self._objective.begin(partial(self._look, feeds))
+        loss = self._passes.accumulate(feeds, criterion, partial(_valid_tokens, header, reduced))
         gradients = self._gradients.collect()
         counted = [one for one, counts in zip(gradients, self._gradients.counted, strict=True) if counts]
         sums = torch.stack((self._once(loss), square_norm(counted) if counted else torch.zeros_like(loss)))
@@ -124,17 +128,23 @@ class Stepper:
         return StepResult(number, total, norm, rate, int(valid), Flags(suspend > 0, failed > 0))
 
     @torch.no_grad()
-    def evaluate(self, batches: Iterable[StepBatch], criterion: Criterion) -> float:
-        """Mean of `criterion` over all valid tokens of `batches`, on every rank. Collective."""
+    def evaluate(self, batches: Iterable[StepBatch], objective: Objective) -> float:
+        """Mean of `objective` over all that counts in `batches`, on every rank. Collective."""
         self.model.eval()
         sums = torch.zeros(2, dtype=torch.float64, device=self._world.device)
         for batch in batches:
             feeds = [self._feed(micro) for micro in batch.micro_batches]
-            sums += torch.stack((self._once(self._passes.evaluate(feeds, criterion)), self._counted(batch)))
+            loss = self._look(feeds, objective.begin(partial(self._look, feeds)))
+            sums += torch.stack((self._once(loss), self._counted(batch)))
         dist.all_reduce(sums)
         self.model.train()
         total, tokens = sums.tolist()
         return float(total / max(tokens, 1.0))
+
+    @torch.no_grad()
+    def _look(self, feeds: Sequence[Feed], criterion: Criterion) -> Tensor:
+        """This rank's part of the sum of `criterion`, without gradients: fp64 scalar."""
+        return self._passes.evaluate(feeds, criterion)
 
     def _once(self, loss: Tensor) -> Tensor:
         """`loss` where it counts: tensor ranks all compute the whole loss of their sequences."""
@@ -156,15 +166,16 @@ class Stepper:
         return header, work
 
     def _feed(self, micro: MicroBatch) -> Feed:
-        here = self._world.device
-        tokens = torch.from_numpy(micro.tokens).to(here, non_blocking=True)
-        labels = torch.from_numpy(micro.labels).to(here, non_blocking=True)
+        tokens, labels = self._here(micro.tokens), self._here(micro.labels)
+        documents = self._here(micro.documents)
         one_document = bool((micro.documents == micro.documents[:, :1]).all())
-        documents = None if one_document else torch.from_numpy(micro.documents).to(here, non_blocking=True)
-        inputs = Inputs(tokens, documents)
+        inputs = Inputs(tokens, None if one_document else documents)
         if self._grid.context_group is not None:
-            return Feed(*deal(inputs, labels, self._grid.context_group))
-        return Feed(inputs, labels)
+            inputs, labels = deal(inputs, labels, self._grid.context_group)
+        return Feed(inputs, Targets(labels, documents, self._here(micro.values), self._here(micro.real)))
+
+    def _here(self, array: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array).to(self._world.device, non_blocking=True)
 
     def _divergence(self, number: int, total: float, norm: float, loss: Tensor) -> NumericalDivergence:
         """The error, with the first rank whose own loss, or else gradient, was not finite; collective."""

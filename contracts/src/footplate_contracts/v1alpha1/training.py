@@ -34,14 +34,45 @@ class Loss(Part):
     """The loss; `package.module:function` names one's own."""
 
     name: Annotated[str, Field(min_length=1, max_length=256)] = Field(
-        "crossEntropy", description="crossEntropy, or package.module:function"
+        "crossEntropy", description="crossEntropy, mse, contrastive, or package.module:function"
     )
     label_smoothing: Probability = Field(0.0, description="probability mass spread over all tokens")
     z_loss: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         0.0, description="weight of the squared log-normaliser"
     )
 
-    rules: ClassVar = (only("name", "crossEntropy"),)
+    temperature: Annotated[float, Field(ge=0.0, le=1000.0)] | None = Field(
+        None, description="of contrastive: what cosines are divided by; 0.05 unless given"
+    )
+
+    rules: ClassVar = (
+        Rule(
+            f"self.name in [{', '.join(repr(str(name)) for name in LossName)}]"
+            " || self.name.matches('^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$')",
+            f"name {{self.name}} is neither {', '.join(LossName)} nor of the form package.module:function",
+            field="name",
+        ),
+        *(
+            Rule(
+                f"self.{field} == 0.0 || self.name == 'crossEntropy'",
+                f"{field} is a field of crossEntropy, and name is {{self.name}}; remove it",
+                field=field,
+                refusal=Refusal.FORBIDDEN,
+            )
+            for field in ("labelSmoothing", "zLoss")
+        ),
+        Rule(
+            "!has(self.temperature) || self.name == 'contrastive'",
+            "temperature is a field of contrastive, and name is {self.name}; remove it",
+            field="temperature",
+            refusal=Refusal.FORBIDDEN,
+        ),
+        Rule(
+            "!has(self.temperature) || self.temperature > 0.0",
+            "temperature must be above 0, not {self.temperature}",
+            field="temperature",
+        ),
+    )
 
 
 class OptimizerName(StrEnum):

@@ -12,9 +12,9 @@ TOKENS, HIDDEN, ROWS = 13, 6, 11
 BOTH = TokenLoss(0.1, z_loss=0.3)
 
 
-def textbook(hidden: Tensor, head: Tensor, bias: Tensor, labels: Tensor, loss: TokenLoss) -> Tensor:
+def textbook(hidden: Tensor, head: Tensor, labels: Tensor, loss: TokenLoss) -> Tensor:
     """With torch's own cross-entropy, over all logits at once."""
-    logits = hidden @ head.T + bias
+    logits = hidden @ head.T
     cross_entropy = torch.nn.functional.cross_entropy(
         logits, labels, ignore_index=IGNORED, label_smoothing=loss.label_smoothing, reduction="sum"
     )
@@ -22,13 +22,12 @@ def textbook(hidden: Tensor, head: Tensor, bias: Tensor, labels: Tensor, loss: T
     return cross_entropy + loss.z_loss * normalisers.square().sum()
 
 
-def inputs(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def inputs(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(4)
-    sizes = ((TOKENS, HIDDEN), (ROWS, HIDDEN), (ROWS,))
-    hidden, head, bias = (torch.randn(size, generator=generator).to(dtype) for size in sizes)
+    hidden, head = (torch.randn(size, HIDDEN, generator=generator).to(dtype) for size in (TOKENS, ROWS))
     labels = torch.randint(ROWS, (TOKENS,), generator=generator)
     labels[[2, 7, 12]] = IGNORED
-    return hidden, head, bias, labels
+    return hidden, head, labels
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 100])
@@ -46,7 +45,7 @@ def test_value_and_gradients_are_the_textbooks(loss: TokenLoss, chunk: int) -> N
     exact = [tensor.double().requires_grad_() for tensor in tensors]
 
     expected = textbook(*exact, labels, loss)
-    value = summed_cross_entropy(ours[0], ours[1], labels, loss, bias=ours[2], chunk=chunk)
+    value = summed_cross_entropy(ours[0], ours[1], labels, loss, chunk=chunk)
     (value * 0.25).backward()
     (expected * 0.25).backward()
 
@@ -56,19 +55,19 @@ def test_value_and_gradients_are_the_textbooks(loss: TokenLoss, chunk: int) -> N
 
 
 def test_bf16_keeps_its_logits_in_fp32_and_its_gradients_in_bf16() -> None:
-    hidden, head, bias, labels = inputs(torch.bfloat16)
+    hidden, head, labels = inputs(torch.bfloat16)
     hidden.requires_grad_()
 
     value = summed_cross_entropy(hidden, head, labels, BOTH)
     value.backward()
-    expected = textbook(hidden.double(), head.double(), torch.zeros_like(bias).double(), labels, BOTH)
+    expected = textbook(hidden.double(), head.double(), labels, BOTH)
 
     torch.testing.assert_close(value, expected, rtol=3e-3, atol=0)
     assert hidden.grad.dtype == torch.bfloat16
 
 
 def test_a_padded_row_has_no_logit() -> None:
-    hidden, head, _, labels = inputs()
+    hidden, head, labels = inputs()
     labels = labels.clamp(max=ROWS - 3)
     few = summed_cross_entropy(hidden, head[: ROWS - 2], labels, BOTH)
 
@@ -81,7 +80,7 @@ def test_a_padded_row_has_no_logit() -> None:
 
 
 def test_nothing_to_predict_is_no_loss_and_no_gradient() -> None:
-    hidden, head, _, labels = inputs()
+    hidden, head, labels = inputs()
     hidden.requires_grad_()
 
     value = summed_cross_entropy(hidden, head, torch.full_like(labels, IGNORED), BOTH)

@@ -60,16 +60,15 @@ def summed_cross_entropy(
     labels: Tensor,
     loss: TokenLoss = TokenLoss(),
     *,
-    bias: Tensor | None = None,
     vocabulary: Vocabulary | None = None,
     chunk: int | None = None,
 ) -> Tensor:
     """Sum of `loss` over valid positions: fp64 scalar.
 
-    `hidden` [..., hidden], `head` [rows, hidden] and its `bias` [rows] of any
-    float dtype, the logits hidden @ head.T + bias being fp32 from there on;
-    `labels` int64 [...] with IGNORED where there is nothing to predict. `chunk`
-    is the number of tokens at once.
+    `hidden` [..., hidden] and `head` [rows, hidden] of any float dtype, the
+    logits hidden @ head.T being fp32 from there on; `labels` int64 [...] with
+    IGNORED where there is nothing to predict. `chunk` is the number of tokens at
+    once.
 
     Where the head's rows are shared out (`vocabulary`), the value is the whole
     loss on every rank, the head's gradient is that of the rows here, and the
@@ -79,9 +78,7 @@ def summed_cross_entropy(
     flat = hidden.flatten(0, -2)
     chunk = chunk or _chunk_tokens(head)
     differentiate = torch.is_grad_enabled()
-    summed: Tensor = _Chunked.apply(
-        flat, head, bias, labels.flatten(), loss, vocabulary, chunk, differentiate
-    )
+    summed: Tensor = _Chunked.apply(flat, head, labels.flatten(), loss, vocabulary, chunk, differentiate)
     return summed
 
 
@@ -98,16 +95,15 @@ class _Chunked(Function):
         ctx: Any,
         hidden: Tensor,
         head: Tensor,
-        bias: Tensor | None,
         labels: Tensor,
         loss: TokenLoss,
         vocabulary: Vocabulary,
         chunk: int,
         differentiate: bool,
     ) -> Tensor:
-        chunks = _Chunks(hidden, head, bias, loss, vocabulary, chunk)
+        chunks = _Chunks(hidden, head, loss, vocabulary, chunk)
         total = torch.zeros((), dtype=torch.float64, device=hidden.device)
-        grads = _Gradients.zeros(hidden, head, bias) if differentiate else None
+        grads = _Gradients.zeros(hidden, head) if differentiate else None
         for start in range(0, hidden.shape[0], chunk):
             total += chunks.add(slice(start, start + chunk), labels[start : start + chunk], grads)
         ctx.grads = grads
@@ -121,26 +117,19 @@ class _Chunked(Function):
 
 @dataclass(frozen=True)
 class _Gradients:
-    """Of the sum, by hidden states, head and bias; the weights' in fp32, as they add up over chunks."""
+    """Of the sum, by hidden states and by the head: fp32, as it adds up over chunks."""
 
     hidden: Tensor
     head: Tensor
-    bias: Tensor | None
-    dtypes: tuple[torch.dtype, torch.dtype]
+    head_dtype: torch.dtype
 
     @classmethod
-    def zeros(cls, hidden: Tensor, head: Tensor, bias: Tensor | None) -> _Gradients:
-        return cls(
-            torch.zeros_like(hidden),
-            torch.zeros_like(head, dtype=torch.float32),
-            None if bias is None else torch.zeros_like(bias, dtype=torch.float32),
-            (head.dtype, head.dtype if bias is None else bias.dtype),
-        )
+    def zeros(cls, hidden: Tensor, head: Tensor) -> _Gradients:
+        return cls(torch.zeros_like(hidden), torch.zeros_like(head, dtype=torch.float32), head.dtype)
 
-    def scaled(self, by: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def scaled(self, by: Tensor) -> tuple[Tensor, Tensor]:
         factor = by.to(torch.float32)
-        bias = None if self.bias is None else (self.bias * factor).to(self.dtypes[1])
-        return (self.hidden * factor).to(self.hidden.dtype), (self.head * factor).to(self.dtypes[0]), bias
+        return (self.hidden * factor).to(self.hidden.dtype), (self.head * factor).to(self.head_dtype)
 
 
 class _Chunks:
@@ -150,12 +139,11 @@ class _Chunks:
         self,
         hidden: Tensor,
         head: Tensor,
-        bias: Tensor | None,
         loss: TokenLoss,
         vocabulary: Vocabulary,
         chunk: int,
     ) -> None:
-        self.hidden, self.bias, self.loss, self.vocabulary = hidden, bias, loss, vocabulary
+        self.hidden, self.loss, self.vocabulary = hidden, loss, vocabulary
         # Rows that only pad the vocabulary have no logits.
         self.rows = max(0, min(head.shape[0], vocabulary.size - vocabulary.first))
         self.head = head[: self.rows]
@@ -191,8 +179,6 @@ class _Chunks:
         if not self.rows:
             return torch.stack((nothing - torch.inf, nothing, nothing)), shares
         torch.mm(hidden, self.head.t(), out=products)
-        if self.bias is not None:
-            products.add_(self.bias[: self.rows])
         torch.softmax(products, -1, dtype=torch.float32, out=shares)
         # The largest share is 1 / sum exp(z - max z): softmax has done the work of logsumexp.
         normaliser = products.amax(-1).float() - shares.amax(-1).log()
@@ -203,8 +189,6 @@ class _Chunks:
     def _differentiate(self, tokens: slice, slopes: Tensor, grads: _Gradients) -> None:
         """From the gradient of the logits, fp32 [tokens, rows], to those of what made them."""
         hidden = self.hidden[tokens]
-        if grads.bias is not None:
-            grads.bias[: self.rows] += slopes.sum(0)
         if hidden.dtype == torch.float32:
             grads.head[: self.rows].addmm_(slopes.t(), hidden)
         else:

@@ -48,9 +48,6 @@ from footplate_trainer.model.dropout import Chance, Dropout
 from footplate_trainer.model.inputs import Inputs, States
 from footplate_trainer.shape import ModelShape
 
-Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(hidden [batch, length, width], head [vocabulary, width], labels [batch, length]) -> sum of losses."""
-
 
 class Network(nn.Module, ABC):
     """Embedding, numbered blocks, final norm and output projection."""
@@ -158,15 +155,8 @@ class Network(nn.Module, ABC):
         decoder_tokens: Tensor | None = None,
         decoder_documents: Tensor | None = None,
         chance: Chance | None = None,
-        labels: Tensor | None = None,
-        criterion: Criterion | None = None,
     ) -> Tensor:
-        """Logits [batch, length, vocabulary] of a whole network; the rest is as in Inputs.
-
-        With `labels` [batch, length] and `criterion` the answer is what that
-        makes of them, and logits may never exist. It is computed here because
-        only within the forward pass is a sharded head whole.
-        """
+        """Logits [batch, length, vocabulary] of a whole network; the rest is as in Inputs."""
         inputs = Inputs(
             tokens,
             documents,
@@ -176,9 +166,6 @@ class Network(nn.Module, ABC):
             chance=chance,
         )
         (hidden,) = self.advance(inputs=inputs, caches=caches)
-        if criterion is not None:
-            assert labels is not None
-            return criterion(hidden, self.head_weight, labels)
         return functional.linear(hidden, self.head_weight)
 
     @property

@@ -66,7 +66,7 @@ class Accumulation:
                 self._part.set_requires_gradient_sync(is_last)
             if self._keep_whole:
                 self._part.set_reshard_after_backward(is_last)
-            summed = self._part(inputs=feed.inputs, labels=feed.labels, criterion=criterion)
+            summed = self._part(inputs=feed.inputs, targets=feed.targets, criterion=criterion)
             part = summed / valid()  # not asked for sooner: the first forward hides the way there
             part.backward()
             total += part.detach()
@@ -77,7 +77,7 @@ class Accumulation:
         assert isinstance(self._part, FSDPModule)
         total = torch.zeros((), dtype=torch.float64, device=self._device)
         for feed in feeds:
-            total += self._part(inputs=feed.inputs, labels=feed.labels, criterion=criterion)
+            total += self._part(inputs=feed.inputs, targets=feed.targets, criterion=criterion)
         self._part.reshard()  # the root keeps its parameters whole for a backward pass that does not come
         return total
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from footplate_trainer.model.inputs import Inputs
 from footplate_trainer.model.loss import Vocabulary
 from footplate_trainer.model.network import Network
+from footplate_trainer.model.targets import Targets
 from footplate_trainer.parallel.pieces import local, piece_of
 from footplate_trainer.parallel.sequence import gather_sequence
 from footplate_trainer.parallel.vocabulary import shared_vocabulary
@@ -26,9 +27,9 @@ class Criterion(Protocol):
     """What is minimised."""
 
     def __call__(
-        self, hidden: Tensor, head: Tensor, labels: Tensor, *, vocabulary: Vocabulary | None = None
+        self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: Vocabulary | None = None
     ) -> Tensor:
-        """A sum over valid labels, scalar, from hidden states and the rows of the head that are here."""
+        """A sum over what counts, scalar, from hidden states and the rows of the head that are here."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Feed:
     """One micro-batch as this rank computes it."""
 
     inputs: Inputs
-    labels: Tensor  # int64 [batch, length]
+    targets: Targets
 
 
 class Part(nn.Module):
@@ -48,7 +49,7 @@ class Part(nn.Module):
         self._tensor_group = tensor_group
 
     def forward(
-        self, *states: Tensor, inputs: Inputs, labels: Tensor, criterion: Criterion
+        self, *states: Tensor, inputs: Inputs, targets: Targets, criterion: Criterion
     ) -> Tensor | tuple[Tensor, ...]:
         """The states for the next stage or, of the last, the summed loss."""
         states = self.network.advance(*states, inputs=inputs)
@@ -57,11 +58,11 @@ class Part(nn.Module):
         (hidden,) = states
         weight = self.network.head_weight
         if self._tensor_group is None:
-            return criterion(hidden, weight, labels)
+            return criterion(hidden, weight, targets)
         first = piece_of(weight).start[0]
         vocabulary = shared_vocabulary(self._tensor_group, weight.shape[0], first)
         whole_hidden = gather_sequence(hidden, self._tensor_group)
-        return criterion(whole_hidden, local(weight), labels, vocabulary=vocabulary)
+        return criterion(whole_hidden, local(weight), targets, vocabulary=vocabulary)
 
 
 class Parts(nn.ModuleList):

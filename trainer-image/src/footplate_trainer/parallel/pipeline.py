@@ -80,9 +80,9 @@ class Pipeline:
         return {
             "arg_mbs": [()] * len(feeds),
             "kwarg_mbs": [
-                {"inputs": feed.inputs, "labels": feed.labels, "criterion": criterion} for feed in feeds
+                {"inputs": feed.inputs, "targets": feed.targets, "criterion": criterion} for feed in feeds
             ],
-            "target_mbs": [feed.labels for feed in feeds],
+            "target_mbs": [feed.targets for feed in feeds],
             "losses": losses,
             "return_outputs": False,
         }

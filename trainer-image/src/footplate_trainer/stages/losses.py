@@ -1,14 +1,113 @@
-"""From the contract's words for a loss to the function that computes it."""
+"""From the contract's words for a loss to what computes it."""
 
 from __future__ import annotations
 
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-from footplate_contracts.v1alpha1.training import Loss
-from footplate_trainer.model.loss import TokenLoss, summed_cross_entropy
-from footplate_trainer.parallel.part import Criterion
+from torch import Tensor
+
+from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.training import Loss, LossName
+from footplate_trainer.errors import UserMistake
+from footplate_trainer.model.loss import TokenLoss, Vocabulary, summed_cross_entropy
+from footplate_trainer.model.pooled import summed_square_error
+from footplate_trainer.model.targets import Targets
+from footplate_trainer.parallel.objective import Contrastive, Objective, Separate, with_head
+
+Function = Callable[[Tensor, Tensor, Targets], Tensor]
+"""One's own loss, see docs/losses.md."""
 
 
-def criterion_of(settings: Loss) -> Criterion:
-    """What the model makes of hidden states, output head and labels."""
-    return partial(summed_cross_entropy, loss=TokenLoss(settings.label_smoothing, settings.z_loss))
+def objective_of(config: RunConfig) -> Objective:
+    """What `config` minimises; imports one's own function. UserMistake when it cannot be computed."""
+    settings = config.training.loss
+    if settings.name == LossName.CROSS_ENTROPY:
+        return cross_entropy(settings)
+    _refuse_axes(config)
+    if settings.name == LossName.MSE:
+        return Separate(_Whole(summed_square_error))
+    if settings.name == LossName.CONTRASTIVE:
+        assert settings.temperature is not None, "resolve() fills this in"
+        return Contrastive(settings.temperature)
+    return Separate(_Whole(_Own(settings.name, import_function(settings.name))))
+
+
+def cross_entropy(settings: Loss) -> Objective:
+    """Cross-entropy with the smoothing and z-loss of `settings`."""
+    return Separate(partial(_cross_entropy, TokenLoss(settings.label_smoothing, settings.z_loss)))
+
+
+def import_function(name: str) -> Function:
+    """The function that "package.module:function" names; UserMistake tells why there is none."""
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise UserMistake(
+            f"training.loss.name {name}: there is no module {error.name}; "
+            "put it into the image, or its folder on PYTHONPATH"
+        ) from error
+    except AttributeError as error:
+        raise UserMistake(f"training.loss.name {name}: {error}") from error
+    try:
+        inspect.signature(found).bind(None, None, None)
+    except (TypeError, ValueError) as error:
+        raise UserMistake(
+            f"training.loss.name {name} cannot be called with (hidden, head, targets): {error}"
+        ) from error
+    function: Function = found
+    return function
+
+
+def _cross_entropy(
+    loss: TokenLoss, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: Vocabulary | None = None
+) -> Tensor:
+    return summed_cross_entropy(hidden, head, targets.labels, loss, vocabulary=vocabulary)
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """A function that wants the whole head, as a criterion."""
+
+    function: Function
+
+    def __call__(self, hidden: Tensor, head: Tensor, targets: Targets, **_: Any) -> Tensor:
+        return with_head(self.function(hidden, head, targets), head)
+
+
+@dataclass(frozen=True)
+class _Own:
+    """One's own function, whose answer is looked at."""
+
+    name: str
+    function: Function
+
+    def __call__(self, hidden: Tensor, head: Tensor, targets: Targets) -> Tensor:
+        loss = self.function(hidden, head, targets)
+        if not isinstance(loss, Tensor) or loss.ndim != 0:
+            given = (
+                f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            )
+            raise UserMistake(
+                f"training.loss.name {self.name} returned {given}; return a scalar, the sum over what counts"
+            )
+        return loss.double()
+
+
+def _refuse_axes(config: RunConfig) -> None:
+    """UserMistake for ranks that hold only a part of what the loss looks at."""
+    name, parallelism = config.training.loss.name, config.parallelism
+    axes = {"tensor": parallelism.tensor, "context": parallelism.context}
+    if name == LossName.CONTRASTIVE:
+        axes["pipeline"] = parallelism.pipeline
+    for axis, degree in axes.items():
+        if degree > 1:
+            raise UserMistake(
+                f"parallelism.{axis} {degree} does not work with training.loss.name {name}, which needs "
+                f"whole texts and the whole output head on each rank; set {axis} to 1"
+            )

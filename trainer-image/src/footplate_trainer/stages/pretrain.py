@@ -29,9 +29,10 @@ from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.optim.schedule import learning_rate
 from footplate_trainer.parallel import compatibility
 from footplate_trainer.parallel.apply import build_model
+from footplate_trainer.parallel.objective import Objective
 from footplate_trainer.parallel.world import World, open_world, read_environment, use_determinism
 from footplate_trainer.stages.inputs import open_loader, open_shards
-from footplate_trainer.stages.losses import criterion_of
+from footplate_trainer.stages.losses import objective_of
 from footplate_trainer.stages.moments import Progress, RunMoments
 from footplate_trainer.stages.sinks import open_sinks
 from footplate_trainer.stages.start import describer, find_start, open_store
@@ -52,9 +53,10 @@ def main(config: RunConfig, link: Link, options: Options) -> ExitCode:
     try:
         config = completed(config)
         compatibility.check(config, place.world_size)
+        objective = objective_of(config)
         with open_world(place, config.world.backend) as world:
             progress = Progress(link, world)
-            return _train(config, link, options, world, progress)
+            return _train(config, objective, link, options, world, progress)
     except Exception as error:  # noqa: BLE001 - the process edge: told, classified, never raised on
         step = progress.step if progress else None
         report = failure.describe(error, rank=place.rank, step=step, now=time.time())
@@ -62,7 +64,9 @@ def main(config: RunConfig, link: Link, options: Options) -> ExitCode:
         return failure.exit_code(error)
 
 
-def _train(config: RunConfig, link: Link, options: Options, world: World, progress: Progress) -> ExitCode:
+def _train(
+    config: RunConfig, objective: Objective, link: Link, options: Options, world: World, progress: Progress
+) -> ExitCode:
     use_determinism(config.training.deterministic)
     torch.manual_seed(config.training.seed)
     progress.enter(RankPhase.LOADING)
@@ -93,9 +97,9 @@ def _train(config: RunConfig, link: Link, options: Options, world: World, progre
         optimizer,
         world,
         config.training.gradient_clip_norm,
-        criterion_of(config.training.loss),
+        objective,
     )
-    validator = open_validator(config, world, laid_out.grid, stepper, verify=start.key is None)
+    validator = open_validator(config, objective, world, laid_out.grid, stepper, verify=start.key is None)
     sinks = open_sinks(config, options.metrics, progress.step) if world.rank == 0 else []
     moments = RunMoments(config, link, world, saver, described, progress, sinks, stepper.stopwatch, validator)
     if world.rank == 0:

@@ -8,41 +8,50 @@ number of ranks, and two of them can be compared.
 from __future__ import annotations
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_contracts.v1alpha1.training import Loss
+from footplate_contracts.v1alpha1.training import Loss, LossName
 from footplate_trainer.config import total_steps
 from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.loop import Stepper
 from footplate_trainer.parallel.mesh import Grid
+from footplate_trainer.parallel.objective import Objective
 from footplate_trainer.parallel.world import World
 from footplate_trainer.stages.inputs import open_loader, open_shards
-from footplate_trainer.stages.losses import criterion_of
+from footplate_trainer.stages.losses import cross_entropy
 
 
 class Validator:
     """`spec.validation` at work; `batches` global batches, or all that there are."""
 
-    def __init__(self, stepper: Stepper, loader: BatchLoader, every: int, batches: int, last: int) -> None:
+    def __init__(
+        self,
+        stepper: Stepper,
+        objective: Objective,
+        loader: BatchLoader,
+        *,
+        every: int,
+        batches: int,
+        last: int,
+    ) -> None:
         self.batches = batches
         self._stepper = stepper
         self._loader = loader
         self._every = every
         self._last = last
-        # What is compared is cross-entropy, whatever training adds to it.
-        self._criterion = criterion_of(Loss())
+        self._objective = objective
 
     def due(self, step: int) -> bool:
         """Whether `step` is followed by an evaluation."""
         return step % self._every == 0 or step == self._last
 
     def evaluate(self) -> float:
-        """Mean cross-entropy over the held-out tokens, on every rank. Collective."""
+        """Mean loss over what counts in the held-out batches, on every rank. Collective."""
         batches = (self._loader.build(number) for number in range(self.batches))
-        return self._stepper.evaluate(batches, self._criterion)
+        return self._stepper.evaluate(batches, self._objective)
 
 
 def open_validator(
-    config: RunConfig, world: World, grid: Grid, stepper: Stepper, *, verify: bool
+    config: RunConfig, objective: Objective, world: World, grid: Grid, stepper: Stepper, *, verify: bool
 ) -> Validator | None:
     """The validator of a run that asks for one; collective.
 
@@ -63,4 +72,8 @@ def open_validator(
             f"batch of {loader.global_batch_size}; give more held-out data, or a smaller globalBatchSize"
         )
     batches = min(settings.batches, whole)
-    return Validator(stepper, loader, settings.every_steps, batches, total_steps(config))
+    if config.training.loss.name == LossName.CROSS_ENTROPY:
+        objective = cross_entropy(Loss())  # comparable, whatever training adds to it
+    return Validator(
+        stepper, objective, loader, every=settings.every_steps, batches=batches, last=total_steps(config)
+    )

@@ -1,0 +1,103 @@
+"""What a step minimises.
+
+Most losses look at one micro-batch at a time. One that compares all samples of
+the global batch cannot: their embeddings exist only after the last micro-batch
+of the last rank, and keeping all activations until then would undo accumulation.
+So it embeds everything without gradients, gathers, learns the gradient of each
+embedding, and then embeds again, a micro-batch at a time, to pass it on (Gao et
+al. 2021, gradient caching).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from footplate_trainer.model.loss import Vocabulary
+from footplate_trainer.model.pooled import embedded_pairs, info_nce
+from footplate_trainer.model.targets import Targets
+from footplate_trainer.parallel.part import Criterion
+
+Run = Callable[[Criterion], object]
+"""Runs a criterion over all micro-batches of this rank, without gradients."""
+
+
+class Objective(Protocol):
+    """What is minimised on one global batch."""
+
+    def begin(self, run: Run) -> Criterion:
+        """The criterion for the micro-batches of this step, each once. Collective."""
+
+
+@dataclass(frozen=True)
+class Separate:
+    """A loss that is the sum of its micro-batches'."""
+
+    criterion: Criterion
+
+    def begin(self, _: Run) -> Criterion:
+        """See Objective."""
+        return self.criterion
+
+
+@dataclass(frozen=True)
+class Contrastive:
+    """InfoNCE with all pairs of the global batch as each other's negatives; all ranks are data ranks."""
+
+    temperature: float
+
+    def begin(self, run: Run) -> Criterion:
+        """See Objective; runs the forward pass once more."""
+        seen: list[tuple[Targets, Tensor]] = []
+
+        def embed(
+            hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: Vocabulary | None = None
+        ) -> Tensor:
+            seen.append((targets, embedded_pairs(hidden, targets)))
+            return hidden.new_zeros(())
+
+        run(embed)
+        pairs = torch.stack([embedded for _, embedded in seen])  # [micro-batches, b, 2, width]
+        real = torch.stack([targets.real for targets, _ in seen])
+        losses, gradients = self._learn(pairs.flatten(0, 1), real.flatten())
+        parts = zip(losses.view_as(real), gradients.view_as(pairs), strict=True)
+        # By identity: a pipeline or a validation may come in another order.
+        return _Replay({id(targets): part for (targets, _), part in zip(seen, parts, strict=True)}, seen)
+
+    def _learn(self, pairs: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss of each pair of this rank, and the gradient of the global sum by their embeddings."""
+        ranks, rank = dist.get_world_size(), dist.get_rank()
+        everyone, everyone_real = pairs.new_empty(ranks, *pairs.shape), real.new_empty(ranks, *real.shape)
+        dist.all_gather_into_tensor(everyone.flatten(0, 1), pairs.contiguous())
+        dist.all_gather_into_tensor(everyone_real.flatten(0, 1), real)
+        with torch.enable_grad():
+            leaf = everyone.flatten(0, 1).requires_grad_()
+            losses = info_nce(leaf, everyone_real.flatten(), self.temperature)
+            (gradients,) = torch.autograd.grad(losses.sum(), leaf)
+        return losses.detach().view(ranks, -1)[rank], gradients.view_as(everyone)[rank]
+
+
+@dataclass(frozen=True)
+class _Replay:
+    """Embeds again, and passes on gradients that are known."""
+
+    parts: dict[int, tuple[Tensor, Tensor]]  # id of targets -> losses [b], gradients [b, 2, width]
+    alive: object  # keeps the ids unique
+
+    def __call__(
+        self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: Vocabulary | None = None
+    ) -> Tensor:
+        losses, gradients = self.parts[id(targets)]
+        through = (embedded_pairs(hidden, targets) * gradients).sum()
+        # The value is the loss; the gradient, that of the embeddings.
+        return with_head(losses.double().sum() + (through - through.detach()), head)
+
+
+def with_head(loss: Tensor, head: Tensor) -> Tensor:
+    """`loss`, as it is; of a head that has no part in it the gradient is 0, not missing."""
+    return loss + 0.0 * head[:1].double().sum()
