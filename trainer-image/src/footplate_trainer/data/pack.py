@@ -111,8 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed",
         type=int,
         default=0,
-        help=f"draws the documents a tokenizer learns from when there are more than "
-        f"{megabytes(LEARNING_BYTES)} (default %(default)s)",
+        help=f"draws what a tokenizer learns from beyond {megabytes(LEARNING_BYTES)} (default %(default)s)",
     )
 
 
