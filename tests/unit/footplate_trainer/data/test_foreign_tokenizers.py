@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from pydoc_data.topics import topics
@@ -103,6 +104,24 @@ def test_special_ids_of_an_encoding_stay_and_ours_come_behind(
     assert ours.vocabulary_size == 50257 + RESERVED - 1
 
 
+def test_a_tekken_file_reads_with_its_special_ids_in_front(ranks: dict[bytes, int], tmp_path: Path) -> None:
+    pattern = tiktoken_ranks.ENCODINGS["o200k_base"].pattern
+    spare = len(ranks) - 20  # the file holds more than the vocabulary takes
+    config = {"pattern": pattern, "default_vocab_size": spare + 10, "default_num_special_tokens": 10}
+    tokens = [
+        {"rank": rank, "token_bytes": base64.b64encode(token).decode()} for token, rank in ranks.items()
+    ]
+    (tmp_path / "tekken.json").write_text(json.dumps({"config": config, "vocab": tokens}))
+    ours = tokenizer.load(tmp_path / "tekken.json", 1000)
+    assert (ours.special.unk, ours.special.bos, ours.special.eos) == (0, 1, 2)
+    assert ours.vocabulary_size == spare + 10 + RESERVED - 3
+    fewer = {token: rank for token, rank in ranks.items() if rank < spare}
+    reference = tiktoken.Encoding("t", pat_str=pattern, mergeable_ranks=fewer, special_tokens={})
+    for text in [*TEXTS, *ODD]:
+        [ids] = ours.encode([text])
+        assert ids.tolist() == [rank + 10 for rank in reference.encode_ordinary(text)]
+
+
 def test_special_pieces_of_a_model_are_used_and_the_rest_added(tmp_path: Path) -> None:
     (tmp_path / "a.model").write_bytes(trained())
     ours = tokenizer.load(tmp_path / "a.model", 1000)
@@ -132,6 +151,7 @@ def test_learning_twice_gives_the_same_bytes() -> None:
         pytest.param("x.model", b"nonsense", "is no SentencePiece model", id="no-model"),
         pytest.param("mine.tiktoken", b"", "mine is unknown; name it gpt2.tiktoken", id="unknown-encoding"),
         pytest.param("gpt2.tiktoken", b"IQ== 0\nrubbish\n", "gpt2.tiktoken:2 is no line", id="no-ranks"),
+        pytest.param("tekken.json", b'{"vocab": []}', "is no whole tekken.json: KeyError", id="no-tekken"),
         pytest.param("gpt2.tiktoken", b"IQ== 0\n", "lacks 255 of the 256 single bytes", id="bytes-missing"),
     ],
 )

@@ -2,7 +2,8 @@
 
 A .tiktoken file holds byte strings by rank, and nothing else: how text is cut
 into words before, and which ids are special, is told by the name of the
-encoding, which is the name of the file (gpt2.tiktoken). Nothing is downloaded.
+encoding, which is the name of the file (gpt2.tiktoken). A tekken.json says it all
+itself; its special ids come first. Nothing is downloaded.
 The merges that tokenizer.json wants follow from the ranks: whatever two parts a
 token falls into when only lower ranks may be joined.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +36,7 @@ _O200K: Final = (
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _END: Final = "<|endoftext|>"
+_TEKKEN_SPECIAL: Final = ("<unk>", "<s>", "</s>")  # of files that name none
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,30 @@ def read_ranks(path: Path) -> tuple[Tokenizer, Encode]:
         path.stem, pat_str=encoding.pattern, mergeable_ranks=ranks, special_tokens={}
     )
     return _tokenizer(ranks, encoding), reference.encode_ordinary_batch
+
+
+def read_tekken(path: Path) -> tuple[Tokenizer, Encode]:
+    """As read_ranks, of a tekken.json."""
+    try:
+        content = json.loads(path.read_bytes())
+        config = content["config"]
+        first = int(config["default_num_special_tokens"])
+        kept = content["vocab"][: int(config["default_vocab_size"]) - first]
+        ranks = {base64.b64decode(one["token_bytes"]): int(one["rank"]) for one in kept}
+        named = content.get("special_tokens") or [
+            {"rank": rank, "token_str": name} for rank, name in enumerate(_TEKKEN_SPECIAL)
+        ]
+        encoding = Encoding(config["pattern"], {one["token_str"]: int(one["rank"]) for one in named})
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"--tokenizer {path} is no whole tekken.json: {error!r}") from None
+    reference = tiktoken.Encoding(
+        path.stem, pat_str=encoding.pattern, mergeable_ranks=ranks, special_tokens={}
+    )
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        return [[first + rank for rank in one] for one in reference.encode_ordinary_batch(texts)]
+
+    return _tokenizer({token: first + rank for token, rank in ranks.items()}, encoding), encode
 
 
 def _parsed(path: Path) -> dict[bytes, int]:

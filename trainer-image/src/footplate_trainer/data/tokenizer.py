@@ -111,8 +111,8 @@ def learn_sentencepiece(texts: Iterable[str], vocabulary_size: int) -> PackToken
 def load(path: Path, vocabulary_size: int) -> PackTokenizer:
     """The tokenizer in a file, with whatever special token it lacks added behind.
 
-    A tokenizer.json, a SentencePiece .model or a .tiktoken ranks file, told by
-    its name. ValueError when it is none, or needs more than `vocabulary_size` ids.
+    A tokenizer.json, a SentencePiece .model, a .tiktoken ranks file or a
+    tekken.json, told by its name. ValueError when it is none, or needs more than `vocabulary_size` ids.
     """
     if not path.is_file():
         raise ValueError(f"--tokenizer {path}: no such file; give a tokenizer.json, .model or .tiktoken file")
@@ -133,10 +133,10 @@ def load(path: Path, vocabulary_size: int) -> PackTokenizer:
 
 
 def _read(path: Path) -> tuple[Tokenizer, Proof | None]:
-    if path.suffix == ".tiktoken":
-        from footplate_trainer.data.tiktoken_ranks import read_ranks
+    if path.suffix == ".tiktoken" or path.stem.startswith("tekken"):
+        from footplate_trainer.data.tiktoken_ranks import read_ranks, read_tekken
 
-        tokenizer, reference = read_ranks(path)
+        tokenizer, reference = (read_ranks if path.suffix == ".tiktoken" else read_tekken)(path)
         return tokenizer, Proof(str(path), reference)
     if ".model" in path.suffixes:  # also tokenizer.model.v3
         from footplate_trainer.data.sentencepiece_model import read_model
