@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import http.server
+import os
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from footplate_trainer.data.check import check_data
 from footplate_trainer.data.errors import DataMissing
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.storage import Storage, StoredObject, open_storage
+from tests.support.ranks import run_ranks
 from tests.support.s3 import s3_server
 from tests.support.tiny import pack_tiny
 
@@ -91,16 +94,39 @@ def test_a_server_that_is_not_there_is_told_in_one_line(monkeypatch: pytest.Monk
     assert "\n" not in str(caught.value)
 
 
+@dataclass
+class Web:
+    """A plain web server, and what was fetched from it."""
+
+    address: str
+    fetched: list[str]
+
+
 @pytest.fixture
-def web(tmp_path: Path) -> Iterator[str]:
-    """A plain web server over `tmp_path`."""
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+def server(tmp_path: Path) -> Iterator[Web]:
+    """A web server over `tmp_path`."""
+    fetched: list[str] = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            fetched.append(self.path.rpartition("/")[2])
+            super().do_GET()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base names it
+            """Not in a test's output."""
+
+    handler = functools.partial(Handler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
+        thread = threading.Thread(target=serving.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+        yield Web(f"http://127.0.0.1:{serving.server_port}", fetched)
+        serving.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def web(server: Web) -> str:
+    return server.address
 
 
 def test_a_web_server_is_read(web: str, tmp_path: Path) -> None:
@@ -122,3 +148,21 @@ def test_shards_are_read_from_a_web_server(web: str, tmp_path: Path) -> None:
     (shards / "shard-00000.offsets").unlink()
     with pytest.raises(DataMissing, match=f"{web}/shards/shard-00000.offsets: the manifest names it"):
         check_data(f"{web}/shards")
+
+
+def first_tokens(uri: str, cache: str) -> list[int]:
+    """What one rank reads of shards elsewhere."""
+    rank = int(os.environ["LOCAL_RANK"])
+    shards = TokenShards.open(uri, local_rank=rank, environment={"FOOTPLATE_DATA_CACHE": cache})
+    return shards.read(0, 50).tolist()
+
+
+def test_the_ranks_of_a_node_fetch_each_file_once(server: Web, tmp_path: Path) -> None:
+    shards = pack_tiny(tmp_path)
+    read = run_ranks(first_tokens, 4, f"{server.address}/shards", str(tmp_path / "cache"))
+    assert read == [TokenShards.open(str(shards)).read(0, 50).tolist()] * 4
+    assert sorted(name for name in server.fetched if name != "manifest.json") == [
+        "shard-00000.bin",
+        "shard-00000.offsets",
+        "tokenizer.json",
+    ]

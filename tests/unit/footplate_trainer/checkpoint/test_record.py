@@ -75,3 +75,15 @@ def test_updates_count_on_from_the_run_that_was_started_from() -> None:
     )
 
     assert (described.step, described.samples, described.updates) == (5, 40, 105)
+
+
+def test_a_mixture_is_told_by_names_and_weights_and_not_by_places(tmp_path: Path) -> None:
+    def mixture(weight: float, folder: str) -> dict[str, object]:
+        sources = f"[{{name: a, uri: {folder}, weight: 1}}, {{name: b, uri: {folder}, weight: {weight}}}]"
+        return key(tmp_path, "data.uri=null", f"data.sources={sources}")
+
+    before, moved, changed = mixture(2, "/here"), mixture(2, "/there"), mixture(3, "/here")
+    assert before == moved
+    assert differences(before, changed) == [  # type: ignore[arg-type]  # as above
+        "data.sources.b.weight was 2.0, is 3.0"
+    ]

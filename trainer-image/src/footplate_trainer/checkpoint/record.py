@@ -10,6 +10,7 @@ by bit, and a resume under another key is told which part of it differs.
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -26,7 +27,7 @@ Key = dict[str, JsonValue]
 
 _SECTIONS: Final = ("stage", "model", "data", "training", "parallelism")
 # Where the data lies and what is written to the log changes no bit.
-_WITHOUT_EFFECT: Final = ("data.uri", "training.logEverySteps")
+_WITHOUT_EFFECT: Final = re.compile(r"data\.(.+\.)?uri|training\.logEverySteps")
 _LIBRARIES: Final = ("torch", "numpy")
 _DISTRIBUTION: Final = "footplate-trainer"
 
@@ -77,7 +78,7 @@ def determinism_key(
     key: Key = {}
     for section in _SECTIONS:
         key |= _flat(plain[section], section)
-    return {name: value for name, value in key.items() if name not in _WITHOUT_EFFECT} | {
+    return {name: value for name, value in key.items() if not _WITHOUT_EFFECT.fullmatch(name)} | {
         "data.shards": data,
         "worldSize": world_size,
         "device": device,
@@ -108,6 +109,8 @@ def _shown(key: Key, name: str) -> str:
 
 
 def _flat(value: JsonValue, path: str) -> Key:
+    if isinstance(value, list) and value and all(isinstance(one, dict) and "name" in one for one in value):
+        value = {str(one["name"]): one for one in value if isinstance(one, dict)}
     if not isinstance(value, dict):
         return {path: value}
     flat: Key = {}
