@@ -32,8 +32,8 @@ class Network(Protocol):
         """All weights, shared ones once."""
 
     @property
-    def layers(self) -> int:
-        """Blocks."""
+    def blocks(self) -> int:
+        """Blocks of the whole chain."""
 
     @property
     def heads(self) -> int:
@@ -66,7 +66,7 @@ def flops_per_token(network: Network, length: int, convention: Convention) -> fl
     if convention is Convention.NONE:
         return float(FORWARD_AND_BACKWARD * network.parameters)
     looked_up = 0 if network.tied_embeddings else network.vocabulary * network.hidden
-    attention = _ATTENTION * network.layers * network.heads * network.head_size * length
+    attention = _ATTENTION * network.blocks * network.heads * network.head_size * length
     seen = 1.0 if convention is Convention.FULL else 0.5
     return FORWARD_AND_BACKWARD * (network.parameters - looked_up) + attention * seen
 

@@ -70,6 +70,7 @@ class Accumulation:
             part = summed / valid()  # not asked for sooner: the first forward hides the way there
             part.backward()
             total += part.detach()
+            del summed, part  # or the next forward pass would run beside the gradients that the loss kept
         return total
 
     def evaluate(self, feeds: Sequence[Feed], criterion: Criterion) -> Tensor:

@@ -1,0 +1,130 @@
+"""What a run would be on many ranks, from its file alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate_contracts.runconfig import World
+from footplate_trainer.errors import UserMistake
+from footplate_trainer.manifest import read_run
+from footplate_trainer.metrics.flops import Convention, flops_per_token
+from footplate_trainer.parallel.memory import Kind
+from footplate_trainer.stages.plan import Plan, as_json, as_text, plan
+
+LLAMA_405B: dict[str, Any] = {
+    "apiVersion": "footplate.dev/v1alpha1",
+    "kind": "TrainingRun",
+    "metadata": {"name": "llama-405b"},
+    "spec": {
+        "model": {
+            "layers": 126,
+            "hiddenSize": 16_384,
+            "feedForwardSize": 53_248,
+            "attentionHeads": 128,
+            "keyValueHeads": 8,
+            "vocabularySize": 128_256,
+            "contextLength": 8192,
+        },
+        "data": {"uri": "/shared/shards"},
+        "training": {
+            "steps": 1000,
+            "globalBatchSize": 2048,
+            "precision": "bf16",
+            "optimizer": {"learningRate": 8e-5},
+        },
+        "parallelism": {"tensor": 8, "pipeline": 16},
+        "compute": {"profile": "h100"},
+        "checkpoint": {"uri": "/shared/checkpoints"},
+    },
+}
+
+
+def file(folder: Path) -> Path:
+    path = folder / "run.json"
+    path.write_text(json.dumps(LLAMA_405B))
+    return path
+
+
+def planned(folder: Path, ranks: int, *overrides: str, device: str = "cuda") -> Plan:
+    return plan(read_run(file(folder), overrides).config(World()), ranks, device)
+
+
+def test_a_plan_of_the_largest_llama(tmp_path: Path) -> None:
+    made = planned(tmp_path, 16_384)
+    assert made.shape.parameters == 405_853_388_800
+    assert (made.topology.data, made.batch.count, len(made.ranks)) == (128, 16, 16)
+    assert [number for rank in made.ranks for number in rank.layers] == list(range(126))
+    assert sum(rank.memory.bytes[Kind.PARAMETERS] for rank in made.ranks) * 1024 == pytest.approx(
+        4 * made.shape.parameters, rel=1e-3
+    )
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        pytest.param([], id="pipeline-and-tensor"),
+        pytest.param(["parallelism.pipeline=1"], id="tensor"),
+        pytest.param(["parallelism={context: 4}"], id="context"),
+        pytest.param(["model.tiedEmbeddings=true"], id="tied"),
+    ],
+)
+def test_the_ranks_share_the_steps_work(tmp_path: Path, overrides: list[str]) -> None:
+    made = planned(tmp_path, 1024, *overrides)
+    alike = made.topology.world_size // made.topology.pipeline
+    for convention, done in (
+        (Convention.FULL, sum(rank.flops for rank in made.ranks)),
+        (Convention.CAUSAL, sum(rank.flops_causal for rank in made.ranks)),
+    ):
+        step = made.step_tokens * flops_per_token(made.shape, made.shape.context, convention)
+        assert alike * done == pytest.approx(step, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("less", "more"),
+    [
+        pytest.param([], ["parallelism.sharding=none"], id="shards-spare-state"),
+        pytest.param(["parallelism.tensor=8"], ["parallelism.tensor=4"], id="tensor-ranks-spare"),
+        pytest.param([], ["training.precision=fp32"], id="bf16-spares-activations"),
+        pytest.param(
+            ["training.microBatchSize=1"], ["training.microBatchSize=2"], id="micro-batches-cost-activations"
+        ),
+        pytest.param([], ["parallelism.pipelineSchedule=GPipe"], id="gpipe-keeps-all-micro-batches"),
+    ],
+)
+def test_what_costs_memory(tmp_path: Path, less: list[str], more: list[str]) -> None:
+    small, large = (
+        max(rank.memory.peak for rank in planned(tmp_path, 2048, *overrides).ranks)
+        for overrides in (less, more)
+    )
+    assert small < large
+
+
+def test_it_is_printed_for_persons_and_programs(tmp_path: Path) -> None:
+    made = planned(tmp_path, 1024)
+    assert "mesh: pipeline 16 x data 8 x context 1 x tensor 8" in as_text(made)
+    row = as_json(made)["ranksByPipeline"][3]
+    assert row["layers"] == made.ranks[3].layers
+    assert row["memoryBytes"]["peak"] == made.ranks[3].memory.peak
+
+
+def test_ranks_that_form_no_grid_are_refused_with_the_numbers(tmp_path: Path) -> None:
+    with pytest.raises(UserMistake, match="100 ranks cannot be divided into slices of tensor 8 x"):
+        planned(tmp_path, 100)
+
+
+def test_a_plan_takes_no_time_and_no_torch(tmp_path: Path) -> None:
+    started = time.perf_counter()
+    planned(tmp_path, 16_384)
+    assert time.perf_counter() - started < 2.0
+    program = (
+        "import sys; from footplate_trainer.__main__ import main;"
+        f"main(['plan', {str(file(tmp_path))!r}, '--ranks', '16384']); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0

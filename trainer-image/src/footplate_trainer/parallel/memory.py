@@ -1,0 +1,228 @@
+"""How many bytes a rank will hold at once, before any rank exists. Pure.
+
+A step has three moments at which memory may peak: in the loss, when all
+activations of a micro-batch are there; at the beginning of the backward pass,
+when the first gradients come on top; and at its end, when activations are gone
+and all gradients are there. Each is a sum of a few products, and the peak is
+the largest. What the model keeps for its backward pass was counted on the code
+as it is; `bench/trainer/plan_memory.py` compares the estimate with the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from footplate_contracts.v1alpha1.training import (
+    Optimizer,
+    OptimizerName,
+    PipelineSchedule,
+    Precision,
+    Sharding,
+)
+from footplate_trainer.parallel.topology import Topology, stage_layers
+from footplate_trainer.shape import ModelShape
+
+FP32: Final = 4
+LOSS_CHUNK_BYTES: Final = {"cpu": 2**25, "cuda": 2**28}  # of fp32 logits at once, as in model/loss.py
+
+
+class Kind(StrEnum):
+    """What memory is for."""
+
+    PARAMETERS = "parameters"  # fp32 master shards
+    MOMENTS = "optimizer"
+    GRADIENTS = "gradients"
+    GATHERED = "gathered"  # parameters made whole for computing with them
+    ACTIVATIONS = "activations"
+    WORKSPACE = "workspace"  # of the loss, of one block's backward pass, of reductions
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What passes through a rank: micro-batches of `sequences`, `count` in a step."""
+
+    sequences: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes by kind at the moment of the peak."""
+
+    bytes: dict[Kind, int]
+
+    @property
+    def peak(self) -> int:
+        """All kinds together."""
+        return sum(self.bytes.values())
+
+
+@dataclass(frozen=True)
+class Held:
+    """Numbers (not bytes) of this rank's part of the network, tensor parallelism taken off."""
+
+    blocks: tuple[int, ...]
+    beginning: int  # embeddings; 0 where another stage has them
+    end: int  # head and last norm
+    projection: int  # of these the output projection's, which may be the embedding
+
+    @property
+    def outside(self) -> int:
+        """Embedding and head, which stay gathered from the first forward to the last backward pass."""
+        return self.beginning + self.end
+
+    @property
+    def all(self) -> int:
+        """Parameters of this pipeline stage."""
+        return sum(self.blocks) + self.outside
+
+
+def held(shape: ModelShape, topology: Topology, pipeline: int) -> Held:
+    """What ranks with the `pipeline` coordinate hold before data parallelism shards it."""
+    layers = stage_layers(shape, topology)
+    stages = topology.stages_of(pipeline)
+    tensor = topology.tensor
+    is_first, is_last = 0 in stages, topology.stages - 1 in stages
+    projection = shape.vocabulary * shape.hidden // tensor if is_last else 0
+    end = shape.head_parameters if is_last else 0
+    cut_end = end - (shape.vocabulary * shape.hidden if is_last and not shape.tied_embeddings else 0)
+    if is_last and not shape.tied_embeddings:
+        end = cut_end + projection
+    elif is_last and not is_first:
+        end += projection  # a replica of the embedding
+    return Held(
+        blocks=tuple(_block(shape, number, tensor) for stage in stages for number in layers[stage]),
+        beginning=-(-shape.embedding_parameters // tensor) if is_first else 0,
+        end=end,
+        projection=projection,
+    )
+
+
+def _block(shape: ModelShape, number: int, tensor: int) -> int:
+    """Norms are whole on every tensor rank, matrices are cut."""
+    norms = 2 * shape.norm_parameters
+    return norms + (shape.block_parameters(number) - norms) // tensor
+
+
+def moments_per_parameter(optimizer: Optimizer) -> float:
+    """fp32 numbers that the optimizer keeps for each weight of a matrix."""
+    match optimizer.name:
+        case OptimizerName.ADAM | OptimizerName.ADAMW:
+            return 2.0
+        case OptimizerName.SGD:
+            return 1.0 if optimizer.momentum else 0.0
+        case OptimizerName.ADAFACTOR:
+            return 0.0  # a row and a column: nothing beside the matrix
+
+
+def block_activations(shape: ModelShape, tensor: int, compute: int, device: str) -> int:
+    """Bytes that one block keeps for its backward pass, for each token of this rank's sequences.
+
+    Attention keeps query, result and merged heads, key and value; a gated
+    feed-forward layer four of its width, a plain one two. Tensor ranks cut these,
+    and hold a piece of the sequence of what is between the matrices; what they
+    gather for a matrix is whole.
+    """
+    query, key_value = shape.heads * shape.head_size, shape.key_value_heads * shape.head_size
+    inner = (4 if shape.gated else 2) * shape.feed_forward
+    cut = compute * (3 * query + 2 * key_value + inner) + 2 * norm_activations(shape, compute, device)
+    return cut // tensor + (compute * 4 * shape.hidden if tensor > 1 else 0)
+
+
+def norm_activations(shape: ModelShape, compute: int, device: str) -> int:
+    """Bytes for each token. On a CPU torch keeps input and normalised input in fp32, beside the result."""
+    return shape.hidden * (compute + (2 * FP32 if device == "cpu" else compute))
+
+
+def micro_batches_in_flight(topology: Topology, pipeline: int, count: int) -> int:
+    """Of one stage: how many micro-batches have gone forward and not yet come back, at most."""
+    if topology.pipeline == 1:
+        return 1
+    if topology.schedule is PipelineSchedule.GPIPE:
+        return count
+    if topology.schedule is PipelineSchedule.ONE_FORWARD_ONE_BACKWARD:
+        return min(count, topology.pipeline - pipeline)
+    return min(count, topology.pipeline)
+
+
+def estimate(
+    shape: ModelShape,
+    topology: Topology,
+    pipeline: int,
+    batch: Batch,
+    optimizer: Optimizer,
+    precision: Precision,
+    device: str = "cpu",
+) -> Estimate:
+    """The peak of a rank with this `pipeline` coordinate; `precision` is of what is computed with."""
+    here = held(shape, topology, pipeline)
+    compute = 2 if precision is Precision.BF16 else FP32
+    sharded = -(-here.all // topology.shards)
+    whole_gradients = topology.pipeline > 1 or topology.sharding is Sharding.OPTIMIZER or topology.shards == 1
+    base = {
+        Kind.PARAMETERS: FP32 * sharded,
+        Kind.MOMENTS: int(FP32 * moments_per_parameter(optimizer) * sharded),
+    }
+    stays = topology.pipeline > 1 or topology.sharding is Sharding.OPTIMIZER
+    gathered = compute * (here.all if stays else here.outside)
+    block = max(here.blocks)
+    gathered_block = 0 if stays or topology.shards == 1 else compute * block
+    tokens = batch.sequences * shape.context // topology.context
+    flight = micro_batches_in_flight(topology, pipeline, batch.count)
+    activations = tokens * _token_activations(shape, topology, here, flight, compute, device)
+    accumulated = 0
+    if batch.count > flight:
+        accumulated = (compute if whole_gradients and topology.shards > 1 else FP32) * (
+            here.all if whole_gradients else sharded
+        )
+    head = FP32 * here.projection
+    hidden_gradient = compute * tokens * shape.hidden if here.projection else 0
+    wide = tokens * shape.feed_forward // topology.tensor
+    moments = [
+        {
+            Kind.GRADIENTS: accumulated + head,
+            Kind.GATHERED: gathered + gathered_block,
+            Kind.ACTIVATIONS: activations + hidden_gradient,
+            Kind.WORKSPACE: _loss_workspace(shape, topology, tokens, device) if here.projection else 0,
+        },
+        {
+            Kind.GRADIENTS: accumulated + head + compute * (here.projection + block),
+            Kind.GATHERED: gathered + 2 * gathered_block,
+            Kind.ACTIVATIONS: activations + hidden_gradient,
+            Kind.WORKSPACE: compute * (3 if shape.gated else 2) * wide,
+        },
+        {
+            Kind.GRADIENTS: max(accumulated, FP32 * sharded) + compute * here.outside,
+            Kind.GATHERED: gathered,
+            Kind.ACTIVATIONS: 0,
+            Kind.WORKSPACE: 0
+            if topology.shards == 1
+            else FP32 * (here.all if whole_gradients else here.outside),
+        },
+    ]
+    return max((Estimate({**base, **moment}) for moment in moments), key=lambda one: one.peak)
+
+
+def _token_activations(
+    shape: ModelShape, topology: Topology, here: Held, flight: int, compute: int, device: str
+) -> int:
+    """Bytes kept for a token of a micro-batch, of which `flight` are kept at once; the loss's input once."""
+    stream = compute * shape.hidden
+    each = len(here.blocks) * block_activations(shape, topology.tensor, compute, device) + stream
+    end = norm_activations(shape, compute, device) + (stream if topology.tensor > 1 else 0)
+    return flight * each + (end if here.projection else 0)
+
+
+def _loss_workspace(shape: ModelShape, topology: Topology, tokens: int, device: str) -> int:
+    """Logits and their softmax for one chunk of tokens; in bf16 two of logits' size beside the fp32 one."""
+    rows = shape.vocabulary // topology.tensor
+    chunk = min(tokens, max(1, LOSS_CHUNK_BYTES[device] // (FP32 * rows)))
+    return chunk * rows * 2 * FP32
+
+
+def worst(estimates: Iterable[Estimate]) -> Estimate:
+    """The rank that needs most."""
+    return max(estimates, key=lambda one: one.peak)
