@@ -269,7 +269,8 @@ class BucketStorage:
 def _bucket(uri: str, environment: Mapping[str, str], retries: int) -> ObjectStore:
     from obstore.store import from_url
 
-    endpoints = (environment.get(name, "") for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))
+    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+    endpoints = (environment.get(name, "") for name in names)
     endpoint = next((one for one in endpoints if one), "") if uri.startswith("s3") else ""
     options: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
     return from_url(

@@ -72,6 +72,17 @@ def test_a_file_larger_than_a_part_goes_up_and_down(bucket: Storage, tmp_path: P
     assert (tmp_path / "down").read_bytes() == content
 
 
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"])
+def test_each_name_of_the_endpoint_is_known(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    told = dict(environment)
+    told[name] = told.pop("AWS_ENDPOINT_URL")
+    for key, value in told.items():
+        monkeypatch.setenv(key, value)
+    assert open_storage("s3://bucket/empty", told).list() == []
+
+
 def test_deleting_in_a_bucket_is_idempotent(bucket: Storage) -> None:
     bucket.write("name", b"x")
     bucket.delete("name")
