@@ -108,6 +108,7 @@ class Env(StrEnum):
     WORKER_INDEX = "FOOTPLATE_WORKER_INDEX"
     WORKER_INCARNATION = "FOOTPLATE_WORKER_INCARNATION"
     RANK_LINK = "FOOTPLATE_RANK_LINK"  # path of the agent's Unix socket, set for ranks
+    MEMORY_FOLDER = "FOOTPLATE_MEMORY_FOLDER"  # in /dev/shm, the agent's; set for ranks
     REVISION = "FOOTPLATE_REVISION"  # of the code, where the image knows it
     GENERATION = "FOOTPLATE_GENERATION"  # "<epoch>.<number>", set for ranks
     DATA_CACHE = "FOOTPLATE_DATA_CACHE"  # folder for shards of an object store; set by whoever wants another

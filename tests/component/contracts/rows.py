@@ -45,7 +45,6 @@ CREATION: tuple[Row, ...] = (
     # -- fields and values of later releases
     _refused("budget", {"dollars": 400}),
     _refused("queue", "research"),
-    _refused("checkpoint.memory", {"everySteps": 10}),
     _refused("resilience.hang", {"factor": 3}),
     _refused("resilience.straggler", {"ratio": 2}),
     _refused("resilience.preflight", {"enabled": True}),

@@ -91,7 +91,7 @@ class Checkpoint(Part):
         60, description="what a suspension waits for its checkpoint"
     )
 
-    rules: ClassVar = (_checkpoint_folder("uri"), refuse("memory"))
+    rules: ClassVar = (_checkpoint_folder("uri"),)
 
 
 class ResumeFrom(Part):

@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from torch.distributed.elastic.agent.server.api import RunResult, Worker, WorkerGroup, WorkerSpec, WorkerState
@@ -51,6 +52,7 @@ class FootplateAgent(LocalElasticAgent):
         forked: Callable[[Timeline], None],
         look: Callable[[], None],
         link_path: str,
+        memory: Path | None,
     ) -> None:
         super().__init__(spec, DefaultLogsSpecs(), exit_barrier_timeout=0)
         self._session = session
@@ -60,6 +62,7 @@ class FootplateAgent(LocalElasticAgent):
         self._forked = forked
         self._look = look
         self._link_path = link_path
+        self._memory = memory
         self._told = False
 
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
@@ -129,5 +132,6 @@ class FootplateAgent(LocalElasticAgent):
             "TORCH_NCCL_ASYNC_ERROR_HANDLING": os.environ.get("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1"),
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
             str(Env.RANK_LINK): self._link_path,
+            **({str(Env.MEMORY_FOLDER): str(self._memory)} if self._memory else {}),
             str(Env.GENERATION): str(generation),
         }

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from footplate_contracts.names import Cause, ExitCode, Reason
@@ -35,6 +39,7 @@ from footplate_trainer.failure import describe
 _log = logging.getLogger(__name__)
 
 HAND_OVER_SECONDS: Final = 10.0
+MEMORY: Final = "/dev/shm"
 HEARING_SECONDS: Final = 30.0  # a coordinator may start later than an agent that fails at once
 
 
@@ -94,6 +99,8 @@ class Launch:
         self._hearing = _Hearing(self.session)
         self.server = RankServer(self._hearing)
         self.ranks = Ranks(entry, self.server.directory, make_zygote, zygote)
+        # Ours and not the ranks': what they copy into it must outlive them.
+        self.memory = _memory_folder() if config.outline.checkpoint.memory else None
 
     def run(self) -> int:
         """The exit code of this process. Registers first; torch is imported after that."""
@@ -122,6 +129,8 @@ class Launch:
         farewell.join()
         self.ranks.zygote.close()
         self.server.close()
+        if self.memory is not None:
+            shutil.rmtree(self.memory, ignore_errors=True)
         return code
 
     def _train(self) -> int:
@@ -154,6 +163,7 @@ class Launch:
             self._forked,
             self._look_for_hang,
             str(self.server.path),
+            self.memory,
         )
         # A broken image shows here, and not only once all other members have come.
         self.ranks.zygote.wait_ready()
@@ -196,6 +206,11 @@ class Launch:
         self.server.diagnose(diagnosis)
         if diagnosis.kind is DiagnosisKind.STACKS:
             self.ranks.dump_stacks()
+
+
+def _memory_folder() -> Path:
+    """A new folder in memory, which ends with this agent."""
+    return Path(tempfile.mkdtemp(prefix=f"footplate-memory-{os.getpid()}-", dir=MEMORY))
 
 
 def _broken_image(traceback: str) -> FailureReport:

@@ -28,6 +28,11 @@ def tensors(model: nn.Module, moments: Moments) -> dict[str, Tensor]:
     return {name: laid_out_like(owner, rows) for name, owner, rows in _all_rows(model, moments)}
 
 
+def local_parts(model: nn.Module, moments: Moments) -> dict[str, Tensor]:
+    """This rank's part of each tensor as a plain tensor; the memory is the live one."""
+    return {name: part for name, _, part in _all_rows(model, moments)}
+
+
 class HostCopy:
     """Room in host memory for a copy of the training state, made once and filled again and again.
 

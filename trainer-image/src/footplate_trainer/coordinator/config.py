@@ -61,6 +61,18 @@ class RunData(_Part):
         return [one.uri for one in self.sources or ()] or ([self.uri] if self.uri else [])
 
 
+class RunMemory(_Part):
+    """That copies of the state are kept in memory."""
+
+    every_steps: int
+
+
+class RunCheckpoint(_Part):
+    """What of checkpoints concerns an agent."""
+
+    memory: RunMemory | None = None
+
+
 class RunOutline(_Part):
     """The fields of RunConfig that matter outside the ranks."""
 
@@ -68,6 +80,7 @@ class RunOutline(_Part):
     world: RunWorld
     training: RunTraining = RunTraining()
     data: RunData = RunData()
+    checkpoint: RunCheckpoint = RunCheckpoint()
 
 
 def read_outline(path: Path) -> RunOutline:

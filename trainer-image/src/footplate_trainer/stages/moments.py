@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from footplate_contracts.reports import Command, RankPhase, RankReport, StepMetrics
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import Precision
+from footplate_trainer.checkpoint.mirror import MemoryCopies
 from footplate_trainer.checkpoint.record import Describer
 from footplate_trainer.checkpoint.saver import Saver
 from footplate_trainer.config import model_shape, total_steps
@@ -56,6 +57,7 @@ class RunMoments:
         link: Link,
         world: World,
         saver: Saver,
+        memory: MemoryCopies | None,
         describer: Describer,
         progress: Progress,
         sinks: Sequence[RowSink],
@@ -70,6 +72,7 @@ class RunMoments:
         self._link = link
         self._world = world
         self._saver = saver
+        self._memory = memory
         self._describer = describer
         self._progress = progress
         self._sinks = sinks
@@ -110,10 +113,14 @@ class RunMoments:
         self.suspended = result.flags.suspend and not last
         if last or self.suspended or result.step % self._config.checkpoint.every_steps == 0:
             self._save(wait=last or self.suspended or not self._config.checkpoint.asynchronous)
+        if self._memory is not None and self._memory.due(result.step):
+            self._remember(self._memory)
         return not self.suspended
 
     def close(self) -> None:
         """End what was opened here."""
+        if self._memory is not None:
+            self._memory.finish()
         for sink in self._sinks:
             sink.close()
 
@@ -125,6 +132,12 @@ class RunMoments:
         self._saver.start(self._describer.at(self._progress.step, self._progress.tokens))
         if wait:
             self._saver.finish()
+        self._stopwatch.lap(Part.CHECKPOINT)
+
+    def _remember(self, memory: MemoryCopies) -> None:
+        self._stopwatch.lap(None)
+        self._progress.enter(RankPhase.CHECKPOINT)
+        memory.copy(self._describer.at(self._progress.step, self._progress.tokens))
         self._stopwatch.lap(Part.CHECKPOINT)
 
     def _validate(self, step: int) -> float | None:

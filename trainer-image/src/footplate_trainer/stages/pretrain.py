@@ -35,7 +35,7 @@ from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.losses import objective_of
 from footplate_trainer.stages.moments import Progress, RunMoments
 from footplate_trainer.stages.sinks import open_sinks
-from footplate_trainer.stages.start import describer, find_start, open_store
+from footplate_trainer.stages.start import describer, find_start, open_memory, open_store
 from footplate_trainer.stages.validation import open_validator
 
 
@@ -74,7 +74,9 @@ def _train(
     store = open_store(config)
     laid_out = build_model(config, world)
     optimizer = build_optimizer(laid_out.model, config.training.optimizer)
-    start = find_start(config, store, laid_out.model, optimizer, world)
+    generation = GenerationId.parse(os.environ.get(Env.GENERATION, "0.0"))
+    memory = open_memory(config, laid_out.model, optimizer, world, generation)
+    start = find_start(config, store, laid_out.model, optimizer, world, memory)
     laid_out.model.spread()
     progress.step, progress.tokens = start.step, start.tokens
     progress.enter(RankPhase.LOADING)
@@ -85,7 +87,7 @@ def _train(
         store,
         world,
         state.HostCopy(laid_out.model, optimizer.moments(), laid_out.host_mesh),
-        generation=GenerationId.parse(os.environ.get(Env.GENERATION, "0.0")),
+        generation=generation,
         settings=config.checkpoint,
         sidecars=_sidecars(config, shards) if world.rank == 0 else {},
         link=link,
@@ -101,7 +103,9 @@ def _train(
     )
     validator = open_validator(config, objective, world, laid_out.grid, stepper, verify=start.key is None)
     sinks = open_sinks(config, options.metrics, progress.step) if world.rank == 0 else []
-    moments = RunMoments(config, link, world, saver, described, progress, sinks, stepper.stopwatch, validator)
+    moments = RunMoments(
+        config, link, world, saver, memory, described, progress, sinks, stepper.stopwatch, validator
+    )
     if world.rank == 0:
         print(_greeting(config, world, progress.step), flush=True)
     train(stepper, batches, _rate(config), moments, range(progress.step + 1, total_steps(config) + 1))

@@ -1,18 +1,30 @@
-"""Where a run starts: from its own newest checkpoint, from others' weights, or from the beginning."""
+"""Where a run starts: from its own newest state, from others' weights, or from the beginning."""
 
 from __future__ import annotations
 
 import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from footplate_contracts.names import Env
+from footplate_contracts.reports import GenerationId
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.compute import ResumeFrom
 from footplate_trainer.checkpoint import resume, state, transfer
-from footplate_trainer.checkpoint.record import Describer, Key, code_revision, determinism_key, differences
+from footplate_trainer.checkpoint.memory import MemoryFolder
+from footplate_trainer.checkpoint.mirror import MemoryCopies
+from footplate_trainer.checkpoint.record import (
+    Describer,
+    Key,
+    TrainingState,
+    code_revision,
+    determinism_key,
+    differences,
+)
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.config import model_shape
 from footplate_trainer.data.sources import RunShards
@@ -43,17 +55,64 @@ def open_store(config: RunConfig) -> CheckpointStore:
 
 
 def find_start(
-    config: RunConfig, store: CheckpointStore, model: nn.Module, optimizer: Optimizer, world: World
+    config: RunConfig,
+    store: CheckpointStore,
+    model: nn.Module,
+    optimizer: Optimizer,
+    world: World,
+    memory: MemoryCopies | None = None,
 ) -> Start:
-    """Load the newest whole checkpoint, if there is one, into model and optimizer. Collective."""
+    """Load the newest state into model and optimizer, from memory or durable, if there is one. Collective."""
+    if memory is not None and (copied := _from_memory(memory, store, world)) is not None:
+        return _go_on(copied, optimizer)
     found = resume.find(store, world, report=_warn)
     tensors = state.tensors(model, optimizer.moments())
     if found is None:
         return _first_start(config, model, tensors, optimizer, world)
     resume.check_same_run(config, found)
     resume.load(found, tensors, world)
-    optimizer.set_updates_done(found.state.updates)
-    return Start(found.state.step, found.state.tokens, found.state.updates, found.state.key)
+    return _go_on(found.state, optimizer)
+
+
+def _go_on(loaded: TrainingState, optimizer: Optimizer) -> Start:
+    optimizer.set_updates_done(loaded.updates)
+    return Start(loaded.step, loaded.tokens, loaded.updates, loaded.key)
+
+
+def _from_memory(memory: MemoryCopies, store: CheckpointStore, world: World) -> TrainingState | None:
+    """The state of the newest complete copy in memory, unless a durable checkpoint is newer. Collective."""
+    found = memory.newest()
+    durable = [step for step, _ in resume.committed(store, world)[:1]]
+    if found is not None and durable and durable[0] > found.copy.step:
+        found = None
+    loaded = memory.load(found) if found is not None else None
+    memory.forget(found)
+    if loaded is not None and world.rank == 0:
+        print(f"step {loaded.step} comes from the memory of the nodes", flush=True)
+    return loaded
+
+
+def open_memory(
+    config: RunConfig, model: nn.Module, optimizer: Optimizer, world: World, generation: GenerationId
+) -> MemoryCopies | None:
+    """The copies that checkpoint.memory asks for, where an agent is there to own them. Collective."""
+    settings = config.checkpoint.memory
+    if settings is None:
+        return None
+    folder = os.environ.get(Env.MEMORY_FOLDER)
+    if folder is None:
+        if world.rank == 0:
+            _warn("checkpoint.memory makes no copies here: no agent has given these ranks a folder in memory")
+        return None
+    return MemoryCopies(
+        MemoryFolder(Path(folder)),
+        state.local_parts(model, optimizer.moments()),
+        world,
+        ranks_per_node=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        generation=generation,
+        every_steps=settings.every_steps,
+        warn=_warn,
+    )
 
 
 def _first_start(

@@ -1,0 +1,118 @@
+"""Copies in memory: ranks die, a node dies, and the run goes on from the last copy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from footplate_contracts.names import Env
+from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.checkpoint.memory import MemoryFolder
+from tests.support.ranks import run_ranks, start_ranks
+from tests.support.tiny import read_rows, tiny_config
+from tests.support.training import AgentLink, Ended, train, train_under
+
+NODES = 2
+
+
+def train_on_node(config: RunConfig, memory: Path, metrics: Path) -> Ended:
+    """One rank on a node of its own, whose agent has given it a folder."""
+    os.environ[Env.MEMORY_FOLDER] = str(memory / f"node-{os.environ['RANK']}")
+    os.environ["LOCAL_WORLD_SIZE"] = "1"
+    return train_under(AgentLink(), config, metrics)
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Path:
+    folder = tmp_path / "memory"
+    for node in range(NODES):
+        (folder / f"node-{node}").mkdir(parents=True)
+    return folder
+
+
+def both_hold(memory: Path, step: int) -> bool:
+    """Whether each node holds both parts of a copy at least as new as `step`."""
+    held = [MemoryFolder(memory / f"node-{node}").parts() for node in range(NODES)]
+    return all({part.rank for part in parts if part.copy.step >= step} == set(range(NODES)) for parts in held)
+
+
+def killed(config: RunConfig, memory: Path, metrics: Path, step: int) -> None:
+    """Train, and SIGKILL all ranks once copies of `step` are mirrored."""
+    ranks = start_ranks(train_on_node, NODES, config, memory, metrics, environment={Env.GENERATION: "1.1"})
+    deadline = time.monotonic() + 60
+    while not both_hold(memory, step) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    ranks.kill()
+    assert both_hold(memory, step)
+
+
+def lose_nothing(memory: Path) -> None:
+    """Only the ranks died."""
+
+
+def lose_a_node(memory: Path) -> None:
+    """Its substitute starts with an empty folder."""
+    shutil.rmtree(memory / "node-1")
+    (memory / "node-1").mkdir()
+
+
+def lose_all(memory: Path) -> None:
+    """Both of them."""
+    lose_a_node(memory)
+    shutil.rmtree(memory / "node-0")
+    (memory / "node-0").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("harm", "remembered"),
+    [
+        pytest.param(lose_nothing, True, id="ranks", marks=pytest.mark.long),
+        pytest.param(lose_a_node, True, id="node"),
+        pytest.param(lose_all, False, id="all-memory", marks=pytest.mark.long),
+    ],
+)
+def test_a_run_goes_on_from_the_newest_copy(
+    shards: Path, tmp_path: Path, memory: Path, harm: Callable[[Path], None], remembered: bool
+) -> None:
+    steps = ["training.steps=60", "checkpoint.memory.everySteps=1"]
+    config, metrics = tiny_config(shards, tmp_path, steps), tmp_path / "metrics.jsonl"
+    killed(config, memory, metrics, step=5)
+    harm(memory)
+
+    ended: list[Ended] = run_ranks(
+        train_on_node, NODES, config, memory, metrics, environment={Env.GENERATION: "1.2"}
+    )
+
+    assert [end.code for end in ended] == [0, 0]
+    begun = ended[0].link.rows[0].step - 1
+    assert begun >= 5 if remembered else begun == 0
+    undisturbed = tiny_config(shards, tmp_path / "undisturbed", ["training.steps=60"])
+    run_ranks(train, NODES, undisturbed, tmp_path / "undisturbed.jsonl")
+    rows, reference = read_rows(metrics), read_rows(tmp_path / "undisturbed.jsonl")
+    assert [(row["step"], row["loss"]) for row in rows] == [(row["step"], row["loss"]) for row in reference]
+
+
+def test_a_newer_durable_checkpoint_wins(shards: Path, tmp_path: Path, memory: Path) -> None:
+    config = tiny_config(shards, tmp_path, ["checkpoint.memory.everySteps=4"])
+    first: list[Ended] = run_ranks(train_on_node, NODES, config, memory, tmp_path / "metrics.jsonl")
+    assert [end.code for end in first] == [0, 0]
+
+    again: list[Ended] = run_ranks(train_on_node, NODES, config, memory, tmp_path / "metrics.jsonl")
+
+    assert again[0].link.rows == [], "step 6 is durable; the copy of step 4 is not used"
+    assert again[0].stderr == ""
+    assert MemoryFolder(memory / "node-0").parts() == [], "and does not come back"
+
+
+def test_without_an_agent_there_are_no_copies(shards: Path, tmp_path: Path) -> None:
+    config = tiny_config(shards, tmp_path, ["checkpoint.memory.everySteps=1"])
+
+    (ended,) = run_ranks(train_under, 1, AgentLink(), config)
+
+    assert ended.code == 0
+    assert ended.stderr.startswith("warning: checkpoint.memory makes no copies here")

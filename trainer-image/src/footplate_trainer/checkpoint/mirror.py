@@ -1,0 +1,174 @@
+"""Every few steps a copy of the state into memory, here and on the next node; and back from there.
+
+All ranks take part in everything here, in a process group of its own, so that
+neither training nor durable checkpoints ever meet these messages.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from footplate_contracts.reports import GenerationId
+from footplate_trainer.checkpoint.memory import (
+    Copy,
+    Header,
+    MemoryFolder,
+    Part,
+    newest_complete,
+    opening_size,
+    pack_into,
+    transfers,
+    unpack_from,
+)
+from footplate_trainer.checkpoint.record import TrainingState
+from footplate_trainer.parallel.world import World
+
+
+@dataclass(frozen=True)
+class FoundCopy:
+    """The newest complete copy, and which rank sends whose part to whom."""
+
+    copy: Copy
+    transfers: list[tuple[int, int]]
+
+
+class MemoryCopies:
+    """At most one copy on its way to the partner; the next one waits for it."""
+
+    def __init__(
+        self,
+        folder: MemoryFolder,
+        tensors: Mapping[str, Tensor],
+        world: World,
+        ranks_per_node: int,
+        generation: GenerationId,
+        every_steps: int,
+        warn: Callable[[str], None],
+    ) -> None:
+        """`tensors` are this rank's parts of the state; the memory is the live one. Collective."""
+        group = dist.new_group(backend="gloo")
+        assert isinstance(group, dist.ProcessGroup), "this rank is in every group that all ranks make"
+        self._group = group
+        self._folder = folder
+        self._tensors = tensors
+        self._world = world
+        self._to = (world.rank + ranks_per_node) % world.size
+        self._from = (world.rank - ranks_per_node) % world.size
+        self._alone = ranks_per_node >= world.size
+        self._generation = generation
+        self._every_steps = every_steps
+        self._warn = warn
+        self._pending: Future[None] | None = None
+
+    def due(self, step: int) -> bool:
+        """Whether a copy is to be made after `step`."""
+        return step % self._every_steps == 0
+
+    def copy(self, state: TrainingState) -> None:
+        """Copy this rank's parts into memory, and begin to send them to the partner. Collective."""
+        self.finish()
+        copy = Copy.of(state.step, self._generation, self._world.size)
+        blob = self._write(Part(copy, self._world.rank), state)
+        if self._alone:
+            return
+        self._pending = Future()
+        threading.Thread(
+            target=self._run, args=(copy, blob, self._pending), name="footplate-mirror", daemon=True
+        ).start()
+
+    def finish(self) -> None:
+        """Wait until the partner has the last copy."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def newest(self) -> FoundCopy | None:
+        """The newest complete copy, the same on every rank. Collective."""
+        held: list[list[Part]] = [[] for _ in range(self._world.size)]
+        dist.all_gather_object(held, self._folder.parts(), group=self._group)
+        copy = newest_complete(held, self._world.size)
+        return FoundCopy(copy, transfers(held, copy)) if copy else None
+
+    def load(self, found: FoundCopy) -> TrainingState:
+        """Fill this rank's parts from `found`. Collective."""
+        mine = Part(found.copy, self._world.rank)
+        blob: Tensor | None = None
+        for holder, receiver in found.transfers:
+            if self._world.rank == holder:
+                self._send(self._folder.open(Part(found.copy, receiver)), receiver)
+            elif self._world.rank == receiver:
+                blob = self._receive(holder)
+        return unpack_from(self._folder.open(mine) if blob is None else blob, self._tensors)
+
+    def forget(self, found: FoundCopy | None) -> None:
+        """Remove all copies but `found`: what was abandoned must not come back. Collective."""
+        dist.barrier(group=self._group)  # nobody still lists or sends
+        self._folder.keep_only(found.copy if found else None)
+        dist.barrier(group=self._group)  # and nobody removes what is written from now on
+
+    def _write(self, part: Part, state: TrainingState) -> Tensor:
+        """The file of `part`; nothing, with a warning, where there is no room for it."""
+        header, size = Header.of(state, self._tensors)
+        text = json.dumps(header.to_json()).encode()
+        try:
+            path, blob = self._folder.room(opening_size(text) + size)
+        except OSError as error:
+            self._warn(f"no copy of step {state.step} in memory: {self._folder.folder}: {error.strerror}")
+            return torch.empty(0, dtype=torch.uint8)
+        pack_into(blob, text, header.spans, self._tensors)
+        self._folder.publish(path, part)
+        self._folder.keep_newest(part.rank)
+        return blob
+
+    def _run(self, copy: Copy, blob: Tensor, pending: Future[None]) -> None:
+        try:
+            self._exchange(copy, blob)
+            pending.set_result(None)
+        except BaseException as error:  # noqa: BLE001 - the edge of a thread: whoever waits gets it
+            pending.set_exception(error)
+
+    def _exchange(self, copy: Copy, blob: Tensor) -> None:
+        """Send to the partner, and keep what the rank on the node before sends."""
+        theirs = Part(copy, self._from)
+        sending = threading.Thread(target=self._send, args=(blob, self._to), name="footplate-mirror-send")
+        sending.start()
+        size = self._receive_size(self._from)
+        if size:
+            self._keep(theirs, size)
+        sending.join()
+
+    def _keep(self, part: Part, size: int) -> None:
+        path: Path | None = None
+        try:
+            path, room = self._folder.room(size)
+        except OSError as error:
+            self._warn(f"no mirror of rank {part.rank} in memory: {self._folder.folder}: {error.strerror}")
+            room = torch.empty(size, dtype=torch.uint8)  # taken all the same: the sender waits
+        dist.recv(room, group_src=self._from, group=self._group)
+        if path is not None:
+            self._folder.publish(path, part)
+            self._folder.keep_newest(part.rank)
+
+    def _send(self, blob: Tensor, to: int) -> None:
+        dist.send(torch.tensor([blob.numel()]), group_dst=to, group=self._group)
+        if blob.numel():
+            dist.send(blob, group_dst=to, group=self._group)
+
+    def _receive_size(self, source: int) -> int:
+        size = torch.zeros(1, dtype=torch.int64)
+        dist.recv(size, group_src=source, group=self._group)
+        return int(size.item())
+
+    def _receive(self, source: int) -> Tensor:
+        blob = torch.empty(self._receive_size(source), dtype=torch.uint8)
+        dist.recv(blob, group_src=source, group=self._group)
+        return blob
