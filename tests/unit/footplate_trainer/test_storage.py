@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 import uuid
 from pathlib import Path
@@ -100,12 +98,3 @@ def test_of_many_writers_one_creates(tmp_path: Path) -> None:
 def test_a_uri_that_cannot_be_opened_is_refused(uri: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         open_storage(uri)
-
-
-def test_importing_the_module_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, footplate_trainer.storage\n"
-        "print([name for name in ('torch', 'numpy', 'fsspec', 'obstore', 'aiohttp') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

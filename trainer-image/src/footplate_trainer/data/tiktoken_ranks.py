@@ -77,7 +77,7 @@ def read_ranks(path: Path) -> tuple[Tokenizer, Encode]:
     reference = tiktoken.Encoding(
         path.stem, pat_str=encoding.pattern, mergeable_ranks=ranks, special_tokens={}
     )
-    return _tokenizer(ranks, encoding), reference.encode_ordinary_batch
+    return from_ranks(ranks, encoding), reference.encode_ordinary_batch
 
 
 def read_tekken(path: Path) -> tuple[Tokenizer, Encode]:
@@ -101,7 +101,7 @@ def read_tekken(path: Path) -> tuple[Tokenizer, Encode]:
     def encode(texts: list[str]) -> list[list[int]]:
         return [[first + rank for rank in one] for one in reference.encode_ordinary_batch(texts)]
 
-    return _tokenizer({token: first + rank for token, rank in ranks.items()}, encoding), encode
+    return from_ranks({token: first + rank for token, rank in ranks.items()}, encoding), encode
 
 
 def _parsed(path: Path) -> dict[bytes, int]:
@@ -123,7 +123,8 @@ def _parsed(path: Path) -> dict[bytes, int]:
     return ranks
 
 
-def _tokenizer(ranks: dict[bytes, int], encoding: Encoding) -> Tokenizer:
+def from_ranks(ranks: dict[bytes, int], encoding: Encoding) -> Tokenizer:
+    """The tokenizer of tokens with their ids; a lower id is joined first."""
     letters = _byte_letters()
 
     def spelled(token: bytes) -> str:
