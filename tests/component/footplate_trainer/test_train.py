@@ -205,7 +205,7 @@ def diverge(config: RunConfig) -> tuple[str, int | None, bool]:
         weight.fill_(math.inf)
         before = {name: local_rows(parameter)[0].clone() for name, parameter in model.named_parameters()}
         optimizer = build_optimizer(model, config.training.optimizer)
-        stepper = Stepper(laid_out, optimizer, world, 1.0, cross_entropy(Loss()))
+        stepper = Stepper(laid_out, optimizer, world, 1.0, cross_entropy(Loss()), seed=0)
         loader = open_loader(config, open_shards(config, world, verify=False), laid_out.grid)
         try:
             stepper.step(5, loader.build(4), 0.1, Flags())
@@ -230,7 +230,7 @@ def diverge_in_the_gradient(config: RunConfig) -> tuple[str, int | None]:
     with open_world(read_environment(os.environ), config.world.backend) as world:
         laid_out = build_model(config, world)
         optimizer = build_optimizer(laid_out.model, config.training.optimizer)
-        stepper = Stepper(laid_out, optimizer, world, 1.0, cross_entropy(Loss()))
+        stepper = Stepper(laid_out, optimizer, world, 1.0, cross_entropy(Loss()), seed=0)
         if world.rank == 1:
             laid_out.model.stages[0].network.blocks["1"].feed_forward.register_forward_hook(spoil)
         loader = open_loader(config, open_shards(config, world, verify=False), laid_out.grid)

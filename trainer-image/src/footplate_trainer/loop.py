@@ -24,6 +24,7 @@ from torch import Tensor
 from footplate_trainer.data.loader import MicroBatch, StepBatch
 from footplate_trainer.errors import NumericalDivergence
 from footplate_trainer.metrics.stopwatch import Part, Stopwatch
+from footplate_trainer.model.dropout import Chance
 from footplate_trainer.model.inputs import Inputs
 from footplate_trainer.model.targets import Targets
 from footplate_trainer.optim.clip import clip, square_norm
@@ -88,7 +89,9 @@ class Stepper:
         world: World,
         clip_norm: float,
         objective: Objective,
+        seed: int,
     ) -> None:
+        """`seed` decides what dropout drops."""
         self.model = laid_out.model
         self.optimizer = optimizer
         self._passes = laid_out.passes
@@ -97,6 +100,7 @@ class Stepper:
         self._world = world
         self._clip_norm = clip_norm
         self._objective = objective
+        self._seed = seed
         self.stopwatch = Stopwatch(time.perf_counter, device.event_maker(world.device))
         self._watch = GradientWatch(laid_out.model.embedding, world.device)
 
@@ -107,7 +111,7 @@ class Stepper:
         gradient norm is not finite.
         """
         header, reduced = self._announce(batch, flags)
-        feeds = [self._feed(micro) for micro in batch.micro_batches]
+        feeds = [self._feed(micro, number) for micro in batch.micro_batches]
         criterion = self._objective.begin(partial(self._look, feeds))
         loss = self._passes.accumulate(feeds, criterion, partial(_valid_tokens, header, reduced))
         gradients = self._gradients.collect()
@@ -133,7 +137,7 @@ class Stepper:
         self.model.eval()
         sums = torch.zeros(2, dtype=torch.float64, device=self._world.device)
         for batch in batches:
-            feeds = [self._feed(micro) for micro in batch.micro_batches]
+            feeds = [self._feed(micro, 0) for micro in batch.micro_batches]
             loss = self._look(feeds, objective.begin(partial(self._look, feeds)))
             sums += torch.stack((self._once(loss), self._counted(batch)))
         dist.all_reduce(sums)
@@ -165,17 +169,25 @@ class Stepper:
         assert work is not None
         return header, work
 
-    def _feed(self, micro: MicroBatch) -> Feed:
-        tokens, labels = self._here(micro.tokens), self._here(micro.labels)
+    def _feed(self, micro: MicroBatch, step: int) -> Feed:
         documents = self._here(micro.documents)
-        one_document = bool((micro.documents == micro.documents[:, :1]).all())
-        inputs = Inputs(tokens, None if one_document else documents)
+        inputs = Inputs(
+            self._here(micro.tokens),
+            None if _is_one_document(micro.documents) else documents,
+            decoder_tokens=self._here_or_none(micro.decoder_tokens),
+            decoder_documents=self._here_or_none(micro.decoder_documents),
+            chance=Chance(self._seed, step, self._here(micro.places)),
+        )
+        labels = self._here(micro.labels)
         if self._grid.context_group is not None:
             inputs, labels = deal(inputs, labels, self._grid.context_group)
         return Feed(inputs, Targets(labels, documents, self._here(micro.values), self._here(micro.real)))
 
     def _here(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(self._world.device, non_blocking=True)
+
+    def _here_or_none(self, array: NDArray[Any] | None) -> Tensor | None:
+        return None if array is None else self._here(array)
 
     def _divergence(self, number: int, total: float, norm: float, loss: Tensor) -> NumericalDivergence:
         """The error, with the first rank whose own loss, or else gradient, was not finite; collective."""
@@ -195,6 +207,10 @@ class Stepper:
             rank=rank if rank < nobody else None,
             step=number - 1,
         )
+
+
+def _is_one_document(documents: NDArray[Any]) -> bool:
+    return bool((documents == documents[:, :1]).all())
 
 
 def _valid_tokens(header: Tensor, reduced: dist.Work) -> Tensor:

@@ -6,13 +6,12 @@ field that later releases will act upon is refused by name here.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.rules import Rule, only, only_at
+from footplate_contracts.rules import Rule, only
 from footplate_contracts.v1alpha1.types import Part, Probability, Uri, local_path
 
 
@@ -153,13 +152,11 @@ class Attention(Part):
 
 
 class Dropout(Part):
-    """Probabilities of dropping."""
+    """Probabilities of dropping; what is dropped depends on training.seed, not on the layout."""
 
     hidden: Probability = Field(0.0, description="after each sub-layer")
     attention: Probability = Field(0.0, description="of attention weights")
     embedding: Probability = Field(0.0, description="of token embeddings")
-
-    rules: ClassVar = tuple(only_at(field, "0.0") for field in ("hidden", "attention", "embedding"))
 
 
 class Initialization(Part):
@@ -200,17 +197,6 @@ _ROPES = (
     "(has(self.position.name) ? self.position.name == 'rope'"
     f" : {_ARCHITECTURE} == 'decoder' && !(has(self.family) && self.family == 'gpt2'))"
 )
-
-
-def _only_yet(field: str, *allowed: str) -> Rule:
-    """As `only`, of a field that may be absent."""
-    rule = only(field, *allowed)
-    said = f"has(self.{field}) ? self.{field} : ''"
-    return replace(
-        rule,
-        expression=f"!has(self.{field}) || {rule.expression}",
-        template=rule.template.replace(f"self.{field}", said),
-    )
 
 
 def _suits(what: str, absent: str, remedy: str, *architectures: str) -> Rule:
@@ -277,8 +263,6 @@ class Model(Part):
     initialization: Initialization = Initialization()
 
     rules: ClassVar = (
-        _only_yet("architecture", "decoder"),
-        _only_yet("family", "llama", "mistral", "qwen2", "gpt2"),
         Rule(
             "!has(self.architecture) || !has(self.family)"
             " || (self.family == 'bert' ? self.architecture == 'encoder'"

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.rules import Refusal, Rule, only, only_at, positive
+from footplate_contracts.rules import Refusal, Rule, only, positive
 from footplate_contracts.v1alpha1.types import Count, Part, Probability, Whole
 
 
@@ -225,8 +225,6 @@ class Training(Part):
             " steps {self.steps}; lower it",
             field="schedule.warmupSteps",
         ),
-        only("recomputation", "none"),
-        only_at("compile", "false"),
     )
 
 

@@ -35,6 +35,7 @@ class MicroBatch:
     documents: Int32s  # [n, S]: equal where attention is allowed, -1 on padding
     values: NDArray[np.float32]  # [b], what a regression should give; 0 in other formats
     real: NDArray[np.bool_]  # [b], False for fillers
+    places: Int64s  # [n], where in the global batch each sequence's sample stands; FILLER for fillers
     decoder_tokens: Int64s | None = None  # [n, T], starting with pad
     decoder_documents: Int32s | None = None  # [n, T], in the numbers of `documents`; -1 on padding
 
@@ -93,7 +94,7 @@ class BatchLoader:
         for row in self._places:
             samples = [self._sample(ids, indices, int(place)) for place in row]
             real = row != order.FILLER
-            micro_batches.append(_stacked(samples, real))
+            micro_batches.append(_stacked(samples, row))
             valid += sum(
                 self.dataset.weight(one) for one, counts in zip(samples, real, strict=True) if counts
             )
@@ -118,13 +119,15 @@ class BatchLoader:
         return self._executor
 
 
-def _stacked(samples: list[Sample], real: NDArray[np.bool_]) -> MicroBatch:
+def _stacked(samples: list[Sample], places: Int64s) -> MicroBatch:
+    tokens = np.vstack([one.tokens for one in samples])
     return MicroBatch(
-        np.vstack([one.tokens for one in samples]),
+        tokens,
         np.vstack([one.labels for one in samples]),
         np.vstack([one.documents for one in samples]),
         np.array([one.value for one in samples], dtype=np.float32),
-        real,
+        places != order.FILLER,
+        np.repeat(places, len(tokens) // len(places)),
         _stacked_or_none([one.decoder_tokens for one in samples]),
         _stacked_or_none([one.decoder_documents for one in samples]),
     )

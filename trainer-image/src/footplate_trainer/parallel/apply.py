@@ -19,9 +19,9 @@ from torch.distributed.device_mesh import DeviceMesh
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import Precision
 from footplate_trainer.config import model_shape
+from footplate_trainer.model.build import build
 from footplate_trainer.model.initialize import initialize_rows
-from footplate_trainer.model.network import Network
-from footplate_trainer.model.transformer import Decoder
+from footplate_trainer.parallel.blocks import compile_blocks, recompute
 from footplate_trainer.parallel.context import share_sequences
 from footplate_trainer.parallel.data import Accumulation, shard_part
 from footplate_trainer.parallel.mesh import Grid, make_mesh, open_grid
@@ -79,20 +79,19 @@ def build_model(config: RunConfig, world: World) -> LaidOut:
 
 def _part(config: RunConfig, grid: Grid, number: int, layers: range) -> Part:
     """Stage `number`, without memory."""
-    network = _network(config)
+    with torch.device("meta"):
+        network = build(model_shape(config))
     if grid.context_group is not None:
         share_sequences(network, grid.context_group)
     if grid.tensor_mesh is not None:
         share_out(network, grid.tensor_mesh)
     network.keep(layers, first=number == 0, last=number == grid.topology.stages - 1)
+    recompute(network, config.training.recomputation)
+    if config.training.compile:
+        compile_blocks(network)
     part = Part(network, grid.tensor_group)
     shard_part(part, grid, config.training.precision)
     return part
-
-
-def _network(config: RunConfig) -> Network:
-    with torch.device("meta"):
-        return Decoder(model_shape(config))
 
 
 def initialize(model: Parts, seed: int, standard_deviation: float) -> None:

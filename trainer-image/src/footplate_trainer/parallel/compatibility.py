@@ -12,7 +12,7 @@ from enum import StrEnum
 from itertools import combinations
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_contracts.v1alpha1.training import PipelineSchedule, Precision, Sharding
+from footplate_contracts.v1alpha1.training import PipelineSchedule, Precision, Recomputation, Sharding
 from footplate_trainer.config import model_shape
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.parallel.topology import Topology
@@ -34,7 +34,11 @@ class Feature(StrEnum):
     INTERLEAVED_ZERO_BUBBLE = "InterleavedZeroBubble"
     ZBV = "ZBV"
     TIED = "tiedEmbeddings"
+    ENCODER_DECODER = "encoderDecoder"
+    ATTENTION_DROPOUT = "dropout.attention"
     BF16 = "bf16"
+    RECOMPUTATION = "recomputation"
+    COMPILE = "compile"
 
 
 _SCHEDULES = {
@@ -51,7 +55,35 @@ _SHARDINGS = {
     Feature.HYBRID: Sharding.HYBRID,
 }
 
-REFUSED: dict[frozenset[Feature], str] = {}
+_SPLIT_BACKWARD = (Feature.INTERLEAVED_ZERO_BUBBLE, Feature.ZBV)
+REFUSED: dict[frozenset[Feature], str] = {
+    frozenset((Feature.CONTEXT, Feature.ENCODER_DECODER)): (
+        "the bias on its scores depends on distances in whole sequences"
+    ),
+    frozenset((Feature.CONTEXT, Feature.ATTENTION_DROPOUT)): (
+        "it needs all attention weights at once, which context parallelism never builds"
+    ),
+    **{
+        frozenset((schedule, Feature.ENCODER_DECODER)): (
+            "one table of biases serves many blocks, and a zero-bubble schedule cannot take its backward "
+            "pass apart"
+        )
+        for schedule in _SPLIT_BACKWARD
+    },
+    **{
+        frozenset((schedule, Feature.RECOMPUTATION)): (
+            "a zero-bubble schedule computes the gradients of inputs and of weights at different times, and "
+            "what is computed again is gone after the first"
+        )
+        for schedule in _SPLIT_BACKWARD
+    },
+    **{
+        frozenset((schedule, Feature.COMPILE)): (
+            "a zero-bubble schedule takes the backward pass apart, which a compiled one does not allow"
+        )
+        for schedule in _SPLIT_BACKWARD
+    },
+}
 """Pairs that do not work, and the reason."""
 
 
@@ -73,7 +105,11 @@ def features(config: RunConfig) -> list[Feature]:
             for feature, value in _SCHEDULES.items()
         },
         Feature.TIED: bool(config.model.tied_embeddings),
+        Feature.ENCODER_DECODER: model_shape(config).decoder_layers > 0,
+        Feature.ATTENTION_DROPOUT: config.model.dropout.attention > 0,
         Feature.BF16: config.training.precision is Precision.BF16,
+        Feature.RECOMPUTATION: config.training.recomputation is not Recomputation.NONE,
+        Feature.COMPILE: config.training.compile,
     }
     return [feature for feature in Feature if asked[feature]]
 
@@ -129,9 +165,9 @@ def _context(_: RunConfig, shape: ModelShape, topology: Topology) -> Iterator[st
 
 
 def _stages(_: RunConfig, shape: ModelShape, topology: Topology) -> Iterator[str]:
-    if shape.layers < topology.stages:
+    if shape.blocks < topology.stages:
         yield (
-            f"model.layers {shape.layers} are fewer than the {topology.stages} stages of pipeline "
+            f"model.layers {shape.blocks} are fewer than the {topology.stages} stages of pipeline "
             f"{topology.pipeline} x virtualStages {topology.virtual_stages}; each stage needs a layer"
         )
 

@@ -18,10 +18,13 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional
 
+from footplate_contracts.v1alpha1.model import Architecture
 from footplate_trainer.model.attention import Attention
 from footplate_trainer.model.inputs import Inputs
 from footplate_trainer.model.network import Network
+from footplate_trainer.model.reach import same_document
 from footplate_trainer.parallel.topology import context_chunks
+from footplate_trainer.shape import ModelShape
 
 
 def my_positions(length: int, group: dist.ProcessGroup) -> Tensor:
@@ -40,7 +43,7 @@ def deal(inputs: Inputs, labels: Tensor, group: dist.ProcessGroup) -> tuple[Inpu
 
 def share_sequences(network: Network, group: dist.ProcessGroup) -> None:
     """Let `network` attend to the keys of all ranks of `group`."""
-    shared = _SharedAttention(group, network.shape.context)
+    shared = _SharedAttention(group, network.shape)
     network.visible = shared.visible
     for module in network.modules():
         if isinstance(module, Attention):
@@ -48,23 +51,24 @@ def share_sequences(network: Network, group: dist.ProcessGroup) -> None:
 
 
 Masks = list[Tensor | None]
-"""Of the queries of each piece: bool [batch or 1, 1, piece, keys up to its end]; None: causal, no more."""
+"""Of the queries of each piece: bool [batch or 1, 1, piece, keys that it may see]; None: causal or all."""
 
 
 class _SharedAttention:
-    """Causal attention of this rank's queries to everybody's keys."""
+    """Attention of this rank's queries to everybody's keys."""
 
-    def __init__(self, group: dist.ProcessGroup, length: int) -> None:
-        """`length` of whole sequences."""
+    def __init__(self, group: dist.ProcessGroup, shape: ModelShape) -> None:
         self._group = group
-        piece = length // (2 * group.size())
+        self._causal = shape.architecture is Architecture.DECODER
+        self._window = shape.sliding_window
+        piece = shape.context // (2 * group.size())
         self._pieces = [
             (chunk * piece, (chunk + 1) * piece) for chunk in context_chunks(group.rank(), group.size())
         ]
 
     def visible(self, inputs: Inputs) -> Masks:
         """A mask for each piece, once for all blocks of a pass."""
-        return [_mask(start, end, inputs) for start, end in self._pieces]
+        return [self._mask(start, end, inputs) for start, end in self._pieces]
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, masks: Masks) -> Tensor:
         """[batch, heads, length / ranks, head_size] each -> the same."""
@@ -72,26 +76,38 @@ class _SharedAttention:
         attended = [
             functional.scaled_dot_product_attention(
                 piece,
-                keys[:, :, :end],
-                values[:, :, :end],
+                keys[:, :, : self._seen(end)],
+                values[:, :, : self._seen(end)],
                 attn_mask=mask,
-                is_causal=mask is None,
+                is_causal=self._causal and mask is None,
                 enable_gqa=query.shape[1] != key.shape[1],
             )
             for piece, (_, end), mask in zip(query.chunk(2, dim=2), self._pieces, masks, strict=True)
         ]
         return torch.cat(attended, dim=2)
 
+    def _seen(self, end: int) -> int | None:
+        """How many keys the queries before `end` may see; None: all."""
+        return end if self._causal else None
 
-def _mask(start: int, end: int, inputs: Inputs) -> Tensor | None:
-    """Queries start … end-1 against keys 0 … end-1."""
-    documents = inputs.documents
-    if start == 0 and documents is None:
-        return None
-    earlier = torch.ones(end - start, end, dtype=torch.bool, device=inputs.tokens.device).tril(start)
-    if documents is None:
-        return earlier
-    return earlier & (documents[:, None, start:end, None] == documents[:, None, None, :end])
+    def _mask(self, start: int, end: int, inputs: Inputs) -> Tensor | None:
+        """Queries start … end-1 against the keys that they may see."""
+        mask = self._earlier(start, end, inputs.tokens.device) if self._causal else None
+        if inputs.documents is None:
+            return mask
+        queries, keys = inputs.documents[:, start:end], inputs.documents[:, : self._seen(end)]
+        same = same_document(queries, keys)
+        if mask is None and self._causal:
+            mask = torch.ones(end - start, end, dtype=torch.bool, device=same.device).tril(start)
+        return same if mask is None else same & mask
+
+    def _earlier(self, start: int, end: int, device: torch.device) -> Tensor | None:
+        """None where SDPA's causal flag says the same."""
+        near = self._window is None or self._window >= end
+        if start == 0 and near:
+            return None
+        mask = torch.ones(end - start, end, dtype=torch.bool, device=device).tril(start)
+        return mask if near or self._window is None else mask.triu(start + 1 - self._window)
 
 
 def _gather(key: Tensor, value: Tensor, group: dist.ProcessGroup) -> tuple[Tensor, Tensor]:

@@ -66,7 +66,8 @@ class Gradients:
             joined = grid.join_holders(list(ranks))
             if joined is None:
                 continue
-            members = [index for index, name in enumerate(names) if shared.get(name) == list(ranks)]
+            # By name: stages hold them in different orders.
+            members = [names.index(name) for name in sorted(shared) if shared[name] == list(ranks)]
             self._sums.append(_Sum(joined, members))
             for index in members:
                 self.counted[index] &= grid.place.pipeline == ranks[0]

@@ -52,10 +52,12 @@ class Part(nn.Module):
         self, *states: Tensor, inputs: Inputs, targets: Targets, criterion: Criterion
     ) -> Tensor | tuple[Tensor, ...]:
         """The states for the next stage or, of the last, the summed loss."""
-        states = self.network.advance(*states, inputs=inputs)
+        reached = self.network.advance(*states, inputs=inputs)
         if not self.network.is_last:
-            return states
-        (hidden,) = states
+            # A state that only passes through must be another tensor behind the stage than before it:
+            # a schedule keeps both, and each with a gradient of its own.
+            return tuple(state.clone() if any(state is one for one in states) else state for state in reached)
+        (hidden,) = reached
         weight = self.network.head_weight
         if self._tensor_group is None:
             return criterion(hidden, weight, targets)

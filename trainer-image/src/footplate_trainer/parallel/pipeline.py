@@ -110,18 +110,23 @@ class Pipeline:
         topology = self._grid.topology
         index = topology.stages_of(self._grid.place.pipeline).index(number)
         part = self._parts.stages[index]
-        batch, length = feed.inputs.tokens.shape
-        hidden = part.network.shape.hidden
-        states = torch.empty(
-            batch, length // topology.tensor, hidden, dtype=self._dtype, device="meta", requires_grad=True
-        )
+        states = self._states(feed, part.network.shape.hidden)
         loss = torch.empty((), dtype=torch.float64, device="meta", requires_grad=True)
         return PipelineStage(
             part,
             number,
             topology.stages,
             self._device,
-            input_args=() if number == 0 else (states,),
-            output_args=(loss,) if number == topology.stages - 1 else (states,),
+            input_args=() if number == 0 else states,
+            output_args=(loss,) if number == topology.stages - 1 else states,
             group=self._grid.pipeline_group,
+        )
+
+    def _states(self, feed: Feed, hidden: int) -> tuple[Tensor, ...]:
+        """What travels, without memory: one state for each input that the network reads."""
+        read = [feed.inputs.tokens, feed.inputs.decoder_tokens]
+        shapes = [(len(one), one.shape[1] // self._grid.topology.tensor) for one in read if one is not None]
+        return tuple(
+            torch.empty(*shape, hidden, dtype=self._dtype, device="meta", requires_grad=True)
+            for shape in shapes
         )

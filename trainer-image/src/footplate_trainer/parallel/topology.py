@@ -182,10 +182,8 @@ def stage_layers(shape: ModelShape, topology: Topology) -> tuple[range, ...]:
     multiplied with the whole head.
     """
     scores = 2 * shape.context * shape.heads * shape.head_size
-    layer = float(shape.layer_parameters + scores)
-    return split_layers(
-        [layer] * shape.layers, topology.stages, float(shape.hidden), float(shape.vocabulary * shape.hidden)
-    )
+    costs = [float(shape.block_parameters(block) + scores) for block in range(shape.blocks)]
+    return split_layers(costs, topology.stages, float(shape.hidden), float(shape.vocabulary * shape.hidden))
 
 
 def legal_node_counts(

@@ -100,6 +100,7 @@ def _train(
         world,
         config.training.gradient_clip_norm,
         objective,
+        config.training.seed,
     )
     validator = open_validator(config, objective, world, laid_out.grid, stepper, verify=start.key is None)
     sinks = open_sinks(config, options.metrics, progress.step) if world.rank == 0 else []

@@ -1,0 +1,47 @@
+"""What is done to each block by itself: computed twice to save memory, or compiled to save time.
+
+Both wrap `forward` alone. The hooks around it (tensor parallelism's gathering,
+FSDP's) stay outside, and so do the names of parameters.
+"""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+
+import torch
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
+
+from footplate_contracts.v1alpha1.training import Recomputation
+from footplate_trainer.errors import UserMistake
+from footplate_trainer.model.network import Network
+
+# What selective recomputation keeps: products of matrices and attention, which take the time.
+_KEPT = [
+    torch.ops.aten.mm.default,
+    torch.ops.aten.addmm.default,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+    torch.ops.aten._scaled_dot_product_flash_attention.default,
+    torch.ops.aten._scaled_dot_product_efficient_attention.default,
+    torch.ops.aten._scaled_dot_product_cudnn_attention.default,
+]
+
+
+def recompute(network: Network, which: Recomputation) -> None:
+    """Let each block's backward pass compute all or the cheap ones of its activations again."""
+    if which is Recomputation.NONE:
+        return
+    keep = partial(create_selective_checkpoint_contexts, _KEPT)
+    chosen = {"context_fn": keep} if which is Recomputation.SELECTIVE else {}
+    for block in network.blocks.values():
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False, **chosen)
+
+
+def compile_blocks(network: Network) -> None:
+    """Compile each block; UserMistake where there is no compiler for its device."""
+    if not torch.cuda.is_available() and not (shutil.which("g++") or shutil.which("clang++")):
+        raise UserMistake(
+            "training.compile needs a C++ compiler on this machine; install g++ or leave it out"
+        )
+    for block in network.blocks.values():
+        block.forward = torch.compile(block.forward)
