@@ -17,8 +17,8 @@ LINES = reference().splitlines()
             "| `queue` | string, at most 63 |  | *later:* a Kueue LocalQueue |", id="without-behaviour-yet"
         ),
         pytest.param(
-            "| `architecture` | `decoder`, `encoder`, `encoderDecoder` |  | *now: use decoder.*"
-            " default: the family's, or decoder |",
+            '| `backend` | `auto`, `sdpa`, `flex`, `eager` | `"auto"` | *now: use auto or sdpa.*'
+            " Which attention kernel. |",
             id="of-which-some-has-behaviour",
         ),
         pytest.param(

@@ -164,9 +164,9 @@ def test_a_file_without_one_run_is_refused(read: Read, text: str, problem: str) 
             id="rule",
         ),
         pytest.param(
-            "steps: 20",
-            "steps: 20, recomputation: full",
-            "spec.training.recomputation: Forbidden: recomputation full is not supported by this release",
+            "profile: local-cpu",
+            "profile: local-cpu, spares: 1",
+            "spec.compute.spares: Forbidden: spares 1 is not supported by this release",
             id="later",
         ),
     ],

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.rules import Refusal, Rule, only, positive
+from footplate_contracts.rules import Refusal, Rule, positive
 from footplate_contracts.v1alpha1.types import Count, Part, Probability, Whole
 
 
