@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import re
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from footplate_trainer.data.layout import ShardManifest
 from footplate_trainer.data.pack import _learning_texts, add_arguments, pack, run
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.data.tokenizer import PIECE
+from footplate_trainer.storage import open_storage
 
 
 @pytest.fixture
@@ -123,3 +125,24 @@ def test_a_huge_corpus_is_learned_from_in_part_and_the_same_part_each_time(texts
     assert sum(seen) == sum(map(len, first))
     assert list(_learning_texts(texts, total, 1, total // 4, seen.append)) == first
     assert "".join(_learning_texts(texts, total, 1, total, seen.append)) == "".join(texts)
+
+
+def test_shards_may_be_written_elsewhere(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = f"memory://{uuid.uuid4().hex}/shards"
+    arguments = [text, place, "--vocabulary-size", "400", "--shard-tokens", "30"]
+    assert run_with(arguments) == ExitCode.SUCCESS
+    assert f"{place}: " in capsys.readouterr().out
+    pack([str(text)], tmp_path / "out", vocabulary_size=400, shard_tokens=30)
+    written = {one.name: open_storage(place).read(one.name) for one in open_storage(place).list()}
+    assert written == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert run_with(arguments) == ExitCode.CONFIG
+    assert f"OUT {place} is not empty" in capsys.readouterr().err
+
+
+def test_what_cannot_be_packed_leaves_nothing_elsewhere(tmp_path: Path) -> None:
+    place = f"memory://{uuid.uuid4().hex}/shards"
+    (tmp_path / "empty.txt").touch()
+    assert run_with([tmp_path / "empty.txt", place, "--vocabulary-size", "400"]) == ExitCode.CONFIG
+    assert open_storage(place).list() == []

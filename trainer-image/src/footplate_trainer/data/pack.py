@@ -12,6 +12,7 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +32,9 @@ from footplate_trainer.data.layout import (
 )
 from footplate_trainer.data.progress import Advance, megabytes, progress, say
 from footplate_trainer.data.tokenizer import PackTokenizer, grouped, pieces_of
+from footplate_trainer.data.upload import write_elsewhere
 from footplate_trainer.data.writer import ShardWriter, new_folder, write_file
+from footplate_trainer.storage import is_local, local_path
 
 
 class TokenizerKind(StrEnum):
@@ -63,7 +66,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='a text file, a .jsonl file with a "text" field, or a folder (hidden files are left out); '
         f"{PYTHON_DOCS} is the Python language reference, {PYTHON_STDLIB} the standard library's source",
     )
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write; must not exist or be empty")
+    parser.add_argument(
+        "out",
+        metavar="OUT",
+        help="folder to write, which must not exist or be empty; or a URI such as s3://bucket/folder",
+    )
     parser.add_argument(
         "--vocabulary-size",
         type=int,
@@ -117,18 +124,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Packs, and says what was written; the process's exit code."""
+    write = partial(
+        pack,
+        arguments.inputs,
+        vocabulary_size=arguments.vocabulary_size,
+        tokenizer=arguments.tokenizer,
+        kind=arguments.tokenizer_kind,
+        include=arguments.include,
+        shard_tokens=arguments.shard_tokens,
+        seed=arguments.seed,
+        shard_format=arguments.format,
+    )
+    out: str = arguments.out
     try:
-        manifest = pack(
-            arguments.inputs,
-            arguments.out,
-            vocabulary_size=arguments.vocabulary_size,
-            tokenizer=arguments.tokenizer,
-            kind=arguments.tokenizer_kind,
-            include=arguments.include,
-            shard_tokens=arguments.shard_tokens,
-            seed=arguments.seed,
-            shard_format=arguments.format,
-        )
+        manifest = write(local_path(out)) if is_local(out) else write_elsewhere(out, write)
     except ValueError as error:
         say(f"footplate-trainer pack: {error}")
         return ExitCode.CONFIG
@@ -137,7 +146,7 @@ def run(arguments: argparse.Namespace) -> int:
         return ExitCode.STORAGE
     # A tokenizer that was brought along has the ids that it has.
     asked = manifest.vocabulary_size if arguments.tokenizer else arguments.vocabulary_size
-    print(summary(arguments.out, manifest, asked), flush=True)
+    print(summary(out, manifest, asked), flush=True)
     return ExitCode.SUCCESS
 
 
@@ -185,7 +194,7 @@ def pack(
     return manifest
 
 
-def summary(out: Path, manifest: ShardManifest, asked: int) -> str:
+def summary(out: str, manifest: ShardManifest, asked: int) -> str:
     """What a person wants to know of a folder that was just written."""
     source_bytes = sum(source.bytes for source in manifest.sources)
     skipped = sum(source.skipped for source in manifest.sources)
