@@ -14,6 +14,7 @@ from footplate_trainer.data.pack import pack
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.data.sources import RunShards, dataset_of
 from footplate_trainer.errors import UserMistake
+from tests.unit.footplate_trainer.data.conftest import WriteShards
 
 PAIRS = [{"query": f"what is {n}", "positive": f"{n} is a number", "more": 1} for n in range(12)]
 VALUES = [{"text": f"about {n}", "value": n / 2 - 3} for n in range(12)]
@@ -158,6 +159,20 @@ def test_sources_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
     named[0]["uri"] = packed(tmp_path, ShardFormat.TOKENS, "third", size=364)
     with pytest.raises(UserMistake, match=r"tokenizer .* pack them with one --tokenizer"):
         RunShards.open(Data.from_json({"sources": named}))
+
+
+def test_a_tokenizer_of_the_runs_own_does_not_excuse_other_special_ids(
+    write_shards: WriteShards, tmp_path: Path
+) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    one, other = write_shards([[8]], folder="one"), write_shards([[8]], folder="other")
+    manifest = json.loads((other.folder / "manifest.json").read_text())
+    manifest["specialIds"]["eos"], manifest["tokenizer"]["sha256"] = 1, "0" * 64
+    (other.folder / "manifest.json").write_text(json.dumps(manifest))
+    named = [{"name": "a", "uri": one.uri}, {"name": "b", "uri": other.uri}]
+    data = {"sources": named, "tokenizer": {"uri": str(tmp_path)}}
+    with pytest.raises(UserMistake, match=r"special ids \[0, 1, 2, 3, 4, 5, 6\] with sentinels 7 … 106 and"):
+        RunShards.open(Data.from_json(data))
 
 
 def test_the_tokenizer_may_come_from_elsewhere(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from footplate_trainer.data.datasets import (
     SequenceDataset,
     SpanDataset,
 )
-from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.layout import SENTINELS, ShardFormat
 from footplate_trainer.data.mixture import Mixture, MixtureSource
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.errors import UserMistake
@@ -144,11 +144,17 @@ def _agree(sources: tuple[OpenSource, ...], *, any_tokenizer: bool) -> None:
     for other in sources[1:]:
         for what, mine, theirs in (
             ("format", first.shards.format, other.shards.format),
-            ("special ids", first.shards.special, other.shards.special),
             ("tokenizer", *(one.shards.manifest.tokenizer.sha256[:12] for one in (first, other))),
+            ("special ids", _special_ids(first.shards), _special_ids(other.shards)),
         ):
             if mine != theirs and not (any_tokenizer and what == "tokenizer"):
                 raise UserMistake(
                     f"data.sources {first.name} and {other.name} do not go together: {what} {mine} and "
                     f"{theirs}; pack them with one --tokenizer and --format"
                 )
+
+
+def _special_ids(shards: TokenShards) -> str:
+    ids = shards.special.all()
+    named = len(ids) - SENTINELS
+    return f"{ids[:named]} with sentinels {ids[named]} … {ids[-1]}"
