@@ -92,13 +92,14 @@ def footplate_step(chunked: bool) -> Iterator[Step]:
         documents=np.zeros(tokens.shape, dtype=np.int32),
         values=np.zeros(BATCH, dtype=np.float32),
         real=np.ones(BATCH, dtype=np.bool_),
+        places=np.arange(BATCH),
     )
     batch = StepBatch([micro], np.arange(BATCH), BATCH * (SEQUENCE - 1))
     with open_world(read_environment({}), Backend.GLOO) as world:
         laid_out = build_model(config, world)
         optimizer = build_optimizer(laid_out.model, config.training.optimizer)
         objective = objective_of(config) if chunked else Separate(all_logits)
-        stepper = Stepper(laid_out, optimizer, world, CLIP, objective)
+        stepper = Stepper(laid_out, optimizer, world, CLIP, objective, config.training.seed)
 
         def step() -> float:
             return stepper.step(1, batch, LEARNING_RATE, Flags()).loss

@@ -108,6 +108,36 @@ def test_each_optimizer_goes_on_with_another_number_of_ranks(
     assert [row[2] for row in rows] == pytest.approx([row[2] for row in reference], rel=1e-5)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        pytest.param("{name: sgd, learningRate: 0.3, momentum: 0.9}", id="sgd"),
+        pytest.param("{name: adafactor, learningRate: 0.1}", id="adafactor"),
+    ],
+)
+def test_each_optimizer_goes_on_in_another_layout(shards: Path, tmp_path: Path, optimizer: str) -> None:
+    chosen = f"training.optimizer={optimizer}"
+    run_ranks(train, 1, tiny_config(shards, tmp_path / "one", [chosen]), tmp_path / "one" / "metrics.jsonl")
+
+    many, metrics = tmp_path / "many", tmp_path / "many" / "metrics.jsonl"
+    layouts = (
+        ["parallelism.tensor=2"],
+        ["parallelism.sharding=hybrid", "parallelism.replicas=2", "parallelism.pipeline=2"],
+        ["parallelism.tensor=2", "parallelism.sharding=hybrid", "parallelism.replicas=2"],
+    )
+    for leg, layout in enumerate(layouts, start=1):
+        link = AgentLink(suspend_after=2 * leg - 1 if leg < len(layouts) else None)
+        ended = run_ranks(train_under, 4, link, tiny_config(shards, many, [chosen, *layout]), metrics)
+        assert [end.code for end in ended] == [SUSPENDED if leg < len(layouts) else SUCCESS] * 4, ended[
+            0
+        ].stderr
+
+    reference, rows = curve(tmp_path / "one"), curve(many)
+    assert [row[1] for row in rows] == pytest.approx([row[1] for row in reference], rel=3e-6)
+    assert [row[2] for row in rows] == pytest.approx([row[2] for row in reference], rel=1e-5)
+
+
 @pytest.fixture
 def finished(shards: Path, tmp_path: Path, undisturbed: Path) -> tuple[RunConfig, CheckpointStore]:
     """A copy of the undisturbed run, which has checkpoints of steps 2, 4 and 6."""

@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 from torch.nn import functional
 
 from footplate_contracts.v1alpha1.model import NormName
 from footplate_trainer.shape import ModelShape
+
+
+class _RootMeanSquare(Function):
+    """x / rms(x) * weight in fp32, in as few passes over memory as it takes.
+
+    torch composes its own of a dozen on a CPU, where each costs as much as the
+    arithmetic: a third of the time is left here, a fiftieth of a small model's step.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1])
+        inverse = mean_square.add_(epsilon).rsqrt_()
+        normed = x * inverse
+        ctx.save_for_backward(normed, weight, inverse)
+        scaled: Tensor = normed * weight
+        return scaled
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        normed, weight, inverse = ctx.saved_tensors
+        of_weight = (gradient * normed).flatten(0, -2).sum(0)
+        of_normed = gradient * weight
+        along = (of_normed * normed).mean(-1, keepdim=True)
+        return of_normed.addcmul_(normed, along, value=-1).mul_(inverse), of_weight, None
 
 
 class RootMeanSquareNorm(nn.Module):
@@ -20,6 +48,9 @@ class RootMeanSquareNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., size] -> [..., size], same dtype."""
+        if x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32:
+            normed: Tensor = _RootMeanSquare.apply(x, self.weight, self.epsilon)
+            return normed
         return functional.rms_norm(x, (x.shape[-1],), self.weight, self.epsilon)
 
 
