@@ -4,22 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from footplate_trainer.config import local_path, model_shape, total_steps
+from footplate_trainer.config import model_shape, total_steps
 from tests.support.tiny import VOCABULARY, tiny_config
-
-
-@pytest.mark.parametrize(
-    ("uri", "path"),
-    [
-        pytest.param("/shared/run", "/shared/run", id="path"),
-        pytest.param("runs/one", "runs/one", id="relative"),
-        pytest.param("file:///shared/a%20b", "/shared/a b", id="file-uri"),
-    ],
-)
-def test_local_path(uri: str, path: str) -> None:
-    assert local_path(uri) == Path(path)
 
 
 def test_the_shape_has_every_default_filled_in(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from footplate_trainer.storage import Storage, StoredObject, open_storage
+from footplate_trainer.storage import Storage, StoredObject, local_path, open_storage
 
 
 @pytest.fixture(params=["folder", "file", "memory"])
@@ -98,3 +98,15 @@ def test_of_many_writers_one_creates(tmp_path: Path) -> None:
 def test_a_uri_that_cannot_be_opened_is_refused(uri: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         open_storage(uri)
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        pytest.param("/shared/run", "/shared/run", id="path"),
+        pytest.param("runs/one", "runs/one", id="relative"),
+        pytest.param("file:///shared/a%20b", "/shared/a b", id="file-uri"),
+    ],
+)
+def test_local_path(uri: str, path: str) -> None:
+    assert local_path(uri) == Path(path)

@@ -7,9 +7,7 @@ too: `resolve` in the contracts has filled them all in.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TypeVar
-from urllib.parse import unquote, urlsplit
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.model import Model, RopeScaling
@@ -77,8 +75,3 @@ def total_steps(config: RunConfig) -> int:
     """Optimizer steps of the whole run."""
     assert config.training.steps is not None, "resolve() fills this in"
     return config.training.steps
-
-
-def local_path(uri: str) -> Path:
-    """The path of a plain path or file:// URI (the contracts refuse every other scheme)."""
-    return Path(unquote(urlsplit(uri).path)) if uri.startswith("file://") else Path(uri)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from footplate_contracts.runconfig import RunConfig, resolve_network
 from footplate_contracts.v1alpha1.model import Model
-from footplate_trainer.config import local_path
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.huggingface.agreement import agreed
 from footplate_trainer.huggingface.shape import model_of
+from footplate_trainer.storage import local_path
 
 CONFIG_FILE = "config.json"
 

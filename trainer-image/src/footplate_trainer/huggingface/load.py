@@ -6,10 +6,11 @@ import torch
 from torch import nn
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.config import local_path, model_shape
+from footplate_trainer.config import model_shape
 from footplate_trainer.huggingface.reader import FolderReader
 from footplate_trainer.model.build import build
 from footplate_trainer.parallel.pieces import piece_of
+from footplate_trainer.storage import local_path
 
 
 def load_initial(config: RunConfig, model: nn.Module) -> str:

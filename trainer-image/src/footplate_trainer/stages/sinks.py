@@ -7,9 +7,9 @@ from typing import Protocol
 
 from footplate_contracts.reports import StepMetrics
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.config import local_path
 from footplate_trainer.metrics.report import MetricsFile
 from footplate_trainer.metrics.tensorboard import TensorBoardSink
+from footplate_trainer.storage import local_path
 
 
 class RowSink(Protocol):
