@@ -59,4 +59,27 @@ LAYOUT: tuple[Row, ...] = (
         "spec.model.layers: Invalid value: layers 2 are fewer than the 4 stages of pipeline x virtualStages;"
         " each stage needs a layer",
     ),
+    Row(
+        "context-of-two-chains",
+        {"parallelism.context": 2, "model.family": "t5"},
+        "spec.parallelism.context: Invalid value: parallelism.context 2 does not suit an encoderDecoder,"
+        " whose relative bias depends on distances in whole sequences; use 1",
+    ),
+    Row(
+        "context-and-dropped-weights",
+        {"parallelism.context": 2, "model.dropout.attention": 0.5},
+        "spec.model.dropout.attention: Invalid value: parallelism.context 2 leaves no rank all weights of a"
+        " query, from which dropout.attention 0.5 would drop; use context 1, or drop none",
+    ),
+    Row(
+        "zero-bubble-of-two-chains",
+        {
+            "parallelism": {"pipeline": 2, "virtualStages": 2, "pipelineSchedule": "ZBV"},
+            "model.family": "t5",
+            "model.layers": 4,
+        },
+        "spec.parallelism.pipelineSchedule: Invalid value: pipelineSchedule ZBV cannot take apart the"
+        " gradients of an encoderDecoder, whose relative bias serves many blocks; use GPipe, 1F1B or"
+        " Interleaved1F1B",
+    ),
 )

@@ -159,6 +159,14 @@ CREATION: tuple[Row, ...] = (
         " the weights come from one of them",
     ),
     # -- parts of a model that do not fit together
+    *(
+        Row(
+            f"everything-dropped-{what}",
+            {f"model.dropout.{what}": 1},
+            f"spec.model.dropout.{what}: Invalid value: {what} must be below 1, not 1",
+        )
+        for what in ("hidden", "attention", "embedding")
+    ),
     Row(
         "family-of-another-architecture",
         {"model.family": "gpt2", "model.architecture": "encoder"},

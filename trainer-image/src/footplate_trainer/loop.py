@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from footplate_trainer.errors import NumericalDivergence
 from footplate_trainer.metrics.stopwatch import Part, Stopwatch
 from footplate_trainer.model.dropout import Chance
 from footplate_trainer.model.inputs import Inputs
+from footplate_trainer.model.loss import IGNORED
 from footplate_trainer.model.targets import Targets
 from footplate_trainer.optim.clip import clip, square_norm
 from footplate_trainer.optim.finite import GradientWatch
@@ -174,11 +176,12 @@ class Stepper:
         inputs = Inputs(
             self._here(micro.tokens),
             None if _is_one_document(micro.documents) else documents,
-            decoder_tokens=self._here_or_none(micro.decoder_tokens),
-            decoder_documents=self._here_or_none(micro.decoder_documents),
+            decoder_tokens=self._pieces(micro.decoder_tokens, 0),
+            decoder_documents=self._pieces(micro.decoder_documents, -1),
             chance=Chance(self._seed, step, self._here(micro.places)),
         )
-        labels = self._here(micro.labels)
+        labels = self._pieces(micro.labels, IGNORED)
+        assert labels is not None
         if self._grid.context_group is not None:
             inputs, labels = deal(inputs, labels, self._grid.context_group)
         return Feed(inputs, Targets(labels, documents, self._here(micro.values), self._here(micro.real)))
@@ -186,8 +189,12 @@ class Stepper:
     def _here(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(self._world.device, non_blocking=True)
 
-    def _here_or_none(self, array: NDArray[Any] | None) -> Tensor | None:
-        return None if array is None else self._here(array)
+    def _pieces(self, rows: NDArray[Any] | None, filling: int) -> Tensor | None:
+        """Rows of equal pieces for the tensor ranks, which a decoder's sequences alone need not be."""
+        if rows is None:
+            return None
+        short = -rows.shape[1] % self._grid.topology.tensor
+        return self._here(np.pad(rows, ((0, 0), (0, short)), constant_values=filling) if short else rows)
 
     def _divergence(self, number: int, total: float, norm: float, loss: Tensor) -> NumericalDivergence:
         """The error, with the first rank whose own loss, or else gradient, was not finite; collective."""

@@ -158,6 +158,11 @@ class Dropout(Part):
     attention: Probability = Field(0.0, description="of attention weights")
     embedding: Probability = Field(0.0, description="of token embeddings")
 
+    rules: ClassVar = tuple(
+        Rule(f"self.{field} < 1.0", f"{field} must be below 1, not {{self.{field}}}", field=field)
+        for field in ("hidden", "attention", "embedding")
+    )
+
 
 class Initialization(Part):
     """Normal initialisation of matrices."""

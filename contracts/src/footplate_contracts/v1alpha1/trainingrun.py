@@ -48,6 +48,10 @@ _WHILE_SUSPENDED = _While(
 )
 
 _ARCHITECTURE = architecture_of("self.model")
+_BLOCKS = (
+    "(self.model.layers + (has(self.model.decoderLayers) ? self.model.decoderLayers"
+    f" : {_ARCHITECTURE} == 'encoderDecoder' ? self.model.layers : 0))"
+)
 _RANKS = "self.compute.nodes * self.compute.processesPerNode"
 _SLICE = "self.parallelism.tensor * self.parallelism.pipeline * self.parallelism.context"
 _TENSOR = "self.parallelism.tensor"
@@ -134,8 +138,27 @@ class TrainingRunSpec(Part):
             field="model.contextLength",
         ),
         Rule(
-            f"!has(self.model) || !has(self.model.layers) || self.model.layers >= {_STAGES}",
-            f"layers {{self.model.layers}} are fewer than the {{{_STAGES}}} stages of pipeline x"
+            f"self.parallelism.context == 1 || !has(self.model) || {_ARCHITECTURE} != 'encoderDecoder'",
+            "parallelism.context {self.parallelism.context} does not suit an encoderDecoder, whose relative"
+            " bias depends on distances in whole sequences; use 1",
+            field="parallelism.context",
+        ),
+        Rule(
+            "!(self.parallelism.pipelineSchedule in ['ZBV', 'InterleavedZeroBubble']) || !has(self.model)"
+            f" || {_ARCHITECTURE} != 'encoderDecoder'",
+            "pipelineSchedule {self.parallelism.pipelineSchedule} cannot take apart the gradients of an"
+            " encoderDecoder, whose relative bias serves many blocks; use GPipe, 1F1B or Interleaved1F1B",
+            field="parallelism.pipelineSchedule",
+        ),
+        Rule(
+            "self.parallelism.context == 1 || !has(self.model) || self.model.dropout.attention == 0.0",
+            "parallelism.context {self.parallelism.context} leaves no rank all weights of a query, from which"
+            " dropout.attention {self.model.dropout.attention} would drop; use context 1, or drop none",
+            field="model.dropout.attention",
+        ),
+        Rule(
+            f"!has(self.model) || !has(self.model.layers) || {_BLOCKS} >= {_STAGES}",
+            f"layers {{{_BLOCKS}}} are fewer than the {{{_STAGES}}} stages of pipeline x"
             " virtualStages; each stage needs a layer",
             field="model.layers",
         ),

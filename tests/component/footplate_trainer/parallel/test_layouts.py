@@ -93,3 +93,19 @@ def test_ranks_may_hold_no_row_of_a_small_parameter(shards: Path, tmp_path: Path
     assert [row["gradientNorm"] for row in four] == pytest.approx(
         [row["gradientNorm"] for row in one], rel=1e-5
     )
+
+
+@pytest.mark.long
+def test_a_decoder_behind_an_encoder_may_have_a_length_that_tensor_ranks_cannot_share_out(
+    shards: Path, tmp_path: Path
+) -> None:
+    """36 tokens of text leave 9 for the decoder."""
+    t5 = ("model.family=t5", "model.keyValueHeads=null", "model.contextLength=36", "training.steps=3")
+
+    one = rows_of(shards, tmp_path / "1", 1, *t5)
+    two = rows_of(shards, tmp_path / "2", 4, *t5, "parallelism.tensor=2", "parallelism.pipeline=2")
+
+    assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=3e-6)
+    assert [row["gradientNorm"] for row in two] == pytest.approx(
+        [row["gradientNorm"] for row in one], rel=1e-5
+    )

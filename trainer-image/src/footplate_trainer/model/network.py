@@ -136,7 +136,9 @@ class Network(nn.Module, ABC):
         start = caches[0].filled if caches else 0
         current = self.begin(inputs, start) if self.is_first else states
         current = self.run(current, inputs, caches)
-        return (self.finish(current),) if self.is_last else current
+        if self.is_last:
+            return (self.finish(current),)
+        return tuple(one.contiguous() for one in current)  # as what is sent must be
 
     @property
     def head_weight(self) -> Tensor:
