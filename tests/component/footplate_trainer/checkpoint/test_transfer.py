@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
-from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.checkpoint.state import tensors
 from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.optim.optimizer import build_optimizer
-from footplate_trainer.parallel.apply import build_model
-from footplate_trainer.parallel.world import open_world, read_environment
-from footplate_trainer.stages.start import Start, find_start, open_store
 from tests.support.checkpoints import whole_tensors
+from tests.support.starts import begin, equal
 from tests.support.ranks import run_ranks
 from tests.support.tiny import tiny_config
 from tests.support.training import AgentLink, Ended, train, train_under
-
-Array = NDArray[Any]
 
 
 @pytest.fixture(scope="module")
@@ -39,25 +27,6 @@ def source(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint
 def from_source(shards: Path, folder: Path, source: CheckpointStore, *overrides: str) -> RunConfig:
     config = tiny_config(shards, folder, [f"resumeFrom.uri={source.uri}", *overrides])
     return config.model_copy(update={"run": config.run.model_copy(update={"name": "successor"})})
-
-
-def begin(config: RunConfig) -> tuple[Start, dict[str, Array]]:
-    """Where one rank of `config` starts, and its tensors, whole."""
-    with open_world(read_environment(os.environ), config.world.backend) as world:
-        laid_out = build_model(config, world)
-        optimizer = build_optimizer(laid_out.model, config.training.optimizer)
-        start = find_start(config, open_store(config), laid_out.model, optimizer, world)
-        named = tensors(laid_out.model, optimizer.moments())
-        return start, {name: _whole(tensor) for name, tensor in named.items()}
-
-
-def _whole(tensor: Tensor) -> Array:
-    whole: Array = (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).numpy()
-    return whole
-
-
-def equal(found: dict[str, Array], expected: dict[str, Tensor], *names: str) -> bool:
-    return all(np.array_equal(found[name], expected[name].numpy()) for name in names or expected)
 
 
 @pytest.mark.parametrize("step", [4, None], ids=["a-step", "the-newest"])

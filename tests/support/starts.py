@@ -1,0 +1,42 @@
+"""What the ranks of any layout find when they start, as plain arrays that can be compared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.checkpoint.state import tensors
+from footplate_trainer.optim.optimizer import build_optimizer
+from footplate_trainer.parallel.apply import build_model
+from footplate_trainer.parallel.world import open_world, read_environment
+from footplate_trainer.stages.start import Start, find_start, open_store
+
+Array = NDArray[Any]
+
+
+def begin(config: RunConfig) -> tuple[Start, dict[str, Array]]:
+    """Where one rank of `config` starts, and those tensors that it holds a part of, whole."""
+    with open_world(read_environment(os.environ), config.world.backend) as world:
+        laid_out = build_model(config, world)
+        optimizer = build_optimizer(laid_out.model, config.training.optimizer)
+        start = find_start(config, open_store(config), laid_out.model, optimizer, world)
+        named = tensors(laid_out.model, optimizer.moments())
+        return start, {name: whole(tensor) for name, tensor in named.items()}
+
+
+def whole(tensor: Tensor) -> Array:
+    """All of a tensor; collective among the ranks that share it."""
+    array: Array = (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).numpy()
+    return array
+
+
+def equal(found: Mapping[str, Array], expected: Mapping[str, Tensor], *names: str) -> bool:
+    """Whether the named tensors, or all expected ones, are equal bit by bit."""
+    return all(np.array_equal(found[name], expected[name].numpy()) for name in names or expected)
