@@ -12,8 +12,8 @@ import errno
 import io
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
@@ -141,7 +141,7 @@ class BucketFolder(BucketStorage):
 
         with self._errors(name):
             writer = open_writer(self._store, name)
-            yield _Owned(writer)
+            yield _Owned(writer, lambda: self._errors(name))
             writer.close()  # only here: without it the object never comes to be
 
     @contextmanager
@@ -160,11 +160,13 @@ class BucketFolder(BucketStorage):
 class _Owned:
     """obstore keeps what it is given until it is sent; torch hands out memory that it uses again."""
 
-    def __init__(self, writer: WritableFile) -> None:
+    def __init__(self, writer: WritableFile, errors: Callable[[], AbstractContextManager[None]]) -> None:
         self._writer = writer
+        self._errors = errors  # here already: what is above may hide an error's type
 
     def write(self, content: Any) -> None:
-        self._writer.write(bytes(content))
+        with self._errors():
+            self._writer.write(bytes(content))
 
 
 class _Ranges(io.RawIOBase):

@@ -10,13 +10,16 @@ import hashlib
 import io
 import os
 import warnings
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
 from torch import Tensor
 from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.storage import WriteResult
+from torch.futures import Future
 
 from footplate_trainer.checkpoint.folder import Folder
 from footplate_trainer.checkpoint.layout import FileRecord
@@ -34,6 +37,15 @@ class TensorWriter(FileSystemWriter):
     def records(self) -> list[FileRecord]:
         """The files that were written, by name within the directory."""
         return [self._files.records[name] for name in sorted(self._files.records)]
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
+        """As torch does, but an error of storage comes out as it was: torch's serializer hides it."""
+        try:
+            return super().write_data(plan, planner)
+        except Exception as error:
+            if self._files.failure is not None:
+                raise self._files.failure from error
+            raise
 
 
 class TensorReader(FileSystemReader):
@@ -58,6 +70,7 @@ class _Files(FileSystem):
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
         self.records: dict[str, FileRecord] = {}
+        self.failure: OSError | None = None
 
     @contextmanager
     def create_stream(self, path: str | os.PathLike[str], mode: str) -> Generator[io.IOBase]:
@@ -67,9 +80,12 @@ class _Files(FileSystem):
                 yield cast(io.IOBase, file)
             return
         with self._folder.open_write(name) as file:
-            stream = _Summed(file)
+            stream = _Summed(file, self._failed)
             yield stream
         self.records[name] = stream.record(name.rpartition("/")[2])
+
+    def _failed(self, error: OSError) -> None:
+        self.failure = self.failure or error
 
     def concat_path(self, path: str | os.PathLike[str], suffix: str) -> str:
         return f"{path}/{suffix}"
@@ -104,9 +120,10 @@ class _Files(FileSystem):
 class _Summed(io.RawIOBase):
     """A stream that counts and hashes what goes into `target`."""
 
-    def __init__(self, target: Any) -> None:
+    def __init__(self, target: Any, failed: Callable[[OSError], None]) -> None:
         super().__init__()
         self._target = target
+        self._failed = failed
         self._digest = hashlib.sha256()
         self._bytes = 0
 
@@ -114,7 +131,11 @@ class _Summed(io.RawIOBase):
         return True
 
     def write(self, content: Any) -> int:
-        self._target.write(content)
+        try:
+            self._target.write(content)
+        except OSError as error:
+            self._failed(error)
+            raise
         self._digest.update(content)
         size = memoryview(content).nbytes
         self._bytes += size
