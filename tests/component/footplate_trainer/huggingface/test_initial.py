@@ -92,3 +92,15 @@ def test_a_folder_that_is_not_there_is_named(shards: Path, tmp_path: Path) -> No
 
     assert ended.code == ExitCode.CONFIG
     assert f"{tmp_path / 'nowhere' / 'config.json'} cannot be read: No such file or directory" in ended.stderr
+
+
+def test_a_plan_knows_the_folders_shape(
+    shards: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config_from(shards, trained / "exported", tmp_path, {})
+
+    assert main(("plan", str(tmp_path / "run.json"), "--ranks", "4", "--set", "parallelism.tensor=2")) == 0
+
+    network, _ = load(find(str(trained / "checkpoints")))
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    assert f"{parameters:,}" in capsys.readouterr().out

@@ -17,6 +17,7 @@ from typing import Any, Final
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig, World
 from footplate_trainer.config import model_shape
+from footplate_trainer.huggingface.initial import completed
 from footplate_trainer.manifest import read_run
 from footplate_trainer.metrics.flops import Convention, flops_per_token
 from footplate_trainer.parallel import compatibility, memory
@@ -106,7 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> ExitCode:
     """Print the plan; a run that cannot work is refused with the numbers."""
-    config = read_run(arguments.run, arguments.set).config(World())
+    config = completed(read_run(arguments.run, arguments.set).config(World()))
     made = plan(config, arguments.ranks, arguments.device)
     print(json.dumps(as_json(made), indent=1) if arguments.output == "json" else as_text(made))
     return ExitCode.SUCCESS
