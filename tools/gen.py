@@ -1,6 +1,7 @@
 """Writes what is generated (`gen.py`) or fails when it differs (`gen.py --check`).
 
-crds/ and docs/resources.md come from the models. The chart ships the same CRDs as
+crds/ and docs/resources.md come from the models, docs/compatibility.md
+from the trainer's table and the list of layouts that are tested. The chart ships the same CRDs as
 crds/: Helm installs what lies in its own crds folder and cannot reach outside of
 the chart.
 """
@@ -15,8 +16,13 @@ import yaml
 
 from footplate_contracts.crds import all_definitions
 from footplate_contracts.reference import reference
+from footplate_trainer.parallel.page import page
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.support.layout_list import tested_pairs  # noqa: E402 - found from the root
+
 HEADER = "# Generated from footplate_contracts by `make gen`; edited by nobody.\n"
 
 
@@ -28,6 +34,7 @@ def rendered() -> dict[Path, str]:
         files[ROOT / "crds" / name] = text
         files[ROOT / "charts" / "footplate" / "crds" / name] = text
     files[ROOT / "docs" / "resources.md"] = reference()
+    files[ROOT / "docs" / "compatibility.md"] = page(tested_pairs())
     return files
 
 

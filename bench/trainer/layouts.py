@@ -1,42 +1,56 @@
-"""A stepper of a layout on gloo ranks, ready to be measured."""
+"""Prints how far each layout is from one process: losses, gradient norms and weights after five steps.
+
+    python -m bench.trainer.layouts [NAME …]
+
+One row for each layout and optimizer; differences are relative, and the bars
+are 3e-6, 1e-5 and 1e-5. Exit status 1 when a row is beyond them.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import sys
+import tempfile
+import time
+from pathlib import Path
 
-from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.loop import Flags, Stepper
-from footplate_trainer.optim.optimizer import build_optimizer
-from footplate_trainer.parallel.apply import LaidOut, build_model
-from footplate_trainer.parallel.world import World, open_world, read_environment
-from footplate_trainer.stages.inputs import open_loader, open_shards
-from footplate_trainer.stages.losses import criterion_of
+from tests.support.layout_list import LAYOUTS, OPTIMIZERS, Layout
+from tests.support.layouts import Trained, distance, train
+from tests.support.tiny import pack_tiny
+
+HEAD = "| layout | ranks | optimizer | loss | gradient norm | weights | loss falls by | seconds | |"
 
 
-@dataclass
-class Laid:
-    """Everything that a step needs."""
+def main(names: list[str]) -> int:
+    """Exit status 1 when a layout is another run."""
+    unknown = sorted(set(names) - {layout.name for layout in LAYOUTS})
+    if unknown:
+        print(f"no layout {', '.join(unknown)}; there are {', '.join(layout.name for layout in LAYOUTS)}")
+        return 2
+    references: dict[tuple[tuple[str, ...], str], Trained] = {}
+    all_small = True
+    print(f"{HEAD}\n|{'---|' * 9}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        shards = pack_tiny(Path(folder))
+        for layout in LAYOUTS:
+            if names and layout.name not in names:
+                continue
+            for optimizer, overrides in OPTIMIZERS.items():
+                key = (layout.model, optimizer)
+                if key not in references:
+                    alone = Layout("alone", 1, {}, layout.model)
+                    references[key] = train(alone, overrides, shards, Path(folder) / "alone")
+                begun = time.monotonic()
+                trained = train(layout, overrides, shards, Path(folder) / layout.name)
+                found = distance(trained, references[key])
+                all_small &= found.is_small
+                print(
+                    f"| {layout.name} | {layout.ranks} | {optimizer} | {found.loss:.1e} | {found.norm:.1e} "
+                    f"| {found.parameters:.1e} | {found.fall:.2f} | {time.monotonic() - begun:.1f} "
+                    f"| {'same' if found.is_small else 'ANOTHER RUN'} |",
+                    flush=True,
+                )
+    return 0 if all_small else 1
 
-    world: World
-    laid_out: LaidOut
-    stepper: Stepper
-    step: Callable[[int], None]
 
-
-@contextmanager
-def laid(config: RunConfig) -> Iterator[Laid]:
-    """The layout of `config` over the ranks that the environment names."""
-    with open_world(read_environment(os.environ), config.world.backend) as world:
-        laid_out = build_model(config, world)
-        optimizer = build_optimizer(laid_out.model, config.training.optimizer)
-        criterion = criterion_of(config.training.loss)
-        stepper = Stepper(laid_out, optimizer, world, config.training.gradient_clip_norm, criterion)
-        loader = open_loader(config, open_shards(config, world, verify=False), laid_out.grid)
-
-        def step(number: int) -> None:
-            stepper.step(number, loader.build(number - 1), 1e-3, Flags())
-
-        yield Laid(world, laid_out, stepper, step)
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tests.support import layouts
-from tests.support.layouts import LAYOUTS, OPTIMIZERS, Layout, Trained, distance
+from tests.support.layout_list import ADAMW, LAYOUTS, OPTIMIZERS, Layout
+from tests.support.layouts import Trained, distance
 
 # Those that together touch every axis; the others take minutes.
 SHORT = {"hybrid", "zbv", "tensor-context", "pipeline-tensor-full", "t5-interleaved"}
@@ -75,7 +76,7 @@ def test_every_layout(
 def test_the_same_layout_twice_is_the_same_bits(name: str, shards: Path, tmp_path: Path) -> None:
     (layout,) = (layout for layout in LAYOUTS if layout.name == name)
 
-    first, second = (layouts.train(layout, layouts.ADAMW, shards, tmp_path / run) for run in "12")
+    first, second = (layouts.train(layout, ADAMW, shards, tmp_path / run) for run in "12")
 
     assert first.results == second.results
     for weight, whole in first.parameters.items():

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.training import PipelineSchedule, Recomputation
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.parallel.compatibility import Feature, check, features, problems
 from tests.support.tiny import tiny_config
@@ -94,3 +95,15 @@ def test_interleaved_schedules_want_whole_rounds(config: RunConfig, schedule: st
     assert problem.endswith(
         "gives 5 micro-batches, and " + schedule + " needs a multiple of its 2 rounds of 2"
     )
+
+
+@pytest.mark.parametrize("schedule", ["InterleavedZeroBubble", "ZBV"])
+def test_a_pair_that_does_not_work_is_refused_with_the_reason(config: RunConfig, schedule: str) -> None:
+    config = changed(config, "parallelism", pipeline=1, pipeline_schedule=PipelineSchedule(schedule))
+    config = changed(config, "training", recomputation=Recomputation.FULL)
+    assert problems(config, 1) == [], "a schedule without a pipeline is nothing"
+
+    config = changed(config, "parallelism", pipeline=2)
+
+    (problem,) = problems(config, 2)
+    assert problem.startswith(f"{schedule} and recomputation do not work together: a zero-bubble schedule")

@@ -1,0 +1,119 @@
+"""The layouts that are compared with one process; no torch, as the documentation is made from them too."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from footplate_contracts.runconfig import World
+from footplate_trainer.manifest import read_run
+from footplate_trainer.parallel.compatibility import Feature, features
+from tests.support.tiny import tiny_manifest
+
+STEPS = 5
+SGD = ("training.optimizer={name: sgd, learningRate: 0.3, momentum: 0.9}",)
+# Adam divides a gradient by its size: where one is nothing but rounding errors, an epsilon below them makes
+# whole updates of these. With the default, 1e-8, weights differ by up to 3e-5 after five steps.
+ADAMW = ("training.optimizer={name: adamw, learningRate: 0.003, epsilon: 0.000001}",)
+OPTIMIZERS: Mapping[str, tuple[str, ...]] = {"sgd": SGD, "adamw": ADAMW}
+
+LLAMA: tuple[str, ...] = ()
+TIED = ("model.tiedEmbeddings=true",)
+MULTI_QUERY = ("model.keyValueHeads=1",)
+WINDOW = ("model.family=mistral", "model.attention.slidingWindow=9")
+GPT2 = ("model.family=gpt2", "model.keyValueHeads=null")
+BERT = ("model.family=bert", "model.keyValueHeads=null", "data.masking={name: mlm}")
+T5 = ("model.family=t5", "model.keyValueHeads=null", "data.masking={name: span}")
+DROPOUT = ("model.dropout={hidden: 0.1, embedding: 0.1}",)
+DROP_ALL = ("model.dropout={hidden: 0.1, embedding: 0.1, attention: 0.1}",)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A model on so many ranks, with fields of `parallelism` and further overrides."""
+
+    name: str
+    ranks: int
+    parallelism: Mapping[str, object]
+    model: tuple[str, ...] = LLAMA
+    extra: tuple[str, ...] = ()  # what must not change the numbers
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """For `tiny_config`."""
+        fields = tuple(f"parallelism.{field}={value}" for field, value in self.parallelism.items())
+        return (*self.model, *fields, *self.extra)
+
+
+def _pipeline(schedule: str, ranks: int = 2, stages: int = 1, **more: object) -> dict[str, object]:
+    return {"pipeline": ranks, "virtualStages": stages, "pipelineSchedule": schedule, **more}
+
+
+ZBV = _pipeline("ZBV", stages=2)
+CUBE = _pipeline("1F1B", tensor=2)
+LAYOUTS: tuple[Layout, ...] = (
+    Layout("one", 1, {}),
+    Layout("full", 2, {}),
+    Layout("none", 2, {"sharding": "none"}),
+    Layout("optimizer", 2, {"sharding": "optimizer"}),
+    Layout("hybrid", 4, {"sharding": "hybrid", "replicas": 2}),
+    Layout("tensor", 2, {"tensor": 2}),
+    Layout("tensor-4", 4, {"tensor": 4}),
+    Layout("context", 2, {"context": 2}),
+    Layout("gpipe", 2, _pipeline("GPipe")),
+    Layout("1f1b", 2, _pipeline("1F1B")),
+    Layout("interleaved", 2, _pipeline("Interleaved1F1B", stages=2)),
+    Layout("interleaved-zero-bubble", 2, _pipeline("InterleavedZeroBubble", stages=2)),
+    Layout("zbv", 2, ZBV),
+    Layout("tensor-full", 4, {"tensor": 2}),
+    Layout("tensor-none", 4, {"tensor": 2, "sharding": "none"}),
+    Layout("tensor-optimizer", 4, {"tensor": 2, "sharding": "optimizer"}),
+    Layout("tensor-hybrid", 8, {"tensor": 2, "sharding": "hybrid", "replicas": 2}),
+    Layout("tensor-context", 4, {"tensor": 2, "context": 2}),
+    Layout("context-full", 4, {"context": 2}),
+    Layout("context-none", 4, {"context": 2, "sharding": "none"}),
+    Layout("context-pipeline", 4, _pipeline("1F1B", context=2)),
+    Layout("pipeline-full", 4, _pipeline("1F1B")),
+    Layout("pipeline-none", 4, _pipeline("1F1B", sharding="none")),
+    Layout("pipeline-optimizer", 4, _pipeline("1F1B", sharding="optimizer")),
+    Layout("pipeline-hybrid", 8, _pipeline("1F1B", sharding="hybrid", replicas=2)),
+    Layout("pipeline-4", 4, _pipeline("1F1B", ranks=4)),
+    Layout("pipeline-tensor-full", 8, CUBE),
+    Layout("pipeline-tensor-context", 8, {**CUBE, "context": 2}),
+    Layout("zbv-tensor-full", 8, {**ZBV, "tensor": 2}),
+    Layout("tied-tensor", 2, {"tensor": 2}, TIED),
+    Layout("tied-pipeline", 2, _pipeline("1F1B"), TIED),
+    Layout("tied-zbv-tensor-full", 8, {**ZBV, "tensor": 2}, TIED),
+    Layout("multi-query-tensor-4", 4, {"tensor": 4}, MULTI_QUERY),
+    Layout("multi-query-cube", 8, CUBE, MULTI_QUERY),
+    Layout("window-context", 2, {"context": 2}, WINDOW),
+    Layout("gpt2-cube", 8, CUBE, GPT2),
+    Layout("gpt2-zbv-tensor", 4, {**ZBV, "tensor": 2}, GPT2),
+    Layout("bert-cube", 8, CUBE, BERT),
+    Layout("bert-context", 2, {"context": 2}, BERT),
+    Layout("t5-tensor", 2, {"tensor": 2}, T5),
+    Layout("t5-cube", 8, CUBE, T5),
+    Layout("t5-interleaved", 2, _pipeline("Interleaved1F1B", stages=2), T5),
+    Layout("gpt2-dropout-cube", 8, CUBE, (*GPT2, *DROP_ALL)),
+    Layout("t5-dropout-tensor-full", 4, {"tensor": 2}, (*T5, *DROP_ALL)),
+    Layout("dropout-tensor-context", 4, {"tensor": 2, "context": 2}, DROPOUT),
+    Layout("recompute-full", 4, CUBE, extra=("training.recomputation=full",)),
+    Layout("recompute-selective", 4, {"tensor": 2}, extra=("training.recomputation=selective",)),
+    Layout("recompute-context", 2, {"context": 2}, extra=("training.recomputation=full",)),
+)
+
+
+def tested_pairs() -> set[frozenset[Feature]]:
+    """Pairs of features that some layout of the list has."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run.json"
+        path.write_text(json.dumps(tiny_manifest(Path(folder), Path(folder))))
+        asked = [
+            features(read_run(path, ("model.layers=4", *layout.overrides)).config(World()))
+            for layout in LAYOUTS
+        ]
+    return {frozenset(pair) for one in asked for pair in combinations(one, 2)}
