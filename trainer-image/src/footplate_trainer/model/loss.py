@@ -20,8 +20,8 @@ from torch.autograd import Function
 IGNORED = -100
 """Label of a position that has no target."""
 
-# Bytes of fp32 logits that exist at once: what a CPU's cache holds, or enough work for a GPU.
-_CPU_CHUNK_BYTES = 2**25
+# Bytes of fp32 logits that exist at once: enough for a matrix product to be efficient, and little more.
+_CPU_CHUNK_BYTES = 2**26
 _GPU_CHUNK_BYTES = 2**28
 
 
@@ -84,7 +84,8 @@ def summed_cross_entropy(
 
 def _chunk_tokens(head: Tensor) -> int:
     budget = _CPU_CHUNK_BYTES if head.device.type == "cpu" else _GPU_CHUNK_BYTES
-    return max(1, budget // (4 * max(1, head.shape[0])))
+    tokens = budget // (4 * max(1, head.shape[0]))
+    return max(64, tokens // 64 * 64)  # matrix products like whole tiles
 
 
 class _Chunked(Function):
