@@ -81,3 +81,15 @@ def test_the_same_layout_twice_is_the_same_bits(name: str, shards: Path, tmp_pat
     assert first.results == second.results
     for weight, whole in first.parameters.items():
         assert torch.equal(whole, second.parameters[weight]), weight
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["tensor-context", "pipeline-tensor-full", "zbv"])
+def test_bf16_follows_fp32(name: str, shards: Path, tmp_path: Path) -> None:
+    (layout,) = (layout for layout in LAYOUTS if layout.name == name)
+    alone = layouts.train(Layout("alone", 1, {}), ADAMW, shards, tmp_path / "alone")
+
+    trained = layouts.train(layout, (*ADAMW, "training.precision=bf16"), shards, tmp_path / "bf16")
+
+    found = distance(trained, alone)
+    assert 0 < found.loss <= 3e-3
