@@ -43,6 +43,10 @@ system: install ## whole runs on the cluster, faults included; takes the cluster
 test-long: .venv/ready ## what takes minutes: layout matrices, many kills
 	@$(PYTEST) tests/component -q -m long --numprocesses 2 || { code=$$?; [ $$code -eq 5 ] || exit $$code; }
 
+.PHONY: gpu-check
+gpu-check: .venv/ready ## layouts, MFU and memory on the GPUs of this machine, if it has any
+	@$(BIN)/python -m bench.trainer.gpu_check
+
 .PHONY: postgresql
 postgresql:
 	@compgen -G '/usr/lib/postgresql/*/bin/postgres' > /dev/null || { \

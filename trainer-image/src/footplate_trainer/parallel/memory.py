@@ -20,6 +20,7 @@ from footplate_contracts.v1alpha1.training import (
     OptimizerName,
     PipelineSchedule,
     Precision,
+    Recomputation,
     Sharding,
 )
 from footplate_trainer.parallel.topology import Topology, stage_layers
@@ -132,6 +133,25 @@ def block_activations(shape: ModelShape, tensor: int, compute: int, device: str)
     return cut // tensor + (compute * 4 * shape.hidden if tensor > 1 else 0)
 
 
+def kept_activations(
+    shape: ModelShape, tensor: int, compute: int, device: str, recomputation: Recomputation
+) -> int:
+    """Bytes that one block keeps until its backward pass begins, beside its input.
+
+    Full recomputation keeps nothing; selective keeps the products of matrices and
+    attention's result, and computes the rest again.
+    """
+    match recomputation:
+        case Recomputation.NONE:
+            return block_activations(shape, tensor, compute, device)
+        case Recomputation.FULL:
+            return 0
+        case Recomputation.SELECTIVE:
+            query, key_value = shape.heads * shape.head_size, shape.key_value_heads * shape.head_size
+            inner = (2 if shape.gated else 1) * shape.feed_forward
+            return compute * (2 * query + 2 * key_value + inner + 2 * shape.hidden) // tensor
+
+
 def norm_activations(shape: ModelShape, compute: int, device: str) -> int:
     """Bytes for each token. On a CPU torch keeps input and normalised input in fp32, beside the result."""
     return shape.hidden * (compute + (2 * FP32 if device == "cpu" else compute))
@@ -156,6 +176,7 @@ def estimate(
     optimizer: Optimizer,
     precision: Precision,
     device: str = "cpu",
+    recomputation: Recomputation = Recomputation.NONE,
 ) -> Estimate:
     """The peak of a rank with this `pipeline` coordinate; `precision` is of what is computed with."""
     here = held(shape, topology, pipeline)
@@ -172,7 +193,7 @@ def estimate(
     gathered_block = 0 if stays or topology.shards == 1 else compute * block
     tokens = batch.sequences * shape.context // topology.context
     flight = micro_batches_in_flight(topology, pipeline, batch.count)
-    activations = tokens * _token_activations(shape, topology, here, flight, compute, device)
+    activations = tokens * _token_activations(shape, topology, here, flight, compute, device, recomputation)
     accumulated = 0
     if batch.count > flight:
         accumulated = (compute if whole_gradients and topology.shards > 1 else FP32) * (
@@ -181,6 +202,9 @@ def estimate(
     head = FP32 * here.projection
     hidden_gradient = compute * tokens * shape.hidden if here.projection else 0
     wide = tokens * shape.feed_forward // topology.tensor
+    again = 0
+    if recomputation is not Recomputation.NONE:
+        again = tokens * block_activations(shape, topology.tensor, compute, device)
     moments = [
         {
             Kind.GRADIENTS: accumulated + head,
@@ -191,7 +215,7 @@ def estimate(
         {
             Kind.GRADIENTS: accumulated + head + compute * (here.projection + block),
             Kind.GATHERED: gathered + 2 * gathered_block,
-            Kind.ACTIVATIONS: activations + hidden_gradient,
+            Kind.ACTIVATIONS: activations + hidden_gradient + again,
             Kind.WORKSPACE: compute * (3 if shape.gated else 2) * wide,
         },
         {
@@ -207,11 +231,19 @@ def estimate(
 
 
 def _token_activations(
-    shape: ModelShape, topology: Topology, here: Held, flight: int, compute: int, device: str
+    shape: ModelShape,
+    topology: Topology,
+    here: Held,
+    flight: int,
+    compute: int,
+    device: str,
+    recomputation: Recomputation,
 ) -> int:
     """Bytes kept for a token of a micro-batch, of which `flight` are kept at once; the loss's input once."""
     stream = compute * shape.hidden
-    each = len(here.blocks) * block_activations(shape, topology.tensor, compute, device) + stream
+    kept = kept_activations(shape, topology.tensor, compute, device, recomputation)
+    inputs = stream * (1 if recomputation is Recomputation.NONE else len(here.blocks))
+    each = len(here.blocks) * kept + inputs
     end = norm_activations(shape, compute, device) + (stream if topology.tensor > 1 else 0)
     return flight * each + (end if here.projection else 0)
 

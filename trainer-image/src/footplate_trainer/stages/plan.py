@@ -71,7 +71,14 @@ def plan(config: RunConfig, ranks: int, device: str) -> Plan:
     for pipeline in range(topology.pipeline):
         held = memory.held(shape, topology, pipeline)
         estimate = memory.estimate(
-            shape, topology, pipeline, batch, training.optimizer, training.precision, device
+            shape,
+            topology,
+            pipeline,
+            batch,
+            training.optimizer,
+            training.precision,
+            device,
+            training.recomputation,
         )
         full, causal = (
             tokens * _flops(shape, topology, held, convention)

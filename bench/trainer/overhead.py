@@ -1,0 +1,111 @@
+"""What metrics, data order and checkpoint hooks cost each step.
+
+    .venv/bin/python -m bench.trainer.overhead [--steps 20]
+
+One process trains 8 layers x 512 twice at once: of each pair of steps one is
+bare (a batch that is already there, no moments around it) and one is a whole
+step of a run (data order and packing, phases to an agent, metric row to the
+history and to files, checkpoint flags, due dates). Medians of the pairs, in CPU
+seconds of the whole process, background threads included: a busy machine
+stretches seconds on the clock. Exit code 1 above 2 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from bench.trainer.laid import laid
+
+from footplate_contracts.reports import GenerationId
+from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.checkpoint import state
+from footplate_trainer.checkpoint.saver import Saver
+from footplate_trainer.loop import Flags, train
+from footplate_trainer.stages.inputs import open_loader, open_shards
+from footplate_trainer.stages.moments import Progress, RunMoments
+from footplate_trainer.stages.sinks import open_sinks
+from footplate_trainer.stages.start import Start, describer, open_store
+from tests.support.ranks import run_ranks
+from tests.support.tiny import pack_tiny, tiny_config
+from tests.support.training import AgentLink
+
+BAR: Final = 0.02
+MODEL: Final = (
+    "model.layers=8",
+    "model.hiddenSize=512",
+    "model.attentionHeads=8",
+    "model.keyValueHeads=4",
+    "model.contextLength=256",
+    "training.globalBatchSize=4",
+    "training.microBatchSize=4",
+    "training.steps=1000000",
+    "training.logEverySteps=1",
+    "checkpoint.everySteps=1000000",
+)
+
+
+def measure(config: RunConfig, folder: Path, steps: int) -> tuple[list[float], list[float]]:
+    """CPU seconds of bare and of whole steps, in pairs."""
+    os.environ["FOOTPLATE_GENERATION"] = "1.1"
+    with laid(config) as here:
+        link, world = AgentLink(), here.world
+        progress = Progress(link, world)
+        shards = open_shards(config, world, verify=False)
+        batches = open_loader(config, shards, here.laid_out.grid)
+        room = state.HostCopy(here.laid_out.model, here.stepper.optimizer.moments(), here.laid_out.host_mesh)
+        saver = Saver(
+            open_store(config),
+            world,
+            room,
+            generation=GenerationId.parse("1.1"),
+            settings=config.checkpoint,
+            sidecars={},
+            link=link,
+            clock=time.time,
+        )
+        sinks = open_sinks(config, folder / "metrics.jsonl", 0)
+        described = describer(config, Start(), shards, world)
+        moments = RunMoments(
+            config, link, world, saver, None, described, progress, sinks, here.stepper.stopwatch, None
+        )
+        ready = batches.build(0)
+        bare: list[float] = []
+        whole: list[float] = []
+        for number in range(1, steps + 1):
+            started = time.process_time()
+            here.stepper.step(number, ready, 1e-4, Flags())
+            between = time.process_time()
+            train(here.stepper, batches, lambda step: 1e-4, moments, [number])
+            whole.append(time.process_time() - between)
+            bare.append(between - started)
+        batches.close()
+        moments.close()
+    return bare, whole
+
+
+def main() -> int:
+    """Print the two medians and what they differ by."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=20, help="pairs of steps (%(default)s)")
+    steps = parser.parse_args().steps
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        board = f"telemetry={{sinks: [{{name: tensorboard, uri: {folder}/board}}]}}"
+        config = tiny_config(pack_tiny(folder), folder, [*MODEL, board])
+        bare, whole = run_ranks(measure, 1, config, folder, steps, timeout=600.0)[0]
+    differences = [after - before for before, after in zip(bare[3:], whole[3:], strict=True)]
+    overhead = median(differences) / median(bare[3:])
+    print(f"bare step {1000 * median(bare[3:]):.1f} ms, whole step {1000 * median(whole[3:]):.1f} ms")
+    print(f"overhead: {overhead:.2%} of a step; bar {BAR:.0%}")
+    return int(overhead > BAR)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
