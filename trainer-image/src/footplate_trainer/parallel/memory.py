@@ -153,8 +153,9 @@ def kept_activations(
 
 
 def norm_activations(shape: ModelShape, compute: int, device: str) -> int:
-    """Bytes for each token. On a CPU torch keeps input and normalised input in fp32, beside the result."""
-    return shape.hidden * (compute + (2 * FP32 if device == "cpu" else compute))
+    """Bytes for each token: normalised input and result; in bf16 on a CPU the former is two fp32 copies."""
+    on_cpu_in_bf16 = device == "cpu" and compute != FP32
+    return shape.hidden * (compute + (2 * FP32 if on_cpu_in_bf16 else compute))
 
 
 def micro_batches_in_flight(topology: Topology, pipeline: int, count: int) -> int:
