@@ -27,7 +27,7 @@ from footplate_trainer.parallel.topology import Topology, stage_layers
 from footplate_trainer.shape import ModelShape
 
 FP32: Final = 4
-LOSS_CHUNK_BYTES: Final = {"cpu": 2**25, "cuda": 2**28}  # of fp32 logits at once, as in model/loss.py
+LOSS_CHUNK_BYTES: Final = {"cpu": 2**26, "cuda": 2**28}  # of fp32 logits at once, as in model/loss.py
 
 
 class Kind(StrEnum):
@@ -252,7 +252,7 @@ def _token_activations(
 def _loss_workspace(shape: ModelShape, topology: Topology, tokens: int, device: str) -> int:
     """Logits and their softmax for one chunk of tokens; in bf16 two of logits' size beside the fp32 one."""
     rows = shape.vocabulary // topology.tensor
-    chunk = min(tokens, max(1, LOSS_CHUNK_BYTES[device] // (FP32 * rows)))
+    chunk = min(tokens, max(64, LOSS_CHUNK_BYTES[device] // (FP32 * rows) // 64 * 64))
     return chunk * rows * 2 * FP32
 
 
