@@ -68,7 +68,7 @@ class Case:
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.ndim > 1:
-                    parameter.normal_(0, 0.2, generator=generator)
+                    parameter.normal_(0, 0.1, generator=generator)
                 else:
                     parameter.uniform_(0.5, 1.5, generator=generator)
         return model
