@@ -78,20 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"ids in all, {tokenizers.RESERVED} special ones included; at least {tokenizers.SMALLEST}",
     )
-    parser.add_argument(
-        "--tokenizer",
-        type=Path,
-        metavar="PATH",
-        help="a file instead of learning one: tokenizer.json, a SentencePiece .model, or tiktoken ranks "
-        "named after their encoding (gpt2.tiktoken)",
-    )
-    parser.add_argument(
-        "--tokenizer-kind",
-        type=TokenizerKind,
-        choices=list(TokenizerKind),
-        default=TokenizerKind.BPE,
-        help="what is learned: byte-level BPE, or a SentencePiece unigram model (default %(default)s)",
-    )
+    _add_tokenizer_arguments(parser)
     parser.add_argument(
         "--format",
         type=ShardFormat,
@@ -119,6 +106,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         help=f"draws what a tokenizer learns from beyond {megabytes(LEARNING_BYTES)} (default %(default)s)",
+    )
+
+
+def _add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        metavar="PATH",
+        help="a file instead of learning one: tokenizer.json, a SentencePiece .model, or tiktoken ranks "
+        "named after their encoding (gpt2.tiktoken)",
+    )
+    parser.add_argument(
+        "--tokenizer-kind",
+        type=TokenizerKind,
+        choices=list(TokenizerKind),
+        default=TokenizerKind.BPE,
+        help="what is learned: byte-level BPE, or a SentencePiece unigram model (default %(default)s)",
     )
 
 
