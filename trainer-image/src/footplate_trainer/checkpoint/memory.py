@@ -3,7 +3,7 @@
 The agent owns the folder, so a copy outlives the ranks. A file is one rank's
 part of one step: eight bytes of header length, a JSON header, and the parts of
 all tensors, each from a multiple of 64 bytes. It has its name only once it is
-whole. See docs/decisions/ADR-0005-memory-checkpoints.md.
+whole. See docs/decisions/ADR-0006-memory-checkpoints.md.
 """
 
 from __future__ import annotations
