@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate, pairwise, product
 from typing import Self
 
@@ -175,6 +176,7 @@ def _best_cut(
     return best
 
 
+@lru_cache(maxsize=64)  # a plan asks for each rank and micro-batch size
 def stage_layers(shape: ModelShape, topology: Topology) -> tuple[range, ...]:
     """The layers of each pipeline stage.
 
