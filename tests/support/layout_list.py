@@ -111,6 +111,7 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("recompute-full", 4, CUBE, extra=("training.recomputation=full",)),
     Layout("recompute-selective", 4, {"tensor": 2}, extra=("training.recomputation=selective",)),
     Layout("recompute-context", 2, {"context": 2}, extra=("training.recomputation=full",)),
+    Layout("compiled", 2, {}, extra=("training.compile=true",)),
 )
 
 

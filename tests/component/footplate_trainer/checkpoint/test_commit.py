@@ -83,6 +83,7 @@ def test_retention_keeps_the_newest_and_the_multiples(shards: Path, tmp_path: Pa
     ]
 
 
+@pytest.mark.long
 def test_a_kill_at_any_moment_leaves_a_checkpoint_to_go_on_from(shards: Path, tmp_path: Path) -> None:
     config = tiny_config(shards, tmp_path, ["training.steps=40", "checkpoint.everySteps=1"])
     metrics, store = tmp_path / "metrics.jsonl", CheckpointStore(tmp_path / "checkpoints")
