@@ -89,9 +89,15 @@ def look(store: CheckpointStore, reached: int, tally: Tally) -> int:
 
 
 @pytest.mark.parametrize(
-    "times", [pytest.param(4, id="few"), pytest.param(60, id="many", marks=pytest.mark.long)]
+    ("times", "unfinished"),
+    [
+        pytest.param(4, 0, id="few"),  # about half of the kills leave one: of four, none may
+        pytest.param(60, 15, id="many", marks=pytest.mark.long),
+    ],
 )
-def test_a_kill_within_a_save_leaves_the_one_before(shards: Path, tmp_path: Path, times: int) -> None:
+def test_a_kill_within_a_save_leaves_the_one_before(
+    shards: Path, tmp_path: Path, times: int, unfinished: int
+) -> None:
     config = tiny_config(
         shards,
         tmp_path,
@@ -102,4 +108,4 @@ def test_a_kill_within_a_save_leaves_the_one_before(shards: Path, tmp_path: Path
 
     assert tally.problems == []
     assert tally.kills == times
-    assert tally.unfinished >= times // 4, "the kills fell into saves"
+    assert tally.unfinished >= unfinished, "the kills fell into saves"
