@@ -120,9 +120,9 @@ def test_ranks_that_form_no_grid_are_refused_with_the_numbers(tmp_path: Path) ->
 
 
 def test_a_plan_takes_no_time_and_no_torch(tmp_path: Path) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     planned(tmp_path, 16_384)
-    assert time.perf_counter() - started < 2.0
+    assert time.process_time() - started < 2.0
     program = (
         "import sys; from footplate_trainer.__main__ import main;"
         f"main(['plan', {str(file(tmp_path))!r}, '--ranks', '16384']); sys.exit('torch' in sys.modules)"
