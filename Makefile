@@ -24,7 +24,7 @@ help: ## list the verbs
 demo: .venv/ready ## a cluster, an installation and a real run to Succeeded
 	@$(BIN)/python dev/demo
 
-test: unit component system ## every test, on the same cluster
+test: unit component system ## every test but those of test-long, on the same cluster
 
 # -- parts of the tests ---------------------------------------------------------------
 
