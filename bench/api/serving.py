@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from cluster.ports import claim_ports
 
 START_SECONDS = 60.0
 # No API server answers there: the mirror waits, everything else works.
@@ -25,12 +26,6 @@ current-context: x
 """
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _ready(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url}/readyz", timeout=5) as answer:
@@ -42,7 +37,7 @@ def _ready(url: str) -> bool:
 @contextmanager
 def api(folder: Path, database_url: str) -> Iterator[str]:
     """The URL of an API on `database_url`; its files go to `folder`."""
-    kubeconfig, port = folder / "kubeconfig", _free_port()
+    kubeconfig, [port] = folder / "kubeconfig", claim_ports(1)
     kubeconfig.write_text(_KUBECONFIG)
     program = [sys.executable, "-m", "footplate_api", "--log-level", "ERROR"]
     process = subprocess.Popen(

@@ -11,7 +11,6 @@ library only, so that a test can import it from any environment.
 from __future__ import annotations
 
 import signal
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -26,10 +25,10 @@ from pathlib import Path
 from cluster import binaries, paths, shell
 from cluster.errors import ClusterError, NotReady
 from cluster.kubeadm import Identity, Kubeadm
+from cluster.ports import LOOPBACK, claim_ports
 
 START_SECONDS = 60.0
-ATTEMPTS = 3  # another program may take a free port between our looking and our using it
-_LOOPBACK = "127.0.0.1"
+ATTEMPTS = 3  # a program that is not ours may take a port between our claim and our use
 
 
 @dataclass(frozen=True)
@@ -43,24 +42,15 @@ class ApiServer:
     logs: Path
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listened on a moment ago."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((_LOOPBACK, 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-
-
 def etcd_command(binary: Path, data: Path, client: int, peer: int) -> list[str]:
     return [
         str(binary),
         f"--data-dir={data}",
-        f"--listen-client-urls=http://{_LOOPBACK}:{client}",
-        f"--advertise-client-urls=http://{_LOOPBACK}:{client}",
-        f"--listen-peer-urls=http://{_LOOPBACK}:{peer}",
-        f"--initial-advertise-peer-urls=http://{_LOOPBACK}:{peer}",
-        f"--initial-cluster=default=http://{_LOOPBACK}:{peer}",
+        f"--listen-client-urls=http://{LOOPBACK}:{client}",
+        f"--advertise-client-urls=http://{LOOPBACK}:{client}",
+        f"--listen-peer-urls=http://{LOOPBACK}:{peer}",
+        f"--initial-advertise-peer-urls=http://{LOOPBACK}:{peer}",
+        f"--initial-cluster=default=http://{LOOPBACK}:{peer}",
         "--unsafe-no-fsync",  # a test's objects need not survive a power cut
         "--log-level=warn",
     ]
@@ -69,10 +59,10 @@ def etcd_command(binary: Path, data: Path, client: int, peer: int) -> list[str]:
 def api_server_command(binary: Path, pki: Path, port: int, etcd: int, flags: Mapping[str, str]) -> list[str]:
     """The API server's command line; ``flags`` (without dashes) win over ours."""
     settings = {
-        "advertise-address": _LOOPBACK,
-        "bind-address": _LOOPBACK,
+        "advertise-address": LOOPBACK,
+        "bind-address": LOOPBACK,
         "secure-port": str(port),
-        "etcd-servers": f"http://{_LOOPBACK}:{etcd}",
+        "etcd-servers": f"http://{LOOPBACK}:{etcd}",
         "authorization-mode": "RBAC",
         "allow-privileged": "true",
         "client-ca-file": str(pki / "ca.crt"),
@@ -148,7 +138,7 @@ def _wait(url: str, authority: Path, processes: list[subprocess.Popen[bytes]], l
 def _attempt(
     programs: Path, directory: Path, controller_manager: bool, flags: Mapping[str, str]
 ) -> Iterator[ApiServer]:
-    port, client, peer = free_ports(3)
+    port, client, peer = claim_ports(3)
     pki, logs = directory / "pki", directory / "logs"
     logs.mkdir(exist_ok=True)
     with ExitStack() as stack:
@@ -157,13 +147,13 @@ def _attempt(
             return stack.enter_context(_running(argv, logs / f"{Path(argv[0]).name}.log"))
 
         etcd = start(etcd_command(programs / "etcd", directory / "etcd", client, peer))
-        kubeadm = Kubeadm(programs / "kubeadm", Identity("envtest", _LOOPBACK, port, pki))
+        kubeadm = Kubeadm(programs / "kubeadm", Identity("envtest", LOOPBACK, port, pki))
         kubeadm.certificates()
         command = api_server_command(programs / "kube-apiserver", pki, port, client, flags)
         server = start(command)
         kubeadm.kubeconfig("super-admin", directory)
         kubeconfig = directory / "super-admin.conf"
-        url = f"https://{_LOOPBACK}:{port}"
+        url = f"https://{LOOPBACK}:{port}"
         _wait(url, pki / "ca.crt", [etcd, server], logs)
         if controller_manager:
             start(controller_manager_command(programs / "kube-controller-manager", pki, kubeconfig))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import httpx
 
+from cluster.ports import claim_ports
 from footplate_contracts.names import ExitCode
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 
@@ -29,12 +29,6 @@ current-context: x
 """
 IDLE_MEGABYTES = 150
 BATCH = 50
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def elsewhere() -> dict[str, str]:
@@ -99,7 +93,7 @@ class Coordinator:
 
 
 async def test_killed_in_mid_ingest_nothing_with_a_receipt_is_lost(tmp_path: Path) -> None:
-    port = free_port()
+    [port] = claim_ports(1)
     coordinator = Coordinator(port)
     with serving(tmp_path, port) as first:
         async with client(port) as probe:
@@ -118,7 +112,7 @@ async def test_killed_in_mid_ingest_nothing_with_a_receipt_is_lost(tmp_path: Pat
 
 
 async def test_idles_small_and_ends_well_on_sigterm(tmp_path: Path) -> None:
-    port = free_port()
+    [port] = claim_ports(1)
     with serving(tmp_path, port) as process:
         async with client(port) as probe:
             await eventually(lambda: ready(probe), bool, seconds=30)

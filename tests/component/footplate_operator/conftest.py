@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.envtest import ApiServer, api_server, free_ports
+from cluster.envtest import ApiServer, api_server
+from cluster.ports import claim_ports
 from tests.component.footplate_operator.api import Api, wait_for
 from tests.component.footplate_operator.kubelet import Node, StandIn
 from tests.support.operator_fakes import profile_manifest
@@ -36,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 @contextmanager
 def operator_process(server: ApiServer, folder: Path, identity: str = "one") -> Iterator[Process]:
     """`python -m footplate_operator`, until the block ends or it is ended."""
-    port = free_ports(1)[0]
+    port = claim_ports(1)[0]
     environment = {
         **os.environ,
         "KUBECONFIG": str(server.kubeconfig),

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from cluster.envtest import free_ports
+from cluster.ports import claim_ports
 from footplate_contracts.reports import Command, CoordinatorState, RunState, SuspendCommand
 from footplate_operator.coordinator_client import CoordinatorClient, Endpoint, Watchers
 from footplate_operator.credentials import new_credentials
@@ -94,7 +94,7 @@ async def serving(served: Served, folder: Path) -> AsyncIterator[None]:
 
 def new_served() -> Served:
     names = [HOST, "tiny-coordinator"]
-    return Served(new_credentials(names, datetime.now(UTC)), free_ports(1)[0])
+    return Served(new_credentials(names, datetime.now(UTC)), claim_ports(1)[0])
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from cluster.ports import claim_ports
 from footplate_contracts.names import Env
 from footplate_contracts.reports import (
     Command,
@@ -71,13 +71,6 @@ class FakeApi:
         self._server.server_close()
 
 
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Gang:
     """Processes that are all gone after close()."""
 
@@ -86,7 +79,7 @@ class Gang:
         self.nodes = nodes
         self.slots = slots
         self.silence = silence
-        self.port = free_port()
+        [self.port] = claim_ports(1)
         self.agents: list[subprocess.Popen[bytes]] = []
         self.processes: list[subprocess.Popen[bytes]] = []
         self.steps, self.step_seconds = 200, 0.02
