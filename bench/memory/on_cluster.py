@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "dev")]
 
 from demo.kube import Kube  # noqa: E402
-from tests.support.runs import Runs, tiny  # noqa: E402
+from tests.support.runs import runs_in, tiny  # noqa: E402
 
 NAMESPACE = "footplate-bench"
 SYSTEM = "footplate-system"
@@ -43,28 +43,17 @@ def system_pod(kube: Kube, component: str) -> str:
 def main() -> int:
     """Prints a line for each program, with its bar."""
     kube = Kube.of_cluster_tool()
-    manifest = f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}}}}}"
-    kube.kubectl("apply", "--filename", "-", stdin=manifest)
-    kube.kubectl("apply", "-n", NAMESPACE, "--filename", "examples/data-python-docs.yaml")
-    kube.kubectl(
-        "wait", "-n", NAMESPACE, "--for=condition=complete", "job/pack-python-docs", "--timeout=180s"
-    )
-    runs = Runs(kube, NAMESPACE)
-    try:
+    with runs_in(kube, NAMESPACE, wait=True) as runs:
         name = runs.apply(tiny("memory", NAMESPACE, steps=1000))
         runs.wait_step(name, 5)
         coordinator = runs.pods(name, "coordinator")[0]["metadata"]["name"]
-        print(
-            f"coordinator {resident(kube, NAMESPACE, coordinator):6.1f} MB (bar 60), with 4 ranks reporting"
-        )
+        megabytes = resident(kube, NAMESPACE, coordinator)
+        print(f"coordinator {megabytes:6.1f} MB (bar 60), with 4 ranks reporting")
         runs.delete(name)
         time.sleep(QUIET_SECONDS)
         for component, bar in (("operator", 120), ("api", 150)):
-            print(
-                f"{component:<11} {resident(kube, SYSTEM, system_pod(kube, component)):6.1f} MB (bar {bar})"
-            )
-    finally:
-        kube.kubectl("delete", "namespace", NAMESPACE)
+            megabytes = resident(kube, SYSTEM, system_pod(kube, component))
+            print(f"{component:<11} {megabytes:6.1f} MB (bar {bar})")
     return 0
 
 

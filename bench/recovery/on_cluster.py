@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "dev")]
 
 from demo.kube import Kube  # noqa: E402
-from tests.support.runs import Runs, changed, tiny  # noqa: E402
+from tests.support.runs import Runs, changed, runs_in, tiny  # noqa: E402
 
 NAMESPACE = "footplate-bench"
 RUN = "recovery"
@@ -134,19 +134,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--faults", type=int, default=5, help="faults of each kind (default %(default)s)")
     faults = parser.parse_args().faults
-    kube = Kube.of_cluster_tool()
-    manifest = f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}}}}}"
-    kube.kubectl("apply", "--filename", "-", stdin=manifest)
-    kube.kubectl("apply", "-n", NAMESPACE, "--filename", "examples/data-python-docs.yaml")
-    kube.kubectl(
-        "wait", "-n", NAMESPACE, "--for=condition=complete", "job/pack-python-docs", "--timeout=180s"
-    )
-    runs = Runs(kube, NAMESPACE)
-    run = changed(tiny(RUN, NAMESPACE, steps=100_000), "checkpoint.everySteps", 20)
-    run = changed(run, "resilience", {"budgets": {"UserError": 1000, "Communication": 1000}})
-    applied = time.time()
-    runs.apply(run)
-    try:
+    with runs_in(Kube.of_cluster_tool(), NAMESPACE, wait=True) as runs:
+        run = changed(tiny(RUN, NAMESPACE, steps=100_000), "checkpoint.everySteps", 20)
+        run = changed(run, "resilience", {"budgets": {"UserError": 1000, "Communication": 1000}})
+        applied = time.time()
+        runs.apply(run)
         rows = runs.until("a history", lambda: runs.metrics_or_none(RUN) or None, RUN, seconds=90)
         start = rows[0]["time"] - applied
         print(f"apply -> first training step: {start:.1f} s (bar 20 s)")
@@ -155,10 +147,8 @@ def main() -> int:
             for kind, fault in (("rank", kill_a_rank), ("worker", delete_a_worker)):
                 runs.wait_step(RUN, runs.status(RUN)["progress"]["step"] + 25)
                 results[kind].append(measure(runs, lambda fault=fault: fault(runs), kind == "worker"))
-        print(table("rank killed -> all 4 ranks stepping; bar 1.5 s", results["rank"]))
-        print(table("worker pod deleted -> all stepping with its substitute; bar 8 s", results["worker"]))
-    finally:
-        kube.kubectl("delete", "namespace", NAMESPACE)
+    print(table("rank killed -> all 4 ranks stepping; bar 1.5 s", results["rank"]))
+    print(table("worker pod deleted -> all stepping with its substitute; bar 8 s", results["worker"]))
     return 0
 
 

@@ -53,13 +53,17 @@ def keyed_names(table: Sequence[Image]) -> dict[str, str]:
     return {image.name: image.keyed(image_table.key_of(image, REPO, base)) for image in table}
 
 
-def build_arguments(image: Image, base: str, context: Path) -> list[str]:
-    """The part of a build's command line that buildah and Docker have in common."""
+def build_arguments(image: Image, base: str, context: Path, key: str) -> list[str]:
+    """The part of a build's command line that buildah and Docker have in common.
+
+    The revision that the image tells is its content key: a commit would not say what is not committed,
+    and would make another image of unchanged sources.
+    """
     target = ["--target", image.target] if image.target else []
     arguments = [word for name, value in image.arguments for word in ("--build-arg", f"{name}={value}")]
     return [
         *("--file", str(context / image.dockerfile), *target),
-        *("--build-arg", f"BASE_IMAGE={base}", *arguments),
+        *("--build-arg", f"BASE_IMAGE={base}", "--build-arg", f"REVISION={key}", *arguments),
     ]
 
 
@@ -136,11 +140,12 @@ class Builder:
         cache.mkdir(parents=True, exist_ok=True)
         with step(f"built image {image.name}"), self._folder() as folder:
             context = Path(folder)
-            reference = image.keyed(image_table.export_context(image, REPO, context, base))
+            key = image_table.export_context(image, REPO, context, base)
+            reference = image.keyed(key)
             self._buildah(
                 *("build-using-dockerfile", "--layers", "--format", "oci"),
                 *("--volume", f"{cache}:{_UV_CACHE}", *certificate_options(os.environ)),
-                *build_arguments(image, base, context),
+                *build_arguments(image, base, context, key),
                 *("--tag", reference, context),
             )
         return reference

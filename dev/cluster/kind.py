@@ -79,8 +79,8 @@ class Kind:
         for image in images.table():
             with step(f"built image {image.name}"), tempfile.TemporaryDirectory() as folder:
                 context = Path(folder)
-                image_table.export_context(image, REPO, context, _BASE)
-                arguments = images.build_arguments(image, _BASE, context)
+                key = image_table.export_context(image, REPO, context, _BASE)
+                arguments = images.build_arguments(image, _BASE, context, key)
                 shell.run(
                     ["docker", "build", *arguments, "--tag", image.reference, context],
                     env={"DOCKER_BUILDKIT": "1"},

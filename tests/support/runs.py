@@ -1,21 +1,24 @@
 """Whole runs on the cluster, as tests drive them: apply, wait, hurt, compare.
 
-Everything goes through kubectl and the API's REST routes, like a user. Waiting
-is bounded and polls a fact; when it gives up, the message holds what a person
-would look at first.
+Everything goes through kubectl and the API's REST routes, like a user, and through
+`kubectl proxy` where a test asks again and again. Waiting is bounded and polls a
+fact; when it gives up, the message holds what a person would look at first.
 """
 
 from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import yaml
 
 from demo.kube import DemoError, Kube
+from tests.support.proxy import Proxy, proxied
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -85,6 +88,7 @@ class Runs:
 
     kube: Kube
     namespace: str
+    ask: Proxy
 
     def apply(self, manifest: Json) -> str:
         """Applies the manifest; returns its name."""
@@ -101,22 +105,31 @@ class Runs:
         patch = yaml.safe_dump({"spec": spec})
         self.kube.kubectl("patch", "trun", name, "-n", self.namespace, "--type=merge", "--patch", patch)
 
+    def run(self, name: str) -> Json | None:
+        """The TrainingRun; None if there is none."""
+        path = f"/apis/footplate.dev/v1alpha1/namespaces/{self.namespace}/trainingruns/{name}"
+        found: Json | None = self.ask.get(path)
+        return found
+
     def status(self, name: str) -> Json:
         """`status`, empty before the operator wrote one."""
-        found = self.kube.get("trun", name, "-n", self.namespace)
+        found = self.run(name)
         status: Json = (found or {}).get("status", {})
         return status
 
     def pods(self, name: str, role: str = "worker") -> list[Json]:
         """The run's pods of one role, by name."""
         selector = f"footplate.dev/run={name},footplate.dev/role={role}"
-        listed = self.kube.get("pods", "-n", self.namespace, "-l", selector)
+        listed = self.ask.get(f"/api/v1/namespaces/{self.namespace}/pods?labelSelector={quote(selector)}")
         items: list[Json] = (listed or {}).get("items", [])
         return sorted(items, key=lambda pod: str(pod["metadata"]["name"]))
 
     def metrics(self, name: str) -> list[Json]:
         """The metric history as rows, in order of steps."""
-        history = self.kube.api(f"/v1/namespaces/{self.namespace}/runs/{name}/metrics?every=1&limit=50000")
+        path = f"/v1/namespaces/{self.namespace}/runs/{name}/metrics?every=1&limit=50000"
+        history = self.ask.api(path)
+        if history is None:
+            raise DemoError(f"{path}: not found")
         columns = {key: column for key, column in history.items() if isinstance(column, list)}
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
@@ -197,3 +210,24 @@ class Runs:
             return self.kube.kubectl("logs", pod, "-n", self.namespace, "--tail=15")
         except DemoError as error:
             return str(error)
+
+
+@contextmanager
+def runs_in(kube: Kube, namespace: str, *, wait: bool) -> Iterator[Runs]:
+    """A namespace with the shared volume and the packed Python documentation in it, for the block.
+
+    Args:
+        wait: stay until the namespace has gone, so that the next block of that name can start at once.
+    """
+    manifest = f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}"
+    kube.kubectl("apply", "--filename", "-", stdin=manifest)
+    kube.kubectl("apply", "-n", namespace, "--filename", "examples/data-python-docs.yaml")
+    kube.kubectl(
+        "wait", "-n", namespace, "--for=condition=complete", "job/pack-python-docs", "--timeout=180s"
+    )
+    try:
+        with proxied(kube) as ask:
+            yield Runs(kube, namespace, ask)
+    finally:
+        kube.kubectl("delete", "trun", "--all", "-n", namespace, "--wait=false")
+        kube.kubectl("delete", "namespace", namespace, f"--wait={str(wait).lower()}")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from demo.kube import Kube
-from tests.support.runs import Json, Runs, tiny
+from tests.support.runs import Json, Runs, runs_in, tiny
 
 NAMESPACE = "footplate-tests"
 UNDISTURBED_STEPS = 120
@@ -23,19 +23,8 @@ def kube() -> Kube:
 @pytest.fixture(scope="session")
 def runs(kube: Kube) -> Iterator[Runs]:
     """A namespace with the shared volume and the packed Python documentation in it."""
-    kube.kubectl(
-        "apply",
-        "--filename",
-        "-",
-        stdin=f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}}}}}",
-    )
-    kube.kubectl("apply", "-n", NAMESPACE, "--filename", "examples/data-python-docs.yaml")
-    kube.kubectl(
-        "wait", "-n", NAMESPACE, "--for=condition=complete", "job/pack-python-docs", "--timeout=180s"
-    )
-    yield Runs(kube, NAMESPACE)
-    kube.kubectl("delete", "trun", "--all", "-n", NAMESPACE, "--wait=false")
-    kube.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+    with runs_in(kube, NAMESPACE, wait=False) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

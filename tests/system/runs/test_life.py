@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from cluster import images
 from tests.support.runs import Runs, tiny
 
 pytestmark = pytest.mark.system
@@ -53,7 +54,7 @@ def test_deletion_leaves_nothing(runs: Runs, name: str) -> None:
     """No finalizer, and no child of any kind a few seconds later."""
     runs.apply(tiny(name, runs.namespace, steps=2000))
     runs.wait_phase(name, "Running", seconds=90)
-    found = runs.kube.get("trun", name, "-n", runs.namespace)
+    found = runs.run(name)
     assert found is not None and "finalizers" not in found["metadata"]
     runs.delete(name)
     kinds = "pods,services,configmaps,secrets,controllerrevisions,poddisruptionbudgets"
@@ -63,3 +64,9 @@ def test_deletion_leaves_nothing(runs: Runs, name: str) -> None:
         return None if listed and listed["items"] else True
 
     runs.until("all children to be gone", gone, name, seconds=30)
+
+
+def test_the_api_names_the_sources_it_was_built_from(runs: Runs) -> None:
+    """The revision in /version is the content key of the image."""
+    key = images.keyed_names(images.table())["api"].rpartition(":")[2]
+    assert runs.ask.api("/version")["revision"] == key
