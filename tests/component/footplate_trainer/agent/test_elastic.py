@@ -169,7 +169,7 @@ def test_ranks_that_cannot_be_imported_end_the_agent_with_the_code_for_configura
 
 def test_the_trainer_itself_goes_on_from_its_checkpoint(gang: Gang, tmp_path: Path) -> None:
     gang.use_trainer(
-        tiny_config(pack_tiny(tmp_path), tmp_path, ["training.steps=400", "checkpoint.everySteps=20"])
+        tiny_config(pack_tiny(tmp_path), tmp_path, ["training.steps=120", "checkpoint.everySteps=20"])
     )
     agents = gang.start()
     state = gang.wait_for(lambda state: state.checkpoint is not None and state.progress.step > 25)
@@ -178,6 +178,6 @@ def test_the_trainer_itself_goes_on_from_its_checkpoint(gang: Gang, tmp_path: Pa
     assert [agent.wait(60) for agent in agents] == [0, 0]
     assert state.generation == SECOND
     assert state.start_step is not None and state.start_step >= 20
-    assert state.progress.step == 400
+    assert state.progress.step == 120
     assert len(state.failures) == 1
     assert "[rank 0]" in gang.log("agent-0-0")
