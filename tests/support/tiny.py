@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from footplate_trainer.data.pack import pack
 from footplate_trainer.manifest import read_run
 
 VOCABULARY = 384
+_SHARDS, _CHECKPOINTS = Path("/shards"), Path("/checkpoints")
 
 
 def pack_tiny(folder: Path) -> Path:
@@ -58,10 +61,24 @@ def tiny_manifest(shards: Path, checkpoints: Path) -> dict[str, Any]:
 
 def tiny_config(shards: Path, folder: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """The tiny run, resolved; its checkpoints go to `folder`/checkpoints."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "run.json"
-    path.write_text(json.dumps(tiny_manifest(shards, folder / "checkpoints")))
-    return read_run(path, overrides).config(World())
+    config = _resolved(tuple(overrides))
+    places = {"data": (config.data, _SHARDS, shards)}
+    places["checkpoint"] = (config.checkpoint, _CHECKPOINTS, folder / "checkpoints")
+    moved = {
+        name: part.model_copy(update={"uri": str(place)})
+        for name, (part, placeholder, place) in places.items()
+        if part.uri == str(placeholder)  # else an override says otherwise
+    }
+    return config.model_copy(update=moved)
+
+
+@cache
+def _resolved(overrides: tuple[str, ...]) -> RunConfig:
+    """The tiny run at places that are yet to be filled in: its rules are checked once."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run.json"
+        path.write_text(json.dumps(tiny_manifest(_SHARDS, _CHECKPOINTS)))
+        return read_run(path, overrides).config(World())
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
