@@ -62,11 +62,13 @@ def tiny_manifest(shards: Path, checkpoints: Path) -> dict[str, Any]:
 def tiny_config(shards: Path, folder: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """The tiny run, resolved; its checkpoints go to `folder`/checkpoints."""
     config = _resolved(tuple(overrides))
-    places = {"data": (config.data, _SHARDS, shards)}
-    places["checkpoint"] = (config.checkpoint, _CHECKPOINTS, folder / "checkpoints")
+    places = (
+        ("data", config.data, _SHARDS, shards),
+        ("checkpoint", config.checkpoint, _CHECKPOINTS, folder / "checkpoints"),
+    )
     moved = {
         name: part.model_copy(update={"uri": str(place)})
-        for name, (part, placeholder, place) in places.items()
+        for name, part, placeholder, place in places
         if part.uri == str(placeholder)  # else an override says otherwise
     }
     return config.model_copy(update=moved)
