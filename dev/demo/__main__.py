@@ -175,7 +175,7 @@ What to try next:
   kubectl describe trun tiny-decoder                 conditions, attempts, where the time went
   kubectl delete pod -l footplate.dev/role=worker    while a run trains: it goes on by itself
   kubectl apply -f examples/bad/                     what wrong files are told
-  make test                                          every test, on this cluster
+  make test                                          the tests, on this cluster
   make cluster-down                                  stop the cluster, leave nothing behind"""
 
 
