@@ -38,7 +38,7 @@ unit: .venv/ready ## pure tests, in seconds, without sockets
 	wait $$! || code=$$?; cat $$trainer; exit $$code
 
 component: .venv/ready binaries postgresql ## real PostgreSQL, real ranks, a real API server
-	@$(PYTEST) tests/component -q -m 'not long' --numprocesses 2 --dist loadfile
+	@$(PYTEST) tests/component -q -m 'not long' --numprocesses 2 --dist worksteal
 
 system: install ## whole runs on the cluster, faults included; takes the cluster down at the end
 	@$(PYTEST) tests/system -q -m 'system and not cluster_down'

@@ -56,7 +56,9 @@ def test_a_killed_rank_restarts_all_ranks_in_place(gang: Gang) -> None:
     assert (failure.failure.rank, failure.failure.exit_code, failure.agent.index) == (3, -9, 1)
 
 
-@pytest.mark.parametrize("victim", [pytest.param(0, id="host of the store"), pytest.param(1, id="other")])
+@pytest.mark.parametrize(
+    "victim", [pytest.param(0, id="host of the store"), pytest.param(1, id="other", marks=pytest.mark.long)]
+)
 def test_a_killed_agent_takes_its_ranks_along_and_a_substitute_joins(gang: Gang, victim: int) -> None:
     agents = gang.start()
     gang.wait_for(training_in(FIRST, 7))
@@ -95,6 +97,7 @@ def test_a_replaced_coordinator_disturbs_nobody_and_loses_no_row(gang: Gang, api
     assert api.checkpoints == set(range(5, gang.steps + 1, 5))
 
 
+@pytest.mark.long
 def test_a_frozen_agent_is_lost_and_comes_back(gang: Gang) -> None:
     gang.silence = 2.0
     gang.steps = 2000
@@ -118,6 +121,7 @@ def test_the_users_error_is_listed_once_with_its_message(gang: Gang) -> None:
     assert failure.generation == FIRST
 
 
+@pytest.mark.long
 def test_a_rank_that_always_crashes_is_restarted_ever_more_slowly(gang: Gang) -> None:
     (gang.directory / "crash-always").touch()
     gang.start()
@@ -149,6 +153,7 @@ def test_an_agent_that_is_told_to_end_leaves_quickly(gang: Gang) -> None:
     assert (failure.failure.cause, failure.failure.reason) == (Cause.NODE_LOST, "PodDeleted")
 
 
+@pytest.mark.long
 def test_an_old_incarnation_is_evicted(gang: Gang) -> None:
     agents = gang.start()
     gang.wait_for(training_in(FIRST, 7))
@@ -167,6 +172,7 @@ def test_ranks_that_cannot_be_imported_end_the_agent_with_the_code_for_configura
     assert "no_such_module" in state.failures[0].failure.message
 
 
+@pytest.mark.long
 def test_the_trainer_itself_goes_on_from_its_checkpoint(gang: Gang, tmp_path: Path) -> None:
     gang.use_trainer(
         tiny_config(pack_tiny(tmp_path), tmp_path, ["training.steps=120", "checkpoint.everySteps=20"])

@@ -12,7 +12,7 @@ from tests.support.layout_list import ADAMW, LAYOUTS, OPTIMIZERS, Layout
 from tests.support.layouts import Trained, distance
 
 # Those that together touch every axis; the others take minutes.
-SHORT = {"hybrid", "zbv", "tensor-context", "pipeline-tensor-full", "t5-interleaved"}
+SHORT = {"zbv", "tensor-context", "pipeline-tensor-full"}
 
 
 @pytest.fixture(scope="module")
