@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
@@ -27,15 +29,37 @@ def runs(kube: Kube) -> Iterator[Runs]:
         yield found
 
 
+@dataclass(frozen=True)
+class Finished:
+    """A run that nothing happened to, after its end."""
+
+    status: Json
+    rows: list[Json]
+    workers: list[Json]
+    seconds_to_the_pods_end: float  # after Succeeded was seen
+
+
 @pytest.fixture(scope="session")
-def undisturbed(runs: Runs) -> list[Json]:
-    """The history of a run of UNDISTURBED_STEPS that nothing happened to."""
-    name = f"undisturbed-{uuid.uuid4().hex[:8]}"
-    runs.apply(tiny(name, runs.namespace, steps=UNDISTURBED_STEPS))
-    runs.wait_phase(name, "Succeeded", seconds=180)
-    rows = runs.whole_history(name, UNDISTURBED_STEPS)
+def finished(runs: Runs) -> Iterator[Finished]:
+    """A run of UNDISTURBED_STEPS, which the tests that hurt one compare theirs with."""
+    name = runs.apply(tiny(f"undisturbed-{uuid.uuid4().hex[:8]}", runs.namespace, steps=UNDISTURBED_STEPS))
+    status = runs.wait_phase(name, "Succeeded", seconds=180)
+    succeeded = time.monotonic()
+
+    def ended() -> bool | None:
+        pods = [pod for role in ("worker", "coordinator") for pod in runs.pods(name, role)]
+        return all(pod["status"]["phase"] in ("Succeeded", "Failed") for pod in pods) or None
+
+    runs.until("every pod to have ended", ended, name, seconds=30)
+    seconds = time.monotonic() - succeeded
+    yield Finished(status, runs.whole_history(name, UNDISTURBED_STEPS), runs.pods(name), seconds)
     runs.delete(name)
-    return rows
+
+
+@pytest.fixture(scope="session")
+def undisturbed(finished: Finished) -> list[Json]:
+    """The history of a run of UNDISTURBED_STEPS that nothing happened to."""
+    return finished.rows
 
 
 @pytest.fixture
