@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from footplate_trainer.model.loss import IGNORED, TokenLoss, Vocabulary, summed_cross_entropy
+from footplate_trainer.model.loss import (
+    IGNORED,
+    TokenLoss,
+    Vocabulary,
+    backward_passes,
+    summed_cross_entropy,
+)
 
 TOKENS, HIDDEN, ROWS = 13, 6, 11
 BOTH = TokenLoss(0.1, z_loss=0.3)
@@ -52,6 +58,39 @@ def test_value_and_gradients_are_the_textbooks(loss: TokenLoss, chunk: int) -> N
     torch.testing.assert_close(value, expected, rtol=1e-6, atol=0)
     for one, other in zip(ours, exact, strict=True):
         torch.testing.assert_close(one.grad.double(), other.grad, rtol=1e-5, atol=1e-6)
+
+
+def test_a_chunk_larger_than_the_cache_is_settled_piece_by_piece() -> None:
+    generator = torch.Generator().manual_seed(5)
+    tokens, rows = 250, 6000  # 6 MB of logits; a piece has 2
+    hidden, head = (
+        torch.randn(size, HIDDEN, generator=generator).requires_grad_() for size in (tokens, rows)
+    )
+    labels = torch.randint(rows, (tokens,), generator=generator)
+    labels[100:120] = IGNORED
+
+    value = summed_cross_entropy(hidden, head, labels, BOTH)
+    found = torch.autograd.grad(value, (hidden, head))
+    exact = tuple(one.detach().double().requires_grad_() for one in (hidden, head))
+    expected = textbook(*exact, labels, BOTH)
+
+    torch.testing.assert_close(value, expected, rtol=1e-6, atol=0)
+    for one, other in zip(found, torch.autograd.grad(expected, exact), strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_zero_bubble_pipeline_may_ask_twice() -> None:
+    hidden, head, labels = inputs()
+    leaves = (hidden.requires_grad_(), head.requires_grad_())
+    once = torch.autograd.grad(summed_cross_entropy(*leaves, labels, BOTH), leaves)
+
+    with backward_passes(2):
+        value = summed_cross_entropy(*leaves, labels, BOTH)
+    first = torch.autograd.grad(value, leaves[0], retain_graph=True)
+    second = torch.autograd.grad(value, leaves[1])
+
+    assert torch.equal(first[0], once[0])
+    assert torch.equal(second[0], once[1])
 
 
 def test_bf16_keeps_its_logits_in_fp32_and_its_gradients_in_bf16() -> None:

@@ -9,7 +9,9 @@ caller knows the global number of valid tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +25,10 @@ IGNORED = -100
 # Bytes of fp32 logits that exist at once: enough for a matrix product to be efficient, and little more.
 _CPU_CHUNK_BYTES = 2**26
 _GPU_CHUNK_BYTES = 2**28
+# Of these, what is worked on at once: as much as stays in a CPU's cache from one pass to the next.
+_CPU_PIECE_BYTES = 2**21
+
+_backward_passes: ContextVar[int] = ContextVar("backward_passes", default=1)
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,19 @@ def summed_cross_entropy(
     return summed
 
 
+@contextmanager
+def backward_passes(number: int) -> Iterator[None]:
+    """How often a loss that is computed within will be asked for its gradients; once without this.
+
+    A zero-bubble pipeline asks twice, for the input's gradient and for the weights'.
+    """
+    token = _backward_passes.set(number)
+    try:
+        yield
+    finally:
+        _backward_passes.reset(token)
+
+
 def _chunk_tokens(head: Tensor) -> int:
     budget = _CPU_CHUNK_BYTES if head.device.type == "cpu" else _GPU_CHUNK_BYTES
     tokens = budget // (4 * max(1, head.shape[0]))
@@ -107,13 +126,18 @@ class _Chunked(Function):
         grads = _Gradients.zeros(hidden, head) if differentiate else None
         for start in range(0, hidden.shape[0], chunk):
             total += chunks.add(slice(start, start + chunk), labels[start : start + chunk], grads)
-        ctx.grads = grads
+        ctx.grads, ctx.asked = grads, _backward_passes.get()
         return total
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        # Not in place: a zero-bubble pipeline asks twice, for the input's gradient and for the weights'.
-        return (*ctx.grads.scaled(gradient), None, None, None, None, None)
+        grads: _Gradients | None = ctx.grads
+        assert grads is not None, "asked once more than backward_passes() said"
+        ctx.asked -= 1
+        if ctx.asked > 0:
+            return (*grads.scaled(gradient), None, None, None, None, None)
+        ctx.grads = None  # a pipeline keeps the losses of all micro-batches, and so what they hold
+        return (*grads.scaled_in_place(gradient), None, None, None, None, None)
 
 
 @dataclass(frozen=True)
@@ -127,6 +151,10 @@ class _Gradients:
     @classmethod
     def zeros(cls, hidden: Tensor, head: Tensor) -> _Gradients:
         return cls(torch.zeros_like(hidden), torch.zeros_like(head, dtype=torch.float32), head.dtype)
+
+    def scaled_in_place(self, by: Tensor) -> tuple[Tensor, Tensor]:
+        factor = by.to(torch.float32)
+        return self.hidden.mul_(factor), self.head.mul_(factor).to(self.head_dtype)
 
     def scaled(self, by: Tensor) -> tuple[Tensor, Tensor]:
         factor = by.to(torch.float32)
@@ -150,42 +178,58 @@ class _Chunks:
         self.head = head[: self.rows]
         size = (min(chunk, hidden.shape[0]), self.rows)
         self._products = hidden.new_empty(size)
-        self._shares = hidden.new_empty(size, dtype=torch.float32)
+        as_they_are = hidden.dtype == torch.float32
+        self._logits = self._products if as_they_are else hidden.new_empty(size, dtype=torch.float32)
+        # Each piece costs a collective where the vocabulary is shared.
+        whole = hidden.device.type != "cpu" or vocabulary.combine is not _same
+        self._piece = chunk if whole else max(1, _CPU_PIECE_BYTES // (4 * max(1, self.rows)))
 
     def add(self, tokens: slice, labels: Tensor, grads: _Gradients | None) -> Tensor:
         """This chunk's sum, fp64; its gradients are stored in and added to `grads`."""
         hidden = self.hidden[tokens]
+        logits = self._logits[: hidden.shape[0]]
+        if self.rows:
+            torch.mm(hidden, self.head.t(), out=self._products[: hidden.shape[0]])
+            if logits.dtype != hidden.dtype:
+                logits.copy_(self._products[: hidden.shape[0]])
+        pieces = [slice(first, first + self._piece) for first in range(0, len(logits), self._piece)]
+        losses = [self._settle(logits[piece], labels[piece], grads is not None) for piece in pieces]
+        if grads is not None and self.rows:
+            self._differentiate(tokens, logits, grads)
+        return torch.cat(losses).double().sum()
+
+    def _settle(self, logits: Tensor, labels: Tensor, differentiate: bool) -> Tensor:
+        """Losses, fp32 [tokens], of fp32 logits [tokens, rows], which become their own gradients."""
         first, rows = self.vocabulary.first, self.rows
         valid = labels != IGNORED
         mine = valid & (labels >= first) & (labels < first + rows)
         columns = (labels - first).clamp(0, max(0, rows - 1))[:, None]
-        here, shares = self._statistics(hidden, columns, mine)
+        here, sums = self._statistics(logits, columns, mine)
         normaliser, label, total = self.vocabulary.combine(here)
         smoothing, share = self.loss.label_smoothing, self.loss.label_smoothing / self.vocabulary.size
         each = normaliser - (1 - smoothing) * label - share * total + self.loss.z_loss * normaliser.square()
-        if grads is not None and rows:
+        if differentiate and rows:
             # d/dz = softmax (1 + 2 w Z) - (1 - s) [label] - s / size
-            slope = valid * (1 + 2 * self.loss.z_loss * normaliser) * torch.exp(here[0] - normaliser)
-            shares.mul_(slope[:, None])
+            slope = valid * (1 + 2 * self.loss.z_loss * normaliser) * torch.exp(here[0] - normaliser) / sums
+            logits.mul_(slope[:, None])
             if share:
-                shares.sub_((valid * share)[:, None])
-            shares.scatter_add_(1, columns, (mine * (smoothing - 1.0))[:, None])
-            self._differentiate(tokens, shares, grads)
-        return torch.where(valid, each, 0.0).double().sum()
+                logits.sub_((valid * share)[:, None])
+            logits.scatter_add_(1, columns, (mine * (smoothing - 1.0))[:, None])
+        return torch.where(valid, each, 0.0)
 
-    def _statistics(self, hidden: Tensor, columns: Tensor, mine: Tensor) -> tuple[Tensor, Tensor]:
-        """Over the rows here: fp32 [3, tokens] as Vocabulary.combine takes it, and softmax [tokens, rows]."""
-        products, shares = self._products[: hidden.shape[0]], self._shares[: hidden.shape[0]]
-        nothing = torch.zeros(hidden.shape[0], device=hidden.device)
+    def _statistics(self, logits: Tensor, columns: Tensor, mine: Tensor) -> tuple[Tensor, Tensor]:
+        """Over the rows here: fp32 [3, tokens] as Vocabulary.combine takes it, and sums [tokens].
+
+        Those are of exp(z - max z), which take the place of the logits z.
+        """
+        nothing = logits.new_zeros(logits.shape[0])
         if not self.rows:
-            return torch.stack((nothing - torch.inf, nothing, nothing)), shares
-        torch.mm(hidden, self.head.t(), out=products)
-        torch.softmax(products, -1, dtype=torch.float32, out=shares)
-        # The largest share is 1 / sum exp(z - max z): softmax has done the work of logsumexp.
-        normaliser = products.amax(-1).float() - shares.amax(-1).log()
-        label = products.gather(1, columns).squeeze(1).float() * mine
-        total = products.sum(-1, dtype=torch.float32) if self.loss.label_smoothing else nothing
-        return torch.stack((normaliser, label, total)), shares
+            return torch.stack((nothing - torch.inf, nothing, nothing)), nothing
+        label = logits.gather(1, columns).squeeze(1) * mine
+        total = logits.sum(-1) if self.loss.label_smoothing else nothing
+        highest = logits.amax(-1, keepdim=True)
+        sums = logits.sub_(highest).exp_().sum(-1)
+        return torch.stack((highest.squeeze(1) + sums.log(), label, total)), sums
 
     def _differentiate(self, tokens: slice, slopes: Tensor, grads: _Gradients) -> None:
         """From the gradient of the logits, fp32 [tokens, rows], to those of what made them."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
 from footplate_trainer.shape import RopeStretch
 
@@ -43,6 +45,31 @@ def rotary_tables(length: int, frequencies: Tensor, device: torch.device) -> tup
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     """Turn x [batch, heads, length, head_size] by tables [length, head_size]; keeps the dtype."""
+    if x.dtype == cosine.dtype:
+        turned: Tensor = _Turn.apply(x, cosine, sine)
+        return turned
     first, second = x.chunk(2, dim=-1)
-    turned = torch.cat((-second, first), dim=-1)
-    return (x * cosine + turned * sine).to(x.dtype)
+    swapped = torch.cat((-second, first), dim=-1)
+    return (x * cosine + swapped * sine).to(x.dtype)
+
+
+class _Turn(Function):
+    """The same in half the passes over memory, where nothing is cast; backward turns the other way."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+        ctx.save_for_backward(cosine, sine)
+        return _turned(x, cosine, sine, 1.0)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        cosine, sine = ctx.saved_tensors
+        return _turned(gradient, cosine, sine, -1.0), None, None
+
+
+def _turned(x: Tensor, cosine: Tensor, sine: Tensor, direction: float) -> Tensor:
+    half = x.shape[-1] // 2
+    turned = x * cosine
+    turned[..., :half].addcmul_(x[..., half:], sine[..., :half], value=-direction)
+    turned[..., half:].addcmul_(x[..., :half], sine[..., half:], value=direction)
+    return turned

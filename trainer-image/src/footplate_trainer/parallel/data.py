@@ -6,7 +6,9 @@ the same wrapper on a mesh whose shard axis has one rank. `optimizer` shards as
 `full` does, but keeps parameters and gradients whole from the first forward to
 the last backward of a step (ZeRO-1). Losses are divided by the global number of
 valid tokens before backward, so gradients are summed over ranks and never
-averaged.
+averaged. Where one rank holds all and computes in the precision that it stores,
+there is nothing to gather or to add up, and nothing is wrapped: FSDP would copy
+parameters and gradients to where they are.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ from footplate_trainer.parallel.pieces import piece_of
 
 
 def shard_part(part: Part, grid: Grid, precision: Precision) -> None:
-    """Wrap each block and the rest of `part`, in place; parameters become DTensors."""
+    """Wrap each block and the rest of `part`, in place, where ranks share them or precisions differ."""
+    if not grid.topology.has_data_ranks and precision is Precision.FP32:
+        return
     # The rotary tables travel into each block as fp32 and must stay it: no cast of inputs.
     if precision is Precision.BF16:
         policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
@@ -58,14 +62,9 @@ class Accumulation:
 
     def accumulate(self, feeds: Sequence[Feed], criterion: Criterion, valid: Callable[[], Tensor]) -> Tensor:
         """Gradients of summed losses / `valid()`, which may wait; the loss's part, fp64 scalar."""
-        assert isinstance(self._part, FSDPModule)
         total = torch.zeros((), dtype=torch.float64, device=self._device)
         for index, feed in enumerate(feeds):
-            is_last = index == len(feeds) - 1
-            if self._reduce_once:
-                self._part.set_requires_gradient_sync(is_last)
-            if self._keep_whole:
-                self._part.set_reshard_after_backward(is_last)
+            self._reduce_behind(is_last=index == len(feeds) - 1)
             summed = self._part(inputs=feed.inputs, targets=feed.targets, criterion=criterion)
             part = summed / valid()  # not asked for sooner: the first forward hides the way there
             part.backward()
@@ -73,14 +72,28 @@ class Accumulation:
             del summed, part  # or the next forward pass would run beside the gradients that the loss kept
         return total
 
+    def _reduce_behind(self, is_last: bool) -> None:
+        """Say what to do with gradients behind the backward pass that comes, the step's last or not."""
+        if not isinstance(self._part, FSDPModule):
+            return
+        if self._reduce_once:
+            self._part.set_requires_gradient_sync(is_last)
+        if self._keep_whole:
+            self._part.set_reshard_after_backward(is_last)
+
     def evaluate(self, feeds: Sequence[Feed], criterion: Criterion) -> Tensor:
         """Sum of losses, without gradients: fp64 scalar."""
-        assert isinstance(self._part, FSDPModule)
         total = torch.zeros((), dtype=torch.float64, device=self._device)
         for feed in feeds:
             total += self._part(inputs=feed.inputs, targets=feed.targets, criterion=criterion)
-        self._part.reshard()  # the root keeps its parameters whole for a backward pass that does not come
+        let_go(self._part)
         return total
+
+
+def let_go(part: Part) -> None:
+    """Drop what a forward pass has gathered for a backward pass that does not come."""
+    if isinstance(part, FSDPModule):
+        part.reshard()
 
 
 def local_rows(parameter: Tensor) -> tuple[Tensor, int]:

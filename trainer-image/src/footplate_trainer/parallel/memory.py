@@ -189,7 +189,9 @@ def estimate(
         Kind.MOMENTS: int(FP32 * moments_per_parameter(optimizer) * sharded),
     }
     stays = topology.pipeline > 1 or topology.sharding is Sharding.OPTIMIZER
-    gathered = compute * (here.all if stays else here.outside)
+    # Without data ranks or casts FSDP is left out, and parameters and gradients are used where they lie.
+    wrapped = topology.has_data_ranks or compute != FP32
+    gathered = compute * (here.all if stays else here.outside) if wrapped else 0
     block = max(here.blocks)
     gathered_block = 0 if stays or topology.shards == 1 else compute * block
     tokens = batch.sequences * shape.context // topology.context
@@ -200,35 +202,43 @@ def estimate(
         accumulated = (compute if whole_gradients and topology.shards > 1 else FP32) * (
             here.all if whole_gradients else sharded
         )
+    reduced = here.all if whole_gradients else here.outside
     head = FP32 * here.projection
+    cast_head = 0 if compute == FP32 else compute * here.projection
     hidden_gradient = compute * tokens * shape.hidden if here.projection else 0
     wide = tokens * shape.feed_forward // topology.tensor
-    again = 0
-    if recomputation is not Recomputation.NONE:
-        again = tokens * block_activations(shape, topology.tensor, compute, device)
+    again = tokens * _computed_again(shape, topology.tensor, compute, device, recomputation)
     moments = [
         {
             Kind.GRADIENTS: accumulated + head,
             Kind.GATHERED: gathered + gathered_block,
             Kind.ACTIVATIONS: activations + hidden_gradient,
-            Kind.WORKSPACE: _loss_workspace(shape, topology, tokens, device) if here.projection else 0,
+            Kind.WORKSPACE: _loss_workspace(here.projection, shape.hidden, tokens, compute, device),
         },
         {
-            Kind.GRADIENTS: accumulated + head + compute * (here.projection + block),
+            Kind.GRADIENTS: accumulated + head + cast_head + compute * block,
             Kind.GATHERED: gathered + 2 * gathered_block,
             Kind.ACTIVATIONS: activations + hidden_gradient + again,
             Kind.WORKSPACE: compute * (3 if shape.gated else 2) * wide,
         },
         {
-            Kind.GRADIENTS: max(accumulated, FP32 * sharded) + compute * here.outside,
+            Kind.GRADIENTS: max(accumulated, FP32 * sharded) + (compute * here.outside if wrapped else 0),
             Kind.GATHERED: gathered,
             Kind.ACTIVATIONS: 0,
-            Kind.WORKSPACE: 0
-            if topology.shards == 1
-            else FP32 * (here.all if whole_gradients else here.outside),
+            Kind.WORKSPACE: FP32 * reduced if topology.shards > 1 else 0,
         },
     ]
     return max((Estimate({**base, **moment}) for moment in moments), key=lambda one: one.peak)
+
+
+def _computed_again(
+    shape: ModelShape, tensor: int, compute: int, device: str, recomputation: Recomputation
+) -> int:
+    """Bytes for each token that one block had let go, and has again while its backward pass runs."""
+    if recomputation is Recomputation.NONE:
+        return 0
+    kept = kept_activations(shape, tensor, compute, device, recomputation)
+    return block_activations(shape, tensor, compute, device) - kept
 
 
 def _token_activations(
@@ -249,11 +259,13 @@ def _token_activations(
     return flight * each + (end if here.projection else 0)
 
 
-def _loss_workspace(shape: ModelShape, topology: Topology, tokens: int, device: str) -> int:
-    """Logits and their softmax for one chunk of tokens; in bf16 two of logits' size beside the fp32 one."""
-    rows = shape.vocabulary // topology.tensor
+def _loss_workspace(projection: int, width: int, tokens: int, compute: int, device: str) -> int:
+    """Logits for one chunk of tokens, fp32; in bf16 products and gradients of their size beside them."""
+    rows = projection // width
+    if rows == 0:
+        return 0
     chunk = min(tokens, max(64, LOSS_CHUNK_BYTES[device] // (FP32 * rows) // 64 * 64))
-    return chunk * rows * 2 * FP32
+    return chunk * rows * (FP32 if compute == FP32 else FP32 + 2 * compute)
 
 
 def worst(estimates: Iterable[Estimate]) -> Estimate:

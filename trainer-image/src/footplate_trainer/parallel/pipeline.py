@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.fsdp import FSDPModule
 from torch.distributed.pipelining import PipelineStage
 from torch.distributed.pipelining.schedules import (
     PipelineScheduleMulti,
@@ -27,6 +26,8 @@ from torch.distributed.pipelining.schedules import (
 )
 
 from footplate_contracts.v1alpha1.training import PipelineSchedule
+from footplate_trainer.model.loss import backward_passes
+from footplate_trainer.parallel.data import let_go
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.part import Criterion, Feed, Parts
 
@@ -39,6 +40,7 @@ _MULTI: dict[PipelineSchedule, type[PipelineScheduleMulti]] = {
     PipelineSchedule.INTERLEAVED_ZERO_BUBBLE: ScheduleInterleavedZeroBubble,
     PipelineSchedule.ZBV: ScheduleZBVZeroBubble,
 }
+_ZERO_BUBBLE = (PipelineSchedule.INTERLEAVED_ZERO_BUBBLE, PipelineSchedule.ZBV)
 
 
 class Pipeline:
@@ -57,7 +59,8 @@ class Pipeline:
         """Gradients of summed losses / `valid()`; this rank's part of the loss, fp64 scalar."""
         self._valid = valid()
         losses: list[Tensor] = []
-        self._ready(feeds).step(**self._arguments(feeds, criterion, losses))
+        with backward_passes(2 if self._grid.topology.schedule in _ZERO_BUBBLE else 1):
+            self._ready(feeds).step(**self._arguments(feeds, criterion, losses))
         return self._sum(losses)
 
     def evaluate(self, feeds: Sequence[Feed], criterion: Criterion) -> Tensor:
@@ -66,8 +69,7 @@ class Pipeline:
         losses: list[Tensor] = []
         self._ready(feeds).eval(**self._arguments(feeds, criterion, losses))
         for part in self._parts.stages:
-            assert isinstance(part, FSDPModule)
-            part.reshard()
+            let_go(part)
         return self._sum(losses)
 
     def _ready(self, feeds: Sequence[Feed]) -> PipelineScheduleSingle | PipelineScheduleMulti:

@@ -86,6 +86,11 @@ class Topology:
         return self.data * self.context // self.copies
 
     @property
+    def has_data_ranks(self) -> bool:
+        """Whether others hold the same layers: shards of this rank's parameters, or copies."""
+        return self.data * self.context > 1
+
+    @property
     def stages(self) -> int:
         """Pieces that the layers are cut into."""
         return self.pipeline * self.virtual_stages

@@ -20,6 +20,7 @@ from torch._C import _distributed_c10d as c10d  # where the stores of torch.dist
 
 from footplate_contracts.names import Env
 from footplate_contracts.v1alpha1.computeprofile import Backend
+from footplate_trainer.parallel.device import keep_freed_memory
 
 # Our agent's store listens before any rank starts: a rank that does not reach it within
 # seconds never will. Under torchrun rank 0 hosts it, after importing torch.
@@ -85,6 +86,7 @@ def open_world(place: RankEnvironment, backend: Backend) -> Iterator[World]:
     taking leave in good order could wait for them for ever.
     """
     device = _device(place, backend)
+    keep_freed_memory(device)
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if backend is Backend.NCCL else "cpu:gloo",
         store=_store(place),
