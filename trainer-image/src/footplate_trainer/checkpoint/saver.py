@@ -27,6 +27,7 @@ from footplate_contracts.reports import CheckpointRecord, GenerationId
 from footplate_contracts.v1alpha1.compute import Checkpoint
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.layout import CommitMarker, FileRecord, Manifest, StepDirectory
+from footplate_trainer.checkpoint.pace import Pace
 from footplate_trainer.checkpoint.record import TrainingState
 from footplate_trainer.checkpoint.state import HostCopy
 from footplate_trainer.checkpoint.store import CheckpointStore, is_full, storage_errors
@@ -65,6 +66,7 @@ class Snapshot:
     state: TrainingState
     begun: float
     copied: float
+    hurry: threading.Event  # set when someone waits for the end
 
 
 class Saver:
@@ -91,12 +93,14 @@ class Saver:
         self._link = link
         self._clock = clock
         self._pending: Future[Outcome] | None = None
+        self._hurry = threading.Event()
 
     def start(self, state: TrainingState) -> None:
         """Copy the state and begin to write it; collective. First waits for the one before."""
         self.finish()
         begun = self._clock()
-        snapshot = Snapshot(self._host.fill(), state, begun, self._clock())
+        self._hurry = threading.Event()
+        snapshot = Snapshot(self._host.fill(), state, begun, self._clock(), self._hurry)
         self._pending = Future()
         thread = threading.Thread(
             target=self._run, args=(snapshot, self._pending), name="footplate-checkpoint", daemon=True
@@ -111,6 +115,7 @@ class Saver:
     def finish(self) -> None:
         """Wait for the checkpoint in flight; StorageError or StaleGeneration when it came to nothing."""
         pending, self._pending = self._pending, None
+        self._hurry.set()
         if pending is not None:
             pending.result()
 
@@ -142,7 +147,7 @@ class Saver:
     ) -> tuple[list[FileRecord], Failure | None]:
         """This rank's part of the tensors, in storage, with its checksums."""
         what = f"checkpoint of step {snapshot.state.step} in {self._store.uri}"
-        writer = TensorWriter(self._store.folder, directory.name)
+        writer = TensorWriter(self._store.folder, directory.name, Pace(snapshot.hurry))
         try:
             if self._world.rank == 0:
                 self._store.discard(directory)  # what an earlier attempt of this generation left

@@ -23,14 +23,15 @@ from torch.futures import Future
 
 from footplate_trainer.checkpoint.folder import Folder
 from footplate_trainer.checkpoint.layout import FileRecord
+from footplate_trainer.checkpoint.pace import Pace
 
 
 class TensorWriter(FileSystemWriter):
-    """Writes one directory of `folder`; `records` proves what this rank wrote."""
+    """Writes one directory of `folder` at its `pace`; `records` proves what this rank wrote."""
 
-    def __init__(self, folder: Folder, directory: str) -> None:
+    def __init__(self, folder: Folder, directory: str, pace: Pace) -> None:
         super().__init__(directory, single_file_per_rank=True, sync_files=False, overwrite=True)
-        self._files = _Files(folder)
+        self._files = _Files(folder, pace.piece_done)
         self.fs, self.path = self._files, directory
 
     @property
@@ -67,8 +68,9 @@ def load_alone(folder: Folder, directory: str, tensors: Mapping[str, Tensor]) ->
 class _Files(FileSystem):
     """What torch asks of a file system."""
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder, piece_done: Callable[[], None] = lambda: None) -> None:
         self._folder = folder
+        self._piece_done = piece_done
         self.records: dict[str, FileRecord] = {}
         self.failure: OSError | None = None
 
@@ -80,7 +82,7 @@ class _Files(FileSystem):
                 yield cast(io.IOBase, file)
             return
         with self._folder.open_write(name) as file:
-            stream = _Summed(file, self._failed)
+            stream = _Summed(file, self._failed, self._piece_done)
             yield stream
         self.records[name] = stream.record(name.rpartition("/")[2])
 
@@ -120,10 +122,13 @@ class _Files(FileSystem):
 class _Summed(io.RawIOBase):
     """A stream that counts and hashes what goes into `target`."""
 
-    def __init__(self, target: Any, failed: Callable[[OSError], None]) -> None:
+    def __init__(
+        self, target: Any, failed: Callable[[OSError], None], piece_done: Callable[[], None]
+    ) -> None:
         super().__init__()
         self._target = target
         self._failed = failed
+        self._piece_done = piece_done
         self._digest = hashlib.sha256()
         self._bytes = 0
 
@@ -139,6 +144,7 @@ class _Summed(io.RawIOBase):
         self._digest.update(content)
         size = memoryview(content).nbytes
         self._bytes += size
+        self._piece_done()
         return size
 
     def tell(self) -> int:
