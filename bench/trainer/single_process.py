@@ -1,13 +1,14 @@
 """One process against transformers and a plain loop: tokens a second and peak memory.
 
-    .venv/bin/python -m bench.trainer.single_process [--steps 6] [--threads N]
+    .venv/bin/python -m bench.trainer.single_process [--seconds 120] [--threads N]
 
-Three processes take turns, a step each, so that whatever else the machine does
-hits all alike: transformers' Llama with `loss.backward()`, the trainer's own
-step with all logits and torch's cross-entropy, and the trainer as it is, with
-its chunked loss. Same network, same batch, fp32, SDPA, fused AdamW and gradient
-clipping in each, nothing compiled. Medians; memory is the process's peak. On a
-busy machine trust the ratio of CPU seconds.
+Three processes take turns, a step each and every other round backwards, so that
+whatever else the machine does hits all alike: transformers' Llama with
+`loss.backward()`, the trainer's own step with all logits and torch's
+cross-entropy, and the trainer as it is, with its chunked loss. Same network,
+same batch, same threads, fp32, SDPA, fused AdamW and gradient clipping in each,
+nothing compiled. Medians; memory is the process's peak. On a busy machine trust
+the ratio of CPU seconds.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from multiprocessing.connection import Connection
 from statistics import median
 from typing import Any
@@ -28,7 +30,9 @@ from typing import Any
 LAYERS, HIDDEN, HEADS, KEY_VALUE_HEADS, FEED_FORWARD = 8, 512, 8, 4, 1376
 VOCABULARY, SEQUENCE, BATCH = 32_000, 512, 8
 LEARNING_RATE, DECAY, CLIP = 1e-4, 0.1, 1.0
-WARM_UP = 2  # steps: the first allocates
+WARM_UP = 1  # rounds: the first step allocates
+LEAST = 3  # rounds that are counted, however long they take
+PAUSE = 0.3  # seconds between turns: a process's threads spin for a while before they sleep
 BARS = {"footplate, all logits": 1.0, "footplate": 1.1}
 
 Step = Callable[[], float]
@@ -177,27 +181,38 @@ class Result:
     peak_bytes: int = 0
 
 
-def compete(steps: int, threads: int) -> dict[str, Result]:
-    """The results by contestant."""
+def compete(seconds: float, threads: int) -> dict[str, Result]:
+    """The results by contestant, of as many rounds as `seconds` allow."""
     context = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
+    begun = time.monotonic()
     for name in CONTESTANTS:
         pipes[name], there = context.Pipe()
         context.Process(target=contestant, args=(name, threads, there), daemon=True).start()
         there.close()
     results = {name: Result() for name in pipes}
-    for number in range(WARM_UP + steps):
-        for name, pipe in pipes.items():
-            pipe.send(True)
-            seconds, cpu_seconds, loss, results[name].peak_bytes = pipe.recv()
-            if number == 0:
-                print(f"{name}: loss of the first step {loss:.4f}", flush=True)
-            if number >= WARM_UP:
-                results[name].seconds.append(seconds)
-                results[name].cpu_seconds.append(cpu_seconds)
+    for number in count():
+        started = time.monotonic()
+        take_turns(number, pipes, results)
+        round_took = time.monotonic() - started
+        if number >= WARM_UP + LEAST - 1 and time.monotonic() - begun + round_took > seconds:
+            break
     for pipe in pipes.values():
         pipe.send(False)
     return results
+
+
+def take_turns(number: int, pipes: dict[str, Connection], results: dict[str, Result]) -> None:
+    """One round: a step of each, those of the warm-up not counted."""
+    for name in list(pipes)[:: -1 if number % 2 else 1]:
+        time.sleep(PAUSE)
+        pipes[name].send(True)
+        seconds, cpu_seconds, loss, results[name].peak_bytes = pipes[name].recv()
+        if number == 0:
+            print(f"{name}: loss of the first step {loss:.4f}", flush=True)
+        if number >= WARM_UP:
+            results[name].seconds.append(seconds)
+            results[name].cpu_seconds.append(cpu_seconds)
 
 
 def ratio(theirs: list[float], ours: list[float]) -> float:
@@ -210,14 +225,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=120.0, help="how long to go on (%(default)s)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
     before = os.getloadavg()[0]
-    found = compete(arguments.steps, arguments.threads)
+    found = compete(arguments.seconds, arguments.threads)
     base = found["transformers"]
     missed = False
-    print(f"{arguments.threads} threads, load before {before:.1f}, after {os.getloadavg()[0]:.1f}")
+    loads = f"load before {before:.1f}, after {os.getloadavg()[0]:.1f}"
+    print(f"{len(base.seconds)} rounds, {arguments.threads} threads, {loads}")
     print(f"{'':24}{'tokens/s':>10}{'ratio':>8}{'by CPU time':>13}{'bar':>6}{'peak MB':>9}")
     for name, result in found.items():
         faster = ratio(base.seconds, result.seconds)
