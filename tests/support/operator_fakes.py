@@ -31,6 +31,7 @@ DEFAULTS = Defaults(trainer_image="trainer:1", coordinator_image="coordinator:1"
 NAME = "tiny"
 KEY = Key("default", NAME)
 EVERY_STEPS = 10
+PATIENCE = 10  # looks at a gang that is not complete before fewer go on
 
 
 def run_manifest(name: str = NAME, **spec: Any) -> Json:
@@ -101,6 +102,8 @@ class FakeCoordinator:
     epoch: int
     nodes: int
     total_steps: int
+    least: int = 4096  # so few may go on
+    gathered: int = 0
     version: int = 1
     state: RunState = RunState.GATHERING
     number: int = 0
@@ -120,6 +123,7 @@ class FakeCoordinator:
             version=self.version,
             epoch=self.epoch,
             state=self.state,
+            nodes=self.nodes,
             generation=self.generation,
             members=[
                 Member(agent=identity(pod), group_rank=index, first_rank=2 * index, store_port=1)

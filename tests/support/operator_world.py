@@ -31,6 +31,7 @@ from tests.support.operator_fakes import (
     EVERY_STEPS,
     KEY,
     NAME,
+    PATIENCE,
     FakeAgenda,
     FakeCoordinator,
     identity,
@@ -131,6 +132,14 @@ class World:
         leader.version += 1
         return True
 
+    async def resize(self, uid: str, nodes: int) -> bool:
+        leader = self._followed(uid)
+        if leader is None:
+            return False
+        leader.nodes = nodes
+        leader.version += 1
+        return True
+
     # -- time ----------------------------------------------------------------------------
 
     async def live(self, seconds: float, until: Callable[[], bool] | None = None) -> None:
@@ -204,17 +213,20 @@ class World:
             return
         uids = {index: pod["metadata"]["uid"] for index, pod in workers.items()}
         members = {index: pod["metadata"]["uid"] for index, pod in leader.members.items()}
-        if leader.state in (RunState.TRAINING, RunState.LOADING) and uids != members:
-            lost = next(index for index in members if uids.get(index) != members[index])
+        lost = next((index for index in members if uids.get(index) != members[index]), None)
+        if leader.state in (RunState.TRAINING, RunState.LOADING) and lost is not None:
             gone = leader.members[lost]
             leader.members = {index: pod for index, pod in leader.members.items() if index != lost}
             leader.fail(Cause.NODE_LOST, Reason.AGENT_LOST, "its connection ended", gone, self._seconds())
             return
+        wanted = {index: pod for index, pod in workers.items() if index < leader.nodes}
         if leader.state is RunState.GATHERING:
-            leader.members = workers
+            leader.gathered += 1
+            leader.members = wanted
             if leader.command is Command.CHECKPOINT_AND_EXIT:
                 leader.state = RunState.SUSPENDED
-            elif len(workers) == leader.nodes:
+            elif len(wanted) == leader.nodes or (len(wanted) >= leader.least and leader.gathered > PATIENCE):
+                leader.gathered = 0
                 leader.number += 1
                 leader.generation = GenerationId(epoch=leader.epoch, number=leader.number)
                 leader.state = RunState.LOADING
@@ -234,6 +246,8 @@ class World:
             leader.step = min(leader.step + 5, leader.total_steps)
             if leader.step % EVERY_STEPS == 0:
                 self._save(leader, uid)
+                if wanted.keys() != leader.members.keys():
+                    leader.state = RunState.GATHERING
             if leader.step == leader.total_steps:
                 leader.state = RunState.FINISHED
                 for pod in workers.values():
@@ -332,7 +346,9 @@ class World:
         if name not in self.coordinators:
             spec = self.run["spec"]
             epoch = int(pod["metadata"]["labels"]["footplate.dev/epoch"])
-            leader = FakeCoordinator(epoch, spec["compute"]["nodes"], spec["training"]["steps"])
+            nodes = spec["compute"]["nodes"]
+            leader = FakeCoordinator(epoch, nodes, spec["training"]["steps"])
+            leader.least = spec["compute"].get("minNodes", nodes)
             before = [each for each in self.coordinators.values() if each.epoch == epoch - 1]
             if before and before[0].state in (RunState.TRAINING, RunState.LOADING):
                 leader.adopt(before[0])

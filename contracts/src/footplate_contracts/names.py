@@ -184,6 +184,7 @@ class Reason(StrEnum):
     WAITING_FOR_WORKERS = "WaitingForWorkers"
     TRAINING = "Training"
     RESTARTING = "Restarting"
+    RESIZED = "Resized"
     SUSPENDED = "Suspended"
     SUSPENDING = "Suspending"
     FINISHED = "Finished"

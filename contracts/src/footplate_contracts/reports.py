@@ -285,9 +285,13 @@ class CoordinatorState(Report):
     version: int
     epoch: int
     state: RunState
+    nodes: int = Field(default=0, description="how many are wanted, as far as it knows")
     generation: GenerationId | None = None
     members: list[Member] = Field(default_factory=list)
     missing: list[int] = Field(default_factory=list, description="worker indices not heard of")
+    waiting: list[AgentIdentity] = Field(
+        default_factory=list, description="ready for the next generation, and not in this one"
+    )
     progress: Progress = Field(default_factory=Progress)
     start_step: int | None = Field(default=None, description="step the generation started from")
     checkpoint: CheckpointRecord | None = None
@@ -299,6 +303,12 @@ class SuspendCommand(Report):
     """Body of the operator's command; idempotent."""
 
     command: Command
+
+
+class SizeCommand(Report):
+    """How many nodes the run should have; idempotent, and carried out at the next checkpoint."""
+
+    nodes: int = Field(ge=1)
 
 
 # -- coordinator -> API --------------------------------------------------------------

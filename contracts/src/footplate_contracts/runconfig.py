@@ -46,6 +46,8 @@ class World(Contract):
     """The gang that the coordinator gathers. Left aside by a run without a cluster."""
 
     nodes: int = Field(1, ge=1)
+    min_nodes: int | None = Field(None, description="absent: as many as nodes")
+    max_nodes: int | None = Field(None, description="absent: as many as nodes")
     processes_per_node: int = Field(1, ge=1)
     backend: Backend = Backend.GLOO
     peak_tflops: PeakTflops | None = Field(None, description="of one device, as the profile states it")

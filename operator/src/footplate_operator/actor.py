@@ -57,6 +57,8 @@ class Actor:
                 memory.drop(child)
             if desired.command is not Command.NONE:
                 await self._coordinators.command(run.uid, desired.command)
+            if desired.size is not None:
+                await self._coordinators.resize(run.uid, desired.size)
             if desired.delete_run:
                 _log.info("run %s", fields(event="expired", run=run.key))
                 await self._cluster.delete(TRAINING_RUN, run.namespace, run.name, run.uid)

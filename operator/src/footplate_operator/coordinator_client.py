@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -19,7 +19,7 @@ import aiohttp
 from pydantic import ValidationError
 
 from footplate_contracts.names import COORDINATOR_PORT
-from footplate_contracts.reports import Command, CoordinatorState, SuspendCommand
+from footplate_contracts.reports import Command, CoordinatorState, SizeCommand, SuspendCommand
 from footplate_operator.errors import CoordinatorUnreachable
 from footplate_operator.log import fields
 from footplate_operator.run import Key
@@ -71,6 +71,10 @@ class CoordinatorClient:
         body = SuspendCommand(command=command).to_json()
         return await self._ask("POST", "/v1/command", COMMAND_SECONDS, body=body)
 
+    async def resize(self, nodes: int) -> CoordinatorState:
+        """Say how many nodes are wanted, which is idempotent; raises CoordinatorUnreachable."""
+        return await self._ask("POST", "/v1/size", COMMAND_SECONDS, body=SizeCommand(nodes=nodes).to_json())
+
     async def _ask(
         self,
         method: str,
@@ -120,6 +124,9 @@ class Coordinators(Protocol):
     async def command(self, uid: str, command: Command) -> bool:
         """Whether the coordinator took the command; False where it cannot be reached now."""
 
+    async def resize(self, uid: str, nodes: int) -> bool:
+        """Whether the coordinator knows how many nodes are wanted; False where it cannot be reached now."""
+
 
 @dataclass
 class _Watch:
@@ -160,11 +167,17 @@ class Watchers:
         self._states.pop(uid, None)
 
     async def command(self, uid: str, command: Command) -> bool:
+        return await self._told(uid, lambda client: client.command(command))
+
+    async def resize(self, uid: str, nodes: int) -> bool:
+        return await self._told(uid, lambda client: client.resize(nodes))
+
+    async def _told(self, uid: str, tell: Callable[[CoordinatorClient], Awaitable[CoordinatorState]]) -> bool:
         watch = self._watches.get(uid)
         if watch is None:
             return False
         try:
-            self._states[uid] = await watch.client.command(command)
+            self._states[uid] = await tell(watch.client)
         except CoordinatorUnreachable as error:
             _log.warning("coordinator %s", fields(event="command failed", uid=uid, error=error))
             return False

@@ -60,16 +60,6 @@ CREATION: tuple[Row, ...] = (
         f"spec.resumeFrom.uri: Forbidden: uri gs://bucket/folder {ON_A_VOLUME} or s3://BUCKET/FOLDER",
     ),
     Row(
-        "fewer-nodes-later",
-        {"compute.minNodes": 1},
-        f"spec.compute.minNodes: Forbidden: minNodes 1 other than nodes 2 {UNSUPPORTED}; remove it",
-    ),
-    Row(
-        "more-nodes-later",
-        {"compute.maxNodes": 4},
-        f"spec.compute.maxNodes: Forbidden: maxNodes 4 other than nodes 2 {UNSUPPORTED}; remove it",
-    ),
-    Row(
         "sink-elsewhere",
         {"telemetry": {"sinks": [{"name": "tensorboard", "uri": S3}]}},
         f"spec.telemetry.sinks[0].uri: Forbidden: uri {S3} {ON_A_VOLUME}",
@@ -348,11 +338,21 @@ UPDATES: tuple[tuple[Row, bool], ...] = (
             "parallelism": {"sharding": "none"},
             "training.microBatchSize": 4,
             "compute.profile": "other",
-            "compute.nodes": 3,
             "compute.processesPerNode": 2,
+            "compute.minNodes": 1,
+            "compute.maxNodes": 3,
             "priorityClassName": "high",
             "trainer": {"env": [{"name": "A", "value": "1"}]},
         }.items()
+    ),
+    (
+        Row(
+            "compute.nodes",
+            {"compute.nodes": 3},
+            "spec.compute.nodes: Forbidden: compute.nodes cannot be changed while the run is active without"
+            " minNodes and maxNodes; set spec.suspend to true first",
+        ),
+        True,
     ),
 )
 

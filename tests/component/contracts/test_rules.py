@@ -107,13 +107,37 @@ def test_a_run_cannot_end_in_its_past(
     assert kubectl.change_refusal(active, merge_patch(changes)) == [says]
 
 
+@pytest.fixture(scope="module")
+def elastic(kubectl: Kubectl) -> Iterator[str]:
+    """An active run that may have one to three nodes."""
+    changes = {"compute.minNodes": 1, "compute.maxNodes": 3}
+    kubectl("create", "-f", "-", stdin=json.dumps(run_manifest(changes, name="elastic")))
+    yield "elastic"
+    kubectl("delete", "trainingrun", "elastic")
+
+
+@pytest.mark.parametrize(
+    ("replicas", "says"),
+    [
+        pytest.param(1, "scaled", id="fewest"),
+        pytest.param(3, "scaled", id="most"),
+        pytest.param(4, "maxNodes 3 is below nodes 4; raise it, or lower nodes", id="too-many"),
+    ],
+)
+def test_an_elastic_run_is_scaled_while_it_trains(
+    kubectl: Kubectl, elastic: str, replicas: int, says: str
+) -> None:
+    told = kubectl.run("scale", f"trainingrun/{elastic}", f"--replicas={replicas}", "--dry-run=server")
+    assert says in told.stdout + told.stderr
+
+
 def test_the_number_of_nodes_is_scaled_while_suspended(kubectl: Kubectl, active: str, suspended: str) -> None:
     """`kubectl scale` is the same change by another door."""
     assert (
         kubectl.run("scale", f"trainingrun/{suspended}", "--replicas=3", "--dry-run=server").returncode == 0
     )
     refused = kubectl.run("scale", f"trainingrun/{active}", "--replicas=3", "--dry-run=server").stderr
-    assert "compute.nodes cannot be changed while the run is active" in refused
+    assert "compute.nodes cannot be changed while the run is active without minNodes and maxNodes" in refused
 
 
 def test_no_rule_is_without_a_row() -> None:

@@ -29,7 +29,7 @@ SCENE = Scene(
 
 
 def training(generation: str = "1.1") -> Chronicle:
-    return chronicle.sealed(chronicle.begin(Chronicle(), SCENE), generation, 0)
+    return chronicle.sealed(chronicle.begin(Chronicle(), SCENE), generation, 0, 2)
 
 
 def failure(cause: Cause, generation: str, *, hearsay: bool = False, message: str = "why") -> Interruption:
@@ -120,18 +120,27 @@ def test_what_ended_one_generation_is_one_interruption(
 
 def test_the_next_generation_is_another_interruption() -> None:
     story, _ = chronicle.interrupt(training(), SCENE, failure(Cause.NODE_LOST, "1.1"))
-    story = chronicle.sealed(story, "1.2", 30)
+    story = chronicle.sealed(story, "1.2", 30, 2)
     story, _ = chronicle.interrupt(story, SCENE, failure(Cause.COMMUNICATION, "1.2"))
     assert causes(story) == [Cause.NODE_LOST, Cause.COMMUNICATION, None]
 
 
 def test_a_generation_that_took_over_unexplained_is_explained_later() -> None:
-    story = chronicle.renewed(training(), SCENE, "2.1")
+    story = chronicle.renewed(training(), SCENE, "2.1", 2)
     assert (causes(story), story.restarts) == ([None, None], 1)
     assert story.attempts[0].message == "generation 2.1 took over from 1.1"
-    story = chronicle.sealed(story, "2.1", 30)
+    story = chronicle.sealed(story, "2.1", 30, 2)
     story, _ = chronicle.interrupt(story, SCENE, failure(Cause.COMMUNICATION, "1.1"))
     assert (causes(story), story.restarts) == ([Cause.COMMUNICATION, None], 1)
+
+
+def test_another_size_is_no_interruption() -> None:
+    story = chronicle.renewed(training(), SCENE, "1.2", 3)
+    assert (causes(story), story.restarts) == ([None, None], 0)
+    assert (story.attempts[0].reason, story.attempts[0].message) == (
+        "Resized",
+        "3 nodes went on instead of 2",
+    )
 
 
 def test_a_failure_that_ends_the_run_opens_nothing() -> None:
@@ -145,7 +154,7 @@ def test_only_the_newest_attempts_are_listed() -> None:
     story = training()
     for number in range(1, 30):
         story, _ = chronicle.interrupt(story, SCENE, failure(Cause.NODE_LOST, f"1.{number}"))
-        story = chronicle.sealed(story, f"1.{number + 1}", 30)
+        story = chronicle.sealed(story, f"1.{number + 1}", 30, 2)
     assert len(story.attempts) == ATTEMPT_LIMIT
     assert story.attempts[-1].number == 30
     assert story.restarts == dict(story.failures)["NodeLost"] == 29

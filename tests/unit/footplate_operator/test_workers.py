@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from footplate_contracts.reports import CoordinatorState, RunState
+from footplate_contracts.reports import AgentIdentity, CoordinatorState, Member, RunState
 from footplate_operator.desired import coordinator, evidence, housekeeping, workers
 from footplate_operator.desired.desired import How
 from footplate_operator.desired.workers import Places
@@ -132,12 +132,18 @@ def test_coordinator(pods: list[PodView], known: int, begun: bool, current: str 
     ],
 )
 def test_a_superseded_pod_goes_on_evidence_of_kubernetes_only(old: PodView, goes: bool) -> None:
-    found = housekeeping.superseded_workers([pod(0), old, pod(1, 1)], 2, NOW)
+    found = housekeeping.superseded_workers([pod(0), old, pod(1, 1)], 2, None, NOW)
     assert [surplus.pod for surplus in found] == ([old] if goes else [])
 
 
 def state(of: RunState, missing: list[int]) -> CoordinatorState:
     return CoordinatorState(version=1, epoch=2, state=of, missing=missing)
+
+
+def trains_with(index: int) -> CoordinatorState:
+    agent = AgentIdentity(index=index, incarnation=0, pod_name="p", address="10.0.0.1", slots=2)
+    member = Member(agent=agent, group_rank=0, first_rank=0, store_port=1)
+    return state(RunState.TRAINING, [1]).model_copy(update={"members": [member]})
 
 
 GONE = pod(1, ready_since=NOW - timedelta(seconds=3))
@@ -149,7 +155,8 @@ GONE = pod(1, ready_since=NOW - timedelta(seconds=3))
         pytest.param(state(RunState.GATHERING, [1]), GONE, True, id="two-witnesses"),
         pytest.param(state(RunState.GATHERING, [1]), pod(1, ready=True), False, id="kubernetes-sees-it"),
         pytest.param(state(RunState.GATHERING, [0]), GONE, False, id="the-coordinator-hears-it"),
-        pytest.param(state(RunState.TRAINING, [1]), GONE, False, id="it-trains-somewhere"),
+        pytest.param(trains_with(1), GONE, False, id="it-trains-somewhere"),
+        pytest.param(trains_with(0), GONE, True, id="fewer-train-without-it"),
         pytest.param(None, GONE, False, id="no-coordinator-no-verdict"),
         pytest.param(state(RunState.GATHERING, [1]), pod(1, started=False), False, id="it-starts"),
         pytest.param(
@@ -164,6 +171,55 @@ def test_a_worker_is_gone_when_coordinator_and_kubernetes_miss_it(
     told: CoordinatorState | None, seen: PodView, lost: bool
 ) -> None:
     assert evidence.unheard(told, [pod(0, ready=True), seen], NOW) == ({(1, 0)} if lost else set())
+
+
+@pytest.mark.parametrize(
+    ("training", "started", "goes"),
+    [
+        pytest.param(frozenset({0, 1}), True, False, id="it-trains-until-the-next-checkpoint"),
+        pytest.param(frozenset({0}), True, True, id="it-trains-no-more"),
+        pytest.param(None, True, False, id="nobody-says"),
+        pytest.param(None, False, True, id="it-never-started"),
+    ],
+)
+def test_a_place_beyond_the_size_goes_once_it_does_not_train(
+    training: frozenset[int] | None, started: bool, goes: bool
+) -> None:
+    beyond = pod(1, started=started)
+    found = housekeeping.superseded_workers([pod(0), beyond], 1, training, NOW)
+    assert [surplus.pod for surplus in found] == ([beyond] if goes else [])
+
+
+def _generation(of: RunState, *incarnations: int) -> CoordinatorState:
+    members = [
+        Member(
+            agent=AgentIdentity(index=index, incarnation=each, pod_name="p", address="10.0.0.1", slots=2),
+            group_rank=index,
+            first_rank=2 * index,
+            store_port=1,
+        )
+        for index, each in enumerate(incarnations)
+    ]
+    return CoordinatorState(version=1, epoch=1, state=of, members=members)
+
+
+@pytest.mark.parametrize(
+    ("index", "left", "told", "counted"),
+    [
+        pytest.param(1, pod(1), _generation(RunState.TRAINING, 0, 0), True, id="a-member"),
+        pytest.param(1, None, _generation(RunState.TRAINING, 0, 0), True, id="a-member-without-a-trace"),
+        pytest.param(1, pod(1, 1), _generation(RunState.TRAINING, 0), False, id="beside-a-smaller-world"),
+        pytest.param(1, pod(1), _generation(RunState.LOADING, 0, 1), False, id="before-its-substitute"),
+        pytest.param(1, pod(1, 1), _generation(RunState.GATHERING, 0, 0), True, id="while-all-wait-for-it"),
+        pytest.param(2, None, _generation(RunState.GATHERING, 0, 0), False, id="a-place-just-asked-for"),
+        pytest.param(2, None, None, False, id="a-place-just-asked-for-and-nobody-speaks"),
+        pytest.param(1, None, None, True, id="nobody-speaks"),
+    ],
+)
+def test_a_pod_that_nobody_trains_with_is_no_loss(
+    index: int, left: PodView | None, told: CoordinatorState | None, counted: bool
+) -> None:
+    assert evidence.counts(workers.Loss(index, 9, left), told, admitted=2) is counted
 
 
 @pytest.mark.parametrize(

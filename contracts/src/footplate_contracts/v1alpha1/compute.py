@@ -24,8 +24,12 @@ class Compute(Part):
         None, description="ranks in each worker pod; default: the profile's"
     )
     nodes: Nodes = Field(1, description="worker pods, one a node")
-    min_nodes: Nodes | None = Field(None, description="the run goes on with so few")
-    max_nodes: Nodes | None = Field(None, description="the run grows to so many")
+    min_nodes: Nodes | None = Field(
+        None, description="so few go on where lost ones are not replaced; default: nodes"
+    )
+    max_nodes: Nodes | None = Field(
+        None, description="with minNodes: nodes may change up to here while the run trains; default: nodes"
+    )
     spares: Annotated[int, Field(ge=0, le=256)] = Field(
         0, description="idle worker pods that stand in at once"
     )
@@ -45,16 +49,6 @@ class Compute(Part):
             f"!{_CROSSED}",
             "minNodes {self.minNodes} is above maxNodes {self.maxNodes}; the smaller number comes first",
             field="minNodes",
-        ),
-        *(
-            Rule(
-                f"!has(self.{bound}) || {_CROSSED} || !(self.{bound} {beyond} self.nodes)",
-                f"{bound} {{self.{bound}}} other than nodes {{self.nodes}} is not supported by this release;"
-                " remove it",
-                field=bound,
-                refusal=Refusal.FORBIDDEN,
-            )
-            for bound, beyond in (("minNodes", "<"), ("maxNodes", ">"))
         ),
         only_at("spares", "0"),
     )

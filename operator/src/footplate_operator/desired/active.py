@@ -43,8 +43,15 @@ def active(here: Situation) -> Desired:
         surplus=unique(_too_much(here)),
         surplus_children=tuple(_old_configs(here)),
         coordinator=current if current and current.address else None,
+        size=_new_size(here),
         again=_next_look(here, phase),
     )
+
+
+def _new_size(here: Situation) -> int | None:
+    """How many nodes the coordinator should be told of; None where it knows."""
+    known = here.state.nodes if here.state else 0
+    return here.nodes if known not in (0, here.nodes) else None
 
 
 def _coordinator(here: Situation) -> list[Json]:
@@ -94,7 +101,7 @@ def _old_configs(here: Situation) -> list[Child]:
 def _too_much(here: Situation) -> list[Surplus]:
     observed, retention = here.observed, here.run.spec.pod_retention_seconds
     pods = observed.workers()
-    found = housekeeping.superseded_workers(pods, here.nodes, here.now)
+    found = housekeeping.superseded_workers(pods, here.nodes, here.training, here.now)
     found += housekeeping.stale_coordinators(observed.coordinators(), here.leader.epoch)
     found += housekeeping.crowded(observed.coordinators())
     for index in {pod.index for pod in pods}:

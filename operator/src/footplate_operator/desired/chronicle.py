@@ -73,12 +73,12 @@ def begin(story: Chronicle, scene: Scene) -> Chronicle:
     return replace(story, attempts=(*story.attempts, attempt)[-ATTEMPT_LIMIT:])
 
 
-def sealed(story: Chronicle, generation: str, start_step: int | None) -> Chronicle:
-    """Note which generation the open attempt trains in, and where it began."""
+def sealed(story: Chronicle, generation: str, start_step: int | None, nodes: int) -> Chronicle:
+    """Note which generation the open attempt trains in, on how many nodes, and where it began."""
     attempt = story.open
     if attempt is None or not generation:
         return story
-    update: dict[str, object] = {"generation": generation}
+    update: dict[str, object] = {"generation": generation, "nodes": nodes}
     if start_step is not None:
         update["start_step"] = start_step
     return _with_last(story, attempt.model_copy(update=update))
@@ -117,11 +117,14 @@ def interrupt(story: Chronicle, scene: Scene, interruption: Interruption) -> tup
     return begin(replace(story, restarts=story.restarts + 1), scene), action
 
 
-def renewed(story: Chronicle, scene: Scene, generation: str) -> Chronicle:
-    """A newer generation trains, and nobody said yet why the last one ended."""
+def renewed(story: Chronicle, scene: Scene, generation: str, nodes: int) -> Chronicle:
+    """A newer generation trains on so many `nodes`, and nobody said yet why the last one ended."""
     attempt = story.open
     if attempt is None or attempt.generation in ("", generation):
         return story
+    if nodes != attempt.nodes:
+        message = f"{nodes} nodes went on instead of {attempt.nodes}"
+        return begin(end(story, scene, Reason.RESIZED, message), scene)
     message = f"generation {generation} took over from {attempt.generation}"
     ended = end(story, scene, Reason.RESTARTING, message)
     return begin(replace(ended, restarts=ended.restarts + 1), scene)

@@ -45,6 +45,7 @@ class Desired:
     surplus_children: tuple[Child, ...] = ()
     coordinator: PodView | None = None  # to listen to
     command: Command = Command.NONE
+    size: int | None = None  # nodes, for a coordinator that knows of another number
     delete_run: bool = False
     again: float | None = None
 

@@ -82,19 +82,34 @@ def abandoned(state: CoordinatorState | None) -> frozenset[tuple[int, int]]:
     )
 
 
+def counts(loss: Loss, state: CoordinatorState | None, admitted: int) -> bool:
+    """Whether `loss` may have ended a generation.
+
+    A pod beside the generation that trains, and a place that never had one,
+    are missed by nobody. `admitted`: the nodes that the run began with.
+    """
+    members = {each.agent.index: each.agent.incarnation for each in state.members} if state else {}
+    if loss.pod is None:
+        return loss.index in members if members else loss.index < admitted
+    if state is None or not members or state.state is RunState.GATHERING:
+        return True
+    return members.get(loss.pod.index) == loss.pod.incarnation
+
+
 def unheard(
     state: CoordinatorState | None, pods: Iterable[PodView], now: datetime
 ) -> frozenset[tuple[int, int]]:
     """(index, incarnation) of workers that two witnesses miss.
 
-    The coordinator gathers and has not heard of the place, and Kubernetes says
-    that the pod there, which ran, is not ready any more: its node is gone. A
+    The coordinator gathers, or trains without the place, and has not heard of it,
+    and Kubernetes says that the pod there, which ran, is not ready any more: its node is gone. A
     coordinator that went with the same node has a successor that never knew
     the worker, so it cannot call it lost.
     """
-    if state is None or state.state is not RunState.GATHERING:
+    if state is None:
         return frozenset()
-    missing = set(state.missing)
+    gathers = state.state is RunState.GATHERING
+    missing = set(state.missing) - (set() if gathers else {each.agent.index for each in state.members})
     return frozenset(
         (pod.index, pod.incarnation)
         for pod in pods

@@ -43,8 +43,14 @@ def crowded(pods: Sequence[PodView]) -> list[Surplus]:
     return [Surplus(pod, grace=0) for pod in ended[: max(0, len(ended) - KEPT_ENDED)]]
 
 
-def superseded_workers(pods: Sequence[PodView], nodes: int, now: datetime) -> list[Surplus]:
-    """Live pods of a place that has a newer one, once Kubernetes says that they are gone too."""
+def superseded_workers(
+    pods: Sequence[PodView], nodes: int, training: frozenset[int] | None, now: datetime
+) -> list[Surplus]:
+    """Live pods of a place that has a newer one, once Kubernetes says that they are gone too.
+
+    Places beyond `nodes` are given up once they do not train: a run that is made
+    smaller saves first. `training` is None where nobody says who trains.
+    """
     newest: dict[int, int] = {}
     for pod in pods:
         newest[pod.index] = max(newest.get(pod.index, -1), pod.incarnation)
@@ -52,9 +58,17 @@ def superseded_workers(pods: Sequence[PodView], nodes: int, now: datetime) -> li
         Surplus(pod, grace=STALE_GRACE)
         for pod in pods
         if pod.live
-        and (pod.index >= nodes or pod.incarnation < newest[pod.index])
-        and (pod.index >= nodes or not pod.started or pod.unready_for(now) >= NODE_GONE_SECONDS)
+        and (
+            _given_up(pod, training)
+            if pod.index >= nodes
+            else pod.incarnation < newest[pod.index]
+            and (not pod.started or pod.unready_for(now) >= NODE_GONE_SECONDS)
+        )
     ]
+
+
+def _given_up(pod: PodView, training: frozenset[int] | None) -> bool:
+    return not pod.started if training is None else pod.index not in training
 
 
 def stale_coordinators(pods: Sequence[PodView], epoch: int) -> list[Surplus]:

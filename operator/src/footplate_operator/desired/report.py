@@ -8,7 +8,7 @@ from footplate_contracts.names import Cause, ConditionType, Phase, Reason, Role
 from footplate_contracts.v1alpha1.status import Condition, TimeStatus, TrainingRunStatus
 from footplate_operator.desired import accounting, children, conditions, status
 from footplate_operator.desired.chronicle import Chronicle
-from footplate_operator.desired.revision import Revision, resolved_config
+from footplate_operator.desired.revision import Revision, as_admitted
 from footplate_operator.desired.situation import Situation
 from footplate_operator.desired.size import fit
 from footplate_operator.observed import Observed
@@ -81,7 +81,7 @@ def reconciled(run: Run, observed: Observed, now: datetime, revision: Revision |
     if problem is not None:
         return condition(run, now, ConditionType.RECONCILED, False, problem.reason, problem.message)
     message = "everything is as the spec asks"
-    if revision is not None and resolved_config(run, revision.frozen.profile) != revision.frozen.config:
+    if revision is not None and not as_admitted(run, revision.frozen):
         message = "everything is as it was admitted; later changes of the spec take effect when it is resumed"
     return condition(run, now, ConditionType.RECONCILED, True, Reason.AS_DESIRED, message)
 
@@ -136,7 +136,7 @@ def replicas(observed: Observed) -> int:
 
 def _what_is_going_on(here: Situation, phase: Phase, may_start: bool) -> tuple[str, str]:
     if phase is Phase.RUNNING:
-        return Reason.TRAINING, "all workers train"
+        return Reason.TRAINING, _who_trains(here)
     if not may_start:
         return Reason.WAITING_FOR_COORDINATOR, "the coordinator has no address yet"
     if phase is Phase.RESTARTING:
@@ -144,6 +144,13 @@ def _what_is_going_on(here: Situation, phase: Phase, may_start: bool) -> tuple[s
         why = f"{closed[-1].reason}: {closed[-1].message}" if closed else "waiting for all workers"
         return Reason.RESTARTING, why
     return Reason.WAITING_FOR_WORKERS, _waiting_for(here)
+
+
+def _who_trains(here: Situation) -> str:
+    training = len(here.state.members) if here.state else here.nodes
+    if training == here.nodes:
+        return "all workers train"
+    return f"{training} nodes train; {here.nodes} are wanted, which changes at a checkpoint"
 
 
 def _waiting_for(here: Situation) -> str:

@@ -96,11 +96,28 @@ def admit(
     return Revision(number=newest.number + 1 if newest else 1, frozen=frozen)
 
 
+def size(run: Run, admitted: World) -> int:
+    """Nodes that the run should have now: as the spec says, within the bounds that it was admitted with."""
+    if admitted.min_nodes is None or admitted.max_nodes is None:
+        return admitted.nodes
+    return min(max(run.spec.compute.nodes, admitted.min_nodes), admitted.max_nodes)
+
+
+def as_admitted(run: Run, frozen: Frozen) -> bool:
+    """Whether the spec still asks for what was frozen, but for a size that needs no new admission."""
+    world = frozen.config.world
+    resized = world.model_copy(update={"nodes": size(run, world)})
+    return resolved_config(run, frozen.profile) == frozen.config.model_copy(update={"world": resized})
+
+
 def resolved_config(run: Run, profile: ComputeProfileSpec) -> RunConfig:
     """The RunConfig of this spec on nodes of `profile`."""
+    compute = run.spec.compute
     world = World(
-        nodes=run.spec.compute.nodes,
-        processes_per_node=run.spec.compute.processes_per_node or profile.processes_per_node,
+        nodes=compute.nodes,
+        min_nodes=compute.min_nodes,
+        max_nodes=compute.max_nodes,
+        processes_per_node=compute.processes_per_node or profile.processes_per_node,
         backend=profile.backend,
         peak_tflops=profile.gpu.peak_tflops if profile.gpu else None,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -11,7 +12,7 @@ from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_operator.clock import parse_time, seconds_between
 from footplate_operator.desired import chronicle, coordinator, evidence, status, workers
 from footplate_operator.desired.chronicle import Chronicle, Scene
-from footplate_operator.desired.revision import Revision
+from footplate_operator.desired.revision import Revision, size
 from footplate_operator.observed import Observed, PodView
 from footplate_operator.policies import startup
 from footplate_operator.policies.diagnosis import Diagnosis, diagnose, waited
@@ -45,7 +46,12 @@ class Situation:
     @property
     def nodes(self) -> int:
         """Places in the gang."""
-        return self.revision.frozen.config.world.nodes
+        return size(self.run, self.revision.frozen.config.world)
+
+    @property
+    def training(self) -> frozenset[int] | None:
+        """Indices of the workers that train, or trained last; None where nobody says."""
+        return frozenset(each.agent.index for each in self.state.members) if self.state else None
 
     @property
     def making(self) -> bool:
@@ -88,7 +94,9 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
     lost = evidence.abandoned(state) | evidence.unheard(state, observed.workers(), now)
     gang = workers.plan(_places(run, revision, story, lost, making), observed.workers(), now)
     scene = _scene(run, revision, state, now)
-    told = _tell(story, scene, gang, run, state)
+    admitted = revision.frozen.config.world.nodes
+    losses = [loss for loss in gang.losses if evidence.counts(loss, state, admitted)]
+    told = _tell(story, scene, losses, run, state)
     here = Situation(
         run=run,
         revision=revision,
@@ -132,7 +140,7 @@ def _places(
     run: Run, revision: Revision, story: Chronicle, lost: frozenset[tuple[int, int]], making: bool
 ) -> workers.Places:
     return workers.Places(
-        nodes=revision.frozen.config.world.nodes,
+        nodes=size(run, revision.frozen.config.world),
         counter=run.status.incarnation,
         launched=story.open is not None,
         fresh=not story.attempts,
@@ -153,7 +161,7 @@ def _scene(run: Run, revision: Revision, state: CoordinatorState | None, now: da
         step=step,
         checkpoint_step=checkpoint.latest_step if checkpoint else None,
         checkpoint_every=run.spec.checkpoint.every_steps,
-        nodes=revision.frozen.config.world.nodes,
+        nodes=size(run, revision.frozen.config.world),
         stepped=reached > 0,
     )
 
@@ -161,7 +169,7 @@ def _scene(run: Run, revision: Revision, state: CoordinatorState | None, now: da
 def _tell(
     story: Chronicle,
     scene: Scene,
-    gang: workers.WorkerPlan,
+    losses: Sequence[workers.Loss],
     run: Run,
     state: CoordinatorState | None,
 ) -> _Telling:
@@ -171,7 +179,7 @@ def _tell(
         telling = replace(_heard(telling, scene, interruption), seen=seen)
     if run.phase is Phase.SUSPENDING:
         return telling  # pods end because they were asked to
-    for loss in gang.losses:
+    for loss in losses:
         generation = _trained_in(telling.story, loss.pod, run)
         telling = _heard(telling, scene, evidence.from_loss(loss, generation, scene.now))
     return telling
@@ -203,7 +211,9 @@ def _sealed(story: Chronicle, scene: Scene, state: CoordinatorState | None) -> C
     generation = str(state.generation)
     if generation == broken_generation(story):
         return story
-    return chronicle.sealed(chronicle.renewed(story, scene, generation), generation, state.start_step)
+    nodes = len(state.members) or scene.nodes
+    renewed = chronicle.renewed(story, scene, generation, nodes)
+    return chronicle.sealed(renewed, generation, state.start_step, nodes)
 
 
 def _worst(observed: Observed, now: datetime) -> Diagnosis | None:

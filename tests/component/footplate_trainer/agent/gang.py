@@ -25,7 +25,7 @@ from footplate_contracts.reports import (
     SuspendCommand,
     TelemetryBatch,
 )
-from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.runconfig import RunConfig, RunIdentity
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[3]
@@ -79,6 +79,8 @@ class Gang:
         self.nodes = nodes
         self.slots = slots
         self.silence = silence
+        self.least: int | None = None  # so few nodes may go on
+        self.substitute_seconds = 15.0  # how long a lost node is awaited before that
         [self.port] = claim_ports(1)
         self.agents: list[subprocess.Popen[bytes]] = []
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -97,8 +99,10 @@ class Gang:
 
     def use_trainer(self, config: RunConfig) -> None:
         """Run the trainer itself instead of `small_rank`; its world becomes the gang's."""
-        world = config.world.model_copy(update={"nodes": self.nodes, "processes_per_node": self.slots})
-        told = config.model_copy(update={"world": world}).to_json()
+        size = {"nodes": self.nodes, "processes_per_node": self.slots, "min_nodes": self.least}
+        world = config.world.model_copy(update=size)
+        run = RunIdentity(name="gang", uid="uid-1")
+        told = config.model_copy(update={"world": world, "run": run}).to_json()
         (self.directory / "run.json").write_text(json.dumps(told))
         self.entry, self.warm = "footplate_trainer.stages.rank:run_rank", ["footplate_trainer.warm"]
 
@@ -118,6 +122,7 @@ class Gang:
         """A coordinator on the gang's port."""
         command = [sys.executable, "-m", "footplate_trainer.coordinator", "--bind", "127.0.0.1"]
         command += ["--silence-seconds", str(self.silence)]
+        command += ["--substitute-seconds", str(self.substitute_seconds)]
         environment = {**self.environment(), str(Env.COORDINATOR_EPOCH): str(epoch)}
         return self._start(command, environment, f"coordinator-{epoch}")
 

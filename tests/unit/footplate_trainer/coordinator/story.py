@@ -54,13 +54,17 @@ class Story:
 
     nodes: int = 2
     epoch: int = 1
+    least: int | None = None  # so few may go on; None: all of them
+    most: int | None = None
     now: float = 0.0
     state: Membership = field(init=False)
     said: list[Action] = field(default_factory=list)
     port: int = 1000
 
     def __post_init__(self) -> None:
-        self.state = new_membership(self.epoch, self.nodes, 2, self.now, Timing())
+        most = self.most or self.nodes
+        legal = range(self.least or self.nodes, most + 1)
+        self.state = new_membership(self.epoch, self.nodes, 2, self.now, Timing(), legal, most)
 
     def at(self, now: float) -> Story:
         """Time passes: with a tick every 50 ms and no word from anybody."""
@@ -135,6 +139,25 @@ class Story:
 
     def command(self, command: Command) -> None:
         self.said += membership.commanded(self.state, command, self.now)
+
+    def resize(self, nodes: int) -> None:
+        self.said += membership.resized(self.state, nodes, self.now)
+
+    def save(self) -> None:
+        self.said += membership.saved(self.state, self.now)
+
+    def members(self) -> list[int]:
+        """Indices of the newest sealed generation."""
+        return [member.agent.index for member in self.state.sealed.members] if self.state.sealed else []
+
+    def lose(self, index: int, incarnation: int = 0) -> None:
+        """The agent's process is gone, and everybody who is left joins again."""
+        before = self.state.generation
+        self.unplug(index, incarnation)
+        self.at(self.now + 0.2)
+        for other in self.members():
+            if other != index:
+                self.join(other, last=before)
 
     def stage(self) -> Stage:
         """Where the gang stands (a call, so that a type checker expects it to change)."""

@@ -122,10 +122,15 @@ def test_context_ranks_have_a_piece_of_each_end() -> None:
         pytest.param(8, {"context": 4}, (1, 2, 3, 4), id="copies-within-a-node"),
         pytest.param(1, {"tensor": 5}, (), id="none-fits"),
         pytest.param(2, {"sharding": "hybrid", "replicas": 4}, (2, 4), id="hybrid"),
+        pytest.param(4, {"pipeline": 4}, (1, 2), id="1F1B-has-eight-four-three-or-two-micro-batches"),
+        pytest.param(4, {"pipeline": 4, "pipelineSchedule": "GPipe"}, (1, 2, 3, 4), id="GPipe-has-any"),
+        pytest.param(
+            2, {"pipeline": 2, "pipelineSchedule": "Interleaved1F1B"}, (1, 2, 3, 4), id="Interleaved1F1B"
+        ),
     ],
 )
 def test_legal_node_counts(processes: int, fields: dict[str, Any], legal: tuple[int, ...]) -> None:
-    assert legal_node_counts(1, 4, processes, parallelism(**fields)) == legal
+    assert legal_node_counts(1, 4, processes, parallelism(**fields), micro_batches=8) == legal
 
 
 def test_without_a_word_in_the_environment_a_rank_is_alone() -> None:

@@ -38,7 +38,8 @@ def main() -> int:
     except ValueError as error:
         print(f"coordinator: {error}", file=sys.stderr)
         return ExitCode.CONFIG
-    asyncio.run(serve(config, arguments.bind, Timing(silence=arguments.silence_seconds)))
+    timing = Timing(silence=arguments.silence_seconds, substitute=arguments.substitute_seconds)
+    asyncio.run(serve(config, arguments.bind, timing))
     return ExitCode.SUCCESS
 
 
@@ -79,7 +80,15 @@ async def serve(config: CoordinatorConfig, bind: str | None, timing: Timing) -> 
 def new_coordinator(config: CoordinatorConfig, timing: Timing) -> Coordinator:
     """A coordinator that has heard of nobody."""
     world = config.outline.world
-    membership = new_membership(config.epoch, world.nodes, world.processes_per_node, time.monotonic(), timing)
+    membership = new_membership(
+        config.epoch,
+        world.nodes,
+        world.processes_per_node,
+        time.monotonic(),
+        timing,
+        config.outline.legal_sizes(),
+        config.outline.places,
+    )
     coordinator = Coordinator(membership, TelemetryBuffer(keep=bool(config.api_url)), wall=time.time)
     coordinator.board.total_steps = config.outline.training.steps or 0
     return coordinator
@@ -120,6 +129,12 @@ def _arguments() -> argparse.Namespace:
         type=float,
         default=Timing().silence,
         help="silence that counts as loss",
+    )
+    parser.add_argument(
+        "--substitute-seconds",
+        type=float,
+        default=Timing().substitute,
+        help="how long a lost node is awaited before fewer go on",
     )
     return parser.parse_args()
 

@@ -48,7 +48,7 @@ def judge(claims: Mapping[int, Claim], places: Mapping[int, Place], nodes: int, 
     `waited_out` says that the time limit has passed. Broken is a generation
     of which a member has joined again, was replaced or is gone.
     """
-    if sum(place.ready for place in places.values()) == nodes:
+    if sum(place.ready and place.agent.index < nodes for place in places.values()) == nodes:
         return Verdict.OPEN  # everybody waits to start: nothing can be running
     last = newest(claims)
     if last is None:

@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from footplate_contracts.names import COORDINATOR_PORT, RUN_CONFIG_FILE, RUN_CONFIG_MOUNT, Env
+from footplate_contracts.v1alpha1.training import Parallelism
+from footplate_trainer.parallel.topology import legal_node_counts
 
 
 class _Part(BaseModel):
@@ -33,13 +35,17 @@ class RunWorld(_Part):
     """The gang to gather."""
 
     nodes: int = Field(1, ge=1)
+    min_nodes: int | None = None
+    max_nodes: int | None = None
     processes_per_node: int = Field(1, ge=1)
 
 
 class RunTraining(_Part):
-    """Where training ends."""
+    """Where training ends, and what a step is made of."""
 
     steps: int | None = None
+    global_batch_size: int = 1
+    micro_batch_size: int = 1
 
 
 class RunPlace(_Part):
@@ -79,8 +85,26 @@ class RunOutline(_Part):
     run: RunName
     world: RunWorld
     training: RunTraining = RunTraining()
+    parallelism: Parallelism = Parallelism()
     data: RunData = RunData()
     checkpoint: RunCheckpoint = RunCheckpoint()
+
+    @property
+    def places(self) -> int:
+        """Most nodes that the run may ever have at once."""
+        return max(self.world.nodes, self.world.max_nodes or 0)
+
+    def legal_sizes(self) -> tuple[int, ...]:
+        """Numbers of nodes that may train, ascending."""
+        least = min(self.world.nodes, self.world.min_nodes or self.world.nodes)
+        training = self.training
+        return legal_node_counts(
+            least,
+            self.places,
+            self.world.processes_per_node,
+            self.parallelism,
+            -(-training.global_batch_size // training.micro_batch_size),
+        )
 
 
 def read_outline(path: Path) -> RunOutline:

@@ -75,13 +75,15 @@ class Coordinator:
 
     def join(self, request: JoinRequest, now: float) -> Refusal | None:
         """See membership.joined."""
+        waited = len(self._waiting())
         refusal, actions = membership.joined(self.state, request, now)
+        self.version += len(self._waiting()) != waited
         self._apply(actions, now)
         return refusal
 
     def heartbeat(self, word: Heartbeat, now: float) -> Refusal | None:
         """See membership.beat; reports and telemetry come first, so that nothing of an end is missed."""
-        stepping = self.board.report(word.generation, word.ranks)
+        stepping, saved = self.board.report(word.generation, word.ranks), False
         if word.total_steps is not None:
             self.board.total_steps = word.total_steps
         fallback = word.generation or self.state.generation
@@ -89,10 +91,12 @@ class Coordinator:
             before = self.telemetry.checkpoint
             for row in self.telemetry.offer(word.agent, word.outbox, word.outbox_oldest, fallback):
                 self.board.row(row.generation, row.metrics)
-            stepping = stepping or self.telemetry.checkpoint != before
-        self.version += stepping
+            saved = self.telemetry.checkpoint != before
+        self.version += stepping or saved
         refusal, actions = membership.beat(self.state, word, now)
         self._apply(actions, now)
+        if saved and not self._at_the_end():
+            self._apply(membership.saved(self.state, now), now)
         return refusal
 
     def plug(self, agent: AgentIdentity, now: float) -> Refusal | None:
@@ -113,6 +117,11 @@ class Coordinator:
         """See membership.commanded."""
         self.version += self.state.command is not command
         self._apply(membership.commanded(self.state, command, now), now)
+
+    def resize(self, nodes: int, now: float) -> None:
+        """See membership.resized."""
+        self.version += self.state.nodes != nodes
+        self._apply(membership.resized(self.state, nodes, now), now)
 
     def diagnose(self, request: DiagnosisRequest) -> Diagnosis:
         """Ask every rank; agents hear of it with their next answer."""
@@ -180,15 +189,20 @@ class Coordinator:
             version=self.version,
             epoch=self.state.epoch,
             state=self._run_state(),
+            nodes=self.state.nodes,
             generation=self.state.generation,
             members=members,
             missing=[] if self.state.stage is Stage.CLOSED else self.state.missing(),
+            waiting=self._waiting(),
             progress=self.board.view(),
             start_step=self.board.start_step,
             checkpoint=self.telemetry.checkpoint,
             failures=self.book.listed(),
             telemetry_backlog=len(self.telemetry),
         )
+
+    def _waiting(self) -> list[AgentIdentity]:
+        return [place.agent for place in self.state.places.values() if place.ready]
 
     def _run_state(self) -> RunState:
         outcome = self.state.outcome
@@ -197,6 +211,11 @@ class Coordinator:
         if self.state.stage is not Stage.SEALED:
             return RunState.GATHERING
         return RunState.TRAINING if self.board.stepping else RunState.LOADING
+
+    def _at_the_end(self) -> bool:
+        """Whether the newest checkpoint is the last one."""
+        last = self.telemetry.checkpoint
+        return last is not None and 0 < self.board.total_steps <= last.step
 
     def _tell_end(self, now: float) -> bool:
         """Whether the end of the run may be told from now on, and could not before."""

@@ -10,6 +10,7 @@ from footplate_contracts.reports import Command, GenerationId, RunState, SealedG
 from footplate_trainer.coordinator import adoption
 from footplate_trainer.coordinator.actions import Action, Adopted, Closed, Opened, Sealed
 from footplate_trainer.coordinator.places import Ended, Place, seats
+from footplate_trainer.coordinator.size import chosen, count_of, patience
 from footplate_trainer.coordinator.state import Membership, Stage
 from footplate_trainer.coordinator.timing import hold_seconds
 
@@ -52,13 +53,15 @@ def _decide(state: Membership, now: float) -> list[Action]:
 
 
 def _seal(state: Membership, now: float) -> list[Action]:
-    joins = [place.waiting for place in state.places.values() if place.waiting is not None and place.ready]
-    if len(joins) < state.nodes or now - state.opened < hold_seconds(state.barren):
+    ready = sum(place.ready and place.agent.index < state.nodes for place in state.places.values())
+    count = count_of(ready, state.nodes, state.legal)
+    if count == 0 or now - state.opened < max(hold_seconds(state.barren), patience(state, count)):
         return []
-    if any(place.silent_for(now) > state.timing.silence for place in state.places.values()):
+    training = chosen(state, count)
+    if any(place.silent_for(now) > state.timing.silence for place in training):
         return []
     number = state.generation.number if state.generation and state.generation.epoch == state.epoch else 0
-    members = seats(joins)
+    members = seats([place.waiting for place in training if place.waiting is not None])
     state.sealed = SealedGeneration(
         generation=GenerationId(epoch=state.epoch, number=number + 1),
         members=members,
@@ -68,13 +71,15 @@ def _seal(state: Membership, now: float) -> list[Action]:
     state.suspicion = False
     state.step_at_seal = state.step
     for place in state.places.values():
-        place.waiting = None
         place.ended = None
+    for place in training:
+        place.waiting = None
     return [Sealed(state.sealed)]
 
 
-def open_generation(state: Membership, now: float, why: str) -> list[Action]:
-    """Break the running generation, if any, and let everybody join."""
+def open_generation(state: Membership, now: float, why: str, goal: int | None = None) -> list[Action]:
+    """Break the running generation, if any, and let everybody join; `goal`: see Membership."""
+    state.goal = goal or (len(state.sealed.members) if state.sealed else state.nodes)
     if state.stage is Stage.SEALED:
         state.barren = 0 if state.step > state.step_at_seal else state.barren + 1
     state.stage = Stage.OPEN

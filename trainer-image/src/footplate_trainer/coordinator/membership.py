@@ -6,9 +6,10 @@ clock, no socket and no thread in here, so any order of events can be tried in
 a test.
 
 A generation is sealed when every place is filled by a live agent that has
-joined. It is broken, and a new one opened at once, by evidence: a member joins
-again (its ranks failed), its connection ends (its process is gone), a newer
-incarnation of its place speaks, it leaves, or it is silent for too long.
+joined, or when enough have and the others do not come (see size.py). It is
+broken, and a new one opened at once, by evidence: a member joins again (its
+ranks failed), its connection ends (its process is gone), a newer incarnation of
+its place speaks, it leaves, or it is silent for too long.
 """
 
 from __future__ import annotations
@@ -20,17 +21,18 @@ from footplate_trainer.coordinator.adoption import Claim
 from footplate_trainer.coordinator.decisions import advance, open_generation
 from footplate_trainer.coordinator.losses import lose, too_silent, unplugged_too_long
 from footplate_trainer.coordinator.places import Ended, Place, answered_by, member_of
+from footplate_trainer.coordinator.size import better
 from footplate_trainer.coordinator.state import Membership, Refusal, Stage
 
 
 def heard(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refusal | None, list[Action]]:
     """Any word of `agent`: its place is filled, or it is turned away.
 
-    Raises ValueError for an index that the run does not have, and for a number
+    Raises ValueError for an index that the run cannot have, and for a number
     of ranks that differs from the run's.
     """
-    if not 0 <= agent.index < state.nodes:
-        raise ValueError(f"index is {agent.index}, but this run has the places 0 to {state.nodes - 1}")
+    if not 0 <= agent.index < state.most:
+        raise ValueError(f"index is {agent.index}, but this run has the places 0 to {state.most - 1}")
     if agent.slots != state.slots:
         raise ValueError(f"slots is {agent.slots}, but this run has {state.slots} ranks a node")
     if state.superseded:
@@ -69,7 +71,7 @@ def joined(state: Membership, request: JoinRequest, now: float) -> tuple[Refusal
     if request.failure is not None:
         actions.append(Blamed(request.agent, request.last_generation, request.failure))
     place.waiting = request
-    if state.stage is Stage.SEALED:
+    if state.stage is Stage.SEALED and member_of(state.sealed, request.agent) is not None:
         state.suspicion = True
         actions += open_generation(state, now, f"worker {request.agent.index} joined again")
     return None, actions + advance(state, now)
@@ -131,6 +133,25 @@ def commanded(state: Membership, command: Command, now: float) -> list[Action]:
     """The operator's command; idempotent. Without running ranks a suspension is done at once."""
     state.command = command
     return advance(state, now)
+
+
+def resized(state: Membership, nodes: int, now: float) -> list[Action]:
+    """The operator wants so many nodes; raises ValueError for more than the run may have."""
+    if not 1 <= nodes <= state.most:
+        raise ValueError(f"nodes is {nodes}, but this run has 1 to {state.most} places")
+    state.nodes = nodes
+    return advance(state, now)
+
+
+def saved(state: Membership, now: float) -> list[Action]:
+    """A checkpoint is durable: now a restart with more nodes, or with fewer that were asked for, is cheap."""
+    if state.stage is not Stage.SEALED or state.command is not Command.NONE:
+        return []
+    count = better(state)
+    if count == 0 or state.sealed is None:
+        return []
+    why = f"from this checkpoint on {count} nodes train instead of {len(state.sealed.members)}"
+    return open_generation(state, now, why, goal=count)
 
 
 def tick(state: Membership, now: float) -> list[Action]:

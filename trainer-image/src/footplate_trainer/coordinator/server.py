@@ -26,6 +26,7 @@ from footplate_contracts.reports import (
     HeartbeatAnswer,
     JoinRequest,
     SealedGeneration,
+    SizeCommand,
     SuspendCommand,
 )
 from footplate_trainer.coordinator import wire
@@ -95,6 +96,7 @@ class Server:
                 web.post(wire.GRANT, self.grant),
                 web.get(wire.STATE, self.state),
                 web.post(wire.COMMAND, self.command),
+                web.post(wire.SIZE, self.size),
                 web.post(wire.DIAGNOSE, self.diagnose),
                 web.get(wire.HEALTH, self.health),
             ]
@@ -188,6 +190,13 @@ class Server:
         """Set the command; answers with the CoordinatorState after it."""
         message = await _read(request, SuspendCommand)
         self.coordinator.command(message.command, self._clock())
+        self._tell()
+        return _json(self.coordinator.view())
+
+    async def size(self, request: web.Request) -> web.StreamResponse:
+        """How many nodes are wanted from the next checkpoint on; answers with the CoordinatorState."""
+        message = await _read(request, SizeCommand)
+        self.coordinator.resize(message.nodes, self._clock())
         self._tell()
         return _json(self.coordinator.view())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -33,8 +34,11 @@ class Membership:
     """The whole state. `opened` and `ticked` are times of the same clock as `now`."""
 
     epoch: int
-    nodes: int
+    nodes: int  # wanted; the operator may change it
     slots: int
+    legal: tuple[int, ...]  # numbers of nodes that may train, ascending
+    most: int  # places that there may ever be
+    goal: int  # nodes that the next generation waits for
     timing: Timing
     opened: float
     ticked: float
@@ -69,7 +73,29 @@ class Membership:
         ]
 
 
-def new_membership(epoch: int, nodes: int, slots: int, now: float, timing: Timing) -> Membership:
-    """A membership that has heard of nobody; only the first epoch knows that nothing runs yet."""
-    stage = Stage.OPEN if epoch <= 1 else Stage.UNDECIDED
-    return Membership(epoch, nodes, slots, timing, opened=now, ticked=now, stage=stage)
+def new_membership(
+    epoch: int,
+    nodes: int,
+    slots: int,
+    now: float,
+    timing: Timing,
+    legal: Sequence[int] = (),
+    most: int | None = None,
+) -> Membership:
+    """A membership that has heard of nobody; only the first epoch knows that nothing runs yet.
+
+    `legal` are the numbers of nodes that may train, `most` the places that there
+    may ever be; both default to `nodes`.
+    """
+    return Membership(
+        epoch,
+        nodes,
+        slots,
+        legal=tuple(legal) or (nodes,),
+        most=max(nodes, most or 0),
+        goal=nodes,
+        timing=timing,
+        opened=now,
+        ticked=now,
+        stage=Stage.OPEN if epoch <= 1 else Stage.UNDECIDED,
+    )

@@ -18,6 +18,7 @@ LEAVE: Final = "/v1/leave"
 GRANT: Final = "/v1/grant"
 STATE: Final = "/v1/state"
 COMMAND: Final = "/v1/command"
+SIZE: Final = "/v1/size"
 DIAGNOSE: Final = "/v1/diagnose"
 HEALTH: Final = "/healthz"
 

@@ -15,7 +15,7 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import PipelineSchedule, Precision, Recomputation, Sharding
 from footplate_trainer.config import model_shape
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.parallel.topology import Topology
+from footplate_trainer.parallel.topology import Topology, schedule_wants
 from footplate_trainer.shape import ModelShape
 
 
@@ -173,20 +173,14 @@ def _stages(_: RunConfig, shape: ModelShape, topology: Topology) -> Iterator[str
 
 
 def _micro_batches(config: RunConfig, _: ModelShape, topology: Topology) -> Iterator[str]:
-    if topology.pipeline == 1:
-        return
-    training, schedule = config.training, topology.schedule
+    training = config.training
     count = -(-training.global_batch_size // (training.micro_batch_size * topology.data))
-    told = (
-        f"globalBatchSize {training.global_batch_size} / microBatchSize {training.micro_batch_size} over "
-        f"{topology.data} data-parallel ranks gives {count} micro-batches"
-    )
-    if schedule is PipelineSchedule.ONE_FORWARD_ONE_BACKWARD and count < topology.pipeline:
-        yield f"{told}, and 1F1B needs at least as many as pipeline {topology.pipeline}"
-    if schedule in (PipelineSchedule.INTERLEAVED, PipelineSchedule.INTERLEAVED_ZERO_BUBBLE):
-        rounds = max(1, count // topology.pipeline)
-        if count % rounds:
-            yield f"{told}, and {schedule} needs a multiple of its {rounds} rounds of {topology.pipeline}"
+    wanted = schedule_wants(topology, count)
+    if wanted is not None:
+        yield (
+            f"globalBatchSize {training.global_batch_size} / microBatchSize {training.micro_batch_size} over "
+            f"{topology.data} data-parallel ranks gives {count} micro-batches, and {wanted}"
+        )
 
 
 _CHECKS: tuple[Callable[[RunConfig, ModelShape, Topology], Iterator[str]], ...] = (

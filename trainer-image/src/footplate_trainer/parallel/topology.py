@@ -193,22 +193,38 @@ def stage_layers(shape: ModelShape, topology: Topology) -> tuple[range, ...]:
     return split_layers(costs, topology.stages, float(shape.hidden), float(shape.vocabulary * shape.hidden))
 
 
-def legal_node_counts(
-    minimum: int, maximum: int, processes_per_node: int, parallelism: Parallelism
-) -> tuple[int, ...]:
-    """Node counts from `minimum` to `maximum` whose ranks form the grid.
+def schedule_wants(topology: Topology, micro_batches: int) -> str | None:
+    """What the pipeline schedule wants of a rank's `micro_batches` a step; None where it is content."""
+    schedule, stages = topology.schedule, topology.pipeline
+    if stages == 1:
+        return None
+    if schedule is PipelineSchedule.ONE_FORWARD_ONE_BACKWARD and micro_batches < stages:
+        return f"1F1B needs at least as many as pipeline {stages}"
+    if schedule in (PipelineSchedule.INTERLEAVED, PipelineSchedule.INTERLEAVED_ZERO_BUBBLE):
+        rounds = max(1, micro_batches // stages)
+        if micro_batches % rounds:
+            return f"{schedule} needs a multiple of its {rounds} rounds of {stages}"
+    return None
 
-    A count that does not divide the micro-batches is legal: the shorter ranks
-    get empty ones.
+
+def legal_node_counts(
+    minimum: int, maximum: int, processes_per_node: int, parallelism: Parallelism, micro_batches: int
+) -> tuple[int, ...]:
+    """Node counts from `minimum` to `maximum` whose ranks form the grid and suit the schedule.
+
+    `micro_batches` make up the global batch. A count that does not divide them
+    is legal: the shorter ranks get empty ones.
     """
     return tuple(
-        count for count in range(minimum, maximum + 1) if _forms(count * processes_per_node, parallelism)
+        count
+        for count in range(minimum, maximum + 1)
+        if _forms(count * processes_per_node, parallelism, micro_batches)
     )
 
 
-def _forms(world_size: int, parallelism: Parallelism) -> bool:
+def _forms(world_size: int, parallelism: Parallelism, micro_batches: int) -> bool:
     try:
-        Topology.of(world_size, parallelism)
+        topology = Topology.of(world_size, parallelism)
     except ValueError:
         return False
-    return True
+    return schedule_wants(topology, -(-micro_batches // topology.data)) is None
