@@ -20,11 +20,12 @@ from statistics import median
 
 from bench.elastic.stations import PARTS, Recovery, recovery
 
+from footplate_contracts.names import FIRST_SPARE
 from footplate_contracts.reports import CoordinatorState, GenerationId, RunState
 from tests.component.footplate_trainer.agent.gang import Gang
 from tests.support.tiny import pack_tiny, tiny_config
 
-BARS = {"rank killed": 1.5, "agent killed, substitute at once": 8.0}
+BARS = {"rank killed": 1.5, "agent killed, substitute at once": 8.0, "agent killed, hot spare": 1.0}
 STEPS = 1_000_000
 
 
@@ -38,7 +39,9 @@ class Bench:
             overrides = [f"training.steps={STEPS}", "checkpoint.everySteps=50"]
             self.gang.use_trainer(tiny_config(pack_tiny(folder), folder, overrides))
         self.gang.start()
+        self.logs = ["agent-0-0", "agent-1-0"]  # of those who train
         self.incarnations = [0, 0]
+        self.spares = 0
         self.highest = 0
 
     def kill_rank(self) -> Recovery:
@@ -58,6 +61,20 @@ class Bench:
         agent.wait()
         self.incarnations[index] += 1
         self.gang.agents[index] = self.gang.start_agent(index, self.incarnations[index])
+        self.logs[index] = f"agent-{index}-{self.incarnations[index]}"
+        return self._recovered(fault, state)
+
+    def kill_agent_beside_a_spare(self) -> Recovery:
+        """SIGKILL agent 1 while a spare waits."""
+        spare = self.gang.start_agent(FIRST_SPARE, self.spares)
+        self.gang.wait_for(lambda state: bool(state.waiting))
+        state = self._settled()
+        fault = time.time()
+        self.gang.agents[1].kill()
+        self.gang.agents[1].wait()
+        self.gang.agents[1] = spare
+        self.logs[1] = f"agent-{FIRST_SPARE}-{self.spares}"
+        self.spares += 1
         return self._recovered(fault, state)
 
     def _settled(self) -> CoordinatorState:
@@ -75,9 +92,7 @@ class Bench:
         self.gang.wait_for(lambda state: state.generation == generation and state.state is RunState.TRAINING)
         deadline = time.monotonic() + 30.0
         while True:
-            logs = [
-                self.gang.log(f"agent-{i}-{incarnation}") for i, incarnation in enumerate(self.incarnations)
-            ]
+            logs = [self.gang.log(name) for name in self.logs]
             if all(f"timeline {generation} " in log for log in logs):
                 return recovery(fault, self.gang.log("coordinator-1"), logs, str(generation))
             if time.monotonic() > deadline:
@@ -100,6 +115,9 @@ def main() -> int:
                 "rank killed": [bench.kill_rank() for _ in range(arguments.times)],
                 "agent killed, substitute at once": [
                     bench.kill_agent(number % 2) for number in range(arguments.times)
+                ],
+                "agent killed, hot spare": [
+                    bench.kill_agent_beside_a_spare() for _ in range(arguments.times)
                 ],
             }
         finally:

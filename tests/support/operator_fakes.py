@@ -6,10 +6,11 @@ trains until something breaks.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import Any
 
-from footplate_contracts.names import Cause
+from footplate_contracts.names import FIRST_SPARE, Cause
 from footplate_contracts.reports import (
     AgentIdentity,
     CheckpointRecord,
@@ -104,11 +105,14 @@ class FakeCoordinator:
     total_steps: int
     least: int = 4096  # so few may go on
     gathered: int = 0
+    spares: list[Json] = field(default_factory=list)  # pods that wait
+    seats: dict[str, tuple[int, int]] = field(default_factory=dict)  # of spares that stand in, by uid
     version: int = 1
     state: RunState = RunState.GATHERING
     number: int = 0
     generation: GenerationId | None = None
-    members: dict[int, Json] = field(default_factory=dict)  # index -> pod
+    members: dict[int, Json] = field(default_factory=dict)  # index -> pod, of the newest generation
+    here: set[int] = field(default_factory=set)  # indices of live workers
     step: int = 0
     start_step: int = 0
     checkpoint: CheckpointRecord | None = None
@@ -129,7 +133,8 @@ class FakeCoordinator:
                 Member(agent=identity(pod), group_rank=index, first_rank=2 * index, store_port=1)
                 for index, pod in sorted(self.members.items())
             ],
-            missing=[index for index in range(self.nodes) if index not in self.members],
+            waiting=[spare_identity(pod) for pod in self.spares],
+            missing=[index for index in range(self.nodes) if index not in self.here],
             progress=Progress(
                 step=self.step,
                 total_steps=self.total_steps,
@@ -144,10 +149,30 @@ class FakeCoordinator:
             telemetry_backlog=self.backlog,
         )
 
+    def seat(self, pod: Json, index: int) -> Json:
+        """A spare takes the place of worker `index`; the pod as it would be labelled."""
+        self.seats[pod["metadata"]["uid"]] = (index, 100 + len(self.seats))
+        seated = self.seated(pod)
+        assert seated is not None
+        return seated
+
+    def seated(self, pod: Json) -> Json | None:
+        """A spare that stands in as it would be labelled; None for one that waits."""
+        seat = self.seats.get(pod["metadata"]["uid"])
+        if seat is None:
+            return None
+        seated = copy.deepcopy(pod)
+        seated["metadata"]["labels"] |= {
+            "footplate.dev/index": str(seat[0]),
+            "footplate.dev/incarnation": str(seat[1]),
+        }
+        return seated
+
     def adopt(self, before: FakeCoordinator) -> None:
         """Take over a generation that trains on."""
         self.generation, self.number = before.generation, 0
         self.members, self.step, self.start_step = dict(before.members), before.step, before.start_step
+        self.here = set(before.here)
         self.state = RunState.LOADING
 
     def fail(self, cause: Cause, reason: str, message: str, pod: Json, now: float, **more: Any) -> None:
@@ -163,6 +188,12 @@ class FakeCoordinator:
         )
         self.state = RunState.GATHERING
         self.version += 1
+
+
+def spare_identity(pod: Json) -> AgentIdentity:
+    """The agent in a spare pod, which has no place yet."""
+    own = identity(pod)
+    return own.model_copy(update={"index": FIRST_SPARE + own.index})
 
 
 def identity(pod: Json) -> AgentIdentity:

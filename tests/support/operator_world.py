@@ -202,11 +202,12 @@ class World:
             if pod.get("status", {}).get("phase") != "Running":
                 continue
             leader = self._leader(pod)
-            workers = {
-                int(each["metadata"]["labels"]["footplate.dev/index"]): each
-                for each in self._newest_workers(pod["metadata"]["labels"]["footplate.dev/run-uid"])
-            }
-            self._advance(leader, workers, pod["metadata"]["labels"]["footplate.dev/run-uid"])
+            uid = pod["metadata"]["labels"]["footplate.dev/run-uid"]
+            spares = self._running("spare", uid)
+            running = [*self._running("worker", uid), *(each for each in map(leader.seated, spares) if each)]
+            workers = {identity(each).index: each for each in running}
+            leader.spares = [each for each in spares if leader.seated(each) is None]
+            self._advance(leader, workers, uid)
 
     def _advance(self, leader: FakeCoordinator, workers: dict[int, Json], uid: str) -> None:
         if leader.state in (RunState.FINISHED, RunState.SUSPENDED):
@@ -216,17 +217,21 @@ class World:
         lost = next((index for index in members if uids.get(index) != members[index]), None)
         if leader.state in (RunState.TRAINING, RunState.LOADING) and lost is not None:
             gone = leader.members[lost]
-            leader.members = {index: pod for index, pod in leader.members.items() if index != lost}
+            leader.here.discard(lost)
             leader.fail(Cause.NODE_LOST, Reason.AGENT_LOST, "its connection ended", gone, self._seconds())
             return
         wanted = {index: pod for index, pod in workers.items() if index < leader.nodes}
         if leader.state is RunState.GATHERING:
             leader.gathered += 1
-            leader.members = wanted
+            for index in sorted(set(range(leader.nodes)) - wanted.keys()) if leader.number else ():
+                if leader.spares:
+                    wanted[index] = leader.seat(leader.spares.pop(0), index)
+            leader.here = set(wanted)
             if leader.command is Command.CHECKPOINT_AND_EXIT:
                 leader.state = RunState.SUSPENDED
             elif len(wanted) == leader.nodes or (len(wanted) >= leader.least and leader.gathered > PATIENCE):
                 leader.gathered = 0
+                leader.members = wanted
                 leader.number += 1
                 leader.generation = GenerationId(epoch=leader.epoch, number=leader.number)
                 leader.state = RunState.LOADING
@@ -331,10 +336,10 @@ class World:
             if pod["metadata"]["labels"].get("footplate.dev/role") == role
         ]
 
-    def _newest_workers(self, uid: str) -> list[Json]:
+    def _running(self, role: str, uid: str) -> list[Json]:
         running = [
             pod
-            for pod in self._pods("worker")
+            for pod in self._pods(role)
             if pod["metadata"]["labels"]["footplate.dev/run-uid"] == uid
             and pod.get("status", {}).get("phase") == "Running"
             and "deletionTimestamp" not in pod["metadata"]

@@ -53,6 +53,15 @@ def worker_pod_name(run: str, index: int, incarnation: int) -> str:
     return f"{run}-w{index}-{incarnation}"
 
 
+# Worker indices from here on are no places of a gang: a spare has one until it takes a place.
+FIRST_SPARE: Final = 4096
+
+
+def spare_pod_name(run: str, number: int, incarnation: int) -> str:
+    """Name and hostname of spare `number` in its `incarnation` (both from 0); it keeps it as a worker."""
+    return f"{run}-s{number}-{incarnation}"
+
+
 def coordinator_pod_name(run: str, epoch: int) -> str:
     """Name of the coordinator pod of `epoch` (from 1)."""
     return f"{run}-c{epoch}"

@@ -13,7 +13,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from footplate_contracts.model import Report
-from footplate_contracts.names import Cause
+from footplate_contracts.names import FIRST_SPARE, Cause
 
 
 class GenerationId(Report):
@@ -142,6 +142,11 @@ class AgentIdentity(Report):
     node_name: str = ""
     address: str = Field(description="IP under which other members reach this agent")
     slots: int = Field(ge=1, description="ranks this agent starts")
+
+    @property
+    def spare(self) -> bool:
+        """Whether it has no place yet."""
+        return self.index >= FIRST_SPARE
 
 
 class JoinRequest(Report):

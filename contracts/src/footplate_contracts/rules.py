@@ -96,17 +96,6 @@ def only(field: str, *allowed: str) -> Rule:
     )
 
 
-def only_at(field: str, literal: str) -> Rule:
-    """A number or flag that this release supports at one value only."""
-    shown = literal.removesuffix(".0")
-    return Rule(
-        f"self.{field} == {literal}",
-        f"{field} {{self.{field}}} is not supported by this release; leave it at {shown}",
-        field=field,
-        refusal=Refusal.FORBIDDEN,
-    )
-
-
 def positive(field: str) -> Rule:
     """A number above zero; OpenAPI in CRDs has no numeric exclusive minimum."""
     return Rule(f"self.{field} > 0.0", f"{field} must be above 0, not {{self.{field}}}", field=field)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime
 from typing import Any, Final
 
-from footplate_contracts.names import Reason
+from footplate_contracts.names import Reason, Role
 from footplate_contracts.reports import Command
 from footplate_operator.cache import Cache
 from footplate_operator.cluster import Cluster
@@ -16,6 +16,7 @@ from footplate_operator.coordinator_client import Coordinators
 from footplate_operator.credentials import new_credentials
 from footplate_operator.desired import children
 from footplate_operator.desired.desired import Desired, How, Surplus
+from footplate_operator.desired.workers import place_labels
 from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, Forbidden, Invalid, NotFound
 from footplate_operator.kinds import POD, QUIET_CHILDREN, TRAINING_RUN, Json
 from footplate_operator.log import fields
@@ -50,6 +51,7 @@ class Actor:
                 credentials = memory.credentials or new_credentials(names, self._now())
                 await self._create(run, memory, children.secret(run, credentials))
             await _together(self._create(run, memory, body) for body in desired.children)
+            await _together(self._promote(run, pod) for pod in desired.promoted)
             await _together(self._remove(run, surplus) for surplus in desired.surplus)
             await _together(self._create(run, memory, body) for body in desired.pods)
             for child in desired.surplus_children:
@@ -93,6 +95,16 @@ class Actor:
             self._cache.put_pod(made)
         else:
             memory.remember(kind, made)
+
+    async def _promote(self, run: Run, pod: PodView) -> None:
+        """Label a spare as the worker that it has become."""
+        _log.info("run %s", fields(event="promoted", run=run.key, name=pod.name, index=pod.index))
+        labels = place_labels(Role.WORKER, pod.index, pod.incarnation)
+        patch: Json = {"metadata": {"uid": pod.uid, "labels": labels}}
+        try:
+            self._cache.put_pod(await self._cluster.merge(POD, run.namespace, pod.name, patch))
+        except (NotFound, Conflict):
+            return  # it is gone, or another one: the next look shows
 
     async def _remove(self, run: Run, surplus: Surplus) -> None:
         pod = surplus.pod

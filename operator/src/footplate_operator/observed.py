@@ -114,6 +114,14 @@ class Observed:
         """Worker pods, any state."""
         return [pod for pod in self.pods if pod.role == Role.WORKER]
 
+    def spares(self) -> list[PodView]:
+        """Spare pods that have no place yet, any state."""
+        return [pod for pod in self.pods if pod.role == Role.SPARE]
+
+    def gang(self) -> list[PodView]:
+        """All pods that take a node: workers and spares."""
+        return self.workers() + self.spares()
+
     def coordinators(self) -> list[PodView]:
         """Coordinator pods, any state."""
         return [pod for pod in self.pods if pod.role == Role.COORDINATOR]

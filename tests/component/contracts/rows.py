@@ -52,7 +52,6 @@ CREATION: tuple[Row, ...] = (
     _refused("trainer.args", ["--fast"]),
     _only("stage", "dpo", "use pretrain"),
     _only("model.attention.backend", "flex", "use auto or sdpa"),
-    _only("compute.spares", 1, "leave it at 0"),
     _only("trainer.securityProfile", "baseline", "use restricted"),
     Row(
         "warm-start-from-elsewhere",
@@ -364,5 +363,6 @@ ALWAYS_ALLOWED: dict[str, dict[str, object]] = {
     "save-more-often": {"checkpoint.everySteps": 5},
     "keep-more": {"checkpoint.keepLast": 5, "checkpoint.keepEverySteps": 100},
     "budgets": {"resilience.budgets": {"Hang": 9}},
+    "spares": {"compute.spares": 2},
     "retention": {"podRetentionSeconds": 60, "ttlSecondsAfterFinished": 60},
 }

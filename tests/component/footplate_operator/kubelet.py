@@ -232,7 +232,12 @@ class StandIn:
     def _join(self) -> SealedGeneration | None:
         port = 1024 + time.monotonic_ns() % 60000
         status, text = self._post("/v1/join", JoinRequest(agent=self.identity, store_port=port).to_json())
-        return SealedGeneration.model_validate_json(text) if status == 200 else None
+        if status != 200:
+            return None
+        sealed = SealedGeneration.model_validate_json(text)
+        mine = (each.agent for each in sealed.members if each.agent.pod_name == self.identity.pod_name)
+        self.identity = next(mine)  # a spare learns its place here
+        return sealed
 
     def _train(self, sealed: SealedGeneration) -> None:
         step, saving = StandIn.saved, False

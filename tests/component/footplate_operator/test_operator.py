@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cluster.envtest import ApiServer
 from tests.component.footplate_operator.api import Api, Json, wait_for
 from tests.component.footplate_operator.conftest import Process, operator_process
@@ -84,6 +86,24 @@ def test_a_run_is_scaled_while_it_trains(operator: Process, api: Api, node: Node
     status = wait_for(lambda: _trains_in(api, "1.3"), "one node trains")
     wait_for(lambda: api.names("pods") == ["tiny-c1", "tiny-w0-0"], "the other is given back", 20)
     assert (status["restarts"], status.get("failures", {})) == (0, {})
+
+
+@pytest.mark.long
+def test_a_spare_becomes_the_worker_that_was_lost(operator: Process, api: Api, node: Node) -> None:
+    api.apply(_run(api, steps=2000, compute={"profile": "local-cpu", "nodes": 2, "spares": 1}))
+    _phase(api, "Running")
+    wait_for(lambda: api.status("tiny")["world"]["spares"] == 1 or None, "the spare waits")
+    node.kill("tiny-w1-0")
+    status = wait_for(lambda: _trains_in(api, "1.2"), "the spare trains", 20)
+    assert (status["restarts"], status["failures"]) == (1, {"NodeLost": 1})
+    workers = wait_for(lambda: _named(api, "worker", "tiny-s0-1"), "the spare is labelled a worker", 10)
+    assert workers == ["tiny-s0-1", "tiny-w0-0", "tiny-w1-0"]
+    wait_for(lambda: _named(api, "spare", "tiny-s0-101"), "another spare is made", 10)
+
+
+def _named(api: Api, role: str, name: str) -> list[str] | None:
+    names = [pod["metadata"]["name"] for pod in api.find("pods", f"footplate.dev/role={role}")]
+    return names if name in names else None
 
 
 def test_suspension_saves_and_resumption_goes_on(operator: Process, api: Api, node: Node) -> None:

@@ -64,6 +64,7 @@ async def test_children_of_a_training_run() -> None:
         "tensor": 1,
         "pipeline": 1,
         "data": 4,
+        "spares": 0,
     }
 
 

@@ -51,7 +51,7 @@ async def test_a_worker_that_only_the_coordinator_lost_gets_a_substitute_and_is_
     world = await running()
     pod = world.cluster.objects[POD, "tiny-w1-0"]
     leader = world.leader()
-    leader.members = {0: leader.members[0]}
+    leader.here = {0}
     leader.fail(Cause.NODE_LOST, Reason.AGENT_LOST, "silent for 5 s", pod, world.clock().timestamp())
     world.trains = False
     world._speak()

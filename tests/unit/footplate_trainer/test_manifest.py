@@ -164,9 +164,9 @@ def test_a_file_without_one_run_is_refused(read: Read, text: str, problem: str) 
             id="rule",
         ),
         pytest.param(
-            "profile: local-cpu",
-            "profile: local-cpu, spares: 1",
-            "spec.compute.spares: Forbidden: spares 1 is not supported by this release",
+            "checkpoint: {uri: /checkpoints}",
+            "checkpoint: {uri: /checkpoints}\n  queue: research",
+            "spec.queue: Forbidden: queue is not supported by this release",
             id="later",
         ),
     ],

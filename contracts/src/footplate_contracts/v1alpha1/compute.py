@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from footplate_contracts.names import Cause
-from footplate_contracts.rules import Refusal, Rule, only_at, refuse
+from footplate_contracts.rules import Refusal, Rule, refuse
 from footplate_contracts.v1alpha1.types import Count, Label, Name, Part, Seconds, Uri, Whole
 
 Nodes = Annotated[int, Field(ge=1, le=4096)]
@@ -31,7 +31,7 @@ class Compute(Part):
         None, description="with minNodes: nodes may change up to here while the run trains; default: nodes"
     )
     spares: Annotated[int, Field(ge=0, le=256)] = Field(
-        0, description="idle worker pods that stand in at once"
+        0, description="idle worker pods that take the places of lost ones at once"
     )
 
     rules: ClassVar = (
@@ -50,7 +50,6 @@ class Compute(Part):
             "minNodes {self.minNodes} is above maxNodes {self.maxNodes}; the smaller number comes first",
             field="minNodes",
         ),
-        only_at("spares", "0"),
     )
 
 

@@ -53,6 +53,7 @@ class WorldStatus(Part):
     tensor: Whole = Field(1, description="ranks that share each matrix")
     pipeline: Whole = Field(1, description="ranks that share the layers")
     data: Whole = Field(1, description="ranks that share the batch")
+    spares: Whole = Field(0, description="spare pods that are ready to take a place")
 
 
 class CheckpointStatus(Part):

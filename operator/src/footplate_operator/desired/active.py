@@ -34,12 +34,17 @@ def active(here: Situation) -> Desired:
         workers.pod(here.run, here.revision, index, incarnation, current.address if current else "")
         for index, incarnation in make
     ]
+    pods += [
+        workers.spare(here.run, here.revision, number, incarnation, current.address if current else "")
+        for number, incarnation in (here.reserve.missing if may_start and here.making else ())
+    ]
     after, phase = _status(here, may_start, len(make))
     return Desired(
         status=after,
         secret=not here.observed.has(SECRET, secret_name(here.run.name)),
         children=tuple(_missing_children(here)),
         pods=tuple(pods),
+        promoted=here.promoted,
         surplus=unique(_too_much(here)),
         surplus_children=tuple(_old_configs(here)),
         coordinator=current if current and current.address else None,
@@ -73,7 +78,7 @@ def _status(here: Situation, may_start: bool, made: int) -> tuple[TrainingRunSta
         "revision": here.revision.name(run.name),
     }
     if may_start:
-        update["incarnation"] = here.gang.counter
+        update["incarnation"] = here.reserve.counter(here.gang.counter) if here.making else here.gang.counter
     if _coordinator(here):
         epoch = here.leader.epoch
         name = coordinator_pod_name(run.name, epoch)
@@ -107,6 +112,8 @@ def _too_much(here: Situation) -> list[Surplus]:
     for index in {pod.index for pod in pods}:
         failed = [pod for pod in pods if pod.index == index and pod.phase == "Failed"]
         found += housekeeping.crowded(failed)
+    found += housekeeping.crowded([pod for pod in observed.spares() if pod.phase == "Failed"])
+    found += housekeeping.unwanted(observed.spares(), here.run.spec.compute.spares)
     filled = {pod.uid for pod in here.gang.current}
     return found + housekeeping.expired(
         (pod for pod in observed.pods if pod.uid not in filled), retention, here.now
@@ -118,7 +125,7 @@ def _next_look(here: Situation, phase: Phase) -> float | None:
     retention = housekeeping.next_expiry(failed, here.run.spec.pod_retention_seconds, here.now)
     waits = [
         (due - here.now).total_seconds()
-        for due in (here.leader.due, here.gang.due)
+        for due in (here.leader.due, here.gang.due, here.reserve.due)
         if due is not None and due > here.now
     ]
     return soonest(retention, *waits, POLL_SECONDS if _expecting(here, phase) else None)

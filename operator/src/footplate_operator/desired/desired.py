@@ -41,6 +41,7 @@ class Desired:
     secret: bool = False
     children: tuple[Json, ...] = ()
     pods: tuple[Json, ...] = ()
+    promoted: tuple[PodView, ...] = ()  # spares that have become these workers: to be labelled so
     surplus: tuple[Surplus, ...] = ()
     surplus_children: tuple[Child, ...] = ()
     coordinator: PodView | None = None  # to listen to

@@ -47,7 +47,7 @@ def ended(run: Run, observed: Observed, now: datetime) -> Desired:
     """What is still to be taken away from a run in a terminal phase."""
     finished_at = parse_time(run.status.completion_time) if run.status.completion_time else since(run)
     waited = seconds_between(finished_at, now)
-    working = [pod for pod in observed.workers() if pod.live]
+    working = [pod for pod in observed.gang() if pod.live]
     leaders = [pod for pod in observed.coordinators() if pod.live]
     gone: list[Surplus] = []
     if run.phase is Phase.FAILED or waited >= EXIT_SECONDS:

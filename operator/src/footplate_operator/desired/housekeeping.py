@@ -71,6 +71,11 @@ def _given_up(pod: PodView, training: frozenset[int] | None) -> bool:
     return not pod.started if training is None else pod.index not in training
 
 
+def unwanted(spares: Sequence[PodView], wanted: int) -> list[Surplus]:
+    """Live spares beyond the `wanted` ones; they hold nothing that would have to be saved."""
+    return [Surplus(pod, grace=STALE_GRACE) for pod in spares if pod.live and pod.index >= wanted]
+
+
 def stale_coordinators(pods: Sequence[PodView], epoch: int) -> list[Surplus]:
     """Live coordinators from before `epoch`; they may still hand over what they know to the API."""
     return [Surplus(pod, grace=COORDINATOR_GRACE) for pod in pods if pod.live and pod.epoch < epoch]

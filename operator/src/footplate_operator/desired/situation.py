@@ -10,7 +10,7 @@ from typing import Final
 from footplate_contracts.names import Cause, Phase, Reason
 from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_operator.clock import parse_time, seconds_between
-from footplate_operator.desired import chronicle, coordinator, evidence, status, workers
+from footplate_operator.desired import chronicle, coordinator, evidence, spares, status, workers
 from footplate_operator.desired.chronicle import Chronicle, Scene
 from footplate_operator.desired.revision import Revision, size
 from footplate_operator.observed import Observed, PodView
@@ -36,6 +36,8 @@ class Situation:
     state: CoordinatorState | None  # of the coordinator that serves now
     leader: coordinator.CoordinatorPlan
     gang: workers.WorkerPlan
+    reserve: spares.SparePlan
+    promoted: tuple[PodView, ...]  # spares that have a place and are not labelled so yet
     story: Chronicle
     scene: Scene
     seen: evidence.Seen
@@ -89,10 +91,15 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
     begun = run.phase not in (None, Phase.QUEUED, Phase.SUSPENDED)
     leader = coordinator.plan(observed.coordinators(), known_epoch, begun, now)
     state = _current(observed.coordinator, leader, run.phase)
+    observed, promoted = spares.promoted(observed, state)
     story = chronicle.from_status(run.status)
     making = observed.problem is None
     lost = evidence.abandoned(state) | evidence.unheard(state, observed.workers(), now)
-    gang = workers.plan(_places(run, revision, story, lost, making), observed.workers(), now)
+    places = _places(run, revision, story, lost, making)
+    if state is not None:
+        seats = frozenset(member.agent.index for member in state.members)
+        places = replace(places, spares=spares.ready(state, observed), seats=seats)
+    gang = workers.plan(places, observed.workers(), now)
     scene = _scene(run, revision, state, now)
     admitted = revision.frozen.config.world.nodes
     losses = [loss for loss in gang.losses if evidence.counts(loss, state, admitted)]
@@ -105,6 +112,8 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
         state=state,
         leader=leader,
         gang=gang,
+        reserve=spares.plan(run.spec.compute.spares, observed.spares(), gang.counter, now),
+        promoted=promoted,
         story=_sealed(told.story, scene, state),
         scene=scene,
         seen=told.seen,

@@ -73,6 +73,7 @@ def world(
         tensor=parallelism.tensor,
         pipeline=parallelism.pipeline,
         data=max(1, ranks // slice_size),
+        spares=sum(agent.spare for agent in state.waiting),
     )
 
 

@@ -50,7 +50,7 @@ def suspended(run: Run, observed: Observed, now: datetime) -> Desired:
     retention = run.spec.pod_retention_seconds
     leaders = [pod for pod in observed.coordinators() if pod.live]
     gone = [
-        *housekeeping.release(observed.workers(), WORKER_GRACE),
+        *housekeeping.release(observed.gang(), WORKER_GRACE),
         *_flushed(run, observed, leaders, now),
         *housekeeping.expired(observed.pods, retention, now),
     ]
@@ -121,7 +121,7 @@ def _release(here: Situation, message: str) -> Desired:
     ]
     return Desired(
         status=report.seen(here, Phase.SUSPENDED, said, story),
-        surplus=unique(housekeeping.release(here.observed.workers(), WORKER_GRACE)),
+        surplus=unique(housekeeping.release(here.observed.gang(), WORKER_GRACE)),
         surplus_children=budgets(here.observed),
         coordinator=here.leader.current,
         again=POLL_SECONDS,

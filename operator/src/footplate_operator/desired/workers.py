@@ -7,11 +7,12 @@ incarnation: waiting for a Terminating pod means waiting for a dead node.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from footplate_contracts.names import (
+    FIRST_SPARE,
     INCARNATION_LABEL,
     INDEX_LABEL,
     PROFILE_LABEL,
@@ -21,6 +22,7 @@ from footplate_contracts.names import (
     SECRET_TOKEN_KEY,
     Env,
     Role,
+    spare_pod_name,
     worker_pod_name,
 )
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
@@ -65,11 +67,12 @@ class WorkerPlan:
     current: tuple[PodView, ...] = ()  # the newest pod of each place that needs no substitute
     counter: int = 0  # highest incarnation once `missing` exist
     due: datetime | None = None  # the earliest substitute that has to wait
+    stood_in: int = 0  # places that a spare takes in a moment
 
     @property
     def complete(self) -> bool:
         """Whether every place is filled."""
-        return not self.missing and self.due is None
+        return not self.missing and not self.stood_in and self.due is None
 
     @property
     def succeeded(self) -> bool:
@@ -87,6 +90,8 @@ class Places:
     fresh: bool  # no worker was ever made
     lost: frozenset[tuple[int, int]] = field(default_factory=frozenset)
     making: bool = True  # False: it was just refused, so nothing may be claimed to be made
+    spares: int = 0  # that wait, and take places of `seats` by themselves when those are lost
+    seats: frozenset[int] = field(default_factory=frozenset)  # of the newest generation
 
 
 def plan(places: Places, pods: Sequence[PodView], now: datetime) -> WorkerPlan:
@@ -104,6 +109,7 @@ def plan(places: Places, pods: Sequence[PodView], now: datetime) -> WorkerPlan:
     losses: list[Loss] = []
     current: list[PodView] = []
     waits: list[datetime] = []
+    stood_in = 0
     for index in range(places.nodes):
         tenants = sorted(by_index[index], key=lambda pod: pod.incarnation)
         newest = tenants[-1] if tenants else None
@@ -111,6 +117,9 @@ def plan(places: Places, pods: Sequence[PodView], now: datetime) -> WorkerPlan:
             current.append(newest)
             if places.launched and newest.incarnation > places.counter:
                 losses.append(Loss(index, newest.incarnation, tenants[-2] if len(tenants) > 1 else None))
+            continue
+        if index in places.seats and stood_in < places.spares:
+            stood_in += 1
             continue
         due = not_before([Life(pod.created, pod.end) for pod in tenants if pod.ended], now)
         if due > now:
@@ -123,7 +132,8 @@ def plan(places: Places, pods: Sequence[PodView], now: datetime) -> WorkerPlan:
             losses.append(Loss(index, incarnation, newest))
     made = [incarnation for _, incarnation in missing] if places.making else []
     counter = max([highest, *made])
-    return WorkerPlan(tuple(missing), tuple(losses), tuple(current), counter, min(waits) if waits else None)
+    due = min(waits) if waits else None
+    return WorkerPlan(tuple(missing), tuple(losses), tuple(current), counter, due, stood_in)
 
 
 def _holds(pod: PodView, places: Places) -> bool:
@@ -136,31 +146,51 @@ def _holds(pod: PodView, places: Places) -> bool:
 def pod(run: Run, revision: Revision, index: int, incarnation: int, coordinator_address: str) -> Json:
     """The manifest of one worker; `coordinator_address` is a hint, empty where it is not known."""
     name = worker_pod_name(run.name, index, incarnation)
+    labels = place_labels(Role.WORKER, index, incarnation)
+    return _pod(run, revision, name, labels, _place(index, incarnation, coordinator_address))
+
+
+def spare(run: Run, revision: Revision, number: int, incarnation: int, coordinator_address: str) -> Json:
+    """The manifest of spare `number`: a worker without a place."""
+    name = spare_pod_name(run.name, number, incarnation)
+    labels = place_labels(Role.SPARE, number, incarnation)
+    place = _place(FIRST_SPARE + number, incarnation, coordinator_address)
+    return _pod(run, revision, name, labels, place)
+
+
+def place_labels(role: Role, index: int, incarnation: int) -> dict[str, str]:
+    """What a pod does and where; the labels that a spare changes when it takes a place."""
+    return {ROLE_LABEL: role.value, INDEX_LABEL: str(index), INCARNATION_LABEL: str(incarnation)}
+
+
+def _place(index: int, incarnation: int, coordinator_address: str) -> dict[str, str]:
+    place = {Env.WORKER_INDEX: str(index), Env.WORKER_INCARNATION: str(incarnation)}
+    return place | ({Env.COORDINATOR_ADDRESS: coordinator_address} if coordinator_address else {})
+
+
+def _pod(
+    run: Run, revision: Revision, name: str, labels: Mapping[str, str], place: Mapping[str, str]
+) -> Json:
     trainer = run.spec.trainer
     body = metadata(run, name)
     body["labels"] = dict(trainer.pod_labels) | body["labels"]
-    body["labels"] |= {
-        ROLE_LABEL: Role.WORKER.value,
-        INDEX_LABEL: str(index),
-        INCARNATION_LABEL: str(incarnation),
-        PROFILE_LABEL: revision.frozen.profile_name,
-    }
+    body["labels"] |= {**labels, PROFILE_LABEL: revision.frozen.profile_name}
     body["annotations"] = dict(trainer.pod_annotations) | keep_annotations()
     grace = run.spec.checkpoint.emergency_deadline_seconds + GRACE_BEYOND_CHECKPOINT
     spec = common_spec(run, name, grace)
     spec |= _scheduling(run, revision.frozen.profile)
-    spec["containers"] = [_container(run, revision, index, incarnation, coordinator_address)]
+    spec["containers"] = [_container(run, revision, place)]
     spec["volumes"] = _volumes(run, revision)
     if trainer.service_account_name:
         spec["serviceAccountName"] = trainer.service_account_name
     return {"apiVersion": "v1", "kind": "Pod", "metadata": body, "spec": spec}
 
 
-def _container(run: Run, revision: Revision, index: int, incarnation: int, coordinator_address: str) -> Json:
+def _container(run: Run, revision: Revision, place: Mapping[str, str]) -> Json:
     trainer, frozen = run.spec.trainer, revision.frozen
     policy = trainer.image_pull_policy or frozen.defaults.image_pull_policy
     users = [each.to_json() for each in trainer.env]
-    ours = as_env(_environment(run, frozen.profile, index, incarnation, coordinator_address))
+    ours = as_env(_environment(run, frozen.profile, place))
     container: Json = {
         "name": "trainer",
         "image": trainer.image or frozen.defaults.trainer_image,
@@ -176,20 +206,15 @@ def _container(run: Run, revision: Revision, index: int, incarnation: int, coord
     return container
 
 
-def _environment(
-    run: Run, profile: ComputeProfileSpec, index: int, incarnation: int, coordinator_address: str
-) -> dict[str, str]:
+def _environment(run: Run, profile: ComputeProfileSpec, place: Mapping[str, str]) -> dict[str, str]:
     variables = shared_environment(run) | {
-        Env.WORKER_INDEX: str(index),
-        Env.WORKER_INCARNATION: str(incarnation),
+        **place,
         "TORCHINDUCTOR_CACHE_DIR": "/tmp/torchinductor",
         "TRITON_CACHE_DIR": "/tmp/triton",
         "HF_HOME": f"{HOME}/huggingface",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
-    if coordinator_address:
-        variables[Env.COORDINATOR_ADDRESS] = coordinator_address
     if profile.network.interfaces:
         variables["NCCL_SOCKET_IFNAME"] = profile.network.interfaces
         variables["GLOO_SOCKET_IFNAME"] = profile.network.interfaces

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from footplate_contracts.names import Cause, Env, ExitCode
+from footplate_contracts.names import FIRST_SPARE, Cause, Env, ExitCode
 from footplate_contracts.reports import Command, CoordinatorState, GenerationId, RunState
 from tests.component.footplate_trainer.agent.gang import FakeApi, Gang
 from tests.support.tiny import pack_tiny, tiny_config
@@ -73,6 +73,24 @@ def test_a_killed_agent_takes_its_ranks_along_and_a_substitute_joins(gang: Gang,
     assert len(state.failures) == 1
     assert agents[1 - victim].poll() is None
     assert not any(Path(f"/proc/{pid}").exists() for pid in orphans + survivors)
+
+
+def test_a_spare_takes_the_place_of_a_killed_agent_and_is_missed_like_any_other(gang: Gang) -> None:
+    agents = gang.start()
+    spare = gang.start_agent(FIRST_SPARE)
+    gang.wait_for(lambda state: [agent.spare for agent in state.waiting] == [True])
+    gang.wait_for(training_in(FIRST, 7))
+    agents[1].kill()
+    state = gang.wait_for(training_in(SECOND))
+    assert [member.agent.pod_name for member in state.members] == ["gang-w0-0", f"gang-w{FIRST_SPARE}-0"]
+    assert [member.agent.index for member in state.members] == [0, 1]
+    assert state.waiting == []
+    goal = state.progress.step + 5
+    gang.wait_for(training_in(SECOND, goal))
+    spare.kill()
+    state = gang.wait_for(lambda state: state.missing == [1], 10.0)
+    assert [failure.agent.index for failure in state.failures] == [1, 1]
+    assert agents[0].poll() is None
 
 
 def test_a_replaced_coordinator_disturbs_nobody_and_loses_no_row(gang: Gang, api: FakeApi) -> None:

@@ -147,6 +147,7 @@ class Session:
         finally:
             connection.close()
         with self._lock:
+            self.identity = _own(sealed, self.identity)
             self.running, self._last, self._failure = sealed, sealed.generation, None
         self.tell()
         return sealed
@@ -262,9 +263,9 @@ class Session:
             self._starts = {rank: start for rank, start in self._starts.items() if start not in sent}
 
     def _plug(self) -> None:
-        agent = quote(json.dumps(self.identity.to_json()))
         backoff = Backoff()
         while not self._ending.is_set():
+            agent = quote(json.dumps(self.identity.to_json()))
             try:
                 if self._idle.stay(f"{wire.CONNECTION}?agent={agent}") == 200:
                     backoff.reset()
@@ -350,6 +351,15 @@ class Session:
             _log.error("the coordinator refuses our join: %d %s", answer.status, reason)
             self._ending.wait(LONGEST_PAUSE)
         return None
+
+
+def _own(sealed: SealedGeneration, agent: AgentIdentity) -> AgentIdentity:
+    """What `agent` is called in `sealed`: a spare learns here which place it has taken."""
+    return next(
+        member.agent
+        for member in sealed.members
+        if (member.agent.pod_name, member.agent.address) == (agent.pod_name, agent.address)
+    )
 
 
 def _post(connection: Connection, path: str, message: Report, timeout: float) -> Answer:

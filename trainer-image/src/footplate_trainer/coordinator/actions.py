@@ -55,6 +55,14 @@ class Evicted:
 
 
 @dataclass(frozen=True)
+class StoodIn:
+    """A spare has taken a place, and is called `agent` from now on."""
+
+    spare: AgentIdentity
+    agent: AgentIdentity
+
+
+@dataclass(frozen=True)
 class Lost:
     """A member is held to be gone."""
 
@@ -80,4 +88,4 @@ class Closed:
     state: RunState
 
 
-Action = Opened | Sealed | Adopted | Arrived | Evicted | Lost | Blamed | Closed
+Action = Opened | Sealed | Adopted | Arrived | Evicted | StoodIn | Lost | Blamed | Closed

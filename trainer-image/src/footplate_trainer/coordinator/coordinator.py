@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from footplate_contracts.reports import (
     AgentIdentity,
@@ -39,6 +39,7 @@ from footplate_trainer.coordinator.actions import (
     Lost,
     Opened,
     Sealed,
+    StoodIn,
 )
 from footplate_trainer.coordinator.failures import FailureBook, loss_report
 from footplate_trainer.coordinator.places import answered_by
@@ -52,6 +53,8 @@ PROGRESS_SECONDS: Final = 1.0  # a step alone raises the version no more often
 # The end is told when the last numbers are stored, so that who reads "finished" finds them all.
 # Where the API is away, so much later all the same.
 LAST_NUMBERS_SECONDS: Final = 8.0
+
+Spoken = TypeVar("Spoken", JoinRequest, Heartbeat)
 
 
 @dataclass
@@ -67,6 +70,7 @@ class Coordinator:
     version: int = 1
     _shown: Progress = field(default_factory=Progress)
     _shown_at: float = 0.0
+    _shown_waiting: list[AgentIdentity] = field(default_factory=list)
     _closed_at: float | None = None
     _end_told: bool = False
     _blamed: dict[int, FailureReport] = field(default_factory=dict)  # by agent, the newest
@@ -75,14 +79,13 @@ class Coordinator:
 
     def join(self, request: JoinRequest, now: float) -> Refusal | None:
         """See membership.joined."""
-        waited = len(self._waiting())
-        refusal, actions = membership.joined(self.state, request, now)
-        self.version += len(self._waiting()) != waited
+        refusal, actions = membership.joined(self.state, self._called(request), now)
         self._apply(actions, now)
         return refusal
 
     def heartbeat(self, word: Heartbeat, now: float) -> Refusal | None:
         """See membership.beat; reports and telemetry come first, so that nothing of an end is missed."""
+        word = self._called(word)
         stepping, saved = self.board.report(word.generation, word.ranks), False
         if word.total_steps is not None:
             self.board.total_steps = word.total_steps
@@ -101,17 +104,18 @@ class Coordinator:
 
     def plug(self, agent: AgentIdentity, now: float) -> Refusal | None:
         """See membership.plugged."""
-        refusal, actions = membership.plugged(self.state, agent, now)
+        refusal, actions = membership.plugged(self.state, self.state.called(agent), now)
         self._apply(actions, now)
         return refusal
 
     def unplug(self, agent: AgentIdentity, now: float) -> None:
         """See membership.unplugged."""
+        agent = self.state.called(agent)
         self._apply(membership.unplugged(self.state, agent.index, agent.incarnation, now), now)
 
     def leave(self, agent: AgentIdentity, now: float) -> None:
         """See membership.left."""
-        self._apply(membership.left(self.state, agent, now), now)
+        self._apply(membership.left(self.state, self.state.called(agent), now), now)
 
     def command(self, command: Command, now: float) -> None:
         """See membership.commanded."""
@@ -135,6 +139,9 @@ class Coordinator:
         """See membership.tick."""
         self._apply(membership.tick(self.state, now), now)
         self.version += self.book.settle(now) + self._tell_end(now)
+        waiting = self._waiting()
+        self.version += waiting != self._shown_waiting
+        self._shown_waiting = waiting
         progress = self.board.view()
         if progress != self._shown and now - self._shown_at >= PROGRESS_SECONDS:
             self._shown, self._shown_at = progress, now
@@ -144,12 +151,13 @@ class Coordinator:
 
     def sealed_for(self, request: JoinRequest) -> SealedGeneration | None:
         """The answer to this join, None while it waits."""
-        if self.state.stage is Stage.SEALED and answered_by(self.state.sealed, request):
+        if self.state.stage is Stage.SEALED and answered_by(self.state.sealed, self._called(request)):
             return self.state.sealed
         return None
 
     def turned_away(self, agent: AgentIdentity) -> Refusal | None:
         """Why an agent that waits for an answer need not wait any longer."""
+        agent = self.state.called(agent)
         place = self.state.places.get(agent.index)
         if place is not None and place.agent.incarnation > agent.incarnation:
             return Refusal.EVICTED
@@ -159,6 +167,7 @@ class Coordinator:
 
     def answer(self, agent: AgentIdentity) -> HeartbeatAnswer:
         """What a heartbeat of `agent` is told."""
+        agent = self.state.called(agent)
         refusal = self.turned_away(agent)
         return HeartbeatAnswer(
             epoch=self.state.epoch,
@@ -200,6 +209,11 @@ class Coordinator:
             failures=self.book.listed(),
             telemetry_backlog=len(self.telemetry),
         )
+
+    def _called(self, message: Spoken) -> Spoken:
+        """`message` from the place that its agent has, which a spare may not know yet."""
+        agent = self.state.called(message.agent)
+        return message if agent == message.agent else message.model_copy(update={"agent": agent})
 
     def _waiting(self) -> list[AgentIdentity]:
         return [place.agent for place in self.state.places.values() if place.ready]
@@ -246,6 +260,8 @@ class Coordinator:
                 _log.info("%s is here", agent.pod_name)
             case Evicted(agent):
                 _log.info("evicted %s: a newer incarnation has its place", agent.pod_name)
+            case StoodIn(spare, agent):
+                _log.info("%s takes place %d", spare.pod_name, agent.index)
             case Lost(agent, generation):
                 step = self.state.step if self.state.step >= 0 else None
                 report = loss_report(action, step, self.wall())

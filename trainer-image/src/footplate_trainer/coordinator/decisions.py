@@ -11,6 +11,7 @@ from footplate_trainer.coordinator import adoption
 from footplate_trainer.coordinator.actions import Action, Adopted, Closed, Opened, Sealed
 from footplate_trainer.coordinator.places import Ended, Place, seats
 from footplate_trainer.coordinator.size import chosen, count_of, patience
+from footplate_trainer.coordinator.spares import stand_in
 from footplate_trainer.coordinator.state import Membership, Stage
 from footplate_trainer.coordinator.timing import hold_seconds
 
@@ -22,7 +23,7 @@ def advance(state: Membership, now: float) -> list[Action]:
     if state.stage is Stage.OPEN:
         if state.command is Command.CHECKPOINT_AND_EXIT:
             return _close(state, RunState.SUSPENDED)
-        return _seal(state, now)
+        return [*stand_in(state, now), *_seal(state, now)]
     if state.stage is Stage.SEALED:
         return _finish(state)
     return []

@@ -31,7 +31,7 @@ def heard(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refusal 
     Raises ValueError for an index that the run cannot have, and for a number
     of ranks that differs from the run's.
     """
-    if not 0 <= agent.index < state.most:
+    if not agent.spare and agent.index >= state.most:
         raise ValueError(f"index is {agent.index}, but this run has the places 0 to {state.most - 1}")
     if agent.slots != state.slots:
         raise ValueError(f"slots is {agent.slots}, but this run has {state.slots} ranks a node")

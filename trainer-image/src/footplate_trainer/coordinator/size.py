@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from footplate_trainer.coordinator.places import Place, member_of
+from footplate_trainer.coordinator.spares import ready, vacant
 from footplate_trainer.coordinator.state import Membership
 
 
@@ -32,19 +33,19 @@ def wanted(state: Membership) -> list[Place]:
 
 def patience(state: Membership, count: int) -> float:
     """Seconds after its opening that a generation of `count` nodes is held for more to come."""
-    ready = sum(place.ready for place in wanted(state))
-    if ready >= state.nodes:
+    joined = sum(place.ready for place in wanted(state))
+    if joined >= state.nodes:
         return 0.0
-    if state.sealed is None or ready < len(wanted(state)):
+    if state.sealed is None or joined < len(wanted(state)):
         return state.timing.joining
     return 0.0 if count >= state.goal else state.timing.substitute
 
 
 def chosen(state: Membership, count: int) -> list[Place]:
     """The `count` ready places that train: those that trained before, then in order of their index."""
-    ready = [place for place in wanted(state) if place.ready]
-    ready.sort(key=lambda place: (member_of(state.sealed, place.agent) is None, place.agent.index))
-    return ready[:count]
+    joined = [place for place in wanted(state) if place.ready]
+    joined.sort(key=lambda place: (member_of(state.sealed, place.agent) is None, place.agent.index))
+    return joined[:count]
 
 
 def better(state: Membership) -> int:
@@ -55,5 +56,6 @@ def better(state: Membership) -> int:
         return 0
     staying = [place for place in wanted(state) if place in seats]
     coming = [place for place in wanted(state) if place.ready and place not in seats]
-    count = count_of(len(staying) + len(coming), state.nodes, state.legal)
+    standing_in = min(len(ready(state)), len(vacant(state)))
+    count = count_of(len(staying) + len(coming) + standing_in, state.nodes, state.legal)
     return 0 if count == len(seats) == len(staying) else count

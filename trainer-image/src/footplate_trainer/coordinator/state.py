@@ -46,6 +46,8 @@ class Membership:
     places: dict[int, Place] = field(default_factory=dict)
     sealed: SealedGeneration | None = None  # the newest sealed or adopted
     claims: dict[int, Claim] = field(default_factory=dict)
+    # Spares that have taken a place, by (index, incarnation) that they still call themselves.
+    aliases: dict[tuple[int, int], AgentIdentity] = field(default_factory=dict)
     suspicion: bool = False  # a member of the broken generation reported a failure
     step: int = -1  # highest step that any rank ever finished
     step_at_seal: int = -1
@@ -58,6 +60,10 @@ class Membership:
     def generation(self) -> GenerationId | None:
         """The newest sealed or adopted one."""
         return self.sealed.generation if self.sealed else None
+
+    def called(self, agent: AgentIdentity) -> AgentIdentity:
+        """Who `agent` is here: a spare may have a place before it knows."""
+        return self.aliases.get((agent.index, agent.incarnation), agent)
 
     def seat(self, index: int) -> AgentIdentity | None:
         """Who fills place `index` in the newest generation."""
