@@ -212,6 +212,7 @@ class Reason(StrEnum):
     OUT_OF_MEMORY = "OutOfMemory"
     PEER_LOST = "PeerLost"
     RANK_KILLED = "RankKilled"
+    NO_STEP = "NoStep"  # for too long
     POD_DELETED = "PodDeleted"
     POD_FAILED = "PodFailed"
     AGENT_LOST = "AgentLost"

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from footplate_contracts.families import resolve_model
 from footplate_contracts.model import Contract
-from footplate_contracts.v1alpha1.compute import Checkpoint, ResumeFrom
+from footplate_contracts.v1alpha1.compute import Checkpoint, Hang, ResumeFrom
 from footplate_contracts.v1alpha1.computeprofile import Backend, PeakTflops
 from footplate_contracts.v1alpha1.data import Data, Masking, MaskingName, Validation
 from footplate_contracts.v1alpha1.model import Architecture, InitFrom, Model
@@ -68,6 +68,7 @@ class RunConfig(Contract):
     init_from: InitFrom | None = None  # then `model` and `data` are as stated, and the trainer fills them in
     resume_from: ResumeFrom | None = None
     telemetry: Telemetry | None = None
+    hang: Hang | None = Field(None, description="what the coordinator holds to be one, beside its defaults")
 
     def digest(self) -> str:
         """Hex SHA-256 of the canonical JSON: equal configs, equal digests."""
@@ -151,4 +152,5 @@ def resolve(spec: TrainingRunSpec, identity: RunIdentity, world: World) -> RunCo
         init_from=spec.init_from,
         resume_from=spec.resume_from,
         telemetry=spec.telemetry,
+        hang=spec.resilience.hang,
     )

@@ -45,7 +45,6 @@ CREATION: tuple[Row, ...] = (
     # -- fields and values of later releases
     _refused("budget", {"dollars": 400}),
     _refused("queue", "research"),
-    _refused("resilience.hang", {"factor": 3}),
     _refused("resilience.straggler", {"ratio": 2}),
     _refused("resilience.preflight", {"enabled": True}),
     _refused("trainer.command", ["python", "train.py"]),
@@ -364,5 +363,6 @@ ALWAYS_ALLOWED: dict[str, dict[str, object]] = {
     "keep-more": {"checkpoint.keepLast": 5, "checkpoint.keepEverySteps": 100},
     "budgets": {"resilience.budgets": {"Hang": 9}},
     "spares": {"compute.spares": 2},
+    "hang": {"resilience.hang": {"factor": 2, "floorSeconds": 600}},
     "retention": {"podRetentionSeconds": 60, "ttlSecondsAfterFinished": 60},
 }

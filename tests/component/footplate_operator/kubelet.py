@@ -9,6 +9,7 @@ steps instead of training.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import signal
@@ -231,13 +232,24 @@ class StandIn:
 
     def _join(self) -> SealedGeneration | None:
         port = 1024 + time.monotonic_ns() % 60000
-        status, text = self._post("/v1/join", JoinRequest(agent=self.identity, store_port=port).to_json())
+        answered = threading.Event()
+        threading.Thread(target=self._speak, args=[answered], daemon=True).start()
+        try:
+            status, text = self._post("/v1/join", JoinRequest(agent=self.identity, store_port=port).to_json())
+        finally:
+            answered.set()
         if status != 200:
             return None
         sealed = SealedGeneration.model_validate_json(text)
         mine = (each.agent for each in sealed.members if each.agent.pod_name == self.identity.pod_name)
         self.identity = next(mine)  # a spare learns its place here
         return sealed
+
+    def _speak(self, answered: threading.Event) -> None:
+        """One that waits for its answer is not silent."""
+        while not answered.wait(1.0) and not self.killed.is_set():
+            with contextlib.suppress(OSError):
+                self._post("/v1/heartbeat", Heartbeat(agent=self.identity).to_json())
 
     def _train(self, sealed: SealedGeneration) -> None:
         step, saving = StandIn.saved, False

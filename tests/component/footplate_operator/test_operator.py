@@ -98,7 +98,7 @@ def test_a_spare_becomes_the_worker_that_was_lost(operator: Process, api: Api, n
     assert (status["restarts"], status["failures"]) == (1, {"NodeLost": 1})
     workers = wait_for(lambda: _named(api, "worker", "tiny-s0-1"), "the spare is labelled a worker", 10)
     assert workers == ["tiny-s0-1", "tiny-w0-0", "tiny-w1-0"]
-    wait_for(lambda: _named(api, "spare", "tiny-s0-101"), "another spare is made", 10)
+    wait_for(lambda: _named(api, "spare", "tiny-s0-102"), "another spare is made", 10)
 
 
 def _named(api: Api, role: str, name: str) -> list[str] | None:

@@ -9,7 +9,7 @@ import celpy
 import pytest
 from celpy.adapter import json_to_cel
 
-from footplate_contracts.rules import Refusal, Rule, only, only_at, positive, refuse, required, unchanging
+from footplate_contracts.rules import Refusal, Rule, only, positive, refuse, required, unchanging
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.trainingrun import TrainingRun
 from tests.support.contracts import every_rule, parts
@@ -56,13 +56,6 @@ def test_a_rule_about_updates_is_known_as_one() -> None:
             {"x": "c"},
             "x c is not supported by this release; use a or b",
             id="only",
-        ),
-        pytest.param(
-            only_at("x", "1"),
-            {"x": 1},
-            {"x": 2},
-            "x 2 is not supported by this release; leave it at 1",
-            id="at",
         ),
         pytest.param(positive("x"), {"x": 0.1}, {"x": 0.0}, "x must be above 0, not 0.0", id="positive"),
         pytest.param(required("x", "a y"), {"x": 1}, {}, "x is required: a y", id="required"),

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
+from footplate_contracts.names import FIRST_SPARE
+from footplate_contracts.reports import AgentIdentity, CoordinatorState, RunState
+from footplate_operator.desired import spares
 from footplate_operator.kinds import POD
+from footplate_operator.observed import Observed, PodView
 from tests.support.operator_fakes import run_manifest
 from tests.support.operator_world import World, running
 
 
-def compute(spares: int) -> dict[str, Any]:
-    return {"profile": "local-cpu", "nodes": 2, "spares": spares}
+def compute(wanted: int) -> dict[str, Any]:
+    return {"profile": "local-cpu", "nodes": 2, "spares": wanted}
 
 
 async def with_spare() -> World:
@@ -61,6 +68,23 @@ async def test_the_promoted_one_is_replaced_like_any_worker() -> None:
     await world.live(20, until=lambda: "tiny-w1-102" in world.cluster.names(POD))
     await world.live(10, until=lambda: world.phase == "Running")
     assert world.status["restarts"] == 2
+
+
+@pytest.mark.parametrize(
+    ("index", "role"),
+    [
+        pytest.param(1, "worker", id="it-has-a-place-and-waits-for-the-others"),
+        pytest.param(FIRST_SPARE, "spare", id="it-waits-for-a-place"),
+    ],
+)
+def test_a_spare_is_a_worker_from_the_moment_it_has_a_place(index: int, role: str) -> None:
+    now = datetime(2026, 1, 31, tzinfo=UTC)
+    pod = PodView(name="tiny-s0-1", uid="u", run_uid="r", role="spare", created=now, incarnation=1)
+    agent = AgentIdentity(index=index, incarnation=100, pod_name=pod.name, address="10.0.0.1", slots=2)
+    told = CoordinatorState(version=1, epoch=1, state=RunState.GATHERING, waiting=[agent])
+    seen, found = spares.promoted(Observed(pods=(pod,)), told)
+    assert [each.role for each in seen.pods] == [role]
+    assert [(each.index, each.incarnation) for each in found] == ([(1, 100)] if role == "worker" else [])
 
 
 async def test_a_spare_that_ends_is_made_again_and_interrupts_nobody() -> None:

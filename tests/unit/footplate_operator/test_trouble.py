@@ -13,6 +13,7 @@ from footplate_operator.kinds import (
     SECRET,
     SERVICE,
 )
+from tests.support.operator_fakes import run_manifest
 from tests.support.operator_world import World, running
 
 
@@ -180,3 +181,19 @@ def _wait_for(world: World, name: str, reason: str, message: str) -> None:
         "containerStatuses": [{"state": {"waiting": {"reason": reason, "message": message}}}],
     }
     world.cluster.put(pod)
+
+
+async def test_hangs_have_a_budget_of_their_own() -> None:
+    training = {**run_manifest()["spec"]["training"], "steps": 10_000}
+    world = await running(training=training)
+    for count in range(1, 7):
+        await world.live(5)  # ten looks of five steps each: past some checkpoints
+        pod = world.cluster.objects[POD, "tiny-w1-0"]
+        world.leader().fail(Cause.HANG, Reason.NO_STEP, "stands", pod, world.clock().timestamp(), rank=3)
+        world._speak()
+        await world.reconcile()
+        await world.live(20, until=lambda: world.phase in ("Running", "Failed"))
+        assert world.status["failures"] == {"Hang": count}
+        assert world.status["attempts"][count - 1]["reason"] == "NoStep"
+    assert world.phase == "Failed"
+    assert world.condition("Complete")["message"] == "Hang 6 times, 5 allowed; last: stands"

@@ -97,7 +97,7 @@ class ResumeFrom(Part):
 
 
 class Hang(Part):
-    """When a standstill is a hang: max(factor x P99 of step time, floor)."""
+    """When a standstill is a hang: max(factor x P99 of step time, floor); ten times that for data."""
 
     factor: Annotated[float, Field(ge=1.0, le=1000.0)] = Field(
         3.0, description="times the 99th percentile of step time"
@@ -130,7 +130,9 @@ class Resilience(Part):
     startup_deadline_seconds: Annotated[int, Field(ge=1, le=604_800)] = Field(
         1200, description="from the first pod to the first step"
     )
-    hang: Hang | None = None
+    hang: Hang | None = Field(
+        None, description="when ranks that stand still are restarted; default: 3 and 60"
+    )
     straggler: Straggler | None = None
     preflight: Preflight | None = None
     exclude_nodes: Annotated[list[Label], Field(max_length=256)] = Field(
@@ -144,7 +146,6 @@ class Resilience(Part):
             f" causes are {', '.join(Cause)}",
             field="budgets",
         ),
-        refuse("hang"),
         refuse("straggler"),
         refuse("preflight"),
     )

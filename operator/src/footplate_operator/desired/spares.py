@@ -55,7 +55,9 @@ def ready(state: CoordinatorState, observed: Observed) -> int:
 
 def promoted(observed: Observed, state: CoordinatorState | None) -> tuple[Observed, tuple[PodView, ...]]:
     """`observed` with spares that have a place as the workers that they are; and those, for their labels."""
-    seats = {member.agent.pod_name: member.agent for member in state.members} if state else {}
+    # One that has a place already waits for the others before it is a member.
+    agents = [*state.waiting, *(member.agent for member in state.members)] if state else []
+    seats = {agent.pod_name: agent for agent in agents}
     pods: list[PodView] = []
     found: list[PodView] = []
     for pod in observed.pods:

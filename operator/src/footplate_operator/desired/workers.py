@@ -132,8 +132,8 @@ def plan(places: Places, pods: Sequence[PodView], now: datetime) -> WorkerPlan:
             losses.append(Loss(index, incarnation, newest))
     made = [incarnation for _, incarnation in missing] if places.making else []
     counter = max([highest, *made])
-    due = min(waits) if waits else None
-    return WorkerPlan(tuple(missing), tuple(losses), tuple(current), counter, due, stood_in)
+    soonest = min(waits) if waits else None
+    return WorkerPlan(tuple(missing), tuple(losses), tuple(current), counter, soonest, stood_in)
 
 
 def _holds(pod: PodView, places: Places) -> bool:
@@ -164,8 +164,10 @@ def place_labels(role: Role, index: int, incarnation: int) -> dict[str, str]:
 
 
 def _place(index: int, incarnation: int, coordinator_address: str) -> dict[str, str]:
-    place = {Env.WORKER_INDEX: str(index), Env.WORKER_INCARNATION: str(incarnation)}
-    return place | ({Env.COORDINATOR_ADDRESS: coordinator_address} if coordinator_address else {})
+    place: dict[str, str] = {Env.WORKER_INDEX: str(index), Env.WORKER_INCARNATION: str(incarnation)}
+    if coordinator_address:
+        place[Env.COORDINATOR_ADDRESS] = coordinator_address
+    return place
 
 
 def _pod(

@@ -79,6 +79,7 @@ class Gang:
         self.nodes = nodes
         self.slots = slots
         self.silence = silence
+        self.hang_seconds = 60  # floor of a standstill that is a hang
         self.least: int | None = None  # so few nodes may go on
         self.substitute_seconds = 15.0  # how long a lost node is awaited before that
         [self.port] = claim_ports(1)
@@ -87,7 +88,6 @@ class Gang:
         self.steps, self.step_seconds = 200, 0.02
         self.entry, self.warm = "small_rank:run", ["torch.distributed", "small_rank"]
         self.extra: dict[str, str] = {}
-        self.agent_arguments: list[str] = []
         self._scratch = tempfile.mkdtemp(prefix="gang-")  # short: the path of a socket has 107 bytes
         (directory / "token").write_text(TOKEN)
         outline = {
@@ -120,6 +120,9 @@ class Gang:
 
     def start_coordinator(self, epoch: int = 1) -> subprocess.Popen[bytes]:
         """A coordinator on the gang's port."""
+        told = json.loads((self.directory / "run.json").read_text())
+        told["hang"] = {"factor": 3, "floorSeconds": self.hang_seconds}
+        (self.directory / "run.json").write_text(json.dumps(told))
         command = [sys.executable, "-m", "footplate_trainer.coordinator", "--bind", "127.0.0.1"]
         command += ["--silence-seconds", str(self.silence)]
         command += ["--substitute-seconds", str(self.substitute_seconds)]
@@ -129,7 +132,6 @@ class Gang:
     def start_agent(self, index: int, incarnation: int = 0) -> subprocess.Popen[bytes]:
         """An agent whose ranks run `small_rank`."""
         command = [sys.executable, "-m", "footplate_trainer.agent", "--entry", self.entry]
-        command += self.agent_arguments
         command += [word for module in self.warm for word in ("--warm", module)]
         environment = {
             **self.environment(),

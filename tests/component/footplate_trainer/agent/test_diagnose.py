@@ -1,4 +1,4 @@
-"""Questions to ranks that train, and the stacks of ranks that hang."""
+"""Questions to ranks that train, and the end of ranks that hang."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from footplate_contracts.names import Cause
 from footplate_contracts.reports import RunState
 from tests.component.footplate_trainer.agent.gang import Gang
 from tests.support.tiny import tiny_config
@@ -32,12 +33,12 @@ def eventually(condition: Callable[[], bool], gang: Gang, seconds: float = 60.0)
         time.sleep(0.05)
 
 
-def test_ranks_answer_while_they_train_and_show_their_stacks_when_they_hang(
+def test_ranks_answer_while_they_train_and_when_they_hang_show_stacks_and_start_again(
     gang: Gang, shards: Path, tmp_path: Path
 ) -> None:
     gang.nodes = 1
     gang.use_trainer(tiny_config(shards, tmp_path, ["training.steps=1000000"]))
-    gang.agent_arguments = ["--hang-seconds", "1"]
+    gang.hang_seconds = 1
     gang.start()
     gang.wait_for(lambda state: state.state is RunState.TRAINING)
     log = lambda: gang.log("agent-0-0")  # noqa: E731
@@ -53,6 +54,9 @@ def test_ranks_answer_while_they_train_and_show_their_stacks_when_they_hang(
 
     before = log().count("[rank 0] Thread 0x")
     os.kill(gang.children(0)[1], signal.SIGSTOP)
-    eventually(lambda: "no rank here has finished a step for" in log(), gang)
     eventually(lambda: log().count("[rank 0] Thread 0x") > before, gang)
-    eventually(lambda: 'footplate_trainer/loop.py", line' in log().rpartition("has finished a step")[2], gang)
+    eventually(lambda: log().count('footplate_trainer/loop.py", line') >= 2, gang)
+    state = gang.wait_for(lambda state: state.state is RunState.TRAINING and bool(state.failures))
+    [failure] = state.failures
+    assert (failure.failure.cause, failure.failure.reason) == (Cause.HANG, "NoStep")
+    assert "has finished a step" in gang.log("coordinator-1")

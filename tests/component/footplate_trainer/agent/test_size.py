@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from footplate_contracts.names import Cause, Env
 from footplate_contracts.reports import CoordinatorState, GenerationId, RunState
 from footplate_trainer.__main__ import main
 from tests.component.footplate_trainer.agent.gang import FakeApi, Gang
-from tests.support.tiny import read_rows, tiny_config
+from tests.support.tiny import read_rows, tiny_config, tiny_manifest
 
 STEPS = 40
 
@@ -28,11 +29,10 @@ def test_losses_follow_the_undisturbed_run_through_shrinking_and_growing(
     # At a small rate, since Adam magnifies rounding, and other sizes sum in another order.
     rate = "training.optimizer.learningRate=0.002"
     overrides = [f"training.steps={STEPS}", "checkpoint.everySteps=5", rate]
-    undisturbed = tmp_path / "undisturbed"
-    tiny_config(shards, undisturbed, overrides)
-    metrics = undisturbed / "metrics.jsonl"
+    manifest, metrics = tmp_path / "undisturbed.json", tmp_path / "metrics.jsonl"
+    manifest.write_text(json.dumps(tiny_manifest(shards, tmp_path / "undisturbed")))
     told = [word for override in overrides for word in ("--set", override)]
-    assert main(["train", str(undisturbed / "run.json"), "--metrics", str(metrics), *told]) == 0
+    assert main(["train", str(manifest), "--metrics", str(metrics), *told]) == 0
 
     gang = Gang(tmp_path, nodes=nodes, slots=1)
     gang.least, gang.substitute_seconds = nodes - 1, 0.5

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
 
-from footplate_contracts.names import Cause
+from footplate_contracts.names import FIRST_SPARE, Cause
 from footplate_contracts.reports import GenerationId, HeartbeatAnswer, JoinRequest
 from footplate_trainer.coordinator import wire
 from footplate_trainer.coordinator.coordinator import Coordinator
@@ -211,3 +211,29 @@ async def test_the_operators_command_reaches_the_agents(client: Client) -> None:
     await client.sealed()
     await client.post(wire.COMMAND, {"command": "checkpointAndExit"})
     assert (await client.beat(0))["command"] == "checkpointAndExit"
+
+
+async def test_a_spare_learns_its_place_from_the_seal_and_is_known_by_both_names(client: Client) -> None:
+    newest = await client.sealed()
+    path = f"{wire.CONNECTION}?agent={quote(json.dumps(agent(FIRST_SPARE).to_json()))}"
+    async with client.session.get(path) as idle:
+        assert idle.status == 200
+        spare = client.join(FIRST_SPARE, port=30)
+        await client.until(lambda state: len(state["waiting"]) == 1)
+        await client.post(wire.LEAVE, agent(1).to_json())
+        survivor = client.join(0, port=31, last_generation=newest)
+        (_, body), (_, told) = await asyncio.gather(spare, survivor)
+        assert body == told
+        places = [(seat["agent"]["index"], seat["agent"]["podName"]) for seat in body["members"]]
+        assert places == [(0, "run-w0-0"), (1, f"run-w{FIRST_SPARE}-0")]
+        assert (await client.beat(FIRST_SPARE))["rendezvousOpen"] is False
+    state = await client.until(lambda state: state["state"] == "gathering")
+    assert state["missing"] == [1], "its connection is still that of the spare"
+
+
+async def test_the_operator_says_how_many_nodes_it_wants(client: Client) -> None:
+    assert (await client.get(wire.STATE))["nodes"] == 2
+    status, state = await client.post(wire.SIZE, {"nodes": 1})
+    assert (status, state["nodes"], state["missing"]) == (200, 1, [0])
+    status, answer = await client.post(wire.SIZE, {"nodes": 3})
+    assert (status, answer["reason"]) == (400, "nodes is 3, but this run has 1 to 2 places")

@@ -21,7 +21,6 @@ from footplate_trainer.agent.zygote import CONFIG_EXIT
 from footplate_trainer.agent.zygote_client import Zygote
 
 ENTRY = "footplate_trainer.stages.rank:run_rank"
-HANG_SECONDS = 60.0  # at least; and three times what nearly all steps take
 WARM = ("torch", "footplate_trainer.warm")
 
 
@@ -39,7 +38,7 @@ def main() -> int:
     os.environ["TORCH_ELASTIC_WORKER_IDENTICAL"] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
-        return _run(arguments.entry, zygote, make_zygote, wake, arguments.hang_seconds)
+        return _run(arguments.entry, zygote, make_zygote, wake)
     except ValueError as error:
         print(f"agent: {error}", file=sys.stderr)
         return CONFIG_EXIT
@@ -49,20 +48,14 @@ def main() -> int:
         zygote.close()
 
 
-def _run(
-    entry: str,
-    zygote: Zygote,
-    make_zygote: Callable[[], Zygote],
-    wake: threading.Event,
-    hang_seconds: float,
-) -> int:
+def _run(entry: str, zygote: Zygote, make_zygote: Callable[[], Zygote], wake: threading.Event) -> int:
     """What needs more than the standard library; raises ValueError for a wrong environment."""
     from footplate_trainer.agent.config import from_environment
     from footplate_trainer.agent.launch import Launch
     from footplate_trainer.coordinator import logs
 
     logs.configure("agent")
-    return Launch(from_environment(os.environ), entry, zygote, make_zygote, wake, hang_seconds).run()
+    return Launch(from_environment(os.environ), entry, zygote, make_zygote, wake).run()
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
@@ -74,9 +67,6 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="agent", description=__doc__)
     parser.add_argument("--entry", default=ENTRY, help="module:function that a rank runs (%(default)s)")
     parser.add_argument("--warm", action="append", help="module to import before ranks are forked")
-    parser.add_argument(
-        "--hang-seconds", type=float, default=HANG_SECONDS, help="standstill after which stacks are written"
-    )
     return parser.parse_args()
 
 

@@ -37,10 +37,7 @@ DRAIN_SECONDS: Final = 2.0
 
 
 class FootplateAgent(LocalElasticAgent):
-    """`wake` is set by whoever knows of a change: the session's threads, the zygote's listener.
-
-    `look` is called several times a second.
-    """
+    """`wake` is set by whoever knows of a change: the session's threads, the zygote's listener."""
 
     def __init__(
         self,
@@ -50,7 +47,6 @@ class FootplateAgent(LocalElasticAgent):
         wake: threading.Event,
         drain: Callable[[float], None],
         forked: Callable[[Timeline], None],
-        look: Callable[[], None],
         link_path: str,
         memory: Path | None,
     ) -> None:
@@ -60,7 +56,6 @@ class FootplateAgent(LocalElasticAgent):
         self._wake = wake
         self._drain = drain
         self._forked = forked
-        self._look = look
         self._link_path = link_path
         self._memory = memory
         self._told = False
@@ -89,7 +84,6 @@ class FootplateAgent(LocalElasticAgent):
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         self._wake.wait(LOOK_SECONDS)
         self._wake.clear()
-        self._look()
         standing = self._ranks.look()
         if standing.failure is not None:
             _log.warning("%s: %s", standing.failure.cause, standing.failure.message)

@@ -30,7 +30,6 @@ from footplate_trainer.agent.rank_server import RankServer
 from footplate_trainer.agent.ranks import Ranks
 from footplate_trainer.agent.session import Session
 from footplate_trainer.agent.timeline import Timeline
-from footplate_trainer.agent.watch import HangWatch
 from footplate_trainer.agent.zygote_client import Zygote
 from footplate_trainer.data.check import check_run
 from footplate_trainer.data.errors import DataError
@@ -49,14 +48,11 @@ class _Hearing:
     def __init__(self, session: Session) -> None:
         self._session = session
         self.timeline: Timeline | None = None
-        self.watch: HangWatch | None = None
 
     def report(self, generation: GenerationId | None, report: RankReport) -> None:
         self._session.report(generation, report)
         timeline = self.timeline
         if timeline is not None and timeline.generation == generation:
-            if self.watch is not None:
-                self.watch.report(report, time.monotonic())
             line = timeline.report(report, time.time())
             if line is not None:
                 _log.info(line)
@@ -83,11 +79,9 @@ class Launch:
         zygote: Zygote,
         make_zygote: Callable[[], Zygote],
         wake: threading.Event,
-        hang_seconds: float,
     ) -> None:
         self.config = config
         self.wake = wake
-        self._hang_seconds = hang_seconds
         self.session = Session(
             config.identity,
             config.endpoint,
@@ -161,7 +155,6 @@ class Launch:
             self.wake,
             self.server.drain,
             self._forked,
-            self._look_for_hang,
             str(self.server.path),
             self.memory,
         )
@@ -190,14 +183,6 @@ class Launch:
 
     def _forked(self, timeline: Timeline) -> None:
         self._hearing.timeline = timeline
-        self._hearing.watch = HangWatch(timeline.slots, self._hang_seconds)
-
-    def _look_for_hang(self) -> None:
-        watch = self._hearing.watch
-        still = watch.overdue(time.monotonic()) if watch is not None else None
-        if still is not None:
-            _log.warning("no rank here has finished a step for %.0f s; their stacks follow", still)
-            self._diagnosed(Diagnosis(kind=DiagnosisKind.STACKS, number=1))
 
     def _commanded(self, command: Command) -> None:
         self.server.push(command)

@@ -317,7 +317,8 @@ class Session:
                 agent=self.identity,
                 generation=generation,
                 members=running.members if running and not known else [],
-                ranks=[*self._starts.values(), *self._ranks.values()] if news else [],
+                # A coordinator that was just replaced does not know where ranks are that stand still.
+                ranks=[*self._starts.values(), *self._ranks.values()] if news or not known else [],
                 total_steps=self._total_steps,
                 outbox=outbox,
                 outbox_oldest=oldest,

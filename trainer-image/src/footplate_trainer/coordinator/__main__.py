@@ -18,6 +18,7 @@ from footplate_contracts.names import Env, ExitCode
 from footplate_trainer.coordinator import logs
 from footplate_trainer.coordinator.config import CoordinatorConfig, from_environment
 from footplate_trainer.coordinator.coordinator import Coordinator
+from footplate_trainer.coordinator.hang import HangWatch
 from footplate_trainer.coordinator.server import Server
 from footplate_trainer.coordinator.shipping import Destination, Shipper
 from footplate_trainer.coordinator.state import new_membership
@@ -89,7 +90,13 @@ def new_coordinator(config: CoordinatorConfig, timing: Timing) -> Coordinator:
         config.outline.legal_sizes(),
         config.outline.places,
     )
-    coordinator = Coordinator(membership, TelemetryBuffer(keep=bool(config.api_url)), wall=time.time)
+    hang = config.outline.hang
+    coordinator = Coordinator(
+        membership,
+        TelemetryBuffer(keep=bool(config.api_url)),
+        wall=time.time,
+        watch=HangWatch(hang.factor, hang.floor_seconds),
+    )
     coordinator.board.total_steps = config.outline.training.steps or 0
     return coordinator
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from footplate_contracts.names import COORDINATOR_PORT, RUN_CONFIG_FILE, RUN_CONFIG_MOUNT, Env
+from footplate_contracts.v1alpha1.compute import Hang
 from footplate_contracts.v1alpha1.training import Parallelism
 from footplate_trainer.parallel.topology import legal_node_counts
 
@@ -88,6 +89,7 @@ class RunOutline(_Part):
     parallelism: Parallelism = Parallelism()
     data: RunData = RunData()
     checkpoint: RunCheckpoint = RunCheckpoint()
+    hang: Hang = Hang()
 
     @property
     def places(self) -> int:

@@ -17,6 +17,7 @@ from footplate_contracts.reports import (
     Command,
     CoordinatorState,
     Diagnosis,
+    DiagnosisKind,
     DiagnosisRequest,
     FailureReport,
     Grant,
@@ -28,6 +29,7 @@ from footplate_contracts.reports import (
     RunState,
     SealedGeneration,
 )
+from footplate_contracts.v1alpha1.compute import Hang
 from footplate_trainer.coordinator import membership
 from footplate_trainer.coordinator.actions import (
     Action,
@@ -41,7 +43,8 @@ from footplate_trainer.coordinator.actions import (
     Sealed,
     StoodIn,
 )
-from footplate_trainer.coordinator.failures import FailureBook, loss_report
+from footplate_trainer.coordinator.failures import FailureBook, hang_report, loss_report
+from footplate_trainer.coordinator.hang import HangWatch, Verdict
 from footplate_trainer.coordinator.places import answered_by
 from footplate_trainer.coordinator.progress import ProgressBoard
 from footplate_trainer.coordinator.state import Membership, Refusal, Stage
@@ -66,6 +69,7 @@ class Coordinator:
     wall: Callable[[], float]
     book: FailureBook = field(default_factory=FailureBook)
     board: ProgressBoard = field(default_factory=ProgressBoard)
+    watch: HangWatch = field(default_factory=lambda: HangWatch(Hang().factor, Hang().floor_seconds))
     diagnosis: Diagnosis | None = None
     version: int = 1
     _shown: Progress = field(default_factory=Progress)
@@ -87,6 +91,8 @@ class Coordinator:
         """See membership.beat; reports and telemetry come first, so that nothing of an end is missed."""
         word = self._called(word)
         stepping, saved = self.board.report(word.generation, word.ranks), False
+        for report in word.ranks if word.generation == self.board.generation else ():
+            self.watch.report(report, now)
         if word.total_steps is not None:
             self.board.total_steps = word.total_steps
         fallback = word.generation or self.state.generation
@@ -138,6 +144,8 @@ class Coordinator:
     def tick(self, now: float) -> None:
         """See membership.tick."""
         self._apply(membership.tick(self.state, now), now)
+        if self.state.stage is Stage.SEALED:
+            self._look_for_hang(now)
         self.version += self.book.settle(now) + self._tell_end(now)
         waiting = self._waiting()
         self.version += waiting != self._shown_waiting
@@ -226,6 +234,19 @@ class Coordinator:
             return RunState.GATHERING
         return RunState.TRAINING if self.board.stepping else RunState.LOADING
 
+    def _begin(self, sealed: SealedGeneration, now: float) -> None:
+        self.board.begin(sealed.generation)
+        self.watch.begin(sealed.world_size, now)
+
+    def _look_for_hang(self, now: float) -> None:
+        verdict = self.watch.look(now)
+        if verdict is Verdict.DUMP:
+            _log.warning("no rank has finished a step for %.0f s: stacks follow", self.watch.still(now))
+            self.diagnose(DiagnosisRequest(kind=DiagnosisKind.STACKS))
+        elif verdict is Verdict.RESTART:
+            agent, failure = hang_report(self.state, self.watch, now, self.wall())
+            self._apply(membership.hung(self.state, agent, failure, now), now)
+
     def _at_the_end(self) -> bool:
         """Whether the newest checkpoint is the last one."""
         last = self.telemetry.checkpoint
@@ -250,11 +271,11 @@ class Coordinator:
                 _log.info("opened a new generation after %s: %s", generation or "none", why)
             case Sealed(sealed):
                 self.book.settle(now, everything=True)
-                self.board.begin(sealed.generation)
+                self._begin(sealed, now)
                 names = ", ".join(member.agent.pod_name for member in sealed.members)
                 _log.info("sealed generation %s: %s", sealed.generation, names)
             case Adopted(sealed):
-                self.board.begin(sealed.generation)
+                self._begin(sealed, now)
                 _log.info("adopted the running generation %s", sealed.generation)
             case Arrived(agent):
                 _log.info("%s is here", agent.pod_name)

@@ -12,9 +12,11 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from footplate_contracts.names import Cause
+from footplate_contracts.names import Cause, Reason
 from footplate_contracts.reports import AgentIdentity, FailureReport, GenerationId, NumberedFailure
 from footplate_trainer.coordinator.actions import Lost
+from footplate_trainer.coordinator.hang import HangWatch
+from footplate_trainer.coordinator.state import Membership
 
 LISTED: Final = 32  # the contract's maximum
 SETTLE_SECONDS: Final = 1.0  # how long a lost connection waits for a failure that explains it
@@ -40,6 +42,32 @@ def loss_report(lost: Lost, step: int | None, wall_time: float) -> FailureReport
         step=step,
         time=wall_time,
     )
+
+
+def hang_report(
+    state: Membership, watch: HangWatch, now: float, wall_time: float
+) -> tuple[AgentIdentity, FailureReport]:
+    """A standstill as a failure, and the agent of the rank that is behind; no node is named where none is.
+
+    A generation must be sealed. `wall_time` in seconds since the Unix epoch.
+    """
+    assert state.sealed is not None
+    behind = watch.behind()
+    agent = state.sealed.members[0].agent.model_copy(update={"node_name": ""})
+    who = "all ranks wait in the same place"
+    if behind is not None:
+        seats = state.sealed.members
+        agent = [seat.agent for seat in seats if seat.first_rank <= behind.rank][-1]
+        who = f"rank {behind.rank} ({agent.pod_name}) is still at {behind.phase} after step {behind.step}"
+    report = FailureReport(
+        cause=Cause.HANG,
+        reason=Reason.NO_STEP,
+        message=f"no rank has finished a step for {watch.still(now):.0f} s; {who}; the logs hold stacks",
+        rank=behind.rank if behind else None,
+        step=state.step if state.step >= 0 else None,
+        time=wall_time,
+    )
+    return agent, report
 
 
 @dataclass(frozen=True)

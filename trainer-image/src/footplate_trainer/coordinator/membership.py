@@ -15,7 +15,14 @@ its place speaks, it leaves, or it is silent for too long.
 from __future__ import annotations
 
 from footplate_contracts.names import Reason
-from footplate_contracts.reports import AgentIdentity, Command, Heartbeat, JoinRequest, SealedGeneration
+from footplate_contracts.reports import (
+    AgentIdentity,
+    Command,
+    FailureReport,
+    Heartbeat,
+    JoinRequest,
+    SealedGeneration,
+)
 from footplate_trainer.coordinator.actions import Action, Arrived, Blamed, Evicted
 from footplate_trainer.coordinator.adoption import Claim
 from footplate_trainer.coordinator.decisions import advance, open_generation
@@ -98,6 +105,14 @@ def beat(state: Membership, word: Heartbeat, now: float) -> tuple[Refusal | None
             state.suspicion = True
             actions += open_generation(state, now, f"worker {word.agent.index} reported {word.failure.cause}")
     return None, actions + advance(state, now)
+
+
+def hung(state: Membership, agent: AgentIdentity, failure: FailureReport, now: float) -> list[Action]:
+    """The ranks of the running generation stand still; `agent` has the one to blame."""
+    if state.stage is not Stage.SEALED:
+        return []
+    blamed = Blamed(agent, state.generation, failure)
+    return [blamed, *open_generation(state, now, failure.message), *advance(state, now)]
 
 
 def plugged(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refusal | None, list[Action]]:

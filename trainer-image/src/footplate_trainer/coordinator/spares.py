@@ -39,8 +39,7 @@ def vacant(state: Membership, now: float | None = None) -> list[int]:
 def stand_in(state: Membership, now: float) -> list[Action]:
     """Ready spares take vacant places."""
     return [
-        _take(state, spare, index)
-        for spare, index in zip(ready(state), vacant(state, now), strict=False)
+        _take(state, spare, index) for spare, index in zip(ready(state), vacant(state, now), strict=False)
     ]
 
 
