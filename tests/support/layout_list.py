@@ -35,6 +35,11 @@ T5 = (
     "model.activation=geglu",
     "data.masking={name: span}",
 )
+# Weights wide enough that no adapter's gradient is small beside Adam's epsilon: their Bs begin as zeros, so
+# that after five steps they hold nothing but what Adam made of it.
+_WIDE = "model.initialization.standardDeviation=0.2"
+ADAPTER = ("model.adapter={rank: 4, alpha: 6, dropout: 0.1, targetModules: ['blocks.*', head]}", _WIDE)
+PLAIN_ADAPTER = ("model.adapter={rank: 4, alpha: 8}", _WIDE)
 DROPOUT = ("model.dropout={hidden: 0.1, embedding: 0.1}",)
 DROP_ALL = ("model.dropout={hidden: 0.1, embedding: 0.1, attention: 0.1}",)
 
@@ -112,6 +117,19 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("recompute-selective", 4, {"tensor": 2}, extra=("training.recomputation=selective",)),
     Layout("recompute-context", 2, {"context": 2}, extra=("training.recomputation=full",)),
     Layout("compiled", 2, {}, extra=("training.compile=true",)),
+    Layout("dropout-compiled", 2, {}, DROPOUT, extra=("training.compile=true",)),
+    Layout("adapter-tensor-full", 4, {"tensor": 2}, ADAPTER),
+    Layout("adapter-tensor-context", 4, {"tensor": 2, "context": 2}, ADAPTER),
+    Layout("adapter-few-heads", 4, {"tensor": 4}, ADAPTER),
+    Layout("adapter-optimizer", 2, {"sharding": "optimizer"}, ADAPTER),
+    Layout("adapter-hybrid", 4, {"sharding": "hybrid", "replicas": 2}, ADAPTER),
+    Layout("adapter-gpipe-none", 4, _pipeline("GPipe", sharding="none"), ADAPTER),
+    Layout("adapter-cube", 8, CUBE, ADAPTER),
+    Layout("adapter-recompute", 4, CUBE, ADAPTER, extra=("training.recomputation=full",)),
+    Layout("adapter-interleaved", 2, _pipeline("Interleaved1F1B", stages=2), ADAPTER),
+    Layout("adapter-zero-bubble", 2, _pipeline("InterleavedZeroBubble", stages=2), ADAPTER),
+    Layout("adapter-zbv-tensor-full", 8, {**ZBV, "tensor": 2}, ADAPTER),
+    Layout("adapter-gpt2-cube", 8, CUBE, (*GPT2, *PLAIN_ADAPTER)),
 )
 
 

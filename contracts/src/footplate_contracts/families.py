@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from footplate_contracts.v1alpha1.adapter import Adapter
 from footplate_contracts.v1alpha1.model import (
     Activation,
     Architecture,
@@ -111,8 +112,15 @@ def resolve_model(model: Model) -> Model:
                 feed_forward=_stated(model.bias.feed_forward, habits.other_biases),
             ),
             "position": model.position.model_copy(update={"name": model.position.name or habits.position}),
+            "adapter": _resolve_adapter(model.adapter),
         }
     )
+
+
+def _resolve_adapter(adapter: Adapter | None) -> Adapter | None:
+    if adapter is None:
+        return None
+    return adapter.model_copy(update={"alpha": _stated(adapter.alpha, float(adapter.rank))})
 
 
 def _stated(value: Value | None, default: Value) -> Value:

@@ -1,4 +1,4 @@
-"""Rows for the fields of loss, optimizer and schedule, which belong to some of their kinds only."""
+"""Rows for adapters, and for the fields of loss, optimizer and schedule that some of their kinds have."""
 
 from __future__ import annotations
 
@@ -60,5 +60,21 @@ LEARNING: tuple[Row, ...] = (
         {"training.schedule.decayShare": 0.1},
         "spec.training.schedule.decayShare: Forbidden: decayShare is a field of wsd, "
         "and name is cosine; remove it",
+    ),
+    Row(
+        "adapter-without-weight",
+        {"model.adapter": {"alpha": 0}},
+        "spec.model.adapter.alpha: Invalid value: alpha must be above 0, not 0",
+    ),
+    Row(
+        "adapter-that-reads-nothing",
+        {"model.adapter": {"dropout": 1}},
+        "spec.model.adapter.dropout: Invalid value: dropout must be below 1, not 1",
+    ),
+    Row(
+        "adapter-of-full-rank",
+        {"model.adapter": {"rank": 200}},
+        "spec.model.adapter.rank: Invalid value: adapter.rank 200 is above hiddenSize 64; matrices of a"
+        " lower rank are what saves memory",
     ),
 )

@@ -96,6 +96,7 @@ def test_the_ranks_share_the_steps_work(tmp_path: Path, overrides: list[str]) ->
             ["training.microBatchSize=1"], ["training.microBatchSize=2"], id="micro-batches-cost-activations"
         ),
         pytest.param([], ["parallelism.pipelineSchedule=GPipe"], id="gpipe-keeps-all-micro-batches"),
+        pytest.param(["model.adapter={rank: 16}"], [], id="frozen-weights-have-no-moments"),
     ],
 )
 def test_what_costs_memory(tmp_path: Path, less: list[str], more: list[str]) -> None:
@@ -112,6 +113,22 @@ def test_it_is_printed_for_persons_and_programs(tmp_path: Path) -> None:
     row = as_json(made)["ranksByPipeline"][3]
     assert row["layers"] == made.ranks[3].layers
     assert row["memoryBytes"]["peak"] == made.ranks[3].memory.peak
+
+
+def test_adapters_are_counted_beside_what_is_frozen(tmp_path: Path) -> None:
+    queries = "model.adapter={rank: 16, targetModules: [query]}"
+    made = planned(tmp_path, 1024, queries, "parallelism={tensor: 8, pipeline: 2}")
+
+    adapters = 126 * 16 * (16_384 + 16_384)
+    assert as_text(made).startswith(
+        f"run llama-405b: 405,853,388,800 parameters, frozen, and {adapters:,} of adapters on 1,024 ranks"
+    )
+    plain = as_json(made)
+    assert plain["parameters"] == 405_853_388_800 + adapters
+    assert plain["trainedParameters"] == adapters
+    trained = [rank["trainedParameters"] for rank in plain["ranksByPipeline"]]
+    assert sum(trained) == 126 * 16 * (16_384 + 16_384 // 8), "A is whole on every tensor rank"
+    assert plain["flopsPerToken"]["6N"] == 4 * 405_853_388_800 + 6 * adapters
 
 
 def test_ranks_that_form_no_grid_are_refused_with_the_numbers(tmp_path: Path) -> None:

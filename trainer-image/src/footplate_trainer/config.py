@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import TypeVar
 
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.adapter import Adapter
 from footplate_contracts.v1alpha1.model import Model, RopeScaling
-from footplate_trainer.shape import ModelShape, RopeStretch
+from footplate_trainer.shape import IN_BLOCKS, AdapterShape, ModelShape, RopeStretch
 
 Value = TypeVar("Value")
 
@@ -52,6 +53,7 @@ def shape_of(model: Model) -> ModelShape:
         hidden_dropout=dropout.hidden,
         attention_dropout=dropout.attention,
         embedding_dropout=dropout.embedding,
+        adapter=_adapter(model.adapter),
     )
 
 
@@ -64,6 +66,13 @@ def _rope_stretch(scaling: RopeScaling | None) -> RopeStretch | None:
         scaling.high_frequency_factor,
         scaling.original_context_length,
     )
+
+
+def _adapter(adapter: Adapter | None) -> AdapterShape | None:
+    if adapter is None:
+        return None
+    targets = tuple(adapter.target_modules or (IN_BLOCKS,))
+    return AdapterShape(adapter.rank, _filled(adapter.alpha), adapter.dropout, targets)
 
 
 def _filled(value: Value | None) -> Value:

@@ -1,7 +1,8 @@
 """A checkpoint as a Hugging Face folder.
 
 The tensors pass through memory a few gigabytes at a time, so a model that no
-machine holds can be exported on a small one.
+machine holds can be exported on a small one. Adapters are merged into the
+weights, or are all that is written.
 """
 
 from __future__ import annotations
@@ -21,14 +22,20 @@ from footplate_trainer.checkpoint.place import StepPlace, newest_whole
 from footplate_trainer.checkpoint.tensors import load_alone
 from footplate_trainer.config import model_shape
 from footplate_trainer.errors import StorageError, UserMistake
+from footplate_trainer.huggingface.adapter import merging, write_adapter
 from footplate_trainer.huggingface.writer import write_folder
 from footplate_trainer.model.build import build
+from footplate_trainer.model.linear import is_adapters
+from footplate_trainer.storage import local_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `footplate-trainer export`."""
     parser.add_argument("checkpoint", help="a run's checkpoint folder, or one step directory in it")
     parser.add_argument("out", type=Path, help="the folder to write; made where it is missing")
+    parser.add_argument(
+        "--adapter", action="store_true", help="write the run's adapters alone, as PEFT reads them"
+    )
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
@@ -37,18 +44,23 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserMistake(f"{out} is not an empty folder; give another name, so that no model is mixed up")
     place = newest_whole(arguments.checkpoint, report=lambda text: print(f"warning: {text}", file=sys.stderr))
-    files = export(place, out)
+    files = export(place, out, adapter=arguments.adapter)
     print(f"{place.store.place(place.directory)} -> {out}: {', '.join(files)}")
     return ExitCode.SUCCESS
 
 
-def export(place: StepPlace, out: Path) -> list[str]:
-    """Write the model of a step directory to `out`; the names of the files.
+def export(place: StepPlace, out: Path, *, adapter: bool = False) -> list[str]:
+    """Write the model of a step directory, or only its adapters, to `out`; the names of the files.
 
-    Raises UserMistake when transformers has no word for the model, StorageError
-    when `out` cannot be written.
+    Raises UserMistake when transformers has no word for the model, or there are
+    no adapters, and StorageError when `out` cannot be written.
     """
     config = place.store.read(RunConfig, place.directory, layout.RUN_FILE)
+    if adapter and config.model.adapter is None:
+        raise UserMistake(
+            f"run {config.run.name} was trained without model.adapter; leave --adapter out, and all of its "
+            "weights are written"
+        )
     with torch.device("meta"):
         model = build(model_shape(config))
     sizes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
@@ -58,9 +70,13 @@ def export(place: StepPlace, out: Path) -> list[str]:
         load_alone(place.store.folder, place.directory, {f"model.{name}": tensors[name] for name in names})
         return tensors
 
+    weights = {name: size for name, size in sizes.items() if not is_adapters(name)}
     tokenizer = place.store.folder.read(f"{place.directory}/{layout.TOKENIZER_FILE}")
     try:
-        return write_folder(out, config.model, sizes, load, tokenizer)
+        if adapter:
+            base = local_path(config.init_from.uri) if config.init_from else None
+            return write_adapter(out, config.model, None if base is None else str(base), load)
+        return write_folder(out, config.model, weights, merging(load, config.model), tokenizer)
     except ValueError as error:
         raise UserMistake(str(error)) from error
     except OSError as error:

@@ -24,6 +24,7 @@ from footplate_trainer.checkpoint.tensors import load_alone
 from footplate_trainer.config import model_shape
 from footplate_trainer.data.tokenizer import ALIASES
 from footplate_trainer.errors import UserMistake
+from footplate_trainer.model.build import build
 from footplate_trainer.model.transformer import Decoder
 
 
@@ -76,7 +77,8 @@ def load(place: StepPlace) -> tuple[Decoder, Tokenizer]:
         raise UserMistake(
             f"{place.directory} holds an {shape.architecture}; only a decoder goes on from a text"
         )
-    model = Decoder(shape).eval()
+    model = build(shape).eval()
+    assert isinstance(model, Decoder)
     load_alone(place.store.folder, place.directory, state.model_tensors(model))
     tokenizer = place.store.folder.read(f"{place.directory}/{layout.TOKENIZER_FILE}")
     return model, Tokenizer.from_str(tokenizer.decode())

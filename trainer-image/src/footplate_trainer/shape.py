@@ -8,6 +8,8 @@ another library's files follow from it. It is filled in from a RunConfig by
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Final
 
 from footplate_contracts.v1alpha1.model import Activation, Architecture, NormName, PositionName
 
@@ -20,6 +22,28 @@ class RopeStretch:
     low_frequency_factor: float = 1.0
     high_frequency_factor: float = 4.0
     original_context: int = 8192
+
+
+IN_BLOCKS: Final = "blocks.*"  # matches every linear layer that a block has
+
+
+@dataclass(frozen=True)
+class AdapterShape:
+    """Low-rank adapters beside some linear layers: W x + alpha / rank B A x (Hu et al. 2021)."""
+
+    rank: int
+    alpha: float
+    dropout: float = 0.0  # of what they read
+    targets: tuple[str, ...] = (IN_BLOCKS,)
+
+    def parameters(self, inputs: int, outputs: int) -> int:
+        """Weights of A and B beside one layer."""
+        return self.rank * (inputs + outputs)
+
+
+def is_target(layer: str, pattern: str) -> bool:
+    """Whether `pattern` is the name of `layer` or the end of it behind a dot; * stands for any text."""
+    return fnmatchcase(layer, pattern) or fnmatchcase(layer, f"*.{pattern}")
 
 
 @dataclass(frozen=True)
@@ -53,6 +77,7 @@ class ModelShape:
     hidden_dropout: float = 0.0
     attention_dropout: float = 0.0
     embedding_dropout: float = 0.0
+    adapter: AdapterShape | None = None
 
     @property
     def gated(self) -> bool:
@@ -119,6 +144,54 @@ class ModelShape:
 
     @property
     def parameters(self) -> int:
-        """All trainable weights; a tied output head is counted once."""
+        """All weights but an adapter's; a tied output head is counted once."""
         blocks = sum(self.block_parameters(number) for number in range(self.blocks))
         return self.embedding_parameters + blocks + self.head_parameters
+
+    @property
+    def adapter_parameters(self) -> int:
+        """Weights that adapters add."""
+        adapter = self.adapter
+        if adapter is None:
+            return 0
+        return sum(adapter.parameters(*sizes) for sizes in self.adapted_layers().values())
+
+    @property
+    def trained_parameters(self) -> int:
+        """Weights that training moves: the adapters', or all where there are none."""
+        return self.parameters if self.adapter is None else self.adapter_parameters
+
+    def linear_layers(self) -> dict[str, tuple[int, int]]:
+        """(inputs, outputs) of each linear layer, by its name in the network."""
+        layers: dict[str, tuple[int, int]] = {}
+        for number in range(self.blocks):
+            layers |= {f"blocks.{number}.{name}": sizes for name, sizes in self._block_layers(number).items()}
+        if self.architecture is Architecture.ENCODER:
+            layers["transform"] = (self.hidden, self.hidden)
+        if not self.tied_embeddings:
+            layers["head"] = (self.hidden, self.vocabulary)
+        return layers
+
+    def adapted_layers(self) -> dict[str, tuple[int, int]]:
+        """Those of the linear layers that have an adapter."""
+        targets = self.adapter.targets if self.adapter else ()
+        return {
+            name: sizes
+            for name, sizes in self.linear_layers().items()
+            if any(is_target(name, pattern) for pattern in targets)
+        }
+
+    def _block_layers(self, number: int) -> dict[str, tuple[int, int]]:
+        query, key_value = self.heads * self.head_size, self.key_value_heads * self.head_size
+        attention = {
+            "query": (self.hidden, query),
+            "key": (self.hidden, key_value),
+            "value": (self.hidden, key_value),
+            "output": (query, self.hidden),
+        }
+        layers = {f"attention.{name}": sizes for name, sizes in attention.items()}
+        if number >= self.layers:
+            layers |= {f"cross_attention.{name}": sizes for name, sizes in attention.items()}
+        for name in ("gate", "up") if self.gated else ("up",):
+            layers[f"feed_forward.{name}"] = (self.hidden, self.feed_forward)
+        return layers | {"feed_forward.down": (self.feed_forward, self.hidden)}

@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from footplate_contracts.rules import Rule, only
+from footplate_contracts.v1alpha1.adapter import Adapter
 from footplate_contracts.v1alpha1.types import Part, Probability, Uri, local_path
 
 
@@ -266,6 +267,9 @@ class Model(Part):
     attention: Attention = Attention()
     dropout: Dropout = Dropout()
     initialization: Initialization = Initialization()
+    adapter: Adapter | None = Field(
+        None, description="train low-rank matrices beside linear layers, and nothing else"
+    )
 
     rules: ClassVar = (
         Rule(
@@ -306,6 +310,12 @@ class Model(Part):
             f"!has(self.position.scaling) || {_ROPES}",
             "position.scaling stretches rotary frequencies, and there are none; remove it",
             field="position.scaling",
+        ),
+        Rule(
+            "!has(self.adapter) || !has(self.hiddenSize) || self.adapter.rank <= self.hiddenSize",
+            "adapter.rank {has(self.adapter) ? self.adapter.rank : 0} is above hiddenSize"
+            " {has(self.hiddenSize) ? self.hiddenSize : 0}; matrices of a lower rank are what saves memory",
+            field="adapter.rank",
         ),
         _suits("attention.slidingWindow", "!has(self.attention.slidingWindow)", "remove it", "decoder"),
         _suits("decoderLayers", "!has(self.decoderLayers)", "remove it", "encoderDecoder"),

@@ -71,6 +71,19 @@ def test_moments_that_do_not_fit_start_at_zero(shards: Path, tmp_path: Path, sou
     assert all(not named[name].any() for name in named if name.startswith("optimizer."))
 
 
+def test_adapters_begin_beside_the_weights_of_a_run_without(
+    shards: Path, tmp_path: Path, source: CheckpointStore
+) -> None:
+    config = from_source(shards, tmp_path, source, "model.adapter={rank: 2, targetModules: [query]}")
+
+    start, named = run_ranks(begin, 1, config)[0]
+
+    expected = {name: one for name, one in whole_tensors(source, 6).items() if name.startswith("model.")}
+    assert start.updates == 0
+    assert equal(named, expected)
+    assert not named["model.blocks.1.attention.query.adapter.b"].any()
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.layout_list import LAYOUTS, OPTIMIZERS, TIED, Layout
+from tests.support.layout_list import LAYOUTS, OPTIMIZERS, Layout
 from tests.support.ranks import run_ranks
 from tests.support.tiny import read_rows, tiny_config
 from tests.support.training import train
@@ -24,6 +24,7 @@ LONG = (
     ("pipeline-optimizer", "one"),
     ("tied-zbv-tensor-full", "tied-pipeline"),
     ("tied-tensor", "tied-zbv-tensor-full"),
+    ("adapter-tensor-full", "adapter-cube"),
 )
 
 
@@ -36,7 +37,7 @@ def rows_of(shards: Path, folder: Path, layout: Layout, steps: int, optimizer: s
 
 def _check(shards: Path, folder: Path, names: tuple[str, str], optimizer: str) -> None:
     first, second = (BY_NAME[name] for name in names)
-    alone = Layout("alone", 1, {}, TIED if first.model == TIED else ())
+    alone = Layout("alone", 1, {}, first.model)
     expected = rows_of(shards, folder / "alone", alone, 5, optimizer)
 
     rows_of(shards, folder / "moved", first, 2, optimizer)

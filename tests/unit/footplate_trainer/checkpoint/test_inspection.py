@@ -53,6 +53,19 @@ def test_inspect_for_a_person(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert "__0_0.distcp" in text
 
 
+def test_inspect_tells_what_was_trained_beside_adapters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = {"rank": 2, "alpha": 2.0, "targetModules": ["query"]}
+    place = write_checkpoint(tmp_path / "checkpoints", 2)
+    run = json.loads((place / "run.json").read_text())
+    (place / "run.json").write_text(json.dumps(run | {"model": run["model"] | {"adapter": adapter}}))
+
+    assert main(["inspect", str(place)]) == ExitCode.SUCCESS
+
+    assert "parameters  49,312, of which 256 are trained\n" in capsys.readouterr().out
+
+
 def test_a_copy_under_another_name_is_told_as_such(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_contracts.v1alpha1.training import PipelineSchedule, Recomputation
+from footplate_contracts.v1alpha1.adapter import Adapter
+from footplate_contracts.v1alpha1.training import Loss, PipelineSchedule, Recomputation
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.parallel.compatibility import Feature, check, features, problems
 from tests.support.tiny import tiny_config
@@ -83,6 +84,38 @@ def test_what_cannot_work_is_told_with_its_numbers(
     assert any(found.startswith(problem) for found in problems(config, world_size))
     with pytest.raises(UserMistake):
         check(config, world_size)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "problem"),
+    [
+        pytest.param(
+            Adapter(alpha=1.0, target_modules=["query", "q_proj"]),
+            "model.adapter.targetModules: no linear layer is called q_proj; there are query, key, value,"
+            " output, gate, up, down, head, in full blocks.0.attention.query and so on",
+            id="unknown-layer",
+        ),
+        pytest.param(
+            Adapter(alpha=1.0, rank=17),
+            "model.adapter.rank 17 is above the smaller side of blocks.0.attention.key, which has 32 inputs"
+            " and 16 outputs; give at most 16",
+            id="rank",
+        ),
+    ],
+)
+def test_an_adapter_that_cannot_be_is_told_what_could(
+    config: RunConfig, adapter: Adapter, problem: str
+) -> None:
+    assert problems(changed(config, "model", adapter=adapter), 1) == [problem]
+
+
+def test_an_adapter_of_a_head_without_use_is_refused(config: RunConfig) -> None:
+    config = changed(config, "model", adapter=Adapter(alpha=1.0, target_modules=["head"]))
+    assert problems(config, 1) == []
+
+    (problem,) = problems(changed(config, "training", loss=Loss(name="contrastive")), 1)
+
+    assert problem.startswith("model.adapter.targetModules: head has no part in the loss contrastive")
 
 
 @pytest.mark.parametrize("schedule", ["Interleaved1F1B", "InterleavedZeroBubble"])

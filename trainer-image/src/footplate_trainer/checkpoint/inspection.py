@@ -16,6 +16,7 @@ from footplate_trainer.checkpoint.layout import FileRecord, StepDirectory
 from footplate_trainer.checkpoint.place import StepPlace, locate
 from footplate_trainer.checkpoint.record import Key, TrainingState
 from footplate_trainer.checkpoint.store import storage_errors
+from footplate_trainer.config import model_shape
 
 
 class Inspection(Contract):
@@ -31,6 +32,7 @@ class Inspection(Contract):
     tokens: int
     samples: int
     parameters: int
+    trained_parameters: int  # fewer than all where there are adapters
     world_size: int
     parallelism: Parallelism
     bytes: int
@@ -57,6 +59,7 @@ class Inspection(Contract):
             tokens=state.tokens,
             samples=state.samples,
             parameters=state.parameters,
+            trained_parameters=model_shape(config).trained_parameters,
             world_size=state.world_size,
             parallelism=config.parallelism,
             bytes=sum(record.bytes for record in files),
@@ -88,13 +91,19 @@ def as_text(found: Inspection) -> str:
         "generation": found.generation or "unknown: the directory was renamed",
         "committed": _time(found.committed) if found.committed else "no marker names this directory",
         "tokens": f"{found.tokens:,}",
-        "parameters": f"{found.parameters:,}",
+        "parameters": _counted(found),
         "layout": f"{found.world_size} ranks: {_layout(found.parallelism)}",
         "size": f"{found.bytes:,} bytes in {len(found.files)} files",
     }
     key = {name: json.dumps(value) for name, value in sorted(found.determinism.items())}
     files = [f"  {record.bytes:>15,}  {record.sha256}  {record.file}" for record in found.files]
     return "\n".join([*_table(facts), "determinism key", *_table(key, "  "), "files", *files])
+
+
+def _counted(found: Inspection) -> str:
+    counts = f"{found.parameters:,}"
+    frozen = found.parameters - found.trained_parameters
+    return f"{counts}, of which {found.trained_parameters:,} are trained" if frozen else counts
 
 
 def _table(facts: dict[str, Any], indent: str = "") -> list[str]:

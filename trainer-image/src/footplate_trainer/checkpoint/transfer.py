@@ -20,6 +20,7 @@ from footplate_trainer.checkpoint.resume import Found
 from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
 from footplate_trainer.checkpoint.tensors import TensorReader
 from footplate_trainer.errors import CheckpointError, UserMistake
+from footplate_trainer.model.linear import is_adapters
 from footplate_trainer.parallel.world import World
 
 Shapes = dict[str, tuple[int, ...]]
@@ -62,13 +63,15 @@ def load_source(found: Found, tensors: Mapping[str, Tensor], world: World) -> bo
         name: tuple(entry.size) for name, entry in stored.items() if isinstance(entry, TensorStorageMetadata)
     }
     here = _all_shapes(tensors, world)
+    if not any(map(is_adapters, there)):  # then the weights there are what the adapters here stand beside
+        here = {name: shape for name, shape in here.items() if not is_adapters(name)}
     problems = misfits(_of(there, _MODEL), _of(here, _MODEL))
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise UserMistake(f"resumeFrom {found.place} does not fit: {'; '.join(problems[:_SHOWN])}{more}")
     whole = not misfits(_of(there, _OPTIMIZER), _of(here, _OPTIMIZER))
-    wanted = tensors if whole else {name: tensors[name] for name in tensors if name.startswith(_MODEL)}
-    resume.load(found, wanted, world)
+    kept = here if whole else _of(here, _MODEL)
+    resume.load(found, {name: tensor for name, tensor in tensors.items() if name in kept}, world)
     return whole
 
 

@@ -9,7 +9,7 @@ from footplate_contracts.v1alpha1.model import Model, PositionName
 
 
 def agreed(stated: Model, folder: Model) -> Model:
-    """The folder's model with what `stated` may decide: context, dropout, initialisation, kernel.
+    """The folder's model with what `stated` may decide: context, dropout, initialisation, kernel, adapter.
 
     Raises ValueError that lists every stated field with which the folder disagrees.
     """
@@ -30,6 +30,7 @@ def agreed(stated: Model, folder: Model) -> Model:
             "context_length": stated.context_length,
             "dropout": stated.dropout,
             "initialization": stated.initialization,
+            "adapter": stated.adapter,
             "attention": attention,
         }
     )
@@ -47,7 +48,9 @@ def differences(ours: Model, theirs: Model) -> list[tuple[str, Any, Any]]:
 
 def free(path: str) -> bool:
     """Whether a field says how to train, and not what the weights are for."""
-    return path == "contextLength" or path.startswith(("dropout.", "initialization.", "attention.backend"))
+    return path == "contextLength" or path.startswith(
+        ("dropout.", "initialization.", "attention.backend", "adapter.")
+    )
 
 
 def _at_hand(stated: Model, path: str) -> bool:

@@ -9,6 +9,7 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.config import model_shape
 from footplate_trainer.huggingface.reader import FolderReader
 from footplate_trainer.model.build import build
+from footplate_trainer.model.linear import is_adapters
 from footplate_trainer.parallel.pieces import piece_of
 from footplate_trainer.storage import local_path
 
@@ -16,17 +17,25 @@ from footplate_trainer.storage import local_path
 def load_initial(config: RunConfig, model: nn.Module) -> str:
     """Fill this rank's part of `model` from the folder of a completed `config`; the folder's name.
 
+    Adapters are left as they are.
+
     Raises UserMistake when the folder's tensors are not those of its config.json.
     """
     assert config.init_from is not None
     folder = local_path(config.init_from.uri)
     with torch.device("meta"):
-        names = [name for name, _ in build(model_shape(config)).named_parameters()]
+        names = _folder_names(build(model_shape(config)))
+    parameters = dict(model.named_parameters())
     reader = FolderReader(folder, config.model, names)
-    for name, parameter in model.named_parameters():
+    for name in _folder_names(model):
+        parameter = parameters[name]
         piece = piece_of(parameter)
         part = reader.rows(name, parameter.shape, piece.start[0], piece.local.shape[0])
         if part.ndim > 1:
             part = part.narrow(1, piece.start[1], piece.local.shape[1])
         piece.local.copy_(part)
     return str(folder)
+
+
+def _folder_names(model: nn.Module) -> list[str]:
+    return [name for name, _ in model.named_parameters() if not is_adapters(name)]

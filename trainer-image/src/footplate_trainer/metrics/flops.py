@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 FORWARD_AND_BACKWARD: Final = 6  # FLOPs per weight and token: 2 forward, 4 backward (Kaplan 2020)
+FROZEN: Final = 4  # of a frozen weight: its own gradient is not computed
 _ATTENTION: Final = 12  # per layer, head, feature and pair of positions: QK^T and AV, forward and backward
 HARDWARE_RATIO: Final = 4 / 3  # full recomputation runs the forward pass twice (PaLM, appendix B)
 
@@ -29,7 +30,11 @@ class Network(Protocol):
 
     @property
     def parameters(self) -> int:
-        """All weights, shared ones once."""
+        """All weights but an adapter's, shared ones once."""
+
+    @property
+    def adapter_parameters(self) -> int:
+        """Weights of adapters; where there are any, the others are frozen."""
 
     @property
     def blocks(self) -> int:
@@ -64,11 +69,22 @@ def flops_per_token(network: Network, length: int, convention: Convention) -> fl
     head's matrix as well, and stays.
     """
     if convention is Convention.NONE:
-        return float(FORWARD_AND_BACKWARD * network.parameters)
+        return weight_flops(network, network.parameters, network.adapter_parameters)
     looked_up = 0 if network.tied_embeddings else network.vocabulary * network.hidden
+    weights = weight_flops(network, network.parameters - looked_up, network.adapter_parameters)
+    return weights + attention_flops(network, length, convention)
+
+
+def weight_flops(network: Network, multiplied: float, adapters: float) -> float:
+    """FLOPs of forward and backward with so many weights of `network` and of its adapters, for a token."""
+    each = FROZEN if network.adapter_parameters else FORWARD_AND_BACKWARD
+    return float(each * multiplied + FORWARD_AND_BACKWARD * adapters)
+
+
+def attention_flops(network: Network, length: int, convention: Convention) -> float:
+    """FLOPs of forward and backward of all scores and what they weigh, for a token; not for NONE."""
     attention = _ATTENTION * network.blocks * network.heads * network.head_size * length
-    seen = 1.0 if convention is Convention.FULL else 0.5
-    return FORWARD_AND_BACKWARD * (network.parameters - looked_up) + attention * seen
+    return attention * (1.0 if convention is Convention.FULL else 0.5)
 
 
 def hardware_flops_per_token(network: Network, length: int, convention: Convention) -> float:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from footplate_trainer.model.cache import LayerCache
 from footplate_trainer.model.dropout import Dropout
 from footplate_trainer.model.inputs import Shared
+from footplate_trainer.model.linear import Linear
 from footplate_trainer.model.reach import attend, attend_with_dropout
 from footplate_trainer.model.rotary import rotate
 from footplate_trainer.shape import ModelShape
@@ -32,10 +33,10 @@ class Attention(nn.Module):
         self.attend: Attend = attend
         query_size = shape.heads * shape.head_size
         key_value_size = shape.key_value_heads * shape.head_size
-        self.query = nn.Linear(shape.hidden, query_size, bias=shape.query_key_value_bias)
-        self.key = nn.Linear(shape.hidden, key_value_size, bias=shape.query_key_value_bias)
-        self.value = nn.Linear(shape.hidden, key_value_size, bias=shape.query_key_value_bias)
-        self.output = nn.Linear(query_size, shape.hidden, bias=shape.output_bias)
+        self.query = Linear(shape.hidden, query_size, bias=shape.query_key_value_bias)
+        self.key = Linear(shape.hidden, key_value_size, bias=shape.query_key_value_bias)
+        self.value = Linear(shape.hidden, key_value_size, bias=shape.query_key_value_bias)
+        self.output = Linear(query_size, shape.hidden, bias=shape.output_bias)
         self.dropout = Dropout(shape.attention_dropout, site)
 
     def forward(
@@ -47,8 +48,8 @@ class Attention(nn.Module):
         of `source` [batch, keys, hidden], if given, instead of x.
         """
         read = x if source is None else source
-        query, key, value = self._heads(self.query(x)), self._heads(self.key(read)), self.value(read)
-        value = self._heads(value)
+        query, key, value = self.query(x, shared), self.key(read, shared), self.value(read, shared)
+        query, key, value = self._heads(query), self._heads(key), self._heads(value)
         if shared.rotary is not None:
             query, key = rotate(query, *shared.rotary), rotate(key, *shared.rotary)
         if cache is not None:
@@ -58,7 +59,7 @@ class Attention(nn.Module):
         else:
             attended = self.attend(query, key, value, shared.reach)
         batch, _, length, _ = attended.shape
-        merged: Tensor = self.output(attended.transpose(1, 2).reshape(batch, length, -1))
+        merged: Tensor = self.output(attended.transpose(1, 2).reshape(batch, length, -1), shared)
         return merged
 
     def _heads(self, x: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ class Block(nn.Module):
         """[batch, length, hidden] -> the same."""
         attended = self.attention(self.attention_norm(x), shared, cache)
         x = x + self.attention_dropout(attended, shared.chance, shared.positions)
-        forwarded = self.feed_forward(self.feed_forward_norm(x))
+        forwarded = self.feed_forward(self.feed_forward_norm(x), shared)
         out: Tensor = x + self.feed_forward_dropout(forwarded, shared.chance, shared.positions)
         return out
 
@@ -41,7 +41,7 @@ class NormLastBlock(Block):
         """[batch, length, hidden] -> the same."""
         attended = self.attention(x, shared, cache)
         x = self.attention_norm(x + self.attention_dropout(attended, shared.chance, shared.positions))
-        forwarded = self.feed_forward(x)
+        forwarded = self.feed_forward(x, shared)
         out: Tensor = self.feed_forward_norm(
             x + self.feed_forward_dropout(forwarded, shared.chance, shared.positions)
         )
@@ -69,6 +69,6 @@ class CrossBlock(nn.Module):
         x = x + self.attention_dropout(attended, shared.chance)
         crossed = self.cross_attention(self.cross_attention_norm(x), across, None, encoded)
         x = x + self.cross_attention_dropout(crossed, shared.chance)
-        forwarded = self.feed_forward(self.feed_forward_norm(x))
+        forwarded = self.feed_forward(self.feed_forward_norm(x), shared)
         out: Tensor = x + self.feed_forward_dropout(forwarded, shared.chance)
         return out

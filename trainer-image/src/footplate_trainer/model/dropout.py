@@ -32,7 +32,7 @@ class Dropout(nn.Module):
 
     `site` is the module's place in the network. A rank that holds a piece of
     each sequence sets `piece` to its number among equal pieces, one that holds
-    some heads sets `first_head`.
+    some heads sets `first_head`, one that holds some columns `first_column`.
     """
 
     def __init__(self, probability: float, site: str) -> None:
@@ -41,6 +41,7 @@ class Dropout(nn.Module):
         self.key = int.from_bytes(hashlib.blake2b(site.encode(), digest_size=8).digest(), "little") >> 1
         self.piece = 0
         self.first_head = 0
+        self.first_column = 0
 
     @property
     def active(self) -> bool:
@@ -56,6 +57,13 @@ class Dropout(nn.Module):
         if not self.active:
             return x
         assert chance is not None, "dropout needs to know step and samples"
+        kept: Tensor = self._kept(x, chance, positions)
+        return x * kept / (1 - self.probability)
+
+    # In C++ that torch's compiler writes, products of 64 bits come out otherwise.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch leaves it untyped
+    def _kept(self, x: Tensor, chance: Chance, positions: Tensor | None) -> Tensor:
+        """bool [batch, (heads,) length, columns]."""
         start = self.piece * x.shape[1] if x.ndim == 3 else 0
         rows = torch.arange(start, start + x.shape[-2], device=x.device)
         if positions is not None:
@@ -65,9 +73,10 @@ class Dropout(nn.Module):
             heads = torch.arange(x.shape[1], device=x.device) + self.first_head
             first = _mixed(first[:, None] + heads * _ROW)
         counters = first[..., None, None] + (rows * _ROW)[:, None]
-        hashed = _mixed(counters + torch.arange(x.shape[-1], device=x.device) * _COLUMN)
-        kept = (hashed >> (64 - _BITS)) & ((1 << _BITS) - 1) >= round(self.probability * (1 << _BITS))
-        return x * kept / (1 - self.probability)
+        columns = torch.arange(x.shape[-1], device=x.device) + self.first_column
+        hashed = _mixed(counters + columns * _COLUMN)
+        kept: Tensor = (hashed >> (64 - _BITS)) & ((1 << _BITS) - 1) >= round(self.probability * (1 << _BITS))
+        return kept
 
 
 def _mixed(x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from footplate_trainer.model.block import NormLastBlock
 from footplate_trainer.model.cache import LayerCache
 from footplate_trainer.model.feed_forward import ACTIVATIONS
 from footplate_trainer.model.inputs import Inputs, Shared, States
+from footplate_trainer.model.linear import Linear
 from footplate_trainer.model.network import Network
 from footplate_trainer.model.norm import norm_of
 from footplate_trainer.model.reach import Reach, looking_around
@@ -27,7 +28,7 @@ class Encoder(Network):
         self.blocks.update(
             {str(number): NormLastBlock(shape, f"blocks.{number}") for number in range(shape.layers)}
         )
-        self.transform: nn.Linear | None = nn.Linear(shape.hidden, shape.hidden)
+        self.transform: Linear | None = Linear(shape.hidden, shape.hidden, bias=True)
         self.activation = ACTIVATIONS[shape.activation]
         self.norm: nn.Module | None = norm_of(shape)
         self.head_bias: nn.Parameter | None = nn.Parameter(torch.empty(shape.vocabulary))
@@ -59,10 +60,10 @@ class Encoder(Network):
             x = block(x, shared)
         return (x,)
 
-    def finish(self, states: States) -> Tensor:
+    def finish(self, states: States, inputs: Inputs) -> Tensor:
         """A dense layer with norm, and a column of ones that `head_weight` multiplies by its bias."""
         assert self.transform is not None and self.norm is not None
-        x: Tensor = self.norm(self.activation(self.transform(*states)))
+        x = self.read_by_head(self.norm(self.activation(self.transform(*states, inputs))), inputs)
         return torch.cat((x, x.new_ones(*x.shape[:-1], 1)), dim=-1)
 
     @property

@@ -79,11 +79,11 @@ class EncoderDecoder(Network):
                 encoded = self.encoder_norm(encoded)
         return encoded, x
 
-    def finish(self, states: States) -> Tensor:
+    def finish(self, states: States, inputs: Inputs) -> Tensor:
         """The final norm of the decoder, scaled down where the projection is the embedding."""
         assert self.norm is not None
         x: Tensor = self.norm(states[1])
-        return x * self.shape.hidden**-0.5 if self.shape.tied_embeddings else x
+        return x * self.shape.hidden**-0.5 if self.shape.tied_embeddings else self.read_by_head(x, inputs)
 
     def looking_around(self, inputs: Inputs) -> Reach:
         """Who sees whom in the encoder, and how strongly by distance."""

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from footplate_contracts.v1alpha1.model import Activation
+from footplate_trainer.model.inputs import Shared
+from footplate_trainer.model.linear import Linear
 from footplate_trainer.shape import ModelShape
 
 tanh_gelu = partial(functional.gelu, approximate="tanh")
@@ -29,13 +31,13 @@ class FeedForward(nn.Module):
         super().__init__()
         self.activation = ACTIVATIONS[shape.activation]
         bias = shape.feed_forward_bias
-        self.gate = nn.Linear(shape.hidden, shape.feed_forward, bias=bias) if shape.gated else None
-        self.up = nn.Linear(shape.hidden, shape.feed_forward, bias=bias)
-        self.down = nn.Linear(shape.feed_forward, shape.hidden, bias=bias)
+        self.gate = Linear(shape.hidden, shape.feed_forward, bias=bias) if shape.gated else None
+        self.up = Linear(shape.hidden, shape.feed_forward, bias=bias)
+        self.down = Linear(shape.feed_forward, shape.hidden, bias=bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, shared: Shared | None = None) -> Tensor:
         """[..., hidden] -> [..., hidden]."""
-        up = self.up(x)
-        inner = self.activation(up) if self.gate is None else self.activation(self.gate(x)) * up
-        down: Tensor = self.down(inner)
+        up = self.up(x, shared)
+        inner = self.activation(up) if self.gate is None else self.activation(self.gate(x, shared)) * up
+        down: Tensor = self.down(inner, shared)
         return down

@@ -13,6 +13,8 @@ import hashlib
 import torch
 from torch import Tensor
 
+from footplate_trainer.model.linear import is_adapters
+
 ROWS_PER_BLOCK = 64
 
 
@@ -41,11 +43,15 @@ def normal_rows(
 def initialize_rows(local: Tensor, name: str, first: int, seed: int, standard_deviation: float) -> None:
     """Fill `local`, the rows of parameter `name` from row `first` on, in place.
 
-    Matrices get N(0, standard_deviation), biases zeros, other vectors (norm weights) ones.
+    Matrices get N(0, standard_deviation), biases zeros, other vectors (norm weights) ones. Of an adapter,
+    B gets zeros, so that it begins as nothing, and A the variance that its inputs' number asks for.
     """
     with torch.no_grad():
         if local.ndim == 1:
             local.fill_(0.0 if name.endswith("bias") else 1.0)
         elif local.numel():
             rows, columns = local.shape
+            if is_adapters(name):
+                # The variance of U(-1 / sqrt(inputs), 1 / sqrt(inputs)), torch's usual one of a linear layer.
+                standard_deviation = 0.0 if name.endswith(".b") else (3 * columns) ** -0.5
             local.copy_(normal_rows(seed, name, first, rows, columns, standard_deviation))

@@ -123,7 +123,7 @@ class _Chunked(Function):
     ) -> Tensor:
         chunks = _Chunks(hidden, head, loss, vocabulary, chunk)
         total = torch.zeros((), dtype=torch.float64, device=hidden.device)
-        grads = _Gradients.zeros(hidden, head) if differentiate else None
+        grads = _Gradients.zeros(hidden, head, of_head=ctx.needs_input_grad[1]) if differentiate else None
         for start in range(0, hidden.shape[0], chunk):
             total += chunks.add(slice(start, start + chunk), labels[start : start + chunk], grads)
         ctx.grads, ctx.asked = grads, _backward_passes.get()
@@ -142,23 +142,26 @@ class _Chunked(Function):
 
 @dataclass(frozen=True)
 class _Gradients:
-    """Of the sum, by hidden states and by the head: fp32, as it adds up over chunks."""
+    """Of the sum, by hidden states and by a head that is not frozen: fp32, as it adds up over chunks."""
 
     hidden: Tensor
-    head: Tensor
+    head: Tensor | None
     head_dtype: torch.dtype
 
     @classmethod
-    def zeros(cls, hidden: Tensor, head: Tensor) -> _Gradients:
-        return cls(torch.zeros_like(hidden), torch.zeros_like(head, dtype=torch.float32), head.dtype)
+    def zeros(cls, hidden: Tensor, head: Tensor, of_head: bool) -> _Gradients:
+        by_head = torch.zeros_like(head, dtype=torch.float32) if of_head else None
+        return cls(torch.zeros_like(hidden), by_head, head.dtype)
 
-    def scaled_in_place(self, by: Tensor) -> tuple[Tensor, Tensor]:
+    def scaled_in_place(self, by: Tensor) -> tuple[Tensor, Tensor | None]:
         factor = by.to(torch.float32)
-        return self.hidden.mul_(factor), self.head.mul_(factor).to(self.head_dtype)
+        by_head = None if self.head is None else self.head.mul_(factor).to(self.head_dtype)
+        return self.hidden.mul_(factor), by_head
 
-    def scaled(self, by: Tensor) -> tuple[Tensor, Tensor]:
+    def scaled(self, by: Tensor) -> tuple[Tensor, Tensor | None]:
         factor = by.to(torch.float32)
-        return (self.hidden * factor).to(self.hidden.dtype), (self.head * factor).to(self.head_dtype)
+        by_head = None if self.head is None else (self.head * factor).to(self.head_dtype)
+        return (self.hidden * factor).to(self.hidden.dtype), by_head
 
 
 class _Chunks:
@@ -234,9 +237,9 @@ class _Chunks:
     def _differentiate(self, tokens: slice, slopes: Tensor, grads: _Gradients) -> None:
         """From the gradient of the logits, fp32 [tokens, rows], to those of what made them."""
         hidden = self.hidden[tokens]
-        if hidden.dtype == torch.float32:
+        slopes = slopes.to(hidden.dtype)
+        if grads.head is not None and hidden.dtype == torch.float32:
             grads.head[: self.rows].addmm_(slopes.t(), hidden)
-        else:
-            slopes = slopes.to(hidden.dtype)
+        elif grads.head is not None:
             grads.head[: self.rows] += slopes.t() @ hidden
         torch.mm(slopes, self.head, out=grads.hidden[tokens])

@@ -46,6 +46,7 @@ from footplate_trainer.model.attention import Attention
 from footplate_trainer.model.cache import LayerCache
 from footplate_trainer.model.dropout import Chance, Dropout
 from footplate_trainer.model.inputs import Inputs, States
+from footplate_trainer.model.linear import Linear, LowRank
 from footplate_trainer.shape import ModelShape
 
 
@@ -66,7 +67,7 @@ class Network(nn.Module, ABC):
         self.blocks = nn.ModuleDict()
         # A tied head is the embedding used twice, not a second parameter: every
         # consumer of named_parameters() would have to know about the twin.
-        self.head = None if shape.tied_embeddings else nn.Linear(shape.hidden, shape.vocabulary, bias=False)
+        self.head = None if shape.tied_embeddings else Linear(shape.hidden, shape.vocabulary, bias=False)
 
     def _learned_positions(self) -> nn.Embedding | None:
         learned = self.shape.position is PositionName.LEARNED
@@ -109,7 +110,7 @@ class Network(nn.Module, ABC):
         """Through the blocks that are here; `caches` has one of each."""
 
     @abstractmethod
-    def finish(self, states: States) -> Tensor:
+    def finish(self, states: States, inputs: Inputs) -> Tensor:
         """Hidden states [batch, length, width] that the output projection reads."""
 
     def drop(self, beginning: bool, end: bool) -> None:
@@ -137,7 +138,7 @@ class Network(nn.Module, ABC):
         current = self.begin(inputs, start) if self.is_first else states
         current = self.run(current, inputs, caches)
         if self.is_last:
-            return (self.finish(current),)
+            return (self.finish(current, inputs),)
         return tuple(one.contiguous() for one in current)  # as what is sent must be
 
     @property
@@ -145,7 +146,17 @@ class Network(nn.Module, ABC):
         """The output projection [vocabulary, width]; the embedding's own where they are tied."""
         owner = self.embedding if self.shape.tied_embeddings else self.head
         assert owner is not None, "only the last stage has it"
-        return owner.weight
+        adapter = self._head_adapter
+        return owner.weight if adapter is None else torch.cat((owner.weight, adapter.b), dim=1)
+
+    def read_by_head(self, x: Tensor, inputs: Inputs) -> Tensor:
+        """x [batch, length, hidden] and, behind it, what `head_weight` has as columns of its adapter's B."""
+        adapter = self._head_adapter
+        return x if adapter is None else torch.cat((x, adapter.narrowed(x, inputs)), dim=-1)
+
+    @property
+    def _head_adapter(self) -> LowRank | None:
+        return None if self.head is None else self.head.adapter
 
     def forward(
         self,

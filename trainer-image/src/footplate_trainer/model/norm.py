@@ -30,9 +30,9 @@ class _RootMeanSquare(Function):
         return scaled
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
         normed, weight, inverse = ctx.saved_tensors
-        of_weight = (gradient * normed).flatten(0, -2).sum(0)
+        of_weight = (gradient * normed).flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
         of_normed = gradient * weight
         along = (of_normed * normed).mean(-1, keepdim=True)
         return of_normed.addcmul_(normed, along, value=-1).mul_(inverse), of_weight, None

@@ -62,11 +62,10 @@ class Decoder(Network):
             x = block(x, shared, caches[index] if caches else None)
         return (x,)
 
-    def finish(self, states: States) -> Tensor:
+    def finish(self, states: States, inputs: Inputs) -> Tensor:
         """The final norm."""
         assert self.norm is not None
-        hidden: Tensor = self.norm(*states)
-        return hidden
+        return self.read_by_head(self.norm(*states), inputs)
 
     def looking_back(self, inputs: Inputs) -> Reach:
         """Who sees whom in whole sequences."""

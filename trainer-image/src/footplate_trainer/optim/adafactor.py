@@ -19,6 +19,7 @@ from footplate_trainer.optim.clip import square_norm
 from footplate_trainer.optim.groups import decay_of
 from footplate_trainer.parallel.cuts import Partial, along, complete, cut_groups
 from footplate_trainer.parallel.data import laid_out_like, local_rows
+from footplate_trainer.parallel.pieces import trained_parameters
 
 DECAY = -0.8  # the newest squares weigh updates ** DECAY
 SMALLEST_SCALE = 1e-3  # a parameter's rms counts as at least this
@@ -32,9 +33,9 @@ class Adafactor:
     def __init__(self, model: nn.Module, settings: Optimizer) -> None:
         self._blocks: dict[str, _Matrix | _Vector] = {
             name: _Matrix(parameter) if parameter.ndim > 1 else _Vector(parameter)
-            for name, parameter in model.named_parameters()
+            for name, parameter in trained_parameters(model).items()
         }
-        self._decays = [decay_of(parameter, settings) for parameter in model.parameters()]
+        self._decays = [decay_of(parameter, settings) for parameter in trained_parameters(model).values()]
         self._updates = 0
 
     def step(self, gradients: Sequence[Tensor], rate: float) -> None:

@@ -18,15 +18,16 @@ from torch import Tensor, nn
 from footplate_contracts.v1alpha1.training import Optimizer, OptimizerName
 from footplate_trainer.optim.groups import decay_of
 from footplate_trainer.parallel.data import laid_out_like, local_rows
+from footplate_trainer.parallel.pieces import trained_parameters
 
 
 class Elementwise:
     """A fused optimizer of torch over the rows that this rank holds."""
 
     def __init__(self, model: nn.Module, settings: Optimizer) -> None:
-        self._parameters = dict(model.named_parameters())
+        self._parameters = trained_parameters(model)
         self._rows = {name: local_rows(parameter)[0] for name, parameter in self._parameters.items()}
-        groups: dict[float, list[Tensor]] = {}
+        groups: dict[float, list[Tensor]] = {0.0: []}  # torch wants a group also where all is frozen
         for name, parameter in self._parameters.items():
             groups.setdefault(decay_of(parameter, settings), []).append(self._rows[name])
         by_decay = [{"params": rows, "weight_decay": decay} for decay, rows in groups.items()]

@@ -27,7 +27,7 @@ class Optimizer(Protocol):
 
 
 def build_optimizer(model: nn.Module, settings: training.Optimizer) -> Optimizer:
-    """The optimizer of resolved `settings` over the parameters of `model`, before its first update."""
+    """The optimizer of resolved `settings` over what is trained of `model`, before its first update."""
     if settings.name is OptimizerName.ADAFACTOR:
         return Adafactor(model, settings)
     return Elementwise(model, settings)

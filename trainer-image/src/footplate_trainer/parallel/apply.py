@@ -21,6 +21,7 @@ from footplate_contracts.v1alpha1.training import Precision
 from footplate_trainer.config import model_shape
 from footplate_trainer.model.build import build
 from footplate_trainer.model.initialize import initialize_rows
+from footplate_trainer.model.linear import begin_gradient
 from footplate_trainer.parallel.blocks import compile_blocks, recompute
 from footplate_trainer.parallel.context import share_sequences
 from footplate_trainer.parallel.data import Accumulation, shard_part
@@ -86,6 +87,8 @@ def _part(config: RunConfig, grid: Grid, number: int, layers: range) -> Part:
     if grid.tensor_mesh is not None:
         share_out(network, grid.tensor_mesh)
     network.keep(layers, first=number == 0, last=number == grid.topology.stages - 1)
+    if config.model.adapter is not None and network.is_first and network.embedding is not None:
+        network.embedding.register_forward_hook(begin_gradient)
     recompute(network, config.training.recomputation)
     if config.training.compile:
         compile_blocks(network)

@@ -12,11 +12,17 @@ from enum import StrEnum
 from itertools import combinations
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_contracts.v1alpha1.training import PipelineSchedule, Precision, Recomputation, Sharding
+from footplate_contracts.v1alpha1.training import (
+    LossName,
+    PipelineSchedule,
+    Precision,
+    Recomputation,
+    Sharding,
+)
 from footplate_trainer.config import model_shape
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.parallel.topology import Topology, schedule_wants
-from footplate_trainer.shape import ModelShape
+from footplate_trainer.shape import ModelShape, is_target
 
 
 class Feature(StrEnum):
@@ -39,6 +45,7 @@ class Feature(StrEnum):
     BF16 = "bf16"
     RECOMPUTATION = "recomputation"
     COMPILE = "compile"
+    ADAPTER = "adapter"
 
 
 _SCHEDULES = {
@@ -110,6 +117,7 @@ def features(config: RunConfig) -> list[Feature]:
         Feature.BF16: config.training.precision is Precision.BF16,
         Feature.RECOMPUTATION: config.training.recomputation is not Recomputation.NONE,
         Feature.COMPILE: config.training.compile,
+        Feature.ADAPTER: config.model.adapter is not None,
     }
     return [feature for feature in Feature if asked[feature]]
 
@@ -183,9 +191,34 @@ def _micro_batches(config: RunConfig, _: ModelShape, topology: Topology) -> Iter
         )
 
 
+def _adapter(config: RunConfig, shape: ModelShape, _: Topology) -> Iterator[str]:
+    if shape.adapter is None:
+        return
+    layers = shape.linear_layers()
+    for pattern in shape.adapter.targets:
+        if not any(is_target(name, pattern) for name in layers):
+            names = dict.fromkeys(name.rpartition(".")[2] for name in layers)
+            yield (
+                f"model.adapter.targetModules: no linear layer is called {pattern}; there are "
+                f"{', '.join(names)}, in full {next(iter(layers))} and so on"
+            )
+    adapted, rank = shape.adapted_layers(), shape.adapter.rank
+    if adapted and rank > (most := min(min(sizes) for sizes in adapted.values())):
+        name, (inputs, outputs) = next(item for item in adapted.items() if min(item[1]) == most)
+        yield (
+            f"model.adapter.rank {rank} is above the smaller side of {name}, which has {inputs} inputs and "
+            f"{outputs} outputs; give at most {most}"
+        )
+    if "head" in adapted and config.training.loss.name == LossName.CONTRASTIVE:
+        yield (
+            "model.adapter.targetModules: head has no part in the loss contrastive, so nothing would train it"
+        )
+
+
 _CHECKS: tuple[Callable[[RunConfig, ModelShape, Topology], Iterator[str]], ...] = (
     _tensor,
     _context,
     _stages,
     _micro_batches,
+    _adapter,
 )

@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor, Shard
 
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.part import Parts
-from footplate_trainer.parallel.pieces import local
+from footplate_trainer.parallel.pieces import local, trained_parameters
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class _Sum:
 
 
 class Gradients:
-    """The gradients of a rank's parameters, in their order."""
+    """The gradients of a rank's parameters that are trained, in their order."""
 
     def __init__(self, parts: Parts, grid: Grid) -> None:
         """Collective over the pipeline."""
-        named = dict(parts.named_parameters())
+        named = trained_parameters(parts)
         self._parameters = list(named.values())
-        self._twins = parts.twins()
+        self._twins = [(one, twin) for one, twin in parts.twins() if one.requires_grad]
         speaks = grid.topology.copy_of(grid.rank) == 0
         self.counted = [speaks] * len(named)
         self._sums: list[_Sum] = []
@@ -94,7 +94,7 @@ def _is_cut(parameter: Tensor) -> bool:
 
 
 def _given(parameter: nn.Parameter) -> Tensor:
-    assert parameter.grad is not None, "every parameter has a part in the loss"
+    assert parameter.grad is not None, "every parameter that is trained has a part in the loss"
     return parameter.grad
 
 

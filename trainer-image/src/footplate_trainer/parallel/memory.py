@@ -69,6 +69,8 @@ class Held:
     beginning: int  # embeddings; 0 where another stage has them
     end: int  # head and last norm
     projection: int  # of these the output projection's, which may be the embedding
+    adapters: int
+    frozen: bool  # all but the adapters
 
     @property
     def outside(self) -> int:
@@ -78,7 +80,12 @@ class Held:
     @property
     def all(self) -> int:
         """Parameters of this pipeline stage."""
-        return sum(self.blocks) + self.outside
+        return sum(self.blocks) + self.outside + self.adapters
+
+    @property
+    def trained(self) -> int:
+        """Of these, those that have gradients."""
+        return self.adapters if self.frozen else self.all
 
 
 def held(shape: ModelShape, topology: Topology, pipeline: int) -> Held:
@@ -99,7 +106,23 @@ def held(shape: ModelShape, topology: Topology, pipeline: int) -> Held:
         beginning=-(-shape.embedding_parameters // tensor) if is_first else 0,
         end=end,
         projection=projection,
+        adapters=_adapters(shape, [number for stage in stages for number in layers[stage]], is_last, tensor),
+        frozen=shape.adapter is not None,
     )
+
+
+def _adapters(shape: ModelShape, blocks: Iterable[int], is_last: bool, tensor: int) -> int:
+    """A matrix that meets the cut side of its layer is cut, the other one whole."""
+    if shape.adapter is None:
+        return 0
+    here = tuple(f"blocks.{number}." for number in blocks)
+    total = 0
+    for name, (inputs, outputs) in shape.adapted_layers().items():
+        if name.startswith(here) or (is_last and not name.startswith("blocks.")):
+            by_rows = name.endswith((".output", ".down"))
+            sizes = (inputs // tensor, outputs) if by_rows else (inputs, outputs // tensor)
+            total += shape.adapter.parameters(*sizes)
+    return total
 
 
 def _block(shape: ModelShape, number: int, tensor: int) -> int:
@@ -169,6 +192,22 @@ def micro_batches_in_flight(topology: Topology, pipeline: int, count: int) -> in
     return min(count, topology.pipeline)
 
 
+@dataclass(frozen=True)
+class _Differentiated:
+    """Numbers whose gradients are there at once: of the projection, of a block, of all outside blocks."""
+
+    projection: int
+    block: int
+    outside: int
+
+    @classmethod
+    def of(cls, here: Held) -> _Differentiated:
+        """Of frozen weights there are none; adapters count as if all were in blocks."""
+        if here.frozen:
+            return cls(0, here.adapters // len(here.blocks), 0)
+        return cls(here.projection, max(here.blocks), here.outside)
+
+
 def estimate(
     shape: ModelShape,
     topology: Topology,
@@ -182,11 +221,11 @@ def estimate(
     """The peak of a rank with this `pipeline` coordinate; `precision` is of what is computed with."""
     here = held(shape, topology, pipeline)
     compute = 2 if precision is Precision.BF16 else FP32
-    sharded = -(-here.all // topology.shards)
+    sharded, trained = -(-here.all // topology.shards), -(-here.trained // topology.shards)
     whole_gradients = topology.pipeline > 1 or topology.sharding is Sharding.OPTIMIZER or topology.shards == 1
     base = {
         Kind.PARAMETERS: FP32 * sharded,
-        Kind.MOMENTS: int(FP32 * moments_per_parameter(optimizer) * sharded),
+        Kind.MOMENTS: int(FP32 * moments_per_parameter(optimizer) * trained),
     }
     stays = topology.pipeline > 1 or topology.sharding is Sharding.OPTIMIZER
     # Without data ranks or casts FSDP is left out, and parameters and gradients are used where they lie.
@@ -200,29 +239,29 @@ def estimate(
     accumulated = 0
     if batch.count > flight:
         accumulated = (compute if whole_gradients and topology.shards > 1 else FP32) * (
-            here.all if whole_gradients else sharded
+            here.trained if whole_gradients else trained
         )
-    reduced = here.all if whole_gradients else here.outside
-    head = FP32 * here.projection
-    cast_head = 0 if compute == FP32 else compute * here.projection
+    moved = _Differentiated.of(here)
+    reduced = here.trained if whole_gradients else moved.outside
+    cast_head = 0 if compute == FP32 else compute * moved.projection
     hidden_gradient = compute * tokens * shape.hidden if here.projection else 0
     wide = tokens * shape.feed_forward // topology.tensor
     again = tokens * _computed_again(shape, topology.tensor, compute, device, recomputation)
     moments = [
         {
-            Kind.GRADIENTS: accumulated + head,
+            Kind.GRADIENTS: accumulated + FP32 * moved.projection,
             Kind.GATHERED: gathered + gathered_block,
             Kind.ACTIVATIONS: activations + hidden_gradient,
             Kind.WORKSPACE: _loss_workspace(here.projection, shape.hidden, tokens, compute, device),
         },
         {
-            Kind.GRADIENTS: accumulated + head + cast_head + compute * block,
+            Kind.GRADIENTS: accumulated + FP32 * moved.projection + cast_head + compute * moved.block,
             Kind.GATHERED: gathered + 2 * gathered_block,
             Kind.ACTIVATIONS: activations + hidden_gradient + again,
             Kind.WORKSPACE: compute * (3 if shape.gated else 2) * wide,
         },
         {
-            Kind.GRADIENTS: max(accumulated, FP32 * sharded) + (compute * here.outside if wrapped else 0),
+            Kind.GRADIENTS: max(accumulated, FP32 * trained) + (compute * moved.outside if wrapped else 0),
             Kind.GATHERED: gathered,
             Kind.ACTIVATIONS: 0,
             Kind.WORKSPACE: FP32 * reduced if topology.shards > 1 else 0,

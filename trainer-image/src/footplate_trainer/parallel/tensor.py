@@ -6,7 +6,9 @@ are cut along the sequence (Korthikanti et al. 2022). Embedding and head are cut
 by the vocabulary. A cut weight is a DTensor on the tensor mesh; what is whole
 (norms, biases behind a sum, key and value heads that are fewer than the ranks)
 stays a plain parameter whose gradient is a part: `gradients` adds the parts up
-once a step, with one reduction for all of them.
+once a step, with one reduction for all of them. Of an adapter, the matrix is cut
+that meets the cut side of its layer; what it adds to a layer cut by rows is
+added before the sum over ranks, and costs no reduction of its own.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from torch.nn import functional
 from footplate_trainer.model.attention import Attention
 from footplate_trainer.model.encoder import Encoder
 from footplate_trainer.model.encoder_decoder import EncoderDecoder
+from footplate_trainer.model.inputs import Inputs, Shared
+from footplate_trainer.model.linear import Linear, LowRank
 from footplate_trainer.model.network import Network
 from footplate_trainer.parallel.pieces import chunk_bounds, local
 from footplate_trainer.parallel.sequence import gather_sequence, scatter_sum
@@ -31,13 +35,15 @@ ROWS = ("output", "down")
 
 def share_out(network: Network, mesh: DeviceMesh) -> None:
     """Cut `network`, still on `meta`, over `mesh`, in place; parameter names stay."""
+    network.hold_piece(mesh.get_local_rank(), mesh.size())
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, nn.Linear) and name in COLUMNS + ROWS:
+            if isinstance(child, Linear) and name in COLUMNS + ROWS:
+                if child.adapter is not None:
+                    child.adapter.dropout.piece = 0  # these layers read whole sequences
                 setattr(module, name, _shared_linear(module, name, child, mesh))
         if _takes_whole_sequences(module):
             module.register_forward_pre_hook(_Gathering(mesh), with_kwargs=True)
-    network.hold_piece(mesh.get_local_rank(), mesh.size())
     if network.embedding is not None:
         network.embedding = _Embedding(network.embedding, mesh)
     if isinstance(network, Encoder) and network.head_bias is not None:
@@ -55,7 +61,7 @@ def _takes_whole_sequences(module: nn.Module) -> bool:
     return any(name in children for name in ROWS) and any(name in children for name in COLUMNS)
 
 
-def _shared_linear(owner: nn.Module, name: str, linear: nn.Linear, mesh: DeviceMesh) -> nn.Module:
+def _shared_linear(owner: nn.Module, name: str, linear: Linear, mesh: DeviceMesh) -> nn.Module:
     if name in ROWS:
         return _Rows(linear, mesh)
     if name in ("key", "value") and isinstance(owner, Attention):
@@ -72,54 +78,79 @@ def _cut(weight: Tensor, dimension: int, mesh: DeviceMesh) -> nn.Parameter:
     return nn.Parameter(
         DTensor.from_local(
             mine, mesh, (Shard(dimension),), run_check=False, shape=weight.shape, stride=weight.stride()
-        )
+        ),
+        requires_grad=weight.requires_grad,
     )
 
 
-class _Columns(nn.Linear):
+class _LowRank(LowRank):
+    """An adapter of a layer that is shared out; `rows` are those of a whole B that count here."""
+
+    def __init__(self, adapter: LowRank, a: nn.Parameter, b: nn.Parameter, rows: slice | None = None) -> None:
+        nn.Module.__init__(self)
+        self.a, self.b, self._rows = a, b, rows
+        self.scale, self.dropout = adapter.scale, adapter.dropout
+
+    def matrices(self) -> tuple[Tensor, Tensor]:
+        """This rank's parts."""
+        b = local(self.b)
+        return local(self.a), b if self._rows is None else b[self._rows]
+
+
+class _Columns(Linear):
     """A linear layer of which this rank computes some results."""
 
-    def __init__(self, linear: nn.Linear, mesh: DeviceMesh) -> None:
+    def __init__(self, linear: Linear, mesh: DeviceMesh) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight = _cut(linear.weight, 0, mesh)
         self.bias = None if linear.bias is None else _cut(linear.bias, 0, mesh)
+        adapter = linear.adapter
+        self.adapter = None if adapter is None else _LowRank(adapter, adapter.a, _cut(adapter.b, 0, mesh))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, told: Shared | Inputs | None = None) -> Tensor:
         """[..., in] -> [..., out / ranks]."""
-        return functional.linear(x, local(self.weight), None if self.bias is None else local(self.bias))
+        bias = None if self.bias is None else local(self.bias)
+        return self.adapted(functional.linear(x, local(self.weight), bias), x, told)
 
 
-class _FewHeads(nn.Linear):
+class _FewHeads(Linear):
     """Keys or values with fewer heads than ranks: the weight is whole, the head that is used is not."""
 
-    def __init__(self, linear: nn.Linear, mesh: DeviceMesh, heads: int) -> None:
+    def __init__(self, linear: Linear, mesh: DeviceMesh, heads: int) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias
         size = linear.out_features // heads
         head = mesh.get_local_rank() * heads // mesh.size()
         self._rows = slice(head * size, (head + 1) * size)
+        adapter = linear.adapter
+        self.adapter = None if adapter is None else _LowRank(adapter, adapter.a, adapter.b, self._rows)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, told: Shared | Inputs | None = None) -> Tensor:
         """[..., in] -> [..., head size]."""
-        return functional.linear(
-            x, self.weight[self._rows], None if self.bias is None else self.bias[self._rows]
-        )
+        bias = None if self.bias is None else self.bias[self._rows]
+        return self.adapted(functional.linear(x, self.weight[self._rows], bias), x, told)
 
 
-class _Rows(nn.Linear):
+class _Rows(Linear):
     """A linear layer of whose inputs this rank has some; results are summed and cut along the sequence."""
 
-    def __init__(self, linear: nn.Linear, mesh: DeviceMesh) -> None:
+    def __init__(self, linear: Linear, mesh: DeviceMesh) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = _cut(linear.weight, 1, mesh), linear.bias
         self._group = mesh.get_group()
+        adapter = linear.adapter
+        self.adapter = None if adapter is None else _LowRank(adapter, _cut(adapter.a, 1, mesh), adapter.b)
+        if adapter is not None:
+            first, _ = chunk_bounds(linear.in_features, mesh.size(), mesh.get_local_rank())
+            adapter.dropout.first_column = first
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, told: Shared | Inputs | None = None) -> Tensor:
         """[batch, length, in / ranks] -> [batch, length / ranks, out]."""
-        summed = scatter_sum(functional.linear(x, local(self.weight)), self._group)
+        product = self.adapted(functional.linear(x, local(self.weight)), x, told)
+        summed = scatter_sum(product, self._group)
         return summed if self.bias is None else summed + self.bias
 
 

@@ -19,7 +19,12 @@ from footplate_contracts.runconfig import RunConfig, World
 from footplate_trainer.config import model_shape
 from footplate_trainer.huggingface.initial import completed
 from footplate_trainer.manifest import read_run
-from footplate_trainer.metrics.flops import Convention, flops_per_token
+from footplate_trainer.metrics.flops import (
+    Convention,
+    attention_flops,
+    flops_per_token,
+    weight_flops,
+)
 from footplate_trainer.parallel import compatibility, memory
 from footplate_trainer.parallel.memory import Batch, Estimate, Held
 from footplate_trainer.parallel.topology import Topology, stage_layers
@@ -36,6 +41,7 @@ class PlannedRank:
     pipeline: int
     layers: list[int]
     parameters: int  # of its stages, its tensor cut; before data parallelism shards them
+    trained: int  # of these
     flops: float  # a step, full attention
     flops_causal: float
     memory: Estimate
@@ -85,17 +91,15 @@ def plan(config: RunConfig, ranks: int, device: str) -> Plan:
             for convention in (Convention.FULL, Convention.CAUSAL)
         )
         numbers = [number for stage in topology.stages_of(pipeline) for number in layers[stage]]
-        rows.append(PlannedRank(pipeline, numbers, held.all, full, causal, estimate))
+        rows.append(PlannedRank(pipeline, numbers, held.all, held.trained, full, causal, estimate))
     return Plan(config, shape, topology, batch, device, rows)
 
 
 def _flops(shape: ModelShape, topology: Topology, held: Held, convention: Convention) -> float:
     """For a token of its sequences; all ranks' sum is `flops_per_token`, norms that many hold left aside."""
-    multiplied = sum(held.blocks) + held.projection
-    attention = flops_per_token(shape, shape.context, convention) - 6 * (
-        shape.parameters - (0 if shape.tied_embeddings else shape.vocabulary * shape.hidden)
-    )
-    return 6 * multiplied + attention * len(held.blocks) / shape.blocks / topology.tensor
+    weights = weight_flops(shape, sum(held.blocks) + held.projection, held.adapters)
+    attention = attention_flops(shape, shape.context, convention)
+    return weights + attention * len(held.blocks) / shape.blocks / topology.tensor
 
 
 # -- the command -------------------------------------------------------------------
@@ -127,7 +131,8 @@ def as_json(made: Plan) -> dict[str, Any]:
         "run": made.config.run.name,
         "ranks": topology.world_size,
         "device": made.device,
-        "parameters": made.shape.parameters,
+        "parameters": made.shape.parameters + made.shape.adapter_parameters,
+        "trainedParameters": made.shape.trained_parameters,
         "mesh": {
             "pipeline": topology.pipeline,
             "data": topology.data,
@@ -147,6 +152,7 @@ def as_json(made: Plan) -> dict[str, Any]:
                 "pipeline": rank.pipeline,
                 "layers": rank.layers,
                 "parameters": rank.parameters,
+                "trainedParameters": rank.trained,
                 "flopsPerStep": {"full": rank.flops, "causal": rank.flops_causal},
                 "memoryBytes": {"peak": rank.memory.peak, **rank.memory.bytes},
             }
@@ -161,7 +167,7 @@ def as_text(made: Plan) -> str:
     per_token = flops_per_token(made.shape, made.shape.context, Convention.FULL)
     unit, name = (GIB, "GiB") if made.ranks[0].memory.peak >= GIB else (MIB, "MiB")
     head = [
-        f"run {made.config.run.name}: {made.shape.parameters:,} parameters on {topology.world_size:,} ranks",
+        f"run {made.config.run.name}: {_counted(made.shape)} on {topology.world_size:,} ranks",
         f"mesh: pipeline {topology.pipeline} x data {topology.data} x context {topology.context} x tensor "
         f"{topology.tensor}; sharding {topology.sharding}: {topology.shards} x {topology.copies} copies",
         f"step: {training.global_batch_size:,} sequences x {made.shape.context:,} tokens; "
@@ -184,6 +190,12 @@ def as_text(made: Plan) -> str:
         for rank in made.ranks
     ]
     return "\n".join(head + _table([titles, *rows]))
+
+
+def _counted(shape: ModelShape) -> str:
+    if shape.adapter is None:
+        return f"{shape.parameters:,} parameters"
+    return f"{shape.parameters:,} parameters, frozen, and {shape.adapter_parameters:,} of adapters"
 
 
 def _spans(numbers: Sequence[int]) -> str:

@@ -141,8 +141,10 @@ def _sidecars(config: RunConfig, shards: RunShards) -> dict[str, bytes]:
 
 def _greeting(config: RunConfig, world: World, start: int) -> str:
     ranks = "1 rank" if world.size == 1 else f"{world.size} ranks"
+    shape = model_shape(config)
+    adapters = f" and {shape.adapter_parameters:,} in adapters, which are trained" if shape.adapter else ""
     return (
-        f"run {config.run.name}: {model_shape(config).parameters:,} parameters, "
+        f"run {config.run.name}: {shape.parameters:,} parameters{adapters}, "
         f"{ranks} on {world.device.type}, {total_steps(config)} steps, "
         f"{f'from step {start}' if start else 'from the start'}"
     )

@@ -156,8 +156,9 @@ def describer(config: RunConfig, start: Start, shards: RunShards, world: World) 
             f"step {start.step} was computed under another determinism key, so what follows is not "
             f"equal to it bit by bit: {'; '.join(changed)}"
         )
+    shape = model_shape(config)
     return Describer(
-        parameters=model_shape(config).parameters,
+        parameters=shape.parameters + shape.adapter_parameters,
         world_size=world.size,
         global_batch_size=config.training.global_batch_size,
         earlier_updates=start.updates - start.step,

@@ -1,0 +1,45 @@
+"""`spec.model.adapter`: thin matrices that are trained in place of the network's own."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from footplate_contracts.rules import Rule
+from footplate_contracts.v1alpha1.types import Part, Probability
+
+
+class AdapterName(StrEnum):
+    """Which adapter."""
+
+    LORA = "lora"
+
+
+class Adapter(Part):
+    """Low-rank adapters: W x becomes W x + alpha / rank B A x in some linear layers; all else is frozen."""
+
+    name: AdapterName = AdapterName.LORA
+    rank: Annotated[int, Field(ge=1, le=65_536)] = Field(8, description="rows of A, columns of B")
+    alpha: Annotated[float, Field(ge=0.0, le=1e6)] | None = Field(
+        None, description="the adapter's part counts alpha / rank; default: rank"
+    )
+    dropout: Probability = Field(0.0, description="of what the adapters read")
+    target_modules: (
+        Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=253)]], Field(min_length=1, max_length=64)
+        ]
+        | None
+    ) = Field(
+        None,
+        description="linear layers that get one, by the end of their names, as query or attention.output;"
+        " * stands for any text; default: all that are in blocks",
+    )
+
+    rules: ClassVar = (
+        Rule(
+            "!has(self.alpha) || self.alpha > 0.0", "alpha must be above 0, not {self.alpha}", field="alpha"
+        ),
+        Rule("self.dropout < 1.0", "dropout must be below 1, not {self.dropout}", field="dropout"),
+    )

@@ -1,0 +1,87 @@
+"""Linear layers, and the low-rank adapters beside them (LoRA, Hu et al. 2021).
+
+An adapter adds alpha / rank B A x to W x, where A has few rows and B few
+columns. The layer keeps its names and its weight, which is frozen, as all of
+the network is; only the adapters move. The output head is never applied by
+itself, as a loss takes it row by row: its adapter makes hidden states and
+weight a little wider instead (see network.py).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from footplate_trainer.model.dropout import Dropout
+from footplate_trainer.model.inputs import Inputs, Shared
+from footplate_trainer.shape import AdapterShape, ModelShape
+
+
+class LowRank(nn.Module):
+    """What an adapter adds to a layer's result; nothing at first, as B begins as zeros."""
+
+    def __init__(self, inputs: int, outputs: int, adapter: AdapterShape, site: str) -> None:
+        super().__init__()
+        self.a = nn.Parameter(torch.empty(adapter.rank, inputs))
+        self.b = nn.Parameter(torch.empty(outputs, adapter.rank))
+        self.scale = adapter.alpha / adapter.rank
+        self.dropout = Dropout(adapter.dropout, site)
+
+    def matrices(self) -> tuple[Tensor, Tensor]:
+        """A [rank, inputs] and B [outputs, rank], as far as they are here."""
+        return self.a, self.b
+
+    def narrowed(self, x: Tensor, told: Shared | Inputs | None) -> Tensor:
+        """alpha / rank A x: [batch, length, inputs] -> [batch, length, rank]."""
+        if self.dropout.active:
+            assert told is not None, "dropout needs to know step and samples"
+            x = self.dropout(x, told.chance, told.positions)
+        return functional.linear(x, self.matrices()[0]) * self.scale
+
+    def forward(self, x: Tensor, told: Shared | Inputs | None) -> Tensor:
+        """[batch, length, inputs] -> [batch, length, outputs]."""
+        return functional.linear(self.narrowed(x, told), self.matrices()[1])
+
+
+class Linear(nn.Linear):
+    """W x + bias and, where there is an adapter, what it adds."""
+
+    adapter: LowRank | None
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool) -> None:
+        super().__init__(inputs, outputs, bias=bias)
+        self.adapter = None
+
+    def forward(self, x: Tensor, told: Shared | Inputs | None = None) -> Tensor:
+        """[..., inputs] -> [..., outputs]."""
+        return self.adapted(functional.linear(x, self.weight, self.bias), x, told)
+
+    def adapted(self, product: Tensor, x: Tensor, told: Shared | Inputs | None) -> Tensor:
+        """`product`, which this layer makes of x, and the adapter's part."""
+        return product if self.adapter is None else product + self.adapter(x, told)
+
+
+def adapt(network: nn.Module, shape: ModelShape) -> None:
+    """Freeze `network` and give the layers that `shape` names adapters."""
+    assert shape.adapter is not None
+    network.requires_grad_(False)
+    for name, (inputs, outputs) in shape.adapted_layers().items():
+        layer = network.get_submodule(name)
+        assert isinstance(layer, Linear)
+        layer.adapter = LowRank(inputs, outputs, shape.adapter, f"{name}.adapter")
+
+
+def is_adapters(parameter: str) -> bool:
+    """Whether `parameter` is the name of an adapter's matrix."""
+    return ".adapter." in parameter
+
+
+def begin_gradient(_: nn.Module, __: object, output: Tensor) -> Tensor:
+    """A forward hook of a frozen embedding: gradients flow through all blocks down to its result.
+
+    A pipeline sends back what a stage's result has for a gradient, also where no
+    earlier stage has an adapter; and the first rank whose gradient is not finite
+    is found at this place.
+    """
+    return output.requires_grad_() if torch.is_grad_enabled() else output
