@@ -1,10 +1,11 @@
-"""Collectives and bytes of one step, counted and by formula (docs/observability.md).
+"""Collectives, messages and bytes of one step, and the bubble: counted, and by formula (docs/parallelism.md).
 
-    .venv/bin/python -m bench.trainer.collectives
+    .venv/bin/python -m bench.trainer.collectives [NAME …]
 
-Counted is what torch's CommDebugMode sees on each rank; bytes are those of each
-call's input, taken off the same calls. Exit code 1 when a count or a sum of
-bytes is another than the formula's.
+Counted is what each rank really calls in its second step, for every layout of
+the layout tests; collectives must be as many as torch's CommDebugMode sees. The
+bubble is that of the order in which torch ran the stages. Exit code 1 when a
+number is another than the formula's.
 """
 
 from __future__ import annotations
@@ -12,103 +13,172 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
+from bench.trainer import schedule
 from bench.trainer.laid import laid
 from torch import Tensor
 from torch.distributed.tensor.debug import CommDebugMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.training import PipelineSchedule
 from footplate_trainer.config import model_shape
-from footplate_trainer.shape import ModelShape
+from footplate_trainer.parallel import bubble
+from footplate_trainer.parallel.topology import Topology
+from footplate_trainer.parallel.traffic import Call, Load, traffic
+from footplate_trainer.stages.plan import step_of
+from tests.support.layout_list import LAYOUTS, SGD, Layout
 from tests.support.ranks import run_ranks
 from tests.support.tiny import pack_tiny, tiny_config
 
-FP32: Final = 4
-NAMES: Final = {
-    "_allgather_base_": "all-gather",
-    "_reduce_scatter_base_": "reduce-scatter",
-    "allreduce_": "all-reduce",
+CALLS: Final = {
+    "_allgather_base_": Call.ALL_GATHER,
+    "_reduce_scatter_base_": Call.REDUCE_SCATTER,
+    "allreduce_": Call.ALL_REDUCE,
+    "send": Call.SEND,
+    "recv_": Call.RECEIVE,
 }
-# Tokens, flags and failures (int64 x 3), loss and squared norm (fp64 x 2): one reduction each.
-STEP_SUMS: Final = Counter({"all-reduce": 2})
-STEP_BYTES: Final = Counter({"all-reduce": 3 * 8 + 2 * 8})
-LAYOUTS: Final[dict[str, tuple[int, tuple[str, ...]]]] = {
-    "none x 2": (2, ("parallelism.sharding=none",)),
-    "full x 2": (2, ()),
-    "full x 4": (4, ()),
-    "optimizer x 2": (2, ("parallelism.sharding=optimizer",)),
-}
+COUNTED: Final = tuple(
+    layout
+    for layout in LAYOUTS
+    if "training.compile=true" not in layout.extra and not any("adapter" in one for one in layout.model)
+)
+"""A compiled block's collectives are torch.compile's own, and for adapters there is no formula."""
+
+Loads = dict[Call, Load]
 
 
-class Bytes(TorchDispatchMode):
-    """Bytes that go into each kind of collective."""
+class Traffic(TorchDispatchMode):
+    """Calls and bytes that go into each kind of them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.sums: Counter[str] = Counter()
+        self.loads: Loads = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.namespace == "c10d":
-            name = func._schema.name.removeprefix("c10d::")
-            # all-gather and reduce-scatter: (output, input, …); all-reduce: a list that is both
+            call = CALLS[func._schema.name.removeprefix("c10d::")]
+            # all-gather and reduce-scatter: (output, input, …); the others: a list of what goes in
             source = args[1] if isinstance(args[0], Tensor) else args[0][0]
-            self.sums[NAMES.get(name, name)] += source.nbytes
+            self.loads[call] = self.loads.get(call, Load(0, 0)) + Load(1, source.nbytes)
         return func(*args, **(kwargs or {}))
 
 
-def count(config: RunConfig) -> tuple[Counter[str], Counter[str]]:
-    """(calls, bytes) of the second step on this rank."""
+@dataclass(frozen=True)
+class Counted:
+    """What one rank did."""
+
+    pipeline: int
+    loads: Loads
+    collectives: Counter[Call] | None  # by CommDebugMode
+    actions: list[schedule.Action]
+
+
+def count(config: RunConfig) -> Counted:
+    """The second step on this rank."""
     with laid(config) as here:
         here.step(1)
-        with CommDebugMode() as calls, Bytes() as moved:
+        with ExitStack() as watches:
+            debug = None if _splits(config) else watches.enter_context(CommDebugMode())
+            seen, actions = watches.enter_context(Traffic()), watches.enter_context(schedule.watched())
             here.step(2)
-    found = {str(operation).split(".")[-1]: number for operation, number in calls.get_comm_counts().items()}
-    return Counter({NAMES.get(name, name): number for name, number in found.items()}), moved.sums
+        pipeline = here.laid_out.grid.place.pipeline
+    return Counted(pipeline, seen.loads, None if debug is None else _collectives(debug), actions)
 
 
-def formula(shape: ModelShape, config: RunConfig, ranks: int) -> tuple[Counter[str], Counter[str]]:
-    """(calls, bytes) as the documentation has them."""
-    sharding = config.parallelism.sharding.value
-    each = config.training.global_batch_size // config.training.micro_batch_size // ranks
-    groups, weights = shape.layers + 1, shape.parameters * FP32
-    outside = weights - shape.layers * shape.layer_parameters * FP32
-    match sharding:
-        case "full":
-            # A block is gathered for its forward and for its backward pass, the rest once.
-            calls = Counter({"all-gather": each * (2 * shape.layers + 1), "reduce-scatter": each * groups})
-            moved = Counter(
-                {"all-gather": each * (2 * weights - outside) // ranks, "reduce-scatter": each * weights}
-            )
-        case "optimizer":
-            calls = Counter({"all-gather": groups, "reduce-scatter": groups})
-            moved = Counter({"all-gather": weights // ranks, "reduce-scatter": weights})
-        case _:
-            calls, moved = Counter({"all-reduce": groups}), Counter({"all-reduce": weights})
-    return calls + STEP_SUMS, moved + STEP_BYTES
+def _splits(config: RunConfig) -> bool:
+    """Whether the backward pass is taken apart, which the hooks of CommDebugMode do not survive."""
+    schedules = (PipelineSchedule.INTERLEAVED_ZERO_BUBBLE, PipelineSchedule.ZBV)
+    return config.parallelism.pipeline > 1 and config.parallelism.pipeline_schedule in schedules
 
 
-def main() -> int:
+def _collectives(debug: CommDebugMode) -> Counter[Call]:
+    found: Counter[Call] = Counter()
+    for operation, number in debug.get_comm_counts().items():
+        found[CALLS[str(operation).split(".")[-1]]] += number
+    return found
+
+
+def foreseen(config: RunConfig, ranks: int, pipeline: int) -> Loads:
+    """By the formulas, whatever the axis."""
+    topology = Topology.of(ranks, config.parallelism)
+    loads: Loads = {}
+    step = step_of(config, topology, "cpu")
+    for (_, call), load in traffic(model_shape(config), topology, pipeline, step).items():
+        loads[call] = loads.get(call, Load(0, 0)) + load
+    return loads
+
+
+def configured(layout: Layout, shards: Path, folder: Path) -> RunConfig:
+    """As the layout tests train it."""
+    base = ("model.layers=4", "training.microBatchSize=1", *SGD)
+    return tiny_config(shards, folder, (*base, *layout.overrides))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number, counted and by formula."""
+
+    what: str
+    counted: int
+    formula: int
+
+
+def rows(layout: Layout, shards: Path, folder: Path) -> Iterator[Row]:
+    """All numbers of `layout` on real ranks."""
+    config = configured(layout, shards, folder)
+    answers: list[Counted] = run_ranks(count, layout.ranks, config)
+    yield from _loads(config, layout.ranks, answers)
+    topology = Topology.of(layout.ranks, config.parallelism)
+    if topology.pipeline > 1:
+        orders = {one.pipeline: one.actions for one in answers}
+        micro_batches = step_of(config, topology, "cpu").batch.count
+        waited = schedule.idle(orders, topology.stages)
+        yield Row("idle units", waited, bubble.idle(topology, micro_batches))
+
+
+def _loads(config: RunConfig, ranks: int, answers: list[Counted]) -> Iterator[Row]:
+    """A row for what the ranks of one pipeline coordinate agree on, one for each that does not."""
+    for pipeline in sorted({one.pipeline for one in answers}):
+        formula = foreseen(config, ranks, pipeline)
+        alike = [one for one in answers if one.pipeline == pipeline]
+        for call in Call:
+            should = formula.get(call, Load(0, 0))
+            for load in {one.loads.get(call, Load(0, 0)) for one in alike} - {Load(0, 0)} or {Load(0, 0)}:
+                if load.calls or should.calls:
+                    yield Row(f"{pipeline} {call} calls", load.calls, should.calls)
+                    yield Row(f"{pipeline} {call} bytes", load.bytes, should.bytes)
+        debugged = [one.collectives for one in alike if one.collectives is not None]
+        for call in (Call.ALL_GATHER, Call.REDUCE_SCATTER, Call.ALL_REDUCE):
+            for number in {collectives[call] for collectives in debugged}:
+                should = formula.get(call, Load(0, 0))
+                yield Row(f"{pipeline} {call} calls by CommDebugMode", number, should.calls)
+
+
+def main(names: list[str]) -> int:
     """Print the table."""
     good = True
-    print(f"{'layout':16} {'collective':16} {'calls':>6} {'formula':>8} {'bytes':>12} {'formula':>12}")
+    print("| layout | stage and what | counted | formula | |\n|---|---|--:|--:|---|", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         shards = pack_tiny(folder)
-        for number, (name, (ranks, overrides)) in enumerate(LAYOUTS.items()):
-            config = tiny_config(shards, folder / str(number), overrides)
-            calls, moved = run_ranks(count, ranks, config)[0]
-            foreseen_calls, foreseen_bytes = formula(model_shape(config), config, ranks)
-            for kind in sorted({*calls, *foreseen_calls}):
-                row = (calls[kind], foreseen_calls[kind], moved[kind], foreseen_bytes[kind])
-                good = good and row[0] == row[1] and row[2] == row[3]
-                print(f"{name:16} {kind:16} {row[0]:6} {row[1]:8} {row[2]:12,} {row[3]:12,}", flush=True)
+        for layout in COUNTED:
+            if names and layout.name not in names:
+                continue
+            for row in rows(layout, shards, folder / layout.name):
+                equal = row.counted == row.formula
+                good &= equal
+                numbers = f"{row.counted:,} | {row.formula:,} | {'equal' if equal else 'OTHER'}"
+                print(f"| {layout.name} | {row.what} | {numbers} |", flush=True)
     return int(not good)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

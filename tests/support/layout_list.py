@@ -67,6 +67,11 @@ def _pipeline(schedule: str, ranks: int = 2, stages: int = 1, **more: object) ->
 
 ZBV = _pipeline("ZBV", stages=2)
 CUBE = _pipeline("1F1B", tensor=2)
+ZERO_1 = {"sharding": "optimizer"}
+TWO_COPIES = {"sharding": "hybrid", "replicas": 2}
+RECOMPUTED = ("training.recomputation=full",)
+SELECTED = ("training.recomputation=selective",)
+COMPILED = ("training.compile=true",)
 LAYOUTS: tuple[Layout, ...] = (
     Layout("one", 1, {}),
     Layout("full", 2, {}),
@@ -116,8 +121,8 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("recompute-full", 4, CUBE, extra=("training.recomputation=full",)),
     Layout("recompute-selective", 4, {"tensor": 2}, extra=("training.recomputation=selective",)),
     Layout("recompute-context", 2, {"context": 2}, extra=("training.recomputation=full",)),
-    Layout("compiled", 2, {}, extra=("training.compile=true",)),
-    Layout("dropout-compiled", 2, {}, DROPOUT, extra=("training.compile=true",)),
+    Layout("compiled", 2, {}, extra=COMPILED),
+    Layout("dropout-compiled", 2, {}, DROPOUT, extra=COMPILED),
     Layout("adapter-tensor-full", 4, {"tensor": 2}, ADAPTER),
     Layout("adapter-tensor-context", 4, {"tensor": 2, "context": 2}, ADAPTER),
     Layout("adapter-few-heads", 4, {"tensor": 4}, ADAPTER),
@@ -130,6 +135,73 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("adapter-zero-bubble", 2, _pipeline("InterleavedZeroBubble", stages=2), ADAPTER),
     Layout("adapter-zbv-tensor-full", 8, {**ZBV, "tensor": 2}, ADAPTER),
     Layout("adapter-gpt2-cube", 8, CUBE, (*GPT2, *PLAIN_ADAPTER)),
+    Layout("interleaved-4", 2, _pipeline("Interleaved1F1B", stages=4), ("model.layers=8",)),
+    # Pairs that none of the above has, several in each.
+    Layout(
+        "gpipe-context-none-tied-recompute",
+        4,
+        _pipeline("GPipe", context=2, sharding="none"),
+        TIED,
+        RECOMPUTED,
+    ),
+    Layout(
+        "gpipe-tensor-optimizer-t5-dropout-recompute",
+        8,
+        _pipeline("GPipe", tensor=2, sharding="optimizer"),
+        (*T5, *DROP_ALL),
+        SELECTED,
+    ),
+    Layout("gpipe-hybrid-t5", 8, _pipeline("GPipe", **TWO_COPIES), T5),
+    Layout(
+        "interleaved-hybrid-gpt2-dropout-recompute",
+        8,
+        _pipeline("Interleaved1F1B", stages=2, **TWO_COPIES),
+        (*GPT2, *DROP_ALL),
+        RECOMPUTED,
+    ),
+    Layout("interleaved-context-optimizer", 4, _pipeline("Interleaved1F1B", stages=2, context=2, **ZERO_1)),
+    Layout(
+        "interleaved-tensor-none-t5-dropout",
+        8,
+        _pipeline("Interleaved1F1B", stages=2, tensor=2, sharding="none"),
+        (*T5, *DROP_ALL),
+    ),
+    Layout(
+        "zero-bubble-context-none-tied",
+        4,
+        _pipeline("InterleavedZeroBubble", stages=2, context=2, sharding="none"),
+        TIED,
+    ),
+    Layout(
+        "zero-bubble-tensor-optimizer-gpt2-dropout",
+        8,
+        _pipeline("InterleavedZeroBubble", stages=2, tensor=2, **ZERO_1),
+        (*GPT2, *DROP_ALL),
+    ),
+    Layout("zero-bubble-hybrid", 8, _pipeline("InterleavedZeroBubble", stages=2, **TWO_COPIES)),
+    Layout("zbv-context-none", 4, {**ZBV, "context": 2, "sharding": "none"}),
+    Layout("zbv-optimizer-gpt2-dropout", 4, {**ZBV, **ZERO_1}, (*GPT2, *DROP_ALL)),
+    Layout("zbv-hybrid", 8, {**ZBV, **TWO_COPIES}),
+    Layout("context-hybrid", 4, {"context": 2, **TWO_COPIES}),
+    Layout("recompute-optimizer", 2, ZERO_1, extra=RECOMPUTED),
+    Layout("compiled-none-t5-recompute", 2, {"sharding": "none"}, T5, (*COMPILED, *RECOMPUTED)),
+    Layout("compiled-cube-gpt2-dropout", 4, CUBE, (*GPT2, *DROP_ALL), COMPILED),
+    Layout("compiled-gpipe-context-optimizer", 4, _pipeline("GPipe", context=2, **ZERO_1), extra=COMPILED),
+    Layout(
+        "compiled-interleaved-hybrid", 4, _pipeline("Interleaved1F1B", stages=2, **TWO_COPIES), extra=COMPILED
+    ),
+)
+BF16 = ("training.precision=bf16",)
+# Compared with fp32 at 3e-3; dropped the same places, but rounding is another.
+IN_BF16: tuple[Layout, ...] = (
+    Layout("tensor-context", 4, {"tensor": 2, "context": 2}, extra=BF16),
+    Layout("pipeline-tensor-full", 8, CUBE, extra=BF16),
+    Layout("zbv", 2, ZBV, extra=BF16),
+    Layout("gpipe-none-recompute", 4, _pipeline("GPipe", sharding="none"), TIED, (*BF16, *RECOMPUTED)),
+    Layout("interleaved-optimizer", 4, _pipeline("Interleaved1F1B", stages=2, **ZERO_1), extra=BF16),
+    Layout("zero-bubble-hybrid", 8, _pipeline("InterleavedZeroBubble", stages=2, **TWO_COPIES), extra=BF16),
+    Layout("t5-dropout-full", 2, {}, (*T5, *DROP_ALL), BF16),
+    Layout("compiled", 2, {}, extra=(*BF16, *COMPILED)),
 )
 
 
@@ -140,6 +212,6 @@ def tested_pairs() -> set[frozenset[Feature]]:
         path.write_text(json.dumps(tiny_manifest(Path(folder), Path(folder))))
         asked = [
             features(read_run(path, ("model.layers=4", *layout.overrides)).config(World()))
-            for layout in LAYOUTS
+            for layout in (*LAYOUTS, *IN_BF16)
         ]
     return {frozenset(pair) for one in asked for pair in combinations(one, 2)}

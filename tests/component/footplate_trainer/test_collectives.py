@@ -1,22 +1,21 @@
-"""What a step sends, against the formulas of the documentation."""
+"""What a step sends and how long a pipeline waits, against the formulas of the documentation."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from bench.trainer.collectives import LAYOUTS, count, formula
+from bench.trainer.collectives import COUNTED, rows
 
-from footplate_trainer.config import model_shape
-from tests.support.ranks import run_ranks
-from tests.support.tiny import tiny_config
+from tests.support.layout_list import Layout
+
+QUICK = ("zbv", "tensor-full")  # between them, data, tensor and pipeline ranks
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("name", [pytest.param(name, id=name.replace(" ", "-")) for name in LAYOUTS])
-def test_collectives_are_those_of_the_formula(shards: Path, tmp_path: Path, name: str) -> None:
-    ranks, overrides = LAYOUTS[name]
-    config = tiny_config(shards, tmp_path, overrides)
-    assert set(map(str, run_ranks(count, ranks, config))) == {
-        str(formula(model_shape(config), config, ranks))
-    }
+@pytest.mark.parametrize(
+    "layout",
+    [pytest.param(one, id=one.name, marks=() if one.name in QUICK else pytest.mark.long) for one in COUNTED],
+)
+def test_a_step_is_as_foreseen(shards: Path, tmp_path: Path, layout: Layout) -> None:
+    for row in rows(layout, shards, tmp_path):
+        assert (row.what, row.counted) == (row.what, row.formula)

@@ -96,6 +96,35 @@ def test_ones_own(shards: Path, tmp_path: Path) -> None:
     assert losses[0] == pytest.approx(math.log(VOCABULARY), rel=0.01)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["mse", f"{HERE}:lukewarm"])
+@pytest.mark.parametrize(
+    ("ranks", "layout"),
+    [
+        pytest.param(2, "parallelism={tensor: 2}", id="tensor"),
+        pytest.param(2, "parallelism={pipeline: 2}", id="pipeline"),
+        pytest.param(
+            4,
+            "parallelism={tensor: 2, pipeline: 2, pipelineSchedule: ZBV, virtualStages: 2}",
+            id="zbv-tensor",
+        ),
+    ],
+)
+def test_losses_that_want_the_whole_head(
+    shards: Path, tmp_path: Path, name: str, ranks: int, layout: str
+) -> None:
+    if name == "mse":
+        shards = packed(tmp_path, ShardFormat.REGRESSION, scored)
+    common = [f"training.loss.name={name}", "model.layers=4", "training.microBatchSize=4", "training.steps=3"]
+    one = rows_of(shards, tmp_path / "one", 1, *common)
+    more = rows_of(shards, tmp_path / "more", ranks, *common, layout)
+
+    assert [row["loss"] for row in more] == pytest.approx([row["loss"] for row in one], rel=3e-6)
+    assert [row["gradientNorm"] for row in more] == pytest.approx(
+        [row["gradientNorm"] for row in one], rel=1e-5
+    )
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -107,9 +136,9 @@ def test_ones_own(shards: Path, tmp_path: Path) -> None:
         ),
         pytest.param(["training.loss.name=mse"], "--format regression", id="other-data"),
         pytest.param(
-            [f"training.loss.name={HERE}:lukewarm", "parallelism.tensor=2"],
-            "parallelism.tensor 2 does not work with training.loss.name",
-            id="tensor-ranks",
+            [f"training.loss.name={HERE}:lukewarm", "parallelism.context=2"],
+            "parallelism.context 2 does not work with training.loss.name",
+            id="context-ranks",
         ),
     ],
 )

@@ -34,6 +34,28 @@ def test_validation_does_not_depend_on_the_ranks(shards: Path, tmp_path: Path, s
     assert ends[3][0].link.rows[4].validation_seconds
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("schedule", ["1F1B", "Interleaved1F1B", "ZBV"])
+def test_validation_does_not_depend_on_a_pipeline(shards: Path, tmp_path: Path, schedule: str) -> None:
+    stages = 1 if schedule == "1F1B" else 2
+    common = [
+        f"validation={{everySteps: 2, uri: {shards}, batches: 2}}",
+        "model.layers=4",
+        "training.steps=4",
+    ]
+    layout = f"parallelism={{pipeline: 2, pipelineSchedule: {schedule}, virtualStages: {stages}}}"
+    alone, piped = (
+        run_ranks(train_under, ranks, AgentLink(), tiny_config(shards, tmp_path / str(ranks), overrides))
+        for ranks, overrides in ((1, common), (2, [*common, layout]))
+    )
+    expected = losses(alone[0])
+    assert list(expected) == [2, 4]
+    for end in piped:
+        if found := losses(end):
+            assert found == pytest.approx(expected, abs=3e-6)
+    assert any(losses(end) for end in piped)
+
+
 def test_validation_changes_nothing_in_training(shards: Path, tmp_path: Path) -> None:
     settings = f"validation={{everySteps: 1, uri: {shards}, batches: 2}}"
     plain, validated = (

@@ -110,9 +110,15 @@ def test_what_costs_memory(tmp_path: Path, less: list[str], more: list[str]) -> 
 def test_it_is_printed_for_persons_and_programs(tmp_path: Path) -> None:
     made = planned(tmp_path, 1024)
     assert "mesh: pipeline 16 x data 8 x context 1 x tensor 8" in as_text(made)
+    assert "bubble: 5.5% of a step" in as_text(made)
+    assert as_json(made)["bubble"] == pytest.approx(15 / 271)  # 256 micro-batches
     row = as_json(made)["ranksByPipeline"][3]
     assert row["layers"] == made.ranks[3].layers
     assert row["memoryBytes"]["peak"] == made.ranks[3].memory.peak
+    sent = {(load["axis"], load["call"]): (load["calls"], load["bytes"]) for load in row["trafficPerStep"]}
+    state = 8192 * 16_384 * 2 // 8  # bf16, this tensor rank's piece of a sequence
+    assert sent["pipeline", "send"] == (2 * 256, 2 * 256 * state)
+    assert sent["tensor", "all-gather"] == (8 * 4 * 256, 8 * 4 * 256 * state)
 
 
 def test_adapters_are_counted_beside_what_is_frozen(tmp_path: Path) -> None:

@@ -49,6 +49,11 @@ def test_ranks_answer_while_they_train_and_when_they_hang_show_stacks_and_start_
     trace = json.loads(gzip.decompress(next(folder.glob("trace-1-steps-*-rank-1.json.gz")).read_bytes()))
     assert any(event.get("name") == "aten::mm" for event in trace["traceEvents"])
 
+    assert diagnose(gang, "memory", "--steps", "1").startswith("asked for memory number 2;")
+    eventually(lambda: len(list(folder.glob("memory-2-*.json.gz"))) == 2, gang)
+    record = json.loads(gzip.decompress(next(folder.glob("memory-2-*-rank-0.json.gz")).read_bytes()))
+    assert any(event.get("name") == "[memory]" for event in record["traceEvents"])
+
     diagnose(gang, "stacks")
     eventually(lambda: all(f"[rank {rank}] Thread 0x" in log() for rank in (0, 1)), gang)
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.support import layouts
-from tests.support.layout_list import ADAMW, LAYOUTS, OPTIMIZERS, Layout
-from tests.support.layouts import Trained, distance
+from tests.support.layout_list import ADAMW, IN_BF16, LAYOUTS, OPTIMIZERS, Layout
+from tests.support.layouts import Distance, Trained, distance
 
 # Those that together touch every axis; the others take minutes.
 SHORT = {"zbv", "tensor-context", "pipeline-tensor-full"}
@@ -30,22 +30,20 @@ def _rows(names: set[str]) -> list[object]:
     ]
 
 
-def _check(
+def _apart(
     layout: Layout,
     optimizer: str,
     references: dict[tuple[tuple[str, ...], str], Trained],
     shards: Path,
     folder: Path,
-) -> None:
+) -> Distance:
+    """How far `layout` is from one process."""
     key = (layout.model, optimizer)
     if key not in references:
         alone = Layout("alone", 1, {}, layout.model)
         references[key] = layouts.train(alone, OPTIMIZERS[optimizer], shards, folder / "alone")
 
-    trained = layouts.train(layout, OPTIMIZERS[optimizer], shards, folder)
-
-    found = distance(trained, references[key])
-    assert found.is_small, found
+    return distance(layouts.train(layout, OPTIMIZERS[optimizer], shards, folder), references[key])
 
 
 @pytest.mark.parametrize(("layout", "optimizer"), _rows(SHORT))
@@ -56,7 +54,8 @@ def test_layout(
     shards: Path,
     tmp_path: Path,
 ) -> None:
-    _check(layout, optimizer, references, shards, tmp_path)
+    found = _apart(layout, optimizer, references, shards, tmp_path)
+    assert found.is_small, found
 
 
 @pytest.mark.long
@@ -68,7 +67,8 @@ def test_every_layout(
     shards: Path,
     tmp_path: Path,
 ) -> None:
-    _check(layout, optimizer, references, shards, tmp_path)
+    found = _apart(layout, optimizer, references, shards, tmp_path)
+    assert found.is_small, found
 
 
 @pytest.mark.long
@@ -84,12 +84,13 @@ def test_the_same_layout_twice_is_the_same_bits(name: str, shards: Path, tmp_pat
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["tensor-context", "pipeline-tensor-full", "zbv"])
-def test_bf16_follows_fp32(name: str, shards: Path, tmp_path: Path) -> None:
-    (layout,) = (layout for layout in LAYOUTS if layout.name == name)
-    alone = layouts.train(Layout("alone", 1, {}), ADAMW, shards, tmp_path / "alone")
+@pytest.mark.parametrize("layout", [pytest.param(layout, id=layout.name) for layout in IN_BF16])
+def test_bf16_follows_fp32(
+    layout: Layout,
+    references: dict[tuple[tuple[str, ...], str], Trained],
+    shards: Path,
+    tmp_path: Path,
+) -> None:
+    found = _apart(layout, "adamw", references, shards, tmp_path)
 
-    trained = layouts.train(layout, (*ADAMW, "training.precision=bf16"), shards, tmp_path / "bf16")
-
-    found = distance(trained, alone)
     assert 0 < found.loss <= 3e-3

@@ -9,12 +9,11 @@ from footplate_trainer.data.chance import uniforms
 from footplate_trainer.data.masking import (
     Vocabulary,
     masked_sample,
-    plan_spans,
-    span_counts,
     span_filler,
     span_sample,
 )
 from footplate_trainer.data.packing import IGNORED, PADDING_DOCUMENT, Sample, Stretch
+from footplate_trainer.data.spans import plan_spans, span_counts
 from tests.unit.footplate_trainer.data.conftest import EOS, SPECIAL, VOCABULARY
 
 WORDS = Vocabulary.of(SPECIAL, VOCABULARY)

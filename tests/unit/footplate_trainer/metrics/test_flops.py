@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from footplate_contracts.v1alpha1.model import Family
 from footplate_trainer.metrics.flops import (
     Convention,
     flops_per_token,
@@ -13,6 +14,7 @@ from footplate_trainer.metrics.flops import (
 )
 from footplate_trainer.metrics.meters import UtilisationMeter
 from footplate_trainer.shape import ModelShape
+from tests.support.shapes import shape_like
 
 
 def llama3(layers: int, hidden: int, feed_forward: int, heads: int, tied: bool = False) -> ModelShape:
@@ -48,6 +50,44 @@ def test_flops_of_known_networks(network: ModelShape, full: float, causal: float
     assert flops_per_token(network, 8192, Convention.NONE) == 6 * network.parameters
     hardware = hardware_flops_per_token(network, 8192, Convention.FULL)
     assert hardware / 1e9 == pytest.approx(full * 4 / 3, rel=2e-5)
+
+
+def test_bert_by_hand() -> None:
+    """bert-base at 512 tokens: every pair of positions in both conventions, the head is the embedding."""
+    bert = shape_like(
+        Family.BERT,
+        layers=12,
+        hidden_size=768,
+        attention_heads=12,
+        vocabulary_size=30_522,
+        context_length=512,
+    )
+    block = 4 * (768 * 768 + 768) + 2 * 768 * 3072 + 3072 + 768 + 4 * 768
+    head = 768 * 768 + 768 + 2 * 768 + 30_522 * 768 + 30_522
+    by_hand = 6 * (12 * block + head) + 12 * 12 * 768 * 512
+
+    assert flops_per_token(bert, 512, Convention.FULL) == by_hand
+    assert flops_per_token(bert, 512, Convention.CAUSAL) == by_hand
+
+
+def test_t5_by_hand() -> None:
+    """t5-small, 512 tokens in and 114 out: each side's weights see its own tokens."""
+    t5 = shape_like(
+        Family.T5, layers=6, hidden_size=512, attention_heads=8, vocabulary_size=32_128, context_length=512
+    )
+    attention, feed_forward, norm = 4 * 512 * 512, 2 * 512 * 2048, 512
+    encoder = 6 * (attention + feed_forward + 2 * norm)
+    decoder = 6 * (attention + 2 * 512 * 512 + feed_forward + 3 * norm)
+    across = 6 * 2 * 512 * 512  # keys and values of what the encoder made
+    head = 6 * (32_128 * 512 + 2 * norm)
+    weights = 6 * (encoder + across) * 512 + (6 * decoder + head) * 114
+    pairs = 12 * 6 * 512 * (512 * 512 + 114 * 512)
+
+    full, causal = (
+        flops_per_token(t5, 512, convention, 114) * 512 for convention in (Convention.FULL, Convention.CAUSAL)
+    )
+    assert full == pytest.approx(weights + pairs + 12 * 6 * 512 * 114 * 114, rel=1e-12)
+    assert causal == pytest.approx(weights + pairs + 6 * 6 * 512 * 114 * 114, rel=1e-12)
 
 
 def test_a_tied_embedding_is_a_matrix_of_the_output_head() -> None:

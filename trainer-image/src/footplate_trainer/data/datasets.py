@@ -17,6 +17,7 @@ from footplate_trainer.data.masking import Vocabulary
 from footplate_trainer.data.order import Int64s
 from footplate_trainer.data.packing import IGNORED, Sample, Stretch
 from footplate_trainer.data.shards import TokenShards
+from footplate_trainer.data.spans import plan_spans
 
 
 class Dataset(Protocol):
@@ -158,7 +159,7 @@ class SpanDataset(SequenceDataset):
         cross_document_attention: bool = False,
     ) -> None:
         self._seed = seed
-        self.plan = masking.plan_spans(context_length, probability, mean_span)
+        self.plan = plan_spans(context_length, probability, mean_span)
         self._vocabulary = Vocabulary.of(shards.special, shards.vocabulary_size)
         super().__init__(
             shards,

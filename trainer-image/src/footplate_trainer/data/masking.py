@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from footplate_trainer.data.chance import Float64s
-from footplate_trainer.data.layout import SENTINELS, SpecialIds
+from footplate_trainer.data.layout import SpecialIds
 from footplate_trainer.data.packing import IGNORED, PADDING_DOCUMENT, Int32s, Int64s, Sample, Stretch, padded
+from footplate_trainer.data.spans import SpanPlan
 
 MASKED: Final = 0.8
 REPLACED: Final = 0.1
-# Beyond this the encoder would read hardly anything; it also bounds the search for a length.
-_LONGEST_STRETCH: Final = 16
+
 
 Bools = NDArray[np.bool_]
 
@@ -64,52 +64,6 @@ def masked_sample(
         padded(labels, context_length, IGNORED),
         padded_documents(stretch.documents, context_length),
     )
-
-
-@dataclass(frozen=True)
-class SpanPlan:
-    """Lengths of span corruption, the same for each full stretch."""
-
-    probability: float
-    mean_span: float
-    stretch: int  # tokens before corruption
-    inputs: int  # S, of the encoder
-    targets: int  # T, of the decoder
-
-    def counts(self, length: int) -> tuple[int, int]:
-        """(hidden tokens, spans) in `length` tokens."""
-        return span_counts(length, self.probability, self.mean_span)
-
-
-def span_counts(length: int, probability: float, mean_span: float) -> tuple[int, int]:
-    """(hidden tokens, spans) in `length` tokens; nothing is hidden in fewer than two."""
-    if length < 2:
-        return 0, 0
-    hidden = min(max(round(length * probability), 1), length - 1)
-    return hidden, min(max(round(hidden / mean_span), 1), hidden, length - hidden)
-
-
-def plan_spans(context_length: int, probability: float, mean_span: float) -> SpanPlan:
-    """The longest stretch whose corruption fits into `context_length`, one eos included.
-
-    ValueError when it would need more spans than there are sentinels.
-    """
-
-    def inputs(length: int) -> int:
-        hidden, spans = span_counts(length, probability, mean_span)
-        return length - hidden + spans + 1
-
-    stretch = 1
-    while inputs(stretch + 1) <= context_length and stretch < _LONGEST_STRETCH * context_length:
-        stretch += 1
-    hidden, spans = span_counts(stretch, probability, mean_span)
-    if spans > SENTINELS:
-        raise ValueError(
-            f"masking span: contextLength {context_length} with probability {probability:g} and "
-            f"meanSpanLength {mean_span:g} hides {spans} spans, and there are {SENTINELS} sentinels; "
-            "raise meanSpanLength or lower contextLength"
-        )
-    return SpanPlan(probability, mean_span, stretch, context_length, hidden + spans + 1)
 
 
 def span_sample(stretch: Stretch, vocabulary: Vocabulary, plan: SpanPlan, chance: Float64s) -> Sample:

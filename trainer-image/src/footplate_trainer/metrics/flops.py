@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Final, Protocol
+from functools import lru_cache
+from typing import Final
+
+from footplate_contracts.v1alpha1.model import Architecture
+from footplate_trainer.shape import ModelShape
 
 FORWARD_AND_BACKWARD: Final = 6  # FLOPs per weight and token: 2 forward, 4 backward (Kaplan 2020)
 FROZEN: Final = 4  # of a frozen weight: its own gradient is not computed
@@ -25,71 +29,78 @@ class Convention(StrEnum):
     CAUSAL = "causal"  # the pairs that a causal mask leaves, about half: Megatron
 
 
-class Network(Protocol):
-    """What the count needs to know of a network."""
-
-    @property
-    def parameters(self) -> int:
-        """All weights but an adapter's, shared ones once."""
-
-    @property
-    def adapter_parameters(self) -> int:
-        """Weights of adapters; where there are any, the others are frozen."""
-
-    @property
-    def blocks(self) -> int:
-        """Blocks of the whole chain."""
-
-    @property
-    def heads(self) -> int:
-        """Query heads."""
-
-    @property
-    def head_size(self) -> int:
-        """Features of a head."""
-
-    @property
-    def hidden(self) -> int:
-        """Width of the residual stream."""
-
-    @property
-    def vocabulary(self) -> int:
-        """Rows of the embedding."""
-
-    @property
-    def tied_embeddings(self) -> bool:
-        """Whether the output head is the embedding."""
-
-
-def flops_per_token(network: Network, length: int, convention: Convention) -> float:
+def flops_per_token(shape: ModelShape, length: int, convention: Convention, decoder_length: int = 0) -> float:
     """FLOPs of forward and backward for one token of a sequence of `length`.
 
     With attention: 6 (N - N_embedding) + 12 L H d_head s, torchtitan's formula;
     looking up an embedding is no multiplication. A tied embedding is the output
-    head's matrix as well, and stays.
+    head's matrix as well, and stays. Behind an encoder, the decoder's share of the
+    sequence comes on top, with `decoder_length` tokens of its own.
     """
     if convention is Convention.NONE:
-        return weight_flops(network, network.parameters, network.adapter_parameters)
-    looked_up = 0 if network.tied_embeddings else network.vocabulary * network.hidden
-    weights = weight_flops(network, network.parameters - looked_up, network.adapter_parameters)
-    return weights + attention_flops(network, length, convention)
+        return _weights(shape, shape.parameters, shape.adapter_parameters)
+    blocks = sum(
+        block_flops(shape, number, length, convention, decoder_length) for number in range(shape.blocks)
+    )
+    return (blocks + head_flops(shape, length, decoder_length)) / length
 
 
-def weight_flops(network: Network, multiplied: float, adapters: float) -> float:
-    """FLOPs of forward and backward with so many weights of `network` and of its adapters, for a token."""
-    each = FROZEN if network.adapter_parameters else FORWARD_AND_BACKWARD
+def block_flops(
+    shape: ModelShape, number: int, length: int, convention: Convention, decoder_length: int = 0
+) -> float:
+    """Of block `number`, for one sequence; `convention` with attention.
+
+    A causal mask leaves half of the pairs of a decoder's own positions, and all of
+    an encoder's and of those between the two.
+    """
+    causal = 0.5 if convention is Convention.CAUSAL else 1.0
+    adapters = _adapters(shape, f"blocks.{number}.")
+    if number < shape.layers:
+        seen = causal if shape.architecture is Architecture.DECODER else 1.0
+        weights = _weights(shape, shape.block_parameters(number), adapters) * length
+        return weights + seen * _attention(shape, length, length)
+    # Keys and values of what the encoder made.
+    across = 2 * shape.hidden * shape.key_value_heads * shape.head_size
+    adapters_across = sum(_adapters(shape, f"blocks.{number}.cross_attention.{n}") for n in ("key", "value"))
+    own = _weights(shape, shape.block_parameters(number) - across, adapters - adapters_across)
+    weights = own * decoder_length + _weights(shape, across, adapters_across) * length
+    attention = causal * _attention(shape, decoder_length, decoder_length)
+    return weights + attention + _attention(shape, decoder_length, length)
+
+
+def head_flops(shape: ModelShape, length: int, decoder_length: int = 0) -> float:
+    """Of what stands behind the last block, for one sequence."""
+    tied = shape.vocabulary * shape.hidden if shape.tied_embeddings else 0
+    adapters = _adapters(shape, "transform") + _adapters(shape, "head")
+    return _weights(shape, shape.head_parameters + tied, adapters) * (decoder_length or length)
+
+
+def _weights(shape: ModelShape, multiplied: int, adapters: int) -> float:
+    """With so many weights of the network and of its adapters, for a token."""
+    each = FORWARD_AND_BACKWARD if shape.adapter is None else FROZEN
     return float(each * multiplied + FORWARD_AND_BACKWARD * adapters)
 
 
-def attention_flops(network: Network, length: int, convention: Convention) -> float:
-    """FLOPs of forward and backward of all scores and what they weigh, for a token; not for NONE."""
-    attention = _ATTENTION * network.blocks * network.heads * network.head_size * length
-    return attention * (1.0 if convention is Convention.FULL else 0.5)
+def _adapters(shape: ModelShape, prefix: str) -> int:
+    """Weights of the adapters of all layers whose names begin so."""
+    return sum(count for name, count in _adapters_by_name(shape) if name.startswith(prefix))
 
 
-def hardware_flops_per_token(network: Network, length: int, convention: Convention) -> float:
+@lru_cache(maxsize=4)
+def _adapters_by_name(shape: ModelShape) -> list[tuple[str, int]]:
+    adapter = shape.adapter
+    if adapter is None:
+        return []
+    return [(name, adapter.parameters(*sizes)) for name, sizes in shape.adapted_layers().items()]
+
+
+def _attention(shape: ModelShape, queries: int, keys: int) -> float:
+    return float(_ATTENTION * shape.heads * shape.head_size * queries * keys)
+
+
+def hardware_flops_per_token(shape: ModelShape, length: int, convention: Convention) -> float:
     """What the device computes for it when every activation is computed again in the backward pass."""
-    return flops_per_token(network, length, convention) * HARDWARE_RATIO
+    return flops_per_token(shape, length, convention) * HARDWARE_RATIO
 
 
 # Dense bf16 TFLOP/s, from the vendors' data sheets, by the whole name that torch gives the device: a

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from footplate_trainer.metrics import flops
-from footplate_trainer.metrics.flops import Convention, Network
+from footplate_trainer.metrics.flops import Convention
 from footplate_trainer.metrics.stopwatch import Part
+from footplate_trainer.shape import ModelShape
 
 
 class TokenMeter:
@@ -27,11 +28,12 @@ class TokenMeter:
 class UtilisationMeter:
     """Model FLOPs utilisation in the two common conventions; `tflops` of one device, None if unknown."""
 
-    network: Network
+    shape: ModelShape
     length: int  # of a sequence, tokens
     step_tokens: int  # places in a global batch; padding is computed like the rest
     devices: int
     tflops: float | None
+    decoder_length: int = 0  # tokens of the decoder's sequence behind an encoder
 
     def fields(self, seconds: float) -> dict[str, float]:
         """`mfu` and `mfu_causal` of a step that took `seconds`; nothing where the peak is unknown."""
@@ -40,11 +42,12 @@ class UtilisationMeter:
         rate = self.step_tokens / seconds
         conventions = {"mfu": Convention.FULL, "mfu_causal": Convention.CAUSAL}
         return {
-            field: flops.utilisation(
-                flops.flops_per_token(self.network, self.length, convention), rate, self.devices, self.tflops
-            )
+            field: flops.utilisation(self._flops_per_token(convention), rate, self.devices, self.tflops)
             for field, convention in conventions.items()
         }
+
+    def _flops_per_token(self, convention: Convention) -> float:
+        return flops.flops_per_token(self.shape, self.length, convention, self.decoder_length)
 
 
 def second_fields(parts: Mapping[Part, float]) -> dict[str, float]:

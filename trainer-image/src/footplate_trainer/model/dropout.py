@@ -9,6 +9,7 @@ finaliser, so that any rank may compute any piece of a mask.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -27,12 +28,17 @@ class Chance:
     samples: Tensor  # int64 [batch]: which sample of the data each sequence is
 
 
+Draw = Callable[[torch.Size, torch.device, Chance, Tensor | None], Tensor]
+"""(shape, device, chance, positions) -> what is kept."""
+
+
 class Dropout(nn.Module):
     """Zero a share of numbers and scale the rest up; does nothing outside training.
 
     `site` is the module's place in the network. A rank that holds a piece of
     each sequence sets `piece` to its number among equal pieces, one that holds
-    some heads sets `first_head`, one that holds some columns `first_column`.
+    some heads sets `first_head`, one that holds some columns `first_column`. `draw` may
+    be wrapped by what must not look into it.
     """
 
     def __init__(self, probability: float, site: str) -> None:
@@ -42,6 +48,7 @@ class Dropout(nn.Module):
         self.piece = 0
         self.first_head = 0
         self.first_column = 0
+        self.draw: Draw = self._draw
 
     @property
     def active(self) -> bool:
@@ -57,26 +64,24 @@ class Dropout(nn.Module):
         if not self.active:
             return x
         assert chance is not None, "dropout needs to know step and samples"
-        kept: Tensor = self._kept(x, chance, positions)
-        return x * kept / (1 - self.probability)
+        return x * self.draw(x.shape, x.device, chance, positions) / (1 - self.probability)
 
-    # In C++ that torch's compiler writes, products of 64 bits come out otherwise.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch leaves it untyped
-    def _kept(self, x: Tensor, chance: Chance, positions: Tensor | None) -> Tensor:
-        """bool [batch, (heads,) length, columns]."""
-        start = self.piece * x.shape[1] if x.ndim == 3 else 0
-        rows = torch.arange(start, start + x.shape[-2], device=x.device)
+    def _draw(
+        self, shape: torch.Size, device: torch.device, chance: Chance, positions: Tensor | None
+    ) -> Tensor:
+        """What is kept: bool of `shape`."""
+        start = self.piece * shape[1] if len(shape) == 3 else 0
+        rows = torch.arange(start, start + shape[-2], device=device)
         if positions is not None:
             rows = positions[rows]
-        first = _mixed(chance.samples.to(x.device) ^ _mixed_number(chance.seed, chance.step, self.key))
-        if x.ndim == 4:
-            heads = torch.arange(x.shape[1], device=x.device) + self.first_head
+        first = _mixed(chance.samples.to(device) ^ _mixed_number(chance.seed, chance.step, self.key))
+        if len(shape) == 4:
+            heads = torch.arange(shape[1], device=device) + self.first_head
             first = _mixed(first[:, None] + heads * _ROW)
         counters = first[..., None, None] + (rows * _ROW)[:, None]
-        columns = torch.arange(x.shape[-1], device=x.device) + self.first_column
+        columns = torch.arange(shape[-1], device=device) + self.first_column
         hashed = _mixed(counters + columns * _COLUMN)
-        kept: Tensor = (hashed >> (64 - _BITS)) & ((1 << _BITS) - 1) >= round(self.probability * (1 << _BITS))
-        return kept
+        return (hashed >> (64 - _BITS)) & ((1 << _BITS) - 1) >= round(self.probability * (1 << _BITS))
 
 
 def _mixed(x: Tensor) -> Tensor:

@@ -52,12 +52,16 @@ class Vocabulary:
     """Which rows of the output head are here, and how to learn about the others.
 
     `combine` takes fp32 [3, tokens] over the rows here (log-normaliser, logit of
-    the label or 0, sum of logits) and returns the same over all `size` rows.
+    the label or 0, sum of logits) and returns the same over all `size` rows. A loss
+    that wants the head itself gets all rows from `whole`; then each of the `ranks`
+    that share it computes the same, and passes back its share of the gradients.
     """
 
     size: int
     first: int = 0
     combine: Callable[[Tensor], Tensor] = _same
+    whole: Callable[[Tensor], Tensor] = _same
+    ranks: int = 1
 
 
 def summed_cross_entropy(

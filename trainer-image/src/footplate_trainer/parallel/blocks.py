@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_conte
 
 from footplate_contracts.v1alpha1.training import Recomputation
 from footplate_trainer.errors import UserMistake
+from footplate_trainer.model.dropout import Dropout
 from footplate_trainer.model.network import Network
 
 # What selective recomputation keeps: products of matrices and attention, which take the time.
@@ -44,4 +45,8 @@ def compile_blocks(network: Network) -> None:
             "training.compile needs a C++ compiler on this machine; install g++ or leave it out"
         )
     for block in network.blocks.values():
+        for module in block.modules():
+            # The compiler's own integers do not wrap around where a hash of 64 bits does.
+            if isinstance(module, Dropout) and module.active:
+                module.draw = torch.compiler.disable(module.draw)  # type: ignore[no-untyped-call]  # torch's
         block.forward = torch.compile(block.forward)

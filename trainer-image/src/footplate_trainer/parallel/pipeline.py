@@ -9,7 +9,8 @@ nothing is scaled afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from torch.distributed.pipelining.schedules import (
     ScheduleInterleaved1F1B,
     ScheduleInterleavedZeroBubble,
     ScheduleZBVZeroBubble,
+    _PipelineScheduleRuntime,
 )
 
 from footplate_contracts.v1alpha1.training import PipelineSchedule
@@ -35,12 +37,13 @@ _SINGLE: dict[PipelineSchedule, type[PipelineScheduleSingle]] = {
     PipelineSchedule.GPIPE: ScheduleGPipe,
     PipelineSchedule.ONE_FORWARD_ONE_BACKWARD: Schedule1F1B,
 }
-_MULTI: dict[PipelineSchedule, type[PipelineScheduleMulti]] = {
+_MULTI: dict[PipelineSchedule, Callable[..., PipelineScheduleMulti]] = {
     PipelineSchedule.INTERLEAVED: ScheduleInterleaved1F1B,
     PipelineSchedule.INTERLEAVED_ZERO_BUBBLE: ScheduleInterleavedZeroBubble,
     PipelineSchedule.ZBV: ScheduleZBVZeroBubble,
 }
 _ZERO_BUBBLE = (PipelineSchedule.INTERLEAVED_ZERO_BUBBLE, PipelineSchedule.ZBV)
+_WAY_BACK = frozenset(("B", "I", "W", "SEND_B", "RECV_B", "WAIT_SEND_B", "REDUCE_GRAD", "WAIT_REDUCE_GRAD"))
 
 
 class Pipeline:
@@ -67,7 +70,9 @@ class Pipeline:
         """This rank's part of the sum of losses, without gradients: fp64 scalar."""
         self._valid = torch.ones((), device=self._device)
         losses: list[Tensor] = []
-        self._ready(feeds).eval(**self._arguments(feeds, criterion, losses))
+        schedule = self._ready(feeds)
+        with _forward_alone(schedule):
+            schedule.eval(**self._arguments(feeds, criterion, losses))
         for part in self._parts.stages:
             let_go(part)
         return self._sum(losses)
@@ -106,7 +111,13 @@ class Pipeline:
         if single is not None:
             return single(stages[0], micro_batches, loss_fn=self._divided, scale_grads=False)
         multi = _MULTI[topology.schedule]
-        return multi(list(stages), micro_batches, loss_fn=self._divided, scale_grads=False)
+        return multi(
+            list(stages),
+            micro_batches,
+            loss_fn=self._divided,
+            scale_grads=False,
+            max_active_stages=len(stages),  # or a fourth would be gathered again for each micro-batch
+        )
 
     def _stage(self, number: int, feed: Feed) -> PipelineStage:
         topology = self._grid.topology
@@ -132,3 +143,20 @@ class Pipeline:
             torch.empty(*shape, hidden, dtype=self._dtype, device="meta", requires_grad=True)
             for shape in shapes
         )
+
+
+@contextmanager
+def _forward_alone(schedule: PipelineScheduleSingle | PipelineScheduleMulti) -> Iterator[None]:
+    """Leave the way back out of an order: at its turn, torch's V hands on gradients even where none are."""
+    if not isinstance(schedule, _PipelineScheduleRuntime):
+        yield
+        return
+    whole = schedule.pipeline_order_with_comms
+    schedule.pipeline_order_with_comms = {
+        rank: [action for action in order if action.computation_type.value not in _WAY_BACK]
+        for rank, order in whole.items()
+    }
+    try:
+        yield
+    finally:
+        schedule.pipeline_order_with_comms = whole

@@ -12,14 +12,16 @@ import torch.distributed as dist
 from torch import Tensor
 
 from footplate_trainer.model.loss import Vocabulary
+from footplate_trainer.parallel.sequence import gather_sequence
 
 
 def shared_vocabulary(group: dist.ProcessGroup, size: int, first: int) -> Vocabulary:
     """The vocabulary of `size` rows of which this rank of `group` holds those from `first` on.
 
     Any contiguous split will do: uneven, empty on some ranks, or padded behind
-    row `size`. One all-gather of 12 bytes a token and rank for each chunk; all
-    ranks of the group must have the same tokens and labels.
+    row `size`; for a loss that wants the `whole` head, an even one. One all-gather
+    of 12 bytes a token and rank for each chunk; all ranks of the group must have
+    the same tokens and labels.
     """
 
     def combine(here: Tensor) -> Tensor:
@@ -28,4 +30,7 @@ def shared_vocabulary(group: dist.ProcessGroup, size: int, first: int) -> Vocabu
         normalisers, labels, totals = gathered.view(group.size(), *here.shape).unbind(1)
         return torch.stack((normalisers.logsumexp(0), labels.sum(0), totals.sum(0)))
 
-    return Vocabulary(size, first, combine)
+    def whole(here: Tensor) -> Tensor:
+        return gather_sequence(here[None], group)[0]
+
+    return Vocabulary(size, first, combine, whole, group.size())

@@ -7,7 +7,6 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from torch import Tensor
 
@@ -76,8 +75,15 @@ class _Whole:
 
     function: Function
 
-    def __call__(self, hidden: Tensor, head: Tensor, targets: Targets, **_: Any) -> Tensor:
-        return with_head(self.function(hidden, head, targets), head)
+    def __call__(
+        self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: Vocabulary | None = None
+    ) -> Tensor:
+        if vocabulary is None:
+            return with_head(self.function(hidden, head, targets), head)
+        whole = vocabulary.whole(head)
+        loss = with_head(self.function(hidden, whole, targets), whole)
+        # The ranks' gradients are added up, and each of them has computed all.
+        return loss.detach() + (loss - loss.detach()) / vocabulary.ranks
 
 
 @dataclass(frozen=True)
@@ -102,12 +108,15 @@ class _Own:
 def _refuse_axes(config: RunConfig) -> None:
     """UserMistake for ranks that hold only a part of what the loss looks at."""
     name, parallelism = config.training.loss.name, config.parallelism
-    axes = {"tensor": parallelism.tensor, "context": parallelism.context}
+    whole = "which looks at whole sequences, and a context rank has some positions of each"
+    axes = {"context": (parallelism.context, whole)}
     if name == LossName.CONTRASTIVE:
-        axes["pipeline"] = parallelism.pipeline
-    for axis, degree in axes.items():
+        each = "which compares the texts of all ranks, and {} ranks share theirs"
+        axes["tensor"] = (parallelism.tensor, each.format("tensor"))
+        axes["pipeline"] = (parallelism.pipeline, each.format("pipeline"))
+    for axis, (degree, reason) in axes.items():
         if degree > 1:
             raise UserMistake(
-                f"parallelism.{axis} {degree} does not work with training.loss.name {name}, which needs "
-                f"whole texts and the whole output head on each rank; set {axis} to 1"
+                f"parallelism.{axis} {degree} does not work with training.loss.name {name}, {reason}; "
+                f"set {axis} to 1"
             )

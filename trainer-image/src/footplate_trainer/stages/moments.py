@@ -13,6 +13,7 @@ from footplate_trainer.checkpoint.record import Describer
 from footplate_trainer.checkpoint.saver import Saver
 from footplate_trainer.config import model_shape, total_steps
 from footplate_trainer.data.loader import StepBatch
+from footplate_trainer.data.spans import decoder_length
 from footplate_trainer.link import Link
 from footplate_trainer.loop import Flags, StepResult
 from footplate_trainer.metrics.flops import peak_tflops
@@ -191,4 +192,4 @@ def utilisation_meter(config: RunConfig, world: World) -> UtilisationMeter:
         tflops = peak_tflops(device.name(world.device)) if precision is Precision.BF16 else None
     length = config.model.context_length
     places = config.training.global_batch_size * length
-    return UtilisationMeter(model_shape(config), length, places, world.size, tflops)
+    return UtilisationMeter(model_shape(config), length, places, world.size, tflops, decoder_length(config))

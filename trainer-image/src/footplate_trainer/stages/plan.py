@@ -17,17 +17,15 @@ from typing import Any, Final
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig, World
 from footplate_trainer.config import model_shape
+from footplate_trainer.data.spans import decoder_length
 from footplate_trainer.huggingface.initial import completed
 from footplate_trainer.manifest import read_run
-from footplate_trainer.metrics.flops import (
-    Convention,
-    attention_flops,
-    flops_per_token,
-    weight_flops,
-)
+from footplate_trainer.metrics.flops import Convention, block_flops, flops_per_token, head_flops
 from footplate_trainer.parallel import compatibility, memory
-from footplate_trainer.parallel.memory import Batch, Estimate, Held
+from footplate_trainer.parallel.bubble import bubble
+from footplate_trainer.parallel.memory import Batch, Estimate
 from footplate_trainer.parallel.topology import Topology, stage_layers
+from footplate_trainer.parallel.traffic import Axis, Step, Traffic, sent, traffic
 from footplate_trainer.shape import ModelShape
 
 GIB: Final = 2**30
@@ -45,6 +43,7 @@ class PlannedRank:
     flops: float  # a step, full attention
     flops_causal: float
     memory: Estimate
+    traffic: Traffic  # a step's
 
 
 @dataclass(frozen=True)
@@ -63,16 +62,18 @@ class Plan:
         """Places in a global batch."""
         return self.config.training.global_batch_size * self.shape.context
 
+    def flops_per_token(self, convention: Convention) -> float:
+        """Forward and backward, for each of `step_tokens`."""
+        return flops_per_token(self.shape, self.shape.context, convention, decoder_length(self.config))
+
 
 def plan(config: RunConfig, ranks: int, device: str) -> Plan:
     """`config` on `ranks` ranks of `device`, "cpu" or "cuda"; UserMistake for what cannot work."""
     compatibility.check(config, ranks)
     topology, shape = Topology.of(ranks, config.parallelism), model_shape(config)
-    training = config.training
-    count = -(-training.global_batch_size // (training.micro_batch_size * topology.data))
-    batch = Batch(training.micro_batch_size, count)
+    training, step = config.training, step_of(config, topology, device)
     layers = stage_layers(shape, topology)
-    tokens = training.global_batch_size * shape.context / (topology.data * topology.context)
+    sequences = training.global_batch_size / topology.data
     rows = []
     for pipeline in range(topology.pipeline):
         held = memory.held(shape, topology, pipeline)
@@ -80,26 +81,49 @@ def plan(config: RunConfig, ranks: int, device: str) -> Plan:
             shape,
             topology,
             pipeline,
-            batch,
+            step.batch,
             training.optimizer,
             training.precision,
             device,
             training.recomputation,
         )
+        stages = topology.stages_of(pipeline)
+        numbers = [number for stage in stages for number in layers[stage]]
         full, causal = (
-            tokens * _flops(shape, topology, held, convention)
+            sequences * _flops(shape, topology, step, numbers, topology.stages - 1 in stages, convention)
             for convention in (Convention.FULL, Convention.CAUSAL)
         )
-        numbers = [number for stage in topology.stages_of(pipeline) for number in layers[stage]]
-        rows.append(PlannedRank(pipeline, numbers, held.all, held.trained, full, causal, estimate))
-    return Plan(config, shape, topology, batch, device, rows)
+        moved = traffic(shape, topology, pipeline, step)
+        rows.append(PlannedRank(pipeline, numbers, held.all, held.trained, full, causal, estimate, moved))
+    return Plan(config, shape, topology, step.batch, device, rows)
 
 
-def _flops(shape: ModelShape, topology: Topology, held: Held, convention: Convention) -> float:
-    """For a token of its sequences; all ranks' sum is `flops_per_token`, norms that many hold left aside."""
-    weights = weight_flops(shape, sum(held.blocks) + held.projection, held.adapters)
-    attention = attention_flops(shape, shape.context, convention)
-    return weights + attention * len(held.blocks) / shape.blocks / topology.tensor
+def step_of(config: RunConfig, topology: Topology, device: str) -> Step:
+    """What of `config` decides a rank's step on `topology`."""
+    training = config.training
+    count = -(-training.global_batch_size // (training.micro_batch_size * topology.data))
+    return Step(
+        Batch(training.micro_batch_size, count),
+        training.precision,
+        training.recomputation,
+        decoder_length(config),
+        device,
+    )
+
+
+def _flops(
+    shape: ModelShape,
+    topology: Topology,
+    step: Step,
+    numbers: Sequence[int],
+    is_last: bool,
+    convention: Convention,
+) -> float:
+    """Of these blocks for one sequence on each of the ranks that share it."""
+    length, behind = shape.context, step.decoder_length
+    blocks = sum(block_flops(shape, number, length, convention, behind) for number in numbers)
+    head = head_flops(shape, length, behind) if is_last else 0.0
+    return (blocks + head) / (topology.context * topology.tensor)
 
 
 # -- the command -------------------------------------------------------------------
@@ -143,10 +167,8 @@ def as_json(made: Plan) -> dict[str, Any]:
         },
         "microBatches": made.batch.count,
         "stepTokens": made.step_tokens,
-        "flopsPerToken": {
-            convention.value: flops_per_token(made.shape, made.shape.context, convention)
-            for convention in Convention
-        },
+        "flopsPerToken": {convention.value: made.flops_per_token(convention) for convention in Convention},
+        "bubble": bubble(topology, made.batch.count),
         "ranksByPipeline": [
             {
                 "pipeline": rank.pipeline,
@@ -155,6 +177,10 @@ def as_json(made: Plan) -> dict[str, Any]:
                 "trainedParameters": rank.trained,
                 "flopsPerStep": {"full": rank.flops, "causal": rank.flops_causal},
                 "memoryBytes": {"peak": rank.memory.peak, **rank.memory.bytes},
+                "trafficPerStep": [
+                    {"axis": axis, "call": call, "calls": load.calls, "bytes": load.bytes}
+                    for (axis, call), load in rank.traffic.items()
+                ],
             }
             for rank in made.ranks
         ],
@@ -164,7 +190,7 @@ def as_json(made: Plan) -> dict[str, Any]:
 def as_text(made: Plan) -> str:
     """For a person."""
     topology, training = made.topology, made.config.training
-    per_token = flops_per_token(made.shape, made.shape.context, Convention.FULL)
+    per_token = made.flops_per_token(Convention.FULL)
     unit, name = (GIB, "GiB") if made.ranks[0].memory.peak >= GIB else (MIB, "MiB")
     head = [
         f"run {made.config.run.name}: {_counted(made.shape)} on {topology.world_size:,} ranks",
@@ -173,11 +199,15 @@ def as_text(made: Plan) -> str:
         f"step: {training.global_batch_size:,} sequences x {made.shape.context:,} tokens; "
         f"{made.batch.count} micro-batches of {made.batch.sequences} on each rank",
         f"FLOPs: {per_token:.4g} a token, {per_token * made.step_tokens:.4g} a step (full attention)",
-        f"memory: estimated peak of {made.device} tensors, {name}",
-        "",
+        f"memory: estimated peak of {made.device} tensors, {name}; sent: a step's bytes by axis, {name}",
     ]
+    if topology.pipeline > 1:
+        head.append(f"bubble: {bubble(topology, made.batch.count):.1%} of a step, stages and messages alike")
     kinds = list(made.ranks[0].memory.bytes)
+    busy = {axis for rank in made.ranks for axis, _ in rank.traffic} - {Axis.WORLD}  # 40 bytes
+    axes = [axis for axis in Axis if axis in busy]
     titles = ["stage", "layers", "numbers", "FLOPs/step", *(kind.value for kind in kinds), "peak"]
+    titles += [f"sent: {axis.value}" if axis is axes[0] else axis.value for axis in axes]
     rows = [
         [
             str(rank.pipeline),
@@ -186,10 +216,11 @@ def as_text(made: Plan) -> str:
             f"{rank.flops:.3g}",
             *(f"{rank.memory.bytes[kind] / unit:.2f}" for kind in kinds),
             f"{rank.memory.peak / unit:.2f}",
+            *(f"{sent(rank.traffic, axis) / unit:.2f}" for axis in axes),
         ]
         for rank in made.ranks
     ]
-    return "\n".join(head + _table([titles, *rows]))
+    return "\n".join([*head, "", *_table([titles, *rows])])
 
 
 def _counted(shape: ModelShape) -> str:

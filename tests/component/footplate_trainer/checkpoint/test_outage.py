@@ -1,0 +1,81 @@
+"""A bucket that goes away in the middle of an upload."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from footplate_contracts.names import ExitCode
+from footplate_trainer.__main__ import main
+from footplate_trainer.checkpoint.store import CheckpointStore
+from tests.support.outage import Way, way_to
+from tests.support.ranks import run_ranks
+from tests.support.s3 import s3_server
+from tests.support.tiny import tiny_config
+from tests.support.training import AgentLink, Ended, train_under
+
+Train = Callable[[str], list[Ended]]
+
+
+@pytest.fixture
+def environment() -> Iterator[dict[str, str]]:
+    """How to reach the server."""
+    with s3_server("outage") as environment:
+        yield environment
+
+
+@pytest.fixture
+def way(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Way]:
+    """`environment` leads through it, in ranks and here."""
+    port = urlsplit(environment["AWS_ENDPOINT_URL"]).port
+    assert port is not None
+    with way_to(port) as way:
+        environment["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{way.port}"
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        yield way
+
+
+@pytest.fixture
+def train(shards: Path, tmp_path: Path, environment: dict[str, str]) -> Train:
+    """Two ranks, six steps, a checkpoint every second one."""
+
+    def run(uri: str) -> list[Ended]:
+        config = tiny_config(shards, tmp_path, [f"checkpoint.uri={uri}", "checkpoint.everySteps=2"])
+        ended: list[Ended] = run_ranks(train_under, 2, AgentLink(), config, environment=environment)
+        return ended
+
+    return run
+
+
+@pytest.mark.long
+def test_a_broken_upload_is_tried_again_while_training_goes_on(way: Way, train: Train) -> None:
+    way.break_off(b"PUT /outage/short/step-4", times=4)
+
+    ended = train("s3://outage/short")
+
+    assert [end.code for end in ended] == [ExitCode.SUCCESS] * 2
+    assert way.broken == 4
+    assert [record.step for record in ended[0].link.checkpoints] == [2, 4, 6]
+    assert [row.step for row in ended[0].link.rows] == [1, 2, 3, 4, 5, 6]
+    assert main(["verify", "s3://outage/short"]) == ExitCode.SUCCESS
+
+
+@pytest.mark.long
+def test_a_long_outage_ends_the_run_and_leaves_the_checkpoint_before(way: Way, train: Train) -> None:
+    way.break_off(b"PUT /outage/long/step-4", times=1000)
+
+    ended = train("s3://outage/long")
+
+    assert [end.code for end in ended] == [ExitCode.STORAGE] * 2
+    assert "step 4 in s3://outage/long" in ended[0].stderr
+    assert "Traceback" not in ended[0].stderr
+    way.break_off(b"", times=0)
+    assert CheckpointStore("s3://outage/long").steps() == [2]
+    assert main(["verify", "s3://outage/long"]) == ExitCode.SUCCESS
+    again = train("s3://outage/long")
+    assert [end.code for end in again] == [ExitCode.SUCCESS] * 2
+    assert [row.step for row in again[0].link.rows] == [3, 4, 5, 6]

@@ -1,0 +1,67 @@
+"""How many spans of a text are hidden, and how long that leaves both sides: before any text exists. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.data import MaskingName
+from footplate_trainer.data.layout import SENTINELS
+
+# Beyond this the encoder would read hardly anything; it also bounds the search for a length.
+_LONGEST_STRETCH: Final = 16
+
+
+@dataclass(frozen=True)
+class SpanPlan:
+    """Lengths of span corruption, the same for each full stretch."""
+
+    probability: float
+    mean_span: float
+    stretch: int  # tokens before corruption
+    inputs: int  # S, of the encoder
+    targets: int  # T, of the decoder
+
+    def counts(self, length: int) -> tuple[int, int]:
+        """(hidden tokens, spans) in `length` tokens."""
+        return span_counts(length, self.probability, self.mean_span)
+
+
+def span_counts(length: int, probability: float, mean_span: float) -> tuple[int, int]:
+    """(hidden tokens, spans) in `length` tokens; nothing is hidden in fewer than two."""
+    if length < 2:
+        return 0, 0
+    hidden = min(max(round(length * probability), 1), length - 1)
+    return hidden, min(max(round(hidden / mean_span), 1), hidden, length - hidden)
+
+
+def plan_spans(context_length: int, probability: float, mean_span: float) -> SpanPlan:
+    """The longest stretch whose corruption fits into `context_length`, one eos included.
+
+    ValueError when it would need more spans than there are sentinels.
+    """
+
+    def inputs(length: int) -> int:
+        hidden, spans = span_counts(length, probability, mean_span)
+        return length - hidden + spans + 1
+
+    stretch = 1
+    while inputs(stretch + 1) <= context_length and stretch < _LONGEST_STRETCH * context_length:
+        stretch += 1
+    hidden, spans = span_counts(stretch, probability, mean_span)
+    if spans > SENTINELS:
+        raise ValueError(
+            f"masking span: contextLength {context_length} with probability {probability:g} and "
+            f"meanSpanLength {mean_span:g} hides {spans} spans, and there are {SENTINELS} sentinels; "
+            "raise meanSpanLength or lower contextLength"
+        )
+    return SpanPlan(probability, mean_span, stretch, context_length, hidden + spans + 1)
+
+
+def decoder_length(config: RunConfig) -> int:
+    """Tokens of a decoder's sequence behind an encoder; 0 where there is none."""
+    masking = config.data.masking
+    if masking is None or masking.name is not MaskingName.SPAN:
+        return 0
+    return plan_spans(config.model.context_length, masking.probability, masking.mean_span_length).targets
