@@ -151,15 +151,17 @@ LAYOUTS: tuple[Layout, ...] = (
         (*T5, *DROP_ALL),
         SELECTED,
     ),
-    Layout("gpipe-hybrid-t5", 8, _pipeline("GPipe", **TWO_COPIES), T5),
+    Layout("gpipe-hybrid-t5", 8, {**_pipeline("GPipe"), **TWO_COPIES}, T5),
     Layout(
         "interleaved-hybrid-gpt2-dropout-recompute",
         8,
-        _pipeline("Interleaved1F1B", stages=2, **TWO_COPIES),
+        {**_pipeline("Interleaved1F1B", stages=2), **TWO_COPIES},
         (*GPT2, *DROP_ALL),
         RECOMPUTED,
     ),
-    Layout("interleaved-context-optimizer", 4, _pipeline("Interleaved1F1B", stages=2, context=2, **ZERO_1)),
+    Layout(
+        "interleaved-context-optimizer", 4, {**_pipeline("Interleaved1F1B", stages=2, context=2), **ZERO_1}
+    ),
     Layout(
         "interleaved-tensor-none-t5-dropout",
         8,
@@ -175,10 +177,10 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout(
         "zero-bubble-tensor-optimizer-gpt2-dropout",
         8,
-        _pipeline("InterleavedZeroBubble", stages=2, tensor=2, **ZERO_1),
+        {**_pipeline("InterleavedZeroBubble", stages=2, tensor=2), **ZERO_1},
         (*GPT2, *DROP_ALL),
     ),
-    Layout("zero-bubble-hybrid", 8, _pipeline("InterleavedZeroBubble", stages=2, **TWO_COPIES)),
+    Layout("zero-bubble-hybrid", 8, {**_pipeline("InterleavedZeroBubble", stages=2), **TWO_COPIES}),
     Layout("zbv-context-none", 4, {**ZBV, "context": 2, "sharding": "none"}),
     Layout("zbv-optimizer-gpt2-dropout", 4, {**ZBV, **ZERO_1}, (*GPT2, *DROP_ALL)),
     Layout("zbv-hybrid", 8, {**ZBV, **TWO_COPIES}),
@@ -186,9 +188,14 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("recompute-optimizer", 2, ZERO_1, extra=RECOMPUTED),
     Layout("compiled-none-t5-recompute", 2, {"sharding": "none"}, T5, (*COMPILED, *RECOMPUTED)),
     Layout("compiled-cube-gpt2-dropout", 4, CUBE, (*GPT2, *DROP_ALL), COMPILED),
-    Layout("compiled-gpipe-context-optimizer", 4, _pipeline("GPipe", context=2, **ZERO_1), extra=COMPILED),
     Layout(
-        "compiled-interleaved-hybrid", 4, _pipeline("Interleaved1F1B", stages=2, **TWO_COPIES), extra=COMPILED
+        "compiled-gpipe-context-optimizer", 4, {**_pipeline("GPipe", context=2), **ZERO_1}, extra=COMPILED
+    ),
+    Layout(
+        "compiled-interleaved-hybrid",
+        4,
+        {**_pipeline("Interleaved1F1B", stages=2), **TWO_COPIES},
+        extra=COMPILED,
     ),
 )
 BF16 = ("training.precision=bf16",)
@@ -198,8 +205,10 @@ IN_BF16: tuple[Layout, ...] = (
     Layout("pipeline-tensor-full", 8, CUBE, extra=BF16),
     Layout("zbv", 2, ZBV, extra=BF16),
     Layout("gpipe-none-recompute", 4, _pipeline("GPipe", sharding="none"), TIED, (*BF16, *RECOMPUTED)),
-    Layout("interleaved-optimizer", 4, _pipeline("Interleaved1F1B", stages=2, **ZERO_1), extra=BF16),
-    Layout("zero-bubble-hybrid", 8, _pipeline("InterleavedZeroBubble", stages=2, **TWO_COPIES), extra=BF16),
+    Layout("interleaved-optimizer", 4, {**_pipeline("Interleaved1F1B", stages=2), **ZERO_1}, extra=BF16),
+    Layout(
+        "zero-bubble-hybrid", 8, {**_pipeline("InterleavedZeroBubble", stages=2), **TWO_COPIES}, extra=BF16
+    ),
     Layout("t5-dropout-full", 2, {}, (*T5, *DROP_ALL), BF16),
     Layout("compiled", 2, {}, extra=(*BF16, *COMPILED)),
 )
