@@ -40,6 +40,11 @@ T5 = (
 _WIDE = "model.initialization.standardDeviation=0.2"
 ADAPTER = ("model.adapter={rank: 4, alpha: 6, dropout: 0.1, targetModules: ['blocks.*', head]}", _WIDE)
 PLAIN_ADAPTER = ("model.adapter={rank: 4, alpha: 8}", _WIDE)
+# T5 does not scale its scores: with weights so wide, rounding errors grow a thousandfold on the way.
+T5_ADAPTER = (
+    "model.adapter={rank: 4, alpha: 24, targetModules: ['blocks.*', head]}",
+    "model.initialization.standardDeviation=0.07",
+)
 DROPOUT = ("model.dropout={hidden: 0.1, embedding: 0.1}",)
 DROP_ALL = ("model.dropout={hidden: 0.1, embedding: 0.1, attention: 0.1}",)
 
@@ -135,6 +140,7 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("adapter-zero-bubble", 2, _pipeline("InterleavedZeroBubble", stages=2), ADAPTER),
     Layout("adapter-zbv-tensor-full", 8, {**ZBV, "tensor": 2}, ADAPTER),
     Layout("adapter-gpt2-cube", 8, CUBE, (*GPT2, *PLAIN_ADAPTER)),
+    Layout("adapter-t5-dropout", 2, {}, (*T5, *DROP_ALL, *T5_ADAPTER)),
     Layout("interleaved-4", 2, _pipeline("Interleaved1F1B", stages=4), ("model.layers=8",)),
     # Pairs that none of the above has, several in each.
     Layout(
@@ -211,6 +217,7 @@ IN_BF16: tuple[Layout, ...] = (
     ),
     Layout("t5-dropout-full", 2, {}, (*T5, *DROP_ALL), BF16),
     Layout("compiled", 2, {}, extra=(*BF16, *COMPILED)),
+    Layout("adapter-tensor", 2, {"tensor": 2}, ADAPTER, BF16),
 )
 
 
