@@ -50,7 +50,7 @@ CREATION: tuple[Row, ...] = (
     _refused("trainer.command", ["python", "train.py"]),
     _refused("trainer.args", ["--fast"]),
     _only("stage", "dpo", "use pretrain"),
-    _only("model.attention.backend", "flex", "use auto or sdpa"),
+    _only("model.attention.backend", "flex", "use auto or sdpa or eager"),
     _only("trainer.securityProfile", "baseline", "use restricted"),
     Row(
         "warm-start-from-elsewhere",

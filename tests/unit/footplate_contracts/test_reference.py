@@ -17,8 +17,8 @@ LINES = reference().splitlines()
             "| `queue` | string, at most 63 |  | *later:* a Kueue LocalQueue |", id="without-behaviour-yet"
         ),
         pytest.param(
-            '| `backend` | `auto`, `sdpa`, `flex`, `eager` | `"auto"` | *now: use auto or sdpa.*'
-            " Which attention kernel. |",
+            '| `backend` | `auto`, `sdpa`, `flex`, `eager` | `"auto"` | *now: use auto or sdpa or eager.*'
+            " sdpa: torch's fused kernels, as does auto; eager: all scores at once, to compare with |",
             id="of-which-some-has-behaviour",
         ),
         pytest.param(

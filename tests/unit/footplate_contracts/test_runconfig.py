@@ -166,7 +166,7 @@ def test_digest_is_the_same_on_every_machine() -> None:
     assert digest == DIGEST
 
 
-DIGEST = "33c4286aca69772a24c5ed663163ab4d02a72b8e1910dcc79eebe9f0461414c8"
+DIGEST = "2e4c9896b87494ccc8786ba687b22ff44b6903a6a740bcbfb365306fe789033e"
 
 
 @pytest.mark.parametrize(

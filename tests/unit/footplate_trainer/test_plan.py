@@ -96,6 +96,8 @@ def test_the_ranks_share_the_steps_work(tmp_path: Path, overrides: list[str]) ->
             ["training.microBatchSize=1"], ["training.microBatchSize=2"], id="micro-batches-cost-activations"
         ),
         pytest.param([], ["parallelism.pipelineSchedule=GPipe"], id="gpipe-keeps-all-micro-batches"),
+        pytest.param([], ["model.attention.backend=eager"], id="eager-attention-keeps-scores"),
+        pytest.param(["parallelism.offload=cpu"], [], id="shards-in-the-hosts-memory"),
         pytest.param(["model.adapter={rank: 16}"], [], id="frozen-weights-have-no-moments"),
     ],
 )

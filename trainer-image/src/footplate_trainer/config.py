@@ -46,6 +46,7 @@ def shape_of(model: Model) -> ModelShape:
         query_key_value_bias=_filled(bias.query_key_value),
         output_bias=_filled(bias.output),
         feed_forward_bias=_filled(bias.feed_forward),
+        attention_backend=model.attention.backend,
         sliding_window=model.attention.sliding_window,
         token_types=_filled(model.token_types),
         relative_buckets=position.buckets,

@@ -118,7 +118,8 @@ class Stepper:
         loss = self._passes.accumulate(feeds, criterion, partial(_valid_tokens, header, reduced))
         gradients = self._gradients.collect()
         counted = [one for one, counts in zip(gradients, self._gradients.counted, strict=True) if counts]
-        sums = torch.stack((self._once(loss), square_norm(counted) if counted else torch.zeros_like(loss)))
+        squares = square_norm(counted).to(loss.device) if counted else torch.zeros_like(loss)
+        sums = torch.stack((self._once(loss), squares))
         self.stopwatch.lap(Part.COMPUTE)
         dist.all_reduce(sums)
         total, squared, valid, suspend, failed = torch.cat((sums, header.double())).tolist()

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
-from footplate_contracts.v1alpha1.model import Activation, Architecture, NormName, PositionName
+from footplate_contracts.v1alpha1.model import (
+    Activation,
+    Architecture,
+    AttentionBackend,
+    NormName,
+    PositionName,
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ class ModelShape:
     query_key_value_bias: bool = False
     output_bias: bool = False
     feed_forward_bias: bool = False
+    attention_backend: AttentionBackend = AttentionBackend.AUTO
     sliding_window: int | None = None
     token_types: int = 0
     relative_buckets: int = 32

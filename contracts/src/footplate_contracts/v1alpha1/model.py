@@ -144,12 +144,15 @@ class AttentionBackend(StrEnum):
 class Attention(Part):
     """Kernel and reach of attention."""
 
-    backend: AttentionBackend = AttentionBackend.AUTO
+    backend: AttentionBackend = Field(
+        AttentionBackend.AUTO,
+        description="sdpa: torch's fused kernels, as does auto; eager: all scores at once, to compare with",
+    )
     sliding_window: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
         None, description="tokens that a token sees, itself among them; decoders only"
     )
 
-    rules: ClassVar = (only("backend", "auto", "sdpa"),)
+    rules: ClassVar = (only("backend", "auto", "sdpa", "eager"),)
 
 
 class Dropout(Part):

@@ -237,6 +237,13 @@ class Sharding(StrEnum):
     HYBRID = "hybrid"
 
 
+class Offload(StrEnum):
+    """Where a rank's shards of parameters, gradients and optimizer state are between their uses."""
+
+    NONE = "none"
+    CPU = "cpu"
+
+
 class PipelineSchedule(StrEnum):
     """Order of micro-batches in a pipeline."""
 
@@ -259,6 +266,11 @@ class Parallelism(Part):
     sharding: Sharding = Sharding.FULL
     replicas: Annotated[int, Field(ge=1, le=65_536)] = Field(1, description="groups of hybrid sharding")
     pipeline_schedule: PipelineSchedule = PipelineSchedule.ONE_FORWARD_ONE_BACKWARD
+    offload: Offload = Field(
+        Offload.NONE,
+        description="cpu: shards of parameters, gradients and optimizer state stay in the host's memory,"
+        " where the optimizer runs",
+    )
 
     rules: ClassVar = (
         Rule(

@@ -11,7 +11,7 @@ from footplate_trainer.model.cache import LayerCache
 from footplate_trainer.model.dropout import Dropout
 from footplate_trainer.model.inputs import Shared
 from footplate_trainer.model.linear import Linear
-from footplate_trainer.model.reach import attend, attend_with_dropout
+from footplate_trainer.model.reach import attend_of, attend_with_dropout
 from footplate_trainer.model.rotary import rotate
 from footplate_trainer.shape import ModelShape
 
@@ -30,7 +30,7 @@ class Attention(nn.Module):
     def __init__(self, shape: ModelShape, site: str) -> None:
         super().__init__()
         self.head_size = shape.head_size
-        self.attend: Attend = attend
+        self.attend: Attend = attend_of(shape.attention_backend)
         query_size = shape.heads * shape.head_size
         key_value_size = shape.key_value_heads * shape.head_size
         self.query = Linear(shape.hidden, query_size, bias=shape.query_key_value_bias)

@@ -122,8 +122,8 @@ class Network(nn.Module, ABC):
         if end:
             self.head = None
 
-    def reset_tables(self) -> None:
-        """Compute constant tables where the parameters are; needed after leaving `meta`."""
+    def reset_tables(self, device: torch.device | None = None) -> None:
+        """Compute constant tables on `device`, or where the parameters are; needed after leaving `meta`."""
 
     def keep(self, blocks: Collection[int], first: bool, last: bool) -> None:
         """Delete all but the given blocks and, where `first` or `last`, the beginning or the end."""

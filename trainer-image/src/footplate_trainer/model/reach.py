@@ -7,12 +7,14 @@ flag cannot say it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from footplate_contracts.v1alpha1.model import AttentionBackend
 from footplate_trainer.model.dropout import Chance, Dropout
 
 
@@ -39,21 +41,43 @@ def attend(query: Tensor, key: Tensor, value: Tensor, reach: Reach) -> Tensor:
     )
 
 
+def attend_eagerly(query: Tensor, key: Tensor, value: Tensor, reach: Reach) -> Tensor:
+    """The same, as a textbook has it: all scores, their softmax, and the mean of values that it weighs."""
+    return _weights(query, key, reach) @ _for_each_query_head(value, query)
+
+
 def attend_with_dropout(
     query: Tensor, key: Tensor, value: Tensor, reach: Reach, dropout: Dropout, chance: Chance | None
 ) -> Tensor:
     """The same with some attention weights dropped; builds them all, as no kernel takes our masks."""
-    groups = query.shape[1] // key.shape[1]
-    key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    kept: Tensor = dropout(_weights(query, key, reach), chance)
+    return kept @ _for_each_query_head(value, query)
+
+
+def attend_of(backend: AttentionBackend) -> Callable[[Tensor, Tensor, Tensor, Reach], Tensor]:
+    """What computes attention for `backend`, with nothing dropped."""
+    return attend_eagerly if backend is AttentionBackend.EAGER else attend
+
+
+def _weights(query: Tensor, key: Tensor, reach: Reach) -> Tensor:
+    """[batch, heads, length, keys] in the dtype of `query`: rows sum to 1, or are 0 where nothing is seen."""
+    key = _for_each_query_head(key, query)
     scores = query @ key.transpose(-2, -1) * (reach.scale or query.shape[-1] ** -0.5)
     mask = reach.mask
     if mask is None and reach.causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-    if mask is not None:
-        scores = scores + mask if mask.is_floating_point() else scores.masked_fill(~mask, -torch.inf)
-    weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
-    kept: Tensor = dropout(weights, chance)
-    return kept @ value
+    if mask is None:
+        return torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    scores = scores + mask if mask.is_floating_point() else scores.masked_fill(~mask, -torch.inf)
+    nothing = scores.isneginf().all(-1, keepdim=True)  # as padding behind a decoder's text
+    weights = torch.softmax(scores.masked_fill(nothing, 0.0), dim=-1, dtype=torch.float32)
+    return weights.masked_fill(nothing, 0.0).to(query.dtype)
+
+
+def _for_each_query_head(x: Tensor, query: Tensor) -> Tensor:
+    """Keys or values, whose heads serve query heads in equal groups, repeated within the groups."""
+    groups = query.shape[1] // x.shape[1]
+    return x if groups == 1 else x.repeat_interleave(groups, dim=1)
 
 
 def looking_back(length: int, documents: Tensor | None, window: int | None, device: torch.device) -> Reach:

@@ -31,12 +31,12 @@ class Decoder(Network):
         self.visible = self.looking_back
         self.reset_tables()
 
-    def reset_tables(self) -> None:
-        """Compute the rotary tables, if there are any, where the parameters are."""
+    def reset_tables(self, device: torch.device | None = None) -> None:
+        """Compute the rotary tables, if there are any, on `device`, or where the parameters are."""
         shape = self.shape
         if shape.position is PositionName.ROPE:
             frequencies = rotary_frequencies(shape.head_size, shape.rope_theta, shape.rope_stretch)
-            cosine, sine = rotary_tables(shape.context, frequencies, self.device)
+            cosine, sine = rotary_tables(shape.context, frequencies, device or self.device)
             self.register_buffer("rotary_cosine", cosine, persistent=False)
             self.register_buffer("rotary_sine", sine, persistent=False)
 

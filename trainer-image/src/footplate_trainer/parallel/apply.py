@@ -22,6 +22,7 @@ from footplate_trainer.config import model_shape
 from footplate_trainer.model.build import build
 from footplate_trainer.model.initialize import initialize_rows
 from footplate_trainer.model.linear import begin_gradient
+from footplate_trainer.parallel import device
 from footplate_trainer.parallel.blocks import compile_blocks, recompute
 from footplate_trainer.parallel.context import share_sequences
 from footplate_trainer.parallel.data import Accumulation, shard_part
@@ -61,9 +62,9 @@ def build_model(config: RunConfig, world: World) -> LaidOut:
     parts = Parts(
         _part(config, grid, number, layers[number]) for number in topology.stages_of(grid.place.pipeline)
     )
-    parts.to_empty(device=world.device)
+    parts.to_empty(device=device.home_of_shards(config.parallelism.offload, world.device))
     for part in parts.stages:
-        part.network.reset_tables()
+        part.network.reset_tables(world.device)
     initialize(parts, config.training.seed, config.model.initialization.standard_deviation)
     passes: Passes
     if topology.pipeline > 1:
@@ -93,7 +94,8 @@ def _part(config: RunConfig, grid: Grid, number: int, layers: range) -> Part:
     if config.training.compile:
         compile_blocks(network)
     part = Part(network, grid.tensor_group)
-    shard_part(part, grid, config.training.precision)
+    offload = device.offload_policy(config.parallelism.offload, grid.mesh.device_type)
+    shard_part(part, grid, config.training.precision, offload)
     return part
 
 

@@ -14,6 +14,7 @@ from itertools import combinations
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import (
     LossName,
+    Offload,
     PipelineSchedule,
     Precision,
     Recomputation,
@@ -46,6 +47,7 @@ class Feature(StrEnum):
     RECOMPUTATION = "recomputation"
     COMPILE = "compile"
     ADAPTER = "adapter"
+    OFFLOAD = "offload: cpu"
 
 
 _SCHEDULES = {
@@ -118,6 +120,7 @@ def features(config: RunConfig) -> list[Feature]:
         Feature.RECOMPUTATION: config.training.recomputation is not Recomputation.NONE,
         Feature.COMPILE: config.training.compile,
         Feature.ADAPTER: config.model.adapter is not None,
+        Feature.OFFLOAD: parallelism.offload is Offload.CPU,
     }
     return [feature for feature in Feature if asked[feature]]
 

@@ -16,13 +16,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd import Function
-from torch.nn import functional
 
 from footplate_contracts.v1alpha1.model import Architecture
 from footplate_trainer.model.attention import Attention
 from footplate_trainer.model.inputs import Inputs
 from footplate_trainer.model.network import Network
-from footplate_trainer.model.reach import same_document
+from footplate_trainer.model.reach import Reach, attend_of, same_document
 from footplate_trainer.parallel.topology import context_chunks
 from footplate_trainer.shape import ModelShape
 
@@ -61,6 +60,7 @@ class _SharedAttention:
         self._group = group
         self._causal = shape.architecture is Architecture.DECODER
         self._window = shape.sliding_window
+        self._attend = attend_of(shape.attention_backend)
         piece = shape.context // (2 * group.size())
         self._pieces = [
             (chunk * piece, (chunk + 1) * piece) for chunk in context_chunks(group.rank(), group.size())
@@ -74,13 +74,11 @@ class _SharedAttention:
         """[batch, heads, length / ranks, head_size] each -> the same."""
         keys, values = _gather(key, value, self._group)
         attended = [
-            functional.scaled_dot_product_attention(
+            self._attend(
                 piece,
                 keys[:, :, : self._seen(end)],
                 values[:, :, : self._seen(end)],
-                attn_mask=mask,
-                is_causal=self._causal and mask is None,
-                enable_gqa=query.shape[1] != key.shape[1],
+                Reach(causal=self._causal, mask=mask),
             )
             for piece, (_, end), mask in zip(query.chunk(2, dim=2), self._pieces, masks, strict=True)
         ]

@@ -11,6 +11,9 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, Placement, Replicate, Shard
 from torch.distributed.tensor.placement_types import _StridedShard
 
+from footplate_trainer.parallel import device
+from footplate_trainer.parallel.pieces import part_of_whole
+
 Groups = tuple[dist.ProcessGroup, ...]
 
 
@@ -43,7 +46,7 @@ def complete(partials: Sequence[Partial]) -> None:
     groups = dict.fromkeys(group for partial in partials for group in partial.groups)
     for group in groups:
         parts = [partial.here for partial in partials if group in partial.groups]
-        flat = torch.cat([part.reshape(-1) for part in parts])
+        flat = device.reducible(torch.cat([part.reshape(-1) for part in parts]), group)
         dist.all_reduce(flat, group=group)
         for part, summed in zip(parts, flat.split_with_sizes([part.numel() for part in parts]), strict=True):
             part.copy_(summed.view_as(part))
@@ -53,14 +56,8 @@ def along(parameter: Tensor, dimension: int, values: Tensor) -> Tensor:
     """`values`, one for each index of `dimension` of this rank's block, laid out as that dimension is."""
     if not isinstance(parameter, DTensor):
         return values
-    return DTensor.from_local(
-        values,
-        parameter.device_mesh,
-        [_as_first(placement, dimension) for placement in parameter.placements],
-        run_check=False,
-        shape=torch.Size((parameter.shape[dimension],)),
-        stride=(1,),
-    )
+    placements = [_as_first(placement, dimension) for placement in parameter.placements]
+    return part_of_whole(values, parameter.device_mesh, placements, (parameter.shape[dimension],))
 
 
 def _cut_dimension(placement: Placement) -> int | None:

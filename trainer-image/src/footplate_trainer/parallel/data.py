@@ -19,18 +19,25 @@ from itertools import chain
 import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    FSDPModule,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+)
 from torch.distributed.tensor import DTensor
 
 from footplate_contracts.v1alpha1.training import Precision, Sharding
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.part import Criterion, Feed, Part
-from footplate_trainer.parallel.pieces import piece_of
+from footplate_trainer.parallel.pieces import part_of_whole, piece_of
 
 
-def shard_part(part: Part, grid: Grid, precision: Precision) -> None:
-    """Wrap each block and the rest of `part`, in place, where ranks share them or precisions differ."""
-    if not grid.topology.has_data_ranks and precision is Precision.FP32:
+def shard_part(part: Part, grid: Grid, precision: Precision, offload: OffloadPolicy) -> None:
+    """Wrap each block and the rest of `part`, in place, unless one rank holds all where it computes."""
+    moves = precision is not Precision.FP32 or isinstance(offload, CPUOffloadPolicy)
+    if not grid.topology.has_data_ranks and not moves:
         return
     # The rotary tables travel into each block as fp32 and must stay it: no cast of inputs.
     if precision is Precision.BF16:
@@ -42,7 +49,11 @@ def shard_part(part: Part, grid: Grid, precision: Precision) -> None:
     keeps = grid.topology.sharding is Sharding.OPTIMIZER or grid.topology.pipeline > 1
     for module in chain(part.network.blocks.values(), (part,)):
         wrapped = fully_shard(
-            module, mesh=grid.data_mesh, mp_policy=policy, reshard_after_forward=False if keeps else None
+            module,
+            mesh=grid.data_mesh,
+            mp_policy=policy,
+            reshard_after_forward=False if keeps else None,
+            offload_policy=offload,
         )
         wrapped.set_gradient_divide_factor(1.0)
         # gloo has no PREMUL_SUM, which a divide factor would otherwise use.
@@ -110,11 +121,5 @@ def laid_out_like(parameter: Tensor, rows: Tensor, host: DeviceMesh | None = Non
     if not isinstance(parameter, DTensor):
         return rows
     mesh = parameter.device_mesh
-    return DTensor.from_local(
-        rows,
-        host[mesh.mesh_dim_names] if host is not None and mesh.mesh_dim_names else mesh,
-        parameter.placements,
-        run_check=False,
-        shape=parameter.shape,
-        stride=parameter.stride(),
-    )
+    where = host[mesh.mesh_dim_names] if host is not None and mesh.mesh_dim_names else mesh
+    return part_of_whole(rows, where, parameter.placements, parameter.shape)

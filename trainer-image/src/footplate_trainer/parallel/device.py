@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Final
 
 import torch
+import torch.distributed as dist
+from torch import Tensor
 from torch._C import _distributed_c10d as c10d
+from torch.distributed.fsdp import CPUOffloadPolicy, OffloadPolicy
+
+from footplate_contracts.v1alpha1.training import Offload
 
 MEMORY_EVENTS: Final = 1_000_000  # of the allocator that are kept
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of glibc's mallopt(3)
@@ -44,6 +49,24 @@ def keep_freed_memory(device: torch.device) -> None:
 def event_maker(device: torch.device) -> Callable[[], torch.cuda.Event] | None:
     """Makes marks for the device's stream; None where it does not run behind its host."""
     return partial(torch.cuda.Event, enable_timing=True) if device.type == "cuda" else None
+
+
+def offload_policy(offload: Offload, device_type: str) -> OffloadPolicy:
+    """What FSDP is told of where shards are; pinned memory, where there is a device to copy to and from."""
+    return CPUOffloadPolicy(pin_memory=device_type != "cpu") if offload is Offload.CPU else OffloadPolicy()
+
+
+def home_of_shards(offload: Offload, device: torch.device) -> torch.device:
+    """Where parameters get their memory."""
+    return torch.device("cpu") if offload is Offload.CPU else device
+
+
+def reducible(tensor: Tensor, group: dist.ProcessGroup) -> Tensor:
+    """`tensor`, or a copy of it where `group` can reduce it: NCCL knows no tensor in the host's memory."""
+    devices = group._device_types
+    if any(device.type == tensor.device.type for device in devices):
+        return tensor
+    return tensor.to(devices[0])
 
 
 def record_memory_history() -> None:

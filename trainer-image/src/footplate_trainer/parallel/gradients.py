@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Shard
 
+from footplate_trainer.parallel import device
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.part import Parts
 from footplate_trainer.parallel.pieces import local, trained_parameters
@@ -103,6 +104,7 @@ def _add_up(parts: Sequence[Tensor], group: dist.ProcessGroup) -> None:
     flat = torch.cat([part.reshape(-1) for part in parts]) if parts else None
     if flat is None or flat.numel() == 0:
         return
+    flat = device.reducible(flat, group)
     dist.all_reduce(flat, group=group)
     start = 0
     for part in parts:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from footplate_contracts.v1alpha1.model import AttentionBackend
 from footplate_contracts.v1alpha1.training import (
     Optimizer,
     OptimizerName,
@@ -59,6 +60,13 @@ class Estimate:
     def peak(self) -> int:
         """All kinds together."""
         return sum(self.bytes.values())
+
+    def offloaded(self) -> Estimate:
+        """Without what is in the host's memory instead: shards, and what the optimizer keeps for them.
+
+        Gradients stay counted, as each block's are on the device until they have been sent away.
+        """
+        return Estimate({**self.bytes, Kind.PARAMETERS: 0, Kind.MOMENTS: 0})
 
 
 @dataclass(frozen=True)
@@ -153,6 +161,8 @@ def block_activations(shape: ModelShape, tensor: int, compute: int, device: str)
     query, key_value = shape.heads * shape.head_size, shape.key_value_heads * shape.head_size
     inner = (4 if shape.gated else 2) * shape.feed_forward
     cut = compute * (3 * query + 2 * key_value + inner) + 2 * norm_activations(shape, compute, device)
+    if shape.attention_backend is AttentionBackend.EAGER:  # the softmax of a row of scores for each head
+        cut += shape.heads * shape.context * (FP32 if compute == FP32 else FP32 + compute)
     return cut // tensor + (compute * 4 * shape.hidden if tensor > 1 else 0)
 
 

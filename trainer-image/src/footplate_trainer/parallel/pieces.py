@@ -8,10 +8,13 @@ that left; torch calls the outer of two cuts along one dimension strided.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, Shard
+from torch import Size, Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Placement, Shard
+from torch.distributed.tensor._dtensor_spec import DTensorSpec, TensorMeta
 from torch.distributed.tensor.placement_types import _StridedShard
 
 
@@ -21,6 +24,21 @@ class Piece:
 
     local: Tensor
     start: tuple[int, ...]
+
+
+def part_of_whole(
+    part: Tensor, mesh: DeviceMesh, placements: Sequence[Placement], shape: Sequence[int]
+) -> DTensor:
+    """A contiguous tensor of `shape` of which this rank holds `part`, sharing memory, wherever that is.
+
+    DTensor.from_local would copy shards in the host's memory to the mesh's device.
+    """
+    stride = [1] * len(shape)
+    for axis in reversed(range(len(shape) - 1)):
+        stride[axis] = stride[axis + 1] * shape[axis + 1]
+    meta = TensorMeta(Size(shape), tuple(stride), part.dtype)
+    whole: DTensor = DTensor(part, DTensorSpec(mesh, tuple(placements), meta), requires_grad=False)
+    return whole
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

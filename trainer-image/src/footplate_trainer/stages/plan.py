@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig, World
+from footplate_contracts.v1alpha1.training import Offload
 from footplate_trainer.config import model_shape
 from footplate_trainer.data.spans import decoder_length
 from footplate_trainer.huggingface.initial import completed
@@ -87,6 +88,8 @@ def plan(config: RunConfig, ranks: int, device: str) -> Plan:
             device,
             training.recomputation,
         )
+        if config.parallelism.offload is Offload.CPU and device != "cpu":
+            estimate = estimate.offloaded()
         stages = topology.stages_of(pipeline)
         numbers = [number for stage in stages for number in layers[stage]]
         full, causal = (

@@ -1,0 +1,78 @@
+"""The backends of attention agree, whatever a query may look at."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from footplate_contracts.v1alpha1.model import AttentionBackend, Family
+from footplate_trainer.model.build import build
+from footplate_trainer.model.reach import Reach, attend, attend_of, looking_around, looking_back
+from footplate_trainer.shape import ModelShape
+from tests.support.shapes import fill, shape_like, some_tokens
+
+LENGTH = 24
+CPU = torch.device("cpu")
+DOCUMENTS = torch.tensor([[0] * LENGTH, [0] * 9 + [1] * 15])
+NOTHING_AT_THE_END = (torch.arange(LENGTH) < 20)[None, None, :, None].expand(2, 1, LENGTH, LENGTH)
+BIAS = torch.randn(1, 4, LENGTH, LENGTH, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize(
+    "reach",
+    [
+        pytest.param(Reach(), id="causal"),
+        pytest.param(Reach(causal=False), id="both-ways"),
+        pytest.param(looking_back(LENGTH, None, 5, CPU), id="window"),
+        pytest.param(looking_back(LENGTH, DOCUMENTS, None, CPU), id="documents"),
+        pytest.param(looking_back(LENGTH, DOCUMENTS, 5, CPU), id="window-in-documents"),
+        pytest.param(looking_around(DOCUMENTS), id="both-ways-in-documents"),
+        pytest.param(Reach(causal=False, mask=NOTHING_AT_THE_END), id="padding-sees-nothing"),
+        pytest.param(Reach(causal=False, mask=BIAS, scale=1.0), id="bias"),
+        pytest.param(
+            Reach(mask=BIAS.masked_fill(~torch.ones(LENGTH, LENGTH).bool().tril(), -torch.inf)),
+            id="causal-bias",
+        ),
+    ],
+)
+@pytest.mark.parametrize("key_value_heads", [4, 2, 1])
+def test_eager_attention_is_sdpa(reach: Reach, key_value_heads: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    inputs = [
+        torch.randn(2, heads, LENGTH, 8, generator=generator, requires_grad=True)
+        for heads in (4, key_value_heads, key_value_heads)
+    ]
+    weights = torch.randn(2, 4, LENGTH, 8, generator=generator)
+    answers = []
+    for backend in (attend, attend_of(AttentionBackend.EAGER)):
+        attended = backend(*inputs, reach)
+        answers.append((attended, *torch.autograd.grad((attended * weights).sum(), inputs)))
+
+    assert attend_of(AttentionBackend.EAGER) is not attend
+    for fused, eager in zip(*answers, strict=True):
+        torch.testing.assert_close(eager, fused, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param(shape_like(Family.MISTRAL, attention={"sliding_window": 5}), id="mistral"),
+        pytest.param(shape_like(Family.GPT2), id="gpt2"),
+        pytest.param(shape_like(Family.BERT), id="bert"),
+        pytest.param(shape_like(Family.T5), id="t5"),
+    ],
+)
+def test_a_network_is_the_same_with_either(shape: ModelShape) -> None:
+    fused, eager = build(shape), build(replace(shape, attention_backend=AttentionBackend.EAGER))
+    fill(fused, 0.1)
+    fill(eager, 0.1)
+
+    def logits(model: torch.nn.Module) -> torch.Tensor:
+        answer: torch.Tensor = model(
+            some_tokens(), DOCUMENTS, decoder_tokens=some_tokens(seed=2), decoder_documents=DOCUMENTS
+        )
+        return answer
+
+    torch.testing.assert_close(logits(eager), logits(fused), rtol=0, atol=1e-5)
