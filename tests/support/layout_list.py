@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -64,6 +64,12 @@ class Layout:
         """For `tiny_config`."""
         fields = tuple(f"parallelism.{field}={value}" for field, value in self.parallelism.items())
         return (*self.model, *fields, *self.extra)
+
+    def beside(self, optimizer: Sequence[str]) -> tuple[str, ...]:
+        """The same with those of `optimizer`; a larger epsilon where Bs are nothing but Adam's quotients."""
+        adapts = any(one.startswith("model.adapter=") for one in self.model)
+        epsilon = ("training.optimizer.epsilon=0.001",) if adapts and ADAMW[0] in optimizer else ()
+        return (*optimizer, *self.overrides, *epsilon)
 
 
 def _pipeline(schedule: str, ranks: int = 2, stages: int = 1, **more: object) -> dict[str, object]:

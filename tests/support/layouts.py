@@ -49,8 +49,8 @@ class Distance:
 
 def train(layout: Layout, optimizer: Sequence[str], shards: Path, folder: Path) -> Trained:
     """Train `layout` for five steps and put its parameters together."""
-    base = ("model.layers=4", "training.microBatchSize=1", f"training.steps={STEPS}", *optimizer)
-    config = tiny_config(shards, folder, (*base, *layout.overrides))
+    base = ("model.layers=4", "training.microBatchSize=1", f"training.steps={STEPS}")
+    config = tiny_config(shards, folder, (*base, *layout.beside(optimizer)))
     answers = run_ranks(_train, layout.ranks, config, timeout=300.0)
     whole: dict[str, torch.Tensor] = {}
     for _, pieces in answers:
