@@ -3,7 +3,8 @@
 The thread that writes shares Python's lock and the memory's bandwidth with the
 step, and at full speed makes steps a quarter longer. So it rests after each
 piece for a multiple of the time that the piece took, until someone waits for
-the end: then it hurries.
+the end: then it hurries. Only computing counts: while it waits for a disk or a
+bucket it disturbs nobody, and needs no rest for that.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-REST: Final = 3.0  # x the time worked
-SMALLEST: Final = 0.002  # seconds worked that are worth a rest
+REST: Final = 3.0  # x the CPU time worked
+SMALLEST: Final = 0.002  # CPU seconds worked that are worth a rest
 
 
 class Pace:
-    """Of one checkpoint; made where the writing begins."""
+    """Of one checkpoint; made in the thread that writes."""
 
     def __init__(
         self,
         hurry: threading.Event,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.thread_time,
         rest: Callable[[float], object] | None = None,
     ) -> None:
         """`rest` sleeps for so many seconds at most; by default until `hurry` is set."""
