@@ -25,7 +25,11 @@ from footplate_contracts.reports import CoordinatorState, GenerationId, RunState
 from tests.component.footplate_trainer.agent.gang import Gang
 from tests.support.tiny import pack_tiny, tiny_config
 
-BARS = {"rank killed": 1.5, "agent killed, substitute at once": 8.0, "agent killed, hot spare": 1.0}
+BARS = {
+    "rank killed": 1.0,
+    "agent killed, substitute at once": 4.0,
+    "agent killed, hot spare": 1.0,
+}  # seconds
 STEPS = 1_000_000
 
 
