@@ -74,13 +74,17 @@ class Gradients:
                 self.counted[index] &= grid.place.pipeline == ranks[0]
 
     def collect(self) -> list[Tensor]:
-        """This rank's part of each gradient, complete; shares memory with it. Collective."""
+        """This rank's part of each gradient, complete and contiguous; may share memory with it. Collective.
+
+        A zero-bubble schedule leaves gradients as the backward pass made them, columns of a larger one among
+        them, and torch's fused optimizers take them for rows.
+        """
         for named, twin in self._twins:
             assert named.grad is not None
             assert twin.grad is not None
             local(named.grad).add_(local(twin.grad))
             twin.grad = None
-        gradients = [local(_given(parameter)) for parameter in self._parameters]
+        gradients = [local(_given(parameter)).contiguous() for parameter in self._parameters]
         for one in self._sums:
             _add_up([gradients[index] for index in one.members], one.group)
         return gradients
