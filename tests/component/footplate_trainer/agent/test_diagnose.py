@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from footplate_contracts.names import Cause
 from footplate_contracts.reports import RunState
 from tests.component.footplate_trainer.agent.gang import Gang
@@ -33,6 +35,7 @@ def eventually(condition: Callable[[], bool], gang: Gang, seconds: float = 60.0)
         time.sleep(0.05)
 
 
+@pytest.mark.long
 def test_ranks_answer_while_they_train_and_when_they_hang_show_stacks_and_start_again(
     gang: Gang, shards: Path, tmp_path: Path
 ) -> None:

@@ -93,6 +93,7 @@ def test_a_spare_takes_the_place_of_a_killed_agent_and_is_missed_like_any_other(
     assert agents[0].poll() is None
 
 
+@pytest.mark.long
 def test_a_replaced_coordinator_disturbs_nobody_and_loses_no_row(gang: Gang, api: FakeApi) -> None:
     api.away = True  # so that every row of the first half is still in memory when the coordinator dies
     gang.extra[str(Env.API_URL)] = api.url
