@@ -12,7 +12,8 @@ unexport PYTHONDONTWRITEBYTECODE # compiled once, tests start twice as fast
 BIN := .venv/bin
 CLUSTER_TOOL := python3 dev/cluster
 PYTEST := $(BIN)/python -m pytest
-TORCH_TESTS := tests/unit/footplate_trainer
+TORCH_TESTS := $(addprefix tests/unit/footplate_trainer/,checkpoint coordinator data huggingface metrics model \
+	optim parallel stages test_failure.py test_generate.py) # those that import torch, and about half of the work
 MEMORY := $(if $(wildcard /dev/shm),TMPDIR=/dev/shm) # unit tests' files need no disk
 CODE := contracts/src operator/src api/src trainer-image/src dev tools bench tests
 
@@ -32,10 +33,10 @@ test: unit component system ## every test but those of test-long, on the same cl
 
 .PHONY: unit component system cluster-down-test
 unit: .venv/ready ## pure tests, in seconds, without sockets
-	@trainer=$$(mktemp); trap "rm -f $$trainer" EXIT; code=0; export $(MEMORY); \
-	$(PYTEST) $(TORCH_TESTS) -q > $$trainer 2>&1 & \
-	$(PYTEST) tests/unit -q --ignore=$(TORCH_TESTS) || code=$$?; \
-	wait $$! || code=$$?; cat $$trainer; exit $$code
+	@torch=$$(mktemp); trap "rm -f $$torch" EXIT; code=0; \
+	$(MEMORY) $(PYTEST) $(TORCH_TESTS) -q > $$torch 2>&1 & \
+	$(MEMORY) $(PYTEST) tests/unit -q $(TORCH_TESTS:%=--ignore=%) || code=$$?; \
+	wait $$! || code=$$?; cat $$torch; exit $$code
 
 component: .venv/ready binaries postgresql ## real PostgreSQL, real ranks, a real API server
 	@$(PYTEST) tests/component -q -m 'not long' --numprocesses 2 --dist worksteal

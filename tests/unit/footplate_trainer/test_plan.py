@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from footplate_contracts.runconfig import World
+from footplate_contracts.runconfig import RunConfig, World
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.manifest import read_run
 from footplate_trainer.metrics.flops import Convention, flops_per_token
@@ -52,12 +54,18 @@ def file(folder: Path) -> Path:
     return path
 
 
-def planned(folder: Path, ranks: int, *overrides: str, device: str = "cuda") -> Plan:
-    return plan(read_run(file(folder), overrides).config(World()), ranks, device)
+def planned(ranks: int, *overrides: str, device: str = "cuda") -> Plan:
+    return plan(resolved(overrides), ranks, device)
 
 
-def test_a_plan_of_the_largest_llama(tmp_path: Path) -> None:
-    made = planned(tmp_path, 16_384)
+@cache
+def resolved(overrides: tuple[str, ...]) -> RunConfig:
+    with tempfile.TemporaryDirectory() as folder:
+        return read_run(file(Path(folder)), overrides).config(World())
+
+
+def test_a_plan_of_the_largest_llama() -> None:
+    made = planned(16_384)
     assert made.shape.parameters == 405_853_388_800
     assert (made.topology.data, made.batch.count, len(made.ranks)) == (128, 16, 16)
     assert [number for rank in made.ranks for number in rank.layers] == list(range(126))
@@ -75,8 +83,8 @@ def test_a_plan_of_the_largest_llama(tmp_path: Path) -> None:
         pytest.param(["model.tiedEmbeddings=true"], id="tied"),
     ],
 )
-def test_the_ranks_share_the_steps_work(tmp_path: Path, overrides: list[str]) -> None:
-    made = planned(tmp_path, 1024, *overrides)
+def test_the_ranks_share_the_steps_work(overrides: list[str]) -> None:
+    made = planned(1024, *overrides)
     alike = made.topology.world_size // made.topology.pipeline
     for convention, done in (
         (Convention.FULL, sum(rank.flops for rank in made.ranks)),
@@ -101,16 +109,15 @@ def test_the_ranks_share_the_steps_work(tmp_path: Path, overrides: list[str]) ->
         pytest.param(["model.adapter={rank: 16}"], [], id="frozen-weights-have-no-moments"),
     ],
 )
-def test_what_costs_memory(tmp_path: Path, less: list[str], more: list[str]) -> None:
+def test_what_costs_memory(less: list[str], more: list[str]) -> None:
     small, large = (
-        max(rank.memory.peak for rank in planned(tmp_path, 2048, *overrides).ranks)
-        for overrides in (less, more)
+        max(rank.memory.peak for rank in planned(2048, *overrides).ranks) for overrides in (less, more)
     )
     assert small < large
 
 
-def test_it_is_printed_for_persons_and_programs(tmp_path: Path) -> None:
-    made = planned(tmp_path, 1024)
+def test_it_is_printed_for_persons_and_programs() -> None:
+    made = planned(1024)
     assert "mesh: pipeline 16 x data 8 x context 1 x tensor 8" in as_text(made)
     assert "bubble: 5.5% of a step" in as_text(made)
     assert as_json(made)["bubble"] == pytest.approx(15 / 271)  # 256 micro-batches
@@ -123,9 +130,9 @@ def test_it_is_printed_for_persons_and_programs(tmp_path: Path) -> None:
     assert sent["tensor", "all-gather"] == (8 * 4 * 256, 8 * 4 * 256 * state)
 
 
-def test_adapters_are_counted_beside_what_is_frozen(tmp_path: Path) -> None:
+def test_adapters_are_counted_beside_what_is_frozen() -> None:
     queries = "model.adapter={rank: 16, targetModules: [query]}"
-    made = planned(tmp_path, 1024, queries, "parallelism={tensor: 8, pipeline: 2}")
+    made = planned(1024, queries, "parallelism={tensor: 8, pipeline: 2}")
 
     adapters = 126 * 16 * (16_384 + 16_384)
     assert as_text(made).startswith(
@@ -139,14 +146,14 @@ def test_adapters_are_counted_beside_what_is_frozen(tmp_path: Path) -> None:
     assert plain["flopsPerToken"]["6N"] == 4 * 405_853_388_800 + 6 * adapters
 
 
-def test_ranks_that_form_no_grid_are_refused_with_the_numbers(tmp_path: Path) -> None:
+def test_ranks_that_form_no_grid_are_refused_with_the_numbers() -> None:
     with pytest.raises(UserMistake, match="100 ranks cannot be divided into slices of tensor 8 x"):
-        planned(tmp_path, 100)
+        planned(100)
 
 
 def test_a_plan_takes_no_time_and_no_torch(tmp_path: Path) -> None:
     started = time.process_time()
-    planned(tmp_path, 16_384)
+    plan(read_run(file(tmp_path), ()).config(World()), 16_384, "cuda")
     assert time.process_time() - started < 2.0
     program = (
         "import sys; from footplate_trainer.__main__ import main;"
