@@ -79,6 +79,7 @@ def _pipeline(schedule: str, ranks: int = 2, stages: int = 1, **more: object) ->
 ZBV = _pipeline("ZBV", stages=2)
 CUBE = _pipeline("1F1B", tensor=2)
 ZERO_1 = {"sharding": "optimizer"}
+OFFLOADED = {"offload": "cpu"}
 TWO_COPIES = {"sharding": "hybrid", "replicas": 2}
 RECOMPUTED = ("training.recomputation=full",)
 SELECTED = ("training.recomputation=selective",)
@@ -133,9 +134,23 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("recompute-selective", 4, {"tensor": 2}, extra=("training.recomputation=selective",)),
     Layout("recompute-context", 2, {"context": 2}, extra=("training.recomputation=full",)),
     Layout("eager-tensor-context", 4, {"tensor": 2, "context": 2}, extra=("model.attention.backend=eager",)),
-    Layout("offload-cube", 8, {**CUBE, "offload": "cpu"}),
-    Layout("offload-context", 2, {"context": 2, "offload": "cpu"}),
-    Layout("offload-adapter-tensor", 4, {"tensor": 2, "offload": "cpu"}, ADAPTER),
+    Layout("offload-cube", 8, {**CUBE, **OFFLOADED}),
+    Layout("offload-context", 2, {"context": 2, **OFFLOADED}),
+    Layout("offload-adapter-tensor", 4, {"tensor": 2, **OFFLOADED}, ADAPTER),
+    Layout("offload-gpipe-none-tied", 4, {**_pipeline("GPipe", sharding="none"), **OFFLOADED}, TIED),
+    Layout(
+        "offload-interleaved-optimizer-t5-dropout",
+        4,
+        {**_pipeline("Interleaved1F1B", stages=2), **ZERO_1, **OFFLOADED},
+        (*T5, *DROP_ALL),
+    ),
+    Layout(
+        "offload-zero-bubble-hybrid",
+        8,
+        {**_pipeline("InterleavedZeroBubble", stages=2), **TWO_COPIES, **OFFLOADED},
+    ),
+    Layout("offload-zbv", 4, {**ZBV, **OFFLOADED}),
+    Layout("offload-compiled-recompute", 2, OFFLOADED, extra=(*COMPILED, *RECOMPUTED)),
     Layout("compiled", 2, {}, extra=COMPILED),
     Layout("dropout-compiled", 2, {}, DROPOUT, extra=COMPILED),
     Layout("adapter-tensor-full", 4, {"tensor": 2}, ADAPTER),
@@ -227,6 +242,7 @@ IN_BF16: tuple[Layout, ...] = (
     ),
     Layout("t5-dropout-full", 2, {}, (*T5, *DROP_ALL), BF16),
     Layout("compiled", 2, {}, extra=(*BF16, *COMPILED)),
+    Layout("offload", 2, OFFLOADED, extra=BF16),
     Layout("adapter-tensor", 2, {"tensor": 2}, ADAPTER, BF16),
 )
 
