@@ -283,9 +283,14 @@ def bootstrap_objects() -> list[dict[str, Any]]:
         "User",
         "kube-apiserver-kubelet-client",
     )
+    # The node authorizer learns of a pod a moment after the node's kubelet has. A claim that is
+    # refused in that moment holds the pod up until the kubelet's next look, 10 s later
+    # (kubernetes/kubernetes#113429). Here a node may read what it needs without that proof.
+    nodes = _binding("footplate:nodes", "system:node", "Group", "system:nodes")
     return [
         _binding("kubeadm:cluster-admins", "cluster-admin", "Group", "kubeadm:cluster-admins"),
         kubelets,
+        nodes,
         *_dns_objects(),
         storage_class(default=True),
     ]

@@ -158,9 +158,21 @@ class Runs:
 
         return self.until(f"{name} to reach step {step}", reached, name, seconds)
 
-    def whole_history(self, name: str, steps: int) -> list[Json]:
-        """The history of a run that has Succeeded: each step from 1 to `steps` once, in the first answer."""
-        rows = self.until("the API to answer", lambda: self.metrics_or_none(name), name, seconds=30)
+    def whole_history(self, name: str, steps: int, late_seconds: float = 0.0) -> list[Json]:
+        """The history of a run that has Succeeded: each step from 1 to `steps` once.
+
+        Args:
+            late_seconds: how long after an outage of the API its last rows may still be on their
+                way; otherwise its first answer has them all.
+        """
+
+        def answered() -> list[Json] | None:
+            rows = self.metrics_or_none(name)
+            whole = rows and rows[-1]["step"] >= steps
+            return rows if whole or time.monotonic() >= due else None
+
+        due = time.monotonic() + late_seconds
+        rows = self.until("the API to answer", answered, name, seconds=late_seconds + 30)
         assert [row["step"] for row in rows] == list(range(1, steps + 1)), self.explain(name)
         return rows
 

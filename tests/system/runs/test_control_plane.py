@@ -36,7 +36,7 @@ def test_restarts_of_operator_api_and_api_server(runs: Runs, name: str) -> None:
     status = runs.wait_phase(name, "Succeeded", seconds=240)
     assert status.get("restarts", 0) == 0
     assert {pod["metadata"]["uid"] for pod in runs.pods(name)} <= pods
-    runs.whole_history(name, 200)
+    runs.whole_history(name, 200, late_seconds=60)
     wait_for_admission(runs.kube)  # for the tests that follow
 
 

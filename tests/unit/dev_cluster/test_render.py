@@ -75,6 +75,7 @@ def test_every_bootstrap_object_says_what_it_is() -> None:
     assert len(names) == len(objects)
     assert ("StorageClass", "footplate-shared") in names
     assert ("Service", "kube-dns") in names
+    assert ("ClusterRoleBinding", "footplate:nodes") in names
 
 
 def test_a_node_reaches_the_pods_of_every_other_node() -> None:
