@@ -7,8 +7,8 @@ that is what SIGKILL does.
 
 from __future__ import annotations
 
-import copy
 import itertools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,6 +19,12 @@ from footplate_operator.kinds import POD, TRAINING_RUN, Json, Kind, kind_of
 
 Place = tuple[Kind, str]
 Watch = Callable[[str, Json], None]
+
+
+def travelled(body: Json) -> Json:
+    """`body` as it arrives at the other end: a copy, and nothing but JSON."""
+    arrived: Json = json.loads(json.dumps(body))
+    return arrived
 
 
 class Killed(BaseException):
@@ -57,11 +63,11 @@ class FakeCluster:
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Json:
         self._reachable()
-        return copy.deepcopy(self._found(kind, name))
+        return travelled(self._found(kind, name))
 
     async def find(self, kind: Kind, namespace: str, labels: str = "", fields: str = "") -> list[Json]:
         self._reachable()
-        return [copy.deepcopy(each) for each in self._matching(kind, labels, fields)]
+        return [travelled(each) for each in self._matching(kind, labels, fields)]
 
     async def create(self, body: Json) -> Json:
         kind, name = kind_of(body), body["metadata"]["name"]
@@ -78,7 +84,7 @@ class FakeCluster:
             known = self._found(kind, body["metadata"]["name"])
             if known["metadata"]["resourceVersion"] != body["metadata"].get("resourceVersion"):
                 raise Conflict("the object has been modified", 409, "Conflict")
-            return self.put({**copy.deepcopy(body), "metadata": {**known["metadata"], **body["metadata"]}})
+            return self.put({**travelled(body), "metadata": {**known["metadata"], **body["metadata"]}})
 
         return self._change("replace", kind, put)
 
@@ -115,7 +121,7 @@ class FakeCluster:
     def put(self, body: Json) -> Json:
         """Store `body` as it is, with the next version, and tell the watches."""
         kind, name = kind_of(body), body["metadata"]["name"]
-        fresh = copy.deepcopy(body)
+        fresh = travelled(body)
         metadata = fresh["metadata"]
         number = next(self._numbers)
         metadata.setdefault("namespace", "default")
@@ -125,7 +131,7 @@ class FakeCluster:
         known = self.objects.get((kind, name))
         self.objects[kind, name] = fresh
         self._tell("MODIFIED" if known else "ADDED", fresh)
-        return copy.deepcopy(fresh)
+        return travelled(fresh)
 
     def end(self, kind: Kind, name: str, grace: int | None = None) -> None:
         """Delete: a running pod is Terminating until `bury`, everything else is gone at once."""
@@ -133,7 +139,7 @@ class FakeCluster:
         running = kind == POD and body.get("status", {}).get("phase") == "Running"
         if running and grace != 0:
             if "deletionTimestamp" not in body["metadata"]:
-                changed = copy.deepcopy(body)
+                changed = travelled(body)
                 changed["metadata"]["deletionTimestamp"] = self.clock().isoformat()
                 changed["metadata"]["deletionGracePeriodSeconds"] = grace
                 self.put(changed)
@@ -182,7 +188,7 @@ class FakeCluster:
     def _create(self, kind: Kind, name: str, body: Json) -> Json:
         if (kind, name) in self.objects:
             raise AlreadyExists(f"{kind.plural} {name} already exists", 409, "AlreadyExists")
-        fresh = copy.deepcopy(body)
+        fresh = travelled(body)
         if kind == POD:
             fresh.setdefault("status", {"phase": "Pending"})
         return self.put(fresh)
@@ -194,7 +200,7 @@ class FakeCluster:
             raise Conflict("the object has been modified", 409, "Conflict")
         if subresource != "status":
             raise Invalid("only status is applied")
-        return self.put({**copy.deepcopy(known), "status": copy.deepcopy(body["status"])})
+        return self.put({**travelled(known), "status": travelled(body["status"])})
 
     def _found(self, kind: Kind, name: str) -> Json:
         try:
@@ -214,7 +220,7 @@ class FakeCluster:
 
     def _tell(self, event: str, body: Json) -> None:
         for watch in self.watches:
-            watch(event, copy.deepcopy(body))
+            watch(event, travelled(body))
 
 
 def _at(body: Json, path: str) -> Any:
@@ -225,7 +231,7 @@ def _at(body: Json, path: str) -> Any:
 
 
 def _merged(known: Json, patch: Json) -> Json:
-    fresh = copy.deepcopy(known)
+    fresh = travelled(known)
     for key, value in patch.items():
         if isinstance(value, dict) and isinstance(fresh.get(key), dict):
             fresh[key] = _merged(fresh[key], value)

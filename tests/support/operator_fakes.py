@@ -6,7 +6,6 @@ trains until something breaks.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +25,7 @@ from footplate_contracts.reports import (
 from footplate_operator.desired.revision import Defaults
 from footplate_operator.kinds import Json
 from footplate_operator.run import Key
-from tests.support.fake_cluster import Clock
+from tests.support.fake_cluster import Clock, travelled
 
 DEFAULTS = Defaults(trainer_image="trainer:1", coordinator_image="coordinator:1", api_url="http://api")
 NAME = "tiny"
@@ -161,7 +160,7 @@ class FakeCoordinator:
         seat = self.seats.get(pod["metadata"]["uid"])
         if seat is None:
             return None
-        seated = copy.deepcopy(pod)
+        seated = travelled(pod)
         seated["metadata"]["labels"] |= {
             "footplate.dev/index": str(seat[0]),
             "footplate.dev/incarnation": str(seat[1]),

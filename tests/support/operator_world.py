@@ -6,7 +6,6 @@ world act, and looks at what stands.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +24,7 @@ from footplate_operator.kinds import POD, PROFILE, TRAINING_RUN, Json
 from footplate_operator.metrics import Metrics
 from footplate_operator.reconcile import Reconciler
 from footplate_operator.run import Key, key_of
-from tests.support.fake_cluster import Clock, FakeCluster
+from tests.support.fake_cluster import Clock, FakeCluster, travelled
 from tests.support.operator_fakes import (
     DEFAULTS,
     EVERY_STEPS,
@@ -76,7 +75,7 @@ class World:
         )
         for kind in (PROFILE, POD, TRAINING_RUN):
             for body in self.cluster.all(kind):
-                self._watched("ADDED", copy.deepcopy(body))
+                self._watched("ADDED", travelled(body))
 
     async def reconcile(self) -> int:
         """Work on what is due until nothing is; the number of reconciliations."""
@@ -170,7 +169,7 @@ class World:
 
     def start_pod(self, name: str, address: str) -> None:
         """The kubelet has started it."""
-        pod = copy.deepcopy(self.cluster.objects[POD, name])
+        pod = travelled(self.cluster.objects[POD, name])
         pod["spec"]["nodeName"] = f"node-{len(name) % 3}"
         pod["status"] = {
             "phase": "Running",
@@ -182,7 +181,7 @@ class World:
 
     def end_pod(self, name: str, code: int, reason: str = "", terminated: str = "") -> None:
         """Its container has ended."""
-        pod = copy.deepcopy(self.cluster.objects[POD, name])
+        pod = travelled(self.cluster.objects[POD, name])
         ended = {
             "exitCode": code,
             "reason": terminated or ("Completed" if code == 0 else "Error"),
@@ -284,7 +283,7 @@ class World:
 
     def change(self, **spec: Any) -> None:
         """Edit the run's spec."""
-        body = copy.deepcopy(self.run)
+        body = travelled(self.run)
         body["spec"] |= spec
         body["metadata"]["generation"] += 1
         self.cluster.put(body)
