@@ -54,6 +54,7 @@ def file(folder: Path) -> Path:
     return path
 
 
+@cache
 def planned(ranks: int, *overrides: str, device: str = "cuda") -> Plan:
     return plan(resolved(overrides), ranks, device)
 
