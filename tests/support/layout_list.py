@@ -164,6 +164,7 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("adapter-interleaved", 2, _pipeline("Interleaved1F1B", stages=2), ADAPTER),
     Layout("adapter-zero-bubble", 2, _pipeline("InterleavedZeroBubble", stages=2), ADAPTER),
     Layout("adapter-zbv-tensor-full", 8, {**ZBV, "tensor": 2}, ADAPTER),
+    Layout("adapter-compiled", 2, {}, ADAPTER, COMPILED),
     Layout("adapter-gpt2-cube", 8, CUBE, (*GPT2, *PLAIN_ADAPTER)),
     Layout("adapter-t5-dropout", 2, {}, (*T5, *DROP_ALL, *T5_ADAPTER)),
     Layout("interleaved-4", 2, _pipeline("Interleaved1F1B", stages=4), ("model.layers=8",)),
