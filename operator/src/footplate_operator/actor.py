@@ -21,7 +21,7 @@ from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, For
 from footplate_operator.kinds import POD, QUIET_CHILDREN, TRAINING_RUN, Json
 from footplate_operator.log import fields
 from footplate_operator.memory import Memory
-from footplate_operator.observed import PodView, Problem
+from footplate_operator.observed import PodView, Problem, controller
 from footplate_operator.run import Key, Run
 
 DELETED_GRACE: Final = 2  # seconds: nobody wants a checkpoint of a run that was deleted
@@ -88,7 +88,7 @@ class Actor:
             _log.info("run %s", fields(event="created", run=run.key, kind=kind.name, name=name))
         except AlreadyExists:
             made = await self._cluster.get(kind, run.namespace, name)
-            if _owner(made) != run.uid:
+            if controller(made).get("uid") != run.uid:
                 message = f"{kind.name} {name} exists and belongs to {_owner_name(made)}"
                 raise Conflict(message, 409, Reason.CHILD_CONFLICT) from None
         if kind == POD:
@@ -150,15 +150,6 @@ def _problem(error: ClusterError) -> Problem | None:
     return Problem(Reason.API_ERROR, str(error)[:1024], final=isinstance(error, Invalid))
 
 
-def _owner(body: Json) -> str:
-    for reference in body["metadata"].get("ownerReferences", []):
-        if reference.get("controller"):
-            return str(reference.get("uid", ""))
-    return ""
-
-
 def _owner_name(body: Json) -> str:
-    for reference in body["metadata"].get("ownerReferences", []):
-        if reference.get("controller"):
-            return f"{reference.get('kind')} {reference.get('name')} (uid {reference.get('uid')})"
-    return "nobody"
+    owner = controller(body)
+    return f"{owner.get('kind')} {owner.get('name')} (uid {owner.get('uid')})" if owner else "nobody"

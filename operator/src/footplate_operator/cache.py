@@ -1,6 +1,7 @@
 """What the watches delivered, indexed by run.
 
-Our own writes enter at once, with the answer of the API server: a decision
+Labels are written by anybody: a pod belongs to a run if it lies in its namespace
+and the run controls it. Our own writes enter at once, with the answer of the API server: a decision
 right after a pod was made must not make it again because the watch is slow. An
 older version never replaces a newer one, and a pod that is gone stays gone.
 """
@@ -15,7 +16,7 @@ from typing import Final
 from footplate_contracts.names import RUN_LABEL, RUN_UID_LABEL, Phase
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_operator.kinds import Json
-from footplate_operator.observed import PodView, view_pod
+from footplate_operator.observed import PodView, controller, view_pod
 from footplate_operator.run import Key, Undecodable, decode_profile, key_of
 
 _REMEMBERED_GRAVES: Final = 10_000
@@ -27,7 +28,7 @@ class Cache:
     def __init__(self) -> None:
         self._runs: dict[Key, Json] = {}
         self._live: set[Key] = set()
-        self._pods: dict[str, dict[str, PodView]] = {}
+        self._pods: dict[tuple[str, str], dict[str, PodView]] = {}  # by namespace and uid of the run
         self._graves: OrderedDict[str, None] = OrderedDict()  # uids of objects that are gone
         self.profiles: dict[str, ComputeProfileSpec] = {}
         self.broken_profiles: dict[str, str] = {}  # name -> why it cannot be read
@@ -98,16 +99,16 @@ class Cache:
 
     # -- pods --------------------------------------------------------------------------
 
-    def pods(self, run_uid: str) -> list[PodView]:
+    def pods(self, namespace: str, run_uid: str) -> list[PodView]:
         """Pods of a run."""
-        return list(self._pods.get(run_uid, {}).values())
+        return list(self._pods.get((namespace, run_uid), {}).values())
 
     def put_pod(self, body: Json) -> None:
         """A version of a pod; an older one than is known counts for nothing."""
         pod = view_pod(body)
-        if not pod.run_uid or pod.uid in self._graves:
+        if not pod.run_uid or pod.run_uid != controller(body).get("uid") or pod.uid in self._graves:
             return
-        pods = self._pods.setdefault(pod.run_uid, {})
+        pods = self._pods.setdefault((pod.namespace, pod.run_uid), {})
         known = pods.get(pod.name)
         if known is not None and known.uid == pod.uid and known.version > pod.version:
             return
@@ -117,33 +118,33 @@ class Cache:
         """The pod is gone for good."""
         metadata = body["metadata"]
         self._bury(metadata["uid"])
-        run_uid = metadata.get("labels", {}).get(RUN_UID_LABEL, "")
-        pods = self._pods.get(run_uid, {})
+        place = (metadata["namespace"], metadata.get("labels", {}).get(RUN_UID_LABEL, ""))
+        pods = self._pods.get(place, {})
         known = pods.get(metadata["name"])
         if known is not None and known.uid == metadata["uid"]:
             del pods[metadata["name"]]
         if not pods:
-            self._pods.pop(run_uid, None)
+            self._pods.pop(place, None)
 
-    def set_pods(self, run_uid: str, bodies: list[Json]) -> None:
+    def set_pods(self, namespace: str, run_uid: str, bodies: list[Json]) -> None:
         """All pods of a run, as a list has just shown them: what is not among them is gone."""
         names = {body["metadata"]["name"] for body in bodies}
         for body in bodies:
             self.put_pod(body)
-        pods = self._pods.get(run_uid, {})
+        pods = self._pods.get((namespace, run_uid), {})
         for name in [name for name in pods if name not in names]:
             del pods[name]
 
     def mark_terminating(self, pod: PodView) -> None:
         """Its deletion was accepted; the watch will say so in a moment."""
-        pods = self._pods.get(pod.run_uid, {})
+        pods = self._pods.get((pod.namespace, pod.run_uid), {})
         known = pods.get(pod.name)
         if known is not None and known.uid == pod.uid:
             pods[pod.name] = replace(known, terminating=True)
 
-    def forget_pods(self, run_uid: str) -> None:
+    def forget_pods(self, namespace: str, run_uid: str) -> None:
         """The run is gone, and its pods with it."""
-        self._pods.pop(run_uid, None)
+        self._pods.pop((namespace, run_uid), None)
 
     def _bury(self, uid: str) -> None:
         self._graves[uid] = None

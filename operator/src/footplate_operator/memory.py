@@ -74,7 +74,7 @@ class Memory:
 async def refresh(memory: Memory, run: Run, cluster: Cluster, cache: Cache, now: datetime) -> None:
     """List everything that belongs to `run`; raises ClusterError."""
     labels = selector(run.uid)
-    cache.set_pods(run.uid, await cluster.find(POD, run.namespace, labels))
+    cache.set_pods(run.namespace, run.uid, await cluster.find(POD, run.namespace, labels))
     memory.children.clear()
     memory.revisions.clear()
     for kind in QUIET_CHILDREN:

@@ -37,6 +37,7 @@ class PodView:
     run_uid: str
     role: str
     created: datetime
+    namespace: str = ""
     version: int = 0  # resourceVersion
     index: int = 0  # workers
     incarnation: int = 0  # workers
@@ -146,6 +147,7 @@ def view_pod(pod: Mapping[str, Any]) -> PodView:
         run_uid=labels.get(RUN_UID_LABEL, ""),
         role=labels.get(ROLE_LABEL, ""),
         created=parse_time(metadata["creationTimestamp"]),
+        namespace=metadata.get("namespace", ""),
         version=int(metadata.get("resourceVersion") or 0),
         index=_number(labels, INDEX_LABEL),
         incarnation=_number(labels, INCARNATION_LABEL),
@@ -173,6 +175,12 @@ def view_pod(pod: Mapping[str, Any]) -> PodView:
 def view_child(kind: Kind, body: Json) -> Child:
     """The view of a child other than a pod."""
     return Child(kind, body["metadata"]["name"], body["metadata"].get("uid", ""))
+
+
+def controller(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The owner reference of whoever controls the object; empty for nobody."""
+    references = body["metadata"].get("ownerReferences", [])
+    return next((each for each in references if each.get("controller")), {})
 
 
 def _state(statuses: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:

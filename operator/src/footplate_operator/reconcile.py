@@ -114,7 +114,7 @@ class Reconciler:
 
     async def _observe(self, run: Run, memory: Memory) -> Observed:
         pods = []
-        for pod in self._cache.pods(run.uid):
+        for pod in self._cache.pods(run.namespace, run.uid):
             told = await mount_error(memory, run, pod, self._cluster, self._now())
             pods.append(replace(pod, mount_error=told) if told else pod)
         return Observed(
@@ -202,7 +202,7 @@ class Reconciler:
             memory = self._memories.get(key)
             if memory is not None and memory.uid == uid:
                 del self._memories[key]
-            self._cache.forget_pods(uid)
+            self._cache.forget_pods(key.namespace, uid)
             self._graves[key].discard(uid)
         if not self._graves.get(key):
             self._graves.pop(key, None)

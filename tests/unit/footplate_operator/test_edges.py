@@ -168,6 +168,7 @@ def pod(version: int, phase: str = "Pending", uid: str = "p1") -> Json:
             "resourceVersion": str(version),
             "creationTimestamp": "2026-01-31T12:00:00Z",
             "labels": {"footplate.dev/run-uid": "r1", "footplate.dev/run": "tiny"},
+            "ownerReferences": [{"kind": "TrainingRun", "name": "tiny", "uid": "r1", "controller": True}],
         },
         "status": {"phase": phase},
     }
@@ -177,7 +178,7 @@ def test_an_older_version_never_replaces_a_newer_one() -> None:
     cache = Cache()
     cache.put_pod(pod(8, "Running"))
     cache.put_pod(pod(7, "Pending"))
-    assert [each.phase for each in cache.pods("r1")] == ["Running"]
+    assert [each.phase for each in cache.pods("default", "r1")] == ["Running"]
 
 
 def test_a_pod_that_is_gone_stays_gone() -> None:
@@ -185,16 +186,32 @@ def test_a_pod_that_is_gone_stays_gone() -> None:
     cache.put_pod(pod(7))
     cache.drop_pod(pod(9))
     cache.put_pod(pod(8))
-    assert cache.pods("r1") == []
+    assert cache.pods("default", "r1") == []
     cache.put_pod(pod(10, uid="p2"))
-    assert [each.uid for each in cache.pods("r1")] == ["p2"]
+    assert [each.uid for each in cache.pods("default", "r1")] == ["p2"]
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        pytest.param({"namespace": "elsewhere"}, id="of-another-namespace"),
+        pytest.param({"ownerReferences": []}, id="owned-by-nobody"),
+        pytest.param({"ownerReferences": [{"uid": "r2", "controller": True}]}, id="owned-by-another"),
+    ],
+)
+def test_labels_alone_make_no_pod_of_a_run(metadata: dict[str, Any]) -> None:
+    cache, stranger = Cache(), pod(9)
+    cache.put_pod(pod(7))
+    stranger["metadata"] |= {"uid": "p2", "name": "tiny-w0-0", **metadata}
+    cache.put_pod(stranger)
+    assert [each.uid for each in cache.pods("default", "r1")] == ["p1"]
 
 
 def test_a_listing_takes_what_it_does_not_show() -> None:
     cache = Cache()
     cache.put_pod(pod(7))
-    cache.set_pods("r1", [])
-    assert cache.pods("r1") == []
+    cache.set_pods("default", "r1", [])
+    assert cache.pods("default", "r1") == []
 
 
 def test_a_run_that_was_deleted_does_not_hide_its_namesake() -> None:
