@@ -1,7 +1,9 @@
 """One operator acts at a time, by a Lease that is taken, renewed and given back.
 
-kopf's own peering only pauses and does not fence, so the Lease decides. The
-decision is pure; the loop around it reads a clock and the API server.
+kopf's own peering only pauses and does not fence, so the Lease decides. Clocks of
+two nodes differ: whoever waits counts the seconds since it last saw the Lease
+renewed, and does not compare times that another clock wrote. Whoever holds it
+lets go before those seconds are over, also where the API server hangs.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -20,7 +22,9 @@ from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, Lea
 from footplate_operator.kinds import LEASE, Json
 from footplate_operator.log import fields
 
-RENEWALS: Final = 3  # tries within the life of a Lease
+RENEWALS: Final = 3  # within the life of a Lease
+ATTEMPTS: Final = 15  # within that life, while they fail
+LET_GO: Final = 0.9  # share of that life after which a leader that cannot renew it ends
 _log = logging.getLogger(__name__)
 
 
@@ -56,14 +60,13 @@ def view(lease: Json | None) -> LeaseView | None:
     )
 
 
-def next_move(lease: LeaseView | None, identity: str, now: datetime) -> Move:
-    """Create, take (also: renew) or wait."""
+def next_move(lease: LeaseView | None, identity: str, unchanged: float) -> Move:
+    """Create, take (also: renew) or wait; `unchanged`: seconds since it was first seen as it is."""
     if lease is None:
         return Move.CREATE
     if lease.holder in ("", identity) or lease.renewed is None:
         return Move.TAKE
-    expired = now > lease.renewed + timedelta(seconds=lease.seconds)
-    return Move.TAKE if expired else Move.WAIT
+    return Move.TAKE if unchanged > lease.seconds else Move.WAIT
 
 
 def render(
@@ -105,6 +108,7 @@ class Leadership:
         self._identity = identity
         self._seconds = seconds
         self._now = now
+        self._seen: tuple[LeaseView | None, datetime] = (None, now())  # the Lease, and since when
 
     async def acquire(self) -> None:
         """Wait until the Lease is ours."""
@@ -117,14 +121,20 @@ class Leadership:
         _log.info("lease %s", fields(event="acquired", name=self._place[1], identity=self._identity))
 
     async def keep(self) -> None:
-        """Renew for ever; raises LeadershipLost once that was impossible for the life of the Lease."""
-        renewed = self._now()
-        while True:
-            await asyncio.sleep(self._seconds / RENEWALS)
-            if await self._try():
-                renewed = self._now()
-            elif (self._now() - renewed).total_seconds() >= self._seconds or await self._taken():
-                raise LeadershipLost(f"Lease {'/'.join(self._place)} could not be renewed")
+        """Renew for ever; raises LeadershipLost once that was impossible for most of the Lease's life."""
+        renewed, pause = self._now(), self._seconds / RENEWALS
+        while (left := self._left(renewed)) > 0:
+            await asyncio.sleep(min(left, pause))
+            began, pause = self._now(), self._seconds / ATTEMPTS
+            try:
+                async with asyncio.timeout(max(0.0, min(self._left(renewed), self._seconds / RENEWALS))):
+                    if await self._try():
+                        renewed, pause = began, self._seconds / RENEWALS
+                    elif await self._taken():
+                        break
+            except TimeoutError:
+                _log.warning("lease %s", fields(event="no answer", name=self._place[1]))
+        raise LeadershipLost(f"Lease {'/'.join(self._place)} could not be renewed")
 
     async def release(self) -> None:
         """Let the next replica start at once."""
@@ -140,7 +150,7 @@ class Leadership:
     async def _try(self) -> bool:
         try:
             lease = await self._read()
-            move = next_move(view(lease), self._identity, self._now())
+            move = next_move(view(lease), self._identity, self._unchanged(view(lease)))
             if move is Move.WAIT:
                 return False
             body = render(*self._place, self._identity, self._seconds, lease, self._now())
@@ -151,6 +161,18 @@ class Leadership:
             _log.warning("lease %s", fields(event="unreachable", error=error))
             return False
         return True
+
+    def _unchanged(self, lease: LeaseView | None) -> float:
+        if lease != self._seen[0]:
+            self._seen = (lease, self._now())
+        return self._since(self._seen[1])
+
+    def _left(self, renewed: datetime) -> float:
+        """Seconds in which a Lease that was renewed then may still be renewed."""
+        return self._seconds * LET_GO - self._since(renewed)
+
+    def _since(self, moment: datetime) -> float:
+        return (self._now() - moment).total_seconds()
 
     async def _taken(self) -> bool:
         try:

@@ -119,7 +119,9 @@ class WorkQueue(Generic[KeyType]):
         self._again.discard(key)
         if failed:
             self._failures[key] = self._failures.get(key, 0) + 1
-            self.add_after(key, retry_delay(self._failures[key], self._chance.random()))
+            # What happened meanwhile may be what was missing: it does not wait for a long retry.
+            failures = 1 if again else self._failures[key]
+            self.add_after(key, retry_delay(failures, self._chance.random()))
             return
         self._failures.pop(key, None)
         if again:

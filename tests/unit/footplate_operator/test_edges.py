@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator import events, log, settings
 from footplate_operator.cache import Cache
 from footplate_operator.errors import ClusterError, LeadershipLost, OperatorError, SettingsError
-from footplate_operator.kinds import LEASE, POD, PROFILE, TRAINING_RUN, Json
+from footplate_operator.kinds import LEASE, POD, PROFILE, TRAINING_RUN, Json, Kind
 from footplate_operator.leader import Leadership, LeaseView, Move, next_move
 from footplate_operator.run import Key, decode
 from footplate_operator.workqueue import WorkQueue, retry_delay
@@ -80,6 +80,24 @@ async def test_a_failure_comes_back_later_and_stops_nobody() -> None:
     assert done == ["good"] and len(queue) == 0
 
 
+async def test_what_happens_during_a_failure_does_not_wait_for_its_long_retry() -> None:
+    queue: WorkQueue[str] = WorkQueue(random.Random(0))
+    rounds = 0
+
+    async def work(key: str) -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 5:
+            queue.add(key)  # an event, while the fifth try is about to fail
+        raise OperatorError("not yet")
+
+    for _ in range(5):
+        queue.add("a")
+        await _work(queue, 5, work)
+    due = queue._timers["a"].when() - asyncio.get_running_loop().time()
+    assert rounds == 5 and due < 0.5
+
+
 @pytest.mark.parametrize(
     ("failures", "least", "most"),
     [
@@ -94,26 +112,26 @@ def test_retry_delay(failures: int, least: float, most: float) -> None:
 
 # -- Lease -----------------------------------------------------------------------------
 
-CLOCK = Clock()
+NOW = Clock()()
 
 
-def lease(holder: str, age: float) -> LeaseView:
-    return LeaseView(holder, CLOCK() - timedelta(seconds=age), 15, 0)
+def lease(holder: str) -> LeaseView:
+    return LeaseView(holder, NOW, 15, 0)
 
 
 @pytest.mark.parametrize(
-    ("view", "move"),
+    ("view", "unchanged", "move"),
     [
-        pytest.param(None, Move.CREATE, id="none"),
-        pytest.param(lease("me", 3), Move.TAKE, id="ours"),
-        pytest.param(lease("", 3), Move.TAKE, id="given-back"),
-        pytest.param(lease("other", 14), Move.WAIT, id="held"),
-        pytest.param(lease("other", 16), Move.TAKE, id="expired"),
-        pytest.param(LeaseView("other", None, 15, 0), Move.TAKE, id="never-renewed"),
+        pytest.param(None, 0, Move.CREATE, id="none"),
+        pytest.param(lease("me"), 3, Move.TAKE, id="ours"),
+        pytest.param(lease(""), 3, Move.TAKE, id="given-back"),
+        pytest.param(lease("other"), 14, Move.WAIT, id="held"),
+        pytest.param(lease("other"), 16, Move.TAKE, id="expired"),
+        pytest.param(LeaseView("other", None, 15, 0), 0, Move.TAKE, id="never-renewed"),
     ],
 )
-def test_next_move(view: LeaseView | None, move: Move) -> None:
-    assert next_move(view, "me", CLOCK()) is move
+def test_next_move(view: LeaseView | None, unchanged: float, move: Move) -> None:
+    assert next_move(view, "me", unchanged) is move
 
 
 def _replica(cluster: FakeCluster, identity: str) -> Leadership:
@@ -147,12 +165,42 @@ async def test_a_leader_that_cannot_renew_steps_down() -> None:
 
 async def test_a_leader_steps_down_for_another() -> None:
     cluster = FakeCluster()
-    first = _replica(cluster, "first")
+    first, second = _replica(cluster, "first"), _replica(cluster, "second")
     await first.acquire()
+    waiting = asyncio.create_task(second.acquire())
+    await asyncio.sleep(0)
     cluster.clock.advance(60)
-    await _replica(cluster, "second").acquire()
+    await asyncio.wait_for(waiting, 1)
     with pytest.raises(LeadershipLost):
         await asyncio.wait_for(first.keep(), 1)
+
+
+async def test_a_clock_that_is_ahead_takes_no_lease_from_a_leader_that_renews_it() -> None:
+    cluster, ahead = FakeCluster(), Clock()
+    ahead.advance(60)
+    await _replica(cluster, "first").acquire()
+    waiting = asyncio.create_task(
+        Leadership(cluster, "default", "footplate-operator", "second", 0.03, ahead).acquire()
+    )
+    await asyncio.sleep(0.02)
+    assert not waiting.done()
+    waiting.cancel()
+
+
+async def test_a_leader_whose_api_server_hangs_steps_down_before_its_lease_ends() -> None:
+    class Hanging(FakeCluster):
+        async def get(self, kind: Kind, namespace: str, name: str) -> Json:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    def now() -> datetime:
+        return NOW + timedelta(seconds=asyncio.get_running_loop().time())
+
+    leader = Leadership(Hanging(), "default", "footplate-operator", "first", 0.06, now)
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(LeadershipLost):
+        await asyncio.wait_for(leader.keep(), 10)
+    assert asyncio.get_running_loop().time() - began >= 0.05
 
 
 # -- cache -----------------------------------------------------------------------------
@@ -293,14 +341,14 @@ def _run(phase: Phase | None) -> Any:
     ],
 )
 def test_a_change_of_phase_is_an_event(before: Phase | None, after: Phase, kind: str | None) -> None:
-    event = events.phase_event(_run(before), TrainingRunStatus(phase=after), "me", CLOCK())
+    event = events.phase_event(_run(before), TrainingRunStatus(phase=after), "me", NOW)
     assert (event["type"] if event else None) == kind
 
 
 def test_the_same_event_has_the_same_name() -> None:
     status = TrainingRunStatus(phase=Phase.RUNNING, phase_time="2026-01-31T12:00:00.000Z")
     names = {
-        (events.phase_event(_run(None), status, identity, CLOCK()) or {})["metadata"]["name"]
+        (events.phase_event(_run(None), status, identity, NOW) or {})["metadata"]["name"]
         for identity in ("first", "second")
     }
     assert len(names) == 1
