@@ -13,7 +13,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from footplate_contracts.names import secret_name
+from footplate_contracts.names import Reason, secret_name
 from footplate_operator.cache import Cache
 from footplate_operator.cluster import Cluster
 from footplate_operator.desired.children import Credentials, read_secret, selector
@@ -22,6 +22,7 @@ from footplate_operator.errors import ClusterError
 from footplate_operator.kinds import CORE_EVENT, POD, QUIET_CHILDREN, REVISION, SECRET, Json, Kind
 from footplate_operator.log import fields
 from footplate_operator.observed import Child, PodView, view_child
+from footplate_operator.policies.diagnosis import diagnose
 from footplate_operator.run import Run
 
 MOUNT_SECONDS: Final = 4.0  # a pod that waits longer than this is asked about
@@ -39,6 +40,7 @@ class Memory:
     revisions: list[Revision] = field(default_factory=list)
     credentials: Credentials | None = None
     mounts: dict[str, tuple[datetime, str]] = field(default_factory=dict)  # pod uid -> asked, told
+    held: dict[str, tuple[datetime, Reason]] = field(default_factory=dict)  # pod uid -> since, by what
 
     def remember(self, kind: Kind, body: Json) -> None:
         """A child exists."""
@@ -48,6 +50,17 @@ class Memory:
             self._remember_revision(body)
         if kind == SECRET:
             self._remember_secret(body)
+
+    def held_since(self, pod: PodView, now: datetime) -> datetime | None:
+        """Since when `pod` waits for what it waits for; None for one that is merely on its way."""
+        found = diagnose(pod)
+        if found is None:
+            self.held.pop(pod.uid, None)
+            return None
+        known = self.held.get(pod.uid)
+        if known is None or known[1] is not found.reason:
+            known = self.held[pod.uid] = (now, found.reason)
+        return known[0]
 
     def drop(self, child: Child) -> None:
         """A child is gone."""

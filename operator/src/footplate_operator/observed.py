@@ -60,6 +60,7 @@ class PodView:
     message: str = ""  # status.message, else the last lines of the container that ended
     deadline: bool = False  # activeDeadlineSeconds is set: it was told to stop
     mount_error: str = ""  # from an Event; the pod itself does not say it
+    held_since: datetime | None = None  # since when it waits for what it waits for; not in the pod either
 
     @property
     def ended(self) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from footplate_contracts.names import COORDINATOR_PORT, Reason
+from footplate_contracts.names import COORDINATOR_PORT, Phase, Reason
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_operator.actor import Actor
 from footplate_operator.cache import Cache
@@ -24,7 +24,8 @@ from footplate_operator.desired import children
 from footplate_operator.desired.desired import Desired
 from footplate_operator.desired.revision import Defaults, Revision, admit, in_force, needs_admission
 from footplate_operator.desired.run import desire
-from footplate_operator.kinds import PROFILE, Json
+from footplate_operator.errors import NotFound
+from footplate_operator.kinds import PROFILE, TRAINING_RUN, Json
 from footplate_operator.memory import Memory, mount_error, refresh
 from footplate_operator.metrics import Metrics
 from footplate_operator.observed import Observed, Problem
@@ -97,6 +98,8 @@ class Reconciler:
             return
         memory = self._memory(run)
         if self._needs_listing(run, memory):
+            if not await self._newest(run, body):
+                return
             await refresh(memory, run, self._cluster, self._cache, self._now())
         observed = await self._observe(run, memory)
         revision, observed = self._revision(run, memory, observed)
@@ -112,11 +115,32 @@ class Reconciler:
             raise refused
         self._plan(run, desired)
 
+    async def _newest(self, run: Run, body: Json) -> bool:
+        """Whether the run is as it was read; where it is not, the next round has what it is now.
+
+        A watch that was cut off for minutes never tells what ended meanwhile.
+        """
+        try:
+            known = await self._cluster.get(TRAINING_RUN, run.namespace, run.name)
+        except NotFound:
+            known = None
+        if known is not None and known["metadata"]["resourceVersion"] == run.version:
+            return True
+        if known is None or known["metadata"]["uid"] != run.uid:
+            self._cache.drop_run(body)
+            self.bury(body)
+        if known is not None:
+            self._cache.put_run(known)
+        self._queue.add(run.key)
+        return False
+
     async def _observe(self, run: Run, memory: Memory) -> Observed:
         pods = []
         for pod in self._cache.pods(run.namespace, run.uid):
             told = await mount_error(memory, run, pod, self._cluster, self._now())
-            pods.append(replace(pod, mount_error=told) if told else pod)
+            seen = replace(pod, mount_error=told) if told else pod
+            since = memory.held_since(seen, self._now())
+            pods.append(replace(seen, held_since=since) if since else seen)
         return Observed(
             pods=tuple(pods),
             children=tuple(memory.children.values()),
@@ -154,6 +178,8 @@ class Reconciler:
         if pod is None or not pod.address:
             if run.phase is not None and run.phase.terminal:
                 self._coordinators.forget(run.uid)
+            elif run.phase is Phase.SUSPENDED:
+                self._coordinators.leave(run.uid)  # nobody answers there until the run is resumed
             return
         if memory.credentials is None:
             return

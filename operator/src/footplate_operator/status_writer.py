@@ -59,8 +59,11 @@ class StatusWriter:
             if wrote is not None and (left := interval - (now - wrote).total_seconds()) > 0:
                 self._queue.add_after(run.key, left)
                 return
+        if not await self._write(run.key, run.version, after.to_json()):
+            memory.listed = None  # what was read is old or gone, and the watch may be late: look again
+            self._queue.add_after(run.key, CONFLICT_SECONDS)
+            return
         memory.wrote = now
-        await self._write(run.key, run.version, after.to_json())
         for cause, count in after.failures.items():
             self._metrics.restarts.labels(cause).inc(max(0, count - run.status.failures.get(cause, 0)))
         if after.phase is not run.phase:
@@ -94,10 +97,11 @@ class StatusWriter:
                 return
         status["conditions"] = [*known, said]
         _log.warning("run %s", fields(event="undecodable", run=key, error=why))
-        await self._write(key, str(metadata["resourceVersion"]), status)
+        if not await self._write(key, str(metadata["resourceVersion"]), status):
+            self._queue.add_after(key, CONFLICT_SECONDS)
 
-    async def _write(self, key: Key, version: str, status: Json) -> None:
-        """Only on top of what was read: the run may be gone, and another one have its name."""
+    async def _write(self, key: Key, version: str, status: Json) -> bool:
+        """Whether it went on top of what was read: the run may be gone, and another one have its name."""
         body = {
             "apiVersion": API_VERSION,
             "kind": "TrainingRun",
@@ -110,7 +114,9 @@ class StatusWriter:
             _log.info("run %s", fields(event="gone while its status was written", run=key))
         except Conflict:
             _log.info("run %s", fields(event="changed while its status was written", run=key))
-            self._queue.add_after(key, CONFLICT_SECONDS)
+        else:
+            return True
+        return False
 
     async def _emit(self, event: Json) -> None:
         try:

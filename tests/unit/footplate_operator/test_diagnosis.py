@@ -97,6 +97,30 @@ def unscheduled(message: str) -> dict[str, Any]:
             id="waits-without-a-word",
         ),
         pytest.param(
+            waiting("ImagePullBackOff", 'Back-off pulling image "sierra/trainer:1"'),
+            Reason.IMAGE_PULL,
+            NEVER,
+            id="a-name-that-looks-like-an-error",
+        ),
+        pytest.param(
+            waiting("ErrImagePull", 'failed to resolve reference "x/y:502": x/y:502: not found'),
+            Reason.IMAGE_PULL,
+            0,
+            id="a-tag-that-looks-like-a-hiccup",
+        ),
+        pytest.param(
+            waiting("ErrImagePull", "failed: reading manifest: toomanyrequests: your pull rate limit"),
+            Reason.IMAGE_PULL,
+            NEVER,
+            id="rate-limit",
+        ),
+        pytest.param(
+            waiting("ErrImagePull", "failed to extract layer: write /var: no space left on device"),
+            Reason.IMAGE_PULL,
+            NEVER,
+            id="full-node",
+        ),
+        pytest.param(
             waiting("CreateContainerConfigError", 'secret "s3" not found'),
             Reason.CONTAINER_CONFIG,
             60,

@@ -19,7 +19,7 @@ from footplate_operator.kinds import (
     SERVICE,
     TRAINING_RUN,
 )
-from tests.support.operator_fakes import NAME, profile_manifest, run_manifest
+from tests.support.operator_fakes import KEY, NAME, profile_manifest, run_manifest
 from tests.support.operator_world import World, running
 
 
@@ -112,6 +112,19 @@ async def test_deletion_leaves_nothing() -> None:
     assert left == []
     deletions = [call for call in world.cluster.calls if call.startswith("delete_all")]
     assert deletions[0] == "delete_all Pod", "what holds a GPU goes first"
+
+
+async def test_a_run_whose_end_no_watch_told_is_forgotten() -> None:
+    world = await running()
+    watches, world.cluster.watches = world.cluster.watches, []
+    world.cluster.bury(TRAINING_RUN, NAME)
+    for name in world.cluster.names(POD):
+        world.cluster.bury(POD, name)
+    world.cluster.watches = watches
+    for _ in range(100):
+        await world.reconcile()
+        world.clock.advance(10)
+    assert world.cache.run(KEY) is None and world.cluster.names(POD) == []
 
 
 async def test_a_run_of_the_same_name_starts_afresh() -> None:

@@ -75,3 +75,11 @@ async def test_an_edit_while_suspended_makes_a_new_revision_and_config() -> None
     assert world.status["revision"] == "tiny-2"
     assert len(world.cluster.all(CONFIG_MAP)) == 1, "the old RunConfig is gone"
     assert world.workers("Running") == ["tiny-w0-1"]
+
+
+async def test_nobody_asks_a_coordinator_that_was_suspended_away() -> None:
+    world = await running()
+    world.change(suspend=True)
+    await world.live(60, until=lambda: world.phase == "Suspended" and not world.cluster.names(POD))
+    await world.live(5)
+    assert world.followed == {}

@@ -7,11 +7,13 @@ import copy
 import pytest
 
 from footplate_contracts.names import Cause, Reason
-from footplate_operator.errors import Forbidden, Invalid
+from footplate_operator.errors import Conflict, Forbidden, Invalid
 from footplate_operator.kinds import (
+    EVENT,
     POD,
     SECRET,
     SERVICE,
+    TRAINING_RUN,
 )
 from tests.support.operator_fakes import run_manifest
 from tests.support.operator_world import World, running
@@ -114,6 +116,46 @@ async def test_what_the_scheduler_says_is_a_condition_and_the_deadline_ends_it()
     await world.live(60, until=lambda: world.phase == "Failed")
     assert world.condition("Complete")["reason"] == "StartupDeadline"
     assert message in world.condition("Complete")["message"]
+
+
+async def test_a_secret_has_its_minute_after_a_long_wait_for_a_node() -> None:
+    world = World()
+    world.submit()
+    await world.live(5, until=lambda: bool(world.workers()))
+    world.kubelet_works = False
+    await world.live(120)
+    _wait_for(world, "tiny-w0-0", "CreateContainerConfigError", "failed to sync secret cache: timed out")
+    await world.live(50)
+    assert (world.phase, world.condition("Progressing")["reason"]) == ("Starting", "ContainerConfig")
+    await world.live(20, until=lambda: world.phase == "Failed")
+
+
+async def test_a_deadline_that_ends_a_refused_run_says_what_was_refused() -> None:
+    world = World()
+    world.cluster.refuse["create", POD] = Forbidden("pods is forbidden: exceeded quota: gpus", 403)
+    world.submit(resilience={"startupDeadlineSeconds": 30})
+    await world.live(60, until=lambda: world.phase == "Failed")
+    assert world.condition("Complete")["reason"] == "StartupDeadline"
+    assert "exceeded quota" in world.condition("Complete")["message"]
+
+
+async def test_an_interruption_counts_once_though_its_status_is_refused_at_first() -> None:
+    world = await running()
+    world.trains = False
+    world.cluster.refuse["apply", TRAINING_RUN] = Conflict("modified", 409, "Conflict")
+    pod = world.cluster.objects[POD, "tiny-w0-0"]
+    world.leader().fail(
+        Cause.USER_ERROR, Reason.PYTHON_ERROR, "ValueError", pod, world.clock().timestamp(), rank=0
+    )
+    world._speak()
+    for _ in range(3):
+        await world.reconcile()
+        world.clock.advance(1)
+    del world.cluster.refuse["apply", TRAINING_RUN]
+    await world.reconcile()
+    assert world.status["failures"] == {"UserError": 1}
+    assert 'footplate_operator_restarts_total{cause="UserError"} 1.0' in world.metrics.text().decode()
+    assert [each["reason"] for each in world.cluster.all(EVENT)].count("Restarting") == 1
 
 
 async def test_a_foreign_child_is_a_condition_and_heals() -> None:

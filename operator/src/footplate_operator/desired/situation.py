@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from footplate_contracts.names import Cause, Phase, Reason
+from footplate_contracts.names import Cause, ConditionType, Phase, Reason
 from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_operator.clock import parse_time, seconds_between
 from footplate_operator.desired import chronicle, coordinator, evidence, spares, status, workers
@@ -244,9 +244,17 @@ def _given_up(here: Situation) -> Action | None:
     left = startup.remaining(here.run.phase or Phase.QUEUED, since(here.run), deadline, here.now)
     if left is None or left > 0:
         return None
-    why = here.diagnosis.message if here.diagnosis else "not all workers joined"
+    why = here.diagnosis.message if here.diagnosis else _refusal(here.run) or "not all workers joined"
     message = f"not started within {deadline} s (resilience.startupDeadlineSeconds): {why}"
     return _failed(Reason.STARTUP_DEADLINE, message)
+
+
+def _refusal(run: Run) -> str:
+    """What the API server said when it last refused a child; empty where it did not."""
+    for known in run.status.conditions:
+        if known.type == ConditionType.RECONCILED and known.status == "False":
+            return known.message
+    return ""
 
 
 def _hopeless(here: Situation) -> Action | None:

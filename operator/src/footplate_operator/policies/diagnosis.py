@@ -26,12 +26,13 @@ _CONTAINER: Final = frozenset(
 # A registry or a network in trouble; everything else that a registry answers is about the image.
 _HICCUP: Final = re.compile(
     r"time-?out|deadline exceeded|connection (refused|reset)|unreachable|no route to host|\beof\b"
-    r"|temporary failure|server misbehaving|too many requests|\b(429|50[0-4])\b|service unavailable"
-    r"|qps exceeded|handshake",
+    r"|temporary failure|server misbehaving|(?<!:)\b(429|50[0-4])\b"
+    r"|too ?many ?requests|service unavailable|qps exceeded|handshake|no space left on device",
     re.IGNORECASE,
 )
 # Nobody runs a registry on the node itself: a name like localhost/… only exists if it was loaded there.
 _NO_REGISTRY: Final = re.compile(r"(127\.\d+\.\d+\.\d+|\[::1\]):\d+: connect: connection refused")
+_QUOTED: Final = re.compile(r'"[^"]*"')
 _CLAIM: Final = re.compile(r"persistentvolumeclaim|unbound immediate|volume node affinity", re.IGNORECASE)
 _CLAIM_MISSING: Final = re.compile(r"persistentvolumeclaim \S+ not found", re.IGNORECASE)
 
@@ -77,7 +78,8 @@ def _waiting(pod: PodView) -> Diagnosis | None:
 
 
 def _pull_patience(message: str) -> float:
-    """A registry's answer is final, its silence is not."""
+    """A registry's answer is final, its silence is not, and neither is a full disk of a node."""
+    message = _QUOTED.sub("", message)  # an image may be called sierra
     if _NO_REGISTRY.search(message):
         return 0.0
     return _NEVER if _HICCUP.search(message) or not _tells_why(message) else 0.0
@@ -100,5 +102,8 @@ def _said(pod: PodView, reason: Reason, text: str, patience: float) -> Diagnosis
 
 
 def waited(pod: PodView, now: datetime) -> float:
-    """Seconds since the pod was made, which is when it began to wait."""
-    return (now - pod.created).total_seconds()
+    """Seconds since the pod began to wait for what it waits for; since it was made, where nobody noted that.
+
+    A pod may have waited for a node or its image for minutes before: that says nothing of its Secret.
+    """
+    return (now - (pod.held_since or pod.created)).total_seconds()
