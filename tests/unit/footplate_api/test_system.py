@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from footplate_api.models.metric import StepMetric
 from footplate_api.system.service import run_families, standing
 
 
-def row(**changes: Any) -> Any:
+def row(newest: StepMetric | None = None, **changes: Any) -> Any:
     values = {"namespace": "research", "name": "gpt", "phase": "Running", "step": 5, "loss": 3.0}
-    return SimpleNamespace(**{**values, "metric_step": None, "metric_loss": None, **changes})
+    return SimpleNamespace(**{**values, "StepMetric": newest, **changes})
 
 
 @pytest.mark.parametrize(
@@ -21,8 +22,8 @@ def row(**changes: Any) -> Any:
     [
         pytest.param(row(), (5, 3.0), id="status-alone"),
         pytest.param(row(loss=None), (5, None), id="no-loss-yet"),
-        pytest.param(row(metric_step=7, metric_loss=2.5), (7, 2.5), id="telemetry-is-ahead"),
-        pytest.param(row(metric_step=7), (7, math.nan), id="a-loss-that-is-no-number-shows"),
+        pytest.param(row(StepMetric(step=7, loss=2.5)), (7, 2.5), id="telemetry-is-ahead"),
+        pytest.param(row(StepMetric(step=7)), (7, math.nan), id="a-loss-that-is-no-number-shows"),
     ],
 )
 def test_where_a_run_stands(given: Any, expected: tuple[int, float | None]) -> None:
@@ -30,10 +31,25 @@ def test_where_a_run_stands(given: Any, expected: tuple[int, float | None]) -> N
 
 
 def test_labels_name_the_run_and_only_info_the_phase() -> None:
-    step, loss, info = run_families([row(), row(name="new", phase=None, loss=None)])
+    step, loss, info, *_ = run_families([row(), row(name="new", phase=None, loss=None)])
     assert [sample.labels for sample in step.samples] == [
         {"namespace": "research", "name": "gpt"},
         {"namespace": "research", "name": "new"},
     ]
     assert [sample.labels["name"] for sample in loss.samples] == ["gpt"]
     assert [sample.labels["phase"] for sample in info.samples] == ["Running", ""]
+
+
+def test_what_the_newest_row_measured_is_a_gauge_and_what_it_did_not_is_none() -> None:
+    measured = StepMetric(step=7, tokens=4096, tokens_per_second=0.0, data_seconds=0.25, mfu_causal=0.375)
+    samples = [
+        (sample.name.removeprefix("footplate_run_"), *list(sample.labels.values())[2:], sample.value)
+        for family in run_families([row(measured), row(name="new")])[3:]
+        for sample in family.samples
+    ]
+    assert samples == [
+        ("tokens", 4096),
+        ("tokens_per_second", 0.0),
+        ("step_part_seconds", "data", 0.25),
+        ("mfu_ratio", "causal", 0.375),
+    ]

@@ -19,7 +19,7 @@ _ENDED = [phase.value for phase in Phase if phase.terminal]
 async def watched(
     session: ReadSession, changed_after: datetime, limit: int
 ) -> Sequence[Row[*tuple[Any, ...]]]:
-    """Live runs that train or ended lately, each with its newest metric row, youngest first."""
+    """Live runs that train or ended lately, each with its newest metric row if it has one, youngest first."""
     steps = select(func.max(StepMetric.step)).where(StepMetric.run_uid == Run.uid)
     newest = steps.correlate(Run).scalar_subquery()
     statement = (
@@ -29,8 +29,7 @@ async def watched(
             Run.phase,
             Run.step,
             Run.loss,
-            StepMetric.step.label("metric_step"),
-            StepMetric.loss.label("metric_loss"),
+            StepMetric,
         )
         .outerjoin(StepMetric, and_(StepMetric.run_uid == Run.uid, StepMetric.step == newest))
         .where(

@@ -16,6 +16,7 @@ from footplate_api.database import Database
 from footplate_api.errors import DatabaseUnavailable
 from footplate_api.observation import MirrorHealth
 from footplate_api.system import repository
+from footplate_api.system.gauges import GAUGES, RUN
 from footplate_api.system.schemas import Readiness, Version
 
 GAUGED_RUNS: Final = 1000
@@ -44,25 +45,25 @@ class _Families(Collector):
 
 def run_families(rows: Iterable[Any]) -> list[GaugeMetricFamily]:
     """Gauges of runs: their labels are bounded by the number of rows."""
-    step = GaugeMetricFamily("footplate_run_step", "Last finished step.", labels=("namespace", "name"))
-    loss = GaugeMetricFamily("footplate_run_loss", "Loss of that step.", labels=("namespace", "name"))
-    info = GaugeMetricFamily(
-        "footplate_run_info", "1, with the phase.", labels=("namespace", "name", "phase")
-    )
-    for row in rows:
+    watched = list(rows)
+    info = GaugeMetricFamily("footplate_run_info", "1, with the phase.", labels=(*RUN, "phase"))
+    step = GaugeMetricFamily("footplate_run_step", "Last finished step.", labels=RUN)
+    loss = GaugeMetricFamily("footplate_run_loss", "Loss of that step.", labels=RUN)
+    for row in watched:
         at, value = standing(row)
         step.add_metric((row.namespace, row.name), at)
         info.add_metric((row.namespace, row.name, row.phase or ""), 1)
         if value is not None:
             loss.add_metric((row.namespace, row.name), value)
-    return [step, loss, info]
+    return [step, loss, info, *(gauge.family(watched) for gauge in GAUGES)]
 
 
 def standing(row: Any) -> tuple[int, float | None]:
     """(step, loss) from the newest metric row, else from the status, which lags behind it."""
-    if row.metric_step is None:
+    newest = row.StepMetric
+    if newest is None:
         return row.step, row.loss
-    return row.metric_step, math.nan if row.metric_loss is None else row.metric_loss
+    return newest.step, math.nan if newest.loss is None else newest.loss
 
 
 async def exposition(database: Database, registry: CollectorRegistry, now: datetime) -> bytes:
