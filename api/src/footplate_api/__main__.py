@@ -50,7 +50,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         " FOOTPLATE_REVISION.",
     )
     parser.add_argument("--host", help="address to bind; default 0.0.0.0 in a pod, 127.0.0.1 elsewhere")
-    parser.add_argument("--port", type=int, help=f"default {settings.DEFAULT_PORT}")
+    parser.add_argument("--port", type=settings.port, help=f"default {settings.DEFAULT_PORT}")
     parser.add_argument("--kubeconfig", type=Path, help="default: the pod's own cluster, else kubectl's")
     parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
     return parser.parse_args(argv)

@@ -37,6 +37,7 @@ class Database:
     """An engine and its sessions; one per process."""
 
     def __init__(self, url: str) -> None:
+        """Opens nothing yet; raises ValueError for a file that cannot be."""
         self.engine = _engine(url)
         self._writer = self.engine.execution_options(**{_WRITES: True})
 
@@ -92,8 +93,9 @@ def _engine(url: str) -> AsyncEngine:
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
         return create_async_engine(parsed, pool_size=5, max_overflow=5, pool_pre_ping=True)
-    if parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    if not parsed.database:
+        raise ValueError("FOOTPLATE_DATABASE_URL names no file; sqlite:////data/footplate.db is such a URL")
+    _make(Path(parsed.database).parent)
     engine = create_async_engine(
         parsed,
         pool_size=4,
@@ -103,6 +105,16 @@ def _engine(url: str) -> AsyncEngine:
     )
     _tame_sqlite(engine.sync_engine)
     return engine
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"FOOTPLATE_DATABASE_URL: the folder {folder} cannot be made ({error.strerror}); name a file on a"
+            " volume that this program may write to"
+        ) from None
 
 
 def _tame_sqlite(engine: Engine) -> None:

@@ -23,6 +23,8 @@ from footplate_api.observation import Metrics
 
 # 5000 rows, the most a batch holds, are 2 MB; the API server itself takes 3 MB.
 BODY_LIMIT: Final = 8 * 1024 * 1024
+# Anybody may send any word as a method; each would be a series for ever.
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SAFE_ID: Final = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 _QUIET: Final = ("/healthz", "/readyz", "/metrics")  # probes and scrapes: logged at DEBUG only
 
@@ -64,8 +66,9 @@ class RequestEdge:
 
     def _measure(self, scope: Scope, status: int, seconds: float) -> None:
         template = getattr(scope.get("route"), "path", "unmatched")
-        self._metrics.requests.labels(scope["method"], template, str(status)).inc()
-        self._metrics.request_seconds.labels(scope["method"], template).observe(seconds)
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._metrics.requests.labels(method, template, str(status)).inc()
+        self._metrics.request_seconds.labels(method, template).observe(seconds)
         level = logging.DEBUG if scope["path"] in _QUIET else logging.INFO
         log.log(level, "%s %s %d %.1f ms", scope["method"], scope["path"], status, seconds * 1e3)
 

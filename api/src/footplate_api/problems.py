@@ -19,7 +19,7 @@ def problem(error: ApiError, request_id: str) -> dict[str, Any]:
         "type": f"urn:footplate:problem:{kebab}",
         "title": error.title,
         "status": error.answer_status,
-        "detail": error.detail,
+        "detail": sayable(error.detail),
         "requestId": request_id,
     }
     if error.fields:
@@ -28,16 +28,24 @@ def problem(error: ApiError, request_id: str) -> dict[str, Any]:
 
 
 def _field(error: FieldError) -> dict[str, str]:
-    value = {} if error.value is None else {"value": error.value}
-    return {"field": error.field, **value, "message": error.message}
+    value = {} if error.value is None else {"value": sayable(error.value)}
+    return {"field": sayable(error.field), **value, "message": sayable(error.message)}
+
+
+def sayable(text: str) -> str:
+    """`text` as UTF-8 can carry it: JSON may name half of a surrogate pair, which no encoding has."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def from_validation(errors: Iterable[Mapping[str, Any]]) -> list[FieldError]:
     """pydantic's errors as fields: `body.rows[3].metrics.loss`, the value, what is right."""
-    return [
-        FieldError(path(each["loc"]), _shown(each), str(each["msg"]).removeprefix("Value error, "))
-        for each in errors
-    ]
+    return [FieldError(path(each["loc"]), _shown(each), _said(each)) for each in errors]
+
+
+def _said(error: Mapping[str, Any]) -> str:
+    if isinstance(error.get("input"), bytes):  # left as it came: it was not announced as JSON
+        return "must be JSON, sent with the header Content-Type: application/json"
+    return str(error["msg"]).removeprefix("Value error, ")
 
 
 def path(location: Sequence[str | int]) -> str:

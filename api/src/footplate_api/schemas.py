@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 LARGEST: Final = 2**63 - 1  # what a column for whole numbers holds
@@ -15,6 +15,11 @@ Uid = Annotated[
     str, Field(max_length=64, pattern="^[-0-9A-Za-z]+$", description="a certain run of this name")
 ]
 Step = Annotated[int, Field(ge=0, le=LARGEST)]
+
+
+Number = Annotated[
+    float, WithJsonSchema({"anyOf": [{"type": "number"}, {"enum": ["NaN", "Infinity", "-Infinity"]}]})
+]
 
 
 class Schema(BaseModel):

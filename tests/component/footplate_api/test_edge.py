@@ -33,10 +33,12 @@ async def test_requests_are_counted_by_route_template(api: Api) -> None:
     for name in ("a", "b", "c"):
         await api.client.get(f"{RUNS}/{name}")
     await api.client.get("/no/such/page")
+    await api.client.request("FOO", "/healthz")
     text = (await api.client.get("/metrics")).text
     template = "/v1/namespaces/{namespace}/runs/{name}"
     assert f'footplate_api_requests_total{{method="GET",route="{template}",status="404"}} 3.0' in text
     assert 'route="unmatched",status="404"} 1.0' in text
+    assert 'method="other",route="/healthz",status="405"} 1.0' in text and "FOO" not in text
     assert f'footplate_api_request_duration_seconds_count{{method="GET",route="{template}"}} 3.0' in text
 
 
@@ -101,6 +103,40 @@ async def test_a_body_that_is_no_json_is_a_users_mistake(api: Api, body: bytes) 
     assert 400 <= answer.status_code < 500, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        pytest.param(
+            RUNS, rb'{"metadata": {"name": "a"}, "spec": {"x": [1, NaN]}}', "body.spec.x[1]", id="nan"
+        ),
+        pytest.param(
+            RUNS, rb'{"metadata": {"name": "a"}, "spec": {"x": 1e999}}', "body.spec.x", id="infinite"
+        ),
+        pytest.param(RUNS, rb'{"metadata": {"name": "\ud800"}, "spec": {}}', "body.metadata.name", id="text"),
+        pytest.param(RUNS, rb'{"metadata": {"\ud800": 1}, "spec": {}}', "body.metadata.\\ud800", id="key"),
+        pytest.param(TELEMETRY, rb'{"runUid": "\ud800", "epoch": 1}', "body.runUid", id="uid"),
+    ],
+)
+async def test_what_python_takes_for_json_is_refused_by_name(
+    api: Api, path: str, body: bytes, field: str
+) -> None:
+    answer = await api.client.post(path, content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422, answer.text
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+async def test_a_run_that_is_nested_without_end_is_refused(api: Api) -> None:
+    body = b'{"metadata": {"name": "a"}, "spec": {"x": %s}}' % (b"[" * 400 + b"]" * 400)
+    answer = await api.client.post(RUNS, content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, "deeper than 64 levels" in answer.json()["detail"]) == (422, True)
+
+
+async def test_a_body_that_was_not_announced_as_json_says_so(api: Api) -> None:
+    answer = await api.client.post(RUNS, content=b'{"metadata": {"name": "a"}, "spec": {}}')
+    assert answer.status_code == 422
+    assert "Content-Type: application/json" in answer.json()["detail"]
 
 
 async def _chunks() -> Any:

@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 
 from cluster.ports import claim_ports
 from footplate_contracts.names import ExitCode
@@ -123,6 +124,25 @@ async def test_idles_small_and_ends_well_on_sigterm(tmp_path: Path) -> None:
         assert int(kilobytes) / 1024 < IDLE_MEGABYTES
         process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(process.wait, 20) == ExitCode.SUCCESS
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        pytest.param("sqlite:///", "names no file", id="no-file"),
+        pytest.param("sqlite:////proc/none/footplate.db", "/proc/none cannot be made", id="no-folder"),
+    ],
+)
+def test_a_database_that_cannot_be_is_a_sentence(tmp_path: Path, url: str, says: str) -> None:
+    ended = subprocess.run(
+        command(tmp_path, 8000),
+        env={**elsewhere(), "FOOTPLATE_DATABASE_URL": url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == ExitCode.CONFIG
+    assert says in ended.stderr and "Traceback" not in ended.stderr
 
 
 def test_without_any_cluster_it_ends_at_once_with_a_sentence() -> None:

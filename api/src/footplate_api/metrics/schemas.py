@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from footplate_api.schemas import LARGEST, Schema, Step, Uid
+from footplate_api.schemas import LARGEST, Number, Schema, Step, Uid
 
 DEFAULT_ROWS = 5000
 MOST_ROWS = 50_000
@@ -71,7 +71,7 @@ class MetricQuery(Schema):
         return self
 
 
-Measured = list[float | None]
+Measured = list[Number | None]
 
 
 class MetricHistory(Schema):
@@ -87,12 +87,12 @@ class MetricHistory(Schema):
     every: int = Field(description="the stride that was used")
     next_step: int | None = Field(None, description="`from` of the rest; absent at the end")
     step: list[int]
-    time: list[float] | None = Field(None, description="seconds since the Unix epoch")
-    loss: list[float] | None = Field(None, description="global token mean before the update")
-    gradient_norm: list[float] | None = Field(None, description="before clipping")
-    learning_rate: list[float] | None = None
+    time: list[Number] | None = Field(None, description="seconds since the Unix epoch")
+    loss: list[Number] | None = Field(None, description="global token mean before the update")
+    gradient_norm: list[Number] | None = Field(None, description="before clipping")
+    learning_rate: list[Number] | None = None
     tokens: list[int] | None = Field(None, description="valid tokens since step 0")
-    tokens_per_second: list[float] | None = None
+    tokens_per_second: list[Number] | None = None
     sample_digest: list[str] | None = None
     generation: list[str] | None = Field(None, description="<epoch>.<number> that computed the row")
     step_seconds: Measured | None = Field(None, description="since the row before; the parts follow")

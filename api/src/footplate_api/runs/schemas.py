@@ -97,4 +97,4 @@ class RunList(Schema):
     """A page of runs, newest first."""
 
     items: list[RunSummary]
-    next_cursor: str | None = Field(description="absent on the last page")
+    next_cursor: str | None = Field(description="null on the last page")

@@ -9,12 +9,14 @@ from footplate_api.database import Database, ReadSession
 from footplate_api.errors import Invalid, RunNotFound
 from footplate_api.models.run import Run
 from footplate_api.ports import Cluster
-from footplate_api.runs import pagination, record, repository
+from footplate_api.runs import pagination, plain, record, repository
 from footplate_api.runs.schemas import RunDetail, RunList, RunQuery, RunSubmission, RunSummary
 
 
 def manifest(namespace: str, submission: RunSubmission) -> dict[str, Any]:
-    """The object to create in `namespace`; raises Invalid if it names another one."""
+    """The object to create in `namespace`; raises Invalid if it names another one, or cannot be sent."""
+    plain.check("body.metadata", submission.metadata)
+    plain.check("body.spec", submission.spec)
     given = submission.metadata.get("namespace", namespace)
     if given != namespace:
         raise Invalid.field(
