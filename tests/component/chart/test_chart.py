@@ -10,12 +10,10 @@ import pytest
 from tests.support.chart import KUBERNETES, helm, rendered, template
 
 LOCAL = ("--values", "values-local.yaml")
-KINDS_OF_CHILDREN = [
+QUIET_CHILDREN = [
     ("", "configmaps"),
-    ("", "pods"),
     ("", "secrets"),
     ("", "services"),
-    ("apps", "controllerrevisions"),
     ("policy", "poddisruptionbudgets"),
 ]
 
@@ -55,18 +53,18 @@ def test_lint(values: tuple[str, ...]) -> None:
 def test_rights_of_the_operator() -> None:
     objects = rendered()
     reading = {"get", "list", "watch"}
-    owning = reading | {"create", "patch", "delete", "deletecollection"}
+    owning = {"get", "list", "create", "deletecollection"}
     assert rights(one(objects, "ClusterRole", "footplate-operator")) == {
         ("footplate.dev", "trainingruns"): reading | {"delete"},
-        ("footplate.dev", "trainingruns/status"): {"patch", "update"},
-        **dict.fromkeys(KINDS_OF_CHILDREN, owning),
-        ("", "events"): {"create", "patch", "list"},
-        ("events.k8s.io", "events"): {"create", "patch"},
+        ("footplate.dev", "trainingruns/status"): {"patch"},
+        ("", "pods"): owning | {"watch", "patch", "delete"},
+        **dict.fromkeys(QUIET_CHILDREN, owning | {"delete"}),
+        ("apps", "controllerrevisions"): owning,
+        ("", "events"): {"list"},
+        ("events.k8s.io", "events"): {"create"},
     }
     assert rights(one(objects, "ClusterRole", "footplate-operator-cluster")) == {
-        ("footplate.dev", "computeprofiles"): reading,
-        ("footplate.dev", "noderecords"): reading | {"create", "patch"},
-        ("footplate.dev", "noderecords/status"): {"patch", "update"},
+        ("footplate.dev", "computeprofiles"): {"list", "watch"},
     }
     lease = one(objects, "Role", "footplate-operator-lease")
     assert lease["metadata"]["namespace"] == "footplate-system"
@@ -199,6 +197,7 @@ def test_nothing_holds_up_an_uninstall() -> None:
         pytest.param("api.service.port=70000", "at '/api/service/port'", id="port"),
         pytest.param("api.persistence.size=lots", "at '/api/persistence/size'", id="size"),
         pytest.param("api.database.url=mysql://x", "at '/api/database/url'", id="database"),
+        pytest.param("api.database.url=sqlite:////x.db", "at '/api/database/url'", id="file-without-volume"),
         pytest.param(
             "trainer.image.pullPolicy=Sometimes", "at '/trainer/image/pullPolicy'", id="pull-policy"
         ),

@@ -47,12 +47,12 @@ def run_manifest(changes: Mapping[str, object] | None = None, *, name: str = "go
     }
 
 
-def profile_manifest(spec: dict[str, Any]) -> dict[str, Any]:
+def profile_manifest(spec: dict[str, Any], *, name: str = "good") -> dict[str, Any]:
     """A whole ComputeProfile."""
     return {
         "apiVersion": API_VERSION,
         "kind": "ComputeProfile",
-        "metadata": {"name": "good"},
+        "metadata": {"name": name},
         "spec": spec,
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -103,3 +104,24 @@ def test_nobody_but_the_operator_writes_status(kubectl: Kubectl, run: str) -> No
 
 def test_a_status_beside_the_spec_is_dropped(kubectl: Kubectl) -> None:
     assert "status" not in kubectl.tried(run_manifest() | {"status": {"phase": "Succeeded"}})
+
+
+def test_a_run_whose_profile_changed_is_suspended_and_not_resumed(kubectl: Kubectl) -> None:
+    profile = {"backend": "gloo", "processesPerNode": 4}
+    kubectl("apply", "-f", "-", stdin=json.dumps(profile_manifest(profile, name="shrinks")))
+    changes = {"compute.profile": "shrinks", "compute.nodes": 1, "parallelism.tensor": 4}
+    kubectl("create", "-f", "-", stdin=json.dumps(run_manifest(changes, name="outlives")))
+    kubectl("patch", "cprof", "shrinks", "--type=merge", "--patch", '{"spec": {"processesPerNode": 2}}')
+    _await_refusal(kubectl, run_manifest(changes, name="later"))
+    kubectl("patch", "trun", "outlives", "--type=merge", "--patch", '{"spec": {"suspend": true}}')
+    (said,) = kubectl.change_refusal("outlives", {"spec": {"suspend": False}})
+    assert "1 nodes x 2 processes per node = 2 ranks cannot be divided" in said
+    kubectl("delete", "trun/outlives", "cprof/shrinks")
+
+
+def _await_refusal(kubectl: Kubectl, manifest: dict[str, Any]) -> None:
+    """The policy reads profiles from a cache of its own."""
+    deadline = time.monotonic() + 30.0
+    while not kubectl.refusal(manifest):
+        assert time.monotonic() < deadline, "the change of the profile is not seen"
+        time.sleep(0.1)
