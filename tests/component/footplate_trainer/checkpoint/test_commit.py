@@ -13,7 +13,8 @@ import pytest
 
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.checkpoint.layout import StepDirectory
+from footplate_trainer.__main__ import main
+from footplate_trainer.checkpoint.layout import CommitMarker, StepDirectory
 from footplate_trainer.checkpoint.place import newest_whole
 from footplate_trainer.checkpoint.store import CheckpointStore
 from tests.support.ranks import run_ranks, start_ranks
@@ -81,6 +82,58 @@ def test_retention_keeps_the_newest_and_the_multiples(shards: Path, tmp_path: Pa
         "step-6.e1g1",
         "step-9.e9g9",
     ]
+
+
+def test_a_failed_retention_takes_nothing_from_what_is_committed(shards: Path, tmp_path: Path) -> None:
+    config = tiny_config(shards, tmp_path, ["checkpoint.everySteps=2", "checkpoint.keepLast=1"])
+    folder = tmp_path / "checkpoints"
+
+    ended: list[Ended] = run_ranks(train_under, 1, UnreadableMarker(folder), config)
+
+    assert ended[0].code == ExitCode.SUCCESS
+    assert f"old checkpoints in {folder} cannot be removed: Is a directory" in ended[0].stderr
+    assert [record.step for record in ended[0].link.checkpoints] == [2, 4, 6]
+    (folder / "step-1.committed").rmdir()
+    assert main(["verify", str(folder / "step-6.e0g0")]) == ExitCode.SUCCESS
+
+
+class UnreadableMarker(AgentLink):
+    """From step 4 on, storage cannot read one of the old markers."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def grant(self, step: int) -> bool:
+        if step == 4:
+            (self.folder / "step-1.committed").mkdir()
+        return True
+
+
+class UnansweredMarker(AgentLink):
+    """The marker of step 4 comes to be, and the store answers that it failed."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def grant(self, step: int) -> bool:
+        if step == 4:
+            marker = CommitMarker(step=4, directory="step-4.e0g0", tokens=0, time=0.0)
+            assert CheckpointStore(self.folder).commit(marker)
+            raise OSError("the answer never came")
+        return True
+
+
+def test_a_marker_whose_making_was_not_answered_keeps_its_directory(shards: Path, tmp_path: Path) -> None:
+    config = tiny_config(shards, tmp_path, ["checkpoint.everySteps=2"])
+    folder = tmp_path / "checkpoints"
+
+    ended: list[Ended] = run_ranks(train_under, 1, UnansweredMarker(folder), config)
+
+    assert ended[0].code == ExitCode.STORAGE
+    assert main(["verify", str(folder)]) == ExitCode.SUCCESS
+    assert CheckpointStore(folder).steps() == [4, 2]
 
 
 @pytest.mark.long

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -132,7 +133,7 @@ class Saver:
         if self._world.rank == 0:
             verdict = failure or self._complete(snapshot, directory, records)
             if verdict is not Outcome.COMMITTED:
-                self._store.discard(directory)
+                self._discard(directory)
         verdict = self._broadcast(verdict)
         if isinstance(verdict, Failure):
             raise StorageError(verdict.message, full=verdict.full, step=snapshot.state.step)
@@ -218,8 +219,27 @@ class Saver:
                 seconds_total=now - snapshot.begun,
             )
         )
-        self._store.retain(self._settings.keep_last, self._settings.keep_every_steps, self._generation)
+        self._retain()
         return Outcome.COMMITTED
+
+    def _retain(self) -> None:
+        """Remove what is old; what cannot go now is found again after the next commit."""
+        try:
+            self._store.retain(self._settings.keep_last, self._settings.keep_every_steps, self._generation)
+        except OSError as error:  # the new one is committed, whatever becomes of the old ones
+            print(
+                f"warning: old checkpoints in {self._store.uri} cannot be removed: {error.strerror or error}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def _discard(self, directory: StepDirectory) -> None:
+        """Remove a directory that nobody will need, where that is certain."""
+        with suppress(OSError):
+            # A store may make the marker and fail to say so: then the directory counts.
+            marker = self._store.marker(directory.step)
+            if marker is None or marker.directory != directory.name:
+                self._store.discard(directory)
 
 
 def _json(value: object) -> bytes:
