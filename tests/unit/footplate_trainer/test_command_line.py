@@ -30,6 +30,12 @@ def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
             ["generate", "nowhere", "text"], "nowhere holds no committed checkpoint", id="no-checkpoint"
         ),
         pytest.param(["generate", "x", "y", "--tokens", "0"], "--tokens must be at least 1", id="no-tokens"),
+        pytest.param(["generate", "x", "y", "--temperature", "nan"], "temperature nan must be", id="nan"),
+        pytest.param(["generate", "x", "y", "--temperature", "inf"], "temperature inf must be", id="hot"),
+        pytest.param(["generate", "x", "y", "--temperature", "1e-40"], "1e-40 must be 0, or", id="cold"),
+        pytest.param(["generate", "x", "y", "--seed", "9" * 20], "must be a number of 64 bits", id="seed"),
+        pytest.param(["generate", "x", "\udcff"], "the text is not UTF-8", id="no-text"),
+        pytest.param(["export", "x", "s3://b/x"], "OUT s3://b/x is no path", id="export-to-a-bucket"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_78(

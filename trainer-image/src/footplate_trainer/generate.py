@@ -7,9 +7,11 @@ beside the weights, so a folder that was copied to a laptop is enough.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from tokenizers import Tokenizer
@@ -26,6 +28,8 @@ from footplate_trainer.data.tokenizer import ALIASES
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.model.build import build
 from footplate_trainer.model.transformer import Decoder
+
+COLDEST: Final = 1e-6  # a smaller temperature, other than 0, makes logits infinite
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> ExitCode:
     """Print the text and what the model adds to it."""
-    if arguments.tokens < 1 or arguments.temperature < 0 or arguments.top_k < 0:
-        raise UserMistake("--tokens must be at least 1, --temperature and --top-k at least 0")
+    _check(arguments)
     model, tokenizer = load(find(arguments.checkpoint))
     tokenizer.encode_special_tokens = True  # text that merely looks like a special token is text
     prompt = tokenizer.encode(arguments.text, add_special_tokens=False).ids
@@ -62,6 +65,21 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     added = list(continuation(model, prompt, arguments.tokens, sampling, _end_of_text(tokenizer)))
     print(tokenizer.decode(prompt + added))
     return ExitCode.SUCCESS
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """UserMistake for numbers that choose nothing, and for text that is none."""
+    if arguments.tokens < 1 or arguments.top_k < 0:
+        raise UserMistake("--tokens must be at least 1, --top-k at least 0")
+    temperature = arguments.temperature
+    if temperature != 0 and not COLDEST <= temperature < math.inf:
+        raise UserMistake(f"--temperature {temperature:g} must be 0, or a number from {COLDEST:g} on")
+    if not -(1 << 63) <= arguments.seed < 1 << 64:
+        raise UserMistake(f"--seed {arguments.seed} must be a number of 64 bits")
+    try:
+        arguments.text.encode()
+    except UnicodeEncodeError as error:
+        raise UserMistake("the text is not UTF-8; give it in that encoding") from error
 
 
 def find(name: str) -> StepPlace:

@@ -202,6 +202,18 @@ def test_a_directory_without_marker_does_not_exist(finished: tuple[RunConfig, Ch
     assert [row.step for row in ended[0].link.rows] == [5, 6]
 
 
+def test_a_moment_that_the_checkpoint_has_not_is_named(shards: Path, tmp_path: Path) -> None:
+    plain = ["training.optimizer={name: sgd, learningRate: 0.1}", "training.steps=2"]
+    run_ranks(train, 1, tiny_config(shards, tmp_path, plain))
+    changed = ["training.optimizer={name: sgd, learningRate: 0.1, momentum: 0.9}"]
+
+    ended: list[Ended] = run_ranks(train_under, 1, AgentLink(), tiny_config(shards, tmp_path, changed))
+
+    assert ended[0].code == ExitCode.CONFIG
+    assert "step-2.e0g0 cannot be loaded: Missing key" in ended[0].stderr
+    assert "optimizer.momentum_buffer." in ended[0].stderr
+
+
 def test_equal_determinism_keys_mean_equal_bits(shards: Path, tmp_path: Path) -> None:
     folders = [tmp_path / "first", tmp_path / "second", tmp_path / "resumed"]
     configs = [tiny_config(shards, folder, ["training.deterministic=true"]) for folder in folders]

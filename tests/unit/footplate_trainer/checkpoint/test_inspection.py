@@ -119,6 +119,29 @@ def test_verify_names_the_bad_file(
     assert whole.startswith("whole")
 
 
+@pytest.mark.parametrize("command", ["generate", "export"])
+def test_a_damaged_step_directory_is_not_used(
+    folder: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    flip(folder / "step-4.e1g2" / "__0_0.distcp")
+
+    assert main([command, str(folder / "step-4.e1g2"), "out"]) == ExitCode.CONFIG
+
+    told = capsys.readouterr().err
+    assert "step-4.e1g2 is damaged: step-4.e1g2/__0_0.distcp has SHA-256" in told
+
+
+def test_a_field_of_a_later_release_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = folder / "step-4.e1g2" / "state.json"
+    state.write_text(json.dumps({**json.loads(state.read_text()), "mood": "good"}))
+
+    assert main(["inspect", str(folder)]) == ExitCode.CONFIG
+
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "state.json is damaged or of another release: mood: Extra inputs are not permitted" in told
+
+
 @pytest.mark.parametrize("command", ["inspect", "verify"])
 def test_a_folder_without_checkpoint_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str

@@ -47,11 +47,17 @@ def step_directory(name: str) -> StepPlace | None:
 
 
 def newest_whole(name: str, report: Callable[[str], None]) -> StepPlace:
-    """As locate(), but passes over, and reports, what is damaged in a run's folder; changes nothing."""
+    """As locate(), but passes over, and reports, what is damaged in a run's folder; changes nothing.
+
+    CheckpointError when nothing is whole, or the one step directory that `name` is.
+    """
     one = step_directory(name)
-    if one is not None:
-        return one
     with storage_errors(name):
+        if one is not None:
+            damage = one.store.first_damage(one.directory)
+            if damage is not None:
+                raise CheckpointError(f"checkpoint {one.name} is damaged: {damage}; use another step")
+            return one
         for place in committed(name):
             damage = place.store.first_damage(place.directory)
             if damage is None:

@@ -20,7 +20,7 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.record import TrainingState
 from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
-from footplate_trainer.checkpoint.tensors import TensorReader
+from footplate_trainer.checkpoint.tensors import TensorReader, loading_errors
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.parallel.world import World
 
@@ -86,9 +86,13 @@ def agreed_damage(store: CheckpointStore, directory: str | None, world: World) -
 
 
 def load(found: Found, tensors: Mapping[str, Any], world: World) -> None:
-    """Fill `tensors` in place from the checkpoint, whatever layout wrote it. Collective."""
+    """Fill `tensors` in place from the checkpoint, whatever layout wrote it. Collective.
+
+    Raises, on every rank, what `loading_errors` does.
+    """
     reader = TensorReader(found.store.folder, found.directory)
-    with storage_errors(f"checkpoint {found.place}"):
+    what = f"checkpoint {found.place}"
+    with storage_errors(what), loading_errors(what):
         load_tensors(dict(tensors), storage_reader=reader, process_group=world.background)
 
 

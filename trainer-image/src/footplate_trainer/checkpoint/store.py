@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
+from pydantic import ValidationError
+
 from footplate_contracts.model import Contract
 from footplate_contracts.reports import GenerationId
 from footplate_trainer.checkpoint import layout
@@ -106,7 +108,13 @@ class CheckpointStore:
             return kind.from_json(json.loads(self.folder.read(f"{directory}/{file}")))
         except FileNotFoundError:
             raise CheckpointError(f"{place} is missing") from None
-        except ValueError as error:  # ValidationError and JSONDecodeError are both ValueErrors
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            raise CheckpointError(
+                f"{place} is damaged or of another release: {field}: {first['msg']}"
+            ) from None
+        except ValueError as error:
             raise CheckpointError(f"{place} is damaged: {error}") from None
 
     def manifest(self, directory: str) -> Manifest:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.state_dict_loader import load
@@ -25,6 +26,7 @@ from torch.serialization import get_crc32_options, set_crc32_options
 from footplate_trainer.checkpoint.folder import Folder
 from footplate_trainer.checkpoint.layout import FileRecord
 from footplate_trainer.checkpoint.pace import Pace
+from footplate_trainer.errors import CheckpointError, StorageError
 
 
 class TensorWriter(FileSystemWriter):
@@ -60,9 +62,9 @@ class TensorReader(FileSystemReader):
 
 
 def load_alone(folder: Folder, directory: str, tensors: Mapping[str, Tensor]) -> None:
-    """Fill `tensors` in place in a process without process group."""
+    """Fill `tensors` in place in a process without process group; raises as `loading_errors`."""
     reader = TensorReader(folder, directory)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), loading_errors(f"checkpoint {directory}"):
         warnings.simplefilter("ignore")  # that there is no process group; there should be none
         load(dict(tensors), storage_reader=reader, no_dist=True)
 
@@ -76,6 +78,22 @@ def _without_torchs_sums() -> Generator[None]:
         yield
     finally:
         set_crc32_options(before)
+
+
+@contextmanager
+def loading_errors(what: str) -> Generator[None]:
+    """Turn torch's CheckpointException, which no `except Exception` meets, into an error about `what`.
+
+    StorageError where reading failed, CheckpointError where something else is there than was asked for.
+    """
+    try:
+        yield
+    except CheckpointException as error:
+        causes = [cause for cause, _ in error.failures.values()]
+        unread = next((cause for cause in causes if isinstance(cause, OSError)), None)
+        if unread is not None:
+            raise StorageError(f"{what} cannot be read: {unread}") from error
+        raise CheckpointError(f"{what} cannot be loaded: {causes[0]}") from error
 
 
 class _Files(FileSystem):
