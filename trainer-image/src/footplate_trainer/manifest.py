@@ -83,6 +83,8 @@ def parse_documents(text: str) -> list[object]:
         raise ValueError(f"{place}{error.problem or error.context}") from None
     except YAMLError as error:
         raise ValueError(str(error)) from None
+    except RecursionError:
+        raise ValueError("something is nested too deeply, or holds itself") from None
 
 
 def parse_value(text: str) -> object:
@@ -107,13 +109,21 @@ def _yaml() -> YAML:
 
 
 def _as_go_writes(value: object) -> object:
-    """`value` as JSON from Go has it: 1e3 and 5.0 are integers, so they may fill an integer field."""
+    """`value` as JSON from Go has it: 1e3 and 5.0 are integers, so they may fill an integer field.
+
+    ValueError for what YAML knows and JSON does not, such as sets.
+    """
     if isinstance(value, dict):
+        strange = next((key for key in value if not isinstance(key, str | int | float | None)), None)
+        if strange is not None:
+            raise ValueError(f"{strange!r} is no key of a JSON object; give text")
         return {key: _as_go_writes(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_as_go_writes(item) for item in value]
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
         return int(value)
+    if not isinstance(value, str | int | float | None):
+        raise ValueError(f"{value!r} is a {type(value).__name__}, which JSON does not have")
     return value
 
 

@@ -248,6 +248,37 @@ def test_missing_and_surplus_tensors_are_listed(tmp_path: Path) -> None:
     )
 
 
+def lose(file: Path) -> None:
+    file.unlink()
+
+
+def cut_off(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:500])
+
+
+def leave_a_pointer(file: Path) -> None:
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 98304\n")
+
+
+@pytest.mark.parametrize(
+    ("file", "harm", "complaint"),
+    [
+        pytest.param("model-00002", lose, r"names files that are not there: model-00002-of-", id="lost"),
+        pytest.param("model-00002", cut_off, r"model-00002-of-\S+ is no whole safetensors", id="cut-off"),
+        pytest.param("model-00002", leave_a_pointer, r"is no whole safetensors", id="pointer"),
+        pytest.param("model.safetensors.index", cut_off, r"index\.json is no index of", id="index-cut-off"),
+    ],
+)
+def test_a_folder_that_was_half_copied_is_refused(
+    tmp_path: Path, file: str, harm: Callable[[Path], None], complaint: str
+) -> None:
+    LLAMA.random().save_pretrained(tmp_path, max_shard_size="20KB")
+    harm(next(tmp_path.glob(f"{file}*")))
+
+    with pytest.raises(UserMistake, match=complaint):
+        opened(tmp_path)
+
+
 def test_a_tensor_of_another_size_is_refused(tmp_path: Path) -> None:
     LLAMA.random().save_pretrained(tmp_path)
     spoil(tmp_path, lambda stored: stored.update({"model.norm.weight": torch.ones(31)}))

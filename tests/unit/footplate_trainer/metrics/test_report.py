@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from footplate_contracts.reports import StepMetrics
+from footplate_trainer.errors import UserMistake
 from footplate_trainer.metrics.meters import TokenMeter
 from footplate_trainer.metrics.report import MetricsFile, progress_line, rows_up_to
 
@@ -40,6 +41,26 @@ LINES = '{"step": 1}\n{"step": 2}\n{"step": 3}\n'
 )
 def test_rows_up_to(text: str, step: int, kept: str) -> None:
     assert rows_up_to(text, step) == kept
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"apiVersion: v1\n", id="no-json"),
+        pytest.param(b"{}\n", id="no-step"),
+        pytest.param(b"[1]\n", id="no-object"),
+        pytest.param(b"\xff\n", id="no-text"),
+    ],
+)
+def test_a_file_of_something_else_is_left_alone(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_bytes(content)
+
+    with pytest.raises(UserMistake, match=r"run\.yaml is no file of metric rows"):
+        MetricsFile(path, resumed_step=0)
+
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_resumed_file_has_each_step_once(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from footplate_contracts.v1alpha1.training import Parallelism
+from footplate_trainer.errors import UserMistake
 from footplate_trainer.parallel.topology import (
     Place,
     Topology,
@@ -135,6 +136,22 @@ def test_legal_node_counts(processes: int, fields: dict[str, Any], legal: tuple[
 
 def test_without_a_word_in_the_environment_a_rank_is_alone() -> None:
     assert read_environment({}) == RankEnvironment(rank=0, world_size=1, local_rank=0, store=None)
+
+
+@pytest.mark.parametrize(
+    ("told", "missing"),
+    [
+        pytest.param({"RANK": "0"}, "WORLD_SIZE, MASTER_PORT, MASTER_ADDR", id="rank-alone"),
+        pytest.param(
+            {"RANK": "0", "WORLD_SIZE": "x", "MASTER_ADDR": "h", "MASTER_PORT": "1"},
+            "WORLD_SIZE;",
+            id="a-word",
+        ),
+    ],
+)
+def test_leftovers_of_another_launcher_are_refused(told: dict[str, str], missing: str) -> None:
+    with pytest.raises(UserMistake, match=missing):
+        read_environment(told)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class FolderReader:
         """
         place = self._places[name]
         file, stored = self._files[place.name]
-        with safe_open(self._folder / file, framework="pt") as opened:
+        with self._opened(file) as opened:
             whole = opened.get_slice(stored)
             self._check(name, place, list(whole.get_shape()), list(size))
             start = place.part * size[0] + first
@@ -81,17 +82,33 @@ class FolderReader:
     def _stored(self) -> Iterable[tuple[str, str]]:
         index = self._folder / INDEX_FILE
         if index.is_file():
-            yield from json.loads(index.read_text())["weight_map"].items()
+            yield from self._indexed(index)
             return
         files = sorted(self._folder.glob("*.safetensors"))
         if not files:
             raise UserMistake(f"{self._folder} holds no *.safetensors")
         for file in files:
-            try:
-                with safe_open(file, framework="pt") as opened:
-                    yield from ((name, file.name) for name in opened.keys())  # noqa: SIM118 - no mapping
-            except SafetensorError as error:
-                raise UserMistake(f"{file} is no whole safetensors file: {error}") from error
+            with self._opened(file.name) as opened:
+                yield from ((name, file.name) for name in opened.keys())  # noqa: SIM118 - no mapping
+
+    def _indexed(self, index: Path) -> Iterable[tuple[str, str]]:
+        try:
+            names: dict[str, str] = json.loads(index.read_text())["weight_map"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserMistake(f"{index} is no index of safetensors: {error!r}") from error
+        lost = sorted({file for file in names.values() if not (self._folder / file).is_file()})
+        if lost:
+            raise UserMistake(f"{index} names files that are not there: {', '.join(lost)}; copy them as well")
+        return names.items()
+
+    @contextmanager
+    def _opened(self, file: str) -> Iterator[Any]:
+        """A safetensors file of the folder; UserMistake for one that is cut off or something else."""
+        try:
+            with safe_open(self._folder / file, framework="pt") as opened:
+                yield opened
+        except SafetensorError as error:
+            raise UserMistake(f"{self._folder / file} is no whole safetensors file: {error}") from error
 
     def _compare(self, table: Naming, tied: bool) -> None:
         wanted = {place.name for place in self._places.values()}

@@ -11,26 +11,45 @@ from pathlib import Path
 from typing import TextIO
 
 from footplate_contracts.reports import StepMetrics
+from footplate_trainer.errors import UserMistake
 
 
 def rows_up_to(text: str, step: int) -> str:
-    """The whole lines of `text` whose step is at most `step`; a torn last line is dropped."""
+    """The whole lines of `text` whose step is at most `step`; a torn last line is dropped.
+
+    ValueError for a line that is no row.
+    """
     kept = []
     for line in text.splitlines(keepends=True):
-        if not line.endswith("\n") or json.loads(line)["step"] > step:
+        if not line.endswith("\n") or _step_of(line) > step:
             break
         kept.append(line)
     return "".join(kept)
+
+
+def _step_of(line: str) -> int:
+    row = json.loads(line)
+    step = row.get("step") if isinstance(row, dict) else None
+    if not isinstance(step, int):
+        raise ValueError(f"{line[:40]!r} has no step")
+    return step
 
 
 class MetricsFile:
     """An append-only file of rows; every row is handed to the kernel as it is written."""
 
     def __init__(self, path: Path, resumed_step: int) -> None:
+        """Raises UserMistake, and leaves the file alone, when something else than rows stands in it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             replacement = path.with_name(path.name + ".resumed")
-            replacement.write_text(rows_up_to(path.read_text(), resumed_step))
+            try:
+                kept = rows_up_to(path.read_text(), resumed_step)
+            except ValueError as error:
+                raise UserMistake(
+                    f"{path} is no file of metric rows ({error}); give another name for them"
+                ) from error
+            replacement.write_text(kept)
             replacement.replace(path)
         self._file: TextIO = path.open("a", buffering=1)
 

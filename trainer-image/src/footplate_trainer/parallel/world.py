@@ -20,6 +20,7 @@ from torch._C import _distributed_c10d as c10d  # where the stores of torch.dist
 
 from footplate_contracts.names import Env
 from footplate_contracts.v1alpha1.computeprofile import Backend
+from footplate_trainer.errors import UserMistake
 from footplate_trainer.parallel.device import keep_freed_memory
 
 # Our agent's store listens before any rank starts: a rank that does not reach it within
@@ -50,9 +51,21 @@ class RankEnvironment:
 
 
 def read_environment(environment: Mapping[str, str]) -> RankEnvironment:
-    """The place that torchrun or an agent wrote into `environment`."""
+    """The place that torchrun or an agent wrote into `environment`.
+
+    UserMistake where it says half of it, as leftovers of another launcher may.
+    """
     if "RANK" not in environment:
         return RankEnvironment(rank=0, world_size=1, local_rank=0, store=None)
+    numbers = [
+        name for name in ("RANK", "WORLD_SIZE", "MASTER_PORT") if not environment.get(name, "").isdecimal()
+    ]
+    wrong = numbers if environment.get("MASTER_ADDR") else [*numbers, "MASTER_ADDR"]
+    if wrong:
+        raise UserMistake(
+            f"the environment has RANK {environment['RANK']}, but nothing that fits as {', '.join(wrong)}; "
+            "start under torchrun, or unset RANK to train alone"
+        )
     generation = environment.get(Env.GENERATION) or environment.get("TORCHELASTIC_RESTART_COUNT", "0")
     return RankEnvironment(
         rank=int(environment["RANK"]),

@@ -35,10 +35,11 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     import torch
 
     from footplate_trainer.link import open_link
+    from footplate_trainer.parallel.world import read_environment
     from footplate_trainer.stages import pretrain
 
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
-    local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    ranks = read_environment(os.environ).world_size
+    local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if ranks > 1 else 1
     enough = torch.cuda.device_count() >= local_ranks
     world = World(
         nodes=max(1, ranks // local_ranks),
