@@ -21,6 +21,7 @@ from footplate_contracts.reports import (
     NumberedFailure,
     Progress,
     RunState,
+    SizeCommand,
 )
 from footplate_operator.desired.revision import Defaults
 from footplate_operator.kinds import Json
@@ -100,9 +101,9 @@ class FakeCoordinator:
     """One coordinator pod of one run."""
 
     epoch: int
-    nodes: int
+    size: SizeCommand  # as it was told last
     total_steps: int
-    least: int = 4096  # so few may go on
+    illegal: frozenset[int] = frozenset()  # numbers of nodes that cannot train
     gathered: int = 0
     spares: list[Json] = field(default_factory=list)  # pods that wait
     seats: dict[str, tuple[int, int]] = field(default_factory=dict)  # of spares that stand in, by uid
@@ -118,7 +119,25 @@ class FakeCoordinator:
     failures: list[NumberedFailure] = field(default_factory=list)
     command: Command = Command.NONE
     backlog: int = 0
+    size_refused: str = ""
+    nodes: int = 0
+    least: int | None = None  # so few may go on
     reachable: bool = True
+
+    def __post_init__(self) -> None:
+        self.resize(self.size)
+
+    def resize(self, size: SizeCommand) -> None:
+        """The operator's word; a size that cannot train is not in force."""
+        self.size, self.version = size, self.version + 1
+        self.size_refused = f"{size.nodes} cannot train" if size.nodes in self.illegal else ""
+        if not self.size_refused:
+            self.nodes, self.least = size.nodes, size.min_nodes
+
+    @property
+    def fewest(self) -> int:
+        """So few go on."""
+        return self.least or self.nodes
 
     def view(self, now: float) -> CoordinatorState:
         """What the operator is told."""
@@ -126,7 +145,8 @@ class FakeCoordinator:
             version=self.version,
             epoch=self.epoch,
             state=self.state,
-            nodes=self.nodes,
+            size=self.size,
+            size_refused=self.size_refused,
             generation=self.generation,
             members=[
                 Member(agent=identity(pod), group_rank=index, first_rank=2 * index, store_port=1)

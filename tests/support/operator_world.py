@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from footplate_contracts.names import Cause, Reason
+from footplate_contracts.names import Cause, Env, Reason
 from footplate_contracts.reports import (
     CheckpointRecord,
     Command,
     CoordinatorState,
     GenerationId,
     RunState,
+    SizeCommand,
 )
 from footplate_operator.cache import Cache, run_of_pod
 from footplate_operator.coordinator_client import Endpoint
@@ -131,12 +132,11 @@ class World:
         leader.version += 1
         return True
 
-    async def resize(self, uid: str, nodes: int) -> bool:
+    async def resize(self, uid: str, size: SizeCommand) -> bool:
         leader = self._followed(uid)
         if leader is None:
             return False
-        leader.nodes = nodes
-        leader.version += 1
+        leader.resize(size)
         return True
 
     # -- time ----------------------------------------------------------------------------
@@ -228,7 +228,7 @@ class World:
             leader.here = set(wanted)
             if leader.command is Command.CHECKPOINT_AND_EXIT:
                 leader.state = RunState.SUSPENDED
-            elif len(wanted) == leader.nodes or (len(wanted) >= leader.least and leader.gathered > PATIENCE):
+            elif len(wanted) >= (leader.fewest if leader.gathered > PATIENCE else leader.nodes):
                 leader.gathered = 0
                 leader.members = wanted
                 leader.number += 1
@@ -350,9 +350,9 @@ class World:
         if name not in self.coordinators:
             spec = self.run["spec"]
             epoch = int(pod["metadata"]["labels"]["footplate.dev/epoch"])
-            nodes = spec["compute"]["nodes"]
-            leader = FakeCoordinator(epoch, nodes, spec["training"]["steps"])
-            leader.least = spec["compute"].get("minNodes", nodes)
+            told = {each["name"]: each.get("value", "") for each in pod["spec"]["containers"][0]["env"]}
+            size = SizeCommand.model_validate_json(told[Env.SIZE])
+            leader = FakeCoordinator(epoch, size, spec["training"]["steps"])
             before = [each for each in self.coordinators.values() if each.epoch == epoch - 1]
             if before and before[0].state in (RunState.TRAINING, RunState.LOADING):
                 leader.adopt(before[0])

@@ -109,6 +109,7 @@ class Env(StrEnum):
     COORDINATOR_ADDRESS = "FOOTPLATE_COORDINATOR_ADDRESS"  # IP known at creation: a hint, tried first
     COORDINATOR_PORT = "FOOTPLATE_COORDINATOR_PORT"
     COORDINATOR_EPOCH = "FOOTPLATE_COORDINATOR_EPOCH"  # coordinator only
+    SIZE = "FOOTPLATE_SIZE"  # coordinator only; JSON of the SizeCommand that holds now
     API_URL = "FOOTPLATE_API_URL"  # coordinator only; unset: no telemetry is sent
     POD_NAME = "FOOTPLATE_POD_NAME"
     POD_UID = "FOOTPLATE_POD_UID"
@@ -194,6 +195,7 @@ class Reason(StrEnum):
     TRAINING = "Training"
     RESTARTING = "Restarting"
     RESIZED = "Resized"
+    SIZE_REFUSED = "SizeRefused"
     SUSPENDED = "Suspended"
     SUSPENDING = "Suspending"
     FINISHED = "Finished"

@@ -284,13 +284,25 @@ class RunState(StrEnum):
     FINISHED = "finished"
 
 
+class SizeCommand(Report):
+    """How many nodes the run should have; idempotent, and carried out at the next checkpoint."""
+
+    nodes: int = Field(ge=1)
+    min_nodes: int | None = Field(
+        default=None, ge=1, description="so few go on where some are lost; absent: as many as nodes"
+    )
+
+
 class CoordinatorState(Report):
     """Answer to the operator's long-poll; `version` grows with each change."""
 
     version: int
     epoch: int
     state: RunState
-    nodes: int = Field(default=0, description="how many are wanted, as far as it knows")
+    size: SizeCommand | None = Field(default=None, description="what is wanted, as it was told last")
+    size_refused: str = Field(
+        default="", max_length=1024, description="why that cannot train, so that what was wanted before holds"
+    )
     generation: GenerationId | None = None
     members: list[Member] = Field(default_factory=list)
     missing: list[int] = Field(default_factory=list, description="worker indices not heard of")
@@ -308,12 +320,6 @@ class SuspendCommand(Report):
     """Body of the operator's command; idempotent."""
 
     command: Command
-
-
-class SizeCommand(Report):
-    """How many nodes the run should have; idempotent, and carried out at the next checkpoint."""
-
-    nodes: int = Field(ge=1)
 
 
 # -- coordinator -> API --------------------------------------------------------------

@@ -71,9 +71,9 @@ class CoordinatorClient:
         body = SuspendCommand(command=command).to_json()
         return await self._ask("POST", "/v1/command", COMMAND_SECONDS, body=body)
 
-    async def resize(self, nodes: int) -> CoordinatorState:
+    async def resize(self, size: SizeCommand) -> CoordinatorState:
         """Say how many nodes are wanted, which is idempotent; raises CoordinatorUnreachable."""
-        return await self._ask("POST", "/v1/size", COMMAND_SECONDS, body=SizeCommand(nodes=nodes).to_json())
+        return await self._ask("POST", "/v1/size", COMMAND_SECONDS, body=size.to_json())
 
     async def _ask(
         self,
@@ -124,7 +124,7 @@ class Coordinators(Protocol):
     async def command(self, uid: str, command: Command) -> bool:
         """Whether the coordinator took the command; False where it cannot be reached now."""
 
-    async def resize(self, uid: str, nodes: int) -> bool:
+    async def resize(self, uid: str, size: SizeCommand) -> bool:
         """Whether the coordinator knows how many nodes are wanted; False where it cannot be reached now."""
 
 
@@ -169,8 +169,8 @@ class Watchers:
     async def command(self, uid: str, command: Command) -> bool:
         return await self._told(uid, lambda client: client.command(command))
 
-    async def resize(self, uid: str, nodes: int) -> bool:
-        return await self._told(uid, lambda client: client.resize(nodes))
+    async def resize(self, uid: str, size: SizeCommand) -> bool:
+        return await self._told(uid, lambda client: client.resize(size))
 
     async def _told(self, uid: str, tell: Callable[[CoordinatorClient], Awaitable[CoordinatorState]]) -> bool:
         watch = self._watches.get(uid)

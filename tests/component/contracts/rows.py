@@ -337,20 +337,9 @@ UPDATES: tuple[tuple[Row, bool], ...] = (
             "training.microBatchSize": 4,
             "compute.profile": "other",
             "compute.processesPerNode": 2,
-            "compute.minNodes": 1,
-            "compute.maxNodes": 3,
             "priorityClassName": "high",
             "trainer": {"env": [{"name": "A", "value": "1"}]},
         }.items()
-    ),
-    (
-        Row(
-            "compute.nodes",
-            {"compute.nodes": 3},
-            "spec.compute.nodes: Forbidden: compute.nodes cannot be changed while the run is active without"
-            " minNodes and maxNodes; set spec.suspend to true first",
-        ),
-        True,
     ),
 )
 
@@ -362,6 +351,8 @@ ALWAYS_ALLOWED: dict[str, dict[str, object]] = {
     "save-more-often": {"checkpoint.everySteps": 5},
     "keep-more": {"checkpoint.keepLast": 5, "checkpoint.keepEverySteps": 100},
     "budgets": {"resilience.budgets": {"Hang": 9}},
+    "nodes": {"compute.nodes": 3},
+    "bounds-added": {"compute.minNodes": 1, "compute.maxNodes": 3},
     "spares": {"compute.spares": 2},
     "hang": {"resilience.hang": {"factor": 2, "floorSeconds": 600}},
     "retention": {"podRetentionSeconds": 60, "ttlSecondsAfterFinished": 60},

@@ -76,15 +76,17 @@ def test_a_killed_worker_and_a_killed_coordinator_are_replaced(
 
 
 def test_a_run_is_scaled_while_it_trains(operator: Process, api: Api, node: Node) -> None:
-    compute = {"profile": "local-cpu", "nodes": 1, "minNodes": 1, "maxNodes": 2}
-    api.apply(_run(api, steps=2000, compute=compute))
+    """It had no bounds when it was admitted."""
+    api.apply(_run(api, steps=2000, compute={"profile": "local-cpu", "nodes": 1}))
     _phase(api, "Running")
-    api("scale", "trun", "tiny", "--replicas=2")
+    bounds = {"spec": {"compute": {"nodes": 2, "minNodes": 1, "maxNodes": 2}}}
+    api("patch", "trun", "tiny", "--type=merge", "-p", json.dumps(bounds))
     status = wait_for(lambda: _trains_in(api, "1.2"), "two nodes train")
     assert status["world"]["nodes"] == 2
     api("scale", "trun", "tiny", "--replicas=1")
     status = wait_for(lambda: _trains_in(api, "1.3"), "one node trains")
     wait_for(lambda: api.names("pods") == ["tiny-c1", "tiny-w0-0"], "the other is given back", 20)
+    assert [attempt["nodes"] for attempt in status["attempts"]] == [1, 2, 1]
     assert (status["restarts"], status.get("failures", {})) == (0, {})
 
 

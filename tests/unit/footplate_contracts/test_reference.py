@@ -42,5 +42,6 @@ def test_every_kind_has_a_section() -> None:
 def test_when_fields_may_change() -> None:
     (never,) = (line for line in LINES if line.startswith("Never changes: "))
     (suspended,) = (line for line in LINES if line.startswith("Changes only while the run is suspended: "))
-    assert "`training.seed`" in never and "`compute.nodes`" not in never
-    assert "`compute.nodes`" in suspended and "`training.seed`" not in suspended
+    assert "`training.seed`" in never and "`compute.profile`" not in never
+    assert "`compute.profile`" in suspended and "`training.seed`" not in suspended
+    assert all("odes`" not in line for line in (never, suspended)), "the size changes at any time"

@@ -219,7 +219,7 @@ def _generation(of: RunState, *incarnations: int) -> CoordinatorState:
 def test_a_pod_that_nobody_trains_with_is_no_loss(
     index: int, left: PodView | None, told: CoordinatorState | None, counted: bool
 ) -> None:
-    assert evidence.counts(workers.Loss(index, 9, left), told, admitted=2) is counted
+    assert evidence.counts(workers.Loss(index, 9, left), told, trained=2) is counted
 
 
 @pytest.mark.parametrize(

@@ -23,12 +23,12 @@ class Compute(Part):
     processes_per_node: Annotated[int, Field(ge=1, le=64)] | None = Field(
         None, description="ranks in each worker pod; default: the profile's"
     )
-    nodes: Nodes = Field(1, description="worker pods, one a node")
+    nodes: Nodes = Field(1, description="worker pods, one a node; `kubectl scale` changes it")
     min_nodes: Nodes | None = Field(
         None, description="so few go on where lost ones are not replaced; default: nodes"
     )
     max_nodes: Nodes | None = Field(
-        None, description="with minNodes: nodes may change up to here while the run trains; default: nodes"
+        None, description="nodes is not raised above this; default: no such limit"
     )
     spares: Annotated[int, Field(ge=0, le=256)] = Field(
         0, description="idle worker pods that take the places of lost ones at once"

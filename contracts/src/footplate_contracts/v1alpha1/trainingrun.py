@@ -36,8 +36,6 @@ _SUSPENDED_ONLY = (
 )
 _SUSPENDED_ONLY_OPTIONAL = (
     "compute.processesPerNode",
-    "compute.minNodes",
-    "compute.maxNodes",
     "priorityClassName",
 )
 
@@ -49,11 +47,6 @@ class _While(TypedDict):
 
 _WHILE_SUSPENDED = _While(
     unless="oldSelf.suspend", remedy=" while the run is active; set spec.suspend to true first"
-)
-
-_WITHIN_BOUNDS = _While(
-    unless="oldSelf.suspend || (has(self.compute.minNodes) && has(self.compute.maxNodes))",
-    remedy=" while the run is active without minNodes and maxNodes; set spec.suspend to true first",
 )
 
 _ARCHITECTURE = architecture_of("self.model")
@@ -191,7 +184,6 @@ class TrainingRunSpec(Part):
         *(unchanging(field) for field in _NEVER),
         *(unchanging(field, optional=True) for field in ("model", "initFrom", "resumeFrom")),
         *(unchanging(field, **_WHILE_SUSPENDED) for field in _SUSPENDED_ONLY),
-        unchanging("compute.nodes", **_WITHIN_BOUNDS),
         *(unchanging(field, optional=True, **_WHILE_SUSPENDED) for field in _SUSPENDED_ONLY_OPTIONAL),
     )
 

@@ -12,11 +12,13 @@ from footplate_contracts.names import (
     coordinator_service_name,
     secret_name,
 )
+from footplate_contracts.reports import SizeCommand
 from footplate_contracts.v1alpha1.status import CoordinatorStatus, TrainingRunStatus
 from footplate_operator.clock import format_time
 from footplate_operator.desired import children, chronicle, coordinator, housekeeping, report, workers
 from footplate_operator.desired.desired import Desired, Surplus, soonest, unique
 from footplate_operator.desired.phase import active_phase
+from footplate_operator.desired.revision import size
 from footplate_operator.desired.situation import Situation, broken_generation
 from footplate_operator.kinds import CONFIG_MAP, DISRUPTION_BUDGET, REVISION, SECRET, SERVICE, Json, Kind
 from footplate_operator.observed import Child
@@ -53,10 +55,10 @@ def active(here: Situation) -> Desired:
     )
 
 
-def _new_size(here: Situation) -> int | None:
-    """How many nodes the coordinator should be told of; None where it knows."""
-    known = here.state.nodes if here.state else 0
-    return here.nodes if known not in (0, here.nodes) else None
+def _new_size(here: Situation) -> SizeCommand | None:
+    """The size that the coordinator should be told of; None where it knows, or nobody is heard."""
+    wanted = size(here.run)
+    return wanted if here.state is not None and here.state.size != wanted else None
 
 
 def _coordinator(here: Situation) -> list[Json]:

@@ -82,15 +82,16 @@ def abandoned(state: CoordinatorState | None) -> frozenset[tuple[int, int]]:
     )
 
 
-def counts(loss: Loss, state: CoordinatorState | None, admitted: int) -> bool:
+def counts(loss: Loss, state: CoordinatorState | None, trained: int) -> bool:
     """Whether `loss` may have ended a generation.
 
     A pod beside the generation that trains, and a place that never had one,
-    are missed by nobody. `admitted`: the nodes that the run began with.
+    are missed by nobody. `trained`: the nodes that the run trained with last, or
+    was admitted with.
     """
     members = {each.agent.index: each.agent.incarnation for each in state.members} if state else {}
     if loss.pod is None:
-        return loss.index in members if members else loss.index < admitted
+        return loss.index in members if members else loss.index < trained
     if state is None or not members or state.state is RunState.GATHERING:
         return True
     return members.get(loss.pod.index) == loss.pod.incarnation

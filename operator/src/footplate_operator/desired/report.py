@@ -8,7 +8,7 @@ from footplate_contracts.names import Cause, ConditionType, Phase, Reason, Role
 from footplate_contracts.v1alpha1.status import Condition, TimeStatus, TrainingRunStatus
 from footplate_operator.desired import accounting, children, conditions, status
 from footplate_operator.desired.chronicle import Chronicle
-from footplate_operator.desired.revision import Revision, as_admitted
+from footplate_operator.desired.revision import Revision, as_admitted, size
 from footplate_operator.desired.situation import Situation
 from footplate_operator.desired.size import fit
 from footplate_operator.observed import Observed
@@ -99,7 +99,11 @@ def progressing(here: Situation, phase: Phase, may_start: bool) -> list[Conditio
         elif last is not None and last.cause in (Cause.STORAGE, Cause.IMAGE_OR_CONFIG):
             # These do not mend themselves: say so, even while trying again.
             moving = say(here, ConditionType.PROGRESSING, False, last.reason, last.message)
-    return [ready, moving, reconciled(here.run, here.observed, here.now, here.revision)]
+    return [
+        ready,
+        moving,
+        _size_refused(here) or reconciled(here.run, here.observed, here.now, here.revision),
+    ]
 
 
 def final(here: Situation, succeeded: bool, reason: str, message: str) -> list[Condition]:
@@ -146,8 +150,22 @@ def _what_is_going_on(here: Situation, phase: Phase, may_start: bool) -> tuple[s
     return Reason.WAITING_FOR_WORKERS, _waiting_for(here)
 
 
+def _size_refused(here: Situation) -> Condition | None:
+    if here.observed.problem is not None or not _refusal(here):
+        return None
+    return say(here, ConditionType.RECONCILED, False, Reason.SIZE_REFUSED, _refusal(here))
+
+
+def _refusal(here: Situation) -> str:
+    """Why the coordinator cannot have the size that the spec asks for now; empty where it can."""
+    return here.state.size_refused if here.state and here.state.size == size(here.run) else ""
+
+
 def _who_trains(here: Situation) -> str:
-    training = len(here.state.members) if here.state else here.nodes
+    known = here.run.status.world
+    training = len(here.training or ()) or (known.nodes if known else here.nodes)
+    if _refusal(here):
+        return f"{training} nodes train, and go on so; {_refusal(here)}"
     if training == here.nodes:
         return "all workers train"
     return f"{training} nodes train; {here.nodes} are wanted, which changes at a checkpoint"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from footplate_contracts.model import Contract
 from footplate_contracts.names import Phase, revision_name
+from footplate_contracts.reports import SizeCommand
 from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.pods import PullPolicy
@@ -96,18 +97,17 @@ def admit(
     return Revision(number=newest.number + 1 if newest else 1, frozen=frozen)
 
 
-def size(run: Run, admitted: World) -> int:
-    """Nodes that the run should have now: as the spec says, within the bounds that it was admitted with."""
-    if admitted.min_nodes is None or admitted.max_nodes is None:
-        return admitted.nodes
-    return min(max(run.spec.compute.nodes, admitted.min_nodes), admitted.max_nodes)
+def size(run: Run) -> SizeCommand:
+    """How many nodes the run should have now, and how few may go on: both change while it trains."""
+    return SizeCommand(nodes=run.spec.compute.nodes, min_nodes=run.spec.compute.min_nodes)
 
 
 def as_admitted(run: Run, frozen: Frozen) -> bool:
-    """Whether the spec still asks for what was frozen, but for a size that needs no new admission."""
-    world = frozen.config.world
-    resized = world.model_copy(update={"nodes": size(run, world)})
-    return resolved_config(run, frozen.profile) == frozen.config.model_copy(update={"world": resized})
+    """Whether the spec still asks for what was frozen, but for a size, which needs no new admission."""
+    asked = resolved_config(run, frozen.profile)
+    size_of = {name: getattr(asked.world, name) for name in ("nodes", "min_nodes", "max_nodes")}
+    resized = frozen.config.world.model_copy(update=size_of)
+    return asked == frozen.config.model_copy(update={"world": resized})
 
 
 def resolved_config(run: Run, profile: ComputeProfileSpec) -> RunConfig:

@@ -12,7 +12,7 @@ from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_operator.clock import parse_time, seconds_between
 from footplate_operator.desired import chronicle, coordinator, evidence, spares, status, workers
 from footplate_operator.desired.chronicle import Chronicle, Scene
-from footplate_operator.desired.revision import Revision, size
+from footplate_operator.desired.revision import Revision
 from footplate_operator.observed import Observed, PodView
 from footplate_operator.policies import startup
 from footplate_operator.policies.diagnosis import Diagnosis, diagnose, waited
@@ -48,12 +48,15 @@ class Situation:
     @property
     def nodes(self) -> int:
         """Places in the gang."""
-        return size(self.run, self.revision.frozen.config.world)
+        return self.run.spec.compute.nodes
 
     @property
     def training(self) -> frozenset[int] | None:
-        """Indices of the workers that train, or trained last; None where nobody says."""
-        return frozenset(each.agent.index for each in self.state.members) if self.state else None
+        """Indices of the workers that train, or trained last; None where nobody says.
+
+        A new coordinator says nothing before it has heard who trains.
+        """
+        return frozenset(each.agent.index for each in self.state.members) or None if self.state else None
 
     @property
     def making(self) -> bool:
@@ -95,14 +98,14 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
     story = chronicle.from_status(run.status)
     making = observed.problem is None
     lost = evidence.abandoned(state) | evidence.unheard(state, observed.workers(), now)
-    places = _places(run, revision, story, lost, making)
+    places = _places(run, story, lost, making)
     if state is not None:
         seats = frozenset(member.agent.index for member in state.members)
         places = replace(places, spares=spares.ready(state, observed), seats=seats)
     gang = workers.plan(places, observed.workers(), now)
-    scene = _scene(run, revision, state, now)
-    admitted = revision.frozen.config.world.nodes
-    losses = [loss for loss in gang.losses if evidence.counts(loss, state, admitted)]
+    scene = _scene(run, state, now)
+    trained = run.status.world.nodes if run.status.world else revision.frozen.config.world.nodes
+    losses = [loss for loss in gang.losses if evidence.counts(loss, state, trained)]
     told = _tell(story, scene, losses, run, state)
     here = Situation(
         run=run,
@@ -145,11 +148,9 @@ def _current(
     return state if state.epoch == leader.current.epoch else None
 
 
-def _places(
-    run: Run, revision: Revision, story: Chronicle, lost: frozenset[tuple[int, int]], making: bool
-) -> workers.Places:
+def _places(run: Run, story: Chronicle, lost: frozenset[tuple[int, int]], making: bool) -> workers.Places:
     return workers.Places(
-        nodes=size(run, revision.frozen.config.world),
+        nodes=run.spec.compute.nodes,
         counter=run.status.incarnation,
         launched=story.open is not None,
         fresh=not story.attempts,
@@ -158,7 +159,7 @@ def _places(
     )
 
 
-def _scene(run: Run, revision: Revision, state: CoordinatorState | None, now: datetime) -> Scene:
+def _scene(run: Run, state: CoordinatorState | None, now: datetime) -> Scene:
     progress = status.progress(run.status, state, now)
     checkpoint = status.checkpoint(run.status, state)
     step = progress.step if progress else 0
@@ -170,7 +171,7 @@ def _scene(run: Run, revision: Revision, state: CoordinatorState | None, now: da
         step=step,
         checkpoint_step=checkpoint.latest_step if checkpoint else None,
         checkpoint_every=run.spec.checkpoint.every_steps,
-        nodes=size(run, revision.frozen.config.world),
+        nodes=run.spec.compute.nodes,
         stepped=reached > 0,
     )
 

@@ -14,14 +14,14 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from footplate_contracts.names import FIRST_SPARE, Cause
-from footplate_contracts.reports import GenerationId, HeartbeatAnswer, JoinRequest
+from footplate_contracts.reports import GenerationId, HeartbeatAnswer, JoinRequest, SizeCommand
 from footplate_trainer.coordinator import wire
 from footplate_trainer.coordinator.coordinator import Coordinator
 from footplate_trainer.coordinator.server import Server
 from footplate_trainer.coordinator.state import new_membership
 from footplate_trainer.coordinator.telemetry import TelemetryBuffer
 from footplate_trainer.coordinator.timing import Timing
-from tests.unit.footplate_trainer.coordinator.story import agent, failure, sealed_by_hand
+from tests.unit.footplate_trainer.coordinator.story import agent, any_size, failure, sealed_by_hand
 
 TOKEN = "secret"
 LONG = 60.0  # a long-poll that answers sooner did so because of the news
@@ -69,9 +69,9 @@ class Client:
 
 
 async def serve(epoch: int) -> AsyncIterator[Client]:
-    coordinator = Coordinator(
-        new_membership(epoch, 2, 2, time.monotonic(), Timing()), TelemetryBuffer(keep=False), wall=time.time
-    )
+    membership = new_membership(epoch, 2, 2, time.monotonic(), Timing())
+    size = SizeCommand(nodes=2)
+    coordinator = Coordinator(membership, TelemetryBuffer(keep=False), time.time, any_size, size)
     server = Server(coordinator, TOKEN, lambda: None)
     web = TestServer(server.application())
     await web.start_server(shutdown_timeout=0.1)
@@ -122,8 +122,12 @@ async def test_health_needs_no_token(client: Client) -> None:
         pytest.param(wire.JOIN, {"storePort": 1}, "agent", id="no agent"),
         pytest.param(wire.COMMAND, {"command": "explode"}, "checkpointAndExit", id="no such command"),
         pytest.param(
-            wire.JOIN, {"storePort": 1, "agent": agent(9).to_json()}, "places 0 to 1", id="no such place"
+            wire.JOIN,
+            {"storePort": 1, "agent": agent(1).to_json() | {"slots": 9}},
+            "2 ranks a node",
+            id="another shape",
         ),
+        pytest.param(wire.SIZE, {"nodes": 0}, "greater than or equal to 1", id="no nodes"),
     ],
 )
 async def test_a_wrong_message_is_told_what_is_wrong(
@@ -232,8 +236,6 @@ async def test_a_spare_learns_its_place_from_the_seal_and_is_known_by_both_names
 
 
 async def test_the_operator_says_how_many_nodes_it_wants(client: Client) -> None:
-    assert (await client.get(wire.STATE))["nodes"] == 2
-    status, state = await client.post(wire.SIZE, {"nodes": 1})
-    assert (status, state["nodes"], state["missing"]) == (200, 1, [0])
-    status, answer = await client.post(wire.SIZE, {"nodes": 3})
-    assert (status, answer["reason"]) == (400, "nodes is 3, but this run has 1 to 2 places")
+    assert (await client.get(wire.STATE))["size"] == {"nodes": 2}
+    status, state = await client.post(wire.SIZE, {"nodes": 3, "minNodes": 1})
+    assert (status, state["size"], state["missing"]) == (200, {"nodes": 3, "minNodes": 1}, [0, 1, 2])

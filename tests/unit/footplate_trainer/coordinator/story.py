@@ -33,6 +33,11 @@ def agent(index: int, incarnation: int = 0) -> AgentIdentity:
     )
 
 
+def any_size(least: int, most: int) -> tuple[int, ...]:
+    """The legal numbers of nodes of a run that may have any."""
+    return tuple(range(least, most + 1))
+
+
 def failure(cause: Cause = Cause.USER_ERROR, time: float = 0.0, code: int | None = 1) -> FailureReport:
     return FailureReport(cause=cause, reason="PythonError", message="boom", exit_code=code, time=time)
 
@@ -55,16 +60,14 @@ class Story:
     nodes: int = 2
     epoch: int = 1
     least: int | None = None  # so few may go on; None: all of them
-    most: int | None = None
     now: float = 0.0
     state: Membership = field(init=False)
     said: list[Action] = field(default_factory=list)
     port: int = 1000
 
     def __post_init__(self) -> None:
-        most = self.most or self.nodes
-        legal = range(self.least or self.nodes, most + 1)
-        self.state = new_membership(self.epoch, self.nodes, 2, self.now, Timing(), legal, most)
+        legal = any_size(self.least or self.nodes, self.nodes)
+        self.state = new_membership(self.epoch, self.nodes, 2, self.now, Timing(), legal)
 
     def at(self, now: float) -> Story:
         """Time passes: with a tick every 50 ms and no word from anybody."""
@@ -140,8 +143,8 @@ class Story:
     def command(self, command: Command) -> None:
         self.said += membership.commanded(self.state, command, self.now)
 
-    def resize(self, nodes: int) -> None:
-        self.said += membership.resized(self.state, nodes, self.now)
+    def resize(self, nodes: int, least: int | None = None) -> None:
+        self.said += membership.resized(self.state, nodes, any_size(least or nodes, nodes), self.now)
 
     def save(self) -> None:
         self.said += membership.saved(self.state, self.now)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from footplate_contracts.reports import GenerationId, Heartbeat, JoinRequest, RunState
+from footplate_contracts.reports import GenerationId, Heartbeat, JoinRequest, RunState, SizeCommand
 from footplate_trainer.coordinator.coordinator import LAST_NUMBERS_SECONDS, Coordinator
 from footplate_trainer.coordinator.state import new_membership
 from footplate_trainer.coordinator.telemetry import TelemetryBuffer
 from footplate_trainer.coordinator.timing import Timing
-from tests.unit.footplate_trainer.coordinator.story import agent
+from tests.unit.footplate_trainer.coordinator.story import agent, any_size
 from tests.unit.footplate_trainer.coordinator.test_telemetry import items
 
 
 def finished(keep: bool) -> Coordinator:
     """A run of one agent that says at 10 s that it has finished, with 7 rows."""
     membership = new_membership(1, 1, 2, 0.0, Timing())
-    run = Coordinator(membership, TelemetryBuffer(keep=keep), wall=lambda: 0.0)
+    run = Coordinator(
+        membership,
+        TelemetryBuffer(keep=keep),
+        wall=lambda: 0.0,
+        legal_sizes=any_size,
+        size=SizeCommand(nodes=1),
+    )
     run.join(JoinRequest(agent=agent(0), store_port=1), 0.0)
     running = GenerationId(epoch=1, number=1)
     word = Heartbeat(agent=agent(0), generation=running, outbox=items(1, 7), outbox_oldest=1, finished=True)

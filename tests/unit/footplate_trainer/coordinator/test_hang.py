@@ -5,12 +5,19 @@ from __future__ import annotations
 import pytest
 
 from footplate_contracts.names import Cause, Reason
-from footplate_contracts.reports import DiagnosisKind, GenerationId, Heartbeat, RankPhase, RankReport
+from footplate_contracts.reports import (
+    DiagnosisKind,
+    GenerationId,
+    Heartbeat,
+    RankPhase,
+    RankReport,
+    SizeCommand,
+)
 from footplate_trainer.coordinator.coordinator import Coordinator
 from footplate_trainer.coordinator.hang import HangWatch, Verdict
 from footplate_trainer.coordinator.state import Stage
 from footplate_trainer.coordinator.telemetry import TelemetryBuffer
-from tests.unit.footplate_trainer.coordinator.story import Story, agent
+from tests.unit.footplate_trainer.coordinator.story import Story, agent, any_size
 
 
 def report(
@@ -110,7 +117,8 @@ def test_who_is_behind(last: RankReport, rank: int | None) -> None:
 def trains() -> tuple[Coordinator, Story]:
     """Two agents with two ranks each, all at step 7."""
     story = Story(nodes=2)
-    run = Coordinator(story.state, TelemetryBuffer(keep=False), wall=lambda: 1000.0)
+    size = SizeCommand(nodes=story.nodes)
+    run = Coordinator(story.state, TelemetryBuffer(keep=False), lambda: 1000.0, any_size, size)
     story.sealed()
     run._apply(story.said, 0.0)
     for index in (0, 1):

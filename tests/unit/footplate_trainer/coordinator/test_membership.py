@@ -154,14 +154,7 @@ def test_an_older_incarnation_than_that_of_an_adopted_member_is_evicted() -> Non
     assert story.beat(1, incarnation=3) is Refusal.EVICTED
 
 
-@pytest.mark.parametrize(
-    ("index", "slots", "message"),
-    [
-        pytest.param(2, 2, "index is 2, but this run has the places 0 to 1", id="index"),
-        pytest.param(0, 4, "slots is 4, but this run has 2 ranks a node", id="slots"),
-    ],
-)
-def test_an_agent_of_another_shape_is_told_what_would_be_right(index: int, slots: int, message: str) -> None:
-    stranger = agent(index).model_copy(update={"slots": slots})
-    with pytest.raises(ValueError, match=message):
+def test_an_agent_of_another_shape_is_told_what_would_be_right() -> None:
+    stranger = agent(0).model_copy(update={"slots": 4})
+    with pytest.raises(ValueError, match="slots is 4, but this run has 2 ranks a node"):
         membership.heard(Story().state, stranger, 0.0)

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from footplate_contracts.reports import Command
-from footplate_trainer.coordinator.size import count_of
+from footplate_contracts.reports import Command, GenerationId, SizeCommand
+from footplate_trainer.coordinator.coordinator import Coordinator
+from footplate_trainer.coordinator.size import count_of, refusal
 from footplate_trainer.coordinator.state import Stage
-from tests.unit.footplate_trainer.coordinator.story import Story
+from footplate_trainer.coordinator.telemetry import TelemetryBuffer
+from tests.unit.footplate_trainer.coordinator.story import Story, any_size, sealed_by_hand
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,7 @@ def test_a_checkpoint_without_anybody_new_breaks_nothing() -> None:
     ],
 )
 def test_a_run_that_is_about_to_end_does_not_grow(busy: object) -> None:
-    story = Story(nodes=1, least=1, most=2)
+    story = Story(nodes=1, least=1)
     story.sealed()
     story.resize(2)
     story.plug(1)
@@ -130,7 +132,7 @@ def test_a_run_that_is_about_to_end_does_not_grow(busy: object) -> None:
 
 
 def test_it_grows_to_more_nodes_than_it_began_with_where_that_is_asked_for() -> None:
-    story = Story(nodes=1, least=1, most=3)
+    story = Story(nodes=1, least=1)
     first = story.sealed()
     story.plug(1)
     story.join(1)
@@ -157,9 +159,112 @@ def test_it_shrinks_on_request_at_the_next_checkpoint_and_loses_nobody() -> None
     assert story.stage() is Stage.SEALED and story.lost() == []
 
 
-def test_a_size_beyond_the_places_names_both() -> None:
-    with pytest.raises(ValueError, match="nodes is 3, but this run has 1 to 2 places"):
-        Story(nodes=2).resize(3)
+def test_fewer_go_on_once_that_is_allowed() -> None:
+    story = Story(nodes=2)
+    story.sealed()
+    story.lose(1)
+    story.beats_until(30.0, [0])
+    assert story.stage() is Stage.OPEN
+    story.resize(2, least=1)
+    assert story.stage() is Stage.SEALED and story.members() == [0]
+
+
+def test_who_trains_goes_on_below_a_minimum_that_was_raised_and_waits_after_a_loss() -> None:
+    story = Story(nodes=3, least=1)
+    story.sealed()
+    story.lose(2)
+    story.beats_until(16.0, [0, 1])
+    small = story.state.sealed
+    assert small is not None and story.members() == [0, 1]
+    story.kinds()
+    story.resize(3, least=3)
+    story.save()
+    story.beats_until(20.0, [0, 1], small)
+    assert (story.kinds(), story.stage()) == ([], Stage.SEALED)
+    story.lose(1)
+    story.beats_until(60.0, [0])
+    assert story.stage() is Stage.OPEN
+    for index in (1, 2):
+        story.join(index, incarnation=1)
+    assert story.members() == [0, 1, 2]
+
+
+def test_the_last_wish_before_a_checkpoint_counts() -> None:
+    story = Story(nodes=1)
+    first = story.sealed()
+    story.resize(3)
+    for index in (1, 2):
+        story.plug(index)
+        story.join(index)
+    story.resize(2)
+    story.save()
+    story.join(0, last=first.generation)
+    assert story.members() == [0, 1] and story.lost() == []
+
+
+def test_a_wish_for_more_than_come_leaves_a_fixed_size_alone_at_a_checkpoint() -> None:
+    story = Story(nodes=2)
+    story.sealed()
+    story.resize(4)
+    story.plug(2)
+    story.join(2)
+    story.kinds()
+    story.save()
+    assert (story.kinds(), story.members()) == ([], [0, 1])
+
+
+@pytest.mark.parametrize(
+    "told",
+    [pytest.param(None, id="not-yet-told"), pytest.param(4, id="told-before-anybody-speaks")],
+)
+def test_a_new_coordinator_adopts_more_nodes_than_the_run_began_with(told: int | None) -> None:
+    running = sealed_by_hand(GenerationId(epoch=1, number=2), (0, 0, 0, 0))
+    story = Story(nodes=2, epoch=2)
+    if told:
+        story.resize(told)
+    for index in range(4):
+        assert story.beat(index, running=running) is None
+    assert story.stage() is Stage.SEALED and story.members() == [0, 1, 2, 3]
+
+
+def in_pairs(least: int, most: int) -> tuple[int, ...]:
+    return tuple(count for count in any_size(least, most) if count % 2 == 0)
+
+
+def coordinator(story: Story) -> Coordinator:
+    size = SizeCommand(nodes=story.nodes)
+    return Coordinator(story.state, TelemetryBuffer(keep=False), lambda: 0.0, in_pairs, size)
+
+
+@pytest.mark.parametrize(
+    ("size", "nodes", "legal"),
+    [
+        pytest.param(SizeCommand(nodes=4), 4, (4,), id="fixed"),
+        pytest.param(SizeCommand(nodes=5, min_nodes=1), 5, (2, 4), id="the-best-within"),
+        pytest.param(SizeCommand(nodes=5), 2, (2,), id="none-within"),
+        pytest.param(SizeCommand(nodes=1), 2, (2,), id="none-at-all"),
+        pytest.param(SizeCommand(nodes=2, min_nodes=4), 2, (2,), id="bounds-crossed"),
+    ],
+)
+def test_a_size_is_in_force_where_some_number_can_train(
+    size: SizeCommand, nodes: int, legal: tuple[int, ...]
+) -> None:
+    run = coordinator(Story(nodes=2))
+    before = run.version
+    run.resize(size, 0.0)
+    assert (run.state.nodes, run.state.legal) == (nodes, legal)
+    view = run.view()
+    assert view.size == size and view.version > before, "the operator hears that it was told"
+    assert bool(view.size_refused) == (nodes != size.nodes or size.min_nodes == 4)
+    run.resize(SizeCommand(nodes=2), 0.0)
+    assert run.view().size_refused == ""
+
+
+def test_a_refusal_names_what_would_be_right() -> None:
+    assert refusal(SizeCommand(nodes=5, min_nodes=5), in_pairs) == (
+        "compute.nodes: no number of nodes from 5 to 5 suits spec.parallelism;"
+        " of the numbers near it, these do: 2, 4, 6, 8"
+    )
 
 
 def test_a_run_starts_with_fewer_where_the_others_do_not_come() -> None:

@@ -15,6 +15,7 @@ from typing import Final
 from aiohttp import web
 
 from footplate_contracts.names import Env, ExitCode
+from footplate_contracts.reports import SizeCommand
 from footplate_trainer.coordinator import logs
 from footplate_trainer.coordinator.config import CoordinatorConfig, from_environment
 from footplate_trainer.coordinator.coordinator import Coordinator
@@ -79,24 +80,28 @@ async def serve(config: CoordinatorConfig, bind: str | None, timing: Timing) -> 
 
 
 def new_coordinator(config: CoordinatorConfig, timing: Timing) -> Coordinator:
-    """A coordinator that has heard of nobody."""
+    """A coordinator that has heard of nobody, and begins with the size that is wanted now."""
     world = config.outline.world
+    now = time.monotonic()
     membership = new_membership(
         config.epoch,
         world.nodes,
         world.processes_per_node,
-        time.monotonic(),
+        now,
         timing,
-        config.outline.legal_sizes(),
-        config.outline.places,
+        config.outline.legal_sizes(world.min_nodes or world.nodes, world.nodes),
     )
     hang = config.outline.hang
     coordinator = Coordinator(
         membership,
         TelemetryBuffer(keep=bool(config.api_url)),
         wall=time.time,
+        legal_sizes=config.outline.legal_sizes,
+        size=SizeCommand(nodes=world.nodes, min_nodes=world.min_nodes),
         watch=HangWatch(hang.factor, hang.floor_seconds),
     )
+    if config.size != coordinator.size:
+        coordinator.resize(config.size, now)
     coordinator.board.total_steps = config.outline.training.steps or 0
     return coordinator
 

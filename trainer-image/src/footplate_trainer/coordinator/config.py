@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from footplate_contracts.names import COORDINATOR_PORT, RUN_CONFIG_FILE, RUN_CONFIG_MOUNT, Env
+from footplate_contracts.reports import SizeCommand
 from footplate_contracts.v1alpha1.compute import Hang
 from footplate_contracts.v1alpha1.training import Parallelism
 from footplate_trainer.parallel.topology import legal_node_counts
@@ -37,7 +38,6 @@ class RunWorld(_Part):
 
     nodes: int = Field(1, ge=1)
     min_nodes: int | None = None
-    max_nodes: int | None = None
     processes_per_node: int = Field(1, ge=1)
 
 
@@ -91,18 +91,12 @@ class RunOutline(_Part):
     checkpoint: RunCheckpoint = RunCheckpoint()
     hang: Hang = Hang()
 
-    @property
-    def places(self) -> int:
-        """Most nodes that the run may ever have at once."""
-        return max(self.world.nodes, self.world.max_nodes or 0)
-
-    def legal_sizes(self) -> tuple[int, ...]:
-        """Numbers of nodes that may train, ascending."""
-        least = min(self.world.nodes, self.world.min_nodes or self.world.nodes)
+    def legal_sizes(self, least: int, most: int) -> tuple[int, ...]:
+        """Numbers of nodes from `least` to `most` that may train, ascending."""
         training = self.training
         return legal_node_counts(
             least,
-            self.places,
+            most,
             self.world.processes_per_node,
             self.parallelism,
             -(-training.global_batch_size // training.micro_batch_size),
@@ -141,6 +135,17 @@ def existing_file(environment: Mapping[str, str], name: Env) -> Path | None:
     return path
 
 
+def wanted_size(environment: Mapping[str, str], world: RunWorld) -> SizeCommand:
+    """What was wanted when this process was started: of a run that was resized not what `world` says."""
+    text = environment.get(Env.SIZE, "")
+    if not text:
+        return SizeCommand(nodes=world.nodes, min_nodes=world.min_nodes)
+    try:
+        return SizeCommand.model_validate_json(text)
+    except ValidationError:
+        raise ValueError(f'{Env.SIZE} is {text!r}; {{"nodes": 4, "minNodes": 2}} would be right') from None
+
+
 def read_token(environment: Mapping[str, str]) -> str:
     """The run's token, empty where none is configured."""
     path = existing_file(environment, Env.RUN_TOKEN_FILE)
@@ -157,6 +162,7 @@ class CoordinatorConfig:
     """Everything the coordinator is told."""
 
     outline: RunOutline
+    size: SizeCommand
     epoch: int
     port: int
     token: str
@@ -179,8 +185,10 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Coordinator
     key = existing_file(environment, Env.TLS_KEY_FILE)
     if (certificate is None) != (key is None):
         raise ValueError(f"{Env.TLS_CERTIFICATE_FILE} and {Env.TLS_KEY_FILE} go together, only one is set")
+    outline = read_outline(run_config_path(environment))
     return CoordinatorConfig(
-        outline=read_outline(run_config_path(environment)),
+        outline=outline,
+        size=wanted_size(environment, outline.world),
         epoch=whole_number(environment, Env.COORDINATOR_EPOCH, 1),
         port=whole_number(environment, Env.COORDINATOR_PORT, COORDINATOR_PORT),
         token=read_token(environment),

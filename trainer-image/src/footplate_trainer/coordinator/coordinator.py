@@ -28,6 +28,7 @@ from footplate_contracts.reports import (
     Progress,
     RunState,
     SealedGeneration,
+    SizeCommand,
 )
 from footplate_contracts.v1alpha1.compute import Hang
 from footplate_trainer.coordinator import membership
@@ -47,6 +48,7 @@ from footplate_trainer.coordinator.failures import FailureBook, hang_report, los
 from footplate_trainer.coordinator.hang import HangWatch, Verdict
 from footplate_trainer.coordinator.places import answered_by
 from footplate_trainer.coordinator.progress import ProgressBoard
+from footplate_trainer.coordinator.size import LegalSizes, refusal
 from footplate_trainer.coordinator.state import Membership, Refusal, Stage
 from footplate_trainer.coordinator.telemetry import TelemetryBuffer
 
@@ -67,6 +69,9 @@ class Coordinator:
     state: Membership
     telemetry: TelemetryBuffer
     wall: Callable[[], float]
+    legal_sizes: LegalSizes
+    size: SizeCommand  # as the operator told it last
+    size_refused: str = ""  # why that is not in force
     book: FailureBook = field(default_factory=FailureBook)
     board: ProgressBoard = field(default_factory=ProgressBoard)
     watch: HangWatch = field(default_factory=lambda: HangWatch(Hang().factor, Hang().floor_seconds))
@@ -128,10 +133,14 @@ class Coordinator:
         self.version += self.state.command is not command
         self._apply(membership.commanded(self.state, command, now), now)
 
-    def resize(self, nodes: int, now: float) -> None:
-        """See membership.resized."""
-        self.version += self.state.nodes != nodes
-        self._apply(membership.resized(self.state, nodes, now), now)
+    def resize(self, size: SizeCommand, now: float) -> None:
+        """See membership.resized. Of a size in which nobody can train it is said why, and no more."""
+        legal = self.legal_sizes(size.min_nodes or size.nodes, size.nodes)
+        self.version += self.size != size
+        self.size = size
+        self.size_refused = "" if legal else refusal(size, self.legal_sizes)
+        if legal:
+            self._apply(membership.resized(self.state, size.nodes, legal, now), now)
 
     def diagnose(self, request: DiagnosisRequest) -> Diagnosis:
         """Ask every rank; agents hear of it with their next answer."""
@@ -206,7 +215,8 @@ class Coordinator:
             version=self.version,
             epoch=self.state.epoch,
             state=self._run_state(),
-            nodes=self.state.nodes,
+            size=self.size,
+            size_refused=self.size_refused,
             generation=self.state.generation,
             members=members,
             missing=[] if self.state.stage is Stage.CLOSED else self.state.missing(),

@@ -14,6 +14,8 @@ its place speaks, it leaves, or it is silent for too long.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from footplate_contracts.names import Reason
 from footplate_contracts.reports import (
     AgentIdentity,
@@ -35,11 +37,9 @@ from footplate_trainer.coordinator.state import Membership, Refusal, Stage
 def heard(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refusal | None, list[Action]]:
     """Any word of `agent`: its place is filled, or it is turned away.
 
-    Raises ValueError for an index that the run cannot have, and for a number
-    of ranks that differs from the run's.
+    Raises ValueError for a number of ranks that differs from the run's. Any
+    index may speak: it may train already in a size that we are about to be told.
     """
-    if not agent.spare and agent.index >= state.most:
-        raise ValueError(f"index is {agent.index}, but this run has the places 0 to {state.most - 1}")
     if agent.slots != state.slots:
         raise ValueError(f"slots is {agent.slots}, but this run has {state.slots} ranks a node")
     if state.superseded:
@@ -150,11 +150,12 @@ def commanded(state: Membership, command: Command, now: float) -> list[Action]:
     return advance(state, now)
 
 
-def resized(state: Membership, nodes: int, now: float) -> list[Action]:
-    """The operator wants so many nodes; raises ValueError for more than the run may have."""
-    if not 1 <= nodes <= state.most:
-        raise ValueError(f"nodes is {nodes}, but this run has 1 to {state.most} places")
-    state.nodes = nodes
+def resized(state: Membership, nodes: int, legal: Sequence[int], now: float) -> list[Action]:
+    """The operator wants so many nodes, of which `legal` numbers may train.
+
+    The generation that trains goes on until a checkpoint or a loss, whatever its size.
+    """
+    state.nodes, state.legal = nodes, tuple(legal)
     return advance(state, now)
 
 

@@ -196,7 +196,7 @@ class Server:
     async def size(self, request: web.Request) -> web.StreamResponse:
         """How many nodes are wanted from the next checkpoint on; answers with the CoordinatorState."""
         message = await _read(request, SizeCommand)
-        self.coordinator.resize(message.nodes, self._clock())
+        self.coordinator.resize(message, self._clock())
         self._tell()
         return _json(self.coordinator.view())
 

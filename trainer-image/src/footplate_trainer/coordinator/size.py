@@ -8,11 +8,31 @@ checkpoint, where a restart costs no step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Final
 
+from footplate_contracts.reports import SizeCommand
 from footplate_trainer.coordinator.places import Place, member_of
 from footplate_trainer.coordinator.spares import ready, vacant
 from footplate_trainer.coordinator.state import Membership
+
+# (fewest, most) -> the numbers of nodes between them that may train, ascending.
+LegalSizes = Callable[[int, int], tuple[int, ...]]
+
+_NEAR: Final = 64  # nodes around a size that cannot train, among which others are looked for
+_SHOWN: Final = 4
+
+
+def refusal(size: SizeCommand, legal_sizes: LegalSizes) -> str:
+    """What is said of a size in which no number of nodes can train, with the nearest that can."""
+    near = legal_sizes(max(1, size.nodes - _NEAR), size.nodes + _NEAR)
+    nearest = sorted(sorted(near, key=lambda count: abs(count - size.nodes))[:_SHOWN])
+    shown = ", ".join(map(str, nearest)) or "none"
+    fewest = size.min_nodes or size.nodes
+    return (
+        f"compute.nodes: no number of nodes from {fewest} to {size.nodes} suits spec.parallelism;"
+        f" of the numbers near it, these do: {shown}"
+    )
 
 
 def count_of(ready: int, nodes: int, legal: Sequence[int]) -> int:

@@ -34,10 +34,9 @@ class Membership:
     """The whole state. `opened` and `ticked` are times of the same clock as `now`."""
 
     epoch: int
-    nodes: int  # wanted; the operator may change it
+    nodes: int  # wanted; the operator may change it, and with it `legal`
     slots: int
     legal: tuple[int, ...]  # numbers of nodes that may train, ascending
-    most: int  # places that there may ever be
     goal: int  # nodes that the next generation waits for
     timing: Timing
     opened: float
@@ -86,19 +85,17 @@ def new_membership(
     now: float,
     timing: Timing,
     legal: Sequence[int] = (),
-    most: int | None = None,
 ) -> Membership:
     """A membership that has heard of nobody; only the first epoch knows that nothing runs yet.
 
-    `legal` are the numbers of nodes that may train, `most` the places that there
-    may ever be; both default to `nodes`.
+    `legal` are the numbers of nodes that may train; where there are none, `nodes`
+    it is, and the ranks say why that cannot work.
     """
     return Membership(
         epoch,
         nodes,
         slots,
         legal=tuple(legal) or (nodes,),
-        most=max(nodes, most or 0),
         goal=nodes,
         timing=timing,
         opened=now,
