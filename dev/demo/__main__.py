@@ -83,7 +83,7 @@ def follow(kube: Kube) -> None:
             status = (kube.get("trainingrun", RUN) or {}).get("status", {})
             if live:
                 _update(bar, task, status)
-            elif (line := plain_line(status)) != shown and time.monotonic() >= next_line:
+            elif (line := plain_line(status)) != shown and (ended(status) or time.monotonic() >= next_line):
                 console.print(line)
                 shown, next_line = line, time.monotonic() + LINE_SECONDS
             if status.get("phase") == "Succeeded":
@@ -92,6 +92,11 @@ def follow(kube: Kube) -> None:
                 raise DemoError(f"the run failed: {reasons(status)}")
             time.sleep(1.0)
     raise DemoError(f"the run did not end within {DEADLINE_SECONDS:.0f} s: {reasons(status)}")
+
+
+def ended(status: dict[str, Any]) -> bool:
+    """Whether nothing more will come."""
+    return status.get("phase") in ("Succeeded", "Failed")
 
 
 def _update(bar: Any, task: Any, status: dict[str, Any]) -> None:

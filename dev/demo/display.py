@@ -30,11 +30,13 @@ def step_bar() -> Progress:
 
 def plain_line(status: dict[str, Any]) -> str:
     """The same for a log file: one line."""
+    phase = status.get("phase", "Pending")
     progress = status.get("progress") or {}
+    if not progress.get("totalSteps"):
+        return f"{phase}: no step yet"
     loss = progress.get("loss")
     shown = f" loss {loss:.3f}" if loss is not None else ""
-    step = f"step {progress.get('step', 0)}/{progress.get('totalSteps', 0)}"
-    return f"{status.get('phase', 'Pending')}: {step}{shown}"
+    return f"{phase}: step {progress.get('step', 0)}/{progress['totalSteps']}{shown}"
 
 
 def loss_curve(steps: list[int], losses: list[float]) -> str:

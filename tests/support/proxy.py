@@ -33,17 +33,24 @@ class Proxy:
             DemoError: the server refused, or cannot be reached.
         """
         try:
-            self._connection.request("GET", path)
-            answer = self._connection.getresponse()
-            text = answer.read().decode()
-        except (OSError, http.client.HTTPException) as error:
-            self._connection.close()  # the next request connects anew
-            raise DemoError(f"GET {path}: {error}") from error
+            answer, text = self._ask(path)
+        except (OSError, http.client.HTTPException):
+            self._connection.close()  # it was lost while nobody asked; the next request connects anew
+            try:
+                answer, text = self._ask(path)
+            except (OSError, http.client.HTTPException) as error:
+                self._connection.close()
+                raise DemoError(f"GET {path}: {error}") from error
         if answer.status == http.HTTPStatus.NOT_FOUND:
             return None
         if answer.status >= http.HTTPStatus.BAD_REQUEST:
             raise DemoError(f"GET {path}: {answer.status} {text[:500]}")
         return json.loads(text)
+
+    def _ask(self, path: str) -> tuple[http.client.HTTPResponse, str]:
+        self._connection.request("GET", path)
+        answer = self._connection.getresponse()
+        return answer, answer.read().decode()
 
     def api(self, path: str) -> Any:
         """JSON from Footplate's API; None for 404."""

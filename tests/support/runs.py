@@ -195,17 +195,29 @@ class Runs:
         return self.until(f"{name} to say {kind}={status} {reason}", reached, name, seconds)
 
     def until(self, what: str, probe: Callable[[], T | None], name: str, seconds: float) -> T:
-        """The first answer of `probe` that is not None; AssertionError after `seconds`."""
-        deadline = time.monotonic() + seconds
+        """The first answer of `probe` that is not None; AssertionError after `seconds`.
+
+        A server that is away for a moment, as in an outage that a test makes, has not answered yet.
+        """
+        deadline, trouble = time.monotonic() + seconds, ""
         while time.monotonic() < deadline:
-            found = probe()
+            try:
+                found = probe()
+            except DemoError as error:
+                found, trouble = None, f"\nlast refusal: {error}"
             if found is not None:
                 return found
             time.sleep(0.2)
-        raise AssertionError(f"waited {seconds:.0f} s for {what}\n{self.explain(name)}")
+        raise AssertionError(f"waited {seconds:.0f} s for {what}{trouble}\n{self.explain(name)}")
 
     def explain(self, name: str) -> str:
         """What a person would look at first."""
+        try:
+            return self._explained(name)
+        except DemoError as error:
+            return str(error)
+
+    def _explained(self, name: str) -> str:
         status = self.status(name)
         lines = [f"phase {status.get('phase')}, progress {status.get('progress')}"]
         for item in status.get("conditions", []):
@@ -231,6 +243,10 @@ def runs_in(kube: Kube, namespace: str, *, wait: bool) -> Iterator[Runs]:
     Args:
         wait: stay until the namespace has gone, so that the next block of that name can start at once.
     """
+    # One that an earlier block left may still be on its way out, and takes nothing new.
+    found = kube.get("namespace", namespace)
+    if found and found["status"]["phase"] == "Terminating":
+        kube.kubectl("wait", "--for=delete", f"namespace/{namespace}", "--timeout=180s")
     manifest = f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}"
     kube.kubectl("apply", "--filename", "-", stdin=manifest)
     kube.kubectl("apply", "-n", namespace, "--filename", "examples/data-python-docs.yaml")

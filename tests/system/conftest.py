@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 import uuid
 from collections.abc import Iterator
@@ -9,8 +10,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from demo.kube import Kube
+from demo.kube import ROOT, Kube
 from tests.support.runs import Json, Runs, runs_in, tiny
+from tests.support.settle import settle
 
 NAMESPACE = "footplate-tests"
 UNDISTURBED_STEPS = 120
@@ -29,6 +31,14 @@ def runs(kube: Kube) -> Iterator[Runs]:
         yield found
 
 
+@pytest.fixture
+def mended(kube: Kube) -> Iterator[None]:
+    """Whatever a test does to nodes and the control plane is mended after it, whole and for all to use."""
+    yield
+    subprocess.run(["python3", "dev/cluster", "up"], cwd=ROOT, check=True)
+    settle(kube)
+
+
 @dataclass(frozen=True)
 class Finished:
     """A run that nothing happened to, after its end."""
@@ -43,14 +53,14 @@ class Finished:
 def finished(runs: Runs) -> Iterator[Finished]:
     """A run of UNDISTURBED_STEPS, which the tests that hurt one compare theirs with."""
     name = runs.apply(tiny(f"undisturbed-{uuid.uuid4().hex[:8]}", runs.namespace, steps=UNDISTURBED_STEPS))
-    status = runs.wait_phase(name, "Succeeded", seconds=180)
+    status = runs.wait_phase(name, "Succeeded", seconds=300)
     succeeded = time.monotonic()
 
     def ended() -> bool | None:
         pods = [pod for role in ("worker", "coordinator") for pod in runs.pods(name, role)]
         return all(pod["status"]["phase"] in ("Succeeded", "Failed") for pod in pods) or None
 
-    runs.until("every pod to have ended", ended, name, seconds=30)
+    runs.until("every pod to have ended", ended, name, seconds=120)
     seconds = time.monotonic() - succeeded
     yield Finished(status, runs.whole_history(name, UNDISTURBED_STEPS), runs.pods(name), seconds)
     runs.delete(name)

@@ -53,12 +53,17 @@ def test_a_truncated_checkpoint_is_passed_over(runs: Runs, name: str, shell: She
     """The newest checkpoint lost a byte: the one before it is used, and the log says so."""
     manifest = tiny(name, runs.namespace, steps=40)
     runs.apply(manifest)
-    runs.wait_phase(name, "Succeeded", seconds=120)
+    runs.wait_phase(name, "Succeeded", seconds=300)
     shell(f"f=$(ls /shared/checkpoints/{name}/step-40.e*/*.distcp | head -1); truncate -s -1 $f")
     runs.delete(name)
-    runs.until("the run to be gone", lambda: None if runs.pods(name) else True, name, seconds=30)
+    runs.until(
+        "the run to be gone",
+        lambda: not (runs.pods(name) or runs.pods(name, "coordinator")) or None,
+        name,
+        120,
+    )
     runs.apply(manifest)
-    runs.wait_phase(name, "Succeeded", seconds=120)
+    runs.wait_phase(name, "Succeeded", seconds=300)
     logs = "".join(
         runs.kube.kubectl("logs", pod["metadata"]["name"], "-n", runs.namespace) for pod in runs.pods(name)
     )
@@ -76,12 +81,18 @@ def test_a_full_volume_is_said(runs: Runs, name: str) -> None:
     manifest["spec"]["trainer"]["volumes"].append(small)
     manifest["spec"]["trainer"]["volumeMounts"].append({"name": "small", "mountPath": "/small"})
     runs.apply(manifest)
-    full = runs.wait_step(name, 5) and next(row["time"] for row in runs.metrics(name) if row["step"] == 5)
+    full = runs.until("step 5", lambda: time_of(runs, name, step=5), name, seconds=180)
     found = runs.wait_condition(name, "Complete", "False", "StorageFull", seconds=SAID_WITHIN_SECONDS)
     assert "/small/checkpoints" in found["message"]
     said = datetime.fromisoformat(found["lastTransitionTime"]).timestamp()
     assert said - full <= SAID_WITHIN_SECONDS
     runs.wait_phase(name, "Failed", seconds=SAID_WITHIN_SECONDS)
+
+
+def time_of(runs: Runs, name: str, step: int) -> float | None:
+    """When the step ended, in seconds since the Unix epoch; None before the API knows it."""
+    rows = runs.metrics_or_none(name) or []
+    return next((row["time"] for row in rows if row["step"] == step), None)
 
 
 SMALL_CLAIM = """

@@ -16,7 +16,7 @@ def test_eight_ranks_share_samples_layers_and_matrices(runs: Runs, name: str) ->
     """2 x 2 x 2 ranks on two nodes: the grid is in the status, the loss falls, each step is there once."""
     manifest = (ROOT / "examples/cube.yaml").read_text().replace("cube", name)
     runs.kube.kubectl("apply", "-n", runs.namespace, "--filename", "-", stdin=manifest)
-    status = runs.wait_phase(name, "Succeeded", seconds=240)
+    status = runs.wait_phase(name, "Succeeded", seconds=300)
     steps, world = status["progress"]["totalSteps"], status["world"]
     rows = runs.whole_history(name, steps)
     assert [world[axis] for axis in ("nodes", "ranks", "data", "pipeline", "tensor")] == [2, 8, 2, 2, 2]

@@ -33,7 +33,7 @@ def test_workers_stand_on_different_nodes_and_end_by_themselves(finished: Finish
 def test_deletion_leaves_nothing(runs: Runs, name: str) -> None:
     """No finalizer, and no child of any kind a few seconds later."""
     runs.apply(tiny(name, runs.namespace, steps=2000))
-    runs.wait_phase(name, "Running", seconds=90)
+    runs.wait_phase(name, "Running", seconds=180)
     found = runs.run(name)
     assert found is not None and "finalizers" not in found["metadata"]
     runs.delete(name)
@@ -49,4 +49,5 @@ def test_deletion_leaves_nothing(runs: Runs, name: str) -> None:
 def test_the_api_names_the_sources_it_was_built_from(runs: Runs) -> None:
     """The revision in /version is the content key of the image."""
     key = images.keyed_names(images.table())["api"].rpartition(":")[2]
-    assert runs.ask.api("/version")["revision"] == key
+    version = runs.until("the API to answer", lambda: runs.ask.api("/version"), "no run", seconds=60)
+    assert version["revision"] == key

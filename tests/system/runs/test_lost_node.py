@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,13 +10,6 @@ from demo.kube import ROOT
 from tests.support.runs import Json, Runs, check_same_history, tiny
 
 pytestmark = pytest.mark.system
-
-
-@pytest.fixture
-def mended() -> Iterator[None]:
-    """Whatever a test does to a node is mended after it."""
-    yield
-    subprocess.run(["python3", "dev/cluster", "up"], cwd=ROOT, check=True)
 
 
 def second_workers(runs: Runs, name: str) -> list[Json]:
@@ -32,8 +24,9 @@ def test_a_lost_node_is_left_behind(runs: Runs, name: str, mended: None, undistu
     [victim] = second_workers(runs, name)
     node = victim["spec"]["nodeName"]
     subprocess.run(["python3", "dev/cluster", "kill-node", node], cwd=ROOT, check=True)
-    status = runs.wait_phase(name, "Succeeded", seconds=180)
-    check_same_history(runs.whole_history(name, len(undisturbed)), undisturbed)
+    status = runs.wait_phase(name, "Succeeded", seconds=300)
+    # Where the API stood on that node too, Kubernetes takes half a minute to start it elsewhere.
+    check_same_history(runs.whole_history(name, len(undisturbed), late_seconds=180), undisturbed)
     assert status["failures"] == {"NodeLost": 1}
     uid = victim["metadata"]["uid"]
     [substitute] = [pod for pod in second_workers(runs, name) if pod["metadata"]["uid"] != uid]

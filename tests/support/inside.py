@@ -1,0 +1,83 @@
+"""What tests do inside a run's pods: stop ranks, let them go on, kill one, ask who waits.
+
+Held ranks make a test independent of speed: while one rank stands still no rank gets further, so a
+pod may take its time to start without the run ending before it. Runs that are held for long need a
+`resilience.hang.floorSeconds` above that time.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.support.runs import Json, Runs, changed
+
+HELD_AT_MOST_SECONDS: Final = 600  # as a hang floor; nothing that a test waits for takes as long
+
+
+def patient(manifest: Json) -> Json:
+    """`manifest` of a run that may be held."""
+    return changed(manifest, "resilience.hang.floorSeconds", HELD_AT_MOST_SECONDS)
+
+
+def hold(runs: Runs, pod: str, nodes: int) -> None:
+    """Stop a rank of `pod` as soon as `nodes` nodes train."""
+    _inside(runs, pod, f"until(lambda: trains({nodes}))\nsend(ranks()[:1], signal.SIGSTOP)")
+
+
+def release(runs: Runs, pod: str) -> None:
+    """Let the held rank of `pod` go on."""
+    _inside(runs, pod, "send(ranks(), signal.SIGCONT)")
+
+
+def kill_rank(runs: Runs, pod: str) -> None:
+    """SIGKILL to a rank of `pod`."""
+    _inside(runs, pod, "send(ranks()[:1], signal.SIGKILL)")
+
+
+def wait_joined(runs: Runs, pod: str, index: int) -> None:
+    """Wait until the worker of place `index` waits beside those that train; `pod` is one of these."""
+    _inside(runs, pod, f"until(lambda: {index} in [agent['index'] for agent in view()['waiting']])")
+
+
+def _inside(runs: Runs, pod: str, code: str) -> None:
+    runs.kube.kubectl("exec", pod, "-n", runs.namespace, "--", "python", "-c", _WORDS + code)
+
+
+_WORDS: Final = """
+import json, os, pathlib, signal, time
+from footplate_trainer.agent.client import Connection, Directory
+from footplate_trainer.agent.diagnose import endpoint
+
+coordinator = Connection(Directory(endpoint(os.environ)))
+
+def view():
+    return json.loads(coordinator.request('GET', '/v1/state?after=0&wait=0', None, 10.0).body)
+
+def trains(nodes):
+    now = view()
+    return now['state'] == 'training' and len(now['members']) == nodes
+
+def until(condition):
+    deadline = time.monotonic() + 180
+    while not condition():
+        if time.monotonic() > deadline:
+            raise SystemExit(f'not within 180 s; the coordinator says {view()}')
+        time.sleep(0.05)
+
+def ranks():
+    found = []
+    for process in pathlib.Path('/proc').glob('[0-9]*'):
+        try:
+            if (process / 'comm').read_text().startswith('rank-'):
+                found.append(int(process.name))
+        except OSError:
+            continue  # it has ended meanwhile
+    return sorted(found)
+
+def send(pids, number):
+    if not pids:
+        raise SystemExit('no rank found')
+    for pid in pids:
+        os.kill(pid, number)
+
+"""
