@@ -178,9 +178,10 @@ What to try next:
   eval "$(make -s cluster-env)"                      kubectl and helm for this cluster
   kubectl get trun,pods                              the run and its pods
   kubectl describe trun tiny-decoder                 conditions, attempts, where the time went
+  kubectl apply -f examples/cube.yaml                eight processes, cut in all three ways
   kubectl delete pod -l footplate.dev/role=worker    while a run trains: it goes on by itself
-  kubectl apply -f examples/bad/                     what wrong files are told
-  make test                                          the tests, on this cluster
+  kubectl apply -f examples/bad/                     what wrong files are told (one is right, on purpose)
+  make test                                          the tests, on this cluster; they take it down at the end
   make cluster-down                                  stop the cluster, leave nothing behind"""
 
 

@@ -29,6 +29,12 @@ def test_whole_data_passes(write_shards: WriteShards) -> None:
     assert check_data(write_shards([[8], [9]], shard_tokens=1).uri).documents == 2
 
 
+def spoil_byte(path: Path) -> None:
+    """Another first byte, and the same size."""
+    content = path.read_bytes()
+    path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+
+
 @pytest.mark.parametrize(
     ("spoil", "error", "says"),
     [
@@ -43,6 +49,9 @@ def test_whole_data_passes(write_shards: WriteShards) -> None:
         ),
         pytest.param(
             lambda f: (f / "shard-00000.offsets").write_bytes(b""), DataCorrupt, "size is 0 bytes", id="size"
+        ),
+        pytest.param(
+            lambda f: spoil_byte(f / "shard-00001.bin"), DataCorrupt, "shard-00001.bin: sha256", id="content"
         ),
         pytest.param(
             lambda f: (f / "manifest.json").write_text("{"), DataCorrupt, "should be JSON", id="torn-manifest"
