@@ -30,6 +30,12 @@ values have behaviour, the table says which.
 """
 
 
+_LATER = """What ranks read (`training`, `checkpoint`,
+`validation`, `telemetry`) and `resilience.hang` take effect when the run is suspended and resumed, and until
+then the condition Reconciled names them; the rest takes effect at once.
+"""
+
+
 def reference() -> str:
     """The whole page."""
     sections = [_OPENING]
@@ -62,7 +68,7 @@ def _changes(spec: Schema) -> Iterator[str]:
     if never:
         yield f"Never changes: {', '.join(never)}.\n"
         yield f"Changes only while the run is suspended: {', '.join(suspended)}.\n"
-        yield "Everything else in `spec` may change at any time.\n"
+        yield "Everything else in `spec` may change at any time. " + _LATER
 
 
 def _tables(path: str, node: Schema) -> Iterator[str]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from footplate_operator.kinds import (
     CONFIG_MAP,
     DISRUPTION_BUDGET,
@@ -9,7 +13,10 @@ from footplate_operator.kinds import (
     REVISION,
     SECRET,
 )
+from tests.support.operator_fakes import run_manifest
 from tests.support.operator_world import World, running
+
+TRAINING = run_manifest()["spec"]["training"]
 
 
 async def test_suspension_saves_first_and_resumption_goes_on() -> None:
@@ -61,6 +68,44 @@ async def test_suspended_while_nothing_ran_needs_no_checkpoint() -> None:
     world.change(suspend=True)
     await world.reconcile()
     assert world.phase == "Suspended"
+
+
+@pytest.mark.parametrize(
+    ("spec", "waiting"),
+    [
+        pytest.param({"podRetentionSeconds": 60, "ttlSecondsAfterFinished": 60}, "", id="retention"),
+        pytest.param({"resilience": {"budgets": {"Hang": 9}, "excludeNodes": ["a"]}}, "", id="resilience"),
+        pytest.param({"compute": {"profile": "local-cpu", "nodes": 2, "spares": 1}}, "", id="spares"),
+        pytest.param(
+            {"checkpoint": {"uri": "/shared/checkpoints", "everySteps": 10, "emergencyDeadlineSeconds": 9}},
+            "",
+            id="deadline",
+        ),
+        pytest.param(
+            {"resilience": {"hang": {"factor": 2.0}}},
+            "resilience.hang.factor, resilience.hang.floorSeconds",
+            id="hang",
+        ),
+        pytest.param(
+            {"checkpoint": {"uri": "/shared/checkpoints", "everySteps": 5, "keepEverySteps": 50}},
+            "checkpoint.everySteps, checkpoint.keepEverySteps",
+            id="checkpoints",
+        ),
+        pytest.param(
+            {"training": {**run_manifest()["spec"]["training"], "steps": 200}}, "training.steps", id="steps"
+        ),
+    ],
+)
+async def test_what_ranks_read_waits_for_a_resumption_and_the_status_names_it(
+    spec: dict[str, Any], waiting: str
+) -> None:
+    world = await running()
+    world.change(**spec)
+    await world.reconcile()
+    later = f"when the run is suspended and resumed, these take effect: {waiting}"
+    assert world.condition("Reconciled")["message"] == (
+        later if waiting else "everything is as the spec asks"
+    )
 
 
 async def test_an_edit_while_suspended_makes_a_new_revision_and_config() -> None:

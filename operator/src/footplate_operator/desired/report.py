@@ -8,7 +8,7 @@ from footplate_contracts.names import Cause, ConditionType, Phase, Reason, Role
 from footplate_contracts.v1alpha1.status import Condition, TimeStatus, TrainingRunStatus
 from footplate_operator.desired import accounting, children, conditions, status
 from footplate_operator.desired.chronicle import Chronicle
-from footplate_operator.desired.revision import Revision, as_admitted, size
+from footplate_operator.desired.revision import Revision, not_in_force, size
 from footplate_operator.desired.situation import Situation
 from footplate_operator.desired.size import fit
 from footplate_operator.observed import Observed
@@ -81,8 +81,9 @@ def reconciled(run: Run, observed: Observed, now: datetime, revision: Revision |
     if problem is not None:
         return condition(run, now, ConditionType.RECONCILED, False, problem.reason, problem.message)
     message = "everything is as the spec asks"
-    if revision is not None and not as_admitted(run, revision.frozen):
-        message = "everything is as it was admitted; later changes of the spec take effect when it is resumed"
+    waiting = not_in_force(run, revision.frozen) if revision is not None else []
+    if waiting:
+        message = f"when the run is suspended and resumed, these take effect: {', '.join(waiting)}"
     return condition(run, now, ConditionType.RECONCILED, True, Reason.AS_DESIRED, message)
 
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from footplate_contracts.model import Contract
 from footplate_contracts.names import Phase, revision_name
@@ -21,6 +22,12 @@ from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.pods import PullPolicy
 from footplate_operator.kinds import Json
 from footplate_operator.run import Run
+
+_IN_SPEC: Final = {"world": "compute", "hang": "resilience.hang"}  # what RunConfig calls otherwise
+# Not the ranks read these: the coordinator is told of a size, and the operator keeps the deadline.
+_AT_ONCE: Final = frozenset(
+    {"compute.nodes", "compute.minNodes", "compute.maxNodes", "checkpoint.emergencyDeadlineSeconds"}
+)
 
 
 class Defaults(Contract):
@@ -102,12 +109,21 @@ def size(run: Run) -> SizeCommand:
     return SizeCommand(nodes=run.spec.compute.nodes, min_nodes=run.spec.compute.min_nodes)
 
 
-def as_admitted(run: Run, frozen: Frozen) -> bool:
-    """Whether the spec still asks for what was frozen, but for a size, which needs no new admission."""
-    asked = resolved_config(run, frozen.profile)
-    size_of = {name: getattr(asked.world, name) for name in ("nodes", "min_nodes", "max_nodes")}
-    resized = frozen.config.world.model_copy(update=size_of)
-    return asked == frozen.config.model_copy(update={"world": resized})
+def not_in_force(run: Run, frozen: Frozen) -> list[str]:
+    """Fields of the spec that ranks read, and that say something else than when they were frozen."""
+    before = _fields(frozen.config.to_json())
+    after = _fields(resolved_config(run, frozen.profile).to_json())
+    changed = (name for name in {**before, **after} if before.get(name) != after.get(name))
+    return [name for name in changed if name not in _AT_ONCE]
+
+
+def _fields(config: Json) -> dict[str, object]:
+    """The members of a RunConfig by their path in a spec, two levels deep."""
+    spec: Json = {_IN_SPEC.get(name, name): value for name, value in config.items()}
+    parts = {name: value if isinstance(value, dict) else {"": value} for name, value in spec.items()}
+    return {
+        f"{name}.{field}".rstrip("."): value for name, part in parts.items() for field, value in part.items()
+    }
 
 
 def resolved_config(run: Run, profile: ComputeProfileSpec) -> RunConfig:
