@@ -9,8 +9,9 @@ whatever must not be lost carries a sequence and is kept until acknowledged.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from footplate_contracts.model import Report
 from footplate_contracts.names import FIRST_SPARE, Cause
@@ -108,12 +109,19 @@ class CheckpointRecord(Report):
     seconds_total: float = 0.0
 
 
+def _told(message: object) -> object:
+    """What a user's program said may hold half of a surrogate pair, which no JSON carries."""
+    return message.encode(errors="replace").decode() if isinstance(message, str) else message
+
+
 class FailureReport(Report):
     """Why ranks stopped, as their agent saw it; the first-failing rank speaks."""
 
     cause: Cause
     reason: str = Field(max_length=64)
-    message: str = Field(max_length=1024, description="for a traceback its last lines")
+    message: Annotated[str, BeforeValidator(_told)] = Field(
+        max_length=1024, description="for a traceback its last lines"
+    )
     rank: int | None = None
     exit_code: int | None = None
     step: int | None = None

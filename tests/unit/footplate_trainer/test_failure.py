@@ -121,3 +121,8 @@ def test_an_unforeseen_error_brings_its_traceback(capsys: pytest.CaptureFixture[
 
     assert "Traceback (most recent call last)" in capsys.readouterr().err
     assert report.message.endswith("KeyError: 'surprise'")
+
+
+def test_a_message_that_no_json_carries_is_told_all_the_same() -> None:
+    report = describe(ValueError("half of a pair: \ud83d"), rank=0, step=1, now=1.0)
+    assert FailureReport.from_json(report.to_json()).message.endswith("ValueError: half of a pair: ?")

@@ -111,6 +111,15 @@ async def test_only_the_runs_token_is_let_in(client: Client, token: str) -> None
         assert answer.status == 401
 
 
+async def test_a_token_of_any_bytes_is_refused_and_no_error(client: Client) -> None:
+    where = client.session._base_url
+    assert where is not None
+    reader, writer = await asyncio.open_connection(where.host, where.port)
+    writer.write(b"GET /v1/state HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer \xff\r\n\r\n")
+    assert b" 401 " in await reader.readline()
+    writer.close()
+
+
 async def test_health_needs_no_token(client: Client) -> None:
     async with client.session.get(wire.HEALTH, headers={"Authorization": ""}) as answer:
         assert (answer.status, await answer.text()) == (200, "ok\n")

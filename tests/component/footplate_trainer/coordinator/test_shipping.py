@@ -37,7 +37,7 @@ class FakeApi:
     async def take(self, request: web.Request) -> web.Response:
         self.tokens.add(request.headers.get("Authorization", ""))
         if self.statuses:
-            return web.Response(status=self.statuses.pop(0))
+            return web.Response(status=self.statuses.pop(0), body=b"\xff caf\xe9")  # a proxy's own page
         batch = await request.json()
         if self.unacceptable & {entry["metrics"]["step"] for entry in batch["rows"]}:
             return web.Response(status=422)

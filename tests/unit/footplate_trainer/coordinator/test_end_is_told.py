@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
 from footplate_contracts.reports import GenerationId, Heartbeat, JoinRequest, RunState, SizeCommand
+from footplate_trainer.coordinator.__main__ import until_told_to_end
 from footplate_trainer.coordinator.coordinator import LAST_NUMBERS_SECONDS, Coordinator
 from footplate_trainer.coordinator.state import new_membership
 from footplate_trainer.coordinator.telemetry import TelemetryBuffer
@@ -50,3 +55,15 @@ def test_without_an_api_the_end_is_told_at_once() -> None:
     run = finished(keep=False)
     run.tick(10.05)
     assert run.view().state is RunState.FINISHED
+
+
+async def test_a_coordinator_whose_clock_breaks_ends_instead_of_answering_on() -> None:
+    async def keep_time() -> None:
+        raise ZeroDivisionError
+
+    async def ship() -> None:
+        await asyncio.Event().wait()
+
+    tasks = [asyncio.create_task(keep_time()), asyncio.create_task(ship())]
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(until_told_to_end(tasks), 10)

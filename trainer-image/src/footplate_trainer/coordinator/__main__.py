@@ -10,6 +10,7 @@ import signal
 import ssl
 import sys
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from aiohttp import web
@@ -69,12 +70,14 @@ async def serve(config: CoordinatorConfig, bind: str | None, timing: Timing) -> 
     tasks = [asyncio.create_task(server.keep_time())]
     if shipper is not None:
         tasks.append(asyncio.create_task(shipper.run()))
-    await _until_told_to_end()
-    server.end()
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    await runner.cleanup()
+    try:
+        await until_told_to_end(tasks)
+    finally:
+        server.end()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await runner.cleanup()
     if shipper is not None:
         await shipper.flush(FLUSH_SECONDS)
 
@@ -121,12 +124,21 @@ def _tls(config: CoordinatorConfig) -> ssl.SSLContext | None:
     return context
 
 
-async def _until_told_to_end() -> None:
+async def until_told_to_end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Wait for SIGTERM or SIGINT; raises what ended one of `tasks`, which should run for ever.
+
+    A coordinator whose clock stands still would answer as if all were well: rather
+    have it replaced.
+    """
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, told.set)
-    await told.wait()
+    waiting = asyncio.create_task(told.wait())
+    ended, _ = await asyncio.wait({waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    for task in ended.intersection(tasks):
+        task.result()
 
 
 def _nobody() -> None:

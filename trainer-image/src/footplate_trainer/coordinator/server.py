@@ -229,7 +229,8 @@ class Server:
 
     def _allowed(self, request: web.Request) -> bool:
         given = request.headers.get("Authorization", "")
-        return not self._token or hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode())
+        sent = given.encode(errors="surrogateescape")  # a header may hold any bytes
+        return not self._token or hmac.compare_digest(sent, f"Bearer {self._token}".encode())
 
     def _tell(self) -> None:
         if self.coordinator.version != self._version:

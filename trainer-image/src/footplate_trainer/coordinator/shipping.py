@@ -104,7 +104,7 @@ class Shipper:
         try:
             async with session.post(self._to.url, data=text, headers=headers) as answer:
                 if not answer.ok:
-                    return self._refused(count, answer.status, (await answer.text())[:200])
+                    return self._refused(count, answer.status, (await answer.text(errors="replace"))[:200])
         except (aiohttp.ClientError, TimeoutError) as error:
             _log.warning("telemetry is kept, the API cannot be reached: %r", error)
             return False
