@@ -191,6 +191,16 @@ def ended(code: int, terminated: str = "Error", **status: Any) -> dict[str, Any]
             id="preempted",
         ),
         pytest.param(
+            ended(
+                137,
+                conditions=[{"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC"}],
+            ),
+            {},
+            Cause.NODE_LOST,
+            "DeletionByPodGC",
+            id="its-node-is-gone",
+        ),
+        pytest.param(
             {"phase": "Running"},
             {"deletionTimestamp": "2026-01-31T12:00:00Z"},
             Cause.NODE_LOST,

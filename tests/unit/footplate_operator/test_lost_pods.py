@@ -38,6 +38,35 @@ async def test_a_lost_worker_is_replaced_at_once(harm: Any) -> None:
     assert "tiny-w0-0" in world.workers("Running"), "the other worker is not touched"
 
 
+@pytest.mark.parametrize("order", ["pod-first", "coordinator-first"])
+async def test_memory_has_its_budget_though_the_agent_went_with_the_container(order: str) -> None:
+    world = await running()
+    for times in (1, 2):
+        world.trains = False
+        first = world.workers("Running")[0]
+        if order == "pod-first":
+            world.end_pod(first, 137, terminated="OOMKilled")
+            await world.reconcile()
+        _lose_agent(world, first)
+        await world.reconcile()
+        if order == "coordinator-first":
+            world.end_pod(first, 137, terminated="OOMKilled")
+            await world.reconcile()
+        assert world.status["failures"] == {"OutOfMemory": times}
+        await world.live(10)
+    assert world.phase == "Failed"
+    assert "training.microBatchSize" in world.condition("Complete")["message"]
+
+
+def _lose_agent(world: World, name: str) -> None:
+    """The coordinator notices the end of a connection, and no more."""
+    pod, leader = world.cluster.objects[POD, name], world.leader()
+    leader.here.discard(int(pod["metadata"]["labels"]["footplate.dev/index"]))
+    seconds = world.clock().timestamp()
+    leader.fail(Cause.NODE_LOST, Reason.AGENT_LOST, "its connection ended", pod, seconds)
+    world._speak()
+
+
 async def test_both_workers_lost_at_once_is_one_restart() -> None:
     world = await running()
     world.cluster.bury(POD, "tiny-w0-0")

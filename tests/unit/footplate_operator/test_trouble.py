@@ -158,6 +158,23 @@ async def test_an_interruption_counts_once_though_its_status_is_refused_at_first
     assert [each["reason"] for each in world.cluster.all(EVENT)].count("Restarting") == 1
 
 
+async def test_a_coordinator_that_cannot_start_is_told_and_made_ever_more_rarely() -> None:
+    world = World()
+    world.kubelet_works = False
+    world.submit(resilience={"startupDeadlineSeconds": 120})
+    said: set[str] = set()
+    while world.phase != "Failed":
+        await world.live(1)
+        said.add(world.condition("Progressing")["message"])
+        for name in world.cluster.names(POD):
+            if world.cluster.objects[POD, name]["status"]["phase"] == "Pending":
+                world.start_pod(name, "10.0.0.9")
+                world.end_pod(name, 1)
+    assert "pod tiny-c1 on node node-1 ended with exit code 1" in said
+    assert "ended with exit code 1" in world.condition("Complete")["message"]
+    assert world.status["coordinator"]["epoch"] < 10
+
+
 async def test_a_foreign_child_is_a_condition_and_heals() -> None:
     world = World()
     foreign = {

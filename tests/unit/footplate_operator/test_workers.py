@@ -237,5 +237,5 @@ def test_stop(state: dict[str, Any], overdue: bool, how: list[How]) -> None:
 
 
 def test_a_few_ended_pods_of_a_place_are_kept() -> None:
-    ended = [pod(0, number, phase="Failed", finished=NOW + timedelta(number)) for number in range(5)]
+    ended = [pod(0, number, phase="Failed", finished=NOW + timedelta(number)) for number in range(9)]
     assert [surplus.pod.incarnation for surplus in housekeeping.crowded(ended)] == [0, 1]

@@ -14,7 +14,7 @@ from datetime import datetime
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.v1alpha1.status import ATTEMPT_LIMIT, Attempt, TrainingRunStatus
 from footplate_operator.clock import format_time, parse_time
-from footplate_operator.desired.evidence import Interruption
+from footplate_operator.desired.evidence import TOLD_BY_KUBERNETES, Interruption
 from footplate_operator.policies.failure import Action, Evidence, History, Past, Verdict, next_action
 
 _MESSAGE_LIMIT = 1024
@@ -94,11 +94,8 @@ def end(story: Chronicle, scene: Scene, reason: str, message: str = "") -> Chron
 
 def interrupt(story: Chronicle, scene: Scene, interruption: Interruption) -> tuple[Chronicle, Action | None]:
     """The story after a failure, and what the policy makes of it; None where it was known already."""
-    known = _known(story, interruption)
-    if known is not None:
-        return (
-            _corrected(story, known, scene, interruption) if _better(interruption, known) else (story, None)
-        )
+    if _known(story, interruption) is not None:
+        return explain(story, scene, interruption)
     action = next_action(scene.budgets, _history(story, scene), _evidence(interruption))
     story = begin(story, scene)
     attempt = story.open
@@ -115,6 +112,14 @@ def interrupt(story: Chronicle, scene: Scene, interruption: Interruption) -> tup
     if action.verdict is Verdict.FAIL:
         return story, action
     return begin(replace(story, restarts=story.restarts + 1), scene), action
+
+
+def explain(story: Chronicle, scene: Scene, interruption: Interruption) -> tuple[Chronicle, Action | None]:
+    """The story with a better reason for an end that it knows, and what follows from that; else as it was."""
+    known = _known(story, interruption)
+    if known is None or not _better(interruption, known):
+        return story, None
+    return _corrected(story, known, scene, interruption)
 
 
 def renewed(story: Chronicle, scene: Scene, generation: str, nodes: int) -> Chronicle:
@@ -143,8 +148,9 @@ def _known(story: Chronicle, interruption: Interruption) -> Attempt | None:
 def _better(interruption: Interruption, known: Attempt) -> bool:
     """Whether `interruption` knows more of why an attempt ended than what is written down.
 
-    A lost peer is an echo: whatever else is told of the same end explains it. Apart from that a
-    pod's end is hearsay, and a rank that spoke for itself has the last word.
+    A lost peer is an echo: whatever else is told of the same end explains it. A lost agent says no
+    more than its silence, which Kubernetes may explain. Apart from that a pod's end is hearsay, and
+    a rank that spoke for itself has the last word.
     """
     if interruption.cause is known.cause:
         return False
@@ -152,6 +158,10 @@ def _better(interruption: Interruption, known: Attempt) -> bool:
         return True
     echo = interruption.cause is Cause.COMMUNICATION and interruption.reason == Reason.PEER_LOST
     if echo and known.cause is not None:
+        return False
+    if known.cause is Cause.NODE_LOST and interruption.cause in TOLD_BY_KUBERNETES:
+        return True
+    if interruption.cause is Cause.NODE_LOST and known.cause in TOLD_BY_KUBERNETES:
         return False
     return not interruption.hearsay and known.rank is None
 

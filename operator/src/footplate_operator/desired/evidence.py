@@ -21,6 +21,8 @@ from footplate_operator.observed import PodView
 CONFIG_CODE: Final = int(ExitCode.CONFIG)
 UNREADY_SECONDS: Final = 2.0  # longer than a pod takes from its first container to Ready
 
+TOLD_BY_KUBERNETES: Final = frozenset({Cause.OUT_OF_MEMORY, Cause.PREEMPTED})
+
 Seen = tuple[int, int]  # (epoch, number) of the newest failure counted
 
 
@@ -118,6 +120,23 @@ def unheard(
     )
 
 
+def explained(state: CoordinatorState | None, pods: Iterable[PodView], now: datetime) -> list[Interruption]:
+    """What Kubernetes says of the ends of workers that the coordinator merely lost.
+
+    It heard no more than the end of a connection, and the pod tells why a moment
+    later: when the kernel ends a container for memory, its agent goes with it.
+    """
+    ended = {(pod.index, pod.incarnation): pod for pod in pods if pod.ended}
+    found = []
+    for each in state.failures if state else ():
+        pod = ended.get((each.agent.index, each.agent.incarnation))
+        if pod is None or each.generation is None or each.failure.cause is not Cause.NODE_LOST:
+            continue
+        if _cause(pod)[0] in TOLD_BY_KUBERNETES:
+            found.append(from_loss(Loss(pod.index, pod.incarnation, pod), str(each.generation), now))
+    return found
+
+
 def from_loss(loss: Loss, generation: str, now: datetime) -> Interruption:
     """What the end of a worker pod says about why."""
     pod = loss.pod
@@ -130,7 +149,7 @@ def from_loss(loss: Loss, generation: str, now: datetime) -> Interruption:
     return Interruption(
         cause=cause,
         reason=reason,
-        message=_words(pod),
+        message=words(pod),
         time=pod.finished or now,
         generation=generation,
         node=pod.node,
@@ -142,6 +161,8 @@ def from_loss(loss: Loss, generation: str, now: datetime) -> Interruption:
 def _cause(pod: PodView) -> tuple[Cause, str]:
     if pod.terminated_reason == "OOMKilled":
         return Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY
+    if pod.disruption == "DeletionByPodGC":
+        return Cause.NODE_LOST, pod.disruption
     if pod.disruption or pod.reason in ("Preempting", "Shutdown", "Terminated", "NodeShutdown"):
         return Cause.PREEMPTED, pod.disruption or pod.reason
     if pod.reason == "Evicted":
@@ -160,7 +181,8 @@ def _cause(pod: PodView) -> tuple[Cause, str]:
     return by_code.get(pod.exit_code or 0, (Cause.NODE_LOST, Reason.POD_FAILED))
 
 
-def _words(pod: PodView) -> str:
+def words(pod: PodView) -> str:
+    """What the end of a pod says, for a person."""
     where = f" on node {pod.node}" if pod.node else ""
     if pod.terminating:
         return f"pod {pod.name}{where} is being deleted"

@@ -15,7 +15,7 @@ from footplate_operator.desired.desired import How, Surplus
 from footplate_operator.observed import PodView
 from footplate_operator.policies import ttl
 
-KEPT_ENDED: Final = 3  # ended pods of one place, whatever their age
+KEPT_ENDED: Final = 7  # ended pods of one place, whatever their age: the longest wait needs so many
 NODE_GONE_SECONDS: Final = 30.0
 STALE_GRACE: Final = 5
 COORDINATOR_GRACE: Final = 15

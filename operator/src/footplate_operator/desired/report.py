@@ -97,6 +97,8 @@ def progressing(here: Situation, phase: Phase, may_start: bool) -> list[Conditio
         if here.diagnosis is not None:
             held = here.diagnosis
             moving = say(here, ConditionType.PROGRESSING, False, held.reason, held.message)
+        elif here.stalled:
+            moving = say(here, ConditionType.PROGRESSING, False, Reason.POD_FAILED, here.stalled)
         elif last is not None and last.cause in (Cause.STORAGE, Cause.IMAGE_OR_CONFIG):
             # These do not mend themselves: say so, even while trying again.
             moving = say(here, ConditionType.PROGRESSING, False, last.reason, last.message)
@@ -143,7 +145,7 @@ def _what_is_going_on(here: Situation, phase: Phase, may_start: bool) -> tuple[s
     if phase is Phase.RUNNING:
         return Reason.TRAINING, _who_trains(here)
     if not may_start:
-        return Reason.WAITING_FOR_COORDINATOR, "the coordinator has no address yet"
+        return Reason.WAITING_FOR_COORDINATOR, here.stalled or "the coordinator has no address yet"
     if phase is Phase.RESTARTING:
         closed = here.story.closed
         why = f"{closed[-1].reason}: {closed[-1].message}" if closed else "waiting for all workers"

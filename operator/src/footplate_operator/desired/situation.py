@@ -64,6 +64,15 @@ class Situation:
         return self.observed.problem is None
 
     @property
+    def stalled(self) -> str:
+        """What the newest coordinator ended with, while none serves; empty where one does or none ended."""
+        ended = [pod for pod in self.observed.coordinators() if pod.phase == "Failed"]
+        current = self.leader.current
+        if not ended or (current is not None and current.started):
+            return ""
+        return evidence.words(max(ended, key=lambda pod: pod.epoch))
+
+    @property
     def finished(self) -> bool:
         """Whether the last step is trained and saved.
 
@@ -106,7 +115,7 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
     scene = _scene(run, state, now)
     trained = run.status.world.nodes if run.status.world else revision.frozen.config.world.nodes
     losses = [loss for loss in gang.losses if evidence.counts(loss, state, trained)]
-    told = _tell(story, scene, losses, run, state)
+    told = _explained(_tell(story, scene, losses, run, state), scene, state, observed)
     here = Situation(
         run=run,
         revision=revision,
@@ -201,6 +210,17 @@ def _heard(telling: _Telling, scene: Scene, interruption: evidence.Interruption)
     return replace(telling, story=story, failure=telling.failure or fatal, interrupted=True)
 
 
+def _explained(
+    telling: _Telling, scene: Scene, state: CoordinatorState | None, observed: Observed
+) -> _Telling:
+    """The story with what Kubernetes came to say of ends that it knows."""
+    for interruption in evidence.explained(state, observed.workers(), scene.now):
+        story, action = chronicle.explain(telling.story, scene, interruption)
+        fatal = action if action is not None and action.verdict is Verdict.FAIL else None
+        telling = replace(telling, story=story, failure=telling.failure or fatal)
+    return telling
+
+
 def _trained_in(story: Chronicle, pod: PodView | None, run: Run) -> str:
     """The generation that the loss of `pod` ended; empty where it had joined none.
 
@@ -245,7 +265,8 @@ def _given_up(here: Situation) -> Action | None:
     left = startup.remaining(here.run.phase or Phase.QUEUED, since(here.run), deadline, here.now)
     if left is None or left > 0:
         return None
-    why = here.diagnosis.message if here.diagnosis else _refusal(here.run) or "not all workers joined"
+    why = here.diagnosis.message if here.diagnosis else here.stalled or _refusal(here.run)
+    why = why or "not all workers joined"
     message = f"not started within {deadline} s (resilience.startupDeadlineSeconds): {why}"
     return _failed(Reason.STARTUP_DEADLINE, message)
 
