@@ -15,6 +15,10 @@ _DRIVERS = {
     "postgres": "postgresql+asyncpg",
     "postgresql": "postgresql+asyncpg",
 }
+# Of a PostgreSQL URL; the driver takes any other for a mistake of this program.
+_PARAMETERS = frozenset(
+    {"host", "port", "prepared_statement_cache_size", "ssl", "sslmode", "target_session_attrs"}
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,19 @@ def database_url(text: str) -> str:
             "FOOTPLATE_DATABASE_URL must start with sqlite:/// or postgresql://,"
             f" not with {scheme[:40] if separator else 'no scheme'!r}"
         )
-    return f"{driver}://{rest}"
+    return f"{driver}://{_for_asyncpg(rest) if driver == _DRIVERS['postgresql'] else rest}"
+
+
+def _for_asyncpg(rest: str) -> str:
+    """`rest` of a PostgreSQL URL with what libpq calls sslmode as this driver calls it."""
+    place, separator, query = rest.partition("?")
+    parameters = [part.partition("=") for part in query.split("&") if part]
+    for name, _, _ in parameters:
+        if name not in _PARAMETERS:
+            known = ", ".join(sorted(_PARAMETERS))
+            raise ValueError(f"FOOTPLATE_DATABASE_URL has the parameter {name[:40]!r}; there are: {known}")
+    renamed = "&".join(f"{'ssl' if name == 'sslmode' else name}={value}" for name, _, value in parameters)
+    return f"{place}{separator}{renamed}"
 
 
 def port(text: str) -> int:

@@ -22,6 +22,11 @@ def test_a_pod_listens_to_its_service() -> None:
         pytest.param("postgres://h/d", "postgresql+asyncpg://h/d", id="postgres"),
         pytest.param("postgresql://u:p@h/d", "postgresql+asyncpg://u:p@h/d", id="postgresql"),
         pytest.param("postgresql+asyncpg://h/d", "postgresql+asyncpg://h/d", id="with-its-driver"),
+        pytest.param(
+            "postgresql://u:p@h/d?sslmode=require&target_session_attrs=read-write",
+            "postgresql+asyncpg://u:p@h/d?ssl=require&target_session_attrs=read-write",
+            id="sslmode",
+        ),
         pytest.param("", "sqlite+aiosqlite:////data/footplate.db", id="empty-is-unset"),
     ],
 )
@@ -36,6 +41,12 @@ def test_urls_get_an_asynchronous_driver(given: str, used: str) -> None:
         pytest.param("FOOTPLATE_DATABASE_URL", "secret.db", "not with 'no scheme'", id="no-url"),
         pytest.param(
             "FOOTPLATE_DATABASE_URL", "postgresql+psycopg://h/secret", "postgresql://,", id="driver"
+        ),
+        pytest.param(
+            "FOOTPLATE_DATABASE_URL",
+            "postgresql://u:secret@h/d?channel_binding=require",
+            "the parameter 'channel_binding'",
+            id="database-parameter",
         ),
         pytest.param("FOOTPLATE_API_PORT", "http", "from 1 to 65535, not 'http'", id="port"),
         pytest.param("FOOTPLATE_API_PORT", "0", "from 1 to 65535, not '0'", id="port-zero"),

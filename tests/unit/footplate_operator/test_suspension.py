@@ -122,6 +122,18 @@ async def test_an_edit_while_suspended_makes_a_new_revision_and_config() -> None
     assert world.workers("Running") == ["tiny-w0-1"]
 
 
+async def test_a_suspended_coordinator_stays_until_its_telemetry_is_out() -> None:
+    world = await running()
+    world.leader().backlog = 5
+    world.change(suspend=True)
+    await world.live(60, until=lambda: world.phase == "Suspended")
+    await world.live(60)
+    assert world.cluster.names(POD) == ["tiny-c1"]
+    world.leader().backlog = 0
+    await world.live(5)
+    assert world.cluster.names(POD) == []
+
+
 async def test_nobody_asks_a_coordinator_that_was_suspended_away() -> None:
     world = await running()
     world.change(suspend=True)

@@ -20,7 +20,6 @@ from footplate_operator.run import Run
 EXIT_SECONDS: Final = 4.0  # for workers of a finished run to end by themselves
 STOP_SECONDS: Final = 8.0  # after which pods that do not stop are deleted
 FLUSH_SECONDS: Final = 60.0  # for telemetry, where the coordinator cannot be asked
-LONGEST_FLUSH_SECONDS: Final = 600.0  # the API may be away for ten minutes
 _POLL_SECONDS: Final = 1.0
 
 
@@ -52,31 +51,26 @@ def ended(run: Run, observed: Observed, now: datetime) -> Desired:
     gone: list[Surplus] = []
     if run.phase is Phase.FAILED or waited >= EXIT_SECONDS:
         gone += housekeeping.stop(working, overdue=waited >= STOP_SECONDS)
-    if not working and _flushed(observed, waited):
+    if not working and housekeeping.flushed(observed.coordinator, waited, FLUSH_SECONDS):
         gone += housekeeping.release(leaders, coordinator.GRACE_SECONDS)
     retention = run.spec.pod_retention_seconds
     gone += housekeeping.expired(observed.pods, retention, now)
+    busy = bool(working or leaders)
     lifetime = run.spec.ttl_seconds_after_finished
+    # What the run still has to tell the API is told before it goes.
+    left = None if lifetime is None or busy else ttl.remaining(finished_at, lifetime, now)
     return Desired(
         status=report.last_words(run.status, observed, now),
         surplus=unique(gone),
-        surplus_children=_unneeded(observed, bool(working or leaders)),
+        surplus_children=_unneeded(observed, busy),
         coordinator=max((pod for pod in leaders if pod.address), key=lambda pod: pod.epoch, default=None),
-        delete_run=lifetime is not None and ttl.expired(finished_at, lifetime, now),
+        delete_run=left is not None and left <= 0.0,
         again=soonest(
-            _POLL_SECONDS if working or leaders else None,
+            _POLL_SECONDS if busy else None,
             housekeeping.next_expiry(observed.pods, retention, now),
-            None if lifetime is None else max(0.0, ttl.remaining(finished_at, lifetime, now)),
+            None if left is None else max(0.0, left),
         ),
     )
-
-
-def _flushed(observed: Observed, waited: float) -> bool:
-    """Whether the coordinator's telemetry is out, or has had its time."""
-    state = observed.coordinator
-    if state is None:
-        return waited >= FLUSH_SECONDS
-    return state.telemetry_backlog == 0 or waited >= LONGEST_FLUSH_SECONDS
 
 
 def _unneeded(observed: Observed, running: bool) -> tuple[Child, ...]:

@@ -11,12 +11,14 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
+from footplate_contracts.reports import CoordinatorState
 from footplate_operator.desired.desired import How, Surplus
 from footplate_operator.observed import PodView
 from footplate_operator.policies import ttl
 
 KEPT_ENDED: Final = 7  # ended pods of one place, whatever their age: the longest wait needs so many
 NODE_GONE_SECONDS: Final = 30.0
+LONGEST_FLUSH_SECONDS: Final = 600.0  # the API may be away for ten minutes
 STALE_GRACE: Final = 5
 COORDINATOR_GRACE: Final = 15
 _SOON: Final = 1.0
@@ -79,6 +81,16 @@ def unwanted(spares: Sequence[PodView], wanted: int) -> list[Surplus]:
 def stale_coordinators(pods: Sequence[PodView], epoch: int) -> list[Surplus]:
     """Live coordinators from before `epoch`; they may still hand over what they know to the API."""
     return [Surplus(pod, grace=COORDINATOR_GRACE) for pod in pods if pod.live and pod.epoch < epoch]
+
+
+def flushed(state: CoordinatorState | None, waited: float, unasked: float) -> bool:
+    """Whether the telemetry of a coordinator that is not needed any more is out, or has had its time.
+
+    `waited`: seconds since it is not needed; `unasked`: how long to wait for one that cannot be asked.
+    """
+    if state is None:
+        return waited >= unasked
+    return state.telemetry_backlog == 0 or waited >= LONGEST_FLUSH_SECONDS
 
 
 def release(pods: Iterable[PodView], grace: int) -> list[Surplus]:

@@ -18,7 +18,7 @@ from footplate_operator.run import Run
 
 POLL_SECONDS: Final = 2.0
 WORKER_GRACE: Final = 10  # seconds for a pod whose checkpoint is durable
-FLUSH_SECONDS: Final = 30.0  # for the coordinator to hand its telemetry to the API
+FLUSH_SECONDS: Final = 30.0  # for telemetry, where the coordinator cannot be asked
 
 
 def queued(run: Run, observed: Observed, now: datetime) -> Desired:
@@ -130,8 +130,6 @@ def _release(here: Situation, message: str) -> Desired:
 
 def _flushed(run: Run, observed: Observed, leaders: list[PodView], now: datetime) -> list[Surplus]:
     """Coordinators whose telemetry is out, or has had its time."""
-    state = observed.coordinator
-    out = state is not None and state.telemetry_backlog == 0
-    if not out and seconds_between(since(run), now) < FLUSH_SECONDS:
+    if not housekeeping.flushed(observed.coordinator, seconds_between(since(run), now), FLUSH_SECONDS):
         return []
     return housekeeping.release(leaders, coordinator.GRACE_SECONDS)
