@@ -17,6 +17,7 @@ from footplate_contracts.reports import (
     CoordinatorState,
     FailureReport,
     GenerationId,
+    HangCommand,
     Member,
     NumberedFailure,
     Progress,
@@ -32,6 +33,7 @@ DEFAULTS = Defaults(trainer_image="trainer:1", coordinator_image="coordinator:1"
 NAME = "tiny"
 KEY = Key("default", NAME)
 EVERY_STEPS = 10
+HANG = HangCommand(factor=3.0, floor_seconds=60.0)
 PATIENCE = 10  # looks at a gang that is not complete before fewer go on
 
 
@@ -120,6 +122,7 @@ class FakeCoordinator:
     command: Command = Command.NONE
     backlog: int = 0
     size_refused: str = ""
+    hang: HangCommand = HANG
     nodes: int = 0
     least: int | None = None  # so few may go on
     reachable: bool = True
@@ -147,6 +150,7 @@ class FakeCoordinator:
             state=self.state,
             size=self.size,
             size_refused=self.size_refused,
+            hang=self.hang,
             generation=self.generation,
             members=[
                 Member(agent=identity(pod), group_rank=index, first_rank=2 * index, store_port=1)

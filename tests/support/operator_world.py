@@ -15,6 +15,7 @@ from footplate_contracts.reports import (
     Command,
     CoordinatorState,
     GenerationId,
+    HangCommand,
     RunState,
     SizeCommand,
 )
@@ -137,6 +138,15 @@ class World:
         if leader is None:
             return False
         leader.resize(size)
+        self.heard[uid] = leader.view(self._seconds())
+        return True
+
+    async def judge_hangs(self, uid: str, by: HangCommand) -> bool:
+        leader = self._followed(uid)
+        if leader is None:
+            return False
+        leader.hang, leader.version = by, leader.version + 1
+        self.heard[uid] = leader.view(self._seconds())
         return True
 
     # -- time ----------------------------------------------------------------------------

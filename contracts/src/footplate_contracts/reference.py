@@ -31,8 +31,8 @@ values have behaviour, the table says which.
 
 
 _LATER = """What ranks read (`training`, `checkpoint`,
-`validation`, `telemetry`) and `resilience.hang` take effect when the run is suspended and resumed, and until
-then the condition Reconciled names them; the rest takes effect at once.
+`validation`, `telemetry`) takes effect when the run is suspended and resumed, and until then the condition
+Reconciled names it; the rest takes effect at once.
 """
 
 

@@ -301,6 +301,13 @@ class SizeCommand(Report):
     )
 
 
+class HangCommand(Report):
+    """When a standstill is a hang, as `resilience.hang` says; idempotent, and in force at once."""
+
+    factor: float = Field(ge=1.0)
+    floor_seconds: float = Field(ge=0.0)
+
+
 class CoordinatorState(Report):
     """Answer to the operator's long-poll; `version` grows with each change."""
 
@@ -311,6 +318,7 @@ class CoordinatorState(Report):
     size_refused: str = Field(
         default="", max_length=1024, description="why that cannot train, so that what was wanted before holds"
     )
+    hang: HangCommand | None = Field(default=None, description="what is held to be one")
     generation: GenerationId | None = None
     members: list[Member] = Field(default_factory=list)
     missing: list[int] = Field(default_factory=list, description="worker indices not heard of")

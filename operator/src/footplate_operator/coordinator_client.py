@@ -19,7 +19,7 @@ import aiohttp
 from pydantic import ValidationError
 
 from footplate_contracts.names import COORDINATOR_PORT
-from footplate_contracts.reports import Command, CoordinatorState, SizeCommand, SuspendCommand
+from footplate_contracts.reports import Command, CoordinatorState, HangCommand, SizeCommand, SuspendCommand
 from footplate_operator.errors import CoordinatorUnreachable
 from footplate_operator.log import fields
 from footplate_operator.run import Key
@@ -75,6 +75,10 @@ class CoordinatorClient:
         """Say how many nodes are wanted, which is idempotent; raises CoordinatorUnreachable."""
         return await self._ask("POST", "/v1/size", COMMAND_SECONDS, body=size.to_json())
 
+    async def judge_hangs(self, by: HangCommand) -> CoordinatorState:
+        """Say when a standstill is a hang, which is idempotent; raises CoordinatorUnreachable."""
+        return await self._ask("POST", "/v1/hang", COMMAND_SECONDS, body=by.to_json())
+
     async def _ask(
         self,
         method: str,
@@ -127,6 +131,9 @@ class Coordinators(Protocol):
     async def resize(self, uid: str, size: SizeCommand) -> bool:
         """Whether the coordinator knows how many nodes are wanted; False where it cannot be reached now."""
 
+    async def judge_hangs(self, uid: str, by: HangCommand) -> bool:
+        """Whether the coordinator knows when a standstill is a hang; False where it cannot be reached now."""
+
 
 @dataclass
 class _Watch:
@@ -171,6 +178,9 @@ class Watchers:
 
     async def resize(self, uid: str, size: SizeCommand) -> bool:
         return await self._told(uid, lambda client: client.resize(size))
+
+    async def judge_hangs(self, uid: str, by: HangCommand) -> bool:
+        return await self._told(uid, lambda client: client.judge_hangs(by))
 
     async def _told(self, uid: str, tell: Callable[[CoordinatorClient], Awaitable[CoordinatorState]]) -> bool:
         watch = self._watches.get(uid)

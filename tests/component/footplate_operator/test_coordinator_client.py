@@ -15,7 +15,15 @@ import pytest
 from aiohttp import web
 
 from cluster.ports import claim_ports
-from footplate_contracts.reports import Command, CoordinatorState, RunState, SuspendCommand
+from footplate_contracts.model import Report
+from footplate_contracts.reports import (
+    Command,
+    CoordinatorState,
+    HangCommand,
+    RunState,
+    SizeCommand,
+    SuspendCommand,
+)
 from footplate_operator.coordinator_client import CoordinatorClient, Endpoint, Watchers
 from footplate_operator.credentials import new_credentials
 from footplate_operator.desired.children import Credentials
@@ -35,7 +43,7 @@ class Served:
     version: int = 1
     status: int = 200
     body: str | None = None
-    commands: list[Command] = field(default_factory=list)
+    said: list[Report] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def endpoint(self, **changes: object) -> Endpoint:
@@ -64,8 +72,9 @@ class Served:
             await asyncio.wait_for(self.news.wait(), float(request.query["wait"]))
         return web.Response(text=self.body or self._view(), status=self.status)
 
-    async def command(self, request: web.Request) -> web.Response:
-        self.commands.append(SuspendCommand.model_validate_json(await request.read()).command)
+    async def told(self, request: web.Request) -> web.Response:
+        kind = {"/v1/command": SuspendCommand, "/v1/size": SizeCommand, "/v1/hang": HangCommand}[request.path]
+        self.said.append(kind.model_validate_json(await request.read()))
         return web.Response(text=self._view())
 
     def _view(self) -> str:
@@ -82,7 +91,8 @@ async def serving(served: Served, folder: Path) -> AsyncIterator[None]:
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(certificate, key)
     app = web.Application()
-    app.add_routes([web.get("/v1/state", served.state), web.post("/v1/command", served.command)])
+    told = [web.post(path, served.told) for path in ("/v1/command", "/v1/size", "/v1/hang")]
+    app.add_routes([web.get("/v1/state", served.state), *told])
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", served.port, ssl_context=tls).start()
@@ -111,13 +121,16 @@ async def until(look: Callable[[], bool]) -> None:
     raise AssertionError("not within 10 s")
 
 
-async def test_state_and_command(session: aiohttp.ClientSession, tmp_path: Path) -> None:
+async def test_state_and_commands(session: aiohttp.ClientSession, tmp_path: Path) -> None:
     served = new_served()
     async with serving(served, tmp_path):
         client = CoordinatorClient(session, served.endpoint())
         assert (await client.state(-1, 1)).state is RunState.TRAINING
         await client.command(Command.CHECKPOINT_AND_EXIT)
-        assert served.commands == [Command.CHECKPOINT_AND_EXIT]
+        size, hang = SizeCommand(nodes=3, min_nodes=2), HangCommand(factor=2.0, floor_seconds=600.0)
+        await client.resize(size)
+        await client.judge_hangs(hang)
+        assert served.said == [SuspendCommand(command=Command.CHECKPOINT_AND_EXIT), size, hang]
 
 
 @pytest.mark.parametrize(

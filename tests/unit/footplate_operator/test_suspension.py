@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from footplate_contracts.reports import HangCommand
 from footplate_operator.kinds import (
     CONFIG_MAP,
     DISRUPTION_BUDGET,
@@ -13,7 +14,7 @@ from footplate_operator.kinds import (
     REVISION,
     SECRET,
 )
-from tests.support.operator_fakes import run_manifest
+from tests.support.operator_fakes import HANG, run_manifest
 from tests.support.operator_world import World, running
 
 TRAINING = run_manifest()["spec"]["training"]
@@ -81,11 +82,7 @@ async def test_suspended_while_nothing_ran_needs_no_checkpoint() -> None:
             "",
             id="deadline",
         ),
-        pytest.param(
-            {"resilience": {"hang": {"factor": 2.0}}},
-            "resilience.hang.factor, resilience.hang.floorSeconds",
-            id="hang",
-        ),
+        pytest.param({"resilience": {"hang": {"factor": 2.0}}}, "", id="hang"),
         pytest.param(
             {"checkpoint": {"uri": "/shared/checkpoints", "everySteps": 5, "keepEverySteps": 50}},
             "checkpoint.everySteps, checkpoint.keepEverySteps",
@@ -106,6 +103,19 @@ async def test_what_ranks_read_waits_for_a_resumption_and_the_status_names_it(
     assert world.condition("Reconciled")["message"] == (
         later if waiting else "everything is as the spec asks"
     )
+
+
+async def test_what_is_held_to_be_a_hang_changes_at_once_and_for_every_coordinator() -> None:
+    world = await running(training={**TRAINING, "steps": 10_000}, resilience={"hang": {"floorSeconds": 60}})
+    told = HangCommand(factor=2.0, floor_seconds=600.0)
+    world.change(resilience={"hang": {"factor": 2.0, "floorSeconds": 600}})
+    await world.reconcile()
+    assert world.leader().hang == told
+    world.end_pod("tiny-c1", 1)
+    await world.live(30, until=lambda: world.leader().epoch == 2 and world.leader().hang == told)
+    world.change(resilience={})
+    await world.reconcile()
+    assert world.leader().hang == HANG
 
 
 async def test_an_edit_while_suspended_makes_a_new_revision_and_config() -> None:

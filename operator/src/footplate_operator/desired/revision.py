@@ -16,17 +16,25 @@ from typing import Final
 
 from footplate_contracts.model import Contract
 from footplate_contracts.names import Phase, revision_name
-from footplate_contracts.reports import SizeCommand
+from footplate_contracts.reports import HangCommand, SizeCommand
 from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve
+from footplate_contracts.v1alpha1.compute import Hang
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.pods import PullPolicy
 from footplate_operator.kinds import Json
 from footplate_operator.run import Run
 
 _IN_SPEC: Final = {"world": "compute", "hang": "resilience.hang"}  # what RunConfig calls otherwise
-# Not the ranks read these: the coordinator is told of a size, and the operator keeps the deadline.
+# Not the ranks read these: the coordinator is told of size and hangs, and the operator keeps the deadline.
 _AT_ONCE: Final = frozenset(
-    {"compute.nodes", "compute.minNodes", "compute.maxNodes", "checkpoint.emergencyDeadlineSeconds"}
+    {
+        "compute.nodes",
+        "compute.minNodes",
+        "compute.maxNodes",
+        "resilience.hang.factor",
+        "resilience.hang.floorSeconds",
+        "checkpoint.emergencyDeadlineSeconds",
+    }
 )
 
 
@@ -107,6 +115,12 @@ def admit(
 def size(run: Run) -> SizeCommand:
     """How many nodes the run should have now, and how few may go on: both change while it trains."""
     return SizeCommand(nodes=run.spec.compute.nodes, min_nodes=run.spec.compute.min_nodes)
+
+
+def hang(run: Run) -> HangCommand:
+    """When a standstill is a hang now; this changes while the run trains, too."""
+    asked = run.spec.resilience.hang or Hang()
+    return HangCommand(factor=asked.factor, floor_seconds=asked.floor_seconds)
 
 
 def not_in_force(run: Run, frozen: Frozen) -> list[str]:

@@ -136,6 +136,7 @@ async def test_health_needs_no_token(client: Client) -> None:
             "2 ranks a node",
             id="another shape",
         ),
+        pytest.param(wire.HANG, {"factor": 0.5, "floorSeconds": 1}, "factor", id="impatient"),
         pytest.param(wire.SIZE, {"nodes": 0}, "greater than or equal to 1", id="no nodes"),
     ],
 )
@@ -248,3 +249,13 @@ async def test_the_operator_says_how_many_nodes_it_wants(client: Client) -> None
     assert (await client.get(wire.STATE))["size"] == {"nodes": 2}
     status, state = await client.post(wire.SIZE, {"nodes": 3, "minNodes": 1})
     assert (status, state["size"], state["missing"]) == (200, {"nodes": 3, "minNodes": 1}, [0, 1, 2])
+
+
+async def test_the_operator_says_what_is_a_hang(client: Client) -> None:
+    before = await client.get(wire.STATE)
+    assert before["hang"] == {"factor": 3.0, "floorSeconds": 60.0}
+    status, state = await client.post(wire.HANG, {"factor": 2, "floorSeconds": 600})
+    assert (status, state["hang"]) == (200, {"factor": 2.0, "floorSeconds": 600.0})
+    assert state["version"] > before["version"]
+    watch = client.server.coordinator.watch
+    assert (watch.factor, watch.floor) == (2.0, 600.0)

@@ -8,6 +8,7 @@ from footplate_contracts.names import Cause, Reason
 from footplate_contracts.reports import (
     DiagnosisKind,
     GenerationId,
+    HangCommand,
     Heartbeat,
     RankPhase,
     RankReport,
@@ -162,3 +163,18 @@ def test_where_no_rank_is_behind_no_node_is_blamed() -> None:
     [failure] = run.book.listed()
     assert (failure.failure.rank, failure.agent.node_name) == (None, "")
     assert "all ranks wait in the same place" in failure.failure.message
+
+
+@pytest.mark.parametrize(
+    ("floor", "hangs"), [pytest.param(600.0, False, id="longer"), pytest.param(10.0, True, id="shorter")]
+)
+def test_what_is_held_to_be_a_hang_changes_while_ranks_train(floor: float, hangs: bool) -> None:
+    run, story = trains()
+    run.judge_hangs(HangCommand(factor=3.0, floor_seconds=floor))
+    for index in (0, 1):
+        beat(run, index, [report(2 * index + local, 8, seconds=0.1) for local in (0, 1)], 1.0)
+    for now in (20.0, 25.0):
+        for index in (0, 1):
+            beat(run, index, [], now)
+        run.tick(now)
+    assert (story.stage() is not Stage.SEALED) is hangs

@@ -22,6 +22,7 @@ from footplate_contracts.reports import (
     FailureReport,
     Grant,
     GrantRequest,
+    HangCommand,
     Heartbeat,
     HeartbeatAnswer,
     JoinRequest,
@@ -142,6 +143,11 @@ class Coordinator:
         if legal:
             self._apply(membership.resized(self.state, size.nodes, legal, now), now)
 
+    def judge_hangs(self, by: HangCommand) -> None:
+        """From now on a standstill is a hang after max(factor x P99 of steps, floor) seconds."""
+        self.version += by != self._hang()
+        self.watch.factor, self.watch.floor = by.factor, by.floor_seconds
+
     def diagnose(self, request: DiagnosisRequest) -> Diagnosis:
         """Ask every rank; agents hear of it with their next answer."""
         number = self.diagnosis.number + 1 if self.diagnosis else 1
@@ -217,6 +223,7 @@ class Coordinator:
             state=self._run_state(),
             size=self.size,
             size_refused=self.size_refused,
+            hang=self._hang(),
             generation=self.state.generation,
             members=members,
             missing=[] if self.state.stage is Stage.CLOSED else self.state.missing(),
@@ -227,6 +234,9 @@ class Coordinator:
             failures=self.book.listed(),
             telemetry_backlog=len(self.telemetry),
         )
+
+    def _hang(self) -> HangCommand:
+        return HangCommand(factor=self.watch.factor, floor_seconds=self.watch.floor)
 
     def _called(self, message: Spoken) -> Spoken:
         """`message` from the place that its agent has, which a spare may not know yet."""

@@ -22,6 +22,7 @@ from footplate_contracts.reports import (
     AgentIdentity,
     DiagnosisRequest,
     GrantRequest,
+    HangCommand,
     Heartbeat,
     HeartbeatAnswer,
     JoinRequest,
@@ -97,6 +98,7 @@ class Server:
                 web.get(wire.STATE, self.state),
                 web.post(wire.COMMAND, self.command),
                 web.post(wire.SIZE, self.size),
+                web.post(wire.HANG, self.hang),
                 web.post(wire.DIAGNOSE, self.diagnose),
                 web.get(wire.HEALTH, self.health),
             ]
@@ -197,6 +199,12 @@ class Server:
         """How many nodes are wanted from the next checkpoint on; answers with the CoordinatorState."""
         message = await _read(request, SizeCommand)
         self.coordinator.resize(message, self._clock())
+        self._tell()
+        return _json(self.coordinator.view())
+
+    async def hang(self, request: web.Request) -> web.StreamResponse:
+        """When a standstill is a hang from now on; answers with the CoordinatorState."""
+        self.coordinator.judge_hangs(await _read(request, HangCommand))
         self._tell()
         return _json(self.coordinator.view())
 

@@ -19,6 +19,7 @@ GRANT: Final = "/v1/grant"
 STATE: Final = "/v1/state"
 COMMAND: Final = "/v1/command"
 SIZE: Final = "/v1/size"
+HANG: Final = "/v1/hang"
 DIAGNOSE: Final = "/v1/diagnose"
 HEALTH: Final = "/healthz"
 
