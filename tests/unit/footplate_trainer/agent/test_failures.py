@@ -66,12 +66,20 @@ def by_torch(message: str) -> str:
             end(1, by_torch("ValueError: no")), False, Cause.USER_ERROR, "PythonError", id="torch's recorder"
         ),
         pytest.param(end(1, "{half a fi"), False, Cause.USER_ERROR, "PythonError", id="torn file"),
+        pytest.param(end(1, "[]"), False, Cause.USER_ERROR, "PythonError", id="a list"),
         pytest.param(end(1, '{"failure": 3}'), False, Cause.USER_ERROR, "PythonError", id="odd file"),
     ],
 )
 def test_the_cause_of_an_end(left: RankEnd, out_of_memory: bool, cause: Cause, reason: str) -> None:
     report = classify(left, out_of_memory)
     assert (report.cause, report.reason, report.rank) == (cause, reason, 0)
+
+
+@pytest.mark.parametrize("written", ["", '{"failure": {"cau'])
+def test_a_rank_that_still_writes_its_error_has_not_spoken(written: str) -> None:
+    echo = end(1, told(Cause.COMMUNICATION, "lost"), rank=0)
+    writing = end(None, written, rank=1, time=float("inf"))
+    assert first_failure([echo, writing], False).message == "lost"
 
 
 def test_an_error_speaks_before_the_echoes_that_came_first() -> None:

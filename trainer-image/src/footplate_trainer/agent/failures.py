@@ -51,13 +51,15 @@ class RankEnd:
 
 
 def first_failure(ends: Iterable[RankEnd], out_of_memory: bool) -> FailureReport:
-    """The report that speaks for all of `ends`, at least one.
+    """The report that speaks for all of `ends`, of which at least one is over.
 
     An echo (a lost connection) speaks only where nothing else does; among the
     others the earliest. `out_of_memory` says that the kernel killed a process
-    of this container for memory.
+    of this container for memory. A rank that still writes its error file has
+    not spoken yet.
     """
-    reports = [classify(end, out_of_memory) for end in ends]
+    known = [end for end in ends if end.code is not None or _told(end) is not None]
+    reports = [classify(end, out_of_memory) for end in known]
     return min(reports, key=lambda report: (is_collateral(report), report.time))
 
 
@@ -84,8 +86,10 @@ def oom_kills(events: Path = MEMORY_EVENTS) -> int:
 def _told(end: RankEnd) -> FailureReport | None:
     """The report in the error file: the trainer's own, or made of what torch's recorder writes."""
     try:
-        content: dict[str, Any] = json.loads(end.error_file)
+        content: Any = json.loads(end.error_file)
     except ValueError:
+        return None
+    if not isinstance(content, dict):
         return None
     if "failure" in content:
         try:
