@@ -16,6 +16,10 @@ from typing import Final
 from footplate_contracts.names import ExitCode
 from footplate_trainer.errors import TrainerError
 
+# As a shell tells SIGINT and SIGPIPE.
+_INTERRUPTED: Final = 130
+_UNHEARD: Final = 141
+
 # Each module has add_arguments(parser) and run(arguments) -> exit code.
 _COMMANDS: Final = {
     "train": ("footplate_trainer.stages.command", "train the TrainingRun in a file; also under torchrun"),
@@ -46,12 +50,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TrainerError as error:
         print(f"error: {error}", file=sys.stderr)
         code = error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = _INTERRUPTED
+    except BrokenPipeError:
+        code = _UNHEARD
     return code
+
+
+def command() -> None:
+    """The console script: main, and an end that waits for nobody."""
+    _end(main())
 
 
 def _end(code: int) -> None:
     """Leave now when something failed: threads may still wait for peers that are gone."""
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads it, such as head, has heard enough
+        code = _UNHEARD
     sys.stderr.flush()
     if code not in (ExitCode.SUCCESS, ExitCode.SUSPENDED):
         os._exit(code)
@@ -59,4 +76,4 @@ def _end(code: int) -> None:
 
 
 if __name__ == "__main__":
-    _end(main())
+    command()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from footplate_contracts.names import Env, ExitCode
+from footplate_contracts.reports import StepMetrics
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.__main__ import main
 from footplate_trainer.checkpoint.layout import CommitMarker, StepDirectory
@@ -95,6 +96,34 @@ def test_a_failed_retention_takes_nothing_from_what_is_committed(shards: Path, t
     assert [record.step for record in ended[0].link.checkpoints] == [2, 4, 6]
     (folder / "step-1.committed").rmdir()
     assert main(["verify", str(folder / "step-6.e0g0")]) == ExitCode.SUCCESS
+
+
+def test_a_second_start_takes_nothing_from_what_the_first_committed(shards: Path, tmp_path: Path) -> None:
+    config = tiny_config(shards, tmp_path, ["checkpoint.everySteps=2"])
+    folder = tmp_path / "checkpoints"
+
+    ended: list[Ended] = run_ranks(train_under, 2, FasterTwin(folder), config)
+
+    assert [end.code for end in ended] == [ExitCode.SUCCESS] * 2
+    assert "step 4 was already committed by another generation, or by another process" in ended[0].stderr
+    assert [record.step for record in ended[0].link.checkpoints] == [2, 6]
+    assert (folder / "step-4.e0g0" / "of-the-first").exists()
+
+
+class FasterTwin(AgentLink):
+    """A process of the same run and generation commits step 4 while this one is at step 3."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def metrics(self, row: StepMetrics) -> None:
+        super().metrics(row)
+        if row.step == 3:
+            (self.folder / "step-4.e0g0").mkdir()
+            (self.folder / "step-4.e0g0" / "of-the-first").touch()
+            marker = CommitMarker(step=4, directory="step-4.e0g0", tokens=0, time=0.0)
+            assert CheckpointStore(self.folder).commit(marker)
 
 
 class UnreadableMarker(AgentLink):

@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 from torch import Tensor
@@ -36,6 +36,8 @@ from footplate_trainer.checkpoint.tensors import TensorWriter
 from footplate_trainer.errors import StaleGeneration, StorageError
 from footplate_trainer.link import Link
 from footplate_trainer.parallel.world import World
+
+Value = TypeVar("Value")
 
 
 class Outcome(StrEnum):
@@ -128,19 +130,23 @@ class Saver:
 
     def _save(self, snapshot: Snapshot) -> Outcome:
         directory = StepDirectory.of(snapshot.state.step, self._generation)
+        if self._from_rank_0(lambda: self._is_marked(directory)):
+            # Written under our generation's name, and not by us: a run without agent was started twice.
+            return self._superseded(directory)
         verdict: Outcome | Failure | None = None
         records, failure = self._exchange(*self._write_tensors(snapshot, directory))
         if self._world.rank == 0:
             verdict = failure or self._complete(snapshot, directory, records)
             if verdict is not Outcome.COMMITTED:
                 self._discard(directory)
-        verdict = self._broadcast(verdict)
+        verdict = self._from_rank_0(lambda: verdict)
         if isinstance(verdict, Failure):
             raise StorageError(verdict.message, full=verdict.full, step=snapshot.state.step)
         if verdict is Outcome.STALE:
             raise StaleGeneration(
                 f"generation {self._generation} may not commit step {snapshot.state.step}: a newer one exists"
             )
+        assert verdict is not None, "rank 0 has decided"
         return verdict
 
     def _write_tensors(
@@ -173,11 +179,28 @@ class Saver:
         everything = [record for some, _ in parts for record in some]
         return everything, next((failure for _, failure in parts if failure), None)
 
-    def _broadcast(self, verdict: Outcome | Failure | None) -> Outcome | Failure:
-        box: list[Any] = [verdict]
+    def _from_rank_0(self, decide: Callable[[], Value]) -> Value:
+        """What `decide` gives on rank 0, on every rank. Collective."""
+        box: list[Any] = [decide() if self._world.rank == 0 else None]
         dist.broadcast_object_list(box, group_src=0, group=self._world.background)
-        result: Outcome | Failure = box[0]
+        result: Value = box[0]
         return result
+
+    def _is_marked(self, directory: StepDirectory) -> bool:
+        """Whether the marker of its step names `directory`, as far as storage says."""
+        with suppress(OSError):
+            marker = self._store.marker(directory.step)
+            return marker is not None and marker.directory == directory.name
+        return False
+
+    def _superseded(self, directory: StepDirectory) -> Outcome:
+        if self._world.rank == 0:
+            print(
+                f"checkpoint: step {directory.step} was already committed by another generation, or by "
+                "another process that runs this run",
+                file=sys.stderr,
+            )
+        return Outcome.SUPERSEDED
 
     def _complete(
         self, snapshot: Snapshot, directory: StepDirectory, records: list[FileRecord]
@@ -205,10 +228,7 @@ class Saver:
         state, now = snapshot.state, self._clock()
         marker = CommitMarker(step=state.step, directory=directory.name, tokens=state.tokens, time=now)
         if not self._store.commit(marker):
-            print(
-                f"checkpoint: step {state.step} was already committed by another generation", file=sys.stderr
-            )
-            return Outcome.SUPERSEDED
+            return self._superseded(directory)
         self._link.checkpoint(
             CheckpointRecord(
                 step=state.step,
