@@ -2,8 +2,9 @@
 
 Callers are not authenticated yet: whoever reaches the port may read and write every
 run with this program's own rights. Until TokenReview and SubjectAccessReview stand
-here, the port belongs inside the cluster only, behind a ClusterIP Service and a
-NetworkPolicy; outside a pod it binds the loopback (settings.py).
+here, the port belongs inside the cluster only, behind a ClusterIP Service, and whoever
+shares the cluster with strangers adds a NetworkPolicy; outside a pod it binds the
+loopback (settings.py).
 
 This module alone commits transactions and reads the clock.
 """

@@ -3,19 +3,25 @@
 Two replicas may start together, and a roll-out runs old code beside new: so the
 whole upgrade is one transaction under one lock, and a release only *expands*
 (new tables, nullable columns, indexes); what is no longer used is *contracted*
-a release later. A released migration is never edited.
+a release later. A released migration is never edited. So a schema that a newer
+release made is left as it is: an older one that is started again works with it.
 """
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Final
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from footplate_api.database import Database
+
+log = logging.getLogger(__name__)
 
 _ADVISORY_LOCK: Final = 0x666F6F74  # "foot": any constant that nobody else uses
 
@@ -41,4 +47,14 @@ async def upgrade(database: Database, revision: str = "head") -> None:
         if database.dialect == "postgresql":
             await session.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
         connection = await session.connection()
-        await connection.run_sync(lambda sync: command.upgrade(configuration(sync), revision))
+        await connection.run_sync(lambda sync: _upgrade(sync, revision))
+
+
+def _upgrade(connection: Connection, revision: str) -> None:
+    config = configuration(connection)
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    current = MigrationContext.configure(connection).get_current_revision()
+    if current is not None and current not in known:
+        log.warning("the schema %s is a newer release's; it is left as it is", current)
+        return
+    command.upgrade(config, revision)

@@ -37,6 +37,14 @@ async def test_an_upgraded_database_is_left_alone(database: Database) -> None:
         assert (await session.execute(text("SELECT version_num FROM alembic_version"))).all() == [("0002",)]
 
 
+async def test_an_older_release_starts_on_the_schema_of_a_newer_one(database: Database) -> None:
+    async with database.write() as session:
+        await session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    await migrate.upgrade(database)
+    async with database.read() as session:
+        assert (await session.execute(text("SELECT version_num FROM alembic_version"))).all() == [("9999",)]
+
+
 def test_a_wheel_carries_the_migrations_where_the_program_looks_for_them() -> None:
     project = tomllib.loads((migrate.scripts().parent / "pyproject.toml").read_text())
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]

@@ -64,7 +64,7 @@ class Trainer(Part):
     volume_mounts: Annotated[list[Passthrough], Field(max_length=64)] = Field([], description="as in a pod")
     resources: Passthrough | None = Field(None, description="beside what the profile asks for")
     service_account_name: Name | None = Field(
-        None, description="default: none; worker pods get no token in any case"
+        None, description="default: none; worker pods get no token, unless a volume of theirs brings one"
     )
     pod_labels: StringMap = Field({}, description="further labels")
     pod_annotations: StringMap = Field({}, description="further annotations")
