@@ -23,9 +23,20 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
-{{- /* repository:tag of an image; call with (dict "root" $ "image" .Values.api.image). */ -}}
+{{- /* By which Prometheus finds the metrics on a port of a pod. */ -}}
+{{- define "footplate.scraped" -}}
+prometheus.io/scrape: "true"
+prometheus.io/port: {{ . | quote }}
+prometheus.io/path: /metrics
+{{- end -}}
+
+{{- /* repository:tag, or repository@digest, of an image; call with (dict "root" $ "image" .Values.api.image). */ -}}
 {{- define "footplate.image" -}}
+{{- if contains "@" .image.repository -}}
+{{ .image.repository }}
+{{- else -}}
 {{ .image.repository }}:{{ .image.tag | default .root.Chart.AppVersion }}
+{{- end -}}
 {{- end -}}
 
 {{- /* What a Deployment's pod is given beside its containers; call with (dict "root" $ "values" .Values.api). */ -}}
@@ -47,7 +58,7 @@ tolerations:
 affinity: {{ toYaml . | nindent 2 }}
 {{- end }}
 {{- with .values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- end -}}
 

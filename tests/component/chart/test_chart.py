@@ -181,6 +181,40 @@ def test_annotations_and_labels_reach_the_pods() -> None:
         assert metadata["labels"]["team"] == "ml"
 
 
+def test_annotations_of_ours_give_way_and_labels_do_not() -> None:
+    flags = (
+        *("--set-string", r"podAnnotations.prometheus\.io/scrape=false"),
+        *("--set-string", r"podLabels.app\.kubernetes\.io/name=other"),
+    )
+    for name in ("footplate-operator", "footplate-api"):
+        deployment = one(rendered(*flags), "Deployment", name)["spec"]
+        metadata = deployment["template"]["metadata"]
+        assert metadata["annotations"]["prometheus.io/scrape"] == "false"
+        assert metadata["annotations"]["prometheus.io/path"] == "/metrics"
+        assert deployment["selector"]["matchLabels"].items() <= metadata["labels"].items()
+    assert template(*flags).stdout.count("app.kubernetes.io/name: other") == 0
+
+
+@pytest.mark.parametrize(
+    ("flag", "image"),
+    [
+        pytest.param("tag=1.10", "footplate/operator:1.10", id="tag"),
+        pytest.param("repository=r:5000/o@sha256:ab", "r:5000/o@sha256:ab", id="digest"),
+    ],
+)
+def test_images(flag: str, image: str) -> None:
+    objects = rendered("--set", f"operator.image.{flag}")
+    assert container(one(objects, "Deployment", "footplate-operator"))["image"] == image
+
+
+def test_words_that_yaml_takes_for_something_else_stay_words() -> None:
+    flags = ("--set", "operator.priorityClassName=yes", "--set", "api.persistence.storageClassName=off")
+    objects = rendered(*flags)
+    pod = one(objects, "Deployment", "footplate-operator")["spec"]["template"]["spec"]
+    claim = one(objects, "PersistentVolumeClaim", "footplate-api")
+    assert (pod["priorityClassName"], claim["spec"]["storageClassName"]) == ("yes", "off")
+
+
 def test_nothing_holds_up_an_uninstall() -> None:
     objects = rendered()
     assert not any("finalizers" in item["metadata"] for item in objects)
