@@ -1,4 +1,4 @@
-"""The real operator against a real API server; nodes and trainers are small and local."""
+"""The real operator, with the rights that the chart gives it, against a real API server; nodes are small."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cluster.envtest import ApiServer, api_server
 from cluster.ports import claim_ports
 from tests.component.footplate_operator.api import Api, wait_for
 from tests.component.footplate_operator.kubelet import Node, StandIn
+from tests.support.chart import NAMESPACE, rendered
 from tests.support.operator_fakes import profile_manifest
 
+RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
 _ADDRESSES = itertools.count(2)
 
 
@@ -31,7 +34,24 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         api("apply", "--server-side", "-f", "crds/")
         api("wait", "--for=condition=Established", "--timeout=30s", "-f", "crds/")
         api.apply(profile_manifest())
+        _grant(api, running)
         yield running
+
+
+def _own_kubeconfig(server: ApiServer) -> Path:
+    return server.kubeconfig.with_name("operator.kubeconfig")
+
+
+def _grant(api: Api, server: ApiServer) -> None:
+    """Write a kubeconfig with the rights that the chart gives the operator, and no others."""
+    api("create", "namespace", NAMESPACE)
+    home = replace(api, namespace=NAMESPACE)
+    home.apply(*(each for each in rendered() if each["kind"] in RIGHTS))
+    token = home("create", "token", "footplate-operator").strip()
+    kubeconfig = yaml.safe_load(server.kubeconfig.read_text())
+    for user in kubeconfig["users"]:
+        user["user"] = {"token": token}
+    _own_kubeconfig(server).write_text(yaml.safe_dump(kubeconfig))
 
 
 @contextmanager
@@ -40,8 +60,8 @@ def operator_process(server: ApiServer, folder: Path, identity: str = "one") -> 
     port = claim_ports(1)[0]
     environment = {
         **os.environ,
-        "KUBECONFIG": str(server.kubeconfig),
-        "FOOTPLATE_NAMESPACE": "default",
+        "KUBECONFIG": str(_own_kubeconfig(server)),
+        "FOOTPLATE_NAMESPACE": NAMESPACE,
         "FOOTPLATE_IDENTITY": identity,
         "FOOTPLATE_TRAINER_IMAGE": "trainer:1",
         "FOOTPLATE_COORDINATOR_IMAGE": "coordinator:1",
