@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,19 @@ def test_a_marker_that_was_cut_off_is_none(tmp_path: Path) -> None:
     (tmp_path / "step-5.committed").write_text('{"step": 5, "direc')
 
     assert CheckpointStore(tmp_path).marker(5) is None
+
+
+def test_a_checkpoint_of_a_newer_release_is_whole_and_stays(tmp_path: Path) -> None:
+    for step in (2, 4):
+        directory = write_checkpoint(tmp_path, step)
+        for path in (directory / "manifest.json", tmp_path / f"step-{step}.committed"):
+            path.write_text(json.dumps({**json.loads(path.read_text()), "mood": "good"}))
+    store = CheckpointStore(tmp_path)
+
+    store.retain(2, None, GenerationId(epoch=1, number=2))
+
+    assert store.steps() == [4, 2]
+    assert [store.first_damage(f"step-{step}.e1g2") for step in (2, 4)] == [None, None]
 
 
 def test_a_torn_marker_pushes_no_whole_checkpoint_out(tmp_path: Path) -> None:

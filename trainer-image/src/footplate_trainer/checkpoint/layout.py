@@ -11,6 +11,9 @@
 Two generations may write the same step, one of them without knowing that it has
 been replaced. Each has its own directory, and only one gets the marker: a
 directory without marker does not exist.
+
+Markers and manifests may say more than this release knows: what cannot be read
+counts as damaged and is removed, which must not meet a newer release's work.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from typing import Final
 
 from pydantic import Field
 
-from footplate_contracts.model import Contract
+from footplate_contracts.model import Report
 from footplate_contracts.reports import GenerationId
 
 MANIFEST_FILE: Final = "manifest.json"
@@ -75,7 +78,7 @@ def marker_step(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-class CommitMarker(Contract):
+class CommitMarker(Report):
     """Content of a commit marker."""
 
     step: int
@@ -84,7 +87,7 @@ class CommitMarker(Contract):
     time: float
 
 
-class FileRecord(Contract):
+class FileRecord(Report):
     """A file of a checkpoint directory, with what proves it whole."""
 
     file: str
@@ -92,7 +95,7 @@ class FileRecord(Contract):
     sha256: str
 
 
-class Manifest(Contract):
+class Manifest(Report):
     """manifest.json."""
 
     files: list[FileRecord]
