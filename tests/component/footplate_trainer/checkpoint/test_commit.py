@@ -110,6 +110,23 @@ def test_a_second_start_takes_nothing_from_what_the_first_committed(shards: Path
     assert (folder / "step-4.e0g0" / "of-the-first").exists()
 
 
+def train_on_a_disk_of_its_own(config: RunConfig) -> Ended:
+    """Each rank has another folder under the path that all are given, as on nodes that share no volume."""
+    folder = f"{config.checkpoint.uri}-{os.environ['RANK']}"
+    checkpoint = config.checkpoint.model_copy(update={"uri": folder})
+    return train_under(AgentLink(), config.model_copy(update={"checkpoint": checkpoint}))
+
+
+def test_ranks_that_share_no_folder_are_told_at_the_first_checkpoint(shards: Path, tmp_path: Path) -> None:
+    config = tiny_config(shards, tmp_path, ["checkpoint.everySteps=2"])
+
+    ended: list[Ended] = run_ranks(train_on_a_disk_of_its_own, 2, config)
+
+    assert [end.code for end in ended] == [ExitCode.STORAGE] * 2
+    assert "checkpoints-0 is not one folder for all ranks" in ended[0].stderr
+    assert CheckpointStore(tmp_path / "checkpoints-0").steps() == []
+
+
 class FasterTwin(AgentLink):
     """A process of the same run and generation commits step 4 while this one is at step 3."""
 

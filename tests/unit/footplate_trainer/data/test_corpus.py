@@ -83,6 +83,7 @@ def test_each_json_line_is_a_document(tmp_path: Path) -> None:
     ("line", "named"),
     [
         pytest.param(b'{"text": "a"}\n{"text"', r"x\.jsonl:2 is no JSON", id="cut"),
+        pytest.param(b"[" * 100_000, r"x\.jsonl:1 is no JSON", id="too-deep"),
         pytest.param(b'{"content": "a"}', r"x\.jsonl:1 has the fields \['content'\]", id="another-field"),
         pytest.param(b'{"text": 3}', r'must be an object with a string field "text"', id="a-number"),
         pytest.param(b'["text"]', r"x\.jsonl:1 has a list", id="a-list"),

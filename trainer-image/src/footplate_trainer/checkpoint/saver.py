@@ -208,6 +208,9 @@ class Saver:
         """Rank 0, when all parts are written: manifest, permission, marker, retention."""
         try:
             with storage_errors(f"checkpoint of step {directory.step} in {self._store.uri}"):
+                unseen = self._store.first_unseen(directory.name, records)
+                if unseen is not None:
+                    return Failure(unseen, full=False)
                 manifest = self._write_manifest(snapshot.state, directory, records)
                 if not self._link.grant(directory.step):
                     return Outcome.STALE

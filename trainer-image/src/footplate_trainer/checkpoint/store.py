@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -24,7 +24,7 @@ from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.folder import open_folder
 from footplate_trainer.checkpoint.layout import CommitMarker, FileRecord, Manifest, StepDirectory
 from footplate_trainer.errors import CheckpointError, StorageError
-from footplate_trainer.storage import join
+from footplate_trainer.storage import is_local, join
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _CHUNK: Final = 8 << 20  # bytes
@@ -133,6 +133,23 @@ class CheckpointStore:
             return f"{name} is missing"
         if found != record.sha256:
             return f"{name} has SHA-256 {found[:12]}…, should have {record.sha256[:12]}…"
+        return None
+
+    def first_unseen(self, directory: str, records: Iterable[FileRecord]) -> str | None:
+        """What other ranks have written and is not here, in words; None where this folder is one for all.
+
+        A bucket always is. Ranks of several nodes can all name the same path and mean a disk each.
+        """
+        if not is_local(self.uri):
+            return None
+        for record in records:
+            try:
+                self.folder.size(f"{directory}/{record.file}")
+            except FileNotFoundError:
+                return (
+                    f"{self.place(directory)}/{record.file}, which another rank has written, is not here: "
+                    f"{self.uri} is not one folder for all ranks; mount a volume that they share"
+                )
         return None
 
     def first_damage(self, directory: str | None, part: int = 0, parts: int = 1) -> str | None:

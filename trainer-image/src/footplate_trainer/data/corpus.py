@@ -188,7 +188,7 @@ def _record(line: bytes, place: str, shard_format: ShardFormat) -> Record | None
         record = json.loads(line)
     except UnicodeDecodeError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{place} is no JSON: {error}") from None
     fields = record if isinstance(record, dict) else {}
     names = _TEXTS[shard_format]
