@@ -201,6 +201,8 @@ class Reconciler:
             self._queue.add_after(run.key, self._resync * jitter(run.uid))
         elif self._settled(run):
             self._memories.pop(run.key, None)
+        else:
+            self._queue.add_after(run.key, SETTLED.total_seconds())
 
     # -- particulars -------------------------------------------------------------------
 

@@ -148,6 +148,17 @@ async def test_ended_pods_and_the_run_itself_go_in_their_time() -> None:
     assert (TRAINING_RUN, NAME) not in world.cluster.objects
 
 
+async def test_nothing_is_remembered_of_a_run_that_ended_long_ago() -> None:
+    world = await running(podRetentionSeconds=0)
+    await world.live(60, until=lambda: world.phase == "Succeeded")
+    await world.live(60)
+    assert world.cluster.names(POD) == []
+    for _ in range(20):
+        world.clock.advance(60)
+        await world.reconcile()
+    assert world.reconciler._memories == {}
+
+
 async def test_a_finished_coordinator_stays_until_its_telemetry_is_out() -> None:
     world = await running()
     world.leader().backlog = 5
