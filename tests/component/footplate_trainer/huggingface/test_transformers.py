@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM,
 from footplate_contracts.v1alpha1.model import Model
 from footplate_trainer.config import shape_of
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.huggingface.initial import folder_model
+from footplate_trainer.huggingface.initial import check_rules, folder_model
 from footplate_trainer.huggingface.reader import FolderReader, read_whole
 from footplate_trainer.huggingface.writer import write_folder
 from footplate_trainer.model.build import build
@@ -298,6 +298,7 @@ def test_a_tensor_of_another_size_is_refused(tmp_path: Path) -> None:
             id="rope",
         ),
         pytest.param({"vocab_size": None}, "vocab_size", id="no-vocabulary"),
+        pytest.param({"rope_parameters": 5}, "a setting is of another type", id="another-type"),
     ],
 )
 def test_another_network_is_refused_by_name(tmp_path: Path, settings: dict[str, Any], complaint: str) -> None:
@@ -307,6 +308,24 @@ def test_another_network_is_refused_by_name(tmp_path: Path, settings: dict[str, 
     file.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
 
     with pytest.raises(UserMistake, match=complaint):
+        folder_model(tmp_path)
+
+
+def test_heads_that_cannot_be_shared_are_refused(tmp_path: Path) -> None:
+    LLAMA.random().save_pretrained(tmp_path)
+    model = folder_model(tmp_path)
+    check_rules(tmp_path, model)
+
+    with pytest.raises(
+        UserMistake, match=r"config\.json: attentionHeads 4 is not a multiple of keyValueHeads 3"
+    ):
+        check_rules(tmp_path, model.model_copy(update={"key_value_heads": 3}))
+
+
+def test_a_config_that_is_no_object_is_told(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("[]")
+
+    with pytest.raises(UserMistake, match=r"config\.json: it holds a list; an object of settings is right"):
         folder_model(tmp_path)
 
 

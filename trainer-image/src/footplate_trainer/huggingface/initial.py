@@ -21,13 +21,29 @@ CONFIG_FILE = "config.json"
 
 def folder_model(folder: Path) -> Model:
     """The shape of the model in `folder`; UserMistake when there is none that we know."""
+    place = folder / CONFIG_FILE
     try:
-        config = json.loads((folder / CONFIG_FILE).read_text())
+        config = json.loads(place.read_text())
+        if not isinstance(config, dict):
+            raise ValueError(f"it holds a {type(config).__name__}; an object of settings is right")
         return model_of(config)
     except OSError as error:
-        raise UserMistake(f"{folder / CONFIG_FILE} cannot be read: {error.strerror}") from error
+        raise UserMistake(f"{place} cannot be read: {error.strerror}") from error
+    except (AttributeError, TypeError) as error:  # a list where a text should be, and the like
+        raise UserMistake(
+            f"{place}: a setting is of another type than transformers writes: {error}"
+        ) from error
     except ValueError as error:
-        raise UserMistake(f"{folder / CONFIG_FILE}: {error}") from error
+        raise UserMistake(f"{place}: {error}") from error
+
+
+def check_rules(folder: Path, model: Model) -> None:
+    """UserMistake when the `model` of `folder`, which no operator has seen, breaks a rule of the CRD."""
+    from footplate_trainer.cel import violations  # here: it is slow to import, and a restart needs it not
+
+    broken = "; ".join(violation.message for violation in violations(model, "model"))
+    if broken:
+        raise UserMistake(f"{folder / CONFIG_FILE}: {broken}")
 
 
 def completed(config: RunConfig) -> RunConfig:

@@ -7,6 +7,7 @@ from torch import nn
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.config import model_shape
+from footplate_trainer.huggingface.initial import check_rules
 from footplate_trainer.huggingface.reader import FolderReader
 from footplate_trainer.model.build import build
 from footplate_trainer.model.linear import is_adapters
@@ -19,10 +20,11 @@ def load_initial(config: RunConfig, model: nn.Module) -> str:
 
     Adapters are left as they are.
 
-    Raises UserMistake when the folder's tensors are not those of its config.json.
+    Raises UserMistake when the folder's tensors are not those of its config.json, or that can be no network.
     """
     assert config.init_from is not None
     folder = local_path(config.init_from.uri)
+    check_rules(folder, config.model)
     with torch.device("meta"):
         names = _folder_names(build(model_shape(config)))
     parameters = dict(model.named_parameters())
