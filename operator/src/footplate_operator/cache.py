@@ -3,14 +3,18 @@
 Labels are written by anybody: a pod belongs to a run if it lies in its namespace
 and the run controls it. Our own writes enter at once, with the answer of the API server: a decision
 right after a pod was made must not make it again because the watch is slow. An
-older version never replaces a newer one, and a pod that is gone stays gone.
+older version never replaces a newer one, and a pod that is gone stays gone. Runs
+that have ended are many and hardly looked at: they are kept as compressed text, a
+tenth of what they take otherwise.
 """
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from footplate_contracts.names import RUN_LABEL, RUN_UID_LABEL, Phase
@@ -22,11 +26,22 @@ from footplate_operator.run import Key, Undecodable, decode_profile, key_of
 _REMEMBERED_GRAVES: Final = 10_000
 
 
+@dataclass(frozen=True)
+class _Known:
+    """A run as it was last seen; one that has ended is packed."""
+
+    uid: str
+    version: int
+    phase: Phase
+    profile: str
+    body: Json | bytes
+
+
 class Cache:
     """Runs, profiles and pods as they were last seen."""
 
     def __init__(self) -> None:
-        self._runs: dict[Key, Json] = {}
+        self._runs: dict[Key, _Known] = {}
         self._live: set[Key] = set()
         self._pods: dict[tuple[str, str], dict[str, PodView]] = {}  # by namespace and uid of the run
         self._graves: OrderedDict[str, None] = OrderedDict()  # uids of objects that are gone
@@ -37,7 +52,13 @@ class Cache:
 
     def run(self, key: Key) -> Json | None:
         """The TrainingRun object."""
-        return self._runs.get(key)
+        known = self._runs.get(key)
+        if known is None:
+            return None
+        if isinstance(known.body, dict):
+            return known.body
+        unpacked: Json = json.loads(zlib.decompress(known.body))
+        return unpacked
 
     def keys(self) -> Iterator[Key]:
         """Every run."""
@@ -48,26 +69,25 @@ class Cache:
         if body["metadata"]["uid"] in self._graves:
             return
         key = key_of(body)
+        fresh = _view(body)
         known = self._runs.get(key)
-        same = known is not None and known["metadata"]["uid"] == body["metadata"]["uid"]
-        if same and known is not None and _version(known) > _version(body):
+        if known is not None and known.uid == fresh.uid and known.version > fresh.version:
             return
-        body["metadata"].pop("managedFields", None)
-        self._runs[key] = body
-        (self._live.discard if _phase(body).terminal else self._live.add)(key)
+        self._runs[key] = fresh
+        (self._live.discard if fresh.phase.terminal else self._live.add)(key)
 
     def drop_run(self, body: Json) -> None:
         """The run is gone for good."""
         key, uid = key_of(body), body["metadata"]["uid"]
         self._bury(uid)
         known = self._runs.get(key)
-        if known is not None and known["metadata"]["uid"] == uid:
+        if known is not None and known.uid == uid:
             del self._runs[key]
             self._live.discard(key)
 
     def phases(self) -> Counter[Phase]:
         """Runs by phase; one without a phase is about to be queued."""
-        return Counter(_phase(body) for body in self._runs.values())
+        return Counter(known.phase for known in self._runs.values())
 
     def live_runs(self) -> int:
         """Runs that have not ended."""
@@ -76,9 +96,7 @@ class Cache:
     def waiting_for_profile(self, name: str) -> list[Key]:
         """Runs that are not admitted yet and ask for this profile."""
         return [
-            key
-            for key, body in self._runs.items()
-            if _phase(body) is Phase.QUEUED and body.get("spec", {}).get("compute", {}).get("profile") == name
+            key for key, known in self._runs.items() if known.phase is Phase.QUEUED and known.profile == name
         ]
 
     # -- profiles ----------------------------------------------------------------------
@@ -159,8 +177,16 @@ def run_of_pod(body: Json) -> Key | None:
     return Key(metadata["namespace"], name) if name else None
 
 
-def _version(body: Json) -> int:
-    return int(body["metadata"].get("resourceVersion") or 0)
+def _view(body: Json) -> _Known:
+    body["metadata"].pop("managedFields", None)
+    phase = _phase(body)
+    return _Known(
+        uid=body["metadata"]["uid"],
+        version=int(body["metadata"].get("resourceVersion") or 0),
+        phase=phase,
+        profile=str(body.get("spec", {}).get("compute", {}).get("profile", "")),
+        body=zlib.compress(json.dumps(body).encode()) if phase.terminal else body,
+    )
 
 
 def _phase(body: Json) -> Phase:

@@ -273,6 +273,16 @@ def test_a_run_that_was_deleted_does_not_hide_its_namesake() -> None:
     assert known is not None and known["metadata"]["uid"] == "new"
 
 
+def test_a_run_that_has_ended_takes_a_fraction_and_comes_back_whole() -> None:
+    cache, body = Cache(), run_manifest()
+    body["metadata"] |= {"uid": "r1", "resourceVersion": "5"}
+    body["status"] = {"phase": "Succeeded", "attempts": [{"message": "m" * 1000}] * 10}
+    cache.put_run(body)
+    packed = cache._runs[Key("default", "tiny")].body
+    assert isinstance(packed, bytes) and len(packed) < 1000
+    assert cache.run(Key("default", "tiny")) == body
+
+
 @pytest.mark.parametrize(
     ("phase", "live"), [pytest.param("Running", 1, id="live"), pytest.param("Failed", 0, id="ended")]
 )
