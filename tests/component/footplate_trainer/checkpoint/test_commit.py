@@ -127,6 +127,17 @@ def test_ranks_that_share_no_folder_are_told_at_the_first_checkpoint(shards: Pat
     assert CheckpointStore(tmp_path / "checkpoints-0").steps() == []
 
 
+def test_a_checkpoint_that_only_some_ranks_see_keeps_its_marker(shards: Path, tmp_path: Path) -> None:
+    config = tiny_config(shards, tmp_path, ["checkpoint.everySteps=2", "training.steps=4"])
+    run_ranks(train_on_a_disk_of_its_own, 1, config)
+
+    ended: list[Ended] = run_ranks(train_on_a_disk_of_its_own, 2, config)
+
+    assert [end.code for end in ended] == [ExitCode.STORAGE] * 2
+    assert "is not there for rank 1, and is for others" in ended[0].stderr
+    assert CheckpointStore(tmp_path / "checkpoints-0").steps() == [4, 2]
+
+
 class FasterTwin(AgentLink):
     """A process of the same run and generation commits step 4 while this one is at step 3."""
 

@@ -21,7 +21,7 @@ from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.record import TrainingState
 from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
 from footplate_trainer.checkpoint.tensors import TensorReader, loading_errors
-from footplate_trainer.errors import UserMistake
+from footplate_trainer.errors import StorageError, UserMistake
 from footplate_trainer.parallel.world import World
 
 # What decides which samples come next and what the moments mean.
@@ -77,12 +77,22 @@ def committed(store: CheckpointStore, world: World) -> list[tuple[int, str | Non
 
 
 def agreed_damage(store: CheckpointStore, directory: str | None, world: World) -> str | None:
-    """What is wrong with a directory, in words; None when nothing is. Each rank reads a share. Collective."""
+    """What is wrong with a directory, in words; None when nothing is. Each rank reads a share. Collective.
+
+    StorageError, on every rank, when only some of them see it: then nothing is known of the directory.
+    """
     with storage_errors(f"checkpoint {directory} in {store.uri}"):
         mine = store.first_damage(directory, world.rank, world.size)
-    damages: list[str | None] = [None] * world.size
-    dist.all_gather_object(damages, mine, group=world.background)
-    return next((one for one in damages if one), None)
+        seen = directory is not None and store.has_manifest(directory)
+    told: list[Any] = [None] * world.size
+    dist.all_gather_object(told, (mine, seen), group=world.background)
+    blind = [rank for rank, (_, sees) in enumerate(told) if not sees]
+    if 0 < len(blind) < world.size:
+        raise StorageError(
+            f"checkpoint {directory} in {store.uri} is not there for rank {blind[0]}, and is for others: "
+            "that is not one folder for all ranks; mount a volume that they share"
+        )
+    return next((damage for damage, _ in told if damage), None)
 
 
 def load(found: Found, tensors: Mapping[str, Any], world: World) -> None:

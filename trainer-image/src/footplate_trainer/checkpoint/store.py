@@ -121,6 +121,14 @@ class CheckpointStore:
         """The manifest of a directory; CheckpointError when it is missing or torn."""
         return self.read(Manifest, directory, layout.MANIFEST_FILE)
 
+    def has_manifest(self, directory: str) -> bool:
+        """Whether a manifest is there, torn or whole."""
+        try:
+            self.folder.size(f"{directory}/{layout.MANIFEST_FILE}")
+        except FileNotFoundError:
+            return False
+        return True
+
     def damage(self, directory: str, record: FileRecord) -> str | None:
         """What is wrong with one file of a directory, in words; None when it is whole."""
         name = f"{directory}/{record.file}"
