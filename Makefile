@@ -12,8 +12,8 @@ unexport PYTHONDONTWRITEBYTECODE # compiled once, tests start twice as fast
 BIN := .venv/bin
 CLUSTER_TOOL := python3 dev/cluster
 PYTEST := $(BIN)/python -m pytest
-TORCH_TESTS := $(addprefix tests/unit/footplate_trainer/,checkpoint data huggingface metrics model optim parallel \
-	stages test_command_line.py test_failure.py test_generate.py) # those that import torch, and about half of the work
+TORCH_TESTS := $(addprefix tests/unit/footplate_trainer/,agent checkpoint data huggingface metrics model optim \
+	parallel stages test_command_line.py test_failure.py test_generate.py) # those that import torch, and about half of the work
 MEMORY := $(if $(wildcard /dev/shm),TMPDIR=/dev/shm) # unit tests' files need no disk
 CODE := contracts/src operator/src api/src trainer-image/src dev tools bench tests
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,20 +12,30 @@ import pytest
 _LOCAL = {socket.AF_UNIX}
 
 
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def pytest_collection_finish() -> None:
+    """What was imported stays: the garbage collector need not go through it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+class Guarded(socket.socket):
+    """Has no peer beyond this process and its children."""
+
+    def bind(self, address: Any, /) -> None:
+        _refuse(self, address)
+        super().bind(address)
+
+    def connect(self, address: Any, /) -> None:
+        _refuse(self, address)
+        super().connect(address)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network() -> Iterator[None]:
     """Refuses every bind and connect of a network socket."""
-
-    class Guarded(socket.socket):
-        def bind(self, address: Any, /) -> None:
-            _refuse(self, address)
-            super().bind(address)
-
-        def connect(self, address: Any, /) -> None:
-            _refuse(self, address)
-            super().connect(address)
-
-    monkeypatch.setattr(socket, "socket", Guarded)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(socket, "socket", Guarded)
+        yield
 
 
 def _refuse(guarded: socket.socket, address: object) -> None:

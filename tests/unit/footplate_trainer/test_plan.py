@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from functools import cache
@@ -152,12 +150,7 @@ def test_ranks_that_form_no_grid_are_refused_with_the_numbers() -> None:
         planned(100)
 
 
-def test_a_plan_takes_no_time_and_no_torch(tmp_path: Path) -> None:
+def test_a_plan_takes_no_time(tmp_path: Path) -> None:
     started = time.process_time()
     plan(read_run(file(tmp_path), ()).config(World()), 16_384, "cuda")
     assert time.process_time() - started < 2.0
-    program = (
-        "import sys; from footplate_trainer.__main__ import main;"
-        f"main(['plan', {str(file(tmp_path))!r}, '--ranks', '16384']); sys.exit('torch' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0
