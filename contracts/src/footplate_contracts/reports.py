@@ -47,6 +47,7 @@ class RankPhase(StrEnum):
     DATA = "data"
     CHECKPOINT = "checkpoint"
     VALIDATION = "validation"
+    DIAGNOSIS = "diagnosis"
     FINISHED = "finished"
 
 

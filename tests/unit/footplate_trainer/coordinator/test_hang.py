@@ -51,7 +51,14 @@ def test_a_standstill(step_seconds: float, after: float, verdict: Verdict) -> No
 
 
 @pytest.mark.parametrize(
-    "phase", [RankPhase.CHECKPOINT, RankPhase.VALIDATION, RankPhase.LOADING, RankPhase.FINISHED]
+    "phase",
+    [
+        RankPhase.CHECKPOINT,
+        RankPhase.VALIDATION,
+        RankPhase.DIAGNOSIS,
+        RankPhase.LOADING,
+        RankPhase.FINISHED,
+    ],
 )
 def test_while_any_rank_is_in_some_phases_all_may_stand_still(phase: RankPhase) -> None:
     watch = stepping()

@@ -1,10 +1,10 @@
 """When ranks stand still that should not. Pure.
 
-A rank may take its time over loading, checkpoints and validation, and its first
-step may compile for minutes; a wait for data has ten times the patience of a
-step. Within a step it may not: after some times what nearly all steps take,
-something hangs. Where everybody stands is worth more than any message, so their
-stacks are asked for first, and only then are they restarted.
+A rank may take its time over loading, checkpoints, validation and the records that
+it is asked for, and its first step may compile for minutes; a wait for data has ten
+times the patience of a step. Within a step it may not: after some times what nearly
+all steps take, something hangs. Where everybody stands is worth more than any
+message, so their stacks are asked for first, and only then are they restarted.
 
 Only whoever sees all ranks can tell: one that waits in a collective looks the
 same whether its peer hangs or reads from a slow disk.

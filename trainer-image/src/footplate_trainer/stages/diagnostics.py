@@ -26,10 +26,11 @@ FOLDER = "diagnostics"
 class Diagnostics:
     """One rank's recorder. `asked` may be called from any thread, the rest from the training loop."""
 
-    def __init__(self, uri: str, world: World) -> None:
-        """`uri` is the run's checkpoint folder."""
+    def __init__(self, uri: str, world: World, busy: Callable[[], None]) -> None:
+        """`uri` is the run's checkpoint folder; `busy` is called before what may take many seconds."""
         self._storage = open_storage(uri)
         self._world = world
+        self._busy = busy
         self._request: Diagnosis | None = None
         self._recording: tuple[Diagnosis, int, Any] | None = None
 
@@ -44,6 +45,7 @@ class Diagnostics:
         """Step number `step` is about to begin."""
         request, self._request = self._request, None
         if request is not None and self._recording is None:
+            self._busy()
             self._recording = request, step, self._start(request.kind)
 
     def after_step(self, step: int) -> None:
@@ -54,6 +56,7 @@ class Diagnostics:
         if step < first + request.steps - 1:
             return
         self._recording = None
+        self._busy()
         name = f"{request.kind}-{request.number}-steps-{first}-{step}"
         if profiler is None:
             self._keep(name, "pickle", device.dump_memory_history)

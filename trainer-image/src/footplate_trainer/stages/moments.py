@@ -81,7 +81,9 @@ class RunMoments:
         self._utilisation = utilisation_meter(config, world)
         self._stopwatch = stopwatch
         self._validator = validator
-        self._diagnostics = Diagnostics(config.checkpoint.uri, world)
+        self._diagnostics = Diagnostics(
+            config.checkpoint.uri, world, lambda: progress.enter(RankPhase.DIAGNOSIS)
+        )
         link.listen(self._diagnostics.asked)
 
     def before_data(self, step: int) -> None:
