@@ -42,6 +42,7 @@ def reached(generation: GenerationId, step: int) -> Callable[[CoordinatorState],
     return look
 
 
+@pytest.mark.long
 def test_a_run_without_durable_checkpoint_goes_on_from_memory(
     gang: Gang, shards: Path, tmp_path: Path
 ) -> None:
