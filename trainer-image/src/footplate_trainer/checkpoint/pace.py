@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-REST: Final = 6.0  # x the CPU time worked, so that at most a seventh of a core is taken
+REST: Final = 3.0  # x the CPU time worked, so that at most a quarter of a core is taken
 SMALLEST: Final = 0.002  # CPU seconds worked that are worth a rest
 
 
