@@ -95,6 +95,17 @@ async def test_the_live_run_of_a_name_comes_before_deleted_ones(api: Api) -> Non
     assert (await api.client.get(f"{RUNS}/gpt", params={"uid": first})).json()["uid"] == first
 
 
+async def test_a_name_given_away_within_a_second_is_of_the_later_run(api: Api) -> None:
+    """Though the mirror has not heard of the deletion, and whatever the order of the uids."""
+    await api.cluster.put("research", "gpt", metadata={"uid": "zz-sorts-after-any-other"})
+    await eventually(lambda: get(api.client, "gpt"), lambda run: run.get("uid") is not None)
+    api.cluster.silent = True
+    await api.cluster.remove("research", "gpt")
+    second = (await api.client.post(RUNS, json=submission("gpt"))).json()
+    read = await get(api.client, "gpt")
+    assert (read["uid"], read["deletedAt"]) == (second["uid"], None)
+
+
 async def test_deleting_with_a_uid_spares_a_younger_run_of_the_name(api: Api) -> None:
     await api.client.post(RUNS, json=submission("gpt"))
     answer = await api.client.delete(f"{RUNS}/gpt", params={"uid": "of-another-run"})

@@ -51,11 +51,17 @@ async def page(
 
 
 async def find(session: ReadSession, namespace: str, name: str, uid: str | None) -> Run | None:
-    """The run of this name: the one with `uid`, else the live one, else the newest."""
+    """The run of this name: the one with `uid`, else the live one, else the newest.
+
+    Kubernetes gives a name away again at once but counts time in seconds, and this mirror may
+    not know yet that the former bearer is gone: of two of one second the later version is newer.
+    """
     statement = select(Run).where(Run.namespace == namespace, Run.name == name)
     if uid is not None:
         statement = statement.where(Run.uid == uid)
-    statement = statement.order_by(Run.deleted_at.is_not(None), Run.created_at.desc(), Run.uid.desc())
+    statement = statement.order_by(
+        Run.deleted_at.is_not(None), Run.created_at.desc(), Run.resource_version.desc()
+    )
     return (await session.scalars(statement.limit(1))).first()
 
 
