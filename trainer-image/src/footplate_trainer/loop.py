@@ -24,6 +24,7 @@ from torch import Tensor
 
 from footplate_trainer.data.loader import MicroBatch, StepBatch
 from footplate_trainer.errors import NumericalDivergence
+from footplate_trainer.garbage import collected_apart
 from footplate_trainer.metrics.stopwatch import Part, Stopwatch
 from footplate_trainer.model.dropout import Chance
 from footplate_trainer.model.inputs import Inputs
@@ -235,12 +236,15 @@ def train(
     steps: Iterable[int],
 ) -> None:
     """Take the `steps` (from 1) until they end or a moment says so."""
-    for number in steps:
-        moments.before_data(number)
-        stepper.stopwatch.lap(None)
-        batch = batches.step(number - 1)
-        stepper.stopwatch.lap(Part.DATA)
-        flags = moments.before_compute(number)
-        result = stepper.step(number, batch, rate(number), flags)
-        if not moments.after_step(result, batch):
-            return
+    with collected_apart() as set_aside:
+        for count, number in enumerate(steps):
+            moments.before_data(number)
+            stepper.stopwatch.lap(None)
+            batch = batches.step(number - 1)
+            stepper.stopwatch.lap(Part.DATA)
+            flags = moments.before_compute(number)
+            result = stepper.step(number, batch, rate(number), flags)
+            if not moments.after_step(result, batch):
+                return
+            if count == 0:
+                set_aside()
