@@ -12,19 +12,15 @@ import errno
 import io
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, Protocol
+from typing import IO, Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from footplate_trainer.storage import RETRIES, BucketStorage, LocalStorage, Storage, is_local
 
-if TYPE_CHECKING:
-    from obstore import WritableFile
-
 _BUFFER: Final = 8 << 20  # bytes that one request brings
-_NO_ROOM: Final = 1 << 16  # bytes
 
 
 class Folder(Storage, Protocol):
@@ -49,9 +45,6 @@ class Folder(Storage, Protocol):
 
     def rename(self, name: str, new_name: str) -> None:
         """Give one file another name."""
-
-    def is_full(self) -> bool:
-        """Whether there is next to no room left, for errors that lost their number."""
 
 
 def open_folder(uri: str) -> Folder:
@@ -114,9 +107,6 @@ class LocalFolder(LocalStorage):
         (self.folder / name).replace(self.folder / new_name)
         _sync((self.folder / new_name).parent)
 
-    def is_full(self) -> bool:
-        return shutil.disk_usage(self.folder).free < _NO_ROOM
-
 
 class BucketFolder(BucketStorage):
     """In an S3 bucket."""
@@ -141,7 +131,7 @@ class BucketFolder(BucketStorage):
 
         with self._errors(name):
             writer = open_writer(self._store, name)
-            yield _Owned(writer, lambda: self._errors(name))
+            yield writer
             writer.close()  # only here: without it the object never comes to be
 
     @contextmanager
@@ -152,21 +142,6 @@ class BucketFolder(BucketStorage):
         with self._errors(name):
             self._store.copy(name, new_name)
         self.delete(name)
-
-    def is_full(self) -> bool:
-        return False
-
-
-class _Owned:
-    """obstore keeps what it is given until it is sent; torch hands out memory that it uses again."""
-
-    def __init__(self, writer: WritableFile, errors: Callable[[], AbstractContextManager[None]]) -> None:
-        self._writer = writer
-        self._errors = errors  # here already: what is above may hide an error's type
-
-    def write(self, content: Any) -> None:
-        with self._errors():
-            self._writer.write(bytes(content))
 
 
 class _Ranges(io.RawIOBase):

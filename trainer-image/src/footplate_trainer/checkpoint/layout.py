@@ -1,7 +1,7 @@
 """Names in a checkpoint folder, and which of them may go; pure.
 
     step-200.e1g3/         what generation 3 of epoch 1 wrote at step 200
-        .metadata, __0_0.distcp …   torch distributed checkpoint
+        .metadata, __0_0.distcp …   the plan of torch's distributed checkpoint, and tensors as bytes
         state.json         position and determinism key
         run.json           the RunConfig
         tokenizer.json     so that the directory stands alone

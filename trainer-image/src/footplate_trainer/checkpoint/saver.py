@@ -164,11 +164,10 @@ class Saver:
             return [], Failure.of(error, what)
         except CheckpointException as error:
             causes = [cause for cause, _ in error.failures.values()]
-            storage = [cause for cause in causes if _is_storage(cause)]
-            if len(storage) < len(causes):
+            if not all(isinstance(cause, OSError) for cause in causes):
                 raise RuntimeError(str(error)) from error
-            full = any(is_full(cause) for cause in storage) or self._store.folder.is_full()
-            return [], Failure(f"{what}: {storage[0]}"[:900], full)
+            full = any(is_full(cause) for cause in causes)
+            return [], Failure(f"{what}: {causes[0]}"[:900], full)
 
     def _exchange(
         self, records: list[FileRecord], failure: Failure | None
@@ -267,13 +266,3 @@ class Saver:
 
 def _json(value: object) -> bytes:
     return json.dumps(value, indent=1).encode()
-
-
-def _is_storage(error: BaseException) -> bool:
-    """Whether writing failed: as the file system said it, or as torch's serializer retold it."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) or "PytorchStreamWriter" in str(seen):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False

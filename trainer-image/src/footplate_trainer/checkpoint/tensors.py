@@ -1,7 +1,9 @@
-"""torch's distributed checkpoint over a folder of ours.
+"""torch's distributed checkpoint over a folder of ours: its plans and metadata, our bytes.
 
-torch knows files; a folder may be a bucket. And every byte that is written
-passes a checksum on its way, so that nothing is read again to prove it.
+torch would put an archive of forty small writes around each tensor, every one of which takes
+Python's lock from the step. Here a tensor's bytes follow each other as they lie in memory, and
+the metadata say where. Every byte that is written passes a checksum on its way, so that nothing
+is read again to prove it. See docs/decisions/ADR-0009-tensors-as-bytes.md.
 """
 
 from __future__ import annotations
@@ -10,23 +12,40 @@ import hashlib
 import io
 import os
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar, cast
 
+import torch
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemReader, FileSystemWriter
-from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
+from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem, SavePlan, SavePlanner
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
-from torch.serialization import get_crc32_options, set_crc32_options
 
 from footplate_trainer.checkpoint.folder import Folder
 from footplate_trainer.checkpoint.layout import FileRecord
 from footplate_trainer.checkpoint.pace import Pace
 from footplate_trainer.errors import CheckpointError, StorageError
+
+Value = TypeVar("Value")
+
+_PIECE: Final = 4 << 20  # bytes written without a rest
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the bytes of one tensor, or of one rank's part of it, stand within a directory."""
+
+    file: str
+    offset: int  # bytes
+    size: int  # bytes
+    shape: torch.Size
+    dtype: torch.dtype
 
 
 class TensorWriter(FileSystemWriter):
@@ -43,14 +62,18 @@ class TensorWriter(FileSystemWriter):
         return [self._files.records[name] for name in sorted(self._files.records)]
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
-        """As torch does, but an error of storage comes out as it was: torch's serializer hides it."""
-        try:
-            with _without_torchs_sums():
-                return super().write_data(plan, planner)
-        except Exception as error:
-            if self._files.failure is not None:
-                raise self._files.failure from error
-            raise
+        """All tensors of this rank in one file, one behind the other."""
+        name, results = f"{plan.storage_data.prefix}0.distcp", []
+        with self._files.create_stream(f"{self.path}/{name}", "wb") as stream:
+            for item in plan.items:
+                tensor = planner.resolve_data(item)
+                assert isinstance(tensor, Tensor), "a checkpoint's state is tensors"
+                content = _bytes_of(tensor.contiguous())
+                place = Place(name, stream.tell(), len(content), tensor.shape, tensor.dtype)
+                for start in range(0, len(content), _PIECE):
+                    stream.write(content[start : start + _PIECE])
+                results.append(WriteResult(item.index, len(content), place))
+        return _done(results)
 
 
 class TensorReader(FileSystemReader):
@@ -60,6 +83,22 @@ class TensorReader(FileSystemReader):
         super().__init__(directory)
         self.fs, self.path = _Files(folder), directory
 
+    def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
+        """Fill the parts that are wanted here, file by file and from front to back."""
+        wanted: dict[str, list[tuple[Place, ReadItem]]] = defaultdict(list)
+        for item in plan.items:
+            place = self.storage_data[item.storage_index]
+            if not isinstance(place, Place):
+                raise CheckpointError("its tensors were written by another release")
+            wanted[place.file].append((place, item))
+        for name, parts in wanted.items():
+            with self.fs.create_stream(f"{self.path}/{name}", "rb") as stream:
+                for place, item in sorted(parts, key=lambda part: part[0].offset):
+                    target = planner.resolve_tensor(item).detach()
+                    _fill(target, cast(io.BufferedReader, stream), place, item)
+                    planner.commit_tensor(item, target)
+        return _done(None)
+
 
 def load_alone(folder: Folder, directory: str, tensors: Mapping[str, Tensor]) -> None:
     """Fill `tensors` in place in a process without process group; raises as `loading_errors`."""
@@ -67,17 +106,6 @@ def load_alone(folder: Folder, directory: str, tensors: Mapping[str, Tensor]) ->
     with warnings.catch_warnings(), loading_errors(f"checkpoint {directory}"):
         warnings.simplefilter("ignore")  # that there is no process group; there should be none
         load(dict(tensors), storage_reader=reader, no_dist=True)
-
-
-@contextmanager
-def _without_torchs_sums() -> Generator[None]:
-    """Ours prove the file; torch's beside them would take a quarter of the writing thread's time."""
-    before = get_crc32_options()
-    set_crc32_options(False)
-    try:
-        yield
-    finally:
-        set_crc32_options(before)
 
 
 @contextmanager
@@ -96,6 +124,39 @@ def loading_errors(what: str) -> Generator[None]:
         raise CheckpointError(f"{what} cannot be loaded: {causes[0]}") from error
 
 
+def _fill(target: Tensor, stream: io.BufferedReader, place: Place, item: ReadItem) -> None:
+    """Read the part of the tensor at `place` that `item` wants: its rows, and of each what is wanted.
+
+    Straight into `target` where that is laid out as the file is. CheckpointError when bytes are missing.
+    """
+    rows, first = place.shape, 0
+    if place.shape:
+        rows = torch.Size((item.lengths[0], *place.shape[1:]))
+        first = item.storage_offsets[0] * place.shape[1:].numel() * place.dtype.itemsize
+    direct = (target.shape, target.dtype, target.device.type) == (rows, place.dtype, "cpu")
+    read = target if direct and target.is_contiguous() else torch.empty(rows, dtype=place.dtype)
+    stream.seek(place.offset + first)
+    content = _bytes_of(read)
+    if stream.readinto(content) < len(content):
+        raise CheckpointError(f"{place.file} ends within a tensor")
+    if read is not target:
+        for dimension, (offset, length) in enumerate(zip(item.storage_offsets, item.lengths, strict=True)):
+            if dimension > 0:
+                read = read.narrow(dimension, offset, length)
+        target.copy_(read)
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    """The memory of a contiguous tensor in host memory."""
+    return tensor.detach().reshape(-1).view(torch.uint8).numpy().data
+
+
+def _done(value: Value) -> Future[Value]:
+    future: Future[Value] = Future()
+    future.set_result(value)
+    return future
+
+
 class _Files(FileSystem):
     """What torch asks of a file system."""
 
@@ -103,7 +164,6 @@ class _Files(FileSystem):
         self._folder = folder
         self._piece_done = piece_done
         self.records: dict[str, FileRecord] = {}
-        self.failure: OSError | None = None
 
     @contextmanager
     def create_stream(self, path: str | os.PathLike[str], mode: str) -> Generator[io.IOBase]:
@@ -113,12 +173,9 @@ class _Files(FileSystem):
                 yield cast(io.IOBase, file)
             return
         with self._folder.open_write(name) as file:
-            stream = _Summed(file, self._failed, self._piece_done)
+            stream = _Summed(file, self._piece_done)
             yield stream
         self.records[name] = stream.record(name.rpartition("/")[2])
-
-    def _failed(self, error: OSError) -> None:
-        self.failure = self.failure or error
 
     def concat_path(self, path: str | os.PathLike[str], suffix: str) -> str:
         return f"{path}/{suffix}"
@@ -153,12 +210,9 @@ class _Files(FileSystem):
 class _Summed(io.RawIOBase):
     """A stream that counts and hashes what goes into `target`."""
 
-    def __init__(
-        self, target: Any, failed: Callable[[OSError], None], piece_done: Callable[[], None]
-    ) -> None:
+    def __init__(self, target: Any, piece_done: Callable[[], None]) -> None:
         super().__init__()
         self._target = target
-        self._failed = failed
         self._piece_done = piece_done
         self._digest = hashlib.sha256()
         self._bytes = 0
@@ -167,11 +221,7 @@ class _Summed(io.RawIOBase):
         return True
 
     def write(self, content: Any) -> int:
-        try:
-            self._target.write(content)
-        except OSError as error:
-            self._failed(error)
-            raise
+        self._target.write(content)
         self._digest.update(content)
         size = memoryview(content).nbytes
         self._bytes += size
