@@ -17,6 +17,7 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -28,6 +29,7 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint import state
 from footplate_trainer.checkpoint.saver import Saver
 from footplate_trainer.loop import Flags, train
+from footplate_trainer.stages.course import Course
 from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.moments import Progress, RunMoments
 from footplate_trainer.stages.sinks import open_sinks
@@ -49,6 +51,16 @@ MODEL: Final = (
     "training.logEverySteps=1",
     "checkpoint.everySteps=1000000",
 )
+
+
+@dataclass(frozen=True)
+class Until:
+    """A course that ends with step `steps`, at a rate that nobody asks for."""
+
+    steps: int
+
+    def rate(self, step: int) -> float:
+        return 1e-4
 
 
 def measure(config: RunConfig, folder: Path, steps: int) -> tuple[list[float], list[float]]:
@@ -73,7 +85,7 @@ def measure(config: RunConfig, folder: Path, steps: int) -> tuple[list[float], l
         sinks = open_sinks(config, folder / "metrics.jsonl", 0)
         described = describer(config, Start(), shards, world)
         moments = RunMoments(
-            config, link, world, saver, None, described, progress, sinks, here.stepper.stopwatch, None
+            Course(config), link, world, saver, None, described, progress, sinks, here.stepper.stopwatch, None
         )
         ready = batches.build(0)
         bare: list[float] = []
@@ -82,7 +94,7 @@ def measure(config: RunConfig, folder: Path, steps: int) -> tuple[list[float], l
             started = time.process_time()
             here.stepper.step(number, ready, 1e-4, Flags())
             between = time.process_time()
-            train(here.stepper, batches, lambda step: 1e-4, moments, [number])
+            train(here.stepper, batches, Until(number), moments, number - 1)
             whole.append(time.process_time() - between)
             bare.append(between - started)
         batches.close()

@@ -23,6 +23,7 @@ from footplate_contracts.reports import (
     Progress,
     RunState,
     SizeCommand,
+    TermsCommand,
 )
 from footplate_operator.desired.revision import Defaults
 from footplate_operator.kinds import Json
@@ -104,7 +105,7 @@ class FakeCoordinator:
 
     epoch: int
     size: SizeCommand  # as it was told last
-    total_steps: int
+    terms: TermsCommand  # as it was told last
     illegal: frozenset[int] = frozenset()  # numbers of nodes that cannot train
     gathered: int = 0
     spares: list[Json] = field(default_factory=list)  # pods that wait
@@ -122,6 +123,8 @@ class FakeCoordinator:
     command: Command = Command.NONE
     backlog: int = 0
     size_refused: str = ""
+    terms_refused: str = ""
+    total_steps: int = 0  # in force
     hang: HangCommand = HANG
     nodes: int = 0
     least: int | None = None  # so few may go on
@@ -129,6 +132,7 @@ class FakeCoordinator:
 
     def __post_init__(self) -> None:
         self.resize(self.size)
+        self.set_terms(self.terms)
 
     def resize(self, size: SizeCommand) -> None:
         """The operator's word; a size that cannot train is not in force."""
@@ -136,6 +140,14 @@ class FakeCoordinator:
         self.size_refused = f"{size.nodes} cannot train" if size.nodes in self.illegal else ""
         if not self.size_refused:
             self.nodes, self.least = size.nodes, size.min_nodes
+
+    def set_terms(self, terms: TermsCommand) -> None:
+        """The operator's word; a run does not end in its past, nor go on after its end."""
+        self.terms, self.version = terms, self.version + 1
+        over = self.state is RunState.FINISHED and terms.steps != self.total_steps
+        past = terms.steps < self.step
+        self.terms_refused = f"it is at step {self.step}" if past or over else ""
+        self.total_steps = self.total_steps if self.terms_refused else terms.steps
 
     @property
     def fewest(self) -> int:
@@ -151,6 +163,8 @@ class FakeCoordinator:
             size=self.size,
             size_refused=self.size_refused,
             hang=self.hang,
+            terms=self.terms,
+            terms_refused=self.terms_refused,
             generation=self.generation,
             members=[
                 Member(agent=identity(pod), group_rank=index, first_rank=2 * index, store_port=1)

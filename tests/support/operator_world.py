@@ -18,6 +18,7 @@ from footplate_contracts.reports import (
     HangCommand,
     RunState,
     SizeCommand,
+    TermsCommand,
 )
 from footplate_operator.cache import Cache, run_of_pod
 from footplate_operator.coordinator_client import Endpoint
@@ -146,6 +147,14 @@ class World:
         if leader is None:
             return False
         leader.hang, leader.version = by, leader.version + 1
+        self.heard[uid] = leader.view(self._seconds())
+        return True
+
+    async def set_terms(self, uid: str, terms: TermsCommand) -> bool:
+        leader = self._followed(uid)
+        if leader is None:
+            return False
+        leader.set_terms(terms)
         self.heard[uid] = leader.view(self._seconds())
         return True
 
@@ -358,11 +367,10 @@ class World:
     def _leader(self, pod: Json) -> FakeCoordinator:
         name = pod["metadata"]["name"]
         if name not in self.coordinators:
-            spec = self.run["spec"]
             epoch = int(pod["metadata"]["labels"]["footplate.dev/epoch"])
             told = {each["name"]: each.get("value", "") for each in pod["spec"]["containers"][0]["env"]}
             size = SizeCommand.model_validate_json(told[Env.SIZE])
-            leader = FakeCoordinator(epoch, size, spec["training"]["steps"])
+            leader = FakeCoordinator(epoch, size, TermsCommand.model_validate_json(told[Env.TERMS]))
             before = [each for each in self.coordinators.values() if each.epoch == epoch - 1]
             if before and before[0].state in (RunState.TRAINING, RunState.LOADING):
                 leader.adopt(before[0])

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from footplate_contracts.reports import CheckpointRecord, Command, Diagnosis, RankReport, StepMetrics
+from footplate_contracts.reports import (
+    CheckpointRecord,
+    Command,
+    Diagnosis,
+    RankReport,
+    StepMetrics,
+    Terms,
+)
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.link import StandaloneLink
 from footplate_trainer.stages import pretrain
@@ -20,6 +27,7 @@ class AgentLink:
 
     suspend_after: int | None = None
     refuse_step: int | None = None
+    told: Mapping[int, Terms] = field(default_factory=dict)  # by the step after which they arrive
     step: int = 0
     reports: list[RankReport] = field(default_factory=list)
     rows: list[StepMetrics] = field(default_factory=list)
@@ -41,6 +49,10 @@ class AgentLink:
     def command(self) -> Command:
         asked = self.suspend_after is not None and self.step >= self.suspend_after
         return Command.CHECKPOINT_AND_EXIT if asked else Command.NONE
+
+    def terms(self) -> Terms | None:
+        arrived = [step for step in self.told if step <= self.step]
+        return self.told[max(arrived)] if arrived else None
 
     def listen(self, diagnosed: Callable[[Diagnosis], None]) -> None:
         pass

@@ -110,6 +110,8 @@ class Env(StrEnum):
     COORDINATOR_PORT = "FOOTPLATE_COORDINATOR_PORT"
     COORDINATOR_EPOCH = "FOOTPLATE_COORDINATOR_EPOCH"  # coordinator only
     SIZE = "FOOTPLATE_SIZE"  # coordinator only; JSON of the SizeCommand that holds now
+    # For a coordinator JSON of the TermsCommand that holds now, for ranks of the Terms that they begin with.
+    TERMS = "FOOTPLATE_TERMS"
     API_URL = "FOOTPLATE_API_URL"  # coordinator only; unset: no telemetry is sent
     POD_NAME = "FOOTPLATE_POD_NAME"
     POD_UID = "FOOTPLATE_POD_UID"
@@ -196,6 +198,7 @@ class Reason(StrEnum):
     RESTARTING = "Restarting"
     RESIZED = "Resized"
     SIZE_REFUSED = "SizeRefused"
+    LENGTH_REFUSED = "LengthRefused"
     SUSPENDED = "Suspended"
     SUSPENDING = "Suspending"
     FINISHED = "Finished"

@@ -59,6 +59,7 @@ class RankReport(Report):
     step: int = Field(description="last finished optimizer step; the start step before the first")
     phase: RankPhase
     step_seconds: float | None = None
+    total_steps: int | None = Field(default=None, description="the step that this rank ends with")
 
 
 class StepMetrics(Report):
@@ -176,12 +177,35 @@ class Member(Report):
     store_port: int
 
 
+class TermsCommand(Report):
+    """How long the run trains and how often it saves; idempotent, and in force from the next step on."""
+
+    steps: int = Field(ge=1)
+    every_steps: int = Field(ge=1, description="between checkpoints")
+    keep_last: int = Field(ge=1)
+    keep_every_steps: int | None = Field(default=None, ge=1)
+
+
+class Terms(TermsCommand):
+    """What ranks are told of it, with its place: of two, the newer one counts."""
+
+    epoch: int = Field(default=0, description="of the coordinator that tells; 0: as the RunConfig says")
+    number: int = Field(default=0, description="counts up within one epoch")
+
+    def newer_than(self, other: Terms) -> bool:
+        """Whether these were told after `other`."""
+        return (self.epoch, self.number) > (other.epoch, other.number)
+
+
 class SealedGeneration(Report):
     """Answer to a join: the membership that everybody starts with."""
 
     generation: GenerationId
     members: list[Member]
     world_size: int = Field(description="ranks in all")
+    terms: Terms | None = Field(
+        default=None, description="that hold now; absent in one that an earlier coordinator sealed"
+    )
 
 
 class Command(StrEnum):
@@ -222,7 +246,7 @@ class Heartbeat(Report):
         description="the sealed generation as this agent knows it, for a coordinator that was replaced",
     )
     ranks: list[RankReport] = Field(default_factory=list)
-    total_steps: int | None = None
+    total_steps: int | None = Field(default=None, description="the step that the ranks here end with")
     outbox: list[TelemetryItem] = Field(default_factory=list)
     outbox_oldest: int = Field(
         default=0, description="sequence of the oldest item kept; all before it are durable"
@@ -241,6 +265,7 @@ class HeartbeatAnswer(Report):
     evicted: bool = Field(default=False, description="a newer incarnation has this place: end")
     closed: bool = Field(default=False, description="the run is over: end with success")
     command: Command = Command.NONE
+    terms: Terms | None = None
     diagnosis: Diagnosis | None = Field(default=None, description="the newest one")
     received: int = Field(default=0, description="outbox items up to here need not be sent again")
     acknowledged: int = Field(default=0, description="outbox items up to here are durable")
@@ -320,6 +345,10 @@ class CoordinatorState(Report):
         default="", max_length=1024, description="why that cannot train, so that what was wanted before holds"
     )
     hang: HangCommand | None = Field(default=None, description="what is held to be one")
+    terms: TermsCommand | None = Field(default=None, description="what is asked for, as it was told last")
+    terms_refused: str = Field(
+        default="", max_length=1024, description="why its length cannot be, so that the one before holds"
+    )
     generation: GenerationId | None = None
     members: list[Member] = Field(default_factory=list)
     missing: list[int] = Field(default_factory=list, description="worker indices not heard of")

@@ -101,15 +101,19 @@ def resolve_schedule(schedule: Schedule) -> Schedule:
     return schedule
 
 
+def resolve_steps(training: Training, context_length: int) -> int:
+    """`steps` as stated, or else ceil(tokens / (globalBatchSize x contextLength))."""
+    if training.steps is not None:
+        return training.steps
+    assert training.tokens is not None, "the CRD's rule asks for one of the two"
+    return -(-training.tokens // (training.global_batch_size * context_length))
+
+
 def resolve_training(training: Training, context_length: int) -> Training:
-    """`training` with `steps` stated: ceil(tokens / (globalBatchSize x contextLength))."""
-    steps = training.steps
-    if steps is None:
-        assert training.tokens is not None, "the CRD's rule asks for one of the two"
-        steps = -(-training.tokens // (training.global_batch_size * context_length))
+    """`training` with `steps` stated, and all defaults."""
     return training.model_copy(
         update={
-            "steps": steps,
+            "steps": resolve_steps(training, context_length),
             "loss": resolve_loss(training.loss),
             "optimizer": resolve_optimizer(training.optimizer),
             "schedule": resolve_schedule(training.schedule),

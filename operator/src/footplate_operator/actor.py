@@ -63,6 +63,8 @@ class Actor:
                 await self._coordinators.resize(run.uid, desired.size)
             if desired.hang is not None:
                 await self._coordinators.judge_hangs(run.uid, desired.hang)
+            if desired.terms is not None:
+                await self._coordinators.set_terms(run.uid, desired.terms)
             if desired.delete_run:
                 _log.info("run %s", fields(event="expired", run=run.key))
                 await self._cluster.delete(TRAINING_RUN, run.namespace, run.name, run.uid)

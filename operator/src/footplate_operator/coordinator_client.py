@@ -19,7 +19,14 @@ import aiohttp
 from pydantic import ValidationError
 
 from footplate_contracts.names import COORDINATOR_PORT
-from footplate_contracts.reports import Command, CoordinatorState, HangCommand, SizeCommand, SuspendCommand
+from footplate_contracts.reports import (
+    Command,
+    CoordinatorState,
+    HangCommand,
+    SizeCommand,
+    SuspendCommand,
+    TermsCommand,
+)
 from footplate_operator.errors import CoordinatorUnreachable
 from footplate_operator.log import fields
 from footplate_operator.run import Key
@@ -79,6 +86,13 @@ class CoordinatorClient:
         """Say when a standstill is a hang, which is idempotent; raises CoordinatorUnreachable."""
         return await self._ask("POST", "/v1/hang", COMMAND_SECONDS, body=by.to_json())
 
+    async def set_terms(self, terms: TermsCommand) -> CoordinatorState:
+        """Say how long the run trains and how often it saves, which is idempotent.
+
+        Raises CoordinatorUnreachable.
+        """
+        return await self._ask("POST", "/v1/terms", COMMAND_SECONDS, body=terms.to_json())
+
     async def _ask(
         self,
         method: str,
@@ -134,6 +148,9 @@ class Coordinators(Protocol):
     async def judge_hangs(self, uid: str, by: HangCommand) -> bool:
         """Whether the coordinator knows when a standstill is a hang; False where it cannot be reached now."""
 
+    async def set_terms(self, uid: str, terms: TermsCommand) -> bool:
+        """Whether the coordinator knows of length and checkpoints; False where it cannot be reached now."""
+
 
 @dataclass
 class _Watch:
@@ -181,6 +198,9 @@ class Watchers:
 
     async def judge_hangs(self, uid: str, by: HangCommand) -> bool:
         return await self._told(uid, lambda client: client.judge_hangs(by))
+
+    async def set_terms(self, uid: str, terms: TermsCommand) -> bool:
+        return await self._told(uid, lambda client: client.set_terms(terms))
 
     async def _told(self, uid: str, tell: Callable[[CoordinatorClient], Awaitable[CoordinatorState]]) -> bool:
         watch = self._watches.get(uid)

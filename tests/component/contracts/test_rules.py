@@ -107,6 +107,15 @@ def test_a_run_cannot_end_in_its_past(
     assert kubectl.change_refusal(active, merge_patch(changes)) == [says]
 
 
+def test_progress_is_told_that_has_passed_a_length_lowered_a_moment_ago(kubectl: Kubectl) -> None:
+    kubectl("create", "-f", "-", stdin=json.dumps(run_manifest(name="passed")))
+    progress = {"step": 21, "totalSteps": 30, "tokens": 10752}
+    assert kubectl.write_status("passed", {"progress": progress}, AS_OPERATOR).returncode == 0
+    assert kubectl.change_refusal("passed", {"spec": {"suspend": True}}) == []
+    assert kubectl.change_refusal("passed", {"spec": {"training": {"steps": 19}}}) != []
+    kubectl("delete", "trainingrun", "passed")
+
+
 @pytest.fixture(scope="module")
 def elastic(kubectl: Kubectl) -> Iterator[str]:
     """An active run that may have one to three nodes."""

@@ -23,6 +23,7 @@ from footplate_contracts.reports import (
     RunState,
     SizeCommand,
     SuspendCommand,
+    TermsCommand,
 )
 from footplate_operator.coordinator_client import CoordinatorClient, Endpoint, Watchers
 from footplate_operator.credentials import new_credentials
@@ -32,6 +33,12 @@ from footplate_operator.run import Key
 
 HOST = "tiny-coordinator.default.svc"
 KEY = Key("default", "tiny")
+TOLD: dict[str, type[Report]] = {
+    "/v1/command": SuspendCommand,
+    "/v1/size": SizeCommand,
+    "/v1/hang": HangCommand,
+    "/v1/terms": TermsCommand,
+}
 
 
 @dataclass
@@ -73,8 +80,7 @@ class Served:
         return web.Response(text=self.body or self._view(), status=self.status)
 
     async def told(self, request: web.Request) -> web.Response:
-        kind = {"/v1/command": SuspendCommand, "/v1/size": SizeCommand, "/v1/hang": HangCommand}[request.path]
-        self.said.append(kind.model_validate_json(await request.read()))
+        self.said.append(TOLD[request.path].model_validate_json(await request.read()))
         return web.Response(text=self._view())
 
     def _view(self) -> str:
@@ -91,7 +97,7 @@ async def serving(served: Served, folder: Path) -> AsyncIterator[None]:
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(certificate, key)
     app = web.Application()
-    told = [web.post(path, served.told) for path in ("/v1/command", "/v1/size", "/v1/hang")]
+    told = [web.post(path, served.told) for path in TOLD]
     app.add_routes([web.get("/v1/state", served.state), *told])
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
@@ -130,7 +136,9 @@ async def test_state_and_commands(session: aiohttp.ClientSession, tmp_path: Path
         size, hang = SizeCommand(nodes=3, min_nodes=2), HangCommand(factor=2.0, floor_seconds=600.0)
         await client.resize(size)
         await client.judge_hangs(hang)
-        assert served.said == [SuspendCommand(command=Command.CHECKPOINT_AND_EXIT), size, hang]
+        terms = TermsCommand(steps=9, every_steps=3, keep_last=2)
+        await client.set_terms(terms)
+        assert served.said == [SuspendCommand(command=Command.CHECKPOINT_AND_EXIT), size, hang, terms]
 
 
 @pytest.mark.parametrize(

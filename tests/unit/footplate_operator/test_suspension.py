@@ -85,11 +85,18 @@ async def test_suspended_while_nothing_ran_needs_no_checkpoint() -> None:
         pytest.param({"resilience": {"hang": {"factor": 2.0}}}, "", id="hang"),
         pytest.param(
             {"checkpoint": {"uri": "/shared/checkpoints", "everySteps": 5, "keepEverySteps": 50}},
-            "checkpoint.everySteps, checkpoint.keepEverySteps",
+            "",
             id="checkpoints",
         ),
+        pytest.param({"training": {**TRAINING, "steps": 200}}, "", id="steps"),
         pytest.param(
-            {"training": {**run_manifest()["spec"]["training"], "steps": 200}}, "training.steps", id="steps"
+            {
+                "training": {**TRAINING, "gradientClipNorm": 2.0, "logEverySteps": 1},
+                "validation": {"uri": "/shared/held-out", "everySteps": 50},
+            },
+            "training.gradientClipNorm, training.logEverySteps, validation.everySteps, validation.uri,"
+            " validation.batches",
+            id="what-ranks-read-once",
         ),
     ],
 )

@@ -14,7 +14,14 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from footplate_contracts.names import Env
-from footplate_contracts.reports import CheckpointRecord, Command, Diagnosis, RankReport, StepMetrics
+from footplate_contracts.reports import (
+    CheckpointRecord,
+    Command,
+    Diagnosis,
+    RankReport,
+    StepMetrics,
+    Terms,
+)
 
 
 class Link(Protocol):
@@ -34,6 +41,9 @@ class Link(Protocol):
 
     def command(self) -> Command:
         """The newest command known here; a cached value."""
+
+    def terms(self) -> Terms | None:
+        """The newest terms known here, a cached value; None where the RunConfig alone says them."""
 
     def listen(self, diagnosed: Callable[[Diagnosis], None]) -> None:
         """Have `diagnosed` called, from another thread, for every question to this rank."""
@@ -61,6 +71,10 @@ class StandaloneLink:
     def command(self) -> Command:
         """Never any."""
         return Command.NONE
+
+    def terms(self) -> Terms | None:
+        """Those of the RunConfig hold to the end."""
+        return None
 
     def listen(self, diagnosed: Callable[[Diagnosis], None]) -> None:
         """Nobody asks."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -48,6 +48,7 @@ class Flags:
 
     suspend: bool = False
     storage_failed: bool = False
+    new_terms: bool = False  # it knows of terms that are not in force yet
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,17 @@ class Batches(Protocol):
 
     def step(self, step: int) -> StepBatch:
         """This rank's share of a step."""
+
+
+class Course(Protocol):
+    """How far to go, and at which rate; both may change when a step has ended."""
+
+    @property
+    def steps(self) -> int:
+        """The last step."""
+
+    def rate(self, step: int) -> float:
+        """The learning rate of `step`, from 1."""
 
 
 class Moments(Protocol):
@@ -123,7 +135,7 @@ class Stepper:
         sums = torch.stack((self._once(loss), squares))
         self.stopwatch.lap(Part.COMPUTE)
         dist.all_reduce(sums)
-        total, squared, valid, suspend, failed = torch.cat((sums, header.double())).tolist()
+        total, squared, valid, suspend, failed, told = torch.cat((sums, header.double())).tolist()
         self.stopwatch.lap(Part.COMMUNICATION)
         norm = math.sqrt(squared) if squared >= 0 else math.nan
         if not (math.isfinite(total) and math.isfinite(norm)):
@@ -133,7 +145,8 @@ class Stepper:
         self.model.spread()
         self.model.zero_grad()
         self.stopwatch.lap(Part.OPTIMIZER)
-        return StepResult(number, total, norm, rate, int(valid), Flags(suspend > 0, failed > 0))
+        raised = Flags(suspend > 0, failed > 0, told > 0)
+        return StepResult(number, total, norm, rate, int(valid), raised)
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[StepBatch], objective: Objective) -> float:
@@ -165,9 +178,9 @@ class Stepper:
         return torch.tensor(valid, dtype=torch.float64, device=self._world.device)
 
     def _announce(self, batch: StepBatch, flags: Flags) -> tuple[Tensor, dist.Work]:
-        """int64 [valid tokens, ranks that suspend, ranks whose storage failed], being summed."""
+        """int64 [valid tokens, and for each flag the ranks that raise it], being summed."""
         valid = batch.valid_tokens if self._grid.topology.counts_samples(self._world.rank) else 0
-        mine = [valid, int(flags.suspend), int(flags.storage_failed)]
+        mine = [valid, int(flags.suspend), int(flags.storage_failed), int(flags.new_terms)]
         header = torch.tensor(mine, device=self._world.device)
         work = dist.all_reduce(header, async_op=True)
         assert work is not None
@@ -231,20 +244,22 @@ def _valid_tokens(header: Tensor, reduced: dist.Work) -> Tensor:
 def train(
     stepper: Stepper,
     batches: Batches,
-    rate: Callable[[int], float],
+    course: Course,
     moments: Moments,
-    steps: Iterable[int],
+    done: int,
 ) -> None:
-    """Take the `steps` (from 1) until they end or a moment says so."""
+    """Take the steps after `done`, to the end of the course or until a moment says so."""
+    number = done
     with collected_apart() as set_aside:
-        for count, number in enumerate(steps):
+        while number < course.steps:
+            number += 1
             moments.before_data(number)
             stepper.stopwatch.lap(None)
             batch = batches.step(number - 1)
             stepper.stopwatch.lap(Part.DATA)
             flags = moments.before_compute(number)
-            result = stepper.step(number, batch, rate(number), flags)
+            result = stepper.step(number, batch, course.rate(number), flags)
             if not moments.after_step(result, batch):
                 return
-            if count == 0:
+            if number == done + 1:
                 set_aside()

@@ -75,9 +75,13 @@ class Checkpoint(Part):
     """Where and how often the state becomes durable."""
 
     uri: Uri = Field(description="folder of this run alone")
-    every_steps: Count = Field(500, description="how often")
-    keep_last: Annotated[int, Field(ge=1, le=10_000)] = Field(3, description="so many stay")
-    keep_every_steps: Count | None = Field(None, description="these are kept beyond keepLast")
+    every_steps: Count = Field(500, description="how often; may change while the run trains")
+    keep_last: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        3, description="so many stay; may change while the run trains"
+    )
+    keep_every_steps: Count | None = Field(
+        None, description="these are kept beyond keepLast; may change while the run trains"
+    )
     asynchronous: bool = Field(True, description="write while training goes on")
     memory: MemoryCheckpoint | None = None
     emergency_deadline_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(

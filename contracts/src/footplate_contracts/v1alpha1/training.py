@@ -183,7 +183,9 @@ class Training(Part):
     tokens: Annotated[int, Field(ge=1, le=1_000_000_000_000_000)] | None = Field(
         None, description="length in tokens, or"
     )
-    steps: Count | None = Field(None, description="length in optimizer steps")
+    steps: Count | None = Field(
+        None, description="length in optimizer steps; either may change while the run trains"
+    )
     global_batch_size: Count = Field(
         description="sequences of one optimizer step, whatever the number of processes"
     )

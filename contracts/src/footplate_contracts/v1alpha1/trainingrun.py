@@ -188,6 +188,15 @@ class TrainingRunSpec(Part):
     )
 
 
+def _same_length(length: str) -> str:
+    """CEL: an update leaves `training.length` as it is.
+
+    Progress may pass a length that was lowered a moment ago, and must be told all the same.
+    """
+    new, old = f"self.spec.training.{length}", f"oldSelf.spec.training.{length}"
+    return f"(has({new}) && has({old}) && {new} == {old})"
+
+
 class TrainingRun(Part):
     """One model, trained once: spec and status; metadata is Kubernetes'."""
 
@@ -207,7 +216,8 @@ class TrainingRun(Part):
         ),
         *(
             Rule(
-                f"!has(self.spec.training.{length}) || !has(self.status) || !has(self.status.progress)"
+                f"{_same_length(length)} || !has(self.spec.training.{length})"
+                " || !has(self.status) || !has(self.status.progress)"
                 f" || self.spec.training.{length} >= self.status.progress.{done}",
                 f"training.{length} {{self.spec.training.{length}}} lies below the progress so far,"
                 f" {{self.status.progress.{done}}}; raise it",

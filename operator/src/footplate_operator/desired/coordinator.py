@@ -35,7 +35,7 @@ from footplate_operator.desired.pods import (
     shared_environment,
     tolerate_lost_node,
 )
-from footplate_operator.desired.revision import Revision, size
+from footplate_operator.desired.revision import Revision, size, terms_to_begin_with
 from footplate_operator.kinds import Json
 from footplate_operator.observed import PodView
 from footplate_operator.policies.backoff import Life, not_before
@@ -100,6 +100,7 @@ def _container(run: Run, revision: Revision, epoch: int) -> Json:
         Env.TLS_KEY_FILE: f"{RUN_SECRET_MOUNT}/{SECRET_PRIVATE_KEY_KEY}",
         Env.COORDINATOR_EPOCH: str(epoch),
         Env.SIZE: size(run).model_dump_json(by_alias=True, exclude_none=True),
+        Env.TERMS: terms_to_begin_with(run).model_dump_json(by_alias=True, exclude_none=True),
     }
     if defaults.api_url:
         variables[Env.API_URL] = defaults.api_url

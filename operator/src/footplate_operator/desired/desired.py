@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from footplate_contracts.reports import Command, HangCommand, SizeCommand
+from footplate_contracts.reports import Command, HangCommand, SizeCommand, TermsCommand
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.kinds import Json
 from footplate_operator.observed import Child, PodView
@@ -48,6 +48,7 @@ class Desired:
     command: Command = Command.NONE
     size: SizeCommand | None = None  # for a coordinator that was told another one
     hang: HangCommand | None = None  # for a coordinator that judges by another one
+    terms: TermsCommand | None = None  # for a coordinator that was told others
     delete_run: bool = False
     again: float | None = None
 

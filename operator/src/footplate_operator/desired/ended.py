@@ -31,7 +31,7 @@ def end(here: Situation, phase: Phase, failure: Action | None) -> Desired:
         last = ended.attempts[-1].model_copy(update={"cause": failure.cause})
         story = Chronicle((*ended.attempts[:-1], last), ended.failures, ended.restarts)
     if failure is None:
-        said = report.final(here, True, Reason.FINISHED, "trained to the last step")
+        said = report.final(here, True, Reason.FINISHED, report.finished(here))
     else:
         said = report.final(here, False, failure.reason, failure.message)
     after = report.seen(here, phase, said, story)

@@ -8,7 +8,7 @@ from footplate_contracts.names import Cause, ConditionType, Phase, Reason, Role
 from footplate_contracts.v1alpha1.status import Condition, TimeStatus, TrainingRunStatus
 from footplate_operator.desired import accounting, children, conditions, status
 from footplate_operator.desired.chronicle import Chronicle
-from footplate_operator.desired.revision import Revision, not_in_force, size
+from footplate_operator.desired.revision import Revision, not_in_force, size, terms
 from footplate_operator.desired.situation import Situation
 from footplate_operator.desired.size import fit
 from footplate_operator.observed import Observed
@@ -105,8 +105,21 @@ def progressing(here: Situation, phase: Phase, may_start: bool) -> list[Conditio
     return [
         ready,
         moving,
-        _size_refused(here) or reconciled(here.run, here.observed, here.now, here.revision),
+        _size_refused(here)
+        or _length_refused(here)
+        or reconciled(here.run, here.observed, here.now, here.revision),
     ]
+
+
+def finished(here: Situation) -> str:
+    """What is said of a run that has trained to its end, and of a length that it was given too late."""
+    wanted, seen = terms(here.run).steps, status.progress(here.run.status, here.state, here.now)
+    if seen is None or seen.total_steps in (0, wanted):
+        return "trained to the last step"
+    return (
+        f"trained to step {seen.total_steps}, the last one when it ended; that {wanted} steps are asked for"
+        " came too late: another run may begin with its weights (resumeFrom)"
+    )
 
 
 def final(here: Situation, succeeded: bool, reason: str, message: str) -> list[Condition]:
@@ -157,6 +170,15 @@ def _size_refused(here: Situation) -> Condition | None:
     if here.observed.problem is not None or not _refusal(here):
         return None
     return say(here, ConditionType.RECONCILED, False, Reason.SIZE_REFUSED, _refusal(here))
+
+
+def _length_refused(here: Situation) -> Condition | None:
+    state = here.state
+    if here.observed.problem is not None or state is None or state.terms != terms(here.run):
+        return None
+    if not state.terms_refused:
+        return None
+    return say(here, ConditionType.RECONCILED, False, Reason.LENGTH_REFUSED, state.terms_refused)
 
 
 def _refusal(here: Situation) -> str:

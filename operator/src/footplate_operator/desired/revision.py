@@ -3,7 +3,8 @@
 A profile that an administrator edits, or an operator that is upgraded, must not
 give the substitute of a lost pod another image or another batch than its
 neighbours have. So what workers are made of is written down once, in a
-ControllerRevision owned by the run, and only a resumption makes a new one.
+ControllerRevision owned by the run, and only a resumption makes a new one. What
+may change while ranks train reaches them through the coordinator instead.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Final
 
 from footplate_contracts.model import Contract
 from footplate_contracts.names import Phase, revision_name
-from footplate_contracts.reports import HangCommand, SizeCommand
-from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve
+from footplate_contracts.reports import HangCommand, SizeCommand, TermsCommand
+from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve, resolve_steps
 from footplate_contracts.v1alpha1.compute import Hang
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.pods import PullPolicy
@@ -25,7 +26,8 @@ from footplate_operator.kinds import Json
 from footplate_operator.run import Run
 
 _IN_SPEC: Final = {"world": "compute", "hang": "resilience.hang"}  # what RunConfig calls otherwise
-# Not the ranks read these: the coordinator is told of size and hangs, and the operator keeps the deadline.
+# The coordinator is told of size and hangs, and tells the ranks of length and checkpoints; the operator
+# keeps the deadline.
 _AT_ONCE: Final = frozenset(
     {
         "compute.nodes",
@@ -33,6 +35,11 @@ _AT_ONCE: Final = frozenset(
         "compute.maxNodes",
         "resilience.hang.factor",
         "resilience.hang.floorSeconds",
+        "training.steps",
+        "training.tokens",
+        "checkpoint.everySteps",
+        "checkpoint.keepLast",
+        "checkpoint.keepEverySteps",
         "checkpoint.emergencyDeadlineSeconds",
     }
 )
@@ -121,6 +128,29 @@ def hang(run: Run) -> HangCommand:
     """When a standstill is a hang now; this changes while the run trains, too."""
     asked = run.spec.resilience.hang or Hang()
     return HangCommand(factor=asked.factor, floor_seconds=asked.floor_seconds)
+
+
+def terms(run: Run) -> TermsCommand:
+    """How long the run should train and how often save; both change while it trains."""
+    assert run.spec.model is not None, "it was admitted with one"
+    kept = run.spec.checkpoint
+    return TermsCommand(
+        steps=resolve_steps(run.spec.training, run.spec.model.context_length),
+        every_steps=kept.every_steps,
+        keep_last=kept.keep_last,
+        keep_every_steps=kept.keep_every_steps,
+    )
+
+
+def terms_to_begin_with(run: Run) -> TermsCommand:
+    """The terms for a coordinator that has not heard yet how far the ranks are.
+
+    What was refused as lying in the past must not come into force with it.
+    """
+    wanted, progress = terms(run), run.status.progress
+    if progress is None or wanted.steps >= progress.step:
+        return wanted
+    return wanted.model_copy(update={"steps": max(progress.total_steps, progress.step)})
 
 
 def not_in_force(run: Run, frozen: Frozen) -> list[str]:

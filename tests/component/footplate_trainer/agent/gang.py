@@ -24,6 +24,7 @@ from footplate_contracts.reports import (
     GenerationRow,
     SuspendCommand,
     TelemetryBatch,
+    TermsCommand,
 )
 from footplate_contracts.runconfig import RunConfig, RunIdentity
 
@@ -163,6 +164,10 @@ class Gang:
     def command(self, command: Command) -> None:
         """The operator's word."""
         self._ask("POST", "/v1/command", SuspendCommand(command=command).model_dump_json(by_alias=True))
+
+    def set_terms(self, terms: TermsCommand) -> None:
+        """The operator's word."""
+        self._ask("POST", "/v1/terms", terms.model_dump_json(by_alias=True, exclude_none=True))
 
     def wait_for(
         self, condition: Callable[[CoordinatorState], bool], seconds: float = 120.0

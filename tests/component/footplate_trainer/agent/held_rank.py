@@ -1,7 +1,8 @@
 """The trainer's own rank, which stops where a test wants it to.
 
 Before step k it waits for data as long as a file `hold-k` is in the control
-directory; so a test may take its time at that step, whatever the machine does.
+directory, and with `hold-end` before it ends; so a test may take its time there,
+whatever the machine does. A file `hold-k.held` says that it is there.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from footplate_contracts.reports import (
     RankPhase,
     RankReport,
     StepMetrics,
+    Terms,
 )
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.link import Link, open_link
@@ -45,7 +47,10 @@ class HeldLink:
 
     def report(self, report: RankReport) -> None:
         self._link.report(report)
-        while report.phase is RankPhase.DATA and (self._folder / f"hold-{report.step + 1}").exists():
+        names = {RankPhase.DATA: f"hold-{report.step + 1}", RankPhase.FINISHED: "hold-end"}
+        hold = self._folder / names.get(report.phase, "never")
+        while hold.exists():
+            hold.with_suffix(".held").touch()
             time.sleep(0.01)
 
     def metrics(self, row: StepMetrics) -> None:
@@ -59,6 +64,9 @@ class HeldLink:
 
     def command(self) -> Command:
         return self._link.command()
+
+    def terms(self) -> Terms | None:
+        return self._link.terms()
 
     def listen(self, diagnosed: Callable[[Diagnosis], None]) -> None:
         self._link.listen(diagnosed)

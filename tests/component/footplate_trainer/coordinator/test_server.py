@@ -251,6 +251,17 @@ async def test_the_operator_says_how_many_nodes_it_wants(client: Client) -> None
     assert (status, state["size"], state["missing"]) == (200, {"nodes": 3, "minNodes": 1}, [0, 1, 2])
 
 
+async def test_new_terms_are_told_to_agents_at_once(client: Client) -> None:
+    await client.sealed()
+    known = quote(wire.known(HeartbeatAnswer.from_json(await client.beat(0))))
+    body, asked = {"agent": agent(0).to_json()}, {"steps": 9, "everySteps": 3, "keepLast": 2}
+    waiting = asyncio.create_task(client.post(f"{wire.HEARTBEAT}?wait={LONG}&known={known}", body))
+    status, state = await client.post(wire.TERMS, asked)
+    assert (status, state["terms"]) == (200, asked)
+    _, answer = await waiting
+    assert answer["terms"] == {**asked, "epoch": 1, "number": 1}
+
+
 async def test_the_operator_says_what_is_a_hang(client: Client) -> None:
     before = await client.get(wire.STATE)
     assert before["hang"] == {"factor": 3.0, "floorSeconds": 60.0}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from footplate_contracts.reports import Command, GenerationId, HeartbeatAnswer
+from footplate_contracts.reports import Command, GenerationId, HeartbeatAnswer, Terms
 from footplate_trainer.agent.knowledge import Knowledge
 
 
@@ -74,6 +74,21 @@ def test_received_does_not_fall_back_within_an_epoch() -> None:
     knowledge.take(answer(1, "1.1", received=9))
     knowledge.take(answer(1, "1.1", received=5))
     assert knowledge.received == 9
+
+
+def test_of_terms_the_newest_count_in_whatever_order_they_come() -> None:
+    knowledge = Knowledge()
+    told = [
+        Terms(steps=steps, every_steps=1, keep_last=1, epoch=epoch, number=number)
+        for epoch, number, steps in ((1, 2, 20), (1, 1, 10), (2, 1, 15), (1, 3, 30))
+    ]
+    seen = []
+    for terms in told:
+        knowledge.take(answer(terms.epoch, "1.1", terms=terms))
+        seen.append(knowledge.terms.steps if knowledge.terms else None)
+    assert seen == [20, 20, 15, 15]
+    knowledge.take(answer(2, "1.1"))
+    assert knowledge.terms == told[2], "a coordinator that does not know yet takes nothing back"
 
 
 def test_a_command_stands_until_it_is_taken_back() -> None:

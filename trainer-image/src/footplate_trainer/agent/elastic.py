@@ -104,7 +104,7 @@ class FootplateAgent(LocalElasticAgent):
         """The coordinator has closed the run: all others are done as well."""
 
     def _environment(self, worker: Worker, group: WorkerGroup, generation: GenerationId) -> Mapping[str, str]:
-        spec = group.spec
+        spec, terms = group.spec, self._session.knowledge.terms
         return {
             "RANK": str(worker.global_rank),
             "LOCAL_RANK": str(worker.local_rank),
@@ -126,6 +126,7 @@ class FootplateAgent(LocalElasticAgent):
             "TORCH_NCCL_ASYNC_ERROR_HANDLING": os.environ.get("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1"),
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
             str(Env.RANK_LINK): self._link_path,
+            **({str(Env.TERMS): terms.model_dump_json(by_alias=True)} if terms else {}),
             **({str(Env.MEMORY_FOLDER): str(self._memory)} if self._memory else {}),
             str(Env.GENERATION): str(generation),
         }

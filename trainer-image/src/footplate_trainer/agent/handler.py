@@ -30,7 +30,13 @@ def create(parameters: RendezvousParameters) -> RendezvousHandler:
 
     config = from_environment(os.environ)
     session = Session(
-        config.identity, config.endpoint, None, lambda: None, lambda command: None, lambda diagnosis: None
+        config.identity,
+        config.endpoint,
+        None,
+        changed=lambda: None,
+        commanded=lambda command: None,
+        diagnosed=lambda diagnosis: None,
+        informed=lambda terms: None,
     )
     session.start()
     return FootplateRendezvous(session, parameters.run_id)

@@ -23,6 +23,7 @@ from footplate_contracts.reports import (
     GenerationId,
     RankReport,
     StepMetrics,
+    Terms,
 )
 from footplate_trainer.agent.config import AgentConfig
 from footplate_trainer.agent.errors import SIGTERM_EXIT, RanksRefused, Terminated, ZygoteFailed
@@ -89,6 +90,7 @@ class Launch:
             wake.set,
             self._commanded,
             self._diagnosed,
+            self._informed,
         )
         self._hearing = _Hearing(self.session)
         self.server = RankServer(self._hearing)
@@ -186,6 +188,9 @@ class Launch:
 
     def _commanded(self, command: Command) -> None:
         self.server.push(command)
+
+    def _informed(self, terms: Terms) -> None:
+        self.server.inform(terms)
 
     def _diagnosed(self, diagnosis: Diagnosis) -> None:
         self.server.diagnose(diagnosis)

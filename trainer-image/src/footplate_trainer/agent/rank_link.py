@@ -18,7 +18,14 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from footplate_contracts.names import Env
-from footplate_contracts.reports import CheckpointRecord, Command, Diagnosis, RankReport, StepMetrics
+from footplate_contracts.reports import (
+    CheckpointRecord,
+    Command,
+    Diagnosis,
+    RankReport,
+    StepMetrics,
+    Terms,
+)
 
 PACKET: Final = 64 * 1024
 CLOSE_SECONDS: Final = 5.0
@@ -28,18 +35,22 @@ def connect(path: str) -> AgentLink:
     """The link to the agent that listens at `path`; raises OSError when nobody does."""
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     channel.connect(path)
-    return AgentLink(channel, os.environ.get(Env.GENERATION, ""))
+    told = os.environ.get(Env.TERMS)
+    terms = Terms.model_validate_json(told) if told else None
+    return AgentLink(channel, os.environ.get(Env.GENERATION, ""), terms)
 
 
 class AgentLink:
     """The Link protocol of `footplate_trainer.link` over a socket. Thread-safe."""
 
-    def __init__(self, channel: socket.socket, generation: str) -> None:
+    def __init__(self, channel: socket.socket, generation: str, terms: Terms | None = None) -> None:
+        """`terms` hold at the start."""
         self._channel = channel
         self._queue: deque[bytes] = deque()
         self._report: bytes | None = None
         self._lock = threading.Lock()
         self._command = Command.NONE
+        self._terms = terms
         self._diagnosed: Callable[[Diagnosis], None] = _ignored
         self._answers: dict[int, bool] = {}
         self._answered = threading.Condition()
@@ -74,6 +85,10 @@ class AgentLink:
     def command(self) -> Command:
         """The newest command that has arrived."""
         return self._command
+
+    def terms(self) -> Terms | None:
+        """The newest terms that have arrived."""
+        return self._terms
 
     def listen(self, diagnosed: Callable[[Diagnosis], None]) -> None:
         """Have `diagnosed` called, from the thread that receives, for every question to this rank."""
@@ -115,6 +130,8 @@ class AgentLink:
                 message = json.loads(packet)
                 if "command" in message:
                     self._command = Command(message["command"])
+                if "terms" in message:
+                    self._terms = Terms.from_json(message["terms"])
                 if "diagnose" in message:
                     self._diagnosed(Diagnosis.from_json(message["diagnose"]))
                 if "grant" in message:

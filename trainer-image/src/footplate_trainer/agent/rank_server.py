@@ -19,6 +19,7 @@ from footplate_contracts.reports import (
     GenerationId,
     RankReport,
     StepMetrics,
+    Terms,
 )
 from footplate_trainer.agent.rank_link import PACKET
 
@@ -49,6 +50,7 @@ class RankServer:
         self.path = self.directory / "link"
         self._listener = listener
         self._command = Command.NONE
+        self._terms: Terms | None = None
         self._links: dict[socket.socket, threading.Thread] = {}
         self._lock = threading.Lock()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -63,6 +65,14 @@ class RankServer:
             links = list(self._links)
         for link in links:
             _send(link, {"command": command.value})
+
+    def inform(self, terms: Terms) -> None:
+        """Tell all ranks of newer terms, and those that connect later."""
+        with self._lock:
+            self._terms = terms
+            links = list(self._links)
+        for link in links:
+            _send(link, {"terms": terms.to_json()})
 
     def diagnose(self, diagnosis: Diagnosis) -> None:
         """Pass a question on to the ranks that are there."""
@@ -92,10 +102,12 @@ class RankServer:
                 thread = threading.Thread(target=self._hear, args=[link], name="footplate-link", daemon=True)
                 with self._lock:
                     self._links[link] = thread
-                    command = self._command
+                    command, terms = self._command, self._terms
                 thread.start()
                 if command is not Command.NONE:
                     _send(link, {"command": command.value})
+                if terms is not None:
+                    _send(link, {"terms": terms.to_json()})
 
     def _hear(self, link: socket.socket) -> None:
         generation: GenerationId | None = None

@@ -32,6 +32,7 @@ from footplate_contracts.reports import (
     JoinRequest,
     RankReport,
     SealedGeneration,
+    Terms,
 )
 from footplate_trainer.agent.client import Answer, Connection, Directory, Endpoint
 from footplate_trainer.agent.errors import Evicted, RunOver, Unreachable
@@ -76,6 +77,7 @@ class Session:
         changed: Callable[[], None],
         commanded: Callable[[Command], None],
         diagnosed: Callable[[Diagnosis], None],
+        informed: Callable[[Terms], None],
     ) -> None:
         self.identity = identity
         self.knowledge = Knowledge()
@@ -86,6 +88,7 @@ class Session:
         self._changed = changed
         self._commanded = commanded
         self._diagnosed = diagnosed
+        self._informed = informed
         self._last: GenerationId | None = None
         self._failure: FailureReport | None = None
         self._ranks: dict[int, RankReport] = {}
@@ -112,6 +115,7 @@ class Session:
             if self.running is None or generation != self.running.generation:
                 return
             before = self._ranks.get(report.rank)
+            self._total_steps = report.total_steps or self._total_steps
             if report.step_seconds is None and before is not None:
                 # Said once a step; the phases after it must not hide that the rank steps.
                 report = report.model_copy(update={"step_seconds": before.step_seconds})
@@ -149,6 +153,8 @@ class Session:
         with self._lock:
             self.identity = _own(sealed, self.identity)
             self.running, self._last, self._failure = sealed, sealed.generation, None
+            self.knowledge.learn(sealed.terms)
+            self._total_steps = sealed.terms.steps if sealed.terms else self._total_steps
         self.tell()
         return sealed
 
@@ -166,8 +172,10 @@ class Session:
 
     @property
     def finished(self) -> bool:
-        """Whether all ranks here ended with success."""
-        return self._finished
+        """Whether all ranks here ended with the last step that is asked for."""
+        terms, last = self.knowledge.terms, self._total_steps
+        more = terms is not None and last is not None and last < terms.steps
+        return self._finished and not more
 
     def must_rejoin(self) -> bool:
         """Whether the ranks that run now have to stop; looks at what is cached."""
@@ -292,7 +300,7 @@ class Session:
     def _take(self, answer: HeartbeatAnswer) -> None:
         with self._lock:
             before, earlier = self.knowledge.known, self.knowledge.answer
-            command = self.knowledge.command
+            command, terms = self.knowledge.command, self.knowledge.terms
             self.knowledge.take(answer)
             question = self.knowledge.new_question()
         self.outbox.forget(answer.acknowledged)
@@ -300,6 +308,8 @@ class Session:
             self._idle.hang_up(answer.epoch)  # it may still wait at a coordinator that ended without a word
         if self.knowledge.command is not command:
             self._commanded(self.knowledge.command)
+        if self.knowledge.terms is not None and self.knowledge.terms is not terms:
+            self._informed(self.knowledge.terms)
         if question is not None:
             self._diagnosed(question)
         if self.knowledge.known != before:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Final
 
@@ -27,7 +27,8 @@ Key = dict[str, JsonValue]
 
 _SECTIONS: Final = ("stage", "model", "data", "training", "parallelism")
 # Where the data lies and what is written to the log changes no bit.
-_WITHOUT_EFFECT: Final = re.compile(r"data\.(.+\.)?uri|training\.logEverySteps")
+# `tokens` only say how many `steps` there are.
+_WITHOUT_EFFECT: Final = re.compile(r"data\.(.+\.)?uri|training\.(logEverySteps|tokens)")
 _LIBRARIES: Final = ("torch", "numpy")
 _DISTRIBUTION: Final = "footplate-trainer"
 
@@ -53,6 +54,10 @@ class Describer:
     global_batch_size: int  # sequences
     earlier_updates: int  # of the run that this one was warm-started from
     key: Key
+
+    def until(self, steps: int) -> Describer:
+        """Of a run that from now on ends with step `steps`."""
+        return replace(self, key={**self.key, "training.steps": steps})
 
     def at(self, step: int, tokens: int) -> TrainingState:
         """The state after `step`, when `tokens` valid tokens were seen."""
@@ -96,7 +101,7 @@ def code_revision(environment: Mapping[str, str]) -> str:
 
 def differences(before: Key, now: Key) -> list[str]:
     """One text for each part of the key that differs, with both values."""
-    names = sorted(before.keys() | now.keys())
+    names = sorted(name for name in before.keys() | now.keys() if not _WITHOUT_EFFECT.fullmatch(name))
     return [
         f"{name} was {_shown(before, name)}, is {_shown(now, name)}"
         for name in names

@@ -110,6 +110,11 @@ class Saver:
         )
         thread.start()
 
+    def change(self, settings: Checkpoint, sidecars: Mapping[str, bytes]) -> None:
+        """What is kept from now on, and `sidecars` instead of those of the same names."""
+        self._settings = settings
+        self._sidecars = {**self._sidecars, **sidecars}
+
     @property
     def failed(self) -> bool:
         """Whether the checkpoint in flight has ended with an error; never waits."""

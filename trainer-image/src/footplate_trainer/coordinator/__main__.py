@@ -105,7 +105,9 @@ def new_coordinator(config: CoordinatorConfig, timing: Timing) -> Coordinator:
     )
     if config.size != coordinator.size:
         coordinator.resize(config.size, now)
-    coordinator.board.total_steps = config.outline.training.steps or 0
+    if config.terms is not None:
+        coordinator.board.total_steps = config.terms.steps
+        coordinator.set_terms(config.terms)
     return coordinator
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from footplate_contracts.names import COORDINATOR_PORT, RUN_CONFIG_FILE, RUN_CONFIG_MOUNT, Env
-from footplate_contracts.reports import SizeCommand
+from footplate_contracts.reports import SizeCommand, TermsCommand
 from footplate_contracts.v1alpha1.compute import Hang
 from footplate_contracts.v1alpha1.training import Parallelism
 from footplate_trainer.parallel.topology import legal_node_counts
@@ -75,8 +75,11 @@ class RunMemory(_Part):
 
 
 class RunCheckpoint(_Part):
-    """What of checkpoints concerns an agent."""
+    """What of checkpoints concerns agents and coordinator."""
 
+    every_steps: int = 500
+    keep_last: int = 3
+    keep_every_steps: int | None = None
     memory: RunMemory | None = None
 
 
@@ -146,6 +149,20 @@ def wanted_size(environment: Mapping[str, str], world: RunWorld) -> SizeCommand:
         raise ValueError(f'{Env.SIZE} is {text!r}; {{"nodes": 4, "minNodes": 2}} would be right') from None
 
 
+def wanted_terms(environment: Mapping[str, str], outline: RunOutline) -> TermsCommand | None:
+    """Length and checkpoints as asked for when this process was started; None where nothing says."""
+    text, steps, every = environment.get(Env.TERMS, ""), outline.training.steps, outline.checkpoint
+    if not text and steps is None:
+        return None
+    if not text:
+        return TermsCommand(steps=steps, **every.model_dump(exclude={"memory"}))
+    try:
+        return TermsCommand.model_validate_json(text)
+    except ValidationError:
+        right = '{"steps": 100, "everySteps": 10, "keepLast": 3}'
+        raise ValueError(f"{Env.TERMS} is {text!r}; {right} would be right") from None
+
+
 def read_token(environment: Mapping[str, str]) -> str:
     """The run's token, empty where none is configured."""
     path = existing_file(environment, Env.RUN_TOKEN_FILE)
@@ -163,6 +180,7 @@ class CoordinatorConfig:
 
     outline: RunOutline
     size: SizeCommand
+    terms: TermsCommand | None
     epoch: int
     port: int
     token: str
@@ -189,6 +207,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Coordinator
     return CoordinatorConfig(
         outline=outline,
         size=wanted_size(environment, outline.world),
+        terms=wanted_terms(environment, outline),
         epoch=whole_number(environment, Env.COORDINATOR_EPOCH, 1),
         port=whole_number(environment, Env.COORDINATOR_PORT, COORDINATOR_PORT),
         token=read_token(environment),

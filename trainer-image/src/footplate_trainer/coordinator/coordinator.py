@@ -30,9 +30,10 @@ from footplate_contracts.reports import (
     RunState,
     SealedGeneration,
     SizeCommand,
+    TermsCommand,
 )
 from footplate_contracts.v1alpha1.compute import Hang
-from footplate_trainer.coordinator import membership
+from footplate_trainer.coordinator import membership, terms
 from footplate_trainer.coordinator.actions import (
     Action,
     Adopted,
@@ -73,6 +74,8 @@ class Coordinator:
     legal_sizes: LegalSizes
     size: SizeCommand  # as the operator told it last
     size_refused: str = ""  # why that is not in force
+    asked: TermsCommand | None = None  # as the operator told it last
+    terms_refused: str = ""  # why its length is not in force
     book: FailureBook = field(default_factory=FailureBook)
     board: ProgressBoard = field(default_factory=ProgressBoard)
     watch: HangWatch = field(default_factory=lambda: HangWatch(Hang().factor, Hang().floor_seconds))
@@ -99,7 +102,9 @@ class Coordinator:
         stepping, saved = self.board.report(word.generation, word.ranks), False
         for report in word.ranks if word.generation == self.board.generation else ():
             self.watch.report(report, now)
-        if word.total_steps is not None:
+        # A replaced coordinator hears from the ranks how far they go, before it may say so itself.
+        running = self.board.generation or word.generation
+        if word.total_steps is not None and running is not None and word.generation == running:
             self.board.total_steps = word.total_steps
         fallback = word.generation or self.state.generation
         if fallback is not None:
@@ -108,6 +113,7 @@ class Coordinator:
                 self.board.row(row.generation, row.metrics)
             saved = self.telemetry.checkpoint != before
         self.version += stepping or saved
+        self._weigh_terms()
         refusal, actions = membership.beat(self.state, word, now)
         self._apply(actions, now)
         if saved and not self._at_the_end():
@@ -148,6 +154,12 @@ class Coordinator:
         self.version += by != self._hang()
         self.watch.factor, self.watch.floor = by.factor, by.floor_seconds
 
+    def set_terms(self, asked: TermsCommand) -> None:
+        """The operator's word on length and checkpoints; of a length in the past it is said why not."""
+        self.version += asked != self.asked
+        self.asked = asked
+        self._weigh_terms()
+
     def diagnose(self, request: DiagnosisRequest) -> Diagnosis:
         """Ask every rank; agents hear of it with their next answer."""
         number = self.diagnosis.number + 1 if self.diagnosis else 1
@@ -158,6 +170,7 @@ class Coordinator:
 
     def tick(self, now: float) -> None:
         """See membership.tick."""
+        self._weigh_terms()
         self._apply(membership.tick(self.state, now), now)
         if self.state.stage is Stage.SEALED:
             self._look_for_hang(now)
@@ -199,6 +212,7 @@ class Coordinator:
             evicted=refusal is Refusal.EVICTED,
             closed=self.state.stage is Stage.CLOSED,
             command=self.state.command,
+            terms=self.state.terms if self.state.stage is not Stage.UNDECIDED else None,
             diagnosis=self.diagnosis,
             received=self.telemetry.received(agent),
             acknowledged=self.telemetry.acknowledged(agent),
@@ -224,6 +238,8 @@ class Coordinator:
             size=self.size,
             size_refused=self.size_refused,
             hang=self._hang(),
+            terms=self.asked,
+            terms_refused=self.terms_refused,
             generation=self.state.generation,
             members=members,
             missing=[] if self.state.stage is Stage.CLOSED else self.state.missing(),
@@ -237,6 +253,25 @@ class Coordinator:
 
     def _hang(self) -> HangCommand:
         return HangCommand(factor=self.watch.factor, floor_seconds=self.watch.floor)
+
+    def _weigh_terms(self) -> None:
+        """Hold to what is asked for, as far as it lies ahead of what is trained."""
+        if self.asked is None:
+            return
+        known, before = self.state.terms, self.terms_refused
+        if self.state.stage is Stage.CLOSED:
+            self.terms_refused = terms.too_late(self.asked, known.steps) if known else ""
+        else:
+            reached = self._reached()
+            self.terms_refused = terms.refusal(self.asked, reached)
+            steps = max(self.board.total_steps, reached) if self.terms_refused else self.asked.steps
+            self.state.terms = terms.renewed(known, self.asked, steps, self.state.epoch)
+        self.version += self.state.terms != known or self.terms_refused != before
+
+    def _reached(self) -> int:
+        """The step below which the run cannot end; what a broken generation did not save is none."""
+        durable = self.telemetry.checkpoint.step if self.telemetry.checkpoint else 0
+        return max(durable, self.board.highest() if self.state.stage is Stage.SEALED else 0)
 
     def _called(self, message: Spoken) -> Spoken:
         """`message` from the place that its agent has, which a spare may not know yet."""
@@ -257,6 +292,8 @@ class Coordinator:
     def _begin(self, sealed: SealedGeneration, now: float) -> None:
         self.board.begin(sealed.generation)
         self.watch.begin(sealed.world_size, now)
+        if sealed.terms is not None:
+            self.board.total_steps = sealed.terms.steps
 
     def _look_for_hang(self, now: float) -> None:
         verdict = self.watch.look(now)
@@ -270,7 +307,8 @@ class Coordinator:
     def _at_the_end(self) -> bool:
         """Whether the newest checkpoint is the last one."""
         last = self.telemetry.checkpoint
-        return last is not None and 0 < self.board.total_steps <= last.step
+        end = self.state.terms.steps if self.state.terms else self.board.total_steps
+        return last is not None and 0 < end <= last.step
 
     def _tell_end(self, now: float) -> bool:
         """Whether the end of the run may be told from now on, and could not before."""

@@ -6,6 +6,8 @@ that the stage of the gang allows, if anything.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from footplate_contracts.reports import Command, GenerationId, RunState, SealedGeneration
 from footplate_trainer.coordinator import adoption
 from footplate_trainer.coordinator.actions import Action, Adopted, Closed, Opened, Sealed
@@ -25,7 +27,7 @@ def advance(state: Membership, now: float) -> list[Action]:
             return _close(state, RunState.SUSPENDED)
         return [*stand_in(state, now), *_seal(state, now)]
     if state.stage is Stage.SEALED:
-        return _finish(state)
+        return _finish(state, now)
     return []
 
 
@@ -67,6 +69,7 @@ def _seal(state: Membership, now: float) -> list[Action]:
         generation=GenerationId(epoch=state.epoch, number=number + 1),
         members=members,
         world_size=sum(member.agent.slots for member in members),
+        terms=state.terms,
     )
     state.stage = Stage.SEALED
     state.suspicion = False
@@ -90,13 +93,24 @@ def open_generation(state: Membership, now: float, why: str, goal: int | None = 
     return [Opened(state.generation, why)]
 
 
-def _finish(state: Membership) -> list[Action]:
+def _finish(state: Membership, now: float) -> list[Action]:
     assert state.sealed is not None
-    ends = [state.places[member.agent.index].ended for member in state.sealed.members]
-    if any(end is None for end in ends):
+    places = [state.places[member.agent.index] for member in state.sealed.members]
+    if any(place.ended is None for place in places):
         return []
-    finished = all(end is Ended.FINISHED for end in ends)
+    finished = all(place.ended is Ended.FINISHED for place in places)
+    more = more_to_do(state, places) if finished else 0
+    if more:
+        # The ranks had ended when they were told: they go on from their last checkpoint.
+        why = f"the run goes on to step {more}"
+        return [*open_generation(state, now, why), *advance(state, now)]
     return _close(state, RunState.FINISHED if finished else RunState.SUSPENDED)
+
+
+def more_to_do(state: Membership, ended: Sequence[Place]) -> int:
+    """The last step that is asked for now where ranks `ended` with an earlier one; else 0."""
+    last = state.terms.steps if state.terms else 0
+    return last if any(place.last_step is not None and place.last_step < last for place in ended) else 0
 
 
 def _close(state: Membership, outcome: RunState) -> list[Action]:

@@ -99,6 +99,7 @@ def beat(state: Membership, word: Heartbeat, now: float) -> tuple[Refusal | None
         _progress(state, word)
         if word.finished or word.suspended:
             place.ended = Ended.FINISHED if word.finished else Ended.SUSPENDED
+            place.last_step = word.total_steps
     if word.failure is not None:
         actions.append(Blamed(word.agent, word.generation, word.failure))
         if current:

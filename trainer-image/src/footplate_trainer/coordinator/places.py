@@ -26,6 +26,7 @@ class Place:
     lost: str = ""  # why it is held to be gone; empty while it lives
     waiting: JoinRequest | None = None  # ready for the next generation
     ended: Ended | None = None
+    last_step: int | None = None  # that its ranks ended with, or would have
 
     def silent_for(self, now: float) -> float:
         """Seconds since the last word."""

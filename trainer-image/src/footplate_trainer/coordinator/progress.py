@@ -43,6 +43,11 @@ class ProgressBoard:
                 self.start_step = rank.step
         return self.stepping != before
 
+    def highest(self) -> int:
+        """The step that some rank of this generation has reached."""
+        steps = [rank.step for rank in self.ranks.values() if rank.step_seconds is not None]
+        return max([self.start_step or 0, *steps])
+
     def row(self, generation: GenerationId, metrics: StepMetrics) -> None:
         """A row of the history; one that an older generation computed is no news."""
         if self._row_generation is not None and self._row_generation.newer_than(generation):

@@ -29,6 +29,7 @@ from footplate_contracts.reports import (
     SealedGeneration,
     SizeCommand,
     SuspendCommand,
+    TermsCommand,
 )
 from footplate_trainer.coordinator import wire
 from footplate_trainer.coordinator.coordinator import Coordinator
@@ -99,6 +100,7 @@ class Server:
                 web.post(wire.COMMAND, self.command),
                 web.post(wire.SIZE, self.size),
                 web.post(wire.HANG, self.hang),
+                web.post(wire.TERMS, self.terms),
                 web.post(wire.DIAGNOSE, self.diagnose),
                 web.get(wire.HEALTH, self.health),
             ]
@@ -205,6 +207,12 @@ class Server:
     async def hang(self, request: web.Request) -> web.StreamResponse:
         """When a standstill is a hang from now on; answers with the CoordinatorState."""
         self.coordinator.judge_hangs(await _read(request, HangCommand))
+        self._tell()
+        return _json(self.coordinator.view())
+
+    async def terms(self, request: web.Request) -> web.StreamResponse:
+        """How long the run trains and how often it saves from now on; answers with the CoordinatorState."""
+        self.coordinator.set_terms(await _read(request, TermsCommand))
         self._tell()
         return _json(self.coordinator.view())
 

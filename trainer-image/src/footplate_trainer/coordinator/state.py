@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from footplate_contracts.reports import AgentIdentity, Command, GenerationId, RunState, SealedGeneration
+from footplate_contracts.reports import (
+    AgentIdentity,
+    Command,
+    GenerationId,
+    RunState,
+    SealedGeneration,
+    Terms,
+)
 from footplate_trainer.coordinator.adoption import Claim
 from footplate_trainer.coordinator.places import Place
 from footplate_trainer.coordinator.timing import Timing
@@ -52,6 +59,7 @@ class Membership:
     step_at_seal: int = -1
     barren: int = 0  # generations in a row that finished no new step
     command: Command = Command.NONE
+    terms: Terms | None = None  # what ranks are told of length and checkpoints
     outcome: RunState | None = None
     superseded: bool = False
 

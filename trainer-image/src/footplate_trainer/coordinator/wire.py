@@ -20,6 +20,7 @@ STATE: Final = "/v1/state"
 COMMAND: Final = "/v1/command"
 SIZE: Final = "/v1/size"
 HANG: Final = "/v1/hang"
+TERMS: Final = "/v1/terms"
 DIAGNOSE: Final = "/v1/diagnose"
 HEALTH: Final = "/healthz"
 
@@ -33,4 +34,5 @@ def known(answer: HeartbeatAnswer) -> str:
     """What an agent must act upon, as a word without spaces."""
     flags = f"{int(answer.rendezvous_open)}{int(answer.evicted)}{int(answer.closed)}"
     asked = answer.diagnosis.number if answer.diagnosis else 0
-    return f"{answer.epoch}/{answer.generation or '-'}/{flags}/{answer.command}/{asked}"
+    terms = answer.terms.number if answer.terms else 0
+    return f"{answer.epoch}/{answer.generation or '-'}/{flags}/{answer.command}/{asked}/{terms}"

@@ -11,7 +11,7 @@ from footplate_contracts.v1alpha1.training import Precision
 from footplate_trainer.checkpoint.mirror import MemoryCopies
 from footplate_trainer.checkpoint.record import Describer
 from footplate_trainer.checkpoint.saver import Saver
-from footplate_trainer.config import model_shape, total_steps
+from footplate_trainer.config import model_shape
 from footplate_trainer.data.loader import StepBatch
 from footplate_trainer.data.spans import decoder_length
 from footplate_trainer.link import Link
@@ -22,6 +22,7 @@ from footplate_trainer.metrics.report import progress_line
 from footplate_trainer.metrics.stopwatch import Part, Stopwatch
 from footplate_trainer.parallel import device
 from footplate_trainer.parallel.world import World, seed_step
+from footplate_trainer.stages.course import Course, newest_of, run_file
 from footplate_trainer.stages.diagnostics import Diagnostics
 from footplate_trainer.stages.sinks import RowSink
 from footplate_trainer.stages.validation import Validator
@@ -34,6 +35,7 @@ class Progress:
         self._link = link
         self._world = world
         self.step = 0  # the last finished one
+        self.total_steps: int | None = None  # the last one of all, once that is known
         self.tokens = 0  # valid ones, of the whole world, since step 0
 
     def enter(self, phase: RankPhase, seconds: float | None = None) -> None:
@@ -45,6 +47,7 @@ class Progress:
                 step=self.step,
                 phase=phase,
                 step_seconds=seconds,
+                total_steps=self.total_steps,
             )
         )
 
@@ -54,7 +57,7 @@ class RunMoments:
 
     def __init__(
         self,
-        config: RunConfig,
+        course: Course,
         link: Link,
         world: World,
         saver: Saver,
@@ -68,8 +71,7 @@ class RunMoments:
         """`sinks` take one row a step; rank 0 has them."""
         self.suspended = False
         self.loss: float | None = None
-        self._config = config
-        self._steps = total_steps(config)
+        self._course = course
         self._link = link
         self._world = world
         self._saver = saver
@@ -78,11 +80,11 @@ class RunMoments:
         self._progress = progress
         self._sinks = sinks
         self._meter = TokenMeter(time.monotonic())
-        self._utilisation = utilisation_meter(config, world)
+        self._utilisation = utilisation_meter(course.config, world)
         self._stopwatch = stopwatch
         self._validator = validator
         self._diagnostics = Diagnostics(
-            config.checkpoint.uri, world, lambda: progress.enter(RankPhase.DIAGNOSIS)
+            course.config.checkpoint.uri, world, lambda: progress.enter(RankPhase.DIAGNOSIS)
         )
         link.listen(self._diagnostics.asked)
 
@@ -90,13 +92,15 @@ class RunMoments:
         """Waiting for data is told apart from computing: only one of them may take long."""
         self._diagnostics.before_step(step)
         self._progress.enter(RankPhase.DATA)
-        seed_step(self._config.training.seed, step, self._world.rank)
+        seed_step(self._course.config.training.seed, step, self._world.rank)
 
     def before_compute(self, step: int) -> Flags:
-        """A command or a failed checkpoint becomes known to all ranks with this step."""
+        """A command, new terms or a failed checkpoint become known to all ranks with this step."""
         self._progress.enter(RankPhase.COMPUTE)
         suspend = self._link.command() is Command.CHECKPOINT_AND_EXIT
-        return Flags(suspend=suspend, storage_failed=self._saver.failed)
+        told = self._link.terms()
+        new_terms = told is not None and told.newer_than(self._course.terms)
+        return Flags(suspend=suspend, storage_failed=self._saver.failed, new_terms=new_terms)
 
     def after_step(self, result: StepResult, batch: StepBatch) -> bool:
         """Report, then save if it is time; False after the checkpoint that a command asked for."""
@@ -107,17 +111,22 @@ class RunMoments:
         self.loss = result.loss
         parts = self._stopwatch.take()
         self._diagnostics.after_step(result.step)
+        if result.flags.new_terms:
+            self._take_terms()
         validation = self._validate(result.step)
         if self._world.rank == 0:
             self._publish(result, per_second, seconds, batch, parts, validation)
         if result.flags.storage_failed:
             self._saver.finish()  # raises: every rank's thread was given the same verdict
-        last = result.step == self._steps
+        last = result.step == self._course.steps
         self.suspended = result.flags.suspend and not last
-        if last or self.suspended or result.step % self._config.checkpoint.every_steps == 0:
-            self._save(wait=last or self.suspended or not self._config.checkpoint.asynchronous)
+        if last or self.suspended or result.step % self._course.every_steps == 0:
+            asynchronous = self._course.config.checkpoint.asynchronous
+            self._save(wait=last or self.suspended or not asynchronous)
         if self._memory is not None and self._memory.due(result.step):
             self._remember(self._memory)
+        if last:
+            self._take_terms()  # more steps may have been asked for while the checkpoint was written
         return not self.suspended
 
     def close(self) -> None:
@@ -126,6 +135,17 @@ class RunMoments:
             self._memory.finish()
         for sink in self._sinks:
             sink.close()
+
+    def _take_terms(self) -> None:
+        """From the next step on train under the newest terms that any rank knows. Collective."""
+        course, done = self._course, self._progress.step
+        if not course.take(newest_of(course.newest(self._link.terms()), self._world), done):
+            return
+        self._progress.total_steps = course.steps
+        self._describer = self._describer.until(course.steps)
+        self._saver.change(course.config.checkpoint, run_file(course.config))
+        if self._world.rank == 0:
+            print(f"from step {done + 1} on: {course}", flush=True)
 
     def _save(self, *, wait: bool) -> None:
         self._stopwatch.lap(None)
@@ -144,14 +164,14 @@ class RunMoments:
         self._stopwatch.lap(Part.CHECKPOINT)
 
     def _validate(self, step: int) -> float | None:
-        if self._validator is None or not self._validator.due(step):
+        if self._validator is None or not self._validator.due(step, self._course.steps):
             return None
         self._stopwatch.lap(None)
         self._progress.enter(RankPhase.VALIDATION)
         loss = self._validator.evaluate()
         self._stopwatch.lap(Part.VALIDATION)
         if self._world.rank == 0:
-            print(f"step {step}/{self._steps}  validation loss {loss:.4f}", flush=True)
+            print(f"step {step}/{self._course.steps}  validation loss {loss:.4f}", flush=True)
         return loss
 
     def _publish(
@@ -181,8 +201,9 @@ class RunMoments:
         self._link.metrics(row)
         for sink in self._sinks:
             sink.write(row)
-        if result.step == self._steps or result.step % self._config.training.log_every_steps == 0:
-            print(progress_line(row, self._steps), flush=True)
+        steps = self._course.steps
+        if result.step == steps or result.step % self._course.config.training.log_every_steps == 0:
+            print(progress_line(row, steps), flush=True)
 
 
 def utilisation_meter(config: RunConfig, world: World) -> UtilisationMeter:

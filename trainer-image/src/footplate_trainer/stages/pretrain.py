@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,17 +19,17 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_trainer import failure
 from footplate_trainer.checkpoint import layout, state
 from footplate_trainer.checkpoint.saver import Saver
-from footplate_trainer.config import model_shape, total_steps
+from footplate_trainer.config import model_shape
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.huggingface.initial import completed
 from footplate_trainer.link import Link
 from footplate_trainer.loop import Stepper, train
 from footplate_trainer.optim.optimizer import build_optimizer
-from footplate_trainer.optim.schedule import learning_rate
 from footplate_trainer.parallel import compatibility
 from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.objective import Objective
 from footplate_trainer.parallel.world import World, open_world, read_environment, use_determinism
+from footplate_trainer.stages.course import Course, newest_of, run_file
 from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.losses import objective_of
 from footplate_trainer.stages.moments import Progress, RunMoments
@@ -78,7 +77,10 @@ def _train(
     memory = open_memory(config, laid_out.model, optimizer, world, generation)
     start = find_start(config, store, laid_out.model, optimizer, world, memory)
     laid_out.model.spread()
-    progress.step, progress.tokens = start.step, start.tokens
+    course = Course(config)
+    course.take(newest_of(course.newest(link.terms()), world), start.step)
+    config = course.config
+    progress.step, progress.tokens, progress.total_steps = start.step, start.tokens, course.steps
     progress.enter(RankPhase.LOADING)
 
     shards = open_shards(config, world, verify=start.key is None)
@@ -105,55 +107,40 @@ def _train(
     validator = open_validator(config, objective, world, laid_out.grid, stepper, verify=start.key is None)
     sinks = open_sinks(config, options.metrics, progress.step) if world.rank == 0 else []
     moments = RunMoments(
-        config, link, world, saver, memory, described, progress, sinks, stepper.stopwatch, validator
+        course, link, world, saver, memory, described, progress, sinks, stepper.stopwatch, validator
     )
     if world.rank == 0:
-        print(_greeting(config, world, progress.step), flush=True)
-    train(stepper, batches, _rate(config), moments, range(progress.step + 1, total_steps(config) + 1))
+        print(_greeting(course, world, progress.step), flush=True)
+    train(stepper, batches, course, moments, progress.step)
     batches.close()
     moments.close()
     progress.enter(RankPhase.FINISHED)
     if world.rank == 0:
-        print(_farewell(config, progress.step, moments), flush=True)
+        print(_farewell(course, progress.step, moments), flush=True)
     return ExitCode.SUSPENDED if moments.suspended else ExitCode.SUCCESS
-
-
-def _rate(config: RunConfig) -> partial[float]:
-    schedule = config.training.schedule
-    return partial(
-        learning_rate,
-        peak=config.training.optimizer.learning_rate,
-        steps=total_steps(config),
-        warmup=schedule.warmup_steps,
-        shape=schedule.name,
-        minimum_ratio=schedule.minimum_ratio,
-        decay_share=schedule.decay_share,
-    )
 
 
 def _sidecars(config: RunConfig, shards: RunShards) -> dict[str, bytes]:
     """What makes a checkpoint directory stand alone."""
-    return {
-        layout.RUN_FILE: config.model_dump_json(by_alias=True, exclude_none=True, indent=1).encode(),
-        layout.TOKENIZER_FILE: shards.tokenizer,
-    }
+    return {**run_file(config), layout.TOKENIZER_FILE: shards.tokenizer}
 
 
-def _greeting(config: RunConfig, world: World, start: int) -> str:
+def _greeting(course: Course, world: World, start: int) -> str:
+    config = course.config
     ranks = "1 rank" if world.size == 1 else f"{world.size} ranks"
     shape = model_shape(config)
     adapters = f" and {shape.adapter_parameters:,} in adapters, which are trained" if shape.adapter else ""
     return (
         f"run {config.run.name}: {shape.parameters:,} parameters{adapters}, "
-        f"{ranks} on {world.device.type}, {total_steps(config)} steps, "
+        f"{ranks} on {world.device.type}, {course.steps} steps, "
         f"{f'from step {start}' if start else 'from the start'}"
     )
 
 
-def _farewell(config: RunConfig, step: int, moments: RunMoments) -> str:
-    folder = config.checkpoint.uri
+def _farewell(course: Course, step: int, moments: RunMoments) -> str:
+    folder = course.config.checkpoint.uri
     if moments.suspended:
-        return f"suspended at step {step} of {total_steps(config)}, as asked; checkpoint in {folder}"
+        return f"suspended at step {step} of {course.steps}, as asked; checkpoint in {folder}"
     if moments.loss is None:
         return f"nothing left to do: step {step} is in {folder} already"
     return f"finished at step {step}; loss {moments.loss:.4f}; checkpoint in {folder}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import Loss, LossName
-from footplate_trainer.config import total_steps
 from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.loop import Stepper
@@ -31,18 +30,16 @@ class Validator:
         *,
         every: int,
         batches: int,
-        last: int,
     ) -> None:
         self.batches = batches
         self._stepper = stepper
         self._loader = loader
         self._every = every
-        self._last = last
         self._objective = objective
 
-    def due(self, step: int) -> bool:
-        """Whether `step` is followed by an evaluation."""
-        return step % self._every == 0 or step == self._last
+    def due(self, step: int, last: int) -> bool:
+        """Whether `step` is followed by an evaluation; `last` is the run's last step."""
+        return step % self._every == 0 or step == last
 
     def evaluate(self) -> float:
         """Mean loss over what counts in the held-out batches, on every rank. Collective."""
@@ -74,6 +71,4 @@ def open_validator(
     batches = min(settings.batches, whole)
     if config.training.loss.name == LossName.CROSS_ENTROPY:
         objective = cross_entropy(Loss())  # comparable, whatever training adds to it
-    return Validator(
-        stepper, objective, loader, every=settings.every_steps, batches=batches, last=total_steps(config)
-    )
+    return Validator(stepper, objective, loader, every=settings.every_steps, batches=batches)

@@ -1,0 +1,111 @@
+"""Length and checkpoints that change while a run trains: told, named where refused, followed to the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from footplate_contracts.reports import TermsCommand
+from footplate_operator.desired.revision import terms, terms_to_begin_with
+from footplate_operator.run import decode
+from tests.support.operator_fakes import run_manifest
+from tests.support.operator_world import World
+
+TRAINING: dict[str, Any] = run_manifest()["spec"]["training"]
+
+
+def asked(steps: int) -> TermsCommand:
+    return TermsCommand(steps=steps, every_steps=10, keep_last=3)
+
+
+async def running(steps: int = 100) -> World:
+    world = World()
+    world.submit(training={**TRAINING, "steps": steps})
+    await world.live(20, until=lambda: world.phase == "Running")
+    return world
+
+
+async def test_a_run_goes_on_to_the_steps_that_were_added_and_no_pod_is_made_for_it() -> None:
+    world = await running()
+    world.change(training={**TRAINING, "steps": 200})
+    await world.reconcile()
+    assert world.leader().terms == asked(200)
+    await world.live(60, until=lambda: world.phase == "Succeeded")
+    progress = world.status["progress"]
+    assert (progress["step"], progress["totalSteps"], progress["percentage"]) == (200, 200, 100)
+    assert world.workers() == ["tiny-w0-0", "tiny-w1-0"] and world.status["restarts"] == 0
+    assert world.condition("Complete")["message"] == "trained to the last step"
+
+
+async def test_fewer_steps_end_it_earlier() -> None:
+    world = await running(steps=10_000)
+    goal = world.leader().step + 20
+    world.change(training={**TRAINING, "steps": goal})
+    await world.live(60, until=lambda: world.phase == "Succeeded")
+    assert world.status["progress"]["step"] == goal
+
+
+async def test_checkpoints_change_with_it() -> None:
+    world = await running()
+    world.change(
+        checkpoint={"uri": "/shared/checkpoints", "everySteps": 5, "keepLast": 2, "keepEverySteps": 50}
+    )
+    await world.reconcile()
+    told = TermsCommand(steps=100, every_steps=5, keep_last=2, keep_every_steps=50)
+    assert world.leader().terms == told
+
+
+async def test_every_coordinator_knows_and_a_new_one_from_its_start() -> None:
+    world = await running(steps=10_000)
+    world.change(training={**TRAINING, "steps": 20_000})
+    await world.reconcile()
+    world.end_pod("tiny-c1", 1)
+    await world.live(30, until=lambda: world.leader().epoch == 2)
+    assert world.leader().terms == asked(20_000)
+
+
+async def test_a_length_in_the_past_is_named_until_it_is_raised() -> None:
+    world = await running(steps=10_000)
+    await world.live(20, until=lambda: world.leader().step > 60)
+    world.change(training={**TRAINING, "steps": 50})
+    await world.live(2)
+    refused = world.condition("Reconciled")
+    assert (refused["status"], refused["reason"]) == ("False", "LengthRefused")
+    assert refused["message"] == world.leader().terms_refused
+    assert world.phase == "Running" and world.leader().total_steps == 10_000
+    world.change(training={**TRAINING, "steps": 5_000})
+    await world.live(2)
+    assert world.condition("Reconciled")["reason"] == "AsDesired"
+    assert world.leader().total_steps == 5_000
+
+
+async def test_steps_that_come_after_the_end_are_named() -> None:
+    world = await running()
+    world.leader().reachable = False
+    await world.live(60, until=lambda: world.leader().state == "finished")
+    world.leader().reachable = True
+    assert world.phase == "Running"
+    world.change(training={**TRAINING, "steps": 200})
+    await world.live(20, until=lambda: world.phase == "Succeeded")
+    assert world.condition("Complete")["message"] == (
+        "trained to step 100, the last one when it ended; that 200 steps are asked for came too late:"
+        " another run may begin with its weights (resumeFrom)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("length", "steps"),
+    [
+        pytest.param({"steps": 7}, 7, id="steps"),
+        pytest.param({"steps": None, "tokens": 512 * 9 + 1}, 10, id="tokens"),
+    ],
+)
+def test_tokens_are_steps(length: dict[str, int | None], steps: int) -> None:
+    given = {name: value for name, value in {**TRAINING, **length}.items() if value is not None}
+    body = run_manifest(training=given)
+    body["metadata"] |= {"uid": "uid-1", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    run = decode(body)
+    assert terms(run).steps == steps and terms_to_begin_with(run) == terms(run)
+    body["status"] = {"progress": {"step": 60, "totalSteps": 100}}
+    assert terms_to_begin_with(decode(body)).steps == 100, "what was refused does not come into force so"

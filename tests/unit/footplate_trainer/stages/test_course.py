@@ -1,0 +1,76 @@
+"""What a rank makes of new terms: the same as a run that is resumed with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from footplate_contracts.reports import Terms
+from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.checkpoint.record import Describer, Key, determinism_key, differences
+from footplate_trainer.stages.course import Course, terms_of, under
+from tests.support.tiny import tiny_config
+
+
+def config(*overrides: str) -> RunConfig:
+    return tiny_config(Path("/shards"), Path("/run"), overrides)
+
+
+def told(steps: int, number: int = 1, **more: int) -> Terms:
+    values = {"steps": steps, "every_steps": 1000, "keep_last": 3, "epoch": 1, "number": number, **more}
+    return Terms.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    ("steps", "done", "expected"),
+    [
+        pytest.param(12, 4, 12, id="more"),
+        pytest.param(5, 4, 5, id="fewer"),
+        pytest.param(4, 4, 4, id="end-now"),
+        pytest.param(3, 4, 6, id="never-in-the-past"),
+    ],
+)
+def test_length(steps: int, done: int, expected: int) -> None:
+    course = Course(config())
+    assert course.take(told(steps, keep_last=9), done)
+    assert (course.steps, course.config.training.steps, course.config.checkpoint.keep_last) == (
+        expected,
+        expected,
+        9,
+    )
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "wsd", "constant"])
+def test_the_rate_is_that_of_a_run_resumed_with_the_new_length(schedule: str) -> None:
+    name = f"training.schedule.name={schedule}"
+    course, resumed = Course(config(name)), Course(config(name, "training.steps=12"))
+    course.take(told(12), 4)
+    assert [course.rate(step) for step in range(5, 13)] == [resumed.rate(step) for step in range(5, 13)]
+
+
+def test_nothing_is_new_in_the_words_of_a_new_coordinator_that_say_the_same() -> None:
+    course = Course(config())
+    same = terms_of(course.config).model_copy(update={"epoch": 2, "number": 1})
+    assert course.newest(same) == same
+    assert not course.take(same, 3)
+    assert course.newest(told(12)) == same, "an older coordinator's word"
+    assert course.newest(None) == same
+
+
+def test_tokens_give_way_to_the_steps_that_hold() -> None:
+    by_tokens = config("training.tokens=2048", "training.steps=null")
+    assert by_tokens.training.steps == 8
+    assert under(by_tokens, told(8)).training.tokens == 2048
+    assert (under(by_tokens, told(9)).training.steps, under(by_tokens, told(9)).training.tokens) == (9, None)
+
+
+def key_of(config: RunConfig) -> Key:
+    return determinism_key(config, world_size=1, device="cpu", threads=1, data="x", revision="r")
+
+
+def test_a_checkpoint_under_new_terms_has_the_key_of_the_run_that_resumes_with_them() -> None:
+    resumed = key_of(config("training.tokens=3072", "training.steps=null"))
+    describer = Describer(1, 1, 8, 0, key_of(config()))
+    assert differences(describer.until(12).key, resumed) == []
+    assert differences(describer.key, resumed) == ["training.steps was 6, is 12"]

@@ -1,0 +1,122 @@
+"""How far a run trains and how often it saves, where that may change while it trains.
+
+Each rank hears of new terms from its agent, at a moment of its own. So a rank that
+has heard says so with the next step, all take the newest that any of them knows
+when that step is done, and the step after it is the first under them on every rank.
+A run that nobody speaks to keeps the terms of its RunConfig.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+
+from footplate_contracts.reports import Terms
+from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.checkpoint import layout
+from footplate_trainer.config import total_steps
+from footplate_trainer.optim.schedule import learning_rate
+from footplate_trainer.parallel.world import World
+
+
+class Course:
+    """The terms in force here, and `config` as if the run had been admitted with them."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.terms = terms_of(config)
+
+    @property
+    def steps(self) -> int:
+        """The last step."""
+        return self.terms.steps
+
+    @property
+    def every_steps(self) -> int:
+        """Steps between checkpoints."""
+        return self.terms.every_steps
+
+    def rate(self, step: int) -> float:
+        """The learning rate of update number `step`, from 1."""
+        training = self.config.training
+        return learning_rate(
+            step,
+            peak=training.optimizer.learning_rate,
+            steps=self.steps,
+            warmup=training.schedule.warmup_steps,
+            shape=training.schedule.name,
+            minimum_ratio=training.schedule.minimum_ratio,
+            decay_share=training.schedule.decay_share,
+        )
+
+    def newest(self, told: Terms | None) -> Terms:
+        """`told`, or the terms in force where those are newer or nothing was told."""
+        return told if told is not None and told.newer_than(self.terms) else self.terms
+
+    def take(self, told: Terms, done: int) -> bool:
+        """From step `done` + 1 on `told` holds; whether that changes anything.
+
+        A run cannot end in its past: where `told` has fewer steps than are done, the
+        length stays as it was. The coordinator sees so, and says it.
+        """
+        before = self.terms
+        steps = told.steps if told.steps >= done else before.steps
+        self.terms = told.model_copy(update={"steps": steps})
+        self.config = under(self.config, self.terms)
+        return _without_place(self.terms) != _without_place(before)
+
+    def __str__(self) -> str:
+        kept = f"keeping {self.terms.keep_last}"
+        if self.terms.keep_every_steps:
+            kept += f" and one every {self.terms.keep_every_steps} steps"
+        return f"{self.steps} steps, a checkpoint every {self.every_steps}, {kept}"
+
+
+def terms_of(config: RunConfig) -> Terms:
+    """What `config` says, older than whatever a coordinator tells."""
+    checkpoint = config.checkpoint
+    return Terms(
+        steps=total_steps(config),
+        every_steps=checkpoint.every_steps,
+        keep_last=checkpoint.keep_last,
+        keep_every_steps=checkpoint.keep_every_steps,
+    )
+
+
+def under(config: RunConfig, terms: Terms) -> RunConfig:
+    """`config` with the length and the checkpoints of `terms`."""
+    training = config.training
+    if training.steps != terms.steps:
+        training = training.model_copy(update={"steps": terms.steps, "tokens": None})
+    kept = terms.model_dump(include={"every_steps", "keep_last", "keep_every_steps"})
+    checkpoint = config.checkpoint.model_copy(update=kept)
+    return config.model_copy(update={"training": training, "checkpoint": checkpoint})
+
+
+def newest_of(mine: Terms, world: World) -> Terms:
+    """The newest terms that any rank knows, the same on every rank. Collective."""
+    place = torch.tensor((mine.epoch << 32) + mine.number, device=world.device)
+    newest = place.clone()
+    dist.all_reduce(newest, dist.ReduceOp.MAX)
+    told = [mine.steps, mine.every_steps, mine.keep_last, mine.keep_every_steps or 0]
+    row = torch.tensor(told, device=world.device) * (place == newest)
+    dist.all_reduce(row, dist.ReduceOp.MAX)
+    steps, every, last, kept = row.tolist()
+    epoch, number = divmod(int(newest.item()), 1 << 32)
+    return Terms(
+        steps=steps,
+        every_steps=every,
+        keep_last=last,
+        keep_every_steps=kept or None,
+        epoch=epoch,
+        number=number,
+    )
+
+
+def run_file(config: RunConfig) -> dict[str, bytes]:
+    """The file of a checkpoint that says what it is one of, by name."""
+    return {layout.RUN_FILE: config.model_dump_json(by_alias=True, exclude_none=True, indent=1).encode()}
+
+
+def _without_place(terms: Terms) -> dict[str, object]:
+    return terms.model_dump(exclude={"epoch", "number"})
