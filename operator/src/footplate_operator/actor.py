@@ -57,14 +57,14 @@ class Actor:
             for child in desired.surplus_children:
                 await self._cluster.delete(child.kind, run.namespace, child.name, child.uid)
                 memory.drop(child)
+            if desired.terms is not None:  # before the command, which may end what was to go on
+                await self._coordinators.set_terms(run.uid, desired.terms)
             if desired.command is not Command.NONE:
                 await self._coordinators.command(run.uid, desired.command)
             if desired.size is not None:
                 await self._coordinators.resize(run.uid, desired.size)
             if desired.hang is not None:
                 await self._coordinators.judge_hangs(run.uid, desired.hang)
-            if desired.terms is not None:
-                await self._coordinators.set_terms(run.uid, desired.terms)
             if desired.delete_run:
                 _log.info("run %s", fields(event="expired", run=run.key))
                 await self._cluster.delete(TRAINING_RUN, run.namespace, run.name, run.uid)

@@ -94,6 +94,26 @@ async def test_steps_that_come_after_the_end_are_named() -> None:
     )
 
 
+async def test_more_steps_are_told_before_the_command_to_suspend() -> None:
+    world = await running(steps=10_000)
+    world.change(suspend=True, training={**TRAINING, "steps": 20_000})
+    await world.reconcile()
+    assert world.phase == "Suspending" and world.leader().terms == asked(20_000)
+
+
+async def test_a_coordinator_that_knows_no_terms_is_not_told_and_the_status_says_so() -> None:
+    world = await running(steps=10_000)
+    await world.live(2)
+    [uid] = world.heard
+    world.heard[uid] = world.heard[uid].model_copy(update={"terms": None})
+    world.change(training={**TRAINING, "steps": 20_000})
+    await world.reconcile()
+    assert world.leader().terms == asked(10_000)
+    assert world.condition("Reconciled")["message"] == (
+        "when the run is suspended and resumed, these take effect: training.steps"
+    )
+
+
 @pytest.mark.parametrize(
     ("length", "steps"),
     [

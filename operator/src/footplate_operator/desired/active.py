@@ -12,13 +12,13 @@ from footplate_contracts.names import (
     coordinator_service_name,
     secret_name,
 )
-from footplate_contracts.reports import HangCommand, SizeCommand, TermsCommand
+from footplate_contracts.reports import HangCommand, SizeCommand
 from footplate_contracts.v1alpha1.status import CoordinatorStatus, TrainingRunStatus
 from footplate_operator.clock import format_time
 from footplate_operator.desired import children, chronicle, coordinator, housekeeping, report, workers
 from footplate_operator.desired.desired import Desired, Surplus, soonest, unique
 from footplate_operator.desired.phase import active_phase
-from footplate_operator.desired.revision import hang, size, terms
+from footplate_operator.desired.revision import hang, size
 from footplate_operator.desired.situation import Situation, broken_generation
 from footplate_operator.kinds import CONFIG_MAP, DISRUPTION_BUDGET, REVISION, SECRET, SERVICE, Json, Kind
 from footplate_operator.observed import Child
@@ -52,7 +52,7 @@ def active(here: Situation) -> Desired:
         coordinator=current if current and current.address else None,
         size=_new_size(here),
         hang=_new_hang(here),
-        terms=_new_terms(here),
+        terms=here.new_terms,
         again=_next_look(here, phase),
     )
 
@@ -67,13 +67,6 @@ def _new_hang(here: Situation) -> HangCommand | None:
     """What the coordinator should hold to be a hang; None where it does, or nobody is heard."""
     wanted = hang(here.run)
     known = here.state.hang if here.state is not None else None
-    return wanted if known not in (None, wanted) else None
-
-
-def _new_terms(here: Situation) -> TermsCommand | None:
-    """Length and checkpoints that the coordinator should be told of; None where it knows."""
-    wanted = terms(here.run)
-    known = here.state.terms if here.state is not None else None
     return wanted if known not in (None, wanted) else None
 
 

@@ -81,7 +81,7 @@ def reconciled(run: Run, observed: Observed, now: datetime, revision: Revision |
     if problem is not None:
         return condition(run, now, ConditionType.RECONCILED, False, problem.reason, problem.message)
     message = "everything is as the spec asks"
-    waiting = not_in_force(run, revision.frozen) if revision is not None else []
+    waiting = not_in_force(run, revision.frozen, observed.coordinator) if revision is not None else []
     if waiting:
         message = f"when the run is suspended and resumed, these take effect: {', '.join(waiting)}"
     return condition(run, now, ConditionType.RECONCILED, True, Reason.AS_DESIRED, message)

@@ -17,7 +17,7 @@ from typing import Final
 
 from footplate_contracts.model import Contract
 from footplate_contracts.names import Phase, revision_name
-from footplate_contracts.reports import HangCommand, SizeCommand, TermsCommand
+from footplate_contracts.reports import CoordinatorState, HangCommand, SizeCommand, TermsCommand
 from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve, resolve_steps
 from footplate_contracts.v1alpha1.compute import Hang
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
@@ -35,12 +35,16 @@ _AT_ONCE: Final = frozenset(
         "compute.maxNodes",
         "resilience.hang.factor",
         "resilience.hang.floorSeconds",
+        "checkpoint.emergencyDeadlineSeconds",
+    }
+)
+_TERMS: Final = frozenset(
+    {
         "training.steps",
         "training.tokens",
         "checkpoint.everySteps",
         "checkpoint.keepLast",
         "checkpoint.keepEverySteps",
-        "checkpoint.emergencyDeadlineSeconds",
     }
 )
 
@@ -153,12 +157,17 @@ def terms_to_begin_with(run: Run) -> TermsCommand:
     return wanted.model_copy(update={"steps": max(progress.total_steps, progress.step)})
 
 
-def not_in_force(run: Run, frozen: Frozen) -> list[str]:
-    """Fields of the spec that ranks read, and that say something else than when they were frozen."""
+def not_in_force(run: Run, frozen: Frozen, state: CoordinatorState | None) -> list[str]:
+    """Fields of the spec that ranks read, and that say something else than when they were frozen.
+
+    A coordinator of an earlier release, which a run keeps until it is resumed, tells no terms.
+    """
     before = _fields(frozen.config.to_json())
     after = _fields(resolved_config(run, frozen.profile).to_json())
     changed = (name for name in {**before, **after} if before.get(name) != after.get(name))
-    return [name for name in changed if name not in _AT_ONCE]
+    deaf = state is not None and state.terms is None
+    at_once = _AT_ONCE if deaf else _AT_ONCE | _TERMS
+    return [name for name in changed if name not in at_once]
 
 
 def _fields(config: Json) -> dict[str, object]:

@@ -8,11 +8,11 @@ from datetime import datetime
 from typing import Final
 
 from footplate_contracts.names import Cause, ConditionType, Phase, Reason
-from footplate_contracts.reports import CoordinatorState, RunState
+from footplate_contracts.reports import CoordinatorState, RunState, TermsCommand
 from footplate_operator.clock import parse_time, seconds_between
 from footplate_operator.desired import chronicle, coordinator, evidence, spares, status, workers
 from footplate_operator.desired.chronicle import Chronicle, Scene
-from footplate_operator.desired.revision import Revision
+from footplate_operator.desired.revision import Revision, terms
 from footplate_operator.observed import Observed, PodView
 from footplate_operator.policies import startup
 from footplate_operator.policies.diagnosis import Diagnosis, diagnose, waited
@@ -57,6 +57,13 @@ class Situation:
         A new coordinator says nothing before it has heard who trains.
         """
         return frozenset(each.agent.index for each in self.state.members) or None if self.state else None
+
+    @property
+    def new_terms(self) -> TermsCommand | None:
+        """Length and checkpoints that the coordinator should be told of; None where it knows them."""
+        wanted = terms(self.run)
+        known = self.state.terms if self.state is not None else None
+        return wanted if known not in (None, wanted) else None
 
     @property
     def making(self) -> bool:

@@ -108,6 +108,7 @@ def _ask(here: Situation) -> Desired:
         status=report.seen(here, Phase.SUSPENDING, said),
         coordinator=here.leader.current,
         command=Command.CHECKPOINT_AND_EXIT,
+        terms=here.new_terms,
         again=POLL_SECONDS,
     )
 

@@ -124,6 +124,11 @@ class AgentLink:
         except OSError:
             self._queue.clear()  # the agent is gone, and this process with it in a moment
 
+    def _learn(self, terms: Terms) -> None:
+        """The agent may have started this rank with newer ones than it could push at that moment."""
+        if self._terms is None or terms.newer_than(self._terms):
+            self._terms = terms
+
     def _listen(self) -> None:
         with contextlib.suppress(OSError):
             while packet := self._channel.recv(PACKET):
@@ -131,7 +136,7 @@ class AgentLink:
                 if "command" in message:
                     self._command = Command(message["command"])
                 if "terms" in message:
-                    self._terms = Terms.from_json(message["terms"])
+                    self._learn(Terms.from_json(message["terms"]))
                 if "diagnose" in message:
                     self._diagnosed(Diagnosis.from_json(message["diagnose"]))
                 if "grant" in message:

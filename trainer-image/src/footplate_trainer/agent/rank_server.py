@@ -67,8 +67,10 @@ class RankServer:
             _send(link, {"command": command.value})
 
     def inform(self, terms: Terms) -> None:
-        """Tell all ranks of newer terms, and those that connect later."""
+        """Tell all ranks of newer terms, and those that connect later; what comes late itself is dropped."""
         with self._lock:
+            if self._terms is not None and not terms.newer_than(self._terms):
+                return
             self._terms = terms
             links = list(self._links)
         for link in links:
