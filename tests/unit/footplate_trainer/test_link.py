@@ -12,3 +12,4 @@ def test_alone_every_commit_is_granted_and_no_command_comes() -> None:
     assert isinstance(link, StandaloneLink)
     assert link.grant(5)
     assert link.command() is Command.NONE
+    assert link.terms() is None

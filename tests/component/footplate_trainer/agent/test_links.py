@@ -19,6 +19,7 @@ from footplate_contracts.reports import (
     RankPhase,
     RankReport,
     StepMetrics,
+    Terms,
 )
 from footplate_trainer.agent.rank_link import AgentLink, connect
 from footplate_trainer.agent.rank_server import RankServer
@@ -81,6 +82,25 @@ def eventually(link: AgentLink, command: Command) -> bool:
     while link.command() is not command and time.monotonic() < deadline:
         time.sleep(0.005)
     return link.command() is command
+
+
+def terms(number: int) -> Terms:
+    return Terms(steps=9, every_steps=3, keep_last=2, epoch=1, number=number)
+
+
+def test_terms_come_with_the_start_and_later_ones_while_it_runs(
+    server: RankServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(str(Env.TERMS), terms(2).model_dump_json(by_alias=True))
+    server.inform(terms(1))
+    link = connect(str(server.path))
+    assert link.terms() == terms(2)
+    for number in (4, 3):  # two threads of an agent may overtake each other
+        server.inform(terms(number))
+    server.push(Command.CHECKPOINT_AND_EXIT)
+    assert eventually(link, Command.CHECKPOINT_AND_EXIT)
+    assert link.terms() == terms(4)
+    link.close()
 
 
 def test_everything_that_was_said_before_the_end_is_heard(

@@ -271,7 +271,7 @@ class Coordinator:
     def _reached(self) -> int:
         """The step below which the run cannot end; what a broken generation did not save is none."""
         durable = self.telemetry.checkpoint.step if self.telemetry.checkpoint else 0
-        return max(durable, self.board.highest() if self.state.stage is Stage.SEALED else 0)
+        return max(durable, self.board.highest if self.state.stage is Stage.SEALED else 0)
 
     def _called(self, message: Spoken) -> Spoken:
         """`message` from the place that its agent has, which a spare may not know yet."""

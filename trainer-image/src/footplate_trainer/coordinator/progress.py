@@ -18,6 +18,7 @@ class ProgressBoard:
     start_step: int | None = None
     stepping: bool = False  # a rank has finished a step in this generation
     total_steps: int = 0
+    highest: int = 0  # the step that some rank has reached in this generation
     _row: StepMetrics | None = None
     _row_generation: GenerationId | None = None
     _seconds: deque[float] = field(default_factory=lambda: deque(maxlen=32))
@@ -28,6 +29,7 @@ class ProgressBoard:
         self.ranks = {}
         self.start_step = None
         self.stepping = False
+        self.highest = 0
 
     def report(self, generation: GenerationId | None, reports: list[RankReport]) -> bool:
         """Take over the reports of one agent, in order; True when its ranks have just begun to step."""
@@ -36,17 +38,13 @@ class ProgressBoard:
         before = self.stepping
         for rank in reports:
             self.ranks[rank.rank] = rank
+            self.highest = max(self.highest, rank.step)
             if rank.step_seconds is not None:
                 self.stepping = True
                 self._seconds.append(rank.step_seconds)
             elif not self.stepping:
                 self.start_step = rank.step
         return self.stepping != before
-
-    def highest(self) -> int:
-        """The step that some rank of this generation has reached."""
-        steps = [rank.step for rank in self.ranks.values() if rank.step_seconds is not None]
-        return max([self.start_step or 0, *steps])
 
     def row(self, generation: GenerationId, metrics: StepMetrics) -> None:
         """A row of the history; one that an older generation computed is no news."""

@@ -29,8 +29,11 @@ def too_late(asked: TermsCommand, last: int) -> str:
 
 def renewed(before: Terms | None, asked: TermsCommand, steps: int, epoch: int) -> Terms:
     """What ranks are told when `asked` holds for a run of `steps`: `before`, where nothing has changed."""
-    number = before.number if before else 0
-    wanted = {**asked.model_dump(), "steps": steps}
-    if before is not None and before.model_dump(include=set(TermsCommand.model_fields)) == wanted:
+    if before is not None and before.steps == steps and _kept(before) == _kept(asked):
         return before
-    return Terms(**wanted, epoch=epoch, number=number + 1)
+    number = before.number + 1 if before else 1
+    return Terms(**{**asked.model_dump(), "steps": steps}, epoch=epoch, number=number)
+
+
+def _kept(terms: TermsCommand) -> tuple[int, int, int | None]:
+    return terms.every_steps, terms.keep_last, terms.keep_every_steps
