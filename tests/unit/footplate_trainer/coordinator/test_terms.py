@@ -236,6 +236,15 @@ def test_a_replaced_coordinator_says_nothing_before_it_knows_who_trains() -> Non
     assert run.coordinator.view().progress.total_steps == 100
 
 
+def test_a_replaced_coordinator_that_finds_all_ended_too_early_lets_them_go_on() -> None:
+    running, run = GenerationId(epoch=1, number=3), Run(epoch=2, length=150)
+    for _ in range(2):
+        run.beat(100, 100, finished=True, running=running)
+    assert run.coordinator.view().state is RunState.GATHERING
+    run.join()
+    assert run.coordinator.state.sealed is not None and run.coordinator.state.sealed.terms == run.told()
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
