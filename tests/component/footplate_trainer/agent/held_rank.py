@@ -2,7 +2,8 @@
 
 Before step k it waits for data as long as a file `hold-k` is in the control
 directory, and with `hold-end` before it ends; so a test may take its time there,
-whatever the machine does. A file `hold-k.held` says that it is there.
+whatever the machine does. A file `hold-k.held` says that it is there, and with
+which length it has been told to train.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class HeldLink:
         names = {RankPhase.DATA: f"hold-{report.step + 1}", RankPhase.FINISHED: "hold-end"}
         hold = self._folder / names.get(report.phase, "never")
         while hold.exists():
-            hold.with_suffix(".held").touch()
+            told = self._link.terms()
+            hold.with_suffix(".held").write_text(str(told.steps if told else ""))
             time.sleep(0.01)
 
     def metrics(self, row: StepMetrics) -> None:

@@ -17,6 +17,12 @@ def asked(steps: int) -> TermsCommand:
     return TermsCommand(steps=steps, every_steps=5, keep_last=3)
 
 
+def held(hold: Path, steps: int) -> bool:
+    """Whether a rank waits there and knows that it is to train so many steps."""
+    place = hold.with_suffix(".held")
+    return place.exists() and place.read_text() == str(steps)
+
+
 def trains(state: CoordinatorState, generation: GenerationId, step: int, total: int) -> bool:
     here = state.generation == generation and state.state is RunState.TRAINING
     return here and state.progress.step >= step and state.progress.total_steps == total
@@ -39,6 +45,7 @@ def test_a_run_goes_on_to_the_length_that_was_asked_for_last(
         [agent] = gang.start()
         gang.wait_for(lambda state: trains(state, first, 7, total=10))
         gang.set_terms(asked(20))
+        gang.wait_for(lambda state: held(holds[0], 20))
         holds[0].unlink()
         gang.wait_for(lambda state: trains(state, first, 13, total=20) and state.checkpoint is not None)
 
@@ -50,7 +57,7 @@ def test_a_run_goes_on_to_the_length_that_was_asked_for_last(
         holds[1].unlink()
         gang.wait_for(lambda state: trains(state, second, 20, total=20))
 
-        gang.wait_for(lambda state: holds[2].with_suffix(".held").exists())
+        gang.wait_for(lambda state: held(holds[2], 20))
         gang.set_terms(asked(23))
         holds[2].unlink()
         gang.wait_for(lambda state: state.generation == third)
