@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from footplate_contracts.names import Env, ExitCode
-from footplate_contracts.reports import StepMetrics
+from footplate_contracts.reports import CheckpointRecord, StepMetrics
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.__main__ import main
 from footplate_trainer.checkpoint.layout import CommitMarker, StepDirectory
@@ -139,17 +139,26 @@ def test_a_checkpoint_that_only_some_ranks_see_keeps_its_marker(shards: Path, tm
 
 
 class FasterTwin(AgentLink):
-    """A process of the same run and generation commits step 4 while this one is at step 3."""
+    """A process of the same run and generation commits step 4 while this one is at step 3.
+
+    The retention behind step 2 falls into its writing.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.folder = folder
+
+    def checkpoint(self, record: CheckpointRecord) -> None:
+        super().checkpoint(record)
+        while record.step == 2 and not (self.folder / "step-4.e0g0" / "of-the-first").exists():
+            time.sleep(0.005)
 
     def metrics(self, row: StepMetrics) -> None:
         super().metrics(row)
         if row.step == 3:
             (self.folder / "step-4.e0g0").mkdir()
             (self.folder / "step-4.e0g0" / "of-the-first").touch()
+            time.sleep(0.3)  # long enough for that retention
             marker = CommitMarker(step=4, directory="step-4.e0g0", tokens=0, time=0.0)
             assert CheckpointStore(self.folder).commit(marker)
 
@@ -201,7 +210,7 @@ def test_a_kill_at_any_moment_leaves_a_checkpoint_to_go_on_from(shards: Path, tm
     reached = 0
     for _ in range(5):
         ranks = start_ranks(train, 2, config, metrics)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline and (store.steps() or [0])[0] <= reached:
             time.sleep(0.005)
         time.sleep(chance.uniform(0, 0.15))

@@ -48,17 +48,19 @@ def test_retained_steps(committed: list[int], last: int, every: int | None, kept
     assert retained_steps(committed, last, every) == kept
 
 
-def test_losers_and_remains_go_and_newer_generations_stay() -> None:
-    kept, old, loser, newer, mine = (
+def test_losers_and_remains_go_and_what_is_ahead_stays() -> None:
+    kept, old, loser, newer, mine, ahead, left = (
         StepDirectory(20, 1, 2),
         StepDirectory(10, 1, 1),
         StepDirectory(20, 1, 1),
         StepDirectory(20, 1, 3),
         StepDirectory(15, 1, 2),
+        StepDirectory(25, 1, 2),
+        StepDirectory(25, 1, 1),
     )
 
     found = removable_directories(
-        [kept, old, loser, newer, mine], kept=[kept], writing=GenerationId(epoch=1, number=2)
+        [kept, old, loser, newer, mine, ahead, left], kept=[kept], writing=GenerationId(epoch=1, number=2)
     )
 
-    assert found == [old, loser, mine]
+    assert found == [old, loser, mine, left]

@@ -117,6 +117,13 @@ def removable_directories(
 
     Whatever stands outside `kept` and is not of a newer generation goes: old
     steps, losers of a commit, remains of generations that died while writing.
+    A later step of `writing` stays: another process writes it now, where a run
+    without agent was started twice, and its own clears what is left of it.
     """
     needed = set(kept)
-    return [one for one in directories if one not in needed and not one.generation.newer_than(writing)]
+    newest = max((one.step for one in needed), default=0)
+
+    def is_ahead(one: StepDirectory) -> bool:
+        return one.generation.newer_than(writing) or (one.generation == writing and one.step > newest)
+
+    return [one for one in directories if one not in needed and not is_ahead(one)]
