@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from footplate_contracts.names import Env
+from footplate_contracts.reports import Command
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint.memory import MemoryFolder
 from tests.support.ranks import run_ranks, start_ranks
@@ -18,13 +20,23 @@ from tests.support.tiny import read_rows, tiny_config
 from tests.support.training import AgentLink, Ended, train, train_under
 
 NODES = 2
+STEPS = 60
 
 
-def train_on_node(config: RunConfig, memory: Path, metrics: Path) -> Ended:
+class StandsStill(AgentLink):
+    """After half of the steps: a kill, however late, comes before the end."""
+
+    def command(self) -> Command:
+        if self.step >= STEPS // 2:
+            threading.Event().wait()
+        return super().command()
+
+
+def train_on_node(link: AgentLink, config: RunConfig, memory: Path, metrics: Path) -> Ended:
     """One rank on a node of its own, whose agent has given it a folder."""
     os.environ[Env.MEMORY_FOLDER] = str(memory / f"node-{os.environ['RANK']}")
     os.environ["LOCAL_WORLD_SIZE"] = "1"
-    return train_under(AgentLink(), config, metrics)
+    return train_under(link, config, metrics)
 
 
 @pytest.fixture
@@ -43,8 +55,9 @@ def both_hold(memory: Path, step: int) -> bool:
 
 def killed(config: RunConfig, memory: Path, metrics: Path, step: int) -> None:
     """Train, and SIGKILL all ranks once copies of `step` are mirrored."""
-    ranks = start_ranks(train_on_node, NODES, config, memory, metrics, environment={Env.GENERATION: "1.1"})
-    deadline = time.monotonic() + 60
+    environment = {Env.GENERATION: "1.1"}
+    ranks = start_ranks(train_on_node, NODES, StandsStill(), config, memory, metrics, environment=environment)
+    deadline = time.monotonic() + 120
     while not both_hold(memory, step) and time.monotonic() < deadline:
         time.sleep(0.01)
     ranks.kill()
@@ -80,19 +93,19 @@ def lose_all(memory: Path) -> None:
 def test_a_run_goes_on_from_the_newest_copy(
     shards: Path, tmp_path: Path, memory: Path, harm: Callable[[Path], None], remembered: bool
 ) -> None:
-    steps = ["training.steps=60", "checkpoint.memory.everySteps=1"]
+    steps = [f"training.steps={STEPS}", "checkpoint.memory.everySteps=1"]
     config, metrics = tiny_config(shards, tmp_path, steps), tmp_path / "metrics.jsonl"
     killed(config, memory, metrics, step=5)
     harm(memory)
 
     ended: list[Ended] = run_ranks(
-        train_on_node, NODES, config, memory, metrics, environment={Env.GENERATION: "1.2"}
+        train_on_node, NODES, AgentLink(), config, memory, metrics, environment={Env.GENERATION: "1.2"}
     )
 
     assert [end.code for end in ended] == [0, 0]
     begun = ended[0].link.rows[0].step - 1
     assert begun >= 5 if remembered else begun == 0
-    undisturbed = tiny_config(shards, tmp_path / "undisturbed", ["training.steps=60"])
+    undisturbed = tiny_config(shards, tmp_path / "undisturbed", [f"training.steps={STEPS}"])
     run_ranks(train, NODES, undisturbed, tmp_path / "undisturbed.jsonl")
     rows, reference = read_rows(metrics), read_rows(tmp_path / "undisturbed.jsonl")
     assert [(row["step"], row["loss"]) for row in rows] == [(row["step"], row["loss"]) for row in reference]
@@ -100,10 +113,11 @@ def test_a_run_goes_on_from_the_newest_copy(
 
 def test_a_newer_durable_checkpoint_wins(shards: Path, tmp_path: Path, memory: Path) -> None:
     config = tiny_config(shards, tmp_path, ["checkpoint.memory.everySteps=4"])
-    first: list[Ended] = run_ranks(train_on_node, NODES, config, memory, tmp_path / "metrics.jsonl")
+    metrics = tmp_path / "metrics.jsonl"
+    first: list[Ended] = run_ranks(train_on_node, NODES, AgentLink(), config, memory, metrics)
     assert [end.code for end in first] == [0, 0]
 
-    again: list[Ended] = run_ranks(train_on_node, NODES, config, memory, tmp_path / "metrics.jsonl")
+    again: list[Ended] = run_ranks(train_on_node, NODES, AgentLink(), config, memory, metrics)
 
     assert again[0].link.rows == [], "step 6 is durable; the copy of step 4 is not used"
     assert again[0].stderr == ""
