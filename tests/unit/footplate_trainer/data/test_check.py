@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fsspec
@@ -125,3 +128,15 @@ def test_what_nobody_uses_makes_room(remote: str, tmp_path: Path, write_shards: 
     del old
     assert TokenShards.open(other, environment=environment(tmp_path, limit=size + 10)).tokens == 3
     assert not folder.exists()
+
+
+def test_nobody_takes_a_copy_into_use_while_another_makes_room(remote: str, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    with ThreadPoolExecutor(1) as other, (cache / ".room").open("wb") as room:
+        fcntl.flock(room, fcntl.LOCK_EX)
+        opened = other.submit(TokenShards.open, remote, environment=environment(tmp_path))
+        time.sleep(0.2)  # it would take a millisecond
+        assert [path.name for path in cache.iterdir()] == [".room"]
+        fcntl.flock(room, fcntl.LOCK_UN)
+        assert opened.result().tokens == 9

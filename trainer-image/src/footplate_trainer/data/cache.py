@@ -75,11 +75,11 @@ def fetch(
     """
     folder = settings.folder / hashlib.sha256(text).hexdigest()[:32]
     with _disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = _hold(folder)
-        os.utime(folder)
+        settings.folder.mkdir(parents=True, exist_ok=True)
         files = manifest.files()
+        # Who takes a copy into use and who removes one never meet: half of it would be gone by then.
         with _locked(settings.folder / ".room", wait=True):
+            lock = _hold(folder)
             missing = _make_room(settings, folder, files)
         if missing and rank == 0:
             print(f"copying {missing:,} bytes of shards from {storage.uri} to {folder}", flush=True)
@@ -166,15 +166,12 @@ def _remove(folder: Path) -> bool:
 
 
 def _hold(folder: Path) -> BufferedRandom:
-    """A shared lock on a copy that is there; it may be removed between making and locking it."""
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / _IN_USE).open("ab+")
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        path = folder / _IN_USE
-        if path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat()):
-            return lock
-        lock.close()
+    """A shared lock on a copy, which is now the one used last."""
+    folder.mkdir(exist_ok=True)
+    lock = (folder / _IN_USE).open("ab+")
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    os.utime(folder)
+    return lock
 
 
 @contextmanager
@@ -195,7 +192,14 @@ def _is_there(path: Path, record: FileRecord) -> bool:
 
 
 def _bytes_in(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    return sum(_size(path) for path in folder.iterdir())
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # a rank has just given the file that it copied there its name
+        return 0
 
 
 @contextmanager
