@@ -59,12 +59,16 @@ def start(config: RunConfig) -> tuple[int, int]:
     return child, here
 
 
-def kill_often(config: RunConfig, times: int, seed: int) -> Tally:
-    """Kill `times` children, each within a save, and look at the folder after each."""
+def kill_often(config: RunConfig, times: int, unfinished: int, seed: int) -> Tally:
+    """Kill `times` children, each within a save, and look at the folder after each.
+
+    More of them, up to four times as many, while fewer than `unfinished` saves were cut off: how
+    many of the kills come too early or too late for that is chance, and the machine's.
+    """
     del os.environ["RANK"]  # each child is a world of its own
     chance, tally, reached = random.Random(seed), Tally(), 0
     store = CheckpointStore(config.checkpoint.uri)
-    for _ in range(times):
+    while tally.kills < times or (tally.unfinished < unfinished and tally.kills < 4 * times):
         child, pipe = start(config)
         turns = [time.monotonic() for _ in range(2 * BEFORE + 1) if os.read(pipe, 1)]
         if len(turns) <= 2 * BEFORE:
@@ -94,7 +98,7 @@ def look(store: CheckpointStore, reached: int, tally: Tally) -> int:
 @pytest.mark.parametrize(
     ("times", "unfinished"),
     [
-        pytest.param(4, 0, id="few"),  # three of five kills leave one: of four, none may
+        pytest.param(4, 0, id="few"),  # every second kill leaves one
         pytest.param(60, 20, id="many", marks=pytest.mark.long),
     ],
 )
@@ -107,8 +111,8 @@ def test_a_kill_within_a_save_leaves_the_one_before(
         ["training.steps=100000", "checkpoint.everySteps=1", "checkpoint.asynchronous=false"],
     )
 
-    (tally,) = run_ranks(kill_often, 1, config, times, time.time_ns(), timeout=500.0)
+    (tally,) = run_ranks(kill_often, 1, config, times, unfinished, time.time_ns(), timeout=1000.0)
 
     assert tally.problems == []
-    assert tally.kills == times
+    assert tally.kills >= times
     assert tally.unfinished >= unfinished, "the kills fell into saves"
