@@ -86,6 +86,10 @@ def _now(context: Contextual) -> datetime:
     return context.now()
 
 
+def _clock(context: Contextual) -> Callable[[], datetime]:
+    return context.now
+
+
 # Scope "function": the commit happens before the answer is sent, so a receipt is true.
 Reading = Annotated[ReadSession, Depends(_read, scope="function")]
 Writing = Annotated[WriteSession, Depends(_write, scope="function")]
@@ -93,6 +97,7 @@ Stored = Annotated[Database, Depends(_database)]
 Deployed = Annotated[Cluster, Depends(_cluster)]
 Watched = Annotated[Metrics, Depends(_metrics)]
 NowTime = Annotated[datetime, Depends(_now)]
+Clock = Annotated[Callable[[], datetime], Depends(_clock)]
 
 
 def answer(error: ApiError, request_id: str) -> JSONResponse:

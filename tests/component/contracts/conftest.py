@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import yaml
 
 from cluster.envtest import api_server
-from tests.component.contracts.kube import Kubectl
+from tests.component.contracts.kube import AS_OPERATOR, Kubectl
 from tests.component.contracts.manifests import run_manifest
 from tests.support.chart import NAMESPACE, rendered
 
-WITHIN_SECONDS = 30.0  # for a policy to come into force
+WITHIN_SECONDS = 60.0  # for each: kinds of parameters are looked for every 30 s
 
 
 @pytest.fixture(scope="session")
@@ -30,8 +31,24 @@ def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
 
 
 def _await_policies(kubectl: Kubectl) -> None:
+    """They come into force one by one, and until its parameters are found one may refuse every run."""
     too_many = run_manifest({"compute.profile": "h100-infiniband", "compute.processesPerNode": 64})
+    uneven = run_manifest({"parallelism.tensor": 4, "compute.nodes": 3})
+    _await("the policy knows the GPUs", lambda: "above the 8 GPUs" in str(kubectl.refusal(too_many)))
+    _await("the policy knows the processes", lambda: "cannot be divided" in str(kubectl.refusal(uneven)))
+    _await("a good run is admitted", lambda: kubectl.refusal(run_manifest()) == [])
+
+    def status_written(*flags: str) -> bool:
+        return kubectl.write_status("good", {"phase": "Queued"}, "--dry-run=server", *flags).returncode == 0
+
+    kubectl("create", "-f", "-", stdin=json.dumps(run_manifest()))
+    _await("the operator writes status", lambda: status_written(AS_OPERATOR))
+    _await("nobody else writes status", lambda: not status_written())
+    kubectl("delete", "trainingrun", "good")
+
+
+def _await(what: str, holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + WITHIN_SECONDS
-    while not kubectl.refusal(too_many):
-        assert time.monotonic() < deadline, "the admission policy does not come into force"
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {WITHIN_SECONDS:.0f} s: {what}"
         time.sleep(0.1)

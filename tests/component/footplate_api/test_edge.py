@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from footplate_api.middleware import BODY_LIMIT, RequestEdge
 from footplate_api.observation import Metrics
 from footplate_api.settings import database_url
-from tests.component.footplate_api.builders import RUNS, batch, row
+from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.postgres import Server
@@ -49,8 +49,11 @@ async def test_runs_have_gauges_while_they_train(api: Api) -> None:
         )
     await api.client.post(TELEMETRY, json=batch("uid-of-gpt", [row(1), row(2, loss=1.5)]))
     await api.cluster.remove("research", "old")
-    while 'name="old"' in (text := (await api.client.get("/metrics")).text) or 'name="gpt"' not in text:
-        pass
+
+    async def metrics() -> str:
+        return (await api.client.get("/metrics")).text
+
+    text = await eventually(metrics, lambda text: 'name="gpt"' in text and 'name="old"' not in text)
     assert 'footplate_run_step{name="gpt",namespace="research"} 2.0' in text
     assert 'footplate_run_loss{name="gpt",namespace="research"} 1.5' in text
     assert 'footplate_run_info{name="gpt",namespace="research",phase="Running"} 1.0' in text

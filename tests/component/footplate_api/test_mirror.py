@@ -14,8 +14,9 @@ from footplate_api.database import Database
 from footplate_api.models import Run
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.pipelines.mirror import Mirror
-from footplate_api.ports import EventType, WatchEvent
-from footplate_api.runs import repository
+from footplate_api.ports import EventType, Manifest, RunPage, WatchEvent
+from footplate_api.runs import repository, service
+from footplate_api.runs.schemas import RunSubmission
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.conftest import Api
 from tests.component.footplate_api.fakes import FakeCluster
@@ -200,6 +201,31 @@ async def test_a_run_created_during_a_list_is_not_taken_for_deleted(database: Da
             return page
 
     await mirror(database, Meanwhile(), clock).list()
+    run = await found(database, "gpt")
+    assert run is not None and run.deleted_at is None
+
+
+async def test_a_run_submitted_before_a_list_and_created_during_it_is_not_taken_for_deleted(
+    database: Database,
+) -> None:
+    class Slow(FakeCluster):
+        listed = asyncio.Event()
+
+        async def create_run(self, namespace: str, manifest: Manifest) -> Manifest:
+            await self.listed.wait()
+            return await super().create_run(namespace, manifest)
+
+        async def list_runs(self, token: str | None) -> RunPage:
+            page = await super().list_runs(token)
+            self.listed.set()
+            await submitting
+            return page
+
+    cluster, clock = Slow(), Clock()
+    submission = RunSubmission.model_validate({"metadata": {"name": "gpt"}, "spec": {}})
+    submitting = asyncio.create_task(service.submit(cluster, database, "research", submission, clock))
+    await asyncio.sleep(0)  # it has begun
+    await mirror(database, cluster, clock).list()
     run = await found(database, "gpt")
     assert run is not None and run.deleted_at is None
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response, status
 
-from footplate_api.edge import Deployed, NowTime, Reading, Stored
+from footplate_api.edge import Clock, Deployed, Reading, Stored
 from footplate_api.runs import service
 from footplate_api.runs.schemas import RunDetail, RunList, RunQuery, RunSubmission
 from footplate_api.schemas import Namespace, RunName, Uid
@@ -16,7 +16,7 @@ router = APIRouter(prefix="/v1/namespaces/{namespace}/runs", tags=["runs"])
 
 @router.post("", status_code=status.HTTP_201_CREATED, summary="Create a run")
 async def create_run(
-    namespace: Namespace, submission: RunSubmission, cluster: Deployed, database: Stored, now: NowTime
+    namespace: Namespace, submission: RunSubmission, cluster: Deployed, database: Stored, now: Clock
 ) -> RunDetail:
     """Creates a TrainingRun in Kubernetes, under strict validation.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -31,11 +32,16 @@ def manifest(namespace: str, submission: RunSubmission) -> dict[str, Any]:
 
 
 async def submit(
-    cluster: Cluster, database: Database, namespace: str, submission: RunSubmission, now: datetime
+    cluster: Cluster,
+    database: Database,
+    namespace: str,
+    submission: RunSubmission,
+    now: Callable[[], datetime],
 ) -> RunDetail:
     """Creates the run and notes it at once, so that its creator can read it back."""
     created = await cluster.create_run(namespace, manifest(namespace, submission))
-    row = record.row(created, now)
+    # Seen after it was made: a list that the mirror read meanwhile lacks it, and must not take it for deleted.
+    row = record.row(created, now())
     async with database.write() as session:
         await repository.store(session, [row])
     return RunDetail.model_validate(row)
