@@ -23,7 +23,7 @@ from tests.support.chart import NAMESPACE, rendered
 from tests.support.operator_fakes import profile_manifest
 
 RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
-_ADDRESSES = itertools.count(2)
+_NAMESPACES = itertools.count(2)
 
 
 @pytest.fixture(scope="session")
@@ -110,7 +110,7 @@ def operator(server: ApiServer, tmp_path: Path) -> Iterator[Process]:
 @pytest.fixture
 def api(server: ApiServer) -> Iterator[Api]:
     """A namespace of this test's own."""
-    name = f"team-{next(_ADDRESSES)}"
+    name = f"team-{next(_NAMESPACES)}"
     api = Api(server.kubectl, server.kubeconfig)
     api("create", "namespace", name)
     yield replace(api, namespace=name)
@@ -121,7 +121,7 @@ def api(server: ApiServer) -> Iterator[Api]:
 def node(api: Api, tmp_path: Path) -> Iterator[Node]:
     """A node that runs the pods of the namespace."""
     StandIn.saved = 0
-    node = Node(api, tmp_path, f"127.77.{next(_ADDRESSES)}")
+    node = Node(api, tmp_path, _network())
     stop = threading.Event()
     thread = threading.Thread(target=node.keep, args=(stop,), daemon=True)
     thread.start()
@@ -129,3 +129,13 @@ def node(api: Api, tmp_path: Path) -> Iterator[Node]:
     stop.set()
     thread.join(timeout=20)
     node.close()
+
+
+def _network() -> str:
+    """Three of the four numbers of loopback addresses that no other process of ours listens on.
+
+    Coordinators of all tests have one port, and tests run side by side; a claimed port is a number of
+    which there is one on this machine.
+    """
+    [number] = claim_ports(1)
+    return f"127.{number >> 8}.{number & 0xFF}"

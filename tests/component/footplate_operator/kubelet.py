@@ -69,12 +69,15 @@ class Node:
     agents: dict[str, StandIn] = field(default_factory=dict)
     known: set[str] = field(default_factory=set)
     working: bool = True
+    # One thing after another, as kubelets do: no word of a start comes after the word of the end.
+    turn: threading.Lock = field(default_factory=threading.Lock)
 
     def keep(self, stop: threading.Event) -> None:
         """Work until stopped."""
         while not stop.wait(0.2):
-            if self.working:
-                self.look()
+            with self.turn:
+                if self.working:
+                    self.look()
 
     def look(self) -> None:
         """Start what waits, report what ended, end what was deleted."""
@@ -84,8 +87,10 @@ class Node:
                 self._finish(name)
                 self.api("delete", "pod", name, "--force", "--grace-period=0", "--wait=false", check=False)
             elif name not in self.known:
-                self.known.add(name)
-                self._start(pod)
+                files = self._files(pod)
+                if files is not None:  # else they are not there yet, or no more: the next look shows
+                    self.known.add(name)
+                    self._start(pod, files)
             elif pod["spec"].get("activeDeadlineSeconds") and pod["status"]["phase"] == "Running":
                 self._finish(name)
                 self._report(name, 137)
@@ -94,19 +99,20 @@ class Node:
 
     def kill(self, name: str, code: int = 137) -> None:
         """The container ends without a word."""
-        self._finish(name)
-        self._report(name, code)
+        with self.turn:
+            self._finish(name)
+            self._report(name, code)
 
     def close(self) -> None:
         """End everything that was started."""
         for name in list(self.processes) + list(self.agents):
             self._finish(name)
 
-    def _start(self, pod: Json) -> None:
+    def _start(self, pod: Json, files: dict[str, str]) -> None:
         name = pod["metadata"]["name"]
         if pod["metadata"]["labels"]["footplate.dev/role"] == "coordinator":
             address = f"{self.network}.{pod['metadata']['labels']['footplate.dev/epoch']}"
-            variables = environment(pod, address) | self._files(pod)
+            variables = environment(pod, address) | files
             command = [sys.executable, "-m", "footplate_trainer.coordinator", "--bind", address]
             with (self.folder / f"{name}.log").open("ab") as log:
                 self.processes[name] = subprocess.Popen(
@@ -114,25 +120,27 @@ class Node:
                 )
         else:
             address = "127.0.0.1"
-            variables = environment(pod, address) | self._files(pod)
+            variables = environment(pod, address) | files
             self.agents[name] = StandIn(variables)
             self.agents[name].thread.start()
         self.api.patch_status(name, _running(address))
 
-    def _files(self, pod: Json) -> dict[str, str]:
-        """Mounted files, and the variables that name them, moved into the test's folder."""
+    def _files(self, pod: Json) -> dict[str, str] | None:
+        """Mounted files, moved into the test's folder, by the variables that name them; None if one lacks."""
         moved: dict[str, str] = {}
         folder = self.folder / pod["metadata"]["name"]
         for volume in pod["spec"]["volumes"]:
             contents: dict[str, bytes] = {}
             if "secret" in volume:
                 secret = self.api.get("secret", volume["secret"]["secretName"])
-                assert secret is not None
+                if secret is None:
+                    return None
                 keys = [item["key"] for item in volume["secret"]["items"]]
                 contents = {key: base64.b64decode(secret["data"][key]) for key in keys}
             elif "configMap" in volume:
                 found = self.api.get("configmap", volume["configMap"]["name"])
-                assert found is not None
+                if found is None:
+                    return None
                 contents = {key: value.encode() for key, value in found["data"].items()}
             for key, content in contents.items():
                 path = folder / volume["name"] / key

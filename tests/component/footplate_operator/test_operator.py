@@ -58,8 +58,8 @@ def test_a_run_lives_from_apply_to_succeeded(operator: Process, api: Api, node: 
     wall = (datetime.fromisoformat(status["completionTime"]) - created).total_seconds()
     assert abs(sum(status["time"].values()) - wall) <= 0.01 * wall + 0.01
     wait_for(lambda: api.names("pods") == ["tiny-w0-0", "tiny-w1-0"], "the coordinator goes last")
-    reasons = {event["reason"] for event in api.find("events.events.k8s.io")}
-    assert {"Starting", "Running", "Succeeded"} <= reasons
+    told = {"Starting", "Running", "Succeeded"}  # each right after the status, and so after what we have seen
+    wait_for(lambda: told <= {each["reason"] for each in api.find("events.events.k8s.io")}, f"Events: {told}")
     assert "Traceback" not in operator.log.read_text()
 
 

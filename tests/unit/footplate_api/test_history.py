@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from footplate_api.metrics.history import newest, stride
 from footplate_contracts.reports import GenerationId, GenerationRow, StepMetrics
+from tests.support.properties import given
 
 
 def row(step: int, epoch: int, number: int) -> GenerationRow:

@@ -7,11 +7,11 @@ import string
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from footplate_api.errors import Invalid
 from footplate_api.runs.pagination import Position, decode, encode
+from tests.support.properties import given
 
 UIDS = st.text(string.ascii_letters + string.digits + "-", min_size=1, max_size=64)
 TIMES = st.datetimes(datetime(1971, 1, 1), datetime(2999, 1, 1), timezones=st.just(UTC))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from footplate_contracts.names import ConditionType, Phase
@@ -13,6 +12,7 @@ from footplate_contracts.v1alpha1.status import Condition, TimeStatus
 from footplate_operator.clock import format_time, parse_time
 from footplate_operator.desired import accounting, conditions
 from footplate_operator.desired.accounting import Steps
+from tests.support.properties import given
 
 CREATED = datetime(2026, 1, 31, 12, tzinfo=UTC)
 STILL = Steps(before=0, after=0, reached=0)
