@@ -93,19 +93,10 @@ async def operate(own: Settings) -> None:
             identity=own.identity,
         )
         wiring = handlers.Handlers(cache, queue, reconciler)
-        watching = asyncio.Event()
         _log.info("operator %s", fields(event="leading", identity=own.identity, namespace=own.namespace))
         await _first_of(
             stop,
-            kopf.operator(
-                registry=handlers.registry(wiring),
-                settings=handlers.settings(),
-                standalone=True,
-                clusterwide=not own.namespaces,
-                namespaces=list(own.namespaces),
-                ready_flag=watching,
-            ),
-            _take_signals_back(watching, stop),
+            _watch(wiring, own, stop),
             queue.run(own.workers, reconciler),
             leadership.keep(),
         )
@@ -153,11 +144,18 @@ def _listen_for_signals(stop: asyncio.Event) -> None:
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
 
 
-async def _take_signals_back(watching: asyncio.Event, stop: asyncio.Event) -> None:
-    """kopf puts its own handlers in place when it starts, and takes seconds to end by them."""
-    await watching.wait()
-    _listen_for_signals(stop)
-    await asyncio.Event().wait()
+async def _watch(wiring: handlers.Handlers, own: Settings, stop: asyncio.Event) -> None:
+    """kopf.operator, but for the signals: by its own handlers kopf takes seconds to end, and it is no end."""
+    before = asyncio.all_tasks()
+    tasks = await kopf.spawn_tasks(
+        registry=handlers.registry(wiring),
+        settings=handlers.settings(),
+        standalone=True,
+        clusterwide=not own.namespaces,
+        namespaces=list(own.namespaces),
+    )
+    _listen_for_signals(stop)  # at once: the last that spawn_tasks did was to put its own in place
+    await kopf.run_tasks(tasks, ignored=before)
 
 
 def _utc_now() -> datetime:

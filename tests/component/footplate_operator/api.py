@@ -67,12 +67,12 @@ class Api:
         return found
 
 
-def wait_for(look: Callable[[], T | None], what: str, seconds: float = 40.0) -> T:
-    """The first answer that is neither None nor empty."""
+def wait_for(look: Callable[[], T | None], what: str, seconds: float = 40.0, pause: float = 0.2) -> T:
+    """The first answer that is neither None nor empty, looked for every `pause` seconds."""
     deadline = time.monotonic() + seconds
     while True:
         found = look()
         if found:
             return found
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.2)
+        time.sleep(pause)

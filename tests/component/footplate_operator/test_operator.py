@@ -150,6 +150,15 @@ def test_a_second_replica_waits_and_takes_over(server: ApiServer, api: Api, tmp_
             wait_for(lambda: second.said("event=leading"), "the second takes over", 10)
 
 
+def test_a_leader_that_is_told_to_end_while_it_starts_to_watch_ends_well(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    with operator_process(server, tmp_path) as operator:
+        wait_for(lambda: operator.said("event=leading"), "it leads", pause=0.002)
+        operator.process.terminate()
+        assert operator.process.wait(timeout=20) == 0
+
+
 def test_deletion_leaves_nothing(operator: Process, api: Api, node: Node) -> None:
     api.apply(_run(api, steps=2000))
     _phase(api, "Running")
