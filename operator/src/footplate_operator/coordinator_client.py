@@ -207,10 +207,14 @@ class Watchers:
         if watch is None:
             return False
         try:
-            self._states[uid] = await tell(watch.client)
+            answer = await tell(watch.client)
         except CoordinatorUnreachable as error:
             _log.warning("coordinator %s", fields(event="command failed", uid=uid, error=error))
             return False
+        known = self._states.get(uid)
+        # The long-poll may have been faster, and would not say again what it has said.
+        if known is None or (known.epoch, known.version) <= (answer.epoch, answer.version):
+            self._states[uid] = answer
         return True
 
     async def close(self) -> None:

@@ -52,6 +52,10 @@ class Served:
     body: str | None = None
     said: list[Report] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
+    answering: asyncio.Event = field(default_factory=asyncio.Event)  # a command is answered only then
+
+    def __post_init__(self) -> None:
+        self.answering.set()
 
     def endpoint(self, **changes: object) -> Endpoint:
         """Where and how it is found, with `changes`."""
@@ -81,7 +85,9 @@ class Served:
 
     async def told(self, request: web.Request) -> web.Response:
         self.said.append(TOLD[request.path].model_validate_json(await request.read()))
-        return web.Response(text=self._view())
+        answer = web.Response(text=self._view())
+        await self.answering.wait()
+        return answer
 
     def _view(self) -> str:
         state = CoordinatorState(version=self.version, epoch=1, state=RunState.TRAINING)
@@ -197,6 +203,26 @@ async def test_news_is_told_once_and_the_last_word_stays(
         served.tell()
         await until(lambda: len(told) == 3)
     await watchers.close()
+
+
+async def test_a_late_answer_to_a_command_replaces_no_newer_word(
+    session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    served, told = new_served(), list[Key]()
+    watchers = Watchers(session, told.append)
+    async with serving(served, tmp_path):
+        watchers.follow(KEY, "r", served.endpoint())
+        await until(lambda: len(told) == 1)
+        served.answering.clear()
+        commanding = asyncio.create_task(watchers.command("r", Command.CHECKPOINT_AND_EXIT))
+        await until(lambda: bool(served.said))
+        served.tell()
+        await until(lambda: len(told) == 2)
+        served.answering.set()
+        assert await commanding
+        known = watchers.state("r")
+        assert known is not None and known.version == 2
+        await watchers.close()
 
 
 async def test_a_command_to_nobody_is_not_taken(session: aiohttp.ClientSession) -> None:
