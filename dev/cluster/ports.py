@@ -15,7 +15,8 @@ import tempfile
 from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
-CANDIDATES = range(20_000, 30_000)  # below Linux's ephemeral ports (32768 on) and NodePorts (30000 on)
+# Below Linux's ephemeral ports (32768 on), NodePorts (30000 on) and the fixed ports of coordinators and torch.
+CANDIDATES = range(20_000, 29_000)
 _held: list[int] = []  # descriptors of the locks: they end with this process, and the claims with them
 
 
