@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
-# Below Linux's ephemeral ports (32768 on), NodePorts (30000 on) and the fixed ports of coordinators and torch.
+# Below Linux's ephemeral ports (32768 on), NodePorts (30000 on), and what coordinators and torch listen on.
 CANDIDATES = range(20_000, 29_000)
 _held: list[int] = []  # descriptors of the locks: they end with this process, and the claims with them
 

@@ -22,6 +22,7 @@ from tests.component.footplate_api.conftest import Api
 from tests.component.footplate_api.fakes import FakeCluster
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+GPT = RunSubmission.model_validate({"metadata": {"name": "gpt"}, "spec": {}})
 
 
 class Clock:
@@ -197,7 +198,7 @@ async def test_a_run_created_during_a_list_is_not_taken_for_deleted(database: Da
     class Meanwhile(FakeCluster):
         async def list_runs(self, token: str | None) -> Any:
             page = await super().list_runs(token)
-            await watcher.apply([event(EventType.ADDED, 7)])  # seen after the list was read
+            await watcher.apply([event(EventType.ADDED, int(page.resource_version) + 1)])
             return page
 
     await mirror(database, Meanwhile(), clock).list()
@@ -222,12 +223,34 @@ async def test_a_run_submitted_before_a_list_and_created_during_it_is_not_taken_
             return page
 
     cluster, clock = Slow(), Clock()
-    submission = RunSubmission.model_validate({"metadata": {"name": "gpt"}, "spec": {}})
-    submitting = asyncio.create_task(service.submit(cluster, database, "research", submission, clock))
+    submitting = asyncio.create_task(service.submit(cluster, database, "research", GPT, clock))
     await asyncio.sleep(0)  # it has begun
     await mirror(database, cluster, clock).list()
     run = await found(database, "gpt")
     assert run is not None and run.deleted_at is None
+
+
+async def test_a_run_that_came_and_went_while_a_list_was_on_its_way_is_deleted(database: Database) -> None:
+    class Busy(FakeCluster):
+        async def list_runs(self, token: str | None) -> RunPage:
+            await service.submit(self, database, "research", GPT, clock)
+            await self.remove("research", "gpt")
+            return await super().list_runs(token)
+
+    cluster, clock = Busy(), Clock()
+    await mirror(database, cluster, clock).list()
+    run = await found(database, "gpt")
+    assert run is not None and run.deleted_at is not None
+
+
+async def test_runs_of_a_cluster_that_counts_from_less_are_deleted(database: Database) -> None:
+    before, clock = FakeCluster(), Clock()
+    for _ in range(9):
+        await before.put("research", "gpt")
+    await mirror(database, before, clock).list()
+    await mirror(database, FakeCluster(), clock).list()
+    run = await found(database, "gpt")
+    assert run is not None and run.deleted_at is not None
 
 
 async def test_an_object_that_cannot_be_read_does_not_stop_the_others(database: Database) -> None:

@@ -76,11 +76,12 @@ class Mirror:
 
     async def list(self) -> str:
         """Takes over all runs that exist; returns the version from which to watch."""
-        started = self._now()
+        started, version = self._now(), ""
         present: set[str] = set()
         token: str | None = None
         while True:
             page = await self._cluster.list_runs(token)
+            version = version or page.resource_version  # of all pages: they show one moment
             rows = decoded(page.manifests, self._now())
             present.update(row["uid"] for row in rows)
             async with self._database.write() as session:
@@ -89,10 +90,10 @@ class Mirror:
             if token is None:
                 break
         async with self._database.write() as session:
-            known = await repository.live_uids(session, seen_before=started)
+            known = await repository.live_uids(session, up_to=int(version), seen_before=started)
             await repository.mark_deleted(session, known - present, self._now())
         self._heard()
-        return page.resource_version
+        return version
 
     async def _follow(self, version: str) -> None:
         relist = self._now().timestamp() + RELIST_SECONDS

@@ -90,9 +90,16 @@ async def store(session: WriteSession, rows: Sequence[Mapping[str, Any]]) -> Non
     await session.execute(statement, sorted((dict(row) for row in rows), key=lambda row: str(row["uid"])))
 
 
-async def live_uids(session: ReadSession, seen_before: datetime) -> set[str]:
-    """Runs that are not known to be deleted and have not changed since `seen_before`."""
-    statement = select(Run.uid).where(Run.deleted_at.is_(None), Run.seen_at < seen_before)
+async def live_uids(session: ReadSession, up_to: int, seen_before: datetime) -> set[str]:
+    """Runs that are not known to be deleted, and that a list of version `up_to` lacks only if they are.
+
+    They were seen in no newer version, or before the list began. The latter alone misses what came and
+    went until the moment that the list shows; the former alone, all of a cluster that was set up anew,
+    or restored, and counts from less.
+    """
+    statement = select(Run.uid).where(
+        Run.deleted_at.is_(None), or_(Run.resource_version <= up_to, Run.seen_at < seen_before)
+    )
     return set(await session.scalars(statement))
 
 

@@ -40,7 +40,7 @@ async def submit(
 ) -> RunDetail:
     """Creates the run and notes it at once, so that its creator can read it back."""
     created = await cluster.create_run(namespace, manifest(namespace, submission))
-    # Seen after it was made: a list that the mirror read meanwhile lacks it, and must not take it for deleted.
+    # Seen after it was made: to a list that was read meanwhile and lacks it, it is not older, so not deleted.
     row = record.row(created, now())
     async with database.write() as session:
         await repository.store(session, [row])
