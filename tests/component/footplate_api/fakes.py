@@ -6,6 +6,7 @@ import asyncio
 import copy
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from footplate_api.errors import ClusterRefused, ClusterUnavailable, ListExpired
@@ -68,10 +69,10 @@ class FakeCluster:
                 yield news
                 seen = int(news[-1].resource_version)
             async with self._news:
-                try:
-                    await asyncio.wait_for(self._news.wait(), timeout=0.05)
-                except TimeoutError:
-                    continue
+                # Not wait_for: up to Python 3.11 it swallows a cancellation that comes with the news.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.05):
+                        await self._news.wait()
 
     # -- what the rest of the cluster does -------------------------------------------
 
