@@ -81,7 +81,7 @@ class Records:
             return None
 
     def all(self) -> list[Record]:
-        found = (decode(path.read_text()) for path in sorted(self._folder.glob("*.json")))
+        found = (self.get(path.stem) for path in sorted(self._folder.glob("*.json")))
         return [record for record in found if record is not None]
 
     def forget(self, name: str) -> None:
