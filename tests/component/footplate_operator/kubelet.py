@@ -227,16 +227,15 @@ class StandIn:
         self.thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
-        while not self.killed.is_set():
+        while not self.killed.is_set() and self.code is None:
             try:
                 sealed = self._join()
-                if sealed is None:
+                if sealed is not None:
+                    self._train(sealed)
                     continue
-                self._train(sealed)
-                if self.code is not None:
-                    return
             except (urllib.error.URLError, OSError, ssl.SSLError):
-                time.sleep(0.2)
+                pass
+            self.killed.wait(0.2)
 
     def _join(self) -> SealedGeneration | None:
         port = 1024 + time.monotonic_ns() % 60000
