@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,11 +17,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from footplate_contracts.names import Env, ExitCode
-from footplate_trainer.agent.client import Connection, Directory, Endpoint
+from footplate_contracts.names import Cause, Env, ExitCode
+from footplate_contracts.reports import CoordinatorState
+from footplate_trainer.agent.client import CONNECT_SECONDS, Connection, Directory, Endpoint
 from footplate_trainer.agent.errors import Unreachable
+from footplate_trainer.agent.session import Session
 from footplate_trainer.coordinator import wire
 from tests.component.footplate_trainer.agent.gang import TOKEN, Gang
+from tests.unit.footplate_trainer.coordinator.story import agent, failure
 
 RESIDENT_MEGABYTES = 60
 CPU_SECONDS = 1.0  # what a start costs; the wall clock of a shared machine says little
@@ -119,6 +124,34 @@ def test_agents_trust_the_runs_own_certificate_and_no_other(gang: Gang, tmp_path
     assert ask(endpoint(gang, hint="127.0.0.1", trusted=own)) == 200  # by address, authenticated by name
     with pytest.raises(Unreachable, match="CERTIFICATE_VERIFY_FAILED"):
         ask(endpoint(gang, trusted=other))
+
+
+def test_why_an_agent_ends_is_heard_by_a_coordinator_that_stands_still_for_a_moment(
+    gang: Gang, tmp_path: Path
+) -> None:
+    own = certificate(tmp_path, "localhost")
+    gang.extra[str(Env.TLS_CERTIFICATE_FILE)] = str(own)
+    gang.extra[str(Env.TLS_KEY_FILE)] = str(own.with_suffix(".key"))
+    process = gang.start_coordinator()
+    assert ask(endpoint(gang, trusted=own)) == 200
+    session = Session(agent(0), endpoint(gang, trusted=own), None, ignored, ignored, ignored)
+
+    process.send_signal(signal.SIGSTOP)
+    awake = threading.Timer(2 * CONNECT_SECONDS, process.send_signal, [signal.SIGCONT])
+    awake.start()
+    reason = failure(Cause.IMAGE_OR_CONFIG)
+
+    assert session.explain(reason, 60.0)
+    assert [entry.failure for entry in state_of(gang, own).failures] == [reason]
+
+
+def ignored(word: object = None) -> None:
+    """Nobody acts upon what the session hears."""
+
+
+def state_of(gang: Gang, own: Path) -> CoordinatorState:
+    answer = Connection(Directory(endpoint(gang, trusted=own))).request("GET", wire.STATE, None, 30.0)
+    return CoordinatorState.from_json(json.loads(answer.body))
 
 
 def test_a_hint_that_is_wrong_by_now_is_no_obstacle(gang: Gang) -> None:

@@ -79,7 +79,7 @@ class FootplateAgent(LocalElasticAgent):
         self._ranks.stop()
 
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: int = 30) -> None:
-        self._ranks.stop()
+        """Whoever runs this agent stops the ranks, and says goodbye before."""
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         self._wake.wait(LOOK_SECONDS)

@@ -39,6 +39,7 @@ from footplate_trainer.failure import describe
 _log = logging.getLogger(__name__)
 
 HAND_OVER_SECONDS: Final = 10.0
+FIRST_SECONDS: Final = 1.0  # for a goodbye, while the ranks go on
 MEMORY: Final = "/dev/shm"
 HEARING_SECONDS: Final = 30.0  # a coordinator may start later than an agent that fails at once
 
@@ -121,9 +122,10 @@ class Launch:
             code = int(ExitCode.USER_ERROR)
         farewell = threading.Thread(target=self._say_goodbye, args=[failure, code])
         farewell.start()
-        self.ranks.stop()
+        if code == SIGTERM_EXIT:
+            farewell.join(FIRST_SECONDS)  # or the ranks of others would tell first that they lost ours
+        self.ranks.close()
         farewell.join()
-        self.ranks.zygote.close()
         self.server.close()
         if self.memory is not None:
             shutil.rmtree(self.memory, ignore_errors=True)
@@ -180,8 +182,8 @@ class Launch:
         if code in (ExitCode.SUCCESS, ExitCode.SUSPENDED) and not self.session.hand_over(HAND_OVER_SECONDS):
             _log.warning("the coordinator did not take all telemetry in %.0f s", HAND_OVER_SECONDS)
         if failure is not None:
-            self.session.heard(HEARING_SECONDS)
-        self.session.leave(failure)
+            self.session.explain(failure, HEARING_SECONDS)
+        self.session.leave()
 
     def _forked(self, timeline: Timeline) -> None:
         self._hearing.timeline = timeline

@@ -11,7 +11,9 @@ import os
 import selectors
 import sys
 import threading
+import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, TextIO
 
@@ -23,6 +25,7 @@ class _Stream:
     rank: int
     target: TextIO
     tail: deque[str]
+    ended: threading.Event = field(default_factory=threading.Event)
     rest: bytes = b""
 
 
@@ -32,6 +35,7 @@ class Pump:
 
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     _tails: dict[int, deque[str]] = field(default_factory=dict)
+    _streams: dict[int, list[_Stream]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -45,12 +49,23 @@ class Pump:
         writers: list[int] = []
         with self._lock:
             self._tails[rank] = tail
-            for target in (sys.stdout, sys.stderr):
+            self._streams[rank] = [_Stream(rank, target, tail) for target in (sys.stdout, sys.stderr)]
+            for stream in self._streams[rank]:
                 reader, writer = os.pipe()
-                self._selector.register(reader, selectors.EVENT_READ, _Stream(rank, target, tail))
+                self._selector.register(reader, selectors.EVENT_READ, stream)
                 writers.append(writer)
         os.write(self._wake_writer, b"x")
         return writers[0], writers[1]
+
+    def finish(self, ranks: Iterable[int], seconds: float) -> None:
+        """Wait until all that `ranks`, which have ended, had to say is passed on.
+
+        At most `seconds`: a process that a rank has left behind may hold its pipes open.
+        """
+        deadline = time.monotonic() + seconds
+        for rank in ranks:
+            for stream in self._streams.get(rank, ()):
+                stream.ended.wait(max(0.0, deadline - time.monotonic()))
 
     def tail(self, rank: int) -> str:
         """The last lines of `rank` so far."""
@@ -70,9 +85,10 @@ class Pump:
             with self._lock:
                 self._selector.unregister(descriptor)
             os.close(descriptor)
-        if not lines:
-            return
-        texts = [line.decode(errors="replace") for line in lines]
-        stream.tail.extend(texts)
-        stream.target.write("".join(f"[rank {stream.rank}] {text}\n" for text in texts))
-        stream.target.flush()
+        if lines:
+            texts = [line.decode(errors="replace") for line in lines]
+            stream.tail.extend(texts)
+            stream.target.write("".join(f"[rank {stream.rank}] {text}\n" for text in texts))
+            stream.target.flush()
+        if not data:
+            stream.ended.set()

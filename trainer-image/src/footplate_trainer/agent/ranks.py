@@ -13,11 +13,13 @@ from footplate_contracts.names import ExitCode
 from footplate_contracts.reports import FailureReport
 from footplate_trainer.agent.failures import RankEnd, first_failure, oom_kills
 from footplate_trainer.agent.output import Pump
-from footplate_trainer.agent.zygote_client import Zygote
+from footplate_trainer.agent.zygote_client import End, Zygote
 
 # A rank that is blocked in a collective never runs its SIGTERM handler.
 GRACE_SECONDS: Final = 0.5
+OUTPUT_SECONDS: Final = 2.0  # for the last lines of a rank that has ended, which are in its pipes
 _ENDED_WELL: Final = (int(ExitCode.SUCCESS), int(ExitCode.SUSPENDED))
+_KILLED: Final = (-signal.SIGKILL, -signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,19 @@ class Ranks:
                 break
         self._ranks = []
 
+    def close(self) -> None:
+        """End all ranks and the zygote; what ranks have said is passed on."""
+        said = [rank.rank for rank in self._ranks]
+        self.stop()
+        self._pump.finish(said, OUTPUT_SECONDS)
+        self.zygote.close()
+
     def look(self) -> Standing:
-        """Where they stand now; never waits."""
+        """Where they stand now; waits for nothing but the last lines of ranks that failed."""
         ends = {rank: self.zygote.end_of(rank.pid) for rank in self._ranks}
         codes = [end.code for end in ends.values() if end is not None]
         if any(code not in _ENDED_WELL for code in codes):
+            self._pump.finish(_unexplained(ends), OUTPUT_SECONDS)
             left = [
                 RankEnd(
                     rank=rank.rank,
@@ -106,6 +116,15 @@ class Ranks:
         if self._ranks and len(codes) == len(self._ranks):
             return Standing(codes=tuple(codes))
         return Standing()
+
+
+def _unexplained(ends: Mapping[_Rank, End | None]) -> list[int]:
+    """Ranks that failed, of which nothing but their last lines can tell why."""
+    return [
+        rank.rank
+        for rank, end in ends.items()
+        if end is not None and end.code not in (*_ENDED_WELL, *_KILLED) and not rank.error_file.exists()
+    ]
 
 
 def _text(path: Path) -> str:

@@ -216,24 +216,28 @@ class Session:
             self._ending.wait(0.02)
         return True
 
-    def heard(self, seconds: float) -> bool:
-        """Wait until a coordinator has answered once; whether one has."""
+    def explain(self, failure: FailureReport, seconds: float) -> bool:
+        """Say why this agent ends, again and again for `seconds`; whether a coordinator has answered."""
+        word = self._word(news=True).model_copy(update={"failure": failure})
         deadline = time.monotonic() + seconds
-        while self.knowledge.answer is None:
-            if time.monotonic() >= deadline:
-                return False
-            self._ending.wait(0.02)
-        return True
+        connection, backoff = Connection(self._directory), Backoff()
+        try:
+            while time.monotonic() < deadline:
+                try:
+                    _post(connection, f"{wire.HEARTBEAT}?wait=0", word, ANSWER_SECONDS)
+                    return True
+                except Unreachable:
+                    backoff.pause(self._ending)
+            return False
+        finally:
+            connection.close()
 
-    def leave(self, failure: FailureReport | None = None) -> None:
-        """Say goodbye, with the reason if there is one; best effort within a second."""
+    def leave(self) -> None:
+        """Say goodbye; best effort within a second."""
         self._ending.set()
         self.tell(urgent=True)
         connection = Connection(self._directory)
         try:
-            if failure is not None:
-                word = self._word(news=True).model_copy(update={"failure": failure})
-                _post(connection, f"{wire.HEARTBEAT}?wait=0", word, FAREWELL_SECONDS)
             _post(connection, wire.LEAVE, self.identity, FAREWELL_SECONDS)
         except Unreachable as error:
             _log.warning("the coordinator does not hear that we leave: %s", error)
