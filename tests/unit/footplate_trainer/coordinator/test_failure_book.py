@@ -47,11 +47,12 @@ def test_an_echo_that_comes_first_gives_way() -> None:
     assert causes(book) == [Cause.STORAGE]
 
 
-def test_an_echo_without_a_cause_is_listed_after_a_second() -> None:
+def test_an_echo_without_a_cause_is_listed_after_three_seconds() -> None:
     book = FailureBook()
     book.add(agent(1), G1, failure(Cause.COMMUNICATION), 0.0)
-    assert book.settle(1.0)
-    assert not book.add(agent(0), G1, failure(Cause.USER_ERROR), 1.1)
+    assert not book.settle(2.9)
+    assert book.settle(3.0)
+    assert not book.add(agent(0), G1, failure(Cause.USER_ERROR), 3.1)
     assert causes(book) == [Cause.COMMUNICATION]
 
 
@@ -74,6 +75,8 @@ def test_outside_a_generation_every_failure_is_its_own() -> None:
     book.add(agent(0), None, failure(Cause.IMAGE_OR_CONFIG), 0.0)
     book.add(agent(1), None, failure(Cause.IMAGE_OR_CONFIG), 0.0)
     assert len(book.listed()) == 2
+    assert not book.add(agent(1), None, failure(Cause.IMAGE_OR_CONFIG), 5.0), "it is said again"
+    assert book.add(agent(1), None, failure(Cause.IMAGE_OR_CONFIG, time=6.0), 6.0)
 
 
 def test_the_list_keeps_the_newest_and_the_numbers_go_on() -> None:

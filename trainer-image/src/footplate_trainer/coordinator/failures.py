@@ -19,7 +19,9 @@ from footplate_trainer.coordinator.hang import HangWatch
 from footplate_trainer.coordinator.state import Membership
 
 LISTED: Final = 32  # the contract's maximum
-SETTLE_SECONDS: Final = 1.0  # how long a lost connection waits for a failure that explains it
+# How long a lost connection waits for a failure that explains it: an agent tells why its ranks ended
+# once it has stopped them all, which takes a second or more where one does not heed SIGTERM.
+SETTLE_SECONDS: Final = 3.0
 
 
 def is_collateral(failure: FailureReport) -> bool:
@@ -92,11 +94,13 @@ class FailureBook:
     ) -> bool:
         """Take note of `failure`; True when the list has changed.
 
-        Outside a generation every failure is its own.
+        Outside a generation every failure is its own, unless it is said again
+        since its first answer was lost.
         """
         entry = _Entry(agent, generation, failure, now)
         if generation is None:
-            return self._list(entry)
+            said = any((one.agent, one.failure) == (agent, failure) for one in self._listed)
+            return not said and self._list(entry)
         if generation in self._explained:
             return False
         if is_collateral(failure):
