@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from footplate_contracts.names import Cause
-from footplate_trainer.coordinator import membership
+from footplate_contracts.reports import SizeCommand
+from footplate_trainer.coordinator import membership, wire
 from footplate_trainer.coordinator.actions import Arrived
+from footplate_trainer.coordinator.coordinator import Coordinator
 from footplate_trainer.coordinator.state import Stage
-from tests.unit.footplate_trainer.coordinator.story import Story, failure
+from footplate_trainer.coordinator.telemetry import TelemetryBuffer
+from tests.unit.footplate_trainer.coordinator.story import Story, agent, any_size, failure
 
 
 def test_the_end_of_a_connection_is_a_loss_after_a_tenth_of_a_second() -> None:
@@ -78,6 +81,21 @@ def test_a_survivors_report_makes_shorter_silence_suspect() -> None:
     assert story.lost() == []
     story.at(3.7)
     assert story.lost() == [1]
+
+
+def test_a_survivor_that_takes_its_time_to_stop_its_ranks_speaks_often_enough_not_to_be_suspect() -> None:
+    story = Story(nodes=3)
+    size = SizeCommand(nodes=story.nodes)
+    run = Coordinator(story.state, TelemetryBuffer(keep=False), lambda: 0.0, any_size, size)
+    first = story.sealed()
+    assert run.longest_wait(agent(1)) == wire.HEARTBEAT_SECONDS
+    story.join(0, last=first.generation, why=failure(Cause.COMMUNICATION))
+    assert run.longest_wait(agent(0)) == wire.HEARTBEAT_SECONDS, "it has joined again"
+    while story.now < 3.0:
+        story.beat(0)
+        story.beat(1, running=first)
+        story.at(story.now + run.longest_wait(agent(1)))
+    assert story.lost() == [2]
 
 
 def test_nobody_is_suspect_who_has_joined_again() -> None:

@@ -33,7 +33,7 @@ from footplate_contracts.reports import (
     TermsCommand,
 )
 from footplate_contracts.v1alpha1.compute import Hang
-from footplate_trainer.coordinator import membership, terms
+from footplate_trainer.coordinator import membership, terms, wire
 from footplate_trainer.coordinator.actions import (
     Action,
     Adopted,
@@ -48,6 +48,7 @@ from footplate_trainer.coordinator.actions import (
 )
 from footplate_trainer.coordinator.failures import FailureBook, hang_report, loss_report
 from footplate_trainer.coordinator.hang import HangWatch, Verdict
+from footplate_trainer.coordinator.losses import is_suspect
 from footplate_trainer.coordinator.places import answered_by
 from footplate_trainer.coordinator.progress import ProgressBoard
 from footplate_trainer.coordinator.size import LegalSizes, refusal
@@ -217,6 +218,15 @@ class Coordinator:
             received=self.telemetry.received(agent),
             acknowledged=self.telemetry.acknowledged(agent),
         )
+
+    def longest_wait(self, agent: AgentIdentity) -> float:
+        """Seconds after which a heartbeat of `agent` is answered without news.
+
+        One that is told to join again, and first has to stop its ranks, speaks often meanwhile.
+        """
+        place = self.state.places.get(self.state.called(agent).index)
+        suspect = place is not None and is_suspect(self.state, place)
+        return wire.SUSPECT_SECONDS if suspect else wire.HEARTBEAT_SECONDS
 
     def grant(self, request: GrantRequest) -> Grant | None:
         """Whether that generation may commit; None while this coordinator does not know yet."""

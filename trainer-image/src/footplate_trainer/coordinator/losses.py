@@ -50,6 +50,12 @@ def unplugged_too_long(state: Membership, now: float) -> list[Place]:
     return gone
 
 
+def is_suspect(state: Membership, place: Place) -> bool:
+    """Whether silence of this live agent is suspect: every member was just told to join again."""
+    told = state.stage is Stage.OPEN and state.suspicion and member_of(state.sealed, place.agent) is not None
+    return told and place.waiting is None
+
+
 def too_silent(state: Membership, now: float) -> list[Place]:
     """Live agents whose silence counts as loss.
 
@@ -61,14 +67,11 @@ def too_silent(state: Membership, now: float) -> list[Place]:
     if audible * 2 < len(living) or state.stage in (Stage.CLOSED, Stage.UNDECIDED):
         return []
     silent = [place for place in living if place.silent_for(now) > state.timing.silence]
-    if state.stage is Stage.OPEN and state.suspicion:
-        # Every member was just told to join again: one that says nothing since is suspect.
-        silent += [
-            place
-            for place in living
-            if place not in silent
-            and place.waiting is None
-            and member_of(state.sealed, place.agent) is not None
-            and now - max(place.heard, state.opened) > state.timing.suspect
-        ]
+    silent += [
+        place
+        for place in living
+        if place not in silent
+        and is_suspect(state, place)
+        and now - max(place.heard, state.opened) > state.timing.suspect
+    ]
     return silent

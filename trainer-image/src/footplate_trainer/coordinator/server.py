@@ -148,7 +148,7 @@ class Server:
             answer = self.coordinator.answer(message.agent)
             return answer if wire.known(answer) != known else None
 
-        seconds = min(_seconds(request, "wait"), wire.HEARTBEAT_SECONDS)
+        seconds = min(_seconds(request, "wait"), self.coordinator.longest_wait(message.agent))
         found = await self.news.wait_for(look, seconds) if seconds > 0 else None
         return _json(found or self.coordinator.answer(message.agent))
 

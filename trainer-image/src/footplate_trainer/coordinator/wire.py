@@ -27,6 +27,7 @@ HEALTH: Final = "/healthz"
 EPOCH_HEADER: Final = "Footplate-Epoch"  # on every answer: lets an agent refuse a stale coordinator
 
 HEARTBEAT_SECONDS: Final = 1.0  # how long a heartbeat waits for news
+SUSPECT_SECONDS: Final = 0.2  # while silence is suspect, which must not be the silence of a wait
 JOIN_SECONDS: Final = 10.0  # how long a join waits before it is asked again (202)
 
 
