@@ -82,6 +82,6 @@ dataset = SequenceDataset(TokenShards.open({str(dataset.shards.folder)!r}), 64)
 print(BatchLoader(dataset, seed=1, global_batch_size=12, micro_batch_size=2).step(0).sample_digest)
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True
     )
     assert done.stdout.strip() == loader(dataset).build(0).sample_digest
