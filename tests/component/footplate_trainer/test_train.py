@@ -69,7 +69,7 @@ def test_torchrun_trains_and_a_single_process_goes_on_and_generates(shards: Path
         env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert torchrun.returncode == 0, torchrun.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import http.server
 import json
@@ -31,6 +32,22 @@ from footplate_contracts.runconfig import RunConfig, RunIdentity
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[3]
 TOKEN = "a-token"
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):  # the latter when it is reaped while we read
+        return False
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait for `condition`; AssertionError after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.01)
 
 
 class FakeApi:
@@ -86,7 +103,8 @@ class Gang:
         [self.port] = claim_ports(1)
         self.agents: list[subprocess.Popen[bytes]] = []
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.steps, self.step_seconds = 200, 0.02
+        # Nobody is done before a test has looked, however long the machine lets it wait.
+        self.steps, self.step_seconds = 100_000, 0.02
         self.entry, self.warm = "small_rank:run", ["torch.distributed", "small_rank"]
         self.extra: dict[str, str] = {}
         self._scratch = tempfile.mkdtemp(prefix="gang-")  # short: the path of a socket has 107 bytes
@@ -183,15 +201,6 @@ class Gang:
                 return state
         raise AssertionError(f"not within {seconds} s: {state}\n{self.logs()}")
 
-    def rank_pids(self, index: int, incarnation: int = 0) -> list[int]:
-        """Pids of the newest ranks of an agent, by rank."""
-        newest: dict[int, int] = {}
-        for line in self.log(f"agent-{index}-{incarnation}").splitlines():
-            if " start" in line and "EVENT" in line:
-                fields = line.split("EVENT ")[1].split()
-                newest[int(fields[2])] = int(fields[3])
-        return [newest[rank] for rank in sorted(newest)]
-
     def children(self, index: int) -> list[int]:
         """Ranks of the running agent `index` in the order of their start: the children of its zygote."""
         agent = self.agents[index].pid
@@ -211,13 +220,24 @@ class Gang:
         return "\n".join(parts)
 
     def close(self) -> None:
-        """SIGKILL to everything that still runs: ranks die with their agents."""
+        """SIGKILL to everything that still runs: ranks die with their agents, a moment later."""
         for process in self.processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
                 process.kill()
             process.wait()
+        eventually(lambda: not self._living())
         shutil.rmtree(self._scratch)
+
+    def _living(self) -> list[int]:
+        """Processes that were started with our scratch folder, which they may still write to."""
+        mark = f"TMPDIR={self._scratch}".encode()
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended, or is somebody else's
+                if mark in (process / "environ").read_bytes().split(b"\0"):
+                    found.append(int(process.name))
+        return found
 
     def _start(self, command: list[str], environment: dict[str, str], name: str) -> subprocess.Popen[bytes]:
         with (self.directory / f"{name}.log").open("ab") as log:

@@ -7,14 +7,14 @@ import signal
 import sys
 import textwrap
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from footplate_trainer.agent.errors import ZygoteFailed
 from footplate_trainer.agent.zygote_client import End, Zygote
+from tests.component.footplate_trainer.agent.gang import alive, eventually
 
 SECONDS = 30.0
 
@@ -78,20 +78,6 @@ def end(zygote: Zygote, pid: int) -> End:
     found = zygote.end_of(pid)
     assert found is not None
     return found
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 @pytest.mark.parametrize(
@@ -183,4 +169,4 @@ def test_the_trainers_imports_start_no_thread() -> None:
     threads = list(Path(f"/proc/{zygote.pid}/task").iterdir())
     zygote.close()
     assert len(threads) == 1
-    assert changed.is_set()
+    assert changed.wait(SECONDS)  # it is told after those who wait
