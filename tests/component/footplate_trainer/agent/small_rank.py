@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from footplate_contracts.names import Cause, Env, ExitCode
+from footplate_contracts.names import Cause, ExitCode
 from footplate_contracts.reports import (
     CheckpointRecord,
     Command,
@@ -50,14 +50,10 @@ def _train(link: Link) -> int:
     place = Path(os.environ["TEST_DIRECTORY"])
     steps, step_seconds = int(os.environ["TEST_STEPS"]), float(os.environ["TEST_STEP_SECONDS"])
     rank, local_rank = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
-    _event(rank, "start")
     dist.init_process_group("gloo")
-    _event(rank, "group")
     torch.set_num_threads(1)
     step = int((place / "checkpoint").read_text()) if (place / "checkpoint").exists() else 0
     link.report(RankReport(rank=rank, local_rank=local_rank, step=step, phase=RankPhase.LOADING))
-    _event(rank, "loaded")
-    first = True
     while step < steps:
         began = time.monotonic()
         _misbehave(place, rank, step)
@@ -66,9 +62,6 @@ def _train(link: Link) -> int:
         assert total[0].item() == dist.get_world_size()
         step += 1
         time.sleep(step_seconds)
-        if first:
-            _event(rank, f"step {step}")
-            first = False
         seconds = time.monotonic() - began
         link.report(
             RankReport(
@@ -122,8 +115,3 @@ def _row(step: int) -> StepMetrics:
         tokens_per_second=100.0,
         sample_digest=f"{step:016x}",
     )
-
-
-def _event(rank: int, what: str) -> None:
-    """A line for the bench: Unix time, generation, rank, what happened."""
-    print(f"EVENT {time.time():.4f} {os.environ[Env.GENERATION]} {rank} {os.getpid()} {what}", flush=True)

@@ -41,7 +41,7 @@ def test_ranks_answer_while_they_train_and_when_they_hang_show_stacks_and_start_
 ) -> None:
     gang.nodes = 1
     gang.use_trainer(tiny_config(shards, tmp_path, ["training.steps=1000000"]))
-    gang.hang_seconds = 5  # a step that is recorded takes long on a busy machine
+    gang.hang_seconds = 10  # a step that is recorded takes long on a busy machine
     gang.start()
     gang.wait_for(lambda state: state.state is RunState.TRAINING)
     log = lambda: gang.log("agent-0-0")  # noqa: E731
