@@ -95,7 +95,7 @@ def test_it_ends_when_told(gang: Gang) -> None:
     process = gang.start_coordinator()
     gang.wait_for(lambda state: True)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == ExitCode.SUCCESS
+    assert process.wait(60) == ExitCode.SUCCESS
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ class Timing:
     """
 
     silence: float = 5.0
-    suspect: float = 0.6  # enough once another member has reported a failure
+    suspect: float = 0.6  # enough once another member has reported a failure: then all speak more often
     connection: float = 0.1  # for a live agent to open its idle connection again
     substitute: float = 15.0  # a lost place that nobody speaks for is awaited so long; then fewer go on
     joining: float = 60.0  # for one that speaks but has not joined, and for everybody at the start
