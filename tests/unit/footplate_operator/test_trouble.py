@@ -72,6 +72,33 @@ async def test_what_no_restart_mends_fails_at_once(cause: Cause, reason: Reason)
     assert "what is wrong" in world.condition("Progressing")["message"]
 
 
+@pytest.mark.parametrize(
+    ("silent_seconds", "reason"),
+    [
+        pytest.param(1, Reason.DATA_MISSING, id="heard-after-the-pod-has-ended"),
+        pytest.param(60, Reason.CONFIG_REFUSED, id="never-heard"),
+    ],
+)
+async def test_who_knows_why_a_worker_ended_is_awaited_for_a_while(
+    silent_seconds: float, reason: Reason
+) -> None:
+    """A coordinator that starts slowly is heard after the pod of a worker that failed at once has ended."""
+    world = World()
+    world.submit()
+    await world.live(5, until=lambda: bool(world.workers()))
+    world.leader().reachable = False
+    await world.live(1)
+    pod = world.cluster.objects[POD, "tiny-w0-0"]
+    world.leader().fail(
+        Cause.IMAGE_OR_CONFIG, Reason.DATA_MISSING, "no such folder", pod, world.clock().timestamp()
+    )
+    world.end_pod("tiny-w0-0", 78)
+    await world.live(silent_seconds)
+    world.leader().reachable = True
+    await world.live(2, until=lambda: world.phase == "Failed")
+    assert world.condition("Complete")["reason"] == reason
+
+
 async def test_an_unpullable_image_fails_the_run() -> None:
     world = World()
     world.submit()

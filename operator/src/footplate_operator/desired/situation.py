@@ -114,7 +114,7 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
     story = chronicle.from_status(run.status)
     making = observed.problem is None
     lost = evidence.abandoned(state) | evidence.unheard(state, observed.workers(), now)
-    places = _places(run, story, lost, making)
+    places = replace(_places(run, story, lost, making), unheard=state is None)
     if state is not None:
         seats = frozenset(member.agent.index for member in state.members)
         places = replace(places, spares=spares.ready(state, observed), seats=seats)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from footplate_contracts.names import (
     FIRST_SPARE,
@@ -21,6 +22,7 @@ from footplate_contracts.names import (
     SECRET_CERTIFICATE_KEY,
     SECRET_TOKEN_KEY,
     Env,
+    ExitCode,
     Role,
     spare_pod_name,
     worker_pod_name,
@@ -47,6 +49,8 @@ from footplate_operator.policies.backoff import Life, not_before
 from footplate_operator.run import Run
 
 GRACE_BEYOND_CHECKPOINT = 30  # seconds that a pod has after its emergency checkpoint
+# For a coordinator that was not heard yet to say what a worker told it before it ended.
+WHY: Final = timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ class Places:
     fresh: bool  # no worker was ever made
     lost: frozenset[tuple[int, int]] = field(default_factory=frozenset)
     making: bool = True  # False: it was just refused, so nothing may be claimed to be made
+    unheard: bool = False  # the coordinator that serves has not said anything yet
     spares: int = 0  # that wait, and take places of `seats` by themselves when those are lost
     seats: frozenset[int] = field(default_factory=frozenset)  # of the newest generation
 
@@ -122,6 +127,8 @@ def plan(places: Places, pods: Sequence[PodView], now: datetime) -> WorkerPlan:
             stood_in += 1
             continue
         due = not_before([Life(pod.created, pod.end) for pod in tenants if pod.ended], now)
+        if newest is not None and places.unheard and newest.exit_code == ExitCode.CONFIG:
+            due = max(due, newest.end + WHY)  # what ends the run should be told by who knows why
         if due > now:
             waits.append(due)
             continue
