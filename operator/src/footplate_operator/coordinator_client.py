@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ ANSWER_SECONDS: Final = 10.0  # beyond that, for the answer itself
 COMMAND_SECONDS: Final = 5.0
 FIRST_RETRY_SECONDS: Final = 0.2
 LONGEST_RETRY_SECONDS: Final = 5.0
+# A coordinator has an address some seconds before it listens; then workers may wait for its word.
+STARTING_SECONDS: Final = 20.0
+LONGEST_RETRY_STARTING_SECONDS: Final = 1.0
 # A coordinator may have news a hundred times a second; nobody here needs them that often.
 LEAST_INTERVAL_SECONDS: Final = 0.1
 
@@ -53,6 +57,12 @@ class Endpoint:
     token: str
     certificate: str  # PEM; the only authority
     port: int = COORDINATOR_PORT
+
+
+def next_retry(retry: float, followed: float) -> float:
+    """Seconds until the try after one that waited `retry` for nothing; `followed`: since the first try."""
+    longest = LONGEST_RETRY_STARTING_SECONDS if followed < STARTING_SECONDS else LONGEST_RETRY_SECONDS
+    return min(longest, retry * 1.5)
 
 
 class CoordinatorClient:
@@ -228,6 +238,7 @@ class Watchers:
 
     async def _poll(self, key: Key, uid: str, endpoint: Endpoint, client: CoordinatorClient) -> None:
         version, retry, silent = -1, FIRST_RETRY_SECONDS, False
+        started = time.monotonic()
         while True:
             try:
                 state = await client.state(version, POLL_SECONDS)
@@ -240,7 +251,7 @@ class Watchers:
                 silent = True
                 version = -1
                 await asyncio.sleep(retry)
-                retry = min(LONGEST_RETRY_SECONDS, retry * 1.5)
+                retry = next_retry(retry, time.monotonic() - started)
                 continue
             if silent or version < 0:
                 _log.info(
