@@ -2,8 +2,9 @@
 
 A node is Ready seconds before it is of use: its kubelet, its kube-proxy and the name server look
 for the API server again at intervals that grow to half a minute while it is away, and a connection
-that a pulled cable left half open is noticed after as long. A test with a bar in seconds must not
-pay for the fault of the one before it.
+that a pulled cable left half open is noticed after as long. An operator that took the place of one
+on a lost node is ready at once, but waits for the Lease of that one to end before it does anything. A
+test with a bar in seconds must not pay for the fault of the one before it.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from __future__ import annotations
 import json
 import uuid
 
+import yaml
+
 from demo.install import NAMESPACE, wait_for_admission
 from demo.kube import Kube
 from tests.support.pods import pod
+from tests.support.runs import changed, tiny
 
 TIMEOUT = "--timeout=180s"  # generous: what is waited for here is not what a test measures
 _API = f"http://footplate-api.{NAMESPACE}:8000/version"
@@ -24,7 +28,7 @@ _REACHES_THE_API = (
 
 
 def settle(kube: Kube) -> None:
-    """Waits until the operator and the API run, and a new pod on each node finds the API by its name."""
+    """Waits until a new pod on each node finds the API by its name, and the operator answers a run."""
     for part in ("operator", "api"):
         kube.kubectl("rollout", "status", f"deployment/footplate-{part}", "-n", NAMESPACE, TIMEOUT)
     wait_for_admission(kube)
@@ -40,3 +44,24 @@ def settle(kube: Kube) -> None:
         kube.kubectl("wait", done, "-n", "default", TIMEOUT, *names)
     finally:
         kube.kubectl("delete", "-n", "default", "--wait=false", *names)
+    _wait_for_the_leaving(kube)
+    _wait_for_the_operator(kube)
+
+
+def _wait_for_the_leaving(kube: Kube) -> None:
+    """Waits for pods of ours that were replaced: one of them may hold the Lease until it has ended."""
+    pods = (kube.get("pods", "-n", NAMESPACE) or {}).get("items", [])
+    leaving = [f"pod/{each['metadata']['name']}" for each in pods if "deletionTimestamp" in each["metadata"]]
+    if leaving:
+        kube.kubectl("wait", "--for=delete", "-n", NAMESPACE, TIMEOUT, *leaving)
+
+
+def _wait_for_the_operator(kube: Kube) -> None:
+    """Waits until a run that asks for a profile that nobody has is told so."""
+    trial = f"settle-{uuid.uuid4().hex[:6]}"
+    manifest = changed(tiny(trial, "default"), "compute.profile", trial)
+    kube.kubectl("apply", "--filename", "-", stdin=yaml.safe_dump(manifest))
+    try:
+        kube.kubectl("wait", "--for=condition=Reconciled=False", "-n", "default", TIMEOUT, f"trun/{trial}")
+    finally:
+        kube.kubectl("delete", "trun", trial, "-n", "default", "--wait=false")
