@@ -19,9 +19,12 @@ def patient(manifest: Json) -> Json:
     return changed(manifest, "resilience.hang.floorSeconds", HELD_AT_MOST_SECONDS)
 
 
-def hold(runs: Runs, pod: str, nodes: int) -> None:
-    """Stop a rank of `pod` as soon as `nodes` nodes train."""
-    _inside(runs, pod, f"until(lambda: trains({nodes}))\nsend(ranks()[:1], signal.SIGSTOP)")
+def hold(runs: Runs, pod: str, nodes: int, step: int = 1) -> None:
+    """Stop a rank of `pod` as soon as `nodes` nodes train and have finished `step`.
+
+    Started before they have, since a few steps take less time than a program in a pod takes to start.
+    """
+    _inside(runs, pod, f"until(lambda: trains({nodes}, {step}))\nsend(ranks()[:1], signal.SIGSTOP)")
 
 
 def release(runs: Runs, pod: str) -> None:
@@ -57,9 +60,10 @@ def view():
     except Unreachable:  # it may stand on the node that a test takes away
         return {'state': 'away', 'members': [], 'waiting': []}
 
-def trains(nodes):
+def trains(nodes, step):
     now = view()
-    return now['state'] == 'training' and len(now['members']) == nodes
+    there = now['state'] == 'training' and len(now['members']) == nodes
+    return there and now['progress']['step'] >= step
 
 def until(condition):
     deadline = time.monotonic() + 180
