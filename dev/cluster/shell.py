@@ -11,6 +11,8 @@ from pathlib import Path
 
 from cluster.errors import CommandFailed
 
+# $0: who starts it. Killed before setpriv could ask for that, it would be outlived.
+_UNLESS_ORPHANED = '[ "$PPID" = "$0" ] && exec "$@"'
 TAIL = 25  # lines of output worth showing: enough for a compiler error, short enough for a CI log
 
 
@@ -25,7 +27,7 @@ def dying_with_us(argv: Sequence[str]) -> list[str]:
     """A command line whose program is killed when this one is: a killed ``up`` leaves no helper."""
     if shutil.which("setpriv") is None:
         return list(argv)
-    return ["setpriv", "--pdeathsig", "KILL", *argv]
+    return ["setpriv", "--pdeathsig", "KILL", "sh", "-c", _UNLESS_ORPHANED, str(os.getpid()), *argv]
 
 
 def run(
