@@ -11,10 +11,12 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 
 from demo.kube import DemoError, Kube, run, show
 
 ADMISSION_SECONDS = 60.0
+SERVED_SECONDS = 60.0
 NAMESPACE = "footplate-system"
 CHART = "charts/footplate"
 
@@ -27,6 +29,7 @@ def install() -> Kube:
     keys = dict(line.split() for line in run("python3", "dev/cluster", "image-keys").splitlines())
     # Helm installs the CRDs of a chart once and never again; this is its documented way to update them.
     kube.kubectl("apply", "--server-side", "--force-conflicts", "--filename", f"{CHART}/crds")
+    wait_for_kinds(kube)
     print("[helm] installing charts/footplate as release footplate")
     kube.helm(
         *("upgrade", "--install", "footplate", CHART),
@@ -39,17 +42,34 @@ def install() -> Kube:
     return kube
 
 
+def wait_for_kinds(kube: Kube) -> None:
+    """Waits until the API server serves our kinds; DemoError with its last word if it does not.
+
+    It does some tenths of a second after it has accepted them, longer on a busy machine. Helm waits
+    only for those that it has created by itself.
+    """
+    _until_it_works(SERVED_SECONDS, lambda: kube.kubectl("get", "trun,computeprofiles,noderecords", "-A"))
+
+
 def wait_for_admission(kube: Kube) -> None:
     """Waits until the API server admits TrainingRuns; DemoError with its last word if it does not.
 
     An API server that has just started refuses whatever a policy with parameters must judge, until
     it has looked for the parameters' kind again, which it does every 30 seconds.
     """
-    deadline = time.monotonic() + ADMISSION_SECONDS
+
+    def admitted() -> None:
+        manifest = kube.kubectl("create", "--dry-run=client", "-o", "json", "-f", "examples/minimal.yaml")
+        kube.kubectl("create", "--dry-run=server", "-f", "-", stdin=renamed(manifest))
+
+    _until_it_works(ADMISSION_SECONDS, admitted)
+
+
+def _until_it_works(seconds: float, attempt: Callable[[], object]) -> None:
+    deadline = time.monotonic() + seconds
     while True:
         try:
-            manifest = kube.kubectl("create", "--dry-run=client", "-o", "json", "-f", "examples/minimal.yaml")
-            kube.kubectl("create", "--dry-run=server", "-f", "-", stdin=renamed(manifest))
+            attempt()
             return
         except DemoError:
             if time.monotonic() >= deadline:
