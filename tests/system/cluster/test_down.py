@@ -38,14 +38,7 @@ def processes() -> list[str]:
         except OSError:
             continue
         line = " ".join(words)
-        parts = (
-            "/cluster/nodes/",
-            "/run/footplate/",
-            "/cluster/pki/",
-            "/cluster/config/",
-            "provision-volumes",
-        )
-        if any(part in line for part in parts) and "pytest" not in line:
+        if any(part in line for part in PARTS) and "pytest" not in line:
             found.append(line[:120])
     return found
 
