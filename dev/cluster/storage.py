@@ -15,6 +15,7 @@ from typing import Any
 
 from cluster import mounts, shell
 from cluster.api_client import MERGE_PATCH, ApiClient, ApiError
+from cluster.errors import ClusterError
 from cluster.render import PROVISIONER, STORAGE_CLASS
 
 WATCH_SECONDS = 30  # then everything is looked at again, whatever the watch missed
@@ -164,6 +165,6 @@ def serve(api: ApiClient, root: Path) -> None:
             provisioner.reconcile()
             for _ in api.watch(f"{_CLAIMS}?resourceVersion=0", WATCH_SECONDS):
                 provisioner.reconcile()
-        except ApiError as error:
+        except ClusterError as error:  # of the API server, or of a mount: look again
             print(error, flush=True)
             time.sleep(1)
