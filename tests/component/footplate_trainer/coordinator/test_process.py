@@ -134,7 +134,7 @@ def test_why_an_agent_ends_is_heard_by_a_coordinator_that_stands_still_for_a_mom
     gang.extra[str(Env.TLS_KEY_FILE)] = str(own.with_suffix(".key"))
     process = gang.start_coordinator()
     assert ask(endpoint(gang, trusted=own)) == 200
-    session = Session(agent(0), endpoint(gang, trusted=own), None, ignored, ignored, ignored)
+    session = Session(agent(0), endpoint(gang, trusted=own), None, ignored, ignored, ignored, ignored)
 
     process.send_signal(signal.SIGSTOP)
     awake = threading.Timer(2 * CONNECT_SECONDS, process.send_signal, [signal.SIGCONT])

@@ -21,7 +21,7 @@ from footplate_trainer.parallel.memory import FP32, LOSS_CHUNK_BYTES, Batch
 from footplate_trainer.parallel.topology import Topology
 from footplate_trainer.shape import ModelShape
 
-_COUNTS: Final = 3 * 8  # valid tokens and two flags, int64
+_COUNTS: Final = 4 * 8  # valid tokens and three flags, int64
 _SUMS: Final = 2 * 8  # loss and squared norm, fp64
 _STATISTICS: Final = 3 * FP32  # of the vocabulary-parallel loss, for each token
 
