@@ -14,9 +14,9 @@ from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from footplate_trainer.checkpoint.folder import LocalFolder
-from footplate_trainer.checkpoint.layout import FileRecord
+from footplate_trainer.checkpoint.layout import METADATA_FILE
 from footplate_trainer.checkpoint.pace import Pace
-from footplate_trainer.checkpoint.tensors import TensorWriter, load_alone, loading_errors
+from footplate_trainer.checkpoint.tensors import TensorPlan, load_alone, loading_errors
 from footplate_trainer.errors import CheckpointError, StorageError, TrainerError
 
 DIRECTORY = "step-1.e0g0"
@@ -30,13 +30,12 @@ STATE = {
 }
 
 
-def write(folder: Path, state: dict[str, Tensor]) -> list[FileRecord]:
-    """`state` in a directory below `folder`, by one process alone."""
-    writer = TensorWriter(LocalFolder(str(folder)), DIRECTORY, Pace(threading.Event()))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that there is no process group
-        save(dict(state), storage_writer=writer, no_dist=True)
-    return writer.records
+def write(folder: Path, state: dict[str, Tensor]) -> int:
+    """`state` in a directory below `folder`, by one process alone; the bytes of its tensors' file."""
+    plan = TensorPlan.of(state, None)
+    written = plan.write(LocalFolder(str(folder)), DIRECTORY, 0, Pace(threading.Event()))
+    LocalFolder(str(folder)).write(f"{DIRECTORY}/{METADATA_FILE}", plan.described([written]))
+    return written.record.bytes
 
 
 def like(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -45,11 +44,11 @@ def like(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def test_every_type_and_shape_comes_back_bit_by_bit(tmp_path: Path) -> None:
-    records = {record.file: record.bytes for record in write(tmp_path, STATE)}
+    written = write(tmp_path, STATE)
     found = like(STATE)
     load_alone(LocalFolder(str(tmp_path)), DIRECTORY, found)
     assert all(torch.equal(found[name], tensor) for name, tensor in STATE.items())
-    assert records["__0_0.distcp"] == sum(tensor.nbytes for tensor in STATE.values())
+    assert written == sum(tensor.nbytes for tensor in STATE.values())
 
 
 def test_a_target_of_another_type_gets_the_values(tmp_path: Path) -> None:

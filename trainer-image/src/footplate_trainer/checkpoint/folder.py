@@ -43,9 +43,6 @@ class Folder(Storage, Protocol):
     def open_read(self, name: str) -> Iterator[IO[bytes]]:
         """A seekable stream."""
 
-    def rename(self, name: str, new_name: str) -> None:
-        """Give one file another name."""
-
 
 def open_folder(uri: str) -> Folder:
     """The folder at a path, a file:// or an s3:// URI; ValueError for any other. Connects to nothing yet."""
@@ -103,10 +100,6 @@ class LocalFolder(LocalStorage):
         with (self.folder / name).open("rb") as file:
             yield file
 
-    def rename(self, name: str, new_name: str) -> None:
-        (self.folder / name).replace(self.folder / new_name)
-        _sync((self.folder / new_name).parent)
-
 
 class BucketFolder(BucketStorage):
     """In an S3 bucket."""
@@ -137,11 +130,6 @@ class BucketFolder(BucketStorage):
     @contextmanager
     def open_read(self, name: str) -> Iterator[IO[bytes]]:
         yield io.BufferedReader(_Ranges(self, name), _BUFFER)
-
-    def rename(self, name: str, new_name: str) -> None:
-        with self._errors(name):
-            self._store.copy(name, new_name)
-        self.delete(name)
 
 
 class _Ranges(io.RawIOBase):

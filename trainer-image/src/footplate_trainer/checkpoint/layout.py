@@ -32,6 +32,7 @@ MANIFEST_FILE: Final = "manifest.json"
 STATE_FILE: Final = "state.json"
 RUN_FILE: Final = "run.json"
 TOKENIZER_FILE: Final = "tokenizer.json"
+METADATA_FILE: Final = ".metadata"
 
 _DIRECTORY = re.compile(r"step-(\d+)\.e(\d+)g(\d+)")
 _MARKER = re.compile(r"step-(\d+)\.committed")
@@ -65,6 +66,11 @@ class StepDirectory:
         """The inverse of `name`; None for anything else."""
         match = _DIRECTORY.fullmatch(name)
         return cls(*map(int, match.groups())) if match else None
+
+
+def tensor_file(rank: int) -> str:
+    """The file of the tensors that `rank` writes."""
+    return f"__{rank}_0.distcp"
 
 
 def marker_name(step: int) -> str:

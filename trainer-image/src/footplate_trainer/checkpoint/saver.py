@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,8 +21,6 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.state_dict_saver import save
 
 from footplate_contracts.reports import CheckpointRecord, GenerationId
 from footplate_contracts.v1alpha1.compute import Checkpoint
@@ -32,7 +30,7 @@ from footplate_trainer.checkpoint.pace import Pace
 from footplate_trainer.checkpoint.record import TrainingState
 from footplate_trainer.checkpoint.state import HostCopy
 from footplate_trainer.checkpoint.store import CheckpointStore, is_full, storage_errors
-from footplate_trainer.checkpoint.tensors import TensorWriter
+from footplate_trainer.checkpoint.tensors import TensorPlan, Written
 from footplate_trainer.errors import StaleGeneration, StorageError
 from footplate_trainer.link import Link
 from footplate_trainer.parallel.world import World
@@ -95,6 +93,7 @@ class Saver:
         self._sidecars = sidecars
         self._link = link
         self._clock = clock
+        self._plan: TensorPlan | None = None  # made with the first checkpoint: the memory is always the same
         self._pending: Future[Outcome] | None = None
         self._hurry = threading.Event()
 
@@ -135,16 +134,19 @@ class Saver:
 
     def _save(self, snapshot: Snapshot) -> Outcome:
         directory = StepDirectory.of(snapshot.state.step, self._generation)
-        if self._from_rank_0(lambda: self._is_marked(directory)):
+        plan = self._plan = self._plan or TensorPlan.of(snapshot.tensors, self._world.background)
+        obstacle = self._from_rank_0(lambda: self._make_way(directory))
+        if obstacle is Outcome.SUPERSEDED:
             # Written under our generation's name, and not by us: a run without agent was started twice.
             return self._superseded(directory)
-        verdict: Outcome | Failure | None = None
-        records, failure = self._exchange(*self._write_tensors(snapshot, directory))
-        if self._world.rank == 0:
-            verdict = failure or self._complete(snapshot, directory, records)
-            if verdict is not Outcome.COMMITTED:
-                self._discard(directory)
-        verdict = self._from_rank_0(lambda: verdict)
+        verdict: Outcome | Failure | None = obstacle
+        if verdict is None:
+            parts = self._gather(self._write_tensors(plan, snapshot, directory))
+            if self._world.rank == 0:
+                verdict = self._complete(plan, snapshot, directory, parts)
+                if verdict is not Outcome.COMMITTED:
+                    self._discard(directory)
+            verdict = self._from_rank_0(lambda: verdict)
         if isinstance(verdict, Failure):
             raise StorageError(verdict.message, full=verdict.full, step=snapshot.state.step)
         if verdict is Outcome.STALE:
@@ -154,34 +156,35 @@ class Saver:
         assert verdict is not None, "rank 0 has decided"
         return verdict
 
-    def _write_tensors(
-        self, snapshot: Snapshot, directory: StepDirectory
-    ) -> tuple[list[FileRecord], Failure | None]:
-        """This rank's part of the tensors, in storage, with its checksums."""
-        what = f"checkpoint of step {snapshot.state.step} in {self._store.uri}"
-        writer = TensorWriter(self._store.folder, directory.name, Pace(snapshot.hurry))
+    def _make_way(self, directory: StepDirectory) -> Outcome | Failure | None:
+        """Rank 0: remove what an earlier attempt of this generation left; why nothing can be written."""
+        if self._is_marked(directory):
+            return Outcome.SUPERSEDED
         try:
-            if self._world.rank == 0:
-                self._store.discard(directory)  # what an earlier attempt of this generation left
-            save(dict(snapshot.tensors), storage_writer=writer, process_group=self._world.background)
-            return writer.records, None
+            self._store.discard(directory)
         except OSError as error:
-            return [], Failure.of(error, what)
-        except CheckpointException as error:
-            causes = [cause for cause, _ in error.failures.values()]
-            if not all(isinstance(cause, OSError) for cause in causes):
-                raise RuntimeError(str(error)) from error
-            full = any(is_full(cause) for cause in causes)
-            return [], Failure(f"{what}: {causes[0]}"[:900], full)
+            return Failure.of(error, self._what(directory))
+        return None
 
-    def _exchange(
-        self, records: list[FileRecord], failure: Failure | None
-    ) -> tuple[list[FileRecord], Failure | None]:
-        """Everybody's file records and the first failure, if any."""
-        parts: list[Any] = [None] * self._world.size
-        dist.all_gather_object(parts, (records, failure), group=self._world.background)
-        everything = [record for some, _ in parts for record in some]
-        return everything, next((failure for _, failure in parts if failure), None)
+    def _write_tensors(
+        self, plan: TensorPlan, snapshot: Snapshot, directory: StepDirectory
+    ) -> Written | Failure:
+        """This rank's part of the tensors, in storage, with its checksum."""
+        pace = Pace(snapshot.hurry)
+        try:
+            return plan.write(self._store.folder, directory.name, self._world.rank, pace)
+        except OSError as error:
+            return Failure.of(error, self._what(directory))
+
+    def _gather(self, part: Written | Failure) -> list[Written | Failure]:
+        """What became of everybody's part, on rank 0. Collective."""
+        world = self._world
+        parts: list[Any] | None = [None] * world.size if world.rank == 0 else None
+        dist.gather_object(part, parts, group=world.background, group_dst=0)
+        return parts or []
+
+    def _what(self, directory: StepDirectory) -> str:
+        return f"checkpoint of step {directory.step} in {self._store.uri}"
 
     def _from_rank_0(self, decide: Callable[[], Value]) -> Value:
         """What `decide` gives on rank 0, on every rank. Collective."""
@@ -207,15 +210,24 @@ class Saver:
         return Outcome.SUPERSEDED
 
     def _complete(
-        self, snapshot: Snapshot, directory: StepDirectory, records: list[FileRecord]
+        self,
+        plan: TensorPlan,
+        snapshot: Snapshot,
+        directory: StepDirectory,
+        parts: Sequence[Written | Failure],
     ) -> Outcome | Failure:
-        """Rank 0, when all parts are written: manifest, permission, marker, retention."""
+        """Rank 0, when everybody has tried: manifest, permission, marker, retention."""
+        failure = next((part for part in parts if isinstance(part, Failure)), None)
+        if failure is not None:
+            return failure
+        files = [part for part in parts if not isinstance(part, Failure)]
         try:
-            with storage_errors(f"checkpoint of step {directory.step} in {self._store.uri}"):
+            with storage_errors(self._what(directory)):
+                records = [file.record for file in files]
                 unseen = self._store.first_unseen(directory.name, records)
                 if unseen is not None:
                     return Failure(unseen, full=False)
-                manifest = self._write_manifest(snapshot.state, directory, records)
+                manifest = self._write_manifest(snapshot.state, directory, plan.described(files), records)
                 if not self._link.grant(directory.step):
                     return Outcome.STALE
                 return self._commit(snapshot, directory, manifest)
@@ -223,10 +235,14 @@ class Saver:
             return Failure.of(error.__cause__ or error, str(error))
 
     def _write_manifest(
-        self, state: TrainingState, directory: StepDirectory, records: list[FileRecord]
+        self, state: TrainingState, directory: StepDirectory, described: bytes, records: list[FileRecord]
     ) -> Manifest:
-        sidecars = {**self._sidecars, layout.STATE_FILE: _json(state.to_json())}
-        own = [self._store.write(directory.name, name, sidecars[name]) for name in sorted(sidecars)]
+        small = {
+            **self._sidecars,
+            layout.STATE_FILE: _json(state.to_json()),
+            layout.METADATA_FILE: described,
+        }
+        own = [self._store.write(directory.name, name, small[name]) for name in sorted(small)]
         manifest = Manifest(files=[*own, *records])
         self._store.write(directory.name, layout.MANIFEST_FILE, _json(manifest.to_json()))
         return manifest

@@ -1,38 +1,39 @@
-"""torch's distributed checkpoint over a folder of ours: its plans and metadata, our bytes.
+"""Tensors in a checkpoint's files: torch's plans and metadata, our bytes.
 
 torch would put an archive of forty small writes around each tensor, every one of which takes
-Python's lock from the step. Here a tensor's bytes follow each other as they lie in memory, and
-the metadata say where. Every byte that is written passes a checksum on its way, so that nothing
-is read again to prove it. See docs/decisions/ADR-0009-tensors-as-bytes.md.
+Python's lock from the step, and plan anew for each checkpoint. Here ranks plan together once,
+a tensor's bytes follow each other as they lie in memory, and the metadata say where. Every byte
+that is written passes a checksum on its way, so that nothing is read again to prove it. See
+docs/decisions/ADR-0009-tensors-as-bytes.md.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import os
+import pickle
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Final, TypeVar, cast
+from dataclasses import dataclass, replace
+from typing import Any, Final, cast
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemReader, FileSystemWriter
-from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem, SavePlan, SavePlanner
+from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
+from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex
+from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem, SavePlan
 from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.storage import WriteResult
+from torch.distributed.checkpoint.storage import StorageReader
 from torch.futures import Future
 
 from footplate_trainer.checkpoint.folder import Folder
-from footplate_trainer.checkpoint.layout import FileRecord
+from footplate_trainer.checkpoint.layout import METADATA_FILE, FileRecord, tensor_file
 from footplate_trainer.checkpoint.pace import Pace
 from footplate_trainer.errors import CheckpointError, StorageError
-
-Value = TypeVar("Value")
 
 _PIECE: Final = 4 << 20  # bytes written without a rest
 
@@ -43,61 +44,119 @@ class Place:
 
     file: str
     offset: int  # bytes
-    size: int  # bytes
     shape: torch.Size
     dtype: torch.dtype
 
 
-class TensorWriter(FileSystemWriter):
-    """Writes one directory of `folder` at its `pace`; `records` proves what this rank wrote."""
+@dataclass(frozen=True)
+class Written:
+    """One rank's file."""
 
-    def __init__(self, folder: Folder, directory: str, pace: Pace) -> None:
-        super().__init__(directory, single_file_per_rank=True, sync_files=False, overwrite=True)
-        self._files = _Files(folder, pace.piece_done)
-        self.fs, self.path = self._files, directory
+    record: FileRecord
+    places: Mapping[MetadataIndex, Place]
 
-    @property
-    def records(self) -> list[FileRecord]:
-        """The files that were written, by name within the directory."""
-        return [self._files.records[name] for name in sorted(self._files.records)]
 
-    def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
-        """All tensors of this rank in one file, one behind the other."""
-        name, results = f"{plan.storage_data.prefix}0.distcp", []
-        with self._files.create_stream(f"{self.path}/{name}", "wb") as stream:
-            for item in plan.items:
-                tensor = planner.resolve_data(item)
-                assert isinstance(tensor, Tensor), "a checkpoint's state is tensors"
+@dataclass(frozen=True)
+class TensorPlan:
+    """Which parts of all tensors this rank writes; holds for every checkpoint of the same memory."""
+
+    parts: Sequence[tuple[MetadataIndex, Tensor]]
+    metadata: Metadata | None  # of all ranks; rank 0 has it
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor], group: dist.ProcessGroup | None) -> TensorPlan:
+        """The plan of all ranks of `group`, collective; of a process alone without one."""
+        rank, size = (dist.get_rank(group), dist.get_world_size(group)) if group else (0, 1)
+        planner = DefaultSavePlanner()
+        planner.set_up_planner(dict(tensors), is_coordinator=rank == 0)
+        plans: list[Any] = [planner.create_local_plan()]
+        metadata = None
+        if group:
+            everybody: list[Any] | None = [None] * size if rank == 0 else None
+            dist.gather_object(plans[0], everybody, group=group, group_dst=0)
+            plans = everybody or []
+        if rank == 0:
+            plans, metadata = planner.create_global_plan(plans)
+        if group:
+            mine: list[Any] = [None]
+            dist.scatter_object_list(mine, plans if rank == 0 else None, group=group, group_src=0)
+            plans = mine
+        plan: SavePlan = planner.finish_plan(plans[0])
+        return cls([(item.index, _tensor(planner.resolve_data(item))) for item in plan.items], metadata)
+
+    def write(self, folder: Folder, directory: str, rank: int, pace: Pace) -> Written:
+        """This rank's parts in one file, one behind the other, durably; raises OSError."""
+        name, places = tensor_file(rank), {}
+        digest, offset = hashlib.sha256(), 0
+        with folder.open_write(f"{directory}/{name}") as file:
+            for index, tensor in self.parts:
+                places[index] = Place(name, offset, tensor.shape, tensor.dtype)
                 content = _bytes_of(tensor.contiguous())
-                place = Place(name, stream.tell(), len(content), tensor.shape, tensor.dtype)
                 for start in range(0, len(content), _PIECE):
-                    stream.write(content[start : start + _PIECE])
-                results.append(WriteResult(item.index, len(content), place))
-        return _done(results)
+                    piece = content[start : start + _PIECE]
+                    file.write(piece)
+                    digest.update(piece)
+                    pace.piece_done()
+                offset += len(content)
+        return Written(FileRecord(file=name, bytes=offset, sha256=digest.hexdigest()), places)
+
+    def described(self, files: Sequence[Written]) -> bytes:
+        """The metadata file, from what all ranks have written; on rank 0."""
+        assert self.metadata is not None, "rank 0 has them"
+        found = {index: place for file in files for index, place in file.places.items()}
+        return pickle.dumps(replace(self.metadata, storage_data=found))
 
 
-class TensorReader(FileSystemReader):
-    """Reads one directory of `folder`."""
+class TensorReader(StorageReader):
+    """Reads one directory of `folder`, as torch's `load` asks for it."""
 
     def __init__(self, folder: Folder, directory: str) -> None:
-        super().__init__(directory)
-        self.fs, self.path = _Files(folder), directory
+        self._folder = folder
+        self._directory = directory
+        self._places: Any = {}
+
+    def reset(self, checkpoint_id: object = None) -> None:
+        """One reader reads one directory."""
+
+    @classmethod
+    def validate_checkpoint_id(cls, checkpoint_id: object) -> bool:
+        """A directory is named when the reader is made."""
+        return checkpoint_id is None
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        """Names, shapes and places of all tensors; raises OSError."""
+        with self._folder.open_read(f"{self._directory}/{METADATA_FILE}") as file:
+            return cast(Metadata, pickle.load(file))
+
+    def set_up_storage_reader(self, metadata: Metadata, *args: Any, **kwargs: Any) -> None:
+        """Learn where tensors stand."""
+        self._places = metadata.storage_data
+
+    def prepare_local_plan(self, plan: LoadPlan) -> LoadPlan:
+        """As it is."""
+        return plan
+
+    def prepare_global_plan(self, plans: list[LoadPlan]) -> list[LoadPlan]:
+        """As they are."""
+        return plans
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
         """Fill the parts that are wanted here, file by file and from front to back."""
         wanted: dict[str, list[tuple[Place, ReadItem]]] = defaultdict(list)
         for item in plan.items:
-            place = self.storage_data[item.storage_index]
+            place = self._places[item.storage_index]
             if not isinstance(place, Place):
                 raise CheckpointError("its tensors were written by another release")
             wanted[place.file].append((place, item))
         for name, parts in wanted.items():
-            with self.fs.create_stream(f"{self.path}/{name}", "rb") as stream:
+            with self._folder.open_read(f"{self._directory}/{name}") as file:
                 for place, item in sorted(parts, key=lambda part: part[0].offset):
                     target = planner.resolve_tensor(item).detach()
-                    _fill(target, cast(io.BufferedReader, stream), place, item)
+                    _fill(target, cast(io.BufferedReader, file), place, item)
                     planner.commit_tensor(item, target)
-        return _done(None)
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
 
 
 def load_alone(folder: Folder, directory: str, tensors: Mapping[str, Tensor]) -> None:
@@ -146,90 +205,11 @@ def _fill(target: Tensor, stream: io.BufferedReader, place: Place, item: ReadIte
         target.copy_(read)
 
 
+def _tensor(value: object) -> Tensor:
+    assert isinstance(value, Tensor), "a checkpoint's state is tensors"
+    return value
+
+
 def _bytes_of(tensor: Tensor) -> memoryview:
     """The memory of a contiguous tensor in host memory."""
     return tensor.detach().reshape(-1).view(torch.uint8).numpy().data
-
-
-def _done(value: Value) -> Future[Value]:
-    future: Future[Value] = Future()
-    future.set_result(value)
-    return future
-
-
-class _Files(FileSystem):
-    """What torch asks of a file system."""
-
-    def __init__(self, folder: Folder, piece_done: Callable[[], None] = lambda: None) -> None:
-        self._folder = folder
-        self._piece_done = piece_done
-        self.records: dict[str, FileRecord] = {}
-
-    @contextmanager
-    def create_stream(self, path: str | os.PathLike[str], mode: str) -> Generator[io.IOBase]:
-        name = str(path)
-        if mode == "rb":
-            with self._folder.open_read(name) as file:
-                yield cast(io.IOBase, file)
-            return
-        with self._folder.open_write(name) as file:
-            stream = _Summed(file, self._piece_done)
-            yield stream
-        self.records[name] = stream.record(name.rpartition("/")[2])
-
-    def concat_path(self, path: str | os.PathLike[str], suffix: str) -> str:
-        return f"{path}/{suffix}"
-
-    def rename(self, path: str | os.PathLike[str], new_path: str | os.PathLike[str]) -> None:
-        name, new_name = str(path), str(new_path)
-        self._folder.rename(name, new_name)
-        record = self.records.pop(name)
-        self.records[new_name] = record.model_copy(update={"file": new_name.rpartition("/")[2]})
-
-    def init_path(self, path: str | os.PathLike[str]) -> str:
-        return str(path)
-
-    def mkdir(self, path: str | os.PathLike[str]) -> None:
-        """A directory comes to be with its first file."""
-
-    @classmethod
-    def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
-        return True
-
-    def exists(self, path: str | os.PathLike[str]) -> bool:
-        try:
-            self._folder.size(str(path))
-        except FileNotFoundError:
-            return False
-        return True
-
-    def rm_file(self, path: str | os.PathLike[str]) -> None:
-        self._folder.delete(str(path))
-
-
-class _Summed(io.RawIOBase):
-    """A stream that counts and hashes what goes into `target`."""
-
-    def __init__(self, target: Any, piece_done: Callable[[], None]) -> None:
-        super().__init__()
-        self._target = target
-        self._piece_done = piece_done
-        self._digest = hashlib.sha256()
-        self._bytes = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, content: Any) -> int:
-        self._target.write(content)
-        self._digest.update(content)
-        size = memoryview(content).nbytes
-        self._bytes += size
-        self._piece_done()
-        return size
-
-    def tell(self) -> int:
-        return self._bytes
-
-    def record(self, file: str) -> FileRecord:
-        return FileRecord(file=file, bytes=self._bytes, sha256=self._digest.hexdigest())
