@@ -1,10 +1,10 @@
 """How fast a checkpoint is written while training goes on.
 
-The thread that writes shares Python's lock and the memory's bandwidth with the
-step, and at full speed makes steps a quarter longer. So it rests after each
-piece for a multiple of the time that the piece took, until someone waits for
-the end: then it hurries. Only computing counts: while it waits for a disk or a
-bucket it disturbs nobody, and needs no rest for that.
+Where the step uses all cores, a thread that writes at full speed makes it take
+twice as long. So it rests after each piece for a multiple of the time that the
+piece took, until someone waits for the end: then it hurries. Only computing
+counts: while it waits for a disk or a bucket it disturbs nobody, and needs no
+rest for that.
 """
 
 from __future__ import annotations
