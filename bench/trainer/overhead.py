@@ -17,7 +17,8 @@ import os
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -28,7 +29,8 @@ from footplate_contracts.reports import GenerationId
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint import state
 from footplate_trainer.checkpoint.saver import Saver
-from footplate_trainer.loop import Flags, train
+from footplate_trainer.data.loader import StepBatch
+from footplate_trainer.loop import Flags, StepResult, train
 from footplate_trainer.stages.course import Course
 from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.moments import Progress, RunMoments
@@ -63,6 +65,35 @@ class Until:
         return 1e-4
 
 
+@dataclass
+class Pairs:
+    """`moments` of a run with a bare step before each of its steps; both are timed."""
+
+    moments: RunMoments
+    bare_step: Callable[[int], object]
+    bare: list[float] = field(default_factory=list)  # CPU seconds
+    whole: list[float] = field(default_factory=list)
+    _begun: float = 0.0
+
+    def before_data(self, step: int) -> None:
+        """The bare step, then the beginning of the whole one."""
+        started = time.process_time()
+        self.bare_step(step)
+        self._begun = time.process_time()
+        self.bare.append(self._begun - started)
+        self.moments.before_data(step)
+
+    def before_compute(self, step: int) -> Flags:
+        """As the run has it."""
+        return self.moments.before_compute(step)
+
+    def after_step(self, result: StepResult, batch: StepBatch) -> bool:
+        """The end of the whole step."""
+        going_on = self.moments.after_step(result, batch)
+        self.whole.append(time.process_time() - self._begun)
+        return going_on
+
+
 def measure(config: RunConfig, folder: Path, steps: int) -> tuple[list[float], list[float]]:
     """CPU seconds of bare and of whole steps, in pairs."""
     os.environ["FOOTPLATE_GENERATION"] = "1.1"
@@ -88,18 +119,11 @@ def measure(config: RunConfig, folder: Path, steps: int) -> tuple[list[float], l
             Course(config), link, world, saver, None, described, progress, sinks, here.stepper.stopwatch, None
         )
         ready = batches.build(0)
-        bare: list[float] = []
-        whole: list[float] = []
-        for number in range(1, steps + 1):
-            started = time.process_time()
-            here.stepper.step(number, ready, 1e-4, Flags())
-            between = time.process_time()
-            train(here.stepper, batches, Until(number), moments, number - 1)
-            whole.append(time.process_time() - between)
-            bare.append(between - started)
+        pairs = Pairs(moments, lambda number: here.stepper.step(number, ready, 1e-4, Flags()))
+        train(here.stepper, batches, Until(steps), pairs, 0)
         batches.close()
         moments.close()
-    return bare, whole
+    return pairs.bare, pairs.whole
 
 
 def main() -> int:
