@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, Invalid, NotFound
-from footplate_operator.kinds import POD, TRAINING_RUN, Json, Kind, kind_of
+from footplate_operator.runtime.kinds import POD, TRAINING_RUN, Json, Kind, kind_of
 
 Place = tuple[Kind, str]
 Watch = Callable[[str, Json], None]

@@ -25,9 +25,9 @@ from footplate_contracts.reports import (
     SizeCommand,
     TermsCommand,
 )
-from footplate_operator.desired.revision import Defaults
-from footplate_operator.kinds import Json
-from footplate_operator.run import Key
+from footplate_operator.runtime.kinds import Json
+from footplate_operator.trainingrun.revision import Defaults
+from footplate_operator.trainingrun.run import Key
 from tests.support.fake_cluster import Clock, travelled
 
 DEFAULTS = Defaults(trainer_image="trainer:1", coordinator_image="coordinator:1", api_url="http://api")

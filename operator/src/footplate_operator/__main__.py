@@ -16,19 +16,20 @@ from typing import Any, Final
 import aiohttp
 import kopf
 
-from footplate_operator import handlers, log, probes, settings
-from footplate_operator.cache import Cache
-from footplate_operator.cluster import KubernetesCluster, login
-from footplate_operator.coordinator_client import Watchers
+from footplate_operator import settings
 from footplate_operator.errors import ClusterError, OperatorError, SettingsError
-from footplate_operator.kinds import PROFILE, TRAINING_RUN
-from footplate_operator.leader import Leadership
-from footplate_operator.log import fields
-from footplate_operator.metrics import Metrics
-from footplate_operator.reconcile import Reconciler
-from footplate_operator.run import Key
+from footplate_operator.runtime import handlers, log, probes
+from footplate_operator.runtime.cache import Cache
+from footplate_operator.runtime.cluster import KubernetesCluster, login
+from footplate_operator.runtime.coordinator_client import Watchers
+from footplate_operator.runtime.kinds import PROFILE, TRAINING_RUN
+from footplate_operator.runtime.leader import Leadership
+from footplate_operator.runtime.log import fields
+from footplate_operator.runtime.metrics import Metrics
+from footplate_operator.runtime.reconcile import Reconciler
+from footplate_operator.runtime.workqueue import WorkQueue
 from footplate_operator.settings import Settings
-from footplate_operator.workqueue import WorkQueue
+from footplate_operator.trainingrun.run import Key
 
 _log = logging.getLogger("footplate_operator")
 _DISCOVERY_SECONDS: Final = 1.0

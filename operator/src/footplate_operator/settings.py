@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from footplate_contracts.v1alpha1.pods import PullPolicy
-from footplate_operator.desired.revision import Defaults
 from footplate_operator.errors import SettingsError
+from footplate_operator.trainingrun.revision import Defaults
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import pytest
 from kubernetes.aio.client.configuration import Configuration
 
 from cluster.envtest import ApiServer
-from footplate_operator.cluster import KubernetesCluster, login
 from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, Invalid, NotFound
-from footplate_operator.kinds import CONFIG_MAP, POD, PROFILE, TRAINING_RUN, Json
+from footplate_operator.runtime.cluster import KubernetesCluster, login
+from footplate_operator.runtime.kinds import CONFIG_MAP, POD, PROFILE, TRAINING_RUN, Json
 from tests.component.footplate_operator.api import Api
 from tests.support.operator_fakes import run_manifest
 

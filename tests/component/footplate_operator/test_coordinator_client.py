@@ -25,11 +25,11 @@ from footplate_contracts.reports import (
     SuspendCommand,
     TermsCommand,
 )
-from footplate_operator.coordinator_client import CoordinatorClient, Endpoint, Watchers
-from footplate_operator.credentials import new_credentials
-from footplate_operator.desired.children import Credentials
 from footplate_operator.errors import CoordinatorUnreachable
-from footplate_operator.run import Key
+from footplate_operator.runtime.coordinator_client import CoordinatorClient, Endpoint, Watchers
+from footplate_operator.runtime.credentials import new_credentials
+from footplate_operator.trainingrun.manifests.children import Credentials
+from footplate_operator.trainingrun.run import Key
 
 HOST = "tiny-coordinator.default.svc"
 KEY = Key("default", "tiny")

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from footplate_operator.kinds import (
+from footplate_operator.runtime.kinds import (
     CONFIG_MAP,
     DISRUPTION_BUDGET,
     EVENT,

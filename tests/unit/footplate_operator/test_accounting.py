@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from footplate_contracts.names import ConditionType, Phase
 from footplate_contracts.v1alpha1.status import Condition, TimeStatus
-from footplate_operator.clock import format_time, parse_time
-from footplate_operator.desired import accounting, conditions
-from footplate_operator.desired.accounting import Steps
+from footplate_operator.runtime.clock import format_time, parse_time
+from footplate_operator.trainingrun.status import conditions, wall_time
+from footplate_operator.trainingrun.status.wall_time import Steps
 from tests.support.properties import given
 
 CREATED = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -35,14 +35,14 @@ def after(seconds: float) -> datetime:
     ],
 )
 def test_time_goes_where_the_phase_says(phase: Phase | None, member: str) -> None:
-    time = accounting.book(TimeStatus(queued=10), CREATED, phase, STILL, after(25))
+    time = wall_time.book(TimeStatus(queued=10), CREATED, phase, STILL, after(25))
     assert getattr(time, member) - (10 if member == "queued" else 0) == 15
-    assert accounting.total(time) == 25
+    assert wall_time.total(time) == 25
 
 
 def test_a_run_that_has_ended_books_nothing() -> None:
     time = TimeStatus(queued=10, productive=5)
-    assert accounting.book(time, CREATED, Phase.SUCCEEDED, STILL, after(500)) == time
+    assert wall_time.book(time, CREATED, Phase.SUCCEEDED, STILL, after(500)) == time
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_run_that_has_ended_books_nothing() -> None:
     ],
 )
 def test_running_is_split(steps: Steps, productive: float, recomputed: float, checkpointing: float) -> None:
-    time = accounting.book(TimeStatus(), CREATED, Phase.RUNNING, steps, after(20))
+    time = wall_time.book(TimeStatus(), CREATED, Phase.RUNNING, steps, after(20))
     assert (time.productive, time.recomputed, time.checkpointing) == (productive, recomputed, checkpointing)
 
 
@@ -68,8 +68,8 @@ def test_the_members_always_add_up(intervals: list[tuple[Phase, float]]) -> None
         if phase.terminal:
             break
         now += timedelta(seconds=seconds)
-        time = accounting.book(time, CREATED, phase, Steps(5, 9, 7, 1.0), now)
-    assert accounting.total(time) == pytest.approx((now - CREATED).total_seconds(), abs=0.005)
+        time = wall_time.book(time, CREATED, phase, Steps(5, 9, 7, 1.0), now)
+    assert wall_time.total(time) == pytest.approx((now - CREATED).total_seconds(), abs=0.005)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_the_members_always_add_up(intervals: list[tuple[Phase, float]]) -> None
     ],
 )
 def test_goodput(time: TimeStatus, goodput: float | None) -> None:
-    assert accounting.goodput(time) == goodput
+    assert wall_time.goodput(time) == goodput
 
 
 def said(holds: bool, message: str, seconds: float) -> Condition:

@@ -9,11 +9,11 @@ import pytest
 
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.v1alpha1.status import ATTEMPT_LIMIT, Attempt, Condition, TrainingRunStatus
-from footplate_operator.desired import chronicle
-from footplate_operator.desired.chronicle import Chronicle, Scene
-from footplate_operator.desired.evidence import Interruption
-from footplate_operator.desired.size import STATUS_LIMIT, bytes_of, fit
-from footplate_operator.policies.failure import Verdict
+from footplate_operator.trainingrun.policies.failure import Verdict
+from footplate_operator.trainingrun.status import attempts
+from footplate_operator.trainingrun.status.attempts import Chronicle, Scene
+from footplate_operator.trainingrun.status.evidence import Interruption
+from footplate_operator.trainingrun.status.limit import STATUS_LIMIT, bytes_of, fit
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SCENE = Scene(
@@ -29,7 +29,7 @@ SCENE = Scene(
 
 
 def training(generation: str = "1.1") -> Chronicle:
-    return chronicle.sealed(chronicle.begin(Chronicle(), SCENE), generation, 0, 2)
+    return attempts.sealed(attempts.begin(Chronicle(), SCENE), generation, 0, 2)
 
 
 def failure(cause: Cause, generation: str, *, hearsay: bool = False, message: str = "why") -> Interruption:
@@ -53,7 +53,7 @@ def causes(story: Chronicle) -> list[Cause | None]:
 
 
 def test_an_interruption_closes_one_attempt_and_opens_the_next() -> None:
-    story, action = chronicle.interrupt(training(), SCENE, failure(Cause.NODE_LOST, "1.1"))
+    story, action = attempts.interrupt(training(), SCENE, failure(Cause.NODE_LOST, "1.1"))
     assert action is not None and action.verdict is Verdict.RESTART
     first, second = story.attempts
     assert (first.cause, first.end_step, first.lost_steps, first.generation) == (
@@ -110,32 +110,32 @@ def test_an_interruption_closes_one_attempt_and_opens_the_next() -> None:
 def test_what_ended_one_generation_is_one_interruption(
     told: list[Interruption], expected: list[Cause | None], failures: dict[str, int]
 ) -> None:
-    story = training() if told[0].generation else chronicle.begin(Chronicle(), SCENE)
+    story = training() if told[0].generation else attempts.begin(Chronicle(), SCENE)
     for each in told:
-        story, _ = chronicle.interrupt(story, SCENE, each)
+        story, _ = attempts.interrupt(story, SCENE, each)
     assert causes(story) == expected
     assert dict(story.failures) == failures
     assert story.restarts == len(expected) - 1
 
 
 def test_the_next_generation_is_another_interruption() -> None:
-    story, _ = chronicle.interrupt(training(), SCENE, failure(Cause.NODE_LOST, "1.1"))
-    story = chronicle.sealed(story, "1.2", 30, 2)
-    story, _ = chronicle.interrupt(story, SCENE, failure(Cause.COMMUNICATION, "1.2"))
+    story, _ = attempts.interrupt(training(), SCENE, failure(Cause.NODE_LOST, "1.1"))
+    story = attempts.sealed(story, "1.2", 30, 2)
+    story, _ = attempts.interrupt(story, SCENE, failure(Cause.COMMUNICATION, "1.2"))
     assert causes(story) == [Cause.NODE_LOST, Cause.COMMUNICATION, None]
 
 
 def test_a_generation_that_took_over_unexplained_is_explained_later() -> None:
-    story = chronicle.renewed(training(), SCENE, "2.1", 2)
+    story = attempts.renewed(training(), SCENE, "2.1", 2)
     assert (causes(story), story.restarts) == ([None, None], 1)
     assert story.attempts[0].message == "generation 2.1 took over from 1.1"
-    story = chronicle.sealed(story, "2.1", 30, 2)
-    story, _ = chronicle.interrupt(story, SCENE, failure(Cause.COMMUNICATION, "1.1"))
+    story = attempts.sealed(story, "2.1", 30, 2)
+    story, _ = attempts.interrupt(story, SCENE, failure(Cause.COMMUNICATION, "1.1"))
     assert (causes(story), story.restarts) == ([Cause.COMMUNICATION, None], 1)
 
 
 def test_another_size_is_no_interruption() -> None:
-    story = chronicle.renewed(training(), SCENE, "1.2", 3)
+    story = attempts.renewed(training(), SCENE, "1.2", 3)
     assert (causes(story), story.restarts) == ([None, None], 0)
     assert (story.attempts[0].reason, story.attempts[0].message) == (
         "Resized",
@@ -145,7 +145,7 @@ def test_another_size_is_no_interruption() -> None:
 
 def test_a_failure_that_ends_the_run_opens_nothing() -> None:
     hopeless = Interruption(Cause.IMAGE_OR_CONFIG, Reason.DATA_MISSING, "no such folder", NOW, "1.1")
-    story, action = chronicle.interrupt(training(), SCENE, hopeless)
+    story, action = attempts.interrupt(training(), SCENE, hopeless)
     assert action is not None and action.verdict is Verdict.FAIL
     assert story.open is None and story.restarts == 0
 
@@ -153,8 +153,8 @@ def test_a_failure_that_ends_the_run_opens_nothing() -> None:
 def test_only_the_newest_attempts_are_listed() -> None:
     story = training()
     for number in range(1, 30):
-        story, _ = chronicle.interrupt(story, SCENE, failure(Cause.NODE_LOST, f"1.{number}"))
-        story = chronicle.sealed(story, f"1.{number + 1}", 30, 2)
+        story, _ = attempts.interrupt(story, SCENE, failure(Cause.NODE_LOST, f"1.{number}"))
+        story = attempts.sealed(story, f"1.{number + 1}", 30, 2)
     assert len(story.attempts) == ATTEMPT_LIMIT
     assert story.attempts[-1].number == 30
     assert story.restarts == dict(story.failures)["NodeLost"] == 29
@@ -190,17 +190,17 @@ def test_a_status_fits_whatever_happened(letter: str) -> None:
 
 
 def test_a_small_status_is_not_cut() -> None:
-    story, _ = chronicle.interrupt(training(), SCENE, failure(Cause.USER_ERROR, "1.1", message="m" * 1000))
+    story, _ = attempts.interrupt(training(), SCENE, failure(Cause.USER_ERROR, "1.1", message="m" * 1000))
     status = TrainingRunStatus(attempts=list(story.attempts))
     assert fit(status) == status
 
 
 def test_a_closed_attempt_is_not_reopened_by_a_suspension() -> None:
-    story = chronicle.end(training(), replace(SCENE, step=40), Reason.SUSPENDED, "the checkpoint is durable")
+    story = attempts.end(training(), replace(SCENE, step=40), Reason.SUSPENDED, "the checkpoint is durable")
     assert story.open is None
     assert (story.attempts[0].reason, story.attempts[0].cause, story.attempts[0].end_step) == (
         "Suspended",
         None,
         40,
     )
-    assert chronicle.end(story, SCENE, Reason.FINISHED) == story
+    assert attempts.end(story, SCENE, Reason.FINISHED) == story

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from footplate_contracts.names import Cause, Reason
-from footplate_operator.desired.evidence import from_loss
-from footplate_operator.desired.workers import Loss
-from footplate_operator.observed import PodView, view_pod
-from footplate_operator.policies.diagnosis import diagnose
+from footplate_operator.trainingrun.observed import Loss, PodView, view_pod
+from footplate_operator.trainingrun.policies.diagnosis import diagnose
+from footplate_operator.trainingrun.status.evidence import from_loss
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 NEVER = float("inf")

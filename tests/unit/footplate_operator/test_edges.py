@@ -11,13 +11,15 @@ import pytest
 
 from footplate_contracts.names import Phase
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
-from footplate_operator import events, log, settings
-from footplate_operator.cache import Cache
+from footplate_operator import settings
 from footplate_operator.errors import ClusterError, LeadershipLost, OperatorError, SettingsError
-from footplate_operator.kinds import LEASE, POD, PROFILE, TRAINING_RUN, Json, Kind
-from footplate_operator.leader import Leadership, LeaseView, Move, next_move
-from footplate_operator.run import Key, decode
-from footplate_operator.workqueue import WorkQueue, retry_delay
+from footplate_operator.runtime import log
+from footplate_operator.runtime.cache import Cache
+from footplate_operator.runtime.kinds import LEASE, POD, PROFILE, TRAINING_RUN, Json, Kind
+from footplate_operator.runtime.leader import Leadership, LeaseView, Move, next_move
+from footplate_operator.runtime.workqueue import WorkQueue, retry_delay
+from footplate_operator.trainingrun import events
+from footplate_operator.trainingrun.run import Key, decode
 from tests.support.fake_cluster import Clock, FakeCluster
 from tests.support.operator_fakes import run_manifest
 

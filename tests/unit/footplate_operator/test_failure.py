@@ -7,7 +7,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from footplate_contracts.names import Cause, Reason
-from footplate_operator.policies.failure import Evidence, History, Past, Verdict, next_action, spent
+from footplate_operator.trainingrun.policies.failure import (
+    Evidence,
+    History,
+    Past,
+    Verdict,
+    next_action,
+    spent,
+)
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 BUG = Evidence(Cause.USER_ERROR, Reason.PYTHON_ERROR, "ValueError: bad batch 17 at 0x7f00")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from footplate_contracts.names import Reason
-from footplate_operator.kinds import (
+from footplate_operator.runtime.kinds import (
     CONFIG_MAP,
     DISRUPTION_BUDGET,
     EVENT,

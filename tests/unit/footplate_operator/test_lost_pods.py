@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from footplate_contracts.names import Cause, Reason
-from footplate_operator.kinds import (
+from footplate_operator.runtime.kinds import (
     POD,
 )
 from tests.support.operator_world import World, running

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from footplate_contracts.names import Env, Phase
-from footplate_operator.credentials import new_credentials
-from footplate_operator.desired import children, coordinator, workers
-from footplate_operator.desired.revision import (
+from footplate_operator.runtime.credentials import new_credentials
+from footplate_operator.runtime.kinds import Json
+from footplate_operator.trainingrun.manifests import children, coordinator
+from footplate_operator.trainingrun.manifests import worker as worker_manifest
+from footplate_operator.trainingrun.manifests.metadata import certificate_names
+from footplate_operator.trainingrun.revision import (
     Defaults,
     Revision,
     admit,
@@ -21,8 +24,7 @@ from footplate_operator.desired.revision import (
     needs_admission,
     view_revision,
 )
-from footplate_operator.kinds import Json
-from footplate_operator.run import Run, decode, decode_profile
+from footplate_operator.trainingrun.run import Run, decode, decode_profile
 from tests.support.operator_fakes import DEFAULTS, profile_manifest, run_manifest
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -64,7 +66,7 @@ def revision(subject: Run, **profile: Any) -> Revision:
 
 
 def worker(subject: Run, *, address: str = "10.0.0.9", **profile: Any) -> Json:
-    return workers.pod(subject, revision(subject, **profile), 1, 4, address)
+    return worker_manifest.pod(subject, revision(subject, **profile), 1, 4, address)
 
 
 def leader(subject: Run, **profile: Any) -> Json:
@@ -211,14 +213,14 @@ def test_ranks_learn_the_peak_that_the_profile_states() -> None:
 
 
 def test_a_secret_is_read_as_it_was_written() -> None:
-    credentials = new_credentials(children.certificate_names(run()), NOW)
+    credentials = new_credentials(certificate_names(run()), NOW)
     body = children.secret(run(), credentials)
     assert children.read_secret(body) == credentials
     assert body["immutable"] and len(base64.b64decode(body["data"]["token"])) >= 32
 
 
 def test_a_certificate_is_its_own_and_only_authority() -> None:
-    one, other = (new_credentials(children.certificate_names(run()), NOW) for _ in range(2))
+    one, other = (new_credentials(certificate_names(run()), NOW) for _ in range(2))
     assert one.token != other.token and one.private_key != other.private_key
     context = ssl.create_default_context(cadata=one.certificate.decode())
     [authority] = context.get_ca_certs()

@@ -14,10 +14,11 @@ from footplate_contracts.v1alpha1.status import (
     TimeStatus,
     TrainingRunStatus,
 )
-from footplate_operator.desired.phase import active_phase
-from footplate_operator.policies import backoff, startup, suspension, throttle, ttl
-from footplate_operator.policies.backoff import Life
-from footplate_operator.policies.suspension import Step
+from footplate_operator.runtime import backoff, throttle
+from footplate_operator.runtime.backoff import Life
+from footplate_operator.trainingrun.policies import startup, suspension, ttl
+from footplate_operator.trainingrun.policies.suspension import Step
+from footplate_operator.trainingrun.status.phase import active_phase
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 

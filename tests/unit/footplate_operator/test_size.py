@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from footplate_contracts.reports import RunState
-from footplate_operator.kinds import POD
+from footplate_operator.runtime.kinds import POD
 from tests.support.operator_fakes import run_manifest
 from tests.support.operator_world import World, running
 

@@ -9,9 +9,9 @@ import pytest
 
 from footplate_contracts.names import FIRST_SPARE
 from footplate_contracts.reports import AgentIdentity, CoordinatorState, RunState
-from footplate_operator.desired import spares
-from footplate_operator.kinds import POD
-from footplate_operator.observed import Observed, PodView
+from footplate_operator.runtime.kinds import POD
+from footplate_operator.trainingrun.gang import spares
+from footplate_operator.trainingrun.observed import Observed, PodView
 from tests.support.operator_fakes import run_manifest
 from tests.support.operator_world import World, running
 

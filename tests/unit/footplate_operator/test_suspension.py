@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from footplate_contracts.reports import HangCommand
-from footplate_operator.kinds import (
+from footplate_operator.runtime.kinds import (
     CONFIG_MAP,
     DISRUPTION_BUDGET,
     POD,

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from footplate_contracts.reports import TermsCommand
-from footplate_operator.desired.revision import terms, terms_to_begin_with
-from footplate_operator.run import decode
+from footplate_operator.trainingrun.revision import terms, terms_to_begin_with
+from footplate_operator.trainingrun.run import decode
 from tests.support.operator_fakes import run_manifest
 from tests.support.operator_world import World
 

@@ -8,7 +8,7 @@ import pytest
 
 from footplate_contracts.names import Cause, Reason
 from footplate_operator.errors import Conflict, Forbidden, Invalid
-from footplate_operator.kinds import (
+from footplate_operator.runtime.kinds import (
     EVENT,
     POD,
     SECRET,

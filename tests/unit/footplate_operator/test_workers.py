@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from footplate_contracts.reports import AgentIdentity, CoordinatorState, Member, RunState
-from footplate_operator.desired import coordinator, evidence, housekeeping, workers
-from footplate_operator.desired.desired import How
-from footplate_operator.desired.workers import Places
-from footplate_operator.observed import PodView
+from footplate_operator.trainingrun.gang import coordinator, retire, workers
+from footplate_operator.trainingrun.gang.retire import How
+from footplate_operator.trainingrun.gang.workers import Places
+from footplate_operator.trainingrun.observed import Loss, PodView
+from footplate_operator.trainingrun.status import evidence
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -132,7 +133,7 @@ def test_coordinator(pods: list[PodView], known: int, begun: bool, current: str 
     ],
 )
 def test_a_superseded_pod_goes_on_evidence_of_kubernetes_only(old: PodView, goes: bool) -> None:
-    found = housekeeping.superseded_workers([pod(0), old, pod(1, 1)], 2, None, NOW)
+    found = retire.superseded_workers([pod(0), old, pod(1, 1)], 2, None, NOW)
     assert [surplus.pod for surplus in found] == ([old] if goes else [])
 
 
@@ -186,7 +187,7 @@ def test_a_place_beyond_the_size_goes_once_it_does_not_train(
     training: frozenset[int] | None, started: bool, goes: bool
 ) -> None:
     beyond = pod(1, started=started)
-    found = housekeeping.superseded_workers([pod(0), beyond], 1, training, NOW)
+    found = retire.superseded_workers([pod(0), beyond], 1, training, NOW)
     assert [surplus.pod for surplus in found] == ([beyond] if goes else [])
 
 
@@ -219,7 +220,7 @@ def _generation(of: RunState, *incarnations: int) -> CoordinatorState:
 def test_a_pod_that_nobody_trains_with_is_no_loss(
     index: int, left: PodView | None, told: CoordinatorState | None, counted: bool
 ) -> None:
-    assert evidence.counts(workers.Loss(index, 9, left), told, trained=2) is counted
+    assert evidence.counts(Loss(index, 9, left), told, trained=2) is counted
 
 
 @pytest.mark.parametrize(
@@ -233,9 +234,9 @@ def test_a_pod_that_nobody_trains_with_is_no_loss(
     ],
 )
 def test_stop(state: dict[str, Any], overdue: bool, how: list[How]) -> None:
-    assert [surplus.how for surplus in housekeeping.stop([pod(0, **state)], overdue)] == how
+    assert [surplus.how for surplus in retire.stop([pod(0, **state)], overdue)] == how
 
 
 def test_a_few_ended_pods_of_a_place_are_kept() -> None:
     ended = [pod(0, number, phase="Failed", finished=NOW + timedelta(number)) for number in range(9)]
-    assert [surplus.pod.incarnation for surplus in housekeeping.crowded(ended)] == [0, 1]
+    assert [surplus.pod.incarnation for surplus in retire.crowded(ended)] == [0, 1]

@@ -1,1 +1,0 @@
-"""What should exist for a run, decided without looking anything up."""

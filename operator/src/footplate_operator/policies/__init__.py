@@ -1,1 +1,0 @@
-"""The rules of the operator, one a file, each a pure function."""

@@ -1,0 +1,1 @@
+"""The machinery that reconciles: work-queue, cache, cluster, status writer, Lease."""

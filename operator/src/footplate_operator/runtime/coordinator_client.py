@@ -1,0 +1,266 @@
+"""What the coordinators say: one long-poll per live run.
+
+The coordinator of a run that trains knows within a millisecond what Kubernetes
+learns within a minute. A poll that fails tells nothing about the run, only
+about the way to it: it is tried again, and nobody is declared dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import aiohttp
+from pydantic import ValidationError
+
+from footplate_contracts.names import COORDINATOR_PORT
+from footplate_contracts.reports import (
+    Command,
+    CoordinatorState,
+    HangCommand,
+    SizeCommand,
+    SuspendCommand,
+    TermsCommand,
+)
+from footplate_operator.errors import CoordinatorUnreachable
+from footplate_operator.runtime.log import fields
+from footplate_operator.trainingrun.run import Key
+
+POLL_SECONDS: Final = 20  # how long the coordinator may wait for news
+ANSWER_SECONDS: Final = 10.0  # beyond that, for the answer itself
+COMMAND_SECONDS: Final = 5.0
+FIRST_RETRY_SECONDS: Final = 0.2
+LONGEST_RETRY_SECONDS: Final = 5.0
+# A coordinator has an address some seconds before it listens; then workers may wait for its word.
+STARTING_SECONDS: Final = 20.0
+LONGEST_RETRY_STARTING_SECONDS: Final = 1.0
+# A coordinator may have news a hundred times a second; nobody here needs them that often.
+LEAST_INTERVAL_SECONDS: Final = 0.1
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a coordinator listens and how it is recognised."""
+
+    pod_uid: str
+    epoch: int
+    address: str  # IP
+    host: str  # the name in its certificate
+    token: str
+    certificate: str  # PEM; the only authority
+    port: int = COORDINATOR_PORT
+
+
+def next_retry(retry: float, followed: float) -> float:
+    """Seconds until the try after one that waited `retry` for nothing; `followed`: since the first try."""
+    longest = LONGEST_RETRY_STARTING_SECONDS if followed < STARTING_SECONDS else LONGEST_RETRY_SECONDS
+    return min(longest, retry * 1.5)
+
+
+class CoordinatorClient:
+    """HTTP to one coordinator."""
+
+    def __init__(self, session: aiohttp.ClientSession, endpoint: Endpoint) -> None:
+        self._session = session
+        self._endpoint = endpoint
+        self._tls = ssl.create_default_context(cadata=endpoint.certificate)
+        address = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
+        self._root = f"https://{address}:{endpoint.port}"
+
+    async def state(self, after: int, wait: float) -> CoordinatorState:
+        """The state, as soon as its version is above `after` or `wait` seconds have passed.
+
+        Raises CoordinatorUnreachable.
+        """
+        query = {"after": str(after), "wait": f"{wait:g}"}
+        return await self._ask("GET", "/v1/state", wait + ANSWER_SECONDS, query)
+
+    async def command(self, command: Command) -> CoordinatorState:
+        """Give the command, which is idempotent; raises CoordinatorUnreachable."""
+        body = SuspendCommand(command=command).to_json()
+        return await self._ask("POST", "/v1/command", COMMAND_SECONDS, body=body)
+
+    async def resize(self, size: SizeCommand) -> CoordinatorState:
+        """Say how many nodes are wanted, which is idempotent; raises CoordinatorUnreachable."""
+        return await self._ask("POST", "/v1/size", COMMAND_SECONDS, body=size.to_json())
+
+    async def judge_hangs(self, by: HangCommand) -> CoordinatorState:
+        """Say when a standstill is a hang, which is idempotent; raises CoordinatorUnreachable."""
+        return await self._ask("POST", "/v1/hang", COMMAND_SECONDS, body=by.to_json())
+
+    async def set_terms(self, terms: TermsCommand) -> CoordinatorState:
+        """Say how long the run trains and how often it saves, which is idempotent.
+
+        Raises CoordinatorUnreachable.
+        """
+        return await self._ask("POST", "/v1/terms", COMMAND_SECONDS, body=terms.to_json())
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        seconds: float,
+        query: dict[str, str] | None = None,
+        body: dict[str, object] | None = None,
+    ) -> CoordinatorState:
+        try:
+            async with self._session.request(
+                method,
+                self._root + path,
+                params=query,
+                json=body,
+                ssl=self._tls,
+                server_hostname=self._endpoint.host,
+                headers={"Authorization": f"Bearer {self._endpoint.token}"},
+                timeout=aiohttp.ClientTimeout(total=seconds, connect=COMMAND_SECONDS),
+            ) as response:
+                text = await response.read()
+                if response.status != 200:
+                    raise CoordinatorUnreachable(
+                        f"HTTP {response.status}: {text[:200].decode(errors='replace')}"
+                    )
+                return CoordinatorState.model_validate_json(text)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise CoordinatorUnreachable(f"{type(error).__name__}: {error}") from error
+        except ValidationError as error:
+            raise CoordinatorUnreachable(f"an answer that cannot be read: {error}") from error
+
+
+class Coordinators(Protocol):
+    """What a reconciliation needs of the coordinators; runs go by their uid."""
+
+    def state(self, uid: str) -> CoordinatorState | None:
+        """The last word of the run's coordinator."""
+
+    def follow(self, key: Key, uid: str, endpoint: Endpoint) -> None:
+        """Listen to this coordinator, and to no other of the same run."""
+
+    def leave(self, uid: str) -> None:
+        """Stop listening; the last word stays known."""
+
+    def forget(self, uid: str) -> None:
+        """Stop listening, and forget what was said."""
+
+    async def command(self, uid: str, command: Command) -> bool:
+        """Whether the coordinator took the command; False where it cannot be reached now."""
+
+    async def resize(self, uid: str, size: SizeCommand) -> bool:
+        """Whether the coordinator knows how many nodes are wanted; False where it cannot be reached now."""
+
+    async def judge_hangs(self, uid: str, by: HangCommand) -> bool:
+        """Whether the coordinator knows when a standstill is a hang; False where it cannot be reached now."""
+
+    async def set_terms(self, uid: str, terms: TermsCommand) -> bool:
+        """Whether the coordinator knows of length and checkpoints; False where it cannot be reached now."""
+
+
+@dataclass
+class _Watch:
+    endpoint: Endpoint
+    client: CoordinatorClient
+    task: asyncio.Task[None]
+
+
+class Watchers:
+    """The long-polls of all live runs, and the last word of each."""
+
+    def __init__(self, session: aiohttp.ClientSession, tell: Callable[[Key], None]) -> None:
+        self._session = session
+        self._tell = tell
+        self._watches: dict[str, _Watch] = {}  # by uid of the run
+        self._states: dict[str, CoordinatorState] = {}
+
+    def state(self, uid: str) -> CoordinatorState | None:
+        return self._states.get(uid)
+
+    def follow(self, key: Key, uid: str, endpoint: Endpoint) -> None:
+        known = self._watches.get(uid)
+        if known is not None:
+            if known.endpoint == endpoint:
+                return
+            known.task.cancel()
+        client = CoordinatorClient(self._session, endpoint)
+        task = asyncio.create_task(self._poll(key, uid, endpoint, client), name=f"coordinator of {key}")
+        self._watches[uid] = _Watch(endpoint, client, task)
+
+    def leave(self, uid: str) -> None:
+        watch = self._watches.pop(uid, None)
+        if watch is not None:
+            watch.task.cancel()
+
+    def forget(self, uid: str) -> None:
+        self.leave(uid)
+        self._states.pop(uid, None)
+
+    async def command(self, uid: str, command: Command) -> bool:
+        return await self._told(uid, lambda client: client.command(command))
+
+    async def resize(self, uid: str, size: SizeCommand) -> bool:
+        return await self._told(uid, lambda client: client.resize(size))
+
+    async def judge_hangs(self, uid: str, by: HangCommand) -> bool:
+        return await self._told(uid, lambda client: client.judge_hangs(by))
+
+    async def set_terms(self, uid: str, terms: TermsCommand) -> bool:
+        return await self._told(uid, lambda client: client.set_terms(terms))
+
+    async def _told(self, uid: str, tell: Callable[[CoordinatorClient], Awaitable[CoordinatorState]]) -> bool:
+        watch = self._watches.get(uid)
+        if watch is None:
+            return False
+        try:
+            answer = await tell(watch.client)
+        except CoordinatorUnreachable as error:
+            _log.warning("coordinator %s", fields(event="command failed", uid=uid, error=error))
+            return False
+        known = self._states.get(uid)
+        # The long-poll may have been faster, and would not say again what it has said.
+        if known is None or (known.epoch, known.version) <= (answer.epoch, answer.version):
+            self._states[uid] = answer
+        return True
+
+    async def close(self) -> None:
+        """Stop listening to all."""
+        tasks = [watch.task for watch in self._watches.values()]
+        for uid in list(self._watches):
+            self.leave(uid)
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _poll(self, key: Key, uid: str, endpoint: Endpoint, client: CoordinatorClient) -> None:
+        version, retry, silent = -1, FIRST_RETRY_SECONDS, False
+        started = time.monotonic()
+        while True:
+            try:
+                state = await client.state(version, POLL_SECONDS)
+            except CoordinatorUnreachable as error:
+                if not silent:
+                    _log.info(
+                        "coordinator %s",
+                        fields(event="unreachable", run=key, epoch=endpoint.epoch, error=error),
+                    )
+                silent = True
+                version = -1
+                await asyncio.sleep(retry)
+                retry = next_retry(retry, time.monotonic() - started)
+                continue
+            if silent or version < 0:
+                _log.info(
+                    "coordinator %s",
+                    fields(event="heard", run=key, epoch=state.epoch, state=state.state.value),
+                )
+            silent, retry = False, FIRST_RETRY_SECONDS
+            if state.version != version or self._states.get(uid) != state:
+                version = state.version
+                self._states[uid] = state
+                self._tell(key)
+            await asyncio.sleep(LEAST_INTERVAL_SECONDS)

@@ -1,0 +1,188 @@
+"""One operator acts at a time, by a Lease that is taken, renewed and given back.
+
+kopf's own peering only pauses and does not fence, so the Lease decides. Clocks of
+two nodes differ: whoever waits counts the seconds since it last saw the Lease
+renewed, and does not compare times that another clock wrote. Whoever holds it
+lets go before those seconds are over, also where the API server hangs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, LeadershipLost, NotFound
+from footplate_operator.runtime.clock import parse_time
+from footplate_operator.runtime.cluster import Cluster
+from footplate_operator.runtime.kinds import LEASE, Json
+from footplate_operator.runtime.log import fields
+
+RENEWALS: Final = 3  # within the life of a Lease
+ATTEMPTS: Final = 15  # within that life, while they fail
+LET_GO: Final = 0.9  # share of that life after which a leader that cannot renew it ends
+_log = logging.getLogger(__name__)
+
+
+class Move(StrEnum):
+    """What to do about the Lease."""
+
+    CREATE = "create"
+    TAKE = "take"  # it is free, expired or ours
+    WAIT = "wait"
+
+
+@dataclass(frozen=True)
+class LeaseView:
+    """The Lease as the API server keeps it."""
+
+    holder: str
+    renewed: datetime | None
+    seconds: float
+    transitions: int
+
+
+def view(lease: Json | None) -> LeaseView | None:
+    """What matters of a Lease; None where there is none."""
+    if lease is None:
+        return None
+    spec = lease.get("spec", {})
+    renewed = spec.get("renewTime")
+    return LeaseView(
+        holder=spec.get("holderIdentity") or "",
+        renewed=parse_time(renewed) if renewed else None,
+        seconds=float(spec.get("leaseDurationSeconds") or 0),
+        transitions=int(spec.get("leaseTransitions") or 0),
+    )
+
+
+def next_move(lease: LeaseView | None, identity: str, unchanged: float) -> Move:
+    """Create, take (also: renew) or wait; `unchanged`: seconds since it was first seen as it is."""
+    if lease is None:
+        return Move.CREATE
+    if lease.holder in ("", identity) or lease.renewed is None:
+        return Move.TAKE
+    return Move.TAKE if unchanged > lease.seconds else Move.WAIT
+
+
+def render(
+    namespace: str, name: str, identity: str, seconds: float, before: Json | None, now: datetime
+) -> Json:
+    """The Lease held by `identity` (empty: by nobody) from `now` on, on top of `before`."""
+    known = view(before)
+    moved = known is not None and known.holder != identity
+    spec = dict((before or {}).get("spec", {}))
+    time = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    spec |= {
+        "holderIdentity": identity,
+        "leaseDurationSeconds": int(seconds),
+        "renewTime": time,
+        "leaseTransitions": (known.transitions if known else 0) + int(moved),
+    }
+    if known is None or moved:
+        spec["acquireTime"] = time
+    metadata = {"name": name, "namespace": namespace}
+    if before is not None:
+        metadata["resourceVersion"] = before["metadata"]["resourceVersion"]
+    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+
+
+class Leadership:
+    """The Lease of one replica. `now` is a clock in UTC."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        namespace: str,
+        name: str,
+        identity: str,
+        seconds: float,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._cluster = cluster
+        self._place = (namespace, name)
+        self._identity = identity
+        self._seconds = seconds
+        self._now = now
+        self._seen: tuple[LeaseView | None, datetime] = (None, now())  # the Lease, and since when
+
+    async def acquire(self) -> None:
+        """Wait until the Lease is ours."""
+        waiting = False
+        while not await self._try():
+            if not waiting:
+                _log.info("lease %s", fields(event="waiting", name=self._place[1], identity=self._identity))
+                waiting = True
+            await asyncio.sleep(self._seconds / RENEWALS / 2)
+        _log.info("lease %s", fields(event="acquired", name=self._place[1], identity=self._identity))
+
+    async def keep(self) -> None:
+        """Renew for ever; raises LeadershipLost once that was impossible for most of the Lease's life."""
+        renewed, pause = self._now(), self._seconds / RENEWALS
+        while (left := self._left(renewed)) > 0:
+            await asyncio.sleep(min(left, pause))
+            began, pause = self._now(), self._seconds / ATTEMPTS
+            try:
+                async with asyncio.timeout(max(0.0, min(self._left(renewed), self._seconds / RENEWALS))):
+                    if await self._try():
+                        renewed, pause = began, self._seconds / RENEWALS
+                    elif await self._taken():
+                        break
+            except TimeoutError:
+                _log.warning("lease %s", fields(event="no answer", name=self._place[1]))
+        raise LeadershipLost(f"Lease {'/'.join(self._place)} could not be renewed")
+
+    async def release(self) -> None:
+        """Let the next replica start at once."""
+        try:
+            lease = await self._read()
+            known = view(lease)
+            if known is not None and known.holder == self._identity:
+                await self._cluster.replace(render(*self._place, "", 1.0, lease, self._now()))
+                _log.info("lease %s", fields(event="released", name=self._place[1]))
+        except ClusterError as error:
+            _log.warning("lease %s", fields(event="not released", error=error))
+
+    async def _try(self) -> bool:
+        try:
+            lease = await self._read()
+            move = next_move(view(lease), self._identity, self._unchanged(view(lease)))
+            if move is Move.WAIT:
+                return False
+            body = render(*self._place, self._identity, self._seconds, lease, self._now())
+            await (self._cluster.create(body) if move is Move.CREATE else self._cluster.replace(body))
+        except (Conflict, AlreadyExists):
+            return False  # somebody was faster
+        except ClusterError as error:
+            _log.warning("lease %s", fields(event="unreachable", error=error))
+            return False
+        return True
+
+    def _unchanged(self, lease: LeaseView | None) -> float:
+        if lease != self._seen[0]:
+            self._seen = (lease, self._now())
+        return self._since(self._seen[1])
+
+    def _left(self, renewed: datetime) -> float:
+        """Seconds in which a Lease that was renewed then may still be renewed."""
+        return self._seconds * LET_GO - self._since(renewed)
+
+    def _since(self, moment: datetime) -> float:
+        return (self._now() - moment).total_seconds()
+
+    async def _taken(self) -> bool:
+        try:
+            known = view(await self._read())
+        except ClusterError:
+            return False
+        return known is not None and known.holder not in ("", self._identity)
+
+    async def _read(self) -> Json | None:
+        try:
+            return await self._cluster.get(LEASE, *self._place)
+        except NotFound:
+            return None

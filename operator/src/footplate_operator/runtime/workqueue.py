@@ -1,0 +1,137 @@
+"""One work-queue for everything that happens.
+
+Events come in bursts and tell nothing that the state does not: so they only name
+a run. A key that waits is not queued twice, a key that is worked on is not
+worked on by a second worker, and one that failed comes back later and later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Final, Generic, Protocol, TypeVar
+
+from footplate_operator.errors import OperatorError
+from footplate_operator.runtime.log import fields
+
+_log = logging.getLogger(__name__)
+
+FIRST_RETRY_SECONDS: Final = 0.25
+LONGEST_RETRY_SECONDS: Final = 60.0
+
+KeyType = TypeVar("KeyType", bound=Hashable)
+AnyKey = TypeVar("AnyKey", contravariant=True)
+Work = Callable[[KeyType], Awaitable[None]]
+
+
+def retry_delay(failures: int, chance: float) -> float:
+    """Seconds before the next try after `failures` in a row; `chance` in 0..1 spreads them by half."""
+    base = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** (failures - 1))
+    return base * (0.75 + 0.5 * chance)
+
+
+class Agenda(Protocol[AnyKey]):
+    """Where a reconciliation notes what is to be done later."""
+
+    def add(self, key: AnyKey) -> None:
+        """Work on `key` as soon as possible."""
+
+    def add_after(self, key: AnyKey, seconds: float) -> None:
+        """Work on `key` in `seconds`, or earlier if it is named before."""
+
+
+class WorkQueue(Generic[KeyType]):
+    """Coalescing keys. Its size is bounded by the number of runs, since no key is in it twice."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self._ready: OrderedDict[KeyType, None] = OrderedDict()
+        self._working: set[KeyType] = set()
+        self._again: set[KeyType] = set()  # named while being worked on
+        self._timers: dict[KeyType, asyncio.TimerHandle] = {}
+        self._failures: dict[KeyType, int] = {}
+        self._wake = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._ready)
+
+    def add(self, key: KeyType) -> None:
+        """Work on `key` as soon as possible."""
+        self._cancel_timer(key)
+        if key in self._working:
+            self._again.add(key)
+            return
+        self._ready[key] = None
+        self._wake.set()
+
+    def add_after(self, key: KeyType, seconds: float) -> None:
+        """Work on `key` in `seconds`, or earlier if it is named before."""
+        if seconds <= 0:
+            self.add(key)
+            return
+        loop = asyncio.get_running_loop()
+        due = loop.time() + seconds
+        known = self._timers.get(key)
+        if known is not None and known.when() <= due:
+            return
+        self._cancel_timer(key)
+        self._timers[key] = loop.call_at(due, self._timer_rang, key)
+
+    def forget(self, key: KeyType) -> None:
+        """No timer and no memory of failures for `key` any more."""
+        self._cancel_timer(key)
+        self._failures.pop(key, None)
+
+    async def run(self, workers: int, work: Work[KeyType]) -> None:
+        """Work with so many workers until cancelled; an exception of `work` means: try again later."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(workers):
+                group.create_task(self._worker(work), name=f"queue worker {number}")
+
+    async def _worker(self, work: Work[KeyType]) -> None:
+        while True:
+            key = await self._next()
+            failed = True
+            try:
+                await work(key)
+                failed = False
+            except OperatorError as error:
+                _log.warning("queue %s", fields(event="again later", key=key, error=error))
+            except Exception:  # noqa: BLE001 - the edge: one run's trouble must not stop the others
+                _log.exception("key=%s reconcile failed", key)
+            finally:
+                self._done(key, failed)
+
+    async def _next(self) -> KeyType:
+        while not self._ready:
+            self._wake.clear()
+            await self._wake.wait()
+        key, _ = self._ready.popitem(last=False)
+        self._working.add(key)
+        return key
+
+    def _done(self, key: KeyType, failed: bool) -> None:
+        self._working.discard(key)
+        again = key in self._again
+        self._again.discard(key)
+        if failed:
+            self._failures[key] = self._failures.get(key, 0) + 1
+            # What happened meanwhile may be what was missing: it does not wait for a long retry.
+            failures = 1 if again else self._failures[key]
+            self.add_after(key, retry_delay(failures, self._chance.random()))
+            return
+        self._failures.pop(key, None)
+        if again:
+            self.add(key)
+
+    def _timer_rang(self, key: KeyType) -> None:
+        self._timers.pop(key, None)
+        self.add(key)
+
+    def _cancel_timer(self, key: KeyType) -> None:
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()

@@ -1,0 +1,1 @@
+"""TrainingRun: how it is decoded, what should exist for it, and what its status says."""

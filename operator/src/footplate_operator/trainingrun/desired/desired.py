@@ -1,0 +1,42 @@
+"""The answer of `desire`: what to make, what to take away, what to say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from footplate_contracts.reports import Command, HangCommand, SizeCommand, TermsCommand
+from footplate_contracts.v1alpha1.status import TrainingRunStatus
+from footplate_operator.runtime.kinds import Json
+from footplate_operator.trainingrun.gang.retire import Surplus
+from footplate_operator.trainingrun.observed import Child, PodView
+
+
+@dataclass(frozen=True)
+class Desired:
+    """One decision about one run.
+
+    `children` and `pods` are those that are missing: what exists is never
+    written again. `secret` asks the edge for credentials, which need chance.
+    `again` is the number of seconds after which to decide anew without news.
+    """
+
+    status: TrainingRunStatus
+    secret: bool = False
+    children: tuple[Json, ...] = ()
+    pods: tuple[Json, ...] = ()
+    promoted: tuple[PodView, ...] = ()  # spares that have become these workers: to be labelled so
+    surplus: tuple[Surplus, ...] = ()
+    surplus_children: tuple[Child, ...] = ()
+    coordinator: PodView | None = None  # to listen to
+    command: Command = Command.NONE
+    size: SizeCommand | None = None  # for a coordinator that was told another one
+    hang: HangCommand | None = None  # for a coordinator that judges by another one
+    terms: TermsCommand | None = None  # for a coordinator that was told others
+    delete_run: bool = False
+    again: float | None = None
+
+
+def soonest(*waits: float | None) -> float | None:
+    """The shortest of the waits that there are."""
+    known = [wait for wait in waits if wait is not None]
+    return min(known) if known else None

@@ -1,0 +1,45 @@
+"""What should exist for a run, decided in one pure function.
+
+Nothing here reads a clock, a cluster or the network: the same arguments give the
+same answer, so any situation of a run's life can be written down as a test.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from footplate_contracts.names import Phase
+from footplate_operator.trainingrun.desired.active import active
+from footplate_operator.trainingrun.desired.desired import Desired
+from footplate_operator.trainingrun.desired.ended import end, ended
+from footplate_operator.trainingrun.desired.situation import assess
+from footplate_operator.trainingrun.desired.suspended import queued, suspended, suspending
+from footplate_operator.trainingrun.observed import Observed
+from footplate_operator.trainingrun.revision import Revision
+from footplate_operator.trainingrun.run import Run
+
+_WITHOUT_PODS = frozenset({None, Phase.QUEUED, Phase.SUSPENDED})
+
+
+def desire(run: Run, revision: Revision | None, observed: Observed, now: datetime) -> Desired:
+    """What should exist for `run`, and what its status should say.
+
+    Args:
+        run: the run with the status written last.
+        revision: what its pods are made of; None where it could not be admitted.
+        observed: what was seen.
+    """
+    if run.phase is not None and run.phase.terminal:
+        return ended(run, observed, now)
+    if run.spec.suspend and run.phase in _WITHOUT_PODS:
+        return suspended(run, observed, now)
+    if revision is None:
+        return queued(run, observed, now)
+    here = assess(run, revision, observed, now)
+    if here.finished:
+        return end(here, Phase.SUCCEEDED, None)
+    if here.failure is not None:
+        return end(here, Phase.FAILED, here.failure)
+    if run.phase is Phase.SUSPENDING or run.spec.suspend:
+        return suspending(here)
+    return active(here)

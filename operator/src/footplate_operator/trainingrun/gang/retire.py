@@ -1,0 +1,136 @@
+"""Pods that are not needed any more, and when they go.
+
+An ended pod holds no GPU but is the only place where its log can be read, so it
+stays for a while. A pod that was superseded while it could not be reached is
+left alone until Kubernetes itself says that its node is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from footplate_contracts.reports import CoordinatorState
+from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.policies import ttl
+
+KEPT_ENDED: Final = 7  # ended pods of one place, whatever their age: the longest wait needs so many
+NODE_GONE_SECONDS: Final = 30.0
+LONGEST_FLUSH_SECONDS: Final = 600.0  # the API may be away for ten minutes
+STALE_GRACE: Final = 5
+COORDINATOR_GRACE: Final = 15
+_SOON: Final = 1.0
+
+
+class How(StrEnum):
+    """How a pod goes."""
+
+    DELETE = "delete"
+    STOP = "stop"  # its containers end, the pod and its log stay
+
+
+@dataclass(frozen=True)
+class Surplus:
+    """A pod that should not run; `grace` in seconds, None for the pod's own."""
+
+    pod: PodView
+    how: How = How.DELETE
+    grace: int | None = None
+
+
+def unique(found: Iterable[Surplus]) -> tuple[Surplus, ...]:
+    """`found` with the first word on each pod only."""
+    by_uid: dict[str, Surplus] = {}
+    for each in found:
+        by_uid.setdefault(each.pod.uid, each)
+    return tuple(by_uid.values())
+
+
+def expired(pods: Iterable[PodView], retention: int, now: datetime) -> list[Surplus]:
+    """Ended pods whose time is over."""
+    return [
+        Surplus(pod, grace=0)
+        for pod in pods
+        if pod.ended and not pod.terminating and ttl.expired(pod.end, retention, now)
+    ]
+
+
+def next_expiry(pods: Iterable[PodView], retention: int, now: datetime) -> float | None:
+    """Seconds until the next ended pod expires."""
+    waits = [ttl.remaining(pod.end, retention, now) for pod in pods if pod.ended and not pod.terminating]
+    return max(_SOON, min(waits)) if waits else None
+
+
+def crowded(pods: Sequence[PodView]) -> list[Surplus]:
+    """Ended pods of one place beyond the newest few."""
+    ended = sorted((pod for pod in pods if pod.ended and not pod.terminating), key=lambda pod: pod.end)
+    return [Surplus(pod, grace=0) for pod in ended[: max(0, len(ended) - KEPT_ENDED)]]
+
+
+def superseded_workers(
+    pods: Sequence[PodView], nodes: int, training: frozenset[int] | None, now: datetime
+) -> list[Surplus]:
+    """Live pods of a place that has a newer one, once Kubernetes says that they are gone too.
+
+    Places beyond `nodes` are given up once they do not train: a run that is made
+    smaller saves first. `training` is None where nobody says who trains.
+    """
+    newest: dict[int, int] = {}
+    for pod in pods:
+        newest[pod.index] = max(newest.get(pod.index, -1), pod.incarnation)
+    return [
+        Surplus(pod, grace=STALE_GRACE)
+        for pod in pods
+        if pod.live
+        and (
+            _given_up(pod, training)
+            if pod.index >= nodes
+            else pod.incarnation < newest[pod.index]
+            and (not pod.started or pod.unready_for(now) >= NODE_GONE_SECONDS)
+        )
+    ]
+
+
+def _given_up(pod: PodView, training: frozenset[int] | None) -> bool:
+    return not pod.started if training is None else pod.index not in training
+
+
+def unwanted(spares: Sequence[PodView], wanted: int) -> list[Surplus]:
+    """Live spares beyond the `wanted` ones; they hold nothing that would have to be saved."""
+    return [Surplus(pod, grace=STALE_GRACE) for pod in spares if pod.live and pod.index >= wanted]
+
+
+def stale_coordinators(pods: Sequence[PodView], epoch: int) -> list[Surplus]:
+    """Live coordinators from before `epoch`; they may still hand over what they know to the API."""
+    return [Surplus(pod, grace=COORDINATOR_GRACE) for pod in pods if pod.live and pod.epoch < epoch]
+
+
+def flushed(state: CoordinatorState | None, waited: float, unasked: float) -> bool:
+    """Whether the telemetry of a coordinator that is not needed any more is out, or has had its time.
+
+    `waited`: seconds since it is not needed; `unasked`: how long to wait for one that cannot be asked.
+    """
+    if state is None:
+        return waited >= unasked
+    return state.telemetry_backlog == 0 or waited >= LONGEST_FLUSH_SECONDS
+
+
+def release(pods: Iterable[PodView], grace: int) -> list[Surplus]:
+    """Every pod that is not on its way out, whatever its state."""
+    return [Surplus(pod, grace=grace) for pod in pods if not pod.terminating]
+
+
+def stop(pods: Iterable[PodView], overdue: bool) -> list[Surplus]:
+    """End the containers of live pods and keep the logs; delete what has none, or does not obey."""
+    found = []
+    for pod in pods:
+        if not pod.live:
+            continue
+        if overdue or not pod.started:
+            found.append(Surplus(pod, grace=0 if overdue else 1))
+        elif not pod.deadline:
+            found.append(Surplus(pod, How.STOP))
+    return found

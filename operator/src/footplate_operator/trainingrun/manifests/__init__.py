@@ -1,0 +1,1 @@
+"""What the children of a run are made of, without a decision."""

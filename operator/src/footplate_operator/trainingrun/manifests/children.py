@@ -1,0 +1,126 @@
+"""The children of a run other than pods, as manifests.
+
+Every one is owned by the run directly, so that garbage collection needs no
+chain, and `blockOwnerDeletion` is false, so that a foreground deletion waits
+for nobody.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+
+from footplate_contracts.names import (
+    COORDINATOR_PORT,
+    ROLE_LABEL,
+    RUN_CONFIG_FILE,
+    RUN_UID_LABEL,
+    SECRET_CERTIFICATE_KEY,
+    SECRET_PRIVATE_KEY_KEY,
+    SECRET_TOKEN_KEY,
+    Role,
+    config_map_name,
+    coordinator_service_name,
+    secret_name,
+)
+from footplate_operator.runtime.kinds import Json
+from footplate_operator.trainingrun.manifests.metadata import metadata
+from footplate_operator.trainingrun.revision import Revision
+from footplate_operator.trainingrun.run import Run
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What agents and operator prove to the coordinator, and it to them."""
+
+    token: str
+    certificate: bytes  # PEM, self-signed: the run's only authority
+    private_key: bytes  # PEM
+
+
+def secret(run: Run, credentials: Credentials) -> Json:
+    """The Secret with the run's token and TLS key; immutable, as agents read it once."""
+    data = {
+        SECRET_TOKEN_KEY: credentials.token.encode(),
+        SECRET_CERTIFICATE_KEY: credentials.certificate,
+        SECRET_PRIVATE_KEY_KEY: credentials.private_key,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata(run, secret_name(run.name)),
+        "type": "Opaque",
+        "immutable": True,
+        "data": {key: base64.b64encode(value).decode() for key, value in data.items()},
+    }
+
+
+def read_secret(body: Json) -> Credentials:
+    """The inverse of `secret`; raises KeyError where somebody emptied it."""
+    data = {key: base64.b64decode(value) for key, value in body.get("data", {}).items()}
+    return Credentials(
+        token=data[SECRET_TOKEN_KEY].decode(),
+        certificate=data[SECRET_CERTIFICATE_KEY],
+        private_key=data[SECRET_PRIVATE_KEY_KEY],
+    )
+
+
+def config_map(run: Run, revision: Revision) -> Json:
+    """The ConfigMap with the RunConfig; another content has another name."""
+    config = revision.frozen.config
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(run, config_map_name(run.name, config.digest())),
+        "immutable": True,
+        "data": {RUN_CONFIG_FILE: json.dumps(config.to_json(), indent=1, sort_keys=True)},
+    }
+
+
+def service(run: Run) -> Json:
+    """The headless Service in front of the coordinator.
+
+    Not-ready addresses are published: an agent that waits for the coordinator
+    learns more from a refused connection than from a missing name.
+    """
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(run, coordinator_service_name(run.name)),
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {RUN_UID_LABEL: run.uid, ROLE_LABEL: Role.COORDINATOR.value},
+            "ports": [{"name": "https", "port": COORDINATOR_PORT, "targetPort": COORDINATOR_PORT}],
+        },
+    }
+
+
+def disruption_budget(run: Run) -> Json:
+    """No worker is evicted by choice while the run trains; a broken one may be.
+
+    `maxUnavailable` asks the run's scale subresource how many there should be,
+    which counts workers only; so only workers are selected.
+    """
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": metadata(run, run.name),
+        "spec": {
+            "maxUnavailable": 0,
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            "selector": {"matchLabels": {RUN_UID_LABEL: run.uid, ROLE_LABEL: Role.WORKER.value}},
+        },
+    }
+
+
+def controller_revision(run: Run, revision: Revision) -> Json:
+    """The ControllerRevision that keeps `revision`."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "ControllerRevision",
+        "metadata": metadata(run, revision.name(run.name)),
+        "revision": revision.number,
+        "data": revision.frozen.to_json(),
+    }

@@ -1,0 +1,80 @@
+"""The manifest of the coordinator pod."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from footplate_contracts.names import (
+    COORDINATOR_PORT,
+    EPOCH_LABEL,
+    ROLE_LABEL,
+    RUN_SECRET_MOUNT,
+    SECRET_CERTIFICATE_KEY,
+    SECRET_PRIVATE_KEY_KEY,
+    SECRET_TOKEN_KEY,
+    Env,
+    Role,
+    coordinator_pod_name,
+)
+from footplate_operator.runtime.kinds import Json
+from footplate_operator.trainingrun.gang.retire import COORDINATOR_GRACE
+from footplate_operator.trainingrun.manifests.metadata import metadata
+from footplate_operator.trainingrun.manifests.pod import (
+    as_env,
+    base_mounts,
+    base_volumes,
+    common_spec,
+    container_security,
+    keep_annotations,
+    shared_environment,
+    tolerate_lost_node,
+)
+from footplate_operator.trainingrun.revision import Revision, size, terms_to_begin_with
+from footplate_operator.trainingrun.run import Run
+
+GRACE_SECONDS: Final = COORDINATOR_GRACE  # to hand the last telemetry over
+# It holds no GPU and a second one does no harm, so Kubernetes may evict it from a lost node by itself.
+LOST_NODE_SECONDS: Final = 5
+
+
+def pod(run: Run, revision: Revision, epoch: int) -> Json:
+    """The manifest of the coordinator of `epoch`."""
+    name = coordinator_pod_name(run.name, epoch)
+    body = metadata(run, name)
+    body["labels"] |= {ROLE_LABEL: Role.COORDINATOR.value, EPOCH_LABEL: str(epoch)}
+    body["annotations"] = keep_annotations()
+    profile = revision.frozen.profile
+    keys = [SECRET_TOKEN_KEY, SECRET_CERTIFICATE_KEY, SECRET_PRIVATE_KEY_KEY]
+    spec = common_spec(run, name, GRACE_SECONDS)
+    spec |= {
+        "containers": [_container(run, revision, epoch)],
+        "volumes": base_volumes(run, revision, keys),
+        "tolerations": [*profile.scheduling.tolerations, *tolerate_lost_node(LOST_NODE_SECONDS)],
+    }
+    priority = run.spec.priority_class_name or profile.scheduling.priority_class_name
+    if priority:
+        spec["priorityClassName"] = priority
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": body, "spec": spec}
+
+
+def _container(run: Run, revision: Revision, epoch: int) -> Json:
+    defaults = revision.frozen.defaults
+    variables = shared_environment(run) | {
+        Env.TLS_KEY_FILE: f"{RUN_SECRET_MOUNT}/{SECRET_PRIVATE_KEY_KEY}",
+        Env.COORDINATOR_EPOCH: str(epoch),
+        Env.SIZE: size(run).model_dump_json(by_alias=True, exclude_none=True),
+        Env.TERMS: terms_to_begin_with(run).model_dump_json(by_alias=True, exclude_none=True),
+    }
+    if defaults.api_url:
+        variables[Env.API_URL] = defaults.api_url
+    return {
+        "name": "coordinator",
+        "image": defaults.coordinator_image,
+        "imagePullPolicy": defaults.image_pull_policy.value,
+        "env": as_env(variables),
+        "ports": [{"name": "https", "containerPort": COORDINATOR_PORT}],
+        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
+        "securityContext": container_security(),
+        "volumeMounts": base_mounts(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }

@@ -1,0 +1,63 @@
+"""What every child of a run is called and labelled, and who owns it."""
+
+from __future__ import annotations
+
+from footplate_contracts.names import (
+    API_VERSION,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    ROLE_LABEL,
+    RUN_LABEL,
+    RUN_UID_LABEL,
+    Role,
+    coordinator_service_name,
+)
+from footplate_operator.runtime.kinds import Json, Kind, kind_of
+from footplate_operator.trainingrun.run import Run
+
+
+def labels(run: Run) -> dict[str, str]:
+    """Labels of everything that belongs to `run`."""
+    return {MANAGED_BY_LABEL: MANAGED_BY, RUN_LABEL: run.name, RUN_UID_LABEL: run.uid}
+
+
+def selector(uid: str, role: Role | None = None) -> str:
+    """Label selector of a run's objects, or of its pods of one role."""
+    own = f"{RUN_UID_LABEL}={uid}"
+    return f"{own},{ROLE_LABEL}={role}" if role else own
+
+
+def metadata(run: Run, name: str) -> Json:
+    """Metadata of a child."""
+    return {
+        "name": name,
+        "namespace": run.namespace,
+        "labels": labels(run),
+        "ownerReferences": [
+            {
+                "apiVersion": API_VERSION,
+                "kind": "TrainingRun",
+                "name": run.name,
+                "uid": run.uid,
+                "controller": True,
+                "blockOwnerDeletion": False,
+            }
+        ],
+    }
+
+
+def coordinator_host(run: Run) -> str:
+    """DNS name of the coordinator; also the name in its certificate."""
+    return f"{coordinator_service_name(run.name)}.{run.namespace}.svc"
+
+
+def certificate_names(run: Run) -> list[str]:
+    """Every name under which the coordinator may be asked."""
+    short = coordinator_service_name(run.name)
+    host = coordinator_host(run)
+    return [host, f"{host}.cluster.local", f"{short}.{run.namespace}", short]
+
+
+def identity(body: Json) -> tuple[Kind, str]:
+    """Kind and name of a manifest."""
+    return kind_of(body), body["metadata"]["name"]

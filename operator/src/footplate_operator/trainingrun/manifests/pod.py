@@ -1,0 +1,154 @@
+"""What worker and coordinator pods have in common: security, scratch space, names.
+
+Restricted Pod Security with a read-only root breaks whatever writes beside its
+code; torch, Triton and the Hugging Face libraries all do. So every place they
+write to is an emptyDir, and the variables that lead them there are set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from footplate_contracts.names import (
+    COORDINATOR_PORT,
+    RUN_CONFIG_FILE,
+    RUN_CONFIG_MOUNT,
+    RUN_SECRET_MOUNT,
+    SECRET_CERTIFICATE_KEY,
+    SECRET_TOKEN_KEY,
+    Env,
+    config_map_name,
+    secret_name,
+)
+from footplate_operator.runtime.kinds import Json
+from footplate_operator.trainingrun.manifests.metadata import coordinator_host
+from footplate_operator.trainingrun.revision import Revision
+from footplate_operator.trainingrun.run import Run
+
+USER_ID: Final = 1000
+HOME: Final = "/home/footplate"
+CONFIG_VOLUME: Final = "footplate-config"
+SECRET_VOLUME: Final = "footplate-run"
+TMP_VOLUME: Final = "footplate-tmp"
+HOME_VOLUME: Final = "footplate-home"
+SHM_VOLUME: Final = "footplate-shm"
+
+_FIELDS: Final[Mapping[Env, str]] = {
+    Env.POD_NAME: "metadata.name",
+    Env.POD_UID: "metadata.uid",
+    Env.POD_IP: "status.podIP",
+    Env.NODE_NAME: "spec.nodeName",
+}
+
+
+def pod_security() -> Json:
+    """Pod-level half of restricted Pod Security."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": USER_ID,
+        "runAsGroup": USER_ID,
+        "fsGroup": USER_ID,
+        "fsGroupChangePolicy": "OnRootMismatch",  # a volume with a million shards is not walked each time
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def container_security() -> Json:
+    """Container-level half of restricted Pod Security."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def shared_environment(run: Run) -> dict[str, str]:
+    """Variables of every pod of a run."""
+    return {
+        Env.RUN_CONFIG: f"{RUN_CONFIG_MOUNT}/{RUN_CONFIG_FILE}",
+        Env.RUN_TOKEN_FILE: f"{RUN_SECRET_MOUNT}/{SECRET_TOKEN_KEY}",
+        Env.TLS_CERTIFICATE_FILE: f"{RUN_SECRET_MOUNT}/{SECRET_CERTIFICATE_KEY}",
+        Env.COORDINATOR_HOST: coordinator_host(run),
+        Env.COORDINATOR_PORT: str(COORDINATOR_PORT),
+        "HOME": HOME,
+        "USER": "footplate",  # getpass.getuser() has no other source where /etc/passwd does not list us
+        "TMPDIR": "/tmp",
+    }
+
+
+def as_env(variables: Mapping[str, str]) -> list[Json]:
+    """`variables` as a container's env, and the pod's own name, address and node."""
+    own: list[Json] = [{"name": str(name), "value": value} for name, value in variables.items()]
+    own += [
+        {"name": str(name), "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in _FIELDS.items()
+    ]
+    return own
+
+
+def merged_env(ours: Sequence[Json], users: Sequence[Json]) -> list[Json]:
+    """The user's variables win, except over those by which our programs find each other."""
+    reserved = {str(name) for name in Env}
+    wanted = [each for each in users if each["name"] not in reserved]
+    stated = {each["name"] for each in wanted}
+    return [each for each in ours if each["name"] not in stated] + wanted
+
+
+def base_volumes(run: Run, revision: Revision, secret_keys: Sequence[str]) -> list[Json]:
+    """RunConfig, the named keys of the run's Secret, and scratch space."""
+    digest = revision.frozen.config.digest()
+    return [
+        {"name": CONFIG_VOLUME, "configMap": {"name": config_map_name(run.name, digest)}},
+        {
+            "name": SECRET_VOLUME,
+            "secret": {
+                "secretName": secret_name(run.name),
+                "defaultMode": 0o440,
+                "items": [{"key": key, "path": key} for key in secret_keys],
+            },
+        },
+        {"name": TMP_VOLUME, "emptyDir": {}},
+        {"name": HOME_VOLUME, "emptyDir": {}},
+    ]
+
+
+def base_mounts() -> list[Json]:
+    """Where `base_volumes` go."""
+    return [
+        {"name": CONFIG_VOLUME, "mountPath": RUN_CONFIG_MOUNT, "readOnly": True},
+        {"name": SECRET_VOLUME, "mountPath": RUN_SECRET_MOUNT, "readOnly": True},
+        {"name": TMP_VOLUME, "mountPath": "/tmp"},
+        {"name": HOME_VOLUME, "mountPath": HOME},
+    ]
+
+
+def tolerate_lost_node(seconds: int | None) -> list[Json]:
+    """Stay bound to a node that is not ready or unreachable; None: until somebody deletes the pod."""
+    extent = {} if seconds is None else {"tolerationSeconds": seconds}
+    return [
+        {"key": f"node.kubernetes.io/{taint}", "operator": "Exists", "effect": "NoExecute", **extent}
+        for taint in ("not-ready", "unreachable")
+    ]
+
+
+def common_spec(run: Run, name: str, grace: int) -> Json:
+    """Pod fields that every pod of a run has."""
+    return {
+        "hostname": name,
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": grace,
+        "enableServiceLinks": False,
+        "automountServiceAccountToken": False,
+        "securityContext": pod_security(),
+        "imagePullSecrets": [{"name": each.name} for each in run.spec.trainer.image_pull_secrets],
+    }
+
+
+def keep_annotations() -> dict[str, str]:
+    """Ask autoscalers to leave the pod where it is."""
+    return {
+        "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+        "karpenter.sh/do-not-disrupt": "true",
+    }

@@ -1,0 +1,189 @@
+"""The manifests of workers and spares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from footplate_contracts.names import (
+    FIRST_SPARE,
+    INCARNATION_LABEL,
+    INDEX_LABEL,
+    PROFILE_LABEL,
+    ROLE_LABEL,
+    RUN_UID_LABEL,
+    SECRET_CERTIFICATE_KEY,
+    SECRET_TOKEN_KEY,
+    Env,
+    Role,
+    spare_pod_name,
+    worker_pod_name,
+)
+from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
+from footplate_operator.runtime.kinds import Json
+from footplate_operator.trainingrun.manifests.metadata import metadata
+from footplate_operator.trainingrun.manifests.pod import (
+    HOME,
+    SHM_VOLUME,
+    as_env,
+    base_mounts,
+    base_volumes,
+    common_spec,
+    container_security,
+    keep_annotations,
+    merged_env,
+    shared_environment,
+    tolerate_lost_node,
+)
+from footplate_operator.trainingrun.revision import Revision
+from footplate_operator.trainingrun.run import Run
+
+GRACE_BEYOND_CHECKPOINT = 30  # seconds that a pod has after its emergency checkpoint
+
+
+def pod(run: Run, revision: Revision, index: int, incarnation: int, coordinator_address: str) -> Json:
+    """The manifest of one worker; `coordinator_address` is a hint, empty where it is not known."""
+    name = worker_pod_name(run.name, index, incarnation)
+    labels = place_labels(Role.WORKER, index, incarnation)
+    return _pod(run, revision, name, labels, _place(index, incarnation, coordinator_address))
+
+
+def spare(run: Run, revision: Revision, number: int, incarnation: int, coordinator_address: str) -> Json:
+    """The manifest of spare `number`: a worker without a place."""
+    name = spare_pod_name(run.name, number, incarnation)
+    labels = place_labels(Role.SPARE, number, incarnation)
+    place = _place(FIRST_SPARE + number, incarnation, coordinator_address)
+    return _pod(run, revision, name, labels, place)
+
+
+def place_labels(role: Role, index: int, incarnation: int) -> dict[str, str]:
+    """What a pod does and where; the labels that a spare changes when it takes a place."""
+    return {ROLE_LABEL: role.value, INDEX_LABEL: str(index), INCARNATION_LABEL: str(incarnation)}
+
+
+def _place(index: int, incarnation: int, coordinator_address: str) -> dict[str, str]:
+    place: dict[str, str] = {Env.WORKER_INDEX: str(index), Env.WORKER_INCARNATION: str(incarnation)}
+    if coordinator_address:
+        place[Env.COORDINATOR_ADDRESS] = coordinator_address
+    return place
+
+
+def _pod(
+    run: Run, revision: Revision, name: str, labels: Mapping[str, str], place: Mapping[str, str]
+) -> Json:
+    trainer = run.spec.trainer
+    body = metadata(run, name)
+    body["labels"] = dict(trainer.pod_labels) | body["labels"]
+    body["labels"] |= {**labels, PROFILE_LABEL: revision.frozen.profile_name}
+    body["annotations"] = dict(trainer.pod_annotations) | keep_annotations()
+    grace = run.spec.checkpoint.emergency_deadline_seconds + GRACE_BEYOND_CHECKPOINT
+    spec = common_spec(run, name, grace)
+    spec |= _scheduling(run, revision.frozen.profile)
+    spec["containers"] = [_container(run, revision, place)]
+    spec["volumes"] = _volumes(run, revision)
+    if trainer.service_account_name:
+        spec["serviceAccountName"] = trainer.service_account_name
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": body, "spec": spec}
+
+
+def _container(run: Run, revision: Revision, place: Mapping[str, str]) -> Json:
+    trainer, frozen = run.spec.trainer, revision.frozen
+    policy = trainer.image_pull_policy or frozen.defaults.image_pull_policy
+    users = [each.to_json() for each in trainer.env]
+    ours = as_env(_environment(run, frozen.profile, place))
+    container: Json = {
+        "name": "trainer",
+        "image": trainer.image or frozen.defaults.trainer_image,
+        "imagePullPolicy": policy.value,
+        "env": merged_env(ours, users),
+        "resources": _resources(run, frozen.profile),
+        "securityContext": container_security(),
+        "volumeMounts": _mounts(run),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+    if trainer.env_from:
+        container["envFrom"] = [dict(each) for each in trainer.env_from]
+    return container
+
+
+def _environment(run: Run, profile: ComputeProfileSpec, place: Mapping[str, str]) -> dict[str, str]:
+    variables = shared_environment(run) | {
+        **place,
+        "TORCHINDUCTOR_CACHE_DIR": "/tmp/torchinductor",
+        "TRITON_CACHE_DIR": "/tmp/triton",
+        "HF_HOME": f"{HOME}/huggingface",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    if profile.network.interfaces:
+        variables["NCCL_SOCKET_IFNAME"] = profile.network.interfaces
+        variables["GLOO_SOCKET_IFNAME"] = profile.network.interfaces
+    return variables | profile.network.nccl
+
+
+def _resources(run: Run, profile: ComputeProfileSpec) -> Json:
+    """Profile first, then the run's own; devices are requested as limits, as they cannot be overcommitted."""
+    own = run.spec.trainer.resources or {}
+    devices: dict[str, str] = {}
+    if profile.gpu is not None:
+        devices[profile.gpu.resource] = str(profile.gpu.count)
+    if profile.network.rdma is not None:
+        devices[profile.network.rdma.resource] = str(profile.network.rdma.count)
+    requests = dict(profile.resources.get("requests", {})) | dict(own.get("requests", {})) | devices
+    limits = dict(profile.resources.get("limits", {})) | dict(own.get("limits", {})) | devices
+    return {name: value for name, value in (("requests", requests), ("limits", limits)) if value}
+
+
+def _volumes(run: Run, revision: Revision) -> list[Json]:
+    gibibytes = revision.frozen.profile.network.shared_memory_gib
+    volumes = base_volumes(run, revision, [SECRET_TOKEN_KEY, SECRET_CERTIFICATE_KEY])
+    size = f"{int(gibibytes * 1024)}Mi"
+    volumes.append({"name": SHM_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": size}})
+    return volumes + [dict(each) for each in run.spec.trainer.volumes]
+
+
+def _mounts(run: Run) -> list[Json]:
+    users = [dict(each) for each in run.spec.trainer.volume_mounts]
+    taken = {str(each.get("mountPath", "")).rstrip("/") for each in users}
+    ours = [*base_mounts(), {"name": SHM_VOLUME, "mountPath": "/dev/shm"}]
+    return [each for each in ours if each["mountPath"] not in taken] + users
+
+
+def _scheduling(run: Run, profile: ComputeProfileSpec) -> Json:
+    scheduling = profile.scheduling
+    mates = {"matchLabels": {RUN_UID_LABEL: run.uid, ROLE_LABEL: Role.WORKER.value}}
+    affinity: Json = {
+        "podAntiAffinity": {
+            "preferredDuringSchedulingIgnoredDuringExecution": [
+                {
+                    "weight": 100,
+                    "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname", "labelSelector": mates},
+                }
+            ]
+        }
+    }
+    fields = [
+        {"key": "metadata.name", "operator": "NotIn", "values": [node]}  # takes one value only
+        for node in run.spec.resilience.exclude_nodes
+    ]
+    if fields:
+        affinity["nodeAffinity"] = {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": fields}]}
+        }
+    spec: Json = {
+        "tolerations": [*(dict(each) for each in scheduling.tolerations), *tolerate_lost_node(None)],
+        "affinity": affinity,
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": scheduling.topology_key,
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": mates,
+            }
+        ],
+    }
+    if scheduling.node_selector:
+        spec["nodeSelector"] = dict(scheduling.node_selector)
+    priority = run.spec.priority_class_name or scheduling.priority_class_name
+    if priority:
+        spec["priorityClassName"] = priority
+    return spec

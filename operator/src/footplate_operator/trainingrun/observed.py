@@ -1,0 +1,221 @@
+"""What was seen of a run in the cluster, reduced to what decisions read.
+
+Whole pods would be a hundred times larger in memory than these views, and a
+thousand runs have ten thousand of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from footplate_contracts.names import (
+    EPOCH_LABEL,
+    INCARNATION_LABEL,
+    INDEX_LABEL,
+    ROLE_LABEL,
+    RUN_UID_LABEL,
+    Reason,
+    Role,
+)
+from footplate_contracts.reports import CoordinatorState
+from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
+from footplate_operator.runtime.clock import parse_time
+from footplate_operator.runtime.kinds import Json, Kind
+
+MESSAGE_TAIL: Final = 512  # characters: the end of a log says more than its beginning
+
+
+@dataclass(frozen=True)
+class PodView:
+    """One pod of a run."""
+
+    name: str
+    uid: str
+    run_uid: str
+    role: str
+    created: datetime
+    namespace: str = ""
+    version: int = 0  # resourceVersion
+    index: int = 0  # workers
+    incarnation: int = 0  # workers
+    epoch: int = 0  # coordinators
+    phase: str = "Pending"
+    terminating: bool = False
+    node: str = ""
+    address: str = ""
+    started: bool = False  # a container has run
+    waiting_reason: str = ""
+    waiting_message: str = ""
+    exit_code: int | None = None
+    terminated_reason: str = ""
+    finished: datetime | None = None
+    ready: bool = False
+    ready_since: datetime | None = None
+    unschedulable: str = ""  # the scheduler's message
+    disruption: str = ""  # reason of the condition DisruptionTarget
+    reason: str = ""  # status.reason, as in Evicted
+    message: str = ""  # status.message, else the last lines of the container that ended
+    deadline: bool = False  # activeDeadlineSeconds is set: it was told to stop
+    mount_error: str = ""  # from an Event; the pod itself does not say it
+    held_since: datetime | None = None  # since when it waits for what it waits for; not in the pod either
+
+    @property
+    def ended(self) -> bool:
+        """Whether all its containers have ended for good."""
+        return self.phase in ("Succeeded", "Failed")
+
+    @property
+    def live(self) -> bool:
+        """Whether it runs or may still come to run."""
+        return not self.ended and not self.terminating
+
+    def unready_for(self, now: datetime) -> float:
+        """Seconds since Kubernetes holds it to be not ready; 0 while it is, or where that is not known."""
+        if self.ready or self.ready_since is None:
+            return 0.0
+        return (now - self.ready_since).total_seconds()
+
+    @property
+    def end(self) -> datetime:
+        """When it ended; for one without a time, when it was made."""
+        return self.finished or self.created
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A place whose pod is gone; `pod` is what is left of it, if anything."""
+
+    index: int
+    incarnation: int  # of the substitute
+    pod: PodView | None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why the last attempt to act failed; `final` where trying again cannot help."""
+
+    reason: Reason
+    message: str
+    final: bool = False
+
+
+@dataclass(frozen=True)
+class Child:
+    """A child other than a pod."""
+
+    kind: Kind
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything that a decision about one run may look at."""
+
+    pods: Sequence[PodView] = ()
+    children: Sequence[Child] = ()
+    coordinator: CoordinatorState | None = None
+    problem: Problem | None = None
+    profiles: Mapping[str, ComputeProfileSpec] | None = None
+
+    def workers(self) -> list[PodView]:
+        """Worker pods, any state."""
+        return [pod for pod in self.pods if pod.role == Role.WORKER]
+
+    def spares(self) -> list[PodView]:
+        """Spare pods that have no place yet, any state."""
+        return [pod for pod in self.pods if pod.role == Role.SPARE]
+
+    def gang(self) -> list[PodView]:
+        """All pods that take a node: workers and spares."""
+        return self.workers() + self.spares()
+
+    def coordinators(self) -> list[PodView]:
+        """Coordinator pods, any state."""
+        return [pod for pod in self.pods if pod.role == Role.COORDINATOR]
+
+    def has(self, kind: Kind, name: str) -> bool:
+        """Whether the child exists."""
+        return any(child.kind == kind and child.name == name for child in self.children)
+
+
+def view_pod(pod: Mapping[str, Any]) -> PodView:
+    """The view of a pod as the API server gave it."""
+    metadata, spec, status = pod["metadata"], pod.get("spec", {}), pod.get("status", {})
+    labels = metadata.get("labels", {})
+    conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
+    statuses = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+    waiting = _state(statuses, "waiting")
+    ended = _state(statuses, "terminated")
+    ready, scheduled = conditions.get("Ready", {}), conditions.get("PodScheduled", {})
+    return PodView(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        run_uid=labels.get(RUN_UID_LABEL, ""),
+        role=labels.get(ROLE_LABEL, ""),
+        created=parse_time(metadata["creationTimestamp"]),
+        namespace=metadata.get("namespace", ""),
+        version=int(metadata.get("resourceVersion") or 0),
+        index=_number(labels, INDEX_LABEL),
+        incarnation=_number(labels, INCARNATION_LABEL),
+        epoch=_number(labels, EPOCH_LABEL),
+        phase=status.get("phase", "Pending"),
+        terminating="deletionTimestamp" in metadata,
+        node=spec.get("nodeName", ""),
+        address=status.get("podIP", ""),
+        started=any("running" in each.get("state", {}) or _has_ended(each) for each in statuses),
+        waiting_reason=waiting.get("reason", ""),
+        waiting_message=waiting.get("message", "")[:1024],
+        exit_code=ended.get("exitCode"),
+        terminated_reason=ended.get("reason", ""),
+        finished=parse_time(ended["finishedAt"]) if ended.get("finishedAt") else None,
+        ready=ready.get("status") == "True",
+        ready_since=_time(ready.get("lastTransitionTime")),
+        unschedulable=scheduled.get("message", "")[:1024] if scheduled.get("status") == "False" else "",
+        disruption=_true_reason(conditions.get("DisruptionTarget", {})),
+        reason=status.get("reason", ""),
+        message=str(status.get("message") or ended.get("message") or "").strip()[-MESSAGE_TAIL:],
+        deadline="activeDeadlineSeconds" in spec,
+    )
+
+
+def view_child(kind: Kind, body: Json) -> Child:
+    """The view of a child other than a pod."""
+    return Child(kind, body["metadata"]["name"], body["metadata"].get("uid", ""))
+
+
+def controller(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The owner reference of whoever controls the object; empty for nobody."""
+    references = body["metadata"].get("ownerReferences", [])
+    return next((each for each in references if each.get("controller")), {})
+
+
+def _state(statuses: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
+    """The first container state called `name`: running, waiting or terminated."""
+    for status in statuses:
+        state = status.get("state", {})
+        if name in state:
+            found: Mapping[str, Any] = state[name] or {}
+            return found
+    return {}
+
+
+def _has_ended(status: Mapping[str, Any]) -> bool:
+    ended = status.get("state", {}).get("terminated") or {}
+    return bool(ended.get("startedAt"))
+
+
+def _number(labels: Mapping[str, str], key: str) -> int:
+    text = labels.get(key, "")
+    return int(text) if text.isdigit() else 0
+
+
+def _time(text: str | None) -> datetime | None:
+    return parse_time(text) if text else None
+
+
+def _true_reason(condition: Mapping[str, Any]) -> str:
+    return str(condition.get("reason") or "Disrupted") if condition.get("status") == "True" else ""

@@ -1,0 +1,109 @@
+"""Why a pod does not run, in words for the person who waits for it.
+
+Kubernetes spreads the answer over waiting reasons, conditions and Events, and
+retries most mistakes for ever without a word. This turns what a pod shows into
+one reason, one message, and how long it may be hoped to pass.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from footplate_contracts.names import Reason
+from footplate_operator.trainingrun.observed import PodView
+
+SECRET_SECONDS: Final = 60.0  # a missing Secret, ConfigMap or claim may be created a moment later
+_NEVER: Final = float("inf")
+
+_AT_ONCE: Final = frozenset({"InvalidImageName", "ErrImageNeverPull", "ErrImageInspectError"})
+_PULLING: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"})
+_CONTAINER: Final = frozenset(
+    {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PostStartHookError"}
+)
+# A registry or a network in trouble; everything else that a registry answers is about the image.
+_HICCUP: Final = re.compile(
+    r"time-?out|deadline exceeded|connection (refused|reset)|unreachable|no route to host|\beof\b"
+    r"|temporary failure|server misbehaving|(?<!:)\b(429|50[0-4])\b"
+    r"|too ?many ?requests|service unavailable|qps exceeded|handshake|no space left on device",
+    re.IGNORECASE,
+)
+# Nobody runs a registry on the node itself: a name like localhost/… only exists if it was loaded there.
+_NO_REGISTRY: Final = re.compile(r"(127\.\d+\.\d+\.\d+|\[::1\]):\d+: connect: connection refused")
+_QUOTED: Final = re.compile(r'"[^"]*"')
+_CLAIM: Final = re.compile(r"persistentvolumeclaim|unbound immediate|volume node affinity", re.IGNORECASE)
+_CLAIM_MISSING: Final = re.compile(r"persistentvolumeclaim \S+ not found", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What holds a pod up, and after how many seconds of it hope is lost."""
+
+    reason: Reason
+    message: str
+    patience: float  # seconds; infinite: only the startup deadline ends it
+
+    def hopeless(self, waited: float) -> bool:
+        """Whether `waited` seconds were enough."""
+        return waited >= self.patience
+
+
+def diagnose(pod: PodView) -> Diagnosis | None:
+    """What holds `pod` up; None for one that runs, has ended, or is merely on its way."""
+    if pod.ended or pod.terminating:
+        return None
+    if pod.waiting_reason:
+        found = _waiting(pod)
+        if found is not None:
+            return found
+    if pod.mount_error:
+        patience = SECRET_SECONDS if "not found" in pod.mount_error else _NEVER
+        return _said(pod, Reason.VOLUME, pod.mount_error, patience)
+    if pod.unschedulable:
+        return _unschedulable(pod)
+    return None
+
+
+def _waiting(pod: PodView) -> Diagnosis | None:
+    text = f"{pod.waiting_reason}: {pod.waiting_message}" if pod.waiting_message else pod.waiting_reason
+    if pod.waiting_reason in _AT_ONCE:
+        return _said(pod, Reason.IMAGE_PULL, text, 0.0)
+    if pod.waiting_reason in _PULLING:
+        return _said(pod, Reason.IMAGE_PULL, text, _pull_patience(pod.waiting_message))
+    if pod.waiting_reason in _CONTAINER:
+        return _said(pod, Reason.CONTAINER_CONFIG, text, SECRET_SECONDS)
+    return None
+
+
+def _pull_patience(message: str) -> float:
+    """A registry's answer is final, its silence is not, and neither is a full disk of a node."""
+    message = _QUOTED.sub("", message)  # an image may be called sierra
+    if _NO_REGISTRY.search(message):
+        return 0.0
+    return _NEVER if _HICCUP.search(message) or not _tells_why(message) else 0.0
+
+
+def _tells_why(message: str) -> bool:
+    """Whether the message holds more than the name of the image that is waited for."""
+    return bool(re.search(r"fail|err|not found|denied|unauthorized|unknown", message, re.IGNORECASE))
+
+
+def _unschedulable(pod: PodView) -> Diagnosis:
+    if _CLAIM.search(pod.unschedulable):
+        patience = SECRET_SECONDS if _CLAIM_MISSING.search(pod.unschedulable) else _NEVER
+        return _said(pod, Reason.VOLUME, pod.unschedulable, patience)
+    return _said(pod, Reason.UNSCHEDULABLE, pod.unschedulable, _NEVER)
+
+
+def _said(pod: PodView, reason: Reason, text: str, patience: float) -> Diagnosis:
+    return Diagnosis(reason, f"pod {pod.name}: {text}"[:1024], patience)
+
+
+def waited(pod: PodView, now: datetime) -> float:
+    """Seconds since the pod began to wait for what it waits for; since it was made, where nobody noted that.
+
+    A pod may have waited for a node or its image for minutes before: that says nothing of its Secret.
+    """
+    return (now - (pod.held_since or pod.created)).total_seconds()

@@ -1,0 +1,257 @@
+"""The story of a run as its status tells it: attempts, failures, restarts.
+
+The operator may die between any two calls, so the story is a function of the
+status written last and of what is seen now: nothing counts twice, and nothing
+is kept anywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from footplate_contracts.names import Cause, Reason
+from footplate_contracts.v1alpha1.status import ATTEMPT_LIMIT, Attempt, TrainingRunStatus
+from footplate_operator.runtime.clock import format_time, parse_time
+from footplate_operator.trainingrun.policies.failure import (
+    Action,
+    Evidence,
+    History,
+    Past,
+    Verdict,
+    next_action,
+)
+from footplate_operator.trainingrun.status.evidence import TOLD_BY_KUBERNETES, Interruption
+
+_MESSAGE_LIMIT = 1024
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Where the run stands while the story is told."""
+
+    now: datetime
+    created: datetime
+    budgets: Mapping[str, int]
+    step: int  # last finished step
+    checkpoint_step: int | None
+    checkpoint_every: int
+    nodes: int
+    stepped: bool  # any step was finished, ever
+
+
+@dataclass(frozen=True)
+class Chronicle:
+    """The part of the status that only grows."""
+
+    attempts: tuple[Attempt, ...] = ()
+    failures: tuple[tuple[str, int], ...] = ()
+    restarts: int = 0
+
+    @property
+    def open(self) -> Attempt | None:
+        """The attempt that is running."""
+        last = self.attempts[-1] if self.attempts else None
+        return last if last is not None and last.end is None else None
+
+    @property
+    def closed(self) -> tuple[Attempt, ...]:
+        """Attempts that have ended, oldest first."""
+        return tuple(attempt for attempt in self.attempts if attempt.end is not None)
+
+
+def from_status(status: TrainingRunStatus) -> Chronicle:
+    """The story so far."""
+    return Chronicle(tuple(status.attempts), tuple(sorted(status.failures.items())), status.restarts)
+
+
+def begin(story: Chronicle, scene: Scene) -> Chronicle:
+    """Open an attempt, unless one is open."""
+    if story.open is not None:
+        return story
+    number = story.attempts[-1].number + 1 if story.attempts else 1
+    attempt = Attempt(
+        number=number,
+        start=format_time(scene.now),
+        nodes=scene.nodes,
+        start_step=scene.checkpoint_step or 0,
+    )
+    return replace(story, attempts=(*story.attempts, attempt)[-ATTEMPT_LIMIT:])
+
+
+def sealed(story: Chronicle, generation: str, start_step: int | None, nodes: int) -> Chronicle:
+    """Note which generation the open attempt trains in, on how many nodes, and where it began."""
+    attempt = story.open
+    if attempt is None or not generation:
+        return story
+    update: dict[str, object] = {"generation": generation, "nodes": nodes}
+    if start_step is not None:
+        update["start_step"] = start_step
+    return _with_last(story, attempt.model_copy(update=update))
+
+
+def end(story: Chronicle, scene: Scene, reason: str, message: str = "") -> Chronicle:
+    """Close the open attempt for a reason that is no failure."""
+    attempt = story.open
+    if attempt is None:
+        return story
+    return _with_last(story, _closed(attempt, scene, reason=reason, message=message))
+
+
+def interrupt(story: Chronicle, scene: Scene, interruption: Interruption) -> tuple[Chronicle, Action | None]:
+    """The story after a failure, and what the policy makes of it; None where it was known already."""
+    if _known(story, interruption) is not None:
+        return explain(story, scene, interruption)
+    action = next_action(scene.budgets, _history(story, scene), _evidence(interruption))
+    story = begin(story, scene)
+    attempt = story.open
+    assert attempt is not None
+    generation = interruption.generation or attempt.generation
+    ended = _closed(
+        attempt.model_copy(update={"generation": generation}),
+        scene,
+        reason=interruption.reason,
+        message=action.message if action.verdict is Verdict.FAIL else interruption.message,
+        interruption=interruption,
+    )
+    story = _counted(_with_last(story, ended), interruption.cause, +1)
+    if action.verdict is Verdict.FAIL:
+        return story, action
+    return begin(replace(story, restarts=story.restarts + 1), scene), action
+
+
+def explain(story: Chronicle, scene: Scene, interruption: Interruption) -> tuple[Chronicle, Action | None]:
+    """The story with a better reason for an end that it knows, and what follows from that; else as it was."""
+    known = _known(story, interruption)
+    if known is None or not _better(interruption, known):
+        return story, None
+    return _corrected(story, known, scene, interruption)
+
+
+def renewed(story: Chronicle, scene: Scene, generation: str, nodes: int) -> Chronicle:
+    """A newer generation trains on so many `nodes`, and nobody said yet why the last one ended."""
+    attempt = story.open
+    if attempt is None or attempt.generation in ("", generation):
+        return story
+    if nodes != attempt.nodes:
+        message = f"{nodes} nodes went on instead of {attempt.nodes}"
+        return begin(end(story, scene, Reason.RESIZED, message), scene)
+    message = f"generation {generation} took over from {attempt.generation}"
+    ended = end(story, scene, Reason.RESTARTING, message)
+    return begin(replace(ended, restarts=ended.restarts + 1), scene)
+
+
+def _known(story: Chronicle, interruption: Interruption) -> Attempt | None:
+    """The attempt whose end `interruption` tells of, if it is written down already."""
+    if not interruption.generation:
+        return None
+    for attempt in reversed(story.closed):
+        if attempt.generation == interruption.generation:
+            return attempt
+    return None
+
+
+def _better(interruption: Interruption, known: Attempt) -> bool:
+    """Whether `interruption` knows more of why an attempt ended than what is written down.
+
+    A lost peer is an echo: whatever else is told of the same end explains it. A lost agent says no
+    more than its silence, which Kubernetes may explain. Apart from that a pod's end is hearsay, and
+    a rank that spoke for itself has the last word.
+    """
+    if interruption.cause is known.cause:
+        return False
+    if known.cause is Cause.COMMUNICATION and known.reason == Reason.PEER_LOST:
+        return True
+    echo = interruption.cause is Cause.COMMUNICATION and interruption.reason == Reason.PEER_LOST
+    if echo and known.cause is not None:
+        return False
+    if known.cause is Cause.NODE_LOST and interruption.cause in TOLD_BY_KUBERNETES:
+        return True
+    if interruption.cause is Cause.NODE_LOST and known.cause in TOLD_BY_KUBERNETES:
+        return False
+    return not interruption.hearsay and known.rank is None
+
+
+def _corrected(
+    story: Chronicle, ended: Attempt, scene: Scene, interruption: Interruption
+) -> tuple[Chronicle, Action | None]:
+    """`ended` as a better witness tells it."""
+    past = replace(story, attempts=tuple(each for each in story.closed if each.number < ended.number))
+    if ended.cause is not None:
+        past, story = _counted(past, ended.cause, -1), _counted(story, ended.cause, -1)
+    history = _history(past, scene, start_step=ended.start_step)
+    action = next_action(scene.budgets, history, _evidence(interruption))
+    better = ended.model_copy(
+        update={
+            "cause": interruption.cause,
+            "reason": interruption.reason[:64],
+            "message": action.message[:_MESSAGE_LIMIT],
+            "rank": interruption.rank,
+            "exit_code": interruption.exit_code,
+            "node": interruption.node or ended.node,
+        }
+    )
+    attempts = tuple(better if each.number == ended.number else each for each in story.attempts)
+    return _counted(replace(story, attempts=attempts), interruption.cause, +1), action
+
+
+def _history(story: Chronicle, scene: Scene, start_step: int | None = None) -> History:
+    current = story.open
+    begun_at = current.start_step if current else (scene.checkpoint_step or 0)
+    return History(
+        attempts=tuple(
+            Past(
+                cause=attempt.cause,
+                reason=attempt.reason,
+                message=attempt.message,
+                end=parse_time(attempt.end or attempt.start),
+                start_step=attempt.start_step,
+                end_step=attempt.end_step or attempt.start_step,
+            )
+            for attempt in story.closed
+        ),
+        counts=dict(story.failures),
+        created=scene.created,
+        now=scene.now,
+        current_start_step=begun_at if start_step is None else start_step,
+        checkpoint_step=scene.checkpoint_step,
+        checkpoint_every=scene.checkpoint_every,
+        stepped=scene.stepped,
+    )
+
+
+def _evidence(interruption: Interruption) -> Evidence:
+    return Evidence(interruption.cause, interruption.reason, interruption.message)
+
+
+def _closed(
+    attempt: Attempt, scene: Scene, reason: str, message: str, interruption: Interruption | None = None
+) -> Attempt:
+    reached = max(scene.step, attempt.start_step)
+    update: dict[str, object] = {
+        "end": format_time(scene.now),
+        "end_step": reached,
+        "reason": reason[:64],
+        "message": message[:_MESSAGE_LIMIT],
+    }
+    if interruption is not None:
+        update |= {
+            "cause": interruption.cause,
+            "node": interruption.node,
+            "rank": interruption.rank,
+            "exit_code": interruption.exit_code,
+            "lost_steps": max(0, reached - (scene.checkpoint_step or 0)),
+        }
+    return attempt.model_copy(update=update)
+
+
+def _with_last(story: Chronicle, attempt: Attempt) -> Chronicle:
+    return replace(story, attempts=(*story.attempts[:-1], attempt))
+
+
+def _counted(story: Chronicle, cause: Cause, difference: int) -> Chronicle:
+    counts = dict(story.failures)
+    counts[cause.value] = max(0, counts.get(cause.value, 0) + difference)
+    kept: Sequence[tuple[str, int]] = sorted((name, count) for name, count in counts.items() if count)
+    return replace(story, failures=tuple(kept))

@@ -1,0 +1,101 @@
+"""The status of a run: what was seen, in the words of the API.
+
+Every function takes the status written last and returns the part of the next
+one; where nothing was seen, what was known stays.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from footplate_contracts.names import Phase, coordinator_pod_name
+from footplate_contracts.reports import CoordinatorState, RunState
+from footplate_contracts.v1alpha1.status import (
+    CheckpointStatus,
+    CoordinatorStatus,
+    ProgressStatus,
+    TrainingRunStatus,
+    WorldStatus,
+)
+from footplate_contracts.v1alpha1.training import Parallelism
+from footplate_operator.runtime.clock import format_time, from_epoch
+from footplate_operator.trainingrun.observed import PodView
+
+
+def progress(
+    before: TrainingRunStatus, state: CoordinatorState | None, now: datetime
+) -> ProgressStatus | None:
+    """How far the training is. A coordinator that has just begun knows no step, and is no news."""
+    if state is None:
+        return before.progress
+    seen = state.progress
+    known = before.progress
+    if seen.time is None and seen.step == 0 and known is not None:
+        return known
+    left = max(0, seen.total_steps - seen.step)
+    remaining = None if seen.step_seconds is None else int(left * seen.step_seconds)
+    after = ProgressStatus(
+        step=seen.step,
+        total_steps=seen.total_steps,
+        tokens=seen.tokens or (known.tokens if known else 0),
+        loss=_finite(seen.loss) if seen.loss is not None else (known.loss if known else None),
+        percentage=round(min(100.0, 100.0 * seen.step / seen.total_steps), 1) if seen.total_steps else 0.0,
+        estimated_remaining_seconds=0 if state.state is RunState.FINISHED else remaining,
+        last_updated_time=known.last_updated_time if known else None,
+    )
+    return after if after == known else after.model_copy(update={"last_updated_time": format_time(now)})
+
+
+def checkpoint(before: TrainingRunStatus, state: CoordinatorState | None) -> CheckpointStatus | None:
+    """The newest durable checkpoint."""
+    if state is None or state.checkpoint is None:
+        return before.checkpoint
+    record = state.checkpoint
+    if before.checkpoint is not None and before.checkpoint.uri == record.uri:
+        return before.checkpoint
+    return CheckpointStatus(
+        latest_step=record.step, uri=record.uri, time=format_time(from_epoch(record.time)), durable=True
+    )
+
+
+def world(
+    before: TrainingRunStatus, state: CoordinatorState | None, parallelism: Parallelism
+) -> WorldStatus | None:
+    """The generation that trains, or trained last."""
+    if state is None or state.generation is None or not state.members:
+        return before.world
+    ranks = sum(member.agent.slots for member in state.members)
+    slice_size = parallelism.tensor * parallelism.pipeline * parallelism.context
+    return WorldStatus(
+        nodes=len(state.members),
+        ranks=ranks,
+        generation=str(state.generation),
+        tensor=parallelism.tensor,
+        pipeline=parallelism.pipeline,
+        data=max(1, ranks // slice_size),
+        spares=sum(agent.spare for agent in state.waiting),
+    )
+
+
+def coordinator(
+    before: TrainingRunStatus, run: str, pod: PodView | None, epoch: int
+) -> CoordinatorStatus | None:
+    """The coordinator that serves; where none does yet, the highest `epoch` that was given away."""
+    if pod is not None:
+        return CoordinatorStatus(pod_name=pod.name, pod_uid=pod.uid, address=pod.address, epoch=pod.epoch)
+    known = before.coordinator
+    if known is not None and known.epoch >= epoch:
+        return known
+    return CoordinatorStatus(pod_name=coordinator_pod_name(run, epoch), epoch=epoch) if epoch else None
+
+
+def phase_time(before: TrainingRunStatus, phase: Phase, now: datetime) -> str:
+    """Since when the phase is what it is."""
+    if before.phase is phase and before.phase_time:
+        return before.phase_time
+    return format_time(now)
+
+
+def _finite(value: float) -> float | None:
+    """For people, in a table; the history has every digit. JSON has no NaN, and the API server takes none."""
+    return round(value, 4) if value == value and abs(value) != float("inf") else None
