@@ -83,7 +83,7 @@ $(UV):
 check: .venv/ready ## linters, types, import contracts, house rules
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/ruff format --check --quiet $(CODE) || { echo "run \`make fix\`"; exit 1; }
-	@$(BIN)/lint-imports | tail -n 1
+	@contracts=$$(PYTHONPATH=dev $(BIN)/lint-imports) || { echo "$$contracts"; exit 1; }; tail -n 1 <<< "$$contracts"
 	@$(BIN)/python tools/house.py
 	@$(BIN)/mypy contracts/src operator/src api/src trainer-image/src
 	@$(BIN)/mypy dev/cluster dev/demo tools

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cluster.ports import claim_ports
+from cluster.machine.ports import claim_ports
 
 START_SECONDS = 60.0
 # No API server answers there: the mirror waits, everything else works.

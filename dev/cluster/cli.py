@@ -9,12 +9,17 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from cluster import backends, binaries, envtest, faults, images, paths, storage
-from cluster.api_client import client_for
-from cluster.backends import Backend
+from cluster import paths
+from cluster.backends.choice import Backend, choose
 from cluster.errors import ClusterError
+from cluster.images import definitions
+from cluster.images.builder import keyed_names
+from cluster.kubernetes import envtest, volumes
+from cluster.kubernetes.api_client import client_for
+from cluster.machine.progress import say
+from cluster.native import faults
 from cluster.paths import Layout
-from cluster.progress import say
+from cluster.programs import binaries
 
 
 def _gpus(text: str) -> int:
@@ -73,12 +78,12 @@ def _up(backend: Backend, fake_gpus: int | None, load: bool) -> None:
 
 
 def _image_keys() -> None:
-    for name, keyed in images.keyed_names(images.table()).items():
+    for name, keyed in keyed_names(definitions.load()).items():
         print(name, keyed.rpartition(":")[2])
 
 
 def _run(options: argparse.Namespace, layout: Layout) -> int:
-    backend = backends.choose(layout)
+    backend = choose(layout)
     actions: dict[str, Callable[[], object]] = {
         "up": lambda: _up(backend, options.fake_gpus, options.load),
         "down": backend.down,
@@ -92,7 +97,7 @@ def _run(options: argparse.Namespace, layout: Layout) -> int:
         "stop": lambda: faults.stop(layout, options.component),
         "helm-path": lambda: print(binaries.build(binaries.HELM, layout) / "helm"),
         "envtest": lambda: _envtest(layout),
-        "provision-volumes": lambda: storage.serve(client_for(layout.kubeconfig), layout.shared),
+        "provision-volumes": lambda: volumes.serve(client_for(layout.kubeconfig), layout.shared),
     }
     if options.verb == "status":
         return 0 if backend.status() else 1

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[2]
-HERE = Path(__file__).resolve().parent
+PROGRAM = Path(__file__).resolve().parent  # `python3 PROGRAM VERB`
 RUN = Path("/run/footplate")
 
 

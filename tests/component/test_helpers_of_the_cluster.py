@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from cluster import shell
+from cluster.machine import shell
 
 
 def test_a_helper_runs_for_whoever_asked_for_it(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from cluster.ports import CANDIDATES, LOOPBACK, claim_ports
+from cluster.machine.ports import CANDIDATES, LOOPBACK, claim_ports
 
-OTHER = "from cluster.ports import claim_ports; print(*claim_ports(200))"
+OTHER = "from cluster.machine.ports import claim_ports; print(*claim_ports(200))"
 
 
 def test_two_processes_claim_different_ports() -> None:

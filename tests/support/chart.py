@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from cluster import binaries, paths
+from cluster import paths
+from cluster.programs import binaries
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "footplate"
 NAMESPACE = "footplate-system"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import yaml
 
-from cluster.envtest import api_server
+from cluster.kubernetes.envtest import api_server
 from tests.component.contracts.kube import AS_OPERATOR, Kubectl
 from tests.component.contracts.manifests import run_manifest
 from tests.support.chart import NAMESPACE, rendered

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from cluster.envtest import ApiServer, api_server
+from cluster.kubernetes.envtest import ApiServer, api_server
 from footplate_api import cluster, migrate
 from footplate_api.cluster import KubernetesCluster
 from footplate_api.database import Database

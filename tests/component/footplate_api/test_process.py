@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cluster.ports import claim_ports
+from cluster.machine.ports import claim_ports
 from footplate_contracts.names import ExitCode
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 

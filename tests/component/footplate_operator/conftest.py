@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster.envtest import ApiServer, api_server
-from cluster.ports import claim_ports
+from cluster.kubernetes.envtest import ApiServer, api_server
+from cluster.machine.ports import claim_ports
 from tests.component.footplate_operator.api import Api, wait_for
 from tests.component.footplate_operator.kubelet import Node, StandIn
 from tests.support.chart import NAMESPACE, rendered

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from kubernetes.aio.client.configuration import Configuration
 
-from cluster.envtest import ApiServer
+from cluster.kubernetes.envtest import ApiServer
 from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, Invalid, NotFound
 from footplate_operator.runtime.cluster import KubernetesCluster, login
 from footplate_operator.runtime.kinds import CONFIG_MAP, POD, PROFILE, TRAINING_RUN, Json

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from cluster.ports import claim_ports
+from cluster.machine.ports import claim_ports
 from footplate_contracts.model import Report
 from footplate_contracts.reports import (
     Command,

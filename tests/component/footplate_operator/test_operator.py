@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cluster.envtest import ApiServer
+from cluster.kubernetes.envtest import ApiServer
 from tests.component.footplate_operator.api import Api, Json, wait_for
 from tests.component.footplate_operator.conftest import Process, operator_process
 from tests.component.footplate_operator.kubelet import Node

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from cluster import images
+from cluster.images import builder, definitions
 from tests.support.runs import Runs, tiny
 from tests.system.conftest import Finished
 
@@ -48,6 +48,6 @@ def test_deletion_leaves_nothing(runs: Runs, name: str) -> None:
 
 def test_the_api_names_the_sources_it_was_built_from(runs: Runs) -> None:
     """The revision in /version is the content key of the image."""
-    key = images.keyed_names(images.table())["api"].rpartition(":")[2]
+    key = builder.keyed_names(definitions.load())["api"].rpartition(":")[2]
     version = runs.until("the API to answer", lambda: runs.ask.api("/version"), "no run", seconds=60)
     assert version["revision"] == key

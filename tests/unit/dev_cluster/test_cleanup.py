@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster import cgroups, mounts
-from cluster.processes import Service, command
+from cluster.machine import cgroups, mounts
+from cluster.machine.processes import Service, command
 
 MOUNTINFO = r"""
 22 1 8:1 / / rw - ext4 /dev/vda rw

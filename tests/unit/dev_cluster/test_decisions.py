@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from cluster import backends, environment, gpus, progress, shell, storage
-from cluster.api_client import parse_kubeconfig
-from cluster.backends import Choice
+from cluster.backends.choice import Choice, decide
 from cluster.errors import ClusterError, CommandFailed
-from cluster.kubeadm import Identity, configuration
+from cluster.kubernetes import environment, gpus, volumes
+from cluster.kubernetes.api_client import parse_kubeconfig
+from cluster.machine import progress, shell
+from cluster.programs.kubeadm import Identity, configuration
 
 
 @pytest.mark.parametrize(
@@ -25,12 +26,12 @@ from cluster.kubeadm import Identity, configuration
     ],
 )
 def test_the_backend(environ: dict[str, str], kind_works: bool, expected: Choice) -> None:
-    assert backends.decide(environ, kind_works) is expected
+    assert decide(environ, kind_works) is expected
 
 
 def test_an_unknown_backend_names_the_known_ones() -> None:
     with pytest.raises(ClusterError, match="CLUSTER=minikube is unknown; it can be native, kind, existing"):
-        backends.decide({"CLUSTER": "minikube"}, False)
+        decide({"CLUSTER": "minikube"}, False)
 
 
 def claim(**spec: Any) -> dict[str, Any]:
@@ -55,36 +56,36 @@ def claim(**spec: Any) -> dict[str, Any]:
     ],
 )
 def test_which_claims_get_a_volume(changed: dict[str, Any], expected: bool) -> None:
-    assert storage.wants_volume(claim(**changed)) is expected
+    assert volumes.wants_volume(claim(**changed)) is expected
 
 
 def test_a_claim_on_its_way_out_gets_no_volume() -> None:
     leaving = claim()
     leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    assert not storage.wants_volume(leaving)
+    assert not volumes.wants_volume(leaving)
 
 
 def test_a_volume_is_reserved_for_its_claim() -> None:
-    volume = storage.volume(claim(), Path("/shared") / storage.folder_name(claim()))
+    volume = volumes.volume(claim(), Path("/shared") / volumes.folder_name(claim()))
     assert volume["spec"]["claimRef"]["uid"] == "0123456789ab"
     assert volume["spec"]["accessModes"] == ["ReadWriteMany"]
     assert volume["spec"]["hostPath"]["path"] == "/shared/research-shared-01234567"
-    assert not storage.is_released(volume)
-    assert storage.is_released({**volume, "status": {"phase": "Released"}})
+    assert not volumes.is_released(volume)
+    assert volumes.is_released({**volume, "status": {"phase": "Released"}})
 
 
 @pytest.mark.parametrize(
     ("text", "expected"), [("64Mi", 64 * 2**20), ("1.5Gi", 3 * 2**29), ("2M", 2_000_000), ("512", 512)]
 )
 def test_quantities(text: str, expected: int) -> None:
-    assert storage.quantity(text) == expected
+    assert volumes.quantity(text) == expected
 
 
 def test_only_a_claim_that_asks_for_it_is_ever_full() -> None:
     limited = claim()
-    assert storage.size_limit(limited) is None
+    assert volumes.size_limit(limited) is None
     limited["metadata"]["annotations"] = {"footplate.dev/enforce-size": "true"}
-    assert storage.size_limit(limited) == 5 * 2**30
+    assert volumes.size_limit(limited) == 5 * 2**30
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cluster import binaries, keys
+from cluster import keys
+from cluster.programs import binaries
 
 
 def test_a_key_depends_on_names_contents_and_their_borders() -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster import node_images, oci
 from cluster.errors import ClusterError
-from cluster.layer_store import LayerStore, chain_ids, data_file, lineage
-from cluster.node_images import superseded, writable_folder
+from cluster.images import oci
+from cluster.images.layer_store import LayerStore, chain_ids, data_file, lineage
+from cluster.native import node_images
+from cluster.native.node_images import superseded, writable_folder
 
 ROWS = [
     {"id": "top", "parent": "middle", "diff-digest": "sha256:c"},

@@ -7,8 +7,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from cluster import network, render
-from cluster.network import NODES
+from cluster.native import network, render
+from cluster.native.network import NODES
 
 ROOT, RUN, PKI = Path("/cache/nodes/node-2"), Path("/run/footplate/node-2"), Path("/cache/pki")
 NODE = NODES[1]

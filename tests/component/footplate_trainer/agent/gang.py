@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cluster.ports import claim_ports
+from cluster.machine.ports import claim_ports
 from footplate_contracts.names import Env
 from footplate_contracts.reports import (
     Command,

@@ -13,11 +13,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cluster import mounts, shell
-from cluster.api_client import MERGE_PATCH, ApiClient, ApiError
 from cluster.errors import ClusterError
-from cluster.render import PROVISIONER, STORAGE_CLASS
+from cluster.kubernetes.api_client import MERGE_PATCH, ApiClient, ApiError
+from cluster.machine import mounts, shell
 
+STORAGE_CLASS = "footplate-shared"
+PROVISIONER = "footplate.dev/shared-folder"
 WATCH_SECONDS = 30  # then everything is looked at again, whatever the watch missed
 _MANAGED = "pv.kubernetes.io/provisioned-by"
 _ENFORCE = "footplate.dev/enforce-size"
@@ -33,6 +34,21 @@ _SUFFIXES = {
 }
 _CLAIMS = "/api/v1/persistentvolumeclaims"
 _VOLUMES = "/api/v1/persistentvolumes"
+
+
+def storage_class(*, default: bool) -> dict[str, Any]:
+    """The class whose claims are served here."""
+    return {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {
+            "name": STORAGE_CLASS,
+            "annotations": {"storageclass.kubernetes.io/is-default-class": str(default).lower()},
+        },
+        "provisioner": PROVISIONER,
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": "Immediate",
+    }
 
 
 def wants_volume(claim: dict[str, Any]) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.state import Record, Records, alive, decode, encode, observed_start_time, start_time
+from cluster.machine.records import Record, Records, alive, decode, encode, observed_start_time, start_time
 
 RECORD = Record("etcd", 42, 777, ("etcd", "--data-dir=/x"))
 

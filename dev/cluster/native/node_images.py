@@ -14,10 +14,11 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from cluster import oci, shell
 from cluster.errors import ClusterError
-from cluster.layer_store import Layer, StoredImage
-from cluster.nodes import Ctr
+from cluster.images import oci
+from cluster.images.layer_store import Layer, StoredImage
+from cluster.machine import shell
+from cluster.native.nodes import Ctr
 
 _ROOT_LABEL = "containerd.io/gc.root"
 

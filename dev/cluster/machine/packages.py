@@ -6,10 +6,10 @@ import os
 import shutil
 from pathlib import Path
 
-from cluster import locks, shell
 from cluster.errors import CommandFailed, Unsupported
+from cluster.machine import locks, shell
+from cluster.machine.progress import step
 from cluster.paths import RUN
-from cluster.progress import step
 
 # Debian package: a file that is there when it is installed. Looking at files is instant, and
 # right where the same programs came another way.

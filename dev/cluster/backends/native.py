@@ -14,31 +14,20 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cluster import (
-    binaries,
-    cgroups,
-    cleanup,
-    control_plane,
-    environment,
-    faults,
-    gpus,
-    images,
-    locks,
-    network,
-    node_images,
-    nodes,
-    oci,
-    packages,
-    render,
-)
-from cluster.api_client import ApiClient, ApiError, client_for
 from cluster.errors import ClusterError, NotReady
-from cluster.network import NODES, Node
-from cluster.nodes import Ctr, Programs
-from cluster.paths import HERE, Layout
-from cluster.processes import Service, Supervisor
-from cluster.progress import say, step
-from cluster.state import write_whole
+from cluster.images import definitions, oci
+from cluster.images.builder import Builder
+from cluster.kubernetes import environment, gpus
+from cluster.kubernetes.api_client import ApiClient, ApiError, client_for
+from cluster.machine import cgroups, locks, packages
+from cluster.machine.processes import Service, Supervisor
+from cluster.machine.progress import say, step
+from cluster.machine.records import write_whole
+from cluster.native import cleanup, control_plane, faults, network, node_images, nodes, render
+from cluster.native.network import NODES, Node
+from cluster.native.nodes import Ctr, Programs
+from cluster.paths import PROGRAM, Layout
+from cluster.programs import binaries
 
 READY_SECONDS = 90.0
 _POLL_SECONDS = 0.1
@@ -156,7 +145,7 @@ class Native:
         ensure(self._provisioner())
 
     def _provisioner(self) -> Service:
-        argv = (sys.executable, str(HERE), "provision-volumes")
+        argv = (sys.executable, str(PROGRAM), "provision-volumes")
         env = {"FOOTPLATE_CACHE": str(self.layout.cache)}
         return Service("provisioner", argv, control_plane.GROUP, env=env)
 
@@ -204,7 +193,7 @@ class Native:
         packages.require_root()
         with locks.exclusive(self.layout.run / "lock", "changing this machine's cluster"):
             self._clean("the cluster is down")
-        images.Builder(self.layout).clear_leftovers()
+        Builder(self.layout).clear_leftovers()
 
     def _clean(self, text: str) -> None:
         self._marker.unlink(missing_ok=True)
@@ -221,15 +210,15 @@ class Native:
     # -- images --------------------------------------------------------------
 
     def build_images(self) -> dict[str, str]:
-        return images.Builder(self.layout).build_all(images.table())
+        return Builder(self.layout).build_all(definitions.load())
 
     def load_images(self) -> None:
         """Builds what changed, and gives every node what it lacks."""
         keyed = self.build_images()
         if not self._completed():
             raise ClusterError("images are built, but there is no cluster to load them into: `up` first")
-        store = images.Builder(self.layout).store
-        built = {image.reference: store.get(keyed[image.name]) for image in images.table()}
+        store = Builder(self.layout).store
+        built = {image.reference: store.get(keyed[image.name]) for image in definitions.load()}
         programs = self._programs()
 
         def load(node: Node) -> None:

@@ -22,10 +22,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster import binaries, paths, shell
+from cluster import paths
 from cluster.errors import ClusterError, NotReady
-from cluster.kubeadm import Identity, Kubeadm
-from cluster.ports import LOOPBACK, claim_ports
+from cluster.machine import shell
+from cluster.machine.ports import LOOPBACK, claim_ports
+from cluster.programs import binaries
+from cluster.programs.kubeadm import Identity, Kubeadm
 
 START_SECONDS = 60.0
 ATTEMPTS = 3  # a program that is not ours may take a port between our claim and our use

@@ -8,9 +8,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from cluster import binaries
-from cluster.api_client import ApiClient, ApiError
+from cluster.kubernetes.api_client import ApiClient, ApiError
 from cluster.paths import Layout
+from cluster.programs import binaries
 
 _TOOLS = {"kubectl": binaries.KUBERNETES, "helm": binaries.HELM}
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster import image_table, images
 from cluster.errors import ClusterError
-from cluster.image_table import Image
+from cluster.images import builder, definitions
+from cluster.images.definitions import Image
 from cluster.paths import REPO
 
 IMAGE = Image("operator", "operator/Dockerfile", ("operator", "constraints.txt"))
@@ -24,14 +24,14 @@ def repo(tmp_path: Path) -> Path:
 
 
 def key(repo: Path, image: Image = IMAGE, base: str = "base") -> str:
-    return image_table.key_of(image, repo, base)
+    return definitions.key_of(image, repo, base)
 
 
 def test_the_committed_table_names_files_that_exist() -> None:
-    table = images.table()
+    table = definitions.load()
     assert [image.name for image in table] == ["operator", "api", "coordinator", "trainer"]
     for image in table:
-        assert image_table.context_files(image, REPO)
+        assert definitions.context_files(image, REPO)
         assert (REPO / image.dockerfile).is_file()
 
 
@@ -47,7 +47,7 @@ def test_the_committed_table_names_files_that_exist() -> None:
 )
 def test_a_wrong_table_says_which_row_and_field(text: str, message: str) -> None:
     with pytest.raises(ClusterError) as error:
-        image_table.parse(text)
+        definitions.parse(text)
     assert message in str(error.value)
 
 
@@ -73,7 +73,7 @@ def test_what_git_ignores_is_not_part_of_an_image(repo: Path) -> None:
     (repo / ".gitignore").write_text("*.log\n")
     (repo / "operator" / "debug.log").write_text("noise")
     (repo / "operator" / "new.py").write_text("not added yet")
-    files = image_table.context_files(IMAGE, repo)
+    files = definitions.context_files(IMAGE, repo)
     assert "operator/debug.log" not in files
     assert "operator/new.py" in files
 
@@ -81,26 +81,26 @@ def test_what_git_ignores_is_not_part_of_an_image(repo: Path) -> None:
 def test_without_git_the_files_are_found_all_the_same(repo: Path) -> None:
     (repo / "operator" / "__pycache__").mkdir()
     (repo / "operator" / "__pycache__" / "a.pyc").write_text("")
-    files = image_table.context_files(IMAGE, repo)
+    files = definitions.context_files(IMAGE, repo)
     assert files == ["constraints.txt", "operator/Dockerfile", "operator/src/a.py"]
 
 
 def test_a_context_holds_the_keyed_files_with_one_time(repo: Path, tmp_path: Path) -> None:
     target = tmp_path / "context"
-    exported = image_table.export_context(IMAGE, repo, target, "base")
+    exported = definitions.export_context(IMAGE, repo, target, "base")
     files = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
-    assert files == set(image_table.context_files(IMAGE, repo))
-    assert {path.stat().st_mtime for path in target.rglob("*")} == {image_table.FILE_TIME}
+    assert files == set(definitions.context_files(IMAGE, repo))
+    assert {path.stat().st_mtime for path in target.rglob("*")} == {definitions.FILE_TIME}
     assert exported == key(repo)
 
 
 def test_certificates_reach_a_build_only_where_the_machine_has_its_own() -> None:
-    assert images.certificate_options({}) == []
-    options = images.certificate_options({"PIP_CERT": "/proxy.pem"})
+    assert builder.certificate_options({}) == []
+    options = builder.certificate_options({"PIP_CERT": "/proxy.pem"})
     assert "/proxy.pem:/etc/ssl/certs/ca-certificates.crt:ro" in options
     assert "PIP_CERT=/etc/ssl/certs/ca-certificates.crt" in options
 
 
 def test_the_base_is_named_by_what_goes_into_it() -> None:
-    assert images.base_reference().startswith("localhost/footplate/base:")
-    assert images.base_options()[-1] == "bookworm"
+    assert builder.base_reference().startswith("localhost/footplate/base:")
+    assert builder.base_options()[-1] == "bookworm"

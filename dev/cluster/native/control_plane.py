@@ -9,12 +9,13 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from cluster import render, shell
-from cluster.kubeadm import Identity, Kubeadm
-from cluster.network import GATEWAY, POD_NETWORK, SERVICE_NETWORK
+from cluster.machine import shell
+from cluster.machine.processes import Service
+from cluster.machine.records import write_whole
+from cluster.native import render
+from cluster.native.network import GATEWAY, POD_NETWORK, SERVICE_NETWORK
 from cluster.paths import Layout
-from cluster.processes import Service
-from cluster.state import write_whole
+from cluster.programs.kubeadm import Identity, Kubeadm
 
 GROUP = "control-plane"
 API_PORT = 6443

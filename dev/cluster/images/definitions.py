@@ -61,8 +61,9 @@ def parse(text: str) -> list[Image]:
     return [_row(name, row) for name, row in tomllib.loads(text).items()]
 
 
-def read(path: Path) -> list[Image]:
-    return parse(path.read_text())
+def load() -> list[Image]:
+    """The images of this repository."""
+    return parse(Path(__file__).with_name("images.toml").read_text())
 
 
 def _tracked(repo: Path, paths: Iterable[str]) -> list[str] | None:

@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cluster import cgroups
 from cluster.errors import NotReady
+from cluster.machine import cgroups
+from cluster.machine.records import Record, Records, alive, observed_start_time
 from cluster.paths import Layout
-from cluster.state import Record, Records, alive, observed_start_time
 
 # $1: the group's cgroup.procs; the rest: the program. exec keeps the pid.
 _ENTER_GROUP = 'echo $$ > "$1" && shift && exec "$@"'

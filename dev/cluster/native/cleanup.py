@@ -11,8 +11,9 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from cluster import cgroups, mounts, network, nodes
-from cluster.network import NODES, PREFIX
+from cluster.machine import cgroups, mounts
+from cluster.native import network, nodes
+from cluster.native.network import NODES, PREFIX
 from cluster.paths import RUN, Layout
 
 # Written outside our folders by kubelets and CNI plugins, whatever they are configured to.

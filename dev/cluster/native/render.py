@@ -9,11 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cluster.network import DNS_ADDRESS, GATEWAY, POD_NETWORK, Node
+from cluster.kubernetes.volumes import storage_class
+from cluster.native.network import DNS_ADDRESS, GATEWAY, POD_NETWORK, Node
 
 PAUSE_IMAGE = "localhost/footplate/pause:1"
-STORAGE_CLASS = "footplate-shared"
-PROVISIONER = "footplate.dev/shared-folder"
 CNI_PLUGINS = "/usr/lib/cni"  # where Debian's containernetworking-plugins puts them
 # Not 53, which a resolver listening on all addresses may hold; pods see 53 all the same.
 DNS_PORT = 10053
@@ -258,21 +257,6 @@ def _dns_objects() -> list[dict[str, Any]]:
             ],
         },
     ]
-
-
-def storage_class(*, default: bool) -> dict[str, Any]:
-    """The class whose claims ``storage`` serves."""
-    return {
-        "apiVersion": "storage.k8s.io/v1",
-        "kind": "StorageClass",
-        "metadata": {
-            "name": STORAGE_CLASS,
-            "annotations": {"storageclass.kubernetes.io/is-default-class": str(default).lower()},
-        },
-        "provisioner": PROVISIONER,
-        "reclaimPolicy": "Delete",
-        "volumeBindingMode": "Immediate",
-    }
 
 
 def bootstrap_objects() -> list[dict[str, Any]]:

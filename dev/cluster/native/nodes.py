@@ -7,14 +7,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster import render, shell
-from cluster.control_plane import identity
 from cluster.errors import NotReady
-from cluster.kubeadm import Kubeadm
-from cluster.network import Node
+from cluster.machine import shell
+from cluster.machine.processes import Service, Supervisor
+from cluster.machine.records import write_whole
+from cluster.native import render
+from cluster.native.control_plane import identity
+from cluster.native.network import Node
 from cluster.paths import Layout
-from cluster.processes import Service, Supervisor
-from cluster.state import write_whole
+from cluster.programs.kubeadm import Kubeadm
 
 CONTAINERD_SECONDS = 30.0
 NAMESPACE = "k8s.io"  # containerd's own partition for what Kubernetes runs

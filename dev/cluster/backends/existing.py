@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 
-from cluster import binaries, environment, shell
 from cluster.errors import ClusterError, NotReady, Unsupported
+from cluster.kubernetes import environment
+from cluster.machine import shell
+from cluster.machine.progress import say
 from cluster.paths import Layout
-from cluster.progress import say
+from cluster.programs import binaries
 
 
 class Existing:

@@ -15,8 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster import shell
 from cluster.errors import ClusterError
+from cluster.machine import shell
 
 BRIDGE = "footplate0"
 GATEWAY = "10.88.0.1"

@@ -7,12 +7,13 @@ stop     a component of the control plane ends, such as kube-apiserver
 
 from __future__ import annotations
 
-from cluster import cgroups, network, shell
 from cluster.errors import ClusterError
-from cluster.network import NODES, Node
+from cluster.machine import cgroups, shell
+from cluster.machine.processes import Supervisor
+from cluster.machine.progress import say
+from cluster.native import network
+from cluster.native.network import NODES, Node
 from cluster.paths import Layout
-from cluster.processes import Supervisor
-from cluster.progress import say
 
 
 def find(name: str) -> Node:

@@ -11,11 +11,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cluster import environment, gpus, image_table, images, render, shell
-from cluster.api_client import client_for
-from cluster.paths import HERE, REPO, Layout
-from cluster.processes import Service, Supervisor
-from cluster.progress import say, step
+from cluster.images import definitions
+from cluster.images.builder import build_arguments
+from cluster.kubernetes import environment, gpus, volumes
+from cluster.kubernetes.api_client import client_for
+from cluster.machine import shell
+from cluster.machine.processes import Service, Supervisor
+from cluster.machine.progress import say, step
+from cluster.paths import PROGRAM, REPO, Layout
 
 NAME = "footplate"
 _BASE = "python:3.11-slim"
@@ -36,12 +39,14 @@ class Kind:
         layout = self._layout
         layout.shared.mkdir(parents=True, exist_ok=True)
         if not self._exists():
-            config = (HERE / "kind.yaml").read_text().replace("SHARED_FOLDER", str(layout.shared))
+            config = (
+                Path(__file__).with_name("kind.yaml").read_text().replace("SHARED_FOLDER", str(layout.shared))
+            )
             with step("kind made a cluster"):
                 command = ["kind", "create", "cluster", "--name", NAME, "--wait", "120s"]
                 shell.run([*command, "--kubeconfig", layout.kubeconfig, "--config", "-"], stdin=config)
         self._apply_storage_class()
-        argv = (sys.executable, str(HERE), "provision-volumes")
+        argv = (sys.executable, str(PROGRAM), "provision-volumes")
         env = {"FOOTPLATE_CACHE": str(layout.cache)}
         self._supervisor.ensure(Service("provisioner", argv, group=None, env=env))
         gpus.apply(client_for(layout.kubeconfig), fake_gpus)
@@ -57,7 +62,7 @@ class Kind:
             "--filename=-",
         ]
         # kind's own class stays the default one; ours is asked for by name.
-        shell.run(command, stdin=json.dumps(render.storage_class(default=False)))
+        shell.run(command, stdin=json.dumps(volumes.storage_class(default=False)))
 
     def down(self) -> None:
         self._supervisor.stop("provisioner")
@@ -76,11 +81,11 @@ class Kind:
         return environment.shell_lines(self._layout, self._layout.kubeconfig)
 
     def build_images(self) -> None:
-        for image in images.table():
+        for image in definitions.load():
             with step(f"built image {image.name}"), tempfile.TemporaryDirectory() as folder:
                 context = Path(folder)
-                key = image_table.export_context(image, REPO, context, _BASE)
-                arguments = images.build_arguments(image, _BASE, context, key)
+                key = definitions.export_context(image, REPO, context, _BASE)
+                arguments = build_arguments(image, _BASE, context, key)
                 shell.run(
                     ["docker", "build", *arguments, "--tag", image.reference, context],
                     env={"DOCKER_BUILDKIT": "1"},
@@ -88,6 +93,6 @@ class Kind:
 
     def load_images(self) -> None:
         self.build_images()
-        references = [image.reference for image in images.table()]
+        references = [image.reference for image in definitions.load()]
         with step("kind's nodes have the images"):
             shell.run(["kind", "load", "docker-image", "--name", NAME, *references])

@@ -13,11 +13,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cluster import image_table, keys, locks, mounts, packages, shell
-from cluster.image_table import REPOSITORY, Image
-from cluster.layer_store import LayerStore
-from cluster.paths import HERE, REPO, Layout
-from cluster.progress import step
+from cluster import keys
+from cluster.images import definitions
+from cluster.images.definitions import REPOSITORY, Image
+from cluster.images.layer_store import LayerStore
+from cluster.machine import locks, mounts, packages, shell
+from cluster.machine.progress import step
+from cluster.paths import REPO, Layout
 
 # Not below the cluster's, which `down` empties. Each store has a folder of its own in it.
 RUN_ROOT = Path("/run/footplate-images")
@@ -50,7 +52,7 @@ def certificate_options(environ: Mapping[str, str]) -> list[str]:
 def keyed_names(table: Sequence[Image]) -> dict[str, str]:
     """Image name -> the name that its sources have now, built or not."""
     base = base_reference()
-    return {image.name: image.keyed(image_table.key_of(image, REPO, base)) for image in table}
+    return {image.name: image.keyed(definitions.key_of(image, REPO, base)) for image in table}
 
 
 def build_arguments(image: Image, base: str, context: Path, key: str) -> list[str]:
@@ -140,7 +142,7 @@ class Builder:
         cache.mkdir(parents=True, exist_ok=True)
         with step(f"built image {image.name}"), self._folder() as folder:
             context = Path(folder)
-            key = image_table.export_context(image, REPO, context, base)
+            key = definitions.export_context(image, REPO, context, base)
             reference = image.keyed(key)
             self._buildah(
                 *("build-using-dockerfile", "--layers", "--format", "oci"),
@@ -157,7 +159,3 @@ class Builder:
             earlier = [name for name in names if name.startswith(f"{REPOSITORY}/{image.name}:")]
             for name in earlier[:-KEPT]:
                 self._buildah("rmi", "--force", name)
-
-
-def table() -> list[Image]:
-    return image_table.read(HERE / "images.toml")

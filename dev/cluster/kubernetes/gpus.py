@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cluster.api_client import JSON_PATCH, ApiClient
+from cluster.kubernetes.api_client import JSON_PATCH, ApiClient
 
 RESOURCE = "nvidia.com/gpu"
 _PATH = RESOURCE.replace("/", "~1")  # JSON pointer

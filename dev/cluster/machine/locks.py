@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cluster.progress import say
+from cluster.machine.progress import say
 
 
 @contextmanager

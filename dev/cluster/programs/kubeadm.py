@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster import shell
-from cluster.binaries import KUBERNETES_VERSION
+from cluster.machine import shell
+from cluster.programs.binaries import KUBERNETES_VERSION
 
 
 @dataclass(frozen=True)

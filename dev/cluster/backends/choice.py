@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Protocol
 
-from cluster import shell
+from cluster.backends.existing import Existing
+from cluster.backends.kind import Kind
+from cluster.backends.native import Native
 from cluster.errors import ClusterError
-from cluster.existing import Existing
-from cluster.kind import Kind
-from cluster.native import Native
+from cluster.machine import shell
 from cluster.paths import Layout
 
 

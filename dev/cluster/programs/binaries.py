@@ -15,14 +15,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster import keys, locks, shell
+from cluster import keys
 from cluster.errors import Unsupported
-from cluster.paths import HERE, Layout
-from cluster.progress import step
+from cluster.machine import locks, shell
+from cluster.machine.progress import step
+from cluster.paths import Layout
 
 KUBERNETES_VERSION = "1.36.3"
 CONTAINERD_VERSION = "2.4.2"
 HELM_VERSION = "3.22.0"
+_MODULES = Path(__file__).with_name("go")
 _COMPONENT_BASE = "k8s.io/component-base/version"
 
 
@@ -100,7 +102,7 @@ def _go_version(source: Path) -> str:
 
 def folder(program: Program, layout: Layout) -> Path:
     """The folder of a program's binaries, which exists once it has been built."""
-    source = HERE / "go" / program.name
+    source = _MODULES / program.name
     key = program_key(program, source, _go_version(source))
     return layout.binaries / f"{program.name}-{key}"
 
@@ -119,7 +121,7 @@ def build(program: Program, layout: Layout) -> Path:
 
 
 def _compile(program: Program, target: Path) -> None:
-    source = HERE / "go" / program.name
+    source = _MODULES / program.name
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".building-") as temporary:
         output = Path(temporary) / "bin"
         output.mkdir()

@@ -1,0 +1,1 @@
+"""The ways to have a cluster, all with the same verbs: native, kind, existing."""

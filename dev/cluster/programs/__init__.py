@@ -1,0 +1,1 @@
+"""Programs that are compiled from Go modules once per content, and kubeadm's command line."""
