@@ -18,59 +18,24 @@ from footplate_operator.trainingrun.manifests import worker as worker_manifest
 from footplate_operator.trainingrun.manifests.metadata import certificate_names
 from footplate_operator.trainingrun.revision import (
     Defaults,
-    Revision,
     admit,
     in_force,
     needs_admission,
     view_revision,
 )
-from footplate_operator.trainingrun.run import Run, decode, decode_profile
-from tests.support.operator_fakes import DEFAULTS, profile_manifest, run_manifest
+from footplate_operator.trainingrun.run import Run, decode_profile
+from tests.support.operator_fakes import DEFAULTS, profile_manifest
+from tests.support.operator_runs import H100, frozen, run
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
-H100: dict[str, Any] = {
-    "gpu": {
-        "count": 8,
-        "product": "H100",
-        "memoryGiB": 80,
-        "peakTflops": {"bf16": 989, "fp32": 67},
-        "tdpWatts": 700,
-    },
-    "processesPerNode": 8,
-    "backend": "nccl",
-    "resources": {"requests": {"cpu": "32"}, "limits": {"memory": "512Gi"}},
-    "network": {
-        "rdma": {"resource": "rdma/hca", "count": 8},
-        "interfaces": "eth0",
-        "nccl": {"NCCL_NET": "IB"},
-        "sharedMemoryGiB": 64,
-    },
-    "scheduling": {
-        "nodeSelector": {"gpu": "h100"},
-        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
-        "topologyKey": "topology.kubernetes.io/rack",
-        "priorityClassName": "training",
-    },
-}
-
-
-def run(**spec: Any) -> Run:
-    body = run_manifest(**spec)
-    body["metadata"] |= {"uid": "uid-1", "creationTimestamp": "2026-01-31T11:00:00Z"}
-    return decode(body)
-
-
-def revision(subject: Run, **profile: Any) -> Revision:
-    spec = decode_profile(profile_manifest(**profile))
-    return admit(subject, spec, DEFAULTS, [])
 
 
 def worker(subject: Run, *, address: str = "10.0.0.9", **profile: Any) -> Json:
-    return worker_manifest.pod(subject, revision(subject, **profile), 1, 4, address)
+    return worker_manifest.pod(subject, frozen(subject, **profile), 1, 4, address)
 
 
 def leader(subject: Run, **profile: Any) -> Json:
-    return coordinator.pod(subject, revision(subject, **profile), 3)
+    return coordinator.pod(subject, frozen(subject, **profile), 3)
 
 
 def env(pod: Json) -> dict[str, str]:
@@ -199,16 +164,16 @@ def test_builders_share_nothing() -> None:
 
 def test_the_config_map_holds_the_resolved_run_under_its_digest() -> None:
     subject = run()
-    frozen = revision(subject)
-    body = children.config_map(subject, frozen)
+    first = frozen(subject)
+    body = children.config_map(subject, first)
     config = json.loads(body["data"]["run.json"])
     assert config["world"] == {"nodes": 2, "processesPerNode": 2, "backend": "gloo"}
     assert config["model"]["headSize"] == 16
-    assert body["metadata"]["name"] == f"tiny-config-{frozen.frozen.config.digest()[:10]}"
+    assert body["metadata"]["name"] == f"tiny-config-{first.frozen.config.digest()[:10]}"
 
 
 def test_ranks_learn_the_peak_that_the_profile_states() -> None:
-    config = revision(run(), **H100).frozen.config
+    config = frozen(run(), **H100).frozen.config
     assert config.to_json()["world"]["peakTflops"] == {"bf16": 989.0, "fp32": 67.0}
 
 
@@ -237,14 +202,14 @@ def test_a_certificate_is_its_own_and_only_authority() -> None:
 )
 def test_a_revision_is_made_only_for_something_new(changes: dict[str, Any], number: int) -> None:
     subject = run()
-    before = revision(subject)
+    before = frozen(subject)
     again = admit(subject, decode_profile(profile_manifest(**changes)), DEFAULTS, [before])
     assert again.number == number
 
 
 def test_an_upgrade_of_the_operator_is_a_change_at_the_next_admission_only() -> None:
     subject = run()
-    before = revision(subject)
+    before = frozen(subject)
     newer = Defaults(trainer_image="trainer:2", coordinator_image="coordinator:2")
     assert admit(subject, before.frozen.profile, newer, [before]).number == 2
     assert in_force(subject, [before]) == before
@@ -252,10 +217,10 @@ def test_an_upgrade_of_the_operator_is_a_change_at_the_next_admission_only() -> 
 
 def test_a_revision_survives_the_api_server() -> None:
     subject = run(compute={"profile": "h100", "nodes": 2})
-    frozen = revision(subject, **H100)
-    stored = json.loads(json.dumps(children.controller_revision(subject, frozen)).replace("80.0", "80"))
-    assert view_revision(stored) == frozen
-    assert view_revision(stored).frozen.digest() == frozen.frozen.digest()
+    made = frozen(subject, **H100)
+    stored = json.loads(json.dumps(children.controller_revision(subject, made)).replace("80.0", "80"))
+    assert view_revision(stored) == made
+    assert view_revision(stored).frozen.digest() == made.frozen.digest()
 
 
 @pytest.mark.parametrize(

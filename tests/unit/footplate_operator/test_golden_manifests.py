@@ -1,0 +1,101 @@
+"""Every manifest that the operator writes for a run, letter by letter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import pytest
+
+from footplate_contracts.names import ConditionType, Phase, Reason
+from footplate_operator.runtime.kinds import Json
+from footplate_operator.trainingrun import events
+from footplate_operator.trainingrun.manifests import children, coordinator, worker
+from footplate_operator.trainingrun.status.conditions import condition
+from tests.support.golden import ROOT, as_yaml, assert_golden
+from tests.support.operator_runs import H100, frozen, run
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+ADDRESS = "10.0.0.9"
+CREDENTIALS = children.Credentials("a token", b"a certificate", b"a private key")
+
+# Whatever a user may say about pods, all of it.
+OWN: Final[dict[str, Any]] = {
+    "compute": {"profile": "h100", "nodes": 2, "minNodes": 1, "maxNodes": 4, "spares": 1},
+    "resilience": {"excludeNodes": ["broken-1", "broken-2"], "hang": {"factor": 5, "floorSeconds": 120}},
+    "checkpoint": {
+        "uri": "s3://bucket/run",
+        "everySteps": 50,
+        "keepLast": 2,
+        "emergencyDeadlineSeconds": 120,
+    },
+    "priorityClassName": "urgent",
+    "trainer": {
+        "image": "mine:2",
+        "imagePullPolicy": "Always",
+        "imagePullSecrets": [{"name": "registry"}],
+        "env": [
+            {"name": "OMP_NUM_THREADS", "value": "4"},
+            {"name": "API_KEY", "valueFrom": {"secretKeyRef": {"name": "mine", "key": "key"}}},
+            {"name": "FOOTPLATE_COORDINATOR_HOST", "value": "is not theirs to say"},
+        ],
+        "envFrom": [{"configMapRef": {"name": "mine"}}],
+        "resources": {"requests": {"cpu": "16"}, "limits": {"ephemeral-storage": "100Gi"}},
+        "volumes": [{"name": "shared", "persistentVolumeClaim": {"claimName": "shared"}}],
+        "volumeMounts": [{"name": "shared", "mountPath": "/shared"}],
+        "serviceAccountName": "reader",
+        "podLabels": {"team": "a"},
+        "podAnnotations": {"note": "mine"},
+    },
+}
+
+
+PLAIN, PLAIN_REVISION = run(), frozen(run())
+LARGE, LARGE_REVISION = run(**OWN), frozen(run(**OWN), **H100)
+
+
+def phase_event() -> Json | None:
+    ready = condition(ConditionType.READY, True, Reason.TRAINING, "all workers train", 1, NOW)
+    after = PLAIN.status.model_copy(
+        update={"phase": Phase.RUNNING, "phase_time": "2026-01-31T12:00:00Z", "conditions": [ready]}
+    )
+    return events.phase_event(PLAIN, after, "operator-1", NOW)
+
+
+def held_up_event() -> Json | None:
+    held = condition(
+        ConditionType.PROGRESSING, False, Reason.IMAGE_PULL, "pod tiny-w0-0: no such image", 1, NOW
+    )
+    after = PLAIN.status.model_copy(
+        update={"phase": Phase.STARTING, "phase_time": "2026-01-31T12:00:00Z", "conditions": [held]}
+    )
+    return events.held_up_event(PLAIN, after, "operator-1", NOW)
+
+
+MANIFESTS: Final[dict[str, Callable[[], Json | None]]] = {
+    "secret": lambda: children.secret(PLAIN, CREDENTIALS),
+    "config-map": lambda: children.config_map(PLAIN, PLAIN_REVISION),
+    "config-map-own": lambda: children.config_map(LARGE, LARGE_REVISION),
+    "service": lambda: children.service(PLAIN),
+    "disruption-budget": lambda: children.disruption_budget(PLAIN),
+    "controller-revision": lambda: children.controller_revision(LARGE, LARGE_REVISION),
+    "coordinator": lambda: coordinator.pod(PLAIN, PLAIN_REVISION, 1),
+    "coordinator-own": lambda: coordinator.pod(LARGE, LARGE_REVISION, 3),
+    "worker": lambda: worker.pod(PLAIN, PLAIN_REVISION, 0, 0, ""),
+    "worker-own": lambda: worker.pod(LARGE, LARGE_REVISION, 1, 4, ADDRESS),
+    "spare": lambda: worker.spare(LARGE, LARGE_REVISION, 0, 5, ADDRESS),
+    "event-phase": phase_event,
+    "event-held-up": held_up_event,
+}
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_manifest(name: str) -> None:
+    body = MANIFESTS[name]()
+    assert body is not None
+    assert_golden(f"manifests/{name}.yaml", as_yaml(body))
+
+
+def test_no_golden_manifest_is_left_over() -> None:
+    assert sorted(path.stem for path in (ROOT / "manifests").iterdir()) == sorted(MANIFESTS)
