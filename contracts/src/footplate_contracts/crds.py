@@ -232,7 +232,6 @@ def training_run() -> Schema:
             _column("Nodes", ".status.world.nodes", "integer"),
             _column("Restarts", ".status.restarts", "integer"),
             _column("Goodput", ".status.goodput", "number", "productive share of the wall time"),
-            _column("Cost", ".status.cost.dollars", "number", "dollars"),
             age,
             _column("Loss", ".status.progress.loss", "number", priority=1),
             _column("Reason", ".status.conditions[?(@.type=='Progressing')].reason", priority=1),
