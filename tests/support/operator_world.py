@@ -22,10 +22,10 @@ from footplate_contracts.reports import (
 )
 from footplate_operator.errors import OperatorError
 from footplate_operator.runtime.cache import Cache, run_of_pod
-from footplate_operator.runtime.coordinator_client import Endpoint
 from footplate_operator.runtime.kinds import POD, PROFILE, TRAINING_RUN, Json
 from footplate_operator.runtime.metrics import Metrics
 from footplate_operator.runtime.reconcile import Reconciler
+from footplate_operator.trainingrun.coordinator_client import Endpoint
 from footplate_operator.trainingrun.run import Key, key_of
 from tests.support.fake_cluster import Clock, FakeCluster, travelled
 from tests.support.operator_fakes import (

@@ -21,7 +21,6 @@ from footplate_operator.errors import ClusterError, OperatorError, SettingsError
 from footplate_operator.runtime import handlers, log, probes
 from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.cluster import KubernetesCluster, login
-from footplate_operator.runtime.coordinator_client import Watchers
 from footplate_operator.runtime.kinds import PROFILE, TRAINING_RUN
 from footplate_operator.runtime.leader import Leadership
 from footplate_operator.runtime.log import fields
@@ -29,6 +28,7 @@ from footplate_operator.runtime.metrics import Metrics
 from footplate_operator.runtime.reconcile import Reconciler
 from footplate_operator.runtime.workqueue import WorkQueue
 from footplate_operator.settings import Settings
+from footplate_operator.trainingrun.coordinator_client import Watchers
 from footplate_operator.trainingrun.run import Key
 
 _log = logging.getLogger("footplate_operator")

@@ -26,8 +26,8 @@ from footplate_contracts.reports import (
     TermsCommand,
 )
 from footplate_operator.errors import CoordinatorUnreachable
-from footplate_operator.runtime.coordinator_client import CoordinatorClient, Endpoint, Watchers
-from footplate_operator.runtime.credentials import new_credentials
+from footplate_operator.trainingrun.coordinator_client import CoordinatorClient, Endpoint, Watchers
+from footplate_operator.trainingrun.credentials import new_credentials
 from footplate_operator.trainingrun.manifests.children import Credentials
 from footplate_operator.trainingrun.run import Key
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from footplate_contracts.names import Env, Phase
-from footplate_operator.runtime.credentials import new_credentials
 from footplate_operator.runtime.kinds import Json
+from footplate_operator.trainingrun.credentials import new_credentials
 from footplate_operator.trainingrun.manifests import children, coordinator
 from footplate_operator.trainingrun.manifests import worker as worker_manifest
 from footplate_operator.trainingrun.manifests.metadata import certificate_names

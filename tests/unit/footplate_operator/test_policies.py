@@ -14,9 +14,9 @@ from footplate_contracts.v1alpha1.status import (
     TimeStatus,
     TrainingRunStatus,
 )
-from footplate_operator.runtime import backoff, throttle
-from footplate_operator.runtime.backoff import Life
-from footplate_operator.trainingrun.policies import startup, suspension, ttl
+from footplate_operator.runtime import throttle
+from footplate_operator.trainingrun.policies import backoff, startup, suspension, ttl
+from footplate_operator.trainingrun.policies.backoff import Life
 from footplate_operator.trainingrun.policies.suspension import Step
 from footplate_operator.trainingrun.status.phase import active_phase
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from footplate_operator.runtime.coordinator_client import next_retry
+from footplate_operator.trainingrun.coordinator_client import next_retry
 
 
 @pytest.mark.parametrize(

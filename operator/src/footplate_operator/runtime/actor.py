@@ -13,11 +13,11 @@ from footplate_contracts.reports import Command
 from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, Forbidden, Invalid, NotFound
 from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.cluster import Cluster
-from footplate_operator.runtime.coordinator_client import Coordinators
-from footplate_operator.runtime.credentials import new_credentials
 from footplate_operator.runtime.kinds import POD, QUIET_CHILDREN, TRAINING_RUN, Json
 from footplate_operator.runtime.log import fields
 from footplate_operator.runtime.memory import Memory
+from footplate_operator.trainingrun.coordinator_client import Coordinators
+from footplate_operator.trainingrun.credentials import new_credentials
 from footplate_operator.trainingrun.desired.desired import Desired
 from footplate_operator.trainingrun.gang.retire import How, Surplus
 from footplate_operator.trainingrun.manifests import children

@@ -20,13 +20,13 @@ from footplate_operator.runtime.actor import Actor
 from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.cluster import Cluster
-from footplate_operator.runtime.coordinator_client import Coordinators, Endpoint
 from footplate_operator.runtime.kinds import PROFILE, TRAINING_RUN, Json
 from footplate_operator.runtime.memory import Memory, mount_error, refresh
 from footplate_operator.runtime.metrics import Metrics
 from footplate_operator.runtime.status_writer import StatusWriter
 from footplate_operator.runtime.throttle import jitter
 from footplate_operator.runtime.workqueue import Agenda
+from footplate_operator.trainingrun.coordinator_client import Coordinators, Endpoint
 from footplate_operator.trainingrun.desired.desired import Desired
 from footplate_operator.trainingrun.desired.run import desire
 from footplate_operator.trainingrun.manifests.metadata import coordinator_host

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from footplate_operator.runtime.backoff import Life, not_before
 from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.policies.backoff import Life, not_before
 
 
 @dataclass(frozen=True)

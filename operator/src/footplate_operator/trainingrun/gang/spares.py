@@ -12,8 +12,8 @@ from datetime import datetime
 
 from footplate_contracts.names import Role
 from footplate_contracts.reports import CoordinatorState
-from footplate_operator.runtime.backoff import Life, not_before
 from footplate_operator.trainingrun.observed import Observed, PodView
+from footplate_operator.trainingrun.policies.backoff import Life, not_before
 
 
 @dataclass(frozen=True)

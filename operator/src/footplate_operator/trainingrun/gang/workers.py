@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from footplate_contracts.names import ExitCode
-from footplate_operator.runtime.backoff import Life, not_before
 from footplate_operator.trainingrun.observed import Loss, PodView
+from footplate_operator.trainingrun.policies.backoff import Life, not_before
 
 # For a coordinator that was not heard yet to say what a worker told it before it ended.
 WHY: Final = timedelta(seconds=10)
