@@ -12,10 +12,12 @@ unexport PYTHONDONTWRITEBYTECODE # compiled once, tests start twice as fast
 BIN := .venv/bin
 CLUSTER_TOOL := python3 dev/cluster
 PYTEST := $(BIN)/python -m pytest
-TORCH_TESTS := $(addprefix tests/unit/footplate_trainer/,agent checkpoint data huggingface metrics model optim \
+TORCH_TESTS := $(addprefix tests/unit/footplate_trainer/,checkpoint data huggingface metrics model optim \
 	parallel stages test_command_line.py test_failure.py test_generate.py) # those that import torch, and about half of the work
 MEMORY := $(if $(wildcard /dev/shm),TMPDIR=/dev/shm) # unit tests' files need no disk
-CODE := contracts/src operator/src api/src trainer-image/src dev tools bench tests
+PACKAGES := contracts/src planning/src operator/src api/src elastic/src trainer-image/src
+OURS := contracts planning operator api elastic trainer
+CODE := $(PACKAGES) dev tools bench tests
 
 .PHONY: help
 help: ## list the verbs
@@ -75,9 +77,9 @@ $(UV):
 .venv/ready: constraints.txt pyproject.toml $(wildcard */pyproject.toml) | $(UV)
 	@echo "[venv] installing the pinned packages (torch alone is 5 GB the first time)"
 	@$(UV) venv --quiet --allow-existing --python python3 .venv
-	@VIRTUAL_ENV=.venv $(UV) pip install --quiet --compile-bytecode --constraint constraints.txt --reinstall-package footplate-contracts \
-		--reinstall-package footplate-operator --reinstall-package footplate-api --reinstall-package footplate-trainer \
-		--editable contracts --editable operator --editable api --editable 'trainer-image[torch]' --group dev
+	@VIRTUAL_ENV=.venv $(UV) pip install --quiet --compile-bytecode --constraint constraints.txt $(OURS:%=--reinstall-package footplate-%) \
+		--editable contracts --editable planning --editable operator --editable api --editable elastic \
+		--editable trainer-image --group dev
 	@touch $@
 
 check: .venv/ready ## linters, types, import contracts, house rules
@@ -85,7 +87,7 @@ check: .venv/ready ## linters, types, import contracts, house rules
 	@$(BIN)/ruff format --check --quiet $(CODE) || { echo "run \`make fix\`"; exit 1; }
 	@contracts=$$(PYTHONPATH=dev $(BIN)/lint-imports) || { echo "$$contracts"; exit 1; }; tail -n 1 <<< "$$contracts"
 	@$(BIN)/python tools/house.py
-	@$(BIN)/mypy contracts/src operator/src api/src trainer-image/src
+	@$(BIN)/mypy $(PACKAGES)
 	@$(BIN)/mypy dev/cluster dev/demo tools
 
 fix: .venv/ready ## let ruff mend what it can
@@ -99,9 +101,9 @@ verify: .venv/ready ## fail if what is generated is out of date
 	@$(BIN)/python tools/gen.py --check
 
 constraints: | $(UV) ## resolve constraints.txt anew
-	@$(UV) pip compile --quiet --no-header --no-annotate --no-emit-package footplate-contracts --upgrade \
-		--python-version 3.11 --extra torch --group pyproject.toml:dev -o constraints.txt \
-		contracts/pyproject.toml operator/pyproject.toml api/pyproject.toml trainer-image/pyproject.toml
+	@$(UV) pip compile --quiet --no-header --no-annotate $(OURS:%=--no-emit-package footplate-%) --upgrade \
+		--python-version 3.11 --group pyproject.toml:dev -o constraints.txt contracts/pyproject.toml \
+		planning/pyproject.toml operator/pyproject.toml api/pyproject.toml elastic/pyproject.toml trainer-image/pyproject.toml
 
 # -- the cluster -------------------------------------------------------------------------
 

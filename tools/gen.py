@@ -16,7 +16,7 @@ import yaml
 
 from footplate_contracts.crds import all_definitions
 from footplate_contracts.reference import reference
-from footplate_trainer.parallel.page import page
+from footplate_planning.page import page
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))

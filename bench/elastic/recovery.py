@@ -22,7 +22,7 @@ from bench.elastic.stations import PARTS, Recovery, recovery
 
 from footplate_contracts.names import FIRST_SPARE
 from footplate_contracts.reports import CoordinatorState, GenerationId, RunState
-from tests.component.footplate_trainer.agent.gang import Gang
+from tests.component.footplate_elastic.agent.gang import Gang
 from tests.support.tiny import pack_tiny, tiny_config
 
 BARS = {

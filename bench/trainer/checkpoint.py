@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from footplate_contracts.reports import CheckpointRecord, RankPhase, RankReport
-from footplate_trainer.link import StandaloneLink
+from footplate_elastic.protocol.link import StandaloneLink
 from footplate_trainer.stages import pretrain
 from tests.support.checkpoints import whole_tensors
 from tests.support.tiny import VOCABULARY, pack_tiny, tiny_config

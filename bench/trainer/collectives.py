@@ -28,10 +28,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import PipelineSchedule
-from footplate_trainer.config import model_shape
-from footplate_trainer.parallel import bubble
-from footplate_trainer.parallel.topology import Topology
-from footplate_trainer.parallel.traffic import Call, Load, traffic
+from footplate_planning import bubble
+from footplate_planning.config import model_shape
+from footplate_planning.topology import Topology
+from footplate_planning.traffic import Call, Load, traffic
 from footplate_trainer.stages.plan import step_of
 from tests.support.layout_list import LAYOUTS, SGD, Layout
 from tests.support.ranks import run_ranks

@@ -30,9 +30,9 @@ from typing import Any, Final
 from footplate_contracts.reports import Command, RankPhase, RankReport
 from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
+from footplate_elastic.protocol.link import StandaloneLink
 from footplate_trainer.data.corpus import PYTHON_STDLIB, open_corpus
 from footplate_trainer.data.pack import pack
-from footplate_trainer.link import StandaloneLink
 
 LAYERS, HIDDEN, HEADS, KEY_VALUE_HEADS, FEED_FORWARD = 4, 256, 4, 2, 704
 VOCABULARY, SEQUENCE, BATCH = 8192, 256, 8

@@ -48,9 +48,9 @@ def _inside(runs: Runs, pod: str, code: str) -> None:
 
 _WORDS: Final = """
 import json, os, pathlib, signal, time
-from footplate_trainer.agent.client import Connection, Directory
-from footplate_trainer.agent.diagnose import endpoint
-from footplate_trainer.agent.errors import Unreachable
+from footplate_elastic.agent.client import Connection, Directory
+from footplate_trainer.diagnose import endpoint
+from footplate_elastic.agent.errors import Unreachable
 
 coordinator = Connection(Directory(endpoint(os.environ)))
 

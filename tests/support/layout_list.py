@@ -10,8 +10,8 @@ from itertools import combinations
 from pathlib import Path
 
 from footplate_contracts.runconfig import World
+from footplate_planning.compatibility import Feature, features
 from footplate_trainer.manifest import read_run
-from footplate_trainer.parallel.compatibility import Feature, features
 from tests.support.tiny import tiny_manifest
 
 STEPS = 5

@@ -7,9 +7,9 @@ from torch import nn
 
 from footplate_contracts.families import resolve_model
 from footplate_contracts.v1alpha1.model import Family, Model, RopeScaling
-from footplate_trainer.config import shape_of
+from footplate_planning.config import shape_of
+from footplate_planning.shape import ModelShape
 from footplate_trainer.model.initialize import initialize_rows
-from footplate_trainer.shape import ModelShape
 
 SIZES = {
     "layers": 2,

@@ -17,7 +17,7 @@ from footplate_contracts.reports import (
     Terms,
 )
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.link import StandaloneLink
+from footplate_elastic.protocol.link import StandaloneLink
 from footplate_trainer.stages import pretrain
 
 

@@ -113,7 +113,7 @@ class Node:
         if pod["metadata"]["labels"]["footplate.dev/role"] == "coordinator":
             address = f"{self.network}.{pod['metadata']['labels']['footplate.dev/epoch']}"
             variables = environment(pod, address) | files
-            command = [sys.executable, "-m", "footplate_trainer.coordinator", "--bind", address]
+            command = [sys.executable, "-m", "footplate_elastic.coordinator", "--bind", address]
             with (self.folder / f"{name}.log").open("ab") as log:
                 self.processes[name] = subprocess.Popen(
                     command, env={**os.environ, **variables}, stdout=log, stderr=log

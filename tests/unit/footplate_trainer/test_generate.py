@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from footplate_planning.shape import ModelShape
 from footplate_trainer.generate import Sampling, choose, continuation
 from footplate_trainer.model.initialize import initialize_rows
 from footplate_trainer.model.transformer import Decoder
-from footplate_trainer.shape import ModelShape
 
 GREEDY = Sampling(temperature=0)
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from footplate_contracts.runconfig import RunConfig, World
+from footplate_planning.flops import Convention, flops_per_token
+from footplate_planning.memory import Kind
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.manifest import read_run
-from footplate_trainer.metrics.flops import Convention, flops_per_token
-from footplate_trainer.parallel.memory import Kind
 from footplate_trainer.stages.plan import Plan, as_json, as_text, plan
 
 LLAMA_405B: dict[str, Any] = {

@@ -25,7 +25,7 @@ _COMMANDS: Final = {
     "train": ("footplate_trainer.stages.command", "train the TrainingRun in a file; also under torchrun"),
     "pack": ("footplate_trainer.data.pack", "turn text into token shards"),
     "plan": ("footplate_trainer.stages.plan", "mesh, memory and FLOPs on any number of ranks"),
-    "diagnose": ("footplate_trainer.agent.diagnose", "ask a running job for stacks, a trace or memory"),
+    "diagnose": ("footplate_trainer.diagnose", "ask a running job for stacks, a trace or memory"),
     "generate": ("footplate_trainer.generate", "go on from a text with a trained model"),
     "export": ("footplate_trainer.export", "write a checkpoint as a Hugging Face folder"),
     "inspect": ("footplate_trainer.checkpoint.inspection", "tell what a checkpoint holds"),

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
+from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.place import StepPlace, newest_whole
 from footplate_trainer.checkpoint.tensors import load_alone
-from footplate_trainer.config import model_shape
 from footplate_trainer.errors import StorageError, UserMistake
 from footplate_trainer.huggingface.adapter import merging, write_adapter
 from footplate_trainer.huggingface.writer import write_folder

@@ -20,10 +20,10 @@ from torch import Tensor
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.model import Architecture
+from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import layout, state
 from footplate_trainer.checkpoint.place import StepPlace, newest_whole
 from footplate_trainer.checkpoint.tensors import load_alone
-from footplate_trainer.config import model_shape
 from footplate_trainer.data.tokenizer import ALIASES
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.model.build import build

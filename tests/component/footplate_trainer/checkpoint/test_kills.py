@@ -14,10 +14,10 @@ import pytest
 
 from footplate_contracts.reports import RankPhase, RankReport
 from footplate_contracts.runconfig import RunConfig
+from footplate_elastic.protocol.link import StandaloneLink
 from footplate_trainer.checkpoint.layout import StepDirectory
 from footplate_trainer.checkpoint.place import newest_whole
 from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.link import StandaloneLink
 from footplate_trainer.stages import pretrain
 from tests.support.ranks import run_ranks
 from tests.support.tiny import tiny_config

@@ -15,9 +15,9 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelFo
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig, World
 from footplate_contracts.v1alpha1.model import Family
+from footplate_planning.config import shape_of
 from footplate_trainer.__main__ import main
 from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.config import shape_of
 from footplate_trainer.generate import find, load
 from footplate_trainer.huggingface.adapter import merging, write_adapter
 from footplate_trainer.huggingface.writer import write_folder

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
 from footplate_contracts.v1alpha1.model import Model
-from footplate_trainer.config import shape_of
+from footplate_planning.config import shape_of
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.huggingface.initial import check_rules, folder_model
 from footplate_trainer.huggingface.reader import FolderReader, read_whole

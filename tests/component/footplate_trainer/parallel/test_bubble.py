@@ -9,8 +9,8 @@ from bench.trainer.schedule import Action, idle
 from torch.distributed.pipelining import schedules
 
 from footplate_contracts.v1alpha1.training import PipelineSchedule
-from footplate_trainer.parallel import bubble
-from footplate_trainer.parallel.topology import Topology
+from footplate_planning import bubble
+from footplate_planning.topology import Topology
 
 TORCHS = {
     PipelineSchedule.INTERLEAVED: schedules.ScheduleInterleaved1F1B,

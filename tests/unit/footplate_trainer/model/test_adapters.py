@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from footplate_contracts.v1alpha1.model import Activation, Family
+from footplate_planning.shape import AdapterShape, ModelShape, is_target
 from footplate_trainer.model.build import build
 from footplate_trainer.model.dropout import Chance
 from footplate_trainer.model.initialize import initialize_rows
@@ -15,7 +16,6 @@ from footplate_trainer.model.inputs import Inputs
 from footplate_trainer.model.linear import Linear, LowRank, is_adapters
 from footplate_trainer.model.loss import summed_cross_entropy
 from footplate_trainer.model.network import Network
-from footplate_trainer.shape import AdapterShape, ModelShape, is_target
 from tests.support.shapes import fill, shape_like, some_tokens
 
 EVERYWHERE = AdapterShape(rank=3, alpha=6.0, targets=("*",))

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from footplate_planning.shape import ModelShape
 from footplate_trainer.model.initialize import initialize_rows
 from footplate_trainer.model.reach import looking_back
 from footplate_trainer.model.transformer import Decoder
-from footplate_trainer.shape import ModelShape
 
 TINY = ModelShape(
     layers=2, hidden=32, feed_forward=96, heads=4, key_value_heads=2, head_size=8, vocabulary=500, context=24

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from footplate_contracts.v1alpha1.model import AttentionBackend, Family
+from footplate_planning.shape import ModelShape
 from footplate_trainer.model.build import build
 from footplate_trainer.model.reach import Reach, attend, attend_of, looking_around, looking_back
-from footplate_trainer.shape import ModelShape
 from tests.support.shapes import fill, shape_like, some_tokens
 
 LENGTH = 24

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.nn import functional
 
+from footplate_planning.shape import ModelShape
 from footplate_trainer.model.attention import Attention
 from footplate_trainer.model.initialize import initialize_rows
 from footplate_trainer.model.inputs import Inputs
 from footplate_trainer.model.transformer import Decoder
-from footplate_trainer.shape import ModelShape
 
 TINY = ModelShape(
     layers=3, hidden=16, feed_forward=32, heads=2, key_value_heads=1, head_size=8, vocabulary=50, context=12

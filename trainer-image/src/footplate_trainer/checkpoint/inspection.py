@@ -11,12 +11,12 @@ from footplate_contracts.model import Contract
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import Parallelism
+from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.layout import FileRecord, StepDirectory
 from footplate_trainer.checkpoint.place import StepPlace, locate
 from footplate_trainer.checkpoint.record import Key, TrainingState
 from footplate_trainer.checkpoint.store import storage_errors
-from footplate_trainer.config import model_shape
 
 
 class Inspection(Contract):

@@ -17,12 +17,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from footplate_contracts.v1alpha1.model import Architecture, Family, Model
-from footplate_trainer.config import shape_of
+from footplate_planning.config import shape_of
+from footplate_planning.shape import AdapterShape
 from footplate_trainer.huggingface.names import Place, places
 from footplate_trainer.huggingface.reader import json_bytes
 from footplate_trainer.huggingface.shape import config_of
 from footplate_trainer.huggingface.writer import Load
-from footplate_trainer.shape import AdapterShape
 
 TENSORS_FILE: Final = "adapter_model.safetensors"
 SETTINGS_FILE: Final = "adapter_config.json"

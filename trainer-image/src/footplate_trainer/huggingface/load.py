@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.config import model_shape
+from footplate_planning.config import model_shape
 from footplate_trainer.huggingface.initial import check_rules
 from footplate_trainer.huggingface.reader import FolderReader
 from footplate_trainer.model.build import build

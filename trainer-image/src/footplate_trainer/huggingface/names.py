@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from footplate_contracts.v1alpha1.model import Family
-from footplate_trainer.shape import ModelShape
+from footplate_planning.shape import ModelShape
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from footplate_contracts.v1alpha1.model import Family, Model, PositionName
-from footplate_trainer.config import shape_of
+from footplate_planning.config import shape_of
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.huggingface.initial import CONFIG_FILE
 from footplate_trainer.huggingface.names import Naming, Place, naming, places

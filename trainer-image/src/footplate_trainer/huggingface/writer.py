@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from footplate_contracts.v1alpha1.model import Model
-from footplate_trainer.config import shape_of
+from footplate_planning.config import shape_of
 from footplate_trainer.data.tokenizer import ALIASES
 from footplate_trainer.huggingface.initial import CONFIG_FILE
 from footplate_trainer.huggingface.names import Place, places

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from footplate_trainer.metrics import flops
-from footplate_trainer.metrics.flops import Convention
+from footplate_planning import flops
+from footplate_planning.flops import Convention
+from footplate_planning.shape import ModelShape
 from footplate_trainer.metrics.stopwatch import Part
-from footplate_trainer.shape import ModelShape
 
 
 class TokenMeter:

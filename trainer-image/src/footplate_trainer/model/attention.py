@@ -7,13 +7,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from footplate_planning.shape import ModelShape
 from footplate_trainer.model.cache import LayerCache
 from footplate_trainer.model.dropout import Dropout
 from footplate_trainer.model.inputs import Shared
 from footplate_trainer.model.linear import Linear
 from footplate_trainer.model.reach import attend_of, attend_with_dropout
 from footplate_trainer.model.rotary import rotate
-from footplate_trainer.shape import ModelShape
 
 Attend = Callable[[Tensor, Tensor, Tensor, Any], Tensor]
 """(query, key, value, reach) -> attended; what `reach` is, its maker and its user agree on."""

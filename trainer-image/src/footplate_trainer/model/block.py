@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from footplate_planning.shape import ModelShape
 from footplate_trainer.model.attention import Attention
 from footplate_trainer.model.cache import LayerCache
 from footplate_trainer.model.dropout import Dropout
 from footplate_trainer.model.feed_forward import FeedForward
 from footplate_trainer.model.inputs import Shared
 from footplate_trainer.model.norm import norm_of
-from footplate_trainer.shape import ModelShape
 
 
 class Block(nn.Module):

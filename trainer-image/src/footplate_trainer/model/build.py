@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from footplate_contracts.v1alpha1.model import Architecture
+from footplate_planning.shape import ModelShape
 from footplate_trainer.model.encoder import Encoder
 from footplate_trainer.model.encoder_decoder import EncoderDecoder
 from footplate_trainer.model.linear import adapt
 from footplate_trainer.model.network import Network
 from footplate_trainer.model.transformer import Decoder
-from footplate_trainer.shape import ModelShape
 
 
 def build(shape: ModelShape) -> Network:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from footplate_planning.shape import ModelShape
 from footplate_trainer.model.block import NormLastBlock
 from footplate_trainer.model.cache import LayerCache
 from footplate_trainer.model.feed_forward import ACTIVATIONS
@@ -15,7 +16,6 @@ from footplate_trainer.model.linear import Linear
 from footplate_trainer.model.network import Network
 from footplate_trainer.model.norm import norm_of
 from footplate_trainer.model.reach import Reach, looking_around
-from footplate_trainer.shape import ModelShape
 
 
 class Encoder(Network):

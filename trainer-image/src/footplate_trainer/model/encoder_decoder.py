@@ -16,13 +16,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from footplate_planning.shape import ModelShape
 from footplate_trainer.model.block import Block, CrossBlock
 from footplate_trainer.model.cache import LayerCache
 from footplate_trainer.model.inputs import Inputs, Shared, States
 from footplate_trainer.model.network import Network
 from footplate_trainer.model.norm import norm_of
 from footplate_trainer.model.reach import Reach, looking_around, looking_back, same_document
-from footplate_trainer.shape import ModelShape
 
 UNSCALED = 1.0  # T5 leaves the root of the head size to initialisation
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from footplate_contracts.v1alpha1.model import Activation
+from footplate_planning.shape import ModelShape
 from footplate_trainer.model.inputs import Shared
 from footplate_trainer.model.linear import Linear
-from footplate_trainer.shape import ModelShape
 
 tanh_gelu = partial(functional.gelu, approximate="tanh")
 ACTIVATIONS: Final[dict[Activation, Callable[[Tensor], Tensor]]] = {

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from footplate_planning.shape import AdapterShape, ModelShape
 from footplate_trainer.model.dropout import Dropout
 from footplate_trainer.model.inputs import Inputs, Shared
-from footplate_trainer.shape import AdapterShape, ModelShape
 
 
 class LowRank(nn.Module):

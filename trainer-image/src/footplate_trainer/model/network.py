@@ -42,12 +42,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from footplate_contracts.v1alpha1.model import PositionName
+from footplate_planning.shape import ModelShape
 from footplate_trainer.model.attention import Attention
 from footplate_trainer.model.cache import LayerCache
 from footplate_trainer.model.dropout import Chance, Dropout
 from footplate_trainer.model.inputs import Inputs, States
 from footplate_trainer.model.linear import Linear, LowRank
-from footplate_trainer.shape import ModelShape
 
 
 class Network(nn.Module, ABC):

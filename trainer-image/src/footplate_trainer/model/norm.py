@@ -10,7 +10,7 @@ from torch.autograd import Function
 from torch.nn import functional
 
 from footplate_contracts.v1alpha1.model import NormName
-from footplate_trainer.shape import ModelShape
+from footplate_planning.shape import ModelShape
 
 
 class _RootMeanSquare(Function):

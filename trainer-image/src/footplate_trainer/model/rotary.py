@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from footplate_trainer.shape import RopeStretch
+from footplate_planning.shape import RopeStretch
 
 
 def rotary_frequencies(head_size: int, theta: float, stretch: RopeStretch | None = None) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from footplate_contracts.v1alpha1.model import PositionName
+from footplate_planning.shape import ModelShape
 from footplate_trainer.model.block import Block
 from footplate_trainer.model.cache import LayerCache
 from footplate_trainer.model.inputs import Inputs, Shared, States
@@ -15,7 +16,6 @@ from footplate_trainer.model.network import Network
 from footplate_trainer.model.norm import norm_of
 from footplate_trainer.model.reach import Reach, looking_back
 from footplate_trainer.model.rotary import rotary_frequencies, rotary_tables
-from footplate_trainer.shape import ModelShape
 
 
 class Decoder(Network):

@@ -18,7 +18,8 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import Precision
-from footplate_trainer.config import model_shape
+from footplate_planning.config import model_shape
+from footplate_planning.topology import Topology, stage_layers
 from footplate_trainer.model.build import build
 from footplate_trainer.model.initialize import initialize_rows
 from footplate_trainer.model.linear import begin_gradient
@@ -30,7 +31,6 @@ from footplate_trainer.parallel.mesh import Grid, make_mesh, open_grid
 from footplate_trainer.parallel.part import Criterion, Feed, Part, Parts
 from footplate_trainer.parallel.pieces import piece_of
 from footplate_trainer.parallel.tensor import share_out
-from footplate_trainer.parallel.topology import Topology, stage_layers
 from footplate_trainer.parallel.world import World
 
 

@@ -18,12 +18,12 @@ from torch import Tensor
 from torch.autograd import Function
 
 from footplate_contracts.v1alpha1.model import Architecture
+from footplate_planning.shape import ModelShape
+from footplate_planning.topology import context_chunks
 from footplate_trainer.model.attention import Attention
 from footplate_trainer.model.inputs import Inputs
 from footplate_trainer.model.network import Network
 from footplate_trainer.model.reach import Reach, attend_of, same_document
-from footplate_trainer.parallel.topology import context_chunks
-from footplate_trainer.shape import ModelShape
 
 
 def my_positions(length: int, group: dist.ProcessGroup) -> Tensor:

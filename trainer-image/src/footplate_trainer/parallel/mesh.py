@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from footplate_contracts.v1alpha1.training import Sharding
-from footplate_trainer.parallel.topology import Place, Topology
+from footplate_planning.topology import Place, Topology
 
 
 @dataclass(frozen=True)

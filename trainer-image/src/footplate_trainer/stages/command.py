@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
 
     import torch
 
-    from footplate_trainer.link import open_link
+    from footplate_elastic.protocol.link import open_link
     from footplate_trainer.parallel.world import read_environment
     from footplate_trainer.stages import pretrain
 

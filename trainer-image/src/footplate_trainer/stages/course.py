@@ -13,8 +13,8 @@ import torch.distributed as dist
 
 from footplate_contracts.reports import Terms
 from footplate_contracts.runconfig import RunConfig
+from footplate_planning.config import total_steps
 from footplate_trainer.checkpoint import layout
-from footplate_trainer.config import total_steps
 from footplate_trainer.optim.schedule import learning_rate
 from footplate_trainer.parallel.world import World
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch.distributed as dist
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.config import model_shape
+from footplate_planning.config import model_shape
 from footplate_trainer.data.errors import DataError
 from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.data.sources import RunShards, dataset_of

@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from footplate_contracts.reports import Command, RankPhase, RankReport, StepMetrics
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import Precision
+from footplate_elastic.protocol.link import Link
+from footplate_planning.config import model_shape
+from footplate_planning.flops import peak_tflops
 from footplate_trainer.checkpoint.mirror import MemoryCopies
 from footplate_trainer.checkpoint.record import Describer
 from footplate_trainer.checkpoint.saver import Saver
-from footplate_trainer.config import model_shape
 from footplate_trainer.data.loader import StepBatch
 from footplate_trainer.data.spans import decoder_length
-from footplate_trainer.link import Link
 from footplate_trainer.loop import Flags, StepResult
-from footplate_trainer.metrics.flops import peak_tflops
 from footplate_trainer.metrics.meters import TokenMeter, UtilisationMeter, second_fields
 from footplate_trainer.metrics.report import progress_line
 from footplate_trainer.metrics.stopwatch import Part, Stopwatch

@@ -17,17 +17,18 @@ from typing import Any, Final
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig, World
 from footplate_contracts.v1alpha1.training import Offload
-from footplate_trainer.config import model_shape
+from footplate_planning import memory
+from footplate_planning.bubble import bubble
+from footplate_planning.config import model_shape
+from footplate_planning.flops import Convention, block_flops, flops_per_token, head_flops
+from footplate_planning.memory import Batch, Estimate
+from footplate_planning.shape import ModelShape
+from footplate_planning.topology import Topology, stage_layers
+from footplate_planning.traffic import Axis, Step, Traffic, sent, traffic
 from footplate_trainer.data.spans import decoder_length
 from footplate_trainer.huggingface.initial import completed
 from footplate_trainer.manifest import read_run
-from footplate_trainer.metrics.flops import Convention, block_flops, flops_per_token, head_flops
-from footplate_trainer.parallel import compatibility, memory
-from footplate_trainer.parallel.bubble import bubble
-from footplate_trainer.parallel.memory import Batch, Estimate
-from footplate_trainer.parallel.topology import Topology, stage_layers
-from footplate_trainer.parallel.traffic import Axis, Step, Traffic, sent, traffic
-from footplate_trainer.shape import ModelShape
+from footplate_trainer.stages.layout import require_layout
 
 GIB: Final = 2**30
 MIB: Final = 2**20
@@ -70,7 +71,7 @@ class Plan:
 
 def plan(config: RunConfig, ranks: int, device: str) -> Plan:
     """`config` on `ranks` ranks of `device`, "cpu" or "cuda"; UserMistake for what cannot work."""
-    compatibility.check(config, ranks)
+    require_layout(config, ranks)
     topology, shape = Topology.of(ranks, config.parallelism), model_shape(config)
     training, step = config.training, step_of(config, topology, device)
     layers = stage_layers(shape, topology)

@@ -16,21 +16,21 @@ import torch
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.reports import GenerationId, RankPhase
 from footplate_contracts.runconfig import RunConfig
+from footplate_elastic.protocol.link import Link
+from footplate_planning.config import model_shape
 from footplate_trainer import failure
 from footplate_trainer.checkpoint import layout, state
 from footplate_trainer.checkpoint.saver import Saver
-from footplate_trainer.config import model_shape
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.huggingface.initial import completed
-from footplate_trainer.link import Link
 from footplate_trainer.loop import Stepper, train
 from footplate_trainer.optim.optimizer import build_optimizer
-from footplate_trainer.parallel import compatibility
 from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.objective import Objective
 from footplate_trainer.parallel.world import World, open_world, read_environment, use_determinism
 from footplate_trainer.stages.course import Course, newest_of, run_file
 from footplate_trainer.stages.inputs import open_loader, open_shards
+from footplate_trainer.stages.layout import require_layout
 from footplate_trainer.stages.losses import objective_of
 from footplate_trainer.stages.moments import Progress, RunMoments
 from footplate_trainer.stages.sinks import open_sinks
@@ -51,7 +51,7 @@ def main(config: RunConfig, link: Link, options: Options) -> ExitCode:
     progress: Progress | None = None
     try:
         config = completed(config)
-        compatibility.check(config, place.world_size)
+        require_layout(config, place.world_size)
         objective = objective_of(config)
         with open_world(place, config.world.backend) as world:
             progress = Progress(link, world)

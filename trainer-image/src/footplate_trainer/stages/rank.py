@@ -8,7 +8,7 @@ from pathlib import Path
 
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.link import open_link
+from footplate_elastic.protocol.link import open_link
 from footplate_trainer.stages import pretrain
 
 

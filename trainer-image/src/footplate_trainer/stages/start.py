@@ -14,6 +14,7 @@ from footplate_contracts.names import Env
 from footplate_contracts.reports import GenerationId
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.compute import ResumeFrom
+from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import resume, state, transfer
 from footplate_trainer.checkpoint.memory import MemoryFolder
 from footplate_trainer.checkpoint.mirror import MemoryCopies
@@ -26,7 +27,6 @@ from footplate_trainer.checkpoint.record import (
     differences,
 )
 from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.config import model_shape
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.huggingface.load import load_initial

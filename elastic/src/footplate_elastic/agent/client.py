@@ -1,0 +1,186 @@
+"""HTTP to the coordinator with the standard library, one persistent connection a thread.
+
+The coordinator is replaced now and then and comes back under another address.
+So an address is looked up again for every new connection, and an answer counts
+only if it comes from the highest epoch that this agent has ever heard.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from footplate_elastic.agent.errors import Unreachable
+from footplate_elastic.protocol.wire import EPOCH_HEADER
+
+CONNECT_SECONDS: Final = 1.0
+# A coordinator's node that is gone sends no end: the kernel has to find out by itself.
+_KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KEEPCNT, 3))
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where the coordinator is: an address that was right once, and a name that always is."""
+
+    host: str
+    hint: str
+    port: int
+    token: str
+    certificate: Path | None  # the only one that is trusted; None: plain HTTP
+
+    def tls(self) -> ssl.SSLContext | None:
+        """A context that trusts the run's own certificate and nothing else."""
+        return ssl.create_default_context(cafile=self.certificate) if self.certificate else None
+
+
+class Directory:
+    """What all connections of one agent share: the last good address and the highest epoch."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.tls = endpoint.tls()
+        self._good = endpoint.hint
+        self._epoch = 0
+        self._lock = threading.Lock()
+
+    def addresses(self) -> Iterator[str]:
+        """Addresses to try, best first; the name is only resolved when the first one fails."""
+        good = self._good
+        if good:
+            yield good
+        if self.endpoint.host:
+            with contextlib.suppress(OSError):
+                found = socket.getaddrinfo(self.endpoint.host, self.endpoint.port, type=socket.SOCK_STREAM)
+                yield from dict.fromkeys(str(entry[4][0]) for entry in found if entry[4][0] != good)
+        if self.endpoint.hint and self.endpoint.hint != good:
+            yield self.endpoint.hint
+
+    def answered(self, address: str, epoch: int) -> bool:
+        """Take note of an answer; whether it counts."""
+        with self._lock:
+            if epoch < self._epoch:
+                return False
+            self._epoch = epoch
+            self._good = address
+            return True
+
+    def failed(self, address: str) -> None:
+        """Nobody who counts is at `address` now: look elsewhere first."""
+        with self._lock:
+            if self._good == address:
+                self._good = ""
+
+
+class _Http(http.client.HTTPConnection):
+    """An HTTP connection to an address, authenticated by name."""
+
+    def __init__(self, address: str, directory: Directory, timeout: float) -> None:
+        super().__init__(address, directory.endpoint.port, timeout=timeout)
+        self._tls = directory.tls
+        self._name = directory.endpoint.host or address
+
+    def connect(self) -> None:
+        """Connect within a second; keep the connection under watch."""
+        plain = socket.create_connection((self.host, self.port), CONNECT_SECONDS)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEPALIVE:
+            plain.setsockopt(socket.IPPROTO_TCP, option, value)
+        self.sock = self._tls.wrap_socket(plain, server_hostname=self._name) if self._tls else plain
+        self.sock.settimeout(self.timeout)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Status and body."""
+
+    status: int
+    body: bytes
+
+
+class Connection:
+    """One persistent connection, for one thread. Not usable after close()."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._http: _Http | None = None
+        self._epoch: int | None = None  # of the coordinator at the other end, once it has spoken
+
+    def request(self, method: str, path: str, body: str | None, timeout: float) -> Answer:
+        """One request; raises Unreachable, after which the next request connects anew."""
+        address, response = self._open(method, path, body, timeout)
+        try:
+            content = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            self._give_up(address)
+            raise Unreachable(repr(error)) from None
+        return Answer(response.status, content)
+
+    def stay(self, path: str) -> int:
+        """GET `path` and read until the other side ends; the status. Raises Unreachable."""
+        _, response = self._open("GET", path, None, CONNECT_SECONDS)
+        assert self._http is not None
+        if response.status == 200 and self._http.sock is not None:
+            self._http.sock.settimeout(None)
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            while response.read1(1024):
+                pass
+        self.close()
+        return response.status
+
+    def hang_up(self, epoch: int) -> None:
+        """From another thread: let a `stay` with a coordinator before `epoch` end now."""
+        current = self._http
+        earlier = self._epoch is not None and self._epoch < epoch
+        if earlier and current is not None and current.sock is not None:
+            with contextlib.suppress(OSError):
+                current.sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._http is not None:
+            self._http.close()
+            self._http = None
+
+    def _open(
+        self, method: str, path: str, body: str | None, timeout: float
+    ) -> tuple[str, http.client.HTTPResponse]:
+        last = "no address is known"
+        known = [self._http.host] if self._http is not None else []
+        for address in known or self._directory.addresses():
+            try:
+                return address, self._ask(address, method, path, body, timeout)
+            except (OSError, http.client.HTTPException, Unreachable) as error:
+                self._give_up(address)
+                last = f"{address}: {error!r}"
+        raise Unreachable(last)
+
+    def _ask(
+        self, address: str, method: str, path: str, body: str | None, timeout: float
+    ) -> http.client.HTTPResponse:
+        if self._http is None:
+            self._epoch = None
+            self._http = _Http(address, self._directory, timeout)
+        self._http.timeout = timeout
+        if self._http.sock is not None:
+            self._http.sock.settimeout(timeout)
+        headers = {"Authorization": f"Bearer {self._directory.endpoint.token}"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        self._http.request(method, path, body.encode() if body is not None else None, headers)
+        response = self._http.getresponse()
+        self._epoch = int(response.headers.get(EPOCH_HEADER, "0"))
+        if not self._directory.answered(address, self._epoch):
+            raise Unreachable(f"{address} is a coordinator that was replaced")
+        return response
+
+    def _give_up(self, address: str) -> None:
+        self.close()
+        self._directory.failed(address)

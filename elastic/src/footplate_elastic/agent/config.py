@@ -1,0 +1,55 @@
+"""What an agent is told by its environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from footplate_contracts.names import COORDINATOR_PORT, Env
+from footplate_contracts.reports import AgentIdentity
+from footplate_elastic.agent.client import Endpoint
+from footplate_elastic.protocol.outline import (
+    RunOutline,
+    existing_file,
+    read_outline,
+    read_token,
+    run_config_path,
+    whole_number,
+)
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """Who this agent is, and where its coordinator."""
+
+    identity: AgentIdentity
+    endpoint: Endpoint
+    outline: RunOutline
+
+
+def from_environment(environment: Mapping[str, str]) -> AgentConfig:
+    """The configuration; raises ValueError for what cannot work."""
+    outline = read_outline(run_config_path(environment))
+    host = environment.get(Env.COORDINATOR_HOST, "")
+    hint = environment.get(Env.COORDINATOR_ADDRESS, "")
+    if not host and not hint:
+        raise ValueError(f"{Env.COORDINATOR_HOST} is unset; the coordinator's DNS name is right")
+    index = whole_number(environment, Env.WORKER_INDEX, 0)
+    incarnation = whole_number(environment, Env.WORKER_INCARNATION, 0)
+    identity = AgentIdentity(
+        index=index,
+        incarnation=incarnation,
+        pod_name=environment.get(Env.POD_NAME) or f"{outline.run.name}-w{index}-{incarnation}",
+        pod_uid=environment.get(Env.POD_UID, ""),
+        node_name=environment.get(Env.NODE_NAME, ""),
+        address=environment.get(Env.POD_IP) or "127.0.0.1",
+        slots=outline.world.processes_per_node,
+    )
+    endpoint = Endpoint(
+        host=host,
+        hint=hint,
+        port=whole_number(environment, Env.COORDINATOR_PORT, COORDINATOR_PORT),
+        token=read_token(environment),
+        certificate=existing_file(environment, Env.TLS_CERTIFICATE_FILE),
+    )
+    return AgentConfig(identity, endpoint, outline)

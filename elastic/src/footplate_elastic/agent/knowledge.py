@@ -1,0 +1,92 @@
+"""What an agent makes of the coordinator's answers. Pure.
+
+Answers arrive over several connections and out of order, and a join is
+answered while a heartbeat from before it is still on its way. An answer that
+is older than what the agent already runs must not stop its ranks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from footplate_contracts.reports import Command, Diagnosis, GenerationId, HeartbeatAnswer, Terms
+from footplate_elastic.protocol.wire import known
+
+_NOTHING = GenerationId(epoch=0, number=0)
+
+
+def moment(answer: HeartbeatAnswer) -> tuple[int, int, int, bool]:
+    """Orders answers by when they were true: epoch, generation, then sealed before open."""
+    generation = answer.generation or _NOTHING
+    return answer.epoch, generation.epoch, generation.number, answer.rendezvous_open
+
+
+def concerns(answer: HeartbeatAnswer, running: GenerationId) -> bool:
+    """Whether `answer` was given by someone who may know of `running`, and not before it was sealed."""
+    told = answer.generation or _NOTHING
+    start_of_epoch = GenerationId(epoch=answer.epoch, number=0)
+    newest = told if told.newer_than(start_of_epoch) else start_of_epoch
+    return not running.newer_than(newest)
+
+
+@dataclass
+class Knowledge:
+    """The newest answer, and the two that can never be taken back."""
+
+    answer: HeartbeatAnswer | None = None
+    evicted: bool = False
+    closed: bool = False
+    received: int = 0
+    acknowledged: int = 0
+    terms: Terms | None = None  # the newest that anybody told
+    questions: tuple[int, int] = (0, 0)  # (epoch, number) of the newest one that was handed out
+
+    def take(self, answer: HeartbeatAnswer) -> None:
+        """Fold in an answer, in whatever order it comes."""
+        self.evicted = self.evicted or answer.evicted
+        self.closed = self.closed or answer.closed
+        self.acknowledged = max(self.acknowledged, answer.acknowledged)
+        self.learn(answer.terms)
+        newer_epoch = self.answer is None or answer.epoch > self.answer.epoch
+        if newer_epoch:
+            self.received = answer.received  # a new coordinator has received nothing yet
+        elif self.answer is not None and answer.epoch == self.answer.epoch:
+            self.received = max(self.received, answer.received)
+        if self.answer is None or moment(answer) >= moment(self.answer):
+            self.answer = answer
+
+    def learn(self, terms: Terms | None) -> None:
+        """Terms come with answers and with a sealed generation, in whatever order."""
+        if terms is not None and (self.terms is None or terms.newer_than(self.terms)):
+            self.terms = terms
+
+    @property
+    def known(self) -> str:
+        """What to tell the coordinator that we know."""
+        return known(self.answer) if self.answer is not None else ""
+
+    @property
+    def command(self) -> Command:
+        """The standing command."""
+        return self.answer.command if self.answer is not None else Command.NONE
+
+    def new_question(self) -> Diagnosis | None:
+        """A question to the ranks that was not handed out yet, once."""
+        asked = self.answer.diagnosis if self.answer is not None else None
+        if self.answer is None or asked is None or (self.answer.epoch, asked.number) <= self.questions:
+            return None
+        self.questions = (self.answer.epoch, asked.number)
+        return asked
+
+    def must_rejoin(self, running: GenerationId) -> bool:
+        """Whether ranks of `running` have to stop."""
+        if self.evicted or self.closed:
+            return True
+        if self.answer is None or not concerns(self.answer, running):
+            return False
+        newest = self.answer.generation
+        return self.answer.rendezvous_open or (newest is not None and newest.newer_than(running))
+
+    def knows(self, running: GenerationId) -> bool:
+        """Whether the coordinator has told us that it knows of `running`."""
+        return self.answer is not None and self.answer.generation == running

@@ -1,0 +1,213 @@
+"""One agent from start to end: puts the parts together and turns the end into an exit code."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from footplate_contracts.names import Cause, ExitCode, Reason
+from footplate_contracts.reports import (
+    CheckpointRecord,
+    Command,
+    Diagnosis,
+    DiagnosisKind,
+    FailureReport,
+    GenerationId,
+    RankReport,
+    StepMetrics,
+    Terms,
+)
+from footplate_elastic.agent.config import AgentConfig
+from footplate_elastic.agent.errors import SIGTERM_EXIT, RanksRefused, Terminated, ZygoteFailed
+from footplate_elastic.agent.rank_server import RankServer
+from footplate_elastic.agent.ranks import Ranks
+from footplate_elastic.agent.session import Session
+from footplate_elastic.agent.timeline import Timeline
+from footplate_elastic.agent.zygote_client import Zygote
+from footplate_elastic.protocol.outline import RunOutline
+
+_log = logging.getLogger(__name__)
+
+HAND_OVER_SECONDS: Final = 10.0
+FIRST_SECONDS: Final = 1.0  # for a goodbye, while the ranks go on
+MEMORY: Final = "/dev/shm"
+HEARING_SECONDS: Final = 30.0  # a coordinator may start later than an agent that fails at once
+
+
+class _Hearing:
+    """Carries what ranks say into the session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.timeline: Timeline | None = None
+
+    def report(self, generation: GenerationId | None, report: RankReport) -> None:
+        self._session.report(generation, report)
+        timeline = self.timeline
+        if timeline is not None and timeline.generation == generation:
+            line = timeline.report(report, time.time())
+            if line is not None:
+                _log.info(line)
+
+    def metrics(self, generation: GenerationId | None, row: StepMetrics) -> None:
+        self._session.outbox.metrics(generation, row)
+        self._session.tell()
+
+    def checkpoint(self, generation: GenerationId | None, record: CheckpointRecord) -> None:
+        self._session.outbox.checkpoint(generation, record)
+        self._session.tell(urgent=True)
+
+    def grant(self, generation: GenerationId, step: int) -> bool:
+        return self._session.grant(generation, step)
+
+
+class Launch:
+    """The parts of one agent, wired."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        entry: str,
+        check: Callable[[RunOutline], FailureReport | None] | None,
+        zygote: Zygote,
+        make_zygote: Callable[[], Zygote],
+        wake: threading.Event,
+    ) -> None:
+        self.config = config
+        self.wake = wake
+        self._check = check
+        self.session = Session(
+            config.identity,
+            config.endpoint,
+            config.outline.training.steps,
+            wake.set,
+            self._commanded,
+            self._diagnosed,
+            self._informed,
+        )
+        self._hearing = _Hearing(self.session)
+        self.server = RankServer(self._hearing)
+        self.ranks = Ranks(entry, self.server.directory, make_zygote, zygote)
+        # Ours and not the ranks': what they copy into it must outlive them.
+        self.memory = _memory_folder() if config.outline.checkpoint.memory else None
+
+    def run(self) -> int:
+        """The exit code of this process. Registers first; torch is imported after that."""
+        self.session.start()
+        failure: FailureReport | None = None
+        try:
+            failure = self._check(self.config.outline) if self._check else None
+            if failure is None:
+                code = self._train()
+            else:
+                _log.error("%s", failure.message)
+                code = int(failure.exit_code or ExitCode.USER_ERROR)
+        except RanksRefused as refused:
+            failure, code = refused.failure, int(ExitCode.CONFIG)
+        except ZygoteFailed as failed:
+            _log.error("the trainer cannot be imported:\n%s", failed)
+            failure, code = _broken_image(str(failed)), int(ExitCode.CONFIG)
+        except Terminated:
+            _log.info("told to end")
+            code = SIGTERM_EXIT
+        except Exception:  # noqa: BLE001 - the edge of the process: the others need not wait for us
+            _log.exception("the agent itself has failed")
+            code = int(ExitCode.USER_ERROR)
+        farewell = threading.Thread(target=self._say_goodbye, args=[failure, code])
+        farewell.start()
+        if code == SIGTERM_EXIT:
+            farewell.join(FIRST_SECONDS)  # or the ranks of others would tell first that they lost ours
+        self.ranks.close()
+        farewell.join()
+        self.server.close()
+        if self.memory is not None:
+            shutil.rmtree(self.memory, ignore_errors=True)
+        return code
+
+    def _train(self) -> int:
+        gc.disable()  # see zygote.py: for the time of the imports
+        from torch.distributed.elastic.agent.server.api import WorkerSpec
+        from torch.distributed.elastic.rendezvous import RendezvousClosedError
+
+        from footplate_elastic.agent.elastic import RESTARTS, FootplateAgent
+        from footplate_elastic.agent.rendezvous import FootplateRendezvous
+
+        gc.enable()
+        run = self.config.outline.run
+        spec = WorkerSpec(
+            role="trainer",
+            local_world_size=self.config.identity.slots,
+            rdzv_handler=FootplateRendezvous(self.session, run.uid or run.name),
+            entrypoint=self.ranks.entry,
+            max_restarts=RESTARTS,
+            monitor_interval=0.001,  # the watch itself waits for a change
+        )
+        agent = FootplateAgent(
+            spec,
+            self.session,
+            self.ranks,
+            self.wake,
+            self.server.drain,
+            self._forked,
+            str(self.server.path),
+            self.memory,
+        )
+        # A broken image shows here, and not only once all other members have come.
+        self.ranks.zygote.wait_ready()
+        try:
+            agent.run()
+        except RendezvousClosedError as end:
+            _log.info("%s", end)
+        return self._exit_code()
+
+    def _exit_code(self) -> int:
+        if self.session.knowledge.evicted or not self.session.knowledge.closed:
+            return int(ExitCode.STALE)
+        suspended = (
+            self.session.knowledge.command is Command.CHECKPOINT_AND_EXIT and not self.session.finished
+        )
+        return int(ExitCode.SUSPENDED if suspended else ExitCode.SUCCESS)
+
+    def _say_goodbye(self, failure: FailureReport | None, code: int) -> None:
+        if code in (ExitCode.SUCCESS, ExitCode.SUSPENDED) and not self.session.hand_over(HAND_OVER_SECONDS):
+            _log.warning("the coordinator did not take all telemetry in %.0f s", HAND_OVER_SECONDS)
+        if failure is not None:
+            self.session.explain(failure, HEARING_SECONDS)
+        self.session.leave()
+
+    def _forked(self, timeline: Timeline) -> None:
+        self._hearing.timeline = timeline
+
+    def _commanded(self, command: Command) -> None:
+        self.server.push(command)
+
+    def _informed(self, terms: Terms) -> None:
+        self.server.inform(terms)
+
+    def _diagnosed(self, diagnosis: Diagnosis) -> None:
+        self.server.diagnose(diagnosis)
+        if diagnosis.kind is DiagnosisKind.STACKS:
+            self.ranks.dump_stacks()
+
+
+def _memory_folder() -> Path:
+    """A new folder in memory, which ends with this agent."""
+    return Path(tempfile.mkdtemp(prefix=f"footplate-memory-{os.getpid()}-", dir=MEMORY))
+
+
+def _broken_image(traceback: str) -> FailureReport:
+    return FailureReport(
+        cause=Cause.IMAGE_OR_CONFIG,
+        reason=Reason.CONFIG_REFUSED,
+        message=f"the trainer cannot be imported: {traceback[-900:]}",
+        exit_code=int(ExitCode.CONFIG),
+        time=time.time(),
+    )

@@ -1,0 +1,151 @@
+"""The agent's end of the links: one thread for each rank that connects."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import shutil
+import socket
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any, Protocol
+
+from footplate_contracts.reports import (
+    CheckpointRecord,
+    Command,
+    Diagnosis,
+    GenerationId,
+    RankReport,
+    StepMetrics,
+    Terms,
+)
+from footplate_elastic.protocol.rank_link import PACKET
+
+_log = logging.getLogger(__name__)
+
+
+class Listener(Protocol):
+    """Who hears what ranks say; called from many threads."""
+
+    def report(self, generation: GenerationId | None, report: RankReport) -> None:
+        """The newest state of a rank."""
+
+    def metrics(self, generation: GenerationId | None, row: StepMetrics) -> None:
+        """A row of the metric history."""
+
+    def checkpoint(self, generation: GenerationId | None, record: CheckpointRecord) -> None:
+        """A durable checkpoint."""
+
+    def grant(self, generation: GenerationId, step: int) -> bool:
+        """May it commit? Blocks until that is known."""
+
+
+class RankServer:
+    """A socket in a directory of its own, which close() removes."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="footplate-"))
+        self.path = self.directory / "link"
+        self._listener = listener
+        self._command = Command.NONE
+        self._terms: Terms | None = None
+        self._links: dict[socket.socket, threading.Thread] = {}
+        self._lock = threading.Lock()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.bind(str(self.path))
+        self._socket.listen(64)
+        threading.Thread(target=self._accept, name="footplate-links", daemon=True).start()
+
+    def push(self, command: Command) -> None:
+        """Tell all ranks, and those that connect later."""
+        with self._lock:
+            self._command = command
+            links = list(self._links)
+        for link in links:
+            _send(link, {"command": command.value})
+
+    def inform(self, terms: Terms) -> None:
+        """Tell all ranks of newer terms, and those that connect later; what comes late itself is dropped."""
+        with self._lock:
+            if self._terms is not None and not terms.newer_than(self._terms):
+                return
+            self._terms = terms
+            links = list(self._links)
+        for link in links:
+            _send(link, {"terms": terms.to_json()})
+
+    def diagnose(self, diagnosis: Diagnosis) -> None:
+        """Pass a question on to the ranks that are there."""
+        with self._lock:
+            links = list(self._links)
+        for link in links:
+            _send(link, {"diagnose": diagnosis.to_json()})
+
+    def drain(self, seconds: float) -> None:
+        """Wait until all that ended ranks have said is heard."""
+        with self._lock:
+            threads = list(self._links.values())
+        for thread in threads:
+            thread.join(seconds)
+
+    def close(self) -> None:
+        """Listen no more."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                link, _ = self._socket.accept()
+                thread = threading.Thread(target=self._hear, args=[link], name="footplate-link", daemon=True)
+                with self._lock:
+                    self._links[link] = thread
+                    command, terms = self._command, self._terms
+                thread.start()
+                if command is not Command.NONE:
+                    _send(link, {"command": command.value})
+                if terms is not None:
+                    _send(link, {"terms": terms.to_json()})
+
+    def _hear(self, link: socket.socket) -> None:
+        generation: GenerationId | None = None
+        try:
+            while packet := link.recv(PACKET):
+                message = json.loads(packet)
+                if "hello" in message:
+                    generation = GenerationId.parse(message["hello"]) if message["hello"] else None
+                else:
+                    self._dispatch(link, generation, message)
+        except (OSError, ValueError) as error:
+            _log.warning("a rank's link broke: %r", error)
+        finally:
+            with self._lock:
+                self._links.pop(link, None)
+            link.close()
+
+    def _dispatch(
+        self, link: socket.socket, generation: GenerationId | None, message: dict[str, Any]
+    ) -> None:
+        if "report" in message:
+            self._listener.report(generation, RankReport.from_json(message["report"]))
+        elif "metrics" in message:
+            self._listener.metrics(generation, StepMetrics.from_json(message["metrics"]))
+        elif "checkpoint" in message:
+            self._listener.checkpoint(generation, CheckpointRecord.from_json(message["checkpoint"]))
+        elif "grant" in message:
+            arguments = (link, generation, message["grant"], message["step"])
+            # Of its own, since it may wait for minutes while reports go on.
+            threading.Thread(target=self._grant, args=arguments, name="footplate-grant", daemon=True).start()
+
+    def _grant(self, link: socket.socket, generation: GenerationId | None, number: int, step: int) -> None:
+        granted = generation is not None and self._listener.grant(generation, step)
+        _send(link, {"grant": number, "granted": granted})
+
+
+def _send(link: socket.socket, message: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):  # the rank has ended meanwhile
+        link.send(json.dumps(message).encode(), socket.MSG_DONTWAIT)

@@ -1,0 +1,131 @@
+"""The ranks of one agent: forked together, watched, stopped within half a second."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from footplate_contracts.names import ExitCode
+from footplate_contracts.reports import FailureReport
+from footplate_elastic.agent.failures import RankEnd, first_failure, oom_kills
+from footplate_elastic.agent.output import Pump
+from footplate_elastic.agent.zygote_client import End, Zygote
+
+# A rank that is blocked in a collective never runs its SIGTERM handler.
+GRACE_SECONDS: Final = 0.5
+OUTPUT_SECONDS: Final = 2.0  # for the last lines of a rank that has ended, which are in its pipes
+_ENDED_WELL: Final = (int(ExitCode.SUCCESS), int(ExitCode.SUSPENDED))
+_KILLED: Final = (-signal.SIGKILL, -signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class _Rank:
+    pid: int
+    rank: int
+    error_file: Path
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where the ranks are: `failure` when one failed, `codes` when all have ended well."""
+
+    failure: FailureReport | None = None
+    codes: tuple[int, ...] | None = None
+
+
+@dataclass
+class Ranks:
+    """`make_zygote` starts a new zygote where the old one is gone; called from the main thread."""
+
+    entry: str
+    directory: Path
+    make_zygote: Callable[[], Zygote]
+    zygote: Zygote
+    _pump: Pump = field(default_factory=Pump)
+    _ranks: list[_Rank] = field(default_factory=list)
+    _killed_for_memory: int = 0
+
+    def start(self, environments: Mapping[int, Mapping[str, str]]) -> dict[int, int]:
+        """Fork a rank for each local rank with its environment; pids by local rank.
+
+        Raises ZygoteFailed where the imports that all ranks share fail.
+        """
+        if not self.zygote.alive:
+            self.zygote = self.make_zygote()
+        self._killed_for_memory = oom_kills()
+        self._ranks = []
+        for local_rank, environment in environments.items():
+            rank = int(environment["RANK"])
+            error_file = self.directory / f"error-{local_rank}.json"
+            error_file.unlink(missing_ok=True)
+            descriptors = self._pump.open(rank)
+            told = {**environment, "TORCHELASTIC_ERROR_FILE": str(error_file)}
+            try:
+                pid = self.zygote.fork(self.entry, told, descriptors)
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+            self._ranks.append(_Rank(pid, rank, error_file))
+        return {local_rank: rank.pid for local_rank, rank in zip(environments, self._ranks, strict=True)}
+
+    def dump_stacks(self) -> None:
+        """Have every rank write the stacks of all its threads to its stderr, also one that hangs."""
+        for rank in self._ranks:
+            if self.zygote.end_of(rank.pid) is None:
+                self.zygote.kill(rank.pid, signal.SIGUSR1)
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL half a second later, to all that still run."""
+        running = [rank.pid for rank in self._ranks if self.zygote.end_of(rank.pid) is None]
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for pid in running:
+                self.zygote.kill(pid, number)
+            if self.zygote.wait_ended(running, GRACE_SECONDS):
+                break
+        self._ranks = []
+
+    def close(self) -> None:
+        """End all ranks and the zygote; what ranks have said is passed on."""
+        said = [rank.rank for rank in self._ranks]
+        self.stop()
+        self._pump.finish(said, OUTPUT_SECONDS)
+        self.zygote.close()
+
+    def look(self) -> Standing:
+        """Where they stand now; waits for nothing but the last lines of ranks that failed."""
+        ends = {rank: self.zygote.end_of(rank.pid) for rank in self._ranks}
+        codes = [end.code for end in ends.values() if end is not None]
+        if any(code not in _ENDED_WELL for code in codes):
+            self._pump.finish(_unexplained(ends), OUTPUT_SECONDS)
+            left = [
+                RankEnd(
+                    rank=rank.rank,
+                    code=end.code if end else None,
+                    time=end.time if end else float("inf"),
+                    error_file=_text(rank.error_file),
+                    tail=self._pump.tail(rank.rank),
+                )
+                for rank, end in ends.items()
+                if (end.code not in _ENDED_WELL if end else rank.error_file.exists())
+            ]
+            return Standing(failure=first_failure(left, oom_kills() > self._killed_for_memory))
+        if self._ranks and len(codes) == len(self._ranks):
+            return Standing(codes=tuple(codes))
+        return Standing()
+
+
+def _unexplained(ends: Mapping[_Rank, End | None]) -> list[int]:
+    """Ranks that failed, of which nothing but their last lines can tell why."""
+    return [
+        rank.rank
+        for rank, end in ends.items()
+        if end is not None and end.code not in (*_ENDED_WELL, *_KILLED) and not rank.error_file.exists()
+    ]
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""

@@ -1,0 +1,113 @@
+"""torch's rendezvous handler over a session: the meaning of each of its methods."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from datetime import timedelta
+from typing import Final
+
+from torch.distributed import (  # type: ignore[attr-defined]  # TCPStore is re-exported without saying so
+    DistError,
+    TCPStore,
+)
+from torch.distributed.elastic.rendezvous import (
+    RendezvousClosedError,
+    RendezvousHandler,
+    RendezvousInfo,
+    RendezvousStoreInfo,
+)
+
+from footplate_contracts.names import Cause, Env, Reason
+from footplate_contracts.reports import FailureReport, Member, SealedGeneration
+from footplate_elastic.agent.errors import Evicted, RunOver
+from footplate_elastic.agent.session import Session
+
+_log = logging.getLogger(__name__)
+
+BACKEND: Final = "footplate"  # also the entry point's name in group torchrun.handlers
+
+# A dead store answers with silence; the generation that it belongs to is dead too.
+STORE_SECONDS: Final = 2.0
+
+
+class FootplateRendezvous(RendezvousHandler):
+    """Joins through `session`. One thread, except for the cached flags."""
+
+    def __init__(self, session: Session, run_id: str) -> None:
+        self._session = session
+        self._run_id = run_id
+        self._closed = False
+
+    def get_backend(self) -> str:
+        """The name in torch's registry."""
+        return BACKEND
+
+    def get_run_id(self) -> str:
+        """The run's uid."""
+        return self._run_id
+
+    @property
+    def use_agent_store(self) -> bool:
+        """Ranks use the store of the group instead of opening another one."""
+        return True
+
+    def next_rendezvous(self) -> RendezvousInfo:
+        """Wait for the next generation and reach its store; raises RendezvousClosedError at the end."""
+        while True:
+            # First the store, then the join that tells its port: no "address in use", no second round trip.
+            store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+            try:
+                sealed = self._session.join(store.port)
+            except (Evicted, RunOver) as end:
+                self._closed = True
+                raise RendezvousClosedError(str(end)) from end
+            host, own = sealed.members[0], _own_seat(sealed, self._session.identity.index)
+            address = host.agent.address
+            if own.group_rank != host.group_rank:
+                try:
+                    store = _reach(address, host.store_port)
+                except DistError as error:
+                    self._session.failed(_unreachable(host, error))
+                    continue
+            os.environ[Env.GENERATION] = str(sealed.generation)
+            info = RendezvousStoreInfo(address, host.store_port)
+            return RendezvousInfo(store, own.group_rank, len(sealed.members), info)
+
+    def num_nodes_waiting(self) -> int:
+        """1 when the ranks must stop and join again; a cached flag."""
+        return int(self._session.must_rejoin())
+
+    def is_closed(self) -> bool:
+        """A cached flag."""
+        return self._closed or self._session.knowledge.closed
+
+    def set_closed(self) -> None:
+        """The ranks here are done: the coordinator ends the run once those of all members are."""
+        self._session.ended(suspended=False)
+
+    def shutdown(self) -> bool:
+        """Leave, this member only."""
+        self._session.leave()
+        return True
+
+
+def _own_seat(sealed: SealedGeneration, index: int) -> Member:
+    return next(member for member in sealed.members if member.agent.index == index)
+
+
+def _reach(address: str, port: int) -> TCPStore:
+    timeout = timedelta(seconds=STORE_SECONDS)
+    store = TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=timeout)
+    store.set_timeout(timedelta(seconds=60))
+    return store
+
+
+def _unreachable(host: Member, error: Exception) -> FailureReport:
+    return FailureReport(
+        cause=Cause.COMMUNICATION,
+        reason=Reason.PEER_LOST,
+        message=f"the store of {host.agent.pod_name} cannot be reached: {error}"[:1024],
+        time=time.time(),
+    )

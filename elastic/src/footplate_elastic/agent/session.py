@@ -1,0 +1,388 @@
+"""An agent's standing conversation with the coordinator.
+
+Three threads, each with a connection of its own, so that none waits for
+another: a heartbeat that is a long-poll for changes, a second one that carries
+news at once (reports, telemetry, the end of ranks), and an idle connection
+whose end tells the coordinator that this process is gone. The main thread
+joins. A coordinator that is away delays rendezvous and commits; it never stops
+ranks.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import quote
+
+from footplate_contracts.model import Report
+from footplate_contracts.reports import (
+    AgentIdentity,
+    Command,
+    Diagnosis,
+    FailureReport,
+    GenerationId,
+    Grant,
+    GrantRequest,
+    Heartbeat,
+    HeartbeatAnswer,
+    JoinRequest,
+    RankReport,
+    SealedGeneration,
+    Terms,
+)
+from footplate_elastic.agent.client import Answer, Connection, Directory, Endpoint
+from footplate_elastic.agent.errors import Evicted, RunOver, Unreachable
+from footplate_elastic.agent.knowledge import Knowledge
+from footplate_elastic.agent.outbox import Outbox
+from footplate_elastic.protocol import wire
+
+_log = logging.getLogger(__name__)
+
+LONGEST_PAUSE: Final = 1.0
+NEWS_SECONDS: Final = 0.2  # reports of steps travel no more often
+ANSWER_SECONDS: Final = 5.0  # a coordinator that takes longer is asked again
+FAREWELL_SECONDS: Final = 0.5
+LAST_NUMBERS_SECONDS: Final = 5.0  # for a coordinator that takes no more rows
+
+
+class Backoff:
+    """Pauses that double up to a second, and start small again after a success."""
+
+    def __init__(self) -> None:
+        self._next = 0.05
+
+    def pause(self, ending: threading.Event) -> None:
+        """Wait, unless this agent ends meanwhile."""
+        ending.wait(self._next)
+        self._next = min(LONGEST_PAUSE, self._next * 2)
+
+    def reset(self) -> None:
+        """It worked."""
+        self._next = 0.05
+
+
+class Session:
+    """`changed` is called, from any thread, whenever the main thread should look again."""
+
+    def __init__(
+        self,
+        identity: AgentIdentity,
+        endpoint: Endpoint,
+        total_steps: int | None,
+        changed: Callable[[], None],
+        commanded: Callable[[Command], None],
+        diagnosed: Callable[[Diagnosis], None],
+        informed: Callable[[Terms], None],
+    ) -> None:
+        self.identity = identity
+        self.knowledge = Knowledge()
+        self.outbox = Outbox()
+        self.running: SealedGeneration | None = None
+        self._directory = Directory(endpoint)
+        self._total_steps = total_steps
+        self._changed = changed
+        self._commanded = commanded
+        self._diagnosed = diagnosed
+        self._informed = informed
+        self._last: GenerationId | None = None
+        self._failure: FailureReport | None = None
+        self._ranks: dict[int, RankReport] = {}
+        self._starts: dict[int, RankReport] = {}  # last report before the first step, until it was sent
+        self._finished = False
+        self._suspended = False
+        self._ended_at = 0.0
+        self._lock = threading.Lock()
+        self._news = threading.Event()
+        self._urgent = threading.Event()
+        self._ending = threading.Event()
+        self._idle = Connection(self._directory)
+
+    def start(self) -> None:
+        """Register, and keep speaking from now on."""
+        for name, target in (("heartbeat", self._beat), ("news", self._tell), ("idle", self._plug)):
+            threading.Thread(target=target, name=f"footplate-{name}", daemon=True).start()
+
+    # -- what ranks say ----------------------------------------------------------------
+
+    def report(self, generation: GenerationId | None, report: RankReport) -> None:
+        """The newest state of one rank; ranks of an older generation are not heard."""
+        with self._lock:
+            if self.running is None or generation != self.running.generation:
+                return
+            before = self._ranks.get(report.rank)
+            self._total_steps = report.total_steps or self._total_steps
+            if report.step_seconds is None and before is not None:
+                # Said once a step; the phases after it must not hide that the rank steps.
+                report = report.model_copy(update={"step_seconds": before.step_seconds})
+            if report.step_seconds is None:
+                self._starts[report.rank] = report
+            self._ranks[report.rank] = report
+        begins = report.step_seconds is not None and (before is None or before.step_seconds is None)
+        self.tell(urgent=begins)
+
+    def tell(self, urgent: bool = False) -> None:
+        """There is something new to send."""
+        if urgent:
+            self._urgent.set()
+        self._news.set()
+
+    # -- what the main thread does -----------------------------------------------------
+
+    def join(self, store_port: int) -> SealedGeneration:
+        """Wait for the next generation, as long as it takes; raises Evicted or RunOver."""
+        with self._lock:
+            self.running = None
+            self._ranks, self._starts = {}, {}
+            self._finished = self._suspended = False
+            request = JoinRequest(
+                agent=self.identity, store_port=store_port, last_generation=self._last, failure=self._failure
+            )
+        connection, backoff = Connection(self._directory), Backoff()
+        try:
+            while True:
+                sealed = self._ask_to_join(connection, request, backoff)
+                if sealed is not None:
+                    break
+        finally:
+            connection.close()
+        with self._lock:
+            self.identity = _own(sealed, self.identity)
+            self.running, self._last, self._failure = sealed, sealed.generation, None
+            self.knowledge.learn(sealed.terms)
+            self._total_steps = sealed.terms.steps if sealed.terms else self._total_steps
+        self.tell()
+        return sealed
+
+    def failed(self, failure: FailureReport) -> None:
+        """Why the ranks ended: goes with the next join."""
+        with self._lock:
+            self._failure = failure
+
+    def ended(self, suspended: bool) -> None:
+        """All ranks here ended well."""
+        with self._lock:
+            self._finished, self._suspended = not suspended, suspended
+            self._ended_at = time.monotonic()
+        self.tell(urgent=True)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all ranks here ended with the last step that is asked for."""
+        terms, last = self.knowledge.terms, self._total_steps
+        more = terms is not None and last is not None and last < terms.steps
+        return self._finished and not more
+
+    def must_rejoin(self) -> bool:
+        """Whether the ranks that run now have to stop; looks at what is cached."""
+        running = self.running
+        return running is not None and self.knowledge.must_rejoin(running.generation)
+
+    def grant(self, generation: GenerationId, step: int) -> bool:
+        """Whether `generation` may commit `step`; waits for a coordinator as long as it runs."""
+        request = GrantRequest(generation=generation, step=step)
+        connection, backoff = Connection(self._directory), Backoff()
+        try:
+            while not self._ending.is_set():
+                running = self.running
+                if running is None or running.generation != generation:
+                    return False
+                try:
+                    answer = _post(connection, wire.GRANT, request, ANSWER_SECONDS)
+                except Unreachable:
+                    backoff.pause(self._ending)
+                    continue
+                if answer.status == 200:
+                    grant = Grant.model_validate_json(answer.body)
+                    if not grant.granted:
+                        _log.warning("no commit of step %d: %s", step, grant.reason)
+                    return grant.granted
+                backoff.pause(self._ending)
+            return False
+        finally:
+            connection.close()
+
+    def hand_over(self, seconds: float) -> bool:
+        """Wait until the coordinator has received all telemetry; whether it has."""
+        deadline = time.monotonic() + seconds
+        while self.knowledge.received < self.outbox.sequence:
+            if time.monotonic() >= deadline:
+                return False
+            self.tell(urgent=True)
+            self._ending.wait(0.02)
+        return True
+
+    def explain(self, failure: FailureReport, seconds: float) -> bool:
+        """Say why this agent ends, again and again for `seconds`; whether a coordinator has answered."""
+        word = self._word(news=True).model_copy(update={"failure": failure})
+        deadline = time.monotonic() + seconds
+        connection, backoff = Connection(self._directory), Backoff()
+        try:
+            while time.monotonic() < deadline:
+                try:
+                    _post(connection, f"{wire.HEARTBEAT}?wait=0", word, ANSWER_SECONDS)
+                    return True
+                except Unreachable:
+                    backoff.pause(self._ending)
+            return False
+        finally:
+            connection.close()
+
+    def leave(self) -> None:
+        """Say goodbye; best effort within a second."""
+        self._ending.set()
+        self.tell(urgent=True)
+        connection = Connection(self._directory)
+        try:
+            _post(connection, wire.LEAVE, self.identity, FAREWELL_SECONDS)
+        except Unreachable as error:
+            _log.warning("the coordinator does not hear that we leave: %s", error)
+        finally:
+            connection.close()
+
+    # -- threads -----------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        connection, backoff = Connection(self._directory), Backoff()
+        while not self._ending.is_set():
+            known = quote(self.knowledge.known)
+            path = f"{wire.HEARTBEAT}?wait={wire.HEARTBEAT_SECONDS}&known={known}"
+            self._exchange(connection, path, self._word(news=False), backoff)
+
+    def _tell(self) -> None:
+        connection, backoff = Connection(self._directory), Backoff()
+        while not self._ending.is_set():
+            self._news.wait()
+            self._news.clear()
+            self._urgent.clear()
+            word = self._word(news=True)
+            if not self._exchange(connection, f"{wire.HEARTBEAT}?wait=0", word, backoff):
+                self._news.set()
+                continue
+            self._starts_are_known(word.ranks)
+            if self.knowledge.received < self.outbox.sequence and word.outbox:
+                self._news.set()  # the next chunk
+            else:
+                self._urgent.wait(NEWS_SECONDS)
+
+    def _starts_are_known(self, sent: list[RankReport]) -> None:
+        """Where ranks started is told once; a first step a moment later must not hide it."""
+        with self._lock:
+            self._starts = {rank: start for rank, start in self._starts.items() if start not in sent}
+
+    def _plug(self) -> None:
+        backoff = Backoff()
+        while not self._ending.is_set():
+            agent = quote(json.dumps(self.identity.to_json()))
+            try:
+                if self._idle.stay(f"{wire.CONNECTION}?agent={agent}") == 200:
+                    backoff.reset()
+                    continue
+            except Unreachable:
+                pass
+            backoff.pause(self._ending)
+
+    def _exchange(self, connection: Connection, path: str, word: Heartbeat, backoff: Backoff) -> bool:
+        try:
+            answer = _post(connection, path, word, ANSWER_SECONDS)
+        except Unreachable as error:
+            _log.debug("no heartbeat: %s", error)
+            backoff.pause(self._ending)
+            return False
+        if answer.status != 200:
+            _log.error("the coordinator refuses our heartbeat: %d %s", answer.status, _text(answer))
+            backoff.pause(self._ending)
+            return False
+        backoff.reset()
+        self._take(HeartbeatAnswer.model_validate_json(answer.body))
+        return True
+
+    def _take(self, answer: HeartbeatAnswer) -> None:
+        with self._lock:
+            before, earlier = self.knowledge.known, self.knowledge.answer
+            command, terms = self.knowledge.command, self.knowledge.terms
+            self.knowledge.take(answer)
+            question = self.knowledge.new_question()
+        self.outbox.forget(answer.acknowledged)
+        if earlier is not None and answer.epoch > earlier.epoch:
+            self._idle.hang_up(answer.epoch)  # it may still wait at a coordinator that ended without a word
+        if self.knowledge.command is not command:
+            self._commanded(self.knowledge.command)
+        if self.knowledge.terms is not None and self.knowledge.terms is not terms:
+            self._informed(self.knowledge.terms)
+        if question is not None:
+            self._diagnosed(question)
+        if self.knowledge.known != before:
+            self._changed()
+
+    def _word(self, news: bool) -> Heartbeat:
+        oldest = self.outbox.oldest  # before the items: what is forgotten meanwhile is durable
+        with self._lock:
+            outbox = self.outbox.next(self.knowledge.received) if news else []
+            running = self.running
+            generation = running.generation if running else None
+            known = generation is not None and self.knowledge.knows(generation)
+            told = self._all_told(outbox[-1].sequence if outbox else 0)
+            return Heartbeat(
+                agent=self.identity,
+                generation=generation,
+                members=running.members if running and not known else [],
+                # A coordinator that was just replaced does not know where ranks are that stand still.
+                ranks=[*self._starts.values(), *self._ranks.values()] if news or not known else [],
+                total_steps=self._total_steps,
+                outbox=outbox,
+                outbox_oldest=oldest,
+                finished=self._finished and told,
+                suspended=self._suspended and told,
+            )
+
+    def _all_told(self, sending: int) -> bool:
+        """Whether the coordinator has every row once it has those up to `sending`; the end comes after."""
+        complete = max(self.knowledge.received, sending) >= self.outbox.sequence
+        return complete or time.monotonic() - self._ended_at >= LAST_NUMBERS_SECONDS
+
+    def _ask_to_join(
+        self, connection: Connection, request: JoinRequest, backoff: Backoff
+    ) -> SealedGeneration | None:
+        try:
+            answer = _post(connection, wire.JOIN, request, wire.JOIN_SECONDS + ANSWER_SECONDS)
+        except Unreachable as error:
+            _log.debug("no join: %s", error)
+            backoff.pause(self._ending)
+            return None
+        backoff.reset()
+        if answer.status == 200:
+            return SealedGeneration.model_validate_json(answer.body)
+        reason = _text(answer)
+        if answer.status == 409 and reason == wire.Refusal.EVICTED.value:
+            raise Evicted(f"a newer incarnation has place {self.identity.index}")
+        if answer.status == 409 and reason == wire.Refusal.CLOSED.value:
+            raise RunOver("the run is over")
+        if answer.status != 202:
+            _log.error("the coordinator refuses our join: %d %s", answer.status, reason)
+            self._ending.wait(LONGEST_PAUSE)
+        return None
+
+
+def _own(sealed: SealedGeneration, agent: AgentIdentity) -> AgentIdentity:
+    """What `agent` is called in `sealed`: a spare learns here which place it has taken."""
+    return next(
+        member.agent
+        for member in sealed.members
+        if (member.agent.pod_name, member.agent.address) == (agent.pod_name, agent.address)
+    )
+
+
+def _post(connection: Connection, path: str, message: Report, timeout: float) -> Answer:
+    body = message.model_dump_json(by_alias=True, exclude_none=True)
+    return connection.request("POST", path, body, timeout)
+
+
+def _text(answer: Answer) -> str:
+    try:
+        return str(json.loads(answer.body)["reason"])
+    except (ValueError, KeyError, TypeError):
+        return answer.body.decode(errors="replace")[:200]

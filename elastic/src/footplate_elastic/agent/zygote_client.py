@@ -1,0 +1,145 @@
+"""The agent's end of the zygote: start it, fork ranks, hear of their ends.
+
+Only the standard library, and no contracts: the zygote is the first thing an
+agent starts, before it has imported anything of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from footplate_elastic.agent.errors import ZygoteFailed
+from footplate_elastic.agent.zygote import PACKET
+
+# While OpenMP and OpenBLAS load they would start a thread for each core.
+_SINGLE: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+_ZYGOTE: Final = "footplate_elastic.agent.zygote"
+
+
+@dataclass(frozen=True)
+class End:
+    """How a process ended: exit code, negative for a signal, and when (Unix time)."""
+
+    code: int
+    time: float
+
+
+class Zygote:
+    """One zygote process. Start it from the main thread: it dies with the thread that made it."""
+
+    def __init__(self, modules: Sequence[str], changed: Callable[[], None]) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control = ours
+        self._changed = changed
+        self._state = threading.Condition()
+        self._ready: dict[str, float] | None = None
+        self._started: list[int] = []
+        self._ends: dict[int, End] = {}
+        self._failure: str | None = None
+        self._gone: End | None = None
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", _ZYGOTE, str(theirs.fileno()), str(os.getpid()), *modules],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **_SINGLE},
+            )
+        threading.Thread(target=self._listen, name="footplate-zygote", daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still fork."""
+        return self._gone is None
+
+    def fork(self, entry: str, environment: Mapping[str, str], descriptors: Sequence[int]) -> int:
+        """Pid of a new rank that runs `entry` ("module:function"), stdout and stderr on `descriptors`.
+
+        Waits until the zygote has imported everything. Raises ZygoteFailed with the traceback if it
+        could not, or if it is gone.
+        """
+        # What was set for the zygote's own start must not reach a rank in its stead.
+        unset = [name for name in _SINGLE if name not in os.environ]
+        order = {"entry": entry, "environment": dict(environment), "unset": unset}
+        packet = json.dumps({"fork": order}).encode()
+        self.wait_ready()
+        with self._state:
+            with contextlib.suppress(OSError):
+                socket.send_fds(self._control, [packet], list(descriptors))
+            self._state.wait_for(lambda: bool(self._started) or self._gone is not None)
+            if not self._started:
+                raise ZygoteFailed("the zygote has ended")
+            return self._started.pop(0)
+
+    def wait_ready(self) -> None:
+        """Wait until it can fork; raises ZygoteFailed with the traceback of the import that failed."""
+        with self._state:
+            self._state.wait_for(lambda: self._ready is not None or self._gone is not None)
+            if self._ready is None:
+                raise ZygoteFailed(self._failure or "the zygote has ended")
+
+    def end_of(self, pid: int) -> End | None:
+        """How the rank ended, None while it runs. A rank does not outlive the zygote."""
+        with self._state:
+            return self._ends.get(pid) or self._gone
+
+    def kill(self, pid: int, number: int) -> None:
+        """Send signal `number` to a rank and all it has started."""
+        with contextlib.suppress(OSError):
+            self._control.send(json.dumps({"kill": pid, "signal": int(number)}).encode())
+
+    def wait_ended(self, pids: Sequence[int], seconds: float) -> bool:
+        """Wait until all of `pids` have ended; whether they have."""
+        with self._state:
+            return self._state.wait_for(
+                lambda: self._gone is not None or all(pid in self._ends for pid in pids), seconds
+            )
+
+    def close(self) -> None:
+        """End the zygote and with it all ranks."""
+        with contextlib.suppress(OSError):
+            self._control.shutdown(socket.SHUT_RDWR)
+        self._process.kill()
+        self._process.wait()
+
+    def _listen(self) -> None:
+        while packet := self._receive():
+            message: dict[str, Any] = json.loads(packet)
+            with self._state:
+                if "ready" in message:
+                    self._ready = message["ready"]
+                elif "started" in message:
+                    self._started.append(message["started"])
+                elif "exited" in message:
+                    self._ends[message["exited"]] = End(message["code"], message["time"])
+                elif "failed" in message:
+                    self._failure = message["failed"]
+                self._state.notify_all()
+            self._changed()
+        with self._state:
+            self._gone = End(-signal.SIGKILL, time.time())
+            self._state.notify_all()
+        self._changed()
+
+    def _receive(self) -> bytes:
+        try:
+            return self._control.recv(PACKET)
+        except OSError:
+            return b""

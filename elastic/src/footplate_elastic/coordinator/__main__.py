@@ -1,0 +1,169 @@
+"""`python -m footplate_elastic.coordinator`: reads the environment, serves until SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import random
+import signal
+import ssl
+import sys
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from aiohttp import web
+
+from footplate_contracts.names import Env, ExitCode
+from footplate_contracts.reports import SizeCommand
+from footplate_elastic import logs
+from footplate_elastic.coordinator.config import CoordinatorConfig, from_environment
+from footplate_elastic.coordinator.coordinator import Coordinator
+from footplate_elastic.coordinator.hang import HangWatch
+from footplate_elastic.coordinator.server import Server
+from footplate_elastic.coordinator.shipping import Destination, Shipper
+from footplate_elastic.coordinator.state import new_membership
+from footplate_elastic.coordinator.telemetry import TelemetryBuffer
+from footplate_elastic.coordinator.timing import Timing
+
+_log = logging.getLogger(__name__)
+
+FLUSH_SECONDS: Final = 5.0  # well within a pod's default grace of 30 s
+
+
+def main() -> int:
+    """Exit code of the process: 0 after SIGTERM, 78 when it cannot start."""
+    logs.configure("coordinator")
+    arguments = _arguments()
+    try:
+        config = from_environment()
+    except ValueError as error:
+        print(f"coordinator: {error}", file=sys.stderr)
+        return ExitCode.CONFIG
+    timing = Timing(silence=arguments.silence_seconds, substitute=arguments.substitute_seconds)
+    asyncio.run(serve(config, arguments.bind, timing))
+    return ExitCode.SUCCESS
+
+
+async def serve(config: CoordinatorConfig, bind: str | None, timing: Timing) -> None:
+    """Serve until SIGTERM or SIGINT, then hand the rest of the telemetry to the API."""
+    coordinator = new_coordinator(config, timing)
+    shipper = _shipper(config, coordinator)
+    server = Server(coordinator, config.token, shipper.wake if shipper else _nobody)
+    # Cancelled handlers are how the end of an idle connection shows at once.
+    runner = web.AppRunner(server.application(), handler_cancellation=True, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, bind, config.port, ssl_context=_tls(config), shutdown_timeout=0.2)
+    await site.start()
+    run = f"{config.outline.run.namespace}/{config.outline.run.name}"
+    scheme = "https" if config.certificate else "http"
+    _log.info(
+        "epoch %d of run %s listens on port %d (%s)",
+        config.epoch,
+        run,
+        config.port,
+        scheme,
+    )
+    if not config.token:
+        _log.warning("%s is unset: everybody is let in", Env.RUN_TOKEN_FILE)
+    tasks = [asyncio.create_task(server.keep_time())]
+    if shipper is not None:
+        tasks.append(asyncio.create_task(shipper.run()))
+    try:
+        await until_told_to_end(tasks)
+    finally:
+        server.end()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await runner.cleanup()
+    if shipper is not None:
+        await shipper.flush(FLUSH_SECONDS)
+
+
+def new_coordinator(config: CoordinatorConfig, timing: Timing) -> Coordinator:
+    """A coordinator that has heard of nobody, and begins with the size that is wanted now."""
+    world = config.outline.world
+    now = time.monotonic()
+    membership = new_membership(
+        config.epoch,
+        world.nodes,
+        world.processes_per_node,
+        now,
+        timing,
+        config.outline.legal_sizes(world.min_nodes or world.nodes, world.nodes),
+    )
+    hang = config.outline.hang
+    coordinator = Coordinator(
+        membership,
+        TelemetryBuffer(keep=bool(config.api_url)),
+        wall=time.time,
+        legal_sizes=config.outline.legal_sizes,
+        size=SizeCommand(nodes=world.nodes, min_nodes=world.min_nodes),
+        watch=HangWatch(hang.factor, hang.floor_seconds),
+    )
+    if config.size != coordinator.size:
+        coordinator.resize(config.size, now)
+    if config.terms is not None:
+        coordinator.board.total_steps = config.terms.steps
+        coordinator.set_terms(config.terms)
+    return coordinator
+
+
+def _shipper(config: CoordinatorConfig, coordinator: Coordinator) -> Shipper | None:
+    if not config.telemetry_url:
+        return None
+    destination = Destination(config.telemetry_url, config.token, config.outline.run.uid, config.epoch)
+    return Shipper(coordinator.telemetry, destination, random.Random())
+
+
+def _tls(config: CoordinatorConfig) -> ssl.SSLContext | None:
+    if config.certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(config.certificate, config.key)
+    return context
+
+
+async def until_told_to_end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Wait for SIGTERM or SIGINT; raises what ended one of `tasks`, which should run for ever.
+
+    A coordinator whose clock stands still would answer as if all were well: rather
+    have it replaced.
+    """
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, told.set)
+    waiting = asyncio.create_task(told.wait())
+    ended, _ = await asyncio.wait({waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    for task in ended.intersection(tasks):
+        task.result()
+
+
+def _nobody() -> None:
+    """No API is configured: nothing is queued for it."""
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="coordinator", description=__doc__)
+    parser.add_argument("--bind", default=None, help="address to listen on (all of them)")
+    parser.add_argument(
+        "--silence-seconds",
+        type=float,
+        default=Timing().silence,
+        help="silence that counts as loss",
+    )
+    parser.add_argument(
+        "--substitute-seconds",
+        type=float,
+        default=Timing().substitute,
+        help="how long a lost node is awaited before fewer go on",
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""What a replaced coordinator makes of a generation that it did not seal.
+
+The agents train on while there is no coordinator; the next epoch knows nothing
+until they speak. It must neither stop a healthy generation nor seal a second
+one beside it, so it waits for a majority of the last generation, or for a time
+limit, before it decides anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from footplate_contracts.reports import SealedGeneration
+from footplate_elastic.coordinator.places import Place, answered_by
+
+
+class Verdict(Enum):
+    """What to do about the last generation."""
+
+    WAIT = "wait"
+    ADOPT = "adopt"
+    OPEN = "open"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A generation that an agent says its ranks run."""
+
+    index: int
+    incarnation: int
+    sealed: SealedGeneration
+
+
+def newest(claims: Mapping[int, Claim]) -> SealedGeneration | None:
+    """The newest generation that anybody claims to run."""
+    best: SealedGeneration | None = None
+    for claim in claims.values():
+        if best is None or claim.sealed.generation.newer_than(best.generation):
+            best = claim.sealed
+    return best
+
+
+def judge(claims: Mapping[int, Claim], places: Mapping[int, Place], nodes: int, waited_out: bool) -> Verdict:
+    """Adopt the newest claimed generation, open a new one, or wait.
+
+    `waited_out` says that the time limit has passed. Broken is a generation
+    of which a member has joined again, was replaced or is gone.
+    """
+    if sum(place.ready and place.agent.index < nodes for place in places.values()) == nodes:
+        return Verdict.OPEN  # everybody waits to start: nothing can be running
+    last = newest(claims)
+    if last is None:
+        return Verdict.OPEN if waited_out else Verdict.WAIT
+    heard = running = 0
+    broken = False
+    for member in last.members:
+        place = places.get(member.agent.index)
+        if place is None:
+            continue
+        heard += 1
+        claim = claims.get(member.agent.index)
+        running += claim is not None and claim.sealed.generation == last.generation
+        replaced = place.agent.incarnation > member.agent.incarnation
+        rejoined = place.waiting is not None and not answered_by(last, place.waiting)
+        broken = broken or replaced or rejoined or bool(place.lost)
+    if heard * 2 <= len(last.members) and not waited_out:
+        return Verdict.WAIT
+    if broken:
+        return Verdict.OPEN
+    if running * 2 > len(last.members):
+        return Verdict.ADOPT
+    # Fewer than half are heard: rather our own network than theirs.
+    return Verdict.OPEN if waited_out and heard * 2 >= len(last.members) else Verdict.WAIT

@@ -1,0 +1,369 @@
+"""The coordinator without its sockets: membership, failure book, progress and telemetry as one.
+
+The server calls in with an event and the time, and asks for answers. All
+actions of the membership end here: they go to the log, into the book, and
+raise the version that the operator's long-poll waits for.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from footplate_contracts.reports import (
+    AgentIdentity,
+    Command,
+    CoordinatorState,
+    Diagnosis,
+    DiagnosisKind,
+    DiagnosisRequest,
+    FailureReport,
+    Grant,
+    GrantRequest,
+    HangCommand,
+    Heartbeat,
+    HeartbeatAnswer,
+    JoinRequest,
+    Progress,
+    RunState,
+    SealedGeneration,
+    SizeCommand,
+    TermsCommand,
+)
+from footplate_contracts.v1alpha1.compute import Hang
+from footplate_elastic.coordinator import membership, terms
+from footplate_elastic.coordinator.actions import (
+    Action,
+    Adopted,
+    Arrived,
+    Blamed,
+    Closed,
+    Evicted,
+    Lost,
+    Opened,
+    Sealed,
+    StoodIn,
+)
+from footplate_elastic.coordinator.failures import FailureBook, hang_report, loss_report
+from footplate_elastic.coordinator.hang import HangWatch, Verdict
+from footplate_elastic.coordinator.losses import is_suspect
+from footplate_elastic.coordinator.places import answered_by
+from footplate_elastic.coordinator.progress import ProgressBoard
+from footplate_elastic.coordinator.size import LegalSizes, refusal
+from footplate_elastic.coordinator.state import Membership, Stage
+from footplate_elastic.coordinator.telemetry import TelemetryBuffer
+from footplate_elastic.protocol import wire
+from footplate_elastic.protocol.wire import Refusal
+
+_log = logging.getLogger(__name__)
+
+PROGRESS_SECONDS: Final = 1.0  # a step alone raises the version no more often
+# The end is told when the last numbers are stored, so that who reads "finished" finds them all.
+# Where the API is away, so much later all the same.
+LAST_NUMBERS_SECONDS: Final = 8.0
+
+Spoken = TypeVar("Spoken", JoinRequest, Heartbeat)
+
+
+@dataclass
+class Coordinator:
+    """`now` is monotonic everywhere; `wall` is only for the time in reports."""
+
+    state: Membership
+    telemetry: TelemetryBuffer
+    wall: Callable[[], float]
+    legal_sizes: LegalSizes
+    size: SizeCommand  # as the operator told it last
+    size_refused: str = ""  # why that is not in force
+    asked: TermsCommand | None = None  # as the operator told it last
+    terms_refused: str = ""  # why its length is not in force
+    book: FailureBook = field(default_factory=FailureBook)
+    board: ProgressBoard = field(default_factory=ProgressBoard)
+    watch: HangWatch = field(default_factory=lambda: HangWatch(Hang().factor, Hang().floor_seconds))
+    diagnosis: Diagnosis | None = None
+    version: int = 1
+    _shown: Progress = field(default_factory=Progress)
+    _shown_at: float = 0.0
+    _shown_waiting: list[AgentIdentity] = field(default_factory=list)
+    _closed_at: float | None = None
+    _end_told: bool = False
+    _blamed: dict[int, FailureReport] = field(default_factory=dict)  # by agent, the newest
+
+    # -- events: each returns why the agent is turned away, or None -------------------
+
+    def join(self, request: JoinRequest, now: float) -> Refusal | None:
+        """See membership.joined."""
+        refusal, actions = membership.joined(self.state, self._called(request), now)
+        self._apply(actions, now)
+        return refusal
+
+    def heartbeat(self, word: Heartbeat, now: float) -> Refusal | None:
+        """See membership.beat; reports and telemetry come first, so that nothing of an end is missed."""
+        word = self._called(word)
+        stepping, saved = self.board.report(word.generation, word.ranks), False
+        for report in word.ranks if word.generation == self.board.generation else ():
+            self.watch.report(report, now)
+        # A replaced coordinator hears from the ranks how far they go, before it may say so itself.
+        running = self.board.generation or word.generation
+        if word.total_steps is not None and running is not None and word.generation == running:
+            self.board.total_steps = word.total_steps
+        fallback = word.generation or self.state.generation
+        if fallback is not None:
+            before = self.telemetry.checkpoint
+            for row in self.telemetry.offer(word.agent, word.outbox, word.outbox_oldest, fallback):
+                self.board.row(row.generation, row.metrics)
+            saved = self.telemetry.checkpoint != before
+        self.version += stepping or saved
+        self._weigh_terms()
+        refusal, actions = membership.beat(self.state, word, now)
+        self._apply(actions, now)
+        if saved and not self._at_the_end():
+            self._apply(membership.saved(self.state, now), now)
+        return refusal
+
+    def plug(self, agent: AgentIdentity, now: float) -> Refusal | None:
+        """See membership.plugged."""
+        refusal, actions = membership.plugged(self.state, self.state.called(agent), now)
+        self._apply(actions, now)
+        return refusal
+
+    def unplug(self, agent: AgentIdentity, now: float) -> None:
+        """See membership.unplugged."""
+        agent = self.state.called(agent)
+        self._apply(membership.unplugged(self.state, agent.index, agent.incarnation, now), now)
+
+    def leave(self, agent: AgentIdentity, now: float) -> None:
+        """See membership.left."""
+        self._apply(membership.left(self.state, self.state.called(agent), now), now)
+
+    def command(self, command: Command, now: float) -> None:
+        """See membership.commanded."""
+        self.version += self.state.command is not command
+        self._apply(membership.commanded(self.state, command, now), now)
+
+    def resize(self, size: SizeCommand, now: float) -> None:
+        """See membership.resized. Of a size in which nobody can train it is said why, and no more."""
+        legal = self.legal_sizes(size.min_nodes or size.nodes, size.nodes)
+        self.version += self.size != size
+        self.size = size
+        self.size_refused = "" if legal else refusal(size, self.legal_sizes)
+        if legal:
+            self._apply(membership.resized(self.state, size.nodes, legal, now), now)
+
+    def judge_hangs(self, by: HangCommand) -> None:
+        """From now on a standstill is a hang after max(factor x P99 of steps, floor) seconds."""
+        self.version += by != self._hang()
+        self.watch.factor, self.watch.floor = by.factor, by.floor_seconds
+
+    def set_terms(self, asked: TermsCommand) -> None:
+        """The operator's word on length and checkpoints; of a length in the past it is said why not."""
+        self.version += asked != self.asked
+        self.asked = asked
+        self._weigh_terms()
+
+    def diagnose(self, request: DiagnosisRequest) -> Diagnosis:
+        """Ask every rank; agents hear of it with their next answer."""
+        number = self.diagnosis.number + 1 if self.diagnosis else 1
+        self.diagnosis = Diagnosis(kind=request.kind, steps=request.steps, number=number)
+        self.version += 1
+        _log.info("ranks are asked for %s number %d", request.kind, number)
+        return self.diagnosis
+
+    def tick(self, now: float) -> None:
+        """See membership.tick."""
+        self._weigh_terms()
+        self._apply(membership.tick(self.state, now), now)
+        if self.state.stage is Stage.SEALED:
+            self._look_for_hang(now)
+        self.version += self.book.settle(now) + self._tell_end(now)
+        waiting = self._waiting()
+        self.version += waiting != self._shown_waiting
+        self._shown_waiting = waiting
+        progress = self.board.view()
+        if progress != self._shown and now - self._shown_at >= PROGRESS_SECONDS:
+            self._shown, self._shown_at = progress, now
+            self.version += 1
+
+    # -- answers ---------------------------------------------------------------------
+
+    def sealed_for(self, request: JoinRequest) -> SealedGeneration | None:
+        """The answer to this join, None while it waits."""
+        if self.state.stage is Stage.SEALED and answered_by(self.state.sealed, self._called(request)):
+            return self.state.sealed
+        return None
+
+    def turned_away(self, agent: AgentIdentity) -> Refusal | None:
+        """Why an agent that waits for an answer need not wait any longer."""
+        agent = self.state.called(agent)
+        place = self.state.places.get(agent.index)
+        if place is not None and place.agent.incarnation > agent.incarnation:
+            return Refusal.EVICTED
+        if self.state.superseded:
+            return Refusal.SUPERSEDED
+        return Refusal.CLOSED if self.state.stage is Stage.CLOSED else None
+
+    def answer(self, agent: AgentIdentity) -> HeartbeatAnswer:
+        """What a heartbeat of `agent` is told."""
+        agent = self.state.called(agent)
+        refusal = self.turned_away(agent)
+        return HeartbeatAnswer(
+            epoch=self.state.epoch,
+            generation=self.state.generation,
+            rendezvous_open=self.state.stage is Stage.OPEN,
+            evicted=refusal is Refusal.EVICTED,
+            closed=self.state.stage is Stage.CLOSED,
+            command=self.state.command,
+            terms=self.state.terms if self.state.stage is not Stage.UNDECIDED else None,
+            diagnosis=self.diagnosis,
+            received=self.telemetry.received(agent),
+            acknowledged=self.telemetry.acknowledged(agent),
+        )
+
+    def longest_wait(self, agent: AgentIdentity) -> float:
+        """Seconds after which a heartbeat of `agent` is answered without news.
+
+        One that is told to join again, and first has to stop its ranks, speaks often meanwhile.
+        """
+        place = self.state.places.get(self.state.called(agent).index)
+        suspect = place is not None and is_suspect(self.state, place)
+        return wire.SUSPECT_SECONDS if suspect else wire.HEARTBEAT_SECONDS
+
+    def grant(self, request: GrantRequest) -> Grant | None:
+        """Whether that generation may commit; None while this coordinator does not know yet."""
+        if self.state.stage is Stage.UNDECIDED:
+            return None
+        newest = self.state.generation
+        if self.state.stage is Stage.SEALED and request.generation == newest:
+            return Grant(granted=True)
+        stands = f"the newest generation is {newest}, {self.state.stage.value}"
+        return Grant(granted=False, reason=f"generation {request.generation} may not commit: {stands}")
+
+    def view(self) -> CoordinatorState:
+        """The whole for the operator."""
+        members = self.state.sealed.members if self.state.sealed else []
+        return CoordinatorState(
+            version=self.version,
+            epoch=self.state.epoch,
+            state=self._run_state(),
+            size=self.size,
+            size_refused=self.size_refused,
+            hang=self._hang(),
+            terms=self.asked,
+            terms_refused=self.terms_refused,
+            generation=self.state.generation,
+            members=members,
+            missing=[] if self.state.stage is Stage.CLOSED else self.state.missing(),
+            waiting=self._waiting(),
+            progress=self.board.view(),
+            start_step=self.board.start_step,
+            checkpoint=self.telemetry.checkpoint,
+            failures=self.book.listed(),
+            telemetry_backlog=len(self.telemetry),
+        )
+
+    def _hang(self) -> HangCommand:
+        return HangCommand(factor=self.watch.factor, floor_seconds=self.watch.floor)
+
+    def _weigh_terms(self) -> None:
+        """Hold to what is asked for, as far as it lies ahead of what is trained."""
+        if self.asked is None:
+            return
+        known, before = self.state.terms, self.terms_refused
+        if self.state.stage is Stage.CLOSED:
+            self.terms_refused = terms.too_late(self.asked, known.steps) if known else ""
+        else:
+            reached = self._reached()
+            self.terms_refused = terms.refusal(self.asked, reached)
+            steps = max(self.board.total_steps, reached) if self.terms_refused else self.asked.steps
+            self.state.terms = terms.renewed(known, self.asked, steps, self.state.epoch)
+        self.version += self.state.terms != known or self.terms_refused != before
+
+    def _reached(self) -> int:
+        """The step below which the run cannot end; what a broken generation did not save is none."""
+        durable = self.telemetry.checkpoint.step if self.telemetry.checkpoint else 0
+        return max(durable, self.board.highest if self.state.stage is Stage.SEALED else 0)
+
+    def _called(self, message: Spoken) -> Spoken:
+        """`message` from the place that its agent has, which a spare may not know yet."""
+        agent = self.state.called(message.agent)
+        return message if agent == message.agent else message.model_copy(update={"agent": agent})
+
+    def _waiting(self) -> list[AgentIdentity]:
+        return [place.agent for place in self.state.places.values() if place.ready]
+
+    def _run_state(self) -> RunState:
+        outcome = self.state.outcome
+        if outcome is not None:
+            return RunState.TRAINING if outcome is RunState.FINISHED and not self._end_told else outcome
+        if self.state.stage is not Stage.SEALED:
+            return RunState.GATHERING
+        return RunState.TRAINING if self.board.stepping else RunState.LOADING
+
+    def _begin(self, sealed: SealedGeneration, now: float) -> None:
+        self.board.begin(sealed.generation)
+        self.watch.begin(sealed.world_size, now)
+        if sealed.terms is not None:
+            self.board.total_steps = sealed.terms.steps
+
+    def _look_for_hang(self, now: float) -> None:
+        verdict = self.watch.look(now)
+        if verdict is Verdict.DUMP:
+            _log.warning("no rank has finished a step for %.0f s: stacks follow", self.watch.still(now))
+            self.diagnose(DiagnosisRequest(kind=DiagnosisKind.STACKS))
+        elif verdict is Verdict.RESTART:
+            agent, failure = hang_report(self.state, self.watch, now, self.wall())
+            self._apply(membership.hung(self.state, agent, failure, now), now)
+
+    def _at_the_end(self) -> bool:
+        """Whether the newest checkpoint is the last one."""
+        last = self.telemetry.checkpoint
+        end = self.state.terms.steps if self.state.terms else self.board.total_steps
+        return last is not None and 0 < end <= last.step
+
+    def _tell_end(self, now: float) -> bool:
+        """Whether the end of the run may be told from now on, and could not before."""
+        if self._closed_at is None or self._end_told:
+            return False
+        late = now - self._closed_at >= LAST_NUMBERS_SECONDS
+        self._end_told = late or len(self.telemetry) == 0
+        return self._end_told
+
+    def _apply(self, actions: list[Action], now: float) -> None:
+        for action in actions:
+            self._apply_one(action, now)
+        self.version += bool(actions)
+
+    def _apply_one(self, action: Action, now: float) -> None:
+        match action:
+            case Opened(generation, why):
+                _log.info("opened a new generation after %s: %s", generation or "none", why)
+            case Sealed(sealed):
+                self.book.settle(now, everything=True)
+                self._begin(sealed, now)
+                names = ", ".join(member.agent.pod_name for member in sealed.members)
+                _log.info("sealed generation %s: %s", sealed.generation, names)
+            case Adopted(sealed):
+                self._begin(sealed, now)
+                _log.info("adopted the running generation %s", sealed.generation)
+            case Arrived(agent):
+                _log.info("%s is here", agent.pod_name)
+            case Evicted(agent):
+                _log.info("evicted %s: a newer incarnation has its place", agent.pod_name)
+            case StoodIn(spare, agent):
+                _log.info("%s takes place %d", spare.pod_name, agent.index)
+            case Lost(agent, generation):
+                step = self.state.step if self.state.step >= 0 else None
+                report = loss_report(action, step, self.wall())
+                _log.warning("%s", report.message)
+                self.book.add(agent, generation, report, now)
+            case Blamed(agent, generation, failure):
+                self.book.add(agent, generation, failure, now)
+                if self._blamed.get(agent.index) != failure:  # it is said again with each join
+                    _log.warning("%s reports %s: %s", agent.pod_name, failure.cause, failure.message)
+                self._blamed[agent.index] = failure
+            case Closed(outcome):
+                self.book.settle(now, everything=True)
+                self._closed_at = now
+                _log.info("the run is %s", outcome)

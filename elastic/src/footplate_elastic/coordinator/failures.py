@@ -1,0 +1,124 @@
+"""Which failure speaks for the end of a generation.
+
+One rank fails and within milliseconds all others lose their connection to it.
+Counted one by one, a single mistake of the user would spend the budget for
+network faults as well. So one failure is listed for each generation, and once
+listed it never changes: the operator counts by number.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from footplate_contracts.names import Cause, Reason
+from footplate_contracts.reports import AgentIdentity, FailureReport, GenerationId, NumberedFailure
+from footplate_elastic.coordinator.actions import Lost
+from footplate_elastic.coordinator.hang import HangWatch
+from footplate_elastic.coordinator.state import Membership
+from footplate_elastic.protocol.failures import is_collateral
+
+LISTED: Final = 32  # the contract's maximum
+# How long a lost connection waits for a failure that explains it: an agent tells why its ranks ended
+# once it has stopped them all, which takes a second or more where one does not heed SIGTERM.
+SETTLE_SECONDS: Final = 3.0
+
+
+def loss_report(lost: Lost, step: int | None, wall_time: float) -> FailureReport:
+    """A lost agent as a failure; `wall_time` in seconds since the Unix epoch."""
+    agent = lost.agent
+    where = f" on node {agent.node_name}" if agent.node_name else ""
+    return FailureReport(
+        cause=Cause.NODE_LOST,
+        reason=lost.reason,
+        message=f"worker {agent.index} ({agent.pod_name}{where}) is lost: {lost.why}",
+        step=step,
+        time=wall_time,
+    )
+
+
+def hang_report(
+    state: Membership, watch: HangWatch, now: float, wall_time: float
+) -> tuple[AgentIdentity, FailureReport]:
+    """A standstill as a failure, and the agent of the rank that is behind; no node is named where none is.
+
+    A generation must be sealed. `wall_time` in seconds since the Unix epoch.
+    """
+    assert state.sealed is not None
+    behind = watch.behind()
+    agent = state.sealed.members[0].agent.model_copy(update={"node_name": ""})
+    who = "all ranks wait in the same place"
+    if behind is not None:
+        seats = state.sealed.members
+        agent = [seat.agent for seat in seats if seat.first_rank <= behind.rank][-1]
+        who = f"rank {behind.rank} ({agent.pod_name}) is still at {behind.phase} after step {behind.step}"
+    report = FailureReport(
+        cause=Cause.HANG,
+        reason=Reason.NO_STEP,
+        message=f"no rank has finished a step for {watch.still(now):.0f} s; {who}; the logs hold stacks",
+        rank=behind.rank if behind else None,
+        step=state.step if state.step >= 0 else None,
+        time=wall_time,
+    )
+    return agent, report
+
+
+@dataclass(frozen=True)
+class _Entry:
+    agent: AgentIdentity
+    generation: GenerationId | None
+    failure: FailureReport
+    since: float
+
+
+@dataclass
+class FailureBook:
+    """The last failures, numbered from 1. Times are seconds of one monotonic clock."""
+
+    _count: int = 0
+    _listed: deque[NumberedFailure] = field(default_factory=lambda: deque(maxlen=LISTED))
+    _pending: dict[GenerationId, _Entry] = field(default_factory=dict)
+    _explained: set[GenerationId] = field(default_factory=set)
+
+    def add(
+        self, agent: AgentIdentity, generation: GenerationId | None, failure: FailureReport, now: float
+    ) -> bool:
+        """Take note of `failure`; True when the list has changed.
+
+        Outside a generation every failure is its own, unless it is said again
+        since its first answer was lost.
+        """
+        entry = _Entry(agent, generation, failure, now)
+        if generation is None:
+            said = any((one.agent, one.failure) == (agent, failure) for one in self._listed)
+            return not said and self._list(entry)
+        if generation in self._explained:
+            return False
+        if is_collateral(failure):
+            self._pending.setdefault(generation, entry)
+            return False
+        return self._list(entry)
+
+    def settle(self, now: float, everything: bool = False) -> bool:
+        """List what no other failure explained in time, or `everything`; True when the list has changed."""
+        due = [entry for entry in self._pending.values() if everything or now - entry.since >= SETTLE_SECONDS]
+        for entry in due:
+            self._list(entry)
+        return bool(due)
+
+    def listed(self) -> list[NumberedFailure]:
+        """Oldest first, at most 32."""
+        return list(self._listed)
+
+    def _list(self, entry: _Entry) -> bool:
+        if entry.generation is not None:
+            self._pending.pop(entry.generation, None)
+            self._explained.add(entry.generation)
+        self._count += 1
+        self._listed.append(
+            NumberedFailure(
+                number=self._count, failure=entry.failure, agent=entry.agent, generation=entry.generation
+            )
+        )
+        return True

@@ -1,0 +1,227 @@
+"""Who trains together: one generation at a time is open, sealed, or over.
+
+Every function takes an event and the time `now` (seconds of one monotonic
+clock), changes the membership and returns the actions that follow. There is no
+clock, no socket and no thread in here, so any order of events can be tried in
+a test.
+
+A generation is sealed when every place is filled by a live agent that has
+joined, or when enough have and the others do not come (see size.py). It is
+broken, and a new one opened at once, by evidence: a member joins again (its
+ranks failed), its connection ends (its process is gone), a newer incarnation of
+its place speaks, it leaves, or it is silent for too long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from footplate_contracts.names import Reason
+from footplate_contracts.reports import (
+    AgentIdentity,
+    Command,
+    FailureReport,
+    Heartbeat,
+    JoinRequest,
+    SealedGeneration,
+)
+from footplate_elastic.coordinator.actions import Action, Arrived, Blamed, Evicted
+from footplate_elastic.coordinator.adoption import Claim
+from footplate_elastic.coordinator.decisions import advance, open_generation
+from footplate_elastic.coordinator.losses import lose, too_silent, unplugged_too_long
+from footplate_elastic.coordinator.places import Ended, Place, answered_by, member_of
+from footplate_elastic.coordinator.size import better
+from footplate_elastic.coordinator.state import Membership, Stage
+from footplate_elastic.protocol.wire import Refusal
+
+
+def heard(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refusal | None, list[Action]]:
+    """Any word of `agent`: its place is filled, or it is turned away.
+
+    Raises ValueError for a number of ranks that differs from the run's. Any
+    index may speak: it may train already in a size that we are about to be told.
+    """
+    if agent.slots != state.slots:
+        raise ValueError(f"slots is {agent.slots}, but this run has {state.slots} ranks a node")
+    if state.superseded:
+        return Refusal.SUPERSEDED, []
+    place = state.places.get(agent.index)
+    if place is None:
+        seat = state.seat(agent.index)
+        if seat is not None and seat.incarnation > agent.incarnation:
+            return Refusal.EVICTED, []
+        state.places[agent.index] = Place(agent, now)
+        return None, [Arrived(agent)]
+    if agent.incarnation < place.agent.incarnation:
+        return Refusal.EVICTED, []
+    if agent.incarnation > place.agent.incarnation:
+        return None, _replace(state, place, agent, now)
+    place.heard = now
+    if not place.lost:
+        return None, []
+    place.lost = ""
+    return None, [Arrived(agent)]
+
+
+def joined(state: Membership, request: JoinRequest, now: float) -> tuple[Refusal | None, list[Action]]:
+    """`request.agent` is ready for the next generation; from a member this reports a failure."""
+    refusal, actions = heard(state, request.agent, now)
+    if refusal is None and state.stage is Stage.CLOSED:
+        refusal = Refusal.CLOSED
+    if refusal is not None:
+        return refusal, actions
+    place = state.places[request.agent.index]
+    if answered_by(state.sealed, request) and state.stage is Stage.SEALED:
+        return None, actions  # its answer was lost on the way
+    if _overtaken(place.waiting, request):
+        return None, actions
+    state.claims.pop(request.agent.index, None)
+    if request.failure is not None:
+        actions.append(Blamed(request.agent, request.last_generation, request.failure))
+    place.waiting = request
+    if state.stage is Stage.SEALED and member_of(state.sealed, request.agent) is not None:
+        state.suspicion = True
+        actions += open_generation(state, now, f"worker {request.agent.index} joined again")
+    return None, actions + advance(state, now)
+
+
+def beat(state: Membership, word: Heartbeat, now: float) -> tuple[Refusal | None, list[Action]]:
+    """A heartbeat: word of life, of steps, and of the end of ranks."""
+    if word.generation is not None and word.generation.epoch > state.epoch:
+        state.superseded = True
+    refusal, actions = heard(state, word.agent, now)
+    if refusal is not None:
+        return refusal, actions
+    if state.stage is Stage.UNDECIDED:
+        _claim(state, word)
+    place = state.places[word.agent.index]
+    current = state.stage is Stage.SEALED and word.generation == state.generation
+    if current and member_of(state.sealed, word.agent) is not None:
+        _progress(state, word)
+        if word.finished or word.suspended:
+            place.ended = Ended.FINISHED if word.finished else Ended.SUSPENDED
+            place.last_step = word.total_steps
+    if word.failure is not None:
+        actions.append(Blamed(word.agent, word.generation, word.failure))
+        if current:
+            state.suspicion = True
+            actions += open_generation(state, now, f"worker {word.agent.index} reported {word.failure.cause}")
+    return None, actions + advance(state, now)
+
+
+def hung(state: Membership, agent: AgentIdentity, failure: FailureReport, now: float) -> list[Action]:
+    """The ranks of the running generation stand still; `agent` has the one to blame."""
+    if state.stage is not Stage.SEALED:
+        return []
+    blamed = Blamed(agent, state.generation, failure)
+    return [blamed, *open_generation(state, now, failure.message), *advance(state, now)]
+
+
+def plugged(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refusal | None, list[Action]]:
+    """An idle connection of `agent` was opened."""
+    refusal, actions = heard(state, agent, now)
+    if refusal is None:
+        place = state.places[agent.index]
+        place.connections += 1
+        place.unplugged = None
+    return refusal, actions
+
+
+def unplugged(state: Membership, index: int, incarnation: int, now: float) -> list[Action]:
+    """An idle connection ended; where it was the last one, the process is most likely gone."""
+    place = state.places.get(index)
+    if place is None or place.agent.incarnation != incarnation:
+        return []
+    place.connections -= 1
+    if place.connections == 0:
+        place.unplugged = now
+    return []
+
+
+def left(state: Membership, agent: AgentIdentity, now: float) -> list[Action]:
+    """`agent` ends by request and says so."""
+    place = state.places.get(agent.index)
+    if place is None or place.agent.incarnation != agent.incarnation:
+        return []
+    return lose(state, place, now, Reason.POD_DELETED, "it was told to end")
+
+
+def commanded(state: Membership, command: Command, now: float) -> list[Action]:
+    """The operator's command; idempotent. Without running ranks a suspension is done at once."""
+    state.command = command
+    return advance(state, now)
+
+
+def resized(state: Membership, nodes: int, legal: Sequence[int], now: float) -> list[Action]:
+    """The operator wants so many nodes, of which `legal` numbers may train.
+
+    The generation that trains goes on until a checkpoint or a loss, whatever its size.
+    """
+    state.nodes, state.legal = nodes, tuple(legal)
+    return advance(state, now)
+
+
+def saved(state: Membership, now: float) -> list[Action]:
+    """A checkpoint is durable: now a restart with more nodes, or with fewer that were asked for, is cheap."""
+    if state.stage is not Stage.SEALED or state.command is not Command.NONE:
+        return []
+    count = better(state)
+    if count == 0 or state.sealed is None:
+        return []
+    why = f"from this checkpoint on {count} nodes train instead of {len(state.sealed.members)}"
+    return open_generation(state, now, why, goal=count)
+
+
+def tick(state: Membership, now: float) -> list[Action]:
+    """Time passed. Call it several times a second."""
+    gap = now - state.ticked
+    state.ticked = now
+    if gap > state.timing.own_pause:
+        # We did not run, so nobody could be heard: that is no silence of theirs.
+        for place in state.places.values():
+            place.heard += gap
+    actions: list[Action] = []
+    for place in unplugged_too_long(state, now):
+        place.unplugged = None
+        actions += lose(state, place, now, Reason.AGENT_LOST, "its connection ended")
+    for place in too_silent(state, now):
+        seconds = place.silent_for(now)
+        actions += lose(state, place, now, Reason.AGENT_LOST, f"it has been silent for {seconds:.1f} s")
+    return actions + advance(state, now)
+
+
+# -- particulars -------------------------------------------------------------------
+
+
+def _replace(state: Membership, old: Place, agent: AgentIdentity, now: float) -> list[Action]:
+    actions: list[Action] = [Evicted(old.agent)]
+    actions += lose(state, old, now, Reason.AGENT_LOST, f"incarnation {agent.incarnation} took its place")
+    state.claims.pop(agent.index, None)
+    state.places[agent.index] = Place(agent, now)
+    return [*actions, Arrived(agent)]
+
+
+def _claim(state: Membership, word: Heartbeat) -> None:
+    if word.generation is None or not word.members:
+        return
+    sealed = SealedGeneration(
+        generation=word.generation,
+        members=word.members,
+        world_size=sum(member.agent.slots for member in word.members),
+    )
+    state.claims[word.agent.index] = Claim(word.agent.index, word.agent.incarnation, sealed)
+
+
+def _progress(state: Membership, word: Heartbeat) -> None:
+    """Only a step with a duration was finished here; a start step was merely loaded."""
+    finished = [rank.step for rank in word.ranks if rank.step_seconds is not None]
+    state.step = max([state.step, *finished])
+
+
+def _overtaken(waiting: JoinRequest | None, request: JoinRequest) -> bool:
+    """Whether a late copy of an old join follows the newer one that already waits."""
+    if waiting is None or waiting.agent.incarnation != request.agent.incarnation:
+        return False
+    if waiting.last_generation is None:
+        return False
+    return request.last_generation is None or waiting.last_generation.newer_than(request.last_generation)

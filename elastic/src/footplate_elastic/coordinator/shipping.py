@@ -1,0 +1,125 @@
+"""Brings queued telemetry to the API: in batches, again and again until it is stored.
+
+The API may be away for minutes. Nothing is dropped for that and nobody waits:
+training goes on, the queue grows, and it is emptied oldest first when the API
+answers again. Only what the API will never take is given up, with a line in
+the log: one bad row must not keep all rows after it from being stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+
+from footplate_elastic.coordinator.telemetry import BATCH, TelemetryBuffer
+
+_log = logging.getLogger(__name__)
+
+GATHER_SECONDS: Final = 0.5  # rows of a moment travel together
+FIRST_DELAY: Final = 0.5
+LONGEST_DELAY: Final = 15.0
+INVALID: Final = frozenset({400, 413, 422})  # something within the batch cannot be taken
+FOREIGN: Final = 409  # the name belongs to another run by now
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=30.0, sock_connect=5.0)
+
+
+def retry_delay(attempt: int, chance: random.Random) -> float:
+    """Seconds before attempt `attempt` (from 1): doubling, and spread over its upper half.
+
+    The spread keeps thousands of runs from returning to a restarted API at once.
+    """
+    delay = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(attempt - 1, 16))
+    return delay * chance.uniform(0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where the batches go."""
+
+    url: str
+    token: str
+    run_uid: str
+    epoch: int
+
+
+class Shipper:
+    """One task that empties the buffer into the API."""
+
+    def __init__(
+        self,
+        buffer: TelemetryBuffer,
+        destination: Destination,
+        chance: random.Random,
+    ) -> None:
+        self._buffer = buffer
+        self._to = destination
+        self._chance = chance
+        self._news = asyncio.Event()
+        self._most = BATCH  # entries of the next batch
+
+    def wake(self) -> None:
+        """Something was queued."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Ship until cancelled."""
+        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+            attempt = 0
+            while True:
+                if len(self._buffer) == 0:
+                    self._news.clear()
+                    await self._news.wait()
+                    await asyncio.sleep(GATHER_SECONDS)
+                if await self.ship(session):
+                    attempt = 0
+                    continue
+                attempt += 1
+                await asyncio.sleep(retry_delay(attempt, self._chance))
+
+    async def flush(self, seconds: float) -> None:
+        """Ship what waits, for at most `seconds`."""
+        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+            try:
+                async with asyncio.timeout(seconds):
+                    while len(self._buffer) > 0 and await self.ship(session):
+                        pass
+            except TimeoutError:
+                _log.warning("%d rows of telemetry were not stored in time", len(self._buffer))
+
+    async def ship(self, session: aiohttp.ClientSession) -> bool:
+        """Send the oldest batch; False when it has to be sent again later."""
+        batch = self._buffer.batch(self._to.run_uid, self._to.epoch, self._most)
+        if batch is None:
+            return True
+        body, count = batch
+        headers = {"Content-Type": "application/json"}
+        if self._to.token:
+            headers["Authorization"] = f"Bearer {self._to.token}"
+        text = body.model_dump_json(by_alias=True, exclude_none=True)  # unlike json.dumps, quotes NaN
+        try:
+            async with session.post(self._to.url, data=text, headers=headers) as answer:
+                if not answer.ok:
+                    return self._refused(count, answer.status, (await answer.text(errors="replace"))[:200])
+        except (aiohttp.ClientError, TimeoutError) as error:
+            _log.warning("telemetry is kept, the API cannot be reached: %r", error)
+            return False
+        self._buffer.settle(count)
+        self._most = min(BATCH, 2 * self._most)
+        return True
+
+    def _refused(self, count: int, status: int, reason: str) -> bool:
+        """Narrow down to the entry that the API will never take, and give that one up."""
+        if status in INVALID and count > 1:
+            self._most = count // 2
+            return True
+        if status in INVALID or status == FOREIGN:
+            _log.error("%d rows of telemetry are given up: %d %s", count, status, reason)
+            self._buffer.settle(count)
+            return True
+        _log.warning("the API did not take telemetry: %d %s", status, reason)
+        return False

@@ -1,0 +1,81 @@
+"""How many train: as many as are wanted, or fewer where the run may go on with fewer.
+
+A restart costs seconds and the steps since the last checkpoint, a node that
+stands idle costs its share of every step. So a lost place is awaited for a
+while, and only then do fewer go on; and whoever comes later waits for the next
+checkpoint, where a restart costs no step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from footplate_contracts.reports import SizeCommand
+from footplate_elastic.coordinator.places import Place, member_of
+from footplate_elastic.coordinator.spares import ready, vacant
+from footplate_elastic.coordinator.state import Membership
+
+# (fewest, most) -> the numbers of nodes between them that may train, ascending.
+LegalSizes = Callable[[int, int], tuple[int, ...]]
+
+_NEAR: Final = 64  # nodes around a size that cannot train, among which others are looked for
+_SHOWN: Final = 4
+
+
+def refusal(size: SizeCommand, legal_sizes: LegalSizes) -> str:
+    """What is said of a size in which no number of nodes can train, with the nearest that can."""
+    near = legal_sizes(max(1, size.nodes - _NEAR), size.nodes + _NEAR)
+    nearest = sorted(sorted(near, key=lambda count: abs(count - size.nodes))[:_SHOWN])
+    shown = ", ".join(map(str, nearest)) or "none"
+    fewest = size.min_nodes or size.nodes
+    return (
+        f"compute.nodes: no number of nodes from {fewest} to {size.nodes} suits spec.parallelism;"
+        f" of the numbers near it, these do: {shown}"
+    )
+
+
+def count_of(ready: int, nodes: int, legal: Sequence[int]) -> int:
+    """How many of `ready` agents train where `nodes` are wanted; 0 where it is too early for any.
+
+    Where no number of at most `nodes` is legal, `nodes` it is: the ranks say why that cannot work.
+    """
+    fitting = [count for count in legal if count <= min(ready, nodes)]
+    if fitting:
+        return max(fitting)
+    return nodes if ready >= nodes else 0
+
+
+def wanted(state: Membership) -> list[Place]:
+    """The live places that the run should have."""
+    return [place for place in state.places.values() if not place.lost and place.agent.index < state.nodes]
+
+
+def patience(state: Membership, count: int) -> float:
+    """Seconds after its opening that a generation of `count` nodes is held for more to come."""
+    joined = sum(place.ready for place in wanted(state))
+    if joined >= state.nodes:
+        return 0.0
+    if state.sealed is None or joined < len(wanted(state)):
+        return state.timing.joining
+    return 0.0 if count >= state.goal else state.timing.substitute
+
+
+def chosen(state: Membership, count: int) -> list[Place]:
+    """The `count` ready places that train: those that trained before, then in order of their index."""
+    joined = [place for place in wanted(state) if place.ready]
+    joined.sort(key=lambda place: (member_of(state.sealed, place.agent) is None, place.agent.index))
+    return joined[:count]
+
+
+def better(state: Membership) -> int:
+    """How many nodes should train from this checkpoint on; 0 where those that train now should go on."""
+    assert state.sealed is not None
+    seats = [state.places.get(member.agent.index) for member in state.sealed.members]
+    if any(place is None or place.ended is not None for place in seats):
+        return 0
+    staying = [place for place in wanted(state) if place in seats]
+    coming = [place for place in wanted(state) if place.ready and place not in seats]
+    standing_in = min(len(ready(state)), len(vacant(state)))
+    count = count_of(len(staying) + len(coming) + standing_in, state.nodes, state.legal)
+    return 0 if count == len(seats) == len(staying) else count

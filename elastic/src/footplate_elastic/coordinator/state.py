@@ -1,0 +1,104 @@
+"""What the coordinator knows of the gang, as one record that only decisions change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from footplate_contracts.reports import (
+    AgentIdentity,
+    Command,
+    GenerationId,
+    RunState,
+    SealedGeneration,
+    Terms,
+)
+from footplate_elastic.coordinator.adoption import Claim
+from footplate_elastic.coordinator.places import Place
+from footplate_elastic.coordinator.timing import Timing
+
+
+class Stage(Enum):
+    """Where the gang stands."""
+
+    UNDECIDED = "undecided"  # replaced coordinator: a generation may be running
+    OPEN = "open"
+    SEALED = "sealed"
+    CLOSED = "closed"
+
+
+@dataclass
+class Membership:
+    """The whole state. `opened` and `ticked` are times of the same clock as `now`."""
+
+    epoch: int
+    nodes: int  # wanted; the operator may change it, and with it `legal`
+    slots: int
+    legal: tuple[int, ...]  # numbers of nodes that may train, ascending
+    goal: int  # nodes that the next generation waits for
+    timing: Timing
+    opened: float
+    ticked: float
+    stage: Stage
+    places: dict[int, Place] = field(default_factory=dict)
+    sealed: SealedGeneration | None = None  # the newest sealed or adopted
+    claims: dict[int, Claim] = field(default_factory=dict)
+    # Spares that have taken a place, by (index, incarnation) that they still call themselves.
+    aliases: dict[tuple[int, int], AgentIdentity] = field(default_factory=dict)
+    suspicion: bool = False  # a member of the broken generation reported a failure
+    step: int = -1  # highest step that any rank ever finished
+    step_at_seal: int = -1
+    barren: int = 0  # generations in a row that finished no new step
+    command: Command = Command.NONE
+    terms: Terms | None = None  # what ranks are told of length and checkpoints
+    outcome: RunState | None = None
+    superseded: bool = False
+
+    @property
+    def generation(self) -> GenerationId | None:
+        """The newest sealed or adopted one."""
+        return self.sealed.generation if self.sealed else None
+
+    def called(self, agent: AgentIdentity) -> AgentIdentity:
+        """Who `agent` is here: a spare may have a place before it knows."""
+        return self.aliases.get((agent.index, agent.incarnation), agent)
+
+    def seat(self, index: int) -> AgentIdentity | None:
+        """Who fills place `index` in the newest generation."""
+        for member in self.sealed.members if self.sealed else []:
+            if member.agent.index == index:
+                return member.agent
+        return None
+
+    def missing(self) -> list[int]:
+        """Places without a live agent, ascending."""
+        return [
+            index for index in range(self.nodes) if index not in self.places or bool(self.places[index].lost)
+        ]
+
+
+def new_membership(
+    epoch: int,
+    nodes: int,
+    slots: int,
+    now: float,
+    timing: Timing,
+    legal: Sequence[int] = (),
+) -> Membership:
+    """A membership that has heard of nobody; only the first epoch knows that nothing runs yet.
+
+    `legal` are the numbers of nodes that may train; where there are none, `nodes`
+    it is, and the ranks say why that cannot work.
+    """
+    return Membership(
+        epoch,
+        nodes,
+        slots,
+        legal=tuple(legal) or (nodes,),
+        goal=nodes,
+        timing=timing,
+        opened=now,
+        ticked=now,
+        stage=Stage.OPEN if epoch <= 1 else Stage.UNDECIDED,
+    )

@@ -1,0 +1,1 @@
+"""What ranks, agents and the coordinator of a run say to each other; all of them import it."""

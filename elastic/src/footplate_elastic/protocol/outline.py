@@ -1,0 +1,146 @@
+"""What the coordinator and the agents read of a run: a few fields of RunConfig, and the environment.
+
+The whole RunConfig model is for ranks; loading it here would cost the
+coordinator a tenth of its memory for fields that it never looks at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from footplate_contracts.names import RUN_CONFIG_FILE, RUN_CONFIG_MOUNT, Env
+from footplate_contracts.v1alpha1.compute import Hang
+from footplate_contracts.v1alpha1.training import Parallelism
+from footplate_planning.topology import legal_node_counts
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, extra="ignore", frozen=True)
+
+
+class RunName(_Part):
+    """Which run this is."""
+
+    name: str
+    namespace: str = "default"
+    uid: str = ""
+
+
+class RunWorld(_Part):
+    """The gang to gather."""
+
+    nodes: int = Field(1, ge=1)
+    min_nodes: int | None = None
+    processes_per_node: int = Field(1, ge=1)
+
+
+class RunTraining(_Part):
+    """Where training ends, and what a step is made of."""
+
+    steps: int | None = None
+    global_batch_size: int = 1
+    micro_batch_size: int = 1
+
+
+class RunPlace(_Part):
+    """A folder of shards, or one with a tokenizer."""
+
+    uri: str
+
+
+class RunData(_Part):
+    """Where the data lies."""
+
+    uri: str | None = None
+    sources: list[RunPlace] | None = None
+    tokenizer: RunPlace | None = None
+
+    @property
+    def uris(self) -> list[str]:
+        """All folders of shards."""
+        return [one.uri for one in self.sources or ()] or ([self.uri] if self.uri else [])
+
+
+class RunMemory(_Part):
+    """That copies of the state are kept in memory."""
+
+    every_steps: int
+
+
+class RunCheckpoint(_Part):
+    """What of checkpoints concerns agents and coordinator."""
+
+    every_steps: int = 500
+    keep_last: int = 3
+    keep_every_steps: int | None = None
+    memory: RunMemory | None = None
+
+
+class RunOutline(_Part):
+    """The fields of RunConfig that matter outside the ranks."""
+
+    run: RunName
+    world: RunWorld
+    training: RunTraining = RunTraining()
+    parallelism: Parallelism = Parallelism()
+    data: RunData = RunData()
+    checkpoint: RunCheckpoint = RunCheckpoint()
+    hang: Hang = Hang()
+
+    def legal_sizes(self, least: int, most: int) -> tuple[int, ...]:
+        """Numbers of nodes from `least` to `most` that may train, ascending."""
+        training = self.training
+        return legal_node_counts(
+            least,
+            most,
+            self.world.processes_per_node,
+            self.parallelism,
+            -(-training.global_batch_size // training.micro_batch_size),
+        )
+
+
+def read_outline(path: Path) -> RunOutline:
+    """The outline of the RunConfig in `path`; raises ValueError that names the file and the field."""
+    try:
+        return RunOutline.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"{Env.RUN_CONFIG} is {path}, which cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{path}: {where}: {first['msg']}") from None
+
+
+def whole_number(environment: Mapping[str, str], name: Env, default: int) -> int:
+    """The integer in variable `name`; raises ValueError for anything else."""
+    text = environment.get(name, "")
+    try:
+        return int(text) if text else default
+    except ValueError:
+        raise ValueError(f"{name} is {text!r}; a whole number is right") from None
+
+
+def existing_file(environment: Mapping[str, str], name: Env) -> Path | None:
+    """The file that variable `name` points to, None where unset; raises ValueError if it is not there."""
+    text = environment.get(name, "")
+    if not text:
+        return None
+    path = Path(text)
+    if not path.is_file():
+        raise ValueError(f"{name} is {text}, which is no file")
+    return path
+
+
+def read_token(environment: Mapping[str, str]) -> str:
+    """The run's token, empty where none is configured."""
+    path = existing_file(environment, Env.RUN_TOKEN_FILE)
+    return path.read_text().strip() if path else ""
+
+
+def run_config_path(environment: Mapping[str, str]) -> Path:
+    """Where the RunConfig is mounted."""
+    return Path(environment.get(Env.RUN_CONFIG) or f"{RUN_CONFIG_MOUNT}/{RUN_CONFIG_FILE}")

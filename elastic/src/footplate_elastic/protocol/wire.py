@@ -1,0 +1,48 @@
+"""The HTTP between agents and coordinator, as both ends spell it.
+
+Paths, headers and the token by which a long-poll knows that there is news: the
+agent sends back the `known` of the last answer it has read, so an answer that
+was lost on the way is simply given again at once.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from footplate_contracts.reports import HeartbeatAnswer
+
+JOIN: Final = "/v1/join"
+HEARTBEAT: Final = "/v1/heartbeat"
+CONNECTION: Final = "/v1/connection"
+LEAVE: Final = "/v1/leave"
+GRANT: Final = "/v1/grant"
+STATE: Final = "/v1/state"
+COMMAND: Final = "/v1/command"
+SIZE: Final = "/v1/size"
+HANG: Final = "/v1/hang"
+TERMS: Final = "/v1/terms"
+DIAGNOSE: Final = "/v1/diagnose"
+HEALTH: Final = "/healthz"
+
+EPOCH_HEADER: Final = "Footplate-Epoch"  # on every answer: lets an agent refuse a stale coordinator
+
+HEARTBEAT_SECONDS: Final = 1.0  # how long a heartbeat waits for news
+SUSPECT_SECONDS: Final = 0.2  # while silence is suspect, which must not be the silence of a wait
+JOIN_SECONDS: Final = 10.0  # how long a join waits before it is asked again (202)
+
+
+class Refusal(Enum):
+    """Why an agent is turned away; the text is what it reads."""
+
+    EVICTED = "evicted"
+    CLOSED = "closed"
+    SUPERSEDED = "superseded"  # we are the stale one: a coordinator of a higher epoch exists
+
+
+def known(answer: HeartbeatAnswer) -> str:
+    """What an agent must act upon, as a word without spaces."""
+    flags = f"{int(answer.rendezvous_open)}{int(answer.evicted)}{int(answer.closed)}"
+    asked = answer.diagnosis.number if answer.diagnosis else 0
+    terms = answer.terms.number if answer.terms else 0
+    return f"{answer.epoch}/{answer.generation or '-'}/{flags}/{answer.command}/{asked}/{terms}"

@@ -1,0 +1,219 @@
+"""What goes together, and what a run is told when something does not: before any rank starts.
+
+One table says for each pair of features whether it works, and if not, why. The
+documentation prints it, `problems` refuses by it, and the layout tests run what
+it says works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from itertools import combinations
+
+from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.training import (
+    LossName,
+    Offload,
+    PipelineSchedule,
+    Precision,
+    Recomputation,
+    Sharding,
+)
+from footplate_planning.config import model_shape
+from footplate_planning.shape import ModelShape, is_target
+from footplate_planning.topology import Topology, schedule_wants
+
+
+class Feature(StrEnum):
+    """What a run may ask for."""
+
+    NONE = "sharding: none"
+    OPTIMIZER = "sharding: optimizer"
+    FULL = "sharding: full"
+    HYBRID = "sharding: hybrid"
+    TENSOR = "tensor"
+    CONTEXT = "context"
+    GPIPE = "GPipe"
+    ONE_FORWARD_ONE_BACKWARD = "1F1B"
+    INTERLEAVED = "Interleaved1F1B"
+    INTERLEAVED_ZERO_BUBBLE = "InterleavedZeroBubble"
+    ZBV = "ZBV"
+    TIED = "tiedEmbeddings"
+    ENCODER_DECODER = "encoderDecoder"
+    ATTENTION_DROPOUT = "dropout.attention"
+    BF16 = "bf16"
+    RECOMPUTATION = "recomputation"
+    COMPILE = "compile"
+    ADAPTER = "adapter"
+    OFFLOAD = "offload: cpu"
+
+
+_SCHEDULES = {
+    Feature.GPIPE: PipelineSchedule.GPIPE,
+    Feature.ONE_FORWARD_ONE_BACKWARD: PipelineSchedule.ONE_FORWARD_ONE_BACKWARD,
+    Feature.INTERLEAVED: PipelineSchedule.INTERLEAVED,
+    Feature.INTERLEAVED_ZERO_BUBBLE: PipelineSchedule.INTERLEAVED_ZERO_BUBBLE,
+    Feature.ZBV: PipelineSchedule.ZBV,
+}
+_SHARDINGS = {
+    Feature.NONE: Sharding.NONE,
+    Feature.OPTIMIZER: Sharding.OPTIMIZER,
+    Feature.FULL: Sharding.FULL,
+    Feature.HYBRID: Sharding.HYBRID,
+}
+
+_SPLIT_BACKWARD = (Feature.INTERLEAVED_ZERO_BUBBLE, Feature.ZBV)
+REFUSED: dict[frozenset[Feature], str] = {
+    frozenset((Feature.CONTEXT, Feature.ENCODER_DECODER)): (
+        "the bias on its scores depends on distances in whole sequences"
+    ),
+    frozenset((Feature.CONTEXT, Feature.ATTENTION_DROPOUT)): (
+        "it needs all attention weights at once, which context parallelism never builds"
+    ),
+    **{
+        frozenset((schedule, Feature.ENCODER_DECODER)): (
+            "one table of biases serves many blocks, and a zero-bubble schedule cannot take its backward "
+            "pass apart"
+        )
+        for schedule in _SPLIT_BACKWARD
+    },
+    **{
+        frozenset((schedule, Feature.RECOMPUTATION)): (
+            "a zero-bubble schedule computes the gradients of inputs and of weights at different times, and "
+            "what is computed again is gone after the first"
+        )
+        for schedule in _SPLIT_BACKWARD
+    },
+    **{
+        frozenset((schedule, Feature.COMPILE)): (
+            "a zero-bubble schedule takes the backward pass apart, which a compiled one does not allow"
+        )
+        for schedule in _SPLIT_BACKWARD
+    },
+}
+"""Pairs that do not work, and the reason."""
+
+
+def excludes(one: Feature, other: Feature) -> bool:
+    """Whether the two are choices for one field, so that no run can have both."""
+    return any(one in choices and other in choices for choices in (_SCHEDULES, _SHARDINGS))
+
+
+def features(config: RunConfig) -> list[Feature]:
+    """What `config` asks for, in the order of Feature."""
+    parallelism = config.parallelism
+    pipelined = parallelism.pipeline > 1
+    asked: dict[Feature, bool] = {
+        **{feature: parallelism.sharding is value for feature, value in _SHARDINGS.items()},
+        Feature.TENSOR: parallelism.tensor > 1,
+        Feature.CONTEXT: parallelism.context > 1,
+        **{
+            feature: pipelined and parallelism.pipeline_schedule is value
+            for feature, value in _SCHEDULES.items()
+        },
+        Feature.TIED: bool(config.model.tied_embeddings),
+        Feature.ENCODER_DECODER: model_shape(config).decoder_layers > 0,
+        Feature.ATTENTION_DROPOUT: config.model.dropout.attention > 0,
+        Feature.BF16: config.training.precision is Precision.BF16,
+        Feature.RECOMPUTATION: config.training.recomputation is not Recomputation.NONE,
+        Feature.COMPILE: config.training.compile,
+        Feature.ADAPTER: config.model.adapter is not None,
+        Feature.OFFLOAD: parallelism.offload is Offload.CPU,
+    }
+    return [feature for feature in Feature if asked[feature]]
+
+
+def problems(config: RunConfig, world_size: int) -> list[str]:
+    """Why `config` cannot run on `world_size` ranks, a sentence each; empty when it can."""
+    try:
+        topology = Topology.of(world_size, config.parallelism)
+    except ValueError as error:
+        return [str(error)]
+    conflicts = [
+        f"{one} and {other} do not work together: {REFUSED[pair]}"
+        for one, other in combinations(features(config), 2)
+        if (pair := frozenset((one, other))) in REFUSED
+    ]
+    shape = model_shape(config)
+    return [*conflicts, *(problem for check in _CHECKS for problem in check(config, shape, topology))]
+
+
+def _tensor(_: RunConfig, shape: ModelShape, topology: Topology) -> Iterator[str]:
+    ranks = topology.tensor
+    for name, size in (
+        ("attentionHeads", shape.heads),
+        ("feedForwardSize", shape.feed_forward),
+        ("vocabularySize", shape.vocabulary),
+    ):
+        if size % ranks:
+            above = -(-size // ranks) * ranks
+            yield f"model.{name} {size} is not a multiple of parallelism.tensor {ranks}; {above} would be"
+    heads = shape.key_value_heads
+    if heads % ranks and ranks % heads:
+        yield (
+            f"model.keyValueHeads {heads} and parallelism.tensor {ranks}: one must be a multiple of the other"
+        )
+
+
+def _context(_: RunConfig, shape: ModelShape, topology: Topology) -> Iterator[str]:
+    pieces = topology.context * topology.tensor
+    if topology.context > 1 and topology.tensor % 2:
+        pieces *= 2  # a piece of each end
+    if shape.context % pieces:
+        yield (
+            f"model.contextLength {shape.context} cannot be cut into {pieces} equal pieces, as context "
+            f"{topology.context} x tensor {topology.tensor} want it; give a multiple of {pieces}"
+        )
+
+
+def _stages(_: RunConfig, shape: ModelShape, topology: Topology) -> Iterator[str]:
+    if shape.blocks < topology.stages:
+        yield (
+            f"model.layers {shape.blocks} are fewer than the {topology.stages} stages of pipeline "
+            f"{topology.pipeline} x virtualStages {topology.virtual_stages}; each stage needs a layer"
+        )
+
+
+def _micro_batches(config: RunConfig, _: ModelShape, topology: Topology) -> Iterator[str]:
+    training = config.training
+    count = -(-training.global_batch_size // (training.micro_batch_size * topology.data))
+    wanted = schedule_wants(topology, count)
+    if wanted is not None:
+        yield (
+            f"globalBatchSize {training.global_batch_size} / microBatchSize {training.micro_batch_size} over "
+            f"{topology.data} data-parallel ranks gives {count} micro-batches, and {wanted}"
+        )
+
+
+def _adapter(config: RunConfig, shape: ModelShape, _: Topology) -> Iterator[str]:
+    if shape.adapter is None:
+        return
+    layers = shape.linear_layers()
+    for pattern in shape.adapter.targets:
+        if not any(is_target(name, pattern) for name in layers):
+            names = dict.fromkeys(name.rpartition(".")[2] for name in layers)
+            yield (
+                f"model.adapter.targetModules: no linear layer is called {pattern}; there are "
+                f"{', '.join(names)}, in full {next(iter(layers))} and so on"
+            )
+    adapted, rank = shape.adapted_layers(), shape.adapter.rank
+    if adapted and rank > (most := min(min(sizes) for sizes in adapted.values())):
+        name, (inputs, outputs) = next(item for item in adapted.items() if min(item[1]) == most)
+        yield (
+            f"model.adapter.rank {rank} is above the smaller side of {name}, which has {inputs} inputs and "
+            f"{outputs} outputs; give at most {most}"
+        )
+    if "head" in adapted and config.training.loss.name == LossName.CONTRASTIVE:
+        yield (
+            "model.adapter.targetModules: head has no part in the loss contrastive, so nothing would train it"
+        )
+
+
+_CHECKS: tuple[Callable[[RunConfig, ModelShape, Topology], Iterator[str]], ...] = (
+    _tensor,
+    _context,
+    _stages,
+    _micro_batches,
+    _adapter,
+)

@@ -1,0 +1,87 @@
+"""RunConfig as the trainer's modules want it: small frozen records and derived numbers.
+
+The contract groups fields for the person who writes them; a module here should
+see only what it computes with. Nothing below has defaults that the contract has
+too: `resolve` in the contracts has filled them all in.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.adapter import Adapter
+from footplate_contracts.v1alpha1.model import Model, RopeScaling
+from footplate_planning.shape import IN_BLOCKS, AdapterShape, ModelShape, RopeStretch
+
+Value = TypeVar("Value")
+
+
+def model_shape(config: RunConfig) -> ModelShape:
+    """The network of a resolved RunConfig."""
+    return shape_of(config.model)
+
+
+def shape_of(model: Model) -> ModelShape:
+    """The network of a resolved spec.model."""
+    norm, bias, position, dropout = model.norm, model.bias, model.position, model.dropout
+    return ModelShape(
+        layers=_filled(model.layers),
+        hidden=_filled(model.hidden_size),
+        feed_forward=_filled(model.feed_forward_size),
+        heads=_filled(model.attention_heads),
+        key_value_heads=_filled(model.key_value_heads),
+        head_size=_filled(model.head_size),
+        vocabulary=_filled(model.vocabulary_size),
+        context=model.context_length,
+        tied_embeddings=_filled(model.tied_embeddings),
+        norm_epsilon=_filled(norm.epsilon),
+        rope_theta=position.theta,
+        architecture=_filled(model.architecture),
+        decoder_layers=model.decoder_layers or 0,
+        norm=_filled(norm.name),
+        activation=_filled(model.activation),
+        position=_filled(position.name),
+        rope_stretch=_rope_stretch(position.scaling),
+        query_key_value_bias=_filled(bias.query_key_value),
+        output_bias=_filled(bias.output),
+        feed_forward_bias=_filled(bias.feed_forward),
+        attention_backend=model.attention.backend,
+        sliding_window=model.attention.sliding_window,
+        token_types=_filled(model.token_types),
+        relative_buckets=position.buckets,
+        relative_distance=position.max_distance,
+        hidden_dropout=dropout.hidden,
+        attention_dropout=dropout.attention,
+        embedding_dropout=dropout.embedding,
+        adapter=_adapter(model.adapter),
+    )
+
+
+def _rope_stretch(scaling: RopeScaling | None) -> RopeStretch | None:
+    if scaling is None:
+        return None
+    return RopeStretch(
+        scaling.factor,
+        scaling.low_frequency_factor,
+        scaling.high_frequency_factor,
+        scaling.original_context_length,
+    )
+
+
+def _adapter(adapter: Adapter | None) -> AdapterShape | None:
+    if adapter is None:
+        return None
+    targets = tuple(adapter.target_modules or (IN_BLOCKS,))
+    return AdapterShape(adapter.rank, _filled(adapter.alpha), adapter.dropout, targets)
+
+
+def _filled(value: Value | None) -> Value:
+    assert value is not None, "resolve() fills this in"
+    return value
+
+
+def total_steps(config: RunConfig) -> int:
+    """Optimizer steps of the whole run."""
+    assert config.training.steps is not None, "resolve() fills this in"
+    return config.training.steps

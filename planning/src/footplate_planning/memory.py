@@ -1,0 +1,322 @@
+"""How many bytes a rank will hold at once, before any rank exists. Pure.
+
+A step has three moments at which memory may peak: in the loss, when all
+activations of a micro-batch are there; at the beginning of the backward pass,
+when the first gradients come on top; and at its end, when activations are gone
+and all gradients are there. Each is a sum of a few products, and the peak is
+the largest. What the model keeps for its backward pass was counted on the code
+as it is; `bench/trainer/plan_memory.py` compares the estimate with the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from footplate_contracts.v1alpha1.model import AttentionBackend
+from footplate_contracts.v1alpha1.training import (
+    Optimizer,
+    OptimizerName,
+    PipelineSchedule,
+    Precision,
+    Recomputation,
+    Sharding,
+)
+from footplate_planning.shape import ModelShape
+from footplate_planning.topology import Topology, stage_layers
+
+FP32: Final = 4
+LOSS_CHUNK_BYTES: Final = {"cpu": 2**26, "cuda": 2**28}  # of fp32 logits at once, as in model/loss.py
+
+
+class Kind(StrEnum):
+    """What memory is for."""
+
+    PARAMETERS = "parameters"  # fp32 master shards
+    MOMENTS = "optimizer"
+    GRADIENTS = "gradients"
+    GATHERED = "gathered"  # parameters made whole for computing with them
+    ACTIVATIONS = "activations"
+    WORKSPACE = "workspace"  # of the loss, of one block's backward pass, of reductions
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What passes through a rank: micro-batches of `sequences`, `count` in a step."""
+
+    sequences: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes by kind at the moment of the peak."""
+
+    bytes: dict[Kind, int]
+
+    @property
+    def peak(self) -> int:
+        """All kinds together."""
+        return sum(self.bytes.values())
+
+    def offloaded(self) -> Estimate:
+        """Without what is in the host's memory instead: shards, and what the optimizer keeps for them.
+
+        Gradients stay counted, as each block's are on the device until they have been sent away.
+        """
+        return Estimate({**self.bytes, Kind.PARAMETERS: 0, Kind.MOMENTS: 0})
+
+
+@dataclass(frozen=True)
+class Held:
+    """Numbers (not bytes) of this rank's part of the network, tensor parallelism taken off."""
+
+    blocks: tuple[int, ...]
+    beginning: int  # embeddings; 0 where another stage has them
+    end: int  # head and last norm
+    projection: int  # of these the output projection's, which may be the embedding
+    adapters: int
+    frozen: bool  # all but the adapters
+
+    @property
+    def outside(self) -> int:
+        """Embedding and head, which stay gathered from the first forward to the last backward pass."""
+        return self.beginning + self.end
+
+    @property
+    def all(self) -> int:
+        """Parameters of this pipeline stage."""
+        return sum(self.blocks) + self.outside + self.adapters
+
+    @property
+    def trained(self) -> int:
+        """Of these, those that have gradients."""
+        return self.adapters if self.frozen else self.all
+
+
+def held(shape: ModelShape, topology: Topology, pipeline: int) -> Held:
+    """What ranks with the `pipeline` coordinate hold before data parallelism shards it."""
+    layers = stage_layers(shape, topology)
+    stages = topology.stages_of(pipeline)
+    tensor = topology.tensor
+    is_first, is_last = 0 in stages, topology.stages - 1 in stages
+    projection = shape.vocabulary * shape.hidden // tensor if is_last else 0
+    end = shape.head_parameters if is_last else 0
+    cut_end = end - (shape.vocabulary * shape.hidden if is_last and not shape.tied_embeddings else 0)
+    if is_last and not shape.tied_embeddings:
+        end = cut_end + projection
+    elif is_last and not is_first:
+        end += projection  # a replica of the embedding
+    return Held(
+        blocks=tuple(_block(shape, number, tensor) for stage in stages for number in layers[stage]),
+        beginning=-(-shape.embedding_parameters // tensor) if is_first else 0,
+        end=end,
+        projection=projection,
+        adapters=_adapters(shape, [number for stage in stages for number in layers[stage]], is_last, tensor),
+        frozen=shape.adapter is not None,
+    )
+
+
+def _adapters(shape: ModelShape, blocks: Iterable[int], is_last: bool, tensor: int) -> int:
+    """A matrix that meets the cut side of its layer is cut, the other one whole."""
+    if shape.adapter is None:
+        return 0
+    here = tuple(f"blocks.{number}." for number in blocks)
+    total = 0
+    for name, (inputs, outputs) in shape.adapted_layers().items():
+        if name.startswith(here) or (is_last and not name.startswith("blocks.")):
+            by_rows = name.endswith((".output", ".down"))
+            sizes = (inputs // tensor, outputs) if by_rows else (inputs, outputs // tensor)
+            total += shape.adapter.parameters(*sizes)
+    return total
+
+
+def _block(shape: ModelShape, number: int, tensor: int) -> int:
+    """Norms are whole on every tensor rank, matrices are cut."""
+    norms = 2 * shape.norm_parameters
+    return norms + (shape.block_parameters(number) - norms) // tensor
+
+
+def moments_per_parameter(optimizer: Optimizer) -> float:
+    """fp32 numbers that the optimizer keeps for each weight of a matrix."""
+    match optimizer.name:
+        case OptimizerName.ADAM | OptimizerName.ADAMW:
+            return 2.0
+        case OptimizerName.SGD:
+            return 1.0 if optimizer.momentum else 0.0
+        case OptimizerName.ADAFACTOR:
+            return 0.0  # a row and a column: nothing beside the matrix
+
+
+def block_activations(shape: ModelShape, tensor: int, compute: int, device: str) -> int:
+    """Bytes that one block keeps for its backward pass, for each token of this rank's sequences.
+
+    Attention keeps query, result and merged heads, key and value; a gated
+    feed-forward layer four of its width, a plain one two. Tensor ranks cut these,
+    and hold a piece of the sequence of what is between the matrices; what they
+    gather for a matrix is whole.
+    """
+    query, key_value = shape.heads * shape.head_size, shape.key_value_heads * shape.head_size
+    inner = (4 if shape.gated else 2) * shape.feed_forward
+    cut = compute * (3 * query + 2 * key_value + inner) + 2 * norm_activations(shape, compute, device)
+    if shape.attention_backend is AttentionBackend.EAGER:  # the softmax of a row of scores for each head
+        cut += shape.heads * shape.context * (FP32 if compute == FP32 else FP32 + compute)
+    return cut // tensor + (compute * 4 * shape.hidden if tensor > 1 else 0)
+
+
+def kept_activations(
+    shape: ModelShape, tensor: int, compute: int, device: str, recomputation: Recomputation
+) -> int:
+    """Bytes that one block keeps until its backward pass begins, beside its input.
+
+    Full recomputation keeps nothing; selective keeps the products of matrices and
+    attention's result, and computes the rest again.
+    """
+    match recomputation:
+        case Recomputation.NONE:
+            return block_activations(shape, tensor, compute, device)
+        case Recomputation.FULL:
+            return 0
+        case Recomputation.SELECTIVE:
+            query, key_value = shape.heads * shape.head_size, shape.key_value_heads * shape.head_size
+            inner = (2 if shape.gated else 1) * shape.feed_forward
+            return compute * (2 * query + 2 * key_value + inner + 2 * shape.hidden) // tensor
+
+
+def norm_activations(shape: ModelShape, compute: int, device: str) -> int:
+    """Bytes for each token: normalised input and result; in bf16 on a CPU the former is two fp32 copies."""
+    on_cpu_in_bf16 = device == "cpu" and compute != FP32
+    return shape.hidden * (compute + (2 * FP32 if on_cpu_in_bf16 else compute))
+
+
+def micro_batches_in_flight(topology: Topology, pipeline: int, count: int) -> int:
+    """Of one stage: how many micro-batches have gone forward and not yet come back, at most."""
+    if topology.pipeline == 1:
+        return 1
+    if topology.schedule is PipelineSchedule.GPIPE:
+        return count
+    if topology.schedule is PipelineSchedule.ONE_FORWARD_ONE_BACKWARD:
+        return min(count, topology.pipeline - pipeline)
+    return min(count, topology.pipeline)
+
+
+@dataclass(frozen=True)
+class _Differentiated:
+    """Numbers whose gradients are there at once: of the projection, of a block, of all outside blocks."""
+
+    projection: int
+    block: int
+    outside: int
+
+    @classmethod
+    def of(cls, here: Held) -> _Differentiated:
+        """Of frozen weights there are none; adapters count as if all were in blocks."""
+        if here.frozen:
+            return cls(0, here.adapters // len(here.blocks), 0)
+        return cls(here.projection, max(here.blocks), here.outside)
+
+
+def estimate(
+    shape: ModelShape,
+    topology: Topology,
+    pipeline: int,
+    batch: Batch,
+    optimizer: Optimizer,
+    precision: Precision,
+    device: str = "cpu",
+    recomputation: Recomputation = Recomputation.NONE,
+) -> Estimate:
+    """The peak of a rank with this `pipeline` coordinate; `precision` is of what is computed with."""
+    here = held(shape, topology, pipeline)
+    compute = 2 if precision is Precision.BF16 else FP32
+    sharded, trained = -(-here.all // topology.shards), -(-here.trained // topology.shards)
+    whole_gradients = topology.pipeline > 1 or topology.sharding is Sharding.OPTIMIZER or topology.shards == 1
+    base = {
+        Kind.PARAMETERS: FP32 * sharded,
+        Kind.MOMENTS: int(FP32 * moments_per_parameter(optimizer) * trained),
+    }
+    stays = topology.pipeline > 1 or topology.sharding is Sharding.OPTIMIZER
+    # Without data ranks or casts FSDP is left out, and parameters and gradients are used where they lie.
+    wrapped = topology.has_data_ranks or compute != FP32
+    gathered = compute * (here.all if stays else here.outside) if wrapped else 0
+    block = max(here.blocks)
+    gathered_block = 0 if stays or topology.shards == 1 else compute * block
+    tokens = batch.sequences * shape.context // topology.context
+    flight = micro_batches_in_flight(topology, pipeline, batch.count)
+    activations = tokens * _token_activations(shape, topology, here, flight, compute, device, recomputation)
+    accumulated = 0
+    if batch.count > flight:
+        accumulated = (compute if whole_gradients and topology.shards > 1 else FP32) * (
+            here.trained if whole_gradients else trained
+        )
+    moved = _Differentiated.of(here)
+    reduced = here.trained if whole_gradients else moved.outside
+    cast_head = 0 if compute == FP32 else compute * moved.projection
+    hidden_gradient = compute * tokens * shape.hidden if here.projection else 0
+    wide = tokens * shape.feed_forward // topology.tensor
+    again = tokens * _computed_again(shape, topology.tensor, compute, device, recomputation)
+    moments = [
+        {
+            Kind.GRADIENTS: accumulated + FP32 * moved.projection,
+            Kind.GATHERED: gathered + gathered_block,
+            Kind.ACTIVATIONS: activations + hidden_gradient,
+            Kind.WORKSPACE: _loss_workspace(here.projection, shape.hidden, tokens, compute, device),
+        },
+        {
+            Kind.GRADIENTS: accumulated + FP32 * moved.projection + cast_head + compute * moved.block,
+            Kind.GATHERED: gathered + 2 * gathered_block,
+            Kind.ACTIVATIONS: activations + hidden_gradient + again,
+            Kind.WORKSPACE: compute * (3 if shape.gated else 2) * wide,
+        },
+        {
+            Kind.GRADIENTS: max(accumulated, FP32 * trained) + (compute * moved.outside if wrapped else 0),
+            Kind.GATHERED: gathered,
+            Kind.ACTIVATIONS: 0,
+            Kind.WORKSPACE: FP32 * reduced if topology.shards > 1 else 0,
+        },
+    ]
+    return max((Estimate({**base, **moment}) for moment in moments), key=lambda one: one.peak)
+
+
+def _computed_again(
+    shape: ModelShape, tensor: int, compute: int, device: str, recomputation: Recomputation
+) -> int:
+    """Bytes for each token that one block had let go, and has again while its backward pass runs."""
+    if recomputation is Recomputation.NONE:
+        return 0
+    kept = kept_activations(shape, tensor, compute, device, recomputation)
+    return block_activations(shape, tensor, compute, device) - kept
+
+
+def _token_activations(
+    shape: ModelShape,
+    topology: Topology,
+    here: Held,
+    flight: int,
+    compute: int,
+    device: str,
+    recomputation: Recomputation,
+) -> int:
+    """Bytes kept for a token of a micro-batch, of which `flight` are kept at once; the loss's input once."""
+    stream = compute * shape.hidden
+    kept = kept_activations(shape, topology.tensor, compute, device, recomputation)
+    inputs = stream * (1 if recomputation is Recomputation.NONE else len(here.blocks))
+    each = len(here.blocks) * kept + inputs
+    end = norm_activations(shape, compute, device) + (stream if topology.tensor > 1 else 0)
+    return flight * each + (end if here.projection else 0)
+
+
+def _loss_workspace(projection: int, width: int, tokens: int, compute: int, device: str) -> int:
+    """Logits for one chunk of tokens, fp32; in bf16 products and gradients of their size beside them."""
+    rows = projection // width
+    if rows == 0:
+        return 0
+    chunk = min(tokens, max(64, LOSS_CHUNK_BYTES[device] // (FP32 * rows) // 64 * 64))
+    return chunk * rows * (FP32 if compute == FP32 else FP32 + 2 * compute)
+
+
+def worst(estimates: Iterable[Estimate]) -> Estimate:
+    """The rank that needs most."""
+    return max(estimates, key=lambda one: one.peak)

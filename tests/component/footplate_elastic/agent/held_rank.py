@@ -1,0 +1,77 @@
+"""The trainer's own rank, which stops where a test wants it to.
+
+Before step k it waits for data as long as a file `hold-k` is in the control
+directory, and with `hold-end` before it ends; so a test may take its time there,
+whatever the machine does. A file `hold-k.held` says that it is there, and with
+which length it has been told to train.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from footplate_contracts.names import Env, ExitCode
+from footplate_contracts.reports import (
+    CheckpointRecord,
+    Command,
+    Diagnosis,
+    RankPhase,
+    RankReport,
+    StepMetrics,
+    Terms,
+)
+from footplate_contracts.runconfig import RunConfig
+from footplate_elastic.protocol.link import Link, open_link
+from footplate_trainer.stages import pretrain
+
+
+def run() -> ExitCode:
+    """As `stages.rank` does it."""
+    config = RunConfig.from_json(json.loads(Path(os.environ[Env.RUN_CONFIG]).read_text()))
+    link = HeldLink(open_link(os.environ), Path(os.environ["TEST_DIRECTORY"]))
+    try:
+        return pretrain.main(config, link, pretrain.Options())
+    finally:
+        link.close()
+
+
+class HeldLink:
+    """Passes everything on, and holds the rank where it reports that it waits for data."""
+
+    def __init__(self, link: Link, folder: Path) -> None:
+        self._link = link
+        self._folder = folder
+
+    def report(self, report: RankReport) -> None:
+        self._link.report(report)
+        names = {RankPhase.DATA: f"hold-{report.step + 1}", RankPhase.FINISHED: "hold-end"}
+        hold = self._folder / names.get(report.phase, "never")
+        while hold.exists():
+            told = self._link.terms()
+            hold.with_suffix(".held").write_text(str(told.steps if told else ""))
+            time.sleep(0.01)
+
+    def metrics(self, row: StepMetrics) -> None:
+        self._link.metrics(row)
+
+    def checkpoint(self, record: CheckpointRecord) -> None:
+        self._link.checkpoint(record)
+
+    def grant(self, step: int) -> bool:
+        return self._link.grant(step)
+
+    def command(self) -> Command:
+        return self._link.command()
+
+    def terms(self) -> Terms | None:
+        return self._link.terms()
+
+    def listen(self, diagnosed: Callable[[Diagnosis], None]) -> None:
+        self._link.listen(diagnosed)
+
+    def close(self) -> None:
+        self._link.close()

@@ -1,0 +1,117 @@
+"""A rank that trains next to nothing, for tests of everything around it.
+
+Each step is one all-reduce over gloo; the state is a step count that rank 0
+commits, after a grant, into a file. What a test wants to go wrong is read from
+a control directory: `crash-<step>` (raise once), `crash-always` (raise after
+the first step, each time), `hold-<step>` (wait before that step while the file
+is there).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import traceback
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from footplate_contracts.names import Cause, ExitCode
+from footplate_contracts.reports import (
+    CheckpointRecord,
+    Command,
+    FailureReport,
+    RankPhase,
+    RankReport,
+    StepMetrics,
+)
+from footplate_elastic.protocol.link import Link, open_link
+
+
+def run() -> int:
+    """Exit code of the rank; a failure leaves the structured error file."""
+    try:
+        return _train(open_link(os.environ))
+    except Exception as error:  # noqa: BLE001 - the edge of the process
+        traceback.print_exc()
+        failure = FailureReport(
+            cause=Cause.USER_ERROR,
+            reason="PythonError",
+            message=f"{type(error).__name__}: {error}"[:1000],
+            time=time.time(),
+        )
+        Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(json.dumps({"failure": failure.to_json()}))
+        return int(ExitCode.USER_ERROR)
+
+
+def _train(link: Link) -> int:
+    place = Path(os.environ["TEST_DIRECTORY"])
+    steps, step_seconds = int(os.environ["TEST_STEPS"]), float(os.environ["TEST_STEP_SECONDS"])
+    rank, local_rank = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
+    dist.init_process_group("gloo")
+    torch.set_num_threads(1)
+    step = int((place / "checkpoint").read_text()) if (place / "checkpoint").exists() else 0
+    link.report(RankReport(rank=rank, local_rank=local_rank, step=step, phase=RankPhase.LOADING))
+    while step < steps:
+        began = time.monotonic()
+        _misbehave(place, rank, step)
+        total = torch.tensor([1.0, float(link.command() is Command.CHECKPOINT_AND_EXIT)])
+        dist.all_reduce(total)
+        assert total[0].item() == dist.get_world_size()
+        step += 1
+        time.sleep(step_seconds)
+        seconds = time.monotonic() - began
+        link.report(
+            RankReport(
+                rank=rank, local_rank=local_rank, step=step, phase=RankPhase.COMPUTE, step_seconds=seconds
+            )
+        )
+        if rank == 0:
+            link.metrics(_row(step))
+        suspended = total[1].item() > 0
+        if step % 5 == 0 or suspended or step == steps:
+            _commit(link, place, rank, step)
+        if suspended:
+            return _end(link, ExitCode.SUSPENDED)
+    return _end(link, ExitCode.SUCCESS)
+
+
+def _end(link: Link, code: ExitCode) -> int:
+    dist.barrier()
+    link.close()
+    dist.destroy_process_group()
+    return int(code)
+
+
+def _commit(link: Link, place: Path, rank: int, step: int) -> None:
+    dist.barrier()
+    if rank == 0 and link.grant(step):
+        new = place / f"checkpoint.{os.getpid()}"
+        new.write_text(str(step))
+        new.rename(place / "checkpoint")
+        link.checkpoint(CheckpointRecord(step=step, uri=str(place / "checkpoint"), time=time.time()))
+
+
+def _misbehave(place: Path, rank: int, step: int) -> None:
+    if (place / "crash-always").exists() and rank == 1:
+        raise RuntimeError("this rank always crashes")
+    if rank == 1 and (place / f"crash-{step}").exists():
+        (place / f"crash-{step}").unlink()
+        raise ZeroDivisionError(f"told to crash before step {step + 1}")
+    while (place / f"hold-{step}").exists():
+        time.sleep(0.01)
+
+
+def _row(step: int) -> StepMetrics:
+    return StepMetrics(
+        step=step,
+        time=time.time(),
+        loss=1.0 / step,
+        gradient_norm=1.0,
+        learning_rate=0.1,
+        tokens=step * 100,
+        tokens_per_second=100.0,
+        sample_digest=f"{step:016x}",
+    )

@@ -1,0 +1,186 @@
+"""Rank and agent over the real socket: what is said arrives, and saying it never blocks."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from footplate_contracts.names import Env
+from footplate_contracts.reports import (
+    CheckpointRecord,
+    Command,
+    GenerationId,
+    RankPhase,
+    RankReport,
+    StepMetrics,
+    Terms,
+)
+from footplate_elastic.agent.rank_server import RankServer
+from footplate_elastic.protocol.rank_link import AgentLink, connect
+from tests.unit.footplate_elastic.coordinator.test_telemetry import row
+
+SECONDS = 30.0
+G1 = GenerationId(epoch=1, number=1)
+
+
+@dataclass
+class Heard:
+    """Remembers; grants even steps, once `gate` is open."""
+
+    reports: list[RankReport] = field(default_factory=list)
+    rows: list[tuple[GenerationId | None, int]] = field(default_factory=list)
+    checkpoints: list[int] = field(default_factory=list)
+    gate: threading.Event = field(default_factory=threading.Event)
+
+    def report(self, generation: GenerationId | None, report: RankReport) -> None:
+        self.reports.append(report)
+
+    def metrics(self, generation: GenerationId | None, row: StepMetrics) -> None:
+        self.rows.append((generation, row.step))
+
+    def checkpoint(self, generation: GenerationId | None, record: CheckpointRecord) -> None:
+        self.checkpoints.append(record.step)
+
+    def grant(self, generation: GenerationId, step: int) -> bool:
+        assert self.gate.wait(SECONDS)
+        return step % 2 == 0
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+def server(heard: Heard) -> Iterator[RankServer]:
+    made = RankServer(heard)
+    yield made
+    heard.gate.set()  # a grant that nobody waits for any more ends with its test
+    made.close()
+
+
+@pytest.fixture
+def link(server: RankServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[AgentLink]:
+    monkeypatch.setenv(str(Env.GENERATION), "1.1")
+    made = connect(str(server.path))
+    yield made
+    made.close()
+
+
+def report(step: int) -> RankReport:
+    return RankReport(rank=0, local_rank=0, step=step, phase=RankPhase.COMPUTE)
+
+
+def eventually(link: AgentLink, command: Command) -> bool:
+    deadline = time.monotonic() + SECONDS
+    while link.command() is not command and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return link.command() is command
+
+
+def terms(number: int) -> Terms:
+    return Terms(steps=9, every_steps=3, keep_last=2, epoch=1, number=number)
+
+
+def test_terms_come_with_the_start_and_later_ones_while_it_runs(
+    server: RankServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(str(Env.TERMS), terms(2).model_dump_json(by_alias=True))
+    server.inform(terms(1))
+    link = connect(str(server.path))
+    assert link.terms() == terms(2)
+    for number in (4, 3):  # two threads of an agent may overtake each other
+        server.inform(terms(number))
+    server.push(Command.CHECKPOINT_AND_EXIT)
+    assert eventually(link, Command.CHECKPOINT_AND_EXIT)
+    assert link.terms() == terms(4)
+    link.close()
+
+
+def test_everything_that_was_said_before_the_end_is_heard(
+    link: AgentLink, server: RankServer, heard: Heard
+) -> None:
+    for step in range(1, 1001):
+        link.metrics(row(step))
+        link.report(report(step))
+    link.checkpoint(CheckpointRecord(step=1000, uri="/c", time=1.0))
+    link.close()
+    server.drain(SECONDS)
+    assert heard.rows == [(G1, step) for step in range(1, 1001)]
+    assert heard.reports[-1].step == 1000
+    assert heard.checkpoints == [1000]
+
+
+def test_nothing_blocks_while_nobody_reads(tmp_path: Path) -> None:
+    import socket
+
+    path = tmp_path / "deaf"
+    deaf = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    deaf.bind(str(path))
+    deaf.listen()
+    link = connect(str(path))
+    for step in range(1, 5001):
+        link.report(report(step))
+        link.metrics(row(step))
+    reader, _ = deaf.accept()
+    threading.Thread(target=link.close).start()
+    packets = 0
+    last = b""
+    while packet := reader.recv(65536):
+        packets += 1
+        last = packet
+    assert packets >= 5001  # every row, and some of the reports
+    assert b'"step": 5000' in last
+    reader.close()
+    deaf.close()
+
+
+def test_a_command_reaches_ranks_that_are_here_and_that_come_later(
+    link: AgentLink, server: RankServer
+) -> None:
+    assert link.command() is Command.NONE
+    server.push(Command.CHECKPOINT_AND_EXIT)
+    assert eventually(link, Command.CHECKPOINT_AND_EXIT)
+    later = connect(str(server.path))
+    assert eventually(later, Command.CHECKPOINT_AND_EXIT)
+    later.close()
+
+
+def test_a_grant_blocks_its_thread_and_no_other(link: AgentLink, heard: Heard, server: RankServer) -> None:
+    answers: dict[int, bool] = {}
+    threads = [
+        threading.Thread(target=lambda step=step: answers.update({step: link.grant(step)})) for step in (4, 5)
+    ]
+    for thread in threads:
+        thread.start()
+    link.metrics(row(1))
+    while not heard.rows:
+        time.sleep(0.005)
+    assert answers == {}
+    heard.gate.set()
+    for thread in threads:
+        thread.join(SECONDS)
+    assert answers == {4: True, 5: False}
+
+
+def test_without_an_agent_nothing_is_granted(link: AgentLink, server: RankServer) -> None:
+    answers: list[bool] = []
+    asking = threading.Thread(target=lambda: answers.append(link.grant(2)))
+    asking.start()
+    link.close()
+    asking.join(SECONDS)
+    assert answers == [False]
+
+
+def test_the_socket_is_private_and_removed(heard: Heard) -> None:
+    server = RankServer(heard)
+    assert server.directory.stat().st_mode & 0o077 == 0
+    assert server.directory.stat().st_uid == os.getuid()
+    server.close()
+    assert not server.directory.exists()

@@ -1,0 +1,139 @@
+"""Telemetry reaches an API that is away, refuses, and comes back: once, in order, nothing lost."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from footplate_contracts.reports import GenerationId, TelemetryItem
+from footplate_elastic.coordinator.shipping import Destination, Shipper
+from footplate_elastic.coordinator.telemetry import TelemetryBuffer
+from tests.unit.footplate_elastic.coordinator.story import agent
+from tests.unit.footplate_elastic.coordinator.test_telemetry import items, row
+
+G1 = GenerationId(epoch=1, number=1)
+
+
+class FakeApi:
+    """Stores rows by step; answers the first requests with the given statuses."""
+
+    def __init__(self, *statuses: int) -> None:
+        self.statuses = list(statuses)
+        self.rows: dict[int, Any] = {}
+        self.tokens: set[str] = set()
+        self.unacceptable: frozenset[int] = frozenset()  # steps that make a batch invalid
+
+    def application(self) -> web.Application:
+        app = web.Application()
+        app.router.add_post("/telemetry", self.take)
+        return app
+
+    async def take(self, request: web.Request) -> web.Response:
+        self.tokens.add(request.headers.get("Authorization", ""))
+        if self.statuses:
+            return web.Response(status=self.statuses.pop(0), body=b"\xff caf\xe9")  # a proxy's own page
+        batch = await request.json()
+        if self.unacceptable & {entry["metrics"]["step"] for entry in batch["rows"]}:
+            return web.Response(status=422)
+        for entry in batch["rows"]:
+            self.rows[entry["metrics"]["step"]] = entry
+        return web.json_response({"rows": len(batch["rows"]), "checkpoints": 0})
+
+
+def shipper(buffer: TelemetryBuffer, url: str) -> Shipper:
+    return Shipper(buffer, Destination(url, "token", "uid-1", 1), random.Random(0))
+
+
+async def all_stored(buffer: TelemetryBuffer) -> None:
+    async with asyncio.timeout(30):
+        while len(buffer) > 0:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "statuses",
+    [
+        pytest.param((), id="well"),
+        pytest.param((503,), id="away"),
+        pytest.param((401, 404), id="refuses at first"),
+    ],
+)
+async def test_rows_are_kept_until_the_api_has_stored_them(statuses: tuple[int, ...]) -> None:
+    api, buffer = FakeApi(*statuses), TelemetryBuffer(keep=True)
+    server = TestServer(api.application())
+    await server.start_server()
+    ships = shipper(buffer, str(server.make_url("/telemetry")))
+    task = asyncio.create_task(ships.run())
+    buffer.offer(agent(0), items(1, 7), 1, G1)
+    ships.wake()
+    assert buffer.acknowledged(agent(0)) == 0
+    await all_stored(buffer)
+    assert sorted(api.rows) == list(range(1, 8))
+    assert buffer.acknowledged(agent(0)) == 7
+    assert api.tokens == {"Bearer token"}
+    task.cancel()
+    await server.close()
+
+
+async def test_the_rest_is_handed_over_at_the_end() -> None:
+    api, buffer = FakeApi(), TelemetryBuffer(keep=True)
+    server = TestServer(api.application())
+    await server.start_server()
+    buffer.offer(agent(0), items(1, 6000), 1, G1)
+    await shipper(buffer, str(server.make_url("/telemetry"))).flush(30.0)
+    assert len(api.rows) == 6000
+    await server.close()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param({1}, id="first"),
+        pytest.param({700}, id="in the middle"),
+        pytest.param({699, 700, 2500}, id="several"),
+    ],
+)
+async def test_a_row_that_is_never_taken_holds_up_no_other(bad: set[int]) -> None:
+    api, buffer = FakeApi(), TelemetryBuffer(keep=True)
+    api.unacceptable = frozenset(bad)
+    server = TestServer(api.application())
+    await server.start_server()
+    buffer.offer(agent(0), items(1, 2500), 1, G1)
+    await shipper(buffer, str(server.make_url("/telemetry"))).flush(30.0)
+    assert set(range(1, 2501)) - set(api.rows) == bad
+    assert buffer.acknowledged(agent(0)) == 2500
+    await server.close()
+
+
+async def test_rows_of_a_run_whose_name_has_another_by_now_are_given_up() -> None:
+    api, buffer = FakeApi(409), TelemetryBuffer(keep=True)
+    server = TestServer(api.application())
+    await server.start_server()
+    buffer.offer(agent(0), items(1, 7), 1, G1)
+    await shipper(buffer, str(server.make_url("/telemetry"))).flush(30.0)
+    assert len(buffer) == 0 and not api.rows
+    await server.close()
+
+
+async def test_an_api_that_does_not_answer_does_not_hold_up_the_end() -> None:
+    buffer = TelemetryBuffer(keep=True)
+    buffer.offer(agent(0), items(1, 1), 1, G1)
+    await shipper(buffer, "http://127.0.0.1:9/telemetry").flush(5.0)
+    assert len(buffer) == 1
+
+
+async def test_a_loss_that_is_no_number_arrives_as_valid_json() -> None:
+    api, buffer = FakeApi(), TelemetryBuffer(keep=True)
+    server = TestServer(api.application())
+    await server.start_server()
+    diverged = row(1).model_copy(update={"loss": math.nan})
+    buffer.offer(agent(0), [TelemetryItem(sequence=1, metrics=diverged)], 1, G1)
+    await shipper(buffer, str(server.make_url("/telemetry"))).flush(30.0)
+    assert api.rows[1]["metrics"]["loss"] == "NaN"
+    await server.close()

@@ -1,0 +1,65 @@
+"""Where the time of a recovery went: told by the agents, read by the bench."""
+
+from __future__ import annotations
+
+import pytest
+from bench.elastic.stations import PARTS, recovery
+
+from footplate_contracts.reports import GenerationId, RankPhase, RankReport
+from footplate_elastic.agent.timeline import Timeline
+
+G2 = GenerationId(epoch=1, number=2)
+
+COORDINATOR = """
+2026-01-01T00:00:00.000Z coordinator INFO sealed generation 1.1: run-w0-0, run-w1-0
+2026-01-01T00:00:09.000Z coordinator INFO opened a new generation after 1.0: an older one
+2026-01-01T00:00:10.100Z coordinator INFO opened a new generation after 1.1: worker 1 joined again
+2026-01-01T00:00:10.350Z coordinator INFO sealed generation 1.2: run-w0-0, run-w1-0
+"""
+FAULT = 1767225610.0  # 2026-01-01T00:00:10Z
+
+
+def told(timeline: Timeline, rank: int, phase: RankPhase, seconds: float | None, now: float) -> str | None:
+    report = RankReport(rank=rank, local_rank=rank, step=1, phase=phase, step_seconds=seconds)
+    return timeline.report(report, now)
+
+
+def line(offset: float) -> str:
+    """The log of an agent whose two ranks are a little apart."""
+    timeline = Timeline(G2, 2, sealed=FAULT + 0.4, forked=FAULT + 0.5 + offset)
+    for rank in (0, 1):
+        told(timeline, rank, RankPhase.LOADING, None, FAULT + 0.6 + offset + rank / 100)
+        told(timeline, rank, RankPhase.DATA, None, FAULT + 0.8 + offset)
+    assert told(timeline, 0, RankPhase.COMPUTE, 0.1, FAULT + 0.9 + offset) is None
+    found = told(timeline, 1, RankPhase.COMPUTE, 0.1, FAULT + 1.0 + offset)
+    assert found is not None
+    assert told(timeline, 1, RankPhase.COMPUTE, 0.1, FAULT + 2.0) is None
+    return f"2026-01-01T00:00:11.000Z agent INFO {found}\n"
+
+
+def test_a_station_is_passed_with_its_last_rank_on_the_last_agent() -> None:
+    found = recovery(FAULT, COORDINATOR, [line(0.0), line(0.05)], "1.2")
+    assert dict(zip(PARTS, found.parts, strict=True)) == pytest.approx(
+        {
+            "detect": 0.1,
+            "rendezvous": 0.25,
+            "fork": 0.2,
+            "process group": 0.11,
+            "load": 0.19,
+            "first step": 0.2,
+        },
+        abs=0.002,
+    )
+    assert found.total == pytest.approx(1.05, abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("coordinator", "agents", "says"),
+    [
+        pytest.param("", [line(0.0)], "no line like", id="no coordinator"),
+        pytest.param(COORDINATOR, [""], "no agent tells the timeline of generation 1.2", id="no agent"),
+    ],
+)
+def test_a_log_that_does_not_tell_is_named(coordinator: str, agents: list[str], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        recovery(FAULT, coordinator, agents, "1.2")

@@ -1,0 +1,187 @@
+"""When a standstill is a hang, and what is told of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from footplate_contracts.names import Cause, Reason
+from footplate_contracts.reports import (
+    DiagnosisKind,
+    GenerationId,
+    HangCommand,
+    Heartbeat,
+    RankPhase,
+    RankReport,
+    SizeCommand,
+)
+from footplate_elastic.coordinator.coordinator import Coordinator
+from footplate_elastic.coordinator.hang import HangWatch, Verdict
+from footplate_elastic.coordinator.state import Stage
+from footplate_elastic.coordinator.telemetry import TelemetryBuffer
+from tests.unit.footplate_elastic.coordinator.story import Story, agent, any_size
+
+
+def report(
+    rank: int, step: int, phase: RankPhase = RankPhase.COMPUTE, seconds: float | None = None
+) -> RankReport:
+    return RankReport(rank=rank, local_rank=rank, step=step, phase=phase, step_seconds=seconds)
+
+
+def stepping(step_seconds: float = 1.0, size: int = 2) -> HangWatch:
+    """Two ranks that have finished ten steps by second 100."""
+    watch = HangWatch(factor=3.0, floor=60.0)
+    watch.begin(size, now=90.0)
+    for step in range(1, 11):
+        for rank in (0, 1):
+            watch.report(report(rank, step, seconds=step_seconds), now=90.0 + step)
+    return watch
+
+
+@pytest.mark.parametrize(
+    ("step_seconds", "after", "verdict"),
+    [
+        pytest.param(1.0, 59.0, Verdict.NOTHING, id="within-the-floor"),
+        pytest.param(1.0, 61.0, Verdict.DUMP, id="beyond-the-floor"),
+        pytest.param(40.0, 119.0, Verdict.NOTHING, id="slow-steps-take-their-time"),
+        pytest.param(40.0, 121.0, Verdict.DUMP, id="three-times-nearly-all-steps"),
+    ],
+)
+def test_a_standstill(step_seconds: float, after: float, verdict: Verdict) -> None:
+    assert stepping(step_seconds).look(100.0 + after) is verdict
+
+
+@pytest.mark.parametrize(
+    "phase",
+    [
+        RankPhase.CHECKPOINT,
+        RankPhase.VALIDATION,
+        RankPhase.DIAGNOSIS,
+        RankPhase.LOADING,
+        RankPhase.FINISHED,
+    ],
+)
+def test_while_any_rank_is_in_some_phases_all_may_stand_still(phase: RankPhase) -> None:
+    watch = stepping()
+    watch.report(report(1, 10, phase), now=101.0)
+    assert watch.look(100_000.0) is Verdict.NOTHING
+
+
+def test_a_wait_for_data_has_ten_times_the_patience() -> None:
+    watch = stepping()
+    watch.report(report(1, 10, RankPhase.DATA), now=100.0)
+    assert watch.look(699.0) is Verdict.NOTHING
+    assert watch.look(701.0) is Verdict.DUMP
+
+
+@pytest.mark.parametrize("phase", [RankPhase.CHECKPOINT, RankPhase.DATA])
+def test_what_follows_a_long_phase_has_its_own_time(phase: RankPhase) -> None:
+    watch = stepping()
+    watch.report(report(1, 10, phase), now=101.0)
+    watch.report(report(1, 10, RankPhase.COMPUTE), now=600.0)
+    assert watch.look(659.0) is Verdict.NOTHING
+    assert watch.look(661.0) is Verdict.DUMP
+
+
+def test_before_its_first_step_a_rank_may_compile() -> None:
+    watch = HangWatch(factor=3.0, floor=60.0)
+    watch.begin(2, now=0.0)
+    watch.report(report(0, 1, seconds=1.0), now=0.0)
+    watch.report(report(1, 0), now=0.0)
+    assert watch.look(100_000.0) is Verdict.NOTHING
+
+
+def test_a_rank_that_nobody_has_heard_of_may_still_compile() -> None:
+    assert stepping(size=4).look(100_000.0) is Verdict.NOTHING
+
+
+def test_stacks_come_before_the_restart_and_a_step_calls_it_off() -> None:
+    watch = stepping()
+    assert [watch.look(161.0 + seconds) for seconds in (0.0, 1.0, 2.1)] == [
+        Verdict.DUMP,
+        Verdict.NOTHING,
+        Verdict.RESTART,
+    ]
+    watch = stepping()
+    assert watch.look(161.0) is Verdict.DUMP
+    watch.report(report(0, 11, seconds=61.0), now=162.0)
+    assert watch.look(164.0) is Verdict.NOTHING
+
+
+@pytest.mark.parametrize(
+    ("last", "rank"),
+    [
+        pytest.param(report(1, 10, RankPhase.DATA), 1, id="it-waits-for-data"),
+        pytest.param(report(0, 11), 1, id="the-other-is-a-step-further"),
+        pytest.param(report(0, 10), None, id="all-in-the-same-place"),
+    ],
+)
+def test_who_is_behind(last: RankReport, rank: int | None) -> None:
+    watch = stepping()
+    watch.report(last, now=101.0)
+    behind = watch.behind()
+    assert (behind.rank if behind else None) == rank
+
+
+def trains() -> tuple[Coordinator, Story]:
+    """Two agents with two ranks each, all at step 7."""
+    story = Story(nodes=2)
+    size = SizeCommand(nodes=story.nodes)
+    run = Coordinator(story.state, TelemetryBuffer(keep=False), lambda: 1000.0, any_size, size)
+    story.sealed()
+    run._apply(story.said, 0.0)
+    for index in (0, 1):
+        ranks = [report(2 * index + local, 7, seconds=0.1) for local in (0, 1)]
+        beat(run, index, ranks, 0.0)
+    return run, story
+
+
+def beat(run: Coordinator, index: int, ranks: list[RankReport], now: float) -> None:
+    generation = GenerationId(epoch=1, number=1)
+    run.heartbeat(Heartbeat(agent=agent(index), generation=generation, ranks=ranks), now)
+
+
+def test_a_hang_is_dumped_restarted_and_blamed_on_the_node_of_the_rank_that_is_behind() -> None:
+    run, story = trains()
+    now = 0.0
+    beat(run, 1, [report(3, 7, RankPhase.DATA)], now)
+    while story.stage() is Stage.SEALED:
+        now += 0.5
+        assert now < 610.0
+        for index in (0, 1):
+            beat(run, index, [], now)
+        run.tick(now)
+    assert 601.0 < now < 604.0
+    assert run.diagnosis is not None and run.diagnosis.kind is DiagnosisKind.STACKS
+    [failure] = run.book.listed()
+    assert (failure.failure.cause, failure.failure.reason) == (Cause.HANG, Reason.NO_STEP)
+    assert (failure.failure.rank, failure.agent.index) == (3, 1)
+    assert "rank 3 (run-w1-0) is still at data after step 7" in failure.failure.message
+    assert failure.generation == GenerationId(epoch=1, number=1)
+
+
+def test_where_no_rank_is_behind_no_node_is_blamed() -> None:
+    run, story = trains()
+    now = 0.0
+    while story.stage() is Stage.SEALED and now < 100.0:
+        now += 0.5
+        for index in (0, 1):
+            beat(run, index, [], now)
+        run.tick(now)
+    [failure] = run.book.listed()
+    assert (failure.failure.rank, failure.agent.node_name) == (None, "")
+    assert "all ranks wait in the same place" in failure.failure.message
+
+
+@pytest.mark.parametrize(
+    ("floor", "hangs"), [pytest.param(600.0, False, id="longer"), pytest.param(10.0, True, id="shorter")]
+)
+def test_what_is_held_to_be_a_hang_changes_while_ranks_train(floor: float, hangs: bool) -> None:
+    run, story = trains()
+    run.judge_hangs(HangCommand(factor=3.0, floor_seconds=floor))
+    for index in (0, 1):
+        beat(run, index, [report(2 * index + local, 8, seconds=0.1) for local in (0, 1)], 1.0)
+    for now in (20.0, 25.0):
+        for index in (0, 1):
+            beat(run, index, [], now)
+        run.tick(now)
+    assert (story.stage() is not Stage.SEALED) is hangs

@@ -1,0 +1,125 @@
+"""What is kept, what may be forgotten, and when it is sent again."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from footplate_contracts.reports import CheckpointRecord, GenerationId, StepMetrics, TelemetryItem
+from footplate_elastic.coordinator.shipping import retry_delay
+from footplate_elastic.coordinator.telemetry import TelemetryBuffer
+from tests.unit.footplate_elastic.coordinator.story import agent
+
+G1, G2 = GenerationId(epoch=1, number=1), GenerationId(epoch=1, number=2)
+
+
+def row(step: int) -> StepMetrics:
+    return StepMetrics(
+        step=step,
+        time=float(step),
+        loss=1.0,
+        gradient_norm=1.0,
+        learning_rate=0.1,
+        tokens=step,
+        tokens_per_second=1.0,
+        sample_digest="0" * 16,
+    )
+
+
+def item(sequence: int, generation: GenerationId | None = G1) -> TelemetryItem:
+    return TelemetryItem(sequence=sequence, generation=generation, metrics=row(sequence))
+
+
+def items(first: int, last: int) -> list[TelemetryItem]:
+    return [item(sequence) for sequence in range(first, last + 1)]
+
+
+def test_without_an_api_what_is_received_may_be_forgotten() -> None:
+    buffer = TelemetryBuffer(keep=False)
+    buffer.offer(agent(0), items(1, 3), 1, G1)
+    assert (buffer.received(agent(0)), buffer.acknowledged(agent(0)), len(buffer)) == (3, 3, 0)
+
+
+def test_with_an_api_only_what_it_stored_may_be_forgotten() -> None:
+    buffer = TelemetryBuffer(keep=True)
+    buffer.offer(agent(0), items(1, 3), 1, G1)
+    assert (buffer.received(agent(0)), buffer.acknowledged(agent(0))) == (3, 0)
+    found = buffer.batch("uid", 1)
+    assert found is not None
+    batch, count = found
+    assert [entry.metrics.step for entry in batch.rows] == [1, 2, 3]
+    buffer.settle(count)
+    assert buffer.acknowledged(agent(0)) == 3
+    assert buffer.batch("uid", 1) is None
+
+
+def test_what_is_sent_twice_is_queued_once() -> None:
+    buffer = TelemetryBuffer(keep=True)
+    buffer.offer(agent(0), items(1, 3), 1, G1)
+    assert [entry.metrics.step for entry in buffer.offer(agent(0), items(2, 5), 1, G1)] == [4, 5]
+    assert len(buffer) == 5
+
+
+def test_a_replaced_coordinator_takes_up_where_the_agent_is() -> None:
+    buffer = TelemetryBuffer(keep=True)
+    buffer.offer(agent(0), items(501, 502), 501, G1)
+    assert (buffer.received(agent(0)), buffer.acknowledged(agent(0))) == (502, 500)
+
+
+def test_what_was_sent_to_the_coordinator_before_is_not_taken_for_stored() -> None:
+    buffer = TelemetryBuffer(keep=True)
+    assert buffer.offer(agent(0), items(11, 12), 1, G1) == []
+    assert (buffer.received(agent(0)), buffer.acknowledged(agent(0))) == (0, 0)
+    assert len(buffer.offer(agent(0), items(1, 12), 1, G1)) == 12
+
+
+def test_incarnations_count_for_themselves() -> None:
+    buffer = TelemetryBuffer(keep=True)
+    buffer.offer(agent(0, 0), items(1, 3), 1, G1)
+    buffer.offer(agent(0, 1), items(1, 1), 1, G2)
+    assert (buffer.received(agent(0, 0)), buffer.received(agent(0, 1))) == (3, 1)
+
+
+def test_a_full_queue_takes_nothing_and_the_agent_keeps_it() -> None:
+    buffer = TelemetryBuffer(keep=True, capacity=2)
+    buffer.offer(agent(0), items(1, 5), 1, G1)
+    assert (buffer.received(agent(0)), len(buffer)) == (2, 2)
+    buffer.settle(2)
+    buffer.offer(agent(0), items(3, 5), 1, G1)
+    assert buffer.received(agent(0)) == 4
+
+
+def test_a_row_keeps_the_generation_that_computed_it() -> None:
+    buffer = TelemetryBuffer(keep=True)
+    rows = buffer.offer(agent(0), [item(1, G1), item(2, None)], 1, G2)
+    assert [entry.generation for entry in rows] == [G1, G2]
+
+
+def test_batches_are_bounded_and_keep_their_order() -> None:
+    buffer = TelemetryBuffer(keep=True)
+    buffer.offer(agent(0), items(1, 6000), 1, G1)
+    found = buffer.batch("uid", 1)
+    assert found is not None and found[1] == 1000 and found[0].rows[-1].metrics.step == 1000
+
+
+def test_the_newest_checkpoint_is_known() -> None:
+    buffer = TelemetryBuffer(keep=True)
+    for sequence, step in ((1, 10), (2, 20), (3, 15)):
+        record = CheckpointRecord(step=step, uri=f"/c/{step}", time=1.0)
+        buffer.offer(agent(0), [TelemetryItem(sequence=sequence, checkpoint=record)], 1, G1)
+    assert buffer.checkpoint is not None and buffer.checkpoint.step == 20
+
+
+@pytest.mark.parametrize(
+    ("attempt", "low", "high"),
+    [
+        pytest.param(1, 0.25, 0.5, id="first"),
+        pytest.param(3, 1.0, 2.0, id="third"),
+        pytest.param(50, 7.5, 15.0, id="late"),
+    ],
+)
+def test_retries_double_and_are_spread(attempt: int, low: float, high: float) -> None:
+    delays = [retry_delay(attempt, random.Random(seed)) for seed in range(50)]
+    assert all(low <= delay <= high for delay in delays)
+    assert len(set(delays)) > 40

@@ -1,0 +1,272 @@
+"""Length and checkpoints that change while a run trains: what is told, what is refused, when it goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from footplate_contracts.names import Env
+from footplate_contracts.reports import (
+    CheckpointRecord,
+    Command,
+    GenerationId,
+    Heartbeat,
+    JoinRequest,
+    RankPhase,
+    RankReport,
+    RunState,
+    SizeCommand,
+    TelemetryItem,
+    Terms,
+    TermsCommand,
+)
+from footplate_elastic.coordinator.__main__ import new_coordinator
+from footplate_elastic.coordinator.config import from_environment
+from footplate_elastic.coordinator.coordinator import Coordinator
+from footplate_elastic.coordinator.state import new_membership
+from footplate_elastic.coordinator.telemetry import TelemetryBuffer
+from footplate_elastic.coordinator.timing import Timing
+from tests.unit.footplate_elastic.coordinator.story import agent, any_size, sealed_by_hand
+
+
+def asked(steps: int, **more: int) -> TermsCommand:
+    return TermsCommand.model_validate({"steps": steps, "every_steps": 10, "keep_last": 3, **more})
+
+
+class Run:
+    """One agent with one rank, of a run of 100 steps."""
+
+    def __init__(self, epoch: int = 1, length: int = 100) -> None:
+        membership = new_membership(epoch, 1, 2, 0.0, Timing())
+        self.coordinator = Coordinator(
+            membership, TelemetryBuffer(keep=False), lambda: 0.0, any_size, SizeCommand(nodes=1)
+        )
+        self.coordinator.board.total_steps = length
+        self.coordinator.set_terms(asked(length))
+        self.now, self.port, self.saved = 0.0, 0, 0
+
+    def join(self) -> None:
+        """The ranks have ended, or never ran: ready for the next generation."""
+        self.now, self.port = self.now + 1.0, self.port + 1
+        last = self.coordinator.state.generation
+        self.coordinator.join(
+            JoinRequest(agent=agent(0), store_port=self.port, last_generation=last), self.now
+        )
+
+    def beat(
+        self,
+        step: int,
+        ends: int,
+        *,
+        finished: bool = False,
+        saved: bool = False,
+        running: GenerationId | None = None,
+    ) -> None:
+        """The rank has finished `step` of the `ends` that it knows of."""
+        self.now += 0.1
+        phase = RankPhase.FINISHED if finished else RankPhase.COMPUTE
+        report = RankReport(rank=0, local_rank=0, step=step, phase=phase, step_seconds=0.1)
+        self.saved += saved
+        record = CheckpointRecord(step=step, uri=f"step-{step}", time=0.0)
+        item = TelemetryItem(sequence=max(1, self.saved), checkpoint=record)
+        members = sealed_by_hand(running, (0,)).members if running else []
+        word = Heartbeat(
+            agent=agent(0),
+            generation=running or self.coordinator.state.generation,
+            members=members,
+            ranks=[report],
+            total_steps=ends,
+            outbox=[item] if saved else [],
+            outbox_oldest=item.sequence,
+            finished=finished,
+        )
+        self.coordinator.heartbeat(word, self.now)
+
+    def told(self) -> Terms:
+        """What the rank hears."""
+        terms = self.coordinator.answer(agent(0)).terms
+        assert terms is not None
+        return terms
+
+
+def test_new_terms_are_told_to_ranks_and_to_whoever_starts_later() -> None:
+    run = Run()
+    run.join()
+    sealed = run.coordinator.state.sealed
+    assert sealed is not None and sealed.terms == run.told() and run.told().steps == 100
+    before = run.coordinator.version
+    run.coordinator.set_terms(asked(150, every_steps=5, keep_every_steps=50))
+    assert run.coordinator.version > before
+    assert (run.told().steps, run.told().every_steps, run.told().keep_every_steps) == (150, 5, 50)
+    assert run.told().newer_than(sealed.terms)
+    assert run.coordinator.view().terms == asked(150, every_steps=5, keep_every_steps=50)
+    run.join()
+    assert run.coordinator.state.sealed is not None
+    assert run.coordinator.state.sealed.terms == run.told()
+
+
+def test_the_same_word_again_is_no_news() -> None:
+    run = Run()
+    run.join()
+    terms, version = run.told(), run.coordinator.version
+    run.coordinator.set_terms(asked(100))
+    assert (run.told(), run.coordinator.version) == (terms, version)
+
+
+def test_progress_tells_the_length_that_ranks_know() -> None:
+    run = Run()
+    run.join()
+    run.beat(5, 100)
+    run.coordinator.set_terms(asked(150))
+    assert run.coordinator.view().progress.total_steps == 100
+    run.beat(6, 150)
+    assert run.coordinator.view().progress.total_steps == 150
+
+
+@pytest.mark.parametrize(
+    ("steps", "refused", "told"),
+    [
+        pytest.param(59, True, 100, id="in-the-past"),
+        pytest.param(60, False, 60, id="here-and-now"),
+        pytest.param(61, False, 61, id="ahead"),
+    ],
+)
+def test_a_length_below_what_is_trained_is_refused_and_the_rest_holds(
+    steps: int, refused: bool, told: int
+) -> None:
+    run = Run()
+    run.join()
+    run.beat(60, 100)
+    run.coordinator.set_terms(asked(steps, keep_last=7))
+    assert bool(run.coordinator.view().terms_refused) == refused
+    assert (run.told().steps, run.told().keep_last) == (told, 7)
+    assert run.coordinator.view().terms == asked(steps, keep_last=7), "the operator need not say it again"
+
+
+def test_a_refusal_names_both_numbers() -> None:
+    run = Run()
+    run.join()
+    run.beat(60, 100)
+    run.coordinator.set_terms(asked(50))
+    assert run.coordinator.view().terms_refused == (
+        "a training of 50 steps would end before step 60, which is trained already; what was asked for"
+        " before holds; raise training.steps or training.tokens"
+    )
+    run.coordinator.set_terms(asked(70))
+    assert run.coordinator.view().terms_refused == "" and run.told().steps == 70
+
+
+def test_ranks_that_were_faster_than_the_word_keep_their_length() -> None:
+    run = Run()
+    run.join()
+    run.beat(49, 100)
+    run.coordinator.set_terms(asked(50))
+    assert run.told().steps == 50
+    run.beat(52, 100)
+    assert run.coordinator.view().terms_refused and run.told().steps == 100
+
+
+def test_what_a_broken_generation_did_not_save_does_not_stand_against_a_shorter_length() -> None:
+    run = Run()
+    run.join()
+    run.beat(40, 100, saved=True)
+    run.beat(60, 100)
+    run.coordinator.set_terms(asked(50))
+    assert run.coordinator.view().terms_refused
+    run.join()
+    run.coordinator.tick(run.now)
+    assert not run.coordinator.view().terms_refused and run.told().steps == 50
+    run.coordinator.set_terms(asked(39))
+    assert run.coordinator.view().terms_refused, "step 40 is durable"
+
+
+def test_ranks_that_ended_before_they_heard_go_on_from_their_last_checkpoint() -> None:
+    run = Run()
+    run.join()
+    run.coordinator.set_terms(asked(150))
+    run.beat(100, 100, finished=True, saved=True)
+    assert run.coordinator.view().state is RunState.GATHERING
+    assert run.coordinator.answer(agent(0)).rendezvous_open and not run.coordinator.answer(agent(0)).closed
+    run.join()
+    run.beat(150, 150, finished=True)
+    run.coordinator.tick(run.now)
+    assert run.coordinator.view().state is RunState.FINISHED
+    assert run.coordinator.view().failures == []
+
+
+def test_a_program_that_ends_when_it_likes_ends_the_run() -> None:
+    run = Run()
+    run.join()
+    run.coordinator.set_terms(asked(150))
+    run.join()
+    run.beat(100, 150, finished=True)
+    run.coordinator.tick(run.now)
+    assert run.coordinator.view().state is RunState.FINISHED
+
+
+def test_suspended_while_it_ends_it_is_not_finished_where_more_was_asked_for() -> None:
+    run = Run()
+    run.join()
+    run.coordinator.set_terms(asked(150))
+    run.coordinator.command(Command.CHECKPOINT_AND_EXIT, run.now)
+    run.beat(100, 100, finished=True)
+    assert run.coordinator.view().state is RunState.SUSPENDED
+
+
+def test_what_comes_after_the_end_is_refused() -> None:
+    run = Run()
+    run.join()
+    run.beat(100, 100, finished=True)
+    run.coordinator.set_terms(asked(150))
+    assert run.coordinator.view().terms_refused == (
+        "the run has ended with step 100, before it was asked for 150 steps"
+    )
+    assert run.told().steps == 100
+
+
+def test_a_replaced_coordinator_says_nothing_before_it_knows_who_trains() -> None:
+    running, run = GenerationId(epoch=1, number=3), Run(epoch=2, length=50)
+    assert run.coordinator.answer(agent(0)).terms is None
+    run.beat(60, 100, running=running)
+    run.beat(61, 100, running=running)
+    assert run.told().steps == 100 and run.told().epoch == 2
+    assert run.coordinator.view().terms_refused
+    assert run.coordinator.view().progress.total_steps == 100
+
+
+def test_a_replaced_coordinator_that_finds_all_ended_too_early_lets_them_go_on() -> None:
+    running, run = GenerationId(epoch=1, number=3), Run(epoch=2, length=150)
+    for _ in range(2):
+        run.beat(100, 100, finished=True, running=running)
+    assert run.coordinator.view().state is RunState.GATHERING
+    run.join()
+    assert run.coordinator.state.sealed is not None and run.coordinator.state.sealed.terms == run.told()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("", asked(9, every_steps=4, keep_last=2), id="as-admitted"),
+        pytest.param(
+            '{"steps": 20, "everySteps": 5, "keepLast": 1}', asked(20, every_steps=5, keep_last=1), id="told"
+        ),
+    ],
+)
+def test_a_coordinator_begins_with_the_terms_that_hold_now(
+    tmp_path: Path, text: str, expected: TermsCommand
+) -> None:
+    outline = {
+        "run": {"name": "run"},
+        "world": {"nodes": 1},
+        "training": {"steps": 9},
+        "checkpoint": {"everySteps": 4, "keepLast": 2, "memory": {"everySteps": 1}},
+    }
+    (tmp_path / "run.json").write_text(json.dumps(outline))
+    environment = {Env.RUN_CONFIG: str(tmp_path / "run.json"), Env.TERMS: text}
+    coordinator = new_coordinator(from_environment(environment), Timing())
+    assert coordinator.view().terms == expected
+    assert coordinator.view().progress.total_steps == expected.steps
+    with pytest.raises(ValueError, match=r'^FOOTPLATE_TERMS is .*"keepLast": 3\} would be right$'):
+        from_environment({**environment, Env.TERMS: '{"steps": 0}'})

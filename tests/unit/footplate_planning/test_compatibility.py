@@ -1,0 +1,139 @@
+"""What is refused before any rank starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.adapter import Adapter
+from footplate_contracts.v1alpha1.training import Loss, PipelineSchedule, Recomputation
+from footplate_planning.compatibility import Feature, features, problems
+from tests.support.tiny import tiny_config
+
+
+def changed(config: RunConfig, part: str, **fields: object) -> RunConfig:
+    return config.model_copy(update={part: getattr(config, part).model_copy(update=fields)})
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> RunConfig:
+    return tiny_config(tmp_path, tmp_path)
+
+
+def test_a_run_of_one_rank_has_no_problem(config: RunConfig) -> None:
+    assert problems(config, 1) == []
+    assert features(config) == [Feature.FULL]
+
+
+@pytest.mark.parametrize(
+    ("part", "fields", "world_size", "problem"),
+    [
+        pytest.param("parallelism", {"tensor": 2}, 3, "3 ranks cannot be divided", id="ranks"),
+        pytest.param(
+            "parallelism",
+            {"tensor": 8},
+            8,
+            "model.attentionHeads 4 is not a multiple of parallelism.tensor 8; 8 would be",
+            id="heads",
+        ),
+        pytest.param(
+            "parallelism",
+            {"tensor": 3},
+            3,
+            "model.keyValueHeads 2 and parallelism.tensor 3: one must be a multiple of the other",
+            id="key-value-heads",
+        ),
+        pytest.param(
+            "model",
+            {"context_length": 36},
+            8,
+            "model.contextLength 36 cannot be cut into 8 equal pieces, as context 4 x tensor 2 want it;"
+            " give a multiple of 8",
+            id="sequence",
+        ),
+        pytest.param(
+            "parallelism",
+            {"pipeline": 4},
+            4,
+            "model.layers 2 are fewer than the 4 stages of pipeline 4 x virtualStages 1;"
+            " each stage needs a layer",
+            id="layers",
+        ),
+        pytest.param(
+            "training",
+            {"micro_batch_size": 8},
+            2,
+            "globalBatchSize 8 / microBatchSize 8 over 1 data-parallel ranks gives 1 micro-batches,"
+            " and 1F1B needs at least as many as pipeline 2",
+            id="micro-batches",
+        ),
+    ],
+)
+def test_what_cannot_work_is_told_with_its_numbers(
+    config: RunConfig, part: str, fields: dict[str, object], world_size: int, problem: str
+) -> None:
+    if part == "model":
+        config = changed(config, "parallelism", tensor=2, context=4)
+    if part == "training":
+        config = changed(config, "parallelism", pipeline=2)
+    config = changed(config, part, **fields)
+
+    assert any(found.startswith(problem) for found in problems(config, world_size))
+
+
+@pytest.mark.parametrize(
+    ("adapter", "problem"),
+    [
+        pytest.param(
+            Adapter(alpha=1.0, target_modules=["query", "q_proj"]),
+            "model.adapter.targetModules: no linear layer is called q_proj; there are query, key, value,"
+            " output, gate, up, down, head, in full blocks.0.attention.query and so on",
+            id="unknown-layer",
+        ),
+        pytest.param(
+            Adapter(alpha=1.0, rank=17),
+            "model.adapter.rank 17 is above the smaller side of blocks.0.attention.key, which has 32 inputs"
+            " and 16 outputs; give at most 16",
+            id="rank",
+        ),
+    ],
+)
+def test_an_adapter_that_cannot_be_is_told_what_could(
+    config: RunConfig, adapter: Adapter, problem: str
+) -> None:
+    assert problems(changed(config, "model", adapter=adapter), 1) == [problem]
+
+
+def test_an_adapter_of_a_head_without_use_is_refused(config: RunConfig) -> None:
+    config = changed(config, "model", adapter=Adapter(alpha=1.0, target_modules=["head"]))
+    assert problems(config, 1) == []
+
+    (problem,) = problems(changed(config, "training", loss=Loss(name="contrastive")), 1)
+
+    assert problem.startswith("model.adapter.targetModules: head has no part in the loss contrastive")
+
+
+@pytest.mark.parametrize("schedule", ["Interleaved1F1B", "InterleavedZeroBubble"])
+def test_interleaved_schedules_want_whole_rounds(config: RunConfig, schedule: str) -> None:
+    config = changed(config, "parallelism", pipeline=2, virtual_stages=1, pipeline_schedule=schedule)
+    config = changed(config, "training", global_batch_size=5, micro_batch_size=1)
+
+    (problem,) = problems(config, 2)
+
+    assert problem.endswith(
+        "gives 5 micro-batches, and " + schedule + " needs a multiple of its 2 rounds of 2"
+    )
+
+
+@pytest.mark.parametrize("schedule", ["InterleavedZeroBubble", "ZBV"])
+def test_a_pair_that_does_not_work_is_refused_with_the_reason(config: RunConfig, schedule: str) -> None:
+    config = changed(config, "parallelism", pipeline=1, pipeline_schedule=PipelineSchedule(schedule))
+    config = changed(config, "training", recomputation=Recomputation.FULL)
+    assert problems(config, 1) == [], "a schedule without a pipeline is nothing"
+
+    config = changed(config, "parallelism", pipeline=2)
+
+    (problem,) = problems(config, 2)
+    assert problem.startswith(f"{schedule} and recomputation do not work together: a zero-bubble schedule")

@@ -1,0 +1,51 @@
+"""The weights that are foreseen are those that a network has."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from footplate_contracts.v1alpha1.model import Family
+from footplate_contracts.v1alpha1.training import PipelineSchedule
+from footplate_planning.inventory import inventory
+from footplate_planning.shape import ModelShape
+from footplate_planning.topology import Topology, stage_layers
+from footplate_trainer.model.build import build
+from tests.support.shapes import shape_like
+
+SHAPES = [
+    pytest.param(shape_like(Family.LLAMA, layers=4), id="llama"),
+    pytest.param(shape_like(Family.LLAMA, layers=4, tied_embeddings=True), id="tied"),
+    pytest.param(shape_like(Family.QWEN2, layers=4), id="qwen2"),
+    pytest.param(shape_like(Family.GPT2, layers=4), id="gpt2"),
+    pytest.param(shape_like(Family.BERT, layers=4), id="bert"),
+    pytest.param(shape_like(Family.T5), id="t5"),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("pipeline", [1, 2, 4])
+def test_each_stage_has_the_weights_of_its_part_of_the_network(shape: ModelShape, pipeline: int) -> None:
+    topology = Topology(pipeline=pipeline, schedule=PipelineSchedule.ONE_FORWARD_ONE_BACKWARD)
+    for number, stage in enumerate(inventory(shape, topology)):
+        with torch.device("meta"):
+            network = build(shape)
+        network.keep(stage_layers(shape, topology)[number], number == 0, number == pipeline - 1)
+        held = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
+
+        assert {weight.name: weight.shape for group in stage.groups for weight in group} == held
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_together_they_are_all_parameters(shape: ModelShape) -> None:
+    (stage,) = inventory(shape, Topology())
+
+    assert sum(weight.shard(1, 1) for group in stage.groups for weight in group) == shape.parameters
+
+
+def test_a_shard_of_few_rows_is_filled_up() -> None:
+    (stage,) = inventory(shape_like(Family.LLAMA), Topology(tensor=2))
+    by_name = {weight.name: weight for weight in stage.outside}
+
+    assert by_name["norm.weight"].shard(2, 5) == 7  # 32 numbers, whole on both tensor ranks
+    assert by_name["embedding.weight"].shard(1, 4) == 25 * 32  # 99 rows

@@ -1,0 +1,40 @@
+"""`python -m footplate_trainer.worker`: the main process of a worker pod, an agent whose ranks train.
+
+It imports next to nothing itself: the agent starts the process that imports
+torch first of all, and registers with the coordinator meanwhile.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from footplate_elastic.agent.process import main
+
+if TYPE_CHECKING:
+    from footplate_contracts.reports import FailureReport
+    from footplate_elastic.protocol.outline import RunOutline
+
+ENTRY: Final = "footplate_trainer.stages.rank:run_rank"
+WARM: Final = ("torch", "footplate_trainer.warm")
+
+
+def check_data(outline: RunOutline) -> FailureReport | None:
+    """Why the data of a run cannot be trained on; None where it can.
+
+    Ranks would find the same, after many seconds of imports and of waiting for all members.
+    """
+    from footplate_trainer.data.check import check_run
+    from footplate_trainer.data.errors import DataError
+    from footplate_trainer.failure import describe
+
+    data = outline.data
+    try:
+        check_run(data.uris, data.tokenizer.uri if data.tokenizer else None)
+    except DataError as error:
+        return describe(error, rank=None, step=None, now=time.time())
+    return None
+
+
+if __name__ == "__main__":
+    main(ENTRY, WARM, check_data)
