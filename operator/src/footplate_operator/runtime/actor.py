@@ -19,7 +19,7 @@ from footplate_operator.runtime.memory import Memory
 from footplate_operator.trainingrun.coordinator_client import Coordinators
 from footplate_operator.trainingrun.credentials import new_credentials
 from footplate_operator.trainingrun.desired.desired import Desired
-from footplate_operator.trainingrun.gang.retire import How, Surplus
+from footplate_operator.trainingrun.gang.retire import DeletionMode, PodDeletion
 from footplate_operator.trainingrun.manifests import children
 from footplate_operator.trainingrun.manifests.metadata import certificate_names, identity, selector
 from footplate_operator.trainingrun.manifests.worker import place_labels
@@ -54,9 +54,9 @@ class Actor:
                 await self._create(run, memory, children.secret(run, credentials))
             await _together(self._create(run, memory, body) for body in desired.children)
             await _together(self._promote(run, pod) for pod in desired.promoted)
-            await _together(self._remove(run, surplus) for surplus in desired.surplus)
+            await _together(self._remove(run, deletion) for deletion in desired.pod_deletions)
             await _together(self._create(run, memory, body) for body in desired.pods)
-            for child in desired.surplus_children:
+            for child in desired.child_deletions:
                 await self._cluster.delete(child.kind, run.namespace, child.name, child.uid)
                 memory.drop(child)
             if desired.terms is not None:  # before the command, which may end what was to go on
@@ -112,13 +112,13 @@ class Actor:
         except (NotFound, Conflict):
             return  # it is gone, or another one: the next look shows
 
-    async def _remove(self, run: Run, surplus: Surplus) -> None:
-        pod = surplus.pod
-        event = "stopping" if surplus.how is How.STOP else "deleting"
-        _log.info("run %s", fields(event=event, run=run.key, name=pod.name, grace=surplus.grace))
-        if surplus.how is How.STOP and await self._stop(run, pod):
+    async def _remove(self, run: Run, deletion: PodDeletion) -> None:
+        pod = deletion.pod
+        event = "stopping" if deletion.mode is DeletionMode.STOP else "deleting"
+        _log.info("run %s", fields(event=event, run=run.key, name=pod.name, grace=deletion.grace))
+        if deletion.mode is DeletionMode.STOP and await self._stop(run, pod):
             return
-        await self._cluster.delete(POD, run.namespace, pod.name, pod.uid, surplus.grace)
+        await self._cluster.delete(POD, run.namespace, pod.name, pod.uid, deletion.grace)
         self._cache.mark_terminating(pod)
 
     async def _stop(self, run: Run, pod: PodView) -> bool:

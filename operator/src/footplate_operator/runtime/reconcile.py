@@ -195,8 +195,8 @@ class Reconciler:
         self._coordinators.follow(run.key, run.uid, endpoint)
 
     def _plan(self, run: Run, desired: Desired) -> None:
-        if desired.again is not None:
-            self._queue.add_after(run.key, desired.again)
+        if desired.requeue_after is not None:
+            self._queue.add_after(run.key, desired.requeue_after)
         elif desired.status.phase is not None and not desired.status.phase.terminal:
             self._queue.add_after(run.key, self._resync * jitter(run.uid))
         elif self._settled(run):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from footplate_contracts.reports import Command, HangCommand, SizeCommand, TermsCommand
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.trainingrun.gang.retire import Surplus
+from footplate_operator.trainingrun.gang.retire import PodDeletion
 from footplate_operator.trainingrun.observed import Child, PodView
 
 
@@ -17,7 +17,7 @@ class Desired:
 
     `children` and `pods` are those that are missing: what exists is never
     written again. `secret` asks the edge for credentials, which need chance.
-    `again` is the number of seconds after which to decide anew without news.
+    `requeue_after` is the number of seconds after which to decide anew without news.
     """
 
     status: TrainingRunStatus
@@ -25,15 +25,15 @@ class Desired:
     children: tuple[Json, ...] = ()
     pods: tuple[Json, ...] = ()
     promoted: tuple[PodView, ...] = ()  # spares that have become these workers: to be labelled so
-    surplus: tuple[Surplus, ...] = ()
-    surplus_children: tuple[Child, ...] = ()
+    pod_deletions: tuple[PodDeletion, ...] = ()
+    child_deletions: tuple[Child, ...] = ()
     coordinator: PodView | None = None  # to listen to
     command: Command = Command.NONE
     size: SizeCommand | None = None  # for a coordinator that was told another one
     hang: HangCommand | None = None  # for a coordinator that judges by another one
     terms: TermsCommand | None = None  # for a coordinator that was told others
     delete_run: bool = False
-    again: float | None = None
+    requeue_after: float | None = None
 
 
 def soonest(*waits: float | None) -> float | None:

@@ -12,14 +12,14 @@ from footplate_operator.trainingrun.desired import report
 from footplate_operator.trainingrun.desired.desired import Desired, soonest
 from footplate_operator.trainingrun.desired.situation import Situation, since
 from footplate_operator.trainingrun.gang import retire
-from footplate_operator.trainingrun.gang.retire import Surplus, unique
+from footplate_operator.trainingrun.gang.retire import PodDeletion, unique
 from footplate_operator.trainingrun.manifests.coordinator import GRACE_SECONDS
 from footplate_operator.trainingrun.observed import Child, Observed
 from footplate_operator.trainingrun.policies import ttl
 from footplate_operator.trainingrun.policies.failure import Action
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status import attempts
-from footplate_operator.trainingrun.status.attempts import Chronicle
+from footplate_operator.trainingrun.status.attempts import AttemptLog
 
 EXIT_SECONDS: Final = 4.0  # for workers of a finished run to end by themselves
 STOP_SECONDS: Final = 8.0  # after which pods that do not stop are deleted
@@ -27,22 +27,24 @@ FLUSH_SECONDS: Final = 60.0  # for telemetry, where the coordinator cannot be as
 _POLL_SECONDS: Final = 1.0
 
 
-def end(here: Situation, phase: Phase, failure: Action | None) -> Desired:
+def end(situation: Situation, phase: Phase, failure: Action | None) -> Desired:
     """The last word on the run; what is left is decided from the terminal phase on."""
-    story = attempts.end(here.story, here.scene, Reason.FINISHED) if failure is None else here.story
-    if failure is not None and story.open is not None:
-        ended = attempts.end(story, here.scene, failure.reason, failure.message)
+    log = (
+        attempts.end(situation.log, situation.context, Reason.FINISHED) if failure is None else situation.log
+    )
+    if failure is not None and log.open is not None:
+        ended = attempts.end(log, situation.context, failure.reason, failure.message)
         last = ended.attempts[-1].model_copy(update={"cause": failure.cause})
-        story = Chronicle((*ended.attempts[:-1], last), ended.failures, ended.restarts)
+        log = AttemptLog((*ended.attempts[:-1], last), ended.failures, ended.restarts)
     if failure is None:
-        said = report.final(here, True, Reason.FINISHED, report.finished(here))
+        said = report.final(situation, True, Reason.FINISHED, report.finished(situation))
     else:
-        said = report.final(here, False, failure.reason, failure.message)
-    after = report.seen(here, phase, said, story)
+        said = report.final(situation, False, failure.reason, failure.message)
+    after = report.seen(situation, phase, said, log)
     return Desired(
-        status=after.model_copy(update={"completion_time": format_time(here.now)}),
-        coordinator=here.leader.current,
-        again=0.0,
+        status=after.model_copy(update={"completion_time": format_time(situation.now)}),
+        coordinator=situation.leader.current,
+        requeue_after=0.0,
     )
 
 
@@ -52,7 +54,7 @@ def ended(run: Run, observed: Observed, now: datetime) -> Desired:
     waited = seconds_between(finished_at, now)
     working = [pod for pod in observed.gang() if pod.live]
     leaders = [pod for pod in observed.coordinators() if pod.live]
-    gone: list[Surplus] = []
+    gone: list[PodDeletion] = []
     if run.phase is Phase.FAILED or waited >= EXIT_SECONDS:
         gone += retire.stop(working, overdue=waited >= STOP_SECONDS)
     if not working and retire.flushed(observed.coordinator, waited, FLUSH_SECONDS):
@@ -65,11 +67,11 @@ def ended(run: Run, observed: Observed, now: datetime) -> Desired:
     left = None if lifetime is None or busy else ttl.remaining(finished_at, lifetime, now)
     return Desired(
         status=report.last_words(run.status, observed, now),
-        surplus=unique(gone),
-        surplus_children=_unneeded(observed, busy),
+        pod_deletions=unique(gone),
+        child_deletions=_unneeded(observed, busy),
         coordinator=max((pod for pod in leaders if pod.address), key=lambda pod: pod.epoch, default=None),
         delete_run=left is not None and left <= 0.0,
-        again=soonest(
+        requeue_after=soonest(
             _POLL_SECONDS if busy else None,
             retire.next_expiry(observed.pods, retention, now),
             None if left is None else max(0.0, left),

@@ -12,33 +12,37 @@ from footplate_operator.trainingrun.observed import Observed
 from footplate_operator.trainingrun.revision import Revision, not_in_force, size, terms
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status import conditions, fields, wall_time
-from footplate_operator.trainingrun.status.attempts import Chronicle
+from footplate_operator.trainingrun.status.attempts import AttemptLog
 from footplate_operator.trainingrun.status.limit import fit
 
 
 def seen(
-    here: Situation, phase: Phase, said: list[Condition], story: Chronicle | None = None
+    situation: Situation, phase: Phase, said: list[Condition], log: AttemptLog | None = None
 ) -> TrainingRunStatus:
     """The status with everything that the coordinator and the pods showed."""
-    run, state = here.run, here.state
-    story = story or here.story
-    progress = fields.progress(run.status, state, here.now)
+    run, state = situation.run, situation.state
+    log = log or situation.log
+    progress = fields.progress(run.status, state, situation.now)
     checkpoint = fields.checkpoint(run.status, state)
     if checkpoint is not None:
         message = f"step {checkpoint.latest_step} is durable"
-        said = [*said, say(here, ConditionType.CHECKPOINTED, True, Reason.CHECKPOINT_COMMITTED, message)]
-    after = basic(run, phase, here.now, said, step=progress.step if progress else 0, blocked=_blocked(here))
+        said = [*said, say(situation, ConditionType.CHECKPOINTED, True, Reason.CHECKPOINT_COMMITTED, message)]
+    after = basic(
+        run, phase, situation.now, said, step=progress.step if progress else 0, blocked=_blocked(situation)
+    )
     full = after.model_copy(
         update={
             "progress": progress,
             "checkpoint": checkpoint,
-            "world": fields.world(run.status, state, here.revision.frozen.config.parallelism),
-            "attempts": list(story.attempts),
-            "failures": dict(story.failures),
-            "restarts": story.restarts,
-            "failures_seen": f"{here.seen[0]}.{here.seen[1]}" if here.seen > (0, 0) else "",
-            "coordinator": fields.coordinator(run.status, run.name, here.leader.current, _epoch(here)),
-            "replicas": replicas(here.observed),
+            "world": fields.world(run.status, state, situation.revision.frozen.config.parallelism),
+            "attempts": list(log.attempts),
+            "failures": dict(log.failures),
+            "restarts": log.restarts,
+            "failures_seen": f"{situation.seen[0]}.{situation.seen[1]}" if situation.seen > (0, 0) else "",
+            "coordinator": fields.coordinator(
+                run.status, run.name, situation.leader.current, _epoch(situation)
+            ),
+            "replicas": replicas(situation.observed),
         }
     )
     return fit(full)
@@ -88,33 +92,36 @@ def reconciled(run: Run, observed: Observed, now: datetime, revision: Revision |
     return condition(run, now, ConditionType.RECONCILED, True, Reason.AS_DESIRED, message)
 
 
-def progressing(here: Situation, phase: Phase, may_start: bool) -> list[Condition]:
+def progressing(situation: Situation, phase: Phase, may_start: bool) -> list[Condition]:
     """Ready, Progressing and Reconciled of a run that should train."""
-    reason, message = _what_is_going_on(here, phase, may_start)
-    ready = say(here, ConditionType.READY, phase is Phase.RUNNING, reason, message)
-    moving = say(here, ConditionType.PROGRESSING, True, reason, message)
-    last = here.story.closed[-1] if here.story.closed else None
+    reason, message = _what_is_going_on(situation, phase, may_start)
+    ready = say(situation, ConditionType.READY, phase is Phase.RUNNING, reason, message)
+    moving = say(situation, ConditionType.PROGRESSING, True, reason, message)
+    last = situation.log.closed[-1] if situation.log.closed else None
     if phase is not Phase.RUNNING:
-        if here.diagnosis is not None:
-            held = here.diagnosis
-            moving = say(here, ConditionType.PROGRESSING, False, held.reason, held.message)
-        elif here.stalled:
-            moving = say(here, ConditionType.PROGRESSING, False, Reason.POD_FAILED, here.stalled)
+        if situation.diagnosis is not None:
+            held = situation.diagnosis
+            moving = say(situation, ConditionType.PROGRESSING, False, held.reason, held.message)
+        elif situation.stalled:
+            moving = say(situation, ConditionType.PROGRESSING, False, Reason.POD_FAILED, situation.stalled)
         elif last is not None and last.cause in (Cause.STORAGE, Cause.IMAGE_OR_CONFIG):
             # These do not mend themselves: say so, even while trying again.
-            moving = say(here, ConditionType.PROGRESSING, False, last.reason, last.message)
+            moving = say(situation, ConditionType.PROGRESSING, False, last.reason, last.message)
     return [
         ready,
         moving,
-        _size_refused(here)
-        or _length_refused(here)
-        or reconciled(here.run, here.observed, here.now, here.revision),
+        _size_refused(situation)
+        or _length_refused(situation)
+        or reconciled(situation.run, situation.observed, situation.now, situation.revision),
     ]
 
 
-def finished(here: Situation) -> str:
+def finished(situation: Situation) -> str:
     """What is said of a run that has trained to its end, and of a length that it was given too late."""
-    wanted, seen = terms(here.run).steps, fields.progress(here.run.status, here.state, here.now)
+    wanted, seen = (
+        terms(situation.run).steps,
+        fields.progress(situation.run.status, situation.state, situation.now),
+    )
     if seen is None or seen.total_steps in (0, wanted):
         return "trained to the last step"
     return (
@@ -123,19 +130,19 @@ def finished(here: Situation) -> str:
     )
 
 
-def final(here: Situation, succeeded: bool, reason: str, message: str) -> list[Condition]:
+def final(situation: Situation, succeeded: bool, reason: str, message: str) -> list[Condition]:
     """Conditions of a run that has ended."""
     return [
-        say(here, ConditionType.COMPLETE, succeeded, reason, message),
-        say(here, ConditionType.READY, False, reason, message),
-        say(here, ConditionType.PROGRESSING, False, reason, message),
-        reconciled(here.run, here.observed, here.now),
+        say(situation, ConditionType.COMPLETE, succeeded, reason, message),
+        say(situation, ConditionType.READY, False, reason, message),
+        say(situation, ConditionType.PROGRESSING, False, reason, message),
+        reconciled(situation.run, situation.observed, situation.now),
     ]
 
 
-def say(here: Situation, kind: ConditionType, holds: bool, reason: str, message: str) -> Condition:
+def say(situation: Situation, kind: ConditionType, holds: bool, reason: str, message: str) -> Condition:
     """A condition that became so now."""
-    return condition(here.run, here.now, kind, holds, reason, message)
+    return condition(situation.run, situation.now, kind, holds, reason, message)
 
 
 def condition(
@@ -155,66 +162,70 @@ def replicas(observed: Observed) -> int:
     return sum(pod.live for pod in observed.workers())
 
 
-def _what_is_going_on(here: Situation, phase: Phase, may_start: bool) -> tuple[str, str]:
+def _what_is_going_on(situation: Situation, phase: Phase, may_start: bool) -> tuple[str, str]:
     if phase is Phase.RUNNING:
-        return Reason.TRAINING, _who_trains(here)
+        return Reason.TRAINING, _who_trains(situation)
     if not may_start:
-        return Reason.WAITING_FOR_COORDINATOR, here.stalled or "the coordinator has no address yet"
+        return Reason.WAITING_FOR_COORDINATOR, situation.stalled or "the coordinator has no address yet"
     if phase is Phase.RESTARTING:
-        closed = here.story.closed
+        closed = situation.log.closed
         why = f"{closed[-1].reason}: {closed[-1].message}" if closed else "waiting for all workers"
         return Reason.RESTARTING, why
-    return Reason.WAITING_FOR_WORKERS, _waiting_for(here)
+    return Reason.WAITING_FOR_WORKERS, _waiting_for(situation)
 
 
-def _size_refused(here: Situation) -> Condition | None:
-    if here.observed.problem is not None or not _refusal(here):
+def _size_refused(situation: Situation) -> Condition | None:
+    if situation.observed.problem is not None or not _refusal(situation):
         return None
-    return say(here, ConditionType.RECONCILED, False, Reason.SIZE_REFUSED, _refusal(here))
+    return say(situation, ConditionType.RECONCILED, False, Reason.SIZE_REFUSED, _refusal(situation))
 
 
-def _length_refused(here: Situation) -> Condition | None:
-    state = here.state
-    if here.observed.problem is not None or state is None or state.terms != terms(here.run):
+def _length_refused(situation: Situation) -> Condition | None:
+    state = situation.state
+    if situation.observed.problem is not None or state is None or state.terms != terms(situation.run):
         return None
     if not state.terms_refused:
         return None
-    return say(here, ConditionType.RECONCILED, False, Reason.LENGTH_REFUSED, state.terms_refused)
+    return say(situation, ConditionType.RECONCILED, False, Reason.LENGTH_REFUSED, state.terms_refused)
 
 
-def _refusal(here: Situation) -> str:
+def _refusal(situation: Situation) -> str:
     """Why the coordinator cannot have the size that the spec asks for now; empty where it can."""
-    return here.state.size_refused if here.state and here.state.size == size(here.run) else ""
+    return (
+        situation.state.size_refused
+        if situation.state and situation.state.size == size(situation.run)
+        else ""
+    )
 
 
-def _who_trains(here: Situation) -> str:
-    known = here.run.status.world
-    training = len(here.training or ()) or (known.nodes if known else here.nodes)
-    if _refusal(here):
-        return f"{training} nodes train, and go on so; {_refusal(here)}"
-    if training == here.nodes:
+def _who_trains(situation: Situation) -> str:
+    known = situation.run.status.world
+    training = len(situation.training or ()) or (known.nodes if known else situation.nodes)
+    if _refusal(situation):
+        return f"{training} nodes train, and go on so; {_refusal(situation)}"
+    if training == situation.nodes:
         return "all workers train"
-    return f"{training} nodes train; {here.nodes} are wanted, which changes at a checkpoint"
+    return f"{training} nodes train; {situation.nodes} are wanted, which changes at a checkpoint"
 
 
-def _waiting_for(here: Situation) -> str:
-    missing = here.state.missing if here.state else []
+def _waiting_for(situation: Situation) -> str:
+    missing = situation.state.missing if situation.state else []
     if missing:
         shown = ", ".join(str(index) for index in missing[:8])
-        return f"{here.nodes - len(missing)} of {here.nodes} workers have joined; missing: {shown}"
-    running = sum(pod.started for pod in here.gang.current)
-    return f"{running} of {here.nodes} worker pods run; nothing has been trained yet"
+        return f"{situation.nodes - len(missing)} of {situation.nodes} workers have joined; missing: {shown}"
+    running = sum(pod.started for pod in situation.gang.current)
+    return f"{running} of {situation.nodes} worker pods run; nothing has been trained yet"
 
 
-def _epoch(here: Situation) -> int:
-    known = here.run.status.coordinator
-    return max([known.epoch if known else 0, *(pod.epoch for pod in here.observed.coordinators())])
+def _epoch(situation: Situation) -> int:
+    known = situation.run.status.coordinator
+    return max([known.epoch if known else 0, *(pod.epoch for pod in situation.observed.coordinators())])
 
 
-def _blocked(here: Situation) -> float:
+def _blocked(situation: Situation) -> float:
     """Seconds that a checkpoint newer than the status knows has blocked the training."""
-    record = here.state.checkpoint if here.state else None
-    known = here.run.status.checkpoint
+    record = situation.state.checkpoint if situation.state else None
+    known = situation.run.status.checkpoint
     if record is None or (known is not None and known.uri == record.uri):
         return 0.0
     return record.seconds_blocked

@@ -35,11 +35,11 @@ def desire(run: Run, revision: Revision | None, observed: Observed, now: datetim
         return suspended(run, observed, now)
     if revision is None:
         return queued(run, observed, now)
-    here = assess(run, revision, observed, now)
-    if here.finished:
-        return end(here, Phase.SUCCEEDED, None)
-    if here.failure is not None:
-        return end(here, Phase.FAILED, here.failure)
+    situation = assess(run, revision, observed, now)
+    if situation.finished:
+        return end(situation, Phase.SUCCEEDED, None)
+    if situation.failure is not None:
+        return end(situation, Phase.FAILED, situation.failure)
     if run.phase is Phase.SUSPENDING or run.spec.suspend:
-        return suspending(here)
-    return active(here)
+        return suspending(situation)
+    return active(situation)

@@ -18,7 +18,7 @@ from footplate_operator.trainingrun.policies.failure import Action, Verdict
 from footplate_operator.trainingrun.revision import Revision, terms
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status import attempts, evidence, fields
-from footplate_operator.trainingrun.status.attempts import Chronicle, Scene
+from footplate_operator.trainingrun.status.attempts import AttemptContext, AttemptLog
 
 # Nothing has been trained since the run was admitted, so there is nothing to save or to wait for.
 UNTRAINED = frozenset({None, Phase.QUEUED, Phase.ADMITTED, Phase.STARTING, Phase.SUSPENDED})
@@ -39,8 +39,8 @@ class Situation:
     gang: workers.WorkerPlan
     reserve: spares.SparePlan
     promoted: tuple[PodView, ...]  # spares that have a place and are not labelled so yet
-    story: Chronicle
-    scene: Scene
+    log: AttemptLog
+    context: AttemptContext
     seen: evidence.Seen
     interrupted: bool
     failure: Action | None
@@ -97,9 +97,9 @@ class Situation:
 
 @dataclass(frozen=True)
 class _Telling:
-    """The story while new evidence is worked in."""
+    """The log while new failures are worked in."""
 
-    story: Chronicle
+    log: AttemptLog
     seen: evidence.Seen
     failure: Action | None = None
     interrupted: bool = False
@@ -112,19 +112,19 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
     leader = coordinator.plan(observed.coordinators(), known_epoch, begun, now)
     state = _current(observed.coordinator, leader, run.phase)
     observed, promoted = spares.promoted(observed, state)
-    story = attempts.from_status(run.status)
+    log = attempts.from_status(run.status)
     making = observed.problem is None
     lost = evidence.abandoned(state) | evidence.unheard(state, observed.workers(), now)
-    places = replace(_places(run, story, lost, making), unheard=state is None)
+    places = replace(_places(run, log, lost, making), unheard=state is None)
     if state is not None:
         seats = frozenset(member.agent.index for member in state.members)
         places = replace(places, spares=spares.ready(state, observed), seats=seats)
     gang = workers.plan(places, observed.workers(), now)
-    scene = _scene(run, state, now)
+    context = _context(run, state, now)
     trained = run.status.world.nodes if run.status.world else revision.frozen.config.world.nodes
     losses = [loss for loss in gang.losses if evidence.counts(loss, state, trained)]
-    told = _explained(_tell(story, scene, losses, run, state), scene, state, observed)
-    here = Situation(
+    told = _explained(_tell(log, context, losses, run, state), context, state, observed)
+    situation = Situation(
         run=run,
         revision=revision,
         observed=observed,
@@ -134,19 +134,19 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
         gang=gang,
         reserve=spares.plan(run.spec.compute.spares, observed.spares(), gang.counter, now),
         promoted=promoted,
-        story=_sealed(told.story, scene, state),
-        scene=scene,
+        log=_sealed(told.log, context, state),
+        context=context,
         seen=told.seen,
-        interrupted=told.interrupted or (story.open is not None and not gang.complete),
+        interrupted=told.interrupted or (log.open is not None and not gang.complete),
         failure=told.failure,
         diagnosis=_worst(observed, now),
     )
-    return here if here.failure else replace(here, failure=_given_up(here))
+    return situation if situation.failure else replace(situation, failure=_given_up(situation))
 
 
-def broken_generation(story: Chronicle) -> str:
+def broken_generation(log: AttemptLog) -> str:
     """The generation that the newest interruption ended; empty for none."""
-    return story.closed[-1].generation if story.closed else ""
+    return log.closed[-1].generation if log.closed else ""
 
 
 def since(run: Run) -> datetime:
@@ -165,23 +165,23 @@ def _current(
     return state if state.epoch == leader.current.epoch else None
 
 
-def _places(run: Run, story: Chronicle, lost: frozenset[tuple[int, int]], making: bool) -> workers.Places:
+def _places(run: Run, log: AttemptLog, lost: frozenset[tuple[int, int]], making: bool) -> workers.Places:
     return workers.Places(
         nodes=run.spec.compute.nodes,
         counter=run.status.incarnation,
-        launched=story.open is not None,
-        fresh=not story.attempts,
+        launched=log.open is not None,
+        fresh=not log.attempts,
         lost=lost,
         making=making,
     )
 
 
-def _scene(run: Run, state: CoordinatorState | None, now: datetime) -> Scene:
+def _context(run: Run, state: CoordinatorState | None, now: datetime) -> AttemptContext:
     progress = fields.progress(run.status, state, now)
     checkpoint = fields.checkpoint(run.status, state)
     step = progress.step if progress else 0
     reached = max([step, *(attempt.end_step or 0 for attempt in run.status.attempts)])
-    return Scene(
+    return AttemptContext(
         now=now,
         created=run.created,
         budgets=run.spec.resilience.budgets,
@@ -194,63 +194,63 @@ def _scene(run: Run, state: CoordinatorState | None, now: datetime) -> Scene:
 
 
 def _tell(
-    story: Chronicle,
-    scene: Scene,
+    log: AttemptLog,
+    context: AttemptContext,
     losses: Sequence[Loss],
     run: Run,
     state: CoordinatorState | None,
 ) -> _Telling:
-    """The story with everything that is new: the coordinator's word first, as it knows why."""
-    telling = _Telling(story, evidence.parse_seen(run.status.failures_seen))
+    """The log with everything that is new: the coordinator's word first, as it knows why."""
+    telling = _Telling(log, evidence.parse_seen(run.status.failures_seen))
     for seen, interruption in evidence.news(state, telling.seen):
-        telling = replace(_heard(telling, scene, interruption), seen=seen)
+        telling = replace(_heard(telling, context, interruption), seen=seen)
     if run.phase is Phase.SUSPENDING:
         return telling  # pods end because they were asked to
     for loss in losses:
-        generation = _trained_in(telling.story, loss.pod, run)
-        telling = _heard(telling, scene, evidence.from_loss(loss, generation, scene.now))
+        generation = _trained_in(telling.log, loss.pod, run)
+        telling = _heard(telling, context, evidence.from_loss(loss, generation, context.now))
     return telling
 
 
-def _heard(telling: _Telling, scene: Scene, interruption: evidence.Interruption) -> _Telling:
-    story, action = attempts.interrupt(telling.story, scene, interruption)
+def _heard(telling: _Telling, context: AttemptContext, interruption: evidence.Interruption) -> _Telling:
+    log, action = attempts.interrupt(telling.log, context, interruption)
     fatal = action if action is not None and action.verdict is Verdict.FAIL else None
-    return replace(telling, story=story, failure=telling.failure or fatal, interrupted=True)
+    return replace(telling, log=log, failure=telling.failure or fatal, interrupted=True)
 
 
 def _explained(
-    telling: _Telling, scene: Scene, state: CoordinatorState | None, observed: Observed
+    telling: _Telling, context: AttemptContext, state: CoordinatorState | None, observed: Observed
 ) -> _Telling:
-    """The story with what Kubernetes came to say of ends that it knows."""
-    for interruption in evidence.explained(state, observed.workers(), scene.now):
-        story, action = attempts.explain(telling.story, scene, interruption)
+    """The log with what Kubernetes came to say of ends that it knows."""
+    for interruption in evidence.explained(state, observed.workers(), context.now):
+        log, action = attempts.explain(telling.log, context, interruption)
         fatal = action if action is not None and action.verdict is Verdict.FAIL else None
-        telling = replace(telling, story=story, failure=telling.failure or fatal)
+        telling = replace(telling, log=log, failure=telling.failure or fatal)
     return telling
 
 
-def _trained_in(story: Chronicle, pod: PodView | None, run: Run) -> str:
+def _trained_in(log: AttemptLog, pod: PodView | None, run: Run) -> str:
     """The generation that the loss of `pod` ended; empty where it had joined none.
 
     While the open attempt has none yet, a pod older than that attempt was part
     of the generation before, and its loss is the one that is known already.
     """
-    current = story.open
+    current = log.open
     if current is None or current.generation:
         return current.generation if current else ""
     if pod is not None and pod.created >= parse_time(current.start):
         return ""
-    return broken_generation(story) or (run.status.world.generation if run.status.world else "")
+    return broken_generation(log) or (run.status.world.generation if run.status.world else "")
 
 
-def _sealed(story: Chronicle, scene: Scene, state: CoordinatorState | None) -> Chronicle:
+def _sealed(log: AttemptLog, context: AttemptContext, state: CoordinatorState | None) -> AttemptLog:
     if state is None or state.generation is None or state.state is RunState.GATHERING:
-        return story
+        return log
     generation = str(state.generation)
-    if generation == broken_generation(story):
-        return story
-    nodes = len(state.members) or scene.nodes
-    renewed = attempts.renewed(story, scene, generation, nodes)
+    if generation == broken_generation(log):
+        return log
+    nodes = len(state.members) or context.nodes
+    renewed = attempts.renewed(log, context, generation, nodes)
     return attempts.sealed(renewed, generation, state.start_step, nodes)
 
 
@@ -261,19 +261,21 @@ def _worst(observed: Observed, now: datetime) -> Diagnosis | None:
     return min(known, key=lambda each: (each[0], each[1].message))[1] if known else None
 
 
-def _given_up(here: Situation) -> Action | None:
+def _given_up(situation: Situation) -> Action | None:
     """Whether waiting on has no use: what never trained ends, what has trained is retried elsewhere."""
-    if here.run.phase not in UNTRAINED:
+    if situation.run.phase not in UNTRAINED:
         return None
-    if not here.scene.stepped:
-        hopeless = _hopeless(here)
+    if not situation.context.stepped:
+        hopeless = _hopeless(situation)
         if hopeless is not None:
             return hopeless
-    deadline = here.run.spec.resilience.startup_deadline_seconds
-    left = startup.remaining(here.run.phase or Phase.QUEUED, since(here.run), deadline, here.now)
+    deadline = situation.run.spec.resilience.startup_deadline_seconds
+    left = startup.remaining(
+        situation.run.phase or Phase.QUEUED, since(situation.run), deadline, situation.now
+    )
     if left is None or left > 0:
         return None
-    why = here.diagnosis.message if here.diagnosis else here.stalled or _refusal(here.run)
+    why = situation.diagnosis.message if situation.diagnosis else situation.stalled or _refusal(situation.run)
     why = why or "not all workers joined"
     message = f"not started within {deadline} s (resilience.startupDeadlineSeconds): {why}"
     return _failed(Reason.STARTUP_DEADLINE, message)
@@ -287,15 +289,15 @@ def _refusal(run: Run) -> str:
     return ""
 
 
-def _hopeless(here: Situation) -> Action | None:
-    for pod in here.observed.pods:
+def _hopeless(situation: Situation) -> Action | None:
+    for pod in situation.observed.pods:
         diagnosis = diagnose(pod)
-        if diagnosis is not None and diagnosis.hopeless(waited(pod, here.now)):
+        if diagnosis is not None and diagnosis.hopeless(waited(pod, situation.now)):
             return _failed(diagnosis.reason, diagnosis.message)
-    problem = here.observed.problem
+    problem = situation.observed.problem
     if problem is not None and problem.final:
         return _failed(problem.reason, problem.message)
-    for pod in here.observed.coordinators():
+    for pod in situation.observed.coordinators():
         if pod.ended and pod.exit_code == evidence.CONFIG_CODE:
             said = pod.message or "see its log"
             return _failed(Reason.CONFIG_REFUSED, f"the coordinator refused its configuration: {said}")

@@ -13,7 +13,7 @@ from footplate_operator.trainingrun.desired import report
 from footplate_operator.trainingrun.desired.desired import Desired, soonest
 from footplate_operator.trainingrun.desired.situation import UNTRAINED, Situation, since
 from footplate_operator.trainingrun.gang import retire
-from footplate_operator.trainingrun.gang.retire import Surplus, unique
+from footplate_operator.trainingrun.gang.retire import PodDeletion, unique
 from footplate_operator.trainingrun.manifests.coordinator import GRACE_SECONDS
 from footplate_operator.trainingrun.observed import Child, Observed, PodView
 from footplate_operator.trainingrun.policies import suspension
@@ -60,29 +60,31 @@ def suspended(run: Run, observed: Observed, now: datetime) -> Desired:
     ]
     return Desired(
         status=report.last_words(after, observed, now),
-        surplus=unique(gone),
-        surplus_children=budgets(observed),
+        pod_deletions=unique(gone),
+        child_deletions=budgets(observed),
         coordinator=max((pod for pod in leaders if pod.address), key=lambda pod: pod.epoch, default=None),
-        again=soonest(POLL_SECONDS if leaders else None, retire.next_expiry(observed.pods, retention, now)),
+        requeue_after=soonest(
+            POLL_SECONDS if leaders else None, retire.next_expiry(observed.pods, retention, now)
+        ),
     )
 
 
-def suspending(here: Situation) -> Desired:
+def suspending(situation: Situation) -> Desired:
     """First the checkpoint, then the pods."""
-    run = here.run
-    acknowledged = here.state is not None and here.state.state is RunState.SUSPENDED
-    began = since(run) if run.phase is Phase.SUSPENDING else here.now
+    run = situation.run
+    acknowledged = situation.state is not None and situation.state.state is RunState.SUSPENDED
+    began = since(run) if run.phase is Phase.SUSPENDING else situation.now
     step = suspension.next_step(
-        training=_training(here),
+        training=_training(situation),
         acknowledged=acknowledged,
-        waited=seconds_between(began, here.now),
+        waited=seconds_between(began, situation.now),
         deadline=float(run.spec.checkpoint.emergency_deadline_seconds),
     )
     if step is suspension.Step.COMMAND:
-        return _ask(here)
+        return _ask(situation)
     if step is suspension.Step.GIVE_UP:
-        return _release(here, "no checkpoint was acknowledged in time; the newest durable one counts")
-    return _release(here, "the checkpoint is durable" if acknowledged else "there was nothing to save")
+        return _release(situation, "no checkpoint was acknowledged in time; the newest durable one counts")
+    return _release(situation, "the checkpoint is durable" if acknowledged else "there was nothing to save")
 
 
 def budgets(observed: Observed) -> tuple[Child, ...]:
@@ -90,48 +92,48 @@ def budgets(observed: Observed) -> tuple[Child, ...]:
     return tuple(child for child in observed.children if child.kind == DISRUPTION_BUDGET)
 
 
-def _training(here: Situation) -> bool:
+def _training(situation: Situation) -> bool:
     """Whether ranks hold steps that no checkpoint does; while they restart they hold none."""
-    if here.run.phase in UNTRAINED:
-        return here.state is not None and here.state.state is RunState.TRAINING
-    if here.run.phase is Phase.RESTARTING and here.state is not None:
-        return here.state.state is RunState.TRAINING
+    if situation.run.phase in UNTRAINED:
+        return situation.state is not None and situation.state.state is RunState.TRAINING
+    if situation.run.phase is Phase.RESTARTING and situation.state is not None:
+        return situation.state.state is RunState.TRAINING
     return True
 
 
-def _ask(here: Situation) -> Desired:
+def _ask(situation: Situation) -> Desired:
     message = "waiting for the checkpoint"
     said = [
-        report.say(here, ConditionType.READY, False, Reason.SUSPENDING, message),
-        report.say(here, ConditionType.PROGRESSING, True, Reason.SUSPENDING, message),
-        report.reconciled(here.run, here.observed, here.now),
+        report.say(situation, ConditionType.READY, False, Reason.SUSPENDING, message),
+        report.say(situation, ConditionType.PROGRESSING, True, Reason.SUSPENDING, message),
+        report.reconciled(situation.run, situation.observed, situation.now),
     ]
     return Desired(
-        status=report.seen(here, Phase.SUSPENDING, said),
-        coordinator=here.leader.current,
+        status=report.seen(situation, Phase.SUSPENDING, said),
+        coordinator=situation.leader.current,
         command=Command.CHECKPOINT_AND_EXIT,
-        terms=here.new_terms,
-        again=POLL_SECONDS,
+        terms=situation.new_terms,
+        requeue_after=POLL_SECONDS,
     )
 
 
-def _release(here: Situation, message: str) -> Desired:
-    story = attempts.end(here.story, here.scene, Reason.SUSPENDED, message)
+def _release(situation: Situation, message: str) -> Desired:
+    log = attempts.end(situation.log, situation.context, Reason.SUSPENDED, message)
     said = [
-        report.say(here, ConditionType.READY, False, Reason.SUSPENDED, message),
-        report.say(here, ConditionType.PROGRESSING, False, Reason.SUSPENDED, message),
-        report.reconciled(here.run, here.observed, here.now),
+        report.say(situation, ConditionType.READY, False, Reason.SUSPENDED, message),
+        report.say(situation, ConditionType.PROGRESSING, False, Reason.SUSPENDED, message),
+        report.reconciled(situation.run, situation.observed, situation.now),
     ]
     return Desired(
-        status=report.seen(here, Phase.SUSPENDED, said, story),
-        surplus=unique(retire.release(here.observed.gang(), WORKER_GRACE)),
-        surplus_children=budgets(here.observed),
-        coordinator=here.leader.current,
-        again=POLL_SECONDS,
+        status=report.seen(situation, Phase.SUSPENDED, said, log),
+        pod_deletions=unique(retire.release(situation.observed.gang(), WORKER_GRACE)),
+        child_deletions=budgets(situation.observed),
+        coordinator=situation.leader.current,
+        requeue_after=POLL_SECONDS,
     )
 
 
-def _flushed(run: Run, observed: Observed, leaders: list[PodView], now: datetime) -> list[Surplus]:
+def _flushed(run: Run, observed: Observed, leaders: list[PodView], now: datetime) -> list[PodDeletion]:
     """Coordinators whose telemetry is out, or has had its time."""
     if not retire.flushed(observed.coordinator, seconds_between(since(run), now), FLUSH_SECONDS):
         return []

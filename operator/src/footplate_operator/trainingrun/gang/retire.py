@@ -25,7 +25,7 @@ COORDINATOR_GRACE: Final = 15
 _SOON: Final = 1.0
 
 
-class How(StrEnum):
+class DeletionMode(StrEnum):
     """How a pod goes."""
 
     DELETE = "delete"
@@ -33,26 +33,26 @@ class How(StrEnum):
 
 
 @dataclass(frozen=True)
-class Surplus:
+class PodDeletion:
     """A pod that should not run; `grace` in seconds, None for the pod's own."""
 
     pod: PodView
-    how: How = How.DELETE
+    mode: DeletionMode = DeletionMode.DELETE
     grace: int | None = None
 
 
-def unique(found: Iterable[Surplus]) -> tuple[Surplus, ...]:
+def unique(found: Iterable[PodDeletion]) -> tuple[PodDeletion, ...]:
     """`found` with the first word on each pod only."""
-    by_uid: dict[str, Surplus] = {}
+    by_uid: dict[str, PodDeletion] = {}
     for each in found:
         by_uid.setdefault(each.pod.uid, each)
     return tuple(by_uid.values())
 
 
-def expired(pods: Iterable[PodView], retention: int, now: datetime) -> list[Surplus]:
+def expired(pods: Iterable[PodView], retention: int, now: datetime) -> list[PodDeletion]:
     """Ended pods whose time is over."""
     return [
-        Surplus(pod, grace=0)
+        PodDeletion(pod, grace=0)
         for pod in pods
         if pod.ended and not pod.terminating and ttl.expired(pod.end, retention, now)
     ]
@@ -64,15 +64,15 @@ def next_expiry(pods: Iterable[PodView], retention: int, now: datetime) -> float
     return max(_SOON, min(waits)) if waits else None
 
 
-def crowded(pods: Sequence[PodView]) -> list[Surplus]:
+def crowded(pods: Sequence[PodView]) -> list[PodDeletion]:
     """Ended pods of one place beyond the newest few."""
     ended = sorted((pod for pod in pods if pod.ended and not pod.terminating), key=lambda pod: pod.end)
-    return [Surplus(pod, grace=0) for pod in ended[: max(0, len(ended) - KEPT_ENDED)]]
+    return [PodDeletion(pod, grace=0) for pod in ended[: max(0, len(ended) - KEPT_ENDED)]]
 
 
 def superseded_workers(
     pods: Sequence[PodView], nodes: int, training: frozenset[int] | None, now: datetime
-) -> list[Surplus]:
+) -> list[PodDeletion]:
     """Live pods of a place that has a newer one, once Kubernetes says that they are gone too.
 
     Places beyond `nodes` are given up once they do not train: a run that is made
@@ -82,7 +82,7 @@ def superseded_workers(
     for pod in pods:
         newest[pod.index] = max(newest.get(pod.index, -1), pod.incarnation)
     return [
-        Surplus(pod, grace=STALE_GRACE)
+        PodDeletion(pod, grace=STALE_GRACE)
         for pod in pods
         if pod.live
         and (
@@ -98,14 +98,14 @@ def _given_up(pod: PodView, training: frozenset[int] | None) -> bool:
     return not pod.started if training is None else pod.index not in training
 
 
-def unwanted(spares: Sequence[PodView], wanted: int) -> list[Surplus]:
+def unwanted(spares: Sequence[PodView], wanted: int) -> list[PodDeletion]:
     """Live spares beyond the `wanted` ones; they hold nothing that would have to be saved."""
-    return [Surplus(pod, grace=STALE_GRACE) for pod in spares if pod.live and pod.index >= wanted]
+    return [PodDeletion(pod, grace=STALE_GRACE) for pod in spares if pod.live and pod.index >= wanted]
 
 
-def stale_coordinators(pods: Sequence[PodView], epoch: int) -> list[Surplus]:
+def stale_coordinators(pods: Sequence[PodView], epoch: int) -> list[PodDeletion]:
     """Live coordinators from before `epoch`; they may still hand over what they know to the API."""
-    return [Surplus(pod, grace=COORDINATOR_GRACE) for pod in pods if pod.live and pod.epoch < epoch]
+    return [PodDeletion(pod, grace=COORDINATOR_GRACE) for pod in pods if pod.live and pod.epoch < epoch]
 
 
 def flushed(state: CoordinatorState | None, waited: float, unasked: float) -> bool:
@@ -118,19 +118,19 @@ def flushed(state: CoordinatorState | None, waited: float, unasked: float) -> bo
     return state.telemetry_backlog == 0 or waited >= LONGEST_FLUSH_SECONDS
 
 
-def release(pods: Iterable[PodView], grace: int) -> list[Surplus]:
+def release(pods: Iterable[PodView], grace: int) -> list[PodDeletion]:
     """Every pod that is not on its way out, whatever its state."""
-    return [Surplus(pod, grace=grace) for pod in pods if not pod.terminating]
+    return [PodDeletion(pod, grace=grace) for pod in pods if not pod.terminating]
 
 
-def stop(pods: Iterable[PodView], overdue: bool) -> list[Surplus]:
+def stop(pods: Iterable[PodView], overdue: bool) -> list[PodDeletion]:
     """End the containers of live pods and keep the logs; delete what has none, or does not obey."""
     found = []
     for pod in pods:
         if not pod.live:
             continue
         if overdue or not pod.started:
-            found.append(Surplus(pod, grace=0 if overdue else 1))
+            found.append(PodDeletion(pod, grace=0 if overdue else 1))
         elif not pod.deadline:
-            found.append(Surplus(pod, How.STOP))
+            found.append(PodDeletion(pod, DeletionMode.STOP))
     return found

@@ -1,7 +1,7 @@
 """Spare pods: how many are missing, and which of them have become workers.
 
 The coordinator gives a spare the place of a lost worker without asking anybody.
-Its word makes the pod a worker here, and labels make it one for everybody else.
+Its word makes the pod a worker situation, and labels make it one for everybody else.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The story of a run as its status tells it: attempts, failures, restarts.
+"""The attempts, failures and restarts of a run, as its status lists them.
 
-The operator may die between any two calls, so the story is a function of the
+The operator may die between any two calls, so the list is a function of the
 status written last and of what is seen now: nothing counts twice, and nothing
 is kept anywhere else.
 """
@@ -28,8 +28,8 @@ _MESSAGE_LIMIT = 1024
 
 
 @dataclass(frozen=True)
-class Scene:
-    """Where the run stands while the story is told."""
+class AttemptContext:
+    """Where the run stands when an attempt begins or ends."""
 
     now: datetime
     created: datetime
@@ -42,7 +42,7 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Chronicle:
+class AttemptLog:
     """The part of the status that only grows."""
 
     attempts: tuple[Attempt, ...] = ()
@@ -61,92 +61,96 @@ class Chronicle:
         return tuple(attempt for attempt in self.attempts if attempt.end is not None)
 
 
-def from_status(status: TrainingRunStatus) -> Chronicle:
-    """The story so far."""
-    return Chronicle(tuple(status.attempts), tuple(sorted(status.failures.items())), status.restarts)
+def from_status(status: TrainingRunStatus) -> AttemptLog:
+    """The log so far."""
+    return AttemptLog(tuple(status.attempts), tuple(sorted(status.failures.items())), status.restarts)
 
 
-def begin(story: Chronicle, scene: Scene) -> Chronicle:
+def begin(log: AttemptLog, context: AttemptContext) -> AttemptLog:
     """Open an attempt, unless one is open."""
-    if story.open is not None:
-        return story
-    number = story.attempts[-1].number + 1 if story.attempts else 1
+    if log.open is not None:
+        return log
+    number = log.attempts[-1].number + 1 if log.attempts else 1
     attempt = Attempt(
         number=number,
-        start=format_time(scene.now),
-        nodes=scene.nodes,
-        start_step=scene.checkpoint_step or 0,
+        start=format_time(context.now),
+        nodes=context.nodes,
+        start_step=context.checkpoint_step or 0,
     )
-    return replace(story, attempts=(*story.attempts, attempt)[-ATTEMPT_LIMIT:])
+    return replace(log, attempts=(*log.attempts, attempt)[-ATTEMPT_LIMIT:])
 
 
-def sealed(story: Chronicle, generation: str, start_step: int | None, nodes: int) -> Chronicle:
+def sealed(log: AttemptLog, generation: str, start_step: int | None, nodes: int) -> AttemptLog:
     """Note which generation the open attempt trains in, on how many nodes, and where it began."""
-    attempt = story.open
+    attempt = log.open
     if attempt is None or not generation:
-        return story
+        return log
     update: dict[str, object] = {"generation": generation, "nodes": nodes}
     if start_step is not None:
         update["start_step"] = start_step
-    return _with_last(story, attempt.model_copy(update=update))
+    return _with_last(log, attempt.model_copy(update=update))
 
 
-def end(story: Chronicle, scene: Scene, reason: str, message: str = "") -> Chronicle:
+def end(log: AttemptLog, context: AttemptContext, reason: str, message: str = "") -> AttemptLog:
     """Close the open attempt for a reason that is no failure."""
-    attempt = story.open
+    attempt = log.open
     if attempt is None:
-        return story
-    return _with_last(story, _closed(attempt, scene, reason=reason, message=message))
+        return log
+    return _with_last(log, _closed(attempt, context, reason=reason, message=message))
 
 
-def interrupt(story: Chronicle, scene: Scene, interruption: Interruption) -> tuple[Chronicle, Action | None]:
-    """The story after a failure, and what the policy makes of it; None where it was known already."""
-    if _known(story, interruption) is not None:
-        return explain(story, scene, interruption)
-    action = next_action(scene.budgets, _history(story, scene), _evidence(interruption))
-    story = begin(story, scene)
-    attempt = story.open
+def interrupt(
+    log: AttemptLog, context: AttemptContext, interruption: Interruption
+) -> tuple[AttemptLog, Action | None]:
+    """The log after a failure, and what the policy makes of it; None where it was known already."""
+    if _known(log, interruption) is not None:
+        return explain(log, context, interruption)
+    action = next_action(context.budgets, _history(log, context), _evidence(interruption))
+    log = begin(log, context)
+    attempt = log.open
     assert attempt is not None
     generation = interruption.generation or attempt.generation
     ended = _closed(
         attempt.model_copy(update={"generation": generation}),
-        scene,
+        context,
         reason=interruption.reason,
         message=action.message if action.verdict is Verdict.FAIL else interruption.message,
         interruption=interruption,
     )
-    story = _counted(_with_last(story, ended), interruption.cause, +1)
+    log = _counted(_with_last(log, ended), interruption.cause, +1)
     if action.verdict is Verdict.FAIL:
-        return story, action
-    return begin(replace(story, restarts=story.restarts + 1), scene), action
+        return log, action
+    return begin(replace(log, restarts=log.restarts + 1), context), action
 
 
-def explain(story: Chronicle, scene: Scene, interruption: Interruption) -> tuple[Chronicle, Action | None]:
-    """The story with a better reason for an end that it knows, and what follows from that; else as it was."""
-    known = _known(story, interruption)
+def explain(
+    log: AttemptLog, context: AttemptContext, interruption: Interruption
+) -> tuple[AttemptLog, Action | None]:
+    """The log with a better reason for an end that it knows, and what follows from that; else as it was."""
+    known = _known(log, interruption)
     if known is None or not _better(interruption, known):
-        return story, None
-    return _corrected(story, known, scene, interruption)
+        return log, None
+    return _corrected(log, known, context, interruption)
 
 
-def renewed(story: Chronicle, scene: Scene, generation: str, nodes: int) -> Chronicle:
+def renewed(log: AttemptLog, context: AttemptContext, generation: str, nodes: int) -> AttemptLog:
     """A newer generation trains on so many `nodes`, and nobody said yet why the last one ended."""
-    attempt = story.open
+    attempt = log.open
     if attempt is None or attempt.generation in ("", generation):
-        return story
+        return log
     if nodes != attempt.nodes:
         message = f"{nodes} nodes went on instead of {attempt.nodes}"
-        return begin(end(story, scene, Reason.RESIZED, message), scene)
+        return begin(end(log, context, Reason.RESIZED, message), context)
     message = f"generation {generation} took over from {attempt.generation}"
-    ended = end(story, scene, Reason.RESTARTING, message)
-    return begin(replace(ended, restarts=ended.restarts + 1), scene)
+    ended = end(log, context, Reason.RESTARTING, message)
+    return begin(replace(ended, restarts=ended.restarts + 1), context)
 
 
-def _known(story: Chronicle, interruption: Interruption) -> Attempt | None:
+def _known(log: AttemptLog, interruption: Interruption) -> Attempt | None:
     """The attempt whose end `interruption` tells of, if it is written down already."""
     if not interruption.generation:
         return None
-    for attempt in reversed(story.closed):
+    for attempt in reversed(log.closed):
         if attempt.generation == interruption.generation:
             return attempt
     return None
@@ -174,14 +178,14 @@ def _better(interruption: Interruption, known: Attempt) -> bool:
 
 
 def _corrected(
-    story: Chronicle, ended: Attempt, scene: Scene, interruption: Interruption
-) -> tuple[Chronicle, Action | None]:
+    log: AttemptLog, ended: Attempt, context: AttemptContext, interruption: Interruption
+) -> tuple[AttemptLog, Action | None]:
     """`ended` as a better witness tells it."""
-    past = replace(story, attempts=tuple(each for each in story.closed if each.number < ended.number))
+    past = replace(log, attempts=tuple(each for each in log.closed if each.number < ended.number))
     if ended.cause is not None:
-        past, story = _counted(past, ended.cause, -1), _counted(story, ended.cause, -1)
-    history = _history(past, scene, start_step=ended.start_step)
-    action = next_action(scene.budgets, history, _evidence(interruption))
+        past, log = _counted(past, ended.cause, -1), _counted(log, ended.cause, -1)
+    history = _history(past, context, start_step=ended.start_step)
+    action = next_action(context.budgets, history, _evidence(interruption))
     better = ended.model_copy(
         update={
             "cause": interruption.cause,
@@ -192,13 +196,13 @@ def _corrected(
             "node": interruption.node or ended.node,
         }
     )
-    attempts = tuple(better if each.number == ended.number else each for each in story.attempts)
-    return _counted(replace(story, attempts=attempts), interruption.cause, +1), action
+    attempts = tuple(better if each.number == ended.number else each for each in log.attempts)
+    return _counted(replace(log, attempts=attempts), interruption.cause, +1), action
 
 
-def _history(story: Chronicle, scene: Scene, start_step: int | None = None) -> History:
-    current = story.open
-    begun_at = current.start_step if current else (scene.checkpoint_step or 0)
+def _history(log: AttemptLog, context: AttemptContext, start_step: int | None = None) -> History:
+    current = log.open
+    begun_at = current.start_step if current else (context.checkpoint_step or 0)
     return History(
         attempts=tuple(
             Past(
@@ -209,15 +213,15 @@ def _history(story: Chronicle, scene: Scene, start_step: int | None = None) -> H
                 start_step=attempt.start_step,
                 end_step=attempt.end_step or attempt.start_step,
             )
-            for attempt in story.closed
+            for attempt in log.closed
         ),
-        counts=dict(story.failures),
-        created=scene.created,
-        now=scene.now,
+        counts=dict(log.failures),
+        created=context.created,
+        now=context.now,
         current_start_step=begun_at if start_step is None else start_step,
-        checkpoint_step=scene.checkpoint_step,
-        checkpoint_every=scene.checkpoint_every,
-        stepped=scene.stepped,
+        checkpoint_step=context.checkpoint_step,
+        checkpoint_every=context.checkpoint_every,
+        stepped=context.stepped,
     )
 
 
@@ -226,11 +230,15 @@ def _evidence(interruption: Interruption) -> Evidence:
 
 
 def _closed(
-    attempt: Attempt, scene: Scene, reason: str, message: str, interruption: Interruption | None = None
+    attempt: Attempt,
+    context: AttemptContext,
+    reason: str,
+    message: str,
+    interruption: Interruption | None = None,
 ) -> Attempt:
-    reached = max(scene.step, attempt.start_step)
+    reached = max(context.step, attempt.start_step)
     update: dict[str, object] = {
-        "end": format_time(scene.now),
+        "end": format_time(context.now),
         "end_step": reached,
         "reason": reason[:64],
         "message": message[:_MESSAGE_LIMIT],
@@ -241,17 +249,17 @@ def _closed(
             "node": interruption.node,
             "rank": interruption.rank,
             "exit_code": interruption.exit_code,
-            "lost_steps": max(0, reached - (scene.checkpoint_step or 0)),
+            "lost_steps": max(0, reached - (context.checkpoint_step or 0)),
         }
     return attempt.model_copy(update=update)
 
 
-def _with_last(story: Chronicle, attempt: Attempt) -> Chronicle:
-    return replace(story, attempts=(*story.attempts[:-1], attempt))
+def _with_last(log: AttemptLog, attempt: Attempt) -> AttemptLog:
+    return replace(log, attempts=(*log.attempts[:-1], attempt))
 
 
-def _counted(story: Chronicle, cause: Cause, difference: int) -> Chronicle:
-    counts = dict(story.failures)
+def _counted(log: AttemptLog, cause: Cause, difference: int) -> AttemptLog:
+    counts = dict(log.failures)
     counts[cause.value] = max(0, counts.get(cause.value, 0) + difference)
     kept: Sequence[tuple[str, int]] = sorted((name, count) for name, count in counts.items() if count)
-    return replace(story, failures=tuple(kept))
+    return replace(log, failures=tuple(kept))

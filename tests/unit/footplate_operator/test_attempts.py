@@ -1,4 +1,4 @@
-"""The story of a run: what counts as one interruption, and what is remembered of it."""
+"""The attempts of a run: what counts as one interruption, and what is remembered of it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from footplate_contracts.names import Cause, Reason
 from footplate_contracts.v1alpha1.status import ATTEMPT_LIMIT, Attempt, Condition, TrainingRunStatus
 from footplate_operator.trainingrun.policies.failure import Verdict
 from footplate_operator.trainingrun.status import attempts
-from footplate_operator.trainingrun.status.attempts import Chronicle, Scene
+from footplate_operator.trainingrun.status.attempts import AttemptContext, AttemptLog
 from footplate_operator.trainingrun.status.evidence import Interruption
 from footplate_operator.trainingrun.status.limit import STATUS_LIMIT, bytes_of, fit
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
-SCENE = Scene(
+CONTEXT = AttemptContext(
     now=NOW,
     created=NOW - timedelta(minutes=5),
     budgets={},
@@ -28,8 +28,8 @@ SCENE = Scene(
 )
 
 
-def training(generation: str = "1.1") -> Chronicle:
-    return attempts.sealed(attempts.begin(Chronicle(), SCENE), generation, 0, 2)
+def training(generation: str = "1.1") -> AttemptLog:
+    return attempts.sealed(attempts.begin(AttemptLog(), CONTEXT), generation, 0, 2)
 
 
 def failure(cause: Cause, generation: str, *, hearsay: bool = False, message: str = "why") -> Interruption:
@@ -48,14 +48,14 @@ def peer_lost(generation: str) -> Interruption:
     return replace(failure(Cause.COMMUNICATION, generation), reason=Reason.PEER_LOST)
 
 
-def causes(story: Chronicle) -> list[Cause | None]:
-    return [attempt.cause for attempt in story.attempts]
+def causes(log: AttemptLog) -> list[Cause | None]:
+    return [attempt.cause for attempt in log.attempts]
 
 
 def test_an_interruption_closes_one_attempt_and_opens_the_next() -> None:
-    story, action = attempts.interrupt(training(), SCENE, failure(Cause.NODE_LOST, "1.1"))
+    log, action = attempts.interrupt(training(), CONTEXT, failure(Cause.NODE_LOST, "1.1"))
     assert action is not None and action.verdict is Verdict.RESTART
-    first, second = story.attempts
+    first, second = log.attempts
     assert (first.cause, first.end_step, first.lost_steps, first.generation) == (
         Cause.NODE_LOST,
         37,
@@ -63,7 +63,7 @@ def test_an_interruption_closes_one_attempt_and_opens_the_next() -> None:
         "1.1",
     )
     assert (second.number, second.end, second.start_step, second.generation) == (2, None, 30, "")
-    assert (story.restarts, dict(story.failures)) == (1, {"NodeLost": 1})
+    assert (log.restarts, dict(log.failures)) == (1, {"NodeLost": 1})
 
 
 @pytest.mark.parametrize(
@@ -110,34 +110,34 @@ def test_an_interruption_closes_one_attempt_and_opens_the_next() -> None:
 def test_what_ended_one_generation_is_one_interruption(
     told: list[Interruption], expected: list[Cause | None], failures: dict[str, int]
 ) -> None:
-    story = training() if told[0].generation else attempts.begin(Chronicle(), SCENE)
+    log = training() if told[0].generation else attempts.begin(AttemptLog(), CONTEXT)
     for each in told:
-        story, _ = attempts.interrupt(story, SCENE, each)
-    assert causes(story) == expected
-    assert dict(story.failures) == failures
-    assert story.restarts == len(expected) - 1
+        log, _ = attempts.interrupt(log, CONTEXT, each)
+    assert causes(log) == expected
+    assert dict(log.failures) == failures
+    assert log.restarts == len(expected) - 1
 
 
 def test_the_next_generation_is_another_interruption() -> None:
-    story, _ = attempts.interrupt(training(), SCENE, failure(Cause.NODE_LOST, "1.1"))
-    story = attempts.sealed(story, "1.2", 30, 2)
-    story, _ = attempts.interrupt(story, SCENE, failure(Cause.COMMUNICATION, "1.2"))
-    assert causes(story) == [Cause.NODE_LOST, Cause.COMMUNICATION, None]
+    log, _ = attempts.interrupt(training(), CONTEXT, failure(Cause.NODE_LOST, "1.1"))
+    log = attempts.sealed(log, "1.2", 30, 2)
+    log, _ = attempts.interrupt(log, CONTEXT, failure(Cause.COMMUNICATION, "1.2"))
+    assert causes(log) == [Cause.NODE_LOST, Cause.COMMUNICATION, None]
 
 
 def test_a_generation_that_took_over_unexplained_is_explained_later() -> None:
-    story = attempts.renewed(training(), SCENE, "2.1", 2)
-    assert (causes(story), story.restarts) == ([None, None], 1)
-    assert story.attempts[0].message == "generation 2.1 took over from 1.1"
-    story = attempts.sealed(story, "2.1", 30, 2)
-    story, _ = attempts.interrupt(story, SCENE, failure(Cause.COMMUNICATION, "1.1"))
-    assert (causes(story), story.restarts) == ([Cause.COMMUNICATION, None], 1)
+    log = attempts.renewed(training(), CONTEXT, "2.1", 2)
+    assert (causes(log), log.restarts) == ([None, None], 1)
+    assert log.attempts[0].message == "generation 2.1 took over from 1.1"
+    log = attempts.sealed(log, "2.1", 30, 2)
+    log, _ = attempts.interrupt(log, CONTEXT, failure(Cause.COMMUNICATION, "1.1"))
+    assert (causes(log), log.restarts) == ([Cause.COMMUNICATION, None], 1)
 
 
 def test_another_size_is_no_interruption() -> None:
-    story = attempts.renewed(training(), SCENE, "1.2", 3)
-    assert (causes(story), story.restarts) == ([None, None], 0)
-    assert (story.attempts[0].reason, story.attempts[0].message) == (
+    log = attempts.renewed(training(), CONTEXT, "1.2", 3)
+    assert (causes(log), log.restarts) == ([None, None], 0)
+    assert (log.attempts[0].reason, log.attempts[0].message) == (
         "Resized",
         "3 nodes went on instead of 2",
     )
@@ -145,19 +145,19 @@ def test_another_size_is_no_interruption() -> None:
 
 def test_a_failure_that_ends_the_run_opens_nothing() -> None:
     hopeless = Interruption(Cause.IMAGE_OR_CONFIG, Reason.DATA_MISSING, "no such folder", NOW, "1.1")
-    story, action = attempts.interrupt(training(), SCENE, hopeless)
+    log, action = attempts.interrupt(training(), CONTEXT, hopeless)
     assert action is not None and action.verdict is Verdict.FAIL
-    assert story.open is None and story.restarts == 0
+    assert log.open is None and log.restarts == 0
 
 
 def test_only_the_newest_attempts_are_listed() -> None:
-    story = training()
+    log = training()
     for number in range(1, 30):
-        story, _ = attempts.interrupt(story, SCENE, failure(Cause.NODE_LOST, f"1.{number}"))
-        story = attempts.sealed(story, f"1.{number + 1}", 30, 2)
-    assert len(story.attempts) == ATTEMPT_LIMIT
-    assert story.attempts[-1].number == 30
-    assert story.restarts == dict(story.failures)["NodeLost"] == 29
+        log, _ = attempts.interrupt(log, CONTEXT, failure(Cause.NODE_LOST, f"1.{number}"))
+        log = attempts.sealed(log, f"1.{number + 1}", 30, 2)
+    assert len(log.attempts) == ATTEMPT_LIMIT
+    assert log.attempts[-1].number == 30
+    assert log.restarts == dict(log.failures)["NodeLost"] == 29
 
 
 @pytest.mark.parametrize(
@@ -190,17 +190,17 @@ def test_a_status_fits_whatever_happened(letter: str) -> None:
 
 
 def test_a_small_status_is_not_cut() -> None:
-    story, _ = attempts.interrupt(training(), SCENE, failure(Cause.USER_ERROR, "1.1", message="m" * 1000))
-    status = TrainingRunStatus(attempts=list(story.attempts))
+    log, _ = attempts.interrupt(training(), CONTEXT, failure(Cause.USER_ERROR, "1.1", message="m" * 1000))
+    status = TrainingRunStatus(attempts=list(log.attempts))
     assert fit(status) == status
 
 
 def test_a_closed_attempt_is_not_reopened_by_a_suspension() -> None:
-    story = attempts.end(training(), replace(SCENE, step=40), Reason.SUSPENDED, "the checkpoint is durable")
-    assert story.open is None
-    assert (story.attempts[0].reason, story.attempts[0].cause, story.attempts[0].end_step) == (
+    log = attempts.end(training(), replace(CONTEXT, step=40), Reason.SUSPENDED, "the checkpoint is durable")
+    assert log.open is None
+    assert (log.attempts[0].reason, log.attempts[0].cause, log.attempts[0].end_step) == (
         "Suspended",
         None,
         40,
     )
-    assert attempts.end(story, SCENE, Reason.FINISHED) == story
+    assert attempts.end(log, CONTEXT, Reason.FINISHED) == log
