@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import logging
 import os
 import signal
 import sys
@@ -20,26 +19,12 @@ from footplate_api import cluster, settings
 from footplate_api.app import create_app
 from footplate_api.database import Database
 from footplate_api.edge import Context
-from footplate_api.middleware import request_id_of_task
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.settings import Settings
+from footplate_contracts import logs
 from footplate_contracts.names import ExitCode
 
 GRACE_SECONDS = 10  # below the 30 s that Kubernetes gives
-
-
-class _WithRequestId(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.request_id = request_id_of_task.get()
-        return True
-
-
-def _log_to_stderr(level: str) -> None:
-    handler = logging.StreamHandler()
-    handler.addFilter(_WithRequestId())
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"))
-    logging.basicConfig(level=level, handlers=[handler])
-    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -47,7 +32,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         prog="python -m footplate_api",
         description="Serves the history of TrainingRuns.",
         epilog="Environment: FOOTPLATE_DATABASE_URL, FOOTPLATE_API_HOST, FOOTPLATE_API_PORT,"
-        " FOOTPLATE_REVISION.",
+        " FOOTPLATE_REVISION, FOOTPLATE_LOG_FORMAT.",
     )
     parser.add_argument("--host", help="address to bind; default 0.0.0.0 in a pod, 127.0.0.1 elsewhere")
     parser.add_argument("--port", type=settings.port, help=f"default {settings.DEFAULT_PORT}")
@@ -101,9 +86,9 @@ async def serve(chosen: Settings, kubeconfig: Path | None, in_pod: bool) -> None
 def main(argv: list[str] | None = None) -> int:
     """Exit code 78 for a configuration that no restart mends."""
     arguments = _arguments(argv)
-    _log_to_stderr(arguments.log_level)
     try:
         chosen = settings.load(os.environ)
+        logs.configure("footplate_api", "uvicorn", level=arguments.log_level, log_format=chosen.log_format)
         chosen = replace(chosen, host=arguments.host or chosen.host, port=arguments.port or chosen.port)
         asyncio.run(serve(chosen, arguments.kubeconfig, "KUBERNETES_SERVICE_HOST" in os.environ))
     except ValueError as error:

@@ -1,7 +1,9 @@
 """Around every request: an id, a limit on the body, a log line, a measurement, no traceback outside.
 
 Plain ASGI rather than Starlette's BaseHTTPMiddleware, which copies every body
-through a queue.
+through a queue. asgi-correlation-id and prometheus-fastapi-instrumentator would each
+do a part; the former takes any text for an id, the latter knows no limit on methods,
+and what they leave (the limit, the problem for an exception) is most of this file.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ import logging
 import re
 import time
 import uuid
-from contextvars import ContextVar
 from typing import Final
 
 from starlette.datastructures import MutableHeaders
@@ -20,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from footplate_api.edge import REQUEST_ID_HEADER, answer
 from footplate_api.errors import ApiError
 from footplate_api.observation import Metrics
+from footplate_contracts.logs import bind, fields
 
 # 5000 rows, the most a batch holds, are 2 MB; the API server itself takes 3 MB.
 BODY_LIMIT: Final = 8 * 1024 * 1024
@@ -28,7 +30,6 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 _SAFE_ID: Final = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 _QUIET: Final = ("/healthz", "/readyz", "/metrics")  # probes and scrapes: logged at DEBUG only
 
-request_id_of_task: ContextVar[str] = ContextVar("request_id", default="-")
 log = logging.getLogger("footplate_api.access")
 
 
@@ -45,16 +46,15 @@ class RequestEdge:
             return
         request_id = _request_id(scope)
         scope["footplate.request_id"] = request_id
-        token = request_id_of_task.set(request_id)
         started = time.perf_counter()
         tracker = _Tracker(send, request_id)
-        try:
-            await self._app(scope, limited(scope, receive), tracker.send)
-        except Exception as error:  # noqa: BLE001 - the edge: callers get a problem, the log the traceback
-            await self._failed(error, scope, receive, tracker)
-        finally:
-            self._measure(scope, tracker.status, time.perf_counter() - started)
-            request_id_of_task.reset(token)
+        with bind(request=request_id):
+            try:
+                await self._app(scope, limited(scope, receive), tracker.send)
+            except Exception as error:  # noqa: BLE001 - the edge: callers get a problem, the log the traceback
+                await self._failed(error, scope, receive, tracker)
+            finally:
+                self._measure(scope, tracker.status, time.perf_counter() - started)
 
     async def _failed(self, error: Exception, scope: Scope, receive: Receive, tracker: _Tracker) -> None:
         if tracker.status:  # the answer has begun: all that is left is to break it off
@@ -70,7 +70,8 @@ class RequestEdge:
         self._metrics.requests.labels(method, template, str(status)).inc()
         self._metrics.request_seconds.labels(method, template).observe(seconds)
         level = logging.DEBUG if scope["path"] in _QUIET else logging.INFO
-        log.log(level, "%s %s %d %.1f ms", scope["method"], scope["path"], status, seconds * 1e3)
+        about = fields(status=status, milliseconds=round(seconds * 1e3, 1))
+        log.log(level, "%s %s", scope["method"], scope["path"], extra=about)
 
 
 class _Tracker:

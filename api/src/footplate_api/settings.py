@@ -6,6 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from footplate_contracts.logs import format_of
+from footplate_contracts.names import LogFormat
+
 DEFAULT_DATABASE_URL = "sqlite+aiosqlite:////data/footplate.db"
 DEFAULT_PORT = 8000
 
@@ -29,6 +32,7 @@ class Settings:
     host: str
     port: int
     revision: str | None  # git revision of the build, for /version
+    log_format: LogFormat
 
 
 def database_url(text: str) -> str:
@@ -78,4 +82,5 @@ def load(environment: Mapping[str, str]) -> Settings:
         host=environment.get("FOOTPLATE_API_HOST") or ("0.0.0.0" if in_pod else "127.0.0.1"),
         port=port(environment.get("FOOTPLATE_API_PORT") or str(DEFAULT_PORT)),
         revision=environment.get("FOOTPLATE_REVISION") or None,
+        log_format=format_of(environment),
     )

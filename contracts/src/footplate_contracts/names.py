@@ -122,9 +122,18 @@ class Env(StrEnum):
     RANK_LINK = "FOOTPLATE_RANK_LINK"  # path of the agent's Unix socket, set for ranks
     MEMORY_FOLDER = "FOOTPLATE_MEMORY_FOLDER"  # in /dev/shm, the agent's; set for ranks
     REVISION = "FOOTPLATE_REVISION"  # of the code, where the image knows it
+    LOG_FORMAT = "FOOTPLATE_LOG_FORMAT"  # a LogFormat; read by all programs
     GENERATION = "FOOTPLATE_GENERATION"  # "<epoch>.<number>", set for ranks
     DATA_CACHE = "FOOTPLATE_DATA_CACHE"  # folder for shards of an object store; set by whoever wants another
     DATA_CACHE_BYTES = "FOOTPLATE_DATA_CACHE_BYTES"  # how much may lie there; unset: what the volume has
+
+
+class LogFormat(StrEnum):
+    """How a log line is written, see logs."""
+
+    LOGFMT = "logfmt"  # time=… level=INFO logger=… message="…" run=…; a traceback follows on lines of its own
+    JSON = "json"  # one object a line; a traceback is its member `exception`
+    TEXT = "text"  # the message alone, for whoever started a command at a terminal
 
 
 class ExitCode(IntEnum):

@@ -16,14 +16,16 @@ from typing import Any, Final
 import aiohttp
 import kopf
 
+from footplate_contracts import logs
+from footplate_contracts.logs import fields
+from footplate_contracts.names import LogFormat
 from footplate_operator import settings
 from footplate_operator.errors import ClusterError, OperatorError, SettingsError
-from footplate_operator.runtime import handlers, log, probes
+from footplate_operator.runtime import handlers, probes
 from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.cluster import KubernetesCluster, login
 from footplate_operator.runtime.kinds import PROFILE, TRAINING_RUN
 from footplate_operator.runtime.leader import Leadership
-from footplate_operator.runtime.log import fields
 from footplate_operator.runtime.metrics import Metrics
 from footplate_operator.runtime.reconcile import Reconciler
 from footplate_operator.runtime.workqueue import WorkQueue
@@ -43,11 +45,12 @@ def main() -> int:
     except SettingsError as error:
         print(f"footplate-operator: {error}", file=sys.stderr)
         return 78
-    log.configure(own.log_level)
+    log_format = own.defaults.log_format or LogFormat.LOGFMT
+    logs.configure("footplate_operator", level=own.log_level, log_format=log_format)
     try:
         asyncio.run(operate(own))
     except OperatorError as error:
-        _log.error("operator %s", fields(event="ended", error=error))
+        _log.error("ended", extra=fields(error=error))
         return 1
     return 0
 
@@ -94,7 +97,7 @@ async def operate(own: Settings) -> None:
             identity=own.identity,
         )
         wiring = handlers.Handlers(cache, queue, reconciler)
-        _log.info("operator %s", fields(event="leading", identity=own.identity, namespace=own.namespace))
+        _log.info("leading", extra=fields(identity=own.identity, namespace=own.namespace))
         await _first_of(
             stop,
             _watch(wiring, own, stop),
@@ -116,7 +119,7 @@ async def _wait_for_crds(cluster: KubernetesCluster, own: Settings) -> None:
             return
         except ClusterError as error:
             if not told:
-                _log.warning("operator %s", fields(event="waiting for the API", error=error))
+                _log.warning("waiting for the API server", extra=fields(error=error))
                 told = True
             await asyncio.sleep(_DISCOVERY_SECONDS)
 

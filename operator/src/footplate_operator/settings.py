@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from footplate_contracts.logs import format_of
+from footplate_contracts.names import LogFormat
 from footplate_contracts.v1alpha1.pods import PullPolicy
 from footplate_operator.errors import SettingsError
 from footplate_operator.trainingrun.revision import Defaults
@@ -69,12 +71,22 @@ def _defaults(environment: Mapping[str, str]) -> Defaults:
             coordinator_image=_required(environment, "FOOTPLATE_COORDINATOR_IMAGE"),
             image_pull_policy=PullPolicy(policy),
             api_url=environment.get("FOOTPLATE_API_URL", ""),
+            log_format=_log_format(environment),
         )
     except (ValidationError, ValueError) as error:
         if isinstance(error, SettingsError):
             raise
         allowed = ", ".join(PullPolicy)
         raise SettingsError(f"FOOTPLATE_IMAGE_PULL_POLICY is {policy!r}; one of {allowed} is right") from None
+
+
+def _log_format(environment: Mapping[str, str]) -> LogFormat | None:
+    """None for the usual one, so that a revision is what it was before there was a choice."""
+    try:
+        chosen = format_of(environment)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    return None if chosen is LogFormat.LOGFMT else chosen
 
 
 def _required(environment: Mapping[str, str], name: str) -> str:

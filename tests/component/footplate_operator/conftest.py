@@ -103,7 +103,7 @@ class Process:
 def operator(server: ApiServer, tmp_path: Path) -> Iterator[Process]:
     """An operator that leads."""
     with operator_process(server, tmp_path) as process:
-        wait_for(lambda: process.said("event=leading"), "the operator leads")
+        wait_for(lambda: process.said("message=leading"), "the operator leads")
         yield process
 
 

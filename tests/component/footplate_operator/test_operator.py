@@ -134,27 +134,27 @@ def test_an_operator_restart_touches_no_pod(server: ApiServer, api: Api, node: N
     step = api.status("tiny")["progress"]["step"]
     with operator_process(server, tmp_path, "first") as second:
         wait_for(lambda: api.status("tiny")["progress"]["step"] > step or None, "progress is seen again")
-        assert second.said("event=created") == 0
+        assert second.said("message=created") == 0
     assert {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in api.find("pods")} == before
     assert api.status("tiny")["restarts"] == 0
 
 
 def test_a_second_replica_waits_and_takes_over(server: ApiServer, api: Api, tmp_path: Path) -> None:
     with operator_process(server, tmp_path, "first") as first:
-        wait_for(lambda: first.said("event=leading"), "the first leads")
+        wait_for(lambda: first.said("message=leading"), "the first leads")
         with operator_process(server, tmp_path, "second") as second:
-            wait_for(lambda: second.said("event=waiting"), "the second waits")
-            assert second.said("event=leading") == 0
+            wait_for(lambda: second.said("waiting for the Lease"), "the second waits")
+            assert second.said("message=leading") == 0
             first.process.terminate()
             assert first.process.wait(timeout=10) == 0
-            wait_for(lambda: second.said("event=leading"), "the second takes over", 10)
+            wait_for(lambda: second.said("message=leading"), "the second takes over", 10)
 
 
 def test_a_leader_that_is_told_to_end_while_it_starts_to_watch_ends_well(
     server: ApiServer, tmp_path: Path
 ) -> None:
     with operator_process(server, tmp_path) as operator:
-        wait_for(lambda: operator.said("event=leading"), "it leads", pause=0.002)
+        wait_for(lambda: operator.said("message=leading"), "it leads", pause=0.002)
         operator.process.terminate()
         assert operator.process.wait(timeout=20) == 0
 

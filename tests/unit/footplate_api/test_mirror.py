@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from footplate_api.pipelines.mirror import backoff, changes
+from footplate_api.pipelines.mirror import changes, retry_delay
 from footplate_api.ports import EventType, WatchEvent
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -60,5 +60,5 @@ def test_changes(events: list[WatchEvent], rows: list[tuple[str, int, datetime |
         pytest.param(1, 0.0, 0.25, id="spread"),
     ],
 )
-def test_backoff(failures: int, chance: float, seconds: float) -> None:
-    assert backoff(failures, chance) == seconds
+def test_retry_delay(failures: int, chance: float, seconds: float) -> None:
+    assert retry_delay(failures, chance) == seconds

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from footplate_api.settings import Settings, load
+from footplate_contracts.names import LogFormat
 
 
 def test_defaults_are_those_of_a_laptop() -> None:
-    assert load({}) == Settings("sqlite+aiosqlite:////data/footplate.db", "127.0.0.1", 8000, None)
+    expected = Settings("sqlite+aiosqlite:////data/footplate.db", "127.0.0.1", 8000, None, LogFormat.LOGFMT)
+    assert load({}) == expected
 
 
 def test_a_pod_listens_to_its_service() -> None:

@@ -13,7 +13,6 @@ from footplate_contracts.names import Phase
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator import settings
 from footplate_operator.errors import ClusterError, LeadershipLost, OperatorError, SettingsError
-from footplate_operator.runtime import log
 from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.kinds import LEASE, POD, PROFILE, TRAINING_RUN, Json, Kind
 from footplate_operator.runtime.leader import Leadership, LeaseView, Move, next_move
@@ -299,7 +298,7 @@ def test_live_runs_are_counted(phase: str, live: int) -> None:
     assert cache.live_runs() == 0
 
 
-# -- settings, Events, logs ----------------------------------------------------------------
+# -- settings, Events ----------------------------------------------------------------
 
 IMAGES = {"FOOTPLATE_TRAINER_IMAGE": "t:1", "FOOTPLATE_COORDINATOR_IMAGE": "c:1"}
 
@@ -317,6 +316,11 @@ IMAGES = {"FOOTPLATE_TRAINER_IMAGE": "t:1", "FOOTPLATE_COORDINATOR_IMAGE": "c:1"
             {**IMAGES, "FOOTPLATE_IMAGE_PULL_POLICY": "Sometimes"},
             "FOOTPLATE_IMAGE_PULL_POLICY is 'Sometimes'; one of Always, IfNotPresent, Never is right",
             id="pull-policy",
+        ),
+        pytest.param(
+            {**IMAGES, "FOOTPLATE_LOG_FORMAT": "xml"},
+            "FOOTPLATE_LOG_FORMAT is 'xml'; one of logfmt, json, text is right",
+            id="log-format",
         ),
     ],
 )
@@ -364,18 +368,6 @@ def test_the_same_event_has_the_same_name() -> None:
         for identity in ("first", "second")
     }
     assert len(names) == 1
-
-
-@pytest.mark.parametrize(
-    ("values", "line"),
-    [
-        pytest.param({"event": "phase", "run": "a/b"}, "event=phase run=a/b", id="plain"),
-        pytest.param({"why": 'two "words"\nhere'}, 'why="two \\"words\\"\\nhere"', id="quoted"),
-        pytest.param({"a": None, "b": "", "c": 0}, "c=0", id="nothing-is-left-out"),
-    ],
-)
-def test_log_lines(values: dict[str, object], line: str) -> None:
-    assert log.fields(**values) == line
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,11 @@ from footplate_api.errors import ApiError, ListExpired
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.ports import Cluster, EventType, Manifest, WatchEvent
 from footplate_api.runs import record, repository
+from footplate_contracts.backoff import backoff
 
 RELIST_SECONDS: Final = 600.0
 FIRST_RETRY_SECONDS: Final = 0.5
-LAST_RETRY_SECONDS: Final = 15.0
+LONGEST_RETRY_SECONDS: Final = 15.0
 PAUSE_SECONDS: Final = 0.1  # between watches, should a proxy end each at once
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class Mirror:
             except ApiError as error:
                 self._trouble(error.detail)
                 await self._wait()
-            except Exception as error:
+            except Exception as error:  # the edge of the task: nobody would start it again
                 log.exception("the mirror stumbled")
                 self._trouble(f"The mirror failed with {type(error).__name__}.")
                 await self._wait()
@@ -72,7 +73,7 @@ class Mirror:
 
     async def _wait(self) -> None:
         self._failures += 1
-        await asyncio.sleep(backoff(self._failures, self._chance()))
+        await asyncio.sleep(retry_delay(self._failures, self._chance()))
 
     async def list(self) -> str:
         """Takes over all runs that exist; returns the version from which to watch."""
@@ -145,7 +146,8 @@ def changes(events: Iterable[WatchEvent], seen_at: datetime) -> list[dict[str, A
     return rows
 
 
-def backoff(failures: int, chance: float) -> float:
+def retry_delay(failures: int, chance: float) -> float:
     """Seconds to wait after so many failures in a row; `chance` in [0, 1) spreads replicas."""
-    longest = min(FIRST_RETRY_SECONDS * 2.0 ** min(failures - 1, 16), LAST_RETRY_SECONDS)
-    return longest * (0.5 + chance / 2)
+    return backoff(
+        failures, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS, jitter=(0.5, 1.0), chance=chance
+    )

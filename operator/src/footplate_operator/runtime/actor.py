@@ -8,13 +8,13 @@ from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime
 from typing import Any, Final
 
+from footplate_contracts.logs import fields
 from footplate_contracts.names import Reason, Role
 from footplate_contracts.reports import Command
 from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, Forbidden, Invalid, NotFound
 from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import POD, QUIET_CHILDREN, TRAINING_RUN, Json
-from footplate_operator.runtime.log import fields
 from footplate_operator.runtime.memory import Memory
 from footplate_operator.trainingrun.coordinator_client import Coordinators
 from footplate_operator.trainingrun.credentials import new_credentials
@@ -68,16 +68,16 @@ class Actor:
             if desired.hang is not None:
                 await self._coordinators.judge_hangs(run.uid, desired.hang)
             if desired.delete_run:
-                _log.info("run %s", fields(event="expired", run=run.key))
+                _log.info("deleting the run: its time to live is over")
                 await self._cluster.delete(TRAINING_RUN, run.namespace, run.name, run.uid)
         except ClusterError as error:
-            _log.warning("run %s", fields(event="refused", run=run.key, status=error.status, error=error))
+            _log.warning("refused", extra=fields(status=error.status, error=error))
             return _problem(error), error
         return None, None
 
     async def purge(self, key: Key, uid: str) -> None:
         """One request for the pods, which hold GPUs, then the rest."""
-        _log.info("run %s", fields(event="purging", run=key, uid=uid))
+        _log.info("deleting the children of a deleted run", extra=fields(run=key, uid=uid))
         labels = selector(uid)
         self._coordinators.forget(uid)
         await self._cluster.delete_all(POD, key.namespace, labels, DELETED_GRACE)
@@ -85,13 +85,13 @@ class Actor:
             try:
                 await self._cluster.delete_all(kind, key.namespace, labels)
             except Forbidden as error:
-                _log.warning("run %s", fields(event="left to garbage collection", run=key, error=error))
+                _log.warning("left to garbage collection", extra=fields(kind=kind.name, error=error))
 
     async def _create(self, run: Run, memory: Memory, body: Json) -> None:
         kind, name = identity(body)
         try:
             made = await self._cluster.create(body)
-            _log.info("run %s", fields(event="created", run=run.key, kind=kind.name, name=name))
+            _log.info("created", extra=fields(kind=kind.name, name=name))
         except AlreadyExists:
             made = await self._cluster.get(kind, run.namespace, name)
             if controller(made).get("uid") != run.uid:
@@ -104,7 +104,7 @@ class Actor:
 
     async def _promote(self, run: Run, pod: PodView) -> None:
         """Label a spare as the worker that it has become."""
-        _log.info("run %s", fields(event="promoted", run=run.key, name=pod.name, index=pod.index))
+        _log.info("promoted", extra=fields(pod=pod.name, index=pod.index))
         labels = place_labels(Role.WORKER, pod.index, pod.incarnation)
         patch: Json = {"metadata": {"uid": pod.uid, "labels": labels}}
         try:
@@ -115,7 +115,7 @@ class Actor:
     async def _remove(self, run: Run, deletion: PodDeletion) -> None:
         pod = deletion.pod
         event = "stopping" if deletion.mode is DeletionMode.STOP else "deleting"
-        _log.info("run %s", fields(event=event, run=run.key, name=pod.name, grace=deletion.grace))
+        _log.info(event, extra=fields(pod=pod.name, grace=deletion.grace))
         if deletion.mode is DeletionMode.STOP and await self._stop(run, pod):
             return
         await self._cluster.delete(POD, run.namespace, pod.name, pod.uid, deletion.grace)
@@ -129,7 +129,7 @@ class Actor:
         except (NotFound, Conflict):
             return True
         except (Forbidden, Invalid) as error:
-            _log.warning("run %s", fields(event="not stopped", run=run.key, name=pod.name, error=error))
+            _log.warning("not stopped", extra=fields(pod=pod.name, error=error))
             return False
         return True
 

@@ -16,11 +16,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from footplate_contracts.logs import fields
 from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, LeadershipLost, NotFound
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import LEASE, Json
-from footplate_operator.runtime.log import fields
 
 RENEWALS: Final = 3  # within the life of a Lease
 ATTEMPTS: Final = 15  # within that life, while they fail
@@ -115,10 +115,10 @@ class Leadership:
         waiting = False
         while not await self._try():
             if not waiting:
-                _log.info("lease %s", fields(event="waiting", name=self._place[1], identity=self._identity))
+                _log.info("waiting for the Lease", extra=fields(name=self._place[1], identity=self._identity))
                 waiting = True
             await asyncio.sleep(self._seconds / RENEWALS / 2)
-        _log.info("lease %s", fields(event="acquired", name=self._place[1], identity=self._identity))
+        _log.info("acquired the Lease", extra=fields(name=self._place[1], identity=self._identity))
 
     async def keep(self) -> None:
         """Renew for ever; raises LeadershipLost once that was impossible for most of the Lease's life."""
@@ -133,7 +133,7 @@ class Leadership:
                     elif await self._taken():
                         break
             except TimeoutError:
-                _log.warning("lease %s", fields(event="no answer", name=self._place[1]))
+                _log.warning("no answer about the Lease", extra=fields(name=self._place[1]))
         raise LeadershipLost(f"Lease {'/'.join(self._place)} could not be renewed")
 
     async def release(self) -> None:
@@ -143,9 +143,9 @@ class Leadership:
             known = view(lease)
             if known is not None and known.holder == self._identity:
                 await self._cluster.replace(render(*self._place, "", 1.0, lease, self._now()))
-                _log.info("lease %s", fields(event="released", name=self._place[1]))
+                _log.info("released the Lease", extra=fields(name=self._place[1]))
         except ClusterError as error:
-            _log.warning("lease %s", fields(event="not released", error=error))
+            _log.warning("the Lease is not released", extra=fields(error=error))
 
     async def _try(self) -> bool:
         try:
@@ -158,7 +158,7 @@ class Leadership:
         except (Conflict, AlreadyExists):
             return False  # somebody was faster
         except ClusterError as error:
-            _log.warning("lease %s", fields(event="unreachable", error=error))
+            _log.warning("the Lease cannot be read", extra=fields(error=error))
             return False
         return True
 

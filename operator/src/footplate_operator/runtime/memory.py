@@ -13,12 +13,12 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from footplate_contracts.logs import fields
 from footplate_contracts.names import Reason, secret_name
 from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import CORE_EVENT, POD, QUIET_CHILDREN, REVISION, SECRET, Json, Kind
-from footplate_operator.runtime.log import fields
 from footplate_operator.trainingrun.manifests.children import Credentials, read_secret
 from footplate_operator.trainingrun.manifests.metadata import selector
 from footplate_operator.trainingrun.observed import Child, PodView, view_child
@@ -71,9 +71,7 @@ class Memory:
         try:
             revision = view_revision(body)
         except (ValidationError, KeyError) as error:
-            _log.warning(
-                "revision %s", fields(event="unreadable", name=body["metadata"]["name"], error=error)
-            )
+            _log.warning("unreadable revision", extra=fields(name=body["metadata"]["name"], error=error))
             return
         self.revisions = [known for known in self.revisions if known.number != revision.number]
         self.revisions.append(revision)
@@ -82,7 +80,7 @@ class Memory:
         try:
             self.credentials = read_secret(body)
         except (KeyError, ValueError) as error:
-            _log.warning("secret %s", fields(event="unreadable", name=body["metadata"]["name"], error=error))
+            _log.warning("unreadable secret", extra=fields(name=body["metadata"]["name"], error=error))
 
 
 async def refresh(memory: Memory, run: Run, cluster: Cluster, cache: Cache, now: datetime) -> None:
@@ -112,7 +110,7 @@ async def mount_error(memory: Memory, run: Run, pod: PodView, cluster: Cluster, 
         )
     except ClusterError as error:
         level = logging.WARNING if asked is None else logging.DEBUG  # once a pod is enough
-        _log.log(level, "events %s", fields(event="not read", pod=pod.name, error=error))
+        _log.log(level, "events not read", extra=fields(pod=pod.name, error=error))
         found = []
     newest = max(found, key=lambda event: str(event.get("lastTimestamp") or ""), default=None)
     told = str(newest.get("message", ""))[:900] if newest else ""

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from footplate_contracts.logs import bind
 from footplate_contracts.names import COORDINATOR_PORT, Phase, Reason
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_operator.errors import NotFound
@@ -76,10 +77,12 @@ class Reconciler:
         began = time.monotonic()
         result = "error"
         try:
-            await self._clear_graves(key)
-            body = self._cache.run(key)
-            if body is not None:
-                await self._reconcile(body)
+            with bind(run=key):
+                await self._clear_graves(key)
+                body = self._cache.run(key)
+                if body is not None:
+                    with bind(uid=body["metadata"]["uid"]):
+                        await self._reconcile(body)
             result = "success"
         finally:
             self._metrics.reconciles.labels(result).inc()

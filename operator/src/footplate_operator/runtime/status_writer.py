@@ -7,13 +7,13 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
+from footplate_contracts.logs import fields
 from footplate_contracts.names import API_VERSION, ConditionType, Reason
 from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, NotFound
 from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.runtime.log import fields
 from footplate_operator.runtime.memory import Memory
 from footplate_operator.runtime.metrics import Metrics
 from footplate_operator.runtime.throttle import Change, compare, progress_interval
@@ -67,10 +67,7 @@ class StatusWriter:
         for cause, count in after.failures.items():
             self._metrics.restarts.labels(cause).inc(max(0, count - run.status.failures.get(cause, 0)))
         if after.phase is not run.phase:
-            _log.info(
-                "run %s",
-                fields(event="phase", run=run.key, before=run.phase, after=after.phase, why=_why(desired)),
-            )
+            _log.info("phase", extra=fields(before=run.phase, after=after.phase, why=_why(desired)))
         for event in (
             events.phase_event(run, after, self._identity, now),
             events.held_up_event(run, after, self._identity, now),
@@ -96,7 +93,7 @@ class StatusWriter:
             if each.get("type") == said["type"] and each.get("message") == message:
                 return
         status["conditions"] = [*known, said]
-        _log.warning("run %s", fields(event="undecodable", run=key, error=why))
+        _log.warning("undecodable", extra=fields(error=why))
         if not await self._write(key, str(metadata["resourceVersion"]), status):
             self._queue.add_after(key, CONFLICT_SECONDS)
 
@@ -111,9 +108,9 @@ class StatusWriter:
         try:
             self._cache.put_run(await self._cluster.apply(body, "status"))
         except NotFound:
-            _log.info("run %s", fields(event="gone while its status was written", run=key))
+            _log.info("gone while its status was written")
         except Conflict:
-            _log.info("run %s", fields(event="changed while its status was written", run=key))
+            _log.info("changed while its status was written")
         else:
             return True
         return False
@@ -124,7 +121,7 @@ class StatusWriter:
         except AlreadyExists:
             return
         except ClusterError as error:
-            _log.warning("event %s", fields(event="not written", reason=event["reason"], error=error))
+            _log.warning("event not written", extra=fields(reason=event["reason"], error=error))
 
 
 def _last_write(run: Run) -> datetime | None:

@@ -14,8 +14,9 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Final, Generic, Protocol, TypeVar
 
+from footplate_contracts.backoff import backoff
+from footplate_contracts.logs import fields
 from footplate_operator.errors import OperatorError
-from footplate_operator.runtime.log import fields
 
 _log = logging.getLogger(__name__)
 
@@ -29,8 +30,9 @@ Work = Callable[[KeyType], Awaitable[None]]
 
 def retry_delay(failures: int, chance: float) -> float:
     """Seconds before the next try after `failures` in a row; `chance` in 0..1 spreads them by half."""
-    base = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** (failures - 1))
-    return base * (0.75 + 0.5 * chance)
+    return backoff(
+        failures, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS, jitter=(0.75, 1.25), chance=chance
+    )
 
 
 class Agenda(Protocol[AnyKey]):
@@ -99,9 +101,9 @@ class WorkQueue(Generic[KeyType]):
                 await work(key)
                 failed = False
             except OperatorError as error:
-                _log.warning("queue %s", fields(event="again later", key=key, error=error))
+                _log.warning("tried again later", extra=fields(key=key, error=error))
             except Exception:  # noqa: BLE001 - the edge: one run's trouble must not stop the others
-                _log.exception("key=%s reconcile failed", key)
+                _log.exception("failed", extra=fields(key=key))
             finally:
                 self._done(key, failed)
 

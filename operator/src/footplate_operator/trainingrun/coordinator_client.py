@@ -19,6 +19,8 @@ from typing import Final, Protocol
 import aiohttp
 from pydantic import ValidationError
 
+from footplate_contracts.backoff import backoff
+from footplate_contracts.logs import fields
 from footplate_contracts.names import COORDINATOR_PORT
 from footplate_contracts.reports import (
     Command,
@@ -29,7 +31,6 @@ from footplate_contracts.reports import (
     TermsCommand,
 )
 from footplate_operator.errors import CoordinatorUnreachable
-from footplate_operator.runtime.log import fields
 from footplate_operator.trainingrun.run import Key
 
 POLL_SECONDS: Final = 20  # how long the coordinator may wait for news
@@ -59,10 +60,11 @@ class Endpoint:
     port: int = COORDINATOR_PORT
 
 
-def next_retry(retry: float, followed: float) -> float:
-    """Seconds until the try after one that waited `retry` for nothing; `followed`: since the first try."""
-    longest = LONGEST_RETRY_STARTING_SECONDS if followed < STARTING_SECONDS else LONGEST_RETRY_SECONDS
-    return min(longest, retry * 1.5)
+def retry_delay(failures: int, followed: float) -> float:
+    """Seconds before the next try after `failures` in a row; the first try was `followed` seconds ago."""
+    late = followed - STARTING_SECONDS
+    longest = min(LONGEST_RETRY_SECONDS, max(LONGEST_RETRY_STARTING_SECONDS, late))
+    return backoff(failures, first=FIRST_RETRY_SECONDS, longest=longest, factor=1.5)
 
 
 class CoordinatorClient:
@@ -219,7 +221,7 @@ class Watchers:
         try:
             answer = await tell(watch.client)
         except CoordinatorUnreachable as error:
-            _log.warning("coordinator %s", fields(event="command failed", uid=uid, error=error))
+            _log.warning("coordinator command failed", extra=fields(uid=uid, error=error))
             return False
         known = self._states.get(uid)
         # The long-poll may have been faster, and would not say again what it has said.
@@ -237,28 +239,25 @@ class Watchers:
                 await task
 
     async def _poll(self, key: Key, uid: str, endpoint: Endpoint, client: CoordinatorClient) -> None:
-        version, retry, silent = -1, FIRST_RETRY_SECONDS, False
+        version, failures = -1, 0
         started = time.monotonic()
         while True:
             try:
                 state = await client.state(version, POLL_SECONDS)
             except CoordinatorUnreachable as error:
-                if not silent:
+                if not failures:
                     _log.info(
-                        "coordinator %s",
-                        fields(event="unreachable", run=key, epoch=endpoint.epoch, error=error),
+                        "coordinator unreachable", extra=fields(run=key, epoch=endpoint.epoch, error=error)
                     )
-                silent = True
+                failures += 1
                 version = -1
-                await asyncio.sleep(retry)
-                retry = next_retry(retry, time.monotonic() - started)
+                await asyncio.sleep(retry_delay(failures, time.monotonic() - started))
                 continue
-            if silent or version < 0:
+            if failures or version < 0:
                 _log.info(
-                    "coordinator %s",
-                    fields(event="heard", run=key, epoch=state.epoch, state=state.state.value),
+                    "coordinator answers", extra=fields(run=key, epoch=state.epoch, state=state.state.value)
                 )
-            silent, retry = False, FIRST_RETRY_SECONDS
+            failures = 0
             if state.version != version or self._states.get(uid) != state:
                 version = state.version
                 self._states[uid] = state

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from footplate_contracts.model import Contract
-from footplate_contracts.names import Phase, revision_name
+from footplate_contracts.names import LogFormat, Phase, revision_name
 from footplate_contracts.reports import CoordinatorState, HangCommand, SizeCommand, TermsCommand
 from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve, resolve_steps
 from footplate_contracts.v1alpha1.compute import Hang
@@ -56,6 +56,7 @@ class Defaults(Contract):
     coordinator_image: str
     image_pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT
     api_url: str = ""
+    log_format: LogFormat | None = None  # None: the usual one
 
 
 class Frozen(Contract):

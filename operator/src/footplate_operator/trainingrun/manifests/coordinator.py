@@ -59,7 +59,7 @@ def pod(run: Run, revision: Revision, epoch: int) -> Json:
 
 def _container(run: Run, revision: Revision, epoch: int) -> Json:
     defaults = revision.frozen.defaults
-    variables = shared_environment(run) | {
+    variables = shared_environment(run, defaults) | {
         Env.TLS_KEY_FILE: f"{RUN_SECRET_MOUNT}/{SECRET_PRIVATE_KEY_KEY}",
         Env.COORDINATOR_EPOCH: str(epoch),
         Env.SIZE: size(run).model_dump_json(by_alias=True, exclude_none=True),

@@ -23,7 +23,7 @@ from footplate_contracts.names import (
 )
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.manifests.metadata import coordinator_host
-from footplate_operator.trainingrun.revision import Revision
+from footplate_operator.trainingrun.revision import Defaults, Revision
 from footplate_operator.trainingrun.run import Run
 
 USER_ID: Final = 1000
@@ -65,7 +65,7 @@ def container_security() -> Json:
     }
 
 
-def shared_environment(run: Run) -> dict[str, str]:
+def shared_environment(run: Run, defaults: Defaults) -> dict[str, str]:
     """Variables of every pod of a run."""
     return {
         Env.RUN_CONFIG: f"{RUN_CONFIG_MOUNT}/{RUN_CONFIG_FILE}",
@@ -76,6 +76,7 @@ def shared_environment(run: Run) -> dict[str, str]:
         "HOME": HOME,
         "USER": "footplate",  # getpass.getuser() has no other source where /etc/passwd does not list us
         "TMPDIR": "/tmp",
+        **({Env.LOG_FORMAT: defaults.log_format.value} if defaults.log_format else {}),
     }
 
 

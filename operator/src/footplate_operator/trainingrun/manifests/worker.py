@@ -34,7 +34,7 @@ from footplate_operator.trainingrun.manifests.pod import (
     shared_environment,
     tolerate_lost_node,
 )
-from footplate_operator.trainingrun.revision import Revision
+from footplate_operator.trainingrun.revision import Frozen, Revision
 from footplate_operator.trainingrun.run import Run
 
 GRACE_BEYOND_CHECKPOINT = 30  # seconds that a pod has after its emergency checkpoint
@@ -89,7 +89,7 @@ def _container(run: Run, revision: Revision, place: Mapping[str, str]) -> Json:
     trainer, frozen = run.spec.trainer, revision.frozen
     policy = trainer.image_pull_policy or frozen.defaults.image_pull_policy
     users = [each.to_json() for each in trainer.env]
-    ours = as_env(_environment(run, frozen.profile, place))
+    ours = as_env(_environment(run, frozen, place))
     container: Json = {
         "name": "trainer",
         "image": trainer.image or frozen.defaults.trainer_image,
@@ -105,8 +105,8 @@ def _container(run: Run, revision: Revision, place: Mapping[str, str]) -> Json:
     return container
 
 
-def _environment(run: Run, profile: ComputeProfileSpec, place: Mapping[str, str]) -> dict[str, str]:
-    variables = shared_environment(run) | {
+def _environment(run: Run, frozen: Frozen, place: Mapping[str, str]) -> dict[str, str]:
+    variables = shared_environment(run, frozen.defaults) | {
         **place,
         "TORCHINDUCTOR_CACHE_DIR": "/tmp/torchinductor",
         "TRITON_CACHE_DIR": "/tmp/triton",
@@ -114,10 +114,11 @@ def _environment(run: Run, profile: ComputeProfileSpec, place: Mapping[str, str]
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
-    if profile.network.interfaces:
-        variables["NCCL_SOCKET_IFNAME"] = profile.network.interfaces
-        variables["GLOO_SOCKET_IFNAME"] = profile.network.interfaces
-    return variables | profile.network.nccl
+    network = frozen.profile.network
+    if network.interfaces:
+        variables["NCCL_SOCKET_IFNAME"] = network.interfaces
+        variables["GLOO_SOCKET_IFNAME"] = network.interfaces
+    return variables | network.nccl
 
 
 def _resources(run: Run, profile: ComputeProfileSpec) -> Json:

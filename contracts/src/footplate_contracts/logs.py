@@ -1,0 +1,139 @@
+"""One shape of log lines for all programs, so that those of a run can be read and searched together.
+
+Every line says when (UTC), how grave, who and what, then what the line is about:
+the run, the generation, the rank. A person reads `key=value` with any pager, and
+a log store takes JSON; one setting chooses. Two kinds of fields are bound rather
+than passed: those of the whole process (a rank is a rank all its life), and those
+of a task (a reconciliation is about one run).
+
+structlog does the same and more. What is needed of it is this file, and the
+libraries around us (kopf, uvicorn, torch) log through the standard library anyway.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, Final
+
+from footplate_contracts.names import Env, LogFormat
+
+_of_process: dict[str, object] = {}
+_of_task: ContextVar[Mapping[str, object]] = ContextVar("log fields", default=MappingProxyType({}))
+
+
+def configure(
+    *speakers: str, level: str = "INFO", log_format: LogFormat = LogFormat.LOGFMT, **about: object
+) -> None:
+    """Send all logs of this process to stderr.
+
+    Args:
+        speakers: loggers heard from `level` on; all others, libraries mostly, from WARNING on.
+        about: fields of every line, see `describe_process`.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter(log_format))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    for name in speakers:
+        logging.getLogger(name).setLevel(level)
+    describe_process(**about)
+
+
+def formatter(log_format: LogFormat) -> logging.Formatter:
+    """What writes lines in this format."""
+    return _FORMATTERS[log_format]()
+
+
+def format_of(environment: Mapping[str, str], default: LogFormat = LogFormat.LOGFMT) -> LogFormat:
+    """The format that `environment` asks for, else `default`; raises ValueError for an unknown one."""
+    text = environment.get(Env.LOG_FORMAT, "")
+    try:
+        return LogFormat(text) if text else default
+    except ValueError:
+        raise ValueError(f"{Env.LOG_FORMAT} is {text!r}; one of {', '.join(LogFormat)} is right") from None
+
+
+def describe_process(**about: object) -> None:
+    """Fields of every line from now on; one that is None or "" is left out."""
+    _of_process.update(about)
+
+
+@contextmanager
+def bind(**about: object) -> Iterator[None]:
+    """Fields of every line that is logged within the block, and in the tasks that it starts."""
+    token = _of_task.set({**_of_task.get(), **about})
+    try:
+        yield
+    finally:
+        _of_task.reset(token)
+
+
+def fields(**about: object) -> dict[str, Any]:
+    """Fields of one line, to be passed as `extra`; `exception` is a traceback that is text already."""
+    return {"fields": about}
+
+
+class _Formatter(logging.Formatter):
+    """Collects the members of a line."""
+
+    def members(self, record: logging.LogRecord) -> dict[str, object]:
+        """What the line says by name, in order; `exception` comes last where there is one."""
+        own = dict(getattr(record, "fields", {}))
+        exception = own.pop("exception", None)
+        if record.exc_info:
+            exception = self.formatException(record.exc_info)
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line: dict[str, object] = {
+            "time": moment.replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        for name, value in {**_of_process, **_of_task.get(), **own, "exception": exception}.items():
+            if value is not None and value != "":
+                line.setdefault(name, value)
+        return line
+
+
+class _Logfmt(_Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = self.members(record)
+        exception = line.pop("exception", None)
+        text = " ".join(f"{name}={_quoted(str(value))}" for name, value in line.items())
+        return text if exception is None else f"{text}\n{exception}"
+
+
+class _Json(_Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = self.members(record)
+        return json.dumps({name: _plain(value) for name, value in line.items()}, ensure_ascii=False)
+
+
+class _Text(_Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = self.members(record)
+        grave = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        exception = line.get("exception")
+        return f"{grave}{line['message']}" + ("" if exception is None else f"\n{exception}")
+
+
+_FORMATTERS: Final = {LogFormat.LOGFMT: _Logfmt, LogFormat.JSON: _Json, LogFormat.TEXT: _Text}
+
+
+def _plain(value: object) -> object:
+    """`value` as JSON has it: a number as such, anything else as text, NaN and infinities too."""
+    is_number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    return value if is_number else str(value)
+
+
+def _quoted(text: str) -> str:
+    """`text` as one logfmt value: in quotes where it holds a blank, a quote, "=" or a control character."""
+    if text and text.isprintable() and not any(sign in text for sign in ' "='):
+        return text
+    return json.dumps(text, ensure_ascii=False)
