@@ -3,7 +3,9 @@
 - `operator/__init__.py` would shadow the standard library's `operator` for the whole interpreter, and a
   test below operator/ would do the same under importlib mode.
 - A file that names a package registry or this checkout's own path works on one machine only.
-- Files and functions have a size beyond which they are no longer read.
+- Files, functions and classes have a size beyond which they are no longer read.
+- A class name that stands for two things in one distribution makes every mention of it a riddle, and a
+  loop variable named `each` does not say what it is. `--names` prints the breaches of these two alone.
 """
 
 from __future__ import annotations
@@ -12,12 +14,20 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE_LIMIT = 400
 FUNCTION_LIMIT = 60
+# A class is read as a whole, since each of its lines knows all of its fields. One of this size is likely
+# to be two: look for the methods that share no field with the rest. A test's world has a verb a method.
+CLASS_LIMIT = 300
+DISTRIBUTIONS = {"contracts", "planning", "elastic", "operator", "api", "trainer-image", "dev"}
+PRONOUNS = {"each", "one"}
 # Split so that this file does not name what it forbids.
 REGISTRY = re.compile(
     "|".join(
@@ -34,72 +44,130 @@ REGISTRY = re.compile(
 )
 
 
-def tracked() -> list[Path]:
+@dataclass(frozen=True)
+class Source:
+    """A file of the repository."""
+
+    path: PurePosixPath  # from the root
+    text: str
+
+    @property
+    def room(self) -> str:
+        """The top folder that it stands in."""
+        return self.path.parts[0]
+
+    @property
+    def is_python(self) -> bool:
+        """Whether it is a module that people write: a released migration is edited by nobody."""
+        return self.path.suffix == ".py" and "migrations" not in self.path.parts
+
+    @cached_property
+    def module(self) -> ast.Module:
+        """The syntax tree of a Python file."""
+        return ast.parse(self.text)
+
+
+def tracked() -> list[Source]:
     """Files that git tracks or would track."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    return [ROOT / name for name in names if (ROOT / name).is_file()]
+    return [
+        Source(PurePosixPath(name), (ROOT / name).read_text(errors="replace"))
+        for name in names
+        if (ROOT / name).is_file()
+    ]
 
 
-def misplaced(files: list[Path]) -> Iterator[str]:
+def misplaced(files: Sequence[Source]) -> Iterator[str]:
     """Modules whose place breaks imports elsewhere."""
-    for path in files:
-        relative = path.relative_to(ROOT)
-        if relative.as_posix() == "operator/__init__.py":
+    for file in files:
+        if file.path.as_posix() == "operator/__init__.py":
             yield "operator/__init__.py would shadow the standard library's operator; delete it"
-        if relative.parts[0] == "operator" and path.name.startswith("test_"):
-            yield f"{relative}: tests stand under tests/, never under operator/"
+        if file.room == "operator" and file.path.name.startswith("test_"):
+            yield f"{file.path}: tests stand under tests/, never under operator/"
 
 
-def machine_bound(files: list[Path]) -> Iterator[str]:
+def machine_bound(files: Sequence[Source]) -> Iterator[str]:
     """Text that works on one machine only."""
-    for path in files:
-        if path.suffix in {".sum", ".mod", ".png"}:
+    for file in files:
+        if file.path.suffix in {".sum", ".mod", ".png"}:
             continue
-        for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
-            place = f"{path.relative_to(ROOT)}:{number}"
+        for number, line in enumerate(file.text.splitlines(), start=1):
             if REGISTRY.search(line):
-                yield f"{place}: names a package registry's host"
+                yield f"{file.path}:{number}: names a package registry's host"
             if str(ROOT) in line and len(ROOT.parts) > 2:
-                yield f"{place}: names the path of this checkout"
+                yield f"{file.path}:{number}: names the path of this checkout"
 
 
-def oversized(files: list[Path]) -> Iterator[str]:
-    """Files and functions beyond the limits."""
-    for path in files:
-        if path.suffix != ".py" or "migrations" in path.parts:
+def oversized(files: Sequence[Source]) -> Iterator[str]:
+    """Files, functions and the product's classes beyond the limits."""
+    for file in files:
+        if not file.is_python:
             continue
-        text = path.read_text()
-        relative = path.relative_to(ROOT)
-        lines = len(text.splitlines())
+        lines = len(file.text.splitlines())
         if lines > FILE_LIMIT:
-            yield f"{relative}: {lines} lines; split it below {FILE_LIMIT}"
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                size = (node.end_lineno or node.lineno) - node.lineno + 1
-                if size > FUNCTION_LIMIT:
-                    yield f"{relative}:{node.lineno}: {node.name} has {size} lines; at most {FUNCTION_LIMIT}"
+            yield f"{file.path}: {lines} lines; split it below {FILE_LIMIT}"
+        for node in ast.walk(file.module):
+            match node:
+                case ast.FunctionDef() | ast.AsyncFunctionDef():
+                    limit = FUNCTION_LIMIT
+                case ast.ClassDef() if file.room != "tests":
+                    limit = CLASS_LIMIT
+                case _:
+                    continue
+            size = (node.end_lineno or node.lineno) - node.lineno + 1
+            if size > limit:
+                yield f"{file.path}:{node.lineno}: {node.name} has {size} lines; at most {limit}"
 
 
-def undocumented(files: list[Path]) -> Iterator[str]:
+def undocumented(files: Sequence[Source]) -> Iterator[str]:
     """Modules that do not say which problem they solve."""
-    for path in files:
-        relative = path.relative_to(ROOT)
-        if path.suffix != ".py" or relative.parts[0] == "tests" or "migrations" in path.parts:
+    for file in files:
+        if (
+            file.is_python
+            and file.room != "tests"
+            and file.text.strip()
+            and not ast.get_docstring(file.module)
+        ):
+            yield f"{file.path}: a module opens with a docstring"
+
+
+def shared_names(files: Sequence[Source]) -> Iterator[str]:
+    """Public classes of one distribution that bear one name."""
+    found: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for file in files:
+        if file.is_python and file.room in DISTRIBUTIONS:
+            for node in file.module.body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    found[file.room, node.name].append(f"{file.path}:{node.lineno}")
+    for (distribution, name), places in sorted(found.items()):
+        if len(places) > 1:
+            yield f"{distribution}: {len(places)} classes are named {name}: {', '.join(places)}"
+
+
+def pronouns(files: Sequence[Source]) -> Iterator[str]:
+    """Loop variables that stand for a noun."""
+    for file in files:
+        if not file.is_python:
             continue
-        text = path.read_text()
-        if text.strip() and not ast.get_docstring(ast.parse(text)):
-            yield f"{relative}: a module opens with a docstring"
+        for node in ast.walk(file.module):
+            if isinstance(node, ast.For | ast.AsyncFor | ast.comprehension):
+                for name in ast.walk(node.target):
+                    if isinstance(name, ast.Name) and name.id in PRONOUNS:
+                        yield f"{file.path}:{name.lineno}: a loop variable named {name.id}; say what it is"
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Prints every breach; exit status 1 when there is one."""
     files = tracked()
-    found = [*misplaced(files), *machine_bound(files), *oversized(files), *undocumented(files)]
+    if "--names" in arguments:
+        found = [*shared_names(files), *pronouns(files)]
+    else:
+        found = [*misplaced(files), *machine_bound(files), *oversized(files), *undocumented(files)]
     for breach in found:
         print(breach, file=sys.stderr)
     return 1 if found else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

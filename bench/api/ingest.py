@@ -54,7 +54,7 @@ def batches(sender: int, rows: int) -> list[bytes]:
             {
                 "runUid": f"uid-{sender}",
                 "epoch": 1,
-                "rows": [row(each) for each in range(start, start + BATCH)],
+                "rows": [row(step) for step in range(start, start + BATCH)],
             }
         ).encode()
         for start in range(0, rows, BATCH)
@@ -75,8 +75,8 @@ async def through_the_api(url: str, senders: int, rows: int) -> float:
     """Rows a second over HTTP."""
     bodies = [batches(sender, rows // senders) for sender in range(senders)]
     started = time.perf_counter()
-    await asyncio.gather(*(send(url, sender, each) for sender, each in enumerate(bodies)))
-    return sum(len(each) for each in bodies) * BATCH / (time.perf_counter() - started)
+    await asyncio.gather(*(send(url, sender, batches) for sender, batches in enumerate(bodies)))
+    return sum(len(batches) for batches in bodies) * BATCH / (time.perf_counter() - started)
 
 
 def raw(folder: Path, rows: int) -> float:

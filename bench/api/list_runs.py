@@ -45,7 +45,9 @@ def run(number: int) -> dict[str, Any]:
     """A row with a spec and a status of real size."""
     phase = PHASES[number % len(PHASES)]
     created = BEGIN + timedelta(minutes=number)
-    attempts = [{"number": each, "message": "peer lost " * 20, "node": f"node-{each}"} for each in range(8)]
+    attempts = [
+        {"number": number, "message": "peer lost " * 20, "node": f"node-{number}"} for number in range(8)
+    ]
     manifest = {
         "metadata": {
             "uid": f"00000000-0000-4000-8000-{number:012x}",
@@ -66,7 +68,7 @@ async def fill(url: str, runs: int) -> None:
     opened = Database(database_url(url))
     for start in range(0, runs, 1000):
         async with opened.write() as session:
-            await repository.store(session, [run(each) for each in range(start, min(start + 1000, runs))])
+            await repository.store(session, [run(number) for number in range(start, min(start + 1000, runs))])
     await opened.close()
 
 

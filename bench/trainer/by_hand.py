@@ -73,7 +73,9 @@ class Attention(nn.Module):
         """[batch, length, hidden] -> the same."""
         batch, length, _ = x.shape
         heads = (batch, length, -1, self.head_size)
-        query, key, value = (one(x).view(heads).transpose(1, 2) for one in (self.query, self.key, self.value))
+        query, key, value = (
+            linear(x).view(heads).transpose(1, 2) for linear in (self.query, self.key, self.value)
+        )
         query, key = rotate(query, cosine, sine), rotate(key, cosine, sine)
         attended = functional.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
         merged: Tensor = self.output(attended.transpose(1, 2).reshape(batch, length, -1))
@@ -204,8 +206,8 @@ class ByHand:
         parallelize(self.stage, self.mesh)
         self.stage.to_empty(device="cpu")
         self.stage.make_tables()
-        matrices = [one for one in self.stage.parameters() if one.ndim > 1]
-        vectors = [one for one in self.stage.parameters() if one.ndim == 1]
+        matrices = [weight for weight in self.stage.parameters() if weight.ndim > 1]
+        vectors = [weight for weight in self.stage.parameters() if weight.ndim == 1]
         groups: list[dict[str, Any]] = [
             {"params": matrices, "weight_decay": decay},
             {"params": vectors, "weight_decay": 0.0},
@@ -225,13 +227,13 @@ class ByHand:
             else:
                 self._schedule.step(target=labels, losses=losses)
         parameters = list(self.stage.parameters())
-        norm = get_total_norm([one.grad for one in parameters if one.grad is not None], foreach=True)
+        norm = get_total_norm([weight.grad for weight in parameters if weight.grad is not None], foreach=True)
         squared = (norm.full_tensor() if isinstance(norm, DTensor) else norm).square()
         dist.all_reduce(squared, group=self._pipeline)
         clip_grads_with_norm_(parameters, self._clip_norm, squared.sqrt(), foreach=True)
         self._optimizer.step()
         self._optimizer.zero_grad()
-        return sum(_number(one) for one in losses) / max(1, len(losses))
+        return sum(_number(loss) for loss in losses) / max(1, len(losses))
 
 
 def _number(loss: Tensor) -> float:

@@ -47,7 +47,8 @@ CALLS: Final = {
 COUNTED: Final = tuple(
     layout
     for layout in LAYOUTS
-    if "training.compile=true" not in layout.extra and not any("adapter" in one for one in layout.model)
+    if "training.compile=true" not in layout.extra
+    and not any("adapter" in setting for setting in layout.model)
 )
 """A compiled block's collectives are torch.compile's own, and for adapters there is no formula."""
 
@@ -137,7 +138,7 @@ def rows(layout: Layout, shards: Path, folder: Path) -> Iterator[Row]:
     yield from _loads(config, layout.ranks, answers)
     topology = Topology.of(layout.ranks, config.parallelism)
     if topology.pipeline > 1:
-        orders = {one.pipeline: one.actions for one in answers}
+        orders = {answer.pipeline: answer.actions for answer in answers}
         micro_batches = step_of(config, topology, "cpu").batch.count
         waited = schedule.idle(orders, topology.stages)
         yield Row("idle units", waited, bubble.idle(topology, micro_batches))
@@ -145,16 +146,18 @@ def rows(layout: Layout, shards: Path, folder: Path) -> Iterator[Row]:
 
 def _loads(config: RunConfig, ranks: int, answers: list[Counted]) -> Iterator[Row]:
     """A row for what the ranks of one pipeline coordinate agree on, one for each that does not."""
-    for pipeline in sorted({one.pipeline for one in answers}):
+    for pipeline in sorted({answer.pipeline for answer in answers}):
         formula = foreseen(config, ranks, pipeline)
-        alike = [one for one in answers if one.pipeline == pipeline]
+        alike = [answer for answer in answers if answer.pipeline == pipeline]
         for call in Call:
             should = formula.get(call, Load(0, 0))
-            for load in {one.loads.get(call, Load(0, 0)) for one in alike} - {Load(0, 0)} or {Load(0, 0)}:
+            for load in {answer.loads.get(call, Load(0, 0)) for answer in alike} - {Load(0, 0)} or {
+                Load(0, 0)
+            }:
                 if load.calls or should.calls:
                     yield Row(f"{pipeline} {call} calls", load.calls, should.calls)
                     yield Row(f"{pipeline} {call} bytes", load.bytes, should.bytes)
-        debugged = [one.collectives for one in alike if one.collectives is not None]
+        debugged = [answer.collectives for answer in alike if answer.collectives is not None]
         for call in (Call.ALL_GATHER, Call.REDUCE_SCATTER, Call.ALL_REDUCE):
             for number in {collectives[call] for collectives in debugged}:
                 should = formula.get(call, Load(0, 0))

@@ -59,7 +59,7 @@ def prepare(folder: Path) -> None:
         ("held-out", documents[::HELD_OUT]),
     ):
         text = folder / f"{name}.jsonl"
-        text.write_text("".join(json.dumps({"text": one}) + "\n" for one in chosen))
+        text.write_text("".join(json.dumps({"text": document}) + "\n" for document in chosen))
         tokenizer = folder / "train" / "tokenizer.json" if name == "held-out" else None
         pack([str(text)], folder / name, vocabulary_size=VOCABULARY, tokenizer=tokenizer)
 
@@ -159,8 +159,8 @@ def train_transformers(folder: Path, turns: Turns) -> Trained:
 
     model: Any = AutoModelForCausalLM.from_pretrained(folder / "initial", attn_implementation="sdpa")
     model.train()
-    matrices = [one for one in model.parameters() if one.ndim > 1]
-    vectors = [one for one in model.parameters() if one.ndim == 1]
+    matrices = [weight for weight in model.parameters() if weight.ndim > 1]
+    vectors = [weight for weight in model.parameters() if weight.ndim == 1]
     groups = [{"params": matrices, "weight_decay": DECAY}, {"params": vectors, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.95), fused=True)
     steps = tokens = 0

@@ -54,7 +54,9 @@ def tracked_peak(config: RunConfig) -> tuple[int, int]:
     """(pipeline coordinate, bytes) of this rank."""
     with laid(config) as here:
         here.step(1)
-        moments = [one for by_name in here.stepper.optimizer.moments().values() for one in by_name.values()]
+        moments = [
+            moment for by_name in here.stepper.optimizer.moments().values() for moment in by_name.values()
+        ]
         state = [*here.laid_out.model.parameters(), *moments]
         with PeakTracker(local(tensor) for tensor in state) as tracker:
             here.step(2)

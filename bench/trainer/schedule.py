@@ -64,7 +64,9 @@ def idle(orders: Mapping[int, Sequence[Action]], stages: int) -> int:
                 clocks[rank] = finished[_done(action)] = begin + COSTS[action.kind]
                 moved = True
         assert moved, "each waits for another"
-    return max(clocks.values()) - max(sum(COSTS[one.kind] for one in order) for order in orders.values())
+    return max(clocks.values()) - max(
+        sum(COSTS[action.kind] for action in order) for order in orders.values()
+    )
 
 
 def _done(action: Action) -> tuple[int, str, int]:

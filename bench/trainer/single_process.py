@@ -217,7 +217,7 @@ def take_turns(number: int, pipes: dict[str, Connection], results: dict[str, Res
 
 def ratio(theirs: list[float], ours: list[float]) -> float:
     """How many times faster we are: of each round, so that a busy moment weighs on both sides."""
-    return median(one / other for one, other in zip(theirs, ours, strict=True))
+    return median(their / our for their, our in zip(theirs, ours, strict=True))
 
 
 def main() -> int:

@@ -154,12 +154,12 @@ def main() -> int:
     known = [losses for _, losses in answers if losses[0][0]][:: SIZES.tensor]
     theirs = [sum(losses[step][0] for losses in known) / len(known) for step in range(steps)]
     ours = [answers[0][1][step][1] for step in range(steps)]
-    apart = max(abs(one - other) / other for one, other in zip(ours, theirs, strict=True))
+    apart = max(abs(our - their) / their for our, their in zip(ours, theirs, strict=True))
     ratio = median(after / before for before, after in all_ranks)
     print(f"{SIZES}\nload {os.getloadavg()[0]:.1f}, {steps} pairs of steps")
     print(f"loss of step 1 and {steps}: {ours[0]:.5f} {ours[-1]:.5f}, apart at most {apart:.1e}")
-    print(f"by hand {median(one for one, _ in all_ranks):.3f} CPU s a step, all ranks")
-    print(f"trainer {median(one for _, one in all_ranks):.3f} CPU s a step, all ranks")
+    print(f"by hand {median(seconds for seconds, _ in all_ranks):.3f} CPU s a step, all ranks")
+    print(f"trainer {median(seconds for _, seconds in all_ranks):.3f} CPU s a step, all ranks")
     print(f"ratio {ratio:.3f}, bar {BAR}")
     return int(ratio > BAR or apart > SAME)
 

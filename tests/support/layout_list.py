@@ -67,7 +67,7 @@ class Layout:
 
     def beside(self, optimizer: Sequence[str]) -> tuple[str, ...]:
         """The same with those of `optimizer`; a larger epsilon where Bs are nothing but Adam's quotients."""
-        adapts = any(one.startswith("model.adapter=") for one in self.model)
+        adapts = any(setting.startswith("model.adapter=") for setting in self.model)
         epsilon = ("training.optimizer.epsilon=0.001",) if adapts and ADAMW[0] in optimizer else ()
         return (*optimizer, *self.overrides, *epsilon)
 
@@ -257,4 +257,4 @@ def tested_pairs() -> set[frozenset[Feature]]:
             features(read_run(path, ("model.layers=4", *layout.overrides)).config(World()))
             for layout in (*LAYOUTS, *IN_BF16)
         ]
-    return {frozenset(pair) for one in asked for pair in combinations(one, 2)}
+    return {frozenset(pair) for names in asked for pair in combinations(names, 2)}

@@ -36,7 +36,7 @@ def settle(kube: Kube) -> None:
     kube.kubectl("wait", "--for=condition=Ready", "nodes", "--all", TIMEOUT)
     trial = f"settle-{uuid.uuid4().hex[:6]}"
     pods = [pod(f"{trial}-{node}", node, _REACHES_THE_API) for node in nodes]
-    names = [f"pod/{each['metadata']['name']}" for each in pods]
+    names = [f"pod/{item['metadata']['name']}" for item in pods]
     listed = {"apiVersion": "v1", "kind": "List", "items": pods}
     kube.kubectl("apply", "--filename", "-", "-n", "default", stdin=json.dumps(listed))
     try:
@@ -51,7 +51,7 @@ def settle(kube: Kube) -> None:
 def _wait_for_the_leaving(kube: Kube) -> None:
     """Waits for pods of ours that were replaced: one of them may hold the Lease until it has ended."""
     pods = (kube.get("pods", "-n", NAMESPACE) or {}).get("items", [])
-    leaving = [f"pod/{each['metadata']['name']}" for each in pods if "deletionTimestamp" in each["metadata"]]
+    leaving = [f"pod/{item['metadata']['name']}" for item in pods if "deletionTimestamp" in item["metadata"]]
     if leaving:
         kube.kubectl("wait", "--for=delete", "-n", NAMESPACE, TIMEOUT, *leaving)
 

@@ -82,7 +82,7 @@ def _walked(repo: Path, paths: Iterable[str]) -> list[str]:
         if (repo / path).is_file():
             found.append(path)
         for folder, folders, files in os.walk(repo / path):
-            folders[:] = [each for each in folders if each not in _SKIPPED]
+            folders[:] = [name for name in folders if name not in _SKIPPED]
             relative = PurePosixPath(Path(folder).relative_to(repo))
             found.extend(str(relative / file) for file in files)
     return found

@@ -40,10 +40,10 @@ def double_quoted(text: str) -> str:
 
 
 def node_row(node: dict[str, Any]) -> str:
-    conditions = {each["type"]: each["status"] for each in node.get("status", {}).get("conditions", [])}
+    conditions = {item["type"]: item["status"] for item in node.get("status", {}).get("conditions", [])}
     ready = "Ready" if conditions.get("Ready") == "True" else "NotReady"
     info = node["status"]["nodeInfo"]
-    addresses = [each["address"] for each in node["status"]["addresses"] if each["type"] == "InternalIP"]
+    addresses = [item["address"] for item in node["status"]["addresses"] if item["type"] == "InternalIP"]
     gpus = node["status"].get("capacity", {}).get("nvidia.com/gpu", "0")
     fields = (
         f"{node['metadata']['name']:10}",

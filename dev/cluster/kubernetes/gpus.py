@@ -20,7 +20,7 @@ def patch(status: dict[str, Any], count: int) -> list[dict[str, Any]]:
     if current == wanted or (current is None and count == 0):
         return []
     fields = ("capacity", "allocatable")
-    return [{"op": "add", "path": f"/status/{each}/{_PATH}", "value": wanted} for each in fields]
+    return [{"op": "add", "path": f"/status/{field}/{_PATH}", "value": wanted} for field in fields]
 
 
 def apply(api: ApiClient, count: int | None) -> None:

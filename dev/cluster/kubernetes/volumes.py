@@ -137,9 +137,9 @@ class Provisioner:
         for claim in self._api.get(_CLAIMS)["items"]:
             if wants_volume(claim):
                 self._create(claim)
-        for each in self._api.get(_VOLUMES)["items"]:
-            if is_released(each):
-                self._delete(each)
+        for candidate in self._api.get(_VOLUMES)["items"]:
+            if is_released(candidate):
+                self._delete(candidate)
 
     def _create(self, claim: dict[str, Any]) -> None:
         folder = self._root / folder_name(claim)
@@ -156,9 +156,9 @@ class Provisioner:
             if error.status != 409:  # made a moment ago; the claim is not bound yet
                 raise
 
-    def _delete(self, each: dict[str, Any]) -> None:
-        name = each["metadata"]["name"]
-        folder = Path(each["spec"]["hostPath"]["path"])
+    def _delete(self, released: dict[str, Any]) -> None:
+        name = released["metadata"]["name"]
+        folder = Path(released["spec"]["hostPath"]["path"])
         if folder.parent == self._root:
             mounts.unmount_all([folder])
             shutil.rmtree(folder, ignore_errors=True)

@@ -104,7 +104,7 @@ def fetch(url: str) -> str:
 
 def ready(kube: Kube, node: str) -> bool:
     found = kube.get("node", node) or {}
-    conditions = {each["type"]: each["status"] for each in found["status"]["conditions"]}
+    conditions = {item["type"]: item["status"] for item in found["status"]["conditions"]}
     return conditions["Ready"] == "True"
 
 

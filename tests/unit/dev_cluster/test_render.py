@@ -71,7 +71,7 @@ def test_the_pod_network_of_a_node_follows_from_its_number() -> None:
 
 def test_every_bootstrap_object_says_what_it_is() -> None:
     objects = render.bootstrap_objects()
-    names = {(each["kind"], each["metadata"]["name"]) for each in objects}
+    names = {(item["kind"], item["metadata"]["name"]) for item in objects}
     assert len(names) == len(objects)
     assert ("StorageClass", "footplate-shared") in names
     assert ("Service", "kube-dns") in names

@@ -1,0 +1,70 @@
+"""What the house rules find, and what they leave alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import PurePosixPath
+
+import pytest
+from tools import house
+from tools.house import Source
+
+
+def source(path: str, text: str) -> Source:
+    return Source(PurePosixPath(path), text)
+
+
+def body(lines: int) -> str:
+    """The rest of a class or function that has `lines` lines."""
+    return "\n" + "    x = 1\n" * (lines - 1)
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "text", "found"),
+    [
+        pytest.param(house.misplaced, "operator/__init__.py", "", 1, id="shadows-the-standard-library"),
+        pytest.param(house.misplaced, "operator/src/a/test_b.py", "", 1, id="test-below-operator"),
+        pytest.param(house.misplaced, "tests/unit/a/test_b.py", "", 0, id="test-in-its-place"),
+        pytest.param(
+            house.machine_bound, "docs/a.md", f"cd {house.ROOT}/docs", 1, id="path-of-this-checkout"
+        ),
+        pytest.param(house.oversized, "api/a.py", "x = 1\n" * 400, 0, id="file-at-the-limit"),
+        pytest.param(house.oversized, "api/a.py", "x = 1\n" * 401, 1, id="file-above-it"),
+        pytest.param(house.oversized, "api/a.py", "def f():" + body(60), 0, id="function-at-the-limit"),
+        pytest.param(house.oversized, "api/a.py", "def f():" + body(61), 1, id="function-above-it"),
+        pytest.param(house.oversized, "api/a.py", "class A:" + body(300), 0, id="class-at-the-limit"),
+        pytest.param(house.oversized, "api/a.py", "class A:" + body(301), 1, id="class-above-it"),
+        pytest.param(house.oversized, "tests/support/a.py", "class A:" + body(301), 0, id="world-of-a-test"),
+        pytest.param(house.undocumented, "api/a.py", "x = 1", 1, id="no-docstring"),
+        pytest.param(house.undocumented, "api/__init__.py", "", 0, id="empty-file"),
+        pytest.param(house.undocumented, "tests/a.py", "x = 1", 0, id="a-test-may-lack-it"),
+        pytest.param(house.undocumented, "api/migrations/a.py", "x = 1", 0, id="a-migration-may-lack-it"),
+        pytest.param(house.pronouns, "api/a.py", "for each in names: pass", 1, id="loop"),
+        pytest.param(house.pronouns, "api/a.py", "x = [one for i, (one, _) in pairs]", 1, id="comprehension"),
+        pytest.param(house.pronouns, "api/a.py", "for name in each: pass", 0, id="a-noun"),
+    ],
+)
+def test_a_rule_finds(
+    rule: Callable[[Sequence[Source]], Iterable[str]], path: str, text: str, found: int
+) -> None:
+    assert len(list(rule([source(path, text)]))) == found
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "found"),
+    [
+        pytest.param(
+            ("api/a.py", "class Run: ..."), ("api/b.py", "class Run: ..."), 1, id="one-distribution"
+        ),
+        pytest.param(("api/a.py", "class Run: ..."), ("operator/b.py", "class Run: ..."), 0, id="two"),
+        pytest.param(("api/a.py", "class _Run: ..."), ("api/b.py", "class _Run: ..."), 0, id="private"),
+        pytest.param(("api/a.py", "class Run: ..."), ("api/b.py", "from a import Run"), 0, id="imported"),
+        pytest.param(("tests/a.py", "class Run: ..."), ("tests/b.py", "class Run: ..."), 0, id="tests"),
+    ],
+)
+def test_a_class_name_is_unique_within_a_distribution(
+    first: tuple[str, str], second: tuple[str, str], found: int
+) -> None:
+    breaches = list(house.shared_names([source(*first), source(*second)]))
+    assert len(breaches) == found
+    assert all("api/a.py:1, api/b.py:1" in breach for breach in breaches)
