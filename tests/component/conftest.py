@@ -1,4 +1,4 @@
-"""Data that the trainer's tests share."""
+"""Data that the tests of trainer and agent share."""
 
 from __future__ import annotations
 
