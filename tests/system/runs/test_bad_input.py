@@ -54,7 +54,7 @@ def test_a_truncated_checkpoint_is_passed_over(runs: Runs, name: str, shell: She
     manifest = tiny(name, runs.namespace, steps=40)
     runs.apply(manifest)
     runs.wait_phase(name, "Succeeded", seconds=300)
-    shell(f"f=$(ls /shared/checkpoints/{name}/step-40.e*/*.distcp | head -1); truncate -s -1 $f")
+    shell(f"f=$(ls /shared/checkpoints/{name}/step-40.e*/tensors-*.bin | head -1); truncate -s -1 $f")
     runs.delete(name)
     runs.until(
         "the run to be gone",

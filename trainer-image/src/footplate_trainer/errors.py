@@ -37,6 +37,10 @@ class CheckpointError(UserMistake):
     """The checkpoint folder holds nothing that this run could go on from."""
 
 
+class CheckpointDamaged(CheckpointError):
+    """A file of a checkpoint is missing or is not what was written; another step may be whole."""
+
+
 class StorageError(TrainerError):
     """Reading or writing failed below us; `reason` tells a full volume from the rest."""
 

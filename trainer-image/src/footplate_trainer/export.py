@@ -70,7 +70,7 @@ def export(place: StepPlace, out: Path, *, adapter: bool = False) -> list[str]:
 
     def load(names: Sequence[str]) -> Mapping[str, Tensor]:
         tensors = {name: torch.empty(sizes[name]) for name in names}
-        load_alone(place.store.folder, place.directory, {f"model.{name}": tensors[name] for name in names})
+        load_alone(place.store, place.directory, {f"model.{name}": tensors[name] for name in names})
         return tensors
 
     weights = {name: size for name, size in sizes.items() if not is_adapters(name)}

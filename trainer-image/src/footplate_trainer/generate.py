@@ -97,7 +97,7 @@ def load(place: StepPlace) -> tuple[Decoder, Tokenizer]:
         )
     model = build(shape).eval()
     assert isinstance(model, Decoder)
-    load_alone(place.store.folder, place.directory, state.model_tensors(model))
+    load_alone(place.store, place.directory, state.model_tensors(model))
     tokenizer = place.store.folder.read(f"{place.directory}/{layout.TOKENIZER_FILE}")
     return model, Tokenizer.from_str(tokenizer.decode())
 

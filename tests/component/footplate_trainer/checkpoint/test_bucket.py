@@ -72,12 +72,12 @@ def test_a_damaged_object_is_named_and_the_one_before_is_used(
 ) -> None:
     config = in_bucket(shards, tmp_path, bucket.uri, "checkpoint.everySteps=2")
     run_ranks(train, 1, config, environment=server)
-    bucket.folder.write("step-6.e0g0/__0_0.distcp", b"no tensors")
+    bucket.folder.write("step-6.e0g0/tensors-0.bin", b"no tensors")
 
     (ended,) = run_ranks(train_under, 1, AgentLink(), config, environment=server)
 
     assert ended.code == ExitCode.SUCCESS
-    assert "step-6.e0g0/__0_0.distcp has 10 bytes" in ended.stderr
+    assert "step-6.e0g0/tensors-0.bin has 10 bytes" in ended.stderr
     assert [row.step for row in ended.link.rows] == [5, 6]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -147,27 +148,27 @@ def finished(shards: Path, tmp_path: Path, undisturbed: Path) -> tuple[RunConfig
 
 
 def truncate(directory: Path) -> None:
-    path = directory / "__1_0.distcp"
+    path = directory / "tensors-1.bin"
     path.write_bytes(path.read_bytes()[:-100])
 
 
 def flip(directory: Path) -> None:
-    path = directory / "__0_0.distcp"
+    path = directory / "tensors-0.bin"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
 
 
 def lose_a_file(directory: Path) -> None:
-    (directory / ".metadata").unlink()
+    (directory / "tensors.json").unlink()
 
 
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        pytest.param(truncate, "__1_0.distcp has", id="truncated"),
+        pytest.param(truncate, "tensors-1.bin has", id="truncated"),
         pytest.param(flip, "has SHA-256", id="one-bit"),
-        pytest.param(lose_a_file, ".metadata is missing", id="file-lost"),
+        pytest.param(lose_a_file, "tensors.json is missing", id="file-lost"),
         pytest.param(shutil.rmtree, "manifest.json is missing", id="directory-lost"),
         pytest.param(
             lambda directory: (directory.parent / "step-6.committed").write_text(""),
@@ -190,6 +191,24 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     assert [row.step for row in ended[0].link.rows] == [5, 6], "steps 1 to 4 were not trained again"
     assert store.marker(6) is not None, "step 6 is committed again"
     assert curve(tmp_path) == curve(undisturbed)
+
+
+@pytest.mark.parametrize("form", [None, 2], ids=["earlier", "later"])
+def test_a_checkpoint_of_another_format_ends_the_run_and_keeps_its_marker(
+    finished: tuple[RunConfig, CheckpointStore], tmp_path: Path, form: int | None
+) -> None:
+    config, store = finished
+    manifest = tmp_path / "checkpoints" / "step-6.e0g0" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    del content["format"]
+    manifest.write_text(json.dumps({**content, "format": form} if form else content))
+
+    ended: list[Ended] = run_ranks(train_under, 2, AgentLink(), config)
+
+    assert [end.code for end in ended] == [ExitCode.CONFIG] * 2
+    assert all("step-6.e0g0 was written by footplate " in end.stderr for end in ended)
+    assert ended[0].stderr.count("\n") == 1
+    assert store.steps() == [6, 4, 2]
 
 
 def test_a_directory_without_marker_does_not_exist(finished: tuple[RunConfig, CheckpointStore]) -> None:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import threading
-import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemWriter
-from torch.distributed.checkpoint.state_dict_saver import save
 
-from footplate_trainer.checkpoint.folder import LocalFolder
-from footplate_trainer.checkpoint.layout import METADATA_FILE
+from footplate_trainer.checkpoint.layout import INDEX_FILE
 from footplate_trainer.checkpoint.pace import Pace
+from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.checkpoint.tensors import TensorPlan, load_alone, loading_errors
-from footplate_trainer.errors import CheckpointError, StorageError, TrainerError
+from footplate_trainer.errors import CheckpointDamaged, CheckpointError, StorageError, TrainerError
 
 DIRECTORY = "step-1.e0g0"
 STATE = {
@@ -32,10 +30,14 @@ STATE = {
 
 def write(folder: Path, state: dict[str, Tensor]) -> int:
     """`state` in a directory below `folder`, by one process alone; the bytes of its tensors' file."""
-    plan = TensorPlan.of(state, None)
-    written = plan.write(LocalFolder(str(folder)), DIRECTORY, 0, Pace(threading.Event()))
-    LocalFolder(str(folder)).write(f"{DIRECTORY}/{METADATA_FILE}", plan.described([written]))
-    return written.record.bytes
+    store, plan = CheckpointStore(folder), TensorPlan.of(state, None)
+    assert plan.index is not None
+    store.write(DIRECTORY, INDEX_FILE, plan.index)
+    return plan.write(store.folder, DIRECTORY, Pace(threading.Event())).bytes
+
+
+def load(folder: Path, tensors: dict[str, Tensor]) -> None:
+    load_alone(CheckpointStore(folder), DIRECTORY, tensors)
 
 
 def like(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -46,7 +48,7 @@ def like(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def test_every_type_and_shape_comes_back_bit_by_bit(tmp_path: Path) -> None:
     written = write(tmp_path, STATE)
     found = like(STATE)
-    load_alone(LocalFolder(str(tmp_path)), DIRECTORY, found)
+    load(tmp_path, found)
     assert all(torch.equal(found[name], tensor) for name, tensor in STATE.items())
     assert written == sum(tensor.nbytes for tensor in STATE.values())
 
@@ -54,27 +56,65 @@ def test_every_type_and_shape_comes_back_bit_by_bit(tmp_path: Path) -> None:
 def test_a_target_of_another_type_gets_the_values(tmp_path: Path) -> None:
     write(tmp_path, {"weights": STATE["weights"]})
     found = {"weights": torch.empty(3, 4, dtype=torch.float64)}
-    load_alone(LocalFolder(str(tmp_path)), DIRECTORY, found)
+    load(tmp_path, found)
     assert torch.equal(found["weights"], STATE["weights"].double())
 
 
 def test_a_file_that_ends_too_early_is_told(tmp_path: Path) -> None:
     write(tmp_path, {"weights": STATE["weights"]})
-    with (tmp_path / DIRECTORY / "__0_0.distcp").open("r+b") as file:
+    with (tmp_path / DIRECTORY / "tensors-0.bin").open("r+b") as file:
         file.truncate(40)
-    with pytest.raises(CheckpointError, match=r"__0_0\.distcp ends within a tensor"):
-        load_alone(LocalFolder(str(tmp_path)), DIRECTORY, like({"weights": STATE["weights"]}))
+    with pytest.raises(CheckpointError, match=r"tensors-0\.bin ends within a tensor"):
+        load(tmp_path, like({"weights": STATE["weights"]}))
 
 
-def test_tensors_that_torch_itself_wrote_are_told(tmp_path: Path) -> None:
-    """As did what was before the first release."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        save(
-            {"weights": STATE["weights"]}, storage_writer=FileSystemWriter(tmp_path / DIRECTORY), no_dist=True
-        )
-    with pytest.raises(CheckpointError, match="were written by another release"):
-        load_alone(LocalFolder(str(tmp_path)), DIRECTORY, like({"weights": STATE["weights"]}))
+def test_the_index_reads_as_a_table(tmp_path: Path) -> None:
+    write(tmp_path, {"weights": STATE["weights"], "halves": STATE["halves"]})
+    index = json.loads((tmp_path / DIRECTORY / INDEX_FILE).read_text())
+    file = "tensors-0.bin"
+    assert index["tensors"] == {
+        "weights": {
+            "dtype": "float32",
+            "shape": [3, 4],
+            "slices": [{"file": file, "start": 0, "offsets": [0, 0], "shape": [3, 4]}],
+        },
+        "halves": {
+            "dtype": "bfloat16",
+            "shape": [5],
+            "slices": [{"file": file, "start": 48, "offsets": [0], "shape": [5]}],
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "words"),
+    [
+        pytest.param(
+            "float32", "float9", "tensors.weights.dtype: .*this torch has no type float9", id="type"
+        ),
+        pytest.param("float32", "save", "tensors.weights.dtype: .*this torch has no type save", id="no-type"),
+        pytest.param(
+            '"tensors-0.bin"', '"../tensors-0.bin"', "slices.0.file: String should match", id="file"
+        ),
+        pytest.param('"start":0', '"start":-4', "slices.0.start: Input should be greater", id="start"),
+        pytest.param("]}]}}}", "", "Invalid JSON: EOF while parsing", id="cut-off"),
+    ],
+)
+def test_an_index_that_cannot_be_true_is_told(tmp_path: Path, was: str, becomes: str, words: str) -> None:
+    write(tmp_path, {"weights": STATE["weights"]})
+    path = tmp_path / DIRECTORY / INDEX_FILE
+    path.write_text(path.read_text().replace(was, becomes))
+    with pytest.raises(CheckpointDamaged, match=f"tensors.json is damaged: .*{words}"):
+        load(tmp_path, like({"weights": STATE["weights"]}))
+
+
+def test_what_a_later_release_adds_to_the_index_is_passed_over(tmp_path: Path) -> None:
+    write(tmp_path, {"weights": STATE["weights"]})
+    path, found = tmp_path / DIRECTORY / INDEX_FILE, like({"weights": STATE["weights"]})
+    for field in ('"tensors":', '"dtype":', '"file":'):
+        path.write_text(path.read_text().replace(field, f'"mood":"good",{field}'))
+    load(tmp_path, found)
+    assert torch.equal(found["weights"], STATE["weights"])
 
 
 @pytest.mark.parametrize(
@@ -92,5 +132,5 @@ def test_torchs_exception_is_told_apart(cause: Exception, error: type[TrainerErr
 
 
 def test_a_directory_that_retention_took_before_it_was_read_is_told_in_a_line(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"checkpoint step-4 cannot be loaded: .*No such file"):
-        load_alone(LocalFolder(str(tmp_path)), "step-4", {"a": torch.zeros(1)})
+    with pytest.raises(CheckpointDamaged, match=rf"^{tmp_path}/{DIRECTORY}/tensors.json is missing$"):
+        load(tmp_path, {"a": torch.zeros(1)})

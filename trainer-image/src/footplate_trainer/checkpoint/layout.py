@@ -1,19 +1,20 @@
 """Names in a checkpoint folder, and which of them may go; pure.
 
     step-200.e1g3/         what generation 3 of epoch 1 wrote at step 200
-        .metadata, __0_0.distcp …   the plan of torch's distributed checkpoint, and tensors as bytes
+        tensors-0.bin …    each rank's part of the tensors, as bytes
+        tensors.json       which bytes are what
         state.json         position and determinism key
         run.json           the RunConfig
         tokenizer.json     so that the directory stands alone
-        manifest.json      bytes and SHA-256 of every other file
+        manifest.json      format, who wrote it, bytes and SHA-256 of every other file
     step-200.committed     created exclusively; names the directory that counts
 
 Two generations may write the same step, one of them without knowing that it has
 been replaced. Each has its own directory, and only one gets the marker: a
 directory without marker does not exist.
 
-Markers and manifests may say more than this release knows: what cannot be read
-counts as damaged and is removed, which must not meet a newer release's work.
+What a later release adds to these files is passed over. What it changes gets another format,
+which the manifest names: such a checkpoint is refused, and never taken for damaged and removed.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ MANIFEST_FILE: Final = "manifest.json"
 STATE_FILE: Final = "state.json"
 RUN_FILE: Final = "run.json"
 TOKENIZER_FILE: Final = "tokenizer.json"
-METADATA_FILE: Final = ".metadata"
+INDEX_FILE: Final = "tensors.json"
+
+FORMAT: Final = 1  # of all files of a step directory together; 0 before there was a number
 
 _DIRECTORY = re.compile(r"step-(\d+)\.e(\d+)g(\d+)")
 _MARKER = re.compile(r"step-(\d+)\.committed")
@@ -70,7 +73,7 @@ class StepDirectory:
 
 def tensor_file(rank: int) -> str:
     """The file of the tensors that `rank` writes."""
-    return f"__{rank}_0.distcp"
+    return f"tensors-{rank}.bin"
 
 
 def marker_name(step: int) -> str:
@@ -101,8 +104,15 @@ class FileRecord(Report):
     sha256: str
 
 
-class Manifest(Report):
-    """manifest.json."""
+class ManifestHeader(Report):
+    """What manifest.json says in every format."""
+
+    format: int = 0
+    written_by: str | None = None  # a release; absent in format 0
+
+
+class Manifest(ManifestHeader):
+    """manifest.json in the format of this release."""
 
     files: list[FileRecord]
 

@@ -9,6 +9,7 @@ by bit, and a resume under another key is told which part of it differs.
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from footplate_contracts.model import Contract
+from footplate_contracts.model import Report
 from footplate_contracts.names import Env
 from footplate_contracts.runconfig import RunConfig
 
@@ -33,7 +34,7 @@ _LIBRARIES: Final = ("torch", "numpy")
 _DISTRIBUTION: Final = "footplate-trainer"
 
 
-class TrainingState(Contract):
+class TrainingState(Report):
     """state.json: where the run stands, and on what its future depends."""
 
     step: int
@@ -97,6 +98,12 @@ def determinism_key(
 def code_revision(environment: Mapping[str, str]) -> str:
     """The revision that the image was built from, or else the version of this package."""
     return environment.get(Env.REVISION) or metadata.version(_DISTRIBUTION)
+
+
+def release(environment: Mapping[str, str] = os.environ) -> str:
+    """This build, as a checkpoint names who wrote it: 0.3.0, or 0.3.0 (its revision)."""
+    version, revision = metadata.version(_DISTRIBUTION), environment.get(Env.REVISION)
+    return f"{version} ({revision})" if revision else version
 
 
 def differences(before: Key, now: Key) -> list[str]:

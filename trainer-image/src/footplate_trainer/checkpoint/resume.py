@@ -18,6 +18,7 @@ from torch.distributed.checkpoint.state_dict_loader import load as load_tensors
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint import layout
+from footplate_trainer.checkpoint.index import TensorIndex
 from footplate_trainer.checkpoint.record import TrainingState
 from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
 from footplate_trainer.checkpoint.tensors import TensorReader, loading_errors
@@ -100,9 +101,10 @@ def load(found: Found, tensors: Mapping[str, Any], world: World) -> None:
 
     Raises, on every rank, what `loading_errors` does.
     """
-    reader = TensorReader(found.store.folder, found.directory)
     what = f"checkpoint {found.place}"
     with storage_errors(what), loading_errors(what):
+        index = found.store.read(TensorIndex, found.directory, layout.INDEX_FILE)
+        reader = TensorReader(found.store.folder, found.directory, index)
         load_tensors(dict(tensors), storage_reader=reader, process_group=world.background)
 
 

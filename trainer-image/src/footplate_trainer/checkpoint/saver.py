@@ -1,7 +1,7 @@
 """Checkpoints while training goes on: a copy now, the writing behind its back.
 
 The step waits only until the state is copied to host memory. One thread then
-writes it with torch's distributed checkpoint, proves it with checksums, asks
+writes it with checksums, asks
 whether this generation may still commit, and creates the marker. All ranks
 learn the same verdict, in a process group of their own, so that the training
 loop's collectives and these never meet.
@@ -28,10 +28,10 @@ from footplate_elastic.protocol.link import Link
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.layout import CommitMarker, FileRecord, Manifest, StepDirectory
 from footplate_trainer.checkpoint.pace import Pace
-from footplate_trainer.checkpoint.record import TrainingState
+from footplate_trainer.checkpoint.record import TrainingState, release
 from footplate_trainer.checkpoint.state import HostCopy
 from footplate_trainer.checkpoint.store import CheckpointStore, is_full, storage_errors
-from footplate_trainer.checkpoint.tensors import TensorPlan, Written
+from footplate_trainer.checkpoint.tensors import TensorPlan
 from footplate_trainer.errors import StaleGeneration, StorageError
 from footplate_trainer.parallel.world import World
 
@@ -168,15 +168,15 @@ class Saver:
 
     def _write_tensors(
         self, plan: TensorPlan, snapshot: Snapshot, directory: StepDirectory
-    ) -> Written | Failure:
+    ) -> FileRecord | Failure:
         """This rank's part of the tensors, in storage, with its checksum."""
         pace = Pace(snapshot.hurry)
         try:
-            return plan.write(self._store.folder, directory.name, self._world.rank, pace)
+            return plan.write(self._store.folder, directory.name, pace)
         except OSError as error:
             return Failure.of(error, self._what(directory))
 
-    def _gather(self, part: Written | Failure) -> list[Written | Failure]:
+    def _gather(self, part: FileRecord | Failure) -> list[FileRecord | Failure]:
         """What became of everybody's part, on rank 0. Collective."""
         world = self._world
         parts: list[Any] | None = [None] * world.size if world.rank == 0 else None
@@ -214,20 +214,19 @@ class Saver:
         plan: TensorPlan,
         snapshot: Snapshot,
         directory: StepDirectory,
-        parts: Sequence[Written | Failure],
+        parts: Sequence[FileRecord | Failure],
     ) -> Outcome | Failure:
         """Rank 0, when everybody has tried: manifest, permission, marker, retention."""
         failure = next((part for part in parts if isinstance(part, Failure)), None)
         if failure is not None:
             return failure
-        files = [part for part in parts if not isinstance(part, Failure)]
+        records = [part for part in parts if not isinstance(part, Failure)]
         try:
             with storage_errors(self._what(directory)):
-                records = [file.record for file in files]
                 unseen = self._store.first_unseen(directory.name, records)
                 if unseen is not None:
                     return Failure(unseen, full=False)
-                manifest = self._write_manifest(snapshot.state, directory, plan.described(files), records)
+                manifest = self._write_manifest(snapshot.state, directory, plan, records)
                 if not self._link.grant(directory.step):
                     return Outcome.STALE
                 return self._commit(snapshot, directory, manifest)
@@ -235,15 +234,16 @@ class Saver:
             return Failure.of(error.__cause__ or error, str(error))
 
     def _write_manifest(
-        self, state: TrainingState, directory: StepDirectory, described: bytes, records: list[FileRecord]
+        self, state: TrainingState, directory: StepDirectory, plan: TensorPlan, records: list[FileRecord]
     ) -> Manifest:
+        assert plan.index is not None, "rank 0 has it"
         small = {
             **self._sidecars,
             layout.STATE_FILE: _json(state.to_json()),
-            layout.METADATA_FILE: described,
+            layout.INDEX_FILE: plan.index,
         }
         own = [self._store.write(directory.name, name, small[name]) for name in sorted(small)]
-        manifest = Manifest(files=[*own, *records])
+        manifest = Manifest(format=layout.FORMAT, written_by=release(), files=[*own, *records])
         self._store.write(directory.name, layout.MANIFEST_FILE, _json(manifest.to_json()))
         return manifest
 

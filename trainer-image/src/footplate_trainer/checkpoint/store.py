@@ -22,8 +22,16 @@ from footplate_contracts.model import Contract
 from footplate_contracts.reports import GenerationId
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.folder import open_folder
-from footplate_trainer.checkpoint.layout import CommitMarker, FileRecord, Manifest, StepDirectory
-from footplate_trainer.errors import CheckpointError, StorageError
+from footplate_trainer.checkpoint.layout import (
+    FORMAT,
+    CommitMarker,
+    FileRecord,
+    Manifest,
+    ManifestHeader,
+    StepDirectory,
+)
+from footplate_trainer.checkpoint.record import TrainingState, release
+from footplate_trainer.errors import CheckpointDamaged, CheckpointError, StorageError
 from footplate_trainer.storage import is_local, join
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -102,24 +110,46 @@ class CheckpointStore:
         return FileRecord(file=file, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
     def read(self, kind: type[Record], directory: str, file: str) -> Record:
-        """A JSON file of a directory; CheckpointError when it is missing or torn."""
+        """A JSON file of a directory; CheckpointDamaged when it is missing or torn."""
         place = join(self.place(directory), file)
         try:
-            return kind.from_json(json.loads(self.folder.read(f"{directory}/{file}")))
+            return kind.model_validate_json(self.folder.read(f"{directory}/{file}"))
         except FileNotFoundError:
-            raise CheckpointError(f"{place} is missing") from None
+            raise CheckpointDamaged(f"{place} is missing") from None
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])
-            raise CheckpointError(
-                f"{place} is damaged or of another release: {field}: {first['msg']}"
-            ) from None
-        except ValueError as error:
-            raise CheckpointError(f"{place} is damaged: {error}") from None
+            what = f"{field}: {first['msg']}" if field else first["msg"]
+            raise CheckpointDamaged(f"{place} is damaged: {what}") from None
 
     def manifest(self, directory: str) -> Manifest:
-        """The manifest of a directory; CheckpointError when it is missing or torn."""
+        """The manifest of a directory.
+
+        CheckpointDamaged when it is missing or torn, CheckpointError when its format is not that of this
+        release: then nothing else in the directory may be read either.
+        """
+        header = self.read(ManifestHeader, directory, layout.MANIFEST_FILE)
+        if header.format != FORMAT:
+            raise CheckpointError(self._refusal(directory, header))
         return self.read(Manifest, directory, layout.MANIFEST_FILE)
+
+    def _refusal(self, directory: str, header: ManifestHeader) -> str:
+        what = f"checkpoint {self.place(directory)} was written by"
+        here = f"this is footplate {release()}, which reads format {FORMAT}"
+        if header.format != 0:
+            return (
+                f"{what} footplate {header.written_by} in format {header.format}; {here}: go on with the "
+                "release that wrote it, or with a later one"
+            )
+        try:  # the determinism key has always named the code
+            writer = f"footplate {self.read(TrainingState, directory, layout.STATE_FILE).key['revision']}"
+        except (CheckpointDamaged, KeyError):
+            writer = "an earlier release"
+        return (
+            f"{what} {writer}, before checkpoint formats had numbers; {here} and no pickle: go on with the "
+            "release that wrote it, or export it there (footplate-trainer export) and start from its weights "
+            "(initFrom)"
+        )
 
     def has_manifest(self, directory: str) -> bool:
         """Whether a manifest is there, torn or whole."""
@@ -161,12 +191,15 @@ class CheckpointStore:
         return None
 
     def first_damage(self, directory: str | None, part: int = 0, parts: int = 1) -> str | None:
-        """What is wrong with every `parts`-th file from the `part`-th, in words; None when nothing is."""
+        """What is wrong with every `parts`-th file from the `part`-th, in words; None when nothing is.
+
+        CheckpointError where this release cannot tell, since the directory has another format.
+        """
         if directory is None:
             return "its commit marker is torn"
         try:
             files = self.manifest(directory).files
-        except CheckpointError as error:
+        except CheckpointDamaged as error:
             return str(error)
         return next(
             (damage for record in files[part::parts] if (damage := self.damage(directory, record))), None

@@ -12,13 +12,12 @@ from typing import Any, Final
 
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from footplate_contracts.v1alpha1.compute import ResumeFrom
-from footplate_trainer.checkpoint import resume
+from footplate_trainer.checkpoint import layout, resume
+from footplate_trainer.checkpoint.index import TensorIndex
 from footplate_trainer.checkpoint.resume import Found
 from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
-from footplate_trainer.checkpoint.tensors import TensorReader
 from footplate_trainer.errors import CheckpointError, UserMistake
 from footplate_trainer.model.linear import is_adapters
 from footplate_trainer.parallel.world import World
@@ -56,12 +55,9 @@ def load_source(found: Found, tensors: Mapping[str, Tensor], world: World) -> bo
 
     Raises, on every rank, UserMistake that lists what does not fit.
     """
-    reader = TensorReader(found.store.folder, found.directory)
     with storage_errors(f"checkpoint {found.place}"):
-        stored = reader.read_metadata().state_dict_metadata
-    there: Shapes = {
-        name: tuple(entry.size) for name, entry in stored.items() if isinstance(entry, TensorStorageMetadata)
-    }
+        index = found.store.read(TensorIndex, found.directory, layout.INDEX_FILE)
+    there: Shapes = {name: tensor.shape for name, tensor in index.tensors.items()}
     here = _all_shapes(tensors, world)
     if not any(map(is_adapters, there)):  # then the weights there are what the adapters here stand beside
         here = {name: shape for name, shape in here.items() if not is_adapters(name)}

@@ -7,6 +7,7 @@ import argparse
 from footplate_contracts.names import ExitCode
 from footplate_trainer.checkpoint.place import StepPlace, committed, step_directory
 from footplate_trainer.checkpoint.store import storage_errors
+from footplate_trainer.errors import CheckpointDamaged
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +29,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
 def _verify(place: StepPlace) -> bool:
     try:
         files = place.store.manifest(place.directory).files
-    except ValueError as error:
+    except CheckpointDamaged as error:
         print(f"damaged  {place.name}: {error}")
         return False
     damages = [damage for record in files if (damage := place.store.damage(place.directory, record))]

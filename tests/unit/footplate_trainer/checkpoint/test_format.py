@@ -1,0 +1,131 @@
+"""Checkpoints of other releases, and what time made of ours: read, refused in one line, or called damaged."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate_contracts.names import ExitCode
+from footplate_trainer.__main__ import main
+from footplate_trainer.checkpoint.record import release
+from tests.support.checkpoints import write_checkpoint
+from tests.support.golden import assert_golden
+
+Harm = Callable[[Path], None]
+
+
+def says(file: str, **fields: Any) -> Harm:
+    """The JSON `file` of a directory has these fields; None takes one away."""
+
+    def change(directory: Path) -> None:
+        path = directory / file
+        content = {**json.loads(path.read_text()), **fields}
+        path.write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
+
+    return change
+
+
+class Bomb:
+    """Says so if it is ever unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+def is_of_an_earlier_build(revision: str | None) -> Harm:
+    """As before formats had numbers: no number, and a pickle that says where tensors are."""
+
+    def change(directory: Path) -> None:
+        (directory / "tensors.json").unlink()
+        (directory / ".metadata").write_bytes(pickle.dumps(Bomb(directory / "exploded")))
+        says("manifest.json", format=None, writtenBy=None)(directory)
+        says("state.json", key={"threads": 1} | ({"revision": revision} if revision else {}))(directory)
+
+    return change
+
+
+def ends_early(file: str) -> Harm:
+    def change(directory: Path) -> None:
+        path = directory / file
+        path.write_bytes(path.read_bytes()[:-10])
+
+    return change
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A run's folder with the committed steps 2 and 4."""
+    write_checkpoint(tmp_path / "checkpoints", 2)
+    write_checkpoint(tmp_path / "checkpoints", 4)
+    return tmp_path / "checkpoints"
+
+
+@pytest.mark.parametrize(
+    ("harm", "name"),
+    [
+        pytest.param(is_of_an_earlier_build("0123abc"), "earlier-build", id="earlier-build"),
+        pytest.param(is_of_an_earlier_build(None), "earlier-build-unnamed", id="earlier-build-unnamed"),
+        pytest.param(says("manifest.json", format=2, writtenBy="0.9.0 (4567def)"), "later", id="later"),
+        pytest.param(
+            says("manifest.json", format=2, writtenBy="0.9.0", files="elsewhere"),
+            "later-manifest",
+            id="later-manifest",
+        ),
+        pytest.param(ends_early("manifest.json"), "manifest-cut-off", id="manifest-cut-off"),
+        pytest.param(ends_early("state.json"), "state-cut-off", id="state-cut-off"),
+        pytest.param(says("state.json", step="four"), "state-of-another-kind", id="state-of-another-kind"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_a_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], harm: Harm, name: str
+) -> None:
+    harm(folder / "step-4.e1g2")
+
+    assert main(["inspect", str(folder)]) == ExitCode.CONFIG
+
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert_golden(
+        f"checkpoints/{name}.txt", told.replace(str(folder), "FOLDER").replace(release(), "RELEASE")
+    )
+    assert not (folder / "step-4.e1g2" / "exploded").exists()
+
+
+@pytest.mark.parametrize("command", ["verify", "generate", "export"])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        pytest.param(is_of_an_earlier_build("0123abc"), id="earlier-build"),
+        pytest.param(says("manifest.json", format=2, writtenBy="0.9.0"), id="later"),
+    ],
+)
+def test_every_command_refuses_another_format_and_takes_no_older_step(
+    folder: Path, capsys: pytest.CaptureFixture[str], harm: Harm, command: str
+) -> None:
+    harm(folder / "step-4.e1g2")
+
+    assert main([command, str(folder), *(["out"] if command != "verify" else [])]) == ExitCode.CONFIG
+
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith(f"error: checkpoint {folder}/step-4.e1g2 was written by footplate 0")
+    assert told.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "state.json"])
+def test_what_a_later_release_adds_is_passed_over(
+    folder: Path, capsys: pytest.CaptureFixture[str], file: str
+) -> None:
+    says(file, mood="good")(folder / "step-4.e1g2")
+
+    assert main(["inspect", str(folder), "-o", "json"]) == ExitCode.SUCCESS
+
+    assert json.loads(capsys.readouterr().out)["step"] == 4

@@ -1,0 +1,55 @@
+"""tensors.json: which bytes of which file are which part of which tensor.
+
+It is read before a load and may hold a hundred thousand parts, so these records are dataclasses,
+which pydantic fills four times as fast as models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from pydantic import Field, NonNegativeInt, PlainSerializer, PlainValidator
+
+from footplate_contracts.model import Report
+
+
+def _dtype(name: object) -> torch.dtype:
+    found = getattr(torch, name, None) if isinstance(name, str) else None
+    if not isinstance(found, torch.dtype):
+        raise ValueError(f"this torch has no type {name}")
+    return found
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+ElementType = Annotated[torch.dtype, PlainValidator(_dtype), PlainSerializer(_name)]
+"""In JSON as torch names it: float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSlice:
+    """A box of a tensor. Its elements follow each other in `file` as in a contiguous tensor."""
+
+    file: Annotated[str, Field(pattern=r"^tensors-\d+\.bin$")]
+    start: NonNegativeInt  # bytes before its first element
+    offsets: tuple[NonNegativeInt, ...]  # of the box in the tensor
+    shape: tuple[NonNegativeInt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """One tensor, in as many slices as there were ranks that held different parts of it."""
+
+    dtype: ElementType
+    shape: tuple[NonNegativeInt, ...]
+    slices: list[TensorSlice]
+
+
+class TensorIndex(Report):
+    """Every tensor of a checkpoint by name."""
+
+    tensors: dict[str, StoredTensor]
