@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.loop import Flags, Stepper
+from footplate_trainer.loop.stepper import Flags, Stepper
 from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.parallel.apply import LaidOut, build_model
 from footplate_trainer.parallel.world import World, open_world, read_environment

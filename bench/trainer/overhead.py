@@ -3,7 +3,7 @@
     .venv/bin/python -m bench.trainer.overhead [--steps 20]
 
 One process trains 8 layers x 512 twice at once: of each pair of steps one is
-bare (a batch that is already there, no moments around it) and one is a whole
+bare (a batch that is already there, no callbacks around it) and one is a whole
 step of a run (data order and packing, phases to an agent, metric row to the
 history and to files, checkpoint flags, due dates). Medians of the pairs, in CPU
 seconds of the whole process, background threads included: a busy machine
@@ -27,14 +27,20 @@ from bench.trainer.laid import laid
 
 from footplate_contracts.reports import GenerationId
 from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.callbacks.checkpoints import DurableCheckpoints
+from footplate_trainer.callbacks.diagnostics import Diagnostics
+from footplate_trainer.callbacks.limits import LimitsFollower
+from footplate_trainer.callbacks.metric_rows import open_metric_rows
+from footplate_trainer.callbacks.reporter import Reporter
+from footplate_trainer.callbacks.suspension import Suspension
 from footplate_trainer.checkpoint import state
+from footplate_trainer.checkpoint.record import TrainingState
 from footplate_trainer.checkpoint.saver import Saver
-from footplate_trainer.data.loader import StepBatch
-from footplate_trainer.loop import Flags, StepResult, train
-from footplate_trainer.stages.course import Course
+from footplate_trainer.loop.callbacks import Callback, Callbacks, TrainedStep
+from footplate_trainer.loop.limits import RunLimits
+from footplate_trainer.loop.stepper import Flags
+from footplate_trainer.loop.train import train
 from footplate_trainer.stages.inputs import open_loader, open_shards
-from footplate_trainer.stages.moments import Progress, RunMoments
-from footplate_trainer.stages.sinks import open_sinks
 from footplate_trainer.stages.start import Start, describer, open_store
 from tests.support.ranks import run_ranks
 from tests.support.tiny import pack_tiny, tiny_config
@@ -55,21 +61,11 @@ MODEL: Final = (
 )
 
 
-@dataclass(frozen=True)
-class Until:
-    """A course that ends with step `steps`, at a rate that nobody asks for."""
-
-    steps: int
-
-    def rate(self, step: int) -> float:
-        return 1e-4
-
-
 @dataclass
-class Pairs:
-    """`moments` of a run with a bare step before each of its steps; both are timed."""
+class Pairs(Callback):
+    """`callbacks` of a run with a bare step before each of its steps; both are timed."""
 
-    moments: RunMoments
+    callbacks: Callbacks
     bare_step: Callable[[int], object]
     bare: list[float] = field(default_factory=list)  # CPU seconds
     whole: list[float] = field(default_factory=list)
@@ -81,25 +77,28 @@ class Pairs:
         self.bare_step(step)
         self._begun = time.process_time()
         self.bare.append(self._begun - started)
-        self.moments.before_data(step)
+        self.callbacks.before_data(step)
 
     def before_compute(self, step: int) -> Flags:
         """As the run has it."""
-        return self.moments.before_compute(step)
+        return self.callbacks.before_compute(step)
 
-    def after_step(self, result: StepResult, batch: StepBatch) -> bool:
+    def after_step(self, step: TrainedStep) -> None:
         """The end of the whole step."""
-        going_on = self.moments.after_step(result, batch)
+        self.callbacks.after_step(step)
         self.whole.append(time.process_time() - self._begun)
-        return going_on
+
+    def close(self) -> None:
+        """As the run has it."""
+        self.callbacks.close()
 
 
 def measure(config: RunConfig, folder: Path, steps: int) -> tuple[list[float], list[float]]:
     """CPU seconds of bare and of whole steps, in pairs."""
     os.environ["FOOTPLATE_GENERATION"] = "1.1"
     with laid(config) as here:
-        link, world = AgentLink(), here.world
-        progress = Progress(link, world)
+        link, world, stopwatch = AgentLink(), here.world, here.stepper.stopwatch
+        limits, reporter = RunLimits(config), Reporter(link, world)
         shards = open_shards(config, world, verify=False)
         batches = open_loader(config, shards, here.laid_out.grid)
         room = state.HostCopy(here.laid_out.model, here.stepper.optimizer.moments(), here.laid_out.host_mesh)
@@ -113,16 +112,27 @@ def measure(config: RunConfig, folder: Path, steps: int) -> tuple[list[float], l
             link=link,
             clock=time.time,
         )
-        sinks = open_sinks(config, folder / "metrics.jsonl", 0)
+        rows = open_metric_rows(config, link, limits, reporter, world, folder / "metrics.jsonl")
         described = describer(config, Start(), shards, world)
-        moments = RunMoments(
-            Course(config), link, world, saver, None, described, progress, sinks, here.stepper.stopwatch, None
+
+        def state_now() -> TrainingState:
+            return described.at(reporter.step, reporter.tokens)
+
+        callbacks = Callbacks(
+            reporter,
+            Suspension(link),
+            Diagnostics(config.checkpoint.uri, link, world, reporter),
+            LimitsFollower(limits, link, world, 0),
+            rows,
+            DurableCheckpoints(saver, state_now, limits, reporter, stopwatch, rows.flush),
         )
         ready = batches.build(0)
-        pairs = Pairs(moments, lambda number: here.stepper.step(number, ready, 1e-4, Flags()))
-        train(here.stepper, batches, Until(steps), pairs, 0)
+        pairs = Pairs(callbacks, lambda number: here.stepper.step(number, ready, 1e-4, Flags()))
+        measured = RunLimits(config)
+        measured.take(measured.terms.model_copy(update={"steps": steps}), 0)
+        train(here.stepper, batches, measured, pairs, 0)
         batches.close()
-        moments.close()
+        pairs.close()
     return pairs.bare, pairs.whole
 
 

@@ -79,7 +79,7 @@ def footplate_step(chunked: bool) -> Iterator[Step]:
     from footplate_contracts.v1alpha1.computeprofile import Backend
     from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
     from footplate_trainer.data.loader import MicroBatch, StepBatch
-    from footplate_trainer.loop import Flags, Stepper
+    from footplate_trainer.loop.stepper import Flags, Stepper
     from footplate_trainer.optim.optimizer import build_optimizer
     from footplate_trainer.parallel.apply import build_model
     from footplate_trainer.parallel.objective import Separate

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.data.loader import MicroBatch, StepBatch
-from footplate_trainer.loop import Flags
+from footplate_trainer.loop.stepper import Flags
 from footplate_trainer.model.initialize import initialize_rows
 from footplate_trainer.parallel.pieces import piece_of
 from tests.support.ranks import run_ranks

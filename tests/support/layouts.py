@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.loop import Flags, Stepper, StepResult
+from footplate_trainer.loop.stepper import Flags, Stepper, StepResult
 from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.part import Parts

@@ -23,7 +23,7 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import Loss
 from footplate_trainer.__main__ import main
 from footplate_trainer.errors import NumericalDivergence
-from footplate_trainer.loop import Flags, Stepper
+from footplate_trainer.loop.stepper import Flags, Stepper
 from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.data import local_rows

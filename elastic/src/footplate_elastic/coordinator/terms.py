@@ -1,7 +1,7 @@
 """How long a run trains and how often it saves, where that changes while it trains.
 
 What the spec asks for reaches the ranks through their agents, and they change all
-after the same step (see stages/course.py). A length that lies in the past is
+after the same step (see loop/limits.py). A length that lies in the past is
 refused, since an end cannot be taken back; whatever else was asked for holds.
 """
 

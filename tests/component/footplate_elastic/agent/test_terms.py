@@ -8,7 +8,7 @@ from pathlib import Path
 
 from footplate_contracts.names import Env
 from footplate_contracts.reports import CoordinatorState, GenerationId, RunState, TermsCommand
-from footplate_trainer.stages.course import Course
+from footplate_trainer.loop.limits import RunLimits
 from tests.component.footplate_elastic.agent.gang import FakeApi, Gang
 from tests.support.tiny import tiny_config
 
@@ -69,9 +69,9 @@ def test_a_run_goes_on_to_the_length_that_was_asked_for_last(
 
     rows = [api.rows[step] for step in sorted(api.rows)]
     assert [row.metrics.step for row in rows] == list(range(1, 24))
-    course = Course(config)
-    assert rows[6].metrics.learning_rate == course.rate(7)
-    course.config = config.model_copy(update={"training": config.training.model_copy(update={"steps": 23})})
-    course.terms = course.terms.model_copy(update={"steps": 23})
-    assert [row.metrics.learning_rate for row in rows[20:]] == [course.rate(step) for step in (21, 22, 23)]
+    limits = RunLimits(config)
+    assert rows[6].metrics.learning_rate == limits.rate(7)
+    limits.config = config.model_copy(update={"training": config.training.model_copy(update={"steps": 23})})
+    limits.terms = limits.terms.model_copy(update={"steps": 23})
+    assert [row.metrics.learning_rate for row in rows[20:]] == [limits.rate(step) for step in (21, 22, 23)]
     assert {row.generation for row in rows[20:]} == {third}

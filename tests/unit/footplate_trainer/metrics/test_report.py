@@ -9,7 +9,6 @@ import pytest
 
 from footplate_contracts.reports import StepMetrics
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.metrics.meters import TokenMeter
 from footplate_trainer.metrics.report import MetricsFile, progress_line, rows_up_to
 
 
@@ -91,10 +90,3 @@ def test_a_progress_line_says_what_matters() -> None:
     assert progress_line(row(20), 300) == (
         "step 20/300  loss 2.5000  lr 0.0006  1,234 tokens/s  gradient norm 0.500"
     )
-
-
-def test_the_meter_counts_from_step_to_step() -> None:
-    meter = TokenMeter(now=10.0)
-
-    assert meter.rate(100, now=10.5) == (200.0, 0.5)
-    assert meter.rate(100, now=12.5) == (50.0, 2.0)

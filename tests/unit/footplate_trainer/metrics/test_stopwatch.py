@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from footplate_trainer.metrics.stopwatch import Part, Stopwatch
+from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
 
 
 class Clock:
@@ -53,25 +53,37 @@ class Mark:
 def test_on_a_host_each_lap_belongs_to_its_part() -> None:
     clock = Clock()
     watch = Stopwatch(clock)
-    for part, seconds in ((None, 9.0), (Part.DATA, 1.0), (Part.COMPUTE, 2.0), (Part.COMPUTE, 3.0)):
+    laps = ((None, 9.0), (StepPart.DATA, 1.0), (StepPart.COMPUTE, 2.0), (StepPart.COMPUTE, 3.0))
+    for part, seconds in laps:
         clock.pass_(seconds)
         watch.lap(part)
-    assert watch.take() == {Part.DATA: 1.0, Part.COMPUTE: 5.0}
-    assert watch.take() == {}
+    assert watch.take() == (15.0, {StepPart.DATA: 1.0, StepPart.COMPUTE: 5.0})
+    assert watch.take() == (0.0, {})
+
+
+def test_what_is_timed_has_a_lap_of_its_own() -> None:
+    clock = Clock()
+    watch = Stopwatch(clock)
+    clock.pass_(9.0)
+    with watch.time(StepPart.CHECKPOINT):
+        clock.pass_(2.0)
+    clock.pass_(1.0)
+    watch.lap(StepPart.DATA)
+    assert watch.take() == (12.0, {StepPart.CHECKPOINT: 2.0, StepPart.DATA: 1.0})
 
 
 def test_a_device_is_asked_and_not_waited_for() -> None:
     clock, device = Clock(), Device()
     watch = Stopwatch(clock, device.mark)
     clock.pass_(1.0)
-    watch.lap(Part.DATA)
+    watch.lap(StepPart.DATA)
     device.work(5.0)
-    watch.lap(Part.COMPUTE)
+    watch.lap(StepPart.COMPUTE)
     device.finished = 5.0  # the host waits for the sums here
     clock.pass_(5.0)
-    watch.lap(Part.COMMUNICATION)
+    watch.lap(StepPart.COMMUNICATION)
     device.work(2.0)
-    watch.lap(Part.OPTIMIZER)
-    assert watch.take() == {Part.DATA: 1.0, Part.COMPUTE: pytest.approx(5.0)}
+    watch.lap(StepPart.OPTIMIZER)
+    assert watch.take() == (6.0, {StepPart.DATA: 1.0, StepPart.COMPUTE: pytest.approx(5.0)})
     device.finished = 7.0
-    assert watch.take() == {Part.OPTIMIZER: pytest.approx(2.0)}
+    assert watch.take() == (0.0, {StepPart.OPTIMIZER: pytest.approx(2.0)})

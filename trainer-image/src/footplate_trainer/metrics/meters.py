@@ -8,20 +8,7 @@ from dataclasses import dataclass
 from footplate_planning import flops
 from footplate_planning.flops import Convention
 from footplate_planning.shape import ModelShape
-from footplate_trainer.metrics.stopwatch import Part
-
-
-class TokenMeter:
-    """Valid tokens of the whole world per second, over the time since the step before."""
-
-    def __init__(self, now: float) -> None:
-        self._last = now
-
-    def rate(self, tokens: int, now: float) -> tuple[float, float]:
-        """(tokens per second, seconds) of the step that ended at `now` and trained on `tokens`."""
-        seconds = max(now - self._last, 1e-9)
-        self._last = now
-        return tokens / seconds, seconds
+from footplate_trainer.metrics.stopwatch import StepPart
 
 
 @dataclass(frozen=True)
@@ -50,6 +37,6 @@ class UtilisationMeter:
         return flops.flops_per_token(self.shape, self.length, convention, self.decoder_length)
 
 
-def second_fields(parts: Mapping[Part, float]) -> dict[str, float]:
+def second_fields(parts: Mapping[StepPart, float]) -> dict[str, float]:
     """Seconds by part as fields of a row."""
     return {f"{part}_seconds": seconds for part, seconds in parts.items()}

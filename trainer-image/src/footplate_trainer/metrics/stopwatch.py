@@ -8,13 +8,14 @@ then a wait for the device, so how much of it was communication cannot be told.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
 
-class Part(StrEnum):
-    """Of the time between two rows; the rest is bookkeeping."""
+class StepPart(StrEnum):
+    """What the time from step to step is spent on; the rest is bookkeeping."""
 
     DATA = "data"
     COMPUTE = "compute"
@@ -24,7 +25,7 @@ class Part(StrEnum):
     VALIDATION = "validation"
 
 
-_ON_DEVICE: Final = (Part.COMPUTE, Part.OPTIMIZER)
+_ON_DEVICE: Final = (StepPart.COMPUTE, StepPart.OPTIMIZER)
 
 
 class Event(Protocol):
@@ -46,13 +47,13 @@ class Stopwatch:
     def __init__(self, clock: Callable[[], float], events: Callable[[], Event] | None = None) -> None:
         self._clock = clock
         self._events = events
-        self._seconds: dict[Part, float] = {}
-        self._waiting: list[tuple[Part, Event, Event]] = []
+        self._seconds: dict[StepPart, float] = {}
+        self._waiting: list[tuple[StepPart, Event, Event]] = []
         self._mark: Event | None = None
-        self._last = clock()
+        self._last = self._taken = clock()
         self.lap(None)
 
-    def lap(self, part: Part | None) -> None:
+    def lap(self, part: StepPart | None) -> None:
         """The time since the last lap was spent on `part`."""
         now = self._clock()
         seconds, self._last = now - self._last, now
@@ -64,17 +65,26 @@ class Stopwatch:
         if part in _ON_DEVICE and part is not None:
             assert begin is not None
             self._waiting.append((part, begin, self._mark))
-        elif part is not Part.COMMUNICATION:
+        elif part is not StepPart.COMMUNICATION:
             self._add(part, seconds)
 
-    def take(self) -> dict[Part, float]:
-        """Seconds by part since the last call, and what the device had not finished then."""
+    @contextmanager
+    def time(self, part: StepPart) -> Iterator[None]:
+        """What is done within is a lap of `part`."""
+        self.lap(None)
+        yield
+        self.lap(part)
+
+    def take(self) -> tuple[float, dict[StepPart, float]]:
+        """Seconds since the last call; and by part, with what the device had not finished then."""
         while self._waiting and self._waiting[0][2].query():
             part, begin, end = self._waiting.pop(0)
             self._add(part, begin.elapsed_time(end) / 1000)
-        taken, self._seconds = self._seconds, {}
-        return taken
+        parts, self._seconds = self._seconds, {}
+        now = self._clock()
+        seconds, self._taken = now - self._taken, now
+        return seconds, parts
 
-    def _add(self, part: Part | None, seconds: float) -> None:
+    def _add(self, part: StepPart | None, seconds: float) -> None:
         if part is not None:
             self._seconds[part] = self._seconds.get(part, 0.0) + seconds

@@ -1,7 +1,6 @@
 """Next-token pre-training: the whole program, top to bottom.
 
-Build, load what the last checkpoint knows, open the data, train, save. `main`
-is the one place where an exception becomes an exit code.
+Build, load what the last checkpoint knows, open the data, train, save.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,24 +18,28 @@ from footplate_contracts.reports import GenerationId, RankPhase
 from footplate_contracts.runconfig import RunConfig
 from footplate_elastic.protocol.link import Link
 from footplate_planning.config import model_shape
-from footplate_trainer import failure
+from footplate_trainer.callbacks.checkpoints import DurableCheckpoints, MemoryCheckpoints, run_file
+from footplate_trainer.callbacks.diagnostics import Diagnostics
+from footplate_trainer.callbacks.limits import LimitsFollower
+from footplate_trainer.callbacks.metric_rows import open_metric_rows
+from footplate_trainer.callbacks.reporter import Reporter
+from footplate_trainer.callbacks.suspension import Suspension
 from footplate_trainer.checkpoint import layout, state
+from footplate_trainer.checkpoint.record import Describer, TrainingState
 from footplate_trainer.checkpoint.saver import Saver
-from footplate_trainer.data.sources import RunShards
-from footplate_trainer.huggingface.initial import completed
-from footplate_trainer.loop import Stepper, train
+from footplate_trainer.loop.callbacks import Callbacks
+from footplate_trainer.loop.limits import RunLimits
+from footplate_trainer.loop.stepper import Stepper, StepResult
+from footplate_trainer.loop.train import train
 from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.objective import Objective
-from footplate_trainer.parallel.world import World, open_world, read_environment, use_determinism
-from footplate_trainer.stages.course import Course, newest_of, run_file
+from footplate_trainer.parallel.world import World, use_determinism
 from footplate_trainer.stages.inputs import open_loader, open_shards
-from footplate_trainer.stages.layout import require_layout
 from footplate_trainer.stages.losses import objective_of
-from footplate_trainer.stages.moments import Progress, RunMoments
-from footplate_trainer.stages.sinks import open_sinks
+from footplate_trainer.stages.process import Program, run_stage
 from footplate_trainer.stages.start import describer, find_start, open_memory, open_store
-from footplate_trainer.stages.validation import open_validator
+from footplate_trainer.stages.validation import open_validation
 
 
 @dataclass(frozen=True)
@@ -46,44 +50,35 @@ class Options:
 
 
 def main(config: RunConfig, link: Link, options: Options) -> ExitCode:
-    """Train `config` as the rank that the environment names; every error ends in its exit code."""
-    place = read_environment(os.environ)
-    progress: Progress | None = None
-    try:
-        config = completed(config)
-        require_layout(config, place.world_size)
-        objective = objective_of(config)
-        with open_world(place, config.world.backend) as world:
-            progress = Progress(link, world)
-            return _train(config, objective, link, options, world, progress)
-    except Exception as error:  # noqa: BLE001 - the process edge: told, classified, never raised on
-        step = progress.step if progress else None
-        report = failure.describe(error, rank=place.rank, step=step, now=time.time())
-        failure.tell(error, report, os.environ)
-        return failure.exit_code(error)
+    """Pre-train `config` as the rank that the environment names; every error ends in its exit code."""
+
+    def stage(config: RunConfig) -> Program:
+        return partial(_pretrain, config, objective_of(config), link, options)
+
+    return run_stage(config, link, stage)
 
 
-def _train(
-    config: RunConfig, objective: Objective, link: Link, options: Options, world: World, progress: Progress
+def _pretrain(
+    config: RunConfig, objective: Objective, link: Link, options: Options, world: World, reporter: Reporter
 ) -> ExitCode:
     use_determinism(config.training.deterministic)
     torch.manual_seed(config.training.seed)
-    progress.enter(RankPhase.LOADING)
+    reporter.enter(RankPhase.LOADING)
 
     store = open_store(config)
     laid_out = build_model(config, world)
     optimizer = build_optimizer(laid_out.model, config.training.optimizer)
     generation = GenerationId.parse(os.environ.get(Env.GENERATION, "0.0"))
-    memory = open_memory(config, laid_out.model, optimizer, world, generation)
-    start = find_start(config, store, laid_out.model, optimizer, world, memory)
+    copies = open_memory(config, laid_out.model, optimizer, world, generation)
+    start = find_start(config, store, laid_out.model, optimizer, world, copies)
     laid_out.model.spread()
-    course = Course(config)
-    course.take(newest_of(course.newest(link.terms()), world), start.step)
-    config = course.config
-    progress.step, progress.tokens, progress.total_steps = start.step, start.tokens, course.steps
-    progress.enter(RankPhase.LOADING)
+    limits = RunLimits(config)
+    limits.agree(link.terms(), world, start.step)
+    config = limits.config
+    reporter.start_from(start.step, start.tokens, limits)
 
-    shards = open_shards(config, world, verify=start.key is None)
+    fresh = start.key is None
+    shards = open_shards(config, world, verify=fresh)
     batches = open_loader(config, shards, laid_out.grid)
     saver = Saver(
         store,
@@ -91,56 +86,61 @@ def _train(
         state.HostCopy(laid_out.model, optimizer.moments(), laid_out.host_mesh),
         generation=generation,
         settings=config.checkpoint,
-        sidecars=_sidecars(config, shards) if world.rank == 0 else {},
+        sidecars={**run_file(config), layout.TOKENIZER_FILE: shards.tokenizer},
         link=link,
         clock=time.time,
     )
-    described = describer(config, start, shards, world)
-    stepper = Stepper(
-        laid_out,
-        optimizer,
-        world,
-        config.training.gradient_clip_norm,
-        objective,
-        config.training.seed,
+    clip_norm, seed = config.training.gradient_clip_norm, config.training.seed
+    stepper = Stepper(laid_out, optimizer, world, clip_norm, objective, seed)
+    stopwatch = stepper.stopwatch
+    validation = open_validation(
+        config, objective, world, laid_out.grid, stepper, limits, reporter, verify=fresh
     )
-    validator = open_validator(config, objective, world, laid_out.grid, stepper, verify=start.key is None)
-    sinks = open_sinks(config, options.metrics, progress.step) if world.rank == 0 else []
-    moments = RunMoments(
-        course, link, world, saver, memory, described, progress, sinks, stepper.stopwatch, validator
+    rows = open_metric_rows(config, link, limits, reporter, world, options.metrics)
+    state_now = partial(_state, describer(config, start, shards, world), limits, reporter)
+
+    callbacks = Callbacks(
+        reporter,
+        Suspension(link),
+        Diagnostics(config.checkpoint.uri, link, world, reporter),
+        LimitsFollower(limits, link, world, start.step),
+        validation,
+        rows,
+        DurableCheckpoints(saver, state_now, limits, reporter, stopwatch, before_save=rows.flush),
+        MemoryCheckpoints(copies, state_now, reporter, stopwatch) if copies else None,
     )
     if world.rank == 0:
-        print(_greeting(course, world, progress.step), flush=True)
-    train(stepper, batches, course, moments, progress.step)
+        print(_greeting(limits, world, start.step), flush=True)
+    last = train(stepper, batches, limits, callbacks, start.step)
     batches.close()
-    moments.close()
-    progress.enter(RankPhase.FINISHED)
+    callbacks.close()
+    reporter.enter(RankPhase.FINISHED)
     if world.rank == 0:
-        print(_farewell(course, progress.step, moments), flush=True)
-    return ExitCode.SUSPENDED if moments.suspended else ExitCode.SUCCESS
+        print(_farewell(limits, reporter.step, last), flush=True)
+    return ExitCode.SUSPENDED if reporter.step < limits.steps else ExitCode.SUCCESS
 
 
-def _sidecars(config: RunConfig, shards: RunShards) -> dict[str, bytes]:
-    """What makes a checkpoint directory stand alone."""
-    return {**run_file(config), layout.TOKENIZER_FILE: shards.tokenizer}
+def _state(describer: Describer, limits: RunLimits, reporter: Reporter) -> TrainingState:
+    """What a checkpoint of the step just finished says of itself."""
+    return describer.until(limits.steps).at(reporter.step, reporter.tokens)
 
 
-def _greeting(course: Course, world: World, start: int) -> str:
-    config = course.config
+def _greeting(limits: RunLimits, world: World, start: int) -> str:
+    config = limits.config
     ranks = "1 rank" if world.size == 1 else f"{world.size} ranks"
     shape = model_shape(config)
     adapters = f" and {shape.adapter_parameters:,} in adapters, which are trained" if shape.adapter else ""
     return (
         f"run {config.run.name}: {shape.parameters:,} parameters{adapters}, "
-        f"{ranks} on {world.device.type}, {course.steps} steps, "
+        f"{ranks} on {world.device.type}, {limits.steps} steps, "
         f"{f'from step {start}' if start else 'from the start'}"
     )
 
 
-def _farewell(course: Course, step: int, moments: RunMoments) -> str:
-    folder = course.config.checkpoint.uri
-    if moments.suspended:
-        return f"suspended at step {step} of {course.steps}, as asked; checkpoint in {folder}"
-    if moments.loss is None:
+def _farewell(limits: RunLimits, step: int, last: StepResult | None) -> str:
+    folder = limits.config.checkpoint.uri
+    if step < limits.steps:
+        return f"suspended at step {step} of {limits.steps}, as asked; checkpoint in {folder}"
+    if last is None:
         return f"nothing left to do: step {step} is in {folder} already"
-    return f"finished at step {step}; loss {moments.loss:.4f}; checkpoint in {folder}"
+    return f"finished at step {step}; loss {last.loss:.4f}; checkpoint in {folder}"

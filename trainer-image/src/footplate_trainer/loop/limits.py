@@ -1,9 +1,9 @@
 """How far a run trains and how often it saves, where that may change while it trains.
 
-Each rank hears of new terms from its agent, at a moment of its own. So a rank that
+Each rank hears of new limits from its agent, at a moment of its own. So a rank that
 has heard says so with the next step, all take the newest that any of them knows
 when that step is done, and the step after it is the first under them on every rank.
-A run that nobody speaks to keeps the terms of its RunConfig.
+A run that nobody speaks to keeps the limits of its RunConfig.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ import torch.distributed as dist
 from footplate_contracts.reports import Terms
 from footplate_contracts.runconfig import RunConfig
 from footplate_planning.config import total_steps
-from footplate_trainer.checkpoint import layout
 from footplate_trainer.optim.schedule import learning_rate
 from footplate_trainer.parallel.world import World
 
 
-class Course:
-    """The terms in force here, and `config` as if the run had been admitted with them."""
+class RunLimits:
+    """The limits in force here, and `config` as if the run had been admitted with them."""
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
@@ -52,6 +51,10 @@ class Course:
     def newest(self, told: Terms | None) -> Terms:
         """`told`, or the terms in force where those are newer or nothing was told."""
         return told if told is not None and told.newer_than(self.terms) else self.terms
+
+    def agree(self, told: Terms | None, world: World, done: int) -> bool:
+        """`take` the newest terms that any rank has been told. Collective."""
+        return self.take(newest_of(self.newest(told), world), done)
 
     def take(self, told: Terms, done: int) -> bool:
         """From step `done` + 1 on `told` holds; whether that changes anything.
@@ -111,11 +114,6 @@ def newest_of(mine: Terms, world: World) -> Terms:
         epoch=epoch,
         number=number,
     )
-
-
-def run_file(config: RunConfig) -> dict[str, bytes]:
-    """The file of a checkpoint that says what it is one of, by name."""
-    return {layout.RUN_FILE: config.model_dump_json(by_alias=True, exclude_none=True, indent=1).encode()}
 
 
 def _without_place(terms: Terms) -> dict[str, object]:

@@ -9,7 +9,7 @@ import pytest
 from footplate_contracts.reports import Terms
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint.record import Describer, Key, determinism_key, differences
-from footplate_trainer.stages.course import Course, terms_of, under
+from footplate_trainer.loop.limits import RunLimits, terms_of, under
 from tests.support.tiny import tiny_config
 
 
@@ -32,9 +32,9 @@ def told(steps: int, number: int = 1, **more: int) -> Terms:
     ],
 )
 def test_length(steps: int, done: int, expected: int) -> None:
-    course = Course(config())
-    assert course.take(told(steps, keep_last=9), done)
-    assert (course.steps, course.config.training.steps, course.config.checkpoint.keep_last) == (
+    limits = RunLimits(config())
+    assert limits.take(told(steps, keep_last=9), done)
+    assert (limits.steps, limits.config.training.steps, limits.config.checkpoint.keep_last) == (
         expected,
         expected,
         9,
@@ -44,18 +44,18 @@ def test_length(steps: int, done: int, expected: int) -> None:
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "wsd", "constant"])
 def test_the_rate_is_that_of_a_run_resumed_with_the_new_length(schedule: str) -> None:
     name = f"training.schedule.name={schedule}"
-    course, resumed = Course(config(name)), Course(config(name, "training.steps=12"))
-    course.take(told(12), 4)
-    assert [course.rate(step) for step in range(5, 13)] == [resumed.rate(step) for step in range(5, 13)]
+    limits, resumed = RunLimits(config(name)), RunLimits(config(name, "training.steps=12"))
+    limits.take(told(12), 4)
+    assert [limits.rate(step) for step in range(5, 13)] == [resumed.rate(step) for step in range(5, 13)]
 
 
 def test_nothing_is_new_in_the_words_of_a_new_coordinator_that_say_the_same() -> None:
-    course = Course(config())
-    same = terms_of(course.config).model_copy(update={"epoch": 2, "number": 1})
-    assert course.newest(same) == same
-    assert not course.take(same, 3)
-    assert course.newest(told(12)) == same, "an older coordinator's word"
-    assert course.newest(None) == same
+    limits = RunLimits(config())
+    same = terms_of(limits.config).model_copy(update={"epoch": 2, "number": 1})
+    assert limits.newest(same) == same
+    assert not limits.take(same, 3)
+    assert limits.newest(told(12)) == same, "an older coordinator's word"
+    assert limits.newest(None) == same
 
 
 def test_tokens_give_way_to_the_steps_that_hold() -> None:

@@ -15,7 +15,10 @@ from typing import Any
 
 import torch
 
-from footplate_contracts.reports import Diagnosis, DiagnosisKind
+from footplate_contracts.reports import Diagnosis, DiagnosisKind, RankPhase
+from footplate_elastic.protocol.link import Link
+from footplate_trainer.callbacks.reporter import Reporter
+from footplate_trainer.loop.callbacks import Callback, TrainedStep
 from footplate_trainer.parallel import device
 from footplate_trainer.parallel.world import World
 from footplate_trainer.storage import open_storage
@@ -23,16 +26,17 @@ from footplate_trainer.storage import open_storage
 FOLDER = "diagnostics"
 
 
-class Diagnostics:
+class Diagnostics(Callback):
     """One rank's recorder. `asked` may be called from any thread, the rest from the training loop."""
 
-    def __init__(self, uri: str, world: World, busy: Callable[[], None]) -> None:
-        """`uri` is the run's checkpoint folder; `busy` is called before what may take many seconds."""
+    def __init__(self, uri: str, link: Link, world: World, reporter: Reporter) -> None:
+        """`uri` is the run's checkpoint folder, `link` where requests come from."""
         self._storage = open_storage(uri)
         self._world = world
-        self._busy = busy
+        self._reporter = reporter
         self._request: Diagnosis | None = None
         self._recording: tuple[Diagnosis, int, Any] | None = None
+        link.listen(self.asked)
 
     def asked(self, diagnosis: Diagnosis) -> None:
         """Take a request. Stacks are the agent's business; what NCCL was doing is known here only."""
@@ -41,23 +45,24 @@ class Diagnostics:
         elif self._world.device.type == "cuda":
             self._keep(f"nccl-{diagnosis.number}", "pickle", device.dump_flight_recorder)
 
-    def before_step(self, step: int) -> None:
-        """Step number `step` is about to begin."""
+    def before_data(self, step: int) -> None:
+        """Begin to record, if that was asked for."""
         request, self._request = self._request, None
         if request is not None and self._recording is None:
-            self._busy()
+            self._reporter.enter(RankPhase.DIAGNOSIS)  # it may take many seconds
             self._recording = request, step, self._start(request.kind)
+            self._reporter.enter(RankPhase.DATA)
 
-    def after_step(self, step: int) -> None:
-        """It is done; write what was recorded if that was the last one asked for."""
+    def after_step(self, step: TrainedStep) -> None:
+        """Write what was recorded, if this was the last step asked for."""
         if self._recording is None:
             return
         request, first, profiler = self._recording
-        if step < first + request.steps - 1:
+        if step.number < first + request.steps - 1:
             return
         self._recording = None
-        self._busy()
-        name = f"{request.kind}-{request.number}-steps-{first}-{step}"
+        self._reporter.enter(RankPhase.DIAGNOSIS)
+        name = f"{request.kind}-{request.number}-steps-{first}-{step.number}"
         if profiler is None:
             self._keep(name, "pickle", device.dump_memory_history)
         else:

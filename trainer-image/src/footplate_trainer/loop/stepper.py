@@ -1,4 +1,4 @@
-"""One training step, and the named moments around it.
+"""One training step.
 
 A step makes two small reductions beside those of the sharded model. The first
 counts the global batch's valid tokens, which every micro-batch's loss is
@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +24,7 @@ from torch import Tensor
 
 from footplate_trainer.data.loader import MicroBatch, StepBatch
 from footplate_trainer.errors import NumericalDivergence
-from footplate_trainer.garbage import collected_apart
-from footplate_trainer.metrics.stopwatch import Part, Stopwatch
+from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
 from footplate_trainer.model.dropout import Chance
 from footplate_trainer.model.inputs import Inputs
 from footplate_trainer.model.loss import IGNORED
@@ -39,7 +38,7 @@ from footplate_trainer.parallel.context import deal
 from footplate_trainer.parallel.gradients import Gradients
 from footplate_trainer.parallel.objective import Objective
 from footplate_trainer.parallel.part import Criterion, Feed
-from footplate_trainer.parallel.world import World
+from footplate_trainer.parallel.world import World, seed_step
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,10 @@ class Flags:
     suspend: bool = False
     storage_failed: bool = False
     new_terms: bool = False  # it knows of terms that are not in force yet
+
+    def __or__(self, other: Flags) -> Flags:
+        """What either wants known."""
+        return Flags(*(mine or theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -63,37 +66,6 @@ class StepResult:
     flags: Flags  # of any rank
 
 
-class Batches(Protocol):
-    """Where batches come from; `step` counts from 0."""
-
-    def step(self, step: int) -> StepBatch:
-        """This rank's share of a step."""
-
-
-class Course(Protocol):
-    """How far to go, and at which rate; both may change when a step has ended."""
-
-    @property
-    def steps(self) -> int:
-        """The last step."""
-
-    def rate(self, step: int) -> float:
-        """The learning rate of `step`, from 1."""
-
-
-class Moments(Protocol):
-    """What happens around a step; the stage decides what that is."""
-
-    def before_data(self, step: int) -> None:
-        """Step number `step` (from 1) is about to begin."""
-
-    def before_compute(self, step: int) -> Flags:
-        """Its batch is here; the answer is this rank's flags."""
-
-    def after_step(self, result: StepResult, batch: StepBatch) -> bool:
-        """The weights are updated; False ends training."""
-
-
 class Stepper:
     """Model and optimizer, moved by one global batch at a time."""
 
@@ -106,7 +78,7 @@ class Stepper:
         objective: Objective,
         seed: int,
     ) -> None:
-        """`seed` decides what dropout drops."""
+        """`seed` decides what a step draws: what dropout drops, and numbers of a user's own loss."""
         self.model = laid_out.model
         self.optimizer = optimizer
         self._passes = laid_out.passes
@@ -125,6 +97,7 @@ class Stepper:
         Raises NumericalDivergence, with the weights as they were, when loss or
         gradient norm is not finite.
         """
+        seed_step(self._seed, number, self._world.rank)
         header, reduced = self._announce(batch, flags)
         feeds = [self._feed(micro, number) for micro in batch.micro_batches]
         criterion = self._objective.begin(partial(self._look, feeds))
@@ -133,10 +106,10 @@ class Stepper:
         counted = [one for one, counts in zip(gradients, self._gradients.counted, strict=True) if counts]
         squares = square_norm(counted).to(loss.device) if counted else torch.zeros_like(loss)
         sums = torch.stack((self._once(loss), squares))
-        self.stopwatch.lap(Part.COMPUTE)
+        self.stopwatch.lap(StepPart.COMPUTE)
         dist.all_reduce(sums)
-        total, squared, valid, suspend, failed, told = torch.cat((sums, header.double())).tolist()
-        self.stopwatch.lap(Part.COMMUNICATION)
+        total, squared, valid, *raised = torch.cat((sums, header.double())).tolist()
+        self.stopwatch.lap(StepPart.COMMUNICATION)
         norm = math.sqrt(squared) if squared >= 0 else math.nan
         if not (math.isfinite(total) and math.isfinite(norm)):
             raise self._divergence(number, total, norm, loss)
@@ -144,9 +117,8 @@ class Stepper:
         self.optimizer.step(gradients, rate)
         self.model.spread()
         self.model.zero_grad()
-        self.stopwatch.lap(Part.OPTIMIZER)
-        raised = Flags(suspend > 0, failed > 0, told > 0)
-        return StepResult(number, total, norm, rate, int(valid), raised)
+        self.stopwatch.lap(StepPart.OPTIMIZER)
+        return StepResult(number, total, norm, rate, int(valid), Flags(*(ranks > 0 for ranks in raised)))
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[StepBatch], objective: Objective) -> float:
@@ -180,8 +152,7 @@ class Stepper:
     def _announce(self, batch: StepBatch, flags: Flags) -> tuple[Tensor, dist.Work]:
         """int64 [valid tokens, and for each flag the ranks that raise it], being summed."""
         valid = batch.valid_tokens if self._grid.topology.counts_samples(self._world.rank) else 0
-        mine = [valid, int(flags.suspend), int(flags.storage_failed), int(flags.new_terms)]
-        header = torch.tensor(mine, device=self._world.device)
+        header = torch.tensor([valid, *map(int, astuple(flags))], device=self._world.device)
         work = dist.all_reduce(header, async_op=True)
         assert work is not None
         return header, work
@@ -239,27 +210,3 @@ def _valid_tokens(header: Tensor, reduced: dist.Work) -> Tensor:
     """Of the global batch, at least 1; waits until all ranks have said theirs."""
     reduced.wait()
     return header[0].clamp(min=1)
-
-
-def train(
-    stepper: Stepper,
-    batches: Batches,
-    course: Course,
-    moments: Moments,
-    done: int,
-) -> None:
-    """Take the steps after `done`, to the end of the course or until a moment says so."""
-    number = done
-    with collected_apart() as set_aside:
-        while number < course.steps:
-            number += 1
-            moments.before_data(number)
-            stepper.stopwatch.lap(None)
-            batch = batches.step(number - 1)
-            stepper.stopwatch.lap(Part.DATA)
-            flags = moments.before_compute(number)
-            result = stepper.step(number, batch, course.rate(number), flags)
-            if not moments.after_step(result, batch):
-                return
-            if number == done + 1:
-                set_aside()

@@ -1,0 +1,98 @@
+"""Saves the state: durably every so many steps and at each end, and into memory more often.
+
+The list has these last: the row of a step stands in its files before the
+checkpoint that a run may go on from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from footplate_contracts.reports import RankPhase
+from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.callbacks.reporter import Reporter
+from footplate_trainer.checkpoint import layout
+from footplate_trainer.checkpoint.mirror import MemoryCopies
+from footplate_trainer.checkpoint.record import TrainingState
+from footplate_trainer.checkpoint.saver import Saver
+from footplate_trainer.loop.callbacks import Callback, TrainedStep
+from footplate_trainer.loop.limits import RunLimits
+from footplate_trainer.loop.stepper import Flags
+from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
+
+
+class DurableCheckpoints(Callback):
+    """Every `checkpoint.everySteps`, and at the last step or a suspension, where training waits for it."""
+
+    def __init__(
+        self,
+        saver: Saver,
+        state: Callable[[], TrainingState],
+        limits: RunLimits,
+        reporter: Reporter,
+        stopwatch: Stopwatch,
+        before_save: Callable[[], None],
+    ) -> None:
+        """`state` tells of the step just finished; `before_save` is called when that is about to be saved."""
+        self._saver = saver
+        self._state = state
+        self._limits = limits
+        self._reporter = reporter
+        self._stopwatch = stopwatch
+        self._before_save = before_save
+
+    def before_compute(self, step: int) -> Flags:
+        """See Callback."""
+        return Flags(storage_failed=self._saver.failed)
+
+    def after_step(self, step: TrainedStep) -> None:
+        """Raises StorageError or StaleGeneration, on every rank, when a checkpoint came to nothing."""
+        flags, limits = step.result.flags, self._limits
+        if flags.storage_failed:
+            self._saver.finish()  # raises: every rank's thread was given the same verdict
+        ends = flags.suspend or step.number == limits.steps
+        if ends or step.number % limits.every_steps == 0:
+            self._save(wait=ends or not limits.config.checkpoint.asynchronous)
+
+    def _save(self, *, wait: bool) -> None:
+        config = self._limits.config
+        with self._stopwatch.time(StepPart.CHECKPOINT):
+            self._reporter.enter(RankPhase.CHECKPOINT)
+            self._before_save()
+            self._saver.change(config.checkpoint, run_file(config))
+            self._saver.start(self._state())
+            if wait:
+                self._saver.finish()
+
+
+class MemoryCheckpoints(Callback):
+    """As often as `checkpoint.memory` asks for."""
+
+    def __init__(
+        self,
+        copies: MemoryCopies,
+        state: Callable[[], TrainingState],
+        reporter: Reporter,
+        stopwatch: Stopwatch,
+    ) -> None:
+        """`state` tells of the step just finished."""
+        self._copies = copies
+        self._state = state
+        self._reporter = reporter
+        self._stopwatch = stopwatch
+
+    def after_step(self, step: TrainedStep) -> None:
+        """See Callback."""
+        if self._copies.due(step.number):
+            with self._stopwatch.time(StepPart.CHECKPOINT):
+                self._reporter.enter(RankPhase.CHECKPOINT)
+                self._copies.copy(self._state())
+
+    def close(self) -> None:
+        """See Callback."""
+        self._copies.finish()
+
+
+def run_file(config: RunConfig) -> dict[str, bytes]:
+    """The file of a checkpoint that says what it is one of, by name."""
+    return {layout.RUN_FILE: config.model_dump_json(by_alias=True, exclude_none=True, indent=1).encode()}

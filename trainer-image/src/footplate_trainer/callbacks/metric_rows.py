@@ -1,0 +1,93 @@
+"""One row a step of what rank 0 knows, for the run's history, for files and for who watches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from footplate_contracts.reports import StepMetrics
+from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.training import Precision
+from footplate_elastic.protocol.link import Link
+from footplate_planning.config import model_shape
+from footplate_planning.flops import peak_tflops
+from footplate_trainer.callbacks.reporter import Reporter
+from footplate_trainer.callbacks.sinks import RowSink, open_sinks
+from footplate_trainer.data.spans import decoder_length
+from footplate_trainer.loop.callbacks import Callback, TrainedStep
+from footplate_trainer.loop.limits import RunLimits
+from footplate_trainer.metrics.meters import UtilisationMeter, second_fields
+from footplate_trainer.parallel import device
+from footplate_trainer.parallel.world import World
+
+
+class MetricRows(Callback):
+    """Writes what a step gave, and what the callbacks before this one measured."""
+
+    def __init__(
+        self, sinks: Sequence[RowSink], reporter: Reporter, world: World, utilisation: UtilisationMeter
+    ) -> None:
+        """`sinks` on rank 0; others write none."""
+        self._sinks = sinks
+        self._reporter = reporter
+        self._world = world
+        self._utilisation = utilisation
+
+    def after_step(self, step: TrainedStep) -> None:
+        """See Callback."""
+        if not self._sinks:
+            return
+        result = step.result
+        row = StepMetrics(
+            step=result.step,
+            time=time.time(),
+            loss=result.loss,
+            gradient_norm=result.gradient_norm,
+            learning_rate=result.learning_rate,
+            tokens=self._reporter.tokens,
+            tokens_per_second=result.valid_tokens / step.seconds,
+            sample_digest=step.batch.sample_digest,
+            step_seconds=step.seconds,
+            memory_bytes=device.peak_memory(self._world.device),
+            **second_fields(step.parts),
+            **self._utilisation.fields(step.seconds),
+            **step.columns,
+        )
+        for sink in self._sinks:
+            sink.write(row)
+
+    def flush(self) -> None:
+        """Make sure that a run that goes on from here need not write these rows again."""
+        for sink in self._sinks:
+            sink.flush()
+
+    def close(self) -> None:
+        """See Callback."""
+        for sink in self._sinks:
+            sink.close()
+
+
+def open_metric_rows(
+    config: RunConfig, link: Link, limits: RunLimits, reporter: Reporter, world: World, file: Path | None
+) -> MetricRows:
+    """The rows of a run that goes on from `reporter.step`, to wherever it asks for, and to `file`.
+
+    Raises StorageError where one of the places cannot be written.
+    """
+    sinks = open_sinks(config, link, limits, file, reporter.step) if world.rank == 0 else []
+    return MetricRows(sinks, reporter, world, utilisation_meter(config, world))
+
+
+def utilisation_meter(config: RunConfig, world: World) -> UtilisationMeter:
+    """The profile's peak wins over the table of devices, which knows bf16 only."""
+    stated, precision = config.world.peak_tflops, config.training.precision
+    if stated is not None:
+        tflops: float | None = stated.bf16 if precision is Precision.BF16 else stated.fp32
+    else:
+        tflops = peak_tflops(device.name(world.device)) if precision is Precision.BF16 else None
+    length = config.model.context_length
+    step_tokens = config.training.global_batch_size * length
+    return UtilisationMeter(
+        model_shape(config), length, step_tokens, world.size, tflops, decoder_length(config)
+    )

@@ -1,0 +1,54 @@
+"""Tells the agent where this rank stands, and what it does at the moment."""
+
+from __future__ import annotations
+
+from footplate_contracts.reports import RankPhase, RankReport
+from footplate_elastic.protocol.link import Link
+from footplate_trainer.loop.callbacks import Callback, TrainedStep
+from footplate_trainer.loop.limits import RunLimits
+from footplate_trainer.loop.stepper import Flags
+from footplate_trainer.parallel.world import World
+
+
+class Reporter(Callback):
+    """Each change of phase is a sign of life; how long one may last depends on the phase."""
+
+    def __init__(self, link: Link, world: World) -> None:
+        self.step = 0  # the last finished one
+        self.tokens = 0  # valid ones, of the whole world, since step 0
+        self._limits: RunLimits | None = None  # once they are known
+        self._link = link
+        self._world = world
+
+    def start_from(self, step: int, tokens: int, limits: RunLimits) -> None:
+        """What was done before this generation, and how far it goes."""
+        self.step, self.tokens, self._limits = step, tokens, limits
+        self.enter(RankPhase.LOADING)
+
+    def enter(self, phase: RankPhase, seconds: float | None = None) -> None:
+        """Tell what this rank does now; `seconds` of the step that has just ended."""
+        self._link.report(
+            RankReport(
+                rank=self._world.rank,
+                local_rank=self._world.local_rank,
+                step=self.step,
+                phase=phase,
+                step_seconds=seconds,
+                total_steps=self._limits.steps if self._limits else None,
+            )
+        )
+
+    def before_data(self, step: int) -> None:
+        """Waiting for data is told apart from computing: only one of them may take long."""
+        self.enter(RankPhase.DATA)
+
+    def before_compute(self, step: int) -> Flags:
+        """See Callback."""
+        self.enter(RankPhase.COMPUTE)
+        return Flags()
+
+    def after_step(self, step: TrainedStep) -> None:
+        """See Callback."""
+        self.step = step.number
+        self.tokens += step.result.valid_tokens
+        self.enter(RankPhase.COMPUTE, step.seconds)

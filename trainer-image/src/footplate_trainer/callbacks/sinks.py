@@ -1,0 +1,82 @@
+"""Where rank 0 writes metric rows: to its agent, into files, and a line now and then for a person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from footplate_contracts.reports import StepMetrics
+from footplate_contracts.runconfig import RunConfig
+from footplate_elastic.protocol.link import Link
+from footplate_trainer.checkpoint.store import is_full
+from footplate_trainer.errors import StorageError
+from footplate_trainer.loop.limits import RunLimits
+from footplate_trainer.metrics.report import MetricsFile, progress_line
+from footplate_trainer.metrics.tensorboard import TensorBoardSink
+from footplate_trainer.storage import local_path
+
+
+class RowSink(Protocol):
+    """Takes one row a step."""
+
+    def write(self, row: StepMetrics) -> None:
+        """Take a row."""
+
+    def flush(self) -> None:
+        """Make sure that a run that goes on from here need not write it again."""
+
+    def close(self) -> None:
+        """End."""
+
+
+@dataclass(frozen=True)
+class AgentSink:
+    """The run's history, by way of the agent."""
+
+    link: Link
+
+    def write(self, row: StepMetrics) -> None:
+        """Hand it over."""
+        self.link.metrics(row)
+
+    def flush(self) -> None:
+        """The agent keeps what it has been handed."""
+
+    def close(self) -> None:
+        """The link is closed by whoever opened it."""
+
+
+@dataclass(frozen=True)
+class ConsoleSink:
+    """A line every `every` steps, and one for the last."""
+
+    limits: RunLimits
+    every: int
+
+    def write(self, row: StepMetrics) -> None:
+        """Print it, if it is time."""
+        if row.step == self.limits.steps or row.step % self.every == 0:
+            print(progress_line(row, self.limits.steps), flush=True)
+
+    def flush(self) -> None:
+        """Each line has been flushed already."""
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
+def open_sinks(
+    config: RunConfig, link: Link, limits: RunLimits, file: Path | None, resumed_step: int
+) -> list[RowSink]:
+    """Agent and console, and the file of the command line and `telemetry.sinks`, cut back to `resumed_step`.
+
+    Raises StorageError where one cannot be written.
+    """
+    asked = config.telemetry.sinks if config.telemetry else []
+    try:
+        files: list[RowSink] = [MetricsFile(file, resumed_step)] if file else []
+        files += [TensorBoardSink(local_path(sink.uri), resumed_step) for sink in asked]
+    except OSError as error:
+        raise StorageError(f"metrics cannot be written: {error}", full=is_full(error)) from error
+    return [AgentSink(link), *files, ConsoleSink(limits, config.training.log_every_steps)]

@@ -1,0 +1,19 @@
+"""Asks all ranks to save and end, as soon as one of them has heard the command."""
+
+from __future__ import annotations
+
+from footplate_contracts.reports import Command
+from footplate_elastic.protocol.link import Link
+from footplate_trainer.loop.callbacks import Callback
+from footplate_trainer.loop.stepper import Flags
+
+
+class Suspension(Callback):
+    """Raises the flag; the checkpoint is DurableCheckpoints' business, and the end the loop's."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def before_compute(self, step: int) -> Flags:
+        """See Callback."""
+        return Flags(suspend=self._link.command() is Command.CHECKPOINT_AND_EXIT)

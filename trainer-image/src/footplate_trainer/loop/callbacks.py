@@ -1,0 +1,89 @@
+"""What a stage does around each training step, as a list of parts that know little of each other.
+
+The order of the list is the order of effects in each of the moments below. A
+callback may take part in a collective if it does so on every rank after the same
+step. What one rank alone knows, such as a command that only its agent has heard,
+it raises as a flag, which rides along in the step's own reduction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from footplate_trainer.data.loader import StepBatch
+from footplate_trainer.loop.stepper import Flags, StepResult
+from footplate_trainer.metrics.stopwatch import StepPart
+
+
+@dataclass(frozen=True)
+class TrainedStep:
+    """A step that the weights have taken, as this rank saw it."""
+
+    result: StepResult
+    batch: StepBatch
+    seconds: float  # since the step before was taken
+    parts: Mapping[StepPart, float]  # of these seconds, and of those that a device had not finished then
+    columns: dict[str, float] = field(
+        default_factory=dict
+    )  # what callbacks measured, by field of StepMetrics
+
+    @property
+    def number(self) -> int:
+        """From 1."""
+        return self.result.step
+
+
+class Callback:
+    """One of the things that a stage does around a step; by itself nothing."""
+
+    def before_data(self, step: int) -> None:
+        """Step number `step`, from 1, begins: next this rank waits for its batch."""
+
+    def before_compute(self, step: int) -> Flags:
+        """The batch is here; the answer is what this rank wants all ranks to know."""
+        return Flags()
+
+    def after_step(self, step: TrainedStep) -> None:
+        """The weights are updated, and all ranks know the flags of all."""
+
+    def after_last_step(self) -> None:
+        """What belongs to the run's last step is done, its checkpoint too; the run may yet be prolonged."""
+
+    def close(self) -> None:
+        """Training has ended as it should; end what is still under way."""
+
+
+class Callbacks(Callback):
+    """Several, called one after the other."""
+
+    def __init__(self, *callbacks: Callback | None) -> None:
+        """None stands for what this run does not ask for."""
+        self._callbacks = [callback for callback in callbacks if callback is not None]
+
+    def before_data(self, step: int) -> None:
+        """See Callback."""
+        for callback in self._callbacks:
+            callback.before_data(step)
+
+    def before_compute(self, step: int) -> Flags:
+        """See Callback."""
+        flags = Flags()
+        for callback in self._callbacks:
+            flags |= callback.before_compute(step)
+        return flags
+
+    def after_step(self, step: TrainedStep) -> None:
+        """See Callback."""
+        for callback in self._callbacks:
+            callback.after_step(step)
+
+    def after_last_step(self) -> None:
+        """See Callback."""
+        for callback in self._callbacks:
+            callback.after_last_step()
+
+    def close(self) -> None:
+        """See Callback."""
+        for callback in self._callbacks:
+            callback.close()

@@ -1,0 +1,40 @@
+"""The edge of a rank's process: where an exception becomes a report, an exit code and a line on stderr."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from footplate_contracts.names import ExitCode
+from footplate_contracts.runconfig import RunConfig
+from footplate_elastic.protocol.link import Link
+from footplate_trainer import failure
+from footplate_trainer.callbacks.reporter import Reporter
+from footplate_trainer.huggingface.initial import completed
+from footplate_trainer.parallel.world import World, open_world, read_environment
+from footplate_trainer.stages.layout import require_layout
+
+Program = Callable[[World, Reporter], ExitCode]
+"""A stage among its ranks, from the first collective to the last."""
+
+
+def run_stage(config: RunConfig, link: Link, stage: Callable[[RunConfig], Program]) -> ExitCode:
+    """Run a stage as the rank that the environment names; every error ends in its exit code.
+
+    `stage` raises UserMistake for what cannot work: here, where no rank waits for another yet.
+    """
+    place = read_environment(os.environ)
+    reporter: Reporter | None = None
+    try:
+        config = completed(config)
+        require_layout(config, place.world_size)
+        program = stage(config)
+        with open_world(place, config.world.backend) as world:
+            reporter = Reporter(link, world)
+            return program(world, reporter)
+    except Exception as error:  # noqa: BLE001 - the process edge: told, classified, never raised on
+        step = reporter.step if reporter else None
+        report = failure.describe(error, rank=place.rank, step=step, now=time.time())
+        failure.tell(error, report, os.environ)
+        return failure.exit_code(error)
