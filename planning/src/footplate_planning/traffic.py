@@ -21,7 +21,8 @@ from footplate_planning.memory import FP32, LOSS_CHUNK_BYTES, Batch
 from footplate_planning.shape import ModelShape
 from footplate_planning.topology import Topology
 
-_COUNTS: Final = 4 * 8  # valid tokens and three flags, int64
+FLAGS: Final = 3  # that ride along with the count of valid tokens, see Flags of the trainer's loop
+_COUNTS: Final = (1 + FLAGS) * 8  # int64
 _SUMS: Final = 2 * 8  # loss and squared norm, fp64
 _STATISTICS: Final = 3 * FP32  # of the vocabulary-parallel loss, for each token
 

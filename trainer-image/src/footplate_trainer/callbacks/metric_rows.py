@@ -32,7 +32,7 @@ class MetricRows(Callback):
         self._sinks = sinks
         self._reporter = reporter
         self._world = world
-        self._utilisation = utilisation
+        self.utilisation = utilisation
 
     def after_step(self, step: TrainedStep) -> None:
         """See Callback."""
@@ -51,7 +51,7 @@ class MetricRows(Callback):
             step_seconds=step.seconds,
             memory_bytes=device.peak_memory(self._world.device),
             **second_fields(step.parts),
-            **self._utilisation.fields(step.seconds),
+            **self.utilisation.fields(step.seconds),
             **step.columns,
         )
         for sink in self._sinks:

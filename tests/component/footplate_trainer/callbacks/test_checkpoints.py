@@ -1,0 +1,91 @@
+"""When a step is saved, and that rows which a resumed run does not write again are in their files by then."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from footplate_contracts.reports import GenerationId
+from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.callbacks.checkpoints import DurableCheckpoints
+from footplate_trainer.callbacks.reporter import Reporter
+from footplate_trainer.checkpoint.record import Describer, TrainingState
+from footplate_trainer.checkpoint.saver import Saver
+from footplate_trainer.checkpoint.state import HostCopy
+from footplate_trainer.checkpoint.store import CheckpointStore
+from footplate_trainer.errors import StaleGeneration
+from footplate_trainer.loop.limits import RunLimits
+from footplate_trainer.loop.stepper import Flags
+from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
+from footplate_trainer.optim.optimizer import build_optimizer
+from footplate_trainer.parallel.apply import build_model
+from footplate_trainer.parallel.world import open_world, read_environment
+from footplate_trainer.stages.start import open_store
+from tests.support.ranks import run_ranks
+from tests.support.steps import trained
+from tests.support.tiny import tiny_config
+from tests.support.training import AgentLink
+
+
+def save(
+    config: RunConfig, flags: dict[int, Flags], refuse: int | None = None
+) -> tuple[list[int], list[int]]:
+    """After which of six steps flushing was asked for, and which were committed in the end."""
+    with open_world(read_environment(os.environ), config.world.backend) as world:
+        link = AgentLink(refuse_step=refuse)
+        laid_out = build_model(config, world)
+        optimizer = build_optimizer(laid_out.model, config.training.optimizer)
+        saver = Saver(
+            open_store(config),
+            world,
+            HostCopy(laid_out.model, optimizer.moments(), laid_out.host_mesh),
+            generation=GenerationId(epoch=1, number=1),
+            settings=config.checkpoint,
+            sidecars={},
+            link=link,
+            clock=time.time,
+        )
+        reporter, limits, flushed = Reporter(link, world), RunLimits(config), list[int]()
+        describer = Describer(1, 1, 8, 0, {})
+
+        def state() -> TrainingState:
+            return describer.at(reporter.step, reporter.tokens)
+
+        stopwatch = Stopwatch(time.perf_counter)
+        durable = DurableCheckpoints(
+            saver, state, limits, reporter, stopwatch, lambda: flushed.append(reporter.step)
+        )
+        try:
+            for number in range(1, 7):
+                raised = durable.before_compute(number) | flags.get(number, Flags())
+                step = trained(number, raised)
+                reporter.after_step(step)
+                durable.after_step(step)
+        except StaleGeneration:
+            return flushed, []
+        assert stopwatch.take()[1].keys() == {StepPart.CHECKPOINT}
+        return flushed, [record.step for record in link.checkpoints]
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        pytest.param({}, [4, 6], id="cadence-and-end"),
+        pytest.param({3: Flags(suspend=True)}, [3, 4, 6], id="suspension"),
+        pytest.param({6: Flags(suspend=True)}, [4, 6], id="suspended-at-the-end"),
+    ],
+)
+def test_when_a_step_is_saved(tmp_path: Path, flags: dict[int, Flags], expected: list[int]) -> None:
+    config = tiny_config(Path("/shards"), tmp_path, ["checkpoint.everySteps=4"])
+    [(flushed, committed)] = run_ranks(save, 1, config, flags)
+    assert flushed == committed == expected
+    assert CheckpointStore(tmp_path / "checkpoints").steps() == sorted(expected, reverse=True)[:3]
+
+
+def test_a_checkpoint_that_came_to_nothing_ends_training(tmp_path: Path) -> None:
+    config = tiny_config(Path("/shards"), tmp_path, ["checkpoint.everySteps=6"])
+    [(flushed, committed)] = run_ranks(save, 1, config, {}, 6)
+    assert (flushed, committed) == ([6], [])

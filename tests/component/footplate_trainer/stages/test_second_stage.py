@@ -1,0 +1,99 @@
+"""A second stage is an objective and a list: the loop, and what it calls, stay as they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from footplate_contracts.names import ExitCode
+from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.callbacks.metric_rows import open_metric_rows
+from footplate_trainer.callbacks.reporter import Reporter
+from footplate_trainer.callbacks.suspension import Suspension
+from footplate_trainer.loop.callbacks import Callback, Callbacks, TrainedStep
+from footplate_trainer.loop.limits import RunLimits
+from footplate_trainer.loop.stepper import Stepper
+from footplate_trainer.loop.train import train
+from footplate_trainer.model.loss import Vocabulary
+from footplate_trainer.model.targets import Targets
+from footplate_trainer.optim.optimizer import build_optimizer
+from footplate_trainer.parallel.apply import build_model
+from footplate_trainer.parallel.objective import Separate, with_head
+from footplate_trainer.parallel.world import World
+from footplate_trainer.stages.inputs import open_loader, open_shards
+from footplate_trainer.stages.process import Program, run_stage
+from tests.support.ranks import run_ranks
+from tests.support.tiny import tiny_config
+from tests.support.training import AgentLink
+
+
+def small_states(
+    hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: Vocabulary | None = None
+) -> Tensor:
+    """Sum of the mean squares of hidden states where a label counts."""
+    squares = (hidden - 1).square().mean(-1) * (targets.labels >= 0)
+    return with_head(squares.double().sum(), head)
+
+
+@dataclass
+class EarlyEnd(Callback):
+    """Ends training once the loss is small enough; all ranks see the same one."""
+
+    limits: RunLimits
+    enough: float
+    losses: list[float] = field(default_factory=list)
+
+    def after_step(self, step: TrainedStep) -> None:
+        self.losses.append(step.result.loss)
+        if step.result.loss < self.enough:
+            self.limits.take(self.limits.terms.model_copy(update={"steps": step.number}), step.number)
+
+
+def shrink(config: RunConfig, link: AgentLink, world: World, reporter: Reporter) -> ExitCode:
+    """The stage: no checkpoint, no validation, an end of its own."""
+    torch.manual_seed(config.training.seed)
+    model = build_model(config, world)
+    optimizer = build_optimizer(model.model, config.training.optimizer)
+    stepper = Stepper(model, optimizer, world, 0.0, Separate(small_states), config.training.seed)
+    limits = RunLimits(config)
+    early_end = EarlyEnd(limits, enough=0.02)
+    callbacks = Callbacks(
+        reporter,
+        Suspension(link),
+        early_end,
+        open_metric_rows(config, link, limits, reporter, world, None),
+    )
+    loader = open_loader(config, open_shards(config, world, verify=False), model.grid)
+    last = train(stepper, loader, limits, callbacks, done=0)
+    loader.close()
+    callbacks.close()
+    assert last is not None and last.loss == early_end.losses[-1]
+    return ExitCode.SUSPENDED if last.step < limits.steps else ExitCode.SUCCESS
+
+
+def run(link: AgentLink, config: RunConfig) -> tuple[int, AgentLink]:
+    def stage(config: RunConfig) -> Program:
+        return partial(shrink, config, link)
+
+    return int(run_stage(config, link, stage)), link
+
+
+def test_another_objective_and_another_list_go_through_the_same_loop(shards: Path, tmp_path: Path) -> None:
+    config = tiny_config(shards, tmp_path, ["training.steps=40"])
+    ended = run_ranks(run, 2, AgentLink(), config)
+    assert [code for code, _ in ended] == [ExitCode.SUCCESS] * 2
+    losses = [row.loss for row in ended[0][1].rows]
+    assert 1 < len(losses) < 40, "it ends early, by its own callback"
+    assert losses[-1] < 0.02 <= min(losses[:-1])
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_it_is_suspended_like_any_other(shards: Path, tmp_path: Path) -> None:
+    config = tiny_config(shards, tmp_path, ["training.steps=40"])
+    ended = run_ranks(run, 2, AgentLink(suspend_after=2), config)
+    assert [code for code, _ in ended] == [ExitCode.SUSPENDED] * 2
+    assert [row.step for row in ended[0][1].rows] == [1, 2, 3]

@@ -1,0 +1,89 @@
+"""The row that a step leaves, and where it goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from footplate_contracts.reports import StepMetrics
+from footplate_trainer.callbacks.metric_rows import MetricRows, open_metric_rows
+from footplate_trainer.callbacks.reporter import Reporter
+from footplate_trainer.loop.limits import RunLimits
+from footplate_trainer.metrics.stopwatch import StepPart
+from tests.support.steps import rank_of, trained
+from tests.support.tiny import read_rows, tiny_config
+from tests.support.training import AgentLink
+
+
+def rows_of(rank: int, link: AgentLink, folder: Path, *overrides: str) -> tuple[Reporter, MetricRows]:
+    """Of a run of six steps; the file is metrics.jsonl in `folder`."""
+    config = tiny_config(Path("/shards"), Path("/run"), overrides)
+    world = rank_of(rank)
+    reporter = Reporter(link, world)
+    rows = open_metric_rows(config, link, RunLimits(config), reporter, world, folder / "metrics.jsonl")
+    return reporter, rows
+
+
+def test_a_row_has_what_the_step_gave_and_what_others_measured(tmp_path: Path) -> None:
+    link = AgentLink()
+    reporter, rows = rows_of(0, link, tmp_path)
+    step = trained(1, seconds=0.5, parts={StepPart.DATA: 0.125})
+    step.columns["validation_loss"] = 3.5
+    for callback in (reporter, rows):
+        callback.after_step(step)
+    [row] = link.rows
+    assert (row.step, row.loss, row.gradient_norm, row.learning_rate) == (1, 2.5, 0.5, 1e-3)
+    assert (row.tokens, row.tokens_per_second, row.step_seconds) == (100, 200.0, 0.5)
+    assert (row.data_seconds, row.compute_seconds, row.validation_loss) == (0.125, None, 3.5)
+    assert row.mfu is None, "nobody knows the peak of this CPU"
+    rows.close()
+    assert read_rows(tmp_path / "metrics.jsonl") == [row.to_json()]
+
+
+def test_other_ranks_write_none(tmp_path: Path) -> None:
+    link = AgentLink()
+    _, rows = rows_of(1, link, tmp_path)
+    rows.after_step(trained(1))
+    rows.flush()
+    rows.close()
+    assert (link.rows, list(tmp_path.iterdir())) == ([], [])
+
+
+def test_a_line_comes_now_and_then_and_for_the_last_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, rows = rows_of(0, AgentLink(), tmp_path, "training.logEverySteps=4")
+    for number in range(1, 7):
+        rows.after_step(trained(number))
+    rows.close()
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in told] == ["step 4/6", "step 6/6"]
+
+
+@dataclass
+class Shelf:
+    """A sink that says what was last done to it."""
+
+    done: list[str] = field(default_factory=list)
+
+    def write(self, row: StepMetrics) -> None:
+        self.done.append(f"row {row.step}")
+
+    def flush(self) -> None:
+        self.done.append("flushed")
+
+    def close(self) -> None:
+        self.done.append("closed")
+
+
+def test_all_sinks_are_flushed_and_closed(tmp_path: Path) -> None:
+    reporter, opened = rows_of(0, AgentLink(), tmp_path)
+    first, second = Shelf(), Shelf()
+    rows = MetricRows([first, second], reporter, rank_of(0), opened.utilisation)
+    rows.after_step(trained(1))
+    rows.flush()
+    rows.close()
+    opened.close()
+    assert first.done == second.done == ["row 1", "flushed", "closed"]

@@ -1,0 +1,74 @@
+"""Several callbacks as one: their order, and what any of them wants all ranks to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+import pytest
+
+from footplate_planning import traffic
+from footplate_trainer.loop.callbacks import Callback, Callbacks, TrainedStep
+from footplate_trainer.loop.stepper import Flags
+from tests.support.steps import trained
+
+
+@dataclass
+class Scribe(Callback):
+    """Writes down what it is told of, under its name."""
+
+    name: str
+    written: list[str]
+    flags: Flags = field(default_factory=Flags)
+
+    def before_data(self, step: int) -> None:
+        self.written.append(f"{self.name}: data of {step}")
+
+    def before_compute(self, step: int) -> Flags:
+        self.written.append(f"{self.name}: compute {step}")
+        return self.flags
+
+    def after_step(self, step: TrainedStep) -> None:
+        self.written.append(f"{self.name}: after {step.number}")
+
+    def after_last_step(self) -> None:
+        self.written.append(f"{self.name}: last")
+
+    def close(self) -> None:
+        self.written.append(f"{self.name}: closed")
+
+
+def test_the_order_of_the_list_is_the_order_of_effects() -> None:
+    written: list[str] = []
+    callbacks = Callbacks(Scribe("a", written), None, Scribe("b", written))
+    callbacks.before_data(3)
+    callbacks.before_compute(3)
+    callbacks.after_step(trained(3))
+    callbacks.after_last_step()
+    callbacks.close()
+    assert written == [
+        f"{name}: {what}"
+        for what in ("data of 3", "compute 3", "after 3", "last", "closed")
+        for name in ("a", "b")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        pytest.param(Flags(), Flags(), Flags(), id="none"),
+        pytest.param(Flags(suspend=True), Flags(), Flags(suspend=True), id="first"),
+        pytest.param(
+            Flags(storage_failed=True),
+            Flags(suspend=True, storage_failed=True),
+            Flags(suspend=True, storage_failed=True),
+            id="both",
+        ),
+    ],
+)
+def test_a_flag_of_any_is_raised(first: Flags, second: Flags, expected: Flags) -> None:
+    callbacks = Callbacks(Scribe("a", [], first), Scribe("b", [], second))
+    assert callbacks.before_compute(1) == expected
+
+
+def test_all_flags_are_counted_in_a_steps_traffic() -> None:
+    assert len(fields(Flags)) == traffic.FLAGS
