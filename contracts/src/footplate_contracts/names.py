@@ -6,6 +6,7 @@ build whatever holds a run's name, so that no two callers share a dict.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Final, NewType
 
@@ -15,6 +16,15 @@ API_VERSION: Final = f"{GROUP}/{VERSION}"
 
 RunUid = NewType("RunUid", str)
 """`metadata.uid` of a TrainingRun: unlike its name, never used twice."""
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class WorkerId:
+    """One pod of one slot of a gang: no two workers of a run have the same, ever."""
+
+    index: int  # the slot
+    incarnation: int  # grows with every pod of a run
+
 
 # A hostname label holds 63 characters; the longest suffix of ours is "-w4096-99999" with
 # room to spare, so a run's name gets 40.
@@ -31,8 +41,6 @@ INDEX_LABEL: Final = f"{GROUP}/index"
 INCARNATION_LABEL: Final = f"{GROUP}/incarnation"
 EPOCH_LABEL: Final = f"{GROUP}/epoch"
 PROFILE_LABEL: Final = f"{GROUP}/profile"
-
-RENDERED_HASH_ANNOTATION: Final = f"{GROUP}/rendered-hash"
 
 FIELD_MANAGER: Final = "footplate-operator"
 

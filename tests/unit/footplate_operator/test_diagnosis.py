@@ -212,10 +212,10 @@ def ended(code: int, terminated: str = "Error", **status: Any) -> dict[str, Any]
 def test_what_the_end_of_a_pod_says(
     status: dict[str, Any], metadata: dict[str, Any], cause: Cause, reason: str
 ) -> None:
-    told = from_loss(Loss(1, 1, pod(status, **metadata)), "1.1", NOW)
+    told = from_loss(Loss(1, pod(status, **metadata)), "1.1", NOW)
     assert (told.cause, told.reason, told.hearsay) == (cause, reason, True)
 
 
 def test_a_pod_that_is_gone_was_deleted() -> None:
-    told = from_loss(Loss(1, 1, None), "", NOW)
+    told = from_loss(Loss(1, None), "", NOW)
     assert (told.cause, told.message) == (Cause.NODE_LOST, "the pod of worker 1 was deleted")

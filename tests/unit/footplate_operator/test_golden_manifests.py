@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import pytest
 
-from footplate_contracts.names import ConditionType, Phase, Reason
+from footplate_contracts.names import ConditionType, Phase, Reason, WorkerId
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun import events
 from footplate_operator.trainingrun.manifests import children, coordinator, worker
-from footplate_operator.trainingrun.status.conditions import condition
+from footplate_operator.trainingrun.status.conditions import NewCondition, condition
 from tests.support.golden import ROOT, as_yaml, assert_golden
 from tests.support.operator_runs import H100, frozen, run
 
@@ -56,7 +56,7 @@ LARGE, LARGE_REVISION = run(**OWN), frozen(run(**OWN), **H100)
 
 
 def phase_event() -> Json | None:
-    ready = condition(ConditionType.READY, True, Reason.TRAINING, "all workers train", 1, NOW)
+    ready = condition(NewCondition(ConditionType.READY, True, Reason.TRAINING, "all workers train"), 1, NOW)
     after = PLAIN.status.model_copy(
         update={"phase": Phase.RUNNING, "phase_time": "2026-01-31T12:00:00Z", "conditions": [ready]}
     )
@@ -64,9 +64,8 @@ def phase_event() -> Json | None:
 
 
 def held_up_event() -> Json | None:
-    held = condition(
-        ConditionType.PROGRESSING, False, Reason.IMAGE_PULL, "pod tiny-w0-0: no such image", 1, NOW
-    )
+    message = "pod tiny-w0-0: no such image"
+    held = condition(NewCondition(ConditionType.PROGRESSING, False, Reason.IMAGE_PULL, message), 1, NOW)
     after = PLAIN.status.model_copy(
         update={"phase": Phase.STARTING, "phase_time": "2026-01-31T12:00:00Z", "conditions": [held]}
     )
@@ -82,9 +81,9 @@ MANIFESTS: Final[dict[str, Callable[[], Json | None]]] = {
     "controller-revision": lambda: children.controller_revision(LARGE, LARGE_REVISION),
     "coordinator": lambda: coordinator.pod(PLAIN, PLAIN_REVISION, 1),
     "coordinator-own": lambda: coordinator.pod(LARGE, LARGE_REVISION, 3),
-    "worker": lambda: worker.pod(PLAIN, PLAIN_REVISION, 0, 0, ""),
-    "worker-own": lambda: worker.pod(LARGE, LARGE_REVISION, 1, 4, ADDRESS),
-    "spare": lambda: worker.spare(LARGE, LARGE_REVISION, 0, 5, ADDRESS),
+    "worker": lambda: worker.pod(PLAIN, PLAIN_REVISION, WorkerId(0, 0), ""),
+    "worker-own": lambda: worker.pod(LARGE, LARGE_REVISION, WorkerId(1, 4), ADDRESS),
+    "spare": lambda: worker.spare(LARGE, LARGE_REVISION, WorkerId(0, 5), ADDRESS),
     "event-phase": phase_event,
     "event-held-up": held_up_event,
 }

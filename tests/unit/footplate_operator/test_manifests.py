@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from footplate_contracts.names import Env, Phase
+from footplate_contracts.names import Env, Phase, WorkerId
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.credentials import new_credentials
 from footplate_operator.trainingrun.manifests import children, coordinator
@@ -31,7 +31,7 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 def worker(subject: Run, *, address: str = "10.0.0.9", **profile: Any) -> Json:
-    return worker_manifest.pod(subject, frozen(subject, **profile), 1, 4, address)
+    return worker_manifest.pod(subject, frozen(subject, **profile), WorkerId(1, 4), address)
 
 
 def leader(subject: Run, **profile: Any) -> Json:

@@ -15,6 +15,7 @@ from footplate_contracts.v1alpha1.status import (
     TrainingRunStatus,
 )
 from footplate_operator.runtime import throttle
+from footplate_operator.trainingrun.observed import SILENT
 from footplate_operator.trainingrun.policies import backoff, startup, suspension, ttl
 from footplate_operator.trainingrun.policies.backoff import Life
 from footplate_operator.trainingrun.policies.suspension import Step
@@ -125,7 +126,7 @@ def _state(state: RunState, generation: str = "1.1") -> CoordinatorState:
 @pytest.mark.parametrize(
     ("before", "state", "broken", "current", "interrupted", "phase"),
     [
-        pytest.param(None, None, "", "", False, Phase.STARTING, id="begun"),
+        pytest.param(None, SILENT, "", "", False, Phase.STARTING, id="begun"),
         pytest.param(
             Phase.STARTING, _state(RunState.GATHERING, ""), "", "", False, Phase.STARTING, id="gathering"
         ),
@@ -135,8 +136,8 @@ def _state(state: RunState, generation: str = "1.1") -> CoordinatorState:
         pytest.param(
             Phase.STARTING, _state(RunState.TRAINING), "", "1.1", False, Phase.RUNNING, id="training"
         ),
-        pytest.param(Phase.RUNNING, None, "", "1.1", False, Phase.RUNNING, id="coordinator-silent"),
-        pytest.param(Phase.RUNNING, None, "1.1", "", True, Phase.RESTARTING, id="worker-gone-unseen"),
+        pytest.param(Phase.RUNNING, SILENT, "", "1.1", False, Phase.RUNNING, id="coordinator-silent"),
+        pytest.param(Phase.RUNNING, SILENT, "1.1", "", True, Phase.RESTARTING, id="worker-gone-unseen"),
         pytest.param(
             Phase.RUNNING,
             _state(RunState.TRAINING),
@@ -162,12 +163,12 @@ def _state(state: RunState, generation: str = "1.1") -> CoordinatorState:
             Phase.RUNNING,
             id="trains-again",
         ),
-        pytest.param(Phase.SUSPENDED, None, "", "", False, Phase.STARTING, id="resumed"),
+        pytest.param(Phase.SUSPENDED, SILENT, "", "", False, Phase.STARTING, id="resumed"),
     ],
 )
 def test_active_phase(
     before: Phase | None,
-    state: CoordinatorState | None,
+    state: CoordinatorState,
     broken: str,
     current: str,
     interrupted: bool,

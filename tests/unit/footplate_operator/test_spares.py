@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from footplate_contracts.names import FIRST_SPARE
+from footplate_contracts.names import FIRST_SPARE, WorkerId
 from footplate_contracts.reports import AgentIdentity, CoordinatorState, RunState
 from footplate_operator.runtime.kinds import POD
 from footplate_operator.trainingrun.gang import spares
@@ -82,9 +82,9 @@ def test_a_spare_is_a_worker_from_the_moment_it_has_a_place(index: int, role: st
     pod = PodView(name="tiny-s0-1", uid="u", run_uid="r", role="spare", created=now, incarnation=1)
     agent = AgentIdentity(index=index, incarnation=100, pod_name=pod.name, address="10.0.0.1", slots=2)
     told = CoordinatorState(version=1, epoch=1, state=RunState.GATHERING, waiting=[agent])
-    seen, found = spares.promoted(Observed(pods=(pod,)), told)
-    assert [each.role for each in seen.pods] == [role]
-    assert [(each.index, each.incarnation) for each in found] == ([(1, 100)] if role == "worker" else [])
+    found = spares.promoted([pod], told)
+    assert [worker.worker for worker in found] == ([WorkerId(1, 100)] if role == "worker" else [])
+    assert [seen.role for seen in Observed(pods=(pod,)).with_pods(found).pods] == [role]
 
 
 async def test_a_spare_that_ends_is_made_again_and_interrupts_nobody() -> None:

@@ -11,6 +11,7 @@ from footplate_contracts.names import ConditionType, Phase
 from footplate_contracts.v1alpha1.status import Condition, TimeStatus
 from footplate_operator.runtime.clock import format_time, parse_time
 from footplate_operator.trainingrun.status import conditions, wall_time
+from footplate_operator.trainingrun.status.conditions import NewCondition
 from footplate_operator.trainingrun.status.wall_time import Steps
 from tests.support.properties import given
 
@@ -84,27 +85,31 @@ def test_goodput(time: TimeStatus, goodput: float | None) -> None:
     assert wall_time.goodput(time) == goodput
 
 
-def said(holds: bool, message: str, seconds: float) -> Condition:
-    return conditions.condition(ConditionType.READY, holds, "Reason", message, 1, after(seconds))
+def said(holds: bool, message: str) -> NewCondition:
+    return NewCondition(ConditionType.READY, holds, "Reason", message)
+
+
+def known(holds: bool, message: str) -> Condition:
+    return conditions.condition(said(holds, message), 1, after(0))
 
 
 @pytest.mark.parametrize(
     ("new", "transition"),
     [
-        pytest.param(said(True, "other words", 60), after(0), id="same-status-keeps-its-time"),
-        pytest.param(said(False, "words", 60), after(60), id="a-change-is-dated-now"),
+        pytest.param(said(True, "other words"), after(0), id="same-status-keeps-its-time"),
+        pytest.param(said(False, "words"), after(60), id="a-change-is-dated-now"),
     ],
 )
-def test_transition_time(new: Condition, transition: datetime) -> None:
-    merged = conditions.merge([said(True, "words", 0)], [new])
-    assert [each.last_transition_time for each in merged] == [format_time(transition)]
-    assert merged[0].message == new.message
+def test_transition_time(new: NewCondition, transition: datetime) -> None:
+    [merged] = conditions.merge([known(True, "words")], [new], 2, after(60))
+    assert merged.last_transition_time == format_time(transition)
+    assert (merged.message, merged.observed_generation) == (new.message, 2)
 
 
 def test_types_that_are_not_mentioned_stay() -> None:
-    other = said(True, "words", 0).model_copy(update={"type": "Checkpointed"})
-    merged = conditions.merge([other], [said(True, "words", 9)])
-    assert [each.type for each in merged] == ["Checkpointed", "Ready"]
+    other = known(True, "words").model_copy(update={"type": "Checkpointed"})
+    merged = conditions.merge([other], [said(True, "words")], 1, after(9))
+    assert [condition.type for condition in merged] == ["Checkpointed", "Ready"]
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from footplate_contracts.names import WorkerId
 from footplate_contracts.reports import AgentIdentity, CoordinatorState, Member, RunState
-from footplate_operator.trainingrun.gang import coordinator, retire, workers
+from footplate_operator.trainingrun.gang import coordinator, losses, retire, workers
 from footplate_operator.trainingrun.gang.retire import DeletionMode
-from footplate_operator.trainingrun.gang.workers import Places
-from footplate_operator.trainingrun.observed import Loss, PodView
-from footplate_operator.trainingrun.status import evidence
+from footplate_operator.trainingrun.gang.workers import Slots
+from footplate_operator.trainingrun.observed import SILENT, Loss, PodView
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -38,27 +38,32 @@ def leader(epoch: int, **state: Any) -> PodView:
     return pod(0, role="coordinator", name=f"tiny-c{epoch}", uid=f"c{epoch}", epoch=epoch, **state)
 
 
-def places(**known: Any) -> Places:
-    return Places(**{"nodes": 2, "counter": 0, "launched": True, "fresh": False, **known})
+def slots(**known: Any) -> Slots:
+    return Slots(**{"nodes": 2, "counter": 0, "launched": True, "fresh": False, **known})
 
 
 @pytest.mark.parametrize(
-    ("known", "pods", "missing", "losses", "counter"),
+    ("known", "pods", "missing", "lost", "counter"),
     [
-        pytest.param(places(fresh=True, launched=False), [], [(0, 0), (1, 0)], [], 0, id="the-first-gang"),
+        pytest.param(slots(fresh=True, launched=False), [], [(0, 0), (1, 0)], [], 0, id="the-first-gang"),
         pytest.param(
-            places(fresh=True, launched=False), [pod(0)], [(1, 0)], [], 0, id="the-rest-of-the-first-gang"
+            slots(fresh=True, launched=False), [pod(0)], [(1, 0)], [], 0, id="the-rest-of-the-first-gang"
         ),
-        pytest.param(places(), [pod(0), pod(1)], [], [], 0, id="complete"),
-        pytest.param(places(), [pod(0)], [(1, 1)], [1], 1, id="gone"),
-        pytest.param(places(), [pod(0), pod(1, terminating=True)], [(1, 1)], [1], 1, id="terminating"),
-        pytest.param(places(), [pod(0), pod(1, phase="Failed")], [(1, 1)], [1], 1, id="failed"),
-        pytest.param(places(), [pod(0), pod(1, phase="Succeeded")], [], [], 0, id="succeeded"),
+        pytest.param(slots(), [pod(0), pod(1)], [], [], 0, id="complete"),
+        pytest.param(slots(), [pod(0)], [(1, 1)], [1], 1, id="gone"),
+        pytest.param(slots(), [pod(0), pod(1, terminating=True)], [(1, 1)], [1], 1, id="terminating"),
+        pytest.param(slots(), [pod(0), pod(1, phase="Failed")], [(1, 1)], [1], 1, id="failed"),
+        pytest.param(slots(), [pod(0), pod(1, phase="Succeeded")], [], [], 0, id="succeeded"),
         pytest.param(
-            places(lost=frozenset({(1, 0)})), [pod(0), pod(1)], [(1, 1)], [1], 1, id="the-coordinator-lost-it"
+            slots(lost=frozenset({WorkerId(1, 0)})),
+            [pod(0), pod(1)],
+            [(1, 1)],
+            [1],
+            1,
+            id="the-coordinator-lost-it",
         ),
         pytest.param(
-            places(counter=1, lost=frozenset({(1, 0)})),
+            slots(counter=1, lost=frozenset({WorkerId(1, 0)})),
             [pod(0), pod(1), pod(1, 1)],
             [],
             [],
@@ -66,28 +71,28 @@ def places(**known: Any) -> Places:
             id="its-substitute-is-there",
         ),
         pytest.param(
-            places(), [pod(0), pod(1, 1)], [], [1], 1, id="made-just-before-a-crash-and-not-counted-yet"
+            slots(), [pod(0), pod(1, 1)], [], [1], 1, id="made-just-before-a-crash-and-not-counted-yet"
         ),
         pytest.param(
-            places(counter=7, launched=False), [], [(0, 8), (1, 8)], [], 8, id="resumed-no-name-returns"
+            slots(counter=7, launched=False), [], [(0, 8), (1, 8)], [], 8, id="resumed-no-name-returns"
         ),
         pytest.param(
-            places(making=False), [pod(0)], [(1, 1)], [], 0, id="refused-just-now-nothing-is-claimed"
+            slots(may_create=False), [pod(0)], [(1, 1)], [], 0, id="refused-just-now-nothing-is-claimed"
         ),
     ],
 )
 def test_plan(
-    known: Places, pods: list[PodView], missing: list[tuple[int, int]], losses: list[int], counter: int
+    known: Slots, pods: list[PodView], missing: list[tuple[int, int]], lost: list[int], counter: int
 ) -> None:
     plan = workers.plan(known, pods, NOW)
-    assert list(plan.missing) == missing
-    assert [loss.index for loss in plan.losses] == losses
+    assert list(plan.missing) == [WorkerId(*worker) for worker in missing]
+    assert [loss.index for loss in plan.losses] == lost
     assert plan.counter == counter
 
 
 def test_a_crash_loop_slows_down() -> None:
     young = {"phase": "Failed", "created": NOW - timedelta(seconds=3), "finished": NOW}
-    plan = workers.plan(places(), [pod(0), pod(1, 0, **young), pod(1, 1, **young)], NOW)
+    plan = workers.plan(slots(), [pod(0), pod(1, 0, **young), pod(1, 1, **young)], NOW)
     assert (plan.missing, plan.due) == ((), NOW + timedelta(seconds=2))
     assert not plan.complete
 
@@ -102,7 +107,7 @@ def test_a_crash_loop_slows_down() -> None:
 )
 def test_succeeded(phases: list[str], succeeded: bool) -> None:
     pods = [pod(index, phase=phase) for index, phase in enumerate(phases)]
-    assert workers.plan(places(), pods, NOW).succeeded is succeeded
+    assert workers.plan(slots(), pods, NOW).succeeded is succeeded
 
 
 @pytest.mark.parametrize(
@@ -133,7 +138,7 @@ def test_coordinator(pods: list[PodView], known: int, begun: bool, current: str 
     ],
 )
 def test_a_superseded_pod_goes_on_evidence_of_kubernetes_only(old: PodView, goes: bool) -> None:
-    found = retire.superseded_workers([pod(0), old, pod(1, 1)], 2, None, NOW)
+    found = retire.superseded_workers([pod(0), old, pod(1, 1)], 2, frozenset(), NOW)
     assert [deletion.pod for deletion in found] == ([old] if goes else [])
 
 
@@ -158,7 +163,7 @@ GONE = pod(1, ready_since=NOW - timedelta(seconds=3))
         pytest.param(state(RunState.GATHERING, [0]), GONE, False, id="the-coordinator-hears-it"),
         pytest.param(trains_with(1), GONE, False, id="it-trains-somewhere"),
         pytest.param(trains_with(0), GONE, True, id="fewer-train-without-it"),
-        pytest.param(None, GONE, False, id="no-coordinator-no-verdict"),
+        pytest.param(SILENT, GONE, False, id="no-coordinator-no-verdict"),
         pytest.param(state(RunState.GATHERING, [1]), pod(1, started=False), False, id="it-starts"),
         pytest.param(
             state(RunState.GATHERING, [1]),
@@ -169,9 +174,9 @@ GONE = pod(1, ready_since=NOW - timedelta(seconds=3))
     ],
 )
 def test_a_worker_is_gone_when_coordinator_and_kubernetes_miss_it(
-    told: CoordinatorState | None, seen: PodView, lost: bool
+    told: CoordinatorState, seen: PodView, lost: bool
 ) -> None:
-    assert evidence.unheard(told, [pod(0, ready=True), seen], NOW) == ({(1, 0)} if lost else set())
+    assert losses.unheard(told, [pod(0, ready=True), seen], NOW) == ({WorkerId(1, 0)} if lost else set())
 
 
 @pytest.mark.parametrize(
@@ -179,12 +184,12 @@ def test_a_worker_is_gone_when_coordinator_and_kubernetes_miss_it(
     [
         pytest.param(frozenset({0, 1}), True, False, id="it-trains-until-the-next-checkpoint"),
         pytest.param(frozenset({0}), True, True, id="it-trains-no-more"),
-        pytest.param(None, True, False, id="nobody-says"),
-        pytest.param(None, False, True, id="it-never-started"),
+        pytest.param(frozenset(), True, False, id="nobody-says"),
+        pytest.param(frozenset(), False, True, id="it-never-started"),
     ],
 )
 def test_a_place_beyond_the_size_goes_once_it_does_not_train(
-    training: frozenset[int] | None, started: bool, goes: bool
+    training: frozenset[int], started: bool, goes: bool
 ) -> None:
     beyond = pod(1, started=started)
     found = retire.superseded_workers([pod(0), beyond], 1, training, NOW)
@@ -194,12 +199,14 @@ def test_a_place_beyond_the_size_goes_once_it_does_not_train(
 def _generation(of: RunState, *incarnations: int) -> CoordinatorState:
     members = [
         Member(
-            agent=AgentIdentity(index=index, incarnation=each, pod_name="p", address="10.0.0.1", slots=2),
+            agent=AgentIdentity(
+                index=index, incarnation=incarnation, pod_name="p", address="10.0.0.1", slots=2
+            ),
             group_rank=index,
             first_rank=2 * index,
             store_port=1,
         )
-        for index, each in enumerate(incarnations)
+        for index, incarnation in enumerate(incarnations)
     ]
     return CoordinatorState(version=1, epoch=1, state=of, members=members)
 
@@ -213,14 +220,14 @@ def _generation(of: RunState, *incarnations: int) -> CoordinatorState:
         pytest.param(1, pod(1), _generation(RunState.LOADING, 0, 1), False, id="before-its-substitute"),
         pytest.param(1, pod(1, 1), _generation(RunState.GATHERING, 0, 0), True, id="while-all-wait-for-it"),
         pytest.param(2, None, _generation(RunState.GATHERING, 0, 0), False, id="a-place-just-asked-for"),
-        pytest.param(2, None, None, False, id="a-place-just-asked-for-and-nobody-speaks"),
-        pytest.param(1, None, None, True, id="nobody-speaks"),
+        pytest.param(2, None, SILENT, False, id="a-place-just-asked-for-and-nobody-speaks"),
+        pytest.param(1, None, SILENT, True, id="nobody-speaks"),
     ],
 )
 def test_a_pod_that_nobody_trains_with_is_no_loss(
-    index: int, left: PodView | None, told: CoordinatorState | None, counted: bool
+    index: int, left: PodView | None, told: CoordinatorState, counted: bool
 ) -> None:
-    assert evidence.counts(Loss(index, 9, left), told, trained=2) is counted
+    assert losses.interrupts(Loss(index, left), told, trained=2) is counted
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from footplate_contracts.logs import fields
-from footplate_contracts.names import Reason, Role
+from footplate_contracts.names import Reason, Role, RunUid
 from footplate_contracts.reports import Command
 from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, Forbidden, Invalid, NotFound
 from footplate_operator.runtime.cache import Cache
@@ -20,9 +20,9 @@ from footplate_operator.trainingrun.coordinator_client import Coordinators
 from footplate_operator.trainingrun.credentials import new_credentials
 from footplate_operator.trainingrun.desired.desired import Desired
 from footplate_operator.trainingrun.gang.retire import DeletionMode, PodDeletion
+from footplate_operator.trainingrun.labels import selector, slot_labels
 from footplate_operator.trainingrun.manifests import children
-from footplate_operator.trainingrun.manifests.metadata import certificate_names, identity, selector
-from footplate_operator.trainingrun.manifests.worker import place_labels
+from footplate_operator.trainingrun.manifests.metadata import certificate_names, identity
 from footplate_operator.trainingrun.observed import PodView, Problem, controller
 from footplate_operator.trainingrun.run import Key, Run
 
@@ -75,7 +75,7 @@ class Actor:
             return _problem(error), error
         return None, None
 
-    async def purge(self, key: Key, uid: str) -> None:
+    async def purge(self, key: Key, uid: RunUid) -> None:
         """One request for the pods, which hold GPUs, then the rest."""
         _log.info("deleting the children of a deleted run", extra=fields(run=key, uid=uid))
         labels = selector(uid)
@@ -105,7 +105,7 @@ class Actor:
     async def _promote(self, run: Run, pod: PodView) -> None:
         """Label a spare as the worker that it has become."""
         _log.info("promoted", extra=fields(pod=pod.name, index=pod.index))
-        labels = place_labels(Role.WORKER, pod.index, pod.incarnation)
+        labels = slot_labels(Role.WORKER, pod.worker)
         patch: Json = {"metadata": {"uid": pod.uid, "labels": labels}}
         try:
             self._cache.put_pod(await self._cluster.merge(POD, run.namespace, pod.name, patch))

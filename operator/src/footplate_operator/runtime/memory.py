@@ -19,8 +19,8 @@ from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import CORE_EVENT, POD, QUIET_CHILDREN, REVISION, SECRET, Json, Kind
+from footplate_operator.trainingrun.labels import selector
 from footplate_operator.trainingrun.manifests.children import Credentials, read_secret
-from footplate_operator.trainingrun.manifests.metadata import selector
 from footplate_operator.trainingrun.observed import Child, PodView, view_child
 from footplate_operator.trainingrun.policies.diagnosis import diagnose
 from footplate_operator.trainingrun.revision import Revision, view_revision

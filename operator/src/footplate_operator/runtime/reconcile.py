@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from footplate_contracts.logs import bind
-from footplate_contracts.names import COORDINATOR_PORT, Phase, Reason
+from footplate_contracts.names import COORDINATOR_PORT, Phase, Reason, RunUid
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_operator.errors import NotFound
 from footplate_operator.runtime.actor import Actor
@@ -31,7 +31,7 @@ from footplate_operator.trainingrun.coordinator_client import Coordinators, Endp
 from footplate_operator.trainingrun.desired.desired import Desired
 from footplate_operator.trainingrun.desired.run import desire
 from footplate_operator.trainingrun.manifests.metadata import coordinator_host
-from footplate_operator.trainingrun.observed import Observed, Problem
+from footplate_operator.trainingrun.observed import SILENT, Observed, Problem
 from footplate_operator.trainingrun.revision import Defaults, Revision, admit, in_force, needs_admission
 from footplate_operator.trainingrun.run import Key, Run, Undecodable, decode, key_of
 
@@ -66,11 +66,11 @@ class Reconciler:
         self._resync = resync_seconds
         self._port = coordinator_port
         self._memories: dict[Key, Memory] = {}
-        self._graves: dict[Key, set[str]] = {}
+        self._graves: dict[Key, set[RunUid]] = {}
 
     def bury(self, body: Json) -> None:
         """The run is gone: take its pods away, faster than garbage collection does."""
-        self._graves.setdefault(key_of(body), set()).add(body["metadata"]["uid"])
+        self._graves.setdefault(key_of(body), set()).add(RunUid(body["metadata"]["uid"]))
 
     async def __call__(self, key: Key) -> None:
         """Reconcile the run called `key`; an exception means: try again later."""
@@ -147,7 +147,7 @@ class Reconciler:
         return Observed(
             pods=tuple(pods),
             children=tuple(memory.children.values()),
-            coordinator=self._coordinators.state(run.uid),
+            coordinator=self._coordinators.state(run.uid) or SILENT,
             profiles=await self._profiles(run),
         )
 

@@ -22,6 +22,7 @@ from footplate_operator.trainingrun import events
 from footplate_operator.trainingrun.desired.desired import Desired
 from footplate_operator.trainingrun.run import Key, Run, key_of
 from footplate_operator.trainingrun.status import conditions
+from footplate_operator.trainingrun.status.conditions import NewCondition
 
 CONFLICT_SECONDS: Final = 0.5  # the watch tells of the other change at about the same time
 _log = logging.getLogger(__name__)
@@ -80,14 +81,8 @@ class StatusWriter:
         key, metadata = key_of(body), body["metadata"]
         status = dict(body.get("status", {}))
         message = f"this release cannot read the object: {why}"
-        said = conditions.condition(
-            ConditionType.RECONCILED,
-            False,
-            Reason.CONFIG_REFUSED,
-            message,
-            int(metadata.get("generation", 0)),
-            self._now(),
-        ).to_json()
+        new = NewCondition(ConditionType.RECONCILED, False, Reason.CONFIG_REFUSED, message)
+        said = conditions.condition(new, int(metadata.get("generation", 0)), self._now()).to_json()
         known = [each for each in status.get("conditions", []) if each.get("type") != said["type"]]
         for each in status.get("conditions", []):
             if each.get("type") == said["type"] and each.get("message") == message:

@@ -6,8 +6,8 @@ thousand runs have ten thousand of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -19,13 +19,18 @@ from footplate_contracts.names import (
     RUN_UID_LABEL,
     Reason,
     Role,
+    RunUid,
+    WorkerId,
 )
-from footplate_contracts.reports import CoordinatorState
+from footplate_contracts.reports import AgentIdentity, CoordinatorState, RunState
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.kinds import Json, Kind
 
 MESSAGE_TAIL: Final = 512  # characters: the end of a log says more than its beginning
+
+# What is known of a coordinator before it has answered: nothing. No answer has version 0.
+SILENT: Final = CoordinatorState(version=0, epoch=0, state=RunState.GATHERING)
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class PodView:
 
     name: str
     uid: str
-    run_uid: str
+    run_uid: RunUid
     role: str
     created: datetime
     namespace: str = ""
@@ -63,6 +68,11 @@ class PodView:
     held_since: datetime | None = None  # since when it waits for what it waits for; not in the pod either
 
     @property
+    def worker(self) -> WorkerId:
+        """Its slot and which pod of that slot it is; of workers."""
+        return WorkerId(self.index, self.incarnation)
+
+    @property
     def ended(self) -> bool:
         """Whether all its containers have ended for good."""
         return self.phase in ("Succeeded", "Failed")
@@ -86,11 +96,10 @@ class PodView:
 
 @dataclass(frozen=True)
 class Loss:
-    """A place whose pod is gone; `pod` is what is left of it, if anything."""
+    """A slot whose pod is gone."""
 
     index: int
-    incarnation: int  # of the substitute
-    pod: PodView | None
+    pod: PodView | None  # what is left of it, if anything
 
 
 @dataclass(frozen=True)
@@ -117,16 +126,26 @@ class Observed:
 
     pods: Sequence[PodView] = ()
     children: Sequence[Child] = ()
-    coordinator: CoordinatorState | None = None
+    coordinator: CoordinatorState = field(default_factory=lambda: SILENT)  # as it answered last
     problem: Problem | None = None
     profiles: Mapping[str, ComputeProfileSpec] | None = None
+
+    @property
+    def may_create(self) -> bool:
+        """Whether to make what is missing; False right after a refusal."""
+        return self.problem is None
+
+    def with_pods(self, changed: Iterable[PodView]) -> Observed:
+        """The same, with `changed` in place of the pods that have their uids."""
+        by_uid = {pod.uid: pod for pod in changed}
+        return replace(self, pods=tuple(by_uid.get(pod.uid, pod) for pod in self.pods))
 
     def workers(self) -> list[PodView]:
         """Worker pods, any state."""
         return [pod for pod in self.pods if pod.role == Role.WORKER]
 
     def spares(self) -> list[PodView]:
-        """Spare pods that have no place yet, any state."""
+        """Spare pods that have no slot yet, any state."""
         return [pod for pod in self.pods if pod.role == Role.SPARE]
 
     def gang(self) -> list[PodView]:
@@ -137,9 +156,28 @@ class Observed:
         """Coordinator pods, any state."""
         return [pod for pod in self.pods if pod.role == Role.COORDINATOR]
 
+    def of_kind(self, *kinds: Kind) -> tuple[Child, ...]:
+        """Children of these kinds."""
+        return tuple(child for child in self.children if child.kind in kinds)
+
     def has(self, kind: Kind, name: str) -> bool:
         """Whether the child exists."""
         return any(child.kind == kind and child.name == name for child in self.children)
+
+
+def heard(state: CoordinatorState) -> bool:
+    """Whether a coordinator answered this."""
+    return state.version > 0
+
+
+def member_indices(state: CoordinatorState) -> frozenset[int]:
+    """Slots of the newest generation."""
+    return frozenset(member.agent.index for member in state.members)
+
+
+def worker_of(agent: AgentIdentity) -> WorkerId:
+    """The slot of `agent`, and which pod of that slot it runs in."""
+    return WorkerId(agent.index, agent.incarnation)
 
 
 def view_pod(pod: Mapping[str, Any]) -> PodView:
@@ -147,14 +185,14 @@ def view_pod(pod: Mapping[str, Any]) -> PodView:
     metadata, spec, status = pod["metadata"], pod.get("spec", {}), pod.get("status", {})
     labels = metadata.get("labels", {})
     conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
-    statuses = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
-    waiting = _state(statuses, "waiting")
-    ended = _state(statuses, "terminated")
+    containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+    waiting = _state(containers, "waiting")
+    ended = _state(containers, "terminated")
     ready, scheduled = conditions.get("Ready", {}), conditions.get("PodScheduled", {})
     return PodView(
         name=metadata["name"],
         uid=metadata["uid"],
-        run_uid=labels.get(RUN_UID_LABEL, ""),
+        run_uid=RunUid(labels.get(RUN_UID_LABEL, "")),
         role=labels.get(ROLE_LABEL, ""),
         created=parse_time(metadata["creationTimestamp"]),
         namespace=metadata.get("namespace", ""),
@@ -166,7 +204,7 @@ def view_pod(pod: Mapping[str, Any]) -> PodView:
         terminating="deletionTimestamp" in metadata,
         node=spec.get("nodeName", ""),
         address=status.get("podIP", ""),
-        started=any("running" in each.get("state", {}) or _has_ended(each) for each in statuses),
+        started=any("running" in shown.get("state", {}) or _has_ended(shown) for shown in containers),
         waiting_reason=waiting.get("reason", ""),
         waiting_message=waiting.get("message", "")[:1024],
         exit_code=ended.get("exitCode"),
@@ -190,7 +228,7 @@ def view_child(kind: Kind, body: Json) -> Child:
 def controller(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """The owner reference of whoever controls the object; empty for nobody."""
     references = body["metadata"].get("ownerReferences", [])
-    return next((each for each in references if each.get("controller")), {})
+    return next((reference for reference in references if reference.get("controller")), {})
 
 
 def _state(statuses: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:

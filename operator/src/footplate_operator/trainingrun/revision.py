@@ -23,6 +23,7 @@ from footplate_contracts.v1alpha1.compute import Hang
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.pods import PullPolicy
 from footplate_operator.runtime.kinds import Json
+from footplate_operator.trainingrun.observed import heard
 from footplate_operator.trainingrun.run import Run
 
 _IN_SPEC: Final = {"world": "compute", "hang": "resilience.hang"}  # what RunConfig calls otherwise
@@ -147,6 +148,34 @@ def terms(run: Run) -> TermsCommand:
     )
 
 
+def new_size(run: Run, state: CoordinatorState) -> SizeCommand | None:
+    """The size that the coordinator should be told of; None where it knows, or nobody is heard."""
+    wanted = size(run)
+    return wanted if heard(state) and state.size != wanted else None
+
+
+def new_hang(run: Run, state: CoordinatorState) -> HangCommand | None:
+    """What the coordinator should hold to be a hang; None where it does, or nobody is heard."""
+    wanted = hang(run)
+    return wanted if state.hang not in (None, wanted) else None
+
+
+def new_terms(run: Run, state: CoordinatorState) -> TermsCommand | None:
+    """Length and checkpoints that the coordinator should be told of; None where it knows them."""
+    wanted = terms(run)
+    return wanted if state.terms not in (None, wanted) else None
+
+
+def size_refusal(run: Run, state: CoordinatorState) -> str:
+    """Why the coordinator cannot have the size that the spec asks for now; empty where it can."""
+    return state.size_refused if state.size == size(run) else ""
+
+
+def length_refusal(run: Run, state: CoordinatorState) -> str:
+    """Why the run cannot have the length that the spec asks for now; empty where it can."""
+    return state.terms_refused if state.terms == terms(run) else ""
+
+
 def terms_to_begin_with(run: Run) -> TermsCommand:
     """The terms for a coordinator that has not heard yet how far the ranks are.
 
@@ -158,7 +187,7 @@ def terms_to_begin_with(run: Run) -> TermsCommand:
     return wanted.model_copy(update={"steps": max(progress.total_steps, progress.step)})
 
 
-def not_in_force(run: Run, frozen: Frozen, state: CoordinatorState | None) -> list[str]:
+def not_in_force(run: Run, frozen: Frozen, state: CoordinatorState) -> list[str]:
     """Fields of the spec that ranks read, and that say something else than when they were frozen.
 
     A coordinator of an earlier release, which a run keeps until it is resumed, tells no terms.
@@ -166,7 +195,7 @@ def not_in_force(run: Run, frozen: Frozen, state: CoordinatorState | None) -> li
     before = _fields(frozen.config.to_json())
     after = _fields(resolved_config(run, frozen.profile).to_json())
     changed = (name for name in {**before, **after} if before.get(name) != after.get(name))
-    deaf = state is not None and state.terms is None
+    deaf = heard(state) and state.terms is None
     at_once = _AT_ONCE if deaf else _AT_ONCE | _TERMS
     return [name for name in changed if name not in at_once]
 

@@ -60,6 +60,11 @@ class Run:
         """The phase that was written last."""
         return self.status.phase
 
+    @property
+    def phase_since(self) -> datetime:
+        """Since when the phase is what it is."""
+        return parse_time(self.status.phase_time) if self.status.phase_time else self.created
+
 
 class Undecodable(ValueError):
     """The object does not fit this release's models; the message names the first field."""

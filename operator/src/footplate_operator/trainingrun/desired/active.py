@@ -6,13 +6,15 @@ from collections.abc import Callable
 from typing import Final
 
 from footplate_contracts.names import (
+    Cause,
+    ConditionType,
     Phase,
+    Reason,
     config_map_name,
     coordinator_pod_name,
     coordinator_service_name,
     secret_name,
 )
-from footplate_contracts.reports import HangCommand, SizeCommand
 from footplate_contracts.v1alpha1.status import CoordinatorStatus, TrainingRunStatus
 from footplate_operator.runtime.clock import format_time
 from footplate_operator.runtime.kinds import (
@@ -24,93 +26,127 @@ from footplate_operator.runtime.kinds import (
     Json,
     Kind,
 )
-from footplate_operator.trainingrun.desired import report
 from footplate_operator.trainingrun.desired.desired import Desired, soonest
-from footplate_operator.trainingrun.desired.situation import Situation, broken_generation
+from footplate_operator.trainingrun.desired.situation import Situation
 from footplate_operator.trainingrun.gang import retire
 from footplate_operator.trainingrun.gang.retire import PodDeletion, unique
 from footplate_operator.trainingrun.manifests import children, coordinator, worker
-from footplate_operator.trainingrun.observed import Child
-from footplate_operator.trainingrun.revision import hang, size
+from footplate_operator.trainingrun.observed import Child, member_indices
+from footplate_operator.trainingrun.revision import (
+    length_refusal,
+    new_hang,
+    new_size,
+    new_terms,
+    not_in_force,
+    size_refusal,
+)
 from footplate_operator.trainingrun.status import attempts
+from footplate_operator.trainingrun.status.conditions import NewCondition
 from footplate_operator.trainingrun.status.phase import active_phase
+from footplate_operator.trainingrun.status.report import reconciled, waiting_for, who_trains
 
 POLL_SECONDS: Final = 2.0  # how often to look again while something is about to happen
 
 
 def active(situation: Situation) -> Desired:
     """What is missing, what is too much, and what is seen."""
-    current = situation.leader.current
+    run, revision, state = situation.run, situation.revision, situation.state
+    current = situation.coordinator.current
+    address = current.address if current else ""
     # The first gang waits for the coordinator's address; a substitute never waits.
-    may_start = bool(current and current.address) or situation.log.open is not None
-    make = situation.gang.missing if may_start and situation.making else ()
-    pods = _coordinator(situation) + [
-        worker.pod(situation.run, situation.revision, index, incarnation, current.address if current else "")
-        for index, incarnation in make
-    ]
-    pods += [
-        worker.spare(
-            situation.run, situation.revision, number, incarnation, current.address if current else ""
-        )
-        for number, incarnation in (situation.reserve.missing if may_start and situation.making else ())
-    ]
-    after, phase = _status(situation, may_start, len(make))
+    may_start = bool(address) or situation.log.open is not None
+    status, phase = _status(situation, may_start)
+    pods = [coordinator.pod(run, revision, situation.coordinator.epoch)] if situation.new_epoch else []
+    if may_start and situation.observed.may_create:
+        pods += [worker.pod(run, revision, missing, address) for missing in situation.workers.missing]
+        pods += [worker.spare(run, revision, missing, address) for missing in situation.spares.missing]
     return Desired(
-        status=after,
-        secret=not situation.observed.has(SECRET, secret_name(situation.run.name)),
+        status=status,
+        secret=not situation.observed.has(SECRET, secret_name(run.name)),
         children=tuple(_missing_children(situation)),
         pods=tuple(pods),
         promoted=situation.promoted,
-        pod_deletions=unique(_too_much(situation)),
+        pod_deletions=unique(_pod_deletions(situation)),
         child_deletions=tuple(_old_configs(situation)),
-        coordinator=current if current and current.address else None,
-        size=_new_size(situation),
-        hang=_new_hang(situation),
-        terms=situation.new_terms,
-        requeue_after=_next_look(situation, phase),
+        coordinator=current if address else None,
+        size=new_size(run, state),
+        hang=new_hang(run, state),
+        terms=new_terms(run, state),
+        requeue_after=_requeue_after(situation, phase),
     )
 
 
-def _new_size(situation: Situation) -> SizeCommand | None:
-    """The size that the coordinator should be told of; None where it knows, or nobody is heard."""
-    wanted = size(situation.run)
-    return wanted if situation.state is not None and situation.state.size != wanted else None
-
-
-def _new_hang(situation: Situation) -> HangCommand | None:
-    """What the coordinator should hold to be a hang; None where it does, or nobody is heard."""
-    wanted = hang(situation.run)
-    known = situation.state.hang if situation.state is not None else None
-    return wanted if known not in (None, wanted) else None
-
-
-def _coordinator(situation: Situation) -> list[Json]:
-    if not situation.making or situation.leader.current is not None or situation.leader.due > situation.now:
-        return []
-    return [coordinator.pod(situation.run, situation.revision, situation.leader.epoch)]
-
-
-def _status(situation: Situation, may_start: bool, made: int) -> tuple[TrainingRunStatus, Phase]:
-    run, log = situation.run, situation.log
-    if may_start and situation.gang.due is None and (situation.making or situation.gang.complete):
+def _status(situation: Situation, may_start: bool) -> tuple[TrainingRunStatus, Phase]:
+    run, gang, log = situation.run, situation.workers, situation.log
+    may_create = situation.observed.may_create
+    if may_start and gang.due is None and (may_create or gang.complete):
         log = attempts.begin(log, situation.context)
-    current = log.open.generation if log.open else ""
-    phase = active_phase(run.phase, situation.state, broken_generation(log), current, situation.interrupted)
-    after = report.seen(situation, phase, report.progressing(situation, phase, may_start), log)
+    phase = active_phase(run.phase, situation.state, log.broken, log.generation, situation.interrupted)
     update: dict[str, object] = {
-        "replicas": after.replicas + made,
         "start_time": run.status.start_time or format_time(situation.now),
         "revision": situation.revision.name(run.name),
     }
     if may_start:
-        update["incarnation"] = (
-            situation.reserve.counter(situation.gang.counter) if situation.making else situation.gang.counter
-        )
-    if _coordinator(situation):
-        epoch = situation.leader.epoch
+        update["incarnation"] = situation.spares.counter(gang.counter) if may_create else gang.counter
+    if situation.new_epoch:
+        epoch = situation.coordinator.epoch
         name = coordinator_pod_name(run.name, epoch)
         update["coordinator"] = CoordinatorStatus(pod_name=name, epoch=epoch)
-    return after.model_copy(update=update), phase
+    seen = log.into(situation.seen).model_copy(update=update)
+    return situation.report(phase, _conditions(situation, phase, may_start), seen), phase
+
+
+def _conditions(situation: Situation, phase: Phase, may_start: bool) -> list[NewCondition]:
+    """Ready, Progressing and Reconciled of a run that should train."""
+    reason, message = _activity(situation, phase, may_start)
+    ready = NewCondition(ConditionType.READY, phase is Phase.RUNNING, reason, message)
+    progressing = NewCondition(ConditionType.PROGRESSING, True, reason, message)
+    if phase is not Phase.RUNNING:
+        progressing = _held_up(situation) or progressing
+    return [ready, progressing, _reconciled(situation)]
+
+
+def _activity(situation: Situation, phase: Phase, may_start: bool) -> tuple[Reason, str]:
+    """Reason and message of what is going on."""
+    run, state, closed = situation.run, situation.state, situation.log.closed
+    wanted = run.spec.compute.nodes
+    if phase is Phase.RUNNING:
+        known = run.status.world.nodes if run.status.world else wanted
+        training = len(member_indices(state)) or known
+        return Reason.TRAINING, who_trains(training, wanted, size_refusal(run, state))
+    if not may_start:
+        message = situation.coordinator_error or "the coordinator has no address yet"
+        return Reason.WAITING_FOR_COORDINATOR, message
+    if phase is Phase.RESTARTING:
+        why = f"{closed[-1].reason}: {closed[-1].message}" if closed else "waiting for all workers"
+        return Reason.RESTARTING, why
+    running = sum(pod.started for pod in situation.workers.current)
+    return Reason.WAITING_FOR_WORKERS, waiting_for(state.missing, running, wanted)
+
+
+def _held_up(situation: Situation) -> NewCondition | None:
+    """That the run does not progress, and why; None for one that does."""
+    diagnosis, closed = situation.diagnosis, situation.log.closed
+    if diagnosis is not None:
+        return NewCondition(ConditionType.PROGRESSING, False, diagnosis.reason, diagnosis.message)
+    if situation.coordinator_error:
+        message = situation.coordinator_error
+        return NewCondition(ConditionType.PROGRESSING, False, Reason.POD_FAILED, message)
+    if closed and closed[-1].cause in (Cause.STORAGE, Cause.IMAGE_OR_CONFIG):
+        # These do not mend themselves: say so, even while trying again.
+        return NewCondition(ConditionType.PROGRESSING, False, closed[-1].reason, closed[-1].message)
+    return None
+
+
+def _reconciled(situation: Situation) -> NewCondition:
+    run, state, observed = situation.run, situation.state, situation.observed
+    if observed.problem is None:
+        if refusal := size_refusal(run, state):
+            return NewCondition(ConditionType.RECONCILED, False, Reason.SIZE_REFUSED, refusal)
+        if refusal := length_refusal(run, state):
+            return NewCondition(ConditionType.RECONCILED, False, Reason.LENGTH_REFUSED, refusal)
+    waiting = not_in_force(run, situation.revision.frozen, observed.coordinator)
+    return reconciled(observed.problem, waiting)
 
 
 def _missing_children(situation: Situation) -> list[Json]:
@@ -127,38 +163,33 @@ def _missing_children(situation: Situation) -> list[Json]:
 
 def _old_configs(situation: Situation) -> list[Child]:
     in_force = config_map_name(situation.run.name, situation.revision.frozen.config.digest())
-    return [
-        child for child in situation.observed.children if child.kind == CONFIG_MAP and child.name != in_force
-    ]
+    configs = [child for child in situation.observed.children if child.kind == CONFIG_MAP]
+    return [child for child in configs if child.name != in_force]
 
 
-def _too_much(situation: Situation) -> list[PodDeletion]:
-    observed, retention = situation.observed, situation.run.spec.pod_retention_seconds
-    pods = observed.workers()
-    found = retire.superseded_workers(pods, situation.nodes, situation.training, situation.now)
-    found += retire.stale_coordinators(observed.coordinators(), situation.leader.epoch)
-    found += retire.crowded(observed.coordinators())
-    for index in {pod.index for pod in pods}:
-        failed = [pod for pod in pods if pod.index == index and pod.phase == "Failed"]
-        found += retire.crowded(failed)
-    found += retire.crowded([pod for pod in observed.spares() if pod.phase == "Failed"])
-    found += retire.unwanted(observed.spares(), situation.run.spec.compute.spares)
-    filled = {pod.uid for pod in situation.gang.current}
-    return found + retire.expired(
-        (pod for pod in observed.pods if pod.uid not in filled), retention, situation.now
-    )
+def _pod_deletions(situation: Situation) -> list[PodDeletion]:
+    compute, retention = situation.run.spec.compute, situation.run.spec.pod_retention_seconds
+    observed, now = situation.observed, situation.now
+    workers, coordinators, spares = observed.workers(), observed.coordinators(), observed.spares()
+    found = retire.superseded_workers(workers, compute.nodes, member_indices(situation.state), now)
+    found += retire.stale_coordinators(coordinators, situation.coordinator.epoch)
+    found += retire.crowded(coordinators)
+    for index in {pod.index for pod in workers}:
+        found += retire.crowded([pod for pod in workers if pod.index == index and pod.phase == "Failed"])
+    found += retire.crowded([pod for pod in spares if pod.phase == "Failed"])
+    found += retire.unwanted(spares, compute.spares)
+    filled = {pod.uid for pod in situation.workers.current}
+    return found + retire.expired((pod for pod in observed.pods if pod.uid not in filled), retention, now)
 
 
-def _next_look(situation: Situation, phase: Phase) -> float | None:
+def _requeue_after(situation: Situation, phase: Phase) -> float | None:
+    """Seconds until something may have changed that nobody tells."""
     failed = [pod for pod in situation.observed.pods if pod.phase == "Failed"]
     retention = retire.next_expiry(failed, situation.run.spec.pod_retention_seconds, situation.now)
     waits = [
         (due - situation.now).total_seconds()
-        for due in (situation.leader.due, situation.gang.due, situation.reserve.due)
+        for due in (situation.coordinator.due, situation.workers.due, situation.spares.due)
         if due is not None and due > situation.now
     ]
-    return soonest(retention, *waits, POLL_SECONDS if _expecting(situation, phase) else None)
-
-
-def _expecting(situation: Situation, phase: Phase) -> bool:
-    return phase is not Phase.RUNNING or situation.gang.succeeded
+    expecting = phase is not Phase.RUNNING or situation.workers.succeeded
+    return soonest(retention, *waits, POLL_SECONDS if expecting else None)

@@ -5,81 +5,87 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from footplate_contracts.names import Phase, Reason
+from footplate_contracts.names import ConditionType, Phase, Reason
 from footplate_operator.runtime.clock import format_time, parse_time, seconds_between
 from footplate_operator.runtime.kinds import DISRUPTION_BUDGET, SECRET, SERVICE
-from footplate_operator.trainingrun.desired import report
 from footplate_operator.trainingrun.desired.desired import Desired, soonest
-from footplate_operator.trainingrun.desired.situation import Situation, since
+from footplate_operator.trainingrun.desired.situation import Situation
 from footplate_operator.trainingrun.gang import retire
+from footplate_operator.trainingrun.gang.coordinator import reachable
 from footplate_operator.trainingrun.gang.retire import PodDeletion, unique
-from footplate_operator.trainingrun.manifests.coordinator import GRACE_SECONDS
-from footplate_operator.trainingrun.observed import Child, Observed
+from footplate_operator.trainingrun.observed import Observed
 from footplate_operator.trainingrun.policies import ttl
 from footplate_operator.trainingrun.policies.failure import Action
+from footplate_operator.trainingrun.revision import terms
 from footplate_operator.trainingrun.run import Run
-from footplate_operator.trainingrun.status import attempts
+from footplate_operator.trainingrun.status import attempts, fields
 from footplate_operator.trainingrun.status.attempts import AttemptLog
+from footplate_operator.trainingrun.status.conditions import NewCondition
+from footplate_operator.trainingrun.status.report import finished, not_ready, reconciled
 
 EXIT_SECONDS: Final = 4.0  # for workers of a finished run to end by themselves
 STOP_SECONDS: Final = 8.0  # after which pods that do not stop are deleted
 FLUSH_SECONDS: Final = 60.0  # for telemetry, where the coordinator cannot be asked
-_POLL_SECONDS: Final = 1.0
+POLL_SECONDS: Final = 1.0
 
 
-def end(situation: Situation, phase: Phase, failure: Action | None) -> Desired:
-    """The last word on the run; what is left is decided from the terminal phase on."""
-    log = (
-        attempts.end(situation.log, situation.context, Reason.FINISHED) if failure is None else situation.log
-    )
-    if failure is not None and log.open is not None:
-        ended = attempts.end(log, situation.context, failure.reason, failure.message)
-        last = ended.attempts[-1].model_copy(update={"cause": failure.cause})
-        log = AttemptLog((*ended.attempts[:-1], last), ended.failures, ended.restarts)
-    if failure is None:
-        said = report.final(situation, True, Reason.FINISHED, report.finished(situation))
-    else:
-        said = report.final(situation, False, failure.reason, failure.message)
-    after = report.seen(situation, phase, said, log)
-    return Desired(
-        status=after.model_copy(update={"completion_time": format_time(situation.now)}),
-        coordinator=situation.leader.current,
-        requeue_after=0.0,
-    )
+def succeed(situation: Situation) -> Desired:
+    """The run has trained to its last step."""
+    log = attempts.end(situation.log, situation.context, Reason.FINISHED)
+    progress = situation.seen.progress
+    message = finished(progress.total_steps if progress else 0, terms(situation.run).steps)
+    return _end(situation, log, Phase.SUCCEEDED, Reason.FINISHED, message)
+
+
+def fail(situation: Situation, failure: Action) -> Desired:
+    """The run ends with `failure`."""
+    log = attempts.fail(situation.log, situation.context, failure)
+    return _end(situation, log, Phase.FAILED, failure.reason, failure.message)
 
 
 def ended(run: Run, observed: Observed, now: datetime) -> Desired:
     """What is still to be taken away from a run in a terminal phase."""
-    finished_at = parse_time(run.status.completion_time) if run.status.completion_time else since(run)
+    finished_at = parse_time(run.status.completion_time) if run.status.completion_time else run.phase_since
     waited = seconds_between(finished_at, now)
     working = [pod for pod in observed.gang() if pod.live]
-    leaders = [pod for pod in observed.coordinators() if pod.live]
-    gone: list[PodDeletion] = []
+    coordinators = [pod for pod in observed.coordinators() if pod.live]
+    deletions: list[PodDeletion] = []
     if run.phase is Phase.FAILED or waited >= EXIT_SECONDS:
-        gone += retire.stop(working, overdue=waited >= STOP_SECONDS)
+        deletions += retire.stop(working, overdue=waited >= STOP_SECONDS)
     if not working and retire.flushed(observed.coordinator, waited, FLUSH_SECONDS):
-        gone += retire.release(leaders, GRACE_SECONDS)
+        deletions += retire.release(coordinators)
     retention = run.spec.pod_retention_seconds
-    gone += retire.expired(observed.pods, retention, now)
-    busy = bool(working or leaders)
+    deletions += retire.expired(observed.pods, retention, now)
+    busy = bool(working or coordinators)
     lifetime = run.spec.ttl_seconds_after_finished
     # What the run still has to tell the API is told before it goes.
     left = None if lifetime is None or busy else ttl.remaining(finished_at, lifetime, now)
+    # RunConfig and revision stay: they are the record of what was trained.
+    unneeded = (DISRUPTION_BUDGET,) if busy else (DISRUPTION_BUDGET, SERVICE, SECRET)
     return Desired(
-        status=report.last_words(run.status, observed, now),
-        pod_deletions=unique(gone),
-        child_deletions=_unneeded(observed, busy),
-        coordinator=max((pod for pod in leaders if pod.address), key=lambda pod: pod.epoch, default=None),
+        status=fields.last_seen(run.status, observed.coordinator, observed.workers(), now),
+        pod_deletions=unique(deletions),
+        child_deletions=observed.of_kind(*unneeded),
+        coordinator=reachable(coordinators),
         delete_run=left is not None and left <= 0.0,
         requeue_after=soonest(
-            _POLL_SECONDS if busy else None,
+            POLL_SECONDS if busy else None,
             retire.next_expiry(observed.pods, retention, now),
             None if left is None else max(0.0, left),
         ),
     )
 
 
-def _unneeded(observed: Observed, running: bool) -> tuple[Child, ...]:
-    """The record of what was trained stays: RunConfig and revision."""
-    kinds = {DISRUPTION_BUDGET} if running else {DISRUPTION_BUDGET, SERVICE, SECRET}
-    return tuple(child for child in observed.children if child.kind in kinds)
+def _end(situation: Situation, log: AttemptLog, phase: Phase, reason: str, message: str) -> Desired:
+    """What is left to be done is decided from the terminal phase on."""
+    said = [
+        NewCondition(ConditionType.COMPLETE, phase is Phase.SUCCEEDED, reason, message),
+        *not_ready(reason, message),
+        reconciled(situation.observed.problem),
+    ]
+    seen = log.into(situation.seen).model_copy(update={"completion_time": format_time(situation.now)})
+    return Desired(
+        status=situation.report(phase, said, seen),
+        coordinator=situation.coordinator.current,
+        requeue_after=0.0,
+    )

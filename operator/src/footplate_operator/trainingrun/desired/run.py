@@ -11,7 +11,7 @@ from datetime import datetime
 from footplate_contracts.names import Phase
 from footplate_operator.trainingrun.desired.active import active
 from footplate_operator.trainingrun.desired.desired import Desired
-from footplate_operator.trainingrun.desired.ended import end, ended
+from footplate_operator.trainingrun.desired.ended import ended, fail, succeed
 from footplate_operator.trainingrun.desired.situation import assess
 from footplate_operator.trainingrun.desired.suspended import queued, suspended, suspending
 from footplate_operator.trainingrun.observed import Observed
@@ -37,9 +37,9 @@ def desire(run: Run, revision: Revision | None, observed: Observed, now: datetim
         return queued(run, observed, now)
     situation = assess(run, revision, observed, now)
     if situation.finished:
-        return end(situation, Phase.SUCCEEDED, None)
+        return succeed(situation)
     if situation.failure is not None:
-        return end(situation, Phase.FAILED, situation.failure)
+        return fail(situation, situation.failure)
     if run.phase is Phase.SUSPENDING or run.spec.suspend:
         return suspending(situation)
     return active(situation)

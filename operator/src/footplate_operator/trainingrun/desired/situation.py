@@ -3,282 +3,184 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from footplate_contracts.names import Cause, ConditionType, Phase, Reason
-from footplate_contracts.reports import CoordinatorState, RunState, TermsCommand
-from footplate_operator.runtime.clock import parse_time, seconds_between
-from footplate_operator.trainingrun.gang import coordinator, spares, workers
-from footplate_operator.trainingrun.observed import Loss, Observed, PodView
-from footplate_operator.trainingrun.policies import startup
-from footplate_operator.trainingrun.policies.diagnosis import Diagnosis, diagnose, waited
-from footplate_operator.trainingrun.policies.failure import Action, Verdict
-from footplate_operator.trainingrun.revision import Revision, terms
+from footplate_contracts.names import ConditionType, Phase, Reason
+from footplate_contracts.reports import CoordinatorState, RunState
+from footplate_contracts.v1alpha1.status import TrainingRunStatus
+from footplate_operator.runtime.clock import seconds_between
+from footplate_operator.trainingrun.gang import coordinator, losses, spares, workers
+from footplate_operator.trainingrun.gang.coordinator import CoordinatorPlan
+from footplate_operator.trainingrun.gang.spares import SparePlan
+from footplate_operator.trainingrun.gang.workers import Slots, WorkerPlan
+from footplate_operator.trainingrun.observed import SILENT, Observed, PodView, heard, member_indices
+from footplate_operator.trainingrun.policies import diagnosis, startup
+from footplate_operator.trainingrun.policies.diagnosis import Diagnosis
+from footplate_operator.trainingrun.policies.failure import Action
+from footplate_operator.trainingrun.revision import Revision
 from footplate_operator.trainingrun.run import Run
-from footplate_operator.trainingrun.status import attempts, evidence, fields
+from footplate_operator.trainingrun.status import attempts, evidence, fields, interruptions, wall_time
 from footplate_operator.trainingrun.status.attempts import AttemptContext, AttemptLog
+from footplate_operator.trainingrun.status.conditions import NewCondition
+from footplate_operator.trainingrun.status.report import report
 
-# Nothing has been trained since the run was admitted, so there is nothing to save or to wait for.
-UNTRAINED = frozenset({None, Phase.QUEUED, Phase.ADMITTED, Phase.STARTING, Phase.SUSPENDED})
-
-LAST_WORD_SECONDS: Final = 10.0
+LAST_ANSWER_SECONDS: Final = 10.0  # that a coordinator has for the last numbers, once its workers ended
 
 
 @dataclass(frozen=True)
 class Situation:
-    """The conclusions. `failure` is one that ends the run."""
+    """The conclusions, each drawn once."""
 
     run: Run
     revision: Revision
-    observed: Observed
+    observed: Observed  # spares that have a slot are workers in it
     now: datetime
-    state: CoordinatorState | None  # of the coordinator that serves now
-    leader: coordinator.CoordinatorPlan
-    gang: workers.WorkerPlan
-    reserve: spares.SparePlan
-    promoted: tuple[PodView, ...]  # spares that have a place and are not labelled so yet
+    state: CoordinatorState  # of the coordinator that serves now
+    coordinator: CoordinatorPlan
+    new_epoch: bool  # a coordinator is to be made now
+    workers: WorkerPlan
+    spares: SparePlan
+    promoted: tuple[PodView, ...]  # spares that have a slot and are not labelled so yet
+    seen: TrainingRunStatus  # the status written last, with what was seen since
+    blocked: float  # seconds of the training, by checkpoints that are new in `seen`
     log: AttemptLog
     context: AttemptContext
-    seen: evidence.Seen
     interrupted: bool
-    failure: Action | None
-    diagnosis: Diagnosis | None
+    finished: bool  # the last step is trained and saved
+    failure: Action | None  # one that ends the run
+    diagnosis: Diagnosis | None  # what holds a pod up
+    coordinator_error: str  # what the newest coordinator ended with, while none serves
 
-    @property
-    def nodes(self) -> int:
-        """Places in the gang."""
-        return self.run.spec.compute.nodes
-
-    @property
-    def training(self) -> frozenset[int] | None:
-        """Indices of the workers that train, or trained last; None where nobody says.
-
-        A new coordinator says nothing before it has heard who trains.
-        """
-        return frozenset(each.agent.index for each in self.state.members) or None if self.state else None
-
-    @property
-    def new_terms(self) -> TermsCommand | None:
-        """Length and checkpoints that the coordinator should be told of; None where it knows them."""
-        wanted = terms(self.run)
-        known = self.state.terms if self.state is not None else None
-        return wanted if known not in (None, wanted) else None
-
-    @property
-    def making(self) -> bool:
-        """Whether what is missing can be made; False right after a refusal."""
-        return self.observed.problem is None
-
-    @property
-    def stalled(self) -> str:
-        """What the newest coordinator ended with, while none serves; empty where one does or none ended."""
-        ended = [pod for pod in self.observed.coordinators() if pod.phase == "Failed"]
-        current = self.leader.current
-        if not ended or (current is not None and current.started):
-            return ""
-        return evidence.words(max(ended, key=lambda pod: pod.epoch))
-
-    @property
-    def finished(self) -> bool:
-        """Whether the last step is trained and saved.
-
-        Where only the pods say so, the coordinator is given a moment to tell
-        the last numbers.
-        """
-        if self.state is not None and self.state.state is RunState.FINISHED:
-            return True
-        if not self.gang.succeeded:
-            return False
-        last = max(pod.end for pod in self.gang.current)
-        return self.leader.current is None or seconds_between(last, self.now) >= LAST_WORD_SECONDS
-
-
-@dataclass(frozen=True)
-class _Telling:
-    """The log while new failures are worked in."""
-
-    log: AttemptLog
-    seen: evidence.Seen
-    failure: Action | None = None
-    interrupted: bool = False
+    def report(
+        self, phase: Phase, said: Sequence[NewCondition], seen: TrainingRunStatus | None = None
+    ) -> TrainingRunStatus:
+        """The next status; `seen`: in place of what was seen, with what was decided."""
+        after = seen or self.log.into(self.seen)
+        if after.checkpoint is not None:
+            message = f"step {after.checkpoint.latest_step} is durable"
+            saved = NewCondition(ConditionType.CHECKPOINTED, True, Reason.CHECKPOINT_COMMITTED, message)
+            said = [*said, saved]
+        return report(self.run, after, phase, said, self.now, self.blocked)
 
 
 def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> Situation:
     """What follows from what was seen."""
     known_epoch = run.status.coordinator.epoch if run.status.coordinator else 0
     begun = run.phase not in (None, Phase.QUEUED, Phase.SUSPENDED)
-    leader = coordinator.plan(observed.coordinators(), known_epoch, begun, now)
-    state = _current(observed.coordinator, leader, run.phase)
-    observed, promoted = spares.promoted(observed, state)
-    log = attempts.from_status(run.status)
-    making = observed.problem is None
-    lost = evidence.abandoned(state) | evidence.unheard(state, observed.workers(), now)
-    places = replace(_places(run, log, lost, making), unheard=state is None)
-    if state is not None:
-        seats = frozenset(member.agent.index for member in state.members)
-        places = replace(places, spares=spares.ready(state, observed), seats=seats)
-    gang = workers.plan(places, observed.workers(), now)
-    context = _context(run, state, now)
+    coordinators = observed.coordinators()
+    serving = coordinator.plan(coordinators, known_epoch, begun, now)
+    state = _state(observed.coordinator, serving, run.phase)
+    promoted = spares.promoted(observed.spares(), state)
+    observed = observed.with_pods(promoted)
+    pods, waiting = observed.workers(), observed.spares()
+    before = attempts.from_status(run.status)
+    slots = Slots(
+        nodes=run.spec.compute.nodes,
+        counter=run.status.incarnation,
+        launched=before.open is not None,
+        fresh=not before.attempts,
+        lost=losses.abandoned(state) | losses.unheard(state, pods, now),
+        may_create=observed.may_create,
+        silent=not heard(state),
+        spares=spares.ready(state, waiting),
+        members=member_indices(state),
+    )
+    gang = workers.plan(slots, pods, now)
+    seen = _seen(run, revision, state, serving, coordinators, pods, now)
+    context = attempts.context_of(run, seen, now)
     trained = run.status.world.nodes if run.status.world else revision.frozen.config.world.nodes
-    losses = [loss for loss in gang.losses if evidence.counts(loss, state, trained)]
-    told = _explained(_tell(log, context, losses, run, state), context, state, observed)
-    situation = Situation(
+    ended = [loss for loss in gang.losses if losses.interrupts(loss, state, trained)]
+    record = interruptions.record(run, context, state, ended, pods)
+    held_up = diagnosis.worst(observed.pods, now)
+    error = _coordinator_error(coordinators, serving)
+    return Situation(
         run=run,
         revision=revision,
         observed=observed,
         now=now,
         state=state,
-        leader=leader,
-        gang=gang,
-        reserve=spares.plan(run.spec.compute.spares, observed.spares(), gang.counter, now),
+        coordinator=serving,
+        new_epoch=observed.may_create and serving.current is None and serving.due <= now,
+        workers=gang,
+        spares=spares.plan(run.spec.compute.spares, waiting, gang.counter, now),
         promoted=promoted,
-        log=_sealed(told.log, context, state),
+        seen=seen.model_copy(update={"failures_seen": evidence.format_seen(record.seen)}),
+        blocked=wall_time.blocked(run.status.checkpoint, state.checkpoint),
+        log=record.log,
         context=context,
-        seen=told.seen,
-        interrupted=told.interrupted or (log.open is not None and not gang.complete),
-        failure=told.failure,
-        diagnosis=_worst(observed, now),
+        interrupted=record.interrupted or (before.open is not None and not gang.complete),
+        finished=_finished(state, gang, serving, now),
+        failure=record.failure or _failed_start(run, context, observed, held_up, error, now),
+        diagnosis=held_up,
+        coordinator_error=error,
     )
-    return situation if situation.failure else replace(situation, failure=_given_up(situation))
 
 
-def broken_generation(log: AttemptLog) -> str:
-    """The generation that the newest interruption ended; empty for none."""
-    return log.closed[-1].generation if log.closed else ""
-
-
-def since(run: Run) -> datetime:
-    """Since when the phase is what it is."""
-    return parse_time(run.status.phase_time) if run.status.phase_time else run.created
-
-
-def _current(
-    state: CoordinatorState | None, leader: coordinator.CoordinatorPlan, phase: Phase | None
-) -> CoordinatorState | None:
+def _state(state: CoordinatorState, serving: CoordinatorPlan, phase: Phase | None) -> CoordinatorState:
     """Only the coordinator that serves now is heard; a resumed run has none yet."""
-    if state is None:
-        return None
-    if leader.current is None:
-        return None if phase is Phase.SUSPENDED else state
-    return state if state.epoch == leader.current.epoch else None
+    if serving.current is None:
+        return SILENT if phase is Phase.SUSPENDED else state
+    return state if state.epoch == serving.current.epoch else SILENT
 
 
-def _places(run: Run, log: AttemptLog, lost: frozenset[tuple[int, int]], making: bool) -> workers.Places:
-    return workers.Places(
-        nodes=run.spec.compute.nodes,
-        counter=run.status.incarnation,
-        launched=log.open is not None,
-        fresh=not log.attempts,
-        lost=lost,
-        making=making,
-    )
-
-
-def _context(run: Run, state: CoordinatorState | None, now: datetime) -> AttemptContext:
-    progress = fields.progress(run.status, state, now)
-    checkpoint = fields.checkpoint(run.status, state)
-    step = progress.step if progress else 0
-    reached = max([step, *(attempt.end_step or 0 for attempt in run.status.attempts)])
-    return AttemptContext(
-        now=now,
-        created=run.created,
-        budgets=run.spec.resilience.budgets,
-        step=step,
-        checkpoint_step=checkpoint.latest_step if checkpoint else None,
-        checkpoint_every=run.spec.checkpoint.every_steps,
-        nodes=run.spec.compute.nodes,
-        stepped=reached > 0,
-    )
-
-
-def _tell(
-    log: AttemptLog,
-    context: AttemptContext,
-    losses: Sequence[Loss],
+def _seen(
     run: Run,
-    state: CoordinatorState | None,
-) -> _Telling:
-    """The log with everything that is new: the coordinator's word first, as it knows why."""
-    telling = _Telling(log, evidence.parse_seen(run.status.failures_seen))
-    for seen, interruption in evidence.news(state, telling.seen):
-        telling = replace(_heard(telling, context, interruption), seen=seen)
-    if run.phase is Phase.SUSPENDING:
-        return telling  # pods end because they were asked to
-    for loss in losses:
-        generation = _trained_in(telling.log, loss.pod, run)
-        telling = _heard(telling, context, evidence.from_loss(loss, generation, context.now))
-    return telling
+    revision: Revision,
+    state: CoordinatorState,
+    serving: CoordinatorPlan,
+    coordinators: Sequence[PodView],
+    pods: Sequence[PodView],
+    now: datetime,
+) -> TrainingRunStatus:
+    """The status written last, with what coordinator and pods show."""
+    seen = fields.told(run.status, state, revision.frozen.config.parallelism, now)
+    update = {
+        "coordinator": fields.coordinator(run.status, run.name, serving.current, coordinators),
+        "replicas": fields.replicas(pods),
+    }
+    return seen.model_copy(update=update)
 
 
-def _heard(telling: _Telling, context: AttemptContext, interruption: evidence.Interruption) -> _Telling:
-    log, action = attempts.interrupt(telling.log, context, interruption)
-    fatal = action if action is not None and action.verdict is Verdict.FAIL else None
-    return replace(telling, log=log, failure=telling.failure or fatal, interrupted=True)
+def _finished(state: CoordinatorState, gang: WorkerPlan, serving: CoordinatorPlan, now: datetime) -> bool:
+    """Whether the last step is trained and saved.
 
-
-def _explained(
-    telling: _Telling, context: AttemptContext, state: CoordinatorState | None, observed: Observed
-) -> _Telling:
-    """The log with what Kubernetes came to say of ends that it knows."""
-    for interruption in evidence.explained(state, observed.workers(), context.now):
-        log, action = attempts.explain(telling.log, context, interruption)
-        fatal = action if action is not None and action.verdict is Verdict.FAIL else None
-        telling = replace(telling, log=log, failure=telling.failure or fatal)
-    return telling
-
-
-def _trained_in(log: AttemptLog, pod: PodView | None, run: Run) -> str:
-    """The generation that the loss of `pod` ended; empty where it had joined none.
-
-    While the open attempt has none yet, a pod older than that attempt was part
-    of the generation before, and its loss is the one that is known already.
+    Where only the pods say so, the coordinator is given a moment to tell
+    the last numbers.
     """
-    current = log.open
-    if current is None or current.generation:
-        return current.generation if current else ""
-    if pod is not None and pod.created >= parse_time(current.start):
+    if state.state is RunState.FINISHED:
+        return True
+    if not gang.succeeded:
+        return False
+    last = max(pod.end for pod in gang.current)
+    return serving.current is None or seconds_between(last, now) >= LAST_ANSWER_SECONDS
+
+
+def _coordinator_error(coordinators: Sequence[PodView], serving: CoordinatorPlan) -> str:
+    """What the newest coordinator ended with, while none serves; empty where one does or none ended."""
+    ended = [pod for pod in coordinators if pod.phase == "Failed"]
+    if not ended or (serving.current is not None and serving.current.started):
         return ""
-    return broken_generation(log) or (run.status.world.generation if run.status.world else "")
+    return evidence.words(max(ended, key=lambda pod: pod.epoch))
 
 
-def _sealed(log: AttemptLog, context: AttemptContext, state: CoordinatorState | None) -> AttemptLog:
-    if state is None or state.generation is None or state.state is RunState.GATHERING:
-        return log
-    generation = str(state.generation)
-    if generation == broken_generation(log):
-        return log
-    nodes = len(state.members) or context.nodes
-    renewed = attempts.renewed(log, context, generation, nodes)
-    return attempts.sealed(renewed, generation, state.start_step, nodes)
-
-
-def _worst(observed: Observed, now: datetime) -> Diagnosis | None:
-    """The diagnosis that leaves the least hope."""
-    found = [(diagnose(pod), waited(pod, now)) for pod in observed.pods]
-    known = [(diagnosis.patience - time, diagnosis) for diagnosis, time in found if diagnosis is not None]
-    return min(known, key=lambda each: (each[0], each[1].message))[1] if known else None
-
-
-def _given_up(situation: Situation) -> Action | None:
-    """Whether waiting on has no use: what never trained ends, what has trained is retried elsewhere."""
-    if situation.run.phase not in UNTRAINED:
+def _failed_start(
+    run: Run,
+    context: AttemptContext,
+    observed: Observed,
+    held_up: Diagnosis | None,
+    coordinator_error: str,
+    now: datetime,
+) -> Action | None:
+    """The end of a run that cannot start; what has trained before is tried again elsewhere."""
+    if not startup.untrained(run.phase):
         return None
-    if not situation.context.stepped:
-        hopeless = _hopeless(situation)
-        if hopeless is not None:
-            return hopeless
-    deadline = situation.run.spec.resilience.startup_deadline_seconds
-    left = startup.remaining(
-        situation.run.phase or Phase.QUEUED, since(situation.run), deadline, situation.now
-    )
-    if left is None or left > 0:
-        return None
-    why = situation.diagnosis.message if situation.diagnosis else situation.stalled or _refusal(situation.run)
-    why = why or "not all workers joined"
-    message = f"not started within {deadline} s (resilience.startupDeadlineSeconds): {why}"
-    return _failed(Reason.STARTUP_DEADLINE, message)
+    if not context.stepped and (hopeless := startup.hopeless(observed.pods, observed.problem, now)):
+        return hopeless
+    reason = held_up.message if held_up else coordinator_error or _refusal(run) or "not all workers joined"
+    deadline = run.spec.resilience.startup_deadline_seconds
+    return startup.overdue(run.phase, run.phase_since, deadline, reason, now)
 
 
 def _refusal(run: Run) -> str:
@@ -287,22 +189,3 @@ def _refusal(run: Run) -> str:
         if known.type == ConditionType.RECONCILED and known.status == "False":
             return known.message
     return ""
-
-
-def _hopeless(situation: Situation) -> Action | None:
-    for pod in situation.observed.pods:
-        diagnosis = diagnose(pod)
-        if diagnosis is not None and diagnosis.hopeless(waited(pod, situation.now)):
-            return _failed(diagnosis.reason, diagnosis.message)
-    problem = situation.observed.problem
-    if problem is not None and problem.final:
-        return _failed(problem.reason, problem.message)
-    for pod in situation.observed.coordinators():
-        if pod.ended and pod.exit_code == evidence.CONFIG_CODE:
-            said = pod.message or "see its log"
-            return _failed(Reason.CONFIG_REFUSED, f"the coordinator refused its configuration: {said}")
-    return None
-
-
-def _failed(reason: Reason, message: str) -> Action:
-    return Action(Verdict.FAIL, Cause.IMAGE_OR_CONFIG, reason.value, message)

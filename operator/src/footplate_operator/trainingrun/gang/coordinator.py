@@ -23,6 +23,11 @@ class CoordinatorPlan:
     due: datetime
 
 
+def reachable(pods: Sequence[PodView]) -> PodView | None:
+    """The newest of `pods` that has an address, to listen to."""
+    return max((pod for pod in pods if pod.address), key=lambda pod: pod.epoch, default=None)
+
+
 def plan(pods: Sequence[PodView], known: int, begun: bool, now: datetime) -> CoordinatorPlan:
     """Which coordinator should exist.
 

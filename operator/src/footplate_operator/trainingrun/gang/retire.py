@@ -14,14 +14,13 @@ from enum import StrEnum
 from typing import Final
 
 from footplate_contracts.reports import CoordinatorState
-from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.observed import PodView, heard
 from footplate_operator.trainingrun.policies import ttl
 
-KEPT_ENDED: Final = 7  # ended pods of one place, whatever their age: the longest wait needs so many
+KEPT_ENDED: Final = 7  # ended pods of one slot, whatever their age: the longest wait needs so many
 NODE_GONE_SECONDS: Final = 30.0
 LONGEST_FLUSH_SECONDS: Final = 600.0  # the API may be away for ten minutes
 STALE_GRACE: Final = 5
-COORDINATOR_GRACE: Final = 15
 _SOON: Final = 1.0
 
 
@@ -42,10 +41,10 @@ class PodDeletion:
 
 
 def unique(found: Iterable[PodDeletion]) -> tuple[PodDeletion, ...]:
-    """`found` with the first word on each pod only."""
+    """`found` without a second deletion of the same pod."""
     by_uid: dict[str, PodDeletion] = {}
-    for each in found:
-        by_uid.setdefault(each.pod.uid, each)
+    for deletion in found:
+        by_uid.setdefault(deletion.pod.uid, deletion)
     return tuple(by_uid.values())
 
 
@@ -65,18 +64,18 @@ def next_expiry(pods: Iterable[PodView], retention: int, now: datetime) -> float
 
 
 def crowded(pods: Sequence[PodView]) -> list[PodDeletion]:
-    """Ended pods of one place beyond the newest few."""
+    """Ended pods of one slot beyond the newest few."""
     ended = sorted((pod for pod in pods if pod.ended and not pod.terminating), key=lambda pod: pod.end)
     return [PodDeletion(pod, grace=0) for pod in ended[: max(0, len(ended) - KEPT_ENDED)]]
 
 
 def superseded_workers(
-    pods: Sequence[PodView], nodes: int, training: frozenset[int] | None, now: datetime
+    pods: Sequence[PodView], nodes: int, training: frozenset[int], now: datetime
 ) -> list[PodDeletion]:
-    """Live pods of a place that has a newer one, once Kubernetes says that they are gone too.
+    """Live pods of a slot that has a newer one, once Kubernetes says that they are gone too.
 
-    Places beyond `nodes` are given up once they do not train: a run that is made
-    smaller saves first. `training` is None where nobody says who trains.
+    Slots beyond `nodes` are given up once they do not train: a run that is made
+    smaller saves first. `training`: slots that train; empty where nobody says.
     """
     newest: dict[int, int] = {}
     for pod in pods:
@@ -94,8 +93,8 @@ def superseded_workers(
     ]
 
 
-def _given_up(pod: PodView, training: frozenset[int] | None) -> bool:
-    return not pod.started if training is None else pod.index not in training
+def _given_up(pod: PodView, training: frozenset[int]) -> bool:
+    return pod.index not in training if training else not pod.started
 
 
 def unwanted(spares: Sequence[PodView], wanted: int) -> list[PodDeletion]:
@@ -105,20 +104,20 @@ def unwanted(spares: Sequence[PodView], wanted: int) -> list[PodDeletion]:
 
 def stale_coordinators(pods: Sequence[PodView], epoch: int) -> list[PodDeletion]:
     """Live coordinators from before `epoch`; they may still hand over what they know to the API."""
-    return [PodDeletion(pod, grace=COORDINATOR_GRACE) for pod in pods if pod.live and pod.epoch < epoch]
+    return [PodDeletion(pod) for pod in pods if pod.live and pod.epoch < epoch]
 
 
-def flushed(state: CoordinatorState | None, waited: float, unasked: float) -> bool:
+def flushed(state: CoordinatorState, waited: float, unasked: float) -> bool:
     """Whether the telemetry of a coordinator that is not needed any more is out, or has had its time.
 
     `waited`: seconds since it is not needed; `unasked`: how long to wait for one that cannot be asked.
     """
-    if state is None:
+    if not heard(state):
         return waited >= unasked
     return state.telemetry_backlog == 0 or waited >= LONGEST_FLUSH_SECONDS
 
 
-def release(pods: Iterable[PodView], grace: int) -> list[PodDeletion]:
+def release(pods: Iterable[PodView], grace: int | None = None) -> list[PodDeletion]:
     """Every pod that is not on its way out, whatever its state."""
     return [PodDeletion(pod, grace=grace) for pod in pods if not pod.terminating]
 

@@ -1,6 +1,6 @@
 """Worker pods: which should exist.
 
-A place in the gang is an index; whoever fills it is an incarnation. A pod that
+A slot of the gang is an index; whoever fills it is an incarnation. A pod that
 failed, was deleted or is merely Terminating is replaced at once by the next
 incarnation: waiting for a Terminating pod means waiting for a dead node.
 """
@@ -12,29 +12,29 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from footplate_contracts.names import ExitCode
+from footplate_contracts.names import ExitCode, WorkerId
 from footplate_operator.trainingrun.observed import Loss, PodView
 from footplate_operator.trainingrun.policies.backoff import Life, not_before
 
 # For a coordinator that was not heard yet to say what a worker told it before it ended.
-WHY: Final = timedelta(seconds=10)
+EXPLANATION: Final = timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
 class WorkerPlan:
     """What to make now, and what was lost."""
 
-    missing: tuple[tuple[int, int], ...] = ()  # (index, incarnation)
+    missing: tuple[WorkerId, ...] = ()
     losses: tuple[Loss, ...] = ()
-    current: tuple[PodView, ...] = ()  # the newest pod of each place that needs no substitute
+    current: tuple[PodView, ...] = ()  # the newest pod of each slot that needs no substitute
     counter: int = 0  # highest incarnation once `missing` exist
     due: datetime | None = None  # the earliest substitute that has to wait
-    stood_in: int = 0  # places that a spare takes in a moment
+    covered: int = 0  # slots that a spare takes in a moment
 
     @property
     def complete(self) -> bool:
-        """Whether every place is filled."""
-        return not self.missing and not self.stood_in and self.due is None
+        """Whether every slot is filled."""
+        return not self.missing and not self.covered and self.due is None
 
     @property
     def succeeded(self) -> bool:
@@ -43,66 +43,72 @@ class WorkerPlan:
 
 
 @dataclass(frozen=True)
-class Places:
-    """What is known of the gang. `lost`: (index, incarnation) that are held to be gone."""
+class Slots:
+    """What is known of the gang's slots, beside their pods."""
 
-    nodes: int
+    nodes: int  # how many there are
     counter: int  # `status.incarnation`
     launched: bool  # an attempt is open: a missing pod is a loss, not a beginning
     fresh: bool  # no worker was ever made
-    lost: frozenset[tuple[int, int]] = field(default_factory=frozenset)
-    making: bool = True  # False: it was just refused, so nothing may be claimed to be made
-    unheard: bool = False  # the coordinator that serves has not said anything yet
-    spares: int = 0  # that wait, and take places of `seats` by themselves when those are lost
-    seats: frozenset[int] = field(default_factory=frozenset)  # of the newest generation
+    lost: frozenset[WorkerId] = field(default_factory=frozenset)  # held to be gone
+    may_create: bool = True  # False: it was just refused, so nothing may be claimed to be made
+    silent: bool = False  # the coordinator that serves has not said anything yet
+    spares: int = 0  # that wait, and take slots of `members` by themselves when those are lost
+    members: frozenset[int] = field(default_factory=frozenset)  # slots of the newest generation
 
 
-def plan(places: Places, pods: Sequence[PodView], now: datetime) -> WorkerPlan:
+def plan(slots: Slots, pods: Sequence[PodView], now: datetime) -> WorkerPlan:
     """Which workers should be made now.
 
     A loss is counted when its substitute is made; a substitute that exists but
     is newer than the status knows was made just before a crash, and its loss is
     counted now.
     """
-    by_index: dict[int, list[PodView]] = {index: [] for index in range(places.nodes)}
-    for pod in pods:
+    by_index: dict[int, list[PodView]] = {}
+    for pod in sorted(pods, key=lambda pod: pod.incarnation):
         by_index.setdefault(pod.index, []).append(pod)
-    highest = max([places.counter, *(pod.incarnation for pod in pods)])
-    missing: list[tuple[int, int]] = []
+    highest = max([slots.counter, *(pod.incarnation for pod in pods)])
+    missing: list[WorkerId] = []
     losses: list[Loss] = []
     current: list[PodView] = []
     waits: list[datetime] = []
-    stood_in = 0
-    for index in range(places.nodes):
-        tenants = sorted(by_index[index], key=lambda pod: pod.incarnation)
-        newest = tenants[-1] if tenants else None
-        if newest is not None and _holds(newest, places):
+    covered = 0
+    for index in range(slots.nodes):
+        filled = by_index.get(index, [])
+        newest = filled[-1] if filled else None
+        if newest is not None and _fills(newest, slots):
             current.append(newest)
-            if places.launched and newest.incarnation > places.counter:
-                losses.append(Loss(index, newest.incarnation, tenants[-2] if len(tenants) > 1 else None))
+            if slots.launched and newest.incarnation > slots.counter:
+                losses.append(Loss(index, filled[-2] if len(filled) > 1 else None))
             continue
-        if index in places.seats and stood_in < places.spares:
-            stood_in += 1
+        if index in slots.members and covered < slots.spares:
+            covered += 1
             continue
-        due = not_before([Life(pod.created, pod.end) for pod in tenants if pod.ended], now)
-        if newest is not None and places.unheard and newest.exit_code == ExitCode.CONFIG:
-            due = max(due, newest.end + WHY)  # what ends the run should be told by who knows why
+        due = _due(filled, slots, now)
         if due > now:
             waits.append(due)
             continue
-        first = places.fresh and newest is None
-        incarnation = 0 if first else highest + 1
-        missing.append((index, incarnation))
-        if places.launched and places.making:
-            losses.append(Loss(index, incarnation, newest))
-    made = [incarnation for _, incarnation in missing] if places.making else []
+        first = slots.fresh and newest is None
+        missing.append(WorkerId(index, 0 if first else highest + 1))
+        if slots.launched and slots.may_create:
+            losses.append(Loss(index, newest))
+    made = [worker.incarnation for worker in missing] if slots.may_create else []
     counter = max([highest, *made])
-    soonest = min(waits) if waits else None
-    return WorkerPlan(tuple(missing), tuple(losses), tuple(current), counter, soonest, stood_in)
+    return WorkerPlan(
+        tuple(missing), tuple(losses), tuple(current), counter, min(waits, default=None), covered
+    )
 
 
-def _holds(pod: PodView, places: Places) -> bool:
-    """Whether `pod` fills its place, now or in a moment."""
+def _fills(pod: PodView, slots: Slots) -> bool:
+    """Whether `pod` fills its slot, now or in a moment."""
     if pod.phase == "Succeeded":
         return True
-    return pod.live and (pod.index, pod.incarnation) not in places.lost
+    return pod.live and pod.worker not in slots.lost
+
+
+def _due(filled: Sequence[PodView], slots: Slots, now: datetime) -> datetime:
+    """When the next pod of a slot may be made, after those that `filled` it."""
+    due = not_before([Life(pod.created, pod.end) for pod in filled if pod.ended], now)
+    if filled and slots.silent and filled[-1].exit_code == ExitCode.CONFIG:
+        return max(due, filled[-1].end + EXPLANATION)  # the coordinator knows why, and that ends the run
+    return due

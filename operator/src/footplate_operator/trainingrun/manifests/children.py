@@ -13,9 +13,7 @@ from dataclasses import dataclass
 
 from footplate_contracts.names import (
     COORDINATOR_PORT,
-    ROLE_LABEL,
     RUN_CONFIG_FILE,
-    RUN_UID_LABEL,
     SECRET_CERTIFICATE_KEY,
     SECRET_PRIVATE_KEY_KEY,
     SECRET_TOKEN_KEY,
@@ -25,6 +23,7 @@ from footplate_contracts.names import (
     secret_name,
 )
 from footplate_operator.runtime.kinds import Json
+from footplate_operator.trainingrun.labels import match_role
 from footplate_operator.trainingrun.manifests.metadata import metadata
 from footplate_operator.trainingrun.revision import Revision
 from footplate_operator.trainingrun.run import Run
@@ -91,7 +90,7 @@ def service(run: Run) -> Json:
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
-            "selector": {RUN_UID_LABEL: run.uid, ROLE_LABEL: Role.COORDINATOR.value},
+            "selector": match_role(run.uid, Role.COORDINATOR),
             "ports": [{"name": "https", "port": COORDINATOR_PORT, "targetPort": COORDINATOR_PORT}],
         },
     }
@@ -110,7 +109,7 @@ def disruption_budget(run: Run) -> Json:
         "spec": {
             "maxUnavailable": 0,
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
-            "selector": {"matchLabels": {RUN_UID_LABEL: run.uid, ROLE_LABEL: Role.WORKER.value}},
+            "selector": {"matchLabels": match_role(run.uid, Role.WORKER)},
         },
     }
 

@@ -1,4 +1,4 @@
-"""The manifest of the coordinator pod."""
+"""The manifest of the coordinator: a small pod without GPU or user volumes, cheap to replace."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from footplate_contracts.names import (
     coordinator_pod_name,
 )
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.trainingrun.gang.retire import COORDINATOR_GRACE
 from footplate_operator.trainingrun.manifests.metadata import metadata
 from footplate_operator.trainingrun.manifests.pod import (
     as_env,
@@ -32,7 +31,7 @@ from footplate_operator.trainingrun.manifests.pod import (
 from footplate_operator.trainingrun.revision import Revision, size, terms_to_begin_with
 from footplate_operator.trainingrun.run import Run
 
-GRACE_SECONDS: Final = COORDINATOR_GRACE  # to hand the last telemetry over
+GRACE_SECONDS: Final = 15  # to hand the last telemetry over
 # It holds no GPU and a second one does no harm, so Kubernetes may evict it from a lost node by itself.
 LOST_NODE_SECONDS: Final = 5
 

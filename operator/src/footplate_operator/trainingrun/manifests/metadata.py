@@ -1,30 +1,11 @@
-"""What every child of a run is called and labelled, and who owns it."""
+"""What every child of a run has: its name, labels and owner."""
 
 from __future__ import annotations
 
-from footplate_contracts.names import (
-    API_VERSION,
-    MANAGED_BY,
-    MANAGED_BY_LABEL,
-    ROLE_LABEL,
-    RUN_LABEL,
-    RUN_UID_LABEL,
-    Role,
-    coordinator_service_name,
-)
+from footplate_contracts.names import API_VERSION, coordinator_service_name
 from footplate_operator.runtime.kinds import Json, Kind, kind_of
+from footplate_operator.trainingrun.labels import run_labels
 from footplate_operator.trainingrun.run import Run
-
-
-def labels(run: Run) -> dict[str, str]:
-    """Labels of everything that belongs to `run`."""
-    return {MANAGED_BY_LABEL: MANAGED_BY, RUN_LABEL: run.name, RUN_UID_LABEL: run.uid}
-
-
-def selector(uid: str, role: Role | None = None) -> str:
-    """Label selector of a run's objects, or of its pods of one role."""
-    own = f"{RUN_UID_LABEL}={uid}"
-    return f"{own},{ROLE_LABEL}={role}" if role else own
 
 
 def metadata(run: Run, name: str) -> Json:
@@ -32,7 +13,7 @@ def metadata(run: Run, name: str) -> Json:
     return {
         "name": name,
         "namespace": run.namespace,
-        "labels": labels(run),
+        "labels": run_labels(run),
         "ownerReferences": [
             {
                 "apiVersion": API_VERSION,

@@ -92,9 +92,9 @@ def as_env(variables: Mapping[str, str]) -> list[Json]:
 def merged_env(ours: Sequence[Json], users: Sequence[Json]) -> list[Json]:
     """The user's variables win, except over those by which our programs find each other."""
     reserved = {str(name) for name in Env}
-    wanted = [each for each in users if each["name"] not in reserved]
-    stated = {each["name"] for each in wanted}
-    return [each for each in ours if each["name"] not in stated] + wanted
+    wanted = [variable for variable in users if variable["name"] not in reserved]
+    stated = {variable["name"] for variable in wanted}
+    return [variable for variable in ours if variable["name"] not in stated] + wanted
 
 
 def base_volumes(run: Run, revision: Revision, secret_keys: Sequence[str]) -> list[Json]:
@@ -143,7 +143,7 @@ def common_spec(run: Run, name: str, grace: int) -> Json:
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
         "securityContext": pod_security(),
-        "imagePullSecrets": [{"name": each.name} for each in run.spec.trainer.image_pull_secrets],
+        "imagePullSecrets": [{"name": secret.name} for secret in run.spec.trainer.image_pull_secrets],
     }
 
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from footplate_contracts.names import (
     FIRST_SPARE,
-    INCARNATION_LABEL,
-    INDEX_LABEL,
     PROFILE_LABEL,
-    ROLE_LABEL,
-    RUN_UID_LABEL,
     SECRET_CERTIFICATE_KEY,
     SECRET_TOKEN_KEY,
     Env,
     Role,
+    WorkerId,
     spare_pod_name,
     worker_pod_name,
 )
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_operator.runtime.kinds import Json
+from footplate_operator.trainingrun.labels import match_role, slot_labels
 from footplate_operator.trainingrun.manifests.metadata import metadata
 from footplate_operator.trainingrun.manifests.pod import (
     HOME,
@@ -37,59 +36,56 @@ from footplate_operator.trainingrun.manifests.pod import (
 from footplate_operator.trainingrun.revision import Frozen, Revision
 from footplate_operator.trainingrun.run import Run
 
-GRACE_BEYOND_CHECKPOINT = 30  # seconds that a pod has after its emergency checkpoint
+GRACE_BEYOND_CHECKPOINT: Final = 30  # seconds that a pod has after its emergency checkpoint
 
 
-def pod(run: Run, revision: Revision, index: int, incarnation: int, coordinator_address: str) -> Json:
+def pod(run: Run, revision: Revision, worker: WorkerId, coordinator_address: str) -> Json:
     """The manifest of one worker; `coordinator_address` is a hint, empty where it is not known."""
-    name = worker_pod_name(run.name, index, incarnation)
-    labels = place_labels(Role.WORKER, index, incarnation)
-    return _pod(run, revision, name, labels, _place(index, incarnation, coordinator_address))
+    name = worker_pod_name(run.name, worker.index, worker.incarnation)
+    return _pod(run, revision, name, Role.WORKER, worker, _slot(worker, coordinator_address))
 
 
-def spare(run: Run, revision: Revision, number: int, incarnation: int, coordinator_address: str) -> Json:
-    """The manifest of spare `number`: a worker without a place."""
-    name = spare_pod_name(run.name, number, incarnation)
-    labels = place_labels(Role.SPARE, number, incarnation)
-    place = _place(FIRST_SPARE + number, incarnation, coordinator_address)
-    return _pod(run, revision, name, labels, place)
+def spare(run: Run, revision: Revision, spare: WorkerId, coordinator_address: str) -> Json:
+    """The manifest of a spare: a worker whose slot, beyond the gang's, is its number."""
+    name = spare_pod_name(run.name, spare.index, spare.incarnation)
+    slot = WorkerId(FIRST_SPARE + spare.index, spare.incarnation)
+    return _pod(run, revision, name, Role.SPARE, spare, _slot(slot, coordinator_address))
 
 
-def place_labels(role: Role, index: int, incarnation: int) -> dict[str, str]:
-    """What a pod does and where; the labels that a spare changes when it takes a place."""
-    return {ROLE_LABEL: role.value, INDEX_LABEL: str(index), INCARNATION_LABEL: str(incarnation)}
-
-
-def _place(index: int, incarnation: int, coordinator_address: str) -> dict[str, str]:
-    place: dict[str, str] = {Env.WORKER_INDEX: str(index), Env.WORKER_INCARNATION: str(incarnation)}
+def _slot(worker: WorkerId, coordinator_address: str) -> dict[str, str]:
+    """Variables that tell an agent which slot it has, and where to ask for work."""
+    variables: dict[str, str] = {
+        Env.WORKER_INDEX: str(worker.index),
+        Env.WORKER_INCARNATION: str(worker.incarnation),
+    }
     if coordinator_address:
-        place[Env.COORDINATOR_ADDRESS] = coordinator_address
-    return place
+        variables[Env.COORDINATOR_ADDRESS] = coordinator_address
+    return variables
 
 
 def _pod(
-    run: Run, revision: Revision, name: str, labels: Mapping[str, str], place: Mapping[str, str]
+    run: Run, revision: Revision, name: str, role: Role, worker: WorkerId, slot: Mapping[str, str]
 ) -> Json:
     trainer = run.spec.trainer
     body = metadata(run, name)
     body["labels"] = dict(trainer.pod_labels) | body["labels"]
-    body["labels"] |= {**labels, PROFILE_LABEL: revision.frozen.profile_name}
+    body["labels"] |= {**slot_labels(role, worker), PROFILE_LABEL: revision.frozen.profile_name}
     body["annotations"] = dict(trainer.pod_annotations) | keep_annotations()
     grace = run.spec.checkpoint.emergency_deadline_seconds + GRACE_BEYOND_CHECKPOINT
     spec = common_spec(run, name, grace)
     spec |= _scheduling(run, revision.frozen.profile)
-    spec["containers"] = [_container(run, revision, place)]
+    spec["containers"] = [_container(run, revision, slot)]
     spec["volumes"] = _volumes(run, revision)
     if trainer.service_account_name:
         spec["serviceAccountName"] = trainer.service_account_name
     return {"apiVersion": "v1", "kind": "Pod", "metadata": body, "spec": spec}
 
 
-def _container(run: Run, revision: Revision, place: Mapping[str, str]) -> Json:
+def _container(run: Run, revision: Revision, slot: Mapping[str, str]) -> Json:
     trainer, frozen = run.spec.trainer, revision.frozen
     policy = trainer.image_pull_policy or frozen.defaults.image_pull_policy
-    users = [each.to_json() for each in trainer.env]
-    ours = as_env(_environment(run, frozen, place))
+    users = [variable.to_json() for variable in trainer.env]
+    ours = as_env(_environment(run, frozen, slot))
     container: Json = {
         "name": "trainer",
         "image": trainer.image or frozen.defaults.trainer_image,
@@ -101,13 +97,13 @@ def _container(run: Run, revision: Revision, place: Mapping[str, str]) -> Json:
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
     if trainer.env_from:
-        container["envFrom"] = [dict(each) for each in trainer.env_from]
+        container["envFrom"] = [dict(source) for source in trainer.env_from]
     return container
 
 
-def _environment(run: Run, frozen: Frozen, place: Mapping[str, str]) -> dict[str, str]:
+def _environment(run: Run, frozen: Frozen, slot: Mapping[str, str]) -> dict[str, str]:
     variables = shared_environment(run, frozen.defaults) | {
-        **place,
+        **slot,
         "TORCHINDUCTOR_CACHE_DIR": "/tmp/torchinductor",
         "TRITON_CACHE_DIR": "/tmp/triton",
         "HF_HOME": f"{HOME}/huggingface",
@@ -139,19 +135,19 @@ def _volumes(run: Run, revision: Revision) -> list[Json]:
     volumes = base_volumes(run, revision, [SECRET_TOKEN_KEY, SECRET_CERTIFICATE_KEY])
     size = f"{int(gibibytes * 1024)}Mi"
     volumes.append({"name": SHM_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": size}})
-    return volumes + [dict(each) for each in run.spec.trainer.volumes]
+    return volumes + [dict(volume) for volume in run.spec.trainer.volumes]
 
 
 def _mounts(run: Run) -> list[Json]:
-    users = [dict(each) for each in run.spec.trainer.volume_mounts]
-    taken = {str(each.get("mountPath", "")).rstrip("/") for each in users}
+    users = [dict(mount) for mount in run.spec.trainer.volume_mounts]
+    taken = {str(mount.get("mountPath", "")).rstrip("/") for mount in users}
     ours = [*base_mounts(), {"name": SHM_VOLUME, "mountPath": "/dev/shm"}]
-    return [each for each in ours if each["mountPath"] not in taken] + users
+    return [mount for mount in ours if mount["mountPath"] not in taken] + users
 
 
 def _scheduling(run: Run, profile: ComputeProfileSpec) -> Json:
     scheduling = profile.scheduling
-    mates = {"matchLabels": {RUN_UID_LABEL: run.uid, ROLE_LABEL: Role.WORKER.value}}
+    mates = {"matchLabels": match_role(run.uid, Role.WORKER)}
     affinity: Json = {
         "podAntiAffinity": {
             "preferredDuringSchedulingIgnoredDuringExecution": [
@@ -171,7 +167,7 @@ def _scheduling(run: Run, profile: ComputeProfileSpec) -> Json:
             "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": fields}]}
         }
     spec: Json = {
-        "tolerations": [*(dict(each) for each in scheduling.tolerations), *tolerate_lost_node(None)],
+        "tolerations": [*map(dict, scheduling.tolerations), *tolerate_lost_node(None)],
         "affinity": affinity,
         "topologySpreadConstraints": [
             {

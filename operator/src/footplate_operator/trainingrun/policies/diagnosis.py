@@ -8,6 +8,7 @@ one reason, one message, and how long it may be hoped to pass.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -64,6 +65,16 @@ def diagnose(pod: PodView) -> Diagnosis | None:
     if pod.unschedulable:
         return _unschedulable(pod)
     return None
+
+
+def worst(pods: Iterable[PodView], now: datetime) -> Diagnosis | None:
+    """The diagnosis of any of `pods` that leaves the least hope; None where nothing holds them up."""
+    found = [
+        (diagnosis.patience - waited(pod, now), diagnosis.message, diagnosis)
+        for pod in pods
+        if (diagnosis := diagnose(pod)) is not None
+    ]
+    return min(found, key=lambda known: known[:2])[2] if found else None
 
 
 def _waiting(pod: PodView) -> Diagnosis | None:

@@ -1,17 +1,31 @@
-"""How long a run may try to start.
+"""How long a run may try to start, and what it need not wait for.
 
 A pod that never fits or an image that never comes holds its neighbours' GPUs
-for nothing; after the deadline the run fails and says what it waited for.
+for nothing; after the deadline the run fails and says what it waited for. What
+waiting cannot mend fails it at once, unless it has trained before: another node
+may do better.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
-from footplate_contracts.names import Phase
+from footplate_contracts.names import Cause, ExitCode, Phase, Reason, Role
+from footplate_operator.trainingrun.observed import PodView, Problem
+from footplate_operator.trainingrun.policies.diagnosis import diagnose, waited
+from footplate_operator.trainingrun.policies.failure import Action, Verdict
+
+_STARTING: Final = frozenset({None, Phase.QUEUED, Phase.ADMITTED, Phase.STARTING, Phase.SUSPENDED})
 
 
-def remaining(phase: Phase, since: datetime, deadline: float, now: datetime) -> float | None:
+def untrained(phase: Phase | None) -> bool:
+    """Whether nothing has been trained since the run was admitted: there is nothing to save or wait for."""
+    return phase in _STARTING
+
+
+def remaining(phase: Phase | None, since: datetime, deadline: float, now: datetime) -> float | None:
     """Seconds left to start in; None for a run that is not starting.
 
     Args:
@@ -21,3 +35,33 @@ def remaining(phase: Phase, since: datetime, deadline: float, now: datetime) -> 
     if phase is not Phase.STARTING:
         return None
     return deadline - (now - since).total_seconds()
+
+
+def overdue(
+    phase: Phase | None, since: datetime, deadline: float, held_up_by: str, now: datetime
+) -> Action | None:
+    """The end of a run that did not start in time; `held_up_by`: what it waited for."""
+    left = remaining(phase, since, deadline, now)
+    if left is None or left > 0:
+        return None
+    message = f"not started within {deadline} s (resilience.startupDeadlineSeconds): {held_up_by}"
+    return _fail(Reason.STARTUP_DEADLINE, message)
+
+
+def hopeless(pods: Sequence[PodView], problem: Problem | None, now: datetime) -> Action | None:
+    """The end of a run that has never trained, and never will as it is; None where there is hope."""
+    for pod in pods:
+        diagnosis = diagnose(pod)
+        if diagnosis is not None and diagnosis.hopeless(waited(pod, now)):
+            return _fail(diagnosis.reason, diagnosis.message)
+    if problem is not None and problem.final:
+        return _fail(problem.reason, problem.message)
+    for pod in pods:
+        if pod.role == Role.COORDINATOR and pod.ended and pod.exit_code == ExitCode.CONFIG:
+            said = pod.message or "see its log"
+            return _fail(Reason.CONFIG_REFUSED, f"the coordinator refused its configuration: {said}")
+    return None
+
+
+def _fail(reason: Reason, message: str) -> Action:
+    return Action(Verdict.FAIL, Cause.IMAGE_OR_CONFIG, reason.value, message)

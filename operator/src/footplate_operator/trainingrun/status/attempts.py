@@ -22,6 +22,7 @@ from footplate_operator.trainingrun.policies.failure import (
     Verdict,
     next_action,
 )
+from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status.evidence import TOLD_BY_KUBERNETES, Interruption
 
 _MESSAGE_LIMIT = 1024
@@ -60,10 +61,46 @@ class AttemptLog:
         """Attempts that have ended, oldest first."""
         return tuple(attempt for attempt in self.attempts if attempt.end is not None)
 
+    @property
+    def generation(self) -> str:
+        """The generation of the attempt that is running; empty while none is sealed."""
+        return self.open.generation if self.open else ""
+
+    @property
+    def broken(self) -> str:
+        """The generation that the newest interruption ended; empty for none."""
+        return self.closed[-1].generation if self.closed else ""
+
+    def into(self, status: TrainingRunStatus) -> TrainingRunStatus:
+        """`status` with these attempts, the inverse of `from_status`."""
+        return status.model_copy(
+            update={
+                "attempts": list(self.attempts),
+                "failures": dict(self.failures),
+                "restarts": self.restarts,
+            }
+        )
+
 
 def from_status(status: TrainingRunStatus) -> AttemptLog:
     """The log so far."""
     return AttemptLog(tuple(status.attempts), tuple(sorted(status.failures.items())), status.restarts)
+
+
+def context_of(run: Run, seen: TrainingRunStatus, now: datetime) -> AttemptContext:
+    """Where `run` stands, `seen` being its status with what was seen since it was written."""
+    step = seen.progress.step if seen.progress else 0
+    reached = max([step, *(attempt.end_step or 0 for attempt in run.status.attempts)])
+    return AttemptContext(
+        now=now,
+        created=run.created,
+        budgets=run.spec.resilience.budgets,
+        step=step,
+        checkpoint_step=seen.checkpoint.latest_step if seen.checkpoint else None,
+        checkpoint_every=run.spec.checkpoint.every_steps,
+        nodes=run.spec.compute.nodes,
+        stepped=reached > 0,
+    )
 
 
 def begin(log: AttemptLog, context: AttemptContext) -> AttemptLog:
@@ -97,6 +134,14 @@ def end(log: AttemptLog, context: AttemptContext, reason: str, message: str = ""
     if attempt is None:
         return log
     return _with_last(log, _closed(attempt, context, reason=reason, message=message))
+
+
+def fail(log: AttemptLog, context: AttemptContext, failure: Action) -> AttemptLog:
+    """Close the open attempt, if there is one, with the failure that ends the run."""
+    if log.open is None:
+        return log
+    ended = end(log, context, failure.reason, failure.message)
+    return _with_last(ended, ended.attempts[-1].model_copy(update={"cause": failure.cause}))
 
 
 def interrupt(
@@ -181,7 +226,7 @@ def _corrected(
     log: AttemptLog, ended: Attempt, context: AttemptContext, interruption: Interruption
 ) -> tuple[AttemptLog, Action | None]:
     """`ended` as a better witness tells it."""
-    past = replace(log, attempts=tuple(each for each in log.closed if each.number < ended.number))
+    past = replace(log, attempts=tuple(attempt for attempt in log.closed if attempt.number < ended.number))
     if ended.cause is not None:
         past, log = _counted(past, ended.cause, -1), _counted(log, ended.cause, -1)
     history = _history(past, context, start_step=ended.start_step)
@@ -196,7 +241,7 @@ def _corrected(
             "node": interruption.node or ended.node,
         }
     )
-    attempts = tuple(better if each.number == ended.number else each for each in log.attempts)
+    attempts = tuple(better if known.number == ended.number else known for known in log.attempts)
     return _counted(replace(log, attempts=attempts), interruption.cause, +1), action
 
 

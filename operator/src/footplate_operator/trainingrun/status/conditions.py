@@ -7,6 +7,7 @@ clients wait on it, so a condition that is merely said again keeps its time.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from footplate_contracts.names import ConditionType
@@ -16,30 +17,40 @@ from footplate_operator.runtime.clock import format_time
 _MESSAGE_LIMIT = 1024
 
 
-def condition(
-    kind: ConditionType, holds: bool, reason: str, message: str, generation: int, now: datetime
-) -> Condition:
-    """A condition that has just become so."""
+@dataclass(frozen=True)
+class NewCondition:
+    """What is to be said: a condition without its generation and time."""
+
+    type: ConditionType
+    holds: bool
+    reason: str
+    message: str
+
+
+def condition(new: NewCondition, generation: int, now: datetime) -> Condition:
+    """A condition that became so `now`, of `metadata.generation` of its object."""
     return Condition(
-        type=kind.value,
-        status="True" if holds else "False",
+        type=new.type.value,
+        status="True" if new.holds else "False",
         observed_generation=generation,
         last_transition_time=format_time(now),
-        reason=reason,
-        message=message[:_MESSAGE_LIMIT],
+        reason=new.reason,
+        message=new.message[:_MESSAGE_LIMIT],
     )
 
 
-def merge(before: Sequence[Condition], after: Sequence[Condition]) -> list[Condition]:
-    """`after`, each with the transition time it had `before` where its status is the same.
+def merge(
+    before: Sequence[Condition], after: Sequence[NewCondition], generation: int, now: datetime
+) -> list[Condition]:
+    """The conditions `before`, with those that are said anew: as `meta.SetStatusCondition` does.
 
-    Types that `after` does not mention stay as they were.
+    A condition whose status is as it was keeps its transition time.
     """
-    known = {each.type: each for each in before}
-    merged = dict(known)
-    for each in after:
-        old = known.get(each.type)
-        same = old is not None and old.status == each.status
-        time = old.last_transition_time if old is not None and same else each.last_transition_time
-        merged[each.type] = each.model_copy(update={"last_transition_time": time})
+    merged = {known.type: known for known in before}
+    for new in after:
+        said = condition(new, generation, now)
+        known = merged.get(said.type)
+        if known is not None and known.status == said.status:
+            said = said.model_copy(update={"last_transition_time": known.last_transition_time})
+        merged[said.type] = said
     return [merged[name] for name in sorted(merged)]

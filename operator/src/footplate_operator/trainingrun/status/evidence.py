@@ -13,12 +13,9 @@ from datetime import datetime
 from typing import Final
 
 from footplate_contracts.names import Cause, ExitCode, Reason
-from footplate_contracts.reports import CoordinatorState, NumberedFailure, RunState
+from footplate_contracts.reports import CoordinatorState, NumberedFailure
 from footplate_operator.runtime.clock import from_epoch
-from footplate_operator.trainingrun.observed import Loss, PodView
-
-CONFIG_CODE: Final = int(ExitCode.CONFIG)
-UNREADY_SECONDS: Final = 2.0  # longer than a pod takes from its first container to Ready
+from footplate_operator.trainingrun.observed import Loss, PodView, worker_of
 
 TOLD_BY_KUBERNETES: Final = frozenset({Cause.OUT_OF_MEMORY, Cause.PREEMPTED})
 
@@ -47,13 +44,16 @@ def parse_seen(text: str) -> Seen:
     return (int(epoch), int(number)) if epoch.isdigit() and number.isdigit() else (0, 0)
 
 
-def news(state: CoordinatorState | None, seen: Seen) -> list[tuple[Seen, Interruption]]:
+def format_seen(seen: Seen) -> str:
+    """The inverse of `parse_seen`."""
+    return f"{seen[0]}.{seen[1]}" if seen > (0, 0) else ""
+
+
+def news(state: CoordinatorState, seen: Seen) -> list[tuple[Seen, Interruption]]:
     """Failures that the coordinator lists beyond `seen`, oldest first."""
-    if state is None:
-        return []
-    fresh = [each for each in state.failures if (state.epoch, each.number) > seen]
-    fresh.sort(key=lambda each: each.number)
-    return [((state.epoch, each.number), _told(each)) for each in fresh]
+    fresh = [failure for failure in state.failures if (state.epoch, failure.number) > seen]
+    fresh.sort(key=lambda failure: failure.number)
+    return [((state.epoch, failure.number), _told(failure)) for failure in fresh]
 
 
 def _told(numbered: NumberedFailure) -> Interruption:
@@ -71,68 +71,20 @@ def _told(numbered: NumberedFailure) -> Interruption:
     )
 
 
-def abandoned(state: CoordinatorState | None) -> frozenset[tuple[int, int]]:
-    """(index, incarnation) of workers that the coordinator holds to be lost and has not heard of since."""
-    if state is None:
-        return frozenset()
-    missing = set(state.missing)
-    return frozenset(
-        (each.agent.index, each.agent.incarnation)
-        for each in state.failures
-        if each.failure.cause is Cause.NODE_LOST and each.agent.index in missing
-    )
-
-
-def counts(loss: Loss, state: CoordinatorState | None, trained: int) -> bool:
-    """Whether `loss` may have ended a generation.
-
-    A pod beside the generation that trains, and a place that never had one,
-    are missed by nobody. `trained`: the nodes that the run trained with last, or
-    was admitted with.
-    """
-    members = {each.agent.index: each.agent.incarnation for each in state.members} if state else {}
-    if loss.pod is None:
-        return loss.index in members if members else loss.index < trained
-    if state is None or not members or state.state is RunState.GATHERING:
-        return True
-    return members.get(loss.pod.index) == loss.pod.incarnation
-
-
-def unheard(
-    state: CoordinatorState | None, pods: Iterable[PodView], now: datetime
-) -> frozenset[tuple[int, int]]:
-    """(index, incarnation) of workers that two witnesses miss.
-
-    The coordinator gathers, or trains without the place, and has not heard of it,
-    and Kubernetes says that the pod there, which ran, is not ready any more: its node is gone. A
-    coordinator that went with the same node has a successor that never knew
-    the worker, so it cannot call it lost.
-    """
-    if state is None:
-        return frozenset()
-    gathers = state.state is RunState.GATHERING
-    missing = set(state.missing) - (set() if gathers else {each.agent.index for each in state.members})
-    return frozenset(
-        (pod.index, pod.incarnation)
-        for pod in pods
-        if pod.live and pod.started and pod.index in missing and pod.unready_for(now) >= UNREADY_SECONDS
-    )
-
-
-def explained(state: CoordinatorState | None, pods: Iterable[PodView], now: datetime) -> list[Interruption]:
+def explained(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> list[Interruption]:
     """What Kubernetes says of the ends of workers that the coordinator merely lost.
 
     It heard no more than the end of a connection, and the pod tells why a moment
     later: when the kernel ends a container for memory, its agent goes with it.
     """
-    ended = {(pod.index, pod.incarnation): pod for pod in pods if pod.ended}
+    ended = {pod.worker: pod for pod in pods if pod.ended}
     found = []
-    for each in state.failures if state else ():
-        pod = ended.get((each.agent.index, each.agent.incarnation))
-        if pod is None or each.generation is None or each.failure.cause is not Cause.NODE_LOST:
+    for numbered in state.failures:
+        pod = ended.get(worker_of(numbered.agent))
+        if pod is None or numbered.generation is None or numbered.failure.cause is not Cause.NODE_LOST:
             continue
         if _cause(pod)[0] in TOLD_BY_KUBERNETES:
-            found.append(from_loss(Loss(pod.index, pod.incarnation, pod), str(each.generation), now))
+            found.append(from_loss(Loss(pod.index, pod), str(numbered.generation), now))
     return found
 
 

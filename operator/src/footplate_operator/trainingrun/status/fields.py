@@ -1,4 +1,4 @@
-"""The status of a run: what was seen, in the words of the API.
+"""What coordinator and pods show of a run, field by field of its status.
 
 Every function takes the status written last and returns the part of the next
 one; where nothing was seen, what was known stays.
@@ -6,9 +6,10 @@ one; where nothing was seen, what was known stays.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
-from footplate_contracts.names import Phase, coordinator_pod_name
+from footplate_contracts.names import coordinator_pod_name
 from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_contracts.v1alpha1.status import (
     CheckpointStatus,
@@ -19,14 +20,35 @@ from footplate_contracts.v1alpha1.status import (
 )
 from footplate_contracts.v1alpha1.training import Parallelism
 from footplate_operator.runtime.clock import format_time, from_epoch
-from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.observed import PodView, heard
 
 
-def progress(
-    before: TrainingRunStatus, state: CoordinatorState | None, now: datetime
-) -> ProgressStatus | None:
+def told(
+    before: TrainingRunStatus, state: CoordinatorState, parallelism: Parallelism, now: datetime
+) -> TrainingRunStatus:
+    """`before`, with everything that the coordinator says of the training."""
+    return before.model_copy(
+        update={
+            "progress": progress(before, state, now),
+            "checkpoint": checkpoint(before, state),
+            "world": world(before, state, parallelism),
+        }
+    )
+
+
+def last_seen(
+    before: TrainingRunStatus, state: CoordinatorState, workers: Iterable[PodView], now: datetime
+) -> TrainingRunStatus:
+    """`before`, with what is still seen after the run had ended or was suspended."""
+    update: dict[str, object] = {"replicas": replicas(workers)}
+    if state.progress.step > (before.progress.step if before.progress else 0):
+        update |= {"progress": progress(before, state, now), "checkpoint": checkpoint(before, state)}
+    return before.model_copy(update=update)
+
+
+def progress(before: TrainingRunStatus, state: CoordinatorState, now: datetime) -> ProgressStatus | None:
     """How far the training is. A coordinator that has just begun knows no step, and is no news."""
-    if state is None:
+    if not heard(state):
         return before.progress
     seen = state.progress
     known = before.progress
@@ -46,9 +68,9 @@ def progress(
     return after if after == known else after.model_copy(update={"last_updated_time": format_time(now)})
 
 
-def checkpoint(before: TrainingRunStatus, state: CoordinatorState | None) -> CheckpointStatus | None:
+def checkpoint(before: TrainingRunStatus, state: CoordinatorState) -> CheckpointStatus | None:
     """The newest durable checkpoint."""
-    if state is None or state.checkpoint is None:
+    if state.checkpoint is None:
         return before.checkpoint
     record = state.checkpoint
     if before.checkpoint is not None and before.checkpoint.uri == record.uri:
@@ -58,11 +80,9 @@ def checkpoint(before: TrainingRunStatus, state: CoordinatorState | None) -> Che
     )
 
 
-def world(
-    before: TrainingRunStatus, state: CoordinatorState | None, parallelism: Parallelism
-) -> WorldStatus | None:
+def world(before: TrainingRunStatus, state: CoordinatorState, parallelism: Parallelism) -> WorldStatus | None:
     """The generation that trains, or trained last."""
-    if state is None or state.generation is None or not state.members:
+    if state.generation is None or not state.members:
         return before.world
     ranks = sum(member.agent.slots for member in state.members)
     slice_size = parallelism.tensor * parallelism.pipeline * parallelism.context
@@ -78,22 +98,23 @@ def world(
 
 
 def coordinator(
-    before: TrainingRunStatus, run: str, pod: PodView | None, epoch: int
+    before: TrainingRunStatus, run: str, serving: PodView | None, pods: Iterable[PodView]
 ) -> CoordinatorStatus | None:
-    """The coordinator that serves; where none does yet, the highest `epoch` that was given away."""
-    if pod is not None:
-        return CoordinatorStatus(pod_name=pod.name, pod_uid=pod.uid, address=pod.address, epoch=pod.epoch)
+    """The coordinator that serves; where none does yet, the highest epoch that any of `pods` was given."""
+    if serving is not None:
+        return CoordinatorStatus(
+            pod_name=serving.name, pod_uid=serving.uid, address=serving.address, epoch=serving.epoch
+        )
+    epoch = max((pod.epoch for pod in pods), default=0)
     known = before.coordinator
     if known is not None and known.epoch >= epoch:
         return known
     return CoordinatorStatus(pod_name=coordinator_pod_name(run, epoch), epoch=epoch) if epoch else None
 
 
-def phase_time(before: TrainingRunStatus, phase: Phase, now: datetime) -> str:
-    """Since when the phase is what it is."""
-    if before.phase is phase and before.phase_time:
-        return before.phase_time
-    return format_time(now)
+def replicas(workers: Iterable[PodView]) -> int:
+    """Worker pods that exist and have not ended."""
+    return sum(pod.live for pod in workers)
 
 
 def _finite(value: float) -> float | None:

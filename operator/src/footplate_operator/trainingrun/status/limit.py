@@ -28,7 +28,8 @@ def fit(status: TrainingRunStatus) -> TrainingRunStatus:
     if bytes_of(status) <= STATUS_LIMIT:
         return status
     conditions = [
-        each.model_copy(update={"message": _short(each.message, _LAST_CUT)}) for each in status.conditions
+        condition.model_copy(update={"message": _short(condition.message, _LAST_CUT)})
+        for condition in status.conditions
     ]
     return _cut(status.model_copy(update={"conditions": conditions}), _LAST_CUT, 0)
 
@@ -40,7 +41,7 @@ def bytes_of(status: TrainingRunStatus) -> int:
 
 def _cut(status: TrainingRunStatus, characters: int, newest: int) -> TrainingRunStatus:
     older = status.attempts[: len(status.attempts) - newest]
-    short = [each.model_copy(update={"message": _short(each.message, characters)}) for each in older]
+    short = [attempt.model_copy(update={"message": _short(attempt.message, characters)}) for attempt in older]
     return status.model_copy(update={"attempts": [*short, *status.attempts[len(older) :]]})
 
 

@@ -1,6 +1,6 @@
 """Which phase a run that should train is in.
 
-The coordinator's word counts, and its silence does not: a run whose coordinator
+What the coordinator says counts, and its silence does not: a run whose coordinator
 cannot be reached is in the phase it was last known to be in.
 """
 
@@ -8,25 +8,26 @@ from __future__ import annotations
 
 from footplate_contracts.names import Phase
 from footplate_contracts.reports import CoordinatorState, RunState
+from footplate_operator.trainingrun.observed import heard
 
 _TRAINED = frozenset({Phase.RUNNING, Phase.RESTARTING, Phase.CHECKPOINTING})
 
 
 def active_phase(
-    before: Phase | None, state: CoordinatorState | None, broken: str, current: str, interrupted: bool
+    before: Phase | None, state: CoordinatorState, broken: str, current: str, interrupted: bool
 ) -> Phase:
     """Starting, Running or Restarting.
 
     Args:
         before: the phase written last.
-        state: the coordinator's newest word, if any.
+        state: as the coordinator answered last.
         broken: the generation that the newest interruption ended; empty for none.
         current: the generation of the running attempt; empty while none is sealed.
         interrupted: an interruption was seen just now, or a worker is missing.
     """
     trained = before in _TRAINED
     waiting = Phase.RESTARTING if trained else Phase.STARTING
-    if state is None:
+    if not heard(state):
         return waiting if interrupted or not trained else before or waiting
     generation = str(state.generation) if state.generation else ""
     if state.state is RunState.TRAINING:

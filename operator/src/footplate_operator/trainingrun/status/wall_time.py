@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from footplate_contracts.names import Phase
-from footplate_contracts.v1alpha1.status import TimeStatus
+from footplate_contracts.reports import CheckpointRecord
+from footplate_contracts.v1alpha1.status import CheckpointStatus, TimeStatus
 from footplate_operator.runtime.clock import seconds_between
 
 _ACCOUNTS: dict[Phase | None, str] = {
@@ -67,6 +68,13 @@ def book(time: TimeStatus, created: datetime, phase: Phase | None, steps: Steps,
     )
 
 
+def blocked(known: CheckpointStatus | None, newest: CheckpointRecord | None) -> float:
+    """Seconds that a checkpoint newer than the `known` one has blocked the training."""
+    if newest is None or (known is not None and known.uri == newest.uri):
+        return 0.0
+    return newest.seconds_blocked
+
+
 def goodput(time: TimeStatus) -> float | None:
     """Productive share of the wall time since admission; None before that."""
     since_admission = total(time) - time.queued
@@ -77,8 +85,8 @@ def _recomputed_share(steps: Steps) -> float:
     trained = steps.after - steps.before
     if trained <= 0:
         return 1.0 if steps.after < steps.reached else 0.0
-    again = min(steps.after, steps.reached) - steps.before
-    return min(1.0, max(0.0, again / trained))
+    repeated = min(steps.after, steps.reached) - steps.before
+    return min(1.0, max(0.0, repeated / trained))
 
 
 def _add(time: TimeStatus, seconds: dict[str, float]) -> TimeStatus:

@@ -1,0 +1,55 @@
+"""Which workers are held to be gone, and whose loss ends a generation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+from footplate_contracts.names import Cause, WorkerId
+from footplate_contracts.reports import CoordinatorState, RunState
+from footplate_operator.trainingrun.observed import Loss, PodView, member_indices, worker_of
+
+UNREADY_SECONDS: Final = 2.0  # longer than a pod takes from its first container to Ready
+
+
+def abandoned(state: CoordinatorState) -> frozenset[WorkerId]:
+    """Workers that the coordinator holds to be lost and has not heard of since."""
+    missing = set(state.missing)
+    return frozenset(
+        worker_of(failure.agent)
+        for failure in state.failures
+        if failure.failure.cause is Cause.NODE_LOST and failure.agent.index in missing
+    )
+
+
+def unheard(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> frozenset[WorkerId]:
+    """Workers that both coordinator and Kubernetes miss.
+
+    The coordinator gathers, or trains without the slot, and has not heard of it,
+    and Kubernetes says that the pod there, which ran, is not ready any more: its node is gone. A
+    coordinator that went with the same node has a successor that never knew
+    the worker, so it cannot call it lost.
+    """
+    gathers = state.state is RunState.GATHERING
+    missing = set(state.missing) - (frozenset() if gathers else member_indices(state))
+    return frozenset(
+        pod.worker
+        for pod in pods
+        if pod.live and pod.started and pod.index in missing and pod.unready_for(now) >= UNREADY_SECONDS
+    )
+
+
+def interrupts(loss: Loss, state: CoordinatorState, trained: int) -> bool:
+    """Whether `loss` may have ended a generation.
+
+    A pod beside the generation that trains, and a slot that never had one,
+    are missed by nobody. `trained`: the nodes that the run trained with last, or
+    was admitted with.
+    """
+    members = {worker_of(member.agent) for member in state.members}
+    if loss.pod is None:
+        return loss.index in member_indices(state) if members else loss.index < trained
+    if not members or state.state is RunState.GATHERING:
+        return True
+    return loss.pod.worker in members

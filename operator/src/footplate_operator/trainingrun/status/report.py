@@ -1,0 +1,99 @@
+"""The next status: what was seen, and what follows from it for phase, conditions and time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from footplate_contracts.names import ConditionType, Phase, Reason, Role
+from footplate_contracts.v1alpha1.status import TimeStatus, TrainingRunStatus
+from footplate_operator.runtime.clock import format_time
+from footplate_operator.trainingrun.labels import selector
+from footplate_operator.trainingrun.observed import Problem
+from footplate_operator.trainingrun.run import Run
+from footplate_operator.trainingrun.status import conditions, wall_time
+from footplate_operator.trainingrun.status.conditions import NewCondition
+from footplate_operator.trainingrun.status.limit import fit
+
+
+def report(
+    run: Run,
+    seen: TrainingRunStatus,
+    phase: Phase,
+    said: Sequence[NewCondition],
+    now: datetime,
+    blocked: float = 0.0,
+) -> TrainingRunStatus:
+    """`seen` with phase, conditions and time, cut where it is too long.
+
+    Args:
+        seen: the status written last, with what has been seen since.
+        blocked: seconds that checkpoints newer than the status written last blocked the training.
+    """
+    before = run.status
+    reached = max([0, *(attempt.end_step or 0 for attempt in before.attempts)])
+    steps = wall_time.Steps(_step(before), _step(seen), reached, blocked)
+    time = wall_time.book(before.time or TimeStatus(), run.created, before.phase, steps, now)
+    same = before.phase is phase and before.phase_time
+    return fit(
+        seen.model_copy(
+            update={
+                "phase": phase,
+                "phase_time": before.phase_time if same else format_time(now),
+                "observed_generation": run.generation,
+                "conditions": conditions.merge(before.conditions, said, run.generation, now),
+                "time": time,
+                "goodput": wall_time.goodput(time),
+                "selector": selector(run.uid, Role.WORKER),
+            }
+        )
+    )
+
+
+def not_ready(reason: str, message: str, progressing: bool = False) -> list[NewCondition]:
+    """Ready and Progressing of a run that does not train."""
+    return [
+        NewCondition(ConditionType.READY, False, reason, message),
+        NewCondition(ConditionType.PROGRESSING, progressing, reason, message),
+    ]
+
+
+def reconciled(problem: Problem | None, waiting: Sequence[str] = ()) -> NewCondition:
+    """Whether the operator could do what the spec asks; `waiting`: fields that wait for a resumption."""
+    if problem is not None:
+        return NewCondition(ConditionType.RECONCILED, False, problem.reason, problem.message)
+    message = "everything is as the spec asks"
+    if waiting:
+        message = f"when the run is suspended and resumed, these take effect: {', '.join(waiting)}"
+    return NewCondition(ConditionType.RECONCILED, True, Reason.AS_DESIRED, message)
+
+
+def who_trains(training: int, wanted: int, refusal: str) -> str:
+    """Of a run in Running; `refusal`: why the coordinator cannot have the size that is asked for."""
+    if refusal:
+        return f"{training} nodes train, and go on so; {refusal}"
+    if training == wanted:
+        return "all workers train"
+    return f"{training} nodes train; {wanted} are wanted, which changes at a checkpoint"
+
+
+def waiting_for(missing: Sequence[int], running: int, wanted: int) -> str:
+    """Of a run that starts; `missing`: indices of workers that have not joined, `running`: worker pods."""
+    if missing:
+        shown = ", ".join(str(index) for index in missing[:8])
+        return f"{wanted - len(missing)} of {wanted} workers have joined; missing: {shown}"
+    return f"{running} of {wanted} worker pods run; nothing has been trained yet"
+
+
+def finished(total_steps: int, wanted: int) -> str:
+    """Of a run that has trained to its end, and of a length that it was given too late."""
+    if total_steps in (0, wanted):
+        return "trained to the last step"
+    return (
+        f"trained to step {total_steps}, the last one when it ended; that {wanted} steps are asked for"
+        " came too late: another run may begin with its weights (resumeFrom)"
+    )
+
+
+def _step(status: TrainingRunStatus) -> int:
+    return status.progress.step if status.progress else 0
