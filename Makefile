@@ -44,7 +44,7 @@ component: .venv/ready binaries postgresql ## real PostgreSQL, real ranks, a rea
 	@$(PYTEST) tests/component -q -m 'not long' --numprocesses 2 --dist worksteal
 
 system: install ## whole runs on the cluster, faults included; takes the cluster down at the end
-	@$(PYTEST) tests/system -q -m 'system and not long'
+	@$(PYTEST) tests/system -q -m 'system and not long' --numprocesses 2 --maxschedchunk 1
 	@$(PYTEST) tests/system -q -m cluster_down
 
 .PHONY: test-long

@@ -1,12 +1,22 @@
-"""The cluster as the tests find it: `make install` has run, the data is packed once."""
+"""The cluster as the tests find it: `make install` has run, each worker packs the data once.
+
+A run spends much of its time waiting for pods, so two workers of pytest-xdist share the cluster, each
+with a namespace of its own. A test that takes away what other runs stand on, or has a bar in seconds that
+another run would break, is marked `alone`: it has the cluster to itself, and comes after all others.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import json
 import subprocess
+import tempfile
 import time
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import pytest
 
@@ -14,8 +24,35 @@ from demo.kube import ROOT, Kube
 from tests.support.runs import Json, Runs, runs_in, tiny
 from tests.support.settle import settle
 
-NAMESPACE = "footplate-tests"
 UNDISTURBED_STEPS = 120
+# The machine's, as the cluster is.
+CLUSTER_LOCK = Path(tempfile.gettempdir()) / "footplate-system-tests.lock"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the tests that want the cluster to themselves last: the others keep all workers busy before."""
+    items.sort(key=_is_alone)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Lets a test, with all that is set up and taken down around it, wait until the cluster is its to use."""
+    if item.get_closest_marker("system") is None:
+        return (yield)
+    with locked(CLUSTER_LOCK, fcntl.LOCK_EX if _is_alone(item) else fcntl.LOCK_SH):
+        return (yield)
+
+
+def _is_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
+
+
+@contextmanager
+def locked(path: Path, mode: int) -> Iterator[None]:
+    """Holds the lock of a file for the block; `mode` is fcntl's LOCK_SH or LOCK_EX."""
+    with path.open("a") as file:
+        fcntl.flock(file, mode)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -25,9 +62,9 @@ def kube() -> Kube:
 
 
 @pytest.fixture(scope="session")
-def runs(kube: Kube) -> Iterator[Runs]:
+def runs(kube: Kube, worker_id: str) -> Iterator[Runs]:
     """A namespace with the shared volume and the packed Python documentation in it."""
-    with runs_in(kube, NAMESPACE, wait=False) as found:
+    with runs_in(kube, f"footplate-tests-{worker_id}", wait=False) as found:
         yield found
 
 
@@ -50,8 +87,17 @@ class Finished:
 
 
 @pytest.fixture(scope="session")
-def finished(runs: Runs) -> Iterator[Finished]:
-    """A run of UNDISTURBED_STEPS, which the tests that hurt one compare theirs with."""
+def finished(runs: Runs, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Finished:
+    """A run of UNDISTURBED_STEPS, which the tests that hurt one compare theirs with; one for all workers."""
+    own = tmp_path_factory.getbasetemp()
+    kept = (own if worker_id == "master" else own.parent) / "undisturbed.json"
+    with locked(kept.with_suffix(".lock"), fcntl.LOCK_EX):
+        if not kept.exists():
+            kept.write_text(json.dumps(asdict(_train_undisturbed(runs))))
+    return Finished(**json.loads(kept.read_text()))
+
+
+def _train_undisturbed(runs: Runs) -> Finished:
     name = runs.apply(tiny(f"undisturbed-{uuid.uuid4().hex[:8]}", runs.namespace, steps=UNDISTURBED_STEPS))
     status = runs.wait_phase(name, "Succeeded", seconds=300)
     succeeded = time.monotonic()
@@ -62,8 +108,9 @@ def finished(runs: Runs) -> Iterator[Finished]:
 
     runs.until("every pod to have ended", ended, name, seconds=120)
     seconds = time.monotonic() - succeeded
-    yield Finished(status, runs.whole_history(name, UNDISTURBED_STEPS), runs.pods(name), seconds)
+    found = Finished(status, runs.whole_history(name, UNDISTURBED_STEPS), runs.pods(name), seconds)
     runs.delete(name)
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -138,6 +138,7 @@ def test_pods_of_two_nodes_reach_each_other_by_service_and_by_headless_name(spac
     space.wait("other", "Succeeded")
 
 
+@pytest.mark.alone
 def test_a_headless_name_appears_within_a_second_of_its_pod(space: Space) -> None:
     space.apply(service("server", clusterIP="None", publishNotReadyAddresses=True))
     script = (
@@ -221,6 +222,7 @@ def test_fake_gpus_are_scheduled_by(kube: Kube, space: Space) -> None:
     assert found["status"]["capacity"]["nvidia.com/gpu"] == "0"
 
 
+@pytest.mark.alone
 def test_lost_nodes_are_noticed_and_come_back(kube: Kube, space: Space, mended: None) -> None:
     faults = {"unplug": "node-3", "kill-node": "node-2"}
     for node in faults.values():

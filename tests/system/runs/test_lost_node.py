@@ -17,6 +17,7 @@ def second_workers(runs: Runs, name: str) -> list[Json]:
     return [pod for pod in runs.pods(name) if pod["metadata"]["labels"]["footplate.dev/index"] == "1"]
 
 
+@pytest.mark.alone
 def test_a_lost_node_is_left_behind(runs: Runs, name: str, mended: None, undisturbed: list[Json]) -> None:
     """The substitute starts before Kubernetes has given the node up, and no loss changes."""
     runs.apply(tiny(name, runs.namespace, steps=len(undisturbed)))

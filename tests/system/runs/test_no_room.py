@@ -61,6 +61,7 @@ def node_of(pod: Json) -> str:
     return node
 
 
+@pytest.mark.alone
 def test_a_run_without_room_shrinks_and_grows_again(
     runs: Runs, name: str, room: Room, mended: None, undisturbed: list[Json]
 ) -> None:
