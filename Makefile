@@ -12,6 +12,8 @@ unexport PYTHONDONTWRITEBYTECODE # compiled once, tests start twice as fast
 BIN := .venv/bin
 CLUSTER_TOOL := python3 dev/cluster
 PYTEST := $(BIN)/python -m pytest
+# In CI a test that failed is run once more, alone; on a desk it has failed.
+SUITE := $(if $(CI),$(BIN)/python -m tools.rerun,$(PYTEST))
 TORCH_TESTS := $(addprefix tests/unit/footplate_trainer/,checkpoint data huggingface metrics model optim \
 	parallel stages test_command_line.py test_failure.py test_generate.py) # those that import torch, and about half of the work
 MEMORY := $(if $(wildcard /dev/shm),TMPDIR=/dev/shm) # unit tests' files need no disk
@@ -41,11 +43,11 @@ unit: .venv/ready ## pure tests, in seconds, without sockets
 	wait $$! || code=$$?; cat $$torch; exit $$code
 
 component: .venv/ready binaries postgresql ## real PostgreSQL, real ranks, a real API server
-	@$(PYTEST) tests/component -q -m 'not long' --numprocesses 2 --dist worksteal
+	@$(SUITE) tests/component -q -m 'not long' --numprocesses 2 --dist worksteal
 
 system: install ## whole runs on the cluster, faults included; takes the cluster down at the end
-	@$(PYTEST) tests/system -q -m 'system and not long' --numprocesses 2 --maxschedchunk 1
-	@$(PYTEST) tests/system -q -m cluster_down
+	@$(SUITE) tests/system -q -m 'system and not long' --numprocesses 2 --maxschedchunk 1
+	@$(SUITE) tests/system -q -m cluster_down
 
 .PHONY: test-long
 test-long: .venv/ready ## what takes minutes: layout matrices, many kills, hangs and lack of room on the cluster
@@ -53,6 +55,11 @@ test-long: .venv/ready ## what takes minutes: layout matrices, many kills, hangs
 	@$(MAKE) --no-print-directory install
 	@$(PYTEST) tests/system -q -m 'system and long'
 	@$(CLUSTER_TOOL) down
+
+.PHONY: stress
+TIMES := 30
+stress: .venv/ready ## make stress TEST=path::id [TIMES=30]: repeat a test under two busy cores
+	@$(BIN)/python -m tools.stress '$(TEST)' --times $(TIMES)
 
 .PHONY: gpu-check
 gpu-check: .venv/ready ## layouts, MFU and memory on the GPUs of this machine, if it has any
