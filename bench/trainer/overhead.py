@@ -34,8 +34,8 @@ from footplate_trainer.callbacks.metric_rows import open_metric_rows
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.callbacks.suspension import Suspension
 from footplate_trainer.checkpoint import state
+from footplate_trainer.checkpoint.durable.saver import Saver
 from footplate_trainer.checkpoint.record import TrainingState
-from footplate_trainer.checkpoint.saver import Saver
 from footplate_trainer.loop.callbacks import Callback, Callbacks, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Flags

@@ -12,8 +12,8 @@ from footplate_contracts.reports import GenerationId
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.callbacks.checkpoints import DurableCheckpoints
 from footplate_trainer.callbacks.reporter import Reporter
+from footplate_trainer.checkpoint.durable.saver import Saver
 from footplate_trainer.checkpoint.record import Describer, TrainingState
-from footplate_trainer.checkpoint.saver import Saver
 from footplate_trainer.checkpoint.state import HostCopy
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.errors import StaleGeneration

@@ -14,7 +14,7 @@ import pytest
 from footplate_contracts.names import Env
 from footplate_contracts.reports import Command
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.checkpoint.memory import MemoryFolder
+from footplate_trainer.checkpoint.memory.folder import MemoryFolder
 from tests.support.ranks import run_ranks, start_ranks
 from tests.support.tiny import read_rows, tiny_config
 from tests.support.training import AgentLink, Ended, train, train_under

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from footplate_trainer.checkpoint.memory import (
+from footplate_trainer.checkpoint.memory.folder import (
     Copy,
     Header,
     MemoryFolder,

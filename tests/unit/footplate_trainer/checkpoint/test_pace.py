@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from footplate_trainer.checkpoint.pace import REST, Pace
+from footplate_trainer.checkpoint.durable.pace import REST, Pace
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 
+from footplate_trainer.checkpoint.durable.pace import Pace
+from footplate_trainer.checkpoint.durable.plan import TensorPlan
 from footplate_trainer.checkpoint.layout import INDEX_FILE
-from footplate_trainer.checkpoint.pace import Pace
 from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.checkpoint.tensors import TensorPlan, load_alone, loading_errors
+from footplate_trainer.checkpoint.tensors import load_alone, loading_errors
 from footplate_trainer.errors import CheckpointDamaged, CheckpointError, StorageError, TrainerError
 
 DIRECTORY = "step-1.e0g0"

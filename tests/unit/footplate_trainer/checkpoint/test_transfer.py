@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from footplate_trainer.checkpoint.transfer import Shapes, misfits
+from footplate_trainer.checkpoint.durable.transfer import Shapes, misfits
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from footplate_contracts.reports import RankPhase
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.checkpoint import layout
-from footplate_trainer.checkpoint.mirror import MemoryCopies
+from footplate_trainer.checkpoint.durable.saver import Saver
+from footplate_trainer.checkpoint.memory.mirror import MemoryCopies
 from footplate_trainer.checkpoint.record import TrainingState
-from footplate_trainer.checkpoint.saver import Saver
 from footplate_trainer.loop.callbacks import Callback, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Flags

@@ -25,8 +25,8 @@ from footplate_trainer.callbacks.metric_rows import open_metric_rows
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.callbacks.suspension import Suspension
 from footplate_trainer.checkpoint import layout, state
+from footplate_trainer.checkpoint.durable.saver import Saver
 from footplate_trainer.checkpoint.record import Describer, TrainingState
-from footplate_trainer.checkpoint.saver import Saver
 from footplate_trainer.loop.callbacks import Callbacks
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Stepper, StepResult

@@ -15,9 +15,10 @@ from footplate_contracts.reports import GenerationId
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.compute import ResumeFrom
 from footplate_planning.config import model_shape
-from footplate_trainer.checkpoint import resume, state, transfer
-from footplate_trainer.checkpoint.memory import MemoryFolder
-from footplate_trainer.checkpoint.mirror import MemoryCopies
+from footplate_trainer.checkpoint import state
+from footplate_trainer.checkpoint.durable import resume, transfer
+from footplate_trainer.checkpoint.memory.folder import MemoryFolder
+from footplate_trainer.checkpoint.memory.mirror import MemoryCopies
 from footplate_trainer.checkpoint.record import (
     Describer,
     Key,

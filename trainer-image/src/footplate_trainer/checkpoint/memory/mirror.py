@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from footplate_contracts.reports import GenerationId
-from footplate_trainer.checkpoint.memory import (
+from footplate_trainer.checkpoint.memory.folder import (
     Copy,
     Header,
     MemoryFolder,

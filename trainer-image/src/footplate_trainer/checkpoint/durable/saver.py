@@ -26,12 +26,12 @@ from footplate_contracts.reports import CheckpointRecord, GenerationId
 from footplate_contracts.v1alpha1.compute import Checkpoint
 from footplate_elastic.protocol.link import Link
 from footplate_trainer.checkpoint import layout
+from footplate_trainer.checkpoint.durable.pace import Pace
+from footplate_trainer.checkpoint.durable.plan import TensorPlan
 from footplate_trainer.checkpoint.layout import CommitMarker, FileRecord, Manifest, StepDirectory
-from footplate_trainer.checkpoint.pace import Pace
 from footplate_trainer.checkpoint.record import TrainingState, release
 from footplate_trainer.checkpoint.state import HostCopy
 from footplate_trainer.checkpoint.store import CheckpointStore, is_full, storage_errors
-from footplate_trainer.checkpoint.tensors import TensorPlan
 from footplate_trainer.errors import StaleGeneration, StorageError
 from footplate_trainer.parallel.world import World
 

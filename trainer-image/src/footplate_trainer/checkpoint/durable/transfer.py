@@ -14,9 +14,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from footplate_contracts.v1alpha1.compute import ResumeFrom
-from footplate_trainer.checkpoint import layout, resume
+from footplate_trainer.checkpoint import layout
+from footplate_trainer.checkpoint.durable import resume
+from footplate_trainer.checkpoint.durable.resume import Found
 from footplate_trainer.checkpoint.index import TensorIndex
-from footplate_trainer.checkpoint.resume import Found
 from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
 from footplate_trainer.errors import CheckpointError, UserMistake
 from footplate_trainer.model.linear import is_adapters

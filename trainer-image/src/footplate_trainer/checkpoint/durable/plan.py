@@ -1,0 +1,104 @@
+"""Which rank writes which part of which tensor: planned by torch, and once for all checkpoints.
+
+torch would put an archive of forty small writes around each tensor, every one of which takes
+Python's lock from the step, and plan anew for each checkpoint. Here ranks plan together once,
+a tensor's bytes follow each other as they lie in memory, and the index says where: it is known
+before anything is written, and the same for every checkpoint. Every byte that is written passes
+a checksum on its way, so that nothing is read again to prove it. See
+docs/decisions/ADR-0009-tensors-as-bytes.md and ADR-0010-json-checkpoint-metadata.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
+from torch.distributed.checkpoint.metadata import ChunkStorageMetadata
+from torch.distributed.checkpoint.planner import SavePlan, TensorWriteData, WriteItem
+
+from footplate_trainer.checkpoint.durable.pace import Pace
+from footplate_trainer.checkpoint.folder import Folder
+from footplate_trainer.checkpoint.index import StoredTensor, TensorIndex, TensorSlice
+from footplate_trainer.checkpoint.layout import FileRecord, tensor_file
+from footplate_trainer.checkpoint.tensors import bytes_of
+
+_PIECE: Final = 4 << 20  # bytes written without a rest
+
+
+@dataclass(frozen=True)
+class TensorPlan:
+    """The tensors that this rank writes, in order; holds for every checkpoint of the same memory."""
+
+    file: str
+    tensors: Sequence[Tensor]
+    index: bytes | None  # tensors.json, of all ranks' files; rank 0 has it
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor], group: dist.ProcessGroup | None) -> TensorPlan:
+        """The plan of all ranks of `group`, collective; of a process alone without one."""
+        rank, size = (dist.get_rank(group), dist.get_world_size(group)) if group else (0, 1)
+        planner = DefaultSavePlanner()
+        planner.set_up_planner(dict(tensors), is_coordinator=rank == 0)
+        plans: list[Any] = [planner.create_local_plan()]
+        index = None
+        if group:
+            everybody: list[Any] | None = [None] * size if rank == 0 else None
+            dist.gather_object(plans[0], everybody, group=group, group_dst=0)
+            plans = everybody or []
+        if rank == 0:
+            plans, _ = planner.create_global_plan(plans)
+            index = index_of(plans).model_dump_json().encode()
+        if group:
+            mine: list[Any] = [None]
+            dist.scatter_object_list(mine, plans if rank == 0 else None, group=group, group_src=0)
+            plans = mine
+        plan: SavePlan = planner.finish_plan(plans[0])
+        return cls(tensor_file(rank), [_planned(planner, item) for item in plan.items], index)
+
+    def write(self, folder: Folder, directory: str, pace: Pace) -> FileRecord:
+        """This rank's file, durably, and what proves it whole; raises OSError."""
+        digest, size = hashlib.sha256(), 0
+        with folder.open_write(f"{directory}/{self.file}") as file:
+            for tensor in self.tensors:
+                content = bytes_of(tensor.contiguous())
+                for start in range(0, len(content), _PIECE):
+                    piece = content[start : start + _PIECE]
+                    file.write(piece)
+                    digest.update(piece)
+                    pace.piece_done()
+                size += len(content)
+        return FileRecord(file=self.file, bytes=size, sha256=digest.hexdigest())
+
+
+def index_of(plans: Sequence[SavePlan]) -> TensorIndex:
+    """Where everything will stand once each rank has written its plan; `plans` by rank."""
+    tensors: dict[str, StoredTensor] = {}
+    for rank, plan in enumerate(plans):
+        start = 0
+        for item in plan.items:
+            data, chunk = _described(item)
+            name, dtype = item.index.fqn, data.properties.dtype
+            stored = tensors.setdefault(name, StoredTensor(dtype, tuple(data.size), []))
+            offsets, shape = tuple(chunk.offsets), tuple(chunk.sizes)
+            stored.slices.append(TensorSlice(tensor_file(rank), start, offsets, shape))
+            start += chunk.sizes.numel() * dtype.itemsize
+    return TensorIndex.model_construct(tensors=tensors)
+
+
+def _planned(planner: DefaultSavePlanner, item: WriteItem) -> Tensor:
+    """The tensor in memory that `item` asks to write."""
+    tensor = planner.resolve_data(item)
+    assert isinstance(tensor, Tensor), "a checkpoint's state is tensors"
+    assert tensor.shape == _described(item)[1].sizes, "what is planned is what is written"
+    return tensor
+
+
+def _described(item: WriteItem) -> tuple[TensorWriteData, ChunkStorageMetadata]:
+    data = item.tensor_data
+    assert data is not None, "a checkpoint's state is tensors"
+    return data, data.chunk
