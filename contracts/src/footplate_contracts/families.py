@@ -83,8 +83,12 @@ def family_of(model: Model) -> Family:
 
 
 def resolve_model(model: Model) -> Model:
-    """`model`, whose sizes are stated, with all that its family implies filled in."""
-    assert model.hidden_size and model.attention_heads, "the CRD's rule asks for these"
+    """`model` with all that its family implies filled in; ValueError where its sizes are not stated."""
+    if model.hidden_size is None or model.attention_heads is None:
+        raise ValueError(
+            f"model.hiddenSize {model.hidden_size} and model.attentionHeads {model.attention_heads}: both are"
+            " required, unless initFrom names a folder that has them"
+        )
     family = family_of(model)
     habits = HABITS[family]
     activation = model.activation or habits.activation

@@ -102,10 +102,11 @@ def resolve_schedule(schedule: Schedule) -> Schedule:
 
 
 def resolve_steps(training: Training, context_length: int) -> int:
-    """`steps` as stated, or else ceil(tokens / (globalBatchSize x contextLength))."""
+    """`steps` as stated, or else ceil(tokens / (globalBatchSize x contextLength)); ValueError for neither."""
     if training.steps is not None:
         return training.steps
-    assert training.tokens is not None, "the CRD's rule asks for one of the two"
+    if training.tokens is None:
+        raise ValueError("the length of the training is missing; state training.steps or training.tokens")
     return -(-training.tokens // (training.global_batch_size * context_length))
 
 
@@ -137,10 +138,16 @@ def resolve_network(model: Model, data: Data, training: Training) -> tuple[Model
     return model, resolve_data(data, training, model.architecture)
 
 
+def model_of(spec: TrainingRunSpec) -> Model:
+    """The model of a spec that passed the CRD's rules; ValueError for one that did not."""
+    if spec.model is None:
+        raise ValueError("model is required: the shape of the network")
+    return spec.model
+
+
 def resolve(spec: TrainingRunSpec, identity: RunIdentity, world: World) -> RunConfig:
-    """The RunConfig of a spec that passed the CRD's rules."""
-    assert spec.model is not None, "the CRD's rule asks for model"
-    model, data = spec.model, spec.data
+    """The RunConfig of a spec that passed the CRD's rules; ValueError for one that did not."""
+    model, data = model_of(spec), spec.data
     if spec.init_from is None:
         model, data = resolve_network(model, data, spec.training)
     return RunConfig(

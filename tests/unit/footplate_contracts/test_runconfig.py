@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -103,6 +104,27 @@ def test_model_defaults(changes: dict[str, Any], field: str, expected: Any) -> N
 )
 def test_length_in_steps(training: dict[str, int], steps: int) -> None:
     assert resolve(spec(training), IDENTITY, WORLD).training.steps == steps
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param({"model": None}, "model is required: the shape of the network", id="no-model"),
+        pytest.param(
+            {"training": {"steps": None}}, "state training.steps or training.tokens", id="no-length"
+        ),
+        pytest.param(
+            {"model": model(hidden_size=None).to_json()},
+            "model.hiddenSize None and model.attentionHeads 4: both are required",
+            id="no-size",
+        ),
+    ],
+)
+def test_what_the_rules_would_have_refused_names_field_and_remedy(
+    changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        resolve(spec(**changes), IDENTITY, WORLD)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from typing import Final
 from footplate_contracts.model import Contract
 from footplate_contracts.names import LogFormat, Phase, revision_name
 from footplate_contracts.reports import CoordinatorState, HangCommand, SizeCommand, TermsCommand
-from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve, resolve_steps
+from footplate_contracts.runconfig import RunConfig, RunIdentity, World, model_of, resolve, resolve_steps
 from footplate_contracts.v1alpha1.compute import Hang
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.pods import PullPolicy
@@ -137,11 +137,13 @@ def hang(run: Run) -> HangCommand:
 
 
 def terms(run: Run) -> TermsCommand:
-    """How long the run should train and how often save; both change while it trains."""
-    assert run.spec.model is not None, "it was admitted with one"
+    """How long the run should train and how often save; both change while it trains.
+
+    Raises ValueError for a spec that says neither, or has no model: admission refuses it first.
+    """
     kept = run.spec.checkpoint
     return TermsCommand(
-        steps=resolve_steps(run.spec.training, run.spec.model.context_length),
+        steps=resolve_steps(run.spec.training, model_of(run.spec).context_length),
         every_steps=kept.every_steps,
         keep_last=kept.keep_last,
         keep_every_steps=kept.keep_every_steps,
