@@ -106,12 +106,15 @@ def next_action(budgets: Mapping[str, int], history: History, evidence: Evidence
     if _identical(history, evidence):
         message = f"the same error twice without a checkpoint in between: {evidence.message}"
         return _fail(evidence, evidence.reason, message)
-    fruitless = _fruitless(history)
-    allowed = FRUITLESS_RESTARTS * _budget(budgets, Cause.NO_PROGRESS, 1)
-    if evidence.cause in _SPENDS_PROGRESS and fruitless >= allowed:
+    fruitless, allowed = _fruitless(history), _budget(budgets, Cause.NO_PROGRESS)
+    if (
+        evidence.cause in _SPENDS_PROGRESS
+        and allowed is not None
+        and fruitless >= FRUITLESS_RESTARTS * allowed
+    ):
         message = f"{fruitless} restarts without a new checkpoint; last: {evidence.message}"
         return Action(Verdict.FAIL, Cause.NO_PROGRESS, Cause.NO_PROGRESS.value, message)
-    budget = _limit(budgets, evidence.cause)
+    budget = _budget(budgets, evidence.cause)
     if (
         budget is not None
         and spent(history, evidence.cause) >= budget
@@ -182,12 +185,9 @@ def _retried_elsewhere(history: History, evidence: Evidence) -> bool:
     return evidence.cause is Cause.IMAGE_OR_CONFIG and history.stepped
 
 
-def _budget(budgets: Mapping[str, int], cause: Cause, default: int) -> int:
-    return budgets.get(cause, default)
-
-
-def _limit(budgets: Mapping[str, int], cause: Cause) -> int | None:
-    return budgets[cause] if cause in budgets else DEFAULT_BUDGETS[cause]
+def _budget(budgets: Mapping[str, int], cause: Cause) -> int | None:
+    """Failures by `cause` that are allowed; None: any number."""
+    return budgets.get(cause, DEFAULT_BUDGETS[cause])
 
 
 def _fail(evidence: Evidence, reason: str, message: str) -> Action:
