@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import FIRST_SPARE, Cause
 from footplate_contracts.reports import (
     AgentIdentity,
     CheckpointRecord,
     Command,
     CoordinatorState,
-    FailureReport,
     GenerationId,
     HangCommand,
     Member,

@@ -9,12 +9,12 @@ whatever must not be lost carries a sequence and is kept until acknowledged.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
+from footplate_contracts.failures import FailureReport
 from footplate_contracts.model import Report
-from footplate_contracts.names import FIRST_SPARE, Cause
+from footplate_contracts.names import FIRST_SPARE
 
 
 class GenerationId(Report):
@@ -109,25 +109,6 @@ class CheckpointRecord(Report):
     bytes: int = 0
     seconds_blocked: float = 0.0
     seconds_total: float = 0.0
-
-
-def _told(message: object) -> object:
-    """What a user's program said may hold half of a surrogate pair, which no JSON carries."""
-    return message.encode(errors="replace").decode() if isinstance(message, str) else message
-
-
-class FailureReport(Report):
-    """Why ranks stopped, as their agent saw it; the first-failing rank speaks."""
-
-    cause: Cause
-    reason: str = Field(max_length=64)
-    message: Annotated[str, BeforeValidator(_told)] = Field(
-        max_length=1024, description="for a traceback its last lines"
-    )
-    rank: int | None = None
-    exit_code: int | None = None
-    step: int | None = None
-    time: float
 
 
 class TelemetryItem(Report):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from footplate_contracts.reports import FailureReport, GenerationId, TelemetryItem
+from footplate_contracts.reports import GenerationId, TelemetryItem
 
 
 @pytest.mark.parametrize(
@@ -38,8 +38,3 @@ def test_other_texts_are_refused(text: str) -> None:
 def test_sequences_start_at_one() -> None:
     with pytest.raises(ValidationError):
         TelemetryItem(sequence=0)
-
-
-def test_a_failure_fits_into_a_status() -> None:
-    with pytest.raises(ValidationError):
-        FailureReport(cause="UserError", reason="PythonError", message="x" * 1025, time=0.0)

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = parsed.run_command(parsed)
     except TrainerError as error:
         print(f"error: {error}", file=sys.stderr)
-        code = error.exit_code
+        code = error.outcome.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = _INTERRUPTED

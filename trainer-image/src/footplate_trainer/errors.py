@@ -7,17 +7,14 @@ that only the edge of a program (`stages`, `__main__`) translates, once.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
+from footplate_contracts.failures import OUTCOMES, Outcome
 from footplate_contracts.names import Cause, ExitCode, Reason
 
 
 class TrainerError(Exception):
     """The root: an error that was foreseen, told in one line and without a traceback."""
 
-    cause: ClassVar[Cause] = Cause.USER_ERROR
-    reason: Reason = Reason.PYTHON_ERROR
-    exit_code: ClassVar[ExitCode] = ExitCode.USER_ERROR
+    outcome: Outcome = OUTCOMES[ExitCode.USER_ERROR]
 
     def __init__(self, message: str, *, rank: int | None = None, step: int | None = None) -> None:
         super().__init__(message)
@@ -28,9 +25,7 @@ class TrainerError(Exception):
 class UserMistake(TrainerError, ValueError):
     """The configuration cannot work; a restart would not mend it."""
 
-    cause = Cause.IMAGE_OR_CONFIG
-    reason = Reason.CONFIG_REFUSED
-    exit_code = ExitCode.CONFIG
+    outcome = OUTCOMES[ExitCode.CONFIG]
 
 
 class CheckpointError(UserMistake):
@@ -42,26 +37,23 @@ class CheckpointDamaged(CheckpointError):
 
 
 class StorageError(TrainerError):
-    """Reading or writing failed below us; `reason` tells a full volume from the rest."""
+    """Reading or writing failed below us; the reason tells a full volume from the rest."""
 
-    cause = Cause.STORAGE
-    exit_code = ExitCode.STORAGE
+    outcome = OUTCOMES[ExitCode.STORAGE]
 
     def __init__(self, message: str, *, full: bool = False, step: int | None = None) -> None:
         super().__init__(message, step=step)
-        self.reason = Reason.STORAGE_FULL if full else Reason.STORAGE_ERROR
+        if full:
+            self.outcome = self.outcome._replace(reason=Reason.STORAGE_FULL)
 
 
 class NumericalDivergence(TrainerError):
     """Loss or gradient norm is not finite; the weights are still those of the step before."""
 
-    cause = Cause.NUMERICAL_DIVERGENCE
-    reason = Reason.NOT_FINITE
+    outcome = Outcome(ExitCode.USER_ERROR, Cause.NUMERICAL_DIVERGENCE, Reason.NOT_FINITE)
 
 
 class StaleGeneration(TrainerError):
     """A newer generation has taken over: whatever this one still holds must not count."""
 
-    cause = Cause.COMMUNICATION
-    reason = Reason.PEER_LOST
-    exit_code = ExitCode.STALE
+    outcome = OUTCOMES[ExitCode.STALE]

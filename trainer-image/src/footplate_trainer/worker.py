@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from footplate_elastic.agent.process import main
 
 if TYPE_CHECKING:
-    from footplate_contracts.reports import FailureReport
+    from footplate_contracts.failures import FailureReport
     from footplate_elastic.protocol.outline import RunOutline
 
 ENTRY: Final = "footplate_trainer.stages.rank:run_rank"
@@ -26,7 +26,7 @@ def check_data(outline: RunOutline) -> FailureReport | None:
     """
     from footplate_trainer.data.check import check_run
     from footplate_trainer.data.errors import DataError
-    from footplate_trainer.failure import describe
+    from footplate_trainer.failures import describe
 
     data = outline.data
     try:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:  # the zygote starts before the contracts are imported
-    from footplate_contracts.reports import FailureReport
+    from footplate_contracts.failures import FailureReport
 
 
 SIGTERM_EXIT: Final = 143  # what a shell says of a process that SIGTERM ended

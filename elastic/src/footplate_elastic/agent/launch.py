@@ -13,13 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, ExitCode, Reason
 from footplate_contracts.reports import (
     CheckpointRecord,
     Command,
     Diagnosis,
     DiagnosisKind,
-    FailureReport,
     GenerationId,
     RankReport,
     StepMetrics,

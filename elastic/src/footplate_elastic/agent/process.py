@@ -21,7 +21,7 @@ from footplate_elastic.agent.zygote import CONFIG_EXIT
 from footplate_elastic.agent.zygote_client import Zygote
 
 if TYPE_CHECKING:
-    from footplate_contracts.reports import FailureReport
+    from footplate_contracts.failures import FailureReport
     from footplate_elastic.protocol.outline import RunOutline
 
     Check = Callable[[RunOutline], FailureReport | None]

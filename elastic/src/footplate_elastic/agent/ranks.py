@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import ExitCode
-from footplate_contracts.reports import FailureReport
 from footplate_elastic.agent.failures import RankEnd, first_failure, oom_kills
 from footplate_elastic.agent.output import Pump
 from footplate_elastic.agent.zygote_client import End, Zygote
+from footplate_elastic.protocol import error_file
 
 # A rank that is blocked in a collective never runs its SIGTERM handler.
 GRACE_SECONDS: Final = 0.5
@@ -60,16 +61,16 @@ class Ranks:
         self._ranks = []
         for local_rank, environment in environments.items():
             rank = int(environment["RANK"])
-            error_file = self.directory / f"error-{local_rank}.json"
-            error_file.unlink(missing_ok=True)
+            path = self.directory / f"error-{local_rank}.json"
+            path.unlink(missing_ok=True)
             descriptors = self._pump.open(rank)
-            told = {**environment, "TORCHELASTIC_ERROR_FILE": str(error_file)}
+            told = {**environment, error_file.VARIABLE: str(path)}
             try:
                 pid = self.zygote.fork(self.entry, told, descriptors)
             finally:
                 for descriptor in descriptors:
                     os.close(descriptor)
-            self._ranks.append(_Rank(pid, rank, error_file))
+            self._ranks.append(_Rank(pid, rank, path))
         return {local_rank: rank.pid for local_rank, rank in zip(environments, self._ranks, strict=True)}
 
     def dump_stacks(self) -> None:
@@ -102,13 +103,7 @@ class Ranks:
         if any(code not in _ENDED_WELL for code in codes):
             self._pump.finish(_unexplained(ends), OUTPUT_SECONDS)
             left = [
-                RankEnd(
-                    rank=rank.rank,
-                    code=end.code if end else None,
-                    time=end.time if end else float("inf"),
-                    error_file=_text(rank.error_file),
-                    tail=self._pump.tail(rank.rank),
-                )
+                _left(rank, end, self._pump.tail(rank.rank))
                 for rank, end in ends.items()
                 if (end.code not in _ENDED_WELL if end else rank.error_file.exists())
             ]
@@ -127,5 +122,7 @@ def _unexplained(ends: Mapping[_Rank, End | None]) -> list[int]:
     ]
 
 
-def _text(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
+def _left(rank: _Rank, end: End | None, tail: str) -> RankEnd:
+    code, time = (end.code, end.time) if end else (None, float("inf"))
+    report = error_file.read(rank.error_file.read_text(), time) if rank.error_file.exists() else None
+    return RankEnd(rank.rank, code, time, report, tail)

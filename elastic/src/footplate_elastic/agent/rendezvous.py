@@ -19,8 +19,9 @@ from torch.distributed.elastic.rendezvous import (
     RendezvousStoreInfo,
 )
 
+from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Env, Reason
-from footplate_contracts.reports import FailureReport, Member, SealedGeneration
+from footplate_contracts.reports import Member, SealedGeneration
 from footplate_elastic.agent.errors import Evicted, RunOver
 from footplate_elastic.agent.session import Session
 

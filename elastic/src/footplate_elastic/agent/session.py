@@ -18,12 +18,12 @@ from collections.abc import Callable
 from typing import Final
 from urllib.parse import quote
 
+from footplate_contracts.failures import FailureReport
 from footplate_contracts.model import Report
 from footplate_contracts.reports import (
     AgentIdentity,
     Command,
     Diagnosis,
-    FailureReport,
     GenerationId,
     Grant,
     GrantRequest,

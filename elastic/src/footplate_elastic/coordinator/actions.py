@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Reason
 from footplate_contracts.reports import (
     AgentIdentity,
-    FailureReport,
     GenerationId,
     RunState,
     SealedGeneration,

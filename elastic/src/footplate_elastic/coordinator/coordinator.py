@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from footplate_contracts.failures import FailureReport
 from footplate_contracts.reports import (
     AgentIdentity,
     Command,
@@ -19,7 +20,6 @@ from footplate_contracts.reports import (
     Diagnosis,
     DiagnosisKind,
     DiagnosisRequest,
-    FailureReport,
     Grant,
     GrantRequest,
     HangCommand,

@@ -12,12 +12,12 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
+from footplate_contracts.failures import FailureReport, is_secondary
 from footplate_contracts.names import Cause, Reason
-from footplate_contracts.reports import AgentIdentity, FailureReport, GenerationId, NumberedFailure
+from footplate_contracts.reports import AgentIdentity, GenerationId, NumberedFailure
 from footplate_elastic.coordinator.actions import Lost
 from footplate_elastic.coordinator.hang import HangWatch
 from footplate_elastic.coordinator.state import Membership
-from footplate_elastic.protocol.failures import is_collateral
 
 LISTED: Final = 32  # the contract's maximum
 # How long a lost connection waits for a failure that explains it: an agent tells why its ranks ended
@@ -95,7 +95,7 @@ class FailureBook:
             return not said and self._list(entry)
         if generation in self._explained:
             return False
-        if is_collateral(failure):
+        if is_secondary(failure):
             self._pending.setdefault(generation, entry)
             return False
         return self._list(entry)

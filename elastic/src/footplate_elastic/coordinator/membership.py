@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Reason
 from footplate_contracts.reports import (
     AgentIdentity,
     Command,
-    FailureReport,
     Heartbeat,
     JoinRequest,
     SealedGeneration,

@@ -9,7 +9,6 @@ is there).
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import traceback
@@ -18,15 +17,16 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from footplate_contracts.names import Cause, ExitCode
+from footplate_contracts.failures import OUTCOMES, FailureReport, fit, outcome_of_text
+from footplate_contracts.names import ExitCode
 from footplate_contracts.reports import (
     CheckpointRecord,
     Command,
-    FailureReport,
     RankPhase,
     RankReport,
     StepMetrics,
 )
+from footplate_elastic.protocol import error_file
 from footplate_elastic.protocol.link import Link, open_link
 
 
@@ -36,13 +36,12 @@ def run() -> int:
         return _train(open_link(os.environ))
     except Exception as error:  # noqa: BLE001 - the edge of the process
         traceback.print_exc()
+        message = f"{type(error).__name__}: {error}"
+        outcome = outcome_of_text(message) or OUTCOMES[ExitCode.USER_ERROR]
         failure = FailureReport(
-            cause=Cause.USER_ERROR,
-            reason="PythonError",
-            message=f"{type(error).__name__}: {error}"[:1000],
-            time=time.time(),
+            cause=outcome.cause, reason=outcome.reason, message=fit(message), time=time.time()
         )
-        Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(json.dumps({"failure": failure.to_json()}))
+        Path(os.environ[error_file.VARIABLE]).write_text(error_file.content(failure, ""))
         return int(ExitCode.USER_ERROR)
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Reason
-from footplate_contracts.reports import AgentIdentity, FailureReport, HeartbeatAnswer
+from footplate_contracts.reports import AgentIdentity, HeartbeatAnswer
 from footplate_elastic.agent.client import Endpoint
 from footplate_elastic.agent.session import Session
 from footplate_elastic.protocol import wire

@@ -7,20 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from footplate_contracts.names import Cause
-from footplate_contracts.reports import FailureReport
+from footplate_contracts.failures import FailureReport
+from footplate_contracts.names import Cause, Reason
 from footplate_elastic.agent.failures import RankEnd, classify, first_failure, oom_kills
+from footplate_elastic.protocol.error_file import read
 
 
 def end(
     code: int | None = 1, error_file: str = "", tail: str = "", rank: int = 0, time: float = 10.0
 ) -> RankEnd:
-    return RankEnd(rank=rank, code=code, time=time, error_file=error_file, tail=tail)
+    return RankEnd(rank=rank, code=code, time=time, report=read(error_file, time), tail=tail)
 
 
-def told(cause: Cause, message: str = "m", time: float = 1.0) -> str:
-    report = FailureReport(cause=cause, reason="R", message=message, time=time)
+def told(cause: Cause, message: str = "m", time: float = 1.0, reason: str = "R") -> str:
+    report = FailureReport(cause=cause, reason=reason, message=message, time=time)
     return json.dumps({"failure": report.to_json()})
+
+
+def lost(message: str = "lost", time: float = 1.0) -> str:
+    return told(Cause.COMMUNICATION, message, time, Reason.PEER_LOST)
 
 
 def by_torch(message: str) -> str:
@@ -47,13 +52,27 @@ def by_torch(message: str) -> str:
             "PeerLost",
             id="NCCL",
         ),
+        pytest.param(
+            end(-6, tail="DefaultCPUAllocator: not enough memory"),
+            False,
+            Cause.OUT_OF_MEMORY,
+            "OutOfMemory",
+            id="memory, and no time to raise",
+        ),
         pytest.param(end(1, told(Cause.STORAGE)), False, Cause.STORAGE, "R", id="structured"),
         pytest.param(
-            end(1, told(Cause.USER_ERROR, "RuntimeError: Connection closed by peer [10.0.0.1]")),
+            end(1, told(Cause.USER_ERROR, "ValueError: Connection closed by peer")),
+            False,
+            Cause.USER_ERROR,
+            "R",
+            id="structured, so that no text is searched",
+        ),
+        pytest.param(
+            end(1, by_torch("RuntimeError: Connection closed by peer [10.0.0.1]")),
             False,
             Cause.COMMUNICATION,
             "PeerLost",
-            id="structured, but an echo",
+            id="torch's recorder, an echo",
         ),
         pytest.param(
             end(1, by_torch("RuntimeError: CUDA out of memory")),
@@ -77,13 +96,13 @@ def test_the_cause_of_an_end(left: RankEnd, out_of_memory: bool, cause: Cause, r
 
 @pytest.mark.parametrize("written", ["", '{"failure": {"cau'])
 def test_a_rank_that_still_writes_its_error_has_not_spoken(written: str) -> None:
-    echo = end(1, told(Cause.COMMUNICATION, "lost"), rank=0)
+    echo = end(1, lost(), rank=0)
     writing = end(None, written, rank=1, time=float("inf"))
     assert first_failure([echo, writing], False).message == "lost"
 
 
 def test_an_error_speaks_before_the_echoes_that_came_first() -> None:
-    echo = end(1, told(Cause.COMMUNICATION, time=1.0), rank=0)
+    echo = end(1, lost(), rank=0)
     error = end(None, told(Cause.USER_ERROR, "mine", time=2.0), rank=1)
     assert first_failure([echo, error], False).message == "mine"
 
@@ -96,8 +115,13 @@ def test_the_earliest_of_several_errors_speaks() -> None:
 
 def test_a_killed_rank_speaks_before_those_that_lost_it() -> None:
     killed = end(-9, rank=3, time=5.0)
-    echo = end(1, told(Cause.COMMUNICATION, time=4.9), rank=1)
+    echo = end(1, lost(time=4.9), rank=1)
     assert first_failure([echo, killed], False).rank == 3
+
+
+def test_an_echo_that_had_to_be_stopped_stays_one() -> None:
+    error = end(1, told(Cause.USER_ERROR, "mine", time=2.0), rank=1)
+    assert first_failure([end(-9, lost(), rank=0), error], False).message == "mine"
 
 
 def test_a_long_message_keeps_its_end() -> None:

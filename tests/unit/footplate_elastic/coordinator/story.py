@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from footplate_contracts.names import Cause
+from footplate_contracts.failures import FailureReport
+from footplate_contracts.names import Cause, Reason
 from footplate_contracts.reports import (
     AgentIdentity,
     Command,
-    FailureReport,
     GenerationId,
     Heartbeat,
     JoinRequest,
@@ -40,7 +40,8 @@ def any_size(least: int, most: int) -> tuple[int, ...]:
 
 
 def failure(cause: Cause = Cause.USER_ERROR, time: float = 0.0, code: int | None = 1) -> FailureReport:
-    return FailureReport(cause=cause, reason="PythonError", message="boom", exit_code=code, time=time)
+    reason = Reason.PEER_LOST if cause is Cause.COMMUNICATION else Reason.PYTHON_ERROR
+    return FailureReport(cause=cause, reason=reason, message="boom", exit_code=code, time=time)
 
 
 def sealed_by_hand(generation: GenerationId, incarnations: tuple[int, ...] = (0, 0)) -> SealedGeneration:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.reports import GenerationId
 from footplate_elastic.coordinator.actions import Lost
-from footplate_elastic.coordinator.failures import LISTED, FailureBook, is_collateral, loss_report
+from footplate_elastic.coordinator.failures import LISTED, FailureBook, loss_report
 from tests.unit.footplate_elastic.coordinator.story import agent, failure
 
 G1, G2 = GenerationId(epoch=1, number=1), GenerationId(epoch=1, number=2)
@@ -15,19 +13,6 @@ G1, G2 = GenerationId(epoch=1, number=1), GenerationId(epoch=1, number=2)
 
 def causes(book: FailureBook) -> list[Cause]:
     return [entry.failure.cause for entry in book.listed()]
-
-
-@pytest.mark.parametrize(
-    ("cause", "code", "collateral"),
-    [
-        pytest.param(Cause.COMMUNICATION, 1, True, id="lost connection"),
-        pytest.param(Cause.COMMUNICATION, None, True, id="still running"),
-        pytest.param(Cause.COMMUNICATION, -9, False, id="killed"),
-        pytest.param(Cause.USER_ERROR, 1, False, id="user error"),
-    ],
-)
-def test_only_a_lost_connection_is_collateral(cause: Cause, code: int | None, collateral: bool) -> None:
-    assert is_collateral(failure(cause, code=code)) is collateral
 
 
 def test_an_error_is_listed_at_once_and_its_echoes_never() -> None:

@@ -116,7 +116,7 @@ def test_errors_of_the_file_system_have_a_reason(number: int, reason: Reason) ->
     ):
         raise OSError(number, "no")
 
-    assert caught.value.reason == reason
+    assert caught.value.outcome.reason == reason
 
 
 def test_a_full_volume_is_seen_behind_another_error() -> None:

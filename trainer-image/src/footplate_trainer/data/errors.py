@@ -10,24 +10,21 @@ right: the text ends in a condition of the run, read by a person far away.
 
 from __future__ import annotations
 
-from footplate_contracts.names import Cause, ExitCode, Reason
+from footplate_contracts.failures import OUTCOMES
+from footplate_contracts.names import ExitCode, Reason
 from footplate_trainer.errors import TrainerError
 
 
 class DataError(TrainerError):
     """Data could not be read or written."""
 
-    cause = Cause.STORAGE
-    reason = Reason.STORAGE_ERROR
-    exit_code = ExitCode.STORAGE
+    outcome = OUTCOMES[ExitCode.STORAGE]
 
 
 class DataMissing(DataError):
     """`what` is missing at `uri`; `remedy` says what would be right. A restart would not mend it."""
 
-    cause = Cause.IMAGE_OR_CONFIG
-    reason = Reason.DATA_MISSING
-    exit_code = ExitCode.CONFIG
+    outcome = OUTCOMES[ExitCode.CONFIG]._replace(reason=Reason.DATA_MISSING)
 
     def __init__(self, uri: str, what: str, remedy: str) -> None:
         super().__init__(f"{uri}: {what}; {remedy}")
@@ -43,9 +40,7 @@ class DataMissing(DataError):
 class DataCorrupt(DataError):
     """`file` has another `what` (sha256, size, …) than its manifest says. A restart would not mend it."""
 
-    cause = Cause.IMAGE_OR_CONFIG
-    reason = Reason.DATA_CORRUPT
-    exit_code = ExitCode.CONFIG
+    outcome = OUTCOMES[ExitCode.CONFIG]._replace(reason=Reason.DATA_CORRUPT)
 
     def __init__(self, file: str, what: str, expected: str, found: str) -> None:
         super().__init__(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_elastic.protocol.link import Link
-from footplate_trainer import failure
+from footplate_trainer import failures
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.huggingface.initial import completed
 from footplate_trainer.parallel.world import World, open_world, read_environment
@@ -35,6 +35,6 @@ def run_stage(config: RunConfig, link: Link, stage: Callable[[RunConfig], Progra
             return program(world, reporter)
     except Exception as error:  # noqa: BLE001 - the process edge: told, classified, never raised on
         step = reporter.step if reporter else None
-        report = failure.describe(error, rank=place.rank, step=step, now=time.time())
-        failure.tell(error, report, os.environ)
-        return failure.exit_code(error)
+        report = failures.describe(error, rank=place.rank, step=step, now=time.time())
+        failures.tell(error, report, os.environ)
+        return failures.outcome_of(error).exit_code

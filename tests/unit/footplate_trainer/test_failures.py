@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, ExitCode, Reason
-from footplate_contracts.reports import FailureReport
 from footplate_trainer.data.errors import DataCorrupt, DataMissing
 from footplate_trainer.errors import NumericalDivergence, StaleGeneration, StorageError, UserMistake
-from footplate_trainer.failure import describe, exit_code, tell
+from footplate_trainer.failures import describe, outcome_of, tell
 
 GLOO = (
     "[../third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:123. "
@@ -80,8 +80,43 @@ GLOO = (
 def test_cause_reason_and_exit_code(error: Exception, cause: Cause, reason: str, code: ExitCode) -> None:
     report = describe(error, rank=2, step=5, now=9.0)
 
-    assert (report.cause, report.reason, exit_code(error)) == (cause, reason, code)
+    assert (report.cause, report.reason, outcome_of(error).exit_code) == (cause, reason, code)
     assert (report.rank, report.step, report.time, report.exit_code) == (2, 5, 9.0, code)
+
+
+def wrapped(error: Exception, cause: Exception) -> Exception:
+    """`error`, raised while `cause` was handled."""
+    error.__context__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        pytest.param(
+            wrapped(RuntimeError("[Stage 1] failed to run forward"), RuntimeError(GLOO)),
+            Cause.COMMUNICATION,
+            id="a-stage-of-a-pipeline-lost-its-peer",
+        ),
+        pytest.param(
+            wrapped(RuntimeError("[Stage 1] failed"), torch.OutOfMemoryError("CUDA out of memory")),
+            Cause.OUT_OF_MEMORY,
+            id="a-stage-of-a-pipeline-has-no-memory",
+        ),
+        pytest.param(
+            wrapped(ValueError("bad row"), FileNotFoundError("rows.json")),
+            Cause.USER_ERROR,
+            id="a-file-that-the-user-looked-for",
+        ),
+        pytest.param(
+            ValueError("expected 'Connection refused' in column 3"), Cause.USER_ERROR, id="a-user's-own-text"
+        ),
+        pytest.param(RuntimeError("no NCCL built in"), Cause.USER_ERROR, id="an-image-without-nccl"),
+        pytest.param(MemoryError(), Cause.OUT_OF_MEMORY, id="host-memory-without-a-text"),
+    ],
+)
+def test_what_lies_behind_an_error(error: Exception, cause: Cause) -> None:
+    assert outcome_of(error).cause is cause
 
 
 def test_an_error_that_knows_its_rank_and_step_says_so() -> None:
