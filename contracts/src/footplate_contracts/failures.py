@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple, Protocol
 
 from pydantic import BeforeValidator, Field
 
@@ -16,6 +16,7 @@ from footplate_contracts.model import Report
 from footplate_contracts.names import Cause, ExitCode, Reason
 
 MESSAGE_LIMIT: Final = 1024  # characters, as in the status of a run
+REASON_LIMIT: Final = 64
 
 
 class Outcome(NamedTuple):
@@ -88,7 +89,7 @@ class FailureReport(Report):
     """Why ranks or a pod ended; of a generation the first rank that failed speaks."""
 
     cause: Annotated[Cause, BeforeValidator(_known_cause)]
-    reason: str = Field(max_length=64)
+    reason: str = Field(max_length=REASON_LIMIT)
     message: Message = Field(max_length=MESSAGE_LIMIT, description="for a traceback its last lines")
     rank: int | None = None
     exit_code: int | None = None
@@ -96,10 +97,22 @@ class FailureReport(Report):
     time: float = Field(description="seconds since the Unix epoch")
 
 
-def is_secondary(report: FailureReport) -> bool:
-    """Whether `report` is the echo of another failure: a rank has lost its connection to one that failed.
+class Explained(Protocol):
+    """What says why something ended: a FailureReport, or an attempt in the status of a run."""
+
+    @property
+    def cause(self) -> Cause | None:
+        """Whose budget it counts against."""
+
+    @property
+    def reason(self) -> str:
+        """In one word."""
+
+
+def is_secondary(failure: Explained) -> bool:
+    """Whether `failure` is the echo of another failure: a rank has lost its connection to one that failed.
 
     A rank that was killed is none, although it counts as communication too: it has lost more than
     that, and nobody else explains it.
     """
-    return report.cause is Cause.COMMUNICATION and report.reason == Reason.PEER_LOST
+    return failure.cause is Cause.COMMUNICATION and failure.reason == Reason.PEER_LOST

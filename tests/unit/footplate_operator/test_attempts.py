@@ -7,55 +7,59 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.v1alpha1.status import ATTEMPT_LIMIT, Attempt, Condition, TrainingRunStatus
-from footplate_operator.trainingrun.policies.failure import Verdict
+from footplate_operator.trainingrun.history import History
+from footplate_operator.trainingrun.policies.failure import Failure, Source, Verdict
 from footplate_operator.trainingrun.status import attempts
-from footplate_operator.trainingrun.status.attempts import AttemptContext, AttemptLog
-from footplate_operator.trainingrun.status.evidence import Interruption
 from footplate_operator.trainingrun.status.limit import STATUS_LIMIT, bytes_of, fit
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
-CONTEXT = AttemptContext(
+NEW = History(
     now=NOW,
     created=NOW - timedelta(minutes=5),
-    budgets={},
+    nodes=2,
+    checkpoint_every=10,
     step=37,
     checkpoint_step=30,
-    checkpoint_every=10,
-    nodes=2,
     stepped=True,
 )
 
 
-def training(generation: str = "1.1") -> AttemptLog:
-    return attempts.sealed(attempts.begin(AttemptLog(), CONTEXT), generation, 0, 2)
+def training(generation: str = "1.1") -> History:
+    return attempts.sealed(attempts.begin(NEW), generation, 0, 2)
 
 
-def failure(cause: Cause, generation: str, *, hearsay: bool = False, message: str = "why") -> Interruption:
-    return Interruption(
-        cause=cause,
-        reason=Reason.POD_FAILED if hearsay else Reason.PYTHON_ERROR,
-        message=message,
-        time=NOW,
-        generation=generation,
-        rank=None if hearsay else 3,
-        hearsay=hearsay,
-    )
+def failure(
+    cause: Cause,
+    generation: str,
+    *,
+    source: Source = Source.COORDINATOR,
+    reason: Reason = Reason.PYTHON_ERROR,
+    message: str = "why",
+) -> Failure:
+    rank = 3 if source is Source.COORDINATOR else None
+    report = FailureReport(cause=cause, reason=reason, message=message, rank=rank, time=NOW.timestamp())
+    return Failure(report, generation, source=source)
 
 
-def peer_lost(generation: str) -> Interruption:
-    return replace(failure(Cause.COMMUNICATION, generation), reason=Reason.PEER_LOST)
+def pod_failed(cause: Cause, generation: str) -> Failure:
+    return failure(cause, generation, source=Source.KUBERNETES, reason=Reason.POD_FAILED)
 
 
-def causes(log: AttemptLog) -> list[Cause | None]:
-    return [attempt.cause for attempt in log.attempts]
+def peer_lost(generation: str) -> Failure:
+    return failure(Cause.COMMUNICATION, generation, reason=Reason.PEER_LOST)
+
+
+def causes(history: History) -> list[Cause | None]:
+    return [attempt.cause for attempt in history.attempts]
 
 
 def test_an_interruption_closes_one_attempt_and_opens_the_next() -> None:
-    log, action = attempts.interrupt(training(), CONTEXT, failure(Cause.NODE_LOST, "1.1"))
+    history, action = attempts.interrupt(training(), failure(Cause.NODE_LOST, "1.1"), {})
     assert action is not None and action.verdict is Verdict.RESTART
-    first, second = log.attempts
+    first, second = history.attempts
     assert (first.cause, first.end_step, first.lost_steps, first.generation) == (
         Cause.NODE_LOST,
         37,
@@ -63,44 +67,53 @@ def test_an_interruption_closes_one_attempt_and_opens_the_next() -> None:
         "1.1",
     )
     assert (second.number, second.end, second.start_step, second.generation) == (2, None, 30, "")
-    assert (log.restarts, dict(log.failures)) == (1, {"NodeLost": 1})
+    assert (history.restarts, history.failures) == (1, {"NodeLost": 1})
 
 
 @pytest.mark.parametrize(
     ("told", "expected", "failures"),
     [
         pytest.param(
-            [failure(Cause.NODE_LOST, "1.1"), failure(Cause.NODE_LOST, "1.1", hearsay=True)],
+            [failure(Cause.NODE_LOST, "1.1"), pod_failed(Cause.NODE_LOST, "1.1")],
             [Cause.NODE_LOST, None],
             {"NodeLost": 1},
             id="the-pod-of-a-loss-that-is-known",
         ),
         pytest.param(
-            [failure(Cause.NODE_LOST, "1.1", hearsay=True), failure(Cause.USER_ERROR, "1.1")],
+            [pod_failed(Cause.NODE_LOST, "1.1"), failure(Cause.USER_ERROR, "1.1")],
             [Cause.USER_ERROR, None],
             {"UserError": 1},
             id="the-better-witness-comes-second",
         ),
         pytest.param(
-            [failure(Cause.USER_ERROR, "1.1"), failure(Cause.NODE_LOST, "1.1", hearsay=True)],
+            [failure(Cause.USER_ERROR, "1.1"), pod_failed(Cause.NODE_LOST, "1.1")],
             [Cause.USER_ERROR, None],
             {"UserError": 1},
             id="the-better-witness-comes-first",
         ),
         pytest.param(
-            [peer_lost("1.1"), failure(Cause.NODE_LOST, "1.1", hearsay=True)],
+            [peer_lost("1.1"), pod_failed(Cause.NODE_LOST, "1.1")],
             [Cause.NODE_LOST, None],
             {"NodeLost": 1},
             id="a-lost-pod-explains-a-lost-peer",
         ),
         pytest.param(
-            [failure(Cause.NODE_LOST, "1.1", hearsay=True), peer_lost("1.1")],
+            [
+                failure(Cause.COMMUNICATION, "1.1", reason=Reason.RANK_KILLED),
+                pod_failed(Cause.NODE_LOST, "1.1"),
+            ],
+            [Cause.COMMUNICATION, None],
+            {"Communication": 1},
+            id="a-killed-rank-is-no-echo",
+        ),
+        pytest.param(
+            [pod_failed(Cause.NODE_LOST, "1.1"), peer_lost("1.1")],
             [Cause.NODE_LOST, None],
             {"NodeLost": 1},
             id="a-lost-peer-explains-nothing",
         ),
         pytest.param(
-            [failure(Cause.NODE_LOST, "", hearsay=True), failure(Cause.NODE_LOST, "", hearsay=True)],
+            [pod_failed(Cause.NODE_LOST, ""), pod_failed(Cause.NODE_LOST, "")],
             [Cause.NODE_LOST, Cause.NODE_LOST, None],
             {"NodeLost": 2},
             id="outside-a-generation-each-is-its-own",
@@ -108,56 +121,56 @@ def test_an_interruption_closes_one_attempt_and_opens_the_next() -> None:
     ],
 )
 def test_what_ended_one_generation_is_one_interruption(
-    told: list[Interruption], expected: list[Cause | None], failures: dict[str, int]
+    told: list[Failure], expected: list[Cause | None], failures: dict[str, int]
 ) -> None:
-    log = training() if told[0].generation else attempts.begin(AttemptLog(), CONTEXT)
-    for each in told:
-        log, _ = attempts.interrupt(log, CONTEXT, each)
-    assert causes(log) == expected
-    assert dict(log.failures) == failures
-    assert log.restarts == len(expected) - 1
+    history = training() if told[0].generation else attempts.begin(NEW)
+    for seen in told:
+        history, _ = attempts.interrupt(history, seen, {})
+    assert causes(history) == expected
+    assert history.failures == failures
+    assert history.restarts == len(expected) - 1
 
 
 def test_the_next_generation_is_another_interruption() -> None:
-    log, _ = attempts.interrupt(training(), CONTEXT, failure(Cause.NODE_LOST, "1.1"))
-    log = attempts.sealed(log, "1.2", 30, 2)
-    log, _ = attempts.interrupt(log, CONTEXT, failure(Cause.COMMUNICATION, "1.2"))
-    assert causes(log) == [Cause.NODE_LOST, Cause.COMMUNICATION, None]
+    history, _ = attempts.interrupt(training(), failure(Cause.NODE_LOST, "1.1"), {})
+    history = attempts.sealed(history, "1.2", 30, 2)
+    history, _ = attempts.interrupt(history, failure(Cause.COMMUNICATION, "1.2"), {})
+    assert causes(history) == [Cause.NODE_LOST, Cause.COMMUNICATION, None]
 
 
 def test_a_generation_that_took_over_unexplained_is_explained_later() -> None:
-    log = attempts.renewed(training(), CONTEXT, "2.1", 2)
-    assert (causes(log), log.restarts) == ([None, None], 1)
-    assert log.attempts[0].message == "generation 2.1 took over from 1.1"
-    log = attempts.sealed(log, "2.1", 30, 2)
-    log, _ = attempts.interrupt(log, CONTEXT, failure(Cause.COMMUNICATION, "1.1"))
-    assert (causes(log), log.restarts) == ([Cause.COMMUNICATION, None], 1)
+    history = attempts.renewed(training(), "2.1", 2)
+    assert (causes(history), history.restarts) == ([None, None], 1)
+    assert history.attempts[0].message == "generation 2.1 took over from 1.1"
+    history = attempts.sealed(history, "2.1", 30, 2)
+    history, _ = attempts.interrupt(history, failure(Cause.COMMUNICATION, "1.1"), {})
+    assert (causes(history), history.restarts) == ([Cause.COMMUNICATION, None], 1)
 
 
 def test_another_size_is_no_interruption() -> None:
-    log = attempts.renewed(training(), CONTEXT, "1.2", 3)
-    assert (causes(log), log.restarts) == ([None, None], 0)
-    assert (log.attempts[0].reason, log.attempts[0].message) == (
+    history = attempts.renewed(training(), "1.2", 3)
+    assert (causes(history), history.restarts) == ([None, None], 0)
+    assert (history.attempts[0].reason, history.attempts[0].message) == (
         "Resized",
         "3 nodes went on instead of 2",
     )
 
 
 def test_a_failure_that_ends_the_run_opens_nothing() -> None:
-    hopeless = Interruption(Cause.IMAGE_OR_CONFIG, Reason.DATA_MISSING, "no such folder", NOW, "1.1")
-    log, action = attempts.interrupt(training(), CONTEXT, hopeless)
+    hopeless = failure(Cause.IMAGE_OR_CONFIG, "1.1", reason=Reason.DATA_MISSING)
+    history, action = attempts.interrupt(training(), hopeless, {})
     assert action is not None and action.verdict is Verdict.FAIL
-    assert log.open is None and log.restarts == 0
+    assert history.open is None and history.restarts == 0
 
 
 def test_only_the_newest_attempts_are_listed() -> None:
-    log = training()
+    history = training()
     for number in range(1, 30):
-        log, _ = attempts.interrupt(log, CONTEXT, failure(Cause.NODE_LOST, f"1.{number}"))
-        log = attempts.sealed(log, f"1.{number + 1}", 30, 2)
-    assert len(log.attempts) == ATTEMPT_LIMIT
-    assert log.attempts[-1].number == 30
-    assert log.restarts == dict(log.failures)["NodeLost"] == 29
+        history, _ = attempts.interrupt(history, failure(Cause.NODE_LOST, f"1.{number}"), {})
+        history = attempts.sealed(history, f"1.{number + 1}", 30, 2)
+    assert len(history.attempts) == ATTEMPT_LIMIT
+    assert history.attempts[-1].number == 30
+    assert history.restarts == history.failures["NodeLost"] == 29
 
 
 @pytest.mark.parametrize(
@@ -190,17 +203,17 @@ def test_a_status_fits_whatever_happened(letter: str) -> None:
 
 
 def test_a_small_status_is_not_cut() -> None:
-    log, _ = attempts.interrupt(training(), CONTEXT, failure(Cause.USER_ERROR, "1.1", message="m" * 1000))
-    status = TrainingRunStatus(attempts=list(log.attempts))
+    history, _ = attempts.interrupt(training(), failure(Cause.USER_ERROR, "1.1", message="m" * 1000), {})
+    status = TrainingRunStatus(attempts=list(history.attempts))
     assert fit(status) == status
 
 
 def test_a_closed_attempt_is_not_reopened_by_a_suspension() -> None:
-    log = attempts.end(training(), replace(CONTEXT, step=40), Reason.SUSPENDED, "the checkpoint is durable")
-    assert log.open is None
-    assert (log.attempts[0].reason, log.attempts[0].cause, log.attempts[0].end_step) == (
+    history = attempts.end(replace(training(), step=40), Reason.SUSPENDED, "the checkpoint is durable")
+    assert history.open is None
+    assert (history.attempts[0].reason, history.attempts[0].cause, history.attempts[0].end_step) == (
         "Suspended",
         None,
         40,
     )
-    assert attempts.end(log, CONTEXT, Reason.FINISHED) == log
+    assert attempts.end(history, Reason.FINISHED) == history

@@ -10,7 +10,8 @@ import pytest
 from footplate_contracts.names import Cause, Reason
 from footplate_operator.trainingrun.observed import Loss, PodView, view_pod
 from footplate_operator.trainingrun.policies.diagnosis import diagnose
-from footplate_operator.trainingrun.status.evidence import from_loss
+from footplate_operator.trainingrun.policies.failure import Source
+from footplate_operator.trainingrun.status.failures import from_loss
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 NEVER = float("inf")
@@ -168,6 +169,7 @@ def ended(code: int, terminated: str = "Error", **status: Any) -> dict[str, Any]
         pytest.param(ended(1), {}, Cause.USER_ERROR, Reason.POD_FAILED, id="user-error"),
         pytest.param(ended(74), {}, Cause.STORAGE, Reason.STORAGE_ERROR, id="storage"),
         pytest.param(ended(78), {}, Cause.IMAGE_OR_CONFIG, Reason.CONFIG_REFUSED, id="config"),
+        pytest.param(ended(80), {}, Cause.NODE_LOST, Reason.POD_FAILED, id="another-took-its-place"),
         pytest.param(
             ended(128, "StartError"), {}, Cause.IMAGE_OR_CONFIG, Reason.CONTAINER_CONFIG, id="no-program"
         ),
@@ -213,9 +215,15 @@ def test_what_the_end_of_a_pod_says(
     status: dict[str, Any], metadata: dict[str, Any], cause: Cause, reason: str
 ) -> None:
     told = from_loss(Loss(1, pod(status, **metadata)), "1.1", NOW)
-    assert (told.cause, told.reason, told.hearsay) == (cause, reason, True)
+    assert (told.report.cause, told.report.reason, told.source) == (cause, reason, Source.KUBERNETES)
 
 
 def test_a_pod_that_is_gone_was_deleted() -> None:
     told = from_loss(Loss(1, None), "", NOW)
-    assert (told.cause, told.message) == (Cause.NODE_LOST, "the pod of worker 1 was deleted")
+    assert (told.report.cause, told.report.message) == (Cause.NODE_LOST, "the pod of worker 1 was deleted")
+
+
+def test_what_a_pod_says_fits_into_a_status() -> None:
+    status = ended(1, reason="Evicted" + "x" * 100, message="y" * 5000)
+    report = from_loss(Loss(1, pod(status)), "1.1", NOW).report
+    assert len(report.message) <= 1024 and len(report.reason) <= 64

@@ -6,18 +6,27 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Reason
+from footplate_contracts.v1alpha1.status import Attempt
+from footplate_operator.runtime.clock import format_time
+from footplate_operator.trainingrun.history import History
 from footplate_operator.trainingrun.policies.failure import (
-    Evidence,
-    History,
-    Past,
+    DEFAULT_BUDGETS,
+    Failure,
     Verdict,
     next_action,
     spent,
 )
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
-BUG = Evidence(Cause.USER_ERROR, Reason.PYTHON_ERROR, "ValueError: bad batch 17 at 0x7f00")
+
+
+def seen(cause: Cause, reason: str, message: str) -> Failure:
+    return Failure(FailureReport(cause=cause, reason=reason, message=message, time=NOW.timestamp()))
+
+
+BUG = seen(Cause.USER_ERROR, Reason.PYTHON_ERROR, "ValueError: bad batch 17 at 0x7f00")
 
 
 def past(
@@ -28,29 +37,40 @@ def past(
     hours_ago: float = 0.5,
     start: int = 0,
     end: int = 0,
-) -> Past:
-    return Past(cause, reason, message, NOW - timedelta(hours=hours_ago), start, end)
+) -> Attempt:
+    ended = format_time(NOW - timedelta(hours=hours_ago))
+    return Attempt(
+        number=1,
+        start=ended,
+        end=ended,
+        cause=cause,
+        reason=reason,
+        message=message,
+        start_step=start,
+        end_step=end,
+    )
 
 
-def history(*attempts: Past, days: float = 0.1, checkpoint: int | None = None, start: int = 0) -> History:
+def history(*attempts: Attempt, days: float = 0.1, checkpoint: int | None = None, start: int = 0) -> History:
     counts: dict[str, int] = {}
     for attempt in attempts:
         if attempt.cause is not None:
             counts[attempt.cause] = counts.get(attempt.cause, 0) + 1
+    running = Attempt(number=2, start=format_time(NOW), start_step=start)
     return History(
-        attempts=attempts,
-        counts=counts,
-        created=NOW - timedelta(days=days),
         now=NOW,
-        current_start_step=start,
-        checkpoint_step=checkpoint,
+        created=NOW - timedelta(days=days),
+        nodes=2,
         checkpoint_every=100,
+        checkpoint_step=checkpoint,
         stepped=True,
+        attempts=(*attempts, running),
+        failures=counts,
     )
 
 
 @pytest.mark.parametrize(
-    ("evidence", "before", "verdict", "reason"),
+    ("failure", "before", "verdict", "reason"),
     [
         pytest.param(BUG, history(), Verdict.RESTART, Reason.PYTHON_ERROR, id="first-user-error"),
         pytest.param(
@@ -69,7 +89,7 @@ def history(*attempts: Past, days: float = 0.1, checkpoint: int | None = None, s
         ),
         pytest.param(
             BUG,
-            history(past(Cause.USER_ERROR, BUG.message, end=150), checkpoint=200, start=100),
+            history(past(Cause.USER_ERROR, BUG.report.message, end=150), checkpoint=200, start=100),
             Verdict.RESTART,
             Reason.PYTHON_ERROR,
             id="same-user-error-after-a-checkpoint",
@@ -82,35 +102,35 @@ def history(*attempts: Past, days: float = 0.1, checkpoint: int | None = None, s
             id="fourth-user-error-with-progress",
         ),
         pytest.param(
-            Evidence(Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY, "CUDA out of memory"),
+            seen(Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY, "CUDA out of memory"),
             history(),
             Verdict.RESTART,
             Reason.OUT_OF_MEMORY,
             id="first-out-of-memory",
         ),
         pytest.param(
-            Evidence(Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY, "CUDA out of memory"),
+            seen(Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY, "CUDA out of memory"),
             history(past(Cause.OUT_OF_MEMORY)),
             Verdict.FAIL,
             Reason.BUDGET_EXHAUSTED,
             id="second-out-of-memory",
         ),
         pytest.param(
-            Evidence(Cause.NODE_LOST, Reason.AGENT_LOST, "silent"),
+            seen(Cause.NODE_LOST, Reason.AGENT_LOST, "silent"),
             history(*(past(Cause.NODE_LOST) for _ in range(20))),
             Verdict.RESTART,
             Reason.AGENT_LOST,
             id="lost-nodes-are-unlimited",
         ),
         pytest.param(
-            Evidence(Cause.COMMUNICATION, Reason.PEER_LOST, "reset by peer"),
+            seen(Cause.COMMUNICATION, Reason.PEER_LOST, "reset by peer"),
             history(*(past(Cause.COMMUNICATION) for _ in range(3))),
             Verdict.FAIL,
             "NoProgress",
             id="three-fruitless-restarts",
         ),
         pytest.param(
-            Evidence(Cause.COMMUNICATION, Reason.PEER_LOST, "reset by peer"),
+            seen(Cause.COMMUNICATION, Reason.PEER_LOST, "reset by peer"),
             history(
                 past(Cause.COMMUNICATION, start=0, end=150),
                 past(Cause.COMMUNICATION, start=100, end=250),
@@ -123,42 +143,42 @@ def history(*attempts: Past, days: float = 0.1, checkpoint: int | None = None, s
             id="each-restart-got-further",
         ),
         pytest.param(
-            Evidence(Cause.NODE_LOST, Reason.AGENT_LOST, "silent"),
+            seen(Cause.NODE_LOST, Reason.AGENT_LOST, "silent"),
             history(*(past(Cause.COMMUNICATION) for _ in range(3))),
             Verdict.RESTART,
             Reason.AGENT_LOST,
             id="a-lost-node-is-no-lack-of-progress",
         ),
         pytest.param(
-            Evidence(Cause.IMAGE_OR_CONFIG, Reason.DATA_CORRUPT, "shard 3: checksum"),
+            seen(Cause.IMAGE_OR_CONFIG, Reason.DATA_CORRUPT, "shard 3: checksum"),
             history(checkpoint=500),
             Verdict.FAIL,
             Reason.DATA_CORRUPT,
             id="corrupt-data-even-late",
         ),
         pytest.param(
-            Evidence(Cause.IMAGE_OR_CONFIG, Reason.IMAGE_PULL, "manifest unknown"),
+            seen(Cause.IMAGE_OR_CONFIG, Reason.IMAGE_PULL, "manifest unknown"),
             history(checkpoint=500),
             Verdict.RESTART,
             Reason.IMAGE_PULL,
             id="an-image-that-one-node-lacks-is-tried-elsewhere",
         ),
         pytest.param(
-            Evidence(Cause.STORAGE, Reason.STORAGE_FULL, "No space left on device"),
+            seen(Cause.STORAGE, Reason.STORAGE_FULL, "No space left on device"),
             history(),
             Verdict.FAIL,
             Reason.STORAGE_FULL,
             id="a-full-volume-before-the-first-checkpoint",
         ),
         pytest.param(
-            Evidence(Cause.STORAGE, Reason.STORAGE_FULL, "No space left on device"),
+            seen(Cause.STORAGE, Reason.STORAGE_FULL, "No space left on device"),
             history(checkpoint=100),
             Verdict.RESTART,
             Reason.STORAGE_FULL,
             id="a-full-volume-with-a-checkpoint",
         ),
         pytest.param(
-            Evidence(Cause.NUMERICAL_DIVERGENCE, "NotFinite", "loss is nan"),
+            seen(Cause.NUMERICAL_DIVERGENCE, "NotFinite", "loss is nan"),
             history(*(past(Cause.NUMERICAL_DIVERGENCE) for _ in range(2))),
             Verdict.FAIL,
             Reason.BUDGET_EXHAUSTED,
@@ -166,8 +186,8 @@ def history(*attempts: Past, days: float = 0.1, checkpoint: int | None = None, s
         ),
     ],
 )
-def test_next_action(evidence: Evidence, before: History, verdict: Verdict, reason: str) -> None:
-    action = next_action({}, before, evidence)
+def test_next_action(failure: Failure, before: History, verdict: Verdict, reason: str) -> None:
+    action = next_action({}, before, failure)
     assert (action.verdict, action.reason) == (verdict, reason)
 
 
@@ -181,12 +201,12 @@ def test_next_action(evidence: Evidence, before: History, verdict: Verdict, reas
 def test_budgets_of_the_run_win(budgets: dict[str, int], cause: Cause, verdict: Verdict) -> None:
     attempts = [past(cause, start=step, end=step + 100) for step in range(0, 500, 100)]
     before = history(*attempts, checkpoint=500, start=500)
-    assert next_action(budgets, before, Evidence(cause, "r", "m")).verdict is verdict
+    assert next_action(budgets, before, seen(cause, "r", "m")).verdict is verdict
 
 
 def test_an_out_of_memory_end_says_what_would_help() -> None:
-    evidence = Evidence(Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY, "killed")
-    message = next_action({}, history(past(Cause.OUT_OF_MEMORY)), evidence).message
+    failure = seen(Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY, "killed")
+    message = next_action({}, history(past(Cause.OUT_OF_MEMORY)), failure).message
     assert message.startswith("OutOfMemory 2 times, 1 allowed; last: killed; a smaller training.microBatch")
 
 
@@ -200,5 +220,9 @@ def test_an_out_of_memory_end_says_what_would_help() -> None:
         pytest.param([past(Cause.USER_ERROR, hours_ago=1)], 3, None, 0, id="another-cause"),
     ],
 )
-def test_budgets_refill(attempts: list[Past], days: float, checkpoint: int | None, count: int) -> None:
+def test_budgets_refill(attempts: list[Attempt], days: float, checkpoint: int | None, count: int) -> None:
     assert spent(history(*attempts, days=days, checkpoint=checkpoint), Cause.HANG) == count
+
+
+def test_every_cause_has_a_budget() -> None:
+    assert set(DEFAULT_BUDGETS) == set(Cause)

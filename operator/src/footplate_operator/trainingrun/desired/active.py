@@ -54,7 +54,7 @@ def active(situation: Situation) -> Desired:
     current = situation.coordinator.current
     address = current.address if current else ""
     # The first gang waits for the coordinator's address; a substitute never waits.
-    may_start = bool(address) or situation.log.open is not None
+    may_start = bool(address) or situation.history.open is not None
     status, phase = _status(situation, may_start)
     pods = [coordinator.pod(run, revision, situation.coordinator.epoch)] if situation.new_epoch else []
     if may_start and situation.observed.may_create:
@@ -77,11 +77,13 @@ def active(situation: Situation) -> Desired:
 
 
 def _status(situation: Situation, may_start: bool) -> tuple[TrainingRunStatus, Phase]:
-    run, gang, log = situation.run, situation.workers, situation.log
+    run, gang, history = situation.run, situation.workers, situation.history
     may_create = situation.observed.may_create
     if may_start and gang.due is None and (may_create or gang.complete):
-        log = attempts.begin(log, situation.context)
-    phase = active_phase(run.phase, situation.state, log.broken, log.generation, situation.interrupted)
+        history = attempts.begin(history)
+    phase = active_phase(
+        run.phase, situation.state, history.broken, history.generation, situation.interrupted
+    )
     update: dict[str, object] = {
         "start_time": run.status.start_time or format_time(situation.now),
         "revision": situation.revision.name(run.name),
@@ -92,7 +94,7 @@ def _status(situation: Situation, may_start: bool) -> tuple[TrainingRunStatus, P
         epoch = situation.coordinator.epoch
         name = coordinator_pod_name(run.name, epoch)
         update["coordinator"] = CoordinatorStatus(pod_name=name, epoch=epoch)
-    seen = log.into(situation.seen).model_copy(update=update)
+    seen = history.into(situation.seen).model_copy(update=update)
     return situation.report(phase, _conditions(situation, phase, may_start), seen), phase
 
 
@@ -108,7 +110,7 @@ def _conditions(situation: Situation, phase: Phase, may_start: bool) -> list[New
 
 def _activity(situation: Situation, phase: Phase, may_start: bool) -> tuple[Reason, str]:
     """Reason and message of what is going on."""
-    run, state, closed = situation.run, situation.state, situation.log.closed
+    run, state, closed = situation.run, situation.state, situation.history.closed
     wanted = run.spec.compute.nodes
     if phase is Phase.RUNNING:
         known = run.status.world.nodes if run.status.world else wanted
@@ -126,7 +128,7 @@ def _activity(situation: Situation, phase: Phase, may_start: bool) -> tuple[Reas
 
 def _held_up(situation: Situation) -> NewCondition | None:
     """That the run does not progress, and why; None for one that does."""
-    diagnosis, closed = situation.diagnosis, situation.log.closed
+    diagnosis, closed = situation.diagnosis, situation.history.closed
     if diagnosis is not None:
         return NewCondition(ConditionType.PROGRESSING, False, diagnosis.reason, diagnosis.message)
     if situation.coordinator_error:

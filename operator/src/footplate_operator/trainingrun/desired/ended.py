@@ -13,13 +13,13 @@ from footplate_operator.trainingrun.desired.situation import Situation
 from footplate_operator.trainingrun.gang import retire
 from footplate_operator.trainingrun.gang.coordinator import reachable
 from footplate_operator.trainingrun.gang.retire import PodDeletion, unique
+from footplate_operator.trainingrun.history import History
 from footplate_operator.trainingrun.observed import Observed
 from footplate_operator.trainingrun.policies import ttl
 from footplate_operator.trainingrun.policies.failure import Action
 from footplate_operator.trainingrun.revision import terms
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status import attempts, fields
-from footplate_operator.trainingrun.status.attempts import AttemptLog
 from footplate_operator.trainingrun.status.conditions import NewCondition
 from footplate_operator.trainingrun.status.report import finished, not_ready, reconciled
 
@@ -31,16 +31,16 @@ POLL_SECONDS: Final = 1.0
 
 def succeed(situation: Situation) -> Desired:
     """The run has trained to its last step."""
-    log = attempts.end(situation.log, situation.context, Reason.FINISHED)
+    history = attempts.end(situation.history, Reason.FINISHED)
     progress = situation.seen.progress
     message = finished(progress.total_steps if progress else 0, terms(situation.run).steps)
-    return _end(situation, log, Phase.SUCCEEDED, Reason.FINISHED, message)
+    return _end(situation, history, Phase.SUCCEEDED, Reason.FINISHED, message)
 
 
 def fail(situation: Situation, failure: Action) -> Desired:
     """The run ends with `failure`."""
-    log = attempts.fail(situation.log, situation.context, failure)
-    return _end(situation, log, Phase.FAILED, failure.reason, failure.message)
+    history = attempts.fail(situation.history, failure)
+    return _end(situation, history, Phase.FAILED, failure.reason, failure.message)
 
 
 def ended(run: Run, observed: Observed, now: datetime) -> Desired:
@@ -76,14 +76,14 @@ def ended(run: Run, observed: Observed, now: datetime) -> Desired:
     )
 
 
-def _end(situation: Situation, log: AttemptLog, phase: Phase, reason: str, message: str) -> Desired:
+def _end(situation: Situation, history: History, phase: Phase, reason: str, message: str) -> Desired:
     """What is left to be done is decided from the terminal phase on."""
     said = [
         NewCondition(ConditionType.COMPLETE, phase is Phase.SUCCEEDED, reason, message),
         *not_ready(reason, message),
         reconciled(situation.observed.problem),
     ]
-    seen = log.into(situation.seen).model_copy(update={"completion_time": format_time(situation.now)})
+    seen = history.into(situation.seen).model_copy(update={"completion_time": format_time(situation.now)})
     return Desired(
         status=situation.report(phase, said, seen),
         coordinator=situation.coordinator.current,

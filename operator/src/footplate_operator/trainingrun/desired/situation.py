@@ -15,14 +15,14 @@ from footplate_operator.trainingrun.gang import coordinator, losses, spares, wor
 from footplate_operator.trainingrun.gang.coordinator import CoordinatorPlan
 from footplate_operator.trainingrun.gang.spares import SparePlan
 from footplate_operator.trainingrun.gang.workers import Slots, WorkerPlan
+from footplate_operator.trainingrun.history import History, history_of
 from footplate_operator.trainingrun.observed import SILENT, Observed, PodView, heard, member_indices
 from footplate_operator.trainingrun.policies import diagnosis, startup
 from footplate_operator.trainingrun.policies.diagnosis import Diagnosis
 from footplate_operator.trainingrun.policies.failure import Action
 from footplate_operator.trainingrun.revision import Revision
 from footplate_operator.trainingrun.run import Run
-from footplate_operator.trainingrun.status import attempts, evidence, fields, interruptions, wall_time
-from footplate_operator.trainingrun.status.attempts import AttemptContext, AttemptLog
+from footplate_operator.trainingrun.status import failures, fields, interruptions, wall_time
 from footplate_operator.trainingrun.status.conditions import NewCondition
 from footplate_operator.trainingrun.status.report import report
 
@@ -45,8 +45,7 @@ class Situation:
     promoted: tuple[PodView, ...]  # spares that have a slot and are not labelled so yet
     seen: TrainingRunStatus  # the status written last, with what was seen since
     blocked: float  # seconds of the training, by checkpoints that are new in `seen`
-    log: AttemptLog
-    context: AttemptContext
+    history: History
     interrupted: bool
     finished: bool  # the last step is trained and saved
     failure: Action | None  # one that ends the run
@@ -57,7 +56,7 @@ class Situation:
         self, phase: Phase, said: Sequence[NewCondition], seen: TrainingRunStatus | None = None
     ) -> TrainingRunStatus:
         """The next status; `seen`: in place of what was seen, with what was decided."""
-        after = seen or self.log.into(self.seen)
+        after = seen or self.history.into(self.seen)
         if after.checkpoint is not None:
             message = f"step {after.checkpoint.latest_step} is durable"
             saved = NewCondition(ConditionType.CHECKPOINTED, True, Reason.CHECKPOINT_COMMITTED, message)
@@ -75,7 +74,8 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
     promoted = spares.promoted(observed.spares(), state)
     observed = observed.with_pods(promoted)
     pods, waiting = observed.workers(), observed.spares()
-    before = attempts.from_status(run.status)
+    seen = _seen(run, revision, state, serving, coordinators, pods, now)
+    before = history_of(run, seen, now)
     slots = Slots(
         nodes=run.spec.compute.nodes,
         counter=run.status.incarnation,
@@ -88,11 +88,9 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
         members=member_indices(state),
     )
     gang = workers.plan(slots, pods, now)
-    seen = _seen(run, revision, state, serving, coordinators, pods, now)
-    context = attempts.context_of(run, seen, now)
     trained = run.status.world.nodes if run.status.world else revision.frozen.config.world.nodes
     ended = [loss for loss in gang.losses if losses.interrupts(loss, state, trained)]
-    record = interruptions.record(run, context, state, ended, pods)
+    record = interruptions.record(run, before, state, ended, pods)
     held_up = diagnosis.worst(observed.pods, now)
     error = _coordinator_error(coordinators, serving)
     return Situation(
@@ -106,13 +104,12 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
         workers=gang,
         spares=spares.plan(run.spec.compute.spares, waiting, gang.counter, now),
         promoted=promoted,
-        seen=seen.model_copy(update={"failures_seen": evidence.format_seen(record.seen)}),
+        seen=seen.model_copy(update={"failures_seen": failures.format_seen(record.seen)}),
         blocked=wall_time.blocked(run.status.checkpoint, state.checkpoint),
-        log=record.log,
-        context=context,
+        history=record.history,
         interrupted=record.interrupted or (before.open is not None and not gang.complete),
         finished=_finished(state, gang, serving, now),
-        failure=record.failure or _failed_start(run, context, observed, held_up, error, now),
+        failure=record.failure or _failed_start(run, before, observed, held_up, error, now),
         diagnosis=held_up,
         coordinator_error=error,
     )
@@ -162,12 +159,12 @@ def _coordinator_error(coordinators: Sequence[PodView], serving: CoordinatorPlan
     ended = [pod for pod in coordinators if pod.phase == "Failed"]
     if not ended or (serving.current is not None and serving.current.started):
         return ""
-    return evidence.words(max(ended, key=lambda pod: pod.epoch))
+    return failures.words(max(ended, key=lambda pod: pod.epoch))
 
 
 def _failed_start(
     run: Run,
-    context: AttemptContext,
+    history: History,
     observed: Observed,
     held_up: Diagnosis | None,
     coordinator_error: str,
@@ -176,7 +173,7 @@ def _failed_start(
     """The end of a run that cannot start; what has trained before is tried again elsewhere."""
     if not startup.untrained(run.phase):
         return None
-    if not context.stepped and (hopeless := startup.hopeless(observed.pods, observed.problem, now)):
+    if not history.stepped and (hopeless := startup.hopeless(observed.pods, observed.problem, now)):
         return hopeless
     reason = held_up.message if held_up else coordinator_error or _refusal(run) or "not all workers joined"
     deadline = run.spec.resilience.startup_deadline_seconds

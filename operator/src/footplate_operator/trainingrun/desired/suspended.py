@@ -96,10 +96,10 @@ def _ask(situation: Situation) -> Desired:
 
 def _release(situation: Situation, message: str) -> Desired:
     observed = situation.observed
-    log = attempts.end(situation.log, situation.context, Reason.SUSPENDED, message)
+    history = attempts.end(situation.history, Reason.SUSPENDED, message)
     said = [*not_ready(Reason.SUSPENDED, message), reconciled(observed.problem)]
     return Desired(
-        status=situation.report(Phase.SUSPENDED, said, log.into(situation.seen)),
+        status=situation.report(Phase.SUSPENDED, said, history.into(situation.seen)),
         pod_deletions=unique(retire.release(observed.gang(), WORKER_GRACE)),
         child_deletions=observed.of_kind(DISRUPTION_BUDGET),
         coordinator=situation.coordinator.current,

@@ -15,7 +15,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Reason
+from footplate_contracts.v1alpha1.status import Attempt
+from footplate_operator.runtime.clock import parse_time
+from footplate_operator.trainingrun.history import History
 
 DEFAULT_BUDGETS: Final[Mapping[Cause, int | None]] = {
     Cause.USER_ERROR: 3,
@@ -49,39 +53,21 @@ class Verdict(StrEnum):
     FAIL = "fail"
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """One failure, as it was told."""
+class Source(StrEnum):
+    """Who tells of a failure."""
 
-    cause: Cause
-    reason: str
-    message: str
+    COORDINATOR = "coordinator"  # what a rank or its agent reported: it knows why
+    KUBERNETES = "kubernetes"  # the end of a pod: it knows that, and hardly why
 
 
 @dataclass(frozen=True)
-class Past:
-    """An attempt that ended. `start_step` is the checkpoint it began from."""
+class Failure:
+    """One failure of a run, as it was seen."""
 
-    cause: Cause | None
-    reason: str
-    message: str
-    end: datetime
-    start_step: int
-    end_step: int
-
-
-@dataclass(frozen=True)
-class History:
-    """The run so far. `attempts` oldest first; `counts` are totals since creation."""
-
-    attempts: tuple[Past, ...]
-    counts: Mapping[str, int]
-    created: datetime
-    now: datetime
-    current_start_step: int = 0
-    checkpoint_step: int | None = None
-    checkpoint_every: int = 1
-    stepped: bool = False  # a step was finished at some time
+    report: FailureReport
+    generation: str = ""  # that it ended; empty where none was sealed
+    node: str = ""
+    source: Source = Source.COORDINATOR
 
 
 @dataclass(frozen=True)
@@ -94,36 +80,33 @@ class Action:
     message: str
 
 
-def next_action(budgets: Mapping[str, int], history: History, evidence: Evidence) -> Action:
-    """Restart or fail, after `evidence`.
+def next_action(budgets: Mapping[str, int], history: History, failure: Failure) -> Action:
+    """Restart or fail, after `failure`.
 
     Args:
         budgets: failures allowed by cause, beside the defaults.
         history: what happened before this failure.
     """
-    if _hopeless(history, evidence):
-        return _fail(evidence, evidence.reason, evidence.message)
-    if _identical(history, evidence):
-        message = f"the same error twice without a checkpoint in between: {evidence.message}"
-        return _fail(evidence, evidence.reason, message)
+    report = failure.report
+    if _hopeless(history, report):
+        return _fail(report, report.reason, report.message)
+    if _identical(history, report):
+        message = f"the same error twice without a checkpoint in between: {report.message}"
+        return _fail(report, report.reason, message)
     fruitless, allowed = _fruitless(history), _budget(budgets, Cause.NO_PROGRESS)
-    if (
-        evidence.cause in _SPENDS_PROGRESS
-        and allowed is not None
-        and fruitless >= FRUITLESS_RESTARTS * allowed
-    ):
-        message = f"{fruitless} restarts without a new checkpoint; last: {evidence.message}"
+    if report.cause in _SPENDS_PROGRESS and allowed is not None and fruitless >= FRUITLESS_RESTARTS * allowed:
+        message = f"{fruitless} restarts without a new checkpoint; last: {report.message}"
         return Action(Verdict.FAIL, Cause.NO_PROGRESS, Cause.NO_PROGRESS.value, message)
-    budget = _budget(budgets, evidence.cause)
+    budget = _budget(budgets, report.cause)
     if (
         budget is not None
-        and spent(history, evidence.cause) >= budget
-        and not _retried_elsewhere(history, evidence)
+        and spent(history, report.cause) >= budget
+        and not _retried_elsewhere(history, report)
     ):
         times = "once" if budget == 0 else f"{budget + 1} times"
-        message = f"{evidence.cause} {times}, {budget} allowed; last: {evidence.message}"
-        return _fail(evidence, Reason.BUDGET_EXHAUSTED if budget else evidence.reason, message)
-    return Action(Verdict.RESTART, evidence.cause, evidence.reason, evidence.message)
+        message = f"{report.cause} {times}, {budget} allowed; last: {report.message}"
+        return _fail(report, Reason.BUDGET_EXHAUSTED if budget else report.reason, message)
+    return Action(Verdict.RESTART, report.cause, report.reason, report.message)
 
 
 def spent(history: History, cause: Cause) -> int:
@@ -133,29 +116,32 @@ def spent(history: History, cause: Cause) -> int:
     them among its listed attempts.
     """
     if history.now - history.created <= REFILL:
-        return history.counts.get(cause, 0)
+        return history.failures.get(cause, 0)
     since = (history.checkpoint_step or 0) - (REFILL_CHECKPOINTS - 1) * history.checkpoint_every
-    return sum(
-        past.cause is cause and (history.now - past.end <= REFILL or past.end_step >= since)
-        for past in history.attempts
-    )
+    return sum(attempt.cause is cause and _counts(attempt, history.now, since) for attempt in history.closed)
 
 
-def _hopeless(history: History, evidence: Evidence) -> bool:
-    if evidence.reason in _BEYOND_RETRY:
+def _counts(attempt: Attempt, now: datetime, since: int) -> bool:
+    """Whether what ended `attempt` happened within a day, or at step `since` or later."""
+    recent = now - parse_time(attempt.end or attempt.start) <= REFILL
+    return recent or (attempt.end_step or attempt.start_step) >= since
+
+
+def _hopeless(history: History, report: FailureReport) -> bool:
+    if report.reason in _BEYOND_RETRY:
         return True
     # Without a single checkpoint a full volume leaves nothing to go on from.
-    return evidence.reason == Reason.STORAGE_FULL and history.checkpoint_step is None
+    return report.reason == Reason.STORAGE_FULL and history.checkpoint_step is None
 
 
-def _identical(history: History, evidence: Evidence) -> bool:
-    if evidence.cause is not Cause.USER_ERROR or not history.attempts or _checkpointed(history):
+def _identical(history: History, report: FailureReport) -> bool:
+    if report.cause is not Cause.USER_ERROR or not history.closed or _checkpointed(history):
         return False
-    last = history.attempts[-1]
+    last = history.closed[-1]
     return (
         last.cause is Cause.USER_ERROR
-        and last.reason == evidence.reason
-        and _gist(last.message) == _gist(evidence.message)
+        and last.reason == report.reason
+        and _gist(last.message) == _gist(report.message)
     )
 
 
@@ -166,23 +152,23 @@ def _gist(message: str) -> str:
 
 def _checkpointed(history: History) -> bool:
     """Whether the running attempt got as far as a checkpoint of its own."""
-    return (history.checkpoint_step or 0) > history.current_start_step
+    return (history.checkpoint_step or 0) > history.start_step
 
 
 def _fruitless(history: History) -> int:
     """Restarts, newest first, since which no new checkpoint step appeared."""
-    count, next_start = 0, history.current_start_step
-    for past in reversed(history.attempts):
+    count, next_start = 0, history.start_step
+    for attempt in reversed(history.closed):
         if (history.checkpoint_step or 0) > next_start:
             break
-        count += past.cause in _SPENDS_PROGRESS
-        next_start = past.start_step
+        count += attempt.cause in _SPENDS_PROGRESS
+        next_start = attempt.start_step
     return count
 
 
-def _retried_elsewhere(history: History, evidence: Evidence) -> bool:
+def _retried_elsewhere(history: History, report: FailureReport) -> bool:
     """An image that one node cannot pull, while the run has trained: another node may have it."""
-    return evidence.cause is Cause.IMAGE_OR_CONFIG and history.stepped
+    return report.cause is Cause.IMAGE_OR_CONFIG and history.stepped
 
 
 def _budget(budgets: Mapping[str, int], cause: Cause) -> int | None:
@@ -190,6 +176,6 @@ def _budget(budgets: Mapping[str, int], cause: Cause) -> int | None:
     return budgets.get(cause, DEFAULT_BUDGETS[cause])
 
 
-def _fail(evidence: Evidence, reason: str, message: str) -> Action:
-    hint = _OOM_HINT if evidence.cause is Cause.OUT_OF_MEMORY else ""
-    return Action(Verdict.FAIL, evidence.cause, reason, message + hint)
+def _fail(report: FailureReport, reason: str, message: str) -> Action:
+    hint = _OOM_HINT if report.cause is Cause.OUT_OF_MEMORY else ""
+    return Action(Verdict.FAIL, report.cause, reason, message + hint)

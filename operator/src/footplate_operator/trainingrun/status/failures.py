@@ -1,41 +1,27 @@
-"""What speaks for an interruption: the coordinator's list of failures, and pods that are gone.
+"""Failures of a run as they are seen: those that the coordinator lists, and pods that are gone.
 
 Both may tell of the same event. A rank's traceback says more than the exit code
-of its pod, so what ended one generation is one interruption, and the better
-witness is believed.
+of its pod, so what ended one generation is one interruption, and who knows more
+of it is believed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from footplate_contracts.failures import MESSAGE_LIMIT, OUTCOMES, REASON_LIMIT, FailureReport
 from footplate_contracts.names import Cause, ExitCode, Reason
 from footplate_contracts.reports import CoordinatorState, NumberedFailure
-from footplate_operator.runtime.clock import from_epoch
 from footplate_operator.trainingrun.observed import Loss, PodView, worker_of
+from footplate_operator.trainingrun.policies.failure import Failure, Source
 
 TOLD_BY_KUBERNETES: Final = frozenset({Cause.OUT_OF_MEMORY, Cause.PREEMPTED})
 
+_NOT_STARTED: Final = (126, 127, 128)  # what a shell and the container runtime say of a program
+
 Seen = tuple[int, int]  # (epoch, number) of the newest failure counted
-
-
-@dataclass(frozen=True)
-class Interruption:
-    """One failure, from either witness."""
-
-    cause: Cause
-    reason: str
-    message: str
-    time: datetime
-    generation: str = ""  # that it ended; empty where none was sealed
-    node: str = ""
-    rank: int | None = None
-    exit_code: int | None = None
-    step: int | None = None
-    hearsay: bool = False  # a pod's end: says that, but hardly why
 
 
 def parse_seen(text: str) -> Seen:
@@ -49,29 +35,21 @@ def format_seen(seen: Seen) -> str:
     return f"{seen[0]}.{seen[1]}" if seen > (0, 0) else ""
 
 
-def news(state: CoordinatorState, seen: Seen) -> list[tuple[Seen, Interruption]]:
+def unseen(state: CoordinatorState, seen: Seen) -> list[tuple[Seen, Failure]]:
     """Failures that the coordinator lists beyond `seen`, oldest first."""
     fresh = [failure for failure in state.failures if (state.epoch, failure.number) > seen]
     fresh.sort(key=lambda failure: failure.number)
-    return [((state.epoch, failure.number), _told(failure)) for failure in fresh]
+    return [((state.epoch, failure.number), _listed(failure)) for failure in fresh]
 
 
-def _told(numbered: NumberedFailure) -> Interruption:
-    failure = numbered.failure
-    return Interruption(
-        cause=failure.cause,
-        reason=failure.reason or failure.cause.value,
-        message=failure.message,
-        time=from_epoch(failure.time),
-        generation=str(numbered.generation) if numbered.generation else "",
-        node=numbered.agent.node_name,
-        rank=failure.rank if failure.rank is None or failure.rank >= 0 else None,
-        exit_code=failure.exit_code,
-        step=failure.step,
-    )
+def _listed(numbered: NumberedFailure) -> Failure:
+    report, generation = numbered.failure, str(numbered.generation) if numbered.generation else ""
+    if not report.reason:  # a condition needs one
+        report = report.model_copy(update={"reason": report.cause.value})
+    return Failure(report, generation, numbered.agent.node_name)
 
 
-def explained(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> list[Interruption]:
+def explained(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> list[Failure]:
     """What Kubernetes says of the ends of workers that the coordinator merely lost.
 
     It heard no more than the end of a connection, and the pod tells why a moment
@@ -88,25 +66,24 @@ def explained(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -
     return found
 
 
-def from_loss(loss: Loss, generation: str, now: datetime) -> Interruption:
+def from_loss(loss: Loss, generation: str, now: datetime) -> Failure:
     """What the end of a worker pod says about why."""
     pod = loss.pod
     if pod is None:
+        cause, reason = Cause.NODE_LOST, Reason.POD_DELETED.value
         message = f"the pod of worker {loss.index} was deleted"
-        return Interruption(
-            Cause.NODE_LOST, Reason.POD_DELETED, message, now, generation=generation, hearsay=True
-        )
-    cause, reason = _cause(pod)
-    return Interruption(
+    else:
+        cause, reason = _cause(pod)
+        message = words(pod)
+    ended = pod.finished if pod is not None and pod.finished is not None else now
+    report = FailureReport(
         cause=cause,
-        reason=reason,
-        message=words(pod),
-        time=pod.finished or now,
-        generation=generation,
-        node=pod.node,
-        exit_code=pod.exit_code,
-        hearsay=True,
+        reason=reason[:REASON_LIMIT],
+        message=message[:MESSAGE_LIMIT],
+        exit_code=pod.exit_code if pod is not None else None,
+        time=ended.timestamp(),
     )
+    return Failure(report, generation, pod.node if pod is not None else "", Source.KUBERNETES)
 
 
 def _cause(pod: PodView) -> tuple[Cause, str]:
@@ -121,15 +98,14 @@ def _cause(pod: PodView) -> tuple[Cause, str]:
     if not pod.ended:
         reason = Reason.POD_DELETED if pod.terminating else Reason.AGENT_LOST
         return Cause.NODE_LOST, reason
-    by_code = {
-        ExitCode.USER_ERROR: (Cause.USER_ERROR, Reason.POD_FAILED),
-        ExitCode.STORAGE: (Cause.STORAGE, Reason.STORAGE_ERROR),
-        ExitCode.CONFIG: (Cause.IMAGE_OR_CONFIG, Reason.CONFIG_REFUSED),
-        126: (Cause.IMAGE_OR_CONFIG, Reason.CONTAINER_CONFIG),
-        127: (Cause.IMAGE_OR_CONFIG, Reason.CONTAINER_CONFIG),
-        128: (Cause.IMAGE_OR_CONFIG, Reason.CONTAINER_CONFIG),  # the program could not be started
-    }
-    return by_code.get(pod.exit_code or 0, (Cause.NODE_LOST, Reason.POD_FAILED))
+    if pod.exit_code in _NOT_STARTED:
+        return Cause.IMAGE_OR_CONFIG, Reason.CONTAINER_CONFIG
+    outcome = OUTCOMES.get(pod.exit_code or 0)
+    if outcome is None or outcome.exit_code is ExitCode.STALE:
+        return Cause.NODE_LOST, Reason.POD_FAILED
+    # Any program ends with 1: that it was Python which raised is a rank's to say.
+    anything = outcome.exit_code is ExitCode.USER_ERROR
+    return outcome.cause, Reason.POD_FAILED if anything else outcome.reason
 
 
 def words(pod: PodView) -> str:
