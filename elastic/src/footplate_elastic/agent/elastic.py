@@ -84,18 +84,18 @@ class FootplateAgent(LocalElasticAgent):
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         self._wake.wait(LOOK_SECONDS)
         self._wake.clear()
-        standing = self._ranks.look()
-        if standing.failure is not None:
-            _log.warning("%s: %s", standing.failure.cause, standing.failure.message)
-            if standing.failure.cause is Cause.IMAGE_OR_CONFIG:
-                raise RanksRefused(standing.failure)
-            self._session.failed(standing.failure)
+        status = self._ranks.look()
+        if status.failure is not None:
+            _log.warning("%s: %s", status.failure.cause, status.failure.message)
+            if status.failure.cause is Cause.IMAGE_OR_CONFIG:
+                raise RanksRefused(status.failure)
+            self._session.failed(status.failure)
             return RunResult(state=WorkerState.FAILED)
-        if standing.codes is not None and not self._told:
+        if status.codes is not None and not self._told:
             self._drain(DRAIN_SECONDS)
-            self._session.ended(suspended=int(ExitCode.SUSPENDED) in standing.codes)
+            self._session.ended(suspended=int(ExitCode.SUSPENDED) in status.codes)
             self._told = True
-        if standing.codes is not None and self._session.knowledge.closed:
+        if status.codes is not None and self._session.knowledge.closed:
             values = {worker.global_rank: None for worker in worker_group.workers}
             return RunResult(state=WorkerState.SUCCEEDED, return_values=values)
         return RunResult(state=WorkerState.HEALTHY)

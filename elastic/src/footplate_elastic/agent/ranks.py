@@ -31,7 +31,7 @@ class _Rank:
 
 
 @dataclass(frozen=True)
-class Standing:
+class RankStatus:
     """Where the ranks are: `failure` when one failed, `codes` when all have ended well."""
 
     failure: FailureReport | None = None
@@ -96,7 +96,7 @@ class Ranks:
         self._pump.finish(said, OUTPUT_SECONDS)
         self.zygote.close()
 
-    def look(self) -> Standing:
+    def look(self) -> RankStatus:
         """Where they stand now; waits for nothing but the last lines of ranks that failed."""
         ends = {rank: self.zygote.end_of(rank.pid) for rank in self._ranks}
         codes = [end.code for end in ends.values() if end is not None]
@@ -107,10 +107,10 @@ class Ranks:
                 for rank, end in ends.items()
                 if (end.code not in _ENDED_WELL if end else rank.error_file.exists())
             ]
-            return Standing(failure=first_failure(left, oom_kills() > self._killed_for_memory))
+            return RankStatus(failure=first_failure(left, oom_kills() > self._killed_for_memory))
         if self._ranks and len(codes) == len(self._ranks):
-            return Standing(codes=tuple(codes))
-        return Standing()
+            return RankStatus(codes=tuple(codes))
+        return RankStatus()
 
 
 def _unexplained(ends: Mapping[_Rank, End | None]) -> list[int]:

@@ -1,7 +1,7 @@
 """What a decision of the membership asks its surroundings to do.
 
 The decisions change nothing outside themselves; the server writes these to the
-log, wakes whoever waits, and books the blame.
+log, wakes whoever waits, and lists the failures.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Lost:
 
 
 @dataclass(frozen=True)
-class Blamed:
+class Failed:
     """An agent reports why its ranks of `generation` ended."""
 
     agent: AgentIdentity
@@ -88,4 +88,4 @@ class Closed:
     state: RunState
 
 
-Action = Opened | Sealed | Adopted | Arrived | Evicted | StoodIn | Lost | Blamed | Closed
+Action = Opened | Sealed | Adopted | Arrived | Evicted | StoodIn | Lost | Failed | Closed

@@ -1,7 +1,7 @@
-"""The coordinator without its sockets: membership, failure book, progress and telemetry as one.
+"""The coordinator without its sockets: membership, failures, progress and telemetry as one.
 
 The server calls in with an event and the time, and asks for answers. All
-actions of the membership end here: they go to the log, into the book, and
+actions of the membership end here: they go to the log, into the list of failures, and
 raise the version that the operator's long-poll waits for.
 """
 
@@ -38,15 +38,15 @@ from footplate_elastic.coordinator.actions import (
     Action,
     Adopted,
     Arrived,
-    Blamed,
     Closed,
     Evicted,
+    Failed,
     Lost,
     Opened,
     Sealed,
     StoodIn,
 )
-from footplate_elastic.coordinator.failures import FailureBook, hang_report, loss_report
+from footplate_elastic.coordinator.failures import FailureLog, hang_report, loss_report
 from footplate_elastic.coordinator.hang import HangWatch, Verdict
 from footplate_elastic.coordinator.losses import is_suspect
 from footplate_elastic.coordinator.places import answered_by
@@ -79,7 +79,7 @@ class Coordinator:
     size_refused: str = ""  # why that is not in force
     asked: TermsCommand | None = None  # as the operator told it last
     terms_refused: str = ""  # why its length is not in force
-    book: FailureBook = field(default_factory=FailureBook)
+    failures: FailureLog = field(default_factory=FailureLog)
     board: ProgressBoard = field(default_factory=ProgressBoard)
     watch: HangWatch = field(default_factory=lambda: HangWatch(Hang().factor, Hang().floor_seconds))
     diagnosis: Diagnosis | None = None
@@ -89,7 +89,7 @@ class Coordinator:
     _shown_waiting: list[AgentIdentity] = field(default_factory=list)
     _closed_at: float | None = None
     _end_told: bool = False
-    _blamed: dict[int, FailureReport] = field(default_factory=dict)  # by agent, the newest
+    _told: dict[int, FailureReport] = field(default_factory=dict)  # by agent, the newest
 
     # -- events: each returns why the agent is turned away, or None -------------------
 
@@ -177,7 +177,7 @@ class Coordinator:
         self._apply(membership.tick(self.state, now), now)
         if self.state.stage is Stage.SEALED:
             self._look_for_hang(now)
-        self.version += self.book.settle(now) + self._tell_end(now)
+        self.version += self.failures.settle(now) + self._tell_end(now)
         waiting = self._waiting()
         self.version += waiting != self._shown_waiting
         self._shown_waiting = waiting
@@ -259,7 +259,7 @@ class Coordinator:
             progress=self.board.view(),
             start_step=self.board.start_step,
             checkpoint=self.telemetry.checkpoint,
-            failures=self.book.listed(),
+            failures=self.failures.listed(),
             telemetry_backlog=len(self.telemetry),
         )
 
@@ -340,7 +340,7 @@ class Coordinator:
             case Opened(generation, why):
                 _log.info("opened a new generation after %s: %s", generation or "none", why)
             case Sealed(sealed):
-                self.book.settle(now, everything=True)
+                self.failures.settle(now, everything=True)
                 self._begin(sealed, now)
                 names = ", ".join(member.agent.pod_name for member in sealed.members)
                 _log.info("sealed generation %s: %s", sealed.generation, names)
@@ -357,13 +357,13 @@ class Coordinator:
                 step = self.state.step if self.state.step >= 0 else None
                 report = loss_report(action, step, self.wall())
                 _log.warning("%s", report.message)
-                self.book.add(agent, generation, report, now)
-            case Blamed(agent, generation, failure):
-                self.book.add(agent, generation, failure, now)
-                if self._blamed.get(agent.index) != failure:  # it is said again with each join
+                self.failures.add(Failed(agent, generation, report), now)
+            case Failed(agent, _, failure):
+                self.failures.add(action, now)
+                if self._told.get(agent.index) != failure:  # it is said again with each join
                     _log.warning("%s reports %s: %s", agent.pod_name, failure.cause, failure.message)
-                self._blamed[agent.index] = failure
+                self._told[agent.index] = failure
             case Closed(outcome):
-                self.book.settle(now, everything=True)
+                self.failures.settle(now, everything=True)
                 self._closed_at = now
                 _log.info("the run is %s", outcome)

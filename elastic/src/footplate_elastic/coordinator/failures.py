@@ -15,7 +15,7 @@ from typing import Final
 from footplate_contracts.failures import FailureReport, is_secondary
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.reports import AgentIdentity, GenerationId, NumberedFailure
-from footplate_elastic.coordinator.actions import Lost
+from footplate_elastic.coordinator.actions import Failed, Lost
 from footplate_elastic.coordinator.hang import HangWatch
 from footplate_elastic.coordinator.state import Membership
 
@@ -64,61 +64,55 @@ def hang_report(
     return agent, report
 
 
-@dataclass(frozen=True)
-class _Entry:
-    agent: AgentIdentity
-    generation: GenerationId | None
-    failure: FailureReport
-    since: float
-
-
 @dataclass
-class FailureBook:
+class FailureLog:
     """The last failures, numbered from 1. Times are seconds of one monotonic clock."""
 
     _count: int = 0
     _listed: deque[NumberedFailure] = field(default_factory=lambda: deque(maxlen=LISTED))
-    _pending: dict[GenerationId, _Entry] = field(default_factory=dict)
+    _pending: dict[GenerationId, tuple[Failed, float]] = field(default_factory=dict)  # with when it came
     _explained: set[GenerationId] = field(default_factory=set)
 
-    def add(
-        self, agent: AgentIdentity, generation: GenerationId | None, failure: FailureReport, now: float
-    ) -> bool:
-        """Take note of `failure`; True when the list has changed.
+    def add(self, failed: Failed, now: float) -> bool:
+        """Take note of a failure; True when the list has changed.
 
         Outside a generation every failure is its own, unless it is said again
         since its first answer was lost.
         """
-        entry = _Entry(agent, generation, failure, now)
-        if generation is None:
-            said = any((one.agent, one.failure) == (agent, failure) for one in self._listed)
-            return not said and self._list(entry)
-        if generation in self._explained:
+        if failed.generation is None:
+            known = [(listed.agent, listed.failure) for listed in self._listed]
+            return (failed.agent, failed.failure) not in known and self._list(failed)
+        if failed.generation in self._explained:
             return False
-        if is_secondary(failure):
-            self._pending.setdefault(generation, entry)
+        if is_secondary(failed.failure):
+            self._pending.setdefault(failed.generation, (failed, now))
             return False
-        return self._list(entry)
+        return self._list(failed)
 
     def settle(self, now: float, everything: bool = False) -> bool:
         """List what no other failure explained in time, or `everything`; True when the list has changed."""
-        due = [entry for entry in self._pending.values() if everything or now - entry.since >= SETTLE_SECONDS]
-        for entry in due:
-            self._list(entry)
+        due = [
+            failed for failed, since in self._pending.values() if everything or now - since >= SETTLE_SECONDS
+        ]
+        for failed in due:
+            self._list(failed)
         return bool(due)
 
     def listed(self) -> list[NumberedFailure]:
         """Oldest first, at most 32."""
         return list(self._listed)
 
-    def _list(self, entry: _Entry) -> bool:
-        if entry.generation is not None:
-            self._pending.pop(entry.generation, None)
-            self._explained.add(entry.generation)
+    def _list(self, failed: Failed) -> bool:
+        if failed.generation is not None:
+            self._pending.pop(failed.generation, None)
+            self._explained.add(failed.generation)
         self._count += 1
         self._listed.append(
             NumberedFailure(
-                number=self._count, failure=entry.failure, agent=entry.agent, generation=entry.generation
+                number=self._count,
+                failure=failed.failure,
+                agent=failed.agent,
+                generation=failed.generation,
             )
         )
         return True

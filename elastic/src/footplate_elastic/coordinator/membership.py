@@ -25,7 +25,7 @@ from footplate_contracts.reports import (
     JoinRequest,
     SealedGeneration,
 )
-from footplate_elastic.coordinator.actions import Action, Arrived, Blamed, Evicted
+from footplate_elastic.coordinator.actions import Action, Arrived, Evicted, Failed
 from footplate_elastic.coordinator.adoption import Claim
 from footplate_elastic.coordinator.decisions import advance, open_generation
 from footplate_elastic.coordinator.losses import lose, too_silent, unplugged_too_long
@@ -77,7 +77,7 @@ def joined(state: Membership, request: JoinRequest, now: float) -> tuple[Refusal
         return None, actions
     state.claims.pop(request.agent.index, None)
     if request.failure is not None:
-        actions.append(Blamed(request.agent, request.last_generation, request.failure))
+        actions.append(Failed(request.agent, request.last_generation, request.failure))
     place.waiting = request
     if state.stage is Stage.SEALED and member_of(state.sealed, request.agent) is not None:
         state.suspicion = True
@@ -102,7 +102,7 @@ def beat(state: Membership, word: Heartbeat, now: float) -> tuple[Refusal | None
             place.ended = Ended.FINISHED if word.finished else Ended.SUSPENDED
             place.last_step = word.total_steps
     if word.failure is not None:
-        actions.append(Blamed(word.agent, word.generation, word.failure))
+        actions.append(Failed(word.agent, word.generation, word.failure))
         if current:
             state.suspicion = True
             actions += open_generation(state, now, f"worker {word.agent.index} reported {word.failure.cause}")
@@ -113,8 +113,8 @@ def hung(state: Membership, agent: AgentIdentity, failure: FailureReport, now: f
     """The ranks of the running generation stand still; `agent` has the one to blame."""
     if state.stage is not Stage.SEALED:
         return []
-    blamed = Blamed(agent, state.generation, failure)
-    return [blamed, *open_generation(state, now, failure.message), *advance(state, now)]
+    failed = Failed(agent, state.generation, failure)
+    return [failed, *open_generation(state, now, failure.message), *advance(state, now)]
 
 
 def plugged(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refusal | None, list[Action]]:
