@@ -26,7 +26,7 @@ from footplate_contracts.reports import GenerationId
 from footplate_elastic.agent.errors import RanksRefused
 from footplate_elastic.agent.ranks import Ranks
 from footplate_elastic.agent.session import Session
-from footplate_elastic.agent.timeline import Timeline
+from footplate_elastic.agent.startup_timeline import StartupTimeline
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class FootplateAgent(LocalElasticAgent):
         ranks: Ranks,
         wake: threading.Event,
         drain: Callable[[float], None],
-        forked: Callable[[Timeline], None],
+        forked: Callable[[StartupTimeline], None],
         link_path: str,
         memory: Path | None,
     ) -> None:
@@ -70,7 +70,7 @@ class FootplateAgent(LocalElasticAgent):
             for worker in worker_group.workers
         }
         pids = self._ranks.start(environments)
-        self._forked(Timeline(running.generation, len(pids), sealed=sealed, forked=time.time()))
+        self._forked(StartupTimeline(running.generation, len(pids), sealed=sealed, forked=time.time()))
         ranks = [worker.global_rank for worker in worker_group.workers]
         _log.info("generation %s runs ranks %s", running.generation, ranks)
         return pids
@@ -95,7 +95,7 @@ class FootplateAgent(LocalElasticAgent):
             self._drain(DRAIN_SECONDS)
             self._session.ended(suspended=int(ExitCode.SUSPENDED) in status.codes)
             self._told = True
-        if status.codes is not None and self._session.knowledge.closed:
+        if status.codes is not None and self._session.view.closed:
             values = {worker.global_rank: None for worker in worker_group.workers}
             return RunResult(state=WorkerState.SUCCEEDED, return_values=values)
         return RunResult(state=WorkerState.HEALTHY)
@@ -104,7 +104,7 @@ class FootplateAgent(LocalElasticAgent):
         """The coordinator has closed the run: all others are done as well."""
 
     def _environment(self, worker: Worker, group: WorkerGroup, generation: GenerationId) -> Mapping[str, str]:
-        spec, terms = group.spec, self._session.knowledge.terms
+        spec, terms = group.spec, self._session.view.terms
         return {
             "RANK": str(worker.global_rank),
             "LOCAL_RANK": str(worker.local_rank),

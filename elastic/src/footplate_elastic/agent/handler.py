@@ -27,14 +27,6 @@ def create(parameters: RendezvousParameters) -> RendezvousHandler:
     from footplate_elastic.agent.session import Session
 
     config = from_environment(os.environ)
-    session = Session(
-        config.identity,
-        config.endpoint,
-        None,
-        changed=lambda: None,
-        commanded=lambda command: None,
-        diagnosed=lambda diagnosis: None,
-        informed=lambda terms: None,
-    )
+    session = Session(config.identity, config.endpoint, total_steps=None)
     session.start()
     return FootplateRendezvous(session, parameters.run_id)

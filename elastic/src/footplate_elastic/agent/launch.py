@@ -29,8 +29,8 @@ from footplate_elastic.agent.config import AgentConfig
 from footplate_elastic.agent.errors import SIGTERM_EXIT, RanksRefused, Terminated, ZygoteFailed
 from footplate_elastic.agent.rank_server import RankServer
 from footplate_elastic.agent.ranks import Ranks
-from footplate_elastic.agent.session import Session
-from footplate_elastic.agent.timeline import Timeline
+from footplate_elastic.agent.session import Session, SessionListener
+from footplate_elastic.agent.startup_timeline import StartupTimeline
 from footplate_elastic.agent.zygote_client import Zygote
 from footplate_elastic.protocol.outline import RunOutline
 
@@ -42,12 +42,12 @@ MEMORY: Final = "/dev/shm"
 HEARING_SECONDS: Final = 30.0  # a coordinator may start later than an agent that fails at once
 
 
-class _Hearing:
+class _FromRanks:
     """Carries what ranks say into the session."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self.timeline: Timeline | None = None
+        self.timeline: StartupTimeline | None = None
 
     def report(self, generation: GenerationId | None, report: RankReport) -> None:
         self._session.report(generation, report)
@@ -68,6 +68,33 @@ class _Hearing:
     def grant(self, generation: GenerationId, step: int) -> bool:
         return self._session.grant(generation, step)
 
+    def forked(self, timeline: StartupTimeline) -> None:
+        """The ranks of a new generation are on their way."""
+        self.timeline = timeline
+
+
+class _ToRanks(SessionListener):
+    """Carries what the coordinator says to the ranks."""
+
+    def __init__(self, server: RankServer, ranks: Ranks, wake: threading.Event) -> None:
+        self._server = server
+        self._ranks = ranks
+        self._wake = wake
+
+    def changed(self) -> None:
+        self._wake.set()
+
+    def commanded(self, command: Command) -> None:
+        self._server.push(command)
+
+    def informed(self, terms: Terms) -> None:
+        self._server.inform(terms)
+
+    def diagnosed(self, diagnosis: Diagnosis) -> None:
+        self._server.diagnose(diagnosis)
+        if diagnosis.kind is DiagnosisKind.STACKS:
+            self._ranks.dump_stacks()
+
 
 class Launch:
     """The parts of one agent, wired."""
@@ -84,24 +111,16 @@ class Launch:
         self.config = config
         self.wake = wake
         self._check = check
-        self.session = Session(
-            config.identity,
-            config.endpoint,
-            config.outline.training.steps,
-            wake.set,
-            self._commanded,
-            self._diagnosed,
-            self._informed,
-        )
-        self._hearing = _Hearing(self.session)
-        self.server = RankServer(self._hearing)
+        self.session = Session(config.identity, config.endpoint, config.outline.training.steps)
+        self._from_ranks = _FromRanks(self.session)
+        self.server = RankServer(self._from_ranks)
         self.ranks = Ranks(entry, self.server.directory, make_zygote, zygote)
         # Ours and not the ranks': what they copy into it must outlive them.
         self.memory = _memory_folder() if config.outline.checkpoint.memory else None
 
     def run(self) -> int:
         """The exit code of this process. Registers first; torch is imported after that."""
-        self.session.start()
+        self.session.start(_ToRanks(self.server, self.ranks, self.wake))
         failure: FailureReport | None = None
         try:
             failure = self._check(self.config.outline) if self._check else None
@@ -156,7 +175,7 @@ class Launch:
             self.ranks,
             self.wake,
             self.server.drain,
-            self._forked,
+            self._from_ranks.forked,
             str(self.server.path),
             self.memory,
         )
@@ -169,11 +188,9 @@ class Launch:
         return self._exit_code()
 
     def _exit_code(self) -> int:
-        if self.session.knowledge.evicted or not self.session.knowledge.closed:
+        if self.session.view.evicted or not self.session.view.closed:
             return int(ExitCode.STALE)
-        suspended = (
-            self.session.knowledge.command is Command.CHECKPOINT_AND_EXIT and not self.session.finished
-        )
+        suspended = self.session.view.command is Command.CHECKPOINT_AND_EXIT and not self.session.finished
         return int(ExitCode.SUSPENDED if suspended else ExitCode.SUCCESS)
 
     def _say_goodbye(self, failure: FailureReport | None, code: int) -> None:
@@ -182,20 +199,6 @@ class Launch:
         if failure is not None:
             self.session.explain(failure, HEARING_SECONDS)
         self.session.leave()
-
-    def _forked(self, timeline: Timeline) -> None:
-        self._hearing.timeline = timeline
-
-    def _commanded(self, command: Command) -> None:
-        self.server.push(command)
-
-    def _informed(self, terms: Terms) -> None:
-        self.server.inform(terms)
-
-    def _diagnosed(self, diagnosis: Diagnosis) -> None:
-        self.server.diagnose(diagnosis)
-        if diagnosis.kind is DiagnosisKind.STACKS:
-            self.ranks.dump_stacks()
 
 
 def _memory_folder() -> Path:

@@ -82,7 +82,7 @@ class FootplateRendezvous(RendezvousHandler):
 
     def is_closed(self) -> bool:
         """A cached flag."""
-        return self._closed or self._session.knowledge.closed
+        return self._closed or self._session.view.closed
 
     def set_closed(self) -> None:
         """The ranks here are done: the coordinator ends the run once those of all members are."""

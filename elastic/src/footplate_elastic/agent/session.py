@@ -14,7 +14,6 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable
 from typing import Final
 from urllib.parse import quote
 
@@ -35,9 +34,10 @@ from footplate_contracts.reports import (
     Terms,
 )
 from footplate_elastic.agent.client import Answer, Connection, Directory, Endpoint
+from footplate_elastic.agent.coordinator_view import CoordinatorView
 from footplate_elastic.agent.errors import Evicted, RunOver, Unreachable
-from footplate_elastic.agent.knowledge import Knowledge
 from footplate_elastic.agent.outbox import Outbox
+from footplate_elastic.agent.rank_reports import RankReports
 from footplate_elastic.protocol import wire
 
 _log = logging.getLogger(__name__)
@@ -65,44 +65,44 @@ class Backoff:
         self._next = 0.05
 
 
-class Session:
-    """`changed` is called, from any thread, whenever the main thread should look again."""
+class SessionListener:
+    """Hears what the coordinator tells, from any thread; does nothing with it unless it is overridden."""
 
-    def __init__(
-        self,
-        identity: AgentIdentity,
-        endpoint: Endpoint,
-        total_steps: int | None,
-        changed: Callable[[], None],
-        commanded: Callable[[Command], None],
-        diagnosed: Callable[[Diagnosis], None],
-        informed: Callable[[Terms], None],
-    ) -> None:
+    def changed(self) -> None:
+        """There is something that the main thread should look at."""
+
+    def commanded(self, command: Command) -> None:
+        """The standing command is another one."""
+
+    def informed(self, terms: Terms) -> None:
+        """Newer terms hold."""
+
+    def diagnosed(self, diagnosis: Diagnosis) -> None:
+        """Ranks are asked a question."""
+
+
+class Session:
+    """What an agent says to the coordinator, and what it knows from it."""
+
+    def __init__(self, identity: AgentIdentity, endpoint: Endpoint, total_steps: int | None) -> None:
         self.identity = identity
-        self.knowledge = Knowledge()
+        self.view = CoordinatorView()
         self.outbox = Outbox()
         self.running: SealedGeneration | None = None
+        self._listener = SessionListener()
         self._directory = Directory(endpoint)
-        self._total_steps = total_steps
-        self._changed = changed
-        self._commanded = commanded
-        self._diagnosed = diagnosed
-        self._informed = informed
+        self._reports = RankReports(total_steps)
         self._last: GenerationId | None = None
         self._failure: FailureReport | None = None
-        self._ranks: dict[int, RankReport] = {}
-        self._starts: dict[int, RankReport] = {}  # last report before the first step, until it was sent
-        self._finished = False
-        self._suspended = False
-        self._ended_at = 0.0
         self._lock = threading.Lock()
         self._news = threading.Event()
         self._urgent = threading.Event()
         self._ending = threading.Event()
         self._idle = Connection(self._directory)
 
-    def start(self) -> None:
-        """Register, and keep speaking from now on."""
+    def start(self, listener: SessionListener | None = None) -> None:
+        """Register, keep speaking from now on, and tell `listener` what is heard."""
+        self._listener = listener or self._listener
         for name, target in (("heartbeat", self._beat), ("news", self._tell), ("idle", self._plug)):
             threading.Thread(target=target, name=f"footplate-{name}", daemon=True).start()
 
@@ -113,15 +113,7 @@ class Session:
         with self._lock:
             if self.running is None or generation != self.running.generation:
                 return
-            before = self._ranks.get(report.rank)
-            self._total_steps = report.total_steps or self._total_steps
-            if report.step_seconds is None and before is not None:
-                # Said once a step; the phases after it must not hide that the rank steps.
-                report = report.model_copy(update={"step_seconds": before.step_seconds})
-            if report.step_seconds is None:
-                self._starts[report.rank] = report
-            self._ranks[report.rank] = report
-        begins = report.step_seconds is not None and (before is None or before.step_seconds is None)
+            begins = self._reports.take(report)
         self.tell(urgent=begins)
 
     def tell(self, urgent: bool = False) -> None:
@@ -136,8 +128,7 @@ class Session:
         """Wait for the next generation, as long as it takes; raises Evicted or RunOver."""
         with self._lock:
             self.running = None
-            self._ranks, self._starts = {}, {}
-            self._finished = self._suspended = False
+            self._reports.clear()
             request = JoinRequest(
                 agent=self.identity, store_port=store_port, last_generation=self._last, failure=self._failure
             )
@@ -152,8 +143,9 @@ class Session:
         with self._lock:
             self.identity = _own(sealed, self.identity)
             self.running, self._last, self._failure = sealed, sealed.generation, None
-            self.knowledge.learn(sealed.terms)
-            self._total_steps = sealed.terms.steps if sealed.terms else self._total_steps
+            self.view.learn(sealed.terms)
+            if sealed.terms:
+                self._reports.total_steps = sealed.terms.steps
         self.tell()
         return sealed
 
@@ -165,21 +157,20 @@ class Session:
     def ended(self, suspended: bool) -> None:
         """All ranks here ended well."""
         with self._lock:
-            self._finished, self._suspended = not suspended, suspended
-            self._ended_at = time.monotonic()
+            self._reports.end(suspended, time.monotonic())
         self.tell(urgent=True)
 
     @property
     def finished(self) -> bool:
         """Whether all ranks here ended with the last step that is asked for."""
-        terms, last = self.knowledge.terms, self._total_steps
+        terms, last = self.view.terms, self._reports.total_steps
         more = terms is not None and last is not None and last < terms.steps
-        return self._finished and not more
+        return self._reports.finished and not more
 
     def must_rejoin(self) -> bool:
         """Whether the ranks that run now have to stop; looks at what is cached."""
         running = self.running
-        return running is not None and self.knowledge.must_rejoin(running.generation)
+        return running is not None and self.view.must_rejoin(running.generation)
 
     def grant(self, generation: GenerationId, step: int) -> bool:
         """Whether `generation` may commit `step`; waits for a coordinator as long as it runs."""
@@ -208,7 +199,7 @@ class Session:
     def hand_over(self, seconds: float) -> bool:
         """Wait until the coordinator has received all telemetry; whether it has."""
         deadline = time.monotonic() + seconds
-        while self.knowledge.received < self.outbox.sequence:
+        while self.view.received < self.outbox.sequence:
             if time.monotonic() >= deadline:
                 return False
             self.tell(urgent=True)
@@ -248,7 +239,7 @@ class Session:
     def _beat(self) -> None:
         connection, backoff = Connection(self._directory), Backoff()
         while not self._ending.is_set():
-            known = quote(self.knowledge.known)
+            known = quote(self.view.known)
             path = f"{wire.HEARTBEAT}?wait={wire.HEARTBEAT_SECONDS}&known={known}"
             self._exchange(connection, path, self._word(news=False), backoff)
 
@@ -262,16 +253,12 @@ class Session:
             if not self._exchange(connection, f"{wire.HEARTBEAT}?wait=0", word, backoff):
                 self._news.set()
                 continue
-            self._starts_are_known(word.ranks)
-            if self.knowledge.received < self.outbox.sequence and word.outbox:
+            with self._lock:
+                self._reports.sent(word.ranks)
+            if self.view.received < self.outbox.sequence and word.outbox:
                 self._news.set()  # the next chunk
             else:
                 self._urgent.wait(NEWS_SECONDS)
-
-    def _starts_are_known(self, sent: list[RankReport]) -> None:
-        """Where ranks started is told once; a first step a moment later must not hide it."""
-        with self._lock:
-            self._starts = {rank: start for rank, start in self._starts.items() if start not in sent}
 
     def _plug(self) -> None:
         backoff = Backoff()
@@ -302,47 +289,47 @@ class Session:
 
     def _take(self, answer: HeartbeatAnswer) -> None:
         with self._lock:
-            before, earlier = self.knowledge.known, self.knowledge.answer
-            command, terms = self.knowledge.command, self.knowledge.terms
-            self.knowledge.take(answer)
-            question = self.knowledge.new_question()
+            before, earlier = self.view.known, self.view.answer
+            command, terms = self.view.command, self.view.terms
+            self.view.take(answer)
+            question = self.view.new_question()
         self.outbox.forget(answer.acknowledged)
         if earlier is not None and answer.epoch > earlier.epoch:
             self._idle.hang_up(answer.epoch)  # it may still wait at a coordinator that ended without a word
-        if self.knowledge.command is not command:
-            self._commanded(self.knowledge.command)
-        if self.knowledge.terms is not None and self.knowledge.terms is not terms:
-            self._informed(self.knowledge.terms)
+        if self.view.command is not command:
+            self._listener.commanded(self.view.command)
+        if self.view.terms is not None and self.view.terms is not terms:
+            self._listener.informed(self.view.terms)
         if question is not None:
-            self._diagnosed(question)
-        if self.knowledge.known != before:
-            self._changed()
+            self._listener.diagnosed(question)
+        if self.view.known != before:
+            self._listener.changed()
 
     def _word(self, news: bool) -> Heartbeat:
         oldest = self.outbox.oldest  # before the items: what is forgotten meanwhile is durable
         with self._lock:
-            outbox = self.outbox.next(self.knowledge.received) if news else []
+            outbox = self.outbox.next(self.view.received) if news else []
             running = self.running
             generation = running.generation if running else None
-            known = generation is not None and self.knowledge.knows(generation)
+            known = generation is not None and self.view.knows(generation)
             told = self._all_told(outbox[-1].sequence if outbox else 0)
             return Heartbeat(
                 agent=self.identity,
                 generation=generation,
                 members=running.members if running and not known else [],
                 # A coordinator that was just replaced does not know where ranks are that stand still.
-                ranks=[*self._starts.values(), *self._ranks.values()] if news or not known else [],
-                total_steps=self._total_steps,
+                ranks=self._reports.to_send() if news or not known else [],
+                total_steps=self._reports.total_steps,
                 outbox=outbox,
                 outbox_oldest=oldest,
-                finished=self._finished and told,
-                suspended=self._suspended and told,
+                finished=self._reports.finished and told,
+                suspended=self._reports.suspended and told,
             )
 
     def _all_told(self, sending: int) -> bool:
         """Whether the coordinator has every row once it has those up to `sending`; the end comes after."""
-        complete = max(self.knowledge.received, sending) >= self.outbox.sequence
-        return complete or time.monotonic() - self._ended_at >= LAST_NUMBERS_SECONDS
+        complete = max(self.view.received, sending) >= self.outbox.sequence
+        return complete or time.monotonic() - self._reports.ended_at >= LAST_NUMBERS_SECONDS
 
     def _ask_to_join(
         self, connection: Connection, request: JoinRequest, backoff: Backoff

@@ -66,6 +66,6 @@ def test_the_reason_of_an_end_is_told_again_where_the_coordinator_did_not_answer
     coordinator: Interrupted,
 ) -> None:
     endpoint = Endpoint("", "127.0.0.1", coordinator.server_port, "", None)
-    session = Session(AGENT, endpoint, None, *[lambda *_: None] * 4)
+    session = Session(AGENT, endpoint, None)
     assert session.explain(FAILURE, seconds=30)
     assert coordinator.heard == [FAILURE.to_json()] * 2

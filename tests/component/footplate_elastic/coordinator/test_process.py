@@ -134,7 +134,7 @@ def test_why_an_agent_ends_is_heard_by_a_coordinator_that_stands_still_for_a_mom
     gang.extra[str(Env.TLS_KEY_FILE)] = str(own.with_suffix(".key"))
     process = gang.start_coordinator()
     assert ask(endpoint(gang, trusted=own)) == 200
-    session = Session(agent(0), endpoint(gang, trusted=own), None, ignored, ignored, ignored, ignored)
+    session = Session(agent(0), endpoint(gang, trusted=own), None)
 
     process.send_signal(signal.SIGSTOP)
     awake = threading.Timer(2 * CONNECT_SECONDS, process.send_signal, [signal.SIGCONT])
@@ -143,10 +143,6 @@ def test_why_an_agent_ends_is_heard_by_a_coordinator_that_stands_still_for_a_mom
 
     assert session.explain(reason, 60.0)
     assert [entry.failure for entry in state_of(gang, own).failures] == [reason]
-
-
-def ignored(word: object = None) -> None:
-    """Nobody acts upon what the session hears."""
 
 
 def state_of(gang: Gang, own: Path) -> CoordinatorState:

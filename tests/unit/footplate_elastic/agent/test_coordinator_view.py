@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from footplate_contracts.reports import Command, GenerationId, HeartbeatAnswer, Terms
-from footplate_elastic.agent.knowledge import Knowledge
+from footplate_elastic.agent.coordinator_view import CoordinatorView
 
 
 def generation(text: str) -> GenerationId | None:
@@ -36,78 +36,78 @@ def answer(epoch: int, newest: str = "", opened: bool = False, **more: object) -
     ],
 )
 def test_when_ranks_must_stop(told: HeartbeatAnswer, running: str, rejoin: bool) -> None:
-    knowledge = Knowledge()
-    knowledge.take(told)
-    assert knowledge.must_rejoin(GenerationId.parse(running)) is rejoin
+    view = CoordinatorView()
+    view.take(told)
+    assert view.must_rejoin(GenerationId.parse(running)) is rejoin
 
 
 def test_an_older_answer_that_arrives_later_changes_nothing() -> None:
-    knowledge = Knowledge()
-    knowledge.take(answer(1, "1.2"))
-    knowledge.take(answer(1, "1.1", True))
-    assert knowledge.answer == answer(1, "1.2")
+    view = CoordinatorView()
+    view.take(answer(1, "1.2"))
+    view.take(answer(1, "1.1", True))
+    assert view.answer == answer(1, "1.2")
 
 
 def test_sealed_then_broken_is_the_order_within_a_generation() -> None:
-    knowledge = Knowledge()
-    knowledge.take(answer(1, "1.2", True))
-    knowledge.take(answer(1, "1.2", False))
-    assert knowledge.must_rejoin(GenerationId.parse("1.2"))
+    view = CoordinatorView()
+    view.take(answer(1, "1.2", True))
+    view.take(answer(1, "1.2", False))
+    assert view.must_rejoin(GenerationId.parse("1.2"))
 
 
 def test_eviction_and_closing_are_never_taken_back() -> None:
-    knowledge = Knowledge()
-    knowledge.take(answer(1, "1.1", evicted=True, closed=True))
-    knowledge.take(answer(1, "1.2"))
-    assert knowledge.evicted and knowledge.closed
+    view = CoordinatorView()
+    view.take(answer(1, "1.1", evicted=True, closed=True))
+    view.take(answer(1, "1.2"))
+    assert view.evicted and view.closed
 
 
 def test_a_new_coordinator_has_received_nothing_but_what_is_durable_stays_so() -> None:
-    knowledge = Knowledge()
-    knowledge.take(answer(1, "1.1", received=9, acknowledged=4))
-    knowledge.take(answer(2, received=0, acknowledged=0))
-    assert (knowledge.received, knowledge.acknowledged) == (0, 4)
+    view = CoordinatorView()
+    view.take(answer(1, "1.1", received=9, acknowledged=4))
+    view.take(answer(2, received=0, acknowledged=0))
+    assert (view.received, view.acknowledged) == (0, 4)
 
 
 def test_received_does_not_fall_back_within_an_epoch() -> None:
-    knowledge = Knowledge()
-    knowledge.take(answer(1, "1.1", received=9))
-    knowledge.take(answer(1, "1.1", received=5))
-    assert knowledge.received == 9
+    view = CoordinatorView()
+    view.take(answer(1, "1.1", received=9))
+    view.take(answer(1, "1.1", received=5))
+    assert view.received == 9
 
 
 def test_of_terms_the_newest_count_in_whatever_order_they_come() -> None:
-    knowledge = Knowledge()
+    view = CoordinatorView()
     told = [
         Terms(steps=steps, every_steps=1, keep_last=1, epoch=epoch, number=number)
         for epoch, number, steps in ((1, 2, 20), (1, 1, 10), (2, 1, 15), (1, 3, 30))
     ]
     seen = []
     for terms in told:
-        knowledge.take(answer(terms.epoch, "1.1", terms=terms))
-        seen.append(knowledge.terms.steps if knowledge.terms else None)
+        view.take(answer(terms.epoch, "1.1", terms=terms))
+        seen.append(view.terms.steps if view.terms else None)
     assert seen == [20, 20, 15, 15]
-    knowledge.take(answer(2, "1.1"))
-    assert knowledge.terms == told[2], "a coordinator that does not know yet takes nothing back"
+    view.take(answer(2, "1.1"))
+    assert view.terms == told[2], "a coordinator that does not know yet takes nothing back"
 
 
 def test_a_command_stands_until_it_is_taken_back() -> None:
-    knowledge, seen = Knowledge(), []
+    view, seen = CoordinatorView(), []
     for command in (Command.CHECKPOINT_AND_EXIT, Command.NONE):
-        knowledge.take(answer(1, "1.1", command=command))
-        seen.append(knowledge.command)
+        view.take(answer(1, "1.1", command=command))
+        seen.append(view.command)
     assert seen == [Command.CHECKPOINT_AND_EXIT, Command.NONE]
 
 
 def test_a_question_to_the_ranks_is_handed_out_once_in_each_epoch() -> None:
-    knowledge = Knowledge()
+    view = CoordinatorView()
     asked = [
         answer(epoch, "1.1", diagnosis={"kind": "trace", "number": number})
         for epoch, number in ((1, 1), (1, 1), (1, 2), (2, 1))
     ]
     handed_out = []
     for told in [answer(1, "1.1"), *asked]:
-        knowledge.take(told)
-        question = knowledge.new_question()
+        view.take(told)
+        question = view.new_question()
         handed_out.append(question.number if question else None)
     assert handed_out == [None, 1, None, 2, 1]

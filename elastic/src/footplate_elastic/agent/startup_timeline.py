@@ -16,7 +16,7 @@ _STARTING = (RankPhase.STARTING, RankPhase.LOADING)
 
 
 @dataclass
-class Timeline:
+class StartupTimeline:
     """One generation on one agent. Times in seconds since the Unix epoch.
 
     A station is passed when the last of the `slots` ranks has passed it:

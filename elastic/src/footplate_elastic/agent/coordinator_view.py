@@ -30,7 +30,7 @@ def concerns(answer: HeartbeatAnswer, running: GenerationId) -> bool:
 
 
 @dataclass
-class Knowledge:
+class CoordinatorView:
     """The newest answer, and the two that can never be taken back."""
 
     answer: HeartbeatAnswer | None = None

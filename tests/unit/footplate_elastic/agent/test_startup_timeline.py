@@ -6,7 +6,7 @@ import pytest
 from bench.elastic.stations import PARTS, recovery
 
 from footplate_contracts.reports import GenerationId, RankPhase, RankReport
-from footplate_elastic.agent.timeline import Timeline
+from footplate_elastic.agent.startup_timeline import StartupTimeline
 
 G2 = GenerationId(epoch=1, number=2)
 
@@ -19,14 +19,16 @@ COORDINATOR = """
 FAULT = 1767225610.0  # 2026-01-01T00:00:10Z
 
 
-def told(timeline: Timeline, rank: int, phase: RankPhase, seconds: float | None, now: float) -> str | None:
+def told(
+    timeline: StartupTimeline, rank: int, phase: RankPhase, seconds: float | None, now: float
+) -> str | None:
     report = RankReport(rank=rank, local_rank=rank, step=1, phase=phase, step_seconds=seconds)
     return timeline.report(report, now)
 
 
 def line(offset: float) -> str:
     """The log of an agent whose two ranks are a little apart."""
-    timeline = Timeline(G2, 2, sealed=FAULT + 0.4, forked=FAULT + 0.5 + offset)
+    timeline = StartupTimeline(G2, 2, sealed=FAULT + 0.4, forked=FAULT + 0.5 + offset)
     for rank in (0, 1):
         told(timeline, rank, RankPhase.LOADING, None, FAULT + 0.6 + offset + rank / 100)
         told(timeline, rank, RankPhase.DATA, None, FAULT + 0.8 + offset)

@@ -1,0 +1,51 @@
+"""What the ranks of one agent have reported, and how they ended. Pure; the session holds the lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from footplate_contracts.reports import RankReport
+
+
+@dataclass
+class RankReports:
+    """The newest report of each rank of the generation that runs."""
+
+    total_steps: int | None  # the step that the ranks end with
+    finished: bool = False  # all ended with success
+    suspended: bool = False  # all ended after the checkpoint that was asked for
+    ended_at: float = 0.0  # seconds of a monotonic clock
+    _latest: dict[int, RankReport] = field(default_factory=dict)
+    _starts: dict[int, RankReport] = field(default_factory=dict)  # before the first step, until sent
+
+    def clear(self) -> None:
+        """Forget the ranks of a generation that is over."""
+        self._latest, self._starts = {}, {}
+        self.finished = self.suspended = False
+
+    def take(self, report: RankReport) -> bool:
+        """Take note of `report`; whether its rank has finished a step for the first time."""
+        before = self._latest.get(report.rank)
+        stepped = before is not None and before.step_seconds is not None
+        self.total_steps = report.total_steps or self.total_steps
+        if report.step_seconds is None and before is not None:
+            # Said once a step; the phases after it must not hide that the rank steps.
+            report = report.model_copy(update={"step_seconds": before.step_seconds})
+        if report.step_seconds is None:
+            self._starts[report.rank] = report
+        self._latest[report.rank] = report
+        return report.step_seconds is not None and not stepped
+
+    def end(self, suspended: bool, now: float) -> None:
+        """All ranks ended well."""
+        self.finished, self.suspended, self.ended_at = not suspended, suspended, now
+
+    def to_send(self) -> list[RankReport]:
+        """Where ranks started, which is told once, before where they are."""
+        return [*self._starts.values(), *self._latest.values()]
+
+    def sent(self, reports: Iterable[RankReport]) -> None:
+        """The coordinator knows `reports`; a first step a moment later must not hide where a rank started."""
+        known = list(reports)
+        self._starts = {rank: start for rank, start in self._starts.items() if start not in known}
