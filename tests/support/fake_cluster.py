@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, Invalid, NotFound
-from footplate_operator.runtime.kinds import POD, TRAINING_RUN, Json, Kind, kind_of
+from footplate_operator.runtime.kinds import CORE, POD, Json, Kind, kind_of
 
 Place = tuple[Kind, str]
 Watch = Callable[[str, Json], None]
@@ -47,9 +47,13 @@ class Clock:
 
 @dataclass
 class FakeCluster:
-    """`objects[kind, name]`; one namespace is enough for all tests."""
+    """`objects[kind, name]`; one namespace is enough for all tests.
+
+    What objects of `kinds` own stays when they go: tests look at what the operator does by itself.
+    """
 
     clock: Clock = field(default_factory=Clock)
+    kinds: Sequence[Kind] = ()  # custom resources, beside those that Kubernetes has
     objects: dict[Place, Json] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)  # verbs of calls that change something
     crash_at: int | None = None  # number of the call, from 1
@@ -69,17 +73,13 @@ class FakeCluster:
         self._reachable()
         return [travelled(each) for each in self._matching(kind, labels, fields)]
 
-    async def create(self, body: Json) -> Json:
-        kind, name = kind_of(body), body["metadata"]["name"]
-        return self._change("create", kind, lambda: self._create(kind, name, body))
+    async def create(self, kind: Kind, body: Json) -> Json:
+        return self._change("create", kind, lambda: self._create(kind, body["metadata"]["name"], body))
 
-    async def apply(self, body: Json, subresource: str = "") -> Json:
-        kind = kind_of(body)
+    async def apply(self, kind: Kind, body: Json, subresource: str = "") -> Json:
         return self._change("apply", kind, lambda: self._apply(kind, body, subresource))
 
-    async def replace(self, body: Json) -> Json:
-        kind = kind_of(body)
-
+    async def replace(self, kind: Kind, body: Json) -> Json:
         def put() -> Json:
             known = self._found(kind, body["metadata"]["name"])
             if known["metadata"]["resourceVersion"] != body["metadata"].get("resourceVersion"):
@@ -120,7 +120,7 @@ class FakeCluster:
 
     def put(self, body: Json) -> Json:
         """Store `body` as it is, with the next version, and tell the watches."""
-        kind, name = kind_of(body), body["metadata"]["name"]
+        kind, name = kind_of(body, (*CORE, *self.kinds)), body["metadata"]["name"]
         fresh = travelled(body)
         metadata = fresh["metadata"]
         number = next(self._numbers)
@@ -151,8 +151,8 @@ class FakeCluster:
         body = self.objects.pop((kind, name))
         self._tell("DELETED", body)
         uid = body["metadata"]["uid"]
-        if kind == TRAINING_RUN:
-            return  # the tests look at what the operator does by itself
+        if kind in self.kinds:
+            return
         for (child, child_name), each in list(self.objects.items()):
             if any(owner["uid"] == uid for owner in each["metadata"].get("ownerReferences", [])):
                 self.bury(child, child_name)

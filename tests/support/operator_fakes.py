@@ -26,8 +26,8 @@ from footplate_contracts.reports import (
     TermsCommand,
 )
 from footplate_operator.runtime.kinds import Json
+from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.revision import Defaults
-from footplate_operator.trainingrun.run import Key
 from tests.support.fake_cluster import Clock, travelled
 
 DEFAULTS = Defaults(trainer_image="trainer:1", coordinator_image="coordinator:1", api_url="http://api")
@@ -77,7 +77,7 @@ def profile_manifest(name: str = "local-cpu", **spec: Any) -> Json:
 
 
 @dataclass
-class FakeAgenda:
+class FakeQueue:
     """A work-queue whose time is the test's."""
 
     clock: Clock
@@ -91,7 +91,7 @@ class FakeAgenda:
         self.due[key] = min(at, self.due.get(key, at))
 
     def ready(self) -> list[Key]:
-        """Keys whose time has come; they leave the agenda."""
+        """Keys whose time has come; they leave the queue."""
         now = self.clock().timestamp()
         keys = [key for key, at in self.due.items() if at <= now]
         for key in keys:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from footplate_contracts.names import Cause, Env, Reason
+from footplate_contracts.names import Cause, Env, Reason, RunUid
 from footplate_contracts.reports import (
     CheckpointRecord,
     Command,
@@ -21,12 +21,14 @@ from footplate_contracts.reports import (
     TermsCommand,
 )
 from footplate_operator.errors import OperatorError
-from footplate_operator.runtime.cache import Cache, run_of_pod
-from footplate_operator.runtime.kinds import POD, PROFILE, TRAINING_RUN, Json
+from footplate_operator.runtime.kinds import POD, Json
+from footplate_operator.runtime.loop import new_loop
 from footplate_operator.runtime.metrics import Metrics
-from footplate_operator.runtime.reconcile import Reconciler
+from footplate_operator.runtime.objects import Key
+from footplate_operator.trainingrun.controller import TrainingRuns
 from footplate_operator.trainingrun.coordinator_client import Endpoint
-from footplate_operator.trainingrun.run import Key, key_of
+from footplate_operator.trainingrun.metrics import RunMetrics
+from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
 from tests.support.fake_cluster import Clock, FakeCluster, travelled
 from tests.support.operator_fakes import (
     DEFAULTS,
@@ -34,12 +36,14 @@ from tests.support.operator_fakes import (
     KEY,
     NAME,
     PATIENCE,
-    FakeAgenda,
     FakeCoordinator,
+    FakeQueue,
     identity,
     profile_manifest,
     run_manifest,
 )
+
+RESYNC_SECONDS = 300.0
 
 
 async def running(**spec: Any) -> World:
@@ -55,7 +59,7 @@ class World:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.cluster = FakeCluster(self.clock)
+        self.cluster = FakeCluster(self.clock, kinds=(TRAINING_RUN, PROFILE))
         self.cluster.watches.append(self._watched)
         self.coordinators: dict[str, FakeCoordinator] = {}  # by pod name
         self.saved: dict[str, CheckpointRecord] = {}  # by uid of the run: the shared volume
@@ -68,65 +72,61 @@ class World:
 
     def start_operator(self) -> None:
         """A new process: it knows what the API server tells, and nothing else."""
-        self.cache = Cache()
-        self.agenda = FakeAgenda(self.clock)
+        self.queue = FakeQueue(self.clock)
         self.metrics = Metrics()
-        self.followed: dict[str, Endpoint] = {}
-        self.heard: dict[str, CoordinatorState] = {}
-        self.reconciler = Reconciler(
-            self.cluster, self.cache, self, self.agenda, self.metrics, DEFAULTS, self.clock
-        )
-        for kind in (PROFILE, POD, TRAINING_RUN):
-            for body in self.cluster.all(kind):
-                self._watched("ADDED", travelled(body))
+        self.followed: dict[RunUid, Endpoint] = {}
+        self.heard: dict[RunUid, CoordinatorState] = {}
+        controller = TrainingRuns(self.cluster, self, DEFAULTS, RunMetrics(self.metrics.registry))
+        self.loop = new_loop(controller, self.cluster, self.queue, self.clock, RESYNC_SECONDS, "operator")
+        self._events = [
+            ("ADDED", travelled(body))
+            for kind in self.loop.handlers.watches()
+            for body in self.cluster.all(kind)
+        ]
 
     async def reconcile(self) -> int:
         """Work on what is due until nothing is; the number of reconciliations."""
         count = 0
-        while keys := self.agenda.ready():
+        await self._deliver()
+        while keys := self.queue.ready():
             for key in keys:
                 count += 1
                 assert count < 200, "the operator never comes to rest"
                 try:
-                    await self.reconciler(key)
+                    await self.loop.reconciler(key)
                 except OperatorError:
-                    self.agenda.add_after(key, 1.0)
+                    self.queue.add_after(key, 1.0)
+            await self._deliver()
         return count
 
     def _watched(self, event: str, body: Json) -> None:
-        if body["kind"] == "TrainingRun":
-            if event == "DELETED":
-                self.cache.drop_run(body)
-                self.reconciler.bury(body)
-            else:
-                self.cache.put_run(body)
-            self.agenda.add(key_of(body))
-        elif body["kind"] == "ComputeProfile":
-            self.cache.put_profile(body)
-            for key in self.cache.waiting_for_profile(body["metadata"]["name"]):
-                self.agenda.add(key)
-        elif body["kind"] == "Pod":
-            (self.cache.drop_pod if event == "DELETED" else self.cache.put_pod)(body)
-            owner = run_of_pod(body)
-            if owner is not None and self.cache.run(owner) is not None:
-                self.agenda.add(owner)
+        self._events.append((event, body))
+
+    async def _deliver(self) -> None:
+        """What the watches have to tell, as kopf tells it."""
+        handlers = self.loop.handlers.watches()
+        while self._events:
+            event, body = self._events.pop(0)
+            for kind, handler in handlers.items():
+                if (kind.api_version, kind.name) == (body["apiVersion"], body["kind"]):
+                    await handler({"type": event, "object": body})
 
     # -- Coordinators, as the operator sees them ------------------------------------------
 
-    def state(self, uid: str) -> CoordinatorState | None:
+    def state(self, uid: RunUid) -> CoordinatorState | None:
         return self.heard.get(uid)
 
-    def follow(self, key: Key, uid: str, endpoint: Endpoint) -> None:
+    def follow(self, key: Key, uid: RunUid, endpoint: Endpoint) -> None:
         self.followed[uid] = endpoint
 
-    def leave(self, uid: str) -> None:
+    def leave(self, uid: RunUid) -> None:
         self.followed.pop(uid, None)
 
-    def forget(self, uid: str) -> None:
+    def forget(self, uid: RunUid) -> None:
         self.leave(uid)
         self.heard.pop(uid, None)
 
-    async def command(self, uid: str, command: Command) -> bool:
+    async def command(self, uid: RunUid, command: Command) -> bool:
         leader = self._followed(uid)
         if leader is None:
             return False
@@ -134,7 +134,7 @@ class World:
         leader.version += 1
         return True
 
-    async def resize(self, uid: str, size: SizeCommand) -> bool:
+    async def resize(self, uid: RunUid, size: SizeCommand) -> bool:
         leader = self._followed(uid)
         if leader is None:
             return False
@@ -142,7 +142,7 @@ class World:
         self.heard[uid] = leader.view(self._seconds())
         return True
 
-    async def judge_hangs(self, uid: str, by: HangCommand) -> bool:
+    async def judge_hangs(self, uid: RunUid, by: HangCommand) -> bool:
         leader = self._followed(uid)
         if leader is None:
             return False
@@ -150,7 +150,7 @@ class World:
         self.heard[uid] = leader.view(self._seconds())
         return True
 
-    async def set_terms(self, uid: str, terms: TermsCommand) -> bool:
+    async def set_terms(self, uid: RunUid, terms: TermsCommand) -> bool:
         leader = self._followed(uid)
         if leader is None:
             return False
@@ -227,7 +227,7 @@ class World:
             leader.spares = [each for each in spares if leader.seated(each) is None]
             self._advance(leader, workers, uid)
 
-    def _advance(self, leader: FakeCoordinator, workers: dict[int, Json], uid: str) -> None:
+    def _advance(self, leader: FakeCoordinator, workers: dict[int, Json], uid: RunUid) -> None:
         if leader.state in (RunState.FINISHED, RunState.SUSPENDED):
             return
         uids = {index: pod["metadata"]["uid"] for index, pod in workers.items()}
@@ -277,7 +277,7 @@ class World:
                     self.end_pod(pod["metadata"]["name"], 0)
         leader.version += 1
 
-    def _save(self, leader: FakeCoordinator, uid: str) -> None:
+    def _save(self, leader: FakeCoordinator, uid: RunUid) -> None:
         uri = f"/shared/checkpoints/step-{leader.step}.e{leader.epoch}g{leader.number}"
         leader.checkpoint = CheckpointRecord(step=leader.step, uri=uri, time=self._seconds())
         self.saved[uid] = leader.checkpoint
@@ -290,7 +290,7 @@ class World:
             view = leader.view(self._seconds())
             if self.heard.get(uid) != view:
                 self.heard[uid] = view
-                self.agenda.add(KEY)
+                self.queue.add(KEY)
 
     # -- looking -------------------------------------------------------------------------
 
@@ -354,7 +354,7 @@ class World:
             if pod["metadata"]["labels"].get("footplate.dev/role") == role
         ]
 
-    def _running(self, role: str, uid: str) -> list[Json]:
+    def _running(self, role: str, uid: RunUid) -> list[Json]:
         running = [
             pod
             for pod in self._pods(role)
@@ -377,7 +377,7 @@ class World:
             self.coordinators[name] = leader
         return self.coordinators[name]
 
-    def _followed(self, uid: str) -> FakeCoordinator | None:
+    def _followed(self, uid: RunUid) -> FakeCoordinator | None:
         endpoint = self.followed.get(uid)
         for pod in self._pods("coordinator"):
             running = pod.get("status", {}).get("phase") == "Running"

@@ -8,12 +8,11 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import aiohttp
 import kopf
 
 from footplate_contracts import logs
@@ -22,23 +21,36 @@ from footplate_contracts.names import LogFormat
 from footplate_operator import settings
 from footplate_operator.errors import ClusterError, OperatorError, SettingsError
 from footplate_operator.runtime import handlers, probes
-from footplate_operator.runtime.cache import Cache
-from footplate_operator.runtime.cluster import KubernetesCluster, login
-from footplate_operator.runtime.kinds import PROFILE, TRAINING_RUN
+from footplate_operator.runtime.cluster import Cluster, KubernetesCluster, login
+from footplate_operator.runtime.controller import Controller
 from footplate_operator.runtime.leader import Leadership
+from footplate_operator.runtime.loop import Loop, new_loop
 from footplate_operator.runtime.metrics import Metrics
-from footplate_operator.runtime.reconcile import Reconciler
+from footplate_operator.runtime.objects import Key
 from footplate_operator.runtime.workqueue import WorkQueue
 from footplate_operator.settings import Settings
-from footplate_operator.trainingrun.coordinator_client import Watchers
-from footplate_operator.trainingrun.run import Key
+from footplate_operator.trainingrun.controller import training_runs
+
+Requeue = Callable[[Key], None]
+NewController = Callable[
+    [Settings, Cluster, Requeue, Metrics], AbstractAsyncContextManager[Controller[Any, Any, Any]]
+]
 
 _log = logging.getLogger("footplate_operator")
 _DISCOVERY_SECONDS: Final = 1.0
 _LEAVE_SECONDS: Final = 3.0  # for what was cancelled to end
 
 
-def main() -> int:
+def _training_runs(
+    own: Settings, cluster: Cluster, requeue: Requeue, metrics: Metrics
+) -> AbstractAsyncContextManager[Controller[Any, Any, Any]]:
+    return training_runs(cluster, requeue, metrics.registry, own.defaults)
+
+
+KINDS: Final[Sequence[NewController]] = (_training_runs,)
+
+
+def main(kinds: Sequence[NewController] = KINDS) -> int:
     """Exit code: 0 after SIGTERM, 78 for settings that cannot work, 1 otherwise."""
     try:
         own = settings.from_environment(os.environ, os.getpid())
@@ -48,74 +60,69 @@ def main() -> int:
     log_format = own.defaults.log_format or LogFormat.LOGFMT
     logs.configure("footplate_operator", level=own.log_level, log_format=log_format)
     try:
-        asyncio.run(operate(own))
+        asyncio.run(operate(own, kinds))
     except OperatorError as error:
         _log.error("ended", extra=fields(error=error))
         return 1
     return 0
 
 
-async def operate(own: Settings) -> None:
+async def operate(own: Settings, kinds: Sequence[NewController]) -> None:
     """Run until SIGTERM or SIGINT; raises OperatorError where that is impossible."""
     stop = asyncio.Event()
     _listen_for_signals(stop)
-    metrics, cache = Metrics(), Cache()
-    queue: WorkQueue[Key] = WorkQueue(random.Random())
+    metrics = Metrics()
+    queues: list[WorkQueue[Key]] = []
+    loops: list[Loop] = []
     async with AsyncExitStack() as stack:
         cluster = KubernetesCluster(await login())
         stack.push_async_callback(cluster.close)
+        for kind in kinds:
+            queue: WorkQueue[Key] = WorkQueue(random.Random())
+            controller = await stack.enter_async_context(kind(own, cluster, queue.add, metrics))
+            queues.append(queue)
+            loops.append(new_loop(controller, cluster, queue, _utc_now, own.resync_seconds, own.identity))
 
         def bring_up_to_date() -> None:
-            metrics.count_runs(cache.phases())
-            metrics.depth.set(len(queue))
+            metrics.depth.set(sum(map(len, queues)))
+            for loop in loops:
+                loop.controller.measure(loop.cache)
 
-        app = probes.application(metrics, bring_up_to_date, ready=lambda: True)
+        app = probes.application(metrics, bring_up_to_date)
         await stack.enter_async_context(probes.serving(app, own.metrics_port))
         leadership = Leadership(
             cluster, own.namespace, own.lease_name, own.identity, own.lease_seconds, _utc_now
         )
-        await _unless(stop, _wait_for_crds(cluster, own))
+        await _unless(stop, _wait_for_crds(cluster, loops, own))
         await _unless(stop, leadership.acquire())
         if stop.is_set():
             return
         stack.push_async_callback(leadership.release)
         metrics.leader.set(1)
-        session = await stack.enter_async_context(
-            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=0))
-        )
-        watchers = Watchers(session, queue.add)
-        stack.push_async_callback(watchers.close)
-        reconciler = Reconciler(
-            cluster,
-            cache,
-            watchers,
-            queue,
-            metrics,
-            own.defaults,
-            _utc_now,
-            resync_seconds=own.resync_seconds,
-            identity=own.identity,
-        )
-        wiring = handlers.Handlers(cache, queue, reconciler)
         _log.info("leading", extra=fields(identity=own.identity, namespace=own.namespace))
         await _first_of(
             stop,
-            _watch(wiring, own, stop),
-            queue.run(own.workers, reconciler),
+            _watch([loop.handlers for loop in loops], own, stop),
+            *(
+                queue.run(own.workers, metrics.measured(loop.reconciler))
+                for queue, loop in zip(queues, loops, strict=True)
+            ),
             leadership.keep(),
         )
         if not stop.is_set():
             raise OperatorError("the watches ended by themselves")
 
 
-async def _wait_for_crds(cluster: KubernetesCluster, own: Settings) -> None:
+async def _wait_for_crds(cluster: Cluster, loops: Sequence[Loop], own: Settings) -> None:
     """kopf looks once for what it may watch: everything must be there before."""
     namespace = own.namespaces[0] if own.namespaces else ""
     told = False
     while True:
         try:
-            await cluster.find(TRAINING_RUN, namespace)
-            await cluster.find(PROFILE, "")
+            for loop in loops:
+                await cluster.find(loop.controller.kind, namespace)
+                for parameter in loop.controller.parameters:
+                    await cluster.find(parameter, "")
             return
         except ClusterError as error:
             if not told:
@@ -148,12 +155,12 @@ def _listen_for_signals(stop: asyncio.Event) -> None:
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
 
 
-async def _watch(wiring: handlers.Handlers, own: Settings, stop: asyncio.Event) -> None:
+async def _watch(told: Sequence[handlers.Handlers], own: Settings, stop: asyncio.Event) -> None:
     """kopf.operator, but for the signals: by its own handlers kopf takes seconds to end, and it is no end."""
     before = asyncio.all_tasks()
     tasks = await kopf.spawn_tasks(
-        registry=handlers.registry(wiring),
-        settings=handlers.settings(),
+        registry=handlers.registry(told),
+        settings=handlers.settings(told),
         standalone=True,
         clusterwide=not own.namespaces,
         namespaces=list(own.namespaces),

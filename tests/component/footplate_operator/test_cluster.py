@@ -10,7 +10,8 @@ from kubernetes.aio.client.configuration import Configuration
 from cluster.kubernetes.envtest import ApiServer
 from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, Invalid, NotFound
 from footplate_operator.runtime.cluster import KubernetesCluster, login
-from footplate_operator.runtime.kinds import CONFIG_MAP, POD, PROFILE, TRAINING_RUN, Json
+from footplate_operator.runtime.kinds import CONFIG_MAP, POD, Json
+from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
 from tests.component.footplate_operator.api import Api
 from tests.support.operator_fakes import run_manifest
 
@@ -45,7 +46,7 @@ def _config_map(api: Api, name: str = "x", **data: str) -> Json:
 async def test_a_status_keeps_any_words(cluster: KubernetesCluster, api: Api, message: str) -> None:
     run = run_manifest()
     run["metadata"]["namespace"] = api.namespace
-    created = await cluster.create(run)
+    created = await cluster.create(TRAINING_RUN, run)
     condition = {
         "type": "Ready",
         "status": "False",
@@ -59,7 +60,7 @@ async def test_a_status_keeps_any_words(cluster: KubernetesCluster, api: Api, me
         "metadata": {"name": "tiny", "namespace": api.namespace, "uid": created["metadata"]["uid"]},
         "status": {"phase": "Failed", "conditions": [condition]},
     }
-    await cluster.apply(body, "status")
+    await cluster.apply(TRAINING_RUN, body, "status")
     found = await cluster.get(TRAINING_RUN, api.namespace, "tiny")
     assert found["status"]["conditions"][0]["message"] == message
 
@@ -67,42 +68,44 @@ async def test_a_status_keeps_any_words(cluster: KubernetesCluster, api: Api, me
 async def test_half_a_character_is_replaced(cluster: KubernetesCluster, api: Api) -> None:
     run = run_manifest()
     run["metadata"]["namespace"] = api.namespace
-    await cluster.create(run)
+    await cluster.create(TRAINING_RUN, run)
     attempt = {"number": 1, "start": "2026-01-31T12:00:00Z", "message": "half \udcff of it"}
     metadata = {"name": "tiny", "namespace": api.namespace}
     body = {**run, "metadata": metadata, "status": {"attempts": [attempt]}}
     del body["spec"]
-    applied = await cluster.apply(body, "status")
+    applied = await cluster.apply(TRAINING_RUN, body, "status")
     assert applied["status"]["attempts"][0]["message"] == "half \ufffd of it"
 
 
 async def test_a_status_is_written_on_top_of_what_was_read_only(cluster: KubernetesCluster, api: Api) -> None:
     run = run_manifest()
     run["metadata"]["namespace"] = api.namespace
-    old = await cluster.create(run)
+    old = await cluster.create(TRAINING_RUN, run)
     await cluster.delete(TRAINING_RUN, api.namespace, "tiny")
-    await cluster.create(run)
+    await cluster.create(TRAINING_RUN, run)
     metadata = {"name": "tiny", "namespace": api.namespace}
     metadata["resourceVersion"] = old["metadata"]["resourceVersion"]
     body = {"apiVersion": run["apiVersion"], "kind": "TrainingRun", "metadata": metadata}
     with pytest.raises(Conflict):
-        await cluster.apply({**body, "status": {"phase": "Failed"}}, "status")
+        await cluster.apply(TRAINING_RUN, {**body, "status": {"phase": "Failed"}}, "status")
 
 
 async def test_errors_are_types(cluster: KubernetesCluster, api: Api) -> None:
-    await cluster.create(_config_map(api, a="1"))
+    await cluster.create(CONFIG_MAP, _config_map(api, a="1"))
     with pytest.raises(AlreadyExists):
-        await cluster.create(_config_map(api, a="2"))
+        await cluster.create(CONFIG_MAP, _config_map(api, a="2"))
     with pytest.raises(NotFound):
         await cluster.get(CONFIG_MAP, api.namespace, "y")
     with pytest.raises(Invalid, match="Invalid value"):
-        await cluster.create(_config_map(api, name="Not_A_Name"))
+        await cluster.create(CONFIG_MAP, _config_map(api, name="Not_A_Name"))
     with pytest.raises(ClusterError, match="not found"):
-        await cluster.create({**_config_map(api), "metadata": {"name": "x", "namespace": "no-such"}})
+        await cluster.create(
+            CONFIG_MAP, {**_config_map(api), "metadata": {"name": "x", "namespace": "no-such"}}
+        )
 
 
 async def test_only_the_object_that_is_meant_is_deleted(cluster: KubernetesCluster, api: Api) -> None:
-    made = await cluster.create(_config_map(api))
+    made = await cluster.create(CONFIG_MAP, _config_map(api))
     await cluster.delete(CONFIG_MAP, api.namespace, "x", uid="another")
     assert (await cluster.get(CONFIG_MAP, api.namespace, "x"))["metadata"]["uid"] == made["metadata"]["uid"]
     await cluster.delete(CONFIG_MAP, api.namespace, "x", uid=made["metadata"]["uid"])
@@ -112,7 +115,7 @@ async def test_only_the_object_that_is_meant_is_deleted(cluster: KubernetesClust
 
 async def test_one_request_deletes_what_matches(cluster: KubernetesCluster, api: Api) -> None:
     for name in ("a", "b"):
-        await cluster.create(_config_map(api, name=name))
+        await cluster.create(CONFIG_MAP, _config_map(api, name=name))
     await cluster.delete_all(CONFIG_MAP, api.namespace, "team=a")
     assert await cluster.find(CONFIG_MAP, api.namespace, "team=a") == []
 
@@ -121,7 +124,7 @@ async def test_a_pod_that_was_made_can_be_told_to_stop(cluster: KubernetesCluste
     container = {"name": "main", "image": "x"}
     metadata = {"name": "p", "namespace": api.namespace}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}}
-    made = await cluster.create(pod)
+    made = await cluster.create(POD, pod)
     patch = {"metadata": {"uid": made["metadata"]["uid"]}, "spec": {"activeDeadlineSeconds": 1}}
     stopped = await cluster.merge(POD, api.namespace, "p", patch)
     assert stopped["spec"]["activeDeadlineSeconds"] == 1
@@ -130,10 +133,10 @@ async def test_a_pod_that_was_made_can_be_told_to_stop(cluster: KubernetesCluste
 
 
 async def test_a_lost_update_is_a_conflict(cluster: KubernetesCluster, api: Api) -> None:
-    first = await cluster.create(_config_map(api, a="1"))
-    await cluster.replace({**first, "data": {"a": "2"}})
+    first = await cluster.create(CONFIG_MAP, _config_map(api, a="1"))
+    await cluster.replace(CONFIG_MAP, {**first, "data": {"a": "2"}})
     with pytest.raises(Conflict):
-        await cluster.replace({**first, "data": {"a": "3"}})
+        await cluster.replace(CONFIG_MAP, {**first, "data": {"a": "3"}})
 
 
 async def test_everything_is_listed_page_by_page(cluster: KubernetesCluster, api: Api) -> None:

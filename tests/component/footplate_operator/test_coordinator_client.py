@@ -16,6 +16,7 @@ from aiohttp import web
 
 from cluster.machine.ports import claim_ports
 from footplate_contracts.model import Report
+from footplate_contracts.names import RunUid
 from footplate_contracts.reports import (
     Command,
     CoordinatorState,
@@ -26,13 +27,14 @@ from footplate_contracts.reports import (
     TermsCommand,
 )
 from footplate_operator.errors import CoordinatorUnreachable
+from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.coordinator_client import CoordinatorClient, Endpoint, Watchers
 from footplate_operator.trainingrun.credentials import new_credentials
 from footplate_operator.trainingrun.manifests.children import Credentials
-from footplate_operator.trainingrun.run import Key
 
 HOST = "tiny-coordinator.default.svc"
 KEY = Key("default", "tiny")
+RUN = RunUid("r")
 TOLD: dict[str, type[Report]] = {
     "/v1/command": SuspendCommand,
     "/v1/size": SizeCommand,
@@ -188,17 +190,17 @@ async def test_news_is_told_once_and_the_last_word_stays(
     served, told = new_served(), list[Key]()
     watchers = Watchers(session, told.append)
     async with serving(served, tmp_path):
-        watchers.follow(KEY, "r", served.endpoint())
+        watchers.follow(KEY, RUN, served.endpoint())
         await until(lambda: len(told) == 1)
         served.tell()
         await until(lambda: len(told) == 2)
-        watchers.follow(KEY, "r", served.endpoint())
+        watchers.follow(KEY, RUN, served.endpoint())
         await asyncio.sleep(0.3)
         assert len(told) == 2, "following again is no news"
-    known = watchers.state("r")
+    known = watchers.state(RUN)
     assert known is not None and known.version == 2
     await asyncio.sleep(0.5)
-    assert watchers.state("r") == known, "silence says nothing about the run"
+    assert watchers.state(RUN) == known, "silence says nothing about the run"
     async with serving(served, tmp_path):
         served.tell()
         await until(lambda: len(told) == 3)
@@ -211,25 +213,25 @@ async def test_a_late_answer_to_a_command_replaces_no_newer_word(
     served, told = new_served(), list[Key]()
     watchers = Watchers(session, told.append)
     async with serving(served, tmp_path):
-        watchers.follow(KEY, "r", served.endpoint())
+        watchers.follow(KEY, RUN, served.endpoint())
         await until(lambda: len(told) == 1)
         served.answering.clear()
-        commanding = asyncio.create_task(watchers.command("r", Command.CHECKPOINT_AND_EXIT))
+        commanding = asyncio.create_task(watchers.command(RUN, Command.CHECKPOINT_AND_EXIT))
         await until(lambda: bool(served.said))
         served.tell()
         await until(lambda: len(told) == 2)
         served.answering.set()
         assert await commanding
-        known = watchers.state("r")
+        known = watchers.state(RUN)
         assert known is not None and known.version == 2
         await watchers.close()
 
 
 async def test_a_command_to_nobody_is_not_taken(session: aiohttp.ClientSession) -> None:
     watchers = Watchers(session, lambda key: None)
-    assert not await watchers.command("r", Command.CHECKPOINT_AND_EXIT)
-    watchers.follow(KEY, "r", new_served().endpoint())
-    assert not await watchers.command("r", Command.CHECKPOINT_AND_EXIT)
-    watchers.forget("r")
-    assert watchers.state("r") is None
+    assert not await watchers.command(RUN, Command.CHECKPOINT_AND_EXIT)
+    watchers.follow(KEY, RUN, new_served().endpoint())
+    assert not await watchers.command(RUN, Command.CHECKPOINT_AND_EXIT)
+    watchers.forget(RUN)
+    assert watchers.state(RUN) is None
     await watchers.close()

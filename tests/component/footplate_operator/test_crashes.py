@@ -16,12 +16,11 @@ from footplate_operator.runtime.kinds import (
     DISRUPTION_BUDGET,
     EVENT,
     POD,
-    PROFILE,
     REVISION,
     SECRET,
     SERVICE,
-    TRAINING_RUN,
 )
+from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
 from tests.support.fake_cluster import Killed
 from tests.support.operator_fakes import NAME
 from tests.support.operator_world import World

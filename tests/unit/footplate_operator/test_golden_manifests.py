@@ -9,10 +9,12 @@ from typing import Any, Final
 import pytest
 
 from footplate_contracts.names import ConditionType, Phase, Reason, WorkerId
+from footplate_operator.runtime.conditions import NewCondition, condition
+from footplate_operator.runtime.events import Event, manifest
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun import events
 from footplate_operator.trainingrun.manifests import children, coordinator, worker
-from footplate_operator.trainingrun.status.conditions import NewCondition, condition
+from footplate_operator.trainingrun.run import TRAINING_RUN
 from tests.support.golden import ROOT, as_yaml, assert_golden
 from tests.support.operator_runs import H100, frozen, run
 
@@ -60,7 +62,7 @@ def phase_event() -> Json | None:
     after = PLAIN.status.model_copy(
         update={"phase": Phase.RUNNING, "phase_time": "2026-01-31T12:00:00Z", "conditions": [ready]}
     )
-    return events.phase_event(PLAIN, after, "operator-1", NOW)
+    return event_manifest(events.phase_event(PLAIN, after))
 
 
 def held_up_event() -> Json | None:
@@ -69,7 +71,11 @@ def held_up_event() -> Json | None:
     after = PLAIN.status.model_copy(
         update={"phase": Phase.STARTING, "phase_time": "2026-01-31T12:00:00Z", "conditions": [held]}
     )
-    return events.held_up_event(PLAIN, after, "operator-1", NOW)
+    return event_manifest(events.held_up_event(PLAIN, after))
+
+
+def event_manifest(event: Event | None) -> Json | None:
+    return manifest(TRAINING_RUN, PLAIN, event, "operator-1", NOW) if event else None
 
 
 MANIFESTS: Final[dict[str, Callable[[], Json | None]]] = {

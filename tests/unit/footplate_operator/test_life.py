@@ -13,12 +13,11 @@ from footplate_operator.runtime.kinds import (
     DISRUPTION_BUDGET,
     EVENT,
     POD,
-    PROFILE,
     REVISION,
     SECRET,
     SERVICE,
-    TRAINING_RUN,
 )
+from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
 from tests.support.operator_fakes import KEY, NAME, profile_manifest, run_manifest
 from tests.support.operator_world import World, running
 
@@ -124,7 +123,7 @@ async def test_a_run_whose_end_no_watch_told_is_forgotten() -> None:
     for _ in range(100):
         await world.reconcile()
         world.clock.advance(10)
-    assert world.cache.run(KEY) is None and world.cluster.names(POD) == []
+    assert world.loop.cache.get(KEY) is None and world.cluster.names(POD) == []
 
 
 async def test_a_run_of_the_same_name_starts_afresh() -> None:
@@ -156,7 +155,7 @@ async def test_nothing_is_remembered_of_a_run_that_ended_long_ago() -> None:
     for _ in range(20):
         world.clock.advance(60)
         await world.reconcile()
-    assert world.reconciler._memories == {}
+    assert world.loop.reconciler.remembered == 0
 
 
 async def test_a_finished_coordinator_stays_until_its_telemetry_is_out() -> None:

@@ -15,10 +15,12 @@ from footplate_contracts.v1alpha1.status import (
     TrainingRunStatus,
 )
 from footplate_operator.runtime import throttle
+from footplate_operator.runtime.throttle import StatusChange
 from footplate_operator.trainingrun.observed import SILENT
 from footplate_operator.trainingrun.policies import backoff, startup, suspension, ttl
 from footplate_operator.trainingrun.policies.backoff import Life
 from footplate_operator.trainingrun.policies.suspension import Step
+from footplate_operator.trainingrun.status.change import compare
 from footplate_operator.trainingrun.status.phase import active_phase
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -105,17 +107,17 @@ def _condition(message: str, status: str = "True") -> Condition:
 @pytest.mark.parametrize(
     ("change", "worth"),
     [
-        pytest.param({"time": TimeStatus(queued=5), "goodput": 0.5}, throttle.Change.NOTHING, id="time-only"),
-        pytest.param({"progress": ProgressStatus(step=5)}, throttle.Change.PROGRESS, id="a-step"),
-        pytest.param({"conditions": [_condition("b")]}, throttle.Change.PROGRESS, id="another-message"),
-        pytest.param({"conditions": [_condition("a", "False")]}, throttle.Change.STATE, id="condition"),
-        pytest.param({"phase": Phase.FAILED}, throttle.Change.STATE, id="phase"),
-        pytest.param({"replicas": 2}, throttle.Change.STATE, id="replicas"),
+        pytest.param({"time": TimeStatus(queued=5), "goodput": 0.5}, StatusChange.NOTHING, id="time-only"),
+        pytest.param({"progress": ProgressStatus(step=5)}, StatusChange.PROGRESS, id="a-step"),
+        pytest.param({"conditions": [_condition("b")]}, StatusChange.PROGRESS, id="another-message"),
+        pytest.param({"conditions": [_condition("a", "False")]}, StatusChange.STATE, id="condition"),
+        pytest.param({"phase": Phase.FAILED}, StatusChange.STATE, id="phase"),
+        pytest.param({"replicas": 2}, StatusChange.STATE, id="replicas"),
     ],
 )
-def test_what_a_status_is_worth(change: dict[str, object], worth: throttle.Change) -> None:
+def test_what_a_status_is_worth(change: dict[str, object], worth: StatusChange) -> None:
     before = TrainingRunStatus(phase=Phase.RUNNING, conditions=[_condition("a")])
-    assert throttle.compare(before, before.model_copy(update=change)) is worth
+    assert compare(before, before.model_copy(update=change)) is worth
 
 
 def _state(state: RunState, generation: str = "1.1") -> CoordinatorState:

@@ -79,7 +79,7 @@ async def test_the_promoted_one_is_replaced_like_any_worker() -> None:
 )
 def test_a_spare_is_a_worker_from_the_moment_it_has_a_place(index: int, role: str) -> None:
     now = datetime(2026, 1, 31, tzinfo=UTC)
-    pod = PodView(name="tiny-s0-1", uid="u", run_uid="r", role="spare", created=now, incarnation=1)
+    pod = PodView(name="tiny-s0-1", uid="u", owner_uid="r", role="spare", created=now, incarnation=1)
     agent = AgentIdentity(index=index, incarnation=100, pod_name=pod.name, address="10.0.0.1", slots=2)
     told = CoordinatorState(version=1, epoch=1, state=RunState.GATHERING, waiting=[agent])
     found = spares.promoted([pod], told)

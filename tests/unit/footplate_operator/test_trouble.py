@@ -8,13 +8,8 @@ import pytest
 
 from footplate_contracts.names import Cause, Reason
 from footplate_operator.errors import Conflict, Forbidden, Invalid
-from footplate_operator.runtime.kinds import (
-    EVENT,
-    POD,
-    SECRET,
-    SERVICE,
-    TRAINING_RUN,
-)
+from footplate_operator.runtime.kinds import EVENT, POD, SECRET, SERVICE
+from footplate_operator.trainingrun.run import TRAINING_RUN
 from tests.support.operator_fakes import run_manifest
 from tests.support.operator_world import World, running
 

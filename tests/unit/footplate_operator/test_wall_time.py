@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from footplate_contracts.names import ConditionType, Phase
 from footplate_contracts.v1alpha1.status import Condition, TimeStatus
+from footplate_operator.runtime import conditions
 from footplate_operator.runtime.clock import format_time, parse_time
-from footplate_operator.trainingrun.status import conditions, wall_time
-from footplate_operator.trainingrun.status.conditions import NewCondition
+from footplate_operator.runtime.conditions import NewCondition
+from footplate_operator.trainingrun.status import wall_time
 from footplate_operator.trainingrun.status.wall_time import Steps
 from tests.support.properties import given
 

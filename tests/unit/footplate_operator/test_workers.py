@@ -22,7 +22,7 @@ def pod(index: int, incarnation: int = 0, **state: Any) -> PodView:
         **{
             "name": f"tiny-w{index}-{incarnation}",
             "uid": f"uid-{index}-{incarnation}",
-            "run_uid": "run",
+            "owner_uid": "run",
             "role": "worker",
             "created": NOW - timedelta(minutes=5),
             "index": index,

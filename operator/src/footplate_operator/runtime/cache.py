@@ -1,9 +1,8 @@
-"""What the watches delivered, indexed by run.
+"""What the watches delivered of one kind and its children, indexed.
 
-Labels are written by anybody: a pod belongs to a run if it lies in its namespace
-and the run controls it. Our own writes enter at once, with the answer of the API server: a decision
-right after a pod was made must not make it again because the watch is slow. An
-older version never replaces a newer one, and a pod that is gone stays gone. Runs
+Our own writes enter at once, with the answer of the API server: a decision
+right after a child was made must not make it again because the watch is slow. An
+older version never replaces a newer one, and what is gone stays gone. Objects
 that have ended are many and hardly looked at: they are kept as compressed text, a
 tenth of what they take otherwise.
 """
@@ -13,46 +12,59 @@ from __future__ import annotations
 import json
 import zlib
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
-from footplate_contracts.names import RUN_LABEL, RUN_UID_LABEL, Phase
-from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
-from footplate_operator.runtime.kinds import Json
-from footplate_operator.trainingrun.observed import PodView, controller, view_pod
-from footplate_operator.trainingrun.run import Key, Undecodable, decode_profile, key_of
+from footplate_operator.runtime.children import Child, controller_of
+from footplate_operator.runtime.kinds import Json, Kind
+from footplate_operator.runtime.objects import Key, key_of
 
-_REMEMBERED_GRAVES: Final = 10_000
+_TOMBSTONES: Final = 10_000
 
 
-@dataclass(frozen=True)
+class Views(Protocol):
+    """What a kind keeps of its objects and of their children; see Controller."""
+
+    uid_label: str
+
+    def index(self, body: Json) -> Mapping[str, str]: ...
+
+    def has_ended(self, body: Json) -> bool: ...
+
+    def view(self, kind: Kind, body: Json) -> Child: ...
+
+
+@dataclass(frozen=True, slots=True)
 class _Known:
-    """A run as it was last seen; one that has ended is packed."""
+    """An object as it was last seen; one that has ended is packed."""
 
     uid: str
     version: int
-    phase: Phase
-    profile: str
+    ended: bool
+    index: Mapping[str, str]
     body: Json | bytes
 
 
 class Cache:
-    """Runs, profiles and pods as they were last seen."""
+    """Objects of one kind and their children, as they were last seen."""
 
-    def __init__(self) -> None:
-        self._runs: dict[Key, _Known] = {}
+    def __init__(self, views: Views) -> None:
+        self._views = views
+        self._objects: dict[Key, _Known] = {}
         self._live: set[Key] = set()
-        self._pods: dict[tuple[str, str], dict[str, PodView]] = {}  # by namespace and uid of the run
-        self._graves: OrderedDict[str, None] = OrderedDict()  # uids of objects that are gone
-        self.profiles: dict[str, ComputeProfileSpec] = {}
-        self.broken_profiles: dict[str, str] = {}  # name -> why it cannot be read
+        # By namespace and uid of the owner.
+        self._children: dict[tuple[str, str], dict[tuple[Kind, str], Child]] = {}
+        self._tombstones: OrderedDict[str, None] = OrderedDict()  # uids of what is gone
+        self._unpurged: dict[
+            Key, set[str]
+        ] = {}  # uids of objects that are gone, and whose children may not be
 
-    # -- runs --------------------------------------------------------------------------
+    # -- objects -------------------------------------------------------------------------
 
-    def run(self, key: Key) -> Json | None:
-        """The TrainingRun object."""
-        known = self._runs.get(key)
+    def get(self, key: Key) -> Json | None:
+        """The object called `key`."""
+        known = self._objects.get(key)
         if known is None:
             return None
         if isinstance(known.body, dict):
@@ -60,137 +72,135 @@ class Cache:
         unpacked: Json = json.loads(zlib.decompress(known.body))
         return unpacked
 
-    def keys(self) -> Iterator[Key]:
-        """Every run."""
-        return iter(list(self._runs))
+    def __contains__(self, key: Key) -> bool:
+        return key in self._objects
 
-    def put_run(self, body: Json) -> None:
-        """A version of a run; an older one than is known counts for nothing."""
-        if body["metadata"]["uid"] in self._graves:
+    def put(self, body: Json) -> None:
+        """A version of an object; an older one than is known counts for nothing."""
+        if body["metadata"]["uid"] in self._tombstones:
             return
         key = key_of(body)
-        fresh = _view(body)
-        known = self._runs.get(key)
+        fresh = self._view(body)
+        known = self._objects.get(key)
         if known is not None and known.uid == fresh.uid and known.version > fresh.version:
             return
-        self._runs[key] = fresh
-        (self._live.discard if fresh.phase.terminal else self._live.add)(key)
+        self._objects[key] = fresh
+        (self._live.discard if fresh.ended else self._live.add)(key)
 
-    def drop_run(self, body: Json) -> None:
-        """The run is gone for good."""
+    def drop(self, body: Json) -> None:
+        """The object is gone for good; its children are to be purged."""
         key, uid = key_of(body), body["metadata"]["uid"]
         self._bury(uid)
-        known = self._runs.get(key)
+        self._unpurged.setdefault(key, set()).add(uid)
+        known = self._objects.get(key)
         if known is not None and known.uid == uid:
-            del self._runs[key]
+            del self._objects[key]
             self._live.discard(key)
 
-    def phases(self) -> Counter[Phase]:
-        """Runs by phase; one without a phase is about to be queued."""
-        return Counter(known.phase for known in self._runs.values())
+    def unpurged(self, key: Key) -> list[str]:
+        """Uids of objects called `key` that are gone, and whose children may still be there."""
+        return sorted(self._unpurged.get(key, ()))
 
-    def live_runs(self) -> int:
-        """Runs that have not ended."""
+    def purged(self, key: Key, uid: str) -> None:
+        """The children of an object that is gone are gone, too."""
+        self._children.pop((key.namespace, uid), None)
+        left = self._unpurged.get(key, set())
+        left.discard(uid)
+        if not left:
+            self._unpurged.pop(key, None)
+
+    def live(self) -> int:
+        """How many objects have not ended."""
         return len(self._live)
 
-    def waiting_for_profile(self, name: str) -> list[Key]:
-        """Runs that are not admitted yet and ask for this profile."""
+    def where(self, **values: str) -> list[Key]:
+        """Objects with these values in their index."""
         return [
-            key for key, known in self._runs.items() if known.phase is Phase.QUEUED and known.profile == name
+            key
+            for key, known in self._objects.items()
+            if all(known.index.get(name) == value for name, value in values.items())
         ]
 
-    # -- profiles ----------------------------------------------------------------------
+    def count(self, name: str) -> Counter[str]:
+        """Objects by their value of one name in the index."""
+        return Counter(known.index[name] for known in self._objects.values() if name in known.index)
 
-    def put_profile(self, body: Json) -> None:
-        """A ComputeProfile; one that cannot be read is remembered as such."""
-        name = body["metadata"]["name"]
-        self.drop_profile(name)
-        try:
-            self.profiles[name] = decode_profile(body)
-        except Undecodable as error:
-            self.broken_profiles[name] = str(error)
+    # -- children ------------------------------------------------------------------------
 
-    def drop_profile(self, name: str) -> None:
-        """The profile is gone, or about to be put again."""
-        self.profiles.pop(name, None)
-        self.broken_profiles.pop(name, None)
+    def children(self, namespace: str, owner_uid: str) -> list[Child]:
+        """Children of an object."""
+        return list(self._children.get((namespace, owner_uid), {}).values())
 
-    # -- pods --------------------------------------------------------------------------
-
-    def pods(self, namespace: str, run_uid: str) -> list[PodView]:
-        """Pods of a run."""
-        return list(self._pods.get((namespace, run_uid), {}).values())
-
-    def put_pod(self, body: Json) -> None:
-        """A version of a pod; an older one than is known counts for nothing."""
-        pod = view_pod(body)
-        if not pod.run_uid or pod.run_uid != controller(body).get("uid") or pod.uid in self._graves:
+    def put_child(self, kind: Kind, body: Json) -> None:
+        """A version of a child; an older one than is known counts for nothing."""
+        owner = controller_of(body).get("uid")
+        if not owner or owner != self._label(body) or body["metadata"]["uid"] in self._tombstones:
             return
-        pods = self._pods.setdefault((pod.namespace, pod.run_uid), {})
-        known = pods.get(pod.name)
-        if known is not None and known.uid == pod.uid and known.version > pod.version:
+        child = self._views.view(kind, body)
+        siblings = self._children.setdefault((child.namespace, child.owner_uid), {})
+        known = siblings.get((kind, child.name))
+        if known is not None and known.uid == child.uid and known.version > child.version:
             return
-        pods[pod.name] = pod
+        siblings[kind, child.name] = child
 
-    def drop_pod(self, body: Json) -> None:
-        """The pod is gone for good."""
+    def drop_child(self, kind: Kind, body: Json) -> None:
+        """The child is gone for good."""
         metadata = body["metadata"]
         self._bury(metadata["uid"])
-        place = (metadata["namespace"], metadata.get("labels", {}).get(RUN_UID_LABEL, ""))
-        pods = self._pods.get(place, {})
-        known = pods.get(metadata["name"])
-        if known is not None and known.uid == metadata["uid"]:
-            del pods[metadata["name"]]
-        if not pods:
-            self._pods.pop(place, None)
+        self._remove((metadata["namespace"], self._label(body)), kind, metadata["name"], metadata["uid"])
 
-    def set_pods(self, namespace: str, run_uid: str, bodies: list[Json]) -> None:
-        """All pods of a run, as a list has just shown them: what is not among them is gone."""
-        names = {body["metadata"]["name"] for body in bodies}
+    def set_children(self, kind: Kind, namespace: str, owner_uid: str, bodies: Iterable[Json]) -> None:
+        """All children of one kind, as a list has just shown them: what is not among them is gone."""
+        names = set()
         for body in bodies:
-            self.put_pod(body)
-        pods = self._pods.get((namespace, run_uid), {})
-        for name in [name for name in pods if name not in names]:
-            del pods[name]
+            names.add(body["metadata"]["name"])
+            self.put_child(kind, body)
+        for child in self.children(namespace, owner_uid):
+            if child.kind == kind and child.name not in names:
+                self._remove((namespace, owner_uid), kind, child.name, child.uid)
 
-    def mark_terminating(self, pod: PodView) -> None:
-        """Its deletion was accepted; the watch will say so in a moment."""
-        pods = self._pods.get((pod.namespace, pod.run_uid), {})
-        known = pods.get(pod.name)
-        if known is not None and known.uid == pod.uid:
-            pods[pod.name] = replace(known, terminating=True)
+    def mark_deleted(self, child: Child, watched: bool) -> None:
+        """The deletion of `child` was accepted; where it is watched, its end will show in a moment."""
+        place = (child.namespace, child.owner_uid)
+        known = self._children.get(place, {}).get((child.kind, child.name))
+        if known is None or known.uid != child.uid:
+            return
+        if watched:
+            self._children[place][child.kind, child.name] = replace(known, terminating=True)
+        else:
+            self._remove(place, child.kind, child.name, child.uid)
 
-    def forget_pods(self, namespace: str, run_uid: str) -> None:
-        """The run is gone, and its pods with it."""
-        self._pods.pop((namespace, run_uid), None)
+    def forget_children(self, namespace: str, owner_uid: str, kinds: Iterable[Kind]) -> None:
+        """Children of these kinds are of no interest any more."""
+        for child in self.children(namespace, owner_uid):
+            if child.kind in kinds:
+                self._remove((namespace, owner_uid), child.kind, child.name, child.uid)
+
+    # -- particulars ---------------------------------------------------------------------
+
+    def _view(self, body: Json) -> _Known:
+        body["metadata"].pop("managedFields", None)
+        ended = self._views.has_ended(body)
+        return _Known(
+            uid=body["metadata"]["uid"],
+            version=int(body["metadata"].get("resourceVersion") or 0),
+            ended=ended,
+            index=self._views.index(body),
+            body=zlib.compress(json.dumps(body).encode()) if ended else body,
+        )
+
+    def _label(self, body: Json) -> str:
+        return str(body["metadata"].get("labels", {}).get(self._views.uid_label, ""))
+
+    def _remove(self, place: tuple[str, str], kind: Kind, name: str, uid: str) -> None:
+        siblings = self._children.get(place, {})
+        known = siblings.get((kind, name))
+        if known is not None and known.uid == uid:
+            del siblings[kind, name]
+        if not siblings:
+            self._children.pop(place, None)
 
     def _bury(self, uid: str) -> None:
-        self._graves[uid] = None
-        while len(self._graves) > _REMEMBERED_GRAVES:
-            self._graves.popitem(last=False)
-
-
-def run_of_pod(body: Json) -> Key | None:
-    """The run that a pod belongs to, by its labels."""
-    metadata = body["metadata"]
-    name = metadata.get("labels", {}).get(RUN_LABEL, "")
-    return Key(metadata["namespace"], name) if name else None
-
-
-def _view(body: Json) -> _Known:
-    body["metadata"].pop("managedFields", None)
-    phase = _phase(body)
-    return _Known(
-        uid=body["metadata"]["uid"],
-        version=int(body["metadata"].get("resourceVersion") or 0),
-        phase=phase,
-        profile=str(body.get("spec", {}).get("compute", {}).get("profile", "")),
-        body=zlib.compress(json.dumps(body).encode()) if phase.terminal else body,
-    )
-
-
-def _phase(body: Json) -> Phase:
-    try:
-        return Phase(body.get("status", {}).get("phase") or Phase.QUEUED)
-    except ValueError:
-        return Phase.QUEUED
+        self._tombstones[uid] = None
+        while len(self._tombstones) > _TOMBSTONES:
+            self._tombstones.popitem(last=False)

@@ -20,7 +20,7 @@ from kubernetes.aio.client.configuration import Configuration
 
 from footplate_contracts.names import FIELD_MANAGER
 from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, Forbidden, Invalid, NotFound
-from footplate_operator.runtime.kinds import Json, Kind, kind_of
+from footplate_operator.runtime.kinds import Json, Kind
 
 # With a parameter, so that the transport sends the bytes as they are.
 APPLY_PATCH: Final = "application/apply-patch+yaml; charset=utf-8"
@@ -40,13 +40,13 @@ class Cluster(Protocol):
     async def find(self, kind: Kind, namespace: str, labels: str = "", fields: str = "") -> list[Json]:
         """All objects that match the selectors; an empty namespace means all."""
 
-    async def create(self, body: Json) -> Json:
+    async def create(self, kind: Kind, body: Json) -> Json:
         """The object as it stands now; raises AlreadyExists, Invalid."""
 
-    async def apply(self, body: Json, subresource: str = "") -> Json:
+    async def apply(self, kind: Kind, body: Json, subresource: str = "") -> Json:
         """Server-side apply, ours by force; the object as it stands now."""
 
-    async def replace(self, body: Json) -> Json:
+    async def replace(self, kind: Kind, body: Json) -> Json:
         """Put `body`; raises Conflict where its resourceVersion is not the newest."""
 
     async def merge(self, kind: Kind, namespace: str, name: str, patch: Json) -> Json:
@@ -90,20 +90,19 @@ class KubernetesCluster:
                 return found
             query["continue"] = more
 
-    async def create(self, body: Json) -> Json:
-        kind = kind_of(body)
+    async def create(self, kind: Kind, body: Json) -> Json:
         namespace = body["metadata"].get("namespace", "")
         query = {"fieldManager": FIELD_MANAGER}
         return await self._request("POST", kind.path(namespace), query, body, exists=True)
 
-    async def apply(self, body: Json, subresource: str = "") -> Json:
-        kind, metadata = kind_of(body), body["metadata"]
+    async def apply(self, kind: Kind, body: Json, subresource: str = "") -> Json:
+        metadata = body["metadata"]
         path = kind.path(metadata.get("namespace", ""), metadata["name"], subresource)
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
         return await self._request("PATCH", path, query, as_yaml(body), content=APPLY_PATCH)
 
-    async def replace(self, body: Json) -> Json:
-        kind, metadata = kind_of(body), body["metadata"]
+    async def replace(self, kind: Kind, body: Json) -> Json:
+        metadata = body["metadata"]
         path = kind.path(metadata.get("namespace", ""), metadata["name"])
         return await self._request("PUT", path, {"fieldManager": FIELD_MANAGER}, body)
 

@@ -1,78 +1,82 @@
-"""kopf delivers the streams; this puts names into the work-queue.
+"""kopf delivers the streams; this puts keys into the work-queue of a kind.
 
 Only `on.event`: the other decorators keep annotations and finalizers on the
-objects, and a run of ours must never hang in deletion.
+objects, and none of ours must ever hang in deletion.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import kopf
 
-from footplate_contracts.names import GROUP, MANAGED_BY, MANAGED_BY_LABEL, RUN_UID_LABEL, VERSION
-from footplate_operator.runtime.cache import Cache, run_of_pod
-from footplate_operator.runtime.reconcile import Reconciler
-from footplate_operator.runtime.workqueue import WorkQueue
-from footplate_operator.trainingrun.run import Key, key_of
+from footplate_contracts.names import MANAGED_BY, MANAGED_BY_LABEL
+from footplate_operator.runtime.cache import Cache
+from footplate_operator.runtime.children import controller_of
+from footplate_operator.runtime.cluster import login
+from footplate_operator.runtime.controller import Controller
+from footplate_operator.runtime.kinds import Json, Kind
+from footplate_operator.runtime.objects import Key, key_of
+from footplate_operator.runtime.workqueue import Queue
 
 WATCH_SECONDS: Final = 270  # the server ends a watch after this, and a new one begins; whole seconds
 _CHUNK: Final = 500
+Handler = Callable[..., Coroutine[Any, Any, None]]
 
 
 class Handlers:
-    """What an event means for cache and queue."""
+    """What events mean for cache and queue of one kind."""
 
-    def __init__(self, cache: Cache, queue: WorkQueue[Key], reconciler: Reconciler) -> None:
+    def __init__(self, controller: Controller[Any, Any, Any], cache: Cache, queue: Queue[Key]) -> None:
+        self.controller = controller
         self._cache = cache
         self._queue = queue
-        self._reconciler = reconciler
 
-    async def run(self, event: Mapping[str, Any], **_: Any) -> None:
-        """A TrainingRun was listed, made, changed or deleted."""
+    def watches(self) -> dict[Kind, Handler]:
+        """What to watch, and who is told."""
+        children = [owned.kind for owned in self.controller.owns if owned.watched]
+        return {
+            self.controller.kind: self._object,
+            **{kind: partial(self._child, kind) for kind in children},
+            **{kind: partial(self._parameter, kind) for kind in self.controller.parameters},
+        }
+
+    async def _object(self, event: Mapping[str, Any], **_: Any) -> None:
+        """An object was listed, made, changed or deleted."""
         body = _copy(event["object"])
-        if event.get("type") == "DELETED":
-            self._cache.drop_run(body)
-            self._reconciler.bury(body)
-        else:
-            self._cache.put_run(body)
+        (self._cache.drop if _gone(event) else self._cache.put)(body)
         self._queue.add(key_of(body))
 
-    async def profile(self, event: Mapping[str, Any], **_: Any) -> None:
-        """A ComputeProfile appeared or changed: whoever waits for it may go on."""
+    async def _child(self, kind: Kind, event: Mapping[str, Any], **_: Any) -> None:
+        """A child changed, of ours or of another kind's."""
         body = _copy(event["object"])
-        name = body["metadata"]["name"]
-        if event.get("type") == "DELETED":
-            self._cache.drop_profile(name)
+        if self.controller.uid_label not in body["metadata"].get("labels", {}):
             return
-        self._cache.put_profile(body)
-        for key in self._cache.waiting_for_profile(name):
+        (self._cache.drop_child if _gone(event) else self._cache.put_child)(kind, body)
+        key = Key(body["metadata"]["namespace"], controller_of(body).get("name", ""))
+        if key in self._cache:
             self._queue.add(key)
 
-    async def pod(self, event: Mapping[str, Any], **_: Any) -> None:
-        """A pod of ours changed."""
+    async def _parameter(self, kind: Kind, event: Mapping[str, Any], **_: Any) -> None:
+        """A parameter appeared, changed or is gone: whoever waits for it may go on."""
         body = _copy(event["object"])
-        if event.get("type") == "DELETED":
-            self._cache.drop_pod(body)
-        else:
-            self._cache.put_pod(body)
-        key = run_of_pod(body)
-        if key is not None and self._cache.run(key) is not None:
+        for key in self.controller.parameter_changed(kind, body, _gone(event), self._cache):
             self._queue.add(key)
 
 
-def registry(handlers: Handlers) -> kopf.OperatorRegistry:
+def registry(all_handlers: Iterable[Handlers]) -> kopf.OperatorRegistry:
     """A registry of its own, so that importing this module registers nothing."""
     own = kopf.OperatorRegistry()
-    kopf.on.event(GROUP, VERSION, "trainingruns", registry=own, id="run")(handlers.run)
-    kopf.on.event(GROUP, VERSION, "computeprofiles", registry=own, id="profile")(handlers.profile)
-    kopf.on.event("", "v1", "pods", registry=own, id="pod")(handlers.pod)
     kopf.on.login(registry=own, id="login")(_login)
+    for number, handlers in enumerate(all_handlers):
+        for kind, handler in handlers.watches().items():
+            kopf.on.event(*_names(kind), registry=own, id=f"{kind.plural}-{number}")(handler)
     return own
 
 
-def settings() -> kopf.OperatorSettings:
+def settings(all_handlers: Iterable[Handlers]) -> kopf.OperatorSettings:
     """kopf's settings, against the traps that are known."""
     own = kopf.OperatorSettings()
     own.posting.enabled = False  # it would copy log lines into Events
@@ -82,17 +86,39 @@ def settings() -> kopf.OperatorSettings:
     own.watching.server_timeout = WATCH_SECONDS  # without these, watches go silent one day
     own.watching.client_timeout = WATCH_SECONDS + 30.0
     own.watching.connect_timeout = 10.0
-    own.watching.label_selectors["", "v1", "pods"] = f"{MANAGED_BY_LABEL}={MANAGED_BY},{RUN_UID_LABEL}"
+    for kind in {
+        owned.kind for handlers in all_handlers for owned in handlers.controller.owns if owned.watched
+    }:
+        own.watching.label_selectors[_names(kind)] = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
     own.networking.request_timeout = 60.0
     own.queueing.idle_timeout = 1.0  # one task per object that was ever seen is too many
     return own
 
 
-async def _login(**arguments: Any) -> Any:
-    """Without the client library that kopf would import for it, which is larger than all of us."""
-    return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
+async def _login(**_arguments: Any) -> kopf.ConnectionInfo:
+    """As our own client does it; kopf asks again when its token is refused."""
+    known = await login()
+    scheme, _, token = known.api_key.get("BearerToken", "").partition(" ")
+    return kopf.ConnectionInfo(
+        server=known.host,
+        ca_path=known.ssl_ca_cert,
+        insecure=not known.verify_ssl,
+        scheme=scheme or None,
+        token=token or None,
+        certificate_path=known.cert_file,
+        private_key_path=known.key_file,
+    )
 
 
-def _copy(body: Mapping[str, Any]) -> dict[str, Any]:
+def _names(kind: Kind) -> tuple[str, str, str]:
+    group, _, version = kind.api_version.rpartition("/")
+    return group, version, kind.plural
+
+
+def _gone(event: Mapping[str, Any]) -> bool:
+    return event.get("type") == "DELETED"
+
+
+def _copy(body: Mapping[str, Any]) -> Json:
     """A shallow copy with metadata of its own: kopf keeps the event."""
     return {**body, "metadata": dict(body["metadata"])}

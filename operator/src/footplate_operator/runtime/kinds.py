@@ -1,11 +1,10 @@
-"""The kinds of objects the operator touches, and where the API server keeps them."""
+"""Kinds of objects, and where the API server keeps them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
-
-from footplate_contracts.names import API_VERSION
 
 Json = dict[str, Any]
 
@@ -39,15 +38,10 @@ EVENT: Final = Kind("events.k8s.io/v1", "Event", "events")
 LEASE: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
 DISRUPTION_BUDGET: Final = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 REVISION: Final = Kind("apps/v1", "ControllerRevision", "controllerrevisions")
-TRAINING_RUN: Final = Kind(API_VERSION, "TrainingRun", "trainingruns")
-PROFILE: Final = Kind(API_VERSION, "ComputeProfile", "computeprofiles", namespaced=False)
-
-# Children that are found by the run's uid; pods are watched, these are listed now and then.
-QUIET_CHILDREN: Final = (SECRET, CONFIG_MAP, SERVICE, DISRUPTION_BUDGET, REVISION)
-_ALL: Final = (*QUIET_CHILDREN, POD, EVENT, LEASE, TRAINING_RUN, PROFILE)
+CORE: Final = (POD, SECRET, CONFIG_MAP, SERVICE, CORE_EVENT, EVENT, LEASE, DISRUPTION_BUDGET, REVISION)
 
 
-def kind_of(body: Json) -> Kind:
-    """The Kind of a manifest; KeyError for one that the operator never makes."""
-    by_type = {(kind.api_version, kind.name): kind for kind in _ALL}
-    return by_type[body["apiVersion"], body["kind"]]
+def kind_of(manifest: Json, kinds: Iterable[Kind]) -> Kind:
+    """The one of `kinds` that `manifest` is of; raises KeyError for any other."""
+    by_type = {(kind.api_version, kind.name): kind for kind in kinds}
+    return by_type[manifest["apiVersion"], manifest["kind"]]

@@ -142,7 +142,7 @@ class Leadership:
             lease = await self._read()
             known = view(lease)
             if known is not None and known.holder == self._identity:
-                await self._cluster.replace(render(*self._place, "", 1.0, lease, self._now()))
+                await self._cluster.replace(LEASE, render(*self._place, "", 1.0, lease, self._now()))
                 _log.info("released the Lease", extra=fields(name=self._place[1]))
         except ClusterError as error:
             _log.warning("the Lease is not released", extra=fields(error=error))
@@ -154,7 +154,11 @@ class Leadership:
             if move is Move.WAIT:
                 return False
             body = render(*self._place, self._identity, self._seconds, lease, self._now())
-            await (self._cluster.create(body) if move is Move.CREATE else self._cluster.replace(body))
+            await (
+                self._cluster.create(LEASE, body)
+                if move is Move.CREATE
+                else self._cluster.replace(LEASE, body)
+            )
         except (Conflict, AlreadyExists):
             return False  # somebody was faster
         except ClusterError as error:

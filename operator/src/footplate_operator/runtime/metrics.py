@@ -1,15 +1,15 @@
-"""The operator's own metrics: few, with bounded labels and base units."""
+"""The operator's own metrics: few, with bounded labels and base units. A kind adds its own to `registry`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from footplate_contracts.names import Cause, Phase
-
 _DURATIONS: Final = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+KeyType = TypeVar("KeyType")
 
 
 class Metrics:
@@ -32,27 +32,25 @@ class Metrics:
         self.depth = Gauge(
             "footplate_operator_queue_runs", "Runs that wait to be reconciled.", registry=self.registry
         )
-        self.runs = Gauge(
-            "footplate_operator_runs", "TrainingRuns by phase.", ["phase"], registry=self.registry
-        )
-        self.restarts = Counter(
-            "footplate_operator_restarts",
-            "Interruptions of runs by cause.",
-            ["cause"],
-            registry=self.registry,
-        )
         self.leader = Gauge(
             "footplate_operator_leader_ratio", "1 while this replica leads.", registry=self.registry
         )
-        for cause in Cause:
-            self.restarts.labels(cause.value)
         for result in ("success", "error"):
             self.reconciles.labels(result)
 
-    def count_runs(self, phases: Mapping[Phase, int]) -> None:
-        """Set the number of runs in every phase."""
-        for phase in Phase:
-            self.runs.labels(phase.value).set(phases.get(phase, 0))
+    def measured(self, work: Callable[[KeyType], Awaitable[None]]) -> Callable[[KeyType], Awaitable[None]]:
+        """`work`, counted and timed."""
+
+        async def run(key: KeyType) -> None:
+            began, result = time.monotonic(), "error"
+            try:
+                await work(key)
+                result = "success"
+            finally:
+                self.reconciles.labels(result).inc()
+                self.seconds.observe(time.monotonic() - began)
+
+        return run
 
     def text(self) -> bytes:
         """The exposition format."""

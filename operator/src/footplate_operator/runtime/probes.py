@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
-def application(metrics: Metrics, before: Callable[[], None], ready: Callable[[], bool]) -> web.Application:
+def application(metrics: Metrics, before: Callable[[], None]) -> web.Application:
     """The three routes; `before` brings gauges up to date."""
 
     async def show_metrics(_: web.Request) -> web.Response:
@@ -28,12 +28,9 @@ def application(metrics: Metrics, before: Callable[[], None], ready: Callable[[]
     async def healthy(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
-    async def show_ready(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n") if ready() else web.Response(text="starting\n", status=503)
-
     app = web.Application()
     app.add_routes(
-        [web.get("/metrics", show_metrics), web.get("/healthz", healthy), web.get("/readyz", show_ready)]
+        [web.get("/metrics", show_metrics), web.get("/healthz", healthy), web.get("/readyz", healthy)]
     )
     return app
 

@@ -1,7 +1,7 @@
 """One work-queue for everything that happens.
 
 Events come in bursts and tell nothing that the state does not: so they only name
-a run. A key that waits is not queued twice, a key that is worked on is not
+an object. A key that waits is not queued twice, a key that is worked on is not
 worked on by a second worker, and one that failed comes back later and later.
 """
 
@@ -35,7 +35,7 @@ def retry_delay(failures: int, chance: float) -> float:
     )
 
 
-class Agenda(Protocol[AnyKey]):
+class Queue(Protocol[AnyKey]):
     """Where a reconciliation notes what is to be done later."""
 
     def add(self, key: AnyKey) -> None:
@@ -46,7 +46,7 @@ class Agenda(Protocol[AnyKey]):
 
 
 class WorkQueue(Generic[KeyType]):
-    """Coalescing keys. Its size is bounded by the number of runs, since no key is in it twice."""
+    """Coalescing keys. Its size is bounded by the number of objects, since no key is in it twice."""
 
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
@@ -82,10 +82,12 @@ class WorkQueue(Generic[KeyType]):
         self._cancel_timer(key)
         self._timers[key] = loop.call_at(due, self._timer_rang, key)
 
-    def forget(self, key: KeyType) -> None:
-        """No timer and no memory of failures for `key` any more."""
-        self._cancel_timer(key)
-        self._failures.pop(key, None)
+    def wait(self, key: KeyType) -> float | None:
+        """Seconds until `key` is worked on; None where nobody asked for that."""
+        timer = self._timers.get(key)
+        if timer is None:
+            return 0.0 if key in self._ready else None
+        return timer.when() - asyncio.get_running_loop().time()
 
     async def run(self, workers: int, work: Work[KeyType]) -> None:
         """Work with so many workers until cancelled; an exception of `work` means: try again later."""
@@ -102,7 +104,7 @@ class WorkQueue(Generic[KeyType]):
                 failed = False
             except OperatorError as error:
                 _log.warning("tried again later", extra=fields(key=key, error=error))
-            except Exception:  # noqa: BLE001 - the edge: one run's trouble must not stop the others
+            except Exception:  # noqa: BLE001 - the edge: one object's trouble must not stop the others
                 _log.exception("failed", extra=fields(key=key))
             finally:
                 self._done(key, failed)

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from footplate_contracts.backoff import backoff
 from footplate_contracts.logs import fields
-from footplate_contracts.names import COORDINATOR_PORT
+from footplate_contracts.names import COORDINATOR_PORT, RunUid
 from footplate_contracts.reports import (
     Command,
     CoordinatorState,
@@ -31,7 +31,7 @@ from footplate_contracts.reports import (
     TermsCommand,
 )
 from footplate_operator.errors import CoordinatorUnreachable
-from footplate_operator.trainingrun.run import Key
+from footplate_operator.runtime.objects import Key
 
 POLL_SECONDS: Final = 20  # how long the coordinator may wait for news
 ANSWER_SECONDS: Final = 10.0  # beyond that, for the answer itself
@@ -139,28 +139,28 @@ class CoordinatorClient:
 class Coordinators(Protocol):
     """What a reconciliation needs of the coordinators; runs go by their uid."""
 
-    def state(self, uid: str) -> CoordinatorState | None:
+    def state(self, uid: RunUid) -> CoordinatorState | None:
         """The last word of the run's coordinator."""
 
-    def follow(self, key: Key, uid: str, endpoint: Endpoint) -> None:
+    def follow(self, key: Key, uid: RunUid, endpoint: Endpoint) -> None:
         """Listen to this coordinator, and to no other of the same run."""
 
-    def leave(self, uid: str) -> None:
+    def leave(self, uid: RunUid) -> None:
         """Stop listening; the last word stays known."""
 
-    def forget(self, uid: str) -> None:
+    def forget(self, uid: RunUid) -> None:
         """Stop listening, and forget what was said."""
 
-    async def command(self, uid: str, command: Command) -> bool:
+    async def command(self, uid: RunUid, command: Command) -> bool:
         """Whether the coordinator took the command; False where it cannot be reached now."""
 
-    async def resize(self, uid: str, size: SizeCommand) -> bool:
+    async def resize(self, uid: RunUid, size: SizeCommand) -> bool:
         """Whether the coordinator knows how many nodes are wanted; False where it cannot be reached now."""
 
-    async def judge_hangs(self, uid: str, by: HangCommand) -> bool:
+    async def judge_hangs(self, uid: RunUid, by: HangCommand) -> bool:
         """Whether the coordinator knows when a standstill is a hang; False where it cannot be reached now."""
 
-    async def set_terms(self, uid: str, terms: TermsCommand) -> bool:
+    async def set_terms(self, uid: RunUid, terms: TermsCommand) -> bool:
         """Whether the coordinator knows of length and checkpoints; False where it cannot be reached now."""
 
 
@@ -177,13 +177,13 @@ class Watchers:
     def __init__(self, session: aiohttp.ClientSession, tell: Callable[[Key], None]) -> None:
         self._session = session
         self._tell = tell
-        self._watches: dict[str, _Watch] = {}  # by uid of the run
-        self._states: dict[str, CoordinatorState] = {}
+        self._watches: dict[RunUid, _Watch] = {}  # by uid of the run
+        self._states: dict[RunUid, CoordinatorState] = {}
 
-    def state(self, uid: str) -> CoordinatorState | None:
+    def state(self, uid: RunUid) -> CoordinatorState | None:
         return self._states.get(uid)
 
-    def follow(self, key: Key, uid: str, endpoint: Endpoint) -> None:
+    def follow(self, key: Key, uid: RunUid, endpoint: Endpoint) -> None:
         known = self._watches.get(uid)
         if known is not None:
             if known.endpoint == endpoint:
@@ -193,28 +193,30 @@ class Watchers:
         task = asyncio.create_task(self._poll(key, uid, endpoint, client), name=f"coordinator of {key}")
         self._watches[uid] = _Watch(endpoint, client, task)
 
-    def leave(self, uid: str) -> None:
+    def leave(self, uid: RunUid) -> None:
         watch = self._watches.pop(uid, None)
         if watch is not None:
             watch.task.cancel()
 
-    def forget(self, uid: str) -> None:
+    def forget(self, uid: RunUid) -> None:
         self.leave(uid)
         self._states.pop(uid, None)
 
-    async def command(self, uid: str, command: Command) -> bool:
+    async def command(self, uid: RunUid, command: Command) -> bool:
         return await self._told(uid, lambda client: client.command(command))
 
-    async def resize(self, uid: str, size: SizeCommand) -> bool:
+    async def resize(self, uid: RunUid, size: SizeCommand) -> bool:
         return await self._told(uid, lambda client: client.resize(size))
 
-    async def judge_hangs(self, uid: str, by: HangCommand) -> bool:
+    async def judge_hangs(self, uid: RunUid, by: HangCommand) -> bool:
         return await self._told(uid, lambda client: client.judge_hangs(by))
 
-    async def set_terms(self, uid: str, terms: TermsCommand) -> bool:
+    async def set_terms(self, uid: RunUid, terms: TermsCommand) -> bool:
         return await self._told(uid, lambda client: client.set_terms(terms))
 
-    async def _told(self, uid: str, tell: Callable[[CoordinatorClient], Awaitable[CoordinatorState]]) -> bool:
+    async def _told(
+        self, uid: RunUid, tell: Callable[[CoordinatorClient], Awaitable[CoordinatorState]]
+    ) -> bool:
         watch = self._watches.get(uid)
         if watch is None:
             return False
@@ -238,7 +240,7 @@ class Watchers:
             with suppress(asyncio.CancelledError):
                 await task
 
-    async def _poll(self, key: Key, uid: str, endpoint: Endpoint, client: CoordinatorClient) -> None:
+    async def _poll(self, key: Key, uid: RunUid, endpoint: Endpoint, client: CoordinatorClient) -> None:
         version, failures = -1, 0
         started = time.monotonic()
         while True:

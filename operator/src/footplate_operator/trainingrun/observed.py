@@ -17,15 +17,15 @@ from footplate_contracts.names import (
     INDEX_LABEL,
     ROLE_LABEL,
     RUN_UID_LABEL,
-    Reason,
     Role,
-    RunUid,
     WorkerId,
 )
 from footplate_contracts.reports import AgentIdentity, CoordinatorState, RunState
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
+from footplate_operator.runtime.children import Child
 from footplate_operator.runtime.clock import parse_time
-from footplate_operator.runtime.kinds import Json, Kind
+from footplate_operator.runtime.decision import Problem
+from footplate_operator.runtime.kinds import POD, Kind
 
 MESSAGE_TAIL: Final = 512  # characters: the end of a log says more than its beginning
 
@@ -33,22 +33,17 @@ MESSAGE_TAIL: Final = 512  # characters: the end of a log says more than its beg
 SILENT: Final = CoordinatorState(version=0, epoch=0, state=RunState.GATHERING)
 
 
-@dataclass(frozen=True)
-class PodView:
+@dataclass(frozen=True, kw_only=True)
+class PodView(Child):
     """One pod of a run."""
 
-    name: str
-    uid: str
-    run_uid: RunUid
+    kind: Kind = POD
     role: str
     created: datetime
-    namespace: str = ""
-    version: int = 0  # resourceVersion
     index: int = 0  # workers
     incarnation: int = 0  # workers
     epoch: int = 0  # coordinators
     phase: str = "Pending"
-    terminating: bool = False
     node: str = ""
     address: str = ""
     started: bool = False  # a container has run
@@ -100,24 +95,6 @@ class Loss:
 
     index: int
     pod: PodView | None  # what is left of it, if anything
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why the last attempt to act failed; `final` where trying again cannot help."""
-
-    reason: Reason
-    message: str
-    final: bool = False
-
-
-@dataclass(frozen=True)
-class Child:
-    """A child other than a pod."""
-
-    kind: Kind
-    name: str
-    uid: str
 
 
 @dataclass(frozen=True)
@@ -192,7 +169,7 @@ def view_pod(pod: Mapping[str, Any]) -> PodView:
     return PodView(
         name=metadata["name"],
         uid=metadata["uid"],
-        run_uid=RunUid(labels.get(RUN_UID_LABEL, "")),
+        owner_uid=labels.get(RUN_UID_LABEL, ""),
         role=labels.get(ROLE_LABEL, ""),
         created=parse_time(metadata["creationTimestamp"]),
         namespace=metadata.get("namespace", ""),
@@ -218,17 +195,6 @@ def view_pod(pod: Mapping[str, Any]) -> PodView:
         message=str(status.get("message") or ended.get("message") or "").strip()[-MESSAGE_TAIL:],
         deadline="activeDeadlineSeconds" in spec,
     )
-
-
-def view_child(kind: Kind, body: Json) -> Child:
-    """The view of a child other than a pod."""
-    return Child(kind, body["metadata"]["name"], body["metadata"].get("uid", ""))
-
-
-def controller(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The owner reference of whoever controls the object; empty for nobody."""
-    references = body["metadata"].get("ownerReferences", [])
-    return next((reference for reference in references if reference.get("controller")), {})
 
 
 def _state(statuses: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:

@@ -16,7 +16,9 @@ from footplate_contracts.names import (
     secret_name,
 )
 from footplate_contracts.v1alpha1.status import CoordinatorStatus, TrainingRunStatus
+from footplate_operator.runtime.children import Child
 from footplate_operator.runtime.clock import format_time
+from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.kinds import (
     CONFIG_MAP,
     DISRUPTION_BUDGET,
@@ -31,7 +33,7 @@ from footplate_operator.trainingrun.desired.situation import Situation
 from footplate_operator.trainingrun.gang import retire
 from footplate_operator.trainingrun.gang.retire import PodDeletion, unique
 from footplate_operator.trainingrun.manifests import children, coordinator, worker
-from footplate_operator.trainingrun.observed import Child, member_indices
+from footplate_operator.trainingrun.observed import member_indices
 from footplate_operator.trainingrun.revision import (
     length_refusal,
     new_hang,
@@ -41,7 +43,6 @@ from footplate_operator.trainingrun.revision import (
     size_refusal,
 )
 from footplate_operator.trainingrun.status import attempts
-from footplate_operator.trainingrun.status.conditions import NewCondition
 from footplate_operator.trainingrun.status.phase import active_phase
 from footplate_operator.trainingrun.status.report import reconciled, waiting_for, who_trains
 

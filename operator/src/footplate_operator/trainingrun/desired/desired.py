@@ -6,21 +6,21 @@ from dataclasses import dataclass
 
 from footplate_contracts.reports import Command, HangCommand, SizeCommand, TermsCommand
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
+from footplate_operator.runtime.children import Child
+from footplate_operator.runtime.decision import Decision
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.gang.retire import PodDeletion
-from footplate_operator.trainingrun.observed import Child, PodView
+from footplate_operator.trainingrun.observed import PodView
 
 
-@dataclass(frozen=True)
-class Desired:
-    """One decision about one run.
+@dataclass(frozen=True, kw_only=True)
+class Desired(Decision[TrainingRunStatus]):
+    """One decision about one run; `changes` are made of it at the edge.
 
     `children` and `pods` are those that are missing: what exists is never
     written again. `secret` asks the edge for credentials, which need chance.
-    `requeue_after` is the number of seconds after which to decide anew without news.
     """
 
-    status: TrainingRunStatus
     secret: bool = False
     children: tuple[Json, ...] = ()
     pods: tuple[Json, ...] = ()
@@ -33,7 +33,6 @@ class Desired:
     hang: HangCommand | None = None  # for a coordinator that judges by another one
     terms: TermsCommand | None = None  # for a coordinator that was told others
     delete_run: bool = False
-    requeue_after: float | None = None
 
 
 def soonest(*waits: float | None) -> float | None:

@@ -7,6 +7,7 @@ from typing import Final
 
 from footplate_contracts.names import ConditionType, Phase, Reason
 from footplate_operator.runtime.clock import format_time, parse_time, seconds_between
+from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.kinds import DISRUPTION_BUDGET, SECRET, SERVICE
 from footplate_operator.trainingrun.desired.desired import Desired, soonest
 from footplate_operator.trainingrun.desired.situation import Situation
@@ -20,7 +21,6 @@ from footplate_operator.trainingrun.policies.failure import Action
 from footplate_operator.trainingrun.revision import terms
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status import attempts, fields
-from footplate_operator.trainingrun.status.conditions import NewCondition
 from footplate_operator.trainingrun.status.report import finished, not_ready, reconciled
 
 EXIT_SECONDS: Final = 4.0  # for workers of a finished run to end by themselves

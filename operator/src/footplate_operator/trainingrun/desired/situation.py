@@ -11,6 +11,7 @@ from footplate_contracts.names import ConditionType, Phase, Reason
 from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import seconds_between
+from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.trainingrun.gang import coordinator, losses, spares, workers
 from footplate_operator.trainingrun.gang.coordinator import CoordinatorPlan
 from footplate_operator.trainingrun.gang.spares import SparePlan
@@ -23,7 +24,6 @@ from footplate_operator.trainingrun.policies.failure import Action
 from footplate_operator.trainingrun.revision import Revision
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status import failures, fields, interruptions, wall_time
-from footplate_operator.trainingrun.status.conditions import NewCondition
 from footplate_operator.trainingrun.status.report import report
 
 LAST_ANSWER_SECONDS: Final = 10.0  # that a coordinator has for the last numbers, once its workers ended

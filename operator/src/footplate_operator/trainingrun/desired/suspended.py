@@ -8,13 +8,14 @@ from typing import Final
 from footplate_contracts.names import Phase, Reason
 from footplate_contracts.reports import Command, CoordinatorState, RunState
 from footplate_operator.runtime.clock import seconds_between
+from footplate_operator.runtime.decision import Problem
 from footplate_operator.runtime.kinds import DISRUPTION_BUDGET
 from footplate_operator.trainingrun.desired.desired import Desired, soonest
 from footplate_operator.trainingrun.desired.situation import Situation
 from footplate_operator.trainingrun.gang import retire
 from footplate_operator.trainingrun.gang.coordinator import reachable
 from footplate_operator.trainingrun.gang.retire import unique
-from footplate_operator.trainingrun.observed import Observed, Problem, heard
+from footplate_operator.trainingrun.observed import Observed, heard
 from footplate_operator.trainingrun.policies import startup, suspension
 from footplate_operator.trainingrun.revision import new_terms
 from footplate_operator.trainingrun.run import Run

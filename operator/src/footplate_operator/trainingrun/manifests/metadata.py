@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from footplate_contracts.names import API_VERSION, coordinator_service_name
-from footplate_operator.runtime.kinds import Json, Kind, kind_of
+from footplate_contracts.names import coordinator_service_name
+from footplate_operator.runtime.children import owner_reference
+from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.labels import run_labels
-from footplate_operator.trainingrun.run import Run
+from footplate_operator.trainingrun.run import TRAINING_RUN, Run
 
 
 def metadata(run: Run, name: str) -> Json:
@@ -14,16 +15,7 @@ def metadata(run: Run, name: str) -> Json:
         "name": name,
         "namespace": run.namespace,
         "labels": run_labels(run),
-        "ownerReferences": [
-            {
-                "apiVersion": API_VERSION,
-                "kind": "TrainingRun",
-                "name": run.name,
-                "uid": run.uid,
-                "controller": True,
-                "blockOwnerDeletion": False,
-            }
-        ],
+        "ownerReferences": [owner_reference(TRAINING_RUN, run)],
     }
 
 
@@ -37,8 +29,3 @@ def certificate_names(run: Run) -> list[str]:
     short = coordinator_service_name(run.name)
     host = coordinator_host(run)
     return [host, f"{host}.cluster.local", f"{short}.{run.namespace}", short]
-
-
-def identity(body: Json) -> tuple[Kind, str]:
-    """Kind and name of a manifest."""
-    return kind_of(body), body["metadata"]["name"]

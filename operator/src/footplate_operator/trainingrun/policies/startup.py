@@ -13,7 +13,8 @@ from datetime import datetime
 from typing import Final
 
 from footplate_contracts.names import Cause, ExitCode, Phase, Reason, Role
-from footplate_operator.trainingrun.observed import PodView, Problem
+from footplate_operator.runtime.decision import Problem
+from footplate_operator.trainingrun.observed import PodView
 from footplate_operator.trainingrun.policies.diagnosis import diagnose, waited
 from footplate_operator.trainingrun.policies.failure import Action, Verdict
 

@@ -7,12 +7,13 @@ from datetime import datetime
 
 from footplate_contracts.names import ConditionType, Phase, Reason, Role
 from footplate_contracts.v1alpha1.status import TimeStatus, TrainingRunStatus
+from footplate_operator.runtime import conditions
 from footplate_operator.runtime.clock import format_time
+from footplate_operator.runtime.conditions import NewCondition
+from footplate_operator.runtime.decision import Problem
 from footplate_operator.trainingrun.labels import selector
-from footplate_operator.trainingrun.observed import Problem
 from footplate_operator.trainingrun.run import Run
-from footplate_operator.trainingrun.status import conditions, wall_time
-from footplate_operator.trainingrun.status.conditions import NewCondition
+from footplate_operator.trainingrun.status import wall_time
 from footplate_operator.trainingrun.status.limit import fit
 
 

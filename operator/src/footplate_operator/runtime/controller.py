@@ -1,0 +1,104 @@
+"""What the machinery knows of a kind.
+
+A kind is a folder, and this is its only door: what is watched, how an object is
+decoded, what was seen, what should exist and what is told. Queue, cache, actor
+and status writer see nothing else of it, so a second kind is a second subclass.
+As in controller-runtime, each controller has a queue of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from footplate_operator.runtime.cache import Cache
+from footplate_operator.runtime.children import Child, view_child
+from footplate_operator.runtime.decision import Decision, Problem
+from footplate_operator.runtime.events import Event
+from footplate_operator.runtime.kinds import Json, Kind
+from footplate_operator.runtime.objects import Key, Object
+from footplate_operator.runtime.throttle import StatusChange
+
+ObjectT = TypeVar("ObjectT", bound=Object[Any, Any])
+ObservedT = TypeVar("ObservedT")
+DecisionT = TypeVar("DecisionT", bound=Decision[Any])
+
+
+@dataclass(frozen=True)
+class Owned:
+    """A kind of children. What is not watched is listed now and then."""
+
+    kind: Kind
+    watched: bool = False
+    purge_grace: int | None = None  # seconds that a child has once its owner is deleted; None: its own
+
+
+class Controller(Generic[ObjectT, ObservedT, DecisionT]):
+    """One kind. The first three methods are its own to write, all others have a plain answer.
+
+    Children carry `uid_label` with the uid of their owner, and MANAGED_BY_LABEL.
+    `parameters` are cluster-scoped kinds that many objects read.
+    """
+
+    kind: Kind
+    noun: str  # what logs call an object of this kind
+    uid_label: str
+    owns: Sequence[Owned]
+    parameters: Sequence[Kind] = ()
+
+    def decode(self, body: Json) -> ObjectT:
+        """The object in `body`; raises Undecodable."""
+        raise NotImplementedError
+
+    async def observe(self, obj: ObjectT, children: Sequence[Child], now: datetime) -> ObservedT:
+        """Everything that a decision about `obj` may look at; may raise ClusterError."""
+        raise NotImplementedError
+
+    def desire(self, obj: ObjectT, observed: ObservedT, problem: Problem | None, now: datetime) -> DecisionT:
+        """What should exist and what the status says; `problem`: why that could not be had just now."""
+        raise NotImplementedError
+
+    # -- what an undecoded object says ---------------------------------------------------
+
+    def index(self, body: Json) -> Mapping[str, str]:
+        """Values by which the cache finds and counts objects."""
+        return {}
+
+    def has_ended(self, body: Json) -> bool:
+        """Whether the object is kept for its history only."""
+        return False
+
+    def view(self, kind: Kind, body: Json) -> Child:
+        """What is kept of a child."""
+        return view_child(kind, body)
+
+    # -- what a status is worth ----------------------------------------------------------
+
+    def compare(self, before: Any, after: Any) -> StatusChange:
+        """Whether the status `after` says something new, and whether that may wait."""
+        return StatusChange.NOTHING if before == after else StatusChange.STATE
+
+    def last_progress(self, obj: ObjectT) -> datetime | None:
+        """When progress was written last, for an operator that has just started."""
+        return None
+
+    # -- what follows --------------------------------------------------------------------
+
+    async def tell(self, obj: ObjectT, decision: DecisionT) -> None:
+        """Tell the object's own programs what was decided, after the children were changed."""
+
+    def reported(self, obj: ObjectT, after: Any) -> Iterable[Event]:
+        """Events that go with the status `after`, which has just been written."""
+        return ()
+
+    def parameter_changed(self, kind: Kind, body: Json, gone: bool, cache: Cache) -> Iterable[Key]:
+        """The objects that a parameter, which came, changed or is gone, concerns."""
+        return ()
+
+    def forget(self, uid: str) -> None:
+        """The object is gone, or ended long ago."""
+
+    def measure(self, cache: Cache) -> None:
+        """Bring gauges up to date."""

@@ -1,0 +1,62 @@
+"""What a decision asks the machinery to do, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic
+
+from footplate_contracts.names import Reason
+from footplate_operator.runtime.children import Child
+from footplate_operator.runtime.kinds import Json
+from footplate_operator.runtime.objects import StatusT
+
+
+@dataclass(frozen=True)
+class Create:
+    """Make a child that is missing. One that exists is never written again."""
+
+    manifest: Json
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Delete a child, and no other of its name; `grace` in seconds, None for its own."""
+
+    child: Child
+    grace: int | None = None
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Merge `patch` into a child; one that is gone meanwhile is passed over."""
+
+    child: Child
+    patch: Json
+    verb: str  # for the log
+    otherwise: Delete | None = None  # where the API server refuses the patch
+
+
+Change = Create | Patch | Delete
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision(Generic[StatusT]):
+    """One decision about one object.
+
+    `changes` are made group after group, those of a group at the same time. The
+    first one that is refused ends it. `requeue_after`: seconds after which to
+    decide anew without news.
+    """
+
+    status: StatusT
+    changes: tuple[tuple[Change, ...], ...] = ()
+    requeue_after: float | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why the last attempt to act failed; `final` where trying again cannot help."""
+
+    reason: Reason
+    message: str
+    final: bool = False

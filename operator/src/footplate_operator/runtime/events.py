@@ -1,0 +1,52 @@
+"""Kubernetes Events, for what a person reads in `kubectl describe`.
+
+The name is made from what happened, so that an operator that died in between
+does not say it twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from footplate_operator.runtime.kinds import Json, Kind
+from footplate_operator.runtime.objects import Object
+
+_CONTROLLER: Final = "footplate.dev/operator"
+_NOTE_LIMIT: Final = 1024
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to an object; two with the same `once` are one."""
+
+    reason: str
+    note: str
+    warning: bool
+    once: str
+
+
+def manifest(kind: Kind, regarding: Object[Any, Any], event: Event, instance: str, now: datetime) -> Json:
+    """The Event as Kubernetes keeps it; `instance` is the replica that tells it."""
+    digest = hashlib.sha256(f"{regarding.uid}{event.once}".encode()).hexdigest()[:12]
+    return {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": f"{regarding.name}.{digest}", "namespace": regarding.namespace},
+        "eventTime": now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "reportingController": _CONTROLLER,
+        "reportingInstance": instance[:128],
+        "action": "Reconcile",
+        "reason": event.reason[:128],
+        "type": "Warning" if event.warning else "Normal",
+        "note": event.note[:_NOTE_LIMIT],
+        "regarding": {
+            "apiVersion": kind.api_version,
+            "kind": kind.name,
+            "name": regarding.name,
+            "namespace": regarding.namespace,
+            "uid": regarding.uid,
+        },
+    }

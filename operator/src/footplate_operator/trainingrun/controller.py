@@ -1,0 +1,318 @@
+"""TrainingRun as the machinery knows it: what is watched, read, observed, decided and told.
+
+Decisions are made in `desired`, as a pure function. Here stands what they need
+from outside: pods and other children, what coordinators say, profiles, Events
+about volumes, and credentials, which need chance.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+import aiohttp
+from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
+
+from footplate_contracts.logs import fields
+from footplate_contracts.names import (
+    COORDINATOR_PORT,
+    RUN_UID_LABEL,
+    ConditionType,
+    Phase,
+    Reason,
+    RunUid,
+    secret_name,
+)
+from footplate_contracts.reports import Command
+from footplate_contracts.v1alpha1.status import TrainingRunStatus
+from footplate_operator.runtime.cache import Cache
+from footplate_operator.runtime.children import Child, view_child
+from footplate_operator.runtime.clock import parse_time
+from footplate_operator.runtime.cluster import Cluster
+from footplate_operator.runtime.controller import Controller, Owned
+from footplate_operator.runtime.decision import Problem
+from footplate_operator.runtime.events import Event
+from footplate_operator.runtime.kinds import (
+    CONFIG_MAP,
+    DISRUPTION_BUDGET,
+    POD,
+    REVISION,
+    SECRET,
+    SERVICE,
+    Json,
+    Kind,
+)
+from footplate_operator.runtime.objects import Key
+from footplate_operator.runtime.throttle import StatusChange
+from footplate_operator.trainingrun.coordinator_client import Coordinators, Endpoint, Watchers
+from footplate_operator.trainingrun.credentials import new_credentials
+from footplate_operator.trainingrun.desired.changes import changes
+from footplate_operator.trainingrun.desired.desired import Desired
+from footplate_operator.trainingrun.desired.run import desire
+from footplate_operator.trainingrun.events import held_up_event, phase_event
+from footplate_operator.trainingrun.manifests.children import Credentials, read_secret, secret
+from footplate_operator.trainingrun.manifests.metadata import certificate_names, coordinator_host
+from footplate_operator.trainingrun.metrics import RunMetrics
+from footplate_operator.trainingrun.mounts import mount_error
+from footplate_operator.trainingrun.observed import SILENT, Observed, PodView, view_pod
+from footplate_operator.trainingrun.profiles import Profiles
+from footplate_operator.trainingrun.revision import (
+    Defaults,
+    Revision,
+    admit,
+    in_force,
+    needs_admission,
+    view_revision,
+)
+from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN, Run, decode
+from footplate_operator.trainingrun.run_cache import RunCache
+from footplate_operator.trainingrun.status.change import compare
+
+DELETED_GRACE: Final = 2  # seconds: nobody wants a checkpoint of a run that was deleted
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RevisionView(Child):
+    """A ControllerRevision, with what it froze."""
+
+    revision: Revision
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecretView(Child):
+    """The run's Secret, with what it holds."""
+
+    credentials: Credentials
+
+
+@dataclass(frozen=True)
+class RunView:
+    """What a decision about a run looks at; without `revision` it could not be admitted."""
+
+    observed: Observed
+    revision: Revision | None
+
+
+class TrainingRuns(Controller[Run, RunView, Desired]):
+    """The controller of TrainingRuns."""
+
+    kind = TRAINING_RUN
+    noun = "run"
+    uid_label = RUN_UID_LABEL
+    # What holds a GPU goes first. The other children change so rarely that watching them would cost more
+    # than it tells.
+    owns = (
+        Owned(POD, watched=True, purge_grace=DELETED_GRACE),
+        Owned(SECRET),
+        Owned(CONFIG_MAP),
+        Owned(SERVICE),
+        Owned(DISRUPTION_BUDGET),
+        Owned(REVISION),
+    )
+    parameters = (PROFILE,)
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        coordinators: Coordinators,
+        defaults: Defaults,
+        metrics: RunMetrics,
+        coordinator_port: int = COORDINATOR_PORT,
+    ) -> None:
+        self._cluster = cluster
+        self._coordinators = coordinators
+        self._defaults = defaults
+        self._metrics = metrics
+        self._port = coordinator_port
+        self._profiles = Profiles()
+        self._caches: dict[str, RunCache] = {}  # by uid of the run
+
+    def decode(self, body: Json) -> Run:
+        return decode(body)
+
+    async def observe(self, run: Run, children: Sequence[Child], now: datetime) -> RunView:
+        cache = self._caches.setdefault(run.uid, RunCache())
+        pods, others, revisions = [], [], []
+        for child in children:
+            if isinstance(child, PodView):
+                pods.append(await self._pod(cache, child, now))
+                continue
+            others.append(child)
+            if isinstance(child, RevisionView):
+                revisions.append(child.revision)
+            elif isinstance(child, SecretView) and child.name == secret_name(run.name):
+                cache.credentials = child.credentials
+        await self._look_for_profile(run)
+        observed = Observed(
+            pods=tuple(pods),
+            children=tuple(others),
+            coordinator=self._coordinators.state(run.uid) or SILENT,
+            profiles=dict(self._profiles.specs),
+        )
+        return self._admitted(run, observed, revisions)
+
+    def desire(self, run: Run, view: RunView, problem: Problem | None, now: datetime) -> Desired:
+        observed = view.observed if problem is None else replace(view.observed, problem=problem)
+        desired = desire(run, view.revision, observed, now)
+        manifest = secret(run, self._credentials(run, now)) if desired.secret else None
+        return replace(desired, changes=changes(run, desired, manifest))
+
+    # -- what an undecoded object says ---------------------------------------------------
+
+    def index(self, body: Json) -> Mapping[str, str]:
+        profile = body.get("spec", {}).get("compute", {}).get("profile", "")
+        return {"phase": _phase(body), "profile": str(profile)}
+
+    def has_ended(self, body: Json) -> bool:
+        return _phase(body).terminal
+
+    def view(self, kind: Kind, body: Json) -> Child:
+        if kind == POD:
+            return view_pod(body)
+        child = view_child(kind, body)
+        try:
+            if kind == REVISION:
+                return RevisionView(**vars(child), revision=view_revision(body))
+            if kind == SECRET:
+                return SecretView(**vars(child), credentials=read_secret(body))
+        except (ValidationError, KeyError, ValueError) as error:
+            _log.warning("unreadable", extra=fields(kind=kind.name, name=child.name, error=error))
+        return child
+
+    # -- what a status is worth ----------------------------------------------------------
+
+    def compare(self, before: TrainingRunStatus, after: TrainingRunStatus) -> StatusChange:
+        return compare(before, after)
+
+    def last_progress(self, run: Run) -> datetime | None:
+        progress = run.status.progress
+        return parse_time(progress.last_updated_time) if progress and progress.last_updated_time else None
+
+    # -- what follows --------------------------------------------------------------------
+
+    async def tell(self, run: Run, desired: Desired) -> None:
+        if desired.terms is not None:  # before the command, which may end what was to go on
+            await self._coordinators.set_terms(run.uid, desired.terms)
+        if desired.command is not Command.NONE:
+            await self._coordinators.command(run.uid, desired.command)
+        if desired.size is not None:
+            await self._coordinators.resize(run.uid, desired.size)
+        if desired.hang is not None:
+            await self._coordinators.judge_hangs(run.uid, desired.hang)
+        self._listen(run, desired)
+
+    def reported(self, run: Run, after: TrainingRunStatus) -> Iterable[Event]:
+        self._metrics.count_restarts(run.status.failures, after.failures)
+        if after.phase is not run.phase:
+            _log.info("phase", extra=fields(before=run.phase, after=after.phase, why=_why(after)))
+        told = (phase_event(run, after), held_up_event(run, after))
+        return [event for event in told if event is not None]
+
+    def parameter_changed(self, kind: Kind, body: Json, gone: bool, cache: Cache) -> Iterable[Key]:
+        name = body["metadata"]["name"]
+        if gone:
+            self._profiles.drop(name)
+            return []
+        self._profiles.put(body)
+        return cache.where(phase=Phase.QUEUED, profile=name)
+
+    def forget(self, uid: str) -> None:
+        self._coordinators.forget(RunUid(uid))
+        self._caches.pop(uid, None)
+
+    def measure(self, cache: Cache) -> None:
+        self._metrics.count_runs(cache.count("phase"))
+
+    # -- particulars ---------------------------------------------------------------------
+
+    async def _pod(self, cache: RunCache, pod: PodView, now: datetime) -> PodView:
+        """`pod` with what it does not say itself."""
+        told = await mount_error(cache, pod, self._cluster, now)
+        seen = replace(pod, mount_error=told) if told else pod
+        since = cache.held_since(seen, now)
+        return replace(seen, held_since=since) if since else seen
+
+    async def _look_for_profile(self, run: Run) -> None:
+        """Before a profile is said to be missing, the API server is asked."""
+        wanted = run.spec.compute.profile
+        if needs_admission(run.phase, run.spec.suspend) and wanted not in self._profiles.specs:
+            for body in await self._cluster.find(PROFILE, ""):
+                self._profiles.put(body)
+
+    def _admitted(self, run: Run, observed: Observed, revisions: Sequence[Revision]) -> RunView:
+        known = in_force(run, revisions)
+        if not needs_admission(run.phase, run.spec.suspend) and known is not None:
+            return RunView(observed, known)
+        wanted = run.spec.compute.profile
+        profile = self._profiles.specs.get(wanted)
+        if profile is None:
+            why = self._profiles.broken.get(wanted)
+            if why is None:
+                return RunView(observed, None)
+            problem = Problem(Reason.PROFILE_NOT_FOUND, f"ComputeProfile {wanted} cannot be read: {why}")
+            return RunView(replace(observed, problem=problem), None)
+        try:
+            return RunView(observed, admit(run, profile, self._defaults, revisions))
+        except ValueError as error:
+            problem = Problem(Reason.CONFIG_REFUSED, str(error)[:1024], final=True)
+            return RunView(replace(observed, problem=problem), None)
+
+    def _credentials(self, run: Run, now: datetime) -> Credentials:
+        cache = self._caches.setdefault(run.uid, RunCache())
+        if cache.credentials is None:
+            cache.credentials = new_credentials(certificate_names(run), now)
+        return cache.credentials
+
+    def _listen(self, run: Run, desired: Desired) -> None:
+        """Follow the coordinator that serves, and none that was left behind."""
+        pod, credentials = desired.coordinator, self._caches[run.uid].credentials
+        if pod is None or not pod.address:
+            if run.ended is not None:
+                self._coordinators.forget(run.uid)
+            elif run.phase is Phase.SUSPENDED:
+                self._coordinators.leave(run.uid)  # nobody answers there until the run is resumed
+        elif credentials is not None:
+            endpoint = Endpoint(
+                pod_uid=pod.uid,
+                epoch=pod.epoch,
+                address=pod.address,
+                host=coordinator_host(run),
+                token=credentials.token,
+                certificate=credentials.certificate.decode(),
+                port=self._port,
+            )
+            self._coordinators.follow(run.key, run.uid, endpoint)
+
+
+@asynccontextmanager
+async def training_runs(
+    cluster: Cluster, requeue: Callable[[Key], None], registry: CollectorRegistry, defaults: Defaults
+) -> AsyncIterator[TrainingRuns]:
+    """The controller of TrainingRuns, which listens to their coordinators for the block."""
+    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=0)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        watchers = Watchers(session, requeue)
+        try:
+            yield TrainingRuns(cluster, watchers, defaults, RunMetrics(registry))
+        finally:
+            await watchers.close()
+
+
+def _phase(body: Json) -> Phase:
+    try:
+        return Phase(body.get("status", {}).get("phase") or Phase.QUEUED)
+    except ValueError:
+        return Phase.QUEUED
+
+
+def _why(status: TrainingRunStatus) -> str:
+    for condition in status.conditions:
+        if condition.type == ConditionType.READY:
+            return f"{condition.reason}: {condition.message}"[:300]
+    return ""

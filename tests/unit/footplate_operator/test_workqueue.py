@@ -1,0 +1,98 @@
+"""Keys that coalesce, wait, and come back later and later."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+
+from footplate_operator.errors import OperatorError
+from footplate_operator.runtime.workqueue import WorkQueue, retry_delay
+
+
+async def _work(queue: WorkQueue[str], rounds: int, work: Any, workers: int = 2) -> None:
+    task = asyncio.create_task(queue.run(workers, work))
+    for _ in range(rounds):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_key_that_waits_is_not_queued_twice() -> None:
+    queue: WorkQueue[str] = WorkQueue(random.Random(0))
+    done: list[str] = []
+
+    async def work(key: str) -> None:
+        done.append(key)
+
+    for key in ("a", "b", "a", "a"):
+        queue.add(key)
+    assert len(queue) == 2
+    await _work(queue, 10, work)
+    assert done == ["a", "b"]
+
+
+async def test_a_key_is_worked_on_by_one_worker_and_again_if_named_meanwhile() -> None:
+    queue: WorkQueue[str] = WorkQueue(random.Random(0))
+    at_once = most = rounds = 0
+
+    async def work(key: str) -> None:
+        nonlocal at_once, most, rounds
+        at_once, rounds = at_once + 1, rounds + 1
+        most = max(most, at_once)
+        if rounds == 1:
+            queue.add(key)
+            queue.add(key)
+        await asyncio.sleep(0)
+        at_once -= 1
+
+    queue.add("a")
+    await _work(queue, 20, work, workers=4)
+    assert (most, rounds) == (1, 2)
+
+
+async def test_a_failure_comes_back_later_and_stops_nobody() -> None:
+    queue: WorkQueue[str] = WorkQueue(random.Random(0))
+    done: list[str] = []
+
+    async def work(key: str) -> None:
+        if key == "bad":
+            raise OperatorError("no")
+        done.append(key)
+
+    queue.add("bad")
+    queue.add("good")
+    await _work(queue, 20, work)
+    assert done == ["good"] and len(queue) == 0
+
+
+async def test_what_happens_during_a_failure_does_not_wait_for_its_long_retry() -> None:
+    queue: WorkQueue[str] = WorkQueue(random.Random(0))
+    rounds = 0
+
+    async def work(key: str) -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 5:
+            queue.add(key)  # an event, while the fifth try is about to fail
+        raise OperatorError("not yet")
+
+    for _ in range(5):
+        queue.add("a")
+        await _work(queue, 5, work)
+    wait = queue.wait("a")
+    assert rounds == 5 and wait is not None and wait < 0.5
+
+
+@pytest.mark.parametrize(
+    ("failures", "least", "most"),
+    [
+        pytest.param(1, 0.18, 0.32, id="first"),
+        pytest.param(5, 3, 5, id="fifth"),
+        pytest.param(50, 45, 75, id="at-most-a-minute"),
+    ],
+)
+def test_retry_delay(failures: int, least: float, most: float) -> None:
+    assert least <= retry_delay(failures, 0.0) < retry_delay(failures, 1.0) <= most
