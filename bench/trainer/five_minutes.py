@@ -27,7 +27,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
-from footplate_contracts.reports import Command, RankPhase, RankReport
+from footplate_contracts.directives import Command
+from footplate_contracts.reports import RankPhase, RankReport
 from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
 from footplate_elastic.protocol.link import StandaloneLink

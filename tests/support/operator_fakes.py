@@ -9,21 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from footplate_contracts.directives import Directives, HangBounds
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import FIRST_SPARE, Cause
 from footplate_contracts.reports import (
     AgentIdentity,
     CheckpointRecord,
-    Command,
     CoordinatorState,
     GenerationId,
-    HangCommand,
     Member,
     NumberedFailure,
     Progress,
     RunState,
-    SizeCommand,
-    TermsCommand,
 )
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.runtime.objects import Key
@@ -34,7 +31,7 @@ DEFAULTS = Defaults(trainer_image="trainer:1", coordinator_image="coordinator:1"
 NAME = "tiny"
 KEY = Key("default", NAME)
 EVERY_STEPS = 10
-HANG = HangCommand(factor=3.0, floor_seconds=60.0)
+HANG = HangBounds(factor=3.0, floor_seconds=60.0)
 PATIENCE = 10  # looks at a gang that is not complete before fewer go on
 
 
@@ -104,8 +101,7 @@ class FakeCoordinator:
     """One coordinator pod of one run."""
 
     epoch: int
-    size: SizeCommand  # as it was told last
-    terms: TermsCommand  # as it was told last
+    directives: Directives  # as it was told last
     illegal: frozenset[int] = frozenset()  # numbers of nodes that cannot train
     gathered: int = 0
     spares: list[Json] = field(default_factory=list)  # pods that wait
@@ -120,34 +116,30 @@ class FakeCoordinator:
     start_step: int = 0
     checkpoint: CheckpointRecord | None = None
     failures: list[NumberedFailure] = field(default_factory=list)
-    command: Command = Command.NONE
     backlog: int = 0
-    size_refused: str = ""
-    terms_refused: str = ""
+    refusals: dict[str, str] = field(default_factory=dict)
     total_steps: int = 0  # in force
-    hang: HangCommand = HANG
     nodes: int = 0
     least: int | None = None  # so few may go on
     reachable: bool = True
 
     def __post_init__(self) -> None:
-        self.resize(self.size)
-        self.set_terms(self.terms)
+        self.direct(self.directives)
 
-    def resize(self, size: SizeCommand) -> None:
-        """The operator's word; a size that cannot train is not in force."""
-        self.size, self.version = size, self.version + 1
-        self.size_refused = f"{size.nodes} cannot train" if size.nodes in self.illegal else ""
-        if not self.size_refused:
-            self.nodes, self.least = size.nodes, size.min_nodes
-
-    def set_terms(self, terms: TermsCommand) -> None:
-        """The operator's word; a run does not end in its past, nor go on after its end."""
-        self.terms, self.version = terms, self.version + 1
-        over = self.state is RunState.FINISHED and terms.steps != self.total_steps
-        past = terms.steps < self.step
-        self.terms_refused = f"it is at step {self.step}" if past or over else ""
-        self.total_steps = self.total_steps if self.terms_refused else terms.steps
+    def direct(self, directives: Directives) -> None:
+        """The operator's word; what cannot be is refused, and the rest holds."""
+        self.directives, self.version, self.refusals = directives, self.version + 1, {}
+        if directives.nodes in self.illegal:
+            self.refusals["nodes"] = f"{directives.nodes} cannot train"
+        else:
+            self.nodes, self.least = directives.nodes, directives.min_nodes
+        assert directives.limits is not None
+        steps = directives.limits.steps
+        over = self.state is RunState.FINISHED and steps != self.total_steps
+        if steps < self.step or over:
+            self.refusals["limits"] = f"it is at step {self.step}"
+        else:
+            self.total_steps = steps
 
     @property
     def fewest(self) -> int:
@@ -160,11 +152,8 @@ class FakeCoordinator:
             version=self.version,
             epoch=self.epoch,
             state=self.state,
-            size=self.size,
-            size_refused=self.size_refused,
-            hang=self.hang,
-            terms=self.terms,
-            terms_refused=self.terms_refused,
+            directives=self.directives,
+            refusals=self.refusals,
             generation=self.generation,
             members=[
                 Member(agent=identity(pod), group_rank=index, first_rank=2 * index, store_port=1)

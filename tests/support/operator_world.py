@@ -9,17 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from footplate_contracts.directives import Command, Directives
 from footplate_contracts.names import Cause, Env, Reason, RunUid
-from footplate_contracts.reports import (
-    CheckpointRecord,
-    Command,
-    CoordinatorState,
-    GenerationId,
-    HangCommand,
-    RunState,
-    SizeCommand,
-    TermsCommand,
-)
+from footplate_contracts.reports import CheckpointRecord, CoordinatorState, GenerationId, RunState
 from footplate_operator.errors import OperatorError
 from footplate_operator.runtime.kinds import POD, Json
 from footplate_operator.runtime.loop import new_loop
@@ -126,35 +118,11 @@ class World:
         self.leave(uid)
         self.heard.pop(uid, None)
 
-    async def command(self, uid: RunUid, command: Command) -> bool:
+    async def tell(self, uid: RunUid, directives: Directives) -> bool:
         leader = self._followed(uid)
         if leader is None:
             return False
-        leader.command = command
-        leader.version += 1
-        return True
-
-    async def resize(self, uid: RunUid, size: SizeCommand) -> bool:
-        leader = self._followed(uid)
-        if leader is None:
-            return False
-        leader.resize(size)
-        self.heard[uid] = leader.view(self._seconds())
-        return True
-
-    async def judge_hangs(self, uid: RunUid, by: HangCommand) -> bool:
-        leader = self._followed(uid)
-        if leader is None:
-            return False
-        leader.hang, leader.version = by, leader.version + 1
-        self.heard[uid] = leader.view(self._seconds())
-        return True
-
-    async def set_terms(self, uid: RunUid, terms: TermsCommand) -> bool:
-        leader = self._followed(uid)
-        if leader is None:
-            return False
-        leader.set_terms(terms)
+        leader.direct(directives)
         self.heard[uid] = leader.view(self._seconds())
         return True
 
@@ -245,7 +213,7 @@ class World:
                 if leader.spares:
                     wanted[index] = leader.seat(leader.spares.pop(0), index)
             leader.here = set(wanted)
-            if leader.command is Command.CHECKPOINT_AND_EXIT:
+            if leader.directives.command is Command.CHECKPOINT_AND_EXIT:
                 leader.state = RunState.SUSPENDED
             elif len(wanted) >= (leader.fewest if leader.gathered > PATIENCE else leader.nodes):
                 leader.gathered = 0
@@ -259,7 +227,7 @@ class World:
             return
         if not self.trains:
             return
-        if leader.command is Command.CHECKPOINT_AND_EXIT:
+        if leader.directives.command is Command.CHECKPOINT_AND_EXIT:
             self._save(leader, uid)
             leader.state = RunState.SUSPENDED
             for pod in workers.values():
@@ -369,8 +337,7 @@ class World:
         if name not in self.coordinators:
             epoch = int(pod["metadata"]["labels"]["footplate.dev/epoch"])
             told = {each["name"]: each.get("value", "") for each in pod["spec"]["containers"][0]["env"]}
-            size = SizeCommand.model_validate_json(told[Env.SIZE])
-            leader = FakeCoordinator(epoch, size, TermsCommand.model_validate_json(told[Env.TERMS]))
+            leader = FakeCoordinator(epoch, Directives.model_validate_json(told[Env.DIRECTIVES]))
             before = [each for each in self.coordinators.values() if each.epoch == epoch - 1]
             if before and before[0].state in (RunState.TRAINING, RunState.LOADING):
                 leader.adopt(before[0])

@@ -8,14 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from footplate_contracts.reports import (
-    CheckpointRecord,
-    Command,
-    Diagnosis,
-    RankReport,
-    StepMetrics,
-    Terms,
-)
+from footplate_contracts.directives import Command, NumberedLimits
+from footplate_contracts.reports import CheckpointRecord, Diagnosis, RankReport, StepMetrics
 from footplate_contracts.runconfig import RunConfig
 from footplate_elastic.protocol.link import StandaloneLink
 from footplate_trainer.stages import pretrain
@@ -27,7 +21,7 @@ class AgentLink:
 
     suspend_after: int | None = None
     refuse_step: int | None = None
-    told: Mapping[int, Terms] = field(default_factory=dict)  # by the step after which they arrive
+    told: Mapping[int, NumberedLimits] = field(default_factory=dict)  # by the step after which they arrive
     step: int = 0
     reports: list[RankReport] = field(default_factory=list)
     rows: list[StepMetrics] = field(default_factory=list)
@@ -50,7 +44,7 @@ class AgentLink:
         asked = self.suspend_after is not None and self.step >= self.suspend_after
         return Command.CHECKPOINT_AND_EXIT if asked else Command.NONE
 
-    def terms(self) -> Terms | None:
+    def terms(self) -> NumberedLimits | None:
         arrived = [step for step in self.told if step <= self.step]
         return self.told[max(arrived)] if arrived else None
 

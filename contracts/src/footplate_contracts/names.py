@@ -117,9 +117,8 @@ class Env(StrEnum):
     COORDINATOR_ADDRESS = "FOOTPLATE_COORDINATOR_ADDRESS"  # IP known at creation: a hint, tried first
     COORDINATOR_PORT = "FOOTPLATE_COORDINATOR_PORT"
     COORDINATOR_EPOCH = "FOOTPLATE_COORDINATOR_EPOCH"  # coordinator only
-    SIZE = "FOOTPLATE_SIZE"  # coordinator only; JSON of the SizeCommand that holds now
-    # For a coordinator JSON of the TermsCommand that holds now, for ranks of the Terms that they begin with.
-    TERMS = "FOOTPLATE_TERMS"
+    DIRECTIVES = "FOOTPLATE_DIRECTIVES"  # coordinator only; JSON of the Directives that hold now
+    LIMITS = "FOOTPLATE_LIMITS"  # JSON of the NumberedLimits that ranks begin with, set for ranks
     API_URL = "FOOTPLATE_API_URL"  # coordinator only; unset: no telemetry is sent
     POD_NAME = "FOOTPLATE_POD_NAME"
     POD_UID = "FOOTPLATE_POD_UID"

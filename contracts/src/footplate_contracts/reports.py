@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from footplate_contracts import older
+from footplate_contracts.directives import Command, Directives, NumberedLimits, Refusals
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.model import Report
 from footplate_contracts.names import FIRST_SPARE
@@ -158,42 +160,18 @@ class Member(Report):
     store_port: int
 
 
-class TermsCommand(Report):
-    """How long the run trains and how often it saves; idempotent, and in force from the next step on."""
-
-    steps: int = Field(ge=1)
-    every_steps: int = Field(ge=1, description="between checkpoints")
-    keep_last: int = Field(ge=1)
-    keep_every_steps: int | None = Field(default=None, ge=1)
-
-
-class Terms(TermsCommand):
-    """What ranks are told of it, with its place: of two, the newer one counts."""
-
-    epoch: int = Field(default=0, description="of the coordinator that tells; 0: as the RunConfig says")
-    number: int = Field(default=0, description="counts up within one epoch")
-
-    def newer_than(self, other: Terms) -> bool:
-        """Whether these were told after `other`."""
-        return (self.epoch, self.number) > (other.epoch, other.number)
-
-
 class SealedGeneration(Report):
     """Answer to a join: the membership that everybody starts with."""
 
     generation: GenerationId
     members: list[Member]
     world_size: int = Field(description="ranks in all")
-    terms: Terms | None = Field(
-        default=None, description="that hold now; absent in one that an earlier coordinator sealed"
+    limits: NumberedLimits | None = Field(
+        default=None,
+        validation_alias="terms",
+        serialization_alias="terms",
+        description="that hold now; absent in one that an earlier coordinator sealed",
     )
-
-
-class Command(StrEnum):
-    """What an agent's ranks are asked to do."""
-
-    NONE = "none"
-    CHECKPOINT_AND_EXIT = "checkpointAndExit"
 
 
 class DiagnosisKind(StrEnum):
@@ -246,7 +224,7 @@ class HeartbeatAnswer(Report):
     evicted: bool = Field(default=False, description="a newer incarnation has this place: end")
     closed: bool = Field(default=False, description="the run is over: end with success")
     command: Command = Command.NONE
-    terms: Terms | None = None
+    limits: NumberedLimits | None = Field(default=None, validation_alias="terms", serialization_alias="terms")
     diagnosis: Diagnosis | None = Field(default=None, description="the newest one")
     received: int = Field(default=0, description="outbox items up to here need not be sent again")
     acknowledged: int = Field(default=0, description="outbox items up to here are durable")
@@ -299,36 +277,17 @@ class RunState(StrEnum):
     FINISHED = "finished"
 
 
-class SizeCommand(Report):
-    """How many nodes the run should have; idempotent, and carried out at the next checkpoint."""
-
-    nodes: int = Field(ge=1)
-    min_nodes: int | None = Field(
-        default=None, ge=1, description="so few go on where some are lost; absent: as many as nodes"
-    )
-
-
-class HangCommand(Report):
-    """When a standstill is a hang, as `resilience.hang` says; idempotent, and in force at once."""
-
-    factor: float = Field(ge=1.0)
-    floor_seconds: float = Field(ge=0.0)
-
-
 class CoordinatorState(Report):
     """Answer to the operator's long-poll; `version` grows with each change."""
 
     version: int
     epoch: int
     state: RunState
-    size: SizeCommand | None = Field(default=None, description="what is wanted, as it was told last")
-    size_refused: str = Field(
-        default="", max_length=1024, description="why that cannot train, so that what was wanted before holds"
+    directives: Directives | None = Field(
+        default=None, description="as it was told last; absent: an older one, which takes only commands"
     )
-    hang: HangCommand | None = Field(default=None, description="what is held to be one")
-    terms: TermsCommand | None = Field(default=None, description="what is asked for, as it was told last")
-    terms_refused: str = Field(
-        default="", max_length=1024, description="why its length cannot be, so that the one before holds"
+    refusals: Refusals = Field(
+        default_factory=dict, description="so that what was in force before stays in force"
     )
     generation: GenerationId | None = None
     members: list[Member] = Field(default_factory=list)
@@ -342,11 +301,7 @@ class CoordinatorState(Report):
     failures: list[NumberedFailure] = Field(default_factory=list, max_length=32)
     telemetry_backlog: int = 0
 
-
-class SuspendCommand(Report):
-    """Body of the operator's command; idempotent."""
-
-    command: Command
+    _of_whatever_release = model_validator(mode="before")(older.read_state)
 
 
 # -- coordinator -> API --------------------------------------------------------------

@@ -24,11 +24,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from footplate_contracts.directives import Command
 from footplate_contracts.names import Env
 from footplate_contracts.reports import (
     AgentIdentity,
     CheckpointRecord,
-    Command,
     GenerationId,
     Heartbeat,
     HeartbeatAnswer,
@@ -250,7 +250,7 @@ class StandIn:
         sealed = SealedGeneration.model_validate_json(text)
         mine = (each.agent for each in sealed.members if each.agent.pod_name == self.identity.pod_name)
         self.identity = next(mine)  # a spare learns its place here
-        self._steps = sealed.terms.steps if sealed.terms else self._steps
+        self._steps = sealed.limits.steps if sealed.limits else self._steps
         return sealed
 
     def _speak(self, answered: threading.Event) -> None:
@@ -333,7 +333,7 @@ class StandIn:
             self.code = 80
             raise OSError("turned away")
         answer = HeartbeatAnswer.model_validate_json(text)
-        self._steps = answer.terms.steps if answer.terms else self._steps
+        self._steps = answer.limits.steps if answer.limits else self._steps
         self._outbox = [item for item in self._outbox if item.sequence > answer.acknowledged]
         return answer
 

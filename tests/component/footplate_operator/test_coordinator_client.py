@@ -15,17 +15,10 @@ import pytest
 from aiohttp import web
 
 from cluster.machine.ports import claim_ports
-from footplate_contracts.model import Report
+from footplate_contracts.directives import Command, Directives, HangBounds, Limits
 from footplate_contracts.names import RunUid
-from footplate_contracts.reports import (
-    Command,
-    CoordinatorState,
-    HangCommand,
-    RunState,
-    SizeCommand,
-    SuspendCommand,
-    TermsCommand,
-)
+from footplate_contracts.older import COMMANDS
+from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_operator.errors import CoordinatorUnreachable
 from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.coordinator_client import CoordinatorClient, Endpoint, Watchers
@@ -35,12 +28,13 @@ from footplate_operator.trainingrun.manifests.children import Credentials
 HOST = "tiny-coordinator.default.svc"
 KEY = Key("default", "tiny")
 RUN = RunUid("r")
-TOLD: dict[str, type[Report]] = {
-    "/v1/command": SuspendCommand,
-    "/v1/size": SizeCommand,
-    "/v1/hang": HangCommand,
-    "/v1/terms": TermsCommand,
-}
+DIRECTIVES = Directives(
+    nodes=3,
+    min_nodes=2,
+    hang=HangBounds(factor=2.0, floor_seconds=600.0),
+    limits=Limits(steps=9, every_steps=3, keep_last=2),
+    command=Command.CHECKPOINT_AND_EXIT,
+)
 
 
 @dataclass
@@ -52,9 +46,10 @@ class Served:
     version: int = 1
     status: int = 200
     body: str | None = None
-    said: list[Report] = field(default_factory=list)
+    older: bool = False  # takes commands, and no directives
+    said: list[tuple[str, object]] = field(default_factory=list)  # path and body
     news: asyncio.Event = field(default_factory=asyncio.Event)
-    answering: asyncio.Event = field(default_factory=asyncio.Event)  # a command is answered only then
+    answering: asyncio.Event = field(default_factory=asyncio.Event)  # what it is told is answered only then
 
     def __post_init__(self) -> None:
         self.answering.set()
@@ -86,7 +81,7 @@ class Served:
         return web.Response(text=self.body or self._view(), status=self.status)
 
     async def told(self, request: web.Request) -> web.Response:
-        self.said.append(TOLD[request.path].model_validate_json(await request.read()))
+        self.said.append((request.path, await request.json()))
         answer = web.Response(text=self._view())
         await self.answering.wait()
         return answer
@@ -105,7 +100,8 @@ async def serving(served: Served, folder: Path) -> AsyncIterator[None]:
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(certificate, key)
     app = web.Application()
-    told = [web.post(path, served.told) for path in TOLD]
+    commands = [web.post(path, served.told) for path in COMMANDS]
+    told = commands if served.older else [web.put("/v1/directives", served.told)]
     app.add_routes([web.get("/v1/state", served.state), *told])
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
@@ -135,18 +131,29 @@ async def until(look: Callable[[], bool]) -> None:
     raise AssertionError("not within 10 s")
 
 
-async def test_state_and_commands(session: aiohttp.ClientSession, tmp_path: Path) -> None:
+async def test_state_and_directives(session: aiohttp.ClientSession, tmp_path: Path) -> None:
     served = new_served()
     async with serving(served, tmp_path):
         client = CoordinatorClient(session, served.endpoint())
         assert (await client.state(-1, 1)).state is RunState.TRAINING
-        await client.command(Command.CHECKPOINT_AND_EXIT)
-        size, hang = SizeCommand(nodes=3, min_nodes=2), HangCommand(factor=2.0, floor_seconds=600.0)
-        await client.resize(size)
-        await client.judge_hangs(hang)
-        terms = TermsCommand(steps=9, every_steps=3, keep_last=2)
-        await client.set_terms(terms)
-        assert served.said == [SuspendCommand(command=Command.CHECKPOINT_AND_EXIT), size, hang, terms]
+        await client.tell(DIRECTIVES)
+        assert served.said == [("/v1/directives", DIRECTIVES.to_json())]
+
+
+async def test_a_coordinator_of_an_earlier_release_is_told_in_commands(
+    session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    served = new_served()
+    served.older = True
+    async with serving(served, tmp_path):
+        state = await CoordinatorClient(session, served.endpoint()).tell(DIRECTIVES)
+    assert state.directives is None
+    assert served.said == [
+        ("/v1/terms", {"steps": 9, "everySteps": 3, "keepLast": 2}),
+        ("/v1/command", {"command": "checkpointAndExit"}),
+        ("/v1/size", {"nodes": 3, "minNodes": 2}),
+        ("/v1/hang", {"factor": 2.0, "floorSeconds": 600.0}),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -207,31 +214,29 @@ async def test_news_is_told_once_and_the_last_word_stays(
     await watchers.close()
 
 
-async def test_a_late_answer_to_a_command_replaces_no_newer_word(
-    session: aiohttp.ClientSession, tmp_path: Path
-) -> None:
+async def test_a_late_answer_replaces_no_newer_word(session: aiohttp.ClientSession, tmp_path: Path) -> None:
     served, told = new_served(), list[Key]()
     watchers = Watchers(session, told.append)
     async with serving(served, tmp_path):
         watchers.follow(KEY, RUN, served.endpoint())
         await until(lambda: len(told) == 1)
         served.answering.clear()
-        commanding = asyncio.create_task(watchers.command(RUN, Command.CHECKPOINT_AND_EXIT))
+        telling = asyncio.create_task(watchers.tell(RUN, DIRECTIVES))
         await until(lambda: bool(served.said))
         served.tell()
         await until(lambda: len(told) == 2)
         served.answering.set()
-        assert await commanding
+        assert await telling
         known = watchers.state(RUN)
         assert known is not None and known.version == 2
         await watchers.close()
 
 
-async def test_a_command_to_nobody_is_not_taken(session: aiohttp.ClientSession) -> None:
+async def test_nobody_is_not_told(session: aiohttp.ClientSession) -> None:
     watchers = Watchers(session, lambda key: None)
-    assert not await watchers.command(RUN, Command.CHECKPOINT_AND_EXIT)
+    assert not await watchers.tell(RUN, DIRECTIVES)
     watchers.follow(KEY, RUN, new_served().endpoint())
-    assert not await watchers.command(RUN, Command.CHECKPOINT_AND_EXIT)
+    assert not await watchers.tell(RUN, DIRECTIVES)
     watchers.forget(RUN)
     assert watchers.state(RUN) is None
     await watchers.close()

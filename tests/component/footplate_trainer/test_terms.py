@@ -6,21 +6,21 @@ import os
 from pathlib import Path
 from typing import Any
 
+from footplate_contracts.directives import NumberedLimits
 from footplate_contracts.names import ExitCode
-from footplate_contracts.reports import Terms
 from tests.support.ranks import run_ranks
 from tests.support.tiny import read_rows, tiny_config
 from tests.support.training import AgentLink, Ended, train_under
 
 
-def terms(number: int, steps: int, every_steps: int = 1000, keep_last: int = 3) -> Terms:
-    return Terms(steps=steps, every_steps=every_steps, keep_last=keep_last, epoch=1, number=number)
+def terms(number: int, steps: int, every_steps: int = 1000, keep_last: int = 3) -> NumberedLimits:
+    return NumberedLimits(steps=steps, every_steps=every_steps, keep_last=keep_last, epoch=1, number=number)
 
 
 class ToldOne(AgentLink):
     """Only rank 1 has heard of new terms."""
 
-    def terms(self) -> Terms | None:
+    def terms(self) -> NumberedLimits | None:
         return super().terms() if os.environ["RANK"] == "1" else None
 
 

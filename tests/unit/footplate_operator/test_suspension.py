@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from footplate_contracts.reports import HangCommand
+from footplate_contracts.directives import HangBounds
 from footplate_operator.runtime.kinds import (
     CONFIG_MAP,
     DISRUPTION_BUDGET,
@@ -114,15 +114,14 @@ async def test_what_ranks_read_waits_for_a_resumption_and_the_status_names_it(
 
 async def test_what_is_held_to_be_a_hang_changes_at_once_and_for_every_coordinator() -> None:
     world = await running(training={**TRAINING, "steps": 10_000}, resilience={"hang": {"floorSeconds": 60}})
-    told = HangCommand(factor=2.0, floor_seconds=600.0)
+    told = HangBounds(factor=2.0, floor_seconds=600.0)
     world.change(resilience={"hang": {"factor": 2.0, "floorSeconds": 600}})
     await world.reconcile()
-    assert world.leader().hang == told
+    assert world.leader().directives.hang == told
     world.end_pod("tiny-c1", 1)
-    await world.live(30, until=lambda: world.leader().epoch == 2 and world.leader().hang == told)
+    await world.live(30, until=lambda: world.leader().epoch == 2 and world.leader().directives.hang == told)
     world.change(resilience={})
-    await world.reconcile()
-    assert world.leader().hang == HANG
+    await world.live(10, until=lambda: world.leader().directives.hang == HANG)
 
 
 async def test_an_edit_while_suspended_makes_a_new_revision_and_config() -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from footplate_contracts.reports import Command, Diagnosis, GenerationId, HeartbeatAnswer, Terms
+from footplate_contracts.directives import Command, NumberedLimits
+from footplate_contracts.reports import Diagnosis, GenerationId, HeartbeatAnswer
 from footplate_elastic.protocol.wire import known
 
 _NOTHING = GenerationId(epoch=0, number=0)
@@ -38,7 +39,7 @@ class CoordinatorView:
     closed: bool = False
     received: int = 0
     acknowledged: int = 0
-    terms: Terms | None = None  # the newest that anybody told
+    terms: NumberedLimits | None = None  # the newest that anybody told
     questions: tuple[int, int] = (0, 0)  # (epoch, number) of the newest one that was handed out
 
     def take(self, answer: HeartbeatAnswer) -> None:
@@ -46,7 +47,7 @@ class CoordinatorView:
         self.evicted = self.evicted or answer.evicted
         self.closed = self.closed or answer.closed
         self.acknowledged = max(self.acknowledged, answer.acknowledged)
-        self.learn(answer.terms)
+        self.learn(answer.limits)
         newer_epoch = self.answer is None or answer.epoch > self.answer.epoch
         if newer_epoch:
             self.received = answer.received  # a new coordinator has received nothing yet
@@ -55,8 +56,8 @@ class CoordinatorView:
         if self.answer is None or moment(answer) >= moment(self.answer):
             self.answer = answer
 
-    def learn(self, terms: Terms | None) -> None:
-        """Terms come with answers and with a sealed generation, in whatever order."""
+    def learn(self, terms: NumberedLimits | None) -> None:
+        """NumberedLimits come with answers and with a sealed generation, in whatever order."""
         if terms is not None and (self.terms is None or terms.newer_than(self.terms)):
             self.terms = terms
 

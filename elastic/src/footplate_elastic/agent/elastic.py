@@ -126,7 +126,7 @@ class FootplateAgent(LocalElasticAgent):
             "TORCH_NCCL_ASYNC_ERROR_HANDLING": os.environ.get("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1"),
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
             str(Env.RANK_LINK): self._link_path,
-            **({str(Env.TERMS): terms.model_dump_json(by_alias=True)} if terms else {}),
+            **({str(Env.LIMITS): terms.model_dump_json(by_alias=True)} if terms else {}),
             **({str(Env.MEMORY_FOLDER): str(self._memory)} if self._memory else {}),
             str(Env.GENERATION): str(generation),
         }

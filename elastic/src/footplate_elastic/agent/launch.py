@@ -13,17 +13,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, ExitCode, Reason
 from footplate_contracts.reports import (
     CheckpointRecord,
-    Command,
     Diagnosis,
     DiagnosisKind,
     GenerationId,
     RankReport,
     StepMetrics,
-    Terms,
 )
 from footplate_elastic.agent.config import AgentConfig
 from footplate_elastic.agent.errors import SIGTERM_EXIT, RanksRefused, Terminated, ZygoteFailed
@@ -87,7 +86,7 @@ class _ToRanks(SessionListener):
     def commanded(self, command: Command) -> None:
         self._server.push(command)
 
-    def informed(self, terms: Terms) -> None:
+    def informed(self, terms: NumberedLimits) -> None:
         self._server.inform(terms)
 
     def diagnosed(self, diagnosis: Diagnosis) -> None:

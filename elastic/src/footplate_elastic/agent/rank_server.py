@@ -12,15 +12,8 @@ import threading
 from pathlib import Path
 from typing import Any, Protocol
 
-from footplate_contracts.reports import (
-    CheckpointRecord,
-    Command,
-    Diagnosis,
-    GenerationId,
-    RankReport,
-    StepMetrics,
-    Terms,
-)
+from footplate_contracts.directives import Command, NumberedLimits
+from footplate_contracts.reports import CheckpointRecord, Diagnosis, GenerationId, RankReport, StepMetrics
 from footplate_elastic.protocol.rank_link import PACKET
 
 _log = logging.getLogger(__name__)
@@ -50,7 +43,7 @@ class RankServer:
         self.path = self.directory / "link"
         self._listener = listener
         self._command = Command.NONE
-        self._terms: Terms | None = None
+        self._terms: NumberedLimits | None = None
         self._links: dict[socket.socket, threading.Thread] = {}
         self._lock = threading.Lock()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -66,7 +59,7 @@ class RankServer:
         for link in links:
             _send(link, {"command": command.value})
 
-    def inform(self, terms: Terms) -> None:
+    def inform(self, terms: NumberedLimits) -> None:
         """Tell all ranks of newer terms, and those that connect later; what comes late itself is dropped."""
         with self._lock:
             if self._terms is not None and not terms.newer_than(self._terms):

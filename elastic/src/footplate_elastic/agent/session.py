@@ -17,11 +17,11 @@ import time
 from typing import Final
 from urllib.parse import quote
 
+from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.model import Report
 from footplate_contracts.reports import (
     AgentIdentity,
-    Command,
     Diagnosis,
     GenerationId,
     Grant,
@@ -31,7 +31,6 @@ from footplate_contracts.reports import (
     JoinRequest,
     RankReport,
     SealedGeneration,
-    Terms,
 )
 from footplate_elastic.agent.client import Answer, Connection, Directory, Endpoint
 from footplate_elastic.agent.coordinator_view import CoordinatorView
@@ -74,7 +73,7 @@ class SessionListener:
     def commanded(self, command: Command) -> None:
         """The standing command is another one."""
 
-    def informed(self, terms: Terms) -> None:
+    def informed(self, terms: NumberedLimits) -> None:
         """Newer terms hold."""
 
     def diagnosed(self, diagnosis: Diagnosis) -> None:
@@ -143,9 +142,9 @@ class Session:
         with self._lock:
             self.identity = _own(sealed, self.identity)
             self.running, self._last, self._failure = sealed, sealed.generation, None
-            self.view.learn(sealed.terms)
-            if sealed.terms:
-                self._reports.total_steps = sealed.terms.steps
+            self.view.learn(sealed.limits)
+            if sealed.limits:
+                self._reports.total_steps = sealed.limits.steps
         self.tell()
         return sealed
 

@@ -16,11 +16,9 @@ from typing import Final
 from aiohttp import web
 
 from footplate_contracts.names import Env, ExitCode
-from footplate_contracts.reports import SizeCommand
 from footplate_elastic import logs
-from footplate_elastic.coordinator.config import CoordinatorConfig, from_environment
+from footplate_elastic.coordinator.config import CoordinatorConfig, as_admitted, from_environment
 from footplate_elastic.coordinator.coordinator import Coordinator
-from footplate_elastic.coordinator.hang import HangWatch
 from footplate_elastic.coordinator.server import Server
 from footplate_elastic.coordinator.shipping import Destination, Shipper
 from footplate_elastic.coordinator.state import new_membership
@@ -94,20 +92,16 @@ def new_coordinator(config: CoordinatorConfig, timing: Timing) -> Coordinator:
         timing,
         config.outline.legal_sizes(world.min_nodes or world.nodes, world.nodes),
     )
-    hang = config.outline.hang
     coordinator = Coordinator(
         membership,
         TelemetryBuffer(keep=bool(config.api_url)),
         wall=time.time,
         legal_sizes=config.outline.legal_sizes,
-        size=SizeCommand(nodes=world.nodes, min_nodes=world.min_nodes),
-        watch=HangWatch(hang.factor, hang.floor_seconds),
+        directives=as_admitted(config.outline),
     )
-    if config.size != coordinator.size:
-        coordinator.resize(config.size, now)
-    if config.terms is not None:
-        coordinator.board.total_steps = config.terms.steps
-        coordinator.set_terms(config.terms)
+    if config.directives.limits is not None:
+        coordinator.board.total_steps = config.directives.limits.steps
+    coordinator.direct(config.directives, now)
     return coordinator
 
 

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from footplate_contracts.directives import Directives, HangBounds, Limits
 from footplate_contracts.names import COORDINATOR_PORT, Env
-from footplate_contracts.reports import SizeCommand, TermsCommand
 from footplate_elastic.protocol.outline import (
     RunOutline,
-    RunWorld,
     existing_file,
     read_outline,
     read_token,
@@ -22,29 +21,30 @@ from footplate_elastic.protocol.outline import (
 )
 
 
-def wanted_size(environment: Mapping[str, str], world: RunWorld) -> SizeCommand:
-    """What was wanted when this process was started: of a run that was resized not what `world` says."""
-    text = environment.get(Env.SIZE, "")
-    if not text:
-        return SizeCommand(nodes=world.nodes, min_nodes=world.min_nodes)
-    try:
-        return SizeCommand.model_validate_json(text)
-    except ValidationError:
-        raise ValueError(f'{Env.SIZE} is {text!r}; {{"nodes": 4, "minNodes": 2}} would be right') from None
+def as_admitted(outline: RunOutline) -> Directives:
+    """What the RunConfig says, and so what holds until an operator says something else."""
+    steps, kept = outline.training.steps, outline.checkpoint.model_dump(exclude={"memory"})
+    return Directives(
+        nodes=outline.world.nodes,
+        min_nodes=outline.world.min_nodes,
+        hang=HangBounds(**outline.hang.model_dump()),
+        limits=Limits(steps=steps, **kept) if steps is not None else None,
+    )
 
 
-def wanted_terms(environment: Mapping[str, str], outline: RunOutline) -> TermsCommand | None:
-    """Length and checkpoints as asked for when this process was started; None where nothing says."""
-    text, steps, every = environment.get(Env.TERMS, ""), outline.training.steps, outline.checkpoint
-    if not text and steps is None:
-        return None
+def wanted(environment: Mapping[str, str], outline: RunOutline) -> Directives:
+    """What was wanted when this process was started; raises ValueError for what cannot be read."""
+    text, admitted = environment.get(Env.DIRECTIVES, ""), as_admitted(outline)
     if not text:
-        return TermsCommand(steps=steps, **every.model_dump(exclude={"memory"}))
+        return admitted
     try:
-        return TermsCommand.model_validate_json(text)
-    except ValidationError:
-        right = '{"steps": 100, "everySteps": 10, "keepLast": 3}'
-        raise ValueError(f"{Env.TERMS} is {text!r}; {right} would be right") from None
+        told = Directives.model_validate_json(text)
+        absent = {"hang": told.hang or admitted.hang, "limits": told.limits or admitted.limits}
+        return told.model_copy(update=absent)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{Env.DIRECTIVES} is {text!r}: {where}: {first['msg']}") from None
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,7 @@ class CoordinatorConfig:
     """Everything the coordinator is told."""
 
     outline: RunOutline
-    size: SizeCommand
-    terms: TermsCommand | None
+    directives: Directives
     epoch: int
     port: int
     token: str
@@ -79,8 +78,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Coordinator
     outline = read_outline(run_config_path(environment))
     return CoordinatorConfig(
         outline=outline,
-        size=wanted_size(environment, outline.world),
-        terms=wanted_terms(environment, outline),
+        directives=wanted(environment, outline),
         epoch=whole_number(environment, Env.COORDINATOR_EPOCH, 1),
         port=whole_number(environment, Env.COORDINATOR_PORT, COORDINATOR_PORT),
         token=read_token(environment),

@@ -12,28 +12,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from footplate_contracts.directives import Directives
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.reports import (
     AgentIdentity,
-    Command,
     CoordinatorState,
     Diagnosis,
     DiagnosisKind,
     DiagnosisRequest,
     Grant,
     GrantRequest,
-    HangCommand,
     Heartbeat,
     HeartbeatAnswer,
     JoinRequest,
     Progress,
     RunState,
     SealedGeneration,
-    SizeCommand,
-    TermsCommand,
 )
-from footplate_contracts.v1alpha1.compute import Hang
-from footplate_elastic.coordinator import membership, terms
+from footplate_elastic.coordinator import limits, membership, size
 from footplate_elastic.coordinator.actions import (
     Action,
     Adopted,
@@ -51,7 +47,7 @@ from footplate_elastic.coordinator.hang import HangWatch, Verdict
 from footplate_elastic.coordinator.losses import is_suspect
 from footplate_elastic.coordinator.places import answered_by
 from footplate_elastic.coordinator.progress import ProgressBoard
-from footplate_elastic.coordinator.size import LegalSizes, refusal
+from footplate_elastic.coordinator.size import LegalSizes
 from footplate_elastic.coordinator.state import Membership, Stage
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
 from footplate_elastic.protocol import wire
@@ -75,13 +71,11 @@ class Coordinator:
     telemetry: TelemetryBuffer
     wall: Callable[[], float]
     legal_sizes: LegalSizes
-    size: SizeCommand  # as the operator told it last
-    size_refused: str = ""  # why that is not in force
-    asked: TermsCommand | None = None  # as the operator told it last
-    terms_refused: str = ""  # why its length is not in force
+    directives: Directives  # as the operator told them last
+    refusals: dict[str, str] = field(default_factory=dict)  # why one is not in force, by its field
     failures: FailureLog = field(default_factory=FailureLog)
     board: ProgressBoard = field(default_factory=ProgressBoard)
-    watch: HangWatch = field(default_factory=lambda: HangWatch(Hang().factor, Hang().floor_seconds))
+    watch: HangWatch = field(default_factory=HangWatch)
     diagnosis: Diagnosis | None = None
     version: int = 1
     _shown: Progress = field(default_factory=Progress)
@@ -116,7 +110,7 @@ class Coordinator:
                 self.board.row(row.generation, row.metrics)
             saved = self.telemetry.checkpoint != before
         self.version += stepping or saved
-        self._weigh_terms()
+        self._set_limits()
         refusal, actions = membership.beat(self.state, word, now)
         self._apply(actions, now)
         if saved and not self._at_the_end():
@@ -138,30 +132,15 @@ class Coordinator:
         """See membership.left."""
         self._apply(membership.left(self.state, self.state.called(agent), now), now)
 
-    def command(self, command: Command, now: float) -> None:
-        """See membership.commanded."""
-        self.version += self.state.command is not command
-        self._apply(membership.commanded(self.state, command, now), now)
-
-    def resize(self, size: SizeCommand, now: float) -> None:
-        """See membership.resized. Of a size in which nobody can train it is said why, and no more."""
-        legal = self.legal_sizes(size.min_nodes or size.nodes, size.nodes)
-        self.version += self.size != size
-        self.size = size
-        self.size_refused = "" if legal else refusal(size, self.legal_sizes)
-        if legal:
-            self._apply(membership.resized(self.state, size.nodes, legal, now), now)
-
-    def judge_hangs(self, by: HangCommand) -> None:
-        """From now on a standstill is a hang after max(factor x P99 of steps, floor) seconds."""
-        self.version += by != self._hang()
-        self.watch.factor, self.watch.floor = by.factor, by.floor_seconds
-
-    def set_terms(self, asked: TermsCommand) -> None:
-        """The operator's word on length and checkpoints; of a length in the past it is said why not."""
-        self.version += asked != self.asked
-        self.asked = asked
-        self._weigh_terms()
+    def direct(self, directives: Directives, now: float) -> None:
+        """How the operator wants the gang from now on; what cannot be is refused, and the rest holds."""
+        before, self.directives = self.directives, directives
+        self.version += directives != before
+        self._set_limits()  # before the command, which may end what was to go on
+        self._apply(membership.commanded(self.state, directives.command, now), now)
+        if (directives.nodes, directives.min_nodes) != (before.nodes, before.min_nodes):
+            self._resize(now)
+        self.watch.bounds = directives.hang or self.watch.bounds
 
     def diagnose(self, request: DiagnosisRequest) -> Diagnosis:
         """Ask every rank; agents hear of it with their next answer."""
@@ -173,7 +152,7 @@ class Coordinator:
 
     def tick(self, now: float) -> None:
         """See membership.tick."""
-        self._weigh_terms()
+        self._set_limits()
         self._apply(membership.tick(self.state, now), now)
         if self.state.stage is Stage.SEALED:
             self._look_for_hang(now)
@@ -215,7 +194,7 @@ class Coordinator:
             evicted=refusal is Refusal.EVICTED,
             closed=self.state.stage is Stage.CLOSED,
             command=self.state.command,
-            terms=self.state.terms if self.state.stage is not Stage.UNDECIDED else None,
+            limits=self.state.limits if self.state.stage is not Stage.UNDECIDED else None,
             diagnosis=self.diagnosis,
             received=self.telemetry.received(agent),
             acknowledged=self.telemetry.acknowledged(agent),
@@ -247,11 +226,8 @@ class Coordinator:
             version=self.version,
             epoch=self.state.epoch,
             state=self._run_state(),
-            size=self.size,
-            size_refused=self.size_refused,
-            hang=self._hang(),
-            terms=self.asked,
-            terms_refused=self.terms_refused,
+            directives=self.directives,
+            refusals=dict(self.refusals),
             generation=self.state.generation,
             members=members,
             missing=[] if self.state.stage is Stage.CLOSED else self.state.missing(),
@@ -263,22 +239,35 @@ class Coordinator:
             telemetry_backlog=len(self.telemetry),
         )
 
-    def _hang(self) -> HangCommand:
-        return HangCommand(factor=self.watch.factor, floor_seconds=self.watch.floor)
+    def _resize(self, now: float) -> None:
+        """See membership.resized. Of a size in which nobody can train it is said why, and no more."""
+        nodes, least = self.directives.nodes, self.directives.min_nodes
+        legal = self.legal_sizes(least or nodes, nodes)
+        self._refuse("nodes", "" if legal else size.refusal(nodes, least, self.legal_sizes))
+        if legal:
+            self._apply(membership.resized(self.state, nodes, legal, now), now)
 
-    def _weigh_terms(self) -> None:
+    def _set_limits(self) -> None:
         """Hold to what is asked for, as far as it lies ahead of what is trained."""
-        if self.asked is None:
+        asked, known = self.directives.limits, self.state.limits
+        if asked is None:
             return
-        known, before = self.state.terms, self.terms_refused
         if self.state.stage is Stage.CLOSED:
-            self.terms_refused = terms.too_late(self.asked, known.steps) if known else ""
-        else:
-            reached = self._reached()
-            self.terms_refused = terms.refusal(self.asked, reached)
-            steps = max(self.board.total_steps, reached) if self.terms_refused else self.asked.steps
-            self.state.terms = terms.renewed(known, self.asked, steps, self.state.epoch)
-        self.version += self.state.terms != known or self.terms_refused != before
+            self._refuse("limits", limits.too_late(asked, known.steps) if known else "")
+            return
+        reached = self._reached()
+        refused = limits.refusal(asked, reached)
+        steps = max(self.board.total_steps, reached) if refused else asked.steps
+        self.state.limits = limits.renewed(known, asked, steps, self.state.epoch)
+        self.version += self.state.limits != known
+        self._refuse("limits", refused)
+
+    def _refuse(self, directive: str, why: str) -> None:
+        """Say why a directive is not in force; empty where it is."""
+        self.version += why != self.refusals.get(directive, "")
+        self.refusals[directive] = why
+        if not why:
+            del self.refusals[directive]
 
     def _reached(self) -> int:
         """The step below which the run cannot end; what a broken generation did not save is none."""
@@ -304,8 +293,8 @@ class Coordinator:
     def _begin(self, sealed: SealedGeneration, now: float) -> None:
         self.board.begin(sealed.generation)
         self.watch.begin(sealed.world_size, now)
-        if sealed.terms is not None:
-            self.board.total_steps = sealed.terms.steps
+        if sealed.limits is not None:
+            self.board.total_steps = sealed.limits.steps
 
     def _look_for_hang(self, now: float) -> None:
         verdict = self.watch.look(now)
@@ -319,7 +308,7 @@ class Coordinator:
     def _at_the_end(self) -> bool:
         """Whether the newest checkpoint is the last one."""
         last = self.telemetry.checkpoint
-        end = self.state.terms.steps if self.state.terms else self.board.total_steps
+        end = self.state.limits.steps if self.state.limits else self.board.total_steps
         return last is not None and 0 < end <= last.step
 
     def _tell_end(self, now: float) -> bool:

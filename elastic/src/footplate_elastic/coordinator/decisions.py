@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from footplate_contracts.reports import Command, GenerationId, RunState, SealedGeneration
+from footplate_contracts.directives import Command
+from footplate_contracts.reports import GenerationId, RunState, SealedGeneration
 from footplate_elastic.coordinator import adoption
 from footplate_elastic.coordinator.actions import Action, Adopted, Closed, Opened, Sealed
 from footplate_elastic.coordinator.places import Ended, Place, seats
@@ -69,7 +70,7 @@ def _seal(state: Membership, now: float) -> list[Action]:
         generation=GenerationId(epoch=state.epoch, number=number + 1),
         members=members,
         world_size=sum(member.agent.slots for member in members),
-        terms=state.terms,
+        limits=state.limits,
     )
     state.stage = Stage.SEALED
     state.suspicion = False
@@ -109,7 +110,7 @@ def _finish(state: Membership, now: float) -> list[Action]:
 
 def more_to_do(state: Membership, ended: Sequence[Place]) -> int:
     """The last step that is asked for now where ranks `ended` with an earlier one; else 0."""
-    last = state.terms.steps if state.terms else 0
+    last = state.limits.steps if state.limits else 0
     return last if any(place.last_step is not None and place.last_step < last for place in ended) else 0
 
 

@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
+from footplate_contracts.directives import HangBounds
 from footplate_contracts.reports import RankPhase, RankReport
+from footplate_contracts.v1alpha1.compute import Hang
 
 STACKS_SECONDS: Final = 2.0  # for the stacks to be written
 DATA_PATIENCE: Final = 10.0
@@ -38,8 +40,7 @@ class Verdict(Enum):
 class HangWatch:
     """All ranks of one generation; a hang is no step for max(factor x P99 of steps, floor) seconds."""
 
-    factor: float
-    floor: float
+    bounds: HangBounds = field(default_factory=lambda: HangBounds(**Hang().model_dump()))
     _size: int = 0
     _ranks: dict[int, RankReport] = field(default_factory=dict)
     _stepping: set[int] = field(default_factory=set)
@@ -89,7 +90,7 @@ class HangWatch:
         phases = {rank.phase for rank in self._ranks.values()}
         if not phases <= set(_ORDER) or len(self._stepping) < max(1, self._size):
             return float("inf")
-        limit = max(self.floor, self.factor * self._p99())
+        limit = max(self.bounds.floor_seconds, self.bounds.factor * self._p99())
         return limit * DATA_PATIENCE if RankPhase.DATA in phases else limit
 
     def _p99(self) -> float:

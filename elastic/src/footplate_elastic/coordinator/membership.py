@@ -16,15 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from footplate_contracts.directives import Command
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Reason
-from footplate_contracts.reports import (
-    AgentIdentity,
-    Command,
-    Heartbeat,
-    JoinRequest,
-    SealedGeneration,
-)
+from footplate_contracts.reports import AgentIdentity, Heartbeat, JoinRequest, SealedGeneration
 from footplate_elastic.coordinator.actions import Action, Arrived, Evicted, Failed
 from footplate_elastic.coordinator.adoption import Claim
 from footplate_elastic.coordinator.decisions import advance, open_generation

@@ -17,19 +17,17 @@ from typing import Final, TypeVar
 from aiohttp import web
 from pydantic import ValidationError
 
+from footplate_contracts import older
+from footplate_contracts.directives import Directives
 from footplate_contracts.model import Report
 from footplate_contracts.reports import (
     AgentIdentity,
     DiagnosisRequest,
     GrantRequest,
-    HangCommand,
     Heartbeat,
     HeartbeatAnswer,
     JoinRequest,
     SealedGeneration,
-    SizeCommand,
-    SuspendCommand,
-    TermsCommand,
 )
 from footplate_elastic.coordinator.coordinator import Coordinator
 from footplate_elastic.protocol import wire
@@ -97,10 +95,8 @@ class Server:
                 web.post(wire.LEAVE, self.leave),
                 web.post(wire.GRANT, self.grant),
                 web.get(wire.STATE, self.state),
-                web.post(wire.COMMAND, self.command),
-                web.post(wire.SIZE, self.size),
-                web.post(wire.HANG, self.hang),
-                web.post(wire.TERMS, self.terms),
+                web.put(wire.DIRECTIVES, self.directives),
+                *(web.post(path, self.older_command) for path in older.COMMANDS),
                 web.post(wire.DIAGNOSE, self.diagnose),
                 web.get(wire.HEALTH, self.health),
             ]
@@ -188,33 +184,16 @@ class Server:
             return True if self.coordinator.version > after else None
 
         await self.news.wait_for(look, min(_seconds(request, "wait"), LONGEST_WAIT))
-        return _json(self.coordinator.view())
+        return self._view()
 
-    async def command(self, request: web.Request) -> web.StreamResponse:
-        """Set the command; answers with the CoordinatorState after it."""
-        message = await _read(request, SuspendCommand)
-        self.coordinator.command(message.command, self._clock())
-        self._tell()
-        return _json(self.coordinator.view())
+    async def directives(self, request: web.Request) -> web.StreamResponse:
+        """How the operator wants the gang from now on; answers with the CoordinatorState after it."""
+        return self._direct(await _read(request, Directives))
 
-    async def size(self, request: web.Request) -> web.StreamResponse:
-        """How many nodes are wanted from the next checkpoint on; answers with the CoordinatorState."""
-        message = await _read(request, SizeCommand)
-        self.coordinator.resize(message, self._clock())
-        self._tell()
-        return _json(self.coordinator.view())
-
-    async def hang(self, request: web.Request) -> web.StreamResponse:
-        """When a standstill is a hang from now on; answers with the CoordinatorState."""
-        self.coordinator.judge_hangs(await _read(request, HangCommand))
-        self._tell()
-        return _json(self.coordinator.view())
-
-    async def terms(self, request: web.Request) -> web.StreamResponse:
-        """How long the run trains and how often it saves from now on; answers with the CoordinatorState."""
-        self.coordinator.set_terms(await _read(request, TermsCommand))
-        self._tell()
-        return _json(self.coordinator.view())
+    async def older_command(self, request: web.Request) -> web.StreamResponse:
+        """A part of the directives, from an operator that does not know the whole."""
+        body = json.loads(await request.read())
+        return self._direct(older.commanded(self.coordinator.directives, request.path, body))
 
     async def diagnose(self, request: web.Request) -> web.StreamResponse:
         """Pass the question on to all agents; answers with its Diagnosis."""
@@ -227,6 +206,15 @@ class Server:
         return web.Response(text="ok\n")
 
     # -- particulars -------------------------------------------------------------------
+
+    def _direct(self, directives: Directives) -> web.StreamResponse:
+        self.coordinator.direct(directives, self._clock())
+        self._tell()
+        return self._view()
+
+    def _view(self) -> web.StreamResponse:
+        state, told = self.coordinator.view(), self.coordinator
+        return web.json_response(state.to_json() | older.state_fields(told.directives, told.refusals))
 
     @web.middleware
     async def _edge(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from footplate_contracts.reports import SizeCommand
 from footplate_elastic.coordinator.places import Place, member_of
 from footplate_elastic.coordinator.spares import ready, vacant
 from footplate_elastic.coordinator.state import Membership
@@ -23,14 +22,13 @@ _NEAR: Final = 64  # nodes around a size that cannot train, among which others a
 _SHOWN: Final = 4
 
 
-def refusal(size: SizeCommand, legal_sizes: LegalSizes) -> str:
-    """What is said of a size in which no number of nodes can train, with the nearest that can."""
-    near = legal_sizes(max(1, size.nodes - _NEAR), size.nodes + _NEAR)
-    nearest = sorted(sorted(near, key=lambda count: abs(count - size.nodes))[:_SHOWN])
+def refusal(nodes: int, min_nodes: int | None, legal_sizes: LegalSizes) -> str:
+    """What is said where no number of nodes between can train, with the nearest that can."""
+    near = legal_sizes(max(1, nodes - _NEAR), nodes + _NEAR)
+    nearest = sorted(sorted(near, key=lambda count: abs(count - nodes))[:_SHOWN])
     shown = ", ".join(map(str, nearest)) or "none"
-    fewest = size.min_nodes or size.nodes
     return (
-        f"compute.nodes: no number of nodes from {fewest} to {size.nodes} suits spec.parallelism;"
+        f"compute.nodes: no number of nodes from {min_nodes or nodes} to {nodes} suits spec.parallelism;"
         f" of the numbers near it, these do: {shown}"
     )
 

@@ -6,14 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from footplate_contracts.reports import (
-    AgentIdentity,
-    Command,
-    GenerationId,
-    RunState,
-    SealedGeneration,
-    Terms,
-)
+from footplate_contracts.directives import Command, NumberedLimits
+from footplate_contracts.reports import AgentIdentity, GenerationId, RunState, SealedGeneration
 from footplate_elastic.coordinator.adoption import Claim
 from footplate_elastic.coordinator.places import Place
 from footplate_elastic.coordinator.timing import Timing
@@ -51,7 +45,7 @@ class Membership:
     step_at_seal: int = -1
     barren: int = 0  # generations in a row that finished no new step
     command: Command = Command.NONE
-    terms: Terms | None = None  # what ranks are told of length and checkpoints
+    limits: NumberedLimits | None = None  # what ranks are told
     outcome: RunState | None = None
     superseded: bool = False
 

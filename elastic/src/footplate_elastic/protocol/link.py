@@ -12,15 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.names import Env
-from footplate_contracts.reports import (
-    CheckpointRecord,
-    Command,
-    Diagnosis,
-    RankReport,
-    StepMetrics,
-    Terms,
-)
+from footplate_contracts.reports import CheckpointRecord, Diagnosis, RankReport, StepMetrics
 from footplate_elastic.protocol.rank_link import connect
 
 
@@ -42,7 +36,7 @@ class Link(Protocol):
     def command(self) -> Command:
         """The newest command known here; a cached value."""
 
-    def terms(self) -> Terms | None:
+    def terms(self) -> NumberedLimits | None:
         """The newest terms known here, a cached value; None where the RunConfig alone says them."""
 
     def listen(self, diagnosed: Callable[[Diagnosis], None]) -> None:
@@ -72,7 +66,7 @@ class StandaloneLink:
         """Never any."""
         return Command.NONE
 
-    def terms(self) -> Terms | None:
+    def terms(self) -> NumberedLimits | None:
         """Those of the RunConfig hold to the end."""
         return None
 

@@ -17,15 +17,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
+from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.names import Env
-from footplate_contracts.reports import (
-    CheckpointRecord,
-    Command,
-    Diagnosis,
-    RankReport,
-    StepMetrics,
-    Terms,
-)
+from footplate_contracts.reports import CheckpointRecord, Diagnosis, RankReport, StepMetrics
 
 PACKET: Final = 64 * 1024
 CLOSE_SECONDS: Final = 5.0
@@ -35,15 +29,15 @@ def connect(path: str) -> AgentLink:
     """The link to the agent that listens at `path`; raises OSError when nobody does."""
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     channel.connect(path)
-    told = os.environ.get(Env.TERMS)
-    terms = Terms.model_validate_json(told) if told else None
+    told = os.environ.get(Env.LIMITS)
+    terms = NumberedLimits.model_validate_json(told) if told else None
     return AgentLink(channel, os.environ.get(Env.GENERATION, ""), terms)
 
 
 class AgentLink:
     """The Link protocol of `footplate_elastic.protocol.link` over a socket. Thread-safe."""
 
-    def __init__(self, channel: socket.socket, generation: str, terms: Terms | None = None) -> None:
+    def __init__(self, channel: socket.socket, generation: str, terms: NumberedLimits | None = None) -> None:
         """`terms` hold at the start."""
         self._channel = channel
         self._queue: deque[bytes] = deque()
@@ -86,7 +80,7 @@ class AgentLink:
         """The newest command that has arrived."""
         return self._command
 
-    def terms(self) -> Terms | None:
+    def terms(self) -> NumberedLimits | None:
         """The newest terms that have arrived."""
         return self._terms
 
@@ -124,7 +118,7 @@ class AgentLink:
         except OSError:
             self._queue.clear()  # the agent is gone, and this process with it in a moment
 
-    def _learn(self, terms: Terms) -> None:
+    def _learn(self, terms: NumberedLimits) -> None:
         """The agent may have started this rank with newer ones than it could push at that moment."""
         if self._terms is None or terms.newer_than(self._terms):
             self._terms = terms
@@ -136,7 +130,7 @@ class AgentLink:
                 if "command" in message:
                     self._command = Command(message["command"])
                 if "terms" in message:
-                    self._learn(Terms.from_json(message["terms"]))
+                    self._learn(NumberedLimits.from_json(message["terms"]))
                 if "diagnose" in message:
                     self._diagnosed(Diagnosis.from_json(message["diagnose"]))
                 if "grant" in message:

@@ -18,10 +18,7 @@ CONNECTION: Final = "/v1/connection"
 LEAVE: Final = "/v1/leave"
 GRANT: Final = "/v1/grant"
 STATE: Final = "/v1/state"
-COMMAND: Final = "/v1/command"
-SIZE: Final = "/v1/size"
-HANG: Final = "/v1/hang"
-TERMS: Final = "/v1/terms"
+DIRECTIVES: Final = "/v1/directives"
 DIAGNOSE: Final = "/v1/diagnose"
 HEALTH: Final = "/healthz"
 
@@ -44,5 +41,5 @@ def known(answer: HeartbeatAnswer) -> str:
     """What an agent must act upon, as a word without spaces."""
     flags = f"{int(answer.rendezvous_open)}{int(answer.evicted)}{int(answer.closed)}"
     asked = answer.diagnosis.number if answer.diagnosis else 0
-    terms = answer.terms.number if answer.terms else 0
-    return f"{answer.epoch}/{answer.generation or '-'}/{flags}/{answer.command}/{asked}/{terms}"
+    limits = answer.limits.number if answer.limits else 0
+    return f"{answer.epoch}/{answer.generation or '-'}/{flags}/{answer.command}/{asked}/{limits}"

@@ -28,7 +28,6 @@ from footplate_contracts.names import (
     RunUid,
     secret_name,
 )
-from footplate_contracts.reports import Command
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.children import Child, view_child
@@ -197,14 +196,8 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
     # -- what follows --------------------------------------------------------------------
 
     async def tell(self, run: Run, desired: Desired) -> None:
-        if desired.terms is not None:  # before the command, which may end what was to go on
-            await self._coordinators.set_terms(run.uid, desired.terms)
-        if desired.command is not Command.NONE:
-            await self._coordinators.command(run.uid, desired.command)
-        if desired.size is not None:
-            await self._coordinators.resize(run.uid, desired.size)
-        if desired.hang is not None:
-            await self._coordinators.judge_hangs(run.uid, desired.hang)
+        if desired.directives is not None:
+            await self._coordinators.tell(run.uid, desired.directives)
         self._listen(run, desired)
 
     def reported(self, run: Run, after: TrainingRunStatus) -> Iterable[Event]:

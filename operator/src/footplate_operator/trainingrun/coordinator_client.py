@@ -11,7 +11,7 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -19,18 +19,13 @@ from typing import Final, Protocol
 import aiohttp
 from pydantic import ValidationError
 
+from footplate_contracts import older
 from footplate_contracts.backoff import backoff
+from footplate_contracts.directives import Directives
 from footplate_contracts.logs import fields
 from footplate_contracts.names import COORDINATOR_PORT, RunUid
-from footplate_contracts.reports import (
-    Command,
-    CoordinatorState,
-    HangCommand,
-    SizeCommand,
-    SuspendCommand,
-    TermsCommand,
-)
-from footplate_operator.errors import CoordinatorUnreachable
+from footplate_contracts.reports import CoordinatorState
+from footplate_operator.errors import CoordinatorUnreachable, NoSuchRoute
 from footplate_operator.runtime.objects import Key
 
 POLL_SECONDS: Final = 20  # how long the coordinator may wait for news
@@ -85,25 +80,19 @@ class CoordinatorClient:
         query = {"after": str(after), "wait": f"{wait:g}"}
         return await self._ask("GET", "/v1/state", wait + ANSWER_SECONDS, query)
 
-    async def command(self, command: Command) -> CoordinatorState:
-        """Give the command, which is idempotent; raises CoordinatorUnreachable."""
-        body = SuspendCommand(command=command).to_json()
-        return await self._ask("POST", "/v1/command", COMMAND_SECONDS, body=body)
+    async def tell(self, directives: Directives) -> CoordinatorState:
+        """Say how the gang should be, which is idempotent; raises CoordinatorUnreachable."""
+        try:
+            return await self._ask("PUT", "/v1/directives", COMMAND_SECONDS, body=directives.to_json())
+        except NoSuchRoute:
+            return await self._command(directives)
 
-    async def resize(self, size: SizeCommand) -> CoordinatorState:
-        """Say how many nodes are wanted, which is idempotent; raises CoordinatorUnreachable."""
-        return await self._ask("POST", "/v1/size", COMMAND_SECONDS, body=size.to_json())
-
-    async def judge_hangs(self, by: HangCommand) -> CoordinatorState:
-        """Say when a standstill is a hang, which is idempotent; raises CoordinatorUnreachable."""
-        return await self._ask("POST", "/v1/hang", COMMAND_SECONDS, body=by.to_json())
-
-    async def set_terms(self, terms: TermsCommand) -> CoordinatorState:
-        """Say how long the run trains and how often it saves, which is idempotent.
-
-        Raises CoordinatorUnreachable.
-        """
-        return await self._ask("POST", "/v1/terms", COMMAND_SECONDS, body=terms.to_json())
+    async def _command(self, directives: Directives) -> CoordinatorState:
+        """The same to a coordinator of an earlier release, as far as it takes commands."""
+        for path, body in older.commands(directives).items():
+            with suppress(NoSuchRoute):
+                await self._ask("POST", path, COMMAND_SECONDS, body=body)
+        return await self.state(-1, 0)
 
     async def _ask(
         self,
@@ -125,6 +114,8 @@ class CoordinatorClient:
                 timeout=aiohttp.ClientTimeout(total=seconds, connect=COMMAND_SECONDS),
             ) as response:
                 text = await response.read()
+                if response.status in (404, 405):
+                    raise NoSuchRoute(f"{method} {path} is unknown to it")
                 if response.status != 200:
                     raise CoordinatorUnreachable(
                         f"HTTP {response.status}: {text[:200].decode(errors='replace')}"
@@ -151,17 +142,8 @@ class Coordinators(Protocol):
     def forget(self, uid: RunUid) -> None:
         """Stop listening, and forget what was said."""
 
-    async def command(self, uid: RunUid, command: Command) -> bool:
-        """Whether the coordinator took the command; False where it cannot be reached now."""
-
-    async def resize(self, uid: RunUid, size: SizeCommand) -> bool:
-        """Whether the coordinator knows how many nodes are wanted; False where it cannot be reached now."""
-
-    async def judge_hangs(self, uid: RunUid, by: HangCommand) -> bool:
-        """Whether the coordinator knows when a standstill is a hang; False where it cannot be reached now."""
-
-    async def set_terms(self, uid: RunUid, terms: TermsCommand) -> bool:
-        """Whether the coordinator knows of length and checkpoints; False where it cannot be reached now."""
+    async def tell(self, uid: RunUid, directives: Directives) -> bool:
+        """Whether the coordinator was told `directives`; False where it cannot be reached now."""
 
 
 @dataclass
@@ -202,28 +184,14 @@ class Watchers:
         self.leave(uid)
         self._states.pop(uid, None)
 
-    async def command(self, uid: RunUid, command: Command) -> bool:
-        return await self._told(uid, lambda client: client.command(command))
-
-    async def resize(self, uid: RunUid, size: SizeCommand) -> bool:
-        return await self._told(uid, lambda client: client.resize(size))
-
-    async def judge_hangs(self, uid: RunUid, by: HangCommand) -> bool:
-        return await self._told(uid, lambda client: client.judge_hangs(by))
-
-    async def set_terms(self, uid: RunUid, terms: TermsCommand) -> bool:
-        return await self._told(uid, lambda client: client.set_terms(terms))
-
-    async def _told(
-        self, uid: RunUid, tell: Callable[[CoordinatorClient], Awaitable[CoordinatorState]]
-    ) -> bool:
+    async def tell(self, uid: RunUid, directives: Directives) -> bool:
         watch = self._watches.get(uid)
         if watch is None:
             return False
         try:
-            answer = await tell(watch.client)
+            answer = await watch.client.tell(directives)
         except CoordinatorUnreachable as error:
-            _log.warning("coordinator command failed", extra=fields(uid=uid, error=error))
+            _log.warning("coordinator not told", extra=fields(uid=uid, error=error))
             return False
         known = self._states.get(uid)
         # The long-poll may have been faster, and would not say again what it has said.

@@ -17,37 +17,15 @@ from typing import Final
 
 from footplate_contracts.model import Contract
 from footplate_contracts.names import LogFormat, Phase, revision_name
-from footplate_contracts.reports import CoordinatorState, HangCommand, SizeCommand, TermsCommand
-from footplate_contracts.runconfig import RunConfig, RunIdentity, World, model_of, resolve, resolve_steps
-from footplate_contracts.v1alpha1.compute import Hang
+from footplate_contracts.reports import CoordinatorState
+from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.pods import PullPolicy
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.trainingrun.observed import heard
+from footplate_operator.trainingrun.directives import in_force_at_once
 from footplate_operator.trainingrun.run import Run
 
 _IN_SPEC: Final = {"world": "compute", "hang": "resilience.hang"}  # what RunConfig calls otherwise
-# The coordinator is told of size and hangs, and tells the ranks of length and checkpoints; the operator
-# keeps the deadline.
-_AT_ONCE: Final = frozenset(
-    {
-        "compute.nodes",
-        "compute.minNodes",
-        "compute.maxNodes",
-        "resilience.hang.factor",
-        "resilience.hang.floorSeconds",
-        "checkpoint.emergencyDeadlineSeconds",
-    }
-)
-_TERMS: Final = frozenset(
-    {
-        "training.steps",
-        "training.tokens",
-        "checkpoint.everySteps",
-        "checkpoint.keepLast",
-        "checkpoint.keepEverySteps",
-    }
-)
 
 
 class Defaults(Contract):
@@ -125,81 +103,12 @@ def admit(
     return Revision(number=newest.number + 1 if newest else 1, frozen=frozen)
 
 
-def size(run: Run) -> SizeCommand:
-    """How many nodes the run should have now, and how few may go on: both change while it trains."""
-    return SizeCommand(nodes=run.spec.compute.nodes, min_nodes=run.spec.compute.min_nodes)
-
-
-def hang(run: Run) -> HangCommand:
-    """When a standstill is a hang now; this changes while the run trains, too."""
-    asked = run.spec.resilience.hang or Hang()
-    return HangCommand(factor=asked.factor, floor_seconds=asked.floor_seconds)
-
-
-def terms(run: Run) -> TermsCommand:
-    """How long the run should train and how often save; both change while it trains.
-
-    Raises ValueError for a spec that says neither, or has no model: admission refuses it first.
-    """
-    kept = run.spec.checkpoint
-    return TermsCommand(
-        steps=resolve_steps(run.spec.training, model_of(run.spec).context_length),
-        every_steps=kept.every_steps,
-        keep_last=kept.keep_last,
-        keep_every_steps=kept.keep_every_steps,
-    )
-
-
-def new_size(run: Run, state: CoordinatorState) -> SizeCommand | None:
-    """The size that the coordinator should be told of; None where it knows, or nobody is heard."""
-    wanted = size(run)
-    return wanted if heard(state) and state.size != wanted else None
-
-
-def new_hang(run: Run, state: CoordinatorState) -> HangCommand | None:
-    """What the coordinator should hold to be a hang; None where it does, or nobody is heard."""
-    wanted = hang(run)
-    return wanted if state.hang not in (None, wanted) else None
-
-
-def new_terms(run: Run, state: CoordinatorState) -> TermsCommand | None:
-    """Length and checkpoints that the coordinator should be told of; None where it knows them."""
-    wanted = terms(run)
-    return wanted if state.terms not in (None, wanted) else None
-
-
-def size_refusal(run: Run, state: CoordinatorState) -> str:
-    """Why the coordinator cannot have the size that the spec asks for now; empty where it can."""
-    return state.size_refused if state.size == size(run) else ""
-
-
-def length_refusal(run: Run, state: CoordinatorState) -> str:
-    """Why the run cannot have the length that the spec asks for now; empty where it can."""
-    return state.terms_refused if state.terms == terms(run) else ""
-
-
-def terms_to_begin_with(run: Run) -> TermsCommand:
-    """The terms for a coordinator that has not heard yet how far the ranks are.
-
-    What was refused as lying in the past must not come into force with it.
-    """
-    wanted, progress = terms(run), run.status.progress
-    if progress is None or wanted.steps >= progress.step:
-        return wanted
-    return wanted.model_copy(update={"steps": max(progress.total_steps, progress.step)})
-
-
 def not_in_force(run: Run, frozen: Frozen, state: CoordinatorState) -> list[str]:
-    """Fields of the spec that ranks read, and that say something else than when they were frozen.
-
-    A coordinator of an earlier release, which a run keeps until it is resumed, tells no terms.
-    """
+    """Fields of the spec that ranks read, and that say something else than when they were frozen."""
     before = _fields(frozen.config.to_json())
     after = _fields(resolved_config(run, frozen.profile).to_json())
     changed = (name for name in {**before, **after} if before.get(name) != after.get(name))
-    deaf = heard(state) and state.terms is None
-    at_once = _AT_ONCE if deaf else _AT_ONCE | _TERMS
-    return [name for name in changed if name not in at_once]
+    return [name for name in changed if name not in in_force_at_once(state)]
 
 
 def _fields(config: Json) -> dict[str, object]:

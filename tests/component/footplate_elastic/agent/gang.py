@@ -16,17 +16,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cluster.machine.ports import claim_ports
 from footplate_contracts.names import Env
-from footplate_contracts.reports import (
-    Command,
-    CoordinatorState,
-    GenerationRow,
-    SuspendCommand,
-    TelemetryBatch,
-    TermsCommand,
-)
+from footplate_contracts.reports import CoordinatorState, GenerationRow, TelemetryBatch
 from footplate_contracts.runconfig import RunConfig, RunIdentity
 
 HERE = Path(__file__).parent
@@ -181,13 +175,13 @@ class Gang:
         except (OSError, http.client.HTTPException):
             return None
 
-    def command(self, command: Command) -> None:
-        """The operator's word."""
-        self._ask("POST", "/v1/command", SuspendCommand(command=command).model_dump_json(by_alias=True))
-
-    def set_terms(self, terms: TermsCommand) -> None:
-        """The operator's word."""
-        self._ask("POST", "/v1/terms", terms.model_dump_json(by_alias=True, exclude_none=True))
+    def direct(self, **changes: Any) -> None:
+        """The operator's word: what it said last, with `changes`."""
+        state = self.state()
+        assert state is not None and state.directives is not None
+        directives = state.directives.model_copy(update=changes)
+        body = directives.model_dump_json(by_alias=True, exclude_none=True)
+        self._ask("PUT", "/v1/directives", body)
 
     def wait_for(
         self, condition: Callable[[CoordinatorState], bool], seconds: float = 120.0

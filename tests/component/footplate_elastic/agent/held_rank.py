@@ -14,16 +14,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.names import Env, ExitCode
-from footplate_contracts.reports import (
-    CheckpointRecord,
-    Command,
-    Diagnosis,
-    RankPhase,
-    RankReport,
-    StepMetrics,
-    Terms,
-)
+from footplate_contracts.reports import CheckpointRecord, Diagnosis, RankPhase, RankReport, StepMetrics
 from footplate_contracts.runconfig import RunConfig
 from footplate_elastic.protocol.link import Link, open_link
 from footplate_trainer.stages import pretrain
@@ -67,7 +60,7 @@ class HeldLink:
     def command(self) -> Command:
         return self._link.command()
 
-    def terms(self) -> Terms | None:
+    def terms(self) -> NumberedLimits | None:
         return self._link.terms()
 
     def listen(self, diagnosed: Callable[[Diagnosis], None]) -> None:

@@ -17,15 +17,10 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from footplate_contracts.directives import Command
 from footplate_contracts.failures import OUTCOMES, FailureReport, fit, outcome_of_text
 from footplate_contracts.names import ExitCode
-from footplate_contracts.reports import (
-    CheckpointRecord,
-    Command,
-    RankPhase,
-    RankReport,
-    StepMetrics,
-)
+from footplate_contracts.reports import CheckpointRecord, RankPhase, RankReport, StepMetrics
 from footplate_elastic.protocol import error_file
 from footplate_elastic.protocol.link import Link, open_link
 

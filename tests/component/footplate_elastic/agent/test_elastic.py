@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from footplate_contracts.directives import Command
 from footplate_contracts.names import FIRST_SPARE, Cause, Env, ExitCode
-from footplate_contracts.reports import Command, CoordinatorState, GenerationId, RunState
+from footplate_contracts.reports import CoordinatorState, GenerationId, RunState
 from tests.component.footplate_elastic.agent.gang import FakeApi, Gang, alive, eventually
 from tests.support.tiny import pack_tiny, tiny_config
 
@@ -158,7 +159,7 @@ def test_a_rank_that_always_crashes_is_restarted_ever_more_slowly(gang: Gang) ->
 def test_a_suspension_saves_first_and_all_agents_say_so(gang: Gang) -> None:
     agents = gang.start()
     gang.wait_for(training_in(FIRST, 7))
-    gang.command(Command.CHECKPOINT_AND_EXIT)
+    gang.direct(command=Command.CHECKPOINT_AND_EXIT)
     state = gang.wait_for(lambda state: state.state is RunState.SUSPENDED)
     assert [agent.wait(30) for agent in agents] == [ExitCode.SUSPENDED, ExitCode.SUSPENDED]
     assert state.checkpoint is not None and state.checkpoint.step >= 7

@@ -11,16 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.names import Env
-from footplate_contracts.reports import (
-    CheckpointRecord,
-    Command,
-    GenerationId,
-    RankPhase,
-    RankReport,
-    StepMetrics,
-    Terms,
-)
+from footplate_contracts.reports import CheckpointRecord, GenerationId, RankPhase, RankReport, StepMetrics
 from footplate_elastic.agent.rank_server import RankServer
 from footplate_elastic.protocol.rank_link import AgentLink, connect
 from tests.unit.footplate_elastic.coordinator.test_telemetry import row
@@ -84,14 +77,14 @@ def eventually(link: AgentLink, command: Command) -> bool:
     return link.command() is command
 
 
-def terms(number: int) -> Terms:
-    return Terms(steps=9, every_steps=3, keep_last=2, epoch=1, number=number)
+def terms(number: int) -> NumberedLimits:
+    return NumberedLimits(steps=9, every_steps=3, keep_last=2, epoch=1, number=number)
 
 
 def test_terms_come_with_the_start_and_later_ones_while_it_runs(
     server: RankServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(str(Env.TERMS), terms(2).model_dump_json(by_alias=True))
+    monkeypatch.setenv(str(Env.LIMITS), terms(2).model_dump_json(by_alias=True))
     server.inform(terms(1))
     link = connect(str(server.path))
     assert link.terms() == terms(2)

@@ -6,15 +6,16 @@ import os
 import signal
 from pathlib import Path
 
+from footplate_contracts.directives import Directives, Limits
 from footplate_contracts.names import Env
-from footplate_contracts.reports import CoordinatorState, GenerationId, RunState, TermsCommand
+from footplate_contracts.reports import CoordinatorState, GenerationId, RunState
 from footplate_trainer.loop.limits import RunLimits
 from tests.component.footplate_elastic.agent.gang import FakeApi, Gang
 from tests.support.tiny import tiny_config
 
 
-def asked(steps: int) -> TermsCommand:
-    return TermsCommand(steps=steps, every_steps=5, keep_last=3)
+def asked(steps: int) -> Limits:
+    return Limits(steps=steps, every_steps=5, keep_last=3)
 
 
 def held(hold: Path, steps: int) -> bool:
@@ -44,13 +45,14 @@ def test_a_run_goes_on_to_the_length_that_was_asked_for_last(
     try:
         [agent] = gang.start()
         gang.wait_for(lambda state: trains(state, first, 7, total=10))
-        gang.set_terms(asked(20))
+        gang.direct(limits=asked(20))
         gang.wait_for(lambda state: held(holds[0], 20))
         holds[0].unlink()
         gang.wait_for(lambda state: trains(state, first, 13, total=20) and state.checkpoint is not None)
 
         gang.processes[0].kill()
-        gang.extra[str(Env.TERMS)] = asked(20).model_dump_json(by_alias=True, exclude_none=True)
+        told = Directives(nodes=1, limits=asked(20))
+        gang.extra[str(Env.DIRECTIVES)] = told.model_dump_json(by_alias=True, exclude_none=True)
         gang.start_coordinator(epoch=2)
         gang.wait_for(lambda state: state.generation == first)
         os.kill(gang.children(0)[-1], signal.SIGKILL)
@@ -58,7 +60,7 @@ def test_a_run_goes_on_to_the_length_that_was_asked_for_last(
         gang.wait_for(lambda state: trains(state, second, 20, total=20))
 
         gang.wait_for(lambda state: held(holds[2], 20))
-        gang.set_terms(asked(23))
+        gang.direct(limits=asked(23))
         holds[2].unlink()
         gang.wait_for(lambda state: state.generation == third)
         state = gang.wait_for(lambda state: state.state is RunState.FINISHED)

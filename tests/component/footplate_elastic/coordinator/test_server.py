@@ -13,8 +13,10 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
 
+from footplate_contracts import older
+from footplate_contracts.directives import Directives
 from footplate_contracts.names import FIRST_SPARE, Cause
-from footplate_contracts.reports import GenerationId, HeartbeatAnswer, JoinRequest, SizeCommand
+from footplate_contracts.reports import CoordinatorState, GenerationId, HeartbeatAnswer, JoinRequest
 from footplate_elastic.coordinator.coordinator import Coordinator
 from footplate_elastic.coordinator.server import Server
 from footplate_elastic.coordinator.state import new_membership
@@ -38,6 +40,10 @@ class Client:
         async with self.session.post(path, json=body) as answer:
             text = await answer.text()
             return answer.status, json.loads(text) if text else None
+
+    async def direct(self, **directives: Any) -> tuple[int, Any]:
+        async with self.session.put(wire.DIRECTIVES, json=directives) as answer:
+            return answer.status, await answer.json()
 
     async def get(self, path: str) -> Any:
         async with self.session.get(path) as answer:
@@ -70,7 +76,7 @@ class Client:
 
 async def serve(epoch: int) -> AsyncIterator[Client]:
     membership = new_membership(epoch, 2, 2, time.monotonic(), Timing())
-    size = SizeCommand(nodes=2)
+    size = Directives(nodes=2)
     coordinator = Coordinator(membership, TelemetryBuffer(keep=False), time.time, any_size, size)
     server = Server(coordinator, TOKEN, lambda: None)
     web = TestServer(server.application())
@@ -129,21 +135,38 @@ async def test_health_needs_no_token(client: Client) -> None:
     ("path", "body", "names"),
     [
         pytest.param(wire.JOIN, {"storePort": 1}, "agent", id="no agent"),
-        pytest.param(wire.COMMAND, {"command": "explode"}, "checkpointAndExit", id="no such command"),
+        pytest.param(older.COMMAND, {"command": "explode"}, "checkpointAndExit", id="no such command"),
         pytest.param(
             wire.JOIN,
             {"storePort": 1, "agent": agent(1).to_json() | {"slots": 9}},
             "2 ranks a node",
             id="another shape",
         ),
-        pytest.param(wire.HANG, {"factor": 0.5, "floorSeconds": 1}, "factor", id="impatient"),
-        pytest.param(wire.SIZE, {"nodes": 0}, "greater than or equal to 1", id="no nodes"),
+        pytest.param(older.HANG, {"factor": 0.5, "floorSeconds": 1}, "factor", id="impatient"),
+        pytest.param(older.SIZE, {"nodes": 0}, "greater than or equal to 1", id="no nodes"),
+        pytest.param(older.SIZE, [], "an object is right", id="a list"),
     ],
 )
 async def test_a_wrong_message_is_told_what_is_wrong(
     client: Client, path: str, body: Any, names: str
 ) -> None:
     status, answer = await client.post(path, body)
+    assert status == 400 and names in answer["reason"]
+
+
+@pytest.mark.parametrize(
+    ("directives", "names"),
+    [
+        pytest.param({}, "nodes", id="no size"),
+        pytest.param({"nodes": 0}, "greater than or equal to 1", id="no nodes"),
+        pytest.param({"nodes": 2, "command": "explode"}, "checkpointAndExit", id="no such command"),
+        pytest.param({"nodes": 2, "hang": {"factor": 0.5, "floorSeconds": 1}}, "factor", id="impatient"),
+    ],
+)
+async def test_wrong_directives_are_told_what_is_wrong(
+    client: Client, directives: dict[str, Any], names: str
+) -> None:
+    status, answer = await client.direct(**directives)
     assert status == 400 and names in answer["reason"]
 
 
@@ -230,7 +253,7 @@ async def test_a_replaced_coordinator_does_not_know_yet_what_to_grant(replaced: 
 
 async def test_the_operators_command_reaches_the_agents(client: Client) -> None:
     await client.sealed()
-    await client.post(wire.COMMAND, {"command": "checkpointAndExit"})
+    await client.direct(nodes=2, command="checkpointAndExit")
     assert (await client.beat(0))["command"] == "checkpointAndExit"
 
 
@@ -253,27 +276,47 @@ async def test_a_spare_learns_its_place_from_the_seal_and_is_known_by_both_names
 
 
 async def test_the_operator_says_how_many_nodes_it_wants(client: Client) -> None:
-    assert (await client.get(wire.STATE))["size"] == {"nodes": 2}
-    status, state = await client.post(wire.SIZE, {"nodes": 3, "minNodes": 1})
-    assert (status, state["size"], state["missing"]) == (200, {"nodes": 3, "minNodes": 1}, [0, 1, 2])
+    assert (await client.get(wire.STATE))["directives"] == {"nodes": 2, "command": "none"}
+    status, state = await client.direct(nodes=3, minNodes=1)
+    assert (status, state["missing"]) == (200, [0, 1, 2])
+    assert state["directives"] == {"nodes": 3, "minNodes": 1, "command": "none"}
 
 
-async def test_new_terms_are_told_to_agents_at_once(client: Client) -> None:
+async def test_new_limits_are_told_to_agents_at_once(client: Client) -> None:
     await client.sealed()
     known = quote(wire.known(HeartbeatAnswer.from_json(await client.beat(0))))
     body, asked = {"agent": agent(0).to_json()}, {"steps": 9, "everySteps": 3, "keepLast": 2}
     waiting = asyncio.create_task(client.post(f"{wire.HEARTBEAT}?wait={LONG}&known={known}", body))
-    status, state = await client.post(wire.TERMS, asked)
-    assert (status, state["terms"]) == (200, asked)
+    status, state = await client.direct(nodes=2, limits=asked)
+    assert (status, state["directives"]["limits"]) == (200, asked)
     _, answer = await waiting
     assert answer["terms"] == {**asked, "epoch": 1, "number": 1}
 
 
 async def test_the_operator_says_what_is_a_hang(client: Client) -> None:
     before = await client.get(wire.STATE)
-    assert before["hang"] == {"factor": 3.0, "floorSeconds": 60.0}
-    status, state = await client.post(wire.HANG, {"factor": 2, "floorSeconds": 600})
-    assert (status, state["hang"]) == (200, {"factor": 2.0, "floorSeconds": 600.0})
+    hang = {"factor": 2.0, "floorSeconds": 600.0}
+    status, state = await client.direct(nodes=2, hang=hang)
+    assert (status, state["directives"]["hang"]) == (200, hang)
     assert state["version"] > before["version"]
-    watch = client.server.coordinator.watch
-    assert (watch.factor, watch.floor) == (2.0, 600.0)
+    assert client.server.coordinator.watch.bounds.to_json() == hang
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "name"),
+    [
+        pytest.param(older.SIZE, {"nodes": 3, "minNodes": 1}, "size", id="size"),
+        pytest.param(older.HANG, {"factor": 2.0, "floorSeconds": 600.0}, "hang", id="hang"),
+        pytest.param(older.LIMITS, {"steps": 9, "everySteps": 3, "keepLast": 2}, "terms", id="limits"),
+    ],
+)
+async def test_an_operator_of_the_release_before_is_understood(
+    client: Client, path: str, body: dict[str, Any], name: str
+) -> None:
+    await client.direct(nodes=2, hang={"factor": 3, "floorSeconds": 60})
+    before = CoordinatorState.from_json(await client.get(wire.STATE)).directives
+    status, state = await client.post(path, body)
+    assert (status, state[name], state["sizeRefused"], state["termsRefused"]) == (200, body, "", "")
+    assert before is not None
+    assert CoordinatorState.from_json(state).directives == older.commanded(before, path, body)
+    assert (await client.get(wire.STATE))[name] == body

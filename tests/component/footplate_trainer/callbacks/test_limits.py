@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from footplate_contracts.reports import Terms
+from footplate_contracts.directives import NumberedLimits
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.callbacks.limits import LimitsFollower
 from footplate_trainer.loop.limits import RunLimits
@@ -17,8 +17,8 @@ from tests.support.tiny import tiny_config
 from tests.support.training import AgentLink
 
 
-def told(number: int, steps: int) -> Terms:
-    return Terms(steps=steps, every_steps=1000, keep_last=3, epoch=1, number=number)
+def told(number: int, steps: int) -> NumberedLimits:
+    return NumberedLimits(steps=steps, every_steps=1000, keep_last=3, epoch=1, number=number)
 
 
 def follow(config: RunConfig) -> list[tuple[bool, int]]:

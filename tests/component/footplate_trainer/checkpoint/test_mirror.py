@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from footplate_contracts.directives import Command
 from footplate_contracts.names import Env
-from footplate_contracts.reports import Command
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint.memory.folder import MemoryFolder
 from tests.support.ranks import run_ranks, start_ranks

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from footplate_contracts.reports import Command, GenerationId, HeartbeatAnswer, Terms
+from footplate_contracts.directives import Command, NumberedLimits
+from footplate_contracts.reports import GenerationId, HeartbeatAnswer
 from footplate_elastic.agent.coordinator_view import CoordinatorView
 
 
@@ -79,12 +80,12 @@ def test_received_does_not_fall_back_within_an_epoch() -> None:
 def test_of_terms_the_newest_count_in_whatever_order_they_come() -> None:
     view = CoordinatorView()
     told = [
-        Terms(steps=steps, every_steps=1, keep_last=1, epoch=epoch, number=number)
+        NumberedLimits(steps=steps, every_steps=1, keep_last=1, epoch=epoch, number=number)
         for epoch, number, steps in ((1, 2, 20), (1, 1, 10), (2, 1, 15), (1, 3, 30))
     ]
     seen = []
     for terms in told:
-        view.take(answer(terms.epoch, "1.1", terms=terms))
+        view.take(answer(terms.epoch, "1.1", limits=terms))
         seen.append(view.terms.steps if view.terms else None)
     assert seen == [20, 20, 15, 15]
     view.take(answer(2, "1.1"))

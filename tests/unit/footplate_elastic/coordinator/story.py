@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from footplate_contracts.directives import Command
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.reports import (
     AgentIdentity,
-    Command,
     GenerationId,
     Heartbeat,
     JoinRequest,

@@ -1,4 +1,4 @@
-"""What a coordinator begins with: RunConfig as it was admitted, and the size that holds now."""
+"""What a coordinator begins with: RunConfig as it was admitted, and the directives that hold now."""
 
 from __future__ import annotations
 
@@ -8,27 +8,29 @@ from typing import Any
 
 import pytest
 
+from footplate_contracts.directives import Directives, HangBounds, Limits
 from footplate_contracts.names import Env
-from footplate_contracts.reports import SizeCommand
 from footplate_elastic.coordinator.__main__ import new_coordinator
 from footplate_elastic.coordinator.config import from_environment
 from footplate_elastic.coordinator.timing import Timing
 
 
-def environment(directory: Path, world: dict[str, Any], size: str) -> dict[str, str]:
+def environment(directory: Path, world: dict[str, Any], told: str = "") -> dict[str, str]:
     outline = {
         "run": {"name": "run"},
         "world": {"processesPerNode": 2, **world},
         "parallelism": {"tensor": 4},
         "training": {"steps": 9, "globalBatchSize": 8},
+        "checkpoint": {"everySteps": 4, "keepLast": 2, "memory": {"everySteps": 1}},
+        "hang": {"factor": 4.0, "floorSeconds": 30.0},
     }
     path = directory / "run.json"
     path.write_text(json.dumps(outline))
-    return {Env.RUN_CONFIG: str(path), Env.SIZE: size}
+    return {Env.RUN_CONFIG: str(path), Env.DIRECTIVES: told}
 
 
 @pytest.mark.parametrize(
-    ("world", "size", "nodes", "legal"),
+    ("world", "told", "nodes", "legal"),
     [
         pytest.param({"nodes": 4}, "", 4, (4,), id="as-admitted"),
         pytest.param({"nodes": 4, "minNodes": 1}, "", 4, (2, 4), id="as-admitted-with-bounds"),
@@ -38,14 +40,51 @@ def environment(directory: Path, world: dict[str, Any], size: str) -> dict[str, 
         pytest.param({"nodes": 4}, '{"nodes": 5}', 4, (4,), id="cannot-train"),
     ],
 )
-def test_size(tmp_path: Path, world: dict[str, Any], size: str, nodes: int, legal: tuple[int, ...]) -> None:
-    coordinator = new_coordinator(from_environment(environment(tmp_path, world, size)), Timing())
+def test_size(tmp_path: Path, world: dict[str, Any], told: str, nodes: int, legal: tuple[int, ...]) -> None:
+    coordinator = new_coordinator(from_environment(environment(tmp_path, world, told)), Timing())
     assert (coordinator.state.nodes, coordinator.state.legal) == (nodes, legal)
-    told = SizeCommand.model_validate_json(size) if size else None
-    assert told in (None, coordinator.view().size)
+    wanted = Directives.model_validate_json(told) if told else coordinator.directives
+    assert (coordinator.directives.nodes, coordinator.directives.min_nodes) == (
+        wanted.nodes,
+        wanted.min_nodes,
+    )
 
 
-@pytest.mark.parametrize("size", ["four", "{}", '{"nodes": 0}'])
-def test_a_wrong_size_is_named(tmp_path: Path, size: str) -> None:
-    with pytest.raises(ValueError, match=r'^FOOTPLATE_SIZE is .*; \{"nodes": 4, "minNodes": 2\} would be'):
-        from_environment(environment(tmp_path, {"nodes": 2}, size))
+AS_ADMITTED = Directives(
+    nodes=2,
+    hang=HangBounds(factor=4.0, floor_seconds=30.0),
+    limits=Limits(steps=9, every_steps=4, keep_last=2),
+)
+PROLONGED = AS_ADMITTED.model_copy(update={"limits": Limits(steps=20, every_steps=5, keep_last=1)})
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        pytest.param("", AS_ADMITTED, id="as-admitted"),
+        pytest.param('{"nodes": 2}', AS_ADMITTED, id="what-is-absent-is-as-admitted"),
+        pytest.param(PROLONGED.model_dump_json(by_alias=True), PROLONGED, id="told"),
+        pytest.param('{"nodes": 2, "learningRate": 1}', AS_ADMITTED, id="of-a-newer-operator"),
+    ],
+)
+def test_a_coordinator_begins_with_the_directives_that_hold_now(
+    tmp_path: Path, told: str, expected: Directives
+) -> None:
+    coordinator = new_coordinator(from_environment(environment(tmp_path, {"nodes": 2}, told)), Timing())
+    assert coordinator.view().directives == expected
+    assert coordinator.watch.bounds == expected.hang and expected.limits is not None
+    assert coordinator.view().progress.total_steps == expected.limits.steps
+
+
+@pytest.mark.parametrize(
+    ("told", "names"),
+    [
+        pytest.param("four", "JSON", id="no-json"),
+        pytest.param("{}", "nodes", id="nothing"),
+        pytest.param('{"nodes": 0}', "nodes: Input should be greater than or equal to 1", id="no-nodes"),
+        pytest.param('{"nodes": 1, "limits": {"steps": 0}}', "limits.steps", id="no-steps"),
+    ],
+)
+def test_wrong_directives_are_named(tmp_path: Path, told: str, names: str) -> None:
+    with pytest.raises(ValueError, match=rf"^FOOTPLATE_DIRECTIVES is .*{names}"):
+        from_environment(environment(tmp_path, {"nodes": 2}, told))

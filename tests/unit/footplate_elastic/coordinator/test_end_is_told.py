@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from footplate_contracts.reports import GenerationId, Heartbeat, JoinRequest, RunState, SizeCommand
+from footplate_contracts.directives import Directives
+from footplate_contracts.reports import GenerationId, Heartbeat, JoinRequest, RunState
 from footplate_elastic.coordinator.__main__ import until_told_to_end
 from footplate_elastic.coordinator.coordinator import LAST_NUMBERS_SECONDS, Coordinator
 from footplate_elastic.coordinator.state import new_membership
@@ -24,7 +25,7 @@ def finished(keep: bool) -> Coordinator:
         TelemetryBuffer(keep=keep),
         wall=lambda: 0.0,
         legal_sizes=any_size,
-        size=SizeCommand(nodes=1),
+        directives=Directives(nodes=1),
     )
     run.join(JoinRequest(agent=agent(0), store_port=1), 0.0)
     running = GenerationId(epoch=1, number=1)

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from footplate_contracts.directives import Directives, HangBounds
 from footplate_contracts.names import Cause, Reason
-from footplate_contracts.reports import (
-    DiagnosisKind,
-    GenerationId,
-    HangCommand,
-    Heartbeat,
-    RankPhase,
-    RankReport,
-    SizeCommand,
-)
+from footplate_contracts.reports import DiagnosisKind, GenerationId, Heartbeat, RankPhase, RankReport
 from footplate_elastic.coordinator.coordinator import Coordinator
 from footplate_elastic.coordinator.hang import HangWatch, Verdict
 from footplate_elastic.coordinator.state import Stage
@@ -29,7 +22,7 @@ def report(
 
 def stepping(step_seconds: float = 1.0, size: int = 2) -> HangWatch:
     """Two ranks that have finished ten steps by second 100."""
-    watch = HangWatch(factor=3.0, floor=60.0)
+    watch = HangWatch(HangBounds(factor=3.0, floor_seconds=60.0))
     watch.begin(size, now=90.0)
     for step in range(1, 11):
         for rank in (0, 1):
@@ -83,7 +76,7 @@ def test_what_follows_a_long_phase_has_its_own_time(phase: RankPhase) -> None:
 
 
 def test_before_its_first_step_a_rank_may_compile() -> None:
-    watch = HangWatch(factor=3.0, floor=60.0)
+    watch = HangWatch(HangBounds(factor=3.0, floor_seconds=60.0))
     watch.begin(2, now=0.0)
     watch.report(report(0, 1, seconds=1.0), now=0.0)
     watch.report(report(1, 0), now=0.0)
@@ -125,7 +118,7 @@ def test_who_is_behind(last: RankReport, rank: int | None) -> None:
 def trains() -> tuple[Coordinator, Story]:
     """Two agents with two ranks each, all at step 7."""
     story = Story(nodes=2)
-    size = SizeCommand(nodes=story.nodes)
+    size = Directives(nodes=story.nodes)
     run = Coordinator(story.state, TelemetryBuffer(keep=False), lambda: 1000.0, any_size, size)
     story.sealed()
     run._apply(story.said, 0.0)
@@ -177,7 +170,7 @@ def test_where_no_rank_is_behind_no_node_is_blamed() -> None:
 )
 def test_what_is_held_to_be_a_hang_changes_while_ranks_train(floor: float, hangs: bool) -> None:
     run, story = trains()
-    run.judge_hangs(HangCommand(factor=3.0, floor_seconds=floor))
+    run.direct(Directives(nodes=2, hang=HangBounds(factor=3.0, floor_seconds=floor)), 0.0)
     for index in (0, 1):
         beat(run, index, [report(2 * index + local, 8, seconds=0.1) for local in (0, 1)], 1.0)
     for now in (20.0, 25.0):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from footplate_contracts.directives import Directives
 from footplate_contracts.names import Cause
-from footplate_contracts.reports import SizeCommand
 from footplate_elastic.coordinator import membership
 from footplate_elastic.coordinator.actions import Arrived
 from footplate_elastic.coordinator.coordinator import Coordinator
@@ -86,7 +86,7 @@ def test_a_survivors_report_makes_shorter_silence_suspect() -> None:
 
 def test_a_survivor_that_takes_its_time_to_stop_its_ranks_speaks_often_enough_not_to_be_suspect() -> None:
     story = Story(nodes=3)
-    size = SizeCommand(nodes=story.nodes)
+    size = Directives(nodes=story.nodes)
     run = Coordinator(story.state, TelemetryBuffer(keep=False), lambda: 0.0, any_size, size)
     first = story.sealed()
     assert run.longest_wait(agent(1)) == wire.HEARTBEAT_SECONDS

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from footplate_contracts.reports import Command, GenerationId, SizeCommand
+from footplate_contracts.directives import Command, Directives
+from footplate_contracts.reports import GenerationId
 from footplate_elastic.coordinator.coordinator import Coordinator
 from footplate_elastic.coordinator.size import count_of, refusal
 from footplate_elastic.coordinator.state import Stage
@@ -232,36 +233,36 @@ def in_pairs(least: int, most: int) -> tuple[int, ...]:
 
 
 def coordinator(story: Story) -> Coordinator:
-    size = SizeCommand(nodes=story.nodes)
+    size = Directives(nodes=story.nodes)
     return Coordinator(story.state, TelemetryBuffer(keep=False), lambda: 0.0, in_pairs, size)
 
 
 @pytest.mark.parametrize(
     ("size", "nodes", "legal"),
     [
-        pytest.param(SizeCommand(nodes=4), 4, (4,), id="fixed"),
-        pytest.param(SizeCommand(nodes=5, min_nodes=1), 5, (2, 4), id="the-best-within"),
-        pytest.param(SizeCommand(nodes=5), 2, (2,), id="none-within"),
-        pytest.param(SizeCommand(nodes=1), 2, (2,), id="none-at-all"),
-        pytest.param(SizeCommand(nodes=2, min_nodes=4), 2, (2,), id="bounds-crossed"),
+        pytest.param(Directives(nodes=4), 4, (4,), id="fixed"),
+        pytest.param(Directives(nodes=5, min_nodes=1), 5, (2, 4), id="the-best-within"),
+        pytest.param(Directives(nodes=5), 2, (2,), id="none-within"),
+        pytest.param(Directives(nodes=1), 2, (2,), id="none-at-all"),
+        pytest.param(Directives(nodes=2, min_nodes=4), 2, (2,), id="bounds-crossed"),
     ],
 )
 def test_a_size_is_in_force_where_some_number_can_train(
-    size: SizeCommand, nodes: int, legal: tuple[int, ...]
+    size: Directives, nodes: int, legal: tuple[int, ...]
 ) -> None:
     run = coordinator(Story(nodes=2))
     before = run.version
-    run.resize(size, 0.0)
+    run.direct(size, 0.0)
     assert (run.state.nodes, run.state.legal) == (nodes, legal)
     view = run.view()
-    assert view.size == size and view.version > before, "the operator hears that it was told"
-    assert bool(view.size_refused) == (nodes != size.nodes or size.min_nodes == 4)
-    run.resize(SizeCommand(nodes=2), 0.0)
-    assert run.view().size_refused == ""
+    assert view.directives == size and view.version > before, "the operator hears that it was told"
+    assert ("nodes" in view.refusals) == (nodes != size.nodes or size.min_nodes == 4)
+    run.direct(Directives(nodes=2), 0.0)
+    assert run.view().refusals == {}
 
 
 def test_a_refusal_names_what_would_be_right() -> None:
-    assert refusal(SizeCommand(nodes=5, min_nodes=5), in_pairs) == (
+    assert refusal(5, 5, in_pairs) == (
         "compute.nodes: no number of nodes from 5 to 5 suits spec.parallelism;"
         " of the numbers near it, these do: 2, 4, 6, 8"
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from footplate_contracts.reports import Command, RankPhase
+from footplate_contracts.directives import Command
+from footplate_contracts.reports import RankPhase
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.callbacks.suspension import Suspension
 from footplate_trainer.loop.limits import RunLimits

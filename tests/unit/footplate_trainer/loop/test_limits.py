@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from footplate_contracts.reports import Terms
+from footplate_contracts.directives import NumberedLimits
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint.record import Describer, Key, determinism_key, differences
 from footplate_trainer.loop.limits import RunLimits, terms_of, under
@@ -17,9 +17,9 @@ def config(*overrides: str) -> RunConfig:
     return tiny_config(Path("/shards"), Path("/run"), overrides)
 
 
-def told(steps: int, number: int = 1, **more: int) -> Terms:
+def told(steps: int, number: int = 1, **more: int) -> NumberedLimits:
     values = {"steps": steps, "every_steps": 1000, "keep_last": 3, "epoch": 1, "number": number, **more}
-    return Terms.model_validate(values)
+    return NumberedLimits.model_validate(values)
 
 
 @pytest.mark.parametrize(

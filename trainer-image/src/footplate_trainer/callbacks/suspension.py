@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from footplate_contracts.reports import Command
+from footplate_contracts.directives import Command
 from footplate_elastic.protocol.link import Link
 from footplate_trainer.loop.callbacks import Callback
 from footplate_trainer.loop.stepper import Flags

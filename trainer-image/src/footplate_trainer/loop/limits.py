@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 import torch.distributed as dist
 
-from footplate_contracts.reports import Terms
+from footplate_contracts.directives import NumberedLimits
 from footplate_contracts.runconfig import RunConfig
 from footplate_planning.config import total_steps
 from footplate_trainer.optim.schedule import learning_rate
@@ -48,15 +48,15 @@ class RunLimits:
             decay_share=training.schedule.decay_share,
         )
 
-    def newest(self, told: Terms | None) -> Terms:
+    def newest(self, told: NumberedLimits | None) -> NumberedLimits:
         """`told`, or the terms in force where those are newer or nothing was told."""
         return told if told is not None and told.newer_than(self.terms) else self.terms
 
-    def agree(self, told: Terms | None, world: World, done: int) -> bool:
+    def agree(self, told: NumberedLimits | None, world: World, done: int) -> bool:
         """`take` the newest terms that any rank has been told. Collective."""
         return self.take(newest_of(self.newest(told), world), done)
 
-    def take(self, told: Terms, done: int) -> bool:
+    def take(self, told: NumberedLimits, done: int) -> bool:
         """From step `done` + 1 on `told` holds; whether that changes anything.
 
         A run cannot end in its past: where `told` has fewer steps than are done, the
@@ -75,10 +75,10 @@ class RunLimits:
         return f"{self.steps} steps, a checkpoint every {self.every_steps}, {kept}"
 
 
-def terms_of(config: RunConfig) -> Terms:
+def terms_of(config: RunConfig) -> NumberedLimits:
     """What `config` says, older than whatever a coordinator tells."""
     checkpoint = config.checkpoint
-    return Terms(
+    return NumberedLimits(
         steps=total_steps(config),
         every_steps=checkpoint.every_steps,
         keep_last=checkpoint.keep_last,
@@ -86,7 +86,7 @@ def terms_of(config: RunConfig) -> Terms:
     )
 
 
-def under(config: RunConfig, terms: Terms) -> RunConfig:
+def under(config: RunConfig, terms: NumberedLimits) -> RunConfig:
     """`config` with the length and the checkpoints of `terms`."""
     training = config.training
     if training.steps != terms.steps:
@@ -96,7 +96,7 @@ def under(config: RunConfig, terms: Terms) -> RunConfig:
     return config.model_copy(update={"training": training, "checkpoint": checkpoint})
 
 
-def newest_of(mine: Terms, world: World) -> Terms:
+def newest_of(mine: NumberedLimits, world: World) -> NumberedLimits:
     """The newest terms that any rank knows, the same on every rank. Collective."""
     place = torch.tensor((mine.epoch << 32) + mine.number, device=world.device)
     newest = place.clone()
@@ -106,7 +106,7 @@ def newest_of(mine: Terms, world: World) -> Terms:
     dist.all_reduce(row, dist.ReduceOp.MAX)
     steps, every, last, kept = row.tolist()
     epoch, number = divmod(int(newest.item()), 1 << 32)
-    return Terms(
+    return NumberedLimits(
         steps=steps,
         every_steps=every,
         keep_last=last,
@@ -116,5 +116,5 @@ def newest_of(mine: Terms, world: World) -> Terms:
     )
 
 
-def _without_place(terms: Terms) -> dict[str, object]:
+def _without_place(terms: NumberedLimits) -> dict[str, object]:
     return terms.model_dump(exclude={"epoch", "number"})

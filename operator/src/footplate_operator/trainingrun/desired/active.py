@@ -30,18 +30,12 @@ from footplate_operator.runtime.kinds import (
 )
 from footplate_operator.trainingrun.desired.desired import Desired, soonest
 from footplate_operator.trainingrun.desired.situation import Situation
+from footplate_operator.trainingrun.directives import length_refusal, size_refusal, untold
 from footplate_operator.trainingrun.gang import retire
 from footplate_operator.trainingrun.gang.retire import PodDeletion, unique
 from footplate_operator.trainingrun.manifests import children, coordinator, worker
 from footplate_operator.trainingrun.observed import member_indices
-from footplate_operator.trainingrun.revision import (
-    length_refusal,
-    new_hang,
-    new_size,
-    new_terms,
-    not_in_force,
-    size_refusal,
-)
+from footplate_operator.trainingrun.revision import not_in_force
 from footplate_operator.trainingrun.status import attempts
 from footplate_operator.trainingrun.status.phase import active_phase
 from footplate_operator.trainingrun.status.report import reconciled, waiting_for, who_trains
@@ -70,9 +64,7 @@ def active(situation: Situation) -> Desired:
         pod_deletions=unique(_pod_deletions(situation)),
         child_deletions=tuple(_old_configs(situation)),
         coordinator=current if address else None,
-        size=new_size(run, state),
-        hang=new_hang(run, state),
-        terms=new_terms(run, state),
+        directives=untold(run, state),
         requeue_after=_requeue_after(situation, phase),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from footplate_contracts.reports import Command, HangCommand, SizeCommand, TermsCommand
+from footplate_contracts.directives import Directives
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.children import Child
 from footplate_operator.runtime.decision import Decision
@@ -28,10 +28,7 @@ class Desired(Decision[TrainingRunStatus]):
     pod_deletions: tuple[PodDeletion, ...] = ()
     child_deletions: tuple[Child, ...] = ()
     coordinator: PodView | None = None  # to listen to
-    command: Command = Command.NONE
-    size: SizeCommand | None = None  # for a coordinator that was told another one
-    hang: HangCommand | None = None  # for a coordinator that judges by another one
-    terms: TermsCommand | None = None  # for a coordinator that was told others
+    directives: Directives | None = None  # for a coordinator that was told others
     delete_run: bool = False
 
 

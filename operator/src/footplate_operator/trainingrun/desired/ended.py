@@ -11,6 +11,7 @@ from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.kinds import DISRUPTION_BUDGET, SECRET, SERVICE
 from footplate_operator.trainingrun.desired.desired import Desired, soonest
 from footplate_operator.trainingrun.desired.situation import Situation
+from footplate_operator.trainingrun.directives import limits
 from footplate_operator.trainingrun.gang import retire
 from footplate_operator.trainingrun.gang.coordinator import reachable
 from footplate_operator.trainingrun.gang.retire import PodDeletion, unique
@@ -18,7 +19,6 @@ from footplate_operator.trainingrun.history import History
 from footplate_operator.trainingrun.observed import Observed
 from footplate_operator.trainingrun.policies import ttl
 from footplate_operator.trainingrun.policies.failure import Action
-from footplate_operator.trainingrun.revision import terms
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status import attempts, fields
 from footplate_operator.trainingrun.status.report import finished, not_ready, reconciled
@@ -33,7 +33,7 @@ def succeed(situation: Situation) -> Desired:
     """The run has trained to its last step."""
     history = attempts.end(situation.history, Reason.FINISHED)
     progress = situation.seen.progress
-    message = finished(progress.total_steps if progress else 0, terms(situation.run).steps)
+    message = finished(progress.total_steps if progress else 0, limits(situation.run).steps)
     return _end(situation, history, Phase.SUCCEEDED, Reason.FINISHED, message)
 
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
+from footplate_contracts.directives import Command
 from footplate_contracts.names import Phase, Reason
-from footplate_contracts.reports import Command, CoordinatorState, RunState
+from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_operator.runtime.clock import seconds_between
 from footplate_operator.runtime.decision import Problem
 from footplate_operator.runtime.kinds import DISRUPTION_BUDGET
 from footplate_operator.trainingrun.desired.desired import Desired, soonest
 from footplate_operator.trainingrun.desired.situation import Situation
+from footplate_operator.trainingrun.directives import untold
 from footplate_operator.trainingrun.gang import retire
 from footplate_operator.trainingrun.gang.coordinator import reachable
 from footplate_operator.trainingrun.gang.retire import unique
 from footplate_operator.trainingrun.observed import Observed, heard
 from footplate_operator.trainingrun.policies import startup, suspension
-from footplate_operator.trainingrun.revision import new_terms
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status import attempts, fields
 from footplate_operator.trainingrun.status.report import not_ready, reconciled, report
@@ -89,8 +90,7 @@ def _ask(situation: Situation) -> Desired:
     return Desired(
         status=situation.report(Phase.SUSPENDING, [*said, reconciled(situation.observed.problem)]),
         coordinator=situation.coordinator.current,
-        command=Command.CHECKPOINT_AND_EXIT,
-        terms=new_terms(situation.run, situation.state),
+        directives=untold(situation.run, situation.state, Command.CHECKPOINT_AND_EXIT),
         requeue_after=POLL_SECONDS,
     )
 

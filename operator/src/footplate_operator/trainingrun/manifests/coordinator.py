@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from footplate_contracts import older
 from footplate_contracts.names import (
     COORDINATOR_PORT,
     EPOCH_LABEL,
@@ -17,6 +18,7 @@ from footplate_contracts.names import (
     coordinator_pod_name,
 )
 from footplate_operator.runtime.kinds import Json
+from footplate_operator.trainingrun.directives import directives_to_begin_with
 from footplate_operator.trainingrun.manifests.metadata import metadata
 from footplate_operator.trainingrun.manifests.pod import (
     as_env,
@@ -28,7 +30,7 @@ from footplate_operator.trainingrun.manifests.pod import (
     shared_environment,
     tolerate_lost_node,
 )
-from footplate_operator.trainingrun.revision import Revision, size, terms_to_begin_with
+from footplate_operator.trainingrun.revision import Revision
 from footplate_operator.trainingrun.run import Run
 
 GRACE_SECONDS: Final = 15  # to hand the last telemetry over
@@ -58,11 +60,12 @@ def pod(run: Run, revision: Revision, epoch: int) -> Json:
 
 def _container(run: Run, revision: Revision, epoch: int) -> Json:
     defaults = revision.frozen.defaults
+    directives = directives_to_begin_with(run)
     variables = shared_environment(run, defaults) | {
         Env.TLS_KEY_FILE: f"{RUN_SECRET_MOUNT}/{SECRET_PRIVATE_KEY_KEY}",
         Env.COORDINATOR_EPOCH: str(epoch),
-        Env.SIZE: size(run).model_dump_json(by_alias=True, exclude_none=True),
-        Env.TERMS: terms_to_begin_with(run).model_dump_json(by_alias=True, exclude_none=True),
+        Env.DIRECTIVES: directives.model_dump_json(by_alias=True, exclude_none=True),
+        **older.environment(directives),  # its image is the one that the run was admitted with
     }
     if defaults.api_url:
         variables[Env.API_URL] = defaults.api_url

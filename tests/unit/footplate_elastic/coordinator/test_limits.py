@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from typing import Any
 
 import pytest
 
-from footplate_contracts.names import Env
+from footplate_contracts.directives import Command, Directives, Limits, NumberedLimits
 from footplate_contracts.reports import (
     CheckpointRecord,
-    Command,
     GenerationId,
     Heartbeat,
     JoinRequest,
     RankPhase,
     RankReport,
     RunState,
-    SizeCommand,
     TelemetryItem,
-    Terms,
-    TermsCommand,
 )
-from footplate_elastic.coordinator.__main__ import new_coordinator
-from footplate_elastic.coordinator.config import from_environment
 from footplate_elastic.coordinator.coordinator import Coordinator
 from footplate_elastic.coordinator.state import new_membership
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
@@ -31,8 +24,8 @@ from footplate_elastic.coordinator.timing import Timing
 from tests.unit.footplate_elastic.coordinator.story import agent, any_size, sealed_by_hand
 
 
-def asked(steps: int, **more: int) -> TermsCommand:
-    return TermsCommand.model_validate({"steps": steps, "every_steps": 10, "keep_last": 3, **more})
+def asked(steps: int, **more: int) -> Limits:
+    return Limits.model_validate({"steps": steps, "every_steps": 10, "keep_last": 3, **more})
 
 
 class Run:
@@ -41,11 +34,26 @@ class Run:
     def __init__(self, epoch: int = 1, length: int = 100) -> None:
         membership = new_membership(epoch, 1, 2, 0.0, Timing())
         self.coordinator = Coordinator(
-            membership, TelemetryBuffer(keep=False), lambda: 0.0, any_size, SizeCommand(nodes=1)
+            membership, TelemetryBuffer(keep=False), lambda: 0.0, any_size, Directives(nodes=1)
         )
         self.coordinator.board.total_steps = length
-        self.coordinator.set_terms(asked(length))
         self.now, self.port, self.saved = 0.0, 0, 0
+        self.direct(limits=asked(length))
+
+    def direct(self, **changes: Any) -> None:
+        """The operator's word: what it said last, with `changes`."""
+        self.coordinator.direct(self.coordinator.directives.model_copy(update=changes), self.now)
+
+    @property
+    def refusal(self) -> str:
+        """Why the limits are not in force."""
+        return self.coordinator.view().refusals.get("limits", "")
+
+    @property
+    def asked(self) -> Limits | None:
+        """What the operator reads that the coordinator was told last."""
+        directives = self.coordinator.view().directives
+        return directives.limits if directives else None
 
     def join(self) -> None:
         """The ranks have ended, or never ran: ready for the next generation."""
@@ -84,42 +92,42 @@ class Run:
         )
         self.coordinator.heartbeat(word, self.now)
 
-    def told(self) -> Terms:
+    def told(self) -> NumberedLimits:
         """What the rank hears."""
-        terms = self.coordinator.answer(agent(0)).terms
-        assert terms is not None
-        return terms
+        limits = self.coordinator.answer(agent(0)).limits
+        assert limits is not None
+        return limits
 
 
-def test_new_terms_are_told_to_ranks_and_to_whoever_starts_later() -> None:
+def test_new_limits_are_told_to_ranks_and_to_whoever_starts_later() -> None:
     run = Run()
     run.join()
     sealed = run.coordinator.state.sealed
-    assert sealed is not None and sealed.terms == run.told() and run.told().steps == 100
+    assert sealed is not None and sealed.limits == run.told() and run.told().steps == 100
     before = run.coordinator.version
-    run.coordinator.set_terms(asked(150, every_steps=5, keep_every_steps=50))
+    run.direct(limits=asked(150, every_steps=5, keep_every_steps=50))
     assert run.coordinator.version > before
     assert (run.told().steps, run.told().every_steps, run.told().keep_every_steps) == (150, 5, 50)
-    assert run.told().newer_than(sealed.terms)
-    assert run.coordinator.view().terms == asked(150, every_steps=5, keep_every_steps=50)
+    assert run.told().newer_than(sealed.limits)
+    assert run.asked == asked(150, every_steps=5, keep_every_steps=50)
     run.join()
     assert run.coordinator.state.sealed is not None
-    assert run.coordinator.state.sealed.terms == run.told()
+    assert run.coordinator.state.sealed.limits == run.told()
 
 
 def test_the_same_word_again_is_no_news() -> None:
     run = Run()
     run.join()
-    terms, version = run.told(), run.coordinator.version
-    run.coordinator.set_terms(asked(100))
-    assert (run.told(), run.coordinator.version) == (terms, version)
+    told, version = run.told(), run.coordinator.version
+    run.direct(limits=asked(100))
+    assert (run.told(), run.coordinator.version) == (told, version)
 
 
 def test_progress_tells_the_length_that_ranks_know() -> None:
     run = Run()
     run.join()
     run.beat(5, 100)
-    run.coordinator.set_terms(asked(150))
+    run.direct(limits=asked(150))
     assert run.coordinator.view().progress.total_steps == 100
     run.beat(6, 150)
     assert run.coordinator.view().progress.total_steps == 150
@@ -139,33 +147,33 @@ def test_a_length_below_what_is_trained_is_refused_and_the_rest_holds(
     run = Run()
     run.join()
     run.beat(60, 100)
-    run.coordinator.set_terms(asked(steps, keep_last=7))
-    assert bool(run.coordinator.view().terms_refused) == refused
+    run.direct(limits=asked(steps, keep_last=7))
+    assert bool(run.refusal) == refused
     assert (run.told().steps, run.told().keep_last) == (told, 7)
-    assert run.coordinator.view().terms == asked(steps, keep_last=7), "the operator need not say it again"
+    assert run.asked == asked(steps, keep_last=7), "the operator need not say it again"
 
 
 def test_a_refusal_names_both_numbers() -> None:
     run = Run()
     run.join()
     run.beat(60, 100)
-    run.coordinator.set_terms(asked(50))
-    assert run.coordinator.view().terms_refused == (
+    run.direct(limits=asked(50))
+    assert run.refusal == (
         "a training of 50 steps would end before step 60, which is trained already; what was asked for"
         " before holds; raise training.steps or training.tokens"
     )
-    run.coordinator.set_terms(asked(70))
-    assert run.coordinator.view().terms_refused == "" and run.told().steps == 70
+    run.direct(limits=asked(70))
+    assert run.refusal == "" and run.told().steps == 70
 
 
 def test_ranks_that_were_faster_than_the_word_keep_their_length() -> None:
     run = Run()
     run.join()
     run.beat(49, 100)
-    run.coordinator.set_terms(asked(50))
+    run.direct(limits=asked(50))
     assert run.told().steps == 50
     run.beat(52, 100)
-    assert run.coordinator.view().terms_refused and run.told().steps == 100
+    assert run.refusal and run.told().steps == 100
 
 
 def test_what_a_broken_generation_did_not_save_does_not_stand_against_a_shorter_length() -> None:
@@ -173,19 +181,19 @@ def test_what_a_broken_generation_did_not_save_does_not_stand_against_a_shorter_
     run.join()
     run.beat(40, 100, saved=True)
     run.beat(60, 100)
-    run.coordinator.set_terms(asked(50))
-    assert run.coordinator.view().terms_refused
+    run.direct(limits=asked(50))
+    assert run.refusal
     run.join()
     run.coordinator.tick(run.now)
-    assert not run.coordinator.view().terms_refused and run.told().steps == 50
-    run.coordinator.set_terms(asked(39))
-    assert run.coordinator.view().terms_refused, "step 40 is durable"
+    assert not run.refusal and run.told().steps == 50
+    run.direct(limits=asked(39))
+    assert run.refusal, "step 40 is durable"
 
 
 def test_ranks_that_ended_before_they_heard_go_on_from_their_last_checkpoint() -> None:
     run = Run()
     run.join()
-    run.coordinator.set_terms(asked(150))
+    run.direct(limits=asked(150))
     run.beat(100, 100, finished=True, saved=True)
     assert run.coordinator.view().state is RunState.GATHERING
     assert run.coordinator.answer(agent(0)).rendezvous_open and not run.coordinator.answer(agent(0)).closed
@@ -199,7 +207,7 @@ def test_ranks_that_ended_before_they_heard_go_on_from_their_last_checkpoint() -
 def test_a_program_that_ends_when_it_likes_ends_the_run() -> None:
     run = Run()
     run.join()
-    run.coordinator.set_terms(asked(150))
+    run.direct(limits=asked(150))
     run.join()
     run.beat(100, 150, finished=True)
     run.coordinator.tick(run.now)
@@ -209,8 +217,8 @@ def test_a_program_that_ends_when_it_likes_ends_the_run() -> None:
 def test_suspended_while_it_ends_it_is_not_finished_where_more_was_asked_for() -> None:
     run = Run()
     run.join()
-    run.coordinator.set_terms(asked(150))
-    run.coordinator.command(Command.CHECKPOINT_AND_EXIT, run.now)
+    run.direct(limits=asked(150))
+    run.direct(command=Command.CHECKPOINT_AND_EXIT)
     run.beat(100, 100, finished=True)
     assert run.coordinator.view().state is RunState.SUSPENDED
 
@@ -219,20 +227,18 @@ def test_what_comes_after_the_end_is_refused() -> None:
     run = Run()
     run.join()
     run.beat(100, 100, finished=True)
-    run.coordinator.set_terms(asked(150))
-    assert run.coordinator.view().terms_refused == (
-        "the run has ended with step 100, before it was asked for 150 steps"
-    )
+    run.direct(limits=asked(150))
+    assert run.refusal == ("the run has ended with step 100, before it was asked for 150 steps")
     assert run.told().steps == 100
 
 
 def test_a_replaced_coordinator_says_nothing_before_it_knows_who_trains() -> None:
     running, run = GenerationId(epoch=1, number=3), Run(epoch=2, length=50)
-    assert run.coordinator.answer(agent(0)).terms is None
+    assert run.coordinator.answer(agent(0)).limits is None
     run.beat(60, 100, running=running)
     run.beat(61, 100, running=running)
     assert run.told().steps == 100 and run.told().epoch == 2
-    assert run.coordinator.view().terms_refused
+    assert run.refusal
     assert run.coordinator.view().progress.total_steps == 100
 
 
@@ -242,31 +248,4 @@ def test_a_replaced_coordinator_that_finds_all_ended_too_early_lets_them_go_on()
         run.beat(100, 100, finished=True, running=running)
     assert run.coordinator.view().state is RunState.GATHERING
     run.join()
-    assert run.coordinator.state.sealed is not None and run.coordinator.state.sealed.terms == run.told()
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        pytest.param("", asked(9, every_steps=4, keep_last=2), id="as-admitted"),
-        pytest.param(
-            '{"steps": 20, "everySteps": 5, "keepLast": 1}', asked(20, every_steps=5, keep_last=1), id="told"
-        ),
-    ],
-)
-def test_a_coordinator_begins_with_the_terms_that_hold_now(
-    tmp_path: Path, text: str, expected: TermsCommand
-) -> None:
-    outline = {
-        "run": {"name": "run"},
-        "world": {"nodes": 1},
-        "training": {"steps": 9},
-        "checkpoint": {"everySteps": 4, "keepLast": 2, "memory": {"everySteps": 1}},
-    }
-    (tmp_path / "run.json").write_text(json.dumps(outline))
-    environment = {Env.RUN_CONFIG: str(tmp_path / "run.json"), Env.TERMS: text}
-    coordinator = new_coordinator(from_environment(environment), Timing())
-    assert coordinator.view().terms == expected
-    assert coordinator.view().progress.total_steps == expected.steps
-    with pytest.raises(ValueError, match=r'^FOOTPLATE_TERMS is .*"keepLast": 3\} would be right$'):
-        from_environment({**environment, Env.TERMS: '{"steps": 0}'})
+    assert run.coordinator.state.sealed is not None and run.coordinator.state.sealed.limits == run.told()

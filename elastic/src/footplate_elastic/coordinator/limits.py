@@ -7,10 +7,10 @@ refused, since an end cannot be taken back; whatever else was asked for holds.
 
 from __future__ import annotations
 
-from footplate_contracts.reports import Terms, TermsCommand
+from footplate_contracts.directives import Limits, NumberedLimits
 
 
-def refusal(asked: TermsCommand, reached: int) -> str:
+def refusal(asked: Limits, reached: int) -> str:
     """Why a run at step `reached` cannot have the length that is asked for; empty where it can."""
     if asked.steps >= reached:
         return ""
@@ -20,20 +20,20 @@ def refusal(asked: TermsCommand, reached: int) -> str:
     )
 
 
-def too_late(asked: TermsCommand, last: int) -> str:
+def too_late(asked: Limits, last: int) -> str:
     """Why a run that has ended with step `last` cannot go on; empty where it need not."""
     if asked.steps == last:
         return ""
     return f"the run has ended with step {last}, before it was asked for {asked.steps} steps"
 
 
-def renewed(before: Terms | None, asked: TermsCommand, steps: int, epoch: int) -> Terms:
+def renewed(before: NumberedLimits | None, asked: Limits, steps: int, epoch: int) -> NumberedLimits:
     """What ranks are told when `asked` holds for a run of `steps`: `before`, where nothing has changed."""
     if before is not None and before.steps == steps and _kept(before) == _kept(asked):
         return before
     number = before.number + 1 if before else 1
-    return Terms(**{**asked.model_dump(), "steps": steps}, epoch=epoch, number=number)
+    return NumberedLimits(**{**asked.model_dump(), "steps": steps}, epoch=epoch, number=number)
 
 
-def _kept(terms: TermsCommand) -> tuple[int, int, int | None]:
-    return terms.every_steps, terms.keep_last, terms.keep_every_steps
+def _kept(limits: Limits) -> tuple[int, int, int | None]:
+    return limits.every_steps, limits.keep_last, limits.keep_every_steps

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from footplate_contracts.reports import TermsCommand
-from footplate_operator.trainingrun.revision import terms, terms_to_begin_with
+from footplate_contracts.directives import Limits
+from footplate_operator.trainingrun.directives import directives, directives_to_begin_with, limits
 from footplate_operator.trainingrun.run import decode
 from tests.support.operator_fakes import run_manifest
 from tests.support.operator_world import World
@@ -15,8 +15,8 @@ from tests.support.operator_world import World
 TRAINING: dict[str, Any] = run_manifest()["spec"]["training"]
 
 
-def asked(steps: int) -> TermsCommand:
-    return TermsCommand(steps=steps, every_steps=10, keep_last=3)
+def asked(steps: int) -> Limits:
+    return Limits(steps=steps, every_steps=10, keep_last=3)
 
 
 async def running(steps: int = 100) -> World:
@@ -30,7 +30,7 @@ async def test_a_run_goes_on_to_the_steps_that_were_added_and_no_pod_is_made_for
     world = await running()
     world.change(training={**TRAINING, "steps": 200})
     await world.reconcile()
-    assert world.leader().terms == asked(200)
+    assert world.leader().directives.limits == asked(200)
     await world.live(60, until=lambda: world.phase == "Succeeded")
     progress = world.status["progress"]
     assert (progress["step"], progress["totalSteps"], progress["percentage"]) == (200, 200, 100)
@@ -52,8 +52,8 @@ async def test_checkpoints_change_with_it() -> None:
         checkpoint={"uri": "/shared/checkpoints", "everySteps": 5, "keepLast": 2, "keepEverySteps": 50}
     )
     await world.reconcile()
-    told = TermsCommand(steps=100, every_steps=5, keep_last=2, keep_every_steps=50)
-    assert world.leader().terms == told
+    told = Limits(steps=100, every_steps=5, keep_last=2, keep_every_steps=50)
+    assert world.leader().directives.limits == told
 
 
 async def test_every_coordinator_knows_and_a_new_one_from_its_start() -> None:
@@ -62,7 +62,7 @@ async def test_every_coordinator_knows_and_a_new_one_from_its_start() -> None:
     await world.reconcile()
     world.end_pod("tiny-c1", 1)
     await world.live(30, until=lambda: world.leader().epoch == 2)
-    assert world.leader().terms == asked(20_000)
+    assert world.leader().directives.limits == asked(20_000)
 
 
 async def test_a_length_in_the_past_is_named_until_it_is_raised() -> None:
@@ -72,7 +72,7 @@ async def test_a_length_in_the_past_is_named_until_it_is_raised() -> None:
     await world.live(2)
     refused = world.condition("Reconciled")
     assert (refused["status"], refused["reason"]) == ("False", "LengthRefused")
-    assert refused["message"] == world.leader().terms_refused
+    assert refused["message"] == world.leader().refusals["limits"]
     assert world.phase == "Running" and world.leader().total_steps == 10_000
     world.change(training={**TRAINING, "steps": 5_000})
     await world.live(2)
@@ -98,17 +98,17 @@ async def test_more_steps_are_told_before_the_command_to_suspend() -> None:
     world = await running(steps=10_000)
     world.change(suspend=True, training={**TRAINING, "steps": 20_000})
     await world.reconcile()
-    assert world.phase == "Suspending" and world.leader().terms == asked(20_000)
+    assert world.phase == "Suspending" and world.leader().directives.limits == asked(20_000)
 
 
-async def test_a_coordinator_that_knows_no_terms_is_not_told_and_the_status_says_so() -> None:
+async def test_a_coordinator_that_takes_no_directives_is_not_told_and_the_status_says_so() -> None:
     world = await running(steps=10_000)
     await world.live(2)
     [uid] = world.heard
-    world.heard[uid] = world.heard[uid].model_copy(update={"terms": None})
+    world.heard[uid] = world.heard[uid].model_copy(update={"directives": None})
     world.change(training={**TRAINING, "steps": 20_000})
     await world.reconcile()
-    assert world.leader().terms == asked(10_000)
+    assert world.leader().directives.limits == asked(10_000)
     assert world.condition("Reconciled")["message"] == (
         "when the run is suspended and resumed, these take effect: training.steps"
     )
@@ -126,6 +126,7 @@ def test_tokens_are_steps(length: dict[str, int | None], steps: int) -> None:
     body = run_manifest(training=given)
     body["metadata"] |= {"uid": "uid-1", "creationTimestamp": "2026-01-01T00:00:00Z"}
     run = decode(body)
-    assert terms(run).steps == steps and terms_to_begin_with(run) == terms(run)
+    assert limits(run).steps == steps and directives_to_begin_with(run) == directives(run)
     body["status"] = {"progress": {"step": 60, "totalSteps": 100}}
-    assert terms_to_begin_with(decode(body)).steps == 100, "what was refused does not come into force so"
+    begin = directives_to_begin_with(decode(body)).limits
+    assert begin is not None and begin.steps == 100, "what was refused does not come into force so"

@@ -1,0 +1,108 @@
+"""What a run's coordinator is told: the part of the spec that is in force while ranks train. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from footplate_contracts.directives import Command, Directives, HangBounds, Limits
+from footplate_contracts.reports import CoordinatorState
+from footplate_contracts.runconfig import model_of, resolve_steps
+from footplate_contracts.v1alpha1.compute import Hang
+from footplate_operator.trainingrun.observed import heard
+from footplate_operator.trainingrun.run import Run
+
+# Fields of the spec, by the directive that says them.
+SPEC_FIELDS: Final[Mapping[str, frozenset[str]]] = {
+    "nodes": frozenset({"compute.nodes", "compute.maxNodes"}),
+    "min_nodes": frozenset({"compute.minNodes"}),
+    "hang": frozenset({"resilience.hang.factor", "resilience.hang.floorSeconds"}),
+    "limits": frozenset(
+        {
+            "training.steps",
+            "training.tokens",
+            "checkpoint.everySteps",
+            "checkpoint.keepLast",
+            "checkpoint.keepEverySteps",
+        }
+    ),
+    "command": frozenset({"suspend"}),
+}
+_KEPT_BY_THE_OPERATOR: Final = frozenset({"checkpoint.emergencyDeadlineSeconds"})
+
+
+def directives(run: Run, command: Command = Command.NONE) -> Directives:
+    """How the gang of `run` should be now."""
+    return Directives(
+        nodes=run.spec.compute.nodes,
+        min_nodes=run.spec.compute.min_nodes,
+        hang=HangBounds.from_json((run.spec.resilience.hang or Hang()).to_json()),
+        limits=limits(run),
+        command=command,
+    )
+
+
+def limits(run: Run) -> Limits:
+    """How long the run should train and how often save.
+
+    Raises ValueError for a spec that says neither, or has no model: admission refuses it first.
+    """
+    kept = run.spec.checkpoint
+    return Limits(
+        steps=resolve_steps(run.spec.training, model_of(run.spec).context_length),
+        every_steps=kept.every_steps,
+        keep_last=kept.keep_last,
+        keep_every_steps=kept.keep_every_steps,
+    )
+
+
+def directives_to_begin_with(run: Run) -> Directives:
+    """The directives for a coordinator that has not heard yet how far the ranks are.
+
+    A length that was refused as lying in the past must not come into force with it.
+    """
+    wanted, held, progress = directives(run), limits(run), run.status.progress
+    if progress is None or held.steps >= progress.step:
+        return wanted
+    steps = max(progress.total_steps, progress.step)
+    return wanted.model_copy(update={"limits": held.model_copy(update={"steps": steps})})
+
+
+def untold(run: Run, state: CoordinatorState, command: Command = Command.NONE) -> Directives | None:
+    """What the coordinator should be told; None where it was told that last, or says nothing of it.
+
+    A command is given to a coordinator that is not heard, too: a run that is
+    suspended shall not wait for a long-poll.
+    """
+    wanted = directives(run, command)
+    if state.directives is None:
+        return wanted if command is not Command.NONE else None
+    return wanted if state.directives != wanted else None
+
+
+def size_refusal(run: Run, state: CoordinatorState) -> str:
+    """Why the coordinator cannot have the size that the spec asks for now; empty where it can."""
+    return _refusal(run, state, "nodes", "min_nodes")
+
+
+def length_refusal(run: Run, state: CoordinatorState) -> str:
+    """Why the run cannot have the length that the spec asks for now; empty where it can."""
+    return _refusal(run, state, "limits")
+
+
+def _refusal(run: Run, state: CoordinatorState, *fields: str) -> str:
+    """What is refused of `fields`, which the coordinator was told as the spec says them now."""
+    wanted, told = directives(run), state.directives
+    if any(getattr(told, field, None) != getattr(wanted, field) for field in fields):
+        return ""
+    return next((state.refusals[field] for field in fields if field in state.refusals), "")
+
+
+def in_force_at_once(state: CoordinatorState) -> frozenset[str]:
+    """Fields of the spec whose change needs no resumption.
+
+    A coordinator of an earlier release, which a run keeps until it is resumed, takes no directives.
+    """
+    if heard(state) and state.directives is None:
+        return _KEPT_BY_THE_OPERATOR
+    return _KEPT_BY_THE_OPERATOR.union(*SPEC_FIELDS.values())

@@ -1,0 +1,115 @@
+"""A live setting is one field, one line that derives it and one that hands it on; here they are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate_contracts import older
+from footplate_contracts.directives import Command, Directives, HangBounds, Limits
+from footplate_contracts.reports import CoordinatorState
+from footplate_elastic.coordinator.coordinator import Coordinator
+from footplate_elastic.coordinator.state import new_membership
+from footplate_elastic.coordinator.telemetry import TelemetryBuffer
+from footplate_elastic.coordinator.timing import Timing
+from footplate_operator.trainingrun.directives import SPEC_FIELDS, directives
+from footplate_operator.trainingrun.run import decode
+from tests.support.operator_fakes import run_manifest
+from tests.unit.footplate_elastic.coordinator.story import any_size
+
+ELASTICITY = Path(__file__).parents[3] / "docs" / "elasticity.md"
+TOLD = Directives(
+    nodes=2,
+    hang=HangBounds(factor=3.0, floor_seconds=60.0),
+    limits=Limits(steps=100, every_steps=10, keep_last=3),
+)
+# For each directive another value, and what in the coordinator shows that it is in force.
+CHANGES: dict[str, tuple[Any, Callable[[Coordinator], object]]] = {
+    "nodes": (3, lambda run: run.state.nodes),
+    "min_nodes": (1, lambda run: run.state.legal),
+    "hang": (HangBounds(factor=2.0, floor_seconds=600.0), lambda run: run.watch.bounds),
+    "limits": (Limits(steps=200, every_steps=5, keep_last=1), lambda run: run.state.limits),
+    "command": (Command.CHECKPOINT_AND_EXIT, lambda run: run.state.command),
+}
+# For each directive an edit of the spec that changes it; the command is what a phase asks for.
+EDITS: dict[str, dict[str, Any]] = {
+    "nodes": {"compute": {"profile": "local-cpu", "nodes": 3}},
+    "min_nodes": {"compute": {"profile": "local-cpu", "nodes": 2, "minNodes": 1}},
+    "hang": {"resilience": {"hang": {"factor": 2.0, "floorSeconds": 600}}},
+    "limits": {"checkpoint": {"uri": "/shared/checkpoints", "everySteps": 5}},
+    "command": {},
+}
+EVERY = pytest.mark.parametrize("directive", Directives.model_fields)
+
+
+def told(**spec: Any) -> Directives:
+    body = run_manifest(**spec)
+    body["metadata"] |= {"uid": "uid-1", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    command = Command.NONE if spec else Command.CHECKPOINT_AND_EXIT
+    return directives(decode(body), command)
+
+
+def coordinator() -> Coordinator:
+    membership = new_membership(1, 2, 2, 0.0, Timing())
+    return Coordinator(membership, TelemetryBuffer(keep=False), lambda: 0.0, any_size, TOLD)
+
+
+@EVERY
+def test_the_operator_derives_it(directive: str) -> None:
+    before, after = told(suspend=False), told(**EDITS[directive])
+    changed = {name for name in Directives.model_fields if getattr(before, name) != getattr(after, name)}
+    assert directive in changed and changed <= {directive, "command"}
+
+
+@EVERY
+def test_the_coordinator_hands_it_on_and_says_so(directive: str) -> None:
+    run, (value, look) = coordinator(), CHANGES[directive]
+    run.direct(TOLD, 0.0)
+    before, version = look(run), run.version
+    run.direct(TOLD.model_copy(update={directive: value}), 0.0)
+    assert look(run) != before and run.version > version
+    assert run.view().directives == TOLD.model_copy(update={directive: value})
+
+
+@EVERY
+def test_the_documentation_names_the_fields_of_the_spec_that_say_it(directive: str) -> None:
+    page = ELASTICITY.read_text()
+    assert SPEC_FIELDS[directive]
+    assert [path for path in SPEC_FIELDS[directive] if f"`{path}`" not in page] == []
+
+
+def test_the_same_directives_again_are_no_news() -> None:
+    run = coordinator()
+    run.direct(TOLD, 0.0)
+    version = run.version
+    run.direct(TOLD, 1.0)
+    assert run.version == version
+
+
+def test_of_a_newer_operator_what_is_known_here_holds() -> None:
+    assert Directives.from_json({**TOLD.to_json(), "learningRate": 1, "hang": None}).limits == TOLD.limits
+
+
+@EVERY
+def test_in_commands_of_the_release_before_they_are_the_same(directive: str) -> None:
+    wanted, heard = TOLD.model_copy(update={directive: CHANGES[directive][0]}), TOLD
+    for path, body in older.commands(wanted).items():
+        heard = older.commanded(heard, path, body)
+    assert heard == wanted
+
+
+def test_what_ends_a_run_is_said_after_what_prolongs_it() -> None:
+    paths = list(older.commands(TOLD))
+    assert paths.index(older.LIMITS) < paths.index(older.COMMAND)
+
+
+def test_a_state_of_the_release_before_is_read_with_its_directives() -> None:
+    refusals = {"nodes": "3 cannot train"}
+    state = {"version": 1, "epoch": 1, "state": "training", **older.state_fields(TOLD, refusals)}
+    read = CoordinatorState.from_json(state)
+    assert (read.directives, read.refusals) == (TOLD, refusals)
+    del state["terms"]
+    assert CoordinatorState.from_json(state).directives is None, "one that takes no limits is older still"
