@@ -14,8 +14,8 @@ CLUSTER_TOOL := python3 dev/cluster
 PYTEST := $(BIN)/python -m pytest
 # In CI a test that failed is run once more, alone; on a desk it has failed.
 SUITE := $(if $(CI),$(BIN)/python -m tools.rerun,$(PYTEST))
-TORCH_TESTS := $(addprefix tests/unit/footplate_trainer/,checkpoint data huggingface metrics model optim \
-	parallel stages test_command_line.py test_failures.py test_generate.py) # those that import torch, and about half of the work
+TORCH_TESTS := $(addprefix tests/unit/footplate_trainer/,callbacks checkpoint commands data huggingface loop metrics \
+	model optim parallel stages test_failures.py) # those that import torch, and about half of the work
 MEMORY := $(if $(wildcard /dev/shm),TMPDIR=/dev/shm) # unit tests' files need no disk
 PACKAGES := contracts/src planning/src operator/src api/src elastic/src trainer-image/src
 OURS := contracts planning operator api elastic trainer

@@ -30,9 +30,9 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import PipelineSchedule
 from footplate_planning import bubble
 from footplate_planning.config import model_shape
+from footplate_planning.plan import step_of
 from footplate_planning.topology import Topology
 from footplate_planning.traffic import Call, Load, traffic
-from footplate_trainer.stages.plan import step_of
 from tests.support.layout_list import LAYOUTS, SGD, Layout
 from tests.support.ranks import run_ranks
 from tests.support.tiny import pack_tiny, tiny_config

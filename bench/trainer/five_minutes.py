@@ -143,7 +143,7 @@ class TurnLink(StandaloneLink):
 def train_footplate(folder: Path, turns: Turns) -> Trained:
     """The trainer as a user starts it."""
     from footplate_trainer.checkpoint.place import newest_whole
-    from footplate_trainer.export import export
+    from footplate_trainer.huggingface.export import export
     from footplate_trainer.stages import pretrain
 
     metrics = folder / "metrics.jsonl"

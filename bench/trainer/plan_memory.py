@@ -17,8 +17,8 @@ from bench.trainer.laid import laid
 from bench.trainer.tracking import PeakTracker
 
 from footplate_contracts.runconfig import RunConfig
+from footplate_planning.plan import plan
 from footplate_trainer.parallel.pieces import local
-from footplate_trainer.stages.plan import plan
 from tests.support.ranks import run_ranks
 from tests.support.tiny import pack_tiny, tiny_config
 

@@ -49,7 +49,7 @@ def _inside(runs: Runs, pod: str, code: str) -> None:
 _WORDS: Final = """
 import json, os, pathlib, signal, time
 from footplate_elastic.agent.client import Connection, Directory
-from footplate_trainer.diagnose import endpoint
+from footplate_trainer.commands.diagnose import endpoint
 from footplate_elastic.agent.errors import Unreachable
 
 coordinator = Connection(Directory(endpoint(os.environ)))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from footplate_contracts.runconfig import World
 from footplate_planning.compatibility import Feature, features
-from footplate_trainer.manifest import read_run
+from footplate_trainer.manifest.run_file import read_run
 from tests.support.tiny import tiny_manifest
 
 STEPS = 5

@@ -12,7 +12,7 @@ from typing import Any
 
 from footplate_contracts.runconfig import RunConfig, World
 from footplate_trainer.data.pack import pack
-from footplate_trainer.manifest import read_run
+from footplate_trainer.manifest.run_file import read_run
 
 VOCABULARY = 384
 _SHARDS, _CHECKPOINTS = Path("/shards"), Path("/checkpoints")

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
-from footplate_trainer.manifest import ManifestRefused, read_run
+from footplate_trainer.manifest.run_file import ManifestRefused, read_run
 from tests.component.contracts.kube import ROOT, Kubectl
 from tests.component.contracts.manifests import run_manifest
 from tests.component.contracts.rows import CREATION, Row

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from footplate_contracts.runconfig import World
-from footplate_trainer.manifest import read_run
+from footplate_trainer.manifest.run_file import read_run
 from tests.support.ranks import run_ranks
 from tests.support.tiny import read_rows
 from tests.support.training import train

@@ -1,4 +1,4 @@
-"""`footplate-trainer`: train, pack, generate, inspect, verify.
+"""`footplate-trainer`: train, pack, plan, diagnose, generate, export, inspect, verify.
 
 A wrong argument or manifest should be told at once: torch, which takes seconds
 to import, comes in only where it is needed.
@@ -10,8 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
-from typing import Final
+from typing import Final, Protocol
 
 from footplate_contracts.names import ExitCode
 from footplate_trainer.errors import TrainerError
@@ -20,17 +19,64 @@ from footplate_trainer.errors import TrainerError
 _INTERRUPTED: Final = 130
 _UNHEARD: Final = 141
 
-# Each module has add_arguments(parser) and run(arguments) -> exit code.
-_COMMANDS: Final = {
-    "train": ("footplate_trainer.stages.command", "train the TrainingRun in a file; also under torchrun"),
-    "pack": ("footplate_trainer.data.pack", "turn text into token shards"),
-    "plan": ("footplate_trainer.stages.plan", "mesh, memory and FLOPs on any number of ranks"),
-    "diagnose": ("footplate_trainer.diagnose", "ask a running job for stacks, a trace or memory"),
-    "generate": ("footplate_trainer.generate", "go on from a text with a trained model"),
-    "export": ("footplate_trainer.export", "write a checkpoint as a Hugging Face folder"),
-    "inspect": ("footplate_trainer.checkpoint.inspection", "tell what a checkpoint holds"),
-    "verify": ("footplate_trainer.checkpoint.verification", "compare the checksums of a checkpoint"),
+_HELP: Final = {
+    "train": "train the TrainingRun in a file; also under torchrun",
+    "pack": "turn text into token shards",
+    "plan": "mesh, memory and FLOPs on any number of ranks",
+    "diagnose": "ask a running job for stacks, a trace or memory",
+    "generate": "go on from a text with a trained model",
+    "export": "write a checkpoint as a Hugging Face folder",
+    "inspect": "tell what a checkpoint holds",
+    "verify": "compare the checksums of a checkpoint",
 }
+
+
+class Verb(Protocol):
+    """A module of `commands`."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare what stands behind the verb."""
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Do it; the process's exit code."""
+
+
+def _verb(name: str) -> Verb:
+    """The module of the verb `name`, imported now and not before."""
+    match name:
+        case "train":
+            from footplate_trainer.commands import train
+
+            return train
+        case "pack":
+            from footplate_trainer.commands import pack
+
+            return pack
+        case "plan":
+            from footplate_trainer.commands import plan
+
+            return plan
+        case "diagnose":
+            from footplate_trainer.commands import diagnose
+
+            return diagnose
+        case "generate":
+            from footplate_trainer.commands import generate
+
+            return generate
+        case "export":
+            from footplate_trainer.commands import export
+
+            return export
+        case "inspect":
+            from footplate_trainer.commands import inspect
+
+            return inspect
+        case "verify":
+            from footplate_trainer.commands import verify
+
+            return verify
+    raise LookupError(f"there is no verb {name}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,15 +84,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(prog="footplate-trainer", description="Train language models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, (module, text) in _COMMANDS.items():
+    for name, text in _HELP.items():
         command = commands.add_parser(name, help=text)
         if given[:1] == [name]:
-            implementation = import_module(module)
-            implementation.add_arguments(command)
-            command.set_defaults(run_command=implementation.run)
+            verb = _verb(name)
+            verb.add_arguments(command)
+            command.set_defaults(run_verb=verb.run)
     parsed = parser.parse_args(given)
     try:
-        code: int = parsed.run_command(parsed)
+        code: int = parsed.run_verb(parsed)
     except TrainerError as error:
         print(f"error: {error}", file=sys.stderr)
         code = error.outcome.exit_code

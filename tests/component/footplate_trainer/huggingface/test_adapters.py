@@ -18,10 +18,10 @@ from footplate_contracts.v1alpha1.model import Family
 from footplate_planning.config import shape_of
 from footplate_trainer.__main__ import main
 from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.generate import find, load
+from footplate_trainer.commands.generate import find, load
 from footplate_trainer.huggingface.adapter import merging, write_adapter
 from footplate_trainer.huggingface.writer import write_folder
-from footplate_trainer.manifest import read_run
+from footplate_trainer.manifest.run_file import read_run
 from footplate_trainer.model.build import build
 from footplate_trainer.model.linear import is_adapters
 from tests.support.checkpoints import whole_tensors

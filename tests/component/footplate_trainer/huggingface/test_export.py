@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from footplate_trainer.__main__ import main
-from footplate_trainer.generate import find, load
+from footplate_trainer.commands.generate import find, load
 from tests.support.ranks import run_ranks
 from tests.support.tiny import tiny_config
 from tests.support.training import train

@@ -12,8 +12,8 @@ import torch
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig, World
 from footplate_trainer.__main__ import main
-from footplate_trainer.generate import find, load
-from footplate_trainer.manifest import read_run
+from footplate_trainer.commands.generate import find, load
+from footplate_trainer.manifest.run_file import read_run
 from tests.support.ranks import run_ranks
 from tests.support.tiny import tiny_config, tiny_manifest
 from tests.support.training import AgentLink, train, train_under

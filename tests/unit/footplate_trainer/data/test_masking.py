@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from footplate_planning.spans import plan_spans, span_counts
 from footplate_trainer.data.chance import uniforms
 from footplate_trainer.data.masking import (
     Vocabulary,
@@ -13,7 +14,6 @@ from footplate_trainer.data.masking import (
     span_sample,
 )
 from footplate_trainer.data.packing import IGNORED, PADDING_DOCUMENT, Sample, Stretch
-from footplate_trainer.data.spans import plan_spans, span_counts
 from tests.unit.footplate_trainer.data.conftest import EOS, SPECIAL, VOCABULARY
 
 WORDS = Vocabulary.of(SPECIAL, VOCABULARY)

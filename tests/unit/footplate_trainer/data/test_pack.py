@@ -15,8 +15,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from footplate_contracts.names import ExitCode
+from footplate_trainer.commands.pack import add_arguments, run
 from footplate_trainer.data.layout import ShardManifest
-from footplate_trainer.data.pack import _learning_texts, add_arguments, pack, run
+from footplate_trainer.data.pack import _learning_texts, pack
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.data.tokenizer import PIECE
 from footplate_trainer.storage import open_storage

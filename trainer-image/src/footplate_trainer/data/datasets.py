@@ -11,13 +11,13 @@ from typing import Protocol
 
 import numpy as np
 
+from footplate_planning.spans import plan_spans
 from footplate_trainer.data import masking, order, packing
 from footplate_trainer.data.chance import uniforms
 from footplate_trainer.data.masking import Vocabulary
 from footplate_trainer.data.order import Int64s
 from footplate_trainer.data.packing import IGNORED, Sample, Stretch
 from footplate_trainer.data.shards import TokenShards
-from footplate_trainer.data.spans import plan_spans
 
 
 class Dataset(Protocol):

@@ -22,12 +22,12 @@ from typing import Annotated, Final, Self
 from pydantic import Field, model_validator
 
 from footplate_contracts.model import Contract
+from footplate_planning.spans import SENTINELS
 
 SCHEMA_VERSION: Final = 1
 MANIFEST_FILE: Final = "manifest.json"
 TOKENIZER_FILE: Final = "tokenizer.json"
 VALUE_BYTES: Final = 4
-SENTINELS: Final = 100
 
 
 class TokenType(StrEnum):

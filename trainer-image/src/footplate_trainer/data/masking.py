@@ -17,10 +17,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from footplate_planning.spans import SpanPlan
 from footplate_trainer.data.chance import Float64s
 from footplate_trainer.data.layout import SpecialIds
 from footplate_trainer.data.packing import IGNORED, PADDING_DOCUMENT, Int32s, Int64s, Sample, Stretch, padded
-from footplate_trainer.data.spans import SpanPlan
 
 MASKED: Final = 0.8
 REPLACED: Final = 0.1

@@ -1,4 +1,4 @@
-"""`footplate-trainer pack INPUT… OUT --vocabulary-size N`: text to token shards.
+"""Text to token shards.
 
 The same input gives the same bytes, on any machine: two people who pack a
 corpus can compare one checksum, and a lost folder can be written again.
@@ -6,22 +6,18 @@ corpus can compare one checksum, and a lost folder can be written again.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from footplate_contracts.names import ExitCode
 from footplate_trainer.data import tokenizer as tokenizers
-from footplate_trainer.data.corpus import PYTHON_DOCS, PYTHON_STDLIB, Corpus, open_corpus
-from footplate_trainer.data.errors import DataError
+from footplate_trainer.data.corpus import Corpus, open_corpus
 from footplate_trainer.data.layout import (
     MANIFEST_FILE,
     TOKENIZER_FILE,
@@ -30,11 +26,9 @@ from footplate_trainer.data.layout import (
     SourceRecord,
     token_type_for,
 )
-from footplate_trainer.data.progress import Advance, megabytes, progress, say
+from footplate_trainer.data.progress import Advance, progress
 from footplate_trainer.data.tokenizer import PackTokenizer, grouped, pieces_of
-from footplate_trainer.data.upload import write_elsewhere
 from footplate_trainer.data.writer import ShardWriter, new_folder, write_file
-from footplate_trainer.storage import is_local, local_path
 
 
 class TokenizerKind(StrEnum):
@@ -54,104 +48,6 @@ _LEARNERS: Final = {
     TokenizerKind.SENTENCEPIECE: (_UNIGRAM_BYTES, tokenizers.learn_sentencepiece),
 }
 _BATCH: Final = 1 << 22  # characters of whole documents held at once, or one document
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `pack`."""
-    parser.description = "Turn text into token shards with a manifest and checksums."
-    parser.add_argument(
-        "inputs",
-        nargs="+",
-        metavar="INPUT",
-        help='a text file, a .jsonl file with a "text" field, or a folder (hidden files are left out); '
-        f"{PYTHON_DOCS} is the Python language reference, {PYTHON_STDLIB} the standard library's source",
-    )
-    parser.add_argument(
-        "out",
-        metavar="OUT",
-        help="folder to write, which must not exist or be empty; or a URI such as s3://bucket/folder",
-    )
-    parser.add_argument(
-        "--vocabulary-size",
-        type=int,
-        required=True,
-        metavar="N",
-        help=f"ids in all, {tokenizers.RESERVED} special ones included; at least {tokenizers.SMALLEST}",
-    )
-    _add_tokenizer_arguments(parser)
-    parser.add_argument(
-        "--format",
-        type=ShardFormat,
-        choices=list(ShardFormat),
-        default=ShardFormat.TOKENS,
-        help='what a .jsonl line holds: "text" (tokens), "query" and "positive" (pairs), "text" and a number '
-        '"value" (regression); default %(default)s',
-    )
-    parser.add_argument(
-        "--include",
-        action="append",
-        default=[],
-        metavar="GLOB",
-        help="take only files of folders whose name or relative path matches; may be given again",
-    )
-    parser.add_argument(
-        "--shard-tokens",
-        type=int,
-        default=SHARD_TOKENS,
-        metavar="N",
-        help="tokens a shard holds at most, but for one longer document (default %(default)s)",
-    )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        help=f"draws what a tokenizer learns from beyond {megabytes(LEARNING_BYTES)} (default %(default)s)",
-    )
-
-
-def _add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--tokenizer",
-        type=Path,
-        metavar="PATH",
-        help="a file instead of learning one: tokenizer.json, a SentencePiece .model, or tiktoken ranks "
-        "named after their encoding (gpt2.tiktoken)",
-    )
-    parser.add_argument(
-        "--tokenizer-kind",
-        type=TokenizerKind,
-        choices=list(TokenizerKind),
-        default=TokenizerKind.BPE,
-        help="what is learned: byte-level BPE, or a SentencePiece unigram model (default %(default)s)",
-    )
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Packs, and says what was written; the process's exit code."""
-    write = partial(
-        pack,
-        arguments.inputs,
-        vocabulary_size=arguments.vocabulary_size,
-        tokenizer=arguments.tokenizer,
-        kind=arguments.tokenizer_kind,
-        include=arguments.include,
-        shard_tokens=arguments.shard_tokens,
-        seed=arguments.seed,
-        shard_format=arguments.format,
-    )
-    out: str = arguments.out
-    try:
-        manifest = write(local_path(out)) if is_local(out) else write_elsewhere(out, write)
-    except ValueError as error:
-        say(f"footplate-trainer pack: {error}")
-        return ExitCode.CONFIG
-    except (DataError, OSError) as error:
-        say(f"footplate-trainer pack: {error}")
-        return ExitCode.STORAGE
-    # A tokenizer that was brought along has the ids that it has.
-    asked = manifest.vocabulary_size if arguments.tokenizer else arguments.vocabulary_size
-    print(summary(out, manifest, asked), flush=True)
-    return ExitCode.SUCCESS
 
 
 def pack(
@@ -196,22 +92,6 @@ def pack(
         )
         write_file(folder / MANIFEST_FILE, [json.dumps(manifest.to_json(), indent=2).encode() + b"\n"])
     return manifest
-
-
-def summary(out: str, manifest: ShardManifest, asked: int) -> str:
-    """What a person wants to know of a folder that was just written."""
-    source_bytes = sum(source.bytes for source in manifest.sources)
-    skipped = sum(source.skipped for source in manifest.sources)
-    shards = len(manifest.shards)
-    lines = [
-        f"{out}: {manifest.tokens} tokens of {manifest.documents} documents in {shards} shard(s)",
-        f"  {manifest.vocabulary_size} ids, {source_bytes / manifest.tokens:.2f} bytes a token",
-    ]
-    if skipped:
-        lines.append(f"  skipped {skipped} inputs that were binary, not UTF-8 or empty")
-    if manifest.vocabulary_size < asked:
-        lines.append(f"  the text gives no more than {manifest.vocabulary_size} of the {asked} ids asked for")
-    return "\n".join(lines)
 
 
 def _tokenizer(

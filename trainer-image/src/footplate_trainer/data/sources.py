@@ -15,6 +15,7 @@ from typing import Self
 
 from footplate_contracts.v1alpha1.data import Data, MaskingName
 from footplate_contracts.v1alpha1.training import LossName
+from footplate_planning.spans import SENTINELS
 from footplate_trainer.data.check import places, tokenizer_bytes
 from footplate_trainer.data.datasets import (
     Dataset,
@@ -24,7 +25,7 @@ from footplate_trainer.data.datasets import (
     SequenceDataset,
     SpanDataset,
 )
-from footplate_trainer.data.layout import SENTINELS, ShardFormat
+from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.data.mixture import Mixture, MixtureSource
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.errors import UserMistake

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from footplate_trainer.data.layout import SENTINELS, SpecialIds
+from footplate_planning.spans import SENTINELS
+from footplate_trainer.data.layout import SpecialIds
 from footplate_trainer.data.proof import Proof
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import World
 from footplate_contracts.v1alpha1.computeprofile import Backend
 from footplate_trainer.data.check import check_run, places
-from footplate_trainer.manifest import read_run
+from footplate_trainer.manifest.run_file import read_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig, World
 from footplate_planning.flops import Convention, flops_per_token
 from footplate_planning.memory import Kind
-from footplate_trainer.errors import UserMistake
-from footplate_trainer.manifest import read_run
-from footplate_trainer.stages.plan import Plan, as_json, as_text, plan
+from footplate_planning.plan import Plan, plan
+from footplate_trainer.__main__ import main
+from footplate_trainer.commands.plan import as_json, as_text
+from footplate_trainer.manifest.run_file import read_run
 
 LLAMA_405B: dict[str, Any] = {
     "apiVersion": "footplate.dev/v1alpha1",
@@ -145,9 +147,11 @@ def test_adapters_are_counted_beside_what_is_frozen() -> None:
     assert plain["flopsPerToken"]["6N"] == 4 * 405_853_388_800 + 6 * adapters
 
 
-def test_ranks_that_form_no_grid_are_refused_with_the_numbers() -> None:
-    with pytest.raises(UserMistake, match="100 ranks cannot be divided into slices of tensor 8 x"):
-        planned(100)
+def test_ranks_that_form_no_grid_are_refused_with_the_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", str(file(tmp_path)), "--ranks", "100"]) == ExitCode.CONFIG
+    assert "100 ranks cannot be divided into slices of tensor 8 x" in capsys.readouterr().err
 
 
 def test_a_plan_takes_no_time(tmp_path: Path) -> None:

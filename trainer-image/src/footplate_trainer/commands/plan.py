@@ -1,136 +1,26 @@
-"""`footplate-trainer plan`: what a run would be on any number of ranks, without starting one.
-
-Ranks that differ in data, context and tensor coordinate only are alike, so a
-plan has a row for each place in the pipeline, however many ranks there are. It
-imports no torch.
-"""
+"""`footplate-trainer plan`: mesh, memory, traffic and FLOPs on any number of ranks. It imports no torch."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from footplate_contracts.names import ExitCode
-from footplate_contracts.runconfig import RunConfig, World
-from footplate_contracts.v1alpha1.training import Offload
-from footplate_planning import memory
+from footplate_contracts.runconfig import World
 from footplate_planning.bubble import bubble
-from footplate_planning.config import model_shape
-from footplate_planning.flops import Convention, block_flops, flops_per_token, head_flops
-from footplate_planning.memory import Batch, Estimate
+from footplate_planning.flops import Convention
+from footplate_planning.plan import Plan, plan
 from footplate_planning.shape import ModelShape
-from footplate_planning.topology import Topology, stage_layers
-from footplate_planning.traffic import Axis, Step, Traffic, sent, traffic
-from footplate_trainer.data.spans import decoder_length
+from footplate_planning.traffic import Axis, sent
 from footplate_trainer.huggingface.initial import completed
-from footplate_trainer.manifest import read_run
+from footplate_trainer.manifest.run_file import read_run
 from footplate_trainer.stages.layout import require_layout
 
 GIB: Final = 2**30
 MIB: Final = 2**20
-
-
-@dataclass(frozen=True)
-class PlannedRank:
-    """What each rank with one pipeline coordinate has to hold and to do."""
-
-    pipeline: int
-    layers: list[int]
-    parameters: int  # of its stages, its tensor cut; before data parallelism shards them
-    trained: int  # of these
-    flops: float  # a step, full attention
-    flops_causal: float
-    memory: Estimate
-    traffic: Traffic  # a step's
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A run on `topology`."""
-
-    config: RunConfig
-    shape: ModelShape
-    topology: Topology
-    batch: Batch
-    device: str
-    ranks: list[PlannedRank]
-
-    @property
-    def step_tokens(self) -> int:
-        """Places in a global batch."""
-        return self.config.training.global_batch_size * self.shape.context
-
-    def flops_per_token(self, convention: Convention) -> float:
-        """Forward and backward, for each of `step_tokens`."""
-        return flops_per_token(self.shape, self.shape.context, convention, decoder_length(self.config))
-
-
-def plan(config: RunConfig, ranks: int, device: str) -> Plan:
-    """`config` on `ranks` ranks of `device`, "cpu" or "cuda"; UserMistake for what cannot work."""
-    require_layout(config, ranks)
-    topology, shape = Topology.of(ranks, config.parallelism), model_shape(config)
-    training, step = config.training, step_of(config, topology, device)
-    layers = stage_layers(shape, topology)
-    sequences = training.global_batch_size / topology.data
-    rows = []
-    for pipeline in range(topology.pipeline):
-        held = memory.held(shape, topology, pipeline)
-        estimate = memory.estimate(
-            shape,
-            topology,
-            pipeline,
-            step.batch,
-            training.optimizer,
-            training.precision,
-            device,
-            training.recomputation,
-        )
-        if config.parallelism.offload is Offload.CPU and device != "cpu":
-            estimate = estimate.offloaded()
-        stages = topology.stages_of(pipeline)
-        numbers = [number for stage in stages for number in layers[stage]]
-        full, causal = (
-            sequences * _flops(shape, topology, step, numbers, topology.stages - 1 in stages, convention)
-            for convention in (Convention.FULL, Convention.CAUSAL)
-        )
-        moved = traffic(shape, topology, pipeline, step)
-        rows.append(PlannedRank(pipeline, numbers, held.all, held.trained, full, causal, estimate, moved))
-    return Plan(config, shape, topology, step.batch, device, rows)
-
-
-def step_of(config: RunConfig, topology: Topology, device: str) -> Step:
-    """What of `config` decides a rank's step on `topology`."""
-    training = config.training
-    count = -(-training.global_batch_size // (training.micro_batch_size * topology.data))
-    return Step(
-        Batch(training.micro_batch_size, count),
-        training.precision,
-        training.recomputation,
-        decoder_length(config),
-        device,
-    )
-
-
-def _flops(
-    shape: ModelShape,
-    topology: Topology,
-    step: Step,
-    numbers: Sequence[int],
-    is_last: bool,
-    convention: Convention,
-) -> float:
-    """Of these blocks for one sequence on each of the ranks that share it."""
-    length, behind = shape.context, step.decoder_length
-    blocks = sum(block_flops(shape, number, length, convention, behind) for number in numbers)
-    head = head_flops(shape, length, behind) if is_last else 0.0
-    return (blocks + head) / (topology.context * topology.tensor)
-
-
-# -- the command -------------------------------------------------------------------
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -147,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> ExitCode:
     """Print the plan; a run that cannot work is refused with the numbers."""
     config = completed(read_run(arguments.run, arguments.set).config(World()))
+    require_layout(config, arguments.ranks)
     made = plan(config, arguments.ranks, arguments.device)
     print(json.dumps(as_json(made), indent=1) if arguments.output == "json" else as_text(made))
     return ExitCode.SUCCESS

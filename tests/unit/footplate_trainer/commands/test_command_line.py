@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from footplate_trainer.__main__ import main
+
+VERBS = ("train", "pack", "plan", "diagnose", "generate", "export", "inspect", "verify")
 
 
 def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -15,7 +19,41 @@ def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert ended.value.code == 0
     told = capsys.readouterr().out
-    assert all(name in told for name in ("train", "pack", "generate"))
+    assert all(verb in told for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "--help"])
+
+    assert ended.value.code == 0
+    assert f"usage: footplate-trainer {verb}" in capsys.readouterr().out
+
+
+IMPORTED = """
+import sys
+from footplate_trainer.__main__ import main
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    print(*(name for name in sys.modules if name == "torch" or "trainer.commands." in name))
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "imported"),
+    [
+        pytest.param(["--help"], "", id="no-verb"),
+        pytest.param(["train", "--help"], "footplate_trainer.commands.train", id="train"),
+        pytest.param(["plan", "--help"], "footplate_trainer.commands.plan", id="plan"),
+    ],
+)
+def test_nothing_is_imported_that_was_not_asked_for(arguments: list[str], imported: str) -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", IMPORTED, *arguments], capture_output=True, text=True, check=True
+    )
+    assert told.stdout.splitlines()[-1] == imported
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pydantic import Field
 from footplate_contracts.rules import Refusal, Rule
 from footplate_contracts.v1alpha1.trainingrun import TrainingRun
 from footplate_contracts.v1alpha1.types import Part
-from footplate_trainer.cel import broken_rules, format_double, violations
+from footplate_trainer.manifest.cel import broken_rules, format_double, violations
 
 
 class Leaf(Part):

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from footplate_trainer.overrides import field_names, model_within, near
+from footplate_trainer.manifest.overrides import field_names, model_within, near
 
 _BOUNDS = {
     "greater_than_equal": ("ge", "greater than or equal to"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from footplate_planning.shape import ModelShape
-from footplate_trainer.generate import Sampling, choose, continuation
+from footplate_trainer.model.generate import Sampling, choose, continuation
 from footplate_trainer.model.initialize import initialize_rows
 from footplate_trainer.model.transformer import Decoder
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from footplate_trainer.manifest import parse_value
-from footplate_trainer.overrides import override
+from footplate_trainer.manifest.overrides import override
+from footplate_trainer.manifest.run_file import parse_value
 
 SPEC: dict[str, Any] = {"training": {"steps": 20, "optimizer": {"learningRate": 0.1}}, "data": {"uri": "/a"}}
 

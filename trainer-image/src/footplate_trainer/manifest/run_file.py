@@ -22,10 +22,10 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from footplate_contracts.names import API_VERSION
 from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve
 from footplate_contracts.v1alpha1.trainingrun import TrainingRun, TrainingRunSpec
-from footplate_trainer.cel import broken_rules, violations
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.overrides import near, override
-from footplate_trainer.refusals import refusals
+from footplate_trainer.manifest.cel import broken_rules, violations
+from footplate_trainer.manifest.overrides import near, override
+from footplate_trainer.manifest.refusals import refusals
 
 KIND = "TrainingRun"
 _TOP_LEVEL = ("apiVersion", "kind", "metadata", "spec", "status")

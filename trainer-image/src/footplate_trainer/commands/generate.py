@@ -1,4 +1,4 @@
-"""Text from a checkpoint: one token at a time, each at the cost of one token.
+"""`footplate-trainer generate`: a text that a trained model goes on with.
 
 A checkpoint directory stands alone: it holds the run's shape and tokenizer
 beside the weights, so a folder that was copied to a laptop is enough.
@@ -9,13 +9,9 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
-import torch
 from tokenizers import Tokenizer
-from torch import Tensor
 
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
@@ -27,18 +23,10 @@ from footplate_trainer.checkpoint.tensors import load_alone
 from footplate_trainer.data.tokenizer import ALIASES
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.model.build import build
+from footplate_trainer.model.generate import Sampling, continuation
 from footplate_trainer.model.transformer import Decoder
 
 COLDEST: Final = 1e-6  # a smaller temperature, other than 0, makes logits infinite
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen; temperature 0 takes the most likely one."""
-
-    temperature: float = 0.8
-    top_k: int = 50  # 0: all
-    seed: int = 0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,37 +93,3 @@ def load(place: StepPlace) -> tuple[Decoder, Tokenizer]:
 def _end_of_text(tokenizer: Tokenizer) -> int | None:
     found = (tokenizer.token_to_id(name) for name in ALIASES["eos"])
     return next((token for token in found if token is not None), None)
-
-
-@torch.inference_mode()
-def continuation(
-    model: Decoder, prompt: list[int], tokens: int, sampling: Sampling, end: int | None
-) -> Iterator[int]:
-    """At most `tokens` ids that follow `prompt`; stops before `end` and where the context is full.
-
-    A prompt longer than the context loses its beginning.
-    """
-    context = model.shape.context
-    generator = torch.Generator().manual_seed(sampling.seed)
-    fed = torch.tensor([prompt[-context:]])
-    caches = model.new_caches(batch=1, length=context)
-    for _ in range(tokens):
-        if caches[0].filled + fed.shape[1] > context:
-            return
-        logits = model(fed, caches=caches)[0, -1]
-        token = choose(logits, sampling, generator)
-        if token == end:
-            return
-        yield token
-        fed = torch.tensor([[token]])
-
-
-def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
-    """One id from `logits` [vocabulary]."""
-    if sampling.temperature == 0:
-        return int(logits.argmax())
-    if sampling.top_k and sampling.top_k < logits.numel():
-        least = logits.topk(sampling.top_k).values[-1]
-        logits = logits.masked_fill(logits < least, -torch.inf)
-    shares = torch.softmax(logits / sampling.temperature, dim=-1)
-    return int(torch.multinomial(shares, 1, generator=generator))

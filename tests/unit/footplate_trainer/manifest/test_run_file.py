@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from footplate_contracts.runconfig import World
-from footplate_trainer.manifest import ManifestRefused, RunFile, parse_documents, read_run
+from footplate_trainer.manifest.run_file import ManifestRefused, RunFile, parse_documents, read_run
 
 GOOD = """
 apiVersion: footplate.dev/v1alpha1

@@ -7,8 +7,8 @@ from typing import Final
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.data import MaskingName
-from footplate_trainer.data.layout import SENTINELS
 
+SENTINELS: Final = 100  # ids that each stand for one span
 # Beyond this the encoder would read hardly anything; it also bounds the search for a length.
 _LONGEST_STRETCH: Final = 16
 

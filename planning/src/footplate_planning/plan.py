@@ -1,0 +1,116 @@
+"""What a run would be on any number of ranks, without starting one. Pure.
+
+Ranks that differ in data, context and tensor coordinate only are alike, so a
+plan has a row for each place in the pipeline, however many ranks there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.training import Offload
+from footplate_planning import memory
+from footplate_planning.config import model_shape
+from footplate_planning.flops import Convention, block_flops, flops_per_token, head_flops
+from footplate_planning.memory import Batch, Estimate
+from footplate_planning.shape import ModelShape
+from footplate_planning.spans import decoder_length
+from footplate_planning.topology import Topology, stage_layers
+from footplate_planning.traffic import Step, Traffic, traffic
+
+
+@dataclass(frozen=True)
+class PlannedRank:
+    """What each rank with one pipeline coordinate has to hold and to do."""
+
+    pipeline: int
+    layers: list[int]
+    parameters: int  # of its stages, its tensor cut; before data parallelism shards them
+    trained: int  # of these
+    flops: float  # a step, full attention
+    flops_causal: float
+    memory: Estimate
+    traffic: Traffic  # a step's
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run on `topology`."""
+
+    config: RunConfig
+    shape: ModelShape
+    topology: Topology
+    batch: Batch
+    device: str
+    ranks: list[PlannedRank]
+
+    @property
+    def step_tokens(self) -> int:
+        """Places in a global batch."""
+        return self.config.training.global_batch_size * self.shape.context
+
+    def flops_per_token(self, convention: Convention) -> float:
+        """Forward and backward, for each of `step_tokens`."""
+        return flops_per_token(self.shape, self.shape.context, convention, decoder_length(self.config))
+
+
+def plan(config: RunConfig, ranks: int, device: str) -> Plan:
+    """`config`, which `compatibility` allows, on `ranks` ranks of `device`, "cpu" or "cuda"."""
+    topology, shape = Topology.of(ranks, config.parallelism), model_shape(config)
+    training, step = config.training, step_of(config, topology, device)
+    layers = stage_layers(shape, topology)
+    sequences = training.global_batch_size / topology.data
+    rows = []
+    for pipeline in range(topology.pipeline):
+        held = memory.held(shape, topology, pipeline)
+        estimate = memory.estimate(
+            shape,
+            topology,
+            pipeline,
+            step.batch,
+            training.optimizer,
+            training.precision,
+            device,
+            training.recomputation,
+        )
+        if config.parallelism.offload is Offload.CPU and device != "cpu":
+            estimate = estimate.offloaded()
+        stages = topology.stages_of(pipeline)
+        numbers = [number for stage in stages for number in layers[stage]]
+        full, causal = (
+            sequences * _flops(shape, topology, step, numbers, topology.stages - 1 in stages, convention)
+            for convention in (Convention.FULL, Convention.CAUSAL)
+        )
+        moved = traffic(shape, topology, pipeline, step)
+        rows.append(PlannedRank(pipeline, numbers, held.all, held.trained, full, causal, estimate, moved))
+    return Plan(config, shape, topology, step.batch, device, rows)
+
+
+def step_of(config: RunConfig, topology: Topology, device: str) -> Step:
+    """What of `config` decides a rank's step on `topology`."""
+    training = config.training
+    count = -(-training.global_batch_size // (training.micro_batch_size * topology.data))
+    return Step(
+        Batch(training.micro_batch_size, count),
+        training.precision,
+        training.recomputation,
+        decoder_length(config),
+        device,
+    )
+
+
+def _flops(
+    shape: ModelShape,
+    topology: Topology,
+    step: Step,
+    numbers: Sequence[int],
+    is_last: bool,
+    convention: Convention,
+) -> float:
+    """Of these blocks for one sequence on each of the ranks that share it."""
+    length, behind = shape.context, step.decoder_length
+    blocks = sum(block_flops(shape, number, length, convention, behind) for number in numbers)
+    head = head_flops(shape, length, behind) if is_last else 0.0
+    return (blocks + head) / (topology.context * topology.tensor)

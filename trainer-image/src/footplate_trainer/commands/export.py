@@ -1,0 +1,35 @@
+"""`footplate-trainer export`: a checkpoint as a Hugging Face folder."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from footplate_contracts.names import ExitCode
+from footplate_trainer.checkpoint.place import newest_whole
+from footplate_trainer.errors import UserMistake
+from footplate_trainer.huggingface.export import export
+from footplate_trainer.storage import local_path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `footplate-trainer export`."""
+    parser.add_argument("checkpoint", help="a run's checkpoint folder, or one step directory in it")
+    parser.add_argument("out", help="the folder to write, a path or file:// URI; made where it is missing")
+    parser.add_argument(
+        "--adapter", action="store_true", help="write the run's adapters alone, as PEFT reads them"
+    )
+
+
+def run(arguments: argparse.Namespace) -> ExitCode:
+    """Write the folder and say what is in it."""
+    try:
+        out = local_path(arguments.out)
+    except ValueError as error:
+        raise UserMistake(f"OUT {error}") from error
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserMistake(f"{out} is not an empty folder; give another name, so that no model is mixed up")
+    place = newest_whole(arguments.checkpoint, report=lambda text: print(f"warning: {text}", file=sys.stderr))
+    files = export(place, out, adapter=arguments.adapter)
+    print(f"{place.store.place(place.directory)} -> {out}: {', '.join(files)}")
+    return ExitCode.SUCCESS

@@ -1,0 +1,1 @@
+"""A TrainingRun file, judged where no API server is."""

@@ -1,0 +1,54 @@
+"""Text from a trained model: one token at a time, each at the cost of one token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from footplate_trainer.model.transformer import Decoder
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen; temperature 0 takes the most likely one."""
+
+    temperature: float = 0.8
+    top_k: int = 50  # 0: all
+    seed: int = 0
+
+
+@torch.inference_mode()
+def continuation(
+    model: Decoder, prompt: list[int], tokens: int, sampling: Sampling, end: int | None
+) -> Iterator[int]:
+    """At most `tokens` ids that follow `prompt`; stops before `end` and where the context is full.
+
+    A prompt longer than the context loses its beginning.
+    """
+    context = model.shape.context
+    generator = torch.Generator().manual_seed(sampling.seed)
+    fed = torch.tensor([prompt[-context:]])
+    caches = model.new_caches(batch=1, length=context)
+    for _ in range(tokens):
+        if caches[0].filled + fed.shape[1] > context:
+            return
+        logits = model(fed, caches=caches)[0, -1]
+        token = choose(logits, sampling, generator)
+        if token == end:
+            return
+        yield token
+        fed = torch.tensor([[token]])
+
+
+def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
+    """One id from `logits` [vocabulary]."""
+    if sampling.temperature == 0:
+        return int(logits.argmax())
+    if sampling.top_k and sampling.top_k < logits.numel():
+        least = logits.topk(sampling.top_k).values[-1]
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    shares = torch.softmax(logits / sampling.temperature, dim=-1)
+    return int(torch.multinomial(shares, 1, generator=generator))
