@@ -31,7 +31,7 @@ from footplate_contracts.directives import Command
 from footplate_contracts.reports import RankPhase, RankReport
 from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
-from footplate_elastic.protocol.link import StandaloneLink
+from footplate_elastic.protocol.agent_client import StandaloneClient
 from footplate_trainer.data.corpus import PYTHON_STDLIB, open_corpus
 from footplate_trainer.data.pack import pack
 
@@ -123,7 +123,7 @@ class Turns:
         return seconds > 0
 
 
-class TurnLink(StandaloneLink):
+class TurnLink(StandaloneClient):
     """An agent that lets steps begin in their turn, and asks for a checkpoint after the last."""
 
     def __init__(self, turns: Turns) -> None:
@@ -131,12 +131,12 @@ class TurnLink(StandaloneLink):
         self._last = False
 
     def report(self, report: RankReport) -> None:
-        """See Link."""
+        """See AgentClient."""
         if report.phase is RankPhase.DATA:
             self._last = not self._turns.step_begins()
 
     def command(self) -> Command:
-        """See Link."""
+        """See AgentClient."""
         return Command.CHECKPOINT_AND_EXIT if self._last else Command.NONE
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.reports import CheckpointRecord, Diagnosis, RankReport, StepMetrics
 from footplate_contracts.runconfig import RunConfig
-from footplate_elastic.protocol.link import StandaloneLink
+from footplate_elastic.protocol.agent_client import StandaloneClient
 from footplate_trainer.stages import pretrain
 
 
@@ -66,7 +66,7 @@ class Ended:
 
 def train(config: RunConfig, metrics: Path | None = None) -> int:
     """Train to the end as one rank; the exit code."""
-    return int(pretrain.main(config, StandaloneLink(), pretrain.Options(metrics)))
+    return int(pretrain.main(config, StandaloneClient(), pretrain.Options(metrics)))
 
 
 def train_under(link: AgentLink, config: RunConfig, metrics: Path | None = None) -> Ended:

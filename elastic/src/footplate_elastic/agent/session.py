@@ -34,7 +34,7 @@ from footplate_contracts.reports import (
 )
 from footplate_elastic.agent.client import Answer, Connection, Directory, Endpoint
 from footplate_elastic.agent.coordinator_view import CoordinatorView
-from footplate_elastic.agent.errors import Evicted, RunOver, Unreachable
+from footplate_elastic.agent.errors import PlaceTaken, RunOver, Unreachable
 from footplate_elastic.agent.outbox import Outbox
 from footplate_elastic.agent.rank_reports import RankReports
 from footplate_elastic.protocol import wire
@@ -124,7 +124,7 @@ class Session:
     # -- what the main thread does -----------------------------------------------------
 
     def join(self, store_port: int) -> SealedGeneration:
-        """Wait for the next generation, as long as it takes; raises Evicted or RunOver."""
+        """Wait for the next generation, as long as it takes; raises PlaceTaken or RunOver."""
         with self._lock:
             self.running = None
             self._reports.clear()
@@ -344,7 +344,7 @@ class Session:
             return SealedGeneration.model_validate_json(answer.body)
         reason = _text(answer)
         if answer.status == 409 and reason == wire.Refusal.EVICTED.value:
-            raise Evicted(f"a newer incarnation has place {self.identity.index}")
+            raise PlaceTaken(f"a newer incarnation has place {self.identity.index}")
         if answer.status == 409 and reason == wire.Refusal.CLOSED.value:
             raise RunOver("the run is over")
         if answer.status != 202:

@@ -62,7 +62,7 @@ class RunData(_Part):
     @property
     def uris(self) -> list[str]:
         """All folders of shards."""
-        return [one.uri for one in self.sources or ()] or ([self.uri] if self.uri else [])
+        return [source.uri for source in self.sources or ()] or ([self.uri] if self.uri else [])
 
 
 class RunMemory(_Part):

@@ -18,14 +18,14 @@ from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.reports import CheckpointRecord, Diagnosis, RankPhase, RankReport, StepMetrics
 from footplate_contracts.runconfig import RunConfig
-from footplate_elastic.protocol.link import Link, open_link
+from footplate_elastic.protocol.agent_client import AgentClient, open_client
 from footplate_trainer.stages import pretrain
 
 
 def run() -> ExitCode:
     """As `stages.rank` does it."""
     config = RunConfig.from_json(json.loads(Path(os.environ[Env.RUN_CONFIG]).read_text()))
-    link = HeldLink(open_link(os.environ), Path(os.environ["TEST_DIRECTORY"]))
+    link = HeldLink(open_client(os.environ), Path(os.environ["TEST_DIRECTORY"]))
     try:
         return pretrain.main(config, link, pretrain.Options())
     finally:
@@ -35,7 +35,7 @@ def run() -> ExitCode:
 class HeldLink:
     """Passes everything on, and holds the rank where it reports that it waits for data."""
 
-    def __init__(self, link: Link, folder: Path) -> None:
+    def __init__(self, link: AgentClient, folder: Path) -> None:
         self._link = link
         self._folder = folder
 

@@ -22,13 +22,13 @@ from footplate_contracts.failures import OUTCOMES, FailureReport, fit, outcome_o
 from footplate_contracts.names import ExitCode
 from footplate_contracts.reports import CheckpointRecord, RankPhase, RankReport, StepMetrics
 from footplate_elastic.protocol import error_file
-from footplate_elastic.protocol.link import Link, open_link
+from footplate_elastic.protocol.agent_client import AgentClient, open_client
 
 
 def run() -> int:
     """Exit code of the rank; a failure leaves the structured error file."""
     try:
-        return _train(open_link(os.environ))
+        return _train(open_client(os.environ))
     except Exception as error:  # noqa: BLE001 - the edge of the process
         traceback.print_exc()
         message = f"{type(error).__name__}: {error}"
@@ -40,7 +40,7 @@ def run() -> int:
         return int(ExitCode.USER_ERROR)
 
 
-def _train(link: Link) -> int:
+def _train(link: AgentClient) -> int:
     place = Path(os.environ["TEST_DIRECTORY"])
     steps, step_seconds = int(os.environ["TEST_STEPS"]), float(os.environ["TEST_STEP_SECONDS"])
     rank, local_rank = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
@@ -72,14 +72,14 @@ def _train(link: Link) -> int:
     return _end(link, ExitCode.SUCCESS)
 
 
-def _end(link: Link, code: ExitCode) -> int:
+def _end(link: AgentClient, code: ExitCode) -> int:
     dist.barrier()
     link.close()
     dist.destroy_process_group()
     return int(code)
 
 
-def _commit(link: Link, place: Path, rank: int, step: int) -> None:
+def _commit(link: AgentClient, place: Path, rank: int, step: int) -> None:
     dist.barrier()
     if rank == 0 and link.grant(step):
         new = place / f"checkpoint.{os.getpid()}"

@@ -15,7 +15,7 @@ from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.names import Env
 from footplate_contracts.reports import CheckpointRecord, GenerationId, RankPhase, RankReport, StepMetrics
 from footplate_elastic.agent.rank_server import RankServer
-from footplate_elastic.protocol.rank_link import AgentLink, connect
+from footplate_elastic.protocol.socket_client import SocketClient, connect
 from tests.unit.footplate_elastic.coordinator.test_telemetry import row
 
 SECONDS = 30.0
@@ -59,7 +59,7 @@ def server(heard: Heard) -> Iterator[RankServer]:
 
 
 @pytest.fixture
-def link(server: RankServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[AgentLink]:
+def link(server: RankServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[SocketClient]:
     monkeypatch.setenv(str(Env.GENERATION), "1.1")
     made = connect(str(server.path))
     yield made
@@ -70,7 +70,7 @@ def report(step: int) -> RankReport:
     return RankReport(rank=0, local_rank=0, step=step, phase=RankPhase.COMPUTE)
 
 
-def eventually(link: AgentLink, command: Command) -> bool:
+def eventually(link: SocketClient, command: Command) -> bool:
     deadline = time.monotonic() + SECONDS
     while link.command() is not command and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -97,7 +97,7 @@ def test_terms_come_with_the_start_and_later_ones_while_it_runs(
 
 
 def test_everything_that_was_said_before_the_end_is_heard(
-    link: AgentLink, server: RankServer, heard: Heard
+    link: SocketClient, server: RankServer, heard: Heard
 ) -> None:
     for step in range(1, 1001):
         link.metrics(row(step))
@@ -135,7 +135,7 @@ def test_nothing_blocks_while_nobody_reads(tmp_path: Path) -> None:
 
 
 def test_a_command_reaches_ranks_that_are_here_and_that_come_later(
-    link: AgentLink, server: RankServer
+    link: SocketClient, server: RankServer
 ) -> None:
     assert link.command() is Command.NONE
     server.push(Command.CHECKPOINT_AND_EXIT)
@@ -145,7 +145,7 @@ def test_a_command_reaches_ranks_that_are_here_and_that_come_later(
     later.close()
 
 
-def test_a_grant_blocks_its_thread_and_no_other(link: AgentLink, heard: Heard, server: RankServer) -> None:
+def test_a_grant_blocks_its_thread_and_no_other(link: SocketClient, heard: Heard, server: RankServer) -> None:
     answers: dict[int, bool] = {}
     threads = [
         threading.Thread(target=lambda step=step: answers.update({step: link.grant(step)})) for step in (4, 5)
@@ -162,7 +162,7 @@ def test_a_grant_blocks_its_thread_and_no_other(link: AgentLink, heard: Heard, s
     assert answers == {4: True, 5: False}
 
 
-def test_without_an_agent_nothing_is_granted(link: AgentLink, server: RankServer) -> None:
+def test_without_an_agent_nothing_is_granted(link: SocketClient, server: RankServer) -> None:
     answers: list[bool] = []
     asking = threading.Thread(target=lambda: answers.append(link.grant(2)))
     asking.start()

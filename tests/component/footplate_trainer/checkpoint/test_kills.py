@@ -14,7 +14,7 @@ import pytest
 
 from footplate_contracts.reports import RankPhase, RankReport
 from footplate_contracts.runconfig import RunConfig
-from footplate_elastic.protocol.link import StandaloneLink
+from footplate_elastic.protocol.agent_client import StandaloneClient
 from footplate_trainer.checkpoint.layout import StepDirectory
 from footplate_trainer.checkpoint.place import newest_whole
 from footplate_trainer.checkpoint.store import CheckpointStore
@@ -25,7 +25,7 @@ from tests.support.tiny import tiny_config
 BEFORE: Final = 2  # saves that each child is left to finish
 
 
-class Announcing(StandaloneLink):
+class Announcing(StandaloneClient):
     """Says through a pipe that a save begins, and that it has ended."""
 
     def __init__(self, pipe: int) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from footplate_contracts.reports import Diagnosis, DiagnosisKind, RankPhase
-from footplate_elastic.protocol.link import Link
+from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.loop.callbacks import Callback, TrainedStep
 from footplate_trainer.parallel import device
@@ -29,7 +29,7 @@ FOLDER = "diagnostics"
 class Diagnostics(Callback):
     """One rank's recorder. `asked` may be called from any thread, the rest from the training loop."""
 
-    def __init__(self, uri: str, link: Link, world: World, reporter: Reporter) -> None:
+    def __init__(self, uri: str, link: AgentClient, world: World, reporter: Reporter) -> None:
         """`uri` is the run's checkpoint folder, `link` where requests come from."""
         self._storage = open_storage(uri)
         self._world = world

@@ -6,7 +6,7 @@ saved: what is decided after a step is decided under the limits that hold from t
 
 from __future__ import annotations
 
-from footplate_elastic.protocol.link import Link
+from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.loop.callbacks import Callback, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Flags
@@ -16,7 +16,7 @@ from footplate_trainer.parallel.world import World
 class LimitsFollower(Callback):
     """Follows what the agent has been told."""
 
-    def __init__(self, limits: RunLimits, link: Link, world: World, done: int) -> None:
+    def __init__(self, limits: RunLimits, link: AgentClient, world: World, done: int) -> None:
         """`done` is the step that training goes on from."""
         self._limits = limits
         self._link = link

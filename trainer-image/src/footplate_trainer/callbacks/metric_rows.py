@@ -9,7 +9,7 @@ from pathlib import Path
 from footplate_contracts.reports import StepMetrics
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import Precision
-from footplate_elastic.protocol.link import Link
+from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_planning.config import model_shape
 from footplate_planning.flops import peak_tflops
 from footplate_planning.spans import decoder_length
@@ -69,7 +69,12 @@ class MetricRows(Callback):
 
 
 def open_metric_rows(
-    config: RunConfig, link: Link, limits: RunLimits, reporter: Reporter, world: World, file: Path | None
+    config: RunConfig,
+    link: AgentClient,
+    limits: RunLimits,
+    reporter: Reporter,
+    world: World,
+    file: Path | None,
 ) -> MetricRows:
     """The rows of a run that goes on from `reporter.step`, to wherever it asks for, and to `file`.
 

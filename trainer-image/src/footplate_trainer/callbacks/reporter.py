@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from footplate_contracts.reports import RankPhase, RankReport
-from footplate_elastic.protocol.link import Link
+from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.loop.callbacks import Callback, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Flags
@@ -13,7 +13,7 @@ from footplate_trainer.parallel.world import World
 class Reporter(Callback):
     """Each change of phase is a sign of life; how long one may last depends on the phase."""
 
-    def __init__(self, link: Link, world: World) -> None:
+    def __init__(self, link: AgentClient, world: World) -> None:
         self.step = 0  # the last finished one
         self.tokens = 0  # valid ones, of the whole world, since step 0
         self._limits: RunLimits | None = None  # once they are known

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from footplate_contracts.reports import StepMetrics
 from footplate_contracts.runconfig import RunConfig
-from footplate_elastic.protocol.link import Link
+from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.checkpoint.store import is_full
 from footplate_trainer.errors import StorageError
 from footplate_trainer.loop.limits import RunLimits
@@ -34,7 +34,7 @@ class RowSink(Protocol):
 class AgentSink:
     """The run's history, by way of the agent."""
 
-    link: Link
+    link: AgentClient
 
     def write(self, row: StepMetrics) -> None:
         """Hand it over."""
@@ -67,7 +67,7 @@ class ConsoleSink:
 
 
 def open_sinks(
-    config: RunConfig, link: Link, limits: RunLimits, file: Path | None, resumed_step: int
+    config: RunConfig, link: AgentClient, limits: RunLimits, file: Path | None, resumed_step: int
 ) -> list[RowSink]:
     """Agent and console, and the file of the command line and `telemetry.sinks`, cut back to `resumed_step`.
 

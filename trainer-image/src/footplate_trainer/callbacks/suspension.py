@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from footplate_contracts.directives import Command
-from footplate_elastic.protocol.link import Link
+from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.loop.callbacks import Callback
 from footplate_trainer.loop.stepper import Flags
 
@@ -11,7 +11,7 @@ from footplate_trainer.loop.stepper import Flags
 class Suspension(Callback):
     """Raises the flag; the checkpoint is DurableCheckpoints' business, and the end the loop's."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: AgentClient) -> None:
         self._link = link
 
     def before_compute(self, step: int) -> Flags:

@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
 
     import torch
 
-    from footplate_elastic.protocol.link import open_link
+    from footplate_elastic.protocol.agent_client import open_client
     from footplate_trainer.parallel.world import read_environment
     from footplate_trainer.stages import pretrain
 
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         processes_per_node=local_ranks,
         backend=Backend.NCCL if enough else Backend.GLOO,
     )
-    link = open_link(os.environ)
+    link = open_client(os.environ)
     code = pretrain.main(run_file.config(world), link, pretrain.Options(metrics=arguments.metrics))
     link.close()
     return code

@@ -16,7 +16,7 @@ import torch
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.reports import GenerationId, RankPhase
 from footplate_contracts.runconfig import RunConfig
-from footplate_elastic.protocol.link import Link
+from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_planning.config import model_shape
 from footplate_trainer.callbacks.checkpoints import DurableCheckpoints, MemoryCheckpoints, run_file
 from footplate_trainer.callbacks.diagnostics import Diagnostics
@@ -49,7 +49,7 @@ class Options:
     metrics: Path | None = None
 
 
-def main(config: RunConfig, link: Link, options: Options) -> ExitCode:
+def main(config: RunConfig, link: AgentClient, options: Options) -> ExitCode:
     """Pre-train `config` as the rank that the environment names; every error ends in its exit code."""
 
     def stage(config: RunConfig) -> Program:
@@ -59,7 +59,12 @@ def main(config: RunConfig, link: Link, options: Options) -> ExitCode:
 
 
 def _pretrain(
-    config: RunConfig, objective: Objective, link: Link, options: Options, world: World, reporter: Reporter
+    config: RunConfig,
+    objective: Objective,
+    link: AgentClient,
+    options: Options,
+    world: World,
+    reporter: Reporter,
 ) -> ExitCode:
     use_determinism(config.training.deterministic)
     torch.manual_seed(config.training.seed)
@@ -77,8 +82,7 @@ def _pretrain(
     config = limits.config
     reporter.start_from(start.step, start.tokens, limits)
 
-    fresh = start.key is None
-    shards = open_shards(config, world, verify=fresh)
+    shards = open_shards(config, world, verify=start.key is None)
     batches = open_loader(config, shards, laid_out.grid)
     saver = Saver(
         store,
@@ -92,13 +96,11 @@ def _pretrain(
     )
     clip_norm, seed = config.training.gradient_clip_norm, config.training.seed
     stepper = Stepper(laid_out, optimizer, world, clip_norm, objective, seed)
-    stopwatch = stepper.stopwatch
     validation = open_validation(
-        config, objective, world, laid_out.grid, stepper, limits, reporter, verify=fresh
+        config, objective, world, laid_out.grid, stepper, limits, reporter, verify=start.key is None
     )
     rows = open_metric_rows(config, link, limits, reporter, world, options.metrics)
     state_now = partial(_state, describer(config, start, shards, world), limits, reporter)
-
     callbacks = Callbacks(
         reporter,
         Suspension(link),
@@ -106,23 +108,27 @@ def _pretrain(
         LimitsFollower(limits, link, world, start.step),
         validation,
         rows,
-        DurableCheckpoints(saver, state_now, limits, reporter, stopwatch, before_save=rows.flush),
-        MemoryCheckpoints(copies, state_now, reporter, stopwatch) if copies else None,
+        DurableCheckpoints(saver, state_now, limits, reporter, stepper.stopwatch, before_save=rows.flush),
+        MemoryCheckpoints(copies, state_now, reporter, stepper.stopwatch) if copies else None,
     )
-    if world.rank == 0:
-        print(_greeting(limits, world, start.step), flush=True)
+    _say(world, _greeting(limits, world, start.step))
     last = train(stepper, batches, limits, callbacks, start.step)
     batches.close()
     callbacks.close()
     reporter.enter(RankPhase.FINISHED)
-    if world.rank == 0:
-        print(_farewell(limits, reporter.step, last), flush=True)
+    _say(world, _farewell(limits, reporter.step, last))
     return ExitCode.SUSPENDED if reporter.step < limits.steps else ExitCode.SUCCESS
 
 
 def _state(describer: Describer, limits: RunLimits, reporter: Reporter) -> TrainingState:
     """What a checkpoint of the step just finished says of itself."""
     return describer.until(limits.steps).at(reporter.step, reporter.tokens)
+
+
+def _say(world: World, text: str) -> None:
+    """For whoever watches the run: once, and not by every rank."""
+    if world.rank == 0:
+        print(text, flush=True)
 
 
 def _greeting(limits: RunLimits, world: World, start: int) -> str:

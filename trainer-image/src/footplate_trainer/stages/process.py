@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
-from footplate_elastic.protocol.link import Link
+from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer import failures
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.huggingface.initial import completed
@@ -19,7 +19,7 @@ Program = Callable[[World, Reporter], ExitCode]
 """A stage among its ranks, from the first collective to the last."""
 
 
-def run_stage(config: RunConfig, link: Link, stage: Callable[[RunConfig], Program]) -> ExitCode:
+def run_stage(config: RunConfig, link: AgentClient, stage: Callable[[RunConfig], Program]) -> ExitCode:
     """Run a stage as the rank that the environment names; every error ends in its exit code.
 
     `stage` raises UserMistake for what cannot work: here, where no rank waits for another yet.

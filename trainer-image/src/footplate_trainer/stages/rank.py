@@ -8,14 +8,14 @@ from pathlib import Path
 
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.runconfig import RunConfig
-from footplate_elastic.protocol.link import open_link
+from footplate_elastic.protocol.agent_client import open_client
 from footplate_trainer.stages import pretrain
 
 
 def run_rank() -> ExitCode:
     """Train the RunConfig that the operator mounted; returns the exit code, never raises."""
     config = RunConfig.from_json(json.loads(Path(os.environ[Env.RUN_CONFIG]).read_text()))
-    link = open_link(os.environ)
+    link = open_client(os.environ)
     try:
         return pretrain.main(config, link, pretrain.Options())
     finally:

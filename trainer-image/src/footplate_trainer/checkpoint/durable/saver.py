@@ -24,7 +24,7 @@ from torch import Tensor
 
 from footplate_contracts.reports import CheckpointRecord, GenerationId
 from footplate_contracts.v1alpha1.compute import Checkpoint
-from footplate_elastic.protocol.link import Link
+from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.durable.pace import Pace
 from footplate_trainer.checkpoint.durable.plan import TensorPlan
@@ -81,7 +81,7 @@ class Saver:
         generation: GenerationId,
         settings: Checkpoint,
         sidecars: Mapping[str, bytes],
-        link: Link,
+        link: AgentClient,
         clock: Callable[[], float],
     ) -> None:
         """`sidecars` are files that rank 0 puts into every checkpoint directory, by name."""

@@ -15,10 +15,10 @@ from typing import Protocol
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.names import Env
 from footplate_contracts.reports import CheckpointRecord, Diagnosis, RankReport, StepMetrics
-from footplate_elastic.protocol.rank_link import connect
+from footplate_elastic.protocol.socket_client import connect
 
 
-class Link(Protocol):
+class AgentClient(Protocol):
     """What a rank tells its agent, and what it may ask."""
 
     def report(self, report: RankReport) -> None:
@@ -46,7 +46,7 @@ class Link(Protocol):
         """Hand over what is still queued, and end."""
 
 
-class StandaloneLink:
+class StandaloneClient:
     """Nobody listens: every commit is granted, no command ever comes."""
 
     def report(self, report: RankReport) -> None:
@@ -77,9 +77,9 @@ class StandaloneLink:
         """Nothing is queued."""
 
 
-def open_link(environment: Mapping[str, str]) -> Link:
+def open_client(environment: Mapping[str, str]) -> AgentClient:
     """The agent's link where one is announced in `environment`, else a standalone one."""
     path = environment.get(Env.RANK_LINK)
     if path is None:
-        return StandaloneLink()
+        return StandaloneClient()
     return connect(path)

@@ -25,17 +25,17 @@ PACKET: Final = 64 * 1024
 CLOSE_SECONDS: Final = 5.0
 
 
-def connect(path: str) -> AgentLink:
+def connect(path: str) -> SocketClient:
     """The link to the agent that listens at `path`; raises OSError when nobody does."""
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     channel.connect(path)
     told = os.environ.get(Env.LIMITS)
     terms = NumberedLimits.model_validate_json(told) if told else None
-    return AgentLink(channel, os.environ.get(Env.GENERATION, ""), terms)
+    return SocketClient(channel, os.environ.get(Env.GENERATION, ""), terms)
 
 
-class AgentLink:
-    """The Link protocol of `footplate_elastic.protocol.link` over a socket. Thread-safe."""
+class SocketClient:
+    """The AgentClient protocol of `footplate_elastic.protocol.agent_client` over a socket. Thread-safe."""
 
     def __init__(self, channel: socket.socket, generation: str, terms: NumberedLimits | None = None) -> None:
         """`terms` hold at the start."""
