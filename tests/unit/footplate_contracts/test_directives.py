@@ -30,7 +30,7 @@ TOLD = Directives(
 CHANGES: dict[str, tuple[Any, Callable[[Coordinator], object]]] = {
     "nodes": (3, lambda run: run.state.nodes),
     "min_nodes": (1, lambda run: run.state.legal),
-    "hang": (HangBounds(factor=2.0, floor_seconds=600.0), lambda run: run.watch.bounds),
+    "hang": (HangBounds(factor=2.0, floor_seconds=600.0), lambda run: run.watchdog.bounds),
     "limits": (Limits(steps=200, every_steps=5, keep_last=1), lambda run: run.state.limits),
     "command": (Command.CHECKPOINT_AND_EXIT, lambda run: run.state.command),
 }

@@ -100,7 +100,7 @@ def new_coordinator(config: CoordinatorConfig, timing: Timing) -> Coordinator:
         directives=as_admitted(config.outline),
     )
     if config.directives.limits is not None:
-        coordinator.board.total_steps = config.directives.limits.steps
+        coordinator.progress.total_steps = config.directives.limits.steps
     coordinator.direct(config.directives, now)
     return coordinator
 

@@ -42,14 +42,14 @@ from footplate_elastic.coordinator.actions import (
     Sealed,
     StoodIn,
 )
+from footplate_elastic.coordinator.failure_detector import is_suspect
 from footplate_elastic.coordinator.failures import FailureLog, hang_report, loss_report
-from footplate_elastic.coordinator.hang import HangWatch, Verdict
-from footplate_elastic.coordinator.losses import is_suspect
 from footplate_elastic.coordinator.places import answered_by
-from footplate_elastic.coordinator.progress import ProgressBoard
+from footplate_elastic.coordinator.progress import ProgressTracker
 from footplate_elastic.coordinator.size import LegalSizes
 from footplate_elastic.coordinator.state import Membership, Stage
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
+from footplate_elastic.coordinator.watchdog import Verdict, Watchdog
 from footplate_elastic.protocol import wire
 from footplate_elastic.protocol.wire import Refusal
 
@@ -74,8 +74,8 @@ class Coordinator:
     directives: Directives  # as the operator told them last
     refusals: dict[str, str] = field(default_factory=dict)  # why one is not in force, by its field
     failures: FailureLog = field(default_factory=FailureLog)
-    board: ProgressBoard = field(default_factory=ProgressBoard)
-    watch: HangWatch = field(default_factory=HangWatch)
+    progress: ProgressTracker = field(default_factory=ProgressTracker)
+    watchdog: Watchdog = field(default_factory=Watchdog)
     diagnosis: Diagnosis | None = None
     version: int = 1
     _shown: Progress = field(default_factory=Progress)
@@ -96,18 +96,18 @@ class Coordinator:
     def heartbeat(self, word: Heartbeat, now: float) -> Refusal | None:
         """See membership.beat; reports and telemetry come first, so that nothing of an end is missed."""
         word = self._called(word)
-        stepping, saved = self.board.report(word.generation, word.ranks), False
-        for report in word.ranks if word.generation == self.board.generation else ():
-            self.watch.report(report, now)
+        stepping, saved = self.progress.report(word.generation, word.ranks), False
+        for report in word.ranks if word.generation == self.progress.generation else ():
+            self.watchdog.report(report, now)
         # A replaced coordinator hears from the ranks how far they go, before it may say so itself.
-        running = self.board.generation or word.generation
+        running = self.progress.generation or word.generation
         if word.total_steps is not None and running is not None and word.generation == running:
-            self.board.total_steps = word.total_steps
+            self.progress.total_steps = word.total_steps
         fallback = word.generation or self.state.generation
         if fallback is not None:
             before = self.telemetry.checkpoint
             for row in self.telemetry.offer(word.agent, word.outbox, word.outbox_oldest, fallback):
-                self.board.row(row.generation, row.metrics)
+                self.progress.row(row.generation, row.metrics)
             saved = self.telemetry.checkpoint != before
         self.version += stepping or saved
         self._set_limits()
@@ -140,7 +140,7 @@ class Coordinator:
         self._apply(membership.commanded(self.state, directives.command, now), now)
         if (directives.nodes, directives.min_nodes) != (before.nodes, before.min_nodes):
             self._resize(now)
-        self.watch.bounds = directives.hang or self.watch.bounds
+        self.watchdog.bounds = directives.hang or self.watchdog.bounds
 
     def diagnose(self, request: DiagnosisRequest) -> Diagnosis:
         """Ask every rank; agents hear of it with their next answer."""
@@ -160,7 +160,7 @@ class Coordinator:
         waiting = self._waiting()
         self.version += waiting != self._shown_waiting
         self._shown_waiting = waiting
-        progress = self.board.view()
+        progress = self.progress.view()
         if progress != self._shown and now - self._shown_at >= PROGRESS_SECONDS:
             self._shown, self._shown_at = progress, now
             self.version += 1
@@ -232,8 +232,8 @@ class Coordinator:
             members=members,
             missing=[] if self.state.stage is Stage.CLOSED else self.state.missing(),
             waiting=self._waiting(),
-            progress=self.board.view(),
-            start_step=self.board.start_step,
+            progress=self.progress.view(),
+            start_step=self.progress.start_step,
             checkpoint=self.telemetry.checkpoint,
             failures=self.failures.listed(),
             telemetry_backlog=len(self.telemetry),
@@ -257,7 +257,7 @@ class Coordinator:
             return
         reached = self._reached()
         refused = limits.refusal(asked, reached)
-        steps = max(self.board.total_steps, reached) if refused else asked.steps
+        steps = max(self.progress.total_steps, reached) if refused else asked.steps
         self.state.limits = limits.renewed(known, asked, steps, self.state.epoch)
         self.version += self.state.limits != known
         self._refuse("limits", refused)
@@ -272,7 +272,7 @@ class Coordinator:
     def _reached(self) -> int:
         """The step below which the run cannot end; what a broken generation did not save is none."""
         durable = self.telemetry.checkpoint.step if self.telemetry.checkpoint else 0
-        return max(durable, self.board.highest if self.state.stage is Stage.SEALED else 0)
+        return max(durable, self.progress.highest if self.state.stage is Stage.SEALED else 0)
 
     def _called(self, message: Spoken) -> Spoken:
         """`message` from the place that its agent has, which a spare may not know yet."""
@@ -288,27 +288,27 @@ class Coordinator:
             return RunState.TRAINING if outcome is RunState.FINISHED and not self._end_told else outcome
         if self.state.stage is not Stage.SEALED:
             return RunState.GATHERING
-        return RunState.TRAINING if self.board.stepping else RunState.LOADING
+        return RunState.TRAINING if self.progress.stepping else RunState.LOADING
 
     def _begin(self, sealed: SealedGeneration, now: float) -> None:
-        self.board.begin(sealed.generation)
-        self.watch.begin(sealed.world_size, now)
+        self.progress.begin(sealed.generation)
+        self.watchdog.begin(sealed.world_size, now)
         if sealed.limits is not None:
-            self.board.total_steps = sealed.limits.steps
+            self.progress.total_steps = sealed.limits.steps
 
     def _look_for_hang(self, now: float) -> None:
-        verdict = self.watch.look(now)
+        verdict = self.watchdog.look(now)
         if verdict is Verdict.DUMP:
-            _log.warning("no rank has finished a step for %.0f s: stacks follow", self.watch.still(now))
+            _log.warning("no rank has finished a step for %.0f s: stacks follow", self.watchdog.still(now))
             self.diagnose(DiagnosisRequest(kind=DiagnosisKind.STACKS))
         elif verdict is Verdict.RESTART:
-            agent, failure = hang_report(self.state, self.watch, now, self.wall())
+            agent, failure = hang_report(self.state, self.watchdog, now, self.wall())
             self._apply(membership.hung(self.state, agent, failure, now), now)
 
     def _at_the_end(self) -> bool:
         """Whether the newest checkpoint is the last one."""
         last = self.telemetry.checkpoint
-        end = self.state.limits.steps if self.state.limits else self.board.total_steps
+        end = self.state.limits.steps if self.state.limits else self.progress.total_steps
         return last is not None and 0 < end <= last.step
 
     def _tell_end(self, now: float) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from footplate_contracts.directives import Command
 from footplate_contracts.reports import GenerationId, RunState, SealedGeneration
-from footplate_elastic.coordinator import adoption
+from footplate_elastic.coordinator import takeover
 from footplate_elastic.coordinator.actions import Action, Adopted, Closed, Opened, Sealed
 from footplate_elastic.coordinator.places import Ended, Place, seats
 from footplate_elastic.coordinator.size import chosen, count_of, patience
@@ -34,12 +34,12 @@ def advance(state: Membership, now: float) -> list[Action]:
 
 def _decide(state: Membership, now: float) -> list[Action]:
     waited_out = now - state.opened >= state.timing.adoption
-    verdict = adoption.judge(state.claims, state.places, state.nodes, waited_out)
-    last = adoption.newest(state.claims)
-    if verdict is adoption.Verdict.WAIT:
+    decision = takeover.judge(state.claims, state.places, state.nodes, waited_out)
+    last = takeover.newest(state.claims)
+    if decision is takeover.Takeover.WAIT:
         return []
     state.claims.clear()
-    if verdict is adoption.Verdict.OPEN or last is None:
+    if decision is takeover.Takeover.OPEN or last is None:
         state.sealed = last
         return [
             *open_generation(state, now, "the last generation is broken or unknown"),

@@ -16,8 +16,8 @@ from footplate_contracts.failures import FailureReport, is_secondary
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.reports import AgentIdentity, GenerationId, NumberedFailure
 from footplate_elastic.coordinator.actions import Failed, Lost
-from footplate_elastic.coordinator.hang import HangWatch
 from footplate_elastic.coordinator.state import Membership
+from footplate_elastic.coordinator.watchdog import Watchdog
 
 LISTED: Final = 32  # the contract's maximum
 # How long a lost connection waits for a failure that explains it: an agent tells why its ranks ended
@@ -39,14 +39,14 @@ def loss_report(lost: Lost, step: int | None, wall_time: float) -> FailureReport
 
 
 def hang_report(
-    state: Membership, watch: HangWatch, now: float, wall_time: float
+    state: Membership, watchdog: Watchdog, now: float, wall_time: float
 ) -> tuple[AgentIdentity, FailureReport]:
     """A standstill as a failure, and the agent of the rank that is behind; no node is named where none is.
 
     A generation must be sealed. `wall_time` in seconds since the Unix epoch.
     """
     assert state.sealed is not None
-    behind = watch.behind()
+    behind = watchdog.behind()
     agent = state.sealed.members[0].agent.model_copy(update={"node_name": ""})
     who = "all ranks wait in the same place"
     if behind is not None:
@@ -56,7 +56,7 @@ def hang_report(
     report = FailureReport(
         cause=Cause.HANG,
         reason=Reason.NO_STEP,
-        message=f"no rank has finished a step for {watch.still(now):.0f} s; {who}; the logs hold stacks",
+        message=f"no rank has finished a step for {watchdog.still(now):.0f} s; {who}; the logs hold stacks",
         rank=behind.rank if behind else None,
         step=state.step if state.step >= 0 else None,
         time=wall_time,

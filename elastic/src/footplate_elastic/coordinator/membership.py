@@ -21,12 +21,12 @@ from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Reason
 from footplate_contracts.reports import AgentIdentity, Heartbeat, JoinRequest, SealedGeneration
 from footplate_elastic.coordinator.actions import Action, Arrived, Evicted, Failed
-from footplate_elastic.coordinator.adoption import Claim
 from footplate_elastic.coordinator.decisions import advance, open_generation
-from footplate_elastic.coordinator.losses import lose, too_silent, unplugged_too_long
+from footplate_elastic.coordinator.failure_detector import lose, too_silent, unplugged_too_long
 from footplate_elastic.coordinator.places import Ended, Place, answered_by, member_of
 from footplate_elastic.coordinator.size import better
 from footplate_elastic.coordinator.state import Membership, Stage
+from footplate_elastic.coordinator.takeover import Claim
 from footplate_elastic.protocol.wire import Refusal
 
 

@@ -10,7 +10,7 @@ from footplate_contracts.reports import GenerationId, Progress, RankReport, Step
 
 
 @dataclass
-class ProgressBoard:
+class ProgressTracker:
     """The newest numbers of the newest generation."""
 
     generation: GenerationId | None = None

@@ -8,8 +8,8 @@ from enum import Enum
 
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.reports import AgentIdentity, GenerationId, RunState, SealedGeneration
-from footplate_elastic.coordinator.adoption import Claim
 from footplate_elastic.coordinator.places import Place
+from footplate_elastic.coordinator.takeover import Claim
 from footplate_elastic.coordinator.timing import Timing
 
 

@@ -16,7 +16,7 @@ from footplate_contracts.reports import SealedGeneration
 from footplate_elastic.coordinator.places import Place, answered_by
 
 
-class Verdict(Enum):
+class Takeover(Enum):
     """What to do about the last generation."""
 
     WAIT = "wait"
@@ -42,17 +42,17 @@ def newest(claims: Mapping[int, Claim]) -> SealedGeneration | None:
     return best
 
 
-def judge(claims: Mapping[int, Claim], places: Mapping[int, Place], nodes: int, waited_out: bool) -> Verdict:
+def judge(claims: Mapping[int, Claim], places: Mapping[int, Place], nodes: int, waited_out: bool) -> Takeover:
     """Adopt the newest claimed generation, open a new one, or wait.
 
     `waited_out` says that the time limit has passed. Broken is a generation
     of which a member has joined again, was replaced or is gone.
     """
     if sum(place.ready and place.agent.index < nodes for place in places.values()) == nodes:
-        return Verdict.OPEN  # everybody waits to start: nothing can be running
+        return Takeover.OPEN  # everybody waits to start: nothing can be running
     last = newest(claims)
     if last is None:
-        return Verdict.OPEN if waited_out else Verdict.WAIT
+        return Takeover.OPEN if waited_out else Takeover.WAIT
     heard = running = 0
     broken = False
     for member in last.members:
@@ -66,10 +66,10 @@ def judge(claims: Mapping[int, Claim], places: Mapping[int, Place], nodes: int, 
         rejoined = place.waiting is not None and not answered_by(last, place.waiting)
         broken = broken or replaced or rejoined or bool(place.lost)
     if heard * 2 <= len(last.members) and not waited_out:
-        return Verdict.WAIT
+        return Takeover.WAIT
     if broken:
-        return Verdict.OPEN
+        return Takeover.OPEN
     if running * 2 > len(last.members):
-        return Verdict.ADOPT
+        return Takeover.ADOPT
     # Fewer than half are heard: rather our own network than theirs.
-    return Verdict.OPEN if waited_out and heard * 2 >= len(last.members) else Verdict.WAIT
+    return Takeover.OPEN if waited_out and heard * 2 >= len(last.members) else Takeover.WAIT

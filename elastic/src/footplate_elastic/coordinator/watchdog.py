@@ -37,7 +37,7 @@ class Verdict(Enum):
 
 
 @dataclass
-class HangWatch:
+class Watchdog:
     """All ranks of one generation; a hang is no step for max(factor x P99 of steps, floor) seconds."""
 
     bounds: HangBounds = field(default_factory=lambda: HangBounds(**Hang().model_dump()))

@@ -299,7 +299,7 @@ async def test_the_operator_says_what_is_a_hang(client: Client) -> None:
     status, state = await client.direct(nodes=2, hang=hang)
     assert (status, state["directives"]["hang"]) == (200, hang)
     assert state["version"] > before["version"]
-    assert client.server.coordinator.watch.bounds.to_json() == hang
+    assert client.server.coordinator.watchdog.bounds.to_json() == hang
 
 
 @pytest.mark.parametrize(

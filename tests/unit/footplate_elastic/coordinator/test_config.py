@@ -72,7 +72,7 @@ def test_a_coordinator_begins_with_the_directives_that_hold_now(
 ) -> None:
     coordinator = new_coordinator(from_environment(environment(tmp_path, {"nodes": 2}, told)), Timing())
     assert coordinator.view().directives == expected
-    assert coordinator.watch.bounds == expected.hang and expected.limits is not None
+    assert coordinator.watchdog.bounds == expected.hang and expected.limits is not None
     assert coordinator.view().progress.total_steps == expected.limits.steps
 
 

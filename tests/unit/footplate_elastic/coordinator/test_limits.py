@@ -36,7 +36,7 @@ class Run:
         self.coordinator = Coordinator(
             membership, TelemetryBuffer(keep=False), lambda: 0.0, any_size, Directives(nodes=1)
         )
-        self.coordinator.board.total_steps = length
+        self.coordinator.progress.total_steps = length
         self.now, self.port, self.saved = 0.0, 0, 0
         self.direct(limits=asked(length))
 

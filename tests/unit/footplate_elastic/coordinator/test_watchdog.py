@@ -8,9 +8,9 @@ from footplate_contracts.directives import Directives, HangBounds
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.reports import DiagnosisKind, GenerationId, Heartbeat, RankPhase, RankReport
 from footplate_elastic.coordinator.coordinator import Coordinator
-from footplate_elastic.coordinator.hang import HangWatch, Verdict
 from footplate_elastic.coordinator.state import Stage
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
+from footplate_elastic.coordinator.watchdog import Verdict, Watchdog
 from tests.unit.footplate_elastic.coordinator.story import Story, agent, any_size
 
 
@@ -20,14 +20,14 @@ def report(
     return RankReport(rank=rank, local_rank=rank, step=step, phase=phase, step_seconds=seconds)
 
 
-def stepping(step_seconds: float = 1.0, size: int = 2) -> HangWatch:
+def stepping(step_seconds: float = 1.0, size: int = 2) -> Watchdog:
     """Two ranks that have finished ten steps by second 100."""
-    watch = HangWatch(HangBounds(factor=3.0, floor_seconds=60.0))
-    watch.begin(size, now=90.0)
+    watchdog = Watchdog(HangBounds(factor=3.0, floor_seconds=60.0))
+    watchdog.begin(size, now=90.0)
     for step in range(1, 11):
         for rank in (0, 1):
-            watch.report(report(rank, step, seconds=step_seconds), now=90.0 + step)
-    return watch
+            watchdog.report(report(rank, step, seconds=step_seconds), now=90.0 + step)
+    return watchdog
 
 
 @pytest.mark.parametrize(
@@ -54,33 +54,33 @@ def test_a_standstill(step_seconds: float, after: float, verdict: Verdict) -> No
     ],
 )
 def test_while_any_rank_is_in_some_phases_all_may_stand_still(phase: RankPhase) -> None:
-    watch = stepping()
-    watch.report(report(1, 10, phase), now=101.0)
-    assert watch.look(100_000.0) is Verdict.NOTHING
+    watchdog = stepping()
+    watchdog.report(report(1, 10, phase), now=101.0)
+    assert watchdog.look(100_000.0) is Verdict.NOTHING
 
 
 def test_a_wait_for_data_has_ten_times_the_patience() -> None:
-    watch = stepping()
-    watch.report(report(1, 10, RankPhase.DATA), now=100.0)
-    assert watch.look(699.0) is Verdict.NOTHING
-    assert watch.look(701.0) is Verdict.DUMP
+    watchdog = stepping()
+    watchdog.report(report(1, 10, RankPhase.DATA), now=100.0)
+    assert watchdog.look(699.0) is Verdict.NOTHING
+    assert watchdog.look(701.0) is Verdict.DUMP
 
 
 @pytest.mark.parametrize("phase", [RankPhase.CHECKPOINT, RankPhase.DATA])
 def test_what_follows_a_long_phase_has_its_own_time(phase: RankPhase) -> None:
-    watch = stepping()
-    watch.report(report(1, 10, phase), now=101.0)
-    watch.report(report(1, 10, RankPhase.COMPUTE), now=600.0)
-    assert watch.look(659.0) is Verdict.NOTHING
-    assert watch.look(661.0) is Verdict.DUMP
+    watchdog = stepping()
+    watchdog.report(report(1, 10, phase), now=101.0)
+    watchdog.report(report(1, 10, RankPhase.COMPUTE), now=600.0)
+    assert watchdog.look(659.0) is Verdict.NOTHING
+    assert watchdog.look(661.0) is Verdict.DUMP
 
 
 def test_before_its_first_step_a_rank_may_compile() -> None:
-    watch = HangWatch(HangBounds(factor=3.0, floor_seconds=60.0))
-    watch.begin(2, now=0.0)
-    watch.report(report(0, 1, seconds=1.0), now=0.0)
-    watch.report(report(1, 0), now=0.0)
-    assert watch.look(100_000.0) is Verdict.NOTHING
+    watchdog = Watchdog(HangBounds(factor=3.0, floor_seconds=60.0))
+    watchdog.begin(2, now=0.0)
+    watchdog.report(report(0, 1, seconds=1.0), now=0.0)
+    watchdog.report(report(1, 0), now=0.0)
+    assert watchdog.look(100_000.0) is Verdict.NOTHING
 
 
 def test_a_rank_that_nobody_has_heard_of_may_still_compile() -> None:
@@ -88,16 +88,16 @@ def test_a_rank_that_nobody_has_heard_of_may_still_compile() -> None:
 
 
 def test_stacks_come_before_the_restart_and_a_step_calls_it_off() -> None:
-    watch = stepping()
-    assert [watch.look(161.0 + seconds) for seconds in (0.0, 1.0, 2.1)] == [
+    watchdog = stepping()
+    assert [watchdog.look(161.0 + seconds) for seconds in (0.0, 1.0, 2.1)] == [
         Verdict.DUMP,
         Verdict.NOTHING,
         Verdict.RESTART,
     ]
-    watch = stepping()
-    assert watch.look(161.0) is Verdict.DUMP
-    watch.report(report(0, 11, seconds=61.0), now=162.0)
-    assert watch.look(164.0) is Verdict.NOTHING
+    watchdog = stepping()
+    assert watchdog.look(161.0) is Verdict.DUMP
+    watchdog.report(report(0, 11, seconds=61.0), now=162.0)
+    assert watchdog.look(164.0) is Verdict.NOTHING
 
 
 @pytest.mark.parametrize(
@@ -109,9 +109,9 @@ def test_stacks_come_before_the_restart_and_a_step_calls_it_off() -> None:
     ],
 )
 def test_who_is_behind(last: RankReport, rank: int | None) -> None:
-    watch = stepping()
-    watch.report(last, now=101.0)
-    behind = watch.behind()
+    watchdog = stepping()
+    watchdog.report(last, now=101.0)
+    behind = watchdog.behind()
     assert (behind.rank if behind else None) == rank
 
 
