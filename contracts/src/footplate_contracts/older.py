@@ -34,10 +34,11 @@ def commanded(directives: Directives, path: str, body: object) -> Directives:
     """`directives` after the command `path`; raises ValueError for a body that is none."""
     if not isinstance(body, dict):
         raise ValueError(f"the body is {body!r}; an object is right")
-    parts = {**_parts(directives), path: body}
-    return Directives.from_json(
-        {**parts[SIZE], **parts[COMMAND], "hang": parts[HANG], "limits": parts[LIMITS]}
-    )
+    told = directives.to_json()
+    if path == SIZE:
+        told.pop("minNodes", None)  # absent in the body: as many as nodes
+    field = {HANG: "hang", LIMITS: "limits"}.get(path)
+    return Directives.from_json(told | ({field: body} if field else body))
 
 
 def environment(directives: Directives) -> dict[str, str]:
