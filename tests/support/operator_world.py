@@ -13,10 +13,14 @@ from footplate_contracts.directives import Command, Directives
 from footplate_contracts.names import Cause, Env, Reason, RunUid
 from footplate_contracts.reports import CheckpointRecord, CoordinatorState, GenerationId, RunState
 from footplate_operator.errors import OperatorError
+from footplate_operator.runtime.actor import Actor
+from footplate_operator.runtime.cache import Cache
+from footplate_operator.runtime.handlers import Handlers
 from footplate_operator.runtime.kinds import POD, Json
-from footplate_operator.runtime.loop import new_loop
 from footplate_operator.runtime.metrics import Metrics
 from footplate_operator.runtime.objects import Key
+from footplate_operator.runtime.reconcile import Reconciler
+from footplate_operator.runtime.status_writer import StatusWriter
 from footplate_operator.trainingrun.controller import TrainingRuns
 from footplate_operator.trainingrun.coordinator_client import Endpoint
 from footplate_operator.trainingrun.metrics import RunMetrics
@@ -69,11 +73,15 @@ class World:
         self.followed: dict[RunUid, Endpoint] = {}
         self.heard: dict[RunUid, CoordinatorState] = {}
         controller = TrainingRuns(self.cluster, self, DEFAULTS, RunMetrics(self.metrics.registry))
-        self.loop = new_loop(controller, self.cluster, self.queue, self.clock, RESYNC_SECONDS, "operator")
+        self.cache = Cache(controller)
+        actor = Actor(controller, self.cluster, self.cache)
+        writer = StatusWriter(controller, self.cluster, self.cache, self.queue, self.clock, "operator")
+        self.reconciler = Reconciler(
+            controller, self.cluster, self.cache, self.queue, actor, writer, self.clock, RESYNC_SECONDS
+        )
+        self.handlers = Handlers(controller, self.cache, self.queue).watches()
         self._events = [
-            ("ADDED", travelled(body))
-            for kind in self.loop.handlers.watches()
-            for body in self.cluster.all(kind)
+            ("ADDED", travelled(body)) for kind in self.handlers for body in self.cluster.all(kind)
         ]
 
     async def reconcile(self) -> int:
@@ -85,7 +93,7 @@ class World:
                 count += 1
                 assert count < 200, "the operator never comes to rest"
                 try:
-                    await self.loop.reconciler(key)
+                    await self.reconciler(key)
                 except OperatorError:
                     self.queue.add_after(key, 1.0)
             await self._deliver()
@@ -96,10 +104,9 @@ class World:
 
     async def _deliver(self) -> None:
         """What the watches have to tell, as kopf tells it."""
-        handlers = self.loop.handlers.watches()
         while self._events:
             event, body = self._events.pop(0)
-            for kind, handler in handlers.items():
+            for kind, handler in self.handlers.items():
                 if (kind.api_version, kind.name) == (body["apiVersion"], body["kind"]):
                     await handler({"type": event, "object": body})
 

@@ -11,9 +11,11 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import kopf
+from prometheus_client import CollectorRegistry
 
 from footplate_contracts import logs
 from footplate_contracts.logs import fields
@@ -21,33 +23,29 @@ from footplate_contracts.names import LogFormat
 from footplate_operator import settings
 from footplate_operator.errors import ClusterError, OperatorError, SettingsError
 from footplate_operator.runtime import handlers, probes
+from footplate_operator.runtime.actor import Actor
+from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.cluster import Cluster, KubernetesCluster, login
 from footplate_operator.runtime.controller import Controller
 from footplate_operator.runtime.leader import Leadership
-from footplate_operator.runtime.loop import Loop, new_loop
 from footplate_operator.runtime.metrics import Metrics
 from footplate_operator.runtime.objects import Key
+from footplate_operator.runtime.reconcile import Reconciler
+from footplate_operator.runtime.status_writer import StatusWriter
 from footplate_operator.runtime.workqueue import WorkQueue
 from footplate_operator.settings import Settings
 from footplate_operator.trainingrun.controller import training_runs
+from footplate_operator.trainingrun.revision import Defaults
 
-Requeue = Callable[[Key], None]
 NewController = Callable[
-    [Settings, Cluster, Requeue, Metrics], AbstractAsyncContextManager[Controller[Any, Any, Any]]
+    [Cluster, Callable[[Key], None], CollectorRegistry, Defaults],
+    AbstractAsyncContextManager[Controller[Any, Any, Any]],
 ]
+KINDS: Final[Sequence[NewController]] = (training_runs,)
 
 _log = logging.getLogger("footplate_operator")
 _DISCOVERY_SECONDS: Final = 1.0
 _LEAVE_SECONDS: Final = 3.0  # for what was cancelled to end
-
-
-def _training_runs(
-    own: Settings, cluster: Cluster, requeue: Requeue, metrics: Metrics
-) -> AbstractAsyncContextManager[Controller[Any, Any, Any]]:
-    return training_runs(cluster, requeue, metrics.registry, own.defaults)
-
-
-KINDS: Final[Sequence[NewController]] = (_training_runs,)
 
 
 def main(kinds: Sequence[NewController] = KINDS) -> int:
@@ -73,56 +71,57 @@ async def operate(own: Settings, kinds: Sequence[NewController]) -> None:
     _listen_for_signals(stop)
     metrics = Metrics()
     queues: list[WorkQueue[Key]] = []
-    loops: list[Loop] = []
+    watched: list[handlers.Handlers] = []
+    works: list[Callable[[], Coroutine[Any, Any, None]]] = []
     async with AsyncExitStack() as stack:
         cluster = KubernetesCluster(await login())
         stack.push_async_callback(cluster.close)
         for kind in kinds:
             queue: WorkQueue[Key] = WorkQueue(random.Random())
-            controller = await stack.enter_async_context(kind(own, cluster, queue.add, metrics))
+            new = kind(cluster, queue.add, metrics.registry, own.defaults)
+            controller = await stack.enter_async_context(new)
+            cache = Cache(controller)
+            actor = Actor(controller, cluster, cache)
+            writer = StatusWriter(controller, cluster, cache, queue, _utc_now, own.identity)
+            reconciler = Reconciler(
+                controller, cluster, cache, queue, actor, writer, _utc_now, own.resync_seconds
+            )
             queues.append(queue)
-            loops.append(new_loop(controller, cluster, queue, _utc_now, own.resync_seconds, own.identity))
+            watched.append(handlers.Handlers(controller, cache, queue))
+            works.append(partial(queue.run, own.workers, metrics.measured(reconciler)))
 
         def bring_up_to_date() -> None:
             metrics.depth.set(sum(map(len, queues)))
-            for loop in loops:
-                loop.controller.measure(loop.cache)
+            for events in watched:
+                events.controller.measure(events.cache.count)
 
         app = probes.application(metrics, bring_up_to_date)
         await stack.enter_async_context(probes.serving(app, own.metrics_port))
         leadership = Leadership(
             cluster, own.namespace, own.lease_name, own.identity, own.lease_seconds, _utc_now
         )
-        await _unless(stop, _wait_for_crds(cluster, loops, own))
+        await _unless(stop, _wait_for_crds(cluster, watched, own))
+        stack.push_async_callback(leadership.release)  # before it is ours: it may become so as we are ended
         await _unless(stop, leadership.acquire())
         if stop.is_set():
             return
-        stack.push_async_callback(leadership.release)
         metrics.leader.set(1)
         _log.info("leading", extra=fields(identity=own.identity, namespace=own.namespace))
-        await _first_of(
-            stop,
-            _watch([loop.handlers for loop in loops], own, stop),
-            *(
-                queue.run(own.workers, metrics.measured(loop.reconciler))
-                for queue, loop in zip(queues, loops, strict=True)
-            ),
-            leadership.keep(),
-        )
+        await _first_of(stop, _watch(watched, own, stop), leadership.keep(), *(work() for work in works))
         if not stop.is_set():
             raise OperatorError("the watches ended by themselves")
 
 
-async def _wait_for_crds(cluster: Cluster, loops: Sequence[Loop], own: Settings) -> None:
+async def _wait_for_crds(cluster: Cluster, watched: Sequence[handlers.Handlers], own: Settings) -> None:
     """kopf looks once for what it may watch: everything must be there before."""
     namespace = own.namespaces[0] if own.namespaces else ""
+    controllers = [events.controller for events in watched]
+    kinds = [kind for controller in controllers for kind in (controller.kind, *controller.parameters)]
     told = False
     while True:
         try:
-            for loop in loops:
-                await cluster.find(loop.controller.kind, namespace)
-                for parameter in loop.controller.parameters:
-                    await cluster.find(parameter, "")
+            for kind in kinds:
+                await cluster.find(kind, namespace if kind.namespaced else "")
             return
         except ClusterError as error:
             if not told:

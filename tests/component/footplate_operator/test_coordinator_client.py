@@ -23,7 +23,7 @@ from footplate_operator.errors import CoordinatorUnreachable
 from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.coordinator_client import CoordinatorClient, Endpoint, Watchers
 from footplate_operator.trainingrun.credentials import new_credentials
-from footplate_operator.trainingrun.manifests.children import Credentials
+from footplate_operator.trainingrun.observed import Credentials
 
 HOST = "tiny-coordinator.default.svc"
 KEY = Key("default", "tiny")

@@ -30,7 +30,7 @@ def pod(version: int, phase: str = "Pending", uid: str = "p1") -> Json:
 
 
 def run_cache() -> Cache:
-    return World().loop.cache
+    return World().cache
 
 
 def test_an_older_version_never_replaces_a_newer_one() -> None:

@@ -123,7 +123,7 @@ async def test_a_run_whose_end_no_watch_told_is_forgotten() -> None:
     for _ in range(100):
         await world.reconcile()
         world.clock.advance(10)
-    assert world.loop.cache.get(KEY) is None and world.cluster.names(POD) == []
+    assert world.cache.get(KEY) is None and world.cluster.names(POD) == []
 
 
 async def test_a_run_of_the_same_name_starts_afresh() -> None:
@@ -155,7 +155,7 @@ async def test_nothing_is_remembered_of_a_run_that_ended_long_ago() -> None:
     for _ in range(20):
         world.clock.advance(60)
         await world.reconcile()
-    assert world.loop.reconciler.remembered == 0
+    assert world.reconciler.remembered == 0
 
 
 async def test_a_finished_coordinator_stays_until_its_telemetry_is_out() -> None:

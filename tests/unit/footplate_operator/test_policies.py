@@ -20,8 +20,8 @@ from footplate_operator.trainingrun.observed import SILENT
 from footplate_operator.trainingrun.policies import backoff, startup, suspension, ttl
 from footplate_operator.trainingrun.policies.backoff import Life
 from footplate_operator.trainingrun.policies.suspension import Step
-from footplate_operator.trainingrun.status.change import compare
 from footplate_operator.trainingrun.status.phase import active_phase
+from footplate_operator.trainingrun.status.report import compare
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 

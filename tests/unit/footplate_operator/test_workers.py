@@ -9,8 +9,8 @@ import pytest
 
 from footplate_contracts.names import WorkerId
 from footplate_contracts.reports import AgentIdentity, CoordinatorState, Member, RunState
+from footplate_operator.runtime.decision import Delete, Patch
 from footplate_operator.trainingrun.gang import coordinator, losses, retire, workers
-from footplate_operator.trainingrun.gang.retire import DeletionMode
 from footplate_operator.trainingrun.gang.workers import Slots
 from footplate_operator.trainingrun.observed import SILENT, Loss, PodView
 
@@ -139,7 +139,7 @@ def test_coordinator(pods: list[PodView], known: int, begun: bool, current: str 
 )
 def test_a_superseded_pod_goes_on_evidence_of_kubernetes_only(old: PodView, goes: bool) -> None:
     found = retire.superseded_workers([pod(0), old, pod(1, 1)], 2, frozenset(), NOW)
-    assert [deletion.pod for deletion in found] == ([old] if goes else [])
+    assert [removal.child for removal in found] == ([old] if goes else [])
 
 
 def state(of: RunState, missing: list[int]) -> CoordinatorState:
@@ -193,7 +193,7 @@ def test_a_place_beyond_the_size_goes_once_it_does_not_train(
 ) -> None:
     beyond = pod(1, started=started)
     found = retire.superseded_workers([pod(0), beyond], 1, training, NOW)
-    assert [deletion.pod for deletion in found] == ([beyond] if goes else [])
+    assert [removal.child for removal in found] == ([beyond] if goes else [])
 
 
 def _generation(of: RunState, *incarnations: int) -> CoordinatorState:
@@ -233,17 +233,17 @@ def test_a_pod_that_nobody_trains_with_is_no_loss(
 @pytest.mark.parametrize(
     ("state", "overdue", "how"),
     [
-        pytest.param({}, False, [DeletionMode.STOP], id="stopped-with-its-log-kept"),
+        pytest.param({}, False, [Patch], id="stopped-with-its-log-kept"),
         pytest.param({"deadline": True}, False, [], id="is-stopping"),
-        pytest.param({"deadline": True}, True, [DeletionMode.DELETE], id="does-not-stop"),
-        pytest.param({"phase": "Pending", "started": False}, False, [DeletionMode.DELETE], id="has-no-log"),
+        pytest.param({"deadline": True}, True, [Delete], id="does-not-stop"),
+        pytest.param({"phase": "Pending", "started": False}, False, [Delete], id="has-no-log"),
         pytest.param({"phase": "Failed"}, True, [], id="has-ended"),
     ],
 )
-def test_stop(state: dict[str, Any], overdue: bool, how: list[DeletionMode]) -> None:
-    assert [deletion.mode for deletion in retire.stop([pod(0, **state)], overdue)] == how
+def test_stop(state: dict[str, Any], overdue: bool, how: list[type]) -> None:
+    assert [type(removal) for removal in retire.stop([pod(0, **state)], overdue)] == how
 
 
 def test_a_few_ended_pods_of_a_place_are_kept() -> None:
     ended = [pod(0, number, phase="Failed", finished=NOW + timedelta(number)) for number in range(9)]
-    assert [deletion.pod.incarnation for deletion in retire.crowded(ended)] == [0, 1]
+    assert [removal.child for removal in retire.crowded(ended)] == ended[:2]

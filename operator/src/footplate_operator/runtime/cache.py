@@ -14,25 +14,14 @@ import zlib
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Any, Final
 
 from footplate_operator.runtime.children import Child, controller_of
+from footplate_operator.runtime.controller import Controller
 from footplate_operator.runtime.kinds import Json, Kind
 from footplate_operator.runtime.objects import Key, key_of
 
 _TOMBSTONES: Final = 10_000
-
-
-class Views(Protocol):
-    """What a kind keeps of its objects and of their children; see Controller."""
-
-    uid_label: str
-
-    def index(self, body: Json) -> Mapping[str, str]: ...
-
-    def has_ended(self, body: Json) -> bool: ...
-
-    def view(self, kind: Kind, body: Json) -> Child: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +38,8 @@ class _Known:
 class Cache:
     """Objects of one kind and their children, as they were last seen."""
 
-    def __init__(self, views: Views) -> None:
-        self._views = views
+    def __init__(self, controller: Controller[Any, Any, Any]) -> None:
+        self._controller = controller
         self._objects: dict[Key, _Known] = {}
         self._live: set[Key] = set()
         # By namespace and uid of the owner.
@@ -113,13 +102,9 @@ class Cache:
         """How many objects have not ended."""
         return len(self._live)
 
-    def where(self, **values: str) -> list[Key]:
+    def where(self, values: Mapping[str, str]) -> list[Key]:
         """Objects with these values in their index."""
-        return [
-            key
-            for key, known in self._objects.items()
-            if all(known.index.get(name) == value for name, value in values.items())
-        ]
+        return [key for key, known in self._objects.items() if values.items() <= known.index.items()]
 
     def count(self, name: str) -> Counter[str]:
         """Objects by their value of one name in the index."""
@@ -136,7 +121,7 @@ class Cache:
         owner = controller_of(body).get("uid")
         if not owner or owner != self._label(body) or body["metadata"]["uid"] in self._tombstones:
             return
-        child = self._views.view(kind, body)
+        child = self._controller.view(kind, body)
         siblings = self._children.setdefault((child.namespace, child.owner_uid), {})
         known = siblings.get((kind, child.name))
         if known is not None and known.uid == child.uid and known.version > child.version:
@@ -180,17 +165,17 @@ class Cache:
 
     def _view(self, body: Json) -> _Known:
         body["metadata"].pop("managedFields", None)
-        ended = self._views.has_ended(body)
+        ended = self._controller.has_ended(body)
         return _Known(
             uid=body["metadata"]["uid"],
             version=int(body["metadata"].get("resourceVersion") or 0),
             ended=ended,
-            index=self._views.index(body),
+            index=self._controller.index(body),
             body=zlib.compress(json.dumps(body).encode()) if ended else body,
         )
 
     def _label(self, body: Json) -> str:
-        return str(body["metadata"].get("labels", {}).get(self._views.uid_label, ""))
+        return str(body["metadata"].get("labels", {}).get(self._controller.uid_label, ""))
 
     def _remove(self, place: tuple[str, str], kind: Kind, name: str, uid: str) -> None:
         siblings = self._children.get(place, {})

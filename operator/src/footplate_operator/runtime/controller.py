@@ -8,17 +8,16 @@ As in controller-runtime, each controller has a queue of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.children import Child, view_child
 from footplate_operator.runtime.decision import Decision, Problem
 from footplate_operator.runtime.events import Event
 from footplate_operator.runtime.kinds import Json, Kind
-from footplate_operator.runtime.objects import Key, Object
+from footplate_operator.runtime.objects import Object
 from footplate_operator.runtime.throttle import StatusChange
 
 ObjectT = TypeVar("ObjectT", bound=Object[Any, Any])
@@ -93,12 +92,12 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
         """Events that go with the status `after`, which has just been written."""
         return ()
 
-    def parameter_changed(self, kind: Kind, body: Json, gone: bool, cache: Cache) -> Iterable[Key]:
-        """The objects that a parameter, which came, changed or is gone, concerns."""
-        return ()
+    def parameter_changed(self, kind: Kind, body: Json, gone: bool) -> Mapping[str, str] | None:
+        """A parameter came, changed or is gone: the index of the objects that wait for that, if any do."""
+        return None
 
     def forget(self, uid: str) -> None:
         """The object is gone, or ended long ago."""
 
-    def measure(self, cache: Cache) -> None:
-        """Bring gauges up to date."""
+    def measure(self, count: Callable[[str], Mapping[str, int]]) -> None:
+        """Bring gauges up to date; `count` counts objects by their value of one name in the index."""

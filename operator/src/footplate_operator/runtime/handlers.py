@@ -31,7 +31,7 @@ class Handlers:
 
     def __init__(self, controller: Controller[Any, Any, Any], cache: Cache, queue: Queue[Key]) -> None:
         self.controller = controller
-        self._cache = cache
+        self.cache = cache
         self._queue = queue
 
     def watches(self) -> dict[Kind, Handler]:
@@ -46,7 +46,7 @@ class Handlers:
     async def _object(self, event: Mapping[str, Any], **_: Any) -> None:
         """An object was listed, made, changed or deleted."""
         body = _copy(event["object"])
-        (self._cache.drop if _gone(event) else self._cache.put)(body)
+        (self.cache.drop if _gone(event) else self.cache.put)(body)
         self._queue.add(key_of(body))
 
     async def _child(self, kind: Kind, event: Mapping[str, Any], **_: Any) -> None:
@@ -54,15 +54,16 @@ class Handlers:
         body = _copy(event["object"])
         if self.controller.uid_label not in body["metadata"].get("labels", {}):
             return
-        (self._cache.drop_child if _gone(event) else self._cache.put_child)(kind, body)
+        (self.cache.drop_child if _gone(event) else self.cache.put_child)(kind, body)
         key = Key(body["metadata"]["namespace"], controller_of(body).get("name", ""))
-        if key in self._cache:
+        if key in self.cache:
             self._queue.add(key)
 
     async def _parameter(self, kind: Kind, event: Mapping[str, Any], **_: Any) -> None:
         """A parameter appeared, changed or is gone: whoever waits for it may go on."""
         body = _copy(event["object"])
-        for key in self.controller.parameter_changed(kind, body, _gone(event), self._cache):
+        concerned = self.controller.parameter_changed(kind, body, _gone(event))
+        for key in self.cache.where(concerned) if concerned is not None else ():
             self._queue.add(key)
 
 

@@ -82,13 +82,6 @@ class WorkQueue(Generic[KeyType]):
         self._cancel_timer(key)
         self._timers[key] = loop.call_at(due, self._timer_rang, key)
 
-    def wait(self, key: KeyType) -> float | None:
-        """Seconds until `key` is worked on; None where nobody asked for that."""
-        timer = self._timers.get(key)
-        if timer is None:
-            return 0.0 if key in self._ready else None
-        return timer.when() - asyncio.get_running_loop().time()
-
     async def run(self, workers: int, work: Work[KeyType]) -> None:
         """Work with so many workers until cancelled; an exception of `work` means: try again later."""
         async with asyncio.TaskGroup() as group:

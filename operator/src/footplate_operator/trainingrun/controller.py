@@ -28,8 +28,8 @@ from footplate_contracts.names import (
     RunUid,
     secret_name,
 )
+from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
-from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.children import Child, view_child
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.cluster import Cluster
@@ -46,20 +46,17 @@ from footplate_operator.runtime.kinds import (
     Json,
     Kind,
 )
-from footplate_operator.runtime.objects import Key
+from footplate_operator.runtime.objects import Key, Undecodable
 from footplate_operator.runtime.throttle import StatusChange
 from footplate_operator.trainingrun.coordinator_client import Coordinators, Endpoint, Watchers
 from footplate_operator.trainingrun.credentials import new_credentials
-from footplate_operator.trainingrun.desired.changes import changes
 from footplate_operator.trainingrun.desired.desired import Desired
 from footplate_operator.trainingrun.desired.run import desire
 from footplate_operator.trainingrun.events import held_up_event, phase_event
-from footplate_operator.trainingrun.manifests.children import Credentials, read_secret, secret
+from footplate_operator.trainingrun.manifests.children import read_secret
 from footplate_operator.trainingrun.manifests.metadata import certificate_names, coordinator_host
 from footplate_operator.trainingrun.metrics import RunMetrics
-from footplate_operator.trainingrun.mounts import mount_error
-from footplate_operator.trainingrun.observed import SILENT, Observed, PodView, view_pod
-from footplate_operator.trainingrun.profiles import Profiles
+from footplate_operator.trainingrun.observed import SILENT, Credentials, Observed, PodView, view_pod
 from footplate_operator.trainingrun.revision import (
     Defaults,
     Revision,
@@ -68,9 +65,9 @@ from footplate_operator.trainingrun.revision import (
     needs_admission,
     view_revision,
 )
-from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN, Run, decode
+from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN, Run, decode, decode_profile
 from footplate_operator.trainingrun.run_cache import RunCache
-from footplate_operator.trainingrun.status.change import compare
+from footplate_operator.trainingrun.status.report import compare
 
 DELETED_GRACE: Final = 2  # seconds: nobody wants a checkpoint of a run that was deleted
 _log = logging.getLogger(__name__)
@@ -129,7 +126,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._defaults = defaults
         self._metrics = metrics
         self._port = coordinator_port
-        self._profiles = Profiles()
+        self._profiles: dict[str, ComputeProfileSpec | Undecodable] = {}  # or why it cannot be read
         self._caches: dict[str, RunCache] = {}  # by uid of the run
 
     def decode(self, body: Json) -> Run:
@@ -140,7 +137,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         pods, others, revisions = [], [], []
         for child in children:
             if isinstance(child, PodView):
-                pods.append(await self._pod(cache, child, now))
+                pods.append(await cache.complete(child, self._cluster, now))
                 continue
             others.append(child)
             if isinstance(child, RevisionView):
@@ -152,15 +149,16 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             pods=tuple(pods),
             children=tuple(others),
             coordinator=self._coordinators.state(run.uid) or SILENT,
-            profiles=dict(self._profiles.specs),
+            profiles={
+                name: spec for name, spec in self._profiles.items() if isinstance(spec, ComputeProfileSpec)
+            },
+            credentials=None if run.ended else _credentials(run, cache, now),
         )
         return self._admitted(run, observed, revisions)
 
     def desire(self, run: Run, view: RunView, problem: Problem | None, now: datetime) -> Desired:
         observed = view.observed if problem is None else replace(view.observed, problem=problem)
-        desired = desire(run, view.revision, observed, now)
-        manifest = secret(run, self._credentials(run, now)) if desired.secret else None
-        return replace(desired, changes=changes(run, desired, manifest))
+        return desire(run, view.revision, observed, now)
 
     # -- what an undecoded object says ---------------------------------------------------
 
@@ -207,60 +205,52 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         told = (phase_event(run, after), held_up_event(run, after))
         return [event for event in told if event is not None]
 
-    def parameter_changed(self, kind: Kind, body: Json, gone: bool, cache: Cache) -> Iterable[Key]:
+    def parameter_changed(self, kind: Kind, body: Json, gone: bool) -> Mapping[str, str] | None:
         name = body["metadata"]["name"]
         if gone:
-            self._profiles.drop(name)
-            return []
-        self._profiles.put(body)
-        return cache.where(phase=Phase.QUEUED, profile=name)
+            self._profiles.pop(name, None)
+            return None
+        self._put_profile(body)
+        return {"phase": Phase.QUEUED, "profile": name}
 
     def forget(self, uid: str) -> None:
         self._coordinators.forget(RunUid(uid))
         self._caches.pop(uid, None)
 
-    def measure(self, cache: Cache) -> None:
-        self._metrics.count_runs(cache.count("phase"))
+    def measure(self, count: Callable[[str], Mapping[str, int]]) -> None:
+        self._metrics.count_runs(count("phase"))
 
     # -- particulars ---------------------------------------------------------------------
 
-    async def _pod(self, cache: RunCache, pod: PodView, now: datetime) -> PodView:
-        """`pod` with what it does not say itself."""
-        told = await mount_error(cache, pod, self._cluster, now)
-        seen = replace(pod, mount_error=told) if told else pod
-        since = cache.held_since(seen, now)
-        return replace(seen, held_since=since) if since else seen
+    def _put_profile(self, body: Json) -> None:
+        try:
+            self._profiles[body["metadata"]["name"]] = decode_profile(body)
+        except Undecodable as error:
+            self._profiles[body["metadata"]["name"]] = error
 
     async def _look_for_profile(self, run: Run) -> None:
         """Before a profile is said to be missing, the API server is asked."""
         wanted = run.spec.compute.profile
-        if needs_admission(run.phase, run.spec.suspend) and wanted not in self._profiles.specs:
+        if needs_admission(run.phase, run.spec.suspend) and wanted not in self._profiles:
             for body in await self._cluster.find(PROFILE, ""):
-                self._profiles.put(body)
+                self._put_profile(body)
 
     def _admitted(self, run: Run, observed: Observed, revisions: Sequence[Revision]) -> RunView:
         known = in_force(run, revisions)
         if not needs_admission(run.phase, run.spec.suspend) and known is not None:
             return RunView(observed, known)
         wanted = run.spec.compute.profile
-        profile = self._profiles.specs.get(wanted)
+        profile = self._profiles.get(wanted)
         if profile is None:
-            why = self._profiles.broken.get(wanted)
-            if why is None:
-                return RunView(observed, None)
-            problem = Problem(Reason.PROFILE_NOT_FOUND, f"ComputeProfile {wanted} cannot be read: {why}")
+            return RunView(observed, None)
+        if isinstance(profile, Undecodable):
+            problem = Problem(Reason.PROFILE_NOT_FOUND, f"ComputeProfile {wanted} cannot be read: {profile}")
             return RunView(replace(observed, problem=problem), None)
         try:
             return RunView(observed, admit(run, profile, self._defaults, revisions))
         except ValueError as error:
             problem = Problem(Reason.CONFIG_REFUSED, str(error)[:1024], final=True)
             return RunView(replace(observed, problem=problem), None)
-
-    def _credentials(self, run: Run, now: datetime) -> Credentials:
-        cache = self._caches.setdefault(run.uid, RunCache())
-        if cache.credentials is None:
-            cache.credentials = new_credentials(certificate_names(run), now)
-        return cache.credentials
 
     def _listen(self, run: Run, desired: Desired) -> None:
         """Follow the coordinator that serves, and none that was left behind."""
@@ -295,6 +285,12 @@ async def training_runs(
             yield TrainingRuns(cluster, watchers, defaults, RunMetrics(registry))
         finally:
             await watchers.close()
+
+
+def _credentials(run: Run, cache: RunCache, now: datetime) -> Credentials:
+    if cache.credentials is None:
+        cache.credentials = new_credentials(certificate_names(run), now)
+    return cache.credentials
 
 
 def _phase(body: Json) -> Phase:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from footplate_operator.trainingrun.manifests.children import Credentials
+from footplate_operator.trainingrun.observed import Credentials
 
 TOKEN_BYTES: Final = 32
 LIFETIME: Final = timedelta(days=3650)  # longer than any run; the Secret goes with the run

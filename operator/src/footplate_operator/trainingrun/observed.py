@@ -98,6 +98,15 @@ class Loss:
 
 
 @dataclass(frozen=True)
+class Credentials:
+    """What agents and operator prove to the coordinator, and it to them."""
+
+    token: str
+    certificate: bytes  # PEM, self-signed: the run's only authority
+    private_key: bytes  # PEM
+
+
+@dataclass(frozen=True)
 class Observed:
     """Everything that a decision about one run may look at."""
 
@@ -106,6 +115,8 @@ class Observed:
     coordinator: CoordinatorState = field(default_factory=lambda: SILENT)  # as it answered last
     problem: Problem | None = None
     profiles: Mapping[str, ComputeProfileSpec] | None = None
+    # Of a run that may train: as in its Secret, though somebody deleted it, or fresh ones.
+    credentials: Credentials | None = None
 
     @property
     def may_create(self) -> bool:

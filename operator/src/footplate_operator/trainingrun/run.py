@@ -10,6 +10,7 @@ from footplate_contracts.names import API_VERSION, Phase, RunUid
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
+from footplate_operator.runtime.children import Child
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.kinds import Kind
 from footplate_operator.runtime.objects import Object, read
@@ -32,6 +33,11 @@ class Run(Object[TrainingRunSpec, TrainingRunStatus]):
     def phase_since(self) -> datetime:
         """Since when the phase is what it is."""
         return parse_time(self.status.phase_time) if self.status.phase_time else self.created
+
+    @property
+    def reference(self) -> Child:
+        """The run itself, as something to delete."""
+        return Child(kind=TRAINING_RUN, name=self.name, uid=self.uid, namespace=self.namespace)
 
     @property
     def ended(self) -> datetime | None:

@@ -19,6 +19,7 @@ from footplate_contracts.v1alpha1.status import CoordinatorStatus, TrainingRunSt
 from footplate_operator.runtime.children import Child
 from footplate_operator.runtime.clock import format_time
 from footplate_operator.runtime.conditions import NewCondition
+from footplate_operator.runtime.decision import Create, Delete
 from footplate_operator.runtime.kinds import (
     CONFIG_MAP,
     DISRUPTION_BUDGET,
@@ -32,7 +33,8 @@ from footplate_operator.trainingrun.desired.desired import Desired, soonest
 from footplate_operator.trainingrun.desired.situation import Situation
 from footplate_operator.trainingrun.directives import length_refusal, size_refusal, untold
 from footplate_operator.trainingrun.gang import retire
-from footplate_operator.trainingrun.gang.retire import PodDeletion, unique
+from footplate_operator.trainingrun.gang.retire import Removal, unique
+from footplate_operator.trainingrun.gang.spares import promotion
 from footplate_operator.trainingrun.manifests import children, coordinator, worker
 from footplate_operator.trainingrun.observed import member_indices
 from footplate_operator.trainingrun.revision import not_in_force
@@ -57,12 +59,14 @@ def active(situation: Situation) -> Desired:
         pods += [worker.spare(run, revision, missing, address) for missing in situation.spares.missing]
     return Desired(
         status=status,
-        secret=not situation.observed.has(SECRET, secret_name(run.name)),
-        children=tuple(_missing_children(situation)),
-        pods=tuple(pods),
-        promoted=situation.promoted,
-        pod_deletions=unique(_pod_deletions(situation)),
-        child_deletions=tuple(_old_configs(situation)),
+        # What pods need comes before them, and what makes room for them.
+        changes=(
+            tuple(Create(manifest) for manifest in _missing_children(situation)),
+            tuple(promotion(pod) for pod in situation.promoted),
+            unique(_removals(situation)),
+            tuple(Create(pod) for pod in pods),
+            tuple(Delete(config) for config in _old_configs(situation)),
+        ),
         coordinator=current if address else None,
         directives=untold(run, state),
         requeue_after=_requeue_after(situation, phase),
@@ -145,15 +149,17 @@ def _reconciled(situation: Situation) -> NewCondition:
 
 
 def _missing_children(situation: Situation) -> list[Json]:
-    run, revision = situation.run, situation.revision
-    digest = revision.frozen.config.digest()
+    run, revision, observed = situation.run, situation.revision, situation.observed
+    digest, credentials = revision.frozen.config.digest(), observed.credentials
+    assert credentials is not None, "this run may train"
     wanted: list[tuple[Kind, str, Callable[[], Json]]] = [
+        (SECRET, secret_name(run.name), lambda: children.secret(run, credentials)),
         (REVISION, revision.name(run.name), lambda: children.controller_revision(run, revision)),
         (CONFIG_MAP, config_map_name(run.name, digest), lambda: children.config_map(run, revision)),
         (SERVICE, coordinator_service_name(run.name), lambda: children.service(run)),
         (DISRUPTION_BUDGET, run.name, lambda: children.disruption_budget(run)),
     ]
-    return [build() for kind, name, build in wanted if not situation.observed.has(kind, name)]
+    return [build() for kind, name, build in wanted if not observed.has(kind, name)]
 
 
 def _old_configs(situation: Situation) -> list[Child]:
@@ -162,7 +168,7 @@ def _old_configs(situation: Situation) -> list[Child]:
     return [child for child in configs if child.name != in_force]
 
 
-def _pod_deletions(situation: Situation) -> list[PodDeletion]:
+def _removals(situation: Situation) -> list[Removal]:
     compute, retention = situation.run.spec.compute, situation.run.spec.pod_retention_seconds
     observed, now = situation.observed, situation.now
     workers, coordinators, spares = observed.workers(), observed.coordinators(), observed.spares()

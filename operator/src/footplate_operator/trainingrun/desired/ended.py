@@ -8,13 +8,14 @@ from typing import Final
 from footplate_contracts.names import ConditionType, Phase, Reason
 from footplate_operator.runtime.clock import format_time, parse_time, seconds_between
 from footplate_operator.runtime.conditions import NewCondition
+from footplate_operator.runtime.decision import Delete
 from footplate_operator.runtime.kinds import DISRUPTION_BUDGET, SECRET, SERVICE
 from footplate_operator.trainingrun.desired.desired import Desired, soonest
 from footplate_operator.trainingrun.desired.situation import Situation
 from footplate_operator.trainingrun.directives import limits
 from footplate_operator.trainingrun.gang import retire
 from footplate_operator.trainingrun.gang.coordinator import reachable
-from footplate_operator.trainingrun.gang.retire import PodDeletion, unique
+from footplate_operator.trainingrun.gang.retire import Removal, unique
 from footplate_operator.trainingrun.history import History
 from footplate_operator.trainingrun.observed import Observed
 from footplate_operator.trainingrun.policies import ttl
@@ -49,13 +50,13 @@ def ended(run: Run, observed: Observed, now: datetime) -> Desired:
     waited = seconds_between(finished_at, now)
     working = [pod for pod in observed.gang() if pod.live]
     coordinators = [pod for pod in observed.coordinators() if pod.live]
-    deletions: list[PodDeletion] = []
+    removals: list[Removal] = []
     if run.phase is Phase.FAILED or waited >= EXIT_SECONDS:
-        deletions += retire.stop(working, overdue=waited >= STOP_SECONDS)
+        removals += retire.stop(working, overdue=waited >= STOP_SECONDS)
     if not working and retire.flushed(observed.coordinator, waited, FLUSH_SECONDS):
-        deletions += retire.release(coordinators)
+        removals += retire.release(coordinators)
     retention = run.spec.pod_retention_seconds
-    deletions += retire.expired(observed.pods, retention, now)
+    removals += retire.expired(observed.pods, retention, now)
     busy = bool(working or coordinators)
     lifetime = run.spec.ttl_seconds_after_finished
     # What the run still has to tell the API is told before it goes.
@@ -64,10 +65,12 @@ def ended(run: Run, observed: Observed, now: datetime) -> Desired:
     unneeded = (DISRUPTION_BUDGET,) if busy else (DISRUPTION_BUDGET, SERVICE, SECRET)
     return Desired(
         status=fields.last_seen(run.status, observed.coordinator, observed.workers(), now),
-        pod_deletions=unique(deletions),
-        child_deletions=observed.of_kind(*unneeded),
+        changes=(
+            unique(removals),
+            tuple(Delete(child) for child in observed.of_kind(*unneeded)),
+            (Delete(run.reference),) if left is not None and left <= 0.0 else (),
+        ),
         coordinator=reachable(coordinators),
-        delete_run=left is not None and left <= 0.0,
         requeue_after=soonest(
             POLL_SECONDS if busy else None,
             retire.next_expiry(observed.pods, retention, now),

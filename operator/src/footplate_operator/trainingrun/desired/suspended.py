@@ -9,7 +9,7 @@ from footplate_contracts.directives import Command
 from footplate_contracts.names import Phase, Reason
 from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_operator.runtime.clock import seconds_between
-from footplate_operator.runtime.decision import Problem
+from footplate_operator.runtime.decision import Delete, Problem
 from footplate_operator.runtime.kinds import DISRUPTION_BUDGET
 from footplate_operator.trainingrun.desired.desired import Desired, soonest
 from footplate_operator.trainingrun.desired.situation import Situation
@@ -44,15 +44,14 @@ def suspended(run: Run, observed: Observed, now: datetime) -> Desired:
     said = [*not_ready(Reason.SUSPENDED, "spec.suspend is true"), reconciled(observed.problem)]
     retention = run.spec.pod_retention_seconds
     coordinators = [pod for pod in observed.coordinators() if pod.live]
-    deletions = retire.release(observed.gang(), WORKER_GRACE)
+    removals = retire.release(observed.gang(), WORKER_GRACE)
     if retire.flushed(observed.coordinator, seconds_between(run.phase_since, now), FLUSH_SECONDS):
-        deletions += retire.release(coordinators)
-    deletions += retire.expired(observed.pods, retention, now)
+        removals += retire.release(coordinators)
+    removals += retire.expired(observed.pods, retention, now)
     seen = fields.last_seen(run.status, observed.coordinator, observed.workers(), now)
     return Desired(
         status=report(run, seen, Phase.SUSPENDED, said, now),
-        pod_deletions=unique(deletions),
-        child_deletions=observed.of_kind(DISRUPTION_BUDGET),
+        changes=(unique(removals), _without_budget(observed)),
         coordinator=reachable(coordinators),
         requeue_after=soonest(
             POLL_SECONDS if coordinators else None, retire.next_expiry(observed.pods, retention, now)
@@ -101,8 +100,12 @@ def _release(situation: Situation, message: str) -> Desired:
     said = [*not_ready(Reason.SUSPENDED, message), reconciled(observed.problem)]
     return Desired(
         status=situation.report(Phase.SUSPENDED, said, history.into(situation.seen)),
-        pod_deletions=unique(retire.release(observed.gang(), WORKER_GRACE)),
-        child_deletions=observed.of_kind(DISRUPTION_BUDGET),
+        changes=(unique(retire.release(observed.gang(), WORKER_GRACE)), _without_budget(observed)),
         coordinator=situation.coordinator.current,
         requeue_after=POLL_SECONDS,
     )
+
+
+def _without_budget(observed: Observed) -> tuple[Delete, ...]:
+    """The disruption budget binds while the run trains only."""
+    return tuple(Delete(child) for child in observed.of_kind(DISRUPTION_BUDGET))

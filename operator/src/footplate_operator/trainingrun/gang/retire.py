@@ -8,12 +8,11 @@ left alone until Kubernetes itself says that its node is gone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Final
 
 from footplate_contracts.reports import CoordinatorState
+from footplate_operator.runtime.decision import Delete, Patch
 from footplate_operator.trainingrun.observed import PodView, heard
 from footplate_operator.trainingrun.policies import ttl
 
@@ -23,35 +22,21 @@ LONGEST_FLUSH_SECONDS: Final = 600.0  # the API may be away for ten minutes
 STALE_GRACE: Final = 5
 _SOON: Final = 1.0
 
-
-class DeletionMode(StrEnum):
-    """How a pod goes."""
-
-    DELETE = "delete"
-    STOP = "stop"  # its containers end, the pod and its log stay
+Removal = Delete | Patch
 
 
-@dataclass(frozen=True)
-class PodDeletion:
-    """A pod that should not run; `grace` in seconds, None for the pod's own."""
-
-    pod: PodView
-    mode: DeletionMode = DeletionMode.DELETE
-    grace: int | None = None
-
-
-def unique(found: Iterable[PodDeletion]) -> tuple[PodDeletion, ...]:
-    """`found` without a second deletion of the same pod."""
-    by_uid: dict[str, PodDeletion] = {}
-    for deletion in found:
-        by_uid.setdefault(deletion.pod.uid, deletion)
+def unique(found: Iterable[Removal]) -> tuple[Removal, ...]:
+    """`found` without a second removal of the same pod."""
+    by_uid: dict[str, Removal] = {}
+    for removal in found:
+        by_uid.setdefault(removal.child.uid, removal)
     return tuple(by_uid.values())
 
 
-def expired(pods: Iterable[PodView], retention: int, now: datetime) -> list[PodDeletion]:
+def expired(pods: Iterable[PodView], retention: int, now: datetime) -> list[Removal]:
     """Ended pods whose time is over."""
     return [
-        PodDeletion(pod, grace=0)
+        Delete(pod, grace=0)
         for pod in pods
         if pod.ended and not pod.terminating and ttl.expired(pod.end, retention, now)
     ]
@@ -63,15 +48,15 @@ def next_expiry(pods: Iterable[PodView], retention: int, now: datetime) -> float
     return max(_SOON, min(waits)) if waits else None
 
 
-def crowded(pods: Sequence[PodView]) -> list[PodDeletion]:
+def crowded(pods: Sequence[PodView]) -> list[Removal]:
     """Ended pods of one slot beyond the newest few."""
     ended = sorted((pod for pod in pods if pod.ended and not pod.terminating), key=lambda pod: pod.end)
-    return [PodDeletion(pod, grace=0) for pod in ended[: max(0, len(ended) - KEPT_ENDED)]]
+    return [Delete(pod, grace=0) for pod in ended[: max(0, len(ended) - KEPT_ENDED)]]
 
 
 def superseded_workers(
     pods: Sequence[PodView], nodes: int, training: frozenset[int], now: datetime
-) -> list[PodDeletion]:
+) -> list[Removal]:
     """Live pods of a slot that has a newer one, once Kubernetes says that they are gone too.
 
     Slots beyond `nodes` are given up once they do not train: a run that is made
@@ -81,7 +66,7 @@ def superseded_workers(
     for pod in pods:
         newest[pod.index] = max(newest.get(pod.index, -1), pod.incarnation)
     return [
-        PodDeletion(pod, grace=STALE_GRACE)
+        Delete(pod, grace=STALE_GRACE)
         for pod in pods
         if pod.live
         and (
@@ -97,14 +82,14 @@ def _given_up(pod: PodView, training: frozenset[int]) -> bool:
     return pod.index not in training if training else not pod.started
 
 
-def unwanted(spares: Sequence[PodView], wanted: int) -> list[PodDeletion]:
+def unwanted(spares: Sequence[PodView], wanted: int) -> list[Removal]:
     """Live spares beyond the `wanted` ones; they hold nothing that would have to be saved."""
-    return [PodDeletion(pod, grace=STALE_GRACE) for pod in spares if pod.live and pod.index >= wanted]
+    return [Delete(pod, grace=STALE_GRACE) for pod in spares if pod.live and pod.index >= wanted]
 
 
-def stale_coordinators(pods: Sequence[PodView], epoch: int) -> list[PodDeletion]:
+def stale_coordinators(pods: Sequence[PodView], epoch: int) -> list[Removal]:
     """Live coordinators from before `epoch`; they may still hand over what they know to the API."""
-    return [PodDeletion(pod) for pod in pods if pod.live and pod.epoch < epoch]
+    return [Delete(pod) for pod in pods if pod.live and pod.epoch < epoch]
 
 
 def flushed(state: CoordinatorState, waited: float, unasked: float) -> bool:
@@ -117,19 +102,24 @@ def flushed(state: CoordinatorState, waited: float, unasked: float) -> bool:
     return state.telemetry_backlog == 0 or waited >= LONGEST_FLUSH_SECONDS
 
 
-def release(pods: Iterable[PodView], grace: int | None = None) -> list[PodDeletion]:
+def release(pods: Iterable[PodView], grace: int | None = None) -> list[Removal]:
     """Every pod that is not on its way out, whatever its state."""
-    return [PodDeletion(pod, grace=grace) for pod in pods if not pod.terminating]
+    return [Delete(pod, grace=grace) for pod in pods if not pod.terminating]
 
 
-def stop(pods: Iterable[PodView], overdue: bool) -> list[PodDeletion]:
-    """End the containers of live pods and keep the logs; delete what has none, or does not obey."""
-    found = []
+def stop(pods: Iterable[PodView], overdue: bool) -> list[Removal]:
+    """End the containers of live pods and keep the logs; delete what has none, or does not obey.
+
+    A pod's own deadline ends its containers, and leaves the pod.
+    """
+    found: list[Removal] = []
     for pod in pods:
         if not pod.live:
             continue
         if overdue or not pod.started:
-            found.append(PodDeletion(pod, grace=0 if overdue else 1))
+            found.append(Delete(pod, grace=0 if overdue else 1))
         elif not pod.deadline:
-            found.append(PodDeletion(pod, DeletionMode.STOP))
+            found.append(
+                Patch(pod, {"spec": {"activeDeadlineSeconds": 1}}, verb="stopping", otherwise=Delete(pod))
+            )
     return found

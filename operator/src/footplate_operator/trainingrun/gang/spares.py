@@ -12,6 +12,8 @@ from datetime import datetime
 
 from footplate_contracts.names import Role, WorkerId
 from footplate_contracts.reports import CoordinatorState
+from footplate_operator.runtime.decision import Patch
+from footplate_operator.trainingrun.labels import slot_labels
 from footplate_operator.trainingrun.observed import PodView, worker_of
 from footplate_operator.trainingrun.policies.backoff import Life, not_before
 
@@ -51,6 +53,12 @@ def ready(state: CoordinatorState, pods: Sequence[PodView]) -> int:
         return 0
     live = {pod.name for pod in pods if pod.live}
     return sum(agent.spare and agent.pod_name in live for agent in state.waiting)
+
+
+def promotion(worker: PodView) -> Patch:
+    """Label a spare as the `worker` that it has become."""
+    labels = slot_labels(Role.WORKER, worker.worker)
+    return Patch(worker, {"metadata": {"labels": labels}}, verb="promoting")
 
 
 def promoted(pods: Sequence[PodView], state: CoordinatorState) -> tuple[PodView, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
 
 from footplate_contracts.names import (
     COORDINATOR_PORT,
@@ -25,17 +24,9 @@ from footplate_contracts.names import (
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.labels import match_role
 from footplate_operator.trainingrun.manifests.metadata import metadata
+from footplate_operator.trainingrun.observed import Credentials
 from footplate_operator.trainingrun.revision import Revision
 from footplate_operator.trainingrun.run import Run
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """What agents and operator prove to the coordinator, and it to them."""
-
-    token: str
-    certificate: bytes  # PEM, self-signed: the run's only authority
-    private_key: bytes  # PEM
 
 
 def secret(run: Run, credentials: Credentials) -> Json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
 from footplate_contracts.names import ConditionType, Phase, Reason, Role
 from footplate_contracts.v1alpha1.status import TimeStatus, TrainingRunStatus
@@ -11,10 +12,13 @@ from footplate_operator.runtime import conditions
 from footplate_operator.runtime.clock import format_time
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.decision import Problem
+from footplate_operator.runtime.throttle import StatusChange
 from footplate_operator.trainingrun.labels import selector
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status import wall_time
 from footplate_operator.trainingrun.status.limit import fit
+
+_NUMBERS: Final[dict[str, object]] = {"time": None, "goodput": None}  # grow by themselves: no reason to write
 
 
 def report(
@@ -98,3 +102,19 @@ def finished(total_steps: int, wanted: int) -> str:
 
 def _step(status: TrainingRunStatus) -> int:
     return status.progress.step if status.progress else 0
+
+
+def compare(before: TrainingRunStatus, after: TrainingRunStatus) -> StatusChange:
+    """Whether `after` says something new, and whether that may wait."""
+    if _without(before, _NUMBERS) == _without(after, _NUMBERS):
+        return StatusChange.NOTHING
+    return StatusChange.PROGRESS if _state(before) == _state(after) else StatusChange.STATE
+
+
+def _state(status: TrainingRunStatus) -> TrainingRunStatus:
+    conditions = [condition.model_copy(update={"message": ""}) for condition in status.conditions]
+    return _without(status, {**_NUMBERS, "progress": None, "checkpoint": None, "conditions": conditions})
+
+
+def _without(status: TrainingRunStatus, values: dict[str, object]) -> TrainingRunStatus:
+    return status.model_copy(update=values)
