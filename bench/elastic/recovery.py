@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from bench.elastic.stations import PARTS, Recovery, recovery
+from bench.elastic.stations import PARTS, Recovery, recovery, tells_timeline
 
 from footplate_contracts.names import FIRST_SPARE
 from footplate_contracts.reports import CoordinatorState, GenerationId, RunState
@@ -97,7 +97,7 @@ class Bench:
         deadline = time.monotonic() + 30.0
         while True:
             logs = [self.gang.log(name) for name in self.logs]
-            if all(f"timeline {generation} " in log for log in logs):
+            if all(tells_timeline(log, generation) for log in logs):
                 return recovery(fault, self.gang.log("coordinator-1"), logs, str(generation))
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not all ranks of {generation} step:\n{self.gang.logs()}")

@@ -7,17 +7,17 @@ when its ranks were forked, had their process group, were loaded, and stepped.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable
+import shlex
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 
-_TIME = r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3})Z \S+ \S+ "
-_OPENED = re.compile(_TIME + r"opened a new generation after (\S+):")
-_SEALED = re.compile(_TIME + r"sealed generation (\S+):")
-_TIMELINE = re.compile(r"timeline (\S+) (\{.*\})")
+from footplate_contracts.reports import GenerationId
+
+_OPENED = re.compile(r"opened a new generation after (\S+):")
+_SEALED = re.compile(r"sealed generation (\S+):")
 
 PARTS = ("detect", "rendezvous", "fork", "process group", "load", "first step")
 
@@ -40,24 +40,40 @@ def recovery(fault: float, coordinator: str, agents: Iterable[str], generation: 
     `rendezvous` runs from the opening to the seal, and so contains the start
     of a substitute where there is one.
     """
-    opened = _time_of(_OPENED, coordinator, lambda match: _unix(match[1]) >= fault - 0.001)
-    sealed = _time_of(_SEALED, coordinator, lambda match: match[2] == generation)
-    lines = [
-        json.loads(match[2]) for log in agents for match in _TIMELINE.finditer(log) if match[1] == generation
+    opened = _time_of(_OPENED, coordinator, lambda match, time: time >= fault - 0.001)
+    sealed = _time_of(_SEALED, coordinator, lambda match, time: match[1] == generation)
+    timelines = [
+        timeline for log in agents for timeline in _timelines(log) if timeline["generation"] == generation
     ]
-    if not lines:
+    if not timelines:
         raise ValueError(f"no agent tells the timeline of generation {generation}")
-    stations = [max(line[name] for line in lines) for name in ("forked", "grouped", "loaded", "stepping")]
+    stations = [
+        max(float(timeline[name]) for timeline in timelines)
+        for name in ("forked", "grouped", "loaded", "stepping")
+    ]
     times = [fault, opened, sealed, *stations]
     return Recovery(tuple(later - earlier for earlier, later in pairwise(times)))
 
 
-def _time_of(pattern: re.Pattern[str], log: str, wanted: Callable[[re.Match[str]], bool]) -> float:
-    for match in pattern.finditer(log):
-        if wanted(match):
-            return _unix(match[1])
+def tells_timeline(log: str, generation: GenerationId) -> bool:
+    """Whether all ranks of the agent that wrote `log` step in `generation`."""
+    return any(timeline["generation"] == str(generation) for timeline in _timelines(log))
+
+
+def _time_of(pattern: re.Pattern[str], log: str, wanted: Callable[[re.Match[str], float], bool]) -> float:
+    for line in _lines(log):
+        match, time = pattern.match(line["message"]), datetime.fromisoformat(line["time"]).timestamp()
+        if match and wanted(match, time):
+            return time
     raise ValueError(f"the coordinator's log has no line like {pattern.pattern!r}")
 
 
-def _unix(text: str) -> float:
-    return datetime.fromisoformat(f"{text}+00:00").timestamp()
+def _timelines(log: str) -> list[dict[str, str]]:
+    return [line for line in _lines(log) if line["message"] == "timeline"]
+
+
+def _lines(log: str) -> Iterator[dict[str, str]]:
+    """The members of each line in logfmt; other lines are passed over."""
+    for line in log.splitlines():
+        if line.startswith("time="):
+            yield dict(member.split("=", 1) for member in shlex.split(line))

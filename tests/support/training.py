@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from footplate_contracts.directives import Command, NumberedLimits
+from footplate_contracts.logs import configure
+from footplate_contracts.names import LogFormat
 from footplate_contracts.reports import CheckpointRecord, Diagnosis, RankReport, StepMetrics
 from footplate_contracts.runconfig import RunConfig
 from footplate_elastic.protocol.agent_client import StandaloneClient
@@ -66,11 +68,13 @@ class Ended:
 
 def train(config: RunConfig, metrics: Path | None = None) -> int:
     """Train to the end as one rank; the exit code."""
+    configure("footplate_trainer", log_format=LogFormat.TEXT)
     return int(pretrain.main(config, StandaloneClient(), pretrain.Options(metrics)))
 
 
 def train_under(link: AgentLink, config: RunConfig, metrics: Path | None = None) -> Ended:
     """Train as one rank of the agent behind `link`."""
+    configure("footplate_trainer", log_format=LogFormat.TEXT)
     with contextlib.redirect_stderr(io.StringIO()) as stderr:
         code = pretrain.main(config, link, pretrain.Options(metrics))
     return Ended(int(code), stderr.getvalue(), link)

@@ -15,6 +15,8 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,25 +26,22 @@ from typing import Any, Final
 
 from footplate_contracts.names import Env, LogFormat
 
+# How lines of ours begin and, of logfmt, go on.
+_JSON_BEGINS: Final = '{"time": "'
+_LOGFMT_MESSAGE: Final = re.compile(r'time=\S+ level=\S+ logger=\S+ message=("(?:[^"\\]|\\.)*"|\S*)')
 _of_process: dict[str, object] = {}
 _of_task: ContextVar[Mapping[str, object]] = ContextVar("log fields", default=MappingProxyType({}))
 
 
-def configure(
-    *speakers: str, level: str = "INFO", log_format: LogFormat = LogFormat.LOGFMT, **about: object
-) -> None:
-    """Send all logs of this process to stderr.
+def configure(*speakers: str, level: str = "INFO", log_format: LogFormat = LogFormat.LOGFMT) -> None:
+    """Send all logs of this process to stderr; as TEXT, what is no warning goes to stdout.
 
-    Args:
-        speakers: loggers heard from `level` on; all others, libraries mostly, from WARNING on.
-        about: fields of every line, see `describe_process`.
+    The loggers `speakers` are heard from `level` on, all others, libraries mostly, from WARNING on.
     """
-    handler = logging.StreamHandler()
-    handler.setFormatter(formatter(log_format))
+    handler = _Console(log_format)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for name in speakers:
         logging.getLogger(name).setLevel(level)
-    describe_process(**about)
 
 
 def formatter(log_format: LogFormat) -> logging.Formatter:
@@ -60,7 +59,7 @@ def format_of(environment: Mapping[str, str], default: LogFormat = LogFormat.LOG
 
 
 def describe_process(**about: object) -> None:
-    """Fields of every line from now on; one that is None or "" is left out."""
+    """Fields of every line from now on; one that is None or "" is left out, a function is asked each time."""
     _of_process.update(about)
 
 
@@ -77,6 +76,32 @@ def bind(**about: object) -> Iterator[None]:
 def fields(**about: object) -> dict[str, Any]:
     """Fields of one line, to be passed as `extra`; `exception` is a traceback that is text already."""
     return {"fields": about}
+
+
+def message_of(line: str) -> str:
+    """The message of a log line, whatever its format; a line that is none is its own message."""
+    if line.startswith(_JSON_BEGINS):
+        return str(json.loads(line)["message"])
+    found = _LOGFMT_MESSAGE.match(line)
+    if found is None:
+        return line
+    return str(json.loads(found[1])) if found[1].startswith('"') else found[1]
+
+
+class _Console(logging.Handler):
+    """Writes to what stdout and stderr are at the moment: tests and commands redirect them."""
+
+    def __init__(self, log_format: LogFormat) -> None:
+        super().__init__()
+        self.setFormatter(formatter(log_format))
+        self._calm_to_stdout = log_format is LogFormat.TEXT
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            calm = self._calm_to_stdout and record.levelno < logging.WARNING
+            print(self.format(record), file=sys.stdout if calm else sys.stderr, flush=True)
+        except Exception:  # noqa: BLE001 - as the standard library's handlers do: a log line is no reason to end
+            self.handleError(record)
 
 
 class _Formatter(logging.Formatter):
@@ -96,8 +121,9 @@ class _Formatter(logging.Formatter):
             "message": record.getMessage(),
         }
         for name, value in {**_of_process, **_of_task.get(), **own, "exception": exception}.items():
-            if value is not None and value != "":
-                line.setdefault(name, value)
+            known = value() if callable(value) else value
+            if known is not None and known != "":
+                line.setdefault(name, known)
         return line
 
 

@@ -89,6 +89,13 @@ def test_a_traceback_is_one_member_of_a_json_line() -> None:
     assert json.loads(line(LogFormat.JSON, "it broke", exception="of another process")).get("exception")
 
 
+@pytest.mark.parametrize("log_format", [LogFormat.LOGFMT, LogFormat.JSON])
+@pytest.mark.parametrize("message", ["created", 'two "words"\nhere', "a=b", "ü\\"])
+def test_the_message_of_a_line(log_format: LogFormat, message: str) -> None:
+    assert logs.message_of(line(log_format, message, why="else")) == message
+    assert logs.message_of(f"a rank printed {message}") == f"a rank printed {message}"
+
+
 def test_a_person_reads_the_message_alone() -> None:
     assert line(LogFormat.TEXT, "step 1/5", seconds=1.5) == "step 1/5"
     assert line(LogFormat.TEXT, "no room", logging.WARNING) == "warning: no room"

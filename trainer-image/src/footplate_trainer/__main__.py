@@ -12,8 +12,9 @@ import sys
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from footplate_contracts.names import ExitCode
-from footplate_trainer.errors import TrainerError
+from footplate_contracts import logs
+from footplate_contracts.names import ExitCode, LogFormat
+from footplate_trainer.errors import TrainerError, UserMistake
 
 # As a shell tells SIGINT and SIGPIPE.
 _INTERRUPTED: Final = 130
@@ -92,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.set_defaults(run_verb=verb.run)
     parsed = parser.parse_args(given)
     try:
+        _log_to_console()
         code: int = parsed.run_verb(parsed)
     except TrainerError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -102,6 +104,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         code = _UNHEARD
     return code
+
+
+def _log_to_console() -> None:
+    """What a person at a terminal reads, unless another format is asked for."""
+    try:
+        log_format = logs.format_of(os.environ, LogFormat.TEXT)
+    except ValueError as error:
+        raise UserMistake(str(error)) from None
+    logs.configure("footplate_trainer", "footplate_elastic", log_format=log_format)
 
 
 def command() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from footplate_contracts.names import COORDINATOR_PORT, Env
+from footplate_contracts.logs import format_of
+from footplate_contracts.names import COORDINATOR_PORT, Env, LogFormat
 from footplate_contracts.reports import AgentIdentity
 from footplate_elastic.agent.client import Endpoint
 from footplate_elastic.protocol.outline import (
@@ -25,6 +26,7 @@ class AgentConfig:
     identity: AgentIdentity
     endpoint: Endpoint
     outline: RunOutline
+    log_format: LogFormat
 
 
 def from_environment(environment: Mapping[str, str]) -> AgentConfig:
@@ -52,4 +54,4 @@ def from_environment(environment: Mapping[str, str]) -> AgentConfig:
         token=read_token(environment),
         certificate=existing_file(environment, Env.TLS_CERTIFICATE_FILE),
     )
-    return AgentConfig(identity, endpoint, outline)
+    return AgentConfig(identity, endpoint, outline, format_of(environment))

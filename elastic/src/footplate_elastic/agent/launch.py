@@ -13,8 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from footplate_contracts import logs
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.failures import FailureReport
+from footplate_contracts.logs import fields
 from footplate_contracts.names import Cause, ExitCode, Reason
 from footplate_contracts.reports import (
     CheckpointRecord,
@@ -52,9 +54,9 @@ class _FromRanks:
         self._session.report(generation, report)
         timeline = self.timeline
         if timeline is not None and timeline.generation == generation:
-            line = timeline.report(report, time.time())
-            if line is not None:
-                _log.info(line)
+            stations = timeline.report(report, time.time())
+            if stations is not None:
+                _log.info("timeline", extra=fields(generation=generation, **stations))
 
     def metrics(self, generation: GenerationId | None, row: StepMetrics) -> None:
         self._session.outbox.metrics(generation, row)
@@ -111,9 +113,10 @@ class Launch:
         self.wake = wake
         self._check = check
         self.session = Session(config.identity, config.endpoint, config.outline.training.steps)
+        logs.describe_process(generation=self._generation)
         self._from_ranks = _FromRanks(self.session)
         self.server = RankServer(self._from_ranks)
-        self.ranks = Ranks(entry, self.server.directory, make_zygote, zygote)
+        self.ranks = Ranks(entry, self.server.directory, make_zygote, zygote, config.log_format)
         # Ours and not the ranks': what they copy into it must outlive them.
         self.memory = _memory_folder() if config.outline.checkpoint.memory else None
 
@@ -131,7 +134,7 @@ class Launch:
         except RanksRefused as refused:
             failure, code = refused.failure, int(ExitCode.CONFIG)
         except ZygoteFailed as failed:
-            _log.error("the trainer cannot be imported:\n%s", failed)
+            _log.error("the trainer cannot be imported", extra=fields(exception=failed))
             failure, code = _broken_image(str(failed)), int(ExitCode.CONFIG)
         except Terminated:
             _log.info("told to end")
@@ -198,6 +201,10 @@ class Launch:
         if failure is not None:
             self.session.explain(failure, HEARING_SECONDS)
         self.session.leave()
+
+    def _generation(self) -> GenerationId | None:
+        running = self.session.running
+        return running.generation if running else None
 
 
 def _memory_folder() -> Path:

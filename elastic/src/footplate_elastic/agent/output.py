@@ -1,12 +1,14 @@
-"""Brings the output of ranks to the agent's own, line by line with the rank in front.
+"""Brings the output of ranks to the agent's own, line by line.
 
 `kubectl logs` shows what the agent's process writes; lines of several ranks
-must not run into each other. The last lines of each rank are kept: where a
-rank dies without an error file they are all there is to say why.
+must not run into each other. A rank's log lines name it already; whatever else
+it prints gets the rank in front. What the last lines of each rank say is kept:
+where a rank dies without an error file it is all there is to say why.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import selectors
 import sys
@@ -17,7 +19,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, TextIO
 
+from footplate_contracts.logs import fields, formatter, message_of
+from footplate_contracts.names import LogFormat
+
 KEPT_LINES: Final = 30
+
+
+def shown(text: str, rank: int, log_format: LogFormat) -> str:
+    """A line of `rank` as the pod's log has it: a log line as it is, any other with the rank."""
+    if message_of(text) != text:
+        return text
+    if log_format is LogFormat.JSON:
+        said = logging.makeLogRecord(
+            {"name": "output", "levelname": "INFO", "msg": text, **fields(rank=rank)}
+        )
+        return formatter(LogFormat.JSON).format(said)
+    return f"[rank {rank}] {text}"
 
 
 @dataclass
@@ -33,6 +50,7 @@ class _Stream:
 class Pump:
     """One thread for all pipes."""
 
+    log_format: LogFormat
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     _tails: dict[int, deque[str]] = field(default_factory=dict)
     _streams: dict[int, list[_Stream]] = field(default_factory=dict)
@@ -87,8 +105,8 @@ class Pump:
             os.close(descriptor)
         if lines:
             texts = [line.decode(errors="replace") for line in lines]
-            stream.tail.extend(texts)
-            stream.target.write("".join(f"[rank {stream.rank}] {text}\n" for text in texts))
+            stream.tail.extend(message_of(text) for text in texts)
+            stream.target.write("".join(shown(text, stream.rank, self.log_format) + "\n" for text in texts))
             stream.target.flush()
         if not data:
             stream.ended.set()

@@ -66,12 +66,15 @@ def _run(
     wake: threading.Event,
 ) -> int:
     """What needs more than the standard library; raises ValueError for a wrong environment."""
-    from footplate_elastic import logs
+    from footplate_contracts import logs
     from footplate_elastic.agent.config import from_environment
     from footplate_elastic.agent.launch import Launch
 
-    logs.configure("agent")
-    return Launch(from_environment(os.environ), entry, check, zygote, make_zygote, wake).run()
+    config = from_environment(os.environ)
+    logs.configure("footplate_elastic", log_format=config.log_format)
+    run = config.outline.run
+    logs.describe_process(run=f"{run.namespace}/{run.name}", uid=run.uid)
+    return Launch(config, entry, check, zygote, make_zygote, wake).run()
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

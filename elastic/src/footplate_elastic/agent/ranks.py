@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from footplate_contracts.failures import FailureReport
-from footplate_contracts.names import ExitCode
+from footplate_contracts.names import ExitCode, LogFormat
 from footplate_elastic.agent.failures import RankEnd, first_failure, oom_kills
 from footplate_elastic.agent.output import Pump
 from footplate_elastic.agent.zygote_client import End, Zygote
@@ -46,9 +46,13 @@ class Ranks:
     directory: Path
     make_zygote: Callable[[], Zygote]
     zygote: Zygote
-    _pump: Pump = field(default_factory=Pump)
+    log_format: LogFormat = LogFormat.LOGFMT
+    _pump: Pump = field(init=False)
     _ranks: list[_Rank] = field(default_factory=list)
     _killed_for_memory: int = 0
+
+    def __post_init__(self) -> None:
+        self._pump = Pump(self.log_format)
 
     def start(self, environments: Mapping[int, Mapping[str, str]]) -> dict[int, int]:
         """Fork a rank for each local rank with its environment; pids by local rank.

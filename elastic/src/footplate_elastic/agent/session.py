@@ -17,6 +17,7 @@ import time
 from typing import Final
 from urllib.parse import quote
 
+from footplate_contracts.backoff import backoff
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.model import Report
@@ -41,6 +42,7 @@ from footplate_elastic.protocol import wire
 
 _log = logging.getLogger(__name__)
 
+FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
 NEWS_SECONDS: Final = 0.2  # reports of steps travel no more often
 ANSWER_SECONDS: Final = 5.0  # a coordinator that takes longer is asked again
@@ -52,16 +54,16 @@ class Backoff:
     """Pauses that double up to a second, and start small again after a success."""
 
     def __init__(self) -> None:
-        self._next = 0.05
+        self._failures = 0
 
     def pause(self, ending: threading.Event) -> None:
         """Wait, unless this agent ends meanwhile."""
-        ending.wait(self._next)
-        self._next = min(LONGEST_PAUSE, self._next * 2)
+        self._failures += 1
+        ending.wait(backoff(self._failures, first=FIRST_PAUSE, longest=LONGEST_PAUSE))
 
     def reset(self) -> None:
         """It worked."""
-        self._next = 0.05
+        self._failures = 0
 
 
 class SessionListener:
@@ -131,10 +133,10 @@ class Session:
             request = JoinRequest(
                 agent=self.identity, store_port=store_port, last_generation=self._last, failure=self._failure
             )
-        connection, backoff = Connection(self._directory), Backoff()
+        connection, pauses = Connection(self._directory), Backoff()
         try:
             while True:
-                sealed = self._ask_to_join(connection, request, backoff)
+                sealed = self._ask_to_join(connection, request, pauses)
                 if sealed is not None:
                     break
         finally:
@@ -174,7 +176,7 @@ class Session:
     def grant(self, generation: GenerationId, step: int) -> bool:
         """Whether `generation` may commit `step`; waits for a coordinator as long as it runs."""
         request = GrantRequest(generation=generation, step=step)
-        connection, backoff = Connection(self._directory), Backoff()
+        connection, pauses = Connection(self._directory), Backoff()
         try:
             while not self._ending.is_set():
                 running = self.running
@@ -183,14 +185,14 @@ class Session:
                 try:
                     answer = _post(connection, wire.GRANT, request, ANSWER_SECONDS)
                 except Unreachable:
-                    backoff.pause(self._ending)
+                    pauses.pause(self._ending)
                     continue
                 if answer.status == 200:
                     grant = Grant.model_validate_json(answer.body)
                     if not grant.granted:
                         _log.warning("no commit of step %d: %s", step, grant.reason)
                     return grant.granted
-                backoff.pause(self._ending)
+                pauses.pause(self._ending)
             return False
         finally:
             connection.close()
@@ -209,14 +211,14 @@ class Session:
         """Say why this agent ends, again and again for `seconds`; whether a coordinator has answered."""
         word = self._word(news=True).model_copy(update={"failure": failure})
         deadline = time.monotonic() + seconds
-        connection, backoff = Connection(self._directory), Backoff()
+        connection, pauses = Connection(self._directory), Backoff()
         try:
             while time.monotonic() < deadline:
                 try:
                     _post(connection, f"{wire.HEARTBEAT}?wait=0", word, ANSWER_SECONDS)
                     return True
                 except Unreachable:
-                    backoff.pause(self._ending)
+                    pauses.pause(self._ending)
             return False
         finally:
             connection.close()
@@ -236,20 +238,20 @@ class Session:
     # -- threads -----------------------------------------------------------------------
 
     def _beat(self) -> None:
-        connection, backoff = Connection(self._directory), Backoff()
+        connection, pauses = Connection(self._directory), Backoff()
         while not self._ending.is_set():
             known = quote(self.view.known)
             path = f"{wire.HEARTBEAT}?wait={wire.HEARTBEAT_SECONDS}&known={known}"
-            self._exchange(connection, path, self._word(news=False), backoff)
+            self._exchange(connection, path, self._word(news=False), pauses)
 
     def _tell(self) -> None:
-        connection, backoff = Connection(self._directory), Backoff()
+        connection, pauses = Connection(self._directory), Backoff()
         while not self._ending.is_set():
             self._news.wait()
             self._news.clear()
             self._urgent.clear()
             word = self._word(news=True)
-            if not self._exchange(connection, f"{wire.HEARTBEAT}?wait=0", word, backoff):
+            if not self._exchange(connection, f"{wire.HEARTBEAT}?wait=0", word, pauses):
                 self._news.set()
                 continue
             with self._lock:
@@ -260,29 +262,29 @@ class Session:
                 self._urgent.wait(NEWS_SECONDS)
 
     def _plug(self) -> None:
-        backoff = Backoff()
+        pauses = Backoff()
         while not self._ending.is_set():
             agent = quote(json.dumps(self.identity.to_json()))
             try:
                 if self._idle.stay(f"{wire.CONNECTION}?agent={agent}") == 200:
-                    backoff.reset()
+                    pauses.reset()
                     continue
             except Unreachable:
                 pass
-            backoff.pause(self._ending)
+            pauses.pause(self._ending)
 
-    def _exchange(self, connection: Connection, path: str, word: Heartbeat, backoff: Backoff) -> bool:
+    def _exchange(self, connection: Connection, path: str, word: Heartbeat, pauses: Backoff) -> bool:
         try:
             answer = _post(connection, path, word, ANSWER_SECONDS)
         except Unreachable as error:
             _log.debug("no heartbeat: %s", error)
-            backoff.pause(self._ending)
+            pauses.pause(self._ending)
             return False
         if answer.status != 200:
             _log.error("the coordinator refuses our heartbeat: %d %s", answer.status, _text(answer))
-            backoff.pause(self._ending)
+            pauses.pause(self._ending)
             return False
-        backoff.reset()
+        pauses.reset()
         self._take(HeartbeatAnswer.model_validate_json(answer.body))
         return True
 
@@ -331,15 +333,15 @@ class Session:
         return complete or time.monotonic() - self._reports.ended_at >= LAST_NUMBERS_SECONDS
 
     def _ask_to_join(
-        self, connection: Connection, request: JoinRequest, backoff: Backoff
+        self, connection: Connection, request: JoinRequest, pauses: Backoff
     ) -> SealedGeneration | None:
         try:
             answer = _post(connection, wire.JOIN, request, wire.JOIN_SECONDS + ANSWER_SECONDS)
         except Unreachable as error:
             _log.debug("no join: %s", error)
-            backoff.pause(self._ending)
+            pauses.pause(self._ending)
             return None
-        backoff.reset()
+        pauses.reset()
         if answer.status == 200:
             return SealedGeneration.model_validate_json(answer.body)
         reason = _text(answer)

@@ -1,4 +1,4 @@
-"""When the ranks of this agent passed the stations of a start, as one line of the log.
+"""When the ranks of this agent passed the stations of a start, for a line of the log.
 
 Recovery has a bar in seconds, and whoever misses it wants to know where the
 time went. The stations are read off the reports that ranks send anyway.
@@ -6,12 +6,10 @@ time went. The stations are read off the reports that ranks send anyway.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 
 from footplate_contracts.reports import GenerationId, RankPhase, RankReport
 
-PREFIX = "timeline"
 _STARTING = (RankPhase.STARTING, RankPhase.LOADING)
 
 
@@ -33,8 +31,8 @@ class StartupTimeline:
     )
     _told: bool = False
 
-    def report(self, report: RankReport, now: float) -> str | None:
-        """Take note; the whole line once all ranks step, else None."""
+    def report(self, report: RankReport, now: float) -> dict[str, float] | None:
+        """Take note; all stations once all ranks step, else None."""
         stations = {
             "grouped": True,
             "loaded": report.phase not in _STARTING,
@@ -47,5 +45,5 @@ class StartupTimeline:
             return None
         self._told = True
         times = {name: max(by_rank.values()) for name, by_rank in self._passed.items()}
-        told = {"sealed": self.sealed, "forked": self.forked, **times}
-        return f"{PREFIX} {self.generation} {json.dumps({name: round(at, 3) for name, at in told.items()})}"
+        times = {"sealed": self.sealed, "forked": self.forked, **times}
+        return {name: round(at, 3) for name, at in times.items()}

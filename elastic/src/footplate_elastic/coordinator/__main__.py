@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import random
 import signal
 import ssl
@@ -15,8 +16,8 @@ from typing import Final
 
 from aiohttp import web
 
+from footplate_contracts import logs
 from footplate_contracts.names import Env, ExitCode
-from footplate_elastic import logs
 from footplate_elastic.coordinator.config import CoordinatorConfig, as_admitted, from_environment
 from footplate_elastic.coordinator.coordinator import Coordinator
 from footplate_elastic.coordinator.server import Server
@@ -32,13 +33,16 @@ FLUSH_SECONDS: Final = 5.0  # well within a pod's default grace of 30 s
 
 def main() -> int:
     """Exit code of the process: 0 after SIGTERM, 78 when it cannot start."""
-    logs.configure("coordinator")
     arguments = _arguments()
     try:
         config = from_environment()
+        log_format = logs.format_of(os.environ)
     except ValueError as error:
         print(f"coordinator: {error}", file=sys.stderr)
         return ExitCode.CONFIG
+    logs.configure("footplate_elastic", log_format=log_format)
+    run = config.outline.run
+    logs.describe_process(run=f"{run.namespace}/{run.name}", uid=run.uid, epoch=config.epoch)
     timing = Timing(silence=arguments.silence_seconds, substitute=arguments.substitute_seconds)
     asyncio.run(serve(config, arguments.bind, timing))
     return ExitCode.SUCCESS
@@ -47,6 +51,7 @@ def main() -> int:
 async def serve(config: CoordinatorConfig, bind: str | None, timing: Timing) -> None:
     """Serve until SIGTERM or SIGINT, then hand the rest of the telemetry to the API."""
     coordinator = new_coordinator(config, timing)
+    logs.describe_process(generation=lambda: coordinator.state.generation)
     shipper = _shipper(config, coordinator)
     server = Server(coordinator, config.token, shipper.wake if shipper else _nobody)
     # Cancelled handlers are how the end of an idle connection shows at once.
@@ -54,15 +59,7 @@ async def serve(config: CoordinatorConfig, bind: str | None, timing: Timing) -> 
     await runner.setup()
     site = web.TCPSite(runner, bind, config.port, ssl_context=_tls(config), shutdown_timeout=0.2)
     await site.start()
-    run = f"{config.outline.run.namespace}/{config.outline.run.name}"
-    scheme = "https" if config.certificate else "http"
-    _log.info(
-        "epoch %d of run %s listens on port %d (%s)",
-        config.epoch,
-        run,
-        config.port,
-        scheme,
-    )
+    _log.info("listening on port %d (%s)", config.port, "https" if config.certificate else "http")
     if not config.token:
         _log.warning("%s is unset: everybody is let in", Env.RUN_TOKEN_FILE)
     tasks = [asyncio.create_task(server.keep_time())]

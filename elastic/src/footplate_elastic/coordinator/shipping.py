@@ -16,25 +16,24 @@ from typing import Final
 
 import aiohttp
 
+from footplate_contracts.backoff import backoff
 from footplate_elastic.coordinator.telemetry import BATCH, TelemetryBuffer
 
 _log = logging.getLogger(__name__)
 
 GATHER_SECONDS: Final = 0.5  # rows of a moment travel together
-FIRST_DELAY: Final = 0.5
-LONGEST_DELAY: Final = 15.0
+FIRST_RETRY_SECONDS: Final = 0.5
+LONGEST_RETRY_SECONDS: Final = 15.0
 INVALID: Final = frozenset({400, 413, 422})  # something within the batch cannot be taken
 FOREIGN: Final = 409  # the name belongs to another run by now
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30.0, sock_connect=5.0)
 
 
-def retry_delay(attempt: int, chance: random.Random) -> float:
-    """Seconds before attempt `attempt` (from 1): doubling, and spread over its upper half.
-
-    The spread keeps thousands of runs from returning to a restarted API at once.
-    """
-    delay = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(attempt - 1, 16))
-    return delay * chance.uniform(0.5, 1.0)
+def retry_delay(failures: int, chance: float) -> float:
+    """Seconds to wait after so many failures in a row; `chance` in [0, 1) spreads runs."""
+    return backoff(
+        failures, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS, jitter=(0.5, 1.0), chance=chance
+    )
 
 
 @dataclass(frozen=True)
@@ -69,17 +68,17 @@ class Shipper:
     async def run(self) -> None:
         """Ship until cancelled."""
         async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
-            attempt = 0
+            failures = 0
             while True:
                 if len(self._buffer) == 0:
                     self._news.clear()
                     await self._news.wait()
                     await asyncio.sleep(GATHER_SECONDS)
                 if await self.ship(session):
-                    attempt = 0
+                    failures = 0
                     continue
-                attempt += 1
-                await asyncio.sleep(retry_delay(attempt, self._chance))
+                failures += 1
+                await asyncio.sleep(retry_delay(failures, self._chance.random()))
 
     async def flush(self, seconds: float) -> None:
         """Ship what waits, for at most `seconds`."""

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from bench.elastic.stations import PARTS, recovery
 
+from footplate_contracts.logs import fields, formatter
+from footplate_contracts.names import LogFormat
 from footplate_contracts.reports import GenerationId, RankPhase, RankReport
 from footplate_elastic.agent.startup_timeline import StartupTimeline
 
 G2 = GenerationId(epoch=1, number=2)
 
-COORDINATOR = """
-2026-01-01T00:00:00.000Z coordinator INFO sealed generation 1.1: run-w0-0, run-w1-0
-2026-01-01T00:00:09.000Z coordinator INFO opened a new generation after 1.0: an older one
-2026-01-01T00:00:10.100Z coordinator INFO opened a new generation after 1.1: worker 1 joined again
-2026-01-01T00:00:10.350Z coordinator INFO sealed generation 1.2: run-w0-0, run-w1-0
-"""
 FAULT = 1767225610.0  # 2026-01-01T00:00:10Z
+
+
+def logged(time: float, message: str, **about: object) -> str:
+    """A line of a log."""
+    record = logging.makeLogRecord({"msg": message, "created": time, **fields(**about)})
+    return formatter(LogFormat.LOGFMT).format(record) + "\n"
+
+
+COORDINATOR = "".join(
+    (
+        logged(FAULT - 10.0, "sealed generation 1.1: run-w0-0, run-w1-0"),
+        logged(FAULT - 1.0, "opened a new generation after 1.0: an older one"),
+        logged(FAULT + 0.1, "opened a new generation after 1.1: worker 1 joined again"),
+        logged(FAULT + 0.35, "sealed generation 1.2: run-w0-0, run-w1-0"),
+    )
+)
 
 
 def told(
     timeline: StartupTimeline, rank: int, phase: RankPhase, seconds: float | None, now: float
-) -> str | None:
+) -> dict[str, float] | None:
     report = RankReport(rank=rank, local_rank=rank, step=1, phase=phase, step_seconds=seconds)
     return timeline.report(report, now)
 
@@ -36,7 +50,7 @@ def line(offset: float) -> str:
     found = told(timeline, 1, RankPhase.COMPUTE, 0.1, FAULT + 1.0 + offset)
     assert found is not None
     assert told(timeline, 1, RankPhase.COMPUTE, 0.1, FAULT + 2.0) is None
-    return f"2026-01-01T00:00:11.000Z agent INFO {found}\n"
+    return logged(FAULT + 1.0, "timeline", generation=G2, **found)
 
 
 def test_a_station_is_passed_with_its_last_rank_on_the_last_agent() -> None:

@@ -52,14 +52,14 @@ def test_other_ranks_write_none(tmp_path: Path) -> None:
 
 
 def test_a_line_comes_now_and_then_and_for_the_last_step(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "footplate_trainer")
     _, rows = rows_of(0, AgentLink(), tmp_path, "training.logEverySteps=4")
     for number in range(1, 7):
         rows.after_step(trained(number))
     rows.close()
-    told = capsys.readouterr().out.splitlines()
-    assert [line.split("  ")[0] for line in told] == ["step 4/6", "step 6/6"]
+    assert [line.split("  ")[0] for line in caplog.messages] == ["step 4/6", "step 6/6"]
 
 
 @dataclass

@@ -7,7 +7,7 @@ beside the checkpoints. That recording fails must not end a run.
 
 from __future__ import annotations
 
-import sys
+import logging
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +22,8 @@ from footplate_trainer.loop.callbacks import Callback, TrainedStep
 from footplate_trainer.parallel import device
 from footplate_trainer.parallel.world import World
 from footplate_trainer.storage import open_storage
+
+_log = logging.getLogger(__name__)
 
 FOLDER = "diagnostics"
 
@@ -94,6 +96,6 @@ class Diagnostics(Callback):
                 write(path)
                 self._storage.upload(path, final)
         except OSError as error:
-            print(f"warning: {final} cannot be written: {error}", file=sys.stderr, flush=True)
+            _log.warning("%s cannot be written: %s", final, error)
         else:
-            print(f"wrote {final}", flush=True)
+            _log.info("wrote %s", final)

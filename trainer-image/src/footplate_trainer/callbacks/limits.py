@@ -6,11 +6,15 @@ saved: what is decided after a step is decided under the limits that hold from t
 
 from __future__ import annotations
 
+import logging
+
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.loop.callbacks import Callback, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Flags
 from footplate_trainer.parallel.world import World
+
+_log = logging.getLogger(__name__)
 
 
 class LimitsFollower(Callback):
@@ -40,4 +44,4 @@ class LimitsFollower(Callback):
 
     def _take(self) -> None:
         if self._limits.agree(self._link.terms(), self._world, self._done) and self._world.rank == 0:
-            print(f"from step {self._done + 1} on: {self._limits}", flush=True)
+            _log.info("from step %d on: %s", self._done + 1, self._limits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +16,8 @@ from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.metrics.report import MetricsFile, progress_line
 from footplate_trainer.metrics.tensorboard import TensorBoardSink
 from footplate_trainer.storage import local_path
+
+_log = logging.getLogger(__name__)
 
 
 class RowSink(Protocol):
@@ -57,7 +60,7 @@ class ConsoleSink:
     def write(self, row: StepMetrics) -> None:
         """Print it, if it is time."""
         if row.step == self.limits.steps or row.step % self.every == 0:
-            print(progress_line(row, self.limits.steps), flush=True)
+            _log.info(progress_line(row, self.limits.steps))
 
     def flush(self) -> None:
         """Each line has been flushed already."""

@@ -7,6 +7,8 @@ number of ranks, and two of them can be compared.
 
 from __future__ import annotations
 
+import logging
+
 from footplate_contracts.reports import RankPhase
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.data.loader import BatchLoader
@@ -16,6 +18,8 @@ from footplate_trainer.loop.stepper import Stepper
 from footplate_trainer.metrics.stopwatch import StepPart
 from footplate_trainer.parallel.objective import Objective
 from footplate_trainer.parallel.world import World
+
+_log = logging.getLogger(__name__)
 
 
 class Validation(Callback):
@@ -53,4 +57,4 @@ class Validation(Callback):
             loss = self._stepper.evaluate(batches, self._objective)
         step.columns["validation_loss"] = loss
         if self._world.rank == 0:
-            print(f"step {step.number}/{self._limits.steps}  validation loss {loss:.4f}", flush=True)
+            _log.info("step %d/%d  validation loss %.4f", step.number, self._limits.steps, loss)

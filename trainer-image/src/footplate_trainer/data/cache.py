@@ -16,9 +16,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import logging
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,6 +32,8 @@ from footplate_trainer.data.check import unreadable
 from footplate_trainer.data.errors import DataCorrupt, DataError, DataMissing
 from footplate_trainer.data.layout import MANIFEST_FILE, FileRecord, ShardManifest
 from footplate_trainer.storage import Storage, join
+
+_log = logging.getLogger(__name__)
 
 _IN_USE: Final = ".in-use"
 _PARTIAL: Final = ".partial"
@@ -82,7 +84,7 @@ def fetch(
             lock = _hold(folder)
             missing = _make_room(settings, folder, files)
         if missing and rank == 0:
-            print(f"copying {missing:,} bytes of shards from {storage.uri} to {folder}", flush=True)
+            _log.info("copying %s bytes of shards from %s to %s", f"{missing:,}", storage.uri, folder)
         start = rank % len(files)
         waiting = files[start:] + files[:start]
         # First what nobody else is at, then what others have not finished.
@@ -161,7 +163,7 @@ def _remove(folder: Path) -> bool:
         except BlockingIOError:
             return False
         shutil.rmtree(folder)
-    print(f"removed the copy {folder} to make room", file=sys.stderr, flush=True)
+    _log.info("removed the copy %s to make room", folder)
     return True
 
 

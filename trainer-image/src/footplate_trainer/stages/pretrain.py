@@ -5,6 +5,7 @@ Build, load what the last checkpoint knows, open the data, train, save.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ from footplate_trainer.stages.losses import objective_of
 from footplate_trainer.stages.process import Program, run_stage
 from footplate_trainer.stages.start import describer, find_start, open_memory, open_store
 from footplate_trainer.stages.validation import open_validation
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ def _state(describer: Describer, limits: RunLimits, reporter: Reporter) -> Train
 def _say(world: World, text: str) -> None:
     """For whoever watches the run: once, and not by every rank."""
     if world.rank == 0:
-        print(text, flush=True)
+        _log.info(text)
 
 
 def _greeting(limits: RunLimits, world: World, start: int) -> str:

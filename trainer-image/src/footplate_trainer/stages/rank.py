@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+from footplate_contracts import logs
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_elastic.protocol.agent_client import open_client
@@ -15,6 +16,13 @@ from footplate_trainer.stages import pretrain
 def run_rank() -> ExitCode:
     """Train the RunConfig that the operator mounted; returns the exit code, never raises."""
     config = RunConfig.from_json(json.loads(Path(os.environ[Env.RUN_CONFIG]).read_text()))
+    logs.configure("footplate_trainer", "footplate_elastic", log_format=logs.format_of(os.environ))
+    logs.describe_process(
+        run=f"{config.run.namespace}/{config.run.name}",
+        uid=config.run.uid,
+        generation=os.environ.get(Env.GENERATION),
+        rank=int(os.environ["RANK"]),
+    )
     link = open_client(os.environ)
     try:
         return pretrain.main(config, link, pretrain.Options())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,8 @@ from footplate_trainer.errors import UserMistake
 from footplate_trainer.huggingface.load import load_initial
 from footplate_trainer.optim.optimizer import Optimizer
 from footplate_trainer.parallel.world import World, device_name
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def find_start(
     """Load the newest state into model and optimizer, from memory or durable, if there is one. Collective."""
     if memory is not None and (copied := _from_memory(memory, store, world)) is not None:
         return _go_on(copied, optimizer)
-    found = resume.find(store, world, report=_warn)
+    found = resume.find(store, world, report=_log.warning)
     tensors = state.tensors(model, optimizer.moments())
     if found is None:
         return _first_start(config, model, tensors, optimizer, world)
@@ -89,7 +91,7 @@ def _from_memory(memory: MemoryCopies, store: CheckpointStore, world: World) -> 
     loaded = memory.load(found) if found is not None else None
     memory.forget(found)
     if loaded is not None and world.rank == 0:
-        print(f"step {loaded.step} comes from the memory of the nodes", flush=True)
+        _log.info("step %d comes from the memory of the nodes", loaded.step)
     return loaded
 
 
@@ -103,7 +105,9 @@ def open_memory(
     folder = os.environ.get(Env.MEMORY_FOLDER)
     if folder is None:
         if world.rank == 0:
-            _warn("checkpoint.memory makes no copies here: no agent has given these ranks a folder in memory")
+            _log.warning(
+                "checkpoint.memory makes no copies here: no agent has given these ranks a folder in memory"
+            )
         return None
     return MemoryCopies(
         MemoryFolder(Path(folder)),
@@ -112,7 +116,7 @@ def open_memory(
         ranks_per_node=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         generation=generation,
         every_steps=settings.every_steps,
-        warn=_warn,
+        warn=_log.warning,
     )
 
 
@@ -125,19 +129,19 @@ def _first_start(
     if config.init_from is not None:
         folder = load_initial(config, model)
         if world.rank == 0:
-            print(f"weights from {folder}", flush=True)
+            _log.info("weights from %s", folder)
     return Start()
 
 
 def _warm_start(asked: ResumeFrom, tensors: dict[str, Tensor], optimizer: Optimizer, world: World) -> Start:
     """Step 0 with the weights of another run, and with its moments where they fit. Collective."""
-    source = transfer.find_source(asked, world, report=_warn)
+    source = transfer.find_source(asked, world, report=_log.warning)
     with_moments = transfer.load_source(source, tensors, world)
     updates = source.state.updates if with_moments else 0
     optimizer.set_updates_done(updates)
     if world.rank == 0:
         moments = "" if with_moments else "; its optimizer state does not fit and starts at zero"
-        print(f"warm start from step {source.state.step} in {source.place}{moments}", flush=True)
+        _log.info("warm start from step %d in %s%s", source.state.step, source.place, moments)
     return Start(updates=updates)
 
 
@@ -153,7 +157,7 @@ def describer(config: RunConfig, start: Start, shards: RunShards, world: World) 
     )
     changed = differences(start.key, key) if start.key is not None else []
     if changed and world.rank == 0:
-        _warn(
+        _log.warning(
             f"step {start.step} was computed under another determinism key, so what follows is not "
             f"equal to it bit by bit: {'; '.join(changed)}"
         )
@@ -165,7 +169,3 @@ def describer(config: RunConfig, start: Start, shards: RunShards, world: World) 
         earlier_updates=start.updates - start.step,
         key=key,
     )
-
-
-def _warn(text: str) -> None:
-    print(f"warning: {text}", file=sys.stderr, flush=True)

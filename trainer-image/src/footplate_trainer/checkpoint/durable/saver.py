@@ -10,7 +10,7 @@ loop's collectives and these never meet.
 from __future__ import annotations
 
 import json
-import sys
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -34,6 +34,8 @@ from footplate_trainer.checkpoint.state import HostCopy
 from footplate_trainer.checkpoint.store import CheckpointStore, is_full, storage_errors
 from footplate_trainer.errors import StaleGeneration, StorageError
 from footplate_trainer.parallel.world import World
+
+_log = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
 
@@ -202,10 +204,10 @@ class Saver:
 
     def _superseded(self, directory: StepDirectory) -> Outcome:
         if self._world.rank == 0:
-            print(
-                f"checkpoint: step {directory.step} was already committed by another generation, or by "
-                "another process that runs this run",
-                file=sys.stderr,
+            _log.warning(
+                "checkpoint: step %d was already committed by another generation, or by another process"
+                " that runs this run",
+                directory.step,
             )
         return Outcome.SUPERSEDED
 
@@ -270,11 +272,8 @@ class Saver:
         try:
             self._store.retain(self._settings.keep_last, self._settings.keep_every_steps, self._generation)
         except OSError as error:  # the new one is committed, whatever becomes of the old ones
-            print(
-                f"warning: old checkpoints in {self._store.uri} cannot be removed: {error.strerror or error}",
-                file=sys.stderr,
-                flush=True,
-            )
+            reason = error.strerror or error
+            _log.warning("old checkpoints in %s cannot be removed: %s", self._store.uri, reason)
 
     def _discard(self, directory: StepDirectory) -> None:
         """Remove a directory that nobody will need, where that is certain."""
