@@ -18,20 +18,22 @@ def losses(end: Ended) -> dict[int, float]:
     return {row.step: row.validation_loss for row in end.link.rows if row.validation_loss is not None}
 
 
-@pytest.mark.parametrize("sharding", ["none", "full"])
-def test_validation_does_not_depend_on_the_ranks(shards: Path, tmp_path: Path, sharding: str) -> None:
+def test_validation_does_not_depend_on_the_ranks(shards: Path, tmp_path: Path) -> None:
     settings = f"{{everySteps: 4, uri: {shards}, batches: 3}}"
-    ends: dict[int, list[Ended]] = {}
-    for ranks in (1, 3):
-        folder = tmp_path / str(ranks)
+
+    def trained(ranks: int, sharding: str) -> list[Ended]:
         overrides = [f"validation={settings}", f"parallelism.sharding={sharding}"]
-        ends[ranks] = run_ranks(train_under, ranks, AgentLink(), tiny_config(shards, folder, overrides))
-    alone, together = losses(ends[1][0]), losses(ends[3][0])
-    assert list(alone) == list(together) == [4, 6]
-    assert list(together.values()) == pytest.approx(list(alone.values()), abs=3e-6)
-    assert alone[6] < alone[4] < 6
-    assert all(RankPhase.VALIDATION in {report.phase for report in end.link.reports} for end in ends[3])
-    assert ends[3][0].link.rows[4].validation_seconds
+        config = tiny_config(shards, tmp_path / f"{sharding}-{ranks}", overrides)
+        ended: list[Ended] = run_ranks(train_under, ranks, AgentLink(), config)
+        return ended
+
+    alone = losses(trained(1, "none")[0])
+    assert list(alone) == [4, 6] and alone[6] < alone[4] < 6
+    for sharding in ("none", "full"):
+        together = trained(3, sharding)
+        assert losses(together[0]) == pytest.approx(alone, abs=3e-6)
+        assert all(RankPhase.VALIDATION in {report.phase for report in end.link.reports} for end in together)
+        assert together[0].link.rows[4].validation_seconds
 
 
 @pytest.mark.long

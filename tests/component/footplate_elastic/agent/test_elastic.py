@@ -57,6 +57,17 @@ def test_a_killed_rank_restarts_all_ranks_in_place(gang: Gang) -> None:
     assert (failure.failure.rank, failure.failure.exit_code, failure.agent.index) == (3, -9, 1)
 
 
+def test_a_rank_that_stands_still_is_missed_and_all_ranks_start_again(gang: Gang) -> None:
+    gang.hang_seconds = 5  # of a machine that is busy with other tests
+    agents = gang.start()
+    gang.wait_for(training_in(FIRST, 7))
+    os.kill(gang.children(1)[0], signal.SIGSTOP)
+    state = gang.wait_for(training_in(SECOND))
+    [failure] = state.failures
+    assert (failure.failure.cause, failure.failure.reason) == (Cause.HANG, "NoStep")
+    assert [agent.poll() for agent in agents] == [None, None]
+
+
 @pytest.mark.parametrize(
     "victim", [pytest.param(0, id="host of the store"), pytest.param(1, id="other", marks=pytest.mark.long)]
 )

@@ -81,13 +81,12 @@ def lose_all(memory: Path) -> None:
     (memory / "node-0").mkdir()
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("harm", "remembered"),
     [
-        pytest.param(lose_nothing, True, id="ranks"),
+        pytest.param(lose_nothing, True, id="ranks", marks=pytest.mark.long),
         pytest.param(lose_a_node, True, id="node"),
-        pytest.param(lose_all, False, id="all-memory"),
+        pytest.param(lose_all, False, id="all-memory", marks=pytest.mark.long),
     ],
 )
 def test_a_run_goes_on_from_the_newest_copy(

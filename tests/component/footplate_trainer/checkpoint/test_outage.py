@@ -64,7 +64,6 @@ def test_a_broken_upload_is_tried_again_while_training_goes_on(way: Way, train: 
     assert main(["verify", "s3://outage/short"]) == ExitCode.SUCCESS
 
 
-@pytest.mark.long
 def test_a_long_outage_ends_the_run_and_leaves_the_checkpoint_before(way: Way, train: Train) -> None:
     way.break_off(b"PUT /outage/long/step-4", times=1000)
 
