@@ -29,6 +29,7 @@ from tests.support.fake_cluster import Clock, travelled
 
 DEFAULTS = Defaults(trainer_image="trainer:1", coordinator_image="coordinator:1", api_url="http://api")
 NAME = "tiny"
+RELEASE = "1.2.3"  # of the operator
 KEY = Key("default", NAME)
 EVERY_STEPS = 10
 HANG = HangBounds(factor=3.0, floor_seconds=60.0)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from footplate_operator.trainingrun.revision import Revision, admit
 from footplate_operator.trainingrun.run import Run, decode, decode_profile
-from tests.support.operator_fakes import DEFAULTS, profile_manifest, run_manifest
+from tests.support.operator_fakes import DEFAULTS, RELEASE, profile_manifest, run_manifest
 
 H100: Final[dict[str, Any]] = {
     "gpu": {
@@ -43,4 +43,4 @@ def run(**spec: Any) -> Run:
 
 def frozen(subject: Run, **profile: Any) -> Revision:
     """Its first revision, on nodes of `profile`."""
-    return admit(subject, decode_profile(profile_manifest(**profile)), DEFAULTS, [])
+    return admit(subject, decode_profile(profile_manifest(**profile)), DEFAULTS, [], RELEASE)

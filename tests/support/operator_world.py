@@ -32,6 +32,7 @@ from tests.support.operator_fakes import (
     KEY,
     NAME,
     PATIENCE,
+    RELEASE,
     FakeCoordinator,
     FakeQueue,
     identity,
@@ -72,7 +73,7 @@ class World:
         self.metrics = Metrics()
         self.followed: dict[RunUid, Endpoint] = {}
         self.heard: dict[RunUid, CoordinatorState] = {}
-        controller = TrainingRuns(self.cluster, self, DEFAULTS, RunMetrics(self.metrics.registry))
+        controller = TrainingRuns(self.cluster, self, DEFAULTS, RunMetrics(self.metrics.registry), RELEASE)
         self.cache = Cache(controller)
         actor = Actor(controller, self.cluster, self.cache)
         writer = StatusWriter(controller, self.cluster, self.cache, self.queue, self.clock, "operator")

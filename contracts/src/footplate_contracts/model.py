@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 
@@ -50,3 +50,10 @@ class Report(Contract):
         text = self.model_dump_json(by_alias=True, exclude_none=True)  # model_dump() would leave NaN as it is
         plain: dict[str, Any] = json.loads(text)
         return plain
+
+
+def first_error(error: ValidationError) -> str:
+    """The first thing that is wrong, as text: where, what, and the value that was given."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}, not {str(first.get('input'))[:100]!r}"

@@ -41,6 +41,7 @@ INDEX_LABEL: Final = f"{GROUP}/index"
 INCARNATION_LABEL: Final = f"{GROUP}/incarnation"
 EPOCH_LABEL: Final = f"{GROUP}/epoch"
 PROFILE_LABEL: Final = f"{GROUP}/profile"
+WRITTEN_BY_ANNOTATION: Final = f"{GROUP}/written-by"  # version of the program that wrote the object
 
 FIELD_MANAGER: Final = "footplate-operator"
 
@@ -206,6 +207,8 @@ class Reason(StrEnum):
 
     AS_DESIRED = "AsDesired"
     PROFILE_NOT_FOUND = "ProfileNotFound"
+    REVISION_UNREADABLE = "RevisionUnreadable"  # another release wrote it
+    STATUS_UNREADABLE = "StatusUnreadable"  # another release wrote it
     CHILD_CONFLICT = "ChildConflict"
     API_ERROR = "ApiError"
     WAITING_FOR_COORDINATOR = "WaitingForCoordinator"

@@ -139,6 +139,40 @@ def test_an_operator_restart_touches_no_pod(server: ApiServer, api: Api, node: N
     assert api.status("tiny")["restarts"] == 0
 
 
+def test_a_revision_of_another_release_is_named_and_touches_no_pod(
+    server: ApiServer, api: Api, node: Node, tmp_path: Path
+) -> None:
+    with operator_process(server, tmp_path, "first") as first:
+        api.apply(_run(api, steps=2000))
+        _phase(api, "Running")
+        first.process.kill()
+    before = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in api.find("pods")}
+    _write_revision_anew(api, "tiny-1", "9.0.0", stage="dream")
+    with operator_process(server, tmp_path, "first") as second:
+        said = wait_for(lambda: _unreadable(api), "the condition")
+        assert "cannot read ControllerRevision tiny-1: operator 9.0.0 wrote it (config.stage: " in said
+        assert second.said("Traceback") == 0
+    assert {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in api.find("pods")} == before
+    assert api.status("tiny")["phase"] == "Running"
+
+
+def _write_revision_anew(api: Api, name: str, release: str, stage: str) -> None:
+    """As `release` would have written it: its data cannot be changed in place."""
+    body = api.get("controllerrevision", name)
+    assert body is not None
+    known = body["metadata"]
+    body["metadata"] = {key: known[key] for key in ("name", "namespace", "labels", "ownerReferences")}
+    body["metadata"]["annotations"] = {"footplate.dev/written-by": release}
+    body["data"]["config"]["stage"] = stage
+    api("delete", "controllerrevision", name)
+    api.apply(body)
+
+
+def _unreadable(api: Api) -> str | None:
+    reconciled = _condition(api.status("tiny"), "Reconciled")
+    return str(reconciled["message"]) if reconciled.get("reason") == "RevisionUnreadable" else None
+
+
 def test_a_second_replica_waits_and_takes_over(server: ApiServer, api: Api, tmp_path: Path) -> None:
     with operator_process(server, tmp_path, "first") as first:
         wait_for(lambda: first.said("message=leading"), "the first leads")

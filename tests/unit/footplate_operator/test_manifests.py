@@ -24,7 +24,7 @@ from footplate_operator.trainingrun.revision import (
     view_revision,
 )
 from footplate_operator.trainingrun.run import Run, decode_profile
-from tests.support.operator_fakes import DEFAULTS, profile_manifest
+from tests.support.operator_fakes import DEFAULTS, RELEASE, profile_manifest
 from tests.support.operator_runs import H100, frozen, run
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -203,7 +203,7 @@ def test_a_certificate_is_its_own_and_only_authority() -> None:
 def test_a_revision_is_made_only_for_something_new(changes: dict[str, Any], number: int) -> None:
     subject = run()
     before = frozen(subject)
-    again = admit(subject, decode_profile(profile_manifest(**changes)), DEFAULTS, [before])
+    again = admit(subject, decode_profile(profile_manifest(**changes)), DEFAULTS, [before], RELEASE)
     assert again.number == number
 
 
@@ -211,7 +211,7 @@ def test_an_upgrade_of_the_operator_is_a_change_at_the_next_admission_only() -> 
     subject = run()
     before = frozen(subject)
     newer = Defaults(trainer_image="trainer:2", coordinator_image="coordinator:2")
-    assert admit(subject, before.frozen.profile, newer, [before]).number == 2
+    assert admit(subject, before.frozen.profile, newer, [before], RELEASE).number == 2
     assert in_force(subject, [before]) == before
 
 

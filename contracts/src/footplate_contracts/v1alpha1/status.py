@@ -159,6 +159,9 @@ class TrainingRunStatus(Part):
     start_time: Time | None = Field(None, description="when it was admitted")
     completion_time: Time | None = Field(None, description="when it ended")
     phase_time: Time | None = Field(None, description="since when the phase is what it is")
+    written_by: Annotated[str, Field(max_length=128)] = Field(
+        "", description="release of the operator that wrote this status"
+    )
     failures_seen: Annotated[str, Field(max_length=64)] = Field(
         "", description="<epoch>.<number> of the newest failure counted, so that none counts twice"
     )

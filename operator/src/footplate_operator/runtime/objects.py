@@ -14,7 +14,8 @@ from typing import Any, Generic, Self, TypeVar
 
 from pydantic import ValidationError
 
-from footplate_contracts.model import Contract
+from footplate_contracts.model import Contract, first_error
+from footplate_contracts.names import Reason
 from footplate_operator.runtime.clock import parse_time
 
 SpecT = TypeVar("SpecT", bound=Contract)
@@ -34,6 +35,14 @@ class Key:
 
 class Undecodable(ValueError):
     """The object does not fit this release's models; the message names the first field."""
+
+    reason = Reason.CONFIG_REFUSED
+
+
+class UnreadableStatus(Undecodable):
+    """Another release wrote the status; the message names that release."""
+
+    reason = Reason.STATUS_UNREADABLE
 
 
 @dataclass(frozen=True)
@@ -75,8 +84,8 @@ class Object(Generic[SpecT, StatusT]):
             generation=int(metadata.get("generation", 0)),
             created=parse_time(metadata["creationTimestamp"]),
             deleted="deletionTimestamp" in metadata,
-            spec=read(spec, body.get("spec", {})),
-            status=read(status, body.get("status", {})),
+            spec=_read_spec(spec, body),
+            status=_read_status(status, body),
         )
 
 
@@ -88,9 +97,32 @@ def read(model: type[ContractT], value: object) -> ContractT:
     try:
         return model.from_json(value)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise Undecodable(f"{where}: {first['msg']}, not {str(first.get('input'))[:100]!r}") from None
+        raise Undecodable(first_error(error)) from None
+
+
+def unreadable(what: str, written_by: str, error: str) -> str:
+    """For whoever installed this release over another: which one wrote `what`, and how to go on."""
+    writer = f"operator {written_by}" if written_by else "an operator that did not leave its version"
+    return (
+        f"this release cannot read {what}: {writer} wrote it ({error}); nothing is made or deleted until"
+        " that operator, or a newer one, is installed again"
+    )
+
+
+def _read_spec(model: type[ContractT], body: Mapping[str, Any]) -> ContractT:
+    try:
+        return read(model, body.get("spec", {}))
+    except Undecodable as error:
+        raise Undecodable(f"this release cannot read the spec: {error}") from None
+
+
+def _read_status(model: type[ContractT], body: Mapping[str, Any]) -> ContractT:
+    status = body.get("status", {})
+    try:
+        return read(model, status)
+    except Undecodable as error:
+        written_by = str(status.get("writtenBy", ""))
+        raise UnreadableStatus(unreadable("the status", written_by, str(error))) from None
 
 
 def key_of(body: Mapping[str, Any]) -> Key:

@@ -74,7 +74,7 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
             try:
                 obj = self._controller.decode(body)
             except Undecodable as error:
-                await self._writer.refuse(body, str(error))
+                await self._writer.refuse(body, error)
                 return
             if obj.deleted:
                 await self._purge(key, obj.uid)

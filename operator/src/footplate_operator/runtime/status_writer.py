@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from footplate_contracts.logs import fields
 from footplate_contracts.model import Contract
-from footplate_contracts.names import ConditionType, Reason
+from footplate_contracts.names import ConditionType
 from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, NotFound
 from footplate_operator.runtime import events
 from footplate_operator.runtime.cache import Cache
@@ -19,7 +19,7 @@ from footplate_operator.runtime.conditions import NewCondition, condition
 from footplate_operator.runtime.controller import Controller
 from footplate_operator.runtime.events import Event
 from footplate_operator.runtime.kinds import EVENT, Json
-from footplate_operator.runtime.objects import Key, Object, key_of
+from footplate_operator.runtime.objects import Key, Object, Undecodable, key_of
 from footplate_operator.runtime.throttle import StatusChange, progress_interval
 from footplate_operator.runtime.workqueue import Queue
 
@@ -78,21 +78,20 @@ class StatusWriter:
         for event in self._controller.reported(obj, after):
             await self._emit(obj, event, now)
 
-    async def refuse(self, body: Json, why: str) -> None:
+    async def refuse(self, body: Json, error: Undecodable) -> None:
         """An object that this release cannot read: say so, and touch nothing else."""
         key, metadata = key_of(body), body["metadata"]
         status = dict(body.get("status", {}))
-        message = f"this release cannot read the object: {why}"
         generation = int(metadata.get("generation", 0))
-        new = NewCondition(ConditionType.RECONCILED, False, Reason.CONFIG_REFUSED, message)
+        new = NewCondition(ConditionType.RECONCILED, False, error.reason, str(error))
         said = condition(new, generation, self._now()).to_json()
         others = []
         for known in status.get("conditions", []):
             if known.get("type") != said["type"]:
                 others.append(known)
-            elif known.get("message") == message:
+            elif known.get("message") == said["message"]:
                 return
-        _log.warning("undecodable", extra=fields(error=why))
+        _log.warning("undecodable", extra=fields(error=error))
         await self._write(key, str(metadata["resourceVersion"]), {**status, "conditions": [*others, said]})
 
     async def _write(self, key: Key, version: str, status: Json) -> bool:

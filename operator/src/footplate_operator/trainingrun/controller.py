@@ -28,6 +28,7 @@ from footplate_contracts.names import (
     RunUid,
     secret_name,
 )
+from footplate_contracts.release import release
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.children import Child, view_child
@@ -58,8 +59,8 @@ from footplate_operator.trainingrun.manifests.metadata import certificate_names,
 from footplate_operator.trainingrun.metrics import RunMetrics
 from footplate_operator.trainingrun.observed import SILENT, Credentials, Observed, PodView, view_pod
 from footplate_operator.trainingrun.revision import (
+    AnyRevision,
     Defaults,
-    Revision,
     admit,
     in_force,
     needs_admission,
@@ -69,6 +70,7 @@ from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN, Run, decod
 from footplate_operator.trainingrun.run_cache import RunCache
 from footplate_operator.trainingrun.status.report import compare
 
+_DISTRIBUTION: Final = "footplate-operator"
 DELETED_GRACE: Final = 2  # seconds: nobody wants a checkpoint of a run that was deleted
 _log = logging.getLogger(__name__)
 
@@ -77,7 +79,7 @@ _log = logging.getLogger(__name__)
 class RevisionView(Child):
     """A ControllerRevision, with what it froze."""
 
-    revision: Revision
+    revision: AnyRevision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +94,11 @@ class RunView:
     """What a decision about a run looks at; without `revision` it could not be admitted."""
 
     observed: Observed
-    revision: Revision | None
+    revision: AnyRevision | None
 
 
 class TrainingRuns(Controller[Run, RunView, Desired]):
-    """The controller of TrainingRuns."""
+    """The controller of TrainingRuns; `release` is what this operator calls its build."""
 
     kind = TRAINING_RUN
     noun = "run"
@@ -119,12 +121,14 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         coordinators: Coordinators,
         defaults: Defaults,
         metrics: RunMetrics,
+        release: str,
         coordinator_port: int = COORDINATOR_PORT,
     ) -> None:
         self._cluster = cluster
         self._coordinators = coordinators
         self._defaults = defaults
         self._metrics = metrics
+        self._release = release
         self._port = coordinator_port
         self._profiles: dict[str, ComputeProfileSpec | Undecodable] = {}  # or why it cannot be read
         self._caches: dict[str, RunCache] = {}  # by uid of the run
@@ -158,7 +162,9 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
 
     def desire(self, run: Run, view: RunView, problem: Problem | None, now: datetime) -> Desired:
         observed = view.observed if problem is None else replace(view.observed, problem=problem)
-        return desire(run, view.revision, observed, now)
+        desired = desire(run, view.revision, observed, now)
+        status = desired.status.model_copy(update={"written_by": self._release})
+        return replace(desired, status=status)
 
     # -- what an undecoded object says ---------------------------------------------------
 
@@ -235,7 +241,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             for body in await self._cluster.find(PROFILE, ""):
                 self._put_profile(body)
 
-    def _admitted(self, run: Run, observed: Observed, revisions: Sequence[Revision]) -> RunView:
+    def _admitted(self, run: Run, observed: Observed, revisions: Sequence[AnyRevision]) -> RunView:
         known = in_force(run, revisions)
         if not needs_admission(run.phase, run.spec.suspend) and known is not None:
             return RunView(observed, known)
@@ -247,7 +253,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             problem = Problem(Reason.PROFILE_NOT_FOUND, f"ComputeProfile {wanted} cannot be read: {profile}")
             return RunView(replace(observed, problem=problem), None)
         try:
-            return RunView(observed, admit(run, profile, self._defaults, revisions))
+            return RunView(observed, admit(run, profile, self._defaults, revisions, self._release))
         except ValueError as error:
             problem = Problem(Reason.CONFIG_REFUSED, str(error)[:1024], final=True)
             return RunView(replace(observed, problem=problem), None)
@@ -275,14 +281,17 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
 
 @asynccontextmanager
 async def training_runs(
-    cluster: Cluster, requeue: Callable[[Key], None], registry: CollectorRegistry, defaults: Defaults
+    cluster: Cluster,
+    requeue: Callable[[Key], None],
+    registry: CollectorRegistry,
+    defaults: Defaults,
 ) -> AsyncIterator[TrainingRuns]:
     """The controller of TrainingRuns, which listens to their coordinators for the block."""
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=0)
     async with aiohttp.ClientSession(connector=connector) as session:
         watchers = Watchers(session, requeue)
         try:
-            yield TrainingRuns(cluster, watchers, defaults, RunMetrics(registry))
+            yield TrainingRuns(cluster, watchers, defaults, RunMetrics(registry), release(_DISTRIBUTION))
         finally:
             await watchers.close()
 

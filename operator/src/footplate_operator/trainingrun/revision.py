@@ -15,8 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from footplate_contracts.model import Contract
-from footplate_contracts.names import LogFormat, Phase, revision_name
+from pydantic import ValidationError
+
+from footplate_contracts.model import Contract, first_error
+from footplate_contracts.names import WRITTEN_BY_ANNOTATION, LogFormat, Phase, revision_name
 from footplate_contracts.reports import CoordinatorState
 from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
@@ -58,15 +60,37 @@ class Revision:
 
     number: int
     frozen: Frozen
+    written_by: str = ""  # version of the operator
 
     def name(self, run: str) -> str:
         """Name of its ControllerRevision."""
         return revision_name(run, self.number)
 
 
-def view_revision(body: Json) -> Revision:
-    """The revision in a ControllerRevision; raises pydantic.ValidationError for one of another release."""
-    return Revision(number=int(body["revision"]), frozen=Frozen.from_json(body["data"]))
+@dataclass(frozen=True)
+class UnreadableRevision:
+    """A frozen state of another release, which this one cannot read."""
+
+    number: int
+    written_by: str  # version of the operator; empty where it did not say
+    error: str
+
+    def name(self, run: str) -> str:
+        """Name of its ControllerRevision."""
+        return revision_name(run, self.number)
+
+
+AnyRevision = Revision | UnreadableRevision
+
+
+def view_revision(body: Json) -> AnyRevision:
+    """The revision in a ControllerRevision; raises KeyError for an object that is none of ours."""
+    number = int(body["revision"])
+    written_by = body["metadata"].get("annotations", {}).get(WRITTEN_BY_ANNOTATION, "")
+    try:
+        return Revision(number, Frozen.from_json(body.get("data")), written_by)
+    except ValidationError as error:
+        return UnreadableRevision(number, written_by, first_error(error))
 
 
 def needs_admission(phase: Phase | None, suspend: bool) -> bool:
@@ -76,7 +100,7 @@ def needs_admission(phase: Phase | None, suspend: bool) -> bool:
     return phase in (None, Phase.QUEUED)
 
 
-def in_force(run: Run, revisions: Sequence[Revision]) -> Revision | None:
+def in_force(run: Run, revisions: Sequence[AnyRevision]) -> AnyRevision | None:
     """The revision that the status names, or the newest; None where there is none."""
     for revision in revisions:
         if revision.name(run.name) == run.status.revision:
@@ -85,9 +109,16 @@ def in_force(run: Run, revisions: Sequence[Revision]) -> Revision | None:
 
 
 def admit(
-    run: Run, profile: ComputeProfileSpec, defaults: Defaults, revisions: Sequence[Revision]
+    run: Run,
+    profile: ComputeProfileSpec,
+    defaults: Defaults,
+    revisions: Sequence[AnyRevision],
+    version: str,
 ) -> Revision:
     """The revision that a run starts with: the newest if nothing has changed, else the next number.
+
+    Args:
+        version: of this operator, which is noted in a new one.
 
     Raises ValueError where spec and profile cannot be resolved to a RunConfig.
     """
@@ -98,9 +129,9 @@ def admit(
         config=resolved_config(run, profile),
     )
     newest = max(revisions, key=lambda revision: revision.number, default=None)
-    if newest is not None and newest.frozen.digest() == frozen.digest():
+    if isinstance(newest, Revision) and newest.frozen.digest() == frozen.digest():
         return newest
-    return Revision(number=newest.number + 1 if newest else 1, frozen=frozen)
+    return Revision(newest.number + 1 if newest else 1, frozen, version)
 
 
 def not_in_force(run: Run, frozen: Frozen, state: CoordinatorState) -> list[str]:

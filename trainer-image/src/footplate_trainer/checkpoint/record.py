@@ -21,6 +21,7 @@ from pydantic import JsonValue
 
 from footplate_contracts.model import Report
 from footplate_contracts.names import Env
+from footplate_contracts.release import release as release_of
 from footplate_contracts.runconfig import RunConfig
 
 Key = dict[str, JsonValue]
@@ -102,8 +103,7 @@ def code_revision(environment: Mapping[str, str]) -> str:
 
 def release(environment: Mapping[str, str] = os.environ) -> str:
     """This build, as a checkpoint names who wrote it: 0.3.0, or 0.3.0 (its revision)."""
-    version, revision = metadata.version(_DISTRIBUTION), environment.get(Env.REVISION)
-    return f"{version} ({revision})" if revision else version
+    return release_of(_DISTRIBUTION, environment)
 
 
 def differences(before: Key, now: Key) -> list[str]:

@@ -14,19 +14,20 @@ from footplate_operator.trainingrun.desired.desired import Desired
 from footplate_operator.trainingrun.desired.ended import ended, fail, succeed
 from footplate_operator.trainingrun.desired.situation import assess
 from footplate_operator.trainingrun.desired.suspended import queued, suspended, suspending
+from footplate_operator.trainingrun.desired.unreadable import untouched
 from footplate_operator.trainingrun.observed import Observed
-from footplate_operator.trainingrun.revision import Revision
+from footplate_operator.trainingrun.revision import AnyRevision, UnreadableRevision
 from footplate_operator.trainingrun.run import Run
 
 _WITHOUT_PODS = frozenset({None, Phase.QUEUED, Phase.SUSPENDED})
 
 
-def desire(run: Run, revision: Revision | None, observed: Observed, now: datetime) -> Desired:
+def desire(run: Run, revision: AnyRevision | None, observed: Observed, now: datetime) -> Desired:
     """What should exist for `run`, and what its status should say.
 
     Args:
         run: the run with the status written last.
-        revision: what its pods are made of; None where it could not be admitted.
+        revision: what its pods are made of, readable or not; None where it could not be admitted.
         observed: what was seen.
     """
     if run.phase is not None and run.phase.terminal:
@@ -35,6 +36,8 @@ def desire(run: Run, revision: Revision | None, observed: Observed, now: datetim
         return suspended(run, observed, now)
     if revision is None:
         return queued(run, observed, now)
+    if isinstance(revision, UnreadableRevision):
+        return untouched(run, revision, observed, now)
     situation = assess(run, revision, observed, now)
     if situation.finished:
         return succeed(situation)

@@ -16,6 +16,7 @@ from footplate_contracts.names import (
     SECRET_CERTIFICATE_KEY,
     SECRET_PRIVATE_KEY_KEY,
     SECRET_TOKEN_KEY,
+    WRITTEN_BY_ANNOTATION,
     Role,
     config_map_name,
     coordinator_service_name,
@@ -107,10 +108,12 @@ def disruption_budget(run: Run) -> Json:
 
 def controller_revision(run: Run, revision: Revision) -> Json:
     """The ControllerRevision that keeps `revision`."""
+    body = metadata(run, revision.name(run.name))
+    body["annotations"] = {WRITTEN_BY_ANNOTATION: revision.written_by}
     return {
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
-        "metadata": metadata(run, revision.name(run.name)),
+        "metadata": body,
         "revision": revision.number,
         "data": revision.frozen.to_json(),
     }

@@ -18,7 +18,8 @@ from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status import wall_time
 from footplate_operator.trainingrun.status.limit import fit
 
-_NUMBERS: Final[dict[str, object]] = {"time": None, "goodput": None}  # grow by themselves: no reason to write
+# What grows by itself, or says who wrote: no reason to write.
+_PASSED_OVER: Final[dict[str, object]] = {"time": None, "goodput": None, "written_by": ""}
 
 
 def report(
@@ -106,14 +107,14 @@ def _step(status: TrainingRunStatus) -> int:
 
 def compare(before: TrainingRunStatus, after: TrainingRunStatus) -> StatusChange:
     """Whether `after` says something new, and whether that may wait."""
-    if _without(before, _NUMBERS) == _without(after, _NUMBERS):
+    if _without(before, _PASSED_OVER) == _without(after, _PASSED_OVER):
         return StatusChange.NOTHING
     return StatusChange.PROGRESS if _state(before) == _state(after) else StatusChange.STATE
 
 
 def _state(status: TrainingRunStatus) -> TrainingRunStatus:
     conditions = [condition.model_copy(update={"message": ""}) for condition in status.conditions]
-    return _without(status, {**_NUMBERS, "progress": None, "checkpoint": None, "conditions": conditions})
+    return _without(status, {**_PASSED_OVER, "progress": None, "checkpoint": None, "conditions": conditions})
 
 
 def _without(status: TrainingRunStatus, values: dict[str, object]) -> TrainingRunStatus:

@@ -1,0 +1,133 @@
+"""What another release of the operator wrote and this one cannot read: named, and not guessed at."""
+
+from __future__ import annotations
+
+import pytest
+
+from footplate_contracts.names import WRITTEN_BY_ANNOTATION
+from footplate_operator.runtime.kinds import POD, REVISION, Json
+from footplate_operator.runtime.objects import UnreadableStatus
+from footplate_operator.trainingrun.manifests.children import controller_revision
+from footplate_operator.trainingrun.revision import (
+    Revision,
+    UnreadableRevision,
+    admit,
+    in_force,
+    view_revision,
+)
+from footplate_operator.trainingrun.run import decode
+from tests.support.fake_cluster import travelled
+from tests.support.operator_fakes import DEFAULTS, RELEASE, run_manifest
+from tests.support.operator_runs import frozen, run
+from tests.support.operator_world import World, running
+
+NEWER = "9.0.0"
+
+
+def of_another_release(revision: Json, written_by: str | None = NEWER) -> Json:
+    """It trains in a stage that nobody here has heard of."""
+    body = travelled(revision)
+    body["data"]["config"]["stage"] = "dream"
+    body["metadata"]["annotations"] = {WRITTEN_BY_ANNOTATION: written_by} if written_by else {}
+    return body
+
+
+async def downgraded() -> World:
+    """A run that trains while the operator is replaced by a release that cannot read its revision."""
+    world = await running(training={**run_manifest()["spec"]["training"], "steps": 10_000})
+    world.cluster.put(of_another_release(world.cluster.objects[REVISION, "tiny-1"]))
+    world.start_operator()
+    await world.live(3)
+    return world
+
+
+@pytest.mark.parametrize(
+    ("written_by", "expected"), [pytest.param(NEWER, NEWER, id="named"), pytest.param(None, "", id="unnamed")]
+)
+def test_an_unreadable_revision_keeps_number_and_writer(written_by: str | None, expected: str) -> None:
+    body = of_another_release(controller_revision(run(), frozen(run())), written_by)
+    seen = view_revision(body)
+    assert isinstance(seen, UnreadableRevision)
+    assert (seen.number, seen.written_by) == (1, expected)
+    assert seen.error.startswith("config.stage: ") and "dream" in seen.error
+
+
+def test_a_revision_says_who_wrote_it() -> None:
+    seen = view_revision(travelled(controller_revision(run(), frozen(run()))))
+    assert isinstance(seen, Revision) and seen.written_by == RELEASE
+
+
+def test_the_next_revision_takes_no_number_that_is_taken() -> None:
+    first = frozen(run())
+    taken = UnreadableRevision(2, NEWER, "why")
+    assert admit(run(), first.frozen.profile, DEFAULTS, [first, taken], RELEASE).number == 3
+
+
+def test_the_revision_that_the_status_names_is_in_force_though_it_cannot_be_read() -> None:
+    body = run_manifest() | {"status": {"revision": "tiny-2"}}
+    body["metadata"] |= {"uid": "uid-1", "creationTimestamp": "2026-01-31T11:00:00Z"}
+    taken = UnreadableRevision(2, NEWER, "why")
+    assert in_force(decode(body), [frozen(run()), taken]) == taken
+
+
+async def test_a_running_run_is_left_alone_and_says_which_release_can_go_on() -> None:
+    world = await downgraded()
+    step, pods = world.status["progress"]["step"], world.cluster.names(POD)
+    said = world.condition("Reconciled")
+    assert (said["status"], said["reason"]) == ("False", "RevisionUnreadable")
+    assert said["message"].startswith(
+        f"this release cannot read ControllerRevision tiny-1: operator {NEWER} wrote it (config.stage: "
+    )
+    assert said["message"].endswith(
+        "; nothing is made or deleted until that operator, or a newer one, is installed again"
+    )
+    await world.live(5)
+    assert world.status["progress"]["step"] > step, "what the coordinator says is still told"
+    world.end_pod("tiny-w1-0", 137)
+    await world.live(10)
+    assert world.phase == "Running" and world.cluster.names(POD) == pods
+
+
+async def test_a_release_that_can_read_it_goes_on() -> None:
+    world = await downgraded()
+    world.end_pod("tiny-w1-0", 137)
+    await world.live(5)
+    readable = travelled(world.cluster.objects[REVISION, "tiny-1"])
+    readable["data"]["config"]["stage"] = "pretrain"
+    world.cluster.put(readable)
+    world.start_operator()
+    await world.live(30, until=lambda: "tiny-w1-1" in world.cluster.names(POD))
+    await world.live(30, until=lambda: world.phase == "Running")
+    assert world.condition("Reconciled")["status"] == "True"
+
+
+async def test_a_suspended_run_is_resumed_with_what_this_release_writes() -> None:
+    world = await running()
+    world.change(suspend=True)
+    await world.live(30, until=lambda: world.phase == "Suspended")
+    world.cluster.put(of_another_release(world.cluster.objects[REVISION, "tiny-1"]))
+    world.start_operator()
+    world.change(suspend=False)
+    await world.live(30, until=lambda: world.phase == "Running")
+    assert world.status["revision"] == "tiny-2"
+
+
+def test_a_status_that_cannot_be_read_names_its_writer() -> None:
+    body = run_manifest() | {"status": {"phase": "Dreaming", "writtenBy": NEWER}}
+    body["metadata"] |= {"uid": "uid-1", "creationTimestamp": "2026-01-31T11:00:00Z"}
+    with pytest.raises(UnreadableStatus, match=f"cannot read the status: operator {NEWER} wrote it .*phase"):
+        decode(body)
+
+
+async def test_a_status_that_cannot_be_read_ends_in_a_condition() -> None:
+    world = await running()
+    body, pods = travelled(world.run), world.cluster.names(POD)
+    assert body["status"]["writtenBy"] == RELEASE
+    body["status"] |= {"phase": "Dreaming", "writtenBy": NEWER}
+    world.cluster.put(body)
+    await world.live(3)
+    said = world.condition("Reconciled")
+    assert (said["status"], said["reason"]) == ("False", "StatusUnreadable")
+    assert f"operator {NEWER} wrote it (phase: " in said["message"]
+    assert (world.phase, world.status["writtenBy"]) == ("Dreaming", NEWER), "all else is as it was"
+    assert world.cluster.names(POD) == pods
