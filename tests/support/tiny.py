@@ -20,9 +20,9 @@ _SHARDS, _CHECKPOINTS = Path("/shards"), Path("/checkpoints")
 
 def pack_tiny(folder: Path) -> Path:
     """Shards of about 9,000 tokens in 60 documents of 5 to 60 words."""
-    chance = random.Random(7)
-    words = ["".join(chance.choices("abcdefgh", k=chance.randint(1, 6))) for _ in range(60)]
-    documents = [" ".join(chance.choices(words, k=chance.randint(5, 60))) for _ in range(60)]
+    rng = random.Random(7)
+    words = ["".join(rng.choices("abcdefgh", k=rng.randint(1, 6))) for _ in range(60)]
+    documents = [" ".join(rng.choices(words, k=rng.randint(5, 60))) for _ in range(60)]
     text = folder / "text.jsonl"
     text.write_text("".join(json.dumps({"text": document}) + "\n" for document in documents))
     pack([str(text)], folder / "shards", vocabulary_size=VOCABULARY)

@@ -35,26 +35,26 @@ def no_scalar(hidden: Tensor, head: Tensor, targets: Targets) -> Tensor:
     return torch.zeros(2)
 
 
-def words(chance: random.Random, count: int) -> str:
-    return " ".join("".join(chance.choices("abcdefgh", k=3)) for _ in range(count))
+def words(rng: random.Random, count: int) -> str:
+    return " ".join("".join(rng.choices("abcdefgh", k=3)) for _ in range(count))
 
 
-def pairs(chance: random.Random) -> dict[str, Any]:
+def pairs(rng: random.Random) -> dict[str, Any]:
     """A text, and the same with another word at the end."""
-    text = words(chance, 4)
-    return {"query": text, "positive": f"{text} {words(chance, 1)}"}
+    text = words(rng, 4)
+    return {"query": text, "positive": f"{text} {words(rng, 1)}"}
 
 
-def scored(chance: random.Random) -> dict[str, Any]:
+def scored(rng: random.Random) -> dict[str, Any]:
     """A text, and its length."""
-    count = chance.randint(1, 8)
-    return {"text": words(chance, count), "value": count / 4}
+    count = rng.randint(1, 8)
+    return {"text": words(rng, count), "value": count / 4}
 
 
 def packed(folder: Path, shard_format: ShardFormat, record: Callable[[random.Random], Any]) -> Path:
-    chance = random.Random(5)
+    rng = random.Random(5)
     text = folder / "records.jsonl"
-    text.write_text("".join(json.dumps(record(chance)) + "\n" for _ in range(40)))
+    text.write_text("".join(json.dumps(record(rng)) + "\n" for _ in range(40)))
     pack([str(text)], folder / "shards", vocabulary_size=VOCABULARY, shard_format=shard_format)
     return folder / "shards"
 

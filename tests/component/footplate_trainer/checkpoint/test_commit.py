@@ -206,14 +206,14 @@ def test_a_marker_whose_making_was_not_answered_keeps_its_directory(shards: Path
 def test_a_kill_at_any_moment_leaves_a_checkpoint_to_go_on_from(shards: Path, tmp_path: Path) -> None:
     config = tiny_config(shards, tmp_path, ["training.steps=40", "checkpoint.everySteps=1"])
     metrics, store = tmp_path / "metrics.jsonl", CheckpointStore(tmp_path / "checkpoints")
-    chance = random.Random(time.time_ns())
+    rng = random.Random(time.time_ns())
     reached = 0
     for _ in range(5):
         ranks = start_ranks(train, 2, config, metrics)
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and (store.steps() or [0])[0] <= reached:
             time.sleep(0.005)
-        time.sleep(chance.uniform(0, 0.15))
+        time.sleep(rng.uniform(0, 0.15))
         ranks.kill()
         reached = store.steps()[0]
         found = newest_whole(store.uri, report=lambda text: None)

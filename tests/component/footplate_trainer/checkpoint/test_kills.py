@@ -66,7 +66,7 @@ def kill_often(config: RunConfig, times: int, unfinished: int, seed: int) -> Tal
     many of the kills come too early or too late for that is chance, and the machine's.
     """
     del os.environ["RANK"]  # each child is a world of its own
-    chance, tally, reached = random.Random(seed), Tally(), 0
+    rng, tally, reached = random.Random(seed), Tally(), 0
     store = CheckpointStore(config.checkpoint.uri)
     while tally.kills < times or (tally.unfinished < unfinished and tally.kills < 4 * times):
         child, pipe = start(config)
@@ -74,7 +74,7 @@ def kill_often(config: RunConfig, times: int, unfinished: int, seed: int) -> Tal
         if len(turns) <= 2 * BEFORE:
             tally.problems.append("a child ended by itself")
         else:
-            time.sleep(chance.uniform(0, turns[-2] - turns[-3]))  # as long as the save before took
+            time.sleep(rng.uniform(0, turns[-2] - turns[-3]))  # as long as the save before took
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         os.close(pipe)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from footplate_planning.spans import plan_spans, span_counts
-from footplate_trainer.data.chance import uniforms
 from footplate_trainer.data.masking import (
     Vocabulary,
     masked_sample,
@@ -14,6 +13,7 @@ from footplate_trainer.data.masking import (
     span_sample,
 )
 from footplate_trainer.data.packing import IGNORED, PADDING_DOCUMENT, Sample, Stretch
+from footplate_trainer.data.uniforms import uniforms
 from tests.unit.footplate_trainer.data.conftest import EOS, SPECIAL, VOCABULARY
 
 WORDS = Vocabulary.of(SPECIAL, VOCABULARY)
@@ -29,8 +29,8 @@ def stretch(length: int, ends: tuple[int, ...] = ()) -> Stretch:
 
 
 def masked(length: int, probability: float, index: int = 0, context: int | None = None) -> Sample:
-    chance = uniforms(5, "mask", index, 3 * length).reshape(3, length)
-    return masked_sample(stretch(length, (length // 2,)), WORDS, probability, chance, context or length)
+    draws = uniforms(5, "mask", index, 3 * length).reshape(3, length)
+    return masked_sample(stretch(length, (length // 2,)), WORDS, probability, draws, context or length)
 
 
 def test_chance_is_even_and_belongs_to_its_sample() -> None:
@@ -84,8 +84,8 @@ def corrupted(
     length: int, context: int, ends: tuple[int, ...] = (), index: int = 0, mean: float = 3.0
 ) -> Sample:
     plan = plan_spans(context, 0.15, mean)
-    chance = uniforms(5, "span", index, 2 * plan.stretch).reshape(2, plan.stretch)
-    return span_sample(stretch(length, ends), WORDS, plan, chance)
+    draws = uniforms(5, "span", index, 2 * plan.stretch).reshape(2, plan.stretch)
+    return span_sample(stretch(length, ends), WORDS, plan, draws)
 
 
 def restored(sample: Sample) -> list[int]:

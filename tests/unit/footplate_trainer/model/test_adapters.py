@@ -10,7 +10,7 @@ import torch
 from footplate_contracts.v1alpha1.model import Activation, Family
 from footplate_planning.shape import AdapterShape, ModelShape, is_target
 from footplate_trainer.model.build import build
-from footplate_trainer.model.dropout import Chance
+from footplate_trainer.model.dropout import DropoutSeed
 from footplate_trainer.model.initialize import initialize_rows
 from footplate_trainer.model.inputs import Inputs
 from footplate_trainer.model.linear import Linear, LowRank, is_adapters
@@ -115,8 +115,8 @@ def test_every_adapter_and_nothing_else_gets_a_gradient(shape: ModelShape) -> No
     assert with_gradient == {name for name, _ in model.named_parameters() if is_adapters(name)}
 
 
-def _inputs(tokens: torch.Tensor, chance: Chance | None = None) -> Inputs:
-    return Inputs(tokens, decoder_tokens=some_tokens(seed=2), chance=chance)
+def _inputs(tokens: torch.Tensor, dropout_seed: DropoutSeed | None = None) -> Inputs:
+    return Inputs(tokens, decoder_tokens=some_tokens(seed=2), dropout_seed=dropout_seed)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_what_an_adapter_reads_is_dropped_in_training_only() -> None:
         adapter.a.copy_(torch.eye(8))
         adapter.b.copy_(torch.eye(8))
     x = torch.ones(2, 3, 8)
-    told = _inputs(some_tokens(), Chance(seed=1, step=2, samples=torch.tensor([5, 6])))
+    told = _inputs(some_tokens(), DropoutSeed(seed=1, step=2, samples=torch.tensor([5, 6])))
 
     dropped = adapter(x, told)
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from footplate_planning.shape import ModelShape
+from footplate_trainer.model.attention_mask import causal_mask
 from footplate_trainer.model.initialize import initialize_rows
-from footplate_trainer.model.reach import looking_back
 from footplate_trainer.model.transformer import Decoder
 
 TINY = ModelShape(
@@ -117,7 +117,7 @@ def test_one_document_is_plain_causal_attention() -> None:
 
 
 @pytest.mark.parametrize(
-    ("documents", "window", "mask"),
+    ("documents", "window", "allowed"),
     [
         pytest.param([0, 0, 1], None, [[1, 0, 0], [1, 1, 0], [0, 0, 1]], id="documents"),
         pytest.param(None, 2, [[1, 0, 0], [1, 1, 0], [0, 1, 1]], id="window"),
@@ -126,18 +126,18 @@ def test_one_document_is_plain_causal_attention() -> None:
     ],
 )
 def test_who_looks_back_at_whom(
-    documents: list[int] | None, window: int | None, mask: list[list[int]]
+    documents: list[int] | None, window: int | None, allowed: list[list[int]]
 ) -> None:
     numbers = None if documents is None else torch.tensor([documents])
 
-    reach = looking_back(3, numbers, window, torch.device("cpu"))
+    mask = causal_mask(3, numbers, window, torch.device("cpu"))
 
-    assert reach.mask is not None
-    assert reach.mask.int().squeeze().tolist() == mask
+    assert mask.tensor is not None
+    assert mask.tensor.int().squeeze().tolist() == allowed
 
 
 def test_what_the_causal_flag_says_needs_no_mask() -> None:
-    assert looking_back(3, None, 3, torch.device("cpu")).mask is None
+    assert causal_mask(3, None, 3, torch.device("cpu")).tensor is None
 
 
 def test_rotary_positions_are_relative() -> None:

@@ -7,23 +7,25 @@ import torch
 
 from footplate_contracts.v1alpha1.model import Family
 from footplate_trainer.model.build import build
-from footplate_trainer.model.dropout import Chance, Dropout
+from footplate_trainer.model.dropout import Dropout, DropoutSeed
 from tests.support.shapes import fill, shape_like, some_tokens
 
 SAMPLES = torch.tensor([4, 9, 2])
-CHANCE = Chance(seed=1, step=7, samples=SAMPLES)
+SEED = DropoutSeed(seed=1, step=7, samples=SAMPLES)
 
 
-def dropped(x: torch.Tensor, chance: Chance = CHANCE, site: str = "blocks.0", piece: int = 0) -> torch.Tensor:
+def dropped(
+    x: torch.Tensor, dropout_seed: DropoutSeed = SEED, site: str = "blocks.0", shard: int = 0
+) -> torch.Tensor:
     layer = Dropout(0.25, site)
-    layer.piece = piece
-    zeroed: torch.Tensor = layer(x, chance) == 0
+    layer.sequence_shard = shard
+    zeroed: torch.Tensor = layer(x, dropout_seed) == 0
     return zeroed
 
 
 def test_the_share_and_the_mean_are_right() -> None:
     layer = Dropout(0.25, "site")
-    x = layer(torch.ones(3, 200, 500), CHANCE)
+    x = layer(torch.ones(3, 200, 500), SEED)
 
     assert (x == 0).float().mean().item() == pytest.approx(0.25, abs=2e-3)
     assert x.mean().item() == pytest.approx(1.0, abs=3e-3)
@@ -41,41 +43,43 @@ def test_neighbours_know_nothing_of_each_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("chance", "site"),
+    ("dropout_seed", "site"),
     [
-        pytest.param(Chance(2, 7, SAMPLES), "blocks.0", id="seed"),
-        pytest.param(Chance(1, 8, SAMPLES), "blocks.0", id="step"),
-        pytest.param(Chance(1, 7, SAMPLES + 1), "blocks.0", id="sample"),
-        pytest.param(CHANCE, "blocks.1", id="site"),
+        pytest.param(DropoutSeed(2, 7, SAMPLES), "blocks.0", id="seed"),
+        pytest.param(DropoutSeed(1, 8, SAMPLES), "blocks.0", id="step"),
+        pytest.param(DropoutSeed(1, 7, SAMPLES + 1), "blocks.0", id="sample"),
+        pytest.param(SEED, "blocks.1", id="site"),
     ],
 )
-def test_another_key_drops_others(chance: Chance, site: str) -> None:
+def test_another_key_drops_others(dropout_seed: DropoutSeed, site: str) -> None:
     x = torch.ones(3, 20, 20)
 
     assert torch.equal(dropped(x), dropped(x))
-    assert (dropped(x, chance, site) == dropped(x)).float().mean().item() == pytest.approx(0.625, abs=0.05)
+    assert (dropped(x, dropout_seed, site) == dropped(x)).float().mean().item() == pytest.approx(
+        0.625, abs=0.05
+    )
 
 
 def test_a_part_of_the_batch_drops_its_part() -> None:
     x = torch.ones(3, 20, 20)
 
-    assert torch.equal(dropped(x[1:2], Chance(1, 7, SAMPLES[1:2])), dropped(x)[1:2])
+    assert torch.equal(dropped(x[1:2], DropoutSeed(1, 7, SAMPLES[1:2])), dropped(x)[1:2])
 
 
-def test_a_piece_of_the_sequence_drops_its_piece() -> None:
+def test_a_shard_of_the_sequence_drops_its_part() -> None:
     x = torch.ones(3, 20, 20)
 
-    assert torch.equal(dropped(x[:, 10:], piece=1), dropped(x)[:, 10:])
+    assert torch.equal(dropped(x[:, 10:], shard=1), dropped(x)[:, 10:])
     layer, places = Dropout(0.25, "blocks.0"), torch.tensor([3, 4, 17])
-    assert torch.equal(layer(x[:, :3], CHANCE, places) == 0, dropped(x)[:, places])
+    assert torch.equal(layer(x[:, :3], SEED, places) == 0, dropped(x)[:, places])
 
 
 def test_some_heads_drop_theirs() -> None:
     layer, weights = Dropout(0.25, "attention"), torch.ones(3, 4, 10, 10)
-    whole = layer(weights, CHANCE)
+    whole = layer(weights, SEED)
     layer.first_head = 2
 
-    assert torch.equal(layer(weights[:, 2:], CHANCE), whole[:, 2:])
+    assert torch.equal(layer(weights[:, 2:], SEED), whole[:, 2:])
     assert not torch.equal(whole[:, 0], whole[:, 1])
 
 
@@ -85,13 +89,13 @@ def test_a_network_drops_in_training_only(family: Family) -> None:
     model, plain = build(shape_like(family, dropout=dropout)), build(shape_like(family))
     fill(model)
     fill(plain)
-    tokens, chance = some_tokens(3), CHANCE
+    tokens, dropout_seed = some_tokens(3), SEED
 
-    first = model(tokens, decoder_tokens=tokens, chance=chance)
-    again = model(tokens, decoder_tokens=tokens, chance=chance)
-    half = Chance(chance.seed, chance.step, SAMPLES[1:])
+    first = model(tokens, decoder_tokens=tokens, dropout_seed=dropout_seed)
+    again = model(tokens, decoder_tokens=tokens, dropout_seed=dropout_seed)
+    half = DropoutSeed(dropout_seed.seed, dropout_seed.step, SAMPLES[1:])
 
     assert torch.equal(first, again)
-    torch.testing.assert_close(model(tokens[1:], decoder_tokens=tokens[1:], chance=half), first[1:])
+    torch.testing.assert_close(model(tokens[1:], decoder_tokens=tokens[1:], dropout_seed=half), first[1:])
     assert torch.equal(model.eval()(tokens, decoder_tokens=tokens), plain(tokens, decoder_tokens=tokens))
     assert not torch.allclose(first, plain(tokens, decoder_tokens=tokens))

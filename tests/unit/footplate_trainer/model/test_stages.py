@@ -73,12 +73,12 @@ def test_positions_may_be_given() -> None:
 
 
 def test_attention_may_be_done_by_another() -> None:
-    def blind(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, reach: str) -> torch.Tensor:
-        assert reach == "nothing"
+    def blind(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: str) -> torch.Tensor:
+        assert mask == "nothing"
         return torch.zeros_like(query)
 
     model = stage(TINY, range(3), True, True)
-    model.visible = lambda inputs: "nothing"
+    model.attention_mask = lambda inputs: "nothing"
     for module in model.modules():
         if isinstance(module, Attention):
             module.attend = blind

@@ -13,11 +13,11 @@ import numpy as np
 
 from footplate_planning.spans import plan_spans
 from footplate_trainer.data import masking, order, packing
-from footplate_trainer.data.chance import uniforms
 from footplate_trainer.data.masking import Vocabulary
 from footplate_trainer.data.order import Int64s
 from footplate_trainer.data.packing import IGNORED, Sample, Stretch
 from footplate_trainer.data.shards import TokenShards
+from footplate_trainer.data.uniforms import uniforms
 
 
 class Dataset(Protocol):
@@ -138,10 +138,8 @@ class MaskedDataset(SequenceDataset):
             return super().get(sample_id)
         stretch = self.stretch(sample_id)
         length = len(stretch.tokens)
-        chance = uniforms(self._seed, "mask", index, 3 * length).reshape(3, length)
-        return masking.masked_sample(
-            stretch, self._vocabulary, self._probability, chance, self.context_length
-        )
+        draws = uniforms(self._seed, "mask", index, 3 * length).reshape(3, length)
+        return masking.masked_sample(stretch, self._vocabulary, self._probability, draws, self.context_length)
 
 
 class SpanDataset(SequenceDataset):
@@ -177,8 +175,8 @@ class SpanDataset(SequenceDataset):
         """See Dataset."""
         if sample_id < 0:
             return masking.span_filler(self.plan, self.shards.special.pad)
-        chance = uniforms(self._seed, "span", index, 2 * self.stride).reshape(2, self.stride)
-        return masking.span_sample(self.stretch(sample_id), self._vocabulary, self.plan, chance)
+        draws = uniforms(self._seed, "span", index, 2 * self.stride).reshape(2, self.stride)
+        return masking.span_sample(self.stretch(sample_id), self._vocabulary, self.plan, draws)
 
 
 class PairDataset(_OneOrder):

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from footplate_planning.spans import SpanPlan
-from footplate_trainer.data.chance import Float64s
 from footplate_trainer.data.layout import SpecialIds
 from footplate_trainer.data.packing import IGNORED, PADDING_DOCUMENT, Int32s, Int64s, Sample, Stretch, padded
+from footplate_trainer.data.uniforms import Float64s
 
 MASKED: Final = 0.8
 REPLACED: Final = 0.1
@@ -47,11 +47,11 @@ class Vocabulary:
 
 
 def masked_sample(
-    stretch: Stretch, vocabulary: Vocabulary, probability: float, chance: Float64s, context_length: int
+    stretch: Stretch, vocabulary: Vocabulary, probability: float, draws: Float64s, context_length: int
 ) -> Sample:
-    """BERT's corruption of a stretch of n <= S tokens; `chance` is [3, n]. Reserved ids are never drawn."""
+    """BERT's corruption of a stretch of n <= S tokens; `draws` is [3, n]. Reserved ids are never drawn."""
     special = vocabulary.special
-    drawn, kind, other = chance
+    drawn, kind, other = draws
     tokens = stretch.tokens.copy()
     hidden = (drawn < probability) & ~vocabulary.reserved[tokens]
     labels = np.where(hidden, tokens, IGNORED)
@@ -66,14 +66,14 @@ def masked_sample(
     )
 
 
-def span_sample(stretch: Stretch, vocabulary: Vocabulary, plan: SpanPlan, chance: Float64s) -> Sample:
-    """T5's corruption of a stretch of n <= plan.stretch tokens; `chance` is [2, plan.stretch].
+def span_sample(stretch: Stretch, vocabulary: Vocabulary, plan: SpanPlan, draws: Float64s) -> Sample:
+    """T5's corruption of a stretch of n <= plan.stretch tokens; `draws` is [2, plan.stretch].
 
     A span belongs to the document it starts in, so a decoder's token always
     finds the sentinel it speaks of among its own document's.
     """
     length = len(stretch.tokens)
-    number, starts = _spans(length, plan, chance)
+    number, starts = _spans(length, plan, draws)
     hidden = number >= 0
     owners = stretch.documents.copy()
     owners[hidden] = stretch.documents[starts][number[hidden]]
@@ -125,7 +125,7 @@ def _encoder_decoder(
     )
 
 
-def _spans(length: int, plan: SpanPlan, chance: Float64s) -> tuple[Int64s, Int64s]:
+def _spans(length: int, plan: SpanPlan, draws: Float64s) -> tuple[Int64s, Int64s]:
     """For each place the number of its span or -1, int64 [length]; and where each span starts."""
     hidden, spans = plan.counts(length)
     number = np.full(length, -1, dtype=np.int64)
@@ -133,8 +133,8 @@ def _spans(length: int, plan: SpanPlan, chance: Float64s) -> tuple[Int64s, Int64
         return number, np.empty(0, dtype=np.int64)
     # Kept and hidden parts take turns. T5's own code begins with a kept part and ends with a hidden one,
     # so that the last token is always hidden; here a kept part stands at both ends and may be empty.
-    kept_parts = _parts(length - hidden + 2, spans + 1, chance[0])
-    hidden_parts = _parts(hidden, spans, chance[1])
+    kept_parts = _parts(length - hidden + 2, spans + 1, draws[0])
+    hidden_parts = _parts(hidden, spans, draws[1])
     starts = np.cumsum(kept_parts[:-1] + hidden_parts) - 1 - hidden_parts
     numbers = np.arange(spans)
     within = np.arange(hidden) - np.repeat(np.cumsum(hidden_parts) - hidden_parts, hidden_parts)
@@ -142,7 +142,7 @@ def _spans(length: int, plan: SpanPlan, chance: Float64s) -> tuple[Int64s, Int64
     return number, starts
 
 
-def _parts(total: int, parts: int, chance: Float64s) -> Int64s:
+def _parts(total: int, parts: int, draws: Float64s) -> Int64s:
     """`total` cut into `parts` numbers >= 1, all ways being equally likely: int64 [parts]."""
-    cuts = np.sort(np.argsort(chance[: total - 1], kind="stable")[: parts - 1]) + 1
+    cuts = np.sort(np.argsort(draws[: total - 1], kind="stable")[: parts - 1]) + 1
     return np.diff(np.concatenate(([0], cuts, [total])))

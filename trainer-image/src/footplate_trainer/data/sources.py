@@ -133,11 +133,12 @@ def _dataset(shards: TokenShards, data: Data, context_length: int) -> Dataset:
     masking = data.masking
     if masking is None:
         return SequenceDataset(shards, context_length, **cut)
-    chance = masking.probability
     if masking.name is MaskingName.MLM:
-        return MaskedDataset(shards, context_length, seed=data.seed, probability=chance, **cut)
+        return MaskedDataset(shards, context_length, seed=data.seed, probability=masking.probability, **cut)
     mean = masking.mean_span_length
-    return SpanDataset(shards, context_length, seed=data.seed, probability=chance, mean_span=mean, **cut)
+    return SpanDataset(
+        shards, context_length, seed=data.seed, probability=masking.probability, mean_span=mean, **cut
+    )
 
 
 def _agree(sources: tuple[OpenSource, ...], *, any_tokenizer: bool) -> None:

@@ -25,7 +25,7 @@ from torch import Tensor
 from footplate_trainer.data.loader import MicroBatch, StepBatch
 from footplate_trainer.errors import NumericalDivergence
 from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
-from footplate_trainer.model.dropout import Chance
+from footplate_trainer.model.dropout import DropoutSeed
 from footplate_trainer.model.inputs import Inputs
 from footplate_trainer.model.loss import IGNORED
 from footplate_trainer.model.targets import Targets
@@ -164,7 +164,7 @@ class Stepper:
             None if _is_one_document(micro.documents) else documents,
             decoder_tokens=self._pieces(micro.decoder_tokens, 0),
             decoder_documents=self._pieces(micro.decoder_documents, -1),
-            chance=Chance(self._seed, step, self._here(micro.places)),
+            dropout_seed=DropoutSeed(self._seed, step, self._here(micro.places)),
         )
         labels = self._pieces(micro.labels, IGNORED)
         assert labels is not None

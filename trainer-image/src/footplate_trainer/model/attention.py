@@ -8,15 +8,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from footplate_planning.shape import ModelShape
-from footplate_trainer.model.cache import LayerCache
 from footplate_trainer.model.dropout import Dropout
-from footplate_trainer.model.inputs import Shared
+from footplate_trainer.model.inputs import BlockInputs
+from footplate_trainer.model.key_value_cache import KeyValueCache
 from footplate_trainer.model.linear import Linear
-from footplate_trainer.model.reach import attend_of, attend_with_dropout
 from footplate_trainer.model.rotary import rotate
+from footplate_trainer.model.scaled_dot_product import attention_of, attention_with_dropout
 
 Attend = Callable[[Tensor, Tensor, Tensor, Any], Tensor]
-"""(query, key, value, reach) -> attended; what `reach` is, its maker and its user agree on."""
+"""(query, key, value, mask) -> attended; what `mask` is, its maker and its user agree on."""
 
 
 class Attention(nn.Module):
@@ -30,7 +30,7 @@ class Attention(nn.Module):
     def __init__(self, shape: ModelShape, site: str) -> None:
         super().__init__()
         self.head_size = shape.head_size
-        self.attend: Attend = attend_of(shape.attention_backend)
+        self.attend: Attend = attention_of(shape.attention_backend)
         query_size = shape.heads * shape.head_size
         key_value_size = shape.key_value_heads * shape.head_size
         self.query = Linear(shape.hidden, query_size, bias=shape.query_key_value_bias)
@@ -40,7 +40,7 @@ class Attention(nn.Module):
         self.dropout = Dropout(shape.attention_dropout, site)
 
     def forward(
-        self, x: Tensor, shared: Shared, cache: LayerCache | None = None, source: Tensor | None = None
+        self, x: Tensor, inputs: BlockInputs, cache: KeyValueCache | None = None, source: Tensor | None = None
     ) -> Tensor:
         """x [batch, length, hidden] -> the same.
 
@@ -48,18 +48,20 @@ class Attention(nn.Module):
         of `source` [batch, keys, hidden], if given, instead of x.
         """
         read = x if source is None else source
-        query, key, value = self.query(x, shared), self.key(read, shared), self.value(read, shared)
+        query, key, value = self.query(x, inputs), self.key(read, inputs), self.value(read, inputs)
         query, key, value = self._heads(query), self._heads(key), self._heads(value)
-        if shared.rotary is not None:
-            query, key = rotate(query, *shared.rotary), rotate(key, *shared.rotary)
+        if inputs.rotary is not None:
+            query, key = rotate(query, *inputs.rotary), rotate(key, *inputs.rotary)
         if cache is not None:
             key, value = cache.extend(key, value)
         if self.dropout.active:
-            attended = attend_with_dropout(query, key, value, shared.reach, self.dropout, shared.chance)
+            attended = attention_with_dropout(
+                query, key, value, inputs.mask, self.dropout, inputs.dropout_seed
+            )
         else:
-            attended = self.attend(query, key, value, shared.reach)
+            attended = self.attend(query, key, value, inputs.mask)
         batch, _, length, _ = attended.shape
-        merged: Tensor = self.output(attended.transpose(1, 2).reshape(batch, length, -1), shared)
+        merged: Tensor = self.output(attended.transpose(1, 2).reshape(batch, length, -1), inputs)
         return merged
 
     def _heads(self, x: Tensor) -> Tensor:

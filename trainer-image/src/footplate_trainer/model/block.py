@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 from footplate_planning.shape import ModelShape
 from footplate_trainer.model.attention import Attention
-from footplate_trainer.model.cache import LayerCache
 from footplate_trainer.model.dropout import Dropout
 from footplate_trainer.model.feed_forward import FeedForward
-from footplate_trainer.model.inputs import Shared
+from footplate_trainer.model.inputs import BlockInputs
+from footplate_trainer.model.key_value_cache import KeyValueCache
 from footplate_trainer.model.norm import norm_of
 
 
@@ -25,25 +25,25 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(shape)
         self.feed_forward_dropout = Dropout(shape.hidden_dropout, f"{site}.feed_forward_norm")
 
-    def forward(self, x: Tensor, shared: Shared, cache: LayerCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, inputs: BlockInputs, cache: KeyValueCache | None = None) -> Tensor:
         """[batch, length, hidden] -> the same."""
-        attended = self.attention(self.attention_norm(x), shared, cache)
-        x = x + self.attention_dropout(attended, shared.chance, shared.positions)
-        forwarded = self.feed_forward(self.feed_forward_norm(x), shared)
-        out: Tensor = x + self.feed_forward_dropout(forwarded, shared.chance, shared.positions)
+        attended = self.attention(self.attention_norm(x), inputs, cache)
+        x = x + self.attention_dropout(attended, inputs.dropout_seed, inputs.positions)
+        forwarded = self.feed_forward(self.feed_forward_norm(x), inputs)
+        out: Tensor = x + self.feed_forward_dropout(forwarded, inputs.dropout_seed, inputs.positions)
         return out
 
 
 class NormLastBlock(Block):
     """norm(x + attention(x)), then norm(x + feed_forward(x)), as BERT has it."""
 
-    def forward(self, x: Tensor, shared: Shared, cache: LayerCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, inputs: BlockInputs, cache: KeyValueCache | None = None) -> Tensor:
         """[batch, length, hidden] -> the same."""
-        attended = self.attention(x, shared, cache)
-        x = self.attention_norm(x + self.attention_dropout(attended, shared.chance, shared.positions))
-        forwarded = self.feed_forward(x, shared)
+        attended = self.attention(x, inputs, cache)
+        x = self.attention_norm(x + self.attention_dropout(attended, inputs.dropout_seed, inputs.positions))
+        forwarded = self.feed_forward(x, inputs)
         out: Tensor = self.feed_forward_norm(
-            x + self.feed_forward_dropout(forwarded, shared.chance, shared.positions)
+            x + self.feed_forward_dropout(forwarded, inputs.dropout_seed, inputs.positions)
         )
         return out
 
@@ -63,12 +63,12 @@ class CrossBlock(nn.Module):
         self.feed_forward = FeedForward(shape)
         self.feed_forward_dropout = Dropout(shape.hidden_dropout, f"{site}.feed_forward_norm")
 
-    def forward(self, x: Tensor, encoded: Tensor, shared: Shared, across: Shared) -> Tensor:
+    def forward(self, x: Tensor, encoded: Tensor, inputs: BlockInputs, source_inputs: BlockInputs) -> Tensor:
         """x [batch, length, hidden], encoded [batch, source length, hidden] -> as x."""
-        attended = self.attention(self.attention_norm(x), shared)
-        x = x + self.attention_dropout(attended, shared.chance)
-        crossed = self.cross_attention(self.cross_attention_norm(x), across, None, encoded)
-        x = x + self.cross_attention_dropout(crossed, shared.chance)
-        forwarded = self.feed_forward(self.feed_forward_norm(x), shared)
-        out: Tensor = x + self.feed_forward_dropout(forwarded, shared.chance)
+        attended = self.attention(self.attention_norm(x), inputs)
+        x = x + self.attention_dropout(attended, inputs.dropout_seed)
+        crossed = self.cross_attention(self.cross_attention_norm(x), source_inputs, None, encoded)
+        x = x + self.cross_attention_dropout(crossed, inputs.dropout_seed)
+        forwarded = self.feed_forward(self.feed_forward_norm(x), inputs)
+        out: Tensor = x + self.feed_forward_dropout(forwarded, inputs.dropout_seed)
         return out

@@ -20,23 +20,23 @@ _ROW, _COLUMN = -7046029254386353131, -4417276706812531889  # odd, from the gold
 
 
 @dataclass(frozen=True)
-class Chance:
-    """What, beside a place in the network, decides which numbers are dropped."""
+class DropoutSeed:
+    """What decides, beside a place in the network, which numbers are dropped."""
 
     seed: int
     step: int
     samples: Tensor  # int64 [batch]: which sample of the data each sequence is
 
 
-Draw = Callable[[torch.Size, torch.device, Chance, Tensor | None], Tensor]
-"""(shape, device, chance, positions) -> what is kept."""
+Draw = Callable[[torch.Size, torch.device, DropoutSeed, Tensor | None], Tensor]
+"""(shape, device, dropout_seed, positions) -> what is kept."""
 
 
 class Dropout(nn.Module):
     """Zero a share of numbers and scale the rest up; does nothing outside training.
 
-    `site` is the module's place in the network. A rank that holds a piece of
-    each sequence sets `piece` to its number among equal pieces, one that holds
+    `site` is the module's place in the network. A rank that holds a shard of
+    each sequence sets `sequence_shard` to its number among equal ones, one that holds
     some heads sets `first_head`, one that holds some columns `first_column`. `draw` may
     be wrapped by what must not look into it.
     """
@@ -45,7 +45,7 @@ class Dropout(nn.Module):
         super().__init__()
         self.probability = probability
         self.key = int.from_bytes(hashlib.blake2b(site.encode(), digest_size=8).digest(), "little") >> 1
-        self.piece = 0
+        self.sequence_shard = 0
         self.first_head = 0
         self.first_column = 0
         self.draw: Draw = self._draw
@@ -55,26 +55,28 @@ class Dropout(nn.Module):
         """Whether anything is dropped."""
         return self.training and self.probability > 0
 
-    def forward(self, x: Tensor, chance: Chance | None, positions: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, dropout_seed: DropoutSeed | None, positions: Tensor | None = None) -> Tensor:
         """x [batch, length, hidden], or weights [batch, heads, length, keys] -> the same.
 
         `positions` int64 [length] of the rows in their sequence; None: 0, 1, 2, …
-        A rank that holds a piece of a sequence has all of its attention's rows.
+        A rank that holds a shard of a sequence has all of its attention's rows.
         """
         if not self.active:
             return x
-        assert chance is not None, "dropout needs to know step and samples"
-        return x * self.draw(x.shape, x.device, chance, positions) / (1 - self.probability)
+        assert dropout_seed is not None, "dropout needs to know step and samples"
+        return x * self.draw(x.shape, x.device, dropout_seed, positions) / (1 - self.probability)
 
     def _draw(
-        self, shape: torch.Size, device: torch.device, chance: Chance, positions: Tensor | None
+        self, shape: torch.Size, device: torch.device, dropout_seed: DropoutSeed, positions: Tensor | None
     ) -> Tensor:
         """What is kept: bool of `shape`."""
-        start = self.piece * shape[1] if len(shape) == 3 else 0
+        start = self.sequence_shard * shape[1] if len(shape) == 3 else 0
         rows = torch.arange(start, start + shape[-2], device=device)
         if positions is not None:
             rows = positions[rows]
-        first = _mixed(chance.samples.to(device) ^ _mixed_number(chance.seed, chance.step, self.key))
+        first = _mixed(
+            dropout_seed.samples.to(device) ^ _mixed_number(dropout_seed.seed, dropout_seed.step, self.key)
+        )
         if len(shape) == 4:
             heads = torch.arange(shape[1], device=device) + self.first_head
             first = _mixed(first[:, None] + heads * _ROW)

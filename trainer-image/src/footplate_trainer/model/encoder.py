@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from footplate_planning.shape import ModelShape
+from footplate_trainer.model.attention_mask import AttentionMask, bidirectional_mask
 from footplate_trainer.model.block import NormLastBlock
-from footplate_trainer.model.cache import LayerCache
 from footplate_trainer.model.feed_forward import ACTIVATIONS
-from footplate_trainer.model.inputs import Inputs, Shared, States
+from footplate_trainer.model.inputs import BlockInputs, Inputs, States
+from footplate_trainer.model.key_value_cache import KeyValueCache
 from footplate_trainer.model.linear import Linear
 from footplate_trainer.model.network import Network
 from footplate_trainer.model.norm import norm_of
-from footplate_trainer.model.reach import Reach, looking_around
 
 
 class Encoder(Network):
@@ -32,7 +32,7 @@ class Encoder(Network):
         self.activation = ACTIVATIONS[shape.activation]
         self.norm: nn.Module | None = norm_of(shape)
         self.head_bias: nn.Parameter | None = nn.Parameter(torch.empty(shape.vocabulary))
-        self.visible = looking_around_in
+        self.attention_mask = _whole_documents
 
     def drop(self, beginning: bool, end: bool) -> None:
         """Delete what only the first or only the last stage needs."""
@@ -48,16 +48,18 @@ class Encoder(Network):
         x = self.embedded(inputs, start)
         if self.token_types is not None:
             types = torch.zeros_like(inputs.tokens) if inputs.token_types is None else inputs.token_types
-            x = x + self.token_types(self.of_piece(types, x))
-        return (self.embedding_dropout(self.embedding_norm(x), inputs.chance, inputs.positions),)
+            x = x + self.token_types(self.of_sequence_shard(types, x))
+        return (self.embedding_dropout(self.embedding_norm(x), inputs.dropout_seed, inputs.positions),)
 
-    def run(self, states: States, inputs: Inputs, caches: Sequence[LayerCache] | None = None) -> States:
+    def run(self, states: States, inputs: Inputs, caches: Sequence[KeyValueCache] | None = None) -> States:
         """([batch, length, hidden],) -> the same."""
         assert caches is None, "what sees both ways has nothing to keep"
         (x,) = states
-        shared = Shared(self.visible(inputs), chance=inputs.chance, positions=inputs.positions)
+        block_inputs = BlockInputs(
+            self.attention_mask(inputs), dropout_seed=inputs.dropout_seed, positions=inputs.positions
+        )
         for block in self.blocks.values():
-            x = block(x, shared)
+            x = block(x, block_inputs)
         return (x,)
 
     def finish(self, states: States, inputs: Inputs) -> Tensor:
@@ -73,6 +75,6 @@ class Encoder(Network):
         return torch.cat((super().head_weight, self.head_bias[:, None]), dim=1)
 
 
-def looking_around_in(inputs: Inputs) -> Reach:
+def _whole_documents(inputs: Inputs) -> AttentionMask:
     """Who sees whom in whole sequences."""
-    return looking_around(inputs.documents)
+    return bidirectional_mask(inputs.documents)

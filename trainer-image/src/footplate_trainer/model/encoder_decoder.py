@@ -17,12 +17,17 @@ import torch
 from torch import Tensor, nn
 
 from footplate_planning.shape import ModelShape
+from footplate_trainer.model.attention_mask import (
+    AttentionMask,
+    bidirectional_mask,
+    causal_mask,
+    same_document,
+)
 from footplate_trainer.model.block import Block, CrossBlock
-from footplate_trainer.model.cache import LayerCache
-from footplate_trainer.model.inputs import Inputs, Shared, States
+from footplate_trainer.model.inputs import BlockInputs, Inputs, States
+from footplate_trainer.model.key_value_cache import KeyValueCache
 from footplate_trainer.model.network import Network
 from footplate_trainer.model.norm import norm_of
-from footplate_trainer.model.reach import Reach, looking_around, looking_back, same_document
 
 UNSCALED = 1.0  # T5 leaves the root of the head size to initialisation
 
@@ -39,7 +44,7 @@ class EncoderDecoder(Network):
         self.decoder_bias: nn.Embedding | None = nn.Embedding(shape.relative_buckets, shape.heads)
         self.encoder_norm: nn.Module | None = norm_of(shape)
         self.norm: nn.Module | None = norm_of(shape)
-        self.visible = self.looking_around
+        self.attention_mask = self.encoder_mask
 
     def drop(self, beginning: bool, end: bool) -> None:
         """Delete what the blocks that are left, and the ends, do not need."""
@@ -59,21 +64,21 @@ class EncoderDecoder(Network):
         assert inputs.decoder_tokens is not None, "the decoder needs tokens of its own"
         decoder = replace(inputs, tokens=inputs.decoder_tokens)
         return (
-            self.embedding_dropout(self.embedded(inputs), inputs.chance),
-            self.embedding_dropout(self.embedded(decoder), inputs.chance),
+            self.embedding_dropout(self.embedded(inputs), inputs.dropout_seed),
+            self.embedding_dropout(self.embedded(decoder), inputs.dropout_seed),
         )
 
-    def run(self, states: States, inputs: Inputs, caches: Sequence[LayerCache] | None = None) -> States:
+    def run(self, states: States, inputs: Inputs, caches: Sequence[KeyValueCache] | None = None) -> States:
         """(encoder's, decoder's) -> the same."""
         assert caches is None, "there is no cache for two chains"
         encoded, x = states
-        shared = Shared(self.visible(inputs), chance=inputs.chance) if self.encoder_bias is not None else None
-        behind = self._behind(inputs) if self.decoder_bias is not None else None
+        encoder_inputs = self._encoder_inputs(inputs) if self.encoder_bias is not None else None
+        decoder_inputs = self._decoder_inputs(inputs) if self.decoder_bias is not None else None
         for number, block in self.blocks.items():
-            if behind is not None and int(number) >= self.shape.layers:
-                x = block(x, encoded, *behind)
+            if decoder_inputs is not None and int(number) >= self.shape.layers:
+                x = block(x, encoded, *decoder_inputs)
             else:
-                encoded = block(encoded, shared)
+                encoded = block(encoded, encoder_inputs)
             if int(number) == self.shape.layers - 1:
                 assert self.encoder_norm is not None
                 encoded = self.encoder_norm(encoded)
@@ -85,26 +90,30 @@ class EncoderDecoder(Network):
         x: Tensor = self.norm(states[1])
         return x * self.shape.hidden**-0.5 if self.shape.tied_embeddings else self.read_by_head(x, inputs)
 
-    def looking_around(self, inputs: Inputs) -> Reach:
+    def encoder_mask(self, inputs: Inputs) -> AttentionMask:
         """Who sees whom in the encoder, and how strongly by distance."""
         assert self.encoder_bias is not None
         bias = self._bias(self.encoder_bias, inputs.tokens.shape[1], both_ways=True)
-        return _biased(looking_around(inputs.documents).mask, bias)
+        return _biased(bidirectional_mask(inputs.documents).tensor, bias)
 
-    def _behind(self, inputs: Inputs) -> tuple[Shared, Shared]:
-        """What the decoder's self-attention and its look at the encoder share."""
+    def _encoder_inputs(self, inputs: Inputs) -> BlockInputs:
+        return BlockInputs(self.attention_mask(inputs), dropout_seed=inputs.dropout_seed)
+
+    def _decoder_inputs(self, inputs: Inputs) -> tuple[BlockInputs, BlockInputs]:
+        """Of the decoder's self-attention, and of its attention to what the encoder made."""
         assert self.decoder_bias is not None and inputs.decoder_tokens is not None
         length = inputs.decoder_tokens.shape[1]
         bias = self._bias(self.decoder_bias, length, both_ways=False)
-        back = looking_back(length, inputs.decoder_documents, None, bias.device).mask
+        back = causal_mask(length, inputs.decoder_documents, None, bias.device).tensor
         if back is None:
             back = torch.ones(length, length, dtype=torch.bool, device=bias.device).tril()
         across = None
         if inputs.documents is not None and inputs.decoder_documents is not None:
             across = same_document(inputs.decoder_documents, inputs.documents)
+        to_encoder = AttentionMask(causal=False, tensor=across, scale=UNSCALED)
         return (
-            Shared(_biased(back, bias), chance=inputs.chance),
-            Shared(Reach(causal=False, mask=across, scale=UNSCALED), chance=inputs.chance),
+            BlockInputs(_biased(back, bias), dropout_seed=inputs.dropout_seed),
+            BlockInputs(to_encoder, dropout_seed=inputs.dropout_seed),
         )
 
     def _bias(self, table: nn.Embedding, length: int, both_ways: bool) -> Tensor:
@@ -136,7 +145,7 @@ def distance_buckets(distances: Tensor, buckets: int, farthest: int, both_ways: 
     return after + torch.where(distances < exact, distances, wide)
 
 
-def _biased(mask: Tensor | None, bias: Tensor) -> Reach:
+def _biased(mask: Tensor | None, bias: Tensor) -> AttentionMask:
     """Scores get `bias`, and where `mask` forbids, minus infinity."""
     added = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
-    return Reach(causal=False, mask=added, scale=UNSCALED)
+    return AttentionMask(causal=False, tensor=added, scale=UNSCALED)

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from footplate_contracts.v1alpha1.model import Activation
 from footplate_planning.shape import ModelShape
-from footplate_trainer.model.inputs import Shared
+from footplate_trainer.model.inputs import BlockInputs
 from footplate_trainer.model.linear import Linear
 
 tanh_gelu = partial(functional.gelu, approximate="tanh")
@@ -35,9 +35,9 @@ class FeedForward(nn.Module):
         self.up = Linear(shape.hidden, shape.feed_forward, bias=bias)
         self.down = Linear(shape.feed_forward, shape.hidden, bias=bias)
 
-    def forward(self, x: Tensor, shared: Shared | None = None) -> Tensor:
+    def forward(self, x: Tensor, inputs: BlockInputs | None = None) -> Tensor:
         """[..., hidden] -> [..., hidden]."""
-        up = self.up(x, shared)
-        inner = self.activation(up) if self.gate is None else self.activation(self.gate(x, shared)) * up
-        down: Tensor = self.down(inner, shared)
+        up = self.up(x, inputs)
+        inner = self.activation(up) if self.gate is None else self.activation(self.gate(x, inputs)) * up
+        down: Tensor = self.down(inner, inputs)
         return down

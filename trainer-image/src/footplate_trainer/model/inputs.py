@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from footplate_trainer.model.dropout import Chance
+from footplate_trainer.model.dropout import DropoutSeed
 
 States = tuple[Tensor, ...]
 """What travels from block to block, [batch, length, hidden] each; floats only: it may go to other ranks."""
@@ -23,14 +23,16 @@ class Inputs:
     token_types: Tensor | None = None  # int64 [batch, length]; None: all 0
     decoder_tokens: Tensor | None = None  # what the decoder behind an encoder reads, int64 [batch, length]
     decoder_documents: Tensor | None = None  # of decoder_tokens, numbered as `documents`
-    chance: Chance | None = None  # decides what is dropped; needed in training where anything is
+    dropout_seed: DropoutSeed | None = None  # decides what is dropped; needed in training where anything is
 
 
 @dataclass(frozen=True)
-class Shared:
+class BlockInputs:
     """What all blocks of a chain have in common in one pass."""
 
-    reach: Any  # what the network's `visible` says to attention's `attend`; they agree between themselves
+    mask: (
+        Any  # what the network's `attention_mask` says to attention's `attend`; they agree between themselves
+    )
     rotary: tuple[Tensor, Tensor] | None = None  # tables over the positions of x
-    chance: Chance | None = None
+    dropout_seed: DropoutSeed | None = None
     positions: Tensor | None = None  # as in Inputs

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from footplate_planning.shape import AdapterShape, ModelShape
 from footplate_trainer.model.dropout import Dropout
-from footplate_trainer.model.inputs import Inputs, Shared
+from footplate_trainer.model.inputs import BlockInputs, Inputs
 
 
 class LowRank(nn.Module):
@@ -32,16 +32,16 @@ class LowRank(nn.Module):
         """A [rank, inputs] and B [outputs, rank], as far as they are here."""
         return self.a, self.b
 
-    def narrowed(self, x: Tensor, told: Shared | Inputs | None) -> Tensor:
+    def narrowed(self, x: Tensor, inputs: BlockInputs | Inputs | None) -> Tensor:
         """alpha / rank A x: [batch, length, inputs] -> [batch, length, rank]."""
         if self.dropout.active:
-            assert told is not None, "dropout needs to know step and samples"
-            x = self.dropout(x, told.chance, told.positions)
+            assert inputs is not None, "dropout needs to know step and samples"
+            x = self.dropout(x, inputs.dropout_seed, inputs.positions)
         return functional.linear(x, self.matrices()[0]) * self.scale
 
-    def forward(self, x: Tensor, told: Shared | Inputs | None) -> Tensor:
+    def forward(self, x: Tensor, inputs: BlockInputs | Inputs | None) -> Tensor:
         """[batch, length, inputs] -> [batch, length, outputs]."""
-        return functional.linear(self.narrowed(x, told), self.matrices()[1])
+        return functional.linear(self.narrowed(x, inputs), self.matrices()[1])
 
 
 class Linear(nn.Linear):
@@ -53,13 +53,13 @@ class Linear(nn.Linear):
         super().__init__(inputs, outputs, bias=bias)
         self.adapter = None
 
-    def forward(self, x: Tensor, told: Shared | Inputs | None = None) -> Tensor:
+    def forward(self, x: Tensor, inputs: BlockInputs | Inputs | None = None) -> Tensor:
         """[..., inputs] -> [..., outputs]."""
-        return self.adapted(functional.linear(x, self.weight, self.bias), x, told)
+        return self.adapted(functional.linear(x, self.weight, self.bias), x, inputs)
 
-    def adapted(self, product: Tensor, x: Tensor, told: Shared | Inputs | None) -> Tensor:
+    def adapted(self, product: Tensor, x: Tensor, inputs: BlockInputs | Inputs | None) -> Tensor:
         """`product`, which this layer makes of x, and the adapter's part."""
-        return product if self.adapter is None else product + self.adapter(x, told)
+        return product if self.adapter is None else product + self.adapter(x, inputs)
 
 
 def adapt(network: nn.Module, shape: ModelShape) -> None:

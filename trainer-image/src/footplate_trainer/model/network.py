@@ -23,11 +23,11 @@ part. A wrapper that gathers parameters around `forward` must be told that
 `advance` is another forward method.
 
 *Widths.* Layers read sizes off their weights and their input, never off the
-shape: a rank may hold some heads, some columns, some positions. `hold_piece`
+shape: a rank may hold some heads, some columns, some positions. `hold_sequence_shard`
 tells the network that between attention and feed-forward layers it holds one of
-several equal pieces of each sequence, and within attention those heads.
+several equal shards of each sequence, and within attention those heads.
 
-*Attention.* `visible` decides who may look at whom, once a pass; each
+*Attention.* `attention_mask` decides who may look at whom, once a pass; each
 `Attention.attend` obeys it. Context parallelism replaces both.
 """
 
@@ -44,23 +44,23 @@ from torch.nn import functional
 from footplate_contracts.v1alpha1.model import PositionName
 from footplate_planning.shape import ModelShape
 from footplate_trainer.model.attention import Attention
-from footplate_trainer.model.cache import LayerCache
-from footplate_trainer.model.dropout import Chance, Dropout
+from footplate_trainer.model.dropout import Dropout, DropoutSeed
 from footplate_trainer.model.inputs import Inputs, States
+from footplate_trainer.model.key_value_cache import KeyValueCache
 from footplate_trainer.model.linear import Linear, LowRank
 
 
 class Network(nn.Module, ABC):
     """Embedding, numbered blocks, final norm and output projection."""
 
-    visible: Callable[[Inputs], Any]
+    attention_mask: Callable[[Inputs], Any]
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.shape = shape
         self.is_first = True
         self.is_last = True
-        self.piece = 0
+        self.sequence_shard = 0
         self.embedding: nn.Embedding | None = nn.Embedding(shape.vocabulary, shape.hidden)
         self.positions = self._learned_positions()
         self.embedding_dropout = Dropout(shape.embedding_dropout, "embedding")
@@ -73,14 +73,14 @@ class Network(nn.Module, ABC):
         learned = self.shape.position is PositionName.LEARNED
         return nn.Embedding(self.shape.context, self.shape.hidden) if learned else None
 
-    def hold_piece(self, piece: int, pieces: int) -> None:
-        """This is number `piece` of `pieces` of each sequence, and of the heads."""
-        self.piece = piece
+    def hold_sequence_shard(self, index: int, count: int) -> None:
+        """This is number `index` of `count` equal shards of each sequence, and of the heads."""
+        self.sequence_shard = index
         for module in self.modules():
             if isinstance(module, Dropout):
-                module.piece = piece
+                module.sequence_shard = index
             if isinstance(module, Attention):
-                module.dropout.first_head = piece * (self.shape.heads // pieces)
+                module.dropout.first_head = index * (self.shape.heads // count)
 
     def embedded(self, inputs: Inputs, start: int = 0) -> Tensor:
         """Embeddings of tokens and, where they are learned, positions: [batch, length, hidden].
@@ -93,20 +93,20 @@ class Network(nn.Module, ABC):
             places = inputs.positions
             if places is None:
                 places = torch.arange(start, start + inputs.tokens.shape[1], device=x.device)
-            x = x + self.positions(self.of_piece(places, x))
+            x = x + self.positions(self.of_sequence_shard(places, x))
         return x
 
-    def of_piece(self, whole: Tensor, x: Tensor) -> Tensor:
-        """The columns of `whole` [..., length] that x [batch, length or a piece of it, hidden] has."""
+    def of_sequence_shard(self, whole: Tensor, x: Tensor) -> Tensor:
+        """The columns of `whole` [..., length] that x [batch, length or a shard of it, hidden] has."""
         length = x.shape[1]
-        return whole[..., self.piece * length : (self.piece + 1) * length]
+        return whole[..., self.sequence_shard * length : (self.sequence_shard + 1) * length]
 
     @abstractmethod
     def begin(self, inputs: Inputs, start: int = 0) -> States:
         """What the first block reads; `start` as in `embedded`."""
 
     @abstractmethod
-    def run(self, states: States, inputs: Inputs, caches: Sequence[LayerCache] | None = None) -> States:
+    def run(self, states: States, inputs: Inputs, caches: Sequence[KeyValueCache] | None = None) -> States:
         """Through the blocks that are here; `caches` has one of each."""
 
     @abstractmethod
@@ -132,7 +132,9 @@ class Network(nn.Module, ABC):
         self.is_first, self.is_last = first, last
         self.drop(beginning=not first, end=not last)
 
-    def advance(self, *states: Tensor, inputs: Inputs, caches: Sequence[LayerCache] | None = None) -> States:
+    def advance(
+        self, *states: Tensor, inputs: Inputs, caches: Sequence[KeyValueCache] | None = None
+    ) -> States:
         """One stage's pass."""
         start = caches[0].filled if caches else 0
         current = self.begin(inputs, start) if self.is_first else states
@@ -162,12 +164,12 @@ class Network(nn.Module, ABC):
         self,
         tokens: Tensor,
         documents: Tensor | None = None,
-        caches: Sequence[LayerCache] | None = None,
+        caches: Sequence[KeyValueCache] | None = None,
         *,
         token_types: Tensor | None = None,
         decoder_tokens: Tensor | None = None,
         decoder_documents: Tensor | None = None,
-        chance: Chance | None = None,
+        dropout_seed: DropoutSeed | None = None,
     ) -> Tensor:
         """Logits [batch, length, vocabulary] of a whole network; the rest is as in Inputs."""
         inputs = Inputs(
@@ -176,7 +178,7 @@ class Network(nn.Module, ABC):
             token_types=token_types,
             decoder_tokens=decoder_tokens,
             decoder_documents=decoder_documents,
-            chance=chance,
+            dropout_seed=dropout_seed,
         )
         (hidden,) = self.advance(inputs=inputs, caches=caches)
         return functional.linear(hidden, self.head_weight)

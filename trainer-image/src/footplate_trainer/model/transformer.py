@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from footplate_contracts.v1alpha1.model import PositionName
 from footplate_planning.shape import ModelShape
+from footplate_trainer.model.attention_mask import AttentionMask, causal_mask
 from footplate_trainer.model.block import Block
-from footplate_trainer.model.cache import LayerCache
-from footplate_trainer.model.inputs import Inputs, Shared, States
+from footplate_trainer.model.inputs import BlockInputs, Inputs, States
+from footplate_trainer.model.key_value_cache import KeyValueCache
 from footplate_trainer.model.network import Network
 from footplate_trainer.model.norm import norm_of
-from footplate_trainer.model.reach import Reach, looking_back
 from footplate_trainer.model.rotary import rotary_frequencies, rotary_tables
 
 
@@ -28,7 +28,7 @@ class Decoder(Network):
         super().__init__(shape)
         self.blocks.update({str(number): Block(shape, f"blocks.{number}") for number in range(shape.layers)})
         self.norm: nn.Module | None = norm_of(shape)
-        self.visible = self.looking_back
+        self.attention_mask = self.causal_mask
         self.reset_tables()
 
     def reset_tables(self, device: torch.device | None = None) -> None:
@@ -48,18 +48,18 @@ class Decoder(Network):
 
     def begin(self, inputs: Inputs, start: int = 0) -> States:
         """([batch, length, hidden],)."""
-        return (self.embedding_dropout(self.embedded(inputs, start), inputs.chance, inputs.positions),)
+        return (self.embedding_dropout(self.embedded(inputs, start), inputs.dropout_seed, inputs.positions),)
 
-    def run(self, states: States, inputs: Inputs, caches: Sequence[LayerCache] | None = None) -> States:
+    def run(self, states: States, inputs: Inputs, caches: Sequence[KeyValueCache] | None = None) -> States:
         """([batch, length, hidden],) -> the same.
 
         With `caches` (one a block) the tokens follow those already in them;
         several tokens at once only into empty caches.
         """
         (x,) = states
-        shared = self._shared(inputs, caches[0].filled if caches else 0)
+        block_inputs = self._block_inputs(inputs, caches[0].filled if caches else 0)
         for index, block in enumerate(self.blocks.values()):
-            x = block(x, shared, caches[index] if caches else None)
+            x = block(x, block_inputs, caches[index] if caches else None)
         return (x,)
 
     def finish(self, states: States, inputs: Inputs) -> Tensor:
@@ -67,16 +67,16 @@ class Decoder(Network):
         assert self.norm is not None
         return self.read_by_head(self.norm(*states), inputs)
 
-    def looking_back(self, inputs: Inputs) -> Reach:
+    def causal_mask(self, inputs: Inputs) -> AttentionMask:
         """Who sees whom in whole sequences."""
         tokens = inputs.tokens
-        return looking_back(tokens.shape[1], inputs.documents, self.shape.sliding_window, tokens.device)
+        return causal_mask(tokens.shape[1], inputs.documents, self.shape.sliding_window, tokens.device)
 
-    def _shared(self, inputs: Inputs, start: int) -> Shared:
+    def _block_inputs(self, inputs: Inputs, start: int) -> BlockInputs:
         length = inputs.tokens.shape[1]
         assert start == 0 or length == 1
-        reach = self._one_more(start, inputs.tokens.device) if start else self.visible(inputs)
-        return Shared(reach, self._rotary(inputs, start, length), inputs.chance, inputs.positions)
+        mask = self._one_more(start, inputs.tokens.device) if start else self.attention_mask(inputs)
+        return BlockInputs(mask, self._rotary(inputs, start, length), inputs.dropout_seed, inputs.positions)
 
     def _rotary(self, inputs: Inputs, start: int, length: int) -> tuple[Tensor, Tensor] | None:
         if self.shape.position is not PositionName.ROPE:
@@ -84,15 +84,19 @@ class Decoder(Network):
         where = slice(start, start + length) if inputs.positions is None else inputs.positions
         return self.rotary_cosine[where], self.rotary_sine[where]
 
-    def _one_more(self, start: int, device: torch.device) -> Reach:
+    def _one_more(self, start: int, device: torch.device) -> AttentionMask:
         """One new token sees the window's tokens before it, and there is nothing later to hide from it."""
         window = self.shape.sliding_window
         if window is None or window > start:
-            return Reach(causal=False)
-        return Reach(mask=(torch.arange(start + 1, device=device) > start - window)[None, None, None])
+            return AttentionMask(causal=False)
+        return AttentionMask(
+            tensor=(torch.arange(start + 1, device=device) > start - window)[None, None, None]
+        )
 
-    def new_caches(self, batch: int, length: int) -> list[LayerCache]:
+    def new_caches(self, batch: int, length: int) -> list[KeyValueCache]:
         """Empty caches with room for `length` tokens."""
         shape = self.shape
         like = next(self.parameters())
-        return [LayerCache(batch, shape.key_value_heads, length, shape.head_size, like) for _ in self.blocks]
+        return [
+            KeyValueCache(batch, shape.key_value_heads, length, shape.head_size, like) for _ in self.blocks
+        ]

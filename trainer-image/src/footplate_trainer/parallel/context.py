@@ -21,9 +21,10 @@ from footplate_contracts.v1alpha1.model import Architecture
 from footplate_planning.shape import ModelShape
 from footplate_planning.topology import context_chunks
 from footplate_trainer.model.attention import Attention
+from footplate_trainer.model.attention_mask import AttentionMask, same_document
 from footplate_trainer.model.inputs import Inputs
 from footplate_trainer.model.network import Network
-from footplate_trainer.model.reach import Reach, attend_of, same_document
+from footplate_trainer.model.scaled_dot_product import attention_of
 
 
 def my_positions(length: int, group: dist.ProcessGroup) -> Tensor:
@@ -43,7 +44,7 @@ def deal(inputs: Inputs, labels: Tensor, group: dist.ProcessGroup) -> tuple[Inpu
 def share_sequences(network: Network, group: dist.ProcessGroup) -> None:
     """Let `network` attend to the keys of all ranks of `group`."""
     shared = _SharedAttention(group, network.shape)
-    network.visible = shared.visible
+    network.attention_mask = shared.attention_mask
     for module in network.modules():
         if isinstance(module, Attention):
             module.attend = shared.attend
@@ -60,13 +61,13 @@ class _SharedAttention:
         self._group = group
         self._causal = shape.architecture is Architecture.DECODER
         self._window = shape.sliding_window
-        self._attend = attend_of(shape.attention_backend)
+        self._attend = attention_of(shape.attention_backend)
         piece = shape.context // (2 * group.size())
         self._pieces = [
             (chunk * piece, (chunk + 1) * piece) for chunk in context_chunks(group.rank(), group.size())
         ]
 
-    def visible(self, inputs: Inputs) -> Masks:
+    def attention_mask(self, inputs: Inputs) -> Masks:
         """A mask for each piece, once for all blocks of a pass."""
         return [self._mask(start, end, inputs) for start, end in self._pieces]
 
@@ -78,7 +79,7 @@ class _SharedAttention:
                 piece,
                 keys[:, :, : self._seen(end)],
                 values[:, :, : self._seen(end)],
-                Reach(causal=self._causal, mask=mask),
+                AttentionMask(causal=self._causal, tensor=mask),
             )
             for piece, (_, end), mask in zip(query.chunk(2, dim=2), self._pieces, masks, strict=True)
         ]

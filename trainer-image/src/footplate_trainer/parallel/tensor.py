@@ -23,7 +23,7 @@ from torch.nn import functional
 from footplate_trainer.model.attention import Attention
 from footplate_trainer.model.encoder import Encoder
 from footplate_trainer.model.encoder_decoder import EncoderDecoder
-from footplate_trainer.model.inputs import Inputs, Shared
+from footplate_trainer.model.inputs import BlockInputs, Inputs
 from footplate_trainer.model.linear import Linear, LowRank
 from footplate_trainer.model.network import Network
 from footplate_trainer.parallel.pieces import chunk_bounds, local
@@ -35,12 +35,12 @@ ROWS = ("output", "down")
 
 def share_out(network: Network, mesh: DeviceMesh) -> None:
     """Cut `network`, still on `meta`, over `mesh`, in place; parameter names stay."""
-    network.hold_piece(mesh.get_local_rank(), mesh.size())
+    network.hold_sequence_shard(mesh.get_local_rank(), mesh.size())
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, Linear) and name in COLUMNS + ROWS:
                 if child.adapter is not None:
-                    child.adapter.dropout.piece = 0  # these layers read whole sequences
+                    child.adapter.dropout.sequence_shard = 0  # these layers read whole sequences
                 setattr(module, name, _shared_linear(module, name, child, mesh))
         if _takes_whole_sequences(module):
             module.register_forward_pre_hook(_Gathering(mesh), with_kwargs=True)
@@ -108,10 +108,10 @@ class _Columns(Linear):
         adapter = linear.adapter
         self.adapter = None if adapter is None else _LowRank(adapter, adapter.a, _cut(adapter.b, 0, mesh))
 
-    def forward(self, x: Tensor, told: Shared | Inputs | None = None) -> Tensor:
+    def forward(self, x: Tensor, inputs: BlockInputs | Inputs | None = None) -> Tensor:
         """[..., in] -> [..., out / ranks]."""
         bias = None if self.bias is None else local(self.bias)
-        return self.adapted(functional.linear(x, local(self.weight), bias), x, told)
+        return self.adapted(functional.linear(x, local(self.weight), bias), x, inputs)
 
 
 class _FewHeads(Linear):
@@ -127,10 +127,10 @@ class _FewHeads(Linear):
         adapter = linear.adapter
         self.adapter = None if adapter is None else _LowRank(adapter, adapter.a, adapter.b, self._rows)
 
-    def forward(self, x: Tensor, told: Shared | Inputs | None = None) -> Tensor:
+    def forward(self, x: Tensor, inputs: BlockInputs | Inputs | None = None) -> Tensor:
         """[..., in] -> [..., head size]."""
         bias = None if self.bias is None else self.bias[self._rows]
-        return self.adapted(functional.linear(x, self.weight[self._rows], bias), x, told)
+        return self.adapted(functional.linear(x, self.weight[self._rows], bias), x, inputs)
 
 
 class _Rows(Linear):
@@ -147,9 +147,9 @@ class _Rows(Linear):
             first, _ = chunk_bounds(linear.in_features, mesh.size(), mesh.get_local_rank())
             adapter.dropout.first_column = first
 
-    def forward(self, x: Tensor, told: Shared | Inputs | None = None) -> Tensor:
+    def forward(self, x: Tensor, inputs: BlockInputs | Inputs | None = None) -> Tensor:
         """[batch, length, in / ranks] -> [batch, length / ranks, out]."""
-        product = self.adapted(functional.linear(x, local(self.weight)), x, told)
+        product = self.adapted(functional.linear(x, local(self.weight)), x, inputs)
         summed = scatter_sum(product, self._group)
         return summed if self.bias is None else summed + self.bias
 

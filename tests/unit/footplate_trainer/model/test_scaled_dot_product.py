@@ -9,8 +9,9 @@ import torch
 
 from footplate_contracts.v1alpha1.model import AttentionBackend, Family
 from footplate_planning.shape import ModelShape
+from footplate_trainer.model.attention_mask import AttentionMask, bidirectional_mask, causal_mask
 from footplate_trainer.model.build import build
-from footplate_trainer.model.reach import Reach, attend, attend_of, looking_around, looking_back
+from footplate_trainer.model.scaled_dot_product import attention_of, fused_attention
 from tests.support.shapes import fill, shape_like, some_tokens
 
 LENGTH = 24
@@ -21,24 +22,24 @@ BIAS = torch.randn(1, 4, LENGTH, LENGTH, generator=torch.Generator().manual_seed
 
 
 @pytest.mark.parametrize(
-    "reach",
+    "mask",
     [
-        pytest.param(Reach(), id="causal"),
-        pytest.param(Reach(causal=False), id="both-ways"),
-        pytest.param(looking_back(LENGTH, None, 5, CPU), id="window"),
-        pytest.param(looking_back(LENGTH, DOCUMENTS, None, CPU), id="documents"),
-        pytest.param(looking_back(LENGTH, DOCUMENTS, 5, CPU), id="window-in-documents"),
-        pytest.param(looking_around(DOCUMENTS), id="both-ways-in-documents"),
-        pytest.param(Reach(causal=False, mask=NOTHING_AT_THE_END), id="padding-sees-nothing"),
-        pytest.param(Reach(causal=False, mask=BIAS, scale=1.0), id="bias"),
+        pytest.param(AttentionMask(), id="causal"),
+        pytest.param(AttentionMask(causal=False), id="both-ways"),
+        pytest.param(causal_mask(LENGTH, None, 5, CPU), id="window"),
+        pytest.param(causal_mask(LENGTH, DOCUMENTS, None, CPU), id="documents"),
+        pytest.param(causal_mask(LENGTH, DOCUMENTS, 5, CPU), id="window-in-documents"),
+        pytest.param(bidirectional_mask(DOCUMENTS), id="both-ways-in-documents"),
+        pytest.param(AttentionMask(causal=False, tensor=NOTHING_AT_THE_END), id="padding-sees-nothing"),
+        pytest.param(AttentionMask(causal=False, tensor=BIAS, scale=1.0), id="bias"),
         pytest.param(
-            Reach(mask=BIAS.masked_fill(~torch.ones(LENGTH, LENGTH).bool().tril(), -torch.inf)),
+            AttentionMask(tensor=BIAS.masked_fill(~torch.ones(LENGTH, LENGTH).bool().tril(), -torch.inf)),
             id="causal-bias",
         ),
     ],
 )
 @pytest.mark.parametrize("key_value_heads", [4, 2, 1])
-def test_eager_attention_is_sdpa(reach: Reach, key_value_heads: int) -> None:
+def test_eager_attention_is_sdpa(mask: AttentionMask, key_value_heads: int) -> None:
     generator = torch.Generator().manual_seed(1)
     inputs = [
         torch.randn(2, heads, LENGTH, 8, generator=generator, requires_grad=True)
@@ -46,11 +47,11 @@ def test_eager_attention_is_sdpa(reach: Reach, key_value_heads: int) -> None:
     ]
     weights = torch.randn(2, 4, LENGTH, 8, generator=generator)
     answers = []
-    for backend in (attend, attend_of(AttentionBackend.EAGER)):
-        attended = backend(*inputs, reach)
+    for backend in (fused_attention, attention_of(AttentionBackend.EAGER)):
+        attended = backend(*inputs, mask)
         answers.append((attended, *torch.autograd.grad((attended * weights).sum(), inputs)))
 
-    assert attend_of(AttentionBackend.EAGER) is not attend
+    assert attention_of(AttentionBackend.EAGER) is not fused_attention
     for fused, eager in zip(*answers, strict=True):
         torch.testing.assert_close(eager, fused, rtol=0, atol=1e-5)
 

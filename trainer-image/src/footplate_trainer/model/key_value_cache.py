@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-class LayerCache:
+class KeyValueCache:
     """One layer's keys and values: fixed room for `length` positions, filled from the left."""
 
     def __init__(self, batch: int, heads: int, length: int, head_size: int, like: Tensor) -> None:

@@ -1,0 +1,53 @@
+"""Who may look at whom.
+
+A mask costs memory in the square of the length, and SDPA's causal flag does
+without one: a mask is built once for all blocks of a pass, and only where the
+flag cannot say it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class AttentionMask:
+    """What queries may look at; without `tensor` all, or nothing later where `causal`."""
+
+    causal: bool = True
+    # Broadcast to [batch, heads, length, keys]: bool, True where allowed, or what is added to the scores.
+    tensor: Tensor | None = None
+    scale: float | None = None  # of the scores; None: 1 / sqrt(head size)
+
+
+def causal_mask(
+    length: int, documents: Tensor | None, window: int | None, device: torch.device
+) -> AttentionMask:
+    """Nothing later, nothing of other documents, nothing `window` or more tokens back.
+
+    `documents` [batch, length] numbers the document of each token.
+    """
+    if window is not None and window >= length:
+        window = None
+    if documents is None and window is None:
+        return AttentionMask()
+    mask = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    if window is not None:
+        mask = mask.triu(1 - window)
+    return AttentionMask(tensor=mask if documents is None else mask & same_document(documents, documents))
+
+
+def bidirectional_mask(documents: Tensor | None) -> AttentionMask:
+    """Everything in the same document."""
+    return AttentionMask(
+        causal=False, tensor=None if documents is None else same_document(documents, documents)
+    )
+
+
+def same_document(queries: Tensor, keys: Tensor) -> Tensor:
+    """[batch, length] and [batch, keys] document numbers -> bool [batch, 1, length, keys]."""
+    same: Tensor = queries[:, None, :, None] == keys[:, None, None, :]
+    return same
