@@ -89,7 +89,7 @@ def count(config: RunConfig) -> Counted:
             debug = None if _splits(config) else watches.enter_context(CommDebugMode())
             seen, actions = watches.enter_context(Traffic()), watches.enter_context(schedule.watched())
             here.step(2)
-        pipeline = here.laid_out.grid.place.pipeline
+        pipeline = here.model.grid.coordinates.pipeline
     return Counted(pipeline, seen.loads, None if debug is None else _collectives(debug), actions)
 
 

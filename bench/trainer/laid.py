@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.loop.stepper import Flags, Stepper
 from footplate_trainer.optim.optimizer import build_optimizer
-from footplate_trainer.parallel.apply import LaidOut, build_model
+from footplate_trainer.parallel.apply import ParallelModel, build_model
 from footplate_trainer.parallel.world import World, open_world, read_environment
 from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.losses import objective_of
@@ -21,7 +21,7 @@ class Laid:
     """Everything that a step needs."""
 
     world: World
-    laid_out: LaidOut
+    model: ParallelModel
     stepper: Stepper
     step: Callable[[int], None]
 
@@ -30,15 +30,15 @@ class Laid:
 def laid(config: RunConfig) -> Iterator[Laid]:
     """The layout of `config` over the ranks that the environment names."""
     with open_world(read_environment(os.environ), config.world.backend) as world:
-        laid_out = build_model(config, world)
-        optimizer = build_optimizer(laid_out.model, config.training.optimizer)
+        model = build_model(config, world)
+        optimizer = build_optimizer(model.module, config.training.optimizer)
         training = config.training
         stepper = Stepper(
-            laid_out, optimizer, world, training.gradient_clip_norm, objective_of(config), training.seed
+            model, optimizer, world, training.gradient_clip_norm, objective_of(config), training.seed
         )
-        loader = open_loader(config, open_shards(config, world, verify=False), laid_out.grid)
+        loader = open_loader(config, open_shards(config, world, verify=False), model.grid)
 
         def step(number: int) -> None:
             stepper.step(number, loader.build(number - 1), 1e-3, Flags())
 
-        yield Laid(world, laid_out, stepper, step)
+        yield Laid(world, model, stepper, step)

@@ -100,8 +100,8 @@ def measure(config: RunConfig, folder: Path, steps: int) -> tuple[list[float], l
         link, world, stopwatch = AgentLink(), here.world, here.stepper.stopwatch
         limits, reporter = RunLimits(config), Reporter(link, world)
         shards = open_shards(config, world, verify=False)
-        batches = open_loader(config, shards, here.laid_out.grid)
-        room = state.HostCopy(here.laid_out.model, here.stepper.optimizer.moments(), here.laid_out.host_mesh)
+        batches = open_loader(config, shards, here.model.grid)
+        room = state.HostCopy(here.model.module, here.stepper.optimizer.moments(), here.model.host_mesh)
         saver = Saver(
             open_store(config),
             world,

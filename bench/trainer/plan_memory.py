@@ -18,7 +18,7 @@ from bench.trainer.tracking import PeakTracker
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_planning.plan import plan
-from footplate_trainer.parallel.pieces import local
+from footplate_trainer.parallel.local_shard import local
 from tests.support.ranks import run_ranks
 from tests.support.tiny import pack_tiny, tiny_config
 
@@ -57,10 +57,10 @@ def tracked_peak(config: RunConfig) -> tuple[int, int]:
         moments = [
             moment for by_name in here.stepper.optimizer.moments().values() for moment in by_name.values()
         ]
-        state = [*here.laid_out.model.parameters(), *moments]
+        state = [*here.model.module.parameters(), *moments]
         with PeakTracker(local(tensor) for tensor in state) as tracker:
             here.step(2)
-        return here.laid_out.grid.place.pipeline, tracker.peak
+        return here.model.grid.coordinates.pipeline, tracker.peak
 
 
 def compare(name: str, shards: Path, folder: Path) -> list[tuple[int, int, int]]:

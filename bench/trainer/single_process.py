@@ -100,10 +100,10 @@ def footplate_step(chunked: bool) -> Iterator[Step]:
     )
     batch = StepBatch([micro], np.arange(BATCH), BATCH * (SEQUENCE - 1))
     with open_world(read_environment({}), Backend.GLOO) as world:
-        laid_out = build_model(config, world)
-        optimizer = build_optimizer(laid_out.model, config.training.optimizer)
+        model = build_model(config, world)
+        optimizer = build_optimizer(model.module, config.training.optimizer)
         objective = objective_of(config) if chunked else Separate(all_logits)
-        stepper = Stepper(laid_out, optimizer, world, CLIP, objective, config.training.seed)
+        stepper = Stepper(model, optimizer, world, CLIP, objective, config.training.seed)
 
         def step() -> float:
             return stepper.step(1, batch, LEARNING_RATE, Flags()).loss

@@ -32,7 +32,7 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.data.loader import MicroBatch, StepBatch
 from footplate_trainer.loop.stepper import Flags
 from footplate_trainer.model.initialize import initialize_rows
-from footplate_trainer.parallel.pieces import piece_of
+from footplate_trainer.parallel.local_shard import local_shard
 from tests.support.ranks import run_ranks
 from tests.support.tiny import pack_tiny, tiny_config
 
@@ -69,13 +69,13 @@ def overrides(sizes: Sizes) -> list[str]:
 def compare(config: RunConfig, sizes: Sizes, steps: int) -> tuple[Pairs, Pairs]:
     """CPU seconds and losses of this rank, step by step."""
     with laid(config) as here:
-        place = here.laid_out.grid.place
+        place = here.model.grid.coordinates
         tokens = random_tokens(sizes, place.data)
         batch = as_batch(tokens, sizes)
         labels = tokens.roll(-1, 1)
         other = ByHand(sizes, RATE, DECAY, CLIP)
         for name, parameter in other.stage.named_parameters():
-            piece = piece_of(parameter)
+            piece = local_shard(parameter)
             fill(piece.local, name, piece.start, parameter.shape[-1], config)
         seconds: Pairs = []
         losses: Pairs = []

@@ -14,8 +14,8 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.loop.stepper import Flags, Stepper, StepResult
 from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.parallel.apply import build_model
-from footplate_trainer.parallel.part import Parts
-from footplate_trainer.parallel.pieces import piece_of
+from footplate_trainer.parallel.local_shard import local_shard
+from footplate_trainer.parallel.stage_module import StageModules
 from footplate_trainer.parallel.world import open_world, read_environment
 from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.losses import objective_of
@@ -87,24 +87,24 @@ def _train(config: RunConfig) -> tuple[list[StepResult], dict[str, Any]]:
     """One rank: five steps, and the pieces that it holds then."""
     with open_world(read_environment(os.environ), config.world.backend) as world:
         torch.manual_seed(config.training.seed)
-        laid_out = build_model(config, world)
+        model = build_model(config, world)
         stepper = Stepper(
-            laid_out,
-            build_optimizer(laid_out.model, config.training.optimizer),
+            model,
+            build_optimizer(model.module, config.training.optimizer),
             world,
             config.training.gradient_clip_norm,
             objective_of(config),
             config.training.seed,
         )
-        loader = open_loader(config, open_shards(config, world, verify=False), laid_out.grid)
+        loader = open_loader(config, open_shards(config, world, verify=False), model.grid)
         rate = config.training.optimizer.learning_rate
         results = [stepper.step(step, loader.build(step - 1), rate, Flags()) for step in range(1, STEPS + 1)]
-        return results, _pieces(laid_out.model)
+        return results, _pieces(model.module)
 
 
-def _pieces(model: Parts) -> dict[str, Any]:
+def _pieces(model: StageModules) -> dict[str, Any]:
     found = {}
     for name, parameter in model.named_parameters():
-        piece = piece_of(parameter)
+        piece = local_shard(parameter)
         found[name] = (tuple(parameter.shape), piece.start, piece.local.numpy(force=True).copy())
     return found

@@ -24,10 +24,10 @@ Array = NDArray[Any]
 def begin(config: RunConfig) -> tuple[Start, dict[str, Array]]:
     """Where one rank of `config` starts, and those tensors that it holds a part of, whole."""
     with open_world(read_environment(os.environ), config.world.backend) as world:
-        laid_out = build_model(config, world)
-        optimizer = build_optimizer(laid_out.model, config.training.optimizer)
-        start = find_start(config, open_store(config), laid_out.model, optimizer, world)
-        named = tensors(laid_out.model, optimizer.moments())
+        model = build_model(config, world)
+        optimizer = build_optimizer(model.module, config.training.optimizer)
+        start = find_start(config, open_store(config), model.module, optimizer, world)
+        named = tensors(model.module, optimizer.moments())
         return start, {name: whole(tensor) for name, tensor in named.items()}
 
 

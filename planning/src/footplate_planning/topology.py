@@ -20,7 +20,7 @@ from footplate_planning.shape import ModelShape
 
 
 @dataclass(frozen=True)
-class Place:
+class RankCoordinates:
     """A rank's coordinates."""
 
     pipeline: int
@@ -95,26 +95,26 @@ class Topology:
         """Pieces that the layers are cut into."""
         return self.pipeline * self.virtual_stages
 
-    def place(self, rank: int) -> Place:
+    def coordinates(self, rank: int) -> RankCoordinates:
         """Where `rank` stands in the grid."""
         rank, tensor = divmod(rank, self.tensor)
         rank, context = divmod(rank, self.context)
         pipeline, data = divmod(rank, self.data)
-        return Place(pipeline, data, context, tensor)
+        return RankCoordinates(pipeline, data, context, tensor)
 
-    def rank(self, place: Place) -> int:
+    def rank(self, place: RankCoordinates) -> int:
         """Who stands at `place`."""
         outer = (place.pipeline * self.data + place.data) * self.context + place.context
         return outer * self.tensor + place.tensor
 
     def copy_of(self, rank: int) -> int:
         """Which copy of its parameters `rank` belongs to; copy 0 speaks for values that all share."""
-        place = self.place(rank)
+        place = self.coordinates(rank)
         return (place.data * self.context + place.context) // self.shards
 
     def counts_samples(self, rank: int) -> bool:
         """Whether `rank` counts the samples that its pipeline, context and tensor peers hold too."""
-        place = self.place(rank)
+        place = self.coordinates(rank)
         return place.pipeline == place.context == place.tensor == 0
 
     def stages_of(self, pipeline: int) -> tuple[int, ...]:
@@ -126,12 +126,12 @@ class Topology:
     def context_groups(self) -> Iterator[list[int]]:
         """Ranks that share the same sequences, group by group."""
         for pipeline, data, tensor in product(range(self.pipeline), range(self.data), range(self.tensor)):
-            yield [self.rank(Place(pipeline, data, part, tensor)) for part in range(self.context)]
+            yield [self.rank(RankCoordinates(pipeline, data, part, tensor)) for part in range(self.context)]
 
     def holder_groups(self, holders: Sequence[int]) -> Iterator[list[int]]:
         """Ranks that differ in their pipeline coordinate only, which is one of `holders`."""
         for data, part, tensor in product(range(self.data), range(self.context), range(self.tensor)):
-            yield [self.rank(Place(pipeline, data, part, tensor)) for pipeline in holders]
+            yield [self.rank(RankCoordinates(pipeline, data, part, tensor)) for pipeline in holders]
 
 
 def context_chunks(part: int, context: int) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from footplate_trainer.errors import NumericalDivergence
 from footplate_trainer.loop.stepper import Flags, Stepper
 from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.parallel.apply import build_model
-from footplate_trainer.parallel.data import local_rows
+from footplate_trainer.parallel.data_parallel import local_rows
 from footplate_trainer.parallel.world import open_world, read_environment
 from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.losses import cross_entropy
@@ -207,20 +207,19 @@ def test_the_peers_of_a_killed_rank_say_that_it_is_lost(shards: Path, tmp_path: 
 def diverge(config: RunConfig) -> tuple[str, int | None, bool]:
     """Poison one weight, take a step; what was raised, on which rank, and whether weights stayed."""
     with open_world(read_environment(os.environ), config.world.backend) as world:
-        laid_out = build_model(config, world)
-        model = laid_out.model
-        weight, _ = local_rows(dict(model.named_parameters())["norm.weight"])
+        model = build_model(config, world)
+        parameters = dict(model.module.named_parameters())
+        weight, _ = local_rows(parameters["norm.weight"])
         weight.fill_(math.inf)
-        before = {name: local_rows(parameter)[0].clone() for name, parameter in model.named_parameters()}
-        optimizer = build_optimizer(model, config.training.optimizer)
-        stepper = Stepper(laid_out, optimizer, world, 1.0, cross_entropy(Loss()), seed=0)
-        loader = open_loader(config, open_shards(config, world, verify=False), laid_out.grid)
+        before = {name: local_rows(parameter)[0].clone() for name, parameter in parameters.items()}
+        optimizer = build_optimizer(model.module, config.training.optimizer)
+        stepper = Stepper(model, optimizer, world, 1.0, cross_entropy(Loss()), seed=0)
+        loader = open_loader(config, open_shards(config, world, verify=False), model.grid)
         try:
             stepper.step(5, loader.build(4), 0.1, Flags())
         except NumericalDivergence as error:
             same = all(
-                torch.equal(local_rows(parameter)[0], before[name])
-                for name, parameter in model.named_parameters()
+                torch.equal(local_rows(parameter)[0], before[name]) for name, parameter in parameters.items()
             )
             return str(error), error.rank, same
     raise AssertionError("nothing was raised")
@@ -236,12 +235,12 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(shards: Path, tmp_pat
 def diverge_in_the_gradient(config: RunConfig) -> tuple[str, int | None]:
     """Poison what flows back through rank 1, whose loss is fine; what was raised, and on which rank."""
     with open_world(read_environment(os.environ), config.world.backend) as world:
-        laid_out = build_model(config, world)
-        optimizer = build_optimizer(laid_out.model, config.training.optimizer)
-        stepper = Stepper(laid_out, optimizer, world, 1.0, cross_entropy(Loss()), seed=0)
+        model = build_model(config, world)
+        optimizer = build_optimizer(model.module, config.training.optimizer)
+        stepper = Stepper(model, optimizer, world, 1.0, cross_entropy(Loss()), seed=0)
         if world.rank == 1:
-            laid_out.model.stages[0].network.blocks["1"].feed_forward.register_forward_hook(spoil)
-        loader = open_loader(config, open_shards(config, world, verify=False), laid_out.grid)
+            model.module.stages[0].network.blocks["1"].feed_forward.register_forward_hook(spoil)
+        loader = open_loader(config, open_shards(config, world, verify=False), model.grid)
         try:
             stepper.step(5, loader.build(4), 0.1, Flags())
         except NumericalDivergence as error:

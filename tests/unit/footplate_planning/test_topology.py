@@ -8,7 +8,7 @@ import pytest
 
 from footplate_contracts.v1alpha1.training import Parallelism
 from footplate_planning.topology import (
-    Place,
+    RankCoordinates,
     Topology,
     context_chunks,
     legal_node_counts,
@@ -44,13 +44,13 @@ def test_six_ranks(fields: dict[str, Any], shards: int, copies: int, copy_of_las
 def test_neighbours_in_rank_differ_in_tensor_first() -> None:
     topology = Topology.of(16, parallelism(tensor=2, context=2, pipeline=2))
 
-    assert [topology.place(rank) for rank in (1, 2, 4, 8)] == [
-        Place(pipeline=0, data=0, context=0, tensor=1),
-        Place(pipeline=0, data=0, context=1, tensor=0),
-        Place(pipeline=0, data=1, context=0, tensor=0),
-        Place(pipeline=1, data=0, context=0, tensor=0),
+    assert [topology.coordinates(rank) for rank in (1, 2, 4, 8)] == [
+        RankCoordinates(pipeline=0, data=0, context=0, tensor=1),
+        RankCoordinates(pipeline=0, data=0, context=1, tensor=0),
+        RankCoordinates(pipeline=0, data=1, context=0, tensor=0),
+        RankCoordinates(pipeline=1, data=0, context=0, tensor=0),
     ]
-    assert [topology.rank(topology.place(rank)) for rank in range(16)] == list(range(16))
+    assert [topology.rank(topology.coordinates(rank)) for rank in range(16)] == list(range(16))
     assert [rank for rank in range(16) if topology.counts_samples(rank)] == [0, 4]
     assert next(topology.context_groups()) == [0, 2]
     assert next(topology.holder_groups([0, 1])) == [0, 8]

@@ -36,12 +36,12 @@ def save(
     """After which of six steps flushing was asked for, and which were committed in the end."""
     with open_world(read_environment(os.environ), config.world.backend) as world:
         link = AgentLink(refuse_step=refuse)
-        laid_out = build_model(config, world)
-        optimizer = build_optimizer(laid_out.model, config.training.optimizer)
+        model = build_model(config, world)
+        optimizer = build_optimizer(model.module, config.training.optimizer)
         saver = Saver(
             open_store(config),
             world,
-            HostCopy(laid_out.model, optimizer.moments(), laid_out.host_mesh),
+            HostCopy(model.module, optimizer.moments(), model.host_mesh),
             generation=GenerationId(epoch=1, number=1),
             settings=config.checkpoint,
             sidecars={},

@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 from footplate_contracts.v1alpha1.computeprofile import Backend
 from footplate_trainer.model.loss import IGNORED, TokenLoss, summed_cross_entropy
-from footplate_trainer.parallel.vocabulary import shared_vocabulary
+from footplate_trainer.parallel.vocabulary import vocabulary_shard
 from footplate_trainer.parallel.world import open_world, read_environment
 from tests.support.ranks import run_ranks
 
@@ -35,7 +35,7 @@ def shared_is_whole(held: tuple[int, ...], loss: TokenLoss) -> None:
         padded = torch.cat((head, torch.ones(sum(held) - ROWS, HIDDEN)))
         mine = padded[first : first + rows].clone().requires_grad_()
         hidden.requires_grad_()
-        vocabulary = shared_vocabulary(dist.group.WORLD, ROWS, first)
+        vocabulary = vocabulary_shard(dist.group.WORLD, ROWS, first)
         value = summed_cross_entropy(hidden, mine, labels, loss, vocabulary=vocabulary, chunk=4)
         value.backward()
         dist.all_reduce(hidden.grad)

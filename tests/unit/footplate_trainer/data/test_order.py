@@ -10,11 +10,11 @@ import pytest
 
 from footplate_trainer.data.order import (
     FILLER,
-    deal,
     global_indices,
     permute,
     sample_digest,
     sample_ids,
+    shard_batch,
     step_sample_ids,
 )
 
@@ -111,12 +111,12 @@ def test_the_digest_is_sha256_over_little_endian_int64() -> None:
     ],
 )
 def test_micro_batches_are_dealt_round_robin(rank: int, expected: list[list[int]]) -> None:
-    assert deal(8, 2, 3, rank).tolist() == expected
+    assert shard_batch(8, 2, 3, rank).tolist() == expected
 
 
 @pytest.mark.parametrize("degree", range(1, 12))
 def test_dealing_gives_each_place_to_one_rank_and_equal_work_to_all(degree: int) -> None:
-    hands = [deal(24, 3, degree, rank) for rank in range(degree)]
+    hands = [shard_batch(24, 3, degree, rank) for rank in range(degree)]
     places = np.concatenate([hand.ravel() for hand in hands])
     assert sorted(places[places != FILLER].tolist()) == list(range(24))
     assert {hand.shape for hand in hands} == {(-(-8 // degree), 3)}
@@ -125,8 +125,10 @@ def test_dealing_gives_each_place_to_one_rank_and_equal_work_to_all(degree: int)
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        pytest.param(lambda: deal(10, 4, 1, 0), "globalBatchSize 10 .* microBatchSize 4", id="not-divisible"),
-        pytest.param(lambda: deal(8, 2, 2, 2), r"data rank 2 is outside 0 … 1", id="no-such-rank"),
+        pytest.param(
+            lambda: shard_batch(10, 4, 1, 0), "globalBatchSize 10 .* microBatchSize 4", id="not-divisible"
+        ),
+        pytest.param(lambda: shard_batch(8, 2, 2, 2), r"data rank 2 is outside 0 … 1", id="no-such-rank"),
         pytest.param(lambda: sample_ids(0, np.arange(3), 0), "0 samples", id="no-samples"),
         pytest.param(lambda: global_indices(-1, 8), "step -1", id="negative-step"),
     ],

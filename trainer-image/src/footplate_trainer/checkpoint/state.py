@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
-from footplate_trainer.parallel.data import laid_out_like, local_rows
+from footplate_trainer.parallel.data_parallel import dtensor_like, local_rows
 
 Moments = Mapping[str, Mapping[str, Tensor]]
 """Optimizer state: moment -> parameter name -> its tensor, laid out over the ranks as it is."""
@@ -25,7 +25,7 @@ def tensors(model: nn.Module, moments: Moments) -> dict[str, Tensor]:
 
     Sharded ones are DTensors that tell which rows they are.
     """
-    return {name: laid_out_like(owner, rows) for name, owner, rows in _all_rows(model, moments)}
+    return {name: dtensor_like(owner, rows) for name, owner, rows in _all_rows(model, moments)}
 
 
 def local_parts(model: nn.Module, moments: Moments) -> dict[str, Tensor]:
@@ -48,7 +48,7 @@ class HostCopy:
             room = torch.empty_like(rows, device="cpu", pin_memory=rows.device.type != "cpu")
             self._live.append(rows)
             self._room.append(room)
-            self._named[name] = laid_out_like(owner, room, mesh)
+            self._named[name] = dtensor_like(owner, room, mesh)
         # The first write to fresh pages takes several times a copy: not while a step waits.
         self._touching = threading.Thread(target=self._touch, name="footplate-room", daemon=True)
         self._touching.start()

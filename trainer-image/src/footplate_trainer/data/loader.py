@@ -71,7 +71,7 @@ class BatchLoader:
         self.dataset = dataset
         self.seed = seed
         self.global_batch_size = global_batch_size
-        self._places = order.deal(global_batch_size, micro_batch_size, data_degree, data_rank)
+        self._places = order.shard_batch(global_batch_size, micro_batch_size, data_degree, data_rank)
         self._executor: ThreadPoolExecutor | None = None
         self._executor_pid = 0
         self._ahead: tuple[int, Future[StepBatch]] | None = None

@@ -76,7 +76,7 @@ def permute(seed: int, epoch: int, values: Int64s, size: int) -> Int64s:
     return result.astype(np.int64)
 
 
-def deal(global_batch_size: int, micro_batch_size: int, data_degree: int, data_rank: int) -> Int64s:
+def shard_batch(global_batch_size: int, micro_batch_size: int, data_degree: int, data_rank: int) -> Int64s:
     """Which places of the global batch `data_rank` trains on.
 
     The global batch is cut into micro-batches, dealt round-robin; ranks that get

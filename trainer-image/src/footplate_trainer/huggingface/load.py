@@ -11,7 +11,7 @@ from footplate_trainer.huggingface.initial import check_rules
 from footplate_trainer.huggingface.reader import FolderReader
 from footplate_trainer.model.build import build
 from footplate_trainer.model.linear import is_adapters
-from footplate_trainer.parallel.pieces import piece_of
+from footplate_trainer.parallel.local_shard import local_shard
 from footplate_trainer.storage import local_path
 
 
@@ -31,7 +31,7 @@ def load_initial(config: RunConfig, model: nn.Module) -> str:
     reader = FolderReader(folder, config.model, names)
     for name in _folder_names(model):
         parameter = parameters[name]
-        piece = piece_of(parameter)
+        piece = local_shard(parameter)
         part = reader.rows(name, parameter.shape, piece.start[0], piece.local.shape[0])
         if part.ndim > 1:
             part = part.narrow(1, piece.start[1], piece.local.shape[1])

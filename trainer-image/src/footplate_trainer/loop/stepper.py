@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from functools import partial
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -33,11 +34,11 @@ from footplate_trainer.optim.clip import clip, square_norm
 from footplate_trainer.optim.finite import GradientWatch
 from footplate_trainer.optim.optimizer import Optimizer
 from footplate_trainer.parallel import device
-from footplate_trainer.parallel.apply import LaidOut
-from footplate_trainer.parallel.context import deal
+from footplate_trainer.parallel.apply import ParallelModel
+from footplate_trainer.parallel.context_parallel import shard_sequence
 from footplate_trainer.parallel.gradients import Gradients
 from footplate_trainer.parallel.objective import Objective
-from footplate_trainer.parallel.part import Criterion, Feed
+from footplate_trainer.parallel.stage_module import Criterion, MicroBatchInputs
 from footplate_trainer.parallel.world import World, seed_step
 
 
@@ -71,7 +72,7 @@ class Stepper:
 
     def __init__(
         self,
-        laid_out: LaidOut,
+        model: ParallelModel,
         optimizer: Optimizer,
         world: World,
         clip_norm: float,
@@ -79,17 +80,17 @@ class Stepper:
         seed: int,
     ) -> None:
         """`seed` decides what a step draws: what dropout drops, and numbers of a user's own loss."""
-        self.model = laid_out.model
+        self._module = model.module
         self.optimizer = optimizer
-        self._passes = laid_out.passes
-        self._gradients = Gradients(laid_out.model, laid_out.grid)
-        self._grid = laid_out.grid
+        self._passes = model.passes
+        self._gradients = Gradients(model.module, model.grid)
+        self._grid = model.grid
         self._world = world
         self._clip_norm = clip_norm
         self._objective = objective
         self._seed = seed
         self.stopwatch = Stopwatch(time.perf_counter, device.event_maker(world.device))
-        self._watch = GradientWatch(laid_out.model.embedding, world.device)
+        self._watch = GradientWatch(model.module.embedding, world.device)
 
     def step(self, number: int, batch: StepBatch, rate: float, flags: Flags) -> StepResult:
         """Forward, backward, check, clip, update. Collective.
@@ -99,13 +100,14 @@ class Stepper:
         """
         seed_step(self._seed, number, self._world.rank)
         header, reduced = self._announce(batch, flags)
-        feeds = [self._feed(micro, number) for micro in batch.micro_batches]
-        criterion = self._objective.begin(partial(self._look, feeds))
-        loss = self._passes.accumulate(feeds, criterion, partial(_valid_tokens, header, reduced))
+        micro_batches = [self._inputs(micro, number) for micro in batch.micro_batches]
+        criterion = self._objective.begin(partial(self._forward, micro_batches))
+        valid_tokens = partial(_global_valid_tokens, header, reduced)
+        loss = self._passes.accumulate(micro_batches, criterion, valid_tokens)
         gradients = self._gradients.collect()
-        counted = [one for one, counts in zip(gradients, self._gradients.counted, strict=True) if counts]
+        counted = list(compress(gradients, self._gradients.counted))
         squares = square_norm(counted).to(loss.device) if counted else torch.zeros_like(loss)
-        sums = torch.stack((self._once(loss), squares))
+        sums = torch.stack((self._counted_once(loss), squares))
         self.stopwatch.lap(StepPart.COMPUTE)
         dist.all_reduce(sums)
         total, squared, valid, *raised = torch.cat((sums, header.double())).tolist()
@@ -115,72 +117,74 @@ class Stepper:
             raise self._divergence(number, total, norm, loss)
         clip(gradients, norm, self._clip_norm)
         self.optimizer.step(gradients, rate)
-        self.model.spread()
-        self.model.zero_grad()
+        self._module.sync_tied()
+        self._module.zero_grad()
         self.stopwatch.lap(StepPart.OPTIMIZER)
         return StepResult(number, total, norm, rate, int(valid), Flags(*(ranks > 0 for ranks in raised)))
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[StepBatch], objective: Objective) -> float:
         """Mean of `objective` over all that counts in `batches`, on every rank. Collective."""
-        self.model.eval()
+        self._module.eval()
         sums = torch.zeros(2, dtype=torch.float64, device=self._world.device)
         for batch in batches:
-            feeds = [self._feed(micro, 0) for micro in batch.micro_batches]
-            loss = self._look(feeds, objective.begin(partial(self._look, feeds)))
-            sums += torch.stack((self._once(loss), self._counted(batch)))
+            micro_batches = [self._inputs(micro, 0) for micro in batch.micro_batches]
+            loss = self._forward(micro_batches, objective.begin(partial(self._forward, micro_batches)))
+            sums[0] += self._counted_once(loss)
+            sums[1] += self._valid_tokens(batch)
         dist.all_reduce(sums)
-        self.model.train()
+        self._module.train()
         total, tokens = sums.tolist()
         return float(total / max(tokens, 1.0))
 
     @torch.no_grad()
-    def _look(self, feeds: Sequence[Feed], criterion: Criterion) -> Tensor:
+    def _forward(self, micro_batches: Sequence[MicroBatchInputs], criterion: Criterion) -> Tensor:
         """This rank's part of the sum of `criterion`, without gradients: fp64 scalar."""
-        return self._passes.evaluate(feeds, criterion)
+        return self._passes.evaluate(micro_batches, criterion)
 
-    def _once(self, loss: Tensor) -> Tensor:
+    def _counted_once(self, loss: Tensor) -> Tensor:
         """`loss` where it counts: tensor ranks all compute the whole loss of their sequences."""
-        return loss if self._grid.place.tensor == 0 else torch.zeros_like(loss)
+        return loss if self._grid.coordinates.tensor == 0 else torch.zeros_like(loss)
 
-    def _counted(self, batch: StepBatch) -> Tensor:
-        """Valid tokens of `batch`, fp64 scalar; 0 where another rank counts these samples."""
-        counts = self._grid.topology.counts_samples(self._world.rank)
-        valid = batch.valid_tokens if counts else 0
-        return torch.tensor(valid, dtype=torch.float64, device=self._world.device)
+    def _valid_tokens(self, batch: StepBatch) -> int:
+        """Of `batch`; 0 where another rank counts these samples."""
+        return batch.valid_tokens if self._grid.topology.counts_samples(self._world.rank) else 0
 
     def _announce(self, batch: StepBatch, flags: Flags) -> tuple[Tensor, dist.Work]:
         """int64 [valid tokens, and for each flag the ranks that raise it], being summed."""
-        valid = batch.valid_tokens if self._grid.topology.counts_samples(self._world.rank) else 0
-        header = torch.tensor([valid, *map(int, astuple(flags))], device=self._world.device)
+        header = torch.tensor(
+            [self._valid_tokens(batch), *map(int, astuple(flags))], device=self._world.device
+        )
         work = dist.all_reduce(header, async_op=True)
         assert work is not None
         return header, work
 
-    def _feed(self, micro: MicroBatch, step: int) -> Feed:
-        documents = self._here(micro.documents)
+    def _inputs(self, micro: MicroBatch, step: int) -> MicroBatchInputs:
+        documents = self._to_device(micro.documents)
         inputs = Inputs(
-            self._here(micro.tokens),
+            self._to_device(micro.tokens),
             None if _is_one_document(micro.documents) else documents,
-            decoder_tokens=self._pieces(micro.decoder_tokens, 0),
-            decoder_documents=self._pieces(micro.decoder_documents, -1),
-            dropout_seed=DropoutSeed(self._seed, step, self._here(micro.places)),
+            decoder_tokens=self._padded(micro.decoder_tokens, 0),
+            decoder_documents=self._padded(micro.decoder_documents, -1),
+            dropout_seed=DropoutSeed(self._seed, step, self._to_device(micro.places)),
         )
-        labels = self._pieces(micro.labels, IGNORED)
+        labels = self._padded(micro.labels, IGNORED)
         assert labels is not None
         if self._grid.context_group is not None:
-            inputs, labels = deal(inputs, labels, self._grid.context_group)
-        return Feed(inputs, Targets(labels, documents, self._here(micro.values), self._here(micro.real)))
+            inputs, labels = shard_sequence(inputs, labels, self._grid.context_group)
+        return MicroBatchInputs(
+            inputs, Targets(labels, documents, self._to_device(micro.values), self._to_device(micro.real))
+        )
 
-    def _here(self, array: NDArray[Any]) -> Tensor:
+    def _to_device(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(self._world.device, non_blocking=True)
 
-    def _pieces(self, rows: NDArray[Any] | None, filling: int) -> Tensor | None:
-        """Rows of equal pieces for the tensor ranks, which a decoder's sequences alone need not be."""
+    def _padded(self, rows: NDArray[Any] | None, filling: int) -> Tensor | None:
+        """Rows filled up to equal shards for the tensor ranks, as a decoder's sequences alone need it."""
         if rows is None:
             return None
         short = -rows.shape[1] % self._grid.topology.tensor
-        return self._here(np.pad(rows, ((0, 0), (0, short)), constant_values=filling) if short else rows)
+        return self._to_device(np.pad(rows, ((0, 0), (0, short)), constant_values=filling) if short else rows)
 
     def _divergence(self, number: int, total: float, norm: float, loss: Tensor) -> NumericalDivergence:
         """The error, with the first rank whose own loss, or else gradient, was not finite; collective."""
@@ -206,7 +210,7 @@ def _is_one_document(documents: NDArray[Any]) -> bool:
     return bool((documents == documents[:, :1]).all())
 
 
-def _valid_tokens(header: Tensor, reduced: dist.Work) -> Tensor:
+def _global_valid_tokens(header: Tensor, reduced: dist.Work) -> Tensor:
     """Of the global batch, at least 1; waits until all ranks have said theirs."""
     reduced.wait()
     return header[0].clamp(min=1)

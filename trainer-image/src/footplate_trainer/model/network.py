@@ -8,7 +8,7 @@ same in every pipeline stage: `blocks` is keyed by the block's number in the
 whole network, as text. A parameter that two stages hold under one name (tied
 embeddings) is one parameter: its gradients add up.
 
-*Parts.* `keep` leaves a stage its blocks, and the beginning or the end if it
+*StageModules.* `keep` leaves a stage its blocks, and the beginning or the end if it
 has them; what is deleted is None (or missing in `blocks`). Call it while the
 network is on `meta`. After memory is given, `reset_tables`.
 
@@ -66,7 +66,7 @@ class Network(nn.Module, ABC):
         self.embedding_dropout = Dropout(shape.embedding_dropout, "embedding")
         self.blocks = nn.ModuleDict()
         # A tied head is the embedding used twice, not a second parameter: every
-        # consumer of named_parameters() would have to know about the twin.
+        # consumer of named_parameters() would have to know about the other.
         self.head = None if shape.tied_embeddings else Linear(shape.hidden, shape.vocabulary, bias=False)
 
     def _learned_positions(self) -> nn.Embedding | None:

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from footplate_contracts.v1alpha1.training import Optimizer
 from footplate_trainer.optim.clip import square_norm
 from footplate_trainer.optim.groups import decay_of
-from footplate_trainer.parallel.cuts import Partial, along, complete, cut_groups
-from footplate_trainer.parallel.data import laid_out_like, local_rows
-from footplate_trainer.parallel.pieces import trained_parameters
+from footplate_trainer.parallel.data_parallel import dtensor_like, local_rows
+from footplate_trainer.parallel.local_shard import trained_parameters
+from footplate_trainer.parallel.partial_sums import PartialSum, complete_sums, dtensor_along, shard_groups
 
 DECAY = -0.8  # the newest squares weigh updates ** DECAY
 SMALLEST_SCALE = 1e-3  # a parameter's rms counts as at least this
@@ -47,12 +47,12 @@ class Adafactor:
         self._updates += 1
         newest, relative = self._updates**DECAY, min(rate, self._updates**-0.5)
         pairs = list(zip(self._blocks.values(), gradients, strict=True))
-        complete([partial for block, gradient in pairs for partial in block.observe(gradient)])
-        complete([partial for block, _ in pairs for partial in block.absorb(newest)])
+        complete_sums([partial for block, gradient in pairs for partial in block.observe(gradient)])
+        complete_sums([partial for block, _ in pairs for partial in block.absorb(newest)])
         for block, gradient in pairs:
             gradient.mul_(block.squares().clamp_(min=SMALLEST_ROOT**2).rsqrt_())
         norms = [(block.square_norm(block.local), block.square_norm(update)) for block, update in pairs]
-        complete([partial for both in norms for partial in both])
+        complete_sums([partial for both in norms for partial in both])
         for (block, update), (weights, moves), decay in zip(pairs, norms, self._decays, strict=True):
             scale = block.rms(weights).clamp(min=SMALLEST_SCALE) * relative
             scale /= (block.rms(moves) / LARGEST_UPDATE).clamp(min=1.0)
@@ -76,14 +76,14 @@ class _Block:
 
     def __init__(self, parameter: Tensor) -> None:
         self._parameter = parameter
-        self._groups = cut_groups(parameter)
+        self._groups = shard_groups(parameter)
         self.local = local_rows(parameter)[0]
 
-    def square_norm(self, tensor: Tensor) -> Partial:
+    def square_norm(self, tensor: Tensor) -> PartialSum:
         """Sum of squares of the whole of which `tensor` is the part here."""
-        return Partial(square_norm([tensor]), self._groups)
+        return PartialSum(square_norm([tensor]), self._groups)
 
-    def rms(self, square: Partial) -> Tensor:
+    def rms(self, square: PartialSum) -> Tensor:
         """Root of the mean square, from the completed sum of squares."""
         return (square.here / self._parameter.numel()).sqrt()
 
@@ -96,12 +96,12 @@ class _Vector(_Block):
         self._squares = torch.zeros_like(self.local)
         self._seen = self._squares
 
-    def observe(self, gradient: Tensor) -> list[Partial]:
+    def observe(self, gradient: Tensor) -> list[PartialSum]:
         """Look at a gradient; what needs completion."""
         self._seen = gradient.square()
         return []
 
-    def absorb(self, newest: float) -> list[Partial]:
+    def absorb(self, newest: float) -> list[PartialSum]:
         """Move the moment by share `newest` towards what was seen; what needs completion."""
         self._squares.lerp_(self._seen, newest)
         return []
@@ -112,7 +112,7 @@ class _Vector(_Block):
 
     def moments(self) -> dict[str, Tensor]:
         """By name, as they lie over the ranks."""
-        return {"squares": laid_out_like(self._parameter, self._squares)}
+        return {"squares": dtensor_like(self._parameter, self._squares)}
 
 
 class _Matrix(_Block):
@@ -126,22 +126,22 @@ class _Matrix(_Block):
         self._seen_rows, self._seen_columns = self._rows.double(), self._columns.double()
         self._mean = torch.zeros((), dtype=torch.float64, device=self.local.device)
 
-    def observe(self, gradient: Tensor) -> list[Partial]:
+    def observe(self, gradient: Tensor) -> list[PartialSum]:
         """Look at a gradient; what needs completion."""
         rows, columns = self._parameter.shape
         self._seen_rows = torch.linalg.vector_norm(gradient, dim=1).double().square() / columns
         self._seen_columns = torch.linalg.vector_norm(gradient, dim=0).double().square() / rows
         return [
-            Partial(self._seen_rows, cut_groups(self._parameter, 1)),
-            Partial(self._seen_columns, cut_groups(self._parameter, 0)),
+            PartialSum(self._seen_rows, shard_groups(self._parameter, 1)),
+            PartialSum(self._seen_columns, shard_groups(self._parameter, 0)),
         ]
 
-    def absorb(self, newest: float) -> list[Partial]:
+    def absorb(self, newest: float) -> list[PartialSum]:
         """Move the moments by share `newest` towards what was seen; what needs completion."""
         self._rows.lerp_(self._seen_rows.float(), newest)
         self._columns.lerp_(self._seen_columns.float(), newest)
         self._mean = self._rows.double().sum() / self._parameter.shape[0]
-        return [Partial(self._mean, cut_groups(self._parameter, 0))]
+        return [PartialSum(self._mean, shard_groups(self._parameter, 0))]
 
     def squares(self) -> Tensor:
         """The second moments: a tensor of its own, shaped as the block."""
@@ -151,6 +151,6 @@ class _Matrix(_Block):
     def moments(self) -> dict[str, Tensor]:
         """By name, as they lie over the ranks."""
         return {
-            "rows": along(self._parameter, 0, self._rows),
-            "columns": along(self._parameter, 1, self._columns),
+            "rows": dtensor_along(self._parameter, 0, self._rows),
+            "columns": dtensor_along(self._parameter, 1, self._columns),
         }

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from footplate_contracts.v1alpha1.training import Optimizer, OptimizerName
 from footplate_trainer.optim.groups import decay_of
-from footplate_trainer.parallel.data import laid_out_like, local_rows
-from footplate_trainer.parallel.pieces import trained_parameters
+from footplate_trainer.parallel.data_parallel import dtensor_like, local_rows
+from footplate_trainer.parallel.local_shard import trained_parameters
 
 
 class Elementwise:
@@ -53,7 +53,7 @@ class Elementwise:
         state = self._torch.state
         return {
             moment: {
-                name: laid_out_like(self._parameters[name], state[rows][moment])
+                name: dtensor_like(self._parameters[name], state[rows][moment])
                 for name, rows in self._rows.items()
             }
             for moment in self._moments

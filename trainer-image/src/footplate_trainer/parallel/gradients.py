@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Shard
 
 from footplate_trainer.parallel import device
+from footplate_trainer.parallel.local_shard import to_local, trained_parameters
 from footplate_trainer.parallel.mesh import Grid
-from footplate_trainer.parallel.part import Parts
-from footplate_trainer.parallel.pieces import local, trained_parameters
+from footplate_trainer.parallel.stage_module import StageModules
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class _Sum:
 class Gradients:
     """The gradients of a rank's parameters that are trained, in their order."""
 
-    def __init__(self, parts: Parts, grid: Grid) -> None:
+    def __init__(self, module: StageModules, grid: Grid) -> None:
         """Collective over the pipeline."""
-        named = trained_parameters(parts)
+        named = trained_parameters(module)
         self._parameters = list(named.values())
-        self._twins = [(one, twin) for one, twin in parts.twins() if one.requires_grad]
+        self._tied = [pair for pair in module.tied_parameters() if pair[0].requires_grad]
         speaks = grid.topology.copy_of(grid.rank) == 0
         self.counted = [speaks] * len(named)
         self._sums: list[_Sum] = []
@@ -53,7 +53,7 @@ class Gradients:
         uncut = [index for index, parameter in enumerate(self._parameters) if not _is_cut(parameter)]
         self._sums.append(_Sum(group, uncut))
         for index in uncut:
-            self.counted[index] &= grid.place.tensor == 0
+            self.counted[index] &= grid.coordinates.tensor == 0
 
     def _share_over_pipeline(self, names: list[str], grid: Grid, group: dist.ProcessGroup) -> None:
         everyone: list[Any] = [None] * group.size()
@@ -71,7 +71,7 @@ class Gradients:
             members = [names.index(name) for name in sorted(shared) if shared[name] == list(ranks)]
             self._sums.append(_Sum(joined, members))
             for index in members:
-                self.counted[index] &= grid.place.pipeline == ranks[0]
+                self.counted[index] &= grid.coordinates.pipeline == ranks[0]
 
     def collect(self) -> list[Tensor]:
         """This rank's part of each gradient, complete and contiguous; may share memory with it. Collective.
@@ -79,14 +79,14 @@ class Gradients:
         A zero-bubble schedule leaves gradients as the backward pass made them, columns of a larger one among
         them, and torch's fused optimizers take them for rows.
         """
-        for named, twin in self._twins:
+        for named, tied in self._tied:
             assert named.grad is not None
-            assert twin.grad is not None
-            local(named.grad).add_(local(twin.grad))
-            twin.grad = None
-        gradients = [local(_given(parameter)).contiguous() for parameter in self._parameters]
-        for one in self._sums:
-            _add_up([gradients[index] for index in one.members], one.group)
+            assert tied.grad is not None
+            to_local(named.grad).add_(to_local(tied.grad))
+            tied.grad = None
+        gradients = [to_local(_given(parameter)).contiguous() for parameter in self._parameters]
+        for total in self._sums:
+            _add_up([gradients[index] for index in total.members], total.group)
         return gradients
 
 

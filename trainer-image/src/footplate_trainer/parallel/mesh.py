@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from footplate_contracts.v1alpha1.training import Sharding
-from footplate_planning.topology import Place, Topology
+from footplate_planning.topology import RankCoordinates, Topology
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Grid:
     context_group: dist.ProcessGroup | None
 
     @property
-    def place(self) -> Place:
+    def coordinates(self) -> RankCoordinates:
         """This rank's coordinates."""
-        return self.topology.place(self.rank)
+        return self.topology.coordinates(self.rank)
 
     @property
     def data_mesh(self) -> DeviceMesh:

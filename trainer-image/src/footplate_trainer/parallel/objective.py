@@ -21,7 +21,7 @@ from torch import Tensor
 from footplate_trainer.model.loss import Vocabulary
 from footplate_trainer.model.pooled import embedded_pairs, info_nce
 from footplate_trainer.model.targets import Targets
-from footplate_trainer.parallel.part import Criterion
+from footplate_trainer.parallel.stage_module import Criterion
 
 Run = Callable[[Criterion], object]
 """Runs a criterion over all micro-batches of this rank, without gradients."""

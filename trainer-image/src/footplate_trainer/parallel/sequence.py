@@ -21,7 +21,7 @@ def gather_sequence(x: Tensor, group: dist.ProcessGroup) -> Tensor:
 
 
 def scatter_sum(x: Tensor, group: dist.ProcessGroup) -> Tensor:
-    """Partial [batch, length, …] of each rank -> this rank's piece of their sum; backward gathers."""
+    """PartialSum [batch, length, …] of each rank -> this rank's piece of their sum; backward gathers."""
     piece: Tensor = _ScatterSum.apply(x, group)
     return piece
 

@@ -15,7 +15,7 @@ from footplate_trainer.model.loss import Vocabulary
 from footplate_trainer.parallel.sequence import gather_sequence
 
 
-def shared_vocabulary(group: dist.ProcessGroup, size: int, first: int) -> Vocabulary:
+def vocabulary_shard(group: dist.ProcessGroup, size: int, first: int) -> Vocabulary:
     """The vocabulary of `size` rows of which this rank of `group` holds those from `first` on.
 
     Any contiguous split will do: uneven, empty on some ranks, or padded behind

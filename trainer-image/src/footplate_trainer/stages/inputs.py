@@ -53,6 +53,6 @@ def open_loader(config: RunConfig, shards: RunShards, grid: Grid) -> BatchLoader
         seed=config.data.seed,
         global_batch_size=config.training.global_batch_size,
         micro_batch_size=config.training.micro_batch_size,
-        data_rank=grid.place.data,
+        data_rank=grid.coordinates.data,
         data_degree=grid.topology.data,
     )

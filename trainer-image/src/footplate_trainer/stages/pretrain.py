@@ -74,23 +74,23 @@ def _pretrain(
     reporter.enter(RankPhase.LOADING)
 
     store = open_store(config)
-    laid_out = build_model(config, world)
-    optimizer = build_optimizer(laid_out.model, config.training.optimizer)
+    model = build_model(config, world)
+    optimizer = build_optimizer(model.module, config.training.optimizer)
     generation = GenerationId.parse(os.environ.get(Env.GENERATION, "0.0"))
-    copies = open_memory(config, laid_out.model, optimizer, world, generation)
-    start = find_start(config, store, laid_out.model, optimizer, world, copies)
-    laid_out.model.spread()
+    copies = open_memory(config, model.module, optimizer, world, generation)
+    start = find_start(config, store, model.module, optimizer, world, copies)
+    model.module.sync_tied()
     limits = RunLimits(config)
     limits.agree(link.terms(), world, start.step)
     config = limits.config
     reporter.start_from(start.step, start.tokens, limits)
 
     shards = open_shards(config, world, verify=start.key is None)
-    batches = open_loader(config, shards, laid_out.grid)
+    batches = open_loader(config, shards, model.grid)
     saver = Saver(
         store,
         world,
-        state.HostCopy(laid_out.model, optimizer.moments(), laid_out.host_mesh),
+        state.HostCopy(model.module, optimizer.moments(), model.host_mesh),
         generation=generation,
         settings=config.checkpoint,
         sidecars={**run_file(config), layout.TOKENIZER_FILE: shards.tokenizer},
@@ -98,9 +98,9 @@ def _pretrain(
         clock=time.time,
     )
     clip_norm, seed = config.training.gradient_clip_norm, config.training.seed
-    stepper = Stepper(laid_out, optimizer, world, clip_norm, objective, seed)
+    stepper = Stepper(model, optimizer, world, clip_norm, objective, seed)
     validation = open_validation(
-        config, objective, world, laid_out.grid, stepper, limits, reporter, verify=start.key is None
+        config, objective, world, model.grid, stepper, limits, reporter, verify=start.key is None
     )
     rows = open_metric_rows(config, link, limits, reporter, world, options.metrics)
     state_now = partial(_state, describer(config, start, shards, world), limits, reporter)

@@ -12,20 +12,20 @@ from torch.distributed.tensor import DTensor, Placement, Replicate, Shard
 from torch.distributed.tensor.placement_types import _StridedShard
 
 from footplate_trainer.parallel import device
-from footplate_trainer.parallel.pieces import part_of_whole
+from footplate_trainer.parallel.local_shard import as_dtensor
 
 Groups = tuple[dist.ProcessGroup, ...]
 
 
 @dataclass(frozen=True)
-class Partial:
+class PartialSum:
     """`here`, to be summed over each of `groups` in turn."""
 
     here: Tensor
     groups: Groups
 
 
-def cut_groups(parameter: Tensor, dimension: int | None = None) -> Groups:
+def shard_groups(parameter: Tensor, dimension: int | None = None) -> Groups:
     """The ranks that hold other blocks of `parameter` along `dimension`, or along any."""
     if not isinstance(parameter, DTensor):
         return ()
@@ -38,7 +38,7 @@ def cut_groups(parameter: Tensor, dimension: int | None = None) -> Groups:
     )
 
 
-def complete(partials: Sequence[Partial]) -> None:
+def complete_sums(partials: Sequence[PartialSum]) -> None:
     """Sum each tensor over its groups, in place: one reduction for each group. Collective.
 
     All tensors have one dtype; the ranks of a group must name equal ones in equal order.
@@ -52,12 +52,12 @@ def complete(partials: Sequence[Partial]) -> None:
             part.copy_(summed.view_as(part))
 
 
-def along(parameter: Tensor, dimension: int, values: Tensor) -> Tensor:
+def dtensor_along(parameter: Tensor, dimension: int, values: Tensor) -> Tensor:
     """`values`, one for each index of `dimension` of this rank's block, laid out as that dimension is."""
     if not isinstance(parameter, DTensor):
         return values
     placements = [_as_first(placement, dimension) for placement in parameter.placements]
-    return part_of_whole(values, parameter.device_mesh, placements, (parameter.shape[dimension],))
+    return as_dtensor(values, parameter.device_mesh, placements, (parameter.shape[dimension],))
 
 
 def _cut_dimension(placement: Placement) -> int | None:

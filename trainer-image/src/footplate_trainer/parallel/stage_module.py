@@ -18,9 +18,9 @@ from footplate_trainer.model.inputs import Inputs
 from footplate_trainer.model.loss import Vocabulary
 from footplate_trainer.model.network import Network
 from footplate_trainer.model.targets import Targets
-from footplate_trainer.parallel.pieces import local, piece_of
+from footplate_trainer.parallel.local_shard import local_shard, to_local
 from footplate_trainer.parallel.sequence import gather_sequence
-from footplate_trainer.parallel.vocabulary import shared_vocabulary
+from footplate_trainer.parallel.vocabulary import vocabulary_shard
 
 
 class Criterion(Protocol):
@@ -33,14 +33,14 @@ class Criterion(Protocol):
 
 
 @dataclass(frozen=True)
-class Feed:
+class MicroBatchInputs:
     """One micro-batch as this rank computes it."""
 
     inputs: Inputs
     targets: Targets
 
 
-class Part(nn.Module):
+class StageModule(nn.Module):
     """One stage of the network."""
 
     def __init__(self, network: Network, tensor_group: dist.ProcessGroup | None) -> None:
@@ -56,28 +56,28 @@ class Part(nn.Module):
         if not self.network.is_last:
             # A state that only passes through must be another tensor behind the stage than before it:
             # a schedule keeps both, and each with a gradient of its own.
-            return tuple(state.clone() if any(state is one for one in states) else state for state in reached)
+            received = {id(state) for state in states}
+            return tuple(state.clone() if id(state) in received else state for state in reached)
         (hidden,) = reached
         weight = self.network.head_weight
         if self._tensor_group is None:
             return criterion(hidden, weight, targets)
-        first = piece_of(weight).start[0]
-        vocabulary = shared_vocabulary(self._tensor_group, weight.shape[0], first)
+        first = local_shard(weight).start[0]
+        vocabulary = vocabulary_shard(self._tensor_group, weight.shape[0], first)
         whole_hidden = gather_sequence(hidden, self._tensor_group)
-        return criterion(whole_hidden, local(weight), targets, vocabulary=vocabulary)
+        return criterion(whole_hidden, to_local(weight), targets, vocabulary=vocabulary)
 
 
-class Parts(nn.ModuleList):
+class StageModules(nn.ModuleList):
     """The stages of this rank, in the network's order, as one model with the network's names.
 
-    A parameter that two stages hold under one name is named once; `twins` are
-    the others.
+    A parameter that two stages hold under one name (tied embeddings) is named once.
     """
 
     @property
-    def stages(self) -> list[Part]:
+    def stages(self) -> list[StageModule]:
         """The stages, first one first."""
-        return [part for part in self if isinstance(part, Part)]
+        return [stage for stage in self if isinstance(stage, StageModule)]
 
     @property
     def embedding(self) -> nn.Module | None:
@@ -89,25 +89,25 @@ class Parts(nn.ModuleList):
         """Each name once, as a single process would have it."""
         return iter(self._by_name().items())
 
-    def twins(self) -> list[tuple[nn.Parameter, nn.Parameter]]:
-        """(the named one, another of that name) pairs."""
+    def tied_parameters(self) -> list[tuple[nn.Parameter, nn.Parameter]]:
+        """Pairs of a named parameter and another one of that name."""
         named = self._by_name()
         return [
             (named[name], parameter)
-            for part in self.stages
-            for name, parameter in part.network.named_parameters()
+            for stage in self.stages
+            for name, parameter in stage.network.named_parameters()
             if named[name] is not parameter
         ]
 
-    def spread(self) -> None:
-        """Give twins the values of the named; to be called whenever those change."""
+    def sync_tied(self) -> None:
+        """Give tied parameters the values of the named; to be called whenever those change."""
         with torch.no_grad():
-            for named, twin in self.twins():
-                local(twin).copy_(local(named))
+            for named, tied in self.tied_parameters():
+                to_local(tied).copy_(to_local(named))
 
     def _by_name(self) -> dict[str, nn.Parameter]:
         named: dict[str, nn.Parameter] = {}
-        for part in self.stages:
-            for name, parameter in part.network.named_parameters():
+        for stage in self.stages:
+            for name, parameter in stage.network.named_parameters():
                 named.setdefault(name, parameter)
         return named

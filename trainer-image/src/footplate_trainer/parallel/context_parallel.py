@@ -34,16 +34,16 @@ def my_positions(length: int, group: dist.ProcessGroup) -> Tensor:
     return torch.cat([torch.arange(chunk * piece, (chunk + 1) * piece) for chunk in chunks])
 
 
-def deal(inputs: Inputs, labels: Tensor, group: dist.ProcessGroup) -> tuple[Inputs, Tensor]:
+def shard_sequence(inputs: Inputs, labels: Tensor, group: dist.ProcessGroup) -> tuple[Inputs, Tensor]:
     """This rank's positions of tokens and labels; documents stay whole, as keys come from everywhere."""
     positions = my_positions(inputs.tokens.shape[1], group).to(inputs.tokens.device)
     dealt = replace(inputs, tokens=inputs.tokens[:, positions], positions=positions)
     return dealt, labels[:, positions]
 
 
-def share_sequences(network: Network, group: dist.ProcessGroup) -> None:
+def apply_context_parallel(network: Network, group: dist.ProcessGroup) -> None:
     """Let `network` attend to the keys of all ranks of `group`."""
-    shared = _SharedAttention(group, network.shape)
+    shared = _GatheredAttention(group, network.shape)
     network.attention_mask = shared.attention_mask
     for module in network.modules():
         if isinstance(module, Attention):
@@ -54,7 +54,7 @@ Masks = list[Tensor | None]
 """Of the queries of each piece: bool [batch or 1, 1, piece, keys that it may see]; None: causal or all."""
 
 
-class _SharedAttention:
+class _GatheredAttention:
     """Attention of this rank's queries to everybody's keys."""
 
     def __init__(self, group: dist.ProcessGroup, shape: ModelShape) -> None:

@@ -29,13 +29,13 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor
 
 from footplate_contracts.v1alpha1.training import Precision, Sharding
+from footplate_trainer.parallel.local_shard import as_dtensor, local_shard
 from footplate_trainer.parallel.mesh import Grid
-from footplate_trainer.parallel.part import Criterion, Feed, Part
-from footplate_trainer.parallel.pieces import part_of_whole, piece_of
+from footplate_trainer.parallel.stage_module import Criterion, MicroBatchInputs, StageModule
 
 
-def shard_part(part: Part, grid: Grid, precision: Precision, offload: OffloadPolicy) -> None:
-    """Wrap each block and the rest of `part`, in place, unless one rank holds all where it computes."""
+def apply_fsdp(stage: StageModule, grid: Grid, precision: Precision, offload: OffloadPolicy) -> None:
+    """Wrap each block and the rest of `stage`, in place, unless one rank holds all where it computes."""
     moves = precision is not Precision.FP32 or isinstance(offload, CPUOffloadPolicy)
     if not grid.topology.has_data_ranks and not moves:
         return
@@ -47,7 +47,7 @@ def shard_part(part: Part, grid: Grid, precision: Precision, offload: OffloadPol
     # A pipeline would gather anew for each micro-batch, and a zero-bubble schedule looks for the
     # weights' gradients between a forward and its backward pass.
     keeps = grid.topology.sharding is Sharding.OPTIMIZER or grid.topology.pipeline > 1
-    for module in chain(part.network.blocks.values(), (part,)):
+    for module in chain(stage.network.blocks.values(), (stage,)):
         wrapped = fully_shard(
             module,
             mesh=grid.data_mesh,
@@ -63,20 +63,22 @@ def shard_part(part: Part, grid: Grid, precision: Precision, offload: OffloadPol
 class Accumulation:
     """Micro-batches one after the other, where there is no pipeline."""
 
-    def __init__(self, part: Part, grid: Grid, device: torch.device) -> None:
-        self._part = part
+    def __init__(self, stage: StageModule, grid: Grid, device: torch.device) -> None:
+        self._stage = stage
         self._device = device
         sharding = grid.topology.sharding
         # Who holds whole gradients anyway adds up the micro-batches first and reduces once.
         self._reduce_once = grid.topology.shards == 1 or sharding is Sharding.OPTIMIZER
         self._keep_whole = sharding is Sharding.OPTIMIZER
 
-    def accumulate(self, feeds: Sequence[Feed], criterion: Criterion, valid: Callable[[], Tensor]) -> Tensor:
+    def accumulate(
+        self, micro_batches: Sequence[MicroBatchInputs], criterion: Criterion, valid: Callable[[], Tensor]
+    ) -> Tensor:
         """Gradients of summed losses / `valid()`, which may wait; the loss's part, fp64 scalar."""
         total = torch.zeros((), dtype=torch.float64, device=self._device)
-        for index, feed in enumerate(feeds):
-            self._reduce_behind(is_last=index == len(feeds) - 1)
-            summed = self._part(inputs=feed.inputs, targets=feed.targets, criterion=criterion)
+        for index, micro_batch in enumerate(micro_batches):
+            self._reduce_behind(is_last=index == len(micro_batches) - 1)
+            summed = self._stage(inputs=micro_batch.inputs, targets=micro_batch.targets, criterion=criterion)
             part = summed / valid()  # not asked for sooner: the first forward hides the way there
             part.backward()
             total += part.detach()
@@ -85,35 +87,35 @@ class Accumulation:
 
     def _reduce_behind(self, is_last: bool) -> None:
         """Say what to do with gradients behind the backward pass that comes, the step's last or not."""
-        if not isinstance(self._part, FSDPModule):
+        if not isinstance(self._stage, FSDPModule):
             return
         if self._reduce_once:
-            self._part.set_requires_gradient_sync(is_last)
+            self._stage.set_requires_gradient_sync(is_last)
         if self._keep_whole:
-            self._part.set_reshard_after_backward(is_last)
+            self._stage.set_reshard_after_backward(is_last)
 
-    def evaluate(self, feeds: Sequence[Feed], criterion: Criterion) -> Tensor:
+    def evaluate(self, micro_batches: Sequence[MicroBatchInputs], criterion: Criterion) -> Tensor:
         """Sum of losses, without gradients: fp64 scalar."""
         total = torch.zeros((), dtype=torch.float64, device=self._device)
-        for feed in feeds:
-            total += self._part(inputs=feed.inputs, targets=feed.targets, criterion=criterion)
-        let_go(self._part)
+        for micro_batch in micro_batches:
+            total += self._stage(inputs=micro_batch.inputs, targets=micro_batch.targets, criterion=criterion)
+        reshard(self._stage)
         return total
 
 
-def let_go(part: Part) -> None:
+def reshard(stage: StageModule) -> None:
     """Drop what a forward pass has gathered for a backward pass that does not come."""
-    if isinstance(part, FSDPModule):
-        part.reshard()
+    if isinstance(stage, FSDPModule):
+        stage.reshard()
 
 
 def local_rows(parameter: Tensor) -> tuple[Tensor, int]:
     """This rank's part of `parameter`, sharing memory, and the index of its first row."""
-    piece = piece_of(parameter)
-    return piece.local, piece.start[0]
+    shard = local_shard(parameter)
+    return shard.local, shard.start[0]
 
 
-def laid_out_like(parameter: Tensor, rows: Tensor, host: DeviceMesh | None = None) -> Tensor:
+def dtensor_like(parameter: Tensor, rows: Tensor, host: DeviceMesh | None = None) -> Tensor:
     """`rows` of this rank as a tensor of the whole parameter's shape, laid out over the ranks as it is.
 
     `host` is all ranks' mesh of another device type with the parameter's axes.
@@ -122,4 +124,4 @@ def laid_out_like(parameter: Tensor, rows: Tensor, host: DeviceMesh | None = Non
         return rows
     mesh = parameter.device_mesh
     where = host[mesh.mesh_dim_names] if host is not None and mesh.mesh_dim_names else mesh
-    return part_of_whole(rows, where, parameter.placements, parameter.shape)
+    return as_dtensor(rows, where, parameter.placements, parameter.shape)

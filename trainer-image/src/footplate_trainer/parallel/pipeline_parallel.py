@@ -29,9 +29,9 @@ from torch.distributed.pipelining.schedules import (
 
 from footplate_contracts.v1alpha1.training import PipelineSchedule
 from footplate_trainer.model.loss import backward_passes
-from footplate_trainer.parallel.data import let_go
+from footplate_trainer.parallel.data_parallel import reshard
 from footplate_trainer.parallel.mesh import Grid
-from footplate_trainer.parallel.part import Criterion, Feed, Parts
+from footplate_trainer.parallel.stage_module import Criterion, MicroBatchInputs, StageModules
 
 _SINGLE: dict[PipelineSchedule, type[PipelineScheduleSingle]] = {
     PipelineSchedule.GPIPE: ScheduleGPipe,
@@ -42,6 +42,7 @@ _MULTI: dict[PipelineSchedule, Callable[..., PipelineScheduleMulti]] = {
     PipelineSchedule.INTERLEAVED_ZERO_BUBBLE: ScheduleInterleavedZeroBubble,
     PipelineSchedule.ZBV: ScheduleZBVZeroBubble,
 }
+_Schedule = PipelineScheduleSingle | PipelineScheduleMulti
 _ZERO_BUBBLE = (PipelineSchedule.INTERLEAVED_ZERO_BUBBLE, PipelineSchedule.ZBV)
 _WAY_BACK = frozenset(("B", "I", "W", "SEND_B", "RECV_B", "WAIT_SEND_B", "REDUCE_GRAD", "WAIT_REDUCE_GRAD"))
 
@@ -49,47 +50,52 @@ _WAY_BACK = frozenset(("B", "I", "W", "SEND_B", "RECV_B", "WAIT_SEND_B", "REDUCE
 class Pipeline:
     """This rank's stages."""
 
-    def __init__(self, parts: Parts, grid: Grid, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, module: StageModules, grid: Grid, device: torch.device, dtype: torch.dtype) -> None:
         """`dtype` of activations."""
-        self._parts = parts
+        self._module = module
         self._grid = grid
         self._device = device
         self._dtype = dtype
         self._valid = torch.ones((), device=device)
-        self._schedule: PipelineScheduleSingle | PipelineScheduleMulti | None = None
+        self._schedule: _Schedule | None = None
 
-    def accumulate(self, feeds: Sequence[Feed], criterion: Criterion, valid: Callable[[], Tensor]) -> Tensor:
+    def accumulate(
+        self, micro_batches: Sequence[MicroBatchInputs], criterion: Criterion, valid: Callable[[], Tensor]
+    ) -> Tensor:
         """Gradients of summed losses / `valid()`; this rank's part of the loss, fp64 scalar."""
         self._valid = valid()
         losses: list[Tensor] = []
         with backward_passes(2 if self._grid.topology.schedule in _ZERO_BUBBLE else 1):
-            self._ready(feeds).step(**self._arguments(feeds, criterion, losses))
+            self._ready(micro_batches).step(**self._arguments(micro_batches, criterion, losses))
         return self._sum(losses)
 
-    def evaluate(self, feeds: Sequence[Feed], criterion: Criterion) -> Tensor:
+    def evaluate(self, micro_batches: Sequence[MicroBatchInputs], criterion: Criterion) -> Tensor:
         """This rank's part of the sum of losses, without gradients: fp64 scalar."""
         self._valid = torch.ones((), device=self._device)
         losses: list[Tensor] = []
-        schedule = self._ready(feeds)
+        schedule = self._ready(micro_batches)
         with _forward_alone(schedule):
-            schedule.eval(**self._arguments(feeds, criterion, losses))
-        for part in self._parts.stages:
-            let_go(part)
+            schedule.eval(**self._arguments(micro_batches, criterion, losses))
+        for stage in self._module.stages:
+            reshard(stage)
         return self._sum(losses)
 
-    def _ready(self, feeds: Sequence[Feed]) -> PipelineScheduleSingle | PipelineScheduleMulti:
+    def _ready(self, micro_batches: Sequence[MicroBatchInputs]) -> _Schedule:
         if self._schedule is None:  # all steps have equally many micro-batches of one shape
-            self._schedule = self._build(len(feeds), feeds[0])
+            self._schedule = self._build(len(micro_batches), micro_batches[0])
         return self._schedule
 
     @staticmethod
-    def _arguments(feeds: Sequence[Feed], criterion: Criterion, losses: list[Tensor]) -> dict[str, Any]:
+    def _arguments(
+        micro_batches: Sequence[MicroBatchInputs], criterion: Criterion, losses: list[Tensor]
+    ) -> dict[str, Any]:
         return {
-            "arg_mbs": [()] * len(feeds),
+            "arg_mbs": [()] * len(micro_batches),
             "kwarg_mbs": [
-                {"inputs": feed.inputs, "targets": feed.targets, "criterion": criterion} for feed in feeds
+                {"inputs": micro_batch.inputs, "targets": micro_batch.targets, "criterion": criterion}
+                for micro_batch in micro_batches
             ],
-            "target_mbs": [feed.targets for feed in feeds],
+            "target_mbs": [micro_batch.targets for micro_batch in micro_batches],
             "losses": losses,
             "return_outputs": False,
         }
@@ -103,10 +109,10 @@ class Pipeline:
     def _divided(self, loss: Tensor, _: Tensor) -> Tensor:
         return loss / self._valid
 
-    def _build(self, micro_batches: int, feed: Feed) -> PipelineScheduleSingle | PipelineScheduleMulti:
+    def _build(self, micro_batches: int, micro_batch: MicroBatchInputs) -> _Schedule:
         topology = self._grid.topology
-        numbers = topology.stages_of(self._grid.place.pipeline)
-        stages = [self._stage(number, feed) for number in numbers]
+        numbers = topology.stages_of(self._grid.coordinates.pipeline)
+        stages = [self._stage(number, micro_batch) for number in numbers]
         single = _SINGLE.get(topology.schedule)
         if single is not None:
             return single(stages[0], micro_batches, loss_fn=self._divided, scale_grads=False)
@@ -119,14 +125,14 @@ class Pipeline:
             max_active_stages=len(stages),  # or a fourth would be gathered again for each micro-batch
         )
 
-    def _stage(self, number: int, feed: Feed) -> PipelineStage:
+    def _stage(self, number: int, micro_batch: MicroBatchInputs) -> PipelineStage:
         topology = self._grid.topology
-        index = topology.stages_of(self._grid.place.pipeline).index(number)
-        part = self._parts.stages[index]
-        states = self._states(feed, part.network.shape.hidden)
+        index = topology.stages_of(self._grid.coordinates.pipeline).index(number)
+        stage = self._module.stages[index]
+        states = self._states(micro_batch, stage.network.shape.hidden)
         loss = torch.empty((), dtype=torch.float64, device="meta", requires_grad=True)
         return PipelineStage(
-            part,
+            stage,
             number,
             topology.stages,
             self._device,
@@ -135,10 +141,11 @@ class Pipeline:
             group=self._grid.pipeline_group,
         )
 
-    def _states(self, feed: Feed, hidden: int) -> tuple[Tensor, ...]:
+    def _states(self, micro_batch: MicroBatchInputs, hidden: int) -> tuple[Tensor, ...]:
         """What travels, without memory: one state for each input that the network reads."""
-        read = [feed.inputs.tokens, feed.inputs.decoder_tokens]
-        shapes = [(len(one), one.shape[1] // self._grid.topology.tensor) for one in read if one is not None]
+        read = (micro_batch.inputs.tokens, micro_batch.inputs.decoder_tokens)
+        ranks = self._grid.topology.tensor
+        shapes = [(len(tokens), tokens.shape[1] // ranks) for tokens in read if tokens is not None]
         return tuple(
             torch.empty(*shape, hidden, dtype=self._dtype, device="meta", requires_grad=True)
             for shape in shapes
@@ -146,7 +153,7 @@ class Pipeline:
 
 
 @contextmanager
-def _forward_alone(schedule: PipelineScheduleSingle | PipelineScheduleMulti) -> Iterator[None]:
+def _forward_alone(schedule: _Schedule) -> Iterator[None]:
     """Leave the way back out of an order: at its turn, torch's V hands on gradients even where none are."""
     if not isinstance(schedule, _PipelineScheduleRuntime):
         yield

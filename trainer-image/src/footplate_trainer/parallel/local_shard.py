@@ -19,14 +19,14 @@ from torch.distributed.tensor.placement_types import _StridedShard
 
 
 @dataclass(frozen=True)
-class Piece:
+class LocalShard:
     """This rank's block of a parameter: its memory and where it starts in each dimension."""
 
     local: Tensor
     start: tuple[int, ...]
 
 
-def part_of_whole(
+def as_dtensor(
     part: Tensor, mesh: DeviceMesh, placements: Sequence[Placement], shape: Sequence[int]
 ) -> DTensor:
     """A contiguous tensor of `shape` of which this rank holds `part`, sharing memory, wherever that is.
@@ -52,10 +52,10 @@ def chunk_bounds(size: int, parts: int, index: int) -> tuple[int, int]:
     return min(index * each, size), min((index + 1) * each, size)
 
 
-def piece_of(parameter: Tensor) -> Piece:
+def local_shard(parameter: Tensor) -> LocalShard:
     """This rank's block of `parameter`, sharing memory with it."""
     if not isinstance(parameter, DTensor):
-        return Piece(parameter.detach(), (0,) * parameter.ndim)
+        return LocalShard(parameter.detach(), (0,) * parameter.ndim)
     start, size = [0] * parameter.ndim, list(parameter.shape)
     mesh = parameter.device_mesh
     for axis in reversed(range(mesh.ndim)):
@@ -66,9 +66,9 @@ def piece_of(parameter: Tensor) -> Piece:
             size[placement.dim] = high - low
     local = parameter.to_local().detach()
     assert list(local.shape) == size, f"torch cut {list(local.shape)}, not {size}"
-    return Piece(local, tuple(start))
+    return LocalShard(local, tuple(start))
 
 
-def local(tensor: Tensor) -> Tensor:
+def to_local(tensor: Tensor) -> Tensor:
     """This rank's part of `tensor`, as autograd sees it."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor

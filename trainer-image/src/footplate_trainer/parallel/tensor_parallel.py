@@ -26,14 +26,14 @@ from footplate_trainer.model.encoder_decoder import EncoderDecoder
 from footplate_trainer.model.inputs import BlockInputs, Inputs
 from footplate_trainer.model.linear import Linear, LowRank
 from footplate_trainer.model.network import Network
-from footplate_trainer.parallel.pieces import chunk_bounds, local
+from footplate_trainer.parallel.local_shard import chunk_bounds, to_local
 from footplate_trainer.parallel.sequence import gather_sequence, scatter_sum
 
 COLUMNS = ("query", "key", "value", "gate", "up")
 ROWS = ("output", "down")
 
 
-def share_out(network: Network, mesh: DeviceMesh) -> None:
+def apply_tensor_parallel(network: Network, mesh: DeviceMesh) -> None:
     """Cut `network`, still on `meta`, over `mesh`, in place; parameter names stay."""
     network.hold_sequence_shard(mesh.get_local_rank(), mesh.size())
     for module in list(network.modules()):
@@ -93,8 +93,8 @@ class _LowRank(LowRank):
 
     def matrices(self) -> tuple[Tensor, Tensor]:
         """This rank's parts."""
-        b = local(self.b)
-        return local(self.a), b if self._rows is None else b[self._rows]
+        b = to_local(self.b)
+        return to_local(self.a), b if self._rows is None else b[self._rows]
 
 
 class _Columns(Linear):
@@ -110,8 +110,8 @@ class _Columns(Linear):
 
     def forward(self, x: Tensor, inputs: BlockInputs | Inputs | None = None) -> Tensor:
         """[..., in] -> [..., out / ranks]."""
-        bias = None if self.bias is None else local(self.bias)
-        return self.adapted(functional.linear(x, local(self.weight), bias), x, inputs)
+        bias = None if self.bias is None else to_local(self.bias)
+        return self.adapted(functional.linear(x, to_local(self.weight), bias), x, inputs)
 
 
 class _FewHeads(Linear):
@@ -149,7 +149,7 @@ class _Rows(Linear):
 
     def forward(self, x: Tensor, inputs: BlockInputs | Inputs | None = None) -> Tensor:
         """[batch, length, in / ranks] -> [batch, length / ranks, out]."""
-        product = self.adapted(functional.linear(x, local(self.weight)), x, inputs)
+        product = self.adapted(functional.linear(x, to_local(self.weight)), x, inputs)
         summed = scatter_sum(product, self._group)
         return summed if self.bias is None else summed + self.bias
 
@@ -169,7 +169,7 @@ class _Embedding(nn.Embedding):
         """int64 [batch, length] -> [batch, length / ranks, hidden]."""
         elsewhere = (tokens < self._first) | (tokens >= self._end)
         rows = (tokens - self._first).masked_fill(elsewhere, 0)
-        mine = functional.embedding(rows, local(self.weight)).masked_fill(elsewhere[..., None], 0.0)
+        mine = functional.embedding(rows, to_local(self.weight)).masked_fill(elsewhere[..., None], 0.0)
         return scatter_sum(mine, self._group)
 
 
@@ -184,7 +184,7 @@ class _HeadTable(nn.Embedding):
 
     def forward(self, rows: Tensor) -> Tensor:
         """int64 [...] -> [..., heads / ranks]."""
-        return functional.embedding(rows, local(self.weight))
+        return functional.embedding(rows, to_local(self.weight))
 
 
 class _Gathering:
