@@ -55,12 +55,18 @@ def _grant(api: Api, server: ApiServer) -> None:
 
 
 @contextmanager
-def operator_process(server: ApiServer, folder: Path, identity: str = "one") -> Iterator[Process]:
+def operator_process(
+    server: ApiServer,
+    folder: Path,
+    identity: str = "one",
+    module: str = "footplate_operator",
+    kubeconfig: Path | None = None,
+) -> Iterator[Process]:
     """`python -m footplate_operator`, until the block ends or it is ended."""
     port = claim_ports(1)[0]
     environment = {
         **os.environ,
-        "KUBECONFIG": str(_own_kubeconfig(server)),
+        "KUBECONFIG": str(kubeconfig or _own_kubeconfig(server)),
         "FOOTPLATE_NAMESPACE": NAMESPACE,
         "FOOTPLATE_IDENTITY": identity,
         "FOOTPLATE_TRAINER_IMAGE": "trainer:1",
@@ -70,7 +76,7 @@ def operator_process(server: ApiServer, folder: Path, identity: str = "one") -> 
     log = folder / f"operator-{port}.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "footplate_operator"], env=environment, stdout=output, stderr=output
+            [sys.executable, "-m", module], env=environment, stdout=output, stderr=output
         )
     try:
         yield Process(process, port, log)
