@@ -113,8 +113,8 @@ class World:
 
     # -- Coordinators, as the operator sees them ------------------------------------------
 
-    def state(self, uid: RunUid) -> CoordinatorState | None:
-        return self.heard.get(uid)
+    def state(self, uid: RunUid) -> CoordinatorState:
+        return self.heard.get(uid, CoordinatorState.silent())
 
     def follow(self, key: Key, uid: RunUid, endpoint: Endpoint) -> None:
         self.followed[uid] = endpoint

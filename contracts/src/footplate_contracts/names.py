@@ -18,7 +18,7 @@ RunUid = NewType("RunUid", str)
 """`metadata.uid` of a TrainingRun: unlike its name, never used twice."""
 
 
-@dataclass(frozen=True, order=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class WorkerId:
     """One pod of one slot of a gang: no two workers of a run have the same, ever."""
 

@@ -9,6 +9,7 @@ whatever must not be lost carries a sequence and is kept until acknowledged.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 from pydantic import Field, model_validator
 
@@ -16,7 +17,7 @@ from footplate_contracts import older
 from footplate_contracts.directives import Command, Directives, NumberedLimits, Refusals
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.model import Report
-from footplate_contracts.names import FIRST_SPARE
+from footplate_contracts.names import FIRST_SPARE, WorkerId
 
 
 class GenerationId(Report):
@@ -135,6 +136,11 @@ class AgentIdentity(Report):
     node_name: str = ""
     address: str = Field(description="IP under which other members reach this agent")
     slots: int = Field(ge=1, description="ranks this agent starts")
+
+    @property
+    def worker(self) -> WorkerId:
+        """Its slot, and which pod of that slot it runs in."""
+        return WorkerId(self.index, self.incarnation)
 
     @property
     def spare(self) -> bool:
@@ -302,6 +308,21 @@ class CoordinatorState(Report):
     telemetry_backlog: int = 0
 
     _of_whatever_release = model_validator(mode="before")(older.read_state)
+
+    @classmethod
+    def silent(cls) -> Self:
+        """What is known of a coordinator before it has answered: nothing. No answer has version 0."""
+        return cls(version=0, epoch=0, state=RunState.GATHERING)
+
+    @property
+    def heard(self) -> bool:
+        """Whether a coordinator answered this."""
+        return self.version > 0
+
+    @property
+    def member_indices(self) -> frozenset[int]:
+        """Worker indices of the newest generation."""
+        return frozenset(member.agent.index for member in self.members)
 
 
 # -- coordinator -> API --------------------------------------------------------------

@@ -16,7 +16,6 @@ from footplate_contracts.v1alpha1.status import (
 )
 from footplate_operator.runtime import throttle
 from footplate_operator.runtime.throttle import StatusChange
-from footplate_operator.trainingrun.observed import SILENT
 from footplate_operator.trainingrun.policies import backoff, startup, suspension, ttl
 from footplate_operator.trainingrun.policies.backoff import Life
 from footplate_operator.trainingrun.policies.suspension import Step
@@ -24,6 +23,7 @@ from footplate_operator.trainingrun.status.phase import active_phase
 from footplate_operator.trainingrun.status.report import compare
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+SILENT = CoordinatorState.silent()
 
 
 def ago(seconds: float) -> datetime:

@@ -12,9 +12,10 @@ from footplate_contracts.reports import AgentIdentity, CoordinatorState, Member,
 from footplate_operator.runtime.decision import Delete, Patch
 from footplate_operator.trainingrun.gang import coordinator, losses, retire, workers
 from footplate_operator.trainingrun.gang.workers import Slots
-from footplate_operator.trainingrun.observed import SILENT, Loss, PodView
+from footplate_operator.trainingrun.observed import Loss, PodView
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+SILENT = CoordinatorState.silent()
 
 
 def pod(index: int, incarnation: int = 0, **state: Any) -> PodView:

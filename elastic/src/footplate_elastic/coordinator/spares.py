@@ -52,5 +52,5 @@ def _take(state: Membership, spare: Place, index: int) -> StoodIn:
     spare.agent = after
     del state.places[before.index]
     state.places[index] = spare
-    state.aliases[before.index, before.incarnation] = after
+    state.aliases[before.worker] = after
     return StoodIn(before, after)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from footplate_contracts.directives import Command, NumberedLimits
+from footplate_contracts.names import WorkerId
 from footplate_contracts.reports import AgentIdentity, GenerationId, RunState, SealedGeneration
 from footplate_elastic.coordinator.places import Place
 from footplate_elastic.coordinator.takeover import Claim
@@ -39,7 +40,7 @@ class Membership:
     sealed: SealedGeneration | None = None  # the newest sealed or adopted
     claims: dict[int, Claim] = field(default_factory=dict)
     # Spares that have taken a place, by (index, incarnation) that they still call themselves.
-    aliases: dict[tuple[int, int], AgentIdentity] = field(default_factory=dict)
+    aliases: dict[WorkerId, AgentIdentity] = field(default_factory=dict)
     suspicion: bool = False  # a member of the broken generation reported a failure
     step: int = -1  # highest step that any rank ever finished
     step_at_seal: int = -1
@@ -56,7 +57,7 @@ class Membership:
 
     def called(self, agent: AgentIdentity) -> AgentIdentity:
         """Who `agent` is here: a spare may have a place before it knows."""
-        return self.aliases.get((agent.index, agent.incarnation), agent)
+        return self.aliases.get(agent.worker, agent)
 
     def seat(self, index: int) -> AgentIdentity | None:
         """Who fills place `index` in the newest generation."""

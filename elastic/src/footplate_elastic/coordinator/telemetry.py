@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
+from footplate_contracts.names import WorkerId
 from footplate_contracts.reports import (
     AgentIdentity,
     CheckpointRecord,
@@ -27,17 +28,10 @@ from footplate_contracts.reports import (
 CAPACITY: Final = 100_000  # rows; about 50 MB, reached after a day without an API at one step a second
 BATCH: Final = 1000  # entries; 300 KB: below what proxies let through by default
 
-AgentKey = tuple[int, int]  # index, incarnation
-
-
-def key_of(agent: AgentIdentity) -> AgentKey:
-    """Sequences count within one incarnation."""
-    return agent.index, agent.incarnation
-
 
 @dataclass(frozen=True)
 class _Queued:
-    agent: AgentKey
+    worker: WorkerId  # sequences count within one incarnation
     sequence: int
     row: GenerationRow | None
     checkpoint: CheckpointRecord | None
@@ -51,8 +45,8 @@ class TelemetryBuffer:
     capacity: int = CAPACITY
     checkpoint: CheckpointRecord | None = None  # the newest
     _queue: deque[_Queued] = field(default_factory=deque)
-    _received: dict[AgentKey, int] = field(default_factory=dict)
-    _stored: dict[AgentKey, int] = field(default_factory=dict)
+    _received: dict[WorkerId, int] = field(default_factory=dict)
+    _stored: dict[WorkerId, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -69,7 +63,7 @@ class TelemetryBuffer:
         of items that name none. A full queue takes nothing: the agent keeps
         it and sends it again.
         """
-        key = key_of(agent)
+        key = agent.worker
         if items and key not in self._received and items[0].sequence > oldest:
             return []
         taken: list[GenerationRow] = []
@@ -96,11 +90,11 @@ class TelemetryBuffer:
 
     def received(self, agent: AgentIdentity) -> int:
         """Highest sequence taken from this agent."""
-        return self._received.get(key_of(agent), 0)
+        return self._received.get(agent.worker, 0)
 
     def acknowledged(self, agent: AgentIdentity) -> int:
         """Everything of this agent up to here is durable."""
-        return self._stored.get(key_of(agent), 0)
+        return self._stored.get(agent.worker, 0)
 
     def batch(self, run_uid: str, epoch: int, most: int = BATCH) -> tuple[TelemetryBatch, int] | None:
         """The oldest entries, at most `most`, and how many they are; None when nothing waits."""
@@ -115,7 +109,7 @@ class TelemetryBuffer:
         """The oldest `count` entries need not be kept: the API has them, or never will."""
         for _ in range(count):
             entry = self._queue.popleft()
-            self._stored[entry.agent] = entry.sequence
+            self._stored[entry.worker] = entry.sequence
 
     def _note(self, record: CheckpointRecord) -> None:
         if self.checkpoint is None or record.step >= self.checkpoint.step:

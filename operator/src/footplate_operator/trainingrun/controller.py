@@ -57,7 +57,7 @@ from footplate_operator.trainingrun.events import held_up_event, phase_event
 from footplate_operator.trainingrun.manifests.children import read_secret
 from footplate_operator.trainingrun.manifests.metadata import certificate_names, coordinator_host
 from footplate_operator.trainingrun.metrics import RunMetrics
-from footplate_operator.trainingrun.observed import SILENT, Credentials, Observed, PodView, view_pod
+from footplate_operator.trainingrun.observed import Credentials, Observed, PodView, view_pod
 from footplate_operator.trainingrun.revision import (
     AnyRevision,
     Defaults,
@@ -152,7 +152,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         observed = Observed(
             pods=tuple(pods),
             children=tuple(others),
-            coordinator=self._coordinators.state(run.uid) or SILENT,
+            coordinator=self._coordinators.state(run.uid),
             profiles={
                 name: spec for name, spec in self._profiles.items() if isinstance(spec, ComputeProfileSpec)
             },

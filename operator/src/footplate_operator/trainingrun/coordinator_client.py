@@ -130,8 +130,8 @@ class CoordinatorClient:
 class Coordinators(Protocol):
     """What a reconciliation needs of the coordinators; runs go by their uid."""
 
-    def state(self, uid: RunUid) -> CoordinatorState | None:
-        """The last word of the run's coordinator."""
+    def state(self, uid: RunUid) -> CoordinatorState:
+        """What the run's coordinator answered last."""
 
     def follow(self, key: Key, uid: RunUid, endpoint: Endpoint) -> None:
         """Listen to this coordinator, and to no other of the same run."""
@@ -162,8 +162,8 @@ class Watchers:
         self._watches: dict[RunUid, _Watch] = {}  # by uid of the run
         self._states: dict[RunUid, CoordinatorState] = {}
 
-    def state(self, uid: RunUid) -> CoordinatorState | None:
-        return self._states.get(uid)
+    def state(self, uid: RunUid) -> CoordinatorState:
+        return self._states.get(uid, CoordinatorState.silent())
 
     def follow(self, key: Key, uid: RunUid, endpoint: Endpoint) -> None:
         known = self._watches.get(uid)

@@ -9,7 +9,6 @@ from footplate_contracts.directives import Command, Directives, HangBounds, Limi
 from footplate_contracts.reports import CoordinatorState
 from footplate_contracts.runconfig import model_of, resolve_steps
 from footplate_contracts.v1alpha1.compute import Hang
-from footplate_operator.trainingrun.observed import heard
 from footplate_operator.trainingrun.run import Run
 
 # Fields of the spec, by the directive that says them.
@@ -103,6 +102,6 @@ def in_force_at_once(state: CoordinatorState) -> frozenset[str]:
 
     A coordinator of an earlier release, which a run keeps until it is resumed, takes no directives.
     """
-    if heard(state) and state.directives is None:
+    if state.heard and state.directives is None:
         return _KEPT_BY_THE_OPERATOR
     return _KEPT_BY_THE_OPERATOR.union(*SPEC_FIELDS.values())

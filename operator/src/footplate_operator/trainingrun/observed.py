@@ -20,7 +20,7 @@ from footplate_contracts.names import (
     Role,
     WorkerId,
 )
-from footplate_contracts.reports import AgentIdentity, CoordinatorState, RunState
+from footplate_contracts.reports import CoordinatorState
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_operator.runtime.children import Child
 from footplate_operator.runtime.clock import parse_time
@@ -28,9 +28,6 @@ from footplate_operator.runtime.decision import Problem
 from footplate_operator.runtime.kinds import POD, Kind
 
 MESSAGE_TAIL: Final = 512  # characters: the end of a log says more than its beginning
-
-# What is known of a coordinator before it has answered: nothing. No answer has version 0.
-SILENT: Final = CoordinatorState(version=0, epoch=0, state=RunState.GATHERING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +109,7 @@ class Observed:
 
     pods: Sequence[PodView] = ()
     children: Sequence[Child] = ()
-    coordinator: CoordinatorState = field(default_factory=lambda: SILENT)  # as it answered last
+    coordinator: CoordinatorState = field(default_factory=CoordinatorState.silent)  # as it answered last
     problem: Problem | None = None
     profiles: Mapping[str, ComputeProfileSpec] | None = None
     # Of a run that may train: as in its Secret, though somebody deleted it, or fresh ones.
@@ -151,21 +148,6 @@ class Observed:
     def has(self, kind: Kind, name: str) -> bool:
         """Whether the child exists."""
         return any(child.kind == kind and child.name == name for child in self.children)
-
-
-def heard(state: CoordinatorState) -> bool:
-    """Whether a coordinator answered this."""
-    return state.version > 0
-
-
-def member_indices(state: CoordinatorState) -> frozenset[int]:
-    """Slots of the newest generation."""
-    return frozenset(member.agent.index for member in state.members)
-
-
-def worker_of(agent: AgentIdentity) -> WorkerId:
-    """The slot of `agent`, and which pod of that slot it runs in."""
-    return WorkerId(agent.index, agent.incarnation)
 
 
 def view_pod(pod: Mapping[str, Any]) -> PodView:

@@ -36,7 +36,6 @@ from footplate_operator.trainingrun.gang import retire
 from footplate_operator.trainingrun.gang.retire import Removal, unique
 from footplate_operator.trainingrun.gang.spares import promotion
 from footplate_operator.trainingrun.manifests import children, coordinator, worker
-from footplate_operator.trainingrun.observed import member_indices
 from footplate_operator.trainingrun.revision import not_in_force
 from footplate_operator.trainingrun.status import attempts
 from footplate_operator.trainingrun.status.phase import active_phase
@@ -111,7 +110,7 @@ def _activity(situation: Situation, phase: Phase, may_start: bool) -> tuple[Reas
     wanted = run.spec.compute.nodes
     if phase is Phase.RUNNING:
         known = run.status.world.nodes if run.status.world else wanted
-        training = len(member_indices(state)) or known
+        training = len(state.member_indices) or known
         return Reason.TRAINING, who_trains(training, wanted, size_refusal(run, state))
     if not may_start:
         message = situation.coordinator_error or "the coordinator has no address yet"
@@ -172,7 +171,7 @@ def _removals(situation: Situation) -> list[Removal]:
     compute, retention = situation.run.spec.compute, situation.run.spec.pod_retention_seconds
     observed, now = situation.observed, situation.now
     workers, coordinators, spares = observed.workers(), observed.coordinators(), observed.spares()
-    found = retire.superseded_workers(workers, compute.nodes, member_indices(situation.state), now)
+    found = retire.superseded_workers(workers, compute.nodes, situation.state.member_indices, now)
     found += retire.stale_coordinators(coordinators, situation.coordinator.epoch)
     found += retire.crowded(coordinators)
     for index in {pod.index for pod in workers}:

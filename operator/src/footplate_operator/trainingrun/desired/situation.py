@@ -17,7 +17,7 @@ from footplate_operator.trainingrun.gang.coordinator import CoordinatorPlan
 from footplate_operator.trainingrun.gang.spares import SparePlan
 from footplate_operator.trainingrun.gang.workers import Slots, WorkerPlan
 from footplate_operator.trainingrun.history import History, history_of
-from footplate_operator.trainingrun.observed import SILENT, Observed, PodView, heard, member_indices
+from footplate_operator.trainingrun.observed import Observed, PodView
 from footplate_operator.trainingrun.policies import diagnosis, startup
 from footplate_operator.trainingrun.policies.diagnosis import Diagnosis
 from footplate_operator.trainingrun.policies.failure import Action
@@ -83,9 +83,9 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
         fresh=not before.attempts,
         lost=losses.abandoned(state) | losses.unheard(state, pods, now),
         may_create=observed.may_create,
-        silent=not heard(state),
+        silent=not state.heard,
         spares=spares.ready(state, waiting),
-        members=member_indices(state),
+        members=state.member_indices,
     )
     gang = workers.plan(slots, pods, now)
     trained = run.status.world.nodes if run.status.world else revision.frozen.config.world.nodes
@@ -118,8 +118,8 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
 def _state(state: CoordinatorState, serving: CoordinatorPlan, phase: Phase | None) -> CoordinatorState:
     """Only the coordinator that serves now is heard; a resumed run has none yet."""
     if serving.current is None:
-        return SILENT if phase is Phase.SUSPENDED else state
-    return state if state.epoch == serving.current.epoch else SILENT
+        return CoordinatorState.silent() if phase is Phase.SUSPENDED else state
+    return state if state.epoch == serving.current.epoch else CoordinatorState.silent()
 
 
 def _seen(

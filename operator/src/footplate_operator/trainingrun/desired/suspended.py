@@ -17,7 +17,7 @@ from footplate_operator.trainingrun.directives import untold
 from footplate_operator.trainingrun.gang import retire
 from footplate_operator.trainingrun.gang.coordinator import reachable
 from footplate_operator.trainingrun.gang.retire import unique
-from footplate_operator.trainingrun.observed import Observed, heard
+from footplate_operator.trainingrun.observed import Observed
 from footplate_operator.trainingrun.policies import startup, suspension
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status import attempts, fields
@@ -79,7 +79,7 @@ def suspending(situation: Situation) -> Desired:
 
 def _training(phase: Phase | None, state: CoordinatorState) -> bool:
     """Whether ranks hold steps that no checkpoint does; while they restart they hold none."""
-    if startup.untrained(phase) or (phase is Phase.RESTARTING and heard(state)):
+    if startup.untrained(phase) or (phase is Phase.RESTARTING and state.heard):
         return state.state is RunState.TRAINING
     return True
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from footplate_contracts.names import Cause, WorkerId
 from footplate_contracts.reports import CoordinatorState, RunState
-from footplate_operator.trainingrun.observed import Loss, PodView, member_indices, worker_of
+from footplate_operator.trainingrun.observed import Loss, PodView
 
 UNREADY_SECONDS: Final = 2.0  # longer than a pod takes from its first container to Ready
 
@@ -17,7 +17,7 @@ def abandoned(state: CoordinatorState) -> frozenset[WorkerId]:
     """Workers that the coordinator holds to be lost and has not heard of since."""
     missing = set(state.missing)
     return frozenset(
-        worker_of(failure.agent)
+        failure.agent.worker
         for failure in state.failures
         if failure.failure.cause is Cause.NODE_LOST and failure.agent.index in missing
     )
@@ -32,7 +32,7 @@ def unheard(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> 
     the worker, so it cannot call it lost.
     """
     gathers = state.state is RunState.GATHERING
-    missing = set(state.missing) - (frozenset() if gathers else member_indices(state))
+    missing = set(state.missing) - (frozenset() if gathers else state.member_indices)
     return frozenset(
         pod.worker
         for pod in pods
@@ -47,9 +47,9 @@ def interrupts(loss: Loss, state: CoordinatorState, trained: int) -> bool:
     are missed by nobody. `trained`: the nodes that the run trained with last, or
     was admitted with.
     """
-    members = {worker_of(member.agent) for member in state.members}
+    members = {member.agent.worker for member in state.members}
     if loss.pod is None:
-        return loss.index in member_indices(state) if members else loss.index < trained
+        return loss.index in state.member_indices if members else loss.index < trained
     if not members or state.state is RunState.GATHERING:
         return True
     return loss.pod.worker in members

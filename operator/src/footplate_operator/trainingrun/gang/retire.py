@@ -13,7 +13,7 @@ from typing import Final
 
 from footplate_contracts.reports import CoordinatorState
 from footplate_operator.runtime.decision import Delete, Patch
-from footplate_operator.trainingrun.observed import PodView, heard
+from footplate_operator.trainingrun.observed import PodView
 from footplate_operator.trainingrun.policies import ttl
 
 KEPT_ENDED: Final = 7  # ended pods of one slot, whatever their age: the longest wait needs so many
@@ -97,7 +97,7 @@ def flushed(state: CoordinatorState, waited: float, unasked: float) -> bool:
 
     `waited`: seconds since it is not needed; `unasked`: how long to wait for one that cannot be asked.
     """
-    if not heard(state):
+    if not state.heard:
         return waited >= unasked
     return state.telemetry_backlog == 0 or waited >= LONGEST_FLUSH_SECONDS
 

@@ -14,7 +14,7 @@ from footplate_contracts.names import Role, WorkerId
 from footplate_contracts.reports import CoordinatorState
 from footplate_operator.runtime.decision import Patch
 from footplate_operator.trainingrun.labels import slot_labels
-from footplate_operator.trainingrun.observed import PodView, worker_of
+from footplate_operator.trainingrun.observed import PodView
 from footplate_operator.trainingrun.policies.backoff import Life, not_before
 
 
@@ -65,7 +65,7 @@ def promoted(pods: Sequence[PodView], state: CoordinatorState) -> tuple[PodView,
     """Spares among `pods` that have a slot of the gang, as the workers that they are."""
     # One that has a slot already waits for the others before it is a member.
     agents = [*state.waiting, *(member.agent for member in state.members)]
-    workers = {agent.pod_name: worker_of(agent) for agent in agents if not agent.spare}
+    workers = {agent.pod_name: agent.worker for agent in agents if not agent.spare}
     return tuple(
         replace(pod, role=Role.WORKER, index=worker.index, incarnation=worker.incarnation)
         for pod in pods

@@ -14,7 +14,7 @@ from typing import Final
 from footplate_contracts.failures import MESSAGE_LIMIT, OUTCOMES, REASON_LIMIT, FailureReport
 from footplate_contracts.names import Cause, ExitCode, Reason
 from footplate_contracts.reports import CoordinatorState, NumberedFailure
-from footplate_operator.trainingrun.observed import Loss, PodView, worker_of
+from footplate_operator.trainingrun.observed import Loss, PodView
 from footplate_operator.trainingrun.policies.failure import Failure, Source
 
 TOLD_BY_KUBERNETES: Final = frozenset({Cause.OUT_OF_MEMORY, Cause.PREEMPTED})
@@ -58,7 +58,7 @@ def explained(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -
     ended = {pod.worker: pod for pod in pods if pod.ended}
     found = []
     for numbered in state.failures:
-        pod = ended.get(worker_of(numbered.agent))
+        pod = ended.get(numbered.agent.worker)
         if pod is None or numbered.generation is None or numbered.failure.cause is not Cause.NODE_LOST:
             continue
         if _cause(pod)[0] in TOLD_BY_KUBERNETES:

@@ -20,7 +20,7 @@ from footplate_contracts.v1alpha1.status import (
 )
 from footplate_contracts.v1alpha1.training import Parallelism
 from footplate_operator.runtime.clock import format_time, from_epoch
-from footplate_operator.trainingrun.observed import PodView, heard
+from footplate_operator.trainingrun.observed import PodView
 
 
 def told(
@@ -48,7 +48,7 @@ def last_seen(
 
 def progress(before: TrainingRunStatus, state: CoordinatorState, now: datetime) -> ProgressStatus | None:
     """How far the training is. A coordinator that has just begun knows no step, and is no news."""
-    if not heard(state):
+    if not state.heard:
         return before.progress
     seen = state.progress
     known = before.progress

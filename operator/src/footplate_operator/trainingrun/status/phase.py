@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from footplate_contracts.names import Phase
 from footplate_contracts.reports import CoordinatorState, RunState
-from footplate_operator.trainingrun.observed import heard
 
 _TRAINED = frozenset({Phase.RUNNING, Phase.RESTARTING, Phase.CHECKPOINTING})
 
@@ -27,7 +26,7 @@ def active_phase(
     """
     trained = before in _TRAINED
     waiting = Phase.RESTARTING if trained else Phase.STARTING
-    if not heard(state):
+    if not state.heard:
         return waiting if interrupted or not trained else before or waiting
     generation = str(state.generation) if state.generation else ""
     if state.state is RunState.TRAINING:
