@@ -198,9 +198,12 @@ class World:
             leader = self._leader(pod)
             uid = pod["metadata"]["labels"]["footplate.dev/run-uid"]
             spares = self._running("spare", uid)
-            running = [*self._running("worker", uid), *(each for each in map(leader.seated, spares) if each)]
-            workers = {identity(each).index: each for each in running}
-            leader.spares = [each for each in spares if leader.seated(each) is None]
+            running = [
+                *self._running("worker", uid),
+                *(seated for seated in map(leader.seated, spares) if seated),
+            ]
+            workers = {identity(pod).index: pod for pod in running}
+            leader.spares = [spare for spare in spares if leader.seated(spare) is None]
             self._advance(leader, workers, uid)
 
     def _advance(self, leader: FakeCoordinator, workers: dict[int, Json], uid: RunUid) -> None:
@@ -301,7 +304,7 @@ class World:
 
     def condition(self, kind: str) -> Json:
         """One condition, empty before there is one."""
-        found = [each for each in self.status.get("conditions", []) if each["type"] == kind]
+        found = [condition for condition in self.status.get("conditions", []) if condition["type"] == kind]
         return found[0] if found else {}
 
     def workers(self, phase: str = "") -> list[str]:
@@ -344,9 +347,14 @@ class World:
         name = pod["metadata"]["name"]
         if name not in self.coordinators:
             epoch = int(pod["metadata"]["labels"]["footplate.dev/epoch"])
-            told = {each["name"]: each.get("value", "") for each in pod["spec"]["containers"][0]["env"]}
+            told = {
+                variable["name"]: variable.get("value", "")
+                for variable in pod["spec"]["containers"][0]["env"]
+            }
             leader = FakeCoordinator(epoch, Directives.model_validate_json(told[Env.DIRECTIVES]))
-            before = [each for each in self.coordinators.values() if each.epoch == epoch - 1]
+            before = [
+                coordinator for coordinator in self.coordinators.values() if coordinator.epoch == epoch - 1
+            ]
             if before and before[0].state in (RunState.TRAINING, RunState.LOADING):
                 leader.adopt(before[0])
             self.coordinators[name] = leader

@@ -41,11 +41,7 @@ def from_environment(environment: Mapping[str, str], process: int) -> Settings:
         namespace=environment.get("FOOTPLATE_NAMESPACE", "") or "default",
         identity=environment.get("FOOTPLATE_IDENTITY", "") or _identity(environment, process),
         defaults=_defaults(environment),
-        namespaces=tuple(
-            each.strip()
-            for each in environment.get("FOOTPLATE_WATCH_NAMESPACES", "").split(",")
-            if each.strip()
-        ),
+        namespaces=_words(environment.get("FOOTPLATE_WATCH_NAMESPACES", "")),
         metrics_port=_number(environment, "FOOTPLATE_METRICS_PORT", 8080),
         workers=_number(environment, "FOOTPLATE_WORKERS", 8),
         resync_seconds=float(_number(environment, "FOOTPLATE_RESYNC_SECONDS", 300)),
@@ -53,8 +49,8 @@ def from_environment(environment: Mapping[str, str], process: int) -> Settings:
     )
 
 
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def _identity(environment: Mapping[str, str], process: int) -> str:

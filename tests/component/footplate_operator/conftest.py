@@ -46,7 +46,7 @@ def _grant(api: Api, server: ApiServer) -> None:
     """Write a kubeconfig with the rights that the chart gives the operator, and no others."""
     api("create", "namespace", NAMESPACE)
     home = replace(api, namespace=NAMESPACE)
-    home.apply(*(each for each in rendered() if each["kind"] in RIGHTS))
+    home.apply(*(manifest for manifest in rendered() if manifest["kind"] in RIGHTS))
     token = home("create", "token", "footplate-operator").strip()
     kubeconfig = yaml.safe_load(server.kubeconfig.read_text())
     for user in kubeconfig["users"]:

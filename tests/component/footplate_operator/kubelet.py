@@ -53,8 +53,10 @@ def environment(pod: Json, address: str) -> dict[str, str]:
         "spec.nodeName": "node-1",
     }
     return {
-        each["name"]: each["value"] if "value" in each else own[each["valueFrom"]["fieldRef"]["fieldPath"]]
-        for each in pod["spec"]["containers"][0]["env"]
+        variable["name"]: variable["value"]
+        if "value" in variable
+        else own[variable["valueFrom"]["fieldRef"]["fieldPath"]]
+        for variable in pod["spec"]["containers"][0]["env"]
     }
 
 
@@ -248,7 +250,7 @@ class StandIn:
         if status != 200:
             return None
         sealed = SealedGeneration.model_validate_json(text)
-        mine = (each.agent for each in sealed.members if each.agent.pod_name == self.identity.pod_name)
+        mine = (member.agent for member in sealed.members if member.agent.pod_name == self.identity.pod_name)
         self.identity = next(mine)  # a spare learns its place here
         self._steps = sealed.limits.steps if sealed.limits else self._steps
         return sealed

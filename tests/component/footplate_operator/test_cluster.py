@@ -140,7 +140,7 @@ async def test_a_lost_update_is_a_conflict(cluster: KubernetesCluster, api: Api)
 
 
 async def test_everything_is_listed_page_by_page(cluster: KubernetesCluster, api: Api) -> None:
-    names = [each["metadata"]["name"] for each in await cluster.find(PROFILE, "")]
+    names = [profile["metadata"]["name"] for profile in await cluster.find(PROFILE, "")]
     assert "local-cpu" in names
 
 

@@ -94,7 +94,7 @@ def _check_training(world: World, epoch: int) -> None:
         for pod in world.cluster.all(POD)
         if pod["status"].get("phase") in ("Pending", "Running") and "deletionTimestamp" not in pod["metadata"]
     ]
-    roles = sorted((each["footplate.dev/role"], each.get("footplate.dev/index", "")) for each in live)
+    roles = sorted((labels["footplate.dev/role"], labels.get("footplate.dev/index", "")) for labels in live)
     assert roles == [("coordinator", ""), ("worker", "0"), ("worker", "1")]
     assert _epoch(world) == epoch
     assert names(SECRET) == ["tiny-run"] and names(SERVICE) == ["tiny-coordinator"]
@@ -180,4 +180,4 @@ async def test_killed_while_deleting_nothing_stays_but_what_garbage_collection_t
             for (kind, _), body in world.cluster.objects.items()
             if kind not in (PROFILE, EVENT, TRAINING_RUN)
         ]
-        assert all(each["metadata"]["ownerReferences"] for each in owned)
+        assert all(child["metadata"]["ownerReferences"] for child in owned)

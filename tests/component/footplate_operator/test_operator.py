@@ -33,7 +33,7 @@ def _phase(api: Api, *phases: str, seconds: float = 60.0) -> Json:
 
 
 def _condition(status: Json, kind: str) -> Json:
-    return next((each for each in status.get("conditions", []) if each["type"] == kind), {})
+    return next((condition for condition in status.get("conditions", []) if condition["type"] == kind), {})
 
 
 def _trains_in(api: Api, generation: str) -> Json | None:
@@ -59,7 +59,9 @@ def test_a_run_lives_from_apply_to_succeeded(operator: Process, api: Api, node: 
     assert abs(sum(status["time"].values()) - wall) <= 0.01 * wall + 0.01
     wait_for(lambda: api.names("pods") == ["tiny-w0-0", "tiny-w1-0"], "the coordinator goes last")
     told = {"Starting", "Running", "Succeeded"}  # each right after the status, and so after what we have seen
-    wait_for(lambda: told <= {each["reason"] for each in api.find("events.events.k8s.io")}, f"Events: {told}")
+    wait_for(
+        lambda: told <= {event["reason"] for event in api.find("events.events.k8s.io")}, f"Events: {told}"
+    )
     assert "Traceback" not in operator.log.read_text()
 
 

@@ -50,9 +50,12 @@ async def test_children_of_a_training_run() -> None:
     assert world.cluster.names(DISRUPTION_BUDGET) == ["tiny"]
     assert len(world.cluster.all(CONFIG_MAP)) == 1
     owners = {
-        (each["metadata"]["ownerReferences"][0]["uid"], each["metadata"]["ownerReferences"][0]["controller"])
+        (
+            child["metadata"]["ownerReferences"][0]["uid"],
+            child["metadata"]["ownerReferences"][0]["controller"],
+        )
         for kind in (SECRET, SERVICE, REVISION, DISRUPTION_BUDGET, CONFIG_MAP, POD)
-        for each in world.cluster.all(kind)
+        for child in world.cluster.all(kind)
     }
     assert owners == {(world.run["metadata"]["uid"], True)}
     assert world.status["coordinator"]["epoch"] == 1
@@ -98,7 +101,7 @@ async def test_the_profile_is_frozen_at_admission() -> None:
     world.cluster.put(profile_manifest(processesPerNode=1, network={"nccl": {"NCCL_DEBUG": "INFO"}}))
     world.cluster.bury(POD, "tiny-w0-0")
     await world.live(20, until=lambda: "tiny-w0-1" in world.cluster.names(POD))
-    names = [each["name"] for each in _container(world, "tiny-w0-1")["env"]]
+    names = [variable["name"] for variable in _container(world, "tiny-w0-1")["env"]]
     assert "NCCL_DEBUG" not in names
 
 
@@ -227,7 +230,11 @@ async def test_a_resting_run_is_not_written() -> None:
 async def test_phases_become_events() -> None:
     world = await running()
     await world.live(60, until=lambda: world.phase == "Succeeded")
-    assert sorted(each["reason"] for each in world.cluster.all(EVENT)) == ["Running", "Starting", "Succeeded"]
+    assert sorted(event["reason"] for event in world.cluster.all(EVENT)) == [
+        "Running",
+        "Starting",
+        "Succeeded",
+    ]
 
 
 def _training(**changes: Any) -> dict[str, Any]:

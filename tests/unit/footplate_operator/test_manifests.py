@@ -39,7 +39,7 @@ def leader(subject: Run, **profile: Any) -> Json:
 
 
 def env(pod: Json) -> dict[str, str]:
-    return {each["name"]: each.get("value", "") for each in pod["spec"]["containers"][0]["env"]}
+    return {variable["name"]: variable.get("value", "") for variable in pod["spec"]["containers"][0]["env"]}
 
 
 @pytest.mark.parametrize("make", [pytest.param(worker, id="worker"), pytest.param(leader, id="coordinator")])
@@ -53,7 +53,7 @@ def test_pods_are_restricted_and_carry_no_token(make: Any) -> None:
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert spec["automountServiceAccountToken"] is False and spec["enableServiceLinks"] is False
     assert spec["restartPolicy"] == "Never"
-    writable = {each["mountPath"] for each in container["volumeMounts"] if not each.get("readOnly")}
+    writable = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
     assert {"/tmp", "/home/footplate"} <= writable
 
 
@@ -73,8 +73,12 @@ def test_a_worker_is_named_and_owned() -> None:
     ]
     assert metadata["annotations"]["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
     assert pod["spec"]["terminationGracePeriodSeconds"] == 90, "emergency deadline and half a minute"
-    endless = [each for each in pod["spec"]["tolerations"] if each["key"].startswith("node.kubernetes.io/")]
-    assert len(endless) == 2 and all("tolerationSeconds" not in each for each in endless)
+    endless = [
+        toleration
+        for toleration in pod["spec"]["tolerations"]
+        if toleration["key"].startswith("node.kubernetes.io/")
+    ]
+    assert len(endless) == 2 and all("tolerationSeconds" not in toleration for toleration in endless)
 
 
 def test_a_worker_knows_its_place_but_not_the_private_key() -> None:
@@ -85,7 +89,7 @@ def test_a_worker_knows_its_place_but_not_the_private_key() -> None:
     assert variables[Env.COORDINATOR_HOST] == "tiny-coordinator.default.svc"
     assert Env.TLS_KEY_FILE not in variables and Env.API_URL not in variables
     assert Env.COORDINATOR_ADDRESS not in env(worker(run(), address=""))
-    secret = next(each["secret"] for each in pod["spec"]["volumes"] if "secret" in each)
+    secret = next(volume["secret"] for volume in pod["spec"]["volumes"] if "secret" in volume)
     assert [item["key"] for item in secret["items"]] == ["token", "tls.crt"]
 
 
@@ -111,7 +115,7 @@ def test_a_profile_becomes_devices_and_variables() -> None:
         "limits": {"memory": "512Gi", "nvidia.com/gpu": "8", "rdma/hca": "8"},
     }
     assert env(pod)["NCCL_NET"] == "IB" and env(pod)["NCCL_SOCKET_IFNAME"] == "eth0"
-    shm = next(each["emptyDir"] for each in pod["spec"]["volumes"] if each["name"] == "footplate-shm")
+    shm = next(volume["emptyDir"] for volume in pod["spec"]["volumes"] if volume["name"] == "footplate-shm")
     assert shm == {"medium": "Memory", "sizeLimit": "65536Mi"}
     assert pod["spec"]["nodeSelector"] == {"gpu": "h100"}
     assert pod["spec"]["priorityClassName"] == "training"
@@ -141,7 +145,7 @@ def test_what_a_user_states_wins_but_for_what_holds_the_run_together() -> None:
     assert pod["metadata"]["labels"]["footplate.dev/run-uid"] == "uid-1"
     assert pod["spec"]["imagePullSecrets"] == [{"name": "registry"}]
     assert pod["spec"]["serviceAccountName"] == "reader" and pod["spec"]["priorityClassName"] == "high"
-    assert [each["mountPath"] for each in container["volumeMounts"]].count("/tmp") == 0
+    assert [mount["mountPath"] for mount in container["volumeMounts"]].count("/tmp") == 0
 
 
 def test_excluded_nodes_are_avoided_by_name() -> None:

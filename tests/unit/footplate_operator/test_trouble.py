@@ -177,7 +177,7 @@ async def test_an_interruption_counts_once_though_its_status_is_refused_at_first
     await world.reconcile()
     assert world.status["failures"] == {"UserError": 1}
     assert 'footplate_operator_restarts_total{cause="UserError"} 1.0' in world.metrics.text().decode()
-    assert [each["reason"] for each in world.cluster.all(EVENT)].count("Restarting") == 1
+    assert [event["reason"] for event in world.cluster.all(EVENT)].count("Restarting") == 1
 
 
 async def test_a_coordinator_that_cannot_start_is_told_and_made_ever_more_rarely() -> None:

@@ -101,15 +101,15 @@ def finished(total_steps: int, wanted: int) -> str:
     )
 
 
-def _step(status: TrainingRunStatus) -> int:
-    return status.progress.step if status.progress else 0
-
-
 def compare(before: TrainingRunStatus, after: TrainingRunStatus) -> StatusChange:
     """Whether `after` says something new, and whether that may wait."""
     if _without(before, _PASSED_OVER) == _without(after, _PASSED_OVER):
         return StatusChange.NOTHING
     return StatusChange.PROGRESS if _state(before) == _state(after) else StatusChange.STATE
+
+
+def _step(status: TrainingRunStatus) -> int:
+    return status.progress.step if status.progress else 0
 
 
 def _state(status: TrainingRunStatus) -> TrainingRunStatus:
