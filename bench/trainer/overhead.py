@@ -44,7 +44,7 @@ from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.start import Start, describer, open_store
 from tests.support.ranks import run_ranks
 from tests.support.tiny import pack_tiny, tiny_config
-from tests.support.training import AgentLink
+from tests.support.training import FakeAgent
 
 BAR: Final = 0.02
 MODEL: Final = (
@@ -97,8 +97,8 @@ def measure(config: RunConfig, folder: Path, steps: int) -> tuple[list[float], l
     """CPU seconds of bare and of whole steps, in pairs."""
     os.environ["FOOTPLATE_GENERATION"] = "1.1"
     with laid(config) as here:
-        link, world, stopwatch = AgentLink(), here.world, here.stepper.stopwatch
-        limits, reporter = RunLimits(config), Reporter(link, world)
+        agent, world, stopwatch = FakeAgent(), here.world, here.stepper.stopwatch
+        limits, reporter = RunLimits(config), Reporter(agent, world)
         shards = open_shards(config, world, verify=False)
         batches = open_loader(config, shards, here.model.grid)
         room = state.HostCopy(here.model.module, here.stepper.optimizer.moments(), here.model.host_mesh)
@@ -109,10 +109,10 @@ def measure(config: RunConfig, folder: Path, steps: int) -> tuple[list[float], l
             generation=GenerationId.parse("1.1"),
             settings=config.checkpoint,
             sidecars={},
-            link=link,
+            agent=agent,
             clock=time.time,
         )
-        rows = open_metric_rows(config, link, limits, reporter, world, folder / "metrics.jsonl")
+        rows = open_metric_rows(config, agent, limits, reporter, world, folder / "metrics.jsonl")
         described = describer(config, Start(), shards, world)
 
         def state_now() -> TrainingState:
@@ -120,16 +120,16 @@ def measure(config: RunConfig, folder: Path, steps: int) -> tuple[list[float], l
 
         callbacks = Callbacks(
             reporter,
-            Suspension(link),
-            Diagnostics(config.checkpoint.uri, link, world, reporter),
-            LimitsFollower(limits, link, world, 0),
+            Suspension(agent),
+            Diagnostics(config.checkpoint.uri, agent, world, reporter),
+            LimitsFollower(limits, agent, world, 0),
             rows,
             DurableCheckpoints(saver, state_now, limits, reporter, stopwatch, rows.flush),
         )
         ready = batches.build(0)
         pairs = Pairs(callbacks, lambda number: here.stepper.step(number, ready, 1e-4, Flags()))
         measured = RunLimits(config)
-        measured.take(measured.terms.model_copy(update={"steps": steps}), 0)
+        measured.take(measured.in_force.model_copy(update={"steps": steps}), 0)
         train(here.stepper, batches, measured, pairs, 0)
         batches.close()
         pairs.close()

@@ -18,7 +18,7 @@ from footplate_trainer.stages import pretrain
 
 
 @dataclass
-class AgentLink:
+class FakeAgent:
     """An agent as one rank sees it: asks for a checkpoint after a step, may refuse to grant it."""
 
     suspend_after: int | None = None
@@ -46,7 +46,7 @@ class AgentLink:
         asked = self.suspend_after is not None and self.step >= self.suspend_after
         return Command.CHECKPOINT_AND_EXIT if asked else Command.NONE
 
-    def terms(self) -> NumberedLimits | None:
+    def limits(self) -> NumberedLimits | None:
         arrived = [step for step in self.told if step <= self.step]
         return self.told[max(arrived)] if arrived else None
 
@@ -63,7 +63,7 @@ class Ended:
 
     code: int
     stderr: str
-    link: AgentLink
+    agent: FakeAgent
 
 
 def train(config: RunConfig, metrics: Path | None = None) -> int:
@@ -72,9 +72,9 @@ def train(config: RunConfig, metrics: Path | None = None) -> int:
     return int(pretrain.main(config, StandaloneClient(), pretrain.Options(metrics)))
 
 
-def train_under(link: AgentLink, config: RunConfig, metrics: Path | None = None) -> Ended:
-    """Train as one rank of the agent behind `link`."""
+def train_under(agent: FakeAgent, config: RunConfig, metrics: Path | None = None) -> Ended:
+    """Train as one rank of the agent behind `agent`."""
     configure("footplate_trainer", log_format=LogFormat.TEXT)
     with contextlib.redirect_stderr(io.StringIO()) as stderr:
-        code = pretrain.main(config, link, pretrain.Options(metrics))
-    return Ended(int(code), stderr.getvalue(), link)
+        code = pretrain.main(config, agent, pretrain.Options(metrics))
+    return Ended(int(code), stderr.getvalue(), agent)

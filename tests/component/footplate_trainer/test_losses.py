@@ -19,7 +19,7 @@ from footplate_trainer.data.pack import pack
 from footplate_trainer.model.targets import Targets
 from tests.support.ranks import run_ranks
 from tests.support.tiny import VOCABULARY, read_rows, tiny_config
-from tests.support.training import AgentLink, train, train_under
+from tests.support.training import FakeAgent, train, train_under
 
 HERE = "tests.component.footplate_trainer.test_losses"
 
@@ -145,7 +145,7 @@ def test_losses_that_want_the_whole_head(
 def test_what_cannot_work_is_refused(
     shards: Path, tmp_path: Path, overrides: list[str], message: str
 ) -> None:
-    (first, _) = run_ranks(train_under, 2, AgentLink(), tiny_config(shards, tmp_path, overrides))
+    (first, _) = run_ranks(train_under, 2, FakeAgent(), tiny_config(shards, tmp_path, overrides))
 
     assert first.code == ExitCode.CONFIG
     assert message in first.stderr

@@ -11,7 +11,7 @@ from footplate_contracts.reports import StepMetrics
 from footplate_trainer.metrics.tensorboard import TensorBoardSink
 from tests.support.ranks import run_ranks
 from tests.support.tiny import tiny_config
-from tests.support.training import AgentLink, train_under
+from tests.support.training import FakeAgent, train_under
 
 
 def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
@@ -23,12 +23,12 @@ def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
 
 def test_a_run_writes_what_it_tells_its_agent(shards: Path, tmp_path: Path) -> None:
     sink = f"telemetry={{sinks: [{{name: tensorboard, uri: {tmp_path}/board}}]}}"
-    first, _ = run_ranks(train_under, 2, AgentLink(), tiny_config(shards, tmp_path, [sink]))
+    first, _ = run_ranks(train_under, 2, FakeAgent(), tiny_config(shards, tmp_path, [sink]))
     shown = scalars(tmp_path / "board", "training/loss")
     assert [step for step, _ in shown] == [1, 2, 3, 4, 5, 6]
     assert all(
         math.isclose(value, row.loss, rel_tol=1e-6)
-        for (_, value), row in zip(shown, first.link.rows, strict=True)
+        for (_, value), row in zip(shown, first.agent.rows, strict=True)
     )
 
 

@@ -33,7 +33,7 @@ from footplate_trainer.stages.losses import cross_entropy
 from footplate_trainer.stages.rank import run_rank
 from tests.support.ranks import run_ranks, start_ranks
 from tests.support.tiny import VOCABULARY, read_rows, tiny_config, tiny_manifest
-from tests.support.training import AgentLink, Ended, train, train_under
+from tests.support.training import Ended, FakeAgent, train, train_under
 
 
 def share_of_parts(row: dict[str, Any]) -> float:
@@ -108,7 +108,7 @@ def test_torchrun_trains_and_a_single_process_goes_on_and_generates(shards: Path
 def test_what_cannot_work_is_refused_by_every_rank(
     shards: Path, tmp_path: Path, override: str, message: str
 ) -> None:
-    ended: list[Ended] = run_ranks(train_under, 2, AgentLink(), tiny_config(shards, tmp_path, [override]))
+    ended: list[Ended] = run_ranks(train_under, 2, FakeAgent(), tiny_config(shards, tmp_path, [override]))
 
     assert [end.code for end in ended] == [ExitCode.CONFIG] * 2
     assert message in ended[0].stderr
@@ -124,7 +124,7 @@ def test_a_corrupt_shard_is_named_by_every_rank(shards: Path, tmp_path: Path) ->
     tokens[10] ^= 1
     (copy / "shard-00000.bin").write_bytes(tokens)
 
-    ended: list[Ended] = run_ranks(train_under, 2, AgentLink(), tiny_config(copy, tmp_path))
+    ended: list[Ended] = run_ranks(train_under, 2, FakeAgent(), tiny_config(copy, tmp_path))
 
     assert [end.code for end in ended] == [ExitCode.CONFIG] * 2
     assert all("shard-00000.bin: sha256" in end.stderr for end in ended)
@@ -138,43 +138,43 @@ def test_another_run_does_not_go_on_from_these_checkpoints(shards: Path, tmp_pat
     reseeded = tiny_config(shards, tmp_path, ["data.seed=9"])
 
     for other, message in ((renamed, "holds checkpoints of run tiny"), (reseeded, "data.seed is 9")):
-        ended: list[Ended] = run_ranks(train_under, 1, AgentLink(), other)
+        ended: list[Ended] = run_ranks(train_under, 1, FakeAgent(), other)
         assert ended[0].code == ExitCode.CONFIG
         assert message in ended[0].stderr
 
 
 def test_ranks_tell_their_agent_where_they_are(shards: Path, tmp_path: Path) -> None:
-    ended: list[Ended] = run_ranks(train_under, 2, AgentLink(), tiny_config(shards, tmp_path))
+    ended: list[Ended] = run_ranks(train_under, 2, FakeAgent(), tiny_config(shards, tmp_path))
 
     for rank, end in enumerate(ended):
-        assert {report.rank for report in end.link.reports} == {rank}
-        assert [report.step for report in end.link.reports] == sorted(
-            report.step for report in end.link.reports
+        assert {report.rank for report in end.agent.reports} == {rank}
+        assert [report.step for report in end.agent.reports] == sorted(
+            report.step for report in end.agent.reports
         )
-        assert end.link.reports[0].phase is RankPhase.LOADING
-        assert end.link.reports[-1].phase is RankPhase.FINISHED
-        assert RankPhase.CHECKPOINT in {report.phase for report in end.link.reports}
-    assert [row.step for row in ended[0].link.rows] == [1, 2, 3, 4, 5, 6]
-    assert [record.step for record in ended[0].link.checkpoints] == [6]
-    assert (ended[1].link.rows, ended[1].link.checkpoints) == ([], [])
+        assert end.agent.reports[0].phase is RankPhase.LOADING
+        assert end.agent.reports[-1].phase is RankPhase.FINISHED
+        assert RankPhase.CHECKPOINT in {report.phase for report in end.agent.reports}
+    assert [row.step for row in ended[0].agent.rows] == [1, 2, 3, 4, 5, 6]
+    assert [record.step for record in ended[0].agent.checkpoints] == [6]
+    assert (ended[1].agent.rows, ended[1].agent.checkpoints) == ([], [])
 
 
 def test_a_finished_run_trains_nothing_more(shards: Path, tmp_path: Path) -> None:
     config = tiny_config(shards, tmp_path)
     run_ranks(train, 2, config)
 
-    ended: list[Ended] = run_ranks(train_under, 2, AgentLink(), config)
+    ended: list[Ended] = run_ranks(train_under, 2, FakeAgent(), config)
 
     assert [end.code for end in ended] == [ExitCode.SUCCESS] * 2
-    assert (ended[0].link.rows, ended[0].link.checkpoints) == ([], [])
-    assert ended[0].link.reports[-1].step == 6
+    assert (ended[0].agent.rows, ended[0].agent.checkpoints) == ([], [])
+    assert ended[0].agent.reports[-1].step == 6
 
 
-class AskedOne(AgentLink):
+class AskedOne(FakeAgent):
     """Only rank 1 has heard of the command yet."""
 
     def command(self) -> Any:
-        return super().command() if os.environ["RANK"] == "1" else AgentLink().command()
+        return super().command() if os.environ["RANK"] == "1" else FakeAgent().command()
 
 
 def test_a_command_that_one_rank_knows_ends_all_at_the_same_step(shards: Path, tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_command_that_one_rank_knows_ends_all_at_the_same_step(shards: Path, t
     )
 
     assert [end.code for end in ended] == [ExitCode.SUSPENDED] * 2
-    assert [record.step for record in ended[0].link.checkpoints] == [3]
+    assert [record.step for record in ended[0].agent.checkpoints] == [3]
 
 
 def test_the_peers_of_a_killed_rank_say_that_it_is_lost(shards: Path, tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ from footplate_contracts.names import ExitCode
 from footplate_contracts.reports import RankPhase
 from tests.support.ranks import run_ranks
 from tests.support.tiny import tiny_config
-from tests.support.training import AgentLink, Ended, train_under
+from tests.support.training import Ended, FakeAgent, train_under
 
 
 def losses(end: Ended) -> dict[int, float]:
     """Validation losses by step."""
-    return {row.step: row.validation_loss for row in end.link.rows if row.validation_loss is not None}
+    return {row.step: row.validation_loss for row in end.agent.rows if row.validation_loss is not None}
 
 
 def test_validation_does_not_depend_on_the_ranks(shards: Path, tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_validation_does_not_depend_on_the_ranks(shards: Path, tmp_path: Path) -
     def trained(ranks: int, sharding: str) -> list[Ended]:
         overrides = [f"validation={settings}", f"parallelism.sharding={sharding}"]
         config = tiny_config(shards, tmp_path / f"{sharding}-{ranks}", overrides)
-        ended: list[Ended] = run_ranks(train_under, ranks, AgentLink(), config)
+        ended: list[Ended] = run_ranks(train_under, ranks, FakeAgent(), config)
         return ended
 
     alone = losses(trained(1, "none")[0])
@@ -32,8 +32,8 @@ def test_validation_does_not_depend_on_the_ranks(shards: Path, tmp_path: Path) -
     for sharding in ("none", "full"):
         together = trained(3, sharding)
         assert losses(together[0]) == pytest.approx(alone, abs=3e-6)
-        assert all(RankPhase.VALIDATION in {report.phase for report in end.link.reports} for end in together)
-        assert together[0].link.rows[4].validation_seconds
+        assert all(RankPhase.VALIDATION in {report.phase for report in end.agent.reports} for end in together)
+        assert together[0].agent.rows[4].validation_seconds
 
 
 @pytest.mark.long
@@ -47,7 +47,7 @@ def test_validation_does_not_depend_on_a_pipeline(shards: Path, tmp_path: Path, 
     ]
     layout = f"parallelism={{pipeline: 2, pipelineSchedule: {schedule}, virtualStages: {stages}}}"
     alone, piped = (
-        run_ranks(train_under, ranks, AgentLink(), tiny_config(shards, tmp_path / str(ranks), overrides))
+        run_ranks(train_under, ranks, FakeAgent(), tiny_config(shards, tmp_path / str(ranks), overrides))
         for ranks, overrides in ((1, common), (2, [*common, layout]))
     )
     expected = losses(alone[0])
@@ -61,7 +61,7 @@ def test_validation_does_not_depend_on_a_pipeline(shards: Path, tmp_path: Path, 
 def test_validation_changes_nothing_in_training(shards: Path, tmp_path: Path) -> None:
     settings = f"validation={{everySteps: 1, uri: {shards}, batches: 2}}"
     plain, validated = (
-        run_ranks(train_under, 2, AgentLink(), tiny_config(shards, tmp_path / name, overrides))[0].link.rows
+        run_ranks(train_under, 2, FakeAgent(), tiny_config(shards, tmp_path / name, overrides))[0].agent.rows
         for name, overrides in (("plain", []), ("validated", [settings]))
     )
     assert [(row.loss, row.gradient_norm) for row in plain] == [
@@ -71,6 +71,6 @@ def test_validation_changes_nothing_in_training(shards: Path, tmp_path: Path) ->
 
 def test_too_little_held_out_data_is_refused(shards: Path, tmp_path: Path) -> None:
     overrides = [f"validation={{everySteps: 2, uri: {shards}}}", "training.globalBatchSize=1000"]
-    [end] = run_ranks(train_under, 1, AgentLink(), tiny_config(shards, tmp_path, overrides))
+    [end] = run_ranks(train_under, 1, FakeAgent(), tiny_config(shards, tmp_path, overrides))
     assert end.code == ExitCode.CONFIG
     assert "fewer than one global batch of 1000" in end.stderr

@@ -39,7 +39,7 @@ class CoordinatorView:
     closed: bool = False
     received: int = 0
     acknowledged: int = 0
-    terms: NumberedLimits | None = None  # the newest that anybody told
+    limits: NumberedLimits | None = None  # the newest that anybody told
     questions: tuple[int, int] = (0, 0)  # (epoch, number) of the newest one that was handed out
 
     def take(self, answer: HeartbeatAnswer) -> None:
@@ -56,10 +56,10 @@ class CoordinatorView:
         if self.answer is None or moment(answer) >= moment(self.answer):
             self.answer = answer
 
-    def learn(self, terms: NumberedLimits | None) -> None:
+    def learn(self, limits: NumberedLimits | None) -> None:
         """NumberedLimits come with answers and with a sealed generation, in whatever order."""
-        if terms is not None and (self.terms is None or terms.newer_than(self.terms)):
-            self.terms = terms
+        if limits is not None and (self.limits is None or limits.newer_than(self.limits)):
+            self.limits = limits
 
     @property
     def known(self) -> str:

@@ -47,7 +47,7 @@ class FootplateAgent(LocalElasticAgent):
         wake: threading.Event,
         drain: Callable[[float], None],
         forked: Callable[[StartupTimeline], None],
-        link_path: str,
+        socket_path: str,
         memory: Path | None,
     ) -> None:
         super().__init__(spec, DefaultLogsSpecs(), exit_barrier_timeout=0)
@@ -56,7 +56,7 @@ class FootplateAgent(LocalElasticAgent):
         self._wake = wake
         self._drain = drain
         self._forked = forked
-        self._link_path = link_path
+        self._socket_path = socket_path
         self._memory = memory
         self._told = False
 
@@ -104,7 +104,7 @@ class FootplateAgent(LocalElasticAgent):
         """The coordinator has closed the run: all others are done as well."""
 
     def _environment(self, worker: Worker, group: WorkerGroup, generation: GenerationId) -> Mapping[str, str]:
-        spec, terms = group.spec, self._session.view.terms
+        spec, limits = group.spec, self._session.view.limits
         return {
             "RANK": str(worker.global_rank),
             "LOCAL_RANK": str(worker.local_rank),
@@ -125,8 +125,8 @@ class FootplateAgent(LocalElasticAgent):
             "TORCHELASTIC_USE_AGENT_STORE": str(True),
             "TORCH_NCCL_ASYNC_ERROR_HANDLING": os.environ.get("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1"),
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
-            str(Env.RANK_LINK): self._link_path,
-            **({str(Env.LIMITS): terms.model_dump_json(by_alias=True)} if terms else {}),
+            str(Env.RANK_LINK): self._socket_path,
+            **({str(Env.LIMITS): limits.model_dump_json(by_alias=True)} if limits else {}),
             **({str(Env.MEMORY_FOLDER): str(self._memory)} if self._memory else {}),
             str(Env.GENERATION): str(generation),
         }

@@ -88,8 +88,8 @@ class _ToRanks(SessionListener):
     def commanded(self, command: Command) -> None:
         self._server.push(command)
 
-    def informed(self, terms: NumberedLimits) -> None:
-        self._server.inform(terms)
+    def informed(self, limits: NumberedLimits) -> None:
+        self._server.inform(limits)
 
     def diagnosed(self, diagnosis: Diagnosis) -> None:
         self._server.diagnose(diagnosis)

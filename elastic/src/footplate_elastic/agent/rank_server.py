@@ -1,4 +1,4 @@
-"""The agent's end of the links: one thread for each rank that connects."""
+"""The agent's end of its ranks' sockets: one thread for each rank that connects."""
 
 from __future__ import annotations
 
@@ -40,46 +40,46 @@ class RankServer:
 
     def __init__(self, listener: Listener) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="footplate-"))
-        self.path = self.directory / "link"
+        self.path = self.directory / "agent.sock"
         self._listener = listener
         self._command = Command.NONE
-        self._terms: NumberedLimits | None = None
-        self._links: dict[socket.socket, threading.Thread] = {}
+        self._limits: NumberedLimits | None = None
+        self._channels: dict[socket.socket, threading.Thread] = {}
         self._lock = threading.Lock()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.bind(str(self.path))
         self._socket.listen(64)
-        threading.Thread(target=self._accept, name="footplate-links", daemon=True).start()
+        threading.Thread(target=self._accept, name="footplate-ranks", daemon=True).start()
 
     def push(self, command: Command) -> None:
         """Tell all ranks, and those that connect later."""
         with self._lock:
             self._command = command
-            links = list(self._links)
-        for link in links:
-            _send(link, {"command": command.value})
+            channels = list(self._channels)
+        for channel in channels:
+            _send(channel, {"command": command.value})
 
-    def inform(self, terms: NumberedLimits) -> None:
-        """Tell all ranks of newer terms, and those that connect later; what comes late itself is dropped."""
+    def inform(self, limits: NumberedLimits) -> None:
+        """Tell all ranks of newer limits, and those that connect later; what comes late itself is dropped."""
         with self._lock:
-            if self._terms is not None and not terms.newer_than(self._terms):
+            if self._limits is not None and not limits.newer_than(self._limits):
                 return
-            self._terms = terms
-            links = list(self._links)
-        for link in links:
-            _send(link, {"terms": terms.to_json()})
+            self._limits = limits
+            channels = list(self._channels)
+        for channel in channels:
+            _send(channel, {"terms": limits.to_json()})
 
     def diagnose(self, diagnosis: Diagnosis) -> None:
         """Pass a question on to the ranks that are there."""
         with self._lock:
-            links = list(self._links)
-        for link in links:
-            _send(link, {"diagnose": diagnosis.to_json()})
+            channels = list(self._channels)
+        for channel in channels:
+            _send(channel, {"diagnose": diagnosis.to_json()})
 
     def drain(self, seconds: float) -> None:
         """Wait until all that ended ranks have said is heard."""
         with self._lock:
-            threads = list(self._links.values())
+            threads = list(self._channels.values())
         for thread in threads:
             thread.join(seconds)
 
@@ -93,35 +93,37 @@ class RankServer:
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
-                link, _ = self._socket.accept()
-                thread = threading.Thread(target=self._hear, args=[link], name="footplate-link", daemon=True)
+                channel, _ = self._socket.accept()
+                thread = threading.Thread(
+                    target=self._hear, args=[channel], name="footplate-rank", daemon=True
+                )
                 with self._lock:
-                    self._links[link] = thread
-                    command, terms = self._command, self._terms
+                    self._channels[channel] = thread
+                    command, limits = self._command, self._limits
                 thread.start()
                 if command is not Command.NONE:
-                    _send(link, {"command": command.value})
-                if terms is not None:
-                    _send(link, {"terms": terms.to_json()})
+                    _send(channel, {"command": command.value})
+                if limits is not None:
+                    _send(channel, {"terms": limits.to_json()})
 
-    def _hear(self, link: socket.socket) -> None:
+    def _hear(self, channel: socket.socket) -> None:
         generation: GenerationId | None = None
         try:
-            while packet := link.recv(PACKET):
+            while packet := channel.recv(PACKET):
                 message = json.loads(packet)
                 if "hello" in message:
                     generation = GenerationId.parse(message["hello"]) if message["hello"] else None
                 else:
-                    self._dispatch(link, generation, message)
+                    self._dispatch(channel, generation, message)
         except (OSError, ValueError) as error:
-            _log.warning("a rank's link broke: %r", error)
+            _log.warning("a rank's connection broke: %r", error)
         finally:
             with self._lock:
-                self._links.pop(link, None)
-            link.close()
+                self._channels.pop(channel, None)
+            channel.close()
 
     def _dispatch(
-        self, link: socket.socket, generation: GenerationId | None, message: dict[str, Any]
+        self, channel: socket.socket, generation: GenerationId | None, message: dict[str, Any]
     ) -> None:
         if "report" in message:
             self._listener.report(generation, RankReport.from_json(message["report"]))
@@ -130,15 +132,15 @@ class RankServer:
         elif "checkpoint" in message:
             self._listener.checkpoint(generation, CheckpointRecord.from_json(message["checkpoint"]))
         elif "grant" in message:
-            arguments = (link, generation, message["grant"], message["step"])
+            arguments = (channel, generation, message["grant"], message["step"])
             # Of its own, since it may wait for minutes while reports go on.
             threading.Thread(target=self._grant, args=arguments, name="footplate-grant", daemon=True).start()
 
-    def _grant(self, link: socket.socket, generation: GenerationId | None, number: int, step: int) -> None:
+    def _grant(self, channel: socket.socket, generation: GenerationId | None, number: int, step: int) -> None:
         granted = generation is not None and self._listener.grant(generation, step)
-        _send(link, {"grant": number, "granted": granted})
+        _send(channel, {"grant": number, "granted": granted})
 
 
-def _send(link: socket.socket, message: dict[str, Any]) -> None:
+def _send(channel: socket.socket, message: dict[str, Any]) -> None:
     with contextlib.suppress(OSError):  # the rank has ended meanwhile
-        link.send(json.dumps(message).encode(), socket.MSG_DONTWAIT)
+        channel.send(json.dumps(message).encode(), socket.MSG_DONTWAIT)

@@ -75,8 +75,8 @@ class SessionListener:
     def commanded(self, command: Command) -> None:
         """The standing command is another one."""
 
-    def informed(self, terms: NumberedLimits) -> None:
-        """Newer terms hold."""
+    def informed(self, limits: NumberedLimits) -> None:
+        """Newer limits hold."""
 
     def diagnosed(self, diagnosis: Diagnosis) -> None:
         """Ranks are asked a question."""
@@ -164,8 +164,8 @@ class Session:
     @property
     def finished(self) -> bool:
         """Whether all ranks here ended with the last step that is asked for."""
-        terms, last = self.view.terms, self._reports.total_steps
-        more = terms is not None and last is not None and last < terms.steps
+        limits, last = self.view.limits, self._reports.total_steps
+        more = limits is not None and last is not None and last < limits.steps
         return self._reports.finished and not more
 
     def must_rejoin(self) -> bool:
@@ -291,7 +291,7 @@ class Session:
     def _take(self, answer: HeartbeatAnswer) -> None:
         with self._lock:
             before, earlier = self.view.known, self.view.answer
-            command, terms = self.view.command, self.view.terms
+            command, limits = self.view.command, self.view.limits
             self.view.take(answer)
             question = self.view.new_question()
         self.outbox.forget(answer.acknowledged)
@@ -299,8 +299,8 @@ class Session:
             self._idle.hang_up(answer.epoch)  # it may still wait at a coordinator that ended without a word
         if self.view.command is not command:
             self._listener.commanded(self.view.command)
-        if self.view.terms is not None and self.view.terms is not terms:
-            self._listener.informed(self.view.terms)
+        if self.view.limits is not None and self.view.limits is not limits:
+            self._listener.informed(self.view.limits)
         if question is not None:
             self._listener.diagnosed(question)
         if self.view.known != before:

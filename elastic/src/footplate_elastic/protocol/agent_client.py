@@ -36,8 +36,8 @@ class AgentClient(Protocol):
     def command(self) -> Command:
         """The newest command known here; a cached value."""
 
-    def terms(self) -> NumberedLimits | None:
-        """The newest terms known here, a cached value; None where the RunConfig alone says them."""
+    def limits(self) -> NumberedLimits | None:
+        """The newest limits known here, a cached value; None where the RunConfig alone says them."""
 
     def listen(self, diagnosed: Callable[[Diagnosis], None]) -> None:
         """Have `diagnosed` called, from another thread, for every question to this rank."""
@@ -66,7 +66,7 @@ class StandaloneClient:
         """Never any."""
         return Command.NONE
 
-    def terms(self) -> NumberedLimits | None:
+    def limits(self) -> NumberedLimits | None:
         """Those of the RunConfig hold to the end."""
         return None
 
@@ -78,7 +78,7 @@ class StandaloneClient:
 
 
 def open_client(environment: Mapping[str, str]) -> AgentClient:
-    """The agent's link where one is announced in `environment`, else a standalone one."""
+    """The client of the agent whose socket is announced in `environment`, else a standalone one."""
     path = environment.get(Env.RANK_LINK)
     if path is None:
         return StandaloneClient()

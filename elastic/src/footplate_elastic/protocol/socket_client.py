@@ -1,4 +1,4 @@
-"""A rank's end of the link to its agent.
+"""A rank's end of the socket to its agent.
 
 Packets over a Unix socket: each is one JSON object, whole or not at all. The
 training loop never waits: what the socket does not take at once is queued, and
@@ -26,32 +26,32 @@ CLOSE_SECONDS: Final = 5.0
 
 
 def connect(path: str) -> SocketClient:
-    """The link to the agent that listens at `path`; raises OSError when nobody does."""
+    """The client of the agent that listens at `path`; raises OSError when nobody does."""
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     channel.connect(path)
     told = os.environ.get(Env.LIMITS)
-    terms = NumberedLimits.model_validate_json(told) if told else None
-    return SocketClient(channel, os.environ.get(Env.GENERATION, ""), terms)
+    limits = NumberedLimits.model_validate_json(told) if told else None
+    return SocketClient(channel, os.environ.get(Env.GENERATION, ""), limits)
 
 
 class SocketClient:
     """The AgentClient protocol of `footplate_elastic.protocol.agent_client` over a socket. Thread-safe."""
 
-    def __init__(self, channel: socket.socket, generation: str, terms: NumberedLimits | None = None) -> None:
-        """`terms` hold at the start."""
+    def __init__(self, channel: socket.socket, generation: str, limits: NumberedLimits | None = None) -> None:
+        """`limits` hold at the start."""
         self._channel = channel
         self._queue: deque[bytes] = deque()
         self._report: bytes | None = None
         self._lock = threading.Lock()
         self._command = Command.NONE
-        self._terms = terms
+        self._limits = limits
         self._diagnosed: Callable[[Diagnosis], None] = _ignored
         self._answers: dict[int, bool] = {}
         self._answered = threading.Condition()
         self._asked = 0
         self._ended = False
         self._put({"hello": generation})
-        threading.Thread(target=self._listen, name="footplate-link", daemon=True).start()
+        threading.Thread(target=self._listen, name="footplate-agent", daemon=True).start()
 
     def report(self, report: RankReport) -> None:
         """Replace what is known of this rank; never blocks."""
@@ -80,9 +80,9 @@ class SocketClient:
         """The newest command that has arrived."""
         return self._command
 
-    def terms(self) -> NumberedLimits | None:
-        """The newest terms that have arrived."""
-        return self._terms
+    def limits(self) -> NumberedLimits | None:
+        """The newest limits that have arrived."""
+        return self._limits
 
     def listen(self, diagnosed: Callable[[Diagnosis], None]) -> None:
         """Have `diagnosed` called, from the thread that receives, for every question to this rank."""
@@ -118,10 +118,10 @@ class SocketClient:
         except OSError:
             self._queue.clear()  # the agent is gone, and this process with it in a moment
 
-    def _learn(self, terms: NumberedLimits) -> None:
+    def _learn(self, limits: NumberedLimits) -> None:
         """The agent may have started this rank with newer ones than it could push at that moment."""
-        if self._terms is None or terms.newer_than(self._terms):
-            self._terms = terms
+        if self._limits is None or limits.newer_than(self._limits):
+            self._limits = limits
 
     def _listen(self) -> None:
         with contextlib.suppress(OSError):

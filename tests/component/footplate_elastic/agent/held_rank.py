@@ -25,46 +25,46 @@ from footplate_trainer.stages import pretrain
 def run() -> ExitCode:
     """As `stages.rank` does it."""
     config = RunConfig.from_json(json.loads(Path(os.environ[Env.RUN_CONFIG]).read_text()))
-    link = HeldLink(open_client(os.environ), Path(os.environ["TEST_DIRECTORY"]))
+    agent = HeldAgent(open_client(os.environ), Path(os.environ["TEST_DIRECTORY"]))
     try:
-        return pretrain.main(config, link, pretrain.Options())
+        return pretrain.main(config, agent, pretrain.Options())
     finally:
-        link.close()
+        agent.close()
 
 
-class HeldLink:
+class HeldAgent:
     """Passes everything on, and holds the rank where it reports that it waits for data."""
 
-    def __init__(self, link: AgentClient, folder: Path) -> None:
-        self._link = link
+    def __init__(self, agent: AgentClient, folder: Path) -> None:
+        self._agent = agent
         self._folder = folder
 
     def report(self, report: RankReport) -> None:
-        self._link.report(report)
+        self._agent.report(report)
         names = {RankPhase.DATA: f"hold-{report.step + 1}", RankPhase.FINISHED: "hold-end"}
         hold = self._folder / names.get(report.phase, "never")
         while hold.exists():
-            told = self._link.terms()
+            told = self._agent.limits()
             hold.with_suffix(".held").write_text(str(told.steps if told else ""))
             time.sleep(0.01)
 
     def metrics(self, row: StepMetrics) -> None:
-        self._link.metrics(row)
+        self._agent.metrics(row)
 
     def checkpoint(self, record: CheckpointRecord) -> None:
-        self._link.checkpoint(record)
+        self._agent.checkpoint(record)
 
     def grant(self, step: int) -> bool:
-        return self._link.grant(step)
+        return self._agent.grant(step)
 
     def command(self) -> Command:
-        return self._link.command()
+        return self._agent.command()
 
-    def terms(self) -> NumberedLimits | None:
-        return self._link.terms()
+    def limits(self) -> NumberedLimits | None:
+        return self._agent.limits()
 
     def listen(self, diagnosed: Callable[[Diagnosis], None]) -> None:
-        self._link.listen(diagnosed)
+        self._agent.listen(diagnosed)
 
     def close(self) -> None:
-        self._link.close()
+        self._agent.close()

@@ -40,52 +40,52 @@ def run() -> int:
         return int(ExitCode.USER_ERROR)
 
 
-def _train(link: AgentClient) -> int:
+def _train(agent: AgentClient) -> int:
     place = Path(os.environ["TEST_DIRECTORY"])
     steps, step_seconds = int(os.environ["TEST_STEPS"]), float(os.environ["TEST_STEP_SECONDS"])
     rank, local_rank = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
     dist.init_process_group("gloo")
     torch.set_num_threads(1)
     step = int((place / "checkpoint").read_text()) if (place / "checkpoint").exists() else 0
-    link.report(RankReport(rank=rank, local_rank=local_rank, step=step, phase=RankPhase.LOADING))
+    agent.report(RankReport(rank=rank, local_rank=local_rank, step=step, phase=RankPhase.LOADING))
     while step < steps:
         began = time.monotonic()
         _misbehave(place, rank, step)
-        total = torch.tensor([1.0, float(link.command() is Command.CHECKPOINT_AND_EXIT)])
+        total = torch.tensor([1.0, float(agent.command() is Command.CHECKPOINT_AND_EXIT)])
         dist.all_reduce(total)
         assert total[0].item() == dist.get_world_size()
         step += 1
         time.sleep(step_seconds)
         seconds = time.monotonic() - began
-        link.report(
+        agent.report(
             RankReport(
                 rank=rank, local_rank=local_rank, step=step, phase=RankPhase.COMPUTE, step_seconds=seconds
             )
         )
         if rank == 0:
-            link.metrics(_row(step))
+            agent.metrics(_row(step))
         suspended = total[1].item() > 0
         if step % 5 == 0 or suspended or step == steps:
-            _commit(link, place, rank, step)
+            _commit(agent, place, rank, step)
         if suspended:
-            return _end(link, ExitCode.SUSPENDED)
-    return _end(link, ExitCode.SUCCESS)
+            return _end(agent, ExitCode.SUSPENDED)
+    return _end(agent, ExitCode.SUCCESS)
 
 
-def _end(link: AgentClient, code: ExitCode) -> int:
+def _end(agent: AgentClient, code: ExitCode) -> int:
     dist.barrier()
-    link.close()
+    agent.close()
     dist.destroy_process_group()
     return int(code)
 
 
-def _commit(link: AgentClient, place: Path, rank: int, step: int) -> None:
+def _commit(agent: AgentClient, place: Path, rank: int, step: int) -> None:
     dist.barrier()
-    if rank == 0 and link.grant(step):
+    if rank == 0 and agent.grant(step):
         new = place / f"checkpoint.{os.getpid()}"
         new.write_text(str(step))
         new.rename(place / "checkpoint")
-        link.checkpoint(CheckpointRecord(step=step, uri=str(place / "checkpoint"), time=time.time()))
+        agent.checkpoint(CheckpointRecord(step=step, uri=str(place / "checkpoint"), time=time.time()))
 
 
 def _misbehave(place: Path, rank: int, step: int) -> None:

@@ -27,7 +27,7 @@ from footplate_trainer.stages.start import open_store
 from tests.support.ranks import run_ranks
 from tests.support.steps import trained
 from tests.support.tiny import tiny_config
-from tests.support.training import AgentLink
+from tests.support.training import FakeAgent
 
 
 def save(
@@ -35,7 +35,7 @@ def save(
 ) -> tuple[list[int], list[int]]:
     """After which of six steps flushing was asked for, and which were committed in the end."""
     with open_world(read_environment(os.environ), config.world.backend) as world:
-        link = AgentLink(refuse_step=refuse)
+        agent = FakeAgent(refuse_step=refuse)
         model = build_model(config, world)
         optimizer = build_optimizer(model.module, config.training.optimizer)
         saver = Saver(
@@ -45,10 +45,10 @@ def save(
             generation=GenerationId(epoch=1, number=1),
             settings=config.checkpoint,
             sidecars={},
-            link=link,
+            agent=agent,
             clock=time.time,
         )
-        reporter, limits, flushed = Reporter(link, world), RunLimits(config), list[int]()
+        reporter, limits, flushed = Reporter(agent, world), RunLimits(config), list[int]()
         describer = Describer(1, 1, 8, 0, {})
 
         def state() -> TrainingState:
@@ -67,7 +67,7 @@ def save(
         except StaleGeneration:
             return flushed, []
         assert stopwatch.take()[1].keys() == {StepPart.CHECKPOINT}
-        return flushed, [record.step for record in link.checkpoints]
+        return flushed, [record.step for record in agent.checkpoints]
 
 
 @pytest.mark.parametrize(

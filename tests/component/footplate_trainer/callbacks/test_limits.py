@@ -14,7 +14,7 @@ from footplate_trainer.parallel.world import open_world, read_environment
 from tests.support.ranks import run_ranks
 from tests.support.steps import trained
 from tests.support.tiny import tiny_config
-from tests.support.training import AgentLink
+from tests.support.training import FakeAgent
 
 
 def told(number: int, steps: int) -> NumberedLimits:
@@ -24,15 +24,15 @@ def told(number: int, steps: int) -> NumberedLimits:
 def follow(config: RunConfig) -> list[tuple[bool, int]]:
     """(flag raised, length in force) after each of three steps and after the last; rank 1 hears of all."""
     with open_world(read_environment(os.environ), config.world.backend) as world:
-        link = AgentLink(told={1: told(1, 12), 3: told(2, 9)} if world.rank == 1 else {})
+        agent = FakeAgent(told={1: told(1, 12), 3: told(2, 9)} if world.rank == 1 else {})
         limits = RunLimits(config)
-        follower = LimitsFollower(limits, link, world, done=0)
+        follower = LimitsFollower(limits, agent, world, done=0)
         seen = []
         for number, anyone in ((1, False), (2, True), (3, False)):
             flags = follower.before_compute(number)
-            follower.after_step(trained(number, Flags(new_terms=anyone)))
-            seen.append((flags.new_terms, limits.steps))
-            link.step = number
+            follower.after_step(trained(number, Flags(new_limits=anyone)))
+            seen.append((flags.new_limits, limits.steps))
+            agent.step = number
         follower.after_last_step()
         return [*seen, (False, limits.steps)]
 

@@ -16,7 +16,7 @@ from footplate_trainer.checkpoint.store import CheckpointStore
 from tests.support.ranks import run_ranks
 from tests.support.s3 import s3_server
 from tests.support.tiny import read_rows, tiny_config
-from tests.support.training import AgentLink, train, train_under
+from tests.support.training import FakeAgent, train, train_under
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +49,9 @@ def test_a_run_lives_in_a_bucket(
     config = in_bucket(shards, tmp_path, bucket.uri, "checkpoint.everySteps=2", "checkpoint.keepLast=1")
     metrics = tmp_path / "metrics.jsonl"
 
-    ended = run_ranks(train_under, 2, AgentLink(suspend_after=2), config, metrics, environment=server)
+    ended = run_ranks(train_under, 2, FakeAgent(suspend_after=2), config, metrics, environment=server)
     assert [end.code for end in ended] == [ExitCode.SUSPENDED] * 2
-    assert ended[0].link.checkpoints[-1].uri == f"{bucket.uri}/step-3.e0g0"
+    assert ended[0].agent.checkpoints[-1].uri == f"{bucket.uri}/step-3.e0g0"
     assert run_ranks(train, 1, config, metrics, environment=server) == [ExitCode.SUCCESS]
 
     undisturbed = tiny_config(shards, tmp_path / "undisturbed")
@@ -74,11 +74,11 @@ def test_a_damaged_object_is_named_and_the_one_before_is_used(
     run_ranks(train, 1, config, environment=server)
     bucket.folder.write("step-6.e0g0/tensors-0.bin", b"no tensors")
 
-    (ended,) = run_ranks(train_under, 1, AgentLink(), config, environment=server)
+    (ended,) = run_ranks(train_under, 1, FakeAgent(), config, environment=server)
 
     assert ended.code == ExitCode.SUCCESS
     assert "step-6.e0g0/tensors-0.bin has 10 bytes" in ended.stderr
-    assert [row.step for row in ended.link.rows] == [5, 6]
+    assert [row.step for row in ended.agent.rows] == [5, 6]
 
 
 def test_of_two_generations_one_gets_each_marker(bucket: CheckpointStore) -> None:
@@ -110,7 +110,7 @@ def test_a_bucket_that_is_not_there_is_told_in_a_line(
 ) -> None:
     config = in_bucket(shards, tmp_path, "s3://nowhere/run")
 
-    (ended,) = run_ranks(train_under, 1, AgentLink(), config, environment=server)
+    (ended,) = run_ranks(train_under, 1, FakeAgent(), config, environment=server)
 
     assert ended.code == ExitCode.STORAGE
     assert ended.stderr.startswith("error: checkpoint folder s3://nowhere/run: ")

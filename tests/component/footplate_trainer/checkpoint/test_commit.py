@@ -20,7 +20,7 @@ from footplate_trainer.checkpoint.place import newest_whole
 from footplate_trainer.checkpoint.store import CheckpointStore
 from tests.support.ranks import run_ranks, start_ranks
 from tests.support.tiny import read_rows, tiny_config
-from tests.support.training import AgentLink, Ended, train, train_under
+from tests.support.training import Ended, FakeAgent, train, train_under
 
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
 
@@ -29,7 +29,7 @@ def test_a_stale_generation_gets_no_marker(shards: Path, tmp_path: Path) -> None
     config = tiny_config(shards, tmp_path, ["checkpoint.everySteps=2", "checkpoint.asynchronous=false"])
 
     ended: list[Ended] = run_ranks(
-        train_under, 2, AgentLink(refuse_step=4), config, environment={Env.GENERATION: "1.3"}
+        train_under, 2, FakeAgent(refuse_step=4), config, environment={Env.GENERATION: "1.3"}
     )
 
     assert [end.code for end in ended] == [ExitCode.STALE] * 2
@@ -47,11 +47,11 @@ def test_the_second_marker_of_a_step_loses(shards: Path, tmp_path: Path) -> None
 
     assert ended[0].code == ExitCode.SUCCESS
     assert "step 6 was already committed by another generation" in ended[0].stderr
-    assert [record.step for record in ended[0].link.checkpoints] == [2, 4]
+    assert [record.step for record in ended[0].agent.checkpoints] == [2, 4]
     assert sorted(store.steps()) == [2, 4, 6]
 
 
-class LateMarker(AgentLink):
+class LateMarker(FakeAgent):
     """Another generation commits step 6 just before this one may."""
 
     def __init__(self, folder: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_failed_retention_takes_nothing_from_what_is_committed(shards: Path, t
 
     assert ended[0].code == ExitCode.SUCCESS
     assert f"old checkpoints in {folder} cannot be removed: Is a directory" in ended[0].stderr
-    assert [record.step for record in ended[0].link.checkpoints] == [2, 4, 6]
+    assert [record.step for record in ended[0].agent.checkpoints] == [2, 4, 6]
     (folder / "step-1.committed").rmdir()
     assert main(["verify", str(folder / "step-6.e0g0")]) == ExitCode.SUCCESS
 
@@ -106,7 +106,7 @@ def test_a_second_start_takes_nothing_from_what_the_first_committed(shards: Path
 
     assert [end.code for end in ended] == [ExitCode.SUCCESS] * 2
     assert "step 4 was already committed by another generation, or by another process" in ended[0].stderr
-    assert [record.step for record in ended[0].link.checkpoints] == [2, 6]
+    assert [record.step for record in ended[0].agent.checkpoints] == [2, 6]
     assert (folder / "step-4.e0g0" / "of-the-first").exists()
 
 
@@ -114,7 +114,7 @@ def train_on_a_disk_of_its_own(config: RunConfig) -> Ended:
     """Each rank has another folder under the path that all are given, as on nodes that share no volume."""
     folder = f"{config.checkpoint.uri}-{os.environ['RANK']}"
     checkpoint = config.checkpoint.model_copy(update={"uri": folder})
-    return train_under(AgentLink(), config.model_copy(update={"checkpoint": checkpoint}))
+    return train_under(FakeAgent(), config.model_copy(update={"checkpoint": checkpoint}))
 
 
 def test_ranks_that_share_no_folder_are_told_at_the_first_checkpoint(shards: Path, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_checkpoint_that_only_some_ranks_see_keeps_its_marker(shards: Path, tm
     assert CheckpointStore(tmp_path / "checkpoints-0").steps() == [4, 2]
 
 
-class FasterTwin(AgentLink):
+class FasterTwin(FakeAgent):
     """A process of the same run and generation commits step 4 while this one is at step 3.
 
     The retention behind step 2 falls into its writing.
@@ -163,7 +163,7 @@ class FasterTwin(AgentLink):
             assert CheckpointStore(self.folder).commit(marker)
 
 
-class UnreadableMarker(AgentLink):
+class UnreadableMarker(FakeAgent):
     """From step 4 on, storage cannot read one of the old markers."""
 
     def __init__(self, folder: Path) -> None:
@@ -176,7 +176,7 @@ class UnreadableMarker(AgentLink):
         return True
 
 
-class UnansweredMarker(AgentLink):
+class UnansweredMarker(FakeAgent):
     """The marker of step 4 comes to be, and the store answers that it failed."""
 
     def __init__(self, folder: Path) -> None:

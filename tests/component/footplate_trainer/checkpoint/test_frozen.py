@@ -18,7 +18,7 @@ from footplate_trainer.checkpoint.store import CheckpointStore
 from tests.support.ranks import run_ranks, start_ranks
 from tests.support.s3 import s3_server
 from tests.support.tiny import tiny_config
-from tests.support.training import AgentLink, train, train_under
+from tests.support.training import FakeAgent, train, train_under
 
 FREEZE_AT = 4
 
@@ -28,7 +28,7 @@ def freeze() -> None:
     signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 
-class FrozenAtGrant(AgentLink):
+class FrozenAtGrant(FakeAgent):
     """SIGSTOP between the permission to commit and the commit: the latest moment that there is."""
 
     def grant(self, step: int) -> bool:
@@ -37,7 +37,7 @@ class FrozenAtGrant(AgentLink):
         return True
 
 
-class FrozenAtWrite(AgentLink):
+class FrozenAtWrite(FakeAgent):
     """SIGSTOP before the first byte; nobody refuses the commit afterwards either."""
 
     def report(self, report: RankReport) -> None:
@@ -65,7 +65,7 @@ def is_stopped(pid: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("place", "link"),
+    ("place", "agent"),
     [
         pytest.param("path", FrozenAtGrant(), id="path-granted"),
         pytest.param("path", FrozenAtWrite(), id="path-writing", marks=pytest.mark.long),
@@ -78,7 +78,7 @@ def test_a_writer_that_wakes_up_too_late(
     shards: Path,
     tmp_path: Path,
     place: tuple[str, dict[str, str]],
-    link: AgentLink,
+    agent: FakeAgent,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     uri, environment = place
@@ -87,7 +87,7 @@ def test_a_writer_that_wakes_up_too_late(
         tmp_path,
         [f"checkpoint.uri={uri}", "checkpoint.everySteps=2", "checkpoint.asynchronous=false"],
     )
-    frozen = start_ranks(train_under, 1, link, config, environment={Env.GENERATION: "1.1", **environment})
+    frozen = start_ranks(train_under, 1, agent, config, environment={Env.GENERATION: "1.1", **environment})
     pid = frozen.processes[0].pid
     deadline = time.monotonic() + 60
     while not is_stopped(pid) and time.monotonic() < deadline:

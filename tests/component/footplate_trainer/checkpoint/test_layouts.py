@@ -15,7 +15,7 @@ from tests.support.checkpoints import whole_tensors
 from tests.support.ranks import run_ranks
 from tests.support.starts import begin, equal
 from tests.support.tiny import read_rows, tiny_config
-from tests.support.training import AgentLink, train, train_under
+from tests.support.training import FakeAgent, train, train_under
 
 SAVED_AT: Final = 3
 
@@ -48,7 +48,7 @@ def saved(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[s
         if layout not in made:
             folder = tmp_path_factory.mktemp(layout)
             config = tiny_config(shards, folder, overrides(layout))
-            ended = run_ranks(train_under, LAYOUTS[layout][0], AgentLink(suspend_after=SAVED_AT - 1), config)
+            ended = run_ranks(train_under, LAYOUTS[layout][0], FakeAgent(suspend_after=SAVED_AT - 1), config)
             assert {end.code for end in ended} == {ExitCode.SUSPENDED}, ended[0].stderr
             made[layout] = folder
         return made[layout]

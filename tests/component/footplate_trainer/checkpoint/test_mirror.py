@@ -17,13 +17,13 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint.memory.folder import MemoryFolder
 from tests.support.ranks import run_ranks, start_ranks
 from tests.support.tiny import read_rows, tiny_config
-from tests.support.training import AgentLink, Ended, train, train_under
+from tests.support.training import Ended, FakeAgent, train, train_under
 
 NODES = 2
 STEPS = 60
 
 
-class StandsStill(AgentLink):
+class StandsStill(FakeAgent):
     """After half of the steps: a kill, however late, comes before the end."""
 
     def command(self) -> Command:
@@ -32,11 +32,11 @@ class StandsStill(AgentLink):
         return super().command()
 
 
-def train_on_node(link: AgentLink, config: RunConfig, memory: Path, metrics: Path) -> Ended:
+def train_on_node(agent: FakeAgent, config: RunConfig, memory: Path, metrics: Path) -> Ended:
     """One rank on a node of its own, whose agent has given it a folder."""
     os.environ[Env.MEMORY_FOLDER] = str(memory / f"node-{os.environ['RANK']}")
     os.environ["LOCAL_WORLD_SIZE"] = "1"
-    return train_under(link, config, metrics)
+    return train_under(agent, config, metrics)
 
 
 @pytest.fixture
@@ -98,11 +98,11 @@ def test_a_run_goes_on_from_the_newest_copy(
     harm(memory)
 
     ended: list[Ended] = run_ranks(
-        train_on_node, NODES, AgentLink(), config, memory, metrics, environment={Env.GENERATION: "1.2"}
+        train_on_node, NODES, FakeAgent(), config, memory, metrics, environment={Env.GENERATION: "1.2"}
     )
 
     assert [end.code for end in ended] == [0, 0]
-    begun = ended[0].link.rows[0].step - 1
+    begun = ended[0].agent.rows[0].step - 1
     assert begun >= 5 if remembered else begun == 0
     undisturbed = tiny_config(shards, tmp_path / "undisturbed", [f"training.steps={STEPS}"])
     run_ranks(train, NODES, undisturbed, tmp_path / "undisturbed.jsonl")
@@ -113,12 +113,12 @@ def test_a_run_goes_on_from_the_newest_copy(
 def test_a_newer_durable_checkpoint_wins(shards: Path, tmp_path: Path, memory: Path) -> None:
     config = tiny_config(shards, tmp_path, ["checkpoint.memory.everySteps=4"])
     metrics = tmp_path / "metrics.jsonl"
-    first: list[Ended] = run_ranks(train_on_node, NODES, AgentLink(), config, memory, metrics)
+    first: list[Ended] = run_ranks(train_on_node, NODES, FakeAgent(), config, memory, metrics)
     assert [end.code for end in first] == [0, 0]
 
-    again: list[Ended] = run_ranks(train_on_node, NODES, AgentLink(), config, memory, metrics)
+    again: list[Ended] = run_ranks(train_on_node, NODES, FakeAgent(), config, memory, metrics)
 
-    assert again[0].link.rows == [], "step 6 is durable; the copy of step 4 is not used"
+    assert again[0].agent.rows == [], "step 6 is durable; the copy of step 4 is not used"
     assert again[0].stderr == ""
     assert MemoryFolder(memory / "node-0").parts() == [], "and does not come back"
 
@@ -126,7 +126,7 @@ def test_a_newer_durable_checkpoint_wins(shards: Path, tmp_path: Path, memory: P
 def test_without_an_agent_there_are_no_copies(shards: Path, tmp_path: Path) -> None:
     config = tiny_config(shards, tmp_path, ["checkpoint.memory.everySteps=1"])
 
-    (ended,) = run_ranks(train_under, 1, AgentLink(), config)
+    (ended,) = run_ranks(train_under, 1, FakeAgent(), config)
 
     assert ended.code == 0
     assert ended.stderr.startswith("warning: checkpoint.memory makes no copies here")

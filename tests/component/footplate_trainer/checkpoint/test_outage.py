@@ -15,7 +15,7 @@ from tests.support.outage import Way, way_to
 from tests.support.ranks import run_ranks
 from tests.support.s3 import s3_server
 from tests.support.tiny import tiny_config
-from tests.support.training import AgentLink, Ended, train_under
+from tests.support.training import Ended, FakeAgent, train_under
 
 Train = Callable[[str], list[Ended]]
 
@@ -45,7 +45,7 @@ def train(shards: Path, tmp_path: Path, environment: dict[str, str]) -> Train:
 
     def run(uri: str) -> list[Ended]:
         config = tiny_config(shards, tmp_path, [f"checkpoint.uri={uri}", "checkpoint.everySteps=2"])
-        ended: list[Ended] = run_ranks(train_under, 2, AgentLink(), config, environment=environment)
+        ended: list[Ended] = run_ranks(train_under, 2, FakeAgent(), config, environment=environment)
         return ended
 
     return run
@@ -59,8 +59,8 @@ def test_a_broken_upload_is_tried_again_while_training_goes_on(way: Way, train: 
 
     assert [end.code for end in ended] == [ExitCode.SUCCESS] * 2
     assert way.broken == 4
-    assert [record.step for record in ended[0].link.checkpoints] == [2, 4, 6]
-    assert [row.step for row in ended[0].link.rows] == [1, 2, 3, 4, 5, 6]
+    assert [record.step for record in ended[0].agent.checkpoints] == [2, 4, 6]
+    assert [row.step for row in ended[0].agent.rows] == [1, 2, 3, 4, 5, 6]
     assert main(["verify", "s3://outage/short"]) == ExitCode.SUCCESS
 
 
@@ -77,4 +77,4 @@ def test_a_long_outage_ends_the_run_and_leaves_the_checkpoint_before(way: Way, t
     assert main(["verify", "s3://outage/long"]) == ExitCode.SUCCESS
     again = train("s3://outage/long")
     assert [end.code for end in again] == [ExitCode.SUCCESS] * 2
-    assert [row.step for row in again[0].link.rows] == [3, 4, 5, 6]
+    assert [row.step for row in again[0].agent.rows] == [3, 4, 5, 6]

@@ -18,7 +18,7 @@ from tests.support.checkpoints import whole_tensors
 from tests.support.nonempty import nonempty
 from tests.support.ranks import run_ranks
 from tests.support.tiny import read_rows, tiny_config
-from tests.support.training import AgentLink, Ended, train, train_under
+from tests.support.training import Ended, FakeAgent, train, train_under
 
 SUSPENDED, SUCCESS = int(ExitCode.SUSPENDED), int(ExitCode.SUCCESS)
 
@@ -36,7 +36,7 @@ def interrupted(config: RunConfig, folder: Path, *ranks: int) -> None:
     """Train with so many ranks, suspended after every second step; the last to the end."""
     metrics = folder / "metrics.jsonl"
     for leg, count in enumerate(ranks[:-1], start=1):
-        ended = run_ranks(train_under, count, AgentLink(suspend_after=2 * leg - 1), config, metrics)
+        ended = run_ranks(train_under, count, FakeAgent(suspend_after=2 * leg - 1), config, metrics)
         assert [end.code for end in ended] == [SUSPENDED] * count
     assert run_ranks(train, ranks[-1], config, metrics) == [SUCCESS] * ranks[-1]
 
@@ -78,7 +78,7 @@ def test_another_number_of_ranks_goes_on(shards: Path, tmp_path: Path, undisturb
 
 def test_whole_copies_and_shards_read_each_other(shards: Path, tmp_path: Path, undisturbed: Path) -> None:
     whole = tiny_config(shards, tmp_path, ["parallelism.sharding=none"])
-    run_ranks(train_under, 2, AgentLink(suspend_after=2), whole)
+    run_ranks(train_under, 2, FakeAgent(suspend_after=2), whole)
     sharded = tiny_config(shards, tmp_path, ["parallelism.sharding=full"])
     run_ranks(train, 2, sharded, tmp_path / "metrics.jsonl")
 
@@ -129,8 +129,8 @@ def test_each_optimizer_goes_on_in_another_layout(shards: Path, tmp_path: Path, 
         ["parallelism.tensor=2", "parallelism.sharding=hybrid", "parallelism.replicas=2"],
     )
     for leg, layout in enumerate(layouts, start=1):
-        link = AgentLink(suspend_after=2 * leg - 1 if leg < len(layouts) else None)
-        ended = run_ranks(train_under, 4, link, tiny_config(shards, many, [chosen, *layout]), metrics)
+        agent = FakeAgent(suspend_after=2 * leg - 1 if leg < len(layouts) else None)
+        ended = run_ranks(train_under, 4, agent, tiny_config(shards, many, [chosen, *layout]), metrics)
         assert [end.code for end in ended] == [SUSPENDED if leg < len(layouts) else SUCCESS] * 4, ended[
             0
         ].stderr
@@ -184,12 +184,12 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     config, store = finished
     harm(tmp_path / "checkpoints" / "step-6.e0g0")
 
-    ended: list[Ended] = run_ranks(train_under, 2, AgentLink(), config, tmp_path / "metrics.jsonl")
+    ended: list[Ended] = run_ranks(train_under, 2, FakeAgent(), config, tmp_path / "metrics.jsonl")
 
     assert [end.code for end in ended] == [SUCCESS, SUCCESS]
     assert "checkpoint of step 6 is damaged" in ended[0].stderr
     assert words in ended[0].stderr
-    assert [row.step for row in ended[0].link.rows] == [5, 6], "steps 1 to 4 were not trained again"
+    assert [row.step for row in ended[0].agent.rows] == [5, 6], "steps 1 to 4 were not trained again"
     assert store.marker(6) is not None, "step 6 is committed again"
     assert curve(tmp_path) == curve(undisturbed)
 
@@ -204,7 +204,7 @@ def test_a_checkpoint_of_another_format_ends_the_run_and_keeps_its_marker(
     del content["format"]
     manifest.write_text(json.dumps({**content, "format": form} if form else content))
 
-    ended: list[Ended] = run_ranks(train_under, 2, AgentLink(), config)
+    ended: list[Ended] = run_ranks(train_under, 2, FakeAgent(), config)
 
     assert [end.code for end in ended] == [ExitCode.CONFIG] * 2
     assert all("step-6.e0g0 was written by footplate " in end.stderr for end in ended)
@@ -216,10 +216,10 @@ def test_a_directory_without_marker_does_not_exist(finished: tuple[RunConfig, Ch
     config, store = finished
     store.revoke(6)
 
-    ended: list[Ended] = run_ranks(train_under, 2, AgentLink(), config)
+    ended: list[Ended] = run_ranks(train_under, 2, FakeAgent(), config)
 
     assert ended[0].stderr == ""
-    assert [row.step for row in ended[0].link.rows] == [5, 6]
+    assert [row.step for row in ended[0].agent.rows] == [5, 6]
 
 
 def test_a_moment_that_the_checkpoint_has_not_is_named(shards: Path, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_a_moment_that_the_checkpoint_has_not_is_named(shards: Path, tmp_path: P
     run_ranks(train, 1, tiny_config(shards, tmp_path, plain))
     changed = ["training.optimizer={name: sgd, learningRate: 0.1, momentum: 0.9}"]
 
-    ended: list[Ended] = run_ranks(train_under, 1, AgentLink(), tiny_config(shards, tmp_path, changed))
+    ended: list[Ended] = run_ranks(train_under, 1, FakeAgent(), tiny_config(shards, tmp_path, changed))
 
     assert ended[0].code == ExitCode.CONFIG
     assert "step-2.e0g0 cannot be loaded: Missing key" in ended[0].stderr
@@ -249,11 +249,11 @@ def test_equal_determinism_keys_mean_equal_bits(shards: Path, tmp_path: Path) ->
 
 
 def test_a_resume_under_another_key_names_what_differs(shards: Path, tmp_path: Path) -> None:
-    ended: list[Ended] = run_ranks(train_under, 2, AgentLink(suspend_after=2), tiny_config(shards, tmp_path))
+    ended: list[Ended] = run_ranks(train_under, 2, FakeAgent(suspend_after=2), tiny_config(shards, tmp_path))
     assert ended[0].stderr == ""
 
     changed = tiny_config(shards, tmp_path, ["training.optimizer.learningRate=0.02"])
-    ended = run_ranks(train_under, 1, AgentLink(), changed, environment={Env.REVISION: "0123abc"})
+    ended = run_ranks(train_under, 1, FakeAgent(), changed, environment={Env.REVISION: "0123abc"})
 
     (warning,) = ended[0].stderr.splitlines()
     assert warning.startswith("warning: step 3 was computed under another determinism key")

@@ -14,7 +14,7 @@ from tests.support.nonempty import nonempty
 from tests.support.ranks import run_ranks
 from tests.support.starts import begin, equal
 from tests.support.tiny import tiny_config
-from tests.support.training import AgentLink, Ended, train, train_under
+from tests.support.training import Ended, FakeAgent, train, train_under
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_the_update_count_survives_the_next_restart(
     shards: Path, tmp_path: Path, source: CheckpointStore
 ) -> None:
     config = from_source(shards, tmp_path, source, "training.steps=4")
-    ended: list[Ended] = run_ranks(train_under, 1, AgentLink(suspend_after=1), config)
+    ended: list[Ended] = run_ranks(train_under, 1, FakeAgent(suspend_after=1), config)
     assert ended[0].code == ExitCode.SUSPENDED
 
     start, _ = run_ranks(begin, 1, config)[0]
@@ -103,7 +103,7 @@ def test_what_does_not_fit_is_refused_by_every_rank(
 ) -> None:
     config = from_source(shards, tmp_path, source, *overrides)
 
-    ended: list[Ended] = run_ranks(train_under, 2, AgentLink(), config)
+    ended: list[Ended] = run_ranks(train_under, 2, FakeAgent(), config)
 
     assert [end.code for end in ended] == [ExitCode.CONFIG] * 2
     assert message in ended[0].stderr

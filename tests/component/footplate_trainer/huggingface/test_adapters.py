@@ -29,7 +29,7 @@ from tests.support.nonempty import nonempty
 from tests.support.ranks import run_ranks
 from tests.support.shapes import fill, model_of, some_tokens
 from tests.support.tiny import tiny_config, tiny_manifest
-from tests.support.training import AgentLink, train, train_under
+from tests.support.training import FakeAgent, train, train_under
 
 
 def tuned_config(shards: Path, base: Path, folder: Path, **adapter: object) -> RunConfig:
@@ -183,7 +183,7 @@ def test_what_cannot_be_adapted_ends_the_run_at_once(
 ) -> None:
     config = tiny_config(shards, tmp_path, [f"model.adapter={json.dumps(adapter)}"])
 
-    (ended,) = run_ranks(train_under, 1, AgentLink(), config)
+    (ended,) = run_ranks(train_under, 1, FakeAgent(), config)
 
     assert ended.code == ExitCode.CONFIG
     assert complaint in ended.stderr

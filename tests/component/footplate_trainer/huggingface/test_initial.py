@@ -16,7 +16,7 @@ from footplate_trainer.commands.generate import find, load
 from footplate_trainer.manifest.run_file import read_run
 from tests.support.ranks import run_ranks
 from tests.support.tiny import tiny_config, tiny_manifest
-from tests.support.training import AgentLink, train, train_under
+from tests.support.training import FakeAgent, train, train_under
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_what_is_stated_must_agree(
 ) -> None:
     config = config_from(shards, trained / "exported", tmp_path, model)
 
-    ended = run_ranks(train_under, 1, AgentLink(), config)[0]
+    ended = run_ranks(train_under, 1, FakeAgent(), config)[0]
 
     assert ended.code == ExitCode.CONFIG
     assert complaint in ended.stderr
@@ -88,7 +88,7 @@ def test_what_is_stated_must_agree(
 def test_a_folder_that_is_not_there_is_named(shards: Path, tmp_path: Path) -> None:
     config = config_from(shards, tmp_path / "nowhere", tmp_path, {})
 
-    ended = run_ranks(train_under, 1, AgentLink(), config)[0]
+    ended = run_ranks(train_under, 1, FakeAgent(), config)[0]
 
     assert ended.code == ExitCode.CONFIG
     assert f"{tmp_path / 'nowhere' / 'config.json'} cannot be read: No such file or directory" in ended.stderr

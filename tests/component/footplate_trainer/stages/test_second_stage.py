@@ -28,7 +28,7 @@ from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.process import Program, run_stage
 from tests.support.ranks import run_ranks
 from tests.support.tiny import tiny_config
-from tests.support.training import AgentLink
+from tests.support.training import FakeAgent
 
 
 def small_states(
@@ -50,10 +50,10 @@ class EarlyEnd(Callback):
     def after_step(self, step: TrainedStep) -> None:
         self.losses.append(step.result.loss)
         if step.result.loss < self.enough:
-            self.limits.take(self.limits.terms.model_copy(update={"steps": step.number}), step.number)
+            self.limits.take(self.limits.in_force.model_copy(update={"steps": step.number}), step.number)
 
 
-def shrink(config: RunConfig, link: AgentLink, world: World, reporter: Reporter) -> ExitCode:
+def shrink(config: RunConfig, agent: FakeAgent, world: World, reporter: Reporter) -> ExitCode:
     """The stage: no checkpoint, no validation, an end of its own."""
     torch.manual_seed(config.training.seed)
     model = build_model(config, world)
@@ -63,9 +63,9 @@ def shrink(config: RunConfig, link: AgentLink, world: World, reporter: Reporter)
     early_end = EarlyEnd(limits, enough=0.02)
     callbacks = Callbacks(
         reporter,
-        Suspension(link),
+        Suspension(agent),
         early_end,
-        open_metric_rows(config, link, limits, reporter, world, None),
+        open_metric_rows(config, agent, limits, reporter, world, None),
     )
     loader = open_loader(config, open_shards(config, world, verify=False), model.grid)
     last = train(stepper, loader, limits, callbacks, done=0)
@@ -75,16 +75,16 @@ def shrink(config: RunConfig, link: AgentLink, world: World, reporter: Reporter)
     return ExitCode.SUSPENDED if last.step < limits.steps else ExitCode.SUCCESS
 
 
-def run(link: AgentLink, config: RunConfig) -> tuple[int, AgentLink]:
+def run(agent: FakeAgent, config: RunConfig) -> tuple[int, FakeAgent]:
     def stage(config: RunConfig) -> Program:
-        return partial(shrink, config, link)
+        return partial(shrink, config, agent)
 
-    return int(run_stage(config, link, stage)), link
+    return int(run_stage(config, agent, stage)), agent
 
 
 def test_another_objective_and_another_list_go_through_the_same_loop(shards: Path, tmp_path: Path) -> None:
     config = tiny_config(shards, tmp_path, ["training.steps=40"])
-    ended = run_ranks(run, 2, AgentLink(), config)
+    ended = run_ranks(run, 2, FakeAgent(), config)
     assert [code for code, _ in ended] == [ExitCode.SUCCESS] * 2
     losses = [row.loss for row in ended[0][1].rows]
     assert 1 < len(losses) < 40, "it ends early, by its own callback"
@@ -94,6 +94,6 @@ def test_another_objective_and_another_list_go_through_the_same_loop(shards: Pat
 
 def test_it_is_suspended_like_any_other(shards: Path, tmp_path: Path) -> None:
     config = tiny_config(shards, tmp_path, ["training.steps=40"])
-    ended = run_ranks(run, 2, AgentLink(suspend_after=2), config)
+    ended = run_ranks(run, 2, FakeAgent(suspend_after=2), config)
     assert [code for code, _ in ended] == [ExitCode.SUSPENDED] * 2
     assert [row.step for row in ended[0][1].rows] == [1, 2, 3]

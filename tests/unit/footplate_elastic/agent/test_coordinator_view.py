@@ -77,19 +77,19 @@ def test_received_does_not_fall_back_within_an_epoch() -> None:
     assert view.received == 9
 
 
-def test_of_terms_the_newest_count_in_whatever_order_they_come() -> None:
+def test_of_limits_the_newest_count_in_whatever_order_they_come() -> None:
     view = CoordinatorView()
     told = [
         NumberedLimits(steps=steps, every_steps=1, keep_last=1, epoch=epoch, number=number)
         for epoch, number, steps in ((1, 2, 20), (1, 1, 10), (2, 1, 15), (1, 3, 30))
     ]
     seen = []
-    for terms in told:
-        view.take(answer(terms.epoch, "1.1", limits=terms))
-        seen.append(view.terms.steps if view.terms else None)
+    for limits in told:
+        view.take(answer(limits.epoch, "1.1", limits=limits))
+        seen.append(view.limits.steps if view.limits else None)
     assert seen == [20, 20, 15, 15]
     view.take(answer(2, "1.1"))
-    assert view.terms == told[2], "a coordinator that does not know yet takes nothing back"
+    assert view.limits == told[2], "a coordinator that does not know yet takes nothing back"
 
 
 def test_a_command_stands_until_it_is_taken_back() -> None:

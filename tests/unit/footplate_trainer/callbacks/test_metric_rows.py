@@ -14,26 +14,26 @@ from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.metrics.stopwatch import StepPart
 from tests.support.steps import rank_of, trained
 from tests.support.tiny import read_rows, tiny_config
-from tests.support.training import AgentLink
+from tests.support.training import FakeAgent
 
 
-def rows_of(rank: int, link: AgentLink, folder: Path, *overrides: str) -> tuple[Reporter, MetricRows]:
+def rows_of(rank: int, agent: FakeAgent, folder: Path, *overrides: str) -> tuple[Reporter, MetricRows]:
     """Of a run of six steps; the file is metrics.jsonl in `folder`."""
     config = tiny_config(Path("/shards"), Path("/run"), overrides)
     world = rank_of(rank)
-    reporter = Reporter(link, world)
-    rows = open_metric_rows(config, link, RunLimits(config), reporter, world, folder / "metrics.jsonl")
+    reporter = Reporter(agent, world)
+    rows = open_metric_rows(config, agent, RunLimits(config), reporter, world, folder / "metrics.jsonl")
     return reporter, rows
 
 
 def test_a_row_has_what_the_step_gave_and_what_others_measured(tmp_path: Path) -> None:
-    link = AgentLink()
-    reporter, rows = rows_of(0, link, tmp_path)
+    agent = FakeAgent()
+    reporter, rows = rows_of(0, agent, tmp_path)
     step = trained(1, seconds=0.5, parts={StepPart.DATA: 0.125})
     step.columns["validation_loss"] = 3.5
     for callback in (reporter, rows):
         callback.after_step(step)
-    [row] = link.rows
+    [row] = agent.rows
     assert (row.step, row.loss, row.gradient_norm, row.learning_rate) == (1, 2.5, 0.5, 1e-3)
     assert (row.tokens, row.tokens_per_second, row.step_seconds) == (100, 200.0, 0.5)
     assert (row.data_seconds, row.compute_seconds, row.validation_loss) == (0.125, None, 3.5)
@@ -43,19 +43,19 @@ def test_a_row_has_what_the_step_gave_and_what_others_measured(tmp_path: Path) -
 
 
 def test_other_ranks_write_none(tmp_path: Path) -> None:
-    link = AgentLink()
-    _, rows = rows_of(1, link, tmp_path)
+    agent = FakeAgent()
+    _, rows = rows_of(1, agent, tmp_path)
     rows.after_step(trained(1))
     rows.flush()
     rows.close()
-    assert (link.rows, list(tmp_path.iterdir())) == ([], [])
+    assert (agent.rows, list(tmp_path.iterdir())) == ([], [])
 
 
 def test_a_line_comes_now_and_then_and_for_the_last_step(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "footplate_trainer")
-    _, rows = rows_of(0, AgentLink(), tmp_path, "training.logEverySteps=4")
+    _, rows = rows_of(0, FakeAgent(), tmp_path, "training.logEverySteps=4")
     for number in range(1, 7):
         rows.after_step(trained(number))
     rows.close()
@@ -79,7 +79,7 @@ class Shelf:
 
 
 def test_all_sinks_are_flushed_and_closed(tmp_path: Path) -> None:
-    reporter, opened = rows_of(0, AgentLink(), tmp_path)
+    reporter, opened = rows_of(0, FakeAgent(), tmp_path)
     first, second = Shelf(), Shelf()
     rows = MetricRows([first, second], reporter, rank_of(0), opened.utilisation)
     rows.after_step(trained(1))

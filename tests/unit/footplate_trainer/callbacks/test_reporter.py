@@ -12,19 +12,19 @@ from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Flags
 from tests.support.steps import rank_of, trained
 from tests.support.tiny import tiny_config
-from tests.support.training import AgentLink
+from tests.support.training import FakeAgent
 
 
 def test_each_phase_of_a_step_is_told_with_the_step_before_it() -> None:
-    link = AgentLink()
-    reporter = Reporter(link, rank_of(1))
+    agent = FakeAgent()
+    reporter = Reporter(agent, rank_of(1))
     reporter.enter(RankPhase.LOADING)
     reporter.start_from(3, 300, RunLimits(tiny_config(Path("/shards"), Path("/run"))))
     reporter.before_data(4)
     assert reporter.before_compute(4) == Flags()
     reporter.after_step(trained(4, seconds=0.25))
     assert [
-        (told.phase, told.rank, told.step, told.total_steps, told.step_seconds) for told in link.reports
+        (told.phase, told.rank, told.step, told.total_steps, told.step_seconds) for told in agent.reports
     ] == [
         (RankPhase.LOADING, 1, 0, None, None),
         (RankPhase.LOADING, 1, 3, 6, None),
@@ -36,9 +36,9 @@ def test_each_phase_of_a_step_is_told_with_the_step_before_it() -> None:
 
 
 def test_a_command_becomes_a_flag() -> None:
-    link = AgentLink(suspend_after=1)
-    suspension = Suspension(link)
+    agent = FakeAgent(suspend_after=1)
+    suspension = Suspension(agent)
     assert suspension.before_compute(1) == Flags()
-    link.step = 1
-    assert link.command() is Command.CHECKPOINT_AND_EXIT
+    agent.step = 1
+    assert agent.command() is Command.CHECKPOINT_AND_EXIT
     assert suspension.before_compute(2) == Flags(suspend=True)

@@ -9,7 +9,7 @@ import pytest
 from footplate_contracts.directives import NumberedLimits
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint.record import Describer, Key, determinism_key, differences
-from footplate_trainer.loop.limits import RunLimits, terms_of, under
+from footplate_trainer.loop.limits import RunLimits, limits_of, under
 from tests.support.tiny import tiny_config
 
 
@@ -51,7 +51,7 @@ def test_the_rate_is_that_of_a_run_resumed_with_the_new_length(schedule: str) ->
 
 def test_nothing_is_new_in_the_words_of_a_new_coordinator_that_say_the_same() -> None:
     limits = RunLimits(config())
-    same = terms_of(limits.config).model_copy(update={"epoch": 2, "number": 1})
+    same = limits_of(limits.config).model_copy(update={"epoch": 2, "number": 1})
     assert limits.newest(same) == same
     assert not limits.take(same, 3)
     assert limits.newest(told(12)) == same, "an older coordinator's word"
@@ -69,7 +69,7 @@ def key_of(config: RunConfig) -> Key:
     return determinism_key(config, world_size=1, device="cpu", threads=1, data="x", revision="r")
 
 
-def test_a_checkpoint_under_new_terms_has_the_key_of_the_run_that_resumes_with_them() -> None:
+def test_a_checkpoint_under_new_limits_has_the_key_of_the_run_that_resumes_with_them() -> None:
     resumed = key_of(config("training.tokens=3072", "training.steps=null"))
     describer = Describer(1, 1, 8, 0, key_of(config()))
     assert differences(describer.until(12).key, resumed) == []

@@ -31,14 +31,14 @@ FOLDER = "diagnostics"
 class Diagnostics(Callback):
     """One rank's recorder. `asked` may be called from any thread, the rest from the training loop."""
 
-    def __init__(self, uri: str, link: AgentClient, world: World, reporter: Reporter) -> None:
-        """`uri` is the run's checkpoint folder, `link` where requests come from."""
+    def __init__(self, uri: str, agent: AgentClient, world: World, reporter: Reporter) -> None:
+        """`uri` is the run's checkpoint folder, `agent` where requests come from."""
         self._storage = open_storage(uri)
         self._world = world
         self._reporter = reporter
         self._request: Diagnosis | None = None
         self._recording: tuple[Diagnosis, int, Any] | None = None
-        link.listen(self.asked)
+        agent.listen(self.asked)
 
     def asked(self, diagnosis: Diagnosis) -> None:
         """Take a request. Stacks are the agent's business; what NCCL was doing is known here only."""

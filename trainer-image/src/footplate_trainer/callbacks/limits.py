@@ -20,22 +20,22 @@ _log = logging.getLogger(__name__)
 class LimitsFollower(Callback):
     """Follows what the agent has been told."""
 
-    def __init__(self, limits: RunLimits, link: AgentClient, world: World, done: int) -> None:
+    def __init__(self, limits: RunLimits, agent: AgentClient, world: World, done: int) -> None:
         """`done` is the step that training goes on from."""
         self._limits = limits
-        self._link = link
+        self._agent = agent
         self._world = world
         self._done = done
 
     def before_compute(self, step: int) -> Flags:
         """See Callback."""
-        told = self._link.terms()
-        return Flags(new_terms=told is not None and told.newer_than(self._limits.terms))
+        told = self._agent.limits()
+        return Flags(new_limits=told is not None and told.newer_than(self._limits.in_force))
 
     def after_step(self, step: TrainedStep) -> None:
         """See Callback."""
         self._done = step.number
-        if step.result.flags.new_terms:
+        if step.result.flags.new_limits:
             self._take()
 
     def after_last_step(self) -> None:
@@ -43,5 +43,5 @@ class LimitsFollower(Callback):
         self._take()
 
     def _take(self) -> None:
-        if self._limits.agree(self._link.terms(), self._world, self._done) and self._world.rank == 0:
+        if self._limits.agree(self._agent.limits(), self._world, self._done) and self._world.rank == 0:
             _log.info("from step %d on: %s", self._done + 1, self._limits)

@@ -70,7 +70,7 @@ class MetricRows(Callback):
 
 def open_metric_rows(
     config: RunConfig,
-    link: AgentClient,
+    agent: AgentClient,
     limits: RunLimits,
     reporter: Reporter,
     world: World,
@@ -80,7 +80,7 @@ def open_metric_rows(
 
     Raises StorageError where one of the places cannot be written.
     """
-    sinks = open_sinks(config, link, limits, file, reporter.step) if world.rank == 0 else []
+    sinks = open_sinks(config, agent, limits, file, reporter.step) if world.rank == 0 else []
     return MetricRows(sinks, reporter, world, utilisation_meter(config, world))
 
 

@@ -13,11 +13,11 @@ from footplate_trainer.parallel.world import World
 class Reporter(Callback):
     """Each change of phase is a sign of life; how long one may last depends on the phase."""
 
-    def __init__(self, link: AgentClient, world: World) -> None:
+    def __init__(self, agent: AgentClient, world: World) -> None:
         self.step = 0  # the last finished one
         self.tokens = 0  # valid ones, of the whole world, since step 0
         self._limits: RunLimits | None = None  # once they are known
-        self._link = link
+        self._agent = agent
         self._world = world
 
     def start_from(self, step: int, tokens: int, limits: RunLimits) -> None:
@@ -27,7 +27,7 @@ class Reporter(Callback):
 
     def enter(self, phase: RankPhase, seconds: float | None = None) -> None:
         """Tell what this rank does now; `seconds` of the step that has just ended."""
-        self._link.report(
+        self._agent.report(
             RankReport(
                 rank=self._world.rank,
                 local_rank=self._world.local_rank,

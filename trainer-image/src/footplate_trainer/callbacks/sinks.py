@@ -37,17 +37,17 @@ class RowSink(Protocol):
 class AgentSink:
     """The run's history, by way of the agent."""
 
-    link: AgentClient
+    agent: AgentClient
 
     def write(self, row: StepMetrics) -> None:
         """Hand it over."""
-        self.link.metrics(row)
+        self.agent.metrics(row)
 
     def flush(self) -> None:
         """The agent keeps what it has been handed."""
 
     def close(self) -> None:
-        """The link is closed by whoever opened it."""
+        """The agent is closed by whoever opened it."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class ConsoleSink:
 
 
 def open_sinks(
-    config: RunConfig, link: AgentClient, limits: RunLimits, file: Path | None, resumed_step: int
+    config: RunConfig, agent: AgentClient, limits: RunLimits, file: Path | None, resumed_step: int
 ) -> list[RowSink]:
     """Agent and console, and the file of the command line and `telemetry.sinks`, cut back to `resumed_step`.
 
@@ -82,4 +82,4 @@ def open_sinks(
         files += [TensorBoardSink(local_path(sink.uri), resumed_step) for sink in asked]
     except OSError as error:
         raise StorageError(f"metrics cannot be written: {error}", full=is_full(error)) from error
-    return [AgentSink(link), *files, ConsoleSink(limits, config.training.log_every_steps)]
+    return [AgentSink(agent), *files, ConsoleSink(limits, config.training.log_every_steps)]

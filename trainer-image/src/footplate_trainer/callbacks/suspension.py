@@ -11,9 +11,9 @@ from footplate_trainer.loop.stepper import Flags
 class Suspension(Callback):
     """Raises the flag; the checkpoint is DurableCheckpoints' business, and the end the loop's."""
 
-    def __init__(self, link: AgentClient) -> None:
-        self._link = link
+    def __init__(self, agent: AgentClient) -> None:
+        self._agent = agent
 
     def before_compute(self, step: int) -> Flags:
         """See Callback."""
-        return Flags(suspend=self._link.command() is Command.CHECKPOINT_AND_EXIT)
+        return Flags(suspend=self._agent.command() is Command.CHECKPOINT_AND_EXIT)

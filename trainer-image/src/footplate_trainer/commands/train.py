@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         processes_per_node=local_ranks,
         backend=Backend.NCCL if enough else Backend.GLOO,
     )
-    link = open_client(os.environ)
-    code = pretrain.main(run_file.config(world), link, pretrain.Options(metrics=arguments.metrics))
-    link.close()
+    agent = open_client(os.environ)
+    code = pretrain.main(run_file.config(world), agent, pretrain.Options(metrics=arguments.metrics))
+    agent.close()
     return code

@@ -23,17 +23,17 @@ class RunLimits:
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
-        self.terms = terms_of(config)
+        self.in_force = limits_of(config)
 
     @property
     def steps(self) -> int:
         """The last step."""
-        return self.terms.steps
+        return self.in_force.steps
 
     @property
     def every_steps(self) -> int:
         """Steps between checkpoints."""
-        return self.terms.every_steps
+        return self.in_force.every_steps
 
     def rate(self, step: int) -> float:
         """The learning rate of update number `step`, from 1."""
@@ -49,11 +49,11 @@ class RunLimits:
         )
 
     def newest(self, told: NumberedLimits | None) -> NumberedLimits:
-        """`told`, or the terms in force where those are newer or nothing was told."""
-        return told if told is not None and told.newer_than(self.terms) else self.terms
+        """`told`, or the limits in force where those are newer or nothing was told."""
+        return told if told is not None and told.newer_than(self.in_force) else self.in_force
 
     def agree(self, told: NumberedLimits | None, world: World, done: int) -> bool:
-        """`take` the newest terms that any rank has been told. Collective."""
+        """`take` the newest limits that any rank has been told. Collective."""
         return self.take(newest_of(self.newest(told), world), done)
 
     def take(self, told: NumberedLimits, done: int) -> bool:
@@ -62,20 +62,20 @@ class RunLimits:
         A run cannot end in its past: where `told` has fewer steps than are done, the
         length stays as it was. The coordinator sees so, and says it.
         """
-        before = self.terms
+        before = self.in_force
         steps = told.steps if told.steps >= done else before.steps
-        self.terms = told.model_copy(update={"steps": steps})
-        self.config = under(self.config, self.terms)
-        return _without_place(self.terms) != _without_place(before)
+        self.in_force = told.model_copy(update={"steps": steps})
+        self.config = under(self.config, self.in_force)
+        return _without_number(self.in_force) != _without_number(before)
 
     def __str__(self) -> str:
-        kept = f"keeping {self.terms.keep_last}"
-        if self.terms.keep_every_steps:
-            kept += f" and one every {self.terms.keep_every_steps} steps"
+        kept = f"keeping {self.in_force.keep_last}"
+        if self.in_force.keep_every_steps:
+            kept += f" and one every {self.in_force.keep_every_steps} steps"
         return f"{self.steps} steps, a checkpoint every {self.every_steps}, {kept}"
 
 
-def terms_of(config: RunConfig) -> NumberedLimits:
+def limits_of(config: RunConfig) -> NumberedLimits:
     """What `config` says, older than whatever a coordinator tells."""
     checkpoint = config.checkpoint
     return NumberedLimits(
@@ -86,23 +86,23 @@ def terms_of(config: RunConfig) -> NumberedLimits:
     )
 
 
-def under(config: RunConfig, terms: NumberedLimits) -> RunConfig:
-    """`config` with the length and the checkpoints of `terms`."""
+def under(config: RunConfig, limits: NumberedLimits) -> RunConfig:
+    """`config` with the length and the checkpoints of `limits`."""
     training = config.training
-    if training.steps != terms.steps:
-        training = training.model_copy(update={"steps": terms.steps, "tokens": None})
-    kept = terms.model_dump(include={"every_steps", "keep_last", "keep_every_steps"})
+    if training.steps != limits.steps:
+        training = training.model_copy(update={"steps": limits.steps, "tokens": None})
+    kept = limits.model_dump(include={"every_steps", "keep_last", "keep_every_steps"})
     checkpoint = config.checkpoint.model_copy(update=kept)
     return config.model_copy(update={"training": training, "checkpoint": checkpoint})
 
 
 def newest_of(mine: NumberedLimits, world: World) -> NumberedLimits:
-    """The newest terms that any rank knows, the same on every rank. Collective."""
-    place = torch.tensor((mine.epoch << 32) + mine.number, device=world.device)
-    newest = place.clone()
+    """The newest limits that any rank knows, the same on every rank. Collective."""
+    version = torch.tensor((mine.epoch << 32) + mine.number, device=world.device)
+    newest = version.clone()
     dist.all_reduce(newest, dist.ReduceOp.MAX)
     told = [mine.steps, mine.every_steps, mine.keep_last, mine.keep_every_steps or 0]
-    row = torch.tensor(told, device=world.device) * (place == newest)
+    row = torch.tensor(told, device=world.device) * (version == newest)
     dist.all_reduce(row, dist.ReduceOp.MAX)
     steps, every, last, kept = row.tolist()
     epoch, number = divmod(int(newest.item()), 1 << 32)
@@ -116,5 +116,5 @@ def newest_of(mine: NumberedLimits, world: World) -> NumberedLimits:
     )
 
 
-def _without_place(terms: NumberedLimits) -> dict[str, object]:
-    return terms.model_dump(exclude={"epoch", "number"})
+def _without_number(limits: NumberedLimits) -> dict[str, object]:
+    return limits.model_dump(exclude={"epoch", "number"})

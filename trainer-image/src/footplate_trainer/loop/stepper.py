@@ -48,7 +48,7 @@ class Flags:
 
     suspend: bool = False
     storage_failed: bool = False
-    new_terms: bool = False  # it knows of terms that are not in force yet
+    new_limits: bool = False  # it knows of limits that are not in force yet
 
     def __or__(self, other: Flags) -> Flags:
         """What either wants known."""

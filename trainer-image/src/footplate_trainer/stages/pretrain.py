@@ -52,19 +52,19 @@ class Options:
     metrics: Path | None = None
 
 
-def main(config: RunConfig, link: AgentClient, options: Options) -> ExitCode:
+def main(config: RunConfig, agent: AgentClient, options: Options) -> ExitCode:
     """Pre-train `config` as the rank that the environment names; every error ends in its exit code."""
 
     def stage(config: RunConfig) -> Program:
-        return partial(_pretrain, config, objective_of(config), link, options)
+        return partial(_pretrain, config, objective_of(config), agent, options)
 
-    return run_stage(config, link, stage)
+    return run_stage(config, agent, stage)
 
 
 def _pretrain(
     config: RunConfig,
     objective: Objective,
-    link: AgentClient,
+    agent: AgentClient,
     options: Options,
     world: World,
     reporter: Reporter,
@@ -81,7 +81,7 @@ def _pretrain(
     start = find_start(config, store, model.module, optimizer, world, copies)
     model.module.sync_tied()
     limits = RunLimits(config)
-    limits.agree(link.terms(), world, start.step)
+    limits.agree(agent.limits(), world, start.step)
     config = limits.config
     reporter.start_from(start.step, start.tokens, limits)
 
@@ -94,7 +94,7 @@ def _pretrain(
         generation=generation,
         settings=config.checkpoint,
         sidecars={**run_file(config), layout.TOKENIZER_FILE: shards.tokenizer},
-        link=link,
+        agent=agent,
         clock=time.time,
     )
     clip_norm, seed = config.training.gradient_clip_norm, config.training.seed
@@ -102,13 +102,13 @@ def _pretrain(
     validation = open_validation(
         config, objective, world, model.grid, stepper, limits, reporter, verify=start.key is None
     )
-    rows = open_metric_rows(config, link, limits, reporter, world, options.metrics)
+    rows = open_metric_rows(config, agent, limits, reporter, world, options.metrics)
     state_now = partial(_state, describer(config, start, shards, world), limits, reporter)
     callbacks = Callbacks(
         reporter,
-        Suspension(link),
-        Diagnostics(config.checkpoint.uri, link, world, reporter),
-        LimitsFollower(limits, link, world, start.step),
+        Suspension(agent),
+        Diagnostics(config.checkpoint.uri, agent, world, reporter),
+        LimitsFollower(limits, agent, world, start.step),
         validation,
         rows,
         DurableCheckpoints(saver, state_now, limits, reporter, stepper.stopwatch, before_save=rows.flush),

@@ -19,7 +19,7 @@ Program = Callable[[World, Reporter], ExitCode]
 """A stage among its ranks, from the first collective to the last."""
 
 
-def run_stage(config: RunConfig, link: AgentClient, stage: Callable[[RunConfig], Program]) -> ExitCode:
+def run_stage(config: RunConfig, agent: AgentClient, stage: Callable[[RunConfig], Program]) -> ExitCode:
     """Run a stage as the rank that the environment names; every error ends in its exit code.
 
     `stage` raises UserMistake for what cannot work: here, where no rank waits for another yet.
@@ -31,7 +31,7 @@ def run_stage(config: RunConfig, link: AgentClient, stage: Callable[[RunConfig],
         require_layout(config, place.world_size)
         program = stage(config)
         with open_world(place, config.world.backend) as world:
-            reporter = Reporter(link, world)
+            reporter = Reporter(agent, world)
             return program(world, reporter)
     except Exception as error:  # noqa: BLE001 - the process edge: told, classified, never raised on
         step = reporter.step if reporter else None

@@ -23,8 +23,8 @@ def run_rank() -> ExitCode:
         generation=os.environ.get(Env.GENERATION),
         rank=int(os.environ["RANK"]),
     )
-    link = open_client(os.environ)
+    agent = open_client(os.environ)
     try:
-        return pretrain.main(config, link, pretrain.Options())
+        return pretrain.main(config, agent, pretrain.Options())
     finally:
-        link.close()
+        agent.close()

@@ -83,7 +83,7 @@ class Saver:
         generation: GenerationId,
         settings: Checkpoint,
         sidecars: Mapping[str, bytes],
-        link: AgentClient,
+        agent: AgentClient,
         clock: Callable[[], float],
     ) -> None:
         """`sidecars` are files that rank 0 puts into every checkpoint directory, by name."""
@@ -93,7 +93,7 @@ class Saver:
         self._generation = generation
         self._settings = settings
         self._sidecars = sidecars
-        self._link = link
+        self._agent = agent
         self._clock = clock
         self._plan: TensorPlan | None = None  # made with the first checkpoint: the memory is always the same
         self._pending: Future[Outcome] | None = None
@@ -229,7 +229,7 @@ class Saver:
                 if unseen is not None:
                     return Failure(unseen, full=False)
                 manifest = self._write_manifest(snapshot.state, directory, plan, records)
-                if not self._link.grant(directory.step):
+                if not self._agent.grant(directory.step):
                     return Outcome.STALE
                 return self._commit(snapshot, directory, manifest)
         except StorageError as error:
@@ -254,7 +254,7 @@ class Saver:
         marker = CommitMarker(step=state.step, directory=directory.name, tokens=state.tokens, time=now)
         if not self._store.commit(marker):
             return self._superseded(directory)
-        self._link.checkpoint(
+        self._agent.checkpoint(
             CheckpointRecord(
                 step=state.step,
                 uri=self._store.place(directory.name),

@@ -59,7 +59,7 @@ def server(heard: Heard) -> Iterator[RankServer]:
 
 
 @pytest.fixture
-def link(server: RankServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[SocketClient]:
+def agent(server: RankServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[SocketClient]:
     monkeypatch.setenv(str(Env.GENERATION), "1.1")
     made = connect(str(server.path))
     yield made
@@ -70,40 +70,40 @@ def report(step: int) -> RankReport:
     return RankReport(rank=0, local_rank=0, step=step, phase=RankPhase.COMPUTE)
 
 
-def eventually(link: SocketClient, command: Command) -> bool:
+def eventually(agent: SocketClient, command: Command) -> bool:
     deadline = time.monotonic() + SECONDS
-    while link.command() is not command and time.monotonic() < deadline:
+    while agent.command() is not command and time.monotonic() < deadline:
         time.sleep(0.005)
-    return link.command() is command
+    return agent.command() is command
 
 
-def terms(number: int) -> NumberedLimits:
+def numbered(number: int) -> NumberedLimits:
     return NumberedLimits(steps=9, every_steps=3, keep_last=2, epoch=1, number=number)
 
 
-def test_terms_come_with_the_start_and_later_ones_while_it_runs(
+def test_live_limits_come_with_the_start_and_later_ones_while_it_runs(
     server: RankServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(str(Env.LIMITS), terms(2).model_dump_json(by_alias=True))
-    server.inform(terms(1))
-    link = connect(str(server.path))
-    assert link.terms() == terms(2)
+    monkeypatch.setenv(str(Env.LIMITS), numbered(2).model_dump_json(by_alias=True))
+    server.inform(numbered(1))
+    agent = connect(str(server.path))
+    assert agent.limits() == numbered(2)
     for number in (4, 3):  # two threads of an agent may overtake each other
-        server.inform(terms(number))
+        server.inform(numbered(number))
     server.push(Command.CHECKPOINT_AND_EXIT)
-    assert eventually(link, Command.CHECKPOINT_AND_EXIT)
-    assert link.terms() == terms(4)
-    link.close()
+    assert eventually(agent, Command.CHECKPOINT_AND_EXIT)
+    assert agent.limits() == numbered(4)
+    agent.close()
 
 
 def test_everything_that_was_said_before_the_end_is_heard(
-    link: SocketClient, server: RankServer, heard: Heard
+    agent: SocketClient, server: RankServer, heard: Heard
 ) -> None:
     for step in range(1, 1001):
-        link.metrics(row(step))
-        link.report(report(step))
-    link.checkpoint(CheckpointRecord(step=1000, uri="/c", time=1.0))
-    link.close()
+        agent.metrics(row(step))
+        agent.report(report(step))
+    agent.checkpoint(CheckpointRecord(step=1000, uri="/c", time=1.0))
+    agent.close()
     server.drain(SECONDS)
     assert heard.rows == [(G1, step) for step in range(1, 1001)]
     assert heard.reports[-1].step == 1000
@@ -117,12 +117,12 @@ def test_nothing_blocks_while_nobody_reads(tmp_path: Path) -> None:
     deaf = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     deaf.bind(str(path))
     deaf.listen()
-    link = connect(str(path))
+    agent = connect(str(path))
     for step in range(1, 5001):
-        link.report(report(step))
-        link.metrics(row(step))
+        agent.report(report(step))
+        agent.metrics(row(step))
     reader, _ = deaf.accept()
-    threading.Thread(target=link.close).start()
+    threading.Thread(target=agent.close).start()
     packets = 0
     last = b""
     while packet := reader.recv(65536):
@@ -135,24 +135,27 @@ def test_nothing_blocks_while_nobody_reads(tmp_path: Path) -> None:
 
 
 def test_a_command_reaches_ranks_that_are_here_and_that_come_later(
-    link: SocketClient, server: RankServer
+    agent: SocketClient, server: RankServer
 ) -> None:
-    assert link.command() is Command.NONE
+    assert agent.command() is Command.NONE
     server.push(Command.CHECKPOINT_AND_EXIT)
-    assert eventually(link, Command.CHECKPOINT_AND_EXIT)
+    assert eventually(agent, Command.CHECKPOINT_AND_EXIT)
     later = connect(str(server.path))
     assert eventually(later, Command.CHECKPOINT_AND_EXIT)
     later.close()
 
 
-def test_a_grant_blocks_its_thread_and_no_other(link: SocketClient, heard: Heard, server: RankServer) -> None:
+def test_a_grant_blocks_its_thread_and_no_other(
+    agent: SocketClient, heard: Heard, server: RankServer
+) -> None:
     answers: dict[int, bool] = {}
     threads = [
-        threading.Thread(target=lambda step=step: answers.update({step: link.grant(step)})) for step in (4, 5)
+        threading.Thread(target=lambda step=step: answers.update({step: agent.grant(step)}))
+        for step in (4, 5)
     ]
     for thread in threads:
         thread.start()
-    link.metrics(row(1))
+    agent.metrics(row(1))
     while not heard.rows:
         time.sleep(0.005)
     assert answers == {}
@@ -162,11 +165,11 @@ def test_a_grant_blocks_its_thread_and_no_other(link: SocketClient, heard: Heard
     assert answers == {4: True, 5: False}
 
 
-def test_without_an_agent_nothing_is_granted(link: SocketClient, server: RankServer) -> None:
+def test_without_an_agent_nothing_is_granted(agent: SocketClient, server: RankServer) -> None:
     answers: list[bool] = []
-    asking = threading.Thread(target=lambda: answers.append(link.grant(2)))
+    asking = threading.Thread(target=lambda: answers.append(agent.grant(2)))
     asking.start()
-    link.close()
+    agent.close()
     asking.join(SECONDS)
     assert answers == [False]
 

@@ -74,6 +74,6 @@ def test_a_run_goes_on_to_the_length_that_was_asked_for_last(
     limits = RunLimits(config)
     assert rows[6].metrics.learning_rate == limits.rate(7)
     limits.config = config.model_copy(update={"training": config.training.model_copy(update={"steps": 23})})
-    limits.terms = limits.terms.model_copy(update={"steps": 23})
+    limits.in_force = limits.in_force.model_copy(update={"steps": 23})
     assert [row.metrics.learning_rate for row in rows[20:]] == [limits.rate(step) for step in (21, 22, 23)]
     assert {row.generation for row in rows[20:]} == {third}
