@@ -7,13 +7,13 @@ generators among them: see record.py.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
+from footplate_trainer.background import OneInFlight
 from footplate_trainer.parallel.data_parallel import dtensor_like, local_rows
 
 Moments = Mapping[str, Mapping[str, Tensor]]
@@ -50,8 +50,8 @@ class HostCopy:
             self._room.append(room)
             self._named[name] = dtensor_like(owner, room, mesh)
         # The first write to fresh pages takes several times a copy: not while a step waits.
-        self._touching = threading.Thread(target=self._touch, name="footplate-room", daemon=True)
-        self._touching.start()
+        self._touching = OneInFlight("footplate-room")
+        self._touching.start(self._touch)
 
     def _touch(self) -> None:
         for room in self._room:
@@ -59,7 +59,7 @@ class HostCopy:
 
     def fill(self) -> dict[str, Tensor]:
         """The state of now, by name; the memory is overwritten by the next call."""
-        self._touching.join()
+        self._touching.finish()
         for room, live in zip(self._room, self._live, strict=True):
             room.copy_(live, non_blocking=True)
         if self._live[0].device.type != "cpu":

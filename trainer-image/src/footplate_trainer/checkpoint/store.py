@@ -224,9 +224,9 @@ def is_full(error: BaseException) -> bool:
 
 
 @contextmanager
-def storage_errors(what: str) -> Iterator[None]:
-    """Turn OSError into a StorageError about `what`."""
+def storage_errors(what: str, step: int | None = None) -> Iterator[None]:
+    """Turn OSError into a StorageError about `what`, of a checkpoint of `step` where that is known."""
     try:
         yield
     except OSError as error:
-        raise StorageError(f"{what}: {error.strerror or error}", full=is_full(error)) from error
+        raise StorageError(f"{what}: {error.strerror or error}", full=is_full(error), step=step) from error

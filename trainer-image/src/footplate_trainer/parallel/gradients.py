@@ -12,14 +12,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Shard
 
-from footplate_trainer.parallel import device
+from footplate_trainer.parallel import agree, device
 from footplate_trainer.parallel.local_shard import to_local, trained_parameters
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.stage_module import StageModules
@@ -56,10 +55,8 @@ class Gradients:
             self.counted[index] &= grid.coordinates.tensor == 0
 
     def _share_over_pipeline(self, names: list[str], grid: Grid, group: dist.ProcessGroup) -> None:
-        everyone: list[Any] = [None] * group.size()
-        dist.all_gather_object(everyone, names, group=group)
         holders: dict[str, list[int]] = defaultdict(list)
-        for pipeline, held in enumerate(everyone):
+        for pipeline, held in enumerate(agree.gather(names, group)):
             for name in held:
                 holders[name].append(pipeline)
         shared = {name: ranks for name, ranks in holders.items() if len(ranks) > 1}

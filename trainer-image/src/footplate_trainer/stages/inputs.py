@@ -6,14 +6,13 @@ rank sees it, and before the first step.
 
 from __future__ import annotations
 
-import torch.distributed as dist
-
 from footplate_contracts.runconfig import RunConfig
 from footplate_planning.config import model_shape
 from footplate_trainer.data.errors import DataError
 from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.data.sources import RunShards, dataset_of
 from footplate_trainer.errors import TrainerError, UserMistake
+from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.world import World
 
@@ -31,11 +30,7 @@ def open_shards(config: RunConfig, world: World, *, verify: bool) -> RunShards:
         shards = RunShards.open(config.data, verify=share, local_rank=world.local_rank)
     except (DataError, UserMistake) as found:
         error = found
-    errors: list[TrainerError | None] = [None] * world.size
-    dist.all_gather_object(errors, error, group=world.background)
-    for one in errors:
-        if one is not None:
-            raise one
+    agree.raise_first(error, world.background)
     vocabulary = model_shape(config).vocabulary
     if shards.vocabulary_size > vocabulary:
         raise UserMistake(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import torch.distributed as dist
 from torch import Tensor
@@ -26,6 +26,7 @@ from footplate_trainer.checkpoint.folder import Folder
 from footplate_trainer.checkpoint.index import StoredTensor, TensorIndex, TensorSlice
 from footplate_trainer.checkpoint.layout import FileRecord, tensor_file
 from footplate_trainer.checkpoint.tensors import bytes_of
+from footplate_trainer.parallel import agree
 
 _PIECE: Final = 4 << 20  # bytes written without a rest
 
@@ -41,23 +42,16 @@ class TensorPlan:
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor], group: dist.ProcessGroup | None) -> TensorPlan:
         """The plan of all ranks of `group`, collective; of a process alone without one."""
-        rank, size = (dist.get_rank(group), dist.get_world_size(group)) if group else (0, 1)
+        rank = group.rank() if group else 0
         planner = DefaultSavePlanner()
         planner.set_up_planner(dict(tensors), is_coordinator=rank == 0)
-        plans: list[Any] = [planner.create_local_plan()]
+        own = planner.create_local_plan()
+        plans = agree.gather_to_0(own, group) if group else [own]
         index = None
-        if group:
-            everybody: list[Any] | None = [None] * size if rank == 0 else None
-            dist.gather_object(plans[0], everybody, group=group, group_dst=0)
-            plans = everybody or []
         if rank == 0:
             plans, _ = planner.create_global_plan(plans)
             index = index_of(plans).model_dump_json().encode()
-        if group:
-            mine: list[Any] = [None]
-            dist.scatter_object_list(mine, plans if rank == 0 else None, group=group, group_src=0)
-            plans = mine
-        plan: SavePlan = planner.finish_plan(plans[0])
+        plan = planner.finish_plan(agree.scatter_from_0(plans, group) if group else plans[0])
         return cls(tensor_file(rank), [_planned(planner, item) for item in plan.items], index)
 
     def write(self, folder: Folder, directory: str, pace: Pace) -> FileRecord:

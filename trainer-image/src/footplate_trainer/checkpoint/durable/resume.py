@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-import torch.distributed as dist
 from torch.distributed.checkpoint.state_dict_loader import load as load_tensors
 
 from footplate_contracts.runconfig import RunConfig
@@ -23,6 +22,7 @@ from footplate_trainer.checkpoint.record import TrainingState
 from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
 from footplate_trainer.checkpoint.tensors import TensorReader, loading_errors
 from footplate_trainer.errors import StorageError, UserMistake
+from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.world import World
 
 # What decides which samples come next and what the moments mean.
@@ -68,13 +68,12 @@ def find(store: CheckpointStore, world: World, report: Callable[[str], None]) ->
 
 def committed(store: CheckpointStore, world: World) -> list[tuple[int, str | None]]:
     """(step, directory) of each commit marker, newest first; None for a torn one. Collective."""
-    box: list[Any] = [None]
-    if world.rank == 0:
+
+    def listed() -> list[tuple[int, str | None]]:
         with storage_errors(f"checkpoint folder {store.uri}"):
-            box = [[(step, _directory(store, step)) for step in store.steps()]]
-    dist.broadcast_object_list(box, group_src=0, group=world.background)
-    candidates: list[tuple[int, str | None]] = box[0]
-    return candidates
+            return [(step, _directory(store, step)) for step in store.steps()]
+
+    return agree.from_rank_0(listed, world.background)
 
 
 def agreed_damage(store: CheckpointStore, directory: str | None, world: World) -> str | None:
@@ -85,8 +84,7 @@ def agreed_damage(store: CheckpointStore, directory: str | None, world: World) -
     with storage_errors(f"checkpoint {directory} in {store.uri}"):
         mine = store.first_damage(directory, world.rank, world.size)
         seen = directory is not None and store.has_manifest(directory)
-    told: list[Any] = [None] * world.size
-    dist.all_gather_object(told, (mine, seen), group=world.background)
+    told = agree.gather((mine, seen), world.background)
     blind = [rank for rank, (_, sees) in enumerate(told) if not sees]
     if 0 < len(blind) < world.size:
         raise StorageError(

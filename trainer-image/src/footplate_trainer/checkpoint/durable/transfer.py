@@ -8,9 +8,8 @@ optimizer's moments come along where all of them fit, and start at zero otherwis
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
-import torch.distributed as dist
 from torch import Tensor
 
 from footplate_contracts.v1alpha1.compute import ResumeFrom
@@ -21,6 +20,7 @@ from footplate_trainer.checkpoint.index import TensorIndex
 from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
 from footplate_trainer.errors import CheckpointError, UserMistake
 from footplate_trainer.model.linear import is_adapters
+from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.world import World
 
 Shapes = dict[str, tuple[int, ...]]
@@ -91,7 +91,6 @@ def _of(shapes: Shapes, prefix: str) -> Shapes:
 
 def _all_shapes(tensors: Mapping[str, Tensor], world: World) -> Shapes:
     """The tensors of all ranks; one may hold only some of the layers."""
-    parts: list[Any] = [None] * world.size
-    mine = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    dist.all_gather_object(parts, mine, group=world.background)
-    return {name: shape for part in parts for name, shape in part.items()}
+    mine: Shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    shapes = agree.gather(mine, world.background)
+    return {name: shape for held in shapes for name, shape in held.items()}

@@ -7,10 +7,9 @@ neither training nor durable checkpoints ever meet these messages.
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from footplate_contracts.reports import GenerationId
+from footplate_trainer.background import OneInFlight
 from footplate_trainer.checkpoint.memory.folder import (
     Copy,
     Header,
@@ -30,6 +30,7 @@ from footplate_trainer.checkpoint.memory.folder import (
     unpack_from,
 )
 from footplate_trainer.checkpoint.record import TrainingState
+from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.world import World
 
 
@@ -67,7 +68,8 @@ class MemoryCopies:
         self._generation = generation
         self._every_steps = every_steps
         self._warn = warn
-        self._pending: Future[None] | None = None
+        self._exchanging = OneInFlight("footplate-mirror")
+        self._sending = OneInFlight("footplate-mirror-send")
 
     def due(self, step: int) -> bool:
         """Whether a copy is to be made after `step`."""
@@ -80,21 +82,15 @@ class MemoryCopies:
         blob = self._write(Part(copy, self._world.rank), state)
         if self._alone:
             return
-        self._pending = Future()
-        threading.Thread(
-            target=self._run, args=(copy, blob, self._pending), name="footplate-mirror", daemon=True
-        ).start()
+        self._exchanging.start(partial(self._exchange, copy, blob))
 
     def finish(self) -> None:
         """Wait until the partner has the last copy."""
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
+        self._exchanging.finish()
 
     def newest(self) -> FoundCopy | None:
         """The newest complete copy, the same on every rank. Collective."""
-        held: list[list[Part]] = [[] for _ in range(self._world.size)]
-        dist.all_gather_object(held, self._folder.parts(), group=self._group)
+        held = agree.gather(self._folder.parts(), self._group)
         copy = newest_complete(held, self._world.size)
         return FoundCopy(copy, transfers(held, copy)) if copy else None
 
@@ -129,22 +125,13 @@ class MemoryCopies:
         self._folder.keep_newest(part.rank)
         return blob
 
-    def _run(self, copy: Copy, blob: Tensor, pending: Future[None]) -> None:
-        try:
-            self._exchange(copy, blob)
-            pending.set_result(None)
-        except BaseException as error:  # noqa: BLE001 - the edge of a thread: whoever waits gets it
-            pending.set_exception(error)
-
     def _exchange(self, copy: Copy, blob: Tensor) -> None:
         """Send to the partner, and keep what the rank on the node before sends."""
-        theirs = Part(copy, self._from)
-        sending = threading.Thread(target=self._send, args=(blob, self._to), name="footplate-mirror-send")
-        sending.start()
+        self._sending.start(partial(self._send, blob, self._to))
         size = self._receive_size(self._from)
         if size:
-            self._keep(theirs, size)
-        sending.join()
+            self._keep(Part(copy, self._from), size)
+        self._sending.finish()
 
     def _keep(self, part: Part, size: int) -> None:
         path: Path | None = None

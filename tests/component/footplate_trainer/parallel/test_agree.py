@@ -1,0 +1,72 @@
+"""What ranks tell each other arrives at all of them, and so does an error."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from footplate_contracts.names import Reason
+from footplate_contracts.v1alpha1.computeprofile import Backend
+from footplate_trainer.errors import StorageError, TrainerError, UserMistake
+from footplate_trainer.parallel import agree
+from footplate_trainer.parallel.world import World, open_world, read_environment
+from tests.support.ranks import run_ranks
+
+
+def among_ranks(work: Callable[[World], Any]) -> Any:
+    with open_world(read_environment(os.environ), Backend.GLOO) as world:
+        try:
+            return work(world)
+        except TrainerError as error:
+            return type(error).__name__, str(error), error.step, error.outcome.reason
+
+
+def decided_by_0(world: World) -> str:
+    return agree.from_rank_0(lambda: f"of rank {world.rank}", world.background)
+
+
+def refused_by_0(world: World) -> str:
+    def decide() -> str:
+        assert world.rank == 0
+        raise StorageError("no room", full=True, step=7)
+
+    return agree.from_rank_0(decide, world.background)
+
+
+def gathered_at_0(world: World) -> list[int]:
+    return agree.gather_to_0(world.rank * 10, world.background)
+
+
+def gathered(world: World) -> list[int]:
+    return agree.gather(world.rank * 10, world.background)
+
+
+def scattered(world: World) -> str:
+    return agree.scatter_from_0(["a", "b", "c"] if world.rank == 0 else [], world.background)
+
+
+def failed_on_two(world: World) -> None:
+    error = UserMistake(f"wrong on rank {world.rank}") if world.rank else None
+    agree.raise_first(error, world.background)
+
+
+NO_ROOM = ("StorageError", "no room", 7, Reason.STORAGE_FULL)
+WRONG = ("UserMistake", "wrong on rank 1", None, UserMistake.outcome.reason)
+
+
+@pytest.mark.parametrize(
+    ("work", "expected"),
+    [
+        pytest.param(decided_by_0, ["of rank 0"] * 3, id="from-rank-0"),
+        pytest.param(refused_by_0, [NO_ROOM] * 3, id="error-from-rank-0"),
+        pytest.param(gathered_at_0, [[0, 10, 20], [], []], id="gather-to-0"),
+        pytest.param(gathered, [[0, 10, 20]] * 3, id="gather"),
+        pytest.param(scattered, ["a", "b", "c"], id="scatter-from-0"),
+        pytest.param(failed_on_two, [WRONG] * 3, id="the-lowest-rank's-error"),
+    ],
+)
+def test_every_rank_has_what_was_told(work: Callable[[World], Any], expected: list[Any]) -> None:
+    assert run_ranks(among_ranks, 3, work) == expected
