@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
 from pathlib import Path
 
@@ -34,17 +33,11 @@ def test_writing_again_replaces(storage: Storage) -> None:
     assert storage.read("name") == b"new"
 
 
-def test_only_the_first_creates(storage: Storage) -> None:
-    assert storage.create("marker", b"mine")
-    assert not storage.create("marker", b"theirs")
-    assert storage.read("marker") == b"mine"
-
-
 def test_the_list_is_relative_sorted_and_deep(storage: Storage) -> None:
     for name in ("b", "a/2", "a/1/x"):
         storage.write(name, b"12")
     assert storage.list() == [StoredObject(name, 2) for name in ("a/1/x", "a/2", "b")]
-    assert [one.name for one in storage.list("a")] == ["a/1/x", "a/2"]
+    assert [stored.name for stored in storage.list("a")] == ["a/1/x", "a/2"]
 
 
 def test_a_list_of_nothing_is_empty(storage: Storage) -> None:
@@ -70,21 +63,6 @@ def test_files_go_up_and_down(storage: Storage, tmp_path: Path) -> None:
     storage.upload(tmp_path / "up", "deep/file")
     storage.download("deep/file", tmp_path / "down")
     assert (tmp_path / "down").read_bytes() == b"content"
-
-
-def test_of_many_writers_one_creates(tmp_path: Path) -> None:
-    storage = open_storage(str(tmp_path))
-    won: list[bool] = []
-    threads = [
-        threading.Thread(target=lambda mark=mark: won.append(storage.create("marker", mark)))
-        for mark in (b"a", b"b", b"c", b"d")
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(won) == [False, False, False, True]
-    assert [path.name for path in tmp_path.iterdir()] == ["marker"]
 
 
 @pytest.mark.parametrize(

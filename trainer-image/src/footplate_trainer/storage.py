@@ -2,12 +2,11 @@
 
 Data and checkpoints both live below a URI that a person chose. What they need of
 it is little, and object stores differ from file systems in just that little: an
-object appears whole or not at all, and only a conditional PUT keeps two writers
-apart. So there is one small interface, with names relative to the URI:
+object appears whole or not at all. So there is one small interface, with names
+relative to the URI (a checkpoint folder adds to it, see checkpoint/folder.py):
 
     path, file://             files; written beside and renamed
-    s3://, gs://, az://, …    obstore. Its fsspec adapter is not used: that one drops the
-                              "create" of an exclusive PUT and holds whole files in memory
+    s3://, gs://, az://, …    obstore. Its fsspec adapter is not used: that one holds whole files in memory
     anything else             fsspec: memory://, http://, or what is installed beside it
 
 Credentials come from where each store's own tools look: for S3 the AWS_*
@@ -66,13 +65,6 @@ class Storage(Protocol):
 
     def write(self, name: str, content: bytes) -> None:
         """Create or replace; readers see the old or the new content, never a part."""
-
-    def create(self, name: str, content: bytes) -> bool:
-        """Create, of all who try at once only one; False when the object exists.
-
-        A store that answered too late may have done it all the same, and says
-        False when it is asked again: read the object to know whose it is.
-        """
 
     def upload(self, path: Path, name: str) -> None:
         """Create or replace from a local file of any size."""
@@ -146,18 +138,11 @@ class LocalStorage:
 
     def write(self, name: str, content: bytes) -> None:
         with self._beside(name) as (partial, path):
-            _write_new(partial, content)
+            with partial.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
             partial.replace(path)
-
-    def create(self, name: str, content: bytes) -> bool:
-        with self._beside(name) as (partial, path):
-            _write_new(partial, content)
-            try:
-                # A link, not O_EXCL: the name must not stand there before its content does.
-                os.link(partial, path)
-            except FileExistsError:
-                return False
-            return True
 
     def upload(self, path: Path, name: str) -> None:
         with self._beside(name) as (partial, target):
@@ -187,13 +172,6 @@ class LocalStorage:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _write_new(path: Path, content: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 class BucketStorage:
@@ -226,16 +204,6 @@ class BucketStorage:
     def write(self, name: str, content: bytes) -> None:
         with self._errors(name):
             self._store.put(name, content)
-
-    def create(self, name: str, content: bytes) -> bool:
-        from obstore.exceptions import AlreadyExistsError
-
-        with self._errors(name):
-            try:
-                self._store.put(name, content, mode="create")
-            except AlreadyExistsError:
-                return False
-            return True
 
     def upload(self, path: Path, name: str) -> None:
         with self._errors(name):
@@ -334,15 +302,6 @@ class FsspecStorage:
         with self._errors(name):
             self._make_parent(name)
             self._files.pipe_file(self._path(name), content)
-
-    def create(self, name: str, content: bytes) -> bool:
-        with self._errors(name):
-            self._make_parent(name)
-            try:
-                self._files.pipe_file(self._path(name), content, mode="create")
-            except FileExistsError:
-                return False
-            return True
 
     def upload(self, path: Path, name: str) -> None:
         with self._errors(name):

@@ -45,25 +45,6 @@ def test_a_bucket_reads_what_was_written(bucket: Storage) -> None:
     assert bucket.list() == bucket.list("one") == [StoredObject("one/two.bin", 10)]
 
 
-def test_only_the_first_creates_in_a_bucket(bucket: Storage) -> None:
-    assert bucket.create("marker", b"mine")
-    assert not bucket.create("marker", b"theirs")
-    assert bucket.read("marker") == b"mine"
-
-
-def test_of_many_writers_one_creates_in_a_bucket(bucket: Storage) -> None:
-    won: list[bool] = []
-    threads = [
-        threading.Thread(target=lambda mark=mark: won.append(bucket.create("marker", mark)))
-        for mark in (b"a", b"b", b"c", b"d")
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(won) == [False, False, False, True]
-
-
 def test_a_file_larger_than_a_part_goes_up_and_down(bucket: Storage, tmp_path: Path) -> None:
     content = bytes(range(256)) * (12 << 12)  # 12 MiB: several parts
     (tmp_path / "up").write_bytes(content)

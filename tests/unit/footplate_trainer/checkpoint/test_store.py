@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,17 @@ def test_only_the_first_marker_of_a_step_is_made(tmp_path: Path) -> None:
 
     assert store.marker(5) == marker(5, 1)
     assert store.steps() == [5]
+
+
+def test_of_many_generations_one_makes_the_marker(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+
+    with ThreadPoolExecutor(4) as threads:
+        won = list(threads.map(lambda generation: store.commit(marker(5, generation)), range(4)))
+
+    assert sorted(won) == [False, False, False, True]
+    assert store.marker(5) == marker(5, won.index(True))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-5.committed"]
 
 
 def test_a_revoked_step_can_be_committed_again(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """A run's checkpoint folder, on a file system or in a bucket.
 
 Beside the verbs that all storage has, a checkpoint needs streams, the names
-directly below the folder, and the removal of a whole directory. Its exclusive
-"create" must hold against every other writer in the world, so only those places
-are let in of which that is known and tested.
+directly below the folder, the removal of a whole directory, and an exclusive
+"create". That must hold against every other writer in the world, so only those
+places are let in of which it is known and tested.
 """
 
 from __future__ import annotations
@@ -31,6 +31,13 @@ class Folder(Storage, Protocol):
 
     def names(self) -> list[str]:
         """What stands directly in the folder."""
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Create, of all who try at once only one; False when the name is taken.
+
+        A store that answered too late may have done it all the same, and says
+        False when it is asked again: read what is there to know whose it is.
+        """
 
     def remove(self, directory: str) -> None:
         """Remove a directory and all in it, as far as it is there."""
@@ -110,13 +117,23 @@ class BucketFolder(BucketStorage):
     def names(self) -> list[str]:
         with self._errors(""):
             found = self._store.list_with_delimiter(None)
-        return [*found["common_prefixes"], *(one["path"] for one in found["objects"])]
+        return [*found["common_prefixes"], *(stored["path"] for stored in found["objects"])]
+
+    def create(self, name: str, content: bytes) -> bool:
+        from obstore.exceptions import AlreadyExistsError
+
+        with self._errors(name):
+            try:
+                self._store.put(name, content, mode="create")
+            except AlreadyExistsError:
+                return False
+            return True
 
     def remove(self, directory: str) -> None:
         # What cannot be removed now is found again by the next retention.
         with suppress(OSError):
-            for one in self.list(directory):
-                self.delete(one.name)
+            for stored in self.list(directory):
+                self.delete(stored.name)
 
     @contextmanager
     def open_write(self, name: str) -> Iterator[Any]:
