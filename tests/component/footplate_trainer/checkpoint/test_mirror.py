@@ -48,9 +48,11 @@ def memory(tmp_path: Path) -> Path:
 
 
 def both_hold(memory: Path, step: int) -> bool:
-    """Whether each node holds both parts of a copy at least as new as `step`."""
-    held = [MemoryFolder(memory / f"node-{node}").parts() for node in range(NODES)]
-    return all({part.rank for part in parts if part.copy.step >= step} == set(range(NODES)) for parts in held)
+    """Whether each node holds both shards of a copy at least as new as `step`."""
+    held = [MemoryFolder(memory / f"node-{node}").shards() for node in range(NODES)]
+    return all(
+        {shard.rank for shard in shards if shard.copy.step >= step} == set(range(NODES)) for shards in held
+    )
 
 
 def killed(config: RunConfig, memory: Path, metrics: Path, step: int) -> None:
@@ -120,7 +122,7 @@ def test_a_newer_durable_checkpoint_wins(shards: Path, tmp_path: Path, memory: P
 
     assert again[0].agent.rows == [], "step 6 is durable; the copy of step 4 is not used"
     assert again[0].stderr == ""
-    assert MemoryFolder(memory / "node-0").parts() == [], "and does not come back"
+    assert MemoryFolder(memory / "node-0").shards() == [], "and does not come back"
 
 
 def test_without_an_agent_there_are_no_copies(shards: Path, tmp_path: Path) -> None:

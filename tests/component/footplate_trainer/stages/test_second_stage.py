@@ -18,7 +18,7 @@ from footplate_trainer.loop.callbacks import Callback, Callbacks, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Stepper
 from footplate_trainer.loop.train import train
-from footplate_trainer.model.loss import Vocabulary
+from footplate_trainer.model.loss import VocabularyShard
 from footplate_trainer.model.targets import Targets
 from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.parallel.apply import build_model
@@ -32,7 +32,7 @@ from tests.support.training import FakeAgent
 
 
 def small_states(
-    hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: Vocabulary | None = None
+    hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
 ) -> Tensor:
     """Sum of the mean squares of hidden states where a label counts."""
     squares = (hidden - 1).square().mean(-1) * (targets.labels >= 0)

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from footplate_trainer.checkpoint.memory.folder import (
-    Copy,
-    Header,
+    CopyShard,
+    MemoryCopy,
     MemoryFolder,
-    Part,
+    ShardHeader,
     newest_complete,
     opening_size,
     pack_into,
@@ -20,57 +20,57 @@ from footplate_trainer.checkpoint.memory.folder import (
 )
 from footplate_trainer.checkpoint.record import Describer
 
-OLD, NEW = Copy(10, 1, 1, 2), Copy(20, 1, 1, 2)
-OTHER_GENERATION, WIDER = Copy(30, 1, 2, 2), Copy(40, 1, 1, 3)
+OLD, NEW = MemoryCopy(10, 1, 1, 2), MemoryCopy(20, 1, 1, 2)
+OTHER_GENERATION, WIDER = MemoryCopy(30, 1, 2, 2), MemoryCopy(40, 1, 1, 3)
 
 
-def parts(copy: Copy, *ranks: int) -> list[Part]:
-    return [Part(copy, rank) for rank in ranks]
+def shards(copy: MemoryCopy, *ranks: int) -> list[CopyShard]:
+    return [CopyShard(copy, rank) for rank in ranks]
 
 
 @pytest.mark.parametrize(
     ("held", "found"),
     [
-        pytest.param([parts(NEW, 0, 1), parts(NEW, 0, 1)], NEW, id="everywhere"),
-        pytest.param([parts(NEW, 0, 1), []], NEW, id="one-node-lost"),
-        pytest.param([parts(OLD, 0, 1) + parts(NEW, 0), parts(OLD, 1)], OLD, id="newest-incomplete"),
-        pytest.param([parts(NEW, 0, 1) + parts(OTHER_GENERATION, 0), []], NEW, id="of-one-generation-only"),
-        pytest.param([parts(WIDER, 0, 1), parts(WIDER, 2)], None, id="another-number-of-ranks"),
-        pytest.param([parts(NEW, 0), []], None, id="both-holders-lost"),
+        pytest.param([shards(NEW, 0, 1), shards(NEW, 0, 1)], NEW, id="everywhere"),
+        pytest.param([shards(NEW, 0, 1), []], NEW, id="one-node-lost"),
+        pytest.param([shards(OLD, 0, 1) + shards(NEW, 0), shards(OLD, 1)], OLD, id="newest-incomplete"),
+        pytest.param([shards(NEW, 0, 1) + shards(OTHER_GENERATION, 0), []], NEW, id="of-one-generation-only"),
+        pytest.param([shards(WIDER, 0, 1), shards(WIDER, 2)], None, id="another-number-of-ranks"),
+        pytest.param([shards(NEW, 0), []], None, id="both-holders-lost"),
         pytest.param([[], []], None, id="nothing"),
     ],
 )
-def test_newest_complete(held: list[list[Part]], found: Copy | None) -> None:
+def test_newest_complete(held: list[list[CopyShard]], found: MemoryCopy | None) -> None:
     assert newest_complete(held, ranks=2) == found
 
 
 @pytest.mark.parametrize(
     ("held", "moves"),
     [
-        pytest.param([parts(NEW, 0, 1), parts(NEW, 0, 1)], [], id="all-at-home"),
-        pytest.param([parts(NEW, 0, 1), []], [(0, 1)], id="a-substitute-is-empty"),
-        pytest.param([parts(NEW, 1), parts(NEW, 0)], [(1, 0), (0, 1)], id="swapped"),
+        pytest.param([shards(NEW, 0, 1), shards(NEW, 0, 1)], [], id="all-at-home"),
+        pytest.param([shards(NEW, 0, 1), []], [(0, 1)], id="a-substitute-is-empty"),
+        pytest.param([shards(NEW, 1), shards(NEW, 0)], [(1, 0), (0, 1)], id="swapped"),
     ],
 )
-def test_transfers(held: list[list[Part]], moves: list[tuple[int, int]]) -> None:
+def test_transfers(held: list[list[CopyShard]], moves: list[tuple[int, int]]) -> None:
     assert transfers(held, NEW) == moves
 
 
 def test_names_are_read_as_they_are_written() -> None:
-    part = Part(NEW, 1)
+    shard = CopyShard(NEW, 1)
 
-    assert part.name == "step-20.e1g1.1-of-2"
-    assert Part.parse(part.name) == part
-    assert Part.parse(".5f2b") is None
+    assert shard.name == "step-20.e1g1.1-of-2"
+    assert CopyShard.parse(shard.name) == shard
+    assert CopyShard.parse(".5f2b") is None
 
 
-def fill(folder: MemoryFolder, part: Part, tensors: dict[str, torch.Tensor]) -> None:
-    state = Describer(7, 2, 8, 0, {"threads": 1}).at(part.copy.step, 99)
-    header, size = Header.of(state, tensors)
+def fill(folder: MemoryFolder, shard: CopyShard, tensors: dict[str, torch.Tensor]) -> None:
+    state = Describer(7, 2, 8, 0, {"threads": 1}).at(shard.copy.step, 99)
+    header, size = ShardHeader.of(state, tensors)
     text = header.model_dump_json(by_alias=True).encode()
     path, blob = folder.room(opening_size(text) + size)
     pack_into(blob, text, header.spans, tensors)
-    folder.publish(path, part)
+    folder.publish(path, shard)
 
 
 def example() -> dict[str, torch.Tensor]:
@@ -83,33 +83,33 @@ def example() -> dict[str, torch.Tensor]:
 
 
 def test_a_file_gives_back_what_went_in(tmp_path: Path) -> None:
-    folder, part = MemoryFolder(tmp_path), Part(NEW, 0)
-    fill(folder, part, example())
+    folder, shard = MemoryFolder(tmp_path), CopyShard(NEW, 0)
+    fill(folder, shard, example())
 
     found = {name: torch.zeros_like(tensor) for name, tensor in example().items()}
-    state = unpack_from(folder.open(part), found)
+    state = unpack_from(folder.open(shard), found)
 
     assert (state.step, state.tokens) == (20, 99)
     assert all(torch.equal(found[name], tensor) for name, tensor in example().items())
 
 
 def test_a_file_of_other_tensors_is_refused(tmp_path: Path) -> None:
-    folder, part = MemoryFolder(tmp_path), Part(NEW, 0)
-    fill(folder, part, example())
+    folder, shard = MemoryFolder(tmp_path), CopyShard(NEW, 0)
+    fill(folder, shard, example())
 
     with pytest.raises(ValueError, match="another model, optimizer or layout"):
-        unpack_from(folder.open(part), {"a": torch.zeros(3, 4)})
+        unpack_from(folder.open(shard), {"a": torch.zeros(3, 4)})
 
 
 def test_two_steps_of_each_rank_stay(tmp_path: Path) -> None:
     folder = MemoryFolder(tmp_path)
     for step in (1, 2, 3):
         for rank in (0, 1):
-            fill(folder, Part(Copy(step, 1, 1, 2), rank), example())
+            fill(folder, CopyShard(MemoryCopy(step, 1, 1, 2), rank), example())
 
     folder.keep_newest(rank=0)
 
-    assert [(part.copy.step, part.rank) for part in folder.parts()] == [
+    assert [(shard.copy.step, shard.rank) for shard in folder.shards()] == [
         (1, 1),
         (2, 0),
         (2, 1),
@@ -120,10 +120,10 @@ def test_two_steps_of_each_rank_stay(tmp_path: Path) -> None:
 
 def test_an_abandoned_future_is_forgotten(tmp_path: Path) -> None:
     folder = MemoryFolder(tmp_path)
-    fill(folder, Part(NEW, 0), example())
-    fill(folder, Part(OTHER_GENERATION, 0), example())
+    fill(folder, CopyShard(NEW, 0), example())
+    fill(folder, CopyShard(OTHER_GENERATION, 0), example())
     folder.room(4096)  # and what was never finished
 
     folder.keep_only(NEW)
 
-    assert [path.name for path in tmp_path.iterdir()] == [Part(NEW, 0).name]
+    assert [path.name for path in tmp_path.iterdir()] == [CopyShard(NEW, 0).name]

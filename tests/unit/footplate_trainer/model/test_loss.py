@@ -9,7 +9,7 @@ from torch import Tensor
 from footplate_trainer.model.loss import (
     IGNORED,
     TokenLoss,
-    Vocabulary,
+    VocabularyShard,
     backward_passes,
     summed_cross_entropy,
 )
@@ -111,7 +111,7 @@ def test_a_padded_row_has_no_logit() -> None:
     few = summed_cross_entropy(hidden, head[: ROWS - 2], labels, BOTH)
 
     padded = head.clone().requires_grad_()
-    value = summed_cross_entropy(hidden, padded, labels, BOTH, vocabulary=Vocabulary(ROWS - 2))
+    value = summed_cross_entropy(hidden, padded, labels, BOTH, vocabulary=VocabularyShard(ROWS - 2))
     value.backward()
 
     torch.testing.assert_close(value, few)

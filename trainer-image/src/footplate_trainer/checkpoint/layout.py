@@ -96,7 +96,7 @@ class CommitMarker(Report):
     time: float
 
 
-class FileRecord(Report):
+class CheckpointFile(Report):
     """A file of a checkpoint directory, with what proves it whole."""
 
     file: str
@@ -114,7 +114,7 @@ class ManifestHeader(Report):
 class Manifest(ManifestHeader):
     """manifest.json in the format of this release."""
 
-    files: list[FileRecord]
+    files: list[CheckpointFile]
 
 
 def retained_steps(committed: Iterable[int], keep_last: int, keep_every: int | None) -> set[int]:

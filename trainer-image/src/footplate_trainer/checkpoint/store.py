@@ -24,8 +24,8 @@ from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.folder import open_folder
 from footplate_trainer.checkpoint.layout import (
     FORMAT,
+    CheckpointFile,
     CommitMarker,
-    FileRecord,
     Manifest,
     ManifestHeader,
     StepDirectory,
@@ -104,10 +104,10 @@ class CheckpointStore:
         ):
             self.discard(directory)
 
-    def write(self, directory: str, file: str, content: bytes) -> FileRecord:
+    def write(self, directory: str, file: str, content: bytes) -> CheckpointFile:
         """Write one small file of a directory durably; what proves it whole."""
         self.folder.write(f"{directory}/{file}", content)
-        return FileRecord(file=file, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+        return CheckpointFile(file=file, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
     def read(self, kind: type[Record], directory: str, file: str) -> Record:
         """A JSON file of a directory; CheckpointDamaged when it is missing or torn."""
@@ -159,7 +159,7 @@ class CheckpointStore:
             return False
         return True
 
-    def damage(self, directory: str, record: FileRecord) -> str | None:
+    def damage(self, directory: str, record: CheckpointFile) -> str | None:
         """What is wrong with one file of a directory, in words; None when it is whole."""
         name = f"{directory}/{record.file}"
         try:
@@ -173,7 +173,7 @@ class CheckpointStore:
             return f"{name} has SHA-256 {found[:12]}…, should have {record.sha256[:12]}…"
         return None
 
-    def first_unseen(self, directory: str, records: Iterable[FileRecord]) -> str | None:
+    def first_unseen(self, directory: str, records: Iterable[CheckpointFile]) -> str | None:
         """What other ranks have written and is not here, in words; None where this folder is one for all.
 
         A bucket always is. Ranks of several nodes can all name the same path and mean a disk each.

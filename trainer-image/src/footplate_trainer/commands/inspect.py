@@ -13,7 +13,7 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import Parallelism
 from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import layout
-from footplate_trainer.checkpoint.layout import FileRecord, StepDirectory
+from footplate_trainer.checkpoint.layout import CheckpointFile, StepDirectory
 from footplate_trainer.checkpoint.place import StepPlace, locate
 from footplate_trainer.checkpoint.record import Key, TrainingState
 from footplate_trainer.checkpoint.store import storage_errors
@@ -37,7 +37,7 @@ class Inspection(Contract):
     parallelism: Parallelism
     bytes: int
     determinism: Key
-    files: list[FileRecord]
+    files: list[CheckpointFile]
 
     @classmethod
     def of(cls, place: StepPlace) -> Self:

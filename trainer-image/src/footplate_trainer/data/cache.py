@@ -30,7 +30,7 @@ from typing import Final
 from footplate_contracts.names import Env
 from footplate_trainer.data.check import unreadable
 from footplate_trainer.data.errors import DataCorrupt, DataError, DataMissing
-from footplate_trainer.data.layout import MANIFEST_FILE, FileRecord, ShardManifest
+from footplate_trainer.data.layout import MANIFEST_FILE, DataFile, ShardManifest
 from footplate_trainer.storage import Storage, join
 
 _log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def settings_from(environment: Mapping[str, str]) -> CacheSettings:
     return CacheSettings(Path(folder), int(limit) if limit else None)
 
 
-class Copy:
+class CachedCopy:
     """A local copy of one folder of shards, in use until this process ends."""
 
     def __init__(self, folder: Path, lock: BufferedRandom) -> None:
@@ -68,7 +68,7 @@ class Copy:
 
 def fetch(
     storage: Storage, text: bytes, manifest: ShardManifest, settings: CacheSettings, rank: int = 0
-) -> Copy:
+) -> CachedCopy:
     """A whole and verified copy of what `manifest` names; `text` is the manifest as it stands there.
 
     May be called by all ranks of a node at once; `rank` lets each begin
@@ -91,10 +91,10 @@ def fetch(
         for wait in (False, True):
             waiting = [record for record in waiting if not _ensure(storage, folder, record, wait=wait)]
         (folder / MANIFEST_FILE).write_bytes(text)
-    return Copy(folder, lock)
+    return CachedCopy(folder, lock)
 
 
-def _ensure(storage: Storage, folder: Path, record: FileRecord, *, wait: bool) -> bool:
+def _ensure(storage: Storage, folder: Path, record: DataFile, *, wait: bool) -> bool:
     """Whether the file is there, by our hand or another's; False if another is at it and we do not wait."""
     path = folder / record.file
     if _is_there(path, record):
@@ -107,7 +107,7 @@ def _ensure(storage: Storage, folder: Path, record: FileRecord, *, wait: bool) -
     return True
 
 
-def _copy(storage: Storage, record: FileRecord, path: Path) -> None:
+def _copy(storage: Storage, record: DataFile, path: Path) -> None:
     partial = path.with_name(f".{path.name}{_PARTIAL}")
     place = join(storage.uri, record.file)
     try:
@@ -124,7 +124,7 @@ def _copy(storage: Storage, record: FileRecord, path: Path) -> None:
     partial.replace(path)
 
 
-def _make_room(settings: CacheSettings, folder: Path, files: Sequence[FileRecord]) -> int:
+def _make_room(settings: CacheSettings, folder: Path, files: Sequence[DataFile]) -> int:
     """Remove unused copies, oldest first, until `files` fit; the bytes still to copy.
 
     DataError if they never will fit.
@@ -188,7 +188,7 @@ def _locked(path: Path, *, wait: bool) -> Iterator[bool]:
             yield True
 
 
-def _is_there(path: Path, record: FileRecord) -> bool:
+def _is_there(path: Path, record: DataFile) -> bool:
     # It got this name when its checksum was right.
     return path.is_file() and path.stat().st_size == record.bytes
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import ValidationError
 
 from footplate_trainer.data.errors import DataCorrupt, DataError, DataMissing
-from footplate_trainer.data.layout import MANIFEST_FILE, TOKENIZER_FILE, FileRecord, ShardManifest
+from footplate_trainer.data.layout import MANIFEST_FILE, TOKENIZER_FILE, DataFile, ShardManifest
 from footplate_trainer.storage import BucketStorage, LocalStorage, Storage, StoredObject, join, open_storage
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _listed(storage: Storage) -> list[StoredObject]:
         raise unreadable(storage.uri, error, local=False) from None
 
 
-def _size(storage: Storage, record: FileRecord) -> int:
+def _size(storage: Storage, record: DataFile) -> int:
     place = _place(storage, record.file)
     try:
         return storage.size(record.file)

@@ -56,7 +56,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 
 
-class FileRecord(Contract):
+class DataFile(Contract):
     """A file beside the manifest, with what proves it whole."""
 
     file: FileName
@@ -64,15 +64,15 @@ class FileRecord(Contract):
     sha256: Sha256
 
 
-class ShardRecord(FileRecord):
+class ShardRecord(DataFile):
     """A token file and its document offsets."""
 
     tokens: Count
     documents: Count
-    offsets: FileRecord
-    values: FileRecord | None = None
+    offsets: DataFile
+    values: DataFile | None = None
 
-    def files(self) -> list[FileRecord]:
+    def files(self) -> list[DataFile]:
         """All files of this shard."""
         return [self, self.offsets, *([self.values] if self.values else [])]
 
@@ -111,7 +111,7 @@ class ShardManifest(Contract):
     dtype: TokenType
     vocabulary_size: int = Field(ge=1, description="largest token id + 1")
     special_ids: SpecialIds
-    tokenizer: FileRecord
+    tokenizer: DataFile
     shards: list[ShardRecord]
     tokens: Count
     documents: Count
@@ -148,7 +148,7 @@ class ShardManifest(Contract):
                 raise ValueError(f"{shard.file}: format {self.format} does not go with its values")
         return self
 
-    def files(self) -> list[FileRecord]:
+    def files(self) -> list[DataFile]:
         """Every file that this manifest vouches for."""
         return [*(file for shard in self.shards for file in shard.files()), self.tokenizer]
 

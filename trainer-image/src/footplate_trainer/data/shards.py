@@ -35,7 +35,9 @@ Int64s = NDArray[np.int64]
 class TokenShards:
     """One stream of tokens over all shards, and where its documents end."""
 
-    def __init__(self, uri: str, folder: Path, manifest: ShardManifest, copy: cache.Copy | None) -> None:
+    def __init__(
+        self, uri: str, folder: Path, manifest: ShardManifest, copy: cache.CachedCopy | None
+    ) -> None:
         self.uri = uri
         self.folder = folder  # on this machine
         self._copy = copy  # in use as long as we are

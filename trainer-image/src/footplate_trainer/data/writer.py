@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from footplate_trainer.data.dtypes import OFFSET_DTYPE, VALUE_DTYPE, token_dtype
 from footplate_trainer.data.errors import DataError
 from footplate_trainer.data.layout import (
-    FileRecord,
+    DataFile,
     ShardRecord,
     TokenType,
     offsets_file,
@@ -85,12 +85,12 @@ class ShardWriter:
         )
         self._pending, self._values, self._tokens = [], [], 0
 
-    def _write_values(self, index: int) -> FileRecord:
+    def _write_values(self, index: int) -> DataFile:
         assert len(self._values) == len(self._pending), "all documents have a value, or none has"
         return write_file(self.folder / values_file(index), [np.array(self._values, dtype=VALUE_DTYPE).data])
 
 
-def write_file(path: Path, parts: Sequence[bytes | memoryview]) -> FileRecord:
+def write_file(path: Path, parts: Sequence[bytes | memoryview]) -> DataFile:
     """Writes and syncs `path`; returns its record."""
     digest = hashlib.sha256()
     size = 0
@@ -100,7 +100,7 @@ def write_file(path: Path, parts: Sequence[bytes | memoryview]) -> FileRecord:
             digest.update(part)
         file.flush()
         os.fsync(file.fileno())
-    return FileRecord(file=path.name, bytes=size, sha256=digest.hexdigest())
+    return DataFile(file=path.name, bytes=size, sha256=digest.hexdigest())
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def _same(statistics: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class VocabularyShard:
     """Which rows of the output head are here, and how to learn about the others.
 
     `combine` takes fp32 [3, tokens] over the rows here (log-normaliser, logit of
@@ -70,7 +70,7 @@ def summed_cross_entropy(
     labels: Tensor,
     loss: TokenLoss = TokenLoss(),
     *,
-    vocabulary: Vocabulary | None = None,
+    vocabulary: VocabularyShard | None = None,
     chunk: int | None = None,
 ) -> Tensor:
     """Sum of `loss` over valid positions: fp64 scalar.
@@ -84,7 +84,7 @@ def summed_cross_entropy(
     loss on every rank, the head's gradient is that of the rows here, and the
     gradient of `hidden` is the part through these rows: the ranks' sum counts.
     """
-    vocabulary = vocabulary or Vocabulary(head.shape[0])
+    vocabulary = vocabulary or VocabularyShard(head.shape[0])
     flat = hidden.flatten(0, -2)
     chunk = chunk or _chunk_tokens(head)
     differentiate = torch.is_grad_enabled()
@@ -121,7 +121,7 @@ class _Chunked(Function):
         head: Tensor,
         labels: Tensor,
         loss: TokenLoss,
-        vocabulary: Vocabulary,
+        vocabulary: VocabularyShard,
         chunk: int,
         differentiate: bool,
     ) -> Tensor:
@@ -176,7 +176,7 @@ class _Chunks:
         hidden: Tensor,
         head: Tensor,
         loss: TokenLoss,
-        vocabulary: Vocabulary,
+        vocabulary: VocabularyShard,
         chunk: int,
     ) -> None:
         self.hidden, self.loss, self.vocabulary = hidden, loss, vocabulary
@@ -225,7 +225,7 @@ class _Chunks:
         return torch.where(valid, each, 0.0)
 
     def _statistics(self, logits: Tensor, columns: Tensor, mine: Tensor) -> tuple[Tensor, Tensor]:
-        """Over the rows here: fp32 [3, tokens] as Vocabulary.combine takes it, and sums [tokens].
+        """Over the rows here: fp32 [3, tokens] as VocabularyShard.combine takes it, and sums [tokens].
 
         Those are of exp(z - max z), which take the place of the logits z.
         """

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from footplate_trainer.model.loss import Vocabulary
+from footplate_trainer.model.loss import VocabularyShard
 from footplate_trainer.model.pooled import embedded_pairs, info_nce
 from footplate_trainer.model.targets import Targets
 from footplate_trainer.parallel.stage_module import Criterion
@@ -56,7 +56,7 @@ class Contrastive:
         seen: list[tuple[Targets, Tensor]] = []
 
         def embed(
-            hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: Vocabulary | None = None
+            hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
         ) -> Tensor:
             seen.append((targets, embedded_pairs(hidden, targets)))
             return hidden.new_zeros(())
@@ -90,7 +90,7 @@ class _Replay:
     alive: object  # keeps the ids unique
 
     def __call__(
-        self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: Vocabulary | None = None
+        self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
     ) -> Tensor:
         losses, gradients = self.parts[id(targets)]
         through = (embedded_pairs(hidden, targets) * gradients).sum()

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from footplate_trainer.model.inputs import Inputs
-from footplate_trainer.model.loss import Vocabulary
+from footplate_trainer.model.loss import VocabularyShard
 from footplate_trainer.model.network import Network
 from footplate_trainer.model.targets import Targets
 from footplate_trainer.parallel.local_shard import local_shard, to_local
@@ -27,7 +27,7 @@ class Criterion(Protocol):
     """What is minimised."""
 
     def __call__(
-        self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: Vocabulary | None = None
+        self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
     ) -> Tensor:
         """A sum over what counts, scalar, from hidden states and the rows of the head that are here."""
 

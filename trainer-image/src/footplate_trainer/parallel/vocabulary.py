@@ -11,11 +11,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from footplate_trainer.model.loss import Vocabulary
+from footplate_trainer.model.loss import VocabularyShard
 from footplate_trainer.parallel.sequence import gather_sequence
 
 
-def vocabulary_shard(group: dist.ProcessGroup, size: int, first: int) -> Vocabulary:
+def vocabulary_shard(group: dist.ProcessGroup, size: int, first: int) -> VocabularyShard:
     """The vocabulary of `size` rows of which this rank of `group` holds those from `first` on.
 
     Any contiguous split will do: uneven, empty on some ranks, or padded behind
@@ -33,4 +33,4 @@ def vocabulary_shard(group: dist.ProcessGroup, size: int, first: int) -> Vocabul
     def whole(here: Tensor) -> Tensor:
         return gather_sequence(here[None], group)[0]
 
-    return Vocabulary(size, first, combine, whole, group.size())
+    return VocabularyShard(size, first, combine, whole, group.size())

@@ -13,7 +13,7 @@ from torch import Tensor
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import Loss, LossName
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.model.loss import TokenLoss, Vocabulary, summed_cross_entropy
+from footplate_trainer.model.loss import TokenLoss, VocabularyShard, summed_cross_entropy
 from footplate_trainer.model.pooled import summed_square_error
 from footplate_trainer.model.targets import Targets
 from footplate_trainer.parallel.objective import Contrastive, Objective, Separate, with_head
@@ -64,7 +64,12 @@ def import_function(name: str) -> Function:
 
 
 def _cross_entropy(
-    loss: TokenLoss, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: Vocabulary | None = None
+    loss: TokenLoss,
+    hidden: Tensor,
+    head: Tensor,
+    targets: Targets,
+    *,
+    vocabulary: VocabularyShard | None = None,
 ) -> Tensor:
     return summed_cross_entropy(hidden, head, targets.labels, loss, vocabulary=vocabulary)
 
@@ -76,7 +81,7 @@ class _Whole:
     function: Function
 
     def __call__(
-        self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: Vocabulary | None = None
+        self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
     ) -> Tensor:
         if vocabulary is None:
             return with_head(self.function(hidden, head, targets), head)

@@ -24,7 +24,7 @@ from torch.distributed.checkpoint.planner import SavePlan, TensorWriteData, Writ
 from footplate_trainer.checkpoint.durable.pace import Pace
 from footplate_trainer.checkpoint.folder import Folder
 from footplate_trainer.checkpoint.index import StoredTensor, TensorIndex, TensorSlice
-from footplate_trainer.checkpoint.layout import FileRecord, tensor_file
+from footplate_trainer.checkpoint.layout import CheckpointFile, tensor_file
 from footplate_trainer.checkpoint.tensors import bytes_of
 from footplate_trainer.parallel import agree
 
@@ -54,7 +54,7 @@ class TensorPlan:
         plan = planner.finish_plan(agree.scatter_from_0(plans, group) if group else plans[0])
         return cls(tensor_file(rank), [_planned(planner, item) for item in plan.items], index)
 
-    def write(self, folder: Folder, directory: str, pace: Pace) -> FileRecord:
+    def write(self, folder: Folder, directory: str, pace: Pace) -> CheckpointFile:
         """This rank's file, durably, and what proves it whole; raises OSError."""
         digest, size = hashlib.sha256(), 0
         with folder.open_write(f"{directory}/{self.file}") as file:
@@ -66,7 +66,7 @@ class TensorPlan:
                     digest.update(piece)
                     pace.piece_done()
                 size += len(content)
-        return FileRecord(file=self.file, bytes=size, sha256=digest.hexdigest())
+        return CheckpointFile(file=self.file, bytes=size, sha256=digest.hexdigest())
 
 
 def index_of(plans: Sequence[SavePlan]) -> TensorIndex:

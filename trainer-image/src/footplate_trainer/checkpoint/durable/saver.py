@@ -25,7 +25,7 @@ from footplate_trainer.background import OneInFlight
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.durable.pace import Pace
 from footplate_trainer.checkpoint.durable.plan import TensorPlan
-from footplate_trainer.checkpoint.layout import CommitMarker, FileRecord, Manifest, StepDirectory
+from footplate_trainer.checkpoint.layout import CheckpointFile, CommitMarker, Manifest, StepDirectory
 from footplate_trainer.checkpoint.record import TrainingState, release
 from footplate_trainer.checkpoint.state import HostCopy
 from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
@@ -118,7 +118,7 @@ class Saver:
 
     def _write_tensors(
         self, plan: TensorPlan, snapshot: Snapshot, directory: StepDirectory
-    ) -> FileRecord | StorageError:
+    ) -> CheckpointFile | StorageError:
         """This rank's part of the tensors, in storage, with its checksum; an error for rank 0 to judge."""
         pace = Pace(snapshot.hurry)
         try:
@@ -142,7 +142,7 @@ class Saver:
         plan: TensorPlan,
         snapshot: Snapshot,
         directory: StepDirectory,
-        parts: Sequence[FileRecord | StorageError],
+        parts: Sequence[CheckpointFile | StorageError],
     ) -> None:
         """Rank 0, when everybody has tried: manifest, permission, marker, retention."""
         committed = False
@@ -164,7 +164,7 @@ class Saver:
                 self._discard(directory)
 
     def _write_manifest(
-        self, state: TrainingState, directory: StepDirectory, plan: TensorPlan, records: list[FileRecord]
+        self, state: TrainingState, directory: StepDirectory, plan: TensorPlan, records: list[CheckpointFile]
     ) -> Manifest:
         assert plan.index is not None, "rank 0 has it"
         small = {
@@ -214,12 +214,12 @@ class Saver:
                 self._store.discard(directory)
 
 
-def _whole(parts: Sequence[FileRecord | StorageError]) -> list[FileRecord]:
+def _whole(parts: Sequence[CheckpointFile | StorageError]) -> list[CheckpointFile]:
     """The records of all ranks; raises the first error among them."""
     for part in parts:
         if isinstance(part, StorageError):
             raise part
-    return [part for part in parts if isinstance(part, FileRecord)]
+    return [part for part in parts if isinstance(part, CheckpointFile)]
 
 
 def _warn_superseded(directory: StepDirectory) -> None:

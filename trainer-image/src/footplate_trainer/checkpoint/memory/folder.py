@@ -1,7 +1,7 @@
 """Copies of the state in this node's memory: what is there, which of them counts, how they are laid out.
 
 The agent owns the folder, so a copy outlives the ranks. A file is one rank's
-part of one step: eight bytes of header length, a JSON header, and the parts of
+shard of one step: eight bytes of header length, a JSON header, and its parts of
 all tensors, each from a multiple of 64 bytes. It has its name only once it is
 whole. See docs/decisions/ADR-0006-memory-checkpoints.md.
 """
@@ -32,7 +32,7 @@ _NAME = re.compile(r"step-(\d+)\.e(\d+)g(\d+)\.(\d+)-of-(\d+)")
 
 
 @dataclass(frozen=True, order=True)
-class Copy:
+class MemoryCopy:
     """All ranks' state after one step of one generation."""
 
     step: int
@@ -41,16 +41,16 @@ class Copy:
     ranks: int
 
     @classmethod
-    def of(cls, step: int, generation: GenerationId, ranks: int) -> Copy:
+    def of(cls, step: int, generation: GenerationId, ranks: int) -> MemoryCopy:
         """The copy that `generation` of so many `ranks` makes at `step`."""
         return cls(step, generation.epoch, generation.number, ranks)
 
 
 @dataclass(frozen=True, order=True)
-class Part:
-    """One rank's part of a copy."""
+class CopyShard:
+    """One rank's part of a copy, which is a file."""
 
-    copy: Copy
+    copy: MemoryCopy
     rank: int
 
     @property
@@ -60,30 +60,30 @@ class Part:
         return f"step-{copy.step}.e{copy.epoch}g{copy.number}.{self.rank}-of-{copy.ranks}"
 
     @classmethod
-    def parse(cls, name: str) -> Part | None:
+    def parse(cls, name: str) -> CopyShard | None:
         """The inverse of `name`; None for anything else."""
         match = _NAME.fullmatch(name)
         if match is None:
             return None
         step, epoch, number, rank, ranks = map(int, match.groups())
-        return cls(Copy(step, epoch, number, ranks), rank)
+        return cls(MemoryCopy(step, epoch, number, ranks), rank)
 
 
-def newest_complete(held: Sequence[Iterable[Part]], ranks: int) -> Copy | None:
-    """The newest copy of a world of `ranks` that has all its parts somewhere; `held` by rank. Pure."""
-    everywhere = {part for parts in held for part in parts}
-    copies = {part.copy for part in everywhere if part.copy.ranks == ranks}
-    complete = [copy for copy in copies if all(Part(copy, rank) in everywhere for rank in range(ranks))]
+def newest_complete(held: Sequence[Iterable[CopyShard]], ranks: int) -> MemoryCopy | None:
+    """The newest copy of a world of `ranks` that has all its shards somewhere; `held` by rank. Pure."""
+    everywhere = {shard for shards in held for shard in shards}
+    copies = {shard.copy for shard in everywhere if shard.copy.ranks == ranks}
+    complete = [copy for copy in copies if all(CopyShard(copy, rank) in everywhere for rank in range(ranks))]
     return max(complete, default=None)
 
 
-def transfers(held: Sequence[Iterable[Part]], copy: Copy) -> list[tuple[int, int]]:
-    """(holder, receiver) for each rank whose node does not hold its own part of `copy`. Pure."""
-    holders = [set(parts) for parts in held]
+def transfers(held: Sequence[Iterable[CopyShard]], copy: MemoryCopy) -> list[tuple[int, int]]:
+    """(holder, receiver) for each rank whose node does not hold its own shard of `copy`. Pure."""
+    holders = [set(shards) for shards in held]
     return [
-        (next(rank for rank, parts in enumerate(holders) if Part(copy, receiver) in parts), receiver)
+        (next(rank for rank, shards in enumerate(holders) if CopyShard(copy, receiver) in shards), receiver)
         for receiver in range(copy.ranks)
-        if Part(copy, receiver) not in holders[receiver]
+        if CopyShard(copy, receiver) not in holders[receiver]
     ]
 
 
@@ -96,14 +96,14 @@ class TensorSpan(Contract):
     start: int  # bytes behind the header
 
 
-class Header(Contract):
+class ShardHeader(Contract):
     """What a file holds."""
 
     state: TrainingState
     spans: list[TensorSpan]
 
     @classmethod
-    def of(cls, state: TrainingState, tensors: Mapping[str, Tensor]) -> tuple[Header, int]:
+    def of(cls, state: TrainingState, tensors: Mapping[str, Tensor]) -> tuple[ShardHeader, int]:
         """The header for the local parts `tensors`, and the bytes that they take behind it."""
         spans, end = [], 0
         for name, tensor in tensors.items():
@@ -126,8 +126,8 @@ def unpack_from(blob: Tensor, tensors: Mapping[str, Tensor]) -> TrainingState:
     """Fill the local parts `tensors` from a whole file; ValueError when it is of other tensors."""
     length = int.from_bytes(bytes(blob[:_LENGTH].tolist()), "little")
     content = bytes(blob[_LENGTH : _LENGTH + length].numpy())
-    header = Header.from_json(json.loads(content))
-    expected, _ = Header.of(header.state, tensors)
+    header = ShardHeader.from_json(json.loads(content))
+    expected, _ = ShardHeader.of(header.state, tensors)
     if expected.spans != header.spans:
         raise ValueError("the copy in memory is of another model, optimizer or layout")
     for span in header.spans:
@@ -151,10 +151,10 @@ class MemoryFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def parts(self) -> list[Part]:
+    def shards(self) -> list[CopyShard]:
         """All whole files."""
-        found = (Part.parse(path.name) for path in self.folder.iterdir())
-        return sorted(part for part in found if part is not None)
+        found = (CopyShard.parse(path.name) for path in self.folder.iterdir())
+        return sorted(shard for shard in found if shard is not None)
 
     def room(self, size: int) -> tuple[Path, Tensor]:
         """A file of `size` bytes that has no name yet, and its memory; OSError when there is no room."""
@@ -169,29 +169,29 @@ class MemoryFolder:
         finally:
             os.close(descriptor)
 
-    def publish(self, path: Path, part: Part) -> None:
+    def publish(self, path: Path, shard: CopyShard) -> None:
         """Give a filled file its name."""
-        path.replace(self.folder / part.name)
+        path.replace(self.folder / shard.name)
 
-    def open(self, part: Part) -> Tensor:
+    def open(self, shard: CopyShard) -> Tensor:
         """The memory of a whole file [uint8]."""
-        descriptor = os.open(self.folder / part.name, os.O_RDWR)
+        descriptor = os.open(self.folder / shard.name, os.O_RDWR)
         try:
             return _mapped(descriptor, os.fstat(descriptor).st_size)
         finally:
             os.close(descriptor)
 
     def keep_newest(self, rank: int) -> None:
-        """Of one rank's parts only the newest few stay."""
-        mine = [part for part in self.parts() if part.rank == rank]
-        for part in mine[:-KEPT]:
-            (self.folder / part.name).unlink(missing_ok=True)
+        """Of one rank's shards only the newest few stay."""
+        mine = [shard for shard in self.shards() if shard.rank == rank]
+        for shard in mine[:-KEPT]:
+            (self.folder / shard.name).unlink(missing_ok=True)
 
-    def keep_only(self, copy: Copy | None) -> None:
-        """Remove all parts of other copies, and what was never finished."""
+    def keep_only(self, copy: MemoryCopy | None) -> None:
+        """Remove all shards of other copies, and what was never finished."""
         for path in self.folder.iterdir():
-            part = Part.parse(path.name)
-            if part is None or part.copy != copy:
+            shard = CopyShard.parse(path.name)
+            if shard is None or shard.copy != copy:
                 path.unlink(missing_ok=True)
 
 

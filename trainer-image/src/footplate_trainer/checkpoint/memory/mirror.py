@@ -19,10 +19,10 @@ from torch import Tensor
 from footplate_contracts.reports import GenerationId
 from footplate_trainer.background import OneInFlight
 from footplate_trainer.checkpoint.memory.folder import (
-    Copy,
-    Header,
+    CopyShard,
+    MemoryCopy,
     MemoryFolder,
-    Part,
+    ShardHeader,
     newest_complete,
     opening_size,
     pack_into,
@@ -36,9 +36,9 @@ from footplate_trainer.parallel.world import World
 
 @dataclass(frozen=True)
 class FoundCopy:
-    """The newest complete copy, and which rank sends whose part to whom."""
+    """The newest complete copy, and which rank sends whose shard to whom."""
 
-    copy: Copy
+    copy: MemoryCopy
     transfers: list[tuple[int, int]]
 
 
@@ -76,10 +76,10 @@ class MemoryCopies:
         return step % self._every_steps == 0
 
     def copy(self, state: TrainingState) -> None:
-        """Copy this rank's parts into memory, and begin to send them to the partner. Collective."""
+        """Copy this rank's shard into memory, and begin to send them to the partner. Collective."""
         self.finish()
-        copy = Copy.of(state.step, self._generation, self._world.size)
-        blob = self._write(Part(copy, self._world.rank), state)
+        copy = MemoryCopy.of(state.step, self._generation, self._world.size)
+        blob = self._write(CopyShard(copy, self._world.rank), state)
         if self._alone:
             return
         self._exchanging.start(partial(self._exchange, copy, blob))
@@ -90,17 +90,17 @@ class MemoryCopies:
 
     def newest(self) -> FoundCopy | None:
         """The newest complete copy, the same on every rank. Collective."""
-        held = agree.gather(self._folder.parts(), self._group)
+        held = agree.gather(self._folder.shards(), self._group)
         copy = newest_complete(held, self._world.size)
         return FoundCopy(copy, transfers(held, copy)) if copy else None
 
     def load(self, found: FoundCopy) -> TrainingState:
-        """Fill this rank's parts from `found`. Collective."""
-        mine = Part(found.copy, self._world.rank)
+        """Fill this rank's tensors from `found`. Collective."""
+        mine = CopyShard(found.copy, self._world.rank)
         blob: Tensor | None = None
         for holder, receiver in found.transfers:
             if self._world.rank == holder:
-                self._send(self._folder.open(Part(found.copy, receiver)), receiver)
+                self._send(self._folder.open(CopyShard(found.copy, receiver)), receiver)
             elif self._world.rank == receiver:
                 blob = self._receive(holder)
         return unpack_from(self._folder.open(mine) if blob is None else blob, self._tensors)
@@ -111,9 +111,9 @@ class MemoryCopies:
         self._folder.keep_only(found.copy if found else None)
         dist.barrier(group=self._group)  # and nobody removes what is written from now on
 
-    def _write(self, part: Part, state: TrainingState) -> Tensor:
-        """The file of `part`; nothing, with a warning, where there is no room for it."""
-        header, size = Header.of(state, self._tensors)
+    def _write(self, shard: CopyShard, state: TrainingState) -> Tensor:
+        """The file of `shard`; nothing, with a warning, where there is no room for it."""
+        header, size = ShardHeader.of(state, self._tensors)
         text = json.dumps(header.to_json()).encode()
         try:
             path, blob = self._folder.room(opening_size(text) + size)
@@ -121,29 +121,29 @@ class MemoryCopies:
             self._warn(f"no copy of step {state.step} in memory: {self._folder.folder}: {error.strerror}")
             return torch.empty(0, dtype=torch.uint8)
         pack_into(blob, text, header.spans, self._tensors)
-        self._folder.publish(path, part)
-        self._folder.keep_newest(part.rank)
+        self._folder.publish(path, shard)
+        self._folder.keep_newest(shard.rank)
         return blob
 
-    def _exchange(self, copy: Copy, blob: Tensor) -> None:
+    def _exchange(self, copy: MemoryCopy, blob: Tensor) -> None:
         """Send to the partner, and keep what the rank on the node before sends."""
         self._sending.start(partial(self._send, blob, self._to))
         size = self._receive_size(self._from)
         if size:
-            self._keep(Part(copy, self._from), size)
+            self._keep(CopyShard(copy, self._from), size)
         self._sending.finish()
 
-    def _keep(self, part: Part, size: int) -> None:
+    def _keep(self, shard: CopyShard, size: int) -> None:
         path: Path | None = None
         try:
             path, room = self._folder.room(size)
         except OSError as error:
-            self._warn(f"no mirror of rank {part.rank} in memory: {self._folder.folder}: {error.strerror}")
+            self._warn(f"no mirror of rank {shard.rank} in memory: {self._folder.folder}: {error.strerror}")
             room = torch.empty(size, dtype=torch.uint8)  # taken all the same: the sender waits
         dist.recv(room, group_src=self._from, group=self._group)
         if path is not None:
-            self._folder.publish(path, part)
-            self._folder.keep_newest(part.rank)
+            self._folder.publish(path, shard)
+            self._folder.keep_newest(shard.rank)
 
     def _send(self, blob: Tensor, to: int) -> None:
         dist.send(torch.tensor([blob.numel()]), group_dst=to, group=self._group)
