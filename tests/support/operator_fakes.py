@@ -11,7 +11,7 @@ from typing import Any
 
 from footplate_contracts.directives import Directives, HangBounds
 from footplate_contracts.failures import FailureReport
-from footplate_contracts.names import FIRST_SPARE, Cause
+from footplate_contracts.names import FIRST_SPARE, Cause, WorkerId
 from footplate_contracts.reports import (
     AgentIdentity,
     CheckpointRecord,
@@ -106,7 +106,7 @@ class FakeCoordinator:
     illegal: frozenset[int] = frozenset()  # numbers of nodes that cannot train
     gathered: int = 0
     spares: list[Json] = field(default_factory=list)  # pods that wait
-    seats: dict[str, tuple[int, int]] = field(default_factory=dict)  # of spares that stand in, by uid
+    promoted: dict[str, WorkerId] = field(default_factory=dict)  # spares that are workers now, by uid
     version: int = 1
     state: RunState = RunState.GATHERING
     number: int = 0
@@ -176,24 +176,24 @@ class FakeCoordinator:
             telemetry_backlog=self.backlog,
         )
 
-    def seat(self, pod: Json, index: int) -> Json:
-        """A spare takes the place of worker `index`; the pod as it would be labelled."""
-        self.seats[pod["metadata"]["uid"]] = (index, 100 + len(self.seats))
-        seated = self.seated(pod)
-        assert seated is not None
-        return seated
+    def promote(self, pod: Json, index: int) -> Json:
+        """A spare takes the slot of worker `index`; the pod as it would be labelled."""
+        self.promoted[pod["metadata"]["uid"]] = WorkerId(index, 100 + len(self.promoted))
+        worker = self.as_worker(pod)
+        assert worker is not None
+        return worker
 
-    def seated(self, pod: Json) -> Json | None:
-        """A spare that stands in as it would be labelled; None for one that waits."""
-        seat = self.seats.get(pod["metadata"]["uid"])
-        if seat is None:
+    def as_worker(self, pod: Json) -> Json | None:
+        """A spare that has a slot, as it would be labelled; None for one that waits."""
+        own = self.promoted.get(pod["metadata"]["uid"])
+        if own is None:
             return None
-        seated = travelled(pod)
-        seated["metadata"]["labels"] |= {
-            "footplate.dev/index": str(seat[0]),
-            "footplate.dev/incarnation": str(seat[1]),
+        worker = travelled(pod)
+        worker["metadata"]["labels"] |= {
+            "footplate.dev/index": str(own.index),
+            "footplate.dev/incarnation": str(own.incarnation),
         }
-        return seated
+        return worker
 
     def adopt(self, before: FakeCoordinator) -> None:
         """Take over a generation that trains on."""
@@ -218,7 +218,7 @@ class FakeCoordinator:
 
 
 def spare_identity(pod: Json) -> AgentIdentity:
-    """The agent in a spare pod, which has no place yet."""
+    """The agent in a spare pod, which has no slot yet."""
     own = identity(pod)
     return own.model_copy(update={"index": FIRST_SPARE + own.index})
 
@@ -233,5 +233,5 @@ def identity(pod: Json) -> AgentIdentity:
         pod_uid=pod["metadata"]["uid"],
         node_name=pod.get("spec", {}).get("nodeName", ""),
         address=pod.get("status", {}).get("podIP", ""),
-        slots=2,
+        local_world_size=2,
     )

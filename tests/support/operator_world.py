@@ -127,11 +127,11 @@ class World:
         self.heard.pop(uid, None)
 
     async def tell(self, uid: RunUid, directives: Directives) -> bool:
-        leader = self._followed(uid)
-        if leader is None:
+        coordinator = self._followed(uid)
+        if coordinator is None:
             return False
-        leader.direct(directives)
-        self.heard[uid] = leader.view(self._seconds())
+        coordinator.direct(directives)
+        self.heard[uid] = coordinator.view(self._seconds())
         return True
 
     # -- time ----------------------------------------------------------------------------
@@ -195,78 +195,82 @@ class World:
         for pod in self._pods("coordinator"):
             if pod.get("status", {}).get("phase") != "Running":
                 continue
-            leader = self._leader(pod)
+            coordinator = self._coordinator(pod)
             uid = pod["metadata"]["labels"]["footplate.dev/run-uid"]
             spares = self._running("spare", uid)
             running = [
                 *self._running("worker", uid),
-                *(seated for seated in map(leader.seated, spares) if seated),
+                *(worker for worker in map(coordinator.as_worker, spares) if worker),
             ]
             workers = {identity(pod).index: pod for pod in running}
-            leader.spares = [spare for spare in spares if leader.seated(spare) is None]
-            self._advance(leader, workers, uid)
+            coordinator.spares = [spare for spare in spares if coordinator.as_worker(spare) is None]
+            self._advance(coordinator, workers, uid)
 
-    def _advance(self, leader: FakeCoordinator, workers: dict[int, Json], uid: RunUid) -> None:
-        if leader.state in (RunState.FINISHED, RunState.SUSPENDED):
+    def _advance(self, coordinator: FakeCoordinator, workers: dict[int, Json], uid: RunUid) -> None:
+        if coordinator.state in (RunState.FINISHED, RunState.SUSPENDED):
             return
         uids = {index: pod["metadata"]["uid"] for index, pod in workers.items()}
-        members = {index: pod["metadata"]["uid"] for index, pod in leader.members.items()}
+        members = {index: pod["metadata"]["uid"] for index, pod in coordinator.members.items()}
         lost = next((index for index in members if uids.get(index) != members[index]), None)
-        if leader.state in (RunState.TRAINING, RunState.LOADING) and lost is not None:
-            gone = leader.members[lost]
-            leader.here.discard(lost)
-            leader.fail(Cause.NODE_LOST, Reason.AGENT_LOST, "its connection ended", gone, self._seconds())
+        if coordinator.state in (RunState.TRAINING, RunState.LOADING) and lost is not None:
+            gone = coordinator.members[lost]
+            coordinator.here.discard(lost)
+            coordinator.fail(
+                Cause.NODE_LOST, Reason.AGENT_LOST, "its connection ended", gone, self._seconds()
+            )
             return
-        wanted = {index: pod for index, pod in workers.items() if index < leader.nodes}
-        if leader.state is RunState.GATHERING:
-            leader.gathered += 1
-            for index in sorted(set(range(leader.nodes)) - wanted.keys()) if leader.number else ():
-                if leader.spares:
-                    wanted[index] = leader.seat(leader.spares.pop(0), index)
-            leader.here = set(wanted)
-            if leader.directives.command is Command.CHECKPOINT_AND_EXIT:
-                leader.state = RunState.SUSPENDED
-            elif len(wanted) >= (leader.fewest if leader.gathered > PATIENCE else leader.nodes):
-                leader.gathered = 0
-                leader.members = wanted
-                leader.number += 1
-                leader.generation = GenerationId(epoch=leader.epoch, number=leader.number)
-                leader.state = RunState.LOADING
+        wanted = {index: pod for index, pod in workers.items() if index < coordinator.nodes}
+        if coordinator.state is RunState.GATHERING:
+            coordinator.gathered += 1
+            for index in sorted(set(range(coordinator.nodes)) - wanted.keys()) if coordinator.number else ():
+                if coordinator.spares:
+                    wanted[index] = coordinator.promote(coordinator.spares.pop(0), index)
+            coordinator.here = set(wanted)
+            if coordinator.directives.command is Command.CHECKPOINT_AND_EXIT:
+                coordinator.state = RunState.SUSPENDED
+            elif len(wanted) >= (
+                coordinator.fewest if coordinator.gathered > PATIENCE else coordinator.nodes
+            ):
+                coordinator.gathered = 0
+                coordinator.members = wanted
+                coordinator.number += 1
+                coordinator.generation = GenerationId(epoch=coordinator.epoch, number=coordinator.number)
+                coordinator.state = RunState.LOADING
                 saved = self.saved.get(uid)
-                leader.start_step = leader.step = saved.step if saved else 0
-            leader.version += 1
+                coordinator.start_step = coordinator.step = saved.step if saved else 0
+            coordinator.version += 1
             return
         if not self.trains:
             return
-        if leader.directives.command is Command.CHECKPOINT_AND_EXIT:
-            self._save(leader, uid)
-            leader.state = RunState.SUSPENDED
+        if coordinator.directives.command is Command.CHECKPOINT_AND_EXIT:
+            self._save(coordinator, uid)
+            coordinator.state = RunState.SUSPENDED
             for pod in workers.values():
                 self.end_pod(pod["metadata"]["name"], 79)
         else:
-            leader.state = RunState.TRAINING
-            leader.step = min(leader.step + 5, leader.total_steps)
-            if leader.step % EVERY_STEPS == 0:
-                self._save(leader, uid)
-                if wanted.keys() != leader.members.keys():
-                    leader.state = RunState.GATHERING
-            if leader.step == leader.total_steps:
-                leader.state = RunState.FINISHED
+            coordinator.state = RunState.TRAINING
+            coordinator.step = min(coordinator.step + 5, coordinator.total_steps)
+            if coordinator.step % EVERY_STEPS == 0:
+                self._save(coordinator, uid)
+                if wanted.keys() != coordinator.members.keys():
+                    coordinator.state = RunState.GATHERING
+            if coordinator.step == coordinator.total_steps:
+                coordinator.state = RunState.FINISHED
                 for pod in workers.values():
                     self.end_pod(pod["metadata"]["name"], 0)
-        leader.version += 1
+        coordinator.version += 1
 
-    def _save(self, leader: FakeCoordinator, uid: RunUid) -> None:
-        uri = f"/shared/checkpoints/step-{leader.step}.e{leader.epoch}g{leader.number}"
-        leader.checkpoint = CheckpointRecord(step=leader.step, uri=uri, time=self._seconds())
-        self.saved[uid] = leader.checkpoint
+    def _save(self, coordinator: FakeCoordinator, uid: RunUid) -> None:
+        uri = f"/shared/checkpoints/step-{coordinator.step}.e{coordinator.epoch}g{coordinator.number}"
+        coordinator.checkpoint = CheckpointRecord(step=coordinator.step, uri=uri, time=self._seconds())
+        self.saved[uid] = coordinator.checkpoint
 
     def _speak(self) -> None:
         for uid in list(self.followed):
-            leader = self._followed(uid)
-            if leader is None or not leader.reachable:
+            coordinator = self._followed(uid)
+            if coordinator is None or not coordinator.reachable:
                 continue
-            view = leader.view(self._seconds())
+            view = coordinator.view(self._seconds())
             if self.heard.get(uid) != view:
                 self.heard[uid] = view
                 self.queue.add(KEY)
@@ -315,9 +319,9 @@ class World:
             if not phase or pod.get("status", {}).get("phase") == phase
         ]
 
-    def leader(self) -> FakeCoordinator:
+    def coordinator(self) -> FakeCoordinator:
         """The coordinator with the highest epoch."""
-        return max(self.coordinators.values(), key=lambda leader: leader.epoch)
+        return max(self.coordinators.values(), key=lambda coordinator: coordinator.epoch)
 
     def describe(self) -> str:
         """For the message of a test that fails."""
@@ -343,7 +347,7 @@ class World:
         ]
         return sorted(running, key=lambda pod: identity(pod).incarnation)
 
-    def _leader(self, pod: Json) -> FakeCoordinator:
+    def _coordinator(self, pod: Json) -> FakeCoordinator:
         name = pod["metadata"]["name"]
         if name not in self.coordinators:
             epoch = int(pod["metadata"]["labels"]["footplate.dev/epoch"])
@@ -351,13 +355,13 @@ class World:
                 variable["name"]: variable.get("value", "")
                 for variable in pod["spec"]["containers"][0]["env"]
             }
-            leader = FakeCoordinator(epoch, Directives.model_validate_json(told[Env.DIRECTIVES]))
+            coordinator = FakeCoordinator(epoch, Directives.model_validate_json(told[Env.DIRECTIVES]))
             before = [
                 coordinator for coordinator in self.coordinators.values() if coordinator.epoch == epoch - 1
             ]
             if before and before[0].state in (RunState.TRAINING, RunState.LOADING):
-                leader.adopt(before[0])
-            self.coordinators[name] = leader
+                coordinator.adopt(before[0])
+            self.coordinators[name] = coordinator
         return self.coordinators[name]
 
     def _followed(self, uid: RunUid) -> FakeCoordinator | None:
@@ -365,7 +369,7 @@ class World:
         for pod in self._pods("coordinator"):
             running = pod.get("status", {}).get("phase") == "Running"
             if endpoint is not None and pod["metadata"]["uid"] == endpoint.pod_uid and running:
-                return self._leader(pod)
+                return self._coordinator(pod)
         return None
 
     def _now(self) -> str:

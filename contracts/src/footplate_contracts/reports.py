@@ -127,15 +127,17 @@ class TelemetryItem(Report):
 
 
 class AgentIdentity(Report):
-    """Who speaks: the place in the run and the process that fills it now."""
+    """Who speaks: the slot in the gang and the process that fills it now."""
 
-    index: int = Field(ge=0, description="worker index, the stable place")
-    incarnation: int = Field(ge=0, description="grows with every new pod of that place")
+    index: int = Field(ge=0, description="worker index, the slot")
+    incarnation: int = Field(ge=0, description="grows with every new pod of that slot")
     pod_name: str
     pod_uid: str = ""
     node_name: str = ""
     address: str = Field(description="IP under which other members reach this agent")
-    slots: int = Field(ge=1, description="ranks this agent starts")
+    local_world_size: int = Field(
+        ge=1, validation_alias="slots", serialization_alias="slots", description="ranks this agent starts"
+    )
 
     @property
     def worker(self) -> WorkerId:
@@ -144,7 +146,7 @@ class AgentIdentity(Report):
 
     @property
     def spare(self) -> bool:
-        """Whether it has no place yet."""
+        """Whether it has no slot yet."""
         return self.index >= FIRST_SPARE
 
 
@@ -227,7 +229,7 @@ class HeartbeatAnswer(Report):
     epoch: int
     generation: GenerationId | None = Field(default=None, description="newest sealed or adopted")
     rendezvous_open: bool = Field(default=False, description="stop ranks and join again")
-    evicted: bool = Field(default=False, description="a newer incarnation has this place: end")
+    evicted: bool = Field(default=False, description="a newer incarnation has this slot: end")
     closed: bool = Field(default=False, description="the run is over: end with success")
     command: Command = Command.NONE
     limits: NumberedLimits | None = Field(default=None, validation_alias="terms", serialization_alias="terms")

@@ -206,7 +206,7 @@ class StandIn:
         config = json.loads(Path(variables[Env.RUN_CONFIG]).read_text())
         self._steps = int(config["training"]["steps"])
         self._folder = config["checkpoint"]["uri"]
-        self._slots = int(config["world"]["processesPerNode"])
+        self._local_world_size = int(config["world"]["processesPerNode"])
         self._host = variables[Env.COORDINATOR_HOST]
         address = variables.get(Env.COORDINATOR_ADDRESS, "")
         self._root = f"https://{address}:{variables[Env.COORDINATOR_PORT]}"
@@ -222,7 +222,7 @@ class StandIn:
             pod_uid=variables[Env.POD_UID],
             node_name="node-1",
             address="127.0.0.1",
-            slots=self._slots,
+            local_world_size=self._local_world_size,
         )
         self.code: int | None = None
         self.killed = threading.Event()
@@ -311,13 +311,13 @@ class StandIn:
     def _beat(self, sealed: SealedGeneration, step: int, finished: bool, suspended: bool) -> HeartbeatAnswer:
         ranks = [
             RankReport(
-                rank=self.identity.index * self._slots + local,
+                rank=self.identity.index * self._local_world_size + local,
                 local_rank=local,
                 step=step,
                 phase=RankPhase.COMPUTE,
                 step_seconds=STEP_SECONDS if step > StandIn.saved or finished else None,
             )
-            for local in range(self._slots)
+            for local in range(self._local_world_size)
         ]
         word = Heartbeat(
             agent=self.identity,

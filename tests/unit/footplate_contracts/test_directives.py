@@ -11,7 +11,7 @@ import pytest
 from footplate_contracts import older
 from footplate_contracts.directives import Command, Directives, HangBounds, Limits
 from footplate_contracts.reports import CoordinatorState
-from footplate_elastic.coordinator.coordinator import Coordinator
+from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.coordinator.state import new_membership
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
 from footplate_elastic.coordinator.timing import Timing

@@ -163,22 +163,22 @@ async def test_nothing_is_remembered_of_a_run_that_ended_long_ago() -> None:
 
 async def test_a_finished_coordinator_stays_until_its_telemetry_is_out() -> None:
     world = await running()
-    world.leader().backlog = 5
+    world.coordinator().backlog = 5
     await world.live(60, until=lambda: world.phase == "Succeeded")
     await world.live(20)
     assert "tiny-c1" in world.cluster.names(POD)
-    world.leader().backlog = 0
+    world.coordinator().backlog = 0
     await world.live(3)
     assert "tiny-c1" not in world.cluster.names(POD)
 
 
 async def test_a_run_that_is_deleted_at_its_end_tells_its_last_numbers_first() -> None:
     world = await running(ttlSecondsAfterFinished=0)
-    world.leader().backlog = 5
+    world.coordinator().backlog = 5
     await world.live(60, until=lambda: world.phase == "Succeeded")
     await world.live(20)
     assert "tiny-c1" in world.cluster.names(POD)
-    world.leader().backlog = 0
+    world.coordinator().backlog = 0
     await world.live(5)
     assert (TRAINING_RUN, NAME) not in world.cluster.objects and world.cluster.names(POD) == []
 

@@ -30,7 +30,7 @@ async def test_a_run_goes_on_to_the_steps_that_were_added_and_no_pod_is_made_for
     world = await running()
     world.change(training={**TRAINING, "steps": 200})
     await world.reconcile()
-    assert world.leader().directives.limits == asked(200)
+    assert world.coordinator().directives.limits == asked(200)
     await world.live(60, until=lambda: world.phase == "Succeeded")
     progress = world.status["progress"]
     assert (progress["step"], progress["totalSteps"], progress["percentage"]) == (200, 200, 100)
@@ -40,7 +40,7 @@ async def test_a_run_goes_on_to_the_steps_that_were_added_and_no_pod_is_made_for
 
 async def test_fewer_steps_end_it_earlier() -> None:
     world = await running(steps=10_000)
-    goal = world.leader().step + 20
+    goal = world.coordinator().step + 20
     world.change(training={**TRAINING, "steps": goal})
     await world.live(60, until=lambda: world.phase == "Succeeded")
     assert world.status["progress"]["step"] == goal
@@ -53,7 +53,7 @@ async def test_checkpoints_change_with_it() -> None:
     )
     await world.reconcile()
     told = Limits(steps=100, every_steps=5, keep_last=2, keep_every_steps=50)
-    assert world.leader().directives.limits == told
+    assert world.coordinator().directives.limits == told
 
 
 async def test_every_coordinator_knows_and_a_new_one_from_its_start() -> None:
@@ -61,30 +61,30 @@ async def test_every_coordinator_knows_and_a_new_one_from_its_start() -> None:
     world.change(training={**TRAINING, "steps": 20_000})
     await world.reconcile()
     world.end_pod("tiny-c1", 1)
-    await world.live(30, until=lambda: world.leader().epoch == 2)
-    assert world.leader().directives.limits == asked(20_000)
+    await world.live(30, until=lambda: world.coordinator().epoch == 2)
+    assert world.coordinator().directives.limits == asked(20_000)
 
 
 async def test_a_length_in_the_past_is_named_until_it_is_raised() -> None:
     world = await running(steps=10_000)
-    await world.live(20, until=lambda: world.leader().step > 60)
+    await world.live(20, until=lambda: world.coordinator().step > 60)
     world.change(training={**TRAINING, "steps": 50})
     await world.live(2)
     refused = world.condition("Reconciled")
     assert (refused["status"], refused["reason"]) == ("False", "LengthRefused")
-    assert refused["message"] == world.leader().refusals["limits"]
-    assert world.phase == "Running" and world.leader().total_steps == 10_000
+    assert refused["message"] == world.coordinator().refusals["limits"]
+    assert world.phase == "Running" and world.coordinator().total_steps == 10_000
     world.change(training={**TRAINING, "steps": 5_000})
     await world.live(2)
     assert world.condition("Reconciled")["reason"] == "AsDesired"
-    assert world.leader().total_steps == 5_000
+    assert world.coordinator().total_steps == 5_000
 
 
 async def test_steps_that_come_after_the_end_are_named() -> None:
     world = await running()
-    world.leader().reachable = False
-    await world.live(60, until=lambda: world.leader().state == "finished")
-    world.leader().reachable = True
+    world.coordinator().reachable = False
+    await world.live(60, until=lambda: world.coordinator().state == "finished")
+    world.coordinator().reachable = True
     assert world.phase == "Running"
     world.change(training={**TRAINING, "steps": 200})
     await world.live(20, until=lambda: world.phase == "Succeeded")
@@ -98,7 +98,7 @@ async def test_more_steps_are_told_before_the_command_to_suspend() -> None:
     world = await running(steps=10_000)
     world.change(suspend=True, training={**TRAINING, "steps": 20_000})
     await world.reconcile()
-    assert world.phase == "Suspending" and world.leader().directives.limits == asked(20_000)
+    assert world.phase == "Suspending" and world.coordinator().directives.limits == asked(20_000)
 
 
 async def test_a_coordinator_that_takes_no_directives_is_not_told_and_the_status_says_so() -> None:
@@ -108,7 +108,7 @@ async def test_a_coordinator_that_takes_no_directives_is_not_told_and_the_status
     world.heard[uid] = world.heard[uid].model_copy(update={"directives": None})
     world.change(training={**TRAINING, "steps": 20_000})
     await world.reconcile()
-    assert world.leader().directives.limits == asked(10_000)
+    assert world.coordinator().directives.limits == asked(10_000)
     assert world.condition("Reconciled")["message"] == (
         "when the run is suspended and resumed, these take effect: training.steps"
     )

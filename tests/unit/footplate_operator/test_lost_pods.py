@@ -60,7 +60,7 @@ async def test_memory_has_its_budget_though_the_agent_went_with_the_container(or
 
 def _lose_agent(world: World, name: str) -> None:
     """The coordinator notices the end of a connection, and no more."""
-    pod, leader = world.cluster.objects[POD, name], world.leader()
+    pod, leader = world.cluster.objects[POD, name], world.coordinator()
     leader.here.discard(int(pod["metadata"]["labels"]["footplate.dev/index"]))
     seconds = world.clock().timestamp()
     leader.fail(Cause.NODE_LOST, Reason.AGENT_LOST, "its connection ended", pod, seconds)
@@ -79,7 +79,7 @@ async def test_both_workers_lost_at_once_is_one_restart() -> None:
 async def test_a_worker_that_only_the_coordinator_lost_gets_a_substitute_and_is_left_alone() -> None:
     world = await running()
     pod = world.cluster.objects[POD, "tiny-w1-0"]
-    leader = world.leader()
+    leader = world.coordinator()
     leader.here = {0}
     leader.fail(Cause.NODE_LOST, Reason.AGENT_LOST, "silent for 5 s", pod, world.clock().timestamp())
     world.trains = False
@@ -105,7 +105,7 @@ async def test_a_lost_coordinator_gets_the_next_epoch_and_workers_are_untouched(
 
 async def test_an_unreachable_coordinator_is_never_dead() -> None:
     world = await running()
-    world.leader().reachable = world.trains = False
+    world.coordinator().reachable = world.trains = False
     calls = len(world.cluster.calls)
     await world.live(600)
     assert world.phase == "Running"

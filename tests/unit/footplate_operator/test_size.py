@@ -94,7 +94,7 @@ async def test_size_and_bounds_change_while_it_trains(
     await world.live(30, until=lambda: size(world) == trains and world.phase == "Running")
     await world.live(3)
     assert len(world.workers("Running")) == trains
-    assert (world.leader().nodes, world.leader().least) == (trains, after.get("minNodes"))
+    assert (world.coordinator().nodes, world.coordinator().least) == (trains, after.get("minNodes"))
     assert world.condition("Reconciled")["message"] == "everything is as the spec asks"
     assert world.status["restarts"] == 0 and len(world.coordinators) == 1
 
@@ -105,7 +105,7 @@ async def test_without_bounds_any_more_it_keeps_the_size_that_it_has_and_waits_f
     await world.live(30, until=lambda: size(world) == 3 and world.phase == "Running")
     world.change(compute={"profile": "local-cpu", "nodes": 3})
     await world.live(3)
-    assert (world.phase, size(world), world.leader().least) == ("Running", 3, None)
+    assert (world.phase, size(world), world.coordinator().least) == ("Running", 3, None)
     world.kubelet_works = False
     world.end_pod("tiny-w0-0", 137)
     await world.live(30)
@@ -138,8 +138,8 @@ async def test_a_new_coordinator_begins_with_the_size_that_holds() -> None:
     world.change(compute={"profile": "local-cpu", "nodes": 3, "minNodes": 2})
     await world.live(30, until=lambda: size(world) == 3 and world.phase == "Running")
     world.end_pod("tiny-c1", 1)
-    await world.live(30, until=lambda: world.leader().epoch == 2)
-    assert (world.leader().nodes, world.leader().least) == (3, 2)
+    await world.live(30, until=lambda: world.coordinator().epoch == 2)
+    assert (world.coordinator().nodes, world.coordinator().least) == (3, 2)
     await world.live(10)
     assert [attempt["nodes"] for attempt in world.status["attempts"]] == [2, 3]
     assert (world.phase, world.status["restarts"]) == ("Running", 0)
@@ -150,14 +150,14 @@ async def test_nobody_is_given_back_while_a_new_coordinator_knows_of_nobody() ->
     [uid] = world.followed
     ignorant = {"members": [], "generation": None, "state": RunState.GATHERING}
     world.heard[uid] = world.heard[uid].model_copy(update=ignorant)
-    world.leader().reachable = False
+    world.coordinator().reachable = False
     world.change(compute=compute(1))
     await world.live(3)
     assert len(world.workers("Running")) == 2
     assert world.condition("Ready")["message"] == (
         "2 nodes train; 1 are wanted, which changes at a checkpoint"
     )
-    world.leader().reachable = True
+    world.coordinator().reachable = True
     await world.live(30, until=lambda: size(world) == 1 and world.workers() == ["tiny-w0-0"])
 
 
@@ -169,13 +169,13 @@ async def test_a_new_operator_carries_out_what_was_asked_for_meanwhile() -> None
     world.change(compute={"profile": "local-cpu", "nodes": 4, "minNodes": 3})
     world.start_operator()
     await world.live(30, until=lambda: size(world) == 4 and world.phase == "Running")
-    assert (world.leader().nodes, world.leader().least) == (4, 3)
+    assert (world.coordinator().nodes, world.coordinator().least) == (4, 3)
     assert (world.status["restarts"], world.status["failures"]) == (0, {}), "a place that was new is no loss"
 
 
 async def test_a_size_that_cannot_train_is_a_condition_and_the_run_goes_on() -> None:
     world = await elastic()
-    world.leader().illegal = frozenset({3})
+    world.coordinator().illegal = frozenset({3})
     world.change(compute={"profile": "local-cpu", "nodes": 3})
     await world.live(10)
     reconciled = world.condition("Reconciled")

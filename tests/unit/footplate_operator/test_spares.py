@@ -80,7 +80,9 @@ async def test_the_promoted_one_is_replaced_like_any_worker() -> None:
 def test_a_spare_is_a_worker_from_the_moment_it_has_a_place(index: int, role: str) -> None:
     now = datetime(2026, 1, 31, tzinfo=UTC)
     pod = PodView(name="tiny-s0-1", uid="u", owner_uid="r", role="spare", created=now, incarnation=1)
-    agent = AgentIdentity(index=index, incarnation=100, pod_name=pod.name, address="10.0.0.1", slots=2)
+    agent = AgentIdentity(
+        index=index, incarnation=100, pod_name=pod.name, address="10.0.0.1", local_world_size=2
+    )
     told = CoordinatorState(version=1, epoch=1, state=RunState.GATHERING, waiting=[agent])
     found = spares.promoted([pod], told)
     assert [worker.worker for worker in found] == ([WorkerId(1, 100)] if role == "worker" else [])
@@ -110,7 +112,7 @@ async def test_spares_go_with_a_suspension_and_with_the_end() -> None:
     assert not [pod for pod in world.cluster.names(POD) if "-s" in pod]
     world.change(suspend=False)
     await world.live(30, until=lambda: world.phase == "Running")
-    world.leader().total_steps = world.leader().step + 5
+    world.coordinator().total_steps = world.coordinator().step + 5
     await world.live(30, until=lambda: world.phase == "Succeeded")
     await world.live(20)
     live = [pod for pod in world.cluster.all(POD) if pod["status"].get("phase") == "Running"]

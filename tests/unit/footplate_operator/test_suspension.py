@@ -27,7 +27,7 @@ async def test_suspension_saves_first_and_resumption_goes_on() -> None:
     assert world.phase == "Suspending"
     await world.live(20, until=lambda: world.phase == "Suspended")
     step = world.status["checkpoint"]["latestStep"]
-    assert step == world.leader().step
+    assert step == world.coordinator().step
     await world.live(5)
     assert world.workers("Running") == []
     assert world.status["replicas"] == 0
@@ -36,7 +36,7 @@ async def test_suspension_saves_first_and_resumption_goes_on() -> None:
     world.change(suspend=False)
     await world.live(30, until=lambda: world.phase == "Running")
     assert world.status["coordinator"]["epoch"] == 2
-    assert world.leader().start_step == step
+    assert world.coordinator().start_step == step
     assert world.workers("Running") == ["tiny-w0-1", "tiny-w1-1"]
     assert world.status["restarts"] == 0
     await world.live(60, until=lambda: world.phase == "Succeeded")
@@ -117,11 +117,13 @@ async def test_what_is_held_to_be_a_hang_changes_at_once_and_for_every_coordinat
     told = HangBounds(factor=2.0, floor_seconds=600.0)
     world.change(resilience={"hang": {"factor": 2.0, "floorSeconds": 600}})
     await world.reconcile()
-    assert world.leader().directives.hang == told
+    assert world.coordinator().directives.hang == told
     world.end_pod("tiny-c1", 1)
-    await world.live(30, until=lambda: world.leader().epoch == 2 and world.leader().directives.hang == told)
+    await world.live(
+        30, until=lambda: world.coordinator().epoch == 2 and world.coordinator().directives.hang == told
+    )
     world.change(resilience={})
-    await world.live(10, until=lambda: world.leader().directives.hang == HANG)
+    await world.live(10, until=lambda: world.coordinator().directives.hang == HANG)
 
 
 async def test_an_edit_while_suspended_makes_a_new_revision_and_config() -> None:
@@ -140,12 +142,12 @@ async def test_an_edit_while_suspended_makes_a_new_revision_and_config() -> None
 
 async def test_a_suspended_coordinator_stays_until_its_telemetry_is_out() -> None:
     world = await running()
-    world.leader().backlog = 5
+    world.coordinator().backlog = 5
     world.change(suspend=True)
     await world.live(60, until=lambda: world.phase == "Suspended")
     await world.live(60)
     assert world.cluster.names(POD) == ["tiny-c1"]
-    world.leader().backlog = 0
+    world.coordinator().backlog = 0
     await world.live(5)
     assert world.cluster.names(POD) == []
 

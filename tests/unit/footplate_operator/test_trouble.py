@@ -17,7 +17,7 @@ from tests.support.operator_world import World, running
 async def test_a_traceback_fails_the_run_when_it_comes_twice() -> None:
     world = await running()
     for _ in range(2):
-        leader = world.leader()
+        leader = world.coordinator()
         pod = world.cluster.objects[POD, "tiny-w0-0"]
         leader.fail(
             Cause.USER_ERROR,
@@ -59,7 +59,7 @@ async def test_what_no_restart_mends_fails_at_once(cause: Cause, reason: Reason)
     world.submit()
     await world.live(3)
     pod = world.cluster.objects[POD, "tiny-w0-0"]
-    world.leader().fail(cause, reason, "what is wrong", pod, world.clock().timestamp(), exit_code=78)
+    world.coordinator().fail(cause, reason, "what is wrong", pod, world.clock().timestamp(), exit_code=78)
     world._speak()
     await world.reconcile()
     assert world.phase == "Failed"
@@ -81,15 +81,15 @@ async def test_who_knows_why_a_worker_ended_is_awaited_for_a_while(
     world = World()
     world.submit()
     await world.live(5, until=lambda: bool(world.workers()))
-    world.leader().reachable = False
+    world.coordinator().reachable = False
     await world.live(1)
     pod = world.cluster.objects[POD, "tiny-w0-0"]
-    world.leader().fail(
+    world.coordinator().fail(
         Cause.IMAGE_OR_CONFIG, Reason.DATA_MISSING, "no such folder", pod, world.clock().timestamp()
     )
     world.end_pod("tiny-w0-0", 78)
     await world.live(silent_seconds)
-    world.leader().reachable = True
+    world.coordinator().reachable = True
     await world.live(2, until=lambda: world.phase == "Failed")
     assert world.condition("Complete")["reason"] == reason
 
@@ -166,7 +166,7 @@ async def test_an_interruption_counts_once_though_its_status_is_refused_at_first
     world.trains = False
     world.cluster.refuse["apply", TRAINING_RUN] = Conflict("modified", 409, "Conflict")
     pod = world.cluster.objects[POD, "tiny-w0-0"]
-    world.leader().fail(
+    world.coordinator().fail(
         Cause.USER_ERROR, Reason.PYTHON_ERROR, "ValueError", pod, world.clock().timestamp(), rank=0
     )
     world._speak()
@@ -270,7 +270,7 @@ async def test_hangs_have_a_budget_of_their_own() -> None:
     for count in range(1, 7):
         await world.live(5)  # ten looks of five steps each: past some checkpoints
         pod = world.cluster.objects[POD, "tiny-w1-0"]
-        world.leader().fail(Cause.HANG, Reason.NO_STEP, "stands", pod, world.clock().timestamp(), rank=3)
+        world.coordinator().fail(Cause.HANG, Reason.NO_STEP, "stands", pod, world.clock().timestamp(), rank=3)
         world._speak()
         await world.reconcile()
         await world.live(20, until=lambda: world.phase in ("Running", "Failed"))

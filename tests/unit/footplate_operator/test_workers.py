@@ -148,7 +148,7 @@ def state(of: RunState, missing: list[int]) -> CoordinatorState:
 
 
 def trains_with(index: int) -> CoordinatorState:
-    agent = AgentIdentity(index=index, incarnation=0, pod_name="p", address="10.0.0.1", slots=2)
+    agent = AgentIdentity(index=index, incarnation=0, pod_name="p", address="10.0.0.1", local_world_size=2)
     member = Member(agent=agent, group_rank=0, first_rank=0, store_port=1)
     return state(RunState.TRAINING, [1]).model_copy(update={"members": [member]})
 
@@ -201,7 +201,7 @@ def _generation(of: RunState, *incarnations: int) -> CoordinatorState:
     members = [
         Member(
             agent=AgentIdentity(
-                index=index, incarnation=incarnation, pod_name="p", address="10.0.0.1", slots=2
+                index=index, incarnation=incarnation, pod_name="p", address="10.0.0.1", local_world_size=2
             ),
             group_rank=index,
             first_rank=2 * index,

@@ -45,7 +45,7 @@ def from_environment(environment: Mapping[str, str]) -> AgentConfig:
         pod_uid=environment.get(Env.POD_UID, ""),
         node_name=environment.get(Env.NODE_NAME, ""),
         address=environment.get(Env.POD_IP) or "127.0.0.1",
-        slots=outline.world.processes_per_node,
+        local_world_size=outline.world.processes_per_node,
     )
     endpoint = Endpoint(
         host=host,

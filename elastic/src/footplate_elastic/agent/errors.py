@@ -2,7 +2,7 @@
 
 AgentError
 ├── Unreachable      no answer from a coordinator that counts; always tried again
-├── PlaceTaken       a newer incarnation has this place
+├── SlotTaken        a newer incarnation has this slot
 ├── RunOver          the run is finished or suspended
 ├── RanksRefused     the ranks cannot work here; a restart would not mend it
 └── ZygoteFailed     the process that ranks are forked from did not start
@@ -27,8 +27,8 @@ class Unreachable(AgentError):
     """No answer from the coordinator, or one from a coordinator that was replaced."""
 
 
-class PlaceTaken(AgentError):
-    """A newer incarnation has this place."""
+class SlotTaken(AgentError):
+    """A newer incarnation has this slot."""
 
 
 class RunOver(AgentError):

@@ -165,7 +165,7 @@ class Launch:
         run = self.config.outline.run
         spec = WorkerSpec(
             role="trainer",
-            local_world_size=self.config.identity.slots,
+            local_world_size=self.config.identity.local_world_size,
             rdzv_handler=FootplateRendezvous(self.session, run.uid or run.name),
             entrypoint=self.ranks.entry,
             max_restarts=RESTARTS,

@@ -22,7 +22,7 @@ from torch.distributed.elastic.rendezvous import (
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Env, Reason
 from footplate_contracts.reports import Member, SealedGeneration
-from footplate_elastic.agent.errors import PlaceTaken, RunOver
+from footplate_elastic.agent.errors import RunOver, SlotTaken
 from footplate_elastic.agent.session import Session
 
 _log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class FootplateRendezvous(RendezvousHandler):
             store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
             try:
                 sealed = self._session.join(store.port)
-            except (PlaceTaken, RunOver) as end:
+            except (SlotTaken, RunOver) as end:
                 self._closed = True
                 raise RendezvousClosedError(str(end)) from end
             host, own = sealed.members[0], _own_seat(sealed, self._session.identity.index)

@@ -35,7 +35,7 @@ from footplate_contracts.reports import (
 )
 from footplate_elastic.agent.client import Answer, Connection, Directory, Endpoint
 from footplate_elastic.agent.coordinator_view import CoordinatorView
-from footplate_elastic.agent.errors import PlaceTaken, RunOver, Unreachable
+from footplate_elastic.agent.errors import RunOver, SlotTaken, Unreachable
 from footplate_elastic.agent.outbox import Outbox
 from footplate_elastic.agent.rank_reports import RankReports
 from footplate_elastic.protocol import wire
@@ -104,7 +104,7 @@ class Session:
     def start(self, listener: SessionListener | None = None) -> None:
         """Register, keep speaking from now on, and tell `listener` what is heard."""
         self._listener = listener or self._listener
-        for name, target in (("heartbeat", self._beat), ("news", self._tell), ("idle", self._plug)):
+        for name, target in (("heartbeat", self._beat), ("news", self._tell), ("idle", self._stay_connected)):
             threading.Thread(target=target, name=f"footplate-{name}", daemon=True).start()
 
     # -- what ranks say ----------------------------------------------------------------
@@ -126,7 +126,7 @@ class Session:
     # -- what the main thread does -----------------------------------------------------
 
     def join(self, store_port: int) -> SealedGeneration:
-        """Wait for the next generation, as long as it takes; raises PlaceTaken or RunOver."""
+        """Wait for the next generation, as long as it takes; raises SlotTaken or RunOver."""
         with self._lock:
             self.running = None
             self._reports.clear()
@@ -261,7 +261,7 @@ class Session:
             else:
                 self._urgent.wait(NEWS_SECONDS)
 
-    def _plug(self) -> None:
+    def _stay_connected(self) -> None:
         pauses = Backoff()
         while not self._ending.is_set():
             agent = quote(json.dumps(self.identity.to_json()))
@@ -346,7 +346,7 @@ class Session:
             return SealedGeneration.model_validate_json(answer.body)
         reason = _text(answer)
         if answer.status == 409 and reason == wire.Refusal.EVICTED.value:
-            raise PlaceTaken(f"a newer incarnation has place {self.identity.index}")
+            raise SlotTaken(f"a newer incarnation has slot {self.identity.index}")
         if answer.status == 409 and reason == wire.Refusal.CLOSED.value:
             raise RunOver("the run is over")
         if answer.status != 202:
@@ -356,7 +356,7 @@ class Session:
 
 
 def _own(sealed: SealedGeneration, agent: AgentIdentity) -> AgentIdentity:
-    """What `agent` is called in `sealed`: a spare learns here which place it has taken."""
+    """What `agent` is called in `sealed`: a spare learns here which slot it has taken."""
     return next(
         member.agent
         for member in sealed.members

@@ -17,13 +17,13 @@ _STARTING = (RankPhase.STARTING, RankPhase.LOADING)
 class StartupTimeline:
     """One generation on one agent. Times in seconds since the Unix epoch.
 
-    A station is passed when the last of the `slots` ranks has passed it:
+    A station is passed when the last of the `local_world_size` ranks has passed it:
     `grouped` at its first report, `loaded` at the first one after loading,
     `stepping` at its first finished step.
     """
 
     generation: GenerationId
-    slots: int
+    local_world_size: int
     sealed: float
     forked: float
     _passed: dict[str, dict[int, float]] = field(
@@ -41,7 +41,7 @@ class StartupTimeline:
         for station, passed in stations.items():
             if passed:
                 self._passed[station].setdefault(report.rank, now)
-        if self._told or len(self._passed["stepping"]) < self.slots:
+        if self._told or len(self._passed["stepping"]) < self.local_world_size:
             return None
         self._told = True
         times = {name: max(by_rank.values()) for name, by_rank in self._passed.items()}

@@ -19,7 +19,7 @@ from aiohttp import web
 from footplate_contracts import logs
 from footplate_contracts.names import Env, ExitCode
 from footplate_elastic.coordinator.config import CoordinatorConfig, as_admitted, from_environment
-from footplate_elastic.coordinator.coordinator import Coordinator
+from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.coordinator.server import Server
 from footplate_elastic.coordinator.shipping import Destination, Shipper
 from footplate_elastic.coordinator.state import new_membership

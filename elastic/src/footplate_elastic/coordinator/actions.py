@@ -49,14 +49,14 @@ class Arrived:
 
 @dataclass(frozen=True)
 class Evicted:
-    """A newer incarnation has this agent's place."""
+    """A newer incarnation has this agent's slot."""
 
     agent: AgentIdentity
 
 
 @dataclass(frozen=True)
-class StoodIn:
-    """A spare has taken a place, and is called `agent` from now on."""
+class Promoted:
+    """A spare has taken a slot, and is called `agent` from now on."""
 
     spare: AgentIdentity
     agent: AgentIdentity
@@ -88,4 +88,4 @@ class Closed:
     state: RunState
 
 
-Action = Opened | Sealed | Adopted | Arrived | Evicted | StoodIn | Lost | Failed | Closed
+Action = Opened | Sealed | Adopted | Arrived | Evicted | Promoted | Lost | Failed | Closed

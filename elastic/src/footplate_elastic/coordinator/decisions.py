@@ -1,7 +1,7 @@
 """What follows from the state alone: adopt, seal, open, close.
 
 `advance` is called after every event and every tick, and does the one thing
-that the stage of the gang allows, if anything.
+that the state of the rendezvous allows, if anything.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from footplate_contracts.directives import Command
 from footplate_contracts.reports import GenerationId, RunState, SealedGeneration
 from footplate_elastic.coordinator import takeover
 from footplate_elastic.coordinator.actions import Action, Adopted, Closed, Opened, Sealed
-from footplate_elastic.coordinator.places import Ended, Place, seats
 from footplate_elastic.coordinator.size import chosen, count_of, patience
-from footplate_elastic.coordinator.spares import stand_in
-from footplate_elastic.coordinator.state import Membership, Stage
+from footplate_elastic.coordinator.slots import Ended, Slot, assign_ranks
+from footplate_elastic.coordinator.spares import promote
+from footplate_elastic.coordinator.state import Membership, Rendezvous
 from footplate_elastic.coordinator.timing import hold_seconds
 
 
 def advance(state: Membership, now: float) -> list[Action]:
     """The decision that is due."""
-    if state.stage is Stage.UNDECIDED:
+    if state.rendezvous is Rendezvous.UNDECIDED:
         return _decide(state, now)
-    if state.stage is Stage.OPEN:
+    if state.rendezvous is Rendezvous.OPEN:
         if state.command is Command.CHECKPOINT_AND_EXIT:
             return _close(state, RunState.SUSPENDED)
-        return [*stand_in(state, now), *_seal(state, now)]
-    if state.stage is Stage.SEALED:
+        return [*promote(state, now), *_seal(state, now)]
+    if state.rendezvous is Rendezvous.SEALED:
         return _finish(state, now)
     return []
 
 
 def _decide(state: Membership, now: float) -> list[Action]:
     waited_out = now - state.opened >= state.timing.adoption
-    decision = takeover.judge(state.claims, state.places, state.nodes, waited_out)
+    decision = takeover.judge(state.claims, state.slots, state.nodes, waited_out)
     last = takeover.newest(state.claims)
     if decision is takeover.Takeover.WAIT:
         return []
@@ -46,61 +46,61 @@ def _decide(state: Membership, now: float) -> list[Action]:
             *advance(state, now),
         ]
     state.sealed = last
-    state.stage = Stage.SEALED
+    state.rendezvous = Rendezvous.SEALED
     state.step_at_seal = state.step
     for member in last.members:
-        if member.agent.index not in state.places:
+        if member.agent.index not in state.slots:
             # It may still be looking for us: as long as the rest of the time limit, at least.
             benefit = state.opened + state.timing.adoption - state.timing.silence
-            state.places[member.agent.index] = Place(member.agent, max(now, benefit))
+            state.slots[member.agent.index] = Slot(member.agent, max(now, benefit))
     return [Adopted(last)]
 
 
 def _seal(state: Membership, now: float) -> list[Action]:
-    ready = sum(place.ready and place.agent.index < state.nodes for place in state.places.values())
+    ready = sum(slot.ready and slot.agent.index < state.nodes for slot in state.slots.values())
     count = count_of(ready, state.nodes, state.legal)
-    if count == 0 or now - state.opened < max(hold_seconds(state.barren), patience(state, count)):
+    if count == 0 or now - state.opened < max(hold_seconds(state.fruitless), patience(state, count)):
         return []
     training = chosen(state, count)
-    if any(place.silent_for(now) > state.timing.silence for place in training):
+    if any(slot.silent_for(now) > state.timing.silence for slot in training):
         return []
     number = state.generation.number if state.generation and state.generation.epoch == state.epoch else 0
-    members = seats([place.waiting for place in training if place.waiting is not None])
+    members = assign_ranks([slot.waiting for slot in training if slot.waiting is not None])
     state.sealed = SealedGeneration(
         generation=GenerationId(epoch=state.epoch, number=number + 1),
         members=members,
-        world_size=sum(member.agent.slots for member in members),
+        world_size=sum(member.agent.local_world_size for member in members),
         limits=state.limits,
     )
-    state.stage = Stage.SEALED
+    state.rendezvous = Rendezvous.SEALED
     state.suspicion = False
     state.step_at_seal = state.step
-    for place in state.places.values():
-        place.ended = None
-    for place in training:
-        place.waiting = None
+    for slot in state.slots.values():
+        slot.ended = None
+    for slot in training:
+        slot.waiting = None
     return [Sealed(state.sealed)]
 
 
 def open_generation(state: Membership, now: float, why: str, goal: int | None = None) -> list[Action]:
     """Break the running generation, if any, and let everybody join; `goal`: see Membership."""
     state.goal = goal or (len(state.sealed.members) if state.sealed else state.nodes)
-    if state.stage is Stage.SEALED:
-        state.barren = 0 if state.step > state.step_at_seal else state.barren + 1
-    state.stage = Stage.OPEN
+    if state.rendezvous is Rendezvous.SEALED:
+        state.fruitless = 0 if state.step > state.step_at_seal else state.fruitless + 1
+    state.rendezvous = Rendezvous.OPEN
     state.opened = now
-    for place in state.places.values():
-        place.ended = None
+    for slot in state.slots.values():
+        slot.ended = None
     return [Opened(state.generation, why)]
 
 
 def _finish(state: Membership, now: float) -> list[Action]:
     assert state.sealed is not None
-    places = [state.places[member.agent.index] for member in state.sealed.members]
-    if any(place.ended is None for place in places):
+    slots = [state.slots[member.agent.index] for member in state.sealed.members]
+    if any(slot.ended is None for slot in slots):
         return []
-    finished = all(place.ended is Ended.FINISHED for place in places)
-    more = more_to_do(state, places) if finished else 0
+    finished = all(slot.ended is Ended.FINISHED for slot in slots)
+    more = more_to_do(state, slots) if finished else 0
     if more:
         # The ranks had ended when they were told: they go on from their last checkpoint.
         why = f"the run goes on to step {more}"
@@ -108,13 +108,13 @@ def _finish(state: Membership, now: float) -> list[Action]:
     return _close(state, RunState.FINISHED if finished else RunState.SUSPENDED)
 
 
-def more_to_do(state: Membership, ended: Sequence[Place]) -> int:
+def more_to_do(state: Membership, ended: Sequence[Slot]) -> int:
     """The last step that is asked for now where ranks `ended` with an earlier one; else 0."""
     last = state.limits.steps if state.limits else 0
-    return last if any(place.last_step is not None and place.last_step < last for place in ended) else 0
+    return last if any(slot.last_step is not None and slot.last_step < last for slot in ended) else 0
 
 
 def _close(state: Membership, outcome: RunState) -> list[Action]:
-    state.stage = Stage.CLOSED
+    state.rendezvous = Rendezvous.CLOSED
     state.outcome = outcome
     return [Closed(outcome)]

@@ -10,68 +10,72 @@ from __future__ import annotations
 from footplate_contracts.names import Reason
 from footplate_elastic.coordinator.actions import Action, Lost
 from footplate_elastic.coordinator.decisions import open_generation
-from footplate_elastic.coordinator.places import Place, member_of
-from footplate_elastic.coordinator.state import Membership, Stage
+from footplate_elastic.coordinator.slots import Slot, member_of
+from footplate_elastic.coordinator.state import Membership, Rendezvous
 
 
-def lose(state: Membership, place: Place, now: float, reason: Reason, why: str) -> list[Action]:
+def lose(state: Membership, slot: Slot, now: float, reason: Reason, why: str) -> list[Action]:
     """Hold the agent to be gone until it speaks again, and break its generation.
 
     An agent whose ranks have all ended is not needed any more.
     """
-    if place.lost or state.stage is Stage.CLOSED:
+    if slot.lost or state.rendezvous is Rendezvous.CLOSED:
         return []
-    place.lost = why
-    place.waiting = None
-    state.claims.pop(place.agent.index, None)
-    if member_of(state.sealed, place.agent) is None or place.ended is not None:
+    slot.lost = why
+    slot.waiting = None
+    state.claims.pop(slot.agent.index, None)
+    if member_of(state.sealed, slot.agent) is None or slot.ended is not None:
         return []
-    lost = Lost(place.agent, state.generation, reason, why)
-    if state.stage is not Stage.SEALED:
+    lost = Lost(slot.agent, state.generation, reason, why)
+    if state.rendezvous is not Rendezvous.SEALED:
         return [lost]
-    return [lost, *open_generation(state, now, f"worker {place.agent.index} is lost: {why}")]
+    return [lost, *open_generation(state, now, f"worker {slot.agent.index} is lost: {why}")]
 
 
-def unplugged_too_long(state: Membership, now: float) -> list[Place]:
+def disconnected_too_long(state: Membership, now: float) -> list[Slot]:
     """Agents whose idle connection ended and did not come back.
 
     A word that arrives well after the end cannot be one that a dying process
     had still on its way: the process lives, and only its connection broke.
     """
     grace = state.timing.connection
-    gone: list[Place] = []
-    for place in state.places.values():
-        if place.unplugged is None or now - place.unplugged < grace:
+    gone: list[Slot] = []
+    for slot in state.slots.values():
+        if slot.disconnected is None or now - slot.disconnected < grace:
             continue
-        if place.heard > place.unplugged + grace / 2:
-            place.unplugged = None
+        if slot.heard > slot.disconnected + grace / 2:
+            slot.disconnected = None
         else:
-            gone.append(place)
+            gone.append(slot)
     return gone
 
 
-def is_suspect(state: Membership, place: Place) -> bool:
+def is_suspect(state: Membership, slot: Slot) -> bool:
     """Whether silence of this live agent is suspect: every member was just told to join again."""
-    told = state.stage is Stage.OPEN and state.suspicion and member_of(state.sealed, place.agent) is not None
-    return told and place.waiting is None
+    told = (
+        state.rendezvous is Rendezvous.OPEN
+        and state.suspicion
+        and member_of(state.sealed, slot.agent) is not None
+    )
+    return told and slot.waiting is None
 
 
-def too_silent(state: Membership, now: float) -> list[Place]:
+def too_silent(state: Membership, now: float) -> list[Slot]:
     """Live agents whose silence counts as loss.
 
     Where fewer than half are heard the silence is more likely ours: nobody is
     judged then.
     """
-    living = [place for place in state.places.values() if not place.lost]
-    audible = sum(place.silent_for(now) <= state.timing.silence for place in living)
-    if audible * 2 < len(living) or state.stage in (Stage.CLOSED, Stage.UNDECIDED):
+    living = [slot for slot in state.slots.values() if not slot.lost]
+    audible = sum(slot.silent_for(now) <= state.timing.silence for slot in living)
+    if audible * 2 < len(living) or state.rendezvous in (Rendezvous.CLOSED, Rendezvous.UNDECIDED):
         return []
-    silent = [place for place in living if place.silent_for(now) > state.timing.silence]
+    silent = [slot for slot in living if slot.silent_for(now) > state.timing.silence]
     silent += [
-        place
-        for place in living
-        if place not in silent
-        and is_suspect(state, place)
-        and now - max(place.heard, state.opened) > state.timing.suspect
+        slot
+        for slot in living
+        if slot not in silent
+        and is_suspect(state, slot)
+        and now - max(slot.heard, state.opened) > state.timing.suspect
     ]
     return silent

@@ -50,8 +50,7 @@ def hang_report(
     agent = state.sealed.members[0].agent.model_copy(update={"node_name": ""})
     who = "all ranks wait in the same place"
     if behind is not None:
-        seats = state.sealed.members
-        agent = [seat.agent for seat in seats if seat.first_rank <= behind.rank][-1]
+        agent = [member.agent for member in state.sealed.members if member.first_rank <= behind.rank][-1]
         who = f"rank {behind.rank} ({agent.pod_name}) is still at {behind.phase} after step {behind.step}"
     report = FailureReport(
         cause=Cause.HANG,

@@ -5,11 +5,11 @@ clock), changes the membership and returns the actions that follow. There is no
 clock, no socket and no thread in here, so any order of events can be tried in
 a test.
 
-A generation is sealed when every place is filled by a live agent that has
+A generation is sealed when every slot is filled by a live agent that has
 joined, or when enough have and the others do not come (see size.py). It is
 broken, and a new one opened at once, by evidence: a member joins again (its
 ranks failed), its connection ends (its process is gone), a newer incarnation of
-its place speaks, it leaves, or it is silent for too long.
+its slot speaks, it leaves, or it is silent for too long.
 """
 
 from __future__ import annotations
@@ -22,59 +22,61 @@ from footplate_contracts.names import Reason
 from footplate_contracts.reports import AgentIdentity, Heartbeat, JoinRequest, SealedGeneration
 from footplate_elastic.coordinator.actions import Action, Arrived, Evicted, Failed
 from footplate_elastic.coordinator.decisions import advance, open_generation
-from footplate_elastic.coordinator.failure_detector import lose, too_silent, unplugged_too_long
-from footplate_elastic.coordinator.places import Ended, Place, answered_by, member_of
+from footplate_elastic.coordinator.failure_detector import disconnected_too_long, lose, too_silent
 from footplate_elastic.coordinator.size import better
-from footplate_elastic.coordinator.state import Membership, Stage
+from footplate_elastic.coordinator.slots import Ended, Slot, answered_by, member_of
+from footplate_elastic.coordinator.state import Membership, Rendezvous
 from footplate_elastic.coordinator.takeover import Claim
 from footplate_elastic.protocol.wire import Refusal
 
 
 def heard(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refusal | None, list[Action]]:
-    """Any word of `agent`: its place is filled, or it is turned away.
+    """Any word of `agent`: its slot is filled, or it is turned away.
 
     Raises ValueError for a number of ranks that differs from the run's. Any
     index may speak: it may train already in a size that we are about to be told.
     """
-    if agent.slots != state.slots:
-        raise ValueError(f"slots is {agent.slots}, but this run has {state.slots} ranks a node")
+    if agent.local_world_size != state.local_world_size:
+        raise ValueError(
+            f"slots is {agent.local_world_size}, but this run has {state.local_world_size} ranks a node"
+        )
     if state.superseded:
         return Refusal.SUPERSEDED, []
-    place = state.places.get(agent.index)
-    if place is None:
-        seat = state.seat(agent.index)
-        if seat is not None and seat.incarnation > agent.incarnation:
+    slot = state.slots.get(agent.index)
+    if slot is None:
+        sealed = state.sealed_agent(agent.index)
+        if sealed is not None and sealed.incarnation > agent.incarnation:
             return Refusal.EVICTED, []
-        state.places[agent.index] = Place(agent, now)
+        state.slots[agent.index] = Slot(agent, now)
         return None, [Arrived(agent)]
-    if agent.incarnation < place.agent.incarnation:
+    if agent.incarnation < slot.agent.incarnation:
         return Refusal.EVICTED, []
-    if agent.incarnation > place.agent.incarnation:
-        return None, _replace(state, place, agent, now)
-    place.heard = now
-    if not place.lost:
+    if agent.incarnation > slot.agent.incarnation:
+        return None, _replace(state, slot, agent, now)
+    slot.heard = now
+    if not slot.lost:
         return None, []
-    place.lost = ""
+    slot.lost = ""
     return None, [Arrived(agent)]
 
 
 def joined(state: Membership, request: JoinRequest, now: float) -> tuple[Refusal | None, list[Action]]:
     """`request.agent` is ready for the next generation; from a member this reports a failure."""
     refusal, actions = heard(state, request.agent, now)
-    if refusal is None and state.stage is Stage.CLOSED:
+    if refusal is None and state.rendezvous is Rendezvous.CLOSED:
         refusal = Refusal.CLOSED
     if refusal is not None:
         return refusal, actions
-    place = state.places[request.agent.index]
-    if answered_by(state.sealed, request) and state.stage is Stage.SEALED:
+    slot = state.slots[request.agent.index]
+    if answered_by(state.sealed, request) and state.rendezvous is Rendezvous.SEALED:
         return None, actions  # its answer was lost on the way
-    if _overtaken(place.waiting, request):
+    if _overtaken(slot.waiting, request):
         return None, actions
     state.claims.pop(request.agent.index, None)
     if request.failure is not None:
         actions.append(Failed(request.agent, request.last_generation, request.failure))
-    place.waiting = request
-    if state.stage is Stage.SEALED and member_of(state.sealed, request.agent) is not None:
+    slot.waiting = request
+    if state.rendezvous is Rendezvous.SEALED and member_of(state.sealed, request.agent) is not None:
         state.suspicion = True
         actions += open_generation(state, now, f"worker {request.agent.index} joined again")
     return None, actions + advance(state, now)
@@ -87,15 +89,15 @@ def beat(state: Membership, word: Heartbeat, now: float) -> tuple[Refusal | None
     refusal, actions = heard(state, word.agent, now)
     if refusal is not None:
         return refusal, actions
-    if state.stage is Stage.UNDECIDED:
+    if state.rendezvous is Rendezvous.UNDECIDED:
         _claim(state, word)
-    place = state.places[word.agent.index]
-    current = state.stage is Stage.SEALED and word.generation == state.generation
+    slot = state.slots[word.agent.index]
+    current = state.rendezvous is Rendezvous.SEALED and word.generation == state.generation
     if current and member_of(state.sealed, word.agent) is not None:
         _progress(state, word)
         if word.finished or word.suspended:
-            place.ended = Ended.FINISHED if word.finished else Ended.SUSPENDED
-            place.last_step = word.total_steps
+            slot.ended = Ended.FINISHED if word.finished else Ended.SUSPENDED
+            slot.last_step = word.total_steps
     if word.failure is not None:
         actions.append(Failed(word.agent, word.generation, word.failure))
         if current:
@@ -106,39 +108,39 @@ def beat(state: Membership, word: Heartbeat, now: float) -> tuple[Refusal | None
 
 def hung(state: Membership, agent: AgentIdentity, failure: FailureReport, now: float) -> list[Action]:
     """The ranks of the running generation stand still; `agent` has the one to blame."""
-    if state.stage is not Stage.SEALED:
+    if state.rendezvous is not Rendezvous.SEALED:
         return []
     failed = Failed(agent, state.generation, failure)
     return [failed, *open_generation(state, now, failure.message), *advance(state, now)]
 
 
-def plugged(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refusal | None, list[Action]]:
+def connected(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refusal | None, list[Action]]:
     """An idle connection of `agent` was opened."""
     refusal, actions = heard(state, agent, now)
     if refusal is None:
-        place = state.places[agent.index]
-        place.connections += 1
-        place.unplugged = None
+        slot = state.slots[agent.index]
+        slot.connections += 1
+        slot.disconnected = None
     return refusal, actions
 
 
-def unplugged(state: Membership, index: int, incarnation: int, now: float) -> list[Action]:
+def disconnected(state: Membership, index: int, incarnation: int, now: float) -> list[Action]:
     """An idle connection ended; where it was the last one, the process is most likely gone."""
-    place = state.places.get(index)
-    if place is None or place.agent.incarnation != incarnation:
+    slot = state.slots.get(index)
+    if slot is None or slot.agent.incarnation != incarnation:
         return []
-    place.connections -= 1
-    if place.connections == 0:
-        place.unplugged = now
+    slot.connections -= 1
+    if slot.connections == 0:
+        slot.disconnected = now
     return []
 
 
 def left(state: Membership, agent: AgentIdentity, now: float) -> list[Action]:
     """`agent` ends by request and says so."""
-    place = state.places.get(agent.index)
-    if place is None or place.agent.incarnation != agent.incarnation:
+    slot = state.slots.get(agent.index)
+    if slot is None or slot.agent.incarnation != agent.incarnation:
         return []
-    return lose(state, place, now, Reason.POD_DELETED, "it was told to end")
+    return lose(state, slot, now, Reason.POD_DELETED, "it was told to end")
 
 
 def commanded(state: Membership, command: Command, now: float) -> list[Action]:
@@ -158,7 +160,7 @@ def resized(state: Membership, nodes: int, legal: Sequence[int], now: float) -> 
 
 def saved(state: Membership, now: float) -> list[Action]:
     """A checkpoint is durable: now a restart with more nodes, or with fewer that were asked for, is cheap."""
-    if state.stage is not Stage.SEALED or state.command is not Command.NONE:
+    if state.rendezvous is not Rendezvous.SEALED or state.command is not Command.NONE:
         return []
     count = better(state)
     if count == 0 or state.sealed is None:
@@ -173,26 +175,26 @@ def tick(state: Membership, now: float) -> list[Action]:
     state.ticked = now
     if gap > state.timing.own_pause:
         # We did not run, so nobody could be heard: that is no silence of theirs.
-        for place in state.places.values():
-            place.heard += gap
+        for slot in state.slots.values():
+            slot.heard += gap
     actions: list[Action] = []
-    for place in unplugged_too_long(state, now):
-        place.unplugged = None
-        actions += lose(state, place, now, Reason.AGENT_LOST, "its connection ended")
-    for place in too_silent(state, now):
-        seconds = place.silent_for(now)
-        actions += lose(state, place, now, Reason.AGENT_LOST, f"it has been silent for {seconds:.1f} s")
+    for slot in disconnected_too_long(state, now):
+        slot.disconnected = None
+        actions += lose(state, slot, now, Reason.AGENT_LOST, "its connection ended")
+    for slot in too_silent(state, now):
+        seconds = slot.silent_for(now)
+        actions += lose(state, slot, now, Reason.AGENT_LOST, f"it has been silent for {seconds:.1f} s")
     return actions + advance(state, now)
 
 
 # -- particulars -------------------------------------------------------------------
 
 
-def _replace(state: Membership, old: Place, agent: AgentIdentity, now: float) -> list[Action]:
+def _replace(state: Membership, old: Slot, agent: AgentIdentity, now: float) -> list[Action]:
     actions: list[Action] = [Evicted(old.agent)]
     actions += lose(state, old, now, Reason.AGENT_LOST, f"incarnation {agent.incarnation} took its place")
     state.claims.pop(agent.index, None)
-    state.places[agent.index] = Place(agent, now)
+    state.slots[agent.index] = Slot(agent, now)
     return [*actions, Arrived(agent)]
 
 
@@ -202,7 +204,7 @@ def _claim(state: Membership, word: Heartbeat) -> None:
     sealed = SealedGeneration(
         generation=word.generation,
         members=word.members,
-        world_size=sum(member.agent.slots for member in word.members),
+        world_size=sum(member.agent.local_world_size for member in word.members),
     )
     state.claims[word.agent.index] = Claim(word.agent.index, word.agent.incarnation, sealed)
 

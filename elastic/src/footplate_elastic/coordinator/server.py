@@ -29,7 +29,7 @@ from footplate_contracts.reports import (
     JoinRequest,
     SealedGeneration,
 )
-from footplate_elastic.coordinator.coordinator import Coordinator
+from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.protocol import wire
 from footplate_elastic.protocol.wire import Refusal
 
@@ -151,7 +151,7 @@ class Server:
     async def connection(self, request: web.Request) -> web.StreamResponse:
         """Stays open and silent: its end says that the agent's process is gone."""
         agent = _agent(request)
-        refusal = self.coordinator.plug(agent, self._clock())
+        refusal = self.coordinator.connect(agent, self._clock())
         self._tell()
         if refusal is not None:
             return _refused(refusal)
@@ -161,7 +161,7 @@ class Server:
             await self._ending.wait()
         finally:
             if not self._ending.is_set():
-                self.coordinator.unplug(agent, self._clock())
+                self.coordinator.disconnect(agent, self._clock())
                 self._tell()
         return response
 

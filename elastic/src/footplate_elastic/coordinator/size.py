@@ -1,7 +1,7 @@
 """How many train: as many as are wanted, or fewer where the run may go on with fewer.
 
 A restart costs seconds and the steps since the last checkpoint, a node that
-stands idle costs its share of every step. So a lost place is awaited for a
+stands idle costs its share of every step. So a lost slot is awaited for a
 while, and only then do fewer go on; and whoever comes later waits for the next
 checkpoint, where a restart costs no step.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from footplate_elastic.coordinator.places import Place, member_of
+from footplate_elastic.coordinator.slots import Slot, member_of
 from footplate_elastic.coordinator.spares import ready, vacant
 from footplate_elastic.coordinator.state import Membership
 
@@ -44,14 +44,14 @@ def count_of(ready: int, nodes: int, legal: Sequence[int]) -> int:
     return nodes if ready >= nodes else 0
 
 
-def wanted(state: Membership) -> list[Place]:
-    """The live places that the run should have."""
-    return [place for place in state.places.values() if not place.lost and place.agent.index < state.nodes]
+def wanted(state: Membership) -> list[Slot]:
+    """The live slots that the run should have."""
+    return [slot for slot in state.slots.values() if not slot.lost and slot.agent.index < state.nodes]
 
 
 def patience(state: Membership, count: int) -> float:
     """Seconds after its opening that a generation of `count` nodes is held for more to come."""
-    joined = sum(place.ready for place in wanted(state))
+    joined = sum(slot.ready for slot in wanted(state))
     if joined >= state.nodes:
         return 0.0
     if state.sealed is None or joined < len(wanted(state)):
@@ -59,21 +59,21 @@ def patience(state: Membership, count: int) -> float:
     return 0.0 if count >= state.goal else state.timing.substitute
 
 
-def chosen(state: Membership, count: int) -> list[Place]:
-    """The `count` ready places that train: those that trained before, then in order of their index."""
-    joined = [place for place in wanted(state) if place.ready]
-    joined.sort(key=lambda place: (member_of(state.sealed, place.agent) is None, place.agent.index))
+def chosen(state: Membership, count: int) -> list[Slot]:
+    """The `count` ready slots that train: those that trained before, then in order of their index."""
+    joined = [slot for slot in wanted(state) if slot.ready]
+    joined.sort(key=lambda slot: (member_of(state.sealed, slot.agent) is None, slot.agent.index))
     return joined[:count]
 
 
 def better(state: Membership) -> int:
     """How many nodes should train from this checkpoint on; 0 where those that train now should go on."""
     assert state.sealed is not None
-    seats = [state.places.get(member.agent.index) for member in state.sealed.members]
-    if any(place is None or place.ended is not None for place in seats):
+    training = [state.slots.get(member.agent.index) for member in state.sealed.members]
+    if any(slot is None or slot.ended is not None for slot in training):
         return 0
-    staying = [place for place in wanted(state) if place in seats]
-    coming = [place for place in wanted(state) if place.ready and place not in seats]
-    standing_in = min(len(ready(state)), len(vacant(state)))
-    count = count_of(len(staying) + len(coming) + standing_in, state.nodes, state.legal)
-    return 0 if count == len(seats) == len(staying) else count
+    staying = [slot for slot in wanted(state) if slot in training]
+    coming = [slot for slot in wanted(state) if slot.ready and slot not in training]
+    promoted = min(len(ready(state)), len(vacant(state)))
+    count = count_of(len(staying) + len(coming) + promoted, state.nodes, state.legal)
+    return 0 if count == len(training) == len(staying) else count

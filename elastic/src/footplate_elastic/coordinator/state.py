@@ -9,13 +9,13 @@ from enum import Enum
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.names import WorkerId
 from footplate_contracts.reports import AgentIdentity, GenerationId, RunState, SealedGeneration
-from footplate_elastic.coordinator.places import Place
+from footplate_elastic.coordinator.slots import Slot
 from footplate_elastic.coordinator.takeover import Claim
 from footplate_elastic.coordinator.timing import Timing
 
 
-class Stage(Enum):
-    """Where the gang stands."""
+class Rendezvous(Enum):
+    """Whether the gang gathers, trains or is done."""
 
     UNDECIDED = "undecided"  # replaced coordinator: a generation may be running
     OPEN = "open"
@@ -29,22 +29,22 @@ class Membership:
 
     epoch: int
     nodes: int  # wanted; the operator may change it, and with it `legal`
-    slots: int
+    local_world_size: int
     legal: tuple[int, ...]  # numbers of nodes that may train, ascending
     goal: int  # nodes that the next generation waits for
     timing: Timing
     opened: float
     ticked: float
-    stage: Stage
-    places: dict[int, Place] = field(default_factory=dict)
+    rendezvous: Rendezvous
+    slots: dict[int, Slot] = field(default_factory=dict)
     sealed: SealedGeneration | None = None  # the newest sealed or adopted
     claims: dict[int, Claim] = field(default_factory=dict)
-    # Spares that have taken a place, by (index, incarnation) that they still call themselves.
+    # Spares that have taken a slot, by (index, incarnation) that they still call themselves.
     aliases: dict[WorkerId, AgentIdentity] = field(default_factory=dict)
     suspicion: bool = False  # a member of the broken generation reported a failure
     step: int = -1  # highest step that any rank ever finished
     step_at_seal: int = -1
-    barren: int = 0  # generations in a row that finished no new step
+    fruitless: int = 0  # generations in a row that finished no new step
     command: Command = Command.NONE
     limits: NumberedLimits | None = None  # what ranks are told
     outcome: RunState | None = None
@@ -56,27 +56,27 @@ class Membership:
         return self.sealed.generation if self.sealed else None
 
     def called(self, agent: AgentIdentity) -> AgentIdentity:
-        """Who `agent` is here: a spare may have a place before it knows."""
+        """Who `agent` is here: a spare may have a slot before it knows."""
         return self.aliases.get(agent.worker, agent)
 
-    def seat(self, index: int) -> AgentIdentity | None:
-        """Who fills place `index` in the newest generation."""
+    def sealed_agent(self, index: int) -> AgentIdentity | None:
+        """Who fills slot `index` in the newest generation."""
         for member in self.sealed.members if self.sealed else []:
             if member.agent.index == index:
                 return member.agent
         return None
 
     def missing(self) -> list[int]:
-        """Places without a live agent, ascending."""
+        """Slots without a live agent, ascending."""
         return [
-            index for index in range(self.nodes) if index not in self.places or bool(self.places[index].lost)
+            index for index in range(self.nodes) if index not in self.slots or bool(self.slots[index].lost)
         ]
 
 
 def new_membership(
     epoch: int,
     nodes: int,
-    slots: int,
+    local_world_size: int,
     now: float,
     timing: Timing,
     legal: Sequence[int] = (),
@@ -89,11 +89,11 @@ def new_membership(
     return Membership(
         epoch,
         nodes,
-        slots,
+        local_world_size,
         legal=tuple(legal) or (nodes,),
         goal=nodes,
         timing=timing,
         opened=now,
         ticked=now,
-        stage=Stage.OPEN if epoch <= 1 else Stage.UNDECIDED,
+        rendezvous=Rendezvous.OPEN if epoch <= 1 else Rendezvous.UNDECIDED,
     )

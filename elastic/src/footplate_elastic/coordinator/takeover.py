@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from footplate_contracts.reports import SealedGeneration
-from footplate_elastic.coordinator.places import Place, answered_by
+from footplate_elastic.coordinator.slots import Slot, answered_by
 
 
 class Takeover(Enum):
@@ -42,13 +42,13 @@ def newest(claims: Mapping[int, Claim]) -> SealedGeneration | None:
     return best
 
 
-def judge(claims: Mapping[int, Claim], places: Mapping[int, Place], nodes: int, waited_out: bool) -> Takeover:
+def judge(claims: Mapping[int, Claim], slots: Mapping[int, Slot], nodes: int, waited_out: bool) -> Takeover:
     """Adopt the newest claimed generation, open a new one, or wait.
 
     `waited_out` says that the time limit has passed. Broken is a generation
     of which a member has joined again, was replaced or is gone.
     """
-    if sum(place.ready and place.agent.index < nodes for place in places.values()) == nodes:
+    if sum(slot.ready and slot.agent.index < nodes for slot in slots.values()) == nodes:
         return Takeover.OPEN  # everybody waits to start: nothing can be running
     last = newest(claims)
     if last is None:
@@ -56,15 +56,15 @@ def judge(claims: Mapping[int, Claim], places: Mapping[int, Place], nodes: int, 
     heard = running = 0
     broken = False
     for member in last.members:
-        place = places.get(member.agent.index)
-        if place is None:
+        slot = slots.get(member.agent.index)
+        if slot is None:
             continue
         heard += 1
         claim = claims.get(member.agent.index)
         running += claim is not None and claim.sealed.generation == last.generation
-        replaced = place.agent.incarnation > member.agent.incarnation
-        rejoined = place.waiting is not None and not answered_by(last, place.waiting)
-        broken = broken or replaced or rejoined or bool(place.lost)
+        replaced = slot.agent.incarnation > member.agent.incarnation
+        rejoined = slot.waiting is not None and not answered_by(last, slot.waiting)
+        broken = broken or replaced or rejoined or bool(slot.lost)
     if heard * 2 <= len(last.members) and not waited_out:
         return Takeover.WAIT
     if broken:

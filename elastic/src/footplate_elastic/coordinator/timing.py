@@ -20,7 +20,7 @@ class Timing:
     silence: float = 5.0
     suspect: float = 0.6  # enough once another member has reported a failure: then all speak more often
     connection: float = 0.1  # for a live agent to open its idle connection again
-    substitute: float = 15.0  # a lost place that nobody speaks for is awaited so long; then fewer go on
+    substitute: float = 15.0  # a lost slot that nobody speaks for is awaited so long; then fewer go on
     joining: float = 60.0  # for one that speaks but has not joined, and for everybody at the start
     adoption: float = 10.0  # a replaced coordinator waits this long for the last generation
     own_pause: float = 0.5  # a longer gap between two ticks is our own pause, not the agents' silence
@@ -31,6 +31,6 @@ class Timing:
 _HOLD_SECONDS: Final = (0.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0)
 
 
-def hold_seconds(barren: int) -> float:
-    """How long to hold the seal after `barren` generations in a row that finished no new step."""
-    return _HOLD_SECONDS[min(barren, len(_HOLD_SECONDS) - 1)]
+def hold_seconds(fruitless: int) -> float:
+    """How long to hold the seal after `fruitless` generations in a row that finished no new step."""
+    return _HOLD_SECONDS[min(fruitless, len(_HOLD_SECONDS) - 1)]

@@ -28,7 +28,7 @@ _AT_WORK: Final = (RankPhase.COMPUTE, RankPhase.COLLECTIVE)
 _ORDER: Final = (RankPhase.DATA, *_AT_WORK)  # within a step
 
 
-class Verdict(Enum):
+class WatchdogAction(Enum):
     """What to do about a standstill."""
 
     NOTHING = "nothing"
@@ -66,14 +66,14 @@ class Watchdog:
         if before is None or steps or (before.phase not in _AT_WORK and before.phase is not report.phase):
             self._moved, self._asked = now, None
 
-    def look(self, now: float) -> Verdict:
+    def look(self, now: float) -> WatchdogAction:
         """Call it several times a second."""
         if self.still(now) <= self._patience():
-            return Verdict.NOTHING
+            return WatchdogAction.NOTHING
         if self._asked is None:
             self._asked = now
-            return Verdict.DUMP
-        return Verdict.RESTART if now - self._asked >= STACKS_SECONDS else Verdict.NOTHING
+            return WatchdogAction.DUMP
+        return WatchdogAction.RESTART if now - self._asked >= STACKS_SECONDS else WatchdogAction.NOTHING
 
     def still(self, now: float) -> float:
         """Seconds since any rank moved."""
@@ -81,8 +81,8 @@ class Watchdog:
 
     def behind(self) -> RankReport | None:
         """The one rank that is not as far as all others; None where no single one is."""
-        ordered = sorted(self._ranks.values(), key=_place)
-        if len(ordered) > 1 and _place(ordered[0]) < _place(ordered[1]):
+        ordered = sorted(self._ranks.values(), key=_position)
+        if len(ordered) > 1 and _position(ordered[0]) < _position(ordered[1]):
             return ordered[0]
         return ordered[0] if len(ordered) == 1 else None
 
@@ -98,5 +98,5 @@ class Watchdog:
         return ordered[(len(ordered) - 1) * 99 // 100]
 
 
-def _place(rank: RankReport) -> tuple[int, int]:
+def _position(rank: RankReport) -> tuple[int, int]:
     return rank.step, _ORDER.index(rank.phase) if rank.phase in _ORDER else len(_ORDER)

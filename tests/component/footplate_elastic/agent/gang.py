@@ -86,10 +86,12 @@ class FakeApi:
 class Gang:
     """Processes that are all gone after close()."""
 
-    def __init__(self, directory: Path, nodes: int = 2, slots: int = 2, silence: float = 5.0) -> None:
+    def __init__(
+        self, directory: Path, nodes: int = 2, local_world_size: int = 2, silence: float = 5.0
+    ) -> None:
         self.directory = directory
         self.nodes = nodes
-        self.slots = slots
+        self.local_world_size = local_world_size
         self.silence = silence
         self.hang_seconds = 60  # floor of a standstill that is a hang
         self.least: int | None = None  # so few nodes may go on
@@ -106,14 +108,14 @@ class Gang:
         (directory / "token").write_text(TOKEN)
         outline = {
             "run": {"name": "gang", "namespace": "default", "uid": "uid-1"},
-            "world": {"nodes": nodes, "processesPerNode": slots},
+            "world": {"nodes": nodes, "processesPerNode": local_world_size},
             "training": {"steps": self.steps},
         }
         (directory / "run.json").write_text(json.dumps(outline))
 
     def use_trainer(self, config: RunConfig) -> None:
         """Run the trainer itself instead of `small_rank`; its world becomes the gang's."""
-        size = {"nodes": self.nodes, "processes_per_node": self.slots, "min_nodes": self.least}
+        size = {"nodes": self.nodes, "processes_per_node": self.local_world_size, "min_nodes": self.least}
         world = config.world.model_copy(update=size)
         run = RunIdentity(name="gang", uid="uid-1")
         told = config.model_copy(update={"world": world, "run": run}).to_json()

@@ -41,16 +41,16 @@ def run() -> int:
 
 
 def _train(agent: AgentClient) -> int:
-    place = Path(os.environ["TEST_DIRECTORY"])
+    folder = Path(os.environ["TEST_DIRECTORY"])
     steps, step_seconds = int(os.environ["TEST_STEPS"]), float(os.environ["TEST_STEP_SECONDS"])
     rank, local_rank = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
     dist.init_process_group("gloo")
     torch.set_num_threads(1)
-    step = int((place / "checkpoint").read_text()) if (place / "checkpoint").exists() else 0
+    step = int((folder / "checkpoint").read_text()) if (folder / "checkpoint").exists() else 0
     agent.report(RankReport(rank=rank, local_rank=local_rank, step=step, phase=RankPhase.LOADING))
     while step < steps:
         began = time.monotonic()
-        _misbehave(place, rank, step)
+        _misbehave(folder, rank, step)
         total = torch.tensor([1.0, float(agent.command() is Command.CHECKPOINT_AND_EXIT)])
         dist.all_reduce(total)
         assert total[0].item() == dist.get_world_size()
@@ -66,7 +66,7 @@ def _train(agent: AgentClient) -> int:
             agent.metrics(_row(step))
         suspended = total[1].item() > 0
         if step % 5 == 0 or suspended or step == steps:
-            _commit(agent, place, rank, step)
+            _commit(agent, folder, rank, step)
         if suspended:
             return _end(agent, ExitCode.SUSPENDED)
     return _end(agent, ExitCode.SUCCESS)
@@ -79,22 +79,22 @@ def _end(agent: AgentClient, code: ExitCode) -> int:
     return int(code)
 
 
-def _commit(agent: AgentClient, place: Path, rank: int, step: int) -> None:
+def _commit(agent: AgentClient, folder: Path, rank: int, step: int) -> None:
     dist.barrier()
     if rank == 0 and agent.grant(step):
-        new = place / f"checkpoint.{os.getpid()}"
+        new = folder / f"checkpoint.{os.getpid()}"
         new.write_text(str(step))
-        new.rename(place / "checkpoint")
-        agent.checkpoint(CheckpointRecord(step=step, uri=str(place / "checkpoint"), time=time.time()))
+        new.rename(folder / "checkpoint")
+        agent.checkpoint(CheckpointRecord(step=step, uri=str(folder / "checkpoint"), time=time.time()))
 
 
-def _misbehave(place: Path, rank: int, step: int) -> None:
-    if (place / "crash-always").exists() and rank == 1:
+def _misbehave(folder: Path, rank: int, step: int) -> None:
+    if (folder / "crash-always").exists() and rank == 1:
         raise RuntimeError("this rank always crashes")
-    if rank == 1 and (place / f"crash-{step}").exists():
-        (place / f"crash-{step}").unlink()
+    if rank == 1 and (folder / f"crash-{step}").exists():
+        (folder / f"crash-{step}").unlink()
         raise ZeroDivisionError(f"told to crash before step {step + 1}")
-    while (place / f"hold-{step}").exists():
+    while (folder / f"hold-{step}").exists():
         time.sleep(0.01)
 
 

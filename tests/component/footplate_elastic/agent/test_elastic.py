@@ -87,7 +87,7 @@ def test_a_killed_agent_takes_its_ranks_along_and_a_substitute_joins(gang: Gang,
 
 
 @pytest.mark.long
-def test_a_spare_takes_the_place_of_a_killed_agent_and_is_missed_like_any_other(gang: Gang) -> None:
+def test_a_spare_takes_the_slot_of_a_killed_agent_and_is_missed_like_any_other(gang: Gang) -> None:
     agents = gang.start()
     spare = gang.start_agent(FIRST_SPARE)
     gang.wait_for(lambda state: [agent.spare for agent in state.waiting] == [True])

@@ -20,7 +20,7 @@ from footplate_elastic.protocol import wire
 FAILURE = FailureReport(
     cause=Cause.IMAGE_OR_CONFIG, reason=Reason.DATA_MISSING, message="no folder", time=1.0
 )
-AGENT = AgentIdentity(index=0, incarnation=0, pod_name="tiny-w0-0", address="127.0.0.1", slots=1)
+AGENT = AgentIdentity(index=0, incarnation=0, pod_name="tiny-w0-0", address="127.0.0.1", local_world_size=1)
 
 
 class Interrupted(ThreadingHTTPServer):

@@ -24,7 +24,7 @@ def folders(gang: Gang) -> list[Path]:
 
 @pytest.fixture
 def gang(tmp_path: Path) -> Iterator[Gang]:
-    gang = Gang(tmp_path, slots=1)
+    gang = Gang(tmp_path, local_world_size=1)
     yield gang
     gang.close()
     for folder in folders(gang):  # of agents that were killed: a pod's memory ends with it

@@ -17,7 +17,7 @@ from footplate_contracts import older
 from footplate_contracts.directives import Directives
 from footplate_contracts.names import FIRST_SPARE, Cause
 from footplate_contracts.reports import CoordinatorState, GenerationId, HeartbeatAnswer, JoinRequest
-from footplate_elastic.coordinator.coordinator import Coordinator
+from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.coordinator.server import Server
 from footplate_elastic.coordinator.state import new_membership
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
@@ -54,7 +54,7 @@ class Client:
         return asyncio.create_task(self.post(wire.JOIN, request.to_json()))
 
     async def sealed(self) -> GenerationId:
-        """Both places join; the generation."""
+        """Both slots join; the generation."""
         (status, body), _ = await asyncio.gather(self.join(0), self.join(1))
         assert status == 200
         return GenerationId.from_json(body["generation"])
@@ -257,7 +257,7 @@ async def test_the_operators_command_reaches_the_agents(client: Client) -> None:
     assert (await client.beat(0))["command"] == "checkpointAndExit"
 
 
-async def test_a_spare_learns_its_place_from_the_seal_and_is_known_by_both_names(client: Client) -> None:
+async def test_a_spare_learns_its_slot_from_the_seal_and_is_known_by_both_names(client: Client) -> None:
     newest = await client.sealed()
     path = f"{wire.CONNECTION}?agent={quote(json.dumps(agent(FIRST_SPARE).to_json()))}"
     async with client.session.get(path) as idle:
@@ -268,8 +268,8 @@ async def test_a_spare_learns_its_place_from_the_seal_and_is_known_by_both_names
         survivor = client.join(0, port=31, last_generation=newest)
         (_, body), (_, told) = await asyncio.gather(spare, survivor)
         assert body == told
-        places = [(seat["agent"]["index"], seat["agent"]["podName"]) for seat in body["members"]]
-        assert places == [(0, "run-w0-0"), (1, f"run-w{FIRST_SPARE}-0")]
+        slots = [(member["agent"]["index"], member["agent"]["podName"]) for member in body["members"]]
+        assert slots == [(0, "run-w0-0"), (1, f"run-w{FIRST_SPARE}-0")]
         assert (await client.beat(FIRST_SPARE))["rendezvousOpen"] is False
     state = await client.until(lambda state: state["state"] == "gathering")
     assert state["missing"] == [1], "its connection is still that of the spare"

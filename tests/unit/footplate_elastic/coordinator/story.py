@@ -19,7 +19,7 @@ from footplate_contracts.reports import (
 )
 from footplate_elastic.coordinator import membership
 from footplate_elastic.coordinator.actions import Action, Arrived, Failed, Lost
-from footplate_elastic.coordinator.state import Membership, Stage, new_membership
+from footplate_elastic.coordinator.state import Membership, Rendezvous, new_membership
 from footplate_elastic.coordinator.timing import Timing
 from footplate_elastic.protocol.wire import Refusal
 
@@ -30,7 +30,7 @@ def agent(index: int, incarnation: int = 0) -> AgentIdentity:
         incarnation=incarnation,
         pod_name=f"run-w{index}-{incarnation}",
         address=f"10.0.0.{index}",
-        slots=2,
+        local_world_size=2,
     )
 
 
@@ -132,12 +132,12 @@ class Story:
                 self.beat(index, running=running)
         return self
 
-    def plug(self, index: int, incarnation: int = 0) -> None:
-        _, actions = membership.plugged(self.state, agent(index, incarnation), self.now)
+    def connect(self, index: int, incarnation: int = 0) -> None:
+        _, actions = membership.connected(self.state, agent(index, incarnation), self.now)
         self.said += actions
 
-    def unplug(self, index: int, incarnation: int = 0) -> None:
-        self.said += membership.unplugged(self.state, index, incarnation, self.now)
+    def disconnect(self, index: int, incarnation: int = 0) -> None:
+        self.said += membership.disconnected(self.state, index, incarnation, self.now)
 
     def leave(self, index: int, incarnation: int = 0) -> None:
         self.said += membership.left(self.state, agent(index, incarnation), self.now)
@@ -158,20 +158,20 @@ class Story:
     def lose(self, index: int, incarnation: int = 0) -> None:
         """The agent's process is gone, and everybody who is left joins again."""
         before = self.state.generation
-        self.unplug(index, incarnation)
+        self.disconnect(index, incarnation)
         self.at(self.now + 0.2)
         for other in self.members():
             if other != index:
                 self.join(other, last=before)
 
-    def stage(self) -> Stage:
+    def rendezvous(self) -> Rendezvous:
         """Where the gang stands (a call, so that a type checker expects it to change)."""
-        return self.state.stage
+        return self.state.rendezvous
 
     def sealed(self, incarnations: tuple[int, ...] | None = None) -> SealedGeneration:
         """All have joined: the generation that this has sealed."""
         for index in range(self.nodes):
-            self.plug(index, incarnations[index] if incarnations else 0)
+            self.connect(index, incarnations[index] if incarnations else 0)
             self.join(index, incarnations[index] if incarnations else 0, last=self.state.generation)
         assert self.state.sealed is not None
         return self.state.sealed

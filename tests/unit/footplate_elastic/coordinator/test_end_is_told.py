@@ -9,7 +9,7 @@ import pytest
 from footplate_contracts.directives import Directives
 from footplate_contracts.reports import GenerationId, Heartbeat, JoinRequest, RunState
 from footplate_elastic.coordinator.__main__ import until_told_to_end
-from footplate_elastic.coordinator.coordinator import LAST_NUMBERS_SECONDS, Coordinator
+from footplate_elastic.coordinator.core import LAST_NUMBERS_SECONDS, Coordinator
 from footplate_elastic.coordinator.state import new_membership
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
 from footplate_elastic.coordinator.timing import Timing

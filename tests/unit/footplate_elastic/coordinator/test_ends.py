@@ -9,14 +9,14 @@ import pytest
 from footplate_contracts.directives import Command
 from footplate_contracts.names import Cause
 from footplate_contracts.reports import RunState
-from footplate_elastic.coordinator.state import Stage
+from footplate_elastic.coordinator.state import Rendezvous
 from footplate_elastic.coordinator.timing import hold_seconds
 from footplate_elastic.protocol.wire import Refusal
 from tests.unit.footplate_elastic.coordinator.story import Story, failure
 
 
 @pytest.mark.parametrize(
-    ("barren", "seconds"),
+    ("fruitless", "seconds"),
     [
         pytest.param(0, 0.0, id="progress"),
         pytest.param(1, 0.0, id="first is free"),
@@ -27,8 +27,8 @@ from tests.unit.footplate_elastic.coordinator.story import Story, failure
         pytest.param(1000, 10.0, id="stays longest"),
     ],
 )
-def test_the_seal_is_held_longer_with_each_barren_generation(barren: int, seconds: float) -> None:
-    assert hold_seconds(barren) == seconds
+def test_the_seal_is_held_longer_with_each_barren_generation(fruitless: int, seconds: float) -> None:
+    assert hold_seconds(fruitless) == seconds
 
 
 def held(story: Story) -> float:
@@ -36,7 +36,7 @@ def held(story: Story) -> float:
     began = story.now
     for index in range(story.nodes):
         story.join(index, last=story.state.generation)
-    while story.stage() is Stage.OPEN:
+    while story.rendezvous() is Rendezvous.OPEN:
         story.at(story.now + 0.05)
     return round(story.now - began, 1)
 
@@ -53,17 +53,17 @@ def test_steps_that_were_trained_before_are_no_progress() -> None:
     running = story.sealed()
     story.beat(0, running=running, step=57)
     running = story.sealed()
-    assert story.state.barren == 0
+    assert story.state.fruitless == 0
     story.beat(0, running=running, step=57)
     story.join(0, last=running.generation)
-    assert story.state.barren == 1
+    assert story.state.fruitless == 1
 
 
 def test_the_run_is_finished_when_all_members_say_so() -> None:
     story = Story()
     running = story.sealed()
     story.beat(0, running=running, finished=True)
-    assert story.stage() is Stage.SEALED
+    assert story.rendezvous() is Rendezvous.SEALED
     story.beat(1, running=running, finished=True)
     assert story.state.outcome is RunState.FINISHED
     assert story.join(0, last=running.generation) is Refusal.CLOSED
@@ -74,17 +74,17 @@ def test_an_agent_that_is_done_waits_for_one_that_fails_afterwards() -> None:
     running = story.sealed()
     story.beat(0, running=running, finished=True)
     story.join(1, last=running.generation, why=failure())
-    assert story.stage() is Stage.OPEN
+    assert story.rendezvous() is Rendezvous.OPEN
     story.beat(0, running=running, finished=True)
     story.join(0, last=running.generation)
-    assert story.stage() is Stage.SEALED and story.state.outcome is None
+    assert story.rendezvous() is Rendezvous.SEALED and story.state.outcome is None
 
 
 def test_the_loss_of_an_agent_that_is_done_does_not_matter() -> None:
     story = Story()
     running = story.sealed()
     story.beat(0, running=running, finished=True)
-    story.unplug(0)
+    story.disconnect(0)
     story.at(1.0)
     story.beat(1, running=running, finished=True)
     assert story.state.outcome is RunState.FINISHED
@@ -138,7 +138,7 @@ def test_a_command_can_be_taken_back_before_it_is_done() -> None:
     story.command(Command.CHECKPOINT_AND_EXIT)
     story.command(Command.NONE)
     story.leave(0)
-    assert story.stage() is Stage.OPEN
+    assert story.rendezvous() is Rendezvous.OPEN
 
 
 def test_a_failure_that_no_restart_mends_opens_and_is_blamed() -> None:

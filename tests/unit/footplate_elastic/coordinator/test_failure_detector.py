@@ -6,8 +6,8 @@ from footplate_contracts.directives import Directives
 from footplate_contracts.names import Cause
 from footplate_elastic.coordinator import membership
 from footplate_elastic.coordinator.actions import Arrived
-from footplate_elastic.coordinator.coordinator import Coordinator
-from footplate_elastic.coordinator.state import Stage
+from footplate_elastic.coordinator.core import Coordinator
+from footplate_elastic.coordinator.state import Rendezvous
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
 from footplate_elastic.protocol import wire
 from tests.unit.footplate_elastic.coordinator.story import Story, agent, any_size, failure
@@ -16,38 +16,38 @@ from tests.unit.footplate_elastic.coordinator.story import Story, agent, any_siz
 def test_the_end_of_a_connection_is_a_loss_after_a_tenth_of_a_second() -> None:
     story = Story()
     story.sealed()
-    story.unplug(0)
+    story.disconnect(0)
     story.at(0.06)
     assert story.lost() == []
     story.at(0.15)
     assert story.lost() == [0]
-    assert story.stage() is Stage.OPEN
+    assert story.rendezvous() is Rendezvous.OPEN
 
 
 def test_a_connection_that_comes_back_at_once_is_no_loss() -> None:
     story = Story()
     story.sealed()
-    story.unplug(0)
+    story.disconnect(0)
     story.at(0.05)
-    story.plug(0)
+    story.connect(0)
     story.at(1.0)
-    assert story.stage() is Stage.SEALED
+    assert story.rendezvous() is Rendezvous.SEALED
 
 
 def test_a_word_well_after_the_end_of_the_connection_proves_life() -> None:
     story = Story()
     first = story.sealed()
-    story.unplug(0)
+    story.disconnect(0)
     story.at(0.08)
     story.beat(0, running=first)
     story.beats_until(1.0, [0, 1], first)
-    assert story.stage() is Stage.SEALED
+    assert story.rendezvous() is Rendezvous.SEALED
 
 
 def test_the_last_words_of_a_dying_process_do_not() -> None:
     story = Story()
     first = story.sealed()
-    story.unplug(0)
+    story.disconnect(0)
     story.now = 0.01
     story.beat(0, running=first)
     story.at(0.2)
@@ -57,10 +57,10 @@ def test_the_last_words_of_a_dying_process_do_not() -> None:
 def test_one_of_two_connections_may_end() -> None:
     story = Story()
     story.sealed()
-    story.plug(0)
-    story.unplug(0)
+    story.connect(0)
+    story.disconnect(0)
     story.at(1.0)
-    assert story.stage() is Stage.SEALED
+    assert story.rendezvous() is Rendezvous.SEALED
 
 
 def test_silence_is_a_loss_after_five_seconds() -> None:
@@ -111,7 +111,7 @@ def test_nobody_is_suspect_who_has_joined_again() -> None:
 def test_without_a_report_silence_is_not_suspect() -> None:
     story = Story()
     story.sealed()
-    story.unplug(1)
+    story.disconnect(1)
     story.at(2.0)
     assert story.lost() == [1]
 
@@ -121,7 +121,7 @@ def test_a_coordinator_that_hears_fewer_than_half_suspects_itself() -> None:
     first = story.sealed()
     story.beats_until(60.0, [0], first)
     assert story.lost() == []
-    assert story.stage() is Stage.SEALED
+    assert story.rendezvous() is Rendezvous.SEALED
 
 
 def test_an_own_pause_is_not_the_silence_of_the_agents() -> None:
@@ -133,7 +133,7 @@ def test_an_own_pause_is_not_the_silence_of_the_agents() -> None:
     story.said += membership.tick(story.state, story.now)
     assert story.lost() == []
     story.beats_until(34.0, [0, 1], first)
-    assert story.stage() is Stage.SEALED
+    assert story.rendezvous() is Rendezvous.SEALED
 
 
 def test_an_agent_that_speaks_again_is_back() -> None:
@@ -145,7 +145,7 @@ def test_an_agent_that_speaks_again_is_back() -> None:
     assert story.state.missing() == []
     story.join(0, last=first.generation)
     story.join(1, last=first.generation)
-    assert story.stage() is Stage.SEALED
+    assert story.rendezvous() is Rendezvous.SEALED
 
 
 def test_who_comes_and_who_comes_back_is_news() -> None:
@@ -162,7 +162,7 @@ def test_an_agent_that_leaves_is_lost_at_once_and_only_once() -> None:
     story = Story()
     story.sealed()
     story.leave(1)
-    story.unplug(1)
+    story.disconnect(1)
     story.at(1.0)
     assert story.lost() == [1]
     assert story.state.missing() == [1]
@@ -170,8 +170,8 @@ def test_an_agent_that_leaves_is_lost_at_once_and_only_once() -> None:
 
 def test_agents_that_never_joined_can_be_lost_without_blame() -> None:
     story = Story()
-    story.plug(0)
-    story.unplug(0)
+    story.connect(0)
+    story.disconnect(0)
     story.at(1.0)
     assert story.lost() == []
     assert story.state.missing() == [0, 1]

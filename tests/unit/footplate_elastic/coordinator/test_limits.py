@@ -17,7 +17,7 @@ from footplate_contracts.reports import (
     RunState,
     TelemetryItem,
 )
-from footplate_elastic.coordinator.coordinator import Coordinator
+from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.coordinator.state import new_membership
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
 from footplate_elastic.coordinator.timing import Timing

@@ -8,16 +8,16 @@ import pytest
 
 from footplate_contracts.reports import GenerationId
 from footplate_elastic.coordinator import membership
-from footplate_elastic.coordinator.state import Stage
+from footplate_elastic.coordinator.state import Rendezvous
 from footplate_elastic.protocol.wire import Refusal
 from tests.unit.footplate_elastic.coordinator.story import Story, agent, failure, sealed_by_hand
 
 
-def test_the_first_generation_is_sealed_when_every_place_has_joined() -> None:
+def test_the_first_generation_is_sealed_when_every_slot_has_joined() -> None:
     story = Story(nodes=3)
     story.join(2)
     story.join(0)
-    assert story.stage() is Stage.OPEN
+    assert story.rendezvous() is Rendezvous.OPEN
     story.join(1)
     sealed = story.state.sealed
     assert sealed is not None and sealed.generation == GenerationId(epoch=1, number=1)
@@ -45,22 +45,22 @@ def test_the_seal_is_held_while_a_live_member_has_not_joined_again() -> None:
     first = story.sealed()
     story.join(1, incarnation=1)
     story.beats_until(4.0, [0], first)
-    assert story.stage() is Stage.OPEN
+    assert story.rendezvous() is Rendezvous.OPEN
     story.join(0, last=first.generation)
-    assert story.stage() is Stage.SEALED
+    assert story.rendezvous() is Rendezvous.SEALED
 
 
 def test_an_agent_that_died_while_it_waited_is_not_sealed() -> None:
     story = Story()
-    story.plug(0)
+    story.connect(0)
     story.join(0)
-    story.unplug(0)
+    story.disconnect(0)
     story.join(1)
-    assert story.stage() is Stage.OPEN
+    assert story.rendezvous() is Rendezvous.OPEN
     story.at(0.2)
     assert story.state.missing() == [0]
     story.join(0, incarnation=1)
-    assert story.stage() is Stage.SEALED
+    assert story.rendezvous() is Rendezvous.SEALED
 
 
 def test_a_seal_never_holds_an_agent_that_has_been_silent_too_long() -> None:
@@ -68,7 +68,7 @@ def test_a_seal_never_holds_an_agent_that_has_been_silent_too_long() -> None:
     story.join(0)
     story.at(6.0)
     story.join(1)
-    assert story.stage() is Stage.OPEN
+    assert story.rendezvous() is Rendezvous.OPEN
 
 
 def test_a_join_whose_answer_was_lost_is_answered_again_and_breaks_nothing() -> None:
@@ -78,7 +78,7 @@ def test_a_join_whose_answer_was_lost_is_answered_again_and_breaks_nothing() -> 
     story.kinds()
     story.join(0, port=50)
     assert story.kinds() == []
-    assert story.stage() is Stage.SEALED
+    assert story.rendezvous() is Rendezvous.SEALED
 
 
 def test_a_join_by_a_member_is_a_failure_report() -> None:
@@ -93,7 +93,7 @@ def test_a_join_with_another_port_is_a_failure_report_even_if_it_names_no_genera
     story = Story()
     story.sealed()
     story.join(0, last=None)
-    assert story.stage() is Stage.OPEN
+    assert story.rendezvous() is Rendezvous.OPEN
 
 
 def test_a_late_copy_of_an_old_join_does_not_replace_the_newer_one() -> None:
@@ -110,7 +110,7 @@ def test_joining_twice_in_the_same_rendezvous_counts_once() -> None:
     story = Story()
     story.join(0, port=1)
     story.join(0, port=2)
-    assert story.stage() is Stage.OPEN
+    assert story.rendezvous() is Rendezvous.OPEN
     story.join(1)
     assert story.state.sealed is not None and story.state.sealed.members[0].store_port == 2
 
@@ -120,7 +120,7 @@ def test_joining_twice_in_the_same_rendezvous_counts_once() -> None:
     [
         pytest.param(lambda story: story.join(1, incarnation=1), id="join"),
         pytest.param(lambda story: story.beat(1, incarnation=1), id="heartbeat"),
-        pytest.param(lambda story: story.plug(1, incarnation=1), id="connection"),
+        pytest.param(lambda story: story.connect(1, incarnation=1), id="connection"),
     ],
 )
 def test_any_word_of_a_newer_incarnation_evicts_the_older_and_opens(speak: Callable[[Story], object]) -> None:
@@ -136,13 +136,13 @@ def test_any_word_of_a_newer_incarnation_evicts_the_older_and_opens(speak: Calla
 def test_the_end_of_an_evicted_connection_says_nothing_about_its_successor() -> None:
     story = Story()
     story.sealed()
-    story.plug(1, incarnation=1)
+    story.connect(1, incarnation=1)
     story.join(0, last=story.state.generation)
     story.join(1, incarnation=1)
-    story.unplug(1, incarnation=0)
+    story.disconnect(1, incarnation=0)
     story.leave(1, incarnation=0)
     story.at(0.5)
-    assert story.stage() is Stage.SEALED
+    assert story.rendezvous() is Rendezvous.SEALED
 
 
 def test_an_older_incarnation_than_that_of_an_adopted_member_is_evicted() -> None:
@@ -151,11 +151,11 @@ def test_an_older_incarnation_than_that_of_an_adopted_member_is_evicted() -> Non
     story.beat(0, running=running)
     assert story.beat(1, incarnation=3) is None
     story.beat(1, incarnation=4, running=running)
-    assert story.stage() is Stage.SEALED
+    assert story.rendezvous() is Rendezvous.SEALED
     assert story.beat(1, incarnation=3) is Refusal.EVICTED
 
 
 def test_an_agent_of_another_shape_is_told_what_would_be_right() -> None:
-    stranger = agent(0).model_copy(update={"slots": 4})
+    stranger = agent(0).model_copy(update={"local_world_size": 4})
     with pytest.raises(ValueError, match="slots is 4, but this run has 2 ranks a node"):
         membership.heard(Story().state, stranger, 0.0)

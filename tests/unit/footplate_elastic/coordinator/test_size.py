@@ -8,9 +8,9 @@ import pytest
 
 from footplate_contracts.directives import Command, Directives
 from footplate_contracts.reports import GenerationId
-from footplate_elastic.coordinator.coordinator import Coordinator
+from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.coordinator.size import count_of, refusal
-from footplate_elastic.coordinator.state import Stage
+from footplate_elastic.coordinator.state import Rendezvous
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
 from tests.unit.footplate_elastic.coordinator.story import Story, any_size, sealed_by_hand
 
@@ -37,9 +37,9 @@ def test_a_lost_node_is_awaited_and_then_fewer_go_on() -> None:
     story.sealed()
     story.lose(1)
     story.beats_until(14.0, [0])
-    assert story.stage() is Stage.OPEN
+    assert story.rendezvous() is Rendezvous.OPEN
     story.beats_until(16.0, [0])
-    assert story.stage() is Stage.SEALED and story.members() == [0]
+    assert story.rendezvous() is Rendezvous.SEALED and story.members() == [0]
     assert story.state.missing() == [1]
 
 
@@ -49,7 +49,7 @@ def test_a_substitute_in_time_keeps_the_size() -> None:
     story.lose(1)
     story.beats_until(5.0, [0])
     story.join(1, incarnation=1)
-    assert story.stage() is Stage.SEALED and story.members() == [0, 1]
+    assert story.rendezvous() is Rendezvous.SEALED and story.members() == [0, 1]
 
 
 def test_a_substitute_that_speaks_is_awaited_longer_but_not_for_ever() -> None:
@@ -59,7 +59,7 @@ def test_a_substitute_that_speaks_is_awaited_longer_but_not_for_ever() -> None:
     while story.now < 59.0:
         story.beats_until(story.now + 1.0, [0])
         story.beat(1, incarnation=1)
-    assert story.stage() is Stage.OPEN
+    assert story.rendezvous() is Rendezvous.OPEN
     story.beats_until(62.0, [0])
     assert story.members() == [0]
 
@@ -69,19 +69,19 @@ def test_without_a_smaller_legal_size_everybody_waits() -> None:
     story.sealed()
     story.lose(1)
     story.beats_until(100.0, [0])
-    assert story.stage() is Stage.OPEN
+    assert story.rendezvous() is Rendezvous.OPEN
 
 
 def test_a_live_survivor_is_never_left_behind() -> None:
     story = Story(nodes=3, least=1)
     first = story.sealed()
-    story.unplug(2)
+    story.disconnect(2)
     story.at(0.2)
     story.join(0, last=first.generation)
     story.beats_until(30.0, [0, 1], first)
-    assert story.stage() is Stage.OPEN
+    assert story.rendezvous() is Rendezvous.OPEN
     story.join(1, last=first.generation)
-    assert story.stage() is Stage.SEALED and story.members() == [0, 1]
+    assert story.rendezvous() is Rendezvous.SEALED and story.members() == [0, 1]
 
 
 def test_it_grows_at_the_next_checkpoint_and_not_before() -> None:
@@ -90,17 +90,17 @@ def test_it_grows_at_the_next_checkpoint_and_not_before() -> None:
     story.lose(1)
     story.beats_until(16.0, [0])
     small = story.state.sealed
-    story.plug(1, incarnation=1)
+    story.connect(1, incarnation=1)
     story.join(1, incarnation=1)
     story.kinds()
     story.beats_until(18.0, [0], small)
     story.beat(0, running=small, step=7)
     story.beat(1, incarnation=1)
-    assert (story.kinds(), story.stage()) == ([], Stage.SEALED)
+    assert (story.kinds(), story.rendezvous()) == ([], Rendezvous.SEALED)
     story.save()
     assert story.kinds() == ["Opened"]
     story.join(0, last=story.state.generation)
-    assert story.stage() is Stage.SEALED and story.members() == [0, 1]
+    assert story.rendezvous() is Rendezvous.SEALED and story.members() == [0, 1]
     assert story.lost() == []
 
 
@@ -109,7 +109,7 @@ def test_a_checkpoint_without_anybody_new_breaks_nothing() -> None:
     story.sealed()
     story.kinds()
     story.save()
-    assert (story.kinds(), story.stage()) == ([], Stage.SEALED)
+    assert (story.kinds(), story.rendezvous()) == ([], Rendezvous.SEALED)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_run_that_is_about_to_end_does_not_grow(busy: object) -> None:
     story = Story(nodes=1, least=1)
     story.sealed()
     story.resize(2)
-    story.plug(1)
+    story.connect(1)
     story.join(1)
     assert callable(busy)
     busy(story)
@@ -135,7 +135,7 @@ def test_a_run_that_is_about_to_end_does_not_grow(busy: object) -> None:
 def test_it_grows_to_more_nodes_than_it_began_with_where_that_is_asked_for() -> None:
     story = Story(nodes=1, least=1)
     first = story.sealed()
-    story.plug(1)
+    story.connect(1)
     story.join(1)
     story.save()
     assert story.members() == [0], "nobody asked for it"
@@ -157,7 +157,7 @@ def test_it_shrinks_on_request_at_the_next_checkpoint_and_loses_nobody() -> None
     story.join(0, last=first.generation)
     assert story.members() == [0] and story.state.missing() == []
     story.leave(1)
-    assert story.stage() is Stage.SEALED and story.lost() == []
+    assert story.rendezvous() is Rendezvous.SEALED and story.lost() == []
 
 
 def test_fewer_go_on_once_that_is_allowed() -> None:
@@ -165,9 +165,9 @@ def test_fewer_go_on_once_that_is_allowed() -> None:
     story.sealed()
     story.lose(1)
     story.beats_until(30.0, [0])
-    assert story.stage() is Stage.OPEN
+    assert story.rendezvous() is Rendezvous.OPEN
     story.resize(2, least=1)
-    assert story.stage() is Stage.SEALED and story.members() == [0]
+    assert story.rendezvous() is Rendezvous.SEALED and story.members() == [0]
 
 
 def test_who_trains_goes_on_below_a_minimum_that_was_raised_and_waits_after_a_loss() -> None:
@@ -181,10 +181,10 @@ def test_who_trains_goes_on_below_a_minimum_that_was_raised_and_waits_after_a_lo
     story.resize(3, least=3)
     story.save()
     story.beats_until(20.0, [0, 1], small)
-    assert (story.kinds(), story.stage()) == ([], Stage.SEALED)
+    assert (story.kinds(), story.rendezvous()) == ([], Rendezvous.SEALED)
     story.lose(1)
     story.beats_until(60.0, [0])
-    assert story.stage() is Stage.OPEN
+    assert story.rendezvous() is Rendezvous.OPEN
     for index in (1, 2):
         story.join(index, incarnation=1)
     assert story.members() == [0, 1, 2]
@@ -195,7 +195,7 @@ def test_the_last_wish_before_a_checkpoint_counts() -> None:
     first = story.sealed()
     story.resize(3)
     for index in (1, 2):
-        story.plug(index)
+        story.connect(index)
         story.join(index)
     story.resize(2)
     story.save()
@@ -207,7 +207,7 @@ def test_a_wish_for_more_than_come_leaves_a_fixed_size_alone_at_a_checkpoint() -
     story = Story(nodes=2)
     story.sealed()
     story.resize(4)
-    story.plug(2)
+    story.connect(2)
     story.join(2)
     story.kinds()
     story.save()
@@ -225,7 +225,7 @@ def test_a_new_coordinator_adopts_more_nodes_than_the_run_began_with(told: int |
         story.resize(told)
     for index in range(4):
         assert story.beat(index, running=running) is None
-    assert story.stage() is Stage.SEALED and story.members() == [0, 1, 2, 3]
+    assert story.rendezvous() is Rendezvous.SEALED and story.members() == [0, 1, 2, 3]
 
 
 def in_pairs(least: int, most: int) -> tuple[int, ...]:
@@ -272,7 +272,7 @@ def test_a_run_starts_with_fewer_where_the_others_do_not_come() -> None:
     story = Story(nodes=2, least=1)
     story.join(0)
     story.beats_until(59.0, [0])
-    assert story.stage() is Stage.OPEN
+    assert story.rendezvous() is Rendezvous.OPEN
     story.beats_until(61.0, [0])
     assert story.members() == [0]
 
@@ -297,4 +297,4 @@ def test_a_replaced_coordinator_adopts_a_small_world_beside_a_waiting_agent() ->
     successor = Story(nodes=2, least=1, epoch=2)
     successor.join(1, incarnation=1)
     successor.beat(0, running=small)
-    assert successor.stage() is Stage.SEALED and successor.members() == [0]
+    assert successor.rendezvous() is Rendezvous.SEALED and successor.members() == [0]

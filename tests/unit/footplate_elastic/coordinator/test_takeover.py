@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from footplate_contracts.names import Cause
 from footplate_contracts.reports import GenerationId
-from footplate_elastic.coordinator.places import answered_by
-from footplate_elastic.coordinator.state import Stage
+from footplate_elastic.coordinator.slots import answered_by
+from footplate_elastic.coordinator.state import Rendezvous
 from footplate_elastic.protocol.wire import Refusal
 from tests.unit.footplate_elastic.coordinator.story import Story, failure, sealed_by_hand
 
@@ -15,7 +15,7 @@ OLD = sealed_by_hand(GenerationId(epoch=1, number=3))
 def test_a_new_epoch_adopts_what_all_members_say_they_run() -> None:
     story = Story(epoch=2)
     story.beat(0, running=OLD)
-    assert story.stage() is Stage.UNDECIDED
+    assert story.rendezvous() is Rendezvous.UNDECIDED
     story.beat(1, running=OLD)
     assert story.kinds() == ["Adopted"]
     assert story.state.generation == OLD.generation
@@ -37,7 +37,7 @@ def test_a_new_epoch_adopts_with_a_majority_and_gives_the_rest_time() -> None:
 def test_a_new_epoch_decides_nothing_before_a_majority_or_the_time_limit() -> None:
     story = Story(epoch=2)
     story.beats_until(9.5, [0], OLD)
-    assert story.stage() is Stage.UNDECIDED
+    assert story.rendezvous() is Rendezvous.UNDECIDED
     story.beats_until(10.5, [0], OLD)
     assert story.kinds() == ["Opened"]
     assert story.state.generation == OLD.generation  # agents of it know that they are meant
@@ -47,9 +47,9 @@ def test_a_new_epoch_that_hears_fewer_than_half_does_nothing_at_all() -> None:
     story = Story(epoch=2, nodes=3)
     running = sealed_by_hand(GenerationId(epoch=1, number=3), (0, 0, 0))
     story.beats_until(60.0, [0], running)
-    assert story.stage() is Stage.UNDECIDED
+    assert story.rendezvous() is Rendezvous.UNDECIDED
     story.beat(1, running=running)
-    assert story.stage() is Stage.SEALED
+    assert story.rendezvous() is Rendezvous.SEALED
 
 
 def test_a_new_epoch_opens_when_a_member_has_joined_again() -> None:
@@ -81,9 +81,9 @@ def test_a_new_epoch_follows_the_newest_claim_of_a_split_view() -> None:
     newer = sealed_by_hand(GenerationId(epoch=2, number=1))
     story.beat(0, running=older)
     story.beat(1, running=newer)
-    assert story.stage() is Stage.UNDECIDED
+    assert story.rendezvous() is Rendezvous.UNDECIDED
     story.beat(0, running=newer)
-    assert story.state.generation == newer.generation and story.stage() is Stage.SEALED
+    assert story.state.generation == newer.generation and story.rendezvous() is Rendezvous.SEALED
 
 
 def test_a_join_whose_seal_was_lost_with_the_old_coordinator_is_answered_by_the_new_one() -> None:
@@ -92,8 +92,8 @@ def test_a_join_whose_seal_was_lost_with_the_old_coordinator_is_answered_by_the_
     story.join(2, last=GenerationId(epoch=1, number=2), port=102)
     story.beat(0, running=running)
     story.beat(1, running=running)
-    assert story.stage() is Stage.SEALED
-    waiting = story.state.places[2].waiting
+    assert story.rendezvous() is Rendezvous.SEALED
+    waiting = story.state.slots[2].waiting
     assert waiting is not None and answered_by(story.state.sealed, waiting)
 
 

@@ -7,10 +7,10 @@ import pytest
 from footplate_contracts.directives import Directives, HangBounds
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.reports import DiagnosisKind, GenerationId, Heartbeat, RankPhase, RankReport
-from footplate_elastic.coordinator.coordinator import Coordinator
-from footplate_elastic.coordinator.state import Stage
+from footplate_elastic.coordinator.core import Coordinator
+from footplate_elastic.coordinator.state import Rendezvous
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
-from footplate_elastic.coordinator.watchdog import Verdict, Watchdog
+from footplate_elastic.coordinator.watchdog import Watchdog, WatchdogAction
 from tests.unit.footplate_elastic.coordinator.story import Story, agent, any_size
 
 
@@ -31,16 +31,16 @@ def stepping(step_seconds: float = 1.0, size: int = 2) -> Watchdog:
 
 
 @pytest.mark.parametrize(
-    ("step_seconds", "after", "verdict"),
+    ("step_seconds", "after", "action"),
     [
-        pytest.param(1.0, 59.0, Verdict.NOTHING, id="within-the-floor"),
-        pytest.param(1.0, 61.0, Verdict.DUMP, id="beyond-the-floor"),
-        pytest.param(40.0, 119.0, Verdict.NOTHING, id="slow-steps-take-their-time"),
-        pytest.param(40.0, 121.0, Verdict.DUMP, id="three-times-nearly-all-steps"),
+        pytest.param(1.0, 59.0, WatchdogAction.NOTHING, id="within-the-floor"),
+        pytest.param(1.0, 61.0, WatchdogAction.DUMP, id="beyond-the-floor"),
+        pytest.param(40.0, 119.0, WatchdogAction.NOTHING, id="slow-steps-take-their-time"),
+        pytest.param(40.0, 121.0, WatchdogAction.DUMP, id="three-times-nearly-all-steps"),
     ],
 )
-def test_a_standstill(step_seconds: float, after: float, verdict: Verdict) -> None:
-    assert stepping(step_seconds).look(100.0 + after) is verdict
+def test_a_standstill(step_seconds: float, after: float, action: WatchdogAction) -> None:
+    assert stepping(step_seconds).look(100.0 + after) is action
 
 
 @pytest.mark.parametrize(
@@ -56,14 +56,14 @@ def test_a_standstill(step_seconds: float, after: float, verdict: Verdict) -> No
 def test_while_any_rank_is_in_some_phases_all_may_stand_still(phase: RankPhase) -> None:
     watchdog = stepping()
     watchdog.report(report(1, 10, phase), now=101.0)
-    assert watchdog.look(100_000.0) is Verdict.NOTHING
+    assert watchdog.look(100_000.0) is WatchdogAction.NOTHING
 
 
 def test_a_wait_for_data_has_ten_times_the_patience() -> None:
     watchdog = stepping()
     watchdog.report(report(1, 10, RankPhase.DATA), now=100.0)
-    assert watchdog.look(699.0) is Verdict.NOTHING
-    assert watchdog.look(701.0) is Verdict.DUMP
+    assert watchdog.look(699.0) is WatchdogAction.NOTHING
+    assert watchdog.look(701.0) is WatchdogAction.DUMP
 
 
 @pytest.mark.parametrize("phase", [RankPhase.CHECKPOINT, RankPhase.DATA])
@@ -71,8 +71,8 @@ def test_what_follows_a_long_phase_has_its_own_time(phase: RankPhase) -> None:
     watchdog = stepping()
     watchdog.report(report(1, 10, phase), now=101.0)
     watchdog.report(report(1, 10, RankPhase.COMPUTE), now=600.0)
-    assert watchdog.look(659.0) is Verdict.NOTHING
-    assert watchdog.look(661.0) is Verdict.DUMP
+    assert watchdog.look(659.0) is WatchdogAction.NOTHING
+    assert watchdog.look(661.0) is WatchdogAction.DUMP
 
 
 def test_before_its_first_step_a_rank_may_compile() -> None:
@@ -80,24 +80,24 @@ def test_before_its_first_step_a_rank_may_compile() -> None:
     watchdog.begin(2, now=0.0)
     watchdog.report(report(0, 1, seconds=1.0), now=0.0)
     watchdog.report(report(1, 0), now=0.0)
-    assert watchdog.look(100_000.0) is Verdict.NOTHING
+    assert watchdog.look(100_000.0) is WatchdogAction.NOTHING
 
 
 def test_a_rank_that_nobody_has_heard_of_may_still_compile() -> None:
-    assert stepping(size=4).look(100_000.0) is Verdict.NOTHING
+    assert stepping(size=4).look(100_000.0) is WatchdogAction.NOTHING
 
 
 def test_stacks_come_before_the_restart_and_a_step_calls_it_off() -> None:
     watchdog = stepping()
     assert [watchdog.look(161.0 + seconds) for seconds in (0.0, 1.0, 2.1)] == [
-        Verdict.DUMP,
-        Verdict.NOTHING,
-        Verdict.RESTART,
+        WatchdogAction.DUMP,
+        WatchdogAction.NOTHING,
+        WatchdogAction.RESTART,
     ]
     watchdog = stepping()
-    assert watchdog.look(161.0) is Verdict.DUMP
+    assert watchdog.look(161.0) is WatchdogAction.DUMP
     watchdog.report(report(0, 11, seconds=61.0), now=162.0)
-    assert watchdog.look(164.0) is Verdict.NOTHING
+    assert watchdog.look(164.0) is WatchdogAction.NOTHING
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_hang_is_dumped_restarted_and_blamed_on_the_node_of_the_rank_that_is_b
     run, story = trains()
     now = 0.0
     beat(run, 1, [report(3, 7, RankPhase.DATA)], now)
-    while story.stage() is Stage.SEALED:
+    while story.rendezvous() is Rendezvous.SEALED:
         now += 0.5
         assert now < 610.0
         for index in (0, 1):
@@ -155,7 +155,7 @@ def test_a_hang_is_dumped_restarted_and_blamed_on_the_node_of_the_rank_that_is_b
 def test_where_no_rank_is_behind_no_node_is_blamed() -> None:
     run, story = trains()
     now = 0.0
-    while story.stage() is Stage.SEALED and now < 100.0:
+    while story.rendezvous() is Rendezvous.SEALED and now < 100.0:
         now += 0.5
         for index in (0, 1):
             beat(run, index, [], now)
@@ -177,4 +177,4 @@ def test_what_is_held_to_be_a_hang_changes_while_ranks_train(floor: float, hangs
         for index in (0, 1):
             beat(run, index, [], now)
         run.tick(now)
-    assert (story.stage() is not Stage.SEALED) is hangs
+    assert (story.rendezvous() is not Rendezvous.SEALED) is hangs

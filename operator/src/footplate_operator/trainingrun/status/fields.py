@@ -84,7 +84,7 @@ def world(before: TrainingRunStatus, state: CoordinatorState, parallelism: Paral
     """The generation that trains, or trained last."""
     if state.generation is None or not state.members:
         return before.world
-    ranks = sum(member.agent.slots for member in state.members)
+    ranks = sum(member.agent.local_world_size for member in state.members)
     slice_size = parallelism.tensor * parallelism.pipeline * parallelism.context
     return WorldStatus(
         nodes=len(state.members),

@@ -1,4 +1,4 @@
-"""One place of the gang: the agent that fills it now and what is known of it."""
+"""One slot of the gang: the agent that fills it now and what is known of it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Ended(StrEnum):
 
 
 @dataclass
-class Place:
+class Slot:
     """A worker index with its current incarnation. Times are seconds of one monotonic clock."""
 
     agent: AgentIdentity
     heard: float  # the last word of any kind
     connections: int = 0  # idle connections open now
-    unplugged: float | None = None  # since when the last of them is gone
+    disconnected: float | None = None  # since when the last of them is gone
     lost: str = ""  # why it is held to be gone; empty while it lives
     waiting: JoinRequest | None = None  # ready for the next generation
     ended: Ended | None = None
@@ -35,11 +35,11 @@ class Place:
     @property
     def ready(self) -> bool:
         """Whether it may be sealed into a generation."""
-        return self.waiting is not None and not self.lost and self.unplugged is None
+        return self.waiting is not None and not self.lost and self.disconnected is None
 
 
 def member_of(sealed: SealedGeneration | None, agent: AgentIdentity) -> Member | None:
-    """The seat of exactly this incarnation in `sealed`."""
+    """The member that is exactly this incarnation in `sealed`."""
     if sealed is None:
         return None
     for member in sealed.members:
@@ -60,10 +60,10 @@ def answered_by(sealed: SealedGeneration | None, request: JoinRequest) -> bool:
     return request.last_generation is None or sealed.generation.newer_than(request.last_generation)
 
 
-def seats(joins: list[JoinRequest]) -> list[Member]:
+def assign_ranks(joins: list[JoinRequest]) -> list[Member]:
     """Members in order of their index.
 
-    The index is the stable place, so survivors keep their ranks and a
+    The index is the slot, which is stable, so survivors keep their ranks and a
     substitute takes the ranks of the one it replaces.
     """
     members: list[Member] = []
@@ -72,5 +72,5 @@ def seats(joins: list[JoinRequest]) -> list[Member]:
         members.append(
             Member(agent=join.agent, group_rank=group_rank, first_rank=first_rank, store_port=join.store_port)
         )
-        first_rank += join.agent.slots
+        first_rank += join.agent.local_world_size
     return members

@@ -39,17 +39,17 @@ from footplate_elastic.coordinator.actions import (
     Failed,
     Lost,
     Opened,
+    Promoted,
     Sealed,
-    StoodIn,
 )
 from footplate_elastic.coordinator.failure_detector import is_suspect
 from footplate_elastic.coordinator.failures import FailureLog, hang_report, loss_report
-from footplate_elastic.coordinator.places import answered_by
 from footplate_elastic.coordinator.progress import ProgressTracker
 from footplate_elastic.coordinator.size import LegalSizes
-from footplate_elastic.coordinator.state import Membership, Stage
+from footplate_elastic.coordinator.slots import answered_by
+from footplate_elastic.coordinator.state import Membership, Rendezvous
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
-from footplate_elastic.coordinator.watchdog import Verdict, Watchdog
+from footplate_elastic.coordinator.watchdog import Watchdog, WatchdogAction
 from footplate_elastic.protocol import wire
 from footplate_elastic.protocol.wire import Refusal
 
@@ -117,16 +117,16 @@ class Coordinator:
             self._apply(membership.saved(self.state, now), now)
         return refusal
 
-    def plug(self, agent: AgentIdentity, now: float) -> Refusal | None:
-        """See membership.plugged."""
-        refusal, actions = membership.plugged(self.state, self.state.called(agent), now)
+    def connect(self, agent: AgentIdentity, now: float) -> Refusal | None:
+        """See membership.connected."""
+        refusal, actions = membership.connected(self.state, self.state.called(agent), now)
         self._apply(actions, now)
         return refusal
 
-    def unplug(self, agent: AgentIdentity, now: float) -> None:
-        """See membership.unplugged."""
+    def disconnect(self, agent: AgentIdentity, now: float) -> None:
+        """See membership.disconnected."""
         agent = self.state.called(agent)
-        self._apply(membership.unplugged(self.state, agent.index, agent.incarnation, now), now)
+        self._apply(membership.disconnected(self.state, agent.index, agent.incarnation, now), now)
 
     def leave(self, agent: AgentIdentity, now: float) -> None:
         """See membership.left."""
@@ -154,7 +154,7 @@ class Coordinator:
         """See membership.tick."""
         self._set_limits()
         self._apply(membership.tick(self.state, now), now)
-        if self.state.stage is Stage.SEALED:
+        if self.state.rendezvous is Rendezvous.SEALED:
             self._look_for_hang(now)
         self.version += self.failures.settle(now) + self._tell_end(now)
         waiting = self._waiting()
@@ -169,19 +169,21 @@ class Coordinator:
 
     def sealed_for(self, request: JoinRequest) -> SealedGeneration | None:
         """The answer to this join, None while it waits."""
-        if self.state.stage is Stage.SEALED and answered_by(self.state.sealed, self._called(request)):
+        if self.state.rendezvous is Rendezvous.SEALED and answered_by(
+            self.state.sealed, self._called(request)
+        ):
             return self.state.sealed
         return None
 
     def turned_away(self, agent: AgentIdentity) -> Refusal | None:
         """Why an agent that waits for an answer need not wait any longer."""
         agent = self.state.called(agent)
-        place = self.state.places.get(agent.index)
-        if place is not None and place.agent.incarnation > agent.incarnation:
+        slot = self.state.slots.get(agent.index)
+        if slot is not None and slot.agent.incarnation > agent.incarnation:
             return Refusal.EVICTED
         if self.state.superseded:
             return Refusal.SUPERSEDED
-        return Refusal.CLOSED if self.state.stage is Stage.CLOSED else None
+        return Refusal.CLOSED if self.state.rendezvous is Rendezvous.CLOSED else None
 
     def answer(self, agent: AgentIdentity) -> HeartbeatAnswer:
         """What a heartbeat of `agent` is told."""
@@ -190,11 +192,11 @@ class Coordinator:
         return HeartbeatAnswer(
             epoch=self.state.epoch,
             generation=self.state.generation,
-            rendezvous_open=self.state.stage is Stage.OPEN,
+            rendezvous_open=self.state.rendezvous is Rendezvous.OPEN,
             evicted=refusal is Refusal.EVICTED,
-            closed=self.state.stage is Stage.CLOSED,
+            closed=self.state.rendezvous is Rendezvous.CLOSED,
             command=self.state.command,
-            limits=self.state.limits if self.state.stage is not Stage.UNDECIDED else None,
+            limits=self.state.limits if self.state.rendezvous is not Rendezvous.UNDECIDED else None,
             diagnosis=self.diagnosis,
             received=self.telemetry.received(agent),
             acknowledged=self.telemetry.acknowledged(agent),
@@ -205,18 +207,18 @@ class Coordinator:
 
         One that is told to join again, and first has to stop its ranks, speaks often meanwhile.
         """
-        place = self.state.places.get(self.state.called(agent).index)
-        suspect = place is not None and is_suspect(self.state, place)
+        slot = self.state.slots.get(self.state.called(agent).index)
+        suspect = slot is not None and is_suspect(self.state, slot)
         return wire.SUSPECT_SECONDS if suspect else wire.HEARTBEAT_SECONDS
 
     def grant(self, request: GrantRequest) -> Grant | None:
         """Whether that generation may commit; None while this coordinator does not know yet."""
-        if self.state.stage is Stage.UNDECIDED:
+        if self.state.rendezvous is Rendezvous.UNDECIDED:
             return None
         newest = self.state.generation
-        if self.state.stage is Stage.SEALED and request.generation == newest:
+        if self.state.rendezvous is Rendezvous.SEALED and request.generation == newest:
             return Grant(granted=True)
-        stands = f"the newest generation is {newest}, {self.state.stage.value}"
+        stands = f"the newest generation is {newest}, {self.state.rendezvous.value}"
         return Grant(granted=False, reason=f"generation {request.generation} may not commit: {stands}")
 
     def view(self) -> CoordinatorState:
@@ -230,7 +232,7 @@ class Coordinator:
             refusals=dict(self.refusals),
             generation=self.state.generation,
             members=members,
-            missing=[] if self.state.stage is Stage.CLOSED else self.state.missing(),
+            missing=[] if self.state.rendezvous is Rendezvous.CLOSED else self.state.missing(),
             waiting=self._waiting(),
             progress=self.progress.view(),
             start_step=self.progress.start_step,
@@ -252,7 +254,7 @@ class Coordinator:
         asked, known = self.directives.limits, self.state.limits
         if asked is None:
             return
-        if self.state.stage is Stage.CLOSED:
+        if self.state.rendezvous is Rendezvous.CLOSED:
             self._refuse("limits", limits.too_late(asked, known.steps) if known else "")
             return
         reached = self._reached()
@@ -272,21 +274,21 @@ class Coordinator:
     def _reached(self) -> int:
         """The step below which the run cannot end; what a broken generation did not save is none."""
         durable = self.telemetry.checkpoint.step if self.telemetry.checkpoint else 0
-        return max(durable, self.progress.highest if self.state.stage is Stage.SEALED else 0)
+        return max(durable, self.progress.highest if self.state.rendezvous is Rendezvous.SEALED else 0)
 
     def _called(self, message: Spoken) -> Spoken:
-        """`message` from the place that its agent has, which a spare may not know yet."""
+        """`message` from the slot that its agent has, which a spare may not know yet."""
         agent = self.state.called(message.agent)
         return message if agent == message.agent else message.model_copy(update={"agent": agent})
 
     def _waiting(self) -> list[AgentIdentity]:
-        return [place.agent for place in self.state.places.values() if place.ready]
+        return [slot.agent for slot in self.state.slots.values() if slot.ready]
 
     def _run_state(self) -> RunState:
         outcome = self.state.outcome
         if outcome is not None:
             return RunState.TRAINING if outcome is RunState.FINISHED and not self._end_told else outcome
-        if self.state.stage is not Stage.SEALED:
+        if self.state.rendezvous is not Rendezvous.SEALED:
             return RunState.GATHERING
         return RunState.TRAINING if self.progress.stepping else RunState.LOADING
 
@@ -297,11 +299,11 @@ class Coordinator:
             self.progress.total_steps = sealed.limits.steps
 
     def _look_for_hang(self, now: float) -> None:
-        verdict = self.watchdog.look(now)
-        if verdict is Verdict.DUMP:
+        action = self.watchdog.look(now)
+        if action is WatchdogAction.DUMP:
             _log.warning("no rank has finished a step for %.0f s: stacks follow", self.watchdog.still(now))
             self.diagnose(DiagnosisRequest(kind=DiagnosisKind.STACKS))
-        elif verdict is Verdict.RESTART:
+        elif action is WatchdogAction.RESTART:
             agent, failure = hang_report(self.state, self.watchdog, now, self.wall())
             self._apply(membership.hung(self.state, agent, failure, now), now)
 
@@ -339,9 +341,9 @@ class Coordinator:
             case Arrived(agent):
                 _log.info("%s is here", agent.pod_name)
             case Evicted(agent):
-                _log.info("evicted %s: a newer incarnation has its place", agent.pod_name)
-            case StoodIn(spare, agent):
-                _log.info("%s takes place %d", spare.pod_name, agent.index)
+                _log.info("evicted %s: a newer incarnation has its slot", agent.pod_name)
+            case Promoted(spare, agent):
+                _log.info("%s takes slot %d", spare.pod_name, agent.index)
             case Lost(agent, generation):
                 step = self.state.step if self.state.step >= 0 else None
                 report = loss_report(action, step, self.wall())
