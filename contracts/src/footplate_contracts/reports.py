@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from footplate_contracts import older
 from footplate_contracts.directives import Command, Directives, NumberedLimits, Refusals
 from footplate_contracts.failures import FailureReport
+from footplate_contracts.metrics import StepMetrics as StepMetrics
 from footplate_contracts.model import Report
 from footplate_contracts.names import FIRST_SPARE, WorkerId
 
@@ -63,44 +64,6 @@ class RankReport(Report):
     phase: RankPhase
     step_seconds: float | None = None
     total_steps: int | None = Field(default=None, description="the step that this rank ends with")
-
-
-class StepMetrics(Report):
-    """One row of the metric history: what global rank 0 saw at one step.
-
-    `loss` is the mean over the global batch's valid tokens before the update,
-    `gradient_norm` the global norm before clipping, `tokens` counts valid
-    tokens since step 0, `sample_digest` is the first 16 hex digits of SHA-256
-    over the step's global sample ids as little-endian int64, in order. What was
-    not measured is absent. The seconds are parts of `step_seconds`: what happens
-    after a row is written counts in the next one.
-    """
-
-    step: int
-    time: float = Field(description="seconds since the Unix epoch")
-    loss: float
-    gradient_norm: float
-    learning_rate: float
-    tokens: int
-    tokens_per_second: float
-    sample_digest: str
-    step_seconds: float | None = Field(default=None, description="since the row before")
-    data_seconds: float | None = Field(default=None, description="of these, waiting for data")
-    compute_seconds: float | None = Field(
-        default=None, description="forward and backward, with the collectives that lie in them"
-    )
-    communication_seconds: float | None = Field(
-        default=None, description="waiting for all ranks at the step's end; absent where it cannot be told"
-    )
-    optimizer_seconds: float | None = Field(default=None, description="clipping and update")
-    checkpoint_seconds: float | None = Field(default=None, description="blocked by a checkpoint")
-    validation_seconds: float | None = None
-    mfu: float | None = Field(default=None, description="ratio; full attention, as PaLM counts")
-    mfu_causal: float | None = Field(default=None, description="ratio; causal half, as Megatron counts")
-    memory_bytes: int | None = Field(default=None, description="peak of rank 0: device, or resident on CPU")
-    validation_loss: float | None = Field(
-        default=None, description="token mean over the held-out batches, after this step's update"
-    )
 
 
 class CheckpointRecord(Report):

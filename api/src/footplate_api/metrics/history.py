@@ -9,9 +9,12 @@ from typing import Final
 
 from footplate_api.errors import Invalid
 from footplate_api.schemas import LARGEST
+from footplate_contracts.metrics import COLUMNS
 from footplate_contracts.reports import CheckpointRecord, GenerationRow, TelemetryBatch
 
 _UID: Final = re.compile(r"[-0-9A-Za-z]{1,64}")
+_WHOLE: Final = [column for column in COLUMNS if column.type is int]
+_TEXTS: Final = [column for column in COLUMNS if column.type is str]
 
 
 def check(batch: TelemetryBatch) -> None:
@@ -25,13 +28,12 @@ def check(batch: TelemetryBatch) -> None:
 
 
 def _check_row(place: str, row: GenerationRow) -> None:
-    metrics, generation = row.metrics, row.generation
-    _whole(f"{place}.metrics.step", metrics.step)
-    _whole(f"{place}.metrics.tokens", metrics.tokens)
-    _whole(f"{place}.metrics.memoryBytes", metrics.memory_bytes or 0)
-    _whole(f"{place}.generation.epoch", generation.epoch)
-    _whole(f"{place}.generation.number", generation.number)
-    _text(f"{place}.metrics.sampleDigest", metrics.sample_digest)
+    for column in _WHOLE:
+        _whole(f"{place}.metrics.{column.alias}", getattr(row.metrics, column.name) or 0)
+    for column in _TEXTS:
+        _text(f"{place}.metrics.{column.alias}", getattr(row.metrics, column.name) or "")
+    _whole(f"{place}.generation.epoch", row.generation.epoch)
+    _whole(f"{place}.generation.number", row.generation.number)
 
 
 def _check_checkpoint(place: str, record: CheckpointRecord) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Row, func, or_, select, tuple_
 
@@ -13,24 +13,9 @@ from footplate_api.models.base import upsert
 from footplate_api.models.metric import StepMetric
 from footplate_contracts.reports import GenerationRow
 
-OPTIONAL: Final = (
-    "step_seconds",
-    "data_seconds",
-    "compute_seconds",
-    "communication_seconds",
-    "optimizer_seconds",
-    "checkpoint_seconds",
-    "validation_seconds",
-    "mfu",
-    "mfu_causal",
-    "memory_bytes",
-    "validation_loss",
-)
-"""Columns, and fields of StepMetrics, that a row may lack."""
 
-
-def _finite_or_null(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else value
+def _null_if_nan(value: object) -> object:
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 async def store(session: WriteSession, run_uid: str, rows: Sequence[GenerationRow]) -> None:
@@ -46,21 +31,8 @@ async def store(session: WriteSession, run_uid: str, rows: Sequence[GenerationRo
 
 
 def _values(run_uid: str, row: GenerationRow) -> dict[str, Any]:
-    metrics = row.metrics
-    return {
-        "run_uid": run_uid,
-        "step": metrics.step,
-        "epoch": row.generation.epoch,
-        "number": row.generation.number,
-        "time": _finite_or_null(metrics.time),
-        "loss": _finite_or_null(metrics.loss),
-        "gradient_norm": _finite_or_null(metrics.gradient_norm),
-        "learning_rate": _finite_or_null(metrics.learning_rate),
-        "tokens": metrics.tokens,
-        "tokens_per_second": _finite_or_null(metrics.tokens_per_second),
-        "sample_digest": metrics.sample_digest,
-        **{name: _finite_or_null(getattr(metrics, name)) for name in OPTIONAL},
-    }
+    key = {"run_uid": run_uid, "epoch": row.generation.epoch, "number": row.generation.number}
+    return key | {name: _null_if_nan(value) for name, value in row.metrics}
 
 
 async def bounds(session: ReadSession, run_uid: str, first: int, last: int | None) -> tuple[int, int] | None:

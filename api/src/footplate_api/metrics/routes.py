@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from footplate_api.edge import Reading, Watched, Writing
 from footplate_api.metrics import service
-from footplate_api.metrics.schemas import MetricHistory, MetricQuery
+from footplate_api.metrics.schemas import HistoryPart, MetricHistory, MetricQuery
 from footplate_api.schemas import Namespace, RunName
 from footplate_contracts.reports import TelemetryBatch, TelemetryReceipt
 
@@ -29,9 +29,14 @@ async def ingest_telemetry(
     return receipt
 
 
-@router.get("/metrics", response_model_exclude_none=True, summary="Metric history of a run")
+@router.get(
+    "/metrics",
+    response_model=MetricHistory,
+    response_model_exclude_none=True,
+    summary="Metric history of a run",
+)
 async def read_metrics(
     namespace: Namespace, name: RunName, query: Annotated[MetricQuery, Query()], session: Reading
-) -> MetricHistory:
+) -> HistoryPart:
     """Columns of equal length. Long histories are thinned to `limit` rows unless `every` is given."""
     return await service.read(session, namespace, name, query)

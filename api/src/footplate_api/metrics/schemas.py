@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, create_model, field_validator, model_validator
 
 from footplate_api.schemas import LARGEST, Number, Schema, Step, Uid
+from footplate_contracts.metrics import COLUMNS, Column, Scalar
 
 DEFAULT_ROWS = 5000
 MOST_ROWS = 50_000
 
 
+GENERATION: Final = Column(
+    "generation", "generation", str, optional=False, description="<epoch>.<number> that computed the row"
+)
+SHOWN: Final = (
+    *(column for column in COLUMNS if not column.optional and column.name != "step"),
+    GENERATION,
+    *(column for column in COLUMNS if column.optional),
+)
+
+
 class MetricName(StrEnum):
     """The columns of a history beside `step`."""
 
-    TIME = "time"
-    LOSS = "loss"
-    GRADIENT_NORM = "gradientNorm"
-    LEARNING_RATE = "learningRate"
-    TOKENS = "tokens"
-    TOKENS_PER_SECOND = "tokensPerSecond"
-    SAMPLE_DIGEST = "sampleDigest"
-    GENERATION = "generation"
-    STEP_SECONDS = "stepSeconds"
-    DATA_SECONDS = "dataSeconds"
-    COMPUTE_SECONDS = "computeSeconds"
-    COMMUNICATION_SECONDS = "communicationSeconds"
-    OPTIMIZER_SECONDS = "optimizerSeconds"
-    CHECKPOINT_SECONDS = "checkpointSeconds"
-    VALIDATION_SECONDS = "validationSeconds"
-    MFU = "mfu"
-    MFU_CAUSAL = "mfuCausal"
-    MEMORY_BYTES = "memoryBytes"
-    VALIDATION_LOSS = "validationLoss"
+    _ignore_ = ["members", "column"]
+    members = vars()
+    for column in SHOWN:
+        members[column.name] = column.alias
 
 
 class MetricQuery(Schema):
@@ -71,10 +67,7 @@ class MetricQuery(Schema):
         return self
 
 
-Measured = list[Number | None]
-
-
-class MetricHistory(Schema):
+class HistoryPart(Schema):
     """Columns of equal length, in order of steps; a column not asked for is absent.
 
     From `stepSeconds` on, null stands for what a step did not measure, and a column
@@ -87,22 +80,20 @@ class MetricHistory(Schema):
     every: int = Field(description="the stride that was used")
     next_step: int | None = Field(None, description="`from` of the rest; absent at the end")
     step: list[int]
-    time: list[Number] | None = Field(None, description="seconds since the Unix epoch")
-    loss: list[Number] | None = Field(None, description="global token mean before the update")
-    gradient_norm: list[Number] | None = Field(None, description="before clipping")
-    learning_rate: list[Number] | None = None
-    tokens: list[int] | None = Field(None, description="valid tokens since step 0")
-    tokens_per_second: list[Number] | None = None
-    sample_digest: list[str] | None = None
-    generation: list[str] | None = Field(None, description="<epoch>.<number> that computed the row")
-    step_seconds: Measured | None = Field(None, description="since the row before; the parts follow")
-    data_seconds: Measured | None = Field(None, description="waiting for data")
-    compute_seconds: Measured | None = Field(None, description="forward and backward")
-    communication_seconds: Measured | None = Field(None, description="waiting for all ranks at the end")
-    optimizer_seconds: Measured | None = Field(None, description="clipping and update")
-    checkpoint_seconds: Measured | None = Field(None, description="blocked by a checkpoint")
-    validation_seconds: Measured | None = Field(None, description="computing the validation loss")
-    mfu: Measured | None = Field(None, description="model FLOPs utilisation, full attention")
-    mfu_causal: Measured | None = Field(None, description="model FLOPs utilisation, causal half")
-    memory_bytes: list[int | None] | None = Field(None, description="peak of rank 0")
-    validation_loss: Measured | None = Field(None, description="token mean over held-out batches")
+
+
+_LISTS: Final[dict[tuple[Scalar, bool], Any]] = {
+    (float, False): list[Number] | None,
+    (float, True): list[Number | None] | None,
+    (int, False): list[int] | None,
+    (int, True): list[int | None] | None,
+    (str, False): list[str] | None,
+    (str, True): list[str | None] | None,
+}
+_FIELDS: Final[dict[str, Any]] = {
+    column.name: (_LISTS[column.type, column.optional], Field(None, description=column.description))
+    for column in SHOWN
+}
+MetricHistory: Final = create_model(
+    "MetricHistory", __base__=HistoryPart, __doc__=HistoryPart.__doc__, **_FIELDS
+)

@@ -16,7 +16,7 @@ from footplate_api.database import Database
 from footplate_api.errors import DatabaseUnavailable
 from footplate_api.observation import MirrorHealth
 from footplate_api.system import repository
-from footplate_api.system.gauges import GAUGES, RUN
+from footplate_api.system.gauges import RUN, families
 from footplate_api.system.schemas import Readiness, Version
 
 GAUGED_RUNS: Final = 1000
@@ -55,7 +55,7 @@ def run_families(rows: Iterable[Any]) -> list[GaugeMetricFamily]:
         info.add_metric((row.namespace, row.name, row.phase or ""), 1)
         if value is not None:
             loss.add_metric((row.namespace, row.name), value)
-    return [step, loss, info, *(gauge.family(watched) for gauge in GAUGES)]
+    return [step, loss, info, *families(watched)]
 
 
 def standing(row: Any) -> tuple[int, float | None]:

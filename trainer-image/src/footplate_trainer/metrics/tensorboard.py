@@ -9,28 +9,8 @@ then, so each one flushes.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
-from footplate_contracts.reports import StepMetrics
-
-_TAGS: Final = {
-    "loss": "training/loss",
-    "gradient_norm": "training/gradient_norm",
-    "learning_rate": "training/learning_rate",
-    "tokens": "training/tokens",
-    "validation_loss": "validation/loss",
-    "tokens_per_second": "speed/tokens_per_second",
-    "mfu": "speed/mfu",
-    "mfu_causal": "speed/mfu_causal",
-    "memory_bytes": "memory/bytes",
-    "step_seconds": "seconds/step",
-    "data_seconds": "seconds/data",
-    "compute_seconds": "seconds/compute",
-    "communication_seconds": "seconds/communication",
-    "optimizer_seconds": "seconds/optimizer",
-    "checkpoint_seconds": "seconds/checkpoint",
-    "validation_seconds": "seconds/validation",
-}
+from footplate_contracts.metrics import COLUMNS, StepMetrics
 
 
 class TensorBoardSink:
@@ -44,10 +24,10 @@ class TensorBoardSink:
 
     def write(self, row: StepMetrics) -> None:
         """One scalar for each number of `row` that was measured."""
-        for field, tag in _TAGS.items():
-            value = getattr(row, field)
-            if value is not None:
-                self._writer.add_scalar(tag, value, row.step, row.time)
+        for column in COLUMNS:
+            value = getattr(row, column.name)
+            if column.shown is not None and value is not None:
+                self._writer.add_scalar(column.shown.tag, value, row.step, row.time)
 
     def flush(self) -> None:
         """Hand everything to the kernel."""

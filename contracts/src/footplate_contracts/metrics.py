@@ -1,0 +1,140 @@
+"""The metric history, one column after the other; nobody else lists them.
+
+From a field of StepMetrics follow a column of the API's table, of its answers and of its queries, a sample
+of a Prometheus gauge and a scalar of TensorBoard. A new optional field needs a migration of the database
+beside it, and nothing more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Final, get_args
+
+from pydantic import Field
+
+from footplate_contracts.model import Report
+
+Scalar = type[float] | type[int] | type[str]
+
+
+@dataclass(frozen=True)
+class GaugeFamily:
+    """Prometheus gauges with a sample for each run, or for each run and value of `label`."""
+
+    name: str  # follows footplate_run_
+    help: str
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Metadata of a field: where its numbers are shown beside the history."""
+
+    tag: str  # of TensorBoard; what stands before the slash is a group of charts
+    gauge: GaugeFamily | None = None
+    value: str = ""  # of the gauge's label
+
+
+_SPEED: Final = GaugeFamily("tokens_per_second", "Valid tokens a second, of the newest step.")
+_PARTS: Final = GaugeFamily("step_part_seconds", "What the newest step spent its time on.", label="part")
+_MFU: Final = GaugeFamily(
+    "mfu_ratio",
+    "Model FLOPs over the peak of the devices, by what counts as a FLOP of attention.",
+    label="convention",
+)
+
+
+class StepMetrics(Report):
+    """One row of the metric history: what global rank 0 saw at one step.
+
+    What was not measured is absent. The seconds are parts of `step_seconds`: what
+    happens after a row is written counts in the next one.
+    """
+
+    step: int
+    time: float = Field(description="seconds since the Unix epoch")
+    loss: Annotated[float, Shown("training/loss")] = Field(
+        description="mean over the global batch's valid tokens, before the update"
+    )
+    gradient_norm: Annotated[
+        float,
+        Shown("training/gradient_norm", GaugeFamily("gradient_norm", "Before clipping, of the newest step.")),
+    ] = Field(description="global, before clipping")
+    learning_rate: Annotated[
+        float, Shown("training/learning_rate", GaugeFamily("learning_rate", "Of the newest step."))
+    ]
+    tokens: Annotated[int, Shown("training/tokens", GaugeFamily("tokens", "Valid tokens trained on."))] = (
+        Field(description="valid tokens since step 0")
+    )
+    tokens_per_second: Annotated[float, Shown("speed/tokens_per_second", _SPEED)]
+    sample_digest: str = Field(
+        description="first 16 hex digits of SHA-256 over the step's global sample ids, in order, as"
+        " little-endian int64"
+    )
+    step_seconds: Annotated[
+        float | None, Shown("seconds/step", GaugeFamily("step_seconds", "From row to row of the history."))
+    ] = Field(default=None, description="since the row before")
+    data_seconds: Annotated[float | None, Shown("seconds/data", _PARTS, "data")] = Field(
+        default=None, description="of these, waiting for data"
+    )
+    compute_seconds: Annotated[float | None, Shown("seconds/compute", _PARTS, "compute")] = Field(
+        default=None, description="forward and backward, with the collectives that lie in them"
+    )
+    communication_seconds: Annotated[
+        float | None, Shown("seconds/communication", _PARTS, "communication")
+    ] = Field(
+        default=None, description="waiting for all ranks at the step's end; absent where it cannot be told"
+    )
+    optimizer_seconds: Annotated[float | None, Shown("seconds/optimizer", _PARTS, "optimizer")] = Field(
+        default=None, description="clipping and update"
+    )
+    checkpoint_seconds: Annotated[float | None, Shown("seconds/checkpoint", _PARTS, "checkpoint")] = Field(
+        default=None, description="blocked by a checkpoint"
+    )
+    validation_seconds: Annotated[float | None, Shown("seconds/validation", _PARTS, "validation")] = Field(
+        default=None, description="computing the validation loss"
+    )
+    mfu: Annotated[float | None, Shown("speed/mfu", _MFU, "full")] = Field(
+        default=None, description="model FLOPs utilisation, a ratio; full attention, as PaLM counts"
+    )
+    mfu_causal: Annotated[float | None, Shown("speed/mfu_causal", _MFU, "causal")] = Field(
+        default=None, description="model FLOPs utilisation, a ratio; causal half, as Megatron counts"
+    )
+    memory_bytes: Annotated[
+        int | None, Shown("memory/bytes", GaugeFamily("memory_bytes", "Peak of rank 0."))
+    ] = Field(default=None, description="peak of rank 0: device, or resident on CPU")
+    validation_loss: Annotated[float | None, Shown("validation/loss")] = Field(
+        default=None, description="token mean over the held-out batches, after this step's update"
+    )
+
+
+@dataclass(frozen=True)
+class Column:
+    """A field of StepMetrics, as whoever stores or shows it needs it."""
+
+    name: str  # in Python, and in the database
+    alias: str  # in JSON
+    type: Scalar
+    optional: bool  # whether a step may leave it unmeasured
+    description: str | None = None
+    shown: Shown | None = None
+
+
+def _columns() -> tuple[Column, ...]:
+    found = []
+    for name, field in StepMetrics.model_fields.items():
+        types = get_args(field.annotation) or (field.annotation,)
+        found.append(
+            Column(
+                name=name,
+                alias=field.alias or name,
+                type=next(scalar for scalar in (float, int, str) if scalar in types),
+                optional=not field.is_required(),
+                description=field.description,
+                shown=next((shown for shown in field.metadata if isinstance(shown, Shown)), None),
+            )
+        )
+    return tuple(found)
+
+
+COLUMNS: Final = _columns()
