@@ -148,7 +148,7 @@ def train_footplate(folder: Path, turns: Turns) -> Trained:
 
     metrics = folder / "metrics.jsonl"
     pretrain.main(run_config(folder, "train"), TurnLink(turns), pretrain.Options(metrics=metrics))
-    export(newest_whole(str(folder / "checkpoints"), report=print), folder / "footplate")
+    export(newest_whole(str(folder / "checkpoints")), folder / "footplate")
     last = json.loads(metrics.read_text().splitlines()[-1])
     return Trained(last["step"], last["tokens"], folder / "footplate")
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from footplate_trainer.checkpoint import layout
-from footplate_trainer.checkpoint.index import TensorIndex
 from footplate_trainer.checkpoint.layout import CommitMarker, Manifest
 from footplate_trainer.checkpoint.record import Describer
+from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.checkpoint.tensors import load_alone
+from footplate_trainer.checkpoint.tensors import index_of, load
 from tests.support.tiny import tiny_config
 
 
@@ -40,9 +40,10 @@ def whole_tensors(store: CheckpointStore, step: int) -> dict[str, torch.Tensor]:
     """Every tensor of a committed step, whole, whatever layout wrote it."""
     marker = store.marker(step)
     assert marker is not None
+    checkpoint = StepCheckpoint(store, marker.directory)
     tensors = {
         name: torch.empty(tensor.shape, dtype=tensor.dtype)
-        for name, tensor in store.read(TensorIndex, marker.directory, layout.INDEX_FILE).tensors.items()
+        for name, tensor in index_of(checkpoint).tensors.items()
     }
-    load_alone(store, marker.directory, tensors)
+    load(checkpoint, tensors)
     return tensors

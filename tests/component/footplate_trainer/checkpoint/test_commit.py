@@ -216,7 +216,7 @@ def test_a_kill_at_any_moment_leaves_a_checkpoint_to_go_on_from(shards: Path, tm
         time.sleep(rng.uniform(0, 0.15))
         ranks.kill()
         reached = store.steps()[0]
-        found = newest_whole(store.uri, report=lambda text: None)
+        found = newest_whole(store.uri)
         marked = StepDirectory.parse(found.directory)
         assert marked is not None
         assert marked.step >= reached - 1, "at most the commit that was cut off is missing"

@@ -17,8 +17,9 @@ from footplate_contracts.runconfig import RunConfig, World
 from footplate_contracts.v1alpha1.model import Family
 from footplate_planning.config import shape_of
 from footplate_trainer.__main__ import main
+from footplate_trainer.checkpoint.place import newest_whole
 from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.commands.generate import find, load
+from footplate_trainer.commands.generate import load
 from footplate_trainer.huggingface.adapter import merging, write_adapter
 from footplate_trainer.huggingface.writer import write_folder
 from footplate_trainer.manifest.run_file import read_run
@@ -82,8 +83,8 @@ def test_frozen_weights_keep_their_bits(tuned: Path) -> None:
 
 
 def test_an_export_is_the_adapted_model(tuned: Path, tmp_path: Path) -> None:
-    ours, _ = load(find(str(tuned / "checkpoints")))
-    base, _ = load(find(str(tuned / "first" / "checkpoints")))
+    ours, _ = load(newest_whole(str(tuned / "checkpoints")))
+    base, _ = load(newest_whole(str(tuned / "first" / "checkpoints")))
     assert main(("export", str(tuned / "checkpoints"), str(tmp_path / "merged"))) == 0
 
     theirs, problems = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", output_loading_info=True)
@@ -109,7 +110,7 @@ def add_as_peft_does(folder: Path, model: Any) -> None:
 
 
 def test_adapters_alone_are_for_the_folder_that_they_stand_beside(tuned: Path, tmp_path: Path) -> None:
-    ours, _ = load(find(str(tuned / "checkpoints")))
+    ours, _ = load(newest_whole(str(tuned / "checkpoints")))
     assert main(("export", "--adapter", str(tuned / "checkpoints"), str(tmp_path / "adapter"))) == 0
     settings = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     assert settings["base_model_name_or_path"] == str(tuned / "base")

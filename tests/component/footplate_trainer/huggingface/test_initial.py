@@ -12,7 +12,8 @@ import torch
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig, World
 from footplate_trainer.__main__ import main
-from footplate_trainer.commands.generate import find, load
+from footplate_trainer.checkpoint.place import newest_whole
+from footplate_trainer.commands.generate import load
 from footplate_trainer.manifest.run_file import read_run
 from tests.support.ranks import run_ranks
 from tests.support.tiny import tiny_config, tiny_manifest
@@ -55,7 +56,7 @@ def test_the_weights_are_the_folders(
     config = config.model_copy(update={"parallelism": config.parallelism.model_copy(update=layout)})
     assert run_ranks(train, ranks, config) == [0] * ranks
 
-    before, after = (load(find(str(one / "checkpoints")))[0] for one in (trained, tmp_path))
+    before, after = (load(newest_whole(str(one / "checkpoints")))[0] for one in (trained, tmp_path))
     assert dict(before.named_parameters()).keys() == dict(after.named_parameters()).keys()
     for name, parameter in after.named_parameters():
         torch.testing.assert_close(parameter, before.get_parameter(name), rtol=1e-6, atol=1e-9)
@@ -101,6 +102,6 @@ def test_a_plan_knows_the_folders_shape(
 
     assert main(("plan", str(tmp_path / "run.json"), "--ranks", "4", "--set", "parallelism.tensor=2")) == 0
 
-    network, _ = load(find(str(trained / "checkpoints")))
+    network, _ = load(newest_whole(str(trained / "checkpoints")))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     assert f"{parameters:,}" in capsys.readouterr().out

@@ -9,12 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from footplate_contracts.names import ExitCode
+from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.__main__ import main
+from footplate_trainer.checkpoint.durable.resume import check_same_run
 from footplate_trainer.checkpoint.record import release
+from footplate_trainer.checkpoint.step import StepCheckpoint
+from footplate_trainer.checkpoint.store import CheckpointStore
 from tests.support.checkpoints import write_checkpoint
 from tests.support.golden import assert_golden
+from tests.support.tiny import tiny_config
 
 Harm = Callable[[Path], None]
 
@@ -120,12 +126,48 @@ def test_every_command_refuses_another_format_and_takes_no_older_step(
     assert told.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("file", ["manifest.json", "state.json"])
+def adds(file: str, *path: str) -> Harm:
+    """A later release says one thing more in the object at `path` of a JSON file."""
+
+    def change(directory: Path) -> None:
+        content = json.loads((directory / file).read_text())
+        found = content
+        for key in path:
+            found = found[key]
+        found["mood"] = "good"
+        (directory / file).write_text(json.dumps(content))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        pytest.param(adds("manifest.json"), id="manifest"),
+        pytest.param(adds("state.json"), id="state"),
+        pytest.param(adds("run.json"), id="run"),
+        pytest.param(adds("run.json", "training", "optimizer"), id="deep-in-the-run"),
+    ],
+)
 def test_what_a_later_release_adds_is_passed_over(
-    folder: Path, capsys: pytest.CaptureFixture[str], file: str
+    folder: Path, capsys: pytest.CaptureFixture[str], harm: Harm
 ) -> None:
-    says(file, mood="good")(folder / "step-4.e1g2")
+    harm(folder / "step-4.e1g2")
 
     assert main(["inspect", str(folder), "-o", "json"]) == ExitCode.SUCCESS
 
     assert json.loads(capsys.readouterr().out)["step"] == 4
+
+
+def test_a_run_goes_on_from_what_a_later_release_has_added_to(folder: Path) -> None:
+    adds("run.json", "model")(folder / "step-4.e1g2")
+    config = tiny_config(folder / "shards", folder.parent)
+
+    check_same_run(config, StepCheckpoint(CheckpointStore(folder), "step-4.e1g2"))
+
+
+def test_a_spec_stays_strict(folder: Path) -> None:
+    spec = tiny_config(folder / "shards", folder.parent).to_json() | {"mood": "good"}
+
+    with pytest.raises(ValidationError, match="mood"):
+        RunConfig.from_json(spec)

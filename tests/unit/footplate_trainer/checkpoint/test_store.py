@@ -12,6 +12,7 @@ import pytest
 from footplate_contracts.names import Reason
 from footplate_contracts.reports import GenerationId
 from footplate_trainer.checkpoint.layout import CommitMarker
+from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore, is_full, storage_errors
 from footplate_trainer.errors import StorageError
 from tests.support.checkpoints import write_checkpoint
@@ -67,7 +68,7 @@ def test_a_checkpoint_of_a_newer_release_is_whole_and_stays(tmp_path: Path) -> N
     store.retain(2, None, GenerationId(epoch=1, number=2))
 
     assert store.steps() == [4, 2]
-    assert [store.first_damage(f"step-{step}.e1g2") for step in (2, 4)] == [None, None]
+    assert [StepCheckpoint(store, f"step-{step}.e1g2").first_damage() for step in (2, 4)] == [None, None]
 
 
 def test_a_torn_marker_pushes_no_whole_checkpoint_out(tmp_path: Path) -> None:
@@ -103,14 +104,15 @@ def test_a_folder_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
 def test_a_file_that_changed_is_damaged(tmp_path: Path) -> None:
     store, path = CheckpointStore(tmp_path), tmp_path / "step-1.e0g0" / "part"
     record = store.write("step-1.e0g0", "part", b"weights")
+    checkpoint = StepCheckpoint(store, "step-1.e0g0")
 
-    assert store.damage("step-1.e0g0", record) is None
+    assert checkpoint.damage(record) is None
     path.write_bytes(b"weighty")
-    assert "SHA-256" in (store.damage("step-1.e0g0", record) or "")
+    assert "SHA-256" in (checkpoint.damage(record) or "")
     path.write_bytes(b"weigh")
-    assert store.damage("step-1.e0g0", record) == "step-1.e0g0/part has 5 bytes, should have 7"
+    assert checkpoint.damage(record) == "step-1.e0g0/part has 5 bytes, should have 7"
     path.unlink()
-    assert store.damage("step-1.e0g0", record) == "step-1.e0g0/part is missing"
+    assert checkpoint.damage(record) == "step-1.e0g0/part is missing"
 
 
 @pytest.mark.parametrize(

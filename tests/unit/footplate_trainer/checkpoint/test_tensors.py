@@ -14,8 +14,10 @@ from torch.distributed.checkpoint.api import CheckpointException
 from footplate_trainer.checkpoint.durable.pace import Pace
 from footplate_trainer.checkpoint.durable.plan import TensorPlan
 from footplate_trainer.checkpoint.layout import INDEX_FILE
+from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.checkpoint.tensors import load_alone, loading_errors
+from footplate_trainer.checkpoint.tensors import load as load_tensors
+from footplate_trainer.checkpoint.tensors import loading_errors
 from footplate_trainer.errors import CheckpointDamaged, CheckpointError, StorageError, TrainerError
 
 DIRECTORY = "step-1.e0g0"
@@ -38,7 +40,7 @@ def write(folder: Path, state: dict[str, Tensor]) -> int:
 
 
 def load(folder: Path, tensors: dict[str, Tensor]) -> None:
-    load_alone(CheckpointStore(folder), DIRECTORY, tensors)
+    load_tensors(StepCheckpoint(CheckpointStore(folder), DIRECTORY), tensors)
 
 
 def like(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,9 +1,8 @@
-"""The checkpoint folder: what is there, what is whole, what counts.
+"""The checkpoint folder: what is there, what counts, what may go.
 
-All reading and writing of names, markers and manifests goes through here; how
-tensors get in and out stands in tensors.py, and where the folder lies in
-folder.py. Failures below come out as StorageError, which tells a full volume
-from the rest.
+All reading and writing of names and markers goes through here; what stands in
+one directory is told by step.py, and where the folder lies by folder.py.
+Failures below come out as StorageError, which tells a full volume from the rest.
 """
 
 from __future__ import annotations
@@ -11,33 +10,19 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
-from pydantic import ValidationError
-
-from footplate_contracts.model import Contract
 from footplate_contracts.reports import GenerationId
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.folder import open_folder
-from footplate_trainer.checkpoint.layout import (
-    FORMAT,
-    CheckpointFile,
-    CommitMarker,
-    Manifest,
-    ManifestHeader,
-    StepDirectory,
-)
-from footplate_trainer.checkpoint.record import TrainingState, release
-from footplate_trainer.errors import CheckpointDamaged, CheckpointError, StorageError
-from footplate_trainer.storage import is_local, join
+from footplate_trainer.checkpoint.layout import CheckpointFile, CommitMarker, StepDirectory
+from footplate_trainer.errors import StorageError
+from footplate_trainer.storage import join
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
-_CHUNK: Final = 8 << 20  # bytes
-
-Record = TypeVar("Record", bound=Contract)
 
 
 class CheckpointStore:
@@ -100,7 +85,7 @@ class CheckpointStore:
             self.revoke(step)
         needed = [StepDirectory.parse(marker.directory) for step in kept if (marker := markers[step])]
         for directory in layout.removable_directories(
-            self.directories(), [one for one in needed if one], writing
+            self.directories(), [directory for directory in needed if directory], writing
         ):
             self.discard(directory)
 
@@ -108,109 +93,6 @@ class CheckpointStore:
         """Write one small file of a directory durably; what proves it whole."""
         self.folder.write(f"{directory}/{file}", content)
         return CheckpointFile(file=file, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-
-    def read(self, kind: type[Record], directory: str, file: str) -> Record:
-        """A JSON file of a directory; CheckpointDamaged when it is missing or torn."""
-        place = join(self.place(directory), file)
-        try:
-            return kind.model_validate_json(self.folder.read(f"{directory}/{file}"))
-        except FileNotFoundError:
-            raise CheckpointDamaged(f"{place} is missing") from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
-            what = f"{field}: {first['msg']}" if field else first["msg"]
-            raise CheckpointDamaged(f"{place} is damaged: {what}") from None
-
-    def manifest(self, directory: str) -> Manifest:
-        """The manifest of a directory.
-
-        CheckpointDamaged when it is missing or torn, CheckpointError when its format is not that of this
-        release: then nothing else in the directory may be read either.
-        """
-        header = self.read(ManifestHeader, directory, layout.MANIFEST_FILE)
-        if header.format != FORMAT:
-            raise CheckpointError(self._refusal(directory, header))
-        return self.read(Manifest, directory, layout.MANIFEST_FILE)
-
-    def _refusal(self, directory: str, header: ManifestHeader) -> str:
-        what = f"checkpoint {self.place(directory)} was written by"
-        here = f"this is footplate {release()}, which reads format {FORMAT}"
-        if header.format != 0:
-            return (
-                f"{what} footplate {header.written_by} in format {header.format}; {here}: go on with the "
-                "release that wrote it, or with a later one"
-            )
-        try:  # the determinism key has always named the code
-            writer = f"footplate {self.read(TrainingState, directory, layout.STATE_FILE).key['revision']}"
-        except (CheckpointDamaged, KeyError):
-            writer = "an earlier release"
-        return (
-            f"{what} {writer}, before checkpoint formats had numbers; {here} and no pickle: go on with the "
-            "release that wrote it, or export it there (footplate-trainer export) and start from its weights "
-            "(initFrom)"
-        )
-
-    def has_manifest(self, directory: str) -> bool:
-        """Whether a manifest is there, torn or whole."""
-        try:
-            self.folder.size(f"{directory}/{layout.MANIFEST_FILE}")
-        except FileNotFoundError:
-            return False
-        return True
-
-    def damage(self, directory: str, record: CheckpointFile) -> str | None:
-        """What is wrong with one file of a directory, in words; None when it is whole."""
-        name = f"{directory}/{record.file}"
-        try:
-            size = self.folder.size(name)
-            if size != record.bytes:
-                return f"{name} has {size} bytes, should have {record.bytes}"
-            found = self._digest(name)
-        except FileNotFoundError:
-            return f"{name} is missing"
-        if found != record.sha256:
-            return f"{name} has SHA-256 {found[:12]}…, should have {record.sha256[:12]}…"
-        return None
-
-    def first_unseen(self, directory: str, records: Iterable[CheckpointFile]) -> str | None:
-        """What other ranks have written and is not here, in words; None where this folder is one for all.
-
-        A bucket always is. Ranks of several nodes can all name the same path and mean a disk each.
-        """
-        if not is_local(self.uri):
-            return None
-        for record in records:
-            try:
-                self.folder.size(f"{directory}/{record.file}")
-            except FileNotFoundError:
-                return (
-                    f"{self.place(directory)}/{record.file}, which another rank has written, is not here: "
-                    f"{self.uri} is not one folder for all ranks; mount a volume that they share"
-                )
-        return None
-
-    def first_damage(self, directory: str | None, part: int = 0, parts: int = 1) -> str | None:
-        """What is wrong with every `parts`-th file from the `part`-th, in words; None when nothing is.
-
-        CheckpointError where this release cannot tell, since the directory has another format.
-        """
-        if directory is None:
-            return "its commit marker is torn"
-        try:
-            files = self.manifest(directory).files
-        except CheckpointDamaged as error:
-            return str(error)
-        return next(
-            (damage for record in files[part::parts] if (damage := self.damage(directory, record))), None
-        )
-
-    def _digest(self, name: str) -> str:
-        digest = hashlib.sha256()
-        with self.folder.open_read(name) as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-        return digest.hexdigest()
 
 
 def is_full(error: BaseException) -> bool:

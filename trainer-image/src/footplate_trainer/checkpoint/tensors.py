@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import (
@@ -27,14 +28,14 @@ from torch.distributed.checkpoint.planner import (
     LoadPlanner,
     ReadItem,
 )
-from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_loader import load as load_state
 from torch.distributed.checkpoint.storage import StorageReader
 from torch.futures import Future
 
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.folder import Folder
 from footplate_trainer.checkpoint.index import TensorIndex, TensorSlice
-from footplate_trainer.checkpoint.store import CheckpointStore
+from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.errors import CheckpointError, StorageError
 
 
@@ -103,15 +104,23 @@ class TensorReader(StorageReader):
         return done
 
 
-def load_alone(store: CheckpointStore, directory: str, tensors: Mapping[str, Tensor]) -> None:
-    """Fill `tensors` in place in a process without process group; raises as `loading_errors`."""
-    what = f"checkpoint {store.place(directory)}"
-    with loading_errors(what):
-        index = store.read(TensorIndex, directory, layout.INDEX_FILE)
-        reader = TensorReader(store.folder, directory, index)
-        with warnings.catch_warnings():
+def index_of(checkpoint: StepCheckpoint) -> TensorIndex:
+    """What tensors a step directory holds, and where; CheckpointDamaged when that cannot be read."""
+    return checkpoint.read(TensorIndex, layout.INDEX_FILE)
+
+
+def load(
+    checkpoint: StepCheckpoint, tensors: Mapping[str, Tensor], group: dist.ProcessGroup | None = None
+) -> None:
+    """Fill `tensors` in place, whatever layout wrote them: collective, or without `group` in a process alone.
+
+    Raises, on every rank, what `loading_errors` does.
+    """
+    reader = TensorReader(checkpoint.store.folder, checkpoint.directory, index_of(checkpoint))
+    with loading_errors(f"checkpoint {checkpoint.name}"), warnings.catch_warnings():
+        if group is None:
             warnings.simplefilter("ignore")  # that there is no process group; there should be none
-            load(dict(tensors), storage_reader=reader, no_dist=True)
+        load_state(dict(tensors), storage_reader=reader, process_group=group, no_dist=group is None)
 
 
 @contextmanager

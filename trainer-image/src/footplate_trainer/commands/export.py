@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from footplate_contracts.names import ExitCode
 from footplate_trainer.checkpoint.place import newest_whole
@@ -29,7 +28,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         raise UserMistake(f"OUT {error}") from error
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserMistake(f"{out} is not an empty folder; give another name, so that no model is mixed up")
-    place = newest_whole(arguments.checkpoint, report=lambda text: print(f"warning: {text}", file=sys.stderr))
-    files = export(place, out, adapter=arguments.adapter)
-    print(f"{place.store.place(place.directory)} -> {out}: {', '.join(files)}")
+    checkpoint = newest_whole(arguments.checkpoint)
+    files = export(checkpoint, out, adapter=arguments.adapter)
+    print(f"{checkpoint.name} -> {out}: {', '.join(files)}")
     return ExitCode.SUCCESS

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from typing import Final
 
 from tokenizers import Tokenizer
 
 from footplate_contracts.names import ExitCode
-from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.model import Architecture
 from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import layout, state
-from footplate_trainer.checkpoint.place import StepPlace, newest_whole
-from footplate_trainer.checkpoint.tensors import load_alone
+from footplate_trainer.checkpoint.place import newest_whole
+from footplate_trainer.checkpoint.step import StepCheckpoint
+from footplate_trainer.checkpoint.tensors import load as load_tensors
 from footplate_trainer.data.tokenizer import ALIASES
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.model.build import build
@@ -44,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> ExitCode:
     """Print the text and what the model adds to it."""
     _check(arguments)
-    model, tokenizer = load(find(arguments.checkpoint))
+    model, tokenizer = load(newest_whole(arguments.checkpoint))
     tokenizer.encode_special_tokens = True  # text that merely looks like a special token is text
     prompt = tokenizer.encode(arguments.text, add_special_tokens=False).ids
     if not prompt:
@@ -70,23 +69,18 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserMistake("the text is not UTF-8; give it in that encoding") from error
 
 
-def find(name: str) -> StepPlace:
-    """The step directory that `name` means: itself, or the newest whole one in it."""
-    return newest_whole(name, report=lambda text: print(f"warning: {text}", file=sys.stderr))
-
-
-def load(place: StepPlace) -> tuple[Decoder, Tokenizer]:
+def load(checkpoint: StepCheckpoint) -> tuple[Decoder, Tokenizer]:
     """Model, on the CPU in fp32, and tokenizer of a step directory."""
-    config = place.store.read(RunConfig, place.directory, layout.RUN_FILE)
+    config = checkpoint.config()
     shape = model_shape(config)
     if shape.architecture is not Architecture.DECODER:
         raise UserMistake(
-            f"{place.directory} holds an {shape.architecture}; only a decoder goes on from a text"
+            f"{checkpoint.directory} holds an {shape.architecture}; only a decoder goes on from a text"
         )
     model = build(shape).eval()
     assert isinstance(model, Decoder)
-    load_alone(place.store, place.directory, state.model_tensors(model))
-    tokenizer = place.store.folder.read(f"{place.directory}/{layout.TOKENIZER_FILE}")
+    load_tensors(checkpoint, state.model_tensors(model))
+    tokenizer = checkpoint.content(layout.TOKENIZER_FILE)
     return model, Tokenizer.from_str(tokenizer.decode())
 
 

@@ -9,13 +9,12 @@ from typing import Any, Self
 
 from footplate_contracts.model import Contract
 from footplate_contracts.names import ExitCode
-from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import Parallelism
 from footplate_planning.config import model_shape
-from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.layout import CheckpointFile, StepDirectory
-from footplate_trainer.checkpoint.place import StepPlace, locate
-from footplate_trainer.checkpoint.record import Key, TrainingState
+from footplate_trainer.checkpoint.place import locate
+from footplate_trainer.checkpoint.record import Key
+from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import storage_errors
 
 
@@ -40,22 +39,21 @@ class Inspection(Contract):
     files: list[CheckpointFile]
 
     @classmethod
-    def of(cls, place: StepPlace) -> Self:
-        """What stands in the directory at `place`; CheckpointError when it is torn."""
-        store, directory = place.store, place.directory
-        config = store.read(RunConfig, directory, layout.RUN_FILE)
-        state = store.read(TrainingState, directory, layout.STATE_FILE)
-        files = store.manifest(directory).files
-        marker = store.marker(state.step)
-        named = StepDirectory.parse(directory)
+    def of(cls, checkpoint: StepCheckpoint) -> Self:
+        """What stands in the directory; CheckpointError when it is torn."""
+        config, state = checkpoint.config(), checkpoint.state()
+        files = checkpoint.manifest().files
+        with storage_errors(checkpoint.name):
+            marker = checkpoint.store.marker(state.step)
+        named = StepDirectory.parse(checkpoint.directory)
         return cls(
-            directory=place.name,
+            directory=checkpoint.name,
             run=config.run.name,
             namespace=config.run.namespace,
             step=state.step,
             total_steps=config.training.steps,
             generation=str(named.generation) if named else None,
-            committed=marker.time if marker and marker.directory == directory else None,
+            committed=marker.time if marker and marker.directory == checkpoint.directory else None,
             tokens=state.tokens,
             samples=state.samples,
             parameters=state.parameters,
@@ -76,8 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> ExitCode:
     """Print it."""
-    with storage_errors(arguments.checkpoint):
-        found = Inspection.of(locate(arguments.checkpoint))
+    found = Inspection.of(locate(arguments.checkpoint))
     print(json.dumps(found.to_json(), indent=2) if arguments.output == "json" else as_text(found))
     return ExitCode.SUCCESS
 

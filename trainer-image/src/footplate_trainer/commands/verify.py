@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from footplate_contracts.names import ExitCode
-from footplate_trainer.checkpoint.place import StepPlace, committed, step_directory
-from footplate_trainer.checkpoint.store import storage_errors
+from footplate_trainer.checkpoint.place import committed, step_directory
+from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.errors import CheckpointDamaged
 
 
@@ -19,22 +19,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> ExitCode:
     """Read everything, name what is bad; exit code 74 when something is."""
-    name = arguments.checkpoint
-    one = step_directory(name)
-    with storage_errors(name):
-        whole = [_verify(place) for place in ([one] if one else committed(name))]
+    asked = step_directory(arguments.checkpoint)
+    whole = [_verify(checkpoint) for checkpoint in ([asked] if asked else committed(arguments.checkpoint))]
     return ExitCode.SUCCESS if all(whole) else ExitCode.STORAGE
 
 
-def _verify(place: StepPlace) -> bool:
+def _verify(checkpoint: StepCheckpoint) -> bool:
     try:
-        files = place.store.manifest(place.directory).files
+        files = checkpoint.manifest().files
     except CheckpointDamaged as error:
-        print(f"damaged  {place.name}: {error}")
+        print(f"damaged  {checkpoint.name}: {error}")
         return False
-    damages = [damage for record in files if (damage := place.store.damage(place.directory, record))]
+    damages = [damage for record in files if (damage := checkpoint.damage(record))]
     for damage in damages:
-        print(f"damaged  {place.name}: {damage}")
+        print(f"damaged  {checkpoint.name}: {damage}")
     if not damages:
-        print(f"whole    {place.name}: {len(files)} files, {sum(record.bytes for record in files):,} bytes")
+        size = sum(record.bytes for record in files)
+        print(f"whole    {checkpoint.name}: {len(files)} files, {size:,} bytes")
     return not damages

@@ -13,11 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from footplate_contracts.runconfig import RunConfig
 from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import layout
-from footplate_trainer.checkpoint.place import StepPlace
-from footplate_trainer.checkpoint.tensors import load_alone
+from footplate_trainer.checkpoint.step import StepCheckpoint
+from footplate_trainer.checkpoint.tensors import load
 from footplate_trainer.errors import StorageError, UserMistake
 from footplate_trainer.huggingface.adapter import merging, write_adapter
 from footplate_trainer.huggingface.writer import write_folder
@@ -26,13 +25,13 @@ from footplate_trainer.model.linear import is_adapters
 from footplate_trainer.storage import local_path
 
 
-def export(place: StepPlace, out: Path, *, adapter: bool = False) -> list[str]:
+def export(checkpoint: StepCheckpoint, out: Path, *, adapter: bool = False) -> list[str]:
     """Write the model of a step directory, or only its adapters, to `out`; the names of the files.
 
     Raises UserMistake when transformers has no word for the model, or there are
     no adapters, and StorageError when `out` cannot be written.
     """
-    config = place.store.read(RunConfig, place.directory, layout.RUN_FILE)
+    config = checkpoint.config()
     if adapter and config.model.adapter is None:
         raise UserMistake(
             f"run {config.run.name} was trained without model.adapter; leave --adapter out, and all of its "
@@ -42,18 +41,18 @@ def export(place: StepPlace, out: Path, *, adapter: bool = False) -> list[str]:
         model = build(model_shape(config))
     sizes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
-    def load(names: Sequence[str]) -> Mapping[str, Tensor]:
+    def read(names: Sequence[str]) -> Mapping[str, Tensor]:
         tensors = {name: torch.empty(sizes[name]) for name in names}
-        load_alone(place.store, place.directory, {f"model.{name}": tensors[name] for name in names})
+        load(checkpoint, {f"model.{name}": tensors[name] for name in names})
         return tensors
 
     weights = {name: size for name, size in sizes.items() if not is_adapters(name)}
-    tokenizer = place.store.folder.read(f"{place.directory}/{layout.TOKENIZER_FILE}")
+    tokenizer = checkpoint.content(layout.TOKENIZER_FILE)
     try:
         if adapter:
             base = local_path(config.init_from.uri) if config.init_from else None
-            return write_adapter(out, config.model, None if base is None else str(base), load)
-        return write_folder(out, config.model, weights, merging(load, config.model), tokenizer)
+            return write_adapter(out, config.model, None if base is None else str(base), read)
+        return write_folder(out, config.model, weights, merging(read, config.model), tokenizer)
     except ValueError as error:
         raise UserMistake(str(error)) from error
     except OSError as error:

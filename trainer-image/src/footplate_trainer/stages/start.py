@@ -28,6 +28,7 @@ from footplate_trainer.checkpoint.record import (
     differences,
 )
 from footplate_trainer.checkpoint.store import CheckpointStore
+from footplate_trainer.checkpoint.tensors import load
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.huggingface.load import load_initial
@@ -68,13 +69,13 @@ def find_start(
     """Load the newest state into model and optimizer, from memory or durable, if there is one. Collective."""
     if memory is not None and (copied := _from_memory(memory, store, world)) is not None:
         return _go_on(copied, optimizer)
-    found = resume.find(store, world, report=_log.warning)
+    found = resume.find(store, world)
     tensors = state.tensors(model, optimizer.moments())
     if found is None:
         return _first_start(config, model, tensors, optimizer, world)
     resume.check_same_run(config, found)
-    resume.load(found, tensors, world)
-    return _go_on(found.state, optimizer)
+    load(found, tensors, world.background)
+    return _go_on(found.state(), optimizer)
 
 
 def _go_on(loaded: TrainingState, optimizer: Optimizer) -> Start:
@@ -135,13 +136,14 @@ def _first_start(
 
 def _warm_start(asked: ResumeFrom, tensors: dict[str, Tensor], optimizer: Optimizer, world: World) -> Start:
     """Step 0 with the weights of another run, and with its moments where they fit. Collective."""
-    source = transfer.find_source(asked, world, report=_log.warning)
+    source = transfer.find_source(asked, world)
     with_moments = transfer.load_source(source, tensors, world)
-    updates = source.state.updates if with_moments else 0
+    position = source.state()
+    updates = position.updates if with_moments else 0
     optimizer.set_updates_done(updates)
     if world.rank == 0:
         moments = "" if with_moments else "; its optimizer state does not fit and starts at zero"
-        _log.info("warm start from step %d in %s%s", source.state.step, source.place, moments)
+        _log.info("warm start from step %d in %s%s", position.step, source.name, moments)
     return Start(updates=updates)
 
 

@@ -28,6 +28,7 @@ from footplate_trainer.checkpoint.durable.plan import TensorPlan
 from footplate_trainer.checkpoint.layout import CheckpointFile, CommitMarker, Manifest, StepDirectory
 from footplate_trainer.checkpoint.record import TrainingState, release
 from footplate_trainer.checkpoint.state import HostCopy
+from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
 from footplate_trainer.errors import StaleGeneration, StorageError
 from footplate_trainer.parallel import agree
@@ -149,7 +150,7 @@ class Saver:
         try:
             records = _whole(parts)
             with self._errors(directory):
-                unseen = self._store.first_unseen(directory.name, records)
+                unseen = StepCheckpoint(self._store, directory.name).first_unseen(records)
                 if unseen is not None:
                     raise StorageError(unseen, step=directory.step)
                 manifest = self._write_manifest(snapshot.state, directory, plan, records)

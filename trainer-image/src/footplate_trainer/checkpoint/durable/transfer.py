@@ -7,21 +7,23 @@ optimizer's moments come along where all of them fit, and start at zero otherwis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
 from typing import Final
 
 from torch import Tensor
 
 from footplate_contracts.v1alpha1.compute import ResumeFrom
-from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.durable import resume
-from footplate_trainer.checkpoint.durable.resume import Found
-from footplate_trainer.checkpoint.index import TensorIndex
-from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
+from footplate_trainer.checkpoint.step import StepCheckpoint
+from footplate_trainer.checkpoint.store import CheckpointStore
+from footplate_trainer.checkpoint.tensors import index_of, load
 from footplate_trainer.errors import CheckpointError, UserMistake
 from footplate_trainer.model.linear import is_adapters
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.world import World
+
+_log = logging.getLogger(__name__)
 
 Shapes = dict[str, tuple[int, ...]]
 """Tensor name -> its whole shape."""
@@ -30,7 +32,7 @@ _SHOWN: Final = 5  # of many misfits, so that the message stays readable
 _MODEL, _OPTIMIZER = "model.", "optimizer."
 
 
-def find_source(asked: ResumeFrom, world: World, report: Callable[[str], None]) -> Found:
+def find_source(asked: ResumeFrom, world: World) -> StepCheckpoint:
     """The checkpoint that `asked` means, proven whole, the same on every rank. Collective.
 
     Raises, on every rank, UserMistake for a step that is not there and CheckpointError when none is whole.
@@ -41,34 +43,32 @@ def find_source(asked: ResumeFrom, world: World, report: Callable[[str], None]) 
     if asked.step is not None and asked.step not in steps:
         there = f"its committed steps are {', '.join(map(str, sorted(steps)))}" if steps else "it has none"
         raise UserMistake(f"resumeFrom.step {asked.step} is not in {asked.uri}; {there}")
-    for step, directory in candidates:
+    for step, checkpoint in candidates:
         if asked.step in (None, step):
-            damage = resume.agreed_damage(store, directory, world)
-            if damage is None and directory is not None:
-                return Found.of(store, directory)
+            damage = resume.agreed_damage(checkpoint, world)
+            if checkpoint is not None and damage is None:
+                return checkpoint
             if world.rank == 0:
-                report(f"resumeFrom: checkpoint of step {step} is damaged and is not used: {damage}")
+                _log.warning("resumeFrom: checkpoint of step %d is damaged and is not used: %s", step, damage)
     raise CheckpointError(f"resumeFrom.uri {asked.uri} holds no whole checkpoint to start from")
 
 
-def load_source(found: Found, tensors: Mapping[str, Tensor], world: World) -> bool:
+def load_source(source: StepCheckpoint, tensors: Mapping[str, Tensor], world: World) -> bool:
     """Fill `tensors` in place; whether the optimizer's moments came along. Collective.
 
     Raises, on every rank, UserMistake that lists what does not fit.
     """
-    with storage_errors(f"checkpoint {found.place}"):
-        index = found.store.read(TensorIndex, found.directory, layout.INDEX_FILE)
-    there: Shapes = {name: tensor.shape for name, tensor in index.tensors.items()}
+    there: Shapes = {name: tensor.shape for name, tensor in index_of(source).tensors.items()}
     here = _all_shapes(tensors, world)
     if not any(map(is_adapters, there)):  # then the weights there are what the adapters here stand beside
         here = {name: shape for name, shape in here.items() if not is_adapters(name)}
     problems = misfits(_of(there, _MODEL), _of(here, _MODEL))
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise UserMistake(f"resumeFrom {found.place} does not fit: {'; '.join(problems[:_SHOWN])}{more}")
+        raise UserMistake(f"resumeFrom {source.name} does not fit: {'; '.join(problems[:_SHOWN])}{more}")
     whole = not misfits(_of(there, _OPTIMIZER), _of(here, _OPTIMIZER))
     kept = here if whole else _of(here, _MODEL)
-    resume.load(found, {name: tensor for name, tensor in tensors.items() if name in kept}, world)
+    load(source, {name: tensor for name, tensor in tensors.items() if name in kept}, world.background)
     return whole
 
 

@@ -1,0 +1,166 @@
+"""A step directory: what stands in it, and whether that is what was written.
+
+Whoever reads a checkpoint has one of these: a resume, a warm start, and every command of a person.
+What a later release added to its files is passed over, in the run that it holds too: that one is
+read to go on from, and was checked when it was a spec.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from pydantic import ValidationError
+
+from footplate_contracts.model import Contract
+from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.checkpoint import layout
+from footplate_trainer.checkpoint.layout import FORMAT, CheckpointFile, Manifest, ManifestHeader
+from footplate_trainer.checkpoint.record import TrainingState, release
+from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
+from footplate_trainer.errors import CheckpointDamaged, CheckpointError
+from footplate_trainer.storage import is_local, join
+
+_CHUNK: Final = 8 << 20  # bytes
+
+Record = TypeVar("Record", bound=Contract)
+
+
+@dataclass(frozen=True)
+class StepCheckpoint:
+    """One step directory, committed or not; every method may raise StorageError."""
+
+    store: CheckpointStore  # the folder around it
+    directory: str
+
+    @property
+    def name(self) -> str:
+        """Where it is, as a person would write it."""
+        return self.store.place(self.directory)
+
+    def read(self, kind: type[Record], file: str) -> Record:
+        """A JSON file, without the fields that this release does not know.
+
+        CheckpointDamaged when it is missing or torn.
+        """
+        content = self.content(file)
+        try:
+            return kind.model_validate_json(content, extra="ignore")
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            what = f"{field}: {first['msg']}" if field else first["msg"]
+            raise CheckpointDamaged(f"{join(self.name, file)} is damaged: {what}") from None
+
+    def content(self, file: str) -> bytes:
+        """A file; CheckpointDamaged when it is missing."""
+        with self._errors():
+            try:
+                return self.store.folder.read(f"{self.directory}/{file}")
+            except FileNotFoundError:
+                raise CheckpointDamaged(f"{join(self.name, file)} is missing") from None
+
+    def config(self) -> RunConfig:
+        """The run that wrote it, as it was then."""
+        return self.read(RunConfig, layout.RUN_FILE)
+
+    def state(self) -> TrainingState:
+        """Where the run stood."""
+        return self.read(TrainingState, layout.STATE_FILE)
+
+    def manifest(self) -> Manifest:
+        """Its files.
+
+        CheckpointDamaged when it is missing or torn, CheckpointError when its format is not that of this
+        release: then nothing else in the directory may be read either.
+        """
+        header = self.read(ManifestHeader, layout.MANIFEST_FILE)
+        if header.format != FORMAT:
+            raise CheckpointError(self._refusal(header))
+        return self.read(Manifest, layout.MANIFEST_FILE)
+
+    def has_manifest(self) -> bool:
+        """Whether a manifest is there, torn or whole."""
+        return self._has(layout.MANIFEST_FILE)
+
+    def damage(self, record: CheckpointFile) -> str | None:
+        """What is wrong with one of its files, in words; None when it is whole."""
+        name = f"{self.directory}/{record.file}"
+        with self._errors():
+            try:
+                size = self.store.folder.size(name)
+                if size != record.bytes:
+                    return f"{name} has {size} bytes, should have {record.bytes}"
+                found = self._digest(name)
+            except FileNotFoundError:
+                return f"{name} is missing"
+        if found != record.sha256:
+            return f"{name} has SHA-256 {found[:12]}…, should have {record.sha256[:12]}…"
+        return None
+
+    def first_damage(self, part: int = 0, parts: int = 1) -> str | None:
+        """What is wrong with every `parts`-th file from the `part`-th, in words; None when nothing is.
+
+        CheckpointError where this release cannot tell, since the directory has another format.
+        """
+        try:
+            files = self.manifest().files
+        except CheckpointDamaged as error:
+            return str(error)
+        return next((damage for record in files[part::parts] if (damage := self.damage(record))), None)
+
+    def first_unseen(self, records: Iterable[CheckpointFile]) -> str | None:
+        """What other ranks have written and is not here, in words; None where this folder is one for all.
+
+        A bucket always is. Ranks of several nodes can all name the same path and mean a disk each.
+        """
+        if not is_local(self.store.uri):
+            return None
+        return next(
+            (
+                f"{self.name}/{record.file}, which another rank has written, is not here: "
+                f"{self.store.uri} is not one folder for all ranks; mount a volume that they share"
+                for record in records
+                if not self._has(record.file)
+            ),
+            None,
+        )
+
+    def _has(self, file: str) -> bool:
+        with self._errors():
+            try:
+                self.store.folder.size(f"{self.directory}/{file}")
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            return True
+
+    def _digest(self, name: str) -> str:
+        digest = hashlib.sha256()
+        with self.store.folder.open_read(name) as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    def _errors(self) -> AbstractContextManager[None]:
+        return storage_errors(f"checkpoint {self.name}")
+
+    def _refusal(self, header: ManifestHeader) -> str:
+        what = f"checkpoint {self.name} was written by"
+        here = f"this is footplate {release()}, which reads format {FORMAT}"
+        if header.format != 0:
+            return (
+                f"{what} footplate {header.written_by} in format {header.format}; {here}: go on with the "
+                "release that wrote it, or with a later one"
+            )
+        try:  # the determinism key has always named the code
+            writer = f"footplate {self.state().key['revision']}"
+        except (CheckpointDamaged, KeyError):
+            writer = "an earlier release"
+        return (
+            f"{what} {writer}, before checkpoint formats had numbers; {here} and no pickle: go on with the "
+            "release that wrote it, or export it there (footplate-trainer export) and start from its weights "
+            "(initFrom)"
+        )
