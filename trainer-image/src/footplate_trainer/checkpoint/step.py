@@ -151,9 +151,10 @@ class StepCheckpoint:
         what = f"checkpoint {self.name} was written by"
         here = f"this is footplate {release()}, which reads format {FORMAT}"
         if header.format != 0:
+            writer = f"footplate {header.written_by}" if header.written_by else "another release"
             return (
-                f"{what} footplate {header.written_by} in format {header.format}; {here}: go on with the "
-                "release that wrote it, or with a later one"
+                f"{what} {writer} in format {header.format}; {here}: go on with the release that wrote it, "
+                "or with a later one"
             )
         try:  # the determinism key has always named the code
             writer = f"footplate {self.state().key['revision']}"

@@ -41,8 +41,8 @@ class Inspection(Contract):
     @classmethod
     def of(cls, checkpoint: StepCheckpoint) -> Self:
         """What stands in the directory; CheckpointError when it is torn."""
+        files = checkpoint.manifest().files  # first: in another format nothing else may be read
         config, state = checkpoint.config(), checkpoint.state()
-        files = checkpoint.manifest().files
         with storage_errors(checkpoint.name):
             marker = checkpoint.store.marker(state.step)
         named = StepDirectory.parse(checkpoint.directory)
