@@ -131,9 +131,9 @@ def problems(config: RunConfig, world_size: int) -> list[str]:
     except ValueError as error:
         return [str(error)]
     conflicts = [
-        f"{one} and {other} do not work together: {REFUSED[pair]}"
-        for one, other in combinations(features(config), 2)
-        if (pair := frozenset((one, other))) in REFUSED
+        f"{feature} and {other} do not work together: {REFUSED[pair]}"
+        for feature, other in combinations(features(config), 2)
+        if (pair := frozenset((feature, other))) in REFUSED
     ]
     shape = model_shape(config)
     return [*conflicts, *(problem for check in _CHECKS for problem in check(config, shape, topology))]

@@ -102,7 +102,7 @@ def traffic(shape: ModelShape, topology: Topology, pipeline: int, step: Step) ->
 def sent(traffic: Traffic, axis: Axis) -> int:
     """Bytes that go into all calls of `axis`."""
     return sum(
-        load.bytes for (one, call), load in traffic.items() if one is axis and call is not Call.RECEIVE
+        load.bytes for (along, call), load in traffic.items() if along is axis and call is not Call.RECEIVE
     )
 
 

@@ -15,7 +15,10 @@ QUICK = ("zbv", "tensor-full")  # between them, data, tensor and pipeline ranks
 
 @pytest.mark.parametrize(
     "layout",
-    [pytest.param(one, id=one.name, marks=() if one.name in QUICK else pytest.mark.long) for one in COUNTED],
+    [
+        pytest.param(layout, id=layout.name, marks=() if layout.name in QUICK else pytest.mark.long)
+        for layout in COUNTED
+    ],
 )
 def test_a_step_is_as_foreseen(shards: Path, tmp_path: Path, layout: Layout) -> None:
     for row in nonempty(rows(layout, shards, tmp_path)):

@@ -198,7 +198,7 @@ class BucketStorage:
     def list(self, prefix: str = "") -> list[StoredObject]:
         with self._errors(prefix):
             pages = self._store.list(prefix or None)
-            found = [StoredObject(one["path"], one["size"]) for page in pages for one in page]
+            found = [StoredObject(stored["path"], stored["size"]) for page in pages for stored in page]
         return sorted(found, key=lambda one: one.name)
 
     def write(self, name: str, content: bytes) -> None:
@@ -239,7 +239,7 @@ def _bucket(uri: str, environment: Mapping[str, str], retries: int) -> ObjectSto
 
     names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
     endpoints = (environment.get(name, "") for name in names)
-    endpoint = next((one for one in endpoints if one), "") if uri.startswith("s3") else ""
+    endpoint = next(filter(None, endpoints), "") if uri.startswith("s3") else ""
     options: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
     return from_url(
         uri,

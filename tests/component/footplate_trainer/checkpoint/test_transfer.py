@@ -80,7 +80,9 @@ def test_adapters_begin_beside_the_weights_of_a_run_without(
 
     start, named = run_ranks(begin, 1, config)[0]
 
-    expected = {name: one for name, one in whole_tensors(source, 6).items() if name.startswith("model.")}
+    expected = {
+        name: tensor for name, tensor in whole_tensors(source, 6).items() if name.startswith("model.")
+    }
     assert start.updates == 0
     assert equal(named, expected)
     assert not named["model.blocks.1.attention.query.adapter.b"].any()

@@ -100,7 +100,7 @@ def add_as_peft_does(folder: Path, model: Any) -> None:
     tensors = load_file(folder / "adapter_model.safetensors")
     with torch.no_grad():
         for module in settings["target_modules"]:
-            a, b = (tensors.pop(f"base_model.model.{module}.lora_{one}.weight") for one in "AB")
+            a, b = (tensors.pop(f"base_model.model.{module}.lora_{matrix}.weight") for matrix in "AB")
             rank = settings["rank_pattern"].get(module, settings["r"])
             alpha = settings["alpha_pattern"].get(module, settings["lora_alpha"])
             assert a.shape[0] == b.shape[1] == rank
@@ -141,7 +141,9 @@ def test_every_familys_adapters_are_written_merged_and_alone(
     for name, parameter in parameters.items():
         if name.endswith(".adapter.b"):
             parameter.normal_(0, 0.1, generator=torch.Generator().manual_seed(4))
-    weights = {name: tuple(one.shape) for name, one in parameters.items() if not is_adapters(name)}
+    weights = {
+        name: tuple(parameter.shape) for name, parameter in parameters.items() if not is_adapters(name)
+    }
 
     def whole(names: Sequence[str]) -> dict[str, torch.Tensor]:
         return {name: parameters[name] for name in names}
@@ -150,7 +152,7 @@ def test_every_familys_adapters_are_written_merged_and_alone(
     write_folder(tmp_path / "merged", model, weights, merging(whole, model), None)
     write_adapter(tmp_path / "adapter", model, None, whole)
 
-    base, merged = (opener.from_pretrained(tmp_path / one).eval() for one in ("base", "merged"))
+    base, merged = (opener.from_pretrained(tmp_path / name).eval() for name in ("base", "merged"))
     tokens, more = some_tokens(), {}
     if family is Family.T5:
         more = {"decoder_input_ids": some_tokens(seed=2)}

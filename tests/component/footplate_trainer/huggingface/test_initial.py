@@ -56,7 +56,7 @@ def test_the_weights_are_the_folders(
     config = config.model_copy(update={"parallelism": config.parallelism.model_copy(update=layout)})
     assert run_ranks(train, ranks, config) == [0] * ranks
 
-    before, after = (load(newest_whole(str(one / "checkpoints")))[0] for one in (trained, tmp_path))
+    before, after = (load(newest_whole(str(folder / "checkpoints")))[0] for folder in (trained, tmp_path))
     assert dict(before.named_parameters()).keys() == dict(after.named_parameters()).keys()
     for name, parameter in after.named_parameters():
         torch.testing.assert_close(parameter, before.get_parameter(name), rtol=1e-6, atol=1e-9)

@@ -153,7 +153,7 @@ def test_a_model_goes_in_and_out(tmp_path: Path, case: Case) -> None:
     theirs = case.random()
     theirs.save_pretrained(tmp_path / "in")
     network, model = opened(tmp_path / "in")
-    assert shape_of(model).parameters == sum(one.numel() for one in network.parameters())
+    assert shape_of(model).parameters == sum(parameter.numel() for parameter in network.parameters())
 
     difference = (our_logits(network) - logits_of(theirs)).abs().max().item()
     assert difference <= 1e-5

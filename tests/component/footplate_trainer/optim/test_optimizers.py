@@ -112,15 +112,15 @@ def error_after_steps(settings: Optimizer, degrees: Sequence[int]) -> float:
     parameters = list(network.parameters())
     for step in range(STEPS):
         rate = settings.learning_rate * (1 - step / STEPS)
-        whole = [gradient(step, index, one) for index, one in enumerate(reference.parameters())]
+        whole = [gradient(step, index, parameter) for index, parameter in enumerate(reference.parameters())]
         optimizer.step([part_of(*pair).clone() for pair in zip(whole, parameters, strict=True)], rate)
-        for parameter, one in zip(reference.parameters(), whole, strict=True):
-            parameter.grad = one
+        for parameter, computed in zip(reference.parameters(), whole, strict=True):
+            parameter.grad = computed
         for group in expected.param_groups:
             group["lr"] = rate
         expected.step()
     pairs = zip(map(whole_of, parameters), reference.parameters(), strict=True)
-    return max(((one - other).abs().max() / other.abs().max()).item() for one, other in pairs)
+    return max(((ours - other).abs().max() / other.abs().max()).item() for ours, other in pairs)
 
 
 def errors(degrees: Sequence[int]) -> dict[str, float]:
@@ -146,8 +146,8 @@ def test_sharded_equals_whole(degrees: tuple[int, int, int]) -> None:
 def restored_goes_on(settings: Optimizer) -> None:
     """Moments that are copied into another optimizer continue where they were."""
     ours, other = Network(), Network()
-    first, second = (build_optimizer(one, resolve_optimizer(settings)) for one in (ours, other))
-    first.step([gradient(0, index, one) for index, one in enumerate(ours.parameters())], 0.1)
+    first, second = (build_optimizer(network, resolve_optimizer(settings)) for network in (ours, other))
+    first.step([gradient(0, index, parameter) for index, parameter in enumerate(ours.parameters())], 0.1)
     with torch.no_grad():
         for source, target in zip(ours.parameters(), other.parameters(), strict=True):
             target.copy_(source)
@@ -156,7 +156,9 @@ def restored_goes_on(settings: Optimizer) -> None:
                 target.copy_(first.moments()[moment][name])
     second.set_updates_done(1)
     for optimizer, network in ((first, ours), (second, other)):
-        optimizer.step([gradient(1, index, one) for index, one in enumerate(network.parameters())], 0.1)
+        optimizer.step(
+            [gradient(1, index, parameter) for index, parameter in enumerate(network.parameters())], 0.1
+        )
 
     assert all(torch.equal(*pair) for pair in zip(ours.parameters(), other.parameters(), strict=True))
 

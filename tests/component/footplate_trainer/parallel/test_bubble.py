@@ -34,9 +34,9 @@ def orders(topology: Topology, micro_batches: int) -> dict[int, list[Action]]:
     schedule = TORCHS[topology.schedule](stages, micro_batches, loss_fn=lambda: None)
     return {
         rank: [
-            Action(one.stage_index, one.computation_type.value, one.microbatch_index)
-            for one in order
-            if one is not None
+            Action(action.stage_index, action.computation_type.value, action.microbatch_index)
+            for action in order
+            if action is not None
         ]
         for rank, order in schedule.pipeline_order.items()
     }

@@ -55,8 +55,10 @@ def real_rows(batches: list[StepBatch]) -> list[bytes]:
         for place in np.flatnonzero(micro.real):
             rows = slice(place * each, (place + 1) * each)
             arrays = [micro.tokens, micro.labels, micro.documents]
-            arrays += [one for one in (micro.decoder_tokens, micro.decoder_documents) if one is not None]
-            found.append(b"/".join(one[rows].tobytes() for one in arrays) + micro.values[place].tobytes())
+            arrays += [
+                array for array in (micro.decoder_tokens, micro.decoder_documents) if array is not None
+            ]
+            found.append(b"/".join(array[rows].tobytes() for array in arrays) + micro.values[place].tobytes())
     return sorted(found)
 
 

@@ -97,7 +97,7 @@ def restored(sample: Sample) -> list[int]:
         else:
             here.append(token)
     seen = sample.tokens[sample.documents != PADDING_DOCUMENT][:-1].tolist()
-    return [token for one in seen for token in (spans.pop(one) if one in spans else [one])]
+    return [original for token in seen for original in (spans.pop(token) if token in spans else [token])]
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 20, 113, 568])

@@ -136,7 +136,7 @@ def test_shards_may_be_written_elsewhere(
     assert run_with(arguments) == ExitCode.SUCCESS
     assert f"{place}: " in capsys.readouterr().out
     pack([str(text)], tmp_path / "out", vocabulary_size=400, shard_tokens=30)
-    written = {one.name: open_storage(place).read(one.name) for one in open_storage(place).list()}
+    written = {stored.name: open_storage(place).read(stored.name) for stored in open_storage(place).list()}
     assert written == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert run_with(arguments) == ExitCode.CONFIG
     assert f"OUT {place} is not empty" in capsys.readouterr().err

@@ -73,7 +73,7 @@ def test_a_resumed_file_has_each_step_once(tmp_path: Path) -> None:
     second.close()
 
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [one["step"] for one in rows] == [1, 2, 3]
+    assert [row["step"] for row in rows] == [1, 2, 3]
     assert set(rows[0]) == {
         "step",
         "time",

@@ -65,11 +65,15 @@ def test_the_linear_layers_are_those_that_are_built(shape: ModelShape) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_only_adapters_are_trained_and_all_are_counted(shape: ModelShape) -> None:
     model = adapted(shape)
-    trained = {name: one.numel() for name, one in model.named_parameters() if one.requires_grad}
+    trained = {
+        name: parameter.numel() for name, parameter in model.named_parameters() if parameter.requires_grad
+    }
 
     assert all(map(is_adapters, trained))
     assert sum(trained.values()) == model.shape.trained_parameters == model.shape.adapter_parameters
-    assert sum(one.numel() for one in model.parameters()) == shape.parameters + sum(trained.values())
+    assert sum(parameter.numel() for parameter in model.parameters()) == shape.parameters + sum(
+        trained.values()
+    )
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -111,7 +115,7 @@ def test_every_adapter_and_nothing_else_gets_a_gradient(shape: ModelShape) -> No
 
     summed_cross_entropy(hidden, model.head_weight, some_tokens(seed=3)).backward()
 
-    with_gradient = {name for name, one in model.named_parameters() if one.grad is not None}
+    with_gradient = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     assert with_gradient == {name for name, _ in model.named_parameters() if is_adapters(name)}
 
 

@@ -34,12 +34,12 @@ def test_the_share_and_the_mean_are_right() -> None:
 def test_neighbours_know_nothing_of_each_other() -> None:
     zeroed = dropped(torch.ones(3, 400, 400)).float() - 0.25
 
-    for one, other in (
+    for mask, other in (
         (zeroed[:, 1:], zeroed[:, :-1]),
         (zeroed[:, :, 1:], zeroed[:, :, :-1]),
         (zeroed[1:], zeroed[:-1]),
     ):
-        assert abs((one * other).mean().item() / (0.25 * 0.75)) < 0.01
+        assert abs((mask * other).mean().item() / (0.25 * 0.75)) < 0.01
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,8 @@ def test_value_and_gradients_are_the_textbooks(loss: TokenLoss, chunk: int) -> N
     (expected * 0.25).backward()
 
     torch.testing.assert_close(value, expected, rtol=1e-6, atol=0)
-    for one, other in zip(ours, exact, strict=True):
-        torch.testing.assert_close(one.grad.double(), other.grad, rtol=1e-5, atol=1e-6)
+    for found, other in zip(ours, exact, strict=True):
+        torch.testing.assert_close(found.grad.double(), other.grad, rtol=1e-5, atol=1e-6)
 
 
 def test_a_chunk_larger_than_the_cache_is_settled_piece_by_piece() -> None:
@@ -71,12 +71,12 @@ def test_a_chunk_larger_than_the_cache_is_settled_piece_by_piece() -> None:
 
     value = summed_cross_entropy(hidden, head, labels, BOTH)
     found = torch.autograd.grad(value, (hidden, head))
-    exact = tuple(one.detach().double().requires_grad_() for one in (hidden, head))
+    exact = tuple(tensor.detach().double().requires_grad_() for tensor in (hidden, head))
     expected = textbook(*exact, labels, BOTH)
 
     torch.testing.assert_close(value, expected, rtol=1e-6, atol=0)
-    for one, other in zip(found, torch.autograd.grad(expected, exact), strict=True):
-        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-5)
+    for gradient, other in zip(found, torch.autograd.grad(expected, exact), strict=True):
+        torch.testing.assert_close(gradient.double(), other, rtol=1e-4, atol=1e-5)
 
 
 def test_a_zero_bubble_pipeline_may_ask_twice() -> None:

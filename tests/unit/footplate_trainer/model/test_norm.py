@@ -18,7 +18,7 @@ def test_value_and_gradients_are_torchs(dtype: torch.dtype) -> None:
     ours = x.to(dtype).requires_grad_()
     norm(ours).backward(gradient.to(dtype))
 
-    exact, exact_weight = (one.detach().double().requires_grad_() for one in (ours, norm.weight))
+    exact, exact_weight = (tensor.detach().double().requires_grad_() for tensor in (ours, norm.weight))
     expected = functional.rms_norm(exact, (8,), exact_weight, 1e-5)
     expected.backward(gradient.to(dtype).double())
 

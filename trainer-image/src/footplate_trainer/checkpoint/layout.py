@@ -137,9 +137,11 @@ def removable_directories(
     without agent was started twice, and its own clears what is left of it.
     """
     needed = set(kept)
-    newest = max((one.step for one in needed), default=0)
+    newest = max((directory.step for directory in needed), default=0)
 
-    def is_ahead(one: StepDirectory) -> bool:
-        return one.generation.newer_than(writing) or (one.generation == writing and one.step > newest)
+    def is_ahead(directory: StepDirectory) -> bool:
+        return directory.generation.newer_than(writing) or (
+            directory.generation == writing and directory.step > newest
+        )
 
-    return [one for one in directories if one not in needed and not is_ahead(one)]
+    return [directory for directory in directories if directory not in needed and not is_ahead(directory)]

@@ -121,8 +121,12 @@ def _shown(key: Key, name: str) -> str:
 
 
 def _flat(value: JsonValue, path: str) -> Key:
-    if isinstance(value, list) and value and all(isinstance(one, dict) and "name" in one for one in value):
-        value = {str(one["name"]): one for one in value if isinstance(one, dict)}
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(entry, dict) and "name" in entry for entry in value)
+    ):
+        value = {str(entry["name"]): entry for entry in value if isinstance(entry, dict)}
     if not isinstance(value, dict):
         return {path: value}
     flat: Key = {}

@@ -57,7 +57,7 @@ def check_data(uri: str, environment: Mapping[str, str] = os.environ) -> ShardMa
     storage = open_place(uri, environment)
     _, manifest = read_manifest(storage)
     check_sizes(storage, manifest)
-    if isinstance(storage, LocalStorage) and sum(one.bytes for one in manifest.files()) <= LITTLE_BYTES:
+    if isinstance(storage, LocalStorage) and sum(record.bytes for record in manifest.files()) <= LITTLE_BYTES:
         check_sums(storage, manifest)
     return manifest
 
@@ -103,7 +103,7 @@ def read_manifest(storage: Storage) -> tuple[bytes, ShardManifest]:
 def check_sizes(storage: Storage, manifest: ShardManifest) -> None:
     """Compare the size of each file that the manifest names."""
     # One request for a thousand names, where a store can do that.
-    known = {one.name: one.bytes for one in _listed(storage)}
+    known = {stored.name: stored.bytes for stored in _listed(storage)}
     for record in manifest.files():
         found = known.get(record.file)
         if found is None:

@@ -96,7 +96,7 @@ class BatchLoader:
             real = row != order.FILLER
             micro_batches.append(_stacked(samples, row))
             valid += sum(
-                self.dataset.weight(one) for one, counts in zip(samples, real, strict=True) if counts
+                self.dataset.weight(sample) for sample, counts in zip(samples, real, strict=True) if counts
             )
         return StepBatch(micro_batches, ids, valid)
 
@@ -120,16 +120,16 @@ class BatchLoader:
 
 
 def _stacked(samples: list[Sample], places: Int64s) -> MicroBatch:
-    tokens = np.vstack([one.tokens for one in samples])
+    tokens = np.vstack([sample.tokens for sample in samples])
     return MicroBatch(
         tokens,
-        np.vstack([one.labels for one in samples]),
-        np.vstack([one.documents for one in samples]),
-        np.array([one.value for one in samples], dtype=np.float32),
+        np.vstack([sample.labels for sample in samples]),
+        np.vstack([sample.documents for sample in samples]),
+        np.array([sample.value for sample in samples], dtype=np.float32),
         places != order.FILLER,
         np.repeat(places, len(tokens) // len(places)),
-        _stacked_or_none([one.decoder_tokens for one in samples]),
-        _stacked_or_none([one.decoder_documents for one in samples]),
+        _stacked_or_none([sample.decoder_tokens for sample in samples]),
+        _stacked_or_none([sample.decoder_documents for sample in samples]),
     )
 
 

@@ -126,7 +126,7 @@ def shares(weights: Sequence[float]) -> list[int]:
         return whole
     free = MOST_TURNS - len(exact)
     ideal = [weight / sum(exact) * free for weight in exact]
-    counts = [math.floor(one) for one in ideal]
+    counts = [math.floor(share) for share in ideal]
     by_remainder = sorted(range(len(exact)), key=lambda place: (counts[place] - ideal[place], place))
     for place in by_remainder[: free - sum(counts)]:
         counts[place] += 1

@@ -37,7 +37,9 @@ class Proof:
 
     def _difference(self, text: str, ours: Sequence[int], theirs: Sequence[int]) -> str:
         pairs = zip(ours, theirs, strict=False)
-        place = next((n for n, (one, other) in enumerate(pairs) if one != other), min(len(ours), len(theirs)))
+        place = next(
+            (n for n, (mine, other) in enumerate(pairs) if mine != other), min(len(ours), len(theirs))
+        )
         return (
             f"--tokenizer {self._origin} cannot be written as tokenizer.json: the text that begins with "
             f"{text[:40]!r} comes out otherwise at token {place}: {list(ours[place : place + 4])} instead of "

@@ -106,16 +106,16 @@ def from_model(content: bytes) -> tuple[Tokenizer, Encode]:
     tokenizer.decoder = _decoder(model)
     tokenizer.add_special_tokens(
         [
-            AddedToken(one.piece, special=True, normalized=False)
-            for one in model.pieces
-            if one.type == _CONTROL
+            AddedToken(entry.piece, special=True, normalized=False)
+            for entry in model.pieces
+            if entry.type == _CONTROL
         ]
     )
     tokenizer.add_tokens(
         [
-            AddedToken(one.piece, special=False, normalized=False)
-            for one in model.pieces
-            if one.type == _USER_DEFINED
+            AddedToken(entry.piece, special=False, normalized=False)
+            for entry in model.pieces
+            if entry.type == _USER_DEFINED
         ]
     )
     return tokenizer, lambda texts: processor.encode(texts, out_type=int)
@@ -124,12 +124,12 @@ def from_model(content: bytes) -> tuple[Tokenizer, Encode]:
 def _pieces(model: Any) -> models.Model:
     trained, pieces = model.trainer_spec, model.pieces
     if trained.model_type == _UNIGRAM:
-        scored = [(one.piece, one.score if one.type == _NORMAL else _NEVER) for one in pieces]
+        scored = [(entry.piece, entry.score if entry.type == _NORMAL else _NEVER) for entry in pieces]
         return models.Unigram(scored, unk_id=trained.unk_id, byte_fallback=trained.byte_fallback)
     if trained.model_type == _BPE:
         return models.BPE(
-            {one.piece: number for number, one in enumerate(pieces)},
-            _merges({one.piece: one.score for one in pieces if one.type == _NORMAL}),
+            {entry.piece: number for number, entry in enumerate(pieces)},
+            _merges({entry.piece: entry.score for entry in pieces if entry.type == _NORMAL}),
             unk_token=pieces[trained.unk_id].piece,
             fuse_unk=True,
             byte_fallback=trained.byte_fallback,
@@ -146,13 +146,13 @@ def _guard(model: Any) -> pre_tokenizers.PreTokenizer | None:
     """
     if model.trainer_spec.model_type != _UNIGRAM:
         return None
-    letters = {one.piece for one in model.pieces if one.type == _NORMAL and len(one.piece) == 1}
+    letters = {entry.piece for entry in model.pieces if entry.type == _NORMAL and len(entry.piece) == 1}
     cuts = []
-    for one in model.pieces:
-        unknown = [place for place, letter in enumerate(one.piece) if letter not in letters]
-        if one.type not in (_NORMAL, _USER_DEFINED) and unknown:
-            cut = max(1, min(unknown[0] + 1, len(one.piece) - 1))
-            cuts.append(f"(?<={re.escape(one.piece[:cut])})(?={re.escape(one.piece[cut:])})")
+    for entry in model.pieces:
+        unknown = [place for place, letter in enumerate(entry.piece) if letter not in letters]
+        if entry.type not in (_NORMAL, _USER_DEFINED) and unknown:
+            cut = max(1, min(unknown[0] + 1, len(entry.piece) - 1))
+            cuts.append(f"(?<={re.escape(entry.piece[:cut])})(?={re.escape(entry.piece[cut:])})")
     return pre_tokenizers.Split(Regex("|".join(cuts)), "isolated") if cuts else None
 
 

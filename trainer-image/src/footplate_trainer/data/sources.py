@@ -93,7 +93,7 @@ class RunShards:
         """Equal for equal tokens in equal shards, wherever they lie: 16 hex digits of SHA-256."""
         if not self.sources[0].name:
             return self.sources[0].shards.manifest.digest
-        parts = [f"{one.name}:{one.weight}:{one.shards.manifest.digest}" for one in self.sources]
+        parts = [f"{source.name}:{source.weight}:{source.shards.manifest.digest}" for source in self.sources]
         return hashlib.sha256("/".join(parts).encode()).hexdigest()[:16]
 
 
@@ -146,7 +146,7 @@ def _agree(sources: tuple[OpenSource, ...], *, any_tokenizer: bool) -> None:
     for other in sources[1:]:
         for what, mine, theirs in (
             ("format", first.shards.format, other.shards.format),
-            ("tokenizer", *(one.shards.manifest.tokenizer.sha256[:12] for one in (first, other))),
+            ("tokenizer", *(source.shards.manifest.tokenizer.sha256[:12] for source in (first, other))),
             ("special ids", _special_ids(first.shards), _special_ids(other.shards)),
         ):
             if mine != theirs and not (any_tokenizer and what == "tokenizer"):

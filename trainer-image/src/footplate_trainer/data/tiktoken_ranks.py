@@ -87,11 +87,11 @@ def read_tekken(path: Path) -> tuple[Tokenizer, Encode]:
         config = content["config"]
         first = int(config["default_num_special_tokens"])
         kept = content["vocab"][: int(config["default_vocab_size"]) - first]
-        ranks = {base64.b64decode(one["token_bytes"]): int(one["rank"]) for one in kept}
+        ranks = {base64.b64decode(token["token_bytes"]): int(token["rank"]) for token in kept}
         named = content.get("special_tokens") or [
             {"rank": rank, "token_str": name} for rank, name in enumerate(_TEKKEN_SPECIAL)
         ]
-        encoding = Encoding(config["pattern"], {one["token_str"]: int(one["rank"]) for one in named})
+        encoding = Encoding(config["pattern"], {token["token_str"]: int(token["rank"]) for token in named})
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"--tokenizer {path} is no whole tekken.json: {error!r}") from None
     reference = tiktoken.Encoding(
@@ -99,7 +99,7 @@ def read_tekken(path: Path) -> tuple[Tokenizer, Encode]:
     )
 
     def encode(texts: list[str]) -> list[list[int]]:
-        return [[first + rank for rank in one] for one in reference.encode_ordinary_batch(texts)]
+        return [[first + rank for rank in ranks] for ranks in reference.encode_ordinary_batch(texts)]
 
     return from_ranks({token: first + rank for token, rank in ranks.items()}, encoding), encode
 

@@ -97,7 +97,7 @@ def _activation(config: Config, key: str, default: str, known: Mapping[str, Acti
 
 def _word(activation: Activation | None, known: Mapping[str, Activation]) -> str:
     """The word for an activation, or what no word stands for, which is then found to be lost."""
-    return next((word for word, one in known.items() if one is activation), next(iter(known)))
+    return next((word for word, meant in known.items() if meant is activation), next(iter(known)))
 
 
 def _rope(config: Config) -> Position:

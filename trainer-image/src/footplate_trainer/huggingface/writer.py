@@ -104,7 +104,7 @@ def _whole(parts: list[tuple[str, Place]], ours: Mapping[str, Tensor]) -> Tensor
 
 def _tokenizer_settings(tokenizer: bytes, model: Model) -> tuple[dict[str, int], dict[str, Any]]:
     """Ids for config.json, and tokenizer_config.json, by the special tokens that tokenizer.json has."""
-    added = {one["content"]: one["id"] for one in json.loads(tokenizer).get("added_tokens", [])}
+    added = {token["content"]: token["id"] for token in json.loads(tokenizer).get("added_tokens", [])}
     ids: dict[str, int] = {}
     settings: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",

@@ -141,7 +141,7 @@ class Network(nn.Module, ABC):
         current = self.run(current, inputs, caches)
         if self.is_last:
             return (self.finish(current, inputs),)
-        return tuple(one.contiguous() for one in current)  # as what is sent must be
+        return tuple(tensor.contiguous() for tensor in current)  # as what is sent must be
 
     @property
     def head_weight(self) -> Tensor:
