@@ -16,10 +16,11 @@ import yaml
 
 from footplate_contracts.crds import all_definitions
 from footplate_contracts.reference import reference
-from footplate_planning.page import page
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from tools.compatibility_page import page  # noqa: E402
 
 from tests.support.layout_list import tested_pairs  # noqa: E402 - found from the root
 

@@ -108,9 +108,9 @@ def sent(traffic: Traffic, axis: Axis) -> int:
 
 def _summed(parts: Iterable[_Part]) -> Traffic:
     loads: defaultdict[tuple[Axis, Call], Load] = defaultdict(lambda: Load(0, 0))
-    for axis, call, calls, each in parts:
+    for axis, call, calls, size in parts:
         if calls:
-            loads[axis, call] += Load(calls, calls * each)
+            loads[axis, call] += Load(calls, calls * size)
     return dict(loads)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tools.compatibility_page import page
+
 from footplate_planning.compatibility import REFUSED, Feature
-from footplate_planning.page import page
 
 
 def test_each_pair_is_told_and_each_reason_numbered() -> None:
@@ -11,8 +12,8 @@ def test_each_pair_is_told_and_each_reason_numbered() -> None:
     rows = {line.split("|")[1].strip(" `"): line.split("|")[2:-1] for line in lines if line.startswith("| `")}
     columns = list(Feature)
 
-    def cell(one: Feature, other: Feature) -> str:
-        return rows[one][columns.index(other)].strip()
+    def cell(feature: Feature, other: Feature) -> str:
+        return rows[feature][columns.index(other)].strip()
 
     assert cell(Feature.TENSOR, Feature.FULL) == "+"
     assert cell(Feature.CONTEXT, Feature.TENSOR) == "o"

@@ -31,21 +31,21 @@ def page(tested: Set[frozenset[Feature]]) -> str:
         "| | " + " | ".join(f"`{feature}`" for feature in features) + " |",
         "|---|" + ":-:|" * len(features),
     ]
-    for row, one in enumerate(features):
+    for row, feature in enumerate(features):
         cells = [
-            _cell(one, other, reasons, tested) if column < row else ""
+            _cell(feature, other, reasons, tested) if column < row else ""
             for column, other in enumerate(features)
         ]
-        lines.append(f"| `{one}` | " + " | ".join(cells) + " |")
+        lines.append(f"| `{feature}` | " + " | ".join(cells) + " |")
     told = "\n".join(
         f"{number}. {reason[0].upper()}{reason[1:]}." for number, reason in enumerate(reasons, 1)
     )
     return PAGE.format(table="\n".join(lines), reasons=told)
 
 
-def _cell(one: Feature, other: Feature, reasons: list[str], tested: Set[frozenset[Feature]]) -> str:
-    pair = frozenset((one, other))
-    if excludes(one, other):
+def _cell(feature: Feature, other: Feature, reasons: list[str], tested: Set[frozenset[Feature]]) -> str:
+    pair = frozenset((feature, other))
+    if excludes(feature, other):
         return "–"
     if pair in REFUSED:
         return str(reasons.index(REFUSED[pair]) + 1)
