@@ -17,7 +17,7 @@ from typing import Any
 from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, Invalid, NotFound
 from footplate_operator.runtime.kinds import CORE, POD, Json, Kind, kind_of
 
-Place = tuple[Kind, str]
+Name = tuple[Kind, str]
 Watch = Callable[[str, Json], None]
 
 
@@ -54,7 +54,7 @@ class FakeCluster:
 
     clock: Clock = field(default_factory=Clock)
     kinds: Sequence[Kind] = ()  # custom resources, beside those that Kubernetes has
-    objects: dict[Place, Json] = field(default_factory=dict)
+    objects: dict[Name, Json] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)  # verbs of calls that change something
     crash_at: int | None = None  # number of the call, from 1
     crash_after: bool = True  # after its effect, else before
@@ -71,7 +71,7 @@ class FakeCluster:
 
     async def find(self, kind: Kind, namespace: str, labels: str = "", fields: str = "") -> list[Json]:
         self._reachable()
-        return [travelled(each) for each in self._matching(kind, labels, fields)]
+        return [travelled(body) for body in self._matching(kind, labels, fields)]
 
     async def create(self, kind: Kind, body: Json) -> Json:
         return self._change("create", kind, lambda: self._create(kind, body["metadata"]["name"], body))
@@ -110,8 +110,8 @@ class FakeCluster:
 
     async def delete_all(self, kind: Kind, namespace: str, labels: str, grace: int | None = None) -> None:
         def end() -> Json:
-            for each in self._matching(kind, labels, ""):
-                self.end(kind, each["metadata"]["name"], grace)
+            for body in self._matching(kind, labels, ""):
+                self.end(kind, body["metadata"]["name"], grace)
             return {}
 
         self._change("delete_all", kind, end)
@@ -153,13 +153,13 @@ class FakeCluster:
         uid = body["metadata"]["uid"]
         if kind in self.kinds:
             return
-        for (child, child_name), each in list(self.objects.items()):
-            if any(owner["uid"] == uid for owner in each["metadata"].get("ownerReferences", [])):
+        for (child, child_name), other in list(self.objects.items()):
+            if any(owner["uid"] == uid for owner in other["metadata"].get("ownerReferences", [])):
                 self.bury(child, child_name)
 
     def all(self, kind: Kind) -> list[Json]:
         """Objects of one kind, by name."""
-        found = [body for (each, _), body in self.objects.items() if each == kind]
+        found = [body for (known, _), body in self.objects.items() if known == kind]
         return sorted(found, key=lambda body: str(body["metadata"]["name"]))
 
     def names(self, kind: Kind) -> list[str]:

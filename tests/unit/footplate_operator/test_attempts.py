@@ -11,7 +11,7 @@ from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.v1alpha1.status import ATTEMPT_LIMIT, Attempt, Condition, TrainingRunStatus
 from footplate_operator.trainingrun.history import History
-from footplate_operator.trainingrun.policies.failure import Failure, Source, Verdict
+from footplate_operator.trainingrun.policies.failure import Failure, FailureAction, Source
 from footplate_operator.trainingrun.status import attempts
 from footplate_operator.trainingrun.status.limit import STATUS_LIMIT, bytes_of, fit
 
@@ -57,8 +57,8 @@ def causes(history: History) -> list[Cause | None]:
 
 
 def test_an_interruption_closes_one_attempt_and_opens_the_next() -> None:
-    history, action = attempts.interrupt(training(), failure(Cause.NODE_LOST, "1.1"), {})
-    assert action is not None and action.verdict is Verdict.RESTART
+    history, decision = attempts.interrupt(training(), failure(Cause.NODE_LOST, "1.1"), {})
+    assert decision is not None and decision.action is FailureAction.RESTART
     first, second = history.attempts
     assert (first.cause, first.end_step, first.lost_steps, first.generation) == (
         Cause.NODE_LOST,
@@ -158,8 +158,8 @@ def test_another_size_is_no_interruption() -> None:
 
 def test_a_failure_that_ends_the_run_opens_nothing() -> None:
     hopeless = failure(Cause.IMAGE_OR_CONFIG, "1.1", reason=Reason.DATA_MISSING)
-    history, action = attempts.interrupt(training(), hopeless, {})
-    assert action is not None and action.verdict is Verdict.FAIL
+    history, decision = attempts.interrupt(training(), hopeless, {})
+    assert decision is not None and decision.action is FailureAction.FAIL
     assert history.open is None and history.restarts == 0
 
 

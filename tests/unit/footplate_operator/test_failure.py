@@ -14,7 +14,7 @@ from footplate_operator.trainingrun.history import History
 from footplate_operator.trainingrun.policies.failure import (
     DEFAULT_BUDGETS,
     Failure,
-    Verdict,
+    FailureAction,
     next_action,
     spent,
 )
@@ -70,62 +70,62 @@ def history(*attempts: Attempt, days: float = 0.1, checkpoint: int | None = None
 
 
 @pytest.mark.parametrize(
-    ("failure", "before", "verdict", "reason"),
+    ("failure", "before", "action", "reason"),
     [
-        pytest.param(BUG, history(), Verdict.RESTART, Reason.PYTHON_ERROR, id="first-user-error"),
+        pytest.param(BUG, history(), FailureAction.RESTART, Reason.PYTHON_ERROR, id="first-user-error"),
         pytest.param(
             BUG,
             history(past(Cause.USER_ERROR, "ValueError: bad batch 99 at 0x7fff")),
-            Verdict.FAIL,
+            FailureAction.FAIL,
             Reason.PYTHON_ERROR,
             id="same-user-error-but-for-numbers",
         ),
         pytest.param(
             BUG,
             history(past(Cause.USER_ERROR, "KeyError: 'x'")),
-            Verdict.RESTART,
+            FailureAction.RESTART,
             Reason.PYTHON_ERROR,
             id="another-user-error",
         ),
         pytest.param(
             BUG,
             history(past(Cause.USER_ERROR, BUG.report.message, end=150), checkpoint=200, start=100),
-            Verdict.RESTART,
+            FailureAction.RESTART,
             Reason.PYTHON_ERROR,
             id="same-user-error-after-a-checkpoint",
         ),
         pytest.param(
             BUG,
             history(*(past(Cause.USER_ERROR, name) for name in "abc"), checkpoint=200, start=100),
-            Verdict.FAIL,
+            FailureAction.FAIL,
             Reason.BUDGET_EXHAUSTED,
             id="fourth-user-error-with-progress",
         ),
         pytest.param(
             seen(Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY, "CUDA out of memory"),
             history(),
-            Verdict.RESTART,
+            FailureAction.RESTART,
             Reason.OUT_OF_MEMORY,
             id="first-out-of-memory",
         ),
         pytest.param(
             seen(Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY, "CUDA out of memory"),
             history(past(Cause.OUT_OF_MEMORY)),
-            Verdict.FAIL,
+            FailureAction.FAIL,
             Reason.BUDGET_EXHAUSTED,
             id="second-out-of-memory",
         ),
         pytest.param(
             seen(Cause.NODE_LOST, Reason.AGENT_LOST, "silent"),
             history(*(past(Cause.NODE_LOST) for _ in range(20))),
-            Verdict.RESTART,
+            FailureAction.RESTART,
             Reason.AGENT_LOST,
             id="lost-nodes-are-unlimited",
         ),
         pytest.param(
             seen(Cause.COMMUNICATION, Reason.PEER_LOST, "reset by peer"),
             history(*(past(Cause.COMMUNICATION) for _ in range(3))),
-            Verdict.FAIL,
+            FailureAction.FAIL,
             "NoProgress",
             id="three-fruitless-restarts",
         ),
@@ -138,70 +138,70 @@ def history(*attempts: Attempt, days: float = 0.1, checkpoint: int | None = None
                 checkpoint=300,
                 start=300,
             ),
-            Verdict.RESTART,
+            FailureAction.RESTART,
             Reason.PEER_LOST,
             id="each-restart-got-further",
         ),
         pytest.param(
             seen(Cause.NODE_LOST, Reason.AGENT_LOST, "silent"),
             history(*(past(Cause.COMMUNICATION) for _ in range(3))),
-            Verdict.RESTART,
+            FailureAction.RESTART,
             Reason.AGENT_LOST,
             id="a-lost-node-is-no-lack-of-progress",
         ),
         pytest.param(
             seen(Cause.IMAGE_OR_CONFIG, Reason.DATA_CORRUPT, "shard 3: checksum"),
             history(checkpoint=500),
-            Verdict.FAIL,
+            FailureAction.FAIL,
             Reason.DATA_CORRUPT,
             id="corrupt-data-even-late",
         ),
         pytest.param(
             seen(Cause.IMAGE_OR_CONFIG, Reason.IMAGE_PULL, "manifest unknown"),
             history(checkpoint=500),
-            Verdict.RESTART,
+            FailureAction.RESTART,
             Reason.IMAGE_PULL,
             id="an-image-that-one-node-lacks-is-tried-elsewhere",
         ),
         pytest.param(
             seen(Cause.STORAGE, Reason.STORAGE_FULL, "No space left on device"),
             history(),
-            Verdict.FAIL,
+            FailureAction.FAIL,
             Reason.STORAGE_FULL,
             id="a-full-volume-before-the-first-checkpoint",
         ),
         pytest.param(
             seen(Cause.STORAGE, Reason.STORAGE_FULL, "No space left on device"),
             history(checkpoint=100),
-            Verdict.RESTART,
+            FailureAction.RESTART,
             Reason.STORAGE_FULL,
             id="a-full-volume-with-a-checkpoint",
         ),
         pytest.param(
             seen(Cause.NUMERICAL_DIVERGENCE, "NotFinite", "loss is nan"),
             history(*(past(Cause.NUMERICAL_DIVERGENCE) for _ in range(2))),
-            Verdict.FAIL,
+            FailureAction.FAIL,
             Reason.BUDGET_EXHAUSTED,
             id="third-divergence",
         ),
     ],
 )
-def test_next_action(failure: Failure, before: History, verdict: Verdict, reason: str) -> None:
-    action = next_action({}, before, failure)
-    assert (action.verdict, action.reason) == (verdict, reason)
+def test_next_action(failure: Failure, before: History, action: FailureAction, reason: str) -> None:
+    decision = next_action({}, before, failure)
+    assert (decision.action, decision.reason) == (action, reason)
 
 
 @pytest.mark.parametrize(
-    ("budgets", "cause", "verdict"),
+    ("budgets", "cause", "action"),
     [
-        pytest.param({"NodeLost": 0}, Cause.NODE_LOST, Verdict.FAIL, id="a-limit-where-there-was-none"),
-        pytest.param({"Hang": 6}, Cause.HANG, Verdict.RESTART, id="a-larger-one"),
+        pytest.param({"NodeLost": 0}, Cause.NODE_LOST, FailureAction.FAIL, id="a-limit-where-there-was-none"),
+        pytest.param({"Hang": 6}, Cause.HANG, FailureAction.RESTART, id="a-larger-one"),
     ],
 )
-def test_budgets_of_the_run_win(budgets: dict[str, int], cause: Cause, verdict: Verdict) -> None:
+def test_budgets_of_the_run_win(budgets: dict[str, int], cause: Cause, action: FailureAction) -> None:
     attempts = [past(cause, start=step, end=step + 100) for step in range(0, 500, 100)]
     before = history(*attempts, checkpoint=500, start=500)
-    assert next_action(budgets, before, seen(cause, "r", "m")).verdict is verdict
+    assert next_action(budgets, before, seen(cause, "r", "m")).action is action
 
 
 def test_an_out_of_memory_end_says_what_would_help() -> None:

@@ -16,8 +16,8 @@ from footplate_contracts.v1alpha1.status import (
 )
 from footplate_operator.runtime import throttle
 from footplate_operator.runtime.throttle import StatusChange
+from footplate_operator.trainingrun.observed import PodView
 from footplate_operator.trainingrun.policies import backoff, startup, suspension, ttl
-from footplate_operator.trainingrun.policies.backoff import Life
 from footplate_operator.trainingrun.policies.suspension import Step
 from footplate_operator.trainingrun.status.phase import active_phase
 from footplate_operator.trainingrun.status.report import compare
@@ -28,6 +28,10 @@ SILENT = CoordinatorState.silent()
 
 def ago(seconds: float) -> datetime:
     return NOW - timedelta(seconds=seconds)
+
+
+def dead(made: datetime, ended: datetime) -> PodView:
+    return PodView(name="p", uid="u", role="worker", created=made, phase="Failed", finished=ended)
 
 
 @pytest.mark.parametrize(
@@ -70,19 +74,19 @@ def test_startup_deadline(phase: Phase, left: float | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lives", "wait"),
+    ("pods", "wait"),
     [
         pytest.param([], 0, id="first"),
-        pytest.param([Life(ago(2), ago(1))], 0, id="one-early-death"),
-        pytest.param([Life(ago(9), ago(8)), Life(ago(2), ago(0))], 2, id="two"),
-        pytest.param([Life(ago(9), ago(8)), Life(ago(5), ago(4)), Life(ago(1), ago(0))], 4, id="three"),
-        pytest.param([Life(ago(900), ago(899)), Life(ago(2), ago(0))], 0, id="an-old-one-is-forgotten"),
-        pytest.param([Life(ago(90), ago(8)), Life(ago(60), ago(0))], 0, id="long-lives"),
-        pytest.param([Life(ago(1), ago(0)) for _ in range(20)], 60, id="at-most-a-minute"),
+        pytest.param([dead(ago(2), ago(1))], 0, id="one-early-death"),
+        pytest.param([dead(ago(9), ago(8)), dead(ago(2), ago(0))], 2, id="two"),
+        pytest.param([dead(ago(9), ago(8)), dead(ago(5), ago(4)), dead(ago(1), ago(0))], 4, id="three"),
+        pytest.param([dead(ago(900), ago(899)), dead(ago(2), ago(0))], 0, id="an-old-one-is-forgotten"),
+        pytest.param([dead(ago(90), ago(8)), dead(ago(60), ago(0))], 0, id="long-lives"),
+        pytest.param([dead(ago(1), ago(0)) for _ in range(20)], 60, id="at-most-a-minute"),
     ],
 )
-def test_backoff(lives: list[Life], wait: float) -> None:
-    assert backoff.not_before(lives, NOW) - NOW == timedelta(seconds=wait)
+def test_backoff(pods: list[PodView], wait: float) -> None:
+    assert backoff.not_before(pods, NOW) - NOW == timedelta(seconds=wait)
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ GONE = pod(1, ready_since=NOW - timedelta(seconds=3))
         pytest.param(state(RunState.GATHERING, [0]), GONE, False, id="the-coordinator-hears-it"),
         pytest.param(trains_with(1), GONE, False, id="it-trains-somewhere"),
         pytest.param(trains_with(0), GONE, True, id="fewer-train-without-it"),
-        pytest.param(SILENT, GONE, False, id="no-coordinator-no-verdict"),
+        pytest.param(SILENT, GONE, False, id="no-coordinator-no-action"),
         pytest.param(state(RunState.GATHERING, [1]), pod(1, started=False), False, id="it-starts"),
         pytest.param(
             state(RunState.GATHERING, [1]),

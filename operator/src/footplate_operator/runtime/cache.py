@@ -45,9 +45,8 @@ class Cache:
         # By namespace and uid of the owner.
         self._children: dict[tuple[str, str], dict[tuple[Kind, str], Child]] = {}
         self._tombstones: OrderedDict[str, None] = OrderedDict()  # uids of what is gone
-        self._unpurged: dict[
-            Key, set[str]
-        ] = {}  # uids of objects that are gone, and whose children may not be
+        # Uids of objects that are gone, and whose children may not be.
+        self._unpurged: dict[Key, set[str]] = {}
 
     # -- objects -------------------------------------------------------------------------
 
@@ -146,14 +145,14 @@ class Cache:
 
     def mark_deleted(self, child: Child, watched: bool) -> None:
         """The deletion of `child` was accepted; where it is watched, its end will show in a moment."""
-        place = (child.namespace, child.owner_uid)
-        known = self._children.get(place, {}).get((child.kind, child.name))
+        owner = (child.namespace, child.owner_uid)
+        known = self._children.get(owner, {}).get((child.kind, child.name))
         if known is None or known.uid != child.uid:
             return
         if watched:
-            self._children[place][child.kind, child.name] = replace(known, terminating=True)
+            self._children[owner][child.kind, child.name] = replace(known, terminating=True)
         else:
-            self._remove(place, child.kind, child.name, child.uid)
+            self._remove(owner, child.kind, child.name, child.uid)
 
     def forget_children(self, namespace: str, owner_uid: str, kinds: Iterable[Kind]) -> None:
         """Children of these kinds are of no interest any more."""
@@ -177,13 +176,13 @@ class Cache:
     def _label(self, body: Json) -> str:
         return str(body["metadata"].get("labels", {}).get(self._controller.uid_label, ""))
 
-    def _remove(self, place: tuple[str, str], kind: Kind, name: str, uid: str) -> None:
-        siblings = self._children.get(place, {})
+    def _remove(self, owner: tuple[str, str], kind: Kind, name: str, uid: str) -> None:
+        siblings = self._children.get(owner, {})
         known = siblings.get((kind, name))
         if known is not None and known.uid == uid:
             del siblings[kind, name]
         if not siblings:
-            self._children.pop(place, None)
+            self._children.pop(owner, None)
 
     def _bury(self, uid: str) -> None:
         self._tombstones[uid] = None

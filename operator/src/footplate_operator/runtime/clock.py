@@ -15,9 +15,9 @@ def parse_time(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def format_time(moment: datetime) -> str:
-    """RFC 3339 in UTC with milliseconds, as in 2026-01-31T12:00:00.000Z."""
-    text = moment.astimezone(UTC).isoformat(timespec="milliseconds")
+def format_time(moment: datetime, digits: str = "milliseconds") -> str:
+    """RFC 3339 in UTC, as in 2026-01-31T12:00:00.000Z; `digits` as `datetime.isoformat` calls them."""
+    text = moment.astimezone(UTC).isoformat(timespec=digits)
     return text.removesuffix("+00:00") + "Z"
 
 

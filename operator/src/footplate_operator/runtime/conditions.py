@@ -6,7 +6,7 @@ clients wait on it, so a condition that is merely said again keeps its time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -37,6 +37,11 @@ def condition(new: NewCondition, generation: int, now: datetime) -> Condition:
         reason=new.reason,
         message=new.message[:_MESSAGE_LIMIT],
     )
+
+
+def find(conditions: Iterable[Condition], name: ConditionType) -> Condition | None:
+    """The condition of this type, if there is one."""
+    return next((known for known in conditions if known.type == name), None)
 
 
 def merge(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from footplate_operator.runtime.clock import format_time
 from footplate_operator.runtime.kinds import Json, Kind
 from footplate_operator.runtime.objects import Object
 
@@ -35,7 +36,7 @@ def manifest(kind: Kind, regarding: Object[Any, Any], event: Event, instance: st
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
         "metadata": {"name": f"{regarding.name}.{digest}", "namespace": regarding.namespace},
-        "eventTime": now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "eventTime": format_time(now, "microseconds"),
         "reportingController": _CONTROLLER,
         "reportingInstance": instance[:128],
         "action": "Reconcile",

@@ -11,7 +11,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Kind:
-    """A resource type; `plural` is its place in URLs."""
+    """A resource type; `plural` is its name in URLs."""
 
     api_version: str
     name: str

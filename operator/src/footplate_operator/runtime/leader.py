@@ -18,7 +18,7 @@ from typing import Final
 
 from footplate_contracts.logs import fields
 from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, LeadershipLost, NotFound
-from footplate_operator.runtime.clock import parse_time
+from footplate_operator.runtime.clock import format_time, parse_time
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import LEASE, Json
 
@@ -76,7 +76,7 @@ def render(
     known = view(before)
     moved = known is not None and known.holder != identity
     spec = dict((before or {}).get("spec", {}))
-    time = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    time = format_time(now, "microseconds")
     spec |= {
         "holderIdentity": identity,
         "leaseDurationSeconds": int(seconds),
@@ -104,7 +104,7 @@ class Leadership:
         now: Callable[[], datetime],
     ) -> None:
         self._cluster = cluster
-        self._place = (namespace, name)
+        self._lease = (namespace, name)
         self._identity = identity
         self._seconds = seconds
         self._now = now
@@ -115,10 +115,10 @@ class Leadership:
         waiting = False
         while not await self._try():
             if not waiting:
-                _log.info("waiting for the Lease", extra=fields(name=self._place[1], identity=self._identity))
+                _log.info("waiting for the Lease", extra=fields(name=self._lease[1], identity=self._identity))
                 waiting = True
             await asyncio.sleep(self._seconds / RENEWALS / 2)
-        _log.info("acquired the Lease", extra=fields(name=self._place[1], identity=self._identity))
+        _log.info("acquired the Lease", extra=fields(name=self._lease[1], identity=self._identity))
 
     async def keep(self) -> None:
         """Renew for ever; raises LeadershipLost once that was impossible for most of the Lease's life."""
@@ -133,8 +133,8 @@ class Leadership:
                     elif await self._taken():
                         break
             except TimeoutError:
-                _log.warning("no answer about the Lease", extra=fields(name=self._place[1]))
-        raise LeadershipLost(f"Lease {'/'.join(self._place)} could not be renewed")
+                _log.warning("no answer about the Lease", extra=fields(name=self._lease[1]))
+        raise LeadershipLost(f"Lease {'/'.join(self._lease)} could not be renewed")
 
     async def release(self) -> None:
         """Let the next replica start at once."""
@@ -142,8 +142,8 @@ class Leadership:
             lease = await self._read()
             known = view(lease)
             if known is not None and known.holder == self._identity:
-                await self._cluster.replace(LEASE, render(*self._place, "", 1.0, lease, self._now()))
-                _log.info("released the Lease", extra=fields(name=self._place[1]))
+                await self._cluster.replace(LEASE, render(*self._lease, "", 1.0, lease, self._now()))
+                _log.info("released the Lease", extra=fields(name=self._lease[1]))
         except ClusterError as error:
             _log.warning("the Lease is not released", extra=fields(error=error))
 
@@ -153,7 +153,7 @@ class Leadership:
             move = next_move(view(lease), self._identity, self._unchanged(view(lease)))
             if move is Move.WAIT:
                 return False
-            body = render(*self._place, self._identity, self._seconds, lease, self._now())
+            body = render(*self._lease, self._identity, self._seconds, lease, self._now())
             await (
                 self._cluster.create(LEASE, body)
                 if move is Move.CREATE
@@ -187,6 +187,6 @@ class Leadership:
 
     async def _read(self) -> Json | None:
         try:
-            return await self._cluster.get(LEASE, *self._place)
+            return await self._cluster.get(LEASE, *self._lease)
         except NotFound:
             return None

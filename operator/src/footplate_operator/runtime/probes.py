@@ -6,16 +6,12 @@ would wait for a new pod that waits for the old one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from aiohttp import web
 
 from footplate_operator.runtime.metrics import Metrics
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 
 def application(metrics: Metrics, before: Callable[[], None]) -> web.Application:
@@ -35,17 +31,13 @@ def application(metrics: Metrics, before: Callable[[], None]) -> web.Application
     return app
 
 
-def serving(app: web.Application, port: int) -> AbstractAsyncContextManager[None]:
+@asynccontextmanager
+async def serving(app: web.Application, port: int) -> AsyncIterator[None]:
     """Serve `app` on `port` of all addresses for the block."""
-
-    @asynccontextmanager
-    async def serve() -> AsyncIterator[None]:
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, None, port).start()
-            yield
-        finally:
-            await runner.cleanup()
-
-    return serve()
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, None, port).start()
+        yield
+    finally:
+        await runner.cleanup()

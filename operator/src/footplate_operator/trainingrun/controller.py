@@ -34,6 +34,7 @@ from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.children import Child, view_child
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.cluster import Cluster
+from footplate_operator.runtime.conditions import find
 from footplate_operator.runtime.controller import Controller, Owned
 from footplate_operator.runtime.decision import Problem
 from footplate_operator.runtime.events import Event
@@ -51,7 +52,7 @@ from footplate_operator.runtime.objects import Key, Undecodable
 from footplate_operator.runtime.throttle import StatusChange
 from footplate_operator.trainingrun.coordinator_client import Coordinators, Endpoint, Watchers
 from footplate_operator.trainingrun.credentials import new_credentials
-from footplate_operator.trainingrun.desired.desired import Desired
+from footplate_operator.trainingrun.desired.decision import Desired
 from footplate_operator.trainingrun.desired.run import desire
 from footplate_operator.trainingrun.events import held_up_event, phase_event
 from footplate_operator.trainingrun.manifests.children import read_secret
@@ -310,7 +311,5 @@ def _phase(body: Json) -> Phase:
 
 
 def _why(status: TrainingRunStatus) -> str:
-    for condition in status.conditions:
-        if condition.type == ConditionType.READY:
-            return f"{condition.reason}: {condition.message}"[:300]
-    return ""
+    ready = find(status.conditions, ConditionType.READY)
+    return f"{ready.reason}: {ready.message}"[:300] if ready is not None else ""

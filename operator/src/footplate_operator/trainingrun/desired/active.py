@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from footplate_contracts.names import (
     Cause,
@@ -29,7 +28,7 @@ from footplate_operator.runtime.kinds import (
     Json,
     Kind,
 )
-from footplate_operator.trainingrun.desired.desired import Desired, soonest
+from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, Desired, soonest
 from footplate_operator.trainingrun.desired.situation import Situation
 from footplate_operator.trainingrun.directives import length_refusal, size_refusal, untold
 from footplate_operator.trainingrun.gang import retire
@@ -40,8 +39,6 @@ from footplate_operator.trainingrun.revision import not_in_force
 from footplate_operator.trainingrun.status import attempts
 from footplate_operator.trainingrun.status.phase import active_phase
 from footplate_operator.trainingrun.status.report import reconciled, waiting_for, who_trains
-
-POLL_SECONDS: Final = 2.0  # how often to look again while something is about to happen
 
 
 def active(situation: Situation) -> Desired:

@@ -10,7 +10,7 @@ from footplate_operator.runtime.clock import format_time, parse_time, seconds_be
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.decision import Delete
 from footplate_operator.runtime.kinds import DISRUPTION_BUDGET, SECRET, SERVICE
-from footplate_operator.trainingrun.desired.desired import Desired, soonest
+from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, Desired, soonest
 from footplate_operator.trainingrun.desired.situation import Situation
 from footplate_operator.trainingrun.directives import limits
 from footplate_operator.trainingrun.gang import retire
@@ -19,15 +19,13 @@ from footplate_operator.trainingrun.gang.retire import Removal, unique
 from footplate_operator.trainingrun.history import History
 from footplate_operator.trainingrun.observed import Observed
 from footplate_operator.trainingrun.policies import ttl
-from footplate_operator.trainingrun.policies.failure import Action
+from footplate_operator.trainingrun.policies.failure import FailureDecision
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status import attempts, fields
 from footplate_operator.trainingrun.status.report import finished, not_ready, reconciled
 
 EXIT_SECONDS: Final = 4.0  # for workers of a finished run to end by themselves
 STOP_SECONDS: Final = 8.0  # after which pods that do not stop are deleted
-FLUSH_SECONDS: Final = 60.0  # for telemetry, where the coordinator cannot be asked
-POLL_SECONDS: Final = 1.0
 
 
 def succeed(situation: Situation) -> Desired:
@@ -38,7 +36,7 @@ def succeed(situation: Situation) -> Desired:
     return _end(situation, history, Phase.SUCCEEDED, Reason.FINISHED, message)
 
 
-def fail(situation: Situation, failure: Action) -> Desired:
+def fail(situation: Situation, failure: FailureDecision) -> Desired:
     """The run ends with `failure`."""
     history = attempts.fail(situation.history, failure)
     return _end(situation, history, Phase.FAILED, failure.reason, failure.message)
@@ -53,7 +51,7 @@ def ended(run: Run, observed: Observed, now: datetime) -> Desired:
     removals: list[Removal] = []
     if run.phase is Phase.FAILED or waited >= EXIT_SECONDS:
         removals += retire.stop(working, overdue=waited >= STOP_SECONDS)
-    if not working and retire.flushed(observed.coordinator, waited, FLUSH_SECONDS):
+    if not working and retire.flushed(observed.coordinator, waited):
         removals += retire.release(coordinators)
     retention = run.spec.pod_retention_seconds
     removals += retire.expired(observed.pods, retention, now)
@@ -73,6 +71,7 @@ def ended(run: Run, observed: Observed, now: datetime) -> Desired:
         coordinator=reachable(coordinators),
         requeue_after=soonest(
             POLL_SECONDS if busy else None,
+            *(due - waited for due in (EXIT_SECONDS, STOP_SECONDS) if working and due > waited),
             retire.next_expiry(observed.pods, retention, now),
             None if left is None else max(0.0, left),
         ),

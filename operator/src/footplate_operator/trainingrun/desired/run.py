@@ -10,7 +10,7 @@ from datetime import datetime
 
 from footplate_contracts.names import Phase
 from footplate_operator.trainingrun.desired.active import active
-from footplate_operator.trainingrun.desired.desired import Desired
+from footplate_operator.trainingrun.desired.decision import Desired
 from footplate_operator.trainingrun.desired.ended import ended, fail, succeed
 from footplate_operator.trainingrun.desired.situation import assess
 from footplate_operator.trainingrun.desired.suspended import queued, suspended, suspending

@@ -11,7 +11,7 @@ from footplate_contracts.names import ConditionType, Phase, Reason
 from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import seconds_between
-from footplate_operator.runtime.conditions import NewCondition
+from footplate_operator.runtime.conditions import NewCondition, find
 from footplate_operator.trainingrun.gang import coordinator, losses, spares, workers
 from footplate_operator.trainingrun.gang.coordinator import CoordinatorPlan
 from footplate_operator.trainingrun.gang.spares import SparePlan
@@ -20,7 +20,7 @@ from footplate_operator.trainingrun.history import History, history_of
 from footplate_operator.trainingrun.observed import Observed, PodView
 from footplate_operator.trainingrun.policies import diagnosis, startup
 from footplate_operator.trainingrun.policies.diagnosis import Diagnosis
-from footplate_operator.trainingrun.policies.failure import Action
+from footplate_operator.trainingrun.policies.failure import FailureDecision
 from footplate_operator.trainingrun.revision import Revision
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status import failures, fields, interruptions, wall_time
@@ -48,7 +48,7 @@ class Situation:
     history: History
     interrupted: bool
     finished: bool  # the last step is trained and saved
-    failure: Action | None  # one that ends the run
+    failure: FailureDecision | None  # one that ends the run
     diagnosis: Diagnosis | None  # what holds a pod up
     coordinator_error: str  # what the newest coordinator ended with, while none serves
 
@@ -169,7 +169,7 @@ def _failed_start(
     held_up: Diagnosis | None,
     coordinator_error: str,
     now: datetime,
-) -> Action | None:
+) -> FailureDecision | None:
     """The end of a run that cannot start; what has trained before is tried again elsewhere."""
     if not startup.untrained(run.phase):
         return None
@@ -182,7 +182,5 @@ def _failed_start(
 
 def _refusal(run: Run) -> str:
     """What the API server said when it last refused a child; empty where it did not."""
-    for known in run.status.conditions:
-        if known.type == ConditionType.RECONCILED and known.status == "False":
-            return known.message
-    return ""
+    known = find(run.status.conditions, ConditionType.RECONCILED)
+    return known.message if known is not None and known.status == "False" else ""

@@ -11,7 +11,7 @@ from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_operator.runtime.clock import seconds_between
 from footplate_operator.runtime.decision import Delete, Problem
 from footplate_operator.runtime.kinds import DISRUPTION_BUDGET
-from footplate_operator.trainingrun.desired.desired import Desired, soonest
+from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, Desired, soonest
 from footplate_operator.trainingrun.desired.situation import Situation
 from footplate_operator.trainingrun.directives import untold
 from footplate_operator.trainingrun.gang import retire
@@ -23,9 +23,7 @@ from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status import attempts, fields
 from footplate_operator.trainingrun.status.report import not_ready, reconciled, report
 
-POLL_SECONDS: Final = 2.0
 WORKER_GRACE: Final = 10  # seconds for a pod whose checkpoint is durable
-FLUSH_SECONDS: Final = 30.0  # for telemetry, where the coordinator cannot be asked
 
 
 def queued(run: Run, observed: Observed, now: datetime) -> Desired:
@@ -45,7 +43,7 @@ def suspended(run: Run, observed: Observed, now: datetime) -> Desired:
     retention = run.spec.pod_retention_seconds
     coordinators = [pod for pod in observed.coordinators() if pod.live]
     removals = retire.release(observed.gang(), WORKER_GRACE)
-    if retire.flushed(observed.coordinator, seconds_between(run.phase_since, now), FLUSH_SECONDS):
+    if retire.flushed(observed.coordinator, seconds_between(run.phase_since, now)):
         removals += retire.release(coordinators)
     removals += retire.expired(observed.pods, retention, now)
     seen = fields.last_seen(run.status, observed.coordinator, observed.workers(), now)

@@ -7,7 +7,7 @@ from datetime import datetime
 from footplate_contracts.names import ConditionType, Phase, Reason
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.objects import unreadable
-from footplate_operator.trainingrun.desired.desired import Desired
+from footplate_operator.trainingrun.desired.decision import Desired
 from footplate_operator.trainingrun.gang.coordinator import reachable
 from footplate_operator.trainingrun.observed import Observed
 from footplate_operator.trainingrun.revision import UnreadableRevision

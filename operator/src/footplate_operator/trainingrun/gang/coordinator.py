@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from footplate_operator.trainingrun.observed import PodView
-from footplate_operator.trainingrun.policies.backoff import Life, not_before
+from footplate_operator.trainingrun.policies.backoff import not_before
 
 
 @dataclass(frozen=True)
@@ -43,5 +43,5 @@ def plan(pods: Sequence[PodView], known: int, begun: bool, now: datetime) -> Coo
     if current is not None:
         return CoordinatorPlan(current, current.epoch, now)
     epoch = max([known, *(pod.epoch for pod in pods)]) + 1
-    due = not_before([Life(pod.created, pod.end) for pod in pods if pod.ended], now)
+    due = not_before(pods, now)
     return CoordinatorPlan(None, epoch, due)

@@ -19,6 +19,8 @@ from footplate_operator.trainingrun.policies import ttl
 KEPT_ENDED: Final = 7  # ended pods of one slot, whatever their age: the longest wait needs so many
 NODE_GONE_SECONDS: Final = 30.0
 LONGEST_FLUSH_SECONDS: Final = 600.0  # the API may be away for ten minutes
+# Of a coordinator that cannot be asked: two of our long-polls, so that one that went wrong costs no row.
+UNASKED_FLUSH_SECONDS: Final = 60.0
 STALE_GRACE: Final = 5
 _SOON: Final = 1.0
 
@@ -92,13 +94,13 @@ def stale_coordinators(pods: Sequence[PodView], epoch: int) -> list[Removal]:
     return [Delete(pod) for pod in pods if pod.live and pod.epoch < epoch]
 
 
-def flushed(state: CoordinatorState, waited: float, unasked: float) -> bool:
+def flushed(state: CoordinatorState, waited: float) -> bool:
     """Whether the telemetry of a coordinator that is not needed any more is out, or has had its time.
 
-    `waited`: seconds since it is not needed; `unasked`: how long to wait for one that cannot be asked.
+    `waited`: seconds since it is not needed.
     """
     if not state.heard:
-        return waited >= unasked
+        return waited >= UNASKED_FLUSH_SECONDS
     return state.telemetry_backlog == 0 or waited >= LONGEST_FLUSH_SECONDS
 
 

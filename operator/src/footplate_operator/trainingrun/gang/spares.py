@@ -15,7 +15,7 @@ from footplate_contracts.reports import CoordinatorState
 from footplate_operator.runtime.decision import Patch
 from footplate_operator.trainingrun.labels import slot_labels
 from footplate_operator.trainingrun.observed import PodView
-from footplate_operator.trainingrun.policies.backoff import Life, not_before
+from footplate_operator.trainingrun.policies.backoff import not_before
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def plan(wanted: int, pods: Sequence[PodView], counter: int, now: datetime) -> S
         earlier = [pod for pod in pods if pod.index == number]
         if any(pod.live for pod in earlier):
             continue
-        due = not_before([Life(pod.created, pod.end) for pod in earlier if pod.ended], now)
+        due = not_before(earlier, now)
         if due > now:
             waits.append(due)
         else:

@@ -14,7 +14,7 @@ from typing import Final
 
 from footplate_contracts.names import ExitCode, WorkerId
 from footplate_operator.trainingrun.observed import Loss, PodView
-from footplate_operator.trainingrun.policies.backoff import Life, not_before
+from footplate_operator.trainingrun.policies.backoff import not_before
 
 # For a coordinator that was not heard yet to say what a worker told it before it ended.
 EXPLANATION: Final = timedelta(seconds=10)
@@ -108,7 +108,7 @@ def _fills(pod: PodView, slots: Slots) -> bool:
 
 def _due(filled: Sequence[PodView], slots: Slots, now: datetime) -> datetime:
     """When the next pod of a slot may be made, after those that `filled` it."""
-    due = not_before([Life(pod.created, pod.end) for pod in filled if pod.ended], now)
+    due = not_before(filled, now)
     if filled and slots.silent and filled[-1].exit_code == ExitCode.CONFIG:
         return max(due, filled[-1].end + EXPLANATION)  # the coordinator knows why, and that ends the run
     return due

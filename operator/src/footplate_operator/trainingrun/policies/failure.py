@@ -46,7 +46,7 @@ _BEYOND_RETRY: Final = frozenset({Reason.DATA_MISSING, Reason.DATA_CORRUPT, Reas
 _OOM_HINT: Final = "; a smaller training.microBatchSize, recomputation or parallelism.sharding saves memory"
 
 
-class Verdict(StrEnum):
+class FailureAction(StrEnum):
     """What follows from a failure."""
 
     RESTART = "restart"
@@ -71,16 +71,16 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Action:
+class FailureDecision:
     """The decision, with what a user should read."""
 
-    verdict: Verdict
+    action: FailureAction
     cause: Cause
     reason: str
     message: str
 
 
-def next_action(budgets: Mapping[str, int], history: History, failure: Failure) -> Action:
+def next_action(budgets: Mapping[str, int], history: History, failure: Failure) -> FailureDecision:
     """Restart or fail, after `failure`.
 
     Args:
@@ -96,7 +96,7 @@ def next_action(budgets: Mapping[str, int], history: History, failure: Failure) 
     fruitless, allowed = _fruitless(history), _budget(budgets, Cause.NO_PROGRESS)
     if report.cause in _SPENDS_PROGRESS and allowed is not None and fruitless >= FRUITLESS_RESTARTS * allowed:
         message = f"{fruitless} restarts without a new checkpoint; last: {report.message}"
-        return Action(Verdict.FAIL, Cause.NO_PROGRESS, Cause.NO_PROGRESS.value, message)
+        return FailureDecision(FailureAction.FAIL, Cause.NO_PROGRESS, Cause.NO_PROGRESS.value, message)
     budget = _budget(budgets, report.cause)
     if (
         budget is not None
@@ -106,7 +106,7 @@ def next_action(budgets: Mapping[str, int], history: History, failure: Failure) 
         times = "once" if budget == 0 else f"{budget + 1} times"
         message = f"{report.cause} {times}, {budget} allowed; last: {report.message}"
         return _fail(report, Reason.BUDGET_EXHAUSTED if budget else report.reason, message)
-    return Action(Verdict.RESTART, report.cause, report.reason, report.message)
+    return FailureDecision(FailureAction.RESTART, report.cause, report.reason, report.message)
 
 
 def spent(history: History, cause: Cause) -> int:
@@ -176,6 +176,6 @@ def _budget(budgets: Mapping[str, int], cause: Cause) -> int | None:
     return budgets.get(cause, DEFAULT_BUDGETS[cause])
 
 
-def _fail(report: FailureReport, reason: str, message: str) -> Action:
+def _fail(report: FailureReport, reason: str, message: str) -> FailureDecision:
     hint = _OOM_HINT if report.cause is Cause.OUT_OF_MEMORY else ""
-    return Action(Verdict.FAIL, report.cause, reason, message + hint)
+    return FailureDecision(FailureAction.FAIL, report.cause, reason, message + hint)

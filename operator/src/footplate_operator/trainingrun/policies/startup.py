@@ -16,7 +16,7 @@ from footplate_contracts.names import Cause, ExitCode, Phase, Reason, Role
 from footplate_operator.runtime.decision import Problem
 from footplate_operator.trainingrun.observed import PodView
 from footplate_operator.trainingrun.policies.diagnosis import diagnose, waited
-from footplate_operator.trainingrun.policies.failure import Action, Verdict
+from footplate_operator.trainingrun.policies.failure import FailureAction, FailureDecision
 
 _STARTING: Final = frozenset({None, Phase.QUEUED, Phase.ADMITTED, Phase.STARTING, Phase.SUSPENDED})
 
@@ -40,7 +40,7 @@ def remaining(phase: Phase | None, since: datetime, deadline: float, now: dateti
 
 def overdue(
     phase: Phase | None, since: datetime, deadline: float, held_up_by: str, now: datetime
-) -> Action | None:
+) -> FailureDecision | None:
     """The end of a run that did not start in time; `held_up_by`: what it waited for."""
     left = remaining(phase, since, deadline, now)
     if left is None or left > 0:
@@ -49,7 +49,7 @@ def overdue(
     return _fail(Reason.STARTUP_DEADLINE, message)
 
 
-def hopeless(pods: Sequence[PodView], problem: Problem | None, now: datetime) -> Action | None:
+def hopeless(pods: Sequence[PodView], problem: Problem | None, now: datetime) -> FailureDecision | None:
     """The end of a run that has never trained, and never will as it is; None where there is hope."""
     for pod in pods:
         diagnosis = diagnose(pod)
@@ -64,5 +64,5 @@ def hopeless(pods: Sequence[PodView], problem: Problem | None, now: datetime) ->
     return None
 
 
-def _fail(reason: Reason, message: str) -> Action:
-    return Action(Verdict.FAIL, Cause.IMAGE_OR_CONFIG, reason.value, message)
+def _fail(reason: Reason, message: str) -> FailureDecision:
+    return FailureDecision(FailureAction.FAIL, Cause.IMAGE_OR_CONFIG, reason.value, message)

@@ -15,7 +15,13 @@ from footplate_contracts.names import Cause, Reason
 from footplate_contracts.v1alpha1.status import ATTEMPT_LIMIT, Attempt
 from footplate_operator.runtime.clock import format_time
 from footplate_operator.trainingrun.history import History
-from footplate_operator.trainingrun.policies.failure import Action, Failure, Source, Verdict, next_action
+from footplate_operator.trainingrun.policies.failure import (
+    Failure,
+    FailureAction,
+    FailureDecision,
+    Source,
+    next_action,
+)
 from footplate_operator.trainingrun.status.failures import TOLD_BY_KUBERNETES
 
 
@@ -52,7 +58,7 @@ def end(history: History, reason: str, message: str = "") -> History:
     return _with_last(history, _closed(history, attempt, reason, message))
 
 
-def fail(history: History, failure: Action) -> History:
+def fail(history: History, failure: FailureDecision) -> History:
     """Close the open attempt, if there is one, with the failure that ends the run."""
     if history.open is None:
         return history
@@ -62,16 +68,16 @@ def fail(history: History, failure: Action) -> History:
 
 def interrupt(
     history: History, failure: Failure, budgets: Mapping[str, int]
-) -> tuple[History, Action | None]:
+) -> tuple[History, FailureDecision | None]:
     """The history after a failure, and what the policy makes of it; None where it was known already."""
     if _known(history, failure) is not None:
         return explain(history, failure, budgets)
-    report, action = failure.report, next_action(budgets, history, failure)
-    failed = action.verdict is Verdict.FAIL
+    report, decision = failure.report, next_action(budgets, history, failure)
+    failed = decision.action is FailureAction.FAIL
     history = begin(history)
     attempt = history.open
     assert attempt is not None
-    closed = _closed(history, attempt, report.reason, action.message if failed else report.message)
+    closed = _closed(history, attempt, report.reason, decision.message if failed else report.message)
     ended = closed.model_copy(
         update={
             **_blame(failure),
@@ -81,11 +87,13 @@ def interrupt(
     )
     history = _counted(_with_last(history, ended), report.cause, +1)
     if failed:
-        return history, action
-    return begin(replace(history, restarts=history.restarts + 1)), action
+        return history, decision
+    return begin(replace(history, restarts=history.restarts + 1)), decision
 
 
-def explain(history: History, failure: Failure, budgets: Mapping[str, int]) -> tuple[History, Action | None]:
+def explain(
+    history: History, failure: Failure, budgets: Mapping[str, int]
+) -> tuple[History, FailureDecision | None]:
     """The history with a better reason for an end that it knows, and what follows; else as it was."""
     known = _known(history, failure)
     if known is None or not _better(failure, known):
@@ -139,23 +147,23 @@ def _better(failure: Failure, known: Attempt) -> bool:
 
 def _corrected(
     history: History, ended: Attempt, failure: Failure, budgets: Mapping[str, int]
-) -> tuple[History, Action | None]:
+) -> tuple[History, FailureDecision | None]:
     """The history with `failure` as the end of the attempt `ended`, judged as if it had been told then."""
     if ended.cause is not None:
         history = _counted(history, ended.cause, -1)
     earlier = (attempt for attempt in history.closed if attempt.number < ended.number)
     before = replace(history, attempts=(*earlier, ended.model_copy(update={"end": None})))
-    action = next_action(budgets, before, failure)
+    decision = next_action(budgets, before, failure)
     better = ended.model_copy(
         update={
             **_blame(failure),
             "reason": failure.report.reason,
-            "message": action.message[:MESSAGE_LIMIT],
+            "message": decision.message[:MESSAGE_LIMIT],
             "node": failure.node or ended.node,
         }
     )
     attempts = tuple(better if attempt.number == ended.number else attempt for attempt in history.attempts)
-    return _counted(replace(history, attempts=attempts), failure.report.cause, +1), action
+    return _counted(replace(history, attempts=attempts), failure.report.cause, +1), decision
 
 
 def _blame(failure: Failure) -> dict[str, object]:

@@ -10,7 +10,7 @@ from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.trainingrun.history import History
 from footplate_operator.trainingrun.observed import Loss, PodView
-from footplate_operator.trainingrun.policies.failure import Action, Verdict
+from footplate_operator.trainingrun.policies.failure import FailureAction, FailureDecision
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status import attempts, failures
 
@@ -21,12 +21,12 @@ class Record:
 
     history: History
     seen: failures.Seen
-    failure: Action | None = None  # the first that ends the run
+    failure: FailureDecision | None = None  # the first that ends the run
     interrupted: bool = False  # there were any
 
-    def after(self, history: History, action: Action | None) -> Record:
+    def after(self, history: History, decision: FailureDecision | None) -> Record:
         """The record with one more failure in its history, and what the policy made of it."""
-        fatal = action if action is not None and action.verdict is Verdict.FAIL else None
+        fatal = decision if decision is not None and decision.action is FailureAction.FAIL else None
         return replace(self, history=history, failure=self.failure or fatal)
 
 

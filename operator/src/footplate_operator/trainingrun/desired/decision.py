@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from footplate_contracts.directives import Directives
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.decision import Decision
 from footplate_operator.trainingrun.observed import PodView
+
+POLL_SECONDS: Final = 2.0  # how often to look again while something is about to happen that no watch tells
 
 
 @dataclass(frozen=True, kw_only=True)
