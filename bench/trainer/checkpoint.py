@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from footplate_contracts.reports import CheckpointRecord, RankPhase, RankReport
-from footplate_elastic.protocol.agent_client import StandaloneClient
+from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.stages import pretrain
 from tests.support.checkpoints import whole_tensors
 from tests.support.tiny import VOCABULARY, pack_tiny, tiny_config
@@ -38,7 +38,7 @@ WARM_UP: Final = 3  # steps that are not counted
 
 
 @dataclass
-class Watch(StandaloneClient):
+class Watch(AgentClient):
     """Keeps when steps began and ended, when saves began, and when they were committed."""
 
     begins: list[float] = field(default_factory=list)

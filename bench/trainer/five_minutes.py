@@ -31,7 +31,7 @@ from footplate_contracts.directives import Command
 from footplate_contracts.reports import RankPhase, RankReport
 from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
-from footplate_elastic.protocol.agent_client import StandaloneClient
+from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.data.corpus import PYTHON_STDLIB, open_corpus
 from footplate_trainer.data.pack import pack
 
@@ -123,7 +123,7 @@ class Turns:
         return seconds > 0
 
 
-class TurnLink(StandaloneClient):
+class AgentOfTurns(AgentClient):
     """An agent that lets steps begin in their turn, and asks for a checkpoint after the last."""
 
     def __init__(self, turns: Turns) -> None:
@@ -147,7 +147,7 @@ def train_footplate(folder: Path, turns: Turns) -> Trained:
     from footplate_trainer.stages import pretrain
 
     metrics = folder / "metrics.jsonl"
-    pretrain.main(run_config(folder, "train"), TurnLink(turns), pretrain.Options(metrics=metrics))
+    pretrain.main(run_config(folder, "train"), AgentOfTurns(turns), pretrain.Options(metrics=metrics))
     export(newest_whole(str(folder / "checkpoints")), folder / "footplate")
     last = json.loads(metrics.read_text().splitlines()[-1])
     return Trained(last["step"], last["tokens"], folder / "footplate")

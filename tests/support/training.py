@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.logs import configure
 from footplate_contracts.names import LogFormat
-from footplate_contracts.reports import CheckpointRecord, Diagnosis, RankReport, StepMetrics
+from footplate_contracts.reports import CheckpointRecord, RankReport, StepMetrics
 from footplate_contracts.runconfig import RunConfig
-from footplate_elastic.protocol.agent_client import StandaloneClient
+from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.stages import pretrain
 
 
 @dataclass
-class FakeAgent:
+class FakeAgent(AgentClient):
     """An agent as one rank sees it: asks for a checkpoint after a step, may refuse to grant it."""
 
     suspend_after: int | None = None
@@ -50,12 +50,6 @@ class FakeAgent:
         arrived = [step for step in self.told if step <= self.step]
         return self.told[max(arrived)] if arrived else None
 
-    def listen(self, diagnosed: Callable[[Diagnosis], None]) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
 
 @dataclass(frozen=True)
 class Ended:
@@ -69,7 +63,7 @@ class Ended:
 def train(config: RunConfig, metrics: Path | None = None) -> int:
     """Train to the end as one rank; the exit code."""
     configure("footplate_trainer", log_format=LogFormat.TEXT)
-    return int(pretrain.main(config, StandaloneClient(), pretrain.Options(metrics)))
+    return int(pretrain.main(config, AgentClient(), pretrain.Options(metrics)))
 
 
 def train_under(agent: FakeAgent, config: RunConfig, metrics: Path | None = None) -> Ended:

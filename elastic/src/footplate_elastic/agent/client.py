@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from footplate_elastic.agent import timing
 from footplate_elastic.agent.errors import Unreachable
 from footplate_elastic.protocol.wire import EPOCH_HEADER
 
-CONNECT_SECONDS: Final = 1.0
 # A coordinator's node that is gone sends no end: the kernel has to find out by itself.
 _KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KEEPCNT, 3))
 
@@ -88,7 +88,7 @@ class _Http(http.client.HTTPConnection):
 
     def connect(self) -> None:
         """Connect within a second; keep the connection under watch."""
-        plain = socket.create_connection((self.host, self.port), CONNECT_SECONDS)
+        plain = socket.create_connection((self.host, self.port), timing.CONNECT)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in _KEEPALIVE:
@@ -125,7 +125,7 @@ class Connection:
 
     def stay(self, path: str) -> int:
         """GET `path` and read until the other side ends; the status. Raises Unreachable."""
-        _, response = self._open("GET", path, None, CONNECT_SECONDS)
+        _, response = self._open("GET", path, None, timing.CONNECT)
         assert self._http is not None
         if response.status == 200 and self._http.sock is not None:
             self._http.sock.settimeout(None)

@@ -23,6 +23,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 
 from footplate_contracts.names import Cause, Env, ExitCode
 from footplate_contracts.reports import GenerationId
+from footplate_elastic.agent import timing
 from footplate_elastic.agent.errors import RanksRefused
 from footplate_elastic.agent.ranks import Ranks
 from footplate_elastic.agent.session import Session
@@ -32,8 +33,6 @@ _log = logging.getLogger(__name__)
 
 # Failures of others spend a member's restarts too; the real budgets are kept by the operator.
 RESTARTS: Final = 2**31 - 1
-LOOK_SECONDS: Final = 0.25  # at the latest; every change wakes the loop
-DRAIN_SECONDS: Final = 2.0
 
 
 class FootplateAgent(LocalElasticAgent):
@@ -82,7 +81,7 @@ class FootplateAgent(LocalElasticAgent):
         """Whoever runs this agent stops the ranks, and says goodbye before."""
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
-        self._wake.wait(LOOK_SECONDS)
+        self._wake.wait(timing.LOOK)
         self._wake.clear()
         status = self._ranks.look()
         if status.failure is not None:
@@ -92,7 +91,7 @@ class FootplateAgent(LocalElasticAgent):
             self._session.failed(status.failure)
             return RunResult(state=WorkerState.FAILED)
         if status.codes is not None and not self._told:
-            self._drain(DRAIN_SECONDS)
+            self._drain(timing.DRAIN)
             self._session.ended(suspended=int(ExitCode.SUSPENDED) in status.codes)
             self._told = True
         if status.codes is not None and self._session.view.closed:

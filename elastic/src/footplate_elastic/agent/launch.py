@@ -26,6 +26,7 @@ from footplate_contracts.reports import (
     RankReport,
     StepMetrics,
 )
+from footplate_elastic.agent import timing
 from footplate_elastic.agent.config import AgentConfig
 from footplate_elastic.agent.errors import SIGTERM_EXIT, RanksRefused, Terminated, ZygoteFailed
 from footplate_elastic.agent.rank_server import RankServer
@@ -37,10 +38,7 @@ from footplate_elastic.protocol.outline import RunOutline
 
 _log = logging.getLogger(__name__)
 
-HAND_OVER_SECONDS: Final = 10.0
-FIRST_SECONDS: Final = 1.0  # for a goodbye, while the ranks go on
 MEMORY: Final = "/dev/shm"
-HEARING_SECONDS: Final = 30.0  # a coordinator may start later than an agent that fails at once
 
 
 class _FromRanks:
@@ -145,7 +143,7 @@ class Launch:
         farewell = threading.Thread(target=self._say_goodbye, args=[failure, code])
         farewell.start()
         if code == SIGTERM_EXIT:
-            farewell.join(FIRST_SECONDS)  # or the ranks of others would tell first that they lost ours
+            farewell.join(timing.GOODBYE_FIRST)
         self.ranks.close()
         farewell.join()
         self.server.close()
@@ -196,10 +194,10 @@ class Launch:
         return int(ExitCode.SUSPENDED if suspended else ExitCode.SUCCESS)
 
     def _say_goodbye(self, failure: FailureReport | None, code: int) -> None:
-        if code in (ExitCode.SUCCESS, ExitCode.SUSPENDED) and not self.session.hand_over(HAND_OVER_SECONDS):
-            _log.warning("the coordinator did not take all telemetry in %.0f s", HAND_OVER_SECONDS)
+        if code in (ExitCode.SUCCESS, ExitCode.SUSPENDED) and not self.session.hand_over(timing.HAND_OVER):
+            _log.warning("the coordinator did not take all telemetry in %.0f s", timing.HAND_OVER)
         if failure is not None:
-            self.session.explain(failure, HEARING_SECONDS)
+            self.session.explain(failure, timing.HEARING)
         self.session.leave()
 
     def _generation(self) -> GenerationId | None:

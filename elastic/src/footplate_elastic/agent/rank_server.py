@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.reports import CheckpointRecord, Diagnosis, GenerationId, RankReport, StepMetrics
-from footplate_elastic.protocol.socket_client import PACKET
+from footplate_elastic.protocol.agent_client import PACKET
 
 _log = logging.getLogger(__name__)
 

@@ -11,14 +11,12 @@ from typing import Final
 
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import ExitCode, LogFormat
+from footplate_elastic.agent import timing
 from footplate_elastic.agent.failures import RankEnd, first_failure, oom_kills
 from footplate_elastic.agent.output import Pump
 from footplate_elastic.agent.zygote_client import End, Zygote
 from footplate_elastic.protocol import error_file
 
-# A rank that is blocked in a collective never runs its SIGTERM handler.
-GRACE_SECONDS: Final = 0.5
-OUTPUT_SECONDS: Final = 2.0  # for the last lines of a rank that has ended, which are in its pipes
 _ENDED_WELL: Final = (int(ExitCode.SUCCESS), int(ExitCode.SUSPENDED))
 _KILLED: Final = (-signal.SIGKILL, -signal.SIGTERM)
 
@@ -89,7 +87,7 @@ class Ranks:
         for number in (signal.SIGTERM, signal.SIGKILL):
             for pid in running:
                 self.zygote.kill(pid, number)
-            if self.zygote.wait_ended(running, GRACE_SECONDS):
+            if self.zygote.wait_ended(running, timing.GRACE):
                 break
         self._ranks = []
 
@@ -97,7 +95,7 @@ class Ranks:
         """End all ranks and the zygote; what ranks have said is passed on."""
         said = [rank.rank for rank in self._ranks]
         self.stop()
-        self._pump.finish(said, OUTPUT_SECONDS)
+        self._pump.finish(said, timing.LAST_LINES)
         self.zygote.close()
 
     def look(self) -> RankStatus:
@@ -105,7 +103,7 @@ class Ranks:
         ends = {rank: self.zygote.end_of(rank.pid) for rank in self._ranks}
         codes = [end.code for end in ends.values() if end is not None]
         if any(code not in _ENDED_WELL for code in codes):
-            self._pump.finish(_unexplained(ends), OUTPUT_SECONDS)
+            self._pump.finish(_unexplained(ends), timing.LAST_LINES)
             left = [
                 _left(rank, end, self._pump.tail(rank.rank))
                 for rank, end in ends.items()

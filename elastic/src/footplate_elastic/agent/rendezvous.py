@@ -22,15 +22,13 @@ from torch.distributed.elastic.rendezvous import (
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Env, Reason
 from footplate_contracts.reports import Member, SealedGeneration
+from footplate_elastic.agent import timing
 from footplate_elastic.agent.errors import RunOver, SlotTaken
 from footplate_elastic.agent.session import Session
 
 _log = logging.getLogger(__name__)
 
 BACKEND: Final = "footplate"  # also the entry point's name in group torchrun.handlers
-
-# A dead store answers with silence; the generation that it belongs to is dead too.
-STORE_SECONDS: Final = 2.0
 
 
 class FootplateRendezvous(RendezvousHandler):
@@ -99,7 +97,7 @@ def _own_seat(sealed: SealedGeneration, index: int) -> Member:
 
 
 def _reach(address: str, port: int) -> TCPStore:
-    timeout = timedelta(seconds=STORE_SECONDS)
+    timeout = timedelta(seconds=timing.STORE)
     store = TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=timeout)
     store.set_timeout(timedelta(seconds=60))
     return store

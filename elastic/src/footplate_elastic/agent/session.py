@@ -14,7 +14,7 @@ import json
 import logging
 import threading
 import time
-from typing import Final
+from contextlib import closing, suppress
 from urllib.parse import quote
 
 from footplate_contracts.backoff import backoff
@@ -33,6 +33,7 @@ from footplate_contracts.reports import (
     RankReport,
     SealedGeneration,
 )
+from footplate_elastic.agent import timing
 from footplate_elastic.agent.client import Answer, Connection, Directory, Endpoint
 from footplate_elastic.agent.coordinator_view import CoordinatorView
 from footplate_elastic.agent.errors import RunOver, SlotTaken, Unreachable
@@ -41,13 +42,6 @@ from footplate_elastic.agent.rank_reports import RankReports
 from footplate_elastic.protocol import wire
 
 _log = logging.getLogger(__name__)
-
-FIRST_PAUSE: Final = 0.05
-LONGEST_PAUSE: Final = 1.0
-NEWS_SECONDS: Final = 0.2  # reports of steps travel no more often
-ANSWER_SECONDS: Final = 5.0  # a coordinator that takes longer is asked again
-FAREWELL_SECONDS: Final = 0.5
-LAST_NUMBERS_SECONDS: Final = 5.0  # for a coordinator that takes no more rows
 
 
 class Backoff:
@@ -59,7 +53,7 @@ class Backoff:
     def pause(self, ending: threading.Event) -> None:
         """Wait, unless this agent ends meanwhile."""
         self._failures += 1
-        ending.wait(backoff(self._failures, first=FIRST_PAUSE, longest=LONGEST_PAUSE))
+        ending.wait(backoff(self._failures, first=timing.FIRST_PAUSE, longest=timing.LONGEST_PAUSE))
 
     def reset(self) -> None:
         """It worked."""
@@ -133,14 +127,10 @@ class Session:
             request = JoinRequest(
                 agent=self.identity, store_port=store_port, last_generation=self._last, failure=self._failure
             )
-        connection, pauses = Connection(self._directory), Backoff()
-        try:
-            while True:
+        with closing(Connection(self._directory)) as connection:
+            sealed, pauses = None, Backoff()
+            while sealed is None:
                 sealed = self._ask_to_join(connection, request, pauses)
-                if sealed is not None:
-                    break
-        finally:
-            connection.close()
         with self._lock:
             self.identity = _own(sealed, self.identity)
             self.running, self._last, self._failure = sealed, sealed.generation, None
@@ -176,26 +166,21 @@ class Session:
     def grant(self, generation: GenerationId, step: int) -> bool:
         """Whether `generation` may commit `step`; waits for a coordinator as long as it runs."""
         request = GrantRequest(generation=generation, step=step)
-        connection, pauses = Connection(self._directory), Backoff()
-        try:
+        pauses = Backoff()
+        with closing(Connection(self._directory)) as connection:
             while not self._ending.is_set():
                 running = self.running
                 if running is None or running.generation != generation:
                     return False
-                try:
-                    answer = _post(connection, wire.GRANT, request, ANSWER_SECONDS)
-                except Unreachable:
-                    pauses.pause(self._ending)
-                    continue
-                if answer.status == 200:
-                    grant = Grant.model_validate_json(answer.body)
-                    if not grant.granted:
-                        _log.warning("no commit of step %d: %s", step, grant.reason)
-                    return grant.granted
+                with suppress(Unreachable):
+                    answer = _post(connection, wire.GRANT, request, timing.ANSWER)
+                    if answer.status == 200:
+                        grant = Grant.model_validate_json(answer.body)
+                        if not grant.granted:
+                            _log.warning("no commit of step %d: %s", step, grant.reason)
+                        return grant.granted
                 pauses.pause(self._ending)
-            return False
-        finally:
-            connection.close()
+        return False
 
     def hand_over(self, seconds: float) -> bool:
         """Wait until the coordinator has received all telemetry; whether it has."""
@@ -210,30 +195,24 @@ class Session:
     def explain(self, failure: FailureReport, seconds: float) -> bool:
         """Say why this agent ends, again and again for `seconds`; whether a coordinator has answered."""
         word = self._word(news=True).model_copy(update={"failure": failure})
-        deadline = time.monotonic() + seconds
-        connection, pauses = Connection(self._directory), Backoff()
-        try:
+        deadline, pauses = time.monotonic() + seconds, Backoff()
+        with closing(Connection(self._directory)) as connection:
             while time.monotonic() < deadline:
-                try:
-                    _post(connection, f"{wire.HEARTBEAT}?wait=0", word, ANSWER_SECONDS)
+                with suppress(Unreachable):
+                    _post(connection, f"{wire.HEARTBEAT}?wait=0", word, timing.ANSWER)
                     return True
-                except Unreachable:
-                    pauses.pause(self._ending)
-            return False
-        finally:
-            connection.close()
+                pauses.pause(self._ending)
+        return False
 
     def leave(self) -> None:
         """Say goodbye; best effort within a second."""
         self._ending.set()
         self.tell(urgent=True)
-        connection = Connection(self._directory)
-        try:
-            _post(connection, wire.LEAVE, self.identity, FAREWELL_SECONDS)
-        except Unreachable as error:
-            _log.warning("the coordinator does not hear that we leave: %s", error)
-        finally:
-            connection.close()
+        with closing(Connection(self._directory)) as connection:
+            try:
+                _post(connection, wire.LEAVE, self.identity, timing.FAREWELL)
+            except Unreachable as error:
+                _log.warning("the coordinator does not hear that we leave: %s", error)
 
     # -- threads -----------------------------------------------------------------------
 
@@ -259,7 +238,7 @@ class Session:
             if self.view.received < self.outbox.sequence and word.outbox:
                 self._news.set()  # the next chunk
             else:
-                self._urgent.wait(NEWS_SECONDS)
+                self._urgent.wait(timing.NEWS)
 
     def _stay_connected(self) -> None:
         pauses = Backoff()
@@ -275,7 +254,7 @@ class Session:
 
     def _exchange(self, connection: Connection, path: str, word: Heartbeat, pauses: Backoff) -> bool:
         try:
-            answer = _post(connection, path, word, ANSWER_SECONDS)
+            answer = _post(connection, path, word, timing.ANSWER)
         except Unreachable as error:
             _log.debug("no heartbeat: %s", error)
             pauses.pause(self._ending)
@@ -330,13 +309,13 @@ class Session:
     def _all_told(self, sending: int) -> bool:
         """Whether the coordinator has every row once it has those up to `sending`; the end comes after."""
         complete = max(self.view.received, sending) >= self.outbox.sequence
-        return complete or time.monotonic() - self._reports.ended_at >= LAST_NUMBERS_SECONDS
+        return complete or time.monotonic() - self._reports.ended_at >= timing.ALL_TOLD
 
     def _ask_to_join(
         self, connection: Connection, request: JoinRequest, pauses: Backoff
     ) -> SealedGeneration | None:
         try:
-            answer = _post(connection, wire.JOIN, request, wire.JOIN_SECONDS + ANSWER_SECONDS)
+            answer = _post(connection, wire.JOIN, request, wire.JOIN_SECONDS + timing.ANSWER)
         except Unreachable as error:
             _log.debug("no join: %s", error)
             pauses.pause(self._ending)
@@ -351,7 +330,7 @@ class Session:
             raise RunOver("the run is over")
         if answer.status != 202:
             _log.error("the coordinator refuses our join: %d %s", answer.status, reason)
-            self._ending.wait(LONGEST_PAUSE)
+            self._ending.wait(timing.LONGEST_PAUSE)
         return None
 
 

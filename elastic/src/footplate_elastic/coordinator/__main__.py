@@ -12,7 +12,6 @@ import ssl
 import sys
 import time
 from collections.abc import Sequence
-from typing import Final
 
 from aiohttp import web
 
@@ -24,11 +23,9 @@ from footplate_elastic.coordinator.server import Server
 from footplate_elastic.coordinator.shipping import Destination, Shipper
 from footplate_elastic.coordinator.state import new_membership
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
-from footplate_elastic.coordinator.timing import Timing
+from footplate_elastic.coordinator.timing import FLUSH, Timing
 
 _log = logging.getLogger(__name__)
-
-FLUSH_SECONDS: Final = 5.0  # well within a pod's default grace of 30 s
 
 
 def main() -> int:
@@ -74,7 +71,7 @@ async def serve(config: CoordinatorConfig, bind: str | None, timing: Timing) -> 
         await asyncio.gather(*tasks, return_exceptions=True)
         await runner.cleanup()
     if shipper is not None:
-        await shipper.flush(FLUSH_SECONDS)
+        await shipper.flush(FLUSH)
 
 
 def new_coordinator(config: CoordinatorConfig, timing: Timing) -> Coordinator:

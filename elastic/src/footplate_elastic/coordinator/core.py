@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from footplate_contracts.directives import Directives
 from footplate_contracts.failures import FailureReport
@@ -29,7 +29,7 @@ from footplate_contracts.reports import (
     RunState,
     SealedGeneration,
 )
-from footplate_elastic.coordinator import limits, membership, size
+from footplate_elastic.coordinator import limits, membership, size, timing
 from footplate_elastic.coordinator.actions import (
     Action,
     Adopted,
@@ -54,11 +54,6 @@ from footplate_elastic.protocol import wire
 from footplate_elastic.protocol.wire import Refusal
 
 _log = logging.getLogger(__name__)
-
-PROGRESS_SECONDS: Final = 1.0  # a step alone raises the version no more often
-# The end is told when the last numbers are stored, so that who reads "finished" finds them all.
-# Where the API is away, so much later all the same.
-LAST_NUMBERS_SECONDS: Final = 8.0
 
 Spoken = TypeVar("Spoken", JoinRequest, Heartbeat)
 
@@ -161,7 +156,7 @@ class Coordinator:
         self.version += waiting != self._shown_waiting
         self._shown_waiting = waiting
         progress = self.progress.view()
-        if progress != self._shown and now - self._shown_at >= PROGRESS_SECONDS:
+        if progress != self._shown and now - self._shown_at >= timing.PROGRESS:
             self._shown, self._shown_at = progress, now
             self.version += 1
 
@@ -317,7 +312,7 @@ class Coordinator:
         """Whether the end of the run may be told from now on, and could not before."""
         if self._closed_at is None or self._end_told:
             return False
-        late = now - self._closed_at >= LAST_NUMBERS_SECONDS
+        late = now - self._closed_at >= timing.LAST_NUMBERS
         self._end_told = late or len(self.telemetry) == 0
         return self._end_told
 

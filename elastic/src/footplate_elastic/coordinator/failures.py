@@ -15,14 +15,12 @@ from typing import Final
 from footplate_contracts.failures import FailureReport, is_secondary
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.reports import AgentIdentity, GenerationId, NumberedFailure
+from footplate_elastic.coordinator import timing
 from footplate_elastic.coordinator.actions import Failed, Lost
 from footplate_elastic.coordinator.state import Membership
 from footplate_elastic.coordinator.watchdog import Watchdog
 
 LISTED: Final = 32  # the contract's maximum
-# How long a lost connection waits for a failure that explains it: an agent tells why its ranks ended
-# once it has stopped them all, which takes a second or more where one does not heed SIGTERM.
-SETTLE_SECONDS: Final = 3.0
 
 
 def loss_report(lost: Lost, step: int | None, wall_time: float) -> FailureReport:
@@ -91,7 +89,7 @@ class FailureLog:
     def settle(self, now: float, everything: bool = False) -> bool:
         """List what no other failure explained in time, or `everything`; True when the list has changed."""
         due = [
-            failed for failed, since in self._pending.values() if everything or now - since >= SETTLE_SECONDS
+            failed for failed, since in self._pending.values() if everything or now - since >= timing.SETTLE
         ]
         for failed in due:
             self._list(failed)

@@ -29,13 +29,13 @@ from footplate_contracts.reports import (
     JoinRequest,
     SealedGeneration,
 )
+from footplate_elastic.coordinator import timing
 from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.protocol import wire
 from footplate_elastic.protocol.wire import Refusal
 
 _log = logging.getLogger(__name__)
 
-TICK_SECONDS: Final = 0.05
 LONGEST_WAIT: Final = 60.0
 _BODY_LIMIT: Final = 64 * 1024 * 1024  # an outbox of some thousand rows beside the members
 
@@ -108,7 +108,7 @@ class Server:
         while True:
             self.coordinator.tick(self._clock())
             self._tell()
-            await asyncio.sleep(TICK_SECONDS)
+            await asyncio.sleep(timing.TICK)
 
     def end(self) -> None:
         """Let go of the idle connections; from here on their end says nothing."""

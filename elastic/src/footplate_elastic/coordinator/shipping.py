@@ -17,13 +17,11 @@ from typing import Final
 import aiohttp
 
 from footplate_contracts.backoff import backoff
+from footplate_elastic.coordinator import timing
 from footplate_elastic.coordinator.telemetry import BATCH, TelemetryBuffer
 
 _log = logging.getLogger(__name__)
 
-GATHER_SECONDS: Final = 0.5  # rows of a moment travel together
-FIRST_RETRY_SECONDS: Final = 0.5
-LONGEST_RETRY_SECONDS: Final = 15.0
 INVALID: Final = frozenset({400, 413, 422})  # something within the batch cannot be taken
 FOREIGN: Final = 409  # the name belongs to another run by now
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30.0, sock_connect=5.0)
@@ -32,7 +30,7 @@ _TIMEOUT: Final = aiohttp.ClientTimeout(total=30.0, sock_connect=5.0)
 def retry_delay(failures: int, chance: float) -> float:
     """Seconds to wait after so many failures in a row; `chance` in [0, 1) spreads runs."""
     return backoff(
-        failures, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS, jitter=(0.5, 1.0), chance=chance
+        failures, first=timing.FIRST_RETRY, longest=timing.LONGEST_RETRY, jitter=(0.5, 1.0), chance=chance
     )
 
 
@@ -73,7 +71,7 @@ class Shipper:
                 if len(self._buffer) == 0:
                     self._news.clear()
                     await self._news.wait()
-                    await asyncio.sleep(GATHER_SECONDS)
+                    await asyncio.sleep(timing.GATHER)
                 if await self.ship(session):
                     failures = 0
                     continue

@@ -1,4 +1,8 @@
-"""How long is too long: every interval that membership judges by, in one place."""
+"""How long is too long for a coordinator, in seconds.
+
+`Timing` is what membership judges agents by; two of it are options of the
+program, and tests vary them. The constants are the pace of the program itself.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +29,22 @@ class Timing:
     adoption: float = 10.0  # a replaced coordinator waits this long for the last generation
     own_pause: float = 0.5  # a longer gap between two ticks is our own pause, not the agents' silence
 
+
+# -- the pace of the program -----------------------------------------------------------
+
+TICK: Final = 0.05  # half of the shortest interval that is judged
+PROGRESS: Final = 1.0  # a step alone is news for the operator no more often
+# How long a lost connection waits for a failure that explains it: an agent tells why its ranks ended
+# once it has stopped them all, which takes a second or more where one does not heed SIGTERM.
+SETTLE: Final = 3.0
+STACKS: Final = 2.0  # for ranks that stand still to write their stacks, before they are restarted
+# The end is told when the last numbers are stored, so that who reads "finished" finds them all.
+# Where the API is away, so much later all the same.
+LAST_NUMBERS: Final = 8.0
+GATHER: Final = 0.5  # rows of a moment travel to the API together
+FIRST_RETRY: Final = 0.5  # of a batch that the API did not take; it may be away for minutes
+LONGEST_RETRY: Final = 15.0
+FLUSH: Final = 5.0  # for the rest of the telemetry after SIGTERM, well within the pod's grace of 15 s
 
 # Held before the seal after 0, 1, 2, … restarts in a row without a new step: the first is free,
 # since most causes are gone by then, and a crash loop must not become a busy loop.

@@ -20,8 +20,8 @@ from typing import Final
 from footplate_contracts.directives import HangBounds
 from footplate_contracts.reports import RankPhase, RankReport
 from footplate_contracts.v1alpha1.compute import Hang
+from footplate_elastic.coordinator import timing
 
-STACKS_SECONDS: Final = 2.0  # for the stacks to be written
 DATA_PATIENCE: Final = 10.0
 _RECENT: Final = 1000  # steps
 _AT_WORK: Final = (RankPhase.COMPUTE, RankPhase.COLLECTIVE)
@@ -73,7 +73,7 @@ class Watchdog:
         if self._asked is None:
             self._asked = now
             return WatchdogAction.DUMP
-        return WatchdogAction.RESTART if now - self._asked >= STACKS_SECONDS else WatchdogAction.NOTHING
+        return WatchdogAction.RESTART if now - self._asked >= timing.STACKS else WatchdogAction.NOTHING
 
     def still(self, now: float) -> float:
         """Seconds since any rank moved."""

@@ -2,24 +2,31 @@
 
 Under Footplate an agent listens; under torchrun or alone nobody does. The
 training loop must read the same in both cases and must never wait for the
-network in the middle of a step, so it talks to this protocol: reports are
+network in the middle of a step, so it talks to this class: reports are
 handed over and forgotten, the command is a cached value, and only a grant,
 asked for by the thread that writes checkpoints, may block.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
+import socket
+import threading
+from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Final
 
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.names import Env
 from footplate_contracts.reports import CheckpointRecord, Diagnosis, RankReport, StepMetrics
-from footplate_elastic.protocol.socket_client import connect
+
+PACKET: Final = 64 * 1024
+CLOSE_SECONDS: Final = 5.0
 
 
-class AgentClient(Protocol):
-    """What a rank tells its agent, and what it may ask."""
+class AgentClient:
+    """What a rank tells its agent, and what it may ask; by itself, the client of a rank that has none."""
 
     def report(self, report: RankReport) -> None:
         """Replace what is known of this rank; never blocks."""
@@ -31,13 +38,19 @@ class AgentClient(Protocol):
         """Announce a checkpoint whose commit marker exists; never blocks."""
 
     def grant(self, step: int) -> bool:
-        """Whether this generation may commit its checkpoint of `step`; blocks until it is known."""
+        """Whether this generation may commit its checkpoint of `step`; blocks until it is known.
+
+        Always where there is no agent: then there is one generation only.
+        """
+        return True
 
     def command(self) -> Command:
         """The newest command known here; a cached value."""
+        return Command.NONE
 
     def limits(self) -> NumberedLimits | None:
         """The newest limits known here, a cached value; None where the RunConfig alone says them."""
+        return None
 
     def listen(self, diagnosed: Callable[[Diagnosis], None]) -> None:
         """Have `diagnosed` called, from another thread, for every question to this rank."""
@@ -46,40 +59,131 @@ class AgentClient(Protocol):
         """Hand over what is still queued, and end."""
 
 
-class StandaloneClient:
-    """Nobody listens: every commit is granted, no command ever comes."""
-
-    def report(self, report: RankReport) -> None:
-        """Dropped."""
-
-    def metrics(self, row: StepMetrics) -> None:
-        """Dropped."""
-
-    def checkpoint(self, record: CheckpointRecord) -> None:
-        """Dropped."""
-
-    def grant(self, step: int) -> bool:
-        """Always: there is one generation only."""
-        return True
-
-    def command(self) -> Command:
-        """Never any."""
-        return Command.NONE
-
-    def limits(self) -> NumberedLimits | None:
-        """Those of the RunConfig hold to the end."""
-        return None
-
-    def listen(self, diagnosed: Callable[[Diagnosis], None]) -> None:
-        """Nobody asks."""
-
-    def close(self) -> None:
-        """Nothing is queued."""
-
-
 def open_client(environment: Mapping[str, str]) -> AgentClient:
-    """The client of the agent whose socket is announced in `environment`, else a standalone one."""
+    """The client of the agent whose socket is announced in `environment`, else one that has no agent.
+
+    Raises OSError where nobody listens there.
+    """
     path = environment.get(Env.RANK_LINK)
     if path is None:
-        return StandaloneClient()
-    return connect(path)
+        return AgentClient()
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    channel.connect(path)
+    told = environment.get(Env.LIMITS)
+    limits = NumberedLimits.model_validate_json(told) if told else None
+    return SocketClient(channel, environment.get(Env.GENERATION, ""), limits)
+
+
+class SocketClient(AgentClient):
+    """Speaks with an agent over a socket. Thread-safe.
+
+    Packets: each is one JSON object, whole or not at all. The training loop never
+    waits: what the socket does not take at once is queued, and only the newest
+    report is kept. A thread receives the command and the answers to grants.
+    """
+
+    def __init__(self, channel: socket.socket, generation: str, limits: NumberedLimits | None = None) -> None:
+        """`limits` hold at the start."""
+        self._channel = channel
+        self._queue: deque[bytes] = deque()
+        self._report: bytes | None = None
+        self._lock = threading.Lock()
+        self._command = Command.NONE
+        self._limits = limits
+        self._diagnosed: Callable[[Diagnosis], None] = _ignored
+        self._answers: dict[int, bool] = {}
+        self._answered = threading.Condition()
+        self._asked = 0
+        self._ended = False
+        self._put({"hello": generation})
+        threading.Thread(target=self._listen, name="footplate-agent", daemon=True).start()
+
+    def report(self, report: RankReport) -> None:
+        with self._lock:
+            self._report = _packet({"report": report.to_json()})
+            self._flush()
+
+    def metrics(self, row: StepMetrics) -> None:
+        self._put({"metrics": row.to_json()})
+
+    def checkpoint(self, record: CheckpointRecord) -> None:
+        self._put({"checkpoint": record.to_json()})
+
+    def grant(self, step: int) -> bool:
+        """Whether this generation may commit; False as well when the agent is gone."""
+        with self._answered:
+            self._asked += 1
+            number = self._asked
+            self._put({"grant": number, "step": step})
+            self._answered.wait_for(lambda: number in self._answers or self._ended)
+            return self._answers.pop(number, False)
+
+    def command(self) -> Command:
+        return self._command
+
+    def limits(self) -> NumberedLimits | None:
+        return self._limits
+
+    def listen(self, diagnosed: Callable[[Diagnosis], None]) -> None:
+        self._diagnosed = diagnosed
+
+    def close(self) -> None:
+        """Hand over what is still queued, for at most five seconds, and end."""
+        with self._lock, contextlib.suppress(OSError):
+            self._channel.settimeout(CLOSE_SECONDS)
+            for packet in [*self._queue, *([self._report] if self._report else [])]:
+                self._channel.send(packet)
+            self._queue.clear()
+            self._report = None
+        with contextlib.suppress(OSError):
+            self._channel.shutdown(socket.SHUT_RDWR)
+
+    def _put(self, message: dict[str, Any]) -> None:
+        with self._lock:
+            self._queue.append(_packet(message))
+            self._flush()
+
+    def _flush(self) -> None:
+        """Send without waiting; what does not go stays for the next time."""
+        try:
+            while self._queue:
+                self._channel.send(self._queue[0], socket.MSG_DONTWAIT)
+                self._queue.popleft()
+            if self._report is not None:
+                self._channel.send(self._report, socket.MSG_DONTWAIT)
+                self._report = None
+        except BlockingIOError:
+            return
+        except OSError:
+            self._queue.clear()  # the agent is gone, and this process with it in a moment
+
+    def _learn(self, limits: NumberedLimits) -> None:
+        """The agent may have started this rank with newer ones than it could push at that moment."""
+        if self._limits is None or limits.newer_than(self._limits):
+            self._limits = limits
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError):
+            while packet := self._channel.recv(PACKET):
+                message = json.loads(packet)
+                if "command" in message:
+                    self._command = Command(message["command"])
+                if "terms" in message:
+                    self._learn(NumberedLimits.from_json(message["terms"]))
+                if "diagnose" in message:
+                    self._diagnosed(Diagnosis.from_json(message["diagnose"]))
+                if "grant" in message:
+                    with self._answered:
+                        self._answers[message["grant"]] = message["granted"]
+                        self._answered.notify_all()
+        with self._answered:
+            self._ended = True
+            self._answered.notify_all()
+
+
+def _ignored(diagnosis: Diagnosis) -> None:
+    """Nobody has asked to hear of questions yet."""
+
+
+def _packet(message: dict[str, Any]) -> bytes:
+    return json.dumps(message).encode()

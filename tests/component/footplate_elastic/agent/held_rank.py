@@ -32,7 +32,7 @@ def run() -> ExitCode:
         agent.close()
 
 
-class HeldAgent:
+class HeldAgent(AgentClient):
     """Passes everything on, and holds the rank where it reports that it waits for data."""
 
     def __init__(self, agent: AgentClient, folder: Path) -> None:

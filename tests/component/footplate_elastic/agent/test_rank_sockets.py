@@ -15,7 +15,7 @@ from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.names import Env
 from footplate_contracts.reports import CheckpointRecord, GenerationId, RankPhase, RankReport, StepMetrics
 from footplate_elastic.agent.rank_server import RankServer
-from footplate_elastic.protocol.socket_client import SocketClient, connect
+from footplate_elastic.protocol.agent_client import AgentClient, open_client
 from tests.unit.footplate_elastic.coordinator.test_telemetry import row
 
 SECONDS = 30.0
@@ -59,18 +59,22 @@ def server(heard: Heard) -> Iterator[RankServer]:
 
 
 @pytest.fixture
-def agent(server: RankServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[SocketClient]:
-    monkeypatch.setenv(str(Env.GENERATION), "1.1")
-    made = connect(str(server.path))
+def agent(server: RankServer) -> Iterator[AgentClient]:
+    made = connect(server.path)
     yield made
     made.close()
+
+
+def connect(path: Path, limits: NumberedLimits | None = None) -> AgentClient:
+    told = {Env.LIMITS: limits.model_dump_json(by_alias=True)} if limits else {}
+    return open_client({Env.RANK_LINK: str(path), Env.GENERATION: str(G1), **told})
 
 
 def report(step: int) -> RankReport:
     return RankReport(rank=0, local_rank=0, step=step, phase=RankPhase.COMPUTE)
 
 
-def eventually(agent: SocketClient, command: Command) -> bool:
+def eventually(agent: AgentClient, command: Command) -> bool:
     deadline = time.monotonic() + SECONDS
     while agent.command() is not command and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -82,11 +86,10 @@ def numbered(number: int) -> NumberedLimits:
 
 
 def test_live_limits_come_with_the_start_and_later_ones_while_it_runs(
-    server: RankServer, monkeypatch: pytest.MonkeyPatch
+    server: RankServer,
 ) -> None:
-    monkeypatch.setenv(str(Env.LIMITS), numbered(2).model_dump_json(by_alias=True))
     server.inform(numbered(1))
-    agent = connect(str(server.path))
+    agent = connect(server.path, numbered(2))
     assert agent.limits() == numbered(2)
     for number in (4, 3):  # two threads of an agent may overtake each other
         server.inform(numbered(number))
@@ -97,7 +100,7 @@ def test_live_limits_come_with_the_start_and_later_ones_while_it_runs(
 
 
 def test_everything_that_was_said_before_the_end_is_heard(
-    agent: SocketClient, server: RankServer, heard: Heard
+    agent: AgentClient, server: RankServer, heard: Heard
 ) -> None:
     for step in range(1, 1001):
         agent.metrics(row(step))
@@ -117,7 +120,7 @@ def test_nothing_blocks_while_nobody_reads(tmp_path: Path) -> None:
     deaf = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     deaf.bind(str(path))
     deaf.listen()
-    agent = connect(str(path))
+    agent = connect(path)
     for step in range(1, 5001):
         agent.report(report(step))
         agent.metrics(row(step))
@@ -135,7 +138,7 @@ def test_nothing_blocks_while_nobody_reads(tmp_path: Path) -> None:
 
 
 def test_a_command_reaches_ranks_that_are_here_and_that_come_later(
-    agent: SocketClient, server: RankServer
+    agent: AgentClient, server: RankServer
 ) -> None:
     assert agent.command() is Command.NONE
     server.push(Command.CHECKPOINT_AND_EXIT)
@@ -145,9 +148,7 @@ def test_a_command_reaches_ranks_that_are_here_and_that_come_later(
     later.close()
 
 
-def test_a_grant_blocks_its_thread_and_no_other(
-    agent: SocketClient, heard: Heard, server: RankServer
-) -> None:
+def test_a_grant_blocks_its_thread_and_no_other(agent: AgentClient, heard: Heard, server: RankServer) -> None:
     answers: dict[int, bool] = {}
     threads = [
         threading.Thread(target=lambda step=step: answers.update({step: agent.grant(step)}))
@@ -165,7 +166,7 @@ def test_a_grant_blocks_its_thread_and_no_other(
     assert answers == {4: True, 5: False}
 
 
-def test_without_an_agent_nothing_is_granted(agent: SocketClient, server: RankServer) -> None:
+def test_without_an_agent_nothing_is_granted(agent: AgentClient, server: RankServer) -> None:
     answers: list[bool] = []
     asking = threading.Thread(target=lambda: answers.append(agent.grant(2)))
     asking.start()

@@ -19,7 +19,8 @@ from cryptography.x509.oid import NameOID
 
 from footplate_contracts.names import Cause, Env, ExitCode
 from footplate_contracts.reports import CoordinatorState
-from footplate_elastic.agent.client import CONNECT_SECONDS, Connection, Directory, Endpoint
+from footplate_elastic.agent import timing
+from footplate_elastic.agent.client import Connection, Directory, Endpoint
 from footplate_elastic.agent.errors import Unreachable
 from footplate_elastic.agent.session import Session
 from footplate_elastic.protocol import wire
@@ -137,7 +138,7 @@ def test_why_an_agent_ends_is_heard_by_a_coordinator_that_stands_still_for_a_mom
     session = Session(agent(0), endpoint(gang, trusted=own), None)
 
     process.send_signal(signal.SIGSTOP)
-    awake = threading.Timer(2 * CONNECT_SECONDS, process.send_signal, [signal.SIGCONT])
+    awake = threading.Timer(2 * timing.CONNECT, process.send_signal, [signal.SIGCONT])
     awake.start()
     reason = failure(Cause.IMAGE_OR_CONFIG)
 

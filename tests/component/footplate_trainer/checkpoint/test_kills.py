@@ -14,7 +14,7 @@ import pytest
 
 from footplate_contracts.reports import RankPhase, RankReport
 from footplate_contracts.runconfig import RunConfig
-from footplate_elastic.protocol.agent_client import StandaloneClient
+from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.checkpoint.layout import StepDirectory
 from footplate_trainer.checkpoint.place import newest_whole
 from footplate_trainer.checkpoint.step import StepCheckpoint
@@ -26,7 +26,7 @@ from tests.support.tiny import tiny_config
 BEFORE: Final = 2  # saves that each child is left to finish
 
 
-class Announcing(StandaloneClient):
+class Announcing(AgentClient):
     """Says through a pipe that a save begins, and that it has ended."""
 
     def __init__(self, pipe: int) -> None:

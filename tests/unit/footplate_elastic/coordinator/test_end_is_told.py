@@ -9,10 +9,10 @@ import pytest
 from footplate_contracts.directives import Directives
 from footplate_contracts.reports import GenerationId, Heartbeat, JoinRequest, RunState
 from footplate_elastic.coordinator.__main__ import until_told_to_end
-from footplate_elastic.coordinator.core import LAST_NUMBERS_SECONDS, Coordinator
+from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.coordinator.state import new_membership
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
-from footplate_elastic.coordinator.timing import Timing
+from footplate_elastic.coordinator.timing import LAST_NUMBERS, Timing
 from tests.unit.footplate_elastic.coordinator.story import agent, any_size
 from tests.unit.footplate_elastic.coordinator.test_telemetry import items
 
@@ -46,9 +46,9 @@ def test_the_end_is_told_when_the_last_row_is_stored() -> None:
 
 def test_an_api_that_is_away_delays_the_end_by_seconds_only() -> None:
     run = finished(keep=True)
-    run.tick(10.0 + LAST_NUMBERS_SECONDS - 0.1)
+    run.tick(10.0 + LAST_NUMBERS - 0.1)
     assert run.view().state is RunState.TRAINING
-    run.tick(10.0 + LAST_NUMBERS_SECONDS)
+    run.tick(10.0 + LAST_NUMBERS)
     assert run.view().state is RunState.FINISHED
 
 

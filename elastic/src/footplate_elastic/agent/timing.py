@@ -1,0 +1,41 @@
+"""How long an agent waits, in seconds: for its ranks, for the coordinator, and at its end.
+
+Three rules give the numbers. Everybody waits for the slowest member to join
+again, so ranks are gone within a second whatever they do. A coordinator may be
+replaced at any moment and a dead one answers with silence, so no question waits
+long for its answer; it is put again, at first at once and then once a second,
+which a thousand agents may do. And a pod has 30 s of grace by default, within
+which an agent hands over what it knows and says goodbye.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# -- ranks -----------------------------------------------------------------------------
+
+LOOK: Final = 0.25  # between two looks at the ranks, at the latest: every change wakes the loop
+GRACE: Final = 0.5  # from SIGTERM to SIGKILL: one that is blocked in a collective runs no signal handler
+LAST_LINES: Final = (
+    2.0  # for what a rank that has ended wrote into its pipes; its children may hold them open
+)
+DRAIN: Final = 2.0  # for what ranks that have ended well said over their sockets
+STORE: Final = 2.0  # for the store of a generation: a dead one answers with silence, and so is the generation
+
+# -- the coordinator -------------------------------------------------------------------
+
+CONNECT: Final = 1.0  # a connection within a cluster takes a millisecond, or an address that is gone
+ANSWER: Final = 5.0  # one that takes longer, beyond what a long-poll asks for, is asked again
+FIRST_PAUSE: Final = 0.05  # before a question that got no answer is put again; doubles
+LONGEST_PAUSE: Final = 1.0
+NEWS: Final = 0.2  # between two reports of steps; what is urgent goes at once
+
+# -- the end ---------------------------------------------------------------------------
+
+ALL_TOLD: Final = 5.0  # the end of ranks is told after their last rows, or so late where nobody takes these
+HAND_OVER: Final = 10.0  # for the coordinator to take all telemetry of a run that ended well
+HEARING: Final = 30.0  # for a coordinator to hear why we failed: it may start later than we fail
+GOODBYE_FIRST: Final = (
+    1.0  # before ranks are stopped, or those of others would tell first that they lost ours
+)
+FAREWELL: Final = 0.5  # for the goodbye itself
