@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -36,6 +37,20 @@ def no_network() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(socket, "socket", Guarded)
         yield
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[str, str]], None]:
+    """Makes variables the only ones of ours that this process has."""
+
+    def tell(environment: Mapping[str, str]) -> None:
+        for name in [*os.environ]:
+            if name.startswith("FOOTPLATE_") or name == "KUBERNETES_SERVICE_HOST":
+                monkeypatch.delenv(name)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+
+    return tell
 
 
 def _refuse(guarded: socket.socket, address: object) -> None:

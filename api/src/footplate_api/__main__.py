@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
@@ -62,16 +60,16 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(chosen: Settings, kubeconfig: Path | None, in_pod: bool) -> None:
+async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
     """Serves until a signal; raises ValueError where no cluster is configured."""
-    kubernetes = await cluster.connect(kubeconfig, in_pod)
+    kubernetes = await cluster.connect(kubeconfig, chosen.in_pod)
     context = Context(
         Database(chosen.database_url), kubernetes, Metrics(), MirrorHealth(), revision=chosen.revision
     )
     config = uvicorn.Config(
         create_app(context),
-        host=chosen.host,
-        port=chosen.port,
+        host=chosen.api_host,
+        port=chosen.api_port,
         log_config=None,
         access_log=False,  # the middleware logs, with request ids
         timeout_graceful_shutdown=GRACE_SECONDS,
@@ -87,10 +85,11 @@ def main(argv: list[str] | None = None) -> int:
     """Exit code 78 for a configuration that no restart mends."""
     arguments = _arguments(argv)
     try:
-        chosen = settings.load(os.environ)
+        chosen = settings.from_environment()
         logs.configure("footplate_api", "uvicorn", level=arguments.log_level, log_format=chosen.log_format)
-        chosen = replace(chosen, host=arguments.host or chosen.host, port=arguments.port or chosen.port)
-        asyncio.run(serve(chosen, arguments.kubeconfig, "KUBERNETES_SERVICE_HOST" in os.environ))
+        given = {"api_host": arguments.host, "api_port": arguments.port}
+        chosen = chosen.model_copy(update={name: value for name, value in given.items() if value})
+        asyncio.run(serve(chosen, arguments.kubeconfig))
     except ValueError as error:
         print(f"footplate-api: {error}", file=sys.stderr)
         return ExitCode.CONFIG

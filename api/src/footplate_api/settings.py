@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Annotated, Any
 
-from footplate_contracts.logs import format_of
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from footplate_contracts.environment import PREFIX, mistake
 from footplate_contracts.names import LogFormat
 
 DEFAULT_DATABASE_URL = "sqlite+aiosqlite:////data/footplate.db"
@@ -24,18 +26,7 @@ _PARAMETERS = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Everything that differs between installations."""
-
-    database_url: str
-    host: str
-    port: int
-    revision: str | None  # git revision of the build, for /version
-    log_format: LogFormat
-
-
-def database_url(text: str) -> str:
+def with_driver(text: str) -> str:
     """`text` with an asynchronous driver.
 
     Raises ValueError if it is no URL of SQLite or PostgreSQL; the message leaves the
@@ -70,17 +61,29 @@ def port(text: str) -> int:
     return int(text)
 
 
-def load(environment: Mapping[str, str]) -> Settings:
-    """Settings from `environment`; raises ValueError naming the variable that is wrong.
+def _usual_host(known: dict[str, Any]) -> str:
+    """Callers are not authenticated yet, so outside a pod only the loopback is bound."""
+    return "0.0.0.0" if known["in_pod"] else "127.0.0.1"
 
-    Callers are not authenticated yet, so outside a pod only the loopback is bound
-    unless FOOTPLATE_API_HOST or --host says otherwise.
-    """
-    in_pod = "KUBERNETES_SERVICE_HOST" in environment
-    return Settings(
-        database_url=database_url(environment.get("FOOTPLATE_DATABASE_URL") or DEFAULT_DATABASE_URL),
-        host=environment.get("FOOTPLATE_API_HOST") or ("0.0.0.0" if in_pod else "127.0.0.1"),
-        port=port(environment.get("FOOTPLATE_API_PORT") or str(DEFAULT_PORT)),
-        revision=environment.get("FOOTPLATE_REVISION") or None,
-        log_format=format_of(environment),
+
+class Settings(BaseSettings):
+    """Everything that differs between installations; an empty variable is as good as none."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, validate_default=False, frozen=True
     )
+
+    database_url: Annotated[str, AfterValidator(with_driver)] = DEFAULT_DATABASE_URL
+    in_pod: Annotated[bool, BeforeValidator(bool)] = Field(False, validation_alias="KUBERNETES_SERVICE_HOST")
+    api_host: str = Field(default_factory=_usual_host)
+    api_port: Annotated[int, BeforeValidator(port)] = DEFAULT_PORT
+    revision: str | None = None  # git revision of the build, for /version
+    log_format: LogFormat = Field(LogFormat.LOGFMT, description=f"one of {', '.join(LogFormat)}")
+
+
+def from_environment() -> Settings:
+    """The settings of this process; raises ValueError that names the variable."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise ValueError(mistake(Settings, error)) from None

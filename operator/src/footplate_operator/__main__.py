@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 import signal
 import sys
@@ -19,7 +18,6 @@ from prometheus_client import CollectorRegistry
 
 from footplate_contracts import logs
 from footplate_contracts.logs import fields
-from footplate_contracts.names import LogFormat
 from footplate_operator import settings
 from footplate_operator.errors import ClusterError, OperatorError, SettingsError
 from footplate_operator.runtime import handlers, probes
@@ -51,12 +49,11 @@ _LEAVE_SECONDS: Final = 3.0  # for what was cancelled to end
 def main(kinds: Sequence[NewController] = KINDS) -> int:
     """Exit code: 0 after SIGTERM, 78 for settings that cannot work, 1 otherwise."""
     try:
-        own = settings.from_environment(os.environ, os.getpid())
+        own = settings.from_environment()
     except SettingsError as error:
         print(f"footplate-operator: {error}", file=sys.stderr)
         return 78
-    log_format = own.defaults.log_format or LogFormat.LOGFMT
-    logs.configure("footplate_operator", level=own.log_level, log_format=log_format)
+    logs.configure("footplate_operator", level=own.log_level, log_format=own.log_format)
     try:
         asyncio.run(operate(own, kinds))
     except OperatorError as error:
@@ -114,7 +111,7 @@ async def operate(own: Settings, kinds: Sequence[NewController]) -> None:
 
 async def _wait_for_crds(cluster: Cluster, watched: Sequence[handlers.Handlers], own: Settings) -> None:
     """kopf looks once for what it may watch: everything must be there before."""
-    namespace = own.namespaces[0] if own.namespaces else ""
+    namespace = own.watch_namespaces[0] if own.watch_namespaces else ""
     controllers = [events.controller for events in watched]
     kinds = [kind for controller in controllers for kind in (controller.kind, *controller.parameters)]
     told = False
@@ -161,8 +158,8 @@ async def _watch(told: Sequence[handlers.Handlers], own: Settings, stop: asyncio
         registry=handlers.registry(told),
         settings=handlers.settings(told),
         standalone=True,
-        clusterwide=not own.namespaces,
-        namespaces=list(own.namespaces),
+        clusterwide=not own.watch_namespaces,
+        namespaces=list(own.watch_namespaces),
     )
     _listen_for_signals(stop)  # at once: the last that spawn_tasks did was to put its own in place
     await kopf.run_tasks(tasks, ignored=before)

@@ -16,7 +16,7 @@ from footplate_api.app import create_app
 from footplate_api.database import Database
 from footplate_api.edge import Context
 from footplate_api.observation import Metrics, MirrorHealth
-from footplate_api.settings import database_url as with_driver
+from footplate_api.settings import with_driver
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.postgres import Server, server
 

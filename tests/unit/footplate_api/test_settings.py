@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import pytest
 
-from footplate_api.settings import Settings, load
+from footplate_api.settings import from_environment
 from footplate_contracts.names import LogFormat
 
-
-def test_defaults_are_those_of_a_laptop() -> None:
-    expected = Settings("sqlite+aiosqlite:////data/footplate.db", "127.0.0.1", 8000, None, LogFormat.LOGFMT)
-    assert load({}) == expected
+Tell = Callable[[Mapping[str, str]], None]
 
 
-def test_a_pod_listens_to_its_service() -> None:
-    assert load({"KUBERNETES_SERVICE_HOST": "10.96.0.1"}).host == "0.0.0.0"
+def test_defaults_are_those_of_a_laptop(told: Tell) -> None:
+    told({})
+    assert from_environment().model_dump() == {
+        "database_url": "sqlite+aiosqlite:////data/footplate.db",
+        "in_pod": False,
+        "api_host": "127.0.0.1",
+        "api_port": 8000,
+        "revision": None,
+        "log_format": LogFormat.LOGFMT,
+    }
+
+
+def test_a_pod_listens_to_its_service(told: Tell) -> None:
+    told({"KUBERNETES_SERVICE_HOST": "10.96.0.1"})
+    assert from_environment().api_host == "0.0.0.0"
 
 
 @pytest.mark.parametrize(
@@ -32,8 +44,9 @@ def test_a_pod_listens_to_its_service() -> None:
         pytest.param("", "sqlite+aiosqlite:////data/footplate.db", id="empty-is-unset"),
     ],
 )
-def test_urls_get_an_asynchronous_driver(given: str, used: str) -> None:
-    assert load({"FOOTPLATE_DATABASE_URL": given}).database_url == used
+def test_urls_get_an_asynchronous_driver(told: Tell, given: str, used: str) -> None:
+    told({"FOOTPLATE_DATABASE_URL": given})
+    assert from_environment().database_url == used
 
 
 @pytest.mark.parametrize(
@@ -53,10 +66,14 @@ def test_urls_get_an_asynchronous_driver(given: str, used: str) -> None:
         pytest.param("FOOTPLATE_API_PORT", "http", "from 1 to 65535, not 'http'", id="port"),
         pytest.param("FOOTPLATE_API_PORT", "0", "from 1 to 65535, not '0'", id="port-zero"),
         pytest.param("FOOTPLATE_API_PORT", "65536", "not '65536'", id="port-too-large"),
+        pytest.param(
+            "FOOTPLATE_LOG_FORMAT", "xml", "is 'xml'; one of logfmt, json, text is right", id="log-format"
+        ),
     ],
 )
-def test_a_wrong_variable_is_named(variable: str, value: str, said: str) -> None:
+def test_a_wrong_variable_is_named(told: Tell, variable: str, value: str, said: str) -> None:
+    told({variable: value})
     with pytest.raises(ValueError, match=variable) as refused:
-        load({variable: value})
+        from_environment()
     assert said in str(refused.value)
     assert "secret" not in str(refused.value)

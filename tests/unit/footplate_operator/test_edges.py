@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -13,12 +15,14 @@ from footplate_operator.errors import ClusterError, SettingsError
 from footplate_operator.runtime import events
 from footplate_operator.runtime.kinds import POD
 from footplate_operator.trainingrun.events import phase_event
+from footplate_operator.trainingrun.revision import Defaults
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN, decode
 from tests.support.fake_cluster import Clock
 from tests.support.operator_fakes import run_manifest
 
 NOW = Clock()()
 
+Tell = Callable[[Mapping[str, str]], None]
 IMAGES = {"FOOTPLATE_TRAINER_IMAGE": "t:1", "FOOTPLATE_COORDINATOR_IMAGE": "c:1"}
 
 
@@ -41,22 +45,31 @@ IMAGES = {"FOOTPLATE_TRAINER_IMAGE": "t:1", "FOOTPLATE_COORDINATOR_IMAGE": "c:1"
             "FOOTPLATE_IMAGE_PULL_POLICY is 'Sometimes'; one of Always, IfNotPresent, Never is right",
             id="pull-policy",
         ),
+        pytest.param(
+            {**IMAGES, "FOOTPLATE_LOG_LEVEL": "loud"},
+            "FOOTPLATE_LOG_LEVEL is 'LOUD'; one of DEBUG, INFO, WARNING, ERROR, CRITICAL is right",
+            id="log-level",
+        ),
     ],
 )
-def test_settings_that_cannot_work_are_named(environment: dict[str, str], says: str) -> None:
+def test_settings_that_cannot_work_are_named(told: Tell, environment: dict[str, str], says: str) -> None:
+    told(environment)
     with pytest.raises(SettingsError, match=says.split(";")[0]) as caught:
-        settings.from_environment(environment, 1)
+        settings.from_environment()
     assert str(caught.value).startswith(says)
 
 
-def test_settings_have_defaults() -> None:
-    own = settings.from_environment({**IMAGES, "FOOTPLATE_WATCH_NAMESPACES": "a, b"}, 17)
-    assert (own.namespaces, own.metrics_port, own.namespace) == (("a", "b"), 8080, "default")
-    assert own.identity.endswith("-17")
-    inside = settings.from_environment(
-        {**IMAGES, "KUBERNETES_SERVICE_HOST": "10.96.0.1", "FOOTPLATE_POD_NAME": "operator-x"}, 17
-    )
-    assert inside.identity == "operator-x"
+def test_settings_have_defaults(told: Tell) -> None:
+    told({**IMAGES, "FOOTPLATE_WATCH_NAMESPACES": "a, b", "FOOTPLATE_METRICS_PORT": ""})
+    own = settings.from_environment()
+    assert (own.watch_namespaces, own.metrics_port, own.namespace) == (("a", "b"), 8080, "default")
+    assert own.identity.endswith(f"-{os.getpid()}")
+    assert own.defaults == Defaults(trainer_image="t:1", coordinator_image="c:1")
+
+
+def test_an_operator_in_a_pod_is_called_as_its_pod(told: Tell) -> None:
+    told({**IMAGES, "KUBERNETES_SERVICE_HOST": "10.96.0.1", "FOOTPLATE_POD_NAME": "operator-x"})
+    assert settings.from_environment().identity == "operator-x"
 
 
 def _run(phase: Phase | None) -> Any:

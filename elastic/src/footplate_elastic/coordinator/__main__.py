@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import os
 import random
 import signal
 import ssl
@@ -33,11 +32,10 @@ def main() -> int:
     arguments = _arguments()
     try:
         config = from_environment()
-        log_format = logs.format_of(os.environ)
     except ValueError as error:
         print(f"coordinator: {error}", file=sys.stderr)
         return ExitCode.CONFIG
-    logs.configure("footplate_elastic", log_format=log_format)
+    logs.configure("footplate_elastic", log_format=config.log_format)
     run = config.outline.run
     logs.describe_process(run=f"{run.namespace}/{run.name}", uid=run.uid, epoch=config.epoch)
     timing = Timing(silence=arguments.silence_seconds, substitute=arguments.substitute_seconds)

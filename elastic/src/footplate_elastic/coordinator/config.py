@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Final, Self
 
-from pydantic import ValidationError
+from pydantic import BeforeValidator, Field, FilePath, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from footplate_contracts.directives import Directives, HangBounds, Limits
-from footplate_contracts.names import COORDINATOR_PORT, Env
-from footplate_elastic.protocol.outline import (
-    RunOutline,
-    existing_file,
-    read_outline,
-    read_token,
-    run_config_path,
-    whole_number,
-)
+from footplate_contracts.environment import mistake
+from footplate_contracts.model import first_error
+from footplate_contracts.names import COORDINATOR_PORT, RUN_CONFIG_FILE, RUN_CONFIG_MOUNT, Env, LogFormat
+from footplate_elastic.protocol.outline import RunOutline, read_outline
+
+_NUMBER: Final = "a whole number"
+_FILE: Final = "a file that exists"
 
 
 def as_admitted(outline: RunOutline) -> Directives:
@@ -32,33 +29,55 @@ def as_admitted(outline: RunOutline) -> Directives:
     )
 
 
-def wanted(environment: Mapping[str, str], outline: RunOutline) -> Directives:
-    """What was wanted when this process was started; raises ValueError for what cannot be read."""
-    text, admitted = environment.get(Env.DIRECTIVES, ""), as_admitted(outline)
-    if not text:
-        return admitted
+def _directives(text: str) -> Directives:
     try:
-        told = Directives.model_validate_json(text)
-        absent = {"hang": told.hang or admitted.hang, "limits": told.limits or admitted.limits}
-        return told.model_copy(update=absent)
+        return Directives.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{Env.DIRECTIVES} is {text!r}: {where}: {first['msg']}") from None
+        raise ValueError(f"{Env.DIRECTIVES} is {text!r}: {first_error(error)}") from None
 
 
-@dataclass(frozen=True)
-class CoordinatorConfig:
-    """Everything the coordinator is told."""
+class CoordinatorConfig(BaseSettings):
+    """Everything the coordinator is told; an empty variable is as good as none."""
 
-    outline: RunOutline
-    directives: Directives
-    epoch: int
-    port: int
-    token: str
-    certificate: Path | None
-    key: Path | None
-    api_url: str
+    model_config = SettingsConfigDict(env_ignore_empty=True, validate_default=False, frozen=True)
+
+    outline: Annotated[RunOutline, NoDecode, BeforeValidator(lambda path: read_outline(Path(path)))] = Field(
+        Path(RUN_CONFIG_MOUNT, RUN_CONFIG_FILE), validation_alias=Env.RUN_CONFIG, validate_default=True
+    )
+    told: Annotated[Directives | None, NoDecode, BeforeValidator(_directives)] = Field(
+        None, validation_alias=Env.DIRECTIVES
+    )
+    epoch: int = Field(1, validation_alias=Env.COORDINATOR_EPOCH, description=_NUMBER)
+    port: int = Field(COORDINATOR_PORT, validation_alias=Env.COORDINATOR_PORT, description=_NUMBER)
+    token_file: FilePath | None = Field(None, validation_alias=Env.RUN_TOKEN_FILE, description=_FILE)
+    certificate: FilePath | None = Field(None, validation_alias=Env.TLS_CERTIFICATE_FILE, description=_FILE)
+    key: FilePath | None = Field(None, validation_alias=Env.TLS_KEY_FILE, description=_FILE)
+    api_url: str = Field("", validation_alias=Env.API_URL)
+    log_format: LogFormat = Field(
+        LogFormat.LOGFMT, validation_alias=Env.LOG_FORMAT, description=f"one of {', '.join(LogFormat)}"
+    )
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError(
+                f"{Env.TLS_CERTIFICATE_FILE} and {Env.TLS_KEY_FILE} go together, only one is set"
+            )
+        return self
+
+    @property
+    def directives(self) -> Directives:
+        """What was wanted when this process was started."""
+        admitted = as_admitted(self.outline)
+        if self.told is None:
+            return admitted
+        absent = {"hang": self.told.hang or admitted.hang, "limits": self.told.limits or admitted.limits}
+        return self.told.model_copy(update=absent)
+
+    @property
+    def token(self) -> str:
+        """The run's token, empty where none is configured."""
+        return self.token_file.read_text().strip() if self.token_file else ""
 
     @property
     def telemetry_url(self) -> str:
@@ -69,20 +88,9 @@ class CoordinatorConfig:
         return f"{self.api_url.rstrip('/')}/v1/namespaces/{run.namespace}/runs/{run.name}/telemetry"
 
 
-def from_environment(environment: Mapping[str, str] = os.environ) -> CoordinatorConfig:
-    """The configuration; raises ValueError for what cannot work."""
-    certificate = existing_file(environment, Env.TLS_CERTIFICATE_FILE)
-    key = existing_file(environment, Env.TLS_KEY_FILE)
-    if (certificate is None) != (key is None):
-        raise ValueError(f"{Env.TLS_CERTIFICATE_FILE} and {Env.TLS_KEY_FILE} go together, only one is set")
-    outline = read_outline(run_config_path(environment))
-    return CoordinatorConfig(
-        outline=outline,
-        directives=wanted(environment, outline),
-        epoch=whole_number(environment, Env.COORDINATOR_EPOCH, 1),
-        port=whole_number(environment, Env.COORDINATOR_PORT, COORDINATOR_PORT),
-        token=read_token(environment),
-        certificate=certificate,
-        key=key,
-        api_url=environment.get(Env.API_URL, ""),
-    )
+def from_environment() -> CoordinatorConfig:
+    """The configuration of this process; raises ValueError that names the variable."""
+    try:
+        return CoordinatorConfig()
+    except ValidationError as error:
+        raise ValueError(mistake(CoordinatorConfig, error)) from None

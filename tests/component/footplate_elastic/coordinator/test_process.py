@@ -104,7 +104,7 @@ def test_it_ends_when_told(gang: Gang) -> None:
     [
         pytest.param(Env.RUN_CONFIG, "/no/such/file", "cannot be read", id="no config"),
         pytest.param(Env.COORDINATOR_PORT, "many", "a whole number is right", id="port"),
-        pytest.param(Env.RUN_TOKEN_FILE, "/no/token", "which is no file", id="token"),
+        pytest.param(Env.RUN_TOKEN_FILE, "/no/token", "a file that exists is right", id="token"),
         pytest.param(Env.TLS_CERTIFICATE_FILE, __file__, "go together", id="certificate without key"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from footplate_contracts.names import Env
 from footplate_elastic.coordinator.__main__ import new_coordinator
 from footplate_elastic.coordinator.config import from_environment
 from footplate_elastic.coordinator.timing import Timing
+
+Tell = Callable[[Mapping[str, str]], None]
 
 
 def environment(directory: Path, world: dict[str, Any], told: str = "") -> dict[str, str]:
@@ -30,7 +33,7 @@ def environment(directory: Path, world: dict[str, Any], told: str = "") -> dict[
 
 
 @pytest.mark.parametrize(
-    ("world", "told", "nodes", "legal"),
+    ("world", "directives", "nodes", "legal"),
     [
         pytest.param({"nodes": 4}, "", 4, (4,), id="as-admitted"),
         pytest.param({"nodes": 4, "minNodes": 1}, "", 4, (2, 4), id="as-admitted-with-bounds"),
@@ -40,10 +43,13 @@ def environment(directory: Path, world: dict[str, Any], told: str = "") -> dict[
         pytest.param({"nodes": 4}, '{"nodes": 5}', 4, (4,), id="cannot-train"),
     ],
 )
-def test_size(tmp_path: Path, world: dict[str, Any], told: str, nodes: int, legal: tuple[int, ...]) -> None:
-    coordinator = new_coordinator(from_environment(environment(tmp_path, world, told)), Timing())
+def test_size(
+    told: Tell, tmp_path: Path, world: dict[str, Any], directives: str, nodes: int, legal: tuple[int, ...]
+) -> None:
+    told(environment(tmp_path, world, directives))
+    coordinator = new_coordinator(from_environment(), Timing())
     assert (coordinator.state.nodes, coordinator.state.legal) == (nodes, legal)
-    wanted = Directives.model_validate_json(told) if told else coordinator.directives
+    wanted = Directives.model_validate_json(directives) if directives else coordinator.directives
     assert (coordinator.directives.nodes, coordinator.directives.min_nodes) == (
         wanted.nodes,
         wanted.min_nodes,
@@ -59,7 +65,7 @@ PROLONGED = AS_ADMITTED.model_copy(update={"limits": Limits(steps=20, every_step
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("directives", "expected"),
     [
         pytest.param("", AS_ADMITTED, id="as-admitted"),
         pytest.param('{"nodes": 2}', AS_ADMITTED, id="what-is-absent-is-as-admitted"),
@@ -68,16 +74,17 @@ PROLONGED = AS_ADMITTED.model_copy(update={"limits": Limits(steps=20, every_step
     ],
 )
 def test_a_coordinator_begins_with_the_directives_that_hold_now(
-    tmp_path: Path, told: str, expected: Directives
+    told: Tell, tmp_path: Path, directives: str, expected: Directives
 ) -> None:
-    coordinator = new_coordinator(from_environment(environment(tmp_path, {"nodes": 2}, told)), Timing())
+    told(environment(tmp_path, {"nodes": 2}, directives))
+    coordinator = new_coordinator(from_environment(), Timing())
     assert coordinator.view().directives == expected
     assert coordinator.watchdog.bounds == expected.hang and expected.limits is not None
     assert coordinator.view().progress.total_steps == expected.limits.steps
 
 
 @pytest.mark.parametrize(
-    ("told", "names"),
+    ("directives", "names"),
     [
         pytest.param("four", "JSON", id="no-json"),
         pytest.param("{}", "nodes", id="nothing"),
@@ -85,6 +92,25 @@ def test_a_coordinator_begins_with_the_directives_that_hold_now(
         pytest.param('{"nodes": 1, "limits": {"steps": 0}}', "limits.steps", id="no-steps"),
     ],
 )
-def test_wrong_directives_are_named(tmp_path: Path, told: str, names: str) -> None:
+def test_wrong_directives_are_named(told: Tell, tmp_path: Path, directives: str, names: str) -> None:
+    told(environment(tmp_path, {"nodes": 2}, directives))
     with pytest.raises(ValueError, match=rf"^FOOTPLATE_DIRECTIVES is .*{names}"):
-        from_environment(environment(tmp_path, {"nodes": 2}, told))
+        from_environment()
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        pytest.param({Env.RUN_CONFIG: "/nowhere"}, "RUN_CONFIG is /nowhere, which cannot .*", id="run"),
+        pytest.param({Env.COORDINATOR_PORT: "https"}, "PORT is 'https'; a whole number is right", id="port"),
+        pytest.param(
+            {Env.LOG_FORMAT: "xml"}, "is 'xml'; one of logfmt, json, text is right", id="log-format"
+        ),
+        pytest.param({Env.TLS_KEY_FILE: "/none"}, "FILE is '/none'; a file that exists is right", id="key"),
+        pytest.param({Env.TLS_KEY_FILE: __file__}, "go together, only one is set", id="no-certificate"),
+    ],
+)
+def test_a_wrong_variable_is_named(told: Tell, tmp_path: Path, variables: dict[str, str], says: str) -> None:
+    told(environment(tmp_path, {"nodes": 2}) | variables)
+    with pytest.raises(ValueError, match=f"^FOOTPLATE_.*{says}$"):
+        from_environment()
