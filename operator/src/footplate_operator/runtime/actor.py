@@ -11,12 +11,12 @@ from footplate_contracts.logs import fields
 from footplate_contracts.names import Reason
 from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, Forbidden, Invalid, NotFound
 from footplate_operator.runtime.cache import Cache
-from footplate_operator.runtime.children import controller_of
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.controller import Controller
 from footplate_operator.runtime.decision import Change, Create, Delete, Patch, Problem
 from footplate_operator.runtime.kinds import Json, kind_of
 from footplate_operator.runtime.objects import Key, Object
+from footplate_operator.runtime.ownership import controller_of
 
 _AT_ONCE: Final = 32  # calls that are made at the same time for one object
 _log = logging.getLogger(__name__)

@@ -16,10 +16,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from footplate_operator.runtime.children import Child, controller_of
 from footplate_operator.runtime.controller import Controller
 from footplate_operator.runtime.kinds import Json, Kind
 from footplate_operator.runtime.objects import Key, key_of
+from footplate_operator.runtime.ownership import Child, controller_of
 
 _TOMBSTONES: Final = 10_000
 

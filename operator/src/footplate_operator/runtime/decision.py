@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Generic
 
 from footplate_contracts.names import Reason
-from footplate_operator.runtime.children import Child
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.runtime.objects import StatusT
+from footplate_operator.runtime.ownership import Child
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,7 @@ from footplate_contracts.names import (
     secret_name,
 )
 from footplate_contracts.release import release
-from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
-from footplate_operator.runtime.children import Child, view_child
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.conditions import find
@@ -48,7 +46,8 @@ from footplate_operator.runtime.kinds import (
     Json,
     Kind,
 )
-from footplate_operator.runtime.objects import Key, Undecodable
+from footplate_operator.runtime.objects import Key
+from footplate_operator.runtime.ownership import Child, view_child
 from footplate_operator.runtime.throttle import StatusChange
 from footplate_operator.trainingrun.coordinator_client import Coordinators, Endpoint, Watchers
 from footplate_operator.trainingrun.credentials import new_credentials
@@ -59,6 +58,7 @@ from footplate_operator.trainingrun.manifests.children import read_secret
 from footplate_operator.trainingrun.manifests.metadata import certificate_names, coordinator_host
 from footplate_operator.trainingrun.metrics import RunMetrics
 from footplate_operator.trainingrun.observed import Credentials, Observed, PodView, view_pod
+from footplate_operator.trainingrun.profiles import Profiles
 from footplate_operator.trainingrun.revision import (
     AnyRevision,
     Defaults,
@@ -67,7 +67,7 @@ from footplate_operator.trainingrun.revision import (
     needs_admission,
     view_revision,
 )
-from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN, Run, decode, decode_profile
+from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN, Run, decode
 from footplate_operator.trainingrun.run_cache import RunCache
 from footplate_operator.trainingrun.status.report import compare
 
@@ -126,12 +126,12 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         coordinator_port: int = COORDINATOR_PORT,
     ) -> None:
         self._cluster = cluster
+        self._profiles = Profiles(cluster)
         self._coordinators = coordinators
         self._defaults = defaults
         self._metrics = metrics
         self._release = release
         self._port = coordinator_port
-        self._profiles: dict[str, ComputeProfileSpec | Undecodable] = {}  # or why it cannot be read
         self._caches: dict[str, RunCache] = {}  # by uid of the run
 
     def decode(self, body: Json) -> Run:
@@ -149,17 +149,16 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
                 revisions.append(child.revision)
             elif isinstance(child, SecretView) and child.name == secret_name(run.name):
                 cache.credentials = child.credentials
-        await self._look_for_profile(run)
+        admitted = await self._admitted(run, revisions)
         observed = Observed(
             pods=tuple(pods),
             children=tuple(others),
             coordinator=self._coordinators.state(run.uid),
-            profiles={
-                name: spec for name, spec in self._profiles.items() if isinstance(spec, ComputeProfileSpec)
-            },
+            problem=admitted if isinstance(admitted, Problem) else None,
+            profiles=self._profiles.names(),
             credentials=None if run.ended else _credentials(run, cache, now),
         )
-        return self._admitted(run, observed, revisions)
+        return RunView(observed, None if isinstance(admitted, Problem) else admitted)
 
     def desire(self, run: Run, view: RunView, problem: Problem | None, now: datetime) -> Desired:
         observed = view.observed if problem is None else replace(view.observed, problem=problem)
@@ -215,9 +214,9 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
     def parameter_changed(self, kind: Kind, body: Json, gone: bool) -> Mapping[str, str] | None:
         name = body["metadata"]["name"]
         if gone:
-            self._profiles.pop(name, None)
+            self._profiles.drop(name)
             return None
-        self._put_profile(body)
+        self._profiles.put(body)
         return {"phase": Phase.QUEUED, "profile": name}
 
     def forget(self, uid: str) -> None:
@@ -229,35 +228,20 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
 
     # -- particulars ---------------------------------------------------------------------
 
-    def _put_profile(self, body: Json) -> None:
+    async def _admitted(self, run: Run, revisions: Sequence[AnyRevision]) -> AnyRevision | Problem | None:
+        """What its pods are made of; why it cannot be admitted; None where its profile is missing."""
+        admits = needs_admission(run.phase, run.spec.suspend)
+        if not admits and (known := in_force(run, revisions)) is not None:
+            return known
+        if admits:
+            await self._profiles.look_for(run.spec.compute.profile)
+        profile = self._profiles.get(run.spec.compute.profile)
+        if profile is None or isinstance(profile, Problem):
+            return profile
         try:
-            self._profiles[body["metadata"]["name"]] = decode_profile(body)
-        except Undecodable as error:
-            self._profiles[body["metadata"]["name"]] = error
-
-    async def _look_for_profile(self, run: Run) -> None:
-        """Before a profile is said to be missing, the API server is asked."""
-        wanted = run.spec.compute.profile
-        if needs_admission(run.phase, run.spec.suspend) and wanted not in self._profiles:
-            for body in await self._cluster.find(PROFILE, ""):
-                self._put_profile(body)
-
-    def _admitted(self, run: Run, observed: Observed, revisions: Sequence[AnyRevision]) -> RunView:
-        known = in_force(run, revisions)
-        if not needs_admission(run.phase, run.spec.suspend) and known is not None:
-            return RunView(observed, known)
-        wanted = run.spec.compute.profile
-        profile = self._profiles.get(wanted)
-        if profile is None:
-            return RunView(observed, None)
-        if isinstance(profile, Undecodable):
-            problem = Problem(Reason.PROFILE_NOT_FOUND, f"ComputeProfile {wanted} cannot be read: {profile}")
-            return RunView(replace(observed, problem=problem), None)
-        try:
-            return RunView(observed, admit(run, profile, self._defaults, revisions, self._release))
+            return admit(run, profile, self._defaults, revisions, self._release)
         except ValueError as error:
-            problem = Problem(Reason.CONFIG_REFUSED, str(error)[:1024], final=True)
-            return RunView(replace(observed, problem=problem), None)
+            return Problem(Reason.CONFIG_REFUSED, str(error)[:1024], final=True)
 
     def _listen(self, run: Run, desired: Desired) -> None:
         """Follow the coordinator that serves, and none that was left behind."""

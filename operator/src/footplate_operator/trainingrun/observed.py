@@ -21,11 +21,10 @@ from footplate_contracts.names import (
     WorkerId,
 )
 from footplate_contracts.reports import CoordinatorState
-from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
-from footplate_operator.runtime.children import Child
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.decision import Problem
 from footplate_operator.runtime.kinds import POD, Kind
+from footplate_operator.runtime.ownership import Child
 
 MESSAGE_TAIL: Final = 512  # characters: the end of a log says more than its beginning
 
@@ -111,7 +110,7 @@ class Observed:
     children: Sequence[Child] = ()
     coordinator: CoordinatorState = field(default_factory=CoordinatorState.silent)  # as it answered last
     problem: Problem | None = None
-    profiles: Mapping[str, ComputeProfileSpec] | None = None
+    profiles: frozenset[str] = frozenset()  # names of those that there are
     # Of a run that may train: as in its Secret, though somebody deleted it, or fresh ones.
     credentials: Credentials | None = None
 

@@ -10,10 +10,10 @@ from footplate_contracts.names import API_VERSION, Phase, RunUid
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
-from footplate_operator.runtime.children import Child
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.kinds import Kind
 from footplate_operator.runtime.objects import Object, read
+from footplate_operator.runtime.ownership import Child
 
 TRAINING_RUN: Final = Kind(API_VERSION, "TrainingRun", "trainingruns")
 PROFILE: Final = Kind(API_VERSION, "ComputeProfile", "computeprofiles", namespaced=False)

@@ -15,7 +15,6 @@ from footplate_contracts.names import (
     secret_name,
 )
 from footplate_contracts.v1alpha1.status import CoordinatorStatus, TrainingRunStatus
-from footplate_operator.runtime.children import Child
 from footplate_operator.runtime.clock import format_time
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.decision import Create, Delete
@@ -28,6 +27,7 @@ from footplate_operator.runtime.kinds import (
     Json,
     Kind,
 )
+from footplate_operator.runtime.ownership import Child
 from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, Desired, soonest
 from footplate_operator.trainingrun.desired.situation import Situation
 from footplate_operator.trainingrun.directives import length_refusal, size_refusal, untold

@@ -30,7 +30,7 @@ def queued(run: Run, observed: Observed, now: datetime) -> Desired:
     """It cannot be admitted: say why, and what there is instead."""
     problem = observed.problem
     if problem is None:
-        there = ", ".join(sorted(observed.profiles or {})) or "none"
+        there = ", ".join(sorted(observed.profiles)) or "none"
         message = f"compute.profile {run.spec.compute.profile} names no ComputeProfile; there are: {there}"
         problem = Problem(Reason.PROFILE_NOT_FOUND, message)
     said = [*not_ready(problem.reason, problem.message), reconciled(problem)]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from footplate_contracts.names import coordinator_service_name
-from footplate_operator.runtime.children import owner_reference
 from footplate_operator.runtime.kinds import Json
+from footplate_operator.runtime.ownership import owner_reference
 from footplate_operator.trainingrun.labels import run_labels
 from footplate_operator.trainingrun.run import TRAINING_RUN, Run
 

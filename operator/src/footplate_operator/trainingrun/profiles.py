@@ -1,0 +1,48 @@
+"""The ComputeProfiles that are known: as the watch told them, or as the API server answers."""
+
+from __future__ import annotations
+
+from footplate_contracts.names import Reason
+from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
+from footplate_operator.runtime.cluster import Cluster
+from footplate_operator.runtime.decision import Problem
+from footplate_operator.runtime.kinds import Json
+from footplate_operator.runtime.objects import Undecodable
+from footplate_operator.trainingrun.run import PROFILE, decode_profile
+
+
+class Profiles:
+    """By name; one that this release cannot read is kept with the reason."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._known: dict[str, ComputeProfileSpec | Undecodable] = {}
+
+    def put(self, body: Json) -> None:
+        """A profile as it is now."""
+        name = body["metadata"]["name"]
+        try:
+            self._known[name] = decode_profile(body)
+        except Undecodable as error:
+            self._known[name] = error
+
+    def drop(self, name: str) -> None:
+        """The profile is gone."""
+        self._known.pop(name, None)
+
+    async def look_for(self, name: str) -> None:
+        """Before a profile is said to be missing, the API server is asked; may raise ClusterError."""
+        if name not in self._known:
+            for body in await self._cluster.find(PROFILE, ""):
+                self.put(body)
+
+    def get(self, name: str) -> ComputeProfileSpec | Problem | None:
+        """The profile, why it cannot be read, or None for one that is not known."""
+        known = self._known.get(name)
+        if isinstance(known, Undecodable):
+            return Problem(Reason.PROFILE_NOT_FOUND, f"ComputeProfile {name} cannot be read: {known}")
+        return known
+
+    def names(self) -> frozenset[str]:
+        """Those that can be read."""
+        return frozenset(name for name, known in self._known.items() if isinstance(known, ComputeProfileSpec))
