@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from footplate_contracts.reports import CheckpointRecord, GenerationId, StepMetrics, TelemetryItem
 
@@ -23,17 +23,11 @@ class Outbox:
 
     def metrics(self, generation: GenerationId | None, row: StepMetrics) -> None:
         """Add a row of the metric history."""
-        with self._lock:
-            self._sequence += 1
-            self._items.append(TelemetryItem(sequence=self._sequence, generation=generation, metrics=row))
+        self._add(generation=generation, metrics=row)
 
     def checkpoint(self, generation: GenerationId | None, record: CheckpointRecord) -> None:
         """Add a durable checkpoint."""
-        with self._lock:
-            self._sequence += 1
-            self._items.append(
-                TelemetryItem(sequence=self._sequence, generation=generation, checkpoint=record)
-            )
+        self._add(generation=generation, checkpoint=record)
 
     def next(self, received: int) -> list[TelemetryItem]:
         """The oldest items above `received`, at most a heartbeat's worth."""
@@ -48,6 +42,11 @@ class Outbox:
         with self._lock:
             while self._items and self._items[0].sequence <= acknowledged:
                 self._items.popleft()
+
+    def _add(self, **item: Any) -> None:
+        with self._lock:
+            self._sequence += 1
+            self._items.append(TelemetryItem(sequence=self._sequence, **item))
 
     @property
     def oldest(self) -> int:

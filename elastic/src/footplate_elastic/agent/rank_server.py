@@ -55,9 +55,7 @@ class RankServer:
         """Tell all ranks, and those that connect later."""
         with self._lock:
             self._command = command
-            channels = list(self._channels)
-        for channel in channels:
-            _send(channel, {"command": command.value})
+            self._tell_all({"command": command.value})
 
     def inform(self, limits: NumberedLimits) -> None:
         """Tell all ranks of newer limits, and those that connect later; what comes late itself is dropped."""
@@ -65,16 +63,12 @@ class RankServer:
             if self._limits is not None and not limits.newer_than(self._limits):
                 return
             self._limits = limits
-            channels = list(self._channels)
-        for channel in channels:
-            _send(channel, {"terms": limits.to_json()})
+            self._tell_all({"terms": limits.to_json()})
 
     def diagnose(self, diagnosis: Diagnosis) -> None:
         """Pass a question on to the ranks that are there."""
         with self._lock:
-            channels = list(self._channels)
-        for channel in channels:
-            _send(channel, {"diagnose": diagnosis.to_json()})
+            self._tell_all({"diagnose": diagnosis.to_json()})
 
     def drain(self, seconds: float) -> None:
         """Wait until all that ended ranks have said is heard."""
@@ -90,6 +84,11 @@ class RankServer:
         self._socket.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
+    def _tell_all(self, message: dict[str, Any]) -> None:
+        """Under the lock, so that no rank hears what held before after what holds now; a send never waits."""
+        for channel in self._channels:
+            _send(channel, message)
+
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
@@ -99,12 +98,11 @@ class RankServer:
                 )
                 with self._lock:
                     self._channels[channel] = thread
-                    command, limits = self._command, self._limits
-                thread.start()
-                if command is not Command.NONE:
-                    _send(channel, {"command": command.value})
-                if limits is not None:
-                    _send(channel, {"terms": limits.to_json()})
+                    thread.start()
+                    if self._command is not Command.NONE:
+                        _send(channel, {"command": self._command.value})
+                    if self._limits is not None:
+                        _send(channel, {"terms": self._limits.to_json()})
 
     def _hear(self, channel: socket.socket) -> None:
         generation: GenerationId | None = None

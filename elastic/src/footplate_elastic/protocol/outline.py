@@ -1,7 +1,8 @@
 """What the coordinator and the agents read of a run: a few fields of RunConfig, and the environment.
 
-The whole RunConfig model is for ranks; loading it here would cost the
-coordinator a tenth of its memory for fields that it never looks at.
+The whole RunConfig is for ranks. Importing its models takes a sixth of a
+coordinator's start, for fields that it never looks at, and they refuse keys that
+they do not know, while an agent of an older image can do without them.
 """
 
 from __future__ import annotations
