@@ -96,6 +96,7 @@ check: .venv/ready ## linters, types, import contracts, house rules
 	@$(BIN)/python tools/house.py
 	@$(BIN)/mypy $(PACKAGES)
 	@$(BIN)/mypy dev/cluster dev/demo tools
+	@$(BIN)/mypy bench tests
 
 fix: .venv/ready ## let ruff mend what it can
 	@$(BIN)/ruff check --fix --quiet $(CODE) || true

@@ -21,7 +21,7 @@ from bench.api.serving import api, database
 from footplate_api.database import Database
 from footplate_api.runs import record, repository
 from footplate_api.runs.schemas import EXAMPLE
-from footplate_api.settings import database_url
+from footplate_api.settings import with_driver
 
 _FORMAT = argparse.RawDescriptionHelpFormatter
 BAR = 0.200  # seconds
@@ -56,7 +56,7 @@ def run(number: int) -> dict[str, Any]:
             "resourceVersion": str(number + 1),
             "creationTimestamp": created.isoformat(),
         },
-        "spec": {**dict(EXAMPLE["spec"]), "stage": ("pretrain", "sft", "grpo")[min(number % 50, 2)]},  # type: ignore[arg-type]  # an example's spec is an object
+        "spec": {**dict(EXAMPLE["spec"]), "stage": ("pretrain", "sft", "grpo")[min(number % 50, 2)]},
         "status": {"phase": phase, "progress": {"step": number, "totalSteps": 40_000}, "attempts": attempts},
     }
     gone = created if phase in ("Succeeded", "Failed") else None
@@ -65,7 +65,7 @@ def run(number: int) -> dict[str, Any]:
 
 async def fill(url: str, runs: int) -> None:
     """Puts `runs` rows into the migrated database."""
-    opened = Database(database_url(url))
+    opened = Database(with_driver(url))
     for start in range(0, runs, 1000):
         async with opened.write() as session:
             await repository.store(session, [run(number) for number in range(start, min(start + 1000, runs))])

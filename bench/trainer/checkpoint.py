@@ -29,6 +29,7 @@ from torch import Tensor
 from footplate_contracts.reports import CheckpointRecord, RankPhase, RankReport
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.stages import pretrain
+from footplate_trainer.stages.start import open_store
 from tests.support.checkpoints import whole_tensors
 from tests.support.tiny import VOCABULARY, pack_tiny, tiny_config
 
@@ -103,7 +104,7 @@ def main() -> None:
         ]
         config, watch = tiny_config(pack_tiny(folder), folder, overrides), Watch()
         assert pretrain.main(config, watch, pretrain.Options()) == 0
-        store = pretrain.open_store(config)
+        store = open_store(config)
         tensors = whole_tensors(store, store.steps()[0])
     clone = clone_seconds(tensors)
     blocked = min(record.seconds_blocked for record in watch.commits)

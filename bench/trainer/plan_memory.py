@@ -18,7 +18,7 @@ from bench.trainer.tracking import PeakTracker
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_planning.plan import plan
-from footplate_trainer.parallel.local_shard import local
+from footplate_trainer.parallel.local_shard import to_local
 from tests.support.ranks import run_ranks
 from tests.support.tiny import pack_tiny, tiny_config
 
@@ -58,7 +58,7 @@ def tracked_peak(config: RunConfig) -> tuple[int, int]:
             moment for by_name in here.stepper.optimizer.moments().values() for moment in by_name.values()
         ]
         state = [*here.model.module.parameters(), *moments]
-        with PeakTracker(local(tensor) for tensor in state) as tracker:
+        with PeakTracker(to_local(tensor) for tensor in state) as tracker:
             here.step(2)
         return here.model.grid.coordinates.pipeline, tracker.peak
 

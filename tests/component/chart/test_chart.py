@@ -125,6 +125,7 @@ def test_what_the_operator_is_told() -> None:
         "FOOTPLATE_POD_NAME": {"fieldRef": {"fieldPath": "metadata.name"}},
         "FOOTPLATE_METRICS_PORT": "8080",
         "FOOTPLATE_LOG_LEVEL": "INFO",
+        "FOOTPLATE_LOG_FORMAT": "logfmt",
         "FOOTPLATE_WATCH_NAMESPACES": "",
         "FOOTPLATE_TRAINER_IMAGE": "localhost/footplate/trainer:dev",
         "FOOTPLATE_COORDINATOR_IMAGE": "localhost/footplate/coordinator:dev",

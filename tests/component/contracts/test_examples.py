@@ -14,7 +14,8 @@ from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
 from footplate_trainer.manifest.run_file import ManifestRefused, read_run
 from tests.component.contracts.kube import ROOT, Kubectl
 from tests.component.contracts.manifests import run_manifest
-from tests.component.contracts.rows import CREATION, Row
+from tests.component.contracts.row import Row
+from tests.component.contracts.rows import CREATION
 from tests.support.chart import rendered
 
 RUNS = sorted(path for path in (ROOT / "examples").glob("*.yaml") if "kind: TrainingRun" in path.read_text())

@@ -12,7 +12,8 @@ from footplate_contracts.rules import Rule
 from footplate_contracts.v1alpha1.trainingrun import TrainingRun
 from tests.component.contracts.kube import AS_OPERATOR, Kubectl
 from tests.component.contracts.manifests import ABSENT, merge_patch, run_manifest
-from tests.component.contracts.rows import ALWAYS_ALLOWED, CREATION, UPDATES, Row
+from tests.component.contracts.row import Row
+from tests.component.contracts.rows import ALWAYS_ALLOWED, CREATION, UPDATES
 from tests.support.contracts import every_rule
 
 

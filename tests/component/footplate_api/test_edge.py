@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from footplate_api.middleware import BODY_LIMIT, RequestEdge
 from footplate_api.observation import Metrics
-from footplate_api.settings import database_url
+from footplate_api.settings import with_driver
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
@@ -173,7 +173,7 @@ async def test_our_own_mistakes_show_no_traceback(caplog: pytest.LogCaptureFixtu
 
 
 async def test_a_database_that_goes_away_is_a_503_until_it_is_back(postgres: Server) -> None:
-    async with running(database_url(postgres.empty()), FakeCluster()) as api:
+    async with running(with_driver(postgres.empty()), FakeCluster()) as api:
         assert (await api.client.post(TELEMETRY, json=batch("uid", [row(1)]))).status_code == 200
         postgres.stop()
         for path in ("/readyz", RUNS):

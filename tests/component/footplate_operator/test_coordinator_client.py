@@ -65,7 +65,7 @@ class Served:
             "certificate": self.credentials.certificate.decode(),
             "port": self.port,
         }
-        return Endpoint(**{**known, **changes})  # type: ignore[arg-type]  # rows of different types
+        return Endpoint(**{**known, **changes})
 
     def tell(self) -> None:
         """There is news."""

@@ -57,7 +57,7 @@ def shrink(config: RunConfig, agent: FakeAgent, world: World, reporter: Reporter
     """The stage: no checkpoint, no validation, an end of its own."""
     torch.manual_seed(config.training.seed)
     model = build_model(config, world)
-    optimizer = build_optimizer(model.model, config.training.optimizer)
+    optimizer = build_optimizer(model.module, config.training.optimizer)
     stepper = Stepper(model, optimizer, world, 0.0, Separate(small_states), config.training.seed)
     limits = RunLimits(config)
     early_end = EarlyEnd(limits, enough=0.02)

@@ -109,7 +109,7 @@ def flip(path: Path) -> None:
 def test_verify_names_the_bad_file(
     folder: Path, capsys: pytest.CaptureFixture[str], file: str, harm: object, words: str
 ) -> None:
-    harm(folder / "step-4.e1g2" / file)  # type: ignore[operator]  # a function of this module
+    harm(folder / "step-4.e1g2" / file)
 
     assert main(["verify", str(folder)]) == ExitCode.STORAGE
 

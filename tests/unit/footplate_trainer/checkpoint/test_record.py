@@ -57,7 +57,7 @@ def test_what_changes_no_bit_is_not_in_the_key(tmp_path: Path, override: str) ->
 def test_a_difference_names_field_and_both_values(tmp_path: Path, override: str, text: str) -> None:
     before, now = key(tmp_path), key(tmp_path, override)
 
-    assert differences(before, now) == [text]  # type: ignore[arg-type]  # the helper forgets the value type
+    assert differences(before, now) == [text]
 
 
 def test_what_one_key_does_not_have_is_absent() -> None:
@@ -84,6 +84,4 @@ def test_a_mixture_is_told_by_names_and_weights_and_not_by_places(tmp_path: Path
 
     before, moved, changed = mixture(2, "/here"), mixture(2, "/there"), mixture(3, "/here")
     assert before == moved
-    assert differences(before, changed) == [  # type: ignore[arg-type]  # as above
-        "data.sources.b.weight was 2.0, is 3.0"
-    ]
+    assert differences(before, changed) == ["data.sources.b.weight was 2.0, is 3.0"]

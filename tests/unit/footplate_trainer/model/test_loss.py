@@ -50,7 +50,7 @@ def test_value_and_gradients_are_the_textbooks(loss: TokenLoss, chunk: int) -> N
     ours = [tensor.clone().requires_grad_() for tensor in tensors]
     exact = [tensor.double().requires_grad_() for tensor in tensors]
 
-    expected = textbook(*exact, labels, loss)
+    expected = textbook(exact[0], exact[1], labels, loss)
     value = summed_cross_entropy(ours[0], ours[1], labels, loss, chunk=chunk)
     (value * 0.25).backward()
     (expected * 0.25).backward()
@@ -72,7 +72,7 @@ def test_a_chunk_larger_than_the_cache_is_settled_piece_by_piece() -> None:
     value = summed_cross_entropy(hidden, head, labels, BOTH)
     found = torch.autograd.grad(value, (hidden, head))
     exact = tuple(tensor.detach().double().requires_grad_() for tensor in (hidden, head))
-    expected = textbook(*exact, labels, BOTH)
+    expected = textbook(exact[0], exact[1], labels, BOTH)
 
     torch.testing.assert_close(value, expected, rtol=1e-6, atol=0)
     for gradient, other in zip(found, torch.autograd.grad(expected, exact), strict=True):

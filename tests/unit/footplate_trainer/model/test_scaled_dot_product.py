@@ -41,14 +41,14 @@ BIAS = torch.randn(1, 4, LENGTH, LENGTH, generator=torch.Generator().manual_seed
 @pytest.mark.parametrize("key_value_heads", [4, 2, 1])
 def test_eager_attention_is_sdpa(mask: AttentionMask, key_value_heads: int) -> None:
     generator = torch.Generator().manual_seed(1)
-    inputs = [
+    inputs = query, key, value = [
         torch.randn(2, heads, LENGTH, 8, generator=generator, requires_grad=True)
         for heads in (4, key_value_heads, key_value_heads)
     ]
     weights = torch.randn(2, 4, LENGTH, 8, generator=generator)
     answers = []
     for backend in (fused_attention, attention_of(AttentionBackend.EAGER)):
-        attended = backend(*inputs, mask)
+        attended = backend(query, key, value, mask)
         answers.append((attended, *torch.autograd.grad((attended * weights).sum(), inputs)))
 
     assert attention_of(AttentionBackend.EAGER) is not fused_attention
