@@ -17,4 +17,4 @@ for argument in sys.argv[1:]:
     wanted.update(project["dependencies"])
     if extra:
         wanted.update(project["optional-dependencies"][extra])
-print(*sorted(each for each in wanted if not each.startswith(OURS)), sep="\n")
+print(*sorted(requirement for requirement in wanted if not requirement.startswith(OURS)), sep="\n")

@@ -165,8 +165,8 @@ def refusal(status: int, body: str) -> Exception:
         return ClusterUnavailable(f"The Kubernetes API server answered {status}: {message}")
     causes = (said.get("details") or {}).get("causes") or []
     fields = [
-        FieldError(str(each.get("field", "")).removeprefix("."), None, each.get("message", ""))
-        for each in causes
+        FieldError(str(cause.get("field", "")).removeprefix("."), None, cause.get("message", ""))
+        for cause in causes
     ]
     return ClusterRefused(status, message, fields)
 

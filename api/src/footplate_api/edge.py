@@ -6,7 +6,9 @@ here, the port belongs inside the cluster only, behind a ClusterIP Service, and 
 shares the cluster with strangers adds a NetworkPolicy; outside a pod it binds the
 loopback (settings.py).
 
-This module alone commits transactions and reads the clock.
+The sessions of routes come from here, and are committed here; the clock is read here
+alone. What asks Kubernetes before it writes (runs.service.submit) opens a transaction
+of its own once that has answered: a writer's lock is not held through a wait.
 """
 
 from __future__ import annotations
@@ -93,9 +95,9 @@ def _clock(context: Contextual) -> Callable[[], datetime]:
 # Scope "function": the commit happens before the answer is sent, so a receipt is true.
 Reading = Annotated[ReadSession, Depends(_read, scope="function")]
 Writing = Annotated[WriteSession, Depends(_write, scope="function")]
-Stored = Annotated[Database, Depends(_database)]
-Deployed = Annotated[Cluster, Depends(_cluster)]
-Watched = Annotated[Metrics, Depends(_metrics)]
+DatabaseDep = Annotated[Database, Depends(_database)]
+ClusterDep = Annotated[Cluster, Depends(_cluster)]
+MetricsDep = Annotated[Metrics, Depends(_metrics)]
 NowTime = Annotated[datetime, Depends(_now)]
 Clock = Annotated[Callable[[], datetime], Depends(_clock)]
 

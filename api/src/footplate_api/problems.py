@@ -23,7 +23,7 @@ def problem(error: ApiError, request_id: str) -> dict[str, Any]:
         "requestId": request_id,
     }
     if error.fields:
-        body["errors"] = [_field(each) for each in error.fields]
+        body["errors"] = [_field(wrong) for wrong in error.fields]
     return body
 
 
@@ -39,7 +39,7 @@ def sayable(text: str) -> str:
 
 def from_validation(errors: Iterable[Mapping[str, Any]]) -> list[FieldError]:
     """pydantic's errors as fields: `body.rows[3].metrics.loss`, the value, what is right."""
-    return [FieldError(path(each["loc"]), _shown(each), _said(each)) for each in errors]
+    return [FieldError(path(error["loc"]), _shown(error), _said(error)) for error in errors]
 
 
 def _said(error: Mapping[str, Any]) -> str:
@@ -64,6 +64,6 @@ def _shown(error: Mapping[str, Any]) -> str | None:
 
 def summary(fields: Sequence[FieldError]) -> str:
     """The first wrong fields in one sentence."""
-    said = [f"{each.field}: {each.message}" for each in fields[:3]]
+    said = [f"{wrong.field}: {wrong.message}" for wrong in fields[:3]]
     more = f"; and {len(fields) - 3} more" if len(fields) > 3 else ""
     return "; ".join(said) + more

@@ -53,7 +53,7 @@ class FakeCluster:
         self._answer()
         self.lists += 1
         start = int(token or 0)
-        everything = [copy.deepcopy(each) for _, each in sorted(self.objects.items())]
+        everything = [copy.deepcopy(manifest) for _, manifest in sorted(self.objects.items())]
         page = everything[start : start + self._page_size]
         following = start + self._page_size
         return RunPage(page, str(self._version), str(following) if following < len(everything) else None)

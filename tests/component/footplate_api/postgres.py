@@ -59,7 +59,7 @@ class Server:
         ]
         log = (self._folder / "log").open("ab")
         self._process = subprocess.Popen(
-            [*command, *(part for each in settings for part in ("-c", each))],
+            [*command, *(part for setting in settings for part in ("-c", setting))],
             stdout=log,
             stderr=log,
             **_as_unprivileged(),

@@ -190,11 +190,13 @@ async def test_a_database_that_goes_away_is_a_503_until_it_is_back(postgres: Ser
 
 async def test_the_openapi_document_describes_every_route(api: Api) -> None:
     document = (await api.client.get("/openapi.json")).json()
-    operations = [each for path in document["paths"].values() for each in path.values()]
-    assert all(each["summary"] and each["description"] and each["tags"] for each in operations)
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    assert all(
+        operation["summary"] and operation["description"] and operation["tags"] for operation in operations
+    )
     assert "/v1/namespaces/{namespace}/runs/{name}/telemetry" in document["paths"]
     assert document["components"]["schemas"]["RunSubmission"]["examples"]
-    problems = [each["responses"]["default"]["content"] for each in operations]
-    assert all("application/problem+json" in each for each in problems)
+    problems = [operation["responses"]["default"]["content"] for operation in operations]
+    assert all("application/problem+json" in problem for problem in problems)
     assert "HTTPValidationError" not in json.dumps(document)
     assert (await api.client.get("/docs")).status_code == 200

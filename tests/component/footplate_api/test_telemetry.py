@@ -87,7 +87,7 @@ async def test_the_newest_generation_of_a_step_stays(
 ) -> None:
     uid = await created(api)
     rows = [row(5, first, loss=1.0), row(5, second, loss=2.0)]
-    for part in [rows] if together else [[each] for each in rows]:
+    for part in [rows] if together else [[alone] for alone in rows]:
         await sent(api, batch(uid, part))
     shown = await history(api, names="loss,generation")
     assert shown["generation"] == [f"{stays[0]}.{stays[1]}"]
@@ -117,8 +117,8 @@ async def test_overlapping_batches_at_once_lose_nothing(api: Api) -> None:
     await asyncio.gather(*(sent(api, body) for body in bodies))
     newest: dict[int, int] = {}
     for body in bodies:
-        for each in body["rows"]:
-            step, number = each["metrics"]["step"], each["generation"]["number"]
+        for sent_row in body["rows"]:
+            step, number = sent_row["metrics"]["step"], sent_row["generation"]["number"]
             newest[step] = max(newest.get(step, 0), number)
     shown = await history(api)
     assert dict(zip(shown["step"], shown["generation"], strict=True)) == {

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from footplate_api.edge import Reading, Watched, Writing
+from footplate_api.edge import MetricsDep, Reading, Writing
 from footplate_api.metrics import service
 from footplate_api.metrics.schemas import HistoryPart, MetricHistory, MetricQuery
 from footplate_api.schemas import Namespace, RunName
@@ -17,7 +17,7 @@ router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["metri
 
 @router.post("/telemetry", summary="Store telemetry of a run")
 async def ingest_telemetry(
-    namespace: Namespace, name: RunName, batch: TelemetryBatch, session: Writing, metrics: Watched
+    namespace: Namespace, name: RunName, batch: TelemetryBatch, session: Writing, metrics: MetricsDep
 ) -> TelemetryReceipt:
     """Upserts metric rows and checkpoints under (run uid, step), idempotently.
 

@@ -19,12 +19,12 @@ def check(place: str, value: Any, depth: int = 0) -> None:
     if depth > DEEPEST:
         raise Invalid(f"{place[:100]}… lies deeper than {DEEPEST} levels; a TrainingRun has no such field")
     if isinstance(value, dict):
-        for key, each in value.items():
+        for key, member in value.items():
             _text(f"{place}.{key}", key)
-            check(f"{place}.{key}", each, depth + 1)
+            check(f"{place}.{key}", member, depth + 1)
     elif isinstance(value, list):
-        for index, each in enumerate(value):
-            check(f"{place}[{index}]", each, depth + 1)
+        for index, item in enumerate(value):
+            check(f"{place}[{index}]", item, depth + 1)
     elif isinstance(value, str):
         _text(place, value)
     elif isinstance(value, float) and not math.isfinite(value):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response, status
 
-from footplate_api.edge import Clock, Deployed, Reading, Stored
+from footplate_api.edge import Clock, ClusterDep, DatabaseDep, Reading
 from footplate_api.runs import service
 from footplate_api.runs.schemas import RunDetail, RunList, RunQuery, RunSubmission
 from footplate_api.schemas import Namespace, RunName, Uid
@@ -16,7 +16,7 @@ router = APIRouter(prefix="/v1/namespaces/{namespace}/runs", tags=["runs"])
 
 @router.post("", status_code=status.HTTP_201_CREATED, summary="Create a run")
 async def create_run(
-    namespace: Namespace, submission: RunSubmission, cluster: Deployed, database: Stored, now: Clock
+    namespace: Namespace, submission: RunSubmission, cluster: ClusterDep, database: DatabaseDep, now: Clock
 ) -> RunDetail:
     """Creates a TrainingRun in Kubernetes, under strict validation.
 
@@ -40,7 +40,9 @@ async def get_run(namespace: Namespace, name: RunName, session: Reading, uid: Ui
 @router.delete(
     "/{name}", status_code=status.HTTP_202_ACCEPTED, response_class=Response, summary="Delete a run"
 )
-async def delete_run(namespace: Namespace, name: RunName, cluster: Deployed, uid: Uid | None = None) -> None:
+async def delete_run(
+    namespace: Namespace, name: RunName, cluster: ClusterDep, uid: Uid | None = None
+) -> None:
     """Deletes the TrainingRun in Kubernetes; its history stays here.
 
     With `uid`, a younger run of the same name is left alone (409).

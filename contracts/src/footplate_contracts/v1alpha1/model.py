@@ -211,7 +211,7 @@ _ROPES = (
 def _suits(what: str, absent: str, remedy: str, *architectures: str) -> Rule:
     """`what`, unless CEL `absent` holds, makes sense for some architectures only."""
     field = what.split()[0]
-    suited = ", ".join(f"'{one}'" for one in architectures)
+    suited = ", ".join(f"'{architecture}'" for architecture in architectures)
     return Rule(
         f"{absent} || {_ARCHITECTURE} in [{suited}]",
         f"{what} does not suit architecture {{{_ARCHITECTURE}}}; {remedy}",
