@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-from footplate_planning.compatibility import REFUSED, Feature, excludes
+from footplate_planning.compatibility import REFUSED, SCHEDULES, SHARDINGS, Feature
 
 PAGE = """<!-- Generated from footplate_planning by `make gen`; edited by nobody. -->
 
@@ -45,7 +45,7 @@ def page(tested: Set[frozenset[Feature]]) -> str:
 
 def _cell(feature: Feature, other: Feature, reasons: list[str], tested: Set[frozenset[Feature]]) -> str:
     pair = frozenset((feature, other))
-    if excludes(feature, other):
+    if any(feature in choices and other in choices for choices in (SCHEDULES, SHARDINGS)):
         return "–"
     if pair in REFUSED:
         return str(reasons.index(REFUSED[pair]) + 1)

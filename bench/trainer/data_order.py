@@ -68,7 +68,7 @@ def _order_rate(samples: int, batch: int) -> float:
     steps = max(1, samples // batch)
     started = time.process_time()
     for step in range(steps):
-        order.step_sample_ids(SEED, step, batch, 1_000_000_007)
+        order.sample_ids(SEED, order.global_indices(step, batch), 1_000_000_007)
     return steps * batch / (time.process_time() - started)
 
 

@@ -49,14 +49,14 @@ class Feature(StrEnum):
     OFFLOAD = "offload: cpu"
 
 
-_SCHEDULES = {
+SCHEDULES = {
     Feature.GPIPE: PipelineSchedule.GPIPE,
     Feature.ONE_FORWARD_ONE_BACKWARD: PipelineSchedule.ONE_FORWARD_ONE_BACKWARD,
     Feature.INTERLEAVED: PipelineSchedule.INTERLEAVED,
     Feature.INTERLEAVED_ZERO_BUBBLE: PipelineSchedule.INTERLEAVED_ZERO_BUBBLE,
     Feature.ZBV: PipelineSchedule.ZBV,
 }
-_SHARDINGS = {
+SHARDINGS = {
     Feature.NONE: Sharding.NONE,
     Feature.OPTIMIZER: Sharding.OPTIMIZER,
     Feature.FULL: Sharding.FULL,
@@ -95,22 +95,17 @@ REFUSED: dict[frozenset[Feature], str] = {
 """Pairs that do not work, and the reason."""
 
 
-def excludes(one: Feature, other: Feature) -> bool:
-    """Whether the two are choices for one field, so that no run can have both."""
-    return any(one in choices and other in choices for choices in (_SCHEDULES, _SHARDINGS))
-
-
 def features(config: RunConfig) -> list[Feature]:
     """What `config` asks for, in the order of Feature."""
     parallelism = config.parallelism
     pipelined = parallelism.pipeline > 1
     asked: dict[Feature, bool] = {
-        **{feature: parallelism.sharding is value for feature, value in _SHARDINGS.items()},
+        **{feature: parallelism.sharding is value for feature, value in SHARDINGS.items()},
         Feature.TENSOR: parallelism.tensor > 1,
         Feature.CONTEXT: parallelism.context > 1,
         **{
             feature: pipelined and parallelism.pipeline_schedule is value
-            for feature, value in _SCHEDULES.items()
+            for feature, value in SCHEDULES.items()
         },
         Feature.TIED: bool(config.model.tied_embeddings),
         Feature.ENCODER_DECODER: model_shape(config).decoder_layers > 0,

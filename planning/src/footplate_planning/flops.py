@@ -18,7 +18,6 @@ from footplate_planning.shape import ModelShape
 FORWARD_AND_BACKWARD: Final = 6  # FLOPs per weight and token: 2 forward, 4 backward (Kaplan 2020)
 FROZEN: Final = 4  # of a frozen weight: its own gradient is not computed
 _ATTENTION: Final = 12  # per layer, head, feature and pair of positions: QK^T and AV, forward and backward
-HARDWARE_RATIO: Final = 4 / 3  # full recomputation runs the forward pass twice (PaLM, appendix B)
 
 
 class Convention(StrEnum):
@@ -96,11 +95,6 @@ def _adapters_by_name(shape: ModelShape) -> list[tuple[str, int]]:
 
 def _attention(shape: ModelShape, queries: int, keys: int) -> float:
     return float(_ATTENTION * shape.heads * shape.head_size * queries * keys)
-
-
-def hardware_flops_per_token(shape: ModelShape, length: int, convention: Convention) -> float:
-    """What the device computes for it when every activation is computed again in the backward pass."""
-    return flops_per_token(shape, length, convention) * HARDWARE_RATIO
 
 
 # Dense bf16 TFLOP/s, from the vendors' data sheets, by the whole name that torch gives the device: a

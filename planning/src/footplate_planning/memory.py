@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import attrgetter
 from typing import Final
 
 from footplate_contracts.v1alpha1.model import AttentionBackend
@@ -28,7 +29,9 @@ from footplate_planning.shape import ModelShape
 from footplate_planning.topology import Topology, stage_layers
 
 FP32: Final = 4
-LOSS_CHUNK_BYTES: Final = {"cpu": 2**26, "cuda": 2**28}  # of fp32 logits at once, as in model/loss.py
+# Bytes of fp32 logits that the loss holds at once: what makes a matrix product efficient, and little more.
+_CPU_LOGITS: Final = 2**26
+_GPU_LOGITS: Final = 2**28
 
 
 class Kind(StrEnum):
@@ -277,7 +280,7 @@ def estimate(
             Kind.WORKSPACE: FP32 * reduced if topology.shards > 1 else 0,
         },
     ]
-    return max((Estimate({**base, **moment}) for moment in moments), key=lambda one: one.peak)
+    return max((Estimate({**base, **moment}) for moment in moments), key=attrgetter("peak"))
 
 
 def _computed_again(
@@ -313,10 +316,11 @@ def _loss_workspace(projection: int, width: int, tokens: int, compute: int, devi
     rows = projection // width
     if rows == 0:
         return 0
-    chunk = min(tokens, max(64, LOSS_CHUNK_BYTES[device] // (FP32 * rows) // 64 * 64))
+    chunk = min(tokens, loss_chunk(rows, device))
     return chunk * rows * (FP32 if compute == FP32 else FP32 + 2 * compute)
 
 
-def worst(estimates: Iterable[Estimate]) -> Estimate:
-    """The rank that needs most."""
-    return max(estimates, key=lambda one: one.peak)
+def loss_chunk(rows: int, device: str) -> int:
+    """Tokens whose logits over `rows` of the output head the loss holds at once."""
+    budget = _CPU_LOGITS if device == "cpu" else _GPU_LOGITS
+    return max(64, budget // (FP32 * max(1, rows)) // 64 * 64)  # matrix products like whole tiles

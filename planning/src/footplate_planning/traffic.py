@@ -17,7 +17,7 @@ from typing import Final
 from footplate_contracts.v1alpha1.model import Architecture
 from footplate_contracts.v1alpha1.training import Precision, Recomputation, Sharding
 from footplate_planning.inventory import Stage, Weight, inventory
-from footplate_planning.memory import FP32, LOSS_CHUNK_BYTES, Batch
+from footplate_planning.memory import FP32, Batch, loss_chunk
 from footplate_planning.shape import ModelShape
 from footplate_planning.topology import Topology
 
@@ -226,7 +226,7 @@ def _head(shape: ModelShape, topology: Topology, step: Step) -> Iterator[_Part]:
     width = shape.hidden + (shape.architecture is Architecture.ENCODER)
     yield from _pair(shape, topology, step, length, gathers=1, scatters=0, width=width)
     tokens, rows = step.batch.sequences * length, shape.vocabulary // topology.tensor
-    chunk = max(64, LOSS_CHUNK_BYTES[step.device] // (FP32 * rows) // 64 * 64)
+    chunk = loss_chunk(rows, step.device)
     full, left = divmod(tokens, chunk)
     yield Axis.TENSOR, Call.ALL_GATHER, step.batch.count * full, _STATISTICS * chunk
     yield Axis.TENSOR, Call.ALL_GATHER, step.batch.count if left else 0, _STATISTICS * left

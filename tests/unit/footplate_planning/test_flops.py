@@ -8,7 +8,6 @@ from footplate_contracts.v1alpha1.model import Family
 from footplate_planning.flops import (
     Convention,
     flops_per_token,
-    hardware_flops_per_token,
     peak_tflops,
     utilisation,
 )
@@ -48,8 +47,6 @@ def test_flops_of_known_networks(network: ModelShape, full: float, causal: float
     assert flops_per_token(network, 8192, Convention.FULL) / 1e9 == pytest.approx(full, rel=2e-5)
     assert flops_per_token(network, 8192, Convention.CAUSAL) / 1e9 == pytest.approx(causal, rel=7e-5)
     assert flops_per_token(network, 8192, Convention.NONE) == 6 * network.parameters
-    hardware = hardware_flops_per_token(network, 8192, Convention.FULL)
-    assert hardware / 1e9 == pytest.approx(full * 4 / 3, rel=2e-5)
 
 
 def test_bert_by_hand() -> None:

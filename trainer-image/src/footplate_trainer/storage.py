@@ -110,6 +110,15 @@ def open_storage(uri: str, environment: Mapping[str, str] = os.environ, *, retri
     return FsspecStorage(uri)
 
 
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in `folder` are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class LocalStorage:
     """Files below a folder."""
 
@@ -167,11 +176,7 @@ class LocalStorage:
             yield partial, path
         finally:
             partial.unlink(missing_ok=True)
-        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(path.parent)
 
 
 class BucketStorage:

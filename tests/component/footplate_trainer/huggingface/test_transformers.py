@@ -18,7 +18,7 @@ from footplate_contracts.v1alpha1.model import Model
 from footplate_planning.config import shape_of
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.huggingface.initial import check_rules, folder_model
-from footplate_trainer.huggingface.reader import FolderReader, read_whole
+from footplate_trainer.huggingface.reader import FolderReader
 from footplate_trainer.huggingface.writer import write_folder
 from footplate_trainer.model.build import build
 from footplate_trainer.model.network import Network
@@ -114,7 +114,9 @@ def opened(folder: Path) -> tuple[Network, Model]:
     model = folder_model(folder)
     network = build(shape_of(model)).eval()
     reader = FolderReader(folder, model, [name for name, _ in network.named_parameters()])
-    read_whole(reader, network.named_parameters())
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter.copy_(reader.rows(name, parameter.shape, 0, parameter.shape[0]))
     return network, model
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from footplate_contracts.v1alpha1.data import Masking, MaskingName, Packing
 from footplate_trainer.data.datasets import (
     Dataset,
     MaskedDataset,
@@ -18,17 +19,19 @@ from footplate_trainer.data.packing import IGNORED
 from tests.unit.footplate_trainer.data.conftest import EOS, WriteShards
 
 S = 16
+MLM = Masking(name=MaskingName.MLM, probability=0.3)
+SPANS = Masking(name=MaskingName.SPAN, probability=0.3, mean_span_length=2.0)
 TEXTS = [[107 + number, *range(200, 200 + number % 20)] for number in range(24)]
 
 
 def masked(write_shards: WriteShards, *, packing_enabled: bool = True) -> Dataset:
     shards = write_shards(TEXTS, shard_tokens=60)
-    return MaskedDataset(shards, S, seed=3, probability=0.3, packing_enabled=packing_enabled)
+    return MaskedDataset(shards, S, Packing(enabled=packing_enabled), MLM, seed=3)
 
 
 def span(write_shards: WriteShards, *, packing_enabled: bool = True) -> Dataset:
     shards = write_shards(TEXTS, shard_tokens=60)
-    return SpanDataset(shards, S, seed=3, probability=0.3, mean_span=2.0, packing_enabled=packing_enabled)
+    return SpanDataset(shards, S, Packing(enabled=packing_enabled), SPANS, seed=3)
 
 
 def pairs(write_shards: WriteShards) -> Dataset:

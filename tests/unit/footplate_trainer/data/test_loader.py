@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+from footplate_contracts.v1alpha1.data import Packing
 from footplate_trainer.data.datasets import SequenceDataset
 from footplate_trainer.data.loader import BatchLoader, StepBatch
 from footplate_trainer.data.packing import IGNORED
@@ -48,7 +49,7 @@ def test_windows_are_slices_of_the_stream(
     write_shards: WriteShards, corpus_of_documents: list[list[int]], cross: bool
 ) -> None:
     shards = write_shards(corpus_of_documents, shard_tokens=50)
-    dataset = SequenceDataset(shards, CONTEXT, cross_document_attention=cross)
+    dataset = SequenceDataset(shards, CONTEXT, Packing(cross_document_attention=cross))
     stream = np.array([token for document in corpus_of_documents for token in [*document, EOS]])
     number = np.repeat(np.arange(57), [len(document) + 1 for document in corpus_of_documents])
     assert len(dataset) == (len(stream) - 1) // CONTEXT
@@ -67,7 +68,7 @@ def test_without_packing_a_sample_is_a_document(
     write_shards: WriteShards, corpus_of_documents: list[list[int]]
 ) -> None:
     dataset = SequenceDataset(
-        write_shards(corpus_of_documents, shard_tokens=50), CONTEXT, packing_enabled=False
+        write_shards(corpus_of_documents, shard_tokens=50), CONTEXT, Packing(enabled=False)
     )
     assert len(dataset) == 57
     for index, document in enumerate(corpus_of_documents):

@@ -8,6 +8,7 @@ import pytest
 from footplate_trainer.data.datasets import SequenceDataset
 from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.data.mixture import MOST_TURNS, Mixture, MixtureSource, shares, turns
+from footplate_trainer.data.order import Int64s
 from tests.unit.footplate_trainer.data.conftest import WriteShards
 
 CONTEXT = 8
@@ -59,9 +60,16 @@ def test_every_prefix_has_its_shares(weights: list[float]) -> None:
     assert np.abs(np.array(counts) / sum(counts) - np.array(weights) / sum(weights)).max() < 2e-3
 
 
+def source_of(mixture: Mixture, ids: Int64s) -> Int64s:
+    """Which source each sample is from: ids are numbered source after source."""
+    ends = np.cumsum([len(source.dataset) for source in mixture.sources])
+    return np.searchsorted(ends, ids, side="right")
+
+
 def test_each_source_has_its_own_epochs(mixture: Mixture) -> None:
     indices = np.arange(600)
-    ids, source = mixture.sample_ids(4, indices), mixture.source_of(indices)
+    ids = mixture.sample_ids(4, indices)
+    source = source_of(mixture, ids)
     first = 0
     for number, (size, weight) in enumerate(zip((30, 12, 5), WEIGHTS.values(), strict=True)):
         mine = ids[source == number] - first
@@ -76,7 +84,8 @@ def test_each_source_has_its_own_epochs(mixture: Mixture) -> None:
 def test_adding_a_source_shuffles_no_other(mixture: Mixture) -> None:
     def order(of: Mixture, number: int) -> list[int]:
         indices = np.arange(400)
-        return of.sample_ids(4, indices)[of.source_of(indices) == number][:60].tolist()
+        ids = of.sample_ids(4, indices)
+        return ids[source_of(of, ids) == number][:60].tolist()
 
     fewer = Mixture(mixture.sources[:2])
     assert [order(fewer, number) for number in (0, 1)] == [order(mixture, number) for number in (0, 1)]

@@ -15,7 +15,6 @@ from footplate_trainer.data.order import (
     sample_digest,
     sample_ids,
     shard_batch,
-    step_sample_ids,
 )
 
 
@@ -92,7 +91,6 @@ def test_far_indices_do_not_overflow() -> None:
 def test_steps_take_consecutive_global_indices() -> None:
     assert global_indices(0, 3).tolist() == [0, 1, 2]
     assert global_indices(5, 3).tolist() == [15, 16, 17]
-    assert step_sample_ids(1, 5, 3, 50).tolist() == sample_ids(1, np.arange(15, 18), 50).tolist()
 
 
 def test_the_digest_is_sha256_over_little_endian_int64() -> None:

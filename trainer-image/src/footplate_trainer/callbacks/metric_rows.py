@@ -14,10 +14,11 @@ from footplate_planning.config import model_shape
 from footplate_planning.flops import peak_tflops
 from footplate_planning.spans import decoder_length
 from footplate_trainer.callbacks.reporter import Reporter
-from footplate_trainer.callbacks.sinks import RowSink, open_sinks
+from footplate_trainer.callbacks.sinks import open_sinks
 from footplate_trainer.loop.callbacks import Callback, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.metrics.meters import UtilisationMeter, second_fields
+from footplate_trainer.metrics.report import RowSink
 from footplate_trainer.parallel import device
 from footplate_trainer.parallel.world import World
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from footplate_contracts.reports import StepMetrics
 from footplate_contracts.runconfig import RunConfig
@@ -13,29 +12,16 @@ from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.checkpoint.store import is_full
 from footplate_trainer.errors import StorageError
 from footplate_trainer.loop.limits import RunLimits
-from footplate_trainer.metrics.report import MetricsFile, progress_line
+from footplate_trainer.metrics.report import MetricsFile, RowSink, progress_line
 from footplate_trainer.metrics.tensorboard import TensorBoardSink
 from footplate_trainer.storage import local_path
 
 _log = logging.getLogger(__name__)
 
 
-class RowSink(Protocol):
-    """Takes one row a step."""
-
-    def write(self, row: StepMetrics) -> None:
-        """Take a row."""
-
-    def flush(self) -> None:
-        """Make sure that a run that goes on from here need not write it again."""
-
-    def close(self) -> None:
-        """End."""
-
-
 @dataclass(frozen=True)
-class AgentSink:
-    """The run's history, by way of the agent."""
+class AgentSink(RowSink):
+    """The run's history, by way of the agent, which keeps what it has been handed."""
 
     agent: AgentClient
 
@@ -43,15 +29,9 @@ class AgentSink:
         """Hand it over."""
         self.agent.metrics(row)
 
-    def flush(self) -> None:
-        """The agent keeps what it has been handed."""
-
-    def close(self) -> None:
-        """The agent is closed by whoever opened it."""
-
 
 @dataclass(frozen=True)
-class ConsoleSink:
+class ConsoleSink(RowSink):
     """A line every `every` steps, and one for the last."""
 
     limits: RunLimits
@@ -61,12 +41,6 @@ class ConsoleSink:
         """Print it, if it is time."""
         if row.step == self.limits.steps or row.step % self.every == 0:
             _log.info(progress_line(row, self.limits.steps))
-
-    def flush(self) -> None:
-        """Each line has been flushed already."""
-
-    def close(self) -> None:
-        """There is nothing to end."""
 
 
 def open_sinks(

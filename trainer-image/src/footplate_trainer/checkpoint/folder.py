@@ -14,11 +14,10 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import IO, Any, Final, Protocol
 from urllib.parse import urlsplit
 
-from footplate_trainer.storage import RETRIES, BucketStorage, LocalStorage, Storage, is_local
+from footplate_trainer.storage import RETRIES, BucketStorage, LocalStorage, Storage, is_local, sync_folder
 
 _BUFFER: Final = 8 << 20  # bytes that one request brings
 
@@ -82,12 +81,12 @@ class LocalFolder(LocalStorage):
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        _sync(self.folder)
+        sync_folder(self.folder)
         return True
 
     def delete(self, name: str) -> None:
         super().delete(name)
-        _sync(self.folder)
+        sync_folder(self.folder)
 
     def remove(self, directory: str) -> None:
         shutil.rmtree(self.folder / directory, ignore_errors=True)
@@ -100,7 +99,7 @@ class LocalFolder(LocalStorage):
             yield file
             file.flush()
             os.fsync(file.fileno())
-        _sync(path.parent)
+        sync_folder(path.parent)
 
     @contextmanager
     def open_read(self, name: str) -> Iterator[IO[bytes]]:
@@ -181,12 +180,3 @@ class _Ranges(io.RawIOBase):
         buffer[: len(found)] = found
         self._place += len(found)
         return len(found)
-
-
-def _sync(folder: Path) -> None:
-    """Wait until the names in `folder` are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,17 +7,31 @@ the next epoch hides something else and any rank hides the same.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
+from footplate_contracts.v1alpha1.data import Masking, Packing
 from footplate_planning.spans import plan_spans
-from footplate_trainer.data import masking, order, packing
-from footplate_trainer.data.masking import Vocabulary
+from footplate_trainer.data import order
+from footplate_trainer.data.masking import Vocabulary, masked_sample, span_filler, span_sample
 from footplate_trainer.data.order import Int64s
-from footplate_trainer.data.packing import IGNORED, Sample, Stretch
+from footplate_trainer.data.packing import (
+    IGNORED,
+    Sample,
+    Stretch,
+    document_numbers,
+    document_sample,
+    filler_sample,
+    packed_sample,
+    whole_text,
+    window_count,
+    window_span,
+)
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.data.uniforms import uniforms
+
+PACKED: Final = Packing()
 
 
 class Dataset(Protocol):
@@ -54,18 +68,10 @@ class _OneOrder:
 class SequenceDataset(_OneOrder):
     """Sequences of `context_length` tokens over packed shards, each token predicting the next."""
 
-    def __init__(
-        self,
-        shards: TokenShards,
-        context_length: int,
-        *,
-        packing_enabled: bool = True,
-        cross_document_attention: bool = False,
-    ) -> None:
+    def __init__(self, shards: TokenShards, context_length: int, packing: Packing = PACKED) -> None:
         self.shards = shards
         self.context_length = context_length
-        self.packing_enabled = packing_enabled
-        self.cross_document_attention = cross_document_attention
+        self._packing = packing
         if len(self) == 0:
             raise ValueError(
                 f"the shards in {shards.uri} hold {shards.tokens} tokens, fewer than one sequence: "
@@ -79,57 +85,47 @@ class SequenceDataset(_OneOrder):
 
     def __len__(self) -> int:
         """Samples in one epoch."""
-        if self.packing_enabled:
-            return packing.window_count(self.shards.tokens, self.stride)
+        if self._packing.enabled:
+            return window_count(self.shards.tokens, self.stride)
         return self.shards.documents
 
     def get(self, sample_id: int, index: int = 0) -> Sample:
         """See Dataset."""
         if sample_id < 0:
-            return packing.filler_sample(self.context_length, self.shards.special.pad)
-        if not self.packing_enabled:
+            return filler_sample(self.context_length, self.shards.special.pad)
+        if not self._packing.enabled:
             tokens = self.shards.document(sample_id, self.context_length + 1)
-            return packing.document_sample(tokens, self.context_length, self.shards.special.pad)
-        start, stop = packing.window_span(sample_id, self.context_length)
+            return document_sample(tokens, self.context_length, self.shards.special.pad)
+        start, stop = window_span(sample_id, self.context_length)
         ends = self.shards.document_ends(start, stop) - start
-        return packing.packed_sample(
-            self.shards.read(start, stop), ends, cross_document_attention=self.cross_document_attention
+        return packed_sample(
+            self.shards.read(start, stop),
+            ends,
+            cross_document_attention=self._packing.cross_document_attention,
         )
 
     def stretch(self, sample_id: int) -> Stretch:
         """The tokens of a sample before they are corrupted, at most `stride`."""
-        if not self.packing_enabled:
+        if not self._packing.enabled:
             tokens = self.shards.document(sample_id, self.stride)
             return Stretch(tokens, np.zeros(len(tokens), dtype=np.int32))
         start = sample_id * self.stride
         tokens = self.shards.read(start, start + self.stride)
-        if self.cross_document_attention:
+        if self._packing.cross_document_attention:
             return Stretch(tokens, np.zeros(len(tokens), dtype=np.int32))
         ends = self.shards.document_ends(start, start + self.stride) - start
-        return Stretch(tokens, packing.document_numbers(ends, len(tokens)))
+        return Stretch(tokens, document_numbers(ends, len(tokens)))
 
 
 class MaskedDataset(SequenceDataset):
     """Sequences in which BERT finds masked tokens again."""
 
     def __init__(
-        self,
-        shards: TokenShards,
-        context_length: int,
-        *,
-        seed: int,
-        probability: float,
-        packing_enabled: bool = True,
-        cross_document_attention: bool = False,
+        self, shards: TokenShards, context_length: int, packing: Packing, masking: Masking, seed: int
     ) -> None:
-        super().__init__(
-            shards,
-            context_length,
-            packing_enabled=packing_enabled,
-            cross_document_attention=cross_document_attention,
-        )
+        super().__init__(shards, context_length, packing)
         self._seed = seed
-        self._probability = probability
+        self._probability = masking.probability
         self._vocabulary = Vocabulary.of(shards.special, shards.vocabulary_size)
 
     def get(self, sample_id: int, index: int = 0) -> Sample:
@@ -139,32 +135,19 @@ class MaskedDataset(SequenceDataset):
         stretch = self.stretch(sample_id)
         length = len(stretch.tokens)
         draws = uniforms(self._seed, "mask", index, 3 * length).reshape(3, length)
-        return masking.masked_sample(stretch, self._vocabulary, self._probability, draws, self.context_length)
+        return masked_sample(stretch, self._vocabulary, self._probability, draws, self.context_length)
 
 
 class SpanDataset(SequenceDataset):
     """Sequences from which spans are cut that T5 says again."""
 
     def __init__(
-        self,
-        shards: TokenShards,
-        context_length: int,
-        *,
-        seed: int,
-        probability: float,
-        mean_span: float,
-        packing_enabled: bool = True,
-        cross_document_attention: bool = False,
+        self, shards: TokenShards, context_length: int, packing: Packing, masking: Masking, seed: int
     ) -> None:
         self._seed = seed
-        self.plan = plan_spans(context_length, probability, mean_span)
+        self.plan = plan_spans(context_length, masking.probability, masking.mean_span_length)
         self._vocabulary = Vocabulary.of(shards.special, shards.vocabulary_size)
-        super().__init__(
-            shards,
-            context_length,
-            packing_enabled=packing_enabled,
-            cross_document_attention=cross_document_attention,
-        )
+        super().__init__(shards, context_length, packing)
 
     @property
     def stride(self) -> int:
@@ -174,9 +157,9 @@ class SpanDataset(SequenceDataset):
     def get(self, sample_id: int, index: int = 0) -> Sample:
         """See Dataset."""
         if sample_id < 0:
-            return masking.span_filler(self.plan, self.shards.special.pad)
+            return span_filler(self.plan, self.shards.special.pad)
         draws = uniforms(self._seed, "span", index, 2 * self.stride).reshape(2, self.stride)
-        return masking.span_sample(self.stretch(sample_id), self._vocabulary, self.plan, draws)
+        return span_sample(self.stretch(sample_id), self._vocabulary, self.plan, draws)
 
 
 class PairDataset(_OneOrder):
@@ -194,11 +177,11 @@ class PairDataset(_OneOrder):
         """See Dataset; arrays are [2, S], and no label counts."""
         size, pad = self.context_length, self.shards.special.pad
         if sample_id < 0:
-            filler = packing.filler_sample(size, pad)
+            filler = filler_sample(size, pad)
             halves = [(filler.tokens, filler.documents)] * 2
         else:
             texts = (self.shards.document(2 * sample_id + half) for half in (0, 1))
-            halves = [packing.whole_text(tokens, size, pad) for tokens in texts]
+            halves = [whole_text(tokens, size, pad) for tokens in texts]
         tokens, documents = (np.stack(arrays) for arrays in zip(*halves, strict=True))
         return Sample(tokens, np.full_like(tokens, IGNORED), documents)
 
@@ -222,8 +205,8 @@ class RegressionDataset(_OneOrder):
         """See Dataset; no label counts."""
         size, pad = self.context_length, self.shards.special.pad
         if sample_id < 0:
-            return packing.filler_sample(size, pad)
-        tokens, documents = packing.whole_text(self.shards.document(sample_id), size, pad)
+            return filler_sample(size, pad)
+        tokens, documents = whole_text(self.shards.document(sample_id), size, pad)
         value = self.shards.value(sample_id)
         return Sample(tokens, np.full_like(tokens, IGNORED), documents, value=value)
 

@@ -62,7 +62,7 @@ def masked_sample(
     return Sample(
         padded(tokens, context_length, special.pad),
         padded(labels, context_length, IGNORED),
-        padded_documents(stretch.documents, context_length),
+        padded(stretch.documents, context_length, PADDING_DOCUMENT),
     )
 
 
@@ -103,13 +103,6 @@ def span_filler(plan: SpanPlan, pad: int) -> Sample:
     return _encoder_decoder(nothing, nowhere, nothing, nowhere, pad, plan)
 
 
-def padded_documents(documents: Int32s, length: int) -> Int32s:
-    """`documents` [at most `length`] followed by PADDING_DOCUMENT: [length]."""
-    out = np.full(length, PADDING_DOCUMENT, dtype=np.int32)
-    out[: len(documents)] = documents
-    return out
-
-
 def _encoder_decoder(
     inputs: Int64s, documents: Int32s, targets: Int64s, speakers: Int32s, pad: int, plan: SpanPlan
 ) -> Sample:
@@ -119,9 +112,9 @@ def _encoder_decoder(
     return Sample(
         padded(inputs, plan.inputs, pad),
         labels,
-        padded_documents(documents, plan.inputs),
+        padded(documents, plan.inputs, PADDING_DOCUMENT),
         decoder_tokens=decoder,
-        decoder_documents=padded_documents(speakers, plan.targets),
+        decoder_documents=padded(speakers, plan.targets, PADDING_DOCUMENT),
     )
 
 

@@ -57,10 +57,6 @@ class Mixture:
         """Samples in all sources."""
         return int(self._first_id[-1])
 
-    def source_of(self, indices: Int64s) -> Int64s:
-        """Which source the samples at global `indices` come from: int64 [k]."""
-        return self._turns[indices % len(self._turns)]
-
     def sample_ids(self, seed: int, indices: Int64s) -> Int64s:
         """See Dataset."""
         cycle, turn = np.divmod(indices, len(self._turns))

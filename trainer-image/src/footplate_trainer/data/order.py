@@ -55,11 +55,6 @@ def sample_ids(seed: int, indices: Int64s, samples: int) -> Int64s:
     return ids
 
 
-def step_sample_ids(seed: int, step: int, global_batch_size: int, samples: int) -> Int64s:
-    """Sample ids of the whole global batch of `step`, in order: int64 [global_batch_size]."""
-    return sample_ids(seed, global_indices(step, global_batch_size), samples)
-
-
 def sample_digest(ids: Int64s) -> str:
     """First 16 hex digits of SHA-256 over `ids` as little-endian int64, in order."""
     return hashlib.sha256(np.ascontiguousarray(ids, dtype="<i8").tobytes()).hexdigest()[:16]

@@ -16,7 +16,7 @@ All functions here are pure; S is the context length.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ PADDING_DOCUMENT: Final = -1
 
 Int64s = NDArray[np.int64]
 Int32s = NDArray[np.int32]
+Integer = TypeVar("Integer", bound=np.integer[Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +80,17 @@ def document_numbers(ends: Int64s, length: int) -> Int32s:
 
 def document_sample(tokens: Int64s, context_length: int, pad: int) -> Sample:
     """The sample of one document, int64 [any length >= 1], cut to S + 1 tokens or padded."""
-    kept = tokens[: context_length + 1]
-    inputs = np.full(context_length, pad, dtype=np.int64)
-    labels = np.full(context_length, IGNORED, dtype=np.int64)
-    documents = np.full(context_length, PADDING_DOCUMENT, dtype=np.int32)
-    length = min(len(kept), context_length)
-    inputs[:length] = kept[:length]
-    labels[: len(kept) - 1] = kept[1:]
-    documents[:length] = 0
-    return Sample(inputs, labels, documents)
+    inputs, labels = tokens[:context_length], tokens[1 : context_length + 1]
+    return Sample(
+        padded(inputs, context_length, pad),
+        padded(labels, context_length, IGNORED),
+        _one_document(len(inputs), context_length),
+    )
 
 
-def padded(values: Int64s, length: int, fill: int) -> Int64s:
-    """`values` int64 [at most `length`] followed by `fill`: [length]."""
-    out = np.full(length, fill, dtype=np.int64)
+def padded(values: NDArray[Integer], length: int, fill: int) -> NDArray[Integer]:
+    """`values` [at most `length`] followed by `fill`: [length], of their type."""
+    out = np.full(length, fill, dtype=values.dtype)
     out[: len(values)] = values
     return out
 
@@ -104,9 +102,7 @@ def whole_text(tokens: Int64s, context_length: int, pad: int) -> tuple[Int64s, I
     """
     kept = tokens[:context_length].copy()
     kept[-1] = tokens[-1]
-    documents = np.full(context_length, PADDING_DOCUMENT, dtype=np.int32)
-    documents[: len(kept)] = 0
-    return padded(kept, context_length, pad), documents
+    return padded(kept, context_length, pad), _one_document(len(kept), context_length)
 
 
 def filler_sample(context_length: int, pad: int) -> Sample:
@@ -116,3 +112,8 @@ def filler_sample(context_length: int, pad: int) -> Sample:
         np.full(context_length, IGNORED, dtype=np.int64),
         np.full(context_length, PADDING_DOCUMENT, dtype=np.int32),
     )
+
+
+def _one_document(length: int, context_length: int) -> Int32s:
+    """`length` places of one document and padding behind it."""
+    return padded(np.zeros(length, dtype=np.int32), context_length, PADDING_DOCUMENT)

@@ -126,19 +126,11 @@ def _dataset(shards: TokenShards, data: Data, context_length: int) -> Dataset:
         return PairDataset(shards, context_length)
     if shards.format is ShardFormat.REGRESSION:
         return RegressionDataset(shards, context_length)
-    cut = {
-        "packing_enabled": data.packing.enabled,
-        "cross_document_attention": data.packing.cross_document_attention,
-    }
     masking = data.masking
     if masking is None:
-        return SequenceDataset(shards, context_length, **cut)
-    if masking.name is MaskingName.MLM:
-        return MaskedDataset(shards, context_length, seed=data.seed, probability=masking.probability, **cut)
-    mean = masking.mean_span_length
-    return SpanDataset(
-        shards, context_length, seed=data.seed, probability=masking.probability, mean_span=mean, **cut
-    )
+        return SequenceDataset(shards, context_length, data.packing)
+    kind = MaskedDataset if masking.name is MaskingName.MLM else SpanDataset
+    return kind(shards, context_length, data.packing, masking, data.seed)
 
 
 def _agree(sources: tuple[OpenSource, ...], *, any_tokenizer: bool) -> None:

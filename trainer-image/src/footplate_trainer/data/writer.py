@@ -31,6 +31,7 @@ from footplate_trainer.data.layout import (
     shard_file,
     values_file,
 )
+from footplate_trainer.storage import sync_folder
 
 LOCK_FILE: Final = ".lock"
 
@@ -118,11 +119,11 @@ def new_folder(out: Path) -> Iterator[Path]:
             try:
                 _clear(partial)
                 yield partial
-                _sync(partial)
+                sync_folder(partial)
                 partial.rename(out)
                 # Last, so that whoever waits for this lock finds the folder gone.
                 (out / LOCK_FILE).unlink()
-                _sync(out.parent)
+                sync_folder(out.parent)
             except BaseException:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
@@ -159,11 +160,3 @@ def _clear(folder: Path) -> None:
     for path in folder.iterdir():
         if path.name != LOCK_FILE:
             path.unlink()
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -132,13 +131,6 @@ def _modern(name: str, prefix: str) -> str:
 
 def _head(table: Naming) -> str:
     return f"{table.modules['head'].name}.weight"
-
-
-def read_whole(reader: FolderReader, parameters: Iterable[tuple[str, Tensor]]) -> None:
-    """Fill whole parameters in place."""
-    with torch.no_grad():
-        for name, parameter in parameters:
-            parameter.copy_(reader.rows(name, parameter.shape, 0, parameter.shape[0]))
 
 
 def json_bytes(value: Any) -> bytes:

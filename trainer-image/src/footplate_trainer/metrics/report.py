@@ -35,7 +35,21 @@ def _step_of(line: str) -> int:
     return step
 
 
-class MetricsFile:
+class RowSink:
+    """Takes one row a step."""
+
+    def write(self, row: StepMetrics) -> None:
+        """Take a row."""
+        raise NotImplementedError
+
+    def flush(self) -> None:
+        """Make sure that a run that goes on from here need not write its rows again, where none needs to."""
+
+    def close(self) -> None:
+        """End, where there is something to end."""
+
+
+class MetricsFile(RowSink):
     """An append-only file of rows; every row is handed to the kernel as it is written."""
 
     def __init__(self, path: Path, resumed_step: int) -> None:
@@ -56,9 +70,6 @@ class MetricsFile:
     def write(self, row: StepMetrics) -> None:
         """Append `row`; its keys are camelCase, NaN and infinity are strings."""
         self._file.write(json.dumps(row.to_json()) + "\n")
-
-    def flush(self) -> None:
-        """Each row has been handed over already."""
 
     def close(self) -> None:
         """Close the file."""

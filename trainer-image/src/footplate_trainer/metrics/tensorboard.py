@@ -11,9 +11,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from footplate_contracts.metrics import COLUMNS, StepMetrics
+from footplate_trainer.metrics.report import RowSink
 
 
-class TensorBoardSink:
+class TensorBoardSink(RowSink):
     """Event files in `folder`; a run that goes on from `resumed_step` replaces what lies beyond it."""
 
     def __init__(self, folder: Path, resumed_step: int) -> None:

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from footplate_planning.memory import loss_chunk
+
 IGNORED = -100
 """Label of a position that has no target."""
 
-# Bytes of fp32 logits that exist at once: enough for a matrix product to be efficient, and little more.
-_CPU_CHUNK_BYTES = 2**26
-_GPU_CHUNK_BYTES = 2**28
-# Of these, what is worked on at once: as much as stays in a CPU's cache from one pass to the next.
+# Bytes of a chunk's fp32 logits that are worked on at once: as much as stays in a CPU's cache from one pass
+# to the next.
 _CPU_PIECE_BYTES = 2**21
 
 _backward_passes: ContextVar[int] = ContextVar("backward_passes", default=1)
@@ -86,7 +86,7 @@ def summed_cross_entropy(
     """
     vocabulary = vocabulary or VocabularyShard(head.shape[0])
     flat = hidden.flatten(0, -2)
-    chunk = chunk or _chunk_tokens(head)
+    chunk = chunk or loss_chunk(head.shape[0], head.device.type)
     differentiate = torch.is_grad_enabled()
     summed: Tensor = _Chunked.apply(flat, head, labels.flatten(), loss, vocabulary, chunk, differentiate)
     return summed
@@ -103,12 +103,6 @@ def backward_passes(number: int) -> Iterator[None]:
         yield
     finally:
         _backward_passes.reset(token)
-
-
-def _chunk_tokens(head: Tensor) -> int:
-    budget = _CPU_CHUNK_BYTES if head.device.type == "cpu" else _GPU_CHUNK_BYTES
-    tokens = budget // (4 * max(1, head.shape[0]))
-    return max(64, tokens // 64 * 64)  # matrix products like whole tiles
 
 
 class _Chunked(Function):

@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
-
-
-def local_gradients(parameters: Iterable[Tensor]) -> list[Tensor]:
-    """This rank's part of each gradient, sharing memory with it."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    return [gradient.to_local() if isinstance(gradient, DTensor) else gradient for gradient in gradients]
 
 
 def square_norm(gradients: list[Tensor]) -> Tensor:
