@@ -103,7 +103,7 @@ def main() -> None:
             *([f"checkpoint.uri={arguments.uri}"] if arguments.uri else []),
         ]
         config, watch = tiny_config(pack_tiny(folder), folder, overrides), Watch()
-        assert pretrain.main(config, watch, pretrain.Options()) == 0
+        assert pretrain.main(config, watch) == 0
         store = open_store(config)
         tensors = whole_tensors(store, store.steps()[0])
     clone = clone_seconds(tensors)

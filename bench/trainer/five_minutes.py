@@ -147,7 +147,7 @@ def train_footplate(folder: Path, turns: Turns) -> Trained:
     from footplate_trainer.stages import pretrain
 
     metrics = folder / "metrics.jsonl"
-    pretrain.main(run_config(folder, "train"), AgentOfTurns(turns), pretrain.Options(metrics=metrics))
+    pretrain.main(run_config(folder, "train"), AgentOfTurns(turns), metrics)
     export(newest_whole(str(folder / "checkpoints")), folder / "footplate")
     last = json.loads(metrics.read_text().splitlines()[-1])
     return Trained(last["step"], last["tokens"], folder / "footplate")

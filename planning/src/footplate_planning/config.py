@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.adapter import Adapter
-from footplate_contracts.v1alpha1.model import Model, RopeScaling
-from footplate_planning.shape import IN_BLOCKS, AdapterShape, ModelShape, RopeStretch
+from footplate_contracts.v1alpha1.model import Model
+from footplate_planning.shape import IN_BLOCKS, AdapterShape, ModelShape
 
 Value = TypeVar("Value")
 
@@ -42,7 +42,7 @@ def shape_of(model: Model) -> ModelShape:
         norm=_filled(norm.name),
         activation=_filled(model.activation),
         position=_filled(position.name),
-        rope_stretch=_rope_stretch(position.scaling),
+        rope_scaling=position.scaling,
         query_key_value_bias=_filled(bias.query_key_value),
         output_bias=_filled(bias.output),
         feed_forward_bias=_filled(bias.feed_forward),
@@ -55,17 +55,6 @@ def shape_of(model: Model) -> ModelShape:
         attention_dropout=dropout.attention,
         embedding_dropout=dropout.embedding,
         adapter=_adapter(model.adapter),
-    )
-
-
-def _rope_stretch(scaling: RopeScaling | None) -> RopeStretch | None:
-    if scaling is None:
-        return None
-    return RopeStretch(
-        scaling.factor,
-        scaling.low_frequency_factor,
-        scaling.high_frequency_factor,
-        scaling.original_context_length,
     )
 
 

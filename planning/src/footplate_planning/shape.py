@@ -17,18 +17,8 @@ from footplate_contracts.v1alpha1.model import (
     AttentionBackend,
     NormName,
     PositionName,
+    RopeScaling,
 )
-
-
-@dataclass(frozen=True)
-class RopeStretch:
-    """Llama 3's stretching of rotary frequencies, from `original_context` to `factor` times that."""
-
-    factor: float
-    low_frequency_factor: float = 1.0
-    high_frequency_factor: float = 4.0
-    original_context: int = 8192
-
 
 IN_BLOCKS: Final = "blocks.*"  # matches every linear layer that a block has
 
@@ -72,7 +62,7 @@ class ModelShape:
     norm: NormName = NormName.RMS
     activation: Activation = Activation.SWIGLU
     position: PositionName = PositionName.ROPE
-    rope_stretch: RopeStretch | None = None
+    rope_scaling: RopeScaling | None = None
     query_key_value_bias: bool = False
     output_bias: bool = False
     feed_forward_bias: bool = False

@@ -26,7 +26,7 @@ from footplate_trainer.errors import NumericalDivergence
 from footplate_trainer.loop.stepper import Flags, Stepper
 from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.parallel.apply import build_model
-from footplate_trainer.parallel.data_parallel import local_rows
+from footplate_trainer.parallel.local_shard import local_shard
 from footplate_trainer.parallel.world import open_world, read_environment
 from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.losses import cross_entropy
@@ -209,9 +209,9 @@ def diverge(config: RunConfig) -> tuple[str, int | None, bool]:
     with open_world(read_environment(os.environ), config.world.backend) as world:
         model = build_model(config, world)
         parameters = dict(model.module.named_parameters())
-        weight, _ = local_rows(parameters["norm.weight"])
+        weight = local_shard(parameters["norm.weight"]).local
         weight.fill_(math.inf)
-        before = {name: local_rows(parameter)[0].clone() for name, parameter in parameters.items()}
+        before = {name: local_shard(parameter).local.clone() for name, parameter in parameters.items()}
         optimizer = build_optimizer(model.module, config.training.optimizer)
         stepper = Stepper(model, optimizer, world, 1.0, cross_entropy(Loss()), seed=0)
         loader = open_loader(config, open_shards(config, world, verify=False), model.grid)
@@ -219,7 +219,8 @@ def diverge(config: RunConfig) -> tuple[str, int | None, bool]:
             stepper.step(5, loader.build(4), 0.1, Flags())
         except NumericalDivergence as error:
             same = all(
-                torch.equal(local_rows(parameter)[0], before[name]) for name, parameter in parameters.items()
+                torch.equal(local_shard(parameter).local, before[name])
+                for name, parameter in parameters.items()
             )
             return str(error), error.rank, same
     raise AssertionError("nothing was raised")

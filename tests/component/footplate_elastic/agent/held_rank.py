@@ -27,7 +27,7 @@ def run() -> ExitCode:
     config = RunConfig.from_json(json.loads(Path(os.environ[Env.RUN_CONFIG]).read_text()))
     agent = HeldAgent(open_client(os.environ), Path(os.environ["TEST_DIRECTORY"]))
     try:
-        return pretrain.main(config, agent, pretrain.Options())
+        return pretrain.main(config, agent)
     finally:
         agent.close()
 

@@ -55,7 +55,7 @@ def start(config: RunConfig) -> tuple[int, int]:
     child = os.fork()
     if child == 0:
         os.close(here)
-        os._exit(pretrain.main(config, Announcing(there), pretrain.Options()))
+        os._exit(pretrain.main(config, Announcing(there)))
     os.close(there)
     return child, here
 

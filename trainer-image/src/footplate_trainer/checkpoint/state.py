@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from footplate_trainer.background import OneInFlight
-from footplate_trainer.parallel.data_parallel import dtensor_like, local_rows
+from footplate_trainer.parallel.data_parallel import dtensor_like
+from footplate_trainer.parallel.local_shard import local_shard
 
 Moments = Mapping[str, Mapping[str, Tensor]]
 """Optimizer state: moment -> parameter name -> its tensor, laid out over the ranks as it is."""
@@ -75,7 +76,7 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
 def _all_rows(model: nn.Module, moments: Moments) -> Iterator[tuple[str, Tensor, Tensor]]:
     """(name, tensor, this rank's part of it) of all."""
     for name, parameter in model.named_parameters():
-        yield f"model.{name}", parameter, local_rows(parameter)[0]
+        yield f"model.{name}", parameter, local_shard(parameter).local
     for moment, named in moments.items():
         for name, tensor in named.items():
-            yield f"optimizer.{moment}.{name}", tensor, local_rows(tensor)[0]
+            yield f"optimizer.{moment}.{name}", tensor, local_shard(tensor).local

@@ -47,6 +47,6 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         backend=Backend.NCCL if enough else Backend.GLOO,
     )
     agent = open_client(os.environ)
-    code = pretrain.main(run_file.config(world), agent, pretrain.Options(metrics=arguments.metrics))
+    code = pretrain.main(run_file.config(world), agent, arguments.metrics)
     agent.close()
     return code

@@ -40,6 +40,41 @@ _T5_ACTIVATIONS: Final = {
     "gated-silu": Activation.SWIGLU,
     "gelu_new": Activation.GELU_TANH,
 }
+_COMMON_SIZES: Final = {
+    "layers": "num_hidden_layers",
+    "hidden_size": "hidden_size",
+    "feed_forward_size": "intermediate_size",
+    "attention_heads": "num_attention_heads",
+    "vocabulary_size": "vocab_size",
+    "context_length": "max_position_embeddings",
+}
+_LLAMA_SIZES: Final = {**_COMMON_SIZES, "key_value_heads": "num_key_value_heads", "head_size": "head_dim"}
+# What the sizes of spec.model are called there, by family. Those that a config may leave out are _OPTIONAL.
+_SIZES: Final[dict[Family, dict[str, str]]] = {
+    Family.LLAMA: _LLAMA_SIZES,
+    Family.MISTRAL: _LLAMA_SIZES,
+    Family.QWEN2: _LLAMA_SIZES,
+    Family.GPT2: {
+        "layers": "n_layer",
+        "hidden_size": "n_embd",
+        "feed_forward_size": "n_inner",
+        "attention_heads": "n_head",
+        "vocabulary_size": "vocab_size",
+        "context_length": "n_positions",
+    },
+    Family.BERT: {**_COMMON_SIZES, "token_types": "type_vocab_size"},
+    Family.T5: {
+        "layers": "num_layers",
+        "decoder_layers": "num_decoder_layers",
+        "hidden_size": "d_model",
+        "feed_forward_size": "d_ff",
+        "attention_heads": "num_heads",
+        "head_size": "d_kv",
+        "vocabulary_size": "vocab_size",
+        "context_length": "n_positions",
+    },
+}
+_OPTIONAL: Final = ("num_key_value_heads", "head_dim")
 # Settings with another effect than ours at any but these values, by family.
 _EXPECTED: Final[dict[Family, dict[str, object]]] = {
     Family.GPT2: {
@@ -78,7 +113,8 @@ def config_of(model: Model) -> dict[str, Any]:
     Raises ValueError when the family has no word for what the model is.
     """
     assert model.family is not None, "resolve_model fills this in"
-    config = _WRITERS[model.family](model)
+    sizes = {theirs: getattr(model, ours) for ours, theirs in _SIZES[model.family].items()}
+    config = {"model_type": model.family, **sizes, **_WRITERS[model.family](model)}
     lost = [path for path, ours, theirs in differences(model, model_of(config)) if not free(path)]
     if lost:
         raise ValueError(
@@ -86,6 +122,13 @@ def config_of(model: Model) -> dict[str, Any]:
             "train one of another family, or with that family's defaults"
         )
     return config
+
+
+def _sizes_in(config: Config, family: Family) -> dict[str, Any]:
+    return {
+        ours: config.get(theirs) if theirs in _OPTIONAL else config[theirs]
+        for ours, theirs in _SIZES[family].items()
+    }
 
 
 def _activation(config: Config, key: str, default: str, known: Mapping[str, Activation]) -> Activation:
@@ -138,14 +181,7 @@ def _read_llama(family: Family, config: Config) -> Model:
     biased = family is Family.QWEN2 or config.get("attention_bias", False)
     return Model(
         family=family,
-        layers=config["num_hidden_layers"],
-        hidden_size=config["hidden_size"],
-        feed_forward_size=config["intermediate_size"],
-        attention_heads=config["num_attention_heads"],
-        key_value_heads=config.get("num_key_value_heads"),
-        head_size=config.get("head_dim"),
-        vocabulary_size=config["vocab_size"],
-        context_length=config["max_position_embeddings"],
+        **_sizes_in(config, family),
         tied_embeddings=config.get("tie_word_embeddings", False),
         norm=Norm(name=NormName.RMS, epsilon=config["rms_norm_eps"]),
         activation=_activation(config, "hidden_act", "silu", _DECODER_ACTIVATIONS),
@@ -171,16 +207,7 @@ def _write_llama(model: Model) -> dict[str, Any]:
             "original_max_position_embeddings": scaling.original_context_length,
         }
     config: dict[str, Any] = {
-        "model_type": model.family,
         "architectures": [f"{str(model.family).capitalize()}ForCausalLM"],
-        "num_hidden_layers": model.layers,
-        "hidden_size": model.hidden_size,
-        "intermediate_size": model.feed_forward_size,
-        "num_attention_heads": model.attention_heads,
-        "num_key_value_heads": model.key_value_heads,
-        "head_dim": model.head_size,
-        "vocab_size": model.vocabulary_size,
-        "max_position_embeddings": model.context_length,
         "tie_word_embeddings": model.tied_embeddings,
         "rms_norm_eps": model.norm.epsilon,
         "hidden_act": _word(model.activation, _DECODER_ACTIVATIONS),
@@ -208,12 +235,7 @@ def _all_biased() -> Bias:
 def _read_gpt2(family: Family, config: Config) -> Model:
     return Model(
         family=family,
-        layers=config["n_layer"],
-        hidden_size=config["n_embd"],
-        feed_forward_size=config.get("n_inner") or 4 * config["n_embd"],
-        attention_heads=config["n_head"],
-        vocabulary_size=config["vocab_size"],
-        context_length=config["n_positions"],
+        **_sizes_in({**config, "n_inner": config.get("n_inner") or 4 * config["n_embd"]}, family),
         tied_embeddings=config.get("tie_word_embeddings", True),
         norm=Norm(name=NormName.LAYER, epsilon=config.get("layer_norm_epsilon", 1e-5)),
         activation=_activation(config, "activation_function", "gelu_new", _PLAIN_ACTIVATIONS),
@@ -224,14 +246,7 @@ def _read_gpt2(family: Family, config: Config) -> Model:
 
 def _write_gpt2(model: Model) -> dict[str, Any]:
     return {
-        "model_type": model.family,
         "architectures": ["GPT2LMHeadModel"],
-        "n_layer": model.layers,
-        "n_embd": model.hidden_size,
-        "n_inner": model.feed_forward_size,
-        "n_head": model.attention_heads,
-        "vocab_size": model.vocabulary_size,
-        "n_positions": model.context_length,
         "tie_word_embeddings": model.tied_embeddings,
         "layer_norm_epsilon": model.norm.epsilon,
         "activation_function": _word(model.activation, _PLAIN_ACTIVATIONS),
@@ -245,14 +260,8 @@ def _write_gpt2(model: Model) -> dict[str, Any]:
 def _read_bert(family: Family, config: Config) -> Model:
     return Model(
         family=family,
-        layers=config["num_hidden_layers"],
-        hidden_size=config["hidden_size"],
-        feed_forward_size=config["intermediate_size"],
-        attention_heads=config["num_attention_heads"],
-        vocabulary_size=config["vocab_size"],
-        context_length=config["max_position_embeddings"],
+        **_sizes_in(config, family),
         tied_embeddings=config.get("tie_word_embeddings", True),
-        token_types=config["type_vocab_size"],
         norm=Norm(name=NormName.LAYER, epsilon=config.get("layer_norm_eps", 1e-12)),
         activation=_activation(config, "hidden_act", "gelu", _PLAIN_ACTIVATIONS),
         bias=_all_biased(),
@@ -262,16 +271,8 @@ def _read_bert(family: Family, config: Config) -> Model:
 
 def _write_bert(model: Model) -> dict[str, Any]:
     return {
-        "model_type": model.family,
         "architectures": ["BertForMaskedLM"],
-        "num_hidden_layers": model.layers,
-        "hidden_size": model.hidden_size,
-        "intermediate_size": model.feed_forward_size,
-        "num_attention_heads": model.attention_heads,
-        "vocab_size": model.vocabulary_size,
-        "max_position_embeddings": model.context_length,
         "tie_word_embeddings": model.tied_embeddings,
-        "type_vocab_size": model.token_types,
         "layer_norm_eps": model.norm.epsilon,
         "hidden_act": _word(model.activation, _PLAIN_ACTIVATIONS),
         "hidden_dropout_prob": model.dropout.hidden,
@@ -283,16 +284,10 @@ def _write_bert(model: Model) -> dict[str, Any]:
 def _read_t5(family: Family, config: Config) -> Model:
     # transformers 5 writes tie_word_embeddings true for all, and tells by scaling which have a head.
     untied = not config.get("tie_word_embeddings", True) or not config.get("scale_decoder_outputs", True)
+    decoder = config.get("num_decoder_layers") or config["num_layers"]
     return Model(
         family=family,
-        layers=config["num_layers"],
-        decoder_layers=config.get("num_decoder_layers") or config["num_layers"],
-        hidden_size=config["d_model"],
-        feed_forward_size=config["d_ff"],
-        attention_heads=config["num_heads"],
-        head_size=config["d_kv"],
-        vocabulary_size=config["vocab_size"],
-        context_length=config.get("n_positions", T5_CONTEXT),
+        **_sizes_in({"n_positions": T5_CONTEXT, **config, "num_decoder_layers": decoder}, family),
         tied_embeddings=not untied,
         norm=Norm(name=NormName.RMS, epsilon=config.get("layer_norm_epsilon", 1e-6)),
         activation=_activation(config, "feed_forward_proj", "relu", _T5_ACTIVATIONS),
@@ -306,17 +301,8 @@ def _read_t5(family: Family, config: Config) -> Model:
 
 def _write_t5(model: Model) -> dict[str, Any]:
     return {
-        "model_type": model.family,
         "architectures": ["T5ForConditionalGeneration"],
         "is_encoder_decoder": True,
-        "num_layers": model.layers,
-        "num_decoder_layers": model.decoder_layers,
-        "d_model": model.hidden_size,
-        "d_ff": model.feed_forward_size,
-        "num_heads": model.attention_heads,
-        "d_kv": model.head_size,
-        "vocab_size": model.vocabulary_size,
-        "n_positions": model.context_length,
         "tie_word_embeddings": model.tied_embeddings,
         "layer_norm_epsilon": model.norm.epsilon,
         "feed_forward_proj": _word(model.activation, _T5_ACTIVATIONS),

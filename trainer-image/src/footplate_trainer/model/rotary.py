@@ -9,27 +9,27 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from footplate_planning.shape import RopeStretch
+from footplate_contracts.v1alpha1.model import RopeScaling
 
 
-def rotary_frequencies(head_size: int, theta: float, stretch: RopeStretch | None = None) -> Tensor:
+def rotary_frequencies(head_size: int, theta: float, scaling: RopeScaling | None = None) -> Tensor:
     """Radians that each pair of columns turns by from one position to the next: fp64 [head_size / 2]."""
     columns = torch.arange(0, head_size, 2, dtype=torch.float64)
     frequencies = theta ** (-columns / head_size)
-    return frequencies if stretch is None else stretched(frequencies, stretch)
+    return frequencies if scaling is None else stretched(frequencies, scaling)
 
 
-def stretched(frequencies: Tensor, stretch: RopeStretch) -> Tensor:
+def stretched(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
     """Llama 3.1's rule: waves shorter than a share of the original context stay, long ones slow down.
 
     A wave that fits more than `high_frequency_factor` times into the original
     context keeps its frequency; one that fits less than `low_frequency_factor`
     times is slowed by `factor`; between, the two are mixed.
     """
-    fits = stretch.original_context * frequencies / (2 * math.pi)
-    low, high = stretch.low_frequency_factor, stretch.high_frequency_factor
+    fits = scaling.original_context_length * frequencies / (2 * math.pi)
+    low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
     kept = ((fits - low) / (high - low)).clamp(0, 1)
-    return kept * frequencies + (1 - kept) * frequencies / stretch.factor
+    return kept * frequencies + (1 - kept) * frequencies / scaling.factor
 
 
 def rotary_tables(length: int, frequencies: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:

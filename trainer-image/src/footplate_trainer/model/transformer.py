@@ -35,7 +35,7 @@ class Decoder(Network):
         """Compute the rotary tables, if there are any, on `device`, or where the parameters are."""
         shape = self.shape
         if shape.position is PositionName.ROPE:
-            frequencies = rotary_frequencies(shape.head_size, shape.rope_theta, shape.rope_stretch)
+            frequencies = rotary_frequencies(shape.head_size, shape.rope_theta, shape.rope_scaling)
             cosine, sine = rotary_tables(shape.context, frequencies, device or self.device)
             self.register_buffer("rotary_cosine", cosine, persistent=False)
             self.register_buffer("rotary_sine", sine, persistent=False)

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from footplate_contracts.v1alpha1.training import Optimizer
 from footplate_trainer.optim.clip import square_norm
 from footplate_trainer.optim.groups import decay_of
-from footplate_trainer.parallel.data_parallel import dtensor_like, local_rows
-from footplate_trainer.parallel.local_shard import trained_parameters
+from footplate_trainer.parallel.data_parallel import dtensor_like
+from footplate_trainer.parallel.local_shard import local_shard, trained_parameters
 from footplate_trainer.parallel.partial_sums import PartialSum, complete_sums, dtensor_along, shard_groups
 
 DECAY = -0.8  # the newest squares weigh updates ** DECAY
@@ -77,7 +77,7 @@ class _Block:
     def __init__(self, parameter: Tensor) -> None:
         self._parameter = parameter
         self._groups = shard_groups(parameter)
-        self.local = local_rows(parameter)[0]
+        self.local = local_shard(parameter).local
 
     def square_norm(self, tensor: Tensor) -> PartialSum:
         """Sum of squares of the whole of which `tensor` is the part here."""

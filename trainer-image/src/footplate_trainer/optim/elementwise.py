@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from footplate_contracts.v1alpha1.training import Optimizer, OptimizerName
 from footplate_trainer.optim.groups import decay_of
-from footplate_trainer.parallel.data_parallel import dtensor_like, local_rows
-from footplate_trainer.parallel.local_shard import trained_parameters
+from footplate_trainer.parallel.data_parallel import dtensor_like
+from footplate_trainer.parallel.local_shard import local_shard, trained_parameters
 
 
 class Elementwise:
@@ -26,7 +26,7 @@ class Elementwise:
 
     def __init__(self, model: nn.Module, settings: Optimizer) -> None:
         self._parameters = trained_parameters(model)
-        self._rows = {name: local_rows(parameter)[0] for name, parameter in self._parameters.items()}
+        self._rows = {name: local_shard(parameter).local for name, parameter in self._parameters.items()}
         groups: dict[float, list[Tensor]] = {0.0: []}  # torch wants a group also where all is frozen
         for name, parameter in self._parameters.items():
             groups.setdefault(decay_of(parameter, settings), []).append(self._rows[name])

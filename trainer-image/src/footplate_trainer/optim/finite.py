@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+
+from footplate_trainer.parallel.local_shard import to_local
 
 
 class GradientWatch:
@@ -33,5 +34,4 @@ class GradientWatch:
             output.register_hook(self._backward)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
     def _backward(self, gradient: Tensor) -> None:
-        local = gradient.to_local() if isinstance(gradient, DTensor) else gradient
-        self._sum += local.sum(dtype=torch.float64)
+        self._sum += to_local(gradient).sum(dtype=torch.float64)

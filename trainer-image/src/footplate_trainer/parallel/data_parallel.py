@@ -29,7 +29,7 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor
 
 from footplate_contracts.v1alpha1.training import Precision, Sharding
-from footplate_trainer.parallel.local_shard import as_dtensor, local_shard
+from footplate_trainer.parallel.local_shard import as_dtensor
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.stage_module import Criterion, MicroBatchInputs, StageModule
 
@@ -107,12 +107,6 @@ def reshard(stage: StageModule) -> None:
     """Drop what a forward pass has gathered for a backward pass that does not come."""
     if isinstance(stage, FSDPModule):
         stage.reshard()
-
-
-def local_rows(parameter: Tensor) -> tuple[Tensor, int]:
-    """This rank's part of `parameter`, sharing memory, and the index of its first row."""
-    shard = local_shard(parameter)
-    return shard.local, shard.start[0]
 
 
 def dtensor_like(parameter: Tensor, rows: Tensor, host: DeviceMesh | None = None) -> Tensor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -45,18 +44,14 @@ from footplate_trainer.stages.validation import open_validation
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Options:
-    """What is asked for on the command line and not in the run."""
+def main(config: RunConfig, agent: AgentClient, metrics: Path | None = None) -> ExitCode:
+    """Pre-train `config` as the rank that the environment names; every error ends in its exit code.
 
-    metrics: Path | None = None
-
-
-def main(config: RunConfig, agent: AgentClient, options: Options) -> ExitCode:
-    """Pre-train `config` as the rank that the environment names; every error ends in its exit code."""
+    `metrics` is a file for rows beside those that the run asks for.
+    """
 
     def stage(config: RunConfig) -> Program:
-        return partial(_pretrain, config, objective_of(config), agent, options)
+        return partial(_pretrain, config, objective_of(config), agent, metrics)
 
     return run_stage(config, agent, stage)
 
@@ -65,7 +60,7 @@ def _pretrain(
     config: RunConfig,
     objective: Objective,
     agent: AgentClient,
-    options: Options,
+    metrics: Path | None,
     world: World,
     reporter: Reporter,
 ) -> ExitCode:
@@ -102,7 +97,7 @@ def _pretrain(
     validation = open_validation(
         config, objective, world, model.grid, stepper, limits, reporter, verify=start.key is None
     )
-    rows = open_metric_rows(config, agent, limits, reporter, world, options.metrics)
+    rows = open_metric_rows(config, agent, limits, reporter, world, metrics)
     state_now = partial(_state, describer(config, start, shards, world), limits, reporter)
     callbacks = Callbacks(
         reporter,

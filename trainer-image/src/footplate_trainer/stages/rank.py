@@ -25,6 +25,6 @@ def run_rank() -> ExitCode:
     )
     agent = open_client(os.environ)
     try:
-        return pretrain.main(config, agent, pretrain.Options())
+        return pretrain.main(config, agent)
     finally:
         agent.close()
