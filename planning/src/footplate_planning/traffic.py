@@ -88,13 +88,12 @@ def traffic(shape: ModelShape, topology: Topology, pipeline: int, step: Step) ->
     """
     if shape.adapter is not None:
         return {}
-    stages = inventory(shape, topology)
-    mine = topology.stages_of(pipeline)
-    parts = [*_parameters([stages[number] for number in mine], topology, step)]
-    parts += _twins(stages, topology, pipeline)
+    stages, mine = inventory(shape, topology), topology.stages_of(pipeline)
+    rank = _Rank(shape, topology, step)
+    parts = [*rank.parameters([stages[number] for number in mine]), *rank.tied(stages, pipeline)]
     for number in mine:
-        parts += _sequences(shape, topology, step, stages[number], number)
-        parts += _messages(shape, topology, step, number, mine)
+        parts += rank.sequences(stages[number], number)
+        parts += rank.messages(number, mine)
     parts += [(Axis.WORLD, Call.ALL_REDUCE, 1, _COUNTS), (Axis.WORLD, Call.ALL_REDUCE, 1, _SUMS)]
     return _summed(parts)
 
@@ -114,141 +113,129 @@ def _summed(parts: Iterable[_Part]) -> Traffic:
     return dict(loads)
 
 
-# -- parameters and their gradients ------------------------------------------------
+@dataclass(frozen=True)
+class _Forward:
+    """What tensor ranks call around some layers in a forward pass, and in one that is computed again."""
+
+    gathers: int = 0  # of pieces of a sequence
+    scatters: int = 0  # of sums
+    gathers_again: int = 0
+    scatters_again: int = 0
 
 
-def _parameters(stages: list[Stage], topology: Topology, step: Step) -> Iterator[_Part]:
-    """Parameters made whole, gradients summed and cut; and the sum of those that tensor ranks have whole."""
-    shards, tensor = topology.shards, topology.tensor
-    kept = topology.sharding is Sharding.OPTIMIZER or topology.pipeline > 1
-    gathers = 1 if kept else step.batch.count
-    reduces = 1 if kept or shards == 1 else step.batch.count
-    for stage in stages:
-        for group in stage.groups:
-            shard = sum(weight.shard(tensor, shards) for weight in group)
-            # A block is gathered for its forward and for its backward pass, the rest once for both.
-            again = 1 if kept or group is stage.outside else 2
-            if shards > 1:
-                yield Axis.DATA, Call.ALL_GATHER, gathers * again, step.compute * shard
-                yield Axis.DATA, Call.REDUCE_SCATTER, reduces, FP32 * shard * shards
-            if topology.copies > 1:
-                yield Axis.DATA, Call.ALL_REDUCE, reduces, FP32 * shard
-    if tensor > 1:
-        uncut = {w.name: w for stage in stages for group in stage.groups for w in group if w.cut is None}
-        numbers = sum(weight.shard(tensor, shards) for weight in uncut.values())
-        yield Axis.TENSOR, Call.ALL_REDUCE, 1 if numbers else 0, FP32 * numbers
+@dataclass(frozen=True)
+class _Rank:
+    """A rank's calls in a step, kind by kind."""
 
+    shape: ModelShape
+    topology: Topology
+    step: Step
 
-def _twins(stages: tuple[Stage, ...], topology: Topology, pipeline: int) -> Iterator[_Part]:
-    """Sums of the gradients of one parameter in stages of several ranks: one for each set of holders."""
-    holders: defaultdict[Weight, set[int]] = defaultdict(set)
-    for place in range(topology.pipeline):
-        for number in topology.stages_of(place):
-            for weight in stages[number].outside:
-                holders[weight].add(place)
-    shared: Counter[frozenset[int]] = Counter()
-    for weight, places in holders.items():
-        if len(places) > 1 and pipeline in places:
-            shared[frozenset(places)] += weight.shard(topology.tensor, topology.shards)
-    for numbers in shared.values():
-        yield Axis.PIPELINE, Call.ALL_REDUCE, 1, FP32 * numbers
+    def parameters(self, stages: list[Stage]) -> Iterator[_Part]:
+        """Parameters made whole, gradients summed and cut; and what tensor ranks have whole, summed."""
+        topology, count = self.topology, self.step.batch.count
+        shards, tensor = topology.shards, topology.tensor
+        kept = topology.sharding is Sharding.OPTIMIZER or topology.pipeline > 1
+        gathers, reduces = 1 if kept else count, 1 if kept or shards == 1 else count
+        for stage in stages:
+            for group in stage.groups:
+                shard = sum(weight.shard(tensor, shards) for weight in group)
+                # A block is gathered for its forward and for its backward pass, the rest once for both.
+                again = 1 if kept or group is stage.outside else 2
+                if shards > 1:
+                    yield Axis.DATA, Call.ALL_GATHER, gathers * again, self.step.compute * shard
+                    yield Axis.DATA, Call.REDUCE_SCATTER, reduces, FP32 * shard * shards
+                if topology.copies > 1:
+                    yield Axis.DATA, Call.ALL_REDUCE, reduces, FP32 * shard
+        if tensor > 1:
+            uncut = {w.name: w for stage in stages for group in stage.groups for w in group if w.cut is None}
+            numbers = sum(weight.shard(tensor, shards) for weight in uncut.values())
+            yield Axis.TENSOR, Call.ALL_REDUCE, 1 if numbers else 0, FP32 * numbers
 
+    def tied(self, stages: tuple[Stage, ...], pipeline: int) -> Iterator[_Part]:
+        """Sums of the gradients of one parameter in stages of several ranks: one for each set of holders."""
+        topology = self.topology
+        holders: defaultdict[Weight, set[int]] = defaultdict(set)
+        for holder in range(topology.pipeline):
+            for number in topology.stages_of(holder):
+                for weight in stages[number].outside:
+                    holders[weight].add(holder)
+        shared: Counter[frozenset[int]] = Counter()
+        for weight, ranks in holders.items():
+            if len(ranks) > 1 and pipeline in ranks:
+                shared[frozenset(ranks)] += weight.shard(topology.tensor, topology.shards)
+        for numbers in shared.values():
+            yield Axis.PIPELINE, Call.ALL_REDUCE, 1, FP32 * numbers
 
-# -- activations -------------------------------------------------------------------
+    def sequences(self, stage: Stage, number: int) -> Iterator[_Part]:
+        """What tensor and context ranks gather and scatter of one stage's activations."""
+        if self.topology.context > 1:
+            yield from self._keys_and_values(len(stage.blocks))
+        if self.topology.tensor > 1:
+            for weights in stage.blocks:
+                crosses = any(".cross_attention." in weight.name for weight in weights)
+                yield from self._around_block(crosses)
+            if number == 0:
+                for length in self._lengths():
+                    yield from self._pieces(length, _Forward(scatters=1))
+            if number == self.topology.stages - 1:
+                yield from self._head()
 
+    def messages(self, number: int, mine: tuple[int, ...]) -> Iterator[_Part]:
+        """To and from the stages before and behind; the turn of a V stays on its rank."""
+        batch = self.step.batch
+        numbers = batch.sequences * self.shape.hidden // self.topology.tensor
+        for length in self._lengths():
+            for neighbour in (number - 1, number + 1):
+                if 0 <= neighbour < self.topology.stages and neighbour not in mine:
+                    for call in (Call.SEND, Call.RECEIVE):
+                        yield Axis.PIPELINE, call, batch.count, self.step.compute * numbers * length
 
-def _sequences(
-    shape: ModelShape, topology: Topology, step: Step, stage: Stage, number: int
-) -> Iterator[_Part]:
-    """What tensor and context ranks gather and scatter of one stage's activations."""
-    first, last = number == 0, number == topology.stages - 1
-    if topology.context > 1:
-        yield from _keys_and_values(shape, topology, step, len(stage.blocks))
-    if topology.tensor > 1:
-        for weights in stage.blocks:
-            yield from _around_block(shape, topology, step, _crosses(weights))
-        if first:
-            for length in _lengths(shape, topology, step):
-                yield from _pair(shape, topology, step, length, gathers=0, scatters=1)
-        if last:
-            yield from _head(shape, topology, step)
+    def _lengths(self) -> list[int]:
+        """Positions of each chain on this rank's context piece; a decoder's are filled up to equal pieces."""
+        tensor, chains = self.topology.tensor, [self.shape.context // self.topology.context]
+        if self.shape.architecture is Architecture.ENCODER_DECODER:
+            chains.append(-(-self.step.decoder_length // tensor) * tensor)
+        return chains
 
+    def _around_block(self, crosses: bool) -> Iterator[_Part]:
+        """Before attention and feed-forward layer a sequence is gathered, behind them sums are scattered."""
+        source, *rest = self._lengths()
+        layers = 3 if crosses else 2
+        # What is computed again stops at the last sum, which nothing keeps; a norm behind it keeps it.
+        again = 0 if self.step.recomputation is Recomputation.NONE else 1
+        ends = self.shape.architecture is Architecture.ENCODER or self.shape.hidden_dropout > 0
+        scatters_again = again * (layers if ends else layers - 1)
+        own = rest[0] if crosses else source
+        yield from self._pieces(own, _Forward(layers, layers, again * layers, scatters_again))
+        if crosses:
+            yield from self._pieces(source, _Forward(gathers=1, gathers_again=again))
 
-def _crosses(weights: Iterable[Weight]) -> bool:
-    return any(".cross_attention." in weight.name for weight in weights)
+    def _pieces(self, length: int, forward: _Forward, width: int | None = None) -> Iterator[_Part]:
+        """Each gather and scatter of the forward pass, with the other of them in the backward pass."""
+        count, both = self.step.batch.count, forward.gathers + forward.scatters
+        whole = self.step.compute * self.step.batch.sequences * length * (width or self.shape.hidden)
+        piece = whole // self.topology.tensor
+        yield Axis.TENSOR, Call.ALL_GATHER, count * (both + forward.gathers_again), piece
+        yield Axis.TENSOR, Call.REDUCE_SCATTER, count * (both + forward.scatters_again), whole
 
+    def _head(self) -> Iterator[_Part]:
+        """The last hidden states, whole for the loss, and three numbers a token for its normaliser."""
+        shape, batch, length = self.shape, self.step.batch, self._lengths()[-1]
+        # An encoder's has a column more, which multiplies the bias of its projection.
+        width = shape.hidden + (shape.architecture is Architecture.ENCODER)
+        yield from self._pieces(length, _Forward(gathers=1), width)
+        chunk = loss_chunk(shape.vocabulary // self.topology.tensor, self.step.device)
+        full, left = divmod(batch.sequences * length, chunk)
+        yield Axis.TENSOR, Call.ALL_GATHER, batch.count * full, _STATISTICS * chunk
+        yield Axis.TENSOR, Call.ALL_GATHER, batch.count if left else 0, _STATISTICS * left
 
-def _lengths(shape: ModelShape, topology: Topology, step: Step) -> list[int]:
-    """Positions of each chain on this rank's context piece; a decoder's are filled up to equal pieces."""
-    chains = [shape.context // topology.context]
-    if shape.architecture is Architecture.ENCODER_DECODER:
-        chains.append(-(-step.decoder_length // topology.tensor) * topology.tensor)
-    return chains
-
-
-def _around_block(shape: ModelShape, topology: Topology, step: Step, crosses: bool) -> Iterator[_Part]:
-    """Before attention and feed-forward layer a sequence is gathered, behind them sums are scattered."""
-    source, *rest = _lengths(shape, topology, step)
-    own = rest[0] if crosses else source
-    parts = 3 if crosses else 2
-    # What is computed again stops at the last sum, which nothing keeps; a norm behind it keeps it.
-    again = 0 if step.recomputation is Recomputation.NONE else 1
-    ends = shape.architecture is Architecture.ENCODER or shape.hidden_dropout > 0
-    yield from _pair(
-        shape, topology, step, own, parts, parts, again * parts, again * (parts if ends else parts - 1)
-    )
-    if crosses:
-        yield from _pair(shape, topology, step, source, 1, 0, again, 0)
-
-
-def _pair(
-    shape: ModelShape,
-    topology: Topology,
-    step: Step,
-    length: int,
-    gathers: int,
-    scatters: int,
-    gathers_again: int = 0,
-    scatters_again: int = 0,
-    width: int | None = None,
-) -> Iterator[_Part]:
-    """Gathers of pieces and scatters of sums in the forward pass; each has the other in the backward pass."""
-    whole = step.compute * step.batch.sequences * length * (width or shape.hidden)
-    count, both = step.batch.count, gathers + scatters
-    yield Axis.TENSOR, Call.ALL_GATHER, count * (both + gathers_again), whole // topology.tensor
-    yield Axis.TENSOR, Call.REDUCE_SCATTER, count * (both + scatters_again), whole
-
-
-def _head(shape: ModelShape, topology: Topology, step: Step) -> Iterator[_Part]:
-    """The last hidden states, whole for the loss, and three numbers a token for its normaliser."""
-    length = _lengths(shape, topology, step)[-1]
-    # An encoder's has a column more, which multiplies the bias of its projection.
-    width = shape.hidden + (shape.architecture is Architecture.ENCODER)
-    yield from _pair(shape, topology, step, length, gathers=1, scatters=0, width=width)
-    tokens, rows = step.batch.sequences * length, shape.vocabulary // topology.tensor
-    chunk = loss_chunk(rows, step.device)
-    full, left = divmod(tokens, chunk)
-    yield Axis.TENSOR, Call.ALL_GATHER, step.batch.count * full, _STATISTICS * chunk
-    yield Axis.TENSOR, Call.ALL_GATHER, step.batch.count if left else 0, _STATISTICS * left
-
-
-def _keys_and_values(shape: ModelShape, topology: Topology, step: Step, blocks: int) -> Iterator[_Part]:
-    """Keys and values of each block, gathered forward, their gradients summed and scattered backward."""
-    heads = max(1, shape.key_value_heads // topology.tensor)
-    piece = 2 * step.batch.sequences * (shape.context // topology.context) * heads * shape.head_size
-    forward = 1 if step.recomputation is Recomputation.NONE else 2
-    calls = step.batch.count * blocks
-    yield Axis.CONTEXT, Call.ALL_GATHER, forward * calls, step.compute * piece
-    yield Axis.CONTEXT, Call.REDUCE_SCATTER, calls, step.compute * piece * topology.context
-
-
-def _messages(
-    shape: ModelShape, topology: Topology, step: Step, number: int, mine: tuple[int, ...]
-) -> Iterator[_Part]:
-    """To and from the stages before and behind; the turn of a V stays on its rank."""
-    numbers = step.batch.sequences * shape.hidden // topology.tensor
-    for length in _lengths(shape, topology, step):
-        for neighbour in (number - 1, number + 1):
-            if 0 <= neighbour < topology.stages and neighbour not in mine:
-                for call in (Call.SEND, Call.RECEIVE):
-                    yield Axis.PIPELINE, call, step.batch.count, step.compute * numbers * length
+    def _keys_and_values(self, blocks: int) -> Iterator[_Part]:
+        """Keys and values of each block, gathered forward, their gradients summed and scattered backward."""
+        shape, topology, batch = self.shape, self.topology, self.step.batch
+        heads = max(1, shape.key_value_heads // topology.tensor)
+        piece = 2 * batch.sequences * (shape.context // topology.context) * heads * shape.head_size
+        forward = 1 if self.step.recomputation is Recomputation.NONE else 2
+        calls = batch.count * blocks
+        yield Axis.CONTEXT, Call.ALL_GATHER, forward * calls, self.step.compute * piece
+        yield Axis.CONTEXT, Call.REDUCE_SCATTER, calls, self.step.compute * piece * topology.context
