@@ -15,8 +15,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, Invalid, NotFound
-from footplate_operator.runtime.kinds import CORE, POD, Json, Kind, kind_of
+from footplate_operator.runtime import kinds
+from footplate_operator.runtime.kinds import POD, Json, Kind, kind_of
 
+CORE = tuple(value for value in vars(kinds).values() if isinstance(value, Kind))
 Name = tuple[Kind, str]
 Watch = Callable[[str, Json], None]
 

@@ -120,8 +120,7 @@ class Coordinator:
 
     def disconnect(self, agent: AgentIdentity, now: float) -> None:
         """See membership.disconnected."""
-        agent = self.state.called(agent)
-        self._apply(membership.disconnected(self.state, agent.index, agent.incarnation, now), now)
+        self._apply(membership.disconnected(self.state, self.state.called(agent), now), now)
 
     def leave(self, agent: AgentIdentity, now: float) -> None:
         """See membership.left."""

@@ -26,7 +26,6 @@ from footplate_elastic.coordinator.failure_detector import disconnected_too_long
 from footplate_elastic.coordinator.size import better
 from footplate_elastic.coordinator.slots import Ended, Slot, answered_by, member_of
 from footplate_elastic.coordinator.state import Membership, Rendezvous
-from footplate_elastic.coordinator.takeover import Claim
 from footplate_elastic.protocol.wire import Refusal
 
 
@@ -124,10 +123,10 @@ def connected(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refu
     return refusal, actions
 
 
-def disconnected(state: Membership, index: int, incarnation: int, now: float) -> list[Action]:
-    """An idle connection ended; where it was the last one, the process is most likely gone."""
-    slot = state.slots.get(index)
-    if slot is None or slot.agent.incarnation != incarnation:
+def disconnected(state: Membership, agent: AgentIdentity, now: float) -> list[Action]:
+    """An idle connection of `agent` ended; where it was the last one, the process is most likely gone."""
+    slot = state.slot_of(agent)
+    if slot is None:
         return []
     slot.connections -= 1
     if slot.connections == 0:
@@ -137,8 +136,8 @@ def disconnected(state: Membership, index: int, incarnation: int, now: float) ->
 
 def left(state: Membership, agent: AgentIdentity, now: float) -> list[Action]:
     """`agent` ends by request and says so."""
-    slot = state.slots.get(agent.index)
-    if slot is None or slot.agent.incarnation != agent.incarnation:
+    slot = state.slot_of(agent)
+    if slot is None:
         return []
     return lose(state, slot, now, Reason.POD_DELETED, "it was told to end")
 
@@ -201,12 +200,10 @@ def _replace(state: Membership, old: Slot, agent: AgentIdentity, now: float) -> 
 def _claim(state: Membership, word: Heartbeat) -> None:
     if word.generation is None or not word.members:
         return
-    sealed = SealedGeneration(
-        generation=word.generation,
-        members=word.members,
-        world_size=sum(member.agent.local_world_size for member in word.members),
+    world_size = sum(member.agent.local_world_size for member in word.members)
+    state.claims[word.agent.index] = SealedGeneration(
+        generation=word.generation, members=word.members, world_size=world_size
     )
-    state.claims[word.agent.index] = Claim(word.agent.index, word.agent.incarnation, sealed)
 
 
 def _progress(state: Membership, word: Heartbeat) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import aiohttp
@@ -44,20 +44,15 @@ class Destination:
     epoch: int
 
 
+@dataclass
 class Shipper:
-    """One task that empties the buffer into the API."""
+    """One task that empties `buffer` into the API; `chance` spreads what runs try again."""
 
-    def __init__(
-        self,
-        buffer: TelemetryBuffer,
-        destination: Destination,
-        chance: random.Random,
-    ) -> None:
-        self._buffer = buffer
-        self._to = destination
-        self._chance = chance
-        self._news = asyncio.Event()
-        self._most = BATCH  # entries of the next batch
+    buffer: TelemetryBuffer
+    destination: Destination
+    chance: random.Random
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _most: int = BATCH  # entries of the next batch
 
     def wake(self) -> None:
         """Something was queued."""
@@ -68,7 +63,7 @@ class Shipper:
         async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
             failures = 0
             while True:
-                if len(self._buffer) == 0:
+                if len(self.buffer) == 0:
                     self._news.clear()
                     await self._news.wait()
                     await asyncio.sleep(timing.GATHER)
@@ -76,36 +71,36 @@ class Shipper:
                     failures = 0
                     continue
                 failures += 1
-                await asyncio.sleep(retry_delay(failures, self._chance.random()))
+                await asyncio.sleep(retry_delay(failures, self.chance.random()))
 
     async def flush(self, seconds: float) -> None:
         """Ship what waits, for at most `seconds`."""
         async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
             try:
                 async with asyncio.timeout(seconds):
-                    while len(self._buffer) > 0 and await self.ship(session):
+                    while len(self.buffer) > 0 and await self.ship(session):
                         pass
             except TimeoutError:
-                _log.warning("%d rows of telemetry were not stored in time", len(self._buffer))
+                _log.warning("%d rows of telemetry were not stored in time", len(self.buffer))
 
     async def ship(self, session: aiohttp.ClientSession) -> bool:
         """Send the oldest batch; False when it has to be sent again later."""
-        batch = self._buffer.batch(self._to.run_uid, self._to.epoch, self._most)
+        batch = self.buffer.batch(self.destination.run_uid, self.destination.epoch, self._most)
         if batch is None:
             return True
         body, count = batch
         headers = {"Content-Type": "application/json"}
-        if self._to.token:
-            headers["Authorization"] = f"Bearer {self._to.token}"
+        if self.destination.token:
+            headers["Authorization"] = f"Bearer {self.destination.token}"
         text = body.model_dump_json(by_alias=True, exclude_none=True)  # unlike json.dumps, quotes NaN
         try:
-            async with session.post(self._to.url, data=text, headers=headers) as answer:
+            async with session.post(self.destination.url, data=text, headers=headers) as answer:
                 if not answer.ok:
                     return self._refused(count, answer.status, (await answer.text(errors="replace"))[:200])
         except (aiohttp.ClientError, TimeoutError) as error:
             _log.warning("telemetry is kept, the API cannot be reached: %r", error)
             return False
-        self._buffer.settle(count)
+        self.buffer.settle(count)
         self._most = min(BATCH, 2 * self._most)
         return True
 
@@ -116,7 +111,7 @@ class Shipper:
             return True
         if status in INVALID or status == FOREIGN:
             _log.error("%d rows of telemetry are given up: %d %s", count, status, reason)
-            self._buffer.settle(count)
+            self.buffer.settle(count)
             return True
         _log.warning("the API did not take telemetry: %d %s", status, reason)
         return False

@@ -40,12 +40,8 @@ class Slot:
 
 def member_of(sealed: SealedGeneration | None, agent: AgentIdentity) -> Member | None:
     """The member that is exactly this incarnation in `sealed`."""
-    if sealed is None:
-        return None
-    for member in sealed.members:
-        if member.agent.index == agent.index and member.agent.incarnation == agent.incarnation:
-            return member
-    return None
+    members = sealed.members if sealed is not None else []
+    return next((member for member in members if member.agent.worker == agent.worker), None)
 
 
 def answered_by(sealed: SealedGeneration | None, request: JoinRequest) -> bool:

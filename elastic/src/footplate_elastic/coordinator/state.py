@@ -10,7 +10,6 @@ from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.names import WorkerId
 from footplate_contracts.reports import AgentIdentity, GenerationId, RunState, SealedGeneration
 from footplate_elastic.coordinator.slots import Slot
-from footplate_elastic.coordinator.takeover import Claim
 from footplate_elastic.coordinator.timing import Timing
 
 
@@ -38,7 +37,7 @@ class Membership:
     rendezvous: Rendezvous
     slots: dict[int, Slot] = field(default_factory=dict)
     sealed: SealedGeneration | None = None  # the newest sealed or adopted
-    claims: dict[int, Claim] = field(default_factory=dict)
+    claims: dict[int, SealedGeneration] = field(default_factory=dict)  # what agents say that they run
     # Spares that have taken a slot, by (index, incarnation) that they still call themselves.
     aliases: dict[WorkerId, AgentIdentity] = field(default_factory=dict)
     suspicion: bool = False  # a member of the broken generation reported a failure
@@ -61,10 +60,13 @@ class Membership:
 
     def sealed_agent(self, index: int) -> AgentIdentity | None:
         """Who fills slot `index` in the newest generation."""
-        for member in self.sealed.members if self.sealed else []:
-            if member.agent.index == index:
-                return member.agent
-        return None
+        members = self.sealed.members if self.sealed else []
+        return next((member.agent for member in members if member.agent.index == index), None)
+
+    def slot_of(self, agent: AgentIdentity) -> Slot | None:
+        """The slot that exactly this incarnation fills; None for one that fills none now."""
+        slot = self.slots.get(agent.index)
+        return slot if slot is not None and slot.agent.worker == agent.worker else None
 
     def missing(self) -> list[int]:
         """Slots without a live agent, ascending."""

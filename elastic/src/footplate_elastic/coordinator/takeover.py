@@ -9,7 +9,6 @@ limit, before it decides anything.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 
 from footplate_contracts.reports import SealedGeneration
@@ -24,25 +23,16 @@ class Takeover(Enum):
     OPEN = "open"
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A generation that an agent says its ranks run."""
-
-    index: int
-    incarnation: int
-    sealed: SealedGeneration
+def newest(claims: Mapping[int, SealedGeneration]) -> SealedGeneration | None:
+    """The newest generation that any agent says its ranks run; `claims` by index of the agent."""
+    return max(
+        claims.values(), key=lambda sealed: (sealed.generation.epoch, sealed.generation.number), default=None
+    )
 
 
-def newest(claims: Mapping[int, Claim]) -> SealedGeneration | None:
-    """The newest generation that anybody claims to run."""
-    best: SealedGeneration | None = None
-    for claim in claims.values():
-        if best is None or claim.sealed.generation.newer_than(best.generation):
-            best = claim.sealed
-    return best
-
-
-def judge(claims: Mapping[int, Claim], slots: Mapping[int, Slot], nodes: int, waited_out: bool) -> Takeover:
+def judge(
+    claims: Mapping[int, SealedGeneration], slots: Mapping[int, Slot], nodes: int, waited_out: bool
+) -> Takeover:
     """Adopt the newest claimed generation, open a new one, or wait.
 
     `waited_out` says that the time limit has passed. Broken is a generation
@@ -61,7 +51,7 @@ def judge(claims: Mapping[int, Claim], slots: Mapping[int, Slot], nodes: int, wa
             continue
         heard += 1
         claim = claims.get(member.agent.index)
-        running += claim is not None and claim.sealed.generation == last.generation
+        running += claim is not None and claim.generation == last.generation
         replaced = slot.agent.incarnation > member.agent.incarnation
         rejoined = slot.waiting is not None and not answered_by(last, slot.waiting)
         broken = broken or replaced or rejoined or bool(slot.lost)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from footplate_contracts.logs import fields
@@ -22,20 +23,19 @@ _AT_ONCE: Final = 32  # calls that are made at the same time for one object
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, eq=False)
 class Actor:
     """The only one that lists, makes and deletes children of one kind of objects."""
 
-    def __init__(self, controller: Controller[Any, Any, Any], cluster: Cluster, cache: Cache) -> None:
-        self._controller = controller
-        self._cluster = cluster
-        self._cache = cache
-        self._watched = {owned.kind for owned in controller.owns if owned.watched}
+    controller: Controller[Any, Any, Any]
+    cluster: Cluster
+    cache: Cache
 
     async def refresh(self, owner: Object[Any, Any]) -> None:
         """List everything that belongs to `owner`; raises ClusterError."""
-        for owned in self._controller.owns:
-            found = await self._cluster.find(owned.kind, owner.namespace, self._selector(owner.uid))
-            self._cache.set_children(owned.kind, owner.namespace, owner.uid, found)
+        for owned in self.controller.owns:
+            found = await self.cluster.find(owned.kind, owner.namespace, self._selector(owner.uid))
+            self.cache.set_children(owned.kind, owner.namespace, owner.uid, found)
 
     async def act(self, owner: Object[Any, Any], groups: Iterable[Iterable[Change]]) -> ClusterError | None:
         """Make the changes, group after group; what refused one of them, if anything did."""
@@ -50,9 +50,9 @@ class Actor:
     async def purge(self, key: Key, uid: str) -> None:
         """Delete all children of an object that is gone, with one request a kind."""
         _log.info("deleting the children of a deleted object", extra=fields(uid=uid))
-        for owned in self._controller.owns:
+        for owned in self.controller.owns:
             try:
-                await self._cluster.delete_all(
+                await self.cluster.delete_all(
                     owned.kind, key.namespace, self._selector(uid), owned.purge_grace
                 )
             except Forbidden as error:
@@ -61,7 +61,7 @@ class Actor:
                 _log.warning("left to garbage collection", extra=fields(kind=owned.kind.name, error=error))
 
     def _selector(self, uid: str) -> str:
-        return f"{self._controller.uid_label}={uid}"
+        return f"{self.controller.uid_label}={uid}"
 
     async def _make(self, owner: Object[Any, Any], change: Change) -> None:
         match change:
@@ -73,17 +73,17 @@ class Actor:
                 await self._delete(owner, change)
 
     async def _create(self, owner: Object[Any, Any], manifest: Json) -> None:
-        kind = kind_of(manifest, (owned.kind for owned in self._controller.owns))
+        kind = kind_of(manifest, (owned.kind for owned in self.controller.owns))
         name = manifest["metadata"]["name"]
         try:
-            made = await self._cluster.create(kind, manifest)
+            made = await self.cluster.create(kind, manifest)
             _log.info("created", extra=fields(kind=kind.name, name=name))
         except AlreadyExists:
-            made = await self._cluster.get(kind, owner.namespace, name)
+            made = await self.cluster.get(kind, owner.namespace, name)
             if controller_of(made).get("uid") != owner.uid:
                 message = f"{kind.name} {name} exists and belongs to {_owner_name(made)}"
                 raise Conflict(message, 409, Reason.CHILD_CONFLICT) from None
-        self._cache.put_child(kind, made)
+        self.cache.put_child(kind, made)
 
     async def _patch(self, owner: Object[Any, Any], change: Patch) -> None:
         child = change.child
@@ -91,7 +91,7 @@ class Actor:
         metadata = {**change.patch.get("metadata", {}), "uid": child.uid}
         patch = {**change.patch, "metadata": metadata}
         try:
-            patched = await self._cluster.merge(child.kind, owner.namespace, child.name, patch)
+            patched = await self.cluster.merge(child.kind, owner.namespace, child.name, patch)
         except (NotFound, Conflict):
             return  # it is gone, or another one: the next look shows
         except (Forbidden, Invalid) as error:
@@ -100,13 +100,13 @@ class Actor:
             _log.warning("not patched", extra=fields(name=child.name, error=error))
             await self._delete(owner, change.otherwise)
             return
-        self._cache.put_child(child.kind, patched)
+        self.cache.put_child(child.kind, patched)
 
     async def _delete(self, owner: Object[Any, Any], change: Delete) -> None:
         child = change.child
         _log.info("deleting", extra=fields(kind=child.kind.name, name=child.name, grace=change.grace))
-        await self._cluster.delete(child.kind, owner.namespace, child.name, child.uid, change.grace)
-        self._cache.mark_deleted(child, child.kind in self._watched)
+        await self.cluster.delete(child.kind, owner.namespace, child.name, child.uid, change.grace)
+        self.cache.mark_deleted(child, child.kind in self.controller.owned(watched=True))
 
 
 def problem_of(error: ClusterError) -> Problem | None:

@@ -59,6 +59,10 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
         """What should exist and what the status says; `problem`: why that could not be had just now."""
         raise NotImplementedError
 
+    def owned(self, *, watched: bool) -> list[Kind]:
+        """Kinds of children that are watched, or else listed now and then."""
+        return [owned.kind for owned in self.owns if owned.watched is watched]
+
     # -- what an undecoded object says ---------------------------------------------------
 
     def index(self, body: Json) -> Mapping[str, str]:

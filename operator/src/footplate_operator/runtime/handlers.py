@@ -7,6 +7,7 @@ objects, and none of ours must ever hang in deletion.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -26,20 +27,19 @@ _CHUNK: Final = 500
 Handler = Callable[..., Coroutine[Any, Any, None]]
 
 
+@dataclass(frozen=True, eq=False)
 class Handlers:
     """What events mean for cache and queue of one kind."""
 
-    def __init__(self, controller: Controller[Any, Any, Any], cache: Cache, queue: Queue[Key]) -> None:
-        self.controller = controller
-        self.cache = cache
-        self._queue = queue
+    controller: Controller[Any, Any, Any]
+    cache: Cache
+    queue: Queue[Key]
 
     def watches(self) -> dict[Kind, Handler]:
         """What to watch, and who is told."""
-        children = [owned.kind for owned in self.controller.owns if owned.watched]
         return {
             self.controller.kind: self._object,
-            **{kind: partial(self._child, kind) for kind in children},
+            **{kind: partial(self._child, kind) for kind in self.controller.owned(watched=True)},
             **{kind: partial(self._parameter, kind) for kind in self.controller.parameters},
         }
 
@@ -47,7 +47,7 @@ class Handlers:
         """An object was listed, made, changed or deleted."""
         body = _copy(event["object"])
         (self.cache.drop if _gone(event) else self.cache.put)(body)
-        self._queue.add(key_of(body))
+        self.queue.add(key_of(body))
 
     async def _child(self, kind: Kind, event: Mapping[str, Any], **_: Any) -> None:
         """A child changed, of ours or of another kind's."""
@@ -57,14 +57,14 @@ class Handlers:
         (self.cache.drop_child if _gone(event) else self.cache.put_child)(kind, body)
         key = Key(body["metadata"]["namespace"], controller_of(body).get("name", ""))
         if key in self.cache:
-            self._queue.add(key)
+            self.queue.add(key)
 
     async def _parameter(self, kind: Kind, event: Mapping[str, Any], **_: Any) -> None:
         """A parameter appeared, changed or is gone: whoever waits for it may go on."""
         body = _copy(event["object"])
         concerned = self.controller.parameter_changed(kind, body, _gone(event))
         for key in self.cache.where(concerned) if concerned is not None else ():
-            self._queue.add(key)
+            self.queue.add(key)
 
 
 def registry(all_handlers: Iterable[Handlers]) -> kopf.OperatorRegistry:
@@ -87,9 +87,7 @@ def settings(all_handlers: Iterable[Handlers]) -> kopf.OperatorSettings:
     own.watching.server_timeout = WATCH_SECONDS  # without these, watches go silent one day
     own.watching.client_timeout = WATCH_SECONDS + 30.0
     own.watching.connect_timeout = 10.0
-    for kind in {
-        owned.kind for handlers in all_handlers for owned in handlers.controller.owns if owned.watched
-    }:
+    for kind in {kind for handlers in all_handlers for kind in handlers.controller.owned(watched=True)}:
         own.watching.label_selectors[_names(kind)] = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
     own.networking.request_timeout = 60.0
     own.queueing.idle_timeout = 1.0  # one task per object that was ever seen is too many

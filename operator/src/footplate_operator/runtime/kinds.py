@@ -38,7 +38,6 @@ EVENT: Final = Kind("events.k8s.io/v1", "Event", "events")
 LEASE: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
 DISRUPTION_BUDGET: Final = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 REVISION: Final = Kind("apps/v1", "ControllerRevision", "controllerrevisions")
-CORE: Final = (POD, SECRET, CONFIG_MAP, SERVICE, CORE_EVENT, EVENT, LEASE, DISRUPTION_BUDGET, REVISION)
 
 
 def kind_of(manifest: Json, kinds: Iterable[Kind]) -> Kind:

@@ -8,6 +8,7 @@ and the status, written last, never claims what was not seen.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Generic
 
@@ -27,33 +28,23 @@ from footplate_operator.runtime.workqueue import Queue
 SETTLED: Final = timedelta(minutes=10)  # after its end an object has no children left to tidy
 
 
+@dataclass(frozen=True, eq=False)
 class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
     """Brings objects nearer to what their specs ask. `now` is a clock in UTC."""
 
-    def __init__(
-        self,
-        controller: Controller[ObjectT, ObservedT, DecisionT],
-        cluster: Cluster,
-        cache: Cache,
-        queue: Queue[Key],
-        actor: Actor,
-        writer: StatusWriter,
-        now: Callable[[], datetime],
-        resync_seconds: float,
-    ) -> None:
-        self._controller = controller
-        self._cluster = cluster
-        self._cache = cache
-        self._queue = queue
-        self._actor = actor
-        self._writer = writer
-        self._now = now
-        self._resync = resync_seconds
-        self._times: dict[Key, SyncTimes] = {}
+    controller: Controller[ObjectT, ObservedT, DecisionT]
+    cluster: Cluster
+    cache: Cache
+    queue: Queue[Key]
+    actor: Actor
+    writer: StatusWriter
+    now: Callable[[], datetime]
+    resync_seconds: float
+    _times: dict[Key, SyncTimes] = field(default_factory=dict)
 
     async def __call__(self, key: Key) -> None:
         """Reconcile the object called `key`; an exception means: try again later."""
-        with bind(**{self._controller.noun: key}):
+        with bind(**{self.controller.noun: key}):
             await self._work(key)
 
     @property
@@ -64,17 +55,17 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
     # -- steps -------------------------------------------------------------------------
 
     async def _work(self, key: Key) -> None:
-        for uid in self._cache.unpurged(key):
+        for uid in self.cache.unpurged(key):
             await self._purge(key, uid)
-            self._cache.purged(key, uid)
-        body = self._cache.get(key)
+            self.cache.purged(key, uid)
+        body = self.cache.get(key)
         if body is None:
             return
         with bind(uid=body["metadata"]["uid"]):
             try:
-                obj = self._controller.decode(body)
+                obj = self.controller.decode(body)
             except Undecodable as error:
-                await self._writer.refuse(body, error)
+                await self.writer.refuse(body, error)
                 return
             if obj.deleted:
                 await self._purge(key, obj.uid)
@@ -88,26 +79,26 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
             return True
         if not await self._newest(obj, body):
             return False
-        await self._actor.refresh(obj)
-        times.listed = self._now()
+        await self.actor.refresh(obj)
+        times.listed = self.now()
         return True
 
     async def _reconcile(self, obj: ObjectT) -> None:
         decision = await self._desire(obj, None)
-        refused = await self._actor.act(obj, decision.changes)
+        refused = await self.actor.act(obj, decision.changes)
         problem = problem_of(refused) if refused is not None else None
         if problem is not None:
             decision = await self._desire(obj, problem)
-        await self._controller.tell(obj, decision)
-        await self._writer.report(obj, decision.status, self._times_of(obj))
+        await self.controller.tell(obj, decision)
+        await self.writer.report(obj, decision.status, self._times_of(obj))
         if refused is not None:
             raise refused
         self._requeue(obj, decision)
 
     async def _desire(self, obj: ObjectT, problem: Problem | None) -> DecisionT:
-        children = self._cache.children(obj.namespace, obj.uid)
-        observed = await self._controller.observe(obj, children, self._now())
-        return self._controller.desire(obj, observed, problem, self._now())
+        children = self.cache.children(obj.namespace, obj.uid)
+        observed = await self.controller.observe(obj, children, self.now())
+        return self.controller.desire(obj, observed, problem, self.now())
 
     async def _newest(self, obj: ObjectT, body: Json) -> bool:
         """Whether the object is as it was read; where it is not, the next round has what it is now.
@@ -115,33 +106,32 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
         A watch that was cut off for minutes never tells what ended meanwhile.
         """
         try:
-            known = await self._cluster.get(self._controller.kind, obj.namespace, obj.name)
+            known = await self.cluster.get(self.controller.kind, obj.namespace, obj.name)
         except NotFound:
             known = None
         if known is not None and known["metadata"]["resourceVersion"] == obj.version:
             return True
         if known is None or known["metadata"]["uid"] != obj.uid:
-            self._cache.drop(body)
+            self.cache.drop(body)
         if known is not None:
-            self._cache.put(known)
-        self._queue.add(obj.key)
+            self.cache.put(known)
+        self.queue.add(obj.key)
         return False
 
     async def _purge(self, key: Key, uid: str) -> None:
         self._forget(key, uid)
-        await self._actor.purge(key, uid)
+        await self.actor.purge(key, uid)
 
     def _requeue(self, obj: ObjectT, decision: DecisionT) -> None:
         if decision.requeue_after is not None:
-            self._queue.add_after(obj.key, decision.requeue_after)
+            self.queue.add_after(obj.key, decision.requeue_after)
         elif obj.ended is None:
-            self._queue.add_after(obj.key, self._resync * jitter(obj.uid))
+            self.queue.add_after(obj.key, self.resync_seconds * jitter(obj.uid))
         elif self._settled(obj):
             self._forget(obj.key, obj.uid)
-            listed = [owned.kind for owned in self._controller.owns if not owned.watched]
-            self._cache.forget_children(obj.namespace, obj.uid, listed)
+            self.cache.forget_children(obj.namespace, obj.uid, self.controller.owned(watched=False))
         else:
-            self._queue.add_after(obj.key, SETTLED.total_seconds())
+            self.queue.add_after(obj.key, SETTLED.total_seconds())
 
     # -- particulars -------------------------------------------------------------------
 
@@ -150,20 +140,20 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
         if times is not None and times.uid == obj.uid:
             return times
         if times is not None:
-            self._controller.forget(times.uid)
+            self.controller.forget(times.uid)
         self._times[obj.key] = SyncTimes(obj.uid)
         return self._times[obj.key]
 
     def _forget(self, key: Key, uid: str) -> None:
-        self._controller.forget(uid)
+        self.controller.forget(uid)
         if key in self._times and self._times[key].uid == uid:
             del self._times[key]
 
     def _needs_listing(self, obj: ObjectT, times: SyncTimes) -> bool:
         if obj.ended is not None:
             return times.listed is None and not self._settled(obj)
-        return times.listed is None or (self._now() - times.listed).total_seconds() >= self._resync
+        return times.listed is None or (self.now() - times.listed).total_seconds() >= self.resync_seconds
 
     def _settled(self, obj: ObjectT) -> bool:
         """Whether an object ended so long ago that it has no children left to tidy."""
-        return obj.ended is not None and self._now() - obj.ended > SETTLED
+        return obj.ended is not None and self.now() - obj.ended > SETTLED

@@ -36,46 +36,37 @@ class SyncTimes:
     wrote: datetime | None = None
 
 
+@dataclass(frozen=True, eq=False)
 class StatusWriter:
-    """One write a reconciliation at most, and none without news. `now` is a clock in UTC.
+    """One write a reconciliation at most, and none without news.
 
-    Args:
-        identity: of this replica, for Events.
+    `now` is a clock in UTC; `identity` is that of this replica, for Events.
     """
 
-    def __init__(
-        self,
-        controller: Controller[Any, Any, Any],
-        cluster: Cluster,
-        cache: Cache,
-        queue: Queue[Key],
-        now: Callable[[], datetime],
-        identity: str,
-    ) -> None:
-        self._controller = controller
-        self._cluster = cluster
-        self._cache = cache
-        self._queue = queue
-        self._now = now
-        self._identity = identity
+    controller: Controller[Any, Any, Any]
+    cluster: Cluster
+    cache: Cache
+    queue: Queue[Key]
+    now: Callable[[], datetime]
+    identity: str
 
     async def report(self, obj: Object[Any, Any], after: Contract, times: SyncTimes) -> None:
         """Write what has changed: a state at once, bare progress when its time has come."""
-        change = self._controller.compare(obj.status, after)
+        change = self.controller.compare(obj.status, after)
         if change is StatusChange.NOTHING:
             return
-        now = self._now()
+        now = self.now()
         if change is StatusChange.PROGRESS:
-            wrote = times.wrote or self._controller.last_progress(obj)
-            interval = progress_interval(self._cache.live(), obj.uid)
+            wrote = times.wrote or self.controller.last_progress(obj)
+            interval = progress_interval(self.cache.live(), obj.uid)
             if wrote is not None and (left := interval - (now - wrote).total_seconds()) > 0:
-                self._queue.add_after(obj.key, left)
+                self.queue.add_after(obj.key, left)
                 return
         if not await self._write(obj.key, obj.version, after.to_json()):
             times.listed = None  # what was read is old or gone, and the watch may be late: look again
             return
         times.wrote = now
-        for event in self._controller.reported(obj, after):
+        for event in self.controller.reported(obj, after):
             await self._emit(obj, event, now)
 
     async def refuse(self, body: Json, error: Undecodable) -> None:
@@ -84,7 +75,7 @@ class StatusWriter:
         status = dict(body.get("status", {}))
         generation = int(metadata.get("generation", 0))
         new = NewCondition(ConditionType.RECONCILED, False, error.reason, str(error))
-        said = condition(new, generation, self._now()).to_json()
+        said = condition(new, generation, self.now()).to_json()
         others = []
         for known in status.get("conditions", []):
             if known.get("type") != said["type"]:
@@ -96,7 +87,7 @@ class StatusWriter:
 
     async def _write(self, key: Key, version: str, status: Json) -> bool:
         """Whether it went on top of what was read: the object may be gone, and another have its name."""
-        kind = self._controller.kind
+        kind = self.controller.kind
         body = {
             "apiVersion": kind.api_version,
             "kind": kind.name,
@@ -104,17 +95,17 @@ class StatusWriter:
             "status": status,
         }
         try:
-            self._cache.put(await self._cluster.apply(kind, body, "status"))
+            self.cache.put(await self.cluster.apply(kind, body, "status"))
         except (NotFound, Conflict) as error:
             _log.info("gone or changed while its status was written", extra=fields(error=error))
-            self._queue.add_after(key, CONFLICT_SECONDS)
+            self.queue.add_after(key, CONFLICT_SECONDS)
             return False
         return True
 
     async def _emit(self, obj: Object[Any, Any], event: Event, now: datetime) -> None:
-        manifest = events.manifest(self._controller.kind, obj, event, self._identity, now)
+        manifest = events.manifest(self.controller.kind, obj, event, self.identity, now)
         try:
-            await self._cluster.create(EVENT, manifest)
+            await self.cluster.create(EVENT, manifest)
         except AlreadyExists:
             return
         except ClusterError as error:

@@ -137,7 +137,7 @@ class Story:
         self.said += actions
 
     def disconnect(self, index: int, incarnation: int = 0) -> None:
-        self.said += membership.disconnected(self.state, index, incarnation, self.now)
+        self.said += membership.disconnected(self.state, agent(index, incarnation), self.now)
 
     def leave(self, index: int, incarnation: int = 0) -> None:
         self.said += membership.left(self.state, agent(index, incarnation), self.now)
