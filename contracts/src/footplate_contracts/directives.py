@@ -14,7 +14,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from footplate_contracts.model import Report
+from footplate_contracts.model import Report, read_unknown_as
 
 # Why a directive is not in force, by the name of its field.
 Refusals = dict[str, Annotated[str, Field(max_length=1024)]]
@@ -63,4 +63,4 @@ class Directives(Report):
     )
     hang: HangBounds | None = Field(default=None, description="in force at once")
     limits: Limits | None = Field(default=None, description="in force after a step that all ranks agree upon")
-    command: Command = Command.NONE
+    command: Annotated[Command, read_unknown_as(Command.NONE)] = Command.NONE

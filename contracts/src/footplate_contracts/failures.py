@@ -12,7 +12,7 @@ from typing import Annotated, Final, NamedTuple, Protocol
 
 from pydantic import BeforeValidator, Field
 
-from footplate_contracts.model import Report
+from footplate_contracts.model import Report, read_unknown_as
 from footplate_contracts.names import Cause, ExitCode, Reason
 
 MESSAGE_LIMIT: Final = 1024  # characters, as in the status of a run
@@ -70,12 +70,6 @@ def is_peer_gone(text: str) -> bool:
     return re.search(_PEER_GONE, text) is not None
 
 
-def _known_cause(cause: object) -> object:
-    """A cause that a newer release added counts as the user's error: never retried for ever."""
-    known = cause in Cause.__members__.values()
-    return cause if known or not isinstance(cause, str) else Cause.USER_ERROR
-
-
 def _without_surrogates(message: object) -> object:
     """What a user's program said may hold half of a surrogate pair, which no JSON carries."""
     return message.encode(errors="replace").decode() if isinstance(message, str) else message
@@ -88,7 +82,8 @@ Message = Annotated[str, BeforeValidator(_without_surrogates)]
 class FailureReport(Report):
     """Why ranks or a pod ended; of a generation the first rank that failed speaks."""
 
-    cause: Annotated[Cause, BeforeValidator(_known_cause)]
+    # One that a newer release added counts as the user's error: never retried for ever.
+    cause: Annotated[Cause, read_unknown_as(Cause.USER_ERROR)]
     reason: str = Field(max_length=REASON_LIMIT)
     message: Message = Field(max_length=MESSAGE_LIMIT, description="for a traceback its last lines")
     rank: int | None = None

@@ -2,15 +2,18 @@
 
 Kubernetes writes camelCase, Python snake_case; one alias generator keeps both
 honest. Unknown keys are errors, because a misspelt field that is ignored costs
-a training run days later.
+a training run days later. What programs write for one another is another matter:
+they may be of different releases, and whoever reads passes over what is new to it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+from enum import StrEnum
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 
@@ -34,6 +37,21 @@ class Contract(BaseModel):
         """The record in `value` (decoded JSON); raises pydantic.ValidationError."""
         return cls.model_validate(value)
 
+    @classmethod
+    def from_any_release(cls, value: object) -> Self:
+        """As from_json, without the members, however deep, that only another release knows."""
+        return cls.model_validate(value, extra="ignore")
+
+    @classmethod
+    def passed_over(cls, value: object) -> list[str]:
+        """The paths of what from_any_release leaves out of `value`."""
+        try:
+            cls.model_validate(value)
+        except ValidationError as error:
+            unknown = [wrong["loc"] for wrong in error.errors() if wrong["type"] == "extra_forbidden"]
+            return [".".join(map(str, path)) for path in unknown]
+        return []
+
 
 class Report(Contract):
     """A message between programs that may be of different releases.
@@ -50,6 +68,18 @@ class Report(Contract):
         text = self.model_dump_json(by_alias=True, exclude_none=True)  # model_dump() would leave NaN as it is
         plain: dict[str, Any] = json.loads(text)
         return plain
+
+
+def digest(plain: object) -> str:
+    """Hex SHA-256 of the canonical JSON: equal records, equal digests."""
+    canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def read_unknown_as(known: StrEnum) -> BeforeValidator:
+    """For a field with members of an enum: one that a newer release added is read as `known`."""
+    members = frozenset(type(known))
+    return BeforeValidator(lambda value: known if isinstance(value, str) and value not in members else value)
 
 
 def first_error(error: ValidationError) -> str:

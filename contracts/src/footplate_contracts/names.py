@@ -170,6 +170,13 @@ class Cause(StrEnum):
     IMAGE_OR_CONFIG = "ImageOrConfig"
     STRAGGLER_SUSPECTED = "StragglerSuspected"
 
+    @classmethod
+    def unknown(cls, text: str) -> Cause:
+        """One that a newer release added: written as it was read, and equal to none of these."""
+        cause = str.__new__(cls, text)
+        cause._name_ = cause._value_ = text
+        return cause
+
 
 class Phase(StrEnum):
     """`status.phase` of a TrainingRun."""

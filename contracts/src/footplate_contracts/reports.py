@@ -9,15 +9,15 @@ whatever must not be lost carries a sequence and is kept until acknowledged.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from footplate_contracts import older
 from footplate_contracts.directives import Command, Directives, NumberedLimits, Refusals
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.metrics import StepMetrics as StepMetrics
-from footplate_contracts.model import Report
+from footplate_contracts.model import Report, read_unknown_as
 from footplate_contracts.names import FIRST_SPARE, WorkerId
 
 
@@ -61,7 +61,7 @@ class RankReport(Report):
     rank: int
     local_rank: int
     step: int = Field(description="last finished optimizer step; the start step before the first")
-    phase: RankPhase
+    phase: Annotated[RankPhase, read_unknown_as(RankPhase.VALIDATION)]  # it may stand still in that
     step_seconds: float | None = None
     total_steps: int | None = Field(default=None, description="the step that this rank ends with")
 
@@ -166,6 +166,12 @@ class Diagnosis(DiagnosisRequest):
     number: int = Field(ge=1, description="counts up within one epoch")
 
 
+def _if_known(diagnosis: Any) -> Any:
+    """None for one of a kind that a newer release added: nobody here could make it."""
+    kind = diagnosis.get("kind") if isinstance(diagnosis, dict) else None
+    return None if isinstance(kind, str) and kind not in frozenset(DiagnosisKind) else diagnosis
+
+
 class Heartbeat(Report):
     """An agent's word to the coordinator; itself the long-poll for changes."""
 
@@ -194,9 +200,11 @@ class HeartbeatAnswer(Report):
     rendezvous_open: bool = Field(default=False, description="stop ranks and join again")
     evicted: bool = Field(default=False, description="a newer incarnation has this slot: end")
     closed: bool = Field(default=False, description="the run is over: end with success")
-    command: Command = Command.NONE
+    command: Annotated[Command, read_unknown_as(Command.NONE)] = Command.NONE
     limits: NumberedLimits | None = Field(default=None, validation_alias="terms", serialization_alias="terms")
-    diagnosis: Diagnosis | None = Field(default=None, description="the newest one")
+    diagnosis: Annotated[Diagnosis | None, BeforeValidator(_if_known)] = Field(
+        default=None, description="the newest one"
+    )
     received: int = Field(default=0, description="outbox items up to here need not be sent again")
     acknowledged: int = Field(default=0, description="outbox items up to here are durable")
 
@@ -253,7 +261,7 @@ class CoordinatorState(Report):
 
     version: int
     epoch: int
-    state: RunState
+    state: Annotated[RunState, read_unknown_as(RunState.LOADING)]  # nobody need act upon that
     directives: Directives | None = Field(
         default=None, description="as it was told last; absent: an older one, which takes only commands"
     )

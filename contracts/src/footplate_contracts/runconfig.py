@@ -8,13 +8,10 @@ alike, and the result is what is mounted, hashed and kept with checkpoints.
 
 from __future__ import annotations
 
-import hashlib
-import json
-
 from pydantic import Field
 
 from footplate_contracts.families import resolve_model
-from footplate_contracts.model import Contract
+from footplate_contracts.model import Contract, digest
 from footplate_contracts.v1alpha1.compute import Checkpoint, Hang, ResumeFrom
 from footplate_contracts.v1alpha1.computeprofile import Backend, PeakTflops
 from footplate_contracts.v1alpha1.data import Data, Masking, MaskingName, Validation
@@ -72,8 +69,7 @@ class RunConfig(Contract):
 
     def digest(self) -> str:
         """Hex SHA-256 of the canonical JSON: equal configs, equal digests."""
-        canonical = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return digest(self.to_json())
 
 
 def resolve_loss(loss: Loss) -> Loss:

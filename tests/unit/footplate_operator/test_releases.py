@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from footplate_contracts.names import WRITTEN_BY_ANNOTATION
-from footplate_operator.runtime.kinds import POD, REVISION, Json
+from footplate_contracts.v1alpha1.status import TrainingRunStatus
+from footplate_operator.runtime.kinds import CONFIG_MAP, POD, REVISION, Json
 from footplate_operator.runtime.objects import UnreadableStatus
 from footplate_operator.trainingrun.manifests.children import controller_revision
 from footplate_operator.trainingrun.revision import (
+    Frozen,
     Revision,
     UnreadableRevision,
     admit,
@@ -20,6 +24,7 @@ from tests.support.fake_cluster import travelled
 from tests.support.operator_fakes import DEFAULTS, RELEASE, run_manifest
 from tests.support.operator_runs import frozen, run
 from tests.support.operator_world import World, running
+from tests.support.releases import UNHEARD_OF, extended
 
 NEWER = "9.0.0"
 
@@ -112,10 +117,47 @@ async def test_a_suspended_run_is_resumed_with_what_this_release_writes() -> Non
     assert world.status["revision"] == "tiny-2"
 
 
+async def test_a_run_goes_on_though_a_newer_release_said_more_of_it() -> None:
+    world = await running()
+    world.end_pod("tiny-w1-0", 137)
+    await world.live(30, until=lambda: "tiny-w1-1" in world.cluster.names(POD) and world.phase == "Running")
+    body = travelled(world.run)
+    body["status"] = extended(TrainingRunStatus, body["status"], enums=True)
+    revision = travelled(world.cluster.objects[REVISION, "tiny-1"])
+    revision["data"] = extended(Frozen, revision["data"])
+    world.cluster.put(body)
+    world.cluster.put(revision)
+    world.start_operator()
+    await world.live(5)
+    assert (world.phase, world.condition("Reconciled")["status"]) == ("Running", "True")
+    assert world.status["attempts"][0]["cause"] == UNHEARD_OF, "history is not written anew"
+    world.end_pod("tiny-w0-0", 137)
+    await world.live(30, until=lambda: "tiny-w0-2" in world.cluster.names(POD) and world.phase == "Running")
+    [config] = world.cluster.all(CONFIG_MAP)
+    assert json.loads(config["data"]["run.json"])["training"]["sunSpots"] == {"count": 7}
+
+
+def test_ranks_get_what_a_newer_release_froze_for_them() -> None:
+    body = travelled(controller_revision(run(), frozen(run())))
+    body["data"] = extended(Frozen, body["data"])
+    seen = view_revision(body)
+    assert isinstance(seen, Revision) and seen.frozen == frozen(run()).frozen
+    assert seen.config == body["data"]["config"]
+    assert seen.config_map("tiny") != frozen(run()).config_map("tiny")
+
+
+def test_a_run_that_is_admitted_anew_gets_what_this_release_knows() -> None:
+    first = frozen(run())
+    body = travelled(controller_revision(run(), first))
+    assert admit(run(), first.frozen.profile, DEFAULTS, [view_revision(body)], RELEASE).number == 1
+    body["data"] = extended(Frozen, body["data"])
+    assert admit(run(), first.frozen.profile, DEFAULTS, [view_revision(body)], RELEASE).number == 2
+
+
 def test_a_status_that_cannot_be_read_names_its_writer() -> None:
-    body = run_manifest() | {"status": {"phase": "Dreaming", "writtenBy": NEWER}}
+    body = run_manifest() | {"status": {"restarts": "many", "writtenBy": NEWER}}
     body["metadata"] |= {"uid": "uid-1", "creationTimestamp": "2026-01-31T11:00:00Z"}
-    with pytest.raises(UnreadableStatus, match=f"cannot read the status: operator {NEWER} wrote it .*phase"):
+    with pytest.raises(UnreadableStatus, match=f"the status: operator {NEWER} wrote it .*restarts"):
         decode(body)
 
 
@@ -123,11 +165,11 @@ async def test_a_status_that_cannot_be_read_ends_in_a_condition() -> None:
     world = await running()
     body, pods = travelled(world.run), world.cluster.names(POD)
     assert body["status"]["writtenBy"] == RELEASE
-    body["status"] |= {"phase": "Dreaming", "writtenBy": NEWER}
+    body["status"] |= {"restarts": "many", "writtenBy": NEWER}
     world.cluster.put(body)
     await world.live(3)
     said = world.condition("Reconciled")
     assert (said["status"], said["reason"]) == ("False", "StatusUnreadable")
-    assert f"operator {NEWER} wrote it (phase: " in said["message"]
-    assert (world.phase, world.status["writtenBy"]) == ("Dreaming", NEWER), "all else is as it was"
+    assert f"operator {NEWER} wrote it (restarts: " in said["message"]
+    assert (world.status["restarts"], world.status["writtenBy"]) == ("many", NEWER), "all else is as it was"
     assert world.cluster.names(POD) == pods

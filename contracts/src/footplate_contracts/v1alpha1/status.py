@@ -6,11 +6,12 @@ that grow for ever keep their newest entries.
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from footplate_contracts.names import Cause, Phase
+from footplate_contracts.names import Cause, ConditionType, Phase
 from footplate_contracts.v1alpha1.types import Label, Name, Part, Text, Time, Uri, Whole
 
 ATTEMPT_LIMIT = 20
@@ -65,6 +66,10 @@ class CheckpointStatus(Part):
     durable: bool = Field(True, description="whether it outlives the nodes")
 
 
+def _cause(cause: object) -> object:
+    return Cause.unknown(cause) if isinstance(cause, str) and cause not in frozenset(Cause) else cause
+
+
 class Attempt(Part):
     """One stretch of training between two interruptions."""
 
@@ -77,7 +82,7 @@ class Attempt(Part):
     )
     start_step: Whole = Field(0, description="where it began")
     end_step: Whole | None = Field(None, description="where it ended")
-    cause: Cause | None = None
+    cause: Annotated[Cause | None, BeforeValidator(_cause)] = None
     reason: Annotated[str, Field(max_length=64)] = Field("", description="why it ended, in one word")
     node: Annotated[str, Field(max_length=253)] = Field("", description="the node to blame")
     rank: Whole | None = Field(None, description="the first rank that failed")
@@ -127,7 +132,7 @@ class CostStatus(Part):
 class TrainingRunStatus(Part):
     """Written by the operator alone."""
 
-    phase: Phase | None = None
+    phase: Phase | None = None  # of those that a newer release added: the nearest
     observed_generation: Whole | None = Field(None, description="of the spec that was acted upon")
     conditions: Annotated[list[Condition], Field(max_length=16)] = Field(
         [], description="what holds, as metav1.Condition"
@@ -168,3 +173,19 @@ class TrainingRunStatus(Part):
     incarnation: Whole = Field(
         0, description="newest incarnation of any worker; a substitute gets the next, so that no name returns"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_phase(cls, status: Any) -> Any:
+        phase = status.get("phase") if isinstance(status, Mapping) else None
+        if not isinstance(phase, str) or phase in frozenset(Phase):
+            return status
+        return {**status, "phase": _nearest_phase(status)}
+
+
+def _nearest_phase(status: Mapping[str, Any]) -> Phase | None:
+    """What the phase of a run comes down to that was written by a release with more of them."""
+    if status.get("completionTime"):
+        conditions = {condition["type"]: condition["status"] for condition in status.get("conditions", ())}
+        return Phase.SUCCEEDED if conditions.get(ConditionType.COMPLETE) == "True" else Phase.FAILED
+    return Phase.RUNNING if status.get("revision") else None  # without one it was never admitted

@@ -119,10 +119,10 @@ def _read_spec(model: type[ContractT], body: Mapping[str, Any]) -> ContractT:
 def _read_status(model: type[ContractT], body: Mapping[str, Any]) -> ContractT:
     status = body.get("status", {})
     try:
-        return read(model, status)
-    except Undecodable as error:
+        return model.from_any_release(status)
+    except ValidationError as error:
         written_by = str(status.get("writtenBy", ""))
-        raise UnreadableStatus(unreadable("the status", written_by, str(error))) from None
+        raise UnreadableStatus(unreadable("the status", written_by, first_error(error))) from None
 
 
 def key_of(body: Mapping[str, Any]) -> Key:

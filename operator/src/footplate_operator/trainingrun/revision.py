@@ -9,16 +9,14 @@ may change while ranks train reaches them through the coordinator instead.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from pydantic import ValidationError
 
-from footplate_contracts.model import Contract, first_error
-from footplate_contracts.names import WRITTEN_BY_ANNOTATION, LogFormat, Phase, revision_name
+from footplate_contracts.model import Contract, digest, first_error
+from footplate_contracts.names import WRITTEN_BY_ANNOTATION, LogFormat, Phase, config_map_name, revision_name
 from footplate_contracts.reports import CoordinatorState
 from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
@@ -48,11 +46,6 @@ class Frozen(Contract):
     defaults: Defaults
     config: RunConfig
 
-    def digest(self) -> str:
-        """Hex SHA-256 of the canonical JSON."""
-        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
-
 
 @dataclass(frozen=True)
 class Revision:
@@ -61,10 +54,21 @@ class Revision:
     number: int
     frozen: Frozen
     written_by: str = ""  # version of the operator
+    written: Json = field(default_factory=dict, compare=False)  # the `data` that it was read from
 
     def name(self, run: str) -> str:
         """Name of its ControllerRevision."""
         return revision_name(run, self.number)
+
+    @property
+    def config(self) -> Json:
+        """The RunConfig as ranks are given it: a substitute gets what a newer release wrote for its peers."""
+        config: Json = _with_unknown(self.frozen.config.to_json(), self.written.get("config"))
+        return config
+
+    def config_map(self, run: str) -> str:
+        """Name of the ConfigMap of that."""
+        return config_map_name(run, digest(self.config))
 
 
 @dataclass(frozen=True)
@@ -88,9 +92,19 @@ def view_revision(body: Json) -> AnyRevision:
     number = int(body["revision"])
     written_by = body["metadata"].get("annotations", {}).get(WRITTEN_BY_ANNOTATION, "")
     try:
-        return Revision(number, Frozen.from_json(body.get("data")), written_by)
+        data = body.get("data", {})
+        return Revision(number, Frozen.from_any_release(data), written_by, data)
     except ValidationError as error:
         return UnreadableRevision(number, written_by, first_error(error))
+
+
+def _with_unknown(read: Any, written: Any) -> Any:
+    """`read`, with those members of what was `written` that this release passed over."""
+    if isinstance(read, dict) and isinstance(written, dict):
+        return written | {name: _with_unknown(value, written.get(name)) for name, value in read.items()}
+    if isinstance(read, list) and isinstance(written, list) and len(read) == len(written):
+        return [_with_unknown(*pair) for pair in zip(read, written, strict=True)]
+    return read
 
 
 def needs_admission(phase: Phase | None, suspend: bool) -> bool:
@@ -129,7 +143,7 @@ def admit(
         config=resolved_config(run, profile),
     )
     newest = max(revisions, key=lambda revision: revision.number, default=None)
-    if isinstance(newest, Revision) and newest.frozen.digest() == frozen.digest():
+    if isinstance(newest, Revision) and newest.frozen == frozen and newest.config == frozen.config.to_json():
         return newest
     return Revision(newest.number + 1 if newest else 1, frozen, version)
 

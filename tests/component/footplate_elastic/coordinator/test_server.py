@@ -135,7 +135,7 @@ async def test_health_needs_no_token(client: Client) -> None:
     ("path", "body", "names"),
     [
         pytest.param(wire.JOIN, {"storePort": 1}, "agent", id="no agent"),
-        pytest.param(older.COMMAND, {"command": "explode"}, "checkpointAndExit", id="no such command"),
+        pytest.param(older.COMMAND, {"command": 3}, "checkpointAndExit", id="no such command"),
         pytest.param(
             wire.JOIN,
             {"storePort": 1, "agent": agent(1).to_json() | {"slots": 9}},
@@ -159,7 +159,7 @@ async def test_a_wrong_message_is_told_what_is_wrong(
     [
         pytest.param({}, "nodes", id="no size"),
         pytest.param({"nodes": 0}, "greater than or equal to 1", id="no nodes"),
-        pytest.param({"nodes": 2, "command": "explode"}, "checkpointAndExit", id="no such command"),
+        pytest.param({"nodes": 2, "command": 3}, "checkpointAndExit", id="no command"),
         pytest.param({"nodes": 2, "hang": {"factor": 0.5, "floorSeconds": 1}}, "factor", id="impatient"),
     ],
 )
@@ -168,6 +168,12 @@ async def test_wrong_directives_are_told_what_is_wrong(
 ) -> None:
     status, answer = await client.direct(**directives)
     assert status == 400 and names in answer["reason"]
+
+
+async def test_a_command_of_a_newer_operator_is_passed_over_and_the_rest_holds(client: Client) -> None:
+    status, state = await client.direct(nodes=2, command="dream", hang={"factor": 2, "floorSeconds": 60})
+    assert (status, state["directives"]["command"]) == (200, "none")
+    assert state["directives"]["hang"] == {"factor": 2.0, "floorSeconds": 60.0}
 
 
 async def test_every_answer_names_the_epoch(replaced: Client) -> None:

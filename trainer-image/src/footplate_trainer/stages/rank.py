@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -12,10 +13,13 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_elastic.protocol.agent_client import open_client
 from footplate_trainer.stages import pretrain
 
+_log = logging.getLogger(__name__)
+
 
 def run_rank() -> ExitCode:
     """Train the RunConfig that the operator mounted; returns the exit code, never raises."""
-    config = RunConfig.from_json(json.loads(Path(os.environ[Env.RUN_CONFIG]).read_text()))
+    mounted = json.loads(Path(os.environ[Env.RUN_CONFIG]).read_text())
+    config = RunConfig.from_any_release(mounted)  # the operator, or the image, may be a newer one's
     logs.configure("footplate_trainer", "footplate_elastic", log_format=logs.format_of(os.environ))
     logs.describe_process(
         run=f"{config.run.namespace}/{config.run.name}",
@@ -23,6 +27,8 @@ def run_rank() -> ExitCode:
         generation=os.environ.get(Env.GENERATION),
         rank=int(os.environ["RANK"]),
     )
+    if unknown := RunConfig.passed_over(mounted):
+        _log.warning("passing over what this release does not know: %s", ", ".join(unknown))
     agent = open_client(os.environ)
     try:
         return pretrain.main(config, agent)

@@ -9,7 +9,6 @@ from footplate_contracts.names import (
     ConditionType,
     Phase,
     Reason,
-    config_map_name,
     coordinator_pod_name,
     coordinator_service_name,
     secret_name,
@@ -146,12 +145,12 @@ def _reconciled(situation: Situation) -> NewCondition:
 
 def _missing_children(situation: Situation) -> list[Json]:
     run, revision, observed = situation.run, situation.revision, situation.observed
-    digest, credentials = revision.frozen.config.digest(), observed.credentials
+    credentials = observed.credentials
     assert credentials is not None, "this run may train"
     wanted: list[tuple[Kind, str, Callable[[], Json]]] = [
         (SECRET, secret_name(run.name), lambda: children.secret(run, credentials)),
         (REVISION, revision.name(run.name), lambda: children.controller_revision(run, revision)),
-        (CONFIG_MAP, config_map_name(run.name, digest), lambda: children.config_map(run, revision)),
+        (CONFIG_MAP, revision.config_map(run.name), lambda: children.config_map(run, revision)),
         (SERVICE, coordinator_service_name(run.name), lambda: children.service(run)),
         (DISRUPTION_BUDGET, run.name, lambda: children.disruption_budget(run)),
     ]
@@ -159,7 +158,7 @@ def _missing_children(situation: Situation) -> list[Json]:
 
 
 def _old_configs(situation: Situation) -> list[Child]:
-    in_force = config_map_name(situation.run.name, situation.revision.frozen.config.digest())
+    in_force = situation.revision.config_map(situation.run.name)
     configs = [child for child in situation.observed.children if child.kind == CONFIG_MAP]
     return [child for child in configs if child.name != in_force]
 

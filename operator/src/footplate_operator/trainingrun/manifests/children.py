@@ -18,7 +18,6 @@ from footplate_contracts.names import (
     SECRET_TOKEN_KEY,
     WRITTEN_BY_ANNOTATION,
     Role,
-    config_map_name,
     coordinator_service_name,
     secret_name,
 )
@@ -59,13 +58,12 @@ def read_secret(body: Json) -> Credentials:
 
 def config_map(run: Run, revision: Revision) -> Json:
     """The ConfigMap with the RunConfig; another content has another name."""
-    config = revision.frozen.config
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": metadata(run, config_map_name(run.name, config.digest())),
+        "metadata": metadata(run, revision.config_map(run.name)),
         "immutable": True,
-        "data": {RUN_CONFIG_FILE: json.dumps(config.to_json(), indent=1, sort_keys=True)},
+        "data": {RUN_CONFIG_FILE: json.dumps(revision.config, indent=1, sort_keys=True)},
     }
 
 

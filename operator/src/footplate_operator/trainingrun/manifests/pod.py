@@ -18,7 +18,6 @@ from footplate_contracts.names import (
     SECRET_CERTIFICATE_KEY,
     SECRET_TOKEN_KEY,
     Env,
-    config_map_name,
     secret_name,
 )
 from footplate_operator.runtime.kinds import Json
@@ -99,9 +98,8 @@ def merged_env(ours: Sequence[Json], users: Sequence[Json]) -> list[Json]:
 
 def base_volumes(run: Run, revision: Revision, secret_keys: Sequence[str]) -> list[Json]:
     """RunConfig, the named keys of the run's Secret, and scratch space."""
-    digest = revision.frozen.config.digest()
     return [
-        {"name": CONFIG_VOLUME, "configMap": {"name": config_map_name(run.name, digest)}},
+        {"name": CONFIG_VOLUME, "configMap": {"name": revision.config_map(run.name)}},
         {
             "name": SECRET_VOLUME,
             "secret": {
