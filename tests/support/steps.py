@@ -28,4 +28,5 @@ def trained(
 
 def rank_of(rank: int, size: int = 2) -> World:
     """A rank on the CPU that speaks to nobody."""
-    return World(rank, size, rank, torch.device("cpu"), dist.ProcessGroup(rank, size))
+    group = dist.ProcessGroup(rank, size)
+    return World(rank, size, rank, torch.device("cpu"), group, group)

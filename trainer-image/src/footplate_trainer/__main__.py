@@ -1,16 +1,19 @@
 """`footplate-trainer`: train, pack, plan, diagnose, generate, export, inspect, verify.
 
 A wrong argument or manifest should be told at once: torch, which takes seconds
-to import, comes in only where it is needed.
+to import, comes in only where it is needed. Each verb is a module of `commands`,
+imported when it is asked for: `add_arguments(parser)` declares what stands behind
+the verb, and `run(arguments)` does it and returns the exit code.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from footplate_contracts import logs
 from footplate_contracts.names import ExitCode, LogFormat
@@ -32,54 +35,6 @@ _HELP: Final = {
 }
 
 
-class Verb(Protocol):
-    """A module of `commands`."""
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare what stands behind the verb."""
-
-    def run(self, arguments: argparse.Namespace) -> int:
-        """Do it; the process's exit code."""
-
-
-def _verb(name: str) -> Verb:
-    """The module of the verb `name`, imported now and not before."""
-    match name:
-        case "train":
-            from footplate_trainer.commands import train
-
-            return train
-        case "pack":
-            from footplate_trainer.commands import pack
-
-            return pack
-        case "plan":
-            from footplate_trainer.commands import plan
-
-            return plan
-        case "diagnose":
-            from footplate_trainer.commands import diagnose
-
-            return diagnose
-        case "generate":
-            from footplate_trainer.commands import generate
-
-            return generate
-        case "export":
-            from footplate_trainer.commands import export
-
-            return export
-        case "inspect":
-            from footplate_trainer.commands import inspect
-
-            return inspect
-        case "verify":
-            from footplate_trainer.commands import verify
-
-            return verify
-    raise LookupError(f"there is no verb {name}")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the result is the process's exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
@@ -88,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, text in _HELP.items():
         command = commands.add_parser(name, help=text)
         if given[:1] == [name]:
-            verb = _verb(name)
+            verb = importlib.import_module(f"footplate_trainer.commands.{name}")
             verb.add_arguments(command)
             command.set_defaults(run_verb=verb.run)
     parsed = parser.parse_args(given)

@@ -8,13 +8,11 @@ A run that nobody speaks to keeps the limits of its RunConfig.
 
 from __future__ import annotations
 
-import torch
-import torch.distributed as dist
-
 from footplate_contracts.directives import NumberedLimits
 from footplate_contracts.runconfig import RunConfig
 from footplate_planning.config import total_steps
 from footplate_trainer.optim.schedule import learning_rate
+from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.world import World
 
 
@@ -54,7 +52,8 @@ class RunLimits:
 
     def agree(self, told: NumberedLimits | None, world: World, done: int) -> bool:
         """`take` the newest limits that any rank has been told. Collective."""
-        return self.take(newest_of(self.newest(told), world), done)
+        known = agree.gather(self.newest(told), world.everybody)
+        return self.take(max(known, key=lambda limits: (limits.epoch, limits.number)), done)
 
     def take(self, told: NumberedLimits, done: int) -> bool:
         """From step `done` + 1 on `told` holds; whether that changes anything.
@@ -94,26 +93,6 @@ def under(config: RunConfig, limits: NumberedLimits) -> RunConfig:
     kept = limits.model_dump(include={"every_steps", "keep_last", "keep_every_steps"})
     checkpoint = config.checkpoint.model_copy(update=kept)
     return config.model_copy(update={"training": training, "checkpoint": checkpoint})
-
-
-def newest_of(mine: NumberedLimits, world: World) -> NumberedLimits:
-    """The newest limits that any rank knows, the same on every rank. Collective."""
-    version = torch.tensor((mine.epoch << 32) + mine.number, device=world.device)
-    newest = version.clone()
-    dist.all_reduce(newest, dist.ReduceOp.MAX)
-    told = [mine.steps, mine.every_steps, mine.keep_last, mine.keep_every_steps or 0]
-    row = torch.tensor(told, device=world.device) * (version == newest)
-    dist.all_reduce(row, dist.ReduceOp.MAX)
-    steps, every, last, kept = row.tolist()
-    epoch, number = divmod(int(newest.item()), 1 << 32)
-    return NumberedLimits(
-        steps=steps,
-        every_steps=every,
-        keep_last=last,
-        keep_every_steps=kept or None,
-        epoch=epoch,
-        number=number,
-    )
 
 
 def _without_number(limits: NumberedLimits) -> dict[str, object]:

@@ -88,6 +88,7 @@ class World:
     size: int
     local_rank: int
     device: torch.device
+    everybody: dist.ProcessGroup  # the default group, for the training loop alone
     background: dist.ProcessGroup  # gloo, for the thread that writes checkpoints
 
 
@@ -108,9 +109,10 @@ def open_world(place: RankEnvironment, backend: Backend) -> Iterator[World]:
         timeout=COLLECTIVE_TIMEOUT,
         device_id=device if backend is Backend.NCCL else None,
     )
-    background = dist.new_group(backend="gloo")
+    everybody, background = dist.group.WORLD, dist.new_group(backend="gloo")
     assert isinstance(background, dist.ProcessGroup), "this rank is in every group that all ranks make"
-    yield World(place.rank, place.world_size, place.local_rank, device, background)
+    assert everybody is not None, "it was made above"
+    yield World(place.rank, place.world_size, place.local_rank, device, everybody, background)
     dist.barrier(group=background)  # nobody closes a connection that another still reads from
     dist.destroy_process_group()
 
