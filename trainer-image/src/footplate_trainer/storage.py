@@ -22,7 +22,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -63,17 +63,11 @@ class Storage(Protocol):
     def list(self, prefix: str = "") -> list[StoredObject]:
         """All objects at any depth in the folder `prefix`, by name; hidden files are left out."""
 
-    def write(self, name: str, content: bytes) -> None:
-        """Create or replace; readers see the old or the new content, never a part."""
-
     def upload(self, path: Path, name: str) -> None:
-        """Create or replace from a local file of any size."""
+        """Create or replace from a local file of any size; readers see the old or the new, never a part."""
 
     def download(self, name: str, path: Path) -> None:
         """Copy to the local file `path`, a chunk at a time."""
-
-    def delete(self, name: str) -> None:
-        """Remove; nothing happens when there is none."""
 
 
 def is_local(uri: str) -> bool:
@@ -145,38 +139,21 @@ class LocalStorage:
         )
         return sorted(found, key=lambda one: one.name)
 
-    def write(self, name: str, content: bytes) -> None:
-        with self._beside(name) as (partial, path):
-            with partial.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-
     def upload(self, path: Path, name: str) -> None:
-        with self._beside(name) as (partial, target):
+        target = self.folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        try:
             shutil.copyfile(path, partial)
             with partial.open("rb+") as file:
                 os.fsync(file.fileno())
             partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+        sync_folder(target.parent)
 
     def download(self, name: str, path: Path) -> None:
         shutil.copyfile(self.folder / name, path)
-
-    def delete(self, name: str) -> None:
-        (self.folder / name).unlink(missing_ok=True)
-
-    @contextmanager
-    def _beside(self, name: str) -> Iterator[tuple[Path, Path]]:
-        """A hidden name beside `name`, and its path; afterwards the names are on the disk."""
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        try:
-            yield partial, path
-        finally:
-            partial.unlink(missing_ok=True)
-        sync_folder(path.parent)
 
 
 class BucketStorage:
@@ -206,10 +183,6 @@ class BucketStorage:
             found = [StoredObject(stored["path"], stored["size"]) for page in pages for stored in page]
         return sorted(found, key=lambda one: one.name)
 
-    def write(self, name: str, content: bytes) -> None:
-        with self._errors(name):
-            self._store.put(name, content)
-
     def upload(self, path: Path, name: str) -> None:
         with self._errors(name):
             self._store.put(name, path)
@@ -218,10 +191,6 @@ class BucketStorage:
         with self._errors(name), path.open("wb") as file:
             for chunk in self._store.get(name).stream(min_chunk_size=_CHUNK):
                 file.write(chunk)
-
-    def delete(self, name: str) -> None:
-        with self._errors(name), suppress(FileNotFoundError):
-            self._store.delete(name)
 
     @contextmanager
     def _errors(self, name: str) -> Iterator[None]:
@@ -303,29 +272,17 @@ class FsspecStorage:
             key=lambda one: one.name,
         )
 
-    def write(self, name: str, content: bytes) -> None:
-        with self._errors(name):
-            self._make_parent(name)
-            self._files.pipe_file(self._path(name), content)
-
     def upload(self, path: Path, name: str) -> None:
         with self._errors(name):
-            self._make_parent(name)
+            self._files.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
             self._files.put_file(str(path), self._path(name))
 
     def download(self, name: str, path: Path) -> None:
         with self._errors(name):
             self._files.get_file(self._path(name), str(path))
 
-    def delete(self, name: str) -> None:
-        with self._errors(name), suppress(FileNotFoundError):
-            self._files.rm_file(self._path(name))
-
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"
-
-    def _make_parent(self, name: str) -> None:
-        self._files.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
 
     @contextmanager
     def _errors(self, name: str) -> Iterator[None]:

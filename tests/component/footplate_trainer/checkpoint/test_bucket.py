@@ -72,7 +72,7 @@ def test_a_damaged_object_is_named_and_the_one_before_is_used(
 ) -> None:
     config = in_bucket(shards, tmp_path, bucket.uri, "checkpoint.everySteps=2")
     run_ranks(train, 1, config, environment=server)
-    bucket.folder.write("step-6.e0g0/tensors-0.bin", b"no tensors")
+    bucket.write("step-6.e0g0", "tensors-0.bin", b"no tensors")
 
     (ended,) = run_ranks(train_under, 1, FakeAgent(), config, environment=server)
 
@@ -103,6 +103,15 @@ def test_of_two_generations_one_gets_each_marker(bucket: CheckpointStore) -> Non
         marker = bucket.marker(step)
         assert marker is not None
         assert [marker.directory] == [f"step-{step}.e1g{winner}" for winner in winners]
+
+
+def test_a_marker_that_is_gone_can_be_taken_away(bucket: CheckpointStore) -> None:
+    assert bucket.commit(CommitMarker(step=1, directory="step-1.e0g0", tokens=0, time=0.0))
+
+    bucket.revoke(1)
+    bucket.revoke(1)
+
+    assert bucket.steps() == []
 
 
 def test_a_bucket_that_is_not_there_is_told_in_a_line(

@@ -48,6 +48,7 @@ def test_a_revoked_step_can_be_committed_again(tmp_path: Path) -> None:
     store.commit(marker(5, 1))
 
     store.revoke(5)
+    store.revoke(5)
 
     assert store.commit(marker(5, 2))
 

@@ -1,9 +1,9 @@
 """A run's checkpoint folder, on a file system or in a bucket.
 
 Beside the verbs that all storage has, a checkpoint needs streams, the names
-directly below the folder, the removal of a whole directory, and an exclusive
-"create". That must hold against every other writer in the world, so only those
-places are let in of which it is known and tested.
+directly below the folder, removal, and an exclusive "create". That must hold
+against every other writer in the world, so only those places are let in of
+which it is known and tested.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ class Folder(Storage, Protocol):
         A store that answered too late may have done it all the same, and says
         False when it is asked again: read what is there to know whose it is.
         """
+
+    def delete(self, name: str) -> None:
+        """Remove a file; nothing happens when there is none."""
 
     def remove(self, directory: str) -> None:
         """Remove a directory and all in it, as far as it is there."""
@@ -85,7 +88,7 @@ class LocalFolder(LocalStorage):
         return True
 
     def delete(self, name: str) -> None:
-        super().delete(name)
+        (self.folder / name).unlink(missing_ok=True)
         sync_folder(self.folder)
 
     def remove(self, directory: str) -> None:
@@ -127,6 +130,10 @@ class BucketFolder(BucketStorage):
             except AlreadyExistsError:
                 return False
             return True
+
+    def delete(self, name: str) -> None:
+        with self._errors(name), suppress(FileNotFoundError):
+            self._store.delete(name)
 
     def remove(self, directory: str) -> None:
         # What cannot be removed now is found again by the next retention.

@@ -91,7 +91,8 @@ class CheckpointStore:
 
     def write(self, directory: str, file: str, content: bytes) -> CheckpointFile:
         """Write one small file of a directory durably; what proves it whole."""
-        self.folder.write(f"{directory}/{file}", content)
+        with self.folder.open_write(f"{directory}/{file}") as stream:
+            stream.write(content)
         return CheckpointFile(file=file, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
