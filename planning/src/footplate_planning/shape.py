@@ -1,4 +1,4 @@
-"""The shape of a network, with nothing left to guess, and its arithmetic.
+"""The shape of a network, with nothing left to guess, and every weight that follows from it.
 
 Pure: model code builds from it, the plan counts with it, and the names of
 another library's files follow from it. It is filled in from a RunConfig by
@@ -7,8 +7,11 @@ another library's files follow from it. It is filled in from a RunConfig by
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import chain
+from math import prod
 from typing import Final
 
 from footplate_contracts.v1alpha1.model import (
@@ -20,6 +23,8 @@ from footplate_contracts.v1alpha1.model import (
     RopeScaling,
 )
 
+ROWS: Final = 0
+COLUMNS: Final = 1
 IN_BLOCKS: Final = "blocks.*"  # matches every linear layer that a block has
 
 
@@ -91,53 +96,19 @@ class ModelShape:
         """Weights of one norm: a scale, and LayerNorm's shift."""
         return self.hidden * (2 if self.norm is NormName.LAYER else 1)
 
-    @property
-    def attention_parameters(self) -> int:
-        """Weights of one attention layer: query, key, value, output."""
-        query, key_value = self.heads * self.head_size, self.key_value_heads * self.head_size
-        matrices = 2 * self.hidden * (query + key_value)
-        biases = (query + 2 * key_value) * self.query_key_value_bias + self.hidden * self.output_bias
-        return matrices + biases
-
-    @property
-    def feed_forward_parameters(self) -> int:
-        """Weights of one feed-forward layer."""
-        inner = 2 if self.gated else 1
-        matrices = (inner + 1) * self.hidden * self.feed_forward
-        return matrices + (inner * self.feed_forward + self.hidden) * self.feed_forward_bias
-
-    @property
-    def layer_parameters(self) -> int:
-        """Weights in one block of self-attention, feed-forward layer and two norms."""
-        return self.attention_parameters + self.feed_forward_parameters + 2 * self.norm_parameters
-
     def block_parameters(self, number: int) -> int:
-        """Weights in block `number`; a decoder's behind an encoder have cross-attention and a third norm."""
-        crossing = number >= self.layers
-        return self.layer_parameters + crossing * (self.attention_parameters + self.norm_parameters)
+        """Weights in block `number`."""
+        return _numbers(block_weights(self, number))
 
     @property
     def embedding_parameters(self) -> int:
-        """Weights before the first block: tokens, positions, token types and, of an encoder, their norm."""
-        rows = self.vocabulary + self.token_types
-        if self.position is PositionName.LEARNED:
-            rows += self.context
-        tables = 2 * self.relative_buckets * self.heads if self.position is PositionName.RELATIVE else 0
-        normed = self.architecture is Architecture.ENCODER
-        return rows * self.hidden + tables + normed * self.norm_parameters
+        """Weights before the first block, and tables of biases that many blocks share."""
+        return _numbers(weights_before_blocks(self))
 
     @property
     def head_parameters(self) -> int:
-        """Weights behind the last block; a tied projection is the embedding's."""
-        projection = 0 if self.tied_embeddings else self.vocabulary * self.hidden
-        match self.architecture:
-            case Architecture.DECODER:
-                return projection + self.norm_parameters
-            case Architecture.ENCODER:  # a dense layer with norm, and a bias of the projection
-                dense = self.hidden * self.hidden + self.hidden
-                return projection + dense + self.norm_parameters + self.vocabulary
-            case Architecture.ENCODER_DECODER:  # each of the two chains ends in a norm
-                return projection + 2 * self.norm_parameters
+        """Weights behind a chain of blocks; a tied projection is the embedding's."""
+        return _numbers(weights_behind_blocks(self))
 
     @property
     def parameters(self) -> int:
@@ -160,14 +131,12 @@ class ModelShape:
 
     def linear_layers(self) -> dict[str, tuple[int, int]]:
         """(inputs, outputs) of each linear layer, by its name in the network."""
-        layers: dict[str, tuple[int, int]] = {}
-        for number in range(self.blocks):
-            layers |= {f"blocks.{number}.{name}": sizes for name, sizes in self._block_layers(number).items()}
-        if self.architecture is Architecture.ENCODER:
-            layers["transform"] = (self.hidden, self.hidden)
-        if not self.tied_embeddings:
-            layers["head"] = (self.hidden, self.vocabulary)
-        return layers
+        blocks = (block_weights(self, number) for number in range(self.blocks))
+        return {
+            weight.name.removesuffix(".weight"): (weight.shape[1], weight.shape[0])
+            for weight in chain(*blocks, weights_behind_blocks(self))
+            if weight.linear
+        }
 
     def adapted_layers(self) -> dict[str, tuple[int, int]]:
         """Those of the linear layers that have an adapter."""
@@ -178,17 +147,90 @@ class ModelShape:
             if any(is_target(name, pattern) for pattern in targets)
         }
 
-    def _block_layers(self, number: int) -> dict[str, tuple[int, int]]:
-        query, key_value = self.heads * self.head_size, self.key_value_heads * self.head_size
-        attention = {
-            "query": (self.hidden, query),
-            "key": (self.hidden, key_value),
-            "value": (self.hidden, key_value),
-            "output": (query, self.hidden),
-        }
-        layers = {f"attention.{name}": sizes for name, sizes in attention.items()}
-        if number >= self.layers:
-            layers |= {f"cross_attention.{name}": sizes for name, sizes in attention.items()}
-        for name in ("gate", "up") if self.gated else ("up",):
-            layers[f"feed_forward.{name}"] = (self.hidden, self.feed_forward)
-        return layers | {"feed_forward.down": (self.feed_forward, self.hidden)}
+
+@dataclass(frozen=True)
+class Weight:
+    """One parameter of a network, and how ranks may share it."""
+
+    name: str
+    shape: tuple[int, ...]
+    cut: int | None = None  # the dimension that tensor ranks share; None where each has the whole
+    heads: int | None = None  # that it holds, where more ranks than these have the whole each
+    linear: bool = False  # the matrix of a linear layer, [outputs, inputs]
+
+    def here(self, tensor: int) -> tuple[int, ...]:
+        """Its shape on one of `tensor` ranks."""
+        return tuple(size // tensor if axis == self.cut else size for axis, size in enumerate(self.shape))
+
+    def shard(self, tensor: int, shards: int) -> int:
+        """Numbers in the first and largest of `shards` pieces of rows of that."""
+        rows, *others = self.here(tensor)
+        return -(-rows // shards) * prod(others)
+
+
+def _numbers(weights: Iterable[Weight]) -> int:
+    return sum(prod(weight.shape) for weight in weights)
+
+
+def block_weights(shape: ModelShape, number: int) -> Iterator[Weight]:
+    """Those of block `number`; a decoder's behind an encoder have cross-attention and a third norm."""
+    prefix, inner, bias = f"blocks.{number}", shape.feed_forward, shape.feed_forward_bias
+    yield from _norm(shape, f"{prefix}.attention_norm")
+    yield from _attention(shape, f"{prefix}.attention")
+    if number >= shape.layers:
+        yield from _norm(shape, f"{prefix}.cross_attention_norm")
+        yield from _attention(shape, f"{prefix}.cross_attention")
+    yield from _norm(shape, f"{prefix}.feed_forward_norm")
+    for name in ("gate", "up") if shape.gated else ("up",):
+        yield from _linear(f"{prefix}.feed_forward.{name}", inner, shape.hidden, bias, ROWS)
+    yield from _linear(f"{prefix}.feed_forward.down", shape.hidden, inner, bias, COLUMNS)
+
+
+def weights_before_blocks(shape: ModelShape) -> Iterator[Weight]:
+    """Those that tokens meet first, and the tables of relative positions."""
+    yield Weight("embedding.weight", (shape.vocabulary, shape.hidden), ROWS)
+    if shape.position is PositionName.LEARNED:
+        yield Weight("positions.weight", (shape.context, shape.hidden))
+    if shape.position is PositionName.RELATIVE:
+        table = (shape.relative_buckets, shape.heads)
+        yield Weight("encoder_bias.weight", table, COLUMNS)
+        yield Weight("decoder_bias.weight", table, COLUMNS)
+    if shape.token_types:
+        yield Weight("token_types.weight", (shape.token_types, shape.hidden))
+    if shape.architecture is Architecture.ENCODER:
+        yield from _norm(shape, "embedding_norm")
+
+
+def weights_behind_blocks(shape: ModelShape) -> Iterator[Weight]:
+    """Those behind the last block, and behind the encoder's last where a decoder follows."""
+    if shape.architecture is Architecture.ENCODER_DECODER:
+        yield from _norm(shape, "encoder_norm")
+    yield from _norm(shape, "norm")
+    if shape.architecture is Architecture.ENCODER:
+        yield from _linear("transform", shape.hidden, shape.hidden, bias=True, cut=None)
+        yield Weight("head_bias", (shape.vocabulary,), ROWS)
+    if not shape.tied_embeddings:
+        yield Weight("head.weight", (shape.vocabulary, shape.hidden), ROWS, linear=True)
+
+
+def _attention(shape: ModelShape, prefix: str) -> Iterator[Weight]:
+    query, key_value = shape.heads * shape.head_size, shape.key_value_heads * shape.head_size
+    bias = shape.query_key_value_bias
+    yield from _linear(f"{prefix}.query", query, shape.hidden, bias, ROWS)
+    for name in ("key", "value"):
+        yield from _linear(f"{prefix}.{name}", key_value, shape.hidden, bias, ROWS, shape.key_value_heads)
+    yield from _linear(f"{prefix}.output", shape.hidden, query, shape.output_bias, COLUMNS)
+
+
+def _linear(
+    name: str, rows: int, columns: int, bias: bool, cut: int | None, heads: int | None = None
+) -> Iterator[Weight]:
+    yield Weight(f"{name}.weight", (rows, columns), cut, heads, linear=True)
+    if bias:  # added behind the sum where columns are cut
+        yield Weight(f"{name}.bias", (rows,), ROWS if cut == ROWS else None, heads)
+
+
+def _norm(shape: ModelShape, name: str) -> Iterator[Weight]:
+    yield Weight(f"{name}.weight", (shape.hidden,))
+    if shape.norm is NormName.LAYER:
+        yield Weight(f"{name}.bias", (shape.hidden,))

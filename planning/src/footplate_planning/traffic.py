@@ -16,9 +16,9 @@ from typing import Final
 
 from footplate_contracts.v1alpha1.model import Architecture
 from footplate_contracts.v1alpha1.training import Precision, Recomputation, Sharding
-from footplate_planning.inventory import Stage, Weight, inventory
+from footplate_planning.inventory import Stage, inventory
 from footplate_planning.memory import FP32, Batch, loss_chunk
-from footplate_planning.shape import ModelShape
+from footplate_planning.shape import ModelShape, Weight
 from footplate_planning.topology import Topology
 
 FLAGS: Final = 3  # that ride along with the count of valid tokens, see Flags of the trainer's loop

@@ -29,8 +29,8 @@ from footplate_trainer.model.network import Network
 from footplate_trainer.parallel.local_shard import chunk_bounds, to_local
 from footplate_trainer.parallel.sequence import gather_sequence, scatter_sum
 
-COLUMNS = ("query", "key", "value", "gate", "up")
-ROWS = ("output", "down")
+CUT_BY_OUTPUTS = ("query", "key", "value", "gate", "up")
+CUT_BY_INPUTS = ("output", "down")
 
 
 def apply_tensor_parallel(network: Network, mesh: DeviceMesh) -> None:
@@ -38,7 +38,7 @@ def apply_tensor_parallel(network: Network, mesh: DeviceMesh) -> None:
     network.hold_sequence_shard(mesh.get_local_rank(), mesh.size())
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, Linear) and name in COLUMNS + ROWS:
+            if isinstance(child, Linear) and name in CUT_BY_OUTPUTS + CUT_BY_INPUTS:
                 if child.adapter is not None:
                     child.adapter.dropout.sequence_shard = 0  # these layers read whole sequences
                 setattr(module, name, _shared_linear(module, name, child, mesh))
@@ -58,11 +58,13 @@ def apply_tensor_parallel(network: Network, mesh: DeviceMesh) -> None:
 
 def _takes_whole_sequences(module: nn.Module) -> bool:
     children = dict(module.named_children())
-    return any(name in children for name in ROWS) and any(name in children for name in COLUMNS)
+    return any(name in children for name in CUT_BY_INPUTS) and any(
+        name in children for name in CUT_BY_OUTPUTS
+    )
 
 
 def _shared_linear(owner: nn.Module, name: str, linear: Linear, mesh: DeviceMesh) -> nn.Module:
-    if name in ROWS:
+    if name in CUT_BY_INPUTS:
         return _Rows(linear, mesh)
     if name in ("key", "value") and isinstance(owner, Attention):
         heads = linear.out_features // owner.head_size
