@@ -11,16 +11,13 @@ from __future__ import annotations
 
 import importlib
 
-from footplate_trainer.stages import rank
-
-_LAZY = (
+_MODULES = (
+    "footplate_trainer.stages.rank",
     "numpy.ma",
     "numpy.random",
     "torch._dynamo",
     "torch.utils.serialization.config",
 )
 
-for _name in _LAZY:
+for _name in _MODULES:
     importlib.import_module(_name)
-
-run_rank = rank.run_rank
