@@ -25,7 +25,7 @@ def test_folders_are_walked_in_sorted_order_inputs_in_the_given_one(tmp_path: Pa
     write(tmp_path, {"b/2.txt": b"b2", "b/10.txt": b"b10", "b/a/z.md": b"baz", "a.py": b"a"})
     corpus = open_corpus([str(tmp_path / "b"), str(tmp_path / "a.py")])
     assert texts(corpus) == ["b10", "b2", "baz", "a"]
-    assert [document.source for document in corpus] == [0, 0, 0, 1]
+    assert [count.documents for count in corpus.counts] == [3, 1]
     assert corpus.total_bytes == 9
 
 

@@ -35,9 +35,8 @@ _NOT_STDLIB: Final = ("site-packages", "dist-packages", "__pycache__", "lib-dynl
 
 @dataclass(frozen=True)
 class Document:
-    """One text; `source` is the place of its INPUT in the command line."""
+    """One text."""
 
-    source: int
     text: str
     value: float | None = None  # what a regression should give for it
 
@@ -73,8 +72,7 @@ class Corpus:
     def __iter__(self) -> Iterator[Document]:
         """All documents, in order; `counts` is what this pass met."""
         self.counts[:] = [SourceCount(name) for name in self.inputs]
-        for source, name in enumerate(self.inputs):
-            count = self.counts[source]
+        for source, (name, count) in enumerate(zip(self.inputs, self.counts, strict=True)):
             records = _python_docs() if name == PYTHON_DOCS else self._file_records(source)
             for record in records:
                 if record is None or not all(record.texts):
@@ -82,7 +80,7 @@ class Corpus:
                     continue
                 count.documents += len(record.texts)
                 count.bytes += sum(len(text.encode()) for text in record.texts)
-                yield from (Document(source, text, record.value) for text in record.texts)
+                yield from (Document(text, record.value) for text in record.texts)
 
     def _file_records(self, source: int) -> Iterator[Record | None]:
         for place, path in self.files:
