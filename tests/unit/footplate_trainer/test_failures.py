@@ -28,14 +28,14 @@ GLOO = (
             UserMistake("x"), Cause.IMAGE_OR_CONFIG, Reason.CONFIG_REFUSED, ExitCode.CONFIG, id="mistake"
         ),
         pytest.param(
-            DataMissing("/d", "no", "do"),
+            DataMissing.at("/d", "no", "do"),
             Cause.IMAGE_OR_CONFIG,
             Reason.DATA_MISSING,
             ExitCode.CONFIG,
             id="data-missing",
         ),
         pytest.param(
-            DataCorrupt("f", "sha256", expected="a", found="b"),
+            DataCorrupt.at("f", "sha256", expected="a", found="b"),
             Cause.IMAGE_OR_CONFIG,
             Reason.DATA_CORRUPT,
             ExitCode.CONFIG,
@@ -126,7 +126,7 @@ def test_an_error_that_knows_its_rank_and_step_says_so() -> None:
 
 
 def test_the_agent_reads_the_same_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    error = DataMissing("/data", "manifest.json is missing", "pack again")
+    error = DataMissing.at("/data", "manifest.json is missing", "pack again")
     report = describe(error, rank=0, step=None, now=1.0)
 
     tell(error, report, {"TORCHELASTIC_ERROR_FILE": str(tmp_path / "error.json")})

@@ -108,10 +108,9 @@ def test_a_flipped_bit_is_named_with_both_checksums(write_shards: WriteShards, f
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
-    with pytest.raises(DataCorrupt, match=file) as caught:
+    words = rf"^{path}: sha256 is [0-9a-f]{{64}}, should be [0-9a-f]{{64}};"
+    with pytest.raises(DataCorrupt, match=words):
         TokenShards.open(str(shards.folder)).verify()
-    assert caught.value.file == str(path)
-    assert len(caught.value.expected) == len(caught.value.found) == 64
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 20])
@@ -181,8 +180,8 @@ def test_a_file_that_cannot_be_read_is_named(write_shards: WriteShards, file: st
 @pytest.mark.parametrize(
     "error",
     [
-        pytest.param(DataMissing("uri", "is gone", "restore it"), id="missing"),
-        pytest.param(DataCorrupt("file", "sha256", expected="a", found="b"), id="corrupt"),
+        pytest.param(DataMissing.at("uri", "is gone", "restore it"), id="missing"),
+        pytest.param(DataCorrupt.at("file", "sha256", expected="a", found="b"), id="corrupt"),
     ],
 )
 def test_a_verdict_survives_the_way_to_another_rank(error: DataError) -> None:

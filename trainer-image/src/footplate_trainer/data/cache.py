@@ -52,7 +52,7 @@ def settings_from(environment: Mapping[str, str]) -> CacheSettings:
     folder = environment.get(Env.DATA_CACHE) or f"{tempfile.gettempdir()}/footplate-data"
     limit = environment.get(Env.DATA_CACHE_BYTES, "")
     if limit and not limit.isdecimal():
-        raise DataMissing(
+        raise DataMissing.at(
             Env.DATA_CACHE_BYTES, f"is {limit!r}", "give a number of bytes, such as 200000000000"
         )
     return CacheSettings(Path(folder), int(limit) if limit else None)
@@ -120,7 +120,7 @@ def _copy(storage: Storage, record: DataFile, path: Path) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != record.sha256:
         partial.unlink()
-        raise DataCorrupt(place, "sha256", expected=record.sha256, found=found)
+        raise DataCorrupt.at(place, "sha256", expected=record.sha256, found=found)
     partial.replace(path)
 
 

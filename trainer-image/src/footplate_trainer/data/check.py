@@ -70,11 +70,11 @@ def tokenizer_bytes(uri: str, environment: Mapping[str, str] = os.environ) -> by
         text = storage.read(TOKENIZER_FILE)
         json.loads(text)
     except (FileNotFoundError, NotADirectoryError):
-        raise DataMissing(uri, f"has no {TOKENIZER_FILE}", "name the folder that holds one") from None
+        raise DataMissing.at(uri, f"has no {TOKENIZER_FILE}", "name the folder that holds one") from None
     except OSError as error:
         raise unreadable(place, error, local=isinstance(storage, LocalStorage)) from None
     except ValueError as error:
-        raise DataCorrupt(place, "content", expected="JSON", found=str(error)) from None
+        raise DataCorrupt.at(place, "content", expected="JSON", found=str(error)) from None
     return text
 
 
@@ -83,7 +83,7 @@ def open_place(uri: str, environment: Mapping[str, str] = os.environ) -> Storage
     try:
         return open_storage(uri, environment)
     except ValueError as error:
-        raise DataMissing(uri, "cannot be opened", str(error)) from None
+        raise DataMissing.at(uri, "cannot be opened", str(error)) from None
 
 
 def read_manifest(storage: Storage) -> tuple[bytes, ShardManifest]:
@@ -94,7 +94,7 @@ def read_manifest(storage: Storage) -> tuple[bytes, ShardManifest]:
     except (FileNotFoundError, NotADirectoryError):
         gone = isinstance(storage, LocalStorage) and not storage.folder.is_dir()
         what = "there is no such folder" if gone else f"has no {MANIFEST_FILE}"
-        raise DataMissing(storage.uri, what, f"write one with `{_PACK}`") from None
+        raise DataMissing.at(storage.uri, what, f"write one with `{_PACK}`") from None
     except OSError as error:
         raise unreadable(place, error, local=isinstance(storage, LocalStorage)) from None
     return text, _parsed(text, place)
@@ -110,7 +110,7 @@ def check_sizes(storage: Storage, manifest: ShardManifest) -> None:
             found = _size(storage, record)
         if found != record.bytes:
             place = _place(storage, record.file)
-            raise DataCorrupt(place, "size", expected=f"{record.bytes} bytes", found=f"{found} bytes")
+            raise DataCorrupt.at(place, "size", expected=f"{record.bytes} bytes", found=f"{found} bytes")
 
 
 def check_sums(storage: LocalStorage, manifest: ShardManifest) -> None:
@@ -122,16 +122,18 @@ def check_sums(storage: LocalStorage, manifest: ShardManifest) -> None:
         except OSError as error:
             raise unreadable(place, error, local=True) from None
         if found != record.sha256:
-            raise DataCorrupt(place, "sha256", expected=record.sha256, found=found)
+            raise DataCorrupt.at(place, "sha256", expected=record.sha256, found=found)
 
 
 def unreadable(place: str, error: OSError, *, local: bool) -> DataError:
     """What to say of `place`, which is there and cannot be read, or whose store does not answer."""
     if local:
         what = f"cannot be read ({error.strerror or error})"
-        return DataMissing(place, what, "check the volume and its permissions")
+        return DataMissing.at(place, what, "check the volume and its permissions")
     if isinstance(error, PermissionError):
-        return DataMissing(place, f"cannot be read ({error})", "check the credentials and what they may read")
+        return DataMissing.at(
+            place, f"cannot be read ({error})", "check the credentials and what they may read"
+        )
     return DataError(str(error))
 
 
@@ -141,9 +143,9 @@ def _parsed(text: bytes, place: str) -> ShardManifest:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or MANIFEST_FILE
-        raise DataCorrupt(place, field, expected="a shard manifest", found=first["msg"]) from None
+        raise DataCorrupt.at(place, field, expected="a shard manifest", found=first["msg"]) from None
     except ValueError as error:
-        raise DataCorrupt(place, "content", expected="JSON", found=str(error)) from None
+        raise DataCorrupt.at(place, "content", expected="JSON", found=str(error)) from None
 
 
 def _listed(storage: Storage) -> list[StoredObject]:
@@ -160,7 +162,7 @@ def _size(storage: Storage, record: DataFile) -> int:
     try:
         return storage.size(record.file)
     except FileNotFoundError:
-        raise DataMissing(place, "the manifest names it, but it is not there", "restore it") from None
+        raise DataMissing.at(place, "the manifest names it, but it is not there", "restore it") from None
     except OSError as error:
         raise unreadable(place, error, local=isinstance(storage, LocalStorage)) from None
 

@@ -26,15 +26,10 @@ class DataMissing(DataError):
 
     outcome = OUTCOMES[ExitCode.CONFIG]._replace(reason=Reason.DATA_MISSING)
 
-    def __init__(self, uri: str, what: str, remedy: str) -> None:
-        super().__init__(f"{uri}: {what}; {remedy}")
-        self.uri = uri
-        self.what = what
-        self.remedy = remedy
-
-    def __reduce__(self) -> tuple[type[DataMissing], tuple[str, str, str]]:
-        # Verdicts travel between ranks pickled; an exception with own arguments does not by itself.
-        return type(self), (self.uri, self.what, self.remedy)
+    @classmethod
+    def at(cls, uri: str, what: str, remedy: str) -> DataMissing:
+        """With these words. No constructor: verdicts travel between ranks pickled, as their message."""
+        return cls(f"{uri}: {what}; {remedy}")
 
 
 class DataCorrupt(DataError):
@@ -42,15 +37,10 @@ class DataCorrupt(DataError):
 
     outcome = OUTCOMES[ExitCode.CONFIG]._replace(reason=Reason.DATA_CORRUPT)
 
-    def __init__(self, file: str, what: str, expected: str, found: str) -> None:
-        super().__init__(
+    @classmethod
+    def at(cls, file: str, what: str, *, expected: str, found: str) -> DataCorrupt:
+        """With these words."""
+        return cls(
             f"{file}: {what} is {found}, should be {expected}; "
             "the file changed after it was packed: restore it or pack again"
         )
-        self.file = file
-        self.what = what
-        self.expected = expected
-        self.found = found
-
-    def __reduce__(self) -> tuple[type[DataCorrupt], tuple[str, str, str, str]]:
-        return type(self), (self.file, self.what, self.expected, self.found)

@@ -83,7 +83,7 @@ class TokenShards:
         shards = cls(uri, folder, manifest, copy)
         for shard, offsets in zip(manifest.shards, shards._offsets, strict=True):
             if offsets[0] != 0 or offsets[-1] != shard.tokens:
-                raise DataCorrupt(
+                raise DataCorrupt.at(
                     str(folder / shard.offsets.file),
                     "range",
                     expected=f"0 … {shard.tokens}",
@@ -137,7 +137,7 @@ class TokenShards:
             except OSError as error:
                 raise DataError(f"{path}: reading failed ({error.strerror})") from None
             if found != record.sha256:
-                raise DataCorrupt(str(path), "sha256", expected=record.sha256, found=found)
+                raise DataCorrupt.at(str(path), "sha256", expected=record.sha256, found=found)
             read += record.bytes
         return read
 
