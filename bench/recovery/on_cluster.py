@@ -33,6 +33,7 @@ from tests.support.runs import Runs, changed, runs_in, tiny  # noqa: E402
 
 NAMESPACE = "footplate-bench"
 RUN = "recovery"
+GREETING = r'message="run .* rank=0\b'  # rank 0 says what it trains, once it has loaded
 PARTS = ("detect", "pod start", "rendezvous", "groups and load", "first step", "total")
 KILL_A_RANK = """
 import os, pathlib, signal
@@ -81,12 +82,12 @@ def measure(runs: Runs, fault: Callable[[], float], substitute: bool) -> dict[st
             return None
         number = re.findall(r"sealed generation (\S+):", sealed.text)[0]
         workers = [log_lines(runs, pod["metadata"]["name"]) for pod in runs.pods(RUN)]
-        loaded = [line for lines in workers if (line := first(lines, r"\[rank 0\] run ", sealed.time))]
+        loaded = [line for lines in workers if (line := first(lines, GREETING, sealed.time))]
         rows = [row for row in runs.metrics(RUN) if row["generation"] == number]
         if not loaded or not rows:
             return None
         here = [
-            line.time for line in coordinator if re.search(" is here$", line.text) and line.time > opened.time
+            line.time for line in coordinator if re.search(' is here"', line.text) and line.time > opened.time
         ]
         complete = min(max([opened.time, *here]), sealed.time) if substitute else opened.time
         stepping = rows[0]["time"]
