@@ -41,7 +41,7 @@ from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Flags
 from footplate_trainer.loop.train import train
 from footplate_trainer.stages.inputs import open_loader, open_shards
-from footplate_trainer.stages.start import Start, describer, open_store
+from footplate_trainer.stages.start import Start, open_store, state_writer
 from tests.support.ranks import run_ranks
 from tests.support.tiny import pack_tiny, tiny_config
 from tests.support.training import FakeAgent
@@ -113,7 +113,7 @@ def measure(config: RunConfig, folder: Path, steps: int) -> tuple[list[float], l
             clock=time.time,
         )
         rows = open_metric_rows(config, agent, limits, reporter, world, folder / "metrics.jsonl")
-        described = describer(config, Start(), shards, world)
+        described = state_writer(config, Start(), shards, world)
 
         def state_now() -> TrainingState:
             return described.at(reporter.step, reporter.tokens)

@@ -82,7 +82,7 @@ def footplate_step(chunked: bool) -> Iterator[Step]:
     from footplate_trainer.loop.stepper import Flags, Stepper
     from footplate_trainer.optim.optimizer import build_optimizer
     from footplate_trainer.parallel.apply import build_model
-    from footplate_trainer.parallel.objective import Separate
+    from footplate_trainer.parallel.objective import PerMicroBatch
     from footplate_trainer.parallel.world import open_world, read_environment
     from footplate_trainer.stages.losses import objective_of
 
@@ -102,7 +102,7 @@ def footplate_step(chunked: bool) -> Iterator[Step]:
     with open_world(read_environment({}), Backend.GLOO) as world:
         model = build_model(config, world)
         optimizer = build_optimizer(model.module, config.training.optimizer)
-        objective = objective_of(config) if chunked else Separate(all_logits)
+        objective = objective_of(config) if chunked else PerMicroBatch(all_logits)
         stepper = Stepper(model, optimizer, world, CLIP, objective, config.training.seed)
 
         def step() -> float:

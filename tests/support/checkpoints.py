@@ -9,7 +9,7 @@ import torch
 
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.layout import CommitMarker, Manifest
-from footplate_trainer.checkpoint.record import Describer
+from footplate_trainer.checkpoint.record import StateWriter
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.checkpoint.tensors import index_of, load
@@ -19,7 +19,9 @@ from tests.support.tiny import tiny_config
 def write_checkpoint(folder: Path, step: int, *, commit: bool = True) -> Path:
     """A whole step directory of the tiny run in `folder`, written by generation 1.2 on two ranks."""
     config = tiny_config(folder / "shards", folder.parent)
-    described = Describer(49_312, 2, config.training.global_batch_size, 0, {"threads": 1}).at(step, 31 * step)
+    described = StateWriter(49_312, 2, config.training.global_batch_size, 0, {"threads": 1}).at(
+        step, 31 * step
+    )
     directory, store = f"step-{step}.e1g2", CheckpointStore(folder)
     content = {
         layout.INDEX_FILE: b'{"tensors": {}}',

@@ -25,7 +25,7 @@ Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
-class Habits:
+class FamilyDefaults:
     """One family's defaults."""
 
     architecture: Architecture = Architecture.DECODER
@@ -39,11 +39,11 @@ class Habits:
     token_types: int = 0
 
 
-HABITS: Final[dict[Family, Habits]] = {
-    Family.LLAMA: Habits(),
-    Family.MISTRAL: Habits(),
-    Family.QWEN2: Habits(epsilon=1e-6, query_key_value_bias=True),
-    Family.GPT2: Habits(
+FAMILY_DEFAULTS: Final[dict[Family, FamilyDefaults]] = {
+    Family.LLAMA: FamilyDefaults(),
+    Family.MISTRAL: FamilyDefaults(),
+    Family.QWEN2: FamilyDefaults(epsilon=1e-6, query_key_value_bias=True),
+    Family.GPT2: FamilyDefaults(
         norm=NormName.LAYER,
         activation=Activation.GELU_TANH,
         query_key_value_bias=True,
@@ -51,7 +51,7 @@ HABITS: Final[dict[Family, Habits]] = {
         position=PositionName.LEARNED,
         tied_embeddings=True,
     ),
-    Family.BERT: Habits(
+    Family.BERT: FamilyDefaults(
         architecture=Architecture.ENCODER,
         norm=NormName.LAYER,
         epsilon=1e-12,
@@ -62,7 +62,7 @@ HABITS: Final[dict[Family, Habits]] = {
         tied_embeddings=True,
         token_types=2,
     ),
-    Family.T5: Habits(
+    Family.T5: FamilyDefaults(
         architecture=Architecture.ENCODER_DECODER,
         epsilon=1e-6,
         activation=Activation.RELU,
@@ -90,32 +90,32 @@ def resolve_model(model: Model) -> Model:
             " required, unless initFrom names a folder that has them"
         )
     family = family_of(model)
-    habits = HABITS[family]
-    activation = model.activation or habits.activation
-    behind = habits.architecture is Architecture.ENCODER_DECODER
+    defaults = FAMILY_DEFAULTS[family]
+    activation = model.activation or defaults.activation
+    behind = defaults.architecture is Architecture.ENCODER_DECODER
     return model.model_copy(
         update={
-            "architecture": habits.architecture,
+            "architecture": defaults.architecture,
             "family": family,
             "decoder_layers": (model.decoder_layers or model.layers) if behind else None,
             "feed_forward_size": model.feed_forward_size or _feed_forward(model.hidden_size, activation),
             "key_value_heads": model.key_value_heads or model.attention_heads,
             "head_size": model.head_size or model.hidden_size // model.attention_heads,
-            "tied_embeddings": _stated(model.tied_embeddings, habits.tied_embeddings),
-            "token_types": _stated(model.token_types, habits.token_types),
+            "tied_embeddings": _stated(model.tied_embeddings, defaults.tied_embeddings),
+            "token_types": _stated(model.token_types, defaults.token_types),
             "norm": model.norm.model_copy(
                 update={
-                    "name": model.norm.name or habits.norm,
-                    "epsilon": _stated(model.norm.epsilon, habits.epsilon),
+                    "name": model.norm.name or defaults.norm,
+                    "epsilon": _stated(model.norm.epsilon, defaults.epsilon),
                 }
             ),
             "activation": activation,
             "bias": Bias(
-                query_key_value=_stated(model.bias.query_key_value, habits.query_key_value_bias),
-                output=_stated(model.bias.output, habits.other_biases),
-                feed_forward=_stated(model.bias.feed_forward, habits.other_biases),
+                query_key_value=_stated(model.bias.query_key_value, defaults.query_key_value_bias),
+                output=_stated(model.bias.output, defaults.other_biases),
+                feed_forward=_stated(model.bias.feed_forward, defaults.other_biases),
             ),
-            "position": model.position.model_copy(update={"name": model.position.name or habits.position}),
+            "position": model.position.model_copy(update={"name": model.position.name or defaults.position}),
             "adapter": _resolve_adapter(model.adapter),
         }
     )

@@ -73,7 +73,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Held:
+class LocalCounts:
     """Numbers (not bytes) of this rank's part of the network, tensor parallelism taken off."""
 
     blocks: tuple[int, ...]
@@ -99,7 +99,7 @@ class Held:
         return self.adapters if self.frozen else self.all
 
 
-def held(shape: ModelShape, topology: Topology, pipeline: int) -> Held:
+def local_counts(shape: ModelShape, topology: Topology, pipeline: int) -> LocalCounts:
     """What ranks with the `pipeline` coordinate hold before data parallelism shards it."""
     layers = stage_layers(shape, topology)
     stages = topology.stages_of(pipeline)
@@ -112,7 +112,7 @@ def held(shape: ModelShape, topology: Topology, pipeline: int) -> Held:
         end = cut_end + projection
     elif is_last and not is_first:
         end += projection  # a replica of the embedding
-    return Held(
+    return LocalCounts(
         blocks=tuple(_block(shape, number, tensor) for stage in stages for number in layers[stage]),
         beginning=-(-shape.embedding_parameters // tensor) if is_first else 0,
         end=end,
@@ -214,7 +214,7 @@ class _Differentiated:
     outside: int
 
     @classmethod
-    def of(cls, here: Held) -> _Differentiated:
+    def of(cls, here: LocalCounts) -> _Differentiated:
         """Of frozen weights there are none; adapters count as if all were in blocks."""
         if here.frozen:
             return cls(0, here.adapters // len(here.blocks), 0)
@@ -232,7 +232,7 @@ def estimate(
     recomputation: Recomputation = Recomputation.NONE,
 ) -> Estimate:
     """The peak of a rank with this `pipeline` coordinate; `precision` is of what is computed with."""
-    here = held(shape, topology, pipeline)
+    here = local_counts(shape, topology, pipeline)
     compute = 2 if precision is Precision.BF16 else FP32
     sharded, trained = -(-here.all // topology.shards), -(-here.trained // topology.shards)
     whole_gradients = topology.pipeline > 1 or topology.sharding is Sharding.OPTIMIZER or topology.shards == 1
@@ -296,7 +296,7 @@ def _computed_again(
 def _token_activations(
     shape: ModelShape,
     topology: Topology,
-    here: Held,
+    here: LocalCounts,
     flight: int,
     compute: int,
     device: str,

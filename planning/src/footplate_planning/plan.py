@@ -64,7 +64,7 @@ def plan(config: RunConfig, ranks: int, device: str) -> Plan:
     sequences = training.global_batch_size / topology.data
     rows = []
     for pipeline in range(topology.pipeline):
-        held = memory.held(shape, topology, pipeline)
+        held = memory.local_counts(shape, topology, pipeline)
         estimate = memory.estimate(
             shape,
             topology,

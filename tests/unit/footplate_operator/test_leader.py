@@ -9,7 +9,7 @@ import pytest
 
 from footplate_operator.errors import LeadershipLost
 from footplate_operator.runtime.kinds import LEASE, Json, Kind
-from footplate_operator.runtime.leader import Leadership, LeaseView, Move, next_move
+from footplate_operator.runtime.leader import Leadership, LeaseAction, LeaseView, next_action
 from tests.support.fake_cluster import Clock, FakeCluster
 
 NOW = Clock()()
@@ -20,18 +20,18 @@ def lease(holder: str) -> LeaseView:
 
 
 @pytest.mark.parametrize(
-    ("view", "unchanged", "move"),
+    ("view", "unchanged", "action"),
     [
-        pytest.param(None, 0, Move.CREATE, id="none"),
-        pytest.param(lease("me"), 3, Move.TAKE, id="ours"),
-        pytest.param(lease(""), 3, Move.TAKE, id="given-back"),
-        pytest.param(lease("other"), 14, Move.WAIT, id="held"),
-        pytest.param(lease("other"), 16, Move.TAKE, id="expired"),
-        pytest.param(LeaseView("other", None, 15, 0), 0, Move.TAKE, id="never-renewed"),
+        pytest.param(None, 0, LeaseAction.CREATE, id="none"),
+        pytest.param(lease("me"), 3, LeaseAction.TAKE, id="ours"),
+        pytest.param(lease(""), 3, LeaseAction.TAKE, id="given-back"),
+        pytest.param(lease("other"), 14, LeaseAction.WAIT, id="held"),
+        pytest.param(lease("other"), 16, LeaseAction.TAKE, id="expired"),
+        pytest.param(LeaseView("other", None, 15, 0), 0, LeaseAction.TAKE, id="never-renewed"),
     ],
 )
-def test_next_move(view: LeaseView | None, unchanged: float, move: Move) -> None:
-    assert next_move(view, "me", unchanged) is move
+def test_next_action(view: LeaseView | None, unchanged: float, action: LeaseAction) -> None:
+    assert next_action(view, "me", unchanged) is action
 
 
 def _replica(cluster: FakeCluster, identity: str) -> Leadership:

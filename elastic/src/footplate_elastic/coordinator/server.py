@@ -44,7 +44,7 @@ Value = TypeVar("Value")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class News:
+class ChangeNotifier:
     """Wakes everybody who waits for a change."""
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class Server:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.coordinator = coordinator
-        self.news = News()
+        self.changes = ChangeNotifier()
         self._token = token
         self._queued = queued
         self._clock = clock
@@ -127,7 +127,7 @@ class Server:
         def look() -> SealedGeneration | Refusal | None:
             return self.coordinator.sealed_for(message) or self.coordinator.turned_away(message.agent)
 
-        found = await self.news.wait_for(look, wire.JOIN_SECONDS)
+        found = await self.changes.wait_for(look, wire.JOIN_SECONDS)
         if isinstance(found, Refusal):
             return _refused(found)
         return _json(found) if isinstance(found, SealedGeneration) else web.Response(status=202)
@@ -145,7 +145,7 @@ class Server:
             return answer if wire.known(answer) != known else None
 
         seconds = min(_seconds(request, "wait"), self.coordinator.longest_wait(message.agent))
-        found = await self.news.wait_for(look, seconds) if seconds > 0 else None
+        found = await self.changes.wait_for(look, seconds) if seconds > 0 else None
         return _json(found or self.coordinator.answer(message.agent))
 
     async def connection(self, request: web.Request) -> web.StreamResponse:
@@ -183,7 +183,7 @@ class Server:
         def look() -> bool | None:
             return True if self.coordinator.version > after else None
 
-        await self.news.wait_for(look, min(_seconds(request, "wait"), LONGEST_WAIT))
+        await self.changes.wait_for(look, min(_seconds(request, "wait"), LONGEST_WAIT))
         return self._view()
 
     async def directives(self, request: web.Request) -> web.StreamResponse:
@@ -239,7 +239,7 @@ class Server:
     def _tell(self) -> None:
         if self.coordinator.version != self._version:
             self._version = self.coordinator.version
-            self.news.tell()
+            self.changes.tell()
 
 
 async def _read(request: web.Request, kind: type[Message]) -> Message:

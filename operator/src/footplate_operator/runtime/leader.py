@@ -28,7 +28,7 @@ LET_GO: Final = 0.9  # share of that life after which a leader that cannot renew
 _log = logging.getLogger(__name__)
 
 
-class Move(StrEnum):
+class LeaseAction(StrEnum):
     """What to do about the Lease."""
 
     CREATE = "create"
@@ -60,13 +60,13 @@ def view(lease: Json | None) -> LeaseView | None:
     )
 
 
-def next_move(lease: LeaseView | None, identity: str, unchanged: float) -> Move:
+def next_action(lease: LeaseView | None, identity: str, unchanged: float) -> LeaseAction:
     """Create, take (also: renew) or wait; `unchanged`: seconds since it was first seen as it is."""
     if lease is None:
-        return Move.CREATE
+        return LeaseAction.CREATE
     if lease.holder in ("", identity) or lease.renewed is None:
-        return Move.TAKE
-    return Move.TAKE if unchanged > lease.seconds else Move.WAIT
+        return LeaseAction.TAKE
+    return LeaseAction.TAKE if unchanged > lease.seconds else LeaseAction.WAIT
 
 
 def render(
@@ -150,13 +150,13 @@ class Leadership:
     async def _try(self) -> bool:
         try:
             lease = await self._read()
-            move = next_move(view(lease), self._identity, self._unchanged(view(lease)))
-            if move is Move.WAIT:
+            action = next_action(view(lease), self._identity, self._unchanged(view(lease)))
+            if action is LeaseAction.WAIT:
                 return False
             body = render(*self._lease, self._identity, self._seconds, lease, self._now())
             await (
                 self._cluster.create(LEASE, body)
-                if move is Move.CREATE
+                if action is LeaseAction.CREATE
                 else self._cluster.replace(LEASE, body)
             )
         except (Conflict, AlreadyExists):

@@ -13,7 +13,7 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.callbacks.checkpoints import DurableCheckpoints
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.checkpoint.durable.saver import Saver
-from footplate_trainer.checkpoint.record import Describer, TrainingState
+from footplate_trainer.checkpoint.record import StateWriter, TrainingState
 from footplate_trainer.checkpoint.state import HostCopy
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.errors import StaleGeneration
@@ -49,10 +49,10 @@ def save(
             clock=time.time,
         )
         reporter, limits, flushed = Reporter(agent, world), RunLimits(config), list[int]()
-        describer = Describer(1, 1, 8, 0, {})
+        state_writer = StateWriter(1, 1, 8, 0, {})
 
         def state() -> TrainingState:
-            return describer.at(reporter.step, reporter.tokens)
+            return state_writer.at(reporter.step, reporter.tokens)
 
         stopwatch = Stopwatch(time.perf_counter)
         durable = DurableCheckpoints(

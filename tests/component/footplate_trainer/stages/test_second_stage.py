@@ -22,7 +22,7 @@ from footplate_trainer.model.loss import VocabularyShard
 from footplate_trainer.model.targets import Targets
 from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.parallel.apply import build_model
-from footplate_trainer.parallel.objective import Separate, with_head
+from footplate_trainer.parallel.objective import PerMicroBatch, with_head
 from footplate_trainer.parallel.world import World
 from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.process import Program, run_stage
@@ -58,7 +58,7 @@ def shrink(config: RunConfig, agent: FakeAgent, world: World, reporter: Reporter
     torch.manual_seed(config.training.seed)
     model = build_model(config, world)
     optimizer = build_optimizer(model.module, config.training.optimizer)
-    stepper = Stepper(model, optimizer, world, 0.0, Separate(small_states), config.training.seed)
+    stepper = Stepper(model, optimizer, world, 0.0, PerMicroBatch(small_states), config.training.seed)
     limits = RunLimits(config)
     early_end = EarlyEnd(limits, enough=0.02)
     callbacks = Callbacks(

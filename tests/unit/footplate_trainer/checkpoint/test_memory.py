@@ -18,7 +18,7 @@ from footplate_trainer.checkpoint.memory.folder import (
     transfers,
     unpack_from,
 )
-from footplate_trainer.checkpoint.record import Describer
+from footplate_trainer.checkpoint.record import StateWriter
 
 OLD, NEW = MemoryCopy(10, 1, 1, 2), MemoryCopy(20, 1, 1, 2)
 OTHER_GENERATION, WIDER = MemoryCopy(30, 1, 2, 2), MemoryCopy(40, 1, 1, 3)
@@ -65,7 +65,7 @@ def test_names_are_read_as_they_are_written() -> None:
 
 
 def fill(folder: MemoryFolder, shard: CopyShard, tensors: dict[str, torch.Tensor]) -> None:
-    state = Describer(7, 2, 8, 0, {"threads": 1}).at(shard.copy.step, 99)
+    state = StateWriter(7, 2, 8, 0, {"threads": 1}).at(shard.copy.step, 99)
     header, size = ShardHeader.of(state, tensors)
     text = header.model_dump_json(by_alias=True).encode()
     path, blob = folder.room(opening_size(text) + size)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from footplate_contracts.names import Env
-from footplate_trainer.checkpoint.record import Describer, code_revision, determinism_key, differences
+from footplate_trainer.checkpoint.record import StateWriter, code_revision, determinism_key, differences
 from tests.support.tiny import tiny_config
 
 
@@ -70,7 +70,7 @@ def test_the_revision_is_the_image_s_or_the_package_s() -> None:
 
 
 def test_updates_count_on_from_the_run_that_was_started_from() -> None:
-    described = Describer(parameters=7, world_size=2, global_batch_size=8, earlier_updates=100, key={}).at(
+    described = StateWriter(parameters=7, world_size=2, global_batch_size=8, earlier_updates=100, key={}).at(
         step=5, tokens=60
     )
 

@@ -8,7 +8,7 @@ import pytest
 
 from footplate_contracts.directives import NumberedLimits
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.checkpoint.record import Describer, Key, determinism_key, differences
+from footplate_trainer.checkpoint.record import Key, StateWriter, determinism_key, differences
 from footplate_trainer.loop.limits import RunLimits, limits_of, under
 from tests.support.tiny import tiny_config
 
@@ -71,6 +71,6 @@ def key_of(config: RunConfig) -> Key:
 
 def test_a_checkpoint_under_new_limits_has_the_key_of_the_run_that_resumes_with_them() -> None:
     resumed = key_of(config("training.tokens=3072", "training.steps=null"))
-    describer = Describer(1, 1, 8, 0, key_of(config()))
-    assert differences(describer.until(12).key, resumed) == []
-    assert differences(describer.key, resumed) == ["training.steps was 6, is 12"]
+    state_writer = StateWriter(1, 1, 8, 0, key_of(config()))
+    assert differences(state_writer.until(12).key, resumed) == []
+    assert differences(state_writer.key, resumed) == ["training.steps was 6, is 12"]

@@ -48,7 +48,7 @@ class TrainingState(Report):
 
 
 @dataclass(frozen=True)
-class Describer:
+class StateWriter:
     """Writes the TrainingState of a step; what does not change in a generation is known at its start."""
 
     parameters: int
@@ -57,7 +57,7 @@ class Describer:
     earlier_updates: int  # of the run that this one was warm-started from
     key: Key
 
-    def until(self, steps: int) -> Describer:
+    def until(self, steps: int) -> StateWriter:
         """Of a run that from now on ends with step `steps`."""
         return replace(self, key={**self.key, "training.steps": steps})
 

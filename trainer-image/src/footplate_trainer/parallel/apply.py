@@ -34,7 +34,7 @@ from footplate_trainer.parallel.tensor_parallel import apply_tensor_parallel
 from footplate_trainer.parallel.world import World
 
 
-class Passes(Protocol):
+class ForwardBackward(Protocol):
     """Forward and backward of a step, by whatever schedule."""
 
     def accumulate(
@@ -52,7 +52,7 @@ class ParallelModel:
 
     module: StageModules
     grid: Grid
-    passes: Passes
+    passes: ForwardBackward
     host_mesh: DeviceMesh
 
 
@@ -69,7 +69,7 @@ def build_model(config: RunConfig, world: World) -> ParallelModel:
     for stage in module.stages:
         stage.network.reset_tables(world.device)
     initialize(module, config.training.seed, config.model.initialization.standard_deviation)
-    passes: Passes
+    passes: ForwardBackward
     if topology.pipeline > 1:
         # Here and not above: torch's schedules take 0.4 s to import, which every start would pay.
         from footplate_trainer.parallel.pipeline_parallel import Pipeline

@@ -35,7 +35,7 @@ class Objective(Protocol):
 
 
 @dataclass(frozen=True)
-class Separate:
+class PerMicroBatch:
     """A loss that is the sum of its micro-batches'."""
 
     criterion: Criterion

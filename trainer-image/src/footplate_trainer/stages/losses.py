@@ -16,7 +16,7 @@ from footplate_trainer.errors import UserMistake
 from footplate_trainer.model.loss import TokenLoss, VocabularyShard, summed_cross_entropy
 from footplate_trainer.model.pooled import summed_square_error
 from footplate_trainer.model.targets import Targets
-from footplate_trainer.parallel.objective import Contrastive, Objective, Separate, with_head
+from footplate_trainer.parallel.objective import Contrastive, Objective, PerMicroBatch, with_head
 
 Function = Callable[[Tensor, Tensor, Targets], Tensor]
 """One's own loss, see docs/losses.md."""
@@ -29,16 +29,16 @@ def objective_of(config: RunConfig) -> Objective:
         return cross_entropy(settings)
     _refuse_axes(config)
     if settings.name == LossName.MSE:
-        return Separate(_Whole(summed_square_error))
+        return PerMicroBatch(_Whole(summed_square_error))
     if settings.name == LossName.CONTRASTIVE:
         assert settings.temperature is not None, "resolve() fills this in"
         return Contrastive(settings.temperature)
-    return Separate(_Whole(_Own(settings.name, import_function(settings.name))))
+    return PerMicroBatch(_Whole(_Own(settings.name, import_function(settings.name))))
 
 
 def cross_entropy(settings: Loss) -> Objective:
     """Cross-entropy with the smoothing and z-loss of `settings`."""
-    return Separate(partial(_cross_entropy, TokenLoss(settings.label_smoothing, settings.z_loss)))
+    return PerMicroBatch(partial(_cross_entropy, TokenLoss(settings.label_smoothing, settings.z_loss)))
 
 
 def import_function(name: str) -> Function:

@@ -26,7 +26,7 @@ from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.callbacks.suspension import Suspension
 from footplate_trainer.checkpoint import layout, state
 from footplate_trainer.checkpoint.durable.saver import Saver
-from footplate_trainer.checkpoint.record import Describer, TrainingState
+from footplate_trainer.checkpoint.record import StateWriter, TrainingState
 from footplate_trainer.loop.callbacks import Callbacks
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Stepper, StepResult
@@ -38,7 +38,7 @@ from footplate_trainer.parallel.world import World, use_determinism
 from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.losses import objective_of
 from footplate_trainer.stages.process import Program, run_stage
-from footplate_trainer.stages.start import describer, find_start, open_memory, open_store
+from footplate_trainer.stages.start import find_start, open_memory, open_store, state_writer
 from footplate_trainer.stages.validation import open_validation
 
 _log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def _pretrain(
         config, objective, world, model.grid, stepper, limits, reporter, verify=start.key is None
     )
     rows = open_metric_rows(config, agent, limits, reporter, world, metrics)
-    state_now = partial(_state, describer(config, start, shards, world), limits, reporter)
+    state_now = partial(_state, state_writer(config, start, shards, world), limits, reporter)
     callbacks = Callbacks(
         reporter,
         Suspension(agent),
@@ -118,9 +118,9 @@ def _pretrain(
     return ExitCode.SUSPENDED if reporter.step < limits.steps else ExitCode.SUCCESS
 
 
-def _state(describer: Describer, limits: RunLimits, reporter: Reporter) -> TrainingState:
+def _state(state_writer: StateWriter, limits: RunLimits, reporter: Reporter) -> TrainingState:
     """What a checkpoint of the step just finished says of itself."""
-    return describer.until(limits.steps).at(reporter.step, reporter.tokens)
+    return state_writer.until(limits.steps).at(reporter.step, reporter.tokens)
 
 
 def _say(world: World, text: str) -> None:

@@ -20,8 +20,8 @@ from footplate_trainer.checkpoint.durable import resume, transfer
 from footplate_trainer.checkpoint.memory.folder import MemoryFolder
 from footplate_trainer.checkpoint.memory.mirror import MemoryCopies
 from footplate_trainer.checkpoint.record import (
-    Describer,
     Key,
+    StateWriter,
     TrainingState,
     code_revision,
     determinism_key,
@@ -147,7 +147,7 @@ def _warm_start(asked: ResumeFrom, tensors: dict[str, Tensor], optimizer: Optimi
     return Start(updates=updates)
 
 
-def describer(config: RunConfig, start: Start, shards: RunShards, world: World) -> Describer:
+def state_writer(config: RunConfig, start: Start, shards: RunShards, world: World) -> StateWriter:
     """What this generation's checkpoints say of themselves; tells where that differs from what it loaded."""
     key = determinism_key(
         config,
@@ -164,7 +164,7 @@ def describer(config: RunConfig, start: Start, shards: RunShards, world: World) 
             f"equal to it bit by bit: {'; '.join(changed)}"
         )
     shape = model_shape(config)
-    return Describer(
+    return StateWriter(
         parameters=shape.parameters + shape.adapter_parameters,
         world_size=world.size,
         global_batch_size=config.training.global_batch_size,
