@@ -11,9 +11,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
-from footplate_contracts import older
 from footplate_contracts.directives import Command, Directives, NumberedLimits, Refusals
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.metrics import StepMetrics as StepMetrics
@@ -138,10 +137,7 @@ class SealedGeneration(Report):
     members: list[Member]
     world_size: int = Field(description="ranks in all")
     limits: NumberedLimits | None = Field(
-        default=None,
-        validation_alias="terms",
-        serialization_alias="terms",
-        description="that hold now; absent in one that an earlier coordinator sealed",
+        default=None, description="that hold now; absent in one that an earlier coordinator sealed"
     )
 
 
@@ -201,7 +197,7 @@ class HeartbeatAnswer(Report):
     evicted: bool = Field(default=False, description="a newer incarnation has this slot: end")
     closed: bool = Field(default=False, description="the run is over: end with success")
     command: Annotated[Command, read_unknown_as(Command.NONE)] = Command.NONE
-    limits: NumberedLimits | None = Field(default=None, validation_alias="terms", serialization_alias="terms")
+    limits: NumberedLimits | None = None
     diagnosis: Annotated[Diagnosis | None, BeforeValidator(_if_known)] = Field(
         default=None, description="the newest one"
     )
@@ -263,7 +259,7 @@ class CoordinatorState(Report):
     epoch: int
     state: Annotated[RunState, read_unknown_as(RunState.LOADING)]  # nobody need act upon that
     directives: Directives | None = Field(
-        default=None, description="as it was told last; absent: an older one, which takes only commands"
+        default=None, description="as it was told last; absent: an earlier one, which takes none"
     )
     refusals: Refusals = Field(
         default_factory=dict, description="so that what was in force before stays in force"
@@ -279,8 +275,6 @@ class CoordinatorState(Report):
     checkpoint: CheckpointRecord | None = None
     failures: list[NumberedFailure] = Field(default_factory=list, max_length=32)
     telemetry_backlog: int = 0
-
-    _of_whatever_release = model_validator(mode="before")(older.read_state)
 
     @classmethod
     def silent(cls) -> Self:

@@ -24,10 +24,6 @@ class CoordinatorUnreachable(OperatorError):
     """No answer from a run's coordinator; says nothing about the run."""
 
 
-class NoSuchRoute(CoordinatorUnreachable):
-    """A coordinator of an earlier release, which does not know what it is asked."""
-
-
 class ClusterError(OperatorError):
     """The API server refused, or did not answer (status 0)."""
 

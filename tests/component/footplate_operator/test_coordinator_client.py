@@ -17,7 +17,6 @@ from aiohttp import web
 from cluster.machine.ports import claim_ports
 from footplate_contracts.directives import Command, Directives, HangBounds, Limits
 from footplate_contracts.names import RunUid
-from footplate_contracts.older import COMMANDS
 from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_operator.errors import CoordinatorUnreachable
 from footplate_operator.runtime.objects import Key
@@ -46,7 +45,6 @@ class Served:
     version: int = 1
     status: int = 200
     body: str | None = None
-    older: bool = False  # takes commands, and no directives
     said: list[tuple[str, object]] = field(default_factory=list)  # path and body
     news: asyncio.Event = field(default_factory=asyncio.Event)
     answering: asyncio.Event = field(default_factory=asyncio.Event)  # what it is told is answered only then
@@ -100,9 +98,7 @@ async def serving(served: Served, folder: Path) -> AsyncIterator[None]:
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(certificate, key)
     app = web.Application()
-    commands = [web.post(path, served.told) for path in COMMANDS]
-    told = commands if served.older else [web.put("/v1/directives", served.told)]
-    app.add_routes([web.get("/v1/state", served.state), *told])
+    app.add_routes([web.get("/v1/state", served.state), web.put("/v1/directives", served.told)])
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", served.port, ssl_context=tls).start()
@@ -138,22 +134,6 @@ async def test_state_and_directives(session: aiohttp.ClientSession, tmp_path: Pa
         assert (await client.state(-1, 1)).state is RunState.TRAINING
         await client.tell(DIRECTIVES)
         assert served.said == [("/v1/directives", DIRECTIVES.to_json())]
-
-
-async def test_a_coordinator_of_an_earlier_release_is_told_in_commands(
-    session: aiohttp.ClientSession, tmp_path: Path
-) -> None:
-    served = new_served()
-    served.older = True
-    async with serving(served, tmp_path):
-        state = await CoordinatorClient(session, served.endpoint()).tell(DIRECTIVES)
-    assert state.directives is None
-    assert served.said == [
-        ("/v1/terms", {"steps": 9, "everySteps": 3, "keepLast": 2}),
-        ("/v1/command", {"command": "checkpointAndExit"}),
-        ("/v1/size", {"nodes": 3, "minNodes": 2}),
-        ("/v1/hang", {"factor": 2.0, "floorSeconds": 600.0}),
-    ]
 
 
 @pytest.mark.parametrize(

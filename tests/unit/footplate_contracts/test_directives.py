@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from footplate_contracts import older
 from footplate_contracts.directives import Command, Directives, HangBounds, Limits
-from footplate_contracts.reports import CoordinatorState
 from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.coordinator.state import new_membership
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
@@ -91,25 +89,3 @@ def test_the_same_directives_again_are_no_news() -> None:
 
 def test_of_a_newer_operator_what_is_known_here_holds() -> None:
     assert Directives.from_json({**TOLD.to_json(), "learningRate": 1, "hang": None}).limits == TOLD.limits
-
-
-@pytest.mark.parametrize("directive", ["nodes", "min_nodes", "hang", "limits", "command"])
-def test_in_commands_of_the_release_before_they_are_the_same(directive: str) -> None:
-    wanted, heard = TOLD.model_copy(update={directive: CHANGES[directive][0]}), TOLD
-    for path, body in older.commands(wanted).items():
-        heard = older.commanded(heard, path, body)
-    assert heard == wanted
-
-
-def test_what_ends_a_run_is_said_after_what_prolongs_it() -> None:
-    paths = list(older.commands(TOLD))
-    assert paths.index(older.LIMITS) < paths.index(older.COMMAND)
-
-
-def test_a_state_of_the_release_before_is_read_with_its_directives() -> None:
-    refusals = {"nodes": "3 cannot train"}
-    state = {"version": 1, "epoch": 1, "state": "training", **older.state_fields(TOLD, refusals)}
-    read = CoordinatorState.from_json(state)
-    assert (read.directives, read.refusals) == (TOLD, refusals)
-    del state["terms"]
-    assert CoordinatorState.from_json(state).directives is None, "one that takes no limits is older still"

@@ -17,7 +17,6 @@ from typing import Final, TypeVar
 from aiohttp import web
 from pydantic import ValidationError
 
-from footplate_contracts import older
 from footplate_contracts.directives import Directives
 from footplate_contracts.model import Report
 from footplate_contracts.reports import (
@@ -96,7 +95,6 @@ class Server:
                 web.post(wire.GRANT, self.grant),
                 web.get(wire.STATE, self.state),
                 web.put(wire.DIRECTIVES, self.directives),
-                *(web.post(path, self.older_command) for path in older.COMMANDS),
                 web.post(wire.DIAGNOSE, self.diagnose),
                 web.get(wire.HEALTH, self.health),
             ]
@@ -184,16 +182,13 @@ class Server:
             return True if self.coordinator.version > after else None
 
         await self.changes.wait_for(look, min(_seconds(request, "wait"), LONGEST_WAIT))
-        return self._view()
+        return _json(self.coordinator.view())
 
     async def directives(self, request: web.Request) -> web.StreamResponse:
         """How the operator wants the gang from now on; answers with the CoordinatorState after it."""
-        return self._direct(await _read(request, Directives))
-
-    async def older_command(self, request: web.Request) -> web.StreamResponse:
-        """A part of the directives, from an operator that does not know the whole."""
-        body = json.loads(await request.read())
-        return self._direct(older.commanded(self.coordinator.directives, request.path, body))
+        self.coordinator.direct(await _read(request, Directives), self._clock())
+        self._tell()
+        return _json(self.coordinator.view())
 
     async def diagnose(self, request: web.Request) -> web.StreamResponse:
         """Pass the question on to all agents; answers with its Diagnosis."""
@@ -206,15 +201,6 @@ class Server:
         return web.Response(text="ok\n")
 
     # -- particulars -------------------------------------------------------------------
-
-    def _direct(self, directives: Directives) -> web.StreamResponse:
-        self.coordinator.direct(directives, self._clock())
-        self._tell()
-        return self._view()
-
-    def _view(self) -> web.StreamResponse:
-        state, told = self.coordinator.view(), self.coordinator
-        return web.json_response(state.to_json() | older.state_fields(told.directives, told.refusals))
 
     @web.middleware
     async def _edge(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -19,13 +19,12 @@ from typing import Final, Protocol
 import aiohttp
 from pydantic import ValidationError
 
-from footplate_contracts import older
 from footplate_contracts.backoff import backoff
 from footplate_contracts.directives import Directives
 from footplate_contracts.logs import fields
 from footplate_contracts.names import COORDINATOR_PORT, RunUid
 from footplate_contracts.reports import CoordinatorState
-from footplate_operator.errors import CoordinatorUnreachable, NoSuchRoute
+from footplate_operator.errors import CoordinatorUnreachable
 from footplate_operator.runtime.objects import Key
 
 POLL_SECONDS: Final = 20  # how long the coordinator may wait for news
@@ -82,17 +81,7 @@ class CoordinatorClient:
 
     async def tell(self, directives: Directives) -> CoordinatorState:
         """Say how the gang should be, which is idempotent; raises CoordinatorUnreachable."""
-        try:
-            return await self._ask("PUT", "/v1/directives", COMMAND_SECONDS, body=directives.to_json())
-        except NoSuchRoute:
-            return await self._command(directives)
-
-    async def _command(self, directives: Directives) -> CoordinatorState:
-        """The same to a coordinator of an earlier release, as far as it takes commands."""
-        for path, body in older.commands(directives).items():
-            with suppress(NoSuchRoute):
-                await self._ask("POST", path, COMMAND_SECONDS, body=body)
-        return await self.state(-1, 0)
+        return await self._ask("PUT", "/v1/directives", COMMAND_SECONDS, body=directives.to_json())
 
     async def _ask(
         self,
@@ -114,8 +103,6 @@ class CoordinatorClient:
                 timeout=aiohttp.ClientTimeout(total=seconds, connect=COMMAND_SECONDS),
             ) as response:
                 text = await response.read()
-                if response.status in (404, 405):
-                    raise NoSuchRoute(f"{method} {path} is unknown to it")
                 if response.status != 200:
                     raise CoordinatorUnreachable(
                         f"HTTP {response.status}: {text[:200].decode(errors='replace')}"

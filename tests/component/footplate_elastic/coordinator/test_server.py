@@ -13,10 +13,9 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
 
-from footplate_contracts import older
 from footplate_contracts.directives import Directives
 from footplate_contracts.names import FIRST_SPARE, Cause
-from footplate_contracts.reports import CoordinatorState, GenerationId, HeartbeatAnswer, JoinRequest
+from footplate_contracts.reports import GenerationId, HeartbeatAnswer, JoinRequest
 from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.coordinator.server import Server
 from footplate_elastic.coordinator.state import new_membership
@@ -135,16 +134,13 @@ async def test_health_needs_no_token(client: Client) -> None:
     ("path", "body", "names"),
     [
         pytest.param(wire.JOIN, {"storePort": 1}, "agent", id="no agent"),
-        pytest.param(older.COMMAND, {"command": 3}, "checkpointAndExit", id="no such command"),
         pytest.param(
             wire.JOIN,
             {"storePort": 1, "agent": agent(1).to_json() | {"slots": 9}},
             "2 ranks a node",
             id="another shape",
         ),
-        pytest.param(older.HANG, {"factor": 0.5, "floorSeconds": 1}, "factor", id="impatient"),
-        pytest.param(older.SIZE, {"nodes": 0}, "greater than or equal to 1", id="no nodes"),
-        pytest.param(older.SIZE, [], "an object is right", id="a list"),
+        pytest.param(wire.DIAGNOSE, {"kind": "dreams"}, "stacks", id="no such diagnosis"),
     ],
 )
 async def test_a_wrong_message_is_told_what_is_wrong(
@@ -296,7 +292,7 @@ async def test_new_limits_are_told_to_agents_at_once(client: Client) -> None:
     status, state = await client.direct(nodes=2, limits=asked)
     assert (status, state["directives"]["limits"]) == (200, asked)
     _, answer = await waiting
-    assert answer["terms"] == {**asked, "epoch": 1, "number": 1}
+    assert answer["limits"] == {**asked, "epoch": 1, "number": 1}
 
 
 async def test_the_operator_says_what_is_a_hang(client: Client) -> None:
@@ -306,23 +302,3 @@ async def test_the_operator_says_what_is_a_hang(client: Client) -> None:
     assert (status, state["directives"]["hang"]) == (200, hang)
     assert state["version"] > before["version"]
     assert client.server.coordinator.watchdog.bounds.to_json() == hang
-
-
-@pytest.mark.parametrize(
-    ("path", "body", "name"),
-    [
-        pytest.param(older.SIZE, {"nodes": 3, "minNodes": 1}, "size", id="size"),
-        pytest.param(older.HANG, {"factor": 2.0, "floorSeconds": 600.0}, "hang", id="hang"),
-        pytest.param(older.LIMITS, {"steps": 9, "everySteps": 3, "keepLast": 2}, "terms", id="limits"),
-    ],
-)
-async def test_an_operator_of_the_release_before_is_understood(
-    client: Client, path: str, body: dict[str, Any], name: str
-) -> None:
-    await client.direct(nodes=2, hang={"factor": 3, "floorSeconds": 60})
-    before = CoordinatorState.from_json(await client.get(wire.STATE)).directives
-    status, state = await client.post(path, body)
-    assert (status, state[name], state["sizeRefused"], state["termsRefused"]) == (200, body, "", "")
-    assert before is not None
-    assert CoordinatorState.from_json(state).directives == older.commanded(before, path, body)
-    assert (await client.get(wire.STATE))[name] == body

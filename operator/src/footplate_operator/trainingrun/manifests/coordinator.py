@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from footplate_contracts import older
 from footplate_contracts.names import (
     COORDINATOR_PORT,
     EPOCH_LABEL,
@@ -60,12 +59,10 @@ def pod(run: Run, revision: Revision, epoch: int) -> Json:
 
 def _container(run: Run, revision: Revision, epoch: int) -> Json:
     defaults = revision.frozen.defaults
-    directives = directives_to_begin_with(run)
     variables = shared_environment(run, defaults) | {
         Env.TLS_KEY_FILE: f"{RUN_SECRET_MOUNT}/{SECRET_PRIVATE_KEY_KEY}",
         Env.COORDINATOR_EPOCH: str(epoch),
-        Env.DIRECTIVES: directives.model_dump_json(by_alias=True, exclude_none=True),
-        **older.environment(directives),  # its image is the one that the run was admitted with
+        Env.DIRECTIVES: directives_to_begin_with(run).model_dump_json(by_alias=True, exclude_none=True),
     }
     if defaults.api_url:
         variables[Env.API_URL] = defaults.api_url
