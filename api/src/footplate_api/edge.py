@@ -108,7 +108,7 @@ def answer(error: ApiError, request_id: str) -> JSONResponse:
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
     return JSONResponse(
-        problem(error, request_id), status_code=error.answer_status, media_type=MEDIA_TYPE, headers=headers
+        problem(error, request_id), status_code=error.status, media_type=MEDIA_TYPE, headers=headers
     )
 
 
@@ -119,7 +119,7 @@ def request_id(request: Request) -> str:
 
 async def _on_api_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)
-    if error.answer_status >= 500:
+    if error.status >= 500:
         log.warning("%s %r", error.detail, error.__cause__)
     return answer(error, request_id(request))
 

@@ -30,7 +30,7 @@ class FieldError:
 class ApiError(Exception):
     """Base of whatever reaches a caller; `detail` is a sentence for a person."""
 
-    status: ClassVar[int] = 500
+    status: int = 500  # of the answer
     title: ClassVar[str] = "Internal error"
     retry_after: ClassVar[int | None] = None  # seconds
 
@@ -38,11 +38,6 @@ class ApiError(Exception):
         super().__init__(detail)
         self.detail = detail
         self.fields = tuple(fields)
-
-    @property
-    def answer_status(self) -> int:
-        """HTTP status of the answer."""
-        return self.status
 
 
 class Invalid(ApiError, ValueError):
@@ -78,11 +73,7 @@ class ClusterRefused(ApiError):
 
     def __init__(self, status: int, detail: str, fields: Sequence[FieldError] = ()) -> None:
         super().__init__(detail, fields)
-        self._status = status
-
-    @property
-    def answer_status(self) -> int:
-        return self._status
+        self.status = status
 
 
 class ClusterUnavailable(ApiError):
@@ -108,11 +99,7 @@ class HttpError(ApiError):
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
-        self._status = status
-
-    @property
-    def answer_status(self) -> int:
-        return self._status
+        self.status = status
 
 
 class ListExpired(Exception):

@@ -18,7 +18,7 @@ def problem(error: ApiError, request_id: str) -> dict[str, Any]:
     body: dict[str, Any] = {
         "type": f"urn:footplate:problem:{kebab}",
         "title": error.title,
-        "status": error.answer_status,
+        "status": error.status,
         "detail": sayable(error.detail),
         "requestId": request_id,
     }

@@ -76,7 +76,7 @@ async def test_refusals_keep_status_and_message(
 ) -> None:
     with pytest.raises(ClusterRefused) as refused:
         await client.create_run("default", wrong)
-    assert refused.value.answer_status == status
+    assert refused.value.status == status
     assert said in refused.value.detail
 
 
@@ -84,11 +84,11 @@ async def test_deleting_needs_the_right_uid(client: KubernetesCluster) -> None:
     await client.create_run("default", manifest("mine"))
     with pytest.raises(ClusterRefused) as refused:
         await client.delete_run("default", "mine", "another")
-    assert refused.value.answer_status == 409
+    assert refused.value.status == 409
     await client.delete_run("default", "mine", None)
     with pytest.raises(ClusterRefused) as missing:
         await client.delete_run("default", "mine", None)
-    assert missing.value.answer_status == 404
+    assert missing.value.status == 404
 
 
 async def test_an_expired_version_says_so(client: KubernetesCluster) -> None:

@@ -36,7 +36,7 @@ def test_statuses(status: int, body: str, kind: type[Exception]) -> None:
 def test_the_wrong_fields_are_passed_on() -> None:
     refused = refusal(422, json.dumps(INVALID))
     assert isinstance(refused, ApiError)
-    assert (refused.answer_status, refused.detail) == (422, "TrainingRun is invalid")
+    assert (refused.status, refused.detail) == (422, "TrainingRun is invalid")
     assert refused.fields == (
         FieldError("spec.stage", None, "Unsupported value"),
         FieldError("", None, "rule"),
