@@ -10,8 +10,9 @@ from pathlib import Path
 
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.logs import configure
+from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import LogFormat
-from footplate_contracts.reports import CheckpointRecord, RankReport, StepMetrics
+from footplate_contracts.reports import CheckpointRecord, RankReport
 from footplate_contracts.runconfig import RunConfig
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.stages import pretrain

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field
 
 from footplate_contracts.directives import Command, Directives, NumberedLimits, Refusals
 from footplate_contracts.failures import FailureReport
-from footplate_contracts.metrics import StepMetrics as StepMetrics
+from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.model import Report, read_unknown_as
 from footplate_contracts.names import FIRST_SPARE, WorkerId
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from footplate_contracts.directives import Command
+from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import Env
 from footplate_contracts.reports import (
     AgentIdentity,
@@ -36,7 +37,6 @@ from footplate_contracts.reports import (
     RankPhase,
     RankReport,
     SealedGeneration,
-    StepMetrics,
     TelemetryItem,
 )
 from tests.component.footplate_operator.api import Api, Json

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import strategies as st
 
 from footplate_api.metrics.history import newest, stride
-from footplate_contracts.reports import GenerationId, GenerationRow, StepMetrics
+from footplate_contracts.metrics import StepMetrics
+from footplate_contracts.reports import GenerationId, GenerationRow
 from tests.support.properties import given
 
 

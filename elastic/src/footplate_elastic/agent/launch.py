@@ -17,15 +17,9 @@ from footplate_contracts import logs
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.logs import fields
+from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import Cause, ExitCode, Reason
-from footplate_contracts.reports import (
-    CheckpointRecord,
-    Diagnosis,
-    DiagnosisKind,
-    GenerationId,
-    RankReport,
-    StepMetrics,
-)
+from footplate_contracts.reports import CheckpointRecord, Diagnosis, DiagnosisKind, GenerationId, RankReport
 from footplate_elastic.agent import timing
 from footplate_elastic.agent.config import AgentConfig
 from footplate_elastic.agent.errors import SIGTERM_EXIT, RanksRefused, Terminated, ZygoteFailed

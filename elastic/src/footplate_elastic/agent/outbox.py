@@ -7,7 +7,8 @@ from collections import deque
 from itertools import islice
 from typing import Any, Final
 
-from footplate_contracts.reports import CheckpointRecord, GenerationId, StepMetrics, TelemetryItem
+from footplate_contracts.metrics import StepMetrics
+from footplate_contracts.reports import CheckpointRecord, GenerationId, TelemetryItem
 
 CAPACITY: Final = 200_000  # items, about 150 MB: days without a coordinator
 CHUNK: Final = 500  # items a heartbeat

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from footplate_contracts.directives import Command, NumberedLimits
-from footplate_contracts.reports import CheckpointRecord, Diagnosis, GenerationId, RankReport, StepMetrics
+from footplate_contracts.metrics import StepMetrics
+from footplate_contracts.reports import CheckpointRecord, Diagnosis, GenerationId, RankReport
 from footplate_elastic.protocol.agent_client import PACKET
 
 _log = logging.getLogger(__name__)

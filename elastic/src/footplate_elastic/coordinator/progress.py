@@ -6,7 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from statistics import median
 
-from footplate_contracts.reports import GenerationId, Progress, RankReport, StepMetrics
+from footplate_contracts.metrics import StepMetrics
+from footplate_contracts.reports import GenerationId, Progress, RankReport
 
 
 @dataclass

@@ -18,8 +18,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from footplate_contracts.directives import Command, NumberedLimits
+from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import Env
-from footplate_contracts.reports import CheckpointRecord, Diagnosis, RankReport, StepMetrics
+from footplate_contracts.reports import CheckpointRecord, Diagnosis, RankReport
 
 PACKET: Final = 64 * 1024
 CLOSE_SECONDS: Final = 5.0

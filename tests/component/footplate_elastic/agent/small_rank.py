@@ -19,8 +19,9 @@ import torch.distributed as dist
 
 from footplate_contracts.directives import Command
 from footplate_contracts.failures import OUTCOMES, FailureReport, fit, outcome_of_text
+from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import ExitCode
-from footplate_contracts.reports import CheckpointRecord, RankPhase, RankReport, StepMetrics
+from footplate_contracts.reports import CheckpointRecord, RankPhase, RankReport
 from footplate_elastic.protocol import error_file
 from footplate_elastic.protocol.agent_client import AgentClient, open_client
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from footplate_contracts.directives import Command, NumberedLimits
+from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import Env
-from footplate_contracts.reports import CheckpointRecord, GenerationId, RankPhase, RankReport, StepMetrics
+from footplate_contracts.reports import CheckpointRecord, GenerationId, RankPhase, RankReport
 from footplate_elastic.agent.rank_server import RankServer
 from footplate_elastic.protocol.agent_client import AgentClient, open_client
 from tests.unit.footplate_elastic.coordinator.test_telemetry import row

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import Env, ExitCode
-from footplate_contracts.reports import CheckpointRecord, StepMetrics
+from footplate_contracts.reports import CheckpointRecord
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.__main__ import main
 from footplate_trainer.checkpoint.layout import CommitMarker, StepDirectory

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from footplate_contracts.reports import CheckpointRecord, GenerationId, StepMetrics, TelemetryItem
+from footplate_contracts.metrics import StepMetrics
+from footplate_contracts.reports import CheckpointRecord, GenerationId, TelemetryItem
 from footplate_elastic.coordinator.shipping import retry_delay
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
 from tests.unit.footplate_elastic.coordinator.story import agent

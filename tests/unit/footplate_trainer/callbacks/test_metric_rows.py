@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from footplate_contracts.reports import StepMetrics
+from footplate_contracts.metrics import StepMetrics
 from footplate_trainer.callbacks.metric_rows import MetricRows, open_metric_rows
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.loop.limits import RunLimits

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from footplate_contracts.reports import StepMetrics
+from footplate_contracts.metrics import StepMetrics
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.metrics.report import MetricsFile, progress_line, rows_up_to
 

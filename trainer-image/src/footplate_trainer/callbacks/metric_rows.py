@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from footplate_contracts.reports import StepMetrics
+from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import Precision
 from footplate_elastic.protocol.agent_client import AgentClient

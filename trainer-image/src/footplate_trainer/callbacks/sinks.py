@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from footplate_contracts.reports import StepMetrics
+from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.runconfig import RunConfig
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.checkpoint.store import is_full

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import TextIO
 
-from footplate_contracts.reports import StepMetrics
+from footplate_contracts.metrics import StepMetrics
 from footplate_trainer.errors import UserMistake
 
 
