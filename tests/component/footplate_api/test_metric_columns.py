@@ -13,7 +13,7 @@ from footplate_api.database import Database
 from footplate_api.models.metric import StepMetric
 from footplate_contracts.metrics import COLUMNS, Shown, StepMetrics
 from footplate_trainer.metrics.tensorboard import TensorBoardSink
-from tests.component.footplate_api.builders import RUNS, batch
+from tests.component.footplate_api.builders import RUNS, batch, eventually
 from tests.component.footplate_api.conftest import Api
 
 KEY = {"run_uid", "epoch", "number"}
@@ -54,16 +54,20 @@ async def test_each_number_but_the_losses_is_a_gauge(api: Api) -> None:
     await api.cluster.put("research", "gpt", metadata={"uid": "uid"}, status={"phase": "Running"})
     row = {"generation": {"epoch": 1, "number": 2}, "metrics": ROW.to_json()}
     await api.client.post(f"{RUNS}/gpt/telemetry", json=batch("uid", [row]))
-    exposed = {
-        (sample.name, *sorted(set(sample.labels.values()) - {"research", "gpt"})): sample.value
-        for family in text_string_to_metric_families((await api.client.get("/metrics")).text)
-        for sample in family.samples
-    }
+
+    async def exposed() -> dict[tuple[str, ...], float]:
+        return {
+            (sample.name, *sorted(set(sample.labels.values()) - {"research", "gpt"})): sample.value
+            for family in text_string_to_metric_families((await api.client.get("/metrics")).text)
+            for sample in family.samples
+        }
+
+    samples = await eventually(exposed, lambda samples: ("footplate_run_step",) in samples)
     gauges = {name: shown.gauge for name, shown in SHOWN.items() if shown.gauge is not None}
     assert set(SHOWN) - set(gauges) == {"loss", "validation_loss"}  # the one is in system.service, see docs
     for name, gauge in gauges.items():
         label = (SHOWN[name].value,) if gauge.label else ()
-        assert exposed[f"footplate_run_{gauge.name}", *label] == VALUES[name]
+        assert samples[f"footplate_run_{gauge.name}", *label] == VALUES[name]
 
 
 def test_each_number_is_a_scalar_of_tensorboard(tmp_path: Path) -> None:
