@@ -15,12 +15,11 @@ from pathlib import Path
 import yaml
 
 from footplate_contracts.crds import all_definitions
-from footplate_contracts.reference import reference
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tools.compatibility_page import page  # noqa: E402
+from tools import compatibility_page, resources_page  # noqa: E402
 
 from tests.support.layout_list import tested_pairs  # noqa: E402 - found from the root
 
@@ -34,8 +33,8 @@ def rendered() -> dict[Path, str]:
         text = HEADER + yaml.safe_dump(definition, sort_keys=False, width=110, allow_unicode=True)
         files[ROOT / "crds" / name] = text
         files[ROOT / "charts" / "footplate" / "crds" / name] = text
-    files[ROOT / "docs" / "resources.md"] = reference()
-    files[ROOT / "docs" / "compatibility.md"] = page(tested_pairs())
+    files[ROOT / "docs" / "resources.md"] = resources_page.reference()
+    files[ROOT / "docs" / "compatibility.md"] = compatibility_page.page(tested_pairs())
     return files
 
 

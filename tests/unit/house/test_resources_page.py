@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tools.resources_page import reference
 
 from footplate_contracts.crds import all_definitions
-from footplate_contracts.reference import reference
 
 LINES = reference().splitlines()
 
