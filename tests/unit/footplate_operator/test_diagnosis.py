@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from footplate_contracts.names import Cause, Reason
-from footplate_operator.trainingrun.observed import Loss, PodView, view_pod
+from footplate_operator.trainingrun.observed import LostWorker, PodView, view_pod
 from footplate_operator.trainingrun.policies.diagnosis import diagnose
 from footplate_operator.trainingrun.policies.failure import Source
-from footplate_operator.trainingrun.status.failures import from_loss
+from footplate_operator.trainingrun.status.failures import from_lost
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 NEVER = float("inf")
@@ -214,16 +214,16 @@ def ended(code: int, terminated: str = "Error", **status: Any) -> dict[str, Any]
 def test_what_the_end_of_a_pod_says(
     status: dict[str, Any], metadata: dict[str, Any], cause: Cause, reason: str
 ) -> None:
-    told = from_loss(Loss(1, pod(status, **metadata)), "1.1", NOW)
+    told = from_lost(LostWorker(1, pod(status, **metadata)), "1.1", NOW)
     assert (told.report.cause, told.report.reason, told.source) == (cause, reason, Source.KUBERNETES)
 
 
 def test_a_pod_that_is_gone_was_deleted() -> None:
-    told = from_loss(Loss(1, None), "", NOW)
+    told = from_lost(LostWorker(1, None), "", NOW)
     assert (told.report.cause, told.report.message) == (Cause.NODE_LOST, "the pod of worker 1 was deleted")
 
 
 def test_what_a_pod_says_fits_into_a_status() -> None:
     status = ended(1, reason="Evicted" + "x" * 100, message="y" * 5000)
-    report = from_loss(Loss(1, pod(status)), "1.1", NOW).report
+    report = from_lost(LostWorker(1, pod(status)), "1.1", NOW).report
     assert len(report.message) <= 1024 and len(report.reason) <= 64

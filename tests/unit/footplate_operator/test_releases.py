@@ -12,8 +12,8 @@ from footplate_operator.runtime.kinds import CONFIG_MAP, POD, REVISION, Json
 from footplate_operator.runtime.objects import UnreadableStatus
 from footplate_operator.trainingrun.manifests.children import controller_revision
 from footplate_operator.trainingrun.revision import (
-    Frozen,
     Revision,
+    RevisionData,
     UnreadableRevision,
     admit,
     in_force,
@@ -124,7 +124,7 @@ async def test_a_run_goes_on_though_a_newer_release_said_more_of_it() -> None:
     body = travelled(world.run)
     body["status"] = extended(TrainingRunStatus, body["status"], enums=True)
     revision = travelled(world.cluster.objects[REVISION, "tiny-1"])
-    revision["data"] = extended(Frozen, revision["data"])
+    revision["data"] = extended(RevisionData, revision["data"])
     world.cluster.put(body)
     world.cluster.put(revision)
     world.start_operator()
@@ -139,7 +139,7 @@ async def test_a_run_goes_on_though_a_newer_release_said_more_of_it() -> None:
 
 def test_ranks_get_what_a_newer_release_froze_for_them() -> None:
     body = travelled(controller_revision(run(), frozen(run())))
-    body["data"] = extended(Frozen, body["data"])
+    body["data"] = extended(RevisionData, body["data"])
     seen = view_revision(body)
     assert isinstance(seen, Revision) and seen.frozen == frozen(run()).frozen
     assert seen.config == body["data"]["config"]
@@ -150,7 +150,7 @@ def test_a_run_that_is_admitted_anew_gets_what_this_release_knows() -> None:
     first = frozen(run())
     body = travelled(controller_revision(run(), first))
     assert admit(run(), first.frozen.profile, DEFAULTS, [view_revision(body)], RELEASE).number == 1
-    body["data"] = extended(Frozen, body["data"])
+    body["data"] = extended(RevisionData, body["data"])
     assert admit(run(), first.frozen.profile, DEFAULTS, [view_revision(body)], RELEASE).number == 2
 
 

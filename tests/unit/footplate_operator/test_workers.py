@@ -10,9 +10,10 @@ import pytest
 from footplate_contracts.names import WorkerId
 from footplate_contracts.reports import AgentIdentity, CoordinatorState, Member, RunState
 from footplate_operator.runtime.decision import Delete, Patch
-from footplate_operator.trainingrun.gang import coordinator, losses, retire, workers
+from footplate_operator.trainingrun.gang import coordinator, retire, workers
+from footplate_operator.trainingrun.gang.lost import interrupts, unheard
 from footplate_operator.trainingrun.gang.workers import Slots
-from footplate_operator.trainingrun.observed import Loss, PodView
+from footplate_operator.trainingrun.observed import LostWorker, PodView
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SILENT = CoordinatorState.silent()
@@ -87,7 +88,7 @@ def test_plan(
 ) -> None:
     plan = workers.plan(known, pods, NOW)
     assert list(plan.missing) == [WorkerId(*worker) for worker in missing]
-    assert [loss.index for loss in plan.losses] == lost
+    assert [worker.index for worker in plan.lost] == lost
     assert plan.counter == counter
 
 
@@ -177,7 +178,7 @@ GONE = pod(1, ready_since=NOW - timedelta(seconds=3))
 def test_a_worker_is_gone_when_coordinator_and_kubernetes_miss_it(
     told: CoordinatorState, seen: PodView, lost: bool
 ) -> None:
-    assert losses.unheard(told, [pod(0, ready=True), seen], NOW) == ({WorkerId(1, 0)} if lost else set())
+    assert unheard(told, [pod(0, ready=True), seen], NOW) == ({WorkerId(1, 0)} if lost else set())
 
 
 @pytest.mark.parametrize(
@@ -228,7 +229,7 @@ def _generation(of: RunState, *incarnations: int) -> CoordinatorState:
 def test_a_pod_that_nobody_trains_with_is_no_loss(
     index: int, left: PodView | None, told: CoordinatorState, counted: bool
 ) -> None:
-    assert losses.interrupts(Loss(index, left), told, trained=2) is counted
+    assert interrupts(LostWorker(index, left), told, trained=2) is counted
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ class _Stream:
 
 
 @dataclass
-class Pump:
+class OutputForwarder:
     """One thread for all pipes."""
 
     log_format: LogFormat

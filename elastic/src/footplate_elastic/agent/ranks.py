@@ -13,7 +13,7 @@ from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import ExitCode, LogFormat
 from footplate_elastic.agent import timing
 from footplate_elastic.agent.failures import RankEnd, first_failure, oom_kills
-from footplate_elastic.agent.output import Pump
+from footplate_elastic.agent.output import OutputForwarder
 from footplate_elastic.agent.zygote_client import End, Zygote
 from footplate_elastic.protocol import error_file
 
@@ -45,12 +45,12 @@ class Ranks:
     make_zygote: Callable[[], Zygote]
     zygote: Zygote
     log_format: LogFormat = LogFormat.LOGFMT
-    _pump: Pump = field(init=False)
+    _output: OutputForwarder = field(init=False)
     _ranks: list[_Rank] = field(default_factory=list)
     _killed_for_memory: int = 0
 
     def __post_init__(self) -> None:
-        self._pump = Pump(self.log_format)
+        self._output = OutputForwarder(self.log_format)
 
     def start(self, environments: Mapping[int, Mapping[str, str]]) -> dict[int, int]:
         """Fork a rank for each local rank with its environment; pids by local rank.
@@ -65,7 +65,7 @@ class Ranks:
             rank = int(environment["RANK"])
             path = self.directory / f"error-{local_rank}.json"
             path.unlink(missing_ok=True)
-            descriptors = self._pump.open(rank)
+            descriptors = self._output.open(rank)
             told = {**environment, error_file.VARIABLE: str(path)}
             try:
                 pid = self.zygote.fork(self.entry, told, descriptors)
@@ -95,7 +95,7 @@ class Ranks:
         """End all ranks and the zygote; what ranks have said is passed on."""
         said = [rank.rank for rank in self._ranks]
         self.stop()
-        self._pump.finish(said, timing.LAST_LINES)
+        self._output.finish(said, timing.LAST_LINES)
         self.zygote.close()
 
     def look(self) -> RankStatus:
@@ -103,9 +103,9 @@ class Ranks:
         ends = {rank: self.zygote.end_of(rank.pid) for rank in self._ranks}
         codes = [end.code for end in ends.values() if end is not None]
         if any(code not in _ENDED_WELL for code in codes):
-            self._pump.finish(_unexplained(ends), timing.LAST_LINES)
+            self._output.finish(_unexplained(ends), timing.LAST_LINES)
             left = [
-                _left(rank, end, self._pump.tail(rank.rank))
+                _left(rank, end, self._output.tail(rank.rank))
                 for rank, end in ends.items()
                 if (end.code not in _ENDED_WELL if end else rank.error_file.exists())
             ]

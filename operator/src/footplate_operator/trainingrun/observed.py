@@ -86,7 +86,7 @@ class PodView(Child):
 
 
 @dataclass(frozen=True)
-class Loss:
+class LostWorker:
     """A slot whose pod is gone."""
 
     index: int

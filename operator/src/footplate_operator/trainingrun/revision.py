@@ -38,7 +38,7 @@ class Defaults(Contract):
     log_format: LogFormat | None = None  # None: the usual one
 
 
-class Frozen(Contract):
+class RevisionData(Contract):
     """The `data` of a ControllerRevision of ours."""
 
     profile_name: str
@@ -52,7 +52,7 @@ class Revision:
     """One frozen state and its number, from 1."""
 
     number: int
-    frozen: Frozen
+    frozen: RevisionData
     written_by: str = ""  # version of the operator
     written: Json = field(default_factory=dict, compare=False)  # the `data` that it was read from
 
@@ -93,7 +93,7 @@ def view_revision(body: Json) -> AnyRevision:
     written_by = body["metadata"].get("annotations", {}).get(WRITTEN_BY_ANNOTATION, "")
     try:
         data = body.get("data", {})
-        return Revision(number, Frozen.from_any_release(data), written_by, data)
+        return Revision(number, RevisionData.from_any_release(data), written_by, data)
     except ValidationError as error:
         return UnreadableRevision(number, written_by, first_error(error))
 
@@ -136,7 +136,7 @@ def admit(
 
     Raises ValueError where spec and profile cannot be resolved to a RunConfig.
     """
-    frozen = Frozen(
+    frozen = RevisionData(
         profile_name=run.spec.compute.profile,
         profile=profile,
         defaults=defaults,
@@ -148,7 +148,7 @@ def admit(
     return Revision(newest.number + 1 if newest else 1, frozen, version)
 
 
-def not_in_force(run: Run, frozen: Frozen, state: CoordinatorState) -> list[str]:
+def not_in_force(run: Run, frozen: RevisionData, state: CoordinatorState) -> list[str]:
     """Fields of the spec that ranks read, and that say something else than when they were frozen."""
     before = _fields(frozen.config.to_json())
     after = _fields(resolved_config(run, frozen.profile).to_json())

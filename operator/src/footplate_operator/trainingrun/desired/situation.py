@@ -12,7 +12,7 @@ from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import seconds_between
 from footplate_operator.runtime.conditions import NewCondition, find
-from footplate_operator.trainingrun.gang import coordinator, losses, spares, workers
+from footplate_operator.trainingrun.gang import coordinator, lost, spares, workers
 from footplate_operator.trainingrun.gang.coordinator import CoordinatorPlan
 from footplate_operator.trainingrun.gang.spares import SparePlan
 from footplate_operator.trainingrun.gang.workers import Slots, WorkerPlan
@@ -81,7 +81,7 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
         counter=run.status.incarnation,
         launched=before.open is not None,
         fresh=not before.attempts,
-        lost=losses.abandoned(state) | losses.unheard(state, pods, now),
+        lost=lost.abandoned(state) | lost.unheard(state, pods, now),
         may_create=observed.may_create,
         silent=not state.heard,
         spares=spares.ready(state, waiting),
@@ -89,7 +89,7 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
     )
     gang = workers.plan(slots, pods, now)
     trained = run.status.world.nodes if run.status.world else revision.frozen.config.world.nodes
-    ended = [loss for loss in gang.losses if losses.interrupts(loss, state, trained)]
+    ended = [worker for worker in gang.lost if lost.interrupts(worker, state, trained)]
     record = interruptions.record(run, before, state, ended, pods)
     held_up = diagnosis.worst(observed.pods, now)
     error = _coordinator_error(coordinators, serving)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from footplate_contracts.names import ExitCode, WorkerId
-from footplate_operator.trainingrun.observed import Loss, PodView
+from footplate_operator.trainingrun.observed import LostWorker, PodView
 from footplate_operator.trainingrun.policies.backoff import not_before
 
 # For a coordinator that was not heard yet to say what a worker told it before it ended.
@@ -25,7 +25,7 @@ class WorkerPlan:
     """What to make now, and what was lost."""
 
     missing: tuple[WorkerId, ...] = ()
-    losses: tuple[Loss, ...] = ()
+    lost: tuple[LostWorker, ...] = ()
     current: tuple[PodView, ...] = ()  # the newest pod of each slot that needs no substitute
     counter: int = 0  # highest incarnation once `missing` exist
     due: datetime | None = None  # the earliest substitute that has to wait
@@ -69,7 +69,7 @@ def plan(slots: Slots, pods: Sequence[PodView], now: datetime) -> WorkerPlan:
         by_index.setdefault(pod.index, []).append(pod)
     highest = max([slots.counter, *(pod.incarnation for pod in pods)])
     missing: list[WorkerId] = []
-    losses: list[Loss] = []
+    lost: list[LostWorker] = []
     current: list[PodView] = []
     waits: list[datetime] = []
     covered = 0
@@ -79,7 +79,7 @@ def plan(slots: Slots, pods: Sequence[PodView], now: datetime) -> WorkerPlan:
         if newest is not None and _fills(newest, slots):
             current.append(newest)
             if slots.launched and newest.incarnation > slots.counter:
-                losses.append(Loss(index, filled[-2] if len(filled) > 1 else None))
+                lost.append(LostWorker(index, filled[-2] if len(filled) > 1 else None))
             continue
         if index in slots.members and covered < slots.spares:
             covered += 1
@@ -91,12 +91,10 @@ def plan(slots: Slots, pods: Sequence[PodView], now: datetime) -> WorkerPlan:
         first = slots.fresh and newest is None
         missing.append(WorkerId(index, 0 if first else highest + 1))
         if slots.launched and slots.may_create:
-            losses.append(Loss(index, newest))
+            lost.append(LostWorker(index, newest))
     made = [worker.incarnation for worker in missing] if slots.may_create else []
     counter = max([highest, *made])
-    return WorkerPlan(
-        tuple(missing), tuple(losses), tuple(current), counter, min(waits, default=None), covered
-    )
+    return WorkerPlan(tuple(missing), tuple(lost), tuple(current), counter, min(waits, default=None), covered)
 
 
 def _fills(pod: PodView, slots: Slots) -> bool:

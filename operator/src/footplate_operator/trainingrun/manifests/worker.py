@@ -33,7 +33,7 @@ from footplate_operator.trainingrun.manifests.pod import (
     shared_environment,
     tolerate_lost_node,
 )
-from footplate_operator.trainingrun.revision import Frozen, Revision
+from footplate_operator.trainingrun.revision import Revision, RevisionData
 from footplate_operator.trainingrun.run import Run
 
 GRACE_BEYOND_CHECKPOINT: Final = 30  # seconds that a pod has after its emergency checkpoint
@@ -101,7 +101,7 @@ def _container(run: Run, revision: Revision, slot: Mapping[str, str]) -> Json:
     return container
 
 
-def _environment(run: Run, frozen: Frozen, slot: Mapping[str, str]) -> dict[str, str]:
+def _environment(run: Run, frozen: RevisionData, slot: Mapping[str, str]) -> dict[str, str]:
     variables = shared_environment(run, frozen.defaults) | {
         **slot,
         "TORCHINDUCTOR_CACHE_DIR": "/tmp/torchinductor",

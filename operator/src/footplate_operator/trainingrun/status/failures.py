@@ -14,7 +14,7 @@ from typing import Final
 from footplate_contracts.failures import MESSAGE_LIMIT, OUTCOMES, REASON_LIMIT, FailureReport
 from footplate_contracts.names import Cause, ExitCode, Reason
 from footplate_contracts.reports import CoordinatorState, NumberedFailure
-from footplate_operator.trainingrun.observed import Loss, PodView
+from footplate_operator.trainingrun.observed import LostWorker, PodView
 from footplate_operator.trainingrun.policies.failure import Failure, Source
 
 TOLD_BY_KUBERNETES: Final = frozenset({Cause.OUT_OF_MEMORY, Cause.PREEMPTED})
@@ -62,16 +62,16 @@ def explained(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -
         if pod is None or numbered.generation is None or numbered.failure.cause is not Cause.NODE_LOST:
             continue
         if _cause(pod)[0] in TOLD_BY_KUBERNETES:
-            found.append(from_loss(Loss(pod.index, pod), str(numbered.generation), now))
+            found.append(from_lost(LostWorker(pod.index, pod), str(numbered.generation), now))
     return found
 
 
-def from_loss(loss: Loss, generation: str, now: datetime) -> Failure:
+def from_lost(worker: LostWorker, generation: str, now: datetime) -> Failure:
     """What the end of a worker pod says about why."""
-    pod = loss.pod
+    pod = worker.pod
     if pod is None:
         cause, reason = Cause.NODE_LOST, Reason.POD_DELETED.value
-        message = f"the pod of worker {loss.index} was deleted"
+        message = f"the pod of worker {worker.index} was deleted"
     else:
         cause, reason = _cause(pod)
         message = words(pod)

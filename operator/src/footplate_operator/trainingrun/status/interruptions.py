@@ -9,14 +9,14 @@ from footplate_contracts.names import Phase
 from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.trainingrun.history import History
-from footplate_operator.trainingrun.observed import Loss, PodView
+from footplate_operator.trainingrun.observed import LostWorker, PodView
 from footplate_operator.trainingrun.policies.failure import FailureAction, FailureDecision
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status import attempts, failures
 
 
 @dataclass(frozen=True)
-class Record:
+class HistoryUpdate:
     """The history with the failures that were new."""
 
     history: History
@@ -24,7 +24,7 @@ class Record:
     failure: FailureDecision | None = None  # the first that ends the run
     interrupted: bool = False  # there were any
 
-    def after(self, history: History, decision: FailureDecision | None) -> Record:
+    def after(self, history: History, decision: FailureDecision | None) -> HistoryUpdate:
         """The record with one more failure in its history, and what the policy made of it."""
         fatal = decision if decision is not None and decision.action is FailureAction.FAIL else None
         return replace(self, history=history, failure=self.failure or fatal)
@@ -34,22 +34,22 @@ def record(
     run: Run,
     history: History,
     state: CoordinatorState,
-    losses: Iterable[Loss],
+    lost: Iterable[LostWorker],
     workers: Iterable[PodView],
-) -> Record:
+) -> HistoryUpdate:
     """The history of `run` with everything that is new.
 
     The coordinator's failures come first, as it knows why; then pods that are
     gone, then what Kubernetes came to say of ends that are known.
     """
     budgets = run.spec.resilience.budgets
-    known = Record(history, failures.parse_seen(run.status.failures_seen))
+    known = HistoryUpdate(history, failures.parse_seen(run.status.failures_seen))
     for seen, failure in failures.unseen(state, known.seen):
         known = known.after(*attempts.interrupt(known.history, failure, budgets))
         known = replace(known, seen=seen, interrupted=True)
     if run.phase is not Phase.SUSPENDING:  # then pods end because they were asked to
-        for loss in losses:
-            failure = failures.from_loss(loss, _trained_in(known.history, loss.pod, run), history.now)
+        for worker in lost:
+            failure = failures.from_lost(worker, _trained_in(known.history, worker.pod, run), history.now)
             known = known.after(*attempts.interrupt(known.history, failure, budgets))
             known = replace(known, interrupted=True)
     for failure in failures.explained(state, workers, history.now):

@@ -8,7 +8,7 @@ from typing import Final
 
 from footplate_contracts.names import Cause, WorkerId
 from footplate_contracts.reports import CoordinatorState, RunState
-from footplate_operator.trainingrun.observed import Loss, PodView
+from footplate_operator.trainingrun.observed import LostWorker, PodView
 
 UNREADY_SECONDS: Final = 2.0  # longer than a pod takes from its first container to Ready
 
@@ -40,16 +40,16 @@ def unheard(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> 
     )
 
 
-def interrupts(loss: Loss, state: CoordinatorState, trained: int) -> bool:
-    """Whether `loss` may have ended a generation.
+def interrupts(worker: LostWorker, state: CoordinatorState, trained: int) -> bool:
+    """Whether the loss of `worker` may have ended a generation.
 
     A pod beside the generation that trains, and a slot that never had one,
     are missed by nobody. `trained`: the nodes that the run trained with last, or
     was admitted with.
     """
     members = {member.agent.worker for member in state.members}
-    if loss.pod is None:
-        return loss.index in state.member_indices if members else loss.index < trained
+    if worker.pod is None:
+        return worker.index in state.member_indices if members else worker.index < trained
     if not members or state.state is RunState.GATHERING:
         return True
-    return loss.pod.worker in members
+    return worker.pod.worker in members
