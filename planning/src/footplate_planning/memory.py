@@ -54,6 +54,22 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Step:
+    """What decides a rank's memory and traffic; `decoder_length` is 0 without a decoder behind an encoder."""
+
+    batch: Batch
+    precision: Precision = Precision.FP32
+    recomputation: Recomputation = Recomputation.NONE
+    decoder_length: int = 0
+    device: str = "cpu"
+
+    @property
+    def compute(self) -> int:
+        """Bytes of a number that is computed with."""
+        return 2 if self.precision is Precision.BF16 else FP32
+
+
+@dataclass(frozen=True)
 class Estimate:
     """Bytes by kind at the moment of the peak."""
 
@@ -153,45 +169,69 @@ def moments_per_parameter(optimizer: Optimizer) -> float:
             return 0.0  # a row and a column: nothing beside the matrix
 
 
-def block_activations(shape: ModelShape, tensor: int, compute: int, device: str) -> int:
-    """Bytes that one block keeps for its backward pass, for each token of this rank's sequences.
+@dataclass(frozen=True)
+class _Activations:
+    """Bytes for each token of this rank's sequences, of which `tensor` ranks share the matrices."""
 
-    Attention keeps query, result and merged heads, key and value; a gated
-    feed-forward layer four of its width, a plain one two. Tensor ranks cut these,
-    and hold a piece of the sequence of what is between the matrices; what they
-    gather for a matrix is whole.
-    """
-    query, key_value = shape.heads * shape.head_size, shape.key_value_heads * shape.head_size
-    inner = (4 if shape.gated else 2) * shape.feed_forward
-    cut = compute * (3 * query + 2 * key_value + inner) + 2 * norm_activations(shape, compute, device)
-    if shape.attention_backend is AttentionBackend.EAGER:  # the softmax of a row of scores for each head
-        cut += shape.heads * shape.context * (FP32 if compute == FP32 else FP32 + compute)
-    return cut // tensor + (compute * 4 * shape.hidden if tensor > 1 else 0)
+    shape: ModelShape
+    tensor: int
+    step: Step
 
+    def of_block(self) -> int:
+        """What one block keeps for its backward pass where nothing is computed again.
 
-def kept_activations(
-    shape: ModelShape, tensor: int, compute: int, device: str, recomputation: Recomputation
-) -> int:
-    """Bytes that one block keeps until its backward pass begins, beside its input.
+        Attention keeps query, result and merged heads, key and value; a gated
+        feed-forward layer four of its width, a plain one two. Tensor ranks cut these,
+        and hold a piece of the sequence of what is between the matrices; what they
+        gather for a matrix is whole.
+        """
+        shape, compute = self.shape, self.step.compute
+        inner = (4 if shape.gated else 2) * shape.feed_forward
+        cut = compute * (3 * self._query + 2 * self._key_value + inner) + 2 * self.of_norm()
+        if shape.attention_backend is AttentionBackend.EAGER:  # the softmax of a row of scores for each head
+            cut += shape.heads * shape.context * (FP32 if compute == FP32 else FP32 + compute)
+        return cut // self.tensor + (compute * 4 * shape.hidden if self.tensor > 1 else 0)
 
-    Full recomputation keeps nothing; selective keeps the products of matrices and
-    attention's result, and computes the rest again.
-    """
-    match recomputation:
-        case Recomputation.NONE:
-            return block_activations(shape, tensor, compute, device)
-        case Recomputation.FULL:
-            return 0
-        case Recomputation.SELECTIVE:
-            query, key_value = shape.heads * shape.head_size, shape.key_value_heads * shape.head_size
-            inner = (2 if shape.gated else 1) * shape.feed_forward
-            return compute * (2 * query + 2 * key_value + inner + 2 * shape.hidden) // tensor
+    def kept(self) -> int:
+        """What one block keeps until its backward pass begins, beside its input.
 
+        Full recomputation keeps nothing; selective keeps the products of matrices and
+        attention's result, and computes the rest again.
+        """
+        match self.step.recomputation:
+            case Recomputation.NONE:
+                return self.of_block()
+            case Recomputation.FULL:
+                return 0
+            case Recomputation.SELECTIVE:
+                inner = (2 if self.shape.gated else 1) * self.shape.feed_forward
+                numbers = 2 * self._query + 2 * self._key_value + inner + 2 * self.shape.hidden
+                return self.step.compute * numbers // self.tensor
 
-def norm_activations(shape: ModelShape, compute: int, device: str) -> int:
-    """Bytes for each token: normalised input and result; in bf16 on a CPU the former is two fp32 copies."""
-    on_cpu_in_bf16 = device == "cpu" and compute != FP32
-    return shape.hidden * (compute + (2 * FP32 if on_cpu_in_bf16 else compute))
+    def again(self) -> int:
+        """What one block had let go, and has again while its backward pass runs."""
+        return self.of_block() - self.kept()
+
+    def of_norm(self) -> int:
+        """Normalised input and result; in bf16 on a CPU the former is two fp32 copies."""
+        compute = self.step.compute
+        on_cpu_in_bf16 = self.step.device == "cpu" and compute != FP32
+        return self.shape.hidden * (compute + (2 * FP32 if on_cpu_in_bf16 else compute))
+
+    def of_rank(self, here: LocalCounts, flight: int) -> int:
+        """Of a micro-batch, of which `flight` are kept at once; the loss's input once."""
+        stream = self.step.compute * self.shape.hidden
+        inputs = stream * (1 if self.step.recomputation is Recomputation.NONE else len(here.blocks))
+        end = self.of_norm() + (stream if self.tensor > 1 else 0)
+        return flight * (len(here.blocks) * self.kept() + inputs) + (end if here.projection else 0)
+
+    @property
+    def _query(self) -> int:
+        return self.shape.heads * self.shape.head_size
+
+    @property
+    def _key_value(self) -> int:
+        return self.shape.key_value_heads * self.shape.head_size
 
 
 def micro_batches_in_flight(topology: Topology, pipeline: int, count: int) -> int:
@@ -222,18 +262,10 @@ class _Differentiated:
 
 
 def estimate(
-    shape: ModelShape,
-    topology: Topology,
-    pipeline: int,
-    batch: Batch,
-    optimizer: Optimizer,
-    precision: Precision,
-    device: str = "cpu",
-    recomputation: Recomputation = Recomputation.NONE,
+    shape: ModelShape, topology: Topology, pipeline: int, step: Step, optimizer: Optimizer
 ) -> Estimate:
-    """The peak of a rank with this `pipeline` coordinate; `precision` is of what is computed with."""
-    here = local_counts(shape, topology, pipeline)
-    compute = 2 if precision is Precision.BF16 else FP32
+    """The peak of a rank with this `pipeline` coordinate."""
+    here, batch, compute = local_counts(shape, topology, pipeline), step.batch, step.compute
     sharded, trained = -(-here.all // topology.shards), -(-here.trained // topology.shards)
     whole_gradients = topology.pipeline > 1 or topology.sharding is Sharding.OPTIMIZER or topology.shards == 1
     base = {
@@ -248,7 +280,8 @@ def estimate(
     gathered_block = 0 if stays or topology.shards == 1 else compute * block
     tokens = batch.sequences * shape.context // topology.context
     flight = micro_batches_in_flight(topology, pipeline, batch.count)
-    activations = tokens * _token_activations(shape, topology, here, flight, compute, device, recomputation)
+    of_token = _Activations(shape, topology.tensor, step)
+    activations = tokens * of_token.of_rank(here, flight)
     accumulated = 0
     if batch.count > flight:
         accumulated = (compute if whole_gradients and topology.shards > 1 else FP32) * (
@@ -259,18 +292,17 @@ def estimate(
     cast_head = 0 if compute == FP32 else compute * moved.projection
     hidden_gradient = compute * tokens * shape.hidden if here.projection else 0
     wide = tokens * shape.feed_forward // topology.tensor
-    again = tokens * _computed_again(shape, topology.tensor, compute, device, recomputation)
     moments = [
         {
             Kind.GRADIENTS: accumulated + FP32 * moved.projection,
             Kind.GATHERED: gathered + gathered_block,
             Kind.ACTIVATIONS: activations + hidden_gradient,
-            Kind.WORKSPACE: _loss_workspace(here.projection, shape.hidden, tokens, compute, device),
+            Kind.WORKSPACE: _loss_workspace(here.projection // shape.hidden, tokens, step),
         },
         {
             Kind.GRADIENTS: accumulated + FP32 * moved.projection + cast_head + compute * moved.block,
             Kind.GATHERED: gathered + 2 * gathered_block,
-            Kind.ACTIVATIONS: activations + hidden_gradient + again,
+            Kind.ACTIVATIONS: activations + hidden_gradient + tokens * of_token.again(),
             Kind.WORKSPACE: compute * (3 if shape.gated else 2) * wide,
         },
         {
@@ -283,41 +315,12 @@ def estimate(
     return max((Estimate({**base, **moment}) for moment in moments), key=attrgetter("peak"))
 
 
-def _computed_again(
-    shape: ModelShape, tensor: int, compute: int, device: str, recomputation: Recomputation
-) -> int:
-    """Bytes for each token that one block had let go, and has again while its backward pass runs."""
-    if recomputation is Recomputation.NONE:
-        return 0
-    kept = kept_activations(shape, tensor, compute, device, recomputation)
-    return block_activations(shape, tensor, compute, device) - kept
-
-
-def _token_activations(
-    shape: ModelShape,
-    topology: Topology,
-    here: LocalCounts,
-    flight: int,
-    compute: int,
-    device: str,
-    recomputation: Recomputation,
-) -> int:
-    """Bytes kept for a token of a micro-batch, of which `flight` are kept at once; the loss's input once."""
-    stream = compute * shape.hidden
-    kept = kept_activations(shape, topology.tensor, compute, device, recomputation)
-    inputs = stream * (1 if recomputation is Recomputation.NONE else len(here.blocks))
-    each = len(here.blocks) * kept + inputs
-    end = norm_activations(shape, compute, device) + (stream if topology.tensor > 1 else 0)
-    return flight * each + (end if here.projection else 0)
-
-
-def _loss_workspace(projection: int, width: int, tokens: int, compute: int, device: str) -> int:
+def _loss_workspace(rows: int, tokens: int, step: Step) -> int:
     """Logits for one chunk of tokens, fp32; in bf16 products and gradients of their size beside them."""
-    rows = projection // width
     if rows == 0:
         return 0
-    chunk = min(tokens, loss_chunk(rows, device))
-    return chunk * rows * (FP32 if compute == FP32 else FP32 + 2 * compute)
+    chunk = min(tokens, loss_chunk(rows, step.device))
+    return chunk * rows * (FP32 if step.compute == FP32 else FP32 + 2 * step.compute)
 
 
 def loss_chunk(rows: int, device: str) -> int:

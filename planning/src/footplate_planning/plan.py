@@ -14,11 +14,11 @@ from footplate_contracts.v1alpha1.training import Offload
 from footplate_planning import memory
 from footplate_planning.config import model_shape
 from footplate_planning.flops import Convention, block_flops, flops_per_token, head_flops
-from footplate_planning.memory import Batch, Estimate
+from footplate_planning.memory import Batch, Estimate, Step
 from footplate_planning.shape import ModelShape
 from footplate_planning.spans import decoder_length
 from footplate_planning.topology import Topology, stage_layers
-from footplate_planning.traffic import Step, Traffic, traffic
+from footplate_planning.traffic import Traffic, traffic
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,7 @@ def plan(config: RunConfig, ranks: int, device: str) -> Plan:
     rows = []
     for pipeline in range(topology.pipeline):
         held = memory.local_counts(shape, topology, pipeline)
-        estimate = memory.estimate(
-            shape,
-            topology,
-            pipeline,
-            step.batch,
-            training.optimizer,
-            training.precision,
-            device,
-            training.recomputation,
-        )
+        estimate = memory.estimate(shape, topology, pipeline, step, training.optimizer)
         if config.parallelism.offload is Offload.CPU and device != "cpu":
             estimate = estimate.offloaded()
         stages = topology.stages_of(pipeline)

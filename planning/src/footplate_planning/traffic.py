@@ -15,9 +15,9 @@ from enum import StrEnum
 from typing import Final
 
 from footplate_contracts.v1alpha1.model import Architecture
-from footplate_contracts.v1alpha1.training import Precision, Recomputation, Sharding
+from footplate_contracts.v1alpha1.training import Recomputation, Sharding
 from footplate_planning.inventory import Stage, inventory
-from footplate_planning.memory import FP32, Batch, loss_chunk
+from footplate_planning.memory import FP32, Step, loss_chunk
 from footplate_planning.shape import ModelShape, Weight
 from footplate_planning.topology import Topology
 
@@ -61,22 +61,6 @@ class Load:
 Traffic = dict[tuple[Axis, Call], Load]
 _Part = tuple[Axis, Call, int, int]
 """(axis, call, how many, bytes of each)."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """What of a run decides its traffic; `decoder_length` is 0 without a decoder behind an encoder."""
-
-    batch: Batch
-    precision: Precision = Precision.FP32
-    recomputation: Recomputation = Recomputation.NONE
-    decoder_length: int = 0
-    device: str = "cpu"
-
-    @property
-    def compute(self) -> int:
-        """Bytes of a number that is computed with."""
-        return 2 if self.precision is Precision.BF16 else FP32
 
 
 def traffic(shape: ModelShape, topology: Topology, pipeline: int, step: Step) -> Traffic:
