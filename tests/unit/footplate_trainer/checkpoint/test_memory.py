@@ -7,17 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from footplate_trainer.checkpoint.memory.folder import (
-    CopyShard,
-    MemoryCopy,
-    MemoryFolder,
-    ShardHeader,
-    newest_complete,
-    opening_size,
-    pack_into,
-    transfers,
-    unpack_from,
-)
+from footplate_trainer.checkpoint.memory.copies import CopyShard, MemoryCopy, newest_complete, transfers
+from footplate_trainer.checkpoint.memory.folder import MemoryFolder
+from footplate_trainer.checkpoint.memory.layout import ShardHeader, opening_size, pack_into, unpack_from
 from footplate_trainer.checkpoint.record import StateWriter
 
 OLD, NEW = MemoryCopy(10, 1, 1, 2), MemoryCopy(20, 1, 1, 2)

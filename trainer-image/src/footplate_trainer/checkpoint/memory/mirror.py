@@ -18,17 +18,9 @@ from torch import Tensor
 
 from footplate_contracts.reports import GenerationId
 from footplate_trainer.background import OneInFlight
-from footplate_trainer.checkpoint.memory.folder import (
-    CopyShard,
-    MemoryCopy,
-    MemoryFolder,
-    ShardHeader,
-    newest_complete,
-    opening_size,
-    pack_into,
-    transfers,
-    unpack_from,
-)
+from footplate_trainer.checkpoint.memory.copies import CopyShard, MemoryCopy, newest_complete, transfers
+from footplate_trainer.checkpoint.memory.folder import MemoryFolder
+from footplate_trainer.checkpoint.memory.layout import ShardHeader, opening_size, pack_into, unpack_from
 from footplate_trainer.checkpoint.record import TrainingState
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.world import World
