@@ -30,7 +30,7 @@ REASON_LINES = 6
 REPORT = "FLAKY_REPORT"  # environment: a file that flaky tests are added to, to be shown at the end of CI
 
 
-@dataclass
+@dataclass(eq=False)  # pytest keeps its plugins in sets
 class Outcomes:
     """A plugin that notes how the tests of one session ended."""
 

@@ -24,11 +24,13 @@ CRASHES_ONCE = FAILS_ONCE.replace('assert not late, "lost the race"', "import os
 
 
 def rerun(folder: Path, text: str, *options: str) -> tuple[int, str, str]:
-    """Exit status, output and report of a suite of one file."""
-    (folder / "test_suite.py").write_text(text)
+    """Exit status, output and report of a suite of one file, beside a conftest as all of ours are."""
+    (folder / "suite").mkdir()
+    (folder / "suite" / "conftest.py").touch()
+    (folder / "suite" / "test_suite.py").write_text(text)
     report = folder / "report"
     environ = {**os.environ, "PYTHONPATH": str(ROOT), REPORT: str(report), "PY_COLORS": "0"}
-    command = [sys.executable, "-m", "tools.rerun", "-q", "test_suite.py", *options]
+    command = [sys.executable, "-m", "tools.rerun", "-q", "suite", *options]
     done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout, report.read_text() if report.exists() else ""
 
@@ -37,7 +39,7 @@ def test_a_test_that_passes_alone_is_flaky(tmp_path: Path) -> None:
     status, output, report = rerun(tmp_path, FINE + FAILS_ONCE, "--numprocesses", "2")
     assert status == 0
     head, *reason = report.splitlines()
-    assert head == "FLAKY: test_suite.py::test_race"
+    assert head == "FLAKY: suite/test_suite.py::test_race"
     assert "AssertionError: lost the race" in "".join(reason)
     assert output.endswith(report)
     assert "2 passed, 1 rerun in " in output.removesuffix(report).splitlines()[-1]
@@ -46,7 +48,7 @@ def test_a_test_that_passes_alone_is_flaky(tmp_path: Path) -> None:
 def test_one_that_fails_again_keeps_it_red_and_the_other_is_still_named(tmp_path: Path) -> None:
     status, output, report = rerun(tmp_path, FAILS_ONCE + FAILS)
     assert status == 1
-    assert report.startswith("FLAKY: test_suite.py::test_race\n") and "test_broken" not in report
+    assert report.startswith("FLAKY: suite/test_suite.py::test_race\n") and "test_broken" not in report
     assert output.endswith(report)
 
 
