@@ -186,6 +186,6 @@ class TrainingRunStatus(Part):
 def _nearest_phase(status: Mapping[str, Any]) -> Phase | None:
     """What the phase of a run comes down to that was written by a release with more of them."""
     if status.get("completionTime"):
-        conditions = {condition["type"]: condition["status"] for condition in status.get("conditions", ())}
+        conditions = {known.get("type"): known.get("status") for known in status.get("conditions", ())}
         return Phase.SUCCEEDED if conditions.get(ConditionType.COMPLETE) == "True" else Phase.FAILED
     return Phase.RUNNING if status.get("revision") else None  # without one it was never admitted
