@@ -28,6 +28,7 @@ class Convention(StrEnum):
     CAUSAL = "causal"  # the pairs that a causal mask leaves, about half: Megatron
 
 
+@lru_cache(maxsize=16)  # each step's metric row asks
 def flops_per_token(shape: ModelShape, length: int, convention: Convention, decoder_length: int = 0) -> float:
     """FLOPs of forward and backward for one token of a sequence of `length`.
 

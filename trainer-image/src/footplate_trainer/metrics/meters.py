@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from footplate_planning import flops
-from footplate_planning.flops import Convention
+from footplate_planning.flops import Convention, flops_per_token, utilisation
 from footplate_planning.shape import ModelShape
 from footplate_trainer.metrics.stopwatch import StepPart
 
@@ -29,12 +28,14 @@ class UtilisationMeter:
         rate = self.step_tokens / seconds
         conventions = {"mfu": Convention.FULL, "mfu_causal": Convention.CAUSAL}
         return {
-            field: flops.utilisation(self._flops_per_token(convention), rate, self.devices, self.tflops)
+            field: utilisation(
+                flops_per_token(self.shape, self.length, convention, self.decoder_length),
+                rate,
+                self.devices,
+                self.tflops,
+            )
             for field, convention in conventions.items()
         }
-
-    def _flops_per_token(self, convention: Convention) -> float:
-        return flops.flops_per_token(self.shape, self.length, convention, self.decoder_length)
 
 
 def second_fields(parts: Mapping[StepPart, float]) -> dict[str, float]:
