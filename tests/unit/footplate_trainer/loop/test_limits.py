@@ -1,4 +1,4 @@
-"""What a rank makes of new terms: the same as a run that is resumed with them."""
+"""What a rank makes of new limits: the same as a run that is resumed with them."""
 
 from __future__ import annotations
 
