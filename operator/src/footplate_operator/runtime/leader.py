@@ -91,73 +91,68 @@ def render(
     return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
 
 
+@dataclass(eq=False)
 class Leadership:
-    """The Lease of one replica. `now` is a clock in UTC."""
+    """The Lease of one replica; `seconds` is its life, `now` a clock in UTC."""
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        namespace: str,
-        name: str,
-        identity: str,
-        seconds: float,
-        now: Callable[[], datetime],
-    ) -> None:
-        self._cluster = cluster
-        self._lease = (namespace, name)
-        self._identity = identity
-        self._seconds = seconds
-        self._now = now
-        self._seen: tuple[LeaseView | None, datetime] = (None, now())  # the Lease, and since when
+    cluster: Cluster
+    namespace: str
+    name: str
+    identity: str
+    seconds: float
+    now: Callable[[], datetime]
+    _seen: tuple[LeaseView | None, datetime] | None = None  # the Lease, and since when it is as it is
 
     async def acquire(self) -> None:
         """Wait until the Lease is ours."""
         waiting = False
         while not await self._try():
             if not waiting:
-                _log.info("waiting for the Lease", extra=fields(name=self._lease[1], identity=self._identity))
+                _log.info("waiting for the Lease", extra=fields(name=self.name, identity=self.identity))
                 waiting = True
-            await asyncio.sleep(self._seconds / RENEWALS / 2)
-        _log.info("acquired the Lease", extra=fields(name=self._lease[1], identity=self._identity))
+            await asyncio.sleep(self.seconds / RENEWALS / 2)
+        _log.info("acquired the Lease", extra=fields(name=self.name, identity=self.identity))
 
     async def keep(self) -> None:
         """Renew for ever; raises LeadershipLost once that was impossible for most of the Lease's life."""
-        renewed, pause = self._now(), self._seconds / RENEWALS
+        renewed, pause = self.now(), self.seconds / RENEWALS
         while (left := self._left(renewed)) > 0:
             await asyncio.sleep(min(left, pause))
-            began, pause = self._now(), self._seconds / ATTEMPTS
+            began, pause = self.now(), self.seconds / ATTEMPTS
             try:
-                async with asyncio.timeout(max(0.0, min(self._left(renewed), self._seconds / RENEWALS))):
+                async with asyncio.timeout(max(0.0, min(self._left(renewed), self.seconds / RENEWALS))):
                     if await self._try():
-                        renewed, pause = began, self._seconds / RENEWALS
+                        renewed, pause = began, self.seconds / RENEWALS
                     elif await self._taken():
                         break
             except TimeoutError:
-                _log.warning("no answer about the Lease", extra=fields(name=self._lease[1]))
-        raise LeadershipLost(f"Lease {'/'.join(self._lease)} could not be renewed")
+                _log.warning("no answer about the Lease", extra=fields(name=self.name))
+        raise LeadershipLost(f"Lease {self.namespace}/{self.name} could not be renewed")
 
     async def release(self) -> None:
         """Let the next replica start at once."""
         try:
             lease = await self._read()
             known = view(lease)
-            if known is not None and known.holder == self._identity:
-                await self._cluster.replace(LEASE, render(*self._lease, "", 1.0, lease, self._now()))
-                _log.info("released the Lease", extra=fields(name=self._lease[1]))
+            if known is not None and known.holder == self.identity:
+                await self.cluster.replace(
+                    LEASE, render(self.namespace, self.name, "", 1.0, lease, self.now())
+                )
+                _log.info("released the Lease", extra=fields(name=self.name))
         except ClusterError as error:
             _log.warning("the Lease is not released", extra=fields(error=error))
 
     async def _try(self) -> bool:
         try:
             lease = await self._read()
-            action = next_action(view(lease), self._identity, self._unchanged(view(lease)))
+            action = next_action(view(lease), self.identity, self._unchanged(view(lease)))
             if action is LeaseAction.WAIT:
                 return False
-            body = render(*self._lease, self._identity, self._seconds, lease, self._now())
+            body = render(self.namespace, self.name, self.identity, self.seconds, lease, self.now())
             await (
-                self._cluster.create(LEASE, body)
+                self.cluster.create(LEASE, body)
                 if action is LeaseAction.CREATE
-                else self._cluster.replace(LEASE, body)
+                else self.cluster.replace(LEASE, body)
             )
         except (Conflict, AlreadyExists):
             return False  # somebody was faster
@@ -167,26 +162,26 @@ class Leadership:
         return True
 
     def _unchanged(self, lease: LeaseView | None) -> float:
-        if lease != self._seen[0]:
-            self._seen = (lease, self._now())
+        if self._seen is None or lease != self._seen[0]:
+            self._seen = (lease, self.now())
         return self._since(self._seen[1])
 
     def _left(self, renewed: datetime) -> float:
         """Seconds in which a Lease that was renewed then may still be renewed."""
-        return self._seconds * LET_GO - self._since(renewed)
+        return self.seconds * LET_GO - self._since(renewed)
 
     def _since(self, moment: datetime) -> float:
-        return (self._now() - moment).total_seconds()
+        return (self.now() - moment).total_seconds()
 
     async def _taken(self) -> bool:
         try:
             known = view(await self._read())
         except ClusterError:
             return False
-        return known is not None and known.holder not in ("", self._identity)
+        return known is not None and known.holder not in ("", self.identity)
 
     async def _read(self) -> Json | None:
         try:
-            return await self._cluster.get(LEASE, *self._lease)
+            return await self.cluster.get(LEASE, self.namespace, self.name)
         except NotFound:
             return None

@@ -13,7 +13,7 @@ import ssl
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import aiohttp
@@ -140,14 +140,14 @@ class _Watch:
     task: asyncio.Task[None]
 
 
+@dataclass(eq=False)
 class Watchers:
-    """The long-polls of all live runs, and the last word of each."""
+    """The long-polls of all live runs, and the last word of each; `requeue` is told whose word is new."""
 
-    def __init__(self, session: aiohttp.ClientSession, tell: Callable[[Key], None]) -> None:
-        self._session = session
-        self._tell = tell
-        self._watches: dict[RunUid, _Watch] = {}  # by uid of the run
-        self._states: dict[RunUid, CoordinatorState] = {}
+    session: aiohttp.ClientSession
+    requeue: Callable[[Key], None]
+    _watches: dict[RunUid, _Watch] = field(default_factory=dict)
+    _states: dict[RunUid, CoordinatorState] = field(default_factory=dict)
 
     def state(self, uid: RunUid) -> CoordinatorState:
         return self._states.get(uid, CoordinatorState.silent())
@@ -158,7 +158,7 @@ class Watchers:
             if known.endpoint == endpoint:
                 return
             known.task.cancel()
-        client = CoordinatorClient(self._session, endpoint)
+        client = CoordinatorClient(self.session, endpoint)
         task = asyncio.create_task(self._poll(key, uid, endpoint, client), name=f"coordinator of {key}")
         self._watches[uid] = _Watch(endpoint, client, task)
 
@@ -218,5 +218,5 @@ class Watchers:
             if state.version != version or self._states.get(uid) != state:
                 version = state.version
                 self._states[uid] = state
-                self._tell(key)
+                self.requeue(key)
             await asyncio.sleep(LEAST_INTERVAL_SECONDS)
