@@ -5,7 +5,7 @@
 - A file that names a package registry or this checkout's own path works on one machine only.
 - Files, functions and classes have a size beyond which they are no longer read.
 - A class name that stands for two things in one distribution makes every mention of it a riddle, and a
-  loop variable named `each` does not say what it is. `--names` prints the breaches of these two alone.
+  loop variable named `each` does not say what it is.
 """
 
 from __future__ import annotations
@@ -157,17 +157,15 @@ def pronouns(files: Sequence[Source]) -> Iterator[str]:
                         yield f"{file.path}:{name.lineno}: a loop variable named {name.id}; say what it is"
 
 
-def main(arguments: Sequence[str]) -> int:
+def main() -> int:
     """Prints every breach; exit status 1 when there is one."""
     files = tracked()
-    if "--names" in arguments:
-        found = [*shared_names(files), *pronouns(files)]
-    else:
-        found = [*misplaced(files), *machine_bound(files), *oversized(files), *undocumented(files)]
+    rules = (misplaced, machine_bound, oversized, undocumented, shared_names, pronouns)
+    found = [breach for rule in rules for breach in rule(files)]
     for breach in found:
         print(breach, file=sys.stderr)
     return 1 if found else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
