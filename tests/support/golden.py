@@ -1,4 +1,4 @@
-"""Texts that change on purpose only: compared letter by letter, written anew by `GOLDEN=write make unit`."""
+"""Texts that change on purpose only: compared letter by letter, written anew by a test under GOLDEN=write."""
 
 from __future__ import annotations
 
@@ -37,4 +37,4 @@ def assert_golden(name: str, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     golden = path.read_text() if path.exists() else ""
-    assert text == golden, f"tests/golden/{name} says otherwise; if this is meant: GOLDEN=write make unit"
+    assert text == golden, f"tests/golden/{name} says otherwise; if this is meant: GOLDEN=write"

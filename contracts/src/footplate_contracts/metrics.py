@@ -2,7 +2,7 @@
 
 From a field of StepMetrics follow a column of the API's table, of its answers and of its queries, a sample
 of a Prometheus gauge and a scalar of TensorBoard. A new optional field needs a migration of the database
-beside it, and nothing more.
+beside it, and its row in docs/observability.md.
 """
 
 from __future__ import annotations

@@ -114,17 +114,18 @@ async def _wait_for_crds(cluster: Cluster, watched: Sequence[handlers.Handlers],
     namespace = own.watch_namespaces[0] if own.watch_namespaces else ""
     controllers = [events.controller for events in watched]
     kinds = [kind for controller in controllers for kind in (controller.kind, *controller.parameters)]
-    told = False
-    while True:
-        try:
-            for kind in kinds:
+    told = ""
+    for kind in kinds:
+        while True:
+            try:
                 await cluster.find(kind, namespace if kind.namespaced else "")
-            return
-        except ClusterError as error:
-            if not told:
-                _log.warning("waiting for the API server", extra=fields(error=error))
-                told = True
-            await asyncio.sleep(_DISCOVERY_SECONDS)
+                break
+            except ClusterError as error:
+                if told != kind.name:
+                    about = fields(kind=kind.name, error=error)
+                    _log.warning("waiting for the API server to serve a kind", extra=about)
+                    told = kind.name
+                await asyncio.sleep(_DISCOVERY_SECONDS)
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.component.contracts.kube import ROOT, Kubectl
+from tests.support.golden import assert_golden
 
 BAD = sorted((ROOT / "examples" / "bad").glob("*.yaml"))
 GOLDEN = ROOT / "tests" / "golden" / "bad"
@@ -29,10 +30,9 @@ def in_its_pair(kubectl: Kubectl, path: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in BAD])
 def test_message(kubectl: Kubectl, path: Path) -> None:
-    golden = (GOLDEN / f"{path.stem}.txt").read_text()
     with in_its_pair(kubectl, path):
         done = kubectl.run("apply", "--namespace=default", "-f", str(path.relative_to(ROOT)))
-    assert _sorted(done.stdout + done.stderr) == golden
+    assert_golden(f"bad/{path.stem}.txt", _sorted(done.stdout + done.stderr))
     assert (done.returncode == 0) == path.stem.endswith("-1")
 
 

@@ -40,6 +40,16 @@ EDITS: dict[str, dict[str, Any]] = {
     "limits": {"checkpoint": {"uri": "/shared/checkpoints", "everySteps": 5}},
     "command": {},
 }
+# Edits of the spec that change a part of it.
+CHECKPOINT = run_manifest()["spec"]["checkpoint"]
+PARTS: dict[tuple[str, str], dict[str, Any]] = {
+    ("hang", "factor"): {"resilience": {"hang": {"factor": 2.0}}},
+    ("hang", "floor_seconds"): {"resilience": {"hang": {"floorSeconds": 600}}},
+    ("limits", "steps"): {"training": {**run_manifest()["spec"]["training"], "steps": 200}},
+    ("limits", "every_steps"): {"checkpoint": {**CHECKPOINT, "everySteps": 5}},
+    ("limits", "keep_last"): {"checkpoint": {**CHECKPOINT, "keepLast": 7}},
+    ("limits", "keep_every_steps"): {"checkpoint": {**CHECKPOINT, "keepEverySteps": 100}},
+}
 EVERY = pytest.mark.parametrize("directive", Directives.model_fields)
 
 
@@ -70,6 +80,23 @@ def test_the_coordinator_hands_it_on_and_says_so(directive: str) -> None:
     run.direct(TOLD.model_copy(update={directive: value}), 0.0)
     assert look(run) != before and run.version > version
     assert run.view().directives == TOLD.model_copy(update={directive: value})
+
+
+@pytest.mark.parametrize(
+    ("directive", "name"),
+    [
+        *(("hang", name) for name in HangBounds.model_fields),
+        *(("limits", name) for name in Limits.model_fields),
+    ],
+)
+def test_no_part_of_it_is_passed_over(directive: str, name: str) -> None:
+    run, (_, look) = coordinator(), CHANGES[directive]
+    run.direct(TOLD, 0.0)
+    before, part = look(run), getattr(TOLD, directive)
+    run.direct(TOLD.model_copy(update={directive: part.model_copy(update={name: 7})}), 0.0)
+    assert look(run) != before
+    wanted, usual = told(**PARTS[directive, name]), told(suspend=False)
+    assert getattr(getattr(wanted, directive), name) != getattr(getattr(usual, directive), name)
 
 
 @EVERY

@@ -8,16 +8,20 @@ from typing import Any
 
 import pytest
 
+from footplate_contracts.crds import all_definitions
 from footplate_contracts.names import Phase
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator import settings
+from footplate_operator.__main__ import KINDS
 from footplate_operator.errors import ClusterError, SettingsError
 from footplate_operator.runtime import events
+from footplate_operator.runtime.controller import Controller
 from footplate_operator.runtime.kinds import POD
 from footplate_operator.trainingrun.events import phase_event
 from footplate_operator.trainingrun.revision import Defaults
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN, decode
 from tests.support.fake_cluster import Clock
+from tests.support.nonempty import nonempty
 from tests.support.operator_fakes import run_manifest
 
 NOW = Clock()()
@@ -120,3 +124,14 @@ def test_paths(kind: Any, namespace: str, name: str, path: str) -> None:
 def test_an_error_keeps_what_the_api_server_said() -> None:
     error = ClusterError("exceeded quota", 403, "Forbidden")
     assert (str(error), error.status, error.reason) == ("exceeded quota", 403, "Forbidden")
+
+
+def test_every_kind_of_ours_that_is_watched_has_a_definition() -> None:
+    """The operator waits for its kinds before it leads: one that nobody installs would stop all others."""
+    defined = {definition["spec"]["names"]["kind"] for definition in all_definitions().values()}
+    served = [
+        kind for kind in Controller.__subclasses__() if kind.__module__.startswith("footplate_operator.")
+    ]
+    assert len(served) == len(KINDS)
+    watched = {kind for controller in served for kind in (controller.kind, *controller.parameters)}
+    assert {kind.name for kind in nonempty(watched) if "footplate" in kind.api_version} <= defined

@@ -29,11 +29,7 @@ def too_late(asked: Limits, last: int) -> str:
 
 def renewed(before: NumberedLimits | None, asked: Limits, steps: int, epoch: int) -> NumberedLimits:
     """What ranks are told when `asked` holds for a run of `steps`: `before`, where nothing has changed."""
-    if before is not None and before.steps == steps and _kept(before) == _kept(asked):
+    held = {**asked.model_dump(), "steps": steps}
+    if before is not None and before.model_dump(exclude={"epoch", "number"}) == held:
         return before
-    number = before.number + 1 if before else 1
-    return NumberedLimits(**{**asked.model_dump(), "steps": steps}, epoch=epoch, number=number)
-
-
-def _kept(limits: Limits) -> tuple[int, int, int | None]:
-    return limits.every_steps, limits.keep_last, limits.keep_every_steps
+    return NumberedLimits(**held, epoch=epoch, number=before.number + 1 if before else 1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from footplate_contracts.directives import NumberedLimits
+from footplate_contracts.directives import Limits, NumberedLimits
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint.record import Key, StateWriter, determinism_key, differences
 from footplate_trainer.loop.limits import RunLimits, limits_of, under
@@ -39,6 +39,13 @@ def test_length(steps: int, done: int, expected: int) -> None:
         expected,
         9,
     )
+
+
+@pytest.mark.parametrize("name", Limits.model_fields)
+def test_each_limit_is_a_field_of_the_run(name: str) -> None:
+    limits = limits_of(config()).model_copy(update={name: 5})
+    changed = under(config(), limits)
+    assert changed != config() and limits_of(changed) == limits
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "wsd", "constant"])

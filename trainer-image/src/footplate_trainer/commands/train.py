@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
 
     from footplate_elastic.protocol.agent_client import open_client
     from footplate_trainer.parallel.world import read_environment
-    from footplate_trainer.stages import pretrain
+    from footplate_trainer.stages import catalogue
 
     ranks = read_environment(os.environ).world_size
     local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if ranks > 1 else 1
@@ -47,6 +47,6 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         backend=Backend.NCCL if enough else Backend.GLOO,
     )
     agent = open_client(os.environ)
-    code = pretrain.main(run_file.config(world), agent, arguments.metrics)
+    code = catalogue.train(run_file.config(world), agent, arguments.metrics)
     agent.close()
     return code

@@ -8,12 +8,22 @@ A run that nobody speaks to keeps the limits of its RunConfig.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from footplate_contracts.directives import NumberedLimits
 from footplate_contracts.runconfig import RunConfig
 from footplate_planning.config import total_steps
 from footplate_trainer.optim.schedule import learning_rate
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.world import World
+
+# The field of the RunConfig that says each limit but the length, which a number of tokens may say, too.
+_SAID_BY: Final[Mapping[str, tuple[str, str]]] = {
+    "every_steps": ("checkpoint", "every_steps"),
+    "keep_last": ("checkpoint", "keep_last"),
+    "keep_every_steps": ("checkpoint", "keep_every_steps"),
+}
 
 
 class RunLimits:
@@ -76,23 +86,21 @@ class RunLimits:
 
 def limits_of(config: RunConfig) -> NumberedLimits:
     """What `config` says, older than whatever a coordinator tells."""
-    checkpoint = config.checkpoint
-    return NumberedLimits(
-        steps=total_steps(config),
-        every_steps=checkpoint.every_steps,
-        keep_last=checkpoint.keep_last,
-        keep_every_steps=checkpoint.keep_every_steps,
-    )
+    said = {name: getattr(getattr(config, section), field) for name, (section, field) in _SAID_BY.items()}
+    return NumberedLimits(steps=total_steps(config), **said)
 
 
 def under(config: RunConfig, limits: NumberedLimits) -> RunConfig:
-    """`config` with the length and the checkpoints of `limits`."""
-    training = config.training
-    if training.steps != limits.steps:
-        training = training.model_copy(update={"steps": limits.steps, "tokens": None})
-    kept = limits.model_dump(include={"every_steps", "keep_last", "keep_every_steps"})
-    checkpoint = config.checkpoint.model_copy(update=kept)
-    return config.model_copy(update={"training": training, "checkpoint": checkpoint})
+    """`config` as if it had said `limits`."""
+    if config.training.steps != limits.steps:
+        config = _with(config, "training", {"steps": limits.steps, "tokens": None})
+    for name, (section, field) in _SAID_BY.items():
+        config = _with(config, section, {field: getattr(limits, name)})
+    return config
+
+
+def _with(config: RunConfig, section: str, update: dict[str, object]) -> RunConfig:
+    return config.model_copy(update={section: getattr(config, section).model_copy(update=update)})
 
 
 def _without_number(limits: NumberedLimits) -> dict[str, object]:

@@ -11,7 +11,7 @@ from footplate_contracts import logs
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_elastic.protocol.agent_client import open_client
-from footplate_trainer.stages import pretrain
+from footplate_trainer.stages import catalogue
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +31,6 @@ def run_rank() -> ExitCode:
         _log.warning("passing over what this release does not know: %s", ", ".join(unknown))
     agent = open_client(os.environ)
     try:
-        return pretrain.main(config, agent)
+        return catalogue.train(config, agent)
     finally:
         agent.close()
