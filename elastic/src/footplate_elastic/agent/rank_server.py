@@ -64,7 +64,7 @@ class RankServer:
             if self._limits is not None and not limits.newer_than(self._limits):
                 return
             self._limits = limits
-            self._tell_all({"terms": limits.to_json()})
+            self._tell_all({"limits": limits.to_json()})
 
     def diagnose(self, diagnosis: Diagnosis) -> None:
         """Pass a question on to the ranks that are there."""
@@ -103,7 +103,7 @@ class RankServer:
                     if self._command is not Command.NONE:
                         _send(channel, {"command": self._command.value})
                     if self._limits is not None:
-                        _send(channel, {"terms": self._limits.to_json()})
+                        _send(channel, {"limits": self._limits.to_json()})
 
     def _hear(self, channel: socket.socket) -> None:
         generation: GenerationId | None = None

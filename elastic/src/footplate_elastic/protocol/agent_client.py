@@ -169,8 +169,8 @@ class SocketClient(AgentClient):
                 message = json.loads(packet)
                 if "command" in message:
                     self._command = Command(message["command"])
-                if "terms" in message:
-                    self._learn(NumberedLimits.from_json(message["terms"]))
+                if "limits" in message:
+                    self._learn(NumberedLimits.from_json(message["limits"]))
                 if "diagnose" in message:
                     self._diagnosed(Diagnosis.from_json(message["diagnose"]))
                 if "grant" in message:
