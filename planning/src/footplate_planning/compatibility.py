@@ -172,7 +172,7 @@ def _stages(_: RunConfig, shape: ModelShape, topology: Topology) -> Iterator[str
 
 def _micro_batches(config: RunConfig, _: ModelShape, topology: Topology) -> Iterator[str]:
     training = config.training
-    count = -(-training.global_batch_size // (training.micro_batch_size * topology.data))
+    count = topology.micro_batches(training.global_batch_size, training.micro_batch_size)
     wanted = schedule_wants(topology, count)
     if wanted is not None:
         yield (

@@ -82,7 +82,7 @@ def plan(config: RunConfig, ranks: int, device: str) -> Plan:
 def step_of(config: RunConfig, topology: Topology, device: str) -> Step:
     """What of `config` decides a rank's step on `topology`."""
     training = config.training
-    count = -(-training.global_batch_size // (training.micro_batch_size * topology.data))
+    count = topology.micro_batches(training.global_batch_size, training.micro_batch_size)
     return Step(
         Batch(training.micro_batch_size, count),
         training.precision,

@@ -68,6 +68,10 @@ class Topology:
             schedule=parallelism.pipeline_schedule,
         )
 
+    def micro_batches(self, global_batch_size: int, micro_batch_size: int) -> int:
+        """How many each rank runs a step; ranks that are dealt fewer are filled up."""
+        return -(-global_batch_size // (micro_batch_size * self.data))
+
     @property
     def world_size(self) -> int:
         """All ranks."""
@@ -227,4 +231,4 @@ def _forms(world_size: int, parallelism: Parallelism, micro_batches: int) -> boo
         topology = Topology.of(world_size, parallelism)
     except ValueError:
         return False
-    return schedule_wants(topology, -(-micro_batches // topology.data)) is None
+    return schedule_wants(topology, topology.micro_batches(micro_batches, 1)) is None
