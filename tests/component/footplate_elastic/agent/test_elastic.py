@@ -53,8 +53,9 @@ def test_a_killed_rank_restarts_all_ranks_in_place(gang: Gang) -> None:
     assert [agent.poll() for agent in agents] == [None, None]
     assert not set(before) & set(gang.children(0) + gang.children(1))
     [failure] = state.failures
-    assert (failure.failure.cause, failure.failure.reason) == (Cause.COMMUNICATION, "RankKilled")
-    assert (failure.failure.rank, failure.failure.exit_code, failure.agent.index) == (3, -9, 1)
+    report = failure.failure
+    assert (report.cause, report.reason) == (Cause.COMMUNICATION, "RankKilled"), failure
+    assert (report.rank, report.exit_code, failure.agent.index) == (3, -9, 1)
 
 
 def test_a_rank_that_stands_still_is_missed_and_all_ranks_start_again(gang: Gang) -> None:
