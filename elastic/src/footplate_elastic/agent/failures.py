@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from footplate_contracts.failures import OUTCOMES, FailureReport, fit, is_secondary, outcome_of_text
 from footplate_contracts.names import Cause, ExitCode, Reason
+from footplate_elastic.agent.zygote_client import End
 
 MEMORY_EVENTS: Final = Path("/sys/fs/cgroup/memory.events")
 
@@ -27,38 +27,30 @@ _KILLED: Final = {
 _ANYTHING: Final = OUTCOMES[ExitCode.USER_ERROR]  # any program ends so
 
 
-@dataclass(frozen=True)
-class RankEnd:
-    """What one rank left behind: no `code` while it runs, no `report` where its error file says nothing."""
+def first_failure(reports: Iterable[FailureReport]) -> FailureReport:
+    """The report that speaks for all `reports` of ranks, of which there is at least one.
 
-    rank: int
-    code: int | None
-    time: float
-    report: FailureReport | None
-    tail: str
-
-
-def first_failure(ends: Iterable[RankEnd], out_of_memory: bool) -> FailureReport:
-    """The report that speaks for all of `ends`, of which at least one is over.
-
-    An echo (a lost connection) speaks only where nothing else does; among the
-    others the earliest. `out_of_memory` says that the kernel killed a process
-    of this container for memory. A rank that still writes its error file has
-    not spoken yet.
+    An echo (a lost connection) speaks only where nothing else does; among the others the earliest.
     """
-    known = [end for end in ends if end.code is not None or end.report is not None]
-    reports = [classify(end, out_of_memory) for end in known]
     return min(reports, key=lambda report: (is_secondary(report), report.time))
 
 
-def classify(end: RankEnd, out_of_memory: bool) -> FailureReport:
-    """One rank's end as a report: its own, or what its exit code and its last lines say."""
-    if end.report is not None:
-        rank = end.rank if end.report.rank is None else end.report.rank
-        return end.report.model_copy(update={"rank": rank, "exit_code": end.code})
-    cause, reason, message = _guess(end, out_of_memory)
+def classify(
+    rank: int, end: End | None, said: FailureReport | None, tail: str, out_of_memory: bool
+) -> FailureReport | None:
+    """Why one rank ended: what its error file `said`, or else what its exit code and its last lines say.
+
+    None for one that still runs (no `end`) and has not spoken: it may be writing that file.
+    `out_of_memory` says that the kernel killed a process of this container for memory.
+    """
+    if said is not None:
+        whose = rank if said.rank is None else said.rank
+        return said.model_copy(update={"rank": whose, "exit_code": end.code if end else None})
+    if end is None:
+        return None
+    cause, reason, message = _guess(rank, end.code, tail, out_of_memory)
     return FailureReport(
-        cause=cause, reason=reason, message=fit(message), rank=end.rank, exit_code=end.code, time=end.time
+        cause=cause, reason=reason, message=fit(message), rank=rank, exit_code=end.code, time=end.time
     )
 
 
@@ -71,18 +63,16 @@ def oom_kills(events: Path = MEMORY_EVENTS) -> int:
     return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
 
 
-def _guess(end: RankEnd, out_of_memory: bool) -> tuple[Cause, Reason, str]:
-    code = end.code if end.code is not None else 0
+def _guess(rank: int, code: int, tail: str, out_of_memory: bool) -> tuple[Cause, Reason, str]:
     killed = _KILLED.get(code)
     if killed is signal.SIGKILL and out_of_memory:
-        message = f"rank {end.rank} was killed by the kernel for memory"
-        return Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY, message
+        return Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY, f"rank {rank} was killed by the kernel for memory"
     if killed is not None:
         # Somebody else's doing: an infrastructure fault, which must not spend the user's retries.
-        return Cause.COMMUNICATION, Reason.RANK_KILLED, f"rank {end.rank} was killed by signal {killed.value}"
+        return Cause.COMMUNICATION, Reason.RANK_KILLED, f"rank {rank} was killed by signal {killed.value}"
     outcome = OUTCOMES.get(code, _ANYTHING)
     if outcome is _ANYTHING:
-        outcome = outcome_of_text(end.tail) or _ANYTHING
+        outcome = outcome_of_text(tail) or _ANYTHING
     ended = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-    said = f"; its last lines:\n{end.tail}" if end.tail else ""
-    return outcome.cause, outcome.reason, f"rank {end.rank} ended {ended}{said}"
+    said = f"; its last lines:\n{tail}" if tail else ""
+    return outcome.cause, outcome.reason, f"rank {rank} ended {ended}{said}"

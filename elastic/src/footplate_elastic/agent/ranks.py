@@ -12,7 +12,7 @@ from typing import Final
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import ExitCode, LogFormat
 from footplate_elastic.agent import timing
-from footplate_elastic.agent.failures import RankEnd, first_failure, oom_kills
+from footplate_elastic.agent.failures import classify, first_failure, oom_kills
 from footplate_elastic.agent.output import OutputForwarder
 from footplate_elastic.agent.zygote_client import End, Zygote
 from footplate_elastic.protocol import error_file
@@ -104,12 +104,13 @@ class Ranks:
         codes = [end.code for end in ends.values() if end is not None]
         if any(code not in _ENDED_WELL for code in codes):
             self._output.finish(_unexplained(ends), timing.LAST_LINES)
-            left = [
-                _left(rank, end, self._output.tail(rank.rank))
+            out_of_memory = oom_kills() > self._killed_for_memory
+            reports = [
+                classify(rank.rank, end, _said(rank, end), self._output.tail(rank.rank), out_of_memory)
                 for rank, end in ends.items()
-                if (end.code not in _ENDED_WELL if end else rank.error_file.exists())
+                if end is None or end.code not in _ENDED_WELL
             ]
-            return RankStatus(failure=first_failure(left, oom_kills() > self._killed_for_memory))
+            return RankStatus(failure=first_failure([report for report in reports if report]))
         if self._ranks and len(codes) == len(self._ranks):
             return RankStatus(codes=tuple(codes))
         return RankStatus()
@@ -124,7 +125,7 @@ def _unexplained(ends: Mapping[_Rank, End | None]) -> list[int]:
     ]
 
 
-def _left(rank: _Rank, end: End | None, tail: str) -> RankEnd:
-    code, time = (end.code, end.time) if end else (None, float("inf"))
-    report = error_file.read(rank.error_file.read_text(), time) if rank.error_file.exists() else None
-    return RankEnd(rank.rank, code, time, report, tail)
+def _said(rank: _Rank, end: End | None) -> FailureReport | None:
+    """What the rank's error file says, where there is one and it is whole."""
+    time = end.time if end else float("inf")
+    return error_file.read(rank.error_file.read_text(), time) if rank.error_file.exists() else None

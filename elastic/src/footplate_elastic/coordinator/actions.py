@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Reason
 from footplate_contracts.reports import (
     AgentIdentity,
     GenerationId,
+    NumberedFailure,
     RunState,
     SealedGeneration,
 )
@@ -73,19 +73,11 @@ class Lost:
 
 
 @dataclass(frozen=True)
-class Failed:
-    """An agent reports why its ranks of `generation` ended."""
-
-    agent: AgentIdentity
-    generation: GenerationId | None
-    failure: FailureReport
-
-
-@dataclass(frozen=True)
 class Closed:
     """The run is over: agents end."""
 
     state: RunState
 
 
-Action = Opened | Sealed | Adopted | Arrived | Evicted | Promoted | Lost | Failed | Closed
+Action = Opened | Sealed | Adopted | Arrived | Evicted | Promoted | Lost | NumberedFailure | Closed
+"""A NumberedFailure is one that was listed just now."""

@@ -8,12 +8,11 @@ raise the version that the operator's long-poll waits for.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from footplate_contracts.directives import Directives
-from footplate_contracts.failures import FailureReport
 from footplate_contracts.reports import (
     AgentIdentity,
     CoordinatorState,
@@ -25,6 +24,7 @@ from footplate_contracts.reports import (
     Heartbeat,
     HeartbeatAnswer,
     JoinRequest,
+    NumberedFailure,
     Progress,
     RunState,
     SealedGeneration,
@@ -36,14 +36,13 @@ from footplate_elastic.coordinator.actions import (
     Arrived,
     Closed,
     Evicted,
-    Failed,
     Lost,
     Opened,
     Promoted,
     Sealed,
 )
 from footplate_elastic.coordinator.failure_detector import is_suspect
-from footplate_elastic.coordinator.failures import FailureLog, hang_report, loss_report
+from footplate_elastic.coordinator.failures import hang_report, loss_report
 from footplate_elastic.coordinator.progress import ProgressTracker
 from footplate_elastic.coordinator.size import LegalSizes
 from footplate_elastic.coordinator.slots import answered_by
@@ -68,7 +67,6 @@ class Coordinator:
     legal_sizes: LegalSizes
     directives: Directives  # as the operator told them last
     refusals: dict[str, str] = field(default_factory=dict)  # why one is not in force, by its field
-    failures: FailureLog = field(default_factory=FailureLog)
     progress: ProgressTracker = field(default_factory=ProgressTracker)
     watchdog: Watchdog = field(default_factory=Watchdog)
     diagnosis: Diagnosis | None = None
@@ -78,7 +76,6 @@ class Coordinator:
     _shown_waiting: list[AgentIdentity] = field(default_factory=list)
     _closed_at: float | None = None
     _end_told: bool = False
-    _told: dict[int, FailureReport] = field(default_factory=dict)  # by agent, the newest
 
     # -- events: each returns why the agent is turned away, or None -------------------
 
@@ -150,7 +147,8 @@ class Coordinator:
         self._apply(membership.tick(self.state, now), now)
         if self.state.rendezvous is Rendezvous.SEALED:
             self._look_for_hang(now)
-        self.version += self.failures.settle(now) + self._tell_end(now)
+        self._apply(self.state.failures.settle(now), now)
+        self.version += self._tell_end(now)
         waiting = self._waiting()
         self.version += waiting != self._shown_waiting
         self._shown_waiting = waiting
@@ -231,7 +229,7 @@ class Coordinator:
             progress=self.progress.view(),
             start_step=self.progress.start_step,
             checkpoint=self.telemetry.checkpoint,
-            failures=self.failures.listed(),
+            failures=self.state.failures.listed(),
             telemetry_backlog=len(self.telemetry),
         )
 
@@ -298,7 +296,10 @@ class Coordinator:
             _log.warning("no rank has finished a step for %.0f s: stacks follow", self.watchdog.still(now))
             self.diagnose(DiagnosisRequest(kind=DiagnosisKind.STACKS))
         elif action is WatchdogAction.RESTART:
-            agent, failure = hang_report(self.state, self.watchdog, now, self.wall())
+            assert self.state.sealed is not None
+            agent, failure = hang_report(
+                self.state.sealed, self.watchdog, self.state.finished_step, now, self.wall()
+            )
             self._apply(membership.hung(self.state, agent, failure, now), now)
 
     def _at_the_end(self) -> bool:
@@ -315,7 +316,7 @@ class Coordinator:
         self._end_told = late or len(self.telemetry) == 0
         return self._end_told
 
-    def _apply(self, actions: list[Action], now: float) -> None:
+    def _apply(self, actions: Sequence[Action], now: float) -> None:
         for action in actions:
             self._apply_one(action, now)
         self.version += bool(actions)
@@ -325,7 +326,7 @@ class Coordinator:
             case Opened(generation, why):
                 _log.info("opened a new generation after %s: %s", generation or "none", why)
             case Sealed(sealed):
-                self.failures.settle(now, everything=True)
+                self._apply(self.state.failures.settle(now, everything=True), now)
                 self._begin(sealed, now)
                 names = ", ".join(member.agent.pod_name for member in sealed.members)
                 _log.info("sealed generation %s: %s", sealed.generation, names)
@@ -339,16 +340,12 @@ class Coordinator:
             case Promoted(spare, agent):
                 _log.info("%s takes slot %d", spare.pod_name, agent.index)
             case Lost(agent, generation):
-                step = self.state.step if self.state.step >= 0 else None
-                report = loss_report(action, step, self.wall())
+                report = loss_report(action, self.state.finished_step, self.wall())
                 _log.warning("%s", report.message)
-                self.failures.add(Failed(agent, generation, report), now)
-            case Failed(agent, _, failure):
-                self.failures.add(action, now)
-                if self._told.get(agent.index) != failure:  # it is said again with each join
-                    _log.warning("%s reports %s: %s", agent.pod_name, failure.cause, failure.message)
-                self._told[agent.index] = failure
+                self.state.failures.add(agent, generation, report, now)
+            case NumberedFailure(agent=agent, failure=failure):
+                _log.warning("%s reports %s: %s", agent.pod_name, failure.cause, failure.message)
             case Closed(outcome):
-                self.failures.settle(now, everything=True)
+                self._apply(self.state.failures.settle(now, everything=True), now)
                 self._closed_at = now
                 _log.info("the run is %s", outcome)

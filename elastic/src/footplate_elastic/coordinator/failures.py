@@ -14,10 +14,9 @@ from typing import Final
 
 from footplate_contracts.failures import FailureReport, is_secondary
 from footplate_contracts.names import Cause, Reason
-from footplate_contracts.reports import AgentIdentity, GenerationId, NumberedFailure
+from footplate_contracts.reports import AgentIdentity, GenerationId, NumberedFailure, SealedGeneration
 from footplate_elastic.coordinator import timing
-from footplate_elastic.coordinator.actions import Failed, Lost
-from footplate_elastic.coordinator.state import Membership
+from footplate_elastic.coordinator.actions import Lost
 from footplate_elastic.coordinator.watchdog import Watchdog
 
 LISTED: Final = 32  # the contract's maximum
@@ -37,25 +36,25 @@ def loss_report(lost: Lost, step: int | None, wall_time: float) -> FailureReport
 
 
 def hang_report(
-    state: Membership, watchdog: Watchdog, now: float, wall_time: float
+    sealed: SealedGeneration, watchdog: Watchdog, step: int | None, now: float, wall_time: float
 ) -> tuple[AgentIdentity, FailureReport]:
-    """A standstill as a failure, and the agent of the rank that is behind; no node is named where none is.
+    """A standstill of `sealed` as a failure, and the agent of the rank that is behind.
 
-    A generation must be sealed. `wall_time` in seconds since the Unix epoch.
+    No node is named where no rank is. `step` is the last that any rank finished, `wall_time` in seconds
+    since the Unix epoch.
     """
-    assert state.sealed is not None
     behind = watchdog.behind()
-    agent = state.sealed.members[0].agent.model_copy(update={"node_name": ""})
+    agent = sealed.members[0].agent.model_copy(update={"node_name": ""})
     who = "all ranks wait in the same place"
     if behind is not None:
-        agent = [member.agent for member in state.sealed.members if member.first_rank <= behind.rank][-1]
+        agent = [member.agent for member in sealed.members if member.first_rank <= behind.rank][-1]
         who = f"rank {behind.rank} ({agent.pod_name}) is still at {behind.phase} after step {behind.step}"
     report = FailureReport(
         cause=Cause.HANG,
         reason=Reason.NO_STEP,
         message=f"no rank has finished a step for {watchdog.still(now):.0f} s; {who}; the logs hold stacks",
         rank=behind.rank if behind else None,
-        step=state.step if state.step >= 0 else None,
+        step=step,
         time=wall_time,
     )
     return agent, report
@@ -67,49 +66,48 @@ class FailureLog:
 
     _count: int = 0
     _listed: deque[NumberedFailure] = field(default_factory=lambda: deque(maxlen=LISTED))
-    _pending: dict[GenerationId, tuple[Failed, float]] = field(default_factory=dict)  # with when it came
+    # What may yet be explained by another failure: who told it, what, and when.
+    _pending: dict[GenerationId, tuple[AgentIdentity, FailureReport, float]] = field(default_factory=dict)
     _explained: set[GenerationId] = field(default_factory=set)
 
-    def add(self, failed: Failed, now: float) -> bool:
-        """Take note of a failure; True when the list has changed.
+    def add(
+        self, agent: AgentIdentity, generation: GenerationId | None, failure: FailureReport, now: float
+    ) -> list[NumberedFailure]:
+        """`agent` says why its ranks of `generation` ended; what is listed therefore, if anything.
 
         Outside a generation every failure is its own, unless it is said again
         since its first answer was lost.
         """
-        if failed.generation is None:
+        if generation is None:
             known = [(listed.agent, listed.failure) for listed in self._listed]
-            return (failed.agent, failed.failure) not in known and self._list(failed)
-        if failed.generation in self._explained:
-            return False
-        if is_secondary(failed.failure):
-            self._pending.setdefault(failed.generation, (failed, now))
-            return False
-        return self._list(failed)
+            return [] if (agent, failure) in known else [self._list(agent, generation, failure)]
+        if generation in self._explained:
+            return []
+        if is_secondary(failure):
+            self._pending.setdefault(generation, (agent, failure, now))
+            return []
+        return [self._list(agent, generation, failure)]
 
-    def settle(self, now: float, everything: bool = False) -> bool:
-        """List what no other failure explained in time, or `everything`; True when the list has changed."""
+    def settle(self, now: float, everything: bool = False) -> list[NumberedFailure]:
+        """List what no other failure explained in time, or `everything`; what was listed."""
         due = [
-            failed for failed, since in self._pending.values() if everything or now - since >= timing.SETTLE
+            (agent, generation, failure)
+            for generation, (agent, failure, since) in self._pending.items()
+            if everything or now - since >= timing.SETTLE
         ]
-        for failed in due:
-            self._list(failed)
-        return bool(due)
+        return [self._list(*pending) for pending in due]
 
     def listed(self) -> list[NumberedFailure]:
         """Oldest first, at most 32."""
         return list(self._listed)
 
-    def _list(self, failed: Failed) -> bool:
-        if failed.generation is not None:
-            self._pending.pop(failed.generation, None)
-            self._explained.add(failed.generation)
+    def _list(
+        self, agent: AgentIdentity, generation: GenerationId | None, failure: FailureReport
+    ) -> NumberedFailure:
+        if generation is not None:
+            self._pending.pop(generation, None)
+            self._explained.add(generation)
         self._count += 1
-        self._listed.append(
-            NumberedFailure(
-                number=self._count,
-                failure=failed.failure,
-                agent=failed.agent,
-                generation=failed.generation,
-            )
-        )
-        return True
+        listed = NumberedFailure(number=self._count, failure=failure, agent=agent, generation=generation)
+        self._listed.append(listed)
+        return listed

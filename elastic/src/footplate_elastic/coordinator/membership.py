@@ -20,7 +20,7 @@ from footplate_contracts.directives import Command
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Reason
 from footplate_contracts.reports import AgentIdentity, Heartbeat, JoinRequest, SealedGeneration
-from footplate_elastic.coordinator.actions import Action, Arrived, Evicted, Failed
+from footplate_elastic.coordinator.actions import Action, Arrived, Evicted
 from footplate_elastic.coordinator.decisions import advance, open_generation
 from footplate_elastic.coordinator.failure_detector import disconnected_too_long, lose, too_silent
 from footplate_elastic.coordinator.size import better
@@ -73,7 +73,7 @@ def joined(state: Membership, request: JoinRequest, now: float) -> tuple[Refusal
         return None, actions
     state.claims.pop(request.agent.index, None)
     if request.failure is not None:
-        actions.append(Failed(request.agent, request.last_generation, request.failure))
+        actions += state.failures.add(request.agent, request.last_generation, request.failure, now)
     slot.waiting = request
     if state.rendezvous is Rendezvous.SEALED and member_of(state.sealed, request.agent) is not None:
         state.suspicion = True
@@ -98,7 +98,7 @@ def beat(state: Membership, word: Heartbeat, now: float) -> tuple[Refusal | None
             slot.ended = Ended.FINISHED if word.finished else Ended.SUSPENDED
             slot.last_step = word.total_steps
     if word.failure is not None:
-        actions.append(Failed(word.agent, word.generation, word.failure))
+        actions += state.failures.add(word.agent, word.generation, word.failure, now)
         if current:
             state.suspicion = True
             actions += open_generation(state, now, f"worker {word.agent.index} reported {word.failure.cause}")
@@ -109,8 +109,8 @@ def hung(state: Membership, agent: AgentIdentity, failure: FailureReport, now: f
     """The ranks of the running generation stand still; `agent` has the one to blame."""
     if state.rendezvous is not Rendezvous.SEALED:
         return []
-    failed = Failed(agent, state.generation, failure)
-    return [failed, *open_generation(state, now, failure.message), *advance(state, now)]
+    listed = state.failures.add(agent, state.generation, failure, now)
+    return [*listed, *open_generation(state, now, failure.message), *advance(state, now)]
 
 
 def connected(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refusal | None, list[Action]]:

@@ -9,6 +9,7 @@ from enum import Enum
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.names import WorkerId
 from footplate_contracts.reports import AgentIdentity, GenerationId, RunState, SealedGeneration
+from footplate_elastic.coordinator.failures import FailureLog
 from footplate_elastic.coordinator.slots import Slot
 from footplate_elastic.coordinator.timing import Timing
 
@@ -41,6 +42,7 @@ class Membership:
     # Spares that have taken a slot, by (index, incarnation) that they still call themselves.
     aliases: dict[WorkerId, AgentIdentity] = field(default_factory=dict)
     suspicion: bool = False  # a member of the broken generation reported a failure
+    failures: FailureLog = field(default_factory=FailureLog)
     step: int = -1  # highest step that any rank ever finished
     step_at_seal: int = -1
     fruitless: int = 0  # generations in a row that finished no new step
@@ -53,6 +55,11 @@ class Membership:
     def generation(self) -> GenerationId | None:
         """The newest sealed or adopted one."""
         return self.sealed.generation if self.sealed else None
+
+    @property
+    def finished_step(self) -> int | None:
+        """`step`, and None before the first."""
+        return self.step if self.step >= 0 else None
 
     def called(self, agent: AgentIdentity) -> AgentIdentity:
         """Who `agent` is here: a spare may have a slot before it knows."""

@@ -18,7 +18,7 @@ from footplate_contracts.reports import (
     SealedGeneration,
 )
 from footplate_elastic.coordinator import membership
-from footplate_elastic.coordinator.actions import Action, Arrived, Failed, Lost
+from footplate_elastic.coordinator.actions import Action, Arrived, Lost
 from footplate_elastic.coordinator.state import Membership, Rendezvous, new_membership
 from footplate_elastic.coordinator.timing import Timing
 from footplate_elastic.protocol.wire import Refusal
@@ -185,7 +185,3 @@ class Story:
     def lost(self) -> list[int]:
         """Indices of the agents that were lost so far."""
         return [action.agent.index for action in self.said if isinstance(action, Lost)]
-
-    def blamed(self) -> list[int]:
-        """Indices of the agents that reported a failure so far."""
-        return [action.agent.index for action in self.said if isinstance(action, Failed)]

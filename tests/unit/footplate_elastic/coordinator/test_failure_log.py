@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.reports import GenerationId
-from footplate_elastic.coordinator.actions import Failed, Lost
+from footplate_elastic.coordinator.actions import Lost
 from footplate_elastic.coordinator.failures import LISTED, FailureLog, loss_report
 from tests.unit.footplate_elastic.coordinator.story import agent, failure
 
@@ -17,57 +17,57 @@ def causes(log: FailureLog) -> list[Cause]:
 
 def test_an_error_is_listed_at_once_and_its_echoes_never() -> None:
     log = FailureLog()
-    assert log.add(Failed(agent(0), G1, failure(Cause.USER_ERROR)), 0.0)
-    assert not log.add(Failed(agent(1), G1, failure(Cause.COMMUNICATION)), 0.1)
+    assert log.add(agent(0), G1, failure(Cause.USER_ERROR), 0.0)
+    assert not log.add(agent(1), G1, failure(Cause.COMMUNICATION), 0.1)
     log.settle(10.0)
     assert causes(log) == [Cause.USER_ERROR]
 
 
 def test_an_echo_that_comes_first_gives_way() -> None:
     log = FailureLog()
-    log.add(Failed(agent(1), G1, failure(Cause.COMMUNICATION)), 0.0)
+    log.add(agent(1), G1, failure(Cause.COMMUNICATION), 0.0)
     assert not log.settle(0.5)
-    log.add(Failed(agent(0), G1, failure(Cause.STORAGE)), 0.6)
+    log.add(agent(0), G1, failure(Cause.STORAGE), 0.6)
     log.settle(10.0, everything=True)
     assert causes(log) == [Cause.STORAGE]
 
 
 def test_an_echo_without_a_cause_is_listed_after_three_seconds() -> None:
     log = FailureLog()
-    log.add(Failed(agent(1), G1, failure(Cause.COMMUNICATION)), 0.0)
+    log.add(agent(1), G1, failure(Cause.COMMUNICATION), 0.0)
     assert not log.settle(2.9)
     assert log.settle(3.0)
-    assert not log.add(Failed(agent(0), G1, failure(Cause.USER_ERROR)), 3.1)
+    assert not log.add(agent(0), G1, failure(Cause.USER_ERROR), 3.1)
     assert causes(log) == [Cause.COMMUNICATION]
 
 
 def test_the_first_of_two_errors_speaks() -> None:
     log = FailureLog()
-    log.add(Failed(agent(0), G1, failure(Cause.OUT_OF_MEMORY)), 0.0)
-    log.add(Failed(agent(1), G1, failure(Cause.USER_ERROR)), 0.0)
+    log.add(agent(0), G1, failure(Cause.OUT_OF_MEMORY), 0.0)
+    log.add(agent(1), G1, failure(Cause.USER_ERROR), 0.0)
     assert causes(log) == [Cause.OUT_OF_MEMORY]
 
 
 def test_each_generation_has_its_own_failure_and_numbers_count_up() -> None:
     log = FailureLog()
-    log.add(Failed(agent(0), G1, failure()), 0.0)
-    log.add(Failed(agent(0), G2, failure()), 1.0)
+    log.add(agent(0), G1, failure(), 0.0)
+    log.add(agent(0), G2, failure(), 1.0)
     assert [(entry.number, entry.generation) for entry in log.listed()] == [(1, G1), (2, G2)]
 
 
 def test_outside_a_generation_every_failure_is_its_own() -> None:
     log = FailureLog()
-    log.add(Failed(agent(0), None, failure(Cause.IMAGE_OR_CONFIG)), 0.0)
-    log.add(Failed(agent(1), None, failure(Cause.IMAGE_OR_CONFIG)), 0.0)
+    log.add(agent(0), None, failure(Cause.IMAGE_OR_CONFIG), 0.0)
+    log.add(agent(1), None, failure(Cause.IMAGE_OR_CONFIG), 0.0)
     assert len(log.listed()) == 2
-    assert not log.add(Failed(agent(1), None, failure(Cause.IMAGE_OR_CONFIG)), 5.0), "it is said again"
-    assert log.add(Failed(agent(1), None, failure(Cause.IMAGE_OR_CONFIG, time=6.0)), 6.0)
+    assert not log.add(agent(1), None, failure(Cause.IMAGE_OR_CONFIG), 5.0), "it is said again"
+    assert log.add(agent(1), None, failure(Cause.IMAGE_OR_CONFIG, time=6.0), 6.0)
 
 
 def test_the_list_keeps_the_newest_and_the_numbers_go_on() -> None:
     log = FailureLog()
     for number in range(40):
-        log.add(Failed(agent(0), GenerationId(epoch=1, number=number), failure()), 0.0)
+        log.add(agent(0), GenerationId(epoch=1, number=number), failure(), 0.0)
     assert len(log.listed()) == LISTED
     assert log.listed()[-1].number == 40
 

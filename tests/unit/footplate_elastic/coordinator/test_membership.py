@@ -86,7 +86,7 @@ def test_a_join_by_a_member_is_a_failure_report() -> None:
     first = story.sealed()
     story.kinds()
     story.join(0, last=first.generation, why=failure())
-    assert story.kinds() == ["Failed", "Opened"]
+    assert story.kinds() == ["NumberedFailure", "Opened"]
 
 
 def test_a_join_with_another_port_is_a_failure_report_even_if_it_names_no_generation() -> None:

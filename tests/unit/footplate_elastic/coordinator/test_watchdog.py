@@ -145,7 +145,7 @@ def test_a_hang_is_dumped_restarted_and_blamed_on_the_node_of_the_rank_that_is_b
         run.tick(now)
     assert 601.0 < now < 604.0
     assert run.diagnosis is not None and run.diagnosis.kind is DiagnosisKind.STACKS
-    [failure] = run.failures.listed()
+    [failure] = run.state.failures.listed()
     assert (failure.failure.cause, failure.failure.reason) == (Cause.HANG, Reason.NO_STEP)
     assert (failure.failure.rank, failure.agent.index) == (3, 1)
     assert "rank 3 (run-w1-0) is still at data after step 7" in failure.failure.message
@@ -160,7 +160,7 @@ def test_where_no_rank_is_behind_no_node_is_blamed() -> None:
         for index in (0, 1):
             beat(run, index, [], now)
         run.tick(now)
-    [failure] = run.failures.listed()
+    [failure] = run.state.failures.listed()
     assert (failure.failure.rank, failure.agent.node_name) == (None, "")
     assert "all ranks wait in the same place" in failure.failure.message
 
