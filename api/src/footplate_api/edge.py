@@ -6,8 +6,8 @@ here, the port belongs inside the cluster only, behind a ClusterIP Service, and 
 shares the cluster with strangers adds a NetworkPolicy; outside a pod it binds the
 loopback (settings.py).
 
-The sessions of routes come from here, and are committed here; the clock is read here
-alone. What asks Kubernetes before it writes (runs.service.submit) opens a transaction
+The sessions of routes come from here, and are committed here; the clock is that of the
+context. What asks Kubernetes before it writes (runs.service.submit) opens a transaction
 of its own once that has answered: a writer's lock is not held through a wait.
 """
 
@@ -72,34 +72,9 @@ async def _write(context: Contextual) -> AsyncIterator[WriteSession]:
         yield session
 
 
-def _database(context: Contextual) -> Database:
-    return context.database
-
-
-def _cluster(context: Contextual) -> Cluster:
-    return context.cluster
-
-
-def _metrics(context: Contextual) -> Metrics:
-    return context.metrics
-
-
-def _now(context: Contextual) -> datetime:
-    return context.now()
-
-
-def _clock(context: Contextual) -> Callable[[], datetime]:
-    return context.now
-
-
 # Scope "function": the commit happens before the answer is sent, so a receipt is true.
 Reading = Annotated[ReadSession, Depends(_read, scope="function")]
 Writing = Annotated[WriteSession, Depends(_write, scope="function")]
-DatabaseDep = Annotated[Database, Depends(_database)]
-ClusterDep = Annotated[Cluster, Depends(_cluster)]
-MetricsDep = Annotated[Metrics, Depends(_metrics)]
-NowTime = Annotated[datetime, Depends(_now)]
-Clock = Annotated[Callable[[], datetime], Depends(_clock)]
 
 
 def answer(error: ApiError, request_id: str) -> JSONResponse:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from footplate_api.edge import MetricsDep, Reading, Writing
+from footplate_api.edge import Contextual, Reading, Writing
 from footplate_api.metrics import service
 from footplate_api.metrics.schemas import HistoryPart, MetricHistory, MetricQuery
 from footplate_api.schemas import Namespace, RunName
@@ -17,7 +17,7 @@ router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["metri
 
 @router.post("/telemetry", summary="Store telemetry of a run")
 async def ingest_telemetry(
-    namespace: Namespace, name: RunName, batch: TelemetryBatch, session: Writing, metrics: MetricsDep
+    namespace: Namespace, name: RunName, batch: TelemetryBatch, session: Writing, context: Contextual
 ) -> TelemetryReceipt:
     """Upserts metric rows and checkpoints under (run uid, step), idempotently.
 
@@ -25,7 +25,7 @@ async def ingest_telemetry(
     round. The receipt is sent once everything is durable.
     """
     receipt = await service.ingest(session, namespace, name, batch)
-    metrics.ingested_rows.inc(receipt.rows)
+    context.metrics.ingested_rows.inc(receipt.rows)
     return receipt
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response, status
 
-from footplate_api.edge import Clock, ClusterDep, DatabaseDep, Reading
+from footplate_api.edge import Contextual, Reading
 from footplate_api.runs import service
 from footplate_api.runs.schemas import RunDetail, RunList, RunQuery, RunSubmission
 from footplate_api.schemas import Namespace, RunName, Uid
@@ -15,14 +15,12 @@ router = APIRouter(prefix="/v1/namespaces/{namespace}/runs", tags=["runs"])
 
 
 @router.post("", status_code=status.HTTP_201_CREATED, summary="Create a run")
-async def create_run(
-    namespace: Namespace, submission: RunSubmission, cluster: ClusterDep, database: DatabaseDep, now: Clock
-) -> RunDetail:
+async def create_run(namespace: Namespace, submission: RunSubmission, context: Contextual) -> RunDetail:
     """Creates a TrainingRun in Kubernetes, under strict validation.
 
     A refusal of the Kubernetes API server keeps its status (403, 409, 422 …) and message.
     """
-    return await service.submit(cluster, database, namespace, submission, now)
+    return await service.submit(context.cluster, context.database, namespace, submission, context.now)
 
 
 @router.get("", summary="List runs, newest first")
@@ -41,10 +39,10 @@ async def get_run(namespace: Namespace, name: RunName, session: Reading, uid: Ui
     "/{name}", status_code=status.HTTP_202_ACCEPTED, response_class=Response, summary="Delete a run"
 )
 async def delete_run(
-    namespace: Namespace, name: RunName, cluster: ClusterDep, uid: Uid | None = None
+    namespace: Namespace, name: RunName, context: Contextual, uid: Uid | None = None
 ) -> None:
     """Deletes the TrainingRun in Kubernetes; its history stays here.
 
     With `uid`, a younger run of the same name is left alone (409).
     """
-    await service.withdraw(cluster, namespace, name, uid)
+    await service.withdraw(context.cluster, namespace, name, uid)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from footplate_api.edge import Contextual, NowTime
+from footplate_api.edge import Contextual
 from footplate_api.system import service
 from footplate_api.system.schemas import Health, Readiness, Version
 
@@ -31,7 +31,7 @@ async def version(context: Contextual) -> Version:
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
-async def metrics(context: Contextual, now: NowTime) -> Response:
+async def metrics(context: Contextual) -> Response:
     """The process's own instruments, and step, loss and phase of runs that train or just ended."""
-    text = await service.exposition(context.database, context.metrics.registry, now)
+    text = await service.exposition(context.database, context.metrics.registry, context.now())
     return Response(text, media_type=CONTENT_TYPE_LATEST)
