@@ -10,12 +10,11 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from footplate_api import edge, migrate
+from footplate_api import edge, migrate, problems
 from footplate_api.checkpoints import routes as checkpoints
 from footplate_api.edge import Context
 from footplate_api.metrics import routes as metrics
 from footplate_api.middleware import RequestEdge
-from footplate_api.openapi import with_problems
 from footplate_api.pipelines.mirror import Mirror
 from footplate_api.runs import routes as runs
 from footplate_api.system import routes as system
@@ -30,9 +29,9 @@ _TAGS: Sequence[dict[str, str]] = (
 
 class _Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
-        if self.openapi_schema is None:
-            self.openapi_schema = with_problems(super().openapi())
-        return self.openapi_schema
+        document = super().openapi()
+        document["components"]["schemas"] |= problems.schemas()
+        return document
 
 
 def create_app(context: Context) -> FastAPI:
@@ -55,6 +54,7 @@ def create_app(context: Context) -> FastAPI:
         description="Errors are problem+json (RFC 9457) with the wrong field, its value and what is right.",
         version=version("footplate-api"),
         openapi_tags=list(_TAGS),
+        responses=problems.RESPONSES,
         lifespan=lifespan,
     )
     app.state.context = context
