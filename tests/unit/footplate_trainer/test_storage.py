@@ -34,10 +34,9 @@ def put(storage: Storage, tmp_path: Path) -> Put:
     return upload
 
 
-def test_what_was_written_is_read_in_whole_and_in_part(storage: Storage, put: Put) -> None:
+def test_what_was_written_is_read(storage: Storage, put: Put) -> None:
     put("one/two.bin", b"0123456789")
     assert storage.read("one/two.bin") == b"0123456789"
-    assert storage.read_range("one/two.bin", 3, 6) == b"345"
     assert storage.size("one/two.bin") == 10
 
 

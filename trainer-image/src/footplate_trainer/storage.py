@@ -33,12 +33,11 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 OBJECT_STORES: Final = ("s3", "s3a", "gs", "az", "abfs", "abfss")
-# Doubling from 0.1 s, these wait about 6 s in all; whoever can wait longer gives more.
-RETRIES: Final = 6
+_RETRIES: Final = 6  # doubling from 0.1 s, these wait about 6 s in all
 _CHUNK: Final = 8 << 20  # bytes held while an object is copied to a file
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class StoredObject:
     """One object; `name` is relative to the storage's URI."""
 
@@ -53,9 +52,6 @@ class Storage(Protocol):
 
     def read(self, name: str) -> bytes:
         """The whole object; FileNotFoundError when there is none."""
-
-    def read_range(self, name: str, start: int, stop: int) -> bytes:
-        """Bytes [start, stop) of an object that has at least `stop`."""
 
     def size(self, name: str) -> int:
         """Its size in bytes; FileNotFoundError when there is none."""
@@ -92,15 +88,12 @@ def join(uri: str, name: str) -> str:
     return f"{uri.rstrip('/')}/{name}"
 
 
-def open_storage(uri: str, environment: Mapping[str, str] = os.environ, *, retries: int = RETRIES) -> Storage:
-    """The storage below `uri`; connects to nothing yet. ValueError for a scheme that is not known.
-
-    An object store that does not answer, or answers 5xx, is asked `retries` times again.
-    """
+def open_storage(uri: str, environment: Mapping[str, str] = os.environ) -> Storage:
+    """The storage below `uri`; connects to nothing yet. ValueError for a scheme that is not known."""
     if is_local(uri):
         return LocalStorage(uri)
     if urlsplit(uri).scheme in OBJECT_STORES:
-        return BucketStorage(uri, environment, retries)
+        return BucketStorage(uri, environment)
     return FsspecStorage(uri)
 
 
@@ -123,11 +116,6 @@ class LocalStorage:
     def read(self, name: str) -> bytes:
         return (self.folder / name).read_bytes()
 
-    def read_range(self, name: str, start: int, stop: int) -> bytes:
-        with (self.folder / name).open("rb") as file:
-            file.seek(start)
-            return file.read(stop - start)
-
     def size(self, name: str) -> int:
         return (self.folder / name).stat().st_size
 
@@ -137,7 +125,7 @@ class LocalStorage:
         found = (
             StoredObject(path.relative_to(self.folder).as_posix(), path.stat().st_size) for path in paths
         )
-        return sorted(found, key=lambda one: one.name)
+        return sorted(found)
 
     def upload(self, path: Path, name: str) -> None:
         target = self.folder / name
@@ -157,9 +145,11 @@ class LocalStorage:
 
 
 class BucketStorage:
-    """Objects of a bucket, through obstore."""
+    """Objects of a bucket, through obstore; one that does not answer, or answers 5xx, is asked again."""
 
-    def __init__(self, uri: str, environment: Mapping[str, str], retries: int) -> None:
+    def __init__(
+        self, uri: str, environment: Mapping[str, str] = os.environ, retries: int = _RETRIES
+    ) -> None:
         if not urlsplit(uri).netloc:
             raise ValueError(f"{uri} names no bucket; write {urlsplit(uri).scheme}://BUCKET/FOLDER")
         self.uri = uri
@@ -169,10 +159,6 @@ class BucketStorage:
         with self._errors(name):
             return self._store.get(name).bytes().to_bytes()
 
-    def read_range(self, name: str, start: int, stop: int) -> bytes:
-        with self._errors(name):
-            return self._store.get_range(name, start=start, end=stop).to_bytes()
-
     def size(self, name: str) -> int:
         with self._errors(name):
             return self._store.head(name)["size"]
@@ -181,7 +167,7 @@ class BucketStorage:
         with self._errors(prefix):
             pages = self._store.list(prefix or None)
             found = [StoredObject(stored["path"], stored["size"]) for page in pages for stored in page]
-        return sorted(found, key=lambda one: one.name)
+        return sorted(found)
 
     def upload(self, path: Path, name: str) -> None:
         with self._errors(name):
@@ -247,12 +233,6 @@ class FsspecStorage:
         with self._errors(name):
             return bytes(self._files.cat_file(self._path(name)))
 
-    def read_range(self, name: str, start: int, stop: int) -> bytes:
-        with self._errors(name):
-            found = bytes(self._files.cat_file(self._path(name), start=start, end=stop))
-        # Some web servers know no ranges and send all.
-        return found if len(found) <= stop - start else found[start:stop]
-
     def size(self, name: str) -> int:
         with self._errors(name):
             size = self._files.info(self._path(name)).get("size")
@@ -267,10 +247,7 @@ class FsspecStorage:
             except FileNotFoundError:
                 return []
         skip = len(self._root.rstrip("/")) + 1
-        return sorted(
-            (StoredObject(path[skip:], int(info["size"])) for path, info in found.items()),
-            key=lambda one: one.name,
-        )
+        return sorted(StoredObject(path[skip:], int(info["size"])) for path, info in found.items())
 
     def upload(self, path: Path, name: str) -> None:
         with self._errors(name):

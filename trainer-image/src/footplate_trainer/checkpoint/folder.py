@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import IO, Any, Final, Protocol
 from urllib.parse import urlsplit
 
-from footplate_trainer.storage import RETRIES, BucketStorage, LocalStorage, Storage, is_local, sync_folder
+from footplate_trainer.storage import BucketStorage, LocalStorage, Storage, is_local, sync_folder
 
 _BUFFER: Final = 8 << 20  # bytes that one request brings
 
@@ -58,7 +58,7 @@ def open_folder(uri: str) -> Folder:
     if is_local(uri):
         return LocalFolder(uri)
     if urlsplit(uri).scheme == "s3":
-        return BucketFolder(uri, os.environ, RETRIES)
+        return BucketFolder(uri)
     raise ValueError(f"checkpoint folder {uri} is not supported; use a path, file:// or s3://")
 
 
@@ -150,6 +150,11 @@ class BucketFolder(BucketStorage):
             yield writer
             writer.close()  # only here: without it the object never comes to be
 
+    def read_range(self, name: str, start: int, stop: int) -> bytes:
+        """Bytes [start, stop) of an object that has at least `stop`."""
+        with self._errors(name):
+            return self._store.get_range(name, start=start, end=stop).to_bytes()
+
     @contextmanager
     def open_read(self, name: str) -> Iterator[IO[bytes]]:
         yield io.BufferedReader(_Ranges(self, name), _BUFFER)
@@ -158,11 +163,11 @@ class BucketFolder(BucketStorage):
 class _Ranges(io.RawIOBase):
     """An object as a seekable stream, one request a read."""
 
-    def __init__(self, storage: Storage, name: str) -> None:
+    def __init__(self, folder: BucketFolder, name: str) -> None:
         super().__init__()
-        self._storage = storage
+        self._folder = folder
         self._name = name
-        self._size = storage.size(name)
+        self._size = folder.size(name)
         self._place = 0
 
     def readable(self) -> bool:
@@ -176,14 +181,11 @@ class _Ranges(io.RawIOBase):
         self._place = start + offset
         return self._place
 
-    def tell(self) -> int:
-        return self._place
-
     def readinto(self, buffer: Any) -> int:
         stop = min(self._place + len(buffer), self._size)
         if stop <= self._place:
             return 0
-        found = self._storage.read_range(self._name, self._place, stop)
+        found = self._folder.read_range(self._name, self._place, stop)
         buffer[: len(found)] = found
         self._place += len(found)
         return len(found)
