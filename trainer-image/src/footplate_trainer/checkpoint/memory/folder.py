@@ -6,11 +6,10 @@ has its name only once it is whole.
 
 from __future__ import annotations
 
-import mmap
 import os
 import uuid
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -37,12 +36,12 @@ class MemoryFolder:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         try:
             os.posix_fallocate(descriptor, 0, size)  # else a full /dev/shm kills with SIGBUS
-            return path, _mapped(descriptor, size)
         except OSError:
             path.unlink()
             raise
         finally:
             os.close(descriptor)
+        return path, _mapped(path)
 
     def publish(self, path: Path, shard: CopyShard) -> None:
         """Give a filled file its name."""
@@ -50,11 +49,7 @@ class MemoryFolder:
 
     def open(self, shard: CopyShard) -> Tensor:
         """The memory of a whole file [uint8]."""
-        descriptor = os.open(self.folder / shard.name, os.O_RDWR)
-        try:
-            return _mapped(descriptor, os.fstat(descriptor).st_size)
-        finally:
-            os.close(descriptor)
+        return _mapped(self.folder / shard.name)
 
     def keep_newest(self, rank: int) -> None:
         """Of one rank's shards only the newest few stay."""
@@ -70,6 +65,5 @@ class MemoryFolder:
                 path.unlink(missing_ok=True)
 
 
-def _mapped(descriptor: int, size: int) -> Tensor:
-    mapping: Any = mmap.mmap(descriptor, size)
-    return torch.frombuffer(mapping, dtype=torch.uint8)
+def _mapped(path: Path) -> Tensor:
+    return torch.from_file(str(path), shared=True, size=path.stat().st_size, dtype=torch.uint8)
