@@ -50,7 +50,7 @@ def outcome_of(error: BaseException) -> Outcome:
     """
     if isinstance(error, TrainerError):
         return error.outcome
-    raised, *before = _chain(error)
+    raised, *before = chain(error)
     if (outcome := _told_by_torch(raised)) is not None:
         return outcome
     if isinstance(error, OSError):
@@ -68,6 +68,14 @@ def tell(error: BaseException, report: FailureReport, environment: Mapping[str, 
     if path := environment.get(error_file.VARIABLE):
         callstack = "".join(traceback.format_exception(error))
         Path(path).write_text(error_file.content(report, callstack))
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """`error`, and the errors that a traceback shows before it, newest first."""
+    current: BaseException | None = error
+    while current is not None:
+        yield current
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
 
 
 def _foreseen(error: BaseException) -> bool:
@@ -88,14 +96,6 @@ def _message(error: BaseException) -> str:
 def _first_sentence(text: str) -> str:
     """Without the place in gloo's source before it and the advice behind it."""
     return re.sub(r"^\[\S+:\d+\]\s*", "", text).split(". ")[0]
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """`error`, and the errors that a traceback shows before it, newest first."""
-    current: BaseException | None = error
-    while current is not None:
-        yield current
-        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
 
 
 def _peer_gone(error: BaseException) -> bool:

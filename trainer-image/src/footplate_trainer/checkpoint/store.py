@@ -20,6 +20,7 @@ from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.folder import open_folder
 from footplate_trainer.checkpoint.layout import CheckpointFile, CommitMarker, StepDirectory
 from footplate_trainer.errors import StorageError
+from footplate_trainer.failures import chain
 from footplate_trainer.storage import join
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -98,12 +99,7 @@ class CheckpointStore:
 
 def is_full(error: BaseException) -> bool:
     """Whether `error`, or what it came from, says that the volume is full."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in _FULL:
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
+    return any(isinstance(seen, OSError) and seen.errno in _FULL for seen in chain(error))
 
 
 @contextmanager
