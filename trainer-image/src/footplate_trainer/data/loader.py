@@ -3,13 +3,11 @@
 Every rank computes for itself which samples it trains on (see `order`), so a
 loader has no state to save or hand over: `step(k)` may be asked in any order,
 by any world. While a step computes, the next one is cut in a single background
-thread. That thread starts with the first step, because ranks are forked from a
-process that must not have any.
+thread, which starts with the first step.
 """
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -72,18 +70,16 @@ class BatchLoader:
         self.seed = seed
         self.global_batch_size = global_batch_size
         self._places = order.shard_batch(global_batch_size, micro_batch_size, data_degree, data_rank)
-        self._executor: ThreadPoolExecutor | None = None
-        self._executor_pid = 0
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="footplate-data")
         self._ahead: tuple[int, Future[StepBatch]] | None = None
 
     def step(self, step: int) -> StepBatch:
         """The batch of `step`, from 0; global samples [step·B, (step+1)·B)."""
-        executor = self._thread()
         if self._ahead is not None and self._ahead[0] == step:
             batch = self._ahead[1].result()
         else:
             batch = self.build(step)
-        self._ahead = step + 1, executor.submit(self.build, step + 1)
+        self._ahead = step + 1, self._executor.submit(self.build, step + 1)
         return batch
 
     def build(self, step: int) -> StepBatch:
@@ -102,21 +98,12 @@ class BatchLoader:
 
     def close(self) -> None:
         """Ends the background thread."""
-        if self._executor is not None and self._executor_pid == os.getpid():
-            self._executor.shutdown(wait=True, cancel_futures=True)
-        self._executor, self._ahead = None, None
+        self._executor.shutdown(cancel_futures=True)
 
     def _sample(self, ids: Int64s, indices: Int64s, place: int) -> Sample:
         if place == order.FILLER:
             return self.dataset.get(order.FILLER)
         return self.dataset.get(int(ids[place]), int(indices[place]))
-
-    def _thread(self) -> ThreadPoolExecutor:
-        # A thread does not survive a fork: a loader that was used before it starts a new one after.
-        if self._executor is None or self._executor_pid != os.getpid():
-            self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="footplate-data")
-            self._executor_pid, self._ahead = os.getpid(), None
-        return self._executor
 
 
 def _stacked(samples: list[Sample], places: Int64s) -> MicroBatch:
