@@ -11,8 +11,14 @@ import torch
 
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, ExitCode, Reason
-from footplate_trainer.data.errors import DataCorrupt, DataMissing
-from footplate_trainer.errors import NumericalDivergence, StaleGeneration, StorageError, UserMistake
+from footplate_trainer.errors import (
+    DataCorrupt,
+    DataMissing,
+    NumericalDivergence,
+    StaleGeneration,
+    StorageError,
+    UserMistake,
+)
 from footplate_trainer.failures import describe, outcome_of, tell
 
 GLOO = (

@@ -2,7 +2,20 @@
 
 A person reads one clear line, the agent reads cause and reason, the pod ends
 with an exit code that the operator understands. Each error knows all three, so
-that only the edge of a program (`stages`, `__main__`) translates, once.
+that only the edge of a program (`stages`, `__main__`) translates, once. The text ends
+in a condition of the run, read by a person far away: it says which file or field, what
+was found there and what would be right.
+
+TrainerError
+├── UserMistake
+│   └── CheckpointError
+│       └── CheckpointDamaged
+├── StorageError
+├── DataError
+│   ├── DataMissing
+│   └── DataCorrupt
+├── NumericalDivergence
+└── StaleGeneration
 """
 
 from __future__ import annotations
@@ -45,6 +58,37 @@ class StorageError(TrainerError):
         super().__init__(message, step=step)
         if full:
             self.outcome = self.outcome._replace(reason=Reason.STORAGE_FULL)
+
+
+class DataError(TrainerError):
+    """Data could not be read or written: the disk is full, a store does not answer, …"""
+
+    outcome = OUTCOMES[ExitCode.STORAGE]
+
+
+class DataMissing(DataError):
+    """`what` is missing at `uri`; `remedy` says what would be right. A restart would not mend it."""
+
+    outcome = OUTCOMES[ExitCode.CONFIG]._replace(reason=Reason.DATA_MISSING)
+
+    @classmethod
+    def at(cls, uri: str, what: str, remedy: str) -> DataMissing:
+        """With these words. No constructor: verdicts travel between ranks pickled, as their message."""
+        return cls(f"{uri}: {what}; {remedy}")
+
+
+class DataCorrupt(DataError):
+    """`file` has another `what` (sha256, size, …) than its manifest says. A restart would not mend it."""
+
+    outcome = OUTCOMES[ExitCode.CONFIG]._replace(reason=Reason.DATA_CORRUPT)
+
+    @classmethod
+    def at(cls, file: str, what: str, *, expected: str, found: str) -> DataCorrupt:
+        """With these words."""
+        return cls(
+            f"{file}: {what} is {found}, should be {expected}; "
+            "the file changed after it was packed: restore it or pack again"
+        )
 
 
 class NumericalDivergence(TrainerError):

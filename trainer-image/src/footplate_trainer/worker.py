@@ -25,7 +25,7 @@ def check_data(outline: RunOutline) -> FailureReport | None:
     Ranks would find the same, after many seconds of imports and of waiting for all members.
     """
     from footplate_trainer.data.check import check_run
-    from footplate_trainer.data.errors import DataError
+    from footplate_trainer.errors import DataError
     from footplate_trainer.failures import describe
 
     data = outline.data

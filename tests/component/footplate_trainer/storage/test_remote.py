@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from footplate_trainer.data.check import check_data
-from footplate_trainer.data.errors import DataMissing
 from footplate_trainer.data.shards import TokenShards
+from footplate_trainer.errors import DataMissing
 from footplate_trainer.storage import BucketStorage, Storage, StoredObject, open_storage
 from tests.support.ranks import run_ranks
 from tests.support.s3 import s3_server

@@ -12,8 +12,8 @@ import fsspec
 import pytest
 
 from footplate_trainer.data.check import check_data, check_run
-from footplate_trainer.data.errors import DataCorrupt, DataError, DataMissing
 from footplate_trainer.data.shards import TokenShards
+from footplate_trainer.errors import DataCorrupt, DataError, DataMissing
 from tests.unit.footplate_trainer.data.conftest import WriteShards
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from footplate_trainer.data.errors import DataCorrupt, DataError, DataMissing
 from footplate_trainer.data.shards import TokenShards
+from footplate_trainer.errors import DataCorrupt, DataError, DataMissing
 from tests.unit.footplate_trainer.data.conftest import EOS, WriteShards
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from footplate_trainer.data.errors import DataError
 from footplate_trainer.data.layout import TokenType
 from footplate_trainer.data.writer import ShardWriter, new_folder, write_file
+from footplate_trainer.errors import DataError
 
 
 def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ from typing import Final
 
 from footplate_contracts.names import Env
 from footplate_trainer.data.check import unreadable
-from footplate_trainer.data.errors import DataCorrupt, DataError, DataMissing
 from footplate_trainer.data.layout import MANIFEST_FILE, DataFile, ShardManifest
+from footplate_trainer.errors import DataCorrupt, DataError, DataMissing
 from footplate_trainer.storage import Storage, join
 
 _log = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
 
-from footplate_trainer.data.errors import DataCorrupt, DataError, DataMissing
 from footplate_trainer.data.layout import MANIFEST_FILE, TOKENIZER_FILE, DataFile, ShardManifest
+from footplate_trainer.errors import DataCorrupt, DataError, DataMissing
 from footplate_trainer.storage import BucketStorage, LocalStorage, Storage, StoredObject, join, open_storage
 
 if TYPE_CHECKING:

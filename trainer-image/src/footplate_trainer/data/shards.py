@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from footplate_trainer.data import cache
 from footplate_trainer.data.check import check_sizes, open_place, read_manifest, unreadable
 from footplate_trainer.data.dtypes import OFFSET_DTYPE, VALUE_DTYPE, token_dtype
-from footplate_trainer.data.errors import DataCorrupt, DataError
 from footplate_trainer.data.layout import ShardFormat, ShardManifest, SpecialIds
+from footplate_trainer.errors import DataCorrupt, DataError
 from footplate_trainer.storage import LocalStorage
 
 Int64s = NDArray[np.int64]

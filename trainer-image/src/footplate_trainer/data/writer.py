@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from footplate_trainer.data.dtypes import OFFSET_DTYPE, VALUE_DTYPE, token_dtype
-from footplate_trainer.data.errors import DataError
 from footplate_trainer.data.layout import (
     DataFile,
     ShardRecord,
@@ -31,6 +30,7 @@ from footplate_trainer.data.layout import (
     shard_file,
     values_file,
 )
+from footplate_trainer.errors import DataError
 from footplate_trainer.storage import sync_folder
 
 LOCK_FILE: Final = ".lock"

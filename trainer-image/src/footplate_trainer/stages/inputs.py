@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_planning.config import model_shape
-from footplate_trainer.data.errors import DataError
 from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.data.sources import RunShards, dataset_of
-from footplate_trainer.errors import TrainerError, UserMistake
+from footplate_trainer.errors import DataError, TrainerError, UserMistake
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.world import World
