@@ -12,7 +12,7 @@ from footplate_trainer.data.corpus import PYTHON_DOCS, PYTHON_STDLIB
 from footplate_trainer.data.layout import ShardFormat, ShardManifest
 from footplate_trainer.data.pack import LEARNING_BYTES, SHARD_TOKENS, TokenizerKind, pack
 from footplate_trainer.data.progress import megabytes, say
-from footplate_trainer.data.upload import write_elsewhere
+from footplate_trainer.data.writer import write_elsewhere
 from footplate_trainer.errors import DataError
 from footplate_trainer.storage import is_local, local_path
 

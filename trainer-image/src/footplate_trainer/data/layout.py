@@ -151,18 +151,3 @@ class ShardManifest(Contract):
     def files(self) -> list[DataFile]:
         """Every file that this manifest vouches for."""
         return [*(file for shard in self.shards for file in shard.files()), self.tokenizer]
-
-
-def shard_file(index: int) -> str:
-    """Name of the token file of shard `index`, from 0."""
-    return f"shard-{index:05d}.bin"
-
-
-def offsets_file(index: int) -> str:
-    """Name of the document offsets of shard `index`, from 0."""
-    return f"shard-{index:05d}.offsets"
-
-
-def values_file(index: int) -> str:
-    """Name of the documents' values of shard `index`, from 0."""
-    return f"shard-{index:05d}.values"

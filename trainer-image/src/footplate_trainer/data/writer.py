@@ -4,6 +4,9 @@ Everything goes into a hidden folder beside OUT and is synced; the last act is
 one rename. Whoever is killed before leaves OUT as it was, and the next attempt
 clears the remains away. A locked file in the hidden folder keeps two writers
 apart; the lock ends with its owner. (A file, since NFS locks no folders.)
+
+An object store knows no folders and no rename: a reader could meet half of what
+is being written. There the manifest goes last, and without one there are no shards.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -22,16 +26,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from footplate_trainer.data.dtypes import OFFSET_DTYPE, VALUE_DTYPE, token_dtype
-from footplate_trainer.data.layout import (
-    DataFile,
-    ShardRecord,
-    TokenType,
-    offsets_file,
-    shard_file,
-    values_file,
-)
+from footplate_trainer.data.layout import MANIFEST_FILE, DataFile, ShardManifest, ShardRecord, TokenType
 from footplate_trainer.errors import DataError
-from footplate_trainer.storage import sync_folder
+from footplate_trainer.storage import open_storage, sync_folder
 
 LOCK_FILE: Final = ".lock"
 
@@ -71,24 +68,24 @@ class ShardWriter:
         """Writes the current shard, if it holds anything."""
         if not self._pending:
             return
-        index, documents = len(self.shards), len(self._pending)
+        documents, file = len(self._pending), self.folder / f"shard-{len(self.shards):05d}.bin"
         offsets = np.zeros(documents + 1, dtype=OFFSET_DTYPE)
         np.cumsum([len(document) for document in self._pending], out=offsets[1:])
-        tokens = write_file(self.folder / shard_file(index), [part.data for part in self._pending])
+        tokens = write_file(file, [part.data for part in self._pending])
         self.shards.append(
             ShardRecord(
                 **tokens.model_dump(),
                 tokens=self._tokens,
                 documents=documents,
-                offsets=write_file(self.folder / offsets_file(index), [offsets.data]),
-                values=self._write_values(index) if self._values else None,
+                offsets=write_file(file.with_suffix(".offsets"), [offsets.data]),
+                values=self._write_values(file.with_suffix(".values")) if self._values else None,
             )
         )
         self._pending, self._values, self._tokens = [], [], 0
 
-    def _write_values(self, index: int) -> DataFile:
+    def _write_values(self, file: Path) -> DataFile:
         assert len(self._values) == len(self._pending), "all documents have a value, or none has"
-        return write_file(self.folder / values_file(index), [np.array(self._values, dtype=VALUE_DTYPE).data])
+        return write_file(file, [np.array(self._values, dtype=VALUE_DTYPE).data])
 
 
 def write_file(path: Path, parts: Sequence[bytes | memoryview]) -> DataFile:
@@ -131,6 +128,23 @@ def new_folder(out: Path) -> Iterator[Path]:
         if error.errno not in _NO_ROOM:
             raise
         raise DataError(f"{out}: {_NO_ROOM[error.errno]}; nothing was left behind there") from None
+
+
+def write_elsewhere(uri: str, write: Callable[[Path], ShardManifest]) -> ShardManifest:
+    """What `write` makes in a new folder of this machine, at `uri`.
+
+    ValueError for a URI that is not known or holds something, OSError when the
+    store refuses. What a failed attempt leaves behind has no manifest.
+    """
+    storage = open_storage(uri)
+    if storage.list():
+        raise ValueError(f"OUT {uri} is not empty; remove what is there or give another name")
+    with tempfile.TemporaryDirectory(prefix="footplate-pack-") as scratch:
+        folder = Path(scratch) / "shards"
+        manifest = write(folder)
+        for name in (*(record.file for record in manifest.files()), MANIFEST_FILE):
+            storage.upload(folder / name, name)
+    return manifest
 
 
 def _check_free(out: Path) -> None:
