@@ -36,7 +36,6 @@ from footplate_trainer.storage import Storage, join
 _log = logging.getLogger(__name__)
 
 _IN_USE: Final = ".in-use"
-_PARTIAL: Final = ".partial"
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def _ensure(storage: Storage, folder: Path, record: DataFile, *, wait: bool) -> 
 
 
 def _copy(storage: Storage, record: DataFile, path: Path) -> None:
-    partial = path.with_name(f".{path.name}{_PARTIAL}")
+    partial = path.with_name(f".{path.name}.partial")
     place = join(storage.uri, record.file)
     try:
         storage.download(record.file, partial)
@@ -157,10 +156,8 @@ def _too_small(settings: CacheSettings, needed: int, free: int) -> str:
 
 def _remove(folder: Path) -> bool:
     """Remove a copy, unless somebody uses it."""
-    with (folder / _IN_USE).open("ab+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with _locked(folder / _IN_USE, wait=False) as unused:
+        if not unused:
             return False
         shutil.rmtree(folder)
     _log.info("removed the copy %s to make room", folder)

@@ -7,7 +7,8 @@ the next epoch hides something else and any rank hides the same.
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from abc import ABC, abstractmethod
+from typing import Final
 
 import numpy as np
 
@@ -34,38 +35,30 @@ from footplate_trainer.data.uniforms import uniforms
 PACKED: Final = Packing()
 
 
-class Dataset(Protocol):
-    """Samples by id, and the order in which they come."""
+class Dataset(ABC):
+    """Samples by id, and the order in which they come: one permutation after the other."""
 
+    @abstractmethod
     def __len__(self) -> int:
         """Samples in one epoch."""
 
+    @abstractmethod
     def get(self, sample_id: int, index: int = 0) -> Sample:
         """Sample `sample_id`, met at global `index`; a negative id is a filler without weight."""
 
     def sample_ids(self, seed: int, indices: Int64s) -> Int64s:
         """The samples at global `indices` of the endless order: int64 [k]."""
-
-    def weight(self, sample: Sample) -> int:
-        """What `sample` adds to the number that a step's loss is divided by; for a real one only."""
-
-
-class _OneOrder:
-    """A data set whose order is one permutation after the other."""
-
-    def __len__(self) -> int:
-        raise NotImplementedError
-
-    def sample_ids(self, seed: int, indices: Int64s) -> Int64s:
-        """See Dataset."""
         return order.sample_ids(seed, indices, len(self))
 
     def weight(self, sample: Sample) -> int:
-        """The labels that count."""
+        """What `sample` adds to the number that a step's loss is divided by: its labels that count.
+
+        For a real one only.
+        """
         return int(np.count_nonzero(sample.labels != IGNORED))
 
 
-class SequenceDataset(_OneOrder):
+class SequenceDataset(Dataset):
     """Sequences of `context_length` tokens over packed shards, each token predicting the next."""
 
     def __init__(self, shards: TokenShards, context_length: int, packing: Packing = PACKED) -> None:
@@ -162,7 +155,7 @@ class SpanDataset(SequenceDataset):
         return span_sample(self.stretch(sample_id), self._vocabulary, self.plan, draws)
 
 
-class PairDataset(_OneOrder):
+class PairDataset(Dataset):
     """Pairs of texts that belong together: documents 2i and 2i + 1."""
 
     def __init__(self, shards: TokenShards, context_length: int) -> None:
@@ -190,7 +183,7 @@ class PairDataset(_OneOrder):
         return 1
 
 
-class RegressionDataset(_OneOrder):
+class RegressionDataset(Dataset):
     """Texts, each with the number that it should give."""
 
     def __init__(self, shards: TokenShards, context_length: int) -> None:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from footplate_trainer.data import order
 from footplate_trainer.data.datasets import Dataset
-from footplate_trainer.data.packing import Int32s, Int64s, Sample
+from footplate_trainer.data.order import Int64s
+from footplate_trainer.data.packing import Int32s, Sample
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from footplate_planning.spans import SpanPlan
 from footplate_trainer.data.layout import SpecialIds
-from footplate_trainer.data.packing import IGNORED, PADDING_DOCUMENT, Int32s, Int64s, Sample, Stretch, padded
+from footplate_trainer.data.order import Int64s
+from footplate_trainer.data.packing import IGNORED, PADDING_DOCUMENT, Int32s, Sample, Stretch, padded
 from footplate_trainer.data.uniforms import Float64s
 
 MASKED: Final = 0.8

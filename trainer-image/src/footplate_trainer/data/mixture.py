@@ -40,7 +40,7 @@ class MixtureSource:
     dataset: Dataset
 
 
-class Mixture:
+class Mixture(Dataset):
     """Sources as one data set; a sample's id is its own plus the lengths of the sources before it."""
 
     def __init__(self, sources: Sequence[MixtureSource]) -> None:
@@ -54,7 +54,7 @@ class Mixture:
         )
 
     def __len__(self) -> int:
-        """Samples in all sources."""
+        """See Dataset; samples in all sources."""
         return int(self._first_id[-1])
 
     def sample_ids(self, seed: int, indices: Int64s) -> Int64s:

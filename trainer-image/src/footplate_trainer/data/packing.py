@@ -21,10 +21,11 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from footplate_trainer.data.order import Int64s
+
 IGNORED: Final = -100  # torch's cross_entropy default for ignore_index
 PADDING_DOCUMENT: Final = -1
 
-Int64s = NDArray[np.int64]
 Int32s = NDArray[np.int32]
 Integer = TypeVar("Integer", bound=np.integer[Any])
 

@@ -24,10 +24,9 @@ from footplate_trainer.data import cache
 from footplate_trainer.data.check import check_sizes, open_place, read_manifest, unreadable
 from footplate_trainer.data.dtypes import OFFSET_DTYPE, VALUE_DTYPE, token_dtype
 from footplate_trainer.data.layout import ShardFormat, ShardManifest, SpecialIds
+from footplate_trainer.data.order import Int64s
 from footplate_trainer.errors import DataCorrupt, DataError
 from footplate_trainer.storage import LocalStorage
-
-Int64s = NDArray[np.int64]
 
 
 class TokenShards:
@@ -123,12 +122,11 @@ class TokenShards:
         """The tokenizer the shards were written with."""
         return self.folder / self.manifest.tokenizer.file
 
-    def verify(self, rank: int = 0, world_size: int = 1) -> int:
-        """Compares the checksums of every `world_size`-th file; returns the bytes read.
+    def verify(self, rank: int, world_size: int) -> None:
+        """Compares the checksums of every `world_size`-th file.
 
         Over all ranks each file is read once. Raises DataCorrupt at the first that differs.
         """
-        read = 0
         for record in self.manifest.files()[rank::world_size]:
             path = self.folder / record.file
             try:
@@ -138,8 +136,6 @@ class TokenShards:
                 raise DataError(f"{path}: reading failed ({error.strerror})") from None
             if found != record.sha256:
                 raise DataCorrupt.at(str(path), "sha256", expected=record.sha256, found=found)
-            read += record.bytes
-        return read
 
     def read(self, start: int, stop: int) -> Int64s:
         """Tokens at global positions [start, stop) as int64 [stop - start], a copy."""
