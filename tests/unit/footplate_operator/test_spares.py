@@ -10,7 +10,7 @@ import pytest
 from footplate_contracts.names import FIRST_SPARE, WorkerId
 from footplate_contracts.reports import AgentIdentity, CoordinatorState, RunState
 from footplate_operator.runtime.kinds import POD
-from footplate_operator.trainingrun.gang import spares
+from footplate_operator.trainingrun.gang.plan import promoted
 from footplate_operator.trainingrun.observed import Observed, PodView
 from tests.support.operator_fakes import run_manifest
 from tests.support.operator_world import World, running
@@ -84,7 +84,7 @@ def test_a_spare_is_a_worker_from_the_moment_it_has_a_place(index: int, role: st
         index=index, incarnation=100, pod_name=pod.name, address="10.0.0.1", local_world_size=2
     )
     told = CoordinatorState(version=1, epoch=1, state=RunState.GATHERING, waiting=[agent])
-    found = spares.promoted([pod], told)
+    found = promoted([pod], told)
     assert [worker.worker for worker in found] == ([WorkerId(1, 100)] if role == "worker" else [])
     assert [seen.role for seen in Observed(pods=(pod,)).with_pods(found).pods] == [role]
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from footplate_contracts.v1alpha1.status import Attempt, TrainingRunStatus
+from footplate_operator.runtime.clock import format_time
 from footplate_operator.trainingrun.run import Run
 
 
@@ -28,6 +29,12 @@ class History:
     attempts: tuple[Attempt, ...] = ()  # the newest ones, oldest first
     failures: Mapping[str, int] = field(default_factory=dict)  # by cause, since creation
     restarts: int = 0
+    trained: str = ""  # the generation that trained last, as the status says
+
+    @property
+    def time(self) -> str:
+        """Now, as a status says it."""
+        return format_time(self.now)
 
     @property
     def open(self) -> Attempt | None:
@@ -82,4 +89,5 @@ def history_of(run: Run, seen: TrainingRunStatus, now: datetime) -> History:
         attempts=tuple(status.attempts),
         failures=status.failures,
         restarts=status.restarts,
+        trained=status.world.generation if status.world else "",
     )

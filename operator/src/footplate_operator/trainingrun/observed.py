@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Final
 
 from footplate_contracts.names import (
@@ -124,21 +125,31 @@ class Observed:
         by_uid = {pod.uid: pod for pod in changed}
         return replace(self, pods=tuple(by_uid.get(pod.uid, pod) for pod in self.pods))
 
+    @cached_property
     def workers(self) -> list[PodView]:
         """Worker pods, any state."""
         return [pod for pod in self.pods if pod.role == Role.WORKER]
 
+    @cached_property
     def spares(self) -> list[PodView]:
         """Spare pods that have no slot yet, any state."""
         return [pod for pod in self.pods if pod.role == Role.SPARE]
 
+    @cached_property
     def gang(self) -> list[PodView]:
         """All pods that take a node: workers and spares."""
-        return self.workers() + self.spares()
+        return self.workers + self.spares
 
+    @cached_property
     def coordinators(self) -> list[PodView]:
         """Coordinator pods, any state."""
         return [pod for pod in self.pods if pod.role == Role.COORDINATOR]
+
+    @property
+    def reachable(self) -> PodView | None:
+        """The newest live coordinator that has an address, to listen to."""
+        found = [pod for pod in self.coordinators if pod.live and pod.address]
+        return max(found, key=lambda pod: pod.epoch, default=None)
 
     def of_kind(self, *kinds: Kind) -> tuple[Child, ...]:
         """Children of these kinds."""

@@ -9,6 +9,7 @@ from footplate_contracts.names import (
     ConditionType,
     Phase,
     Reason,
+    Role,
     coordinator_pod_name,
     coordinator_service_name,
     secret_name,
@@ -16,7 +17,7 @@ from footplate_contracts.names import (
 from footplate_contracts.v1alpha1.status import CoordinatorStatus, TrainingRunStatus
 from footplate_operator.runtime.clock import format_time
 from footplate_operator.runtime.conditions import NewCondition
-from footplate_operator.runtime.decision import Create, Delete
+from footplate_operator.runtime.decision import Create, Delete, Patch
 from footplate_operator.runtime.kinds import (
     CONFIG_MAP,
     DISRUPTION_BUDGET,
@@ -31,9 +32,9 @@ from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, Desire
 from footplate_operator.trainingrun.desired.situation import Situation
 from footplate_operator.trainingrun.directives import length_refusal, size_refusal, untold
 from footplate_operator.trainingrun.gang import retire
-from footplate_operator.trainingrun.gang.retire import Removal, unique
-from footplate_operator.trainingrun.gang.spares import promotion
+from footplate_operator.trainingrun.labels import slot_labels
 from footplate_operator.trainingrun.manifests import children, coordinator, worker
+from footplate_operator.trainingrun.observed import PodView
 from footplate_operator.trainingrun.revision import not_in_force
 from footplate_operator.trainingrun.status import attempts
 from footplate_operator.trainingrun.status.phase import active_phase
@@ -42,48 +43,59 @@ from footplate_operator.trainingrun.status.report import reconciled, waiting_for
 
 def active(situation: Situation) -> Desired:
     """What is missing, what is too much, and what is seen."""
-    run, revision, state = situation.run, situation.revision, situation.state
-    current = situation.coordinator.current
-    address = current.address if current else ""
+    run, revision, gang = situation.run, situation.revision, situation.gang
+    serving = gang.coordinator.current
+    address = serving.address if serving else ""
     # The first gang waits for the coordinator's address; a substitute never waits.
     may_start = bool(address) or situation.history.open is not None
     status, phase = _status(situation, may_start)
-    pods = [coordinator.pod(run, revision, situation.coordinator.epoch)] if situation.new_epoch else []
-    if may_start and situation.observed.may_create:
-        pods += [worker.pod(run, revision, missing, address) for missing in situation.workers.missing]
-        pods += [worker.spare(run, revision, missing, address) for missing in situation.spares.missing]
+    leaving = retire.of_training(run, gang, situation.now)
+    made = [coordinator.pod(run, revision, gang.coordinator.epoch)] if gang.new_epoch else []
+    if may_start and gang.observed.may_create:
+        made += [worker.pod(run, revision, missing, address) for missing in gang.workers.missing]
+        made += [worker.spare(run, revision, missing, address) for missing in gang.spares.missing]
     return Desired(
         status=status,
         # What pods need comes before them, and what makes room for them.
         changes=(
             tuple(Create(manifest) for manifest in _missing_children(situation)),
-            tuple(promotion(pod) for pod in situation.promoted),
-            unique(_removals(situation)),
-            tuple(Create(pod) for pod in pods),
+            tuple(_promotion(pod) for pod in gang.promoted),
+            leaving.removals,
+            tuple(Create(pod) for pod in made),
             tuple(Delete(config) for config in _old_configs(situation)),
         ),
-        coordinator=current if address else None,
-        directives=untold(run, state),
-        requeue_after=_requeue_after(situation, phase),
+        coordinator=serving if address else None,
+        directives=untold(run, gang.state),
+        # When something may have changed that nobody tells.
+        requeue_after=soonest(
+            *leaving.waits,
+            *((due - situation.now).total_seconds() for due in gang.due if due > situation.now),
+            POLL_SECONDS if phase is not Phase.RUNNING or gang.workers.succeeded else None,
+        ),
     )
+
+
+def _promotion(spare: PodView) -> Patch:
+    """Label a spare as the worker that it has become."""
+    labels = slot_labels(Role.WORKER, spare.worker)
+    return Patch(spare, {"metadata": {"labels": labels}}, verb="promoting")
 
 
 def _status(situation: Situation, may_start: bool) -> tuple[TrainingRunStatus, Phase]:
-    run, gang, history = situation.run, situation.workers, situation.history
-    may_create = situation.observed.may_create
-    if may_start and gang.due is None and (may_create or gang.complete):
+    run, gang, history = situation.run, situation.gang, situation.history
+    may_create = gang.observed.may_create
+    if may_start and gang.workers.due is None and (may_create or gang.workers.complete):
         history = attempts.begin(history)
-    phase = active_phase(
-        run.phase, situation.state, history.broken, history.generation, situation.interrupted
-    )
+    phase = active_phase(run.phase, gang.state, history.broken, history.generation, situation.interrupted)
     update: dict[str, object] = {
         "start_time": run.status.start_time or format_time(situation.now),
         "revision": situation.revision.name(run.name),
     }
     if may_start:
-        update["incarnation"] = situation.spares.counter(gang.counter) if may_create else gang.counter
-    if situation.new_epoch:
-        epoch = situation.coordinator.epoch
+        counter = gang.workers.counter
+        update["incarnation"] = gang.spares.counter(counter) if may_create else counter
+    if gang.new_epoch:
+        epoch = gang.coordinator.epoch
         name = coordinator_pod_name(run.name, epoch)
         update["coordinator"] = CoordinatorStatus(pod_name=name, epoch=epoch)
     seen = history.into(situation.seen).model_copy(update=update)
@@ -114,7 +126,7 @@ def _activity(situation: Situation, phase: Phase, may_start: bool) -> tuple[Reas
     if phase is Phase.RESTARTING:
         why = f"{closed[-1].reason}: {closed[-1].message}" if closed else "waiting for all workers"
         return Reason.RESTARTING, why
-    running = sum(pod.started for pod in situation.workers.current)
+    running = sum(pod.started for pod in situation.gang.workers.current)
     return Reason.WAITING_FOR_WORKERS, waiting_for(state.missing, running, wanted)
 
 
@@ -161,31 +173,3 @@ def _old_configs(situation: Situation) -> list[Child]:
     in_force = situation.revision.config_map(situation.run.name)
     configs = [child for child in situation.observed.children if child.kind == CONFIG_MAP]
     return [child for child in configs if child.name != in_force]
-
-
-def _removals(situation: Situation) -> list[Removal]:
-    compute, retention = situation.run.spec.compute, situation.run.spec.pod_retention_seconds
-    observed, now = situation.observed, situation.now
-    workers, coordinators, spares = observed.workers(), observed.coordinators(), observed.spares()
-    found = retire.superseded_workers(workers, compute.nodes, situation.state.member_indices, now)
-    found += retire.stale_coordinators(coordinators, situation.coordinator.epoch)
-    found += retire.crowded(coordinators)
-    for index in {pod.index for pod in workers}:
-        found += retire.crowded([pod for pod in workers if pod.index == index and pod.phase == "Failed"])
-    found += retire.crowded([pod for pod in spares if pod.phase == "Failed"])
-    found += retire.unwanted(spares, compute.spares)
-    filled = {pod.uid for pod in situation.workers.current}
-    return found + retire.expired((pod for pod in observed.pods if pod.uid not in filled), retention, now)
-
-
-def _requeue_after(situation: Situation, phase: Phase) -> float | None:
-    """Seconds until something may have changed that nobody tells."""
-    failed = [pod for pod in situation.observed.pods if pod.phase == "Failed"]
-    retention = retire.next_expiry(failed, situation.run.spec.pod_retention_seconds, situation.now)
-    waits = [
-        (due - situation.now).total_seconds()
-        for due in (situation.coordinator.due, situation.workers.due, situation.spares.due)
-        if due is not None and due > situation.now
-    ]
-    expecting = phase is not Phase.RUNNING or situation.workers.succeeded
-    return soonest(retention, *waits, POLL_SECONDS if expecting else None)

@@ -11,10 +11,9 @@ from datetime import datetime
 from footplate_contracts.names import Phase
 from footplate_operator.trainingrun.desired.active import active
 from footplate_operator.trainingrun.desired.decision import Desired
-from footplate_operator.trainingrun.desired.ended import ended, fail, succeed
+from footplate_operator.trainingrun.desired.resting import ended, queued, suspended, untouched
 from footplate_operator.trainingrun.desired.situation import assess
-from footplate_operator.trainingrun.desired.suspended import queued, suspended, suspending
-from footplate_operator.trainingrun.desired.unreadable import untouched
+from footplate_operator.trainingrun.desired.stopping import fail, succeed, suspend
 from footplate_operator.trainingrun.observed import Observed
 from footplate_operator.trainingrun.revision import AnyRevision, UnreadableRevision
 from footplate_operator.trainingrun.run import Run
@@ -30,8 +29,8 @@ def desire(run: Run, revision: AnyRevision | None, observed: Observed, now: date
         revision: what its pods are made of, readable or not; None where it could not be admitted.
         observed: what was seen.
     """
-    if run.phase is not None and run.phase.terminal:
-        return ended(run, observed, now)
+    if run.ended is not None:
+        return ended(run, run.ended, observed, now)
     if run.spec.suspend and run.phase in _WITHOUT_PODS:
         return suspended(run, observed, now)
     if revision is None:
@@ -44,5 +43,5 @@ def desire(run: Run, revision: AnyRevision | None, observed: Observed, now: date
     if situation.failure is not None:
         return fail(situation, situation.failure)
     if run.phase is Phase.SUSPENDING or run.spec.suspend:
-        return suspending(situation)
+        return suspend(situation)
     return active(situation)

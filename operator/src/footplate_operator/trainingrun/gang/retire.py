@@ -8,26 +8,110 @@ left alone until Kubernetes itself says that its node is gone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from footplate_contracts.names import Phase
 from footplate_contracts.reports import CoordinatorState
 from footplate_operator.runtime.decision import Delete, Patch
-from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.gang.plan import GangPlan
+from footplate_operator.trainingrun.observed import Observed, PodView
 from footplate_operator.trainingrun.policies import ttl
+from footplate_operator.trainingrun.policies.backoff import WAITS
+from footplate_operator.trainingrun.run import Run
 
-KEPT_ENDED: Final = 7  # ended pods of one slot, whatever their age: the longest wait needs so many
+KEPT_ENDED: Final = (
+    len(WAITS) - 1
+)  # ended pods of one slot, whatever their age: the longest wait needs so many
 NODE_GONE_SECONDS: Final = 30.0
+EXIT_SECONDS: Final = 4.0  # for workers of a finished run to end by themselves
+STOP_SECONDS: Final = 8.0  # after which pods that do not stop are deleted
 LONGEST_FLUSH_SECONDS: Final = 600.0  # the API may be away for ten minutes
 # Of a coordinator that cannot be asked: two of our long-polls, so that one that went wrong costs no row.
 UNASKED_FLUSH_SECONDS: Final = 60.0
 STALE_GRACE: Final = 5
+WORKER_GRACE: Final = 10  # seconds for a pod whose checkpoint is durable
 _SOON: Final = 1.0
 
 Removal = Delete | Patch
 
 
-def unique(found: Iterable[Removal]) -> tuple[Removal, ...]:
+@dataclass(frozen=True)
+class Retirement:
+    """Pods that go now; no pod twice."""
+
+    removals: tuple[Removal, ...]
+    waits: Sequence[float]  # seconds until more of them go by themselves
+    busy: bool = False  # some have not ended yet
+
+
+def of_training(run: Run, gang: GangPlan, now: datetime) -> Retirement:
+    """Of a run that should train: what was superseded, is too much, or has been kept long enough."""
+    compute, retention, observed = run.spec.compute, run.spec.pod_retention_seconds, gang.observed
+    workers, coordinators, spares = observed.workers, observed.coordinators, observed.spares
+    found = superseded_workers(workers, compute.nodes, gang.state.member_indices, now)
+    found += [Delete(pod) for pod in coordinators if pod.live and pod.epoch < gang.coordinator.epoch]
+    found += crowded(coordinators)
+    for index in {pod.index for pod in workers}:
+        found += crowded([pod for pod in workers if pod.index == index and pod.phase == "Failed"])
+    found += crowded([pod for pod in spares if pod.phase == "Failed"])
+    # Spares hold nothing that would have to be saved.
+    found += [Delete(pod, grace=STALE_GRACE) for pod in spares if pod.live and pod.index >= compute.spares]
+    filled = {pod.uid for pod in gang.workers.current}
+    found += _expired((pod for pod in observed.pods if pod.uid not in filled), retention, now)
+    failed = [pod for pod in observed.pods if pod.phase == "Failed"]
+    return Retirement(_unique(found), _until_expiry(failed, retention, now))
+
+
+def of_suspended(run: Run, observed: Observed, waited: float, now: datetime) -> Retirement:
+    """Of a run that has been suspended for `waited` seconds: all of its gang."""
+    return _at_rest(run, observed, release(observed), [], waited, now)
+
+
+def of_ended(run: Run, observed: Observed, waited: float, now: datetime) -> Retirement:
+    """Of a run that ended `waited` seconds ago: give the GPUs back, keep the logs for a while."""
+    working = [pod for pod in observed.gang if pod.live]
+    due = run.phase is Phase.FAILED or waited >= EXIT_SECONDS
+    found = stop(working, overdue=waited >= STOP_SECONDS) if due else []
+    return _at_rest(run, observed, found, working, waited, now)
+
+
+def release(observed: Observed) -> list[Removal]:
+    """Every pod of the gang that is not on its way out, whatever its state."""
+    return [Delete(pod, grace=WORKER_GRACE) for pod in observed.gang if not pod.terminating]
+
+
+def _at_rest(
+    run: Run,
+    observed: Observed,
+    found: list[Removal],
+    working: Sequence[PodView],
+    waited: float,
+    now: datetime,
+) -> Retirement:
+    """What is `found` of the gang, the coordinator once nobody is `working` and all is told, and old logs."""
+    retention = run.spec.pod_retention_seconds
+    coordinators = [pod for pod in observed.coordinators if pod.live]
+    if not working and _flushed(observed.coordinator, waited):
+        found += [Delete(pod) for pod in coordinators]
+    found += _expired(observed.pods, retention, now)
+    marks = [mark - waited for mark in (EXIT_SECONDS, STOP_SECONDS) if working and mark > waited]
+    waits = (*marks, *_until_expiry(observed.pods, retention, now))
+    return Retirement(_unique(found), waits, busy=bool(working or coordinators))
+
+
+def _flushed(state: CoordinatorState, waited: float) -> bool:
+    """Whether the telemetry of a coordinator that is not needed any more is out, or has had its time.
+
+    `waited`: seconds since it is not needed.
+    """
+    if not state.heard:
+        return waited >= UNASKED_FLUSH_SECONDS
+    return state.telemetry_backlog == 0 or waited >= LONGEST_FLUSH_SECONDS
+
+
+def _unique(found: Iterable[Removal]) -> tuple[Removal, ...]:
     """`found` without a second removal of the same pod."""
     by_uid: dict[str, Removal] = {}
     for removal in found:
@@ -35,7 +119,7 @@ def unique(found: Iterable[Removal]) -> tuple[Removal, ...]:
     return tuple(by_uid.values())
 
 
-def expired(pods: Iterable[PodView], retention: int, now: datetime) -> list[Removal]:
+def _expired(pods: Iterable[PodView], retention: int, now: datetime) -> list[Removal]:
     """Ended pods whose time is over."""
     return [
         Delete(pod, grace=0)
@@ -44,10 +128,10 @@ def expired(pods: Iterable[PodView], retention: int, now: datetime) -> list[Remo
     ]
 
 
-def next_expiry(pods: Iterable[PodView], retention: int, now: datetime) -> float | None:
-    """Seconds until the next ended pod expires."""
+def _until_expiry(pods: Iterable[PodView], retention: int, now: datetime) -> list[float]:
+    """Seconds until the next ended pod expires, if there is one."""
     waits = [ttl.remaining(pod.end, retention, now) for pod in pods if pod.ended and not pod.terminating]
-    return max(_SOON, min(waits)) if waits else None
+    return [max(_SOON, min(waits))] if waits else []
 
 
 def crowded(pods: Sequence[PodView]) -> list[Removal]:
@@ -82,31 +166,6 @@ def superseded_workers(
 
 def _given_up(pod: PodView, training: frozenset[int]) -> bool:
     return pod.index not in training if training else not pod.started
-
-
-def unwanted(spares: Sequence[PodView], wanted: int) -> list[Removal]:
-    """Live spares beyond the `wanted` ones; they hold nothing that would have to be saved."""
-    return [Delete(pod, grace=STALE_GRACE) for pod in spares if pod.live and pod.index >= wanted]
-
-
-def stale_coordinators(pods: Sequence[PodView], epoch: int) -> list[Removal]:
-    """Live coordinators from before `epoch`; they may still hand over what they know to the API."""
-    return [Delete(pod) for pod in pods if pod.live and pod.epoch < epoch]
-
-
-def flushed(state: CoordinatorState, waited: float) -> bool:
-    """Whether the telemetry of a coordinator that is not needed any more is out, or has had its time.
-
-    `waited`: seconds since it is not needed.
-    """
-    if not state.heard:
-        return waited >= UNASKED_FLUSH_SECONDS
-    return state.telemetry_backlog == 0 or waited >= LONGEST_FLUSH_SECONDS
-
-
-def release(pods: Iterable[PodView], grace: int | None = None) -> list[Removal]:
-    """Every pod that is not on its way out, whatever its state."""
-    return [Delete(pod, grace=grace) for pod in pods if not pod.terminating]
 
 
 def stop(pods: Iterable[PodView], overdue: bool) -> list[Removal]:

@@ -11,25 +11,21 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
-from footplate_contracts.backoff import backoff
 from footplate_operator.trainingrun.observed import PodView
 
 YOUNG: Final = timedelta(seconds=20)
-FIRST_SECONDS: Final = 2.0
-LONGEST_SECONDS: Final = 60.0
 FORGOTTEN: Final = timedelta(minutes=10)
+# Seconds after so many early deaths: each further one doubles them, up to a minute.
+WAITS: Final = (0.0, 0.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
 
 
 def not_before(pods: Iterable[PodView], now: datetime) -> datetime:
-    """When the successor of `pods` may be made; `now` or earlier: at once.
+    """When the successor of `pods` may be made, counted from the last early death of the last ten minutes.
 
-    Early deaths of the last ten minutes count: 0 or 1 wait nothing, n wait
-    2^(n-1) s after the last one, at most 60 s.
+    `now` or earlier: at once.
     """
     early = [
         pod.end for pod in pods if pod.ended and pod.end - pod.created < YOUNG and now - pod.end < FORGOTTEN
     ]
-    if len(early) < 2:
-        return now
-    wait = backoff(len(early) - 1, first=FIRST_SECONDS, longest=LONGEST_SECONDS)
-    return max(early) + timedelta(seconds=wait)
+    wait = WAITS[min(len(early), len(WAITS) - 1)]
+    return max(early) + timedelta(seconds=wait) if wait else now

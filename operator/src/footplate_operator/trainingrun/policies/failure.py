@@ -65,9 +65,10 @@ class Failure:
     """One failure of a run, as it was seen."""
 
     report: FailureReport
-    generation: str = ""  # that it ended; empty where none was sealed
+    generation: str | None = ""  # that it ended; empty: none was sealed; None: whichever the pod was part of
     node: str = ""
     source: Source = Source.COORDINATOR
+    made: datetime | None = None  # the pod that it is of, if any is left
 
 
 @dataclass(frozen=True)

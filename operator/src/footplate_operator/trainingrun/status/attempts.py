@@ -12,8 +12,9 @@ from dataclasses import replace
 
 from footplate_contracts.failures import MESSAGE_LIMIT, REASON_LIMIT, is_secondary
 from footplate_contracts.names import Cause, Reason
+from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_contracts.v1alpha1.status import ATTEMPT_LIMIT, Attempt
-from footplate_operator.runtime.clock import format_time
+from footplate_operator.runtime.clock import parse_time
 from footplate_operator.trainingrun.history import History
 from footplate_operator.trainingrun.policies.failure import (
     Failure,
@@ -22,7 +23,47 @@ from footplate_operator.trainingrun.policies.failure import (
     Source,
     next_action,
 )
-from footplate_operator.trainingrun.status.failures import TOLD_BY_KUBERNETES
+from footplate_operator.trainingrun.status.failures import TOLD_BY_KUBERNETES, SeenFailures
+
+
+def record(
+    history: History, seen: SeenFailures, state: CoordinatorState, budgets: Mapping[str, int]
+) -> tuple[History, FailureDecision | None]:
+    """The history with all that was `seen`, and the first failure that ends the run, if one does.
+
+    Args:
+        history: as the status written last tells it.
+        state: of the coordinator, which says in what generation the open attempt trains.
+        budgets: failures allowed by cause, beside the defaults.
+    """
+    decisions = []
+    for failure in seen.new:
+        history, decision = interrupt(history, _placed(history, failure), budgets)
+        decisions.append(decision)
+    for failure in seen.explanations:
+        if _known(history, failure) is not None:
+            history, decision = interrupt(history, failure, budgets)
+            decisions.append(decision)
+    fatal = (made for made in decisions if made is not None and made.action is FailureAction.FAIL)
+    return _in_generation(history, state), next(fatal, None)
+
+
+def interrupt(
+    history: History, failure: Failure, budgets: Mapping[str, int]
+) -> tuple[History, FailureDecision | None]:
+    """The history after `failure`, and what the policy makes of it.
+
+    Of an end that is written down already, `failure` is at most a better reason; where it is
+    none, the history stays and the decision is None.
+    """
+    known = _known(history, failure)
+    if known is not None and not _better(failure, known):
+        return history, None
+    # A better reason is judged as if it had been told then.
+    decision = next_action(budgets, history if known is None else _before(history, known), failure)
+    if known is not None:
+        return _corrected(history, known, failure, decision), decision
+    return _interrupted(history, failure, decision), decision
 
 
 def begin(history: History) -> History:
@@ -32,7 +73,7 @@ def begin(history: History) -> History:
     number = history.attempts[-1].number + 1 if history.attempts else 1
     attempt = Attempt(
         number=number,
-        start=format_time(history.now),
+        start=history.time,
         nodes=history.nodes,
         start_step=history.checkpoint_step or 0,
     )
@@ -66,41 +107,6 @@ def fail(history: History, failure: FailureDecision) -> History:
     return _with_last(ended, ended.attempts[-1].model_copy(update={"cause": failure.cause}))
 
 
-def interrupt(
-    history: History, failure: Failure, budgets: Mapping[str, int]
-) -> tuple[History, FailureDecision | None]:
-    """The history after a failure, and what the policy makes of it; None where it was known already."""
-    if _known(history, failure) is not None:
-        return explain(history, failure, budgets)
-    report, decision = failure.report, next_action(budgets, history, failure)
-    failed = decision.action is FailureAction.FAIL
-    history = begin(history)
-    attempt = history.open
-    assert attempt is not None
-    closed = _closed(history, attempt, report.reason, decision.message if failed else report.message)
-    ended = closed.model_copy(
-        update={
-            **_blame(failure),
-            "generation": failure.generation or attempt.generation,
-            "lost_steps": max(0, (closed.end_step or 0) - (history.checkpoint_step or 0)),
-        }
-    )
-    history = _counted(_with_last(history, ended), report.cause, +1)
-    if failed:
-        return history, decision
-    return begin(replace(history, restarts=history.restarts + 1)), decision
-
-
-def explain(
-    history: History, failure: Failure, budgets: Mapping[str, int]
-) -> tuple[History, FailureDecision | None]:
-    """The history with a better reason for an end that it knows, and what follows; else as it was."""
-    known = _known(history, failure)
-    if known is None or not _better(failure, known):
-        return history, None
-    return _corrected(history, known, failure, budgets)
-
-
 def renewed(history: History, generation: str, nodes: int) -> History:
     """A newer generation trains on so many `nodes`, and nobody said yet why the last one ended."""
     attempt = history.open
@@ -112,6 +118,35 @@ def renewed(history: History, generation: str, nodes: int) -> History:
     message = f"generation {generation} took over from {attempt.generation}"
     ended = end(history, Reason.RESTARTING, message)
     return begin(replace(ended, restarts=ended.restarts + 1))
+
+
+def _placed(history: History, failure: Failure) -> Failure:
+    """`failure` with the generation that it ended; empty where its pod had joined none.
+
+    While the open attempt has none yet, a pod older than that attempt was part
+    of the generation before, and its loss is the one that is known already.
+    """
+    if failure.generation is not None:
+        return failure
+    current = history.open
+    if current is None or current.generation:
+        generation = current.generation if current else ""
+    elif failure.made is not None and failure.made >= parse_time(current.start):
+        generation = ""
+    else:
+        generation = history.broken or history.trained
+    return replace(failure, generation=generation)
+
+
+def _in_generation(history: History, state: CoordinatorState) -> History:
+    """The history, its open attempt in the generation that the coordinator has sealed."""
+    if state.generation is None or state.state is RunState.GATHERING:
+        return history
+    generation = str(state.generation)
+    if generation == history.broken:
+        return history
+    nodes = len(state.members) or history.nodes
+    return sealed(renewed(history, generation, nodes), generation, state.start_step, nodes)
 
 
 def _known(history: History, failure: Failure) -> Attempt | None:
@@ -145,15 +180,33 @@ def _better(failure: Failure, known: Attempt) -> bool:
     return failure.source is Source.COORDINATOR and known.rank is None
 
 
-def _corrected(
-    history: History, ended: Attempt, failure: Failure, budgets: Mapping[str, int]
-) -> tuple[History, FailureDecision | None]:
-    """The history with `failure` as the end of the attempt `ended`, judged as if it had been told then."""
-    if ended.cause is not None:
-        history = _counted(history, ended.cause, -1)
+def _interrupted(history: History, failure: Failure, decision: FailureDecision) -> History:
+    """The open attempt ends with `failure`, and unless that ends the run the next one begins."""
+    report, failed = failure.report, decision.action is FailureAction.FAIL
+    history = begin(history)
+    attempt = history.open
+    assert attempt is not None
+    closed = _closed(history, attempt, report.reason, decision.message if failed else report.message)
+    ended = closed.model_copy(
+        update={
+            **_blame(failure),
+            "generation": failure.generation or attempt.generation,
+            "lost_steps": max(0, (closed.end_step or 0) - (history.checkpoint_step or 0)),
+        }
+    )
+    history = _counted(_with_last(history, ended), report.cause, +1)
+    return history if failed else begin(replace(history, restarts=history.restarts + 1))
+
+
+def _before(history: History, ended: Attempt) -> History:
+    """The history as it was while the attempt `ended` was open."""
     earlier = (attempt for attempt in history.closed if attempt.number < ended.number)
-    before = replace(history, attempts=(*earlier, ended.model_copy(update={"end": None})))
-    decision = next_action(budgets, before, failure)
+    reopened = ended.model_copy(update={"end": None})
+    return replace(_counted(history, ended.cause, -1), attempts=(*earlier, reopened))
+
+
+def _corrected(history: History, ended: Attempt, failure: Failure, decision: FailureDecision) -> History:
+    """The history with `failure` as the end of the attempt `ended`."""
     better = ended.model_copy(
         update={
             **_blame(failure),
@@ -163,7 +216,8 @@ def _corrected(
         }
     )
     attempts = tuple(better if attempt.number == ended.number else attempt for attempt in history.attempts)
-    return _counted(replace(history, attempts=attempts), failure.report.cause, +1), decision
+    history = _counted(replace(history, attempts=attempts), ended.cause, -1)
+    return _counted(history, failure.report.cause, +1)
 
 
 def _blame(failure: Failure) -> dict[str, object]:
@@ -176,7 +230,7 @@ def _blame(failure: Failure) -> dict[str, object]:
 def _closed(history: History, attempt: Attempt, reason: str, message: str) -> Attempt:
     return attempt.model_copy(
         update={
-            "end": format_time(history.now),
+            "end": history.time,
             "end_step": max(history.step, attempt.start_step),
             "reason": reason[:REASON_LIMIT],
             "message": message[:MESSAGE_LIMIT],
@@ -188,7 +242,9 @@ def _with_last(history: History, attempt: Attempt) -> History:
     return replace(history, attempts=(*history.attempts[:-1], attempt))
 
 
-def _counted(history: History, cause: Cause, difference: int) -> History:
+def _counted(history: History, cause: Cause | None, difference: int) -> History:
+    if cause is None:
+        return history
     counts = dict(history.failures)
     counts[cause.value] = max(0, counts.get(cause.value, 0) + difference)
     return replace(history, failures={name: count for name, count in sorted(counts.items()) if count})

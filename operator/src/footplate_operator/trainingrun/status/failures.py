@@ -7,39 +7,58 @@ of it is believed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from footplate_contracts.failures import MESSAGE_LIMIT, OUTCOMES, REASON_LIMIT, FailureReport
-from footplate_contracts.names import Cause, ExitCode, Reason
+from footplate_contracts.names import Cause, ExitCode, Phase, Reason
 from footplate_contracts.reports import CoordinatorState, NumberedFailure
 from footplate_operator.trainingrun.observed import LostWorker, PodView
 from footplate_operator.trainingrun.policies.failure import Failure, Source
+from footplate_operator.trainingrun.run import Run
 
 TOLD_BY_KUBERNETES: Final = frozenset({Cause.OUT_OF_MEMORY, Cause.PREEMPTED})
 
 _NOT_STARTED: Final = (126, 127, 128)  # what a shell and the container runtime say of a program
 
-Seen = tuple[int, int]  # (epoch, number) of the newest failure counted
+
+@dataclass(frozen=True)
+class SeenFailures:
+    """What was seen of failures since the status was written."""
+
+    new: tuple[Failure, ...]  # the coordinator's first, as it knows why; then pods that are gone
+    explanations: tuple[Failure, ...]  # what Kubernetes came to say of ends that are known already
+    counted: str  # `status.failuresSeen` with those that are new
 
 
-def parse_seen(text: str) -> Seen:
-    """`status.failuresSeen` as numbers; (0, 0) for none."""
-    epoch, _, number = text.partition(".")
-    return (int(epoch), int(number)) if epoch.isdigit() and number.isdigit() else (0, 0)
+def seen(
+    run: Run,
+    state: CoordinatorState,
+    lost: Iterable[LostWorker],
+    workers: Iterable[PodView],
+    now: datetime,
+) -> SeenFailures:
+    """The failures of `run` that its status does not know.
 
-
-def format_seen(seen: Seen) -> str:
-    """The inverse of `parse_seen`."""
-    return f"{seen[0]}.{seen[1]}" if seen > (0, 0) else ""
-
-
-def unseen(state: CoordinatorState, seen: Seen) -> list[tuple[Seen, Failure]]:
-    """Failures that the coordinator lists beyond `seen`, oldest first."""
-    fresh = [failure for failure in state.failures if (state.epoch, failure.number) > seen]
+    Args:
+        lost: workers whose loss may have ended a generation.
+        workers: all worker pods.
+    """
+    epoch, _, number = run.status.failures_seen.partition(".")
+    known = (int(epoch), int(number)) if epoch.isdigit() and number.isdigit() else (0, 0)
+    fresh = [failure for failure in state.failures if (state.epoch, failure.number) > known]
     fresh.sort(key=lambda failure: failure.number)
-    return [((state.epoch, failure.number), _listed(failure)) for failure in fresh]
+    if fresh:
+        known = (state.epoch, fresh[-1].number)
+    # Pods of a run that is being suspended end because they were asked to.
+    gone = () if run.phase is Phase.SUSPENDING else lost
+    return SeenFailures(
+        new=(*map(_listed, fresh), *(from_lost(worker, None, now) for worker in gone)),
+        explanations=tuple(_explanations(state, workers, now)),
+        counted=f"{known[0]}.{known[1]}" if known > (0, 0) else "",
+    )
 
 
 def _listed(numbered: NumberedFailure) -> Failure:
@@ -49,24 +68,22 @@ def _listed(numbered: NumberedFailure) -> Failure:
     return Failure(report, generation, numbered.agent.node_name)
 
 
-def explained(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> list[Failure]:
+def _explanations(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> Iterator[Failure]:
     """What Kubernetes says of the ends of workers that the coordinator merely lost.
 
     It heard no more than the end of a connection, and the pod tells why a moment
     later: when the kernel ends a container for memory, its agent goes with it.
     """
     ended = {pod.worker: pod for pod in pods if pod.ended}
-    found = []
     for numbered in state.failures:
         pod = ended.get(numbered.agent.worker)
         if pod is None or numbered.generation is None or numbered.failure.cause is not Cause.NODE_LOST:
             continue
         if _cause(pod)[0] in TOLD_BY_KUBERNETES:
-            found.append(from_lost(LostWorker(pod.index, pod), str(numbered.generation), now))
-    return found
+            yield from_lost(LostWorker(pod.index, pod), str(numbered.generation), now)
 
 
-def from_lost(worker: LostWorker, generation: str, now: datetime) -> Failure:
+def from_lost(worker: LostWorker, generation: str | None, now: datetime) -> Failure:
     """What the end of a worker pod says about why."""
     pod = worker.pod
     if pod is None:
@@ -83,7 +100,8 @@ def from_lost(worker: LostWorker, generation: str, now: datetime) -> Failure:
         exit_code=pod.exit_code if pod is not None else None,
         time=ended.timestamp(),
     )
-    return Failure(report, generation, pod.node if pod is not None else "", Source.KUBERNETES)
+    node, made = (pod.node, pod.created) if pod is not None else ("", None)
+    return Failure(report, generation, node, Source.KUBERNETES, made)
 
 
 def _cause(pod: PodView) -> tuple[Cause, str]:

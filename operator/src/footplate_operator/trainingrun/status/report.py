@@ -56,11 +56,14 @@ def report(
     )
 
 
-def not_ready(reason: str, message: str, progressing: bool = False) -> list[NewCondition]:
-    """Ready and Progressing of a run that does not train."""
+def not_training(
+    reason: str, message: str, problem: Problem | None, progressing: bool = False
+) -> list[NewCondition]:
+    """Ready, Progressing and Reconciled of a run that does not train; `problem`: what the operator met."""
     return [
         NewCondition(ConditionType.READY, False, reason, message),
         NewCondition(ConditionType.PROGRESSING, progressing, reason, message),
+        reconciled(problem),
     ]
 
 

@@ -1,0 +1,83 @@
+"""Runs whose gang is gone, or was never made: ended, suspended, queued, or frozen by another release."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from footplate_contracts.names import ConditionType, Phase, Reason
+from footplate_contracts.v1alpha1.status import TrainingRunStatus
+from footplate_operator.runtime.clock import seconds_between
+from footplate_operator.runtime.conditions import NewCondition
+from footplate_operator.runtime.decision import Delete, Problem
+from footplate_operator.runtime.kinds import DISRUPTION_BUDGET, SECRET, SERVICE
+from footplate_operator.runtime.objects import unreadable
+from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, Desired, soonest
+from footplate_operator.trainingrun.gang import retire
+from footplate_operator.trainingrun.observed import Observed
+from footplate_operator.trainingrun.policies import ttl
+from footplate_operator.trainingrun.revision import UnreadableRevision
+from footplate_operator.trainingrun.run import Run
+from footplate_operator.trainingrun.status import fields
+from footplate_operator.trainingrun.status.report import not_training, report
+
+
+def ended(run: Run, ended_at: datetime, observed: Observed, now: datetime) -> Desired:
+    """What is still to be taken away from a run in a terminal phase."""
+    pods = retire.of_ended(run, observed, seconds_between(ended_at, now), now)
+    lifetime = run.spec.ttl_seconds_after_finished
+    # What the run still has to tell the API is told before it goes.
+    left = None if lifetime is None or pods.busy else ttl.remaining(ended_at, lifetime, now)
+    # RunConfig and revision stay: they are the record of what was trained.
+    unneeded = (DISRUPTION_BUDGET,) if pods.busy else (DISRUPTION_BUDGET, SERVICE, SECRET)
+    return Desired(
+        status=_last_seen(run, observed, now),
+        changes=(
+            pods.removals,
+            tuple(Delete(child) for child in observed.of_kind(*unneeded)),
+            (Delete(run.reference),) if left is not None and left <= 0.0 else (),
+        ),
+        coordinator=observed.reachable,
+        requeue_after=soonest(
+            *pods.waits,
+            POLL_SECONDS if pods.busy else None,
+            None if left is None else max(0.0, left),
+        ),
+    )
+
+
+def suspended(run: Run, observed: Observed, now: datetime) -> Desired:
+    """No worker; Secret and RunConfig stay for the day it is resumed."""
+    pods = retire.of_suspended(run, observed, seconds_between(run.phase_since, now), now)
+    said = not_training(Reason.SUSPENDED, "spec.suspend is true", observed.problem)
+    return Desired(
+        status=report(run, _last_seen(run, observed, now), Phase.SUSPENDED, said, now),
+        changes=(pods.removals, tuple(Delete(child) for child in observed.of_kind(DISRUPTION_BUDGET))),
+        coordinator=observed.reachable,
+        requeue_after=soonest(*pods.waits, POLL_SECONDS if pods.busy else None),
+    )
+
+
+def queued(run: Run, observed: Observed, now: datetime) -> Desired:
+    """It cannot be admitted: say why, and what there is instead."""
+    problem = observed.problem
+    if problem is None:
+        there = ", ".join(sorted(observed.profiles)) or "none"
+        message = f"compute.profile {run.spec.compute.profile} names no ComputeProfile; there are: {there}"
+        problem = Problem(Reason.PROFILE_NOT_FOUND, message)
+    said = not_training(problem.reason, problem.message, problem)
+    return Desired(status=report(run, run.status, Phase.QUEUED, said, now))
+
+
+def untouched(run: Run, revision: UnreadableRevision, observed: Observed, now: datetime) -> Desired:
+    """Nobody here knows what its pods are made of: say who does, and tell what its coordinator says."""
+    what = f"ControllerRevision {revision.name(run.name)}"
+    message = unreadable(what, revision.written_by, revision.error)
+    said = [NewCondition(ConditionType.RECONCILED, False, Reason.REVISION_UNREADABLE, message)]
+    return Desired(
+        status=report(run, _last_seen(run, observed, now), run.phase or Phase.QUEUED, said, now),
+        coordinator=observed.reachable,
+    )
+
+
+def _last_seen(run: Run, observed: Observed, now: datetime) -> TrainingRunStatus:
+    return fields.last_seen(run.status, observed.coordinator, observed.workers, now)

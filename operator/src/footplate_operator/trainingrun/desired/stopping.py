@@ -1,0 +1,100 @@
+"""A run that stops training: at its last step, with a failure, or because it is to be suspended."""
+
+from __future__ import annotations
+
+from footplate_contracts.directives import Command
+from footplate_contracts.names import ConditionType, Phase, Reason
+from footplate_contracts.reports import RunState
+from footplate_operator.runtime.clock import format_time, seconds_between
+from footplate_operator.runtime.conditions import NewCondition
+from footplate_operator.runtime.decision import Delete
+from footplate_operator.runtime.kinds import DISRUPTION_BUDGET
+from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, Desired
+from footplate_operator.trainingrun.desired.situation import Situation
+from footplate_operator.trainingrun.directives import limits, untold
+from footplate_operator.trainingrun.gang import retire
+from footplate_operator.trainingrun.history import History
+from footplate_operator.trainingrun.policies import startup, suspension
+from footplate_operator.trainingrun.policies.failure import FailureDecision
+from footplate_operator.trainingrun.status import attempts
+from footplate_operator.trainingrun.status.report import finished, not_training
+
+
+def succeed(situation: Situation) -> Desired:
+    """The run has trained to its last step."""
+    history = attempts.end(situation.history, Reason.FINISHED)
+    progress = situation.seen.progress
+    message = finished(progress.total_steps if progress else 0, limits(situation.run).steps)
+    return _end(situation, history, Phase.SUCCEEDED, Reason.FINISHED, message)
+
+
+def fail(situation: Situation, failure: FailureDecision) -> Desired:
+    """The run ends with `failure`."""
+    history = attempts.fail(situation.history, failure)
+    return _end(situation, history, Phase.FAILED, failure.reason, failure.message)
+
+
+def _end(situation: Situation, history: History, phase: Phase, reason: str, message: str) -> Desired:
+    """What is left to be done is decided from the terminal phase on."""
+    said = [
+        NewCondition(ConditionType.COMPLETE, phase is Phase.SUCCEEDED, reason, message),
+        *not_training(reason, message, situation.observed.problem),
+    ]
+    seen = history.into(situation.seen).model_copy(update={"completion_time": format_time(situation.now)})
+    return Desired(
+        status=situation.report(phase, said, seen),
+        coordinator=situation.gang.coordinator.current,
+        requeue_after=0.0,
+    )
+
+
+def suspend(situation: Situation) -> Desired:
+    """First the checkpoint, then the pods."""
+    run, state = situation.run, situation.state
+    acknowledged = state.state is RunState.SUSPENDED
+    began = run.phase_since if run.phase is Phase.SUSPENDING else situation.now
+    step = suspension.next_step(
+        training=_training(situation),
+        acknowledged=acknowledged,
+        waited=seconds_between(began, situation.now),
+        deadline=float(run.spec.checkpoint.emergency_deadline_seconds),
+    )
+    if step is suspension.Step.COMMAND:
+        return _ask(situation)
+    if step is suspension.Step.GIVE_UP:
+        return _release(situation, "no checkpoint was acknowledged in time; the newest durable one counts")
+    return _release(situation, "the checkpoint is durable" if acknowledged else "there was nothing to save")
+
+
+def _training(situation: Situation) -> bool:
+    """Whether ranks hold steps that no checkpoint does; while they restart they hold none."""
+    phase, state = situation.run.phase, situation.state
+    if startup.untrained(phase) or (phase is Phase.RESTARTING and state.heard):
+        return state.state is RunState.TRAINING
+    return True
+
+
+def _ask(situation: Situation) -> Desired:
+    problem = situation.observed.problem
+    said = not_training(Reason.SUSPENDING, "waiting for the checkpoint", problem, progressing=True)
+    return Desired(
+        status=situation.report(Phase.SUSPENDING, said),
+        coordinator=situation.gang.coordinator.current,
+        directives=untold(situation.run, situation.state, Command.CHECKPOINT_AND_EXIT),
+        requeue_after=POLL_SECONDS,
+    )
+
+
+def _release(situation: Situation, message: str) -> Desired:
+    observed = situation.observed
+    history = attempts.end(situation.history, Reason.SUSPENDED, message)
+    said = not_training(Reason.SUSPENDED, message, observed.problem)
+    return Desired(
+        status=situation.report(Phase.SUSPENDED, said, history.into(situation.seen)),
+        changes=(
+            tuple(retire.release(observed)),
+            tuple(Delete(child) for child in observed.of_kind(DISRUPTION_BUDGET)),
+        ),
+        coordinator=situation.gang.coordinator.current,
+        requeue_after=POLL_SECONDS,
+    )

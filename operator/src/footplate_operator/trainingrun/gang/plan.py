@@ -1,0 +1,313 @@
+"""Which pods a run that should train is short of: coordinator, workers, spares.
+
+The coordinator is small, without GPU or user volumes, and cheap to replace. Its
+replacement gets the next epoch, which is how agents tell the new one from a
+stale one that comes back from behind a partition. Workers are not touched.
+
+A slot of the gang is an index; whoever fills it is an incarnation. A pod that
+failed, was deleted or is merely Terminating is replaced at once by the next
+incarnation: waiting for a Terminating pod means waiting for a dead node.
+
+The coordinator gives a spare the slot of a lost worker without asking anybody.
+From then on the operator counts the pod as a worker, and labels it so for everybody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from footplate_contracts.names import Cause, ExitCode, Phase, Role, WorkerId
+from footplate_contracts.reports import CoordinatorState, RunState
+from footplate_operator.trainingrun.observed import LostWorker, Observed, PodView
+from footplate_operator.trainingrun.policies.backoff import not_before
+from footplate_operator.trainingrun.run import Run
+
+UNREADY_SECONDS: Final = 2.0  # longer than a pod takes from its first container to Ready
+# For a coordinator that was not heard yet to say what a worker told it before it ended.
+EXPLANATION: Final = timedelta(seconds=10)
+
+
+@dataclass(frozen=True)
+class CoordinatorPlan:
+    """`current` serves; where there is none, `epoch` is to be made, not before `due`."""
+
+    current: PodView | None
+    epoch: int
+    due: datetime
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """What to make now, and what was lost."""
+
+    missing: tuple[WorkerId, ...] = ()
+    lost: tuple[LostWorker, ...] = ()
+    current: tuple[PodView, ...] = ()  # the newest pod of each slot that needs no substitute
+    counter: int = 0  # highest incarnation once `missing` exist
+    due: datetime | None = None  # the earliest substitute that has to wait
+    covered: int = 0  # slots that a spare takes in a moment
+
+    @property
+    def complete(self) -> bool:
+        """Whether every slot is filled."""
+        return not self.missing and not self.covered and self.due is None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every worker ended with success, which they do only when the run is over."""
+        return self.complete and bool(self.current) and all(pod.phase == "Succeeded" for pod in self.current)
+
+
+@dataclass(frozen=True)
+class SparePlan:
+    """Spares to make now, `index` being their number, and when the next one may be made that has to wait."""
+
+    missing: tuple[WorkerId, ...] = ()
+    due: datetime | None = None
+
+    def counter(self, known: int) -> int:
+        """The highest incarnation once `missing` exist; `known` is that of all others."""
+        return max([known, *(spare.incarnation for spare in self.missing)])
+
+
+@dataclass(frozen=True)
+class GangPlan:
+    """All pods of a run, and what its coordinator says of them."""
+
+    state: CoordinatorState  # of the coordinator that serves now
+    observed: Observed  # spares that have a slot are workers in it
+    promoted: tuple[PodView, ...]  # those, as their labels do not say yet
+    coordinator: CoordinatorPlan
+    new_epoch: bool  # a coordinator is to be made now
+    workers: WorkerPlan
+    spares: SparePlan
+    interrupting: tuple[LostWorker, ...]  # those of `workers.lost` that may have ended a generation
+
+    @property
+    def due(self) -> list[datetime]:
+        """When the next pod of a role may be made that has to wait."""
+        dues = (self.coordinator.due, self.workers.due, self.spares.due)
+        return [due for due in dues if due is not None]
+
+
+def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
+    """What the gang of `run` should be, after what was `seen`; `admitted`: nodes of its revision."""
+    status, compute = run.status, run.spec.compute
+    known_epoch = status.coordinator.epoch if status.coordinator else 0
+    begun = run.phase not in (None, Phase.QUEUED, Phase.SUSPENDED)
+    serving = coordinator(seen.coordinators, known_epoch, begun, now)
+    state = _said_now(seen.coordinator, serving, run.phase)
+    taken = promoted(seen.spares, state)
+    observed = seen.with_pods(taken)
+    slots = Slots(
+        nodes=compute.nodes,
+        counter=status.incarnation,
+        launched=bool(status.attempts) and status.attempts[-1].end is None,
+        fresh=not status.attempts,
+        lost=_abandoned(state) | unheard(state, observed.workers, now),
+        may_create=observed.may_create,
+        silent=not state.heard,
+        spares=_ready(state, observed.spares),
+        members=state.member_indices,
+    )
+    gang = workers(slots, observed.workers, now)
+    trained = status.world.nodes if status.world else admitted
+    return GangPlan(
+        state=state,
+        observed=observed,
+        promoted=taken,
+        coordinator=serving,
+        new_epoch=observed.may_create and serving.current is None and serving.due <= now,
+        workers=gang,
+        spares=spares(compute.spares, observed.spares, gang.counter, now),
+        interrupting=tuple(lost for lost in gang.lost if interrupts(lost, state, trained)),
+    )
+
+
+# -- the coordinator ---------------------------------------------------------------------
+
+
+def coordinator(pods: Sequence[PodView], known: int, begun: bool, now: datetime) -> CoordinatorPlan:
+    """Which coordinator should exist.
+
+    Args:
+        pods: the run's coordinator pods, any state.
+        known: the highest epoch that the status knows.
+        begun: the run is under way. When it is resumed, the coordinator from before
+            the suspension has closed it and cannot open it again.
+    """
+    lowest = known if begun else known + 1
+    serving = [pod for pod in pods if pod.live and pod.epoch >= lowest]
+    current = max(serving, key=lambda pod: pod.epoch, default=None)
+    if current is not None:
+        return CoordinatorPlan(current, current.epoch, now)
+    epoch = max([known, *(pod.epoch for pod in pods)]) + 1
+    return CoordinatorPlan(None, epoch, not_before(pods, now))
+
+
+def _said_now(state: CoordinatorState, serving: CoordinatorPlan, phase: Phase | None) -> CoordinatorState:
+    """Only the coordinator that serves now is heard; a resumed run has none yet."""
+    if serving.current is None:
+        return CoordinatorState.silent() if phase is Phase.SUSPENDED else state
+    return state if state.epoch == serving.current.epoch else CoordinatorState.silent()
+
+
+# -- workers -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Slots:
+    """What is known of the gang's slots, beside their pods."""
+
+    nodes: int  # how many there are
+    counter: int  # `status.incarnation`
+    launched: bool  # an attempt is open: a missing pod is a loss, not a beginning
+    fresh: bool  # no worker was ever made
+    lost: frozenset[WorkerId] = field(default_factory=frozenset)  # held to be gone
+    may_create: bool = True  # False: it was just refused, so nothing may be claimed to be made
+    silent: bool = False  # the coordinator that serves has not said anything yet
+    spares: int = 0  # that wait, and take slots of `members` by themselves when those are lost
+    members: frozenset[int] = field(default_factory=frozenset)  # slots of the newest generation
+
+
+def workers(slots: Slots, pods: Sequence[PodView], now: datetime) -> WorkerPlan:
+    """Which workers should be made now.
+
+    A loss is counted when its substitute is made; a substitute that exists but
+    is newer than the status knows was made just before a crash, and its loss is
+    counted now.
+    """
+    by_index: dict[int, list[PodView]] = {}
+    for pod in sorted(pods, key=lambda pod: pod.incarnation):
+        by_index.setdefault(pod.index, []).append(pod)
+    highest = max([slots.counter, *(pod.incarnation for pod in pods)])
+    missing: list[WorkerId] = []
+    lost: list[LostWorker] = []
+    current: list[PodView] = []
+    waits: list[datetime] = []
+    covered = 0
+    for index in range(slots.nodes):
+        filled = by_index.get(index, [])
+        newest = filled[-1] if filled else None
+        if newest is not None and _fills(newest, slots):
+            current.append(newest)
+            if slots.launched and newest.incarnation > slots.counter:
+                lost.append(LostWorker(index, filled[-2] if len(filled) > 1 else None))
+            continue
+        if index in slots.members and covered < slots.spares:
+            covered += 1
+            continue
+        due = _due(filled, slots, now)
+        if due > now:
+            waits.append(due)
+            continue
+        first = slots.fresh and newest is None
+        missing.append(WorkerId(index, 0 if first else highest + 1))
+        if slots.launched and slots.may_create:
+            lost.append(LostWorker(index, newest))
+    made = [worker.incarnation for worker in missing] if slots.may_create else []
+    counter = max([highest, *made])
+    return WorkerPlan(tuple(missing), tuple(lost), tuple(current), counter, min(waits, default=None), covered)
+
+
+def _fills(pod: PodView, slots: Slots) -> bool:
+    """Whether `pod` fills its slot, now or in a moment."""
+    if pod.phase == "Succeeded":
+        return True
+    return pod.live and pod.worker not in slots.lost
+
+
+def _due(filled: Sequence[PodView], slots: Slots, now: datetime) -> datetime:
+    """When the next pod of a slot may be made, after those that `filled` it."""
+    due = not_before(filled, now)
+    if filled and slots.silent and filled[-1].exit_code == ExitCode.CONFIG:
+        return max(due, filled[-1].end + EXPLANATION)  # the coordinator knows why, and that ends the run
+    return due
+
+
+# -- workers that are held to be gone ----------------------------------------------------
+
+
+def _abandoned(state: CoordinatorState) -> frozenset[WorkerId]:
+    """Workers that the coordinator holds to be lost and has not heard of since."""
+    missing = set(state.missing)
+    return frozenset(
+        failure.agent.worker
+        for failure in state.failures
+        if failure.failure.cause is Cause.NODE_LOST and failure.agent.index in missing
+    )
+
+
+def unheard(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> frozenset[WorkerId]:
+    """Workers that both coordinator and Kubernetes miss.
+
+    The coordinator gathers, or trains without the slot, and has not heard of it,
+    and Kubernetes says that the pod there, which ran, is not ready any more: its node is gone. A
+    coordinator that went with the same node has a successor that never knew
+    the worker, so it cannot call it lost.
+    """
+    gathers = state.state is RunState.GATHERING
+    missing = set(state.missing) - (frozenset() if gathers else state.member_indices)
+    return frozenset(
+        pod.worker
+        for pod in pods
+        if pod.live and pod.started and pod.index in missing and pod.unready_for(now) >= UNREADY_SECONDS
+    )
+
+
+def interrupts(worker: LostWorker, state: CoordinatorState, trained: int) -> bool:
+    """Whether the loss of `worker` may have ended a generation.
+
+    A pod beside the generation that trains, and a slot that never had one,
+    are missed by nobody. `trained`: the nodes that the run trained with last, or
+    was admitted with.
+    """
+    members = {member.agent.worker for member in state.members}
+    if worker.pod is None:
+        return worker.index in state.member_indices if members else worker.index < trained
+    if not members or state.state is RunState.GATHERING:
+        return True
+    return worker.pod.worker in members
+
+
+# -- spares ------------------------------------------------------------------------------
+
+
+def spares(wanted: int, pods: Sequence[PodView], counter: int, now: datetime) -> SparePlan:
+    """Which of `wanted` spares should be made; `counter` is the highest incarnation of any worker."""
+    newest = max([counter, *(pod.incarnation for pod in pods)])
+    missing: list[WorkerId] = []
+    waits: list[datetime] = []
+    for number in range(wanted):
+        earlier = [pod for pod in pods if pod.index == number]
+        if any(pod.live for pod in earlier):
+            continue
+        due = not_before(earlier, now)
+        if due > now:
+            waits.append(due)
+        else:
+            missing.append(WorkerId(number, newest + 1))
+    return SparePlan(tuple(missing), min(waits, default=None))
+
+
+def _ready(state: CoordinatorState, pods: Sequence[PodView]) -> int:
+    """Spares among `pods` that will take a lost slot in a moment, so that no substitute is needed."""
+    if state.generation is None:
+        return 0
+    live = {pod.name for pod in pods if pod.live}
+    return sum(agent.spare and agent.pod_name in live for agent in state.waiting)
+
+
+def promoted(pods: Sequence[PodView], state: CoordinatorState) -> tuple[PodView, ...]:
+    """Spares among `pods` that have a slot of the gang, as the workers that they are."""
+    # One that has a slot already waits for the others before it is a member.
+    agents = [*state.waiting, *(member.agent for member in state.members)]
+    slots = {agent.pod_name: agent.worker for agent in agents if not agent.spare}
+    return tuple(
+        replace(pod, role=Role.WORKER, index=slot.index, incarnation=slot.incarnation)
+        for pod in pods
+        if (slot := slots.get(pod.name)) is not None
+    )
