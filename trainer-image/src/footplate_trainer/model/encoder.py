@@ -47,7 +47,7 @@ class Encoder(Network):
         assert self.embedding_norm is not None
         x = self.embedded(inputs, start)
         if self.token_types is not None:
-            types = torch.zeros_like(inputs.tokens) if inputs.token_types is None else inputs.token_types
+            types = torch.zeros_like(inputs.tokens)  # no data of ours has more than one
             x = x + self.token_types(self.of_sequence_shard(types, x))
         return (self.embedding_dropout(self.embedding_norm(x), inputs.dropout_seed, inputs.positions),)
 

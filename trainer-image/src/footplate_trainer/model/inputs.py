@@ -20,7 +20,6 @@ class Inputs:
     tokens: Tensor  # int64 [batch, length]
     documents: Tensor | None = None  # [batch, length]: attention stays within one; None: there is one
     positions: Tensor | None = None  # int64 [length] in the sequence; None: 0, 1, 2, …
-    token_types: Tensor | None = None  # int64 [batch, length]; None: all 0
     decoder_tokens: Tensor | None = None  # what the decoder behind an encoder reads, int64 [batch, length]
     decoder_documents: Tensor | None = None  # of decoder_tokens, numbered as `documents`
     dropout_seed: DropoutSeed | None = None  # decides what is dropped; needed in training where anything is
@@ -30,9 +29,8 @@ class Inputs:
 class BlockInputs:
     """What all blocks of a chain have in common in one pass."""
 
-    mask: (
-        Any  # what the network's `attention_mask` says to attention's `attend`; they agree between themselves
-    )
+    # What the network's `attention_mask` says to attention's `attend`; they agree between themselves.
+    mask: Any
     rotary: tuple[Tensor, Tensor] | None = None  # tables over the positions of x
     dropout_seed: DropoutSeed | None = None
     positions: Tensor | None = None  # as in Inputs

@@ -44,7 +44,7 @@ from torch.nn import functional
 from footplate_contracts.v1alpha1.model import PositionName
 from footplate_planning.shape import ModelShape
 from footplate_trainer.model.attention import Attention
-from footplate_trainer.model.dropout import Dropout, DropoutSeed
+from footplate_trainer.model.dropout import Dropout
 from footplate_trainer.model.inputs import Inputs, States
 from footplate_trainer.model.key_value_cache import KeyValueCache
 from footplate_trainer.model.linear import Linear, LowRank
@@ -165,22 +165,10 @@ class Network(nn.Module, ABC):
         tokens: Tensor,
         documents: Tensor | None = None,
         caches: Sequence[KeyValueCache] | None = None,
-        *,
-        token_types: Tensor | None = None,
-        decoder_tokens: Tensor | None = None,
-        decoder_documents: Tensor | None = None,
-        dropout_seed: DropoutSeed | None = None,
+        **more: Any,
     ) -> Tensor:
-        """Logits [batch, length, vocabulary] of a whole network; the rest is as in Inputs."""
-        inputs = Inputs(
-            tokens,
-            documents,
-            token_types=token_types,
-            decoder_tokens=decoder_tokens,
-            decoder_documents=decoder_documents,
-            dropout_seed=dropout_seed,
-        )
-        (hidden,) = self.advance(inputs=inputs, caches=caches)
+        """Logits [batch, length, vocabulary] of a whole network; `more` are fields of Inputs."""
+        (hidden,) = self.advance(inputs=Inputs(tokens, documents, **more), caches=caches)
         return functional.linear(hidden, self.head_weight)
 
     @property
