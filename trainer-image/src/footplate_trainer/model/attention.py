@@ -5,18 +5,39 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from footplate_planning.shape import ModelShape
 from footplate_trainer.model.dropout import Dropout
 from footplate_trainer.model.inputs import BlockInputs
-from footplate_trainer.model.key_value_cache import KeyValueCache
 from footplate_trainer.model.linear import Linear
 from footplate_trainer.model.rotary import rotate
 from footplate_trainer.model.scaled_dot_product import attention_of, attention_with_dropout
 
 Attend = Callable[[Tensor, Tensor, Tensor, Any], Tensor]
 """(query, key, value, mask) -> attended; what `mask` is, its maker and its user agree on."""
+
+
+class KeyValueCache:
+    """One layer's keys and values of the tokens seen so far, so that one more costs one token.
+
+    Fixed room for `length` positions, filled from the left.
+    """
+
+    def __init__(self, batch: int, heads: int, length: int, head_size: int, like: Tensor) -> None:
+        room = (batch, heads, length, head_size)
+        self.keys = torch.empty(room, dtype=like.dtype, device=like.device)
+        self.values = torch.empty(room, dtype=like.dtype, device=like.device)
+        self.filled = 0
+
+    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Append [batch, heads, new, head_size]; returns everything so far along the same axis."""
+        end = self.filled + keys.shape[2]
+        self.keys[:, :, self.filled : end] = keys
+        self.values[:, :, self.filled : end] = values
+        self.filled = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
 
 
 class Attention(nn.Module):

@@ -5,11 +5,10 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from footplate_planning.shape import ModelShape
-from footplate_trainer.model.attention import Attention
+from footplate_trainer.model.attention import Attention, KeyValueCache
 from footplate_trainer.model.dropout import Dropout
 from footplate_trainer.model.feed_forward import FeedForward
 from footplate_trainer.model.inputs import BlockInputs
-from footplate_trainer.model.key_value_cache import KeyValueCache
 from footplate_trainer.model.norm import norm_of
 
 

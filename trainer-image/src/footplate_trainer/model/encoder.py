@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from footplate_planning.shape import ModelShape
+from footplate_trainer.model.attention import KeyValueCache
 from footplate_trainer.model.attention_mask import AttentionMask, bidirectional_mask
 from footplate_trainer.model.block import NormLastBlock
 from footplate_trainer.model.feed_forward import ACTIVATIONS
 from footplate_trainer.model.inputs import BlockInputs, Inputs, States
-from footplate_trainer.model.key_value_cache import KeyValueCache
 from footplate_trainer.model.linear import Linear
 from footplate_trainer.model.network import Network
 from footplate_trainer.model.norm import norm_of

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from footplate_planning.shape import ModelShape
+from footplate_trainer.model.attention import KeyValueCache
 from footplate_trainer.model.attention_mask import (
     AttentionMask,
     bidirectional_mask,
@@ -25,7 +26,6 @@ from footplate_trainer.model.attention_mask import (
 )
 from footplate_trainer.model.block import Block, CrossBlock
 from footplate_trainer.model.inputs import BlockInputs, Inputs, States
-from footplate_trainer.model.key_value_cache import KeyValueCache
 from footplate_trainer.model.network import Network
 from footplate_trainer.model.norm import norm_of
 

@@ -43,10 +43,9 @@ from torch.nn import functional
 
 from footplate_contracts.v1alpha1.model import PositionName
 from footplate_planning.shape import ModelShape
-from footplate_trainer.model.attention import Attention
+from footplate_trainer.model.attention import Attention, KeyValueCache
 from footplate_trainer.model.dropout import Dropout
 from footplate_trainer.model.inputs import Inputs, States
-from footplate_trainer.model.key_value_cache import KeyValueCache
 from footplate_trainer.model.linear import Linear, LowRank
 
 

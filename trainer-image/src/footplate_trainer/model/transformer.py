@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from footplate_contracts.v1alpha1.model import PositionName
 from footplate_planning.shape import ModelShape
+from footplate_trainer.model.attention import KeyValueCache
 from footplate_trainer.model.attention_mask import AttentionMask, causal_mask
 from footplate_trainer.model.block import Block
 from footplate_trainer.model.inputs import BlockInputs, Inputs, States
-from footplate_trainer.model.key_value_cache import KeyValueCache
 from footplate_trainer.model.network import Network
 from footplate_trainer.model.norm import norm_of
 from footplate_trainer.model.rotary import rotary_frequencies, rotary_tables
