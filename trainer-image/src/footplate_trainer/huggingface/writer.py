@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import split_state_dict_into_shards_factory
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -44,21 +46,19 @@ def write_folder(
     grouped: dict[str, list[tuple[str, Place]]] = defaultdict(list)
     for name, place in places(model.family, shape_of(model), sizes).items():
         grouped[place.name].append((name, place))
-    shards = list(_shards(grouped, sizes, shard_bytes))
-    written: list[str] = []
-    index: dict[str, str] = {}
-    for number, shard in enumerate(shards, start=1):
-        file = "model.safetensors"
-        if len(shards) > 1:
-            file = f"model-{number:05}-of-{len(shards):05}.safetensors"
+    split = split_state_dict_into_shards_factory(
+        grouped,
+        get_storage_size=partial(_bytes, sizes=sizes),
+        filename_pattern="model{suffix}.safetensors",
+        max_shard_size=shard_bytes,
+    )
+    for file, shard in split.filename_to_tensors.items():
         ours = load([name for theirs in shard for name, _ in grouped[theirs]])
         tensors = {theirs: _whole(grouped[theirs], ours) for theirs in shard}
         save_file(tensors, folder / file, metadata={"format": "pt"})
-        index |= dict.fromkeys(shard, file)
-        written.append(file)
-    if len(shards) > 1:
-        total = sum(_bytes(grouped[theirs], sizes) for shard in shards for theirs in shard)
-        listing = {"metadata": {"total_size": total}, "weight_map": index}
+    written = list(split.filename_to_tensors)
+    if split.is_sharded:
+        listing = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         written.append(_write(folder / INDEX_FILE, json_bytes(listing)))
     config |= {"dtype": "float32", "torch_dtype": "float32"}
     if tokenizer is not None:
@@ -77,22 +77,6 @@ def _write(path: Path, content: bytes) -> str:
 
 def _bytes(parts: list[tuple[str, Place]], sizes: Mapping[str, tuple[int, ...]]) -> int:
     return sum(4 * torch.Size(sizes[name]).numel() for name, _ in parts)
-
-
-def _shards(
-    grouped: Mapping[str, list[tuple[str, Place]]], sizes: Mapping[str, tuple[int, ...]], limit: int
-) -> Iterator[list[str]]:
-    """Their tensors, in order, in lists of at most `limit` bytes (or of one)."""
-    shard: list[str] = []
-    filled = 0
-    for theirs, parts in grouped.items():
-        size = _bytes(parts, sizes)
-        if shard and filled + size > limit:
-            yield shard
-            shard, filled = [], 0
-        shard.append(theirs)
-        filled += size
-    yield shard
 
 
 def _whole(parts: list[tuple[str, Place]], ours: Mapping[str, Tensor]) -> Tensor:
