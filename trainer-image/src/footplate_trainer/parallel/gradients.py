@@ -10,26 +10,16 @@ then counts every number once, whoever holds copies of it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
 
-import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Shard
 
-from footplate_trainer.parallel import agree, device
+from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.local_shard import to_local, trained_parameters
 from footplate_trainer.parallel.mesh import Grid
+from footplate_trainer.parallel.partial_sums import PartialSum, complete_sums
 from footplate_trainer.parallel.stage_module import StageModules
-
-
-@dataclass(frozen=True)
-class _Sum:
-    """Parameters, by index, whose gradients are parts of sums over `group`."""
-
-    group: dist.ProcessGroup
-    members: list[int]
 
 
 class Gradients:
@@ -42,7 +32,8 @@ class Gradients:
         self._tied = [pair for pair in module.tied_parameters() if pair[0].requires_grad]
         speaks = grid.topology.copy_of(grid.rank) == 0
         self.counted = [speaks] * len(named)
-        self._sums: list[_Sum] = []
+        # Parameters, by index, whose gradients are parts of sums over a group.
+        self._sums: list[tuple[dist.ProcessGroup, list[int]]] = []
         if grid.tensor_group is not None:
             self._share_over_tensor(grid, grid.tensor_group)
         if grid.pipeline_group is not None:
@@ -50,7 +41,7 @@ class Gradients:
 
     def _share_over_tensor(self, grid: Grid, group: dist.ProcessGroup) -> None:
         uncut = [index for index, parameter in enumerate(self._parameters) if not _is_cut(parameter)]
-        self._sums.append(_Sum(group, uncut))
+        self._sums.append((group, uncut))
         for index in uncut:
             self.counted[index] &= grid.coordinates.tensor == 0
 
@@ -66,7 +57,7 @@ class Gradients:
                 continue
             # By name: stages hold them in different orders.
             members = [names.index(name) for name in sorted(shared) if shared[name] == list(ranks)]
-            self._sums.append(_Sum(joined, members))
+            self._sums.append((joined, members))
             for index in members:
                 self.counted[index] &= grid.coordinates.pipeline == ranks[0]
 
@@ -82,8 +73,8 @@ class Gradients:
             to_local(named.grad).add_(to_local(tied.grad))
             tied.grad = None
         gradients = [to_local(_given(parameter)).contiguous() for parameter in self._parameters]
-        for total in self._sums:
-            _add_up([gradients[index] for index in total.members], total.group)
+        for group, members in self._sums:
+            complete_sums([PartialSum(gradients[index], (group,)) for index in members])
         return gradients
 
 
@@ -98,16 +89,3 @@ def _is_cut(parameter: Tensor) -> bool:
 def _given(parameter: nn.Parameter) -> Tensor:
     assert parameter.grad is not None, "every parameter that is trained has a part in the loss"
     return parameter.grad
-
-
-def _add_up(parts: Sequence[Tensor], group: dist.ProcessGroup) -> None:
-    """Sum each of `parts` over `group`, in place, all in one reduction."""
-    flat = torch.cat([part.reshape(-1) for part in parts]) if parts else None
-    if flat is None or flat.numel() == 0:
-        return
-    flat = device.reducible(flat, group)
-    dist.all_reduce(flat, group=group)
-    start = 0
-    for part in parts:
-        part.copy_(flat[start : start + part.numel()].view_as(part))
-        start += part.numel()

@@ -47,6 +47,8 @@ def complete_sums(partials: Sequence[PartialSum]) -> None:
     for group in groups:
         parts = [partial.here for partial in partials if group in partial.groups]
         flat = device.reducible(torch.cat([part.reshape(-1) for part in parts]), group)
+        if flat.numel() == 0:
+            continue
         dist.all_reduce(flat, group=group)
         for part, summed in zip(parts, flat.split_with_sizes([part.numel() for part in parts]), strict=True):
             part.copy_(summed.view_as(part))
