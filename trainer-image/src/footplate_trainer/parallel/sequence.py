@@ -7,6 +7,7 @@ the ranks' partial products up and scatters the sum.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch.distributed as dist
@@ -16,36 +17,30 @@ from torch.autograd import Function
 
 def gather_sequence(x: Tensor, group: dist.ProcessGroup) -> Tensor:
     """[batch, length / ranks, …] of each rank -> [batch, length, …]; backward adds up and scatters."""
-    gathered: Tensor = _Gather.apply(x, group)
+    gathered: Tensor = _ThereAndBack.apply(x, group, _gather, _scatter_sum)
     return gathered
 
 
 def scatter_sum(x: Tensor, group: dist.ProcessGroup) -> Tensor:
     """PartialSum [batch, length, …] of each rank -> this rank's piece of their sum; backward gathers."""
-    piece: Tensor = _ScatterSum.apply(x, group)
+    piece: Tensor = _ThereAndBack.apply(x, group, _scatter_sum, _gather)
     return piece
 
 
-class _Gather(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
-        ctx.group = group
-        return _gather(x, group)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _scatter_sum(gradient, ctx.group), None
+Collective = Callable[[Tensor, dist.ProcessGroup], Tensor]
 
 
-class _ScatterSum(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
-        ctx.group = group
-        return _scatter_sum(x, group)
+class _ThereAndBack(Function):
+    """One collective on the way forward, and its counterpart on the way back."""
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _gather(gradient, ctx.group), None
+    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup, there: Collective, back: Collective) -> Tensor:
+        ctx.group, ctx.back = group, back
+        return there(x, group)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        return ctx.back(gradient, ctx.group), None, None, None
 
 
 def _gather(x: Tensor, group: dist.ProcessGroup) -> Tensor:
