@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Size, Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Placement, Shard
@@ -33,10 +34,7 @@ def as_dtensor(
 
     DTensor.from_local would copy shards in the host's memory to the mesh's device.
     """
-    stride = [1] * len(shape)
-    for axis in reversed(range(len(shape) - 1)):
-        stride[axis] = stride[axis + 1] * shape[axis + 1]
-    meta = TensorMeta(Size(shape), tuple(stride), part.dtype)
+    meta = TensorMeta(Size(shape), torch.empty(shape, device="meta").stride(), part.dtype)
     whole: DTensor = DTensor(part, DTensorSpec(mesh, tuple(placements), meta), requires_grad=False)
     return whole
 

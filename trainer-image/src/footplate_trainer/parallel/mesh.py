@@ -33,8 +33,8 @@ class Grid:
     @property
     def data_mesh(self) -> DeviceMesh:
         """Over which FSDP shards: (shard) or, with copies, (replicate, shard)."""
-        names = tuple(name for name in ("replicate", "shard") if name in _names(self.mesh))
-        return self.mesh[names]
+        axes = self.mesh.mesh_dim_names or ()
+        return self.mesh[tuple(name for name in ("replicate", "shard") if name in axes)]
 
     @property
     def tensor_mesh(self) -> DeviceMesh | None:
@@ -77,10 +77,6 @@ def make_mesh(topology: Topology, device_type: str) -> DeviceMesh:
     return init_device_mesh(
         device_type, tuple(degree for _, degree in axes), mesh_dim_names=tuple(name for name, _ in axes)
     )
-
-
-def _names(mesh: DeviceMesh) -> tuple[str, ...]:
-    return mesh.mesh_dim_names or ()
 
 
 def _join(groups: Iterator[list[int]], rank: int) -> dist.ProcessGroup | None:

@@ -13,8 +13,10 @@ added before the sum over ranks, and costs no reduction of its own.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard
@@ -43,7 +45,7 @@ def apply_tensor_parallel(network: Network, mesh: DeviceMesh) -> None:
                     child.adapter.dropout.sequence_shard = 0  # these layers read whole sequences
                 setattr(module, name, _shared_linear(module, name, child, mesh))
         if _takes_whole_sequences(module):
-            module.register_forward_pre_hook(_Gathering(mesh), with_kwargs=True)
+            module.register_forward_pre_hook(partial(_gather_states, mesh.get_group()))
     if network.embedding is not None:
         network.embedding = _Embedding(network.embedding, mesh)
     if isinstance(network, Encoder) and network.head_bias is not None:
@@ -189,17 +191,9 @@ class _HeadTable(nn.Embedding):
         return functional.embedding(rows, to_local(self.weight))
 
 
-class _Gathering:
+def _gather_states(group: dist.ProcessGroup, _: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     """Before attention and feed-forward: their input, whole again."""
-
-    def __init__(self, mesh: DeviceMesh) -> None:
-        self._group = mesh.get_group()
-
-    def __call__(
-        self, _: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return tuple(self._gathered(value) for value in arguments), keywords
-
-    def _gathered(self, value: Any) -> Any:
-        is_states = isinstance(value, Tensor) and value.ndim == 3
-        return gather_sequence(value, self._group) if is_states else value
+    return tuple(
+        gather_sequence(value, group) if isinstance(value, Tensor) and value.ndim == 3 else value
+        for value in arguments
+    )
