@@ -14,12 +14,11 @@ from pathlib import Path
 
 import yaml
 
-from footplate_contracts.crds import all_definitions
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tools import compatibility_page, resources_page  # noqa: E402
+from tools.crds import all_definitions  # noqa: E402
 
 from tests.support.layout_list import tested_pairs  # noqa: E402 - found from the root
 

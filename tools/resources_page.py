@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from footplate_contracts.crds import all_definitions
+from tools.crds import all_definitions
+
 from footplate_contracts.rules import Refusal
 
 Schema = dict[str, Any]

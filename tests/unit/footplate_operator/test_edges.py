@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from tools.crds import all_definitions
 
-from footplate_contracts.crds import all_definitions
 from footplate_contracts.names import Phase
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator import settings

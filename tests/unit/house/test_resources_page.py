@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from tools.crds import all_definitions
 from tools.resources_page import reference
-
-from footplate_contracts.crds import all_definitions
 
 LINES = reference().splitlines()
 

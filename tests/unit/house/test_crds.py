@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tools.crds import all_definitions
 
-from footplate_contracts.crds import all_definitions
 from footplate_contracts.rules import Refusal
 from footplate_contracts.v1alpha1.trainingrun import TrainingRun
 from tests.support.contracts import every_rule, parts
