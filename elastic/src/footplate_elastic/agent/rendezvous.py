@@ -6,7 +6,6 @@ import logging
 import os
 import time
 from datetime import timedelta
-from typing import Final
 
 from torch.distributed import (  # type: ignore[attr-defined]  # TCPStore is re-exported without saying so
     DistError,
@@ -28,8 +27,6 @@ from footplate_elastic.agent.session import Session
 
 _log = logging.getLogger(__name__)
 
-BACKEND: Final = "footplate"  # also the entry point's name in group torchrun.handlers
-
 
 class FootplateRendezvous(RendezvousHandler):
     """Joins through `session`. One thread, except for the cached flags."""
@@ -40,8 +37,8 @@ class FootplateRendezvous(RendezvousHandler):
         self._closed = False
 
     def get_backend(self) -> str:
-        """The name in torch's registry."""
-        return BACKEND
+        """What torch's logs call it."""
+        return "footplate"
 
     def get_run_id(self) -> str:
         """The run's uid."""

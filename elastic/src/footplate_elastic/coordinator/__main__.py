@@ -27,9 +27,9 @@ from footplate_elastic.coordinator.timing import FLUSH, Timing
 _log = logging.getLogger(__name__)
 
 
-def main() -> int:
-    """Exit code of the process: 0 after SIGTERM, 78 when it cannot start."""
-    arguments = _arguments()
+def main(timing: Timing | None = None) -> int:
+    """Exit code of the process: 0 after SIGTERM, 78 when it cannot start; tests vary `timing`."""
+    bind = _arguments().bind
     try:
         config = from_environment()
     except ValueError as error:
@@ -38,8 +38,7 @@ def main() -> int:
     logs.configure("footplate_elastic", log_format=config.log_format)
     run = config.outline.run
     logs.describe_process(run=f"{run.namespace}/{run.name}", uid=run.uid, epoch=config.epoch)
-    timing = Timing(silence=arguments.silence_seconds, substitute=arguments.substitute_seconds)
-    asyncio.run(serve(config, arguments.bind, timing))
+    asyncio.run(serve(config, bind, timing or Timing()))
     return ExitCode.SUCCESS
 
 
@@ -136,18 +135,6 @@ def _nobody() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="coordinator", description=__doc__)
     parser.add_argument("--bind", default=None, help="address to listen on (all of them)")
-    parser.add_argument(
-        "--silence-seconds",
-        type=float,
-        default=Timing().silence,
-        help="silence that counts as loss",
-    )
-    parser.add_argument(
-        "--substitute-seconds",
-        type=float,
-        default=Timing().substitute,
-        help="how long a lost node is awaited before fewer go on",
-    )
     return parser.parse_args()
 
 

@@ -1,7 +1,7 @@
 """How long is too long for a coordinator, in seconds.
 
-`Timing` is what membership judges agents by; two of it are options of the
-program, and tests vary them. The constants are the pace of the program itself.
+`Timing` is what membership judges agents by, and tests vary it. The constants are
+the pace of the program itself.
 """
 
 from __future__ import annotations

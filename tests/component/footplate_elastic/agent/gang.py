@@ -22,10 +22,17 @@ from cluster.machine.ports import claim_ports
 from footplate_contracts.names import Env
 from footplate_contracts.reports import CoordinatorState, GenerationRow, TelemetryBatch
 from footplate_contracts.runconfig import RunConfig, RunIdentity
+from footplate_elastic.coordinator.timing import Timing
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[3]
 TOKEN = "a-token"
+COORDINATOR = """
+import sys
+from footplate_elastic.coordinator.__main__ import main
+from footplate_elastic.coordinator.timing import Timing
+
+"""
 
 
 def alive(pid: int) -> bool:
@@ -95,7 +102,7 @@ class Gang:
         self.silence = silence
         self.hang_seconds = 60  # floor of a standstill that is a hang
         self.least: int | None = None  # so few nodes may go on
-        self.substitute_seconds = 15.0  # how long a lost node is awaited before that
+        self.substitute = 15.0  # seconds, how long a lost node is awaited before that
         [self.port] = claim_ports(1)
         self.agents: list[subprocess.Popen[bytes]] = []
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -140,9 +147,8 @@ class Gang:
         told = json.loads((self.directory / "run.json").read_text())
         told["hang"] = {"factor": 3, "floorSeconds": self.hang_seconds}
         (self.directory / "run.json").write_text(json.dumps(told))
-        command = [sys.executable, "-m", "footplate_elastic.coordinator", "--bind", "127.0.0.1"]
-        command += ["--silence-seconds", str(self.silence)]
-        command += ["--substitute-seconds", str(self.substitute_seconds)]
+        program = f"{COORDINATOR}sys.exit(main({Timing(silence=self.silence, substitute=self.substitute)!r}))"
+        command = [sys.executable, "-c", program, "--bind", "127.0.0.1"]
         environment = {**self.environment(), str(Env.COORDINATOR_EPOCH): str(epoch)}
         return self._start(command, environment, f"coordinator-{epoch}")
 

@@ -35,7 +35,7 @@ def test_losses_follow_the_undisturbed_run_through_shrinking_and_growing(
     assert main(["train", str(manifest), "--metrics", str(metrics), *told]) == 0
 
     gang = Gang(tmp_path, nodes=nodes, local_world_size=1)
-    gang.least, gang.substitute_seconds = nodes - 1, 0.5
+    gang.least, gang.substitute = nodes - 1, 0.5
     gang.extra[str(Env.API_URL)] = api.url
     gang.use_trainer(tiny_config(shards, tmp_path / "elastic", overrides))
     gang.entry = "held_rank:run"
