@@ -20,13 +20,13 @@ from footplate_contracts import logs
 from footplate_contracts.logs import fields
 from footplate_operator import settings
 from footplate_operator.errors import ClusterError, OperatorError, SettingsError
-from footplate_operator.runtime import handlers, probes
+from footplate_operator.runtime import handlers
 from footplate_operator.runtime.actor import Actor
 from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.cluster import Cluster, KubernetesCluster, login
 from footplate_operator.runtime.controller import Controller
 from footplate_operator.runtime.leader import Leadership
-from footplate_operator.runtime.metrics import Metrics
+from footplate_operator.runtime.metrics import Metrics, application, serving
 from footplate_operator.runtime.objects import Key
 from footplate_operator.runtime.reconcile import Reconciler
 from footplate_operator.runtime.status_writer import StatusWriter
@@ -92,14 +92,14 @@ async def operate(own: Settings, kinds: Sequence[NewController]) -> None:
             for events in watched:
                 events.controller.measure(events.cache.count)
 
-        app = probes.application(metrics, bring_up_to_date)
-        await stack.enter_async_context(probes.serving(app, own.metrics_port))
+        app = application(metrics, bring_up_to_date)
+        await stack.enter_async_context(serving(app, own.metrics_port))
         leadership = Leadership(
             cluster, own.namespace, own.lease_name, own.identity, own.lease_seconds, _utc_now
         )
-        await _unless(stop, _wait_for_crds(cluster, watched, own))
+        await _first_of(stop, _wait_for_crds(cluster, watched, own))
         stack.push_async_callback(leadership.release)  # before it is ours: it may become so as we are ended
-        await _unless(stop, leadership.acquire())
+        await _first_of(stop, leadership.acquire())
         if stop.is_set():
             return
         metrics.leader.set(1)
@@ -126,11 +126,6 @@ async def _wait_for_crds(cluster: Cluster, watched: Sequence[handlers.Handlers],
                     _log.warning("waiting for the API server to serve a kind", extra=about)
                     told = kind.name
                 await asyncio.sleep(_DISCOVERY_SECONDS)
-
-
-async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
-    """Await `work`, unless `stop` comes first."""
-    await _first_of(stop, work)
 
 
 async def _first_of(stop: asyncio.Event, *works: Coroutine[Any, Any, None]) -> None:

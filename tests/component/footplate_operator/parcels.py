@@ -15,8 +15,7 @@ from footplate_operator.__main__ import KINDS, main
 from footplate_operator.runtime.controller import Controller, Owned
 from footplate_operator.runtime.decision import Create, Decision, Delete, Problem
 from footplate_operator.runtime.kinds import CONFIG_MAP, Json, Kind
-from footplate_operator.runtime.objects import Object
-from footplate_operator.runtime.ownership import Child, owner_reference
+from footplate_operator.runtime.objects import Child, Object, owner_reference
 
 PARCEL = Kind("example.dev/v1", "Parcel", "parcels")
 UID_LABEL = "example.dev/parcel-uid"

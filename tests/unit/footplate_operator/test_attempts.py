@@ -13,7 +13,7 @@ from footplate_contracts.v1alpha1.status import ATTEMPT_LIMIT, Attempt, Conditio
 from footplate_operator.trainingrun.history import History
 from footplate_operator.trainingrun.policies.failure import Failure, FailureAction, Source
 from footplate_operator.trainingrun.status import attempts
-from footplate_operator.trainingrun.status.limit import STATUS_LIMIT, bytes_of, fit
+from footplate_operator.trainingrun.status.report import STATUS_LIMIT, bytes_of, fit
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 NEW = History(

@@ -15,7 +15,7 @@ from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.credentials import new_credentials
 from footplate_operator.trainingrun.manifests import children, coordinator
 from footplate_operator.trainingrun.manifests import worker as worker_manifest
-from footplate_operator.trainingrun.manifests.metadata import certificate_names
+from footplate_operator.trainingrun.metadata import certificate_names
 from footplate_operator.trainingrun.revision import (
     Defaults,
     admit,

@@ -16,8 +16,7 @@ from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.controller import Controller
 from footplate_operator.runtime.decision import Change, Create, Delete, Patch, Problem
 from footplate_operator.runtime.kinds import Json, kind_of
-from footplate_operator.runtime.objects import Key, Object
-from footplate_operator.runtime.ownership import controller_of
+from footplate_operator.runtime.objects import Key, Object, controller_of
 
 _AT_ONCE: Final = 32  # calls that are made at the same time for one object
 _log = logging.getLogger(__name__)

@@ -18,8 +18,7 @@ from typing import Any, Final
 
 from footplate_operator.runtime.controller import Controller
 from footplate_operator.runtime.kinds import Json, Kind
-from footplate_operator.runtime.objects import Key, key_of
-from footplate_operator.runtime.ownership import Child, controller_of
+from footplate_operator.runtime.objects import Child, Key, controller_of, key_of
 
 _TOMBSTONES: Final = 10_000
 

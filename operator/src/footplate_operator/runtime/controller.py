@@ -16,8 +16,7 @@ from typing import Any, Generic, TypeVar
 from footplate_operator.runtime.decision import Decision, Problem
 from footplate_operator.runtime.events import Event
 from footplate_operator.runtime.kinds import Json, Kind
-from footplate_operator.runtime.objects import Object
-from footplate_operator.runtime.ownership import Child, view_child
+from footplate_operator.runtime.objects import Child, Object, view_child
 from footplate_operator.runtime.throttle import StatusChange
 
 ObjectT = TypeVar("ObjectT", bound=Object[Any, Any])

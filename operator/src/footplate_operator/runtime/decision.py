@@ -7,8 +7,7 @@ from typing import Generic
 
 from footplate_contracts.names import Reason
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.runtime.objects import StatusT
-from footplate_operator.runtime.ownership import Child
+from footplate_operator.runtime.objects import Child, StatusT
 
 
 @dataclass(frozen=True)

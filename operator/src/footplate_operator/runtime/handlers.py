@@ -18,8 +18,7 @@ from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.cluster import login
 from footplate_operator.runtime.controller import Controller
 from footplate_operator.runtime.kinds import Json, Kind
-from footplate_operator.runtime.objects import Key, key_of
-from footplate_operator.runtime.ownership import controller_of
+from footplate_operator.runtime.objects import Key, controller_of, key_of
 from footplate_operator.runtime.workqueue import Queue
 
 WATCH_SECONDS: Final = 270  # the server ends a watch after this, and a new one begins; whole seconds

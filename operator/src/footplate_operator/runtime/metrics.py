@@ -1,11 +1,17 @@
-"""The operator's own metrics: few, with bounded labels and base units. A kind adds its own to `registry`."""
+"""The operator's own metrics, few, with bounded labels and base units, and where they are asked for.
+
+A kind adds its own to `registry`. A replica that waits for the Lease is ready as
+well: otherwise a rolling update would wait for a new pod that waits for the old one.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
+from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _DURATIONS: Final = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -55,3 +61,32 @@ class Metrics:
     def text(self) -> bytes:
         """The exposition format."""
         return generate_latest(self.registry)
+
+
+def application(metrics: Metrics, before: Callable[[], None]) -> web.Application:
+    """`/metrics`, `/healthz` and `/readyz`; `before` brings gauges up to date."""
+
+    async def show_metrics(_: web.Request) -> web.Response:
+        before()
+        return web.Response(body=metrics.text(), content_type="text/plain")
+
+    async def healthy(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    app = web.Application()
+    app.add_routes(
+        [web.get("/metrics", show_metrics), web.get("/healthz", healthy), web.get("/readyz", healthy)]
+    )
+    return app
+
+
+@asynccontextmanager
+async def serving(app: web.Application, port: int) -> AsyncIterator[None]:
+    """Serve `app` on `port` of all addresses for the block."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, None, port).start()
+        yield
+    finally:
+        await runner.cleanup()

@@ -20,7 +20,6 @@ from pydantic import ValidationError
 
 from footplate_contracts.logs import fields
 from footplate_contracts.names import (
-    COORDINATOR_PORT,
     RUN_UID_LABEL,
     ConditionType,
     Phase,
@@ -46,8 +45,7 @@ from footplate_operator.runtime.kinds import (
     Json,
     Kind,
 )
-from footplate_operator.runtime.objects import Key
-from footplate_operator.runtime.ownership import Child, view_child
+from footplate_operator.runtime.objects import Child, Key, view_child
 from footplate_operator.runtime.throttle import StatusChange
 from footplate_operator.trainingrun.coordinator_client import Coordinators, Endpoint, Watchers
 from footplate_operator.trainingrun.credentials import new_credentials
@@ -55,7 +53,7 @@ from footplate_operator.trainingrun.desired.decision import Desired
 from footplate_operator.trainingrun.desired.run import desire
 from footplate_operator.trainingrun.events import held_up_event, phase_event
 from footplate_operator.trainingrun.manifests.children import read_secret
-from footplate_operator.trainingrun.manifests.metadata import certificate_names, coordinator_host
+from footplate_operator.trainingrun.metadata import certificate_names, coordinator_host
 from footplate_operator.trainingrun.metrics import RunMetrics
 from footplate_operator.trainingrun.observed import Credentials, Observed, PodView, view_pod
 from footplate_operator.trainingrun.profiles import Profiles
@@ -123,7 +121,6 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         defaults: Defaults,
         metrics: RunMetrics,
         release: str,
-        coordinator_port: int = COORDINATOR_PORT,
     ) -> None:
         self._cluster = cluster
         self._profiles = Profiles(cluster)
@@ -131,7 +128,6 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._defaults = defaults
         self._metrics = metrics
         self._release = release
-        self._port = coordinator_port
         self._caches: dict[str, RunCache] = {}  # by uid of the run
 
     def decode(self, body: Json) -> Run:
@@ -259,7 +255,6 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
                 host=coordinator_host(run),
                 token=credentials.token,
                 certificate=credentials.certificate.decode(),
-                port=self._port,
             )
             self._coordinators.follow(run.key, run.uid, endpoint)
 

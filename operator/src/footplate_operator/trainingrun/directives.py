@@ -67,31 +67,30 @@ def directives_to_begin_with(run: Run) -> Directives:
     return wanted.model_copy(update={"limits": held.model_copy(update={"steps": steps})})
 
 
-def untold(run: Run, state: CoordinatorState, command: Command = Command.NONE) -> Directives | None:
-    """What the coordinator should be told; None where it was told that last, or says nothing of it.
+def untold(wanted: Directives, state: CoordinatorState) -> Directives | None:
+    """`wanted`, if the coordinator should be told; None where it was told that last, or says nothing of it.
 
     A command is given to a coordinator that is not heard, too: a run that is
     suspended shall not wait for a long-poll.
     """
-    wanted = directives(run, command)
     if state.directives is None:
-        return wanted if command is not Command.NONE else None
+        return wanted if wanted.command is not Command.NONE else None
     return wanted if state.directives != wanted else None
 
 
-def size_refusal(run: Run, state: CoordinatorState) -> str:
-    """Why the coordinator cannot have the size that the spec asks for now; empty where it can."""
-    return _refusal(run, state, "nodes", "min_nodes")
+def size_refusal(wanted: Directives, state: CoordinatorState) -> str:
+    """Why the coordinator cannot have the size that is `wanted` now; empty where it can."""
+    return _refusal(wanted, state, "nodes", "min_nodes")
 
 
-def length_refusal(run: Run, state: CoordinatorState) -> str:
-    """Why the run cannot have the length that the spec asks for now; empty where it can."""
-    return _refusal(run, state, "limits")
+def length_refusal(wanted: Directives, state: CoordinatorState) -> str:
+    """Why the run cannot have the length that is `wanted` now; empty where it can."""
+    return _refusal(wanted, state, "limits")
 
 
-def _refusal(run: Run, state: CoordinatorState, *fields: str) -> str:
-    """What is refused of `fields`, which the coordinator was told as the spec says them now."""
-    wanted, told = directives(run), state.directives
+def _refusal(wanted: Directives, state: CoordinatorState, *fields: str) -> str:
+    """What is refused of `fields`, which the coordinator was told as they are wanted now."""
+    told = state.directives
     if any(getattr(told, field, None) != getattr(wanted, field) for field in fields):
         return ""
     return next((state.refusals[field] for field in fields if field in state.refusals), "")

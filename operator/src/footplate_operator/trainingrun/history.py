@@ -62,16 +62,6 @@ class History:
         """The generation that the newest interruption ended; empty for none."""
         return self.closed[-1].generation if self.closed else ""
 
-    def into(self, status: TrainingRunStatus) -> TrainingRunStatus:
-        """`status` with these attempts, failures and restarts."""
-        return status.model_copy(
-            update={
-                "attempts": list(self.attempts),
-                "failures": dict(self.failures),
-                "restarts": self.restarts,
-            }
-        )
-
 
 def history_of(run: Run, seen: TrainingRunStatus, now: datetime) -> History:
     """The history of `run`, `seen` being its status with what was seen since it was written."""

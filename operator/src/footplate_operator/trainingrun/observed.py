@@ -25,7 +25,7 @@ from footplate_contracts.reports import CoordinatorState
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.decision import Problem
 from footplate_operator.runtime.kinds import POD, Kind
-from footplate_operator.runtime.ownership import Child
+from footplate_operator.runtime.objects import Child
 
 MESSAGE_TAIL: Final = 512  # characters: the end of a log says more than its beginning
 

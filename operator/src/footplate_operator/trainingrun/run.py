@@ -12,8 +12,7 @@ from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.kinds import Kind
-from footplate_operator.runtime.objects import Object, read
-from footplate_operator.runtime.ownership import Child
+from footplate_operator.runtime.objects import Child, Object, read
 
 TRAINING_RUN: Final = Kind(API_VERSION, "TrainingRun", "trainingruns")
 PROFILE: Final = Kind(API_VERSION, "ComputeProfile", "computeprofiles", namespaced=False)

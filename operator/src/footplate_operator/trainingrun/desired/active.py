@@ -27,13 +27,12 @@ from footplate_operator.runtime.kinds import (
     Json,
     Kind,
 )
-from footplate_operator.runtime.ownership import Child
 from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, Desired, soonest
 from footplate_operator.trainingrun.desired.situation import Situation
 from footplate_operator.trainingrun.directives import length_refusal, size_refusal, untold
 from footplate_operator.trainingrun.gang import retire
-from footplate_operator.trainingrun.labels import slot_labels
 from footplate_operator.trainingrun.manifests import children, coordinator, worker
+from footplate_operator.trainingrun.metadata import slot_labels
 from footplate_operator.trainingrun.observed import PodView
 from footplate_operator.trainingrun.revision import not_in_force
 from footplate_operator.trainingrun.status import attempts
@@ -49,6 +48,8 @@ def active(situation: Situation) -> Desired:
     # The first gang waits for the coordinator's address; a substitute never waits.
     may_start = bool(address) or situation.history.open is not None
     status, phase = _status(situation, may_start)
+    config_map = revision.config_map(run.name)
+    old = [child for child in gang.observed.of_kind(CONFIG_MAP) if child.name != config_map]
     leaving = retire.of_training(run, gang, situation.now)
     made = [coordinator.pod(run, revision, gang.coordinator.epoch)] if gang.new_epoch else []
     if may_start and gang.observed.may_create:
@@ -58,14 +59,14 @@ def active(situation: Situation) -> Desired:
         status=status,
         # What pods need comes before them, and what makes room for them.
         changes=(
-            tuple(Create(manifest) for manifest in _missing_children(situation)),
+            tuple(Create(manifest) for manifest in _missing_children(situation, config_map)),
             tuple(_promotion(pod) for pod in gang.promoted),
             leaving.removals,
             tuple(Create(pod) for pod in made),
-            tuple(Delete(config) for config in _old_configs(situation)),
+            tuple(Delete(child) for child in old),
         ),
         coordinator=serving if address else None,
-        directives=untold(run, gang.state),
+        directives=untold(situation.wanted, gang.state),
         # When something may have changed that nobody tells.
         requeue_after=soonest(
             *leaving.waits,
@@ -87,19 +88,19 @@ def _status(situation: Situation, may_start: bool) -> tuple[TrainingRunStatus, P
     if may_start and gang.workers.due is None and (may_create or gang.workers.complete):
         history = attempts.begin(history)
     phase = active_phase(run.phase, gang.state, history.broken, history.generation, situation.interrupted)
-    update: dict[str, object] = {
+    decided: dict[str, object] = {
         "start_time": run.status.start_time or format_time(situation.now),
         "revision": situation.revision.name(run.name),
     }
     if may_start:
         counter = gang.workers.counter
-        update["incarnation"] = gang.spares.counter(counter) if may_create else counter
+        decided["incarnation"] = gang.spares.counter(counter) if may_create else counter
     if gang.new_epoch:
         epoch = gang.coordinator.epoch
         name = coordinator_pod_name(run.name, epoch)
-        update["coordinator"] = CoordinatorStatus(pod_name=name, epoch=epoch)
-    seen = history.into(situation.seen).model_copy(update=update)
-    return situation.report(phase, _conditions(situation, phase, may_start), seen), phase
+        decided["coordinator"] = CoordinatorStatus(pod_name=name, epoch=epoch)
+    said = _conditions(situation, phase, may_start)
+    return situation.report(phase, said, history, **decided), phase
 
 
 def _conditions(situation: Situation, phase: Phase, may_start: bool) -> list[NewCondition]:
@@ -115,11 +116,11 @@ def _conditions(situation: Situation, phase: Phase, may_start: bool) -> list[New
 def _activity(situation: Situation, phase: Phase, may_start: bool) -> tuple[Reason, str]:
     """Reason and message of what is going on."""
     run, state, closed = situation.run, situation.state, situation.history.closed
-    wanted = run.spec.compute.nodes
+    nodes = run.spec.compute.nodes
     if phase is Phase.RUNNING:
-        known = run.status.world.nodes if run.status.world else wanted
+        known = run.status.world.nodes if run.status.world else nodes
         training = len(state.member_indices) or known
-        return Reason.TRAINING, who_trains(training, wanted, size_refusal(run, state))
+        return Reason.TRAINING, who_trains(training, nodes, size_refusal(situation.wanted, state))
     if not may_start:
         message = situation.coordinator_error or "the coordinator has no address yet"
         return Reason.WAITING_FOR_COORDINATOR, message
@@ -127,7 +128,7 @@ def _activity(situation: Situation, phase: Phase, may_start: bool) -> tuple[Reas
         why = f"{closed[-1].reason}: {closed[-1].message}" if closed else "waiting for all workers"
         return Reason.RESTARTING, why
     running = sum(pod.started for pod in situation.gang.workers.current)
-    return Reason.WAITING_FOR_WORKERS, waiting_for(state.missing, running, wanted)
+    return Reason.WAITING_FOR_WORKERS, waiting_for(state.missing, running, nodes)
 
 
 def _held_up(situation: Situation) -> NewCondition | None:
@@ -147,29 +148,23 @@ def _held_up(situation: Situation) -> NewCondition | None:
 def _reconciled(situation: Situation) -> NewCondition:
     run, state, observed = situation.run, situation.state, situation.observed
     if observed.problem is None:
-        if refusal := size_refusal(run, state):
+        if refusal := size_refusal(situation.wanted, state):
             return NewCondition(ConditionType.RECONCILED, False, Reason.SIZE_REFUSED, refusal)
-        if refusal := length_refusal(run, state):
+        if refusal := length_refusal(situation.wanted, state):
             return NewCondition(ConditionType.RECONCILED, False, Reason.LENGTH_REFUSED, refusal)
     waiting = not_in_force(run, situation.revision.frozen, observed.coordinator)
     return reconciled(observed.problem, waiting)
 
 
-def _missing_children(situation: Situation) -> list[Json]:
+def _missing_children(situation: Situation, config_map: str) -> list[Json]:
     run, revision, observed = situation.run, situation.revision, situation.observed
     credentials = observed.credentials
     assert credentials is not None, "this run may train"
     wanted: list[tuple[Kind, str, Callable[[], Json]]] = [
         (SECRET, secret_name(run.name), lambda: children.secret(run, credentials)),
         (REVISION, revision.name(run.name), lambda: children.controller_revision(run, revision)),
-        (CONFIG_MAP, revision.config_map(run.name), lambda: children.config_map(run, revision)),
+        (CONFIG_MAP, config_map, lambda: children.config_map(run, revision)),
         (SERVICE, coordinator_service_name(run.name), lambda: children.service(run)),
         (DISRUPTION_BUDGET, run.name, lambda: children.disruption_budget(run)),
     ]
     return [build() for kind, name, build in wanted if not observed.has(kind, name)]
-
-
-def _old_configs(situation: Situation) -> list[Child]:
-    in_force = situation.revision.config_map(situation.run.name)
-    configs = [child for child in situation.observed.children if child.kind == CONFIG_MAP]
-    return [child for child in configs if child.name != in_force]

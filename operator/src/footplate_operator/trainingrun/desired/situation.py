@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from footplate_contracts.directives import Directives
 from footplate_contracts.names import ConditionType, Phase, Reason
 from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import seconds_between
 from footplate_operator.runtime.conditions import NewCondition, find
+from footplate_operator.trainingrun.directives import directives
 from footplate_operator.trainingrun.gang.plan import GangPlan, plan
 from footplate_operator.trainingrun.history import History, history_of
 from footplate_operator.trainingrun.observed import Observed
@@ -33,6 +35,7 @@ class Situation:
     run: Run
     revision: Revision
     gang: GangPlan
+    wanted: Directives  # how the gang should be
     now: datetime
     seen: TrainingRunStatus  # the status written last, with what was seen since
     blocked: float  # seconds of the training, by checkpoints that are new in `seen`
@@ -54,10 +57,15 @@ class Situation:
         return self.gang.observed
 
     def report(
-        self, phase: Phase, said: Sequence[NewCondition], seen: TrainingRunStatus | None = None
+        self, phase: Phase, said: Sequence[NewCondition], history: History, **decided: object
     ) -> TrainingRunStatus:
-        """The next status; `seen`: in place of what was seen, with what was decided."""
-        after = seen or self.history.into(self.seen)
+        """The next status: what was seen, with `history` and what else was `decided`, by field."""
+        so_far = {
+            "attempts": list(history.attempts),
+            "failures": dict(history.failures),
+            "restarts": history.restarts,
+        }
+        after = self.seen.model_copy(update=so_far | decided)
         if after.checkpoint is not None:
             message = f"step {after.checkpoint.latest_step} is durable"
             saved = NewCondition(ConditionType.CHECKPOINTED, True, Reason.CHECKPOINT_COMMITTED, message)
@@ -81,6 +89,7 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
         run=run,
         revision=revision,
         gang=gang,
+        wanted=directives(run),
         now=now,
         seen=told.model_copy(
             update={
@@ -133,7 +142,9 @@ def _failed_start(
     """The end of a run that cannot start; what has trained before is tried again elsewhere."""
     if not startup.untrained(run.phase):
         return None
-    if not history.stepped and (hopeless := startup.hopeless(observed.pods, observed.problem, now)):
+    if not history.stepped and (
+        hopeless := startup.hopeless(held_up, observed.problem, observed.coordinators)
+    ):
         return hopeless
     reason = held_up.message if held_up else coordinator_error or _refusal(run) or "not all workers joined"
     deadline = run.spec.resilience.startup_deadline_seconds

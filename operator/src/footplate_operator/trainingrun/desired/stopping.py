@@ -11,7 +11,7 @@ from footplate_operator.runtime.decision import Delete
 from footplate_operator.runtime.kinds import DISRUPTION_BUDGET
 from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, Desired
 from footplate_operator.trainingrun.desired.situation import Situation
-from footplate_operator.trainingrun.directives import limits, untold
+from footplate_operator.trainingrun.directives import directives, limits, untold
 from footplate_operator.trainingrun.gang import retire
 from footplate_operator.trainingrun.history import History
 from footplate_operator.trainingrun.policies import startup, suspension
@@ -40,9 +40,8 @@ def _end(situation: Situation, history: History, phase: Phase, reason: str, mess
         NewCondition(ConditionType.COMPLETE, phase is Phase.SUCCEEDED, reason, message),
         *not_training(reason, message, situation.observed.problem),
     ]
-    seen = history.into(situation.seen).model_copy(update={"completion_time": format_time(situation.now)})
     return Desired(
-        status=situation.report(phase, said, seen),
+        status=situation.report(phase, said, history, completion_time=format_time(situation.now)),
         coordinator=situation.gang.coordinator.current,
         requeue_after=0.0,
     )
@@ -78,9 +77,9 @@ def _ask(situation: Situation) -> Desired:
     problem = situation.observed.problem
     said = not_training(Reason.SUSPENDING, "waiting for the checkpoint", problem, progressing=True)
     return Desired(
-        status=situation.report(Phase.SUSPENDING, said),
+        status=situation.report(Phase.SUSPENDING, said, situation.history),
         coordinator=situation.gang.coordinator.current,
-        directives=untold(situation.run, situation.state, Command.CHECKPOINT_AND_EXIT),
+        directives=untold(directives(situation.run, Command.CHECKPOINT_AND_EXIT), situation.state),
         requeue_after=POLL_SECONDS,
     )
 
@@ -90,7 +89,7 @@ def _release(situation: Situation, message: str) -> Desired:
     history = attempts.end(situation.history, Reason.SUSPENDED, message)
     said = not_training(Reason.SUSPENDED, message, observed.problem)
     return Desired(
-        status=situation.report(Phase.SUSPENDED, said, history.into(situation.seen)),
+        status=situation.report(Phase.SUSPENDED, said, history),
         changes=(
             tuple(retire.release(observed)),
             tuple(Delete(child) for child in observed.of_kind(DISRUPTION_BUDGET)),

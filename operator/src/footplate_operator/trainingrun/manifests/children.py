@@ -22,8 +22,7 @@ from footplate_contracts.names import (
     secret_name,
 )
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.trainingrun.labels import match_role
-from footplate_operator.trainingrun.manifests.metadata import metadata
+from footplate_operator.trainingrun.metadata import match_role, metadata
 from footplate_operator.trainingrun.observed import Credentials
 from footplate_operator.trainingrun.revision import Revision
 from footplate_operator.trainingrun.run import Run

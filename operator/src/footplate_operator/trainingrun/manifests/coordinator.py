@@ -18,7 +18,6 @@ from footplate_contracts.names import (
 )
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.directives import directives_to_begin_with
-from footplate_operator.trainingrun.manifests.metadata import metadata
 from footplate_operator.trainingrun.manifests.pod import (
     as_env,
     base_mounts,
@@ -29,6 +28,7 @@ from footplate_operator.trainingrun.manifests.pod import (
     shared_environment,
     tolerate_lost_node,
 )
+from footplate_operator.trainingrun.metadata import metadata
 from footplate_operator.trainingrun.revision import Revision
 from footplate_operator.trainingrun.run import Run
 

@@ -21,7 +21,7 @@ from footplate_contracts.names import (
     secret_name,
 )
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.trainingrun.manifests.metadata import coordinator_host
+from footplate_operator.trainingrun.metadata import coordinator_host
 from footplate_operator.trainingrun.revision import Defaults, Revision
 from footplate_operator.trainingrun.run import Run
 

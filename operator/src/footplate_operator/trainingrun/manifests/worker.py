@@ -18,8 +18,6 @@ from footplate_contracts.names import (
 )
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.trainingrun.labels import match_role, slot_labels
-from footplate_operator.trainingrun.manifests.metadata import metadata
 from footplate_operator.trainingrun.manifests.pod import (
     HOME,
     SHM_VOLUME,
@@ -33,6 +31,7 @@ from footplate_operator.trainingrun.manifests.pod import (
     shared_environment,
     tolerate_lost_node,
 )
+from footplate_operator.trainingrun.metadata import match_role, metadata, slot_labels
 from footplate_operator.trainingrun.revision import Revision, RevisionData
 from footplate_operator.trainingrun.run import Run
 

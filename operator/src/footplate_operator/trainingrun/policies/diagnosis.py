@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -46,10 +46,6 @@ class Diagnosis:
     message: str
     patience: float  # seconds; infinite: only the startup deadline ends it
 
-    def hopeless(self, waited: float) -> bool:
-        """Whether `waited` seconds were enough."""
-        return waited >= self.patience
-
 
 def diagnose(pod: PodView) -> Diagnosis | None:
     """What holds `pod` up; None for one that runs, has ended, or is merely on its way."""
@@ -68,13 +64,17 @@ def diagnose(pod: PodView) -> Diagnosis | None:
 
 
 def worst(pods: Iterable[PodView], now: datetime) -> Diagnosis | None:
-    """The diagnosis of any of `pods` that leaves the least hope; None where nothing holds them up."""
-    found = [
-        (diagnosis.patience - waited(pod, now), diagnosis.message, diagnosis)
-        for pod in pods
-        if (diagnosis := diagnose(pod)) is not None
-    ]
-    return min(found, key=lambda known: known[:2])[2] if found else None
+    """What holds up that pod which leaves the least hope, with the patience that is left; None for nothing.
+
+    A pod may have waited for a node or its image for minutes before: that says nothing of its Secret.
+    Where nobody noted since when it waits for what it waits for, it is since it was made.
+    """
+    left = []
+    for pod in pods:
+        if (diagnosis := diagnose(pod)) is not None:
+            waited = (now - (pod.held_since or pod.created)).total_seconds()
+            left.append(replace(diagnosis, patience=diagnosis.patience - waited))
+    return min(left, key=lambda found: (found.patience, found.message), default=None)
 
 
 def _waiting(pod: PodView) -> Diagnosis | None:
@@ -110,11 +110,3 @@ def _unschedulable(pod: PodView) -> Diagnosis:
 
 def _said(pod: PodView, reason: Reason, text: str, patience: float) -> Diagnosis:
     return Diagnosis(reason, f"pod {pod.name}: {text}"[:1024], patience)
-
-
-def waited(pod: PodView, now: datetime) -> float:
-    """Seconds since the pod began to wait for what it waits for; since it was made, where nobody noted that.
-
-    A pod may have waited for a node or its image for minutes before: that says nothing of its Secret.
-    """
-    return (now - (pod.held_since or pod.created)).total_seconds()

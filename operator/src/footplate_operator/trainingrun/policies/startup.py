@@ -8,14 +8,14 @@ may do better.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
-from footplate_contracts.names import Cause, ExitCode, Phase, Reason, Role
+from footplate_contracts.names import Cause, ExitCode, Phase, Reason
 from footplate_operator.runtime.decision import Problem
 from footplate_operator.trainingrun.observed import PodView
-from footplate_operator.trainingrun.policies.diagnosis import diagnose, waited
+from footplate_operator.trainingrun.policies.diagnosis import Diagnosis
 from footplate_operator.trainingrun.policies.failure import FailureAction, FailureDecision
 
 _STARTING: Final = frozenset({None, Phase.QUEUED, Phase.ADMITTED, Phase.STARTING, Phase.SUSPENDED})
@@ -49,16 +49,16 @@ def overdue(
     return _fail(Reason.STARTUP_DEADLINE, message)
 
 
-def hopeless(pods: Sequence[PodView], problem: Problem | None, now: datetime) -> FailureDecision | None:
+def hopeless(
+    held_up: Diagnosis | None, problem: Problem | None, coordinators: Iterable[PodView]
+) -> FailureDecision | None:
     """The end of a run that has never trained, and never will as it is; None where there is hope."""
-    for pod in pods:
-        diagnosis = diagnose(pod)
-        if diagnosis is not None and diagnosis.hopeless(waited(pod, now)):
-            return _fail(diagnosis.reason, diagnosis.message)
+    if held_up is not None and held_up.patience <= 0:
+        return _fail(held_up.reason, held_up.message)
     if problem is not None and problem.final:
         return _fail(problem.reason, problem.message)
-    for pod in pods:
-        if pod.role == Role.COORDINATOR and pod.ended and pod.exit_code == ExitCode.CONFIG:
+    for pod in coordinators:
+        if pod.ended and pod.exit_code == ExitCode.CONFIG:
             said = pod.message or "see its log"
             return _fail(Reason.CONFIG_REFUSED, f"the coordinator refused its configuration: {said}")
     return None

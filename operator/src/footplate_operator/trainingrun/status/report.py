@@ -1,4 +1,9 @@
-"""The next status: what was seen, and what follows from it for phase, conditions and time."""
+"""The next status: what was seen, and what follows from it for phase, conditions and time.
+
+Every watcher of TrainingRuns receives each version of each status, so one stays
+within 16 KiB, whatever happened to the run. Twenty attempts with a traceback
+each would be larger than that: the newest keep their words, the older ones are cut.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +18,16 @@ from footplate_operator.runtime.clock import format_time
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.decision import Problem
 from footplate_operator.runtime.throttle import StatusChange
-from footplate_operator.trainingrun.labels import selector
+from footplate_operator.trainingrun.metadata import selector
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status import wall_time
-from footplate_operator.trainingrun.status.limit import fit
 
+STATUS_LIMIT: Final = 16 * 1024
+# Characters that attempts beyond the newest keep, tried in this order until the status fits.
+_CUTS: Final = (256, 128, 64, 0)
+_NEWEST: Final = 2
+_LAST_CUT: Final = 256
+_MARK: Final = "…"
 # What grows by itself, or says who wrote: no reason to write.
 _PASSED_OVER: Final[dict[str, object]] = {"time": None, "goodput": None, "written_by": ""}
 
@@ -54,6 +64,36 @@ def report(
             }
         )
     )
+
+
+def fit(status: TrainingRunStatus) -> TrainingRunStatus:
+    """`status`, with messages cut as far as needed: of older attempts first, of everything last."""
+    for characters in _CUTS:
+        if bytes_of(status) <= STATUS_LIMIT:
+            return status
+        status = _cut(status, characters, _NEWEST)
+    if bytes_of(status) <= STATUS_LIMIT:
+        return status
+    conditions = [
+        condition.model_copy(update={"message": _short(condition.message, _LAST_CUT)})
+        for condition in status.conditions
+    ]
+    return _cut(status.model_copy(update={"conditions": conditions}), _LAST_CUT, 0)
+
+
+def bytes_of(status: TrainingRunStatus) -> int:
+    """Size as JSON; what the API server keeps is within a few bytes of it."""
+    return len(status.model_dump_json(by_alias=True, exclude_none=True).encode())
+
+
+def _cut(status: TrainingRunStatus, characters: int, newest: int) -> TrainingRunStatus:
+    older = status.attempts[: len(status.attempts) - newest]
+    short = [attempt.model_copy(update={"message": _short(attempt.message, characters)}) for attempt in older]
+    return status.model_copy(update={"attempts": [*short, *status.attempts[len(older) :]]})
+
+
+def _short(message: str, characters: int) -> str:
+    return message if len(message) <= characters else message[: max(0, characters - 1)] + _MARK
 
 
 def not_training(
