@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from footplate_trainer.loop.garbage import collected_apart
+from footplate_trainer.loop.train import collected_apart
 
 
 class Knot:

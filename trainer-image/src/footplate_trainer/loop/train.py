@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import gc
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
-from footplate_trainer.data.loader import StepBatch
+from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.loop.callbacks import Callback, TrainedStep
-from footplate_trainer.loop.garbage import collected_apart
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Stepper, StepResult
 from footplate_trainer.metrics.stopwatch import StepPart
 
 
-class Batches(Protocol):
-    """Where batches come from; `step` counts from 0."""
-
-    def step(self, step: int) -> StepBatch:
-        """This rank's share of a step."""
-
-
 def train(
-    stepper: Stepper, batches: Batches, limits: RunLimits, callback: Callback, done: int
+    stepper: Stepper, batches: BatchLoader, limits: RunLimits, callback: Callback, done: int
 ) -> StepResult | None:
     """Take the steps after `done`, up to the run's last or the one that it is suspended after. Collective.
 
@@ -45,3 +39,26 @@ def train(
             if number == done + 1:
                 set_aside()
     return result
+
+
+@contextmanager
+def collected_apart() -> Generator[Callable[[], None]]:
+    """Yields what sets aside all that exists when it is called; it is let go of at the end.
+
+    What a rank has built by the end of its first step (torch, model, optimizer) lasts as long as it
+    trains. A full collection walks through all of it: a fifth of a second in the middle of a step, on
+    every rank at another one, and all others wait.
+
+    A rank that a zygote forked has what it inherited set aside already, and keeps it so.
+    """
+    inherited = gc.get_freeze_count() > 0
+    try:
+        yield _set_aside
+    finally:
+        if not inherited:
+            gc.unfreeze()
+
+
+def _set_aside() -> None:
+    gc.collect()  # what is garbage now would stay for good
+    gc.freeze()
