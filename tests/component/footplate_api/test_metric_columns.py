@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from footplate_api.database import Database
 from footplate_api.models.metric import StepMetric
 from footplate_contracts.metrics import COLUMNS, Shown, StepMetrics
-from footplate_trainer.metrics.tensorboard import TensorBoardSink
+from footplate_trainer.metrics.report import TensorBoardSink
 from tests.component.footplate_api.builders import RUNS, batch, eventually
 from tests.component.footplate_api.conftest import Api
 

@@ -12,8 +12,7 @@ from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.checkpoint.store import is_full
 from footplate_trainer.errors import StorageError
 from footplate_trainer.loop.limits import RunLimits
-from footplate_trainer.metrics.report import MetricsFile, RowSink, progress_line
-from footplate_trainer.metrics.tensorboard import TensorBoardSink
+from footplate_trainer.metrics.report import MetricsFile, RowSink, TensorBoardSink, progress_line
 from footplate_trainer.storage import local_path
 
 _log = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
-"""metrics.jsonl: one JSON row a step, each step exactly once, whatever happened in between.
+"""Files of metric rows: one row a step, each step exactly once, whatever happened in between.
 
 A run that was killed has written rows beyond its last checkpoint; trained again,
-those steps would stand there twice. So a resumed run first cuts the file back.
+those steps would stand there twice. So a resumed run first cuts its files back.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import TextIO
 
-from footplate_contracts.metrics import StepMetrics
+from footplate_contracts.metrics import COLUMNS, StepMetrics
 from footplate_trainer.errors import UserMistake
 
 
@@ -50,7 +50,7 @@ class RowSink:
 
 
 class MetricsFile(RowSink):
-    """An append-only file of rows; every row is handed to the kernel as it is written."""
+    """metrics.jsonl: an append-only file of JSON rows; every row is handed to the kernel as it is written."""
 
     def __init__(self, path: Path, resumed_step: int) -> None:
         """Raises UserMistake, and leaves the file alone, when something else than rows stands in it."""
@@ -74,6 +74,35 @@ class MetricsFile(RowSink):
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+class TensorBoardSink(RowSink):
+    """TensorBoard's event files in `folder`; what lies beyond `resumed_step` is replaced by what is written.
+
+    The format itself has a session start that names a step, from which on the reader forgets what came
+    before. What precedes a checkpoint must be in the file by then, so each one flushes.
+    """
+
+    def __init__(self, folder: Path, resumed_step: int) -> None:
+        # Here, as it imports much that most runs never need.
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), purge_step=resumed_step + 1)
+
+    def write(self, row: StepMetrics) -> None:
+        """One scalar for each number of `row` that was measured."""
+        for column in COLUMNS:
+            value = getattr(row, column.name)
+            if column.shown is not None and value is not None:
+                self._writer.add_scalar(column.shown.tag, value, row.step, row.time)
+
+    def flush(self) -> None:
+        """Hand everything to the kernel."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Flush, and end the thread that writes."""
+        self._writer.close()
 
 
 def progress_line(row: StepMetrics, total_steps: int) -> str:
