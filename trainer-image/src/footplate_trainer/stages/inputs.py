@@ -1,4 +1,4 @@
-"""The data of a run, opened and judged by all ranks together.
+"""The data of a run, that which is held out too, opened and judged by all ranks together.
 
 What is wrong with the data must end the run with one clear verdict, whichever
 rank sees it, and before the first step.
@@ -7,13 +7,20 @@ rank sees it, and before the first step.
 from __future__ import annotations
 
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.training import Loss, LossName
 from footplate_planning.config import model_shape
+from footplate_trainer.callbacks.reporter import Reporter
+from footplate_trainer.callbacks.validation import Validation
 from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.data.sources import RunShards, dataset_of
 from footplate_trainer.errors import DataError, TrainerError, UserMistake
+from footplate_trainer.loop.limits import RunLimits
+from footplate_trainer.loop.stepper import Stepper
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.mesh import Grid
+from footplate_trainer.parallel.objective import Objective
 from footplate_trainer.parallel.world import World
+from footplate_trainer.stages.losses import cross_entropy
 
 
 def open_shards(config: RunConfig, world: World, *, verify: bool) -> RunShards:
@@ -49,4 +56,41 @@ def open_loader(config: RunConfig, shards: RunShards, grid: Grid) -> BatchLoader
         micro_batch_size=config.training.micro_batch_size,
         data_rank=grid.coordinates.data,
         data_degree=grid.topology.data,
+    )
+
+
+def open_validation(
+    config: RunConfig,
+    objective: Objective,
+    world: World,
+    grid: Grid,
+    stepper: Stepper,
+    limits: RunLimits,
+    reporter: Reporter,
+    *,
+    verify: bool,
+) -> Validation | None:
+    """The validation of a run that asks for one; collective.
+
+    Raises what `open_shards` does, and UserMistake for shards that do not fill
+    one global batch: some sequences would count twice.
+    """
+    settings = config.validation
+    if settings is None:
+        return None
+    held_out = config.model_copy(
+        update={"data": config.data.model_copy(update={"uri": settings.uri, "sources": None})}
+    )
+    loader = open_loader(held_out, open_shards(held_out, world, verify=verify), grid)
+    whole = len(loader.dataset) // loader.global_batch_size
+    if whole == 0:
+        raise UserMistake(
+            f"validation.uri {settings.uri} holds {len(loader.dataset)} sequences, fewer than one global "
+            f"batch of {loader.global_batch_size}; give more held-out data, or a smaller globalBatchSize"
+        )
+    batches = min(settings.batches, whole)
+    if config.training.loss.name == LossName.CROSS_ENTROPY:
+        objective = cross_entropy(Loss())  # comparable, whatever training adds to it
+    return Validation(
+        stepper, objective, loader, limits, reporter, world, every=settings.every_steps, batches=batches
     )

@@ -35,11 +35,10 @@ from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.objective import Objective
 from footplate_trainer.parallel.world import World, use_determinism
-from footplate_trainer.stages.inputs import open_loader, open_shards
+from footplate_trainer.stages.inputs import open_loader, open_shards, open_validation
 from footplate_trainer.stages.losses import objective_of
 from footplate_trainer.stages.process import Program, run_stage
 from footplate_trainer.stages.start import find_start, open_memory, open_store, state_writer
-from footplate_trainer.stages.validation import open_validation
 
 _log = logging.getLogger(__name__)
 
