@@ -66,13 +66,8 @@ class Settings(BaseSettings):
         """What the installation says where a run says nothing."""
         # The usual format is left out, so that a revision is what it was before there was a choice.
         log_format = None if self.log_format is LogFormat.LOGFMT else self.log_format
-        return Defaults(
-            trainer_image=self.trainer_image,
-            coordinator_image=self.coordinator_image,
-            image_pull_policy=self.image_pull_policy,
-            api_url=self.api_url,
-            log_format=log_format,
-        )
+        said = self.model_dump(include=set(Defaults.model_fields))
+        return Defaults(**said | {"log_format": log_format})
 
 
 def from_environment() -> Settings:

@@ -11,7 +11,13 @@ from footplate_contracts.names import WorkerId
 from footplate_contracts.reports import AgentIdentity, CoordinatorState, Member, RunState
 from footplate_operator.runtime.decision import Delete, Patch
 from footplate_operator.trainingrun.gang import retire
-from footplate_operator.trainingrun.gang.plan import Slots, coordinator, interrupts, unheard, workers
+from footplate_operator.trainingrun.gang.plan import (
+    Slots,
+    interrupts,
+    plan_coordinator,
+    plan_workers,
+    unheard,
+)
 from footplate_operator.trainingrun.observed import LostWorker, PodView
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -85,7 +91,7 @@ def slots(**known: Any) -> Slots:
 def test_plan(
     known: Slots, pods: list[PodView], missing: list[tuple[int, int]], lost: list[int], counter: int
 ) -> None:
-    plan = workers(known, pods, NOW)
+    plan = plan_workers(known, pods, NOW)
     assert list(plan.missing) == [WorkerId(*worker) for worker in missing]
     assert [worker.index for worker in plan.lost] == lost
     assert plan.counter == counter
@@ -93,7 +99,7 @@ def test_plan(
 
 def test_a_crash_loop_slows_down() -> None:
     young = {"phase": "Failed", "created": NOW - timedelta(seconds=3), "finished": NOW}
-    plan = workers(slots(), [pod(0), pod(1, 0, **young), pod(1, 1, **young)], NOW)
+    plan = plan_workers(slots(), [pod(0), pod(1, 0, **young), pod(1, 1, **young)], NOW)
     assert (plan.missing, plan.due) == ((), NOW + timedelta(seconds=2))
     assert not plan.complete
 
@@ -108,7 +114,7 @@ def test_a_crash_loop_slows_down() -> None:
 )
 def test_succeeded(phases: list[str], succeeded: bool) -> None:
     pods = [pod(index, phase=phase) for index, phase in enumerate(phases)]
-    assert workers(slots(), pods, NOW).succeeded is succeeded
+    assert plan_workers(slots(), pods, NOW).succeeded is succeeded
 
 
 @pytest.mark.parametrize(
@@ -125,7 +131,7 @@ def test_succeeded(phases: list[str], succeeded: bool) -> None:
     ],
 )
 def test_coordinator(pods: list[PodView], known: int, begun: bool, current: str | None, epoch: int) -> None:
-    plan = coordinator(pods, known, begun, NOW)
+    plan = plan_coordinator(pods, known, begun, NOW)
     assert (plan.current.uid if plan.current else None, plan.epoch) == (current, epoch)
 
 

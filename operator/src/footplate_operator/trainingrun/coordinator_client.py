@@ -66,7 +66,7 @@ class CoordinatorClient:
 
     def __init__(self, session: aiohttp.ClientSession, endpoint: Endpoint) -> None:
         self._session = session
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._tls = ssl.create_default_context(cadata=endpoint.certificate)
         address = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
         self._root = f"https://{address}:{endpoint.port}"
@@ -98,8 +98,8 @@ class CoordinatorClient:
                 params=query,
                 json=body,
                 ssl=self._tls,
-                server_hostname=self._endpoint.host,
-                headers={"Authorization": f"Bearer {self._endpoint.token}"},
+                server_hostname=self.endpoint.host,
+                headers={"Authorization": f"Bearer {self.endpoint.token}"},
                 timeout=aiohttp.ClientTimeout(total=seconds, connect=COMMAND_SECONDS),
             ) as response:
                 text = await response.read()
@@ -135,7 +135,6 @@ class Coordinators(Protocol):
 
 @dataclass
 class _Watch:
-    endpoint: Endpoint
     client: CoordinatorClient
     task: asyncio.Task[None]
 
@@ -155,12 +154,12 @@ class Watchers:
     def follow(self, key: Key, uid: RunUid, endpoint: Endpoint) -> None:
         known = self._watches.get(uid)
         if known is not None:
-            if known.endpoint == endpoint:
+            if known.client.endpoint == endpoint:
                 return
             known.task.cancel()
         client = CoordinatorClient(self.session, endpoint)
-        task = asyncio.create_task(self._poll(key, uid, endpoint, client), name=f"coordinator of {key}")
-        self._watches[uid] = _Watch(endpoint, client, task)
+        task = asyncio.create_task(self._poll(key, uid, client), name=f"coordinator of {key}")
+        self._watches[uid] = _Watch(client, task)
 
     def leave(self, uid: RunUid) -> None:
         watch = self._watches.pop(uid, None)
@@ -195,7 +194,7 @@ class Watchers:
             with suppress(asyncio.CancelledError):
                 await task
 
-    async def _poll(self, key: Key, uid: RunUid, endpoint: Endpoint, client: CoordinatorClient) -> None:
+    async def _poll(self, key: Key, uid: RunUid, client: CoordinatorClient) -> None:
         version, failures = -1, 0
         started = time.monotonic()
         while True:
@@ -203,9 +202,8 @@ class Watchers:
                 state = await client.state(version, POLL_SECONDS)
             except CoordinatorUnreachable as error:
                 if not failures:
-                    _log.info(
-                        "coordinator unreachable", extra=fields(run=key, epoch=endpoint.epoch, error=error)
-                    )
+                    about = fields(run=key, epoch=client.endpoint.epoch, error=error)
+                    _log.info("coordinator unreachable", extra=about)
                 failures += 1
                 version = -1
                 await asyncio.sleep(retry_delay(failures, time.monotonic() - started))

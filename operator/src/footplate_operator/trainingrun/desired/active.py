@@ -93,8 +93,7 @@ def _status(situation: Situation, may_start: bool) -> tuple[TrainingRunStatus, P
         "revision": situation.revision.name(run.name),
     }
     if may_start:
-        counter = gang.workers.counter
-        decided["incarnation"] = gang.spares.counter(counter) if may_create else counter
+        decided["incarnation"] = gang.counter
     if gang.new_epoch:
         epoch = gang.coordinator.epoch
         name = coordinator_pod_name(run.name, epoch)
@@ -115,7 +114,7 @@ def _conditions(situation: Situation, phase: Phase, may_start: bool) -> list[New
 
 def _activity(situation: Situation, phase: Phase, may_start: bool) -> tuple[Reason, str]:
     """Reason and message of what is going on."""
-    run, state, closed = situation.run, situation.state, situation.history.closed
+    run, state, closed = situation.run, situation.gang.state, situation.history.closed
     nodes = run.spec.compute.nodes
     if phase is Phase.RUNNING:
         known = run.status.world.nodes if run.status.world else nodes
@@ -146,7 +145,7 @@ def _held_up(situation: Situation) -> NewCondition | None:
 
 
 def _reconciled(situation: Situation) -> NewCondition:
-    run, state, observed = situation.run, situation.state, situation.observed
+    run, state, observed = situation.run, situation.gang.state, situation.gang.observed
     if observed.problem is None:
         if refusal := size_refusal(situation.wanted, state):
             return NewCondition(ConditionType.RECONCILED, False, Reason.SIZE_REFUSED, refusal)
@@ -157,7 +156,7 @@ def _reconciled(situation: Situation) -> NewCondition:
 
 
 def _missing_children(situation: Situation, config_map: str) -> list[Json]:
-    run, revision, observed = situation.run, situation.revision, situation.observed
+    run, revision, observed = situation.run, situation.revision, situation.gang.observed
     credentials = observed.credentials
     assert credentials is not None, "this run may train"
     wanted: list[tuple[Kind, str, Callable[[], Json]]] = [

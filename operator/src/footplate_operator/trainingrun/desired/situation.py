@@ -9,7 +9,7 @@ from typing import Final
 
 from footplate_contracts.directives import Directives
 from footplate_contracts.names import ConditionType, Phase, Reason
-from footplate_contracts.reports import CoordinatorState, RunState
+from footplate_contracts.reports import RunState
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import seconds_between
 from footplate_operator.runtime.conditions import NewCondition, find
@@ -45,16 +45,6 @@ class Situation:
     failure: FailureDecision | None  # one that ends the run
     diagnosis: Diagnosis | None  # what holds a pod up
     coordinator_error: str  # what the newest coordinator ended with, while none serves
-
-    @property
-    def state(self) -> CoordinatorState:
-        """What the coordinator that serves now says."""
-        return self.gang.state
-
-    @property
-    def observed(self) -> Observed:
-        """What was seen; spares that have a slot are workers in it."""
-        return self.gang.observed
 
     def report(
         self, phase: Phase, said: Sequence[NewCondition], history: History, **decided: object

@@ -30,7 +30,7 @@ def succeed(situation: Situation) -> Desired:
 
 def fail(situation: Situation, failure: FailureDecision) -> Desired:
     """The run ends with `failure`."""
-    history = attempts.fail(situation.history, failure)
+    history = attempts.end(situation.history, failure.reason, failure.message, failure.cause)
     return _end(situation, history, Phase.FAILED, failure.reason, failure.message)
 
 
@@ -38,7 +38,7 @@ def _end(situation: Situation, history: History, phase: Phase, reason: str, mess
     """What is left to be done is decided from the terminal phase on."""
     said = [
         NewCondition(ConditionType.COMPLETE, phase is Phase.SUCCEEDED, reason, message),
-        *not_training(reason, message, situation.observed.problem),
+        *not_training(reason, message, situation.gang.observed.problem),
     ]
     return Desired(
         status=situation.report(phase, said, history, completion_time=format_time(situation.now)),
@@ -49,7 +49,7 @@ def _end(situation: Situation, history: History, phase: Phase, reason: str, mess
 
 def suspend(situation: Situation) -> Desired:
     """First the checkpoint, then the pods."""
-    run, state = situation.run, situation.state
+    run, state = situation.run, situation.gang.state
     acknowledged = state.state is RunState.SUSPENDED
     began = run.phase_since if run.phase is Phase.SUSPENDING else situation.now
     step = suspension.next_step(
@@ -67,25 +67,25 @@ def suspend(situation: Situation) -> Desired:
 
 def _training(situation: Situation) -> bool:
     """Whether ranks hold steps that no checkpoint does; while they restart they hold none."""
-    phase, state = situation.run.phase, situation.state
+    phase, state = situation.run.phase, situation.gang.state
     if startup.untrained(phase) or (phase is Phase.RESTARTING and state.heard):
         return state.state is RunState.TRAINING
     return True
 
 
 def _ask(situation: Situation) -> Desired:
-    problem = situation.observed.problem
+    problem = situation.gang.observed.problem
     said = not_training(Reason.SUSPENDING, "waiting for the checkpoint", problem, progressing=True)
     return Desired(
         status=situation.report(Phase.SUSPENDING, said, situation.history),
         coordinator=situation.gang.coordinator.current,
-        directives=untold(directives(situation.run, Command.CHECKPOINT_AND_EXIT), situation.state),
+        directives=untold(directives(situation.run, Command.CHECKPOINT_AND_EXIT), situation.gang.state),
         requeue_after=POLL_SECONDS,
     )
 
 
 def _release(situation: Situation, message: str) -> Desired:
-    observed = situation.observed
+    observed = situation.gang.observed
     history = attempts.end(situation.history, Reason.SUSPENDED, message)
     said = not_training(Reason.SUSPENDED, message, observed.problem)
     return Desired(

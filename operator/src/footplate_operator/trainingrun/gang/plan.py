@@ -68,10 +68,6 @@ class SparePlan:
     missing: tuple[WorkerId, ...] = ()
     due: datetime | None = None
 
-    def counter(self, known: int) -> int:
-        """The highest incarnation once `missing` exist; `known` is that of all others."""
-        return max([known, *(spare.incarnation for spare in self.missing)])
-
 
 @dataclass(frozen=True)
 class GangPlan:
@@ -84,6 +80,7 @@ class GangPlan:
     new_epoch: bool  # a coordinator is to be made now
     workers: WorkerPlan
     spares: SparePlan
+    counter: int  # highest incarnation once all that is missing exists
     interrupting: tuple[LostWorker, ...]  # those of `workers.lost` that may have ended a generation
 
     @property
@@ -98,7 +95,7 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
     status, compute = run.status, run.spec.compute
     known_epoch = status.coordinator.epoch if status.coordinator else 0
     begun = run.phase not in (None, Phase.QUEUED, Phase.SUSPENDED)
-    serving = coordinator(seen.coordinators, known_epoch, begun, now)
+    serving = plan_coordinator(seen.coordinators, known_epoch, begun, now)
     state = _said_now(seen.coordinator, serving, run.phase)
     taken = promoted(seen.spares, state)
     observed = seen.with_pods(taken)
@@ -113,7 +110,9 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
         spares=_ready(state, observed.spares),
         members=state.member_indices,
     )
-    gang = workers(slots, observed.workers, now)
+    workers = plan_workers(slots, observed.workers, now)
+    spares = plan_spares(compute.spares, observed.spares, workers.counter, now)
+    made = [spare.incarnation for spare in spares.missing] if observed.may_create else []
     trained = status.world.nodes if status.world else admitted
     return GangPlan(
         state=state,
@@ -121,16 +120,17 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
         promoted=taken,
         coordinator=serving,
         new_epoch=observed.may_create and serving.current is None and serving.due <= now,
-        workers=gang,
-        spares=spares(compute.spares, observed.spares, gang.counter, now),
-        interrupting=tuple(lost for lost in gang.lost if interrupts(lost, state, trained)),
+        workers=workers,
+        spares=spares,
+        counter=max([workers.counter, *made]),
+        interrupting=tuple(lost for lost in workers.lost if interrupts(lost, state, trained)),
     )
 
 
 # -- the coordinator ---------------------------------------------------------------------
 
 
-def coordinator(pods: Sequence[PodView], known: int, begun: bool, now: datetime) -> CoordinatorPlan:
+def plan_coordinator(pods: Sequence[PodView], known: int, begun: bool, now: datetime) -> CoordinatorPlan:
     """Which coordinator should exist.
 
     Args:
@@ -173,7 +173,7 @@ class Slots:
     members: frozenset[int] = field(default_factory=frozenset)  # slots of the newest generation
 
 
-def workers(slots: Slots, pods: Sequence[PodView], now: datetime) -> WorkerPlan:
+def plan_workers(slots: Slots, pods: Sequence[PodView], now: datetime) -> WorkerPlan:
     """Which workers should be made now.
 
     A loss is counted when its substitute is made; a substitute that exists but
@@ -276,7 +276,7 @@ def interrupts(worker: LostWorker, state: CoordinatorState, trained: int) -> boo
 # -- spares ------------------------------------------------------------------------------
 
 
-def spares(wanted: int, pods: Sequence[PodView], counter: int, now: datetime) -> SparePlan:
+def plan_spares(wanted: int, pods: Sequence[PodView], counter: int, now: datetime) -> SparePlan:
     """Which of `wanted` spares should be made; `counter` is the highest incarnation of any worker."""
     newest = max([counter, *(pod.incarnation for pod in pods)])
     missing: list[WorkerId] = []

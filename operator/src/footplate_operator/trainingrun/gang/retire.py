@@ -119,24 +119,25 @@ def _unique(found: Iterable[Removal]) -> tuple[Removal, ...]:
     return tuple(by_uid.values())
 
 
+def _kept(pods: Iterable[PodView]) -> list[PodView]:
+    """Those of `pods` that have ended and are still there for their logs."""
+    return [pod for pod in pods if pod.ended and not pod.terminating]
+
+
 def _expired(pods: Iterable[PodView], retention: int, now: datetime) -> list[Removal]:
     """Ended pods whose time is over."""
-    return [
-        Delete(pod, grace=0)
-        for pod in pods
-        if pod.ended and not pod.terminating and ttl.expired(pod.end, retention, now)
-    ]
+    return [Delete(pod, grace=0) for pod in _kept(pods) if ttl.expired(pod.end, retention, now)]
 
 
 def _until_expiry(pods: Iterable[PodView], retention: int, now: datetime) -> list[float]:
     """Seconds until the next ended pod expires, if there is one."""
-    waits = [ttl.remaining(pod.end, retention, now) for pod in pods if pod.ended and not pod.terminating]
+    waits = [ttl.remaining(pod.end, retention, now) for pod in _kept(pods)]
     return [max(_SOON, min(waits))] if waits else []
 
 
 def crowded(pods: Sequence[PodView]) -> list[Removal]:
     """Ended pods of one slot beyond the newest few."""
-    ended = sorted((pod for pod in pods if pod.ended and not pod.terminating), key=lambda pod: pod.end)
+    ended = sorted(_kept(pods), key=lambda pod: pod.end)
     return [Delete(pod, grace=0) for pod in ended[: max(0, len(ended) - KEPT_ENDED)]]
 
 

@@ -91,20 +91,13 @@ def sealed(history: History, generation: str, start_step: int | None, nodes: int
     return _with_last(history, attempt.model_copy(update=update))
 
 
-def end(history: History, reason: str, message: str = "") -> History:
-    """Close the open attempt for a reason that is no failure."""
+def end(history: History, reason: str, message: str = "", cause: Cause | None = None) -> History:
+    """Close the open attempt, if there is one; `cause`: of a failure that nobody counted."""
     attempt = history.open
     if attempt is None:
         return history
-    return _with_last(history, _closed(history, attempt, reason, message))
-
-
-def fail(history: History, failure: FailureDecision) -> History:
-    """Close the open attempt, if there is one, with the failure that ends the run."""
-    if history.open is None:
-        return history
-    ended = end(history, failure.reason, failure.message)
-    return _with_last(ended, ended.attempts[-1].model_copy(update={"cause": failure.cause}))
+    closed = _closed(history, attempt, reason, message)
+    return _with_last(history, closed.model_copy(update={"cause": cause}))
 
 
 def renewed(history: History, generation: str, nodes: int) -> History:

@@ -146,7 +146,7 @@ def finished(total_steps: int, wanted: int) -> str:
 
 def compare(before: TrainingRunStatus, after: TrainingRunStatus) -> StatusChange:
     """Whether `after` says something new, and whether that may wait."""
-    if _without(before, _PASSED_OVER) == _without(after, _PASSED_OVER):
+    if before.model_copy(update=_PASSED_OVER) == after.model_copy(update=_PASSED_OVER):
         return StatusChange.NOTHING
     return StatusChange.PROGRESS if _state(before) == _state(after) else StatusChange.STATE
 
@@ -157,8 +157,5 @@ def _step(status: TrainingRunStatus) -> int:
 
 def _state(status: TrainingRunStatus) -> TrainingRunStatus:
     conditions = [condition.model_copy(update={"message": ""}) for condition in status.conditions]
-    return _without(status, {**_PASSED_OVER, "progress": None, "checkpoint": None, "conditions": conditions})
-
-
-def _without(status: TrainingRunStatus, values: dict[str, object]) -> TrainingRunStatus:
-    return status.model_copy(update=values)
+    less = {**_PASSED_OVER, "progress": None, "checkpoint": None, "conditions": conditions}
+    return status.model_copy(update=less)
