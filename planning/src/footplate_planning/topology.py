@@ -13,10 +13,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, pairwise, product
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from footplate_contracts.v1alpha1.training import Parallelism, PipelineSchedule, Sharding
-from footplate_planning.shape import ModelShape
+
+if TYPE_CHECKING:  # a coordinator reckons with nodes, and needs no word for networks
+    from footplate_planning.shape import ModelShape
 
 
 @dataclass(frozen=True)
