@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Final
+
+from torch import Event
 
 
 class StepPart(StrEnum):
@@ -26,19 +28,6 @@ class StepPart(StrEnum):
 
 
 _ON_DEVICE: Final = (StepPart.COMPUTE, StepPart.OPTIMIZER)
-
-
-class Event(Protocol):
-    """A mark in a device's stream."""
-
-    def record(self) -> None:
-        """Put it behind everything asked for so far."""
-
-    def query(self) -> bool:
-        """Whether the device has passed it."""
-
-    def elapsed_time(self, end: Any, /) -> float:
-        """Milliseconds from this mark to `end`; both must have passed."""
 
 
 class Stopwatch:
