@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, Any, Final, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from footplate_trainer.storage import BucketStorage, LocalStorage, Storage, is_local, sync_folder
@@ -49,7 +49,7 @@ class Folder(Storage, Protocol):
         """A stream with write(bytes); durable once the context is left in good order."""
 
     @contextmanager
-    def open_read(self, name: str) -> Iterator[IO[bytes]]:
+    def open_read(self, name: str) -> Iterator[io.BufferedReader]:
         """A seekable stream."""
 
 
@@ -105,7 +105,7 @@ class LocalFolder(LocalStorage):
         sync_folder(path.parent)
 
     @contextmanager
-    def open_read(self, name: str) -> Iterator[IO[bytes]]:
+    def open_read(self, name: str) -> Iterator[io.BufferedReader]:
         with (self.folder / name).open("rb") as file:
             yield file
 
@@ -156,7 +156,7 @@ class BucketFolder(BucketStorage):
             return self._store.get_range(name, start=start, end=stop).to_bytes()
 
     @contextmanager
-    def open_read(self, name: str) -> Iterator[IO[bytes]]:
+    def open_read(self, name: str) -> Iterator[io.BufferedReader]:
         yield io.BufferedReader(_Ranges(self, name), _BUFFER)
 
 

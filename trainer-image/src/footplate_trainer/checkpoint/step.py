@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -23,8 +23,6 @@ from footplate_trainer.checkpoint.record import TrainingState, release
 from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
 from footplate_trainer.errors import CheckpointDamaged, CheckpointError
 from footplate_trainer.storage import is_local, join
-
-_CHUNK: Final = 8 << 20  # bytes
 
 Record = TypeVar("Record", bound=Contract)
 
@@ -94,7 +92,8 @@ class StepCheckpoint:
                 size = self.store.folder.size(name)
                 if size != record.bytes:
                     return f"{name} has {size} bytes, should have {record.bytes}"
-                found = self._digest(name)
+                with self.store.folder.open_read(name) as file:
+                    found = hashlib.file_digest(file, "sha256").hexdigest()
             except FileNotFoundError:
                 return f"{name} is missing"
         if found != record.sha256:
@@ -136,13 +135,6 @@ class StepCheckpoint:
             except (FileNotFoundError, NotADirectoryError):
                 return False
             return True
-
-    def _digest(self, name: str) -> str:
-        digest = hashlib.sha256()
-        with self.store.folder.open_read(name) as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-        return digest.hexdigest()
 
     def _errors(self) -> AbstractContextManager[None]:
         return storage_errors(f"checkpoint {self.name}")

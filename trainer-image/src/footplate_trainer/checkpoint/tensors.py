@@ -11,7 +11,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -97,7 +97,7 @@ class TensorReader(StorageReader):
             with self._folder.open_read(f"{self._directory}/{name}") as file:
                 for part, dtype, item in sorted(reads, key=lambda read: read[0].start):
                     target = planner.resolve_tensor(item).detach()
-                    _fill(target, cast(io.BufferedReader, file), part, dtype, item)
+                    _fill(target, file, part, dtype, item)
                     planner.commit_tensor(item, target)
         done: Future[None] = Future()
         done.set_result(None)
