@@ -12,7 +12,7 @@ from footplate_planning.flops import (
     utilisation,
 )
 from footplate_planning.shape import ModelShape
-from footplate_trainer.metrics.meters import UtilisationMeter
+from footplate_trainer.callbacks.metric_rows import UtilisationMeter
 from tests.support.shapes import shape_like
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from footplate_contracts.metrics import StepMetrics
@@ -11,16 +12,44 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import Precision
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_planning.config import model_shape
-from footplate_planning.flops import peak_tflops
+from footplate_planning.flops import Convention, flops_per_token, peak_tflops, utilisation
+from footplate_planning.shape import ModelShape
 from footplate_planning.spans import decoder_length
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.callbacks.sinks import open_sinks
 from footplate_trainer.loop.callbacks import Callback, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
-from footplate_trainer.metrics.meters import UtilisationMeter, second_fields
 from footplate_trainer.metrics.report import RowSink
 from footplate_trainer.parallel import device
 from footplate_trainer.parallel.world import World
+
+
+@dataclass(frozen=True)
+class UtilisationMeter:
+    """Model FLOPs utilisation in the two common conventions; `tflops` of one device, None if unknown."""
+
+    shape: ModelShape
+    length: int  # of a sequence, tokens
+    step_tokens: int  # places in a global batch; padding is computed like the rest
+    devices: int
+    tflops: float | None
+    decoder_length: int = 0  # tokens of the decoder's sequence behind an encoder
+
+    def fields(self, seconds: float) -> dict[str, float]:
+        """`mfu` and `mfu_causal` of a step that took `seconds`; nothing where the peak is unknown."""
+        if not self.tflops:
+            return {}
+        rate = self.step_tokens / seconds
+        conventions = {"mfu": Convention.FULL, "mfu_causal": Convention.CAUSAL}
+        return {
+            field: utilisation(
+                flops_per_token(self.shape, self.length, convention, self.decoder_length),
+                rate,
+                self.devices,
+                self.tflops,
+            )
+            for field, convention in conventions.items()
+        }
 
 
 class MetricRows(Callback):
@@ -51,7 +80,7 @@ class MetricRows(Callback):
             sample_digest=step.batch.sample_digest,
             step_seconds=step.seconds,
             memory_bytes=device.peak_memory(self._world.device),
-            **second_fields(step.parts),
+            **{f"{part}_seconds": seconds for part, seconds in step.parts.items()},
             **self.utilisation.fields(step.seconds),
             **step.columns,
         )
