@@ -76,14 +76,11 @@ def format_double(value: float) -> str:
         return "NaN"
     if math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
-    sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
-    assert isinstance(exponent, int)
-    power = len(digits) + exponent - 1 if value else 0  # of the first digit
+    shortest = Decimal(repr(value)).normalize()
+    power = shortest.adjusted()  # of the first digit
     if -4 <= power < 6:  # strconv's "precision 6 for this decision"
-        return f"{Decimal(repr(value)).normalize():f}"
-    text = "".join(map(str, digits))
-    mantissa = text if len(text) == 1 else f"{text[0]}.{text[1:]}"
-    return f"{'-' if sign else ''}{mantissa}e{'-' if power < 0 else '+'}{abs(power):02d}"
+        return f"{shortest:f}"
+    return f"{shortest.scaleb(-power):f}e{power:+03d}"
 
 
 def _below(value: object, path: str) -> Iterator[Violation]:

@@ -69,10 +69,10 @@ def _check_path(path: str) -> None:
     annotation: object = TrainingRunSpec
     seen: list[str] = []
     for name in path.split("."):
-        if model is None or _holds_list(annotation):
+        if model is None or _holds(annotation, list):
             if _holds(annotation, dict):
                 return  # a map of the user's own keys
-            kind = "a list" if _holds_list(annotation) else "a plain value"
+            kind = "a list" if _holds(annotation, list) else "a plain value"
             raise ValueError(f"--set {path}: {'.'.join(seen)} is {kind}; set it as a whole")
         names = field_names(model)
         if name not in names:
@@ -82,10 +82,6 @@ def _check_path(path: str) -> None:
         seen.append(name)
         annotation = names[name]
         model = model_within(annotation)
-
-
-def _holds_list(annotation: object) -> bool:
-    return _holds(annotation, list)
 
 
 def _holds(annotation: object, container: type) -> bool:
