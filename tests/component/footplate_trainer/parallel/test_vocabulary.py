@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 from footplate_contracts.v1alpha1.computeprofile import Backend
 from footplate_trainer.model.loss import IGNORED, TokenLoss, summed_cross_entropy
-from footplate_trainer.parallel.vocabulary import vocabulary_shard
+from footplate_trainer.parallel.stage_module import vocabulary_shard
 from footplate_trainer.parallel.world import open_world, read_environment
 from tests.support.ranks import run_ranks
 
