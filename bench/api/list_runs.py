@@ -60,7 +60,7 @@ def run(number: int) -> dict[str, Any]:
         "status": {"phase": phase, "progress": {"step": number, "totalSteps": 40_000}, "attempts": attempts},
     }
     gone = created if phase in ("Succeeded", "Failed") else None
-    return record.row(manifest, created, gone)
+    return {**record.row(manifest, created), "deleted_at": gone}
 
 
 async def fill(url: str, runs: int) -> None:

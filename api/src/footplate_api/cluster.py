@@ -180,7 +180,7 @@ def refusal(status: int, body: str) -> Exception:
         FieldError(str(cause.get("field", "")).removeprefix("."), None, cause.get("message", ""))
         for cause in causes
     ]
-    return ClusterRefused(status, message, fields)
+    return ClusterRefused(message, fields, status)
 
 
 def _status_object(body: str) -> Mapping[str, Any]:

@@ -108,7 +108,7 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
 async def _on_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     detail = f"{request.method} {request.url.path}: {error.detail}"
-    response = answer(HttpError(error.status_code, detail), request_id(request))
+    response = answer(HttpError(detail, status=error.status_code), request_id(request))
     response.headers.update(error.headers or {})
     return response
 

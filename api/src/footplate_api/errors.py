@@ -34,10 +34,12 @@ class ApiError(Exception):
     title: ClassVar[str] = "Internal error"
     retry_after: ClassVar[int | None] = None  # seconds
 
-    def __init__(self, detail: str, fields: Sequence[FieldError] = ()) -> None:
+    def __init__(self, detail: str, fields: Sequence[FieldError] = (), status: int | None = None) -> None:
+        """`status` where not all errors of the class have the same."""
         super().__init__(detail)
         self.detail = detail
         self.fields = tuple(fields)
+        self.status = status or self.status
 
 
 class Invalid(ApiError, ValueError):
@@ -71,10 +73,6 @@ class ClusterRefused(ApiError):
 
     title = "Refused by Kubernetes"
 
-    def __init__(self, status: int, detail: str, fields: Sequence[FieldError] = ()) -> None:
-        super().__init__(detail, fields)
-        self.status = status
-
 
 class ClusterUnavailable(ApiError):
     """The Kubernetes API server could not be reached, or asked us to come back later."""
@@ -96,10 +94,6 @@ class HttpError(ApiError):
     """What the router itself refuses: no such path or method, no JSON, too much of it."""
 
     title = "Request not served"
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
 
 
 class ListExpired(Exception):

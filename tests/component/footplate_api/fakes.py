@@ -37,16 +37,16 @@ class FakeCluster:
         self._answer()
         name = manifest["metadata"]["name"]
         if (namespace, name) in self.objects:
-            raise ClusterRefused(409, f'trainingruns.footplate.dev "{name}" already exists')
+            raise ClusterRefused(f'trainingruns.footplate.dev "{name}" already exists', status=409)
         return await self.put(namespace, name, manifest["spec"], metadata=manifest["metadata"])
 
     async def delete_run(self, namespace: str, name: str, uid: str | None) -> None:
         self._answer()
         found = self.objects.get((namespace, name))
         if found is None:
-            raise ClusterRefused(404, f'trainingruns.footplate.dev "{name}" not found')
+            raise ClusterRefused(f'trainingruns.footplate.dev "{name}" not found', status=404)
         if uid not in (None, found["metadata"]["uid"]):
-            raise ClusterRefused(409, f"the UID in the precondition ({uid}) does not match")
+            raise ClusterRefused(f"the UID in the precondition ({uid}) does not match", status=409)
         await self.remove(namespace, name)
 
     async def list_runs(self, token: str | None) -> RunPage:

@@ -12,7 +12,7 @@ from footplate_api.problems import from_validation, path, problem, summary
     ("error", "kind", "status"),
     [
         pytest.param(RunNotFound("none"), "run-not-found", 404, id="own-status"),
-        pytest.param(ClusterRefused(409, "exists"), "cluster-refused", 409, id="status-kept"),
+        pytest.param(ClusterRefused("exists", status=409), "cluster-refused", 409, id="status-kept"),
         pytest.param(ApiError("oops"), "api-error", 500, id="unknown"),
     ],
 )

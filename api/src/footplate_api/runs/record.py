@@ -14,8 +14,8 @@ from typing import Any
 from footplate_api.ports import Manifest
 
 
-def row(manifest: Manifest, seen_at: datetime, deleted_at: datetime | None = None) -> dict[str, Any]:
-    """Column -> value for the table `runs`.
+def row(manifest: Manifest, seen_at: datetime) -> dict[str, Any]:
+    """Column -> value for the table `runs`, of a run that exists.
 
     Raises ValueError when the object is none that an API server would send.
     """
@@ -41,7 +41,7 @@ def row(manifest: Manifest, seen_at: datetime, deleted_at: datetime | None = Non
         "total_steps": _whole(progress, "totalSteps"),
         "tokens": _whole(progress, "tokens"),
         "loss": _number(progress, "loss"),
-        "deleted_at": deleted_at,
+        "deleted_at": None,
         "seen_at": seen_at,
         "labels": _mapping(metadata, "labels"),
         "annotations": _mapping(metadata, "annotations"),
