@@ -57,13 +57,4 @@ class Metrics:
 class MirrorHealth:
     """Whether the mirror follows Kubernetes; written by the mirror, read by /readyz."""
 
-    synced: bool = False
-    failure: str | None = "no list of runs has been read yet"
-
-    def heard(self) -> None:
-        """A list or watch went well."""
-        self.synced, self.failure = True, None
-
-    def failed(self, message: str) -> None:
-        """A list or watch did not."""
-        self.failure = message
+    failure: str | None = "no list of runs has been read yet"  # of the last list or watch

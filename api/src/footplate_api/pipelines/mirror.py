@@ -68,7 +68,7 @@ class Mirror:
 
     def _trouble(self, detail: str) -> None:
         log.warning("%s", detail)
-        self._health.failed(detail)
+        self._health.failure = detail
         self._metrics.mirror_failures.inc()
 
     async def _wait(self) -> None:
@@ -117,7 +117,7 @@ class Mirror:
         self._heard()
 
     def _heard(self) -> None:
-        self._health.heard()
+        self._health.failure = None
         self._metrics.mirror_last_event.set(self._now().timestamp())
 
 

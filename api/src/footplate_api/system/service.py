@@ -76,6 +76,4 @@ async def exposition(database: Database, registry: CollectorRegistry, now: datet
             rows = await repository.watched(session, now - GAUGED_AFTER_END, GAUGED_RUNS)
     except DatabaseUnavailable:
         return generate_latest(registry)
-    runs = CollectorRegistry()
-    runs.register(_Families(run_families(rows)))
-    return generate_latest(registry) + generate_latest(runs)
+    return generate_latest(registry) + generate_latest(_Families(run_families(rows)))
