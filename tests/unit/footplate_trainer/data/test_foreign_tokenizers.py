@@ -16,9 +16,8 @@ from tokenizers import Tokenizer
 
 from footplate_trainer.data import sentencepiece_model, tiktoken_ranks, tokenizer
 from footplate_trainer.data.pack import TokenizerKind, pack
-from footplate_trainer.data.proof import Proof
 from footplate_trainer.data.shards import TokenShards
-from footplate_trainer.data.tokenizer import RESERVED
+from footplate_trainer.data.tokenizer import RESERVED, Proof
 
 TEXTS = [topics[name] for name in ("assert", "lambda", "strings", "yield")]
 ODD = [

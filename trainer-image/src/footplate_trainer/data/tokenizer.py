@@ -24,9 +24,9 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 from footplate_planning.spans import SENTINELS
 from footplate_trainer.data.layout import SpecialIds
-from footplate_trainer.data.proof import Proof
 
 T = TypeVar("T")
+Encode = Callable[[list[str]], list[list[int]]]
 
 # Name of ours first, then what well-known tokenizers call it: the first that exists is used.
 ALIASES: Final[dict[str, tuple[str, ...]]] = {
@@ -44,6 +44,44 @@ SMALLEST: Final = RESERVED + ALPHABET
 # Characters: while a text is split into words, the library takes about 100 bytes for each.
 PIECE: Final = 1 << 16
 _GROUP: Final = 1 << 22  # characters encoded in one call, shared out among all cores
+_PROVEN: Final = 1 << 22  # characters
+
+
+class Proof:
+    """Whether a converted tokenizer reads as its own library does, tried on the text that is packed.
+
+    A conversion that is right for every text cannot be told from one that is nearly right, but by
+    trying. So the first megabytes are encoded by both, and the first text that comes out differently
+    ends the packing.
+    """
+
+    def __init__(self, origin: str, reference: Encode, characters: int = _PROVEN) -> None:
+        """`origin` is what a person knows the tokenizer by."""
+        self._origin = origin
+        self._reference = reference
+        self._left = characters
+
+    def check(self, texts: Sequence[str], ids: Sequence[Sequence[int]]) -> None:
+        """ValueError for the first text whose `ids` differ from the reference's."""
+        for text, ours in zip(texts, ids, strict=True):
+            if self._left <= 0:
+                return
+            self._left -= len(text)
+            [theirs] = self._reference([text])
+            # Two ways of equal score through a row of equal signs differ in their order only.
+            if list(ours) != theirs and sorted(ours) != sorted(theirs):
+                raise ValueError(self._difference(text, ours, theirs))
+
+    def _difference(self, text: str, ours: Sequence[int], theirs: Sequence[int]) -> str:
+        pairs = zip(ours, theirs, strict=False)
+        place = next(
+            (n for n, (mine, other) in enumerate(pairs) if mine != other), min(len(ours), len(theirs))
+        )
+        return (
+            f"--tokenizer {self._origin} cannot be written as tokenizer.json: the text that begins with "
+            f"{text[:40]!r} comes out otherwise at token {place}: {list(ours[place : place + 4])} instead of "
+            f"{list(theirs[place : place + 4])}; give a tokenizer.json"
+        )
 
 
 @dataclass(frozen=True)
