@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sysconfig
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ _TEXTS: Final = {
     ShardFormat.PAIRS: ("query", "positive"),
     ShardFormat.REGRESSION: ("text",),
 }
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _NOT_STDLIB: Final = ("site-packages", "dist-packages", "__pycache__", "lib-dynload")
 
 
@@ -200,7 +202,7 @@ def _record(line: bytes, place: str, shard_format: ShardFormat) -> Record | None
         number = ' and a finite number "value"' if wants_value else ""
         raise ValueError(f"{place} has {seen}; each line must be an object with {several} {wanted}{number}")
     # JSON may spell half a surrogate pair, which no UTF-8 text holds.
-    if not all(text.isascii() or _encodable(text) for text in texts):
+    if any(_SURROGATE.search(text) for text in texts):
         return None
     return Record(texts, value)
 
@@ -210,14 +212,6 @@ def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if abs(value) < _LARGEST else None
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _python_docs() -> Iterator[Record]:
