@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Final
 
 from footplate_contracts.names import Env
-from footplate_trainer.data.check import unreadable
+from footplate_trainer.data.check import check_sum, unreadable
 from footplate_trainer.data.layout import MANIFEST_FILE, DataFile, ShardManifest
 from footplate_trainer.errors import DataCorrupt, DataError, DataMissing
 from footplate_trainer.storage import Storage, join
@@ -115,11 +115,11 @@ def _copy(storage: Storage, record: DataFile, path: Path) -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise unreadable(place, error, local=False) from None
-    with partial.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != record.sha256:
+    try:
+        check_sum(partial, record, place)
+    except DataCorrupt:
         partial.unlink()
-        raise DataCorrupt.at(place, "sha256", expected=record.sha256, found=found)
+        raise
     partial.replace(path)
 
 

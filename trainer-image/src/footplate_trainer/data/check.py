@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
@@ -116,13 +117,19 @@ def check_sizes(storage: Storage, manifest: ShardManifest) -> None:
 def check_sums(storage: LocalStorage, manifest: ShardManifest) -> None:
     """Read each file that the manifest names and compare its checksum."""
     for record in manifest.files():
-        place = _place(storage, record.file)
+        path = storage.folder / record.file
         try:
-            found = hashlib.sha256(storage.read(record.file)).hexdigest()
+            check_sum(path, record)
         except OSError as error:
-            raise unreadable(place, error, local=True) from None
-        if found != record.sha256:
-            raise DataCorrupt.at(place, "sha256", expected=record.sha256, found=found)
+            raise unreadable(str(path), error, local=True) from None
+
+
+def check_sum(path: Path, record: DataFile, place: str | None = None) -> None:
+    """Compare the checksum of the file at `path`, which a person knows as `place`; may raise OSError."""
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != record.sha256:
+        raise DataCorrupt.at(place or str(path), "sha256", expected=record.sha256, found=found)
 
 
 def unreadable(place: str, error: OSError, *, local: bool) -> DataError:

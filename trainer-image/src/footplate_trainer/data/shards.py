@@ -11,7 +11,6 @@ Shards are mapped, not read: the ranks of a node share the page cache.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from footplate_trainer.data import cache
-from footplate_trainer.data.check import check_sizes, open_place, read_manifest, unreadable
+from footplate_trainer.data.check import check_sizes, check_sum, open_place, read_manifest, unreadable
 from footplate_trainer.data.dtypes import OFFSET_DTYPE, VALUE_DTYPE, token_dtype
 from footplate_trainer.data.layout import ShardFormat, ShardManifest, SpecialIds
 from footplate_trainer.data.order import Int64s
@@ -130,12 +129,9 @@ class TokenShards:
         for record in self.manifest.files()[rank::world_size]:
             path = self.folder / record.file
             try:
-                with path.open("rb") as file:
-                    found = hashlib.file_digest(file, "sha256").hexdigest()
+                check_sum(path, record)
             except OSError as error:
                 raise DataError(f"{path}: reading failed ({error.strerror})") from None
-            if found != record.sha256:
-                raise DataCorrupt.at(str(path), "sha256", expected=record.sha256, found=found)
 
     def read(self, start: int, stop: int) -> Int64s:
         """Tokens at global positions [start, stop) as int64 [stop - start], a copy."""
