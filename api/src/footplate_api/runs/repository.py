@@ -12,21 +12,9 @@ from footplate_api.database import ReadSession, WriteSession
 from footplate_api.models.base import upsert
 from footplate_api.models.run import Run
 from footplate_api.runs.pagination import Position
-from footplate_api.runs.schemas import RunQuery
+from footplate_api.runs.schemas import RunQuery, RunSummary
 
-_SUMMARY = (
-    Run.uid,
-    Run.namespace,
-    Run.name,
-    Run.stage,
-    Run.phase,
-    Run.step,
-    Run.total_steps,
-    Run.tokens,
-    Run.loss,
-    Run.created_at,
-    Run.deleted_at,
-)
+_SUMMARY = [getattr(Run, name) for name in RunSummary.model_fields]
 
 
 async def page(

@@ -45,4 +45,4 @@ async def delete_run(
 
     With `uid`, a younger run of the same name is left alone (409).
     """
-    await service.withdraw(context.cluster, namespace, name, uid)
+    await context.cluster.delete_run(namespace, name, uid)

@@ -47,11 +47,6 @@ async def submit(
     return RunDetail.model_validate(row)
 
 
-async def withdraw(cluster: Cluster, namespace: str, name: str, uid: str | None) -> None:
-    """Deletes the run in Kubernetes; the mirror sees it go and keeps its history."""
-    await cluster.delete_run(namespace, name, uid)
-
-
 async def list_runs(session: ReadSession, namespace: str, query: RunQuery) -> RunList:
     """A page of the namespace's runs, newest first."""
     after = None if query.cursor is None else pagination.decode(query.cursor)
