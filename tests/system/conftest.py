@@ -30,8 +30,18 @@ CLUSTER_LOCK = Path(tempfile.gettempdir()) / "footplate-system-tests.lock"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the tests that want the cluster to themselves last: the others keep all workers busy before."""
-    items.sort(key=_is_alone)
+    """Orders the tests so that no worker waits for another before the tests that run alone, which are last."""
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    """When a test comes: while one worker trains the undisturbed run, the other has tests without it."""
+    fixtures = getattr(item, "fixturenames", ())
+    if _is_alone(item):
+        return 3
+    if "undisturbed" in fixtures:
+        return 2
+    return 0 if "finished" in fixtures else 1
 
 
 @pytest.hookimpl(wrapper=True)
