@@ -30,7 +30,7 @@ CLUSTER_LOCK = Path(tempfile.gettempdir()) / "footplate-system-tests.lock"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Orders the tests so that no worker waits for another before the tests that run alone, which are last."""
+    """Orders the tests so that no worker waits for another; those that run alone come last."""
     items.sort(key=_turn)
 
 

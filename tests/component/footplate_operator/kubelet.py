@@ -39,6 +39,7 @@ from footplate_contracts.reports import (
     SealedGeneration,
     TelemetryItem,
 )
+from footplate_operator.runtime.kinds import CONFIG_MAP, POD, SECRET
 from tests.component.footplate_operator.api import Api, Json
 
 STEP_SECONDS = 0.05
@@ -83,11 +84,11 @@ class Node:
 
     def look(self) -> None:
         """Start what waits, report what ended, end what was deleted."""
-        for pod in self.api.find("pods"):
+        for pod in self.api.find(POD):
             name = pod["metadata"]["name"]
             if "deletionTimestamp" in pod["metadata"]:
                 self._finish(name)
-                self.api("delete", "pod", name, "--force", "--grace-period=0", "--wait=false", check=False)
+                self.api.end(name)
             elif name not in self.known:
                 files = self._files(pod)
                 if files is not None:  # else they are not there yet, or no more: the next look shows
@@ -134,13 +135,13 @@ class Node:
         for volume in pod["spec"]["volumes"]:
             contents: dict[str, bytes] = {}
             if "secret" in volume:
-                secret = self.api.get("secret", volume["secret"]["secretName"])
+                secret = self.api.get(SECRET, volume["secret"]["secretName"])
                 if secret is None:
                     return None
                 keys = [item["key"] for item in volume["secret"]["items"]]
                 contents = {key: base64.b64decode(secret["data"][key]) for key in keys}
             elif "configMap" in volume:
-                found = self.api.get("configmap", volume["configMap"]["name"])
+                found = self.api.get(CONFIG_MAP, volume["configMap"]["name"])
                 if found is None:
                     return None
                 contents = {key: value.encode() for key, value in found["data"].items()}

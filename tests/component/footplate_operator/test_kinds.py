@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cluster.kubernetes.envtest import ApiServer
+from footplate_operator.runtime.kinds import CONFIG_MAP
 from tests.component.footplate_operator.api import Api, wait_for
 from tests.component.footplate_operator.conftest import Process, operator_process
 from tests.component.footplate_operator.parcels import CRD, PARCEL, UID_LABEL
@@ -35,8 +36,8 @@ def packed(api: Api, *items: str) -> None:
     """Waits until these items are packed, and the status says so."""
 
     def look() -> bool:
-        status = (api.get("parcels", "p") or {}).get("status", {})
-        there = [name for name in api.names("configmaps") if name.startswith("p-")]
+        status = (api.get(PARCEL, "p") or {}).get("status", {})
+        there = [name for name in api.names(CONFIG_MAP) if name.startswith("p-")]
         return there == [f"p-{item}" for item in items] and status.get("packed") == len(items)
 
     wait_for(look, f"packed: {items}")
@@ -45,17 +46,17 @@ def packed(api: Api, *items: str) -> None:
 def test_another_kind_lives_and_dies(operator: Process, api: Api) -> None:
     pack(api, ["book", "pen"])
     packed(api, "book", "pen")
-    before = api.get("configmaps", "p-pen")
+    before = api.get(CONFIG_MAP, "p-pen")
     api("delete", "configmap", "p-pen")
-    wait_for(lambda: (api.get("configmaps", "p-pen") or before) != before, "what drifted is made again")
+    wait_for(lambda: (api.get(CONFIG_MAP, "p-pen") or before) != before, "what drifted is made again")
     pack(api, ["book", "cup"])
     packed(api, "book", "cup")
     pack(api, "everything")
-    said = wait_for(lambda: (api.get("parcels", "p") or {})["status"].get("conditions"), "a condition")
+    said = wait_for(lambda: (api.get(PARCEL, "p") or {})["status"].get("conditions"), "a condition")
     assert (said[0]["type"], said[0]["status"], said[0]["reason"]) == ("Reconciled", "False", "ConfigRefused")
     assert "items: Input should be a valid list, not 'everything'" in said[0]["message"]
     pack(api, ["book"])
     packed(api, "book")
     api("delete", "parcel", "p")
-    wait_for(lambda: not api.find("configmaps", UID_LABEL) or None, "what it owned is gone, too")
+    wait_for(lambda: not api.find(CONFIG_MAP, UID_LABEL) or None, "what it owned is gone, too")
     assert "Traceback" not in operator.log.read_text()

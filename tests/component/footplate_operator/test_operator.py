@@ -11,6 +11,16 @@ from typing import Any
 import pytest
 
 from cluster.kubernetes.envtest import ApiServer
+from footplate_operator.runtime.kinds import (
+    CONFIG_MAP,
+    DISRUPTION_BUDGET,
+    EVENT,
+    POD,
+    REVISION,
+    SECRET,
+    SERVICE,
+)
+from footplate_operator.trainingrun.run import TRAINING_RUN
 from tests.component.footplate_operator.api import Api, Json, wait_for
 from tests.component.footplate_operator.conftest import Process, operator_process
 from tests.component.footplate_operator.kubelet import Node
@@ -52,16 +62,14 @@ def test_a_run_lives_from_apply_to_succeeded(operator: Process, api: Api, node: 
     assert status["checkpoint"]["latestStep"] == 75
     assert status["world"]["ranks"] == 4
     assert _condition(status, "Complete")["status"] == "True"
-    run = api.get("trun", "tiny")
+    run = api.get(TRAINING_RUN, "tiny")
     assert run is not None and "finalizers" not in run["metadata"]
     created = datetime.fromisoformat(run["metadata"]["creationTimestamp"])
     wall = (datetime.fromisoformat(status["completionTime"]) - created).total_seconds()
     assert abs(sum(status["time"].values()) - wall) <= 0.01 * wall + 0.01
-    wait_for(lambda: api.names("pods") == ["tiny-w0-0", "tiny-w1-0"], "the coordinator goes last")
+    wait_for(lambda: api.names(POD) == ["tiny-w0-0", "tiny-w1-0"], "the coordinator goes last")
     told = {"Starting", "Running", "Succeeded"}  # each right after the status, and so after what we have seen
-    wait_for(
-        lambda: told <= {event["reason"] for event in api.find("events.events.k8s.io")}, f"Events: {told}"
-    )
+    wait_for(lambda: told <= {event["reason"] for event in api.find(EVENT)}, f"Events: {told}")
     assert "Traceback" not in operator.log.read_text()
 
 
@@ -71,12 +79,12 @@ def test_a_killed_worker_and_a_killed_coordinator_are_replaced(
     api.apply(_run(api, steps=400))
     _phase(api, "Running")
     node.kill("tiny-w1-0")
-    wait_for(lambda: "tiny-w1-1" in api.names("pods"), "a substitute", 10)
+    wait_for(lambda: "tiny-w1-1" in api.names(POD), "a substitute", 10)
     status = wait_for(lambda: _trains_in(api, "1.2"), "a second generation trains")
     assert status["restarts"] == 1 and status["failures"] == {"NodeLost": 1}
     node.kill("tiny-c1")
     wait_for(lambda: api.status("tiny")["coordinator"].get("podName") == "tiny-c2", "the next epoch", 20)
-    assert {"tiny-w0-0", "tiny-w1-1"} <= set(api.names("pods"))
+    assert {"tiny-w0-0", "tiny-w1-1"} <= set(api.names(POD))
 
 
 def test_a_run_is_scaled_while_it_trains(operator: Process, api: Api, node: Node) -> None:
@@ -89,7 +97,7 @@ def test_a_run_is_scaled_while_it_trains(operator: Process, api: Api, node: Node
     assert status["world"]["nodes"] == 2
     api("scale", "trun", "tiny", "--replicas=1")
     status = wait_for(lambda: _trains_in(api, "1.3"), "one node trains")
-    wait_for(lambda: api.names("pods") == ["tiny-c1", "tiny-w0-0"], "the other is given back", 20)
+    wait_for(lambda: api.names(POD) == ["tiny-c1", "tiny-w0-0"], "the other is given back", 20)
     assert [attempt["nodes"] for attempt in status["attempts"]] == [1, 2, 1]
     assert (status["restarts"], status.get("failures", {})) == (0, {})
 
@@ -108,7 +116,7 @@ def test_a_spare_becomes_the_worker_that_was_lost(operator: Process, api: Api, n
 
 
 def _named(api: Api, role: str, name: str) -> list[str] | None:
-    names = [pod["metadata"]["name"] for pod in api.find("pods", f"footplate.dev/role={role}")]
+    names = [pod["metadata"]["name"] for pod in api.find(POD, f"footplate.dev/role={role}")]
     return names if name in names else None
 
 
@@ -119,7 +127,7 @@ def test_suspension_saves_and_resumption_goes_on(operator: Process, api: Api, no
     status = _phase(api, "Suspended", seconds=20)
     saved = status["checkpoint"]["latestStep"]
     assert saved > 0
-    wait_for(lambda: not api.find("pods", "footplate.dev/role=worker") or None, "workers are gone", 20)
+    wait_for(lambda: not api.find(POD, "footplate.dev/role=worker") or None, "workers are gone", 20)
     api("patch", "trun", "tiny", "--type=merge", "-p", json.dumps({"spec": {"suspend": False}}))
     status = _phase(api, "Running")
     assert status["coordinator"]["epoch"] == 2
@@ -132,12 +140,12 @@ def test_an_operator_restart_touches_no_pod(server: ApiServer, api: Api, node: N
         api.apply(_run(api, steps=2000))
         _phase(api, "Running")
         first.process.kill()
-    before = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in api.find("pods")}
+    before = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in api.find(POD)}
     step = api.status("tiny")["progress"]["step"]
     with operator_process(server, tmp_path, "first") as second:
         wait_for(lambda: api.status("tiny")["progress"]["step"] > step or None, "progress is seen again")
         assert second.said("message=created") == 0
-    assert {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in api.find("pods")} == before
+    assert {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in api.find(POD)} == before
     assert api.status("tiny")["restarts"] == 0
 
 
@@ -148,19 +156,19 @@ def test_a_revision_of_another_release_is_named_and_touches_no_pod(
         api.apply(_run(api, steps=2000))
         _phase(api, "Running")
         first.process.kill()
-    before = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in api.find("pods")}
+    before = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in api.find(POD)}
     _write_revision_anew(api, "tiny-1", "9.0.0", stage="dream")
     with operator_process(server, tmp_path, "first") as second:
         said = wait_for(lambda: _unreadable(api), "the condition")
         assert "cannot read ControllerRevision tiny-1: operator 9.0.0 wrote it (config.stage: " in said
         assert second.said("Traceback") == 0
-    assert {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in api.find("pods")} == before
+    assert {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in api.find(POD)} == before
     assert api.status("tiny")["phase"] == "Running"
 
 
 def _write_revision_anew(api: Api, name: str, release: str, stage: str) -> None:
     """As `release` would have written it: its data cannot be changed in place."""
-    body = api.get("controllerrevision", name)
+    body = api.get(REVISION, name)
     assert body is not None
     known = body["metadata"]
     body["metadata"] = {key: known[key] for key in ("name", "namespace", "labels", "ownerReferences")}
@@ -201,8 +209,13 @@ def test_deletion_leaves_nothing(operator: Process, api: Api, node: Node) -> Non
     api("delete", "trun", "tiny", "--wait=true", "--timeout=5s")
 
     def left() -> list[str]:
-        kinds = ("pods", "secrets", "configmaps", "services", "pdb", "controllerrevisions")
-        return [f"{kind}/{name}" for kind in kinds for name in api.names(kind) if name != "kube-root-ca.crt"]
+        kinds = (POD, SECRET, CONFIG_MAP, SERVICE, DISRUPTION_BUDGET, REVISION)
+        return [
+            f"{kind.plural}/{name}"
+            for kind in kinds
+            for name in api.names(kind)
+            if name != "kube-root-ca.crt"
+        ]
 
     wait_for(lambda: not left() or None, "nothing is left", 15)
 
