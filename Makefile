@@ -15,7 +15,8 @@ PYTEST := $(BIN)/python -m pytest
 # In CI a test that failed is run once more, alone; on a desk it has failed.
 SUITE := $(if $(CI),$(BIN)/python -m tools.rerun,$(PYTEST))
 TORCH_TESTS := $(addprefix tests/unit/footplate_trainer/,callbacks checkpoint commands data huggingface loop metrics \
-	model optim parallel stages test_failures.py) # those that import torch, and about half of the work
+	model optim parallel stages test_failures.py) $(addprefix tests/unit/footplate_planning/,test_flops.py \
+	test_inventory.py test_topology.py) # those that import torch, and about half of the work
 MEMORY := $(if $(wildcard /dev/shm),TMPDIR=/dev/shm) # unit tests' files need no disk
 PACKAGES := contracts/src planning/src operator/src api/src elastic/src trainer-image/src
 OURS := contracts planning operator api elastic trainer
@@ -39,7 +40,7 @@ test: unit component system ## every test but those of test-long, on the same cl
 unit: .venv/ready ## pure tests, in seconds, without sockets
 	@torch=$$(mktemp); trap "rm -f $$torch" EXIT; code=0; \
 	$(MEMORY) $(PYTEST) $(TORCH_TESTS) -q > $$torch 2>&1 & \
-	$(MEMORY) $(PYTEST) tests/unit -q $(TORCH_TESTS:%=--ignore=%) || code=$$?; \
+	$(MEMORY) $(PYTEST) -p tests.support.without_torch tests/unit -q $(TORCH_TESTS:%=--ignore=%) || code=$$?; \
 	wait $$! || code=$$?; cat $$torch; exit $$code
 
 component: .venv/ready binaries postgresql ## real PostgreSQL, real ranks, a real API server
