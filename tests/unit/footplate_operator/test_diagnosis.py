@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from footplate_contracts.names import Cause, Reason
 from footplate_operator.trainingrun.observed import LostWorker, PodView, view_pod
-from footplate_operator.trainingrun.policies.diagnosis import diagnose
+from footplate_operator.trainingrun.policies import startup
+from footplate_operator.trainingrun.policies.diagnosis import diagnose, worst
 from footplate_operator.trainingrun.policies.failure import Source
 from footplate_operator.trainingrun.status.failures import from_lost
 
@@ -152,6 +153,15 @@ def test_diagnosis(status: dict[str, Any], reason: Reason | None, patience: floa
     found = diagnose(pod(status))
     assert (found.reason if found else None, found.patience if found else None) == (reason, patience)
     assert found is None or found.message.startswith("pod tiny-w1-0: ")
+
+
+def test_of_two_pods_beyond_hope_the_one_that_is_so_for_longer_is_named() -> None:
+    missing = pod(waiting("CreateContainerConfigError", 'secret "s3" not found'))
+    refused = pod(waiting("ErrImagePull", "pull access denied"))
+    found = worst([missing, refused], NOW + timedelta(seconds=30))  # both wait for 90 s
+    assert found is not None and (found.reason, found.patience) == (Reason.IMAGE_PULL, -90)
+    failed = startup.hopeless(found, None, [])
+    assert failed is not None and failed.message == found.message
 
 
 def test_a_terminating_pod_is_not_waited_for() -> None:

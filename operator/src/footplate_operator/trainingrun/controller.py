@@ -19,14 +19,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
 from footplate_contracts.logs import fields
-from footplate_contracts.names import (
-    RUN_UID_LABEL,
-    ConditionType,
-    Phase,
-    Reason,
-    RunUid,
-    secret_name,
-)
+from footplate_contracts.names import RUN_UID_LABEL, ConditionType, Phase, Reason, RunUid, secret_name
 from footplate_contracts.release import release
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import parse_time

@@ -21,9 +21,8 @@ from footplate_operator.trainingrun.policies import ttl
 from footplate_operator.trainingrun.policies.backoff import WAITS
 from footplate_operator.trainingrun.run import Run
 
-KEPT_ENDED: Final = (
-    len(WAITS) - 1
-)  # ended pods of one slot, whatever their age: the longest wait needs so many
+# Ended pods of one slot that are kept whatever their age: the longest wait needs so many.
+KEPT_ENDED: Final = len(WAITS) - 1
 NODE_GONE_SECONDS: Final = 30.0
 EXIT_SECONDS: Final = 4.0  # for workers of a finished run to end by themselves
 STOP_SECONDS: Final = 8.0  # after which pods that do not stop are deleted
@@ -85,17 +84,20 @@ def release(observed: Observed) -> list[Removal]:
 def _at_rest(
     run: Run,
     observed: Observed,
-    found: list[Removal],
+    leaving: list[Removal],
     working: Sequence[PodView],
     waited: float,
     now: datetime,
 ) -> Retirement:
-    """What is `found` of the gang, the coordinator once nobody is `working` and all is told, and old logs."""
+    """Those of the gang that are `leaving`, the coordinator once nobody works and all is told, and old logs.
+
+    `working`: pods of the gang that are live, and shall not be.
+    """
     retention = run.spec.pod_retention_seconds
     coordinators = [pod for pod in observed.coordinators if pod.live]
-    if not working and _flushed(observed.coordinator, waited):
-        found += [Delete(pod) for pod in coordinators]
-    found += _expired(observed.pods, retention, now)
+    told = not working and _flushed(observed.coordinator, waited)
+    closing = [Delete(pod) for pod in coordinators] if told else []
+    found = [*leaving, *closing, *_expired(observed.pods, retention, now)]
     marks = [mark - waited for mark in (EXIT_SECONDS, STOP_SECONDS) if working and mark > waited]
     waits = (*marks, *_until_expiry(observed.pods, retention, now))
     return Retirement(_unique(found), waits, busy=bool(working or coordinators))
