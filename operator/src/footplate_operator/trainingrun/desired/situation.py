@@ -12,7 +12,7 @@ from footplate_contracts.names import ConditionType, Phase, Reason
 from footplate_contracts.reports import RunState
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import seconds_between
-from footplate_operator.runtime.conditions import NewCondition, find
+from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.trainingrun.directives import directives
 from footplate_operator.trainingrun.gang.plan import GangPlan, plan
 from footplate_operator.trainingrun.history import History, history_of
@@ -92,7 +92,7 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
         history=history,
         interrupted=bool(failed.new) or (before.open is not None and not gang.workers.complete),
         finished=_finished(gang, now),
-        failure=failure or _failed_start(run, before, pods, held_up, error, now),
+        failure=failure or startup.failed(run, before.stepped, pods, held_up, error, now),
         diagnosis=held_up,
         coordinator_error=error,
     )
@@ -119,29 +119,3 @@ def _coordinator_error(gang: GangPlan) -> str:
     if not ended or (serving is not None and serving.started):
         return ""
     return failures.words(max(ended, key=lambda pod: pod.epoch))
-
-
-def _failed_start(
-    run: Run,
-    history: History,
-    observed: Observed,
-    held_up: Diagnosis | None,
-    coordinator_error: str,
-    now: datetime,
-) -> FailureDecision | None:
-    """The end of a run that cannot start; what has trained before is tried again elsewhere."""
-    if not startup.untrained(run.phase):
-        return None
-    if not history.stepped and (
-        hopeless := startup.hopeless(held_up, observed.problem, observed.coordinators)
-    ):
-        return hopeless
-    reason = held_up.message if held_up else coordinator_error or _refusal(run) or "not all workers joined"
-    deadline = run.spec.resilience.startup_deadline_seconds
-    return startup.overdue(run.phase, run.phase_since, deadline, reason, now)
-
-
-def _refusal(run: Run) -> str:
-    """What the API server said when it last refused a child; empty where it did not."""
-    known = find(run.status.conditions, ConditionType.RECONCILED)
-    return known.message if known is not None and known.status == "False" else ""

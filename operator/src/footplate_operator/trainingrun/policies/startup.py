@@ -12,11 +12,13 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
-from footplate_contracts.names import Cause, ExitCode, Phase, Reason
+from footplate_contracts.names import Cause, ConditionType, ExitCode, Phase, Reason
+from footplate_operator.runtime.conditions import find
 from footplate_operator.runtime.decision import Problem
-from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.observed import Observed, PodView
 from footplate_operator.trainingrun.policies.diagnosis import Diagnosis
 from footplate_operator.trainingrun.policies.failure import FailureAction, FailureDecision
+from footplate_operator.trainingrun.run import Run
 
 _STARTING: Final = frozenset({None, Phase.QUEUED, Phase.ADMITTED, Phase.STARTING, Phase.SUSPENDED})
 
@@ -38,14 +40,31 @@ def remaining(phase: Phase | None, since: datetime, deadline: float, now: dateti
     return deadline - (now - since).total_seconds()
 
 
-def overdue(
-    phase: Phase | None, since: datetime, deadline: float, held_up_by: str, now: datetime
+def failed(
+    run: Run,
+    stepped: bool,
+    observed: Observed,
+    held_up: Diagnosis | None,
+    coordinator_error: str,
+    now: datetime,
 ) -> FailureDecision | None:
-    """The end of a run that did not start in time; `held_up_by`: what it waited for."""
-    left = remaining(phase, since, deadline, now)
+    """The end of a run that cannot start; None for one that may still, or has.
+
+    Args:
+        stepped: it has trained before, in whatever phase it is now: it is tried again elsewhere.
+        held_up: what holds up one of its pods, if anything does.
+        coordinator_error: what its coordinator ended with, while none serves.
+    """
+    if not untrained(run.phase):
+        return None
+    if not stepped and (end := hopeless(held_up, observed.problem, observed.coordinators)):
+        return end
+    deadline = run.spec.resilience.startup_deadline_seconds
+    left = remaining(run.phase, run.phase_since, deadline, now)
     if left is None or left > 0:
         return None
-    message = f"not started within {deadline} s (resilience.startupDeadlineSeconds): {held_up_by}"
+    reason = held_up.message if held_up else coordinator_error or _refusal(run) or "not all workers joined"
+    message = f"not started within {deadline} s (resilience.startupDeadlineSeconds): {reason}"
     return _fail(Reason.STARTUP_DEADLINE, message)
 
 
@@ -62,6 +81,12 @@ def hopeless(
             said = pod.message or "see its log"
             return _fail(Reason.CONFIG_REFUSED, f"the coordinator refused its configuration: {said}")
     return None
+
+
+def _refusal(run: Run) -> str:
+    """What the API server said when it last refused a child; empty where it did not."""
+    known = find(run.status.conditions, ConditionType.RECONCILED)
+    return known.message if known is not None and known.status == "False" else ""
 
 
 def _fail(reason: Reason, message: str) -> FailureDecision:
