@@ -27,7 +27,7 @@ from torch.distributed.tensor.debug import CommDebugMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_contracts.v1alpha1.training import PipelineSchedule
+from footplate_contracts.v1alpha1.parallelism import PipelineSchedule
 from footplate_planning import bubble
 from footplate_planning.config import model_shape
 from footplate_planning.plan import step_of

@@ -8,7 +8,7 @@ finds the same numbers (docs/parallelism.md).
 
 from __future__ import annotations
 
-from footplate_contracts.v1alpha1.training import PipelineSchedule
+from footplate_contracts.v1alpha1.parallelism import PipelineSchedule
 from footplate_planning.topology import Topology
 
 

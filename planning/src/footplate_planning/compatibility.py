@@ -12,14 +12,8 @@ from enum import StrEnum
 from itertools import combinations
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_contracts.v1alpha1.training import (
-    LossName,
-    Offload,
-    PipelineSchedule,
-    Precision,
-    Recomputation,
-    Sharding,
-)
+from footplate_contracts.v1alpha1.parallelism import Offload, PipelineSchedule, Sharding
+from footplate_contracts.v1alpha1.training import LossName, Precision, Recomputation
 from footplate_planning.config import model_shape
 from footplate_planning.shape import ModelShape, is_target
 from footplate_planning.topology import Topology, schedule_wants

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_contracts.v1alpha1.training import Offload
+from footplate_contracts.v1alpha1.parallelism import Offload
 from footplate_planning import memory
 from footplate_planning.config import model_shape
 from footplate_planning.flops import Convention, block_flops, flops_per_token, head_flops

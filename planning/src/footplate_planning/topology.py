@@ -15,7 +15,7 @@ from functools import lru_cache
 from itertools import accumulate, pairwise, product
 from typing import TYPE_CHECKING, Self
 
-from footplate_contracts.v1alpha1.training import Parallelism, PipelineSchedule, Sharding
+from footplate_contracts.v1alpha1.parallelism import Parallelism, PipelineSchedule, Sharding
 
 if TYPE_CHECKING:  # a coordinator reckons with nodes, and needs no word for networks
     from footplate_planning.shape import ModelShape

@@ -15,7 +15,8 @@ from enum import StrEnum
 from typing import Final
 
 from footplate_contracts.v1alpha1.model import Architecture
-from footplate_contracts.v1alpha1.training import Recomputation, Sharding
+from footplate_contracts.v1alpha1.parallelism import Sharding
+from footplate_contracts.v1alpha1.training import Recomputation
 from footplate_planning.inventory import Stage, inventory
 from footplate_planning.memory import FP32, Step, loss_chunk
 from footplate_planning.shape import ModelShape, Weight

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from footplate_contracts.v1alpha1.training import PipelineSchedule
+from footplate_contracts.v1alpha1.parallelism import PipelineSchedule
 from footplate_planning import bubble
 from footplate_planning.topology import Topology
 

@@ -8,7 +8,8 @@ import pytest
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.adapter import Adapter
-from footplate_contracts.v1alpha1.training import Loss, PipelineSchedule, Recomputation
+from footplate_contracts.v1alpha1.parallelism import PipelineSchedule
+from footplate_contracts.v1alpha1.training import Loss, Recomputation
 from footplate_planning.compatibility import Feature, features, problems
 from tests.support.tiny import tiny_config
 

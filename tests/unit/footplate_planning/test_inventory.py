@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from footplate_contracts.v1alpha1.model import Family
-from footplate_contracts.v1alpha1.training import PipelineSchedule
+from footplate_contracts.v1alpha1.parallelism import PipelineSchedule
 from footplate_planning.inventory import inventory
 from footplate_planning.shape import ModelShape
 from footplate_planning.topology import Topology, stage_layers

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from footplate_contracts.v1alpha1.training import Parallelism
+from footplate_contracts.v1alpha1.parallelism import Parallelism
 from footplate_planning.topology import (
     RankCoordinates,
     Topology,

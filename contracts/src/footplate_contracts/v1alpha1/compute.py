@@ -1,4 +1,4 @@
-"""`spec.compute`, `spec.checkpoint` and `spec.resilience`: where it runs and what it survives."""
+"""`spec.compute`, `spec.checkpoint` and `spec.resumeFrom`: where it runs, and where its state is kept."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.names import Cause
-from footplate_contracts.rules import Refusal, Rule, refuse
-from footplate_contracts.v1alpha1.types import Count, Label, Name, Part, Seconds, Uri, Whole
+from footplate_contracts.rules import Refusal, Rule
+from footplate_contracts.v1alpha1.types import Count, Name, Part, Uri, Whole
 
 Nodes = Annotated[int, Field(ge=1, le=4096)]
 
@@ -98,58 +97,3 @@ class ResumeFrom(Part):
     step: Whole | None = Field(None, description="default: the newest")
 
     rules: ClassVar = (_checkpoint_folder("uri"),)
-
-
-class Hang(Part):
-    """When a standstill is a hang: max(factor x P99 of step time, floor); ten times that for data."""
-
-    factor: Annotated[float, Field(ge=1.0, le=1000.0)] = Field(
-        3.0, description="times the 99th percentile of step time"
-    )
-    floor_seconds: Seconds = Field(60, description="and at least so long")
-
-
-class Straggler(Part):
-    """When a rank is slow: above ratio x median for so many steps."""
-
-    ratio: Annotated[float, Field(ge=1.0, le=1000.0)] = Field(1.5, description="over the median of all ranks")
-    steps: Count = Field(20, description="for so long")
-
-
-class Preflight(Part):
-    """Node checks before the first step."""
-
-    enabled: bool = Field(False, description="whether")
-
-
-_CAUSES = [cause.value for cause in Cause]
-
-
-class Resilience(Part):
-    """Budgets of the failure policy and deadlines."""
-
-    budgets: Annotated[dict[str, Annotated[int, Field(ge=0, le=1_000_000)]], Field(max_length=16)] = Field(
-        default_factory=dict, description="attempts allowed by cause, beside the defaults"
-    )
-    startup_deadline_seconds: Annotated[int, Field(ge=1, le=604_800)] = Field(
-        1200, description="from the first pod to the first step"
-    )
-    hang: Hang | None = Field(
-        None, description="when ranks that stand still are restarted; default: 3 and 60"
-    )
-    straggler: Straggler | None = None
-    preflight: Preflight | None = None
-    exclude_nodes: Annotated[list[Label], Field(max_length=256)] = Field(
-        [], description="names of nodes to keep away from"
-    )
-
-    rules: ClassVar = (
-        Rule(
-            f"self.budgets.all(cause, cause in {_CAUSES})",
-            f"budgets has no cause {{self.budgets.filter(cause, !(cause in {_CAUSES}))}};"
-            f" causes are {', '.join(Cause)}",
-            field="budgets",
-        ),
-        refuse("straggler"),
-        refuse("preflight"),
-    )

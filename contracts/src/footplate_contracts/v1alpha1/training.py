@@ -1,4 +1,4 @@
-"""`spec.training` and `spec.parallelism`: how the weights move, and how ranks share the work."""
+"""`spec.stage` and `spec.training`: how the weights move."""
 
 from __future__ import annotations
 
@@ -226,74 +226,5 @@ class Training(Part):
             "warmupSteps {self.schedule.warmupSteps} lies beyond the end of the training at"
             " steps {self.steps}; lower it",
             field="schedule.warmupSteps",
-        ),
-    )
-
-
-class Sharding(StrEnum):
-    """What data-parallel ranks share out among themselves."""
-
-    NONE = "none"
-    OPTIMIZER = "optimizer"
-    FULL = "full"
-    HYBRID = "hybrid"
-
-
-class Offload(StrEnum):
-    """Where a rank's shards of parameters, gradients and optimizer state are between their uses."""
-
-    NONE = "none"
-    CPU = "cpu"
-
-
-class PipelineSchedule(StrEnum):
-    """Order of micro-batches in a pipeline."""
-
-    GPIPE = "GPipe"
-    ONE_FORWARD_ONE_BACKWARD = "1F1B"
-    INTERLEAVED = "Interleaved1F1B"
-    INTERLEAVED_ZERO_BUBBLE = "InterleavedZeroBubble"
-    ZBV = "ZBV"
-
-
-class Parallelism(Part):
-    """Degrees of each axis; data parallelism is what remains of the ranks."""
-
-    tensor: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="ranks that share each matrix")
-    pipeline: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="ranks that share the layers")
-    virtual_stages: Annotated[int, Field(ge=1, le=64)] = Field(
-        1, description="pieces of the pipeline on each rank"
-    )
-    context: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="ranks that share each sequence")
-    sharding: Sharding = Sharding.FULL
-    replicas: Annotated[int, Field(ge=1, le=65_536)] = Field(1, description="groups of hybrid sharding")
-    pipeline_schedule: PipelineSchedule = PipelineSchedule.ONE_FORWARD_ONE_BACKWARD
-    offload: Offload = Field(
-        Offload.NONE,
-        description="cpu: shards of parameters, gradients and optimizer state stay in the host's memory,"
-        " where the optimizer runs",
-    )
-
-    rules: ClassVar = (
-        Rule(
-            "self.replicas == 1 || self.sharding == 'hybrid'",
-            "replicas {self.replicas} has a meaning with sharding hybrid only, not with {self.sharding}",
-            field="replicas",
-        ),
-        Rule(
-            "self.virtualStages == 1 || self.pipeline > 1",
-            "virtualStages {self.virtualStages} needs a pipeline of several ranks, not of {self.pipeline}",
-            field="virtualStages",
-        ),
-        Rule(
-            "self.virtualStages == 1 || !(self.pipelineSchedule in ['GPipe', '1F1B'])",
-            "virtualStages {self.virtualStages}: {self.pipelineSchedule} has one stage on each rank;"
-            " use Interleaved1F1B, InterleavedZeroBubble or ZBV",
-            field="virtualStages",
-        ),
-        Rule(
-            "self.pipelineSchedule != 'ZBV' || self.pipeline == 1 || self.virtualStages == 2",
-            "virtualStages {self.virtualStages}: ZBV has 2 stages on each rank",
-            field="virtualStages",
         ),
     )

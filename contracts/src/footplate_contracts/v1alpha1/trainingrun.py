@@ -8,12 +8,14 @@ from pydantic import Field
 
 from footplate_contracts.names import RUN_NAME_LIMIT
 from footplate_contracts.rules import Refusal, Rule, only, refuse, required, unchanging
-from footplate_contracts.v1alpha1.compute import Checkpoint, Compute, Resilience, ResumeFrom
+from footplate_contracts.v1alpha1.compute import Checkpoint, Compute, ResumeFrom
 from footplate_contracts.v1alpha1.data import Data, Validation
 from footplate_contracts.v1alpha1.model import InitFrom, Model, architecture_of
+from footplate_contracts.v1alpha1.parallelism import Parallelism
 from footplate_contracts.v1alpha1.pods import Trainer
+from footplate_contracts.v1alpha1.resilience import Resilience
 from footplate_contracts.v1alpha1.telemetry import Telemetry
-from footplate_contracts.v1alpha1.training import Parallelism, Stage, Training
+from footplate_contracts.v1alpha1.training import Stage, Training
 from footplate_contracts.v1alpha1.types import Label, Name, Part, Passthrough, Seconds
 
 _NEVER = (

@@ -19,7 +19,7 @@ from typing import Final
 
 from footplate_contracts.directives import HangBounds
 from footplate_contracts.reports import RankPhase, RankReport
-from footplate_contracts.v1alpha1.compute import Hang
+from footplate_contracts.v1alpha1.resilience import Hang
 from footplate_elastic.coordinator import timing
 
 DATA_PATIENCE: Final = 10.0

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from footplate_contracts.names import RUN_CONFIG_FILE, RUN_CONFIG_MOUNT, Env
-from footplate_contracts.v1alpha1.compute import Hang
-from footplate_contracts.v1alpha1.training import Parallelism
+from footplate_contracts.v1alpha1.parallelism import Parallelism
+from footplate_contracts.v1alpha1.resilience import Hang
 from footplate_planning.topology import legal_node_counts
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from footplate_contracts.directives import Command, Directives, HangBounds, Limits
 from footplate_contracts.reports import CoordinatorState
 from footplate_contracts.runconfig import model_of, resolve_steps
-from footplate_contracts.v1alpha1.compute import Hang
+from footplate_contracts.v1alpha1.resilience import Hang
 from footplate_operator.trainingrun.run import Run
 
 # Fields of the spec, by the directive that says them.

@@ -8,7 +8,7 @@ import pytest
 from bench.trainer.schedule import Action, idle
 from torch.distributed.pipelining import schedules
 
-from footplate_contracts.v1alpha1.training import PipelineSchedule
+from footplate_contracts.v1alpha1.parallelism import PipelineSchedule
 from footplate_planning import bubble
 from footplate_planning.topology import Topology
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributed.fsdp import CPUOffloadPolicy, OffloadPolicy
 
-from footplate_contracts.v1alpha1.training import Offload
+from footplate_contracts.v1alpha1.parallelism import Offload
 from footplate_trainer.parallel.device import home_of_shards, offload_policy
 
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from footplate_contracts.model import Contract
 from footplate_contracts.names import ExitCode
-from footplate_contracts.v1alpha1.training import Parallelism
+from footplate_contracts.v1alpha1.parallelism import Parallelism
 from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint.layout import CheckpointFile, StepDirectory
 from footplate_trainer.checkpoint.place import locate

@@ -28,7 +28,8 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import DTensor
 
-from footplate_contracts.v1alpha1.training import Precision, Sharding
+from footplate_contracts.v1alpha1.parallelism import Sharding
+from footplate_contracts.v1alpha1.training import Precision
 from footplate_trainer.parallel.local_shard import as_dtensor
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.stage_module import Criterion, MicroBatchInputs, StageModule

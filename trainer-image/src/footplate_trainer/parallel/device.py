@@ -15,7 +15,7 @@ from torch import Tensor
 from torch._C import _distributed_c10d as c10d
 from torch.distributed.fsdp import CPUOffloadPolicy, OffloadPolicy
 
-from footplate_contracts.v1alpha1.training import Offload
+from footplate_contracts.v1alpha1.parallelism import Offload
 
 MEMORY_EVENTS: Final = 1_000_000  # of the allocator that are kept
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of glibc's mallopt(3)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from footplate_contracts.v1alpha1.training import Sharding
+from footplate_contracts.v1alpha1.parallelism import Sharding
 from footplate_planning.topology import RankCoordinates, Topology
 
 

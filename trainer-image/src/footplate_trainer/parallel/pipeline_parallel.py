@@ -27,7 +27,7 @@ from torch.distributed.pipelining.schedules import (
     _PipelineScheduleRuntime,
 )
 
-from footplate_contracts.v1alpha1.training import PipelineSchedule
+from footplate_contracts.v1alpha1.parallelism import PipelineSchedule
 from footplate_trainer.model.loss import backward_passes
 from footplate_trainer.parallel.data_parallel import reshard
 from footplate_trainer.parallel.mesh import Grid

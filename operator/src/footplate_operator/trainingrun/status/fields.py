@@ -11,6 +11,7 @@ from datetime import datetime
 
 from footplate_contracts.names import coordinator_pod_name
 from footplate_contracts.reports import CoordinatorState, RunState
+from footplate_contracts.v1alpha1.parallelism import Parallelism
 from footplate_contracts.v1alpha1.status import (
     CheckpointStatus,
     CoordinatorStatus,
@@ -18,7 +19,6 @@ from footplate_contracts.v1alpha1.status import (
     TrainingRunStatus,
     WorldStatus,
 )
-from footplate_contracts.v1alpha1.training import Parallelism
 from footplate_operator.runtime.clock import format_time, from_epoch
 from footplate_operator.trainingrun.observed import PodView
 
