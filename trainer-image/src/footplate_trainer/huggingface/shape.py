@@ -85,6 +85,7 @@ _EXPECTED: Final[dict[Family, dict[str, object]]] = {
     Family.BERT: {"is_decoder": False, "add_cross_attention": False, "position_embedding_type": "absolute"},
     Family.T5: {"is_encoder_decoder": True},
 }
+_ALL_BIASED: Final = Bias(query_key_value=True, output=True, feed_forward=True)
 T5_CONTEXT: Final = 512  # relative positions have no length of their own; T5's training had this
 
 
@@ -94,15 +95,16 @@ def model_of(config: Config) -> Model:
     Raises ValueError that names the setting, for one that we have no network for.
     """
     kind = config.get("model_type")
-    if kind not in _READERS:
-        known = ", ".join(family.value for family in _READERS)
+    if kind not in _TRANSLATORS:
+        known = ", ".join(family.value for family in _TRANSLATORS)
         raise ValueError(f"model_type {kind!r} is not one of {known}")
     family = Family(kind)
     for setting, value in _EXPECTED.get(family, {}).items():
         if config.get(setting, value) != value:
             raise ValueError(f"{setting} {config[setting]!r} makes another network; only {value!r} is known")
+    read, _ = _TRANSLATORS[family]
     try:
-        return resolve_model(_READERS[family](family, config))
+        return resolve_model(read(family, config))
     except KeyError as error:
         raise ValueError(f"{error.args[0]} is missing") from None
 
@@ -114,7 +116,8 @@ def config_of(model: Model) -> dict[str, Any]:
     """
     assert model.family is not None, "resolve_model fills this in"
     sizes = {theirs: getattr(model, ours) for ours, theirs in _SIZES[model.family].items()}
-    config = {"model_type": model.family, **sizes, **_WRITERS[model.family](model)}
+    _, write = _TRANSLATORS[model.family]
+    config = {"model_type": model.family, **sizes, **write(model)}
     lost = [path for path, ours, theirs in differences(model, model_of(config)) if not free(path)]
     if lost:
         raise ValueError(
@@ -228,10 +231,6 @@ def _write_llama(model: Model) -> dict[str, Any]:
     return config
 
 
-def _all_biased() -> Bias:
-    return Bias(query_key_value=True, output=True, feed_forward=True)
-
-
 def _read_gpt2(family: Family, config: Config) -> Model:
     return Model(
         family=family,
@@ -239,7 +238,7 @@ def _read_gpt2(family: Family, config: Config) -> Model:
         tied_embeddings=config.get("tie_word_embeddings", True),
         norm=Norm(name=NormName.LAYER, epsilon=config.get("layer_norm_epsilon", 1e-5)),
         activation=_activation(config, "activation_function", "gelu_new", _PLAIN_ACTIVATIONS),
-        bias=_all_biased(),
+        bias=_ALL_BIASED,
         position=Position(name=PositionName.LEARNED),
     )
 
@@ -264,7 +263,7 @@ def _read_bert(family: Family, config: Config) -> Model:
         tied_embeddings=config.get("tie_word_embeddings", True),
         norm=Norm(name=NormName.LAYER, epsilon=config.get("layer_norm_eps", 1e-12)),
         activation=_activation(config, "hidden_act", "gelu", _PLAIN_ACTIVATIONS),
-        bias=_all_biased(),
+        bias=_ALL_BIASED,
         position=Position(name=PositionName.LEARNED),
     )
 
@@ -312,19 +311,13 @@ def _write_t5(model: Model) -> dict[str, Any]:
     }
 
 
-_READERS: Final[dict[Family, Callable[[Family, Config], Model]]] = {
-    Family.LLAMA: _read_llama,
-    Family.MISTRAL: _read_llama,
-    Family.QWEN2: _read_llama,
-    Family.GPT2: _read_gpt2,
-    Family.BERT: _read_bert,
-    Family.T5: _read_t5,
-}
-_WRITERS: Final[dict[Family, Callable[[Model], dict[str, Any]]]] = {
-    Family.LLAMA: _write_llama,
-    Family.MISTRAL: _write_llama,
-    Family.QWEN2: _write_llama,
-    Family.GPT2: _write_gpt2,
-    Family.BERT: _write_bert,
-    Family.T5: _write_t5,
+_LLAMA: Final = (_read_llama, _write_llama)
+# From config.json and back, by family.
+_TRANSLATORS: Final[dict[Family, tuple[Callable[[Family, Config], Model], Callable[[Model], Config]]]] = {
+    Family.LLAMA: _LLAMA,
+    Family.MISTRAL: _LLAMA,
+    Family.QWEN2: _LLAMA,
+    Family.GPT2: (_read_gpt2, _write_gpt2),
+    Family.BERT: (_read_bert, _write_bert),
+    Family.T5: (_read_t5, _write_t5),
 }
