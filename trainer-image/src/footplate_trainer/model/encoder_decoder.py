@@ -72,8 +72,11 @@ class EncoderDecoder(Network):
         """(encoder's, decoder's) -> the same."""
         assert caches is None, "there is no cache for two chains"
         encoded, x = states
-        encoder_inputs = self._encoder_inputs(inputs) if self.encoder_bias is not None else None
-        decoder_inputs = self._decoder_inputs(inputs) if self.decoder_bias is not None else None
+        encoder_inputs = decoder_inputs = None
+        if self.encoder_bias is not None:
+            encoder_inputs = BlockInputs(self.attention_mask(inputs), dropout_seed=inputs.dropout_seed)
+        if self.decoder_bias is not None:
+            decoder_inputs = self._decoder_inputs(inputs)
         for number, block in self.blocks.items():
             if decoder_inputs is not None and int(number) >= self.shape.layers:
                 x = block(x, encoded, *decoder_inputs)
@@ -95,9 +98,6 @@ class EncoderDecoder(Network):
         assert self.encoder_bias is not None
         bias = self._bias(self.encoder_bias, inputs.tokens.shape[1], both_ways=True)
         return _biased(bidirectional_mask(inputs.documents).tensor, bias)
-
-    def _encoder_inputs(self, inputs: Inputs) -> BlockInputs:
-        return BlockInputs(self.attention_mask(inputs), dropout_seed=inputs.dropout_seed)
 
     def _decoder_inputs(self, inputs: Inputs) -> tuple[BlockInputs, BlockInputs]:
         """Of the decoder's self-attention, and of its attention to what the encoder made."""

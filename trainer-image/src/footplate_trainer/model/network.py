@@ -61,16 +61,13 @@ class Network(nn.Module, ABC):
         self.is_last = True
         self.sequence_shard = 0
         self.embedding: nn.Embedding | None = nn.Embedding(shape.vocabulary, shape.hidden)
-        self.positions = self._learned_positions()
+        learned = shape.position is PositionName.LEARNED
+        self.positions = nn.Embedding(shape.context, shape.hidden) if learned else None
         self.embedding_dropout = Dropout(shape.embedding_dropout, "embedding")
         self.blocks = nn.ModuleDict()
         # A tied head is the embedding used twice, not a second parameter: every
         # consumer of named_parameters() would have to know about the other.
         self.head = None if shape.tied_embeddings else Linear(shape.hidden, shape.vocabulary, bias=False)
-
-    def _learned_positions(self) -> nn.Embedding | None:
-        learned = self.shape.position is PositionName.LEARNED
-        return nn.Embedding(self.shape.context, self.shape.hidden) if learned else None
 
     def hold_sequence_shard(self, index: int, count: int) -> None:
         """This is number `index` of `count` equal shards of each sequence, and of the heads."""
