@@ -61,7 +61,7 @@ def outcome_of(error: BaseException) -> Outcome:
 
 def tell(error: BaseException, report: FailureReport, environment: Mapping[str, str]) -> None:
     """One clear line, or a traceback, on stderr; and the error file, where one is asked for."""
-    if _foreseen(error):
+    if isinstance(error, TrainerError) or _peer_gone(error):  # one line says all there is to say
         print(f"error: {report.message}", file=sys.stderr, flush=True)
     else:
         traceback.print_exception(error)
@@ -76,11 +76,6 @@ def chain(error: BaseException) -> Iterator[BaseException]:
     while current is not None:
         yield current
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
-
-
-def _foreseen(error: BaseException) -> bool:
-    """Whether one line says all there is to say; otherwise a traceback is owed."""
-    return isinstance(error, TrainerError) or _peer_gone(error)
 
 
 def _message(error: BaseException) -> str:

@@ -134,7 +134,7 @@ def _make_room(settings: CacheSettings, folder: Path, files: Sequence[DataFile])
         (path for path in settings.folder.iterdir() if path.is_dir() and path != folder),
         key=lambda path: path.stat().st_mtime,
     )
-    sizes = {path: _bytes_in(path) for path in others}
+    sizes = {path: sum(map(_size, path.iterdir())) for path in others}
     while True:
         free = shutil.disk_usage(settings.folder).free
         allowed = free if settings.limit is None else settings.limit - sum(sizes.values()) - needed + missing
@@ -188,10 +188,6 @@ def _locked(path: Path, *, wait: bool) -> Iterator[bool]:
 def _is_there(path: Path, record: DataFile) -> bool:
     # It got this name when its checksum was right.
     return path.is_file() and path.stat().st_size == record.bytes
-
-
-def _bytes_in(folder: Path) -> int:
-    return sum(_size(path) for path in folder.iterdir())
 
 
 def _size(path: Path) -> int:

@@ -39,9 +39,8 @@ def folder_model(folder: Path) -> Model:
 
 def check_rules(folder: Path, model: Model) -> None:
     """UserMistake when the `model` of `folder`, which no operator has seen, breaks a rule of the CRD."""
-    from footplate_trainer.manifest.cel import (
-        violations,  # here: it is slow to import, and a restart needs it not
-    )
+    # Here, as it is slow to import, and a restart needs it not.
+    from footplate_trainer.manifest.cel import violations
 
     broken = "; ".join(violation.message for violation in violations(model, "model"))
     if broken:

@@ -111,7 +111,7 @@ class FolderReader:
 
     def _compare(self, table: Naming, tied: bool) -> None:
         wanted = {place.name for place in self._places.values()}
-        twins = {_head(table)} if tied else set()
+        twins = {f"{table.modules['head'].name}.weight"} if tied else set()
         missing = sorted(wanted - set(self._files))
         surplus = sorted(
             name for name in set(self._files) - wanted - twins if not re.fullmatch(table.other, name)
@@ -127,10 +127,6 @@ def _modern(name: str, prefix: str) -> str:
         if name.endswith(old):
             name = name.removesuffix(old) + new
     return prefix + name
-
-
-def _head(table: Naming) -> str:
-    return f"{table.modules['head'].name}.weight"
 
 
 def json_bytes(value: Any) -> bytes:

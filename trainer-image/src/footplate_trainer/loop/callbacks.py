@@ -24,9 +24,8 @@ class TrainedStep:
     batch: StepBatch
     seconds: float  # since the step before was taken
     parts: Mapping[StepPart, float]  # of these seconds, and of those that a device had not finished then
-    columns: dict[str, float] = field(
-        default_factory=dict
-    )  # what callbacks measured, by field of StepMetrics
+    # What callbacks measured, by field of StepMetrics.
+    columns: dict[str, float] = field(default_factory=dict)
 
     @property
     def number(self) -> int:
