@@ -21,7 +21,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -88,12 +88,12 @@ def join(uri: str, name: str) -> str:
     return f"{uri.rstrip('/')}/{name}"
 
 
-def open_storage(uri: str, environment: Mapping[str, str] = os.environ) -> Storage:
+def open_storage(uri: str) -> Storage:
     """The storage below `uri`; connects to nothing yet. ValueError for a scheme that is not known."""
     if is_local(uri):
         return LocalStorage(uri)
     if urlsplit(uri).scheme in OBJECT_STORES:
-        return BucketStorage(uri, environment)
+        return BucketStorage(uri)
     return FsspecStorage(uri)
 
 
@@ -147,13 +147,11 @@ class LocalStorage:
 class BucketStorage:
     """Objects of a bucket, through obstore; one that does not answer, or answers 5xx, is asked again."""
 
-    def __init__(
-        self, uri: str, environment: Mapping[str, str] = os.environ, retries: int = _RETRIES
-    ) -> None:
+    def __init__(self, uri: str, retries: int = _RETRIES) -> None:
         if not urlsplit(uri).netloc:
             raise ValueError(f"{uri} names no bucket; write {urlsplit(uri).scheme}://BUCKET/FOLDER")
         self.uri = uri
-        self._store = _bucket(uri, environment, retries)
+        self._store = _bucket(uri, retries)
 
     def read(self, name: str) -> bytes:
         with self._errors(name):
@@ -194,11 +192,11 @@ class BucketStorage:
             raise OSError(f"{place}: {_first_line(error)}") from error
 
 
-def _bucket(uri: str, environment: Mapping[str, str], retries: int) -> ObjectStore:
+def _bucket(uri: str, retries: int) -> ObjectStore:
     from obstore.store import from_url
 
     names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
-    endpoints = (environment.get(name, "") for name in names)
+    endpoints = (os.environ.get(name, "") for name in names)
     endpoint = next(filter(None, endpoints), "") if uri.startswith("s3") else ""
     options: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
     return from_url(

@@ -34,7 +34,7 @@ def bucket(
 ) -> Storage:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    return open_storage(f"s3://bucket/{request.node.name}", environment)
+    return open_storage(f"s3://bucket/{request.node.name}")
 
 
 def test_a_bucket_reads_what_was_written(bucket: Storage, tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_each_name_of_the_endpoint_is_known(
     told[name] = told.pop("AWS_ENDPOINT_URL")
     for key, value in told.items():
         monkeypatch.setenv(key, value)
-    assert open_storage("s3://bucket/empty", told).list() == []
+    assert open_storage("s3://bucket/empty").list() == []
 
 
 def test_a_missing_object_is_told_in_one_line(bucket: Storage) -> None:
@@ -71,11 +71,11 @@ def test_a_missing_object_is_told_in_one_line(bucket: Storage) -> None:
 
 
 def test_a_server_that_is_not_there_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    environment = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "a"}
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
     with pytest.raises(OSError, match=r"s3://bucket/x/name: .*127\.0\.0\.1:9") as caught:
-        BucketStorage("s3://bucket/x", environment, retries=0).read("name")
+        BucketStorage("s3://bucket/x", retries=0).read("name")
     assert "\n" not in str(caught.value)
 
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -39,23 +38,21 @@ def places(data: Data) -> list[tuple[str, str, float]]:
     return [("", data.uri, 1.0)]
 
 
-def check_run(
-    uris: Iterable[str], tokenizer: str | None = None, environment: Mapping[str, str] = os.environ
-) -> None:
+def check_run(uris: Iterable[str], tokenizer: str | None = None) -> None:
     """check_data for all folders of a run, and the folder of its tokenizer where it has one of its own."""
     for uri in uris:
-        check_data(uri, environment)
+        check_data(uri)
     if tokenizer is not None:
-        tokenizer_bytes(tokenizer, environment)
+        tokenizer_bytes(tokenizer)
 
 
-def check_data(uri: str, environment: Mapping[str, str] = os.environ) -> ShardManifest:
+def check_data(uri: str) -> ShardManifest:
     """The manifest of the shards at `uri`, when all that it names is there with the right size.
 
     On a volume, up to LITTLE_BYTES in all are read and their checksums compared too.
     Raises DataMissing, DataCorrupt; DataError when a store does not answer.
     """
-    storage = open_place(uri, environment)
+    storage = open_place(uri)
     _, manifest = read_manifest(storage)
     check_sizes(storage, manifest)
     if isinstance(storage, LocalStorage) and sum(record.bytes for record in manifest.files()) <= LITTLE_BYTES:
@@ -63,9 +60,9 @@ def check_data(uri: str, environment: Mapping[str, str] = os.environ) -> ShardMa
     return manifest
 
 
-def tokenizer_bytes(uri: str, environment: Mapping[str, str] = os.environ) -> bytes:
+def tokenizer_bytes(uri: str) -> bytes:
     """The tokenizer.json in a folder; raises DataMissing, DataCorrupt, DataError."""
-    storage = open_place(uri, environment)
+    storage = open_place(uri)
     place = _place(storage, TOKENIZER_FILE)
     try:
         text = storage.read(TOKENIZER_FILE)
@@ -79,10 +76,10 @@ def tokenizer_bytes(uri: str, environment: Mapping[str, str] = os.environ) -> by
     return text
 
 
-def open_place(uri: str, environment: Mapping[str, str] = os.environ) -> Storage:
+def open_place(uri: str) -> Storage:
     """The storage at `uri`; DataMissing for a URI that cannot be read at all."""
     try:
-        return open_storage(uri, environment)
+        return open_storage(uri)
     except ValueError as error:
         raise DataMissing.at(uri, "cannot be opened", str(error)) from None
 

@@ -64,13 +64,13 @@ class TokenShards:
         local_rank: int = 0,
         environment: Mapping[str, str] = os.environ,
     ) -> Self:
-        """The shards at `uri`; those that are not on a mounted volume are copied to this node first.
+        """The shards at `uri`; those on no mounted volume are first copied to where `environment` says.
 
         Sizes are always checked; `verify=(rank, world_size)` also reads this
         rank's share of the files and compares checksums. Raises DataMissing,
         DataCorrupt, DataError.
         """
-        storage = open_place(uri, environment)
+        storage = open_place(uri)
         text, manifest = read_manifest(storage)
         if isinstance(storage, LocalStorage):
             check_sizes(storage, manifest)

@@ -8,8 +8,6 @@ not fit is a mistake of the user's and told with both sides of it.
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -54,28 +52,17 @@ class RunShards:
     tokenizer: bytes  # tokenizer.json
 
     @classmethod
-    def open(
-        cls,
-        data: Data,
-        *,
-        verify: tuple[int, int] | None = None,
-        local_rank: int = 0,
-        environment: Mapping[str, str] = os.environ,
-    ) -> Self:
+    def open(cls, data: Data, *, verify: tuple[int, int] | None = None, local_rank: int = 0) -> Self:
         """Open what `data` names (see TokenShards.open).
 
         Raises DataError, and UserMistake for sources that do not agree.
         """
         sources = tuple(
-            OpenSource(
-                name,
-                weight,
-                TokenShards.open(uri, verify=verify, local_rank=local_rank, environment=environment),
-            )
+            OpenSource(name, weight, TokenShards.open(uri, verify=verify, local_rank=local_rank))
             for name, uri, weight in places(data)
         )
         _agree(sources, any_tokenizer=data.tokenizer is not None)
-        own = data.tokenizer and tokenizer_bytes(data.tokenizer.uri, environment)
+        own = data.tokenizer and tokenizer_bytes(data.tokenizer.uri)
         return cls(sources, own or sources[0].shards.tokenizer_path.read_bytes())
 
     @property
