@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 
 from footplate_contracts.names import ConditionType, Phase, Reason
-from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import seconds_between
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.decision import Delete, Problem
@@ -17,7 +16,7 @@ from footplate_operator.trainingrun.observed import Observed
 from footplate_operator.trainingrun.policies import ttl
 from footplate_operator.trainingrun.revision import UnreadableRevision
 from footplate_operator.trainingrun.run import Run
-from footplate_operator.trainingrun.status import fields
+from footplate_operator.trainingrun.status.fields import last_seen
 from footplate_operator.trainingrun.status.report import not_training, report
 
 
@@ -30,7 +29,7 @@ def ended(run: Run, ended_at: datetime, observed: Observed, now: datetime) -> De
     # RunConfig and revision stay: they are the record of what was trained.
     unneeded = (DISRUPTION_BUDGET,) if pods.busy else (DISRUPTION_BUDGET, SERVICE, SECRET)
     return Desired(
-        status=_last_seen(run, observed, now),
+        status=last_seen(run, observed, now),
         changes=(
             pods.removals,
             tuple(Delete(child) for child in observed.of_kind(*unneeded)),
@@ -50,7 +49,7 @@ def suspended(run: Run, observed: Observed, now: datetime) -> Desired:
     pods = retire.of_suspended(run, observed, seconds_between(run.phase_since, now), now)
     said = not_training(Reason.SUSPENDED, "spec.suspend is true", observed.problem)
     return Desired(
-        status=report(run, _last_seen(run, observed, now), Phase.SUSPENDED, said, now),
+        status=report(run, last_seen(run, observed, now), Phase.SUSPENDED, said, now),
         changes=(pods.removals, tuple(Delete(child) for child in observed.of_kind(DISRUPTION_BUDGET))),
         coordinator=observed.reachable,
         requeue_after=soonest(*pods.waits, POLL_SECONDS if pods.busy else None),
@@ -74,10 +73,6 @@ def untouched(run: Run, revision: UnreadableRevision, observed: Observed, now: d
     message = unreadable(what, revision.written_by, revision.error)
     said = [NewCondition(ConditionType.RECONCILED, False, Reason.REVISION_UNREADABLE, message)]
     return Desired(
-        status=report(run, _last_seen(run, observed, now), run.phase or Phase.QUEUED, said, now),
+        status=report(run, last_seen(run, observed, now), run.phase or Phase.QUEUED, said, now),
         coordinator=observed.reachable,
     )
-
-
-def _last_seen(run: Run, observed: Observed, now: datetime) -> TrainingRunStatus:
-    return fields.last_seen(run.status, observed.coordinator, observed.workers, now)

@@ -68,8 +68,7 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
     frozen = revision.frozen.config
     gang = plan(run, observed, frozen.world.nodes, now)
     state, pods = gang.state, gang.observed
-    told = fields.told(run.status, state, frozen.parallelism, now)
-    serving = fields.coordinator(run.status, run.name, gang.coordinator.current, pods.coordinators)
+    told = fields.told(run, state, gang.coordinator.current, pods, frozen.parallelism, now)
     before = history_of(run, told, now)
     failed = failures.seen(run, state, gang.interrupting, pods.workers, now)
     history, failure = attempts.record(before, failed, state, run.spec.resilience.budgets)
@@ -81,13 +80,7 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
         gang=gang,
         wanted=directives(run),
         now=now,
-        seen=told.model_copy(
-            update={
-                "coordinator": serving,
-                "replicas": fields.replicas(pods.workers),
-                "failures_seen": failed.counted,
-            }
-        ),
+        seen=told.model_copy(update={"failures_seen": failed.counted}),
         blocked=wall_time.blocked(run.status.checkpoint, state.checkpoint),
         history=history,
         interrupted=bool(failed.new) or (before.open is not None and not gang.workers.complete),

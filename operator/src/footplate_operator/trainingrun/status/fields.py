@@ -1,7 +1,6 @@
 """What coordinator and pods show of a run, field by field of its status.
 
-Every function takes the status written last and returns the part of the next
-one; where nothing was seen, what was known stays.
+Where nothing was seen, what the status written last says stays.
 """
 
 from __future__ import annotations
@@ -20,33 +19,47 @@ from footplate_contracts.v1alpha1.status import (
     WorldStatus,
 )
 from footplate_operator.runtime.clock import format_time, from_epoch
-from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.observed import Observed, PodView
+from footplate_operator.trainingrun.run import Run
 
 
 def told(
-    before: TrainingRunStatus, state: CoordinatorState, parallelism: Parallelism, now: datetime
+    run: Run,
+    state: CoordinatorState,
+    serving: PodView | None,
+    pods: Observed,
+    parallelism: Parallelism,
+    now: datetime,
 ) -> TrainingRunStatus:
-    """`before`, with everything that the coordinator says of the training."""
+    """The status of `run`, with what its coordinator says of the training, and which pods there are.
+
+    Args:
+        state: of the coordinator that is to be believed.
+        serving: that coordinator, if there is one.
+        parallelism: that ranks were started with.
+    """
+    before = run.status
     return before.model_copy(
         update={
-            "progress": progress(before, state, now),
-            "checkpoint": checkpoint(before, state),
-            "world": world(before, state, parallelism),
+            "progress": _progress(before, state, now),
+            "checkpoint": _checkpoint(before, state),
+            "world": _world(before, state, parallelism),
+            "coordinator": _coordinator(run, serving, pods.coordinators),
+            "replicas": _replicas(pods),
         }
     )
 
 
-def last_seen(
-    before: TrainingRunStatus, state: CoordinatorState, workers: Iterable[PodView], now: datetime
-) -> TrainingRunStatus:
-    """`before`, with what is still seen after the run had ended or was suspended."""
-    update: dict[str, object] = {"replicas": replicas(workers)}
+def last_seen(run: Run, observed: Observed, now: datetime) -> TrainingRunStatus:
+    """The status of `run`, with what is still seen after it had ended or was suspended."""
+    before, state = run.status, observed.coordinator
+    update: dict[str, object] = {"replicas": _replicas(observed)}
     if state.progress.step > (before.progress.step if before.progress else 0):
-        update |= {"progress": progress(before, state, now), "checkpoint": checkpoint(before, state)}
+        update |= {"progress": _progress(before, state, now), "checkpoint": _checkpoint(before, state)}
     return before.model_copy(update=update)
 
 
-def progress(before: TrainingRunStatus, state: CoordinatorState, now: datetime) -> ProgressStatus | None:
+def _progress(before: TrainingRunStatus, state: CoordinatorState, now: datetime) -> ProgressStatus | None:
     """How far the training is. A coordinator that has just begun knows no step, and is no news."""
     if not state.heard:
         return before.progress
@@ -68,7 +81,7 @@ def progress(before: TrainingRunStatus, state: CoordinatorState, now: datetime) 
     return after if after == known else after.model_copy(update={"last_updated_time": format_time(now)})
 
 
-def checkpoint(before: TrainingRunStatus, state: CoordinatorState) -> CheckpointStatus | None:
+def _checkpoint(before: TrainingRunStatus, state: CoordinatorState) -> CheckpointStatus | None:
     """The newest durable checkpoint."""
     if state.checkpoint is None:
         return before.checkpoint
@@ -80,7 +93,9 @@ def checkpoint(before: TrainingRunStatus, state: CoordinatorState) -> Checkpoint
     )
 
 
-def world(before: TrainingRunStatus, state: CoordinatorState, parallelism: Parallelism) -> WorldStatus | None:
+def _world(
+    before: TrainingRunStatus, state: CoordinatorState, parallelism: Parallelism
+) -> WorldStatus | None:
     """The generation that trains, or trained last."""
     if state.generation is None or not state.members:
         return before.world
@@ -97,24 +112,22 @@ def world(before: TrainingRunStatus, state: CoordinatorState, parallelism: Paral
     )
 
 
-def coordinator(
-    before: TrainingRunStatus, run: str, serving: PodView | None, pods: Iterable[PodView]
-) -> CoordinatorStatus | None:
+def _coordinator(run: Run, serving: PodView | None, pods: Iterable[PodView]) -> CoordinatorStatus | None:
     """The coordinator that serves; where none does yet, the highest epoch that any of `pods` was given."""
     if serving is not None:
         return CoordinatorStatus(
             pod_name=serving.name, pod_uid=serving.uid, address=serving.address, epoch=serving.epoch
         )
     epoch = max((pod.epoch for pod in pods), default=0)
-    known = before.coordinator
+    known = run.status.coordinator
     if known is not None and known.epoch >= epoch:
         return known
-    return CoordinatorStatus(pod_name=coordinator_pod_name(run, epoch), epoch=epoch) if epoch else None
+    return CoordinatorStatus(pod_name=coordinator_pod_name(run.name, epoch), epoch=epoch) if epoch else None
 
 
-def replicas(workers: Iterable[PodView]) -> int:
+def _replicas(pods: Observed) -> int:
     """Worker pods that exist and have not ended."""
-    return sum(pod.live for pod in workers)
+    return sum(pod.live for pod in pods.workers)
 
 
 def _finite(value: float) -> float | None:
