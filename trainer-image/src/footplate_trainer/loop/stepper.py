@@ -30,8 +30,7 @@ from footplate_trainer.model.dropout import DropoutSeed
 from footplate_trainer.model.inputs import Inputs
 from footplate_trainer.model.loss import IGNORED
 from footplate_trainer.model.targets import Targets
-from footplate_trainer.optim.clip import clip, square_norm
-from footplate_trainer.optim.finite import GradientWatch
+from footplate_trainer.optim.clip import GradientWatch, clip, square_norm
 from footplate_trainer.optim.optimizer import Optimizer
 from footplate_trainer.parallel import device
 from footplate_trainer.parallel.apply import ParallelModel
