@@ -12,8 +12,8 @@ from footplate_trainer.data.masking import (
     span_filler,
     span_sample,
 )
+from footplate_trainer.data.order import uniforms
 from footplate_trainer.data.packing import IGNORED, PADDING_DOCUMENT, Sample, Stretch
-from footplate_trainer.data.uniforms import uniforms
 from tests.unit.footplate_trainer.data.conftest import EOS, SPECIAL, VOCABULARY
 
 WORDS = Vocabulary.of(SPECIAL, VOCABULARY)

@@ -16,7 +16,7 @@ from footplate_contracts.v1alpha1.data import Masking, Packing
 from footplate_planning.spans import plan_spans
 from footplate_trainer.data import order
 from footplate_trainer.data.masking import Vocabulary, masked_sample, span_filler, span_sample
-from footplate_trainer.data.order import Int64s
+from footplate_trainer.data.order import Int64s, uniforms
 from footplate_trainer.data.packing import (
     IGNORED,
     Sample,
@@ -30,7 +30,6 @@ from footplate_trainer.data.packing import (
     window_span,
 )
 from footplate_trainer.data.shards import TokenShards
-from footplate_trainer.data.uniforms import uniforms
 
 PACKED: Final = Packing()
 

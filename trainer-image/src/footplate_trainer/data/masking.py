@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 
 from footplate_planning.spans import SpanPlan
 from footplate_trainer.data.layout import SpecialIds
-from footplate_trainer.data.order import Int64s
+from footplate_trainer.data.order import Float64s, Int64s
 from footplate_trainer.data.packing import IGNORED, PADDING_DOCUMENT, Int32s, Sample, Stretch, padded
-from footplate_trainer.data.uniforms import Float64s
 
 MASKED: Final = 0.8
 REPLACED: Final = 0.1

@@ -1,4 +1,4 @@
-"""Which samples a step trains on, whoever asks and whatever the world size.
+"""Which samples a step trains on, and what chance they meet, whoever asks and whatever the world size.
 
 A run that shrinks, grows or restarts must neither lose nor repeat a sample, and
 no rank should have to remember or be told where it was. So the order is a pure
@@ -10,8 +10,8 @@ The permutation is a Feistel network over Z_a x Z_b with a·b ≥ n, whose few
 surplus values are walked again until they fall below n: "method 2" and "cycle
 walking" of Black & Rogaway, Ciphers with Arbitrary Finite Domains (CT-RSA
 2002). The round function is the finaliser of SplitMix64 (Steele, Lea & Flood,
-OOPSLA 2014) under round keys from BLAKE2b. It must never change: runs resume
-on it.
+OOPSLA 2014) under round keys from BLAKE2b. What is drawn for a sample comes from
+the same finaliser. Neither may ever change: runs resume on them.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ from numpy.typing import NDArray
 
 Int64s = NDArray[np.int64]
 UInt64s = NDArray[np.uint64]
+Float64s = NDArray[np.float64]
 
 # Even, so that both halves end where they started; 8 leave no visible structure (see the tests).
 ROUNDS: Final = 8
 FILLER: Final = -1
+_GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)  # SplitMix64's increment
 
 
 def global_indices(step: int, global_batch_size: int) -> Int64s:
@@ -95,6 +97,20 @@ def shard_batch(global_batch_size: int, micro_batch_size: int, data_degree: int,
     return places
 
 
+def uniforms(seed: int, purpose: str, index: int, count: int) -> Float64s:
+    """`count` numbers in [0, 1) of the sample at global `index`: float64 [count].
+
+    What is hidden of a sample must be the same whichever rank trains on it and however often it is read
+    again. So its numbers are a hash of (seed, purpose, global sample index, place). `purpose`, at most 16
+    characters, keeps draws for different things apart.
+    """
+    message = seed.to_bytes(16, "little", signed=True) + index.to_bytes(8, "little", signed=True)
+    key = hashlib.blake2b(message, digest_size=8, person=purpose.encode()).digest()
+    places = np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN
+    bits = _mix(places + np.uint64(int.from_bytes(key, "little"))) >> np.uint64(11)
+    return bits.astype(np.float64) * 2.0**-53
+
+
 def _round_keys(seed: int, epoch: int) -> list[np.uint64]:
     message = seed.to_bytes(16, "little", signed=True) + epoch.to_bytes(8, "little")
     digest = hashlib.blake2b(message, digest_size=8 * ROUNDS, person=b"footplate-order").digest()
@@ -106,12 +122,12 @@ def _feistel(values: UInt64s, left_size: int, right_size: int, keys: list[np.uin
     left, right = np.divmod(values, np.uint64(right_size))
     modulus, other = np.uint64(left_size), np.uint64(right_size)
     for key in keys:
-        left, right = right, (left + mix(right ^ key) % modulus) % modulus
+        left, right = right, (left + _mix(right ^ key) % modulus) % modulus
         modulus, other = other, modulus
     return left * np.uint64(right_size) + right
 
 
-def mix(values: UInt64s) -> UInt64s:
+def _mix(values: UInt64s) -> UInt64s:
     """The finaliser of SplitMix64: a bijection of 64-bit numbers that leaves no pattern."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
