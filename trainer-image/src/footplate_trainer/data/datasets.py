@@ -154,12 +154,20 @@ class SpanDataset(SequenceDataset):
         return span_sample(self.stretch(sample_id), self._vocabulary, self.plan, draws)
 
 
-class PairDataset(Dataset):
-    """Pairs of texts that belong together: documents 2i and 2i + 1."""
+class _WholeTexts(Dataset):
+    """Texts that are read and not predicted."""
 
     def __init__(self, shards: TokenShards, context_length: int) -> None:
         self.shards = shards
         self.context_length = context_length
+
+    def weight(self, sample: Sample) -> int:
+        """Each counts once."""
+        return 1
+
+
+class PairDataset(_WholeTexts):
+    """Pairs of texts that belong together: documents 2i and 2i + 1."""
 
     def __len__(self) -> int:
         """Pairs."""
@@ -177,17 +185,9 @@ class PairDataset(Dataset):
         tokens, documents = (np.stack(arrays) for arrays in zip(*halves, strict=True))
         return Sample(tokens, np.full_like(tokens, IGNORED), documents)
 
-    def weight(self, sample: Sample) -> int:
-        """Each pair counts once."""
-        return 1
 
-
-class RegressionDataset(Dataset):
+class RegressionDataset(_WholeTexts):
     """Texts, each with the number that it should give."""
-
-    def __init__(self, shards: TokenShards, context_length: int) -> None:
-        self.shards = shards
-        self.context_length = context_length
 
     def __len__(self) -> int:
         """Texts."""
@@ -201,7 +201,3 @@ class RegressionDataset(Dataset):
         tokens, documents = whole_text(self.shards.document(sample_id), size, pad)
         value = self.shards.value(sample_id)
         return Sample(tokens, np.full_like(tokens, IGNORED), documents, value=value)
-
-    def weight(self, sample: Sample) -> int:
-        """Each text counts once."""
-        return 1
