@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from footplate_contracts.v1alpha1.training import ScheduleName
+from footplate_contracts.v1alpha1.training import Schedule, ScheduleName
 from footplate_trainer.optim.schedule import learning_rate
 
 CONSTANT, LINEAR = ScheduleName.CONSTANT, ScheduleName.LINEAR
@@ -29,7 +29,8 @@ COSINE, WSD = ScheduleName.COSINE, ScheduleName.WSD
     ],
 )
 def test_learning_rate(shape: ScheduleName, step: int, warmup: int, expected: float) -> None:
-    rate = learning_rate(step, peak=1.0, steps=110, warmup=warmup, shape=shape, minimum_ratio=0.1)
+    schedule = Schedule(name=shape, warmup_steps=warmup, minimum_ratio=0.1)
+    rate = learning_rate(step, steps=110, peak=1.0, schedule=schedule)
 
     assert rate == pytest.approx(expected)
 
@@ -48,8 +49,7 @@ def test_learning_rate(shape: ScheduleName, step: int, warmup: int, expected: fl
     ],
 )
 def test_warm_up_stable_decay(step: int, warmup: int, share: float, expected: float) -> None:
-    rate = learning_rate(
-        step, peak=1.0, steps=100, warmup=warmup, shape=WSD, minimum_ratio=0.1, decay_share=share
-    )
+    schedule = Schedule(name=WSD, warmup_steps=warmup, minimum_ratio=0.1, decay_share=share)
+    rate = learning_rate(step, steps=100, peak=1.0, schedule=schedule)
 
     assert rate == pytest.approx(expected)

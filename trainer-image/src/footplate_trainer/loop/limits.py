@@ -46,15 +46,8 @@ class RunLimits:
     def rate(self, step: int) -> float:
         """The learning rate of update number `step`, from 1."""
         training = self.config.training
-        return learning_rate(
-            step,
-            peak=training.optimizer.learning_rate,
-            steps=self.steps,
-            warmup=training.schedule.warmup_steps,
-            shape=training.schedule.name,
-            minimum_ratio=training.schedule.minimum_ratio,
-            decay_share=training.schedule.decay_share,
-        )
+        peak = training.optimizer.learning_rate
+        return learning_rate(step, steps=self.steps, peak=peak, schedule=training.schedule)
 
     def newest(self, told: NumberedLimits | None) -> NumberedLimits:
         """`told`, or the limits in force where those are newer or nothing was told."""
