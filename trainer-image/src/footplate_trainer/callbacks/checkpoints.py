@@ -7,6 +7,7 @@ checkpoint that a run may go on from.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from footplate_contracts.reports import RankPhase
 from footplate_contracts.runconfig import RunConfig
@@ -21,76 +22,60 @@ from footplate_trainer.loop.stepper import Flags
 from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
 
 
+@dataclass(frozen=True)
 class DurableCheckpoints(Callback):
     """Every `checkpoint.everySteps`, and at the last step or a suspension, where training waits for it."""
 
-    def __init__(
-        self,
-        saver: Saver,
-        state: Callable[[], TrainingState],
-        limits: RunLimits,
-        reporter: Reporter,
-        stopwatch: Stopwatch,
-        before_save: Callable[[], None],
-    ) -> None:
-        """`state` tells of the step just finished; `before_save` is called when that is about to be saved."""
-        self._saver = saver
-        self._state = state
-        self._limits = limits
-        self._reporter = reporter
-        self._stopwatch = stopwatch
-        self._before_save = before_save
+    saver: Saver
+    state: Callable[[], TrainingState]  # of the step just finished
+    limits: RunLimits
+    reporter: Reporter
+    stopwatch: Stopwatch
+    before_save: Callable[[], None]  # called when that step is about to be saved
 
     def before_compute(self, step: int) -> Flags:
         """See Callback."""
-        return Flags(storage_failed=self._saver.failed)
+        return Flags(storage_failed=self.saver.failed)
 
     def after_step(self, step: TrainedStep) -> None:
         """Raises StorageError or StaleGeneration, on every rank, when a checkpoint came to nothing."""
-        flags, limits = step.result.flags, self._limits
+        flags, limits = step.result.flags, self.limits
         if flags.storage_failed:
-            self._saver.finish()  # raises: every rank's thread was given the same verdict
+            self.saver.finish()  # raises: every rank's thread was given the same verdict
         ends = flags.suspend or step.number == limits.steps
         if ends or step.number % limits.every_steps == 0:
             self._save(wait=ends or not limits.config.checkpoint.asynchronous)
 
     def _save(self, *, wait: bool) -> None:
-        config = self._limits.config
-        with self._stopwatch.time(StepPart.CHECKPOINT):
-            self._reporter.enter(RankPhase.CHECKPOINT)
-            self._before_save()
-            self._saver.change(config.checkpoint, run_file(config))
-            self._saver.start(self._state())
+        config = self.limits.config
+        with self.stopwatch.time(StepPart.CHECKPOINT):
+            self.reporter.enter(RankPhase.CHECKPOINT)
+            self.before_save()
+            self.saver.change(config.checkpoint, run_file(config))
+            self.saver.start(self.state())
             if wait:
-                self._saver.finish()
+                self.saver.finish()
 
 
+@dataclass(frozen=True)
 class MemoryCheckpoints(Callback):
     """As often as `checkpoint.memory` asks for."""
 
-    def __init__(
-        self,
-        copies: MemoryCopies,
-        state: Callable[[], TrainingState],
-        reporter: Reporter,
-        stopwatch: Stopwatch,
-    ) -> None:
-        """`state` tells of the step just finished."""
-        self._copies = copies
-        self._state = state
-        self._reporter = reporter
-        self._stopwatch = stopwatch
+    copies: MemoryCopies
+    state: Callable[[], TrainingState]  # of the step just finished
+    reporter: Reporter
+    stopwatch: Stopwatch
 
     def after_step(self, step: TrainedStep) -> None:
         """See Callback."""
-        if self._copies.due(step.number):
-            with self._stopwatch.time(StepPart.CHECKPOINT):
-                self._reporter.enter(RankPhase.CHECKPOINT)
-                self._copies.copy(self._state())
+        if self.copies.due(step.number):
+            with self.stopwatch.time(StepPart.CHECKPOINT):
+                self.reporter.enter(RankPhase.CHECKPOINT)
+                self.copies.copy(self.state())
 
     def close(self) -> None:
         """See Callback."""
-        self._copies.finish()
+        self.copies.finish()
 
 
 def run_file(config: RunConfig) -> dict[str, bytes]:

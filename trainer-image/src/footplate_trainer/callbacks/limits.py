@@ -7,6 +7,7 @@ saved: what is decided after a step is decided under the limits that hold from t
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.loop.callbacks import Callback, TrainedStep
@@ -17,24 +18,23 @@ from footplate_trainer.parallel.world import World
 _log = logging.getLogger(__name__)
 
 
+@dataclass
 class LimitsFollower(Callback):
     """Follows what the agent has been told."""
 
-    def __init__(self, limits: RunLimits, agent: AgentClient, world: World, done: int) -> None:
-        """`done` is the step that training goes on from."""
-        self._limits = limits
-        self._agent = agent
-        self._world = world
-        self._done = done
+    limits: RunLimits
+    agent: AgentClient
+    world: World
+    done: int  # the last finished step
 
     def before_compute(self, step: int) -> Flags:
         """See Callback."""
-        told = self._agent.limits()
-        return Flags(new_limits=told is not None and told.newer_than(self._limits.in_force))
+        told = self.agent.limits()
+        return Flags(new_limits=told is not None and told.newer_than(self.limits.in_force))
 
     def after_step(self, step: TrainedStep) -> None:
         """See Callback."""
-        self._done = step.number
+        self.done = step.number
         if step.result.flags.new_limits:
             self._take()
 
@@ -43,5 +43,5 @@ class LimitsFollower(Callback):
         self._take()
 
     def _take(self) -> None:
-        if self._limits.agree(self._agent.limits(), self._world, self._done) and self._world.rank == 0:
-            _log.info("from step %d on: %s", self._done + 1, self._limits)
+        if self.limits.agree(self.agent.limits(), self.world, self.done) and self.world.rank == 0:
+            _log.info("from step %d on: %s", self.done + 1, self.limits)

@@ -52,21 +52,18 @@ class UtilisationMeter:
         }
 
 
+@dataclass(frozen=True)
 class MetricRows(Callback):
     """Writes what a step gave, and what the callbacks before this one measured."""
 
-    def __init__(
-        self, sinks: Sequence[RowSink], reporter: Reporter, world: World, utilisation: UtilisationMeter
-    ) -> None:
-        """`sinks` on rank 0; others write none."""
-        self._sinks = sinks
-        self._reporter = reporter
-        self._world = world
-        self.utilisation = utilisation
+    sinks: Sequence[RowSink]  # on rank 0; others write none
+    reporter: Reporter
+    world: World
+    utilisation: UtilisationMeter
 
     def after_step(self, step: TrainedStep) -> None:
         """See Callback."""
-        if not self._sinks:
+        if not self.sinks:
             return
         result = step.result
         row = StepMetrics(
@@ -75,26 +72,26 @@ class MetricRows(Callback):
             loss=result.loss,
             gradient_norm=result.gradient_norm,
             learning_rate=result.learning_rate,
-            tokens=self._reporter.tokens,
+            tokens=self.reporter.tokens,
             tokens_per_second=result.valid_tokens / step.seconds,
             sample_digest=step.batch.sample_digest,
             step_seconds=step.seconds,
-            memory_bytes=device.peak_memory(self._world.device),
+            memory_bytes=device.peak_memory(self.world.device),
             **{f"{part}_seconds": seconds for part, seconds in step.parts.items()},
             **self.utilisation.fields(step.seconds),
             **step.columns,
         )
-        for sink in self._sinks:
+        for sink in self.sinks:
             sink.write(row)
 
     def flush(self) -> None:
         """Make sure that a run that goes on from here need not write these rows again."""
-        for sink in self._sinks:
+        for sink in self.sinks:
             sink.flush()
 
     def close(self) -> None:
         """See Callback."""
-        for sink in self._sinks:
+        for sink in self.sinks:
             sink.close()
 
 

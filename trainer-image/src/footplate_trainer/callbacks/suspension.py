@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from footplate_contracts.directives import Command
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.loop.callbacks import Callback
 from footplate_trainer.loop.stepper import Flags
 
 
+@dataclass(frozen=True)
 class Suspension(Callback):
     """Raises the flag; the checkpoint is DurableCheckpoints' business, and the end the loop's."""
 
-    def __init__(self, agent: AgentClient) -> None:
-        self._agent = agent
+    agent: AgentClient
 
     def before_compute(self, step: int) -> Flags:
         """See Callback."""
-        return Flags(suspend=self._agent.command() is Command.CHECKPOINT_AND_EXIT)
+        return Flags(suspend=self.agent.command() is Command.CHECKPOINT_AND_EXIT)

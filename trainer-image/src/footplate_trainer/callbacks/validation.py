@@ -8,6 +8,7 @@ number of ranks, and two of them can be compared.
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 from footplate_contracts.reports import RankPhase
 from footplate_trainer.callbacks.reporter import Reporter
@@ -22,39 +23,27 @@ from footplate_trainer.parallel.world import World
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
 class Validation(Callback):
     """Evaluates every so many steps, and after the last one."""
 
-    def __init__(
-        self,
-        stepper: Stepper,
-        objective: Objective,
-        loader: BatchLoader,
-        limits: RunLimits,
-        reporter: Reporter,
-        world: World,
-        *,
-        every: int,
-        batches: int,
-    ) -> None:
-        """`batches` are the first global ones of `loader` that count."""
-        self._stepper = stepper
-        self._objective = objective
-        self._loader = loader
-        self._limits = limits
-        self._reporter = reporter
-        self._world = world
-        self._every = every
-        self._batches = batches
+    stepper: Stepper
+    objective: Objective
+    loader: BatchLoader
+    limits: RunLimits
+    reporter: Reporter
+    world: World
+    every: int  # steps
+    batches: int  # the first global ones of `loader`
 
     def after_step(self, step: TrainedStep) -> None:
         """Adds `validation_loss`, a mean over what counts in the held-out batches, to the step's columns."""
-        if step.number % self._every and step.number != self._limits.steps:
+        if step.number % self.every and step.number != self.limits.steps:
             return
-        with self._stepper.stopwatch.time(StepPart.VALIDATION):
-            self._reporter.enter(RankPhase.VALIDATION)
-            batches = (self._loader.build(number) for number in range(self._batches))
-            loss = self._stepper.evaluate(batches, self._objective)
+        with self.stepper.stopwatch.time(StepPart.VALIDATION):
+            self.reporter.enter(RankPhase.VALIDATION)
+            batches = (self.loader.build(number) for number in range(self.batches))
+            loss = self.stepper.evaluate(batches, self.objective)
         step.columns["validation_loss"] = loss
-        if self._world.rank == 0:
-            _log.info("step %d/%d  validation loss %.4f", step.number, self._limits.steps, loss)
+        if self.world.rank == 0:
+            _log.info("step %d/%d  validation loss %.4f", step.number, self.limits.steps, loss)
