@@ -12,6 +12,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -30,25 +31,17 @@ PAUSE_SECONDS: Final = 0.1  # between watches, should a proxy end each at once
 log = logging.getLogger(__name__)
 
 
+@dataclass
 class Mirror:
     """One loop for the life of the process; any number of them may serve one database."""
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        database: Database,
-        metrics: Metrics,
-        health: MirrorHealth,
-        now: Callable[[], datetime],
-        chance: Callable[[], float] = random.random,
-    ) -> None:
-        self._cluster = cluster
-        self._database = database
-        self._metrics = metrics
-        self._health = health
-        self._now = now
-        self._chance = chance
-        self._failures = 0  # since a watch last worked
+    cluster: Cluster
+    database: Database
+    metrics: Metrics
+    health: MirrorHealth
+    now: Callable[[], datetime]
+    chance: Callable[[], float] = random.random
+    failures: int = 0  # since a watch last worked
 
     async def run(self) -> None:
         """Mirrors until cancelled; trouble with Kubernetes or the database is waited out."""
@@ -68,57 +61,57 @@ class Mirror:
 
     def _trouble(self, detail: str) -> None:
         log.warning("%s", detail)
-        self._health.failure = detail
-        self._metrics.mirror_failures.inc()
+        self.health.failure = detail
+        self.metrics.mirror_failures.inc()
 
     async def _wait(self) -> None:
-        self._failures += 1
-        await asyncio.sleep(retry_delay(self._failures, self._chance()))
+        self.failures += 1
+        await asyncio.sleep(retry_delay(self.failures, self.chance()))
 
     async def list(self) -> str:
         """Takes over all runs that exist; returns the version from which to watch."""
-        started, version = self._now(), ""
+        started, version = self.now(), ""
         present: set[str] = set()
         token: str | None = None
         while True:
-            page = await self._cluster.list_runs(token)
+            page = await self.cluster.list_runs(token)
             version = version or page.resource_version  # of all pages: they show one moment
-            rows = decoded(page.manifests, self._now())
+            rows = decoded(page.manifests, self.now())
             present.update(row["uid"] for row in rows)
-            async with self._database.write() as session:
+            async with self.database.write() as session:
                 await repository.store(session, rows)
             token = page.next_token
             if token is None:
                 break
-        async with self._database.write() as session:
+        async with self.database.write() as session:
             known = await repository.live_uids(session, up_to=int(version), seen_before=started)
-            await repository.mark_deleted(session, known - present, self._now())
+            await repository.mark_deleted(session, known - present, self.now())
         self._heard()
         return version
 
     async def _follow(self, version: str) -> None:
-        relist = self._now().timestamp() + RELIST_SECONDS
-        while self._now().timestamp() < relist:
-            async for events in self._cluster.watch_runs(version):
+        relist = self.now().timestamp() + RELIST_SECONDS
+        while self.now().timestamp() < relist:
+            async for events in self.cluster.watch_runs(version):
                 await self.apply(events)
                 version = events[-1].resource_version
-                self._failures = 0
-            self._failures = 0
+                self.failures = 0
+            self.failures = 0
             self._heard()
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def apply(self, events: Sequence[WatchEvent]) -> None:
         """Stores the last event of each run in one transaction."""
-        rows = changes(events, self._now())
+        rows = changes(events, self.now())
         if rows:
-            async with self._database.write() as session:
+            async with self.database.write() as session:
                 await repository.store(session, rows)
-        self._metrics.mirror_events.inc(len(rows))
+        self.metrics.mirror_events.inc(len(rows))
         self._heard()
 
     def _heard(self) -> None:
-        self._health.failure = None
-        self._metrics.mirror_last_event.set(self._now().timestamp())
+        self.health.failure = None
+        self.metrics.mirror_last_event.set(self.now().timestamp())
 
 
 def decoded(manifests: Iterable[Manifest], seen_at: datetime) -> list[dict[str, Any]]:

@@ -48,29 +48,20 @@ class Snapshot:
     hurry: threading.Event  # set when someone waits for the end
 
 
+@dataclass
 class Saver:
     """At most one checkpoint in flight; the next one waits for it."""
 
-    def __init__(
-        self,
-        store: CheckpointStore,
-        world: World,
-        host: HostCopy,
-        generation: GenerationId,
-        settings: Checkpoint,
-        sidecars: Mapping[str, bytes],
-        agent: AgentClient,
-        clock: Callable[[], float],
-    ) -> None:
-        """`sidecars` are files that rank 0 puts into every checkpoint directory, by name."""
-        self._store = store
-        self._world = world
-        self._host = host
-        self._generation = generation
-        self._settings = settings
-        self._sidecars = sidecars
-        self._agent = agent
-        self._clock = clock
+    store: CheckpointStore
+    world: World
+    host: HostCopy
+    generation: GenerationId
+    settings: Checkpoint
+    sidecars: Mapping[str, bytes]  # files that rank 0 puts into every checkpoint directory, by name
+    agent: AgentClient
+    clock: Callable[[], float]
+
+    def __post_init__(self) -> None:
         self._plan: TensorPlan | None = None  # made with the first checkpoint: the memory is always the same
         self._writing = OneInFlight("footplate-checkpoint")
         self._hurry = threading.Event()
@@ -78,15 +69,15 @@ class Saver:
     def start(self, state: TrainingState) -> None:
         """Copy the state and begin to write it; collective. First waits for the one before."""
         self.finish()
-        begun = self._clock()
+        begun = self.clock()
         self._hurry = threading.Event()
-        snapshot = Snapshot(self._host.fill(), state, begun, self._clock(), self._hurry)
+        snapshot = Snapshot(self.host.fill(), state, begun, self.clock(), self._hurry)
         self._writing.start(partial(self._save, snapshot))
 
     def change(self, settings: Checkpoint, sidecars: Mapping[str, bytes]) -> None:
         """What is kept from now on, and `sidecars` instead of those of the same names."""
-        self._settings = settings
-        self._sidecars = {**self._sidecars, **sidecars}
+        self.settings = settings
+        self.sidecars = {**self.sidecars, **sidecars}
 
     @property
     def failed(self) -> bool:
@@ -100,8 +91,8 @@ class Saver:
 
     def _save(self, snapshot: Snapshot) -> None:
         """In the thread: all ranks write, rank 0 commits, and every rank raises what came to nothing."""
-        group = self._world.background
-        directory = StepDirectory.of(snapshot.state.step, self._generation)
+        group = self.world.background
+        directory = StepDirectory.of(snapshot.state.step, self.generation)
         plan = self._plan = self._plan or TensorPlan.of(snapshot.tensors, group)
         if agree.from_rank_0(lambda: self._make_way(directory), group):
             parts = agree.gather_to_0(self._write_tensors(plan, snapshot, directory), group)
@@ -114,7 +105,7 @@ class Saver:
             _warn_superseded(directory)
             return False
         with self._errors(directory):
-            self._store.discard(directory)
+            self.store.discard(directory)
         return True
 
     def _write_tensors(
@@ -124,17 +115,17 @@ class Saver:
         pace = Pace(snapshot.hurry)
         try:
             with self._errors(directory):
-                return plan.write(self._store.folder, directory.name, pace)
+                return plan.write(self.store.folder, directory.name, pace)
         except StorageError as error:
             return error
 
     def _errors(self, directory: StepDirectory) -> AbstractContextManager[None]:
-        return storage_errors(f"checkpoint of step {directory.step} in {self._store.uri}", directory.step)
+        return storage_errors(f"checkpoint of step {directory.step} in {self.store.uri}", directory.step)
 
     def _is_marked(self, directory: StepDirectory) -> bool:
         """Whether the marker of its step names `directory`, as far as storage says."""
         with suppress(OSError):
-            marker = self._store.marker(directory.step)
+            marker = self.store.marker(directory.step)
             return marker is not None and marker.directory == directory.name
         return False
 
@@ -150,13 +141,13 @@ class Saver:
         try:
             records = _whole(parts)
             with self._errors(directory):
-                unseen = StepCheckpoint(self._store, directory.name).first_unseen(records)
+                unseen = StepCheckpoint(self.store, directory.name).first_unseen(records)
                 if unseen is not None:
                     raise StorageError(unseen, step=directory.step)
                 manifest = self._write_manifest(snapshot.state, directory, plan, records)
-                if not self._agent.grant(directory.step):
+                if not self.agent.grant(directory.step):
                     raise StaleGeneration(
-                        f"generation {self._generation} may not commit step {directory.step}: "
+                        f"generation {self.generation} may not commit step {directory.step}: "
                         "a newer one exists"
                     )
                 committed = self._commit(snapshot, directory, manifest)
@@ -169,26 +160,26 @@ class Saver:
     ) -> Manifest:
         assert plan.index is not None, "rank 0 has it"
         small = {
-            **self._sidecars,
+            **self.sidecars,
             layout.STATE_FILE: _json(state.to_json()),
             layout.INDEX_FILE: plan.index,
         }
-        own = [self._store.write(directory.name, name, small[name]) for name in sorted(small)]
+        own = [self.store.write(directory.name, name, small[name]) for name in sorted(small)]
         manifest = Manifest(format=layout.FORMAT, written_by=release(), files=[*own, *records])
-        self._store.write(directory.name, layout.MANIFEST_FILE, _json(manifest.to_json()))
+        self.store.write(directory.name, layout.MANIFEST_FILE, _json(manifest.to_json()))
         return manifest
 
     def _commit(self, snapshot: Snapshot, directory: StepDirectory, manifest: Manifest) -> bool:
         """Make the marker and tell the run; False when another generation was first."""
-        state, now = snapshot.state, self._clock()
+        state, now = snapshot.state, self.clock()
         marker = CommitMarker(step=state.step, directory=directory.name, tokens=state.tokens, time=now)
-        if not self._store.commit(marker):
+        if not self.store.commit(marker):
             _warn_superseded(directory)
             return False
-        self._agent.checkpoint(
+        self.agent.checkpoint(
             CheckpointRecord(
                 step=state.step,
-                uri=self._store.place(directory.name),
+                uri=self.store.place(directory.name),
                 time=now,
                 bytes=sum(record.bytes for record in manifest.files),
                 seconds_blocked=snapshot.copied - snapshot.begun,
@@ -201,18 +192,18 @@ class Saver:
     def _retain(self) -> None:
         """Remove what is old; what cannot go now is found again after the next commit."""
         try:
-            self._store.retain(self._settings.keep_last, self._settings.keep_every_steps, self._generation)
+            self.store.retain(self.settings.keep_last, self.settings.keep_every_steps, self.generation)
         except OSError as error:  # the new one is committed, whatever becomes of the old ones
             reason = error.strerror or error
-            _log.warning("old checkpoints in %s cannot be removed: %s", self._store.uri, reason)
+            _log.warning("old checkpoints in %s cannot be removed: %s", self.store.uri, reason)
 
     def _discard(self, directory: StepDirectory) -> None:
         """Remove a directory that nobody will need, where that is certain."""
         with suppress(OSError):
             # A store may make the marker and fail to say so: then the directory counts.
-            marker = self._store.marker(directory.step)
+            marker = self.store.marker(directory.step)
             if marker is None or marker.directory != directory.name:
-                self._store.discard(directory)
+                self.store.discard(directory)
 
 
 def _whole(parts: Sequence[CheckpointFile | StorageError]) -> list[CheckpointFile]:
