@@ -187,7 +187,7 @@ def test_a_proof_ends_when_enough_was_compared() -> None:
         asked.extend(texts)
         return [[1, 2]]
 
-    proof = Proof("x", reference, characters=5)
+    proof = Proof("x", reference, left=5)
     proof.check(["abc", "def", "ghi"], [[1, 2], [2, 1], [9]])
     assert asked == ["abc", "def"]
 

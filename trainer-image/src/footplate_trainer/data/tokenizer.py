@@ -47,6 +47,7 @@ _GROUP: Final = 1 << 22  # characters encoded in one call, shared out among all 
 _PROVEN: Final = 1 << 22  # characters
 
 
+@dataclass
 class Proof:
     """Whether a converted tokenizer reads as its own library does, tried on the text that is packed.
 
@@ -55,19 +56,17 @@ class Proof:
     ends the packing.
     """
 
-    def __init__(self, origin: str, reference: Encode, characters: int = _PROVEN) -> None:
-        """`origin` is what a person knows the tokenizer by."""
-        self._origin = origin
-        self._reference = reference
-        self._left = characters
+    origin: str  # what a person knows the tokenizer by
+    reference: Encode
+    left: int = _PROVEN  # characters to compare yet
 
     def check(self, texts: Sequence[str], ids: Sequence[Sequence[int]]) -> None:
         """ValueError for the first text whose `ids` differ from the reference's."""
         for text, ours in zip(texts, ids, strict=True):
-            if self._left <= 0:
+            if self.left <= 0:
                 return
-            self._left -= len(text)
-            [theirs] = self._reference([text])
+            self.left -= len(text)
+            [theirs] = self.reference([text])
             # Two ways of equal score through a row of equal signs differ in their order only.
             if list(ours) != theirs and sorted(ours) != sorted(theirs):
                 raise ValueError(self._difference(text, ours, theirs))
@@ -78,7 +77,7 @@ class Proof:
             (n for n, (mine, other) in enumerate(pairs) if mine != other), min(len(ours), len(theirs))
         )
         return (
-            f"--tokenizer {self._origin} cannot be written as tokenizer.json: the text that begins with "
+            f"--tokenizer {self.origin} cannot be written as tokenizer.json: the text that begins with "
             f"{text[:40]!r} comes out otherwise at token {place}: {list(ours[place : place + 4])} instead of "
             f"{list(theirs[place : place + 4])}; give a tokenizer.json"
         )
