@@ -41,11 +41,6 @@ class Database:
         self.engine = _engine(url)
         self._writer = self.engine.execution_options(**{_WRITES: True})
 
-    @property
-    def dialect(self) -> str:
-        """`sqlite` or `postgresql`."""
-        return self.engine.dialect.name
-
     @asynccontextmanager
     async def read(self) -> AsyncIterator[ReadSession]:
         """A session that sees one state of the database and leaves nothing behind."""

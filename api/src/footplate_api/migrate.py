@@ -44,7 +44,7 @@ def configuration(connection: Connection) -> Config:
 async def upgrade(database: Database, revision: str = "head") -> None:
     """Applies what is missing up to `revision`; waits while another process does so."""
     async with database.write() as session:
-        if database.dialect == "postgresql":
+        if database.engine.dialect.name == "postgresql":
             await session.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
         connection = await session.connection()
         await connection.run_sync(lambda sync: _upgrade(sync, revision))
