@@ -38,7 +38,6 @@ class Situation:
     wanted: Directives  # how the gang should be
     now: datetime
     seen: TrainingRunStatus  # the status written last, with what was seen since
-    blocked: float  # seconds of the training, by checkpoints that are new in `seen`
     history: History
     interrupted: bool
     finished: bool  # the last step is trained and saved
@@ -60,7 +59,8 @@ class Situation:
             message = f"step {after.checkpoint.latest_step} is durable"
             saved = NewCondition(ConditionType.CHECKPOINTED, True, Reason.CHECKPOINT_COMMITTED, message)
             said = [*said, saved]
-        return report(self.run, after, phase, said, self.now, self.blocked)
+        blocked = wall_time.blocked(self.run.status.checkpoint, self.gang.state.checkpoint)
+        return report(self.run, after, phase, said, self.now, blocked)
 
 
 def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> Situation:
@@ -81,7 +81,6 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
         wanted=directives(run),
         now=now,
         seen=told.model_copy(update={"failures_seen": failed.counted}),
-        blocked=wall_time.blocked(run.status.checkpoint, state.checkpoint),
         history=history,
         interrupted=bool(failed.new) or (before.open is not None and not gang.workers.complete),
         finished=_finished(gang, now),

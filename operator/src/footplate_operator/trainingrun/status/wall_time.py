@@ -39,11 +39,6 @@ class Steps:
     blocked_seconds: float = 0.0  # spent in checkpoints that block, as the newest one says
 
 
-def booked_until(created: datetime, time: TimeStatus) -> datetime:
-    """The moment up to which `time` accounts."""
-    return created + timedelta(seconds=total(time))
-
-
 def total(time: TimeStatus) -> float:
     """Seconds accounted for."""
     return float(sum(time.model_dump().values()))
@@ -55,7 +50,7 @@ def book(time: TimeStatus, created: datetime, phase: Phase | None, steps: Steps,
     Of the time in Running, steps that an earlier attempt had finished already
     are recomputed, not productive, and a blocking checkpoint is neither.
     """
-    passed = seconds_between(booked_until(created, time), now)
+    passed = seconds_between(created + timedelta(seconds=total(time)), now)
     if phase is not None and phase.terminal:
         return time
     if phase is not Phase.RUNNING:
