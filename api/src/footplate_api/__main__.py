@@ -19,7 +19,7 @@ from footplate_api.database import Database
 from footplate_api.edge import Context
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.settings import Settings
-from footplate_contracts import logs
+from footplate_contracts import environment, logs
 from footplate_contracts.names import ExitCode
 
 GRACE_SECONDS = 10  # below the 30 s that Kubernetes gives
@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
     """Exit code 78 for a configuration that no restart mends."""
     arguments = _arguments(argv)
     try:
-        chosen = settings.from_environment()
+        chosen = environment.read(Settings)
         logs.configure("footplate_api", "uvicorn", level=arguments.log_level, log_format=chosen.log_format)
         given = {"api_host": arguments.host, "api_port": arguments.port}
         chosen = chosen.model_copy(update={name: value for name, value in given.items() if value})

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from footplate_contracts.environment import PREFIX, mistake
+from footplate_contracts.environment import PREFIX
 from footplate_contracts.names import LogFormat
 
 DEFAULT_DATABASE_URL = "sqlite+aiosqlite:////data/footplate.db"
@@ -79,11 +79,3 @@ class Settings(BaseSettings):
     api_port: Annotated[int, BeforeValidator(port)] = DEFAULT_PORT
     revision: str | None = None  # git revision of the build, for /version
     log_format: LogFormat = Field(LogFormat.LOGFMT, description=f"one of {', '.join(LogFormat)}")
-
-
-def from_environment() -> Settings:
-    """The settings of this process; raises ValueError that names the variable."""
-    try:
-        return Settings()
-    except ValidationError as error:
-        raise ValueError(mistake(Settings, error)) from None

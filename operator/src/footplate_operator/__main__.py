@@ -16,10 +16,9 @@ from typing import Any, Final
 import kopf
 from prometheus_client import CollectorRegistry
 
-from footplate_contracts import logs
+from footplate_contracts import environment, logs
 from footplate_contracts.logs import fields
-from footplate_operator import settings
-from footplate_operator.errors import ClusterError, OperatorError, SettingsError
+from footplate_operator.errors import ClusterError, OperatorError
 from footplate_operator.runtime import handlers
 from footplate_operator.runtime.actor import Actor
 from footplate_operator.runtime.cache import Cache
@@ -49,8 +48,8 @@ _LEAVE_SECONDS: Final = 3.0  # for what was cancelled to end
 def main(kinds: Sequence[NewController] = KINDS) -> int:
     """Exit code: 0 after SIGTERM, 78 for settings that cannot work, 1 otherwise."""
     try:
-        own = settings.from_environment()
-    except SettingsError as error:
+        own = environment.read(Settings)
+    except ValueError as error:
         print(f"footplate-operator: {error}", file=sys.stderr)
         return 78
     logs.configure("footplate_operator", level=own.log_level, log_format=own.log_format)

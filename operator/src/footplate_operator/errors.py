@@ -12,10 +12,6 @@ class OperatorError(Exception):
     """The root of everything that was foreseen."""
 
 
-class SettingsError(OperatorError, ValueError):
-    """The environment cannot work; the message names the variable."""
-
-
 class LeadershipLost(OperatorError):
     """Another replica holds the Lease, or ours ran out unrenewed."""
 

@@ -6,13 +6,12 @@ import os
 import socket
 from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from footplate_contracts.environment import PREFIX, mistake
+from footplate_contracts.environment import PREFIX
 from footplate_contracts.names import LogFormat
 from footplate_contracts.v1alpha1.pods import PullPolicy
-from footplate_operator.errors import SettingsError
 from footplate_operator.trainingrun.revision import Defaults
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
@@ -68,11 +67,3 @@ class Settings(BaseSettings):
         log_format = None if self.log_format is LogFormat.LOGFMT else self.log_format
         said = self.model_dump(include=set(Defaults.model_fields))
         return Defaults(**said | {"log_format": log_format})
-
-
-def from_environment() -> Settings:
-    """The settings of this process; raises SettingsError that names the variable."""
-    try:
-        return Settings()
-    except ValidationError as error:
-        raise SettingsError(mistake(Settings, error)) from None

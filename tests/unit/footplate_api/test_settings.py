@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from footplate_api.settings import from_environment
+from footplate_api.settings import Settings
+from footplate_contracts.environment import read
 from footplate_contracts.names import LogFormat
 
 Tell = Callable[[Mapping[str, str]], None]
@@ -14,7 +15,7 @@ Tell = Callable[[Mapping[str, str]], None]
 
 def test_defaults_are_those_of_a_laptop(told: Tell) -> None:
     told({})
-    assert from_environment().model_dump() == {
+    assert read(Settings).model_dump() == {
         "database_url": "sqlite+aiosqlite:////data/footplate.db",
         "in_pod": False,
         "api_host": "127.0.0.1",
@@ -26,7 +27,7 @@ def test_defaults_are_those_of_a_laptop(told: Tell) -> None:
 
 def test_a_pod_listens_to_its_service(told: Tell) -> None:
     told({"KUBERNETES_SERVICE_HOST": "10.96.0.1"})
-    assert from_environment().api_host == "0.0.0.0"
+    assert read(Settings).api_host == "0.0.0.0"
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_a_pod_listens_to_its_service(told: Tell) -> None:
 )
 def test_urls_get_an_asynchronous_driver(told: Tell, given: str, used: str) -> None:
     told({"FOOTPLATE_DATABASE_URL": given})
-    assert from_environment().database_url == used
+    assert read(Settings).database_url == used
 
 
 @pytest.mark.parametrize(
@@ -74,6 +75,6 @@ def test_urls_get_an_asynchronous_driver(told: Tell, given: str, used: str) -> N
 def test_a_wrong_variable_is_named(told: Tell, variable: str, value: str, said: str) -> None:
     told({variable: value})
     with pytest.raises(ValueError, match=variable) as refused:
-        from_environment()
+        read(Settings)
     assert said in str(refused.value)
     assert "secret" not in str(refused.value)

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from tools.crds import all_definitions
 
+from footplate_contracts.environment import read
 from footplate_contracts.names import Phase
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
-from footplate_operator import settings
 from footplate_operator.__main__ import KINDS
-from footplate_operator.errors import ClusterError, SettingsError
+from footplate_operator.errors import ClusterError
 from footplate_operator.runtime import events
 from footplate_operator.runtime.controller import Controller
 from footplate_operator.runtime.kinds import POD
+from footplate_operator.settings import Settings
 from footplate_operator.trainingrun.events import phase_event
 from footplate_operator.trainingrun.revision import Defaults
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN, decode
@@ -58,14 +59,14 @@ IMAGES = {"FOOTPLATE_TRAINER_IMAGE": "t:1", "FOOTPLATE_COORDINATOR_IMAGE": "c:1"
 )
 def test_settings_that_cannot_work_are_named(told: Tell, environment: dict[str, str], says: str) -> None:
     told(environment)
-    with pytest.raises(SettingsError, match=says.split(";")[0]) as caught:
-        settings.from_environment()
+    with pytest.raises(ValueError, match=says.split(";")[0]) as caught:
+        read(Settings)
     assert str(caught.value).startswith(says)
 
 
 def test_settings_have_defaults(told: Tell) -> None:
     told({**IMAGES, "FOOTPLATE_WATCH_NAMESPACES": "a, b", "FOOTPLATE_METRICS_PORT": ""})
-    own = settings.from_environment()
+    own = read(Settings)
     assert (own.watch_namespaces, own.metrics_port, own.namespace) == (("a", "b"), 8080, "default")
     assert own.identity.endswith(f"-{os.getpid()}")
     assert own.defaults == Defaults(trainer_image="t:1", coordinator_image="c:1")
@@ -73,7 +74,7 @@ def test_settings_have_defaults(told: Tell) -> None:
 
 def test_an_operator_in_a_pod_is_called_as_its_pod(told: Tell) -> None:
     told({**IMAGES, "KUBERNETES_SERVICE_HOST": "10.96.0.1", "FOOTPLATE_POD_NAME": "operator-x"})
-    assert settings.from_environment().identity == "operator-x"
+    assert read(Settings).identity == "operator-x"
 
 
 def _run(phase: Phase | None) -> Any:

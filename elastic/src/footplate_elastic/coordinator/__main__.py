@@ -14,9 +14,9 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from footplate_contracts import logs
+from footplate_contracts import environment, logs
 from footplate_contracts.names import Env, ExitCode
-from footplate_elastic.coordinator.config import CoordinatorConfig, as_admitted, from_environment
+from footplate_elastic.coordinator.config import CoordinatorConfig, as_admitted
 from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.coordinator.server import Server
 from footplate_elastic.coordinator.shipping import Destination, Shipper
@@ -31,7 +31,7 @@ def main(timing: Timing | None = None) -> int:
     """Exit code of the process: 0 after SIGTERM, 78 when it cannot start; tests vary `timing`."""
     bind = _arguments().bind
     try:
-        config = from_environment()
+        config = environment.read(CoordinatorConfig)
     except ValueError as error:
         print(f"coordinator: {error}", file=sys.stderr)
         return ExitCode.CONFIG

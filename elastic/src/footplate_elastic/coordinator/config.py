@@ -9,7 +9,6 @@ from pydantic import BeforeValidator, Field, FilePath, ValidationError, model_va
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from footplate_contracts.directives import Directives, HangBounds, Limits
-from footplate_contracts.environment import mistake
 from footplate_contracts.model import first_error
 from footplate_contracts.names import COORDINATOR_PORT, RUN_CONFIG_FILE, RUN_CONFIG_MOUNT, Env, LogFormat
 from footplate_elastic.protocol.outline import RunOutline, read_outline
@@ -86,11 +85,3 @@ class CoordinatorConfig(BaseSettings):
             return ""
         run = self.outline.run
         return f"{self.api_url.rstrip('/')}/v1/namespaces/{run.namespace}/runs/{run.name}/telemetry"
-
-
-def from_environment() -> CoordinatorConfig:
-    """The configuration of this process; raises ValueError that names the variable."""
-    try:
-        return CoordinatorConfig()
-    except ValidationError as error:
-        raise ValueError(mistake(CoordinatorConfig, error)) from None

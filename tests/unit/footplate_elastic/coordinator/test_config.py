@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from footplate_contracts.directives import Directives, HangBounds, Limits
+from footplate_contracts.environment import read
 from footplate_contracts.names import Env
 from footplate_elastic.coordinator.__main__ import new_coordinator
-from footplate_elastic.coordinator.config import from_environment
+from footplate_elastic.coordinator.config import CoordinatorConfig
 from footplate_elastic.coordinator.timing import Timing
 
 Tell = Callable[[Mapping[str, str]], None]
@@ -47,7 +48,7 @@ def test_size(
     told: Tell, tmp_path: Path, world: dict[str, Any], directives: str, nodes: int, legal: tuple[int, ...]
 ) -> None:
     told(environment(tmp_path, world, directives))
-    coordinator = new_coordinator(from_environment(), Timing())
+    coordinator = new_coordinator(read(CoordinatorConfig), Timing())
     assert (coordinator.state.nodes, coordinator.state.legal) == (nodes, legal)
     wanted = Directives.model_validate_json(directives) if directives else coordinator.directives
     assert (coordinator.directives.nodes, coordinator.directives.min_nodes) == (
@@ -77,7 +78,7 @@ def test_a_coordinator_begins_with_the_directives_that_hold_now(
     told: Tell, tmp_path: Path, directives: str, expected: Directives
 ) -> None:
     told(environment(tmp_path, {"nodes": 2}, directives))
-    coordinator = new_coordinator(from_environment(), Timing())
+    coordinator = new_coordinator(read(CoordinatorConfig), Timing())
     assert coordinator.view().directives == expected
     assert coordinator.watchdog.bounds == expected.hang and expected.limits is not None
     assert coordinator.view().progress.total_steps == expected.limits.steps
@@ -95,7 +96,7 @@ def test_a_coordinator_begins_with_the_directives_that_hold_now(
 def test_wrong_directives_are_named(told: Tell, tmp_path: Path, directives: str, names: str) -> None:
     told(environment(tmp_path, {"nodes": 2}, directives))
     with pytest.raises(ValueError, match=rf"^FOOTPLATE_DIRECTIVES is .*{names}"):
-        from_environment()
+        read(CoordinatorConfig)
 
 
 @pytest.mark.parametrize(
@@ -113,4 +114,4 @@ def test_wrong_directives_are_named(told: Tell, tmp_path: Path, directives: str,
 def test_a_wrong_variable_is_named(told: Tell, tmp_path: Path, variables: dict[str, str], says: str) -> None:
     told(environment(tmp_path, {"nodes": 2}) | variables)
     with pytest.raises(ValueError, match=f"^FOOTPLATE_.*{says}$"):
-        from_environment()
+        read(CoordinatorConfig)
