@@ -75,7 +75,7 @@ def fetch(
     packed, DataError when the store or the disk fails.
     """
     folder = settings.folder / hashlib.sha256(text).hexdigest()[:32]
-    with _disk_errors(folder):
+    try:
         settings.folder.mkdir(parents=True, exist_ok=True)
         files = manifest.files()
         # Who takes a copy into use and who removes one never meet: half of it would be gone by then.
@@ -90,6 +90,8 @@ def fetch(
         for wait in (False, True):
             waiting = [record for record in waiting if not _ensure(storage, folder, record, wait=wait)]
         (folder / MANIFEST_FILE).write_bytes(text)
+    except OSError as error:
+        raise DataError(f"the cache {folder} cannot be written: {error.strerror or error}") from None
     return CachedCopy(folder, lock)
 
 
@@ -114,7 +116,7 @@ def _copy(storage: Storage, record: DataFile, path: Path) -> None:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise unreadable(place, error, local=False) from None
+        raise unreadable(place, error) from None
     try:
         check_sum(partial, record, place)
     except DataCorrupt:
@@ -195,11 +197,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:  # a rank has just given the file that it copied there its name
         return 0
-
-
-@contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(f"the cache {folder} cannot be written: {error.strerror or error}") from None

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from footplate_trainer.data.layout import MANIFEST_FILE, TOKENIZER_FILE, DataFile, ShardManifest
 from footplate_trainer.errors import DataCorrupt, DataError, DataMissing
-from footplate_trainer.storage import BucketStorage, LocalStorage, Storage, StoredObject, join, open_storage
+from footplate_trainer.storage import BucketStorage, LocalStorage, Storage, is_local, join, open_storage
 
 if TYPE_CHECKING:
     from footplate_contracts.v1alpha1.data import Data
@@ -70,7 +70,7 @@ def tokenizer_bytes(uri: str) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise DataMissing.at(uri, f"has no {TOKENIZER_FILE}", "name the folder that holds one") from None
     except OSError as error:
-        raise unreadable(place, error, local=isinstance(storage, LocalStorage)) from None
+        raise unreadable(place, error) from None
     except ValueError as error:
         raise DataCorrupt.at(place, "content", expected="JSON", found=str(error)) from None
     return text
@@ -94,14 +94,13 @@ def read_manifest(storage: Storage) -> tuple[bytes, ShardManifest]:
         what = "there is no such folder" if gone else f"has no {MANIFEST_FILE}"
         raise DataMissing.at(storage.uri, what, f"write one with `{_PACK}`") from None
     except OSError as error:
-        raise unreadable(place, error, local=isinstance(storage, LocalStorage)) from None
+        raise unreadable(place, error) from None
     return text, _parsed(text, place)
 
 
 def check_sizes(storage: Storage, manifest: ShardManifest) -> None:
     """Compare the size of each file that the manifest names."""
-    # One request for a thousand names, where a store can do that.
-    known = {stored.name: stored.bytes for stored in _listed(storage)}
+    known = _listed_sizes(storage)
     for record in manifest.files():
         found = known.get(record.file)
         if found is None:
@@ -118,7 +117,7 @@ def check_sums(storage: LocalStorage, manifest: ShardManifest) -> None:
         try:
             check_sum(path, record)
         except OSError as error:
-            raise unreadable(str(path), error, local=True) from None
+            raise unreadable(str(path), error) from None
 
 
 def check_sum(path: Path, record: DataFile, place: str | None = None) -> None:
@@ -129,9 +128,9 @@ def check_sum(path: Path, record: DataFile, place: str | None = None) -> None:
         raise DataCorrupt.at(place or str(path), "sha256", expected=record.sha256, found=found)
 
 
-def unreadable(place: str, error: OSError, *, local: bool) -> DataError:
+def unreadable(place: str, error: OSError) -> DataError:
     """What to say of `place`, which is there and cannot be read, or whose store does not answer."""
-    if local:
+    if is_local(place):
         what = f"cannot be read ({error.strerror or error})"
         return DataMissing.at(place, what, "check the volume and its permissions")
     if isinstance(error, PermissionError):
@@ -152,13 +151,14 @@ def _parsed(text: bytes, place: str) -> ShardManifest:
         raise DataCorrupt.at(place, "content", expected="JSON", found=str(error)) from None
 
 
-def _listed(storage: Storage) -> list[StoredObject]:
+def _listed_sizes(storage: Storage) -> dict[str, int]:
+    """By name, where a store gives a thousand of them in one request."""
     if not isinstance(storage, BucketStorage):
-        return []
+        return {}
     try:
-        return storage.list()
+        return {stored.name: stored.bytes for stored in storage.list()}
     except OSError as error:
-        raise unreadable(storage.uri, error, local=False) from None
+        raise unreadable(storage.uri, error) from None
 
 
 def _size(storage: Storage, record: DataFile) -> int:
@@ -168,7 +168,7 @@ def _size(storage: Storage, record: DataFile) -> int:
     except FileNotFoundError:
         raise DataMissing.at(place, "the manifest names it, but it is not there", "restore it") from None
     except OSError as error:
-        raise unreadable(place, error, local=isinstance(storage, LocalStorage)) from None
+        raise unreadable(place, error) from None
 
 
 def _place(storage: Storage, name: str) -> str:

@@ -200,4 +200,4 @@ def _mapped(path: Path, dtype: np.dtype[np.generic], count: int) -> NDArray[np.g
         # A plain ndarray over the mapping: slicing a memmap costs ten times as much.
         return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=(count,)))
     except OSError as error:
-        raise unreadable(str(path), error, local=True) from None
+        raise unreadable(str(path), error) from None
