@@ -13,10 +13,12 @@ def agreed(stated: Model, folder: Model) -> Model:
 
     Raises ValueError that lists every stated field with which the folder disagrees.
     """
+    # What the user wrote, and not a default of the contract.
+    written = _flat(stated.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True))
     wrong = [
         f"{path} is {_shown(ours)}, in the folder {_shown(theirs)}"
         for path, ours, theirs in differences(stated, folder)
-        if _at_hand(stated, path) and not free(path)
+        if path in written and not free(path)
     ]
     if folder.position.name is not PositionName.RELATIVE and stated.context_length > folder.context_length:
         wrong.append(
@@ -51,11 +53,6 @@ def free(path: str) -> bool:
     return path == "contextLength" or path.startswith(
         ("dropout.", "initialization.", "attention.backend", "adapter.")
     )
-
-
-def _at_hand(stated: Model, path: str) -> bool:
-    """Whether the user wrote this field, and not a default of the contract."""
-    return path in _flat(stated.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True))
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -55,10 +55,9 @@ def completed(config: RunConfig) -> RunConfig:
     if config.init_from is None:
         return config
     folder = local_path(config.init_from.uri)
+    found = folder_model(folder)
     try:
-        model = agreed(config.model, folder_model(folder))
-    except UserMistake:
-        raise
+        model = agreed(config.model, found)
     except ValueError as error:
         raise UserMistake(f"initFrom {folder} does not agree with the run: {error}") from error
     model, data = resolve_network(model, config.data, config.training)
