@@ -9,10 +9,12 @@ import pytest
 
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Reason
+from footplate_contracts.reports import CoordinatorState
 from footplate_contracts.v1alpha1.status import ATTEMPT_LIMIT, Attempt, Condition, TrainingRunStatus
 from footplate_operator.trainingrun.history import History
 from footplate_operator.trainingrun.policies.failure import Failure, FailureAction, Source
 from footplate_operator.trainingrun.status import attempts
+from footplate_operator.trainingrun.status.failures import SeenFailures
 from footplate_operator.trainingrun.status.report import STATUS_LIMIT, bytes_of, fit
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -129,6 +131,34 @@ def test_what_ended_one_generation_is_one_interruption(
     assert causes(history) == expected
     assert history.failures == failures
     assert history.restarts == len(expected) - 1
+
+
+EARLIER, LATER = NOW - timedelta(minutes=1), NOW + timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("before", "made", "generations"),
+    [
+        pytest.param(training(), [EARLIER], ["1.1", ""], id="what-trains"),
+        pytest.param(training(), [EARLIER, None], ["1.1", ""], id="both-pods-of-it-are-one-interruption"),
+        pytest.param(training(), [EARLIER, LATER], ["1.1", "", ""], id="one-made-since-had-joined-nothing"),
+        pytest.param(
+            attempts.begin(replace(NEW, trained="1.7")), [EARLIER], ["1.7", ""], id="what-trained-last"
+        ),
+        pytest.param(attempts.begin(NEW), [EARLIER], ["", ""], id="nothing-has-trained"),
+    ],
+)
+def test_a_lost_pod_ended_the_generation_that_it_was_part_of(
+    before: History, made: list[datetime | None], generations: list[str]
+) -> None:
+    lost = [replace(pod_failed(Cause.NODE_LOST, ""), generation=None, made=moment) for moment in made]
+    history, _ = attempts.record(before, SeenFailures(tuple(lost), (), ""), CoordinatorState.silent(), {})
+    assert [attempt.generation for attempt in history.attempts] == generations
+
+
+def test_an_explanation_of_an_end_that_is_not_written_down_changes_nothing() -> None:
+    told = SeenFailures((), (pod_failed(Cause.OUT_OF_MEMORY, "1.1"),), "")
+    assert attempts.record(training(), told, CoordinatorState.silent(), {}) == (training(), None)
 
 
 def test_the_next_generation_is_another_interruption() -> None:
