@@ -34,47 +34,39 @@ class FoundCopy:
     transfers: list[tuple[int, int]]
 
 
+@dataclass
 class MemoryCopies:
     """At most one copy on its way to the partner; the next one waits for it."""
 
-    def __init__(
-        self,
-        folder: MemoryFolder,
-        tensors: Mapping[str, Tensor],
-        world: World,
-        ranks_per_node: int,
-        generation: GenerationId,
-        every_steps: int,
-        warn: Callable[[str], None],
-    ) -> None:
-        """`tensors` are this rank's parts of the state; the memory is the live one. Collective."""
+    folder: MemoryFolder
+    tensors: Mapping[str, Tensor]  # this rank's parts of the state; the memory is the live one
+    world: World
+    ranks_per_node: int
+    generation: GenerationId
+    every_steps: int
+    warn: Callable[[str], None]
+
+    def __post_init__(self) -> None:
+        """Collective."""
         group = dist.new_group(backend="gloo")
         assert isinstance(group, dist.ProcessGroup), "this rank is in every group that all ranks make"
         self._group = group
-        self._folder = folder
-        self._tensors = tensors
-        self._world = world
-        self._to = (world.rank + ranks_per_node) % world.size
-        self._from = (world.rank - ranks_per_node) % world.size
-        self._alone = ranks_per_node >= world.size
-        self._generation = generation
-        self._every_steps = every_steps
-        self._warn = warn
+        self._to = (self.world.rank + self.ranks_per_node) % self.world.size
+        self._from = (self.world.rank - self.ranks_per_node) % self.world.size
         self._exchanging = OneInFlight("footplate-mirror")
         self._sending = OneInFlight("footplate-mirror-send")
 
     def due(self, step: int) -> bool:
         """Whether a copy is to be made after `step`."""
-        return step % self._every_steps == 0
+        return step % self.every_steps == 0
 
     def copy(self, state: TrainingState) -> None:
         """Copy this rank's shard into memory, and begin to send them to the partner. Collective."""
         self.finish()
-        copy = MemoryCopy.of(state.step, self._generation, self._world.size)
-        blob = self._write(CopyShard(copy, self._world.rank), state)
-        if self._alone:
-            return
-        self._exchanging.start(partial(self._exchange, copy, blob))
+        copy = MemoryCopy.of(state.step, self.generation, self.world.size)
+        blob = self._write(CopyShard(copy, self.world.rank), state)
+        if self.ranks_per_node < self.world.size:
+            self._exchanging.start(partial(self._exchange, copy, blob))
 
     def finish(self) -> None:
         """Wait until the partner has the last copy."""
@@ -82,39 +74,39 @@ class MemoryCopies:
 
     def newest(self) -> FoundCopy | None:
         """The newest complete copy, the same on every rank. Collective."""
-        held = agree.gather(self._folder.shards(), self._group)
-        copy = newest_complete(held, self._world.size)
+        held = agree.gather(self.folder.shards(), self._group)
+        copy = newest_complete(held, self.world.size)
         return FoundCopy(copy, transfers(held, copy)) if copy else None
 
     def load(self, found: FoundCopy) -> TrainingState:
         """Fill this rank's tensors from `found`. Collective."""
-        mine = CopyShard(found.copy, self._world.rank)
+        mine = CopyShard(found.copy, self.world.rank)
         blob: Tensor | None = None
         for holder, receiver in found.transfers:
-            if self._world.rank == holder:
-                self._send(self._folder.open(CopyShard(found.copy, receiver)), receiver)
-            elif self._world.rank == receiver:
+            if self.world.rank == holder:
+                self._send(self.folder.open(CopyShard(found.copy, receiver)), receiver)
+            elif self.world.rank == receiver:
                 blob = self._receive(holder)
-        return unpack_from(self._folder.open(mine) if blob is None else blob, self._tensors)
+        return unpack_from(self.folder.open(mine) if blob is None else blob, self.tensors)
 
     def forget(self, found: FoundCopy | None) -> None:
         """Remove all copies but `found`: what was abandoned must not come back. Collective."""
         dist.barrier(group=self._group)  # nobody still lists or sends
-        self._folder.keep_only(found.copy if found else None)
+        self.folder.keep_only(found.copy if found else None)
         dist.barrier(group=self._group)  # and nobody removes what is written from now on
 
     def _write(self, shard: CopyShard, state: TrainingState) -> Tensor:
         """The file of `shard`; nothing, with a warning, where there is no room for it."""
-        header, size = ShardHeader.of(state, self._tensors)
+        header, size = ShardHeader.of(state, self.tensors)
         text = json.dumps(header.to_json()).encode()
         try:
-            path, blob = self._folder.room(opening_size(text) + size)
+            path, blob = self.folder.room(opening_size(text) + size)
         except OSError as error:
-            self._warn(f"no copy of step {state.step} in memory: {self._folder.folder}: {error.strerror}")
+            self.warn(f"no copy of step {state.step} in memory: {self.folder.folder}: {error.strerror}")
             return torch.empty(0, dtype=torch.uint8)
-        pack_into(blob, text, header.spans, self._tensors)
-        self._folder.publish(path, shard)
-        self._folder.keep_newest(shard.rank)
+        pack_into(blob, text, header.spans, self.tensors)
+        self.folder.publish(path, shard)
+        self.folder.keep_newest(shard.rank)
         return blob
 
     def _exchange(self, copy: MemoryCopy, blob: Tensor) -> None:
@@ -128,14 +120,14 @@ class MemoryCopies:
     def _keep(self, shard: CopyShard, size: int) -> None:
         path: Path | None = None
         try:
-            path, room = self._folder.room(size)
+            path, room = self.folder.room(size)
         except OSError as error:
-            self._warn(f"no mirror of rank {shard.rank} in memory: {self._folder.folder}: {error.strerror}")
+            self.warn(f"no mirror of rank {shard.rank} in memory: {self.folder.folder}: {error.strerror}")
             room = torch.empty(size, dtype=torch.uint8)  # taken all the same: the sender waits
         dist.recv(room, group_src=self._from, group=self._group)
         if path is not None:
-            self._folder.publish(path, shard)
-            self._folder.keep_newest(shard.rank)
+            self.folder.publish(path, shard)
+            self.folder.keep_newest(shard.rank)
 
     def _send(self, blob: Tensor, to: int) -> None:
         dist.send(torch.tensor([blob.numel()]), group_dst=to, group=self._group)
