@@ -31,7 +31,7 @@ from footplate_contracts.v1alpha1.parallelism import PipelineSchedule
 from footplate_trainer.model.loss import backward_passes
 from footplate_trainer.parallel.data_parallel import reshard
 from footplate_trainer.parallel.mesh import Grid
-from footplate_trainer.parallel.stage_module import Criterion, MicroBatchInputs, StageModules
+from footplate_trainer.parallel.stage_module import Criterion, MicroBatchInputs, StageModule, StageModules
 
 _SINGLE: dict[PipelineSchedule, type[PipelineScheduleSingle]] = {
     PipelineSchedule.GPIPE: ScheduleGPipe,
@@ -112,7 +112,8 @@ class Pipeline:
     def _build(self, micro_batches: int, micro_batch: MicroBatchInputs) -> _Schedule:
         topology = self._grid.topology
         numbers = topology.stages_of(self._grid.coordinates.pipeline)
-        stages = [self._stage(number, micro_batch) for number in numbers]
+        parts = zip(numbers, self._module.stages, strict=True)
+        stages = [self._stage(number, stage, micro_batch) for number, stage in parts]
         single = _SINGLE.get(topology.schedule)
         if single is not None:
             return single(stages[0], micro_batches, loss_fn=self._divided, scale_grads=False)
@@ -125,10 +126,8 @@ class Pipeline:
             max_active_stages=len(stages),  # or a fourth would be gathered again for each micro-batch
         )
 
-    def _stage(self, number: int, micro_batch: MicroBatchInputs) -> PipelineStage:
+    def _stage(self, number: int, stage: StageModule, micro_batch: MicroBatchInputs) -> PipelineStage:
         topology = self._grid.topology
-        index = topology.stages_of(self._grid.coordinates.pipeline).index(number)
-        stage = self._module.stages[index]
         states = self._states(micro_batch, stage.network.shape.hidden)
         loss = torch.empty((), dtype=torch.float64, device="meta", requires_grad=True)
         return PipelineStage(
