@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from footplate_contracts.model import Contract
 from footplate_contracts.names import GROUP, VERSION
-from footplate_contracts.rules import Rule
+from footplate_contracts.rules import PLACEHOLDER, Rule, literal
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.noderecord import NodeRecordSpec, NodeRecordStatus
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
@@ -127,9 +127,20 @@ def _model_within(annotation: Any, within: str) -> tuple[type[BaseModel] | None,
 
 
 def _validation(rule: Rule) -> Schema:
-    message = {"messageExpression": rule.formatted_message} if rule.values else {"message": rule.template}
+    named = PLACEHOLDER.findall(rule.template)
+    message = {"messageExpression": formatted_message(rule)} if named else {"message": rule.template}
     where = {"fieldPath": f".{rule.field}"} if rule.field else {}
     return {"rule": rule.expression, **message, "reason": rule.refusal.value, **where}
+
+
+def formatted_message(rule: Rule) -> str:
+    """The message as a CEL expression that an API server finds cheap enough.
+
+    Its estimate of `string(number)` has no upper bound, so that adding a text to
+    one exceeds every budget; `format` is estimated by its pattern alone.
+    """
+    pattern = PLACEHOLDER.sub("%s", rule.template.replace("%", "%%"))
+    return f"{literal(pattern)}.format([{', '.join(PLACEHOLDER.findall(rule.template))}])"
 
 
 def _first_line(model: type[BaseModel]) -> str:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
-_PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
+PLACEHOLDER: Final = re.compile(r"\{([^{}]+)\}")  # in a message: CEL whose value stands there
 
 
 class Refusal(StrEnum):
@@ -43,29 +44,14 @@ class Rule:
         return "oldSelf" in self.expression
 
     @property
-    def values(self) -> tuple[str, ...]:
-        """The CEL expressions whose values the message names, in order."""
-        return tuple(_PLACEHOLDER.findall(self.template))
-
-    @property
     def message(self) -> str:
         """The message as a CEL expression of plain concatenation, for any CEL interpreter."""
-        parts = _PLACEHOLDER.split(self.template)  # text, CEL, text, CEL, …, text
-        spoken = [f"string({part})" if place % 2 else _literal(part) for place, part in enumerate(parts)]
+        parts = PLACEHOLDER.split(self.template)  # text, CEL, text, CEL, …, text
+        spoken = [f"string({part})" if place % 2 else literal(part) for place, part in enumerate(parts)]
         return " + ".join(part for part in spoken if part != "''")
 
-    @property
-    def formatted_message(self) -> str:
-        """The message as a CEL expression that an API server finds cheap enough.
 
-        Its estimate of `string(number)` has no upper bound, so that adding a text to
-        one exceeds every budget; `format` is estimated by its pattern alone.
-        """
-        pattern = _PLACEHOLDER.sub("%s", self.template.replace("%", "%%"))
-        return f"{_literal(pattern)}.format([{', '.join(self.values)}])"
-
-
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """`text` as a CEL string literal."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
@@ -73,7 +59,7 @@ def _literal(text: str) -> str:
 
 def _one_of(field: str, values: tuple[str, ...]) -> str:
     """CEL: `field` holds one of `values`."""
-    return f"self.{field} in [{', '.join(_literal(value) for value in values)}]"
+    return f"self.{field} in [{', '.join(literal(value) for value in values)}]"
 
 
 def refuse(field: str) -> Rule:

@@ -31,12 +31,6 @@ def test_message_names_the_values() -> None:
     assert evaluate(RULE.message, self={"a": 5, "b": 4}) == "a 5 isn't below b 4: 100 %"
 
 
-def test_the_api_server_formats() -> None:
-    formatted = r"'a %s isn\'t below b %s: 100 %%'.format([self.a, self.b])"
-    assert RULE.formatted_message == formatted
-    assert RULE.values == ("self.a", "self.b")
-
-
 def test_a_message_may_be_nothing_but_text() -> None:
     assert evaluate(Rule("true", "plain").message) == "plain"
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tools.crds import all_definitions
+from tools.crds import all_definitions, formatted_message
 
-from footplate_contracts.rules import Refusal
+from footplate_contracts.rules import Refusal, Rule
 from footplate_contracts.v1alpha1.trainingrun import TrainingRun
 from tests.support.contracts import every_rule, parts
 from tests.support.nonempty import nonempty
@@ -132,3 +132,8 @@ def test_no_contract_field_is_missing_from_the_schema() -> None:
         for name, field in model.model_fields.items()
     }
     assert wanted - known == set()
+
+
+def test_the_api_server_formats_the_message_of_a_rule() -> None:
+    rule = Rule("self.a < self.b", "a {self.a} isn't below b {self.b}: 100 %", field="a")
+    assert formatted_message(rule) == r"'a %s isn\'t below b %s: 100 %%'.format([self.a, self.b])"

@@ -38,7 +38,6 @@ class CoordinatorView:
     evicted: bool = False
     closed: bool = False
     received: int = 0
-    acknowledged: int = 0
     limits: NumberedLimits | None = None  # the newest that anybody told
     questions: tuple[int, int] = (0, 0)  # (epoch, number) of the newest one that was handed out
 
@@ -46,7 +45,6 @@ class CoordinatorView:
         """Fold in an answer, in whatever order it comes."""
         self.evicted = self.evicted or answer.evicted
         self.closed = self.closed or answer.closed
-        self.acknowledged = max(self.acknowledged, answer.acknowledged)
         self.learn(answer.limits)
         newer_epoch = self.answer is None or answer.epoch > self.answer.epoch
         if newer_epoch:
