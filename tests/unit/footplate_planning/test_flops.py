@@ -1,4 +1,4 @@
-"""FLOPs against published numbers (torchtitan, Megatron), and when there is no utilisation at all."""
+"""FLOPs against published numbers (torchtitan, Megatron)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from footplate_planning.flops import (
     utilisation,
 )
 from footplate_planning.shape import ModelShape
-from footplate_trainer.callbacks.metric_rows import UtilisationMeter
 from tests.support.shapes import shape_like
 
 
@@ -117,14 +116,3 @@ def test_torchtitans_utilisation_on_an_h100(tokens_per_second: float, mfu: float
 )
 def test_peaks_are_known_or_absent(name: str, peak: float | None) -> None:
     assert peak_tflops(name) == peak
-
-
-def test_utilisation_of_a_step() -> None:
-    meter = UtilisationMeter(EIGHT, 8192, step_tokens=8 * 8192, devices=8, tflops=989.4)
-    fields = meter.fields(8192 / 5762)
-    assert fields["mfu"] == pytest.approx(0.337, abs=5e-4)
-    assert fields["mfu_causal"] == pytest.approx(0.337 * 51.47 / 57.914, abs=5e-4)
-
-
-def test_an_unknown_peak_gives_no_utilisation() -> None:
-    assert UtilisationMeter(EIGHT, 8192, 8192, 1, tflops=None).fields(1.0) == {}

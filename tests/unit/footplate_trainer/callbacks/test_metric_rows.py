@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from footplate_contracts.metrics import StepMetrics
-from footplate_trainer.callbacks.metric_rows import MetricRows, open_metric_rows
+from footplate_planning.shape import ModelShape
+from footplate_trainer.callbacks.metric_rows import MetricRows, UtilisationMeter, open_metric_rows
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.metrics.stopwatch import StepPart
@@ -87,3 +88,27 @@ def test_all_sinks_are_flushed_and_closed(tmp_path: Path) -> None:
     rows.close()
     opened.close()
     assert first.done == second.done == ["row 1", "flushed", "closed"]
+
+
+EIGHT = ModelShape(  # Llama 3 8B
+    layers=32,
+    hidden=4096,
+    feed_forward=14_336,
+    heads=32,
+    key_value_heads=8,
+    head_size=128,
+    vocabulary=128_256,
+    context=8192,
+    tied_embeddings=False,
+)
+
+
+def test_utilisation_of_a_step() -> None:
+    meter = UtilisationMeter(EIGHT, 8192, step_tokens=8 * 8192, devices=8, tflops=989.4)
+    fields = meter.fields(8192 / 5762)
+    assert fields["mfu"] == pytest.approx(0.337, abs=5e-4)
+    assert fields["mfu_causal"] == pytest.approx(0.337 * 51.47 / 57.914, abs=5e-4)
+
+
+def test_an_unknown_peak_gives_no_utilisation() -> None:
+    assert UtilisationMeter(EIGHT, 8192, 8192, 1, tflops=None).fields(1.0) == {}
