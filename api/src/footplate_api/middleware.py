@@ -94,8 +94,8 @@ def _request_id(scope: Scope) -> str:
     return given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
 
 
-def limited(scope: Scope, receive: Receive, limit: int = BODY_LIMIT) -> Receive:
-    """`receive` that raises a 413 once more than `limit` bytes are announced or came."""
+def limited(scope: Scope, receive: Receive) -> Receive:
+    """`receive` that raises a 413 once more than BODY_LIMIT bytes are announced or came."""
     announced = dict(scope["headers"]).get(b"content-length", b"0")
     received = 0
 
@@ -103,9 +103,9 @@ def limited(scope: Scope, receive: Receive, limit: int = BODY_LIMIT) -> Receive:
         nonlocal received
         message = await receive()
         received += len(message.get("body", b""))
-        if received > limit or (announced.isdigit() and int(announced) > limit):
+        if received > BODY_LIMIT or (announced.isdigit() and int(announced) > BODY_LIMIT):
             # FastAPI makes any other exception from here a 400.
-            raise HTTPException(413, f"the body must be at most {limit} bytes")
+            raise HTTPException(413, f"the body must be at most {BODY_LIMIT} bytes")
         return message
 
     return counting
