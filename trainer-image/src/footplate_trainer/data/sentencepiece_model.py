@@ -104,21 +104,14 @@ def from_model(content: bytes) -> tuple[Tokenizer, Encode]:
     if guard is not None:
         tokenizer.pre_tokenizer = guard
     tokenizer.decoder = _decoder(model)
-    tokenizer.add_special_tokens(
-        [
-            AddedToken(entry.piece, special=True, normalized=False)
-            for entry in model.pieces
-            if entry.type == _CONTROL
-        ]
-    )
-    tokenizer.add_tokens(
-        [
-            AddedToken(entry.piece, special=False, normalized=False)
-            for entry in model.pieces
-            if entry.type == _USER_DEFINED
-        ]
-    )
+    tokenizer.add_special_tokens(_added(model, _CONTROL))
+    tokenizer.add_tokens(_added(model, _USER_DEFINED))
     return tokenizer, lambda texts: processor.encode(texts, out_type=int)
+
+
+def _added(model: Any, kind: int) -> list[AddedToken]:
+    pieces = (entry.piece for entry in model.pieces if entry.type == kind)
+    return [AddedToken(piece, special=kind == _CONTROL, normalized=False) for piece in pieces]
 
 
 def _pieces(model: Any) -> models.Model:
