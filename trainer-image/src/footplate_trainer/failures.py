@@ -50,7 +50,7 @@ def outcome_of(error: BaseException) -> Outcome:
     """
     if isinstance(error, TrainerError):
         return error.outcome
-    raised, *before = chain(error)
+    raised, *before = with_causes(error)
     if (outcome := _told_by_torch(raised)) is not None:
         return outcome
     if isinstance(error, OSError):
@@ -70,7 +70,7 @@ def tell(error: BaseException, report: FailureReport, environment: Mapping[str, 
         Path(path).write_text(error_file.content(report, callstack))
 
 
-def chain(error: BaseException) -> Iterator[BaseException]:
+def with_causes(error: BaseException) -> Iterator[BaseException]:
     """`error`, and the errors that a traceback shows before it, newest first."""
     current: BaseException | None = error
     while current is not None:

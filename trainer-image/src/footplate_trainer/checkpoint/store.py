@@ -20,7 +20,7 @@ from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.folder import open_folder
 from footplate_trainer.checkpoint.layout import CheckpointFile, CommitMarker, StepDirectory
 from footplate_trainer.errors import StorageError
-from footplate_trainer.failures import chain
+from footplate_trainer.failures import with_causes
 from footplate_trainer.storage import join
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -99,7 +99,7 @@ class CheckpointStore:
 
 def is_full(error: BaseException) -> bool:
     """Whether `error`, or what it came from, says that the volume is full."""
-    return any(isinstance(seen, OSError) and seen.errno in _FULL for seen in chain(error))
+    return any(isinstance(seen, OSError) and seen.errno in _FULL for seen in with_causes(error))
 
 
 @contextmanager
