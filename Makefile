@@ -43,9 +43,8 @@ unit: .venv/ready ## pure tests, in seconds, without sockets
 	$(MEMORY) $(PYTEST) -p tests.support.without_torch tests/unit -q $(TORCH_TESTS:%=--ignore=%) || code=$$?; \
 	wait $$! || code=$$?; cat $$torch; exit $$code
 
-# Three for two cores: a third of the time of these tests is waiting.
 component: .venv/ready binaries postgresql ## real PostgreSQL, real ranks, a real API server
-	@$(SUITE) tests/component -q -m 'not long' --numprocesses 3 --dist worksteal
+	@$(SUITE) tests/component -q -m 'not long' --numprocesses 2 --dist worksteal
 
 system: install ## whole runs on the cluster, faults included; takes the cluster down at the end
 	@$(SUITE) tests/system -q -m 'system and not long' --numprocesses 2 --maxschedchunk 1
