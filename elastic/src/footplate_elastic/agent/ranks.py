@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from footplate_contracts.failures import FailureReport
+from footplate_contracts.failures import FailureReport, is_secondary
 from footplate_contracts.names import ExitCode, LogFormat
 from footplate_elastic.agent import timing
 from footplate_elastic.agent.failures import classify, first_failure, oom_kills
@@ -99,21 +99,33 @@ class Ranks:
         self.zygote.close()
 
     def look(self) -> RankStatus:
-        """Where they stand now; waits for nothing but the last lines of ranks that failed."""
-        ends = {rank: self.zygote.end_of(rank.pid) for rank in self._ranks}
+        """Where they stand now; waits for the last lines of ranks that failed, and a moment for the cause."""
+        ends = self._ends()
         codes = [end.code for end in ends.values() if end is not None]
         if any(code not in _ENDED_WELL for code in codes):
-            self._output.finish(_unexplained(ends), timing.LAST_LINES)
-            out_of_memory = oom_kills() > self._killed_for_memory
-            reports = [
-                classify(rank.rank, end, _said(rank, end), self._output.tail(rank.rank), out_of_memory)
-                for rank, end in ends.items()
-                if end is None or end.code not in _ENDED_WELL
-            ]
-            return RankStatus(failure=first_failure([report for report in reports if report]))
+            failure = self._failure(ends)
+            if is_secondary(failure):
+                # A rank that is killed loses its connections a moment before the kernel tells its end.
+                self.zygote.wait_ended([rank.pid for rank, end in ends.items() if end is None], timing.ECHO)
+                failure = self._failure(self._ends())
+            return RankStatus(failure=failure)
         if self._ranks and len(codes) == len(self._ranks):
             return RankStatus(codes=tuple(codes))
         return RankStatus()
+
+    def _ends(self) -> dict[_Rank, End | None]:
+        return {rank: self.zygote.end_of(rank.pid) for rank in self._ranks}
+
+    def _failure(self, ends: Mapping[_Rank, End | None]) -> FailureReport:
+        """What speaks for the ranks of `ends`, of which at least one failed."""
+        self._output.finish(_unexplained(ends), timing.LAST_LINES)
+        out_of_memory = oom_kills() > self._killed_for_memory
+        reports = [
+            classify(rank.rank, end, _said(rank, end), self._output.tail(rank.rank), out_of_memory)
+            for rank, end in ends.items()
+            if end is None or end.code not in _ENDED_WELL
+        ]
+        return first_failure([report for report in reports if report])
 
 
 def _unexplained(ends: Mapping[_Rank, End | None]) -> list[int]:

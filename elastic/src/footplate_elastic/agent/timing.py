@@ -17,6 +17,7 @@ from typing import Final
 LOOK: Final = 0.25  # between two looks at the ranks, at the latest: every change wakes the loop
 GRACE: Final = 0.5  # from SIGTERM to SIGKILL: one that is blocked in a collective runs no signal handler
 LAST_LINES: Final = 2.0  # for what an ended rank wrote into its pipes; its children may hold them open
+ECHO: Final = 0.2  # for the end of the rank to which another one says that it lost its connection
 DRAIN: Final = 2.0  # for what ranks that have ended well said over their sockets
 STORE: Final = 2.0  # for the store of a generation: a dead one answers with silence, and so is the generation
 
