@@ -1,4 +1,4 @@
-"""kubectl against the API server of these tests, and what it answers."""
+"""The API server of these tests: kubectl for what a user does, one connection for the rows of the tables."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import json
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from footplate_contracts.names import API_VERSION
+from footplate_operator.runtime.kinds import kind_of
+from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
+from tests.support.connection import Json, ask, refused
 
+DRY_RUN = "?dryRun=All&fieldValidation=Strict"
 AS_OPERATOR = "--as=system:serviceaccount:footplate-system:footplate-operator"
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -32,28 +35,24 @@ class Kubectl:
         assert done.returncode == 0, f"kubectl {' '.join(arguments)}:\n{done.stderr}"
         return done.stdout
 
-    def tried(self, manifest: dict[str, Any]) -> dict[str, Any]:
+    def tried(self, manifest: Json) -> Json:
         """`manifest` as the API server would store it, with all defaults."""
-        text = self("create", "--dry-run=server", "--output=json", "-f", "-", stdin=json.dumps(manifest))
-        stored: dict[str, Any] = json.loads(text)
-        return stored
+        status, answer = self._try(manifest)
+        assert not refused(status), answer["message"]
+        return answer
 
-    def refusal(self, manifest: dict[str, Any]) -> list[str]:
+    def refusal(self, manifest: Json) -> list[str]:
         """Why the API server refuses to create `manifest`; [] where it does not."""
-        done = self.run("create", "--dry-run=server", "-f", "-", stdin=json.dumps(manifest))
-        return complaints(done.stderr) if done.returncode else []
+        status, answer = self._try(manifest)
+        return complaints(answer) if refused(status) else []
 
-    def change_refusal(self, name: str, patch: dict[str, Any], *flags: str) -> list[str]:
+    def change_refusal(self, name: str, patch: Json) -> list[str]:
         """Why the API server refuses the merge `patch` of the run `name`; [] where it does not."""
-        done = self.run(
-            *("patch", "trainingrun", name, "--type=merge", "--dry-run=server", *flags),
-            *("--patch", json.dumps(patch)),
-        )
-        return complaints(done.stderr) if done.returncode else []
+        path = TRAINING_RUN.path("default", name)
+        status, answer = ask(self.kubeconfig, "PATCH", path + DRY_RUN, patch)
+        return complaints(answer) if refused(status) else []
 
-    def write_status(
-        self, name: str, status: dict[str, Any], *flags: str
-    ) -> subprocess.CompletedProcess[str]:
+    def write_status(self, name: str, status: Json, *flags: str) -> subprocess.CompletedProcess[str]:
         """Server-side apply of the status of a run, as the operator does it; flags may say as whom."""
         manifest = {
             "apiVersion": API_VERSION,
@@ -64,10 +63,15 @@ class Kubectl:
         apply = ("apply", "--server-side", "--subresource=status", "-f", "-")
         return self.run(*apply, *flags, stdin=json.dumps(manifest))
 
+    def _try(self, manifest: Json) -> tuple[int, Json]:
+        """The answer to the creation of `manifest`, which leaves nothing behind."""
+        path = kind_of(manifest, (TRAINING_RUN, PROFILE)).path("default")
+        return ask(self.kubeconfig, "POST", path + DRY_RUN, manifest)
 
-def complaints(text: str) -> list[str]:
-    """The single complaints in kubectl's standard error, sorted: their order is a matter of chance."""
-    head, marker, tail = text.strip().partition(" is invalid: ")
-    if not marker:
-        return [head]
-    return sorted(line.removeprefix("* ") for line in tail.splitlines() if line.strip())
+
+def complaints(refusal: Json) -> list[str]:
+    """The complaints of a refusal, as kubectl lists them; sorted, as their order is a matter of chance."""
+    causes = refusal.get("details", {}).get("causes", [])
+    if not causes:
+        return [refusal["message"]]
+    return sorted(f"{cause.get('field', '')}: {cause['message']}" for cause in causes)

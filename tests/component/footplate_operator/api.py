@@ -1,7 +1,6 @@
 """The API server of these tests: kubectl for what a user does, one connection for what is asked all the time.
 
-A kubectl takes a quarter of a second of a core to start. A node of these tests looks five times a
-second, and so do the tests: that would be a core, on machines of two.
+A node of these tests looks five times a second, and so do the tests.
 """
 
 from __future__ import annotations
@@ -11,19 +10,15 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
-
-from kubernetes.client import ApiClient
-from kubernetes.config import new_client_from_config
 
 from footplate_operator.runtime.kinds import POD, Kind
 from footplate_operator.trainingrun.run import TRAINING_RUN
+from tests.support.connection import Json, ask, refused
 
-Json = dict[str, Any]
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -83,26 +78,11 @@ class Api:
 
     def _ask(self, method: str, path: str, body: Json | None = None) -> Json | None:
         """The decoded answer; None for 404."""
-        client = _client(self.kubeconfig)
-        kind = "merge-patch+json" if method == "PATCH" else "json"
-        answer = client.call_api(
-            method,
-            client.configuration.host + path,
-            header_params={"Accept": "application/json", "Content-Type": f"application/{kind}"},
-            body=body,
-        )
-        text = answer.read()
-        if answer.status == HTTPStatus.NOT_FOUND:
+        status, answer = ask(self.kubeconfig, method, path, body)
+        if status == HTTPStatus.NOT_FOUND:
             return None
-        assert answer.status < HTTPStatus.BAD_REQUEST, f"{method} {path}: {answer.status} {text!r}"
-        decoded: Json = json.loads(text)
-        return decoded
-
-
-@cache
-def _client(kubeconfig: Path) -> ApiClient:
-    """One for all threads: it keeps its connections."""
-    return new_client_from_config(str(kubeconfig))
+        assert not refused(status), f"{method} {path}: {status} {answer}"
+        return answer
 
 
 def wait_for(look: Callable[[], T | None], what: str, seconds: float = 40.0, pause: float = 0.2) -> T:

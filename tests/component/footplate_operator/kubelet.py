@@ -40,7 +40,8 @@ from footplate_contracts.reports import (
     TelemetryItem,
 )
 from footplate_operator.runtime.kinds import CONFIG_MAP, POD, SECRET
-from tests.component.footplate_operator.api import Api, Json
+from tests.component.footplate_operator.api import Api
+from tests.support.connection import Json
 
 STEP_SECONDS = 0.05
 

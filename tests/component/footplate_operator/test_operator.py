@@ -21,9 +21,10 @@ from footplate_operator.runtime.kinds import (
     SERVICE,
 )
 from footplate_operator.trainingrun.run import TRAINING_RUN
-from tests.component.footplate_operator.api import Api, Json, wait_for
+from tests.component.footplate_operator.api import Api, wait_for
 from tests.component.footplate_operator.conftest import Process, operator_process
 from tests.component.footplate_operator.kubelet import Node
+from tests.support.connection import Json
 from tests.support.operator_fakes import run_manifest
 
 
