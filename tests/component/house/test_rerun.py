@@ -10,6 +10,8 @@ from pathlib import Path
 from tools.rerun import REPORT
 
 ROOT = Path(__file__).resolve().parents[3]
+BARE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # to import them takes a second in each of these processes
+SPREAD = ("-p", "xdist", "--numprocesses")
 FINE = "def test_fine(): pass\n"
 FAILS_ONCE = """
 from pathlib import Path
@@ -29,15 +31,15 @@ def rerun(folder: Path, text: str, *options: str) -> tuple[int, str, str]:
     (folder / "suite" / "conftest.py").touch()
     (folder / "suite" / "test_suite.py").write_text(text)
     report = folder / "report"
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), REPORT: str(report), "PY_COLORS": "0"}
+    environ = {**os.environ, **BARE, "PYTHONPATH": str(ROOT), REPORT: str(report), "PY_COLORS": "0"}
     command = [sys.executable, "-m", "tools.rerun", "-q", "suite", *options]
     done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout, report.read_text() if report.exists() else ""
 
 
 def test_a_test_that_passes_alone_is_flaky(tmp_path: Path) -> None:
-    status, output, report = rerun(tmp_path, FINE + FAILS_ONCE, "--numprocesses", "2")
-    assert status == 0
+    status, output, report = rerun(tmp_path, FINE + FAILS_ONCE, *SPREAD, "2")
+    assert status == 0, output
     head, *reason = report.splitlines()
     assert head == "FLAKY: suite/test_suite.py::test_race"
     assert "AssertionError: lost the race" in "".join(reason)
@@ -53,4 +55,4 @@ def test_one_that_fails_again_keeps_it_red_and_the_other_is_still_named(tmp_path
 
 
 def test_a_crash_is_no_chance(tmp_path: Path) -> None:
-    assert rerun(tmp_path, FINE + CRASHES_ONCE, "--numprocesses", "1")[::2] == (1, "")
+    assert rerun(tmp_path, FINE + CRASHES_ONCE, *SPREAD, "1")[::2] == (1, "")

@@ -21,7 +21,7 @@ def test_race():
 def stress(folder: Path, text: str, times: int) -> subprocess.CompletedProcess[str]:
     (folder / "test_suite.py").write_text(text)
     command = [sys.executable, "-m", "tools.stress", "test_suite.py", "--times", str(times)]
-    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
 
 
