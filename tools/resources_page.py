@@ -14,6 +14,7 @@ from typing import Any
 
 from tools.crds import all_definitions
 
+from footplate_contracts.directives import LIMIT_FIELDS
 from footplate_contracts.rules import Refusal
 
 Schema = dict[str, Any]
@@ -31,9 +32,10 @@ values have behaviour, the table says which.
 """
 
 
-_LATER = """What ranks read (`training`, `checkpoint`,
+_LATER = f"""What ranks read (`training`, `checkpoint`,
 `validation`, `telemetry`) takes effect when the run is suspended and resumed, and until then the condition
-Reconciled names it; the rest takes effect at once.
+Reconciled names it. {", ".join(f"`{field}`" for field in LIMIT_FIELDS)} change while ranks train
+([elasticity](elasticity.md)), and the rest takes effect at once.
 """
 
 
@@ -68,6 +70,7 @@ def _changes(spec: Schema) -> Iterator[str]:
             (suspended if found["when"] else never).append(f"`{found['field']}`")
     if never:
         yield f"Never changes: {', '.join(never)}.\n"
+    if suspended:
         yield f"Changes only while the run is suspended: {', '.join(suspended)}.\n"
         yield "Everything else in `spec` may change at any time. " + _LATER
 

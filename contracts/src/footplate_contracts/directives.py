@@ -4,15 +4,19 @@ It is level-triggered, as a spec is: the coordinator is told how things should
 be, as often as it was told anything else, and says which directives it was told
 last and which of them it refuses. So a setting that may change while ranks train
 is one field here, one line where the operator derives it, and one line where the
-coordinator hands it to whoever acts on it.
+coordinator hands it to whoever acts on it. Where ranks act on it, it is a field of
+`Limits`, and the other two lines are there already.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 from pydantic import Field
+from pydantic.alias_generators import to_camel
 
 from footplate_contracts.model import Report, read_unknown_as
 
@@ -34,13 +38,46 @@ class HangBounds(Report):
     floor_seconds: float = Field(ge=0.0)
 
 
+@dataclass(frozen=True)
+class SaidBy:
+    """Metadata of a limit: the field that says it, in a spec and in the RunConfig that is made of it."""
+
+    section: str
+    field: str
+
+    @property
+    def path(self) -> str:
+        """As it is written in a spec."""
+        return f"{to_camel(self.section)}.{to_camel(self.field)}"
+
+
 class Limits(Report):
     """How long the run trains and how often it saves."""
 
     steps: int = Field(ge=1)
-    every_steps: int = Field(ge=1, description="between checkpoints")
-    keep_last: int = Field(ge=1)
-    keep_every_steps: int | None = Field(default=None, ge=1)
+    every_steps: Annotated[int, SaidBy("checkpoint", "every_steps")] = Field(
+        ge=1, description="between checkpoints"
+    )
+    keep_last: Annotated[int, SaidBy("checkpoint", "keep_last")] = Field(ge=1)
+    keep_every_steps: Annotated[int | None, SaidBy("checkpoint", "keep_every_steps")] = Field(
+        default=None, ge=1
+    )
+
+
+# Each limit but the length.
+SAID_BY: Final[Mapping[str, SaidBy]] = {
+    name: said_by
+    for name, field in Limits.model_fields.items()
+    for said_by in field.metadata
+    if isinstance(said_by, SaidBy)
+}
+# The fields of the spec that say limits, the length's own first.
+LIMIT_FIELDS: Final = ("training.steps", "training.tokens", *(by.path for by in SAID_BY.values()))
+
+
+def said(source: object) -> dict[str, Any]:
+    """Each limit but the length, as a spec or a RunConfig says it; None where it lacks the section."""
+    return {name: getattr(getattr(source, by.section), by.field, None) for name, by in SAID_BY.items()}
 
 
 class NumberedLimits(Limits):

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Self
 from pydantic import BeforeValidator, Field, FilePath, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from footplate_contracts.directives import Directives, HangBounds, Limits
+from footplate_contracts.directives import Directives, HangBounds
 from footplate_contracts.model import first_error
 from footplate_contracts.names import COORDINATOR_PORT, RUN_CONFIG_FILE, RUN_CONFIG_MOUNT, Env, LogFormat
 from footplate_elastic.protocol.outline import RunOutline, read_outline
@@ -19,12 +19,11 @@ _FILE: Final = "a file that exists"
 
 def as_admitted(outline: RunOutline) -> Directives:
     """What the RunConfig says, and so what holds until an operator says something else."""
-    steps, kept = outline.training.steps, outline.checkpoint.model_dump(exclude={"memory"})
     return Directives(
         nodes=outline.world.nodes,
         min_nodes=outline.world.min_nodes,
         hang=HangBounds(**outline.hang.model_dump()),
-        limits=Limits(steps=steps, **kept) if steps is not None else None,
+        limits=outline.limits,
     )
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
+from footplate_contracts.directives import SAID_BY, Limits
 from footplate_contracts.names import RUN_CONFIG_FILE, RUN_CONFIG_MOUNT, Env
 from footplate_contracts.v1alpha1.parallelism import Parallelism
 from footplate_contracts.v1alpha1.resilience import Hang
@@ -73,11 +75,8 @@ class RunMemory(_Part):
 
 
 class RunCheckpoint(_Part):
-    """What of checkpoints concerns agents and coordinator."""
+    """What of checkpoints concerns agents."""
 
-    every_steps: int = 500
-    keep_last: int = 3
-    keep_every_steps: int | None = None
     memory: RunMemory | None = None
 
 
@@ -91,6 +90,17 @@ class RunOutline(_Part):
     data: RunData = RunData()
     checkpoint: RunCheckpoint = RunCheckpoint()
     hang: Hang = Hang()
+    limits: Limits | None = Field(None, description="of a run whose length is said in steps")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_limits(cls, document: Any) -> Any:
+        """The RunConfig says each limit in a section of its own."""
+        if not isinstance(document, dict):
+            return document
+        steps = _said_in(document, "training.steps")
+        limits = {name: _said_in(document, said_by.path) for name, said_by in SAID_BY.items()}
+        return document | {"limits": {"steps": steps, **limits} if steps is not None else None}
 
     def legal_sizes(self, least: int, most: int) -> tuple[int, ...]:
         """Numbers of nodes from `least` to `most` that may train, ascending."""
@@ -102,6 +112,13 @@ class RunOutline(_Part):
             self.parallelism,
             -(-training.global_batch_size // training.micro_batch_size),
         )
+
+
+def _said_in(document: Mapping[str, Any], path: str) -> Any:
+    """What a RunConfig says in "section.field"; None where it says nothing."""
+    section, _, field = path.partition(".")
+    part = document.get(section)
+    return part.get(field) if isinstance(part, dict) else None
 
 
 def read_outline(path: Path) -> RunOutline:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from footplate_contracts.directives import Command, Directives, HangBounds, Limits
+from footplate_contracts.directives import LIMIT_FIELDS, Command, Directives, HangBounds, Limits, said
 from footplate_contracts.reports import CoordinatorState
 from footplate_contracts.runconfig import model_of, resolve_steps
 from footplate_contracts.v1alpha1.resilience import Hang
@@ -16,15 +16,7 @@ SPEC_FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "nodes": frozenset({"compute.nodes", "compute.maxNodes"}),
     "min_nodes": frozenset({"compute.minNodes"}),
     "hang": frozenset({"resilience.hang.factor", "resilience.hang.floorSeconds"}),
-    "limits": frozenset(
-        {
-            "training.steps",
-            "training.tokens",
-            "checkpoint.everySteps",
-            "checkpoint.keepLast",
-            "checkpoint.keepEverySteps",
-        }
-    ),
+    "limits": frozenset(LIMIT_FIELDS),
     "command": frozenset({"suspend"}),
 }
 _KEPT_BY_THE_OPERATOR: Final = frozenset({"checkpoint.emergencyDeadlineSeconds"})
@@ -46,13 +38,8 @@ def limits(run: Run) -> Limits:
 
     Raises ValueError for a spec that says neither, or has no model: admission refuses it first.
     """
-    kept = run.spec.checkpoint
-    return Limits(
-        steps=resolve_steps(run.spec.training, model_of(run.spec).context_length),
-        every_steps=kept.every_steps,
-        keep_last=kept.keep_last,
-        keep_every_steps=kept.keep_every_steps,
-    )
+    steps = resolve_steps(run.spec.training, model_of(run.spec).context_length)
+    return Limits(steps=steps, **said(run.spec))
 
 
 def directives_to_begin_with(run: Run) -> Directives:

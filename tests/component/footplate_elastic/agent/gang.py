@@ -117,6 +117,7 @@ class Gang:
             "run": {"name": "gang", "namespace": "default", "uid": "uid-1"},
             "world": {"nodes": nodes, "processesPerNode": local_world_size},
             "training": {"steps": self.steps},
+            "checkpoint": {"everySteps": 500, "keepLast": 3},
         }
         (directory / "run.json").write_text(json.dumps(outline))
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
+from footplate_contracts.directives import SAID_BY, Limits, said
 from footplate_contracts.runconfig import RunConfig
-from footplate_elastic.protocol.outline import RunOutline
+from footplate_elastic.protocol.outline import RunOutline, read_outline
+from tests.support.tiny import tiny_config
 
 
 def model_in(annotation: Any) -> type[BaseModel] | None:
@@ -31,8 +34,32 @@ def pairs(outline: type[BaseModel], whole: type[BaseModel], path: str = "") -> l
     return rows
 
 
-@pytest.mark.parametrize(("field", "whole"), pairs(RunOutline, RunConfig))
+ROWS = [row for row in pairs(RunOutline, RunConfig) if row.id != "limits"]  # they are gathered, see below
+
+
+@pytest.mark.parametrize(("field", "whole"), ROWS)
 def test_a_field_of_the_outline_is_one_of_the_runconfig_with_the_same_default(field: Any, whole: Any) -> None:
     assert whole is not None, "RunConfig has no such field"
     if model_in(field.annotation) is None and not (field.is_required() or whole.is_required()):
         assert field.get_default(call_default_factory=True) == whole.get_default(call_default_factory=True)
+
+
+@pytest.mark.parametrize("name", SAID_BY)
+def test_a_limit_is_what_the_runconfig_says(name: str) -> None:
+    config = tiny_config(Path("/shards"), Path("/run"), ["training.steps=9", f"{SAID_BY[name].path}=7"])
+    limits = RunOutline.model_validate(config.to_json()).limits
+    assert limits == Limits(steps=9, **said(config)) and getattr(limits, name) == 7
+
+
+def test_a_length_in_tokens_is_for_the_ranks_to_tell() -> None:
+    document = tiny_config(Path("/shards"), Path("/run")).to_json()
+    document["training"].pop("steps")
+    assert RunOutline.model_validate(document).limits is None
+
+
+@pytest.mark.parametrize("text", ["[]", '{"training": []}', '{"training": {"steps": "many"}}'])
+def test_a_document_of_another_shape_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"^{path}: "):
+        read_outline(path)

@@ -8,22 +8,12 @@ A run that nobody speaks to keeps the limits of its RunConfig.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
-
-from footplate_contracts.directives import NumberedLimits
+from footplate_contracts.directives import SAID_BY, NumberedLimits, said
 from footplate_contracts.runconfig import RunConfig
 from footplate_planning.config import total_steps
 from footplate_trainer.optim.schedule import learning_rate
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.world import World
-
-# The field of the RunConfig that says each limit but the length, which a number of tokens may say, too.
-_SAID_BY: Final[Mapping[str, tuple[str, str]]] = {
-    "every_steps": ("checkpoint", "every_steps"),
-    "keep_last": ("checkpoint", "keep_last"),
-    "keep_every_steps": ("checkpoint", "keep_every_steps"),
-}
 
 
 class RunLimits:
@@ -79,21 +69,22 @@ class RunLimits:
 
 def limits_of(config: RunConfig) -> NumberedLimits:
     """What `config` says, older than whatever a coordinator tells."""
-    said = {name: getattr(getattr(config, section), field) for name, (section, field) in _SAID_BY.items()}
-    return NumberedLimits(steps=total_steps(config), **said)
+    return NumberedLimits(steps=total_steps(config), **said(config))
 
 
 def under(config: RunConfig, limits: NumberedLimits) -> RunConfig:
     """`config` as if it had said `limits`."""
     if config.training.steps != limits.steps:
         config = _with(config, "training", {"steps": limits.steps, "tokens": None})
-    for name, (section, field) in _SAID_BY.items():
-        config = _with(config, section, {field: getattr(limits, name)})
+    for name, said_by in SAID_BY.items():
+        config = _with(config, said_by.section, {said_by.field: getattr(limits, name)})
     return config
 
 
 def _with(config: RunConfig, section: str, update: dict[str, object]) -> RunConfig:
-    return config.model_copy(update={section: getattr(config, section).model_copy(update=update)})
+    """`config` with other fields in a section; without the section there is nothing to limit."""
+    part = getattr(config, section)
+    return config.model_copy(update={section: part and part.model_copy(update=update)})
 
 
 def _without_number(limits: NumberedLimits) -> dict[str, object]:
