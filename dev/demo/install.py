@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable
 
-from demo.kube import DemoError, Kube, run, show
+from demo.kube import ROOT, DemoError, Kube, run, show
 
 ADMISSION_SECONDS = 60.0
 SERVED_SECONDS = 60.0
@@ -48,7 +48,8 @@ def wait_for_kinds(kube: Kube) -> None:
     It does some tenths of a second after it has accepted them, longer on a busy machine. Helm waits
     only for those that it has created by itself.
     """
-    _until_it_works(SERVED_SECONDS, lambda: kube.kubectl("get", "trun,computeprofiles,noderecords", "-A"))
+    kinds = ",".join(path.stem for path in (ROOT / "crds").glob("*.yaml"))
+    _until_it_works(SERVED_SECONDS, lambda: kube.kubectl("get", kinds, "-A"))
 
 
 def wait_for_admission(kube: Kube) -> None:

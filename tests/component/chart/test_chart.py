@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tools.crds import all_definitions
 
 from tests.support.chart import KUBERNETES, helm, rendered, template
 
@@ -86,6 +88,25 @@ def test_rights_of_people() -> None:
         prefix = "rbac.authorization.k8s.io/aggregate-to-"
         labels = role["metadata"]["labels"]
         assert {label.removeprefix(prefix) for label in labels if label.startswith(prefix)} == grown
+
+
+def plurals(holds: Callable[[dict[str, Any]], bool]) -> set[str]:
+    """The names in URLs of the kinds whose definition is so."""
+    kinds = (definition["spec"] for definition in all_definitions().values())
+    return {kind["names"]["plural"] for kind in kinds if holds(kind)}
+
+
+def test_people_read_every_kind_and_write_those_of_a_namespace() -> None:
+    view, edit = (rights(one(rendered(), "ClusterRole", f"footplate-{name}")) for name in ("view", "edit"))
+    assert {resource for _, resource in view} >= plurals(lambda kind: True)
+    assert {resource for _, resource in edit} >= plurals(lambda kind: kind["scope"] == "Namespaced")
+
+
+def test_the_operator_alone_writes_every_status() -> None:
+    policy = one(rendered(), "ValidatingAdmissionPolicy", "footplate-status")
+    (rule,) = policy["spec"]["matchConstraints"]["resourceRules"]
+    having = plurals(lambda kind: "status" in kind["versions"][0]["subresources"])
+    assert set(rule["resources"]) == {f"{plural}/status" for plural in having}
 
 
 def test_watched_namespaces_narrow_the_rights() -> None:

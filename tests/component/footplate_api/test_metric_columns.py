@@ -81,6 +81,25 @@ def test_each_number_is_a_scalar_of_tensorboard(tmp_path: Path) -> None:
     assert set(SHOWN) == {column.name for column in COLUMNS if column.type is not str} - {"step", "time"}
 
 
+def section(heading: str) -> str:
+    """A part of the documentation."""
+    return DOCS.read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
+
+
 def test_the_docs_name_each_field() -> None:
-    table = DOCS.read_text().partition("## A row")[2].partition("##")[0]
+    table = section("A row")
     assert [column.alias for column in COLUMNS if f"`{column.alias}`" not in table] == []
+
+
+def test_the_docs_name_each_gauge_and_its_labels() -> None:
+    table = section("Prometheus")
+    gauges = [shown for shown in SHOWN.values() if shown.gauge is not None]
+    assert [shown for shown in gauges if f"`footplate_run_{shown.gauge.name}`" not in table] == []
+    assert [shown for shown in gauges if shown.value and f"`{shown.value}`" not in table] == []
+
+
+def test_a_row_of_the_first_release_is_read() -> None:
+    """It has these fields; a later one is optional, or trainers of an earlier image cannot report."""
+    first = {"step", "time", "loss", "gradient_norm", "learning_rate", "tokens"}
+    required = {column.name for column in COLUMNS if not column.optional}
+    assert required == first | {"tokens_per_second", "sample_digest"}

@@ -224,5 +224,28 @@ def test_budgets_refill(attempts: list[Attempt], days: float, checkpoint: int | 
     assert spent(history(*attempts, days=days, checkpoint=checkpoint), Cause.HANG) == count
 
 
+# Whether restarts by a cause are the run's own doing, which end it where no checkpoint comes of them.
+OWN_DOING = {
+    Cause.USER_ERROR: True,
+    Cause.OUT_OF_MEMORY: True,
+    Cause.COMMUNICATION: True,
+    Cause.NODE_LOST: False,
+    Cause.PREEMPTED: False,
+    Cause.HANG: True,
+    Cause.NO_PROGRESS: False,
+    Cause.STORAGE: False,
+    Cause.NUMERICAL_DIVERGENCE: False,
+    Cause.IMAGE_OR_CONFIG: False,
+    Cause.STRAGGLER_SUSPECTED: False,
+}
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_restarts_that_bring_no_checkpoint_end_the_run_where_they_are_its_own_doing(cause: Cause) -> None:
+    before = history(*(past(cause, message) for message in ("first", "second", "third")))
+    decision = next_action({cause: 100, Cause.NO_PROGRESS: 1}, before, seen(cause, "Reason", "fourth"))
+    assert (decision.cause is Cause.NO_PROGRESS) == (OWN_DOING[cause] or cause is Cause.NO_PROGRESS)
+
+
 def test_every_cause_has_a_budget() -> None:
     assert set(DEFAULT_BUDGETS) == set(Cause)

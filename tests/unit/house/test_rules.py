@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePosixPath
 
 import pytest
 from tools import house
 from tools.house import Source
+
+from tests.support.nonempty import nonempty
 
 
 def source(path: str, text: str) -> Source:
@@ -68,3 +71,17 @@ def test_a_class_name_is_unique_within_a_distribution(
     breaches = list(house.shared_names([source(*first), source(*second)]))
     assert len(breaches) == found
     assert all("api/a.py:1, api/b.py:1" in breach for breach in breaches)
+
+
+def test_every_kind_is_held_to_the_import_contracts() -> None:
+    """Its decisions are pure, and the machinery does not know it."""
+    tools = tomllib.loads((house.ROOT / "pyproject.toml").read_text())["tool"]
+    contracts = {contract["name"]: contract for contract in tools["importlinter"]["contracts"]}
+    pure = contracts["decisions of the operator are pure"]["source_modules"]
+    unknown = contracts["the machinery of the operator knows no kind"]["forbidden_modules"]
+    operator = house.ROOT / "operator" / "src" / "footplate_operator"
+    for controller in nonempty(list(operator.glob("*/controller.py"))):
+        kind = f"footplate_operator.{controller.parent.name}"
+        if kind != "footplate_operator.runtime":
+            assert any(module.startswith(f"{kind}.") for module in pure), f"{kind}: no pure module"
+            assert kind in unknown
