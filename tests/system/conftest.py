@@ -27,6 +27,7 @@ from tests.support.settle import settle
 UNDISTURBED_STEPS = 120
 # The machine's, as the cluster is.
 CLUSTER_LOCK = Path(tempfile.gettempdir()) / "footplate-system-tests.lock"
+HARMED = CLUSTER_LOCK.with_suffix(".harmed")  # exists from a test that does harm until the next one
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,12 +56,27 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """Lets a test, with all that is set up and taken down around it, wait until the cluster is its to use."""
     if item.get_closest_marker("system") is None:
         return (yield)
-    with locked(CLUSTER_LOCK, fcntl.LOCK_EX if _is_alone(item) else fcntl.LOCK_SH):
+    with unharmed(fcntl.LOCK_EX if _is_alone(item) else fcntl.LOCK_SH):
         return (yield)
 
 
 def _is_alone(item: pytest.Item) -> bool:
     return item.get_closest_marker("alone") is not None
+
+
+@contextmanager
+def unharmed(mode: int) -> Iterator[None]:
+    """Holds the cluster, alone or with others, for the block; mends it before if a test has harmed it."""
+    while True:
+        with locked(CLUSTER_LOCK, mode):
+            if not HARMED.exists():
+                yield
+                return
+        with locked(CLUSTER_LOCK, fcntl.LOCK_EX):
+            if HARMED.exists():
+                subprocess.run(["python3", "dev/cluster", "up"], cwd=ROOT, check=True)
+                settle(Kube.of_cluster_tool())
+                HARMED.unlink()
 
 
 @contextmanager
@@ -85,11 +101,12 @@ def runs(kube: Kube, worker_id: str) -> Iterator[Runs]:
 
 
 @pytest.fixture
-def mended(kube: Kube) -> Iterator[None]:
-    """Whatever a test does to nodes and the control plane is mended after it, whole and for all to use."""
-    yield
-    subprocess.run(["python3", "dev/cluster", "up"], cwd=ROOT, check=True)
-    settle(kube)
+def mended() -> None:
+    """Whatever a test does to nodes and the control plane is mended before the next test, however it ends.
+
+    After the last one the cluster is taken down: nobody waits for it to be whole.
+    """
+    HARMED.touch()
 
 
 @dataclass(frozen=True)

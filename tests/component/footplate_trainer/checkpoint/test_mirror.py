@@ -20,7 +20,7 @@ from tests.support.tiny import read_rows, tiny_config
 from tests.support.training import Ended, FakeAgent, train, train_under
 
 NODES = 2
-STEPS = 60
+STEPS = 24
 
 
 class StandsStill(FakeAgent):
