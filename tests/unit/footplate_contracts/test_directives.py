@@ -116,3 +116,9 @@ def test_the_same_directives_again_are_no_news() -> None:
 
 def test_of_a_newer_operator_what_is_known_here_holds() -> None:
     assert Directives.from_json({**TOLD.to_json(), "learningRate": 1, "hang": None}).limits == TOLD.limits
+
+
+def test_a_limit_that_came_later_is_optional() -> None:
+    """The operator, or the RunConfig, of an earlier release does not say it."""
+    required = {name for name, field in Limits.model_fields.items() if field.is_required()}
+    assert required == {"steps", "every_steps", "keep_last"}
