@@ -32,9 +32,9 @@ def release(runs: Runs, pod: str) -> None:
     _inside(runs, pod, "send(ranks(), signal.SIGCONT)")
 
 
-def kill_rank(runs: Runs, pod: str) -> None:
-    """SIGKILL to a rank of `pod`."""
-    _inside(runs, pod, "send(ranks()[:1], signal.SIGKILL)")
+def kill_rank(runs: Runs, pod: str, nodes: int, step: int) -> None:
+    """SIGKILL to a rank of `pod` as soon as `nodes` nodes train and have finished `step`."""
+    _inside(runs, pod, f"until(lambda: trains({nodes}, {step}))\nsend(ranks()[:1], signal.SIGKILL)")
 
 
 def wait_joined(runs: Runs, pod: str, index: int) -> None:

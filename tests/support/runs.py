@@ -183,6 +183,15 @@ class Runs:
         except DemoError:
             return None
 
+    def wait_workers(self, name: str, count: int, seconds: float = 90.0) -> list[Json]:
+        """The workers, once `count` of them run, by name."""
+
+        def running() -> list[Json] | None:
+            found = [pod for pod in self.pods(name) if pod["status"]["phase"] == "Running"]
+            return found if len(found) >= count else None
+
+        return self.until(f"{count} workers of {name} to run", running, name, seconds)
+
     def wait_condition(self, name: str, kind: str, status: str, reason: str, seconds: float) -> Json:
         """The condition once it has that status and reason."""
 

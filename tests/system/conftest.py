@@ -24,7 +24,7 @@ from demo.kube import ROOT, Kube
 from tests.support.runs import Json, Runs, runs_in, tiny
 from tests.support.settle import settle
 
-UNDISTURBED_STEPS = 120
+UNDISTURBED_STEPS = 80
 # The machine's, as the cluster is.
 CLUSTER_LOCK = Path(tempfile.gettempdir()) / "footplate-system-tests.lock"
 HARMED = CLUSTER_LOCK.with_suffix(".harmed")  # exists from a test that does harm until the next one

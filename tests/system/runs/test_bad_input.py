@@ -51,10 +51,10 @@ def test_a_corrupt_shard_is_named(runs: Runs, name: str, shell: Shell) -> None:
 
 def test_a_truncated_checkpoint_is_passed_over(runs: Runs, name: str, shell: Shell) -> None:
     """The newest checkpoint lost a byte: the one before it is used, and the log says so."""
-    manifest = tiny(name, runs.namespace, steps=40)
+    manifest = changed(tiny(name, runs.namespace, steps=20), "checkpoint.everySteps", 10)
     runs.apply(manifest)
     runs.wait_phase(name, "Succeeded", seconds=300)
-    shell(f"f=$(ls /shared/checkpoints/{name}/step-40.e*/tensors-*.bin | head -1); truncate -s -1 $f")
+    shell(f"f=$(ls /shared/checkpoints/{name}/step-20.e*/tensors-*.bin | head -1); truncate -s -1 $f")
     runs.delete(name)
     runs.until(
         "the run to be gone",
@@ -67,7 +67,7 @@ def test_a_truncated_checkpoint_is_passed_over(runs: Runs, name: str, shell: She
     logs = "".join(
         runs.kube.kubectl("logs", pod["metadata"]["name"], "-n", runs.namespace) for pod in runs.pods(name)
     )
-    assert "step-40" in logs and "step 20" in logs
+    assert "step-20" in logs and "step 10" in logs
 
 
 def test_a_full_volume_is_said(runs: Runs, name: str) -> None:

@@ -16,12 +16,6 @@ def world(runs: Runs, name: str) -> Json:
     return found
 
 
-def running_worker(runs: Runs, name: str) -> str | None:
-    """The name of the only worker; None before its program can be asked."""
-    running = [pod for pod in runs.pods(name) if pod["status"]["phase"] == "Running"]
-    return running[0]["metadata"]["name"] if running else None
-
-
 def test_a_spare_steps_in_and_a_scaled_run_grows_at_a_checkpoint(
     runs: Runs, name: str, undisturbed: list[Json]
 ) -> None:
@@ -29,7 +23,7 @@ def test_a_spare_steps_in_and_a_scaled_run_grows_at_a_checkpoint(
     size = {"profile": "local-cpu", "nodes": 1, "minNodes": 1, "maxNodes": 2, "spares": 1}
     manifest = tiny(name, runs.namespace, steps=len(undisturbed), nodes=1)
     runs.apply(patient(changed(manifest, "compute", size)))
-    worker = runs.until("a worker that runs", lambda: running_worker(runs, name), name, seconds=90)
+    worker = runs.wait_workers(name, 1)[0]["metadata"]["name"]
     hold(runs, worker, nodes=1, step=10)
     runs.until("a ready spare", lambda: world(runs, name).get("spares") == 1 or None, name, seconds=180)
     [spare] = (pod["metadata"] for pod in runs.pods(name, "spare"))

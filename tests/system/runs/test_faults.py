@@ -1,4 +1,7 @@
-"""Faults in mid-run: the finished run is the one that an undisturbed one would have been."""
+"""Faults in mid-run: the finished run is the one that an undisturbed one would have been.
+
+Where a fault comes from outside, a rank is held until it has come: so it comes in mid-run at any speed.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import random
 
 import pytest
 
-from tests.support.inside import kill_rank
+from tests.support.inside import hold, kill_rank, release
 from tests.support.runs import Json, Runs, check_same_history, tiny
 
 pytestmark = pytest.mark.system
@@ -17,8 +20,9 @@ def test_a_killed_worker_pod_changes_no_loss(runs: Runs, name: str, undisturbed:
     step = random.randint(10, len(undisturbed) // 3)  # before and after the first checkpoint
     print(f"killing a worker pod from step {step}")
     runs.apply(tiny(name, runs.namespace, steps=len(undisturbed)))
-    runs.wait_step(name, step)
-    victim = random.choice(runs.pods(name))["metadata"]["name"]
+    workers = [pod["metadata"]["name"] for pod in runs.wait_workers(name, 2)]
+    victim, stays = random.sample(workers, 2)
+    hold(runs, stays, nodes=2, step=step)
     runs.kube.kubectl("delete", "pod", victim, "-n", runs.namespace, "--grace-period=0", "--force")
     status = runs.wait_phase(name, "Succeeded", seconds=300)
     check_same_history(runs.whole_history(name, len(undisturbed)), undisturbed)
@@ -30,10 +34,9 @@ def test_a_killed_worker_pod_changes_no_loss(runs: Runs, name: str, undisturbed:
 def test_a_killed_rank_restarts_in_place(runs: Runs, name: str, undisturbed: list[Json]) -> None:
     """The same pods go on: no pod is created for a rank's death."""
     runs.apply(tiny(name, runs.namespace, steps=len(undisturbed)))
-    runs.wait_step(name, 15)
-    before = {pod["metadata"]["uid"] for pod in runs.pods(name)}
-    pod = runs.pods(name)[0]["metadata"]["name"]
-    kill_rank(runs, pod)
+    pods = runs.wait_workers(name, 2)
+    before = {pod["metadata"]["uid"] for pod in pods}
+    kill_rank(runs, pods[0]["metadata"]["name"], nodes=2, step=15)
     status = runs.wait_phase(name, "Succeeded", seconds=300)
     check_same_history(runs.whole_history(name, len(undisturbed)), undisturbed)
     assert status["restarts"] == 1
@@ -45,8 +48,11 @@ def test_suspend_takes_a_checkpoint_and_resume_goes_on(
 ) -> None:
     """Suspended means: no pod, a durable checkpoint at the last step; resumed, the losses go on."""
     runs.apply(tiny(name, runs.namespace, steps=len(undisturbed)))
-    runs.wait_step(name, 25)
+    held = runs.wait_workers(name, 2)[0]["metadata"]["name"]
+    hold(runs, held, nodes=2, step=25)
     runs.patch(name, {"suspend": True})
+    runs.wait_phase(name, "Suspending")
+    release(runs, held)
     status = runs.wait_phase(name, "Suspended", seconds=120)
     assert status["checkpoint"]["latestStep"] == status["progress"]["step"] >= 25
     runs.until("no pod to run", lambda: True if not runs.pods(name) else None, name, seconds=120)

@@ -16,10 +16,9 @@ def test_a_rank_that_stands_still_restarts_in_place(runs: Runs, name: str, undis
     """The log holds the stacks of the ranks that wait for it; the same pods go on, and no loss changes."""
     manifest = tiny(name, runs.namespace, steps=len(undisturbed))
     runs.apply(changed(manifest, "resilience.hang.floorSeconds", FLOOR_SECONDS))
-    runs.wait_step(name, 15)
-    before = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in runs.pods(name)}
+    before = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in runs.wait_workers(name, 2)}
     held, other = before
-    hold(runs, held, nodes=2)
+    hold(runs, held, nodes=2, step=15)
     status = runs.wait_phase(name, "Succeeded", seconds=300)
     check_same_history(runs.whole_history(name, len(undisturbed)), undisturbed)
     assert {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in runs.pods(name)} == before

@@ -13,6 +13,7 @@ import pytest
 
 from demo.kube import ROOT, Kube
 from tests.support.inside import hold, patient, release, wait_joined
+from tests.support.placement import by_company, node_of
 from tests.support.runs import Json, Runs, changed, check_same_history, tiny
 
 pytestmark = [pytest.mark.system, pytest.mark.long]
@@ -55,12 +56,6 @@ def room(kube: Kube) -> Iterator[Room]:
         kube.kubectl("delete", "computeprofile", found.profile)
 
 
-def node_of(pod: Json) -> str:
-    """Where it stands; empty for one that has no place."""
-    node: str = pod["spec"].get("nodeName", "")
-    return node
-
-
 @pytest.mark.alone
 def test_a_run_without_room_shrinks_and_grows_again(
     runs: Runs, name: str, room: Room, mended: None, undisturbed: list[Json]
@@ -69,11 +64,9 @@ def test_a_run_without_room_shrinks_and_grows_again(
     size = {"profile": room.profile, "nodes": 2, "minNodes": 1}
     manifest = tiny(name, runs.namespace, steps=len(undisturbed))
     runs.apply(patient(changed(manifest, "compute", size)))
-    runs.wait_step(name, 10)
-    # Losing the coordinator too is another fault, and takes half a minute longer.
-    [coordinator] = runs.pods(name, "coordinator")
-    victim, stays = sorted(runs.pods(name), key=lambda pod: node_of(pod) == node_of(coordinator))
+    victim, stays = by_company(runs, name)
     alone = stays["metadata"]["name"]
+    hold(runs, alone, nodes=2, step=10)
     room.only()
     subprocess.run(["python3", "dev/cluster", "kill-node", node_of(victim)], cwd=ROOT, check=True)
     hold(runs, alone, nodes=1)
