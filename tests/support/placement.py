@@ -1,9 +1,19 @@
-"""Where a run's pods stand, for tests that take a node away."""
+"""Where the pods of a run stand, for tests that take a node away."""
 
 from __future__ import annotations
 
+import copy
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
 from demo.install import NAMESPACE
+from demo.kube import Kube
 from tests.support.runs import Json, Runs
+
+LABEL = "footplate.dev/test-room"
 
 
 def node_of(pod: Json) -> str:
@@ -12,18 +22,74 @@ def node_of(pod: Json) -> str:
     return node
 
 
-def by_company(runs: Runs, name: str) -> tuple[Json, Json]:
-    """The two workers of a run, once both run: first the one whose node is the better one to lose.
+def gather_control_plane(kube: Kube) -> list[str]:
+    """Brings operator and API onto one node; returns the other nodes, which can be lost without them.
 
-    Losing the coordinator, the operator or the API too is another fault, and takes half a minute longer.
+    Losing one of the two is another fault, from which the cluster takes half a minute longer to recover.
     """
-    workers = runs.wait_workers(name, 2)
-    [coordinator] = runs.pods(name, "coordinator")
-    others = (runs.kube.get("pods", "-n", NAMESPACE) or {})["items"]
-    control_plane = {node_of(pod) for pod in others}
+    pods = (kube.get("pods", "-n", NAMESPACE) or {})["items"]
+    staying = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    api, operator = sorted(staying, key=lambda pod: str(pod["metadata"]["name"]))
+    names = [node["metadata"]["name"] for node in (kube.get("nodes") or {})["items"]]
+    others = [name for name in names if name != node_of(operator)]
+    if node_of(api) != node_of(operator):
+        kube.kubectl("cordon", *others)
+        try:
+            kube.kubectl("delete", "pod", api["metadata"]["name"], "-n", NAMESPACE, "--wait=false")
+            rollout = ("rollout", "status", "deployment/footplate-api", "-n", NAMESPACE, "--timeout=90s")
+            kube.kubectl(*rollout)
+        finally:
+            kube.kubectl("uncordon", *others)
+    return others
 
-    def cost(worker: Json) -> tuple[bool, bool]:
-        return node_of(worker) == node_of(coordinator), node_of(worker) in control_plane
 
-    first, second = sorted(workers, key=cost)
-    return first, second
+@dataclass(frozen=True)
+class Room:
+    """Where workers of `profile` may be placed; pods that run stay wherever they are."""
+
+    kube: Kube
+    profile: str
+
+    def everywhere(self) -> None:
+        """On each node."""
+        self.kube.kubectl("label", "nodes", "--all", "--overwrite", f"{LABEL}=yes")
+
+    def only(self, *nodes: str) -> None:
+        """On these nodes; without any, nowhere."""
+        self.kube.kubectl("label", "nodes", "--all", f"{LABEL}-")
+        if nodes:
+            self.kube.kubectl("label", "nodes", *nodes, f"{LABEL}=yes")
+
+    def apply_apart(self, runs: Runs, manifest: Json) -> tuple[Json, Json]:
+        """Applies a run of two workers, one of which shares its node with nothing else of ours.
+
+        Losing the coordinator with a worker is another fault, as is losing the operator or the API: these
+        are brought onto one node, and the workers onto the other two, of which the coordinator has one.
+
+        Returns:
+            that worker and the other one, once both run.
+        """
+        self.only(*gather_control_plane(self.kube))
+        name = runs.apply(manifest)
+        workers = runs.wait_workers(name, 2)
+        [coordinator] = runs.pods(name, "coordinator")
+        alone, other = sorted(workers, key=lambda pod: node_of(pod) == node_of(coordinator))
+        assert node_of(alone) not in (node_of(other), node_of(coordinator))
+        return alone, other
+
+
+@contextmanager
+def room_in(kube: Kube) -> Iterator[Room]:
+    """A profile like local-cpu, whose workers need a label of the node that all have, for the block."""
+    found = Room(kube, f"room-{uuid.uuid4().hex[:6]}")
+    profile = kube.get("computeprofile", "local-cpu") or {}
+    spec = copy.deepcopy(profile["spec"]) | {"scheduling": {"nodeSelector": {LABEL: "yes"}}}
+    manifest = {**{key: profile[key] for key in ("apiVersion", "kind")}, "spec": spec}
+    manifest["metadata"] = {"name": found.profile}
+    kube.kubectl("apply", "--filename", "-", stdin=json.dumps(manifest))
+    try:
+        found.everywhere()
+        yield found
+    finally:
+        found.only()
+        kube.kubectl("delete", "computeprofile", found.profile)

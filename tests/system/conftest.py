@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from demo.kube import ROOT, Kube
+from tests.support.placement import Room, room_in
 from tests.support.runs import Json, Runs, runs_in, tiny
 from tests.support.settle import settle
 
@@ -39,11 +40,12 @@ def _turn(item: pytest.Item) -> int:
     """When a test comes.
 
     While a worker trains the undisturbed run, there are tests without it for the other; short tests
-    come at the end, so that both workers end at about the same time.
+    come at the end, so that both workers end at about the same time. The last of those that run alone
+    is the one whose harm takes longest to mend, as nothing is mended after it.
     """
     fixtures = getattr(item, "fixturenames", ())
-    if _is_alone(item):
-        return 4
+    if (alone := item.get_closest_marker("alone")) is not None:
+        return 5 if alone.kwargs.get("last") else 4
     if item.path.parent.name == "cluster":
         return 3
     if "undisturbed" in fixtures:
@@ -147,6 +149,13 @@ def _train_undisturbed(runs: Runs) -> Finished:
 def undisturbed(finished: Finished) -> list[Json]:
     """The history of a run of UNDISTURBED_STEPS that nothing happened to."""
     return finished.rows
+
+
+@pytest.fixture
+def room(kube: Kube) -> Iterator[Room]:
+    """Where workers may be placed, which a test narrows; everywhere at first."""
+    with room_in(kube) as found:
+        yield found
 
 
 @pytest.fixture

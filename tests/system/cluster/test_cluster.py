@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from demo.kube import DemoError, Kube
+from tests.support.placement import gather_control_plane
 from tests.support.pods import pod
 
 pytestmark = pytest.mark.system
@@ -224,7 +225,7 @@ def test_fake_gpus_are_scheduled_by(kube: Kube, space: Space) -> None:
 
 @pytest.mark.alone
 def test_lost_nodes_are_noticed_and_come_back(kube: Kube, space: Space, mended: None) -> None:
-    faults = {"unplug": "node-3", "kill-node": "node-2"}
+    faults = dict(zip(("unplug", "kill-node"), gather_control_plane(kube), strict=True))
     for node in faults.values():
         space.run(f"resident-{node}", node, "sleep 600", restartPolicy="Always")
     for node in faults.values():

@@ -21,7 +21,7 @@ def cluster(*arguments: str) -> None:
     subprocess.run(["python3", "dev/cluster", *arguments], cwd=ROOT, check=True)
 
 
-@pytest.mark.alone
+@pytest.mark.alone(last=True)
 def test_restarts_of_operator_api_and_api_server(runs: Runs, name: str, mended: None) -> None:
     """All three restart in mid-run: the same pods go on, and the history has each step once."""
     runs.apply(tiny(name, runs.namespace, steps=200))
