@@ -64,7 +64,7 @@ class Room:
         """Applies a run of two workers, one of which shares its node with nothing else of ours.
 
         Losing the coordinator with a worker is another fault, as is losing the operator or the API: these
-        are brought onto one node, and the workers onto the other two, of which the coordinator has one.
+        are brought onto one node, the workers onto the other two; the coordinator stands on one at most.
 
         Returns:
             that worker and the other one, once both run.
