@@ -28,14 +28,19 @@ def gather_control_plane(kube: Kube) -> list[str]:
     Losing one of the two is another fault, from which the cluster takes half a minute longer to recover.
     """
     pods = (kube.get("pods", "-n", NAMESPACE) or {})["items"]
-    staying = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    staying = [
+        pod
+        for pod in pods
+        if pod["status"]["phase"] == "Running" and "deletionTimestamp" not in pod["metadata"]
+    ]
     api, operator = sorted(staying, key=lambda pod: str(pod["metadata"]["name"]))
     names = [node["metadata"]["name"] for node in (kube.get("nodes") or {})["items"]]
     others = [name for name in names if name != node_of(operator)]
     if node_of(api) != node_of(operator):
         kube.kubectl("cordon", *others)
         try:
-            kube.kubectl("delete", "pod", api["metadata"]["name"], "-n", NAMESPACE, "--wait=false")
+            # Only when it has gone is it sure that the Deployment knows that it lacks one.
+            kube.kubectl("delete", "pod", api["metadata"]["name"], "-n", NAMESPACE, "--timeout=90s")
             rollout = ("rollout", "status", "deployment/footplate-api", "-n", NAMESPACE, "--timeout=90s")
             kube.kubectl(*rollout)
         finally:
