@@ -152,6 +152,8 @@ def test_what_the_operator_is_told() -> None:
         "FOOTPLATE_COORDINATOR_IMAGE": "localhost/footplate/coordinator:dev",
         "FOOTPLATE_IMAGE_PULL_POLICY": "IfNotPresent",
         "FOOTPLATE_API_URL": "http://footplate-api.footplate-system.svc:8000",
+        "SSL_CERT_FILE": "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
+        "SSL_CERT_DIR": "",
     }
 
 
