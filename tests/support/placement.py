@@ -22,6 +22,11 @@ def node_of(pod: Json) -> str:
     return node
 
 
+def index_of(pod: Json) -> int:
+    """The place of a worker in its run."""
+    return int(pod["metadata"]["labels"]["footplate.dev/index"])
+
+
 def gather_control_plane(kube: Kube) -> list[str]:
     """Brings operator and API onto one node; returns the other nodes, which can be lost without them.
 

@@ -8,7 +8,7 @@ import pytest
 
 from demo.kube import ROOT
 from tests.support.inside import hold
-from tests.support.placement import Room, node_of
+from tests.support.placement import Room, index_of, node_of
 from tests.support.runs import Json, Runs, changed, check_same_history, tiny
 
 pytestmark = pytest.mark.system
@@ -30,4 +30,5 @@ def test_a_lost_node_is_left_behind(
     assert status["failures"] == {"NodeLost": 1}
     known = {pod["metadata"]["uid"] for pod in (victim, stays)}
     [substitute] = [pod for pod in runs.pods(name) if pod["metadata"]["uid"] not in known]
+    assert index_of(substitute) == index_of(victim)
     assert node_of(substitute) not in ("", node)

@@ -8,7 +8,7 @@ import pytest
 
 from demo.kube import ROOT
 from tests.support.inside import hold, patient, release, wait_joined
-from tests.support.placement import Room, node_of
+from tests.support.placement import Room, index_of, node_of
 from tests.support.runs import Json, Runs, changed, check_same_history, tiny
 
 pytestmark = [pytest.mark.system, pytest.mark.long]
@@ -37,7 +37,7 @@ def test_a_run_without_room_shrinks_and_grows_again(
     free = {node["metadata"]["name"] for node in (runs.kube.get("nodes") or {})["items"]}
     [third] = free - {node_of(stays), node_of(victim)}
     room.only(third)
-    wait_joined(runs, alone, index=int(victim["metadata"]["labels"]["footplate.dev/index"]))
+    wait_joined(runs, alone, index=index_of(victim))
     release(runs, alone)
 
     status = runs.wait_phase(name, "Succeeded", seconds=300)
