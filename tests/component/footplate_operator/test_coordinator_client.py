@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -175,7 +176,7 @@ async def test_news_is_told_once_and_the_last_word_stays(
     session: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     served, told = new_served(), list[Key]()
-    watchers = Watchers(session, told.append)
+    watchers = Watchers(partial(CoordinatorClient, session), told.append)
     async with serving(served, tmp_path):
         watchers.follow(KEY, RUN, served.endpoint())
         await until(lambda: len(told) == 1)
@@ -196,7 +197,7 @@ async def test_news_is_told_once_and_the_last_word_stays(
 
 async def test_a_late_answer_replaces_no_newer_word(session: aiohttp.ClientSession, tmp_path: Path) -> None:
     served, told = new_served(), list[Key]()
-    watchers = Watchers(session, told.append)
+    watchers = Watchers(partial(CoordinatorClient, session), told.append)
     async with serving(served, tmp_path):
         watchers.follow(KEY, RUN, served.endpoint())
         await until(lambda: len(told) == 1)
@@ -213,7 +214,7 @@ async def test_a_late_answer_replaces_no_newer_word(session: aiohttp.ClientSessi
 
 
 async def test_nobody_is_not_told(session: aiohttp.ClientSession) -> None:
-    watchers = Watchers(session, lambda key: None)
+    watchers = Watchers(partial(CoordinatorClient, session), lambda key: None)
     assert not await watchers.tell(RUN, DIRECTIVES)
     watchers.follow(KEY, RUN, new_served().endpoint())
     assert not await watchers.tell(RUN, DIRECTIVES)

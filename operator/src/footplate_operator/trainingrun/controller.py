@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import aiohttp
@@ -40,7 +41,12 @@ from footplate_operator.runtime.kinds import (
 )
 from footplate_operator.runtime.objects import Child, Key, view_child
 from footplate_operator.runtime.throttle import StatusChange
-from footplate_operator.trainingrun.coordinator_client import Coordinators, Endpoint, Watchers
+from footplate_operator.trainingrun.coordinator_client import (
+    CoordinatorClient,
+    Coordinators,
+    Endpoint,
+    Watchers,
+)
 from footplate_operator.trainingrun.credentials import new_credentials
 from footplate_operator.trainingrun.desired.decision import Desired
 from footplate_operator.trainingrun.desired.run import desire
@@ -262,7 +268,7 @@ async def training_runs(
     """The controller of TrainingRuns, which listens to their coordinators for the block."""
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=0)
     async with aiohttp.ClientSession(connector=connector) as session:
-        watchers = Watchers(session, requeue)
+        watchers = Watchers(partial(CoordinatorClient, session), requeue)
         try:
             yield TrainingRuns(cluster, watchers, defaults, RunMetrics(registry), release(_DISTRIBUTION))
         finally:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -61,8 +60,23 @@ def retry_delay(failures: int, followed: float) -> float:
     return backoff(failures, first=FIRST_RETRY_SECONDS, longest=longest, factor=1.5)
 
 
-class CoordinatorClient:
-    """HTTP to one coordinator."""
+class Client(Protocol):
+    """The way to one coordinator."""
+
+    endpoint: Endpoint
+
+    async def state(self, after: int, wait: float) -> CoordinatorState:
+        """The state, as soon as its version is above `after` or `wait` seconds have passed.
+
+        Raises CoordinatorUnreachable.
+        """
+
+    async def tell(self, directives: Directives) -> CoordinatorState:
+        """Say how the gang should be, which is idempotent; raises CoordinatorUnreachable."""
+
+
+class CoordinatorClient(Client):
+    """That way over HTTP."""
 
     def __init__(self, session: aiohttp.ClientSession, endpoint: Endpoint) -> None:
         self._session = session
@@ -72,15 +86,10 @@ class CoordinatorClient:
         self._root = f"https://{address}:{endpoint.port}"
 
     async def state(self, after: int, wait: float) -> CoordinatorState:
-        """The state, as soon as its version is above `after` or `wait` seconds have passed.
-
-        Raises CoordinatorUnreachable.
-        """
         query = {"after": str(after), "wait": f"{wait:g}"}
         return await self._ask("GET", "/v1/state", wait + ANSWER_SECONDS, query)
 
     async def tell(self, directives: Directives) -> CoordinatorState:
-        """Say how the gang should be, which is idempotent; raises CoordinatorUnreachable."""
         return await self._ask("PUT", "/v1/directives", COMMAND_SECONDS, body=directives.to_json())
 
     async def _ask(
@@ -135,7 +144,7 @@ class Coordinators(Protocol):
 
 @dataclass
 class _Watch:
-    client: CoordinatorClient
+    client: Client
     task: asyncio.Task[None]
 
 
@@ -143,7 +152,7 @@ class _Watch:
 class Watchers:
     """The long-polls of all live runs, and the last word of each; `requeue` is told whose word is new."""
 
-    session: aiohttp.ClientSession
+    connect: Callable[[Endpoint], Client]
     requeue: Callable[[Key], None]
     _watches: dict[RunUid, _Watch] = field(default_factory=dict)
     _states: dict[RunUid, CoordinatorState] = field(default_factory=dict)
@@ -157,7 +166,7 @@ class Watchers:
             if known.client.endpoint == endpoint:
                 return
             known.task.cancel()
-        client = CoordinatorClient(self.session, endpoint)
+        client = self.connect(endpoint)
         task = asyncio.create_task(self._poll(key, uid, client), name=f"coordinator of {key}")
         self._watches[uid] = _Watch(client, task)
 
@@ -194,9 +203,10 @@ class Watchers:
             with suppress(asyncio.CancelledError):
                 await task
 
-    async def _poll(self, key: Key, uid: RunUid, client: CoordinatorClient) -> None:
+    async def _poll(self, key: Key, uid: RunUid, client: Client) -> None:
         version, failures = -1, 0
-        started = time.monotonic()
+        clock = asyncio.get_running_loop().time
+        started = clock()
         while True:
             try:
                 state = await client.state(version, POLL_SECONDS)
@@ -206,7 +216,7 @@ class Watchers:
                     _log.info("coordinator unreachable", extra=about)
                 failures += 1
                 version = -1
-                await asyncio.sleep(retry_delay(failures, time.monotonic() - started))
+                await asyncio.sleep(retry_delay(failures, clock() - started))
                 continue
             if failures or version < 0:
                 _log.info(
