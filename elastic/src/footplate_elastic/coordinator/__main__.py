@@ -19,6 +19,7 @@ from footplate_contracts.names import Env, ExitCode
 from footplate_elastic.coordinator.config import CoordinatorConfig, as_admitted
 from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.coordinator.server import Server
+from footplate_elastic.coordinator.service import Service
 from footplate_elastic.coordinator.shipping import Destination, Shipper
 from footplate_elastic.coordinator.state import new_membership
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
@@ -47,7 +48,8 @@ async def serve(config: CoordinatorConfig, bind: str | None, timing: Timing) -> 
     coordinator = new_coordinator(config, timing)
     logs.describe_process(generation=lambda: coordinator.state.generation)
     shipper = _shipper(config, coordinator)
-    server = Server(coordinator, config.token, shipper.wake if shipper else _nobody)
+    service = Service(coordinator, shipper.wake if shipper else _nobody, time.monotonic)
+    server = Server(service, config.token)
     # Cancelled handlers are how the end of an idle connection shows at once.
     runner = web.AppRunner(server.application(), handler_cancellation=True, access_log=None)
     await runner.setup()
@@ -56,7 +58,7 @@ async def serve(config: CoordinatorConfig, bind: str | None, timing: Timing) -> 
     _log.info("listening on port %d (%s)", config.port, "https" if config.certificate else "http")
     if not config.token:
         _log.warning("%s is unset: everybody is let in", Env.RUN_TOKEN_FILE)
-    tasks = [asyncio.create_task(server.keep_time())]
+    tasks = [asyncio.create_task(service.keep_time())]
     if shipper is not None:
         tasks.append(asyncio.create_task(shipper.run()))
     try:

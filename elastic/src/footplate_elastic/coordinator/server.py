@@ -1,16 +1,10 @@
-"""The HTTP edge of the coordinator: decode, hand in, wait for news, encode.
-
-One event loop, so there are no locks: an event is handed in and answered
-without an await in between, and only then does a long-poll wait.
-"""
+"""The HTTP edge of the coordinator: decode, ask the service, encode."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
 import json
-import logging
-import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -24,63 +18,24 @@ from footplate_contracts.reports import (
     DiagnosisRequest,
     GrantRequest,
     Heartbeat,
-    HeartbeatAnswer,
     JoinRequest,
-    SealedGeneration,
 )
-from footplate_elastic.coordinator import timing
-from footplate_elastic.coordinator.core import Coordinator
+from footplate_elastic.coordinator.service import Service
 from footplate_elastic.protocol import wire
 from footplate_elastic.protocol.wire import Refusal
 
-_log = logging.getLogger(__name__)
-
-LONGEST_WAIT: Final = 60.0
 _BODY_LIMIT: Final = 64 * 1024 * 1024  # an outbox of some thousand rows beside the members
 
 Message = TypeVar("Message", bound=Report)
-Value = TypeVar("Value")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class ChangeNotifier:
-    """Wakes everybody who waits for a change."""
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-
-    def tell(self) -> None:
-        """Something has changed."""
-        self._event.set()
-        self._event = asyncio.Event()
-
-    async def wait_for(self, look: Callable[[], Value | None], seconds: float) -> Value | None:
-        """The first value other than None that `look` gives, or None after `seconds`."""
-        try:
-            async with asyncio.timeout(seconds):
-                while (value := look()) is None:
-                    await self._event.wait()
-                return value
-        except TimeoutError:
-            return None
 
 
 class Server:
     """Routes of one coordinator."""
 
-    def __init__(
-        self,
-        coordinator: Coordinator,
-        token: str,
-        queued: Callable[[], None],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.coordinator = coordinator
-        self.changes = ChangeNotifier()
+    def __init__(self, service: Service, token: str) -> None:
+        self.service = service
         self._token = token
-        self._queued = queued
-        self._clock = clock
-        self._version = coordinator.version
         self._ending = asyncio.Event()
 
     def application(self) -> web.Application:
@@ -101,13 +56,6 @@ class Server:
         )
         return app
 
-    async def keep_time(self) -> None:
-        """Tick until cancelled."""
-        while True:
-            self.coordinator.tick(self._clock())
-            self._tell()
-            await asyncio.sleep(timing.TICK)
-
     def end(self) -> None:
         """Let go of the idle connections; from here on their end says nothing."""
         self._ending.set()
@@ -116,41 +64,20 @@ class Server:
 
     async def join(self, request: web.Request) -> web.StreamResponse:
         """SealedGeneration; 202 when the wait was too long (ask again); 409 when turned away."""
-        message = await _read(request, JoinRequest)
-        refusal = self.coordinator.join(message, self._clock())
-        self._tell()
-        if refusal is not None:
-            return _refused(refusal)
-
-        def look() -> SealedGeneration | Refusal | None:
-            return self.coordinator.sealed_for(message) or self.coordinator.turned_away(message.agent)
-
-        found = await self.changes.wait_for(look, wire.JOIN_SECONDS)
+        found = await self.service.join(await _read(request, JoinRequest))
         if isinstance(found, Refusal):
             return _refused(found)
-        return _json(found) if isinstance(found, SealedGeneration) else web.Response(status=202)
+        return _json(found) if found is not None else web.Response(status=202)
 
     async def heartbeat(self, request: web.Request) -> web.StreamResponse:
         """HeartbeatAnswer; waits `wait` seconds while it would say what `known` already says."""
-        message = await _read(request, Heartbeat)
-        self.coordinator.heartbeat(message, self._clock())
-        self._tell()
-        self._queued()
-        known = request.query.get("known", "")
-
-        def look() -> HeartbeatAnswer | None:
-            answer = self.coordinator.answer(message.agent)
-            return answer if wire.known(answer) != known else None
-
-        seconds = min(_seconds(request, "wait"), self.coordinator.longest_wait(message.agent))
-        found = await self.changes.wait_for(look, seconds) if seconds > 0 else None
-        return _json(found or self.coordinator.answer(message.agent))
+        word, known = await _read(request, Heartbeat), request.query.get("known", "")
+        return _json(await self.service.heartbeat(word, known, _seconds(request, "wait")))
 
     async def connection(self, request: web.Request) -> web.StreamResponse:
         """Stays open and silent: its end says that the agent's process is gone."""
         agent = _agent(request)
-        refusal = self.coordinator.connect(agent, self._clock())
-        self._tell()
+        refusal = self.service.connect(agent)
         if refusal is not None:
             return _refused(refusal)
         response = web.StreamResponse(headers=self._headers())
@@ -159,42 +86,31 @@ class Server:
             await self._ending.wait()
         finally:
             if not self._ending.is_set():
-                self.coordinator.disconnect(agent, self._clock())
-                self._tell()
+                self.service.disconnect(agent)
         return response
 
     async def leave(self, request: web.Request) -> web.StreamResponse:
         """The agent ends by request."""
-        self.coordinator.leave(await _read(request, AgentIdentity), self._clock())
-        self._tell()
+        self.service.leave(await _read(request, AgentIdentity))
         return web.Response(status=204)
 
     async def grant(self, request: web.Request) -> web.StreamResponse:
         """Grant; 503 while a replaced coordinator does not know the newest generation."""
-        grant = self.coordinator.grant(await _read(request, GrantRequest))
+        grant = self.service.grant(await _read(request, GrantRequest))
         return _json(grant) if grant is not None else web.Response(status=503)
 
     async def state(self, request: web.Request) -> web.StreamResponse:
         """CoordinatorState as soon as its version is above `after`, or after `wait` seconds."""
         after = int(request.query.get("after", "0"))
-
-        def look() -> bool | None:
-            return True if self.coordinator.version > after else None
-
-        await self.changes.wait_for(look, min(_seconds(request, "wait"), LONGEST_WAIT))
-        return _json(self.coordinator.view())
+        return _json(await self.service.state(after, _seconds(request, "wait")))
 
     async def directives(self, request: web.Request) -> web.StreamResponse:
         """How the operator wants the gang from now on; answers with the CoordinatorState after it."""
-        self.coordinator.direct(await _read(request, Directives), self._clock())
-        self._tell()
-        return _json(self.coordinator.view())
+        return _json(self.service.direct(await _read(request, Directives)))
 
     async def diagnose(self, request: web.Request) -> web.StreamResponse:
         """Pass the question on to all agents; answers with its Diagnosis."""
-        diagnosis = self.coordinator.diagnose(await _read(request, DiagnosisRequest))
-        self._tell()
-        return _json(diagnosis)
+        return _json(self.service.diagnose(await _read(request, DiagnosisRequest)))
 
     async def health(self, request: web.Request) -> web.StreamResponse:
         """Alive."""
@@ -215,17 +131,12 @@ class Server:
         return response
 
     def _headers(self) -> dict[str, str]:
-        return {wire.EPOCH_HEADER: str(self.coordinator.state.epoch)}
+        return {wire.EPOCH_HEADER: str(self.service.epoch)}
 
     def _allowed(self, request: web.Request) -> bool:
         given = request.headers.get("Authorization", "")
         sent = given.encode(errors="surrogateescape")  # a header may hold any bytes
         return not self._token or hmac.compare_digest(sent, f"Bearer {self._token}".encode())
-
-    def _tell(self) -> None:
-        if self.coordinator.version != self._version:
-            self._version = self.coordinator.version
-            self.changes.tell()
 
 
 async def _read(request: web.Request, kind: type[Message]) -> Message:

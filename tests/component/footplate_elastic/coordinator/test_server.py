@@ -18,6 +18,7 @@ from footplate_contracts.names import FIRST_SPARE, Cause
 from footplate_contracts.reports import GenerationId, HeartbeatAnswer, JoinRequest
 from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.coordinator.server import Server
+from footplate_elastic.coordinator.service import Service
 from footplate_elastic.coordinator.state import new_membership
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
 from footplate_elastic.coordinator.timing import Timing
@@ -77,10 +78,11 @@ async def serve(epoch: int) -> AsyncIterator[Client]:
     membership = new_membership(epoch, 2, 2, time.monotonic(), Timing())
     size = Directives(nodes=2)
     coordinator = Coordinator(membership, TelemetryBuffer(keep=False), time.time, any_size, size)
-    server = Server(coordinator, TOKEN, lambda: None)
+    service = Service(coordinator, lambda: None, time.monotonic)
+    server = Server(service, TOKEN)
     web = TestServer(server.application())
     await web.start_server(shutdown_timeout=0.1)
-    clock = asyncio.create_task(server.keep_time())
+    clock = asyncio.create_task(service.keep_time())
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with aiohttp.ClientSession(web.make_url("/"), headers=headers) as session:
         yield Client(session, server)
@@ -301,4 +303,4 @@ async def test_the_operator_says_what_is_a_hang(client: Client) -> None:
     status, state = await client.direct(nodes=2, hang=hang)
     assert (status, state["directives"]["hang"]) == (200, hang)
     assert state["version"] > before["version"]
-    assert client.server.coordinator.watchdog.bounds.to_json() == hang
+    assert client.server.service.coordinator.watchdog.bounds.to_json() == hang

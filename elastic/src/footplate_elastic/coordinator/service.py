@@ -1,0 +1,157 @@
+"""What a coordinator answers and when: each event is handed in, and then a long-poll waits for news.
+
+One event loop, so there are no locks: an event is handed in and answered
+without an await in between, and only then does a long-poll wait. How messages
+travel is the server's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from footplate_contracts.directives import Directives
+from footplate_contracts.reports import (
+    AgentIdentity,
+    CoordinatorState,
+    Diagnosis,
+    DiagnosisRequest,
+    Grant,
+    GrantRequest,
+    Heartbeat,
+    HeartbeatAnswer,
+    JoinRequest,
+    SealedGeneration,
+)
+from footplate_elastic.coordinator import timing
+from footplate_elastic.coordinator.core import Coordinator
+from footplate_elastic.protocol import wire
+from footplate_elastic.protocol.wire import Refusal
+
+LONGEST_WAIT: Final = 60.0
+
+Value = TypeVar("Value")
+
+
+class ChangeNotifier:
+    """Wakes everybody who waits for a change."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def tell(self) -> None:
+        """Something has changed."""
+        self._event.set()
+        self._event = asyncio.Event()
+
+    async def wait_for(self, look: Callable[[], Value | None], seconds: float) -> Value | None:
+        """The first value other than None that `look` gives, or None after `seconds`."""
+        try:
+            async with asyncio.timeout(seconds):
+                while (value := look()) is None:
+                    await self._event.wait()
+                return value
+        except TimeoutError:
+            return None
+
+
+class Service:
+    """One coordinator; `queued` is called when telemetry may have come, `clock` is monotonic."""
+
+    def __init__(
+        self, coordinator: Coordinator, queued: Callable[[], None], clock: Callable[[], float]
+    ) -> None:
+        self.coordinator = coordinator
+        self._changes = ChangeNotifier()
+        self._queued = queued
+        self._clock = clock
+        self._version = coordinator.version
+
+    @property
+    def epoch(self) -> int:
+        """Of this coordinator."""
+        return self.coordinator.state.epoch
+
+    async def keep_time(self, interval: float = timing.TICK) -> None:
+        """Tick every `interval` seconds until cancelled."""
+        while True:
+            self.coordinator.tick(self._clock())
+            self._tell()
+            await asyncio.sleep(interval)
+
+    # -- agents ------------------------------------------------------------------------
+
+    async def join(self, request: JoinRequest) -> SealedGeneration | Refusal | None:
+        """The generation that is sealed, or why there is none; None when the wait was too long: ask again."""
+        refusal = self.coordinator.join(request, self._clock())
+        self._tell()
+        if refusal is not None:
+            return refusal
+
+        def look() -> SealedGeneration | Refusal | None:
+            return self.coordinator.sealed_for(request) or self.coordinator.turned_away(request.agent)
+
+        return await self._changes.wait_for(look, wire.JOIN_SECONDS)
+
+    async def heartbeat(self, word: Heartbeat, known: str, wait: float) -> HeartbeatAnswer:
+        """Waits `wait` seconds while the answer would say what `known` already says."""
+        self.coordinator.heartbeat(word, self._clock())
+        self._tell()
+        self._queued()
+
+        def look() -> HeartbeatAnswer | None:
+            answer = self.coordinator.answer(word.agent)
+            return answer if wire.known(answer) != known else None
+
+        seconds = min(wait, self.coordinator.longest_wait(word.agent))
+        found = await self._changes.wait_for(look, seconds) if seconds > 0 else None
+        return found or self.coordinator.answer(word.agent)
+
+    def connect(self, agent: AgentIdentity) -> Refusal | None:
+        """An idle connection was opened; why it is refused, or None."""
+        refusal = self.coordinator.connect(agent, self._clock())
+        self._tell()
+        return refusal
+
+    def disconnect(self, agent: AgentIdentity) -> None:
+        """An idle connection ended."""
+        self.coordinator.disconnect(agent, self._clock())
+        self._tell()
+
+    def leave(self, agent: AgentIdentity) -> None:
+        """The agent ends by request."""
+        self.coordinator.leave(agent, self._clock())
+        self._tell()
+
+    def grant(self, request: GrantRequest) -> Grant | None:
+        """None while a replaced coordinator does not know the newest generation."""
+        return self.coordinator.grant(request)
+
+    # -- the operator ------------------------------------------------------------------
+
+    async def state(self, after: int, wait: float) -> CoordinatorState:
+        """The whole, as soon as its version is above `after`, or after `wait` seconds."""
+
+        def look() -> bool | None:
+            return True if self.coordinator.version > after else None
+
+        await self._changes.wait_for(look, min(wait, LONGEST_WAIT))
+        return self.coordinator.view()
+
+    def direct(self, directives: Directives) -> CoordinatorState:
+        """How the operator wants the gang from now on; the whole after it."""
+        self.coordinator.direct(directives, self._clock())
+        self._tell()
+        return self.coordinator.view()
+
+    def diagnose(self, request: DiagnosisRequest) -> Diagnosis:
+        """Pass a question on to all agents."""
+        diagnosis = self.coordinator.diagnose(request)
+        self._tell()
+        return diagnosis
+
+    def _tell(self) -> None:
+        if self.coordinator.version != self._version:
+            self._version = self.coordinator.version
+            self._changes.tell()
