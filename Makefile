@@ -32,16 +32,19 @@ help: ## list the verbs
 demo: .venv/ready ## a cluster, an installation and a real run to Succeeded
 	@$(BIN)/python dev/demo
 
-test: unit component system ## every test but those of test-long, on the same cluster
+test: unit simulation component system ## every test but those of test-long, on the same cluster
 
 # -- parts of the tests ---------------------------------------------------------------
 
-.PHONY: unit component system cluster-down-test
+.PHONY: unit simulation component system cluster-down-test
 unit: .venv/ready ## pure tests, in seconds, without sockets
 	@torch=$$(mktemp); trap "rm -f $$torch" EXIT; code=0; \
 	$(MEMORY) $(PYTEST) $(TORCH_TESTS) -q > $$torch 2>&1 & \
 	$(MEMORY) $(PYTEST) -p tests.support.without_torch tests/unit -q $(TORCH_TESTS:%=--ignore=%) || code=$$?; \
 	wait $$! || code=$$?; cat $$torch; exit $$code
+
+simulation: .venv/ready ## faults and histories of whole clusters, in one process and virtual time
+	@$(PYTEST) tests/simulation -q --numprocesses 2
 
 component: .venv/ready binaries postgresql ## real PostgreSQL, real ranks, a real API server
 	@$(SUITE) tests/component -q -m 'not long' --numprocesses 2 --dist worksteal

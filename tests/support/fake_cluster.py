@@ -136,10 +136,11 @@ class FakeCluster:
         return travelled(fresh)
 
     def end(self, kind: Kind, name: str, grace: int | None = None) -> None:
-        """Delete: a running pod is Terminating until `bury`, everything else is gone at once."""
+        """Delete: a pod that a kubelet has is Terminating until `bury`, everything else is gone at once."""
         body = self.objects[kind, name]
-        running = kind == POD and body.get("status", {}).get("phase") == "Running"
-        if running and grace != 0:
+        phase = body.get("status", {}).get("phase")
+        bound = bool(body.get("spec", {}).get("nodeName")) and phase not in ("Succeeded", "Failed")
+        if kind == POD and (bound or phase == "Running") and grace != 0:
             if "deletionTimestamp" not in body["metadata"]:
                 changed = travelled(body)
                 changed["metadata"]["deletionTimestamp"] = self.clock().isoformat()

@@ -91,6 +91,13 @@ class NumberedLimits(Limits):
         return (self.epoch, self.number) > (other.epoch, other.number)
 
 
+class GoneWorker(Report):
+    """A pod that Kubernetes holds to be gone, by its slot and which pod of that slot it is."""
+
+    index: int = Field(ge=0)
+    incarnation: int = Field(ge=0)
+
+
 class Directives(Report):
     """How the gang should be; idempotent. What is absent stays as it is."""
 
@@ -101,3 +108,6 @@ class Directives(Report):
     hang: HangBounds | None = Field(default=None, description="in force at once")
     limits: Limits | None = Field(default=None, description="in force after a step that all ranks agree upon")
     command: Annotated[Command, read_unknown_as(Command.NONE)] = Command.NONE
+    gone: list[GoneWorker] | None = Field(
+        default=None, description="of the agents that are suspect; absent: none"
+    )

@@ -242,6 +242,22 @@ class NumberedFailure(Report):
     generation: GenerationId | None = None
 
 
+class Verdict(StrEnum):
+    """What a coordinator makes of an agent that it misses."""
+
+    SUSPECT = "suspect"  # silent, as are too many for it to trust its own ears
+    SILENT = "silent"  # held to be gone, because it said nothing: its node may be gone, too
+    ENDED = "ended"  # held to be gone, because its process ended: its node said so
+
+
+class MissedAgent(Report):
+    """An agent that had a slot, and is not heard."""
+
+    agent: AgentIdentity
+    verdict: Annotated[Verdict, read_unknown_as(Verdict.SUSPECT)]  # which Kubernetes has to confirm
+    seconds: float = Field(description="since its last word")
+
+
 class RunState(StrEnum):
     """The coordinator's view of the whole run."""
 
@@ -267,6 +283,9 @@ class CoordinatorState(Report):
     generation: GenerationId | None = None
     members: list[Member] = Field(default_factory=list)
     missing: list[int] = Field(default_factory=list, description="worker indices not heard of")
+    missed: list[MissedAgent] = Field(
+        default_factory=list, description="any number, whatever ended a generation"
+    )
     waiting: list[AgentIdentity] = Field(
         default_factory=list, description="ready for the next generation, and not in this one"
     )

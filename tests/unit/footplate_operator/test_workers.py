@@ -10,13 +10,12 @@ import pytest
 from footplate_contracts.names import WorkerId
 from footplate_contracts.reports import AgentIdentity, CoordinatorState, Member, RunState
 from footplate_operator.runtime.decision import Delete, Patch
-from footplate_operator.trainingrun.gang import retire
+from footplate_operator.trainingrun.gang import losses, retire
 from footplate_operator.trainingrun.gang.plan import (
     Slots,
     interrupts,
     plan_coordinator,
     plan_workers,
-    unheard,
 )
 from footplate_operator.trainingrun.observed import LostWorker, PodView
 
@@ -135,18 +134,49 @@ def test_coordinator(pods: list[PodView], known: int, begun: bool, current: str 
     assert (plan.current.uid if plan.current else None, plan.epoch) == (current, epoch)
 
 
+NEW = pod(1, 1, seen_since=NOW - timedelta(seconds=5))
+LATE = pod(1, 1, seen_since=NOW - timedelta(seconds=40))
+WAITS = pod(1, 1, phase="Pending", started=False, seen_since=NOW - timedelta(hours=1))
+
+
 @pytest.mark.parametrize(
-    ("old", "goes"),
+    ("new", "heard", "started", "goes"),
     [
-        pytest.param(pod(1, ready=True, ready_since=NOW - timedelta(hours=1)), False, id="only-unreachable"),
-        pytest.param(pod(1, ready_since=NOW - timedelta(seconds=10)), False, id="not-ready-for-a-moment"),
-        pytest.param(pod(1, ready_since=NOW - timedelta(seconds=40)), True, id="kubernetes-says-so-too"),
-        pytest.param(pod(1, phase="Pending", started=False), True, id="never-started"),
+        pytest.param(NEW, [0], True, [], id="it-may-come-back"),
+        pytest.param(LATE, [0], True, [0], id="it-had-its-time"),
+        pytest.param(NEW, [0, 1], True, [0], id="the-new-one-trains"),
+        pytest.param(NEW, [0], False, [0], id="never-started"),
+        pytest.param(WAITS, [0, 0], True, [1], id="it-came-back-before-its-substitute-started"),
+        pytest.param(LATE, [0, 0], True, [], id="it-came-back-and-the-coordinator-decides"),
     ],
 )
-def test_a_superseded_pod_goes_on_evidence_of_kubernetes_only(old: PodView, goes: bool) -> None:
-    found = retire.superseded_workers([pod(0), old, pod(1, 1)], 2, frozenset(), NOW)
-    assert [removal.child for removal in found] == ([old] if goes else [])
+def test_which_of_two_pods_of_a_slot_goes(
+    new: PodView, heard: list[int], started: bool, goes: list[int]
+) -> None:
+    old = pod(1, started=started)
+    told = _generation(RunState.TRAINING, *heard)
+    found = retire.superseded_workers([pod(0), old, new], 2, told, NOW)
+    assert [removal.child for removal in found] == [[old, new][number] for number in goes]
+
+
+@pytest.mark.parametrize(
+    ("known", "avoided", "goes"),
+    [
+        pytest.param({}, {"a"}, False, id="still-avoided"),
+        pytest.param({}, set(), True, id="not-to-be-avoided-any-more"),
+        pytest.param({"node": "b"}, set(), False, id="it-has-a-node"),
+        pytest.param({"seen_since": NOW - timedelta(seconds=5)}, set(), False, id="it-may-have-one-by-now"),
+        pytest.param({"unschedulable": ""}, set(), False, id="the-scheduler-has-not-looked-at-it"),
+    ],
+)
+def test_a_pod_that_waits_is_not_kept_from_a_node_for_ever(
+    known: dict[str, Any], avoided: set[str], goes: bool
+) -> None:
+    usual = {"phase": "Pending", "started": False, "avoids": frozenset({"a", "user"})}
+    usual |= {"unschedulable": "no room", "seen_since": NOW - timedelta(minutes=1)}
+    waits = pod(1, 1, **usual | known)
+    found = retire.misplaced([waits], frozenset(avoided), ["user"], NOW)
+    assert [removal.child for removal in found] == ([waits] if goes else [])
 
 
 def state(of: RunState, missing: list[int]) -> CoordinatorState:
@@ -159,7 +189,7 @@ def trains_with(index: int) -> CoordinatorState:
     return state(RunState.TRAINING, [1]).model_copy(update={"members": [member]})
 
 
-GONE = pod(1, ready_since=NOW - timedelta(seconds=3))
+GONE = pod(1, unready_since=NOW - timedelta(seconds=3))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +204,7 @@ GONE = pod(1, ready_since=NOW - timedelta(seconds=3))
         pytest.param(state(RunState.GATHERING, [1]), pod(1, started=False), False, id="it-starts"),
         pytest.param(
             state(RunState.GATHERING, [1]),
-            pod(1, ready_since=NOW - timedelta(seconds=1)),
+            pod(1, unready_since=NOW - timedelta(seconds=1)),
             False,
             id="a-moment",
         ),
@@ -183,23 +213,23 @@ GONE = pod(1, ready_since=NOW - timedelta(seconds=3))
 def test_a_worker_is_gone_when_coordinator_and_kubernetes_miss_it(
     told: CoordinatorState, seen: PodView, lost: bool
 ) -> None:
-    assert unheard(told, [pod(0, ready=True), seen], NOW) == ({WorkerId(1, 0)} if lost else set())
+    assert losses.lost(told, [pod(0, ready=True), seen], NOW) == ({WorkerId(1, 0)} if lost else set())
 
 
 @pytest.mark.parametrize(
     ("training", "started", "goes"),
     [
-        pytest.param(frozenset({0, 1}), True, False, id="it-trains-until-the-next-checkpoint"),
-        pytest.param(frozenset({0}), True, True, id="it-trains-no-more"),
-        pytest.param(frozenset(), True, False, id="nobody-says"),
-        pytest.param(frozenset(), False, True, id="it-never-started"),
+        pytest.param([0, 0], True, False, id="it-trains-until-the-next-checkpoint"),
+        pytest.param([0], True, True, id="it-trains-no-more"),
+        pytest.param([], True, False, id="nobody-says"),
+        pytest.param([], False, True, id="it-never-started"),
     ],
 )
 def test_a_place_beyond_the_size_goes_once_it_does_not_train(
-    training: frozenset[int], started: bool, goes: bool
+    training: list[int], started: bool, goes: bool
 ) -> None:
     beyond = pod(1, started=started)
-    found = retire.superseded_workers([pod(0), beyond], 1, training, NOW)
+    found = retire.superseded_workers([pod(0), beyond], 1, _generation(RunState.TRAINING, *training), NOW)
     assert [removal.child for removal in found] == ([beyond] if goes else [])
 
 

@@ -10,7 +10,7 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
@@ -45,7 +45,7 @@ def main(timing: Timing | None = None) -> int:
 
 async def serve(config: CoordinatorConfig, bind: str | None, timing: Timing) -> None:
     """Serve until SIGTERM or SIGINT, then hand the rest of the telemetry to the API."""
-    coordinator = new_coordinator(config, timing)
+    coordinator = new_coordinator(config, timing, time.monotonic(), time.time)
     logs.describe_process(generation=lambda: coordinator.state.generation)
     shipper = _shipper(config, coordinator)
     service = Service(coordinator, shipper.wake if shipper else _nobody, time.monotonic)
@@ -73,10 +73,14 @@ async def serve(config: CoordinatorConfig, bind: str | None, timing: Timing) -> 
         await shipper.flush(FLUSH)
 
 
-def new_coordinator(config: CoordinatorConfig, timing: Timing) -> Coordinator:
-    """A coordinator that has heard of nobody, and begins with the size that is wanted now."""
+def new_coordinator(
+    config: CoordinatorConfig, timing: Timing, now: float, wall: Callable[[], float]
+) -> Coordinator:
+    """A coordinator that has heard of nobody, and begins with the size that is wanted now.
+
+    `now` is monotonic, `wall` the time in reports.
+    """
     world = config.outline.world
-    now = time.monotonic()
     membership = new_membership(
         config.epoch,
         world.nodes,
@@ -88,7 +92,7 @@ def new_coordinator(config: CoordinatorConfig, timing: Timing) -> Coordinator:
     coordinator = Coordinator(
         membership,
         TelemetryBuffer(keep=bool(config.api_url)),
-        wall=time.time,
+        wall=wall,
         legal_sizes=config.outline.legal_sizes,
         directives=as_admitted(config.outline),
     )

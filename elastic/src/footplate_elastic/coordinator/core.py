@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from footplate_contracts.directives import Directives
+from footplate_contracts.names import WorkerId
 from footplate_contracts.reports import (
     AgentIdentity,
     CoordinatorState,
@@ -24,10 +25,12 @@ from footplate_contracts.reports import (
     Heartbeat,
     HeartbeatAnswer,
     JoinRequest,
+    MissedAgent,
     NumberedFailure,
     Progress,
     RunState,
     SealedGeneration,
+    Verdict,
 )
 from footplate_elastic.coordinator import limits, membership, size, timing
 from footplate_elastic.coordinator.actions import (
@@ -41,7 +44,7 @@ from footplate_elastic.coordinator.actions import (
     Promoted,
     Sealed,
 )
-from footplate_elastic.coordinator.failure_detector import is_suspect
+from footplate_elastic.coordinator.failure_detector import is_suspect, missed
 from footplate_elastic.coordinator.failures import hang_report, loss_report
 from footplate_elastic.coordinator.progress import ProgressTracker
 from footplate_elastic.coordinator.size import LegalSizes
@@ -73,7 +76,8 @@ class Coordinator:
     version: int = 1
     _shown: Progress = field(default_factory=Progress)
     _shown_at: float = 0.0
-    _shown_waiting: list[AgentIdentity] = field(default_factory=list)
+    _shown_agents: tuple[list[AgentIdentity], list[tuple[AgentIdentity, Verdict]]] = ([], [])
+    _missed: list[MissedAgent] = field(default_factory=list)
     _closed_at: float | None = None
     _end_told: bool = False
 
@@ -127,6 +131,7 @@ class Coordinator:
         """How the operator wants the gang from now on; what cannot be is refused, and the rest holds."""
         before, self.directives = self.directives, directives
         self.version += directives != before
+        self.state.gone = frozenset(WorkerId(gone.index, gone.incarnation) for gone in directives.gone or ())
         self._set_limits()  # before the command, which may end what was to go on
         self._apply(membership.commanded(self.state, directives.command, now), now)
         if (directives.nodes, directives.min_nodes) != (before.nodes, before.min_nodes):
@@ -149,9 +154,7 @@ class Coordinator:
             self._look_for_hang(now)
         self._apply(self.state.failures.settle(now), now)
         self.version += self._tell_end(now)
-        waiting = self._waiting()
-        self.version += waiting != self._shown_waiting
-        self._shown_waiting = waiting
+        self._show(now)
         progress = self.progress.view()
         if progress != self._shown and now - self._shown_at >= timing.PROGRESS:
             self._shown, self._shown_at = progress, now
@@ -225,6 +228,7 @@ class Coordinator:
             generation=self.state.generation,
             members=members,
             missing=[] if self.state.rendezvous is Rendezvous.CLOSED else self.state.missing(),
+            missed=self._missed,
             waiting=self._waiting(),
             progress=self.progress.view(),
             start_step=self.progress.start_step,
@@ -272,6 +276,13 @@ class Coordinator:
         """`message` from the slot that its agent has, which a spare may not know yet."""
         agent = self.state.called(message.agent)
         return message if agent == message.agent else message.model_copy(update={"agent": agent})
+
+    def _show(self, now: float) -> None:
+        """Who waits and who is missed is news."""
+        self._missed = missed(self.state, now)
+        shown = (self._waiting(), [(gone.agent, gone.verdict) for gone in self._missed])
+        self.version += shown != self._shown_agents
+        self._shown_agents = shown
 
     def _waiting(self) -> list[AgentIdentity]:
         return [slot.agent for slot in self.state.slots.values() if slot.ready]

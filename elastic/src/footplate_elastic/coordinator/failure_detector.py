@@ -8,20 +8,23 @@ which may be ours, is weighed.
 from __future__ import annotations
 
 from footplate_contracts.names import Reason
+from footplate_contracts.reports import MissedAgent, Verdict
 from footplate_elastic.coordinator.actions import Action, Lost
 from footplate_elastic.coordinator.decisions import open_generation
 from footplate_elastic.coordinator.slots import Slot, member_of
 from footplate_elastic.coordinator.state import Membership, Rendezvous
 
 
-def lose(state: Membership, slot: Slot, now: float, reason: Reason, why: str) -> list[Action]:
+def lose(
+    state: Membership, slot: Slot, now: float, reason: Reason, why: str, silent: bool = False
+) -> list[Action]:
     """Hold the agent to be gone until it speaks again, and break its generation.
 
-    An agent whose ranks have all ended is not needed any more.
+    An agent whose ranks have all ended is not needed any more. `silent`: nothing but its silence tells it.
     """
     if slot.lost or state.rendezvous is Rendezvous.CLOSED:
         return []
-    slot.lost = why
+    slot.lost, slot.silent = why, silent
     slot.waiting = None
     state.claims.pop(slot.agent.index, None)
     if member_of(state.sealed, slot.agent) is None or slot.ended is not None:
@@ -60,17 +63,37 @@ def is_suspect(state: Membership, slot: Slot) -> bool:
     return told and slot.waiting is None
 
 
+def suspects(state: Membership, now: float) -> list[Slot]:
+    """Agents that are silent for longer than any live one should be, and not held to be gone yet."""
+    if state.rendezvous in (Rendezvous.CLOSED, Rendezvous.UNDECIDED):
+        return []
+    return [
+        slot for slot in state.slots.values() if not slot.lost and slot.silent_for(now) > state.timing.silence
+    ]
+
+
+def missed(state: Membership, now: float) -> list[MissedAgent]:
+    """Agents that had a slot, and are not heard."""
+    lost = [slot for slot in state.slots.values() if slot.lost]
+    found = [(slot, Verdict.SILENT if slot.silent else Verdict.ENDED) for slot in lost]
+    found += [(slot, Verdict.SUSPECT) for slot in suspects(state, now)]
+    return [
+        MissedAgent(agent=slot.agent, verdict=verdict, seconds=round(slot.silent_for(now), 1))
+        for slot, verdict in found
+    ]
+
+
 def too_silent(state: Membership, now: float) -> list[Slot]:
     """Live agents whose silence counts as loss.
 
-    Where fewer than half are heard the silence is more likely ours: nobody is
-    judged then.
+    Where fewer than half are heard the silence is more likely ours: then only
+    those are judged whose pods Kubernetes holds to be gone as well.
     """
-    living = [slot for slot in state.slots.values() if not slot.lost]
-    audible = sum(slot.silent_for(now) <= state.timing.silence for slot in living)
-    if audible * 2 < len(living) or state.rendezvous in (Rendezvous.CLOSED, Rendezvous.UNDECIDED):
+    if state.rendezvous in (Rendezvous.CLOSED, Rendezvous.UNDECIDED):
         return []
-    silent = [slot for slot in living if slot.silent_for(now) > state.timing.silence]
+    living, silent = [slot for slot in state.slots.values() if not slot.lost], suspects(state, now)
+    if len(silent) * 2 > len(living):
+        return [slot for slot in silent if slot.agent.worker in state.gone]
     silent += [
         slot
         for slot in living

@@ -55,7 +55,7 @@ def heard(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refusal 
     slot.heard = now
     if not slot.lost:
         return None, []
-    slot.lost = ""
+    slot.lost, slot.silent = "", False
     return None, [Arrived(agent)]
 
 
@@ -182,7 +182,8 @@ def tick(state: Membership, now: float) -> list[Action]:
         actions += lose(state, slot, now, Reason.AGENT_LOST, "its connection ended")
     for slot in too_silent(state, now):
         seconds = slot.silent_for(now)
-        actions += lose(state, slot, now, Reason.AGENT_LOST, f"it has been silent for {seconds:.1f} s")
+        why = f"it has been silent for {seconds:.1f} s"
+        actions += lose(state, slot, now, Reason.AGENT_LOST, why, silent=True)
     return actions + advance(state, now)
 
 

@@ -24,6 +24,7 @@ class Slot:
     connections: int = 0  # idle connections open now
     disconnected: float | None = None  # since when the last of them is gone
     lost: str = ""  # why it is held to be gone; empty while it lives
+    silent: bool = False  # that it is lost was told by its silence alone
     waiting: JoinRequest | None = None  # ready for the next generation
     ended: Ended | None = None
     last_step: int | None = None  # that its ranks ended with, or would have

@@ -47,6 +47,7 @@ class Membership:
     step_at_seal: int = -1
     fruitless: int = 0  # generations in a row that finished no new step
     command: Command = Command.NONE
+    gone: frozenset[WorkerId] = frozenset()  # pods that Kubernetes holds to be gone
     limits: NumberedLimits | None = None  # what ranks are told
     outcome: RunState | None = None
     superseded: bool = False

@@ -144,6 +144,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
                 revisions.append(child.revision)
             elif isinstance(child, SecretView) and child.name == secret_name(run.name):
                 cache.credentials = child.credentials
+        cache.keep(pods)
         admitted = await self._admitted(run, revisions)
         observed = Observed(
             pods=tuple(pods),

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from footplate_contracts.directives import LIMIT_FIELDS, Command, Directives, HangBounds, Limits, said
+from footplate_contracts.directives import (
+    LIMIT_FIELDS,
+    Command,
+    Directives,
+    GoneWorker,
+    HangBounds,
+    Limits,
+    said,
+)
 from footplate_contracts.reports import CoordinatorState
 from footplate_contracts.runconfig import model_of, resolve_steps
 from footplate_contracts.v1alpha1.resilience import Hang
@@ -22,14 +30,15 @@ SPEC_FIELDS: Final[Mapping[str, frozenset[str]]] = {
 _KEPT_BY_THE_OPERATOR: Final = frozenset({"checkpoint.emergencyDeadlineSeconds"})
 
 
-def directives(run: Run, command: Command = Command.NONE) -> Directives:
-    """How the gang of `run` should be now."""
+def directives(run: Run, command: Command = Command.NONE, gone: Sequence[GoneWorker] = ()) -> Directives:
+    """How the gang of `run` should be now; `gone`: workers that Kubernetes misses."""
     return Directives(
         nodes=run.spec.compute.nodes,
         min_nodes=run.spec.compute.min_nodes,
         hang=HangBounds.from_json((run.spec.resilience.hang or Hang()).to_json()),
         limits=limits(run),
         command=command,
+        gone=list(gone) or None,
     )
 
 

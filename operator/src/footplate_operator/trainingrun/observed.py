@@ -50,7 +50,11 @@ class PodView(Child):
     terminated_reason: str = ""
     finished: datetime | None = None
     ready: bool = False
-    ready_since: datetime | None = None
+    unready_since: datetime | None = None  # since when it was seen to run and not to be ready; not in the pod
+    seen_since: datetime | None = None  # not in the pod either
+    accepted: bool = False  # a kubelet has taken note of it
+    bound_since: datetime | None = None  # since when it was seen to be bound; not in the pod either
+    avoids: frozenset[str] = frozenset()  # nodes that it must not be put on
     unschedulable: str = ""  # the scheduler's message
     disruption: str = ""  # reason of the condition DisruptionTarget
     reason: str = ""  # status.reason, as in Evicted
@@ -75,10 +79,20 @@ class PodView(Child):
         return not self.ended and not self.terminating
 
     def unready_for(self, now: datetime) -> float:
-        """Seconds since Kubernetes holds it to be not ready; 0 while it is, or where that is not known."""
-        if self.ready or self.ready_since is None:
+        """Seconds for which it was seen to be not ready, though it ran; 0 while it is."""
+        if self.ready or self.unready_since is None:
             return 0.0
-        return (now - self.ready_since).total_seconds()
+        return (now - self.unready_since).total_seconds()
+
+    def seen_for(self, now: datetime) -> float:
+        """Seconds since it was seen first."""
+        return (now - self.seen_since).total_seconds() if self.seen_since else 0.0
+
+    def unaccepted_for(self, now: datetime) -> float:
+        """Seconds for which it was seen to be bound to a node without a word of its kubelet."""
+        if self.accepted or self.started or self.bound_since is None:
+            return 0.0
+        return (now - self.bound_since).total_seconds()
 
     @property
     def end(self) -> datetime:
@@ -191,7 +205,8 @@ def view_pod(pod: Mapping[str, Any]) -> PodView:
         terminated_reason=ended.get("reason", ""),
         finished=parse_time(ended["finishedAt"]) if ended.get("finishedAt") else None,
         ready=ready.get("status") == "True",
-        ready_since=_time(ready.get("lastTransitionTime")),
+        accepted="startTime" in status or bool(containers),
+        avoids=_avoided(spec),
         unschedulable=scheduled.get("message", "")[:1024] if scheduled.get("status") == "False" else "",
         disruption=_true_reason(conditions.get("DisruptionTarget", {})),
         reason=status.get("reason", ""),
@@ -220,8 +235,13 @@ def _number(labels: Mapping[str, str], key: str) -> int:
     return int(text) if text.isdigit() else 0
 
 
-def _time(text: str | None) -> datetime | None:
-    return parse_time(text) if text else None
+def _avoided(spec: Mapping[str, Any]) -> frozenset[str]:
+    affinity = spec.get("affinity", {}).get("nodeAffinity", {})
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {})
+    fields = [
+        field for term in required.get("nodeSelectorTerms", []) for field in term.get("matchFields", [])
+    ]
+    return frozenset(name for field in fields if field["operator"] == "NotIn" for name in field["values"])
 
 
 def _true_reason(condition: Mapping[str, Any]) -> str:

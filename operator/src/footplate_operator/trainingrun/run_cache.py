@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from footplate_contracts.logs import fields
-from footplate_contracts.names import Reason
 from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import CORE_EVENT
@@ -26,14 +26,31 @@ class RunCache:
     # Kept though the Secret is deleted: it comes back as it was, since pods have read it already.
     credentials: Credentials | None = None
     mounts: dict[str, tuple[datetime, str]] = field(default_factory=dict)  # pod uid -> asked, told
-    held: dict[str, tuple[datetime, Reason]] = field(default_factory=dict)  # pod uid -> since, by what
+    noted: dict[tuple[str, str], tuple[datetime, str]] = field(
+        default_factory=dict
+    )  # pod uid, what -> since, value
 
     async def complete(self, pod: PodView, cluster: Cluster, now: datetime) -> PodView:
-        """`pod` with what it does not say: why its volumes cannot be mounted, and since when it waits."""
+        """`pod` with what it does not say: why its volumes cannot be mounted, and since when what holds.
+
+        Times that a kubelet writes are of its own clock; these are of ours.
+        """
         told = await self._mount_error(pod, cluster, now)
         seen = replace(pod, mount_error=told) if told else pod
-        since = self._held_since(seen, now)
-        return replace(seen, held_since=since) if since else seen
+        found = diagnose(seen)
+        return replace(
+            seen,
+            held_since=self._since(pod, "held", found.reason if found else "", now),
+            unready_since=self._since(pod, "ready", "no" if pod.started and not pod.ready else "", now),
+            bound_since=self._since(pod, "bound", pod.node, now),
+            seen_since=self._since(pod, "seen", "yes", now),
+        )
+
+    def keep(self, pods: Iterable[PodView]) -> None:
+        """Forget all pods but these."""
+        uids = {pod.uid for pod in pods}
+        self.mounts = {uid: asked for uid, asked in self.mounts.items() if uid in uids}
+        self.noted = {key: seen for key, seen in self.noted.items() if key[0] in uids}
 
     async def _mount_error(self, pod: PodView, cluster: Cluster, now: datetime) -> str:
         """That stands in Events only."""
@@ -55,13 +72,13 @@ class RunCache:
         self.mounts[pod.uid] = (now, told)
         return told
 
-    def _held_since(self, pod: PodView, now: datetime) -> datetime | None:
-        """Since when `pod` waits for what it waits for; None for one that is merely on its way."""
-        found = diagnose(pod)
-        if found is None:
-            self.held.pop(pod.uid, None)
+    def _since(self, pod: PodView, what: str, value: str, now: datetime) -> datetime | None:
+        """Since when `what` of `pod` was seen to be `value`; None where that is empty."""
+        key = (pod.uid, what)
+        if not value:
+            self.noted.pop(key, None)
             return None
-        known = self.held.get(pod.uid)
-        if known is None or known[1] is not found.reason:
-            known = self.held[pod.uid] = (now, found.reason)
+        known = self.noted.get(key)
+        if known is None or known[1] != value:
+            known = self.noted[key] = (now, value)
         return known[0]

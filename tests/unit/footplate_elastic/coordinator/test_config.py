@@ -48,7 +48,7 @@ def test_size(
     told: Tell, tmp_path: Path, world: dict[str, Any], directives: str, nodes: int, legal: tuple[int, ...]
 ) -> None:
     told(environment(tmp_path, world, directives))
-    coordinator = new_coordinator(read(CoordinatorConfig), Timing())
+    coordinator = new_coordinator(read(CoordinatorConfig), Timing(), 0.0, lambda: 0.0)
     assert (coordinator.state.nodes, coordinator.state.legal) == (nodes, legal)
     wanted = Directives.model_validate_json(directives) if directives else coordinator.directives
     assert (coordinator.directives.nodes, coordinator.directives.min_nodes) == (
@@ -78,7 +78,7 @@ def test_a_coordinator_begins_with_the_directives_that_hold_now(
     told: Tell, tmp_path: Path, directives: str, expected: Directives
 ) -> None:
     told(environment(tmp_path, {"nodes": 2}, directives))
-    coordinator = new_coordinator(read(CoordinatorConfig), Timing())
+    coordinator = new_coordinator(read(CoordinatorConfig), Timing(), 0.0, lambda: 0.0)
     assert coordinator.view().directives == expected
     assert coordinator.watchdog.bounds == expected.hang and expected.limits is not None
     assert coordinator.view().progress.total_steps == expected.limits.steps

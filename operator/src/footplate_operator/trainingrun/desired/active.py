@@ -53,8 +53,8 @@ def active(situation: Situation) -> Desired:
     leaving = retire.of_training(run, gang, situation.now)
     made = [coordinator.pod(run, revision, gang.coordinator.epoch)] if gang.new_epoch else []
     if may_start and gang.observed.may_create:
-        made += [worker.pod(run, revision, missing, address) for missing in gang.workers.missing]
-        made += [worker.spare(run, revision, missing, address) for missing in gang.spares.missing]
+        made += [worker.pod(run, revision, slot, address, gang.avoided) for slot in gang.workers.missing]
+        made += [worker.spare(run, revision, slot, address, gang.avoided) for slot in gang.spares.missing]
     return Desired(
         status=status,
         # What pods need comes before them, and what makes room for them.

@@ -78,7 +78,7 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
         run=run,
         revision=revision,
         gang=gang,
-        wanted=directives(run),
+        wanted=directives(run, gone=gang.gone),
         now=now,
         seen=told.model_copy(update={"failures_seen": failed.counted}),
         history=history,

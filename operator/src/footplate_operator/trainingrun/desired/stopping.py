@@ -79,7 +79,9 @@ def _ask(situation: Situation) -> Desired:
     return Desired(
         status=situation.report(Phase.SUSPENDING, said, situation.history),
         coordinator=situation.gang.coordinator.current,
-        directives=untold(directives(situation.run, Command.CHECKPOINT_AND_EXIT), situation.gang.state),
+        directives=untold(
+            directives(situation.run, Command.CHECKPOINT_AND_EXIT, situation.gang.gone), situation.gang.state
+        ),
         requeue_after=POLL_SECONDS,
     )
 

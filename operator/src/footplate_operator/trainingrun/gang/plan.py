@@ -14,18 +14,19 @@ From then on the operator counts the pod as a worker, and labels it so for every
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from footplate_contracts.names import Cause, ExitCode, Phase, Role, WorkerId
+from footplate_contracts.directives import GoneWorker
+from footplate_contracts.names import ExitCode, Phase, Role, WorkerId
 from footplate_contracts.reports import CoordinatorState, RunState
+from footplate_operator.trainingrun.gang import losses
 from footplate_operator.trainingrun.observed import LostWorker, Observed, PodView
 from footplate_operator.trainingrun.policies.backoff import not_before
 from footplate_operator.trainingrun.run import Run
 
-UNREADY_SECONDS: Final = 2.0  # longer than a pod takes from its first container to Ready
 # For a coordinator that was not heard yet to say what a worker told it before it ended.
 EXPLANATION: Final = timedelta(seconds=10)
 
@@ -82,6 +83,8 @@ class GangPlan:
     spares: SparePlan
     counter: int  # highest incarnation once all that is missing exists
     interrupting: tuple[LostWorker, ...]  # those of `workers.lost` that may have ended a generation
+    gone: tuple[GoneWorker, ...]  # what the coordinator is told to believe of those that it suspects
+    avoided: frozenset[str]  # nodes where no pod is put now
 
     @property
     def due(self) -> list[datetime]:
@@ -104,7 +107,7 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
         counter=status.incarnation,
         launched=bool(status.attempts) and status.attempts[-1].end is None,
         fresh=not status.attempts,
-        lost=_abandoned(state) | unheard(state, observed.workers, now),
+        lost=losses.lost(state, observed.workers, now),
         may_create=observed.may_create,
         silent=not state.heard,
         spares=_ready(state, observed.spares),
@@ -124,6 +127,8 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
         spares=spares,
         counter=max([workers.counter, *made]),
         interrupting=tuple(lost for lost in workers.lost if interrupts(lost, state, trained)),
+        gone=tuple(losses.gone(state, observed.workers, now)),
+        avoided=losses.to_avoid(state, [*observed.workers, *observed.spares], now),
     )
 
 
@@ -226,36 +231,6 @@ def _due(filled: Sequence[PodView], slots: Slots, now: datetime) -> datetime:
     if filled and slots.silent and filled[-1].exit_code == ExitCode.CONFIG:
         return max(due, filled[-1].end + EXPLANATION)  # the coordinator knows why, and that ends the run
     return due
-
-
-# -- workers that are held to be gone ----------------------------------------------------
-
-
-def _abandoned(state: CoordinatorState) -> frozenset[WorkerId]:
-    """Workers that the coordinator holds to be lost and has not heard of since."""
-    missing = set(state.missing)
-    return frozenset(
-        failure.agent.worker
-        for failure in state.failures
-        if failure.failure.cause is Cause.NODE_LOST and failure.agent.index in missing
-    )
-
-
-def unheard(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> frozenset[WorkerId]:
-    """Workers that both coordinator and Kubernetes miss.
-
-    The coordinator gathers, or trains without the slot, and has not heard of it,
-    and Kubernetes says that the pod there, which ran, is not ready any more: its node is gone. A
-    coordinator that went with the same node has a successor that never knew
-    the worker, so it cannot call it lost.
-    """
-    gathers = state.state is RunState.GATHERING
-    missing = set(state.missing) - (frozenset() if gathers else state.member_indices)
-    return frozenset(
-        pod.worker
-        for pod in pods
-        if pod.live and pod.started and pod.index in missing and pod.unready_for(now) >= UNREADY_SECONDS
-    )
 
 
 def interrupts(worker: LostWorker, state: CoordinatorState, trained: int) -> bool:

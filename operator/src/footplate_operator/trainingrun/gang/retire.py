@@ -1,8 +1,8 @@
 """Pods that are not needed any more, and when they go.
 
 An ended pod holds no GPU but is the only place where its log can be read, so it
-stays for a while. A pod that was superseded while it could not be reached is
-left alone until Kubernetes itself says that its node is gone.
+stays for a while. A pod that was superseded is deleted as any other: its kubelet
+ends it, as soon as that answers. None that runs is ever deleted by force.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Final
 from footplate_contracts.names import Phase
 from footplate_contracts.reports import CoordinatorState
 from footplate_operator.runtime.decision import Delete, Patch
+from footplate_operator.trainingrun.gang import losses
 from footplate_operator.trainingrun.gang.plan import GangPlan
 from footplate_operator.trainingrun.observed import Observed, PodView
 from footplate_operator.trainingrun.policies import ttl
@@ -23,9 +24,10 @@ from footplate_operator.trainingrun.run import Run
 
 # Ended pods of one slot that are kept whatever their age: the longest wait needs so many.
 KEPT_ENDED: Final = len(WAITS) - 1
-NODE_GONE_SECONDS: Final = 30.0
+MISPLACED_SECONDS: Final = 20.0
+COMING_BACK_SECONDS: Final = 30.0  # for an agent that is not heard, once its substitute is there
 EXIT_SECONDS: Final = 4.0  # for workers of a finished run to end by themselves
-STOP_SECONDS: Final = 8.0  # after which pods that do not stop are deleted
+STOP_SECONDS: Final = 8.0  # after which pods that do not stop are deleted, though their logs go with them
 LONGEST_FLUSH_SECONDS: Final = 600.0  # the API may be away for ten minutes
 # Of a coordinator that cannot be asked: two of our long-polls, so that one that went wrong costs no row.
 UNASKED_FLUSH_SECONDS: Final = 60.0
@@ -49,7 +51,9 @@ def of_training(run: Run, gang: GangPlan, now: datetime) -> Retirement:
     """Of a run that should train: what was superseded, is too much, or has been kept long enough."""
     compute, retention, observed = run.spec.compute, run.spec.pod_retention_seconds, gang.observed
     workers, coordinators, spares = observed.workers, observed.coordinators, observed.spares
-    found = superseded_workers(workers, compute.nodes, gang.state.member_indices, now)
+    found = superseded_workers(workers, compute.nodes, gang.state, now)
+    excluded = run.spec.resilience.exclude_nodes
+    found += misplaced([*workers, *spares], gang.avoided, excluded, now)
     found += [Delete(pod) for pod in coordinators if pod.live and pod.epoch < gang.coordinator.epoch]
     found += crowded(coordinators)
     for index in {pod.index for pod in workers}:
@@ -144,26 +148,53 @@ def crowded(pods: Sequence[PodView]) -> list[Removal]:
 
 
 def superseded_workers(
-    pods: Sequence[PodView], nodes: int, training: frozenset[int], now: datetime
+    pods: Sequence[PodView], nodes: int, state: CoordinatorState, now: datetime
 ) -> list[Removal]:
-    """Live pods of a slot that has a newer one, once Kubernetes says that they are gone too.
+    """Live pods of a slot that has a newer one, once that one trains or the old one was given its time.
 
-    Slots beyond `nodes` are given up once they do not train: a run that is made
-    smaller saves first. `training`: slots that train; empty where nobody says.
+    Their kubelets end them as soon as they answer; an agent that is merely not heard may come back
+    before, and then its substitute goes instead, unless it has started. Slots beyond `nodes` are
+    given up once they do not train: a run that is made smaller saves first.
     """
-    newest: dict[int, int] = {}
-    for pod in pods:
-        newest[pod.index] = max(newest.get(pod.index, -1), pod.incarnation)
+    heard, training = losses.heard(state), state.member_indices
+    by_index: dict[int, list[PodView]] = {}
+    for pod in sorted(pods, key=lambda pod: pod.incarnation):
+        by_index.setdefault(pod.index, []).append(pod)
+    found: list[Removal] = []
+    for index, siblings in by_index.items():
+        *older, newest = siblings
+        live = [pod for pod in siblings if pod.live]
+        if index >= nodes:
+            found += [Delete(pod, grace=STALE_GRACE) for pod in live if _given_up(pod, training)]
+            continue
+        if not newest.started and any(pod.live and pod.worker in heard for pod in older):
+            found += [Delete(newest, grace=STALE_GRACE)] if newest.live else []
+            continue
+        late = newest.worker in heard or newest.seen_for(now) >= COMING_BACK_SECONDS
+        found += [
+            Delete(pod, grace=STALE_GRACE)
+            for pod in live
+            if pod is not newest and pod.worker not in heard and (late or not pod.started)
+        ]
+    return found
+
+
+def misplaced(
+    pods: Iterable[PodView], avoided: frozenset[str], excluded: Iterable[str], now: datetime
+) -> list[Removal]:
+    """Pods that wait for room, and keep away from a node that is not to be avoided any more.
+
+    The scheduler had its time to find another one: it may just have bound a pod that we still see waiting.
+    """
+    wanted = avoided | frozenset(excluded)
     return [
-        Delete(pod, grace=STALE_GRACE)
+        Delete(pod, grace=0)
         for pod in pods
         if pod.live
-        and (
-            _given_up(pod, training)
-            if pod.index >= nodes
-            else pod.incarnation < newest[pod.index]
-            and (not pod.started or pod.unready_for(now) >= NODE_GONE_SECONDS)
-        )
+        and not pod.node
+        and pod.unschedulable
+        and pod.seen_for(now) >= MISPLACED_SECONDS
+        and pod.avoids - wanted
     ]
 
 
@@ -181,7 +212,7 @@ def stop(pods: Iterable[PodView], overdue: bool) -> list[Removal]:
         if not pod.live:
             continue
         if overdue or not pod.started:
-            found.append(Delete(pod, grace=0 if overdue else 1))
+            found.append(Delete(pod, grace=1))
         elif not pod.deadline:
             found.append(
                 Patch(pod, {"spec": {"activeDeadlineSeconds": 1}}, verb="stopping", otherwise=Delete(pod))

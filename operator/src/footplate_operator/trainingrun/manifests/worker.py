@@ -38,17 +38,32 @@ from footplate_operator.trainingrun.run import Run
 GRACE_BEYOND_CHECKPOINT: Final = 30  # seconds that a pod has after its emergency checkpoint
 
 
-def pod(run: Run, revision: Revision, worker: WorkerId, coordinator_address: str) -> Json:
-    """The manifest of one worker; `coordinator_address` is a hint, empty where it is not known."""
+def pod(
+    run: Run,
+    revision: Revision,
+    worker: WorkerId,
+    coordinator_address: str,
+    avoided: frozenset[str] = frozenset(),
+) -> Json:
+    """The manifest of one worker, to be put on none of the nodes `avoided`.
+
+    `coordinator_address` is a hint, empty where it is not known.
+    """
     name = worker_pod_name(run.name, worker.index, worker.incarnation)
-    return _pod(run, revision, name, Role.WORKER, worker, _slot(worker, coordinator_address))
+    return _pod(run, revision, name, Role.WORKER, worker, _slot(worker, coordinator_address), avoided)
 
 
-def spare(run: Run, revision: Revision, spare: WorkerId, coordinator_address: str) -> Json:
+def spare(
+    run: Run,
+    revision: Revision,
+    spare: WorkerId,
+    coordinator_address: str,
+    avoided: frozenset[str] = frozenset(),
+) -> Json:
     """The manifest of a spare: a worker whose slot, beyond the gang's, is its number."""
     name = spare_pod_name(run.name, spare.index, spare.incarnation)
     slot = WorkerId(FIRST_SPARE + spare.index, spare.incarnation)
-    return _pod(run, revision, name, Role.SPARE, spare, _slot(slot, coordinator_address))
+    return _pod(run, revision, name, Role.SPARE, spare, _slot(slot, coordinator_address), avoided)
 
 
 def _slot(worker: WorkerId, coordinator_address: str) -> dict[str, str]:
@@ -63,7 +78,13 @@ def _slot(worker: WorkerId, coordinator_address: str) -> dict[str, str]:
 
 
 def _pod(
-    run: Run, revision: Revision, name: str, role: Role, worker: WorkerId, slot: Mapping[str, str]
+    run: Run,
+    revision: Revision,
+    name: str,
+    role: Role,
+    worker: WorkerId,
+    slot: Mapping[str, str],
+    avoided: frozenset[str],
 ) -> Json:
     trainer = run.spec.trainer
     body = metadata(run, name)
@@ -72,7 +93,7 @@ def _pod(
     body["annotations"] = dict(trainer.pod_annotations) | keep_annotations()
     grace = run.spec.checkpoint.emergency_deadline_seconds + GRACE_BEYOND_CHECKPOINT
     spec = common_spec(run, name, grace)
-    spec |= _scheduling(run, revision.frozen.profile)
+    spec |= _scheduling(run, revision.frozen.profile, avoided)
     spec["containers"] = [_container(run, revision, slot)]
     spec["volumes"] = _volumes(run, revision)
     if trainer.service_account_name:
@@ -144,7 +165,7 @@ def _mounts(run: Run) -> list[Json]:
     return [mount for mount in ours if mount["mountPath"] not in taken] + users
 
 
-def _scheduling(run: Run, profile: ComputeProfileSpec) -> Json:
+def _scheduling(run: Run, profile: ComputeProfileSpec, avoided: frozenset[str]) -> Json:
     scheduling = profile.scheduling
     mates = {"matchLabels": match_role(run.uid, Role.WORKER)}
     affinity: Json = {
@@ -159,7 +180,7 @@ def _scheduling(run: Run, profile: ComputeProfileSpec) -> Json:
     }
     fields = [
         {"key": "metadata.name", "operator": "NotIn", "values": [node]}  # takes one value only
-        for node in run.spec.resilience.exclude_nodes
+        for node in dict.fromkeys([*run.spec.resilience.exclude_nodes, *sorted(avoided)])
     ]
     if fields:
         affinity["nodeAffinity"] = {

@@ -1,0 +1,101 @@
+"""Which workers are gone, or may be, and where none should be put for now.
+
+The coordinator hears of a loss first, and may be deaf; Kubernetes takes a minute, and may be wrong about an
+agent that trains on behind a broken kubelet. So what one of them suspects, the other one confirms. Whoever is
+held to be gone is fenced and substituted, and both can be taken back: its pod is left alone as long as it may
+still come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+from footplate_contracts.directives import GoneWorker
+from footplate_contracts.names import Cause, WorkerId
+from footplate_contracts.reports import CoordinatorState, RunState, Verdict
+from footplate_operator.trainingrun.observed import PodView
+
+UNREADY_SECONDS: Final = 2.0  # longer than a pod takes from its first container to Ready
+# A kubelet takes note of a pod within a second of its binding; on a node that is gone nobody does.
+UNACCEPTED_SECONDS: Final = 10.0
+# By then Kubernetes has noticed by itself what is true, and keeps pods away from such a node.
+AVOIDED_SECONDS: Final = 90.0
+_MOST_AVOIDED: Final = 64  # nodes; a larger loss is the network's, and a list of it helps nobody
+
+
+def lost(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> frozenset[WorkerId]:
+    """Workers that need a substitute, though their pods are there."""
+    known = list(pods)
+    missed = {missed.agent.worker for missed in state.missed if missed.verdict is not Verdict.SUSPECT}
+    return frozenset(missed) | _listed(state) | _unheard(state, known, now) | _unaccepted(known, now)
+
+
+def gone(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> list[GoneWorker]:
+    """Workers that the coordinator suspects, and Kubernetes misses as well."""
+    here = {pod.worker for pod in pods if pod.live and pod.unready_for(now) < UNREADY_SECONDS}
+    suspects = {missed.agent.worker for missed in state.missed if missed.verdict is Verdict.SUSPECT}
+    return [
+        GoneWorker(index=worker.index, incarnation=worker.incarnation)
+        for worker in sorted(suspects - here, key=lambda worker: (worker.index, worker.incarnation))
+    ]
+
+
+def to_avoid(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> frozenset[str]:
+    """Nodes that may be gone without Kubernetes knowing it yet."""
+    known = list(pods)
+    # Once such a pod has ended or is gone, its kubelet has answered.
+    there = {pod.uid for pod in known if not pod.ended}
+    silent = {
+        missed.agent.node_name
+        for missed in state.missed
+        if missed.verdict is not Verdict.ENDED
+        and missed.agent.pod_uid in there
+        and missed.seconds < AVOIDED_SECONDS
+    }
+    deaf = {pod.node for pod in known if not pod.ended and pod.unaccepted_for(now) >= UNACCEPTED_SECONDS}
+    return frozenset(sorted(silent | deaf)[:_MOST_AVOIDED])
+
+
+def heard(state: CoordinatorState) -> frozenset[WorkerId]:
+    """Workers that train, or are ready to."""
+    missed = {missed.agent.worker for missed in state.missed}
+    newest: dict[int, int] = {}  # a member of a generation that is over may have been replaced since
+    for agent in (*(member.agent for member in state.members), *state.waiting):
+        if not agent.spare:
+            newest[agent.index] = max(newest.get(agent.index, -1), agent.incarnation)
+    missing = set(state.missing)
+    return frozenset(WorkerId(*worker) for worker in newest.items() if worker[0] not in missing) - missed
+
+
+def _listed(state: CoordinatorState) -> frozenset[WorkerId]:
+    """A coordinator of an earlier release tells of one loss a generation only, among its failures."""
+    missing = set(state.missing)
+    return frozenset(
+        failure.agent.worker
+        for failure in state.failures
+        if failure.failure.cause is Cause.NODE_LOST and failure.agent.index in missing
+    )
+
+
+def _unheard(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> frozenset[WorkerId]:
+    """Workers that both coordinator and Kubernetes miss.
+
+    The coordinator gathers, or trains without the slot, and has not heard of it,
+    and Kubernetes says that the pod there, which ran, is not ready any more: its node is gone. A
+    coordinator that went with the same node has a successor that never knew
+    the worker, so it cannot call it lost.
+    """
+    gathers = state.state is RunState.GATHERING
+    missing = set(state.missing) - (frozenset() if gathers else state.member_indices)
+    return frozenset(
+        pod.worker
+        for pod in pods
+        if pod.live and pod.started and pod.index in missing and pod.unready_for(now) >= UNREADY_SECONDS
+    )
+
+
+def _unaccepted(pods: Iterable[PodView], now: datetime) -> frozenset[WorkerId]:
+    """Workers that were bound to a node whose kubelet takes no note of them."""
+    return frozenset(pod.worker for pod in pods if pod.live and pod.unaccepted_for(now) >= UNACCEPTED_SECONDS)

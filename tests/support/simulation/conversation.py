@@ -1,0 +1,57 @@
+"""How an agent finds whoever coordinates, and whom it believes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from footplate_elastic.agent import timing
+from footplate_elastic.coordinator.service import Service
+from tests.support.simulation.network import Unreached, connected
+
+if TYPE_CHECKING:
+    from tests.support.simulation.agent import Agent
+
+Answer = TypeVar("Answer")
+
+
+@dataclass
+class Directory:
+    """What all conversations of one agent share."""
+
+    good: str
+    epoch: int = 0
+
+
+class Conversation:
+    """One persistent connection to whoever coordinates."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._open: str = ""
+
+    async def ask(self, work: Callable[[Service], Awaitable[Answer]], seconds: float) -> Answer:
+        """Raises Unreached."""
+        agent, failed = self._agent, Unreached("no address")
+        for address in agent.addresses(self._open):
+            process = agent.world.coordinator_at(address)
+            try:
+                if address != self._open:
+                    await agent.network.call(agent, process, connected, timing.CONNECT)
+                assert process is not None
+                service = process.service
+                answer = await agent.network.call(
+                    agent, process, lambda service=service: work(service), seconds
+                )
+            except Unreached as error:
+                self._open, failed = "", error
+                if agent.directory.good == address:
+                    agent.directory.good = ""
+                continue
+            if service.epoch < agent.directory.epoch:
+                failed = Unreached("a coordinator that was replaced")
+                continue
+            agent.directory.epoch, agent.directory.good, self._open = service.epoch, address, address
+            return answer
+        raise failed

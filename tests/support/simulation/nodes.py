@@ -1,0 +1,317 @@
+"""Nodes, their kubelets, the scheduler, and what Kubernetes makes of a node that is silent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from footplate_operator.runtime.kinds import POD, Json
+from tests.support.fake_cluster import travelled
+from tests.support.simulation.agent import Agent
+from tests.support.simulation.coordinator import CoordinatorProcess
+
+if TYPE_CHECKING:
+    from tests.support.simulation.world import Simulation
+
+GRACE: Final = 40.0  # seconds until Kubernetes calls a silent node NotReady
+SCHEDULE: Final = 0.03
+ACCEPT: Final = 0.1  # for a kubelet to take note of a pod
+START: Final = 0.6  # for a kubelet to start a container
+NOTICE: Final = 0.1  # for a kubelet to see that one has ended
+RETRY: Final = 2.0  # of what could not be started or placed
+_GANG: Final = ("worker", "spare")
+
+
+@dataclass(eq=False)
+class Node:
+    """One machine."""
+
+    name: str
+    slots: int = 1  # pods with GPUs that fit
+    kubelet: bool = True  # it works
+    ready: bool = True  # as the API server says
+    cordoned: bool = False
+    broken: str = ""  # why its containers cannot be made, as a kubelet says it
+    processes: dict[str, Agent | CoordinatorProcess] = field(default_factory=dict)  # by uid of the pod
+    silent_since: float | None = None
+
+
+class Nodes:
+    """All of them."""
+
+    def __init__(self, world: Simulation, names: list[str], slots: int) -> None:
+        self.world = world
+        self.wishes: dict[
+            str, str
+        ] = {}  # by the beginning of a pod's name: the node that it goes to if it fits
+        self.by_name = {name: Node(name, slots) for name in names}
+        world.objects.watches.append(self._changed)
+        world.network.listeners.append(self._look)
+
+    # -- the scheduler -----------------------------------------------------------------
+
+    def _changed(self, event: str, body: Json) -> None:
+        if body["kind"] != "Pod":
+            return
+        name, uid = body["metadata"]["name"], body["metadata"]["uid"]
+        node = self.by_name.get(body["spec"].get("nodeName", ""))
+        if event == "DELETED":
+            if node is not None:
+                process = node.processes.pop(uid, None)
+                if process is not None and self.world.network.lit(node.name):
+                    process.kill()
+            self._later(SCHEDULE, self._schedule_all)
+        elif node is None and "deletionTimestamp" not in body["metadata"]:
+            self._later(SCHEDULE, self._schedule, name, uid)
+        elif node is not None and "deletionTimestamp" in body["metadata"]:
+            self._later(NOTICE, self._stop, node, name, uid)
+        elif node is not None and body["spec"].get("activeDeadlineSeconds"):
+            self._later(NOTICE + 1.0, self._overdue, node, name, uid)
+
+    def _schedule_all(self) -> None:
+        for pod in self.world.objects.all(POD):
+            if not pod["spec"].get("nodeName") and "deletionTimestamp" not in pod["metadata"]:
+                self._schedule(pod["metadata"]["name"], pod["metadata"]["uid"])
+
+    def _schedule(self, name: str, uid: str) -> None:
+        pod = self._pod(name, uid)
+        if pod is None or pod["spec"].get("nodeName") or "deletionTimestamp" in pod["metadata"]:
+            return
+        fitting = [node for node in self.by_name.values() if self._fits(node, pod)]
+        bound = travelled(pod)
+        if not fitting:
+            condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+            condition["message"] = f"0/{len(self.by_name)} nodes are available: no room."
+            if bound["status"].get("conditions") != [condition]:
+                bound["status"]["conditions"] = [condition]
+                self.world.objects.put(bound)
+            return
+        node = self._best(fitting, pod)
+        bound["spec"]["nodeName"] = node.name
+        bound["status"]["conditions"] = [{"type": "PodScheduled", "status": "True"}]
+        self.world.objects.put(bound)
+        self._later(ACCEPT, self._accept, node, name, uid)
+        self._later(START * self.world.chance.uniform(0.8, 1.4), self._start, node, name, uid)
+
+    def _best(self, nodes: list[Node], pod: Json) -> Node:
+        """One that no pod of the same run prefers not to share, if its manifest says so; else any."""
+        for beginning, name in self.wishes.items():
+            if pod["metadata"]["name"].startswith(beginning) and self.by_name[name] in nodes:
+                return self.by_name[name]
+        affinity = pod["spec"].get("affinity", {}).get("podAntiAffinity", {})
+        terms = affinity.get("preferredDuringSchedulingIgnoredDuringExecution", [])
+        wanted = [term["podAffinityTerm"]["labelSelector"] for term in terms]
+
+        def crowd(node: Node) -> int:
+            there = [other for other in self._on(node) if other["metadata"]["uid"] != pod["metadata"]["uid"]]
+            return sum(_selected(other, selector) for other in there for selector in wanted)
+
+        least = min(map(crowd, nodes))
+        return self.world.chance.choice([node for node in nodes if crowd(node) == least])
+
+    def _fits(self, node: Node, pod: Json) -> bool:
+        if not node.ready or node.cordoned or node.name in _excluded(pod):
+            return False
+        if pod["metadata"]["labels"].get("footplate.dev/role") not in _GANG:
+            return True
+        taken = [
+            other
+            for other in self._on(node)
+            if other["metadata"]["labels"].get("footplate.dev/role") in _GANG
+            and other["status"].get("phase") not in ("Succeeded", "Failed")
+        ]
+        return len(taken) < node.slots
+
+    def _on(self, node: Node) -> list[Json]:
+        return [pod for pod in self.world.objects.all(POD) if pod["spec"].get("nodeName") == node.name]
+
+    # -- kubelets ----------------------------------------------------------------------
+
+    def _accept(self, node: Node, name: str, uid: str) -> None:
+        pod = self._pod(name, uid)
+        if pod is not None and self._works(node) and "startTime" not in pod["status"]:
+            self._put_status(pod, startTime=self.world.clock().isoformat())
+
+    def _start(self, node: Node, name: str, uid: str) -> None:
+        pod = self._pod(name, uid)
+        if pod is None or uid in node.processes or pod["status"].get("phase") in ("Succeeded", "Failed"):
+            return
+        if "deletionTimestamp" in pod["metadata"]:
+            return
+        if not self._works(node):
+            return  # it sees the pod when it is back
+        if node.broken:
+            waiting = {"reason": "ErrImagePull", "message": node.broken}
+            if pod["status"].get("containerStatuses") != [{"state": {"waiting": waiting}}]:
+                self._put_status(pod, containerStatuses=[{"state": {"waiting": waiting}}])
+            self._later(RETRY, self._start, node, name, uid)
+            return
+        running = {"state": {"running": {"startedAt": self.world.clock().isoformat()}}}
+        started = self._put_status(
+            pod,
+            phase="Running",
+            podIP=self.world.next_address(),
+            conditions=[_ready(True, self.world.clock().isoformat())],
+            containerStatuses=[running],
+        )
+        coordinator = pod["metadata"]["labels"].get("footplate.dev/role") == "coordinator"
+        process = (CoordinatorProcess if coordinator else Agent)(self.world, started, node.name)
+        node.processes[uid] = process
+        self.world.processes[started["status"]["podIP"]] = process
+        process.begin(lambda code: self._ended(node, name, uid, code))
+
+    def _ended(self, node: Node, name: str, uid: str, code: int, reason: str = "") -> None:
+        """A container's main process has ended."""
+        process = node.processes.get(uid)
+        if process is not None:
+            process.kill()
+        self._later(NOTICE, self._tell_end, node, name, uid, code, reason)
+
+    def _tell_end(self, node: Node, name: str, uid: str, code: int, reason: str) -> None:
+        pod = self._pod(name, uid)
+        if pod is None or not self._works(node):
+            return
+        now = self.world.clock().isoformat()
+        ended = {
+            "exitCode": code,
+            "reason": reason or ("Completed" if code == 0 else "Error"),
+            "startedAt": now,
+            "finishedAt": now,
+        }
+        pod = self._put_status(
+            pod,
+            phase="Succeeded" if code == 0 else "Failed",
+            conditions=[_ready(False, now)],
+            containerStatuses=[{"state": {"terminated": ended}}],
+        )
+        if "deletionTimestamp" in pod["metadata"]:
+            self.world.objects.bury(POD, name)
+
+    def _stop(self, node: Node, name: str, uid: str) -> None:
+        """A deletion has begun: SIGTERM, the grace, SIGKILL; then the object goes."""
+        pod, process = self._pod(name, uid), node.processes.get(uid)
+        if pod is None or not self._works(node):
+            return
+        if process is None or not process.alive:
+            self.world.objects.bury(POD, name)
+            return
+        process.terminate()
+        grace = pod["metadata"].get("deletionGracePeriodSeconds")
+        seconds = 30.0 if grace is None else float(grace)
+        self._later(seconds, self._kill, node, name, uid)
+
+    def _kill(self, node: Node, name: str, uid: str) -> None:
+        process = node.processes.get(uid)
+        if process is not None and process.alive and self._pod(name, uid) is not None and self._works(node):
+            self._ended(node, name, uid, 137)
+
+    def _overdue(self, node: Node, name: str, uid: str) -> None:
+        process = node.processes.get(uid)
+        if process is not None and process.alive and self._works(node):
+            self._ended(node, name, uid, 137, "DeadlineExceeded")
+
+    def _works(self, node: Node) -> bool:
+        network, api = self.world.network, self.world.api.process
+        return node.kubelet and network.lit(node.name) and network.reaches(node.name, api.place) and api.alive
+
+    # -- Kubernetes' own eyes ------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Something about the network changed: which nodes are silent now?"""
+        now = self.world.seconds()
+        for node in self.by_name.values():
+            if not self.world.network.lit(node.name):
+                for process in node.processes.values():
+                    if process.alive:
+                        process.kill()
+            works = self._works(node)
+            if not works and node.silent_since is None:
+                node.silent_since = now
+                self._later(self.world.grace, self._not_ready, node, now)
+            elif works and node.silent_since is not None:
+                node.silent_since = None
+                self._later(1.0, self._back, node)
+
+    def _not_ready(self, node: Node, since: float) -> None:
+        if node.silent_since != since:
+            return
+        node.ready = False
+        now = self.world.clock().isoformat()
+        for pod in self._on(node):
+            if pod["status"].get("phase") == "Running":
+                self._put_status(pod, conditions=[_ready(False, now)])
+            seconds = _tolerated(pod)
+            if seconds is not None and "deletionTimestamp" not in pod["metadata"]:
+                self._later(seconds, self._evict, node, pod["metadata"]["name"], pod["metadata"]["uid"])
+
+    def _evict(self, node: Node, name: str, uid: str) -> None:
+        if not node.ready and self._pod(name, uid) is not None:
+            self.world.objects.end(POD, name, 30)
+
+    def _back(self, node: Node) -> None:
+        """The kubelet answers again, and makes things as they should be."""
+        if not self._works(node):
+            return
+        node.ready = True
+        now = self.world.clock().isoformat()
+        for pod in self._on(node):
+            name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+            process = node.processes.get(uid)
+            if pod["status"].get("phase") in ("Succeeded", "Failed"):
+                continue
+            if process is None:
+                if "deletionTimestamp" in pod["metadata"]:
+                    self.world.objects.bury(POD, name)
+                else:
+                    self._accept(node, name, uid)
+                    self._start(node, name, uid)
+            elif not process.alive:
+                self._tell_end(node, name, uid, 255, "Unknown")
+            elif "deletionTimestamp" in pod["metadata"]:
+                self._stop(node, name, uid)
+            else:
+                self._put_status(pod, conditions=[_ready(True, now)])
+        self._schedule_all()
+
+    # -- particulars ---------------------------------------------------------------------
+
+    def _pod(self, name: str, uid: str) -> Json | None:
+        body = self.world.objects.objects.get((POD, name))
+        return body if body is not None and body["metadata"]["uid"] == uid else None
+
+    def _put_status(self, pod: Json, **status: Any) -> Json:
+        known = self.world.objects.objects[POD, pod["metadata"]["name"]]
+        fresh = travelled(known)
+        fresh["status"] = {**known.get("status", {}), **status}
+        return self.world.objects.put(fresh)
+
+    def _later(self, seconds: float, act: Callable[..., None], *arguments: Any) -> None:
+        asyncio.get_running_loop().call_later(seconds, act, *arguments)
+
+
+def _ready(ready: bool, since: str) -> Json:
+    return {"type": "Ready", "status": "True" if ready else "False", "lastTransitionTime": since}
+
+
+def _selected(pod: Json, selector: Json) -> bool:
+    labels = pod["metadata"].get("labels", {})
+    return all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
+
+
+def _excluded(pod: Json) -> set[str]:
+    """Nodes that its required node affinity names."""
+    affinity = pod["spec"].get("affinity", {}).get("nodeAffinity", {})
+    terms = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", [])
+    fields = [field for term in terms for field in term.get("matchFields", [])]
+    return {value for field in fields if field["operator"] == "NotIn" for value in field["values"]}
+
+
+def _tolerated(pod: Json) -> float | None:
+    """Seconds that it stays bound to a node that does not answer; None: for ever."""
+    for toleration in pod["spec"].get("tolerations", []):
+        if toleration.get("key") == "node.kubernetes.io/unreachable":
+            seconds = toleration.get("tolerationSeconds")
+            return None if seconds is None else float(seconds)
+    return 300.0

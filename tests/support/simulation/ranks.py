@@ -1,0 +1,149 @@
+"""The ranks of one agent in one generation, taken as one: they load, step, save, and say so."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from footplate_contracts.directives import Command, NumberedLimits
+from footplate_contracts.metrics import StepMetrics
+from footplate_contracts.names import ExitCode
+from footplate_contracts.reports import GrantRequest, RankPhase, RankReport, SealedGeneration
+from footplate_elastic.agent import timing
+from footplate_elastic.coordinator.service import Service
+from tests.support.simulation.conversation import Conversation
+from tests.support.simulation.network import Process, Unreached, connected
+from tests.support.simulation.training import Group, PeerLost
+
+if TYPE_CHECKING:
+    from tests.support.simulation.agent import Agent
+
+START: Final = 0.1  # seconds until they look for the store
+LOAD: Final = 0.5
+SAVE: Final = 0.2
+
+
+class Ranks:
+    """What they do; `process` is where they do it."""
+
+    def __init__(self, agent: Agent, sealed: SealedGeneration, group: Group, process: Process) -> None:
+        self._agent = agent
+        self._sealed = sealed
+        self._group = group
+        self._process = process
+        self._index = agent.identity.index
+        self._leads = self._index == sealed.members[0].agent.index
+        self._volume = agent.world.volume(agent.run_uid)
+
+    async def train(self) -> int:
+        """The exit code; raises PeerLost or WriteFailed."""
+        step, limits = await self._load()
+        pace, saving = self._agent.world.pace, None
+        while step < limits.steps:
+            await self._process.sleep(self._agent.world.step_seconds())
+            view = self._agent.view
+            said = await self._group.meet(
+                self._index, ("step", step + 1), (view.command, view.limits or limits)
+            )
+            step += 1
+            self._report(RankPhase.COMPUTE, step, pace)
+            if self._leads:
+                self._agent.outbox.metrics(self._sealed.generation, _row(step, self._agent.world.seconds()))
+                self._agent.tell()
+            leave = any(command is Command.CHECKPOINT_AND_EXIT for command, _ in said)
+            limits = max((told for _, told in said), key=_age)
+            last = leave or step >= limits.steps
+            if last or step % limits.every_steps == 0:
+                if saving is not None:
+                    await saving
+                saving = self._process.spawn(self._save(step))
+            if last:
+                self._report(RankPhase.CHECKPOINT, step, pace)
+            if saving is not None and (last or saving.done()):
+                await saving
+                saving = None
+            if leave:
+                return int(ExitCode.SUSPENDED)
+        return int(ExitCode.SUCCESS)
+
+    async def _load(self) -> tuple[int, NumberedLimits]:
+        """The step to begin from, and how far to go."""
+        self._report(RankPhase.STARTING, 0, None)
+        await self._process.sleep(START)
+        await self._find_store()
+        await self._group.meet(self._index, "formed")
+        self._report(RankPhase.LOADING, 0, None)
+        await self._process.sleep(LOAD)
+        await self._volume.answers()
+        newest = self._volume.newest
+        start = min(await self._group.meet(self._index, "loaded", newest.step if newest else 0))
+        self._report(RankPhase.LOADING, start, None)
+        limits = self._agent.view.limits or self._sealed.limits
+        assert limits is not None
+        return start, limits
+
+    async def _find_store(self) -> None:
+        host = self._sealed.members[0].agent
+        store = self._agent.world.agent_at(host.address)
+        try:
+            await self._agent.network.call(self._process, store, connected, timing.STORE)
+        except Unreached as error:
+            raise PeerLost(f"the store of {host.pod_name} cannot be reached: {error}") from None
+
+    async def _save(self, step: int) -> None:
+        await self._process.sleep(SAVE)
+        await self._volume.write()
+        await self._group.meet(self._index, ("saved", step))
+        if self._leads and await self._grant(step):
+            generation = self._sealed.generation
+            record = self._volume.commit(step, generation, self._agent.world.seconds())
+            self._agent.outbox.checkpoint(generation, record)
+            self._agent.tell()
+        await self._group.meet(self._index, ("committed", step))
+
+    async def _grant(self, step: int) -> bool:
+        """Whether this generation may commit; waits for a coordinator as long as it runs."""
+        conversation, generation = Conversation(self._agent), self._sealed.generation
+        request = GrantRequest(generation=generation, step=step)
+
+        async def ask(service: Service) -> bool | None:
+            grant = service.grant(request)
+            return grant.granted if grant is not None else None
+
+        while (running := self._agent.running) is not None and running.generation == generation:
+            with suppress(Unreached):
+                granted = await conversation.ask(ask, timing.ANSWER)
+                if granted is not None:
+                    return granted
+            await asyncio.sleep(timing.LONGEST_PAUSE)
+        return False
+
+    def _report(self, phase: RankPhase, step: int, seconds: float | None) -> None:
+        if self._process is not self._agent.ranks:
+            return
+        first = next(
+            member.first_rank for member in self._sealed.members if member.agent.index == self._index
+        )
+        for local in range(self._agent.identity.local_world_size):
+            self._agent.reports.take(
+                RankReport(rank=first + local, local_rank=local, step=step, phase=phase, step_seconds=seconds)
+            )
+        self._agent.tell()
+
+
+def _row(step: int, seconds: float) -> StepMetrics:
+    return StepMetrics(
+        step=step,
+        time=seconds,
+        loss=10.0 / (1.0 + step),
+        gradient_norm=1.0,
+        learning_rate=0.001,
+        tokens=512 * step,
+        tokens_per_second=100.0,
+        sample_digest=f"{step:016x}",
+    )
+
+
+def _age(limits: NumberedLimits) -> tuple[int, int]:
+    return limits.epoch, limits.number

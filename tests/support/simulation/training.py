@@ -1,0 +1,139 @@
+"""What ranks do together: form a group, load, step, save; and how they lose each other.
+
+A step counts when all ranks have done it. Whoever waits for one that stands still, or is cut off, waits
+without end, as in a collective; whoever waits for one that has ended is told by a broken connection, unless
+that one's node says nothing any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from footplate_contracts.reports import CheckpointRecord, GenerationId, SealedGeneration
+from tests.support.simulation.network import Network, Process
+
+RESET: Final = 0.03  # seconds until a broken connection is noticed
+
+
+class PeerLost(Exception):
+    """The connection to another rank broke."""
+
+
+class WriteFailed(Exception):
+    """The volume refused a write."""
+
+
+@dataclass(eq=False)
+class Volume:
+    """Where the checkpoints of one run are."""
+
+    commits: dict[int, CheckpointRecord] = field(default_factory=dict)  # by step
+    generations: dict[int, GenerationId] = field(default_factory=dict)  # that committed it
+    full: bool = False
+    _answers: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._answers.set()
+
+    def hang(self) -> None:
+        """Reads and writes wait from now on."""
+        self._answers.clear()
+
+    def mend(self) -> None:
+        """It works again."""
+        self.full = False
+        self._answers.set()
+
+    @property
+    def newest(self) -> CheckpointRecord | None:
+        """The durable checkpoint with the highest step."""
+        return self.commits[max(self.commits)] if self.commits else None
+
+    async def answers(self) -> None:
+        """Wait while it hangs."""
+        await self._answers.wait()
+
+    async def write(self) -> None:
+        """Write a shard; raises WriteFailed."""
+        await self.answers()
+        if self.full:
+            raise WriteFailed("No space left on device")
+
+    def commit(self, step: int, generation: GenerationId, seconds: float) -> CheckpointRecord:
+        """Create the commit marker, exclusively: a step that has one keeps it."""
+        if step not in self.commits:
+            uri = f"/shared/checkpoints/step-{step}.e{generation.epoch}g{generation.number}"
+            self.commits[step] = CheckpointRecord(step=step, uri=uri, time=seconds)
+            self.generations[step] = generation
+        return self.commits[step]
+
+
+@dataclass
+class _Meeting:
+    arrived: dict[int, tuple[asyncio.Future[list[Any]], Any]] = field(default_factory=dict)
+
+
+class Group:
+    """The ranks of one generation, those of an agent as one."""
+
+    def __init__(self, sealed: SealedGeneration, network: Network, stepped: Callable[[int], None]) -> None:
+        self.sealed = sealed
+        self.network = network
+        self.stepped = stepped  # told of each step that all have done
+        self.step = -1
+        self._indices = [member.agent.index for member in sealed.members]
+        self._processes: dict[int, Process] = {}
+        self._meetings: dict[Hashable, _Meeting] = {}
+        network.listeners.append(self.look)
+
+    def enter(self, index: int, process: Process) -> None:
+        """The ranks of worker `index` are `process`."""
+        self._processes[index] = process
+
+    async def meet(self, index: int, what: Hashable, value: Any = None) -> list[Any]:
+        """Wait until all have come to `what`; their values, in the order of members. Raises PeerLost."""
+        future = asyncio.get_running_loop().create_future()
+        self._meetings.setdefault(what, _Meeting()).arrived[index] = (future, value)
+        self.look()
+        found: list[Any] = await future
+        return found
+
+    def look(self) -> None:
+        """Let those go on who have all met, and tell those who can hear it of whom they lost."""
+        for what, meeting in list(self._meetings.items()):
+            if len(meeting.arrived) == len(self._indices) and self._all_connected():
+                del self._meetings[what]
+                values = [meeting.arrived[index][1] for index in self._indices]
+                if isinstance(what, tuple) and what[0] == "step" and what[1] > self.step:
+                    self.step = what[1]
+                    self.stepped(self.step)
+                for future, _ in meeting.arrived.values():
+                    if not future.done():
+                        future.set_result(values)
+                continue
+            for index, (future, _) in meeting.arrived.items():
+                if not future.done() and self._broken(index):
+                    asyncio.get_running_loop().call_later(RESET, _break, future)
+
+    def _all_connected(self) -> bool:
+        processes = [self._processes.get(index) for index in self._indices]
+        if any(process is None or not process.alive or process.frozen for process in processes):
+            return False
+        places = [process.place for process in processes if process is not None]
+        return all(self.network.reaches(place, other) for place in places for other in places)
+
+    def _broken(self, index: int) -> bool:
+        """Whether one of the others has ended, and the connection to it says so."""
+        own = self._processes[index]
+        return any(
+            not process.alive and process is not own and self.network.reaches(process.place, own.place)
+            for process in self._processes.values()
+        )
+
+
+def _break(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_exception(PeerLost("Connection closed by peer"))
