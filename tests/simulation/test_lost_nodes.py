@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from footplate_operator.runtime.kinds import POD
 from tests.support.simulation.nodes import GRACE
+from tests.support.simulation.stories import training
 from tests.support.simulation.world import Simulation, simulated
 
 REPAIRED = 15.0  # seconds from the loss of a node to the next step; 5 of them are silence
-
-
-async def training(world: Simulation, nodes: int, **compute: Any) -> list[str]:
-    """Train on `nodes` nodes, the coordinator on node-0; the nodes of the workers, by index.
-
-    What was wished for before stays.
-    """
-    usual = {f"tiny-w{index}-0": f"node-{index + 1}" for index in range(nodes)}
-    world.nodes.wishes = {"tiny-c": "node-0"} | usual | world.nodes.wishes
-    world.apply(compute={"profile": "local-cpu", "nodes": nodes, **compute})
-    await world.until(lambda: world.phase == "Running", 30)
-    await world.until_steps(5)
-    return [world.node_of(f"tiny-w{index}-0") for index in range(nodes)]
 
 
 @pytest.mark.parametrize("lost", [1, 2], ids="{}-of-4".format)

@@ -126,6 +126,9 @@ class World:
         self.leave(uid)
         self.heard.pop(uid, None)
 
+    def silence(self, uid: RunUid) -> float:
+        return 0.0
+
     async def tell(self, uid: RunUid, directives: Directives) -> bool:
         coordinator = self._followed(uid)
         if coordinator is None:

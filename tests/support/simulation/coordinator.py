@@ -54,6 +54,11 @@ class CoordinatorProcess(Process):
         self._terminated = asyncio.Event()
 
     @property
+    def listens(self) -> bool:
+        """Whether it answers by now."""
+        return self._service is not None
+
+    @property
     def service(self) -> Service:
         """What it answers; raises Unreached before it listens."""
         if self._service is None:

@@ -102,11 +102,11 @@ class Nodes:
                 return self.by_name[name]
         affinity = pod["spec"].get("affinity", {}).get("podAntiAffinity", {})
         terms = affinity.get("preferredDuringSchedulingIgnoredDuringExecution", [])
-        wanted = [term["podAffinityTerm"]["labelSelector"] for term in terms]
+        wanted = [(term["weight"], term["podAffinityTerm"]["labelSelector"]) for term in terms]
 
         def crowd(node: Node) -> int:
             there = [other for other in self._on(node) if other["metadata"]["uid"] != pod["metadata"]["uid"]]
-            return sum(_selected(other, selector) for other in there for selector in wanted)
+            return sum(weight * _selected(other, selector) for other in there for weight, selector in wanted)
 
         least = min(map(crowd, nodes))
         return self.world.chance.choice([node for node in nodes if crowd(node) == least])
@@ -128,6 +128,12 @@ class Nodes:
         return [pod for pod in self.world.objects.all(POD) if pod["spec"].get("nodeName") == node.name]
 
     # -- kubelets ----------------------------------------------------------------------
+
+    def end_container(self, name: str, code: int, reason: str = "") -> None:
+        """The main process of a pod ends."""
+        pod = self.world.objects.objects[POD, name]
+        node = self.by_name[pod["spec"]["nodeName"]]
+        self._ended(node, name, pod["metadata"]["uid"], code, reason)
 
     def _accept(self, node: Node, name: str, uid: str) -> None:
         pod = self._pod(name, uid)

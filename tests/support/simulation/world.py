@@ -19,7 +19,7 @@ from footplate_elastic.protocol.outline import RunOutline
 from footplate_operator.runtime.kinds import CONFIG_MAP, POD, Json
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
 from tests.support.fake_cluster import FakeCluster, travelled
-from tests.support.operator_fakes import profile_manifest, run_manifest
+from tests.support.operator_fakes import NAME, profile_manifest, run_manifest
 from tests.support.simulation import virtual_loop
 from tests.support.simulation.agent import Agent
 from tests.support.simulation.api_server import ApiServer
@@ -30,6 +30,7 @@ from tests.support.simulation.operator import OperatorReplica
 from tests.support.simulation.training import Group, Volume
 
 BEGIN: Final = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
+OPERATOR_NODE: Final = "operator-node"
 LOOK: Final = 0.1  # seconds between two looks at what is waited for
 STEP: Final = 1.0  # seconds of a step
 
@@ -71,12 +72,12 @@ class Simulation:
 
     # -- what a person does --------------------------------------------------------------
 
-    def apply(self, **spec: Any) -> None:
-        """Create the run, or change its spec."""
-        known = self.objects.objects.get((TRAINING_RUN, "tiny"))
+    def apply(self, name: str = NAME, **spec: Any) -> None:
+        """Create a run, or change its spec."""
+        known = self.objects.objects.get((TRAINING_RUN, name))
         if known is None:
             checkpoint = {"uri": "/shared/checkpoints", "everySteps": 10, "emergencyDeadlineSeconds": 30}
-            self.objects.put(run_manifest(**{"checkpoint": checkpoint, **spec}))
+            self.objects.put(run_manifest(name, **{"checkpoint": checkpoint, **spec}))
             return
         body = travelled(known)
         body["spec"] |= spec
@@ -85,13 +86,13 @@ class Simulation:
 
     def delete(self) -> None:
         """Delete the run."""
-        self.objects.bury(TRAINING_RUN, "tiny")
+        self.objects.bury(TRAINING_RUN, NAME)
 
     # -- faults --------------------------------------------------------------------------
 
     def start_operator(self) -> OperatorReplica:
         """One more replica."""
-        replica = OperatorReplica(self, f"operator-{next(self._names)}", CONTROL_PLANE)
+        replica = OperatorReplica(self, f"operator-{next(self._names)}", OPERATOR_NODE)
         self.operators.append(replica)
         return replica
 
@@ -125,7 +126,7 @@ class Simulation:
     @property
     def run(self) -> Json:
         """The TrainingRun."""
-        return self.objects.objects[TRAINING_RUN, "tiny"]
+        return self.objects.objects[TRAINING_RUN, NAME]
 
     @property
     def status(self) -> Json:
@@ -136,7 +137,12 @@ class Simulation:
     @property
     def phase(self) -> str:
         """Its phase."""
-        return str(self.status.get("phase", ""))
+        return self.phase_of(NAME)
+
+    def phase_of(self, name: str) -> str:
+        """The phase of a run."""
+        status = self.objects.objects[TRAINING_RUN, name].get("status", {})
+        return str(status.get("phase", ""))
 
     @property
     def step(self) -> int:
@@ -153,7 +159,8 @@ class Simulation:
         return [
             pod
             for pod in self.objects.all(POD)
-            if role in ("", pod["metadata"]["labels"].get("footplate.dev/role"))
+            if pod["metadata"]["labels"].get("footplate.dev/run") == NAME
+            and role in ("", pod["metadata"]["labels"].get("footplate.dev/role"))
         ]
 
     def live_workers(self) -> list[Json]:
@@ -184,7 +191,13 @@ class Simulation:
 
     def process_of(self, name: str) -> Process:
         """The main process of a pod."""
-        return self.processes[self.objects.objects[POD, name]["status"]["podIP"]]
+        found = self.process_at(name)
+        assert found is not None, f"{name} has not started"
+        return found
+
+    def process_at(self, name: str) -> Process | None:
+        """The main process of a pod; None before it has started."""
+        return self.processes.get(self.objects.objects[POD, name]["status"].get("podIP", ""))
 
     async def until(self, fulfilled: Callable[[], bool], seconds: float) -> float:
         """Let time pass until `fulfilled`; the seconds that took. Fails after `seconds`."""
@@ -245,8 +258,9 @@ class Simulation:
         """Addresses behind the run's headless Service."""
         found = [
             str(pod["status"]["podIP"])
-            for pod in self.pods("coordinator")
+            for pod in self.objects.all(POD)
             if pod["metadata"]["labels"]["footplate.dev/run-uid"] == run_uid
+            and pod["metadata"]["labels"]["footplate.dev/role"] == "coordinator"
             and pod["status"].get("podIP")
             and pod["status"].get("phase") not in ("Succeeded", "Failed")
         ]
@@ -273,7 +287,8 @@ class Simulation:
             generation = sealed.generation
 
             def stepped(step: int) -> None:
-                self.steps.append((asyncio.get_running_loop().time(), generation, step))
+                if run_uid == self.run["metadata"]["uid"]:
+                    self.steps.append((asyncio.get_running_loop().time(), generation, step))
 
             self._groups[key] = Group(sealed, self.network, stepped)
         return self._groups[key]
@@ -286,7 +301,7 @@ class Simulation:
                 self.stored[row.metrics.step] = row.generation
 
     def _note_phase(self, _: str, body: Json) -> None:
-        if body["kind"] == "TrainingRun":
+        if (body["kind"], body["metadata"]["name"]) == ("TrainingRun", NAME):
             phase = str(body.get("status", {}).get("phase", ""))
             if not self.phases or self.phases[-1][1] != phase:
                 self.phases.append((asyncio.get_running_loop().time(), phase))

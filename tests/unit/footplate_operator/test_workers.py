@@ -11,10 +11,10 @@ from footplate_contracts.names import WorkerId
 from footplate_contracts.reports import AgentIdentity, CoordinatorState, Member, RunState
 from footplate_operator.runtime.decision import Delete, Patch
 from footplate_operator.trainingrun.gang import losses, retire
+from footplate_operator.trainingrun.gang.coordinator import plan_coordinator
 from footplate_operator.trainingrun.gang.plan import (
     Slots,
     interrupts,
-    plan_coordinator,
     plan_workers,
 )
 from footplate_operator.trainingrun.observed import LostWorker, PodView
@@ -130,7 +130,7 @@ def test_succeeded(phases: list[str], succeeded: bool) -> None:
     ],
 )
 def test_coordinator(pods: list[PodView], known: int, begun: bool, current: str | None, epoch: int) -> None:
-    plan = plan_coordinator(pods, known, begun, NOW)
+    plan = plan_coordinator(pods, known, begun, 0.0, NOW)
     assert (plan.current.uid if plan.current else None, plan.epoch) == (current, epoch)
 
 
@@ -177,6 +177,35 @@ def test_a_pod_that_waits_is_not_kept_from_a_node_for_ever(
     waits = pod(1, 1, **usual | known)
     found = retire.misplaced([waits], frozenset(avoided), ["user"], NOW)
     assert [removal.child for removal in found] == ([waits] if goes else [])
+
+
+AGO = NOW - timedelta(minutes=5)
+MOMENT = NOW - timedelta(seconds=3)
+
+
+@pytest.mark.parametrize(
+    ("known", "silence", "replaced"),
+    [
+        pytest.param({"ran_since": AGO}, 7.0, False, id="it-may-be-busy"),
+        pytest.param({"ran_since": AGO}, 9.0, True, id="silent"),
+        pytest.param({"ran_since": MOMENT}, 9.0, False, id="it-has-just-started"),
+        pytest.param({"started": False, "bound_since": AGO}, 0.0, True, id="its-kubelet-takes-no-note"),
+        pytest.param({"started": False, "bound_since": MOMENT}, 0.0, False, id="just-bound"),
+        pytest.param(
+            {"started": False, "accepted": True, "node": "a", "held_since": AGO},
+            0.0,
+            True,
+            id="held-up-there",
+        ),
+        pytest.param(
+            {"started": False, "accepted": True, "node": "a", "held_since": MOMENT}, 0.0, False, id="pulling"
+        ),
+        pytest.param({"started": False, "held_since": AGO}, 0.0, False, id="nowhere-is-room"),
+    ],
+)
+def test_one_that_does_not_answer_is_replaced(known: dict[str, Any], silence: float, replaced: bool) -> None:
+    plan = plan_coordinator([leader(2, **known)], 2, True, silence, NOW)
+    assert (plan.current is None, plan.epoch) == ((True, 3) if replaced else (False, 2))
 
 
 def state(of: RunState, missing: list[int]) -> CoordinatorState:

@@ -41,6 +41,9 @@ def _decide(state: Membership, now: float) -> list[Action]:
     state.claims.clear()
     if decision is takeover.Takeover.OPEN or last is None:
         state.sealed = last
+        for member in last.members if last else ():
+            # All others have spoken by now: whoever has not is silent since we listen.
+            state.slots.setdefault(member.agent.index, Slot(member.agent, state.opened))
         return [
             *open_generation(state, now, "the last generation is broken or unknown"),
             *advance(state, now),

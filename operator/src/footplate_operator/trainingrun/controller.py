@@ -150,6 +150,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             pods=tuple(pods),
             children=tuple(others),
             coordinator=self._coordinators.state(run.uid),
+            silence=self._coordinators.silence(run.uid),
             problem=admitted if isinstance(admitted, Problem) else None,
             profiles=self._profiles.names(),
             credentials=None if run.ended else _credentials(run, cache, now),

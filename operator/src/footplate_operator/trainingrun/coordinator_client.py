@@ -26,8 +26,11 @@ from footplate_contracts.reports import CoordinatorState
 from footplate_operator.errors import CoordinatorUnreachable
 from footplate_operator.runtime.objects import Key
 
-POLL_SECONDS: Final = 20  # how long the coordinator may wait for news
-ANSWER_SECONDS: Final = 10.0  # beyond that, for the answer itself
+# How long the coordinator may wait for news: an answer is also a word of life.
+POLL_SECONDS: Final = 4.0
+ANSWER_SECONDS: Final = 2.0  # beyond that, for the answer itself
+SILENT_SECONDS: Final = 8.0  # longer than a poll that fails, and the next one
+MOST_UNANSWERED: Final = 6  # so that a way that is broken for long costs a new coordinator in ten minutes
 COMMAND_SECONDS: Final = 5.0
 FIRST_RETRY_SECONDS: Final = 0.2
 LONGEST_RETRY_SECONDS: Final = 5.0
@@ -138,6 +141,13 @@ class Coordinators(Protocol):
     def forget(self, uid: RunUid) -> None:
         """Stop listening, and forget what was said."""
 
+    def silence(self, uid: RunUid) -> float:
+        """Seconds for which the run's coordinator has not answered; 0 where that says nothing of it.
+
+        They count half for each one before it that never answered either: then it is rather the way
+        to them that is broken.
+        """
+
     async def tell(self, uid: RunUid, directives: Directives) -> bool:
         """Whether the coordinator was told `directives`; False where it cannot be reached now."""
 
@@ -146,6 +156,9 @@ class Coordinators(Protocol):
 class _Watch:
     client: Client
     task: asyncio.Task[None]
+    heard: float  # time of the loop: the last answer, or when this watch began
+    unanswered: int  # so many before this one never answered, in a row
+    answered: bool = False
 
 
 @dataclass(eq=False)
@@ -166,9 +179,10 @@ class Watchers:
             if known.client.endpoint == endpoint:
                 return
             known.task.cancel()
+        unanswered = 0 if known is None or known.answered else known.unanswered + 1
         client = self.connect(endpoint)
         task = asyncio.create_task(self._poll(key, uid, client), name=f"coordinator of {key}")
-        self._watches[uid] = _Watch(client, task)
+        self._watches[uid] = _Watch(client, task, asyncio.get_running_loop().time(), unanswered)
 
     def leave(self, uid: RunUid) -> None:
         watch = self._watches.pop(uid, None)
@@ -194,6 +208,17 @@ class Watchers:
             self._states[uid] = answer
         return True
 
+    def silence(self, uid: RunUid) -> float:
+        """Where none of several was heard since, it is we who cannot hear."""
+        watch = self._watches.get(uid)
+        if watch is None:
+            return 0.0
+        others = [other.heard for other in self._watches.values() if other is not watch]
+        if others and max(others) - watch.heard <= POLL_SECONDS + 0.5:
+            return 0.0
+        silence = asyncio.get_running_loop().time() - watch.heard
+        return silence / 2.0 ** min(watch.unanswered, MOST_UNANSWERED)
+
     async def close(self) -> None:
         """Stop listening to all."""
         tasks = [watch.task for watch in self._watches.values()]
@@ -216,6 +241,8 @@ class Watchers:
                     _log.info("coordinator unreachable", extra=about)
                 failures += 1
                 version = -1
+                if self.silence(uid) >= SILENT_SECONDS:
+                    self.requeue(key)
                 await asyncio.sleep(retry_delay(failures, clock() - started))
                 continue
             if failures or version < 0:
@@ -223,6 +250,8 @@ class Watchers:
                     "coordinator answers", extra=fields(run=key, epoch=state.epoch, state=state.state.value)
                 )
             failures = 0
+            if (watch := self._watches.get(uid)) is not None and watch.client is client:
+                watch.heard, watch.unanswered, watch.answered = clock(), 0, True
             if state.version != version or self._states.get(uid) != state:
                 version = state.version
                 self._states[uid] = state

@@ -52,6 +52,7 @@ class PodView(Child):
     ready: bool = False
     unready_since: datetime | None = None  # since when it was seen to run and not to be ready; not in the pod
     seen_since: datetime | None = None  # not in the pod either
+    ran_since: datetime | None = None  # since when it was seen to run; not in the pod either
     accepted: bool = False  # a kubelet has taken note of it
     bound_since: datetime | None = None  # since when it was seen to be bound; not in the pod either
     avoids: frozenset[str] = frozenset()  # nodes that it must not be put on
@@ -87,6 +88,10 @@ class PodView(Child):
     def seen_for(self, now: datetime) -> float:
         """Seconds since it was seen first."""
         return (now - self.seen_since).total_seconds() if self.seen_since else 0.0
+
+    def running_for(self, now: datetime) -> float:
+        """Seconds since its container was first seen to run."""
+        return (now - self.ran_since).total_seconds() if self.ran_since else 0.0
 
     def unaccepted_for(self, now: datetime) -> float:
         """Seconds for which it was seen to be bound to a node without a word of its kubelet."""
@@ -124,6 +129,7 @@ class Observed:
     pods: Sequence[PodView] = ()
     children: Sequence[Child] = ()
     coordinator: CoordinatorState = field(default_factory=CoordinatorState.silent)  # as it answered last
+    silence: float = 0.0  # seconds for which the coordinator that is listened to has not answered
     problem: Problem | None = None
     profiles: frozenset[str] = frozenset()  # names of those that there are
     # Of a run that may train: as in its Secret, though somebody deleted it, or fresh ones.

@@ -43,6 +43,7 @@ class RunCache:
             held_since=self._since(pod, "held", found.reason if found else "", now),
             unready_since=self._since(pod, "ready", "no" if pod.started and not pod.ready else "", now),
             bound_since=self._since(pod, "bound", pod.node, now),
+            ran_since=self._since(pod, "ran", "yes" if pod.started else "", now),
             seen_since=self._since(pod, "seen", "yes", now),
         )
 

@@ -51,7 +51,7 @@ def active(situation: Situation) -> Desired:
     config_map = revision.config_map(run.name)
     old = [child for child in gang.observed.of_kind(CONFIG_MAP) if child.name != config_map]
     leaving = retire.of_training(run, gang, situation.now)
-    made = [coordinator.pod(run, revision, gang.coordinator.epoch)] if gang.new_epoch else []
+    made = [coordinator_pod(situation)] if gang.new_epoch else []
     if may_start and gang.observed.may_create:
         made += [worker.pod(run, revision, slot, address, gang.avoided) for slot in gang.workers.missing]
         made += [worker.spare(run, revision, slot, address, gang.avoided) for slot in gang.spares.missing]
@@ -74,6 +74,13 @@ def active(situation: Situation) -> Desired:
             POLL_SECONDS if phase is not Phase.RUNNING or gang.workers.succeeded else None,
         ),
     )
+
+
+def coordinator_pod(situation: Situation) -> Json:
+    """The coordinator of the next epoch."""
+    gang = situation.gang
+    avoided = gang.avoided | gang.coordinator.avoided
+    return coordinator.pod(situation.run, situation.revision, gang.coordinator.epoch, avoided)
 
 
 def _promotion(spare: PodView) -> Patch:

@@ -1,9 +1,5 @@
 """Which pods a run that should train is short of: coordinator, workers, spares.
 
-The coordinator is small, without GPU or user volumes, and cheap to replace. Its
-replacement gets the next epoch, which is how agents tell the new one from a
-stale one that comes back from behind a partition. Workers are not touched.
-
 A slot of the gang is an index; whoever fills it is an incarnation. A pod that
 failed, was deleted or is merely Terminating is replaced at once by the next
 incarnation: waiting for a Terminating pod means waiting for a dead node.
@@ -23,21 +19,13 @@ from footplate_contracts.directives import GoneWorker
 from footplate_contracts.names import ExitCode, Phase, Role, WorkerId
 from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_operator.trainingrun.gang import losses
+from footplate_operator.trainingrun.gang.coordinator import CoordinatorPlan, plan_coordinator, said_now
 from footplate_operator.trainingrun.observed import LostWorker, Observed, PodView
 from footplate_operator.trainingrun.policies.backoff import not_before
 from footplate_operator.trainingrun.run import Run
 
 # For a coordinator that was not heard yet to say what a worker told it before it ended.
 EXPLANATION: Final = timedelta(seconds=10)
-
-
-@dataclass(frozen=True)
-class CoordinatorPlan:
-    """`current` serves; where there is none, `epoch` is to be made, not before `due`."""
-
-    current: PodView | None
-    epoch: int
-    due: datetime
 
 
 @dataclass(frozen=True)
@@ -98,8 +86,8 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
     status, compute = run.status, run.spec.compute
     known_epoch = status.coordinator.epoch if status.coordinator else 0
     begun = run.phase not in (None, Phase.QUEUED, Phase.SUSPENDED)
-    serving = plan_coordinator(seen.coordinators, known_epoch, begun, now)
-    state = _said_now(seen.coordinator, serving, run.phase)
+    serving = plan_coordinator(seen.coordinators, known_epoch, begun, seen.silence, now)
+    state = said_now(seen.coordinator, serving, run.phase)
     taken = promoted(seen.spares, state)
     observed = seen.with_pods(taken)
     slots = Slots(
@@ -130,34 +118,6 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
         gone=tuple(losses.gone(state, observed.workers, now)),
         avoided=losses.to_avoid(state, [*observed.workers, *observed.spares], now),
     )
-
-
-# -- the coordinator ---------------------------------------------------------------------
-
-
-def plan_coordinator(pods: Sequence[PodView], known: int, begun: bool, now: datetime) -> CoordinatorPlan:
-    """Which coordinator should exist.
-
-    Args:
-        pods: the run's coordinator pods, any state.
-        known: the highest epoch that the status knows.
-        begun: the run is under way. When it is resumed, the coordinator from before
-            the suspension has closed it and cannot open it again.
-    """
-    lowest = known if begun else known + 1
-    serving = [pod for pod in pods if pod.live and pod.epoch >= lowest]
-    current = max(serving, key=lambda pod: pod.epoch, default=None)
-    if current is not None:
-        return CoordinatorPlan(current, current.epoch, now)
-    epoch = max([known, *(pod.epoch for pod in pods)]) + 1
-    return CoordinatorPlan(None, epoch, not_before(pods, now))
-
-
-def _said_now(state: CoordinatorState, serving: CoordinatorPlan, phase: Phase | None) -> CoordinatorState:
-    """Only the coordinator that serves now is heard; a resumed run has none yet."""
-    if serving.current is None:
-        return CoordinatorState.silent() if phase is Phase.SUSPENDED else state
-    return state if state.epoch == serving.current.epoch else CoordinatorState.silent()
 
 
 # -- workers -----------------------------------------------------------------------------

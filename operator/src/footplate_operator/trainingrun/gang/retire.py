@@ -54,7 +54,8 @@ def of_training(run: Run, gang: GangPlan, now: datetime) -> Retirement:
     found = superseded_workers(workers, compute.nodes, gang.state, now)
     excluded = run.spec.resilience.exclude_nodes
     found += misplaced([*workers, *spares], gang.avoided, excluded, now)
-    found += [Delete(pod) for pod in coordinators if pod.live and pod.epoch < gang.coordinator.epoch]
+    if gang.coordinator.current is not None:
+        found += [Delete(pod) for pod in gang.coordinator.left if pod.live]
     found += crowded(coordinators)
     for index in {pod.index for pod in workers}:
         found += crowded([pod for pod in workers if pod.index == index and pod.phase == "Failed"])

@@ -18,6 +18,7 @@ from footplate_contracts.names import (
 )
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.directives import directives_to_begin_with
+from footplate_operator.trainingrun.manifests.placement import affinity
 from footplate_operator.trainingrun.manifests.pod import (
     as_env,
     base_mounts,
@@ -37,8 +38,11 @@ GRACE_SECONDS: Final = 15  # to hand the last telemetry over
 LOST_NODE_SECONDS: Final = 5
 
 
-def pod(run: Run, revision: Revision, epoch: int) -> Json:
-    """The manifest of the coordinator of `epoch`."""
+def pod(run: Run, revision: Revision, epoch: int, avoided: frozenset[str] = frozenset()) -> Json:
+    """The manifest of the coordinator of `epoch`, to be put on none of the nodes `avoided`.
+
+    One node that is lost should not take a worker and the one who notices that.
+    """
     name = coordinator_pod_name(run.name, epoch)
     body = metadata(run, name)
     body["labels"] |= {ROLE_LABEL: Role.COORDINATOR.value, EPOCH_LABEL: str(epoch)}
@@ -50,6 +54,7 @@ def pod(run: Run, revision: Revision, epoch: int) -> Json:
         "containers": [_container(run, revision, epoch)],
         "volumes": base_volumes(run, revision, keys),
         "tolerations": [*profile.scheduling.tolerations, *tolerate_lost_node(LOST_NODE_SECONDS)],
+        "affinity": affinity(run.uid, {Role.WORKER: 100}, sorted(avoided)),
     }
     priority = run.spec.priority_class_name or profile.scheduling.priority_class_name
     if priority:

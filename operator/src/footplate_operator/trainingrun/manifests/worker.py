@@ -18,6 +18,7 @@ from footplate_contracts.names import (
 )
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_operator.runtime.kinds import Json
+from footplate_operator.trainingrun.manifests.placement import affinity
 from footplate_operator.trainingrun.manifests.pod import (
     HOME,
     SHM_VOLUME,
@@ -168,27 +169,12 @@ def _mounts(run: Run) -> list[Json]:
 def _scheduling(run: Run, profile: ComputeProfileSpec, avoided: frozenset[str]) -> Json:
     scheduling = profile.scheduling
     mates = {"matchLabels": match_role(run.uid, Role.WORKER)}
-    affinity: Json = {
-        "podAntiAffinity": {
-            "preferredDuringSchedulingIgnoredDuringExecution": [
-                {
-                    "weight": 100,
-                    "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname", "labelSelector": mates},
-                }
-            ]
-        }
-    }
-    fields = [
-        {"key": "metadata.name", "operator": "NotIn", "values": [node]}  # takes one value only
-        for node in dict.fromkeys([*run.spec.resilience.exclude_nodes, *sorted(avoided)])
-    ]
-    if fields:
-        affinity["nodeAffinity"] = {
-            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": fields}]}
-        }
+    # Less than from each other: a lost node that carries both costs a successor before a substitute.
+    apart = {Role.WORKER: 100, Role.COORDINATOR: 50}
+    never = [*run.spec.resilience.exclude_nodes, *sorted(avoided)]
     spec: Json = {
         "tolerations": [*map(dict, scheduling.tolerations), *tolerate_lost_node(None)],
-        "affinity": affinity,
+        "affinity": affinity(run.uid, apart, never),
         "topologySpreadConstraints": [
             {
                 "maxSkew": 1,

@@ -1,0 +1,75 @@
+"""Which coordinator serves, and when another one is made.
+
+It is small, without GPU or user volumes, and cheap to replace. Its
+replacement gets the next epoch, which is how agents tell the new one from a
+stale one that comes back from behind a partition. Workers are not touched: they train on, and the
+new one adopts what they run. So one that does not answer need not be dead to be replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from footplate_contracts.names import Phase
+from footplate_contracts.reports import CoordinatorState
+from footplate_operator.trainingrun.gang.losses import UNACCEPTED_SECONDS
+from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.policies.backoff import not_before
+
+SILENT_SECONDS: Final = 8.0  # it stands still, is cut off, or lies on a node that is gone
+STUCK_SECONDS: Final = 60.0  # for what holds one up where it stands: image, mount, container
+
+
+@dataclass(frozen=True)
+class CoordinatorPlan:
+    """`current` serves; where there is none, `epoch` is to be made, not before `due`."""
+
+    current: PodView | None
+    epoch: int
+    due: datetime
+    left: tuple[PodView, ...] = ()  # those of lower epochs that have not ended
+
+    @property
+    def avoided(self) -> frozenset[str]:
+        """Nodes where earlier ones are, which may be why they do not answer."""
+        return frozenset(pod.node for pod in self.left if pod.node)
+
+
+def plan_coordinator(
+    pods: Sequence[PodView], known: int, begun: bool, silence: float, now: datetime
+) -> CoordinatorPlan:
+    """Which coordinator should exist.
+
+    Args:
+        pods: the run's coordinator pods, any state.
+        known: the highest epoch that the status knows.
+        begun: the run is under way. When it is resumed, the coordinator from before
+            the suspension has closed it and cannot open it again.
+        silence: seconds for which the one that is listened to has not answered.
+    """
+    lowest = known if begun else known + 1
+    serving = [pod for pod in pods if pod.live and pod.epoch >= lowest]
+    current = max(serving, key=lambda pod: pod.epoch, default=None)
+    if current is not None and not _given_up(current, silence, now):
+        left = tuple(pod for pod in pods if not pod.ended and pod.epoch < current.epoch)
+        return CoordinatorPlan(current, current.epoch, now, left)
+    epoch = max([known, *(pod.epoch for pod in pods)]) + 1
+    return CoordinatorPlan(None, epoch, not_before(pods, now), tuple(pod for pod in pods if not pod.ended))
+
+
+def said_now(state: CoordinatorState, serving: CoordinatorPlan, phase: Phase | None) -> CoordinatorState:
+    """Only the coordinator that serves now is heard; a resumed run has none yet."""
+    if serving.current is None:
+        return CoordinatorState.silent() if phase is Phase.SUSPENDED else state
+    return state if state.epoch == serving.current.epoch else CoordinatorState.silent()
+
+
+def _given_up(current: PodView, silence: float, now: datetime) -> bool:
+    """Whether another one should take over from `current`, which is live as far as Kubernetes says."""
+    if not current.started:
+        held = current.held_since is not None and (now - current.held_since).total_seconds() >= STUCK_SECONDS
+        return current.unaccepted_for(now) >= UNACCEPTED_SECONDS or (held and bool(current.node))
+    return min(silence, current.running_for(now)) >= SILENT_SECONDS

@@ -1,0 +1,96 @@
+"""A coordinator that dies, stands still, is cut off, or went with its node: who trains is not disturbed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from footplate_operator.runtime.kinds import POD
+from tests.support.simulation.nodes import GRACE
+from tests.support.simulation.stories import training
+from tests.support.simulation.world import Simulation, simulated
+
+SUCCEEDED = 20.0  # seconds from its last word until another one has adopted the generation
+
+HARMS: dict[str, Callable[[Simulation], None]] = {
+    "killed": lambda world: world.nodes.end_container("tiny-c1", 137),
+    "frozen": lambda world: world.coordinator().freeze(),
+    "cut-off": lambda world: world.network.cut_off("node-0"),
+    "lost-with-its-node": lambda world: world.power_off("node-0"),
+    "deleted": lambda world: world.objects.end(POD, "tiny-c1", 15),
+}
+
+
+def adopted(world: Simulation) -> bool:
+    """Whether a second coordinator serves the generation of the first one."""
+    status = world.status
+    return (
+        status["coordinator"]["epoch"] == 2
+        and bool(status["coordinator"].get("podUID"))
+        and world.coordinator().listens
+        and world.coordinator().service.coordinator.state.generation is not None
+    )
+
+
+@pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS.keys())
+@simulated(nodes=5)
+async def test_a_successor_adopts_what_runs_and_no_rank_starts_again(
+    world: Simulation, harm: Callable[[Simulation], None]
+) -> None:
+    await training(world, 2)
+    harm(world)
+    known = set(world.objects.objects)
+    assert await world.until(lambda: (POD, "tiny-c2") in set(world.objects.objects) - known, 60) < SUCCEEDED
+    await world.until(lambda: world.process_at("tiny-c2") is not None, 20)
+    assert await world.until(lambda: adopted(world), 60) < SUCCEEDED
+    await world.until_steps(25)
+    assert {str(generation) for _, generation, _ in world.steps} == {"1.1"}
+    assert world.status["restarts"] == 0
+    assert world.status["checkpoint"]["latestStep"] >= 20, "it commits"
+
+
+@simulated(nodes=5)
+async def test_one_that_was_replaced_and_comes_back_does_no_harm(world: Simulation) -> None:
+    await training(world, 2)
+    first = world.coordinator()
+    first.freeze()
+    await world.until(lambda: world.status["coordinator"]["epoch"] == 2, 60)
+    first.thaw()
+    await world.until_steps(40)
+    assert {str(generation) for _, generation, _ in world.steps} == {"1.1"}
+    await world.until(lambda: world.phase == "Succeeded", 200)
+    assert (POD, "tiny-c1") not in world.objects.objects
+
+
+@simulated(nodes=5)
+async def test_the_coordinator_and_a_worker_lost_with_one_node(world: Simulation) -> None:
+    world.nodes.wishes["tiny-w0-0"] = "node-0"
+    world.grace = 20.0  # as on the local cluster
+    await training(world, 3)
+    world.power_off("node-0")
+    assert await world.until_steps(1, 120) < 30
+    assert world.status["restarts"] == 1
+
+
+@simulated(nodes=5)
+async def test_an_operator_that_hears_none_of_several_replaces_none(world: Simulation) -> None:
+    await training(world, 2)
+    world.apply(name="other", compute={"profile": "local-cpu", "nodes": 1})
+    await world.until(lambda: world.phase_of("other") == "Running", 30)
+    for place in world.nodes.by_name:
+        world.network.cut(world.operators[0].place, place)
+    await world.until_steps(60, 200)
+    assert not {(POD, "tiny-c2"), (POD, "other-c2")} & set(world.objects.objects)
+
+
+@simulated(nodes=4, slots=2)
+async def test_it_shares_no_node_with_a_worker_where_another_has_room(world: Simulation) -> None:
+    world.apply()
+    await world.until(lambda: world.phase == "Running", 30)
+    workers = {world.node_of("tiny-w0-0"), world.node_of("tiny-w1-0")}
+    assert world.node_of("tiny-c1") not in workers
+    world.power_off(world.node_of("tiny-c1"))
+    await world.until(lambda: world.status["coordinator"]["epoch"] == 2, GRACE)
+    await world.until(lambda: world.node_of("tiny-c2") != "", 10)
+    assert world.node_of("tiny-c2") not in workers

@@ -1,0 +1,20 @@
+"""How stories begin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.support.simulation.world import Simulation
+
+
+async def training(world: Simulation, nodes: int, **compute: Any) -> list[str]:
+    """Train on `nodes` nodes, the coordinator on node-0; the nodes of the workers, by index.
+
+    What was wished for before stays.
+    """
+    usual = {f"tiny-w{index}-0": f"node-{index + 1}" for index in range(nodes)}
+    world.nodes.wishes = {"tiny-c": "node-0"} | usual | world.nodes.wishes
+    world.apply(compute={"profile": "local-cpu", "nodes": nodes, **compute})
+    await world.until(lambda: world.phase == "Running", 30)
+    await world.until_steps(5)
+    return [world.node_of(f"tiny-w{index}-0") for index in range(nodes)]
