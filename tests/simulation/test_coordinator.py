@@ -73,6 +73,14 @@ async def test_the_coordinator_and_a_worker_lost_with_one_node(world: Simulation
     assert world.status["restarts"] == 1
 
 
+@simulated(nodes=9)
+async def test_a_rack_lost_with_the_coordinator_and_most_workers(world: Simulation) -> None:
+    places = await training(world, 3)
+    for place in ("node-0", *places[:2]):
+        world.power_off(place)
+    assert await world.until_steps(1, 200) < GRACE + 30
+
+
 @simulated(nodes=5)
 async def test_an_operator_that_hears_none_of_several_replaces_none(world: Simulation) -> None:
     await training(world, 2)
