@@ -71,7 +71,7 @@ def active(situation: Situation) -> Desired:
         requeue_after=soonest(
             *leaving.waits,
             *((due - situation.now).total_seconds() for due in gang.due if due > situation.now),
-            POLL_SECONDS if phase is not Phase.RUNNING or gang.workers.succeeded else None,
+            POLL_SECONDS if phase is not Phase.RUNNING or gang.workers.succeeded or not gang.quiet else None,
         ),
     )
 

@@ -75,6 +75,15 @@ class GangPlan:
     avoided: frozenset[str]  # nodes where no pod is put now
 
     @property
+    def quiet(self) -> bool:
+        """Whether nobody is missed, and so nothing is to be concluded from how long that lasts."""
+        return (
+            not self.state.missed
+            and not self.state.missing
+            and all(pod.ready for pod in self.workers.current)
+        )
+
+    @property
     def due(self) -> list[datetime]:
         """When the next pod of a role may be made that has to wait."""
         dues = (self.coordinator.due, self.workers.due, self.spares.due)
