@@ -114,6 +114,11 @@ class Agent(Process):
         if self.ranks is not None:
             self.ranks.kill()
 
+    def kill_ranks(self) -> None:
+        """SIGKILL one of its ranks; it ends the others."""
+        assert self.ranks is not None
+        self.ranks.kill()
+
     def tell(self) -> None:
         """There is something new to send."""
         self._news.set()

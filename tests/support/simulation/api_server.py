@@ -26,6 +26,8 @@ class ApiServer:
     process: Process
     objects: FakeCluster
     chance: random.Random
+    called: Callable[[], None]  # after each call that changes something
+    crash_after: int | None = None  # so many of them
     errors: float = 0.0  # share of calls that it answers with 429 or 500
     losses: float = 0.0  # share of changing calls whose answer is lost
     listeners: list[Callable[[], None]] = field(default_factory=list)
@@ -67,6 +69,7 @@ class Client(Cluster):
 
     async def _change(self, work: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
         answer = await self._ask(work)
+        self._server.called()
         if self._server.chance.random() < self._server.losses:
             raise ClusterError("the connection broke while the answer was on its way")
         return answer

@@ -121,7 +121,9 @@ class SimulatedClient(Client):
         async def tell(service: Service) -> CoordinatorState:
             return service.direct(directives)
 
-        return await self._ask(tell, COMMAND_SECONDS)
+        answer = await self._ask(tell, COMMAND_SECONDS)
+        self._world.called()
+        return answer
 
     async def _ask(self, work: Callable[[Service], Any], seconds: float) -> CoordinatorState:
         process = self._world.coordinator_at(self.endpoint.address)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 START: Final = 0.1  # seconds until they look for the store
 LOAD: Final = 0.5
-SAVE: Final = 0.2
 
 
 class Ranks:
@@ -92,7 +91,7 @@ class Ranks:
             raise PeerLost(f"the store of {host.pod_name} cannot be reached: {error}") from None
 
     async def _save(self, step: int) -> None:
-        await self._process.sleep(SAVE)
+        await self._process.sleep(self._agent.world.save_seconds)
         await self._volume.write()
         await self._group.meet(self._index, ("saved", step))
         if self._leads and await self._grant(step):

@@ -32,6 +32,7 @@ from tests.support.simulation.training import Group, Volume
 BEGIN: Final = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 OPERATOR_NODE: Final = "operator-node"
 LOOK: Final = 0.1  # seconds between two looks at what is waited for
+SAVE: Final = 0.2  # for a rank to write a checkpoint
 STEP: Final = 1.0  # seconds of a step
 
 
@@ -49,12 +50,13 @@ class Simulation:
         self.chance = random.Random(seed)
         self.clock = Clock()
         self.pace = STEP
+        self.save_seconds = SAVE
         self.grace = GRACE
         self.api_works = True
         self.network = Network(self.chance)
         self.objects = FakeCluster(self.clock, kinds=(TRAINING_RUN, PROFILE))
         api = Process(self.network, CONTROL_PLANE, "kube-apiserver")
-        self.api = ApiServer(self.network, api, self.objects, self.chance)
+        self.api = ApiServer(self.network, api, self.objects, self.chance, self.called)
         self.processes: dict[str, Process] = {}  # by address
         self.nodes = Nodes(self, [f"node-{number}" for number in range(nodes)], slots)
         self.steps: list[tuple[float, GenerationId, int]] = []  # when which generation did which
@@ -102,6 +104,19 @@ class Simulation:
             replica.kill()
         self.operators.clear()
         self.start_operator()
+
+    def crash_after(self, calls: int) -> None:
+        """Replace the operator once it has made so many calls to API server or coordinator."""
+        self.api.crash_after = calls
+
+    def called(self) -> None:
+        """An operator has made a call that changes something."""
+        if self.api.crash_after is None:
+            return
+        self.api.crash_after -= 1
+        if self.api.crash_after == 0:
+            self.api.crash_after = None
+            asyncio.get_running_loop().call_soon(self.restart_operator)
 
     def ended_by_itself(self, replica: OperatorReplica) -> None:
         """A replica lost the Lease: its container starts again."""

@@ -108,6 +108,9 @@ def _finish(state: Membership, now: float) -> list[Action]:
         # The ranks had ended when they were told: they go on from their last checkpoint.
         why = f"the run goes on to step {more}"
         return [*open_generation(state, now, why), *advance(state, now)]
+    if not finished and state.command is not Command.CHECKPOINT_AND_EXIT:
+        why = "the suspension was taken back after its checkpoint"
+        return [*open_generation(state, now, why), *advance(state, now)]
     return _close(state, RunState.FINISHED if finished else RunState.SUSPENDED)
 
 

@@ -10,11 +10,10 @@ from footplate_contracts.names import (
     Phase,
     Reason,
     Role,
-    coordinator_pod_name,
     coordinator_service_name,
     secret_name,
 )
-from footplate_contracts.v1alpha1.status import CoordinatorStatus, TrainingRunStatus
+from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import format_time
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.decision import Create, Delete, Patch
@@ -29,9 +28,10 @@ from footplate_operator.runtime.kinds import (
 )
 from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, Desired, soonest
 from footplate_operator.trainingrun.desired.situation import Situation
+from footplate_operator.trainingrun.desired.successor import coordinator_pod, next_coordinator
 from footplate_operator.trainingrun.directives import length_refusal, size_refusal, untold
 from footplate_operator.trainingrun.gang import retire
-from footplate_operator.trainingrun.manifests import children, coordinator, worker
+from footplate_operator.trainingrun.manifests import children, worker
 from footplate_operator.trainingrun.metadata import slot_labels
 from footplate_operator.trainingrun.observed import PodView
 from footplate_operator.trainingrun.revision import not_in_force
@@ -76,13 +76,6 @@ def active(situation: Situation) -> Desired:
     )
 
 
-def coordinator_pod(situation: Situation) -> Json:
-    """The coordinator of the next epoch."""
-    gang = situation.gang
-    avoided = gang.avoided | gang.coordinator.avoided
-    return coordinator.pod(situation.run, situation.revision, gang.coordinator.epoch, avoided)
-
-
 def _promotion(spare: PodView) -> Patch:
     """Label a spare as the worker that it has become."""
     labels = slot_labels(Role.WORKER, spare.worker)
@@ -102,9 +95,7 @@ def _status(situation: Situation, may_start: bool) -> tuple[TrainingRunStatus, P
     if may_start:
         decided["incarnation"] = gang.counter
     if gang.new_epoch:
-        epoch = gang.coordinator.epoch
-        name = coordinator_pod_name(run.name, epoch)
-        decided["coordinator"] = CoordinatorStatus(pod_name=name, epoch=epoch)
+        decided["coordinator"] = next_coordinator(situation)
     said = _conditions(situation, phase, may_start)
     return situation.report(phase, said, history, **decided), phase
 

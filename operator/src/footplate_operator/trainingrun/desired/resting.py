@@ -6,7 +6,7 @@ from datetime import datetime
 
 from footplate_contracts.names import ConditionType, Phase, Reason
 from footplate_operator.runtime.clock import seconds_between
-from footplate_operator.runtime.conditions import NewCondition
+from footplate_operator.runtime.conditions import NewCondition, find
 from footplate_operator.runtime.decision import Delete, Problem
 from footplate_operator.runtime.kinds import DISRUPTION_BUDGET, SECRET, SERVICE
 from footplate_operator.runtime.objects import unreadable
@@ -47,7 +47,10 @@ def ended(run: Run, ended_at: datetime, observed: Observed, now: datetime) -> De
 def suspended(run: Run, observed: Observed, now: datetime) -> Desired:
     """No worker; Secret and RunConfig stay for the day it is resumed."""
     pods = retire.of_suspended(run, observed, seconds_between(run.phase_since, now), now)
-    said = not_training(Reason.SUSPENDED, "spec.suspend is true", observed.problem)
+    # How it came to be so is worth more, where that is known: which step is durable.
+    known = find(run.status.conditions, ConditionType.READY)
+    told = known.message if known is not None and known.reason == Reason.SUSPENDED else ""
+    said = not_training(Reason.SUSPENDED, told or "spec.suspend is true", observed.problem)
     return Desired(
         status=report(run, last_seen(run, observed, now), Phase.SUSPENDED, said, now),
         changes=(pods.removals, tuple(Delete(child) for child in observed.of_kind(DISRUPTION_BUDGET))),

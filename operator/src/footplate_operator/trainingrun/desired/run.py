@@ -42,6 +42,6 @@ def desire(run: Run, revision: AnyRevision | None, observed: Observed, now: date
         return succeed(situation)
     if situation.failure is not None:
         return fail(situation, situation.failure)
-    if run.phase is Phase.SUSPENDING or run.spec.suspend:
+    if run.phase is Phase.SUSPENDING or run.spec.suspend or situation.closed:
         return suspend(situation)
     return active(situation)

@@ -41,6 +41,7 @@ class Situation:
     history: History
     interrupted: bool
     finished: bool  # the last step is trained and saved
+    closed: bool  # its ranks were told to save and end, and did, or had nothing to save
     failure: FailureDecision | None  # one that ends the run
     diagnosis: Diagnosis | None  # what holds a pod up
     coordinator_error: str  # what the newest coordinator ended with, while none serves
@@ -84,6 +85,7 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
         history=history,
         interrupted=bool(failed.new) or (before.open is not None and not gang.workers.complete),
         finished=_finished(gang, now),
+        closed=gang.closed,
         failure=failure or startup.failed(run, before.stepped, pods, held_up, error, now),
         diagnosis=held_up,
         coordinator_error=error,

@@ -7,10 +7,11 @@ from footplate_contracts.names import ConditionType, Phase, Reason
 from footplate_contracts.reports import RunState
 from footplate_operator.runtime.clock import format_time, seconds_between
 from footplate_operator.runtime.conditions import NewCondition
-from footplate_operator.runtime.decision import Delete
+from footplate_operator.runtime.decision import Create, Delete
 from footplate_operator.runtime.kinds import DISRUPTION_BUDGET
 from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, Desired
 from footplate_operator.trainingrun.desired.situation import Situation
+from footplate_operator.trainingrun.desired.successor import coordinator_pod, next_coordinator
 from footplate_operator.trainingrun.directives import directives, limits, untold
 from footplate_operator.trainingrun.gang import retire
 from footplate_operator.trainingrun.history import History
@@ -61,8 +62,17 @@ def suspend(situation: Situation) -> Desired:
     if step is suspension.Step.COMMAND:
         return _ask(situation)
     if step is suspension.Step.GIVE_UP:
-        return _release(situation, "no checkpoint was acknowledged in time; the newest durable one counts")
-    return _release(situation, "the checkpoint is durable" if acknowledged else "there was nothing to save")
+        return _release(situation, f"no checkpoint was acknowledged in time; {_durable(situation)}")
+    return _release(situation, _durable(situation) if acknowledged else "there was nothing to save")
+
+
+def _durable(situation: Situation) -> str:
+    """What of the training is saved, and what is not."""
+    checkpoint, progress = situation.seen.checkpoint, situation.seen.progress
+    durable, reached = checkpoint.latest_step if checkpoint else 0, progress.step if progress else 0
+    said = f"step {durable} is durable" if checkpoint else "no step is durable"
+    lost = reached - durable
+    return f"{said}; {lost} step{'s' if lost > 1 else ''} after it are lost" if lost > 0 else said
 
 
 def _training(situation: Situation) -> bool:
@@ -74,10 +84,13 @@ def _training(situation: Situation) -> bool:
 
 
 def _ask(situation: Situation) -> Desired:
-    problem = situation.gang.observed.problem
+    gang = situation.gang
+    problem = gang.observed.problem
     said = not_training(Reason.SUSPENDING, "waiting for the checkpoint", problem, progressing=True)
+    decided = {"coordinator": next_coordinator(situation)} if gang.new_epoch else {}
     return Desired(
-        status=situation.report(Phase.SUSPENDING, said, situation.history),
+        status=situation.report(Phase.SUSPENDING, said, situation.history, **decided),
+        changes=((Create(coordinator_pod(situation)),),) if gang.new_epoch else (),
         coordinator=situation.gang.coordinator.current,
         directives=untold(
             directives(situation.run, Command.CHECKPOINT_AND_EXIT, situation.gang.gone), situation.gang.state

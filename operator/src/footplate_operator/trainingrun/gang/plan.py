@@ -35,6 +35,7 @@ class WorkerPlan:
     missing: tuple[WorkerId, ...] = ()
     lost: tuple[LostWorker, ...] = ()
     current: tuple[PodView, ...] = ()  # the newest pod of each slot that needs no substitute
+    ended: tuple[PodView, ...] = ()  # the newest pod of each slot that has ended and is still there
     counter: int = 0  # highest incarnation once `missing` exist
     due: datetime | None = None  # the earliest substitute that has to wait
     covered: int = 0  # slots that a spare takes in a moment
@@ -73,6 +74,12 @@ class GangPlan:
     interrupting: tuple[LostWorker, ...]  # those of `workers.lost` that may have ended a generation
     gone: tuple[GoneWorker, ...]  # what the coordinator is told to believe of those that it suspects
     avoided: frozenset[str]  # nodes where no pod is put now
+
+    @property
+    def closed(self) -> bool:
+        """Whether the gang was told to save and end, and has: it trains no more, whoever asked for it."""
+        said = self.coordinator.current is not None and self.state.state is RunState.SUSPENDED
+        return said or any(pod.exit_code == ExitCode.SUSPENDED for pod in self.workers.ended)
 
     @property
     def quiet(self) -> bool:
@@ -184,7 +191,16 @@ def plan_workers(slots: Slots, pods: Sequence[PodView], now: datetime) -> Worker
             lost.append(LostWorker(index, newest))
     made = [worker.incarnation for worker in missing] if slots.may_create else []
     counter = max([highest, *made])
-    return WorkerPlan(tuple(missing), tuple(lost), tuple(current), counter, min(waits, default=None), covered)
+    newest_ones = [filled[-1] for filled in by_index.values()]
+    return WorkerPlan(
+        missing=tuple(missing),
+        lost=tuple(lost),
+        current=tuple(current),
+        ended=tuple(pod for pod in newest_ones if pod.ended and not pod.terminating),
+        counter=counter,
+        due=min(waits, default=None),
+        covered=covered,
+    )
 
 
 def _fills(pod: PodView, slots: Slots) -> bool:

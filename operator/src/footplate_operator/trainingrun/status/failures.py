@@ -14,7 +14,7 @@ from typing import Final
 
 from footplate_contracts.failures import MESSAGE_LIMIT, OUTCOMES, REASON_LIMIT, FailureReport
 from footplate_contracts.names import Cause, ExitCode, Phase, Reason
-from footplate_contracts.reports import CoordinatorState, NumberedFailure
+from footplate_contracts.reports import CoordinatorState, NumberedFailure, RunState
 from footplate_operator.trainingrun.observed import LostWorker, PodView
 from footplate_operator.trainingrun.policies.failure import Failure, Source
 from footplate_operator.trainingrun.run import Run
@@ -52,8 +52,9 @@ def seen(
     fresh.sort(key=lambda failure: failure.number)
     if fresh:
         known = (state.epoch, fresh[-1].number)
-    # Pods of a run that is being suspended end because they were asked to.
-    gone = () if run.phase is Phase.SUSPENDING else lost
+    # Pods of a run that is being suspended end because they were asked to, whatever became of that.
+    told = [worker for worker in lost if worker.pod is None or worker.pod.exit_code != ExitCode.SUSPENDED]
+    gone = () if run.phase is Phase.SUSPENDING or state.state is RunState.SUSPENDED else told
     return SeenFailures(
         new=(*map(_listed, fresh), *(from_lost(worker, None, now) for worker in gone)),
         explanations=tuple(_explanations(state, workers, now)),

@@ -1,0 +1,234 @@
+"""What can happen to a cluster: each fault by its name, as one call on a Simulation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from footplate_operator.runtime.kinds import POD
+from tests.support.simulation.agent import Agent
+from tests.support.simulation.coordinator import CoordinatorProcess
+from tests.support.simulation.network import Process
+from tests.support.simulation.world import Simulation
+
+PAUSE: Final = 30.0  # seconds that a process stands still
+OUTAGE: Final = 20.0  # seconds without an API server
+BACK: Final = 200.0  # seconds after which a node that was lost is there again
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One of them; `family` as the matrix groups them."""
+
+    name: str
+    family: str
+    inject: Callable[[Simulation], None]
+
+
+def agents(world: Simulation) -> list[Agent]:
+    """Live agents of workers and spares, by name of their pods."""
+    found = [process for process in world.processes.values() if isinstance(process, Agent) and process.alive]
+    return sorted(found, key=lambda agent: agent.name)
+
+
+def _coordinators(world: Simulation) -> list[CoordinatorProcess]:
+    return [p for p in world.processes.values() if isinstance(p, CoordinatorProcess) and p.alive]
+
+
+def _later(seconds: float, act: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_later(seconds, act)
+
+
+def _delete(world: Simulation, *names: str) -> None:
+    for name in names:
+        if (POD, name) in world.objects.objects:
+            world.objects.end(POD, name, 30)
+
+
+def _a_worker(world: Simulation) -> list[str]:
+    return [world.chance.choice(names)] if (names := [agent.name for agent in agents(world)]) else []
+
+
+def _worker_deleted(world: Simulation) -> None:
+    _delete(world, *_a_worker(world))
+
+
+def _first_deleted(world: Simulation) -> None:
+    _delete(world, *[agent.name for agent in agents(world) if agent.identity.index == 0][:1])
+
+
+def _two_deleted(world: Simulation) -> None:
+    _delete(world, *[agent.name for agent in agents(world)][:2])
+
+
+def _rank_killed(world: Simulation) -> None:
+    for ranks in _ranks(world)[:1]:
+        ranks.kill()
+
+
+def _rank_stopped(world: Simulation) -> None:
+    for ranks in _ranks(world)[:1]:
+        ranks.freeze()
+
+
+def _ranks(world: Simulation) -> list[Process]:
+    found = [agent.ranks for agent in agents(world) if agent.ranks is not None and agent.ranks.alive]
+    world.chance.shuffle(found)
+    return found
+
+
+def _agent_killed(world: Simulation) -> None:
+    for name in _a_worker(world):
+        world.nodes.end_container(name, 137)
+
+
+def _agent_stopped(world: Simulation) -> None:
+    for name in _a_worker(world):
+        world.agent(name).freeze()
+
+
+def _agent_out_of_memory(world: Simulation) -> None:
+    for name in _a_worker(world):
+        world.nodes.end_container(name, 137, "OOMKilled")
+
+
+def _terminated(world: Simulation) -> None:
+    for agent in agents(world):
+        agent.terminate()
+
+
+def _a_place(world: Simulation) -> str:
+    places = sorted({agent.place for agent in agents(world)}) or sorted(world.nodes.by_name)
+    return world.chance.choice(places)
+
+
+def _node_off(world: Simulation) -> None:
+    place = _a_place(world)
+    world.power_off(place)
+    _later(BACK, lambda: world.power_on(place))
+
+
+def _two_nodes_off(world: Simulation) -> None:
+    for place in sorted({agent.place for agent in agents(world)})[:2]:
+        world.power_off(place)
+        _later(BACK, lambda place=place: world.power_on(place))
+
+
+def _node_cut_off(world: Simulation) -> None:
+    world.network.cut_off(_a_place(world))
+    _later(BACK, world.network.mend)
+
+
+def _kubelet_stopped(world: Simulation) -> None:
+    node = world.nodes.by_name[_a_place(world)]
+    node.kubelet = False
+    world.network.changed()
+
+    def again() -> None:
+        node.kubelet = True
+        world.network.changed()
+
+    _later(BACK, again)
+
+
+def _coordinator_killed(world: Simulation) -> None:
+    for process in _coordinators(world):
+        if (POD, process.name) in world.objects.objects:
+            world.nodes.end_container(process.name, 137)
+
+
+def _coordinator_stopped(world: Simulation) -> None:
+    for process in _coordinators(world):
+        process.freeze()
+        _later(PAUSE, process.thaw)
+
+
+def _coordinator_cut_off(world: Simulation) -> None:
+    for process in _coordinators(world):
+        world.network.cut_off(process.place)
+    _later(60.0, world.network.mend)
+
+
+def _operator_killed(world: Simulation) -> None:
+    world.restart_operator()
+
+
+def _leader_stopped(world: Simulation) -> None:
+    leaders = [replica for replica in world.operators if replica.leads]
+    world.start_operator()
+    for replica in leaders:
+        replica.freeze()
+        _later(PAUSE, replica.thaw)
+
+
+def _rest_api_killed(world: Simulation) -> None:
+    world.api_works = False
+
+    def again() -> None:
+        world.api_works = True
+
+    _later(PAUSE, again)
+
+
+def _api_server_restarted(world: Simulation) -> None:
+    world.api.process.freeze()
+    _later(3.0, world.api.process.thaw)
+
+
+def _etcd_paused(world: Simulation) -> None:
+    world.api.process.freeze()
+    _later(OUTAGE, world.api.process.thaw)
+
+
+def _watch_torn(world: Simulation) -> None:
+    for replica in world.operators:
+        if (watches := replica.watches) is not None:
+            watches.tear()
+            _later(10.0, watches.mend)
+
+
+def _api_server_unwell(world: Simulation) -> None:
+    world.api.errors, world.api.losses = 0.3, 0.2
+
+    def well() -> None:
+        world.api.errors = world.api.losses = 0.0
+
+    _later(OUTAGE, well)
+
+
+def _volume_hangs(world: Simulation) -> None:
+    volume = world.volume(world.run["metadata"]["uid"])
+    volume.hang()
+    _later(OUTAGE, volume.mend)
+
+
+ALL: Final = {
+    fault.name: fault
+    for fault in (
+        Fault("worker deleted", "pods", _worker_deleted),
+        Fault("pod 0 deleted", "pods", _first_deleted),
+        Fault("two workers deleted", "pods", _two_deleted),
+        Fault("rank killed", "ranks", _rank_killed),
+        Fault("rank stopped", "ranks", _rank_stopped),
+        Fault("agent killed", "agents", _agent_killed),
+        Fault("agent stopped", "agents", _agent_stopped),
+        Fault("SIGTERM storm", "agents", _terminated),
+        Fault("node powered off", "nodes", _node_off),
+        Fault("two nodes powered off", "nodes", _two_nodes_off),
+        Fault("node cut off", "network", _node_cut_off),
+        Fault("kubelet stopped", "nodes", _kubelet_stopped),
+        Fault("coordinator killed", "coordinator", _coordinator_killed),
+        Fault("coordinator stopped", "coordinator", _coordinator_stopped),
+        Fault("coordinator cut off", "coordinator", _coordinator_cut_off),
+        Fault("operator killed", "control plane", _operator_killed),
+        Fault("leader stopped", "control plane", _leader_stopped),
+        Fault("REST API killed", "control plane", _rest_api_killed),
+        Fault("API server restarted", "control plane", _api_server_restarted),
+        Fault("etcd paused", "control plane", _etcd_paused),
+        Fault("watch torn", "control plane", _watch_torn),
+        Fault("API server unwell", "control plane", _api_server_unwell),
+        Fault("volume hangs", "storage", _volume_hangs),
+    )
+}
