@@ -238,6 +238,7 @@ class Reason(StrEnum):
     STORAGE_ERROR = "StorageError"
     BUDGET_EXHAUSTED = "BudgetExhausted"
     STARTUP_DEADLINE = "StartupDeadline"
+    GANG_INCOMPLETE = "GangIncomplete"  # for too long: its nodes were given back
     PYTHON_ERROR = "PythonError"
     NOT_FINITE = "NotFinite"  # loss or gradient norm
     OUT_OF_MEMORY = "OutOfMemory"

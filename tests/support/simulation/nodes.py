@@ -34,6 +34,7 @@ class Node:
     ready: bool = True  # as the API server says
     cordoned: bool = False
     broken: str = ""  # why its containers cannot be made, as a kubelet says it
+    broken_for: dict[str, str] = field(default_factory=dict)  # the same, by the role of the pod
     processes: dict[str, Agent | CoordinatorProcess] = field(default_factory=dict)  # by uid of the pod
     silent_since: float | None = None
 
@@ -148,8 +149,9 @@ class Nodes:
             return
         if not self._works(node):
             return  # it sees the pod when it is back
-        if node.broken:
-            waiting = {"reason": "ErrImagePull", "message": node.broken}
+        role = pod["metadata"]["labels"].get("footplate.dev/role", "")
+        if broken := node.broken_for.get(role, node.broken):
+            waiting = {"reason": "ErrImagePull", "message": broken}
             if pod["status"].get("containerStatuses") != [{"state": {"waiting": waiting}}]:
                 self._put_status(pod, containerStatuses=[{"state": {"waiting": waiting}}])
             self._later(RETRY, self._start, node, name, uid)
@@ -162,8 +164,7 @@ class Nodes:
             conditions=[_ready(True, self.world.clock().isoformat())],
             containerStatuses=[running],
         )
-        coordinator = pod["metadata"]["labels"].get("footplate.dev/role") == "coordinator"
-        process = (CoordinatorProcess if coordinator else Agent)(self.world, started, node.name)
+        process = (CoordinatorProcess if role == "coordinator" else Agent)(self.world, started, node.name)
         node.processes[uid] = process
         self.world.processes[started["status"]["podIP"]] = process
         process.begin(lambda code: self._ended(node, name, uid, code))

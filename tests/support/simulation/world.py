@@ -223,6 +223,10 @@ class Simulation:
             await asyncio.sleep(LOOK)
         return loop.time() - began
 
+    async def until_seconds(self, seconds: float) -> None:
+        """Let time pass."""
+        await asyncio.sleep(seconds)
+
     async def until_steps(self, more: int = 1, seconds: float = 60.0) -> float:
         """Let time pass until ranks have done so many `more` steps; the seconds that took."""
         wanted = len(self.steps) + more

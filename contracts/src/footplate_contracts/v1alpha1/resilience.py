@@ -48,6 +48,11 @@ class Resilience(Part):
     startup_deadline_seconds: Annotated[int, Field(ge=1, le=604_800)] = Field(
         1200, description="from the first pod to the first step"
     )
+    gather_deadline_seconds: Annotated[int, Field(ge=1, le=604_800)] = Field(
+        1800,
+        description="for a run that has trained, from the loss of a worker, or its resumption, until all run"
+        " again; then it gives its nodes back, and comes again later",
+    )
     hang: Hang | None = Field(
         None, description="when ranks that stand still are restarted; default: 3 and 60"
     )

@@ -150,6 +150,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             pods=tuple(pods),
             children=tuple(others),
             coordinator=self._coordinators.state(run.uid),
+            refused=cache.refuses(pods, now),
             silence=self._coordinators.silence(run.uid),
             problem=admitted if isinstance(admitted, Problem) else None,
             profiles=self._profiles.names(),

@@ -27,6 +27,8 @@ from footplate_operator.runtime.decision import Problem
 from footplate_operator.runtime.kinds import POD, Kind
 from footplate_operator.runtime.objects import Child
 
+# What a kubelet says of a pod that it does not admit; those for a resource begin alike (OutOfcpu).
+_REJECTIONS: Final = frozenset({"UnexpectedAdmissionError", "NodeAffinity", "TopologyAffinityError"})
 MESSAGE_TAIL: Final = 512  # characters: the end of a log says more than its beginning
 
 
@@ -93,6 +95,20 @@ class PodView(Child):
         """Seconds since its container was first seen to run."""
         return (now - self.ran_since).total_seconds() if self.ran_since else 0.0
 
+    @property
+    def rejected(self) -> bool:
+        """Whether its kubelet would not have it at all, for want of a device or a resource."""
+        return self.phase == "Failed" and not self.started and self._refusal
+
+    @property
+    def _refusal(self) -> bool:
+        return self.reason in _REJECTIONS or self.reason.startswith("OutOf")
+
+    def stuck_for(self, now: datetime) -> float:
+        """Seconds for which it was held up on the node that it is bound to."""
+        held = self.live and bool(self.node) and not self.started and self.held_since is not None
+        return (now - self.held_since).total_seconds() if held and self.held_since else 0.0
+
     def unaccepted_for(self, now: datetime) -> float:
         """Seconds for which it was seen to be bound to a node without a word of its kubelet."""
         if self.accepted or self.started or self.bound_since is None:
@@ -130,6 +146,7 @@ class Observed:
     children: Sequence[Child] = ()
     coordinator: CoordinatorState = field(default_factory=CoordinatorState.silent)  # as it answered last
     silence: float = 0.0  # seconds for which the coordinator that is listened to has not answered
+    refused: frozenset[str] = frozenset()  # nodes where a pod of this run could not start of late
     problem: Problem | None = None
     profiles: frozenset[str] = frozenset()  # names of those that there are
     # Of a run that may train: as in its Secret, though somebody deleted it, or fresh ones.

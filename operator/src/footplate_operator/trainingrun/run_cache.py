@@ -12,11 +12,16 @@ from footplate_contracts.logs import fields
 from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import CORE_EVENT
+from footplate_operator.trainingrun.gang.losses import STUCK_SECONDS
 from footplate_operator.trainingrun.observed import Credentials, PodView
 from footplate_operator.trainingrun.policies.diagnosis import diagnose
 
 MOUNT_SECONDS: Final = 4.0  # a pod that waits longer than this is asked about
 _log = logging.getLogger(__name__)
+
+
+REFUSED: Final = timedelta(minutes=10)  # for which a node where one did not is passed over
+_MOST_REFUSED: Final = 3  # or a mistake of the manifest itself would run out of nodes
 
 
 @dataclass
@@ -25,6 +30,7 @@ class RunCache:
 
     # Kept though the Secret is deleted: it comes back as it was, since pods have read it already.
     credentials: Credentials | None = None
+    refused: dict[str, datetime] = field(default_factory=dict)  # nodes where a pod could not start -> when
     mounts: dict[str, tuple[datetime, str]] = field(default_factory=dict)  # pod uid -> asked, told
     noted: dict[tuple[str, str], tuple[datetime, str]] = field(
         default_factory=dict
@@ -46,6 +52,15 @@ class RunCache:
             ran_since=self._since(pod, "ran", "yes" if pod.started else "", now),
             seen_since=self._since(pod, "seen", "yes", now),
         )
+
+    def refuses(self, pods: Iterable[PodView], now: datetime) -> frozenset[str]:
+        """Nodes where pods of this run could not start of late."""
+        for pod in pods:
+            if pod.node and (pod.rejected or pod.stuck_for(now) >= STUCK_SECONDS):
+                self.refused.setdefault(pod.node, now)
+        known = sorted((since, node) for node, since in self.refused.items() if now - since < REFUSED)
+        self.refused = {node: since for since, node in known[-_MOST_REFUSED:]}
+        return frozenset(self.refused)
 
     def keep(self, pods: Iterable[PodView]) -> None:
         """Forget all pods but these."""

@@ -13,7 +13,7 @@ from footplate_operator.runtime.objects import unreadable
 from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, Desired, soonest
 from footplate_operator.trainingrun.gang import retire
 from footplate_operator.trainingrun.observed import Observed
-from footplate_operator.trainingrun.policies import ttl
+from footplate_operator.trainingrun.policies import gathering, ttl
 from footplate_operator.trainingrun.revision import UnreadableRevision
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status.fields import last_seen
@@ -68,6 +68,26 @@ def queued(run: Run, observed: Observed, now: datetime) -> Desired:
         problem = Problem(Reason.PROFILE_NOT_FOUND, message)
     said = not_training(problem.reason, problem.message, problem)
     return Desired(status=report(run, run.status, Phase.QUEUED, said, now))
+
+
+def until_next_try(run: Run, now: datetime) -> float:
+    """Seconds for which a run that gave its gang back stays without one; 0 for any other."""
+    times = gathering.given_back(run.status.attempts) if run.phase is Phase.QUEUED else 0
+    return max(0.0, gathering.pause(times) - seconds_between(run.phase_since, now)) if times else 0.0
+
+
+def waiting(run: Run, observed: Observed, left: float, now: datetime) -> Desired:
+    """It gave its gang back, and comes again in `left` seconds."""
+    pods = retire.of_suspended(run, observed, seconds_between(run.phase_since, now), now)
+    known = find(run.status.conditions, ConditionType.PROGRESSING)
+    message = known.message if known is not None else "the gang was given back"
+    said = not_training(Reason.GANG_INCOMPLETE, message, observed.problem)
+    return Desired(
+        status=report(run, last_seen(run, observed, now), Phase.QUEUED, said, now),
+        changes=(pods.removals,),
+        coordinator=observed.reachable,
+        requeue_after=soonest(left, *pods.waits, POLL_SECONDS if pods.busy else None),
+    )
 
 
 def untouched(run: Run, revision: UnreadableRevision, observed: Observed, now: datetime) -> Desired:

@@ -11,9 +11,16 @@ from datetime import datetime
 from footplate_contracts.names import Phase
 from footplate_operator.trainingrun.desired.active import active
 from footplate_operator.trainingrun.desired.decision import Desired
-from footplate_operator.trainingrun.desired.resting import ended, queued, suspended, untouched
+from footplate_operator.trainingrun.desired.resting import (
+    ended,
+    queued,
+    suspended,
+    until_next_try,
+    untouched,
+    waiting,
+)
 from footplate_operator.trainingrun.desired.situation import assess
-from footplate_operator.trainingrun.desired.stopping import fail, succeed, suspend
+from footplate_operator.trainingrun.desired.stopping import fail, give_back, succeed, suspend
 from footplate_operator.trainingrun.observed import Observed
 from footplate_operator.trainingrun.revision import AnyRevision, UnreadableRevision
 from footplate_operator.trainingrun.run import Run
@@ -33,6 +40,8 @@ def desire(run: Run, revision: AnyRevision | None, observed: Observed, now: date
         return ended(run, run.ended, observed, now)
     if run.spec.suspend and run.phase in _WITHOUT_PODS:
         return suspended(run, observed, now)
+    if (left := until_next_try(run, now)) > 0:
+        return waiting(run, observed, left, now)
     if revision is None:
         return queued(run, observed, now)
     if isinstance(revision, UnreadableRevision):
@@ -44,4 +53,4 @@ def desire(run: Run, revision: AnyRevision | None, observed: Observed, now: date
         return fail(situation, situation.failure)
     if run.phase is Phase.SUSPENDING or run.spec.suspend or situation.closed:
         return suspend(situation)
-    return active(situation)
+    return give_back(situation) if situation.overdue else active(situation)

@@ -17,7 +17,7 @@ from footplate_operator.trainingrun.directives import directives
 from footplate_operator.trainingrun.gang.plan import GangPlan, plan
 from footplate_operator.trainingrun.history import History, history_of
 from footplate_operator.trainingrun.observed import Observed
-from footplate_operator.trainingrun.policies import diagnosis, startup
+from footplate_operator.trainingrun.policies import diagnosis, gathering, startup
 from footplate_operator.trainingrun.policies.diagnosis import Diagnosis
 from footplate_operator.trainingrun.policies.failure import FailureDecision
 from footplate_operator.trainingrun.revision import Revision
@@ -44,6 +44,7 @@ class Situation:
     closed: bool  # its ranks were told to save and end, and did, or had nothing to save
     failure: FailureDecision | None  # one that ends the run
     diagnosis: Diagnosis | None  # what holds a pod up
+    overdue: bool  # its gang is incomplete for so long that it gives back what it holds
     coordinator_error: str  # what the newest coordinator ended with, while none serves
 
     def report(
@@ -86,10 +87,25 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
         interrupted=bool(failed.new) or (before.open is not None and not gang.workers.complete),
         finished=_finished(gang, now),
         closed=gang.closed,
-        failure=failure or startup.failed(run, before.stepped, pods, held_up, error, now),
+        failure=failure or startup.failed(run, before.stepped, pods, _general(pods, now), error, now),
+        overdue=_overdue(run, gang, history, now),
         diagnosis=held_up,
         coordinator_error=error,
     )
+
+
+def _general(pods: Observed, now: datetime) -> Diagnosis | None:
+    """What holds pods up that no other node would mend: where others of their role have started, it would."""
+    started = {pod.role for pod in pods.pods if pod.started}
+    return diagnosis.worst([pod for pod in pods.pods if pod.role not in started], now)
+
+
+def _overdue(run: Run, gang: GangPlan, history: History, now: datetime) -> bool:
+    complete = gang.workers.complete and all(pod.started for pod in gang.workers.current)
+    waited = seconds_between(run.phase_since, now)
+    deadline = float(run.spec.resilience.gather_deadline_seconds)
+    times = gathering.given_back(history.closed)
+    return not complete and gathering.overdue(run.phase, history.stepped, waited, deadline, times)
 
 
 def _finished(gang: GangPlan, now: datetime) -> bool:

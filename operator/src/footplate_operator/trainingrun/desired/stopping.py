@@ -15,7 +15,7 @@ from footplate_operator.trainingrun.desired.successor import coordinator_pod, ne
 from footplate_operator.trainingrun.directives import directives, limits, untold
 from footplate_operator.trainingrun.gang import retire
 from footplate_operator.trainingrun.history import History
-from footplate_operator.trainingrun.policies import startup, suspension
+from footplate_operator.trainingrun.policies import gathering, startup, suspension
 from footplate_operator.trainingrun.policies.failure import FailureDecision
 from footplate_operator.trainingrun.status import attempts
 from footplate_operator.trainingrun.status.report import finished, not_training
@@ -64,6 +64,26 @@ def suspend(situation: Situation) -> Desired:
     if step is suspension.Step.GIVE_UP:
         return _release(situation, f"no checkpoint was acknowledged in time; {_durable(situation)}")
     return _release(situation, _durable(situation) if acknowledged else "there was nothing to save")
+
+
+def give_back(situation: Situation) -> Desired:
+    """The gang cannot be completed: let others have its nodes, and come again."""
+    run, gang = situation.run, situation.gang
+    times = gathering.given_back(situation.history.closed) + 1
+    held_up = situation.diagnosis.message if situation.diagnosis else "not all of its pods run"
+    deadline = run.spec.resilience.gather_deadline_seconds
+    message = (
+        f"the gang could not be completed within {deadline} s (resilience.gatherDeadlineSeconds): {held_up};"
+        f" its nodes are given back, and it comes again in {gathering.pause(times):.0f} s"
+    )
+    history = attempts.end(attempts.begin(situation.history), Reason.GANG_INCOMPLETE, message)
+    said = not_training(Reason.GANG_INCOMPLETE, message, gang.observed.problem)
+    return Desired(
+        status=situation.report(Phase.QUEUED, said, history),
+        changes=(tuple(retire.release(gang.observed)),),
+        coordinator=gang.coordinator.current,
+        requeue_after=POLL_SECONDS,
+    )
 
 
 def _durable(situation: Situation) -> str:

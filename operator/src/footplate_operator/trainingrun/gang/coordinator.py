@@ -15,12 +15,11 @@ from typing import Final
 
 from footplate_contracts.names import Phase
 from footplate_contracts.reports import CoordinatorState
-from footplate_operator.trainingrun.gang.losses import UNACCEPTED_SECONDS
+from footplate_operator.trainingrun.gang.losses import STUCK_SECONDS, UNACCEPTED_SECONDS
 from footplate_operator.trainingrun.observed import PodView
 from footplate_operator.trainingrun.policies.backoff import not_before
 
 SILENT_SECONDS: Final = 8.0  # it stands still, is cut off, or lies on a node that is gone
-STUCK_SECONDS: Final = 60.0  # for what holds one up where it stands: image, mount, container
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,6 @@ def said_now(state: CoordinatorState, serving: CoordinatorPlan, phase: Phase | N
 def _given_up(current: PodView, silence: float, now: datetime) -> bool:
     """Whether another one should take over from `current`, which is live as far as Kubernetes says."""
     if not current.started:
-        held = current.held_since is not None and (now - current.held_since).total_seconds() >= STUCK_SECONDS
-        return current.unaccepted_for(now) >= UNACCEPTED_SECONDS or (held and bool(current.node))
+        late = current.unaccepted_for(now) >= UNACCEPTED_SECONDS
+        return late or current.stuck_for(now) >= STUCK_SECONDS
     return min(silence, current.running_for(now)) >= SILENT_SECONDS

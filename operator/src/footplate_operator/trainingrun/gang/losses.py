@@ -20,6 +20,7 @@ from footplate_operator.trainingrun.observed import PodView
 UNREADY_SECONDS: Final = 2.0  # longer than a pod takes from its first container to Ready
 # A kubelet takes note of a pod within a second of its binding; on a node that is gone nobody does.
 UNACCEPTED_SECONDS: Final = 10.0
+STUCK_SECONDS: Final = 60.0  # for an image, a mount or a container to come right where it is
 # By then Kubernetes has noticed by itself what is true, and keeps pods away from such a node.
 AVOIDED_SECONDS: Final = 90.0
 _MOST_AVOIDED: Final = 64  # nodes; a larger loss is the network's, and a list of it helps nobody
@@ -29,7 +30,7 @@ def lost(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> fro
     """Workers that need a substitute, though their pods are there."""
     known = list(pods)
     missed = {missed.agent.worker for missed in state.missed if missed.verdict is not Verdict.SUSPECT}
-    return frozenset(missed) | _listed(state) | _unheard(state, known, now) | _unaccepted(known, now)
+    return frozenset(missed) | _listed(state) | _unheard(state, known, now) | _not_starting(known, now)
 
 
 def gone(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> list[GoneWorker]:
@@ -96,6 +97,10 @@ def _unheard(state: CoordinatorState, pods: Iterable[PodView], now: datetime) ->
     )
 
 
-def _unaccepted(pods: Iterable[PodView], now: datetime) -> frozenset[WorkerId]:
-    """Workers that were bound to a node whose kubelet takes no note of them."""
-    return frozenset(pod.worker for pod in pods if pod.live and pod.unaccepted_for(now) >= UNACCEPTED_SECONDS)
+def _not_starting(pods: Iterable[PodView], now: datetime) -> frozenset[WorkerId]:
+    """Workers that were bound to a node whose kubelet takes no note of them, or that cannot start there."""
+    return frozenset(
+        pod.worker
+        for pod in pods
+        if pod.live and (pod.unaccepted_for(now) >= UNACCEPTED_SECONDS or pod.stuck_for(now) >= STUCK_SECONDS)
+    )

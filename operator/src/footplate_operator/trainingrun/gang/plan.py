@@ -132,7 +132,7 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
         counter=max([workers.counter, *made]),
         interrupting=tuple(lost for lost in workers.lost if interrupts(lost, state, trained)),
         gone=tuple(losses.gone(state, observed.workers, now)),
-        avoided=losses.to_avoid(state, [*observed.workers, *observed.spares], now),
+        avoided=losses.to_avoid(state, observed.gang, now) | observed.refused,
     )
 
 

@@ -51,13 +51,15 @@ def failed(
     """The end of a run that cannot start; None for one that may still, or has.
 
     Args:
-        stepped: it has trained before, in whatever phase it is now: it is tried again elsewhere.
-        held_up: what holds up one of its pods, if anything does.
+        stepped: it has trained before, in whatever phase it is now: it is tried again, elsewhere and later.
+        held_up: what holds up its pods, if it is not merely one node.
         coordinator_error: what its coordinator ended with, while none serves.
     """
     if not untrained(run.phase):
         return None
-    if not stepped and (end := hopeless(held_up, observed.problem, observed.coordinators)):
+    if stepped:
+        return None
+    if end := hopeless(held_up, observed.problem, observed.coordinators):
         return end
     deadline = run.spec.resilience.startup_deadline_seconds
     left = remaining(run.phase, run.phase_since, deadline, now)
