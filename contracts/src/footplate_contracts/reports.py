@@ -240,6 +240,9 @@ class NumberedFailure(Report):
     failure: FailureReport
     agent: AgentIdentity
     generation: GenerationId | None = None
+    checkpoint_step: int | None = Field(
+        default=None, description="of the newest durable checkpoint when it was listed"
+    )
 
 
 class Verdict(StrEnum):
@@ -292,7 +295,13 @@ class CoordinatorState(Report):
     progress: Progress = Field(default_factory=Progress)
     start_step: int | None = Field(default=None, description="step the generation started from")
     checkpoint: CheckpointRecord | None = None
+    checkpoint_steps: list[int] = Field(
+        default_factory=list, description="of the last three that became durable, ascending"
+    )
     failures: list[NumberedFailure] = Field(default_factory=list, max_length=32)
+    failures_by_cause: dict[str, int] = Field(
+        default_factory=dict, description="of all numbers so far; an earlier coordinator does not count them"
+    )
     telemetry_backlog: int = 0
 
     @classmethod

@@ -105,6 +105,7 @@ class Coordinator:
             for row in self.telemetry.offer(word.agent, word.outbox, word.outbox_oldest, fallback):
                 self.progress.row(row.generation, row.metrics)
             saved = self.telemetry.checkpoint != before
+            self.state.failures.checkpoint_step = self.telemetry.checkpoint_step
         self.version += stepping or saved
         self._set_limits()
         refusal, actions = membership.beat(self.state, word, now)
@@ -218,7 +219,6 @@ class Coordinator:
 
     def view(self) -> CoordinatorState:
         """The whole for the operator."""
-        members = self.state.sealed.members if self.state.sealed else []
         return CoordinatorState(
             version=self.version,
             epoch=self.state.epoch,
@@ -226,14 +226,16 @@ class Coordinator:
             directives=self.directives,
             refusals=dict(self.refusals),
             generation=self.state.generation,
-            members=members,
+            members=self.state.sealed.members if self.state.sealed else [],
             missing=[] if self.state.rendezvous is Rendezvous.CLOSED else self.state.missing(),
             missed=self._missed,
             waiting=self._waiting(),
             progress=self.progress.view(),
             start_step=self.progress.start_step,
             checkpoint=self.telemetry.checkpoint,
+            checkpoint_steps=list(self.telemetry.checkpoint_steps),
             failures=self.state.failures.listed(),
+            failures_by_cause=self.state.failures.by_cause(),
             telemetry_backlog=len(self.telemetry),
         )
 
@@ -269,8 +271,8 @@ class Coordinator:
 
     def _reached(self) -> int:
         """The step below which the run cannot end; what a broken generation did not save is none."""
-        durable = self.telemetry.checkpoint.step if self.telemetry.checkpoint else 0
-        return max(durable, self.progress.highest if self.state.rendezvous is Rendezvous.SEALED else 0)
+        trained = self.progress.highest if self.state.rendezvous is Rendezvous.SEALED else 0
+        return max(self.telemetry.checkpoint_step or 0, trained)
 
     def _called(self, message: Spoken) -> Spoken:
         """`message` from the slot that its agent has, which a spare may not know yet."""
@@ -315,9 +317,8 @@ class Coordinator:
 
     def _at_the_end(self) -> bool:
         """Whether the newest checkpoint is the last one."""
-        last = self.telemetry.checkpoint
         end = self.state.limits.steps if self.state.limits else self.progress.total_steps
-        return last is not None and 0 < end <= last.step
+        return 0 < end <= (self.telemetry.checkpoint_step or 0)
 
     def _tell_end(self, now: float) -> bool:
         """Whether the end of the run may be told from now on, and could not before."""

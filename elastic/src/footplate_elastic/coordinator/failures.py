@@ -8,7 +8,7 @@ listed it never changes: the operator counts by number.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -64,7 +64,8 @@ def hang_report(
 class FailureLog:
     """The last failures, numbered from 1. Times are seconds of one monotonic clock."""
 
-    _count: int = 0
+    checkpoint_step: int | None = None  # of the newest durable checkpoint, as whoever hears of one notes
+    _by_cause: Counter[str] = field(default_factory=Counter)
     _listed: deque[NumberedFailure] = field(default_factory=lambda: deque(maxlen=LISTED))
     # What may yet be explained by another failure: who told it, what, and when.
     _pending: dict[GenerationId, tuple[AgentIdentity, FailureReport, float]] = field(default_factory=dict)
@@ -101,13 +102,23 @@ class FailureLog:
         """Oldest first, at most 32."""
         return list(self._listed)
 
+    def by_cause(self) -> dict[str, int]:
+        """How many there were of each cause, also of those that are not listed any more."""
+        return dict(self._by_cause)
+
     def _list(
         self, agent: AgentIdentity, generation: GenerationId | None, failure: FailureReport
     ) -> NumberedFailure:
         if generation is not None:
             self._pending.pop(generation, None)
             self._explained.add(generation)
-        self._count += 1
-        listed = NumberedFailure(number=self._count, failure=failure, agent=agent, generation=generation)
+        self._by_cause[failure.cause.value] += 1
+        listed = NumberedFailure(
+            number=self._by_cause.total(),
+            failure=failure,
+            agent=agent,
+            generation=generation,
+            checkpoint_step=self.checkpoint_step,
+        )
         self._listed.append(listed)
         return listed

@@ -44,12 +44,18 @@ class TelemetryBuffer:
     keep: bool  # False: no API is configured
     capacity: int = CAPACITY
     checkpoint: CheckpointRecord | None = None  # the newest
+    checkpoint_steps: tuple[int, ...] = ()  # of the last three, ascending
     _queue: deque[_Queued] = field(default_factory=deque)
     _received: dict[WorkerId, int] = field(default_factory=dict)
     _stored: dict[WorkerId, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self._queue)
+
+    @property
+    def checkpoint_step(self) -> int | None:
+        """Of the newest checkpoint."""
+        return self.checkpoint.step if self.checkpoint else None
 
     def offer(
         self, agent: AgentIdentity, items: Sequence[TelemetryItem], oldest: int, fallback: GenerationId
@@ -114,3 +120,4 @@ class TelemetryBuffer:
     def _note(self, record: CheckpointRecord) -> None:
         if self.checkpoint is None or record.step >= self.checkpoint.step:
             self.checkpoint = record
+        self.checkpoint_steps = tuple(sorted({*self.checkpoint_steps, record.step})[-3:])

@@ -72,6 +72,24 @@ def test_the_list_keeps_the_newest_and_the_numbers_go_on() -> None:
     assert log.listed()[-1].number == 40
 
 
+def test_what_is_not_listed_any_more_is_counted_by_cause() -> None:
+    log = FailureLog()
+    for number in range(60):
+        cause = Cause.STORAGE if number < 20 else Cause.HANG
+        log.add(agent(0), GenerationId(epoch=1, number=number), failure(cause), 0.0)
+    log.add(agent(1), GenerationId(epoch=1, number=59), failure(Cause.COMMUNICATION), 0.1)
+    assert log.by_cause() == {"Storage": 20, "Hang": 40}
+    assert log.listed()[0].number == 29
+
+
+def test_a_failure_tells_which_checkpoint_was_the_newest() -> None:
+    log = FailureLog()
+    for generation, step in ((G1, None), (G2, 500)):
+        log.checkpoint_step = step
+        log.add(agent(0), generation, failure(), 0.0)
+    assert [entry.checkpoint_step for entry in log.listed()] == [None, 500]
+
+
 def test_a_lost_agent_is_named_with_its_node() -> None:
     lost = Lost(
         agent(1).model_copy(update={"node_name": "node-7"}), G1, Reason.AGENT_LOST, "its connection ended"

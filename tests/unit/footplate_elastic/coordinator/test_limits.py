@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from footplate_contracts.directives import Command, Directives, Limits, NumberedLimits
+from footplate_contracts.failures import FailureReport
+from footplate_contracts.names import Cause
 from footplate_contracts.reports import (
     CheckpointRecord,
     GenerationId,
@@ -249,3 +251,16 @@ def test_a_replaced_coordinator_that_finds_all_ended_too_early_lets_them_go_on()
     assert run.coordinator.view().state is RunState.GATHERING
     run.join()
     assert run.coordinator.state.sealed is not None and run.coordinator.state.sealed.limits == run.told()
+
+
+def test_the_operator_is_told_what_it_counts_failures_by() -> None:
+    run = Run()
+    run.join()
+    for step in (10, 20, 30, 40):
+        run.beat(step, 100, saved=True)
+    report = FailureReport(cause=Cause.STORAGE, reason="StorageError", message="EIO", time=0.0)
+    word = Heartbeat(agent=agent(0), generation=run.coordinator.state.generation, failure=report)
+    run.coordinator.heartbeat(word, run.now)
+    view = run.coordinator.view()
+    assert (view.checkpoint_steps, view.failures_by_cause) == ([20, 30, 40], {"Storage": 1})
+    assert view.failures[0].checkpoint_step == 40

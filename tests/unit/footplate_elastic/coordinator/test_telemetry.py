@@ -104,10 +104,11 @@ def test_batches_are_bounded_and_keep_their_order() -> None:
 
 def test_the_newest_checkpoint_is_known() -> None:
     buffer = TelemetryBuffer(keep=True)
-    for sequence, step in ((1, 10), (2, 20), (3, 15)):
+    for sequence, step in enumerate((10, 20, 15, 20), start=1):
         record = CheckpointRecord(step=step, uri=f"/c/{step}", time=1.0)
         buffer.offer(agent(0), [TelemetryItem(sequence=sequence, checkpoint=record)], 1, G1)
     assert buffer.checkpoint is not None and buffer.checkpoint.step == 20
+    assert buffer.checkpoint_steps == (10, 15, 20)
 
 
 @pytest.mark.parametrize(
