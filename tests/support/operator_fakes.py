@@ -6,6 +6,7 @@ trains until something breaks.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,6 +117,7 @@ class FakeCoordinator:
     step: int = 0
     start_step: int = 0
     checkpoint: CheckpointRecord | None = None
+    saved: list[int] = field(default_factory=list)  # steps of all that became durable
     failures: list[NumberedFailure] = field(default_factory=list)
     backlog: int = 0
     refusals: dict[str, str] = field(default_factory=dict)
@@ -172,7 +174,9 @@ class FakeCoordinator:
             ),
             start_step=self.start_step,
             checkpoint=self.checkpoint,
-            failures=list(self.failures),
+            checkpoint_steps=self.saved[-3:],
+            failures=self.failures[-32:],
+            failures_by_cause=dict(Counter(failure.failure.cause.value for failure in self.failures)),
             telemetry_backlog=self.backlog,
         )
 
@@ -211,6 +215,7 @@ class FakeCoordinator:
                 failure=report,
                 agent=identity(pod),
                 generation=self.generation,
+                checkpoint_step=self.saved[-1] if self.saved else None,
             )
         )
         self.state = RunState.GATHERING

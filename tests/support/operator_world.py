@@ -177,7 +177,9 @@ class World:
         }
         self.cluster.put(pod)
 
-    def end_pod(self, name: str, code: int, reason: str = "", terminated: str = "") -> None:
+    def end_pod(
+        self, name: str, code: int, reason: str = "", terminated: str = "", message: str = ""
+    ) -> None:
         """Its container has ended."""
         pod = travelled(self.cluster.objects[POD, name])
         ended = {
@@ -190,8 +192,7 @@ class World:
             "phase": "Succeeded" if code == 0 else "Failed",
             "containerStatuses": [{"state": {"terminated": ended}}],
         }
-        if reason:
-            pod["status"]["reason"] = reason
+        pod["status"] |= ({"reason": reason} if reason else {}) | ({"message": message} if message else {})
         self.cluster.put(pod)
 
     def _train(self) -> None:
@@ -267,6 +268,7 @@ class World:
         uri = f"/shared/checkpoints/step-{coordinator.step}.e{coordinator.epoch}g{coordinator.number}"
         coordinator.checkpoint = CheckpointRecord(step=coordinator.step, uri=uri, time=self._seconds())
         self.saved[uid] = coordinator.checkpoint
+        coordinator.saved.append(coordinator.step)
 
     def _speak(self) -> None:
         for uid in list(self.followed):

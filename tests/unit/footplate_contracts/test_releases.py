@@ -32,6 +32,7 @@ STATUS: dict[str, Any] = {
         {"number": 2, "start": NOON, "startStep": 30},
     ],
     "failures": {"Hang": 1},
+    "recentFailures": [{"hour": NOON, "checkpointStep": 20, "failures": {"Hang": 1}}],
     "restarts": 1,
     "coordinator": {"podName": "tiny-c1", "podUID": "uid-of-c1", "address": "10.0.0.1", "epoch": 1},
     "nodes": [{"name": "node-1", "strikes": 1, "message": ""}],
@@ -46,6 +47,7 @@ STATUS: dict[str, Any] = {
     "phaseTime": NOON,
     "writtenBy": "9.0.0",
     "failuresSeen": "1.1",
+    "failuresSeenByCause": {"Hang": 1},
     "incarnation": 2,
 }
 SPEC: dict[str, Any] = {

@@ -10,7 +10,14 @@ import pytest
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.reports import CoordinatorState
-from footplate_contracts.v1alpha1.status import ATTEMPT_LIMIT, Attempt, Condition, TrainingRunStatus
+from footplate_contracts.v1alpha1.status import (
+    ATTEMPT_LIMIT,
+    RECENT_LIMIT,
+    Attempt,
+    Condition,
+    RecentFailures,
+    TrainingRunStatus,
+)
 from footplate_operator.trainingrun.history import History
 from footplate_operator.trainingrun.policies.failure import Failure, FailureAction, Source
 from footplate_operator.trainingrun.status import attempts
@@ -22,7 +29,6 @@ NEW = History(
     now=NOW,
     created=NOW - timedelta(minutes=5),
     nodes=2,
-    checkpoint_every=10,
     step=37,
     checkpoint_step=30,
     stepped=True,
@@ -227,9 +233,14 @@ def test_a_status_fits_whatever_happened(letter: str) -> None:
         )
         for number in range(5)
     ]
-    status = fit(TrainingRunStatus(attempts=[attempt] * ATTEMPT_LIMIT, conditions=conditions))
-    assert bytes_of(status) <= STATUS_LIMIT
-    assert len(status.attempts) == ATTEMPT_LIMIT
+    status = TrainingRunStatus(attempts=[attempt] * ATTEMPT_LIMIT, conditions=conditions)
+    assert bytes_of(fit(status)) <= STATUS_LIMIT
+    assert len(fit(status).attempts) == ATTEMPT_LIMIT
+    counts = dict.fromkeys(Cause, 1_000)
+    recent = [RecentFailures(hour=attempt.start, failures=counts)] * RECENT_LIMIT
+    whole = fit(status.model_copy(update={"recent_failures": recent}))
+    assert bytes_of(whole) <= STATUS_LIMIT
+    assert whole.recent_failures == recent and whole.attempts
 
 
 def test_a_small_status_is_not_cut() -> None:

@@ -10,13 +10,14 @@ from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.v1alpha1.status import Attempt
 from footplate_operator.runtime.clock import format_time
+from footplate_operator.trainingrun import refill
 from footplate_operator.trainingrun.history import History
 from footplate_operator.trainingrun.policies.failure import (
     DEFAULT_BUDGETS,
+    INFRASTRUCTURE,
     Failure,
     FailureAction,
     next_action,
-    spent,
 )
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -26,6 +27,8 @@ def seen(cause: Cause, reason: str, message: str) -> Failure:
     return Failure(FailureReport(cause=cause, reason=reason, message=message, time=NOW.timestamp()))
 
 
+KILLED = seen(Cause.COMMUNICATION, Reason.RANK_KILLED, "rank 3 was killed by signal 9")
+STUCK = seen(Cause.HANG, Reason.NO_STEP, "no rank has finished a step for 60 s")
 BUG = seen(Cause.USER_ERROR, Reason.PYTHON_ERROR, "ValueError: bad batch 17 at 0x7f00")
 
 
@@ -51,21 +54,17 @@ def past(
     )
 
 
-def history(*attempts: Attempt, days: float = 0.1, checkpoint: int | None = None, start: int = 0) -> History:
-    counts: dict[str, int] = {}
-    for attempt in attempts:
-        if attempt.cause is not None:
-            counts[attempt.cause] = counts.get(attempt.cause, 0) + 1
+def history(*attempts: Attempt, checkpoint: int | None = None, start: int = 0, step: int = 0) -> History:
     running = Attempt(number=2, start=format_time(NOW), start_step=start)
     return History(
         now=NOW,
-        created=NOW - timedelta(days=days),
+        created=NOW - timedelta(hours=2),
         nodes=2,
-        checkpoint_every=100,
+        step=step,
         checkpoint_step=checkpoint,
         stepped=True,
         attempts=(*attempts, running),
-        failures=counts,
+        recent=refill.of_attempts(attempts),
     )
 
 
@@ -123,24 +122,60 @@ def history(*attempts: Attempt, days: float = 0.1, checkpoint: int | None = None
             id="lost-nodes-are-unlimited",
         ),
         pytest.param(
-            seen(Cause.COMMUNICATION, Reason.PEER_LOST, "reset by peer"),
-            history(*(past(Cause.COMMUNICATION) for _ in range(3))),
+            BUG,
+            history(past(Cause.USER_ERROR, BUG.report.message, end=130), checkpoint=100, start=130, step=130),
+            FailureAction.FAIL,
+            Reason.PYTHON_ERROR,
+            id="same-user-error-at-the-same-step-from-memory",
+        ),
+        pytest.param(
+            BUG,
+            history(past(Cause.USER_ERROR, BUG.report.message, end=130), checkpoint=100, start=130, step=290),
+            FailureAction.RESTART,
+            Reason.PYTHON_ERROR,
+            id="same-user-error-further-on",
+        ),
+        pytest.param(
+            STUCK,
+            history(*(past(Cause.HANG) for _ in range(3))),
             FailureAction.FAIL,
             "NoProgress",
             id="three-fruitless-restarts",
         ),
         pytest.param(
-            seen(Cause.COMMUNICATION, Reason.PEER_LOST, "reset by peer"),
-            history(
-                past(Cause.COMMUNICATION, start=0, end=150),
-                past(Cause.COMMUNICATION, start=100, end=250),
-                past(Cause.COMMUNICATION, start=200, end=350),
-                checkpoint=300,
-                start=300,
-            ),
+            STUCK,
+            history(*(past(Cause.HANG, start=step) for step in (0, 120, 120)), checkpoint=100, start=120),
             FailureAction.RESTART,
-            Reason.PEER_LOST,
-            id="each-restart-got-further",
+            Reason.NO_STEP,
+            id="two-fruitless-restarts-after-one-from-memory",
+        ),
+        pytest.param(
+            STUCK,
+            history(*(past(Cause.HANG, start=step) for step in (0, 110, 120)), start=130),
+            FailureAction.RESTART,
+            Reason.NO_STEP,
+            id="each-restart-began-later-from-memory",
+        ),
+        pytest.param(
+            STUCK,
+            history(*(past(Cause.HANG, start=step) for step in (0, 100, 200)), checkpoint=300, start=300),
+            FailureAction.RESTART,
+            Reason.NO_STEP,
+            id="each-restart-began-later-from-a-checkpoint",
+        ),
+        pytest.param(
+            KILLED,
+            history(*(past(Cause.COMMUNICATION, start=step) for step in (0, 110, 120)), start=130),
+            FailureAction.RESTART,
+            Reason.RANK_KILLED,
+            id="four-killed-ranks-between-two-checkpoints",
+        ),
+        pytest.param(
+            KILLED,
+            history(*(past(Cause.COMMUNICATION) for _ in range(20))),
+            FailureAction.RESTART,
+            Reason.RANK_KILLED,
+            id="killed-ranks-are-unlimited",
         ),
         pytest.param(
             seen(Cause.NODE_LOST, Reason.AGENT_LOST, "silent"),
@@ -162,6 +197,13 @@ def history(*attempts: Attempt, days: float = 0.1, checkpoint: int | None = None
             FailureAction.RESTART,
             Reason.IMAGE_PULL,
             id="an-image-that-one-node-lacks-is-tried-elsewhere",
+        ),
+        pytest.param(
+            seen(Cause.IMAGE_OR_CONFIG, Reason.CONTAINER_CONFIG, "exit code 127"),
+            history(*(past(Cause.IMAGE_OR_CONFIG) for _ in range(10)), checkpoint=500),
+            FailureAction.FAIL,
+            Reason.BUDGET_EXHAUSTED,
+            id="an-image-that-ten-nodes-lack",
         ),
         pytest.param(
             seen(Cause.STORAGE, Reason.STORAGE_FULL, "No space left on device"),
@@ -195,6 +237,7 @@ def test_next_action(failure: Failure, before: History, action: FailureAction, r
     ("budgets", "cause", "action"),
     [
         pytest.param({"NodeLost": 0}, Cause.NODE_LOST, FailureAction.FAIL, id="a-limit-where-there-was-none"),
+        pytest.param({"Communication": 4}, Cause.COMMUNICATION, FailureAction.FAIL, id="of-what-has-none"),
         pytest.param({"Hang": 6}, Cause.HANG, FailureAction.RESTART, id="a-larger-one"),
     ],
 )
@@ -210,25 +253,11 @@ def test_an_out_of_memory_end_says_what_would_help() -> None:
     assert message.startswith("OutOfMemory 2 times, 1 allowed; last: killed; a smaller training.microBatch")
 
 
-@pytest.mark.parametrize(
-    ("attempts", "days", "checkpoint", "count"),
-    [
-        pytest.param([past(Cause.HANG, hours_ago=2)], 0.5, None, 1, id="young-run-counts-all"),
-        pytest.param([past(Cause.HANG, hours_ago=30, end=10)], 3, 900, 0, id="refilled-after-a-day"),
-        pytest.param([past(Cause.HANG, hours_ago=30, end=750)], 3, 900, 1, id="within-three-checkpoints"),
-        pytest.param([past(Cause.HANG, hours_ago=20, end=10)], 3, 900, 1, id="within-a-day"),
-        pytest.param([past(Cause.USER_ERROR, hours_ago=1)], 3, None, 0, id="another-cause"),
-    ],
-)
-def test_budgets_refill(attempts: list[Attempt], days: float, checkpoint: int | None, count: int) -> None:
-    assert spent(history(*attempts, days=days, checkpoint=checkpoint), Cause.HANG) == count
-
-
-# Whether restarts by a cause are the run's own doing, which end it where no checkpoint comes of them.
+# Whether restarts by a cause are the run's own doing, which end it where no progress comes of them.
 OWN_DOING = {
     Cause.USER_ERROR: True,
     Cause.OUT_OF_MEMORY: True,
-    Cause.COMMUNICATION: True,
+    Cause.COMMUNICATION: False,
     Cause.NODE_LOST: False,
     Cause.PREEMPTED: False,
     Cause.HANG: True,
@@ -241,7 +270,7 @@ OWN_DOING = {
 
 
 @pytest.mark.parametrize("cause", Cause)
-def test_restarts_that_bring_no_checkpoint_end_the_run_where_they_are_its_own_doing(cause: Cause) -> None:
+def test_restarts_that_bring_no_progress_end_the_run_where_they_are_its_own_doing(cause: Cause) -> None:
     before = history(*(past(cause, message) for message in ("first", "second", "third")))
     decision = next_action({cause: 100, Cause.NO_PROGRESS: 1}, before, seen(cause, "Reason", "fourth"))
     assert (decision.cause is Cause.NO_PROGRESS) == (OWN_DOING[cause] or cause is Cause.NO_PROGRESS)
@@ -249,3 +278,9 @@ def test_restarts_that_bring_no_checkpoint_end_the_run_where_they_are_its_own_do
 
 def test_every_cause_has_a_budget() -> None:
     assert set(DEFAULT_BUDGETS) == set(Cause)
+
+
+@pytest.mark.parametrize("cause", sorted(INFRASTRUCTURE))
+def test_infrastructure_never_ends_a_run_by_itself(cause: Cause) -> None:
+    before = history(*(past(cause) for _ in range(1000)))
+    assert next_action({}, before, seen(cause, "Reason", "again")).action is FailureAction.RESTART

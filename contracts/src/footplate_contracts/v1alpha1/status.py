@@ -16,6 +16,7 @@ from footplate_contracts.v1alpha1.types import Label, Name, Part, Text, Time, Ur
 
 ATTEMPT_LIMIT = 20
 NODE_LIMIT = 32
+RECENT_LIMIT = 32  # more than a day's hours and three checkpoints need
 
 Duration = Annotated[float, Field(ge=0.0)]
 
@@ -64,6 +65,10 @@ class CheckpointStatus(Part):
     uri: Uri = Field(description="its folder")
     time: Time = Field(description="when it was complete")
     durable: bool = Field(True, description="whether it outlives the nodes")
+    recent_steps: Annotated[list[Whole], Field(max_length=3)] = Field(
+        [],
+        description="of the last three that were durable, ascending: budgets count at least since the first",
+    )
 
 
 def _cause(cause: object) -> object:
@@ -89,6 +94,14 @@ class Attempt(Part):
     exit_code: int | None = Field(None, description="of that rank")
     message: Text = Field("", description="for a person")
     lost_steps: Whole = Field(0, description="steps to be trained again")
+
+
+class RecentFailures(Part):
+    """Failures of one hour before one checkpoint, which still count against budgets."""
+
+    hour: Time = Field(description="that they happened in, by its beginning")
+    checkpoint_step: Whole = Field(0, description="of the newest durable checkpoint then; 0: there was none")
+    failures: Annotated[dict[str, Whole], Field(max_length=16)] = Field(description="how many, by cause")
 
 
 class CoordinatorStatus(Part):
@@ -146,6 +159,11 @@ class TrainingRunStatus(Part):
     failures: Annotated[dict[str, Whole], Field(max_length=16)] = Field(
         {}, description="interruptions by cause, in all"
     )
+    recent_failures: Annotated[list[RecentFailures], Field(max_length=RECENT_LIMIT)] | None = Field(
+        None,
+        description="those of `failures` that budgets count: since the third-newest durable checkpoint, and"
+        " of this hour and the 24 before it at least",
+    )
     restarts: Whole = Field(0, description="interruptions in all, beyond the attempts that are listed")
     coordinator: CoordinatorStatus | None = None
     nodes: Annotated[list[NodeStatus], Field(max_length=NODE_LIMIT)] = Field(
@@ -169,6 +187,9 @@ class TrainingRunStatus(Part):
     )
     failures_seen: Annotated[str, Field(max_length=64)] = Field(
         "", description="<epoch>.<number> of the newest failure counted, so that none counts twice"
+    )
+    failures_seen_by_cause: Annotated[dict[str, Whole], Field(max_length=16)] = Field(
+        {}, description="of that epoch's coordinator, up to that number"
     )
     incarnation: Whole = Field(
         0, description="newest incarnation of any worker; a substitute gets the next, so that no name returns"

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from footplate_contracts.v1alpha1.status import Attempt, TrainingRunStatus
-from footplate_operator.runtime.clock import format_time
+from footplate_contracts.v1alpha1.status import Attempt, RecentFailures, TrainingRunStatus
+from footplate_operator.runtime.clock import format_time, parse_time
+from footplate_operator.trainingrun import refill
 from footplate_operator.trainingrun.run import Run
 
 
@@ -22,12 +23,14 @@ class History:
     now: datetime
     created: datetime
     nodes: int  # that the spec asks for
-    checkpoint_every: int  # steps
+    looked: datetime | None = None  # when the training was seen last: what is new came after that
     step: int = 0  # last finished one
     checkpoint_step: int | None = None  # of the newest durable one
+    checkpoint_steps: tuple[int, ...] = ()  # of the last three, ascending
     stepped: bool = False  # any step was finished, ever
     attempts: tuple[Attempt, ...] = ()  # the newest ones, oldest first
     failures: Mapping[str, int] = field(default_factory=dict)  # by cause, since creation
+    recent: tuple[RecentFailures, ...] = ()  # those that budgets count
     restarts: int = 0
     trained: str = ""  # the generation that trained last, as the status says
 
@@ -72,12 +75,37 @@ def history_of(run: Run, seen: TrainingRunStatus, now: datetime) -> History:
         now=now,
         created=run.created,
         nodes=run.spec.compute.nodes,
-        checkpoint_every=run.spec.checkpoint.every_steps,
+        looked=_looked(run),
         step=step,
         checkpoint_step=seen.checkpoint.latest_step if seen.checkpoint else None,
+        checkpoint_steps=tuple(seen.checkpoint.recent_steps) if seen.checkpoint else (),
         stepped=reached > 0,
         attempts=tuple(status.attempts),
         failures=status.failures,
+        recent=_recent(run, now),
         restarts=status.restarts,
         trained=status.world.generation if status.world else "",
     )
+
+
+def _looked(run: Run) -> datetime:
+    """When the status written last says that training was seen."""
+    status = run.status
+    times = [attempt.end or attempt.start for attempt in status.attempts[-1:]]
+    if status.progress is not None and status.progress.last_updated_time:
+        times.append(status.progress.last_updated_time)
+    return max([run.created, *map(parse_time, times)])
+
+
+def _recent(run: Run, now: datetime) -> tuple[RecentFailures, ...]:
+    """The failures that budgets count; where an earlier release wrote the status, as it counted them."""
+    status = run.status
+    if status.recent_failures is not None:
+        return tuple(status.recent_failures)
+    recent = refill.of_attempts(status.attempts)
+    if now - run.created <= refill.DAY:  # it counted all of these, whether listed or not
+        for cause, total in status.failures.items():
+            listed = sum(part.failures.get(cause, 0) for part in recent)
+            if total > listed:
+                recent = refill.noted(recent, cause, run.created, 0, total - listed)
+    return recent

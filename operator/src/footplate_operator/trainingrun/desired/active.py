@@ -34,6 +34,11 @@ from footplate_operator.trainingrun.gang import retire
 from footplate_operator.trainingrun.manifests import children, worker
 from footplate_operator.trainingrun.metadata import slot_labels
 from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.policies.failure import (
+    FRUITLESS_RESTARTS,
+    INFRASTRUCTURE,
+    fruitless_restarts,
+)
 from footplate_operator.trainingrun.revision import not_in_force
 from footplate_operator.trainingrun.status import attempts
 from footplate_operator.trainingrun.status.phase import active_phase
@@ -139,6 +144,12 @@ def _held_up(situation: Situation) -> NewCondition | None:
     if closed and closed[-1].cause in (Cause.STORAGE, Cause.IMAGE_OR_CONFIG):
         # These do not mend themselves: say so, even while trying again.
         return NewCondition(ConditionType.PROGRESSING, False, closed[-1].reason, closed[-1].message)
+    fruitless = fruitless_restarts(situation.history, INFRASTRUCTURE)
+    if fruitless >= FRUITLESS_RESTARTS:
+        # Nothing ends such a run, and somebody should look at its machines.
+        message = f"{fruitless} restarts without progress, none of them the run's doing"
+        why = f"{message}; last: {closed[-1].message}"[:1024]
+        return NewCondition(ConditionType.PROGRESSING, False, Cause.NO_PROGRESS, why)
     return None
 
 

@@ -13,6 +13,7 @@ from footplate_contracts.reports import RunState
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import seconds_between
 from footplate_operator.runtime.conditions import NewCondition
+from footplate_operator.trainingrun import refill
 from footplate_operator.trainingrun.directives import directives
 from footplate_operator.trainingrun.gang.plan import GangPlan, plan
 from footplate_operator.trainingrun.history import History, history_of
@@ -54,6 +55,7 @@ class Situation:
         so_far = {
             "attempts": list(history.attempts),
             "failures": dict(history.failures),
+            "recent_failures": list(refill.counting(history.recent, history.checkpoint_steps, self.now)),
             "restarts": history.restarts,
         }
         after = self.seen.model_copy(update=so_far | decided)
@@ -82,7 +84,9 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
         gang=gang,
         wanted=directives(run, gone=gang.gone),
         now=now,
-        seen=told.model_copy(update={"failures_seen": failed.counted}),
+        seen=told.model_copy(
+            update={"failures_seen": failed.counted, "failures_seen_by_cause": dict(failed.counted_by_cause)}
+        ),
         history=history,
         interrupted=bool(failed.new) or (before.open is not None and not gang.workers.complete),
         finished=_finished(gang, now),

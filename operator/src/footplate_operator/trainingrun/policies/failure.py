@@ -2,29 +2,33 @@
 
 Hardware breaks daily on a large machine, a bug breaks every time: one retry
 counter for both either gives up on a healthy month or repeats a bug for ever.
-So every cause has a budget of its own, infrastructure never spends the user's,
-and the same error without progress ends early.
+So every cause has a budget of its own, and the same error without progress ends
+early. What can only be the infrastructure's doing ends no run by itself: it spends
+no progress, and has a budget only where a user sets one. What may be the user's
+doing always has one.
+
+Progress is whatever a restart can begin from, copies in memory included: an attempt
+that began at a later step than the one before it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Reason
-from footplate_contracts.v1alpha1.status import Attempt
-from footplate_operator.runtime.clock import parse_time
+from footplate_operator.trainingrun import refill
 from footplate_operator.trainingrun.history import History
 
 DEFAULT_BUDGETS: Final[Mapping[Cause, int | None]] = {
     Cause.USER_ERROR: 3,
     Cause.OUT_OF_MEMORY: 1,
-    Cause.COMMUNICATION: 20,
+    Cause.COMMUNICATION: None,
     Cause.NODE_LOST: None,
     Cause.PREEMPTED: None,
     Cause.HANG: 5,
@@ -35,13 +39,14 @@ DEFAULT_BUDGETS: Final[Mapping[Cause, int | None]] = {
     Cause.STRAGGLER_SUSPECTED: None,
 }
 
-FRUITLESS_RESTARTS: Final = 3  # restarts without a new checkpoint step that make one NoProgress
-REFILL: Final = timedelta(hours=24)
-REFILL_CHECKPOINTS: Final = 3
+FRUITLESS_RESTARTS: Final = 3  # restarts without progress that make one NoProgress
 
-_SPENDS_PROGRESS: Final = frozenset({Cause.USER_ERROR, Cause.HANG, Cause.COMMUNICATION, Cause.OUT_OF_MEMORY})
+INFRASTRUCTURE: Final = frozenset({Cause.COMMUNICATION, Cause.NODE_LOST, Cause.PREEMPTED})
+_SPENDS_PROGRESS: Final = frozenset({Cause.USER_ERROR, Cause.HANG, Cause.OUT_OF_MEMORY})
 # A restart reads the same bytes and the same fields again.
 _BEYOND_RETRY: Final = frozenset({Reason.DATA_MISSING, Reason.DATA_CORRUPT, Reason.CONFIG_REFUSED})
+
+_ELSEWHERE: Final = 10  # times that another node is tried which may have the image
 
 _OOM_HINT: Final = "; a smaller training.microBatchSize, recomputation or parallelism.sharding saves memory"
 
@@ -69,6 +74,7 @@ class Failure:
     node: str = ""
     source: Source = Source.COORDINATOR
     made: datetime | None = None  # the pod that it is of, if any is left
+    checkpoint_step: int | None = None  # of the newest durable checkpoint then, where that is known
 
 
 @dataclass(frozen=True)
@@ -94,38 +100,48 @@ def next_action(budgets: Mapping[str, int], history: History, failure: Failure) 
     if _identical(history, report):
         message = f"the same error twice without a checkpoint in between: {report.message}"
         return _fail(report, report.reason, message)
-    fruitless, allowed = _fruitless(history), _budget(budgets, Cause.NO_PROGRESS)
+    fruitless, allowed = fruitless_restarts(history, _SPENDS_PROGRESS), _budget(budgets, Cause.NO_PROGRESS)
     if report.cause in _SPENDS_PROGRESS and allowed is not None and fruitless >= FRUITLESS_RESTARTS * allowed:
-        message = f"{fruitless} restarts without a new checkpoint; last: {report.message}"
+        message = f"{fruitless} restarts without progress; last: {report.message}"
         return FailureDecision(FailureAction.FAIL, Cause.NO_PROGRESS, Cause.NO_PROGRESS.value, message)
     budget = _budget(budgets, report.cause)
-    if (
-        budget is not None
-        and spent(history, report.cause) >= budget
-        and not _retried_elsewhere(history, report)
-    ):
+    if _retried_elsewhere(history, report) and report.cause not in budgets:
+        budget = _ELSEWHERE
+    if budget is not None and spent(history, report.cause) >= budget:
         times = "once" if budget == 0 else f"{budget + 1} times"
         message = f"{report.cause} {times}, {budget} allowed; last: {report.message}"
         return _fail(report, Reason.BUDGET_EXHAUSTED if budget else report.reason, message)
     return FailureDecision(FailureAction.RESTART, report.cause, report.reason, report.message)
 
 
+def overspent(
+    budgets: Mapping[str, int], history: History, causes: Iterable[Cause]
+) -> FailureDecision | None:
+    """The end of a run of which more failures by one of `causes` were counted than its budget allows."""
+    for cause in causes:
+        budget, number = _budget(budgets, cause), spent(history, cause)
+        if budget is not None and number > budget:
+            message = f"{cause} {number} times, {budget} allowed; most of them while no operator was there"
+            return FailureDecision(FailureAction.FAIL, cause, Reason.BUDGET_EXHAUSTED, message)
+    return None
+
+
 def spent(history: History, cause: Cause) -> int:
-    """Failures by `cause` since the third-newest durable checkpoint or for 24 h, whichever is longer.
-
-    A run younger than that has all of them in its totals; an older one has
-    them among its listed attempts.
-    """
-    if history.now - history.created <= REFILL:
-        return history.failures.get(cause, 0)
-    since = (history.checkpoint_step or 0) - (REFILL_CHECKPOINTS - 1) * history.checkpoint_every
-    return sum(attempt.cause is cause and _counts(attempt, history.now, since) for attempt in history.closed)
+    """Failures by `cause` since the third-newest durable checkpoint or for 24 h, whichever is longer."""
+    return refill.spent(history.recent, cause, history.checkpoint_steps, history.now)
 
 
-def _counts(attempt: Attempt, now: datetime, since: int) -> bool:
-    """Whether what ended `attempt` happened within a day, or at step `since` or later."""
-    recent = now - parse_time(attempt.end or attempt.start) <= REFILL
-    return recent or (attempt.end_step or attempt.start_step) >= since
+def fruitless_restarts(history: History, causes: Collection[Cause]) -> int:
+    """Restarts after failures by `causes`, newest first, since the last progress."""
+    if _checkpointed(history):
+        return 0
+    count, next_start = 0, history.start_step
+    for attempt in reversed(history.closed):
+        if next_start > attempt.start_step:
+            break
+        count += attempt.cause in causes
+        next_start = attempt.start_step
+    return count
 
 
 def _hopeless(history: History, report: FailureReport) -> bool:
@@ -139,6 +155,8 @@ def _identical(history: History, report: FailureReport) -> bool:
     if report.cause is not Cause.USER_ERROR or not history.closed or _checkpointed(history):
         return False
     last = history.closed[-1]
+    if history.start_step > last.start_step and history.step > (last.end_step or 0):
+        return False  # it has come further than the same error let it come before
     return (
         last.cause is Cause.USER_ERROR
         and last.reason == report.reason
@@ -154,17 +172,6 @@ def _gist(message: str) -> str:
 def _checkpointed(history: History) -> bool:
     """Whether the running attempt got as far as a checkpoint of its own."""
     return (history.checkpoint_step or 0) > history.start_step
-
-
-def _fruitless(history: History) -> int:
-    """Restarts, newest first, since which no new checkpoint step appeared."""
-    count, next_start = 0, history.start_step
-    for attempt in reversed(history.closed):
-        if (history.checkpoint_step or 0) > next_start:
-            break
-        count += attempt.cause in _SPENDS_PROGRESS
-        next_start = attempt.start_step
-    return count
 
 
 def _retried_elsewhere(history: History, report: FailureReport) -> bool:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 
 from footplate_contracts.failures import MESSAGE_LIMIT, REASON_LIMIT, is_secondary
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_contracts.v1alpha1.status import ATTEMPT_LIMIT, Attempt
-from footplate_operator.runtime.clock import parse_time
+from footplate_operator.runtime.clock import from_epoch, parse_time
+from footplate_operator.trainingrun import refill
 from footplate_operator.trainingrun.history import History
 from footplate_operator.trainingrun.policies.failure import (
     Failure,
@@ -22,8 +24,9 @@ from footplate_operator.trainingrun.policies.failure import (
     FailureDecision,
     Source,
     next_action,
+    overspent,
 )
-from footplate_operator.trainingrun.status.failures import TOLD_BY_KUBERNETES, SeenFailures
+from footplate_operator.trainingrun.status.failures import SeenFailures
 
 
 def record(
@@ -36,7 +39,8 @@ def record(
         state: of the coordinator, which says in what generation the open attempt trains.
         budgets: failures allowed by cause, beside the defaults.
     """
-    decisions = []
+    history = _with_unlisted(history, seen)
+    decisions = [overspent(budgets, history, seen.unlisted)]
     for failure in seen.new:
         history, decision = interrupt(history, _placed(history, failure), budgets)
         decisions.append(decision)
@@ -166,9 +170,9 @@ def _better(failure: Failure, known: Attempt) -> bool:
         return True
     if is_secondary(report) and known.cause is not None:
         return False
-    if known.cause is Cause.NODE_LOST and report.cause in TOLD_BY_KUBERNETES:
+    if known.cause is Cause.NODE_LOST:
         return True
-    if report.cause is Cause.NODE_LOST and known.cause in TOLD_BY_KUBERNETES:
+    if report.cause is Cause.NODE_LOST and known.cause is not None:
         return False
     return failure.source is Source.COORDINATOR and known.rank is None
 
@@ -187,7 +191,7 @@ def _interrupted(history: History, failure: Failure, decision: FailureDecision) 
             "lost_steps": max(0, (closed.end_step or 0) - (history.checkpoint_step or 0)),
         }
     )
-    history = _counted(_with_last(history, ended), report.cause, +1)
+    history = _counted(_with_last(history, ended), report.cause, failure)
     return history if failed else begin(replace(history, restarts=history.restarts + 1))
 
 
@@ -195,7 +199,7 @@ def _before(history: History, ended: Attempt) -> History:
     """The history as it was while the attempt `ended` was open."""
     earlier = (attempt for attempt in history.closed if attempt.number < ended.number)
     reopened = ended.model_copy(update={"end": None})
-    return replace(_counted(history, ended.cause, -1), attempts=(*earlier, reopened))
+    return replace(_taken_back(history, ended, None), attempts=(*earlier, reopened))
 
 
 def _corrected(history: History, ended: Attempt, failure: Failure, decision: FailureDecision) -> History:
@@ -209,8 +213,10 @@ def _corrected(history: History, ended: Attempt, failure: Failure, decision: Fai
         }
     )
     attempts = tuple(better if attempt.number == ended.number else attempt for attempt in history.attempts)
-    history = _counted(replace(history, attempts=attempts), ended.cause, -1)
-    return _counted(history, failure.report.cause, +1)
+    history = replace(history, attempts=attempts)
+    if ended.cause is None:
+        return _counted(history, failure.report.cause, failure)
+    return _taken_back(history, ended, failure.report.cause)
 
 
 def _blame(failure: Failure) -> dict[str, object]:
@@ -235,9 +241,40 @@ def _with_last(history: History, attempt: Attempt) -> History:
     return replace(history, attempts=(*history.attempts[:-1], attempt))
 
 
-def _counted(history: History, cause: Cause | None, difference: int) -> History:
-    if cause is None:
+def _with_unlisted(history: History, seen: SeenFailures) -> History:
+    """The history with failures that are too old to be listed: they count as of the oldest that is."""
+    for cause, number in seen.unlisted.items():
+        history = _counted(history, cause, seen.new[0], number)
+    return replace(history, restarts=history.restarts + sum(seen.unlisted.values()))
+
+
+def _counted(history: History, cause: Cause, failure: Failure, number: int = 1) -> History:
+    """The history with so many more failures by `cause`, at the time of `failure`."""
+    newest = history.checkpoint_step or 0
+    saved = newest if failure.checkpoint_step is None else min(newest, failure.checkpoint_step)
+    recent = refill.noted(history.recent, cause.value, _moment(history, failure), saved, number)
+    return replace(history, recent=recent, failures=_added(history.failures, {cause.value: number}))
+
+
+def _taken_back(history: History, ended: Attempt, instead: Cause | None) -> History:
+    """The history without the failure that closed the attempt `ended`, or with it by the cause `instead`."""
+    if ended.cause is None:
         return history
-    counts = dict(history.failures)
-    counts[cause.value] = max(0, counts.get(cause.value, 0) + difference)
-    return replace(history, failures={name: count for name, count in sorted(counts.items()) if count})
+    difference = {ended.cause.value: -1} | ({instead.value: 1} if instead is not None else {})
+    seen = parse_time(ended.end or ended.start)
+    return replace(
+        history,
+        failures=_added(history.failures, difference),
+        recent=refill.taken_back(history.recent, ended.cause, seen, instead),
+    )
+
+
+def _moment(history: History, failure: Failure) -> datetime:
+    """When `failure` was, which the clock of another machine says: between the last look and now."""
+    earliest = history.looked or history.created
+    return from_epoch(min(max(earliest.timestamp(), failure.report.time), history.now.timestamp()))
+
+
+def _added(counts: Mapping[str, int], difference: Mapping[str, int]) -> dict[str, int]:
+    after = {name: counts.get(name, 0) + difference.get(name, 0) for name in {*counts, *difference}}
+    return {name: count for name, count in sorted(after.items()) if count > 0}

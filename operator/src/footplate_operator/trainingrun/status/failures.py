@@ -7,8 +7,10 @@ of it is believed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import signal
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -16,12 +18,23 @@ from footplate_contracts.failures import MESSAGE_LIMIT, OUTCOMES, REASON_LIMIT, 
 from footplate_contracts.names import Cause, ExitCode, Phase, Reason
 from footplate_contracts.reports import CoordinatorState, NumberedFailure, RunState
 from footplate_operator.trainingrun.observed import LostWorker, PodView
+from footplate_operator.trainingrun.policies import eviction
 from footplate_operator.trainingrun.policies.failure import Failure, Source
 from footplate_operator.trainingrun.run import Run
 
-TOLD_BY_KUBERNETES: Final = frozenset({Cause.OUT_OF_MEMORY, Cause.PREEMPTED})
-
 _NOT_STARTED: Final = (126, 127, 128)  # what a shell and the container runtime say of a program
+# Ends that somebody else has brought about, or that we asked for ourselves.
+_NOBODYS_FAULT: Final = frozenset(
+    {
+        ExitCode.SUCCESS,
+        ExitCode.SUSPENDED,
+        ExitCode.STALE,
+        128 + signal.SIGKILL,
+        128 + signal.SIGTERM,
+    }
+)
+_ANYTHING: Final = OUTCOMES[ExitCode.USER_ERROR]  # any program ends so
+_TAKEN: Final = ("Preempting", "Shutdown", "Terminated", "NodeShutdown")
 
 
 @dataclass(frozen=True)
@@ -31,6 +44,9 @@ class SeenFailures:
     new: tuple[Failure, ...]  # the coordinator's first, as it knows why; then pods that are gone
     explanations: tuple[Failure, ...]  # what Kubernetes came to say of ends that are known already
     counted: str  # `status.failuresSeen` with those that are new
+    counted_by_cause: Mapping[str, int] = field(default_factory=dict)  # `status.failuresSeenByCause`
+    # Older than those in `new`, by cause, where there were more than a coordinator lists.
+    unlisted: Mapping[Cause, int] = field(default_factory=dict)
 
 
 def seen(
@@ -46,27 +62,53 @@ def seen(
         lost: workers whose loss may have ended a generation.
         workers: all worker pods.
     """
-    epoch, _, number = run.status.failures_seen.partition(".")
-    known = (int(epoch), int(number)) if epoch.isdigit() and number.isdigit() else (0, 0)
-    fresh = [failure for failure in state.failures if (state.epoch, failure.number) > known]
+    epoch, number = _newest(run.status.failures_seen)
+    by_cause: Mapping[str, int] = run.status.failures_seen_by_cause
+    unlisted: Mapping[Cause, int] = {}
+    fresh = [failure for failure in state.failures if (state.epoch, failure.number) > (epoch, number)]
     fresh.sort(key=lambda failure: failure.number)
     if fresh:
-        known = (state.epoch, fresh[-1].number)
+        if state.epoch != epoch:  # another coordinator, which counts from 1
+            number, by_cause = 0, {}
+        unlisted = _unlisted(state, fresh, number, by_cause)
+        epoch, number, by_cause = state.epoch, fresh[-1].number, state.failures_by_cause
     # Pods of a run that is being suspended end because they were asked to, whatever became of that.
     told = [worker for worker in lost if worker.pod is None or worker.pod.exit_code != ExitCode.SUSPENDED]
     gone = () if run.phase is Phase.SUSPENDING or state.state is RunState.SUSPENDED else told
     return SeenFailures(
         new=(*map(_listed, fresh), *(from_lost(worker, None, now) for worker in gone)),
         explanations=tuple(_explanations(state, workers, now)),
-        counted=f"{known[0]}.{known[1]}" if known > (0, 0) else "",
+        counted=f"{epoch}.{number}" if number else "",
+        counted_by_cause=by_cause,
+        unlisted=unlisted,
     )
+
+
+def _newest(failures_seen: str) -> tuple[int, int]:
+    """Epoch and number of the newest failure that is counted; zeros before the first."""
+    epoch, _, number = failures_seen.partition(".")
+    return (int(epoch), int(number)) if epoch.isdigit() and number.isdigit() else (0, 0)
+
+
+def _unlisted(
+    state: CoordinatorState, fresh: Sequence[NumberedFailure], known: int, counted: Mapping[str, int]
+) -> dict[Cause, int]:
+    """How many failures after number `known`, of those `counted`, are too old to be among `fresh`.
+
+    Empty where an earlier release of either side did not count by cause.
+    """
+    listed = Counter(failure.failure.cause.value for failure in fresh)
+    older = Counter(state.failures_by_cause) - Counter(counted) - listed
+    if older.total() != fresh[0].number - known - 1:
+        return {}
+    return {Cause(cause): number for cause, number in sorted(older.items()) if cause in frozenset(Cause)}
 
 
 def _listed(numbered: NumberedFailure) -> Failure:
     report, generation = numbered.failure, str(numbered.generation) if numbered.generation else ""
     if not report.reason:  # a condition needs one
         report = report.model_copy(update={"reason": report.cause.value})
-    return Failure(report, generation, numbered.agent.node_name)
+    return Failure(report, generation, numbered.agent.node_name, checkpoint_step=numbered.checkpoint_step)
 
 
 def _explanations(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> Iterator[Failure]:
@@ -80,7 +122,7 @@ def _explanations(state: CoordinatorState, pods: Iterable[PodView], now: datetim
         pod = ended.get(numbered.agent.worker)
         if pod is None or numbered.generation is None or numbered.failure.cause is not Cause.NODE_LOST:
             continue
-        if _cause(pod)[0] in TOLD_BY_KUBERNETES:
+        if _cause(pod)[0] is not Cause.NODE_LOST:
             yield from_lost(LostWorker(pod.index, pod), str(numbered.generation), now)
 
 
@@ -110,21 +152,26 @@ def _cause(pod: PodView) -> tuple[Cause, str]:
         return Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY
     if pod.disruption == "DeletionByPodGC":
         return Cause.NODE_LOST, pod.disruption
-    if pod.disruption or pod.reason in ("Preempting", "Shutdown", "Terminated", "NodeShutdown"):
-        return Cause.PREEMPTED, pod.disruption or pod.reason
     if pod.reason == "Evicted":
-        return Cause.PREEMPTED, pod.reason
+        return eviction.own_doing(pod.message) or Cause.PREEMPTED, pod.reason
+    if pod.disruption or pod.reason in _TAKEN:
+        return Cause.PREEMPTED, pod.disruption or pod.reason
     if not pod.ended:
         reason = Reason.POD_DELETED if pod.terminating else Reason.AGENT_LOST
         return Cause.NODE_LOST, reason
-    if pod.exit_code in _NOT_STARTED:
-        return Cause.IMAGE_OR_CONFIG, Reason.CONTAINER_CONFIG
-    outcome = OUTCOMES.get(pod.exit_code or 0)
-    if outcome is None or outcome.exit_code is ExitCode.STALE:
+    return _cause_of_code(pod.exit_code)
+
+
+def _cause_of_code(code: int | None) -> tuple[Cause, str]:
+    """What the exit code of an agent says; None where no container told one."""
+    if code is None or code in _NOBODYS_FAULT:
         return Cause.NODE_LOST, Reason.POD_FAILED
-    # Any program ends with 1: that it was Python which raised is a rank's to say.
-    anything = outcome.exit_code is ExitCode.USER_ERROR
-    return outcome.cause, Reason.POD_FAILED if anything else outcome.reason
+    if code in _NOT_STARTED:
+        return Cause.IMAGE_OR_CONFIG, Reason.CONTAINER_CONFIG
+    # Any program ends with 1, and with a signal or a code that is not ours it ended by a mistake: that
+    # it was Python which raised is a rank's to say.
+    outcome = OUTCOMES.get(code, _ANYTHING)
+    return outcome.cause, Reason.POD_FAILED if outcome is _ANYTHING else outcome.reason
 
 
 def words(pod: PodView) -> str:
@@ -136,9 +183,17 @@ def words(pod: PodView) -> str:
         return f"pod {pod.name}{where} is not heard of"
     parts = [f"pod {pod.name}{where} ended"]
     if pod.exit_code is not None:
-        parts.append(f"with exit code {pod.exit_code}")
+        parts.append(f"with exit code {pod.exit_code}{_signal(pod.exit_code)}")
     if pod.terminated_reason not in ("", "Error", "Completed"):
         parts.append(f"({pod.terminated_reason})")
     said = pod.message or pod.reason
     text = " ".join(parts)
     return f"{text}: {said}" if said else text
+
+
+def _signal(code: int) -> str:
+    """The signal that an exit code tells of, as containers do; empty for none."""
+    try:
+        return f", which is {signal.Signals(code - 128).name}" if code > 128 else ""
+    except ValueError:
+        return ""

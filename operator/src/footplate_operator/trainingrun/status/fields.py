@@ -19,6 +19,7 @@ from footplate_contracts.v1alpha1.status import (
     WorldStatus,
 )
 from footplate_operator.runtime.clock import format_time, from_epoch
+from footplate_operator.trainingrun import refill
 from footplate_operator.trainingrun.observed import Observed, PodView
 from footplate_operator.trainingrun.run import Run
 
@@ -42,7 +43,7 @@ def told(
     return before.model_copy(
         update={
             "progress": _progress(before, state, now),
-            "checkpoint": _checkpoint(before, state),
+            "checkpoint": _checkpoint(run, state),
             "world": _world(before, state, parallelism),
             "coordinator": _coordinator(run, serving, pods.coordinators),
             "replicas": _replicas(pods),
@@ -55,7 +56,7 @@ def last_seen(run: Run, observed: Observed, now: datetime) -> TrainingRunStatus:
     before, state = run.status, observed.coordinator
     update: dict[str, object] = {"replicas": _replicas(observed)}
     if state.progress.step > (before.progress.step if before.progress else 0):
-        update |= {"progress": _progress(before, state, now), "checkpoint": _checkpoint(before, state)}
+        update |= {"progress": _progress(before, state, now), "checkpoint": _checkpoint(run, state)}
     return before.model_copy(update=update)
 
 
@@ -81,16 +82,28 @@ def _progress(before: TrainingRunStatus, state: CoordinatorState, now: datetime)
     return after if after == known else after.model_copy(update={"last_updated_time": format_time(now)})
 
 
-def _checkpoint(before: TrainingRunStatus, state: CoordinatorState) -> CheckpointStatus | None:
+def _checkpoint(run: Run, state: CoordinatorState) -> CheckpointStatus | None:
     """The newest durable checkpoint."""
-    if state.checkpoint is None:
-        return before.checkpoint
-    record = state.checkpoint
-    if before.checkpoint is not None and before.checkpoint.uri == record.uri:
-        return before.checkpoint
-    return CheckpointStatus(
-        latest_step=record.step, uri=record.uri, time=format_time(from_epoch(record.time)), durable=True
-    )
+    known, record = run.status.checkpoint, state.checkpoint
+    if record is None:
+        return known
+    if known is None or known.uri != record.uri:
+        newest = CheckpointStatus(
+            latest_step=record.step, uri=record.uri, time=format_time(from_epoch(record.time)), durable=True
+        )
+    else:
+        newest = known
+    told = [*_recent_steps(known, run.spec.checkpoint.every_steps), *state.checkpoint_steps, record.step]
+    # One behind the newest is of a history that was rolled back.
+    steps = sorted({step for step in told if 0 < step <= record.step})[-refill.CHECKPOINTS :]
+    return newest if steps == newest.recent_steps else newest.model_copy(update={"recent_steps": steps})
+
+
+def _recent_steps(known: CheckpointStatus | None, every: int) -> list[int]:
+    """The steps of the last durable checkpoints; an earlier release held them to be regular."""
+    if known is None:
+        return []
+    return known.recent_steps or [known.latest_step - number * every for number in range(refill.CHECKPOINTS)]
 
 
 def _world(

@@ -2,7 +2,8 @@
 
 Every watcher of TrainingRuns receives each version of each status, so one stays
 within 16 KiB, whatever happened to the run. Twenty attempts with a traceback
-each would be larger than that: the newest keep their words, the older ones are cut.
+each would be larger than that: the newest keep their words, the older ones are cut,
+and at last they go. What budgets count is never cut.
 """
 
 from __future__ import annotations
@@ -67,7 +68,10 @@ def report(
 
 
 def fit(status: TrainingRunStatus) -> TrainingRunStatus:
-    """`status`, with messages cut as far as needed: of older attempts first, of everything last."""
+    """`status`, with messages cut as far as needed: of older attempts first, of everything last.
+
+    Where all that is not enough, the oldest attempts are left out.
+    """
     for characters in _CUTS:
         if bytes_of(status) <= STATUS_LIMIT:
             return status
@@ -78,7 +82,10 @@ def fit(status: TrainingRunStatus) -> TrainingRunStatus:
         condition.model_copy(update={"message": _short(condition.message, _LAST_CUT)})
         for condition in status.conditions
     ]
-    return _cut(status.model_copy(update={"conditions": conditions}), _LAST_CUT, 0)
+    status = _cut(status.model_copy(update={"conditions": conditions}), _LAST_CUT, 0)
+    while bytes_of(status) > STATUS_LIMIT and len(status.attempts) > _NEWEST:
+        status = status.model_copy(update={"attempts": status.attempts[1:]})
+    return status
 
 
 def bytes_of(status: TrainingRunStatus) -> int:

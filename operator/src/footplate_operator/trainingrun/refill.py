@@ -1,0 +1,123 @@
+"""Budgets refill: a failure counts until three checkpoints are durable since, and for a day at least.
+
+A healthy month on a large machine has more failures than any budget, and more than a
+status can list. So they are counted by the hour, by the newest durable checkpoint at that
+time and by cause; what no longer tells two failures apart is merged. No more than 25 hours,
+three checkpoints and what lies before them are ever told apart, whatever the number of
+failures, and the count is exact: it is that of all failures since the third-newest durable
+checkpoint, and of all of the present hour and of the 24 before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import Final
+
+from footplate_contracts.v1alpha1.status import RECENT_LIMIT, Attempt, RecentFailures
+from footplate_operator.runtime.clock import format_time, parse_time
+
+CHECKPOINTS: Final = 3
+DAY: Final = timedelta(hours=24)
+
+Recent = tuple[RecentFailures, ...]
+
+
+def spent(recent: Recent, cause: str, steps: Sequence[int], now: datetime) -> int:
+    """How many failures by `cause` count; `steps` are those of the last three durable checkpoints."""
+    return sum(part.failures.get(cause, 0) for part in counting(recent, steps, now))
+
+
+def counting(recent: Recent, steps: Sequence[int], now: datetime) -> Recent:
+    """What of `recent` still counts, merged as far as it never matters again."""
+    since = steps[-CHECKPOINTS] if len(steps) >= CHECKPOINTS else 0
+    yesterday = _hour(now) - DAY
+    parts: list[tuple[datetime, int, RecentFailures]] = []
+    for part in recent:
+        hour = parse_time(part.hour)
+        # A checkpoint before the third-newest never comes back: only the hour counts from then on.
+        step = part.checkpoint_step if part.checkpoint_step >= since else 0
+        if hour >= yesterday or step >= since:
+            parts.append((hour, step, part))
+    old: dict[int, datetime] = {}  # of what only a checkpoint keeps, the hour says nothing more
+    for hour, step, _ in parts:
+        if hour < yesterday:
+            old[step] = max(hour, old.get(step, hour))
+    return _bounded(
+        _merged((old[step] if hour < yesterday else hour, step, part) for hour, step, part in parts)
+    )
+
+
+def noted(recent: Recent, cause: str, moment: datetime, checkpoint: int, number: int = 1) -> Recent:
+    """`recent` with so many more failures by `cause`, of `moment`, when `checkpoint` was the newest."""
+    hour = _hour(moment)
+    new = RecentFailures(
+        hour=format_time(hour, "seconds"), checkpoint_step=checkpoint, failures={cause: number}
+    )
+    return _merged((parse_time(part.hour), part.checkpoint_step, part) for part in (*recent, new))
+
+
+def taken_back(recent: Recent, cause: str, seen: datetime, instead: str | None = None) -> Recent:
+    """`recent` without the last failure by `cause` that was seen at `seen`, or with it by `instead`."""
+    those = [number for number, part in enumerate(recent) if part.failures.get(cause)]
+    if not those:
+        return recent
+    found = max((number for number in those if parse_time(recent[number].hour) <= seen), default=those[0])
+    counts = dict(recent[found].failures)
+    counts[cause] -= 1
+    if instead is not None:
+        counts[instead] = counts.get(instead, 0) + 1
+    changed = recent[found].model_copy(update={"failures": _positive(counts)})
+    parts = (*recent[:found], changed, *recent[found + 1 :])
+    return tuple(part for part in parts if part.failures)
+
+
+def of_attempts(attempts: Iterable[Attempt]) -> Recent:
+    """What the listed attempts tell: an earlier release counted by them."""
+    recent: Recent = ()
+    for attempt in attempts:
+        if attempt.cause is not None and attempt.end is not None:
+            saved = max(0, (attempt.end_step or 0) - attempt.lost_steps)
+            recent = noted(recent, attempt.cause.value, parse_time(attempt.end), saved)
+    return recent
+
+
+def _hour(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def _merged(parts: Iterable[tuple[datetime, int, RecentFailures]]) -> Recent:
+    """One part for each hour and checkpoint, in this order."""
+    merged: list[RecentFailures] = []
+    ordered = sorted(parts, key=lambda part: part[:2])
+    for (hour, step), same in groupby(ordered, key=lambda part: part[:2]):
+        counts: dict[str, int] = {}
+        for _, _, part in same:
+            for cause, number in part.failures.items():
+                counts[cause] = counts.get(cause, 0) + number
+        merged.append(
+            RecentFailures(
+                hour=format_time(hour, "seconds"), checkpoint_step=step, failures=_positive(counts)
+            )
+        )
+    return tuple(merged)
+
+
+def _bounded(recent: Recent) -> Recent:
+    """What clocks that run backwards made too long: the oldest count as if they had come a little later."""
+    while len(recent) > RECENT_LIMIT:
+        first, second, *rest = recent
+        hour, step = parse_time(second.hour), max(first.checkpoint_step, second.checkpoint_step)
+        recent = _merged(
+            [
+                (hour, step, first),
+                (hour, step, second),
+                *((parse_time(part.hour), part.checkpoint_step, part) for part in rest),
+            ]
+        )
+    return recent
+
+
+def _positive(counts: dict[str, int]) -> dict[str, int]:
+    return {cause: number for cause, number in sorted(counts.items()) if number > 0}
