@@ -40,19 +40,53 @@ OUTCOMES: Final[Mapping[int, Outcome]] = {
 
 _OUT_OF_MEMORY: Final = Outcome(ExitCode.USER_ERROR, Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY)
 _PEER_LOST: Final = Outcome(ExitCode.USER_ERROR, Cause.COMMUNICATION, Reason.PEER_LOST)
+_GPU_LOST: Final = Outcome(ExitCode.USER_ERROR, Cause.NODE_LOST, Reason.GPU_ERROR)
+_STORAGE: Final = OUTCOMES[ExitCode.STORAGE]
 
+# What the driver says of a device that is broken, which no program can bring about.
+_BROKEN_GPU: Final = (
+    r"uncorrectable (ECC|NVLink) error|cudaErrorECCUncorrectable|GPU is lost|fallen off the bus"
+    r"|Unable to determine the device handle"
+)
+# Of the device, of the host, and of /dev/shm, where the segments of NCCL and of data loaders lie.
+_MEMORY: Final = (
+    r"out of memory|OutOfMemoryError|MemoryError|DefaultCPUAllocator|bad_alloc|Cannot allocate memory"
+    r"|oom-?kill|cudaErrorMemoryAllocation|_STATUS_ALLOC_FAILED"
+    r"|DataLoader worker \(pid.*\) is killed by signal: (Killed|Bus error)"
+    r"|(out of|insufficient) shared memory|(extend|creating shared memory segment) .*nccl"
+    r"|unable to (write to|mmap \d+ bytes from) file </torch_|/dev/shm.*No space left"
+)
+# NCCL reports these as it reports a lost connection, but they are mistakes of whoever called it, or of CUDA.
+_MISUSE: Final = (
+    r"ncclInvalid(Usage|Argument)|Duplicate GPU detected|NCCL.*invalid (usage|argument)"
+    r"|ncclUnhandledCudaError|unhandled cuda error"
+)
+_FULL: Final = r"No space left on device|Disk quota exceeded"
+_BAD_STORAGE: Final = (
+    r"Input/output error|Stale (NFS )?file handle|Read-only file system|Transport endpoint is not connected"
+    r"|PytorchStreamWriter failed|HTTPS?ConnectionPool|(botocore|urllib3)\.exceptions"
+)
 # gloo, NCCL and torch's store raise plain RuntimeError, or end the process with nothing but a line on stderr.
 _PEER_GONE: Final = r"Connection closed by peer|Connection reset by peer|Broken pipe"
 _COMMUNICATION: Final = (
     rf"{_PEER_GONE}|Connection refused|gloo/transport|gloo::|Dist(Backend|Network|Store)Error|"
-    r"NCCL error|NCCL communicator|ncclRemoteError|ncclSystemError|"
-    r"ProcessGroup(NCCL|Gloo).*(timed? ?out|abort)|Timed out waiting|wait timeout"
+    r"NCCL error|NCCL communicator|ncclRemoteError|ncclSystemError|NCCL WARN (NET/|Net :|Call to connect)|"
+    r"ProcessGroup(NCCL|Gloo).*(timed? ?out|abort)|Timed out waiting|wait timeout|Socket Timeout|"
+    r"collective operation timeout|monitoredBarrier|Rendezvous(Connection|Timeout|Closed)Error|"
+    r"client socket has |No route to host|Network is unreachable|connection abort|Connection timed out"
 )
-_MEMORY: Final = r"CUDA out of memory|OutOfMemoryError|MemoryError|DefaultCPUAllocator"
-_TEXTS: Final = (
-    (re.compile(_MEMORY), _OUT_OF_MEMORY),
-    (re.compile(_COMMUNICATION, re.IGNORECASE), _PEER_LOST),
+_TEXTS: Final = tuple(
+    (re.compile(pattern, re.IGNORECASE), outcome)
+    for pattern, outcome in (
+        (_BROKEN_GPU, _GPU_LOST),
+        (_MEMORY, _OUT_OF_MEMORY),
+        (_MISUSE, OUTCOMES[ExitCode.USER_ERROR]),
+        (_FULL, _STORAGE._replace(reason=Reason.STORAGE_FULL)),
+        (_BAD_STORAGE, _STORAGE),
+        (_COMMUNICATION, _PEER_LOST),
+    )
 )
+"""In this order: what is behind a lost connection says more than that."""
 
 
 def outcome_of_text(text: str) -> Outcome | None:

@@ -242,6 +242,7 @@ class Reason(StrEnum):
     PYTHON_ERROR = "PythonError"
     NOT_FINITE = "NotFinite"  # loss or gradient norm
     OUT_OF_MEMORY = "OutOfMemory"
+    GPU_ERROR = "GpuError"  # the driver calls a device broken
     PEER_LOST = "PeerLost"
     RANK_KILLED = "RankKilled"
     NO_STEP = "NoStep"  # for too long

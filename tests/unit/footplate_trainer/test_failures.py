@@ -54,6 +54,27 @@ GLOO = (
             OSError(errno.EIO, "x"), Cause.STORAGE, Reason.STORAGE_ERROR, ExitCode.STORAGE, id="disk"
         ),
         pytest.param(
+            OSError(errno.ENOSPC, "No space left on device"),
+            Cause.STORAGE,
+            Reason.STORAGE_FULL,
+            ExitCode.STORAGE,
+            id="disk-full",
+        ),
+        pytest.param(
+            OSError(errno.ENOMEM, "Cannot allocate memory"),
+            Cause.OUT_OF_MEMORY,
+            Reason.OUT_OF_MEMORY,
+            ExitCode.USER_ERROR,
+            id="no-memory-to-fork",
+        ),
+        pytest.param(
+            RuntimeError("CUDA error: uncorrectable ECC error encountered"),
+            Cause.NODE_LOST,
+            Reason.GPU_ERROR,
+            ExitCode.USER_ERROR,
+            id="broken-gpu",
+        ),
+        pytest.param(
             NumericalDivergence("x"),
             Cause.NUMERICAL_DIVERGENCE,
             Reason.NOT_FINITE,

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Final
 
 from footplate_contracts.failures import (
     MESSAGE_LIMIT,
@@ -20,9 +21,12 @@ from footplate_contracts.failures import (
     is_peer_gone,
     outcome_of_text,
 )
-from footplate_contracts.names import ExitCode
+from footplate_contracts.names import Cause, ExitCode
 from footplate_elastic.protocol import error_file
 from footplate_trainer.errors import TrainerError
+
+# What the system says of itself; any other OSError is of a file or of a store.
+_OF_THE_SYSTEM: Final = frozenset({Cause.OUT_OF_MEMORY, Cause.STORAGE})
 
 
 def describe(error: BaseException, *, rank: int | None, step: int | None, now: float) -> FailureReport:
@@ -54,7 +58,8 @@ def outcome_of(error: BaseException) -> Outcome:
     if (outcome := _told_by_torch(raised)) is not None:
         return outcome
     if isinstance(error, OSError):
-        return OUTCOMES[ExitCode.STORAGE]
+        told = outcome_of_text(str(error))
+        return told if told is not None and told.cause in _OF_THE_SYSTEM else OUTCOMES[ExitCode.STORAGE]
     known = (_told_by_torch(earlier) for earlier in before)
     return next((outcome for outcome in known if outcome is not None), OUTCOMES[ExitCode.USER_ERROR])
 

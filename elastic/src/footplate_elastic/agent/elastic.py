@@ -86,7 +86,7 @@ class FootplateAgent(LocalElasticAgent):
         status = self._ranks.look()
         if status.failure is not None:
             _log.warning("%s: %s", status.failure.cause, status.failure.message)
-            if status.failure.cause is Cause.IMAGE_OR_CONFIG:
+            if status.failure.cause in (Cause.IMAGE_OR_CONFIG, Cause.NODE_LOST):
                 raise RanksRefused(status.failure)
             self._session.failed(status.failure)
             return RunResult(state=WorkerState.FAILED)

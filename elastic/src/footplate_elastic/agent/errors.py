@@ -36,7 +36,7 @@ class RunOver(AgentError):
 
 
 class RanksRefused(AgentError):
-    """A rank ended with the exit code for configuration."""
+    """A rank ended with the exit code for configuration, or its device is broken."""
 
     def __init__(self, failure: FailureReport) -> None:
         super().__init__(failure.message)

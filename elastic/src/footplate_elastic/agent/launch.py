@@ -124,7 +124,9 @@ class Launch:
                 _log.error("%s", failure.message)
                 code = int(failure.exit_code or ExitCode.USER_ERROR)
         except RanksRefused as refused:
-            failure, code = refused.failure, int(ExitCode.CONFIG)
+            failure = refused.failure
+            # Where a device is broken the place is given up, so that a substitute may go elsewhere.
+            code = int(ExitCode.STALE if failure.cause is Cause.NODE_LOST else ExitCode.CONFIG)
         except ZygoteFailed as failed:
             _log.error("the trainer cannot be imported", extra=fields(exception=failed))
             failure, code = _broken_image(str(failed)), int(ExitCode.CONFIG)

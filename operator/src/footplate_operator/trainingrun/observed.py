@@ -204,7 +204,7 @@ def view_pod(pod: Mapping[str, Any]) -> PodView:
     conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
     containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
     waiting = _state(containers, "waiting")
-    ended = _state(containers, "terminated")
+    ended = _failed(containers) or _state(containers, "terminated")
     ready, scheduled = conditions.get("Ready", {}), conditions.get("PodScheduled", {})
     return PodView(
         name=metadata["name"],
@@ -233,7 +233,7 @@ def view_pod(pod: Mapping[str, Any]) -> PodView:
         unschedulable=scheduled.get("message", "")[:1024] if scheduled.get("status") == "False" else "",
         disruption=_true_reason(conditions.get("DisruptionTarget", {})),
         reason=status.get("reason", ""),
-        message=str(status.get("message") or ended.get("message") or "").strip()[-MESSAGE_TAIL:],
+        message=_said(status.get("message"), ended.get("message")),
         deadline="activeDeadlineSeconds" in spec,
     )
 
@@ -246,6 +246,17 @@ def _state(statuses: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any
             found: Mapping[str, Any] = state[name] or {}
             return found
     return {}
+
+
+def _failed(statuses: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The end of the first container that failed: others may have ended well before it."""
+    ends = (status.get("state", {}).get("terminated") or {} for status in statuses)
+    return next((end for end in ends if end.get("exitCode")), {})
+
+
+def _said(of_pod: str | None, of_container: str | None) -> str:
+    """What Kubernetes says of a pod says most at its beginning, the last lines of a program at their end."""
+    return of_pod.strip()[:1024] if of_pod else (of_container or "").strip()[-MESSAGE_TAIL:]
 
 
 def _has_ended(status: Mapping[str, Any]) -> bool:

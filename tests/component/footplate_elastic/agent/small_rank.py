@@ -3,8 +3,8 @@
 Each step is one all-reduce over gloo; the state is a step count that rank 0
 commits, after a grant, into a file. What a test wants to go wrong is read from
 a control directory: `crash-<step>` (raise once), `crash-always` (raise after
-the first step, each time), `hold-<step>` (wait before that step while the file
-is there).
+the first step, each time), `crash-gpu` (raise what torch does where a GPU is
+broken), `hold-<step>` (wait before that step while the file is there).
 """
 
 from __future__ import annotations
@@ -92,6 +92,8 @@ def _commit(agent: AgentClient, folder: Path, rank: int, step: int) -> None:
 def _misbehave(folder: Path, rank: int, step: int) -> None:
     if (folder / "crash-always").exists() and rank == 1:
         raise RuntimeError("this rank always crashes")
+    if (folder / "crash-gpu").exists() and rank == 1:
+        raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
     if rank == 1 and (folder / f"crash-{step}").exists():
         (folder / f"crash-{step}").unlink()
         raise ZeroDivisionError(f"told to crash before step {step + 1}")

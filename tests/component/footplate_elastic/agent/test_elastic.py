@@ -207,6 +207,17 @@ def test_ranks_that_cannot_be_imported_end_the_agent_with_the_code_for_configura
     assert "no_such_module" in state.failures[0].failure.message
 
 
+def test_an_agent_whose_device_is_broken_gives_its_place_up(gang: Gang) -> None:
+    agents = gang.start()
+    gang.wait_for(training_in(FIRST, 7))
+    (gang.directory / "crash-gpu").touch()
+    assert agents[0].wait(60) == ExitCode.STALE
+    state = gang.wait_for(lambda state: state.missing == [0])
+    [failure] = state.failures
+    assert (failure.failure.cause, failure.failure.reason) == (Cause.NODE_LOST, "GpuError")
+    assert agents[1].poll() is None
+
+
 @pytest.mark.long
 def test_the_trainer_itself_goes_on_from_its_checkpoint(gang: Gang, tmp_path: Path) -> None:
     gang.use_trainer(

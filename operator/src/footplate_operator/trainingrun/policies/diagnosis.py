@@ -33,6 +33,8 @@ _HICCUP: Final = re.compile(
 )
 # Nobody runs a registry on the node itself: a name like localhost/… only exists if it was loaded there.
 _NO_REGISTRY: Final = re.compile(r"(127\.\d+\.\d+\.\d+|\[::1\]):\d+: connect: connection refused")
+# A container runtime that still works on the last attempt: the kubelet tries again until it is done.
+_RUNTIME_BUSY: Final = re.compile(r"reserv(e|ing) (container|ctr) name|deadline exceeded", re.IGNORECASE)
 _QUOTED: Final = re.compile(r'"[^"]*"')
 _CLAIM: Final = re.compile(r"persistentvolumeclaim|unbound immediate|volume node affinity", re.IGNORECASE)
 _CLAIM_MISSING: Final = re.compile(r"persistentvolumeclaim \S+ not found", re.IGNORECASE)
@@ -84,7 +86,8 @@ def _waiting(pod: PodView) -> Diagnosis | None:
     if pod.waiting_reason in _PULLING:
         return _said(pod, Reason.IMAGE_PULL, text, _pull_patience(pod.waiting_message))
     if pod.waiting_reason in _CONTAINER:
-        return _said(pod, Reason.CONTAINER_CONFIG, text, SECRET_SECONDS)
+        patience = _NEVER if _RUNTIME_BUSY.search(pod.waiting_message) else SECRET_SECONDS
+        return _said(pod, Reason.CONTAINER_CONFIG, text, patience)
     return None
 
 

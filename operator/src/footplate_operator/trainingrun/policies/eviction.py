@@ -3,8 +3,9 @@
 The kubelet evicts a pod that exceeds a limit of its own, and for a node that runs
 short whichever pod exceeds its requests most. The first is the user's doing, and so
 is the second where the pod used more than it had asked for. A pod that asked for
-nothing exceeds that with its first byte: it is blamed only where it used more than all
-that the node keeps in reserve. Every other eviction is the node's trouble.
+nothing exceeds that with its first byte: it is blamed only where it filled the node's
+disk with more than all that the node keeps in reserve. Every other eviction is the
+node's trouble.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def own_doing(message: str) -> Cause | None:
         return None
     kept = _amount(reserve[1].rstrip(".")) if reserve else None
     for used, request in _containers(message):
-        if used > request > 0.0 or (request == 0.0 and kept is not None and used > kept):
+        if used > request > 0.0:
+            return cause
+        if request == 0.0 and cause is Cause.STORAGE and kept is not None and used > kept:
             return cause
     return None
 

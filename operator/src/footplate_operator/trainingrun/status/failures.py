@@ -7,6 +7,7 @@ of it is believed.
 
 from __future__ import annotations
 
+import re
 import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,6 +35,14 @@ _NOBODYS_FAULT: Final = frozenset(
     }
 )
 _ANYTHING: Final = OUTCOMES[ExitCode.USER_ERROR]  # any program ends so
+# The container runtime could not start the program: the image has none such, or the node is in trouble.
+_RUNTIME: Final = ("StartError", "ContainerCannotRun")
+_RUNTIME_TROUBLE: Final = re.compile(
+    r"nvidia-container|nvml|running (prestart )?hook|cgroup|failed to find pid|os error"
+    r"|resource temporarily unavailable|cannot allocate memory|no space left on device"
+    r"|deadline exceeded|timed? ?out",
+    re.IGNORECASE,
+)
 _TAKEN: Final = ("Preempting", "Shutdown", "Terminated", "NodeShutdown")
 
 
@@ -159,6 +168,8 @@ def _cause(pod: PodView) -> tuple[Cause, str]:
     if not pod.ended:
         reason = Reason.POD_DELETED if pod.terminating else Reason.AGENT_LOST
         return Cause.NODE_LOST, reason
+    if pod.terminated_reason in _RUNTIME and _RUNTIME_TROUBLE.search(pod.message):
+        return Cause.NODE_LOST, pod.terminated_reason
     return _cause_of_code(pod.exit_code)
 
 
