@@ -40,13 +40,14 @@ OUTCOMES: Final[Mapping[int, Outcome]] = {
 
 _OUT_OF_MEMORY: Final = Outcome(ExitCode.USER_ERROR, Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY)
 _PEER_LOST: Final = Outcome(ExitCode.USER_ERROR, Cause.COMMUNICATION, Reason.PEER_LOST)
+_KILLED: Final = Outcome(ExitCode.USER_ERROR, Cause.COMMUNICATION, Reason.RANK_KILLED)
 _GPU_LOST: Final = Outcome(ExitCode.USER_ERROR, Cause.NODE_LOST, Reason.GPU_ERROR)
 _STORAGE: Final = OUTCOMES[ExitCode.STORAGE]
 
 # What the driver says of a device that is broken, which no program can bring about.
 _BROKEN_GPU: Final = (
     r"uncorrectable (ECC|NVLink) error|cudaErrorECCUncorrectable|GPU is lost|fallen off the bus"
-    r"|Unable to determine the device handle"
+    r"|Unable to determine the device handle|NVRM: Xid .*: (48|74|79|95),"
 )
 # Of the device, of the host, and of /dev/shm, where the segments of NCCL and of data loaders lie.
 _MEMORY: Final = (
@@ -63,8 +64,10 @@ _MISUSE: Final = (
 )
 _FULL: Final = r"No space left on device|Disk quota exceeded"
 _BAD_STORAGE: Final = (
-    r"Input/output error|Stale (NFS )?file handle|Read-only file system|Transport endpoint is not connected"
-    r"|PytorchStreamWriter failed|HTTPS?ConnectionPool|(botocore|urllib3)\.exceptions"
+    r"Input/output error|Remote I/O error|Stale (NFS )?file handle|Read-only file system"
+    r"|Transport endpoint is not connected|transport endpoint shutdown|PytorchStreamWriter failed"
+    r"|HTTPS?ConnectionPool|(botocore|urllib3|requests|google\.api_core|azure\.core)\.exceptions"
+    r"|aiohttp\.client_exceptions"
 )
 # gloo, NCCL and torch's store raise plain RuntimeError, or end the process with nothing but a line on stderr.
 _PEER_GONE: Final = r"Connection closed by peer|Connection reset by peer|Broken pipe"
@@ -84,6 +87,7 @@ _TEXTS: Final = tuple(
         (_FULL, _STORAGE._replace(reason=Reason.STORAGE_FULL)),
         (_BAD_STORAGE, _STORAGE),
         (_COMMUNICATION, _PEER_LOST),
+        (r"SignalException: Process \d+ got signal: 15", _KILLED),  # torchrun, of itself
     )
 )
 """In this order: what is behind a lost connection says more than that."""

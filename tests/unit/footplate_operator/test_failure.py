@@ -247,10 +247,19 @@ def test_budgets_of_the_run_win(budgets: dict[str, int], cause: Cause, action: F
     assert next_action(budgets, before, seen(cause, "r", "m")).action is action
 
 
-def test_an_out_of_memory_end_says_what_would_help() -> None:
-    failure = seen(Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY, "killed")
-    message = next_action({}, history(past(Cause.OUT_OF_MEMORY)), failure).message
-    assert message.startswith("OutOfMemory 2 times, 1 allowed; last: killed; a smaller training.microBatch")
+@pytest.mark.parametrize(
+    ("reason", "message", "hint"),
+    [
+        pytest.param(Reason.OUT_OF_MEMORY, "killed", "training.microBatchSize", id="memory"),
+        pytest.param(Reason.OUT_OF_MEMORY, "out of shared memory", "network.sharedMemoryGiB", id="dev-shm"),
+        pytest.param("Evicted", "The node was low", "resources of the ComputeProfile", id="evicted"),
+    ],
+)
+def test_an_out_of_memory_end_says_what_would_help(reason: str, message: str, hint: str) -> None:
+    failure = seen(Cause.OUT_OF_MEMORY, reason, message)
+    told = next_action({}, history(past(Cause.OUT_OF_MEMORY)), failure).message
+    assert told.startswith(f"OutOfMemory 2 times, 1 allowed; last: {message}; ")
+    assert hint in told
 
 
 # Whether restarts by a cause are the run's own doing, which end it where no progress comes of them.

@@ -49,6 +49,11 @@ _BEYOND_RETRY: Final = frozenset({Reason.DATA_MISSING, Reason.DATA_CORRUPT, Reas
 _ELSEWHERE: Final = 10  # times that another node is tried which may have the image
 
 _OOM_HINT: Final = "; a smaller training.microBatchSize, recomputation or parallelism.sharding saves memory"
+_SHARED_MEMORY: Final = re.compile(
+    r"shared memory|/dev/shm|</torch_|killed by signal: Bus error", re.IGNORECASE
+)
+_SHARED_MEMORY_HINT: Final = "; /dev/shm is as large as network.sharedMemoryGiB of the ComputeProfile"
+_EVICTED_HINT: Final = "; resources of the ComputeProfile may request and allow more of it"
 
 
 class FailureAction(StrEnum):
@@ -185,5 +190,13 @@ def _budget(budgets: Mapping[str, int], cause: Cause) -> int | None:
 
 
 def _fail(report: FailureReport, reason: str, message: str) -> FailureDecision:
-    hint = _OOM_HINT if report.cause is Cause.OUT_OF_MEMORY else ""
-    return FailureDecision(FailureAction.FAIL, report.cause, reason, message + hint)
+    return FailureDecision(FailureAction.FAIL, report.cause, reason, message + _hint(report))
+
+
+def _hint(report: FailureReport) -> str:
+    """What would help, where that is known."""
+    if report.reason == "Evicted":
+        return _EVICTED_HINT
+    if report.cause is not Cause.OUT_OF_MEMORY:
+        return ""
+    return _SHARED_MEMORY_HINT if _SHARED_MEMORY.search(report.message) else _OOM_HINT
