@@ -27,7 +27,7 @@ _RESERVE: Final = re.compile(r"threshold(?: quantity)?: ([\w.]+)", re.IGNORECASE
 _USED: Final = re.compile(
     r"was using ([\w.]+), (?:request is ([\w.]+)|which exceeds its request of ([\w.]+))", re.IGNORECASE
 )
-_QUANTITY: Final = re.compile(r"(\d+(?:\.\d+)?(?:e\d+)?)(m|[kMGTPE]i?|Ki)?")
+_QUANTITY: Final = re.compile(r"(\d+(?:\.\d+)?(?:e\d+)?)(m|k|[KMGTPE]i|[MGTPE])?")
 _UNITS: Final = {"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18} | {
     f"{letter}i": 1024.0**power for power, letter in enumerate("KMGTPE", start=1)
 }
