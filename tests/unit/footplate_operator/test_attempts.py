@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -135,8 +136,14 @@ def test_what_ended_one_generation_is_one_interruption(
     for seen in told:
         history, _ = attempts.interrupt(history, seen, {})
     assert causes(history) == expected
-    assert history.failures == failures
+    assert history.failures == failures == counted(history)
     assert history.restarts == len(expected) - 1
+
+
+def counted(history: History) -> dict[str, int]:
+    """What budgets count: of a young run all of its failures."""
+    totals = sum((Counter(part.failures) for part in history.recent), Counter())
+    return dict(sorted(totals.items()))
 
 
 EARLIER, LATER = NOW - timedelta(minutes=1), NOW + timedelta(minutes=1)

@@ -43,7 +43,7 @@ class Resilience(Part):
     """Budgets of the failure policy and deadlines."""
 
     budgets: Annotated[dict[str, Annotated[int, Field(ge=0, le=1_000_000)]], Field(max_length=16)] = Field(
-        default_factory=dict, description="attempts allowed by cause, beside the defaults"
+        default_factory=dict, description="failures allowed by cause, beside the defaults (docs/failures.md)"
     )
     startup_deadline_seconds: Annotated[int, Field(ge=1, le=604_800)] = Field(
         1200, description="from the first pod to the first step"

@@ -10,7 +10,8 @@ checkpoint, and of all of the present hour and of the 24 before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Final
@@ -52,9 +53,7 @@ def counting(recent: Recent, steps: Sequence[int], now: datetime) -> Recent:
 def noted(recent: Recent, cause: str, moment: datetime, checkpoint: int, number: int = 1) -> Recent:
     """`recent` with so many more failures by `cause`, of `moment`, when `checkpoint` was the newest."""
     hour = _hour(moment)
-    new = RecentFailures(
-        hour=format_time(hour, "seconds"), checkpoint_step=checkpoint, failures={cause: number}
-    )
+    new = _part(hour, checkpoint, {cause: number})
     return _merged((parse_time(part.hour), part.checkpoint_step, part) for part in (*recent, new))
 
 
@@ -92,15 +91,10 @@ def _merged(parts: Iterable[tuple[datetime, int, RecentFailures]]) -> Recent:
     merged: list[RecentFailures] = []
     ordered = sorted(parts, key=lambda part: part[:2])
     for (hour, step), same in groupby(ordered, key=lambda part: part[:2]):
-        counts: dict[str, int] = {}
+        counts: Counter[str] = Counter()
         for _, _, part in same:
-            for cause, number in part.failures.items():
-                counts[cause] = counts.get(cause, 0) + number
-        merged.append(
-            RecentFailures(
-                hour=format_time(hour, "seconds"), checkpoint_step=step, failures=_positive(counts)
-            )
-        )
+            counts.update(part.failures)
+        merged.append(_part(hour, step, counts))
     return tuple(merged)
 
 
@@ -119,5 +113,9 @@ def _bounded(recent: Recent) -> Recent:
     return recent
 
 
-def _positive(counts: dict[str, int]) -> dict[str, int]:
+def _part(hour: datetime, step: int, counts: Mapping[str, int]) -> RecentFailures:
+    return RecentFailures(hour=format_time(hour, "seconds"), checkpoint_step=step, failures=_positive(counts))
+
+
+def _positive(counts: Mapping[str, int]) -> dict[str, int]:
     return {cause: number for cause, number in sorted(counts.items()) if number > 0}
