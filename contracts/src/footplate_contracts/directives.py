@@ -29,6 +29,7 @@ class Command(StrEnum):
 
     NONE = "none"
     CHECKPOINT_AND_EXIT = "checkpointAndExit"
+    DISCARD = "discard"  # nothing any more: whoever is told to end need not save first
 
 
 class HangBounds(Report):

@@ -186,6 +186,9 @@ class Heartbeat(Report):
     failure: FailureReport | None = None
     finished: bool = Field(default=False, description="all ranks here ended with success")
     suspended: bool = Field(default=False, description="all ranks here ended after the commanded checkpoint")
+    leaving: bool = Field(
+        default=False, description="this agent was told to end, and waits until what its ranks did is saved"
+    )
 
 
 class HeartbeatAnswer(Report):

@@ -104,9 +104,10 @@ class Agent(Process):
         self.spawn(whole())
 
     def terminate(self) -> None:
-        """SIGTERM."""
+        """SIGTERM: it ends, once what its ranks did is saved."""
         self._terminated = True
         self._wake.set()
+        self._news.set()
 
     def kill(self) -> None:
         """Its ranks die with it."""
@@ -137,7 +138,7 @@ class Agent(Process):
         await self._unless_terminated(self.sleep(IMPORT))
         while True:
             sealed = await self._unless_terminated(self._join())
-            await self._unless_terminated(self._work(sealed))
+            await self._work(sealed)
 
     async def _unless_terminated(self, work: Awaitable[Answer]) -> Answer:
         task = asyncio.ensure_future(work)
@@ -244,6 +245,8 @@ class Agent(Process):
                 break
         await self.sleep(STOP)
         ranks.kill()
+        if self._terminated:
+            await self._end(SIGTERM_EXIT)
 
     def _failure_of(self, task: asyncio.Task[int]) -> FailureReport | None:
         now = self.world.seconds()
@@ -357,6 +360,7 @@ class Agent(Process):
             outbox_oldest=oldest,
             finished=self.reports.finished and told,
             suspended=self.reports.suspended and told,
+            leaving=self._terminated,
         )
 
     async def _pause(self, failures: int) -> None:

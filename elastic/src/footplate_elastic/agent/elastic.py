@@ -24,7 +24,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from footplate_contracts.names import Cause, Env, ExitCode
 from footplate_contracts.reports import GenerationId
 from footplate_elastic.agent import timing
-from footplate_elastic.agent.errors import RanksRefused
+from footplate_elastic.agent.errors import RanksRefused, Terminated
 from footplate_elastic.agent.ranks import Ranks
 from footplate_elastic.agent.session import Session
 from footplate_elastic.agent.startup_timeline import StartupTimeline
@@ -58,6 +58,7 @@ class FootplateAgent(LocalElasticAgent):
         self._socket_path = socket_path
         self._memory = memory
         self._told = False
+        self._asked_to_save = False
 
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
         self._told = False
@@ -83,6 +84,7 @@ class FootplateAgent(LocalElasticAgent):
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         self._wake.wait(timing.LOOK)
         self._wake.clear()
+        self._look_whether_to_leave()
         status = self._ranks.look()
         if status.failure is not None:
             _log.warning("%s: %s", status.failure.cause, status.failure.message)
@@ -98,6 +100,17 @@ class FootplateAgent(LocalElasticAgent):
             values = {worker.global_rank: None for worker in worker_group.workers}
             return RunResult(state=WorkerState.SUCCEEDED, return_values=values)
         return RunResult(state=WorkerState.HEALTHY)
+
+    def _look_whether_to_leave(self) -> None:
+        """SIGTERM: tell the others, who save what all did; raises Terminated once that is done."""
+        if not self._session.leaving:
+            return
+        if self._session.may_leave:
+            raise Terminated
+        if not self._asked_to_save:
+            _log.info("told to end: all save first")
+            self._session.tell(urgent=True)
+            self._asked_to_save = True
 
     def _exit_barrier(self) -> None:
         """The coordinator has closed the run: all others are done as well."""

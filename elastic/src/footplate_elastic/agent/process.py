@@ -43,12 +43,13 @@ def _main(arguments: argparse.Namespace, check: Check | None) -> int:
         return Zygote(arguments.warm, wake.set)
 
     zygote = make_zygote()
-    signal.signal(signal.SIGTERM, _terminate)
+    ending = Ending()
+    signal.signal(signal.SIGTERM, ending)
     # All members have the same number of ranks: torch need not ask each for its own.
     os.environ["TORCH_ELASTIC_WORKER_IDENTICAL"] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
-        return _run(arguments.entry, check, zygote, make_zygote, wake)
+        return _run(arguments.entry, check, zygote, make_zygote, wake, ending)
     except ValueError as error:
         print(f"agent: {error}", file=sys.stderr)
         return CONFIG_EXIT
@@ -64,6 +65,7 @@ def _run(
     zygote: Zygote,
     make_zygote: Callable[[], Zygote],
     wake: threading.Event,
+    ending: Ending,
 ) -> int:
     """What needs more than the standard library; raises ValueError for a wrong environment."""
     from footplate_contracts import logs
@@ -74,12 +76,30 @@ def _run(
     logs.configure("footplate_elastic", log_format=config.log_format)
     run = config.outline.run
     logs.describe_process(run=f"{run.namespace}/{run.name}", uid=run.uid)
-    return Launch(config, entry, check, zygote, make_zygote, wake).run()
+    launch = Launch(config, entry, check, zygote, make_zygote, wake)
+    ending.later = launch.session.save_first
+    return launch.run()
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    signal.signal(number, signal.SIG_IGN)  # once is enough
-    raise Terminated
+class Ending:
+    """What SIGTERM does: it ends the process at once, or `later` says that what ranks did is saved first.
+
+    Whoever sent it ends us by force after the grace of the pod, whatever we wait for.
+    """
+
+    def __init__(self) -> None:
+        self.later: Callable[[], bool] = _at_once
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle the signal, once; raises Terminated."""
+        signal.signal(number, signal.SIG_IGN)
+        if not self.later():
+            raise Terminated
+
+
+def _at_once() -> bool:
+    """There is nothing to save before ranks run."""
+    return False
 
 
 def _arguments(entry: str | None, warm: Sequence[str]) -> argparse.Namespace:

@@ -36,7 +36,7 @@ from footplate_contracts.reports import (
 from footplate_elastic.agent import timing
 from footplate_elastic.agent.client import Answer, Connection, Directory, Endpoint
 from footplate_elastic.agent.coordinator_view import CoordinatorView
-from footplate_elastic.agent.errors import RunOver, SlotTaken, Unreachable
+from footplate_elastic.agent.errors import RunOver, SlotTaken, Terminated, Unreachable
 from footplate_elastic.agent.outbox import Outbox
 from footplate_elastic.agent.rank_reports import RankReports
 from footplate_elastic.protocol import wire
@@ -84,6 +84,7 @@ class Session:
         self.view = CoordinatorView()
         self.outbox = Outbox()
         self.running: SealedGeneration | None = None
+        self.leaving = False  # this agent was told to end
         self._listener = SessionListener()
         self._directory = Directory(endpoint)
         self._reports = RankReports(total_steps)
@@ -120,7 +121,9 @@ class Session:
     # -- what the main thread does -----------------------------------------------------
 
     def join(self, store_port: int) -> SealedGeneration:
-        """Wait for the next generation, as long as it takes; raises SlotTaken or RunOver."""
+        """Wait for the next generation, as long as it takes; raises SlotTaken, RunOver or Terminated."""
+        if self.leaving:
+            raise Terminated
         with self._lock:
             self.running = None
             self._reports.clear()
@@ -157,6 +160,19 @@ class Session:
         limits, last = self.view.limits, self._reports.total_steps
         more = limits is not None and last is not None and last < limits.steps
         return self._reports.finished and not more
+
+    def save_first(self) -> bool:
+        """This agent was told to end: whether it should wait until what its ranks did is saved.
+
+        For a signal handler: it takes no lock, and wakes nobody.
+        """
+        self.leaving = self.running is not None and not self._ending.is_set()
+        return self.leaving
+
+    @property
+    def may_leave(self) -> bool:
+        """Whether an agent that was told to end need not wait any longer."""
+        return self.leaving and (self.must_rejoin() or self.view.command is Command.DISCARD)
 
     def must_rejoin(self) -> bool:
         """Whether the ranks that run now have to stop; looks at what is cached."""
@@ -304,6 +320,7 @@ class Session:
                 outbox_oldest=oldest,
                 finished=self._reports.finished and told,
                 suspended=self._reports.suspended and told,
+                leaving=self.leaving,
             )
 
     def _all_told(self, sending: int) -> bool:

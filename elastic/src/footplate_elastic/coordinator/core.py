@@ -26,7 +26,6 @@ from footplate_contracts.reports import (
     HeartbeatAnswer,
     JoinRequest,
     MissedAgent,
-    NumberedFailure,
     Progress,
     RunState,
     SealedGeneration,
@@ -36,13 +35,10 @@ from footplate_elastic.coordinator import limits, membership, size, timing
 from footplate_elastic.coordinator.actions import (
     Action,
     Adopted,
-    Arrived,
     Closed,
-    Evicted,
     Lost,
-    Opened,
-    Promoted,
     Sealed,
+    told,
 )
 from footplate_elastic.coordinator.failure_detector import is_suspect, missed
 from footplate_elastic.coordinator.failures import hang_report, loss_report
@@ -191,7 +187,7 @@ class Coordinator:
             rendezvous_open=self.state.rendezvous is Rendezvous.OPEN,
             evicted=refusal is Refusal.EVICTED,
             closed=self.state.rendezvous is Rendezvous.CLOSED,
-            command=self.state.command,
+            command=self.state.asked,
             limits=self.state.limits if self.state.rendezvous is not Rendezvous.UNDECIDED else None,
             diagnosis=self.diagnosis,
             received=self.telemetry.received(agent),
@@ -334,30 +330,19 @@ class Coordinator:
         self.version += bool(actions)
 
     def _apply_one(self, action: Action, now: float) -> None:
+        if not isinstance(action, Lost):
+            level, text = told(action)
+            _log.log(level, "%s", text)
         match action:
-            case Opened(generation, why):
-                _log.info("opened a new generation after %s: %s", generation or "none", why)
             case Sealed(sealed):
                 self._apply(self.state.failures.settle(now, everything=True), now)
                 self._begin(sealed, now)
-                names = ", ".join(member.agent.pod_name for member in sealed.members)
-                _log.info("sealed generation %s: %s", sealed.generation, names)
             case Adopted(sealed):
                 self._begin(sealed, now)
-                _log.info("adopted the running generation %s", sealed.generation)
-            case Arrived(agent):
-                _log.info("%s is here", agent.pod_name)
-            case Evicted(agent):
-                _log.info("evicted %s: a newer incarnation has its slot", agent.pod_name)
-            case Promoted(spare, agent):
-                _log.info("%s takes slot %d", spare.pod_name, agent.index)
             case Lost(agent, generation):
                 report = loss_report(action, self.state.finished_step, self.wall())
                 _log.warning("%s", report.message)
                 self.state.failures.add(agent, generation, report, now)
-            case NumberedFailure(agent=agent, failure=failure):
-                _log.warning("%s reports %s: %s", agent.pod_name, failure.cause, failure.message)
-            case Closed(outcome):
+            case Closed():
                 self._apply(self.state.failures.settle(now, everything=True), now)
                 self._closed_at = now
-                _log.info("the run is %s", outcome)

@@ -7,16 +7,20 @@ that the state of the rendezvous allows, if anything.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from footplate_contracts.directives import Command
+from footplate_contracts.names import Reason
 from footplate_contracts.reports import GenerationId, RunState, SealedGeneration
 from footplate_elastic.coordinator import takeover
-from footplate_elastic.coordinator.actions import Action, Adopted, Closed, Opened, Sealed
+from footplate_elastic.coordinator.actions import TOLD_TO_END, Action, Adopted, Closed, Lost, Opened, Sealed
 from footplate_elastic.coordinator.size import chosen, count_of, patience
 from footplate_elastic.coordinator.slots import Ended, Slot, assign_ranks
 from footplate_elastic.coordinator.spares import promote
 from footplate_elastic.coordinator.state import Membership, Rendezvous
 from footplate_elastic.coordinator.timing import hold_seconds
+
+SAVED: Final = f"{TOLD_TO_END}, after all had saved"
 
 
 def advance(state: Membership, now: float) -> list[Action]:
@@ -94,6 +98,12 @@ def open_generation(state: Membership, now: float, why: str, goal: int | None = 
     state.opened = now
     for slot in state.slots.values():
         slot.ended = None
+        if slot.leaving:
+            slot.lost = slot.lost or TOLD_TO_END
+            slot.waiting = None
+    for index, successor in state.successors.items():
+        state.slots[index] = successor
+    state.successors.clear()
     return [Opened(state.generation, why)]
 
 
@@ -109,8 +119,10 @@ def _finish(state: Membership, now: float) -> list[Action]:
         why = f"the run goes on to step {more}"
         return [*open_generation(state, now, why), *advance(state, now)]
     if not finished and state.command is not Command.CHECKPOINT_AND_EXIT:
-        why = "the suspension was taken back after its checkpoint"
-        return [*open_generation(state, now, why), *advance(state, now)]
+        leaving = [slot.agent for slot in slots if slot.leaving]
+        lost = [Lost(agent, state.generation, Reason.POD_DELETED, SAVED) for agent in leaving]
+        why = "all have saved what they did" if leaving else "the suspension was taken back"
+        return [*lost, *open_generation(state, now, why), *advance(state, now)]
     return _close(state, RunState.FINISHED if finished else RunState.SUSPENDED)
 
 

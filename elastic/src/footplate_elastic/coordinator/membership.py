@@ -20,7 +20,7 @@ from footplate_contracts.directives import Command
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Reason
 from footplate_contracts.reports import AgentIdentity, Heartbeat, JoinRequest, SealedGeneration
-from footplate_elastic.coordinator.actions import Action, Arrived, Evicted
+from footplate_elastic.coordinator.actions import TOLD_TO_END, Action, Arrived, Evicted, Leaving
 from footplate_elastic.coordinator.decisions import advance, open_generation
 from footplate_elastic.coordinator.failure_detector import disconnected_too_long, lose, too_silent
 from footplate_elastic.coordinator.size import better
@@ -51,7 +51,7 @@ def heard(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refusal 
     if agent.incarnation < slot.agent.incarnation:
         return Refusal.EVICTED, []
     if agent.incarnation > slot.agent.incarnation:
-        return None, _replace(state, slot, agent, now)
+        return None, _follow(state, slot, agent, now)
     slot.heard = now
     if not slot.lost:
         return None, []
@@ -66,7 +66,8 @@ def joined(state: Membership, request: JoinRequest, now: float) -> tuple[Refusal
         refusal = Refusal.CLOSED
     if refusal is not None:
         return refusal, actions
-    slot = state.slots[request.agent.index]
+    slot = state.slot_of(request.agent)
+    assert slot is not None, "it was just heard"
     if answered_by(state.sealed, request) and state.rendezvous is Rendezvous.SEALED:
         return None, actions  # its answer was lost on the way
     if _overtaken(slot.waiting, request):
@@ -90,13 +91,16 @@ def beat(state: Membership, word: Heartbeat, now: float) -> tuple[Refusal | None
         return refusal, actions
     if state.rendezvous is Rendezvous.UNDECIDED:
         _claim(state, word)
-    slot = state.slots[word.agent.index]
+    slot = state.slot_of(word.agent)
+    assert slot is not None, "it was just heard"
     current = state.rendezvous is Rendezvous.SEALED and word.generation == state.generation
     if current and member_of(state.sealed, word.agent) is not None:
         _progress(state, word)
         if word.finished or word.suspended:
             slot.ended = Ended.FINISHED if word.finished else Ended.SUSPENDED
             slot.last_step = word.total_steps
+    if word.leaving and not slot.leaving:
+        actions += _leaves(state, slot, now)
     if word.failure is not None:
         actions += state.failures.add(word.agent, word.generation, word.failure, now)
         if current:
@@ -117,7 +121,8 @@ def connected(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refu
     """An idle connection of `agent` was opened."""
     refusal, actions = heard(state, agent, now)
     if refusal is None:
-        slot = state.slots[agent.index]
+        slot = state.slot_of(agent)
+        assert slot is not None, "it was just heard"
         slot.connections += 1
         slot.disconnected = None
     return refusal, actions
@@ -139,7 +144,7 @@ def left(state: Membership, agent: AgentIdentity, now: float) -> list[Action]:
     slot = state.slot_of(agent)
     if slot is None:
         return []
-    return lose(state, slot, now, Reason.POD_DELETED, "it was told to end")
+    return lose(state, slot, now, Reason.POD_DELETED, TOLD_TO_END)
 
 
 def commanded(state: Membership, command: Command, now: float) -> list[Action]:
@@ -188,6 +193,27 @@ def tick(state: Membership, now: float) -> list[Action]:
 
 
 # -- particulars -------------------------------------------------------------------
+
+
+def _follow(state: Membership, old: Slot, agent: AgentIdentity, now: float) -> list[Action]:
+    """A newer incarnation speaks: it has the slot at once, unless the old one still saves what it did."""
+    if not state.saves_for(old):
+        return _replace(state, old, agent, now)
+    known = state.successors.get(agent.index)
+    if known is not None and known.agent.worker == agent.worker:
+        known.heard = now
+        return []
+    state.successors[agent.index] = Slot(agent, now)
+    return [Arrived(agent)]
+
+
+def _leaves(state: Membership, slot: Slot, now: float) -> list[Action]:
+    """The agent of `slot` was told to end: what its generation did is saved first, if it did anything."""
+    member = member_of(state.sealed, slot.agent) is not None
+    if state.rendezvous is Rendezvous.SEALED and member and state.step > state.step_at_seal:
+        slot.leaving = True
+        return [Leaving(slot.agent)]
+    return lose(state, slot, now, Reason.POD_DELETED, TOLD_TO_END)
 
 
 def _replace(state: Membership, old: Slot, agent: AgentIdentity, now: float) -> list[Action]:

@@ -26,6 +26,7 @@ class Slot:
     lost: str = ""  # why it is held to be gone; empty while it lives
     silent: bool = False  # that it is lost was told by its silence alone
     waiting: JoinRequest | None = None  # ready for the next generation
+    leaving: bool = False  # it was told to end, and will once its generation is saved
     ended: Ended | None = None
     last_step: int | None = None  # that its ranks ended with, or would have
 
@@ -36,7 +37,7 @@ class Slot:
     @property
     def ready(self) -> bool:
         """Whether it may be sealed into a generation."""
-        return self.waiting is not None and not self.lost and self.disconnected is None
+        return self.waiting is not None and not self.lost and self.disconnected is None and not self.leaving
 
 
 def member_of(sealed: SealedGeneration | None, agent: AgentIdentity) -> Member | None:

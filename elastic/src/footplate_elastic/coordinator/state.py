@@ -37,6 +37,8 @@ class Membership:
     ticked: float
     rendezvous: Rendezvous
     slots: dict[int, Slot] = field(default_factory=dict)
+    # Who takes a slot once the agent that leaves it has saved, by index.
+    successors: dict[int, Slot] = field(default_factory=dict)
     sealed: SealedGeneration | None = None  # the newest sealed or adopted
     claims: dict[int, SealedGeneration] = field(default_factory=dict)  # what agents say that they run
     # Spares that have taken a slot, by (index, incarnation) that they still call themselves.
@@ -58,6 +60,12 @@ class Membership:
         return self.sealed.generation if self.sealed else None
 
     @property
+    def asked(self) -> Command:
+        """What the ranks are asked to do: whoever has to leave asks for a checkpoint, too."""
+        leaves = any(self.saves_for(slot) for slot in self.slots.values())
+        return Command.CHECKPOINT_AND_EXIT if leaves else self.command
+
+    @property
     def finished_step(self) -> int | None:
         """`step`, and None before the first."""
         return self.step if self.step >= 0 else None
@@ -72,9 +80,13 @@ class Membership:
         return next((member.agent for member in members if member.agent.index == index), None)
 
     def slot_of(self, agent: AgentIdentity) -> Slot | None:
-        """The slot that exactly this incarnation fills; None for one that fills none now."""
-        slot = self.slots.get(agent.index)
-        return slot if slot is not None and slot.agent.worker == agent.worker else None
+        """The slot that exactly this incarnation fills, or will; None for one that does not."""
+        slots = (self.slots.get(agent.index), self.successors.get(agent.index))
+        return next((slot for slot in slots if slot is not None and slot.agent.worker == agent.worker), None)
+
+    def saves_for(self, slot: Slot) -> bool:
+        """Whether all save what they have done, because the agent of `slot` leaves."""
+        return slot.leaving and self.rendezvous is Rendezvous.SEALED and not slot.lost
 
     def missing(self) -> list[int]:
         """Slots without a live agent, ascending."""

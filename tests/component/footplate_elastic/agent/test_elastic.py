@@ -178,12 +178,13 @@ def test_a_suspension_saves_first_and_all_agents_say_so(gang: Gang) -> None:
     assert state.failures == []
 
 
-def test_an_agent_that_is_told_to_end_leaves_quickly(gang: Gang) -> None:
+def test_an_agent_that_is_told_to_end_leaves_once_all_have_saved(gang: Gang) -> None:
     agents = gang.start()
     gang.wait_for(training_in(FIRST, 7))
     agents[1].terminate()
     assert agents[1].wait(10) == 143
     state = gang.wait_for(lambda state: state.missing == [1])
+    assert state.checkpoint is not None and state.checkpoint.step == state.progress.step >= 7
     [failure] = state.failures
     assert (failure.failure.cause, failure.failure.reason) == (Cause.NODE_LOST, "PodDeleted")
 

@@ -106,6 +106,7 @@ class Story:
         finished: bool = False,
         suspended: bool = False,
         why: FailureReport | None = None,
+        leaving: bool = False,
     ) -> Refusal | None:
         reports = []
         if step is not None:
@@ -118,6 +119,7 @@ class Story:
             ranks=reports,
             finished=finished,
             suspended=suspended,
+            leaving=leaving,
             failure=why,
         )
         refusal, actions = membership.beat(self.state, word, self.now)

@@ -88,7 +88,7 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
             update={"failures_seen": failed.counted, "failures_seen_by_cause": dict(failed.counted_by_cause)}
         ),
         history=history,
-        interrupted=bool(failed.new) or (before.open is not None and not gang.workers.complete),
+        interrupted=bool(failed.new) or (before.open is not None and not gang.workers.steady),
         finished=_finished(gang, now),
         closed=gang.closed,
         failure=failure or startup.failed(run, before.stepped, pods, _general(pods, now), error, now),

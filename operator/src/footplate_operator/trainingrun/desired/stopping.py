@@ -41,9 +41,11 @@ def _end(situation: Situation, history: History, phase: Phase, reason: str, mess
         NewCondition(ConditionType.COMPLETE, phase is Phase.SUCCEEDED, reason, message),
         *not_training(reason, message, situation.gang.observed.problem),
     ]
+    discard = phase is Phase.FAILED  # pods are told to end next, and need not save before
     return Desired(
         status=situation.report(phase, said, history, completion_time=format_time(situation.now)),
         coordinator=situation.gang.coordinator.current,
+        directives=directives(situation.run, Command.DISCARD) if discard else None,
         requeue_after=0.0,
     )
 

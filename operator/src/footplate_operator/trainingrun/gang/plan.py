@@ -39,6 +39,7 @@ class WorkerPlan:
     counter: int = 0  # highest incarnation once `missing` exist
     due: datetime | None = None  # the earliest substitute that has to wait
     covered: int = 0  # slots that a spare takes in a moment
+    steady: bool = True  # all slots are filled, or their agents save before they end
 
     @property
     def complete(self) -> bool:
@@ -113,6 +114,7 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
         fresh=not status.attempts,
         lost=losses.lost(state, observed.workers, now),
         may_create=observed.may_create,
+        heard=losses.heard(state) if state.state is RunState.TRAINING else frozenset(),
         silent=not state.heard,
         spares=_ready(state, observed.spares),
         members=state.member_indices,
@@ -149,6 +151,7 @@ class Slots:
     fresh: bool  # no worker was ever made
     lost: frozenset[WorkerId] = field(default_factory=frozenset)  # held to be gone
     may_create: bool = True  # False: it was just refused, so nothing may be claimed to be made
+    heard: frozenset[WorkerId] = field(default_factory=frozenset)  # by the coordinator, as it said last
     silent: bool = False  # the coordinator that serves has not said anything yet
     spares: int = 0  # that wait, and take slots of `members` by themselves when those are lost
     members: frozenset[int] = field(default_factory=frozenset)  # slots of the newest generation
@@ -169,15 +172,17 @@ def plan_workers(slots: Slots, pods: Sequence[PodView], now: datetime) -> Worker
     lost: list[LostWorker] = []
     current: list[PodView] = []
     waits: list[datetime] = []
-    covered = 0
+    covered, steady = 0, True
     for index in range(slots.nodes):
         filled = by_index.get(index, [])
         newest = filled[-1] if filled else None
         if newest is not None and _fills(newest, slots):
             current.append(newest)
-            if slots.launched and newest.incarnation > slots.counter:
-                lost.append(LostWorker(index, filled[-2] if len(filled) > 1 else None))
+            before = filled[-2] if len(filled) > 1 else None
+            if slots.launched and newest.incarnation > slots.counter and not _saves(before, slots):
+                lost.append(LostWorker(index, before))
             continue
+        steady = steady and _saves(newest, slots)
         if index in slots.members and covered < slots.spares:
             covered += 1
             continue
@@ -187,7 +192,7 @@ def plan_workers(slots: Slots, pods: Sequence[PodView], now: datetime) -> Worker
             continue
         first = slots.fresh and newest is None
         missing.append(WorkerId(index, 0 if first else highest + 1))
-        if slots.launched and slots.may_create:
+        if slots.launched and slots.may_create and not _saves(newest, slots):
             lost.append(LostWorker(index, newest))
     made = [worker.incarnation for worker in missing] if slots.may_create else []
     counter = max([highest, *made])
@@ -200,6 +205,7 @@ def plan_workers(slots: Slots, pods: Sequence[PodView], now: datetime) -> Worker
         counter=counter,
         due=min(waits, default=None),
         covered=covered,
+        steady=steady,
     )
 
 
@@ -208,6 +214,11 @@ def _fills(pod: PodView, slots: Slots) -> bool:
     if pod.phase == "Succeeded":
         return True
     return pod.live and pod.worker not in slots.lost
+
+
+def _saves(pod: PodView | None, slots: Slots) -> bool:
+    """Whether a pod that is being deleted still trains: its agent ends once all have saved, and tells so."""
+    return pod is not None and pod.terminating and not pod.ended and pod.worker in slots.heard
 
 
 def _due(filled: Sequence[PodView], slots: Slots, now: datetime) -> datetime:

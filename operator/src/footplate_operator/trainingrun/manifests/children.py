@@ -86,7 +86,7 @@ def service(run: Run) -> Json:
 
 
 def disruption_budget(run: Run) -> Json:
-    """No worker is evicted by choice while the run trains; a broken one may be.
+    """One worker after the other may be evicted: all save before it ends, which the next one waits for.
 
     `maxUnavailable` asks the run's scale subresource how many there should be,
     which counts workers only; so only workers are selected.
@@ -96,7 +96,7 @@ def disruption_budget(run: Run) -> Json:
         "kind": "PodDisruptionBudget",
         "metadata": metadata(run, run.name),
         "spec": {
-            "maxUnavailable": 0,
+            "maxUnavailable": 1,
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
             "selector": {"matchLabels": match_role(run.uid, Role.WORKER)},
         },

@@ -1,0 +1,75 @@
+"""Ends that were announced: SIGTERM with grace, an eviction, a drain. All save first, and no step is lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from footplate_operator.runtime.kinds import POD
+from tests.support.simulation.stories import training
+from tests.support.simulation.world import Simulation, simulated
+
+
+def repeated(world: Simulation) -> int:
+    """Steps that were trained more than once."""
+    return len(world.steps) - len({step for _, _, step in world.steps})
+
+
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("save", [0.2, 8.0], ids="saved-in-{}s".format)
+@simulated(nodes=5)
+async def test_a_worker_that_is_deleted_ends_when_all_have_saved(
+    world: Simulation, index: int, save: float
+) -> None:
+    await training(world, 2, steps=40)
+    await world.until_steps(3)
+    world.save_seconds = save
+    world.objects.end(POD, f"tiny-w{index}-0", 60)
+    await world.until(lambda: "1.2" in {str(generation) for _, generation, _ in world.steps}, 30)
+    assert repeated(world) == 0
+    world.save_seconds = 0.2
+    await world.until(lambda: world.phase == "Succeeded", 120)
+    first = world.status["attempts"][0]
+    assert (first["cause"], first["lostSteps"]) == ("NodeLost", 0)
+    assert world.status["restarts"] == 1
+    assert [phase for _, phase in world.phases][2:] == ["Running", "Restarting", "Running", "Succeeded"]
+
+
+@simulated(nodes=5)
+async def test_all_workers_are_told_to_end_at_once(world: Simulation) -> None:
+    await training(world, 2, steps=40)
+    await world.until_steps(3)
+    for pod in world.live_workers():
+        world.objects.end(POD, pod["metadata"]["name"], 60)
+    await world.until(lambda: world.phase == "Succeeded", 120)
+    assert repeated(world) == 0
+
+
+@simulated(nodes=5)
+async def test_one_that_dies_while_all_save_costs_what_was_not_saved(world: Simulation) -> None:
+    await training(world, 2, steps=40)
+    world.save_seconds = 8.0
+    world.objects.end(POD, "tiny-w1-0", 60)
+    await world.until_seconds(3.0)
+    world.nodes.end_container("tiny-w1-0", 137)
+    world.save_seconds = 0.2
+    await world.until(lambda: world.phase == "Succeeded", 120)
+    assert world.status["restarts"] == 1
+
+
+@simulated(nodes=5)
+async def test_a_spare_takes_the_slot_of_a_worker_that_leaves(world: Simulation) -> None:
+    await training(world, 2, steps=40, spares=1)
+    await world.until_steps(8)
+    world.objects.end(POD, "tiny-w1-0", 60)
+    assert await world.until(lambda: bool(world.steps) and str(world.steps[-1][1]) == "1.2", 30) < 6
+    assert repeated(world) == 0
+    await world.until(lambda: world.phase == "Succeeded", 120)
+
+
+@simulated(nodes=5)
+async def test_before_the_first_step_there_is_nothing_to_save(world: Simulation) -> None:
+    world.apply()
+    await world.until(lambda: len(world.live_workers()) == 2, 30)
+    world.objects.end(POD, "tiny-w1-0", 60)
+    await world.until(lambda: (POD, "tiny-w1-0") not in world.objects.objects, 10)
+    await world.until(lambda: world.phase == "Running", 30)
