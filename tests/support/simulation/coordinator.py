@@ -72,8 +72,12 @@ class CoordinatorProcess(Process):
             await self.sleep(START)
             self._service = self._make()
             self._clock = self.spawn(self._service.keep_time(TICK))
-            shipping = self.spawn(self._ship())
+            shipping = self.spawn(self._ship(self._service))
             await self._terminated.wait()
+            self._clock.cancel()
+            service, self._service = self._service, None  # it answers no more, and hands over what it has
+            while service.coordinator.telemetry:
+                await self.sleep(GATHER)
             await self.sleep(0.1)
             shipping.cancel()
             done(0)
@@ -96,11 +100,11 @@ class CoordinatorProcess(Process):
         if self._service is not None and self.alive:
             self._clock = self.spawn(self._service.keep_time(TICK))
 
-    async def _ship(self) -> None:
-        buffer = self.service.coordinator.telemetry
+    async def _ship(self, service: Service) -> None:
+        buffer = service.coordinator.telemetry
         while True:
             await self.sleep(GATHER)
-            batch = buffer.batch(self.run_uid, self.service.epoch)
+            batch = buffer.batch(self.run_uid, service.epoch)
             if batch is not None and self.world.api_works:
                 self.world.store(self.run_uid, batch[0])
                 buffer.settle(batch[1])

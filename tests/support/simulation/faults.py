@@ -1,10 +1,9 @@
-"""What can happen to a cluster: each fault by its name, as one call on a Simulation."""
+"""How each fault of the matrix comes over a Simulation, by its name."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from footplate_operator.runtime.kinds import POD
@@ -16,15 +15,6 @@ from tests.support.simulation.world import Simulation
 PAUSE: Final = 30.0  # seconds that a process stands still
 OUTAGE: Final = 20.0  # seconds without an API server
 BACK: Final = 200.0  # seconds after which a node that was lost is there again
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One of them; `family` as the matrix groups them."""
-
-    name: str
-    family: str
-    inject: Callable[[Simulation], None]
 
 
 def agents(world: Simulation) -> list[Agent]:
@@ -204,31 +194,28 @@ def _volume_hangs(world: Simulation) -> None:
     _later(OUTAGE, volume.mend)
 
 
-ALL: Final = {
-    fault.name: fault
-    for fault in (
-        Fault("worker deleted", "pods", _worker_deleted),
-        Fault("pod 0 deleted", "pods", _first_deleted),
-        Fault("two workers deleted", "pods", _two_deleted),
-        Fault("rank killed", "ranks", _rank_killed),
-        Fault("rank stopped", "ranks", _rank_stopped),
-        Fault("agent killed", "agents", _agent_killed),
-        Fault("agent stopped", "agents", _agent_stopped),
-        Fault("SIGTERM storm", "agents", _terminated),
-        Fault("node powered off", "nodes", _node_off),
-        Fault("two nodes powered off", "nodes", _two_nodes_off),
-        Fault("node cut off", "network", _node_cut_off),
-        Fault("kubelet stopped", "nodes", _kubelet_stopped),
-        Fault("coordinator killed", "coordinator", _coordinator_killed),
-        Fault("coordinator stopped", "coordinator", _coordinator_stopped),
-        Fault("coordinator cut off", "coordinator", _coordinator_cut_off),
-        Fault("operator killed", "control plane", _operator_killed),
-        Fault("leader stopped", "control plane", _leader_stopped),
-        Fault("REST API killed", "control plane", _rest_api_killed),
-        Fault("API server restarted", "control plane", _api_server_restarted),
-        Fault("etcd paused", "control plane", _etcd_paused),
-        Fault("watch torn", "control plane", _watch_torn),
-        Fault("API server unwell", "control plane", _api_server_unwell),
-        Fault("volume hangs", "storage", _volume_hangs),
-    )
+INJECT: Final[Mapping[str, Callable[[Simulation], None]]] = {
+    "worker deleted": _worker_deleted,
+    "pod 0 deleted": _first_deleted,
+    "two workers deleted": _two_deleted,
+    "rank killed": _rank_killed,
+    "rank stopped": _rank_stopped,
+    "agent killed": _agent_killed,
+    "agent stopped": _agent_stopped,
+    "SIGTERM storm": _terminated,
+    "node powered off": _node_off,
+    "two nodes powered off": _two_nodes_off,
+    "node cut off": _node_cut_off,
+    "kubelet stopped": _kubelet_stopped,
+    "coordinator killed": _coordinator_killed,
+    "coordinator stopped": _coordinator_stopped,
+    "coordinator cut off": _coordinator_cut_off,
+    "operator killed": _operator_killed,
+    "leader stopped": _leader_stopped,
+    "REST API killed": _rest_api_killed,
+    "API server restarted": _api_server_restarted,
+    "etcd paused": _etcd_paused,
+    "watch torn": _watch_torn,
+    "API server unwell": _api_server_unwell,
+    "volume hangs": _volume_hangs,
 }

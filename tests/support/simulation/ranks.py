@@ -91,8 +91,12 @@ class Ranks:
             raise PeerLost(f"the store of {host.pod_name} cannot be reached: {error}") from None
 
     async def _save(self, step: int) -> None:
-        await self._process.sleep(self._agent.world.save_seconds)
-        await self._volume.write()
+        self._volume.writing += 1
+        try:
+            await self._process.sleep(self._agent.world.save_seconds)
+            await self._volume.write()
+        finally:
+            self._volume.writing -= 1
         await self._group.meet(self._index, ("saved", step))
         if self._leads and await self._grant(step):
             generation = self._sealed.generation

@@ -33,6 +33,7 @@ class Volume:
     commits: dict[int, CheckpointRecord] = field(default_factory=dict)  # by step
     generations: dict[int, GenerationId] = field(default_factory=dict)  # that committed it
     full: bool = False
+    writing: int = 0  # how many agents' ranks do so now
     _answers: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:

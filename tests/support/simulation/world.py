@@ -178,6 +178,29 @@ class Simulation:
             and role in ("", pod["metadata"]["labels"].get("footplate.dev/role"))
         ]
 
+    @property
+    def saved(self) -> int:
+        """The newest durable step; 0 before there is one."""
+        newest = self.volume(self.run["metadata"]["uid"]).newest
+        return newest.step if newest else 0
+
+    @property
+    def writing(self) -> int:
+        """How many agents' ranks write a checkpoint now."""
+        return self.volume(self.run["metadata"]["uid"]).writing
+
+    def live_pods(self) -> list[Json]:
+        """All pods that have not ended."""
+        return [pod for pod in self.pods() if pod["status"].get("phase") not in ("Succeeded", "Failed")]
+
+    def check_history(self, steps: int) -> None:
+        """That one history was trained: no older generation after a newer one, all steps, each saved once."""
+        generations = [generation for _, generation, _ in self.steps]
+        for earlier, later in itertools.pairwise(generations):
+            assert not earlier.newer_than(later), f"{later} steps after {earlier}"
+        assert {step for _, _, step in self.steps} == set(range(1, steps + 1))
+        assert set(self.stored) == set(range(1, steps + 1)), "the API has not a row of each"
+
     def live_workers(self) -> list[Json]:
         """Worker pods that run."""
         return [

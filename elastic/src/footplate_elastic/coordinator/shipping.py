@@ -74,12 +74,15 @@ class Shipper:
                 await asyncio.sleep(retry_delay(failures, self.chance.random()))
 
     async def flush(self, seconds: float) -> None:
-        """Ship what waits, for at most `seconds`."""
+        """Ship what waits, for at most `seconds`: this process is the only one that has it."""
         async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+            failures = 0
             try:
                 async with asyncio.timeout(seconds):
-                    while len(self.buffer) > 0 and await self.ship(session):
-                        pass
+                    while len(self.buffer) > 0:
+                        failures = 0 if await self.ship(session) else failures + 1
+                        if failures:
+                            await asyncio.sleep(retry_delay(failures, self.chance.random()))
             except TimeoutError:
                 _log.warning("%d rows of telemetry were not stored in time", len(self.buffer))
 

@@ -44,7 +44,7 @@ LAST_NUMBERS: Final = 8.0
 GATHER: Final = 0.5  # rows of a moment travel to the API together
 FIRST_RETRY: Final = 0.5  # of a batch that the API did not take; it may be away for minutes
 LONGEST_RETRY: Final = 15.0
-FLUSH: Final = 5.0  # for the rest of the telemetry after SIGTERM, well within the pod's grace of 15 s
+FLUSH: Final = 600.0  # for the rest of the telemetry after SIGTERM: the API may be away for ten minutes
 
 # Held before the seal after 0, 1, 2, … restarts in a row without a new step: the first is free,
 # since most causes are gone by then, and a crash loop must not become a busy loop.

@@ -121,6 +121,16 @@ async def test_rows_of_a_run_whose_name_has_another_by_now_are_given_up() -> Non
     await server.close()
 
 
+async def test_a_coordinator_that_ends_while_the_api_is_away_hands_over_all_the_same() -> None:
+    api, buffer = FakeApi(503, 503), TelemetryBuffer(keep=True)
+    server = TestServer(api.application())
+    await server.start_server()
+    buffer.offer(agent(0), items(1, 3), 1, G1)
+    await shipper(buffer, str(server.make_url("/telemetry"))).flush(30.0)
+    assert sorted(api.rows) == [1, 2, 3]
+    await server.close()
+
+
 async def test_an_api_that_does_not_answer_does_not_hold_up_the_end() -> None:
     buffer = TelemetryBuffer(keep=True)
     buffer.offer(agent(0), items(1, 1), 1, G1)

@@ -33,7 +33,7 @@ from footplate_operator.trainingrun.metadata import metadata
 from footplate_operator.trainingrun.revision import Revision
 from footplate_operator.trainingrun.run import Run
 
-GRACE_SECONDS: Final = 15  # to hand the last telemetry over
+GRACE_SECONDS: Final = 615  # to hand the last telemetry over: the API may be away for ten minutes
 # It holds no GPU and a second one does no harm, so Kubernetes may evict it from a lost node by itself.
 LOST_NODE_SECONDS: Final = 5
 

@@ -1,0 +1,134 @@
+"""Every fault in every phase of a run: which cells there are, and what is right in each. Pure.
+
+The simulation and the tests on pods play the same cells against the same expectations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from footplate_contracts.names import Cause
+
+
+class Phase(StrEnum):
+    """What a run is doing when the fault comes."""
+
+    QUEUED = "queued"  # it waits for its profile
+    STARTING = "starting"  # its first pods start
+    RENDEZVOUS = "rendezvous"  # a generation is sealed, and its ranks form groups and load
+    STEPPING = "stepping"
+    CHECKPOINTING = "checkpointing"  # ranks write
+    SUSPENDING = "suspending"  # they do so because they are asked to
+    RESUMING = "resuming"  # its pods start again
+    RESTARTING = "restarting"  # a rank was killed, and all start anew
+
+
+class Family(StrEnum):
+    """What a fault hits."""
+
+    RANKS = "ranks"
+    AGENTS = "agents"
+    PODS = "pods"
+    NODES = "nodes"
+    NETWORK = "network"
+    COORDINATOR = "coordinator"
+    CONTROL_PLANE = "control plane"
+    STORAGE = "storage"
+    NUMBERS = "numbers"
+
+
+class Needs(StrEnum):
+    """What must be there to be hit; the value is the reason where it is not."""
+
+    PODS = "no pod exists yet"
+    RANKS = "no rank runs"
+    COORDINATOR = "no coordinator runs"
+    SAVED = "nothing is saved yet"
+    STEPS = "no step is computed"
+    WRITES = "nothing is read or written"
+    IMPORTS = "nothing is imported any more"
+
+
+_THERE: Final[Mapping[Phase, frozenset[Needs]]] = {
+    Phase.QUEUED: frozenset(),
+    Phase.STARTING: frozenset({Needs.PODS, Needs.COORDINATOR, Needs.IMPORTS}),
+    Phase.RENDEZVOUS: frozenset({Needs.PODS, Needs.COORDINATOR, Needs.RANKS, Needs.WRITES}),
+    Phase.STEPPING: frozenset({*Needs} - {Needs.IMPORTS}),
+    Phase.CHECKPOINTING: frozenset({*Needs} - {Needs.IMPORTS}),
+    Phase.SUSPENDING: frozenset({*Needs} - {Needs.IMPORTS}),
+    Phase.RESUMING: frozenset({Needs.PODS, Needs.COORDINATOR, Needs.SAVED, Needs.IMPORTS, Needs.WRITES}),
+    Phase.RESTARTING: frozenset({Needs.PODS, Needs.COORDINATOR, Needs.SAVED, Needs.RANKS, Needs.WRITES}),
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault, and what is right wherever it comes.
+
+    `causes`: those of which a restart may be counted; empty: none may. `seconds`: until the run is
+    where it should be again, beside the usual time of its phase. `simulated`: in the simulation alone.
+    """
+
+    name: str
+    family: Family
+    needs: frozenset[Needs]
+    causes: frozenset[Cause]
+    seconds: float
+    simulated: bool = False
+
+
+def _fault(
+    name: str,
+    family: Family,
+    needs: tuple[Needs, ...] = (),
+    causes: tuple[Cause, ...] = (),
+    seconds: float = 20.0,
+    simulated: bool = False,
+) -> Fault:
+    return Fault(name, family, frozenset(needs), frozenset(causes), seconds, simulated)
+
+
+_LOST: Final = (Cause.NODE_LOST, Cause.PREEMPTED, Cause.COMMUNICATION)
+_KUBERNETES: Final = 60.0  # what takes Kubernetes' own word for a node that is gone
+FAULTS: Final[Mapping[str, Fault]] = {
+    fault.name: fault
+    for fault in (
+        _fault("worker deleted", Family.PODS, (Needs.PODS,), _LOST),
+        _fault("pod 0 deleted", Family.PODS, (Needs.PODS,), _LOST),
+        _fault("two workers deleted", Family.PODS, (Needs.PODS,), _LOST),
+        _fault("rank killed", Family.RANKS, (Needs.RANKS,), (Cause.COMMUNICATION,)),
+        _fault("rank stopped", Family.RANKS, (Needs.RANKS,), (Cause.HANG,), 60.0),
+        _fault("agent killed", Family.AGENTS, (Needs.PODS,), _LOST),
+        _fault("agent stopped", Family.AGENTS, (Needs.PODS,), _LOST, 60.0),
+        _fault("SIGTERM storm", Family.AGENTS, (Needs.PODS,), _LOST, 30.0),
+        _fault("node powered off", Family.NODES, (Needs.PODS,), _LOST, _KUBERNETES),
+        _fault("two nodes powered off", Family.NODES, (Needs.PODS,), _LOST, _KUBERNETES),
+        _fault("node cut off", Family.NETWORK, (Needs.PODS,), _LOST, _KUBERNETES),
+        _fault("kubelet stopped", Family.NODES, (Needs.PODS,), _LOST, _KUBERNETES),
+        _fault("coordinator killed", Family.COORDINATOR, (Needs.COORDINATOR,)),
+        _fault("coordinator stopped", Family.COORDINATOR, (Needs.COORDINATOR,), (), 40.0),
+        _fault("coordinator cut off", Family.COORDINATOR, (Needs.COORDINATOR,), (), 40.0),
+        _fault("operator killed", Family.CONTROL_PLANE, (), (), 40.0),
+        _fault("leader stopped", Family.CONTROL_PLANE, (), (), 60.0),
+        _fault("REST API killed", Family.CONTROL_PLANE),
+        _fault("API server restarted", Family.CONTROL_PLANE),
+        _fault("etcd paused", Family.CONTROL_PLANE, (), (), 60.0),
+        _fault("watch torn", Family.CONTROL_PLANE, (), (), 30.0, simulated=True),
+        _fault("API server unwell", Family.CONTROL_PLANE, (), (), 90.0, simulated=True),
+        _fault("volume hangs", Family.STORAGE, (Needs.WRITES,), (Cause.HANG,), 60.0),
+    )
+}
+
+
+def applicable(fault: Fault, phase: Phase) -> str:
+    """Why there is no such cell; empty where there is one."""
+    missing = [need for need in Needs if need in fault.needs - _THERE[phase]]
+    return missing[0].value if missing else ""
+
+
+CELLS: Final = tuple(
+    (fault, phase) for fault in FAULTS.values() for phase in Phase if not applicable(fault, phase)
+)

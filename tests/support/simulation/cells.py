@@ -1,0 +1,125 @@
+"""A cell of the matrix, played: the run is brought into the phase, the fault comes, and all goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from footplate_elastic.coordinator.state import Rendezvous
+from footplate_operator.trainingrun.run import PROFILE
+from tests.support.matrix import Fault, Phase
+from tests.support.operator_fakes import profile_manifest, run_manifest
+from tests.support.simulation.faults import INJECT
+from tests.support.simulation.world import Simulation
+
+NODES: Final = 3  # of the run
+STEPS: Final = 40
+HANG: Final = {"factor": 3.0, "floorSeconds": 5}
+USUAL: Final = 20.0  # seconds from the beginning of a phase to its end, undisturbed
+
+
+def apply(world: Simulation) -> None:
+    """The run of all cells: three nodes, one spare beside them, a hang after five seconds."""
+    world.apply(
+        compute={"profile": "local-cpu", "nodes": NODES, "spares": 1},
+        training={**run_manifest()["spec"]["training"], "steps": STEPS, "globalBatchSize": 12},
+        resilience={"hang": HANG},
+    )
+
+
+async def _queued(world: Simulation) -> None:
+    world.objects.bury(PROFILE, "local-cpu")
+    apply(world)
+    await world.until(lambda: world.phase == "Queued", 20)
+
+
+async def _starting(world: Simulation) -> None:
+    apply(world)
+    await world.until(lambda: len(world.live_workers()) == NODES, 20)
+    assert world.phase == "Starting" and not world.steps
+
+
+async def _rendezvous(world: Simulation) -> None:
+    apply(world)
+    await world.until(lambda: _sealed(world), 20)
+    assert world.phase == "Starting" and not world.steps
+
+
+async def _stepping(world: Simulation) -> None:
+    apply(world)
+    await world.until(lambda: world.step == 13, 60)
+    assert world.phase == "Running" and world.saved == 10
+
+
+async def _checkpointing(world: Simulation) -> None:
+    await _stepping(world)
+    world.save_seconds = 2.0
+    await world.until(lambda: world.writing > 0, 20)
+    assert world.phase == "Running" and world.step >= 20 and world.saved == 10
+
+
+async def _suspending(world: Simulation) -> None:
+    await _stepping(world)
+    world.save_seconds = 2.0
+    world.apply(suspend=True)
+    await world.until(lambda: world.phase == "Suspending" and world.writing > 0, 20)
+
+
+async def _resuming(world: Simulation) -> None:
+    await _stepping(world)
+    world.apply(suspend=True)
+    await world.until(lambda: world.phase == "Suspended" and not world.pods("worker"), 60)
+    world.apply(suspend=False)
+    await world.until(lambda: world.phase == "Starting" and len(world.live_workers()) == NODES, 20)
+
+
+async def _restarting(world: Simulation) -> None:
+    await _stepping(world)
+    INJECT["rank killed"](world)
+    await world.until(lambda: world.phase == "Restarting", 5)
+
+
+BRING: Final[Mapping[Phase, Callable[[Simulation], Awaitable[None]]]] = {
+    Phase.QUEUED: _queued,
+    Phase.STARTING: _starting,
+    Phase.RENDEZVOUS: _rendezvous,
+    Phase.STEPPING: _stepping,
+    Phase.CHECKPOINTING: _checkpointing,
+    Phase.SUSPENDING: _suspending,
+    Phase.RESUMING: _resuming,
+    Phase.RESTARTING: _restarting,
+}
+
+
+async def play(world: Simulation, fault: Fault, phase: Phase) -> None:
+    """Play the cell, and hold it to what is right."""
+    await BRING[phase](world)
+    before = dict(world.status.get("failures", {}))
+    INJECT[fault.name](world)
+    done = len(world.steps)
+    world.save_seconds = 0.2
+    if phase is Phase.QUEUED:
+        world.objects.put(profile_manifest())
+    if phase is Phase.SUSPENDING:
+        await world.until(lambda: world.phase == "Suspended", USUAL + fault.seconds)
+        await world.until(lambda: not world.live_workers(), 60)
+        world.apply(suspend=False)
+
+    def goes_on() -> bool:
+        return len(world.steps) > done and world.phase in ("Running", "Succeeded")
+
+    await world.until(goes_on, USUAL + fault.seconds)
+    await world.until(lambda: world.phase == "Succeeded", 300)
+    after = world.status.get("failures", {})
+    counted = {cause for cause in after if after[cause] > before.get(cause, 0)}
+    assert counted <= {cause.value for cause in fault.causes}, f"{counted} counted of {fault.name}"
+    await world.until(lambda: len(world.stored) == STEPS, 60)  # the API may have been away
+    world.check_history(STEPS)
+    await world.until(lambda: not world.live_pods(), 300)
+
+
+def _sealed(world: Simulation) -> bool:
+    pods = [pod for pod in world.pods("coordinator") if pod["status"].get("podIP")]
+    if not pods or not world.coordinator().listens:
+        return False
+    return world.coordinator().service.coordinator.state.rendezvous is Rendezvous.SEALED
