@@ -129,13 +129,12 @@ class World:
     def silence(self, uid: RunUid) -> float:
         return 0.0
 
-    async def tell(self, uid: RunUid, directives: Directives) -> bool:
+    def tell(self, uid: RunUid, directives: Directives | None) -> None:
         coordinator = self._followed(uid)
-        if coordinator is None:
-            return False
+        if coordinator is None or directives is None:
+            return
         coordinator.direct(directives)
         self.heard[uid] = coordinator.view(self._seconds())
-        return True
 
     # -- time ----------------------------------------------------------------------------
 

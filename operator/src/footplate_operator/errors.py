@@ -9,7 +9,9 @@ from __future__ import annotations
 
 
 class OperatorError(Exception):
-    """The root of everything that was foreseen."""
+    """The root of everything that was foreseen; `retry_after`: seconds that whoever refused asks to wait."""
+
+    retry_after = 0.0
 
 
 class LeadershipLost(OperatorError):
@@ -23,10 +25,11 @@ class CoordinatorUnreachable(OperatorError):
 class ClusterError(OperatorError):
     """The API server refused, or did not answer (status 0)."""
 
-    def __init__(self, message: str, status: int = 0, reason: str = "") -> None:
+    def __init__(self, message: str, status: int = 0, reason: str = "", retry_after: float = 0.0) -> None:
         super().__init__(message)
         self.status = status
         self.reason = reason
+        self.retry_after = retry_after
 
 
 class NotFound(ClusterError):
@@ -46,4 +49,4 @@ class Forbidden(ClusterError):
 
 
 class Invalid(ClusterError):
-    """422 or 400: the API server will never accept this."""
+    """422 or 400: neither the API server nor a webhook that it asks accepts this as it is."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from aiohttp import web
 from kubernetes.aio.client.configuration import Configuration
 
 from cluster.kubernetes.envtest import ApiServer
+from cluster.machine.ports import claim_ports
 from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, Invalid, NotFound
 from footplate_operator.runtime.cluster import KubernetesCluster, login
 from footplate_operator.runtime.kinds import CONFIG_MAP, POD, Json
+from footplate_operator.runtime.metrics import serving
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
 from tests.component.footplate_operator.api import Api
 from tests.support.operator_fakes import run_manifest
@@ -151,3 +154,18 @@ async def test_a_server_that_is_away_is_told_so() -> None:
         await client.get(CONFIG_MAP, "default", "x")
     assert caught.value.status == 0
     await client.close()
+
+
+async def test_how_long_to_wait_is_read_from_the_answer() -> None:
+    async def busy(_: web.Request) -> web.Response:
+        return web.json_response({"message": "too many requests"}, status=429, headers={"Retry-After": "7"})
+
+    app = web.Application()
+    app.add_routes([web.post("/api/v1/namespaces/default/configmaps", busy)])
+    port = claim_ports(1)[0]
+    async with serving(app, port):
+        client = KubernetesCluster(Configuration(host=f"http://127.0.0.1:{port}"))
+        with pytest.raises(ClusterError, match="too many requests") as caught:
+            await client.create(CONFIG_MAP, {"metadata": {"name": "x", "namespace": "default"}})
+        await client.close()
+    assert (caught.value.status, caught.value.retry_after) == (429, 7.0)

@@ -202,22 +202,41 @@ async def test_a_late_answer_replaces_no_newer_word(session: aiohttp.ClientSessi
         watchers.follow(KEY, RUN, served.endpoint())
         await until(lambda: len(told) == 1)
         served.answering.clear()
-        telling = asyncio.create_task(watchers.tell(RUN, DIRECTIVES))
+        watchers.tell(RUN, DIRECTIVES)
         await until(lambda: bool(served.said))
         served.tell()
         await until(lambda: len(told) == 2)
+        telling = watchers._watches[RUN].telling
+        assert telling is not None
         served.answering.set()
-        assert await telling
+        await telling
         known = watchers.state(RUN)
         assert known.version == 2
         await watchers.close()
 
 
-async def test_nobody_is_not_told(session: aiohttp.ClientSession) -> None:
-    watchers = Watchers(partial(CoordinatorClient, session), lambda key: None)
-    assert not await watchers.tell(RUN, DIRECTIVES)
-    watchers.follow(KEY, RUN, new_served().endpoint())
-    assert not await watchers.tell(RUN, DIRECTIVES)
+async def test_the_newest_word_is_told_until_it_is_there(
+    session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    served, told = new_served(), list[Key]()
+    watchers = Watchers(partial(CoordinatorClient, session), told.append)
+    newer = DIRECTIVES.model_copy(update={"nodes": 2})
+    watchers.tell(RUN, DIRECTIVES)  # nobody is listened to yet
+    watchers.follow(KEY, RUN, served.endpoint())
+    watchers.tell(RUN, DIRECTIVES)
+    await asyncio.sleep(0)
+    watchers.tell(RUN, newer)
+    async with serving(served, tmp_path):
+        await until(lambda: bool(served.said))
+        served.answering.clear()
+        served.said.clear()
+        watchers.tell(RUN, DIRECTIVES)
+        await until(lambda: bool(served.said))
+        watchers.tell(RUN, None)
+        served.answering.set()
+        watchers.tell(RUN, newer)
+        await until(lambda: len(served.said) == 2)
+    assert [body for _, body in served.said] == [DIRECTIVES.to_json(), newer.to_json()]
     watchers.forget(RUN)
     assert not watchers.state(RUN).heard
     await watchers.close()

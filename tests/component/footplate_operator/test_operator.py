@@ -240,8 +240,12 @@ def test_a_pod_that_the_api_server_refuses_is_told_within_seconds(
 ) -> None:
     trainer = {"volumeMounts": [{"name": "nowhere", "mountPath": "/data"}]}
     api.apply(_run(api, trainer=trainer))
-    status = _phase(api, "Failed", seconds=15)
-    assert "nowhere" in _condition(status, "Complete")["message"]
+
+    def refused() -> str:
+        reconciled = _condition(api.status("tiny"), "Reconciled")
+        return str(reconciled["message"]) if reconciled.get("status") == "False" else ""
+
+    assert "nowhere" in wait_for(refused, "the condition", 15)
 
 
 def test_metrics_health_and_memory(operator: Process, api: Api) -> None:

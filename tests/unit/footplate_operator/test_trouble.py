@@ -247,7 +247,7 @@ async def test_a_refused_manifest_fails_the_run_and_a_quota_does_not() -> None:
     wrong.cluster.refuse["create", POD] = Invalid("volumeMounts[0].name: not found", 422, "Invalid")
     for world in (quota, wrong):
         world.submit()
-        await world.live(2)
+        await world.live(65)
     assert (quota.phase, wrong.phase) == ("Starting", "Failed")
     assert "exceeded quota" in quota.condition("Reconciled")["message"]
     assert "volumeMounts" in wrong.condition("Complete")["message"]

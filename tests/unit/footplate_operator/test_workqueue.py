@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from footplate_operator.errors import OperatorError
+from footplate_operator.errors import ClusterError, OperatorError
 from footplate_operator.runtime.workqueue import WorkQueue, retry_delay
 
 
@@ -101,3 +101,50 @@ async def test_what_happens_during_a_failure_does_not_wait_for_its_long_retry() 
 )
 def test_retry_delay(failures: int, least: float, most: float) -> None:
     assert least <= retry_delay(failures, 0.0) < retry_delay(failures, 1.0) <= most
+
+
+async def test_work_that_hangs_holds_up_no_other() -> None:
+    queue: WorkQueue[str] = WorkQueue(random.Random(0))
+    done: list[str] = []
+    finished = asyncio.Event()
+
+    async def work(key: str) -> None:
+        if key.startswith("hangs"):
+            await asyncio.Event().wait()
+        done.append(key)
+        finished.set()
+
+    for number in range(3):
+        queue.add(f"hangs-{number}")
+    queue.add("works")
+    working = asyncio.create_task(queue.run(2, work))
+    await asyncio.wait_for(finished.wait(), 30)
+    assert done == ["works"]
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+
+
+async def test_whoever_refuses_work_says_when_it_is_tried_again() -> None:
+    queue: WorkQueue[str] = WorkQueue(random.Random(0))
+    clock = asyncio.get_running_loop().time
+    tried: list[float] = []
+    refused, finished = asyncio.Event(), asyncio.Event()
+
+    async def work(key: str) -> None:
+        tried.append(clock())
+        if len(tried) == 1:
+            refused.set()
+            raise ClusterError("too many requests", 429, retry_after=0.5)
+        finished.set()
+
+    queue.add("a")
+    working = asyncio.create_task(queue.run(1, work))
+    await refused.wait()
+    queue.add("a")  # named while it is worked on
+    await asyncio.sleep(0)
+    queue.add("a")  # and while it waits
+    queue.add_after("a", 0.01)
+    await asyncio.wait_for(finished.wait(), 30)
+    assert tried[1] - tried[0] >= 0.5
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from footplate_contracts.logs import fields
@@ -14,7 +15,7 @@ from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, For
 from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.controller import Controller
-from footplate_operator.runtime.decision import Change, Create, Delete, Patch, Problem
+from footplate_operator.runtime.decision import Change, Create, Delete, Patch
 from footplate_operator.runtime.kinds import Json, kind_of
 from footplate_operator.runtime.objects import Key, Object, controller_of
 
@@ -36,28 +37,42 @@ class Actor:
             found = await self.cluster.find(owned.kind, owner.namespace, self._selector(owner.uid))
             self.cache.set_children(owned.kind, owner.namespace, owner.uid, found)
 
-    async def act(self, owner: Object[Any, Any], groups: Iterable[Iterable[Change]]) -> ClusterError | None:
-        """Make the changes, group after group; what refused one of them, if anything did."""
-        try:
-            for group in groups:
-                await _together(self._make(owner, change) for change in group)
-        except ClusterError as error:
-            _log.warning("refused", extra=fields(status=error.status, error=error))
-            return error
-        return None
+    async def act(self, owner: Object[Any, Any], groups: Iterable[Iterable[Change]]) -> list[ClusterError]:
+        """Make the changes, group after group; what was refused, and why."""
+        refused: list[ClusterError] = []
+        complete = True  # what is to be made next has all that it needs
+        for group in groups:
+            changes = [change for change in group if complete or not isinstance(change, Create)]
+            errors = await _together([partial(self._make, owner, change) for change in changes])
+            for change, error in zip(changes, errors, strict=True):
+                if error is not None:
+                    refused.append(error)
+                    complete = complete and not (isinstance(change, Create) and change.needed)
+        if refused:
+            about = fields(status=refused[0].status, error=refused[0], changes=len(refused))
+            _log.warning("refused", extra=about)
+        return refused
 
     async def purge(self, key: Key, uid: str) -> None:
-        """Delete all children of an object that is gone, with one request a kind."""
+        """Delete all children of an object that is gone, with one request a kind.
+
+        Raises ClusterError where that has to be tried again, once all kinds have been.
+        """
         _log.info("deleting the children of a deleted object", extra=fields(uid=uid))
+        refused: ClusterError | None = None
         for owned in self.controller.owns:
             try:
                 await self.cluster.delete_all(
                     owned.kind, key.namespace, self._selector(uid), owned.purge_grace
                 )
-            except Forbidden as error:
-                if owned.watched:
-                    raise
-                _log.warning("left to garbage collection", extra=fields(kind=owned.kind.name, error=error))
+            except ClusterError as error:
+                if isinstance(error, Forbidden) and not owned.watched:
+                    about = fields(kind=owned.kind.name, error=error)
+                    _log.warning("left to garbage collection", extra=about)
+                else:
+                    refused = refused or error
+        if refused is not None:
+            raise refused
 
     def _selector(self, uid: str) -> str:
         return f"{self.controller.uid_label}={uid}"
@@ -108,27 +123,23 @@ class Actor:
         self.cache.mark_deleted(child, child.kind in self.controller.owned(watched=True))
 
 
-def problem_of(error: ClusterError) -> Problem | None:
-    """What a refusal means for the object; None where nobody was there to refuse anything."""
-    if error.status == 0:
-        return None
-    if error.reason == Reason.CHILD_CONFLICT:
-        return Problem(Reason.CHILD_CONFLICT, str(error))
-    return Problem(Reason.API_ERROR, str(error)[:1024], final=isinstance(error, Invalid))
-
-
-async def _together(steps: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run all `steps`, a few at a time; raises the first error once all are through."""
+async def _together(steps: Sequence[Callable[[], Awaitable[None]]]) -> list[ClusterError | None]:
+    """Run all `steps`, a few at a time; what refused each of them, if anything did."""
     gate = asyncio.Semaphore(_AT_ONCE)
+    errors: list[ClusterError | None] = [None] * len(steps)
 
-    async def gated(step: Coroutine[Any, Any, None]) -> None:
+    async def gated(place: int, step: Callable[[], Awaitable[None]]) -> None:
         async with gate:
-            await step
+            try:
+                await step()
+            except ClusterError as error:
+                errors[place] = error
 
-    results = await asyncio.gather(*(gated(step) for step in steps), return_exceptions=True)
-    for result in results:
+    running = (gated(place, step) for place, step in enumerate(steps))
+    for result in await asyncio.gather(*running, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
+    return errors
 
 
 def _owner_name(body: Json) -> str:

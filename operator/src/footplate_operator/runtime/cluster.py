@@ -152,7 +152,9 @@ class KubernetesCluster:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ClusterError(f"{method} {path}: {type(error).__name__}: {error}") from error
         if response.status >= 400:
-            raise _error(method, path, response.status, text, exists)
+            refused = _error(method, path, response.status, text, exists)
+            refused.retry_after = _retry_after(response.headers.get("Retry-After"))
+            raise refused
         found: Json = json.loads(text) if text else {}
         return found
 
@@ -191,6 +193,11 @@ def _error(method: str, path: str, status: int, text: bytes, exists: bool) -> Cl
         return (AlreadyExists if exists and reason == "AlreadyExists" else Conflict)(message, status, reason)
     types = {400: Invalid, 403: Forbidden, 404: NotFound, 422: Invalid}
     return types.get(status, ClusterError)(message, status, reason)
+
+
+def _retry_after(said: str | None) -> float:
+    """Seconds that the API server asks to wait before the next try; it never names a date."""
+    return float(said) if said is not None and said.isdecimal() else 0.0
 
 
 async def login(kubeconfig: str | None = None) -> Configuration:

@@ -55,7 +55,10 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
         raise NotImplementedError
 
     def desire(self, obj: ObjectT, observed: ObservedT, problem: Problem | None, now: datetime) -> DecisionT:
-        """What should exist and what the status says; `problem`: why that could not be had just now."""
+        """What should exist and what the status says; `problem`: why that could not be had just now.
+
+        Of a problem that is `passing` nothing is said, but what was refused is not there either.
+        """
         raise NotImplementedError
 
     def owned(self, *, watched: bool) -> list[Kind]:
@@ -88,8 +91,11 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
 
     # -- what follows --------------------------------------------------------------------
 
-    async def tell(self, obj: ObjectT, decision: DecisionT) -> None:
-        """Tell the object's own programs what was decided, after the children were changed."""
+    def tell(self, obj: ObjectT, decision: DecisionT) -> None:
+        """Have the object's own programs told what was decided, after the children were changed.
+
+        Nobody waits for them here: one that does not answer must not hold up other objects.
+        """
 
     def reported(self, obj: ObjectT, after: Any) -> Iterable[Event]:
         """Events that go with the status `after`, which has just been written."""

@@ -15,6 +15,7 @@ class Create:
     """Make a child that is missing. One that exists is never written again."""
 
     manifest: Json
+    needed: bool = True  # by what is made in later groups
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,10 @@ Change = Create | Patch | Delete
 class Decision(Generic[StatusT]):
     """One decision about one object.
 
-    `changes` are made group after group, those of a group at the same time. The
-    first one that is refused ends it. `requeue_after`: seconds after which to
-    decide anew without news.
+    `changes` are made group after group, those of a group at the same time. One
+    that is refused holds back nothing but, where it would have made what is
+    `needed`, what is made in later groups. `requeue_after`: seconds after which
+    to decide anew without news.
     """
 
     status: StatusT
@@ -54,8 +56,9 @@ class Decision(Generic[StatusT]):
 
 @dataclass(frozen=True)
 class Problem:
-    """Why the last attempt to act failed; `final` where trying again cannot help."""
+    """Why the last attempt to act failed."""
 
     reason: Reason
     message: str
-    final: bool = False
+    final: bool = False  # trying again cannot help
+    passing: bool = False  # it may be over in a moment: nothing is said of it yet

@@ -13,14 +13,15 @@ from datetime import datetime, timedelta
 from typing import Final, Generic
 
 from footplate_contracts.logs import bind
-from footplate_operator.errors import NotFound
-from footplate_operator.runtime.actor import Actor, problem_of
+from footplate_operator.errors import ClusterError, NotFound
+from footplate_operator.runtime import refusals
+from footplate_operator.runtime.actor import Actor
 from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.controller import Controller, DecisionT, ObjectT, ObservedT
 from footplate_operator.runtime.decision import Problem
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.runtime.objects import Key, Undecodable
+from footplate_operator.runtime.objects import Key, Undecodable, key_of
 from footplate_operator.runtime.status_writer import StatusWriter, SyncTimes
 from footplate_operator.runtime.throttle import jitter
 from footplate_operator.runtime.workqueue import Queue
@@ -55,12 +56,15 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
     # -- steps -------------------------------------------------------------------------
 
     async def _work(self, key: Key) -> None:
-        for uid in self.cache.unpurged(key):
-            await self._purge(key, uid)
-            self.cache.purged(key, uid)
+        refused = await self._purge_predecessors(key)
         body = self.cache.get(key)
-        if body is None:
-            return
+        if body is not None:
+            await self._work_on(body)
+        if refused is not None:
+            raise refused
+
+    async def _work_on(self, body: Json) -> None:
+        key = key_of(body)
         with bind(uid=body["metadata"]["uid"]):
             try:
                 obj = self.controller.decode(body)
@@ -84,15 +88,17 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
         return True
 
     async def _reconcile(self, obj: ObjectT) -> None:
-        decision = await self._desire(obj, None)
+        decision, times = await self._desire(obj, None), self._times_of(obj)
         refused = await self.actor.act(obj, decision.changes)
-        problem = problem_of(refused) if refused is not None else None
+        now = self.now()
+        times.refused = refusals.standing(times.refused, refused, now)
+        problem = refusals.problem_of(refused, times.refused, now)
         if problem is not None:
             decision = await self._desire(obj, problem)
-        await self.controller.tell(obj, decision)
-        await self.writer.report(obj, decision.status, self._times_of(obj))
-        if refused is not None:
-            raise refused
+        self.controller.tell(obj, decision)
+        await self.writer.report(obj, decision.status, times)
+        if refused:
+            raise max(refused, key=lambda error: error.retry_after)
         self._requeue(obj, decision)
 
     async def _desire(self, obj: ObjectT, problem: Problem | None) -> DecisionT:
@@ -117,6 +123,18 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
             self.cache.put(known)
         self.queue.add(obj.key)
         return False
+
+    async def _purge_predecessors(self, key: Key) -> ClusterError | None:
+        """Take away what belonged to objects called `key` that are gone; what refused that, if anything."""
+        refused: ClusterError | None = None
+        for uid in self.cache.unpurged(key):
+            try:
+                await self._purge(key, uid)
+            except ClusterError as error:
+                refused = error
+            else:
+                self.cache.purged(key, uid)
+        return refused
 
     async def _purge(self, key: Key, uid: str) -> None:
         self._forget(key, uid)

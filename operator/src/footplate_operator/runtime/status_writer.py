@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from footplate_operator.runtime.controller import Controller
 from footplate_operator.runtime.events import Event
 from footplate_operator.runtime.kinds import EVENT, Json
 from footplate_operator.runtime.objects import Key, Object, Undecodable, key_of
+from footplate_operator.runtime.refusals import Standing
 from footplate_operator.runtime.throttle import StatusChange, progress_interval
 from footplate_operator.runtime.workqueue import Queue
 
@@ -29,11 +30,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class SyncTimes:
-    """When an object was looked at, and written, last; `uid` tells it from another of the same name."""
+    """When an object was looked at, written and refused; `uid` tells it from another of the same name."""
 
     uid: str
     listed: datetime | None = None  # with its children
     wrote: datetime | None = None
+    refused: Standing = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

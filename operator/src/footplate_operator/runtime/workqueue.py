@@ -2,7 +2,9 @@
 
 Events come in bursts and tell nothing that the state does not: so they only name
 an object. A key that waits is not queued twice, a key that is worked on is not
-worked on by a second worker, and one that failed comes back later and later.
+worked on by a second worker, and one that failed comes back later and later, but
+never before whoever refused it asked for it. Work that takes long, as a webhook does
+not answer, gives its place to the next key: it holds up its own object only.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import logging
 import random
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
 from footplate_contracts.backoff import backoff
@@ -22,6 +25,8 @@ _log = logging.getLogger(__name__)
 
 FIRST_RETRY_SECONDS: Final = 0.25
 LONGEST_RETRY_SECONDS: Final = 60.0
+LONG_SECONDS: Final = 0.5  # work that takes longer gives its place to another
+MOST_AT_ONCE: Final = 64  # pieces of work, those that gave their places away among them
 
 KeyType = TypeVar("KeyType", bound=Hashable)
 AnyKey = TypeVar("AnyKey", contravariant=True)
@@ -45,6 +50,19 @@ class Queue(Protocol[AnyKey]):
         """Work on `key` in `seconds`, or earlier if it is named before."""
 
 
+@dataclass
+class _Place:
+    """One of few, which is given to another once."""
+
+    places: asyncio.Semaphore
+    given: bool = False
+
+    def give_away(self) -> None:
+        if not self.given:
+            self.given = True
+            self.places.release()
+
+
 class WorkQueue(Generic[KeyType]):
     """Coalescing keys. Its size is bounded by the number of objects, since no key is in it twice."""
 
@@ -55,6 +73,7 @@ class WorkQueue(Generic[KeyType]):
         self._again: set[KeyType] = set()  # named while being worked on
         self._timers: dict[KeyType, asyncio.TimerHandle] = {}
         self._failures: dict[KeyType, int] = {}
+        self._refused_until: dict[KeyType, float] = {}  # by the loop's clock
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:
@@ -62,6 +81,9 @@ class WorkQueue(Generic[KeyType]):
 
     def add(self, key: KeyType) -> None:
         """Work on `key` as soon as possible."""
+        if key in self._refused_until and (left := self._refused_for(key)) > 0:
+            self.add_after(key, left)
+            return
         self._cancel_timer(key)
         if key in self._working:
             self._again.add(key)
@@ -83,24 +105,32 @@ class WorkQueue(Generic[KeyType]):
         self._timers[key] = loop.call_at(due, self._timer_rang, key)
 
     async def run(self, workers: int, work: Work[KeyType]) -> None:
-        """Work with so many workers until cancelled; an exception of `work` means: try again later."""
+        """Work on so many keys at a time until cancelled; an exception of `work` means: try again later."""
+        places, most = asyncio.Semaphore(workers), asyncio.Semaphore(max(workers, MOST_AT_ONCE))
         async with asyncio.TaskGroup() as group:
-            for number in range(workers):
-                group.create_task(self._worker(work), name=f"queue worker {number}")
+            while True:
+                await most.acquire()
+                await places.acquire()
+                key = await self._next()
+                group.create_task(self._work_on(key, work, _Place(places))).add_done_callback(
+                    lambda _: most.release()
+                )
 
-    async def _worker(self, work: Work[KeyType]) -> None:
-        while True:
-            key = await self._next()
-            failed = True
-            try:
-                await work(key)
-                failed = False
-            except OperatorError as error:
-                _log.warning("tried again later", extra=fields(key=key, error=error))
-            except Exception:  # noqa: BLE001 - the edge: one object's trouble must not stop the others
-                _log.exception("failed", extra=fields(key=key))
-            finally:
-                self._done(key, failed)
+    async def _work_on(self, key: KeyType, work: Work[KeyType], place: _Place) -> None:
+        overdue = asyncio.get_running_loop().call_later(LONG_SECONDS, place.give_away)
+        failed, asked = True, 0.0
+        try:
+            await work(key)
+            failed = False
+        except OperatorError as error:
+            asked = error.retry_after
+            _log.warning("tried again later", extra=fields(key=key, error=error))
+        except Exception:  # noqa: BLE001 - the edge: one object's trouble must not stop the others
+            _log.exception("failed", extra=fields(key=key))
+        finally:
+            overdue.cancel()
+            place.give_away()
+            self._done(key, failed, asked)
 
     async def _next(self) -> KeyType:
         while not self._ready:
@@ -110,7 +140,8 @@ class WorkQueue(Generic[KeyType]):
         self._working.add(key)
         return key
 
-    def _done(self, key: KeyType, failed: bool) -> None:
+    def _done(self, key: KeyType, failed: bool, asked: float) -> None:
+        """`asked`: seconds for which whoever refused the work asks to wait."""
         self._working.discard(key)
         again = key in self._again
         self._again.discard(key)
@@ -118,11 +149,20 @@ class WorkQueue(Generic[KeyType]):
             self._failures[key] = self._failures.get(key, 0) + 1
             # What happened meanwhile may be what was missing: it does not wait for a long retry.
             failures = 1 if again else self._failures[key]
-            self.add_after(key, retry_delay(failures, self._chance.random()))
+            if asked > 0:
+                self._refused_until[key] = asyncio.get_running_loop().time() + asked
+            self.add_after(key, max(asked, retry_delay(failures, self._chance.random())))
             return
         self._failures.pop(key, None)
         if again:
             self.add(key)
+
+    def _refused_for(self, key: KeyType) -> float:
+        """Seconds for which whoever refused the last work on `key` asked to wait still."""
+        left = self._refused_until[key] - asyncio.get_running_loop().time()
+        if left <= 0:
+            del self._refused_until[key]
+        return left
 
     def _timer_rang(self, key: KeyType) -> None:
         self._timers.pop(key, None)

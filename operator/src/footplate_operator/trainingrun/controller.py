@@ -159,7 +159,10 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         return RunView(observed, None if isinstance(admitted, Problem) else admitted)
 
     def desire(self, run: Run, view: RunView, problem: Problem | None, now: datetime) -> Desired:
-        observed = view.observed if problem is None else replace(view.observed, problem=problem)
+        observed = view.observed
+        if problem is not None:
+            told = observed.problem if problem.passing else problem
+            observed = replace(observed, problem=told, hindered=True)
         desired = desire(run, view.revision, observed, now)
         status = desired.status.model_copy(update={"written_by": self._release})
         return replace(desired, status=status)
@@ -197,10 +200,9 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
 
     # -- what follows --------------------------------------------------------------------
 
-    async def tell(self, run: Run, desired: Desired) -> None:
-        if desired.directives is not None:
-            await self._coordinators.tell(run.uid, desired.directives)
+    def tell(self, run: Run, desired: Desired) -> None:
         self._listen(run, desired)
+        self._coordinators.tell(run.uid, desired.directives)
 
     def reported(self, run: Run, after: TrainingRunStatus) -> Iterable[Event]:
         self._metrics.count_restarts(run.status.failures, after.failures)

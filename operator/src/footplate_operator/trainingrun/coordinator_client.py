@@ -1,8 +1,11 @@
-"""What the coordinators say: one long-poll per live run.
+"""What the coordinators say, and what they are told: one long-poll per live run.
 
 The coordinator of a run that trains knows within a millisecond what Kubernetes
 learns within a minute. A poll that fails tells nothing about the run, only
 about the way to it: it is tried again, and nobody is declared dead.
+
+What a coordinator should be told is told by the one who listens to it, the newest
+word only and until it is there. Reconciliations wait for no coordinator.
 """
 
 from __future__ import annotations
@@ -148,17 +151,31 @@ class Coordinators(Protocol):
         to them that is broken.
         """
 
-    async def tell(self, uid: RunUid, directives: Directives) -> bool:
-        """Whether the coordinator was told `directives`; False where it cannot be reached now."""
+    def tell(self, uid: RunUid, directives: Directives | None) -> None:
+        """Have the coordinator that is listened to told `directives`, and nothing older; None: nothing."""
 
 
 @dataclass
 class _Watch:
+    key: Key
     client: Client
-    task: asyncio.Task[None]
-    heard: float  # time of the loop: the last answer, or when this watch began
+    followed: float  # since when, by the loop's clock
+    heard: float  # by the same clock: the last answer, or when this watch began
     unanswered: int  # so many before this one never answered, in a row
     answered: bool = False
+    wanted: Directives | None = None  # what is still to be told
+    listening: asyncio.Task[None] | None = None
+    telling: asyncio.Task[None] | None = None  # while there is something to be told
+
+    def tasks(self) -> list[asyncio.Task[None]]:
+        return [task for task in (self.listening, self.telling) if task is not None]
+
+    def answers(self) -> None:
+        self.heard, self.unanswered, self.answered = asyncio.get_running_loop().time(), 0, True
+
+    def cancel(self) -> None:
+        for task in self.tasks():
+            task.cancel()
 
 
 @dataclass(eq=False)
@@ -178,35 +195,29 @@ class Watchers:
         if known is not None:
             if known.client.endpoint == endpoint:
                 return
-            known.task.cancel()
+            known.cancel()
         unanswered = 0 if known is None or known.answered else known.unanswered + 1
-        client = self.connect(endpoint)
-        task = asyncio.create_task(self._poll(key, uid, client), name=f"coordinator of {key}")
-        self._watches[uid] = _Watch(client, task, asyncio.get_running_loop().time(), unanswered)
+        now = asyncio.get_running_loop().time()
+        watch = _Watch(key, self.connect(endpoint), now, now, unanswered)
+        watch.listening = asyncio.create_task(self._listen(uid, watch), name=f"coordinator of {key}")
+        self._watches[uid] = watch
 
     def leave(self, uid: RunUid) -> None:
         watch = self._watches.pop(uid, None)
         if watch is not None:
-            watch.task.cancel()
+            watch.cancel()
 
     def forget(self, uid: RunUid) -> None:
         self.leave(uid)
         self._states.pop(uid, None)
 
-    async def tell(self, uid: RunUid, directives: Directives) -> bool:
+    def tell(self, uid: RunUid, directives: Directives | None) -> None:
         watch = self._watches.get(uid)
         if watch is None:
-            return False
-        try:
-            answer = await watch.client.tell(directives)
-        except CoordinatorUnreachable as error:
-            _log.warning("coordinator not told", extra=fields(uid=uid, error=error))
-            return False
-        known = self._states.get(uid)
-        # The long-poll may have been faster, and would not say again what it has said.
-        if known is None or (known.epoch, known.version) <= (answer.epoch, answer.version):
-            self._states[uid] = answer
-        return True
+            return
+        watch.wanted = directives
+        if directives is not None and (watch.telling is None or watch.telling.done()):
+            watch.telling = asyncio.create_task(self._tell(uid, watch), name=f"directives of {watch.key}")
 
     def silence(self, uid: RunUid) -> float:
         """Where none of several was heard since, it is we who cannot hear."""
@@ -221,39 +232,60 @@ class Watchers:
 
     async def close(self) -> None:
         """Stop listening to all."""
-        tasks = [watch.task for watch in self._watches.values()]
+        tasks = [task for watch in self._watches.values() for task in watch.tasks()]
         for uid in list(self._watches):
             self.leave(uid)
         for task in tasks:
             with suppress(asyncio.CancelledError):
                 await task
 
-    async def _poll(self, key: Key, uid: RunUid, client: Client) -> None:
+    async def _tell(self, uid: RunUid, watch: _Watch) -> None:
+        failures = 0
+        while (wanted := watch.wanted) is not None:
+            try:
+                answer = await watch.client.tell(wanted)
+            except CoordinatorUnreachable as error:
+                about = fields(run=watch.key, uid=uid, error=error)
+                _log.log(logging.DEBUG if failures else logging.WARNING, "coordinator not told", extra=about)
+                failures += 1
+                await self._pause(watch, failures)
+                continue
+            if watch.wanted == wanted:
+                watch.wanted = None
+            watch.answers()
+            known = self._states.get(uid)
+            # The long-poll may have been faster, and would not say again what it has said.
+            if known is None or (known.epoch, known.version) <= (answer.epoch, answer.version):
+                self._states[uid] = answer
+            if known != answer:
+                self.requeue(watch.key)
+
+    async def _listen(self, uid: RunUid, watch: _Watch) -> None:
         version, failures = -1, 0
-        clock = asyncio.get_running_loop().time
-        started = clock()
         while True:
             try:
-                state = await client.state(version, POLL_SECONDS)
+                state = await watch.client.state(version, POLL_SECONDS)
             except CoordinatorUnreachable as error:
                 if not failures:
-                    about = fields(run=key, epoch=client.endpoint.epoch, error=error)
+                    about = fields(run=watch.key, epoch=watch.client.endpoint.epoch, error=error)
                     _log.info("coordinator unreachable", extra=about)
                 failures += 1
                 version = -1
                 if self.silence(uid) >= SILENT_SECONDS:
-                    self.requeue(key)
-                await asyncio.sleep(retry_delay(failures, clock() - started))
+                    self.requeue(watch.key)
+                await self._pause(watch, failures)
                 continue
             if failures or version < 0:
-                _log.info(
-                    "coordinator answers", extra=fields(run=key, epoch=state.epoch, state=state.state.value)
-                )
+                about = fields(run=watch.key, epoch=state.epoch, state=state.state.value)
+                _log.info("coordinator answers", extra=about)
             failures = 0
-            if (watch := self._watches.get(uid)) is not None and watch.client is client:
-                watch.heard, watch.unanswered, watch.answered = clock(), 0, True
+            watch.answers()
             if state.version != version or self._states.get(uid) != state:
                 version = state.version
                 self._states[uid] = state
-                self.requeue(key)
+                self.requeue(watch.key)
             await asyncio.sleep(LEAST_INTERVAL_SECONDS)
+
+    async def _pause(self, watch: _Watch, failures: int) -> None:
+        followed = asyncio.get_running_loop().time() - watch.followed
+        await asyncio.sleep(retry_delay(failures, followed))

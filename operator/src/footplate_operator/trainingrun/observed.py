@@ -148,6 +148,7 @@ class Observed:
     silence: float = 0.0  # seconds for which the coordinator that is listened to has not answered
     refused: frozenset[str] = frozenset()  # nodes where a pod of this run could not start of late
     problem: Problem | None = None
+    hindered: bool = False  # something could not be made just now, of which nothing is said yet
     profiles: frozenset[str] = frozenset()  # names of those that there are
     # Of a run that may train: as in its Secret, though somebody deleted it, or fresh ones.
     credentials: Credentials | None = None
@@ -155,7 +156,7 @@ class Observed:
     @property
     def may_create(self) -> bool:
         """Whether to make what is missing; False right after a refusal."""
-        return self.problem is None
+        return self.problem is None and not self.hindered
 
     def with_pods(self, changed: Iterable[PodView]) -> Observed:
         """The same, with `changed` in place of the pods that have their uids."""

@@ -64,7 +64,7 @@ def active(situation: Situation) -> Desired:
         status=status,
         # What pods need comes before them, and what makes room for them.
         changes=(
-            tuple(Create(manifest) for manifest in _missing_children(situation, config_map)),
+            tuple(_missing_children(situation, config_map)),
             tuple(_promotion(pod) for pod in gang.promoted),
             leaving.removals,
             tuple(Create(pod) for pod in made),
@@ -164,7 +164,7 @@ def _reconciled(situation: Situation) -> NewCondition:
     return reconciled(observed.problem, waiting)
 
 
-def _missing_children(situation: Situation, config_map: str) -> list[Json]:
+def _missing_children(situation: Situation, config_map: str) -> list[Create]:
     run, revision, observed = situation.run, situation.revision, situation.gang.observed
     credentials = observed.credentials
     assert credentials is not None, "this run may train"
@@ -175,4 +175,9 @@ def _missing_children(situation: Situation, config_map: str) -> list[Json]:
         (SERVICE, coordinator_service_name(run.name), lambda: children.service(run)),
         (DISRUPTION_BUDGET, run.name, lambda: children.disruption_budget(run)),
     ]
-    return [build() for kind, name, build in wanted if not observed.has(kind, name)]
+    # No pod needs the disruption budget.
+    return [
+        Create(build(), needed=kind != DISRUPTION_BUDGET)
+        for kind, name, build in wanted
+        if not observed.has(kind, name)
+    ]

@@ -1,0 +1,66 @@
+"""What a refusal of the API server means for an object, and from when on.
+
+Most refusals are over in a moment: an API server that is busy or starts, a webhook that was
+rolled out with a mistake. What stands must be told, and what no waiting mends ends
+an object that has not begun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from footplate_contracts.names import Reason
+from footplate_operator.errors import ClusterError, Invalid
+from footplate_operator.runtime.decision import Problem
+
+BUSY: Final = timedelta(seconds=30)  # an API server that is busy no longer than this is not worth a word
+FINAL: Final = timedelta(seconds=60)  # what was not accepted for so long never will be
+_MESSAGE_LIMIT: Final = 1024
+
+
+class Sort(StrEnum):
+    """How a call was refused."""
+
+    UNANSWERED = "unanswered"
+    BUSY = "busy"
+    NOT_ACCEPTED = "not accepted"
+    OTHER = "other"
+
+
+Standing = Mapping[Sort, datetime]
+
+
+def sort(error: ClusterError) -> Sort:
+    """How `error` refused a call."""
+    if error.status == 0:
+        return Sort.UNANSWERED
+    if error.status == 429 or error.status >= 500:
+        return Sort.BUSY
+    return Sort.NOT_ACCEPTED if isinstance(error, Invalid) else Sort.OTHER
+
+
+def standing(before: Standing, refused: Sequence[ClusterError], now: datetime) -> Standing:
+    """Since when calls are refused in each way; `before`: the same when they were tried last."""
+    return {found: before.get(found, now) for found in map(sort, refused)}
+
+
+def problem_of(refused: Sequence[ClusterError], since: Standing, now: datetime) -> Problem | None:
+    """What the refusals mean for the object: one that is to be told, if there is one."""
+    problems = [_problem(error, now - since[sort(error)]) for error in refused]
+    return min(problems, key=lambda problem: problem.passing, default=None)
+
+
+def _problem(error: ClusterError, stood: timedelta) -> Problem:
+    found, message = sort(error), str(error)[:_MESSAGE_LIMIT]
+    if error.reason == Reason.CHILD_CONFLICT:
+        return Problem(Reason.CHILD_CONFLICT, message)
+    return Problem(
+        Reason.API_ERROR,
+        message,
+        final=found is Sort.NOT_ACCEPTED and stood >= FINAL,
+        # Where nobody answers, nobody could be told either.
+        passing=found is Sort.UNANSWERED or (found is Sort.BUSY and stood < BUSY),
+    )
