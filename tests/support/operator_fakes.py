@@ -125,6 +125,7 @@ class FakeCoordinator:
     nodes: int = 0
     least: int | None = None  # so few may go on
     reachable: bool = True
+    run: str = ""  # uid
 
     def __post_init__(self) -> None:
         self.direct(self.directives)

@@ -61,6 +61,7 @@ class World:
         self.coordinators: dict[str, FakeCoordinator] = {}  # by pod name
         self.saved: dict[str, CheckpointRecord] = {}  # by uid of the run: the shared volume
         self.kubelet_works = True
+        self.unreachable: set[str] = set()  # uids of pods whose node is dead
         self.trains = True
         self.addresses = 0
         self.start_operator()
@@ -156,6 +157,8 @@ class World:
             return
         for pod in self.cluster.all(POD):
             name, status = pod["metadata"]["name"], pod.get("status", {})
+            if pod["metadata"]["uid"] in self.unreachable:
+                continue
             if "deletionTimestamp" in pod["metadata"]:
                 self.cluster.bury(POD, name)
             elif status.get("phase") == "Pending" and not status.get("containerStatuses"):
@@ -359,10 +362,11 @@ class World:
                 variable["name"]: variable.get("value", "")
                 for variable in pod["spec"]["containers"][0]["env"]
             }
-            coordinator = FakeCoordinator(epoch, Directives.model_validate_json(told[Env.DIRECTIVES]))
-            before = [
-                coordinator for coordinator in self.coordinators.values() if coordinator.epoch == epoch - 1
-            ]
+            uid = pod["metadata"]["labels"]["footplate.dev/run-uid"]
+            wanted = Directives.model_validate_json(told[Env.DIRECTIVES])
+            coordinator = FakeCoordinator(epoch, wanted, run=uid)
+            known = self.coordinators.values()
+            before = [other for other in known if (other.epoch, other.run) == (epoch - 1, uid)]
             if before and before[0].state in (RunState.TRAINING, RunState.LOADING):
                 coordinator.adopt(before[0])
             self.coordinators[name] = coordinator

@@ -44,6 +44,10 @@ class Conflict(ClusterError):
     """409 on anything else: a precondition does not hold."""
 
 
+class NameTaken(Conflict):
+    """409 on create: a child of a deleted object of the same name still has the name."""
+
+
 class Forbidden(ClusterError):
     """403: no right, or a quota is exhausted."""
 

@@ -61,7 +61,7 @@ def test_rights_of_the_operator() -> None:
         ("footplate.dev", "trainingruns/status"): {"patch"},
         ("", "pods"): owning | {"watch", "patch", "delete"},
         **dict.fromkeys(QUIET_CHILDREN, owning | {"delete"}),
-        ("apps", "controllerrevisions"): owning,
+        ("apps", "controllerrevisions"): owning | {"delete"},
         ("", "events"): {"list"},
         ("events.k8s.io", "events"): {"create"},
     }

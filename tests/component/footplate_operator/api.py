@@ -67,6 +67,11 @@ class Api:
         """Set a pod's status, as a kubelet does; the pod may be gone by then."""
         self._ask("PATCH", POD.path(self.namespace, name, "status"), {"status": status})
 
+    def keep(self, name: str) -> None:
+        """When it is deleted, the pod stays Terminating, as one of a dead node does."""
+        kept = {"metadata": {"finalizers": ["example.dev/dead-node"]}}
+        self._ask("PATCH", POD.path(self.namespace, name), kept)
+
     def end(self, name: str) -> None:
         """Take a pod away, as a kubelet does when its containers have ended; it may be gone by then."""
         self._ask("DELETE", POD.path(self.namespace, name), {"gracePeriodSeconds": 0})

@@ -73,6 +73,7 @@ class Node:
     agents: dict[str, StandIn] = field(default_factory=dict)
     known: set[str] = field(default_factory=set)
     working: bool = True
+    dead: set[str] = field(default_factory=set)  # uids of pods whose node has died
     # One thing after another, as kubelets do: no word of a start comes after the word of the end.
     turn: threading.Lock = field(default_factory=threading.Lock)
 
@@ -87,6 +88,8 @@ class Node:
         """Start what waits, report what ended, end what was deleted."""
         for pod in self.api.find(POD):
             name = pod["metadata"]["name"]
+            if pod["metadata"]["uid"] in self.dead:
+                continue
             if "deletionTimestamp" in pod["metadata"]:
                 self._finish(name)
                 self.api.end(name)
@@ -106,6 +109,14 @@ class Node:
         with self.turn:
             self._finish(name)
             self._report(name, code)
+
+    def die(self) -> None:
+        """The node of every pod is gone: nobody ends them, and nobody says that they have ended."""
+        with self.turn:
+            for pod in self.api.find(POD):
+                self.dead.add(pod["metadata"]["uid"])
+                self.api.keep(pod["metadata"]["name"])
+            self.close()
 
     def close(self) -> None:
         """End everything that was started."""

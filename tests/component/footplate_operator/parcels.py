@@ -56,7 +56,9 @@ class Parcels(Controller[Parcel, Sequence[Child], Decision[ParcelStatus]]):
     def decode(self, body: Json) -> Parcel:
         return Parcel.read(body, ParcelSpec, ParcelStatus)
 
-    async def observe(self, parcel: Parcel, children: Sequence[Child], now: datetime) -> Sequence[Child]:
+    async def observe(
+        self, parcel: Parcel, children: Sequence[Child], now: datetime, predecessors: Sequence[Child] = ()
+    ) -> Sequence[Child]:
         return children
 
     def desire(

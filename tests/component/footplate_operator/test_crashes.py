@@ -73,6 +73,16 @@ async def _succeeds(world: World) -> None:
     await world.live(10)
 
 
+async def _is_applied_again(world: World) -> None:
+    """With its pods on dead nodes; the second time, what a crash has left of the step."""
+    if not world.unreachable:
+        world.unreachable = {pod["metadata"]["uid"] for pod in world.cluster.all(POD)}
+        world.coordinators.clear()
+        world.cluster.bury(TRAINING_RUN, NAME)
+        world.submit(**LONG)
+    await world.live(60, until=lambda: world.phase == "Running")
+
+
 async def _is_deleted(world: World) -> None:
     if (TRAINING_RUN, NAME) in world.cluster.objects:
         world.cluster.bury(TRAINING_RUN, NAME)
@@ -158,6 +168,23 @@ async def test_killed_at_every_call_of_the_end_nothing_stays(effect: bool) -> No
         assert world.workers("Running") == [] and "tiny-c1" not in world.cluster.names(POD)
         assert world.cluster.all(SECRET) == [] and world.cluster.all(DISRUPTION_BUDGET) == []
         assert world.status["progress"]["step"] == 1000
+
+
+@pytest.mark.parametrize(
+    "effect", [pytest.param(True, id="after-its-effect"), pytest.param(False, id="before")]
+)
+async def test_killed_at_every_call_of_a_new_beginning_the_namesake_trains(effect: bool) -> None:
+    _, before, _ = await _lives([_trains], None, effect)
+    _, calls, _ = await _lives([_trains, _is_applied_again], None, effect)
+    for number in range(before + 1, calls + 1):
+        world, _, crashed = await _lives([_trains, _is_applied_again], number, effect)
+        where = f"killed at call {number}: {world.cluster.calls[number - 1]}"
+        assert crashed, where
+        uid = world.run["metadata"]["uid"]
+        own = [pod for pod in world.cluster.all(POD) if pod["metadata"]["uid"] not in world.unreachable]
+        assert {pod["metadata"]["labels"]["footplate.dev/run-uid"] for pod in own} == {uid}, where
+        assert len(own) == 3, where
+        assert (world.status.get("failures", {}), world.status["restarts"]) == ({}, 0), where
 
 
 async def _short(world: World) -> None:

@@ -136,11 +136,15 @@ def test_suspension_saves_and_resumption_goes_on(operator: Process, api: Api, no
     assert status["restarts"] == 0
 
 
-def test_an_operator_restart_touches_no_pod(server: ApiServer, api: Api, node: Node, tmp_path: Path) -> None:
-    with operator_process(server, tmp_path, "first") as first:
+def _train_until_the_operator_is_killed(server: ApiServer, api: Api, folder: Path) -> None:
+    with operator_process(server, folder, "first") as first:
         api.apply(_run(api, steps=2000))
         _phase(api, "Running")
         first.process.kill()
+
+
+def test_an_operator_restart_touches_no_pod(server: ApiServer, api: Api, node: Node, tmp_path: Path) -> None:
+    _train_until_the_operator_is_killed(server, api, tmp_path)
     before = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in api.find(POD)}
     step = api.status("tiny")["progress"]["step"]
     with operator_process(server, tmp_path, "first") as second:
@@ -153,10 +157,7 @@ def test_an_operator_restart_touches_no_pod(server: ApiServer, api: Api, node: N
 def test_a_revision_of_another_release_is_named_and_touches_no_pod(
     server: ApiServer, api: Api, node: Node, tmp_path: Path
 ) -> None:
-    with operator_process(server, tmp_path, "first") as first:
-        api.apply(_run(api, steps=2000))
-        _phase(api, "Running")
-        first.process.kill()
+    _train_until_the_operator_is_killed(server, api, tmp_path)
     before = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in api.find(POD)}
     _write_revision_anew(api, "tiny-1", "9.0.0", stage="dream")
     with operator_process(server, tmp_path, "first") as second:
@@ -219,6 +220,35 @@ def test_deletion_leaves_nothing(operator: Process, api: Api, node: Node) -> Non
         ]
 
     wait_for(lambda: not left() or None, "nothing is left", 15)
+
+
+def test_a_run_applied_again_at_once_does_not_wait_for_dead_nodes(
+    operator: Process, api: Api, node: Node
+) -> None:
+    api.apply(_run(api, steps=2000))
+    _phase(api, "Running")
+    node.die()
+    api("delete", "trun", "tiny", "--wait=true", "--timeout=5s")
+    api.apply(_run(api, steps=2000))
+    status = _phase(api, "Running", seconds=15)
+    assert (status["coordinator"]["podName"], status["restarts"]) == ("tiny-c2", 0)
+    terminating = {pod["metadata"]["uid"] for pod in api.find(POD) if "deletionTimestamp" in pod["metadata"]}
+    assert terminating == node.dead
+    assert operator.said("ChildConflict") == 0
+
+
+def test_a_run_applied_again_while_the_operator_is_away_does_not_wait_for_garbage_collection(
+    server: ApiServer, api: Api, node: Node, tmp_path: Path
+) -> None:
+    """Nothing collects garbage on this API server."""
+    _train_until_the_operator_is_killed(server, api, tmp_path)
+    node.die()
+    before = {child["metadata"]["uid"] for child in api.find(SECRET) + api.find(SERVICE)}
+    api("delete", "trun", "tiny", "--wait=true", "--timeout=5s")
+    api.apply(_run(api, steps=2000))
+    with operator_process(server, tmp_path, "first"):
+        _phase(api, "Running")
+    assert before.isdisjoint(child["metadata"]["uid"] for child in api.find(SECRET) + api.find(SERVICE))
 
 
 def test_a_missing_profile_heals(operator: Process, api: Api) -> None:

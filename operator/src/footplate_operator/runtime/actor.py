@@ -5,18 +5,27 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 from footplate_contracts.logs import fields
 from footplate_contracts.names import Reason
-from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, Forbidden, Invalid, NotFound
+from footplate_operator.errors import (
+    AlreadyExists,
+    ClusterError,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NameTaken,
+    NotFound,
+)
 from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.controller import Controller
 from footplate_operator.runtime.decision import Change, Create, Delete, Patch
-from footplate_operator.runtime.kinds import Json, kind_of
+from footplate_operator.runtime.kinds import Json, Kind, kind_of
 from footplate_operator.runtime.objects import Key, Object, controller_of
 
 _AT_ONCE: Final = 32  # calls that are made at the same time for one object
@@ -93,11 +102,37 @@ class Actor:
             made = await self.cluster.create(kind, manifest)
             _log.info("created", extra=fields(kind=kind.name, name=name))
         except AlreadyExists:
-            made = await self.cluster.get(kind, owner.namespace, name)
-            if controller_of(made).get("uid") != owner.uid:
-                message = f"{kind.name} {name} exists and belongs to {_owner_name(made)}"
-                raise Conflict(message, 409, Reason.CHILD_CONFLICT) from None
+            made = await self._claim(owner, kind, manifest)
         self.cache.put_child(kind, made)
+
+    async def _claim(self, owner: Object[Any, Any], kind: Kind, manifest: Json) -> Json:
+        """The child whose name is taken: ours, or made where what has the name goes."""
+        with suppress(NotFound):
+            known = await self.cluster.get(kind, owner.namespace, manifest["metadata"]["name"])
+            if controller_of(known).get("uid") == owner.uid:
+                return known
+            await self._displace(owner, kind, known)
+        try:
+            return await self.cluster.create(kind, manifest)
+        except AlreadyExists as error:
+            raise NameTaken(str(error), 409, Reason.CHILD_CONFLICT) from None
+
+    async def _displace(self, owner: Object[Any, Any], kind: Kind, body: Json) -> None:
+        """Delete what has the name of a child, if it belonged to an object that had the name of `owner`.
+
+        Names are unique: where `owner` is there, the other one is gone, and garbage collection is late.
+        Raises Conflict where it is somebody else's, NameTaken while it is on its way out.
+        """
+        name, holder = body["metadata"]["name"], controller_of(body)
+        message = f"{kind.name} {name} exists and belongs to {_owner_name(body)}"
+        if (holder.get("kind"), holder.get("name")) != (self.controller.kind.name, owner.name):
+            raise Conflict(message, 409, Reason.CHILD_CONFLICT)
+        self.cache.put_child(kind, body)
+        newest = await self.cluster.get(self.controller.kind, owner.namespace, owner.name)
+        if newest["metadata"]["uid"] != owner.uid or "deletionTimestamp" in body["metadata"]:
+            raise NameTaken(message, 409, Reason.CHILD_CONFLICT)
+        grace = next(owned.purge_grace for owned in self.controller.owns if owned.kind == kind)
+        await self._delete(owner, Delete(self.controller.view(kind, body), grace))
 
     async def _patch(self, owner: Object[Any, Any], change: Patch) -> None:
         child = change.child

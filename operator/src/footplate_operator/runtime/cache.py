@@ -2,9 +2,9 @@
 
 Our own writes enter at once, with the answer of the API server: a decision
 right after a child was made must not make it again because the watch is slow. An
-older version never replaces a newer one, and what is gone stays gone. Objects
-that have ended are many and hardly looked at: they are kept as compressed text, a
-tenth of what they take otherwise.
+older version never replaces a newer one, be it of another object of the same
+name, and what is gone stays gone. Objects that have ended are many and hardly
+looked at: they are kept as compressed text, a tenth of what they take otherwise.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from footplate_operator.runtime.kinds import Json, Kind
 from footplate_operator.runtime.objects import Child, Key, controller_of, key_of
 
 _TOMBSTONES: Final = 10_000
+_PREDECESSORS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,9 @@ class _Known:
     ended: bool
     index: Mapping[str, str]
     body: Json | bytes
+
+
+_NOBODY: Final = _Known(uid="", version=0, ended=False, index={}, body={})
 
 
 class Cache:
@@ -46,6 +50,8 @@ class Cache:
         self._tombstones: OrderedDict[str, None] = OrderedDict()  # uids of what is gone
         # Uids of objects that are gone, and whose children may not be.
         self._unpurged: dict[Key, set[str]] = {}
+        # Uids of objects that are gone, and whose children are still seen.
+        self._survived: OrderedDict[Key, set[str]] = OrderedDict()
 
     # -- objects -------------------------------------------------------------------------
 
@@ -69,16 +75,17 @@ class Cache:
         key = key_of(body)
         fresh = self._view(body)
         known = self._objects.get(key)
-        if known is not None and known.uid == fresh.uid and known.version > fresh.version:
+        if known is not None and known.version > fresh.version:
             return
+        if known is not None and known.uid != fresh.uid:
+            self._gone(key, known.uid)  # nobody told, or will tell later
         self._objects[key] = fresh
         (self._live.discard if fresh.ended else self._live.add)(key)
 
     def drop(self, body: Json) -> None:
         """The object is gone for good; its children are to be purged."""
         key, uid = key_of(body), body["metadata"]["uid"]
-        self._bury(uid)
-        self._unpurged.setdefault(key, set()).add(uid)
+        self._gone(key, uid)
         known = self._objects.get(key)
         if known is not None and known.uid == uid:
             del self._objects[key]
@@ -89,8 +96,9 @@ class Cache:
         return sorted(self._unpurged.get(key, ()))
 
     def purged(self, key: Key, uid: str) -> None:
-        """The children of an object that is gone are gone, too."""
-        self._children.pop((key.namespace, uid), None)
+        """The deletion of the children of an object that is gone was accepted."""
+        for child in self.children(key.namespace, uid):
+            self.mark_deleted(child, child.kind in self._controller.owned(watched=True))
         left = self._unpurged.get(key, set())
         left.discard(uid)
         if not left:
@@ -114,17 +122,26 @@ class Cache:
         """Children of an object."""
         return list(self._children.get((namespace, owner_uid), {}).values())
 
+    def predecessors(self, key: Key) -> list[Child]:
+        """Children of objects called `key` that are gone: their names cannot be had yet."""
+        uids = self._survived.get(key, ())
+        return [child for uid in sorted(uids) for child in self.children(key.namespace, uid)]
+
     def put_child(self, kind: Kind, body: Json) -> None:
         """A version of a child; an older one than is known counts for nothing."""
-        owner = controller_of(body).get("uid")
+        controller = controller_of(body)
+        owner = controller.get("uid")
         if not owner or owner != self._label(body) or body["metadata"]["uid"] in self._tombstones:
             return
         child = self._controller.view(kind, body)
         siblings = self._children.setdefault((child.namespace, child.owner_uid), {})
         known = siblings.get((kind, child.name))
-        if known is not None and known.uid == child.uid and known.version > child.version:
+        if known is not None and known.version > child.version:
             return
         siblings[kind, child.name] = child
+        key = Key(child.namespace, str(controller.get("name", "")))
+        if owner in self._tombstones or self._objects.get(key, _NOBODY).uid not in ("", owner):
+            self._keep_survivor(key, owner)
 
     def drop_child(self, kind: Kind, body: Json) -> None:
         """The child is gone for good."""
@@ -182,6 +199,21 @@ class Cache:
             del siblings[kind, name]
         if not siblings:
             self._children.pop(owner, None)
+
+    def _gone(self, key: Key, uid: str) -> None:
+        self._bury(uid)
+        self._unpurged.setdefault(key, set()).add(uid)
+        if (key.namespace, uid) in self._children:
+            self._keep_survivor(key, uid)
+
+    def _keep_survivor(self, key: Key, uid: str) -> None:
+        """Children outlive their owner; those whose end nobody told are forgotten one day."""
+        left = {known for known in self._survived.pop(key, ()) if (key.namespace, known) in self._children}
+        self._survived[key] = left | {uid}
+        if len(self._survived) > _PREDECESSORS:
+            oldest, uids = self._survived.popitem(last=False)
+            for known in uids:
+                self._children.pop((oldest.namespace, known), None)
 
     def _bury(self, uid: str) -> None:
         self._tombstones[uid] = None

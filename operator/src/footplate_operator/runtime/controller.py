@@ -50,8 +50,13 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
         """The object in `body`; raises Undecodable."""
         raise NotImplementedError
 
-    async def observe(self, obj: ObjectT, children: Sequence[Child], now: datetime) -> ObservedT:
-        """Everything that a decision about `obj` may look at; may raise ClusterError."""
+    async def observe(
+        self, obj: ObjectT, children: Sequence[Child], now: datetime, predecessors: Sequence[Child] = ()
+    ) -> ObservedT:
+        """Everything that a decision about `obj` may look at; may raise ClusterError.
+
+        `predecessors`: children of deleted objects of the same name, whose names cannot be had yet.
+        """
         raise NotImplementedError
 
     def desire(self, obj: ObjectT, observed: ObservedT, problem: Problem | None, now: datetime) -> DecisionT:

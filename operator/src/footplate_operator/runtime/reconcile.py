@@ -103,7 +103,8 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
 
     async def _desire(self, obj: ObjectT, problem: Problem | None) -> DecisionT:
         children = self.cache.children(obj.namespace, obj.uid)
-        observed = await self.controller.observe(obj, children, self.now())
+        predecessors = self.cache.predecessors(obj.key)
+        observed = await self.controller.observe(obj, children, self.now(), predecessors)
         return self.controller.desire(obj, observed, problem, self.now())
 
     async def _newest(self, obj: ObjectT, body: Json) -> bool:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from footplate_contracts.names import Reason
-from footplate_operator.errors import ClusterError, Invalid
+from footplate_operator.errors import ClusterError, Invalid, NameTaken
 from footplate_operator.runtime.decision import Problem
 
 BUSY: Final = timedelta(seconds=30)  # an API server that is busy no longer than this is not worth a word
@@ -25,7 +25,7 @@ class Sort(StrEnum):
     """How a call was refused."""
 
     UNANSWERED = "unanswered"
-    BUSY = "busy"
+    BUSY = "busy"  # or about to be done with what is in the way
     NOT_ACCEPTED = "not accepted"
     OTHER = "other"
 
@@ -37,7 +37,7 @@ def sort(error: ClusterError) -> Sort:
     """How `error` refused a call."""
     if error.status == 0:
         return Sort.UNANSWERED
-    if error.status == 429 or error.status >= 500:
+    if error.status == 429 or error.status >= 500 or isinstance(error, NameTaken):
         return Sort.BUSY
     return Sort.NOT_ACCEPTED if isinstance(error, Invalid) else Sort.OTHER
 
@@ -55,10 +55,8 @@ def problem_of(refused: Sequence[ClusterError], since: Standing, now: datetime) 
 
 def _problem(error: ClusterError, stood: timedelta) -> Problem:
     found, message = sort(error), str(error)[:_MESSAGE_LIMIT]
-    if error.reason == Reason.CHILD_CONFLICT:
-        return Problem(Reason.CHILD_CONFLICT, message)
     return Problem(
-        Reason.API_ERROR,
+        Reason.CHILD_CONFLICT if error.reason == Reason.CHILD_CONFLICT else Reason.API_ERROR,
         message,
         final=found is Sort.NOT_ACCEPTED and stood >= FINAL,
         # Where nobody answers, nobody could be told either.

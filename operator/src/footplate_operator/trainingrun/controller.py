@@ -132,7 +132,9 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
     def decode(self, body: Json) -> Run:
         return decode(body)
 
-    async def observe(self, run: Run, children: Sequence[Child], now: datetime) -> RunView:
+    async def observe(
+        self, run: Run, children: Sequence[Child], now: datetime, predecessors: Sequence[Child] = ()
+    ) -> RunView:
         cache = self._caches.setdefault(run.uid, RunCache())
         pods, others, revisions = [], [], []
         for child in children:
@@ -149,6 +151,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         observed = Observed(
             pods=tuple(pods),
             children=tuple(others),
+            predecessors=tuple(pod for pod in predecessors if isinstance(pod, PodView)),
             coordinator=self._coordinators.state(run.uid),
             refused=cache.refuses(pods, now),
             silence=self._coordinators.silence(run.uid),

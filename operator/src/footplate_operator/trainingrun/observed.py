@@ -144,6 +144,8 @@ class Observed:
 
     pods: Sequence[PodView] = ()
     children: Sequence[Child] = ()
+    # Pods of deleted runs of the same name, which may be Terminating on a dead node for long.
+    predecessors: Sequence[PodView] = ()
     coordinator: CoordinatorState = field(default_factory=CoordinatorState.silent)  # as it answered last
     silence: float = 0.0  # seconds for which the coordinator that is listened to has not answered
     refused: frozenset[str] = frozenset()  # nodes where a pod of this run could not start of late

@@ -38,7 +38,7 @@ class CoordinatorPlan:
 
 
 def plan_coordinator(
-    pods: Sequence[PodView], known: int, begun: bool, silence: float, now: datetime
+    pods: Sequence[PodView], known: int, begun: bool, silence: float, now: datetime, taken: int = 0
 ) -> CoordinatorPlan:
     """Which coordinator should exist.
 
@@ -48,6 +48,7 @@ def plan_coordinator(
         begun: the run is under way. When it is resumed, the coordinator from before
             the suspension has closed it and cannot open it again.
         silence: seconds for which the one that is listened to has not answered.
+        taken: the highest epoch of a pod that a deleted run of the same name has left.
     """
     lowest = known if begun else known + 1
     serving = [pod for pod in pods if pod.live and pod.epoch >= lowest]
@@ -55,7 +56,7 @@ def plan_coordinator(
     if current is not None and not _given_up(current, silence, now):
         left = tuple(pod for pod in pods if not pod.ended and pod.epoch < current.epoch)
         return CoordinatorPlan(current, current.epoch, now, left)
-    epoch = max([known, *(pod.epoch for pod in pods)]) + 1
+    epoch = max([known, taken, *(pod.epoch for pod in pods)]) + 1
     return CoordinatorPlan(None, epoch, not_before(pods, now), tuple(pod for pod in pods if not pod.ended))
 
 

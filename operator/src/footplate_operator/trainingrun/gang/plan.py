@@ -6,6 +6,8 @@ incarnation: waiting for a Terminating pod means waiting for a dead node.
 
 The coordinator gives a spare the slot of a lost worker without asking anybody.
 From then on the operator counts the pod as a worker, and labels it so for everybody else.
+
+Where pods of a deleted run of the same name are still there, numbers begin after theirs.
 """
 
 from __future__ import annotations
@@ -103,7 +105,8 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
     status, compute = run.status, run.spec.compute
     known_epoch = status.coordinator.epoch if status.coordinator else 0
     begun = run.phase not in (None, Phase.QUEUED, Phase.SUSPENDED)
-    serving = plan_coordinator(seen.coordinators, known_epoch, begun, seen.silence, now)
+    taken_epoch = max((pod.epoch for pod in seen.predecessors), default=0)
+    serving = plan_coordinator(seen.coordinators, known_epoch, begun, seen.silence, now, taken_epoch)
     state = said_now(seen.coordinator, serving, run.phase)
     taken = promoted(seen.spares, state)
     observed = seen.with_pods(taken)
@@ -112,6 +115,7 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
         counter=status.incarnation,
         launched=bool(status.attempts) and status.attempts[-1].end is None,
         fresh=not status.attempts,
+        taken=max((pod.incarnation for pod in seen.predecessors if pod.role != Role.COORDINATOR), default=-1),
         lost=losses.lost(state, observed.workers, now),
         may_create=observed.may_create,
         heard=losses.heard(state) if state.state is RunState.TRAINING else frozenset(),
@@ -149,6 +153,7 @@ class Slots:
     counter: int  # `status.incarnation`
     launched: bool  # an attempt is open: a missing pod is a loss, not a beginning
     fresh: bool  # no worker was ever made
+    taken: int = -1  # the highest incarnation of a pod that a deleted run of the same name has left
     lost: frozenset[WorkerId] = field(default_factory=frozenset)  # held to be gone
     may_create: bool = True  # False: it was just refused, so nothing may be claimed to be made
     heard: frozenset[WorkerId] = field(default_factory=frozenset)  # by the coordinator, as it said last
@@ -167,7 +172,7 @@ def plan_workers(slots: Slots, pods: Sequence[PodView], now: datetime) -> Worker
     by_index: dict[int, list[PodView]] = {}
     for pod in sorted(pods, key=lambda pod: pod.incarnation):
         by_index.setdefault(pod.index, []).append(pod)
-    highest = max([slots.counter, *(pod.incarnation for pod in pods)])
+    highest = max([slots.counter, slots.taken, *(pod.incarnation for pod in pods)])
     missing: list[WorkerId] = []
     lost: list[LostWorker] = []
     current: list[PodView] = []
@@ -191,7 +196,7 @@ def plan_workers(slots: Slots, pods: Sequence[PodView], now: datetime) -> Worker
             waits.append(due)
             continue
         first = slots.fresh and newest is None
-        missing.append(WorkerId(index, 0 if first else highest + 1))
+        missing.append(WorkerId(index, slots.taken + 1 if first else highest + 1))
         if slots.launched and slots.may_create and not _saves(newest, slots):
             lost.append(LostWorker(index, newest))
     made = [worker.incarnation for worker in missing] if slots.may_create else []
