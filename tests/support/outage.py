@@ -20,6 +20,7 @@ class Way:
         self._lock = threading.Lock()
         self._pattern = b""
         self._left = 0
+        self._open: set[socket.socket] = set()
         self.broken = 0
         self.port: int = self._listener.getsockname()[1]
 
@@ -34,8 +35,15 @@ class Way:
             while True:
                 client, _ = self._listener.accept()
                 server = socket.create_connection(("127.0.0.1", self._target))
+                self._open |= {client, server}
                 for pump in ((client, server), (server, client)):
                     threading.Thread(target=self._pump, args=pump, daemon=True).start()
+
+    def cut(self) -> None:
+        """End all connections that there are."""
+        for end in list(self._open):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Accept no more."""
@@ -55,6 +63,7 @@ class Way:
         for end in (source, sink):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+            self._open.discard(end)
             end.close()
 
     def _breaks(self, data: bytes) -> bool:

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
@@ -24,10 +25,13 @@ from footplate_operator.runtime.actor import Actor
 from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.cluster import Cluster, KubernetesCluster, login
 from footplate_operator.runtime.controller import Controller
+from footplate_operator.runtime.kinds import Kind
 from footplate_operator.runtime.leader import Leadership
 from footplate_operator.runtime.metrics import Metrics, application, serving
 from footplate_operator.runtime.objects import Key
 from footplate_operator.runtime.reconcile import Reconciler
+from footplate_operator.runtime.sight import Sight, paths
+from footplate_operator.runtime.stalls import Stalls
 from footplate_operator.runtime.status_writer import StatusWriter
 from footplate_operator.runtime.workqueue import WorkQueue
 from footplate_operator.settings import Settings
@@ -42,6 +46,7 @@ KINDS: Final[Sequence[NewController]] = (training_runs,)
 
 _log = logging.getLogger("footplate_operator")
 _DISCOVERY_SECONDS: Final = 1.0
+_NONE: Final = "metadata.name=none"  # whether a kind can be listed, without its objects
 _LEAVE_SECONDS: Final = 3.0  # for what was cancelled to end
 
 
@@ -61,70 +66,108 @@ def main(kinds: Sequence[NewController] = KINDS) -> int:
     return 0
 
 
+@dataclass(frozen=True, eq=False)
+class _Kind:
+    """What works for one kind."""
+
+    queue: WorkQueue[Key]
+    handlers: handlers.Handlers
+    work: Callable[[], Coroutine[Any, Any, None]]
+
+    @property
+    def watched(self) -> list[Kind]:
+        """Every kind that is watched for it."""
+        return list(self.handlers.watches())
+
+
+@dataclass(eq=False)
+class _Replica:
+    """What this replica says of itself while it is asked."""
+
+    metrics: Metrics
+    served: Sequence[_Kind]
+    sight: Sight
+    stalls: Stalls = field(default_factory=Stalls)
+    leading: bool = False
+    missing: str = ""  # what it waits for before it can lead
+
+    def bring_up_to_date(self) -> None:
+        """Set the gauges."""
+        self.metrics.leader.set(self.leading)
+        self.metrics.depth.set(sum(len(kind.queue) for kind in self.served))
+        self.metrics.stall.set(self.stalls.longest)
+        for name, age in self.sight.ages().items():
+            self.metrics.watch_age.labels(name).set(age)
+        if self.leading:
+            for kind in self.served:
+                kind.handlers.controller.measure(kind.handlers.cache.count)
+
+    def unready(self) -> str:
+        """Why it is not ready; empty while it is."""
+        return self.missing or self.sight.blind()
+
+
 async def operate(own: Settings, kinds: Sequence[NewController]) -> None:
     """Run until SIGTERM or SIGINT; raises OperatorError where that is impossible."""
     stop = asyncio.Event()
     _listen_for_signals(stop)
     metrics = Metrics()
-    queues: list[WorkQueue[Key]] = []
-    watched: list[handlers.Handlers] = []
-    works: list[Callable[[], Coroutine[Any, Any, None]]] = []
     async with AsyncExitStack() as stack:
-        cluster = KubernetesCluster(await login())
+        cluster = KubernetesCluster(await login(), metrics.count_request)
         stack.push_async_callback(cluster.close)
-        for kind in kinds:
-            queue: WorkQueue[Key] = WorkQueue(random.Random())
-            new = kind(cluster, queue.add, metrics.registry, own.defaults)
-            controller = await stack.enter_async_context(new)
-            cache = Cache(controller)
-            actor = Actor(controller, cluster, cache)
-            writer = StatusWriter(controller, cluster, cache, queue, _utc_now, own.identity)
-            reconciler = Reconciler(
-                controller, cluster, cache, queue, actor, writer, _utc_now, own.resync_seconds
-            )
-            queues.append(queue)
-            watched.append(handlers.Handlers(controller, cache, queue))
-            works.append(partial(queue.run, own.workers, metrics.measured(reconciler)))
-
-        def bring_up_to_date() -> None:
-            metrics.depth.set(sum(map(len, queues)))
-            for events in watched:
-                events.controller.measure(events.cache.count)
-
-        app = application(metrics, bring_up_to_date)
+        served = [await _serve(kind, cluster, metrics, own, stack) for kind in kinds]
+        watched = [kind for own_kind in served for kind in own_kind.watched]
+        replica = _Replica(metrics, served, Sight(paths(watched, own.watch_namespaces)))
+        app = application(metrics, replica.bring_up_to_date, replica.unready)
         await stack.enter_async_context(serving(app, own.metrics_port))
         leadership = Leadership(
             cluster, own.namespace, own.lease_name, own.identity, own.lease_seconds, _utc_now
         )
-        await _first_of(stop, _wait_for_crds(cluster, watched, own))
+        measuring = asyncio.create_task(replica.stalls.measure())
+        stack.callback(measuring.cancel)
+        await _first_of(stop, _wait_for_kinds(cluster, replica, own))
         stack.push_async_callback(leadership.release)  # before it is ours: it may become so as we are ended
         await _first_of(stop, leadership.acquire())
         if stop.is_set():
             return
-        metrics.leader.set(1)
+        replica.leading = True
         _log.info("leading", extra=fields(identity=own.identity, namespace=own.namespace))
-        await _first_of(stop, _watch(watched, own, stop), leadership.keep(), *(work() for work in works))
+        works = [kind.work() for kind in served]
+        replica.sight.begin()
+        await _first_of(stop, _watch(replica, own, stop), replica.sight.keep(), leadership.keep(), *works)
         if not stop.is_set():
             raise OperatorError("the watches ended by themselves")
 
 
-async def _wait_for_crds(cluster: Cluster, watched: Sequence[handlers.Handlers], own: Settings) -> None:
-    """kopf looks once for what it may watch: everything must be there before."""
+async def _serve(
+    new: NewController, cluster: Cluster, metrics: Metrics, own: Settings, stack: AsyncExitStack
+) -> _Kind:
+    """What works for one kind, until `stack` ends."""
+    queue: WorkQueue[Key] = WorkQueue(random.Random(), metrics.waited.observe)
+    controller = await stack.enter_async_context(new(cluster, queue.add, metrics.registry, own.defaults))
+    cache = Cache(controller)
+    actor = Actor(controller, cluster, cache)
+    writer = StatusWriter(controller, cluster, cache, queue, _utc_now, own.identity)
+    reconciler = Reconciler(controller, cluster, cache, queue, actor, writer, _utc_now, own.resync_seconds)
+    work = partial(queue.run, own.workers, metrics.measured(reconciler))
+    return _Kind(queue, handlers.Handlers(controller, cache, queue), work)
+
+
+async def _wait_for_kinds(cluster: Cluster, replica: _Replica, own: Settings) -> None:
+    """kopf looks once for what it may watch: everything must be there, and ours to see, before."""
     namespace = own.watch_namespaces[0] if own.watch_namespaces else ""
-    controllers = [events.controller for events in watched]
-    kinds = [kind for controller in controllers for kind in (controller.kind, *controller.parameters)]
-    told = ""
-    for kind in kinds:
+    for kind in [kind for own_kind in replica.served for kind in own_kind.watched]:
         while True:
             try:
-                await cluster.find(kind, namespace if kind.namespaced else "")
+                await cluster.find(kind, namespace if kind.namespaced else "", fields=_NONE)
                 break
             except ClusterError as error:
-                if told != kind.name:
+                if not replica.missing.startswith(kind.name):
                     about = fields(kind=kind.name, error=error)
                     _log.warning("waiting for the API server to serve a kind", extra=about)
-                    told = kind.name
+                replica.missing = f"{kind.name} cannot be listed: {error}"
                 await asyncio.sleep(_DISCOVERY_SECONDS)
+    replica.missing = ""
 
 
 async def _first_of(stop: asyncio.Event, *works: Coroutine[Any, Any, None]) -> None:
@@ -146,11 +189,11 @@ def _listen_for_signals(stop: asyncio.Event) -> None:
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
 
 
-async def _watch(told: Sequence[handlers.Handlers], own: Settings, stop: asyncio.Event) -> None:
+async def _watch(replica: _Replica, own: Settings, stop: asyncio.Event) -> None:
     """kopf.operator, but for the signals: by its own handlers kopf takes seconds to end, and it is no end."""
-    before = asyncio.all_tasks()
+    before, told = asyncio.all_tasks(), [kind.handlers for kind in replica.served]
     tasks = await kopf.spawn_tasks(
-        registry=handlers.registry(told),
+        registry=handlers.registry(told, replica.sight.heard, replica.metrics.count_request),
         settings=handlers.settings(told),
         standalone=True,
         clusterwide=not own.watch_namespaces,

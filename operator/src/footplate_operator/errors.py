@@ -18,6 +18,10 @@ class LeadershipLost(OperatorError):
     """Another replica holds the Lease, or ours ran out unrenewed."""
 
 
+class Blind(OperatorError):
+    """The API server has said nothing on a watch for too long."""
+
+
 class CoordinatorUnreachable(OperatorError):
     """No answer from a run's coordinator; says nothing about the run."""
 

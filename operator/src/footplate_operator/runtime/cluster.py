@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 from urllib.parse import urlencode
 
@@ -29,6 +29,8 @@ REQUEST_SECONDS: Final = 30.0
 _PAGE: Final = 500
 _NOT_IN_YAML: Final = re.compile("[\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 _log = logging.getLogger(__name__)
+
+Login = Configuration  # who we are, and where the API server is
 
 
 class Cluster(Protocol):
@@ -62,9 +64,12 @@ class Cluster(Protocol):
 
 
 class KubernetesCluster:
-    """A real API server."""
+    """A real API server; `counted` is told method and status of each answer, 0 where there was none."""
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(
+        self, configuration: Configuration, counted: Callable[[str, int], None] = lambda method, status: None
+    ) -> None:
+        self._counted = counted
         self._client = ApiClient(configuration)
         self._client.user_agent = "footplate-operator"
 
@@ -150,7 +155,9 @@ class KubernetesCluster:
             )
             text = await response.read()  # type: ignore[no-untyped-call]  # as above
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._counted(method, 0)
             raise ClusterError(f"{method} {path}: {type(error).__name__}: {error}") from error
+        self._counted(method, response.status)
         if response.status >= 400:
             refused = _error(method, path, response.status, text, exists)
             refused.retry_after = _retry_after(response.headers.get("Retry-After"))
@@ -200,7 +207,7 @@ def _retry_after(said: str | None) -> float:
     return float(said) if said is not None and said.isdecimal() else 0.0
 
 
-async def login(kubeconfig: str | None = None) -> Configuration:
+async def login(kubeconfig: str | None = None) -> Login:
     """Who we are: the pod's service account, or what a kubeconfig says.
 
     Args:

@@ -6,6 +6,8 @@ objects, and none of ours must ever hang in deletion.
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,11 +21,15 @@ from footplate_operator.runtime.cluster import login
 from footplate_operator.runtime.controller import Controller
 from footplate_operator.runtime.kinds import Json, Kind
 from footplate_operator.runtime.objects import Key, controller_of, key_of
+from footplate_operator.runtime.sight import QUIET_SECONDS
+from footplate_operator.runtime.watch_session import Counted, Heard, watch_session
 from footplate_operator.runtime.workqueue import Queue
 
 WATCH_SECONDS: Final = 270  # the server ends a watch after this, and a new one begins; whole seconds
+RETRY_SECONDS: Final = 1.0  # for ever: after an outage a watch sees again at once
+CONNECT_SECONDS: Final = 3.0
 _CHUNK: Final = 500
-Handler = Callable[..., Coroutine[Any, Any, None]]
+Handler = Callable[..., Coroutine[Any, Any, Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +72,13 @@ class Handlers:
             self.queue.add(key)
 
 
-def registry(all_handlers: Iterable[Handlers]) -> kopf.OperatorRegistry:
-    """A registry of its own, so that importing this module registers nothing."""
+def registry(all_handlers: Iterable[Handlers], heard: Heard, counted: Counted) -> kopf.OperatorRegistry:
+    """A registry of its own, so that importing this module registers nothing.
+
+    `heard` and `counted` are told of the answers that the watches get.
+    """
     own = kopf.OperatorRegistry()
-    kopf.on.login(registry=own, id="login")(_login)
+    kopf.on.login(registry=own, id="login")(_login(heard, counted))
     for number, handlers in enumerate(all_handlers):
         for kind, handler in handlers.watches().items():
             kopf.on.event(*_names(kind), registry=own, id=f"{kind.plural}-{number}")(handler)
@@ -85,27 +94,26 @@ def settings(all_handlers: Iterable[Handlers]) -> kopf.OperatorSettings:
     own.watching.chunk_size = _CHUNK
     own.watching.server_timeout = WATCH_SECONDS  # without these, watches go silent one day
     own.watching.client_timeout = WATCH_SECONDS + 30.0
-    own.watching.connect_timeout = 10.0
+    own.watching.connect_timeout = own.networking.connect_timeout = CONNECT_SECONDS
+    own.watching.inactivity_timeout = QUIET_SECONDS
     for kind in {kind for handlers in all_handlers for kind in handlers.controller.owned(watched=True)}:
         own.watching.label_selectors[_names(kind)] = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
     own.networking.request_timeout = 60.0
+    own.networking.error_backoffs = itertools.repeat(RETRY_SECONDS)
     own.queueing.idle_timeout = 1.0  # one task per object that was ever seen is too many
     return own
 
 
-async def _login(**_arguments: Any) -> kopf.ConnectionInfo:
-    """As our own client does it; kopf asks again when its token is refused."""
-    known = await login()
-    scheme, _, token = known.api_key.get("BearerToken", "").partition(" ")
-    return kopf.ConnectionInfo(
-        server=known.host,
-        ca_path=known.ssl_ca_cert,
-        insecure=not known.verify_ssl,
-        scheme=scheme or None,
-        token=token or None,
-        certificate_path=known.cert_file,
-        private_key_path=known.key_file,
-    )
+def _login(heard: Heard, counted: Counted) -> Handler:
+    """Logs in as our own client does it; kopf asks again, and at once, when its token is refused."""
+    waits = itertools.chain([0.0], itertools.repeat(RETRY_SECONDS))
+
+    async def log_in(**_: Any) -> kopf.AiohttpSession:
+        await asyncio.sleep(next(waits))
+        known = await login()
+        return kopf.AiohttpSession(server=known.host, aiohttp_session=watch_session(known, heard, counted))
+
+    return log_in
 
 
 def _names(kind: Kind) -> tuple[str, str, str]:

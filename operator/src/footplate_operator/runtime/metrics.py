@@ -2,6 +2,7 @@
 
 A kind adds its own to `registry`. A replica that waits for the Lease is ready as
 well: otherwise a rolling update would wait for a new pod that waits for the old one.
+One that does not see what it has to watch is not.
 """
 
 from __future__ import annotations
@@ -38,11 +39,38 @@ class Metrics:
         self.depth = Gauge(
             "footplate_operator_queue_runs", "Runs that wait to be reconciled.", registry=self.registry
         )
+        self.waited = Histogram(
+            "footplate_operator_queue_wait_seconds",
+            "How long a run that could be reconciled waited for it.",
+            buckets=_DURATIONS,
+            registry=self.registry,
+        )
         self.leader = Gauge(
             "footplate_operator_leader_ratio", "1 while this replica leads.", registry=self.registry
         )
+        self.requests = Counter(
+            "footplate_operator_api_requests",
+            "Requests to the API server by method and status; status 0: no answer.",
+            ["verb", "code"],
+            registry=self.registry,
+        )
+        self.watch_age = Gauge(
+            "footplate_operator_watch_age_seconds",
+            "Since when the API server has said nothing on a watch of the leader.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.stall = Gauge(
+            "footplate_operator_loop_stall_seconds",
+            "The longest time in the last minute or two in which the operator did nothing at all.",
+            registry=self.registry,
+        )
         for result in ("success", "error"):
             self.reconciles.labels(result)
+
+    def count_request(self, method: str, status: int) -> None:
+        """One request to the API server was answered; `status` 0: it was not."""
+        self.requests.labels(method, str(status)).inc()
 
     def measured(self, work: Callable[[KeyType], Awaitable[None]]) -> Callable[[KeyType], Awaitable[None]]:
         """`work`, counted and timed."""
@@ -63,8 +91,11 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-def application(metrics: Metrics, before: Callable[[], None]) -> web.Application:
-    """`/metrics`, `/healthz` and `/readyz`; `before` brings gauges up to date."""
+def application(metrics: Metrics, before: Callable[[], None], unready: Callable[[], str]) -> web.Application:
+    """`/metrics`, `/healthz` and `/readyz`.
+
+    `before` brings gauges up to date; `unready` says why this replica is not ready, or nothing.
+    """
 
     async def show_metrics(_: web.Request) -> web.Response:
         before()
@@ -73,9 +104,13 @@ def application(metrics: Metrics, before: Callable[[], None]) -> web.Application
     async def healthy(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
+    async def ready(_: web.Request) -> web.Response:
+        why = unready()
+        return web.Response(text=f"{why or 'ok'}\n", status=503 if why else 200)
+
     app = web.Application()
     app.add_routes(
-        [web.get("/metrics", show_metrics), web.get("/healthz", healthy), web.get("/readyz", healthy)]
+        [web.get("/metrics", show_metrics), web.get("/healthz", healthy), web.get("/readyz", ready)]
     )
     return app
 

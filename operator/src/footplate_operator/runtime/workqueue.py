@@ -64,11 +64,15 @@ class _Place:
 
 
 class WorkQueue(Generic[KeyType]):
-    """Coalescing keys. Its size is bounded by the number of objects, since no key is in it twice."""
+    """Coalescing keys. Its size is bounded by the number of objects, since no key is in it twice.
 
-    def __init__(self, chance: random.Random) -> None:
+    `waited` is told for how many seconds a key that could be worked on was not.
+    """
+
+    def __init__(self, chance: random.Random, waited: Callable[[float], None] = lambda seconds: None) -> None:
         self._chance = chance
-        self._ready: OrderedDict[KeyType, None] = OrderedDict()
+        self._waited = waited
+        self._ready: OrderedDict[KeyType, float] = OrderedDict()  # since when, by the loop's clock
         self._working: set[KeyType] = set()
         self._again: set[KeyType] = set()  # named while being worked on
         self._timers: dict[KeyType, asyncio.TimerHandle] = {}
@@ -88,7 +92,7 @@ class WorkQueue(Generic[KeyType]):
         if key in self._working:
             self._again.add(key)
             return
-        self._ready[key] = None
+        self._ready.setdefault(key, asyncio.get_running_loop().time())
         self._wake.set()
 
     def add_after(self, key: KeyType, seconds: float) -> None:
@@ -136,7 +140,8 @@ class WorkQueue(Generic[KeyType]):
         while not self._ready:
             self._wake.clear()
             await self._wake.wait()
-        key, _ = self._ready.popitem(last=False)
+        key, since = self._ready.popitem(last=False)
+        self._waited(asyncio.get_running_loop().time() - since)
         self._working.add(key)
         return key
 

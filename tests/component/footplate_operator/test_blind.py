@@ -1,0 +1,100 @@
+"""A leader that may renew its Lease and sees nothing."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cluster.kubernetes.envtest import ApiServer
+from footplate_operator.runtime.kinds import LEASE
+from tests.component.footplate_operator.api import Api, wait_for
+from tests.component.footplate_operator.conftest import Process, operator_process
+from tests.support.chart import NAMESPACE, rendered
+from tests.support.operator_fakes import run_manifest
+from tests.support.outage import Way, way_to
+
+_BINDING = "footplate-operator"
+
+
+@contextmanager
+def _leading(server: ApiServer, folder: Path) -> Iterator[tuple[Process, Way]]:
+    """An operator that leads, and its way to the API server."""
+    kubeconfig = yaml.safe_load(server.kubeconfig.with_name("operator.kubeconfig").read_text())
+    target = kubeconfig["clusters"][0]["cluster"]
+    with way_to(int(target["server"].rsplit(":", 1)[1])) as way:
+        target["server"] = f"https://127.0.0.1:{way.port}"
+        path = folder / "kubeconfig"
+        path.write_text(yaml.safe_dump(kubeconfig))
+        with operator_process(server, folder, kubeconfig=path) as operator:
+            wait_for(lambda: operator.said("message=leading"), "it leads")
+            yield operator, way
+
+
+def _ask(operator: Process, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{operator.port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refused:
+        return refused.code, refused.read().decode()
+    except OSError:
+        return 0, ""
+
+
+@pytest.mark.long
+def test_a_leader_whose_rights_are_revoked_says_so_and_lets_go(
+    server: ApiServer, api: Api, tmp_path: Path
+) -> None:
+    """The API server looks at rights when a watch begins, so the ones that are open are ended here."""
+    with _leading(server, tmp_path) as (operator, way):
+        wait_for(lambda: _ask(operator, "/readyz") == (200, "ok\n"), "it is ready")
+        api("delete", "clusterrolebinding", _BINDING)
+        try:
+            way.cut()
+            said = wait_for(lambda: _unready(operator), "it says that it is blind", 90)
+            assert "no word of Pod for" in said and "no word of TrainingRun for" in said
+            assert 'watch_age_seconds{kind="Pod"} 7' in _ask(operator, "/metrics")[1]
+            assert operator.process.wait(timeout=15) == 1
+            lease = replace(api, namespace=NAMESPACE).get(LEASE, "footplate-operator")
+            assert lease is not None and lease["spec"]["holderIdentity"] == ""
+        finally:
+            api.apply(*(it for it in rendered() if it["kind"] == "ClusterRoleBinding"))
+
+
+def _unready(operator: Process) -> str | None:
+    status, text = _ask(operator, "/readyz")
+    return text if status == 503 else None
+
+
+def test_a_replica_that_may_not_see_is_not_ready_and_does_not_lead(
+    server: ApiServer, api: Api, tmp_path: Path
+) -> None:
+    api("delete", "clusterrolebinding", _BINDING)
+    try:
+        with operator_process(server, tmp_path) as operator:
+            said = wait_for(lambda: _unready(operator), "it is not ready")
+            assert "TrainingRun cannot be listed" in said
+            assert operator.said("message=leading") == 0
+            api.apply(*(it for it in rendered() if it["kind"] == "ClusterRoleBinding"))
+            wait_for(lambda: operator.said("message=leading"), "it leads")
+            assert _ask(operator, "/readyz") == (200, "ok\n")
+    finally:
+        api.apply(*(it for it in rendered() if it["kind"] == "ClusterRoleBinding"))
+
+
+def test_a_watch_that_breaks_off_sees_again(server: ApiServer, api: Api, tmp_path: Path) -> None:
+    with _leading(server, tmp_path) as (operator, way):
+        way.break_off(b"", 1000)
+        way.cut()
+        wait_for(lambda: operator.said("will retry") >= 3, "each watch has failed")
+        body = run_manifest()
+        body["metadata"] = {"name": "tiny", "namespace": api.namespace}
+        api.apply(body)
+        way.break_off(b"", 0)
+        wait_for(lambda: api.status("tiny").get("phase"), "it sees the run")

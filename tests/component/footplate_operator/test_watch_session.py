@@ -1,0 +1,57 @@
+"""What the watches' own HTTP session tells."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter
+
+import pytest
+from aiohttp import web
+from kubernetes.aio.client.configuration import Configuration
+
+from cluster.machine.ports import claim_ports
+from footplate_operator.runtime.metrics import serving
+from footplate_operator.runtime.watch_session import watch_session
+
+pytestmark = pytest.mark.asyncio(loop_scope="function")
+
+
+async def test_every_piece_of_an_answer_is_heard_and_no_refusal_is() -> None:
+    more, heard, counted = asyncio.Event(), Counter[str](), Counter[tuple[str, int]]()
+
+    async def watch(request: web.Request) -> web.StreamResponse:
+        assert request.headers["Authorization"] == "Bearer t"
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        for _ in range(2):
+            await more.wait()
+            more.clear()
+            await answer.write(b'{"type": "BOOKMARK"}\n')
+        return answer
+
+    async def refuse(_: web.Request) -> web.Response:
+        return web.json_response({}, status=403)
+
+    app = web.Application()
+    app.add_routes([web.get("/api/v1/pods", watch), web.get("/api/v1/nodes", refuse)])
+    port = claim_ports(1)[0]
+    known = Configuration(host=f"http://127.0.0.1:{port}")
+    known.api_key["BearerToken"] = "Bearer t"
+    session = watch_session(
+        known, lambda path: heard.update([path]), lambda method, status: counted.update([(method, status)])
+    )
+    async with serving(app, port), session:
+        assert (await session.get(f"{known.host}/api/v1/nodes")).status == 403
+        async with session.get(f"{known.host}/api/v1/pods") as answer:
+            connection = answer.connection
+            assert connection is not None and connection.transport is not None
+            made = connection.transport.get_extra_info("socket")
+            assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            pieces = answer.content.iter_chunked(1000)
+            assert heard == {"/api/v1/pods": 1}
+            for number in (2, 3):
+                more.set()
+                assert await anext(pieces) == b'{"type": "BOOKMARK"}\n'
+                assert heard == {"/api/v1/pods": number}
+    assert counted == {("GET", 200): 1, ("GET", 403): 1}

@@ -1,0 +1,108 @@
+"""A replica that sees nothing says so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+
+import pytest
+
+from footplate_operator.errors import Blind
+from footplate_operator.runtime import handlers
+from footplate_operator.runtime.kinds import POD
+from footplate_operator.runtime.sight import BLIND_SECONDS, LET_GO_SECONDS, QUIET_SECONDS, Sight, paths
+from footplate_operator.runtime.stalls import Stalls
+from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
+
+RUNS = "/apis/footplate.dev/v1alpha1/trainingruns"
+
+
+@dataclass
+class Time:
+    seconds: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "watched"),
+    [
+        pytest.param([], {"/api/v1/pods", "/apis/footplate.dev/v1alpha1/computeprofiles"}, id="everywhere"),
+        pytest.param(
+            ["a", "b"],
+            {
+                "/api/v1/namespaces/a/pods",
+                "/api/v1/namespaces/b/pods",
+                "/apis/footplate.dev/v1alpha1/computeprofiles",
+            },
+            id="two-namespaces",
+        ),
+    ],
+)
+def test_where_kinds_are_watched(namespaces: list[str], watched: set[str]) -> None:
+    assert set(paths((POD, PROFILE), namespaces)) == watched
+
+
+def test_each_watch_has_an_age_of_its_own() -> None:
+    time = Time()
+    sight = Sight(paths((POD, TRAINING_RUN), []), time)
+    assert (sight.ages(), sight.blind()) == ({}, ""), "nobody watches yet"
+    sight.begin()
+    time.seconds += 40
+    sight.heard("/k8s/clusters/one" + RUNS)  # behind a proxy
+    sight.heard("/version")
+    time.seconds += 40
+    assert sight.ages() == {"Pod": 80.0, "TrainingRun": 40.0}
+    assert sight.blind() == "no word of Pod for 80 s"
+    sight.heard("/api/v1/pods")
+    assert sight.blind() == ""
+
+
+def test_the_worst_namespace_counts() -> None:
+    time = Time()
+    sight = Sight(paths((POD,), ["a", "b"]), time)
+    sight.begin()
+    time.seconds += 80
+    sight.heard("/api/v1/namespaces/a/pods")
+    assert sight.ages() == {"Pod": 80.0}
+
+
+async def test_who_is_blind_for_long_lets_go() -> None:
+    time = Time()
+    sight = Sight(paths((POD,), []), time)
+    sight.begin()
+    keeping = asyncio.create_task(sight.keep())
+    await asyncio.sleep(0)
+    assert not keeping.done()
+    time.seconds += LET_GO_SECONDS
+    with pytest.raises(Blind, match="no word of Pod for 85 s"):
+        await asyncio.wait_for(keeping, 30)
+
+
+def test_an_idle_watch_is_not_taken_for_blind() -> None:
+    """The API server says how far it is once a minute; the new connection has time to be made."""
+    assert 60 < QUIET_SECONDS < BLIND_SECONDS < LET_GO_SECONDS <= 90
+
+
+def test_a_watch_is_tried_again_within_seconds_however_long_the_outage_was() -> None:
+    own = handlers.settings([])
+    connect, backoffs = own.watching.connect_timeout, own.networking.error_backoffs
+    assert isinstance(backoffs, Iterable) and connect is not None
+    tries = list(islice(backoffs, 1000))
+    assert len(tries) == 1000 and max(tries) + connect <= 5, "a packet that is lost costs a connection"
+
+
+async def test_a_stall_of_the_loop_is_measured() -> None:
+    stalls = Stalls()
+    measuring = asyncio.create_task(stalls.measure())
+    await asyncio.sleep(0)
+    until = asyncio.get_running_loop().time() + 0.6
+    while asyncio.get_running_loop().time() < until:
+        pass  # what a computation does that takes too long
+    while stalls.longest == 0.0:
+        await asyncio.sleep(0)
+    assert stalls.longest >= 0.3
+    measuring.cancel()
