@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
@@ -23,8 +23,10 @@ from footplate_operator.errors import ClusterError, OperatorError
 from footplate_operator.runtime import handlers
 from footplate_operator.runtime.actor import Actor
 from footplate_operator.runtime.cache import Cache
+from footplate_operator.runtime.clock import SteadyClock
 from footplate_operator.runtime.cluster import Cluster, KubernetesCluster, login
 from footplate_operator.runtime.controller import Controller
+from footplate_operator.runtime.fence import Fenced
 from footplate_operator.runtime.kinds import Kind
 from footplate_operator.runtime.leader import Leadership
 from footplate_operator.runtime.metrics import Metrics, application, serving
@@ -39,7 +41,7 @@ from footplate_operator.trainingrun.controller import training_runs
 from footplate_operator.trainingrun.revision import Defaults
 
 NewController = Callable[
-    [Cluster, Callable[[Key], None], CollectorRegistry, Defaults],
+    [Cluster, Callable[[Key], None], CollectorRegistry, Defaults, Callable[[], None]],
     AbstractAsyncContextManager[Controller[Any, Any, Any]],
 ]
 KINDS: Final[Sequence[NewController]] = (training_runs,)
@@ -111,18 +113,17 @@ async def operate(own: Settings, kinds: Sequence[NewController]) -> None:
     """Run until SIGTERM or SIGINT; raises OperatorError where that is impossible."""
     stop = asyncio.Event()
     _listen_for_signals(stop)
-    metrics = Metrics()
+    metrics, now = Metrics(), SteadyClock()
     async with AsyncExitStack() as stack:
         cluster = KubernetesCluster(await login(), metrics.count_request)
         stack.push_async_callback(cluster.close)
-        served = [await _serve(kind, cluster, metrics, own, stack) for kind in kinds]
+        leadership = Leadership(cluster, own.namespace, own.lease_name, own.identity, own.lease_seconds, now)
+        parts = _Parts(cluster, leadership, metrics, now, own)
+        served = [await _serve(kind, parts, stack) for kind in kinds]
         watched = [kind for own_kind in served for kind in own_kind.watched]
         replica = _Replica(metrics, served, Sight(paths(watched, own.watch_namespaces)))
         app = application(metrics, replica.bring_up_to_date, replica.unready)
         await stack.enter_async_context(serving(app, own.metrics_port))
-        leadership = Leadership(
-            cluster, own.namespace, own.lease_name, own.identity, own.lease_seconds, _utc_now
-        )
         measuring = asyncio.create_task(replica.stalls.measure())
         stack.callback(measuring.cancel)
         await _first_of(stop, _wait_for_kinds(cluster, replica, own))
@@ -139,16 +140,28 @@ async def operate(own: Settings, kinds: Sequence[NewController]) -> None:
             raise OperatorError("the watches ended by themselves")
 
 
-async def _serve(
-    new: NewController, cluster: Cluster, metrics: Metrics, own: Settings, stack: AsyncExitStack
-) -> _Kind:
-    """What works for one kind, until `stack` ends."""
+@dataclass(frozen=True)
+class _Parts:
+    """What all kinds have in common."""
+
+    cluster: Cluster
+    leadership: Leadership
+    metrics: Metrics
+    now: Callable[[], datetime]
+    own: Settings
+
+
+async def _serve(new: NewController, parts: _Parts, stack: AsyncExitStack) -> _Kind:
+    """What works for one kind, until `stack` ends; it changes nothing unless this replica leads."""
+    own, metrics, now, check = parts.own, parts.metrics, parts.now, parts.leadership.check
+    cluster = Fenced(parts.cluster, check)
     queue: WorkQueue[Key] = WorkQueue(random.Random(), metrics.waited.observe)
-    controller = await stack.enter_async_context(new(cluster, queue.add, metrics.registry, own.defaults))
+    making = new(cluster, queue.add, metrics.registry, own.defaults, check)
+    controller = await stack.enter_async_context(making)
     cache = Cache(controller)
     actor = Actor(controller, cluster, cache)
-    writer = StatusWriter(controller, cluster, cache, queue, _utc_now, own.identity)
-    reconciler = Reconciler(controller, cluster, cache, queue, actor, writer, _utc_now, own.resync_seconds)
+    writer = StatusWriter(controller, cluster, cache, queue, now, own.identity)
+    reconciler = Reconciler(controller, cluster, cache, queue, actor, writer, now, own.resync_seconds)
     work = partial(queue.run, own.workers, metrics.measured(reconciler))
     return _Kind(queue, handlers.Handlers(controller, cache, queue), work)
 
@@ -201,10 +214,6 @@ async def _watch(replica: _Replica, own: Settings, stop: asyncio.Event) -> None:
     )
     _listen_for_signals(stop)  # at once: the last that spawn_tasks did was to put its own in place
     await kopf.run_tasks(tasks, ignored=before)
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,37 @@
 
 Objects' own times have whole seconds. Ours carry milliseconds, because a run of
 a minute would otherwise lose more than the promised 1 % to rounding.
+
+The machine's clock may be put back or forth by an hour while the operator lives. What
+decisions call now must not: deadlines would pass at once, or never. So now is the
+machine's clock when the operator began, and the seconds since; `SteadyClock` alone says so.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+
+def _utc() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class SteadyClock:
+    """UTC as it was when this was made, and what has passed since; `elapsed` never steps."""
+
+    elapsed: Callable[[], float] = time.monotonic
+    began: datetime = field(default_factory=_utc)
+    _zero: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_zero", self.elapsed())
+
+    def __call__(self) -> datetime:
+        return self.began + timedelta(seconds=self.elapsed() - self._zero)
 
 
 def parse_time(text: str) -> datetime:

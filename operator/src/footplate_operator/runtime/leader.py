@@ -1,9 +1,11 @@
 """One operator acts at a time, by a Lease that is taken, renewed and given back.
 
 kopf's own peering only pauses and does not fence, so the Lease decides. Clocks of
-two nodes differ: whoever waits counts the seconds since it last saw the Lease
-renewed, and does not compare times that another clock wrote. Whoever holds it
-lets go before those seconds are over, also where the API server hangs.
+two nodes differ, and are put back and forth: whoever waits counts the seconds since it
+last saw the Lease renewed, and does not compare times that a clock wrote. Whoever
+holds it lets go before those seconds are over, also where the API server hangs. One
+that was stopped meanwhile has not noticed yet when it goes on: so every call that
+changes something asks first whether the Lease is still alive (`fence.py`).
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from footplate_operator.runtime.kinds import LEASE, Json
 RENEWALS: Final = 3  # within the life of a Lease
 ATTEMPTS: Final = 15  # within that life, while they fail
 LET_GO: Final = 0.9  # share of that life after which a leader that cannot renew it ends
+LOOK_SECONDS: Final = 1.0  # how often whoever waits looks whether the Lease was given back
 _log = logging.getLogger(__name__)
 
 
@@ -93,7 +96,7 @@ def render(
 
 @dataclass(eq=False)
 class Leadership:
-    """The Lease of one replica; `seconds` is its life, `now` a clock in UTC."""
+    """The Lease of one replica; `seconds` is its life, `now` a clock in UTC, for what people read."""
 
     cluster: Cluster
     namespace: str
@@ -101,36 +104,49 @@ class Leadership:
     identity: str
     seconds: float
     now: Callable[[], datetime]
-    _seen: tuple[LeaseView | None, datetime] | None = None  # the Lease, and since when it is as it is
+    # By the loop's clock, which never steps: the Lease and since when it is as it is; when it was renewed.
+    _seen: tuple[LeaseView | None, float] | None = None
+    _renewed: float | None = None
+
+    def alive(self) -> bool:
+        """Whether the Lease is ours, and nobody can have taken it yet."""
+        return self._left() > 0
+
+    def check(self) -> None:
+        """Raises LeadershipLost unless the Lease is alive."""
+        if not self.alive():
+            raise LeadershipLost(f"Lease {self.namespace}/{self.name} is not ours, or not any more")
 
     async def acquire(self) -> None:
         """Wait until the Lease is ours."""
         waiting = False
-        while not await self._try():
+        while not await self._renew():
             if not waiting:
                 _log.info("waiting for the Lease", extra=fields(name=self.name, identity=self.identity))
                 waiting = True
-            await asyncio.sleep(self.seconds / RENEWALS / 2)
+            await asyncio.sleep(min(LOOK_SECONDS, self.seconds / RENEWALS / 2))
         _log.info("acquired the Lease", extra=fields(name=self.name, identity=self.identity))
 
     async def keep(self) -> None:
         """Renew for ever; raises LeadershipLost once that was impossible for most of the Lease's life."""
-        renewed, pause = self.now(), self.seconds / RENEWALS
-        while (left := self._left(renewed)) > 0:
+        pause = self.seconds / RENEWALS
+        while (left := self._left()) > 0:
             await asyncio.sleep(min(left, pause))
-            began, pause = self.now(), self.seconds / ATTEMPTS
+            pause = self.seconds / ATTEMPTS
             try:
-                async with asyncio.timeout(max(0.0, min(self._left(renewed), self.seconds / RENEWALS))):
-                    if await self._try():
-                        renewed, pause = began, self.seconds / RENEWALS
+                async with asyncio.timeout(max(0.0, min(self._left(), self.seconds / RENEWALS))):
+                    if await self._renew():
+                        pause = self.seconds / RENEWALS
                     elif await self._taken():
                         break
             except TimeoutError:
                 _log.warning("no answer about the Lease", extra=fields(name=self.name))
+        self._renewed = None
         raise LeadershipLost(f"Lease {self.namespace}/{self.name} could not be renewed")
 
     async def release(self) -> None:
-        """Let the next replica start at once."""
+        """Let the next replica start at once; this one does nothing more."""
+        self._renewed = None
         try:
             lease = await self._read()
             known = view(lease)
@@ -142,7 +158,15 @@ class Leadership:
         except ClusterError as error:
             _log.warning("the Lease is not released", extra=fields(error=error))
 
-    async def _try(self) -> bool:
+    async def _renew(self) -> bool:
+        """Whether the Lease is ours from now on; it lives from when it was asked for."""
+        began = _clock()
+        if not await self._take():
+            return False
+        self._renewed = began
+        return True
+
+    async def _take(self) -> bool:
         try:
             lease = await self._read()
             action = next_action(view(lease), self.identity, self._unchanged(view(lease)))
@@ -163,15 +187,12 @@ class Leadership:
 
     def _unchanged(self, lease: LeaseView | None) -> float:
         if self._seen is None or lease != self._seen[0]:
-            self._seen = (lease, self.now())
-        return self._since(self._seen[1])
+            self._seen = (lease, _clock())
+        return _clock() - self._seen[1]
 
-    def _left(self, renewed: datetime) -> float:
-        """Seconds in which a Lease that was renewed then may still be renewed."""
-        return self.seconds * LET_GO - self._since(renewed)
-
-    def _since(self, moment: datetime) -> float:
-        return (self.now() - moment).total_seconds()
+    def _left(self) -> float:
+        """Seconds in which the Lease may still be renewed."""
+        return -1.0 if self._renewed is None else self.seconds * LET_GO - (_clock() - self._renewed)
 
     async def _taken(self) -> bool:
         try:
@@ -185,3 +206,7 @@ class Leadership:
             return await self.cluster.get(LEASE, self.namespace, self.name)
         except NotFound:
             return None
+
+
+def _clock() -> float:
+    return asyncio.get_running_loop().time()

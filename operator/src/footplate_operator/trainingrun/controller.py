@@ -272,11 +272,15 @@ async def training_runs(
     requeue: Callable[[Key], None],
     registry: CollectorRegistry,
     defaults: Defaults,
+    check: Callable[[], None],
 ) -> AsyncIterator[TrainingRuns]:
-    """The controller of TrainingRuns, which listens to their coordinators for the block."""
+    """The controller of TrainingRuns, which listens to their coordinators for the block.
+
+    `check` raises before a coordinator is told anything, unless this replica leads.
+    """
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=0)
     async with aiohttp.ClientSession(connector=connector) as session:
-        watchers = Watchers(partial(CoordinatorClient, session), requeue)
+        watchers = Watchers(partial(CoordinatorClient, session), requeue, check)
         try:
             yield TrainingRuns(cluster, watchers, defaults, RunMetrics(registry), release(_DISTRIBUTION))
         finally:

@@ -26,7 +26,7 @@ from footplate_contracts.directives import Directives
 from footplate_contracts.logs import fields
 from footplate_contracts.names import COORDINATOR_PORT, RunUid
 from footplate_contracts.reports import CoordinatorState
-from footplate_operator.errors import CoordinatorUnreachable
+from footplate_operator.errors import CoordinatorUnreachable, LeadershipLost
 from footplate_operator.runtime.objects import Key
 
 # How long the coordinator may wait for news: an answer is also a word of life.
@@ -184,6 +184,7 @@ class Watchers:
 
     connect: Callable[[Endpoint], Client]
     requeue: Callable[[Key], None]
+    check: Callable[[], None] = lambda: None  # before anything is told; may raise LeadershipLost
     _watches: dict[RunUid, _Watch] = field(default_factory=dict)
     _states: dict[RunUid, CoordinatorState] = field(default_factory=dict)
 
@@ -243,7 +244,11 @@ class Watchers:
         failures = 0
         while (wanted := watch.wanted) is not None:
             try:
+                self.check()
                 answer = await watch.client.tell(wanted)
+            except LeadershipLost as error:
+                _log.warning("coordinator not told", extra=fields(run=watch.key, uid=uid, error=error))
+                return
             except CoordinatorUnreachable as error:
                 about = fields(run=watch.key, uid=uid, error=error)
                 _log.log(logging.DEBUG if failures else logging.WARNING, "coordinator not told", extra=about)

@@ -1,0 +1,54 @@
+"""Keeps a replica from changing anything once its Lease may be another one's.
+
+A process that was stopped, or whose machine was, goes on in the middle of whatever it did, and
+another replica leads by then. What each call does is safe beside another one's, by preconditions
+and fixed names; that a decision is an old one, only the Lease tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from footplate_operator.runtime.cluster import Cluster
+from footplate_operator.runtime.kinds import Json, Kind
+
+
+@dataclass(frozen=True)
+class Fenced(Cluster):
+    """`cluster`, where every call that changes something is preceded by `check`, which may raise."""
+
+    cluster: Cluster
+    check: Callable[[], None]
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Json:
+        return await self.cluster.get(kind, namespace, name)
+
+    async def find(self, kind: Kind, namespace: str, labels: str = "", fields: str = "") -> list[Json]:
+        return await self.cluster.find(kind, namespace, labels, fields)
+
+    async def create(self, kind: Kind, body: Json) -> Json:
+        self.check()
+        return await self.cluster.create(kind, body)
+
+    async def apply(self, kind: Kind, body: Json, subresource: str = "") -> Json:
+        self.check()
+        return await self.cluster.apply(kind, body, subresource)
+
+    async def replace(self, kind: Kind, body: Json) -> Json:
+        self.check()
+        return await self.cluster.replace(kind, body)
+
+    async def merge(self, kind: Kind, namespace: str, name: str, patch: Json) -> Json:
+        self.check()
+        return await self.cluster.merge(kind, namespace, name, patch)
+
+    async def delete(
+        self, kind: Kind, namespace: str, name: str, uid: str = "", grace: int | None = None
+    ) -> None:
+        self.check()
+        await self.cluster.delete(kind, namespace, name, uid, grace)
+
+    async def delete_all(self, kind: Kind, namespace: str, labels: str, grace: int | None = None) -> None:
+        self.check()
+        await self.cluster.delete_all(kind, namespace, labels, grace)
