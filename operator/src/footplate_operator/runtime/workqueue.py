@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 FIRST_RETRY_SECONDS: Final = 0.25
 LONGEST_RETRY_SECONDS: Final = 60.0
 LONG_SECONDS: Final = 0.5  # work that takes longer gives its place to another
+_LEAST_SECONDS: Final = 0.001  # less may be over before a clock has moved
 MOST_AT_ONCE: Final = 64  # pieces of work, those that gave their places away among them
 
 KeyType = TypeVar("KeyType", bound=Hashable)
@@ -101,7 +102,7 @@ class WorkQueue(Generic[KeyType]):
             self.add(key)
             return
         loop = asyncio.get_running_loop()
-        due = loop.time() + seconds
+        due = loop.time() + max(seconds, _LEAST_SECONDS)
         known = self._timers.get(key)
         if known is not None and known.when() <= due:
             return
