@@ -85,6 +85,9 @@ class FakeQueue:
     def add(self, key: Key) -> None:
         self.due[key] = 0.0
 
+    def add_last(self, key: Key) -> None:
+        self.add(key)
+
     def add_after(self, key: Key, seconds: float) -> None:
         at = self.clock().timestamp() + seconds
         self.due[key] = min(at, self.due.get(key, at))

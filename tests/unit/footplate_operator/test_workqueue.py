@@ -148,3 +148,20 @@ async def test_whoever_refuses_work_says_when_it_is_tried_again() -> None:
     assert tried[1] - tried[0] >= 0.5
     working.cancel()
     await asyncio.gather(working, return_exceptions=True)
+
+
+async def test_what_can_wait_comes_when_nothing_else_is_to_be_done() -> None:
+    queue: WorkQueue[str] = WorkQueue(random.Random(0))
+    done: list[str] = []
+
+    async def work(key: str) -> None:
+        done.append(key)
+
+    for key in ("ended-1", "ended-2", "ended-3"):
+        queue.add_last(key)
+    queue.add("live")
+    queue.add("ended-3")  # something happened to it
+    queue.add_last("live")
+    assert len(queue) == 4
+    await _work(queue, 10, work, workers=1)
+    assert done == ["live", "ended-3", "ended-1", "ended-2"]

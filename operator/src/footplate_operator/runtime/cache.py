@@ -68,19 +68,20 @@ class Cache:
     def __contains__(self, key: Key) -> bool:
         return key in self._objects
 
-    def put(self, body: Json) -> None:
-        """A version of an object; an older one than is known counts for nothing."""
+    def put(self, body: Json) -> bool:
+        """A version of an object; whether it is news: an older one than is known counts for nothing."""
         if body["metadata"]["uid"] in self._tombstones:
-            return
+            return False
         key = key_of(body)
         fresh = self._view(body)
         known = self._objects.get(key)
         if known is not None and known.version > fresh.version:
-            return
+            return False
         if known is not None and known.uid != fresh.uid:
             self._gone(key, known.uid)  # nobody told, or will tell later
         self._objects[key] = fresh
         (self._live.discard if fresh.ended else self._live.add)(key)
+        return known is None or (known.uid, known.version) != (fresh.uid, fresh.version)
 
     def drop(self, body: Json) -> None:
         """The object is gone for good; its children are to be purged."""

@@ -51,8 +51,13 @@ class Handlers:
     async def _object(self, event: Mapping[str, Any], **_: Any) -> None:
         """An object was listed, made, changed or deleted."""
         body = _copy(event["object"])
-        (self.cache.drop if _gone(event) else self.cache.put)(body)
-        self.queue.add(key_of(body))
+        if _gone(event):
+            self.cache.drop(body)
+        elif not self.cache.put(body):
+            return  # as we wrote it ourselves
+        # When the operator starts, whoever has ended can wait for those that train.
+        listed = event.get("type") is None and self.controller.has_ended(body)
+        (self.queue.add_last if listed else self.queue.add)(key_of(body))
 
     async def _child(self, kind: Kind, event: Mapping[str, Any], **_: Any) -> None:
         """A child changed, of ours or of another kind's."""

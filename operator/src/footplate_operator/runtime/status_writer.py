@@ -68,6 +68,8 @@ class StatusWriter:
             times.listed = None  # what was read is old or gone, and the watch may be late: look again
             return
         times.wrote = now
+        if change is StatusChange.STATE:
+            self.queue.add(obj.key)  # what is decided next may depend on it
         for event in self.controller.reported(obj, after):
             await self._emit(obj, event, now)
 

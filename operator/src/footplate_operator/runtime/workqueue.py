@@ -47,6 +47,9 @@ class Queue(Protocol[AnyKey]):
     def add(self, key: AnyKey) -> None:
         """Work on `key` as soon as possible."""
 
+    def add_last(self, key: AnyKey) -> None:
+        """Work on `key` when nothing else is to be done, or earlier if it is named before."""
+
     def add_after(self, key: AnyKey, seconds: float) -> None:
         """Work on `key` in `seconds`, or earlier if it is named before."""
 
@@ -74,6 +77,7 @@ class WorkQueue(Generic[KeyType]):
         self._chance = chance
         self._waited = waited
         self._ready: OrderedDict[KeyType, float] = OrderedDict()  # since when, by the loop's clock
+        self._last: OrderedDict[KeyType, None] = OrderedDict()  # for when none is ready
         self._working: set[KeyType] = set()
         self._again: set[KeyType] = set()  # named while being worked on
         self._timers: dict[KeyType, asyncio.TimerHandle] = {}
@@ -82,7 +86,7 @@ class WorkQueue(Generic[KeyType]):
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._ready)
+        return len(self._ready) + len(self._last)
 
     def add(self, key: KeyType) -> None:
         """Work on `key` as soon as possible."""
@@ -93,8 +97,15 @@ class WorkQueue(Generic[KeyType]):
         if key in self._working:
             self._again.add(key)
             return
+        self._last.pop(key, None)
         self._ready.setdefault(key, asyncio.get_running_loop().time())
         self._wake.set()
+
+    def add_last(self, key: KeyType) -> None:
+        """Work on `key` when nothing else is to be done, or earlier if it is named before."""
+        if key not in self._ready and key not in self._working:
+            self._last[key] = None
+            self._wake.set()
 
     def add_after(self, key: KeyType, seconds: float) -> None:
         """Work on `key` in `seconds`, or earlier if it is named before."""
@@ -138,11 +149,14 @@ class WorkQueue(Generic[KeyType]):
             self._done(key, failed, asked)
 
     async def _next(self) -> KeyType:
-        while not self._ready:
+        while not self._ready and not self._last:
             self._wake.clear()
             await self._wake.wait()
-        key, since = self._ready.popitem(last=False)
-        self._waited(asyncio.get_running_loop().time() - since)
+        if self._ready:
+            key, since = self._ready.popitem(last=False)
+            self._waited(asyncio.get_running_loop().time() - since)
+        else:
+            key, _ = self._last.popitem(last=False)
         self._working.add(key)
         return key
 
