@@ -122,6 +122,20 @@ def test_watched_namespaces_narrow_the_rights() -> None:
     assert environment(operator)["FOOTPLATE_WATCH_NAMESPACES"] == "research,demo"
 
 
+def test_watched_namespaces_narrow_who_may_not_write_a_status() -> None:
+    """Two releases with namespaces of their own do not deny each other's statuses."""
+
+    def where(*flags: str) -> list[dict[str, object]]:
+        policy = one(rendered(*flags), "ValidatingAdmissionPolicy", "footplate-status")
+        selector = policy["spec"]["matchConstraints"].get("namespaceSelector", {})
+        found: list[dict[str, object]] = selector.get("matchExpressions", [])
+        return found
+
+    named = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["research", "demo"]}
+    assert where() == []
+    assert where("--set", "operator.watchNamespaces={research,demo}") == [named]
+
+
 @pytest.mark.parametrize("name", ["footplate-operator", "footplate-api"])
 def test_pods_are_restricted(name: str) -> None:
     deployment = one(rendered(), "Deployment", name)
