@@ -23,7 +23,7 @@ async def test_a_substitute_that_cannot_start_on_its_node_is_tried_on_another_on
 
 @simulated(nodes=4)
 async def test_so_is_a_worker_of_the_first_gang(world: Simulation) -> None:
-    world.nodes.wishes |= {"tiny-c": "node-0", "tiny-w1-0": "node-3"}
+    world.nodes.wishes |= {"tiny-c": "node-0", "tiny-w0-0": "node-1", "tiny-w1-0": "node-3"}
     world.nodes.by_name["node-3"].broken = GONE
     world.apply()
     assert await world.until(lambda: world.phase == "Running", 120) < 60 + 20
