@@ -70,6 +70,8 @@ class FootplateAgent(LocalElasticAgent):
             for worker in worker_group.workers
         }
         pids = self._ranks.start(environments)
+        if not pids:
+            return {}  # the next look at the ranks tells why
         self._forked(StartupTimeline(running.generation, len(pids), sealed=sealed, forked=time.time()))
         ranks = [worker.global_rank for worker in worker_group.workers]
         _log.info("generation %s runs ranks %s", running.generation, ranks)

@@ -5,7 +5,8 @@ AgentError
 ├── SlotTaken        a newer incarnation has this slot
 ├── RunOver          the run is finished or suspended
 ├── RanksRefused     the ranks cannot work here; a restart would not mend it
-└── ZygoteFailed     the process that ranks are forked from did not start
+├── ZygoteFailed     the imports that all ranks share have raised an exception
+└── ZygoteGone       the process that ranks are forked from ended without a word
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class RunOver(AgentError):
 
 
 class RanksRefused(AgentError):
-    """A rank ended with the exit code for configuration, or its device is broken."""
+    """A rank ended with the exit code for configuration, cannot be imported, or its device is broken."""
 
     def __init__(self, failure: FailureReport) -> None:
         super().__init__(failure.message)
@@ -44,7 +45,15 @@ class RanksRefused(AgentError):
 
 
 class ZygoteFailed(AgentError):
-    """The imports that all ranks share have failed."""
+    """The imports that all ranks share have raised an exception; the text is its traceback."""
+
+
+class ZygoteGone(AgentError):
+    """The zygote has ended and did not say why; `code` as of a process, negative for a signal."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"killed by signal {-code}" if code < 0 else f"exit code {code}")
+        self.code = code
 
 
 class Terminated(BaseException):

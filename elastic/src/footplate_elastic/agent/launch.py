@@ -18,11 +18,11 @@ from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.logs import fields
 from footplate_contracts.metrics import StepMetrics
-from footplate_contracts.names import Cause, ExitCode, Reason
+from footplate_contracts.names import Cause, ExitCode
 from footplate_contracts.reports import CheckpointRecord, Diagnosis, DiagnosisKind, GenerationId, RankReport
 from footplate_elastic.agent import timing
 from footplate_elastic.agent.config import AgentConfig
-from footplate_elastic.agent.errors import SIGTERM_EXIT, RanksRefused, Terminated, ZygoteFailed
+from footplate_elastic.agent.errors import SIGTERM_EXIT, RanksRefused, Terminated
 from footplate_elastic.agent.rank_server import RankServer
 from footplate_elastic.agent.ranks import Ranks
 from footplate_elastic.agent.session import Session, SessionListener
@@ -125,11 +125,9 @@ class Launch:
                 code = int(failure.exit_code or ExitCode.USER_ERROR)
         except RanksRefused as refused:
             failure = refused.failure
+            _log.error("%s", failure.message)
             # Where a device is broken the place is given up, so that a substitute may go elsewhere.
             code = int(ExitCode.STALE if failure.cause is Cause.NODE_LOST else ExitCode.CONFIG)
-        except ZygoteFailed as failed:
-            _log.error("the trainer cannot be imported", extra=fields(exception=failed))
-            failure, code = _broken_image(str(failed)), int(ExitCode.CONFIG)
         except Terminated:
             _log.info("told to end")
             code = SIGTERM_EXIT
@@ -176,7 +174,11 @@ class Launch:
             self.memory,
         )
         # A broken image shows here, and not only once all other members have come.
-        self.ranks.zygote.wait_ready()
+        disturbed = self.ranks.prepare()
+        if disturbed is not None:
+            self.session.failed(
+                disturbed
+            )  # goes with the first join, and ends the run where its budget is spent
         try:
             agent.run()
         except RendezvousClosedError as end:
@@ -204,13 +206,3 @@ class Launch:
 def _memory_folder() -> Path:
     """A new folder in memory, which ends with this agent."""
     return Path(tempfile.mkdtemp(prefix=f"footplate-memory-{os.getpid()}-", dir=MEMORY))
-
-
-def _broken_image(traceback: str) -> FailureReport:
-    return FailureReport(
-        cause=Cause.IMAGE_OR_CONFIG,
-        reason=Reason.CONFIG_REFUSED,
-        message=f"the trainer cannot be imported: {traceback[-900:]}",
-        exit_code=int(ExitCode.CONFIG),
-        time=time.time(),
-    )

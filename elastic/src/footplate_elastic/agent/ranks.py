@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from footplate_contracts.failures import FailureReport, is_secondary
-from footplate_contracts.names import ExitCode, LogFormat
+from footplate_contracts.logs import fields
+from footplate_contracts.names import Cause, ExitCode, LogFormat
 from footplate_elastic.agent import timing
+from footplate_elastic.agent.errors import RanksRefused, ZygoteFailed, ZygoteGone
 from footplate_elastic.agent.failures import classify, first_failure, oom_kills
 from footplate_elastic.agent.output import OutputForwarder
 from footplate_elastic.agent.zygote_client import End, Zygote
+from footplate_elastic.agent.zygote_starts import ZygoteStarts
 from footplate_elastic.protocol import error_file
+
+_log = logging.getLogger(__name__)
 
 _ENDED_WELL: Final = (int(ExitCode.SUCCESS), int(ExitCode.SUSPENDED))
 _KILLED: Final = (-signal.SIGKILL, -signal.SIGTERM)
@@ -45,35 +52,36 @@ class Ranks:
     make_zygote: Callable[[], Zygote]
     zygote: Zygote
     log_format: LogFormat = LogFormat.LOGFMT
+    oom_kills: Callable[[], int] = oom_kills  # so far, of this container
+    sleep: Callable[[float], None] = time.sleep
     _output: OutputForwarder = field(init=False)
     _ranks: list[_Rank] = field(default_factory=list)
-    _killed_for_memory: int = 0
+    _not_started: FailureReport | None = None
+    _zygote_is_spent: bool = False  # it has ended before it could fork, and that is known
+    _killed_for_memory: int = field(init=False)
 
     def __post_init__(self) -> None:
         self._output = OutputForwarder(self.log_format)
+        self._killed_for_memory = self.oom_kills()
 
     def start(self, environments: Mapping[int, Mapping[str, str]]) -> dict[int, int]:
         """Fork a rank for each local rank with its environment; pids by local rank.
 
-        Raises ZygoteFailed where the imports that all ranks share fail.
+        None at all where no zygote comes through: the next look() says why. Raises RanksRefused where the
+        imports that all ranks share fail.
         """
-        if not self.zygote.alive:
-            self.zygote = self.make_zygote()
-        self._killed_for_memory = oom_kills()
         self._ranks = []
-        for local_rank, environment in environments.items():
-            rank = int(environment["RANK"])
-            path = self.directory / f"error-{local_rank}.json"
-            path.unlink(missing_ok=True)
-            descriptors = self._output.open(rank)
-            told = {**environment, error_file.VARIABLE: str(path)}
-            try:
-                pid = self.zygote.fork(self.entry, told, descriptors)
-            finally:
-                for descriptor in descriptors:
-                    os.close(descriptor)
-            self._ranks.append(_Rank(pid, rank, path))
+        self._not_started = self._until_it_works(lambda: self._fork(environments))
+        if self._not_started is not None:
+            return {}
         return {local_rank: rank.pid for local_rank, rank in zip(environments, self._ranks, strict=True)}
+
+    def prepare(self) -> FailureReport | None:
+        """Wait until ranks can be forked; why they cannot be where no zygote comes through.
+
+        Raises RanksRefused where the imports that all ranks share fail.
+        """
+        return self._until_it_works(lambda: self.zygote.wait_ready())
 
     def dump_stacks(self) -> None:
         """Have every rank write the stacks of all its threads to its stderr, also one that hangs."""
@@ -100,6 +108,8 @@ class Ranks:
 
     def look(self) -> RankStatus:
         """Where they stand now; waits for the last lines of ranks that failed, and a moment for the cause."""
+        if self._not_started is not None:
+            return RankStatus(failure=self._not_started)
         ends = self._ends()
         codes = [end.code for end in ends.values() if end is not None]
         if any(code not in _ENDED_WELL for code in codes):
@@ -113,19 +123,62 @@ class Ranks:
             return RankStatus(codes=tuple(codes))
         return RankStatus()
 
+    def _until_it_works(self, act: Callable[[], None]) -> FailureReport | None:
+        """Do what needs a zygote, with another one where it ends meanwhile; why that was given up."""
+        starts = ZygoteStarts()
+        while True:
+            if self._zygote_is_spent or (self.zygote.was_ready and not self.zygote.alive):
+                self.zygote.close()
+                self.zygote, self._zygote_is_spent = self.make_zygote(), False
+                self._killed_for_memory = self.oom_kills()
+            try:
+                act()
+            except (ZygoteGone, ZygoteFailed) as end:
+                self._zygote_is_spent = True
+                starts.ended(end, self.oom_kills() > self._killed_for_memory)
+                _log.warning("the zygote has ended before it could fork", extra=fields(exception=str(end)))
+                if not starts.more:
+                    return _given_up(starts.failure(end, time.time()))
+            else:
+                return None
+            self.sleep(starts.pause)
+
+    def _fork(self, environments: Mapping[int, Mapping[str, str]]) -> None:
+        self._killed_for_memory = self.oom_kills()
+        self._ranks = []
+        for local_rank, environment in environments.items():
+            rank = int(environment["RANK"])
+            path = self.directory / f"error-{local_rank}.json"
+            path.unlink(missing_ok=True)
+            descriptors = self._output.open(rank)
+            told = {**environment, error_file.VARIABLE: str(path)}
+            try:
+                pid = self.zygote.fork(self.entry, told, descriptors)
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+            self._ranks.append(_Rank(pid, rank, path))
+
     def _ends(self) -> dict[_Rank, End | None]:
         return {rank: self.zygote.end_of(rank.pid) for rank in self._ranks}
 
     def _failure(self, ends: Mapping[_Rank, End | None]) -> FailureReport:
         """What speaks for the ranks of `ends`, of which at least one failed."""
         self._output.finish(_unexplained(ends), timing.LAST_LINES)
-        out_of_memory = oom_kills() > self._killed_for_memory
+        out_of_memory = self.oom_kills() > self._killed_for_memory
         reports = [
             classify(rank.rank, end, _said(rank, end), self._output.tail(rank.rank), out_of_memory)
             for rank, end in ends.items()
             if end is None or end.code not in _ENDED_WELL
         ]
         return first_failure([report for report in reports if report])
+
+
+def _given_up(failure: FailureReport) -> FailureReport:
+    """`failure`, where another try may mend it; raises RanksRefused where none will."""
+    if failure.cause is Cause.IMAGE_OR_CONFIG:
+        raise RanksRefused(failure)
+    return failure
 
 
 def _unexplained(ends: Mapping[_Rank, End | None]) -> list[int]:

@@ -19,6 +19,8 @@ GRACE: Final = 0.5  # from SIGTERM to SIGKILL: one that is blocked in a collecti
 LAST_LINES: Final = 2.0  # for what an ended rank wrote into its pipes; its children may hold them open
 ECHO: Final = 0.2  # for the end of the rank to which another one says that it lost its connection
 DRAIN: Final = 2.0  # for what ranks that have ended well said over their sockets
+ZYGOTE_PAUSE: Final = 0.5  # before another zygote follows one that was killed; doubles
+LONGEST_ZYGOTE_PAUSE: Final = 8.0  # whoever wants its memory back needs a moment
 STORE: Final = 2.0  # for the store of a generation: a dead one answers with silence, and so is the generation
 
 # -- the coordinator -------------------------------------------------------------------

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from footplate_elastic.agent.errors import ZygoteFailed
+from footplate_elastic.agent.errors import ZygoteFailed, ZygoteGone
 from footplate_elastic.agent.zygote import PACKET
 
 # While OpenMP and OpenBLAS load they would start a thread for each core.
@@ -50,6 +50,7 @@ class Zygote:
         self._ends: dict[int, End] = {}
         self._failure: str | None = None
         self._gone: End | None = None
+        self._code = 0
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", _ZYGOTE, str(theirs.fileno()), str(os.getpid()), *modules],
@@ -57,7 +58,8 @@ class Zygote:
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **_SINGLE},
             )
-        threading.Thread(target=self._listen, name="footplate-zygote", daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, name="footplate-zygote", daemon=True)
+        self._listener.start()
 
     @property
     def pid(self) -> int:
@@ -69,11 +71,16 @@ class Zygote:
         """Whether it can still fork."""
         return self._gone is None
 
+    @property
+    def was_ready(self) -> bool:
+        """Whether it has come so far that it could."""
+        return self._ready is not None
+
     def fork(self, entry: str, environment: Mapping[str, str], descriptors: Sequence[int]) -> int:
         """Pid of a new rank that runs `entry` ("module:function"), stdout and stderr on `descriptors`.
 
         Waits until the zygote has imported everything. Raises ZygoteFailed with the traceback if it
-        could not, or if it is gone.
+        could not, and ZygoteGone if it has ended.
         """
         # What was set for the zygote's own start must not reach a rank in its stead.
         unset = [name for name in _SINGLE if name not in os.environ]
@@ -85,15 +92,21 @@ class Zygote:
                 socket.send_fds(self._control, [packet], list(descriptors))
             self._state.wait_for(lambda: bool(self._started) or self._gone is not None)
             if not self._started:
-                raise ZygoteFailed("the zygote has ended")
+                raise ZygoteGone(self._code)
             return self._started.pop(0)
 
     def wait_ready(self) -> None:
-        """Wait until it can fork; raises ZygoteFailed with the traceback of the import that failed."""
+        """Wait until it can fork.
+
+        Raises ZygoteFailed with the traceback of the import that failed, and ZygoteGone if it ended
+        without a word.
+        """
         with self._state:
             self._state.wait_for(lambda: self._ready is not None or self._gone is not None)
-            if self._ready is None:
-                raise ZygoteFailed(self._failure or "the zygote has ended")
+            if self._failure is not None:
+                raise ZygoteFailed(self._failure)
+            if self._gone is not None:
+                raise ZygoteGone(self._code)
 
     def end_of(self, pid: int) -> End | None:
         """How the rank ended, None while it runs. A rank does not outlive the zygote."""
@@ -117,7 +130,8 @@ class Zygote:
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_RDWR)
         self._process.kill()
-        self._process.wait()
+        self._listener.join()
+        self._control.close()
 
     def _listen(self) -> None:
         while packet := self._receive():
@@ -133,8 +147,11 @@ class Zygote:
                     self._failure = message["failed"]
                 self._state.notify_all()
             self._changed()
+        ended = time.time()
+        self._process.kill()  # it cannot be asked for anything any more, whatever it still does
+        self._code = self._process.wait()
         with self._state:
-            self._gone = End(-signal.SIGKILL, time.time())
+            self._gone = End(-signal.SIGKILL, ended)  # of its ranks, which die with it
             self._state.notify_all()
         self._changed()
 
