@@ -19,6 +19,7 @@ from pydantic import Field
 from pydantic.alias_generators import to_camel
 
 from footplate_contracts.model import Report, read_unknown_as
+from footplate_contracts.v1alpha1.resilience import Hang
 
 # Why a directive is not in force, by the name of its field.
 Refusals = dict[str, Annotated[str, Field(max_length=1024)]]
@@ -32,11 +33,19 @@ class Command(StrEnum):
     DISCARD = "discard"  # nothing any more: whoever is told to end need not save first
 
 
+_USUAL: Final = Hang()
+
+
 class HangBounds(Report):
-    """A standstill of max(factor x P99 of steps, floor) seconds is a hang."""
+    """A standstill of max(factor x P99 of steps, floor) seconds is a hang; other phases have bounds too."""
 
     factor: float = Field(ge=1.0)
     floor_seconds: float = Field(ge=0.0)
+    # An operator of an earlier release does not say these.
+    loading_seconds: float = Field(default=_USUAL.loading_seconds, gt=0.0)
+    first_step_seconds: float = Field(default=_USUAL.first_step_seconds, gt=0.0)
+    checkpoint_seconds: float = Field(default=_USUAL.checkpoint_seconds, gt=0.0)
+    validation_seconds: float = Field(default=_USUAL.validation_seconds, gt=0.0)
 
 
 @dataclass(frozen=True)

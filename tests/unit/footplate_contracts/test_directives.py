@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from footplate_contracts.directives import Command, Directives, GoneWorker, HangBounds, Limits
+from footplate_contracts.v1alpha1.resilience import Hang
 from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.coordinator.state import new_membership
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
@@ -46,6 +48,10 @@ CHECKPOINT = run_manifest()["spec"]["checkpoint"]
 PARTS: dict[tuple[str, str], dict[str, Any]] = {
     ("hang", "factor"): {"resilience": {"hang": {"factor": 2.0}}},
     ("hang", "floor_seconds"): {"resilience": {"hang": {"floorSeconds": 600}}},
+    ("hang", "loading_seconds"): {"resilience": {"hang": {"loadingSeconds": 600}}},
+    ("hang", "first_step_seconds"): {"resilience": {"hang": {"firstStepSeconds": 600}}},
+    ("hang", "checkpoint_seconds"): {"resilience": {"hang": {"checkpointSeconds": 600}}},
+    ("hang", "validation_seconds"): {"resilience": {"hang": {"validationSeconds": 600}}},
     ("limits", "steps"): {"training": {**run_manifest()["spec"]["training"], "steps": 200}},
     ("limits", "every_steps"): {"checkpoint": {**CHECKPOINT, "everySteps": 5}},
     ("limits", "keep_last"): {"checkpoint": {**CHECKPOINT, "keepLast": 7}},
@@ -121,7 +127,17 @@ def test_of_a_newer_operator_what_is_known_here_holds() -> None:
     assert Directives.from_json({**TOLD.to_json(), "learningRate": 1, "hang": None}).limits == TOLD.limits
 
 
-def test_a_limit_that_came_later_is_optional() -> None:
+@pytest.mark.parametrize(
+    ("part", "first"),
+    [
+        pytest.param(Limits, {"steps", "every_steps", "keep_last"}, id="limits"),
+        pytest.param(HangBounds, {"factor", "floor_seconds"}, id="hang"),
+    ],
+)
+def test_what_came_later_is_optional(part: type[BaseModel], first: set[str]) -> None:
     """The operator, or the RunConfig, of an earlier release does not say it."""
-    required = {name for name, field in Limits.model_fields.items() if field.is_required()}
-    assert required == {"steps", "every_steps", "keep_last"}
+    assert {name for name, field in part.model_fields.items() if field.is_required()} == first
+
+
+def test_bounds_that_an_operator_does_not_know_are_as_usual() -> None:
+    assert HangBounds.from_json({"factor": 3.0, "floorSeconds": 60}) == HangBounds.from_json(Hang().to_json())

@@ -13,14 +13,29 @@ from footplate_contracts.names import Cause
 from footplate_contracts.rules import Rule, refuse
 from footplate_contracts.v1alpha1.types import Count, Label, Part, Seconds
 
+_Bound = Annotated[int, Field(ge=1, le=31_536_000)]
+
 
 class Hang(Part):
-    """When a standstill is a hang: max(factor x P99 of step time, floor); ten times that for data."""
+    """When a standstill is a hang: max(factor x P99 of step time, floor); ten times that for data.
+
+    What a rank does around its steps has bounds of its own, in which no rank may get any further.
+    """
 
     factor: Annotated[float, Field(ge=1.0, le=1000.0)] = Field(
         3.0, description="times the 99th percentile of step time"
     )
     floor_seconds: Seconds = Field(60, description="and at least so long")
+    loading_seconds: _Bound = Field(
+        1800, description="while a rank starts, joins the others, loads the model and opens the data"
+    )
+    first_step_seconds: _Bound = Field(
+        1800, description="while a rank has not finished its first step, which may compile"
+    )
+    checkpoint_seconds: _Bound = Field(
+        1800, description="while training waits for a checkpoint, for a diagnosis, or for ranks to end"
+    )
+    validation_seconds: _Bound = Field(3600, description="while a rank validates")
 
 
 class Straggler(Part):
@@ -54,7 +69,7 @@ class Resilience(Part):
         " again; then it gives its nodes back, and comes again later",
     )
     hang: Hang | None = Field(
-        None, description="when ranks that stand still are restarted; default: 3 and 60"
+        None, description="when ranks that stand still are restarted; default: as below"
     )
     straggler: Straggler | None = None
     preflight: Preflight | None = None

@@ -49,10 +49,12 @@ def hang_report(
     if behind is not None:
         agent = [member.agent for member in sealed.members if member.first_rank <= behind.rank][-1]
         who = f"rank {behind.rank} ({agent.pod_name}) is still at {behind.phase} after step {behind.step}"
+    allowed = watchdog.patience()
+    still = f"no rank has finished a step for {watchdog.still(now):.0f} s"
     report = FailureReport(
         cause=Cause.HANG,
         reason=Reason.NO_STEP,
-        message=f"no rank has finished a step for {watchdog.still(now):.0f} s; {who}; the logs hold stacks",
+        message=f"{still}; {who}; {allowed.field} allows {allowed.seconds:.0f} s; the logs hold stacks",
         rank=behind.rank if behind else None,
         step=step,
         time=wall_time,

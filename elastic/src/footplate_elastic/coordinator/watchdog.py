@@ -1,10 +1,12 @@
 """When ranks stand still that should not. Pure.
 
-A rank may take its time over loading, checkpoints, validation and the records that
-it is asked for, and its first step may compile for minutes; a wait for data has ten
-times the patience of a step. Within a step it may not: after some times what nearly
-all steps take, something hangs. Where everybody stands is worth more than any
-message, so their stacks are asked for first, and only then are they restarted.
+Within a step a rank may not take its time: after some times what nearly all steps
+take, something hangs; a wait for data has ten times that patience. Around its steps
+it may, over loading, checkpoints, validation and the records that it is asked for,
+and its first step may compile for minutes; so each of these has a bound of its own.
+A rank that enters another of them is a sign of life, a save that goes on beside
+the steps is none of them. Where everybody stands is worth more than any message,
+so their stacks are asked for first, and only then are they restarted.
 
 Only whoever sees all ranks can tell: one that waits in a collective looks the
 same whether its peer hangs or reads from a slow disk.
@@ -17,6 +19,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
+from pydantic.alias_generators import to_camel
+
 from footplate_contracts.directives import HangBounds
 from footplate_contracts.reports import RankPhase, RankReport
 from footplate_contracts.v1alpha1.resilience import Hang
@@ -25,7 +29,25 @@ from footplate_elastic.coordinator import timing
 DATA_PATIENCE: Final = 10.0
 _RECENT: Final = 1000  # steps
 _AT_WORK: Final = (RankPhase.COMPUTE, RankPhase.COLLECTIVE)
-_ORDER: Final = (RankPhase.DATA, *_AT_WORK)  # within a step
+# What ranks do after they have finished a step, or started, in that order.
+_ORDER: Final = (
+    RankPhase.STARTING,
+    RankPhase.LOADING,
+    RankPhase.DIAGNOSIS,
+    RankPhase.VALIDATION,
+    RankPhase.CHECKPOINT,
+    RankPhase.DATA,
+    *_AT_WORK,
+    RankPhase.FINISHED,
+)
+_BOUNDS: Final = {
+    RankPhase.STARTING: "loading_seconds",
+    RankPhase.LOADING: "loading_seconds",
+    RankPhase.DIAGNOSIS: "checkpoint_seconds",
+    RankPhase.VALIDATION: "validation_seconds",
+    RankPhase.CHECKPOINT: "checkpoint_seconds",
+    RankPhase.FINISHED: "checkpoint_seconds",
+}
 
 
 class WatchdogAction(Enum):
@@ -36,9 +58,17 @@ class WatchdogAction(Enum):
     RESTART = "restart"
 
 
+@dataclass(frozen=True)
+class Patience:
+    """How long ranks may stand still where they are, in seconds, and which field of the spec says so."""
+
+    seconds: float
+    field: str
+
+
 @dataclass
 class Watchdog:
-    """All ranks of one generation; a hang is no step for max(factor x P99 of steps, floor) seconds."""
+    """All ranks of one generation."""
 
     bounds: HangBounds = field(default_factory=lambda: HangBounds(**Hang().model_dump()))
     _size: int = 0
@@ -68,7 +98,7 @@ class Watchdog:
 
     def look(self, now: float) -> WatchdogAction:
         """Call it several times a second."""
-        if self.still(now) <= self._patience():
+        if self.still(now) <= self.patience().seconds:
             return WatchdogAction.NOTHING
         if self._asked is None:
             self._asked = now
@@ -79,24 +109,47 @@ class Watchdog:
         """Seconds since any rank moved."""
         return now - self._moved
 
+    def patience(self) -> Patience:
+        """The longest that any rank may take: the others wait for it."""
+        places = {(rank.phase, rank.rank in self._stepping) for rank in self._ranks.values()}
+        if len(self._ranks) < self._size:
+            places.add((RankPhase.STARTING, False))
+        return max((self._patience_at(*place) for place in places), key=lambda patience: patience.seconds)
+
     def behind(self) -> RankReport | None:
         """The one rank that is not as far as all others; None where no single one is."""
-        ordered = sorted(self._ranks.values(), key=_position)
+        ordered = sorted([*self._ranks.values(), *self._unheard()], key=_position)
         if len(ordered) > 1 and _position(ordered[0]) < _position(ordered[1]):
             return ordered[0]
         return ordered[0] if len(ordered) == 1 else None
 
-    def _patience(self) -> float:
-        phases = {rank.phase for rank in self._ranks.values()}
-        if not phases <= set(_ORDER) or len(self._stepping) < max(1, self._size):
-            return float("inf")
-        limit = max(self.bounds.floor_seconds, self.bounds.factor * self._p99())
-        return limit * DATA_PATIENCE if RankPhase.DATA in phases else limit
+    def _unheard(self) -> list[RankReport]:
+        """Ranks that have not said anything yet, as if they had said that they start."""
+        step = min((rank.step for rank in self._ranks.values()), default=0)
+        silent = (rank for rank in range(self._size) if rank not in self._ranks)
+        return [RankReport(rank=rank, local_rank=0, step=step, phase=RankPhase.STARTING) for rank in silent]
+
+    def _patience_at(self, phase: RankPhase, has_stepped: bool) -> Patience:
+        bound = _BOUNDS.get(phase)
+        if bound is not None:
+            return self._of(bound)
+        if not has_stepped:
+            return self._of("first_step_seconds")
+        floor, factor = self.bounds.floor_seconds, self.bounds.factor * self._p99()
+        times = DATA_PATIENCE if phase is RankPhase.DATA else 1.0
+        return Patience(times * max(floor, factor), _path("floor_seconds" if floor >= factor else "factor"))
+
+    def _of(self, field: str) -> Patience:
+        return Patience(getattr(self.bounds, field), _path(field))
 
     def _p99(self) -> float:
         ordered = sorted(self._seconds)
-        return ordered[(len(ordered) - 1) * 99 // 100]
+        return ordered[(len(ordered) - 1) * 99 // 100] if ordered else 0.0
+
+
+def _path(field: str) -> str:
+    return f"resilience.hang.{to_camel(field)}"
 
 
 def _position(rank: RankReport) -> tuple[int, int]:
-    return rank.step, _ORDER.index(rank.phase) if rank.phase in _ORDER else len(_ORDER)
+    return rank.step, _ORDER.index(rank.phase)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from pydantic.alias_generators import to_camel
+
 from footplate_contracts.directives import (
     LIMIT_FIELDS,
     Command,
@@ -23,7 +25,7 @@ from footplate_operator.trainingrun.run import Run
 SPEC_FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "nodes": frozenset({"compute.nodes", "compute.maxNodes"}),
     "min_nodes": frozenset({"compute.minNodes"}),
-    "hang": frozenset({"resilience.hang.factor", "resilience.hang.floorSeconds"}),
+    "hang": frozenset(f"resilience.hang.{to_camel(name)}" for name in HangBounds.model_fields),
     "limits": frozenset(LIMIT_FIELDS),
     "command": frozenset({"suspend"}),
 }

@@ -1,9 +1,10 @@
 """The trainer's own rank, which stops where a test wants it to.
 
 Before step k it waits for data as long as a file `hold-k` is in the control
-directory, and with `hold-end` before it ends; so a test may take its time there,
+directory, and with `hold-end` before it ends, with `hold-loading` while it loads
+and with `hold-checkpoint` while it saves; so a test may take its time there,
 whatever the machine does. A file `hold-k.held` says that it is there, and with
-which length it has been told to train.
+which length it has been told to train; `hold-k.RANK` says it of each rank.
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ class HeldAgent(AgentClient):
     def report(self, report: RankReport) -> None:
         self._agent.report(report)
         names = {RankPhase.DATA: f"hold-{report.step + 1}", RankPhase.FINISHED: "hold-end"}
-        hold = self._folder / names.get(report.phase, "never")
+        hold = self._folder / names.get(report.phase, f"hold-{report.phase}")
         while hold.exists():
+            hold.with_suffix(f".{report.rank}").touch()
             told = self._agent.limits()
             hold.with_suffix(".held").write_text(str(told.steps if told else ""))
             time.sleep(0.01)

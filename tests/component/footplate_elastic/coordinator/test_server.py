@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
 
-from footplate_contracts.directives import Directives
+from footplate_contracts.directives import Directives, HangBounds
 from footplate_contracts.names import FIRST_SPARE, Cause
 from footplate_contracts.reports import GenerationId, HeartbeatAnswer, JoinRequest
 from footplate_elastic.coordinator.core import Coordinator
@@ -171,7 +171,7 @@ async def test_wrong_directives_are_told_what_is_wrong(
 async def test_a_command_of_a_newer_operator_is_passed_over_and_the_rest_holds(client: Client) -> None:
     status, state = await client.direct(nodes=2, command="dream", hang={"factor": 2, "floorSeconds": 60})
     assert (status, state["directives"]["command"]) == (200, "none")
-    assert state["directives"]["hang"] == {"factor": 2.0, "floorSeconds": 60.0}
+    assert state["directives"]["hang"] == HangBounds(factor=2.0, floor_seconds=60.0).to_json()
 
 
 async def test_every_answer_names_the_epoch(replaced: Client) -> None:
@@ -299,7 +299,7 @@ async def test_new_limits_are_told_to_agents_at_once(client: Client) -> None:
 
 async def test_the_operator_says_what_is_a_hang(client: Client) -> None:
     before = await client.get(wire.STATE)
-    hang = {"factor": 2.0, "floorSeconds": 600.0}
+    hang = HangBounds(factor=2.0, floor_seconds=600.0, loading_seconds=7200.0).to_json()
     status, state = await client.direct(nodes=2, hang=hang)
     assert (status, state["directives"]["hang"]) == (200, hang)
     assert state["version"] > before["version"]

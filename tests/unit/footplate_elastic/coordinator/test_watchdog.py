@@ -13,6 +13,15 @@ from footplate_elastic.coordinator.telemetry import TelemetryBuffer
 from footplate_elastic.coordinator.watchdog import Watchdog, WatchdogAction
 from tests.unit.footplate_elastic.coordinator.story import Story, agent, any_size
 
+BOUNDS = HangBounds(
+    factor=3.0,
+    floor_seconds=60.0,
+    loading_seconds=200.0,
+    first_step_seconds=300.0,
+    checkpoint_seconds=400.0,
+    validation_seconds=500.0,
+)
+
 
 def report(
     rank: int, step: int, phase: RankPhase = RankPhase.COMPUTE, seconds: float | None = None
@@ -22,7 +31,7 @@ def report(
 
 def stepping(step_seconds: float = 1.0, size: int = 2) -> Watchdog:
     """Two ranks that have finished ten steps by second 100."""
-    watchdog = Watchdog(HangBounds(factor=3.0, floor_seconds=60.0))
+    watchdog = Watchdog(BOUNDS)
     watchdog.begin(size, now=90.0)
     for step in range(1, 11):
         for rank in (0, 1):
@@ -44,19 +53,54 @@ def test_a_standstill(step_seconds: float, after: float, action: WatchdogAction)
 
 
 @pytest.mark.parametrize(
-    "phase",
+    ("phase", "allowed", "field"),
     [
-        RankPhase.CHECKPOINT,
-        RankPhase.VALIDATION,
-        RankPhase.DIAGNOSIS,
-        RankPhase.LOADING,
-        RankPhase.FINISHED,
+        pytest.param(RankPhase.STARTING, 200.0, "loadingSeconds", id="starting"),
+        pytest.param(RankPhase.LOADING, 200.0, "loadingSeconds", id="loading"),
+        pytest.param(RankPhase.CHECKPOINT, 400.0, "checkpointSeconds", id="saving"),
+        pytest.param(RankPhase.DIAGNOSIS, 400.0, "checkpointSeconds", id="writing-a-record"),
+        pytest.param(RankPhase.FINISHED, 400.0, "checkpointSeconds", id="ending"),
+        pytest.param(RankPhase.VALIDATION, 500.0, "validationSeconds", id="validating"),
     ],
 )
-def test_while_any_rank_is_in_some_phases_all_may_stand_still(phase: RankPhase) -> None:
+def test_while_any_rank_is_in_some_phases_all_may_stand_still_so_long(
+    phase: RankPhase, allowed: float, field: str
+) -> None:
     watchdog = stepping()
+    watchdog.report(report(1, 10, RankPhase.DATA), now=100.0)
     watchdog.report(report(1, 10, phase), now=101.0)
-    assert watchdog.look(100_000.0) is WatchdogAction.NOTHING
+    assert watchdog.look(101.0 + allowed) is WatchdogAction.NOTHING
+    assert watchdog.look(101.5 + allowed) is WatchdogAction.DUMP
+    assert watchdog.patience().field == f"resilience.hang.{field}"
+
+
+def test_a_bound_below_that_of_a_step_does_not_make_a_phase_the_shorter_for_the_others() -> None:
+    watchdog = stepping(step_seconds=100.0)
+    watchdog.report(report(1, 10, RankPhase.LOADING), now=101.0)
+    assert watchdog.look(100.0 + 300.0) is WatchdogAction.NOTHING
+    assert watchdog.patience().field == "resilience.hang.factor"
+
+
+def test_every_phase_has_a_bound() -> None:
+    for phase in RankPhase:
+        watchdog = stepping()
+        watchdog.report(report(1, 10, phase), now=100.0)
+        assert watchdog.look(100_000.0) is WatchdogAction.DUMP, phase
+
+
+def test_the_next_phase_has_all_of_its_own_time() -> None:
+    watchdog = stepping()
+    watchdog.report(report(1, 10, RankPhase.VALIDATION), now=100.0)
+    watchdog.report(report(1, 10, RankPhase.CHECKPOINT), now=550.0)
+    assert watchdog.look(949.0) is WatchdogAction.NOTHING
+    assert watchdog.look(951.0) is WatchdogAction.DUMP
+
+
+def test_the_same_said_again_is_no_sign_of_life() -> None:
+    watchdog = stepping()
+    for second in range(101, 502):
+        watchdog.report(report(1, 10, RankPhase.CHECKPOINT), now=float(second))
+    assert watchdog.look(502.0) is WatchdogAction.DUMP
 
 
 def test_a_wait_for_data_has_ten_times_the_patience() -> None:
@@ -75,16 +119,26 @@ def test_what_follows_a_long_phase_has_its_own_time(phase: RankPhase) -> None:
     assert watchdog.look(661.0) is WatchdogAction.DUMP
 
 
-def test_before_its_first_step_a_rank_may_compile() -> None:
-    watchdog = Watchdog(HangBounds(factor=3.0, floor_seconds=60.0))
+def test_before_its_first_step_a_rank_may_compile_so_long() -> None:
+    watchdog = Watchdog(BOUNDS)
     watchdog.begin(2, now=0.0)
     watchdog.report(report(0, 1, seconds=1.0), now=0.0)
     watchdog.report(report(1, 0), now=0.0)
-    assert watchdog.look(100_000.0) is WatchdogAction.NOTHING
+    assert watchdog.look(299.0) is WatchdogAction.NOTHING
+    assert watchdog.look(301.0) is WatchdogAction.DUMP
 
 
-def test_a_rank_that_nobody_has_heard_of_may_still_compile() -> None:
-    assert stepping(size=4).look(100_000.0) is WatchdogAction.NOTHING
+@pytest.mark.parametrize("heard", [0, 1, 3])
+def test_ranks_that_nobody_has_heard_of_may_take_as_long_as_loading_takes(heard: int) -> None:
+    watchdog = Watchdog(BOUNDS)
+    watchdog.begin(4, now=0.0)
+    for rank in range(heard):
+        watchdog.report(report(rank, 7, RankPhase.LOADING), now=10.0)
+    begun = 10.0 if heard else 0.0
+    assert watchdog.look(begun + 199.0) is WatchdogAction.NOTHING
+    assert watchdog.look(begun + 201.0) is WatchdogAction.DUMP
+    behind = watchdog.behind()
+    assert (behind.rank if behind else None) == (3 if heard == 3 else None)
 
 
 def test_stacks_come_before_the_restart_and_a_step_calls_it_off() -> None:
@@ -105,6 +159,9 @@ def test_stacks_come_before_the_restart_and_a_step_calls_it_off() -> None:
     [
         pytest.param(report(1, 10, RankPhase.DATA), 1, id="it-waits-for-data"),
         pytest.param(report(0, 11), 1, id="the-other-is-a-step-further"),
+        pytest.param(report(1, 10, RankPhase.CHECKPOINT), 1, id="it-saves-what-others-have-saved"),
+        pytest.param(report(1, 10, RankPhase.VALIDATION), 1, id="it-validates"),
+        pytest.param(report(0, 10, RankPhase.FINISHED), 1, id="the-other-is-done"),
         pytest.param(report(0, 10), None, id="all-in-the-same-place"),
     ],
 )
@@ -149,6 +206,7 @@ def test_a_hang_is_dumped_restarted_and_blamed_on_the_node_of_the_rank_that_is_b
     assert (failure.failure.cause, failure.failure.reason) == (Cause.HANG, Reason.NO_STEP)
     assert (failure.failure.rank, failure.agent.index) == (3, 1)
     assert "rank 3 (run-w1-0) is still at data after step 7" in failure.failure.message
+    assert "resilience.hang.floorSeconds allows 600 s" in failure.failure.message
     assert failure.generation == GenerationId(epoch=1, number=1)
 
 
