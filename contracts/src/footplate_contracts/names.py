@@ -103,6 +103,9 @@ RUN_CONFIG_MOUNT: Final = "/etc/footplate/config"
 RUN_CONFIG_FILE: Final = "run.json"
 RUN_SECRET_MOUNT: Final = "/etc/footplate/run"
 SECRET_TOKEN_KEY: Final = "token"
+API_TOKEN_MOUNT: Final = "/etc/footplate/api"
+API_TOKEN_FILE: Final = "token"
+API_AUDIENCE: Final = "footplate-api"  # for which the tokens of service accounts are that the API is shown
 SECRET_CERTIFICATE_KEY: Final = "tls.crt"
 SECRET_PRIVATE_KEY_KEY: Final = "tls.key"
 
@@ -121,6 +124,9 @@ class Env(StrEnum):
     DIRECTIVES = "FOOTPLATE_DIRECTIVES"  # coordinator only; JSON of the Directives that hold now
     LIMITS = "FOOTPLATE_LIMITS"  # JSON of the NumberedLimits that ranks begin with, set for ranks
     API_URL = "FOOTPLATE_API_URL"  # coordinator only; unset: no telemetry is sent
+    API_TOKEN_FILE = (
+        "FOOTPLATE_API_TOKEN_FILE"  # coordinator only; a service account's, renewed by the kubelet
+    )
     POD_NAME = "FOOTPLATE_POD_NAME"
     POD_UID = "FOOTPLATE_POD_UID"
     POD_IP = "FOOTPLATE_POD_IP"

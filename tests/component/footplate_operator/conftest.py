@@ -124,6 +124,12 @@ def api(server: ApiServer) -> Iterator[Api]:
 
 
 @pytest.fixture
+def operators_api(server: ApiServer, api: Api) -> Api:
+    """The same namespace with the rights that the chart gives the operator."""
+    return replace(api, kubeconfig=_own_kubeconfig(server))
+
+
+@pytest.fixture
 def node(api: Api, tmp_path: Path) -> Iterator[Node]:
     """A node that runs the pods of the namespace."""
     StandIn.saved = 0

@@ -105,7 +105,8 @@ def new_coordinator(
 def _shipper(config: CoordinatorConfig, coordinator: Coordinator) -> Shipper | None:
     if not config.telemetry_url:
         return None
-    destination = Destination(config.telemetry_url, config.token, config.outline.run.uid, config.epoch)
+    run = config.outline.run
+    destination = Destination(config.telemetry_url, config.api_token_file, run.uid, config.epoch)
     return Shipper(coordinator.telemetry, destination, random.Random())
 
 

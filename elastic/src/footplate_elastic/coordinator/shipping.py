@@ -12,6 +12,7 @@ import asyncio
 import logging
 import random
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -36,12 +37,28 @@ def retry_delay(failures: int, chance: float) -> float:
 
 @dataclass(frozen=True)
 class Destination:
-    """Where the batches go."""
+    """Where the batches go, and what shows there who sends them."""
 
     url: str
-    token: str
+    token_file: Path | None
     run_uid: str
     epoch: int
+
+    def headers(self) -> dict[str, str]:
+        """Of the next request: the kubelet writes a new token into the file well before the old one ends.
+
+        The run's own token is for its coordinator alone, and never among them.
+        """
+        headers = {"Content-Type": "application/json"}
+        token = _content(self.token_file) if self.token_file else ""
+        return {**headers, "Authorization": f"Bearer {token}"} if token else headers
+
+
+def _content(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
 
 
 @dataclass
@@ -92,9 +109,7 @@ class Shipper:
         if batch is None:
             return True
         body, count = batch
-        headers = {"Content-Type": "application/json"}
-        if self.destination.token:
-            headers["Authorization"] = f"Bearer {self.destination.token}"
+        headers = self.destination.headers()
         text = body.model_dump_json(by_alias=True, exclude_none=True)  # unlike json.dumps, quotes NaN
         try:
             async with session.post(self.destination.url, data=text, headers=headers) as answer:

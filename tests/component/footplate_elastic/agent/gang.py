@@ -58,11 +58,13 @@ class FakeApi:
         self.away = False
         self.rows: dict[int, GenerationRow] = {}
         self.checkpoints: set[int] = set()
+        self.heard: set[str | None] = set()  # what it was shown as authorization
         api = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                api.heard.add(self.headers["Authorization"])
                 if not api.away:
                     api.take(self.path, TelemetryBatch.model_validate_json(body))
                 self.send_response(503 if api.away else 200)

@@ -43,6 +43,18 @@ def test_a_run_finishes_and_all_its_agents_end_with_success(gang: Gang) -> None:
     assert state.checkpoint is not None and state.checkpoint.step == 20
 
 
+def test_the_api_is_shown_a_token_of_its_own_and_never_the_runs(gang: Gang, api: FakeApi) -> None:
+    (gang.directory / "api-token").write_text("for the API alone")
+    gang.extra[str(Env.API_URL)] = api.url
+    gang.extra[str(Env.API_TOKEN_FILE)] = str(gang.directory / "api-token")
+    gang.steps = 20
+    agents = gang.start()
+    gang.wait_for(finished)
+    assert [agent.wait(30) for agent in agents] == [ExitCode.SUCCESS, ExitCode.SUCCESS]
+    eventually(lambda: sorted(api.rows) == list(range(1, 21)))
+    assert api.heard == {"Bearer for the API alone"}
+
+
 def test_a_killed_rank_restarts_all_ranks_in_place(gang: Gang) -> None:
     agents = gang.start()
     gang.wait_for(training_in(FIRST, 7))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ class FakeApi:
     def __init__(self, *statuses: int) -> None:
         self.statuses = list(statuses)
         self.rows: dict[int, Any] = {}
-        self.tokens: set[str] = set()
+        self.tokens: list[str | None] = []
         self.unacceptable: frozenset[int] = frozenset()  # steps that make a batch invalid
 
     def application(self) -> web.Application:
@@ -35,7 +36,7 @@ class FakeApi:
         return app
 
     async def take(self, request: web.Request) -> web.Response:
-        self.tokens.add(request.headers.get("Authorization", ""))
+        self.tokens.append(request.headers.get("Authorization"))
         if self.statuses:
             return web.Response(status=self.statuses.pop(0), body=b"\xff caf\xe9")  # a proxy's own page
         batch = await request.json()
@@ -46,8 +47,8 @@ class FakeApi:
         return web.json_response({"rows": len(batch["rows"]), "checkpoints": 0})
 
 
-def shipper(buffer: TelemetryBuffer, url: str) -> Shipper:
-    return Shipper(buffer, Destination(url, "token", "uid-1", 1), random.Random(0))
+def shipper(buffer: TelemetryBuffer, url: str, token_file: Path | None = None) -> Shipper:
+    return Shipper(buffer, Destination(url, token_file, "uid-1", 1), random.Random(0))
 
 
 async def all_stored(buffer: TelemetryBuffer) -> None:
@@ -76,8 +77,23 @@ async def test_rows_are_kept_until_the_api_has_stored_them(statuses: tuple[int, 
     await all_stored(buffer)
     assert sorted(api.rows) == list(range(1, 8))
     assert buffer.acknowledged(agent(0)) == 7
-    assert api.tokens == {"Bearer token"}
+    assert set(api.tokens) == {None}
     task.cancel()
+    await server.close()
+
+
+async def test_each_batch_shows_the_token_that_the_kubelet_wrote_last(tmp_path: Path) -> None:
+    api, buffer, token_file = FakeApi(), TelemetryBuffer(keep=True), tmp_path / "token"
+    server = TestServer(api.application())
+    await server.start_server()
+    ships = shipper(buffer, str(server.make_url("/telemetry")), token_file)
+    for number, token in enumerate([None, "the-first\n", "the-second", ""], start=1):
+        if token is not None:
+            token_file.write_text(token)
+        buffer.offer(agent(0), items(number, number), 1, G1)
+        await ships.flush(30.0)
+    assert api.tokens == [None, "Bearer the-first", "Bearer the-second", None]
+    assert sorted(api.rows) == [1, 2, 3, 4]
     await server.close()
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from footplate_contracts.names import (
+    API_AUDIENCE,
+    API_TOKEN_FILE,
+    API_TOKEN_MOUNT,
     COORDINATOR_PORT,
     EPOCH_LABEL,
     ROLE_LABEL,
@@ -36,6 +39,8 @@ from footplate_operator.trainingrun.run import Run
 GRACE_SECONDS: Final = 615  # to hand the last telemetry over: the API may be away for ten minutes
 # It holds no GPU and a second one does no harm, so Kubernetes may evict it from a lost node by itself.
 LOST_NODE_SECONDS: Final = 5
+API_TOKEN_VOLUME: Final = "footplate-api-token"
+API_TOKEN_SECONDS: Final = 3600  # the kubelet renews it after four fifths of them
 
 
 def pod(run: Run, revision: Revision, epoch: int, avoided: frozenset[str] = frozenset()) -> Json:
@@ -52,7 +57,7 @@ def pod(run: Run, revision: Revision, epoch: int, avoided: frozenset[str] = froz
     spec = common_spec(run, name, GRACE_SECONDS)
     spec |= {
         "containers": [_container(run, revision, epoch)],
-        "volumes": base_volumes(run, revision, keys),
+        "volumes": [*base_volumes(run, revision, keys), *_api_token_volumes(revision)],
         "tolerations": [*profile.scheduling.tolerations, *tolerate_lost_node(LOST_NODE_SECONDS)],
         "affinity": affinity(run.uid, {Role.WORKER: 100}, sorted(avoided)),
     }
@@ -71,6 +76,7 @@ def _container(run: Run, revision: Revision, epoch: int) -> Json:
     }
     if defaults.api_url:
         variables[Env.API_URL] = defaults.api_url
+        variables[Env.API_TOKEN_FILE] = f"{API_TOKEN_MOUNT}/{API_TOKEN_FILE}"
     return {
         "name": "coordinator",
         "image": defaults.coordinator_image,
@@ -79,6 +85,21 @@ def _container(run: Run, revision: Revision, epoch: int) -> Json:
         "ports": [{"name": "https", "containerPort": COORDINATOR_PORT}],
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
         "securityContext": container_security(),
-        "volumeMounts": base_mounts(),
+        "volumeMounts": [*base_mounts(), *(_mount_of(volume) for volume in _api_token_volumes(revision))],
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
+
+
+def _api_token_volumes(revision: Revision) -> list[Json]:
+    """A token of the pod's service account that the API alone accepts; none where there is no API.
+
+    It is no way to the API server of Kubernetes, for which it has the wrong audience.
+    """
+    if not revision.frozen.defaults.api_url:
+        return []
+    token = {"audience": API_AUDIENCE, "expirationSeconds": API_TOKEN_SECONDS, "path": API_TOKEN_FILE}
+    return [{"name": API_TOKEN_VOLUME, "projected": {"sources": [{"serviceAccountToken": token}]}}]
+
+
+def _mount_of(volume: Json) -> Json:
+    return {"name": volume["name"], "mountPath": API_TOKEN_MOUNT, "readOnly": True}
