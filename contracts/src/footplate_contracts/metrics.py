@@ -106,6 +106,13 @@ class StepMetrics(Report):
     validation_loss: Annotated[float | None, Shown("validation/loss")] = Field(
         default=None, description="token mean over the held-out batches, after this step's update"
     )
+    checkpoints_left_out: Annotated[
+        int | None,
+        Shown(
+            "checkpoints/left_out",
+            GaugeFamily("checkpoints_left_out", "That could not be written, since the last durable one."),
+        ),
+    ] = Field(default=None, description="since the last durable one, as storage failed; absent where none")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ TrainerError
 │   └── CheckpointError
 │       └── CheckpointDamaged
 ├── StorageError
+│   └── NotOneFolder
 ├── DataError
 │   ├── DataMissing
 │   └── DataCorrupt
@@ -58,6 +59,17 @@ class StorageError(TrainerError):
         super().__init__(message, step=step)
         if full:
             self.outcome = self.outcome._replace(reason=Reason.STORAGE_FULL)
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it will most likely be the same in a minute."""
+        return self.outcome.reason is Reason.STORAGE_FULL
+
+
+class NotOneFolder(StorageError):
+    """What one rank has written another one does not see."""
+
+    lasts = True
 
 
 class DataError(TrainerError):

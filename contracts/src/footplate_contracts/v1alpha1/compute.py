@@ -82,6 +82,9 @@ class Checkpoint(Part):
         None, description="these are kept beyond keepLast; may change while the run trains"
     )
     asynchronous: bool = Field(True, description="write while training goes on")
+    retry_seconds: Annotated[int, Field(ge=1, le=604_800)] | None = Field(
+        None, description="what fails is tried again for so long while training goes on; default: 3600"
+    )
     memory: MemoryCheckpoint | None = None
     emergency_deadline_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
         60, description="what a suspension waits for its checkpoint"

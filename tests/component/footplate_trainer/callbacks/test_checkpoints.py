@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -13,8 +14,10 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.callbacks.checkpoints import DurableCheckpoints
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.checkpoint.durable.saver import Saver
+from footplate_trainer.checkpoint.layout import CommitMarker
 from footplate_trainer.checkpoint.record import StateWriter, TrainingState
 from footplate_trainer.checkpoint.state import HostCopy
+from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.errors import StaleGeneration
 from footplate_trainer.loop.limits import RunLimits
@@ -30,8 +33,23 @@ from tests.support.tiny import tiny_config
 from tests.support.training import FakeAgent
 
 
+class Forgetful(CheckpointStore):
+    """Makes the first marker, and does not say so."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri)
+        self.silent = True
+
+    def commit(self, marker: CommitMarker) -> bool:
+        made = super().commit(marker)
+        if self.silent:
+            self.silent = False
+            raise TimeoutError(errno.ETIMEDOUT, "the answer never came")
+        return made
+
+
 def save(
-    config: RunConfig, flags: dict[int, Flags], refuse: int | None = None
+    config: RunConfig, flags: dict[int, Flags], refuse: int | None = None, forgetful: bool = False
 ) -> tuple[list[int], list[int]]:
     """After which of six steps flushing was asked for, and which were committed in the end."""
     with open_world(read_environment(os.environ), config.world.backend) as world:
@@ -39,7 +57,7 @@ def save(
         model = build_model(config, world)
         optimizer = build_optimizer(model.module, config.training.optimizer)
         saver = Saver(
-            open_store(config),
+            Forgetful(config.checkpoint.uri) if forgetful else open_store(config),
             world,
             HostCopy(model.module, optimizer.moments(), model.host_mesh),
             generation=GenerationId(epoch=1, number=1),
@@ -83,6 +101,15 @@ def test_when_a_step_is_saved(tmp_path: Path, flags: dict[int, Flags], expected:
     [(flushed, committed)] = run_ranks(save, 1, config, flags)
     assert flushed == committed == expected
     assert CheckpointStore(tmp_path / "checkpoints").steps() == sorted(expected, reverse=True)[:3]
+
+
+def test_a_marker_whose_making_was_not_answered_is_found_to_be_ours(tmp_path: Path) -> None:
+    config = tiny_config(Path("/shards"), tmp_path, ["checkpoint.everySteps=6"])
+    [(flushed, committed)] = run_ranks(save, 1, config, {}, None, True)
+    assert (flushed, committed) == ([6], [6])
+    folder = tmp_path / "checkpoints"
+    assert CheckpointStore(folder).steps() == [6]
+    assert StepCheckpoint(CheckpointStore(folder), "step-6.e1g1").first_damage(0, 1) is None
 
 
 def test_a_checkpoint_that_came_to_nothing_ends_training(tmp_path: Path) -> None:

@@ -177,32 +177,6 @@ class UnreadableMarker(FakeAgent):
         return True
 
 
-class UnansweredMarker(FakeAgent):
-    """The marker of step 4 comes to be, and the store answers that it failed."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self.folder = folder
-
-    def grant(self, step: int) -> bool:
-        if step == 4:
-            marker = CommitMarker(step=4, directory="step-4.e0g0", tokens=0, time=0.0)
-            assert CheckpointStore(self.folder).commit(marker)
-            raise OSError("the answer never came")
-        return True
-
-
-def test_a_marker_whose_making_was_not_answered_keeps_its_directory(shards: Path, tmp_path: Path) -> None:
-    config = tiny_config(shards, tmp_path, ["checkpoint.everySteps=2"])
-    folder = tmp_path / "checkpoints"
-
-    ended: list[Ended] = run_ranks(train_under, 1, UnansweredMarker(folder), config)
-
-    assert ended[0].code == ExitCode.STORAGE
-    assert main(["verify", str(folder)]) == ExitCode.SUCCESS
-    assert CheckpointStore(folder).steps() == [4, 2]
-
-
 @pytest.mark.long
 def test_a_kill_at_any_moment_leaves_a_checkpoint_to_go_on_from(shards: Path, tmp_path: Path) -> None:
     config = tiny_config(shards, tmp_path, ["training.steps=40", "checkpoint.everySteps=1"])

@@ -64,17 +64,19 @@ def test_a_broken_upload_is_tried_again_while_training_goes_on(way: Way, train: 
     assert main(["verify", "s3://outage/short"]) == ExitCode.SUCCESS
 
 
-def test_a_long_outage_ends_the_run_and_leaves_the_checkpoint_before(way: Way, train: Train) -> None:
+def test_a_long_outage_costs_a_checkpoint_and_no_step(way: Way, train: Train) -> None:
     way.break_off(b"PUT /outage/long/step-4", times=1000)
 
     ended = train("s3://outage/long")
 
-    assert [end.code for end in ended] == [ExitCode.STORAGE] * 2
-    assert "step 4 in s3://outage/long" in ended[0].stderr
+    assert [end.code for end in ended] == [ExitCode.SUCCESS] * 2
+    assert "checkpoint of step 4 in s3://outage/long" in ended[0].stderr
+    assert "it is left out, and training goes on" in ended[0].stderr
     assert "Traceback" not in ended[0].stderr
+    assert [row.step for row in ended[0].agent.rows] == [1, 2, 3, 4, 5, 6]
+    assert [record.step for record in ended[0].agent.checkpoints] == [2, 6]
     way.break_off(b"", times=0)
-    assert CheckpointStore("s3://outage/long").steps() == [2]
+    store = CheckpointStore("s3://outage/long")
+    assert store.steps() == [6, 2]
+    assert sorted(directory.step for directory in store.directories()) == [2, 6]
     assert main(["verify", "s3://outage/long"]) == ExitCode.SUCCESS
-    again = train("s3://outage/long")
-    assert [end.code for end in again] == [ExitCode.SUCCESS] * 2
-    assert [row.step for row in again[0].agent.rows] == [3, 4, 5, 6]

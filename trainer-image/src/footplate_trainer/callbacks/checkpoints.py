@@ -24,7 +24,10 @@ from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
 
 @dataclass(frozen=True)
 class DurableCheckpoints(Callback):
-    """Every `checkpoint.everySteps`, and at the last step or a suspension, where training waits for it."""
+    """Every `checkpoint.everySteps`, and at the last step or a suspension, where training waits for it.
+
+    One that fails is tried again while training goes on.
+    """
 
     saver: Saver
     state: Callable[[], TrainingState]  # of the step just finished
@@ -44,17 +47,31 @@ class DurableCheckpoints(Callback):
             self.saver.finish()  # raises: every rank's thread was given the same verdict
         ends = flags.suspend or step.number == limits.steps
         if ends or step.number % limits.every_steps == 0:
-            self._save(wait=ends or not limits.config.checkpoint.asynchronous)
+            self._save(ends=ends)
 
-    def _save(self, *, wait: bool) -> None:
+    def _save(self, *, ends: bool) -> None:
         config = self.limits.config
         with self.stopwatch.time(StepPart.CHECKPOINT):
             self.reporter.enter(RankPhase.CHECKPOINT)
             self.before_save()
             self.saver.change(config.checkpoint, run_file(config))
             self.saver.start(self.state())
-            if wait:
+            if ends:
                 self.saver.finish()
+            elif not config.checkpoint.asynchronous:
+                self.saver.finish_try()
+
+
+@dataclass(frozen=True)
+class FailedCheckpoints(Callback):
+    """Says in the rows how many checkpoints came to nothing, as long as there are any."""
+
+    saver: Saver
+
+    def after_step(self, step: TrainedStep) -> None:
+        """See Callback."""
+        if self.saver.left_out:
+            step.columns["checkpoints_left_out"] = self.saver.left_out
 
 
 @dataclass(frozen=True)

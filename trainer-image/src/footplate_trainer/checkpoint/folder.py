@@ -80,10 +80,15 @@ class LocalFolder(LocalStorage):
             descriptor = os.open(self.folder / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
             return False
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            with suppress(OSError):
+                (self.folder / name).unlink()  # ours, and in nobody's way when it is tried again
+            raise
         sync_folder(self.folder)
         return True
 

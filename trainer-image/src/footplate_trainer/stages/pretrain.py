@@ -18,7 +18,12 @@ from footplate_contracts.reports import GenerationId, RankPhase
 from footplate_contracts.runconfig import RunConfig
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_planning.config import model_shape
-from footplate_trainer.callbacks.checkpoints import DurableCheckpoints, MemoryCheckpoints, run_file
+from footplate_trainer.callbacks.checkpoints import (
+    DurableCheckpoints,
+    FailedCheckpoints,
+    MemoryCheckpoints,
+    run_file,
+)
 from footplate_trainer.callbacks.diagnostics import Diagnostics
 from footplate_trainer.callbacks.limits import LimitsFollower
 from footplate_trainer.callbacks.metric_rows import open_metric_rows
@@ -27,6 +32,7 @@ from footplate_trainer.callbacks.suspension import Suspension
 from footplate_trainer.checkpoint import layout, state
 from footplate_trainer.checkpoint.durable.saver import Saver
 from footplate_trainer.checkpoint.record import StateWriter, TrainingState
+from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.loop.callbacks import Callbacks
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Stepper, StepResult
@@ -81,16 +87,8 @@ def _pretrain(
 
     shards = open_shards(config, world, verify=start.key is None)
     batches = open_loader(config, shards, model.grid)
-    saver = Saver(
-        store,
-        world,
-        state.HostCopy(model.module, optimizer.moments(), model.host_mesh),
-        generation=generation,
-        settings=config.checkpoint,
-        sidecars={**run_file(config), layout.TOKENIZER_FILE: shards.tokenizer},
-        agent=agent,
-        clock=time.time,
-    )
+    host = state.HostCopy(model.module, optimizer.moments(), model.host_mesh)
+    saver = _open_saver(config, store, world, host, generation, shards.tokenizer, agent)
     clip_norm, seed = config.training.gradient_clip_norm, config.training.seed
     stepper = Stepper(model, optimizer, world, clip_norm, objective, seed)
     validation = open_validation(
@@ -104,6 +102,7 @@ def _pretrain(
         Diagnostics(config.checkpoint.uri, agent, world, reporter),
         LimitsFollower(limits, agent, world, start.step),
         validation,
+        FailedCheckpoints(saver),
         rows,
         DurableCheckpoints(saver, state_now, limits, reporter, stepper.stopwatch, before_save=rows.flush),
         MemoryCheckpoints(copies, state_now, reporter, stepper.stopwatch) if copies else None,
@@ -115,6 +114,27 @@ def _pretrain(
     reporter.enter(RankPhase.FINISHED)
     _say(world, _farewell(limits, reporter.step, last))
     return ExitCode.SUSPENDED if reporter.step < limits.steps else ExitCode.SUCCESS
+
+
+def _open_saver(
+    config: RunConfig,
+    store: CheckpointStore,
+    world: World,
+    host: state.HostCopy,
+    generation: GenerationId,
+    tokenizer: bytes,
+    agent: AgentClient,
+) -> Saver:
+    return Saver(
+        store,
+        world,
+        host,
+        generation=generation,
+        settings=config.checkpoint,
+        sidecars={**run_file(config), layout.TOKENIZER_FILE: tokenizer},
+        agent=agent,
+        clock=time.time,
+    )
 
 
 def _state(state_writer: StateWriter, limits: RunLimits, reporter: Reporter) -> TrainingState:

@@ -4,6 +4,8 @@ The step waits only until the state is copied to host memory. One thread then
 writes it with checksums, asks whether this generation may still commit, and
 creates the marker. All ranks learn the same verdict, in a process group of
 their own, so that the training loop's collectives and these never meet.
+
+A try of which one rank's part failed comes to nothing for all of them, and is made again (retry.py).
 """
 
 from __future__ import annotations
@@ -11,10 +13,12 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 
 from torch import Tensor
 
@@ -25,27 +29,35 @@ from footplate_trainer.background import OneInFlight
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.durable.pace import Pace
 from footplate_trainer.checkpoint.durable.plan import TensorPlan
+from footplate_trainer.checkpoint.durable.retry import RETRY_SECONDS, FailedSaves, Next, Waits, pause
 from footplate_trainer.checkpoint.layout import CheckpointFile, CommitMarker, Manifest, StepDirectory
 from footplate_trainer.checkpoint.record import TrainingState, release
 from footplate_trainer.checkpoint.state import HostCopy
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
-from footplate_trainer.errors import StaleGeneration, StorageError
+from footplate_trainer.errors import NotOneFolder, StaleGeneration, StorageError
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.world import World
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Snapshot:
-    """A copy of the state in host memory."""
+    """A copy of the state in host memory, and what training and the thread that writes it tell each other."""
 
     tensors: Mapping[str, Tensor]
     state: TrainingState
     begun: float
     copied: float
-    hurry: threading.Event  # set when someone waits for the end
+    hurry: threading.Event = field(default_factory=threading.Event)  # set when someone waits for the end
+    needed: threading.Event = field(default_factory=threading.Event)  # set when `waits` is said
+    waits: Waits = Waits.NOT
+    waits_since: float = 0.0  # of a monotonic clock
+    tried: threading.Event = field(default_factory=threading.Event)  # set after the first try
+    goes_on: bool = False  # that one failed, and others follow
+    marker: CommitMarker | None = None  # once it was to be made; the same in each try
+    bytes: int = 0  # of the files that it was to be made for
 
 
 @dataclass
@@ -60,18 +72,22 @@ class Saver:
     sidecars: Mapping[str, bytes]  # files that rank 0 puts into every checkpoint directory, by name
     agent: AgentClient
     clock: Callable[[], float]
+    monotonic: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         self._plan: TensorPlan | None = None  # made with the first checkpoint: the memory is always the same
         self._writing = OneInFlight("footplate-checkpoint")
-        self._hurry = threading.Event()
+        self._snapshot: Snapshot | None = None  # the one in flight
+        self._failures = FailedSaves()  # rank 0 keeps it
 
     def start(self, state: TrainingState) -> None:
-        """Copy the state and begin to write it; collective. First waits for the one before."""
-        self.finish()
+        """Copy the state and begin to write it; collective. First waits for a try of the one before.
+
+        Where that fails, the one before is left out.
+        """
+        self._wait(Waits.FOR_ROOM)
         begun = self.clock()
-        self._hurry = threading.Event()
-        snapshot = Snapshot(self.host.fill(), state, begun, self.clock(), self._hurry)
+        snapshot = self._snapshot = Snapshot(self.host.fill(), state, begun, self.clock())
         self._writing.start(partial(self._save, snapshot))
 
     def change(self, settings: Checkpoint, sidecars: Mapping[str, bytes]) -> None:
@@ -84,29 +100,121 @@ class Saver:
         """Whether the checkpoint in flight has ended with an error; never waits."""
         return self._writing.failed
 
+    @property
+    def left_out(self) -> int:
+        """Checkpoints that came to nothing since the last durable one, as rank 0 counts them."""
+        return self._failures.left_out
+
     def finish(self) -> None:
-        """Wait for the checkpoint in flight; StorageError or StaleGeneration when it came to nothing."""
-        self._hurry.set()
+        """Wait for the checkpoint in flight, however often it has to be tried.
+
+        Raises StorageError or StaleGeneration when it came to nothing.
+        """
+        self._wait(Waits.FOR_THE_END)
+
+    def finish_try(self) -> None:
+        """Wait for the first try of the checkpoint in flight; others are made while training goes on."""
+        snapshot = self._snapshot
+        if snapshot is None:
+            return
+        snapshot.hurry.set()
+        snapshot.tried.wait()
+        if not snapshot.goes_on:
+            self._writing.finish()
+
+    def _wait(self, waits: Waits) -> None:
+        snapshot, self._snapshot = self._snapshot, None
+        if snapshot is not None:
+            snapshot.waits_since, snapshot.waits = self.monotonic(), waits
+            snapshot.hurry.set()
+            snapshot.needed.set()
         self._writing.finish()
 
     def _save(self, snapshot: Snapshot) -> None:
-        """In the thread: all ranks write, rank 0 commits, and every rank raises what came to nothing."""
+        """In the thread, on all ranks: try until it is durable, or is left out for the next one.
+
+        Every rank raises what came to nothing for good.
+        """
+        try:
+            for tries in count(1):
+                try:
+                    return self._try(snapshot)
+                except StorageError as error:
+                    if not self._goes_on(snapshot, error, tries):
+                        return None
+        finally:
+            snapshot.tried.set()
+
+    def _goes_on(self, snapshot: Snapshot, error: StorageError, tries: int) -> bool:
+        """Whether all ranks try again after `error`, which all have; raises it where that is the end."""
+        group = self.world.background
+        follows = agree.from_rank_0(lambda: self._follows(snapshot, error), group)
+        if follows is Next.FAIL:
+            raise error
+        if follows is Next.AGAIN:
+            snapshot.goes_on = True
+            snapshot.tried.set()
+            follows = agree.from_rank_0(lambda: self._rest(snapshot, error, tries), group)
+        return follows is Next.AGAIN
+
+    def _follows(self, snapshot: Snapshot, error: StorageError) -> Next:
+        """Rank 0: what follows `error`."""
+        now, waits = self.monotonic(), snapshot.waits
+        follows = self._failures.follows(
+            waits,
+            waited=0.0 if waits is Waits.NOT else now - snapshot.waits_since,
+            now=now,
+            bound=self.settings.retry_seconds or RETRY_SECONDS,
+            hopeless=error.lasts and not self._anything_durable(),
+        )
+        return self._left_out(error) if follows is Next.LEAVE_OUT else follows
+
+    def _rest(self, snapshot: Snapshot, error: StorageError, tries: int) -> Next:
+        """Rank 0: wait before the next try, which is left out where training needs the room by then."""
+        seconds = pause(tries, snapshot.waits)
+        _log.warning("%s; it is tried again in %.0f s", error, seconds)
+        if snapshot.waits is Waits.NOT:
+            snapshot.needed.wait(seconds)
+        else:
+            time.sleep(seconds)
+        return self._left_out(error) if snapshot.waits is Waits.FOR_ROOM else Next.AGAIN
+
+    def _left_out(self, error: StorageError) -> Next:
+        self._failures.leave_out()
+        _log.warning("%s; it is left out, and training goes on: the next one is due", error)
+        return Next.LEAVE_OUT
+
+    def _anything_durable(self) -> bool:
+        """Whether a restart would find something, as far as storage says."""
+        try:
+            return bool(self.store.steps())
+        except OSError:
+            return True
+
+    def _try(self, snapshot: Snapshot) -> None:
+        """All ranks write, rank 0 commits; a StorageError is raised on every rank."""
         group = self.world.background
         directory = StepDirectory.of(snapshot.state.step, self.generation)
         plan = self._plan = self._plan or TensorPlan.of(snapshot.tensors, group)
-        if agree.from_rank_0(lambda: self._make_way(directory), group):
+        if agree.from_rank_0(lambda: self._make_way(snapshot, directory), group):
             parts = agree.gather_to_0(self._write_tensors(plan, snapshot, directory), group)
             agree.from_rank_0(lambda: self._complete(plan, snapshot, directory, parts), group)
 
-    def _make_way(self, directory: StepDirectory) -> bool:
+    def _make_way(self, snapshot: Snapshot, directory: StepDirectory) -> bool:
         """Rank 0: remove what an earlier attempt of this generation left; False where it was committed."""
-        if self._is_marked(directory):
+        with self._errors(directory):
+            marker = self.store.marker(directory.step)
+            if marker is None and snapshot.marker is not None:
+                self.store.revoke(directory.step)  # a try before this one may have left it torn
+            if marker is None or marker.directory != directory.name:
+                self.store.discard(directory)
+                return True
+        if marker == snapshot.marker:
+            self._announce(snapshot, directory)  # a try before this one did it, unanswered
+        else:
             # Written under our generation's name, and not by us: a run without agent was started twice.
             _warn_superseded(directory)
-            return False
-        with self._errors(directory):
-            self.store.discard(directory)
-        return True
+        return False
 
     def _write_tensors(
         self, plan: TensorPlan, snapshot: Snapshot, directory: StepDirectory
@@ -122,13 +230,6 @@ class Saver:
     def _errors(self, directory: StepDirectory) -> AbstractContextManager[None]:
         return storage_errors(f"checkpoint of step {directory.step} in {self.store.uri}", directory.step)
 
-    def _is_marked(self, directory: StepDirectory) -> bool:
-        """Whether the marker of its step names `directory`, as far as storage says."""
-        with suppress(OSError):
-            marker = self.store.marker(directory.step)
-            return marker is not None and marker.directory == directory.name
-        return False
-
     def _complete(
         self,
         plan: TensorPlan,
@@ -143,7 +244,7 @@ class Saver:
             with self._errors(directory):
                 unseen = StepCheckpoint(self.store, directory.name).first_unseen(records)
                 if unseen is not None:
-                    raise StorageError(unseen, step=directory.step)
+                    raise NotOneFolder(unseen, step=directory.step)
                 manifest = self._write_manifest(snapshot.state, directory, plan, records)
                 if not self.agent.grant(directory.step):
                     raise StaleGeneration(
@@ -171,23 +272,33 @@ class Saver:
 
     def _commit(self, snapshot: Snapshot, directory: StepDirectory, manifest: Manifest) -> bool:
         """Make the marker and tell the run; False when another generation was first."""
-        state, now = snapshot.state, self.clock()
-        marker = CommitMarker(step=state.step, directory=directory.name, tokens=state.tokens, time=now)
-        if not self.store.commit(marker):
+        state = snapshot.state
+        # A store may make the marker and fail to say so: then it is found to be ours.
+        snapshot.marker = snapshot.marker or CommitMarker(
+            step=state.step, directory=directory.name, tokens=state.tokens, time=self.clock()
+        )
+        snapshot.bytes = sum(record.bytes for record in manifest.files)
+        if not self.store.commit(snapshot.marker):
             _warn_superseded(directory)
             return False
+        self._announce(snapshot, directory)
+        return True
+
+    def _announce(self, snapshot: Snapshot, directory: StepDirectory) -> None:
+        """The checkpoint is durable: tell the run, and remove what is old."""
+        now = self.clock()
+        self._failures.mended()
         self.agent.checkpoint(
             CheckpointRecord(
-                step=state.step,
+                step=directory.step,
                 uri=self.store.place(directory.name),
                 time=now,
-                bytes=sum(record.bytes for record in manifest.files),
+                bytes=snapshot.bytes,
                 seconds_blocked=snapshot.copied - snapshot.begun,
                 seconds_total=now - snapshot.begun,
             )
         )
         self._retain()
-        return True
 
     def _retain(self) -> None:
         """Remove what is old; what cannot go now is found again after the next commit."""

@@ -1,0 +1,79 @@
+"""What becomes of a checkpoint that could not be written. Pure.
+
+Storage that fails is mostly back within minutes, and training needs none of it meanwhile. So a save is
+tried again behind the training until the next one is due, which is worth more: then this one is left
+out. Without a durable checkpoint for too long a fault costs more than it should, and the failure ends the
+generation, as does one that waiting will not mend in a run that has nothing durable yet. A save that
+training waits for, the last one or that of a suspension, is tried again as long as is left to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from footplate_contracts.backoff import backoff
+
+RETRY_SECONDS: Final = 3600.0  # since the first failure; `checkpoint.retrySeconds` says otherwise
+# So long a save is tried again that training waits for: less than `resilience.hang.checkpointSeconds`,
+# so that storage is blamed for it and no rank.
+WAIT_SECONDS: Final = 1500.0
+_FIRST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 30.0
+_LONGEST_WAIT: Final = 5.0  # where training waits, perhaps with a deadline
+
+
+class Next(Enum):
+    """What follows a failed try."""
+
+    AGAIN = "again"
+    LEAVE_OUT = "leave out"  # the next save is due
+    FAIL = "fail"
+
+
+class Waits(Enum):
+    """Why training waits for the checkpoint in flight."""
+
+    NOT = "not"
+    FOR_ROOM = "for room"  # to save the next step
+    FOR_THE_END = "for the end"  # of the run, or of the ranks
+
+
+@dataclass
+class FailedSaves:
+    """What failed since the last durable checkpoint. Times are seconds of one monotonic clock."""
+
+    left_out: int = 0  # saves, one after the other
+    _since: float | None = None
+
+    def follows(self, waits: Waits, waited: float, now: float, bound: float, hopeless: bool) -> Next:
+        """What follows one more failed try.
+
+        Args:
+            waited: seconds for which training waits, 0 where it does not.
+            bound: seconds after which the failure ends the generation.
+            hopeless: waiting will not mend it, and nothing is durable yet.
+        """
+        self._since = now if self._since is None else self._since
+        if waits is Waits.FOR_THE_END:
+            spent = waited >= min(bound, WAIT_SECONDS)
+        else:
+            spent = now - self._since >= bound
+        if hopeless or spent:
+            return Next.FAIL
+        return Next.LEAVE_OUT if waits is Waits.FOR_ROOM else Next.AGAIN
+
+    def leave_out(self) -> None:
+        """A save came to nothing, and training goes on."""
+        self.left_out += 1
+
+    def mended(self) -> None:
+        """A checkpoint is durable."""
+        self.left_out, self._since = 0, None
+
+
+def pause(tries: int, waits: Waits) -> float:
+    """Seconds before the next try, after so many failed ones in a row."""
+    longest = _LONGEST_PAUSE if waits is Waits.NOT else _LONGEST_WAIT
+    return backoff(tries, first=_FIRST_PAUSE, longest=longest)
