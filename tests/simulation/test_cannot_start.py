@@ -45,7 +45,7 @@ async def test_those_who_may_train_without_it_do(world: Simulation) -> None:
         world.nodes.by_name[node].broken = GONE
     world.power_off(place)
     assert await world.until_steps(1, 120) < 60
-    assert world.phase == "Running"
+    await world.until(lambda: world.phase == "Running", 5)
 
 
 @pytest.mark.parametrize("resumed", [False, True], ids=["restarting", "resumed"])

@@ -17,6 +17,7 @@ from hypothesis.stateful import (
 )
 
 from tests.support.operator_fakes import run_manifest
+from tests.support.simulation.cells import HANG
 from tests.support.simulation.faults import INJECT
 from tests.support.simulation.virtual_loop import VirtualLoop
 from tests.support.simulation.world import Simulation
@@ -59,7 +60,7 @@ class History(RuleBasedStateMachine):
                 compute={"profile": "local-cpu", "nodes": nodes, "spares": spares}
                 | ({"minNodes": least} if least else {}),
                 training={**run_manifest()["spec"]["training"], "steps": STEPS, "globalBatchSize": 12},
-                resilience={"hang": {"factor": 3.0, "floorSeconds": 5}},
+                resilience={"hang": HANG},
             )
             return world
 

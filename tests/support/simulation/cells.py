@@ -14,12 +14,14 @@ from tests.support.simulation.world import Simulation
 
 NODES: Final = 3  # of the run
 STEPS: Final = 40
-HANG: Final = {"factor": 3.0, "floorSeconds": 5}
+HANG: Final = {"factor": 3.0, "floorSeconds": 5} | {
+    f"{phase}Seconds": 10 for phase in ("loading", "firstStep", "checkpoint", "validation")
+}
 USUAL: Final = 20.0  # seconds from the beginning of a phase to its end, undisturbed
 
 
 def apply(world: Simulation) -> None:
-    """The run of all cells: three nodes, one spare beside them, a hang after five seconds."""
+    """The run of all cells: three nodes, one spare beside them, a hang after five seconds, or ten."""
     world.apply(
         compute={"profile": "local-cpu", "nodes": NODES, "spares": 1},
         training={**run_manifest()["spec"]["training"], "steps": STEPS, "globalBatchSize": 12},

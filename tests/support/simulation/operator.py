@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from footplate_operator.errors import LeadershipLost
 from footplate_operator.runtime.actor import Actor
 from footplate_operator.runtime.cache import Cache
+from footplate_operator.runtime.fence import Fenced
 from footplate_operator.runtime.handlers import Handlers
 from footplate_operator.runtime.leader import Leadership
 from footplate_operator.runtime.metrics import Metrics
@@ -54,12 +55,13 @@ class OperatorReplica(Process):
     async def _operate(self) -> None:
         world = self.world
         await self.sleep(START)
-        cluster = Client(world.api, self)
-        lease = Leadership(cluster, "footplate", "footplate-operator", self.name, LEASE_SECONDS, world.clock)
+        client = Client(world.api, self)
+        lease = Leadership(client, "footplate", "footplate-operator", self.name, LEASE_SECONDS, world.clock)
         await lease.acquire()
+        cluster = Fenced(client, lease.check)
         self.leads = True
         queue: WorkQueue[Key] = WorkQueue(random.Random(world.chance.random()))
-        watchers = Watchers(self._connect, queue.add)
+        watchers = Watchers(self._connect, queue.add, lease.check)
         metrics = Metrics()
         controller = TrainingRuns(cluster, watchers, DEFAULTS, RunMetrics(metrics.registry), RELEASE)
         cache = Cache(controller)

@@ -99,9 +99,12 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
 
 
 def _general(pods: Observed, now: datetime) -> Diagnosis | None:
-    """What holds pods up that no other node would mend: where others of their role have started, it would."""
-    started = {pod.role for pod in pods.pods if pod.started}
-    return diagnosis.worst([pod for pod in pods.pods if pod.role not in started], now)
+    """What holds pods up that no other node would mend.
+
+    Where others of their role have started it would, and as long as one is on its way that may yet be seen.
+    """
+    hopeful = {pod.role for pod in pods.pods if pod.started or (pod.live and diagnosis.diagnose(pod) is None)}
+    return diagnosis.worst([pod for pod in pods.pods if pod.role not in hopeful], now)
 
 
 def _overdue(run: Run, gang: GangPlan, history: History, now: datetime) -> bool:
