@@ -35,6 +35,18 @@ async def test_a_worker_that_is_deleted_ends_when_all_have_saved(
 
 
 @simulated(nodes=5)
+async def test_what_was_saved_is_told_though_the_operator_went_with_the_same_node(world: Simulation) -> None:
+    await training(world, 2, steps=40)
+    await world.until_steps(3)
+    world.objects.end(POD, "tiny-w1-0", 60)
+    world.restart_operator()
+    await world.until(lambda: world.phase == "Succeeded", 120)
+    first = world.status["attempts"][0]
+    assert (first["lostSteps"], first["endStep"]) == (0, world.status["attempts"][1]["startStep"])
+    assert repeated(world) == 0
+
+
+@simulated(nodes=5)
 async def test_all_workers_are_told_to_end_at_once(world: Simulation) -> None:
     await training(world, 2, steps=40)
     await world.until_steps(3)

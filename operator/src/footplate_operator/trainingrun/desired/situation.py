@@ -17,7 +17,7 @@ from footplate_operator.trainingrun import refill
 from footplate_operator.trainingrun.directives import directives
 from footplate_operator.trainingrun.gang.plan import GangPlan, plan
 from footplate_operator.trainingrun.history import History, history_of
-from footplate_operator.trainingrun.observed import Observed
+from footplate_operator.trainingrun.observed import Observed, PodView
 from footplate_operator.trainingrun.policies import diagnosis, gathering, startup
 from footplate_operator.trainingrun.policies.diagnosis import Diagnosis
 from footplate_operator.trainingrun.policies.failure import FailureDecision
@@ -26,6 +26,7 @@ from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status import attempts, failures, fields, wall_time
 from footplate_operator.trainingrun.status.report import report
 
+ON_ITS_WAY_SECONDS: Final = 10.0  # from the first look at a pod until its image is there, or known not to be
 LAST_ANSWER_SECONDS: Final = 10.0  # that a coordinator has for the last numbers, once its workers ended
 
 
@@ -91,7 +92,8 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
         interrupted=bool(failed.new) or (before.open is not None and not gang.workers.steady),
         finished=_finished(gang, now),
         closed=gang.closed,
-        failure=failure or startup.failed(run, before.stepped, pods, _general(pods, now), error, now),
+        failure=failure
+        or startup.failed(run, before.stepped, pods, held_up, _general(pods, now), error, now),
         overdue=_overdue(run, gang, history, now),
         diagnosis=held_up,
         coordinator_error=error,
@@ -101,10 +103,14 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
 def _general(pods: Observed, now: datetime) -> Diagnosis | None:
     """What holds pods up that no other node would mend.
 
-    Where others of their role have started it would, and as long as one is on its way that may yet be seen.
+    Where others of their role have started it would, and while one is on its way that may yet be seen.
     """
-    hopeful = {pod.role for pod in pods.pods if pod.started or (pod.live and diagnosis.diagnose(pod) is None)}
+    hopeful = {pod.role for pod in pods.pods if pod.started or _on_its_way(pod, now)}
     return diagnosis.worst([pod for pod in pods.pods if pod.role not in hopeful], now)
+
+
+def _on_its_way(pod: PodView, now: datetime) -> bool:
+    return pod.live and diagnosis.diagnose(pod) is None and pod.seen_for(now) < ON_ITS_WAY_SECONDS
 
 
 def _overdue(run: Run, gang: GangPlan, history: History, now: datetime) -> bool:

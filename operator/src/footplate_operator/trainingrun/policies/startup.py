@@ -45,6 +45,7 @@ def failed(
     stepped: bool,
     observed: Observed,
     held_up: Diagnosis | None,
+    everywhere: Diagnosis | None,
     coordinator_error: str,
     now: datetime,
 ) -> FailureDecision | None:
@@ -52,14 +53,15 @@ def failed(
 
     Args:
         stepped: it has trained before, in whatever phase it is now: it is tried again, elsewhere and later.
-        held_up: what holds up its pods, if it is not merely one node.
+        held_up: what holds up one of its pods, if anything does.
+        everywhere: that, if another node would not mend it.
         coordinator_error: what its coordinator ended with, while none serves.
     """
     if not untrained(run.phase):
         return None
     if stepped:
         return None
-    if end := hopeless(held_up, observed.problem, observed.coordinators):
+    if end := hopeless(everywhere, observed.problem, observed.coordinators):
         return end
     deadline = run.spec.resilience.startup_deadline_seconds
     left = remaining(run.phase, run.phase_since, deadline, now)

@@ -62,7 +62,7 @@ def interrupt(
     """
     known = _known(history, failure)
     if known is not None and not _better(failure, known):
-        return history, None
+        return _reached(history, known, failure), None
     # A better reason is judged as if it had been told then.
     decision = next_action(budgets, history if known is None else _before(history, known), failure)
     if known is not None:
@@ -175,6 +175,16 @@ def _better(failure: Failure, known: Attempt) -> bool:
     if report.cause is Cause.NODE_LOST and known.cause is not None:
         return False
     return failure.source is Source.COORDINATOR and known.rank is None
+
+
+def _reached(history: History, known: Attempt, failure: Failure) -> History:
+    """The history, where the attempt `known` got further than was seen when its end was written down."""
+    step, saved = failure.report.step, failure.checkpoint_step
+    if step is None or saved is None or step <= (known.end_step or 0):
+        return history
+    further = known.model_copy(update={"end_step": step, "lost_steps": max(0, step - saved)})
+    attempts = (further if attempt.number == known.number else attempt for attempt in history.attempts)
+    return replace(history, attempts=tuple(attempts))
 
 
 def _interrupted(history: History, failure: Failure, decision: FailureDecision) -> History:
