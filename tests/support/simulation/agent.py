@@ -91,6 +91,7 @@ class Agent(Process):
         self._news = asyncio.Event()
         self._wake = asyncio.Event()
         self._terminated = False
+        self._answered = 0.0  # when a coordinator answered last
 
     def begin(self, done: Callable[[int], None]) -> None:
         """Run; `done` hears the exit code."""
@@ -241,7 +242,8 @@ class Agent(Process):
             if self.view.closed:
                 ranks.kill()
                 await self._end(self._exit_code())
-            if self.view.must_rejoin(sealed.generation):
+            silent = asyncio.get_running_loop().time() - self._answered >= timing.UNANSWERED
+            if self.view.must_rejoin(sealed.generation) or (self._terminated and silent):
                 break
         await self.sleep(STOP)
         ranks.kill()
@@ -299,6 +301,7 @@ class Agent(Process):
         except Unreached:
             await self._pause(failures + 1)
             return failures + 1
+        self._answered = asyncio.get_running_loop().time()
         self._take(answer)
         return 0
 

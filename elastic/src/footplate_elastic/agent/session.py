@@ -85,6 +85,7 @@ class Session:
         self.outbox = Outbox()
         self.running: SealedGeneration | None = None
         self.leaving = False  # this agent was told to end
+        self._answered = time.monotonic()  # when a coordinator answered last
         self._listener = SessionListener()
         self._directory = Directory(endpoint)
         self._reports = RankReports(total_steps)
@@ -171,8 +172,12 @@ class Session:
 
     @property
     def may_leave(self) -> bool:
-        """Whether an agent that was told to end need not wait any longer."""
-        return self.leaving and (self.must_rejoin() or self.view.command is Command.DISCARD)
+        """Whether an agent that was told to end need not wait any longer.
+
+        Nobody asks the ranks to save where no coordinator answers: the whole run may be deleted.
+        """
+        unheard = time.monotonic() - self._answered >= timing.UNANSWERED
+        return self.leaving and (unheard or self.must_rejoin() or self.view.command is Command.DISCARD)
 
     def must_rejoin(self) -> bool:
         """Whether the ranks that run now have to stop; looks at what is cached."""
@@ -280,6 +285,7 @@ class Session:
             pauses.pause(self._ending)
             return False
         pauses.reset()
+        self._answered = time.monotonic()
         self._take(HeartbeatAnswer.model_validate_json(answer.body))
         return True
 

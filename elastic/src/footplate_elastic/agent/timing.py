@@ -36,6 +36,9 @@ NEWS: Final = 0.2  # between two reports of steps; what is urgent goes at once
 ALL_TOLD: Final = 5.0  # the end of ranks is told after their last rows, or so late where nobody takes these
 HAND_OVER: Final = 10.0  # for the coordinator to take all telemetry of a run that ended well
 HEARING: Final = 30.0  # for a coordinator to hear why we failed: it may start later than we fail
+UNANSWERED: Final = (
+    6.0  # for the successor of a coordinator that was drained with us, before we leave unsaved
+)
 GOODBYE_FIRST: Final = (
     1.0  # before ranks are stopped, or those of others would tell first that they lost ours
 )

@@ -201,6 +201,15 @@ def test_an_agent_that_is_told_to_end_leaves_once_all_have_saved(gang: Gang) -> 
     assert (failure.failure.cause, failure.failure.reason) == (Cause.NODE_LOST, "PodDeleted")
 
 
+def test_an_agent_that_is_told_to_end_waits_for_no_coordinator_that_is_gone(gang: Gang) -> None:
+    agents = gang.start()
+    gang.wait_for(training_in(FIRST, 7))
+    gang.processes[0].terminate()
+    assert gang.processes[0].wait(10) == 0
+    agents[1].terminate()
+    assert agents[1].wait(20) == 143
+
+
 @pytest.mark.long
 def test_an_old_incarnation_is_evicted(gang: Gang) -> None:
     agents = gang.start()
