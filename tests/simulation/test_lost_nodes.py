@@ -69,6 +69,15 @@ async def test_a_node_that_dies_before_the_first_join(world: Simulation) -> None
     assert await world.until_steps(1, 120) < GRACE + REPAIRED
 
 
+@simulated(nodes=6)
+async def test_an_agent_that_stands_still_before_its_first_word(world: Simulation) -> None:
+    """Its pod is ready, and no coordinator has ever heard of it."""
+    world.apply(compute={"profile": "local-cpu", "nodes": 3})
+    await world.until(lambda: len(world.live_workers()) == 3, 20)
+    world.agent("tiny-w2-0").freeze()
+    assert await world.until_steps(1, 120) < 60 + REPAIRED
+
+
 @simulated(nodes=3)
 async def test_who_comes_back_before_a_substitute_has_room_trains_on(world: Simulation) -> None:
     _, place = await training(world, 2)

@@ -31,6 +31,10 @@ class CoordinatorPlan:
     due: datetime
     left: tuple[PodView, ...] = ()  # those of lower epochs that have not ended
 
+    def running_for(self, now: datetime) -> float:
+        """Seconds for which the one that serves has run."""
+        return self.current.running_for(now) if self.current is not None else 0.0
+
     @property
     def avoided(self) -> frozenset[str]:
         """Nodes where earlier ones are, which may be why they do not answer."""

@@ -21,16 +21,23 @@ UNREADY_SECONDS: Final = 2.0  # longer than a pod takes from its first container
 # A kubelet takes note of a pod within a second of its binding; on a node that is gone nobody does.
 UNACCEPTED_SECONDS: Final = 10.0
 STUCK_SECONDS: Final = 60.0  # for an image, a mount or a container to come right where it is
+MUTE_SECONDS: Final = 60.0  # an agent speaks a second after its container has started
 # By then Kubernetes has noticed by itself what is true, and keeps pods away from such a node.
 AVOIDED_SECONDS: Final = 90.0
 _MOST_AVOIDED: Final = 64  # nodes; a larger loss is the network's, and a list of it helps nobody
 
 
-def lost(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> frozenset[WorkerId]:
-    """Workers that need a substitute, though their pods are there."""
+def lost(
+    state: CoordinatorState, pods: Iterable[PodView], now: datetime, serving: float = 0.0
+) -> frozenset[WorkerId]:
+    """Workers that need a substitute, though their pods are there.
+
+    `serving`: seconds for which the coordinator that said `state` has run.
+    """
     known = list(pods)
+    mute = _mute(state, known, now) if serving >= MUTE_SECONDS else frozenset()
     missed = {missed.agent.worker for missed in state.missed if missed.verdict is not Verdict.SUSPECT}
-    return frozenset(missed) | _listed(state) | _unheard(state, known, now) | _not_starting(known, now)
+    return frozenset(missed) | _listed(state) | _unheard(state, known, now) | _not_starting(known, now) | mute
 
 
 def gone(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> list[GoneWorker]:
@@ -94,6 +101,18 @@ def _unheard(state: CoordinatorState, pods: Iterable[PodView], now: datetime) ->
         pod.worker
         for pod in pods
         if pod.live and pod.started and pod.index in missing and pod.unready_for(now) >= UNREADY_SECONDS
+    )
+
+
+def _mute(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> frozenset[WorkerId]:
+    """Workers that have run for long without a word to a coordinator that hears others."""
+    if not heard(state) and not state.waiting:
+        return frozenset()
+    missing = set(state.missing)
+    return frozenset(
+        pod.worker
+        for pod in pods
+        if pod.live and pod.index in missing and pod.running_for(now) >= MUTE_SECONDS
     )
 
 

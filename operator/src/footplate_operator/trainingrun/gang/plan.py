@@ -116,7 +116,7 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
         launched=bool(status.attempts) and status.attempts[-1].end is None,
         fresh=not status.attempts,
         taken=max((pod.incarnation for pod in seen.predecessors if pod.role != Role.COORDINATOR), default=-1),
-        lost=losses.lost(state, observed.workers, now),
+        lost=losses.lost(state, observed.workers, now, serving.running_for(now)),
         may_create=observed.may_create,
         heard=losses.heard(state) if state.state is RunState.TRAINING else frozenset(),
         silent=not state.heard,
