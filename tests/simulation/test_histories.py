@@ -42,7 +42,6 @@ class History(RuleBasedStateMachine):
         logging.disable(logging.CRITICAL)  # a thousand warnings, all of which are meant
         self.runner = asyncio.Runner(loop_factory=VirtualLoop)
         self.faults = self.edits = 0
-        self.told: list[str] = []
 
     @initialize(
         chance=strategies.integers(0, 10_000),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from footplate_operator.errors import ClusterError
@@ -20,7 +20,7 @@ _EVENT: Final = (0.005, 0.12)  # seconds that an event is on its way; kopf gathe
 
 @dataclass(eq=False)
 class ApiServer:
-    """Where it runs, what it keeps, and how it fails; `changed` hears when it can be reached again."""
+    """Where it runs, what it keeps, and how it fails."""
 
     network: Network
     process: Process
@@ -30,7 +30,6 @@ class ApiServer:
     crash_after: int | None = None  # so many of them
     errors: float = 0.0  # share of calls that it answers with 429 or 500
     losses: float = 0.0  # share of changing calls whose answer is lost
-    listeners: list[Callable[[], None]] = field(default_factory=list)
 
 
 class Client(Cluster):

@@ -28,11 +28,11 @@ from footplate_contracts.names import COORDINATOR_PORT, RunUid
 from footplate_contracts.reports import CoordinatorState
 from footplate_operator.errors import CoordinatorUnreachable, LeadershipLost
 from footplate_operator.runtime.objects import Key
+from footplate_operator.trainingrun.gang.coordinator import SILENT_SECONDS
 
 # How long the coordinator may wait for news: an answer is also a word of life.
 POLL_SECONDS: Final = 4.0
 ANSWER_SECONDS: Final = 2.0  # beyond that, for the answer itself
-SILENT_SECONDS: Final = 8.0  # longer than a poll that fails, and the next one
 MOST_UNANSWERED: Final = 6  # so that a way that is broken for long costs a new coordinator in ten minutes
 COMMAND_SECONDS: Final = 5.0
 FIRST_RETRY_SECONDS: Final = 0.2

@@ -19,7 +19,8 @@ from footplate_operator.trainingrun.gang.losses import STUCK_SECONDS, UNACCEPTED
 from footplate_operator.trainingrun.observed import PodView
 from footplate_operator.trainingrun.policies.backoff import not_before
 
-SILENT_SECONDS: Final = 8.0  # it stands still, is cut off, or lies on a node that is gone
+# Longer than a poll that fails and the next one: it stands still, is cut off, or its node is gone.
+SILENT_SECONDS: Final = 8.0
 
 
 @dataclass(frozen=True)
