@@ -101,8 +101,13 @@ FAULTS: Final[Mapping[str, Fault]] = {
         _fault("two workers deleted", Family.PODS, (Needs.PODS,), _LOST),
         _fault("rank killed", Family.RANKS, (Needs.RANKS,), (Cause.COMMUNICATION,)),
         _fault("rank stopped", Family.RANKS, (Needs.RANKS,), (Cause.HANG,), 60.0),
+        _fault("rank out of memory", Family.RANKS, (Needs.RANKS,), (Cause.OUT_OF_MEMORY,)),
+        _fault("slow rank", Family.RANKS, (Needs.STEPS,)),
         _fault("agent killed", Family.AGENTS, (Needs.PODS,), _LOST),
         _fault("agent stopped", Family.AGENTS, (Needs.PODS,), _LOST, 60.0),
+        # Its connection ends before its kubelet says why, and a suspension deletes the pod in between.
+        _fault("agent out of memory", Family.AGENTS, (Needs.PODS,), (Cause.OUT_OF_MEMORY, Cause.NODE_LOST)),
+        _fault("zygote killed at import", Family.AGENTS, (Needs.IMPORTS,)),
         _fault("SIGTERM storm", Family.AGENTS, (Needs.PODS,), _LOST, 30.0),
         _fault("node powered off", Family.NODES, (Needs.PODS,), _LOST, _KUBERNETES),
         _fault("two nodes powered off", Family.NODES, (Needs.PODS,), _LOST, _KUBERNETES),
@@ -118,7 +123,12 @@ FAULTS: Final[Mapping[str, Fault]] = {
         _fault("etcd paused", Family.CONTROL_PLANE, (), (), 60.0),
         _fault("watch torn", Family.CONTROL_PLANE, (), (), 30.0, simulated=True),
         _fault("API server unwell", Family.CONTROL_PLANE, (), (), 90.0, simulated=True),
+        _fault("image gone for the substitute", Family.PODS, (Needs.PODS,), _LOST, 90.0),
         _fault("volume hangs", Family.STORAGE, (Needs.WRITES,), (Cause.HANG,), 60.0),
+        # A save that training waits for is tried again, for no longer than resilience.hang allows.
+        _fault("volume full", Family.STORAGE, (Needs.SAVED,), (Cause.HANG,), 40.0),
+        _fault("newest checkpoint corrupt", Family.STORAGE, (Needs.SAVED,), (Cause.COMMUNICATION,)),
+        _fault("NaN loss", Family.NUMBERS, (Needs.STEPS,), (Cause.NUMERICAL_DIVERGENCE,)),
     )
 }
 

@@ -35,7 +35,7 @@ from footplate_operator.runtime.kinds import Json
 from tests.support.simulation.conversation import Conversation, Directory
 from tests.support.simulation.network import Process, Unreached
 from tests.support.simulation.ranks import Ranks
-from tests.support.simulation.training import PeerLost, WriteFailed
+from tests.support.simulation.training import NotFinite, PeerLost, WriteFailed
 
 if TYPE_CHECKING:
     from tests.support.simulation.world import Simulation
@@ -86,6 +86,10 @@ class Agent(Process):
         self.reports = RankReports(self.run_config.training.steps)
         self.running: SealedGeneration | None = None
         self.ranks: Process | None = None
+        self.slowness = 1.0  # of its ranks: their seconds for one of the others
+        self.diverges = False  # its ranks' next loss is no number
+        self._out_of_memory = False
+        self._imports_again = False
         self._last: GenerationId | None = None
         self._failure: FailureReport | None = None
         self._news = asyncio.Event()
@@ -121,6 +125,15 @@ class Agent(Process):
         assert self.ranks is not None
         self.ranks.kill()
 
+    def starve_ranks(self) -> None:
+        """The kernel kills one of them for memory."""
+        self._out_of_memory = True
+        self.kill_ranks()
+
+    def kill_zygote(self) -> None:
+        """What imports the trainer is killed: another one begins."""
+        self._imports_again = True
+
     def tell(self) -> None:
         """There is something new to send."""
         self._news.set()
@@ -136,10 +149,18 @@ class Agent(Process):
         await self.sleep(REGISTER)
         for talk in (self._beat(), self._tell(), self._stay_connected()):
             self.spawn(talk)
-        await self._unless_terminated(self.sleep(IMPORT))
+        await self._unless_terminated(self._import())
         while True:
             sealed = await self._unless_terminated(self._join())
             await self._work(sealed)
+
+    async def _import(self) -> None:
+        while True:
+            self._imports_again = False
+            await self.sleep(IMPORT)
+            if not self._imports_again:
+                return
+            await self.sleep(timing.ZYGOTE_PAUSE)
 
     async def _unless_terminated(self, work: Awaitable[Answer]) -> Answer:
         task = asyncio.ensure_future(work)
@@ -251,21 +272,24 @@ class Agent(Process):
             await self._end(SIGTERM_EXIT)
 
     def _failure_of(self, task: asyncio.Task[int]) -> FailureReport | None:
-        now = self.world.seconds()
         if task.cancelled():
-            reason, message = Reason.RANK_KILLED, "rank was killed by signal 9"
-            return FailureReport(cause=Cause.COMMUNICATION, reason=reason, message=message, time=now)
+            starved, self._out_of_memory = self._out_of_memory, False
+            if starved:
+                return self._report(Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY, "killed for memory")
+            return self._report(Cause.COMMUNICATION, Reason.RANK_KILLED, "rank was killed by signal 9")
         error = task.exception()
         if isinstance(error, PeerLost):
-            reason = Reason.PEER_LOST
-            return FailureReport(cause=Cause.COMMUNICATION, reason=reason, message=str(error), time=now)
+            return self._report(Cause.COMMUNICATION, Reason.PEER_LOST, str(error))
         if isinstance(error, WriteFailed):
-            return FailureReport(
-                cause=Cause.STORAGE, reason=Reason.STORAGE_FULL, message=str(error), time=now
-            )
+            return self._report(Cause.STORAGE, Reason.STORAGE_FULL, str(error))
+        if isinstance(error, NotFinite):
+            return self._report(Cause.NUMERICAL_DIVERGENCE, Reason.NOT_FINITE, str(error))
         if error is not None:
             raise error
         return None
+
+    def _report(self, cause: Cause, reason: Reason, message: str) -> FailureReport:
+        return FailureReport(cause=cause, reason=reason, message=message, time=self.world.seconds())
 
     # -- its other threads ---------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from typing import Final
 from footplate_operator.runtime.kinds import POD
 from tests.support.simulation.agent import Agent
 from tests.support.simulation.coordinator import CoordinatorProcess
-from tests.support.simulation.network import Process
 from tests.support.simulation.world import Simulation
 
 PAUSE: Final = 30.0  # seconds that a process stands still
@@ -54,17 +53,18 @@ def _two_deleted(world: Simulation) -> None:
 
 
 def _rank_killed(world: Simulation) -> None:
-    for ranks in _ranks(world)[:1]:
-        ranks.kill()
+    for agent in _training(world)[:1]:
+        agent.kill_ranks()
 
 
 def _rank_stopped(world: Simulation) -> None:
-    for ranks in _ranks(world)[:1]:
-        ranks.freeze()
+    for agent in _training(world)[:1]:
+        assert agent.ranks is not None
+        agent.ranks.freeze()
 
 
-def _ranks(world: Simulation) -> list[Process]:
-    found = [agent.ranks for agent in agents(world) if agent.ranks is not None and agent.ranks.alive]
+def _training(world: Simulation) -> list[Agent]:
+    found = [agent for agent in agents(world) if agent.ranks is not None and agent.ranks.alive]
     world.chance.shuffle(found)
     return found
 
@@ -79,9 +79,19 @@ def _agent_stopped(world: Simulation) -> None:
         world.agent(name).freeze()
 
 
+def _rank_out_of_memory(world: Simulation) -> None:
+    for agent in _training(world)[:1]:
+        agent.starve_ranks()
+
+
 def _agent_out_of_memory(world: Simulation) -> None:
     for name in _a_worker(world):
         world.nodes.end_container(name, 137, "OOMKilled")
+
+
+def _zygote_killed(world: Simulation) -> None:
+    for name in _a_worker(world):
+        world.agent(name).kill_zygote()
 
 
 def _terminated(world: Simulation) -> None:
@@ -194,14 +204,55 @@ def _volume_hangs(world: Simulation) -> None:
     _later(OUTAGE, volume.mend)
 
 
+def _volume_full(world: Simulation) -> None:
+    volume = world.volume(world.run["metadata"]["uid"])
+    volume.full = True
+    _later(OUTAGE, volume.mend)
+
+
+def _checkpoint_corrupt(world: Simulation) -> None:
+    world.volume(world.run["metadata"]["uid"]).damage()
+    _rank_killed(world)  # where ranks run: so that somebody reads it
+
+
+def _loss_not_a_number(world: Simulation) -> None:
+    for agent in _training(world)[:1]:
+        agent.diverges = True
+
+
+def _rank_slow(world: Simulation) -> None:
+    for agent in _training(world)[:1]:
+        agent.slowness = 2.0
+        _later(OUTAGE, lambda: setattr(agent, "slowness", 1.0))
+
+
+def _image_gone(world: Simulation) -> None:
+    """The pod goes, and whatever would take its place comes to where the image is no longer."""
+    for name in _a_worker(world):
+        place = world.node_of(name)
+        world.nodes.by_name[place].broken = "manifest unknown"
+        world.nodes.wishes[name.rpartition("-")[0]] = place
+        _delete(world, name)
+
+        def there_again(place: str = place) -> None:
+            world.nodes.by_name[place].broken = ""
+            world.nodes.wishes.clear()
+
+        _later(BACK, there_again)
+
+
 INJECT: Final[Mapping[str, Callable[[Simulation], None]]] = {
     "worker deleted": _worker_deleted,
     "pod 0 deleted": _first_deleted,
     "two workers deleted": _two_deleted,
     "rank killed": _rank_killed,
     "rank stopped": _rank_stopped,
+    "rank out of memory": _rank_out_of_memory,
+    "slow rank": _rank_slow,
     "agent killed": _agent_killed,
     "agent stopped": _agent_stopped,
+    "agent out of memory": _agent_out_of_memory,
+    "zygote killed at import": _zygote_killed,
     "SIGTERM storm": _terminated,
     "node powered off": _node_off,
     "two nodes powered off": _two_nodes_off,
@@ -217,5 +268,9 @@ INJECT: Final[Mapping[str, Callable[[Simulation], None]]] = {
     "etcd paused": _etcd_paused,
     "watch torn": _watch_torn,
     "API server unwell": _api_server_unwell,
+    "image gone for the substitute": _image_gone,
     "volume hangs": _volume_hangs,
+    "volume full": _volume_full,
+    "newest checkpoint corrupt": _checkpoint_corrupt,
+    "NaN loss": _loss_not_a_number,
 }

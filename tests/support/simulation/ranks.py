@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from footplate_contracts.backoff import backoff
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import ExitCode
@@ -14,13 +15,15 @@ from footplate_elastic.agent import timing
 from footplate_elastic.coordinator.service import Service
 from tests.support.simulation.conversation import Conversation
 from tests.support.simulation.network import Process, Unreached, connected
-from tests.support.simulation.training import Group, PeerLost
+from tests.support.simulation.training import Group, NotFinite, PeerLost, WriteFailed
 
 if TYPE_CHECKING:
     from tests.support.simulation.agent import Agent
 
 START: Final = 0.1  # seconds until they look for the store
 LOAD: Final = 0.5
+RETRY: Final = 1.0  # until a save that failed is tried again, and ever later
+LONGEST_RETRY: Final = 30.0
 
 
 class Ranks:
@@ -34,31 +37,36 @@ class Ranks:
         self._index = agent.identity.index
         self._leads = self._index == sealed.members[0].agent.index
         self._volume = agent.world.volume(agent.run_uid)
+        self._due = 0  # the step that is to be saved instead of the one that is being tried
 
     async def train(self) -> int:
-        """The exit code; raises PeerLost or WriteFailed."""
+        """The exit code; raises PeerLost, WriteFailed or NotFinite."""
         step, limits = await self._load()
-        pace, saving = self._agent.world.pace, None
+        world, saving = self._agent.world, None
         while step < limits.steps:
-            await self._process.sleep(self._agent.world.step_seconds())
+            await self._process.sleep(world.step_seconds() * self._agent.slowness)
+            if self._agent.diverges:
+                self._agent.diverges = False
+                raise NotFinite(f"the loss of step {step + 1} is nan")
             view = self._agent.view
             said = await self._group.meet(
                 self._index, ("step", step + 1), (view.command, view.limits or limits)
             )
             step += 1
-            self._report(RankPhase.COMPUTE, step, pace)
+            self._report(RankPhase.COMPUTE, step, world.pace)
             if self._leads:
-                self._agent.outbox.metrics(self._sealed.generation, _row(step, self._agent.world.seconds()))
+                self._agent.outbox.metrics(self._sealed.generation, _row(step, world.seconds()))
                 self._agent.tell()
             leave = any(command is Command.CHECKPOINT_AND_EXIT for command, _ in said)
             limits = max((told for _, told in said), key=_age)
             last = leave or step >= limits.steps
             if last or step % limits.every_steps == 0:
                 if saving is not None:
+                    self._due = step
                     await saving
                 saving = self._process.spawn(self._save(step))
             if last:
-                self._report(RankPhase.CHECKPOINT, step, pace)
+                self._report(RankPhase.CHECKPOINT, step, world.pace)
             if saving is not None and (last or saving.done()):
                 await saving
                 saving = None
@@ -75,7 +83,7 @@ class Ranks:
         self._report(RankPhase.LOADING, 0, None)
         await self._process.sleep(LOAD)
         await self._volume.answers()
-        newest = self._volume.newest
+        newest = self._volume.find()
         start = min(await self._group.meet(self._index, "loaded", newest.step if newest else 0))
         self._report(RankPhase.LOADING, start, None)
         limits = self._agent.view.limits or self._sealed.limits
@@ -91,19 +99,37 @@ class Ranks:
             raise PeerLost(f"the store of {host.pod_name} cannot be reached: {error}") from None
 
     async def _save(self, step: int) -> None:
-        self._volume.writing += 1
-        try:
-            await self._process.sleep(self._agent.world.save_seconds)
-            await self._volume.write()
-        finally:
-            self._volume.writing -= 1
-        await self._group.meet(self._index, ("saved", step))
+        """Save it, however often that is tried, or leave it out for a newer one that is due."""
+        tries = 0
+        while not await self._written(step, tries):
+            tries += 1
+            if any(await self._group.meet(self._index, ("again", step, tries), self._due > step)):
+                return
+            resumes = self._agent.world.seconds() + backoff(tries, first=RETRY, longest=LONGEST_RETRY)
+            while self._due <= step and self._agent.world.seconds() < resumes:
+                await self._process.sleep(timing.LOOK)
         if self._leads and await self._grant(step):
             generation = self._sealed.generation
             record = self._volume.commit(step, generation, self._agent.world.seconds())
             self._agent.outbox.checkpoint(generation, record)
             self._agent.tell()
         await self._group.meet(self._index, ("committed", step))
+
+    async def _written(self, step: int, tries: int) -> bool:
+        """Whether all ranks wrote their parts in this try; raises WriteFailed where none would ever."""
+        self._volume.writing += 1
+        try:
+            await self._process.sleep(self._agent.world.save_seconds)
+            await self._volume.write()
+            failure = None
+        except WriteFailed as error:
+            failure = error
+        finally:
+            self._volume.writing -= 1
+        wrote = all(await self._group.meet(self._index, ("saved", step, tries), failure is None))
+        if failure is not None and self._volume.newest is None:
+            raise failure
+        return wrote
 
     async def _grant(self, step: int) -> bool:
         """Whether this generation may commit; waits for a coordinator as long as it runs."""

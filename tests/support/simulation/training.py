@@ -26,12 +26,17 @@ class WriteFailed(Exception):
     """The volume refused a write."""
 
 
+class NotFinite(Exception):
+    """The loss is no number."""
+
+
 @dataclass(eq=False)
 class Volume:
     """Where the checkpoints of one run are."""
 
     commits: dict[int, CheckpointRecord] = field(default_factory=dict)  # by step
     generations: dict[int, GenerationId] = field(default_factory=dict)  # that committed it
+    damaged: set[int] = field(default_factory=set)  # steps whose bytes are not what was written
     full: bool = False
     writing: int = 0  # how many agents' ranks do so now
     _answers: asyncio.Event = field(default_factory=asyncio.Event)
@@ -52,6 +57,17 @@ class Volume:
     def newest(self) -> CheckpointRecord | None:
         """The durable checkpoint with the highest step."""
         return self.commits[max(self.commits)] if self.commits else None
+
+    def damage(self) -> None:
+        """Change a byte of the newest checkpoint."""
+        self.damaged |= {max(self.commits)} if self.commits else set()
+
+    def find(self) -> CheckpointRecord | None:
+        """The newest one that is as it was written; one that is not loses its marker."""
+        while self.newest is not None and self.newest.step in self.damaged:
+            self.damaged.discard(self.newest.step)
+            del self.commits[self.newest.step]
+        return self.newest
 
     async def answers(self) -> None:
         """Wait while it hangs."""
