@@ -223,7 +223,11 @@ def _loss_not_a_number(world: Simulation) -> None:
 def _rank_slow(world: Simulation) -> None:
     for agent in _training(world)[:1]:
         agent.slowness = 2.0
-        _later(OUTAGE, lambda: setattr(agent, "slowness", 1.0))
+
+        def recovers(agent: Agent = agent) -> None:
+            agent.slowness = 1.0
+
+        _later(OUTAGE, recovers)
 
 
 def _image_gone(world: Simulation) -> None:
