@@ -5,12 +5,18 @@ The simulation and the tests on pods play the same cells against the same expect
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from footplate_contracts.names import Cause
+from footplate_operator.trainingrun.policies.failure import (
+    DEFAULT_BUDGETS,
+    FRUITLESS_RESTARTS,
+    SPENDS_PROGRESS,
+)
 
 
 class Phase(StrEnum):
@@ -69,7 +75,8 @@ class Fault:
     """One fault, and what is right wherever it comes.
 
     `causes`: those of which a restart may be counted; empty: none may. `seconds`: until the run is
-    where it should be again, beside the usual time of its phase. `simulated`: in the simulation alone.
+    where it should be again, beside the usual time of its phase. `unsaved`: of what a run ends that has
+    nothing durable. `simulated`: in the simulation alone.
     """
 
     name: str
@@ -77,6 +84,7 @@ class Fault:
     needs: frozenset[Needs]
     causes: frozenset[Cause]
     seconds: float
+    unsaved: Cause | None = None
     simulated: bool = False
 
 
@@ -86,9 +94,10 @@ def _fault(
     needs: tuple[Needs, ...] = (),
     causes: tuple[Cause, ...] = (),
     seconds: float = 20.0,
+    unsaved: Cause | None = None,
     simulated: bool = False,
 ) -> Fault:
-    return Fault(name, family, frozenset(needs), frozenset(causes), seconds, simulated)
+    return Fault(name, family, frozenset(needs), frozenset(causes), seconds, unsaved, simulated)
 
 
 _LOST: Final = (Cause.NODE_LOST, Cause.PREEMPTED, Cause.COMMUNICATION)
@@ -126,7 +135,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
         _fault("image gone for the substitute", Family.PODS, (Needs.PODS,), _LOST, 90.0),
         _fault("volume hangs", Family.STORAGE, (Needs.WRITES,), (Cause.HANG,), 60.0),
         # A save that training waits for is tried again, for no longer than resilience.hang allows.
-        _fault("volume full", Family.STORAGE, (Needs.SAVED,), (Cause.HANG,), 40.0),
+        _fault("volume full", Family.STORAGE, (Needs.SAVED,), (Cause.HANG,), 40.0, unsaved=Cause.STORAGE),
         _fault("newest checkpoint corrupt", Family.STORAGE, (Needs.SAVED,), (Cause.COMMUNICATION,)),
         _fault("NaN loss", Family.NUMBERS, (Needs.STEPS,), (Cause.NUMERICAL_DIVERGENCE,)),
     )
@@ -137,6 +146,17 @@ def applicable(fault: Fault, phase: Phase) -> str:
     """Why there is no such cell; empty where there is one."""
     missing = [need for need in Needs if need in fault.needs - _THERE[phase]]
     return missing[0].value if missing else ""
+
+
+def may_end(faults: Sequence[Fault]) -> frozenset[Cause]:
+    """Of what a run may end over which all `faults` came: more than its budgets allow."""
+    counted = Counter(cause for fault in faults for cause in fault.causes)
+    spent = {
+        cause for cause, budget in DEFAULT_BUDGETS.items() if budget is not None and counted[cause] > budget
+    }
+    fruitless = sum(bool(fault.causes & SPENDS_PROGRESS) for fault in faults) > FRUITLESS_RESTARTS
+    unsaved = {fault.unsaved for fault in faults if fault.unsaved is not None}
+    return frozenset(spent | unsaved | ({Cause.NO_PROGRESS} if fruitless else set()))
 
 
 CELLS: Final = tuple(

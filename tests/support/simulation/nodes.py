@@ -130,6 +130,10 @@ class Nodes:
 
     # -- kubelets ----------------------------------------------------------------------
 
+    def answers(self, name: str) -> bool:
+        """Whether the kubelet of a node works, and can speak with the API server."""
+        return name in self.by_name and self._works(self.by_name[name])
+
     def end_container(self, name: str, code: int, reason: str = "") -> None:
         """The main process of a pod ends."""
         pod = self.world.objects.objects[POD, name]

@@ -36,6 +36,7 @@ class Volume:
 
     commits: dict[int, CheckpointRecord] = field(default_factory=dict)  # by step
     generations: dict[int, GenerationId] = field(default_factory=dict)  # that committed it
+    twice: list[str] = field(default_factory=list)  # commits of what another generation had committed
     damaged: set[int] = field(default_factory=set)  # steps whose bytes are not what was written
     full: bool = False
     writing: int = 0  # how many agents' ranks do so now
@@ -81,6 +82,9 @@ class Volume:
 
     def commit(self, step: int, generation: GenerationId, seconds: float) -> CheckpointRecord:
         """Create the commit marker, exclusively: a step that has one keeps it."""
+        known = self.generations.get(step)
+        if step in self.commits and known != generation:
+            self.twice.append(f"step {step} by {generation}, after {known}")
         if step not in self.commits:
             uri = f"/shared/checkpoints/step-{step}.e{generation.epoch}g{generation.number}"
             self.commits[step] = CheckpointRecord(step=step, uri=uri, time=seconds)
@@ -107,7 +111,9 @@ class Group:
         network.listeners.append(self.look)
 
     def enter(self, index: int, process: Process) -> None:
-        """The ranks of worker `index` are `process`."""
+        """The ranks of worker `index` are `process`, the only ones of this generation."""
+        before = self._processes.get(index)
+        assert before is None or not before.alive, f"{before} and {process} are the same worker"
         self._processes[index] = process
 
     async def meet(self, index: int, what: Hashable, value: Any = None) -> list[Any]:

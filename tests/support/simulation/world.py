@@ -24,6 +24,7 @@ from tests.support.simulation import virtual_loop
 from tests.support.simulation.agent import Agent
 from tests.support.simulation.api_server import ApiServer
 from tests.support.simulation.coordinator import CoordinatorProcess
+from tests.support.simulation.invariants import Invariants
 from tests.support.simulation.network import CONTROL_PLANE, Network, Process
 from tests.support.simulation.nodes import GRACE, Nodes
 from tests.support.simulation.operator import OperatorReplica
@@ -68,6 +69,7 @@ class Simulation:
         self._names = itertools.count(1)
         self.operators: list[OperatorReplica] = []
         self.objects.watches.append(self._note_phase)
+        self.invariants = Invariants(self)
         self.objects.put(profile_manifest())
         for _ in range(replicas):
             self.start_operator()
@@ -200,6 +202,12 @@ class Simulation:
             assert not earlier.newer_than(later), f"{later} steps after {earlier}"
         assert {step for _, _, step in self.steps} == set(range(1, steps + 1))
         assert set(self.stored) == set(range(1, steps + 1)), "the API has not a row of each"
+        self.check_invariants()
+
+    def check_invariants(self) -> None:
+        """That nothing was seen which must never be."""
+        assert not self.invariants.broken, self.invariants.broken
+        assert not (twice := [said for volume in self._volumes.values() for said in volume.twice]), twice
 
     def live_workers(self) -> list[Json]:
         """Worker pods that run."""

@@ -42,7 +42,7 @@ DEFAULT_BUDGETS: Final[Mapping[Cause, int | None]] = {
 FRUITLESS_RESTARTS: Final = 3  # restarts without progress that make one NoProgress
 
 INFRASTRUCTURE: Final = frozenset({Cause.COMMUNICATION, Cause.NODE_LOST, Cause.PREEMPTED})
-_SPENDS_PROGRESS: Final = frozenset({Cause.USER_ERROR, Cause.HANG, Cause.OUT_OF_MEMORY})
+SPENDS_PROGRESS: Final = frozenset({Cause.USER_ERROR, Cause.HANG, Cause.OUT_OF_MEMORY})
 # A restart reads the same bytes and the same fields again.
 _BEYOND_RETRY: Final = frozenset({Reason.DATA_MISSING, Reason.DATA_CORRUPT, Reason.CONFIG_REFUSED})
 
@@ -105,8 +105,8 @@ def next_action(budgets: Mapping[str, int], history: History, failure: Failure) 
     if _identical(history, report):
         message = f"the same error twice without a checkpoint in between: {report.message}"
         return _fail(report, report.reason, message)
-    fruitless, allowed = fruitless_restarts(history, _SPENDS_PROGRESS), _budget(budgets, Cause.NO_PROGRESS)
-    if report.cause in _SPENDS_PROGRESS and allowed is not None and fruitless >= FRUITLESS_RESTARTS * allowed:
+    fruitless, allowed = fruitless_restarts(history, SPENDS_PROGRESS), _budget(budgets, Cause.NO_PROGRESS)
+    if report.cause in SPENDS_PROGRESS and allowed is not None and fruitless >= FRUITLESS_RESTARTS * allowed:
         message = f"{fruitless} restarts without progress; last: {report.message}"
         return FailureDecision(FailureAction.FAIL, Cause.NO_PROGRESS, Cause.NO_PROGRESS.value, message)
     budget = _budget(budgets, report.cause)
