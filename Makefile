@@ -55,6 +55,7 @@ system: install ## whole runs on the cluster, faults included; takes the cluster
 
 .PHONY: test-long
 test-long: .venv/ready ## what takes minutes: layout matrices, many kills, hangs and lack of room on the cluster
+	@HISTORIES=2000 $(PYTEST) tests/simulation/test_histories.py -q --numprocesses 2
 	@$(PYTEST) tests/component -q -m long --numprocesses 2
 	@$(MAKE) --no-print-directory install
 	@$(PYTEST) tests/system -q -m 'system and long'

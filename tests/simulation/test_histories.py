@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from typing import Any, Final
 
 import pytest
@@ -24,7 +25,8 @@ from tests.support.simulation.virtual_loop import VirtualLoop
 from tests.support.simulation.world import Simulation
 
 STEPS: Final = 60
-HISTORIES: Final = 25  # in each of the tests below
+EACH: Final = 25  # histories in each of the tests below
+HISTORIES: Final = int(os.environ.get("HISTORIES", "200"))  # in all of them
 ENOUGH: Final = 900.0  # virtual seconds, for whatever came
 EDITS: Final[dict[str, dict[str, Any]]] = {
     "suspend": {"suspend": True},
@@ -125,14 +127,14 @@ class History(RuleBasedStateMachine):
         await world.until(lambda: not world.live_pods(), ENOUGH)
 
 
-@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("number", range(HISTORIES // EACH))
 def test_no_history_ends_a_run_or_stalls_it(number: int) -> None:
     machine = seed(number)(type(f"History{number}", (History,), {}))
     run_state_machine_as_test(machine, settings=SETTINGS)
 
 
 SETTINGS: Final = settings(
-    max_examples=HISTORIES,
+    max_examples=EACH,
     stateful_step_count=12,
     deadline=None,
     derandomize=False,
