@@ -1,10 +1,12 @@
 """How long real pods on two nodes stand still after a fault, and where the time goes.
 
-    python bench/recovery/on_cluster.py [--faults N]     needs `make install`
+    python bench/recovery/on_cluster.py [--faults N] [--nodes]     needs `make install`
 
-Kills a rank, and deletes a worker pod, N times each in one run of 2 x 2 ranks. The parts are read
-from what the programs say anyway: log lines with the kubelet's nanosecond time stamps, and the metric
-row of the first step of the new generation. One machine, one clock.
+Kills a rank, and deletes a worker pod and the pod of worker 0, N times each in one run of 2 x 2 ranks.
+The parts are read from what the programs say anyway: log lines with the kubelet's nanosecond time stamps,
+and the metric row of the first step of the new generation. One machine, one clock.
+
+With --nodes instead: nodes that lose their power, N times each (bench/recovery/nodes.py).
 
     detect          fault -> the coordinator opens a new generation
     pod start       the generation is open -> the substitute's agent is here (worker pod only)
@@ -28,7 +30,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "dev")]
 
+from bench.recovery import nodes  # noqa: E402
+
 from demo.kube import Kube  # noqa: E402
+from tests.support.placement import index_of  # noqa: E402
 from tests.support.runs import Runs, changed, runs_in, tiny  # noqa: E402
 
 NAMESPACE = "footplate-bench"
@@ -112,11 +117,11 @@ def kill_a_rank(runs: Runs) -> float:
     return float(runs.kube.kubectl("exec", pod, "-n", NAMESPACE, "--", "python", "-c", script))
 
 
-def delete_a_worker(runs: Runs) -> float:
-    """Deletes a running worker pod without grace; the time just before."""
+def delete_a_worker(runs: Runs, which: int = -1) -> float:
+    """Deletes a running worker pod without grace; `which` in the order of places. The time just before."""
     running = [pod for pod in runs.pods(RUN) if pod["status"]["phase"] == "Running"]
     at = time.time()
-    name = running[-1]["metadata"]["name"]
+    name = sorted(running, key=index_of)[which]["metadata"]["name"]
     runs.kube.kubectl("delete", "pod", name, "-n", NAMESPACE, "--grace-period=0", "--force", "--wait=false")
     return at
 
@@ -131,26 +136,43 @@ def table(title: str, rows: list[dict[str, float]]) -> str:
 
 
 def main() -> int:
-    """Prints both tables and the bars."""
+    """Prints the tables and the bars."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--faults", type=int, default=5, help="faults of each kind (default %(default)s)")
-    faults = parser.parse_args().faults
-    with runs_in(Kube.of_cluster_tool(), NAMESPACE, wait=True) as runs:
-        run = changed(tiny(RUN, NAMESPACE, steps=100_000), "checkpoint.everySteps", 20)
-        run = changed(run, "resilience", {"budgets": {"UserError": 1000, "Communication": 1000}})
-        applied = time.time()
-        runs.apply(run)
-        rows = runs.until("a history", lambda: runs.metrics_or_none(RUN) or None, RUN, seconds=90)
-        start = rows[0]["time"] - applied
-        print(f"apply -> first training step: {start:.1f} s (bar 20 s)")
-        results: dict[str, list[dict[str, float]]] = {"rank": [], "worker": []}
-        for _ in range(faults):
-            for kind, fault in (("rank", kill_a_rank), ("worker", delete_a_worker)):
-                runs.wait_step(RUN, runs.status(RUN)["progress"]["step"] + 25)
-                results[kind].append(measure(runs, lambda fault=fault: fault(runs), kind == "worker"))
-    print(table("rank killed -> all 4 ranks stepping; bar 1.5 s", results["rank"]))
-    print(table("worker pod deleted -> all stepping with its substitute; bar 8 s", results["worker"]))
+    parser.add_argument("--nodes", action="store_true", help="nodes that lose their power, instead")
+    options = parser.parse_args()
+    kube = Kube.of_cluster_tool()
+    with runs_in(kube, NAMESPACE, wait=True) as runs:
+        if options.nodes:
+            nodes.compare(kube, runs, options.faults)
+        else:
+            _pods(runs, options.faults)
     return 0
+
+
+def _pods(runs: Runs, faults: int) -> None:
+    run = changed(tiny(RUN, NAMESPACE, steps=100_000), "checkpoint.everySteps", 20)
+    run = changed(run, "resilience", {"budgets": {"UserError": 1000}})
+    applied = time.time()
+    runs.apply(run)
+    rows = runs.until("a history", lambda: runs.metrics_or_none(RUN) or None, RUN, seconds=90)
+    print(f"apply -> first training step: {rows[0]['time'] - applied:.1f} s (bar 20 s)")
+    kinds: dict[str, tuple[Callable[[], float], bool]] = {
+        "rank killed -> all 4 ranks stepping; bar 1.2 s": (lambda: kill_a_rank(runs), False),
+        "worker deleted -> all stepping with its substitute; bar 5.5 s": (
+            lambda: delete_a_worker(runs),
+            True,
+        ),
+        "pod 0 deleted; bar 1.1 x worker": (lambda: delete_a_worker(runs, which=0), True),
+    }
+    results: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
+    for _ in range(faults):
+        for kind, (fault, substitute) in kinds.items():
+            runs.wait_step(RUN, runs.status(RUN)["progress"]["step"] + 25)
+            results[kind].append(measure(runs, fault, substitute))
+    for kind, found in results.items():
+        print(table(kind, found))
+    print("bars of the parts: detect 1 s, pod start 5 s, rendezvous 0.5 s, groups to first step 3 s")
 
 
 if __name__ == "__main__":
