@@ -157,7 +157,13 @@ def test_leftovers_of_another_launcher_are_refused(told: dict[str, str], missing
 @pytest.mark.parametrize(
     ("extra", "by_agent", "prefix"),
     [
-        pytest.param({"TORCHELASTIC_RESTART_COUNT": "2"}, False, "ranks/2", id="torchrun"),
+        pytest.param({"TORCHELASTIC_RESTART_COUNT": "2"}, False, "ranks/0", id="torchrun-each-its-own-count"),
+        pytest.param(
+            {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "2"},
+            True,
+            "ranks/2",
+            id="torchrun-shared-store",
+        ),
         pytest.param(
             {
                 "TORCHELASTIC_USE_AGENT_STORE": "True",

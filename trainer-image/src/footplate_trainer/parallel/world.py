@@ -66,7 +66,11 @@ def read_environment(environment: Mapping[str, str]) -> RankEnvironment:
             f"the environment has RANK {environment['RANK']}, but nothing that fits as {', '.join(wrong)}; "
             "start under torchrun, or unset RANK to train alone"
         )
-    generation = environment.get(Env.GENERATION) or environment.get("TORCHELASTIC_RESTART_COUNT", "0")
+    by_agent = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    # Each agent of torchrun counts its own restarts: only a store that outlives them needs the count, as
+    # agents that came at different times would never meet under it.
+    restarts = environment.get("TORCHELASTIC_RESTART_COUNT", "0") if by_agent else "0"
+    generation = environment.get(Env.GENERATION) or restarts
     return RankEnvironment(
         rank=int(environment["RANK"]),
         world_size=int(environment["WORLD_SIZE"]),
@@ -74,7 +78,7 @@ def read_environment(environment: Mapping[str, str]) -> RankEnvironment:
         store=StoreAddress(
             host=environment["MASTER_ADDR"],
             port=int(environment["MASTER_PORT"]),
-            hosted_by_agent=environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
+            hosted_by_agent=by_agent,
             prefix=f"ranks/{generation}",
         ),
     )
