@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from cluster import paths
 from cluster.backends.choice import Backend, choose
+from cluster.backends.native import Native
 from cluster.errors import ClusterError
 from cluster.images import definitions
 from cluster.images.builder import keyed_names
@@ -18,6 +19,7 @@ from cluster.kubernetes import envtest, volumes
 from cluster.kubernetes.api_client import client_for
 from cluster.machine.progress import say
 from cluster.native import faults
+from cluster.native.network import Node
 from cluster.paths import Layout
 from cluster.programs import binaries
 
@@ -27,6 +29,24 @@ def _gpus(text: str) -> int:
     if count < 0:
         raise argparse.ArgumentTypeError(f"{count} is negative; a node has 0 or more GPUs")
     return count
+
+
+_FAULTS = {  # verb -> what it is about, and what it does
+    "unplug": (("node",), "take a node's network away"),
+    "plug-in": (("node",), "undo `unplug`"),
+    "part": (("node", "other"), "let two nodes not reach each other's pods"),
+    "join": (("node", "other"), "undo `part`"),
+    "cut-pod": (("node", "address"), "cut the pod of an address off, which stands on the node"),
+    "mend-pod": (("node", "address"), "undo `cut-pod`"),
+    "kill-node": (("node",), "end all of a node at once"),
+    "power-on": (("node",), "undo `kill-node`"),
+    "hide-image": (("node", "image"), "take an image away from the node"),
+    "show-image": (("node", "image"), "undo `hide-image`"),
+    "stop": (("component",), "end a component such as kube-apiserver or node-3-kubelet"),
+    "start": (("component",), "undo `stop`"),
+    "pause": (("component",), "let a component stand still"),
+    "resume": (("component",), "undo `pause`"),
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,10 +68,10 @@ def parser() -> argparse.ArgumentParser:
     verbs.add_parser("images", help="build the images whose sources have changed")
     verbs.add_parser("load", help="build them and give them to every node")
     verbs.add_parser("image-keys", help="print the name and the content key of each image")
-    for verb, text in (("unplug", "take a node's network away"), ("kill-node", "end all of a node at once")):
-        verbs.add_parser(verb, help=f"{text}, for tests; `up` mends it").add_argument("node")
-    stop = verbs.add_parser("stop", help="end a component such as kube-apiserver, for tests; `up` mends it")
-    stop.add_argument("component")
+    for verb, (words, text) in _FAULTS.items():
+        fault = verbs.add_parser(verb, help=f"{text}, for tests; `up` mends it")
+        for word in words:
+            fault.add_argument(word)
     verbs.add_parser("helm-path", help="print where helm is, building it if need be")
     verbs.add_parser("envtest", help="run an API server without nodes until interrupted")
     verbs.add_parser("provision-volumes")  # run by `up`; a person has no use for it
@@ -82,6 +102,36 @@ def _image_keys() -> None:
         print(name, keyed.rpartition(":")[2])
 
 
+def _faults(options: argparse.Namespace, backend: Backend, layout: Layout) -> dict[str, Callable[[], object]]:
+    """What the verbs of _FAULTS do, all but two of them whatever the backend is."""
+
+    def pair() -> tuple[Node, Node]:
+        return faults.find(options.node), faults.find(options.other)
+
+    return {
+        "unplug": lambda: faults.unplug(faults.find(options.node)),
+        "plug-in": lambda: faults.plug_in(faults.find(options.node)),
+        "part": lambda: faults.part(*pair()),
+        "join": lambda: faults.join(*pair()),
+        "cut-pod": lambda: faults.cut_pod(faults.find(options.node), options.address),
+        "mend-pod": lambda: faults.mend_pod(faults.find(options.node), options.address),
+        "kill-node": lambda: faults.kill(faults.find(options.node)),
+        "power-on": lambda: _native(backend).power_on(faults.find(options.node)),
+        "hide-image": lambda: _native(backend).hide_image(faults.find(options.node), options.image),
+        "show-image": lambda: _native(backend).show_image(faults.find(options.node), options.image),
+        "stop": lambda: faults.stop(layout, options.component),
+        "start": lambda: _native(backend).start(options.component),
+        "pause": lambda: faults.pause(layout, options.component),
+        "resume": lambda: faults.resume(layout, options.component),
+    }
+
+
+def _native(backend: Backend) -> Native:
+    if not isinstance(backend, Native):
+        raise ClusterError("only CLUSTER=native starts a part of the cluster by itself")
+    return backend
+
+
 def _run(options: argparse.Namespace, layout: Layout) -> int:
     backend = choose(layout)
     actions: dict[str, Callable[[], object]] = {
@@ -92,9 +142,7 @@ def _run(options: argparse.Namespace, layout: Layout) -> int:
         "images": backend.build_images,
         "load": backend.load_images,
         "image-keys": _image_keys,
-        "unplug": lambda: faults.unplug(faults.find(options.node)),
-        "kill-node": lambda: faults.kill(faults.find(options.node)),
-        "stop": lambda: faults.stop(layout, options.component),
+        **_faults(options, backend, layout),
         "helm-path": lambda: print(binaries.build(binaries.HELM, layout) / "helm"),
         "envtest": lambda: _envtest(layout),
         "provision-volumes": lambda: volumes.serve(client_for(layout.kubeconfig), layout.shared),

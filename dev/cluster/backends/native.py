@@ -115,7 +115,10 @@ class Native:
         write_whole(self._marker, json.dumps({"boot": boot_id()}))
 
     def _repair(self, programs: Programs) -> None:
-        faults.plug_in_all()
+        faults.mend_all(self.layout)
+        for node in NODES:
+            if self.supervisor.running(f"{node.name}-containerd"):
+                node_images.show_all(Ctr(programs, self.layout, node))
         ended = [name for name in self.supervisor.names() if not self.supervisor.running(name)]
         if ended:
             with step(f"started {', '.join(ended)} again"):
@@ -154,21 +157,68 @@ class Native:
         if not archive.exists():
             archive.parent.mkdir(parents=True, exist_ok=True)
             oci.write_pause_archive(render.PAUSE_IMAGE, programs.pause / "pause", archive)
-
-        def start(node: Node) -> None:
-            nodes.write_config(self.layout, node)
-            nodes.start_containerd(self.layout, programs, self.supervisor, node, fresh)
-            ctr = Ctr(programs, self.layout, node)
-            if render.PAUSE_IMAGE not in ctr.images():
-                ctr.run("images", "import", archive)
-            node_images.announce(ctr)
-
         with ThreadPoolExecutor(max_workers=len(NODES)) as pool:
-            list(pool.map(start, NODES))
+            list(pool.map(lambda node: self._start_containerd(programs, node, fresh), NODES))
+
+    def _start_containerd(self, programs: Programs, node: Node, fresh: bool) -> None:
+        nodes.write_config(self.layout, node)
+        nodes.start_containerd(self.layout, programs, self.supervisor, node, fresh)
+        ctr = Ctr(programs, self.layout, node)
+        if render.PAUSE_IMAGE not in ctr.images():
+            ctr.run("images", "import", self.layout.cluster / "pause.tar")
+        node_images.show_all(ctr)
+        node_images.announce(ctr)
 
     def _start_nodes(self, programs: Programs) -> None:
         for node in NODES:
             nodes.start_kubelet(self.layout, programs, self.supervisor, node)
+
+    # -- after a fault ---------------------------------------------------------
+
+    def power_on(self, node: Node) -> None:
+        """Starts a node that lost its power; returns before it is Ready."""
+        with locks.exclusive(self.layout.run / "lock", "changing this machine's cluster"):
+            programs = self._programs()
+            self._start_containerd(programs, node, False)
+            nodes.start_kubelet(self.layout, programs, self.supervisor, node)
+        say(f"{node.name} is powered on")
+
+    def start(self, component: str) -> None:
+        """Starts a component that has ended; returns before it is of use."""
+        with locks.exclusive(self.layout.run / "lock", "changing this machine's cluster"):
+            service = self._services(self._programs()).get(component)
+            if service is None:
+                known = ", ".join(sorted(self.supervisor.names()))
+                raise ClusterError(f"{component} is no component that can be started; there are {known}")
+            self.supervisor.ensure(service)
+        say(f"{component} runs")
+
+    def hide_image(self, node: Node, reference: str) -> None:
+        """The node has the image under another name only, until it is shown again or loaded."""
+        node_images.rename(Ctr(self._programs(), self.layout, node), reference, node_images.hidden(reference))
+        say(f"{node.name} has no {reference}")
+
+    def show_image(self, node: Node, reference: str) -> None:
+        """Undoes ``hide_image``."""
+        node_images.rename(Ctr(self._programs(), self.layout, node), node_images.hidden(reference), reference)
+        say(f"{node.name} has {reference} again")
+
+    def _services(self, programs: Programs) -> dict[str, Service]:
+        """Each component of the control plane and of nodes, by its name."""
+        layout, kubernetes = self.layout, programs.kubernetes
+        found = [
+            control_plane.etcd(layout, kubernetes),
+            control_plane.api_server(layout, kubernetes),
+            control_plane.controller_manager(layout, kubernetes),
+            control_plane.scheduler(layout, kubernetes),
+            control_plane.coredns(layout, programs.coredns),
+            self._provisioner(),
+        ]
+        for node in NODES:
+            found.append(nodes.containerd_service(layout, programs, node))
+            found.append(nodes.kubelet_service(layout, programs, node))
+            found.append(nodes.kube_proxy_service(layout, programs, node))
+        return {service.name: service for service in found}
 
     # -- waiting -------------------------------------------------------------
 

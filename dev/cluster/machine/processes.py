@@ -56,8 +56,12 @@ class Supervisor:
         return self._layout.logs / f"{name}.log"
 
     def running(self, name: str) -> bool:
+        return self.pid(name) is not None
+
+    def pid(self, name: str) -> int | None:
+        """Of the service, while it runs."""
         record = self._records.get(name)
-        return record is not None and alive(record)
+        return record.pid if record is not None and alive(record) else None
 
     def ensure(self, service: Service) -> bool:
         """Starts the service unless it runs; returns whether it was started."""

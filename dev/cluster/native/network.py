@@ -25,6 +25,7 @@ SERVICE_NETWORK = "10.96.0.0/16"
 DNS_ADDRESS = "10.96.0.10"
 PREFIX = "footplate-"
 IFF_UP = 1  # of linux/if.h
+_DROPPED = "88"  # the priority of our routing rules in a node: asked after the node's own addresses
 _BRIDGE_FILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 # Inserted only where the machine filters bridged packets; found again by its comment.
 _FORWARD_RULE = (
@@ -90,6 +91,27 @@ def is_unplugged(node: Node) -> bool:
 
 def plug_in(node: Node) -> None:
     _batch([f"link set {node.link} up"])
+
+
+def drop(node: Node, address: str) -> None:
+    """Lets the node pass no packet to or from an address or range, without a word to the sender."""
+    for direction in ("to", "from"):
+        rule = ("rule", "add", "priority", _DROPPED, direction, address, "blackhole")
+        shell.run(["ip", "-netns", node.namespace, *rule])
+
+
+def pass_again(node: Node, address: str) -> None:
+    """Undoes ``drop``, however often it was done."""
+    for direction in ("to", "from"):
+        rule = ("rule", "del", "priority", _DROPPED, direction, address, "blackhole")
+        while shell.succeeds(["ip", "-netns", node.namespace, *rule]):
+            pass
+
+
+def pass_all(node: Node) -> None:
+    """Undoes each ``drop`` of the node."""
+    while shell.succeeds(["ip", "-netns", node.namespace, "rule", "del", "priority", _DROPPED]):
+        pass
 
 
 def inside_commands(node: Node, others: tuple[Node, ...] = NODES) -> list[str]:

@@ -20,6 +20,7 @@ from cluster.images.layer_store import Layer, StoredImage
 from cluster.machine import shell
 from cluster.native.nodes import Ctr
 
+_HIDDEN = "-hidden"  # at the end of a tag
 _ROOT_LABEL = "containerd.io/gc.root"
 
 
@@ -109,3 +110,22 @@ def announce(ctr: Ctr) -> None:
     """
     for reference in ctr.images():
         ctr.run("images", "label", reference, f"footplate.dev/announced={time.time_ns()}")
+
+
+def hidden(reference: str) -> str:
+    """The name under which an image is kept that a node is not to have."""
+    return f"{reference}{_HIDDEN}"
+
+
+def rename(ctr: Ctr, reference: str, name: str) -> None:
+    """The image ``reference`` has the name ``name`` from now on, and no other tag."""
+    ctr.run("images", "tag", "--force", reference, name)
+    ctr.run("images", "remove", reference)
+    ctr.run("images", "label", name, f"footplate.dev/announced={time.time_ns()}")
+
+
+def show_all(ctr: Ctr) -> None:
+    """Each hidden image has its own name again."""
+    for reference in ctr.images():
+        if reference.endswith(_HIDDEN):
+            rename(ctr, reference, reference.removesuffix(_HIDDEN))
