@@ -8,7 +8,8 @@ failed speaks for all: the others most likely lost their connection to it.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,11 @@ from footplate_contracts.failures import OUTCOMES, FailureReport, fit, is_second
 from footplate_contracts.names import Cause, ExitCode, Reason
 from footplate_elastic.agent.zygote_client import End
 
-MEMORY_EVENTS: Final = Path("/sys/fs/cgroup/memory.events")
+# Of cgroups v2 and v1; a container has one of them.
+MEMORY_EVENTS: Final = (
+    Path("/sys/fs/cgroup/memory.events"),
+    Path("/sys/fs/cgroup/memory/memory.oom_control"),
+)
 
 # As waitpid tells it, and as a shell does.
 _KILLED: Final = {
@@ -54,12 +59,12 @@ def classify(
     )
 
 
-def oom_kills(events: Path = MEMORY_EVENTS) -> int:
+def oom_kills(files: Sequence[Path] = MEMORY_EVENTS) -> int:
     """How many processes of this container the kernel has killed for memory; 0 where it does not say."""
-    try:
-        lines = events.read_text().splitlines()
-    except OSError:
-        return 0
+    lines: list[str] = []
+    for file in files:
+        with suppress(OSError):
+            lines += file.read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
 
 

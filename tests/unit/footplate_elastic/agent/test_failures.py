@@ -136,6 +136,7 @@ def test_a_long_message_keeps_its_end() -> None:
     ("content", "kills"),
     [
         pytest.param("low 0\noom 3\noom_kill 2\noom_group_kill 0\n", 2, id="two"),
+        pytest.param("oom_kill_disable 0\nunder_oom 0\noom_kill 1\n", 1, id="cgroups-v1"),
         pytest.param("", 0, id="none"),
         pytest.param(None, 0, id="no such file"),
     ],
@@ -144,4 +145,4 @@ def test_the_kernels_count_of_memory_kills(tmp_path: Path, content: str | None, 
     events = tmp_path / "memory.events"
     if content is not None:
         events.write_text(content)
-    assert oom_kills(events) == kills
+    assert oom_kills([events, tmp_path / "of-the-other-version"]) == kills
