@@ -72,6 +72,12 @@ def suspects(state: Membership, now: float) -> list[Slot]:
     ]
 
 
+def _imports(state: Membership, slot: Slot, now: float) -> bool:
+    """Whether the agent has never joined, and its silence may be that of its imports."""
+    joined = slot.waiting is not None or member_of(state.sealed, slot.agent) is not None
+    return not joined and slot.silent_for(now) <= state.timing.importing
+
+
 def missed(state: Membership, now: float) -> list[MissedAgent]:
     """Agents that had a slot, and are not heard."""
     lost = [slot for slot in state.slots.values() if slot.lost]
@@ -87,13 +93,14 @@ def too_silent(state: Membership, now: float) -> list[Slot]:
     """Live agents whose silence counts as loss.
 
     Where fewer than half are heard the silence is more likely ours: then only
-    those are judged whose pods Kubernetes holds to be gone as well.
+    those are judged whose pods Kubernetes holds to be gone as well. So are those that still import.
     """
     if state.rendezvous in (Rendezvous.CLOSED, Rendezvous.UNDECIDED):
         return []
     living, silent = [slot for slot in state.slots.values() if not slot.lost], suspects(state, now)
     if len(silent) * 2 > len(living):
         return [slot for slot in silent if slot.agent.worker in state.gone]
+    silent = [slot for slot in silent if not _imports(state, slot, now) or slot.agent.worker in state.gone]
     silent += [
         slot
         for slot in living

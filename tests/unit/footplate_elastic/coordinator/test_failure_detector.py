@@ -72,6 +72,32 @@ def test_silence_is_a_loss_after_five_seconds() -> None:
     assert story.lost() == [1]
 
 
+def test_an_agent_that_imports_may_be_silent_for_longer() -> None:
+    """A substitute is here, and imports torch, which lets no other thread speak; the other one waits."""
+    story = Story()
+    first = story.sealed()
+    story.disconnect(1)
+    story.beats_until(1.0, [0], first)
+    story.join(0, last=first.generation)
+    story.beat(1, incarnation=1)
+    story.beats_until(30.5, [0], first)
+    assert not story.state.slots[1].lost
+    story.beats_until(31.5, [0], first)
+    assert story.state.slots[1].lost
+
+
+def test_an_agent_that_imports_on_a_node_that_is_gone_is_lost_at_once() -> None:
+    story = Story()
+    first = story.sealed()
+    story.disconnect(1)
+    story.beats_until(1.0, [0], first)
+    story.join(0, last=first.generation)
+    story.beat(1, incarnation=1)
+    story.state.gone = frozenset({agent(1, incarnation=1).worker})
+    story.beats_until(6.5, [0], first)
+    assert story.state.slots[1].lost
+
+
 def test_a_survivors_report_makes_shorter_silence_suspect() -> None:
     story = Story()
     first = story.sealed()
