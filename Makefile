@@ -61,6 +61,14 @@ test-long: .venv/ready ## what takes minutes: layout matrices, many kills, hangs
 	@$(PYTEST) tests/system -q -m 'system and long'
 	@$(CLUSTER_TOOL) down
 
+.PHONY: faults faults-sample
+WHICH := $(if $(FAMILY),--family '$(FAMILY)') $(if $(FAULT),--fault '$(FAULT)') $(if $(PHASE),--phase '$(PHASE)')
+faults: install ## every fault in every phase, simulated and on pods; goes on where it was ([FAMILY=] [FAULT=] [PHASE=] [AGAIN=1])
+	@$(BIN)/python -m tests.system.faults $(WHICH) $(if $(AGAIN),--again)
+
+faults-sample: install ## some of them on pods: every family of faults, every phase
+	@$(BIN)/python -m tests.system.faults --sample $(if $(AGAIN),--again)
+
 .PHONY: stress
 TIMES := 30
 stress: .venv/ready ## make stress TEST=path::id [TIMES=30]: repeat a test under two busy cores

@@ -1,4 +1,4 @@
-"""What tests do inside a run's pods: stop ranks, let them go on, kill one, ask who waits.
+"""What tests do inside a run's pods: stop ranks, let them go on, ask who waits.
 
 Held ranks make a test independent of speed: while one rank stands still no rank gets further, so a
 pod may take its time to start without the run ending before it. Runs that are held for long need a
@@ -30,11 +30,6 @@ def hold(runs: Runs, pod: str, nodes: int, step: int = 1) -> None:
 def release(runs: Runs, pod: str) -> None:
     """Let the held rank of `pod` go on."""
     _inside(runs, pod, "send(ranks(), signal.SIGCONT)")
-
-
-def kill_rank(runs: Runs, pod: str, nodes: int, step: int) -> None:
-    """SIGKILL to a rank of `pod` as soon as `nodes` nodes train and have finished `step`."""
-    _inside(runs, pod, f"until(lambda: trains({nodes}, {step}))\nsend(ranks()[:1], signal.SIGKILL)")
 
 
 def wait_joined(runs: Runs, pod: str, index: int) -> None:

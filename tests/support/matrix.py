@@ -162,3 +162,65 @@ def may_end(faults: Sequence[Fault]) -> frozenset[Cause]:
 CELLS: Final = tuple(
     (fault, phase) for fault in FAULTS.values() for phase in Phase if not applicable(fault, phase)
 )
+
+
+# -- on pods -------------------------------------------------------------------------------
+
+
+def on_pods(fault: Fault, phase: Phase) -> str:
+    """Why a cell is played in the simulation only; empty where real pods play it, too."""
+    if fault.simulated:
+        return "pods cannot show it: " + _ONLY_SIMULATED.get(fault.name, "the simulation alone has it")
+    return _HIDDEN.get((fault.name, phase), "")
+
+
+_ONLY_SIMULATED: Final[Mapping[str, str]] = {
+    "watch torn": "a watch of the operator's alone cannot be torn from outside",
+    "API server unwell": "a real one answers, or it does not",
+    "node clock wrong": "kubelets here share the machine's clock",
+}
+_HIDDEN: Final[Mapping[tuple[str, Phase], str]] = {}
+
+POD_CELLS: Final = tuple(cell for cell in CELLS if not on_pods(*cell))
+
+# Each family and each phase, and beside them what came of nothing else: outside of CI, in half an hour.
+SAMPLE: Final = (
+    ("rank killed", Phase.RENDEZVOUS),
+    ("rank stopped", Phase.STEPPING),
+    ("rank out of memory", Phase.CHECKPOINTING),
+    ("agent killed", Phase.STARTING),
+    ("agent stopped", Phase.RESTARTING),
+    ("zygote killed at import", Phase.RESUMING),
+    ("worker deleted", Phase.STEPPING),
+    ("pod 0 deleted", Phase.SUSPENDING),
+    ("two workers deleted", Phase.CHECKPOINTING),
+    ("SIGTERM storm", Phase.RENDEZVOUS),
+    ("coordinator killed", Phase.CHECKPOINTING),
+    ("coordinator stopped", Phase.STEPPING),
+    ("coordinator cut off", Phase.RESTARTING),
+    ("volume hangs", Phase.CHECKPOINTING),
+    ("newest checkpoint corrupt", Phase.STEPPING),
+    ("NaN loss", Phase.STEPPING),
+    ("node powered off", Phase.STARTING),
+    ("node powered off", Phase.STEPPING),
+    ("node powered off", Phase.SUSPENDING),
+    ("node powered off", Phase.RESTARTING),
+    ("node cut off", Phase.STEPPING),
+    ("node cut off", Phase.RESUMING),
+    ("operator killed", Phase.QUEUED),
+    ("operator killed", Phase.SUSPENDING),
+    ("operator killed", Phase.RESTARTING),
+    ("API server restarted", Phase.QUEUED),
+    ("API server restarted", Phase.STEPPING),
+)
+# Those of `make test`: one scene of what comes over single runs, one of a node.
+FEW: Final = (
+    ("rank killed", Phase.RESTARTING),
+    ("worker deleted", Phase.STEPPING),
+    ("coordinator killed", Phase.CHECKPOINTING),
+    ("agent killed", Phase.RENDEZVOUS),
+    ("pod 0 deleted", Phase.SUSPENDING),
+    ("node powered off", Phase.STARTING),
+    ("node powered off", Phase.STEPPING),
+    ("node powered off", Phase.RESUMING),
+)

@@ -24,6 +24,7 @@ class Proxy:
     """GET requests over one connection that is made again when it is lost."""
 
     def __init__(self, host: str, port: int) -> None:
+        self.host, self.port = host, port
         self._connection = http.client.HTTPConnection(host, port, timeout=30)
 
     def get(self, path: str) -> Any:
@@ -61,7 +62,12 @@ class Proxy:
 def proxied(kube: Kube) -> Iterator[Proxy]:
     """A `kubectl proxy` for the block."""
     with subprocess.Popen(
-        ["kubectl", "proxy", "--port=0"], cwd=ROOT, env=kube.environment, stdout=subprocess.PIPE, text=True
+        ["kubectl", "proxy", "--port=0"],
+        cwd=ROOT,
+        env=kube.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     ) as process:
         try:
             assert process.stdout is not None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from footplate_elastic.coordinator.state import Rendezvous
@@ -93,17 +95,28 @@ BRING: Final[Mapping[Phase, Callable[[Simulation], Awaitable[None]]]] = {
 }
 
 
-async def play(world: Simulation, fault: Fault, phase: Phase) -> None:
+@dataclass(frozen=True)
+class Outcome:
+    """What was seen of a cell that is right."""
+
+    seconds: float  # from the fault until the run was where it should be
+    causes: tuple[str, ...]  # counted since
+
+
+async def play(world: Simulation, fault: Fault, phase: Phase) -> Outcome:
     """Play the cell, and hold it to what is right."""
     await BRING[phase](world)
     before = dict(world.status.get("failures", {}))
+    begun = asyncio.get_running_loop().time()
     INJECT[fault.name](world)
     done = len(world.steps)
     world.save_seconds = 0.2
     if phase is Phase.QUEUED:
         world.objects.put(profile_manifest())
+    seconds = None
     if phase is Phase.SUSPENDING:
         await world.until(lambda: world.phase == "Suspended", USUAL + fault.seconds)
+        seconds = asyncio.get_running_loop().time() - begun
         await world.until(lambda: not world.live_workers(), 60)
         world.apply(suspend=False)
 
@@ -111,6 +124,8 @@ async def play(world: Simulation, fault: Fault, phase: Phase) -> None:
         return len(world.steps) > done and world.phase in ("Running", "Succeeded")
 
     await world.until(goes_on, USUAL + fault.seconds)
+    if seconds is None:
+        seconds = asyncio.get_running_loop().time() - begun
     await world.until(lambda: world.phase == "Succeeded", 300)
     after = world.status.get("failures", {})
     counted = {cause for cause in after if after[cause] > before.get(cause, 0)}
@@ -118,6 +133,7 @@ async def play(world: Simulation, fault: Fault, phase: Phase) -> None:
     await world.until(lambda: len(world.stored) == STEPS, 60)  # the API may have been away
     world.check_history(STEPS)
     await world.until(lambda: not world.live_pods(), 300)
+    return Outcome(round(seconds, 1), tuple(sorted(counted)))
 
 
 def _sealed(world: Simulation) -> bool:

@@ -37,17 +37,3 @@ def test_restarts_of_operator_api_and_api_server(runs: Runs, name: str, mended: 
     assert status.get("restarts", 0) == 0
     assert {pod["metadata"]["uid"] for pod in runs.pods(name)} <= pods
     runs.whole_history(name, 200, late_seconds=180)
-
-
-def test_a_lost_coordinator_costs_no_step(runs: Runs, name: str) -> None:
-    """The next epoch adopts the generation that trains; no rank restarts."""
-    runs.apply(tiny(name, runs.namespace, steps=120))
-    runs.wait_step(name, 10)
-    workers = {pod["metadata"]["uid"] for pod in runs.pods(name)}
-    coordinator = runs.pods(name, "coordinator")[0]["metadata"]["name"]
-    runs.kube.kubectl("delete", "pod", coordinator, "-n", runs.namespace, "--grace-period=0", "--force")
-    status = runs.wait_phase(name, "Succeeded", seconds=300)
-    assert status.get("restarts", 0) == 0
-    assert {pod["metadata"]["uid"] for pod in runs.pods(name)} == workers
-    assert status["coordinator"]["epoch"] == 2
-    runs.whole_history(name, 120)

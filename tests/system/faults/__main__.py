@@ -1,0 +1,203 @@
+"""`make faults`: every cell of the matrix, simulated and on pods, and the page of what came of them.
+
+    python -m tests.system.faults [--family F] [--fault NAME] [--phase P] [--sample] [--again]
+
+What has been played on this commit is not played again, unless it is red and `--again` asks for it. The
+page is written when nothing was chosen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Final
+
+from demo.kube import ROOT, Kube
+from tests.support.matrix import CELLS, FAULTS, POD_CELLS, SAMPLE, Family, Phase
+from tests.support.settle import settle
+from tests.support.simulation import virtual_loop
+from tests.support.simulation.cells import play as play_simulated
+from tests.support.simulation.world import Simulation
+from tests.system.faults import page
+from tests.system.faults.ground import STEPS, Ground, cluster, ground_in
+from tests.system.faults.over_cluster import CLUSTER
+from tests.system.faults.play import USUAL, play, undisturbed
+from tests.system.faults.results import PAGE, PODS, SIMULATED, Kept, Result, missing, tree_key
+from tests.system.faults.scenes import Cell, scenes
+
+NAMESPACE: Final = "footplate-faults"
+HISTORIES: Final = 5000
+
+
+def main() -> int:
+    """The exit status: 1 where a cell or a history is red."""
+    arguments = _parser().parse_args()
+    kept = Kept(tree_key())
+    print(f"results are kept in {kept.folder}", flush=True)
+    chosen = [cell for cell in CELLS if _chosen(cell, arguments)]
+    on_pods = [cell for cell in POD_CELLS if cell in chosen]
+    if arguments.sample:
+        on_pods = [(FAULTS[name], phase) for name, phase in SAMPLE]
+    else:
+        _simulated(_to_play(chosen, SIMULATED, kept, arguments.again), kept)
+    histories = 0 if _partial(arguments) else _histories(kept)
+    _on_pods(_to_play(on_pods, PODS, kept, arguments.again), kept)
+    results = kept.read()
+    if not _partial(arguments):
+        made = page.Made(tree_key(), datetime.now(UTC), _machine(), histories, USUAL)
+        (ROOT / PAGE).write_text(page.page(results, made))
+    played = [result for result in results.values() if _mine(result, chosen, on_pods)]
+    red = [result for result in played if not result.green]
+    print(f"{len(played) - len(red)} green, {len(red)} red", flush=True)
+    return 1 if red or (not _partial(arguments) and not histories) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--family", choices=[family.value for family in Family], help="of faults")
+    parser.add_argument("--fault", choices=list(FAULTS), help="by its name")
+    parser.add_argument("--phase", choices=[phase.value for phase in Phase], help="of the run")
+    parser.add_argument("--sample", action="store_true", help="a fixed choice, on pods only")
+    parser.add_argument("--again", action="store_true", help="what is red, too")
+    return parser
+
+
+def _partial(arguments: argparse.Namespace) -> bool:
+    return bool(arguments.family or arguments.fault or arguments.phase or arguments.sample)
+
+
+def _chosen(cell: Cell, arguments: argparse.Namespace) -> bool:
+    fault, phase = cell
+    return (
+        arguments.family in (None, fault.family.value)
+        and arguments.fault in (None, fault.name)
+        and arguments.phase in (None, phase.value)
+    )
+
+
+def _mine(result: Result, simulated: Sequence[Cell], on_pods: Sequence[Cell]) -> bool:
+    cells = on_pods if result.where == PODS else simulated
+    return (FAULTS.get(result.fault), result.phase) in cells
+
+
+def _to_play(cells: Sequence[Cell], where: str, kept: Kept, again: bool) -> list[Cell]:
+    names = [(fault.name, phase.value) for fault, phase in cells]
+    wanted = missing(names, where, kept.read(), again)
+    return [(FAULTS[name], Phase(phase)) for name, phase in wanted]
+
+
+def _machine() -> str:
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+
+
+# -- simulated -----------------------------------------------------------------------------
+
+
+def _simulated(cells: Sequence[Cell], kept: Kept) -> None:
+    with ProcessPoolExecutor() as pool:
+        names = [(fault.name, phase.value) for fault, phase in cells]
+        for result in pool.map(_simulate, names):
+            kept.add([result])
+            _print(result)
+
+
+def _simulate(cell: tuple[str, str]) -> Result:
+    """Play one cell in this process."""
+    logging.disable(logging.CRITICAL)  # a thousand warnings, all of which are meant
+    name, phase = cell
+    result = Result(name, phase, SIMULATED)
+
+    async def whole() -> None:
+        outcome = await play_simulated(Simulation(0, nodes=7), FAULTS[name], Phase(phase))
+        result.seconds, result.causes = outcome.seconds, list(outcome.causes)
+
+    try:
+        virtual_loop.run(whole())
+    except Exception as error:  # noqa: BLE001 - the edge of a cell: whatever it was makes this one red
+        result.error = f"{type(error).__name__}: {error}"
+    return result
+
+
+def _histories(kept: Kept) -> int:
+    """How many random histories have ended well: all of them, or none."""
+    done = kept.folder / "histories"
+    if not done.exists():
+        command = [sys.executable, "-m", "pytest", "tests/simulation/test_histories.py", "-q"]
+        environment = os.environ | {"HISTORIES": str(HISTORIES)}
+        ended = subprocess.run(
+            [*command, "--numprocesses", "2"], cwd=ROOT, check=False, env=environment
+        ).returncode
+        if ended:
+            return 0
+        kept.folder.mkdir(parents=True, exist_ok=True)
+        done.write_text(str(HISTORIES))
+    return int(done.read_text())
+
+
+# -- on pods -------------------------------------------------------------------------------
+
+
+def _on_pods(cells: Sequence[Cell], kept: Kept) -> None:
+    if not cells:
+        return
+    kube = Kube.of_cluster_tool()
+    with _whole(kube), ground_in(kube, NAMESPACE) as ground:
+        expected = _expected(ground, kept)
+        for number, scene in enumerate(scenes(cells, CLUSTER.keys())):
+            begun = time.monotonic()
+            mark = f"{int(time.time()) % 100_000:05d}"
+            results = play(ground, scene, expected, mark)
+            kept.add(results)
+            for result in results:
+                _print(result)
+            print(f"scene {number + 1}: {time.monotonic() - begun:.0f} s", flush=True)
+            if any(fault.name in CLUSTER for fault, _ in scene):
+                _mend(kube)
+
+
+@contextmanager
+def _whole(kube: Kube) -> Iterator[None]:
+    """The cluster is whole when the block begins, and again after it."""
+    _mend(kube)
+    try:
+        yield
+    finally:
+        _mend(kube)
+
+
+def _mend(kube: Kube) -> None:
+    cluster("up")
+    settle(kube)
+
+
+def _expected(ground: Ground, kept: Kept) -> list[dict[str, object]]:
+    """The history of a run that nothing happens to."""
+    file = kept.folder / f"undisturbed-{STEPS}.json"
+    if not file.exists():
+        rows = undisturbed(ground)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(rows))
+    found: list[dict[str, object]] = json.loads(file.read_text())
+    return found
+
+
+def _print(result: Result) -> None:
+    what = f"{result.fault}, {result.phase}, {result.where}: {result.seconds} s"
+    causes = f" {' '.join(result.causes)}" if result.causes else ""
+    print(f"{'green' if result.green else 'RED  '} {what}{causes}", flush=True)
+    if not result.green:
+        print("      " + result.error.replace("\n", "\n      "), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

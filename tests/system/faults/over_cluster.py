@@ -1,0 +1,123 @@
+"""Faults that come over the whole cluster and all runs on it, by their names."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from demo.install import NAMESPACE
+from tests.support import processes
+from tests.support.matrix import Phase
+from tests.support.placement import node_of
+from tests.support.runs import Json
+from tests.system.faults.ground import Ground, cluster
+from tests.system.faults.mending import OUTAGE, PAUSE, RESTART, Mending
+from tests.system.faults.stand import BROUGHT, Stand
+
+TRAINER: Final = "localhost/footplate/trainer:dev"
+
+
+def _node_off(ground: Ground, stands: Sequence[Stand], mending: Mending) -> None:
+    _power_off(ground, mending, ground.left)
+
+
+def _two_nodes_off(ground: Ground, stands: Sequence[Stand], mending: Mending) -> None:
+    _power_off(ground, mending, ground.left, ground.right)
+
+
+def _power_off(ground: Ground, mending: Mending, *nodes: str) -> None:
+    ground.room.everywhere()
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda node: cluster("kill-node", node), nodes))
+    for node in nodes:
+        mending.at_end(lambda node=node: cluster("power-on", node))
+
+
+def _node_cut_off(ground: Ground, stands: Sequence[Stand], mending: Mending) -> None:
+    ground.room.everywhere()
+    cluster("unplug", ground.left)
+    mending.at_end(lambda: cluster("plug-in", ground.left))
+
+
+def _kubelet_stopped(ground: Ground, stands: Sequence[Stand], mending: Mending) -> None:
+    ground.room.everywhere()
+    cluster("stop", f"{ground.left}-kubelet")
+    mending.at_end(lambda: cluster("start", f"{ground.left}-kubelet"))
+
+
+def parts(ground: Ground, part: str) -> list[Json]:
+    """The live pods of operator or API."""
+    selector = f"app.kubernetes.io/component={part}"
+    listed = ground.kube.get("pods", "-n", NAMESPACE, "-l", selector) or {"items": []}
+    return [pod for pod in listed["items"] if pod["status"]["phase"] == "Running"]
+
+
+def _operator_killed(ground: Ground, stands: Sequence[Stand], mending: Mending) -> None:
+    for pod in parts(ground, "operator"):
+        processes.send(processes.main(pod), signal.SIGKILL)
+
+
+def _api_killed(ground: Ground, stands: Sequence[Stand], mending: Mending) -> None:
+    for pod in parts(ground, "api"):
+        processes.send(processes.main(pod), signal.SIGKILL)
+
+
+def _leader_stopped(ground: Ground, stands: Sequence[Stand], mending: Mending) -> None:
+    """The only replica, which leads, stands still as soon as a second one is ready."""
+    leaders = parts(ground, "operator")
+    deployment = ("deployment/footplate-operator", "-n", NAMESPACE)
+    ground.kube.kubectl("scale", *deployment, "--replicas=2")
+    ground.kube.kubectl("rollout", "status", *deployment, "--timeout=90s")
+    found = [process for pod in leaders for process in processes.main(pod)]
+    processes.send(found, signal.SIGSTOP)
+    mending.later(PAUSE, lambda: processes.send(found, signal.SIGCONT))
+    mending.at_end(lambda: ground.kube.kubectl("scale", *deployment, "--replicas=1"))
+
+
+def _api_server_restarted(ground: Ground, stands: Sequence[Stand], mending: Mending) -> None:
+    cluster("stop", "kube-apiserver")
+    mending.later(RESTART, lambda: cluster("start", "kube-apiserver"))
+
+
+def _etcd_paused(ground: Ground, stands: Sequence[Stand], mending: Mending) -> None:
+    cluster("pause", "etcd")
+    mending.later(OUTAGE, lambda: cluster("resume", "etcd"))
+
+
+def _image_gone(ground: Ground, stands: Sequence[Stand], mending: Mending) -> None:
+    """The pods on one node go, and what takes their places comes to where the image is no longer."""
+    victims = {stand.name: stand.victim for stand in stands}
+    cluster("hide-image", ground.left, TRAINER)
+    mending.at_end(lambda: cluster("show-image", ground.left, TRAINER))
+    ground.room.only(ground.left)
+    names = [pod["metadata"]["name"] for pod in victims.values()]
+    ground.kube.kubectl("delete", "pod", *names, "-n", ground.namespace, "--wait=false")
+
+    def substitutes(stand: Stand) -> list[Json]:
+        uid = victims[stand.name]["metadata"]["uid"]
+        there = [pod for pod in ground.pods(stand.name) if node_of(pod) == ground.left]
+        return [pod for pod in there if pod["metadata"]["uid"] != uid]
+
+    def substituted() -> bool:  # a run that is suspended gets none
+        return all(substitutes(stand) for stand in stands if stand.phase is not Phase.SUSPENDING)
+
+    processes.wait_for(substituted, BROUGHT, 0.2)
+    ground.room.everywhere()
+
+
+CLUSTER: Final[
+    Mapping[str, Callable[[Ground, Sequence[Stand], Mending], None]]
+] = {  # come once, over all that is there
+    "node powered off": _node_off,
+    "two nodes powered off": _two_nodes_off,
+    "node cut off": _node_cut_off,
+    "kubelet stopped": _kubelet_stopped,
+    "operator killed": _operator_killed,
+    "leader stopped": _leader_stopped,
+    "REST API killed": _api_killed,
+    "API server restarted": _api_server_restarted,
+    "etcd paused": _etcd_paused,
+    "image gone for the substitute": _image_gone,
+}

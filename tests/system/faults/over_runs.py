@@ -1,0 +1,176 @@
+"""Faults that come over one run, by their names."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from tests.support import processes
+from tests.support.matrix import Phase
+from tests.support.placement import node_of
+from tests.support.runs import Json
+from tests.system.faults import memory
+from tests.system.faults.disk import Disk
+from tests.system.faults.ground import cluster, hang
+from tests.system.faults.mending import OUTAGE, PAUSE, Mending
+from tests.system.faults.stand import Stand
+
+SHORT: Final = 5.0  # bound of a step where a hang is to be noticed
+LONG: Final = 10.0  # bound of whatever else
+
+
+def _delete(stand: Stand, *pods: Json) -> None:
+    names = [pod["metadata"]["name"] for pod in pods]
+    stand.ground.kube.kubectl("delete", "pod", *names, "-n", stand.ground.namespace, "--wait=false")
+
+
+def _worker_deleted(stand: Stand, mending: Mending) -> None:
+    _delete(stand, stand.victim)
+
+
+def _first_deleted(stand: Stand, mending: Mending) -> None:
+    _delete(stand, *stand.ground.pods(stand.name)[:1])
+
+
+def _two_deleted(stand: Stand, mending: Mending) -> None:
+    _delete(stand, *stand.ground.pods(stand.name))
+
+
+def _rank_killed(stand: Stand, mending: Mending) -> None:
+    processes.send(processes.ranks(stand.keeper), signal.SIGKILL)
+
+
+def _rank_stopped(stand: Stand, mending: Mending) -> None:
+    """The one that is held is not let go."""
+    stand.released = False
+    _impatient(stand)
+
+
+def _impatient(stand: Stand) -> None:
+    """Nothing may take long any more: a bound holds at once."""
+    bounds = hang(LONG) | {"floorSeconds": SHORT}
+    stand.ground.patch(stand.name, {"resilience": {"hang": bounds}})
+
+
+def _agent_killed(stand: Stand, mending: Mending) -> None:
+    processes.send(processes.main(stand.victim), signal.SIGKILL)
+
+
+def _agent_stopped(stand: Stand, mending: Mending) -> None:
+    processes.send(processes.main(stand.victim), signal.SIGSTOP)
+
+
+def _terminated(stand: Stand, mending: Mending) -> None:
+    for pod in stand.ground.pods(stand.name):
+        processes.send(processes.main(pod), signal.SIGTERM)
+
+
+def _coordinators(stand: Stand) -> list[Json]:
+    return stand.ground.pods(stand.name, "coordinator")
+
+
+def _coordinator_killed(stand: Stand, mending: Mending) -> None:
+    for pod in _coordinators(stand):
+        processes.send(processes.main(pod), signal.SIGKILL)
+
+
+def _coordinator_stopped(stand: Stand, mending: Mending) -> None:
+    for pod in _coordinators(stand):
+        found = processes.main(pod)
+        processes.send(found, signal.SIGSTOP)
+        mending.later(PAUSE, lambda found=found: processes.send(found, signal.SIGCONT))
+
+
+def _coordinator_cut_off(stand: Stand, mending: Mending) -> None:
+    for pod in _coordinators(stand):
+        where = (node_of(pod), pod["status"]["podIP"])
+        cluster("cut-pod", *where)
+        mending.later(2 * PAUSE, lambda where=where: cluster("mend-pod", *where))
+
+
+def _zygote_killed(stand: Stand, mending: Mending) -> None:
+    processes.send(processes.zygote(stand.keeper), signal.SIGKILL)
+
+
+def _rank_out_of_memory(stand: Stand, mending: Mending) -> None:
+    memory.exhaust(stand.keeper)
+    processes.send(processes.ranks(stand.keeper), signal.SIGKILL)
+
+
+def _agent_out_of_memory(stand: Stand, mending: Mending) -> None:
+    memory.exhaust(stand.victim)
+    processes.send(processes.main(stand.victim), signal.SIGKILL)
+
+
+def _rank_slow(stand: Stand, mending: Mending) -> None:
+    """It has a quarter of the time, for a while."""
+    [rank] = processes.ranks(stand.keeper)
+    last = time.monotonic() + OUTAGE
+
+    def slow() -> None:
+        while rank.alive and time.monotonic() < last:
+            rank.signal(signal.SIGSTOP)
+            time.sleep(0.15)
+            rank.signal(signal.SIGCONT)
+            time.sleep(0.05)
+
+    mending.later(0.0, slow)
+
+
+def _loss_not_a_number(stand: Stand, mending: Mending) -> None:
+    memory.spoil_rotary_tables(processes.ranks(stand.keeper)[0])
+
+
+def _checkpoint_corrupt(stand: Stand, mending: Mending) -> None:
+    """The newest one lost a byte, and a rank is killed where ranks run, so that somebody reads it."""
+    folder = stand.ground.checkpoints(stand.name)
+    newest = max(folder.glob("step-*.committed"), key=lambda path: int(path.stem.removeprefix("step-")))
+    tensors = sorted(folder.glob(f"{newest.stem}.e*/tensors-*.bin"))[0]
+    with tensors.open("r+b") as file:
+        file.truncate(tensors.stat().st_size - 1)
+    if stand.phase is not Phase.RESUMING:
+        processes.send(processes.ranks(stand.keeper), signal.SIGKILL)
+
+
+def _volume_hangs(stand: Stand, mending: Mending) -> None:
+    disk = _disk(stand)
+    disk.freeze()
+    mending.later(OUTAGE, disk.thaw)
+    _impatient(stand)
+
+
+def _volume_full(stand: Stand, mending: Mending) -> None:
+    disk = _disk(stand)
+    disk.fill()
+    mending.later(OUTAGE, disk.empty)
+
+
+def _disk(stand: Stand) -> Disk:
+    assert stand.disk is not None, f"{stand.name} has no disk of its own"
+    return stand.disk
+
+
+RUNS: Final[Mapping[str, Callable[[Stand, Mending], None]]] = {  # come over each run
+    "worker deleted": _worker_deleted,
+    "pod 0 deleted": _first_deleted,
+    "two workers deleted": _two_deleted,
+    "rank killed": _rank_killed,
+    "rank stopped": _rank_stopped,
+    "agent killed": _agent_killed,
+    "agent stopped": _agent_stopped,
+    "SIGTERM storm": _terminated,
+    "coordinator killed": _coordinator_killed,
+    "coordinator stopped": _coordinator_stopped,
+    "coordinator cut off": _coordinator_cut_off,
+    "zygote killed at import": _zygote_killed,
+    "rank out of memory": _rank_out_of_memory,
+    "agent out of memory": _agent_out_of_memory,
+    "slow rank": _rank_slow,
+    "NaN loss": _loss_not_a_number,
+    "newest checkpoint corrupt": _checkpoint_corrupt,
+    "volume hangs": _volume_hangs,
+    "volume full": _volume_full,
+}
+ON_A_DISK: Final = frozenset({"volume hangs", "volume full"})  # whose checkpoints are on one of their own

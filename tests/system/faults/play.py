@@ -1,0 +1,233 @@
+"""Cells, played side by side: all runs are brought into their phases, the faults come, and all goes on.
+
+bring     each run into its phase, where it is held
+prove     that each is there, just before the faults come
+inject    once for all where the whole cluster is hit, one for each run otherwise
+follow    each run to its end, and hold it to what is right
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Final
+
+from tests.support.matrix import Family, Fault, Phase
+from tests.support.processes import wait_for
+from tests.support.runs import Json, check_same_history
+from tests.system.faults.disk import Disk
+from tests.system.faults.ground import STEPS, Ground, apply_profile, insist
+from tests.system.faults.inject import inject
+from tests.system.faults.mending import Mending
+from tests.system.faults.over_cluster import CLUSTER
+from tests.system.faults.over_runs import ON_A_DISK
+from tests.system.faults.results import Result
+from tests.system.faults.stand import APPROACH, BROUGHT, ENTER, Stand
+
+AT_ONCE: Final = 2  # runs that start side by side: imports of more keep two cores from answering in time
+USUAL: Final = 60.0  # seconds to the first step after a phase, where eight runs start at once
+SAID_WITHIN: Final = 5.0  # seconds from the first evidence of a failure to the status that counts it
+ENDED: Final = 300.0  # seconds for all the steps
+LATE: Final = 180.0  # seconds for rows to reach an API that was away
+GONE: Final = 90.0  # seconds for pods to end after their run
+
+
+def play(
+    ground: Ground, cells: Sequence[tuple[Fault, Phase]], expected: list[Json], mark: str
+) -> list[Result]:
+    """Play the cells side by side; one result for each, in their order.
+
+    What is of the whole cluster comes once, over all of its cells, which wait in their phases until the
+    last one is there. What is of one run comes over a few at a time, as each of them starts processes.
+
+    Args:
+        expected: the history of a run that nothing happened to.
+        mark: what makes the names of these runs their own.
+    """
+    played = [_Played(ground, fault, phase, mark, expected) for fault, phase in cells]
+    mending = Mending()
+    ground.prepare()
+    own = [cell for cell in played if cell.stand.fault.name not in CLUSTER]
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as few:
+        for name in dict.fromkeys(cell.stand.fault.name for cell in played if cell not in own):
+            cells_of_it = [cell for cell in played if cell.stand.fault.name == name]
+            list(few.map(_Played.approach, cells_of_it))
+            _hit(cells_of_it, mending)
+        list(few.map(lambda cell: _bring_and_hit(cell, mending), own))
+    trouble = _tried(mending.finish)
+    for cell in played:
+        cell.stand.grip.let_go()
+        if trouble and cell.result.green:
+            cell.result.error = trouble
+    with ThreadPoolExecutor(max_workers=len(played)) as all_of_them:
+        list(all_of_them.map(_Played.leave, played))
+    return [cell.result for cell in played]
+
+
+def _bring_and_hit(cell: _Played, mending: Mending) -> None:
+    cell.approach()
+    _hit([cell], mending)
+
+
+def _hit(cells: list[_Played], mending: Mending) -> None:
+    """The fault of these cells comes over those that are in their phase, which are followed to their ends."""
+    with ThreadPoolExecutor(max_workers=len(cells)) as pool:
+        list(pool.map(_Played.enter, cells))
+    for cell in cells:
+        cell.prove()
+    there = [cell for cell in cells if cell.result.green]
+    if not there:
+        return
+    trouble = _tried(lambda: inject(there[0].stand.ground, [cell.stand for cell in there], mending))
+    for cell in there:
+        cell.result.error = trouble
+    with ThreadPoolExecutor(max_workers=len(there)) as pool:
+        list(pool.map(_Played.follow, there))
+
+
+class _Played:
+    """A cell, what comes of it, and what is done with it only as long as nothing went wrong."""
+
+    def __init__(self, ground: Ground, fault: Fault, phase: Phase, mark: str, expected: list[Json]) -> None:
+        self.stand = Stand(ground, fault, phase, name_of(fault, phase, mark))
+        self.result = Result(fault.name, phase.value)
+        self._expected = expected
+
+    def _try(self, act: Callable[[], object]) -> None:
+        if self.result.green and (error := _tried(act)):
+            self.result.error = f"{error}\n{self.stand.ground.runs.explain(self.stand.name)}"
+
+    def approach(self) -> None:
+        """To where it can wait, in its phase or just before it."""
+        if self.stand.fault.name in ON_A_DISK:
+            self.stand.disk = Disk(self.stand.ground.checkpoints(self.stand.name))
+        self._try(lambda: APPROACH[self.stand.phase](self.stand))
+
+    def enter(self) -> None:
+        """Into its phase."""
+        if (act := ENTER.get(self.stand.phase)) is not None:
+            self._try(lambda: act(self.stand))
+
+    def prove(self) -> None:
+        """That it is there."""
+        self._try(self.stand.prove)
+        self.result.proof = self.stand.proof
+
+    def follow(self) -> None:
+        """To the end of the run."""
+        self._try(lambda: _follow(self.stand, self.result, self._expected))
+
+    def leave(self) -> None:
+        """Nothing behind."""
+        self._try(lambda: _leave(self.stand))
+        if self.stand.disk is not None:
+            self.stand.disk.remove()
+        self.stand.ground.runs.delete(self.stand.name)
+
+
+def undisturbed(ground: Ground) -> list[Json]:
+    """The history of a run of STEPS that nothing happens to; it is trained for it."""
+    name = f"calm-{int(time.time()) % 100_000:05d}"
+    ground.runs.apply(ground.manifest(name))
+    ground.watch.until(name, lambda status: status.get("phase") == "Succeeded", ENDED)
+    rows = ground.runs.whole_history(name, STEPS)
+    ground.runs.delete(name)
+    return rows
+
+
+def name_of(fault: Fault, phase: Phase, mark: str) -> str:
+    """A run's name, within what names may hold."""
+    words = f"{fault.name}-{phase.value}".lower().replace(" ", "-").replace(",", "")
+    return f"{words[:36].rstrip('-')}-{mark}"
+
+
+def _tried(act: Callable[[], object]) -> str:
+    """What went wrong, in words; empty where nothing did."""
+    try:
+        act()
+    except Exception as error:  # noqa: BLE001 - the edge of a cell: whatever it was makes this one red
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return f"{type(error).__name__}: {error} ({where.name}:{where.lineno})"
+    return ""
+
+
+def _follow(stand: Stand, result: Result, expected: list[Json]) -> None:
+    ground, fault = stand.ground, stand.fault
+    bound = fault.seconds + USUAL
+    if stand.phase is Phase.QUEUED:
+        insist(lambda: apply_profile(ground.kube, stand.name))
+    if stand.phase is Phase.SUSPENDING:
+        stand.until_phase("Suspended", seconds=bound)
+        result.seconds = round(time.time() - stand.at, 1)
+        durable, trained = stand.status["checkpoint"]["latestStep"], stand.steps
+        assert durable == trained, f"Suspended says step {durable} is durable, of {trained}"
+        wait_for(lambda: not _alive(stand), GONE, 0.5)
+        ground.patch(stand.name, {"suspend": False})
+    stand.until_phase("Succeeded", seconds=bound + ENDED)
+    rows = ground.runs.whole_history(stand.name, STEPS, late_seconds=LATE)
+    if result.seconds is None:
+        result.seconds = _recovered(stand, rows)
+    after = stand.status.get("failures", {})
+    result.causes = sorted(cause for cause in after if after[cause] > stand.failures.get(cause, 0))
+    result.said = _said(stand)
+    check_same_history(rows, expected)
+    allowed = {cause.value for cause in fault.causes}
+    assert set(result.causes) <= allowed, f"{result.causes} counted, where {sorted(allowed)} may be"
+    assert result.seconds <= bound, f"back in work after {result.seconds} s, where {bound} is right"
+    if fault.family is not Family.CONTROL_PLANE:
+        assert (result.said or 0.0) <= SAID_WITHIN, f"a failure was said after {result.said} s"
+
+
+def _recovered(stand: Stand, rows: list[Json]) -> float:
+    """Seconds from the fault to the first step after it that the status knows of.
+
+    Where the fault ended an attempt, steps before that end are none: a worker that is told to end
+    trains on until all have saved.
+    """
+    begun = max([stand.at, *_ends(stand)])
+    first = min((row["time"] for row in rows if row["time"] > begun), default=begun)
+    seen = [
+        seen.time
+        for seen in stand.ground.watch.history(stand.name)
+        if seen.time >= first and seen.phase in ("Running", "Succeeded")
+    ]
+    return round(min(seen) - stand.at, 1)
+
+
+def _said(stand: Stand) -> float | None:
+    """The longest from the end of an attempt that failed since the fault to the status that said so."""
+    lags = [seen - ended for ended, seen in _ends(stand).items()]
+    return round(max(lags), 1) if lags else None
+
+
+def _ends(stand: Stand) -> dict[float, float]:
+    """When attempts failed since the fault, and when the status said so first (Unix times)."""
+    found: dict[float, float] = {}
+    for seen in stand.ground.watch.history(stand.name):
+        for attempt in seen.status.get("attempts", []):
+            if attempt.get("end") and attempt.get("cause"):
+                found.setdefault(datetime.fromisoformat(attempt["end"]).timestamp(), seen.time)
+    return {ended: seen for ended, seen in found.items() if ended > stand.at}
+
+
+def _alive(stand: Stand) -> list[Json]:
+    """Workers that run, where somebody can know."""
+    ready = stand.ground.ready_nodes()
+    return [pod for pod in stand.ground.pods(stand.name) if pod["spec"]["nodeName"] in ready]
+
+
+def _leave(stand: Stand) -> None:
+    """After its end no pod of the run runs, and after its deletion nothing of it is there."""
+    ground = stand.ground
+    if stand.phase is Phase.QUEUED:
+        ground.kube.kubectl("delete", "computeprofile", stand.name, "--ignore-not-found")
+
+    def ended() -> bool:
+        return not (ground.pods(stand.name) or ground.pods(stand.name, "coordinator"))
+
+    wait_for(ended, GONE, 0.5)
+    ground.runs.delete(stand.name)
+    wait_for(lambda: not ground.children(stand.name), BROUGHT, 0.5)

@@ -1,0 +1,27 @@
+"""Which cells are played side by side. Pure.
+
+What comes over the whole cluster comes once over all of its cells, each of which has a run of its own
+that waits in its phase. What comes over one run shares the cluster with others of its kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from typing import Final
+
+from tests.support.matrix import Fault, Phase
+
+Cell = tuple[Fault, Phase]
+AT_MOST: Final = 8  # runs: results are kept when all of a scene have ended
+
+
+def scenes(cells: Sequence[Cell], over_all: Set[str]) -> list[list[Cell]]:
+    """The cells in the order in which they are played, those of a scene together.
+
+    Args:
+        over_all: names of the faults that come over the whole cluster.
+    """
+    own = [cell for cell in cells if cell[0].name not in over_all]
+    found = [own[first : first + AT_MOST] for first in range(0, len(own), AT_MOST)]
+    shared = dict.fromkeys(fault.name for fault, _ in cells if fault.name in over_all)
+    return found + [[cell for cell in cells if cell[0].name == name] for name in shared]

@@ -1,0 +1,262 @@
+"""A run that stands in its phase: how it is brought there, held there, and proven to be there.
+
+A rank, or the zygote that ranks are forked from, stands still: so the phase lasts until whoever holds it
+lets go, at any speed of the machine. What is caught and turns out to be too late is let go, and caught
+the next time; a phase that is not proven is an error, never a cell that is green by chance.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from footplate_contracts.reports import RunState
+from tests.support import processes
+from tests.support.matrix import Fault, Phase
+from tests.support.processes import Grip, wait_for
+from tests.support.runs import Json
+from tests.system.faults.disk import Disk
+from tests.system.faults.ground import PROFILE, STEPS, Ground
+from tests.system.faults.watch import told
+
+BROUGHT: Final = 120.0  # seconds, generous: eight runs may start at the same time
+FIRST_STEP: Final = 13  # from which on a run counts as stepping: it has saved once
+
+
+class NotInPhase(AssertionError):
+    """The run could not be brought into the phase, or did not stay there."""
+
+
+@dataclass
+class Stand:
+    """One cell's run."""
+
+    ground: Ground
+    fault: Fault
+    phase: Phase
+    name: str
+    grip: Grip = field(default_factory=Grip)
+    at: float = 0.0  # when the fault came (Unix time)
+    proof: str = ""  # of the phase, as seen at that moment
+    failures: dict[str, int] = field(default_factory=dict)  # counted until then
+    released: bool = True  # whether the held ones are to go on after the fault
+    disk: Disk | None = None  # of its checkpoints, where the fault is one of it
+
+    @property
+    def status(self) -> Json:
+        """The newest."""
+        return self.ground.watch.status(self.name)
+
+    @property
+    def run_phase(self) -> str:
+        """The newest status's."""
+        return str(self.status.get("phase", ""))
+
+    @property
+    def steps(self) -> int:
+        """The newest step that the status knows."""
+        return int(self.status.get("progress", {}).get("step", 0))
+
+    @property
+    def keeper(self) -> Json:
+        """The worker whose processes are held."""
+        return self.ground.worker_on(self.name, self.ground.right)
+
+    @property
+    def victim(self) -> Json:
+        """The worker that a fault of one worker or one node hits."""
+        return self.ground.worker_on(self.name, self.ground.left)
+
+    def apply(self, profile: str = "") -> None:
+        """Create the run; a profile of another name may be one that is not there."""
+        self.ground.runs.apply(self.ground.manifest(self.name, profile or PROFILE))
+
+    def until_phase(self, *phases: str, seconds: float = BROUGHT) -> None:
+        """Wait for a phase of the status."""
+        self.ground.watch.until(self.name, lambda status: status.get("phase") in phases, seconds)
+
+    def prove(self) -> None:
+        """Note what shows the phase; raises NotInPhase where something shows another one."""
+        view = self.ground.view(self.name)
+        state = view.state.value if view else "no coordinator"
+        step = view.progress.step if view else 0
+        seen = f"{self.run_phase}, {state}, step {step}, {len(self.grip.held)} held"
+        if self.run_phase not in _SHOWN[self.phase] or state not in _STATES[self.phase]:
+            raise NotInPhase(f"{self.name} is not {self.phase.value}: {seen}")
+        if self.grip.held and not self.grip.holds:
+            raise NotInPhase(f"{self.name}: what was held has gone: {seen}")
+        if self.phase in _WRITING and not writing(self.ground.checkpoints(self.name)):
+            raise NotInPhase(f"{self.name} does not write: {seen}")
+        self.proof, self.failures = seen, dict(self.status.get("failures", {}))
+
+
+def writing(folder: Path) -> list[int]:
+    """Steps of which a checkpoint is being written: newer than any that is committed."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    done = [int(name[5:].split(".")[0]) for name in names if name.endswith(".committed")]
+    begun = [int(name[5:].split(".")[0]) for name in names if name.startswith("step-") and ".e" in name]
+    return sorted(step for step in set(begun) - set(done) if step > max(done, default=0))
+
+
+# -- into each phase -----------------------------------------------------------------------
+
+
+def _queued(stand: Stand) -> None:
+    stand.apply(profile=stand.name)
+    stand.until_phase("Queued")
+
+
+def _starting(stand: Stand) -> None:
+    stand.apply()
+    _hold_zygotes(stand)
+    stand.until_phase("Starting")
+
+
+def _hold_zygotes(stand: Stand) -> None:
+    """Stop each worker's zygote while it imports."""
+
+    def held() -> bool:
+        for pod in stand.ground.pods(stand.name):
+            new = [zygote for zygote in processes.zygote(pod) if zygote not in stand.grip.held]
+            stand.grip.stop(*new)
+        return len(stand.grip.held) == 2
+
+    wait_for(held, BROUGHT, 0.05)
+    running = lambda: [pod for pod in stand.ground.pods(stand.name) if pod["status"]["phase"] == "Running"]  # noqa: E731
+    wait_for(lambda: len(running()) == 2, BROUGHT, 0.1)
+    if any(processes.ranks(pod) for pod in running()):
+        raise NotInPhase(f"{stand.name} has ranks already")
+
+
+def _rendezvous(stand: Stand) -> None:
+    stand.grip.let_go()
+    _catch_rank(stand)
+    wait_for(lambda: stand.ground.state(stand.name) is RunState.LOADING, BROUGHT, 0.1)
+
+
+def _catch_rank(stand: Stand) -> None:
+    """Stop the keeper's rank as soon as there is one."""
+    keeper = stand.keeper
+    wait_for(lambda: bool(processes.ranks(keeper)), BROUGHT)
+    stand.grip.stop(*processes.ranks(keeper))
+
+
+def _stepping(stand: Stand) -> None:
+    stand.apply()
+    _hold_stepping(stand)
+
+
+def _hold_stepping(stand: Stand) -> None:
+    """Hold the keeper's rank after a few steps, between two checkpoints; the status must know it."""
+    wait_for(lambda: len(stand.ground.pods(stand.name)) == 2, BROUGHT, 0.1)
+    folder = stand.ground.checkpoints(stand.name)
+    wait_for(lambda: _step(stand) >= FIRST_STEP, BROUGHT, 0.05)
+    for _ in range(50):
+        stand.grip.stop(*processes.ranks(stand.keeper))
+        if not writing(folder):
+            break
+        stand.grip.let_go()
+        time.sleep(0.02)
+    stand.ground.watch.until(
+        stand.name,
+        lambda status: status.get("phase") == "Running" and status["progress"]["step"] >= FIRST_STEP,
+        BROUGHT,
+    )
+
+
+def _step(stand: Stand) -> int:
+    view = stand.ground.view(stand.name)
+    return view.progress.step if view else 0
+
+
+def _checkpointing(stand: Stand) -> None:
+    stand.grip.let_go()
+    _catch_writing(stand)
+    stand.until_phase("Running")
+
+
+def _catch_writing(stand: Stand) -> None:
+    """Stop the keeper's rank while a checkpoint is being written that is not the last one."""
+    keeper, folder = stand.keeper, stand.ground.checkpoints(stand.name)
+    last = time.monotonic() + BROUGHT
+    while time.monotonic() < last:
+        wait_for(lambda: bool(writing(folder)), BROUGHT)
+        stand.grip.stop(*processes.ranks(keeper))
+        if writing(folder) and max(writing(folder)) < STEPS:
+            return
+        stand.grip.let_go()
+    raise NotInPhase(f"{stand.name}: no checkpoint was caught: {told(stand.status)}")
+
+
+def _suspending(stand: Stand) -> None:
+    stand.ground.patch(stand.name, {"suspend": True})
+    stand.until_phase("Suspending")
+    stand.grip.let_go()
+    _catch_writing(stand)
+
+
+def _resuming(stand: Stand) -> None:
+    _stepping(stand)
+    stand.ground.patch(stand.name, {"suspend": True})
+    stand.until_phase("Suspending")
+    stand.grip.let_go()
+    stand.until_phase("Suspended")
+    wait_for(lambda: not stand.ground.runs.pods(stand.name), BROUGHT, 0.2)
+    stand.ground.patch(stand.name, {"suspend": False})
+    _hold_zygotes(stand)
+    stand.until_phase("Starting")
+
+
+def _restarting(stand: Stand) -> None:
+    keeper, before = stand.keeper, stand.grip.held[0]
+    processes.send(processes.ranks(stand.victim), signal.SIGKILL)
+    stand.grip.let_go()
+    wait_for(lambda: any(rank != before for rank in processes.ranks(keeper)), BROUGHT)
+    stand.grip.stop(*(rank for rank in processes.ranks(keeper) if rank != before))
+    stand.until_phase("Restarting", seconds=5.0)
+    wait_for(lambda: stand.ground.state(stand.name) is RunState.LOADING, BROUGHT, 0.1)
+
+
+# What takes long, and can be held for as long as others take; then what is over soon, such as a
+# rendezvous, in which nobody waits for a rank for more than some seconds.
+APPROACH: Final[Mapping[Phase, Callable[[Stand], None]]] = {
+    Phase.QUEUED: _queued,
+    Phase.STARTING: _starting,
+    Phase.RENDEZVOUS: _starting,
+    Phase.STEPPING: _stepping,
+    Phase.CHECKPOINTING: _stepping,
+    Phase.SUSPENDING: _stepping,
+    Phase.RESUMING: _resuming,
+    Phase.RESTARTING: _stepping,
+}
+ENTER: Final[Mapping[Phase, Callable[[Stand], None]]] = {
+    Phase.RENDEZVOUS: _rendezvous,
+    Phase.CHECKPOINTING: _checkpointing,
+    Phase.SUSPENDING: _suspending,
+    Phase.RESTARTING: _restarting,
+}
+_WRITING: Final = (Phase.CHECKPOINTING, Phase.SUSPENDING)
+_SHOWN: Final[Mapping[Phase, tuple[str, ...]]] = {  # in the status
+    Phase.QUEUED: ("Queued",),
+    Phase.STARTING: ("Starting",),
+    Phase.RENDEZVOUS: ("Starting",),
+    Phase.STEPPING: ("Running",),
+    Phase.CHECKPOINTING: ("Running", "Checkpointing"),
+    Phase.SUSPENDING: ("Suspending",),
+    Phase.RESUMING: ("Starting",),
+    Phase.RESTARTING: ("Restarting",),
+}
+_STATES: Final[Mapping[Phase, tuple[str, ...]]] = {  # by the coordinator
+    Phase.QUEUED: ("no coordinator",),
+    Phase.STARTING: ("gathering", "loading"),
+    Phase.RENDEZVOUS: ("loading",),
+    Phase.STEPPING: ("training",),
+    Phase.CHECKPOINTING: ("training",),
+    Phase.SUSPENDING: ("training",),
+    Phase.RESUMING: ("gathering", "loading"),
+    Phase.RESTARTING: ("loading",),
+}

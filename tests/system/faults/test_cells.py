@@ -1,0 +1,46 @@
+"""Some cells of the fault matrix, each of a kind of its own; `make faults` plays all of them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from demo.kube import Kube
+from tests.support.matrix import FAULTS, FEW
+from tests.system.conftest import HARMED
+from tests.system.faults.ground import Ground, ground_in
+from tests.system.faults.over_cluster import CLUSTER
+from tests.system.faults.play import play, undisturbed
+from tests.system.faults.scenes import Cell, scenes
+
+pytestmark = [pytest.mark.system, pytest.mark.alone(last=True)]
+
+
+@pytest.fixture(scope="module")
+def ground(kube: Kube) -> Iterator[Ground]:
+    """The cluster with a namespace for cells."""
+    with ground_in(kube, "footplate-cells") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def expected(ground: Ground) -> list[dict[str, object]]:
+    """The history of a run that nothing happens to."""
+    return undisturbed(ground)
+
+
+@pytest.mark.parametrize(
+    "scene",
+    [
+        pytest.param(scene, id="-".join(dict.fromkeys(fault.name for fault, _ in scene)).replace(" ", "-"))
+        for scene in scenes([(FAULTS[name], phase) for name, phase in FEW], CLUSTER.keys())
+    ],
+)
+def test_cells(ground: Ground, expected: list[dict[str, object]], scene: list[Cell], mended: None) -> None:
+    """Each run goes on to its end, with the history of one that nothing happened to."""
+    results = play(ground, scene, expected, uuid.uuid4().hex[:5])
+    for result in results:
+        print(f"{result.fault}, {result.phase}: {result.seconds} s {result.causes} ({result.proof})")
+    assert not [result for result in results if not result.green]

@@ -1,0 +1,74 @@
+"""The one table of faults and phases: what is chosen of it covers what it says it covers."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.matrix import (
+    CELLS,
+    FAULTS,
+    FEW,
+    POD_CELLS,
+    SAMPLE,
+    Family,
+    Phase,
+    applicable,
+    on_pods,
+)
+from tests.system.faults.over_cluster import CLUSTER
+from tests.system.faults.over_runs import RUNS
+from tests.system.faults.scenes import AT_MOST, scenes
+
+
+def test_at_least_120_cells_remain() -> None:
+    assert len(POD_CELLS) >= 120
+
+
+def test_the_sample_covers_every_family_and_every_phase() -> None:
+    assert len(SAMPLE) >= 25
+    assert {FAULTS[name].family for name, _ in SAMPLE} == set(Family)
+    assert {phase for _, phase in SAMPLE} == set(Phase)
+
+
+@pytest.mark.parametrize("chosen", [pytest.param(SAMPLE, id="sample"), pytest.param(FEW, id="few")])
+def test_what_is_chosen_is_played_on_pods(chosen: tuple[tuple[str, Phase], ...]) -> None:
+    assert len(set(chosen)) == len(chosen)
+    assert {(FAULTS[name], phase) for name, phase in chosen} <= set(POD_CELLS)
+
+
+def test_make_test_plays_eight() -> None:
+    assert len(FEW) == 8
+
+
+def test_each_fault_of_pods_has_one_way_to_come() -> None:
+    assert {fault.name for fault, _ in POD_CELLS} == set(RUNS) | set(CLUSTER)
+    assert not set(RUNS) & set(CLUSTER)
+
+
+@pytest.mark.parametrize("cell", [(fault, phase) for fault in FAULTS.values() for phase in Phase])
+def test_a_reason_excludes_or_there_is_a_cell(cell: tuple[object, Phase]) -> None:
+    fault, phase = cell
+    known = next(known for known in FAULTS.values() if known is fault)
+    assert bool(applicable(known, phase)) is (cell not in CELLS)
+    if cell in POD_CELLS:
+        assert not on_pods(known, phase)
+
+
+def test_a_fault_of_the_whole_cluster_comes_once_and_others_share_it() -> None:
+    chosen = [
+        (FAULTS[name], phase)
+        for phase in (Phase.STEPPING, Phase.RESTARTING)
+        for name in ("node powered off", "rank killed", "operator killed")
+    ]
+    own, node, operator = scenes(chosen, CLUSTER.keys())
+    assert {fault.name for fault, _ in own} == {"rank killed"} and len(own) == 2
+    assert {fault.name for fault, _ in node} == {"node powered off"} and len(node) == 2
+    assert {fault.name for fault, _ in operator} == {"operator killed"} and len(operator) == 2
+
+
+def test_scenes_are_small_enough_to_be_kept_now_and_then_and_lose_no_cell() -> None:
+    found = scenes(POD_CELLS, CLUSTER.keys())
+    assert all(len(scene) <= AT_MOST for scene in found)
+    assert sorted(id(fault) for scene in found for fault, _ in scene) == sorted(
+        id(fault) for fault, _ in POD_CELLS
+    )
