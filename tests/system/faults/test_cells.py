@@ -38,8 +38,10 @@ def expected(ground: Ground) -> list[dict[str, object]]:
         for scene in scenes([(FAULTS[name], phase) for name, phase in FEW], CLUSTER.keys())
     ],
 )
-def test_cells(ground: Ground, expected: list[dict[str, object]], scene: list[Cell], mended: None) -> None:
+def test_cells(ground: Ground, expected: list[dict[str, object]], scene: list[Cell]) -> None:
     """Each run goes on to its end, with the history of one that nothing happened to."""
+    if any(fault.name in CLUSTER for fault, _ in scene):
+        HARMED.touch()  # the next test mends what is left of it
     results = play(ground, scene, expected, uuid.uuid4().hex[:5])
     for result in results:
         print(f"{result.fault}, {result.phase}: {result.seconds} s {result.causes} ({result.proof})")
