@@ -1,6 +1,6 @@
 """`make faults`: every cell of the matrix, simulated and on pods, and the page of what came of them.
 
-    python -m tests.system.faults [--family F] [--fault NAME] [--phase P] [--sample] [--again]
+    python -m tests.system.faults [--family F] [--fault NAME] [--phase P] [--where W] [--sample] [--again]
 
 What has been played on this commit is not played again, unless it is red and `--again` asks for it. The
 page is written when nothing was chosen.
@@ -48,10 +48,11 @@ def main() -> int:
     on_pods = [cell for cell in POD_CELLS if cell in chosen]
     if arguments.sample:
         on_pods = [(FAULTS[name], phase) for name, phase in SAMPLE]
-    else:
+    elif arguments.where != PODS:
         _simulated(_to_play(chosen, SIMULATED, kept, arguments.again), kept)
     histories = 0 if _partial(arguments) else _histories(kept)
-    _on_pods(_to_play(on_pods, PODS, kept, arguments.again), kept)
+    if arguments.where != SIMULATED:
+        _on_pods(_to_play(on_pods, PODS, kept, arguments.again), kept)
     results = kept.read()
     if not _partial(arguments):
         made = page.Made(tree_key(), datetime.now(UTC), _machine(), histories, USUAL)
@@ -67,13 +68,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--family", choices=[family.value for family in Family], help="of faults")
     parser.add_argument("--fault", choices=list(FAULTS), help="by its name")
     parser.add_argument("--phase", choices=[phase.value for phase in Phase], help="of the run")
+    parser.add_argument("--where", choices=[SIMULATED, PODS], help="there alone")
     parser.add_argument("--sample", action="store_true", help="a fixed choice, on pods only")
     parser.add_argument("--again", action="store_true", help="what is red, too")
     return parser
 
 
 def _partial(arguments: argparse.Namespace) -> bool:
-    return bool(arguments.family or arguments.fault or arguments.phase or arguments.sample)
+    chosen = arguments.family, arguments.fault, arguments.phase, arguments.where, arguments.sample
+    return any(chosen)
 
 
 def _chosen(cell: Cell, arguments: argparse.Namespace) -> bool:
