@@ -64,10 +64,10 @@ test-long: .venv/ready ## what takes minutes: layout matrices, many kills, hangs
 .PHONY: faults faults-sample
 WHICH := $(if $(FAMILY),--family '$(FAMILY)') $(if $(FAULT),--fault '$(FAULT)') $(if $(PHASE),--phase '$(PHASE)')
 faults: install ## every fault in every phase, simulated and on pods; goes on where it was ([FAMILY=] [FAULT=] [PHASE=] [AGAIN=1])
-	@$(BIN)/python -m tests.system.faults $(WHICH) $(if $(AGAIN),--again)
+	@PYTHONPATH=dev $(BIN)/python -m tests.system.faults $(WHICH) $(if $(AGAIN),--again)
 
 faults-sample: install ## some of them on pods: every family of faults, every phase
-	@$(BIN)/python -m tests.system.faults --sample $(if $(AGAIN),--again)
+	@PYTHONPATH=dev $(BIN)/python -m tests.system.faults --sample $(if $(AGAIN),--again)
 
 .PHONY: stress
 TIMES := 30
