@@ -61,13 +61,17 @@ test-long: .venv/ready ## what takes minutes: layout matrices, many kills, hangs
 	@$(PYTEST) tests/system -q -m 'system and long'
 	@$(CLUSTER_TOOL) down
 
-.PHONY: faults faults-sample
+.PHONY: faults faults-sample chaos
 WHICH := $(if $(FAMILY),--family '$(FAMILY)') $(if $(FAULT),--fault '$(FAULT)') $(if $(PHASE),--phase '$(PHASE)')
 faults: install ## every fault in every phase, simulated and on pods; goes on where it was ([FAMILY=] [FAULT=] [PHASE=] [AGAIN=1])
 	@PYTHONPATH=dev $(BIN)/python -m tests.system.faults $(WHICH) $(if $(AGAIN),--again)
 
 faults-sample: install ## some of them on pods: every family of faults, every phase
 	@PYTHONPATH=dev $(BIN)/python -m tests.system.faults --sample $(if $(AGAIN),--again)
+
+SEED := 0
+chaos: install ## make chaos SEED=n: one run under 50 random faults, beside a calm one
+	@PYTHONPATH=dev $(BIN)/python -m tests.system.faults.chaos --seed $(SEED)
 
 .PHONY: stress
 TIMES := 30

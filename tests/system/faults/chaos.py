@@ -1,0 +1,244 @@
+"""`make chaos SEED=n`: one calm run, and one under random faults of every family, from its first second on.
+
+Both have the same losses and samples, each step once, and nothing is left behind. The stormy run is held
+back so that it lasts as long as the faults come. What a fault breaks for good is mended half a minute
+later, and the next one does not wait for that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from cluster.errors import ClusterError
+from cluster.native.pods import Process
+from demo.kube import DemoError, Kube
+from footplate_contracts.names import Cause
+from tests.support import processes
+from tests.support.matrix import FAULTS, Family, Fault, Phase
+from tests.support.processes import wait_for
+from tests.support.runs import Json, changed, check_same_history
+from tests.support.settle import settle
+from tests.system.faults.disk import Disk
+from tests.system.faults.ground import Ground, cluster, ground_in, hang, insist
+from tests.system.faults.mending import Mending
+from tests.system.faults.over_cluster import CLUSTER
+from tests.system.faults.over_runs import RUNS
+from tests.system.faults.stand import Stand
+
+NAMESPACE: Final = "footplate-chaos"
+STEPS: Final = 400
+COUNT: Final = 50  # faults
+STORM: Final = 330.0  # seconds in which they come
+BROKEN: Final = 30.0  # seconds for which what a fault breaks stays broken
+BOUND: Final = 20.0  # seconds for a step, and for whatever else a rank does
+ENDED: Final = 200.0  # seconds for the rest of the run, once no fault comes any more
+NODES: Final = (
+    Family.NODES,
+    Family.NETWORK,
+)  # families of which one fault comes at a time: there are two nodes
+# It waits for its substitutes, while others come: the cells play it.
+LEFT_OUT: Final = frozenset({"image gone for the substitute", "zygote killed at import"})
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A fault, and when it comes: seconds after the run was applied."""
+
+    seconds: float
+    fault: Fault
+
+
+def draw(chance: random.Random, count: int = COUNT, storm: float = STORM) -> list[Drawn]:
+    """So many faults, in their order: of each family as many, and the first within the first second."""
+    by_family: dict[Family, list[Fault]] = {}
+    for name in (*RUNS, *CLUSTER):
+        if name not in LEFT_OUT:
+            by_family.setdefault(FAULTS[name].family, []).append(FAULTS[name])
+    families = list(by_family)
+    chosen = [families[number % len(families)] for number in range(count)]
+    chance.shuffle(chosen)
+    moments = sorted([chance.uniform(0, 1), *(chance.uniform(0, storm) for _ in range(count - 1))])
+    return [
+        Drawn(seconds, chance.choice(by_family[family]))
+        for seconds, family in zip(moments, chosen, strict=True)
+    ]
+
+
+class _Brief(Mending):
+    """Mends after a while what a run of a cell would have to get along without."""
+
+    def at_end(self, act: Callable[[], None]) -> None:
+        self.later(BROKEN, act)
+
+
+@dataclass
+class _Stormy(Stand):
+    """The run, of which any worker may be hit."""
+
+    chance: random.Random = field(default_factory=random.Random)
+    frozen: list[Process] = field(default_factory=list)  # ranks that a fault has stopped
+
+    @property
+    def victim(self) -> Json:
+        return self.chance.choice(self._workers())
+
+    @property
+    def keeper(self) -> Json:
+        return self.chance.choice([pod for pod in self._workers() if processes.ranks(pod)])
+
+    def _workers(self) -> list[Json]:
+        """Those that run; IndexError where there is none, by whoever chooses."""
+        return [pod for pod in self.ground.pods(self.name) if processes.main(pod)]
+
+
+def main() -> int:
+    """The exit status: 1 where the storm has left a trace."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0, help="of what comes when (default %(default)s)")
+    seed = parser.parse_args().seed
+    kube = Kube.of_cluster_tool()
+    try:
+        with ground_in(kube, NAMESPACE) as ground:
+            return 0 if _compare(ground, seed) else 1
+    finally:
+        cluster("up")
+        settle(kube)
+
+
+def _compare(ground: Ground, seed: int) -> bool:
+    calm, stormy = f"calm-{seed}", f"storm-{seed}"
+    ground.runs.apply(_manifest(ground, calm))
+    ground.watch.until(calm, lambda status: status.get("phase") == "Succeeded", 300)
+    expected = ground.runs.whole_history(calm, STEPS)
+    begun = time.monotonic()
+    chance = random.Random(seed)
+    disk = Disk(ground.checkpoints(stormy))
+    stand = _Stormy(ground, FAULTS["rank killed"], Phase.STEPPING, stormy, disk=disk, chance=chance)
+    hits = 0
+    try:
+        ground.runs.apply(_manifest(ground, stormy))
+        mending = _Brief()
+        with _held_back(stand):
+            hits = _storm(stand, draw(chance), mending)
+        with suppress(AssertionError):
+            mending.finish()
+        cluster("up")
+        insist(lambda: ground.runs.ask.get("/readyz/ping"))
+        ground.watch.until(stormy, lambda status: status.get("phase") == "Succeeded", ENDED)
+        rows = ground.runs.whole_history(stormy, STEPS, late_seconds=180)
+        check_same_history(rows, expected)
+        wait_for(lambda: not (ground.pods(stormy) or ground.pods(stormy, "coordinator")), 120, 0.5)
+        status = ground.watch.status(stormy)
+        ground.runs.delete(stormy)
+        wait_for(lambda: not ground.children(stormy), 120, 0.5)
+    except (AssertionError, TimeoutError) as error:
+        print(f"seed {seed}: {error}\n{ground.runs.explain(stormy)}", flush=True)
+        return False
+    finally:
+        ground.runs.delete(stormy)
+        ground.runs.delete(calm)
+        disk.remove()
+    worst = max(abs(row["loss"] - other["loss"]) for row, other in zip(rows, expected, strict=True))
+    print(
+        f"seed {seed}: {hits} of {COUNT} faults hit, {status['restarts']} restarts {status['failures']},"
+        f" {STEPS} steps once each, losses within {worst:.1e}, nothing left,"
+        f" {time.monotonic() - begun:.0f} s",
+        flush=True,
+    )
+    return True
+
+
+def _manifest(ground: Ground, name: str) -> Json:
+    manifest = changed(ground.manifest(name), "training.steps", STEPS)
+    manifest = changed(manifest, "resilience.hang", hang(BOUND))
+    # What comes here would come over a run in years: no budget is to end it.
+    return changed(manifest, "resilience.budgets", {cause.value: 1000 for cause in Cause if cause != ""})
+
+
+def _storm(stand: _Stormy, drawn: list[Drawn], mending: Mending) -> int:
+    """Let them come when their time is there; how many found somebody to hit."""
+    begun, hits, whole_again = time.monotonic(), 0, 0.0
+    seen: Counter[Family] = Counter()
+    for fault in drawn:
+        time.sleep(max(0.0, begun + fault.seconds - time.monotonic()))
+        now = time.monotonic() - begun
+        if fault.fault.family in NODES and now < whole_again:
+            told = "not while another node is away"
+        else:
+            told = _hit(stand, fault.fault, mending)
+        if not told:
+            hits += 1
+            seen[fault.fault.family] += 1
+            if fault.fault.family in NODES:
+                whole_again = now + 2 * BROKEN
+        print(
+            f"{now:6.1f} s  {stand.run_phase or 'applied':<11} step {stand.steps:>3}"
+            f"  {fault.fault.name}{f': {told}' if told else ''}",
+            flush=True,
+        )
+    print(", ".join(f"{family.value} {seen[family]}" for family in Family), flush=True)
+    return hits
+
+
+def _hit(stand: _Stormy, fault: Fault, mending: Mending) -> str:
+    """Why it hit nobody; empty where it did."""
+    ground = stand.ground
+    ground.left, ground.right = stand.chance.sample([ground.left, ground.right], 2)
+    try:
+        if fault.name == "rank stopped":
+            stand.frozen += processes.ranks(stand.keeper)
+            processes.send(stand.frozen, signal.SIGSTOP)
+        elif fault.name in RUNS:
+            RUNS[fault.name](stand, mending)
+        else:
+            CLUSTER[fault.name](ground, [stand], mending)
+    except (AssertionError, ClusterError, DemoError, IndexError, OSError, TimeoutError, ValueError) as error:
+        return f"hit nobody ({type(error).__name__}: {str(error)[:80]})"
+    return ""
+
+
+@contextmanager
+def _held_back(stand: _Stormy) -> Iterator[None]:
+    """The run makes its steps as slowly as the storm lasts, within the block."""
+    over = threading.Event()
+    begun = time.monotonic()
+
+    def hold() -> None:
+        while not over.wait(0.3):
+            allowed = 5 + (STEPS - 25) * (time.monotonic() - begun) / STORM
+            with suppress(DemoError, OSError, IndexError, TimeoutError, AssertionError):
+                view = stand.ground.view(stand.name)
+                if view is None or view.progress.step < allowed:
+                    _let_go(stand)
+                elif not stand.grip.held:
+                    stand.grip.stop(*processes.ranks(stand.keeper))
+        _let_go(stand)
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        holding = pool.submit(hold)
+        try:
+            yield
+        finally:
+            over.set()
+            holding.result()
+
+
+def _let_go(stand: _Stormy) -> None:
+    """All that are held but those that a fault has stopped."""
+    stand.grip.held = [process for process in stand.grip.held if process not in stand.frozen]
+    stand.grip.let_go()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
