@@ -63,7 +63,7 @@ def draw(chance: random.Random, count: int = COUNT, storm: float = STORM) -> lis
     """So many faults, in their order: of each family as many, and the first within the first second."""
     by_family: dict[Family, list[Fault]] = {}
     for name in (*RUNS, *CLUSTER):
-        if name not in LEFT_OUT:
+        if name in FAULTS and name not in LEFT_OUT:
             by_family.setdefault(FAULTS[name].family, []).append(FAULTS[name])
     families = list(by_family)
     chosen = [families[number % len(families)] for number in range(count)]

@@ -16,6 +16,7 @@ from tests.system.faults.ground import Ground, cluster
 from tests.system.faults.mending import OUTAGE, PAUSE, RESTART, Mending
 from tests.system.faults.stand import BROUGHT, Stand
 
+DRAINED: Final = 150.0  # seconds, beyond the deadline of a checkpoint in an emergency and a minute
 TRAINER: Final = "localhost/footplate/trainer:dev"
 
 
@@ -45,6 +46,32 @@ def _kubelet_stopped(ground: Ground, stands: Sequence[Stand], mending: Mending) 
     ground.room.everywhere()
     cluster("stop", f"{ground.left}-kubelet")
     mending.at_end(lambda: cluster("start", f"{ground.left}-kubelet"))
+
+
+def _drained(ground: Ground, stands: Sequence[Stand], mending: Mending) -> None:
+    """As an administrator does it: what runs there is asked to go, until nothing is left."""
+    ground.room.everywhere()
+    drain = ("drain", ground.left, "--force", "--ignore-daemonsets", "--delete-emptydir-data")
+    mending.later(0.0, lambda: ground.kube.kubectl(*drain, f"--timeout={DRAINED:.0f}s"))
+    mending.at_end(lambda: ground.kube.kubectl("uncordon", ground.left))
+
+
+def _node_deleted(ground: Ground, stands: Sequence[Stand], mending: Mending) -> None:
+    """The object goes, and its kubelet registers again only when it starts again."""
+    ground.room.everywhere()
+    ground.kube.kubectl("delete", "node", ground.left)
+
+    def again() -> None:
+        cluster("stop", f"{ground.left}-kubelet")
+        cluster("start", f"{ground.left}-kubelet")
+
+    mending.at_end(again)
+
+
+def _parted(ground: Ground, stands: Sequence[Stand], mending: Mending) -> None:
+    ground.room.everywhere()
+    cluster("part", ground.left, ground.right)
+    mending.at_end(lambda: cluster("join", ground.left, ground.right))
 
 
 def parts(ground: Ground, part: str) -> list[Json]:
@@ -114,6 +141,9 @@ CLUSTER: Final[
     "two nodes powered off": _two_nodes_off,
     "node cut off": _node_cut_off,
     "kubelet stopped": _kubelet_stopped,
+    "node drained": _drained,
+    "node object deleted": _node_deleted,
+    "node cut off from one other": _parted,
     "operator killed": _operator_killed,
     "leader stopped": _leader_stopped,
     "REST API killed": _api_killed,
