@@ -101,6 +101,8 @@ def _fault(
 
 
 _LOST: Final = (Cause.NODE_LOST, Cause.PREEMPTED, Cause.COMMUNICATION)
+# No suspension is held up to find out why its checkpoint came to nothing.
+_UNREACHED: Final = (*_LOST, Cause.HANG)
 _KUBERNETES: Final = 60.0  # what takes Kubernetes' own word for a node that is gone
 FAULTS: Final[Mapping[str, Fault]] = {
     fault.name: fault
@@ -121,6 +123,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
         _fault("node powered off", Family.NODES, (Needs.PODS,), _LOST, _KUBERNETES),
         _fault("two nodes powered off", Family.NODES, (Needs.PODS,), _LOST, _KUBERNETES),
         _fault("node cut off", Family.NETWORK, (Needs.PODS,), _LOST, _KUBERNETES),
+        _fault("node cut off from one other", Family.NETWORK, (Needs.PODS,), _UNREACHED, _KUBERNETES),
         _fault("kubelet stopped", Family.NODES, (Needs.PODS,), _LOST, _KUBERNETES),
         _fault("coordinator killed", Family.COORDINATOR, (Needs.COORDINATOR,)),
         _fault("coordinator stopped", Family.COORDINATOR, (Needs.COORDINATOR,), (), 40.0),

@@ -250,6 +250,7 @@ class Reason(StrEnum):
     OUT_OF_MEMORY = "OutOfMemory"
     GPU_ERROR = "GpuError"  # the driver calls a device broken
     PEER_LOST = "PeerLost"
+    NETWORK_PARTITION = "NetworkPartition"  # nodes that do not reach each other
     RANK_KILLED = "RankKilled"
     NO_STEP = "NoStep"  # for too long
     POD_DELETED = "PodDeleted"

@@ -18,6 +18,7 @@ from footplate_contracts.failures import FailureReport
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.model import Report, read_unknown_as
 from footplate_contracts.names import FIRST_SPARE, WorkerId
+from footplate_contracts.probes import Probe, ProbeResult
 
 
 class GenerationId(Report):
@@ -189,6 +190,7 @@ class Heartbeat(Report):
     leaving: bool = Field(
         default=False, description="this agent was told to end, and waits until what its ranks did is saved"
     )
+    probed: ProbeResult | None = Field(default=None, description="the newest")
 
 
 class HeartbeatAnswer(Report):
@@ -204,6 +206,7 @@ class HeartbeatAnswer(Report):
     diagnosis: Annotated[Diagnosis | None, BeforeValidator(_if_known)] = Field(
         default=None, description="the newest one"
     )
+    probe: Probe | None = Field(default=None, description="absent once it is answered")
     received: int = Field(default=0, description="outbox items up to here need not be sent again")
     acknowledged: int = Field(default=0, description="outbox items up to here are durable")
 
@@ -254,6 +257,7 @@ class Verdict(StrEnum):
     SUSPECT = "suspect"  # silent, as are too many for it to trust its own ears
     SILENT = "silent"  # held to be gone, because it said nothing: its node may be gone, too
     ENDED = "ended"  # held to be gone, because its process ended: its node said so
+    UNREACHABLE = "unreachable"  # it is heard, but not by a peer: another one should have its place
 
 
 class MissedAgent(Report):
@@ -262,6 +266,13 @@ class MissedAgent(Report):
     agent: AgentIdentity
     verdict: Annotated[Verdict, read_unknown_as(Verdict.SUSPECT)]  # which Kubernetes has to confirm
     seconds: float = Field(description="since its last word")
+
+
+class UnreachablePair(Report):
+    """Two agents that do not reach each other, though the coordinator hears both."""
+
+    one: AgentIdentity
+    other: AgentIdentity
 
 
 class RunState(StrEnum):
@@ -292,6 +303,7 @@ class CoordinatorState(Report):
     missed: list[MissedAgent] = Field(
         default_factory=list, description="any number, whatever ended a generation"
     )
+    unreachable: list[UnreachablePair] = Field(default_factory=list, max_length=32)
     waiting: list[AgentIdentity] = Field(
         default_factory=list, description="ready for the next generation, and not in this one"
     )

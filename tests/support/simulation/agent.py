@@ -15,6 +15,7 @@ from footplate_contracts.backoff import backoff
 from footplate_contracts.directives import Command
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Env, ExitCode, Reason
+from footplate_contracts.probes import Peer, Probe, ProbeResult
 from footplate_contracts.reports import (
     AgentIdentity,
     GenerationId,
@@ -33,7 +34,7 @@ from footplate_elastic.protocol import wire
 from footplate_elastic.protocol.wire import Refusal
 from footplate_operator.runtime.kinds import Json
 from tests.support.simulation.conversation import Conversation, Directory
-from tests.support.simulation.network import Process, Unreached
+from tests.support.simulation.network import Process, Unreached, connected
 from tests.support.simulation.ranks import Ranks
 from tests.support.simulation.training import NotFinite, PeerLost, WriteFailed
 
@@ -95,6 +96,7 @@ class Agent(Process):
         self._news = asyncio.Event()
         self._wake = asyncio.Event()
         self._terminated = False
+        self._probed: ProbeResult | None = None
         self._answered = 0.0  # when a coordinator answered last
 
     def begin(self, done: Callable[[int], None]) -> None:
@@ -332,6 +334,23 @@ class Agent(Process):
     def _take(self, answer: HeartbeatAnswer) -> None:
         self.view.take(answer)
         self.outbox.forget(answer.acknowledged)
+        asked = self.view.new_probe()
+        if asked is not None:
+            self.spawn(self._probe(*asked))
+
+    async def _probe(self, epoch: int, asked: Probe) -> None:
+        async def reaches(peer: Peer) -> bool:
+            other = self.world.agent_at(peer.address)
+            try:
+                await self.network.call(self, other, connected, timing.PROBE)
+            except Unreached:
+                return False
+            return True
+
+        reached = await asyncio.gather(*map(reaches, asked.peers))
+        unreached = [peer.pod_name for peer, there in zip(asked.peers, reached, strict=True) if not there]
+        self._probed = ProbeResult(epoch=epoch, number=asked.number, unreached=unreached)
+        self._news.set()
 
     async def _stay_connected(self) -> None:
         failures = 0
@@ -388,6 +407,7 @@ class Agent(Process):
             finished=self.reports.finished and told,
             suspended=self.reports.suspended and told,
             leaving=self._terminated,
+            probed=self._probed,
         )
 
     async def _pause(self, failures: int) -> None:

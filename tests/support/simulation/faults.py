@@ -121,6 +121,13 @@ def _node_cut_off(world: Simulation) -> None:
     _later(BACK, world.network.mend)
 
 
+def _node_cut_off_from_another(world: Simulation) -> None:
+    places = sorted({agent.place for agent in agents(world) if not agent.identity.spare})
+    if len(places) > 1:
+        world.network.cut(*world.chance.sample(places, 2))
+        _later(BACK, world.network.mend)
+
+
 def _kubelet_stopped(world: Simulation) -> None:
     node = world.nodes.by_name[_a_place(world)]
     node.kubelet = False
@@ -261,6 +268,7 @@ INJECT: Final[Mapping[str, Callable[[Simulation], None]]] = {
     "node powered off": _node_off,
     "two nodes powered off": _two_nodes_off,
     "node cut off": _node_cut_off,
+    "node cut off from one other": _node_cut_off_from_another,
     "kubelet stopped": _kubelet_stopped,
     "coordinator killed": _coordinator_killed,
     "coordinator stopped": _coordinator_stopped,

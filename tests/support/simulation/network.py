@@ -89,7 +89,7 @@ class Network:
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
         self._dark: set[str] = set()  # places without power
-        self._cuts: set[frozenset[str]] = set()  # pairs of places
+        self._cuts: set[tuple[str, str]] = set()  # from one place to another
         self._alone: set[str] = set()  # places that reach nobody
         self._change = asyncio.Event()
         self.listeners: list[Callable[[], None]] = []
@@ -111,9 +111,9 @@ class Network:
         self._alone.add(place)
         self.changed()
 
-    def cut(self, one: str, other: str) -> None:
-        """These two do not reach each other, but everybody else."""
-        self._cuts.add(frozenset((one, other)))
+    def cut(self, one: str, other: str, both: bool = True) -> None:
+        """What `one` sends to `other` is lost, and where not `both` ways are cut what comes back is not."""
+        self._cuts |= {(one, other), (other, one)} if both else {(one, other)}
         self.changed()
 
     def mend(self) -> None:
@@ -125,12 +125,12 @@ class Network:
     # -- ways --------------------------------------------------------------------------
 
     def reaches(self, one: str, other: str) -> bool:
-        """Whether packets pass between two places."""
+        """Whether packets pass from one place to another."""
         if self._dark & {one, other}:
             return False
         if one == other:
             return True
-        return not self._alone & {one, other} and frozenset((one, other)) not in self._cuts
+        return not self._alone & {one, other} and (one, other) not in self._cuts
 
     def lit(self, place: str) -> bool:
         """Whether `place` has power."""

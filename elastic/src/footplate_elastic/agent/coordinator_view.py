@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from footplate_contracts.directives import Command, NumberedLimits
+from footplate_contracts.probes import Probe
 from footplate_contracts.reports import Diagnosis, GenerationId, HeartbeatAnswer
 from footplate_elastic.protocol.wire import known
 
@@ -40,6 +41,7 @@ class CoordinatorView:
     received: int = 0
     limits: NumberedLimits | None = None  # the newest that anybody told
     questions: tuple[int, int] = (0, 0)  # (epoch, number) of the newest one that was handed out
+    probes: tuple[int, int] = (0, 0)  # the same of probes
 
     def take(self, answer: HeartbeatAnswer) -> None:
         """Fold in an answer, in whatever order it comes."""
@@ -76,6 +78,14 @@ class CoordinatorView:
             return None
         self.questions = (self.answer.epoch, asked.number)
         return asked
+
+    def new_probe(self) -> tuple[int, Probe] | None:
+        """A probe that was not handed out yet, once, with the epoch of whoever asks."""
+        asked = self.answer.probe if self.answer is not None else None
+        if self.answer is None or asked is None or (self.answer.epoch, asked.number) <= self.probes:
+            return None
+        self.probes = (self.answer.epoch, asked.number)
+        return self.answer.epoch, asked
 
     def must_rejoin(self, running: GenerationId) -> bool:
         """Whether ranks of `running` have to stop."""

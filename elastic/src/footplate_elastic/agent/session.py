@@ -21,6 +21,7 @@ from footplate_contracts.backoff import backoff
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.model import Report
+from footplate_contracts.probes import Probe, ProbeResult
 from footplate_contracts.reports import (
     AgentIdentity,
     Diagnosis,
@@ -33,7 +34,7 @@ from footplate_contracts.reports import (
     RankReport,
     SealedGeneration,
 )
-from footplate_elastic.agent import timing
+from footplate_elastic.agent import probe, timing
 from footplate_elastic.agent.client import Answer, Connection, Directory, Endpoint
 from footplate_elastic.agent.coordinator_view import CoordinatorView
 from footplate_elastic.agent.errors import RunOver, SlotTaken, Terminated, Unreachable
@@ -91,6 +92,7 @@ class Session:
         self._reports = RankReports(total_steps)
         self._last: GenerationId | None = None
         self._failure: FailureReport | None = None
+        self._probed: ProbeResult | None = None
         self._lock = threading.Lock()
         self._news = threading.Event()
         self._urgent = threading.Event()
@@ -294,7 +296,7 @@ class Session:
             before, earlier = self.view.known, self.view.answer
             command, limits = self.view.command, self.view.limits
             self.view.take(answer)
-            question = self.view.new_question()
+            question, asked = self.view.new_question(), self.view.new_probe()
         self.outbox.forget(answer.acknowledged)
         if earlier is not None and answer.epoch > earlier.epoch:
             self._idle.hang_up(answer.epoch)  # it may still wait at a coordinator that ended without a word
@@ -304,8 +306,14 @@ class Session:
             self._listener.informed(self.view.limits)
         if question is not None:
             self._listener.diagnosed(question)
+        if asked is not None:
+            threading.Thread(target=self._probe, name="footplate-probe", args=asked, daemon=True).start()
         if self.view.known != before:
             self._listener.changed()
+
+    def _probe(self, epoch: int, asked: Probe) -> None:
+        self._probed = probe.answer(epoch, asked)
+        self.tell(urgent=True)
 
     def _word(self, news: bool) -> Heartbeat:
         oldest = self.outbox.oldest  # before the items: what is forgotten meanwhile is durable
@@ -327,6 +335,7 @@ class Session:
                 finished=self._reports.finished and told,
                 suspended=self._reports.suspended and told,
                 leaving=self.leaving,
+                probed=self._probed,
             )
 
     def _all_told(self, sending: int) -> bool:

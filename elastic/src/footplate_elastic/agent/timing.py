@@ -21,6 +21,7 @@ ECHO: Final = 0.2  # for the end of the rank to which another one says that it l
 DRAIN: Final = 2.0  # for what ranks that have ended well said over their sockets
 ZYGOTE_PAUSE: Final = 0.5  # before another zygote follows one that was killed; doubles
 LONGEST_ZYGOTE_PAUSE: Final = 8.0  # whoever wants its memory back needs a moment
+PROBE: Final = 2.0  # for a peer's port: a packet that is lost comes again after a second
 STORE: Final = 2.0  # for the store of a generation: a dead one answers with silence, and so is the generation
 
 # -- the coordinator -------------------------------------------------------------------

@@ -77,6 +77,14 @@ class Lost:
 
 
 @dataclass(frozen=True)
+class Displaced:
+    """An agent is heard, but not by its peers: another one should have its place."""
+
+    agent: AgentIdentity
+    why: str
+
+
+@dataclass(frozen=True)
 class Leaving:
     """An agent was told to end: all ranks save first."""
 
@@ -90,7 +98,19 @@ class Closed:
     state: RunState
 
 
-Action = Opened | Sealed | Adopted | Arrived | Evicted | Promoted | Lost | Leaving | NumberedFailure | Closed
+Action = (
+    Opened
+    | Sealed
+    | Adopted
+    | Arrived
+    | Evicted
+    | Promoted
+    | Lost
+    | Displaced
+    | Leaving
+    | NumberedFailure
+    | Closed
+)
 """A NumberedFailure is one that was listed just now."""
 
 
@@ -114,6 +134,8 @@ def told(action: Action) -> tuple[int, str]:
             return logging.INFO, f"{spare.pod_name} takes slot {agent.index}"
         case Lost(agent, _, _, why):
             return logging.WARNING, f"{agent.pod_name} is lost: {why}"
+        case Displaced(agent, why):
+            return logging.WARNING, f"{agent.pod_name} should have another place: {why}"
         case NumberedFailure(agent=agent, failure=failure):
             return logging.WARNING, f"{agent.pod_name} reports {failure.cause}: {failure.message}"
         case Closed(outcome):

@@ -29,9 +29,8 @@ from footplate_contracts.reports import (
     Progress,
     RunState,
     SealedGeneration,
-    Verdict,
 )
-from footplate_elastic.coordinator import limits, membership, size, timing
+from footplate_elastic.coordinator import limits, membership, partition, size, timing
 from footplate_elastic.coordinator.actions import (
     Action,
     Adopted,
@@ -72,7 +71,7 @@ class Coordinator:
     version: int = 1
     _shown: Progress = field(default_factory=Progress)
     _shown_at: float = 0.0
-    _shown_agents: tuple[list[AgentIdentity], list[tuple[AgentIdentity, Verdict]]] = ([], [])
+    _shown_agents: tuple[object, ...] = ()
     _missed: list[MissedAgent] = field(default_factory=list)
     _closed_at: float | None = None
     _end_told: bool = False
@@ -149,7 +148,8 @@ class Coordinator:
         self._apply(membership.tick(self.state, now), now)
         if self.state.rendezvous is Rendezvous.SEALED:
             self._look_for_hang(now)
-        self._apply(self.state.failures.settle(now), now)
+        if not self.state.connectivity.undecided(now):
+            self._apply(self.state.failures.settle(now), now)
         self.version += self._tell_end(now)
         self._show(now)
         progress = self.progress.view()
@@ -190,6 +190,7 @@ class Coordinator:
             command=self.state.asked,
             limits=self.state.limits if self.state.rendezvous is not Rendezvous.UNDECIDED else None,
             diagnosis=self.diagnosis,
+            probe=partition.probe_for(self.state, agent),
             received=self.telemetry.received(agent),
             acknowledged=self.telemetry.acknowledged(agent),
         )
@@ -225,6 +226,7 @@ class Coordinator:
             members=self.state.sealed.members if self.state.sealed else [],
             missing=[] if self.state.rendezvous is Rendezvous.CLOSED else self.state.missing(),
             missed=self._missed,
+            unreachable=partition.pairs(self.state),
             waiting=self._waiting(),
             progress=self.progress.view(),
             start_step=self.progress.start_step,
@@ -276,9 +278,10 @@ class Coordinator:
         return message if agent == message.agent else message.model_copy(update={"agent": agent})
 
     def _show(self, now: float) -> None:
-        """Who waits and who is missed is news."""
-        self._missed = missed(self.state, now)
-        shown = (self._waiting(), [(gone.agent, gone.verdict) for gone in self._missed])
+        """Who waits, who is missed, who does not reach whom and who is asked for that is news."""
+        self._missed, known = missed(self.state, now), self.state.connectivity
+        gone = [(gone.agent, gone.verdict) for gone in self._missed]
+        shown = (self._waiting(), gone, known.cut, known.round and known.round.number)
         self.version += shown != self._shown_agents
         self._shown_agents = shown
 

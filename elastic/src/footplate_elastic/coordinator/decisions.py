@@ -12,7 +12,7 @@ from typing import Final
 from footplate_contracts.directives import Command
 from footplate_contracts.names import Reason
 from footplate_contracts.reports import GenerationId, RunState, SealedGeneration
-from footplate_elastic.coordinator import takeover
+from footplate_elastic.coordinator import partition, takeover
 from footplate_elastic.coordinator.actions import TOLD_TO_END, Action, Adopted, Closed, Lost, Opened, Sealed
 from footplate_elastic.coordinator.size import chosen, count_of, patience
 from footplate_elastic.coordinator.slots import Ended, Slot, assign_ranks
@@ -30,7 +30,7 @@ def advance(state: Membership, now: float) -> list[Action]:
     if state.rendezvous is Rendezvous.OPEN:
         if state.command is Command.CHECKPOINT_AND_EXIT:
             return _close(state, RunState.SUSPENDED)
-        return [*promote(state, now), *_seal(state, now)]
+        return [*partition.examine(state, now), *promote(state, now), *_seal(state, now)]
     if state.rendezvous is Rendezvous.SEALED:
         return _finish(state, now)
     return []
@@ -48,6 +48,7 @@ def _decide(state: Membership, now: float) -> list[Action]:
         for member in last.members if last else ():
             # All others have spoken by now: whoever has not is silent since we listen.
             state.slots.setdefault(member.agent.index, Slot(member.agent, state.opened))
+        state.connectivity.doubted = last is not None  # an earlier coordinator may have known why
         return [
             *open_generation(state, now, "the last generation is broken or unknown"),
             *advance(state, now),
@@ -71,6 +72,8 @@ def _seal(state: Membership, now: float) -> list[Action]:
     training = chosen(state, count)
     if any(slot.silent_for(now) > state.timing.silence for slot in training):
         return []
+    if partition.holds(state, training, now):
+        return []
     number = state.generation.number if state.generation and state.generation.epoch == state.epoch else 0
     members = assign_ranks([slot.waiting for slot in training if slot.waiting is not None])
     state.sealed = SealedGeneration(
@@ -86,6 +89,7 @@ def _seal(state: Membership, now: float) -> list[Action]:
         slot.ended = None
     for slot in training:
         slot.waiting = None
+    state.connectivity.forget({slot.agent.pod_name for slot in state.slots.values()})
     return [Sealed(state.sealed)]
 
 

@@ -22,12 +22,13 @@ def lose(
 
     An agent whose ranks have all ended is not needed any more. `silent`: nothing but its silence tells it.
     """
-    if slot.lost or state.rendezvous is Rendezvous.CLOSED:
+    if (slot.lost and not slot.unreachable) or state.rendezvous is Rendezvous.CLOSED:
         return []
-    slot.lost, slot.silent = why, silent
+    known = slot.unreachable
+    slot.lost, slot.silent, slot.unreachable = why, silent, False
     slot.waiting = None
     state.claims.pop(slot.agent.index, None)
-    if member_of(state.sealed, slot.agent) is None or slot.ended is not None:
+    if known or member_of(state.sealed, slot.agent) is None or slot.ended is not None:
         return []
     lost = Lost(slot.agent, state.generation, reason, why)
     if state.rendezvous is not Rendezvous.SEALED:
@@ -81,12 +82,18 @@ def _imports(state: Membership, slot: Slot, now: float) -> bool:
 def missed(state: Membership, now: float) -> list[MissedAgent]:
     """Agents that had a slot, and are not heard."""
     lost = [slot for slot in state.slots.values() if slot.lost]
-    found = [(slot, Verdict.SILENT if slot.silent else Verdict.ENDED) for slot in lost]
+    found = [(slot, _verdict(slot)) for slot in lost]
     found += [(slot, Verdict.SUSPECT) for slot in suspects(state, now)]
     return [
         MissedAgent(agent=slot.agent, verdict=verdict, seconds=round(slot.silent_for(now), 1))
         for slot, verdict in found
     ]
+
+
+def _verdict(slot: Slot) -> Verdict:
+    if slot.unreachable:
+        return Verdict.UNREACHABLE
+    return Verdict.SILENT if slot.silent else Verdict.ENDED
 
 
 def too_silent(state: Membership, now: float) -> list[Slot]:

@@ -12,7 +12,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from footplate_contracts.failures import FailureReport, is_secondary
+from footplate_contracts.failures import FailureReport, fit, is_secondary
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.reports import AgentIdentity, GenerationId, NumberedFailure, SealedGeneration
 from footplate_elastic.coordinator import timing
@@ -20,6 +20,11 @@ from footplate_elastic.coordinator.actions import Lost
 from footplate_elastic.coordinator.watchdog import Watchdog
 
 LISTED: Final = 32  # the contract's maximum
+
+
+def may_be_partition(failure: FailureReport) -> bool:
+    """Whether nodes that do not reach each other would end a generation like this."""
+    return is_secondary(failure) or failure.cause is Cause.HANG
 
 
 def loss_report(lost: Lost, step: int | None, wall_time: float) -> FailureReport:
@@ -86,8 +91,10 @@ class FailureLog:
             return [] if (agent, failure) in known else [self._list(agent, generation, failure)]
         if generation in self._explained:
             return []
-        if is_secondary(failure):
+        if may_be_partition(failure):
             self._pending.setdefault(generation, (agent, failure, now))
+            if failure.cause is Cause.HANG:  # that others lose connections follows from it
+                self._explained.add(generation)
             return []
         return [self._list(agent, generation, failure)]
 
@@ -96,9 +103,33 @@ class FailureLog:
         due = [
             (agent, generation, failure)
             for generation, (agent, failure, since) in self._pending.items()
-            if everything or now - since >= timing.SETTLE
+            if everything or now - since >= (timing.SETTLE if is_secondary(failure) else timing.EXAMINED)
         ]
         return [self._list(*pending) for pending in due]
+
+    def explain(
+        self, generation: GenerationId, agent: AgentIdentity | None, message: str
+    ) -> list[NumberedFailure]:
+        """List that nodes do not reach each other where no more is known than what follows from it.
+
+        `agent` is the one whose place was given up, None where nobody's was.
+        """
+        pending = self._pending.get(generation)
+        if pending is None:
+            return []
+        teller, failure, _ = pending
+        update = {"cause": Cause.COMMUNICATION, "reason": Reason.NETWORK_PARTITION, "message": fit(message)}
+        whose = agent or teller.model_copy(update={"node_name": ""})
+        return [self._list(whose, generation, failure.model_copy(update={**update, "rank": None}))]
+
+    def explained_otherwise(self, generation: GenerationId) -> bool:
+        """Whether something is listed that ended `generation` and does not follow from anything else."""
+        return any(
+            listed.generation == generation
+            and not may_be_partition(listed.failure)
+            and listed.failure.reason != Reason.NETWORK_PARTITION
+            for listed in self._listed
+        )
 
     def listed(self) -> list[NumberedFailure]:
         """Oldest first, at most 32."""

@@ -23,6 +23,7 @@ from footplate_contracts.reports import AgentIdentity, Heartbeat, JoinRequest, S
 from footplate_elastic.coordinator.actions import TOLD_TO_END, Action, Arrived, Evicted, Leaving
 from footplate_elastic.coordinator.decisions import advance, open_generation
 from footplate_elastic.coordinator.failure_detector import disconnected_too_long, lose, too_silent
+from footplate_elastic.coordinator.failures import may_be_partition
 from footplate_elastic.coordinator.size import better
 from footplate_elastic.coordinator.slots import Ended, Slot, answered_by, member_of
 from footplate_elastic.coordinator.state import Membership, Rendezvous
@@ -53,7 +54,7 @@ def heard(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refusal 
     if agent.incarnation > slot.agent.incarnation:
         return None, _follow(state, slot, agent, now)
     slot.heard = now
-    if not slot.lost:
+    if not slot.lost or slot.unreachable:
         return None, []
     slot.lost, slot.silent = "", False
     return None, [Arrived(agent)]
@@ -74,6 +75,7 @@ def joined(state: Membership, request: JoinRequest, now: float) -> tuple[Refusal
         return None, actions
     state.claims.pop(request.agent.index, None)
     if request.failure is not None:
+        state.connectivity.doubted |= may_be_partition(request.failure)
         actions += state.failures.add(request.agent, request.last_generation, request.failure, now)
     slot.waiting = request
     if state.rendezvous is Rendezvous.SEALED and member_of(state.sealed, request.agent) is not None:
@@ -101,6 +103,8 @@ def beat(state: Membership, word: Heartbeat, now: float) -> tuple[Refusal | None
             slot.last_step = word.total_steps
     if word.leaving and not slot.leaving:
         actions += _leaves(state, slot, now)
+    if word.probed is not None and word.probed.epoch == state.epoch:
+        state.connectivity.answered(word.agent.pod_name, word.probed)
     if word.failure is not None:
         actions += state.failures.add(word.agent, word.generation, word.failure, now)
         if current:
@@ -113,6 +117,7 @@ def hung(state: Membership, agent: AgentIdentity, failure: FailureReport, now: f
     """The ranks of the running generation stand still; `agent` has the one to blame."""
     if state.rendezvous is not Rendezvous.SEALED:
         return []
+    state.connectivity.doubted |= may_be_partition(failure)
     listed = state.failures.add(agent, state.generation, failure, now)
     return [*listed, *open_generation(state, now, failure.message), *advance(state, now)]
 

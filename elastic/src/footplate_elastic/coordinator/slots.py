@@ -25,6 +25,7 @@ class Slot:
     disconnected: float | None = None  # since when the last of them is gone
     lost: str = ""  # why it is held to be gone; empty while it lives
     silent: bool = False  # that it is lost was told by its silence alone
+    unreachable: bool = False  # it is lost to its peers alone, who do not reach it, and speaks to us
     waiting: JoinRequest | None = None  # ready for the next generation
     leaving: bool = False  # it was told to end, and will once its generation is saved
     ended: Ended | None = None

@@ -9,6 +9,7 @@ from enum import Enum
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.names import WorkerId
 from footplate_contracts.reports import AgentIdentity, GenerationId, RunState, SealedGeneration
+from footplate_elastic.coordinator.connectivity import Connectivity
 from footplate_elastic.coordinator.failures import FailureLog
 from footplate_elastic.coordinator.slots import Slot
 from footplate_elastic.coordinator.timing import Timing
@@ -45,6 +46,7 @@ class Membership:
     aliases: dict[WorkerId, AgentIdentity] = field(default_factory=dict)
     suspicion: bool = False  # a member of the broken generation reported a failure
     failures: FailureLog = field(default_factory=FailureLog)
+    connectivity: Connectivity = field(default_factory=Connectivity)
     step: int = -1  # highest step that any rank ever finished
     step_at_seal: int = -1
     fruitless: int = 0  # generations in a row that finished no new step

@@ -44,6 +44,12 @@ PROGRESS: Final = 1.0  # a step alone is news for the operator no more often
 # How long a lost connection waits for a failure that explains it: an agent tells why its ranks ended
 # once it has stopped them all, which takes a second or more where one does not heed SIGTERM.
 SETTLE: Final = 3.0
+# Of a standstill it is known at once, and whether two members do not reach each other once all have joined.
+EXAMINED: Final = 10.0
+ROUND: Final = 6.0  # for agents to try each other, which takes the two seconds of agent/timing.py
+ROUNDS: Final = 5  # with failures, of which none came twice: then they are chance
+BETWEEN: Final = 1.0  # two rounds, so that one moment's trouble does not fail both; doubles
+LONGEST_BETWEEN: Final = 10.0
 STACKS: Final = 2.0  # for ranks that stand still to write their stacks, before they are restarted
 # The end is told when the last numbers are stored, so that who reads "finished" finds them all.
 # Where the API is away, so much later all the same.

@@ -42,4 +42,6 @@ def known(answer: HeartbeatAnswer) -> str:
     flags = f"{int(answer.rendezvous_open)}{int(answer.evicted)}{int(answer.closed)}"
     asked = answer.diagnosis.number if answer.diagnosis else 0
     limits = answer.limits.number if answer.limits else 0
-    return f"{answer.epoch}/{answer.generation or '-'}/{flags}/{answer.command}/{asked}/{limits}"
+    told = f"{answer.epoch}/{answer.generation or '-'}/{flags}/{answer.command}/{asked}/{limits}"
+    # Only while it is asked: an agent of an earlier release, which answers no probe, says the rest.
+    return f"{told}/{answer.probe.number}" if answer.probe else told

@@ -153,7 +153,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             children=tuple(others),
             predecessors=tuple(pod for pod in predecessors if isinstance(pod, PodView)),
             coordinator=self._coordinators.state(run.uid),
-            refused=cache.refuses(pods, now),
+            refused=cache.refuses(pods, self._coordinators.state(run.uid), now),
             silence=self._coordinators.silence(run.uid),
             problem=admitted if isinstance(admitted, Problem) else None,
             profiles=self._profiles.names(),

@@ -9,9 +9,12 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from footplate_contracts.logs import fields
+from footplate_contracts.names import Role
+from footplate_contracts.reports import CoordinatorState
 from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import CORE_EVENT
+from footplate_operator.trainingrun.gang import losses
 from footplate_operator.trainingrun.gang.losses import STUCK_SECONDS
 from footplate_operator.trainingrun.observed import Credentials, PodView
 from footplate_operator.trainingrun.policies.diagnosis import diagnose
@@ -30,7 +33,10 @@ class RunCache:
 
     # Kept though the Secret is deleted: it comes back as it was, since pods have read it already.
     credentials: Credentials | None = None
-    refused: dict[str, datetime] = field(default_factory=dict)  # nodes where a pod could not start -> when
+    refused: dict[str, datetime] = field(default_factory=dict)  # nodes where a pod could not be -> since when
+    displaced: dict[str, str] = field(
+        default_factory=dict
+    )  # pod uid -> its node, where a peer did not reach it
     mounts: dict[str, tuple[datetime, str]] = field(default_factory=dict)  # pod uid -> asked, told
     noted: dict[tuple[str, str], tuple[datetime, str]] = field(
         default_factory=dict
@@ -53,11 +59,18 @@ class RunCache:
             seen_since=self._since(pod, "seen", "yes", now),
         )
 
-    def refuses(self, pods: Iterable[PodView], now: datetime) -> frozenset[str]:
-        """Nodes where pods of this run could not start of late."""
+    def refuses(self, pods: Iterable[PodView], state: CoordinatorState, now: datetime) -> frozenset[str]:
+        """Nodes where pods of this run could not start of late, or gave their place up, as `state` says."""
         for pod in pods:
             if pod.node and (pod.rejected or pod.stuck_for(now) >= STUCK_SECONDS):
                 self.refused.setdefault(pod.node, now)
+        unreachable = losses.unreachable(state)
+        for pod in pods:
+            if pod.node and pod.role == Role.WORKER and pod.worker in unreachable:
+                self.refused[pod.node] = now
+                self.displaced[pod.uid] = pod.node
+        for taken_back in self.displaced.keys() & {member.agent.pod_uid for member in state.members}:
+            self.refused.pop(self.displaced.pop(taken_back), None)
         known = sorted((since, node) for node, since in self.refused.items() if now - since < REFUSED)
         self.refused = {node: since for since, node in known[-_MOST_REFUSED:]}
         return frozenset(self.refused)
@@ -65,6 +78,7 @@ class RunCache:
     def keep(self, pods: Iterable[PodView]) -> None:
         """Forget all pods but these."""
         uids = {pod.uid for pod in pods}
+        self.displaced = {uid: node for uid, node in self.displaced.items() if uid in uids}
         self.mounts = {uid: asked for uid, asked in self.mounts.items() if uid in uids}
         self.noted = {key: seen for key, seen in self.noted.items() if key[0] in uids}
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from footplate_contracts.directives import Command
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Reason
+from footplate_contracts.probes import ProbeResult
 from footplate_contracts.reports import (
     AgentIdentity,
     GenerationId,
@@ -107,6 +108,7 @@ class Story:
         suspended: bool = False,
         why: FailureReport | None = None,
         leaving: bool = False,
+        probed: ProbeResult | None = None,
     ) -> Refusal | None:
         reports = []
         if step is not None:
@@ -121,6 +123,7 @@ class Story:
             suspended=suspended,
             leaving=leaving,
             failure=why,
+            probed=probed,
         )
         refusal, actions = membership.beat(self.state, word, self.now)
         self.said += actions

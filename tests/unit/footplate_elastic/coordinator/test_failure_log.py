@@ -77,6 +77,7 @@ def test_what_is_not_listed_any_more_is_counted_by_cause() -> None:
     for number in range(60):
         cause = Cause.STORAGE if number < 20 else Cause.HANG
         log.add(agent(0), GenerationId(epoch=1, number=number), failure(cause), 0.0)
+    log.settle(0.0, everything=True)
     log.add(agent(1), GenerationId(epoch=1, number=59), failure(Cause.COMMUNICATION), 0.1)
     assert log.by_cause() == {"Storage": 20, "Hang": 40}
     assert log.listed()[0].number == 29

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from footplate_contracts.names import Cause
+from footplate_contracts.probes import ProbeResult
 from footplate_contracts.reports import GenerationId
 from footplate_elastic.coordinator.slots import answered_by
 from footplate_elastic.coordinator.state import Rendezvous
@@ -58,6 +59,9 @@ def test_a_new_epoch_opens_when_a_member_has_joined_again() -> None:
     story.beat(1, running=OLD)
     assert story.kinds() == ["Opened"], "and a lost connection is listed later, where nothing explains it"
     story.join(1, last=OLD.generation)
+    assert story.rendezvous() is Rendezvous.OPEN, "whether they reach each other is asked first"
+    for index in (0, 1):
+        story.beat(index, probed=ProbeResult(epoch=2, number=1))
     assert story.state.generation == GenerationId(epoch=2, number=1)
 
 

@@ -10,6 +10,7 @@ from footplate_contracts.reports import DiagnosisKind, GenerationId, Heartbeat, 
 from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.coordinator.state import Rendezvous
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
+from footplate_elastic.coordinator.timing import EXAMINED
 from footplate_elastic.coordinator.watchdog import Watchdog, WatchdogAction
 from tests.unit.footplate_elastic.coordinator.story import Story, agent, any_size
 
@@ -202,6 +203,7 @@ def test_a_hang_is_dumped_restarted_and_blamed_on_the_node_of_the_rank_that_is_b
         run.tick(now)
     assert 601.0 < now < 604.0
     assert run.diagnosis is not None and run.diagnosis.kind is DiagnosisKind.STACKS
+    run.tick(now + EXAMINED)
     [failure] = run.state.failures.listed()
     assert (failure.failure.cause, failure.failure.reason) == (Cause.HANG, Reason.NO_STEP)
     assert (failure.failure.rank, failure.agent.index) == (3, 1)
@@ -218,6 +220,8 @@ def test_where_no_rank_is_behind_no_node_is_blamed() -> None:
         for index in (0, 1):
             beat(run, index, [], now)
         run.tick(now)
+    assert not run.state.failures.listed(), "two nodes that do not reach each other would explain it"
+    run.tick(now + EXAMINED)
     [failure] = run.state.failures.listed()
     assert (failure.failure.rank, failure.agent.node_name) == (None, "")
     assert "all ranks wait in the same place" in failure.failure.message

@@ -30,7 +30,7 @@ from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, Desire
 from footplate_operator.trainingrun.desired.situation import Situation
 from footplate_operator.trainingrun.desired.successor import coordinator_pod, next_coordinator
 from footplate_operator.trainingrun.directives import length_refusal, size_refusal, untold
-from footplate_operator.trainingrun.gang import retire
+from footplate_operator.trainingrun.gang import losses, retire
 from footplate_operator.trainingrun.manifests import children, worker
 from footplate_operator.trainingrun.metadata import slot_labels
 from footplate_operator.trainingrun.observed import PodView
@@ -122,7 +122,9 @@ def _activity(situation: Situation, phase: Phase, may_start: bool) -> tuple[Reas
     if phase is Phase.RUNNING:
         known = run.status.world.nodes if run.status.world else nodes
         training = len(state.member_indices) or known
-        return Reason.TRAINING, who_trains(training, nodes, size_refusal(situation.wanted, state))
+        said = who_trains(training, nodes, size_refusal(situation.wanted, state))
+        cut = losses.partition(state)
+        return Reason.TRAINING, f"{said}; {cut}"[:1024] if cut else said
     if not may_start:
         message = situation.coordinator_error or "the coordinator has no address yet"
         return Reason.WAITING_FOR_COORDINATOR, message
@@ -136,6 +138,9 @@ def _activity(situation: Situation, phase: Phase, may_start: bool) -> tuple[Reas
 def _held_up(situation: Situation) -> NewCondition | None:
     """That the run does not progress, and why; None for one that does."""
     diagnosis, closed = situation.diagnosis, situation.history.closed
+    if said := losses.partition(situation.gang.state):
+        held = f"{said}; {diagnosis.message}" if diagnosis is not None else said
+        return NewCondition(ConditionType.PROGRESSING, False, Reason.NETWORK_PARTITION, held[:1024])
     if diagnosis is not None:
         return NewCondition(ConditionType.PROGRESSING, False, diagnosis.reason, diagnosis.message)
     if situation.coordinator_error:

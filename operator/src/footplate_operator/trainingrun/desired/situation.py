@@ -115,6 +115,7 @@ def _on_its_way(pod: PodView, now: datetime) -> bool:
 
 def _overdue(run: Run, gang: GangPlan, history: History, now: datetime) -> bool:
     complete = gang.workers.complete and all(pod.started for pod in gang.workers.current)
+    complete = complete and not gang.state.unreachable
     waited = seconds_between(run.phase_since, now)
     deadline = float(run.spec.resilience.gather_deadline_seconds)
     times = gathering.given_back(history.closed)

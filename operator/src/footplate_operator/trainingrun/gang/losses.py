@@ -14,7 +14,7 @@ from typing import Final
 
 from footplate_contracts.directives import GoneWorker
 from footplate_contracts.names import Cause, WorkerId
-from footplate_contracts.reports import CoordinatorState, RunState, Verdict
+from footplate_contracts.reports import AgentIdentity, CoordinatorState, RunState, Verdict
 from footplate_operator.trainingrun.observed import PodView
 
 UNREADY_SECONDS: Final = 2.0  # longer than a pod takes from its first container to Ready
@@ -24,6 +24,7 @@ STUCK_SECONDS: Final = 60.0  # for an image, a mount or a container to come righ
 MUTE_SECONDS: Final = 60.0  # an agent speaks a second after its container has started
 # By then Kubernetes has noticed by itself what is true, and keeps pods away from such a node.
 AVOIDED_SECONDS: Final = 90.0
+_MOST_SHOWN: Final = 4  # pairs of nodes, in a condition
 _MOST_AVOIDED: Final = 64  # nodes; a larger loss is the network's, and a list of it helps nobody
 
 
@@ -64,6 +65,25 @@ def to_avoid(state: CoordinatorState, pods: Iterable[PodView], now: datetime) ->
     }
     deaf = {pod.node for pod in known if not pod.ended and pod.unaccepted_for(now) >= UNACCEPTED_SECONDS}
     return frozenset(sorted(silent | deaf)[:_MOST_AVOIDED])
+
+
+def unreachable(state: CoordinatorState) -> frozenset[WorkerId]:
+    """Workers that are heard, and should have another place, since a peer does not reach them."""
+    return frozenset(m.agent.worker for m in state.missed if m.verdict is Verdict.UNREACHABLE)
+
+
+def partition(state: CoordinatorState) -> str:
+    """Which nodes do not reach each other, though the coordinator hears all of them; empty for none."""
+    said = [
+        f"{_where(pair.one)} and {_where(pair.other)} do not reach each other"
+        for pair in state.unreachable[:_MOST_SHOWN]
+    ]
+    return "; ".join(said)
+
+
+def _where(agent: AgentIdentity) -> str:
+    who = "a spare" if agent.spare else f"worker {agent.index}"
+    return f"node {agent.node_name or agent.address} ({who})"
 
 
 def heard(state: CoordinatorState) -> frozenset[WorkerId]:

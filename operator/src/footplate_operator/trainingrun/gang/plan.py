@@ -179,7 +179,7 @@ def plan_workers(slots: Slots, pods: Sequence[PodView], now: datetime) -> Worker
     waits: list[datetime] = []
     covered, steady = 0, True
     for index in range(slots.nodes):
-        filled = by_index.get(index, [])
+        filled = _without_taken_back(by_index.get(index, []), slots)
         newest = filled[-1] if filled else None
         if newest is not None and _fills(newest, slots):
             current.append(newest)
@@ -219,6 +219,14 @@ def _fills(pod: PodView, slots: Slots) -> bool:
     if pod.phase == "Succeeded":
         return True
     return pod.live and pod.worker not in slots.lost
+
+
+def _without_taken_back(pods: list[PodView], slots: Slots) -> list[PodView]:
+    """`pods` of one slot but substitutes that go unstarted, since the one before them is heard again."""
+    last = max((at for at, pod in enumerate(pods) if _fills(pod, slots)), default=-1)
+    later = pods[last + 1 :]
+    taken_back = last >= 0 and all(pod.terminating and not pod.started for pod in later)
+    return pods[: last + 1] if taken_back else pods
 
 
 def _saves(pod: PodView | None, slots: Slots) -> bool:

@@ -154,10 +154,11 @@ def superseded_workers(
     """Live pods of a slot that has a newer one, once that one trains or the old one was given its time.
 
     Their kubelets end them as soon as they answer; an agent that is merely not heard may come back
-    before, and then its substitute goes instead, unless it has started. Slots beyond `nodes` are
-    given up once they do not train: a run that is made smaller saves first.
+    before, and then its substitute goes instead, unless it has started. One that a peer does not reach
+    stays until its substitute has joined: it trains on where the network is mended before. Slots
+    beyond `nodes` are given up once they do not train: a run that is made smaller saves first.
     """
-    heard, training = losses.heard(state), state.member_indices
+    heard, training, unreachable = losses.heard(state), state.member_indices, losses.unreachable(state)
     by_index: dict[int, list[PodView]] = {}
     for pod in sorted(pods, key=lambda pod: pod.incarnation):
         by_index.setdefault(pod.index, []).append(pod)
@@ -171,11 +172,13 @@ def superseded_workers(
         if not newest.started and any(pod.live and pod.worker in heard for pod in older):
             found += [Delete(newest, grace=STALE_GRACE)] if newest.live else []
             continue
-        late = newest.worker in heard or newest.seen_for(now) >= COMING_BACK_SECONDS
+        joined, late = newest.worker in heard, newest.seen_for(now) >= COMING_BACK_SECONDS
         found += [
             Delete(pod, grace=STALE_GRACE)
             for pod in live
-            if pod is not newest and pod.worker not in heard and (late or not pod.started)
+            if pod is not newest
+            and pod.worker not in heard
+            and (joined or not pod.started or (late and pod.worker not in unreachable))
         ]
     return found
 

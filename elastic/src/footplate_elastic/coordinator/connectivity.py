@@ -1,0 +1,157 @@
+"""Who reaches whom, asked of all agents in rounds; and who goes where two do not reach each other. Pure.
+
+A connection that fails once says little: its packets were lost, or the agent at the other end had just opened
+another port. So two agents count as cut off from each other when, in two rounds in a row, either of them
+did not reach the other. Agents are known by the names of their pods.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+
+from footplate_contracts.backoff import backoff
+from footplate_contracts.probes import Peer, ProbeResult
+from footplate_elastic.coordinator import timing
+
+Pair = frozenset[str]
+
+
+@dataclass
+class Round:
+    """One question to all who wait. `began` is of the same clock as `now` everywhere here."""
+
+    number: int
+    began: float
+    peers: Mapping[str, Peer]
+    unreached: dict[str, frozenset[str]] = field(default_factory=dict)  # by who has answered
+
+
+@dataclass
+class Connectivity:
+    """What is known of it."""
+
+    doubted: bool = False  # the last generation was broken in a way that two who are cut off would explain
+    round: Round | None = None  # that is under way
+    cut: frozenset[Pair] = frozenset()
+    complaints: Counter[str] = field(
+        default_factory=Counter
+    )  # how often a pod came to be cut off from another
+    _number: int = 0
+    _asked: Mapping[str, Peer] = field(default_factory=dict)  # in the last round
+    _failed: frozenset[Pair] = frozenset()  # in the last round
+    _failures: int = 0  # rounds in a row in which some pair failed
+    _due: float = 0.0
+
+    def begin(self, peers: Mapping[str, Peer], now: float) -> None:
+        """Ask all `peers` for each other, unless that is too early: it was just done, and came to nothing."""
+        if self.round is None and (now >= self._due or peers != self._asked):
+            self._number += 1
+            self.round = Round(self._number, now, peers)
+
+    def asked_of(self, pod: str) -> Round | None:
+        """The round that waits for an answer of `pod`."""
+        waits = self.round is not None and pod in self.round.peers and pod not in self.round.unreached
+        return self.round if waits else None
+
+    def answered(self, pod: str, result: ProbeResult) -> bool:
+        """`pod` says whom it reaches; whether that was waited for."""
+        known = self.asked_of(pod)
+        if known is None or known.number != result.number:
+            return False
+        known.unreached[pod] = frozenset(result.unreached)
+        return True
+
+    def conclude(self, here: Collection[str], now: float) -> bool:
+        """Whether the round has just come to its end: all who are still `here` have answered, or had time."""
+        known = self.round
+        if known is None:
+            return False
+        waits = known.peers.keys() & set(here) - known.unreached.keys()
+        if waits and now - known.began < timing.ROUND:
+            return False
+        self._take(known, now)
+        return True
+
+    def clears(self, pods: Set[str]) -> bool:
+        """Whether all `pods` were asked in the last round, and reach each other."""
+        return pods <= self._asked.keys() and not any(pair <= pods for pair in self._failed)
+
+    def suspects(self, pod: str, others: Iterable[str]) -> bool:
+        """Whether there is one among `others` whom `pod` is not known to reach."""
+        return any(frozenset((pod, other)) in self.cut | self._failed for other in others)
+
+    def undecided(self, now: float) -> bool:
+        """Whether a round is under way, or another one soon tells of a pair whether it is cut off."""
+        soon = now - self._due < timing.ROUND and self._failures < timing.ROUNDS
+        return self.round is not None or (bool(self._failed - self.cut) and soon)
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether many rounds had failures, and never of the same pair: nothing follows from that."""
+        return not self.cut and self._failures >= timing.ROUNDS
+
+    def forget(self, here: Set[str]) -> None:
+        """A generation begins: what was found out holds no longer, but for those `here` who are cut off."""
+        self.doubted, self.round, self._asked = False, None, {}
+        self._failed, self._failures, self._due = frozenset(), 0, 0.0
+        self.cut = frozenset(pair for pair in self.cut if pair <= here)
+
+    def _take(self, known: Round, now: float) -> None:
+        failed = frozenset(
+            frozenset((pod, other))
+            for pod, unreached in known.unreached.items()
+            for other in unreached & known.peers.keys() - {pod}
+        )
+        # Only who has said that he reaches the other one is cut off no longer.
+        unheard = frozenset(pair for pair in self.cut if not pair <= known.unreached.keys())
+        cut = failed & (self._failed | self.cut) | unheard
+        self.complaints.update(pod for pair in cut - self.cut for pod in pair)
+        self.cut, self._failed, self._asked, self.round = cut, failed, known.peers, None
+        self._failures = self._failures + 1 if failed else 0
+        pause = backoff(max(1, self._failures - 1), first=timing.BETWEEN, longest=timing.LONGEST_BETWEEN)
+        self._due = known.began + (pause if failed else timing.LONGEST_BETWEEN)
+
+
+def who_goes(
+    cut: Collection[Pair],
+    workers: Sequence[str],
+    spares: Sequence[str],
+    complaints: Mapping[str, int],
+    gone: Collection[str],
+) -> tuple[str, ...]:
+    """Those of `workers` without whom all others reach each other; nobody where more than half had to go.
+
+    The one that is cut off from most goes first. Of two that are only cut off from each other it is the one
+    that has given its place up already, then the one with more complaints, then the one that a
+    spare can replace, then the one with the higher index: the first member hosts the store of all.
+
+    Args:
+        workers: in order of their index.
+        spares: that are ready.
+        complaints: how often each was cut off from another one before.
+        gone: who has given its place up.
+    """
+    left = {pair for pair in cut if pair <= set(workers)}
+    going: list[str] = []
+
+    def replaceable(pod: str) -> bool:
+        staying = {worker for worker in workers if worker != pod and worker not in going}
+        return any(all(frozenset((spare, worker)) not in cut for worker in staying) for spare in spares)
+
+    while left:
+        peers = Counter(pod for pair in left for pod in pair)
+        worst = max(
+            peers,
+            key=lambda pod: (
+                peers[pod],
+                pod in gone,
+                complaints.get(pod, 0),
+                replaceable(pod),
+                workers.index(pod),
+            ),
+        )
+        going.append(worst)
+        left = {pair for pair in left if worst not in pair}
+    return tuple(going) if 2 * len(going) <= len(workers) else ()

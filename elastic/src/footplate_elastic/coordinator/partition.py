@@ -1,0 +1,147 @@
+"""What follows where members do not reach each other, though all are heard: one of two gives its place up.
+
+They are asked only when a generation was broken as it would be by that (a connection was lost, or all stood
+still) and nothing else explains it, or when it was broken before this coordinator came. Then none is sealed
+before its members have said whom of each other they reach.
+
+Whoever gives its place up stays where it is until another one has it. Meanwhile it is asked again and
+again, and where all reach each other before that, it is taken back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from footplate_contracts.probes import Peer, Probe
+from footplate_contracts.reports import AgentIdentity, UnreachablePair
+from footplate_elastic.coordinator.actions import Action, Arrived, Displaced
+from footplate_elastic.coordinator.connectivity import Pair, who_goes
+from footplate_elastic.coordinator.slots import Slot
+from footplate_elastic.coordinator.state import Membership
+
+_LISTED: Final = 32  # the contract's maximum
+_SHOWN: Final = 3
+
+
+def examine(state: Membership, now: float) -> list[Action]:
+    """Say what follows from a round that has its answers; ask those again who have given their place up."""
+    here = _here(state, now)
+    if state.connectivity.conclude(here, now):
+        return _judge(state, here)
+    if any(slot.unreachable for slot in here.values()):
+        state.connectivity.begin(_peers(here), now)
+    return []
+
+
+def holds(state: Membership, training: Sequence[Slot], now: float) -> bool:
+    """Whether `training` may not be sealed yet, as it is not known whether all of them reach each other."""
+    known = state.connectivity
+    if not known.doubted or len(training) < 2 or known.in_vain:
+        return False
+    if state.generation is not None and state.failures.explained_otherwise(state.generation):
+        return False
+    if known.clears({slot.agent.pod_name for slot in training}):
+        return False
+    known.begin(_peers(_here(state, now)), now)
+    return True
+
+
+def probe_for(state: Membership, agent: AgentIdentity) -> Probe | None:
+    """What `agent` is asked now."""
+    asked = state.connectivity.asked_of(agent.pod_name)
+    if asked is None:
+        return None
+    others = [peer for pod, peer in asked.peers.items() if pod != agent.pod_name]
+    return Probe(number=asked.number, peers=others)
+
+
+def pairs(state: Membership) -> list[UnreachablePair]:
+    """Agents that do not reach each other, at most 32 pairs."""
+    return [UnreachablePair(one=lower, other=higher) for lower, higher in _agents(state)[:_LISTED]]
+
+
+# -- particulars -------------------------------------------------------------------
+
+
+def _here(state: Membership, now: float) -> dict[str, Slot]:
+    """Who waits for the next generation, in its place or having given it up, by the names of their pods."""
+    return {
+        slot.agent.pod_name: slot
+        for slot in state.slots.values()
+        if slot.waiting is not None
+        and (slot.ready or slot.unreachable)
+        and slot.disconnected is None
+        and slot.silent_for(now) <= state.timing.silence
+    }
+
+
+def _peers(here: Mapping[str, Slot]) -> dict[str, Peer]:
+    return {
+        pod: Peer(pod_name=pod, address=slot.agent.address, port=slot.waiting.store_port)
+        for pod, slot in here.items()
+        if slot.waiting is not None
+    }
+
+
+def _judge(state: Membership, here: Mapping[str, Slot]) -> list[Action]:
+    known = state.connectivity
+    slots = sorted(state.slots.values(), key=lambda slot: slot.agent.index)
+    examined = [slot for slot in slots if slot.unreachable or slot.agent.pod_name in here]
+    workers = [slot.agent.pod_name for slot in examined if slot.agent.index < state.nodes]
+    spares = [slot.agent.pod_name for slot in examined if slot.agent.spare]
+    gone = {slot.agent.pod_name for slot in examined if slot.unreachable}
+    going = set(who_goes(known.cut, workers, spares, known.complaints, gone))
+    staying = set(workers) - going
+    going |= {spare for spare in spares if going and any({spare, pod} in known.cut for pod in staying)}
+    actions: list[Action] = []
+    for slot in examined:
+        pod = slot.agent.pod_name
+        if pod in going and not slot.unreachable:
+            slot.unreachable, slot.lost = True, f"it does not reach {_names(_cut_from(state, pod))}"
+            actions.append(Displaced(slot.agent, slot.lost))
+        elif slot.unreachable and pod in here and pod not in going and not known.suspects(pod, staying):
+            slot.unreachable, slot.lost = False, ""
+            actions.append(Arrived(slot.agent))
+    return [*actions, *_explain(state, [slot.agent for slot in examined if slot.unreachable])]
+
+
+def _explain(state: Membership, gone: Sequence[AgentIdentity]) -> list[Action]:
+    """That, and nothing else, has ended the last generation, of which no more was known than that."""
+    found = _agents(state)
+    if not found or state.generation is None:
+        return []
+    said = [f"{_name(lower)} and {_name(higher)} do not reach each other" for lower, higher in found[:_SHOWN]]
+    whose = [agent for agent in gone if not agent.spare]
+    if whose:
+        said.append(f"{_names(whose)} should have another place")
+    return [*state.failures.explain(state.generation, whose[0] if whose else None, "; ".join(said))]
+
+
+def _cut_from(state: Membership, pod: str) -> list[AgentIdentity]:
+    return [
+        higher if lower.pod_name == pod else lower
+        for lower, higher in _agents(state)
+        if pod in (lower.pod_name, higher.pod_name)
+    ]
+
+
+def _agents(state: Membership) -> list[tuple[AgentIdentity, AgentIdentity]]:
+    agents = {slot.agent.pod_name: slot.agent for slot in state.slots.values()}
+    known = (_ordered(pair, agents) for pair in state.connectivity.cut if pair <= agents.keys())
+    return sorted(known, key=lambda pair: (pair[0].index, pair[1].index))
+
+
+def _ordered(pair: Pair, agents: Mapping[str, AgentIdentity]) -> tuple[AgentIdentity, AgentIdentity]:
+    lower, higher = sorted((agents[pod] for pod in pair), key=lambda agent: agent.index)
+    return lower, higher
+
+
+def _names(agents: Iterable[AgentIdentity]) -> str:
+    return ", ".join(_name(agent) for agent in list(agents)[:_SHOWN])
+
+
+def _name(agent: AgentIdentity) -> str:
+    who = "the spare" if agent.spare else f"worker {agent.index}"
+    where = f" on node {agent.node_name}" if agent.node_name else ""
+    return f"{who} ({agent.pod_name}{where})"
