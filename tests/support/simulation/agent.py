@@ -15,7 +15,7 @@ from footplate_contracts.backoff import backoff
 from footplate_contracts.directives import Command
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Env, ExitCode, Reason
-from footplate_contracts.probes import Peer, Probe, ProbeResult
+from footplate_contracts.probes import Probe, ProbeResult
 from footplate_contracts.reports import (
     AgentIdentity,
     GenerationId,
@@ -33,8 +33,9 @@ from footplate_elastic.coordinator.service import Service
 from footplate_elastic.protocol import wire
 from footplate_elastic.protocol.wire import Refusal
 from footplate_operator.runtime.kinds import Json
-from tests.support.simulation.conversation import Conversation, Directory
-from tests.support.simulation.network import Process, Unreached, connected
+from tests.support.simulation import probe
+from tests.support.simulation.conversation import Conversation, Directory, environment
+from tests.support.simulation.network import Process, Unreached
 from tests.support.simulation.ranks import Ranks
 from tests.support.simulation.training import NotFinite, PeerLost, WriteFailed
 
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 REGISTER: Final = 0.3  # seconds until an agent speaks
 IMPORT: Final = 1.5  # until its zygote can fork
-LOAD: Final = 0.5
 STOP: Final = 0.1  # for ranks to end
 _KEEPALIVE: Final = 11.0  # until the kernel gives an idle connection up
 
@@ -55,11 +55,6 @@ class Ended(Exception):
     def __init__(self, code: int) -> None:
         super().__init__(str(code))
         self.code = code
-
-
-def environment(pod: Json) -> dict[str, str]:
-    """The variables of its container that have a value."""
-    return {v["name"]: v["value"] for v in pod["spec"]["containers"][0]["env"] if "value" in v}
 
 
 class Agent(Process):
@@ -339,17 +334,7 @@ class Agent(Process):
             self.spawn(self._probe(*asked))
 
     async def _probe(self, epoch: int, asked: Probe) -> None:
-        async def reaches(peer: Peer) -> bool:
-            other = self.world.agent_at(peer.address)
-            try:
-                await self.network.call(self, other, connected, timing.PROBE)
-            except Unreached:
-                return False
-            return True
-
-        reached = await asyncio.gather(*map(reaches, asked.peers))
-        unreached = [peer.pod_name for peer, there in zip(asked.peers, reached, strict=True) if not there]
-        self._probed = ProbeResult(epoch=epoch, number=asked.number, unreached=unreached)
+        self._probed = await probe.answer(self, epoch, asked)
         self._news.set()
 
     async def _stay_connected(self) -> None:

@@ -1,4 +1,4 @@
-"""How an agent finds whoever coordinates, and whom it believes."""
+"""How an agent finds whoever coordinates, and whom it believes; and what its pod tells it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING, TypeVar
 
 from footplate_elastic.agent import timing
 from footplate_elastic.coordinator.service import Service
+from footplate_operator.runtime.kinds import Json
 from tests.support.simulation.network import Unreached, connected
 
 if TYPE_CHECKING:
     from tests.support.simulation.agent import Agent
 
 Answer = TypeVar("Answer")
+
+
+def environment(pod: Json) -> dict[str, str]:
+    """The variables of its container that have a value."""
+    return {v["name"]: v["value"] for v in pod["spec"]["containers"][0]["env"] if "value" in v}
 
 
 @dataclass

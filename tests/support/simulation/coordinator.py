@@ -21,7 +21,7 @@ from footplate_operator.trainingrun.coordinator_client import (
     Client,
     Endpoint,
 )
-from tests.support.simulation.agent import environment
+from tests.support.simulation.conversation import environment
 from tests.support.simulation.network import Process, Unreached, connected
 
 if TYPE_CHECKING:

@@ -113,6 +113,7 @@ class Gang:
         self.program = "footplate_elastic.agent"
         self.entry, self.warm = "small_rank:run", ["torch.distributed", "small_rank"]
         self.extra: dict[str, str] = {}
+        self.address = "127.0.0.1"  # where the coordinator listens
         self._scratch = tempfile.mkdtemp(prefix="gang-")  # short: the path of a socket has 107 bytes
         (directory / "token").write_text(TOKEN)
         outline = {
@@ -139,7 +140,7 @@ class Gang:
             **os.environ,
             str(Env.RUN_CONFIG): str(self.directory / "run.json"),
             str(Env.RUN_TOKEN_FILE): str(self.directory / "token"),
-            str(Env.COORDINATOR_HOST): "127.0.0.1",
+            str(Env.COORDINATOR_HOST): self.address,
             str(Env.COORDINATOR_PORT): str(self.port),
             "TMPDIR": self._scratch,
             **self.extra,
@@ -151,7 +152,7 @@ class Gang:
         told["hang"] = {"factor": 3, "floorSeconds": self.hang_seconds}
         (self.directory / "run.json").write_text(json.dumps(told))
         program = f"{COORDINATOR}sys.exit(main({Timing(silence=self.silence, substitute=self.substitute)!r}))"
-        command = [sys.executable, "-c", program, "--bind", "127.0.0.1"]
+        command = [sys.executable, "-c", program, "--bind", self.address]
         environment = {**self.environment(), str(Env.COORDINATOR_EPOCH): str(epoch)}
         return self._start(command, environment, f"coordinator-{epoch}")
 
@@ -171,7 +172,11 @@ class Gang:
             "TEST_STEPS": str(self.steps),
             "TEST_STEP_SECONDS": str(self.step_seconds),
         }
-        return self._start(command, environment, f"agent-{index}-{incarnation}")
+        return self._start(*self.placed(command, environment), f"agent-{index}-{incarnation}")
+
+    def placed(self, command: list[str], environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
+        """`command` and `environment` of the next agent, where it is to run."""
+        return command, environment
 
     def start(self) -> list[subprocess.Popen[bytes]]:
         """The coordinator and all agents; the agents."""
@@ -255,7 +260,7 @@ class Gang:
         return process
 
     def _ask(self, method: str, path: str, body: str | None) -> object:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10.0)
+        connection = http.client.HTTPConnection(self.address, self.port, timeout=10.0)
         try:
             connection.request(method, path, body, {"Authorization": f"Bearer {TOKEN}"})
             return json.loads(connection.getresponse().read())
