@@ -26,6 +26,7 @@ from footplate_elastic.coordinator.telemetry import TelemetryBuffer
 from footplate_elastic.coordinator.timing import FLUSH, Timing
 
 _log = logging.getLogger(__name__)
+_BACKLOG = 4096  # three connections of each agent, which all come at once behind a new coordinator
 
 
 def main(timing: Timing | None = None) -> int:
@@ -53,7 +54,9 @@ async def serve(config: CoordinatorConfig, bind: str | None, timing: Timing) -> 
     # Cancelled handlers are how the end of an idle connection shows at once.
     runner = web.AppRunner(server.application(), handler_cancellation=True, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, bind, config.port, ssl_context=_tls(config), shutdown_timeout=0.2)
+    site = web.TCPSite(
+        runner, bind, config.port, ssl_context=_tls(config), shutdown_timeout=0.2, backlog=_BACKLOG
+    )
     await site.start()
     _log.info("listening on port %d (%s)", config.port, "https" if config.certificate else "http")
     if not config.token:

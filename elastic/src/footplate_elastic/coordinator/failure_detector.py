@@ -2,7 +2,8 @@
 
 Being wrong here is cheap: an agent that speaks again is back, and has lost the
 work since the last checkpoint. So evidence acts at once, and only silence,
-which may be ours, is weighed.
+which may be ours, is weighed: time in which we did not run, or came to read only
+part of what was sent to us, counts for nobody.
 """
 
 from __future__ import annotations
@@ -36,13 +37,29 @@ def lose(
     return [lost, *open_generation(state, now, f"worker {slot.agent.index} is lost: {why}")]
 
 
+def excuse(state: Membership, late: float, now: float) -> None:
+    """A tick came `late` seconds after it should: nobody could be heard meanwhile, nor answered."""
+    state.late = now
+    state.opened = min(now, state.opened + late)
+    for slot in (*state.slots.values(), *state.successors.values()):
+        slot.heard = min(now, slot.heard + late)
+        if slot.disconnected is not None:
+            slot.disconnected = min(now, slot.disconnected + late)
+
+
+def _late(state: Membership, now: float) -> bool:
+    """Whether we were late a moment ago, so that agents may have waited for our answers."""
+    return now - state.late < state.timing.silence
+
+
 def disconnected_too_long(state: Membership, now: float) -> list[Slot]:
     """Agents whose idle connection ended and did not come back.
 
     A word that arrives well after the end cannot be one that a dying process
-    had still on its way: the process lives, and only its connection broke.
+    had still on its way: the process lives, and only its connection broke. Where we
+    were late it may be the agent that gave its connection up, and opens another one.
     """
-    grace = state.timing.connection
+    grace = state.timing.late_connection if _late(state, now) else state.timing.connection
     gone: list[Slot] = []
     for slot in state.slots.values():
         if slot.disconnected is None or now - slot.disconnected < grace:
@@ -112,6 +129,7 @@ def too_silent(state: Membership, now: float) -> list[Slot]:
         slot
         for slot in living
         if slot not in silent
+        and not _late(state, now)
         and is_suspect(state, slot)
         and now - max(slot.heard, state.opened) > state.timing.suspect
     ]

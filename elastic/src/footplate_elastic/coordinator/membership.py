@@ -22,7 +22,7 @@ from footplate_contracts.names import Reason
 from footplate_contracts.reports import AgentIdentity, Heartbeat, JoinRequest, SealedGeneration
 from footplate_elastic.coordinator.actions import TOLD_TO_END, Action, Arrived, Evicted, Leaving
 from footplate_elastic.coordinator.decisions import advance, open_generation
-from footplate_elastic.coordinator.failure_detector import disconnected_too_long, lose, too_silent
+from footplate_elastic.coordinator.failure_detector import disconnected_too_long, excuse, lose, too_silent
 from footplate_elastic.coordinator.failures import may_be_partition
 from footplate_elastic.coordinator.size import better
 from footplate_elastic.coordinator.slots import Ended, Slot, answered_by, member_of
@@ -180,12 +180,9 @@ def saved(state: Membership, now: float) -> list[Action]:
 
 def tick(state: Membership, now: float) -> list[Action]:
     """Time passed. Call it several times a second."""
-    gap = now - state.ticked
-    state.ticked = now
-    if gap > state.timing.own_pause:
-        # We did not run, so nobody could be heard: that is no silence of theirs.
-        for slot in state.slots.values():
-            slot.heard += gap
+    late, state.ticked = now - state.ticked - state.timing.own_pause, now
+    if late > 0:
+        excuse(state, late, now)
     actions: list[Action] = []
     for slot in disconnected_too_long(state, now):
         slot.disconnected = None

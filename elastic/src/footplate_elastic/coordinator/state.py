@@ -37,6 +37,7 @@ class Membership:
     opened: float
     ticked: float
     rendezvous: Rendezvous
+    late: float = float("-inf")  # when a tick came late last: what is heard since may have been said before
     slots: dict[int, Slot] = field(default_factory=dict)
     # Who takes a slot once the agent that leaves it has saved, by index.
     successors: dict[int, Slot] = field(default_factory=dict)

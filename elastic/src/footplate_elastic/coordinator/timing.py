@@ -34,7 +34,11 @@ class Timing:
     substitute: float = 15.0  # a lost slot that nobody speaks for is awaited so long; then fewer go on
     joining: float = 60.0  # for one that speaks but has not joined, and for everybody at the start
     adoption: float = 10.0  # a replaced coordinator waits this long for the last generation
-    own_pause: float = 0.5  # a longer gap between two ticks is our own pause, not the agents' silence
+    # What a gap between two ticks is longer than this is our own pause, not the agents' silence.
+    own_pause: float = 0.2
+    # For a live agent to speak or to connect again where we were late: it waits a second for our answer,
+    # and as long before it asks again.
+    late_connection: float = 2.5
 
 
 # -- the pace of the program -----------------------------------------------------------
