@@ -88,6 +88,10 @@ async def test_fewer_go_on_where_they_may(world: Simulation) -> None:
     assert await world.until_steps(1, 120) < REPAIRED
     assert trains(world) == {0: one, 2: third}
     cost_nothing(world)
+    assert other in world.condition("Ready")["message"]
+    world.network.mend()
+    await world.until(lambda: trains(world) == {0: one, 1: other, 2: third}, 40)
+    assert set(world.status["failures"]) == {"Communication"}
 
 
 @simulated(nodes=6)

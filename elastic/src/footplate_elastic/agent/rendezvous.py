@@ -35,6 +35,8 @@ class FootplateRendezvous(RendezvousHandler):
         self._session = session
         self._run_id = run_id
         self._closed = False
+        # Kept until the next join, so that one that does not train can try whether it reaches us.
+        self._own_store: TCPStore | None = None
 
     def get_backend(self) -> str:
         """What torch's logs call it."""
@@ -54,6 +56,7 @@ class FootplateRendezvous(RendezvousHandler):
         while True:
             # First the store, then the join that tells its port: no "address in use", no second round trip.
             store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+            self._own_store = store
             try:
                 sealed = self._session.join(store.port)
             except (SlotTaken, RunOver) as end:

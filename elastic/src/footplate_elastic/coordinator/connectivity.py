@@ -20,11 +20,12 @@ Pair = frozenset[str]
 
 @dataclass
 class Round:
-    """One question to all who wait. `began` is of the same clock as `now` everywhere here."""
+    """One question to all who are `asked`. `began` is of the same clock as `now` everywhere here."""
 
     number: int
     began: float
     peers: Mapping[str, Peer]
+    asked: frozenset[str]
     unreached: dict[str, frozenset[str]] = field(default_factory=dict)  # by who has answered
 
 
@@ -44,15 +45,18 @@ class Connectivity:
     _failures: int = 0  # rounds in a row in which some pair failed
     _due: float = 0.0
 
-    def begin(self, peers: Mapping[str, Peer], now: float) -> None:
-        """Ask all `peers` for each other, unless that is too early: it was just done, and came to nothing."""
+    def begin(self, peers: Mapping[str, Peer], now: float, asked: Iterable[str] | None = None) -> None:
+        """Ask all `peers` for each other, or those who are `asked` for all others.
+
+        Not where that is too early: it was just done, and came to nothing.
+        """
         if self.round is None and (now >= self._due or peers != self._asked):
             self._number += 1
-            self.round = Round(self._number, now, peers)
+            self.round = Round(self._number, now, peers, frozenset(peers if asked is None else asked))
 
     def asked_of(self, pod: str) -> Round | None:
         """The round that waits for an answer of `pod`."""
-        waits = self.round is not None and pod in self.round.peers and pod not in self.round.unreached
+        waits = self.round is not None and pod in self.round.asked and pod not in self.round.unreached
         return self.round if waits else None
 
     def answered(self, pod: str, result: ProbeResult) -> bool:
@@ -68,7 +72,7 @@ class Connectivity:
         known = self.round
         if known is None:
             return False
-        waits = known.peers.keys() & set(here) - known.unreached.keys()
+        waits = known.asked & set(here) - known.unreached.keys()
         if waits and now - known.began < timing.ROUND:
             return False
         self._take(known, now)
@@ -104,8 +108,10 @@ class Connectivity:
             for pod, unreached in known.unreached.items()
             for other in unreached & known.peers.keys() - {pod}
         )
-        # Only who has said that he reaches the other one is cut off no longer.
-        unheard = frozenset(pair for pair in self.cut if not pair <= known.unreached.keys())
+        # A connection takes packets in both directions, so that one of two can tell that it is there again.
+        unheard = frozenset(
+            pair for pair in self.cut if not pair <= known.peers.keys() or not pair & known.unreached.keys()
+        )
         cut = failed & (self._failed | self.cut) | unheard
         self.complaints.update(pod for pair in cut - self.cut for pod in pair)
         self.cut, self._failed, self._asked, self.round = cut, failed, known.peers, None

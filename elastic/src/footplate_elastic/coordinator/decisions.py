@@ -32,7 +32,7 @@ def advance(state: Membership, now: float) -> list[Action]:
             return _close(state, RunState.SUSPENDED)
         return [*partition.examine(state, now), *promote(state, now), *_seal(state, now)]
     if state.rendezvous is Rendezvous.SEALED:
-        return _finish(state, now)
+        return [*partition.examine_again(state, now), *_finish(state, now)]
     return []
 
 

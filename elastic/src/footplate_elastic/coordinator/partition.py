@@ -5,12 +5,12 @@ still) and nothing else explains it, or when it was broken before this coordinat
 before its members have said whom of each other they reach.
 
 Whoever gives its place up stays where it is until another one has it. Meanwhile it is asked again and
-again, and where all reach each other before that, it is taken back.
+again, also while fewer train without it, and where it reaches all before that, it is taken back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from footplate_contracts.probes import Peer, Probe
@@ -31,6 +31,24 @@ def examine(state: Membership, now: float) -> list[Action]:
         return _judge(state, here)
     if any(slot.unreachable for slot in here.values()):
         state.connectivity.begin(_peers(here), now)
+    return []
+
+
+def examine_again(state: Membership, now: float) -> list[Action]:
+    """While others train: whether one that has given its place up reaches all of them by now."""
+    if not any(slot.unreachable for slot in state.slots.values()):
+        return []
+    gone = {pod: slot for pod, slot in _here(state, now).items() if slot.unreachable}
+    members = state.sealed.members if state.sealed is not None else []
+    training = {
+        member.agent.pod_name: _peer(member.agent, member.store_port)
+        for member in members
+        if member.agent.pod_name not in gone
+    }
+    if state.connectivity.conclude(gone, now):
+        return _taken_back(state, gone, training)
+    if gone:
+        state.connectivity.begin(training | _peers(gone), now, gone)
     return []
 
 
@@ -78,10 +96,24 @@ def _here(state: Membership, now: float) -> dict[str, Slot]:
 
 def _peers(here: Mapping[str, Slot]) -> dict[str, Peer]:
     return {
-        pod: Peer(pod_name=pod, address=slot.agent.address, port=slot.waiting.store_port)
+        pod: _peer(slot.agent, slot.waiting.store_port)
         for pod, slot in here.items()
         if slot.waiting is not None
     }
+
+
+def _peer(agent: AgentIdentity, port: int) -> Peer:
+    return Peer(pod_name=agent.pod_name, address=agent.address, port=port)
+
+
+def _taken_back(state: Membership, here: Mapping[str, Slot], others: Collection[str]) -> list[Action]:
+    """Those of `here` who had given their places up, and reach all `others` again."""
+    actions: list[Action] = []
+    for pod, slot in here.items():
+        if slot.unreachable and not state.connectivity.suspects(pod, others):
+            slot.unreachable, slot.lost = False, ""
+            actions.append(Arrived(slot.agent))
+    return actions
 
 
 def _judge(state: Membership, here: Mapping[str, Slot]) -> list[Action]:
@@ -100,9 +132,8 @@ def _judge(state: Membership, here: Mapping[str, Slot]) -> list[Action]:
         if pod in going and not slot.unreachable:
             slot.unreachable, slot.lost = True, f"it does not reach {_names(_cut_from(state, pod))}"
             actions.append(Displaced(slot.agent, slot.lost))
-        elif slot.unreachable and pod in here and pod not in going and not known.suspects(pod, staying):
-            slot.unreachable, slot.lost = False, ""
-            actions.append(Arrived(slot.agent))
+    free = {pod: slot for pod, slot in here.items() if pod not in going}
+    actions += _taken_back(state, free, staying)
     return [*actions, *_explain(state, [slot.agent for slot in examined if slot.unreachable])]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from footplate_contracts.names import Cause, ExitCode, Reason
 from footplate_contracts.probes import Peer
-from footplate_contracts.reports import RunState, Verdict
+from footplate_contracts.reports import CoordinatorState, RunState, Verdict
 from footplate_elastic.agent.probe import unreached
 from tests.component.footplate_elastic.agent.machines import Machines
 
@@ -29,7 +29,8 @@ def machines(tmp_path: Path) -> Iterator[Machines]:
 def test_a_substitute_on_another_machine_has_the_place_of_one_of_two(machines: Machines) -> None:
     machines.hang_seconds = 3
     machines.start()
-    machines.wait_for(lambda state: state.state is RunState.TRAINING)
+    state = machines.wait_for(lambda state: state.state is RunState.TRAINING)
+    assert unreached(where_they_listen(state)) == [], "also while they train"
 
     machines.isolate(0, 1)
     state = machines.wait_for(lambda state: bool(state.missed))
@@ -44,6 +45,13 @@ def test_a_substitute_on_another_machine_has_the_place_of_one_of_two(machines: M
     assert [member.agent.node_name for member in state.members] == ["machine-0", "machine-3", "machine-2"]
     assert machines.agents[1].wait(30) == ExitCode.STALE
     assert not state.missed and not state.unreachable and len(state.failures) == 1
+
+
+def where_they_listen(state: CoordinatorState) -> list[Peer]:
+    return [
+        Peer(pod_name=member.agent.pod_name, address=member.agent.address, port=member.store_port)
+        for member in state.members
+    ]
 
 
 def test_who_is_reached() -> None:

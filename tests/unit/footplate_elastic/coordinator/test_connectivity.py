@@ -103,6 +103,19 @@ def test_whoever_does_not_answer_is_cut_off_as_before() -> None:
     assert known.conclude("abc", 2.0 + timing.ROUND) and known.cut == pairs("ab")
 
 
+@pytest.mark.parametrize(
+    ("complaints", "cut"), [pytest.param("a", True, id="still"), pytest.param("", False, id="no longer")]
+)
+def test_one_of_two_can_tell_alone(complaints: str, cut: bool) -> None:
+    known = Connectivity()
+    for now in (0.0, 1.0):
+        play(known, "abc", {"a": "b"}, now)
+    known.begin(peers("abc"), 2.0, "b")
+    assert known.asked_of("a") is None
+    known.answered("b", ProbeResult(epoch=1, number=3, unreached=list(complaints)))
+    assert known.conclude("abc", 2.1) and bool(known.cut) is cut
+
+
 def test_two_of_whom_one_was_not_asked_again_remain_cut_off() -> None:
     known = Connectivity()
     for now in (0.0, 1.0):

@@ -8,7 +8,7 @@ import pytest
 
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.probes import ProbeResult
-from footplate_contracts.reports import Verdict
+from footplate_contracts.reports import AgentIdentity, Verdict
 from footplate_elastic.coordinator import membership, partition, timing
 from footplate_elastic.coordinator.failure_detector import missed
 from footplate_elastic.coordinator.failures import hang_report
@@ -131,6 +131,24 @@ def test_fewer_go_on_where_they_may() -> None:
     story = judged(broken(least=2), {0: [1]})
     story.beats_until(story.now + story.state.timing.substitute, [0, 1, 2])
     assert story.members() == [0, 2] and story.rendezvous() is Rendezvous.SEALED
+
+
+def test_while_fewer_train_it_is_asked_alone_and_taken_back() -> None:
+    story = judged(broken(least=2), {0: [1]})
+    story.beats_until(story.now + story.state.timing.substitute, [0, 1, 2])
+    sealed = story.state.sealed
+    for complaints in ([0], []):
+        story.beats_until(story.now + 12.0, [0, 1, 2], sealed)
+        assert not asked(story)
+        answer(story, {1: complaints})
+        story.at(story.now + 0.05)
+        assert [agent.index for agent in pairs_of(story)] == ([0, 1] if complaints else [])
+    story.save()
+    assert story.rendezvous() is Rendezvous.OPEN and not story.state.missing()
+
+
+def pairs_of(story: Story) -> list[AgentIdentity]:
+    return [agent for pair in partition.pairs(story.state) for agent in (pair.one, pair.other)]
 
 
 def test_where_more_than_half_had_to_go_nobody_does() -> None:
