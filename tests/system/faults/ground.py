@@ -181,19 +181,25 @@ def _decoded(text: str) -> str:
 
 @contextmanager
 def ground_in(kube: Kube, namespace: str) -> Iterator[Ground]:
-    """The ground of a namespace, with a profile of its own, for the block."""
-    with runs_in(kube, namespace, wait=False) as runs:
-        room = Room(kube, PROFILE)
-        apply_profile(kube, PROFILE)
-        ground = Ground(runs, room)
-        try:
-            ground.prepare()
-            yield ground
-        finally:
-            ground.watch.close()
-            kube.kubectl("label", "nodes", "--all", f"{LABEL}-")
-            remove_taint(kube)
-            kube.kubectl("delete", "computeprofile", PROFILE, "--ignore-not-found")
+    """The ground of a namespace that is made for the block."""
+    with runs_in(kube, namespace, wait=False) as runs, ground_of(runs) as ground:
+        yield ground
+
+
+@contextmanager
+def ground_of(runs: Runs) -> Iterator[Ground]:
+    """The ground of a namespace that is there, with a profile of its own, for the block."""
+    kube = runs.kube
+    apply_profile(kube, PROFILE)
+    ground = Ground(runs, Room(kube, PROFILE))
+    try:
+        ground.prepare()
+        yield ground
+    finally:
+        ground.watch.close()
+        kube.kubectl("label", "nodes", "--all", f"{LABEL}-")
+        remove_taint(kube)
+        kube.kubectl("delete", "computeprofile", PROFILE, "--ignore-not-found")
 
 
 def remove_taint(kube: Kube) -> None:

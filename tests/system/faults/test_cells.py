@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from demo.kube import Kube
 from tests.support.matrix import FAULTS, FEW
+from tests.support.runs import Runs
 from tests.system.conftest import HARMED
-from tests.system.faults.ground import Ground, ground_in
+from tests.system.faults.ground import Ground, ground_of
 from tests.system.faults.over_cluster import CLUSTER
 from tests.system.faults.play import play, undisturbed
 from tests.system.faults.scenes import Cell, scenes
@@ -19,9 +19,9 @@ pytestmark = [pytest.mark.system, pytest.mark.alone(last=True)]
 
 
 @pytest.fixture(scope="module")
-def ground(kube: Kube) -> Iterator[Ground]:
-    """The cluster with a namespace for cells."""
-    with ground_in(kube, "footplate-cells") as found:
+def ground(runs: Runs) -> Iterator[Ground]:
+    """The cluster as cells need it."""
+    with ground_of(runs) as found:
         yield found
 
 
