@@ -139,9 +139,9 @@ def undisturbed(ground: Ground) -> list[Json]:
 
 
 def name_of(fault: Fault, phase: Phase, mark: str) -> str:
-    """A run's name, within what names may hold."""
-    words = f"{fault.name}-{phase.value}".lower().replace(" ", "-").replace(",", "")
-    return f"{words[:36].rstrip('-')}-{mark}"
+    """A run's name, of at most the 40 characters that it may have; `mark` has up to five."""
+    words = fault.name.lower().replace(" ", "-")[:20].rstrip("-")
+    return f"{words}-{phase.value}-{mark}"
 
 
 def _tried(act: Callable[[], object]) -> str:

@@ -17,6 +17,7 @@ from tests.support.matrix import (
 )
 from tests.system.faults.over_cluster import CLUSTER
 from tests.system.faults.over_runs import RUNS
+from tests.system.faults.play import name_of
 from tests.system.faults.scenes import AT_MOST, scenes
 
 
@@ -72,3 +73,9 @@ def test_scenes_are_small_enough_to_be_kept_now_and_then_and_lose_no_cell() -> N
     assert sorted(id(fault) for scene in found for fault, _ in scene) == sorted(
         id(fault) for fault, _ in POD_CELLS
     )
+
+
+def test_runs_of_cells_have_names_of_their_own_that_a_run_may_have() -> None:
+    names = {name_of(fault, phase, "12345") for fault, phase in POD_CELLS}
+    assert len(names) == len(POD_CELLS)
+    assert max(len(name) for name in names) <= 40
