@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import random
 import signal
@@ -19,7 +20,7 @@ from prometheus_client import CollectorRegistry
 
 from footplate_contracts import environment, logs
 from footplate_contracts.logs import fields
-from footplate_operator.errors import ClusterError, OperatorError
+from footplate_operator.errors import ClusterError, Forbidden, OperatorError
 from footplate_operator.runtime import handlers
 from footplate_operator.runtime.actor import Actor
 from footplate_operator.runtime.cache import Cache
@@ -48,6 +49,7 @@ KINDS: Final[Sequence[NewController]] = (training_runs,)
 
 _log = logging.getLogger("footplate_operator")
 _DISCOVERY_SECONDS: Final = 1.0
+_FORBIDDEN_TRIES: Final = 3  # a right that was given just now is in force in a moment
 _NONE: Final = "metadata.name=none"  # whether a kind can be listed, without its objects
 _LEAVE_SECONDS: Final = 3.0  # for what was cancelled to end
 
@@ -81,6 +83,11 @@ class _Kind:
         """Every kind that is watched for it."""
         return list(self.handlers.watches())
 
+    @property
+    def hints(self) -> frozenset[Kind]:
+        """Those that it can do without."""
+        return frozenset(self.handlers.controller.hints)
+
 
 @dataclass(eq=False)
 class _Replica:
@@ -108,6 +115,10 @@ class _Replica:
         """Why it is not ready; empty while it is."""
         return self.missing or self.sight.blind()
 
+    def without(self) -> str:
+        """What it may not see and can do without."""
+        return ", ".join(sorted({kind.name for own in self.served for kind in own.handlers.unseen}))
+
 
 async def operate(own: Settings, kinds: Sequence[NewController]) -> None:
     """Run until SIGTERM or SIGINT; raises OperatorError where that is impossible."""
@@ -121,8 +132,9 @@ async def operate(own: Settings, kinds: Sequence[NewController]) -> None:
         parts = _Parts(cluster, leadership, metrics, now, own)
         served = [await _serve(kind, parts, stack) for kind in kinds]
         watched = [kind for own_kind in served for kind in own_kind.watched]
-        replica = _Replica(metrics, served, Sight(paths(watched, own.watch_namespaces)))
-        app = application(metrics, replica.bring_up_to_date, replica.unready)
+        hints = frozenset(kind for own_kind in served for kind in own_kind.hints)
+        replica = _Replica(metrics, served, Sight(paths(watched, own.watch_namespaces), hints=hints))
+        app = application(metrics, replica.bring_up_to_date, replica.unready, replica.without)
         await stack.enter_async_context(serving(app, own.metrics_port))
         measuring = asyncio.create_task(replica.stalls.measure())
         stack.callback(measuring.cancel)
@@ -169,12 +181,17 @@ async def _serve(new: NewController, parts: _Parts, stack: AsyncExitStack) -> _K
 async def _wait_for_kinds(cluster: Cluster, replica: _Replica, own: Settings) -> None:
     """kopf looks once for what it may watch: everything must be there, and ours to see, before."""
     namespace = own.watch_namespaces[0] if own.watch_namespaces else ""
-    for kind in [kind for own_kind in replica.served for kind in own_kind.watched]:
-        while True:
+    for served, kind in [(worker, kind) for worker in replica.served for kind in worker.watched]:
+        for tries in itertools.count(1):
             try:
                 await cluster.find(kind, namespace if kind.namespaced else "", fields=_NONE)
                 break
             except ClusterError as error:
+                if kind in served.hints and isinstance(error, Forbidden) and tries >= _FORBIDDEN_TRIES:
+                    _log.warning("goes on without a kind", extra=fields(kind=kind.name, error=error))
+                    served.handlers.unseen.add(kind)
+                    replica.sight.leave(kind)
+                    break
                 if not replica.missing.startswith(kind.name):
                     about = fields(kind=kind.name, error=error)
                     _log.warning("waiting for the API server to serve a kind", extra=about)

@@ -67,7 +67,10 @@ def test_rights_of_the_operator() -> None:
     }
     assert rights(one(objects, "ClusterRole", "footplate-operator-cluster")) == {
         ("footplate.dev", "computeprofiles"): {"list", "watch"},
+        ("", "nodes"): reading,
     }
+    without = one(rendered("--set", "operator.watchNodes=false"), "ClusterRole", "footplate-operator-cluster")
+    assert ("", "nodes") not in rights(without)
     lease = one(objects, "Role", "footplate-operator-lease")
     assert lease["metadata"]["namespace"] == "footplate-system"
     assert rights(lease) == {("coordination.k8s.io", "leases"): {"get", "create", "update"}}

@@ -39,7 +39,10 @@ async def test_every_piece_of_an_answer_is_heard_and_no_refusal_is() -> None:
     known = Configuration(host=f"http://127.0.0.1:{port}")
     known.api_key["BearerToken"] = "Bearer t"
     session = watch_session(
-        known, lambda path: heard.update([path]), lambda method, status: counted.update([(method, status)])
+        known,
+        lambda path: heard.update([path]),
+        lambda method, status: counted.update([(method, status)]),
+        leanings={},
     )
     async with serving(app, port), session:
         assert (await session.get(f"{known.host}/api/v1/nodes")).status == 403
@@ -55,3 +58,21 @@ async def test_every_piece_of_an_answer_is_heard_and_no_refusal_is() -> None:
                 assert await anext(pieces) == b'{"type": "BOOKMARK"}\n'
                 assert heard == {"/api/v1/pods": number}
     assert counted == {("GET", 200): 1, ("GET", 403): 1}
+
+
+async def test_of_a_list_only_what_is_worth_it_is_kept() -> None:
+    listed = {"metadata": {"continue": "more"}, "items": [{"name": "a", "images": ["large"]}]}
+
+    async def show(_: web.Request) -> web.Response:
+        return web.json_response(listed)
+
+    app = web.Application()
+    app.add_routes([web.get("/proxy/api/v1/nodes", show), web.get("/proxy/api/v1/pods", show)])
+    port = claim_ports(1)[0]
+    known = Configuration(host=f"http://127.0.0.1:{port}/proxy")
+    leanings = {"/api/v1/nodes": lambda body: {"name": body["name"]}}
+    session = watch_session(known, lambda path: None, lambda method, status: None, leanings)
+    async with serving(app, port), session:
+        nodes = await (await session.get(f"{known.host}/api/v1/nodes?limit=500")).json()
+        assert nodes == {"metadata": {"continue": "more"}, "items": [{"name": "a"}]}
+        assert await (await session.get(f"{known.host}/api/v1/pods")).json() == listed

@@ -286,7 +286,7 @@ class Agent(Process):
         return None
 
     def _report(self, cause: Cause, reason: Reason, message: str) -> FailureReport:
-        return FailureReport(cause=cause, reason=reason, message=message, time=self.world.seconds())
+        return FailureReport(cause=cause, reason=reason, message=message, time=self.world.seconds(self.place))
 
     # -- its other threads ---------------------------------------------------------------
 

@@ -47,7 +47,7 @@ class CoordinatorProcess(Process):
         )
         clock = asyncio.get_running_loop().time
         self._make: Callable[[], Service] = lambda: Service(
-            new_coordinator(config, Timing(), clock(), world.seconds), lambda: None, clock
+            new_coordinator(config, Timing(), clock(), lambda: world.seconds(place)), lambda: None, clock
         )
         self._service: Service | None = None
         self._clock: asyncio.Task[Any] | None = None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from footplate_operator.runtime.kinds import POD, Json
 from tests.support.fake_cluster import travelled
 from tests.support.simulation.agent import Agent
 from tests.support.simulation.coordinator import CoordinatorProcess
+from tests.support.simulation.node_objects import NodeObjects
 
 if TYPE_CHECKING:
     from tests.support.simulation.world import Simulation
@@ -21,6 +23,7 @@ ACCEPT: Final = 0.1  # for a kubelet to take note of a pod
 START: Final = 0.6  # for a kubelet to start a container
 NOTICE: Final = 0.1  # for a kubelet to see that one has ended
 RETRY: Final = 2.0  # of what could not be started or placed
+UNSCHEDULABLE: Final = "node.kubernetes.io/unschedulable"
 _GANG: Final = ("worker", "spare")
 
 
@@ -33,6 +36,9 @@ class Node:
     kubelet: bool = True  # it works
     ready: bool = True  # as the API server says
     cordoned: bool = False
+    taints: dict[str, str] = field(default_factory=dict)  # key -> effect
+    registered: bool = True  # there is a Node object
+    clock: float = 0.0  # seconds by which its clock is ahead
     broken: str = ""  # why its containers cannot be made, as a kubelet says it
     broken_for: dict[str, str] = field(default_factory=dict)  # the same, by the role of the pod
     processes: dict[str, Agent | CoordinatorProcess] = field(default_factory=dict)  # by uid of the pod
@@ -48,6 +54,7 @@ class Nodes:
             str, str
         ] = {}  # by the beginning of a pod's name: the node that it goes to if it fits
         self.by_name = {name: Node(name, slots) for name in names}
+        self.objects = NodeObjects(self)
         world.objects.watches.append(self._changed)
         world.network.listeners.append(self._look)
 
@@ -63,13 +70,17 @@ class Nodes:
                 process = node.processes.pop(uid, None)
                 if process is not None and self.world.network.lit(node.name):
                     process.kill()
-            self._later(SCHEDULE, self._schedule_all)
+            self.reschedule()
         elif node is None and "deletionTimestamp" not in body["metadata"]:
             self._later(SCHEDULE, self._schedule, name, uid)
         elif node is not None and "deletionTimestamp" in body["metadata"]:
             self._later(NOTICE, self._stop, node, name, uid)
         elif node is not None and body["spec"].get("activeDeadlineSeconds"):
             self._later(NOTICE + 1.0, self._overdue, node, name, uid)
+
+    def reschedule(self) -> None:
+        """There may be room now for those that wait."""
+        self._later(SCHEDULE, self._schedule_all)
 
     def _schedule_all(self) -> None:
         for pod in self.world.objects.all(POD):
@@ -106,26 +117,30 @@ class Nodes:
         wanted = [(term["weight"], term["podAffinityTerm"]["labelSelector"]) for term in terms]
 
         def crowd(node: Node) -> int:
-            there = [other for other in self._on(node) if other["metadata"]["uid"] != pod["metadata"]["uid"]]
+            there = [other for other in self.on(node) if other["metadata"]["uid"] != pod["metadata"]["uid"]]
             return sum(weight * _selected(other, selector) for other in there for weight, selector in wanted)
 
         least = min(map(crowd, nodes))
         return self.world.chance.choice([node for node in nodes if crowd(node) == least])
 
     def _fits(self, node: Node, pod: Json) -> bool:
-        if not node.ready or node.cordoned or node.name in _excluded(pod):
+        if not node.ready or not node.registered or node.name in _excluded(pod):
+            return False
+        repelling = {key for key, effect in node.taints.items() if effect in ("NoSchedule", "NoExecute")}
+        if (repelling | ({UNSCHEDULABLE} if node.cordoned else set())) - _tolerates(pod):
             return False
         if pod["metadata"]["labels"].get("footplate.dev/role") not in _GANG:
             return True
         taken = [
             other
-            for other in self._on(node)
+            for other in self.on(node)
             if other["metadata"]["labels"].get("footplate.dev/role") in _GANG
             and other["status"].get("phase") not in ("Succeeded", "Failed")
         ]
         return len(taken) < node.slots
 
-    def _on(self, node: Node) -> list[Json]:
+    def on(self, node: Node) -> list[Json]:
+        """Pods that are bound to it."""
         return [pod for pod in self.world.objects.all(POD) if pod["spec"].get("nodeName") == node.name]
 
     # -- kubelets ----------------------------------------------------------------------
@@ -143,7 +158,7 @@ class Nodes:
     def _accept(self, node: Node, name: str, uid: str) -> None:
         pod = self._pod(name, uid)
         if pod is not None and self._works(node) and "startTime" not in pod["status"]:
-            self._put_status(pod, startTime=self.world.clock().isoformat())
+            self._put_status(pod, startTime=self._now(node))
 
     def _start(self, node: Node, name: str, uid: str) -> None:
         pod = self._pod(name, uid)
@@ -160,12 +175,12 @@ class Nodes:
                 self._put_status(pod, containerStatuses=[{"state": {"waiting": waiting}}])
             self._later(RETRY, self._start, node, name, uid)
             return
-        running = {"state": {"running": {"startedAt": self.world.clock().isoformat()}}}
+        running = {"state": {"running": {"startedAt": self._now(node)}}}
         started = self._put_status(
             pod,
             phase="Running",
             podIP=self.world.next_address(),
-            conditions=[_ready(True, self.world.clock().isoformat())],
+            conditions=[_ready(True, self._now(node))],
             containerStatuses=[running],
         )
         process = (CoordinatorProcess if role == "coordinator" else Agent)(self.world, started, node.name)
@@ -184,11 +199,12 @@ class Nodes:
         pod = self._pod(name, uid)
         if pod is None or not self._works(node):
             return
-        now = self.world.clock().isoformat()
+        now = self._now(node)
+        known = pod["status"].get("containerStatuses", [{}])[0].get("state", {}).get("running", {})
         ended = {
             "exitCode": code,
             "reason": reason or ("Completed" if code == 0 else "Error"),
-            "startedAt": now,
+            "startedAt": known.get("startedAt", now),
             "finishedAt": now,
         }
         pod = self._put_status(
@@ -246,11 +262,12 @@ class Nodes:
                 self._later(1.0, self._back, node)
 
     def _not_ready(self, node: Node, since: float) -> None:
-        if node.silent_since != since:
+        if node.silent_since != since or not node.registered:
             return
         node.ready = False
+        self.objects.tell(node)
         now = self.world.clock().isoformat()
-        for pod in self._on(node):
+        for pod in self.on(node):
             if pod["status"].get("phase") == "Running":
                 self._put_status(pod, conditions=[_ready(False, now)])
             seconds = _tolerated(pod)
@@ -266,8 +283,9 @@ class Nodes:
         if not self._works(node):
             return
         node.ready = True
-        now = self.world.clock().isoformat()
-        for pod in self._on(node):
+        self.objects.tell(node)
+        now = self._now(node)
+        for pod in self.on(node):
             name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
             process = node.processes.get(uid)
             if pod["status"].get("phase") in ("Succeeded", "Failed"):
@@ -295,8 +313,17 @@ class Nodes:
     def _put_status(self, pod: Json, **status: Any) -> Json:
         known = self.world.objects.objects[POD, pod["metadata"]["name"]]
         fresh = travelled(known)
-        fresh["status"] = {**known.get("status", {}), **status}
+        before = known.get("status", {})
+        if "conditions" in status:
+            told = {condition["type"] for condition in status["conditions"]}
+            kept = [known for known in before.get("conditions", []) if known["type"] not in told]
+            status["conditions"] = [*kept, *status["conditions"]]
+        fresh["status"] = {**before, **status}
         return self.world.objects.put(fresh)
+
+    def _now(self, node: Node) -> str:
+        """As its clock says."""
+        return (self.world.clock() + timedelta(seconds=node.clock)).isoformat()
 
     def _later(self, seconds: float, act: Callable[..., None], *arguments: Any) -> None:
         asyncio.get_running_loop().call_later(seconds, act, *arguments)
@@ -317,6 +344,11 @@ def _excluded(pod: Json) -> set[str]:
     terms = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", [])
     fields = [field for term in terms for field in term.get("matchFields", [])]
     return {value for field in fields if field["operator"] == "NotIn" for value in field["values"]}
+
+
+def _tolerates(pod: Json) -> set[str]:
+    """Keys of taints that it tolerates by their name."""
+    return {toleration.get("key", "") for toleration in pod["spec"].get("tolerations", [])}
 
 
 def _tolerated(pod: Json) -> float | None:

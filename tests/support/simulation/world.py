@@ -171,6 +171,10 @@ class Simulation:
         found = [c for c in self.status.get("conditions", []) if c["type"] == kind]
         return found[0] if found else {}
 
+    def nodes_of(self, name: str) -> int:
+        """How many nodes a run asks for: what its scale subresource says."""
+        return int(self.objects.objects[TRAINING_RUN, name]["spec"]["compute"]["nodes"])
+
     def pods(self, role: str = "") -> list[Json]:
         """Its pods, or those of one role."""
         return [
@@ -280,9 +284,10 @@ class Simulation:
 
     # -- what processes ask ----------------------------------------------------------------
 
-    def seconds(self) -> float:
-        """Since the Unix epoch."""
-        return self.clock().timestamp()
+    def seconds(self, place: str = "") -> float:
+        """Since the Unix epoch, as the clock at `place` says; empty: as it is."""
+        node = self.nodes.by_name.get(place)
+        return self.clock().timestamp() + (node.clock if node is not None else 0.0)
 
     def step_seconds(self) -> float:
         """Of the next step of a rank."""

@@ -11,7 +11,7 @@ import pytest
 
 from footplate_operator.errors import Blind
 from footplate_operator.runtime import handlers
-from footplate_operator.runtime.kinds import POD
+from footplate_operator.runtime.kinds import NODE, POD
 from footplate_operator.runtime.sight import BLIND_SECONDS, LET_GO_SECONDS, QUIET_SECONDS, Sight, paths
 from footplate_operator.runtime.stalls import Stalls
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
@@ -59,6 +59,19 @@ def test_each_watch_has_an_age_of_its_own() -> None:
     assert sight.blind() == "no word of Pod for 80 s"
     sight.heard("/api/v1/pods")
     assert sight.blind() == ""
+
+
+def test_hints_have_an_age_and_make_nobody_blind() -> None:
+    time = Time()
+    sight = Sight(paths((POD, NODE), []), time, hints=frozenset({NODE}))
+    sight.begin()
+    time.seconds += 80
+    sight.heard("/api/v1/pods")
+    assert sight.ages() == {"Pod": 0.0, "Node": 80.0}
+    assert sight.blind() == ""
+    sight.leave(NODE)
+    sight.begin()
+    assert sight.ages() == {"Pod": 0.0}, "where it may not be seen there is no watch"
 
 
 def test_the_worst_namespace_counts() -> None:

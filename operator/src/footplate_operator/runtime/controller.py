@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from footplate_operator.runtime.decision import Decision, Problem
 from footplate_operator.runtime.events import Event
 from footplate_operator.runtime.kinds import Json, Kind
-from footplate_operator.runtime.objects import Child, Object, view_child
+from footplate_operator.runtime.objects import Child, Key, Object, view_child
 from footplate_operator.runtime.throttle import StatusChange
 
 ObjectT = TypeVar("ObjectT", bound=Object[Any, Any])
@@ -37,7 +37,8 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
     """One kind. The first three methods are its own to write, all others have a plain answer.
 
     Children carry `uid_label` with the uid of their owner, and MANAGED_BY_LABEL.
-    `parameters` are cluster-scoped kinds that many objects read.
+    `parameters` are cluster-scoped kinds that many objects read; so are `hints`, without which it goes
+    on where it may not see them.
     """
 
     kind: Kind
@@ -45,6 +46,7 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
     uid_label: str
     owns: Sequence[Owned]
     parameters: Sequence[Kind] = ()
+    hints: Sequence[Kind] = ()
 
     def decode(self, body: Json) -> ObjectT:
         """The object in `body`; raises Undecodable."""
@@ -106,9 +108,18 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
         """Events that go with the status `after`, which has just been written."""
         return ()
 
-    def parameter_changed(self, kind: Kind, body: Json, gone: bool) -> Mapping[str, str] | None:
-        """A parameter came, changed or is gone: the index of the objects that wait for that, if any do."""
-        return None
+    def parameter_changed(
+        self, kind: Kind, body: Json, gone: bool, where: Callable[[Mapping[str, str]], Iterable[Key]]
+    ) -> Iterable[Key]:
+        """A parameter or a hint came, changed or is gone: the objects that this concerns.
+
+        `where` finds objects by values of their index.
+        """
+        return ()
+
+    def lean(self, kind: Kind, body: Json) -> Json:
+        """What of a parameter or a hint is worth being kept in memory."""
+        return body
 
     def forget(self, uid: str) -> None:
         """The object is gone, or ended long ago."""

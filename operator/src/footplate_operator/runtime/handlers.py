@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from footplate_operator.runtime.controller import Controller
 from footplate_operator.runtime.kinds import Json, Kind
 from footplate_operator.runtime.objects import Key, controller_of, key_of
 from footplate_operator.runtime.sight import QUIET_SECONDS
-from footplate_operator.runtime.watch_session import Counted, Heard, watch_session
+from footplate_operator.runtime.watch_session import Counted, Heard, Lean, watch_session
 from footplate_operator.runtime.workqueue import Queue
 
 WATCH_SECONDS: Final = 270  # the server ends a watch after this, and a new one begins; whole seconds
@@ -39,13 +39,15 @@ class Handlers:
     controller: Controller[Any, Any, Any]
     cache: Cache
     queue: Queue[Key]
+    unseen: set[Kind] = field(default_factory=set)  # hints that this replica may not see
 
     def watches(self) -> dict[Kind, Handler]:
         """What to watch, and who is told."""
+        hints = [kind for kind in self.controller.hints if kind not in self.unseen]
         return {
             self.controller.kind: self._object,
             **{kind: partial(self._child, kind) for kind in self.controller.owned(watched=True)},
-            **{kind: partial(self._parameter, kind) for kind in self.controller.parameters},
+            **{kind: partial(self._parameter, kind) for kind in (*self.controller.parameters, *hints)},
         }
 
     async def _object(self, event: Mapping[str, Any], **_: Any) -> None:
@@ -72,8 +74,7 @@ class Handlers:
     async def _parameter(self, kind: Kind, event: Mapping[str, Any], **_: Any) -> None:
         """A parameter appeared, changed or is gone: whoever waits for it may go on."""
         body = _copy(event["object"])
-        concerned = self.controller.parameter_changed(kind, body, _gone(event))
-        for key in self.cache.where(concerned) if concerned is not None else ():
+        for key in self.controller.parameter_changed(kind, body, _gone(event), self.cache.where):
             self.queue.add(key)
 
 
@@ -82,9 +83,9 @@ def registry(all_handlers: Iterable[Handlers], heard: Heard, counted: Counted) -
 
     `heard` and `counted` are told of the answers that the watches get.
     """
-    own = kopf.OperatorRegistry()
-    kopf.on.login(registry=own, id="login")(_login(heard, counted))
-    for number, handlers in enumerate(all_handlers):
+    own, known = kopf.OperatorRegistry(), list(all_handlers)
+    kopf.on.login(registry=own, id="login")(_login(heard, counted, _leanings(known)))
+    for number, handlers in enumerate(known):
         for kind, handler in handlers.watches().items():
             kopf.on.event(*_names(kind), registry=own, id=f"{kind.plural}-{number}")(handler)
     return own
@@ -109,14 +110,24 @@ def settings(all_handlers: Iterable[Handlers]) -> kopf.OperatorSettings:
     return own
 
 
-def _login(heard: Heard, counted: Counted) -> Handler:
+def _leanings(all_handlers: Iterable[Handlers]) -> Mapping[str, Lean]:
+    """By the URL path of a cluster-scoped kind: what of its objects is kept when they are listed."""
+    return {
+        kind.path(""): partial(handlers.controller.lean, kind)
+        for handlers in all_handlers
+        for kind in (*handlers.controller.parameters, *handlers.controller.hints)
+    }
+
+
+def _login(heard: Heard, counted: Counted, leanings: Mapping[str, Lean]) -> Handler:
     """Logs in as our own client does it; kopf asks again, and at once, when its token is refused."""
     waits = itertools.chain([0.0], itertools.repeat(RETRY_SECONDS))
 
     async def log_in(**_: Any) -> kopf.AiohttpSession:
         await asyncio.sleep(next(waits))
         known = await login()
-        return kopf.AiohttpSession(server=known.host, aiohttp_session=watch_session(known, heard, counted))
+        session = watch_session(known, heard, counted, leanings)
+        return kopf.AiohttpSession(server=known.host, aiohttp_session=session)
 
     return log_in
 

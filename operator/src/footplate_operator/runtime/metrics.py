@@ -91,10 +91,16 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-def application(metrics: Metrics, before: Callable[[], None], unready: Callable[[], str]) -> web.Application:
+def application(
+    metrics: Metrics,
+    before: Callable[[], None],
+    unready: Callable[[], str],
+    without: Callable[[], str] = lambda: "",
+) -> web.Application:
     """`/metrics`, `/healthz` and `/readyz`.
 
-    `before` brings gauges up to date; `unready` says why this replica is not ready, or nothing.
+    `before` brings gauges up to date; `unready` says why this replica is not ready, or nothing; `without`
+    what a ready one lacks and can do without.
     """
 
     async def show_metrics(_: web.Request) -> web.Response:
@@ -105,8 +111,9 @@ def application(metrics: Metrics, before: Callable[[], None], unready: Callable[
         return web.Response(text="ok\n")
 
     async def ready(_: web.Request) -> web.Response:
-        why = unready()
-        return web.Response(text=f"{why or 'ok'}\n", status=503 if why else 200)
+        why, lacking = unready(), without()
+        fine = f"ok, without {lacking}" if lacking else "ok"
+        return web.Response(text=f"{why or fine}\n", status=503 if why else 200)
 
     app = web.Application()
     app.add_routes(

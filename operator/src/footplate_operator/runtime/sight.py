@@ -35,11 +35,16 @@ class Sight:
 
     watches: Mapping[str, Kind]  # by URL path
     clock: Callable[[], float] = field(default_factory=lambda: asyncio.get_running_loop().time)
+    hints: frozenset[Kind] = frozenset()  # whoever does not see these is not blind
     _heard: dict[str, float] = field(default_factory=dict)
 
     def begin(self) -> None:
         """The watches begin now."""
         self._heard = dict.fromkeys(self.watches, self.clock())
+
+    def leave(self, kind: Kind) -> None:
+        """There is no watch of this kind."""
+        self.watches = {path: known for path, known in self.watches.items() if known != kind}
 
     def heard(self, path: str) -> None:
         """The API server has said something at this URL path, which may begin with more."""
@@ -57,7 +62,10 @@ class Sight:
 
     def blind(self, seconds: float = BLIND_SECONDS) -> str:
         """What this replica has not seen for so long, in words; empty where it sees everything."""
-        ages = sorted((name, age) for name, age in self.ages().items() if age >= seconds)
+        dispensable = {kind.name for kind in self.hints}
+        ages = sorted(
+            (name, age) for name, age in self.ages().items() if age >= seconds and name not in dispensable
+        )
         return ", ".join(f"no word of {name} for {age:.0f} s" for name, age in ages)
 
     async def keep(self) -> None:

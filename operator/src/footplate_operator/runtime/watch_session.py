@@ -8,23 +8,31 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final, cast
 
 import aiohttp
 
 from footplate_operator.runtime.cluster import Login
+from footplate_operator.runtime.kinds import Json
 
 Heard = Callable[[str], None]  # told the URL path
 Counted = Callable[[str, int], None]  # told method and status
+Lean = Callable[[Json], Json]  # what of an object is kept
 _UNANSWERED_SECONDS: Final = 10  # of what was sent, or of probes
 _IDLE_SECONDS: Final = 4  # before the first probe
 _PROBE_SECONDS: Final = 2
 _PROBES: Final = 3
 
 
-def watch_session(known: Login, heard: Heard, counted: Counted) -> aiohttp.ClientSession:
-    """A session as `known` logs in."""
+def watch_session(
+    known: Login, heard: Heard, counted: Counted, leanings: Mapping[str, Lean]
+) -> aiohttp.ClientSession:
+    """A session as `known` logs in.
+
+    `leanings`: by URL path. A page of a list is hundreds of objects, of which kopf keeps each for a second
+    or more; thousands of nodes with the names of their images would not fit.
+    """
 
     class Response(aiohttp.ClientResponse):
         async def start(self, connection: Any) -> aiohttp.ClientResponse:
@@ -36,6 +44,13 @@ def watch_session(known: Login, heard: Heard, counted: Counted) -> aiohttp.Clien
                 listened = _Listened(self.content, lambda: heard(path))
                 self.content = cast(aiohttp.StreamReader, listened)
             return answer
+
+        async def json(self, **options: Any) -> Any:
+            found = await super().json(**options)
+            lean = next((lean for path, lean in leanings.items() if self.url.path.endswith(path)), None)
+            if lean is not None and isinstance(found, dict) and "items" in found:
+                found["items"] = [lean(item) for item in found["items"]]
+            return found
 
     authorization = known.api_key.get("BearerToken", "")
     return aiohttp.ClientSession(

@@ -32,6 +32,7 @@ from footplate_operator.runtime.events import Event
 from footplate_operator.runtime.kinds import (
     CONFIG_MAP,
     DISRUPTION_BUDGET,
+    NODE,
     POD,
     REVISION,
     SECRET,
@@ -54,6 +55,8 @@ from footplate_operator.trainingrun.events import held_up_event, phase_event
 from footplate_operator.trainingrun.manifests.children import read_secret
 from footplate_operator.trainingrun.metadata import certificate_names, coordinator_host
 from footplate_operator.trainingrun.metrics import RunMetrics
+from footplate_operator.trainingrun.node import lean_node
+from footplate_operator.trainingrun.nodes import Nodes
 from footplate_operator.trainingrun.observed import Credentials, Observed, PodView, view_pod
 from footplate_operator.trainingrun.profiles import Profiles
 from footplate_operator.trainingrun.revision import (
@@ -112,6 +115,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         Owned(REVISION),
     )
     parameters = (PROFILE,)
+    hints = (NODE,)
 
     def __init__(
         self,
@@ -123,6 +127,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
     ) -> None:
         self._cluster = cluster
         self._profiles = Profiles(cluster)
+        self._nodes = Nodes(cluster)
         self._coordinators = coordinators
         self._defaults = defaults
         self._metrics = metrics
@@ -148,12 +153,15 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
                 cache.credentials = child.credentials
         cache.keep(pods)
         admitted = await self._admitted(run, revisions)
+        state = self._coordinators.state(run.uid)
+        self._nodes.stand(run.key, run.uid, pods)
+        await self._nodes.ask({missed.agent.node_name for missed in state.missed}, now)
         observed = Observed(
-            pods=tuple(pods),
+            pods=tuple(map(self._nodes.complete, pods)),
             children=tuple(others),
             predecessors=tuple(pod for pod in predecessors if isinstance(pod, PodView)),
-            coordinator=self._coordinators.state(run.uid),
-            refused=cache.refuses(pods, self._coordinators.state(run.uid), now),
+            coordinator=state,
+            refused=cache.refuses(pods, state, now),
             silence=self._coordinators.silence(run.uid),
             problem=admitted if isinstance(admitted, Problem) else None,
             profiles=self._profiles.names(),
@@ -214,17 +222,25 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         told = (phase_event(run, after), held_up_event(run, after))
         return [event for event in told if event is not None]
 
-    def parameter_changed(self, kind: Kind, body: Json, gone: bool) -> Mapping[str, str] | None:
+    def parameter_changed(
+        self, kind: Kind, body: Json, gone: bool, where: Callable[[Mapping[str, str]], Iterable[Key]]
+    ) -> Iterable[Key]:
         name = body["metadata"]["name"]
+        if kind == NODE:
+            return (self._nodes.drop if gone else self._nodes.put)(body)
         if gone:
             self._profiles.drop(name)
-            return None
+            return ()
         self._profiles.put(body)
-        return {"phase": Phase.QUEUED, "profile": name}
+        return where({"phase": Phase.QUEUED, "profile": name})
+
+    def lean(self, kind: Kind, body: Json) -> Json:
+        return lean_node(body) if kind == NODE else body
 
     def forget(self, uid: str) -> None:
         self._coordinators.forget(RunUid(uid))
         self._caches.pop(uid, None)
+        self._nodes.forget(uid)
 
     def measure(self, count: Callable[[str], Mapping[str, int]]) -> None:
         self._metrics.count_runs(count("phase"))

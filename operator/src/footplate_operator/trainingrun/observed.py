@@ -65,6 +65,7 @@ class PodView(Child):
     deadline: bool = False  # activeDeadlineSeconds is set: it was told to stop
     mount_error: str = ""  # from an Event; the pod itself does not say it
     held_since: datetime | None = None  # since when it waits for what it waits for; not in the pod either
+    node_lost: str = ""  # why Kubernetes holds its node to be gone; the Node object says so
 
     @property
     def worker(self) -> WorkerId:
@@ -109,11 +110,13 @@ class PodView(Child):
         held = self.live and bool(self.node) and not self.started and self.held_since is not None
         return (now - self.held_since).total_seconds() if held and self.held_since else 0.0
 
+    def bound_for(self, now: datetime) -> float:
+        """Seconds for which it was seen to be bound to its node."""
+        return (now - self.bound_since).total_seconds() if self.bound_since else 0.0
+
     def unaccepted_for(self, now: datetime) -> float:
         """Seconds for which it was seen to be bound to a node without a word of its kubelet."""
-        if self.accepted or self.started or self.bound_since is None:
-            return 0.0
-        return (now - self.bound_since).total_seconds()
+        return 0.0 if self.accepted or self.started else self.bound_for(now)
 
     @property
     def end(self) -> datetime:

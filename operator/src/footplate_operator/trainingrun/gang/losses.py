@@ -43,7 +43,7 @@ def lost(
 
 def gone(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> list[GoneWorker]:
     """Workers that the coordinator suspects, and Kubernetes misses as well."""
-    here = {pod.worker for pod in pods if pod.live and pod.unready_for(now) < UNREADY_SECONDS}
+    here = {pod.worker for pod in pods if pod.live and not _missed_by_kubernetes(pod, now)}
     suspects = {missed.agent.worker for missed in state.missed if missed.verdict is Verdict.SUSPECT}
     return [
         GoneWorker(index=worker.index, incarnation=worker.incarnation)
@@ -111,7 +111,7 @@ def _unheard(state: CoordinatorState, pods: Iterable[PodView], now: datetime) ->
     """Workers that both coordinator and Kubernetes miss.
 
     The coordinator gathers, or trains without the slot, and has not heard of it,
-    and Kubernetes says that the pod there, which ran, is not ready any more: its node is gone. A
+    and Kubernetes says that the pod there, which ran, is not ready any more, or that its node is gone. A
     coordinator that went with the same node has a successor that never knew
     the worker, so it cannot call it lost.
     """
@@ -120,8 +120,13 @@ def _unheard(state: CoordinatorState, pods: Iterable[PodView], now: datetime) ->
     return frozenset(
         pod.worker
         for pod in pods
-        if pod.live and pod.started and pod.index in missing and pod.unready_for(now) >= UNREADY_SECONDS
+        if pod.live and pod.started and pod.index in missing and _missed_by_kubernetes(pod, now)
     )
+
+
+def _missed_by_kubernetes(pod: PodView, now: datetime) -> bool:
+    """Whether Kubernetes, too, does not hear of `pod`, or not of its node."""
+    return bool(pod.node_lost) or pod.unready_for(now) >= UNREADY_SECONDS
 
 
 def _mute(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> frozenset[WorkerId]:
@@ -138,8 +143,11 @@ def _mute(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> fr
 
 def _not_starting(pods: Iterable[PodView], now: datetime) -> frozenset[WorkerId]:
     """Workers that were bound to a node whose kubelet takes no note of them, or that cannot start there."""
-    return frozenset(
-        pod.worker
-        for pod in pods
-        if pod.live and (pod.unaccepted_for(now) >= UNACCEPTED_SECONDS or pod.stuck_for(now) >= STUCK_SECONDS)
-    )
+    return frozenset(pod.worker for pod in pods if pod.live and _cannot_start(pod, now))
+
+
+def _cannot_start(pod: PodView, now: datetime) -> bool:
+    # A Node of the same name may have been made this moment, and be told of after the pod.
+    if not pod.started and pod.node_lost and pod.bound_for(now) >= UNREADY_SECONDS:
+        return True
+    return pod.unaccepted_for(now) >= UNACCEPTED_SECONDS or pod.stuck_for(now) >= STUCK_SECONDS

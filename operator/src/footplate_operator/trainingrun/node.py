@@ -1,0 +1,58 @@
+"""A Node as far as decisions read it: whether Kubernetes hears its kubelet, and what keeps pods away.
+
+A Node object also has the names of all images that lie there, its addresses, its capacity and
+more: a hundred times as much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from footplate_operator.runtime.kinds import Json
+
+_READY: Final = "Ready"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """One Node object; its name may be used again, its uid never is."""
+
+    name: str
+    uid: str
+    version: int
+    unheard: str  # why Kubernetes holds its kubelet to be gone or broken; empty while it does not
+
+    def says_as(self, other: NodeView) -> bool:
+        """Whether a decision would read the same in both."""
+        return (self.uid, self.unheard) == (other.uid, other.unheard)
+
+
+def view_node(body: Mapping[str, Any]) -> NodeView:
+    """The view of a Node as the API server gave it."""
+    metadata = body["metadata"]
+    ready = next(iter(_ready(body)), {})
+    status = ready.get("status", "True")  # a kubelet that has just begun says so in a moment
+    return NodeView(
+        name=metadata["name"],
+        uid=metadata.get("uid", ""),
+        version=int(metadata.get("resourceVersion") or 0),
+        unheard="" if status == "True" else f"its condition Ready is {status}",
+    )
+
+
+def lean_node(body: Json) -> Json:
+    """A Node without what `view_node` does not read."""
+    metadata, spec = body["metadata"], body.get("spec", {})
+    return {
+        **{name: body[name] for name in ("apiVersion", "kind") if name in body},
+        "metadata": {name: metadata[name] for name in ("name", "uid", "resourceVersion") if name in metadata},
+        "spec": {name: spec[name] for name in ("unschedulable", "taints") if name in spec},
+        "status": {"conditions": _ready(body)},
+    }
+
+
+def _ready(body: Mapping[str, Any]) -> list[Json]:
+    conditions = body.get("status", {}).get("conditions") or []
+    return [condition for condition in conditions if condition.get("type") == _READY]

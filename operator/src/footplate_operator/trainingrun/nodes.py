@@ -1,0 +1,123 @@
+"""The Nodes that are known: as the watch told them, or as the API server answers.
+
+Where this replica may not see them, none is known, and nothing follows from that. A watch that
+was cut off never tells what went meanwhile; so what others miss is asked about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from footplate_operator.errors import ClusterError, Forbidden, NotFound
+from footplate_operator.runtime.cluster import Cluster
+from footplate_operator.runtime.kinds import NODE, Json
+from footplate_operator.runtime.objects import Key
+from footplate_operator.trainingrun.node import NodeView, view_node
+from footplate_operator.trainingrun.observed import PodView
+
+ASK_AGAIN: Final = timedelta(seconds=5)
+_REFUSED: Final = timedelta(minutes=5)  # a right that is missing stays so for a while
+_ANSWER_SECONDS: Final = 2.0  # a hint is not worth more waiting
+_MOST_ABSENT: Final = 10_000
+
+
+class Nodes:
+    """By name."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._known: dict[str, NodeView] = {}
+        self._absent: OrderedDict[str, str] = OrderedDict()  # name of a Node that is gone -> its uid
+        self._ask_from: dict[str, datetime] = {}  # by name: before that it was asked about just now
+        # By uid of a run: where its pods are, by their uids.
+        self._stands: dict[str, tuple[Key, dict[str, str]]] = {}
+        self._first: dict[str, str] = {}  # uid of a pod -> uid of the Node that it was first seen on
+
+    # -- what is known -------------------------------------------------------------------
+
+    def put(self, body: Json) -> list[Key]:
+        """A Node as it is now; the runs that have pods there, if that is news for them."""
+        fresh = view_node(body)
+        known = self._known.get(fresh.name)
+        if self._absent.get(fresh.name) == fresh.uid or (known is not None and known.version > fresh.version):
+            return []
+        self._absent.pop(fresh.name, None)
+        self._known[fresh.name] = fresh
+        return [] if known is not None and known.says_as(fresh) else self._runs_on(fresh.name)
+
+    def drop(self, body: Json) -> list[Key]:
+        """The Node is gone; the runs that have pods there."""
+        name, uid = body["metadata"]["name"], body["metadata"]["uid"]
+        known = self._known.get(name)
+        if known is not None and known.uid != uid:
+            return []  # another one has its name by now
+        self._bury(name, uid)
+        return self._runs_on(name)
+
+    async def ask(self, names: Iterable[str], now: datetime) -> None:
+        """Look at Nodes that something is to be concluded from; what may not be seen is not known."""
+        self._ask_from = {name: due for name, due in self._ask_from.items() if due > now}
+        wanted = {name for name in names if name} - self._ask_from.keys()
+        self._ask_from |= dict.fromkeys(wanted, now + ASK_AGAIN)
+        await asyncio.gather(*(self._ask(name, now) for name in sorted(wanted)))
+
+    # -- what follows for pods -----------------------------------------------------------
+
+    def stand(self, key: Key, uid: str, pods: Iterable[PodView]) -> None:
+        """Note where the pods of a run are, to know whom a change of a Node concerns."""
+        there = {pod.uid: pod.node for pod in pods if pod.node and not pod.ended}
+        self._forget(self._stands.get(uid, (key, {}))[1].keys() - there.keys())
+        self._stands[uid] = (key, there)
+        for pod, name in there.items():
+            if (known := self._known.get(name)) is not None:
+                self._first.setdefault(pod, known.uid)
+
+    def forget(self, uid: str) -> None:
+        """The run is gone, or has ended long ago."""
+        _, there = self._stands.pop(uid, (None, {}))
+        self._forget(there)
+
+    def complete(self, pod: PodView) -> PodView:
+        """`pod` with what its Node says of it."""
+        return replace(pod, node_lost=self._lost(pod)) if pod.node else pod
+
+    # -- particulars ---------------------------------------------------------------------
+
+    def _lost(self, pod: PodView) -> str:
+        known = self._known.get(pod.node)
+        if known is None:
+            return "its Node is deleted" if pod.node in self._absent else ""
+        if self._first.get(pod.uid, known.uid) != known.uid:
+            return "its Node was made again"
+        return known.unheard
+
+    async def _ask(self, name: str, now: datetime) -> None:
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                self.put(await self._cluster.get(NODE, "", name))
+        except NotFound:
+            known = self._known.get(name)
+            self._bury(name, known.uid if known is not None else "")
+        except Forbidden:
+            self._known.pop(name, None)
+            self._ask_from[name] = now + _REFUSED
+        except (ClusterError, TimeoutError):
+            return  # nothing new is known
+
+    def _runs_on(self, name: str) -> list[Key]:
+        return [key for key, there in self._stands.values() if name in there.values()]
+
+    def _bury(self, name: str, uid: str) -> None:
+        self._known.pop(name, None)
+        self._absent[name] = uid
+        while len(self._absent) > _MOST_ABSENT:
+            self._absent.popitem(last=False)
+
+    def _forget(self, pods: Iterable[str]) -> None:
+        for pod in pods:
+            self._first.pop(pod, None)

@@ -1,0 +1,134 @@
+"""Node objects: what the node controller, administrators and the garbage collector of pods do to them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from footplate_operator.runtime.kinds import DISRUPTION_BUDGET, NODE, POD, Json
+from tests.support.fake_cluster import travelled
+
+if TYPE_CHECKING:
+    from tests.support.simulation.nodes import Node, Nodes
+
+ORPHANED: Final = 50.0  # seconds until the garbage collector takes pods whose Node is gone: 40 to 60
+EVICT_AGAIN: Final = 5.0  # kubectl's pause after an eviction that a budget refuses
+KUBECTL: Final = 0.05  # from the cordon to the first eviction
+
+
+class NodeObjects:
+    """As the API server has them."""
+
+    def __init__(self, nodes: Nodes) -> None:
+        self._nodes = nodes
+        self._objects = nodes.world.objects
+        for node in nodes.by_name.values():
+            self.tell(node)
+
+    def tell(self, node: Node) -> None:
+        """Write what is so now."""
+        if not node.registered:
+            return
+        known = self._objects.objects.get((NODE, node.name), {"metadata": {"name": node.name}})
+        taints = [{"key": key, "effect": effect} for key, effect in node.taints.items()]
+        status = "True" if node.ready else "Unknown"
+        body: Json = {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {**known["metadata"]},
+            "spec": {"taints": taints, **({"unschedulable": True} if node.cordoned else {})},
+            "status": {"conditions": [{"type": "Ready", "status": status}], "images": [{"names": ["large"]}]},
+        }
+        self._objects.put(body)
+
+    # -- administrators ------------------------------------------------------------------
+
+    def cordon(self, *names: str) -> None:
+        """`kubectl cordon`."""
+        for name in names:
+            self._set(name, cordoned=True)
+
+    def uncordon(self, *names: str) -> None:
+        """`kubectl uncordon`."""
+        for name in names:
+            self._set(name, cordoned=False)
+
+    def taint(self, name: str, key: str, effect: str = "NoSchedule") -> None:
+        """`kubectl taint`, or whoever tells of a node's end."""
+        self._set(name, taints={**self._nodes.by_name[name].taints, key: effect})
+
+    def drain(self, name: str) -> None:
+        """`kubectl drain`: a cordon, then an eviction of each pod until it is granted."""
+        self.cordon(name)
+        for pod in self._nodes.on(self._nodes.by_name[name]):
+            self._later(KUBECTL, self._evict, pod["metadata"]["name"], pod["metadata"]["uid"])
+
+    def delete(self, name: str) -> None:
+        """`kubectl delete node`, or a cloud whose machine is gone."""
+        node = self._nodes.by_name[name]
+        node.registered = False
+        uid = self._objects.objects[NODE, name]["metadata"]["uid"]
+        self._objects.bury(NODE, name)
+        self._later(ORPHANED, self._collect, node, uid)
+
+    def register(self, name: str) -> None:
+        """A kubelet that starts makes its Node: with another uid than the last one of this name."""
+        self._set(name, registered=True)
+
+    # -- particulars ---------------------------------------------------------------------
+
+    def _set(self, name: str, **fields: Any) -> None:
+        node = self._nodes.by_name[name]
+        for field, value in fields.items():
+            setattr(node, field, value)
+        self.tell(node)
+        self._nodes.reschedule()
+
+    def _evict(self, name: str, uid: str) -> None:
+        pod = self._objects.objects.get((POD, name))
+        if pod is None or pod["metadata"]["uid"] != uid or "deletionTimestamp" in pod["metadata"]:
+            return
+        if not self._nodes.world.api.process.alive or not self._may_be_evicted(pod):
+            self._later(EVICT_AGAIN, self._evict, name, uid)
+            return
+        told = travelled(pod)
+        target = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
+        told["status"]["conditions"] = [*told["status"].get("conditions", []), target]
+        self._objects.put(told)
+        self._objects.end(POD, name, pod["spec"].get("terminationGracePeriodSeconds", 30))
+
+    def _may_be_evicted(self, pod: Json) -> bool:
+        """As the budgets say: of workers one at a time, and those always that are not ready."""
+        labels = pod["metadata"]["labels"]
+        run = labels.get("footplate.dev/run", "")
+        if labels.get("footplate.dev/role") != "worker" or not _healthy(pod):
+            return True
+        if (DISRUPTION_BUDGET, run) not in self._objects.objects:
+            return True
+        others = [
+            other
+            for other in self._objects.all(POD)
+            if other["metadata"]["labels"].get("footplate.dev/run") == run
+            and other["metadata"]["labels"].get("footplate.dev/role") == "worker"
+            and _healthy(other)
+        ]
+        return len(others) >= self._nodes.world.nodes_of(run)
+
+    def _collect(self, node: Node, uid: str) -> None:
+        known = self._objects.objects.get((NODE, node.name))
+        if known is not None and known["metadata"]["uid"] != uid:
+            return
+        for pod in self._nodes.on(node):
+            self._objects.bury(POD, pod["metadata"]["name"])
+
+    def _later(self, seconds: float, act: Callable[..., None], *arguments: Any) -> None:
+        asyncio.get_running_loop().call_later(seconds, act, *arguments)
+
+
+def _healthy(pod: Json) -> bool:
+    ready = any(
+        condition["type"] == "Ready" and condition["status"] == "True"
+        for condition in pod["status"].get("conditions", [])
+    )
+    return ready and "deletionTimestamp" not in pod["metadata"]

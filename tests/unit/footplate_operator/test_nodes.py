@@ -1,0 +1,146 @@
+"""What is made of Node objects, and whom their changes wake."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from footplate_operator.errors import ClusterError, Forbidden
+from footplate_operator.runtime.handlers import Handlers
+from footplate_operator.runtime.kinds import NODE, Json
+from footplate_operator.runtime.objects import Key
+from footplate_operator.trainingrun.node import lean_node, view_node
+from footplate_operator.trainingrun.nodes import ASK_AGAIN, Nodes
+from footplate_operator.trainingrun.observed import PodView
+from tests.support.fake_cluster import FakeCluster
+from tests.support.operator_fakes import KEY
+from tests.support.operator_world import running
+
+NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
+POD_THERE = PodView(
+    name="tiny-w0-0", uid="pod", namespace="default", owner_uid="run", role="worker", created=NOW, node="a"
+)
+
+
+def node(ready: str = "True", uid: str = "first", version: int = 1, **spec: object) -> Json:
+    """A Node object with more in it than is read."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": "a",
+            "uid": uid,
+            "resourceVersion": str(version),
+            "annotations": {"long": "text"},
+        },
+        "spec": {"podCIDR": "10.0.0.0/24", **spec},
+        "status": {
+            "conditions": [{"type": "DiskPressure", "status": "False"}, {"type": "Ready", "status": ready}],
+            "images": [{"names": ["large"]}],
+        },
+    }
+
+
+def nodes(*bodies: Json, cluster: FakeCluster | None = None) -> Nodes:
+    """Nodes with a run that has a pod on `a`."""
+    known = Nodes(cluster or FakeCluster())
+    for body in bodies:
+        known.put(body)
+    known.stand(KEY, "run", [POD_THERE])
+    return known
+
+
+def test_a_lean_node_is_read_as_the_whole_one_is() -> None:
+    body = node("Unknown", unschedulable=True, taints=[{"key": "k", "effect": "NoSchedule"}])
+    lean = lean_node(body)
+    assert view_node(lean) == view_node(body)
+    assert len(str(lean)) < len(str(body)) and "images" not in str(lean)
+    assert lean_node(lean) == lean
+
+
+@pytest.mark.parametrize(
+    ("after", "wakes"),
+    [
+        pytest.param(node(version=2), [], id="a-heartbeat"),
+        pytest.param(node("Unknown", version=2), [KEY], id="not-heard"),
+        pytest.param(node("False", version=0), [], id="old-news"),
+        pytest.param(node(uid="second", version=2), [KEY], id="made-again"),
+    ],
+)
+def test_whom_a_change_wakes(after: Json, wakes: list[Key]) -> None:
+    known = nodes(node())
+    assert known.put(after) == wakes
+    known.stand(KEY, "run", [replace(POD_THERE, uid="moved", node="b")])
+    assert known.put(node("False", version=9)) == [], "nobody is there any more"
+
+
+def test_what_a_node_says_of_a_pod() -> None:
+    known = nodes(node())
+    assert known.complete(POD_THERE).node_lost == ""
+    known.put(node("Unknown", version=2))
+    assert known.complete(POD_THERE).node_lost == "its condition Ready is Unknown"
+    assert known.drop(node(version=3)) == [KEY]
+    assert known.complete(POD_THERE).node_lost == "its Node is deleted"
+    assert known.put(node(version=2)) == [], "late word of the one that is gone"
+    assert known.complete(POD_THERE).node_lost == "its Node is deleted"
+    known.put(node(uid="second", version=4))
+    assert known.complete(POD_THERE).node_lost == "its Node was made again"
+    later = replace(POD_THERE, uid="later")
+    known.stand(KEY, "run", [POD_THERE, later])
+    assert known.complete(later).node_lost == "", "it was put on the new one"
+    assert known.drop(node(version=5)) == [], "the first one is long gone"
+    known.forget("run")
+    assert known.put(node("False", uid="second", version=6)) == []
+
+
+def test_of_a_node_that_was_never_seen_nothing_is_said() -> None:
+    assert nodes().complete(POD_THERE).node_lost == ""
+
+
+async def test_what_no_watch_told_is_asked_about() -> None:
+    cluster = FakeCluster()
+    known = nodes(cluster=cluster)
+    await known.ask(["a", ""], NOW)
+    assert known.complete(POD_THERE).node_lost == "its Node is deleted"
+    cluster.put(node("Unknown"))
+    await known.ask(["a"], NOW + ASK_AGAIN / 2)
+    assert known.complete(POD_THERE).node_lost == "its Node is deleted", "it was asked about just now"
+    await known.ask(["a"], NOW + ASK_AGAIN)
+    assert known.complete(POD_THERE).node_lost == "its condition Ready is Unknown"
+
+
+class Refusing(FakeCluster):
+    """It answers with an error."""
+
+    error: ClusterError = ClusterError("", 500)
+    asked = 0
+
+    async def get(self, kind: object, namespace: str, name: str) -> Json:
+        self.asked += 1
+        raise self.error
+
+
+async def test_what_may_not_be_seen_is_not_known() -> None:
+    cluster = Refusing()
+    known = nodes(node("Unknown"), cluster=cluster)
+    await known.ask(["a"], NOW)
+    assert known.complete(POD_THERE).node_lost != "", "an API server in trouble says nothing of a node"
+    cluster.error = Forbidden("no right", 403)
+    await known.ask(["a"], NOW + ASK_AGAIN)
+    assert known.complete(POD_THERE).node_lost == ""
+    await known.ask(["a"], NOW + timedelta(seconds=60))
+    assert cluster.asked == 2, "a right that is missing is not asked for again and again"
+
+
+async def test_a_node_wakes_the_runs_that_are_there() -> None:
+    world = await running()
+    world.queue.due.clear()
+    place = next(pod["spec"]["nodeName"] for pod in world.cluster.all(POD_THERE.kind))
+    told = Handlers(world.reconciler.controller, world.cache, world.queue).watches()[NODE]
+    for name, woken in (("elsewhere", []), (place, [KEY])):
+        body = node("Unknown", uid=name)
+        body["metadata"]["name"] = name
+        await told({"type": "MODIFIED", "object": body})
+        assert list(world.queue.due) == woken
