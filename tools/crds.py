@@ -93,8 +93,8 @@ def _decorate(schema: Schema, model: type[BaseModel]) -> None:
         default = field.get_default(call_default_factory=True, validated_data={})
         if isinstance(default, Contract):
             child["default"] = default.to_json()  # in full: rules are run on it as it stands
-        elif field.default_factory is not None:
-            child["default"] = default  # pydantic leaves out what a factory makes
+        elif field.default_factory is not None:  # pydantic leaves out what a factory makes
+            child["default"] = [item.to_json() for item in default] if isinstance(default, list) else default
         part, within = _part_of(field)
         if part is None:
             continue

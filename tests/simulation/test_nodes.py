@@ -49,8 +49,7 @@ async def test_nodes_that_were_made_again_are_not_those_of_the_pods_there(world:
         world.power_off(place)
     await world.until_seconds(SUSPECTED)
     for place in places:
-        world.nodes.objects.delete(place)
-        world.nodes.objects.register(place)
+        world.nodes.objects.replace(place)
     assert await world.until_steps(1) < REPAIRED
 
 

@@ -5,13 +5,8 @@ from __future__ import annotations
 import pytest
 
 from footplate_operator.runtime.kinds import POD
-from tests.support.simulation.stories import training
+from tests.support.simulation.stories import repeated, training
 from tests.support.simulation.world import Simulation, simulated
-
-
-def repeated(world: Simulation) -> int:
-    """Steps that were trained more than once."""
-    return len(world.steps) - len({step for _, _, step in world.steps})
 
 
 @pytest.mark.parametrize("index", [0, 1])

@@ -256,5 +256,6 @@ class Reason(StrEnum):
     POD_DELETED = "PodDeleted"
     POD_FAILED = "PodFailed"
     AGENT_LOST = "AgentLost"
+    NODE_DRAINING = "NodeDraining"  # it is cordoned, its end was announced, or its object is gone
     CONFIG_REFUSED = "ConfigRefused"
     CHECKPOINT_COMMITTED = "CheckpointCommitted"

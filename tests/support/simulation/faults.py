@@ -13,6 +13,7 @@ from tests.support.simulation.world import Simulation
 
 PAUSE: Final = 30.0  # seconds that a process stands still
 OUTAGE: Final = 20.0  # seconds without an API server
+HOUR: Final = 3600.0
 BACK: Final = 200.0  # seconds after which a node that was lost is there again
 
 
@@ -138,6 +139,31 @@ def _kubelet_stopped(world: Simulation) -> None:
         world.network.changed()
 
     _later(BACK, again)
+
+
+def _node_drained(world: Simulation) -> None:
+    place = _a_place(world)
+    world.nodes.objects.drain(place)
+    _later(BACK, lambda: world.nodes.objects.uncordon(place))
+
+
+def _node_cordoned(world: Simulation) -> None:
+    place = _a_place(world)
+    world.nodes.objects.cordon(place)
+    _later(BACK, lambda: world.nodes.objects.uncordon(place))
+
+
+def _node_object_deleted(world: Simulation) -> None:
+    place = _a_place(world)
+    world.nodes.objects.delete(place)
+    _later(BACK, lambda: world.nodes.objects.register(place))
+
+
+def _node_clock_wrong(world: Simulation) -> None:
+    """Every kubelet is off by an hour, and one of them tells of an end."""
+    for node in world.nodes.by_name.values():
+        node.clock = world.chance.choice((-HOUR, HOUR))
+    _agent_killed(world)
 
 
 def _coordinator_killed(world: Simulation) -> None:
@@ -270,6 +296,10 @@ INJECT: Final[Mapping[str, Callable[[Simulation], None]]] = {
     "node cut off": _node_cut_off,
     "node cut off from one other": _node_cut_off_from_another,
     "kubelet stopped": _kubelet_stopped,
+    "node drained": _node_drained,
+    "node cordoned": _node_cordoned,
+    "node object deleted": _node_object_deleted,
+    "node clock wrong": _node_clock_wrong,
     "coordinator killed": _coordinator_killed,
     "coordinator stopped": _coordinator_stopped,
     "coordinator cut off": _coordinator_cut_off,

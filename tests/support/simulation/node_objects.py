@@ -67,6 +67,8 @@ class NodeObjects:
     def delete(self, name: str) -> None:
         """`kubectl delete node`, or a cloud whose machine is gone."""
         node = self._nodes.by_name[name]
+        if not node.registered:
+            return
         node.registered = False
         uid = self._objects.objects[NODE, name]["metadata"]["uid"]
         self._objects.bury(NODE, name)
@@ -74,6 +76,12 @@ class NodeObjects:
 
     def register(self, name: str) -> None:
         """A kubelet that starts makes its Node: with another uid than the last one of this name."""
+        if self._nodes.world.network.lit(name) and not self._nodes.by_name[name].registered:
+            self._set(name, registered=True, ready=True)
+
+    def replace(self, name: str) -> None:
+        """Another machine of the same name is there at once."""
+        self.delete(name)
         self._set(name, registered=True)
 
     # -- particulars ---------------------------------------------------------------------

@@ -20,3 +20,8 @@ async def training(world: Simulation, nodes: int, steps: int = 100, **compute: A
     await world.until(lambda: world.phase == "Running", 30)
     await world.until_steps(5)
     return [world.node_of(f"tiny-w{index}-0") for index in range(nodes)]
+
+
+def repeated(world: Simulation) -> int:
+    """Steps that were trained more than once."""
+    return len(world.steps) - len({step for _, _, step in world.steps})

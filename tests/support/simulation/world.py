@@ -137,6 +137,7 @@ class Simulation:
     def power_on(self, node: str) -> None:
         """It boots, with nothing running."""
         self.network.light(node)
+        self.nodes.objects.register(node)
 
     # -- looking -------------------------------------------------------------------------
 

@@ -7,13 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from footplate_contracts.v1alpha1.computeprofile import DISRUPTION_TAINTS, DisruptionTaint, Scheduling
 from footplate_operator.errors import ClusterError, Forbidden
 from footplate_operator.runtime.handlers import Handlers
 from footplate_operator.runtime.kinds import NODE, Json
 from footplate_operator.runtime.objects import Key
-from footplate_operator.trainingrun.node import lean_node, view_node
+from footplate_operator.trainingrun.node import Taint, lean_node, view_node
 from footplate_operator.trainingrun.nodes import ASK_AGAIN, Nodes
 from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.policies import notices
 from tests.support.fake_cluster import FakeCluster
 from tests.support.operator_fakes import KEY
 from tests.support.operator_world import running
@@ -60,6 +62,11 @@ def test_a_lean_node_is_read_as_the_whole_one_is() -> None:
     assert lean_node(lean) == lean
 
 
+def lost(known: Nodes, pod: PodView = POD_THERE) -> str:
+    """Why Kubernetes holds the node of `pod` to be gone."""
+    return known.complete(pod, Scheduling()).node_lost
+
+
 @pytest.mark.parametrize(
     ("after", "wakes"),
     [
@@ -67,6 +74,7 @@ def test_a_lean_node_is_read_as_the_whole_one_is() -> None:
         pytest.param(node("Unknown", version=2), [KEY], id="not-heard"),
         pytest.param(node("False", version=0), [], id="old-news"),
         pytest.param(node(uid="second", version=2), [KEY], id="made-again"),
+        pytest.param(node(version=2, unschedulable=True), [KEY], id="cordoned"),
     ],
 )
 def test_whom_a_change_wakes(after: Json, wakes: list[Key]) -> None:
@@ -78,37 +86,37 @@ def test_whom_a_change_wakes(after: Json, wakes: list[Key]) -> None:
 
 def test_what_a_node_says_of_a_pod() -> None:
     known = nodes(node())
-    assert known.complete(POD_THERE).node_lost == ""
+    assert lost(known) == ""
     known.put(node("Unknown", version=2))
-    assert known.complete(POD_THERE).node_lost == "its condition Ready is Unknown"
+    assert lost(known) == "its condition Ready is Unknown"
     assert known.drop(node(version=3)) == [KEY]
-    assert known.complete(POD_THERE).node_lost == "its Node is deleted"
+    assert lost(known) == "its Node is deleted"
     assert known.put(node(version=2)) == [], "late word of the one that is gone"
-    assert known.complete(POD_THERE).node_lost == "its Node is deleted"
+    assert lost(known) == "its Node is deleted"
     known.put(node(uid="second", version=4))
-    assert known.complete(POD_THERE).node_lost == "its Node was made again"
+    assert lost(known) == "its Node was made again"
     later = replace(POD_THERE, uid="later")
     known.stand(KEY, "run", [POD_THERE, later])
-    assert known.complete(later).node_lost == "", "it was put on the new one"
+    assert lost(known, later) == "", "it was put on the new one"
     assert known.drop(node(version=5)) == [], "the first one is long gone"
     known.forget("run")
     assert known.put(node("False", uid="second", version=6)) == []
 
 
 def test_of_a_node_that_was_never_seen_nothing_is_said() -> None:
-    assert nodes().complete(POD_THERE).node_lost == ""
+    assert lost(nodes()) == ""
 
 
 async def test_what_no_watch_told_is_asked_about() -> None:
     cluster = FakeCluster()
     known = nodes(cluster=cluster)
     await known.ask(["a", ""], NOW)
-    assert known.complete(POD_THERE).node_lost == "its Node is deleted"
+    assert lost(known) == "its Node is deleted"
     cluster.put(node("Unknown"))
     await known.ask(["a"], NOW + ASK_AGAIN / 2)
-    assert known.complete(POD_THERE).node_lost == "its Node is deleted", "it was asked about just now"
+    assert lost(known) == "its Node is deleted", "it was asked about just now"
     await known.ask(["a"], NOW + ASK_AGAIN)
-    assert known.complete(POD_THERE).node_lost == "its condition Ready is Unknown"
+    assert lost(known) == "its condition Ready is Unknown"
 
 
 class Refusing(FakeCluster):
@@ -126,10 +134,10 @@ async def test_what_may_not_be_seen_is_not_known() -> None:
     cluster = Refusing()
     known = nodes(node("Unknown"), cluster=cluster)
     await known.ask(["a"], NOW)
-    assert known.complete(POD_THERE).node_lost != "", "an API server in trouble says nothing of a node"
+    assert lost(known) != "", "an API server in trouble says nothing of a node"
     cluster.error = Forbidden("no right", 403)
     await known.ask(["a"], NOW + ASK_AGAIN)
-    assert known.complete(POD_THERE).node_lost == ""
+    assert lost(known) == ""
     await known.ask(["a"], NOW + timedelta(seconds=60))
     assert cluster.asked == 2, "a right that is missing is not asked for again and again"
 
@@ -144,3 +152,77 @@ async def test_a_node_wakes_the_runs_that_are_there() -> None:
         body["metadata"]["name"] = name
         await told({"type": "MODIFIED", "object": body})
         assert list(world.queue.due) == woken
+
+
+SPOT = "aws-node-termination-handler/spot-itn"
+NOTICE = (SPOT, "a", "NoSchedule")
+CORDON = "node.kubernetes.io/unschedulable"
+
+
+@pytest.mark.parametrize(
+    ("taint", "scheduling", "said"),
+    [
+        pytest.param((SPOT, "", "NoSchedule"), {}, f"its node has the taint {SPOT}", id="a-spot-notice"),
+        pytest.param(
+            (SPOT, "1234", "PreferNoSchedule"), {}, f"its node has the taint {SPOT}", id="any-value"
+        ),
+        pytest.param((CORDON, "", "NoSchedule"), {}, "its node is cordoned", id="a-cordon"),
+        pytest.param(
+            ("kubernetes.azure.com/scalesetpriority", "spot", "NoSchedule"), {}, "", id="a-capacity"
+        ),
+        pytest.param(
+            ("aws-node-termination-handler/rebalance-recommendation", "", "NoSchedule"), {}, "", id="no-end"
+        ),
+        pytest.param((SPOT, "", "NoSchedule"), {"disruptionTaints": []}, "", id="none-is-named"),
+        pytest.param(NOTICE, {"disruptionTaints": [{"key": SPOT, "value": "b"}]}, "", id="value"),
+        pytest.param(NOTICE, {"disruptionTaints": [{"key": SPOT, "effect": "NoExecute"}]}, "", id="effect"),
+        pytest.param(NOTICE, {"tolerations": [{"key": SPOT, "operator": "Exists"}]}, "", id="tolerated"),
+        pytest.param(NOTICE, {"tolerations": [{"key": SPOT, "value": "a"}]}, "", id="equal"),
+        pytest.param(
+            NOTICE,
+            {"tolerations": [{"key": SPOT, "value": "b"}]},
+            f"its node has the taint {SPOT}",
+            id="another-is-tolerated",
+        ),
+        pytest.param(
+            NOTICE,
+            {"tolerations": [{"operator": "Exists"}]},
+            f"its node has the taint {SPOT}",
+            id="everything-is-tolerated",
+        ),
+    ],
+)
+def test_which_taints_announce_an_end(taint: tuple[str, str, str], scheduling: Json, said: str) -> None:
+    assert notices.ending([Taint(*taint)], Scheduling.from_json(scheduling)) == said
+
+
+@pytest.mark.parametrize(
+    ("effect", "tolerations", "admitted"),
+    [
+        pytest.param("NoSchedule", [], False, id="repelled"),
+        pytest.param("PreferNoSchedule", [], True, id="only-preferred-not"),
+        pytest.param("NoSchedule", [{"operator": "Exists"}], True, id="everything-is-tolerated"),
+        pytest.param("NoSchedule", [{"operator": "Exists", "effect": "NoExecute"}], False, id="other-effect"),
+    ],
+)
+def test_where_the_scheduler_would_put_pods(effect: str, tolerations: list[Json], admitted: bool) -> None:
+    scheduling = Scheduling(tolerations=tolerations)
+    assert notices.admits([Taint(SPOT, "", effect)], scheduling) is admitted
+    known = nodes(node(taints=[{"key": SPOT, "effect": effect}]))
+    assert known.ending(scheduling) == {"a"}
+    assert known.ending(scheduling, usable=True) == ({"a"} if admitted else frozenset())
+
+
+def test_a_cordon_is_a_taint_before_the_node_controller_has_set_it() -> None:
+    cordoned = node(unschedulable=True)
+    both = node(unschedulable=True, taints=[{"key": CORDON, "effect": "NoSchedule"}])
+    assert view_node(cordoned).taints == view_node(both).taints
+    assert nodes(cordoned).complete(POD_THERE, Scheduling()).notice == "its node is cordoned"
+    stays = Scheduling(disruption_taints=[DisruptionTaint(key=key) for key in DISRUPTION_TAINTS[1:]])
+    assert nodes(cordoned).complete(POD_THERE, stays).notice == ""
+
+
+def test_pods_leave_a_node_that_is_deleted() -> None:
+    known = nodes(node())
+    known.drop(node())
+    assert known.complete(POD_THERE, Scheduling()).notice == "the Node a is deleted"

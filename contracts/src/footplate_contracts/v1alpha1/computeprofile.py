@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
@@ -89,6 +89,42 @@ class Energy(Part):
     )
 
 
+class TaintEffect(StrEnum):
+    """As in a Node."""
+
+    NO_SCHEDULE = "NoSchedule"
+    PREFER_NO_SCHEDULE = "PreferNoSchedule"
+    NO_EXECUTE = "NoExecute"
+
+
+class DisruptionTaint(Part):
+    """Taints of a Node that have this key and, where they are stated, this value and this effect."""
+
+    key: Annotated[str, Field(min_length=1, max_length=316)] = Field(description="as in a Node")
+    value: Annotated[str, Field(max_length=63)] | None = Field(None, description="default: any")
+    effect: TaintEffect | None = Field(None, description="default: any")
+
+
+# Who sets them, and where that is written: docs/decisions/ADR-0019. None of a kind of capacity is among
+# them, and no recommendation: only ends that are announced.
+DISRUPTION_TAINTS: Final = (
+    "node.kubernetes.io/unschedulable",
+    "aws-node-termination-handler/spot-itn",
+    "aws-node-termination-handler/scheduled-maintenance",
+    "aws-node-termination-handler/asg-lifecycle-termination",
+    "cloud.google.com/impending-node-termination",
+    "remediator.aks.microsoft.com/unschedulable",
+    "remediator.kubernetes.azure.com/unschedulable",
+    "karpenter.sh/disrupted",
+    "karpenter.sh/disruption",
+    "ToBeDeletedByClusterAutoscaler",
+)
+
+
+def _usual_disruption_taints() -> list[DisruptionTaint]:
+    return [DisruptionTaint(key=key) for key in DISRUPTION_TAINTS]
+
+
 class Scheduling(Part):
     """Where such nodes are."""
 
@@ -98,6 +134,11 @@ class Scheduling(Part):
         "kubernetes.io/hostname", description="workers of one run are spread over this key"
     )
     priority_class_name: Name | None = Field(None, description="default of the run's priorityClassName")
+    disruption_taints: Annotated[list[DisruptionTaint], Field(max_length=32)] = Field(
+        default_factory=_usual_disruption_taints,
+        description="taints that announce a node's end: runs save and leave it, unless tolerations name them."
+        " A cordon is node.kubernetes.io/unschedulable",
+    )
 
 
 class ComputeProfileSpec(Part):

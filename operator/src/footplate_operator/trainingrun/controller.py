@@ -22,6 +22,8 @@ from pydantic import ValidationError
 from footplate_contracts.logs import fields
 from footplate_contracts.names import RUN_UID_LABEL, ConditionType, Phase, Reason, RunUid, secret_name
 from footplate_contracts.release import release
+from footplate_contracts.reports import CoordinatorState
+from footplate_contracts.v1alpha1.computeprofile import Scheduling
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.cluster import Cluster
@@ -62,6 +64,7 @@ from footplate_operator.trainingrun.profiles import Profiles
 from footplate_operator.trainingrun.revision import (
     AnyRevision,
     Defaults,
+    Revision,
     admit,
     in_force,
     needs_admission,
@@ -155,9 +158,11 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         admitted = await self._admitted(run, revisions)
         state = self._coordinators.state(run.uid)
         self._nodes.stand(run.key, run.uid, pods)
-        await self._nodes.ask({missed.agent.node_name for missed in state.missed}, now)
+        scheduling = admitted.frozen.profile.scheduling if isinstance(admitted, Revision) else Scheduling()
+        await self._nodes.ask(_doubtful(pods, state, self._nodes.ending(scheduling)), now)
         observed = Observed(
-            pods=tuple(map(self._nodes.complete, pods)),
+            pods=tuple(cache.noticed(self._nodes.complete(pod, scheduling), now) for pod in pods),
+            ending=self._nodes.ending(scheduling, usable=True),
             children=tuple(others),
             predecessors=tuple(pod for pod in predecessors if isinstance(pod, PodView)),
             coordinator=state,
@@ -301,6 +306,12 @@ async def training_runs(
             yield TrainingRuns(cluster, watchers, defaults, RunMetrics(registry), release(_DISTRIBUTION))
         finally:
             await watchers.close()
+
+
+def _doubtful(pods: Iterable[PodView], state: CoordinatorState, ending: frozenset[str]) -> set[str]:
+    """Nodes that are looked at anew before anything is concluded from them."""
+    missed = {missed.agent.node_name for missed in state.missed}
+    return missed | (ending & {pod.node for pod in pods if pod.live})
 
 
 def _credentials(run: Run, cache: RunCache, now: datetime) -> Credentials:

@@ -12,7 +12,18 @@ from typing import Any, Final
 
 from footplate_operator.runtime.kinds import Json
 
+# What a cordon is, too: the node controller sets it in a moment where spec.unschedulable is true.
+UNSCHEDULABLE: Final = "node.kubernetes.io/unschedulable"
 _READY: Final = "Ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Taint:
+    """As in a Node."""
+
+    key: str
+    value: str
+    effect: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +34,11 @@ class NodeView:
     uid: str
     version: int
     unheard: str  # why Kubernetes holds its kubelet to be gone or broken; empty while it does not
+    taints: frozenset[Taint]
 
     def says_as(self, other: NodeView) -> bool:
         """Whether a decision would read the same in both."""
-        return (self.uid, self.unheard) == (other.uid, other.unheard)
+        return (self.uid, self.unheard, self.taints) == (other.uid, other.unheard, other.taints)
 
 
 def view_node(body: Mapping[str, Any]) -> NodeView:
@@ -39,7 +51,14 @@ def view_node(body: Mapping[str, Any]) -> NodeView:
         uid=metadata.get("uid", ""),
         version=int(metadata.get("resourceVersion") or 0),
         unheard="" if status == "True" else f"its condition Ready is {status}",
+        taints=_taints(body.get("spec", {})),
     )
+
+
+def _taints(spec: Mapping[str, Any]) -> frozenset[Taint]:
+    told = [(taint["key"], taint.get("value", ""), taint["effect"]) for taint in spec.get("taints") or []]
+    cordon = [(UNSCHEDULABLE, "", "NoSchedule")] if spec.get("unschedulable") else []
+    return frozenset(Taint(*taint) for taint in (*told, *cordon))
 
 
 def lean_node(body: Json) -> Json:

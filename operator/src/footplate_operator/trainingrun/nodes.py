@@ -13,12 +13,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from footplate_contracts.v1alpha1.computeprofile import Scheduling
 from footplate_operator.errors import ClusterError, Forbidden, NotFound
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import NODE, Json
 from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.node import NodeView, view_node
 from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.policies import notices
 
 ASK_AGAIN: Final = timedelta(seconds=5)
 _REFUSED: Final = timedelta(minutes=5)  # a right that is missing stays so for a while
@@ -82,9 +84,16 @@ class Nodes:
         _, there = self._stands.pop(uid, (None, {}))
         self._forget(there)
 
-    def complete(self, pod: PodView) -> PodView:
-        """`pod` with what its Node says of it."""
-        return replace(pod, node_lost=self._lost(pod)) if pod.node else pod
+    def complete(self, pod: PodView, scheduling: Scheduling) -> PodView:
+        """`pod` with what its Node says of it; `scheduling`: of its profile."""
+        if not pod.node:
+            return pod
+        return replace(pod, node_lost=self._lost(pod), notice=self._notice(pod, scheduling))
+
+    def ending(self, scheduling: Scheduling, usable: bool = False) -> frozenset[str]:
+        """Nodes that are about to end; with `usable`, those to which the scheduler would bind pods."""
+        found = (node for node in self._known.values() if notices.ending(node.taints, scheduling))
+        return frozenset(node.name for node in found if not usable or notices.admits(node.taints, scheduling))
 
     # -- particulars ---------------------------------------------------------------------
 
@@ -95,6 +104,12 @@ class Nodes:
         if self._first.get(pod.uid, known.uid) != known.uid:
             return "its Node was made again"
         return known.unheard
+
+    def _notice(self, pod: PodView, scheduling: Scheduling) -> str:
+        if pod.node in self._absent and pod.node not in self._known:
+            return f"the Node {pod.node} is deleted"  # whose pods are collected within a minute
+        known = self._known.get(pod.node)
+        return notices.ending(known.taints, scheduling) if known is not None else ""
 
     async def _ask(self, name: str, now: datetime) -> None:
         try:

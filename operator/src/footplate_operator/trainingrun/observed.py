@@ -66,6 +66,8 @@ class PodView(Child):
     mount_error: str = ""  # from an Event; the pod itself does not say it
     held_since: datetime | None = None  # since when it waits for what it waits for; not in the pod either
     node_lost: str = ""  # why Kubernetes holds its node to be gone; the Node object says so
+    notice: str = ""  # why it should leave its node, which is about to end; empty: it should not
+    noticed_since: datetime | None = None  # not in the pod either
 
     @property
     def worker(self) -> WorkerId:
@@ -95,6 +97,10 @@ class PodView(Child):
     def running_for(self, now: datetime) -> float:
         """Seconds since its container was first seen to run."""
         return (now - self.ran_since).total_seconds() if self.ran_since else 0.0
+
+    def noticed_for(self, now: datetime) -> float:
+        """Seconds for which it was seen that it should leave its node; 0 while it should not."""
+        return (now - self.noticed_since).total_seconds() if self.noticed_since else 0.0
 
     @property
     def rejected(self) -> bool:
@@ -152,6 +158,7 @@ class Observed:
     coordinator: CoordinatorState = field(default_factory=CoordinatorState.silent)  # as it answered last
     silence: float = 0.0  # seconds for which the coordinator that is listened to has not answered
     refused: frozenset[str] = frozenset()  # nodes where a pod of this run could not start of late
+    ending: frozenset[str] = frozenset()  # nodes that are about to end, though the scheduler would use them
     problem: Problem | None = None
     hindered: bool = False  # something could not be made just now, of which nothing is said yet
     profiles: frozenset[str] = frozenset()  # names of those that there are

@@ -59,6 +59,10 @@ class RunCache:
             seen_since=self._since(pod, "seen", "yes", now),
         )
 
+    def noticed(self, pod: PodView, now: datetime) -> PodView:
+        """`pod`, whose node was looked at, with since when it should leave that."""
+        return replace(pod, noticed_since=self._since(pod, "notice", "yes" if pod.notice else "", now))
+
     def refuses(self, pods: Iterable[PodView], state: CoordinatorState, now: datetime) -> frozenset[str]:
         """Nodes where pods of this run could not start of late, or gave their place up, as `state` says."""
         for pod in pods:

@@ -4,6 +4,9 @@ It is small, without GPU or user volumes, and cheap to replace. Its
 replacement gets the next epoch, which is how agents tell the new one from a
 stale one that comes back from behind a partition. Workers are not touched: they train on, and the
 new one adopts what they run. So one that does not answer need not be dead to be replaced.
+
+One whose node is about to end serves until its successor has started, which may be never, for want of room:
+without a coordinator no checkpoint is committed. Workers that leave the same node save first.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Final
 from footplate_contracts.names import Phase
 from footplate_contracts.reports import CoordinatorState
 from footplate_operator.trainingrun.gang.losses import STUCK_SECONDS, UNACCEPTED_SECONDS
+from footplate_operator.trainingrun.gang.moves import SETTLE_SECONDS
 from footplate_operator.trainingrun.observed import PodView
 from footplate_operator.trainingrun.policies.backoff import not_before
 
@@ -25,12 +29,13 @@ SILENT_SECONDS: Final = 8.0
 
 @dataclass(frozen=True)
 class CoordinatorPlan:
-    """`current` serves; where there is none, `epoch` is to be made, not before `due`."""
+    """`current` serves; where one is `wanted`, `epoch` is to be made, not before `due`."""
 
     current: PodView | None
     epoch: int
     due: datetime
     left: tuple[PodView, ...] = ()  # those of lower epochs that have not ended
+    wanted: bool = False
 
     def running_for(self, now: datetime) -> float:
         """Seconds for which the one that serves has run."""
@@ -43,7 +48,13 @@ class CoordinatorPlan:
 
 
 def plan_coordinator(
-    pods: Sequence[PodView], known: int, begun: bool, silence: float, now: datetime, taken: int = 0
+    pods: Sequence[PodView],
+    known: int,
+    begun: bool,
+    silence: float,
+    now: datetime,
+    taken: int = 0,
+    held: bool = False,
 ) -> CoordinatorPlan:
     """Which coordinator should exist.
 
@@ -54,15 +65,23 @@ def plan_coordinator(
             the suspension has closed it and cannot open it again.
         silence: seconds for which the one that is listened to has not answered.
         taken: the highest epoch of a pod that a deleted run of the same name has left.
+        held: it is needed where it is, though its node is about to end.
     """
     lowest = known if begun else known + 1
     serving = [pod for pod in pods if pod.live and pod.epoch >= lowest]
     current = max(serving, key=lambda pod: pod.epoch, default=None)
-    if current is not None and not _given_up(current, silence, now):
-        left = tuple(pod for pod in pods if not pod.ended and pod.epoch < current.epoch)
-        return CoordinatorPlan(current, current.epoch, now, left)
+    follows = current is not None and not _given_up(current, silence, now)
     epoch = max([known, taken, *(pod.epoch for pod in pods)]) + 1
-    return CoordinatorPlan(None, epoch, not_before(pods, now), tuple(pod for pod in pods if not pod.ended))
+    before = _handing_over(pods, current, silence, now) if begun else None
+    if before is not None:
+        due = now if follows else not_before(pods, now)
+        return CoordinatorPlan(before, before.epoch if follows else epoch, due, wanted=not follows)
+    if current is not None and follows:
+        left = tuple(pod for pod in pods if not pod.ended and pod.epoch < current.epoch)
+        moves = current.started and current.noticed_for(now) >= SETTLE_SECONDS and not held
+        return CoordinatorPlan(current, epoch if moves else current.epoch, now, left, wanted=moves)
+    left = tuple(pod for pod in pods if not pod.ended)
+    return CoordinatorPlan(None, epoch, not_before(pods, now), left, wanted=True)
 
 
 def said_now(state: CoordinatorState, serving: CoordinatorPlan, phase: Phase | None) -> CoordinatorState:
@@ -70,6 +89,18 @@ def said_now(state: CoordinatorState, serving: CoordinatorPlan, phase: Phase | N
     if serving.current is None:
         return CoordinatorState.silent() if phase is Phase.SUSPENDED else state
     return state if state.epoch == serving.current.epoch else CoordinatorState.silent()
+
+
+def _handing_over(
+    pods: Sequence[PodView], successor: PodView | None, silence: float, now: datetime
+) -> PodView | None:
+    """The one that has to leave its node and serves on, as its `successor` has not started."""
+    if successor is not None and successor.started:
+        return None
+    below = successor.epoch if successor is not None else float("inf")
+    leaving = [pod for pod in pods if pod.live and pod.started and pod.notice and pod.epoch < below]
+    newest = max(leaving, key=lambda pod: pod.epoch, default=None)
+    return newest if newest is not None and not _given_up(newest, silence, now) else None
 
 
 def _given_up(current: PodView, silence: float, now: datetime) -> bool:

@@ -106,7 +106,8 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
     known_epoch = status.coordinator.epoch if status.coordinator else 0
     begun = run.phase not in (None, Phase.QUEUED, Phase.SUSPENDED)
     taken_epoch = max((pod.epoch for pod in seen.predecessors), default=0)
-    serving = plan_coordinator(seen.coordinators, known_epoch, begun, seen.silence, now, taken_epoch)
+    held = run.phase is not Phase.RUNNING or run.spec.suspend or any(map(_leaves, seen.workers))
+    serving = plan_coordinator(seen.coordinators, known_epoch, begun, seen.silence, now, taken_epoch, held)
     state = said_now(seen.coordinator, serving, run.phase)
     taken = promoted(seen.spares, state)
     observed = seen.with_pods(taken)
@@ -132,14 +133,19 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
         observed=observed,
         promoted=taken,
         coordinator=serving,
-        new_epoch=observed.may_create and serving.current is None and serving.due <= now,
+        new_epoch=observed.may_create and serving.wanted and serving.due <= now,
         workers=workers,
         spares=spares,
         counter=max([workers.counter, *made]),
         interrupting=tuple(lost for lost in workers.lost if interrupts(lost, state, trained)),
         gone=tuple(losses.gone(state, observed.workers, now)),
-        avoided=losses.to_avoid(state, observed.gang, now) | observed.refused,
+        avoided=losses.to_avoid(state, observed.gang, now) | observed.refused | observed.ending,
     )
+
+
+def _leaves(pod: PodView) -> bool:
+    """Whether a worker saves before it ends, or is about to: its coordinator should stay until it has."""
+    return not pod.ended and (pod.terminating or bool(pod.notice))
 
 
 # -- workers -----------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Final
 from footplate_contracts.names import Phase
 from footplate_contracts.reports import CoordinatorState
 from footplate_operator.runtime.decision import Delete, Patch
-from footplate_operator.trainingrun.gang import losses
+from footplate_operator.trainingrun.gang import losses, moves
 from footplate_operator.trainingrun.gang.plan import GangPlan
 from footplate_operator.trainingrun.observed import Observed, PodView
 from footplate_operator.trainingrun.policies import ttl
@@ -60,12 +60,15 @@ def of_training(run: Run, gang: GangPlan, now: datetime) -> Retirement:
     for index in {pod.index for pod in workers}:
         found += crowded([pod for pod in workers if pod.index == index and pod.phase == "Failed"])
     found += crowded([pod for pod in spares if pod.phase == "Failed"])
+    moving = moves.due([*workers, *spares], now)
+    found += [Delete(pod, grace=STALE_GRACE if pod in spares else None) for pod in moving.pods]
     # Spares hold nothing that would have to be saved.
     found += [Delete(pod, grace=STALE_GRACE) for pod in spares if pod.live and pod.index >= compute.spares]
     filled = {pod.uid for pod in gang.workers.current}
     found += _expired((pod for pod in observed.pods if pod.uid not in filled), retention, now)
     failed = [pod for pod in observed.pods if pod.phase == "Failed"]
-    return Retirement(_unique(found), _until_expiry(failed, retention, now))
+    settling = [wait for wait in (moving.wait, moves.due(coordinators, now).wait) if wait is not None]
+    return Retirement(_unique(found), [*settling, *_until_expiry(failed, retention, now)])
 
 
 def of_suspended(run: Run, observed: Observed, waited: float, now: datetime) -> Retirement:

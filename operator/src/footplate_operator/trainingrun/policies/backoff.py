@@ -29,3 +29,8 @@ def not_before(pods: Iterable[PodView], now: datetime) -> datetime:
     ]
     wait = WAITS[min(len(early), len(WAITS) - 1)]
     return max(early) + timedelta(seconds=wait) if wait else now
+
+
+def _young(pod: PodView) -> bool:
+    """How long it lived is a difference of one clock, and so right; who never started died young."""
+    return pod.lived is None or timedelta(seconds=pod.lived) < YOUNG

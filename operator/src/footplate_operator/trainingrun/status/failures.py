@@ -126,7 +126,7 @@ def _explanations(state: CoordinatorState, pods: Iterable[PodView], now: datetim
     It heard no more than the end of a connection, and the pod tells why a moment
     later: when the kernel ends a container for memory, its agent goes with it.
     """
-    ended = {pod.worker: pod for pod in pods if pod.ended}
+    ended = {pod.worker: pod for pod in pods if pod.ended or (pod.terminating and pod.notice)}
     for numbered in state.failures:
         pod = ended.get(numbered.agent.worker)
         if pod is None or numbered.generation is None or numbered.failure.cause is not Cause.NODE_LOST:
@@ -165,6 +165,8 @@ def _cause(pod: PodView) -> tuple[Cause, str]:
         return eviction.own_doing(pod.message) or Cause.PREEMPTED, pod.reason
     if pod.disruption or pod.reason in _TAKEN:
         return Cause.PREEMPTED, pod.disruption or pod.reason
+    if pod.terminating and pod.notice and (not pod.ended or pod.exit_code in _NOBODYS_FAULT):
+        return Cause.PREEMPTED, Reason.NODE_DRAINING
     if not pod.ended:
         reason = Reason.POD_DELETED if pod.terminating else Reason.AGENT_LOST
         return Cause.NODE_LOST, reason
@@ -189,7 +191,7 @@ def words(pod: PodView) -> str:
     """What the end of a pod says, for a person."""
     where = f" on node {pod.node}" if pod.node else ""
     if pod.terminating:
-        return f"pod {pod.name}{where} is being deleted"
+        return f"pod {pod.name}{where} is being deleted" + (f": {pod.notice}" if pod.notice else "")
     if not pod.ended:
         return f"pod {pod.name}{where} is not heard of"
     parts = [f"pod {pod.name}{where} ended"]

@@ -127,7 +127,7 @@ def _world(
 
 def _coordinator(run: Run, serving: PodView | None, pods: Iterable[PodView]) -> CoordinatorStatus | None:
     """The coordinator that serves; where none does yet, the highest epoch that any of `pods` was given."""
-    if serving is not None:
+    if serving is not None and serving.epoch >= max((pod.epoch for pod in pods), default=0):
         return CoordinatorStatus(
             pod_name=serving.name, pod_uid=serving.uid, address=serving.address, epoch=serving.epoch
         )
