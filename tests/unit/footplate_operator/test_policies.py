@@ -31,7 +31,10 @@ def ago(seconds: float) -> datetime:
 
 
 def dead(made: datetime, ended: datetime) -> PodView:
-    return PodView(name="p", uid="u", role="worker", created=made, phase="Failed", finished=ended)
+    lived = (ended - made).total_seconds()
+    return PodView(
+        name="p", uid="u", role="worker", created=made, phase="Failed", lived=lived, ended_since=ended
+    )
 
 
 @pytest.mark.parametrize(

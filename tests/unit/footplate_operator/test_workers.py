@@ -97,7 +97,7 @@ def test_plan(
 
 
 def test_a_crash_loop_slows_down() -> None:
-    young = {"phase": "Failed", "created": NOW - timedelta(seconds=3), "finished": NOW}
+    young = {"phase": "Failed", "lived": 3.0, "ended_since": NOW}
     plan = plan_workers(slots(), [pod(0), pod(1, 0, **young), pod(1, 1, **young)], NOW)
     assert (plan.missing, plan.due) == ((), NOW + timedelta(seconds=2))
     assert not plan.complete
@@ -311,5 +311,5 @@ def test_stop(state: dict[str, Any], overdue: bool, how: list[type]) -> None:
 
 
 def test_a_few_ended_pods_of_a_place_are_kept() -> None:
-    ended = [pod(0, number, phase="Failed", finished=NOW + timedelta(number)) for number in range(9)]
+    ended = [pod(0, number, phase="Failed") for number in range(9)]
     assert [removal.child for removal in retire.crowded(ended)] == ended[:2]

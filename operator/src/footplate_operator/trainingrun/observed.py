@@ -50,7 +50,9 @@ class PodView(Child):
     waiting_message: str = ""
     exit_code: int | None = None
     terminated_reason: str = ""
-    finished: datetime | None = None
+    finished: datetime | None = None  # as its kubelet's clock says, which decides nothing
+    lived: float | None = None  # seconds from its start to its end, both by that clock; None without one
+    ended_since: datetime | None = None  # since when it was seen to have ended; not in the pod
     ready: bool = False
     unready_since: datetime | None = None  # since when it was seen to run and not to be ready; not in the pod
     seen_since: datetime | None = None  # not in the pod either
@@ -126,8 +128,13 @@ class PodView(Child):
 
     @property
     def end(self) -> datetime:
-        """When it ended; for one without a time, when it was made."""
-        return self.finished or self.created
+        """When it was first seen to have ended; where nobody noted that, when it was made."""
+        return self.ended_since or self.created
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Grows with every pod of a role."""
+        return self.epoch, self.incarnation
 
 
 @dataclass(frozen=True)
@@ -240,6 +247,7 @@ def view_pod(pod: Mapping[str, Any]) -> PodView:
         exit_code=ended.get("exitCode"),
         terminated_reason=ended.get("reason", ""),
         finished=parse_time(ended["finishedAt"]) if ended.get("finishedAt") else None,
+        lived=_lived(ended),
         ready=ready.get("status") == "True",
         accepted="startTime" in status or bool(containers),
         avoids=_avoided(spec),
@@ -275,6 +283,12 @@ def _said(of_pod: str | None, of_container: str | None) -> str:
 def _has_ended(status: Mapping[str, Any]) -> bool:
     ended = status.get("state", {}).get("terminated") or {}
     return bool(ended.get("startedAt"))
+
+
+def _lived(ended: Mapping[str, Any]) -> float | None:
+    if not ended.get("startedAt") or not ended.get("finishedAt"):
+        return None
+    return max(0.0, (parse_time(ended["finishedAt"]) - parse_time(ended["startedAt"])).total_seconds())
 
 
 def _number(labels: Mapping[str, str], key: str) -> int:

@@ -57,6 +57,7 @@ class RunCache:
             bound_since=self._since(pod, "bound", pod.node, now),
             ran_since=self._since(pod, "ran", "yes" if pod.started else "", now),
             seen_since=self._since(pod, "seen", "yes", now),
+            ended_since=self._since(pod, "ended", "yes" if pod.ended else "", now),
         )
 
     def noticed(self, pod: PodView, now: datetime) -> PodView:
@@ -89,7 +90,8 @@ class RunCache:
     async def _mount_error(self, pod: PodView, cluster: Cluster, now: datetime) -> str:
         """That stands in Events only."""
         on_its_way = pod.live and bool(pod.node) and not pod.started
-        if not on_its_way or now - pod.created < timedelta(seconds=MOUNT_SECONDS):
+        since = self._since(pod, "on its way", "yes" if on_its_way else "", now)
+        if since is None or now - since < timedelta(seconds=MOUNT_SECONDS):
             return ""
         asked = self.mounts.get(pod.uid)
         if asked is not None and now - asked[0] < timedelta(seconds=MOUNT_SECONDS):

@@ -147,7 +147,7 @@ def _until_expiry(pods: Iterable[PodView], retention: int, now: datetime) -> lis
 
 def crowded(pods: Sequence[PodView]) -> list[Removal]:
     """Ended pods of one slot beyond the newest few."""
-    ended = sorted(_kept(pods), key=lambda pod: pod.end)
+    ended = sorted(_kept(pods), key=lambda pod: pod.order)
     return [Delete(pod, grace=0) for pod in ended[: max(0, len(ended) - KEPT_ENDED)]]
 
 

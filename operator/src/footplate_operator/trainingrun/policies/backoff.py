@@ -24,9 +24,7 @@ def not_before(pods: Iterable[PodView], now: datetime) -> datetime:
 
     `now` or earlier: at once.
     """
-    early = [
-        pod.end for pod in pods if pod.ended and pod.end - pod.created < YOUNG and now - pod.end < FORGOTTEN
-    ]
+    early = [pod.end for pod in pods if pod.ended and _young(pod) and now - pod.end < FORGOTTEN]
     wait = WAITS[min(len(early), len(WAITS) - 1)]
     return max(early) + timedelta(seconds=wait) if wait else now
 

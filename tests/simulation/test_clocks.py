@@ -1,0 +1,49 @@
+"""Kubelets whose clocks are wrong by an hour: nothing is decided by what they say of the time."""
+
+from __future__ import annotations
+
+import pytest
+
+from footplate_operator.runtime.kinds import POD
+from tests.support.simulation.faults import HOUR
+from tests.support.simulation.stories import training
+from tests.support.simulation.world import Simulation, simulated
+
+off = pytest.mark.parametrize("clock", [-HOUR, HOUR], ids=["behind", "ahead"])
+RETENTION = 60
+
+
+def set_clocks(world: Simulation, clock: float) -> None:
+    """Of all nodes."""
+    for node in world.nodes.by_name.values():
+        node.clock = clock
+
+
+@off
+@simulated(nodes=5)
+async def test_an_ended_pod_is_kept_for_as_long_as_the_run_says(world: Simulation, clock: float) -> None:
+    set_clocks(world, clock)
+    world.apply(podRetentionSeconds=RETENTION)
+    await training(world, 2, steps=200)
+    world.nodes.end_container("tiny-w1-0", 137)
+    await world.until_seconds(RETENTION - 10)
+    assert (POD, "tiny-w1-0") in world.objects.objects
+    await world.until(lambda: (POD, "tiny-w1-0") not in world.objects.objects, 20)
+
+
+@off
+@simulated(nodes=5)
+async def test_pods_that_die_young_are_followed_after_seconds(world: Simulation, clock: float) -> None:
+    set_clocks(world, clock)
+    await training(world, 2, steps=60)
+    for _ in range(5):
+        newest = max(world.live_workers(), key=lambda pod: pod["metadata"]["name"])["metadata"]["name"]
+        world.nodes.end_container(newest, 137)
+        await world.until(lambda newest=newest: newest not in map(_name, world.live_workers()), 5)
+        await world.until(lambda: len(world.live_workers()) == 2, 30)
+    assert world.status["incarnation"] == 5
+    await world.until(lambda: world.phase == "Succeeded", 200)
+
+
+def _name(pod: dict[str, dict[str, str]]) -> str:
+    return pod["metadata"]["name"]
