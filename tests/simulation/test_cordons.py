@@ -207,6 +207,17 @@ async def test_worker_and_coordinator_on_the_same_cordoned_node(world: Simulatio
 
 
 @simulated(nodes=6)
+async def test_a_cordon_while_the_coordinator_is_replaced(world: Simulation) -> None:
+    """Its workers stay until there is somebody for whom they can save."""
+    place = (await training(world, 2, steps=60))[1]
+    world.nodes.objects.drain("node-0")
+    world.nodes.objects.cordon(place)
+    await world.until(lambda: str(world.steps[-1][1]) == "2.1", 20)
+    await world.until(lambda: world.phase == "Succeeded", 120)
+    assert repeated(world) == 0 and world.status["restarts"] == 1
+
+
+@simulated(nodes=6)
 async def test_an_operator_that_dies_in_the_middle_of_a_move(world: Simulation) -> None:
     place = (await training(world, 2, steps=60))[1]
     world.save_seconds = 4.0

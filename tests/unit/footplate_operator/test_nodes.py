@@ -64,7 +64,7 @@ def test_a_lean_node_is_read_as_the_whole_one_is() -> None:
 
 def lost(known: Nodes, pod: PodView = POD_THERE) -> str:
     """Why Kubernetes holds the node of `pod` to be gone."""
-    return known.complete(pod, Scheduling()).node_lost
+    return known.complete(pod, known.ending(Scheduling())).node_lost
 
 
 @pytest.mark.parametrize(
@@ -209,20 +209,26 @@ def test_where_the_scheduler_would_put_pods(effect: str, tolerations: list[Json]
     scheduling = Scheduling(tolerations=tolerations)
     assert notices.admits([Taint(SPOT, "", effect)], scheduling) is admitted
     known = nodes(node(taints=[{"key": SPOT, "effect": effect}]))
-    assert known.ending(scheduling) == {"a"}
-    assert known.ending(scheduling, usable=True) == ({"a"} if admitted else frozenset())
+    assert known.usable(known.ending(scheduling), scheduling) == ({"a"} if admitted else frozenset())
 
 
 def test_a_cordon_is_a_taint_before_the_node_controller_has_set_it() -> None:
     cordoned = node(unschedulable=True)
     both = node(unschedulable=True, taints=[{"key": CORDON, "effect": "NoSchedule"}])
     assert view_node(cordoned).taints == view_node(both).taints
-    assert nodes(cordoned).complete(POD_THERE, Scheduling()).notice == "its node is cordoned"
+    assert nodes(cordoned).ending(Scheduling()) == {"a": "its node is cordoned"}
     stays = Scheduling(disruption_taints=[DisruptionTaint(key=key) for key in DISRUPTION_TAINTS[1:]])
-    assert nodes(cordoned).complete(POD_THERE, stays).notice == ""
+    assert nodes(cordoned).ending(stays) == {}
 
 
 def test_pods_leave_a_node_that_is_deleted() -> None:
     known = nodes(node())
     known.drop(node())
-    assert known.complete(POD_THERE, Scheduling()).notice == "the Node a is deleted"
+    assert known.complete(POD_THERE, {}).notice == "the Node a is deleted"
+
+
+def test_a_notice_that_is_withdrawn_is_forgotten() -> None:
+    known = nodes(node(unschedulable=True))
+    assert known.complete(POD_THERE, known.ending(Scheduling())).notice == "its node is cordoned"
+    known.put(node(version=2))
+    assert known.ending(Scheduling()) == {}

@@ -160,9 +160,10 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._nodes.stand(run.key, run.uid, pods)
         scheduling = admitted.frozen.profile.scheduling if isinstance(admitted, Revision) else Scheduling()
         await self._nodes.ask(_doubtful(pods, state, self._nodes.ending(scheduling)), now)
+        ending = self._nodes.ending(scheduling)
         observed = Observed(
-            pods=tuple(cache.noticed(self._nodes.complete(pod, scheduling), now) for pod in pods),
-            ending=self._nodes.ending(scheduling, usable=True),
+            pods=tuple(cache.noticed(self._nodes.complete(pod, ending), now) for pod in pods),
+            ending=self._nodes.usable(ending, scheduling),
             children=tuple(others),
             predecessors=tuple(pod for pod in predecessors if isinstance(pod, PodView)),
             coordinator=state,
@@ -308,10 +309,10 @@ async def training_runs(
             await watchers.close()
 
 
-def _doubtful(pods: Iterable[PodView], state: CoordinatorState, ending: frozenset[str]) -> set[str]:
+def _doubtful(pods: Iterable[PodView], state: CoordinatorState, ending: Iterable[str]) -> set[str]:
     """Nodes that are looked at anew before anything is concluded from them."""
     missed = {missed.agent.node_name for missed in state.missed}
-    return missed | (ending & {pod.node for pod in pods if pod.live})
+    return missed | {pod.node for pod in pods if pod.live}.intersection(ending)
 
 
 def _credentials(run: Run, cache: RunCache, now: datetime) -> Credentials:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -34,6 +34,7 @@ class Nodes:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._known: dict[str, NodeView] = {}
+        self._tainted: dict[str, set[str]] = {}  # key of a taint -> names of Nodes that have it
         self._absent: OrderedDict[str, str] = OrderedDict()  # name of a Node that is gone -> its uid
         self._ask_from: dict[str, datetime] = {}  # by name: before that it was asked about just now
         # By uid of a run: where its pods are, by their uids.
@@ -49,7 +50,7 @@ class Nodes:
         if self._absent.get(fresh.name) == fresh.uid or (known is not None and known.version > fresh.version):
             return []
         self._absent.pop(fresh.name, None)
-        self._known[fresh.name] = fresh
+        self._learn(fresh.name, fresh)
         return [] if known is not None and known.says_as(fresh) else self._runs_on(fresh.name)
 
     def drop(self, body: Json) -> list[Key]:
@@ -84,16 +85,26 @@ class Nodes:
         _, there = self._stands.pop(uid, (None, {}))
         self._forget(there)
 
-    def complete(self, pod: PodView, scheduling: Scheduling) -> PodView:
-        """`pod` with what its Node says of it; `scheduling`: of its profile."""
+    def ending(self, scheduling: Scheduling) -> dict[str, str]:
+        """Nodes that are about to end for pods of such a profile, and why, in words."""
+        keys = {named.key for named in scheduling.disruption_taints}
+        tainted = {name for key in keys for name in self._tainted.get(key, ())}
+        words = {name: notices.ending(self._known[name].taints, scheduling) for name in sorted(tainted)}
+        return {name: said for name, said in words.items() if said}
+
+    def usable(self, names: Iterable[str], scheduling: Scheduling) -> frozenset[str]:
+        """Those of `names` to which the scheduler would bind pods of such a profile."""
+        return frozenset(name for name in names if notices.admits(self._known[name].taints, scheduling))
+
+    def complete(self, pod: PodView, ending: Mapping[str, str]) -> PodView:
+        """`pod` with what its Node says of it; `ending`: as above."""
         if not pod.node:
             return pod
-        return replace(pod, node_lost=self._lost(pod), notice=self._notice(pod, scheduling))
-
-    def ending(self, scheduling: Scheduling, usable: bool = False) -> frozenset[str]:
-        """Nodes that are about to end; with `usable`, those to which the scheduler would bind pods."""
-        found = (node for node in self._known.values() if notices.ending(node.taints, scheduling))
-        return frozenset(node.name for node in found if not usable or notices.admits(node.taints, scheduling))
+        lost = self._lost(pod)
+        # Its pods are collected within a minute.
+        deleted = pod.node not in self._known and pod.node in self._absent
+        notice = f"the Node {pod.node} is deleted" if deleted else ending.get(pod.node, "")
+        return replace(pod, node_lost=lost, notice=notice)
 
     # -- particulars ---------------------------------------------------------------------
 
@@ -105,12 +116,6 @@ class Nodes:
             return "its Node was made again"
         return known.unheard
 
-    def _notice(self, pod: PodView, scheduling: Scheduling) -> str:
-        if pod.node in self._absent and pod.node not in self._known:
-            return f"the Node {pod.node} is deleted"  # whose pods are collected within a minute
-        known = self._known.get(pod.node)
-        return notices.ending(known.taints, scheduling) if known is not None else ""
-
     async def _ask(self, name: str, now: datetime) -> None:
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
@@ -119,7 +124,7 @@ class Nodes:
             known = self._known.get(name)
             self._bury(name, known.uid if known is not None else "")
         except Forbidden:
-            self._known.pop(name, None)
+            self._learn(name, None)
             self._ask_from[name] = now + _REFUSED
         except (ClusterError, TimeoutError):
             return  # nothing new is known
@@ -127,8 +132,18 @@ class Nodes:
     def _runs_on(self, name: str) -> list[Key]:
         return [key for key, there in self._stands.values() if name in there.values()]
 
+    def _learn(self, name: str, fresh: NodeView | None) -> None:
+        """The Node is so; None: it is not known."""
+        before = self._known.pop(name, None)
+        for taint in before.taints if before is not None else ():
+            self._tainted[taint.key].discard(name)
+        if fresh is not None:
+            self._known[name] = fresh
+            for taint in fresh.taints:
+                self._tainted.setdefault(taint.key, set()).add(name)
+
     def _bury(self, name: str, uid: str) -> None:
-        self._known.pop(name, None)
+        self._learn(name, None)
         self._absent[name] = uid
         while len(self._absent) > _MOST_ABSENT:
             self._absent.popitem(last=False)

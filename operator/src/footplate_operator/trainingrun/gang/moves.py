@@ -16,6 +16,8 @@ from footplate_operator.trainingrun.observed import PodView
 
 # Longer than `kubectl cordon` takes for a dozen nodes; a spot notice is told half a minute before.
 SETTLE_SECONDS: Final = 2.0
+# Without a coordinator nobody saves. Its successor may be on its way, and half a minute is all there is.
+UNHEARD_SECONDS: Final = 15.0
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,10 @@ class Moves:
     wait: float | None = None
 
 
-def due(pods: Iterable[PodView], now: datetime) -> Moves:
-    """Those of `pods` that leave: all that should, once one of them should for a moment."""
+def due(pods: Iterable[PodView], now: datetime, patience: float = SETTLE_SECONDS) -> Moves:
+    """Those of `pods` that leave: all that should, once one of them should for so many seconds."""
     told = tuple(pod for pod in pods if pod.live and pod.notice)
     if not told:
         return Moves()
-    left = SETTLE_SECONDS - max(pod.noticed_for(now) for pod in told)
+    left = patience - max(pod.noticed_for(now) for pod in told)
     return Moves(wait=left) if left > 0 else Moves(told)

@@ -60,7 +60,9 @@ def of_training(run: Run, gang: GangPlan, now: datetime) -> Retirement:
     for index in {pod.index for pod in workers}:
         found += crowded([pod for pod in workers if pod.index == index and pod.phase == "Failed"])
     found += crowded([pod for pod in spares if pod.phase == "Failed"])
-    moving = moves.due([*workers, *spares], now)
+    alone = run.phase in (Phase.RUNNING, Phase.RESTARTING) and not gang.state.heard
+    patience = moves.UNHEARD_SECONDS if alone else moves.SETTLE_SECONDS
+    moving = moves.due([*workers, *spares], now, patience)
     found += [Delete(pod, grace=STALE_GRACE if pod in spares else None) for pod in moving.pods]
     # Spares hold nothing that would have to be saved.
     found += [Delete(pod, grace=STALE_GRACE) for pod in spares if pod.live and pod.index >= compute.spares]
