@@ -210,9 +210,14 @@ async def test_worker_and_coordinator_on_the_same_cordoned_node(world: Simulatio
 async def test_a_cordon_while_the_coordinator_is_replaced(world: Simulation) -> None:
     """Its workers stay until there is somebody for whom they can save."""
     place = (await training(world, 2, steps=60))[1]
-    world.nodes.objects.drain("node-0")
+    for node in world.nodes.by_name.values():
+        node.broken_for["coordinator"] = "the registry is busy: 503"
+    world.nodes.end_container("tiny-c1", 137)
     world.nodes.objects.cordon(place)
-    await world.until(lambda: str(world.steps[-1][1]) == "2.1", 20)
+    await world.until_seconds(8.0)
+    for node in world.nodes.by_name.values():
+        node.broken_for.clear()
+    await world.until(lambda: generation(world) == "2.1", 20)
     await world.until(lambda: world.phase == "Succeeded", 120)
     assert repeated(world) == 0 and world.status["restarts"] == 1
 
