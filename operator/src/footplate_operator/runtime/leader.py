@@ -28,6 +28,7 @@ RENEWALS: Final = 3  # within the life of a Lease
 ATTEMPTS: Final = 15  # within that life, while they fail
 LET_GO: Final = 0.9  # share of that life after which a leader that cannot renew it ends
 LOOK_SECONDS: Final = 1.0  # how often whoever waits looks whether the Lease was given back
+MOMENT_SECONDS: Final = 0.001  # too short for a request, and a difference of clocks can be too small to wait for
 _log = logging.getLogger(__name__)
 
 
@@ -130,7 +131,7 @@ class Leadership:
     async def keep(self) -> None:
         """Renew for ever; raises LeadershipLost once that was impossible for most of the Lease's life."""
         pause = self.seconds / RENEWALS
-        while (left := self._left()) > 0:
+        while (left := self._left()) > MOMENT_SECONDS:
             await asyncio.sleep(min(left, pause))
             pause = self.seconds / ATTEMPTS
             try:
