@@ -28,7 +28,7 @@ RENEWALS: Final = 3  # within the life of a Lease
 ATTEMPTS: Final = 15  # within that life, while they fail
 LET_GO: Final = 0.9  # share of that life after which a leader that cannot renew it ends
 LOOK_SECONDS: Final = 1.0  # how often whoever waits looks whether the Lease was given back
-MOMENT_SECONDS: Final = 0.001  # too short for a request, and a difference of clocks can be too small to wait for
+MOMENT_SECONDS: Final = 0.001  # too short for a request; and a shorter wait need not move a clock at all
 _log = logging.getLogger(__name__)
 
 
