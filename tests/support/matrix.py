@@ -126,7 +126,8 @@ FAULTS: Final[Mapping[str, Fault]] = {
         _fault("node cut off from one other", Family.NETWORK, (Needs.PODS,), _UNREACHED, _KUBERNETES),
         _fault("kubelet stopped", Family.NODES, (Needs.PODS,), _LOST, _KUBERNETES),
         _fault("node drained", Family.NODES, (Needs.PODS,), _LOST, 30.0),
-        _fault("node cordoned", Family.NODES, (Needs.PODS,), _LOST, 30.0),
+        # On pods a drain begins with one.
+        _fault("node cordoned", Family.NODES, (Needs.PODS,), _LOST, 30.0, simulated=True),
         _fault("node object deleted", Family.NODES, (Needs.PODS,), _LOST, 30.0),
         _fault("node clock wrong", Family.NODES, (Needs.PODS,), _LOST, simulated=True),
         _fault("coordinator killed", Family.COORDINATOR, (Needs.COORDINATOR,)),

@@ -14,6 +14,7 @@ from demo.kube import Kube
 from tests.support.runs import Json, Runs
 
 LABEL = "footplate.dev/test-room"
+CLOSED = "footplate.dev/test-closed"  # a taint
 
 
 def node_of(pod: Json) -> str:
@@ -42,14 +43,15 @@ def gather_control_plane(kube: Kube) -> list[str]:
     names = [node["metadata"]["name"] for node in (kube.get("nodes") or {})["items"]]
     others = [name for name in names if name != node_of(operator)]
     if node_of(api) != node_of(operator):
-        kube.kubectl("cordon", *others)
+        # A cordon would move the workers of other tests.
+        kube.kubectl("taint", "nodes", *others, f"{CLOSED}=:NoSchedule", "--overwrite")
         try:
             # Only when it has gone is it sure that the Deployment knows that it lacks one.
             kube.kubectl("delete", "pod", api["metadata"]["name"], "-n", NAMESPACE, "--timeout=90s")
             rollout = ("rollout", "status", "deployment/footplate-api", "-n", NAMESPACE, "--timeout=90s")
             kube.kubectl(*rollout)
         finally:
-            kube.kubectl("uncordon", *others)
+            kube.kubectl("taint", "nodes", *others, f"{CLOSED}-")
     return others
 
 
