@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 Result = TypeVar("Result")
+Given = ParamSpec("Given")
 
 
 class Standstill(RuntimeError):
@@ -46,3 +48,13 @@ def run(story: Coroutine[Any, Any, Result]) -> Result:
     """Run `story` in a loop of its own to its end."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(story)
+
+
+def in_virtual_time(test: Callable[Given, Coroutine[Any, Any, None]]) -> Callable[Given, None]:
+    """`test` in a loop of its own, in which seconds pass at once."""
+
+    @wraps(test)
+    def runs(*args: Given.args, **kwargs: Given.kwargs) -> None:
+        run(test(*args, **kwargs))
+
+    return runs

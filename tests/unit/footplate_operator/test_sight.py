@@ -15,6 +15,7 @@ from footplate_operator.runtime.kinds import NODE, POD
 from footplate_operator.runtime.sight import BLIND_SECONDS, LET_GO_SECONDS, QUIET_SECONDS, Sight, paths
 from footplate_operator.runtime.stalls import Stalls
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
+from tests.support.simulation.virtual_loop import VirtualLoop, in_virtual_time
 
 RUNS = "/apis/footplate.dev/v1alpha1/trainingruns"
 
@@ -83,6 +84,7 @@ def test_the_worst_namespace_counts() -> None:
     assert sight.ages() == {"Pod": 80.0}
 
 
+@in_virtual_time
 async def test_who_is_blind_for_long_lets_go() -> None:
     time = Time()
     sight = Sight(paths((POD,), []), time)
@@ -108,14 +110,13 @@ def test_a_watch_is_tried_again_within_seconds_however_long_the_outage_was() -> 
     assert len(tries) == 1000 and max(tries) + connect <= 5, "a packet that is lost costs a connection"
 
 
+@in_virtual_time
 async def test_a_stall_of_the_loop_is_measured() -> None:
-    stalls = Stalls()
+    stalls, loop = Stalls(), asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
     measuring = asyncio.create_task(stalls.measure())
     await asyncio.sleep(0)
-    until = asyncio.get_running_loop().time() + 0.6
-    while asyncio.get_running_loop().time() < until:
-        pass  # what a computation does that takes too long
-    while stalls.longest == 0.0:
-        await asyncio.sleep(0)
+    loop.passed += 0.6  # what a computation does that takes too long
+    await asyncio.sleep(0.01)
     assert stalls.longest >= 0.3
     measuring.cancel()

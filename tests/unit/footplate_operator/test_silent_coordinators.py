@@ -24,6 +24,7 @@ from footplate_operator.trainingrun.metrics import RunMetrics
 from tests.support.fake_cluster import FakeCluster, travelled
 from tests.support.operator_fakes import DEFAULTS, RELEASE
 from tests.support.operator_world import RESYNC_SECONDS, running
+from tests.support.simulation.virtual_loop import in_virtual_time
 
 SILENT = 100  # more than are worked on at once, those that take long among them
 
@@ -45,6 +46,7 @@ class Silent(Client):
         return await self.state(0, 0)
 
 
+@in_virtual_time
 async def test_silent_coordinators_delay_no_other_run() -> None:
     cluster = await _training(*(f"silent-{number}" for number in range(SILENT)), "tiny")
     queue: WorkQueue[Key] = WorkQueue(random.Random(0))

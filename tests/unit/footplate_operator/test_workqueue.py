@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from typing import Any
 
 import pytest
 
 from footplate_operator.errors import ClusterError, OperatorError
 from footplate_operator.runtime.workqueue import WorkQueue, retry_delay
+from tests.support.simulation.virtual_loop import in_virtual_time
 
 
 async def _work(queue: WorkQueue[str], rounds: int, work: Any, workers: int = 2) -> None:
@@ -69,6 +69,7 @@ async def test_a_failure_comes_back_later_and_stops_nobody() -> None:
     assert done == ["good"] and len(queue) == 0
 
 
+@in_virtual_time
 async def test_what_happens_during_a_failure_does_not_wait_for_its_long_retry() -> None:
     queue: WorkQueue[str] = WorkQueue(random.Random(0))
     rounds = 0
@@ -83,12 +84,13 @@ async def test_what_happens_during_a_failure_does_not_wait_for_its_long_retry() 
     for _ in range(5):
         queue.add("a")
         await _work(queue, 5, work)
-    began = time.monotonic()
+    clock = asyncio.get_running_loop().time
+    began = clock()
     working = asyncio.create_task(queue.run(1, work))
     while rounds == 5:
         await asyncio.sleep(0.01)
     working.cancel()
-    assert time.monotonic() - began < retry_delay(5, 0.0)
+    assert clock() - began < retry_delay(5, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +105,7 @@ def test_retry_delay(failures: int, least: float, most: float) -> None:
     assert least <= retry_delay(failures, 0.0) < retry_delay(failures, 1.0) <= most
 
 
+@in_virtual_time
 async def test_work_that_hangs_holds_up_no_other() -> None:
     queue: WorkQueue[str] = WorkQueue(random.Random(0))
     done: list[str] = []
@@ -124,6 +127,7 @@ async def test_work_that_hangs_holds_up_no_other() -> None:
     await asyncio.gather(working, return_exceptions=True)
 
 
+@in_virtual_time
 async def test_whoever_refuses_work_says_when_it_is_tried_again() -> None:
     queue: WorkQueue[str] = WorkQueue(random.Random(0))
     clock = asyncio.get_running_loop().time
