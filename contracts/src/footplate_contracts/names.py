@@ -223,6 +223,7 @@ class Reason(StrEnum):
     REVISION_UNREADABLE = "RevisionUnreadable"  # another release wrote it
     STATUS_UNREADABLE = "StatusUnreadable"  # another release wrote it
     CHILD_CONFLICT = "ChildConflict"
+    CHILD_EDITED = "ChildEdited"  # by hand: it was set back
     API_ERROR = "ApiError"
     WAITING_FOR_COORDINATOR = "WaitingForCoordinator"
     WAITING_FOR_WORKERS = "WaitingForWorkers"

@@ -55,13 +55,13 @@ def test_lint(values: tuple[str, ...]) -> None:
 def test_rights_of_the_operator() -> None:
     objects = rendered()
     reading = {"get", "list", "watch"}
-    owning = {"get", "list", "create", "deletecollection"}
+    owning = {"get", "list", "watch", "create", "delete", "deletecollection"}
     assert rights(one(objects, "ClusterRole", "footplate-operator")) == {
         ("footplate.dev", "trainingruns"): reading | {"delete"},
         ("footplate.dev", "trainingruns/status"): {"patch"},
-        ("", "pods"): owning | {"watch", "patch", "delete"},
-        **dict.fromkeys(QUIET_CHILDREN, owning | {"delete"}),
-        ("apps", "controllerrevisions"): owning | {"delete"},
+        ("", "pods"): owning | {"patch"},
+        **dict.fromkeys(QUIET_CHILDREN, owning),
+        ("apps", "controllerrevisions"): owning,
         ("", "events"): {"list"},
         ("events.k8s.io", "events"): {"create"},
     }

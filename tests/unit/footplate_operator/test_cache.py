@@ -9,6 +9,7 @@ import pytest
 from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.kinds import POD, Json
 from footplate_operator.runtime.objects import Key
+from footplate_operator.trainingrun.observed import view_pod
 from tests.support.operator_fakes import run_manifest
 from tests.support.operator_world import World
 
@@ -43,7 +44,7 @@ def test_an_older_version_never_replaces_a_newer_one() -> None:
 def test_a_pod_that_is_gone_stays_gone() -> None:
     cache = run_cache()
     cache.put_child(POD, pod(7))
-    cache.drop_child(POD, pod(9))
+    cache.drop_child(view_pod(pod(9)))
     cache.put_child(POD, pod(8))
     assert cache.children("default", "r1") == []
     cache.put_child(POD, pod(10, uid="p2"))
@@ -66,11 +67,11 @@ def test_labels_alone_make_no_pod_of_a_run(metadata: dict[str, Any]) -> None:
     assert [child.uid for child in cache.children("default", "r1")] == ["p1"]
 
 
-def test_a_listing_takes_what_it_does_not_show() -> None:
+def test_a_listing_doubts_what_it_does_not_show() -> None:
     cache = run_cache()
     cache.put_child(POD, pod(7))
     cache.set_children(POD, "default", "r1", [])
-    assert cache.children("default", "r1") == []
+    assert [child.name for child in cache.doubted("default", "r1")] == ["tiny-w0-0"], "it is asked for"
 
 
 def test_a_run_that_was_deleted_does_not_hide_its_namesake() -> None:

@@ -8,7 +8,15 @@ import pytest
 
 from footplate_contracts.names import Cause, Reason
 from footplate_operator.errors import Conflict, Forbidden, Invalid
-from footplate_operator.runtime.kinds import EVENT, POD, SECRET, SERVICE
+from footplate_operator.runtime.kinds import (
+    DISRUPTION_BUDGET,
+    EVENT,
+    POD,
+    REVISION,
+    SECRET,
+    SERVICE,
+    Kind,
+)
 from footplate_operator.trainingrun.run import TRAINING_RUN
 from tests.support.operator_fakes import run_manifest
 from tests.support.operator_world import World, running
@@ -197,24 +205,38 @@ async def test_a_coordinator_that_cannot_start_is_told_and_made_ever_more_rarely
     assert world.status["coordinator"]["epoch"] < 10
 
 
-async def test_a_foreign_child_is_a_condition_and_heals() -> None:
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        pytest.param(SECRET, "tiny-run", id="secret"),
+        pytest.param(SERVICE, "tiny-coordinator", id="service"),
+        pytest.param(REVISION, "tiny-1", id="revision"),
+        pytest.param(DISRUPTION_BUDGET, "tiny", id="disruption-budget"),
+        pytest.param(POD, "tiny-c1", id="coordinator"),
+        pytest.param(POD, "tiny-w1-0", id="worker"),
+    ],
+)
+async def test_a_foreign_child_is_a_condition_and_heals(kind: Kind, name: str) -> None:
     world = World()
+    owner = {"kind": "Deployment", "name": "web", "uid": "u", "controller": True}
     foreign = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {
-            "name": "tiny-coordinator",
-            "ownerReferences": [{"kind": "Deployment", "name": "web", "uid": "u", "controller": True}],
-        },
+        "apiVersion": kind.api_version,
+        "kind": kind.name,
+        "metadata": {"name": name, "labels": {}, "ownerReferences": [owner]},
+        "spec": {},
+        "status": {"phase": "Running"},
     }
-    world.cluster.put(foreign)
+    uid = world.cluster.put(foreign)["metadata"]["uid"]
     world.submit()
-    await world.reconcile()
+    await world.live(5)
     said = world.condition("Reconciled")
     assert (said["status"], said["reason"]) == ("False", "ChildConflict")
-    assert "Service tiny-coordinator exists and belongs to Deployment web" in said["message"]
-    world.cluster.bury(SERVICE, "tiny-coordinator")
-    await world.live(30, until=lambda: world.phase == "Running")
+    assert f"metadata.name tiny: {kind.name} {name} exists and belongs to Deployment web" in said["message"]
+    assert "delete it, or give this run another name" in said["message"]
+    assert world.cluster.objects[kind, name]["metadata"]["uid"] == uid, "nobody touches it"
+    world.cluster.bury(kind, name)
+    await world.live(60, until=lambda: world.phase == "Running")
+    await world.live(2)
     assert world.condition("Reconciled")["status"] == "True"
 
 

@@ -24,7 +24,7 @@ from footplate_operator.errors import (
 from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.controller import Controller
-from footplate_operator.runtime.decision import Change, Create, Delete, Patch
+from footplate_operator.runtime.decision import Change, Create, Delete, Patch, Replace
 from footplate_operator.runtime.kinds import Json, Kind, kind_of
 from footplate_operator.runtime.objects import Key, Object, controller_of
 
@@ -45,6 +45,19 @@ class Actor:
         for owned in self.controller.owns:
             found = await self.cluster.find(owned.kind, owner.namespace, self._selector(owner.uid))
             self.cache.set_children(owned.kind, owner.namespace, owner.uid, found)
+
+    async def confirm(self, owner: Object[Any, Any]) -> None:
+        """Ask for each child that a watch or a list shows no more whether it is gone; raises ClusterError.
+
+        Both show only what is labelled as ours, and labels are written by anybody.
+        """
+        for child in self.cache.doubted(owner.namespace, owner.uid):
+            with suppress(NotFound):
+                body = await self.cluster.get(child.kind, child.namespace, child.name)
+                if body["metadata"]["uid"] == child.uid:
+                    self.cache.put_child(child.kind, body)
+                    continue
+            self.cache.drop_child(child)
 
     async def act(self, owner: Object[Any, Any], groups: Iterable[Iterable[Change]]) -> list[ClusterError]:
         """Make the changes, group after group; what was refused, and why."""
@@ -94,6 +107,9 @@ class Actor:
                 await self._patch(owner, change)
             case Delete():
                 await self._delete(owner, change)
+            case Replace(child, manifest):
+                await self._delete(owner, Delete(child))
+                await self._create(owner, manifest)
 
     async def _create(self, owner: Object[Any, Any], manifest: Json) -> None:
         kind = kind_of(manifest, (owned.kind for owned in self.controller.owns))
@@ -124,7 +140,10 @@ class Actor:
         Raises Conflict where it is somebody else's, NameTaken while it is on its way out.
         """
         name, holder = body["metadata"]["name"], controller_of(body)
-        message = f"{kind.name} {name} exists and belongs to {_owner_name(body)}"
+        message = (
+            f"metadata.name {owner.name}: {kind.name} {name} exists and belongs to {_owner_name(body)};"
+            f" delete it, or give this {self.controller.noun} another name"
+        )
         if (holder.get("kind"), holder.get("name")) != (self.controller.kind.name, owner.name):
             raise Conflict(message, 409, Reason.CHILD_CONFLICT)
         self.cache.put_child(kind, body)
@@ -155,7 +174,7 @@ class Actor:
         child = change.child
         _log.info("deleting", extra=fields(kind=child.kind.name, name=child.name, grace=change.grace))
         await self.cluster.delete(child.kind, owner.namespace, child.name, child.uid, change.grace)
-        self.cache.mark_deleted(child, child.kind in self.controller.owned(watched=True))
+        self.cache.mark_deleted(child)
 
 
 async def _together(steps: Sequence[Callable[[], Awaitable[None]]]) -> list[ClusterError | None]:

@@ -48,6 +48,8 @@ class Cache:
         # By namespace and uid of the owner.
         self._children: dict[tuple[str, str], dict[tuple[Kind, str], Child]] = {}
         self._tombstones: OrderedDict[str, None] = OrderedDict()  # uids of what is gone
+        # Of those, what a watch or a list shows no more, which may only have lost its labels.
+        self._doubted: dict[tuple[str, str], set[tuple[Kind, str]]] = {}
         # Uids of objects that are gone, and whose children may not be.
         self._unpurged: dict[Key, set[str]] = {}
         # Uids of objects that are gone, and whose children are still seen.
@@ -99,7 +101,7 @@ class Cache:
     def purged(self, key: Key, uid: str) -> None:
         """The deletion of the children of an object that is gone was accepted."""
         for child in self.children(key.namespace, uid):
-            self.mark_deleted(child, child.kind in self._controller.owned(watched=True))
+            self.mark_deleted(child)
         left = self._unpurged.get(key, set())
         left.discard(uid)
         if not left:
@@ -130,9 +132,13 @@ class Cache:
 
     def put_child(self, kind: Kind, body: Json) -> None:
         """A version of a child; an older one than is known counts for nothing."""
-        controller = controller_of(body)
+        controller, metadata = controller_of(body), body["metadata"]
         owner = controller.get("uid")
-        if not owner or owner != self._label(body) or body["metadata"]["uid"] in self._tombstones:
+        if metadata["uid"] in self._tombstones:
+            return
+        if not owner or controller.get("kind") != self._controller.kind.name:
+            # It was one perhaps, and somebody took its owner from it.
+            self._remove((metadata["namespace"], self._label(body)), kind, metadata["name"], metadata["uid"])
             return
         child = self._controller.view(kind, body)
         siblings = self._children.setdefault((child.namespace, child.owner_uid), {})
@@ -140,41 +146,56 @@ class Cache:
         if known is not None and known.version > child.version:
             return
         siblings[kind, child.name] = child
+        self._believe(child)
         key = Key(child.namespace, str(controller.get("name", "")))
         if owner in self._tombstones or self._objects.get(key, _NOBODY).uid not in ("", owner):
             self._keep_survivor(key, owner)
 
-    def drop_child(self, kind: Kind, body: Json) -> None:
+    def drop_child(self, child: Child) -> None:
         """The child is gone for good."""
-        metadata = body["metadata"]
-        self._bury(metadata["uid"])
-        self._remove((metadata["namespace"], self._label(body)), kind, metadata["name"], metadata["uid"])
+        self._bury(child.uid)
+        self._remove((child.namespace, child.owner_uid), child.kind, child.name, child.uid)
+
+    def doubt_child(self, kind: Kind, body: Json) -> None:
+        """A watch tells that the child is gone, or not labelled as ours any more: it does not say which."""
+        child, owner = self._controller.view(kind, body), controller_of(body)
+        live = self._objects.get(Key(child.namespace, str(owner.get("name", ""))), _NOBODY)
+        known = self._children.get((child.namespace, child.owner_uid), {}).get((kind, child.name))
+        if child.terminating or live.ended or live.uid != child.owner_uid:
+            self.drop_child(child)
+        elif known is not None and known.uid == child.uid:
+            self._doubted.setdefault((child.namespace, child.owner_uid), set()).add((kind, child.name))
+
+    def doubted(self, namespace: str, owner_uid: str) -> list[Child]:
+        """Children of an object that a watch or a list shows no more."""
+        siblings = self._children.get((namespace, owner_uid), {})
+        return [siblings[name] for name in self._doubted.get((namespace, owner_uid), ()) if name in siblings]
 
     def set_children(self, kind: Kind, namespace: str, owner_uid: str, bodies: Iterable[Json]) -> None:
-        """All children of one kind, as a list has just shown them: what is not among them is gone."""
+        """All children of one kind, as a list has just shown them: what is not among them is doubted."""
         names = set()
         for body in bodies:
             names.add(body["metadata"]["name"])
             self.put_child(kind, body)
         for child in self.children(namespace, owner_uid):
             if child.kind == kind and child.name not in names:
-                self._remove((namespace, owner_uid), kind, child.name, child.uid)
+                self._doubted.setdefault((namespace, owner_uid), set()).add((kind, child.name))
 
-    def mark_deleted(self, child: Child, watched: bool) -> None:
-        """The deletion of `child` was accepted; where it is watched, its end will show in a moment."""
+    def mark_deleted(self, child: Child) -> None:
+        """The deletion of `child` was accepted: it is gone, or on its way out."""
         owner = (child.namespace, child.owner_uid)
         known = self._children.get(owner, {}).get((child.kind, child.name))
         if known is None or known.uid != child.uid:
             return
-        if watched:
+        if self._controller.lingers(child.kind):
             self._children[owner][child.kind, child.name] = replace(known, terminating=True)
         else:
-            self._remove(owner, child.kind, child.name, child.uid)
+            self.drop_child(known)
 
-    def forget_children(self, namespace: str, owner_uid: str, kinds: Iterable[Kind]) -> None:
-        """Children of these kinds are of no interest any more."""
+    def forget_children(self, namespace: str, owner_uid: str) -> None:
+        """Children that stand by themselves are of no interest any more."""
         for child in self.children(namespace, owner_uid):
-            if child.kind in kinds:
+            if not self._controller.lingers(child.kind):
                 self._remove((namespace, owner_uid), child.kind, child.name, child.uid)
 
     # -- particulars ---------------------------------------------------------------------
@@ -198,8 +219,17 @@ class Cache:
         known = siblings.get((kind, name))
         if known is not None and known.uid == uid:
             del siblings[kind, name]
+            self._believe(known)
         if not siblings:
             self._children.pop(owner, None)
+
+    def _believe(self, child: Child) -> None:
+        """What is known of `child` now is beyond doubt."""
+        owner = (child.namespace, child.owner_uid)
+        doubted = self._doubted.get(owner, set())
+        doubted.discard((child.kind, child.name))
+        if not doubted:
+            self._doubted.pop(owner, None)
 
     def _gone(self, key: Key, uid: str) -> None:
         self._bury(uid)

@@ -30,6 +30,7 @@ class Owned:
 
     kind: Kind
     watched: bool = False
+    lingers: bool = False  # one that was deleted is there for a while still, as a pod that ends
     purge_grace: int | None = None  # seconds that a child has once its owner is deleted; None: its own
 
 
@@ -68,9 +69,13 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
         """
         raise NotImplementedError
 
-    def owned(self, *, watched: bool) -> list[Kind]:
-        """Kinds of children that are watched, or else listed now and then."""
-        return [owned.kind for owned in self.owns if owned.watched is watched]
+    def watched(self) -> list[Kind]:
+        """Kinds of children that are watched."""
+        return [owned.kind for owned in self.owns if owned.watched]
+
+    def lingers(self, kind: Kind) -> bool:
+        """Whether children of this kind are there for a while still once they were deleted."""
+        return any(owned.kind == kind and owned.lingers for owned in self.owns)
 
     # -- what an undecoded object says ---------------------------------------------------
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Generic
 
 from footplate_contracts.names import Reason
+from footplate_operator.runtime.events import Event
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.runtime.objects import Child, StatusT
 
@@ -36,7 +37,15 @@ class Patch:
     otherwise: Delete | None = None  # where the API server refuses the patch
 
 
-Change = Create | Patch | Delete
+@dataclass(frozen=True)
+class Replace:
+    """Delete a child that is not as it was made, and make it anew."""
+
+    child: Child
+    manifest: Json
+
+
+Change = Create | Patch | Delete | Replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +54,14 @@ class Decision(Generic[StatusT]):
 
     `changes` are made group after group, those of a group at the same time. One
     that is refused holds back nothing but, where it would have made what is
-    `needed`, what is made in later groups. `requeue_after`: seconds after which
-    to decide anew without news.
+    `needed`, what is made in later groups. `told`: Events
+    that go with them, once they are made. `requeue_after`: seconds after which to decide
+    anew without news.
     """
 
     status: StatusT
     changes: tuple[tuple[Change, ...], ...] = ()
+    told: tuple[Event, ...] = ()
     requeue_after: float | None = None
 
 

@@ -46,7 +46,7 @@ class Handlers:
         hints = [kind for kind in self.controller.hints if kind not in self.unseen]
         return {
             self.controller.kind: self._object,
-            **{kind: partial(self._child, kind) for kind in self.controller.owned(watched=True)},
+            **{kind: partial(self._child, kind) for kind in self.controller.watched()},
             **{kind: partial(self._parameter, kind) for kind in (*self.controller.parameters, *hints)},
         }
 
@@ -64,12 +64,17 @@ class Handlers:
     async def _child(self, kind: Kind, event: Mapping[str, Any], **_: Any) -> None:
         """A child changed, of ours or of another kind's."""
         body = _copy(event["object"])
-        if self.controller.uid_label not in body["metadata"].get("labels", {}):
-            return
-        (self.cache.drop_child if _gone(event) else self.cache.put_child)(kind, body)
-        key = Key(body["metadata"]["namespace"], controller_of(body).get("name", ""))
+        owner = controller_of(body)
+        if _gone(event):
+            self.cache.doubt_child(kind, body)
+        elif owner.get("kind") == self.controller.kind.name or self._is_labelled(body):
+            self.cache.put_child(kind, body)
+        key = Key(body["metadata"]["namespace"], owner.get("name", ""))
         if key in self.cache:
             self.queue.add(key)
+
+    def _is_labelled(self, body: Json) -> bool:
+        return self.controller.uid_label in body["metadata"].get("labels", {})
 
     async def _parameter(self, kind: Kind, event: Mapping[str, Any], **_: Any) -> None:
         """A parameter appeared, changed or is gone: whoever waits for it may go on."""
@@ -102,7 +107,7 @@ def settings(all_handlers: Iterable[Handlers]) -> kopf.OperatorSettings:
     own.watching.client_timeout = WATCH_SECONDS + 30.0
     own.watching.connect_timeout = own.networking.connect_timeout = CONNECT_SECONDS
     own.watching.inactivity_timeout = QUIET_SECONDS
-    for kind in {kind for handlers in all_handlers for kind in handlers.controller.owned(watched=True)}:
+    for kind in {kind for handlers in all_handlers for kind in handlers.controller.watched()}:
         own.watching.label_selectors[_names(kind)] = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
     own.networking.request_timeout = 60.0
     own.networking.error_backoffs = itertools.repeat(RETRY_SECONDS)

@@ -149,6 +149,7 @@ class Child:
     owner_uid: str = ""  # of the object that controls it
     version: int = 0  # resourceVersion
     terminating: bool = False
+    essence: str = ""  # a digest of what its owner says of it, where anybody compares that
 
 
 def view_child(kind: Kind, body: Mapping[str, Any]) -> Child:

@@ -88,8 +88,11 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
         return True
 
     async def _reconcile(self, obj: ObjectT) -> None:
+        await self.actor.confirm(obj)
         decision, times = await self._desire(obj, None), self._times_of(obj)
         refused = await self.actor.act(obj, decision.changes)
+        if not refused:
+            await self.writer.tell(obj, decision.told)
         now = self.now()
         times.refused = refusals.standing(times.refused, refused, now)
         problem = refusals.problem_of(refused, times.refused, now)
@@ -148,7 +151,7 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
             self.queue.add_after(obj.key, self.resync_seconds * jitter(obj.uid))
         elif self._settled(obj):
             self._forget(obj.key, obj.uid)
-            self.cache.forget_children(obj.namespace, obj.uid, self.controller.owned(watched=False))
+            self.cache.forget_children(obj.namespace, obj.uid)
         else:
             self.queue.add_after(obj.key, SETTLED.total_seconds())
 

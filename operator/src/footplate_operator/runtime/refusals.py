@@ -8,6 +8,7 @@ an object that has not begun.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -50,7 +51,12 @@ def standing(before: Standing, refused: Sequence[ClusterError], now: datetime) -
 def problem_of(refused: Sequence[ClusterError], since: Standing, now: datetime) -> Problem | None:
     """What the refusals mean for the object: one that is to be told, if there is one."""
     problems = [_problem(error, now - since[sort(error)]) for error in refused]
-    return min(problems, key=lambda problem: problem.passing, default=None)
+    worst = min(problems, key=lambda problem: problem.passing, default=None)
+    if worst is None:
+        return None
+    # What stands in the way is told at once: whoever mends one thing should not meet the next.
+    alike = dict.fromkeys(problem.message for problem in problems if problem.reason == worst.reason)
+    return replace(worst, message="; ".join(alike)[:_MESSAGE_LIMIT])
 
 
 def _problem(error: ClusterError, stood: timedelta) -> Problem:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -70,8 +70,12 @@ class StatusWriter:
         times.wrote = now
         if change is StatusChange.STATE:
             self.queue.add(obj.key)  # what is decided next may depend on it
-        for event in self.controller.reported(obj, after):
-            await self._emit(obj, event, now)
+        await self.tell(obj, self.controller.reported(obj, after))
+
+    async def tell(self, obj: Object[Any, Any], told: Iterable[Event]) -> None:
+        """Write Events of what happened to an object."""
+        for event in told:
+            await self._emit(obj, event, self.now())
 
     async def refuse(self, body: Json, error: Undecodable) -> None:
         """An object that this release cannot read: say so, and touch nothing else."""

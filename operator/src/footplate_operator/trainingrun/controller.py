@@ -53,8 +53,10 @@ from footplate_operator.trainingrun.coordinator_client import (
 from footplate_operator.trainingrun.credentials import new_credentials
 from footplate_operator.trainingrun.desired.decision import Desired
 from footplate_operator.trainingrun.desired.run import desire
+from footplate_operator.trainingrun.edits import essence
 from footplate_operator.trainingrun.events import held_up_event, phase_event
 from footplate_operator.trainingrun.manifests.children import read_secret
+from footplate_operator.trainingrun.manifests.children import wanted as children_of
 from footplate_operator.trainingrun.metadata import certificate_names, coordinator_host
 from footplate_operator.trainingrun.metrics import RunMetrics
 from footplate_operator.trainingrun.node import lean_node
@@ -107,15 +109,14 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
     kind = TRAINING_RUN
     noun = "run"
     uid_label = RUN_UID_LABEL
-    # What holds a GPU goes first. The other children change so rarely that watching them would cost more
-    # than it tells.
+    # What holds a GPU goes first. The others hardly change: a watch of them tells that somebody edits one.
     owns = (
-        Owned(POD, watched=True, purge_grace=DELETED_GRACE),
-        Owned(SECRET),
-        Owned(CONFIG_MAP),
-        Owned(SERVICE),
-        Owned(DISRUPTION_BUDGET),
-        Owned(REVISION),
+        Owned(POD, watched=True, lingers=True, purge_grace=DELETED_GRACE),
+        Owned(SECRET, watched=True),
+        Owned(CONFIG_MAP, watched=True),
+        Owned(SERVICE, watched=True),
+        Owned(DISRUPTION_BUDGET, watched=True),
+        Owned(REVISION, watched=True),
     )
     parameters = (PROFILE,)
     hints = (NODE,)
@@ -153,7 +154,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             if isinstance(child, RevisionView):
                 revisions.append(child.revision)
             elif isinstance(child, SecretView) and child.name == secret_name(run.name):
-                cache.credentials = child.credentials
+                cache.credentials = cache.credentials or child.credentials
         cache.keep(pods)
         admitted = await self._admitted(run, revisions)
         state = self._coordinators.state(run.uid)
@@ -161,6 +162,13 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         scheduling = admitted.frozen.profile.scheduling if isinstance(admitted, Revision) else Scheduling()
         await self._nodes.ask(_doubtful(pods, state, self._nodes.ending(scheduling)), now)
         ending = self._nodes.ending(scheduling)
+        problem = admitted if isinstance(admitted, Problem) else None
+        credentials = None if run.ended else _credentials(run, cache, now)
+        edited: Sequence[tuple[Child, Json]] = ()
+        insisted: Child | None = None
+        if isinstance(admitted, Revision) and credentials is not None:
+            wanted = children_of(run, admitted, credentials)
+            edited, insisted = cache.edited(others, wanted, now)
         observed = Observed(
             pods=tuple(cache.noticed(self._nodes.complete(pod, ending), now) for pod in pods),
             ending=self._nodes.usable(ending, scheduling),
@@ -169,9 +177,11 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             coordinator=state,
             refused=cache.refuses(pods, state, now),
             silence=self._coordinators.silence(run.uid),
-            problem=admitted if isinstance(admitted, Problem) else None,
+            problem=problem,
+            edited=edited,
+            insisted=insisted,
             profiles=self._profiles.names(),
-            credentials=None if run.ended else _credentials(run, cache, now),
+            credentials=credentials,
         )
         return RunView(observed, None if isinstance(admitted, Problem) else admitted)
 
@@ -196,7 +206,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
     def view(self, kind: Kind, body: Json) -> Child:
         if kind == POD:
             return view_pod(body)
-        child = view_child(kind, body)
+        child = replace(view_child(kind, body), essence=essence(kind, body))
         try:
             if kind == REVISION:
                 return RevisionView(**vars(child), revision=view_revision(body))
@@ -255,16 +265,22 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
 
     async def _admitted(self, run: Run, revisions: Sequence[AnyRevision]) -> AnyRevision | Problem | None:
         """What its pods are made of; why it cannot be admitted; None where its profile is missing."""
-        admits = needs_admission(run.phase, run.spec.suspend)
-        if not admits and (known := in_force(run, revisions)) is not None:
-            return known
+        cache, admits = self._caches[run.uid], needs_admission(run.phase, run.spec.suspend)
+        if not admits:
+            known = cache.revision
+            if known is not None and known.name(run.name) == run.status.revision:
+                return known
+            if (found := in_force(run, revisions)) is not None:
+                cache.revision = found if isinstance(found, Revision) else None
+                return found
         if admits:
             await self._profiles.look_for(run.spec.compute.profile)
         profile = self._profiles.get(run.spec.compute.profile)
         if profile is None or isinstance(profile, Problem):
             return profile
         try:
-            return admit(run, profile, self._defaults, revisions, self._release)
+            cache.revision = admit(run, profile, self._defaults, revisions, self._release)
+            return cache.revision
         except ValueError as error:
             return Problem(Reason.CONFIG_REFUSED, str(error)[:1024], final=True)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from footplate_contracts.names import (
-    INCARNATION_LABEL,
-    INDEX_LABEL,
     MANAGED_BY,
     MANAGED_BY_LABEL,
     ROLE_LABEL,
@@ -12,7 +10,6 @@ from footplate_contracts.names import (
     RUN_UID_LABEL,
     Role,
     RunUid,
-    WorkerId,
     coordinator_service_name,
 )
 from footplate_operator.runtime.kinds import Json
@@ -27,15 +24,6 @@ def metadata(run: Run, name: str) -> Json:
         "namespace": run.namespace,
         "labels": {MANAGED_BY_LABEL: MANAGED_BY, RUN_LABEL: run.name, RUN_UID_LABEL: run.uid},
         "ownerReferences": [owner_reference(TRAINING_RUN, run)],
-    }
-
-
-def slot_labels(role: Role, worker: WorkerId) -> dict[str, str]:
-    """What a pod does and for which slot; the labels that change when a spare takes a slot."""
-    return {
-        ROLE_LABEL: role.value,
-        INDEX_LABEL: str(worker.index),
-        INCARNATION_LABEL: str(worker.incarnation),
     }
 
 

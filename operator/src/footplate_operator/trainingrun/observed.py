@@ -13,19 +13,15 @@ from functools import cached_property
 from typing import Any, Final
 
 from footplate_contracts.names import (
-    EPOCH_LABEL,
-    INCARNATION_LABEL,
-    INDEX_LABEL,
-    ROLE_LABEL,
-    RUN_UID_LABEL,
     Role,
     WorkerId,
 )
 from footplate_contracts.reports import CoordinatorState
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.decision import Problem
-from footplate_operator.runtime.kinds import POD, Kind
-from footplate_operator.runtime.objects import Child
+from footplate_operator.runtime.kinds import POD, Json, Kind
+from footplate_operator.runtime.objects import Child, controller_of
+from footplate_operator.trainingrun.slots import pod_slot
 
 # What a kubelet says of a pod that it does not admit; those for a resource begin alike (OutOfcpu).
 _REJECTIONS: Final = frozenset({"UnexpectedAdmissionError", "NodeAffinity", "TopologyAffinityError"})
@@ -42,6 +38,7 @@ class PodView(Child):
     index: int = 0  # workers
     incarnation: int = 0  # workers
     epoch: int = 0  # coordinators
+    edited_labels: Mapping[str, str] = field(default_factory=dict)  # that somebody changed, as they should be
     phase: str = "Pending"
     node: str = ""
     address: str = ""
@@ -164,6 +161,8 @@ class Observed:
     predecessors: Sequence[PodView] = ()
     coordinator: CoordinatorState = field(default_factory=CoordinatorState.silent)  # as it answered last
     silence: float = 0.0  # seconds for which the coordinator that is listened to has not answered
+    edited: Sequence[tuple[Child, Json]] = ()  # children that somebody changed, and as they should be
+    insisted: Child | None = None  # one that somebody changes again and again
     refused: frozenset[str] = frozenset()  # nodes where a pod of this run could not start of late
     ending: frozenset[str] = frozenset()  # nodes that are about to end, though the scheduler would use them
     problem: Problem | None = None
@@ -220,7 +219,7 @@ class Observed:
 def view_pod(pod: Mapping[str, Any]) -> PodView:
     """The view of a pod as the API server gave it."""
     metadata, spec, status = pod["metadata"], pod.get("spec", {}), pod.get("status", {})
-    labels = metadata.get("labels", {})
+    slot = pod_slot(pod)
     conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
     containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
     waiting = _state(containers, "waiting")
@@ -229,14 +228,15 @@ def view_pod(pod: Mapping[str, Any]) -> PodView:
     return PodView(
         name=metadata["name"],
         uid=metadata["uid"],
-        owner_uid=labels.get(RUN_UID_LABEL, ""),
-        role=labels.get(ROLE_LABEL, ""),
+        owner_uid=str(controller_of(pod).get("uid", "")),
+        role=slot.role,
         created=parse_time(metadata["creationTimestamp"]),
         namespace=metadata.get("namespace", ""),
         version=int(metadata.get("resourceVersion") or 0),
-        index=_number(labels, INDEX_LABEL),
-        incarnation=_number(labels, INCARNATION_LABEL),
-        epoch=_number(labels, EPOCH_LABEL),
+        index=slot.index,
+        incarnation=slot.incarnation,
+        epoch=slot.epoch,
+        edited_labels=slot.edited,
         phase=status.get("phase", "Pending"),
         terminating="deletionTimestamp" in metadata,
         node=spec.get("nodeName", ""),
@@ -289,11 +289,6 @@ def _lived(ended: Mapping[str, Any]) -> float | None:
     if not ended.get("startedAt") or not ended.get("finishedAt"):
         return None
     return max(0.0, (parse_time(ended["finishedAt"]) - parse_time(ended["startedAt"])).total_seconds())
-
-
-def _number(labels: Mapping[str, str], key: str) -> int:
-    text = labels.get(key, "")
-    return int(text) if text.isdigit() else 0
 
 
 def _avoided(spec: Mapping[str, Any]) -> frozenset[str]:

@@ -13,16 +13,20 @@ from footplate_contracts.names import Role
 from footplate_contracts.reports import CoordinatorState
 from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.cluster import Cluster
-from footplate_operator.runtime.kinds import CORE_EVENT
+from footplate_operator.runtime.kinds import CORE_EVENT, Json, Kind
+from footplate_operator.runtime.objects import Child
+from footplate_operator.trainingrun.edits import OFTEN, Wanted, essence
 from footplate_operator.trainingrun.gang import losses
 from footplate_operator.trainingrun.gang.losses import STUCK_SECONDS
 from footplate_operator.trainingrun.observed import Credentials, PodView
 from footplate_operator.trainingrun.policies.diagnosis import diagnose
+from footplate_operator.trainingrun.revision import Revision
 
 MOUNT_SECONDS: Final = 4.0  # a pod that waits longer than this is asked about
 _log = logging.getLogger(__name__)
 
 
+INSISTED: Final = timedelta(minutes=10)  # in which a child is made anew a few times and no more
 REFUSED: Final = timedelta(minutes=10)  # for which a node where one did not is passed over
 _MOST_REFUSED: Final = 3  # or a mistake of the manifest itself would run out of nodes
 
@@ -38,6 +42,10 @@ class RunCache:
         default_factory=dict
     )  # pod uid -> its node, where a peer did not reach it
     mounts: dict[str, tuple[datetime, str]] = field(default_factory=dict)  # pod uid -> asked, told
+    # As its pods were made, whatever becomes of its ControllerRevision.
+    revision: Revision | None = None
+    as_made: dict[tuple[Kind, str], tuple[str, int]] = field(default_factory=dict)  # child -> uid, version
+    anew: dict[tuple[Kind, str], dict[str, datetime]] = field(default_factory=dict)  # child -> uids edited
     noted: dict[tuple[str, str], tuple[datetime, str]] = field(
         default_factory=dict
     )  # pod uid, what -> since, value
@@ -79,6 +87,30 @@ class RunCache:
         known = sorted((since, node) for node, since in self.refused.items() if now - since < REFUSED)
         self.refused = {node: since for since, node in known[-_MOST_REFUSED:]}
         return frozenset(self.refused)
+
+    def edited(
+        self, children: Iterable[Child], wanted: Iterable[Wanted], now: datetime
+    ) -> tuple[list[tuple[Child, Json]], Child | None]:
+        """Of `children` those that somebody changed, and as they should be; and one that always is."""
+        there = {(child.kind, child.name): child for child in children if not child.terminating}
+        found: list[tuple[Child, Json]] = []
+        insisted = None
+        for want in wanted:
+            key = (want.kind, want.name)
+            child = there.get(key)
+            if child is None or self.as_made.get(key) == (child.uid, child.version):
+                continue
+            manifest = want.build()
+            if essence(want.kind, manifest) == child.essence:
+                self.as_made[key] = (child.uid, child.version)
+                continue
+            known = {uid: seen for uid, seen in self.anew.get(key, {}).items() if now - seen < INSISTED}
+            self.anew[key] = {child.uid: now, **known}
+            if len(self.anew[key]) > OFTEN:
+                insisted = child
+            else:
+                found.append((child, manifest))
+        return found, insisted
 
     def keep(self, pods: Iterable[PodView]) -> None:
         """Forget all pods but these."""

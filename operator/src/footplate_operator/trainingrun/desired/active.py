@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from footplate_contracts.names import (
-    Cause,
-    ConditionType,
-    Phase,
-    Reason,
-    Role,
-    coordinator_service_name,
-    secret_name,
-)
+from footplate_contracts.names import Cause, ConditionType, Phase, Reason, Role
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import format_time
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.decision import Create, Delete, Patch
-from footplate_operator.runtime.kinds import (
-    CONFIG_MAP,
-    DISRUPTION_BUDGET,
-    REVISION,
-    SECRET,
-    SERVICE,
-    Json,
-    Kind,
-)
+from footplate_operator.runtime.kinds import CONFIG_MAP, DISRUPTION_BUDGET
 from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, Desired, soonest
 from footplate_operator.trainingrun.desired.situation import Situation
 from footplate_operator.trainingrun.desired.successor import coordinator_pod, next_coordinator
 from footplate_operator.trainingrun.directives import length_refusal, size_refusal, untold
+from footplate_operator.trainingrun.edits import Wanted, insisted_on, set_right
 from footplate_operator.trainingrun.gang import losses, retire
 from footplate_operator.trainingrun.manifests import children, worker
-from footplate_operator.trainingrun.metadata import slot_labels
 from footplate_operator.trainingrun.observed import PodView
 from footplate_operator.trainingrun.policies.failure import (
     FRUITLESS_RESTARTS,
@@ -40,6 +22,7 @@ from footplate_operator.trainingrun.policies.failure import (
     fruitless_restarts,
 )
 from footplate_operator.trainingrun.revision import not_in_force
+from footplate_operator.trainingrun.slots import slot_labels
 from footplate_operator.trainingrun.status import attempts
 from footplate_operator.trainingrun.status.phase import active_phase
 from footplate_operator.trainingrun.status.report import reconciled, waiting_for, who_trains
@@ -55,6 +38,7 @@ def active(situation: Situation) -> Desired:
     status, phase = _status(situation, may_start)
     config_map = revision.config_map(run.name)
     old = [child for child in gang.observed.of_kind(CONFIG_MAP) if child.name != config_map]
+    right, told = set_right(gang.observed.edited, gang.observed.pods)
     leaving = retire.of_training(run, gang, situation.now)
     made = [coordinator_pod(situation)] if gang.new_epoch else []
     if may_start and gang.observed.may_create:
@@ -64,12 +48,14 @@ def active(situation: Situation) -> Desired:
         status=status,
         # What pods need comes before them, and what makes room for them.
         changes=(
-            tuple(_missing_children(situation, config_map)),
+            tuple(_missing_children(situation)),
+            right,
             tuple(_promotion(pod) for pod in gang.promoted),
             leaving.removals,
             tuple(Create(pod) for pod in made),
             tuple(Delete(child) for child in old),
         ),
+        told=told,
         coordinator=serving if address else None,
         directives=untold(situation.wanted, gang.state),
         # When something may have changed that nobody tells.
@@ -165,24 +151,23 @@ def _reconciled(situation: Situation) -> NewCondition:
             return NewCondition(ConditionType.RECONCILED, False, Reason.SIZE_REFUSED, refusal)
         if refusal := length_refusal(situation.wanted, state):
             return NewCondition(ConditionType.RECONCILED, False, Reason.LENGTH_REFUSED, refusal)
+        if observed.insisted is not None:
+            return reconciled(insisted_on(observed.insisted))
     waiting = not_in_force(run, situation.revision.frozen, observed.coordinator)
     return reconciled(observed.problem, waiting)
 
 
-def _missing_children(situation: Situation, config_map: str) -> list[Create]:
-    run, revision, observed = situation.run, situation.revision, situation.gang.observed
-    credentials = observed.credentials
-    assert credentials is not None, "this run may train"
-    wanted: list[tuple[Kind, str, Callable[[], Json]]] = [
-        (SECRET, secret_name(run.name), lambda: children.secret(run, credentials)),
-        (REVISION, revision.name(run.name), lambda: children.controller_revision(run, revision)),
-        (CONFIG_MAP, config_map, lambda: children.config_map(run, revision)),
-        (SERVICE, coordinator_service_name(run.name), lambda: children.service(run)),
-        (DISRUPTION_BUDGET, run.name, lambda: children.disruption_budget(run)),
-    ]
+def _missing_children(situation: Situation) -> list[Create]:
+    observed = situation.gang.observed
     # No pod needs the disruption budget.
     return [
-        Create(build(), needed=kind != DISRUPTION_BUDGET)
-        for kind, name, build in wanted
-        if not observed.has(kind, name)
+        Create(child.build(), needed=child.kind != DISRUPTION_BUDGET)
+        for child in _wanted(situation)
+        if not observed.has(child.kind, child.name)
     ]
+
+
+def _wanted(situation: Situation) -> list[Wanted]:
+    credentials = situation.gang.observed.credentials
+    assert credentials is not None, "this run may train"
+    return children.wanted(situation.run, situation.revision, credentials)

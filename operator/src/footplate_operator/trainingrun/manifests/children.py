@@ -21,11 +21,23 @@ from footplate_contracts.names import (
     coordinator_service_name,
     secret_name,
 )
-from footplate_operator.runtime.kinds import Json
+from footplate_operator.runtime.kinds import CONFIG_MAP, DISRUPTION_BUDGET, REVISION, SECRET, SERVICE, Json
+from footplate_operator.trainingrun.edits import Wanted
 from footplate_operator.trainingrun.metadata import match_role, metadata
 from footplate_operator.trainingrun.observed import Credentials
 from footplate_operator.trainingrun.revision import Revision
 from footplate_operator.trainingrun.run import Run
+
+
+def wanted(run: Run, revision: Revision, credentials: Credentials) -> list[Wanted]:
+    """Every child of a run that should train, but pods."""
+    return [
+        Wanted(SECRET, secret_name(run.name), lambda: secret(run, credentials)),
+        Wanted(REVISION, revision.name(run.name), lambda: controller_revision(run, revision)),
+        Wanted(CONFIG_MAP, revision.config_map(run.name), lambda: config_map(run, revision)),
+        Wanted(SERVICE, coordinator_service_name(run.name), lambda: service(run)),
+        Wanted(DISRUPTION_BUDGET, run.name, lambda: disruption_budget(run)),
+    ]
 
 
 def secret(run: Run, credentials: Credentials) -> Json:
@@ -112,5 +124,5 @@ def controller_revision(run: Run, revision: Revision) -> Json:
         "kind": "ControllerRevision",
         "metadata": body,
         "revision": revision.number,
-        "data": revision.frozen.to_json(),
+        "data": revision.written or revision.frozen.to_json(),
     }

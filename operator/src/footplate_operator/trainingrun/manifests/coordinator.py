@@ -9,8 +9,6 @@ from footplate_contracts.names import (
     API_TOKEN_FILE,
     API_TOKEN_MOUNT,
     COORDINATOR_PORT,
-    EPOCH_LABEL,
-    ROLE_LABEL,
     RUN_SECRET_MOUNT,
     SECRET_CERTIFICATE_KEY,
     SECRET_PRIVATE_KEY_KEY,
@@ -35,6 +33,7 @@ from footplate_operator.trainingrun.manifests.pod import (
 from footplate_operator.trainingrun.metadata import metadata
 from footplate_operator.trainingrun.revision import Revision
 from footplate_operator.trainingrun.run import Run
+from footplate_operator.trainingrun.slots import coordinator_labels
 
 GRACE_SECONDS: Final = 615  # to hand the last telemetry over: the API may be away for ten minutes
 # It holds no GPU and a second one does no harm, so Kubernetes may evict it from a lost node by itself.
@@ -50,7 +49,7 @@ def pod(run: Run, revision: Revision, epoch: int, avoided: frozenset[str] = froz
     """
     name = coordinator_pod_name(run.name, epoch)
     body = metadata(run, name)
-    body["labels"] |= {ROLE_LABEL: Role.COORDINATOR.value, EPOCH_LABEL: str(epoch)}
+    body["labels"] |= coordinator_labels(epoch)
     body["annotations"] = keep_annotations()
     profile = revision.frozen.profile
     keys = [SECRET_TOKEN_KEY, SECRET_CERTIFICATE_KEY, SECRET_PRIVATE_KEY_KEY]

@@ -32,9 +32,10 @@ from footplate_operator.trainingrun.manifests.pod import (
     shared_environment,
     tolerate_lost_node,
 )
-from footplate_operator.trainingrun.metadata import match_role, metadata, slot_labels
+from footplate_operator.trainingrun.metadata import match_role, metadata
 from footplate_operator.trainingrun.revision import Revision, RevisionData
 from footplate_operator.trainingrun.run import Run
+from footplate_operator.trainingrun.slots import slot_labels
 
 GRACE_BEYOND_CHECKPOINT: Final = 30  # seconds that a pod has after its emergency checkpoint
 
