@@ -219,6 +219,7 @@ class Reason(StrEnum):
     """CamelCase reasons of conditions and attempts."""
 
     AS_DESIRED = "AsDesired"
+    AWAITS_RESUMPTION = "AwaitsResumption"  # as all of the spec that can change while ranks train
     PROFILE_NOT_FOUND = "ProfileNotFound"
     REVISION_UNREADABLE = "RevisionUnreadable"  # another release wrote it
     STATUS_UNREADABLE = "StatusUnreadable"  # another release wrote it

@@ -31,6 +31,20 @@ ROWS = {
         "spec.processesPerNode: Invalid value: processesPerNode 4 must equal gpu.count 8:"
         " one rank drives one device",
     ),
+    "rdma-is-the-gpu": (
+        {"gpu": GPU, "processesPerNode": 8, "network": {"rdma": {"resource": "nvidia.com/gpu", "count": 8}}},
+        "spec.network.rdma.resource: Invalid value: network.rdma.resource nvidia.com/gpu is that of the GPUs;"
+        " name what the RDMA device plugin announces",
+    ),
+    "another-product-selected": (
+        {
+            "gpu": GPU,
+            "processesPerNode": 8,
+            "scheduling": {"nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-L4"}},
+        },
+        "spec.gpu.product: Invalid value: gpu.product any is not what scheduling.nodeSelector asks for,"
+        " NVIDIA-L4; change one of them",
+    ),
     "pod-template": (
         {"backend": "gloo", "podTemplate": {"spec": {}}},
         "spec.podTemplate: Forbidden: podTemplate is not supported by this release; remove it",

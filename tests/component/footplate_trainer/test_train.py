@@ -22,6 +22,7 @@ from footplate_contracts.reports import RankPhase
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import Loss
 from footplate_trainer.__main__ import main
+from footplate_trainer.checkpoint.lock import only_training
 from footplate_trainer.errors import NumericalDivergence
 from footplate_trainer.loop.stepper import Flags, Stepper
 from footplate_trainer.optim.optimizer import build_optimizer
@@ -74,6 +75,10 @@ def test_torchrun_trains_and_a_single_process_goes_on_and_generates(shards: Path
     )
     assert torchrun.returncode == 0, torchrun.stderr
     assert "run tiny: 49,312 parameters, 2 ranks on cpu, 4 steps, from the start" in torchrun.stdout
+
+    with only_training(str(tmp_path / "checkpoints")):
+        code, _, stderr = run_ranks(footplate_trainer, 1, *train_it)[0]
+    assert (code, "is in use: process" in stderr) == (ExitCode.CONFIG, True), stderr
 
     code, stdout, _ = run_ranks(footplate_trainer, 1, *train_it)[0]
     assert code == 0

@@ -141,6 +141,11 @@ class Scheduling(Part):
     )
 
 
+_PRODUCT: Final = "nvidia.com/gpu.product"  # label of nodes, as NVIDIA's feature discovery sets it
+_SELECTED: Final = "self.scheduling.nodeSelector"
+_PRODUCT_ASKED: Final = f"('{_PRODUCT}' in {_SELECTED} ? {_SELECTED}['{_PRODUCT}'] : self.gpu.product)"
+
+
 class ComputeProfileSpec(Part):
     """One node, as a worker pod uses it."""
 
@@ -170,6 +175,18 @@ class ComputeProfileSpec(Part):
             "processesPerNode {self.processesPerNode} must equal gpu.count {self.gpu.count}:"
             " one rank drives one device",
             field="processesPerNode",
+        ),
+        Rule(
+            "!has(self.gpu) || !has(self.network.rdma) || self.network.rdma.resource != self.gpu.resource",
+            "network.rdma.resource {self.network.rdma.resource} is that of the GPUs; name what the RDMA"
+            " device plugin announces",
+            field="network.rdma.resource",
+        ),
+        Rule(
+            f"!has(self.gpu) || {_PRODUCT_ASKED} == self.gpu.product",
+            "gpu.product {self.gpu.product} is not what scheduling.nodeSelector asks for,"
+            f" {{{_PRODUCT_ASKED}}}; change one of them",
+            field="gpu.product",
         ),
         refuse("podTemplate"),
     )

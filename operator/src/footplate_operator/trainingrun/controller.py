@@ -62,6 +62,7 @@ from footplate_operator.trainingrun.metrics import RunMetrics
 from footplate_operator.trainingrun.node import lean_node
 from footplate_operator.trainingrun.nodes import Nodes
 from footplate_operator.trainingrun.observed import Credentials, Observed, PodView, view_pod
+from footplate_operator.trainingrun.policies.profile import changed, refusal
 from footplate_operator.trainingrun.profiles import Profiles
 from footplate_operator.trainingrun.revision import (
     AnyRevision,
@@ -70,6 +71,7 @@ from footplate_operator.trainingrun.revision import (
     admit,
     in_force,
     needs_admission,
+    resolved_config,
     view_revision,
 )
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN, Run, decode
@@ -78,6 +80,7 @@ from footplate_operator.trainingrun.status.report import compare
 
 _DISTRIBUTION: Final = "footplate-operator"
 DELETED_GRACE: Final = 2  # seconds: nobody wants a checkpoint of a run that was deleted
+_GOES_ON: Final = "the run goes on as it was admitted, and cannot be resumed before that is mended"
 _log = logging.getLogger(__name__)
 
 
@@ -181,6 +184,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             edited=edited,
             insisted=insisted,
             profiles=self._profiles.names(),
+            profile=await self._profile_since(run, admitted),
             credentials=credentials,
         )
         return RunView(observed, None if isinstance(admitted, Problem) else admitted)
@@ -198,7 +202,8 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
 
     def index(self, body: Json) -> Mapping[str, str]:
         profile = body.get("spec", {}).get("compute", {}).get("profile", "")
-        return {"phase": _phase(body), "profile": str(profile)}
+        phase = _phase(body)
+        return {"phase": phase, "profile": str(profile), "live": str(not phase.terminal)}
 
     def has_ended(self, body: Json) -> bool:
         return _phase(body).terminal
@@ -246,9 +251,9 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             return (self._nodes.drop if gone else self._nodes.put)(body)
         if gone:
             self._profiles.drop(name)
-            return ()
-        self._profiles.put(body)
-        return where({"phase": Phase.QUEUED, "profile": name})
+        else:
+            self._profiles.put(body)
+        return where({"profile": name, "live": str(True)})
 
     def lean(self, kind: Kind, body: Json) -> Json:
         return lean_node(body) if kind == NODE else body
@@ -279,10 +284,34 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         if profile is None or isinstance(profile, Problem):
             return profile
         try:
-            cache.revision = admit(run, profile, self._defaults, revisions, self._release)
-            return cache.revision
+            admitted = admit(run, profile, self._defaults, revisions, self._release)
         except ValueError as error:
             return Problem(Reason.CONFIG_REFUSED, str(error)[:1024], final=True)
+        if admits and (wrong := refusal(admitted.frozen.config, run.spec.compute.profile, profile)):
+            return Problem(Reason.CONFIG_REFUSED, wrong)
+        cache.revision = admitted
+        return admitted
+
+    async def _profile_since(self, run: Run, admitted: AnyRevision | Problem | None) -> Problem | list[str]:
+        """What became of the profile of an admitted run: why it is of no use now, or what changed."""
+        name = run.spec.compute.profile
+        if run.ended is not None or not isinstance(admitted, Revision) or needs_admission(run.phase, False):
+            return []
+        if await self._profiles.is_gone(name):
+            message = f"compute.profile {name} names no ComputeProfile any more; {_GOES_ON}"
+            return Problem(Reason.PROFILE_NOT_FOUND, message)
+        live, frozen = self._profiles.get(name), admitted.frozen
+        if live is None or live == frozen.profile or name != frozen.profile_name:
+            return []
+        if isinstance(live, Problem):
+            return Problem(live.reason, f"{live.message}; {_GOES_ON}")
+        try:
+            wrong = refusal(resolved_config(run, live), name, live)
+        except ValueError as error:
+            wrong = str(error)
+        if wrong:
+            return Problem(Reason.CONFIG_REFUSED, f"ComputeProfile {name} was changed: {wrong}; {_GOES_ON}")
+        return [f"compute.profile ({name} was changed: {', '.join(changed(frozen.profile, live))})"]
 
     def _listen(self, run: Run, desired: Desired) -> None:
         """Follow the coordinator that serves, and none that was left behind."""

@@ -168,6 +168,8 @@ class Observed:
     problem: Problem | None = None
     hindered: bool = False  # something could not be made just now, of which nothing is said yet
     profiles: frozenset[str] = frozenset()  # names of those that there are
+    # Of a run that was admitted: why its profile is of no use now, or what of it has changed since.
+    profile: Problem | Sequence[str] = ()
     # Of a run that may train: as in its Secret, though somebody deleted it, or fresh ones.
     credentials: Credentials | None = None
 

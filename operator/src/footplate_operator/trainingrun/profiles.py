@@ -8,40 +8,54 @@ from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.decision import Problem
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.runtime.objects import Undecodable
+from footplate_operator.trainingrun.policies.profile import contradiction
 from footplate_operator.trainingrun.run import PROFILE, decode_profile
 
 
 class Profiles:
-    """By name; one that this release cannot read is kept with the reason."""
+    """By name; one that this release cannot read, or that contradicts itself, is kept with the reason."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._known: dict[str, ComputeProfileSpec | Undecodable] = {}
+        self._known: dict[str, ComputeProfileSpec | Problem] = {}
+        self._gone: set[str] = set()  # as the watch told, or the API server when it was asked
 
     def put(self, body: Json) -> None:
         """A profile as it is now."""
         name = body["metadata"]["name"]
+        self._gone.discard(name)
         try:
-            self._known[name] = decode_profile(body)
+            spec = decode_profile(body)
         except Undecodable as error:
-            self._known[name] = error
+            message = f"ComputeProfile {name} cannot be read: {error}"
+            self._known[name] = Problem(Reason.PROFILE_NOT_FOUND, message)
+            return
+        wrong = contradiction(spec)
+        refused = Problem(Reason.CONFIG_REFUSED, f"compute.profile {name}: ComputeProfile {name}: {wrong}")
+        self._known[name] = refused if wrong else spec
 
     def drop(self, name: str) -> None:
         """The profile is gone."""
         self._known.pop(name, None)
+        self._gone.add(name)
 
     async def look_for(self, name: str) -> None:
         """Before a profile is said to be missing, the API server is asked; may raise ClusterError."""
         if name not in self._known:
             for body in await self._cluster.find(PROFILE, ""):
                 self.put(body)
+            if name not in self._known:
+                self._gone.add(name)
+
+    async def is_gone(self, name: str) -> bool:
+        """Whether there is no such profile; may raise ClusterError."""
+        if name not in self._known and name not in self._gone:
+            await self.look_for(name)
+        return name in self._gone
 
     def get(self, name: str) -> ComputeProfileSpec | Problem | None:
         """The profile, why it cannot be read, or None for one that is not known."""
-        known = self._known.get(name)
-        if isinstance(known, Undecodable):
-            return Problem(Reason.PROFILE_NOT_FOUND, f"ComputeProfile {name} cannot be read: {known}")
-        return known
+        return self._known.get(name)
 
     def names(self) -> frozenset[str]:
         """Those that can be read."""

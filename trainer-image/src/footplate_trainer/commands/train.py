@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from footplate_contracts.names import ExitCode
+from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.runconfig import World
 from footplate_contracts.v1alpha1.computeprofile import Backend
+from footplate_trainer.checkpoint.lock import only_training
 from footplate_trainer.data.check import check_run, places
-from footplate_trainer.manifest.run_file import read_run
+from footplate_trainer.manifest.run_file import RunFile, read_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +34,11 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     data = run_file.spec.data
     check_run([uri for _, uri, _ in places(data)], data.tokenizer.uri if data.tokenizer else None)
 
+    with _alone_in(run_file.spec.checkpoint.uri):
+        return _train(run_file, arguments.metrics)
+
+
+def _train(run_file: RunFile, metrics: Path | None) -> ExitCode:
     import torch
 
     from footplate_elastic.protocol.agent_client import open_client
@@ -47,6 +54,13 @@ def run(arguments: argparse.Namespace) -> ExitCode:
         backend=Backend.NCCL if enough else Backend.GLOO,
     )
     agent = open_client(os.environ)
-    code = catalogue.train(run_file.config(world), agent, arguments.metrics)
+    code = catalogue.train(run_file.config(world), agent, metrics)
     agent.close()
     return code
+
+
+def _alone_in(uri: str) -> AbstractContextManager[None]:
+    """Hold the checkpoint folder; under an agent generations keep others out, and of many ranks one does."""
+    if Env.RANK_LINK in os.environ or os.environ.get("RANK", "0") != "0":
+        return nullcontext()
+    return only_training(uri)

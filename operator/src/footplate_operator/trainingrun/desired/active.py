@@ -6,7 +6,7 @@ from footplate_contracts.names import Cause, ConditionType, Phase, Reason, Role
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import format_time
 from footplate_operator.runtime.conditions import NewCondition
-from footplate_operator.runtime.decision import Create, Delete, Patch
+from footplate_operator.runtime.decision import Create, Delete, Patch, Problem
 from footplate_operator.runtime.kinds import CONFIG_MAP, DISRUPTION_BUDGET
 from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, Desired, soonest
 from footplate_operator.trainingrun.desired.situation import Situation
@@ -154,7 +154,9 @@ def _reconciled(situation: Situation) -> NewCondition:
         if observed.insisted is not None:
             return reconciled(insisted_on(observed.insisted))
     waiting = not_in_force(run, situation.revision.frozen, observed.coordinator)
-    return reconciled(observed.problem, waiting)
+    if isinstance(observed.profile, Problem):
+        return reconciled(observed.problem or observed.profile)
+    return reconciled(observed.problem, [*waiting, *observed.profile])
 
 
 def _missing_children(situation: Situation) -> list[Create]:

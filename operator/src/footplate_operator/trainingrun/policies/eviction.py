@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from footplate_contracts.names import Cause
+from footplate_operator.trainingrun.policies.quantity import amount
 
 _OWN_LIMIT: Final = re.compile(
     r"ephemeral local storage usage exceeds the total limit"
@@ -27,11 +28,6 @@ _RESERVE: Final = re.compile(r"threshold(?: quantity)?: ([\w.]+)", re.IGNORECASE
 _USED: Final = re.compile(
     r"was using ([\w.]+), (?:request is ([\w.]+)|which exceeds its request of ([\w.]+))", re.IGNORECASE
 )
-_QUANTITY: Final = re.compile(r"(\d+(?:\.\d+)?(?:e\d+)?)(m|k|[KMGTPE]i|[MGTPE])?")
-_UNITS: Final = {"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18} | {
-    f"{letter}i": 1024.0**power for power, letter in enumerate("KMGTPE", start=1)
-}
-
 _CAUSES: Final = {"memory": Cause.OUT_OF_MEMORY, "ephemeral-storage": Cause.STORAGE}
 
 
@@ -43,7 +39,7 @@ def own_doing(message: str) -> Cause | None:
     cause = _CAUSES.get(short_of[1].lower()) if short_of else None
     if cause is None:
         return None
-    kept = _amount(reserve[1].rstrip(".")) if reserve else None
+    kept = amount(reserve[1].rstrip(".")) if reserve else None
     for used, request in _containers(message):
         if used > request > 0.0:
             return cause
@@ -55,12 +51,6 @@ def own_doing(message: str) -> Cause | None:
 def _containers(message: str) -> Iterator[tuple[float, float]]:
     """What each container of the pod used, and what it had requested, in bytes."""
     for used, request, earlier in _USED.findall(message):
-        amounts = _amount(used.rstrip(".")), _amount((request or earlier).rstrip("."))
+        amounts = amount(used.rstrip(".")), amount((request or earlier).rstrip("."))
         if amounts[0] is not None and amounts[1] is not None:
             yield amounts[0], amounts[1]
-
-
-def _amount(text: str) -> float | None:
-    """A quantity as Kubernetes writes it; None for anything else."""
-    found = _QUANTITY.fullmatch(text)
-    return float(found[1]) * _UNITS[found[2] or ""] if found else None

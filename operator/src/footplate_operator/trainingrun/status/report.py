@@ -118,9 +118,10 @@ def reconciled(problem: Problem | None, waiting: Sequence[str] = ()) -> NewCondi
     """Whether the operator could do what the spec asks; `waiting`: fields that wait for a resumption."""
     if problem is not None:
         return NewCondition(ConditionType.RECONCILED, False, problem.reason, problem.message)
-    message = "everything is as the spec asks"
     if waiting:
         message = f"when the run is suspended and resumed, these take effect: {', '.join(waiting)}"
+        return NewCondition(ConditionType.RECONCILED, True, Reason.AWAITS_RESUMPTION, message)
+    message = "everything is as the spec asks"
     return NewCondition(ConditionType.RECONCILED, True, Reason.AS_DESIRED, message)
 
 

@@ -1,0 +1,102 @@
+"""What a ComputeProfile cannot mean, which runs it does not suit, and what of it was changed.
+
+The CRD's rules see what has a schema; quantities of `resources` have none. A run was checked against
+its profile when it was written, and the profile may have been changed since. What trains goes on as
+it was admitted, whatever becomes of its profile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
+from footplate_operator.trainingrun.policies.quantity import amount
+from footplate_planning.topology import legal_node_counts
+
+_NEAR: Final = 64  # nodes around a number that cannot train, among which others are looked for
+_SHOWN: Final = 4
+_GIBIBYTE: Final = 1024.0**3
+
+
+def contradiction(profile: ComputeProfileSpec) -> str:
+    """What the profile says twice and differently, by field, with the remedy; empty where it does not."""
+    requests, limits = _part(profile, "requests"), _part(profile, "limits")
+    for field, resource, count in _devices(profile):
+        for part, said in (("requests", requests), ("limits", limits)):
+            if resource in said and amount(said[resource]) != count:
+                return (
+                    f"resources.{part}.{resource} {said[resource]} contradicts {field} {count};"
+                    f" remove it: {field} says how many a worker has"
+                )
+    for resource in requests.keys() & limits.keys():
+        asked, most = amount(requests[resource]), amount(limits[resource])
+        if asked is not None and most is not None and asked > most:
+            return (
+                f"resources.requests.{resource} {requests[resource]} is above resources.limits.{resource}"
+                f" {limits[resource]}; lower it, or raise the limit"
+            )
+    memory, shared = amount(limits.get("memory", "")), profile.network.shared_memory_gib
+    if memory is not None and shared * _GIBIBYTE > memory:
+        return (
+            f"network.sharedMemoryGiB {shared:g} is above resources.limits.memory {limits['memory']}, of"
+            " which it is a part; lower it, or raise the limit"
+        )
+    return ""
+
+
+def refusal(config: RunConfig, name: str, profile: ComputeProfileSpec) -> str:
+    """Why a run of this config cannot train on nodes of profile `name`; empty where it can."""
+    world, training = config.world, config.training
+    processes = world.processes_per_node
+    if profile.gpu is not None and processes > profile.gpu.count:
+        return (
+            f"compute.processesPerNode {processes} is above the {profile.gpu.count} GPUs that a node of"
+            f" ComputeProfile {name} has; lower it, or use another profile"
+        )
+    micro_batches = -(-training.global_batch_size // training.micro_batch_size)
+
+    def legal(least: int, most: int) -> tuple[int, ...]:
+        return legal_node_counts(least, most, processes, config.parallelism, micro_batches)
+
+    least = world.min_nodes or world.nodes
+    if legal(least, world.nodes):
+        return ""
+    near = legal(max(1, world.nodes - _NEAR), world.nodes + _NEAR)
+    nearest = sorted(sorted(near, key=lambda count: abs(count - world.nodes))[:_SHOWN])
+    asked = f"compute.minNodes {least} to compute.nodes" if least < world.nodes else "compute.nodes"
+    return (
+        f"{asked} {world.nodes}, with {processes} processes on each: no such number of nodes suits"
+        f" parallelism and training.globalBatchSize {training.global_batch_size}; of the numbers near it"
+        f" these do: {', '.join(map(str, nearest)) or 'none, so change parallelism'}"
+    )
+
+
+def changed(frozen: ComputeProfileSpec, live: ComputeProfileSpec) -> list[str]:
+    """Fields of the profile that say something else than when a run was admitted, two levels deep."""
+    before, after = _fields(frozen), _fields(live)
+    return sorted(name for name in {**before, **after} if before.get(name) != after.get(name))
+
+
+def _part(profile: ComputeProfileSpec, part: str) -> Mapping[str, object]:
+    said = profile.resources.get(part, {})
+    return said if isinstance(said, Mapping) else {}
+
+
+def _devices(profile: ComputeProfileSpec) -> list[tuple[str, str, int]]:
+    """Field, resource and count of what has a field of its own."""
+    found = []
+    if profile.gpu is not None:
+        found.append(("gpu.count", profile.gpu.resource, profile.gpu.count))
+    if profile.network.rdma is not None:
+        found.append(("network.rdma.count", profile.network.rdma.resource, profile.network.rdma.count))
+    return found
+
+
+def _fields(profile: ComputeProfileSpec) -> dict[str, object]:
+    said = profile.to_json()
+    parts = {name: value if isinstance(value, dict) else {"": value} for name, value in said.items()}
+    return {
+        f"{name}.{field}".rstrip("."): value for name, part in parts.items() for field, value in part.items()
+    }

@@ -1,0 +1,214 @@
+"""One training at a time in a checkpoint folder, where no operator sees to that.
+
+Whoever trains without a cluster keeps a numbered lock file in the folder, made exclusively, with who it
+is. While it trains it writes the file anew every few seconds: the folder may be shared by machines
+whose processes and clocks nobody can compare. A lock is stale when its process is gone, where that can
+be known, or when it has not been written for a while by the reader's own clock; then the next number
+is made, which of all who try only one can do. The highest number holds the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import re
+import socket
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from footplate_contracts.names import ExitCode
+from footplate_trainer.checkpoint.folder import Folder, open_folder
+from footplate_trainer.checkpoint.store import storage_errors
+from footplate_trainer.errors import UserMistake
+
+_TRIES: Final = 20  # of several who meet again and again, each time one less remains
+_NAME: Final = re.compile(r"\.lock-(\d+)")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How often what happens, in seconds."""
+
+    beat: float = 5.0
+    stale: float = 20.0  # without a beat
+    look: float = 0.5
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process, as it signs a lock."""
+
+    host: str
+    pid: int
+    processes: str  # boot and pid namespace in which `pid` has a meaning
+    began: str  # start of the process there: pids are used again
+    key: str  # of this lock, never used twice
+    beat: int = 0
+
+    @classmethod
+    def this_process(cls) -> Holder:
+        """Us."""
+        return cls(socket.gethostname(), os.getpid(), _processes(), _began(os.getpid()), uuid.uuid4().hex)
+
+    @property
+    def gone(self) -> bool:
+        """Whether it is known to have ended; False also where that cannot be known from here."""
+        return bool(self.processes) and self.processes == _processes() and _began(self.pid) != self.began
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+@contextmanager
+def only_training(uri: str, patience: Patience = Patience()) -> Iterator[None]:
+    """Hold the checkpoint folder `uri` for the block.
+
+    Raises UserMistake while another training holds it, StorageError where the folder cannot be used.
+    """
+    try:
+        folder = open_folder(uri)
+    except ValueError as error:
+        raise UserMistake(f"checkpoint.uri: {error}") from error
+    with storage_errors(f"checkpoint folder {uri}"):
+        folder.prepare()
+        mine = Holder.this_process()
+        name = _acquire(folder, uri, mine, patience)
+    done = threading.Event()
+    keeper = threading.Thread(
+        target=_keep, args=(folder, name, mine, patience, done), name="folder-lock", daemon=True
+    )
+    keeper.start()
+    try:
+        yield
+    finally:
+        done.set()
+        keeper.join()
+        with suppress(OSError):
+            folder.delete(name)
+
+
+def _acquire(folder: Folder, uri: str, mine: Holder, patience: Patience) -> str:
+    """The name of the lock that is ours now."""
+    for _ in range(_TRIES):
+        locks = _locks(folder)
+        for name in locks:
+            if (holder := _living(folder, name, patience)) is not None:
+                raise UserMistake(
+                    f"checkpoint.uri {uri} is in use: {holder} trains there; wait until it has ended, or give"
+                    " this training a folder of its own"
+                )
+        name = f".lock-{_number(locks[-1]) + 1 if locks else 1}"
+        if not folder.create(name, _signed(mine)) and not _is_ours(folder, name, mine):
+            continue
+        # Somebody may have begun while we looked: then neither has it, and both look again.
+        if set(_locks(folder)) <= {*locks, name}:
+            for stale in locks:
+                _log.warning("the lock of a training that has ended is taken over: %s", stale)
+                folder.delete(stale)
+            return name
+        folder.delete(name)
+        time.sleep(patience.look * random.random())
+    raise UserMistake(f"checkpoint.uri {uri}: others try to train there, too; give each a folder of its own")
+
+
+def _keep(folder: Folder, name: str, mine: Holder, patience: Patience, done: threading.Event) -> None:
+    """Show that we live; end at once where another has taken the folder, as after a long standstill."""
+    beat = 0
+    while not done.wait(patience.beat):
+        beat += 1
+        try:
+            holder = _read(folder, name)
+            if holder is None or holder.key != mine.key or _locks(folder)[-1] != name:
+                _log.error("another training has taken the checkpoint folder over; this one ends")
+                os._exit(ExitCode.STALE)
+            _write(folder, name, Holder(**{**vars(mine), "beat": beat}))
+        except FileNotFoundError:
+            _log.error("the lock of the checkpoint folder was removed; this training ends")
+            os._exit(ExitCode.STALE)
+        except OSError as error:
+            _log.warning("the lock of the checkpoint folder was not renewed: %s", error)
+
+
+def _living(folder: Folder, name: str, patience: Patience) -> Holder | None:
+    """Who holds a lock; None for one that is stale, or goes while it is looked at."""
+    deadline, first = time.monotonic() + patience.stale, None
+    while time.monotonic() < deadline:
+        try:
+            holder = _read(folder, name)
+        except FileNotFoundError:
+            return None
+        if holder is not None:
+            if holder.gone:
+                return None
+            if holder.processes == _processes() or (first is not None and holder != first):
+                return holder
+            first = first or holder
+        time.sleep(patience.look)
+    return None
+
+
+def _locks(folder: Folder) -> list[str]:
+    """Names of all locks, the highest last."""
+    return sorted((name for name in folder.names() if _NAME.fullmatch(name)), key=_number)
+
+
+def _number(name: str) -> int:
+    found = _NAME.fullmatch(name)
+    assert found is not None
+    return int(found[1])
+
+
+def _is_ours(folder: Folder, name: str, mine: Holder) -> bool:
+    """A store that answered too late may have made it all the same."""
+    try:
+        holder = _read(folder, name)
+    except FileNotFoundError:
+        return False
+    return holder is not None and holder.key == mine.key
+
+
+def _read(folder: Folder, name: str) -> Holder | None:
+    """Who signed; None for a lock that is not written yet."""
+    try:
+        return Holder(**json.loads(folder.read(name)))
+    except (ValueError, TypeError):
+        return None
+
+
+def _signed(holder: Holder) -> bytes:
+    return json.dumps(vars(holder)).encode()
+
+
+def _write(folder: Folder, name: str, holder: Holder) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(_signed(holder))
+        file.flush()
+        folder.upload(Path(file.name), name)
+
+
+def _processes() -> str:
+    """The boot and the pid namespace that this process is in; empty where nobody says."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def _began(pid: int) -> str:
+    """When a process of this namespace began, in ticks of its boot; empty where there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else fields[19]
