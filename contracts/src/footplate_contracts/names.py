@@ -236,6 +236,7 @@ class Reason(StrEnum):
     SUSPENDED = "Suspended"
     SUSPENDING = "Suspending"
     FINISHED = "Finished"
+    NOTHING_TO_TRAIN = "NothingToTrain"  # checkpoint.uri holds the last step already
     UNSCHEDULABLE = "Unschedulable"
     IMAGE_PULL = "ImagePull"
     CONTAINER_CONFIG = "ContainerConfig"

@@ -88,6 +88,10 @@ class Simulation:
         body["metadata"]["generation"] += 1
         self.objects.put(body)
 
+    def share(self, volume: Volume) -> None:
+        """Give the run the folder of another."""
+        self._volumes[self.run["metadata"]["uid"]] = volume
+
     def delete(self) -> None:
         """Delete the run."""
         self.objects.bury(TRAINING_RUN, NAME)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from footplate_contracts.names import ConditionType, Phase
+from footplate_contracts.names import ConditionType, Phase, Reason
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.conditions import find
 from footplate_operator.runtime.events import Event
@@ -21,6 +21,8 @@ def phase_event(run: Run, after: TrainingRunStatus) -> Event | None:
     phase, ready = after.phase, find(after.conditions, ConditionType.READY)
     if phase is None or phase is run.phase:
         return None
+    if ready is not None and ready.reason == Reason.NOTHING_TO_TRAIN:
+        return Event(ready.reason, ready.message, warning=True, once=f"{phase}{after.phase_time}")
     note = ready.message if ready is not None and ready.message else f"the run is {phase.value}"
     return Event(phase.value, note, phase in _BAD, once=f"{phase}{after.phase_time}")
 

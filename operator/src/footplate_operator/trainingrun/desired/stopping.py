@@ -18,15 +18,25 @@ from footplate_operator.trainingrun.history import History
 from footplate_operator.trainingrun.policies import gathering, startup, suspension
 from footplate_operator.trainingrun.policies.failure import FailureDecision
 from footplate_operator.trainingrun.status import attempts
-from footplate_operator.trainingrun.status.report import finished, not_training
+from footplate_operator.trainingrun.status.report import (
+    already_trained,
+    finished,
+    not_training,
+    nothing_to_train,
+)
 
 
 def succeed(situation: Situation) -> Desired:
     """The run has trained to its last step."""
-    history = attempts.end(situation.history, Reason.FINISHED)
     progress = situation.seen.progress
-    message = finished(progress.total_steps if progress else 0, limits(situation.run).steps)
-    return _end(situation, history, Phase.SUCCEEDED, Reason.FINISHED, message)
+    total = progress.total_steps if progress else 0
+    if already_trained(situation.gang.state, situation.seen, total):
+        reason = Reason.NOTHING_TO_TRAIN
+        message = nothing_to_train(situation.run.spec.checkpoint.uri, total)
+    else:
+        reason, message = Reason.FINISHED, finished(total, limits(situation.run).steps)
+    history = attempts.end(situation.history, reason)
+    return _end(situation, history, Phase.SUCCEEDED, reason, message)
 
 
 def fail(situation: Situation, failure: FailureDecision) -> Desired:

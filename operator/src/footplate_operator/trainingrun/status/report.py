@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Final
 
 from footplate_contracts.names import ConditionType, Phase, Reason, Role
+from footplate_contracts.reports import CoordinatorState
 from footplate_contracts.v1alpha1.status import TimeStatus, TrainingRunStatus
 from footplate_operator.runtime import conditions
 from footplate_operator.runtime.clock import format_time
@@ -149,6 +150,20 @@ def finished(total_steps: int, wanted: int) -> str:
     return (
         f"trained to step {total_steps}, the last one when it ended; that {wanted} steps are asked for"
         " came too late: another run may begin with its weights (resumeFrom)"
+    )
+
+
+def already_trained(state: CoordinatorState, seen: TrainingRunStatus, total_steps: int) -> bool:
+    """Whether a run that has finished began at its last step: another one had trained in its folder."""
+    began = state.start_step
+    return seen.checkpoint is None and began is not None and 0 < total_steps <= began
+
+
+def nothing_to_train(uri: str, total_steps: int) -> str:
+    """Of such a run."""
+    return (
+        f"nothing was trained: checkpoint.uri {uri} holds step {total_steps}, the last one, already; to train"
+        " anew name another checkpoint.uri, to go on raise training.steps"
     )
 
 
