@@ -192,7 +192,7 @@ class Phase(StrEnum):
     STARTING = "Starting"
     PREFLIGHT = "Preflight"
     RUNNING = "Running"
-    CHECKPOINTING = "Checkpointing"
+    CHECKPOINTING = "Checkpointing"  # training has waited for a checkpoint for seconds
     RESTARTING = "Restarting"
     SUSPENDING = "Suspending"
     SUSPENDED = "Suspended"
@@ -229,6 +229,7 @@ class Reason(StrEnum):
     WAITING_FOR_COORDINATOR = "WaitingForCoordinator"
     WAITING_FOR_WORKERS = "WaitingForWorkers"
     TRAINING = "Training"
+    SAVING = "Saving"  # and training waits for it
     RESTARTING = "Restarting"
     RESIZED = "Resized"
     SIZE_REFUSED = "SizeRefused"

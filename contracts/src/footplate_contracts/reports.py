@@ -237,6 +237,7 @@ class Progress(Report):
     loss: float | None = None
     step_seconds: float | None = Field(default=None, description="median of the recent steps")
     time: float | None = None
+    saving: bool = Field(default=False, description="all ranks have waited for a checkpoint for seconds")
 
 
 class NumberedFailure(Report):

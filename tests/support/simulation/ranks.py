@@ -63,6 +63,8 @@ class Ranks:
             if last or step % limits.every_steps == 0:
                 if saving is not None:
                     self._due = step
+                    if not saving.done():
+                        self._report(RankPhase.CHECKPOINT, step, pace)
                     await saving
                 saving = self._process.spawn(self._save(step))
             if last:

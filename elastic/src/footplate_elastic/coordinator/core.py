@@ -152,6 +152,7 @@ class Coordinator:
             self._apply(self.state.failures.settle(now), now)
         self.version += self._tell_end(now)
         self._show(now)
+        self.progress.look(now)
         progress = self.progress.view()
         if progress != self._shown and now - self._shown_at >= timing.PROGRESS:
             self._shown, self._shown_at = progress, now

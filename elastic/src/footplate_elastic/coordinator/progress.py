@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from footplate_contracts.metrics import StepMetrics
-from footplate_contracts.reports import GenerationId, Progress, RankReport
+from footplate_contracts.reports import GenerationId, Progress, RankPhase, RankReport
+from footplate_elastic.coordinator import timing
 
 
 @dataclass
@@ -20,6 +21,8 @@ class ProgressTracker:
     stepping: bool = False  # a rank has finished a step in this generation
     total_steps: int = 0
     highest: int = 0  # the step that some rank has reached in this generation
+    saving: bool = False  # all ranks have waited for a checkpoint for a while
+    _saving_since: float | None = None
     _row: StepMetrics | None = None
     _row_generation: GenerationId | None = None
     _seconds: deque[float] = field(default_factory=lambda: deque(maxlen=32))
@@ -31,6 +34,7 @@ class ProgressTracker:
         self.start_step = None
         self.stepping = False
         self.highest = 0
+        self.saving, self._saving_since = False, None
 
     def report(self, generation: GenerationId | None, reports: list[RankReport]) -> bool:
         """Take over the reports of one agent, in order; True when its ranks have just begun to step."""
@@ -46,6 +50,12 @@ class ProgressTracker:
             elif not self.stepping:
                 self.start_step = rank.step
         return self.stepping != before
+
+    def look(self, now: float) -> None:
+        """Whether training has waited for a checkpoint for longer than anybody would miss."""
+        waits = bool(self.ranks) and all(rank.phase is RankPhase.CHECKPOINT for rank in self.ranks.values())
+        since = self._saving_since = (self._saving_since or now) if waits else None
+        self.saving = since is not None and now - since >= timing.SAVING
 
     def row(self, generation: GenerationId, metrics: StepMetrics) -> None:
         """A row of the history; one that an older generation computed is no news."""
@@ -68,6 +78,7 @@ class ProgressTracker:
             loss=row.loss if row else None,
             step_seconds=median(self._seconds) if self._seconds else None,
             time=row.time if row else None,
+            saving=self.saving,
         )
 
     def _step(self) -> int:

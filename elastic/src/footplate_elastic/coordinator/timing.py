@@ -45,6 +45,9 @@ class Timing:
 
 TICK: Final = 0.05  # half of the shortest interval that is judged
 PROGRESS: Final = 1.0  # a step alone is news for the operator no more often
+SAVING: Final = (
+    3.0  # that a checkpoint holds all ranks up before it is told: a shorter one would only flicker
+)
 # How long a lost connection waits for a failure that explains it: an agent tells why its ranks ended
 # once it has stopped them all, which takes a second or more where one does not heed SIGTERM.
 SETTLE: Final = 3.0

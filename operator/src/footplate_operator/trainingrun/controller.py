@@ -64,6 +64,7 @@ from footplate_operator.trainingrun.nodes import Nodes
 from footplate_operator.trainingrun.observed import Credentials, Observed, PodView, view_pod
 from footplate_operator.trainingrun.policies.profile import changed, refusal
 from footplate_operator.trainingrun.profiles import Profiles
+from footplate_operator.trainingrun.recovery import follow
 from footplate_operator.trainingrun.revision import (
     AnyRevision,
     Defaults,
@@ -159,6 +160,9 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             elif isinstance(child, SecretView) and child.name == secret_name(run.name):
                 cache.credentials = cache.credentials or child.credentials
         cache.keep(pods)
+        cache.recovery, recovered = follow(cache.recovery, run.status, self._coordinators.state(run.uid), now)
+        if recovered is not None:
+            self._metrics.count_recovery(recovered)
         admitted = await self._admitted(run, revisions)
         state = self._coordinators.state(run.uid)
         self._nodes.stand(run.key, run.uid, pods)
@@ -238,6 +242,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
 
     def reported(self, run: Run, after: TrainingRunStatus) -> Iterable[Event]:
         self._metrics.count_restarts(run.status.failures, after.failures)
+        self._metrics.count_time(run.status.time, after.time)
         if after.phase is not run.phase:
             _log.info("phase", extra=fields(before=run.phase, after=after.phase, why=_why(after)))
         told = (phase_event(run, after), held_up_event(run, after))

@@ -11,6 +11,7 @@ from footplate_operator.runtime.events import Event
 from footplate_operator.trainingrun.run import Run
 
 _BAD: Final = frozenset({Phase.FAILED, Phase.RESTARTING})
+_SAVES: Final = {Phase.RUNNING, Phase.CHECKPOINTING}  # too often, and too little, for an Event
 _NOT_MEANT_TO_TRAIN: Final = frozenset(
     {None, Phase.SUSPENDED, Phase.SUSPENDING, Phase.SUCCEEDED, Phase.FAILED}
 )
@@ -19,7 +20,7 @@ _NOT_MEANT_TO_TRAIN: Final = frozenset(
 def phase_event(run: Run, after: TrainingRunStatus) -> Event | None:
     """The Event for a change of phase; None where it stays what it is."""
     phase, ready = after.phase, find(after.conditions, ConditionType.READY)
-    if phase is None or phase is run.phase:
+    if phase is None or phase is run.phase or {phase, run.phase} == _SAVES:
         return None
     if ready is not None and ready.reason == Reason.NOTHING_TO_TRAIN:
         return Event(ready.reason, ready.message, warning=True, once=f"{phase}{after.phase_time}")

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from footplate_contracts.names import Cause, Phase
+from footplate_contracts.v1alpha1.status import TimeStatus
+from footplate_operator.trainingrun.recovery import Recovered
+
+_RECOVERIES: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0)
 
 
 class RunMetrics:
@@ -19,11 +24,39 @@ class RunMetrics:
         )
         for cause in Cause:
             self.restarts.labels(cause.value)
+        self.recoveries = Histogram(
+            "footplate_operator_recovery_seconds",
+            "From an interruption until a run trains again, by its cause and by part.",
+            ["cause", "part"],
+            buckets=_RECOVERIES,
+            registry=registry,
+        )
+        self.seconds = Counter(
+            "footplate_operator_run_seconds",
+            "Wall time of runs, by what it went into, as status.time has it.",
+            ["account"],
+            registry=registry,
+        )
+        for account in TimeStatus.model_fields:
+            self.seconds.labels(account)
 
     def count_runs(self, phases: Mapping[str, int]) -> None:
         """Set the number of runs in every phase."""
         for phase in Phase:
             self.runs.labels(phase.value).set(phases.get(phase, 0))
+
+    def count_recovery(self, recovered: Recovered) -> None:
+        """A run trains again."""
+        cause = recovered.cause.value if recovered.cause in frozenset(Cause) else "Unknown"
+        for part, seconds in recovered.seconds.items():
+            self.recoveries.labels(cause, part.value).observe(seconds)
+        self.recoveries.labels(cause, "all").observe(sum(recovered.seconds.values()))
+
+    def count_time(self, before: TimeStatus | None, after: TimeStatus | None) -> None:
+        """Count what a run's time went into since the status `before`."""
+        spent, known = (after or TimeStatus()).model_dump(), (before or TimeStatus()).model_dump()
+        for account, seconds in spent.items():
+            self.seconds.labels(account).inc(max(0.0, seconds - known[account]))
 
     def count_restarts(self, before: Mapping[str, int], after: Mapping[str, int]) -> None:
         """Count what has interrupted a run since the status `before`."""

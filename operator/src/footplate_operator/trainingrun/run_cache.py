@@ -20,6 +20,7 @@ from footplate_operator.trainingrun.gang import losses
 from footplate_operator.trainingrun.gang.losses import STUCK_SECONDS
 from footplate_operator.trainingrun.observed import Credentials, PodView
 from footplate_operator.trainingrun.policies.diagnosis import diagnose
+from footplate_operator.trainingrun.recovery import Recovery
 from footplate_operator.trainingrun.revision import Revision
 
 MOUNT_SECONDS: Final = 4.0  # a pod that waits longer than this is asked about
@@ -42,6 +43,7 @@ class RunCache:
         default_factory=dict
     )  # pod uid -> its node, where a peer did not reach it
     mounts: dict[str, tuple[datetime, str]] = field(default_factory=dict)  # pod uid -> asked, told
+    recovery: Recovery | None = None
     # As its pods were made, whatever becomes of its ControllerRevision.
     revision: Revision | None = None
     as_made: dict[tuple[Kind, str], tuple[str, int]] = field(default_factory=dict)  # child -> uid, version

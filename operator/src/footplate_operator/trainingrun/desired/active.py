@@ -24,7 +24,7 @@ from footplate_operator.trainingrun.policies.failure import (
 from footplate_operator.trainingrun.revision import not_in_force
 from footplate_operator.trainingrun.slots import slot_labels
 from footplate_operator.trainingrun.status import attempts
-from footplate_operator.trainingrun.status.phase import active_phase
+from footplate_operator.trainingrun.status.phase import TRAINING, active_phase
 from footplate_operator.trainingrun.status.report import reconciled, waiting_for, who_trains
 
 
@@ -62,7 +62,7 @@ def active(situation: Situation) -> Desired:
         requeue_after=soonest(
             *leaving.waits,
             *((due - situation.now).total_seconds() for due in gang.due if due > situation.now),
-            POLL_SECONDS if phase is not Phase.RUNNING or gang.workers.succeeded or not gang.quiet else None,
+            POLL_SECONDS if phase not in TRAINING or gang.workers.succeeded or not gang.quiet else None,
         ),
     )
 
@@ -94,9 +94,9 @@ def _status(situation: Situation, may_start: bool) -> tuple[TrainingRunStatus, P
 def _conditions(situation: Situation, phase: Phase, may_start: bool) -> list[NewCondition]:
     """Ready, Progressing and Reconciled of a run that should train."""
     reason, message = _activity(situation, phase, may_start)
-    ready = NewCondition(ConditionType.READY, phase is Phase.RUNNING, reason, message)
+    ready = NewCondition(ConditionType.READY, phase in TRAINING, reason, message)
     progressing = NewCondition(ConditionType.PROGRESSING, True, reason, message)
-    if phase is not Phase.RUNNING:
+    if phase not in TRAINING:
         progressing = _held_up(situation) or progressing
     return [ready, progressing, _reconciled(situation)]
 
@@ -105,6 +105,8 @@ def _activity(situation: Situation, phase: Phase, may_start: bool) -> tuple[Reas
     """Reason and message of what is going on."""
     run, state, closed = situation.run, situation.gang.state, situation.history.closed
     nodes = run.spec.compute.nodes
+    if phase is Phase.CHECKPOINTING:
+        return Reason.SAVING, f"training waits for a checkpoint in {run.spec.checkpoint.uri}"
     if phase is Phase.RUNNING:
         known = run.status.world.nodes if run.status.world else nodes
         training = len(state.member_indices) or known

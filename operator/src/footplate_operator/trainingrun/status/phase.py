@@ -6,16 +6,19 @@ cannot be reached is in the phase it was last known to be in.
 
 from __future__ import annotations
 
+from typing import Final
+
 from footplate_contracts.names import Phase
 from footplate_contracts.reports import CoordinatorState, RunState
 
-_TRAINED = frozenset({Phase.RUNNING, Phase.RESTARTING, Phase.CHECKPOINTING})
+TRAINING: Final = frozenset({Phase.RUNNING, Phase.CHECKPOINTING})  # the ranks of a generation are at work
+_TRAINED: Final = TRAINING | {Phase.RESTARTING}
 
 
 def active_phase(
     before: Phase | None, state: CoordinatorState, broken: str, current: str, interrupted: bool
 ) -> Phase:
-    """Starting, Running or Restarting.
+    """Starting, Running, Checkpointing or Restarting.
 
     Args:
         before: the phase written last.
@@ -30,8 +33,10 @@ def active_phase(
         return waiting if interrupted or not trained else before or waiting
     generation = str(state.generation) if state.generation else ""
     if state.state is RunState.TRAINING:
-        return waiting if generation == broken and broken else Phase.RUNNING
-    if before is Phase.RUNNING and not interrupted and _merely_met(state, generation, current):
+        if generation == broken and broken:
+            return waiting
+        return Phase.CHECKPOINTING if state.progress.saving else Phase.RUNNING
+    if before in TRAINING and not interrupted and _merely_met(state, generation, current):
         return before
     return waiting
 
