@@ -230,6 +230,7 @@ class Reason(StrEnum):
     WAITING_FOR_WORKERS = "WaitingForWorkers"
     TRAINING = "Training"
     SAVING = "Saving"  # and training waits for it
+    DISTURBED = "Disturbed"  # ranks train, and one of them is missed or leaves
     RESTARTING = "Restarting"
     RESIZED = "Resized"
     SIZE_REFUSED = "SizeRefused"

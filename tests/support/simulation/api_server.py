@@ -110,6 +110,11 @@ class Watches:
         self._server.objects.watches.remove(self._changed)
         self._server.network.listeners.remove(self._look)
 
+    @property
+    def torn(self) -> bool:
+        """Whether it hears nothing now."""
+        return self._torn
+
     def tear(self) -> None:
         """Hear nothing until `mend`, and then what there is, but not what went."""
         self._torn = True

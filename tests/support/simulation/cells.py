@@ -12,6 +12,7 @@ from footplate_operator.trainingrun.run import PROFILE
 from tests.support.matrix import Fault, Phase
 from tests.support.operator_fakes import profile_manifest, run_manifest
 from tests.support.simulation.faults import INJECT
+from tests.support.simulation.witness import Witness
 from tests.support.simulation.world import Simulation
 
 NODES: Final = 3  # of the run
@@ -106,6 +107,7 @@ class Outcome:
 async def play(world: Simulation, fault: Fault, phase: Phase) -> Outcome:
     """Play the cell, and hold it to what is right."""
     await BRING[phase](world)
+    witness = Witness(world)
     before = dict(world.status.get("failures", {}))
     begun = asyncio.get_running_loop().time()
     INJECT[fault.name](world)
@@ -133,6 +135,8 @@ async def play(world: Simulation, fault: Fault, phase: Phase) -> Outcome:
     await world.until(lambda: len(world.stored) == STEPS, 60)  # the API may have been away
     world.check_history(STEPS)
     await world.until(lambda: not world.live_pods(), 300)
+    witness.dismiss()
+    assert not witness.late, next(iter(witness.late.values()))
     return Outcome(round(seconds, 1), tuple(sorted(counted)))
 
 

@@ -64,7 +64,7 @@ class Ranks:
                 if saving is not None:
                     self._due = step
                     if not saving.done():
-                        self._report(RankPhase.CHECKPOINT, step, pace)
+                        self._report(RankPhase.CHECKPOINT, step, world.pace)
                     await saving
                 saving = self._process.spawn(self._save(step))
             if last:

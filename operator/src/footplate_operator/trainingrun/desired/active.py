@@ -24,6 +24,7 @@ from footplate_operator.trainingrun.policies.failure import (
 from footplate_operator.trainingrun.revision import not_in_force
 from footplate_operator.trainingrun.slots import slot_labels
 from footplate_operator.trainingrun.status import attempts
+from footplate_operator.trainingrun.status.disturbance import UNREADY_SECONDS, disturbance
 from footplate_operator.trainingrun.status.phase import TRAINING, active_phase
 from footplate_operator.trainingrun.status.report import reconciled, waiting_for, who_trains
 
@@ -105,14 +106,15 @@ def _activity(situation: Situation, phase: Phase, may_start: bool) -> tuple[Reas
     """Reason and message of what is going on."""
     run, state, closed = situation.run, situation.gang.state, situation.history.closed
     nodes = run.spec.compute.nodes
-    if phase is Phase.CHECKPOINTING:
-        return Reason.SAVING, f"training waits for a checkpoint in {run.spec.checkpoint.uri}"
-    if phase is Phase.RUNNING:
+    if phase in TRAINING:
         known = run.status.world.nodes if run.status.world else nodes
         training = len(state.member_indices) or known
-        said = who_trains(training, nodes, size_refusal(situation.wanted, state))
-        cut = losses.partition(state)
-        return Reason.TRAINING, f"{said}; {cut}"[:1024] if cut else said
+        reason, message = Reason.TRAINING, who_trains(training, nodes, size_refusal(situation.wanted, state))
+        if phase is Phase.CHECKPOINTING:
+            reason = Reason.SAVING
+            message = f"training waits for a checkpoint in {run.spec.checkpoint.uri}"
+        trouble = "; ".join(filter(None, (losses.partition(state), _disturbance(situation))))
+        return (Reason.DISTURBED, f"{message}; {trouble}"[:1024]) if trouble else (reason, message)
     if not may_start:
         message = situation.coordinator_error or "the coordinator has no address yet"
         return Reason.WAITING_FOR_COORDINATOR, message
@@ -121,6 +123,14 @@ def _activity(situation: Situation, phase: Phase, may_start: bool) -> tuple[Reas
         return Reason.RESTARTING, why
     running = sum(pod.started for pod in situation.gang.workers.current)
     return Reason.WAITING_FOR_WORKERS, waiting_for(state.missing, running, nodes)
+
+
+def _disturbance(situation: Situation) -> str:
+    observed, now = situation.gang.observed, situation.now
+    unready = frozenset(
+        pod.uid for pod in observed.workers if pod.live and pod.unready_for(now) >= UNREADY_SECONDS
+    )
+    return disturbance(situation.gang.state, observed, unready)
 
 
 def _held_up(situation: Situation) -> NewCondition | None:

@@ -1,0 +1,47 @@
+"""What is seen of a run that trains, and may end its generation in a moment.
+
+Nothing of it is a failure yet: an agent that is not heard may speak again, and a pod that is being
+deleted saves first. Whoever looks at the run should see it all the same, and before it is over.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from footplate_contracts.reports import CoordinatorState
+from footplate_operator.trainingrun.observed import Observed, PodView
+
+SILENT_SECONDS: Final = 5.0  # of a coordinator; each long-poll is answered within about two
+UNREADY_SECONDS: Final = 2.0  # a readiness probe may fail once
+_SHOWN: Final = 4
+
+
+def disturbance(state: CoordinatorState, observed: Observed, unready: frozenset[str] = frozenset()) -> str:
+    """Who of the generation that trains is missed or on the way out; empty for nobody.
+
+    `unready`: uids of pods that have not been ready for a while.
+    """
+    members = {member.agent.worker for member in state.members}
+    pods = {pod.worker: pod for pod in observed.workers}
+    words = [
+        f"worker {missed.agent.index} on node {missed.agent.node_name} is not heard"
+        for missed in state.missed
+        if missed.agent.worker in members
+    ]
+    words += [said for worker in sorted(members, key=str) if (said := _of_pod(pods.get(worker), unready))]
+    if observed.silence >= SILENT_SECONDS:
+        words.append("the coordinator does not answer")
+    more = f", and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
+    return ", ".join(words[:_SHOWN]) + more
+
+
+def _of_pod(pod: PodView | None, unready: frozenset[str]) -> str:
+    """What a member's pod says, where it is not well; one that is gone is a failure already."""
+    if pod is None or pod.phase == "Succeeded":
+        return ""
+    where = f"pod {pod.name} on node {pod.node}"
+    if pod.terminating:
+        return f"{where} is being deleted"
+    if pod.ended:
+        return f"{where} has ended"
+    return f"{where} is not ready" if pod.uid in unready else ""
