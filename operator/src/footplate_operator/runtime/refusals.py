@@ -52,10 +52,10 @@ def problem_of(refused: Sequence[ClusterError], since: Standing, now: datetime) 
     """What the refusals mean for the object: one that is to be told, if there is one."""
     problems = [_problem(error, now - since[sort(error)]) for error in refused]
     worst = min(problems, key=lambda problem: problem.passing, default=None)
-    if worst is None:
-        return None
-    # What stands in the way is told at once: whoever mends one thing should not meet the next.
-    alike = dict.fromkeys(problem.message for problem in problems if problem.reason == worst.reason)
+    if worst is None or worst.reason is not Reason.CHILD_CONFLICT:
+        return worst
+    # All that stands in the way is told: whoever takes one thing away should not meet the next.
+    alike = dict.fromkeys(problem.message for problem in problems if problem.reason is worst.reason)
     return replace(worst, message="; ".join(alike)[:_MESSAGE_LIMIT])
 
 
