@@ -91,6 +91,10 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
         """What is kept of a child."""
         return view_child(kind, body)
 
+    def about(self, obj: ObjectT) -> Mapping[str, object]:
+        """What each line of the log about `obj` says, beside its name and uid."""
+        return {}
+
     # -- what a status is worth ----------------------------------------------------------
 
     def compare(self, before: Any, after: Any) -> StatusChange:

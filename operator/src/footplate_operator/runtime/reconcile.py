@@ -71,10 +71,11 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
             except Undecodable as error:
                 await self.writer.refuse(body, error)
                 return
-            if obj.deleted:
-                await self._purge(key, obj.uid)
-            elif await self._up_to_date(obj, body):
-                await self._reconcile(obj)
+            with bind(**self.controller.about(obj)):
+                if obj.deleted:
+                    await self._purge(key, obj.uid)
+                elif await self._up_to_date(obj, body):
+                    await self._reconcile(obj)
 
     async def _up_to_date(self, obj: ObjectT, body: Json) -> bool:
         """Whether the object is as it was read, and its children as they were listed now and then."""

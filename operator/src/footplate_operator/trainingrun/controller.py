@@ -225,6 +225,9 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             _log.warning("unreadable", extra=fields(kind=kind.name, name=child.name, error=error))
         return child
 
+    def about(self, run: Run) -> Mapping[str, object]:
+        return {"generation": run.status.world.generation if run.status.world else ""}
+
     # -- what a status is worth ----------------------------------------------------------
 
     def compare(self, before: TrainingRunStatus, after: TrainingRunStatus) -> StatusChange:

@@ -247,10 +247,10 @@ class Watchers:
                 self.check()
                 answer = await watch.client.tell(wanted)
             except LeadershipLost as error:
-                _log.warning("coordinator not told", extra=fields(run=watch.key, uid=uid, error=error))
+                _log.warning("coordinator not told", extra=self._about(uid, watch, error=error))
                 return
             except CoordinatorUnreachable as error:
-                about = fields(run=watch.key, uid=uid, error=error)
+                about = self._about(uid, watch, error=error)
                 _log.log(logging.DEBUG if failures else logging.WARNING, "coordinator not told", extra=about)
                 failures += 1
                 await self._pause(watch, failures)
@@ -272,7 +272,7 @@ class Watchers:
                 state = await watch.client.state(version, POLL_SECONDS)
             except CoordinatorUnreachable as error:
                 if not failures:
-                    about = fields(run=watch.key, epoch=watch.client.endpoint.epoch, error=error)
+                    about = self._about(uid, watch, epoch=watch.client.endpoint.epoch, error=error)
                     _log.info("coordinator unreachable", extra=about)
                 failures += 1
                 version = -1
@@ -281,7 +281,7 @@ class Watchers:
                 await self._pause(watch, failures)
                 continue
             if failures or version < 0:
-                about = fields(run=watch.key, epoch=state.epoch, state=state.state.value)
+                about = self._about(uid, watch, epoch=state.epoch, state=state.state.value)
                 _log.info("coordinator answers", extra=about)
             failures = 0
             watch.answers()
@@ -290,6 +290,10 @@ class Watchers:
                 self._states[uid] = state
                 self.requeue(watch.key)
             await asyncio.sleep(LEAST_INTERVAL_SECONDS)
+
+    def _about(self, uid: RunUid, watch: _Watch, **more: object) -> dict[str, object]:
+        """Fields of a line about a run; its tasks outlive generations."""
+        return fields(run=watch.key, uid=uid, generation=self.state(uid).generation, **more)
 
     async def _pause(self, watch: _Watch, failures: int) -> None:
         followed = asyncio.get_running_loop().time() - watch.followed
