@@ -60,7 +60,7 @@ class FakeCluster:
     calls: list[str] = field(default_factory=list)  # verbs of calls that change something
     crash_at: int | None = None  # number of the call, from 1
     crash_after: bool = True  # after its effect, else before
-    refuse: dict[tuple[str, Kind], ClusterError] = field(default_factory=dict)  # (verb, kind) -> error
+    refuse: dict[tuple[str, Kind], Exception] = field(default_factory=dict)  # (verb, kind) -> error
     down: bool = False
     watches: list[Watch] = field(default_factory=list)
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
@@ -73,6 +73,8 @@ class FakeCluster:
 
     async def find(self, kind: Kind, namespace: str, labels: str = "", fields: str = "") -> list[Json]:
         self._reachable()
+        if ("find", kind) in self.refuse:
+            raise self.refuse["find", kind]
         return [travelled(body) for body in self._matching(kind, labels, fields)]
 
     async def create(self, kind: Kind, body: Json) -> Json:

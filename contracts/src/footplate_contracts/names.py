@@ -226,6 +226,7 @@ class Reason(StrEnum):
     CHILD_CONFLICT = "ChildConflict"
     CHILD_EDITED = "ChildEdited"  # by hand: it was set back
     API_ERROR = "ApiError"
+    OPERATOR_ERROR = "OperatorError"  # a mistake of its own
     WAITING_FOR_COORDINATOR = "WaitingForCoordinator"
     WAITING_FOR_WORKERS = "WaitingForWorkers"
     TRAINING = "Training"

@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from typing import Final, Generic
 
 from footplate_contracts.logs import bind
-from footplate_operator.errors import ClusterError, NotFound
+from footplate_contracts.names import Reason
+from footplate_operator.errors import ClusterError, NotFound, OperatorError
 from footplate_operator.runtime import refusals
 from footplate_operator.runtime.actor import Actor
 from footplate_operator.runtime.cache import Cache
@@ -74,8 +75,27 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
             with bind(**self.controller.about(obj)):
                 if obj.deleted:
                     await self._purge(key, obj.uid)
-                elif await self._up_to_date(obj, body):
-                    await self._reconcile(obj)
+                elif refused := await self._bring_nearer(obj, body):
+                    raise max(refused, key=lambda error: error.retry_after)
+
+    async def _bring_nearer(self, obj: ObjectT, body: Json) -> list[ClusterError]:
+        """What was refused, and told; what else goes wrong is told, and raised."""
+        try:
+            return await self._reconcile(obj) if await self._up_to_date(obj, body) else []
+        except ClusterError as error:
+            now, times = self.now(), self._times_of(obj)
+            times.refused = refusals.standing(times.refused, [error], now)
+            problem = refusals.problem_of([error], times.refused, now)
+            if problem is not None and not problem.passing:
+                await self.writer.complain(body, problem.reason, problem.message)
+            raise
+        except OperatorError:
+            raise  # this replica is to act no more
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+            message = f"the operator made a mistake, and tries again; its log has the traceback: {said}"
+            await self.writer.complain(body, Reason.OPERATOR_ERROR, message)
+            raise
 
     async def _up_to_date(self, obj: ObjectT, body: Json) -> bool:
         """Whether the object is as it was read, and its children as they were listed now and then."""
@@ -88,7 +108,8 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
         times.listed = self.now()
         return True
 
-    async def _reconcile(self, obj: ObjectT) -> None:
+    async def _reconcile(self, obj: ObjectT) -> list[ClusterError]:
+        """What was refused of the changes; the status says so."""
         await self.actor.confirm(obj)
         decision, times = await self._desire(obj, None), self._times_of(obj)
         refused = await self.actor.act(obj, decision.changes)
@@ -101,9 +122,9 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
             decision = await self._desire(obj, problem)
         self.controller.tell(obj, decision)
         await self.writer.report(obj, decision.status, times)
-        if refused:
-            raise max(refused, key=lambda error: error.retry_after)
-        self._requeue(obj, decision)
+        if not refused:
+            self._requeue(obj, decision)
+        return refused
 
     async def _desire(self, obj: ObjectT, problem: Problem | None) -> DecisionT:
         children = self.cache.children(obj.namespace, obj.uid)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from footplate_contracts.logs import fields
 from footplate_contracts.model import Contract
-from footplate_contracts.names import ConditionType
+from footplate_contracts.names import ConditionType, Reason
 from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, NotFound
 from footplate_operator.runtime import events
 from footplate_operator.runtime.cache import Cache
@@ -79,19 +79,24 @@ class StatusWriter:
 
     async def refuse(self, body: Json, error: Undecodable) -> None:
         """An object that this release cannot read: say so, and touch nothing else."""
+        if await self.complain(body, error.reason, str(error)):
+            _log.warning("undecodable", extra=fields(error=error))
+
+    async def complain(self, body: Json, reason: Reason, message: str) -> bool:
+        """Say why nothing can be done for an object, and touch nothing else; whether that is news."""
         key, metadata = key_of(body), body["metadata"]
         status = dict(body.get("status", {}))
         generation = int(metadata.get("generation", 0))
-        new = NewCondition(ConditionType.RECONCILED, False, error.reason, str(error))
+        new = NewCondition(ConditionType.RECONCILED, False, reason, message)
         said = condition(new, generation, self.now()).to_json()
         others = []
         for known in status.get("conditions", []):
             if known.get("type") != said["type"]:
                 others.append(known)
             elif known.get("message") == said["message"]:
-                return
-        _log.warning("undecodable", extra=fields(error=error))
+                return False
         await self._write(key, str(metadata["resourceVersion"]), {**status, "conditions": [*others, said]})
+        return True
 
     async def _write(self, key: Key, version: str, status: Json) -> bool:
         """Whether it went on top of what was read: the object may be gone, and another have its name."""

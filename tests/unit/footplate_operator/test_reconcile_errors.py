@@ -1,0 +1,61 @@
+"""Whatever keeps the operator from an object is a condition of it, and passes with its reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from footplate_operator.errors import ClusterError, Forbidden
+from footplate_operator.runtime.kinds import SECRET
+from tests.support.operator_fakes import KEY
+from tests.support.operator_world import World, running
+
+
+async def _look(world: World, seconds: float, error: type[Exception]) -> None:
+    """Reconcile as the queue does: again a second after each failure."""
+    for _ in range(int(seconds)):
+        with pytest.raises(error):
+            await world.reconciler(KEY)
+        world.clock.advance(1)
+        await world._deliver()
+
+
+async def _heals(world: World) -> None:
+    world.cluster.refuse.clear()
+    world.queue.add(KEY)
+    await world.live(5, until=lambda: world.condition("Reconciled")["status"] == "True")
+
+
+async def test_a_list_that_is_refused_is_told_at_once() -> None:
+    world = await running()
+    world.trains = False
+    world.clock.advance(400)  # the children are listed again
+    world.cluster.refuse["find", SECRET] = Forbidden("secrets is forbidden", 403, "Forbidden")
+    await _look(world, 1, Forbidden)
+    said = world.condition("Reconciled")
+    assert (said["status"], said["reason"], said["message"]) == ("False", "ApiError", "secrets is forbidden")
+    assert world.phase == "Running", "and nothing else is touched"
+    await _heals(world)
+
+
+async def test_an_api_server_that_is_busy_is_told_after_half_a_minute() -> None:
+    world = await running()
+    world.trains = False
+    world.clock.advance(400)
+    world.cluster.refuse["find", SECRET] = ClusterError("too many requests", 429)
+    await _look(world, 29, ClusterError)
+    assert world.condition("Reconciled")["status"] == "True"
+    await _look(world, 3, ClusterError)
+    assert world.condition("Reconciled")["message"] == "too many requests"
+    await _heals(world)
+
+
+async def test_a_mistake_of_the_operator_is_told_and_names_itself() -> None:
+    world = await running()
+    world.trains = False
+    world.clock.advance(400)
+    world.cluster.refuse["find", SECRET] = ZeroDivisionError("division by zero")
+    await _look(world, 3, ZeroDivisionError)
+    said = world.condition("Reconciled")
+    assert (said["status"], said["reason"]) == ("False", "OperatorError")
+    assert said["message"].endswith("its log has the traceback: ZeroDivisionError: division by zero")
+    await _heals(world)
