@@ -40,6 +40,8 @@ NAMESPACE: Final = "footplate-chaos"
 STEPS: Final = 400
 COUNT: Final = 50  # faults
 STORM: Final = 330.0  # seconds in which they come
+LAST: Final = 420.0  # seconds after which no fault comes any more, even if some have hit nobody
+PAUSE: Final = 3.0  # seconds between those that come again
 BROKEN: Final = 30.0  # seconds for which what a fault breaks stays broken
 BOUND: Final = 20.0  # seconds for a step, and for whatever else a rank does
 ENDED: Final = 200.0  # seconds for the rest of the run, once no fault comes any more
@@ -167,24 +169,30 @@ def _manifest(ground: Ground, name: str) -> Json:
 
 
 def _storm(stand: _Stormy, drawn: list[Drawn], mending: Mending) -> int:
-    """Let them come when their time is there; how many found somebody to hit."""
+    """Let them come when their time is there; how many found somebody to hit.
+
+    One that finds nobody, as no rank runs or another node is away, comes again after all others.
+    """
     begun, hits, whole_again = time.monotonic(), 0, 0.0
     seen: Counter[Family] = Counter()
-    for fault in drawn:
-        time.sleep(max(0.0, begun + fault.seconds - time.monotonic()))
-        now = time.monotonic() - begun
-        if fault.fault.family in NODES and now < whole_again:
+    waiting = list(drawn)
+    while waiting and time.monotonic() < begun + LAST:
+        item = waiting.pop(0)
+        time.sleep(max(0.0, begun + item.seconds - time.monotonic()))
+        now, family = time.monotonic() - begun, item.fault.family
+        if family in NODES and now < whole_again:
             told = "not while another node is away"
         else:
-            told = _hit(stand, fault.fault, mending)
-        if not told:
+            told = _hit(stand, item.fault, mending)
+        if told:
+            waiting.append(Drawn(max(now, waiting[-1].seconds if waiting else now) + PAUSE, item.fault))
+        else:
             hits += 1
-            seen[fault.fault.family] += 1
-            if fault.fault.family in NODES:
-                whole_again = now + 2 * BROKEN
+            seen[family] += 1
+            whole_again = now + 2 * BROKEN if family in NODES else whole_again
         print(
             f"{now:6.1f} s  {stand.run_phase or 'applied':<11} step {stand.steps:>3}"
-            f"  {fault.fault.name}{f': {told}' if told else ''}",
+            f"  {item.fault.name}{f': {told}' if told else ''}",
             flush=True,
         )
     print(", ".join(f"{family.value} {seen[family]}" for family in Family), flush=True)
@@ -216,10 +224,12 @@ def _held_back(stand: _Stormy) -> Iterator[None]:
 
     def hold() -> None:
         while not over.wait(0.3):
-            allowed = 5 + (STEPS - 25) * (time.monotonic() - begun) / STORM
+            allowed = 5 + (STEPS - 25) * (time.monotonic() - begun) / LAST
             with suppress(DemoError, OSError, IndexError, TimeoutError, AssertionError):
                 view = stand.ground.view(stand.name)
-                if view is None or view.progress.step < allowed:
+                if view is None:
+                    continue  # it is away, and the run goes on as it does
+                if view.progress.step < allowed:
                     _let_go(stand)
                 elif not stand.grip.held:
                     stand.grip.stop(*processes.ranks(stand.keeper))
