@@ -136,7 +136,7 @@ def _compare(ground: Ground, seed: int) -> bool:
         with suppress(AssertionError):
             mending.finish()
         cluster("up")
-        insist(lambda: ground.runs.ask.get("/readyz/ping"))
+        insist(ground.ready_nodes)
         ground.watch.until(stormy, lambda status: status.get("phase") == "Succeeded", ENDED)
         rows = ground.runs.whole_history(stormy, STEPS, late_seconds=180)
         check_same_history(rows, expected)
