@@ -75,7 +75,12 @@ class Server:
         return _json(await self.service.heartbeat(word, known, _seconds(request, "wait")))
 
     async def connection(self, request: web.Request) -> web.StreamResponse:
-        """Stays open and silent: its end says that the agent's process is gone."""
+        """Stays open and silent: its end says that the agent's process is gone.
+
+        One that ended before we came to it says no more than that nobody waited so long.
+        """
+        if request.transport is None or request.transport.is_closing():
+            return web.Response(status=204)
         agent = _agent(request)
         refusal = self.service.connect(agent)
         if refusal is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,6 +13,7 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
+from yarl import URL
 
 from footplate_contracts.directives import Directives, HangBounds
 from footplate_contracts.names import FIRST_SPARE, Cause
@@ -32,7 +34,8 @@ LONG = 60.0  # a long-poll that answers sooner did so because of the news
 class Client:
     """Speaks JSON to one server."""
 
-    def __init__(self, session: aiohttp.ClientSession, server: Server) -> None:
+    def __init__(self, session: aiohttp.ClientSession, server: Server, url: URL) -> None:
+        self.url = url
         self.session = session
         self.server = server
 
@@ -85,7 +88,7 @@ async def serve(epoch: int) -> AsyncIterator[Client]:
     clock = asyncio.create_task(service.keep_time())
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with aiohttp.ClientSession(web.make_url("/"), headers=headers) as session:
-        yield Client(session, server)
+        yield Client(session, server, web.make_url("/"))
     server.end()
     clock.cancel()
     await web.close()
@@ -223,6 +226,21 @@ async def test_the_end_of_the_idle_connection_opens_a_new_generation(client: Cli
     assert state["missing"] == [1]
     assert state["failures"][0]["failure"]["cause"] == Cause.NODE_LOST
     assert (await client.beat(0))["rendezvousOpen"] is True
+
+
+async def test_an_idle_connection_that_was_given_up_before_it_was_read_says_nothing(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Agents wait a second for it; a coordinator that comes late finds many of them closed."""
+    sealed = await client.sealed()
+    path = f"{wire.CONNECTION}?agent={quote(json.dumps(agent(0).to_json()))}"
+    with socket.create_connection((client.url.host or "", client.url.port or 0)) as early:
+        head = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+        early.sendall(head.encode())
+    await asyncio.sleep(0.3)
+    state = await client.get(wire.STATE)
+    assert GenerationId.from_json(state["generation"]) == sealed and state["state"] != "gathering"
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_leaving_opens_a_new_generation(client: Client) -> None:
