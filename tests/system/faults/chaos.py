@@ -1,7 +1,7 @@
 """`make chaos SEED=n`: one calm run, and one under random faults of every family, from its first second on.
 
 Both have the same losses and samples, each step once, and nothing is left behind. The stormy run is held
-back so that it lasts as long as the faults come. What a fault breaks for good is mended half a minute
+back so that it lasts as long as the faults come. What a fault breaks for good is mended a while
 later, and the next one does not wait for that.
 """
 
@@ -42,7 +42,8 @@ COUNT: Final = 50  # faults
 STORM: Final = 330.0  # seconds in which they come
 LAST: Final = 420.0  # seconds after which no fault comes any more, even if some have hit nobody
 PAUSE: Final = 3.0  # seconds between those that come again
-BROKEN: Final = 30.0  # seconds for which what a fault breaks stays broken
+BROKEN: Final = 20.0  # seconds for which what a fault breaks stays broken
+READY: Final = 8.0  # seconds that a node takes to be of use again
 BOUND: Final = 20.0  # seconds for a step, and for whatever else a rank does
 ENDED: Final = 200.0  # seconds for the rest of the run, once no fault comes any more
 NODES: Final = (
@@ -189,7 +190,7 @@ def _storm(stand: _Stormy, drawn: list[Drawn], mending: Mending) -> int:
         else:
             hits += 1
             seen[family] += 1
-            whole_again = now + 2 * BROKEN if family in NODES else whole_again
+            whole_again = now + BROKEN + READY if family in NODES else whole_again
         print(
             f"{now:6.1f} s  {stand.run_phase or 'applied':<11} step {stand.steps:>3}"
             f"  {item.fault.name}{f': {told}' if told else ''}",
