@@ -42,7 +42,9 @@ def excuse(state: Membership, late: float, now: float) -> None:
     state.late = now
     state.opened = min(now, state.opened + late)
     for slot in (*state.slots.values(), *state.successors.values()):
-        slot.heard = min(now, slot.heard + late)
+        excused = min(late, now - slot.heard)
+        slot.heard += excused
+        slot.excused += excused
         if slot.disconnected is not None:
             slot.disconnected = min(now, slot.disconnected + late)
 
@@ -69,6 +71,15 @@ def disconnected_too_long(state: Membership, now: float) -> list[Slot]:
         else:
             gone.append(slot)
     return gone
+
+
+def _counts(state: Membership, slot: Slot, now: float) -> bool:
+    """Whether its silence tells of the agent.
+
+    Not where we were late for most of it: an agent gives a question up that is not answered in time, and what
+    we come to read then is a closed connection.
+    """
+    return not _imports(state, slot, now) and slot.silent_for(now) > slot.excused
 
 
 def is_suspect(state: Membership, slot: Slot) -> bool:
@@ -117,14 +128,15 @@ def too_silent(state: Membership, now: float) -> list[Slot]:
     """Live agents whose silence counts as loss.
 
     Where fewer than half are heard the silence is more likely ours: then only
-    those are judged whose pods Kubernetes holds to be gone as well. So are those that still import.
+    those are judged whose pods Kubernetes holds to be gone as well. So are those that still import,
+    and any for whose words we had no time.
     """
     if state.rendezvous in (Rendezvous.CLOSED, Rendezvous.UNDECIDED):
         return []
     living, silent = [slot for slot in state.slots.values() if not slot.lost], suspects(state, now)
     if len(silent) * 2 > len(living):
         return [slot for slot in silent if slot.agent.worker in state.gone]
-    silent = [slot for slot in silent if not _imports(state, slot, now) or slot.agent.worker in state.gone]
+    silent = [slot for slot in silent if _counts(state, slot, now) or slot.agent.worker in state.gone]
     silent += [
         slot
         for slot in living

@@ -53,7 +53,7 @@ def heard(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refusal 
         return Refusal.EVICTED, []
     if agent.incarnation > slot.agent.incarnation:
         return None, _follow(state, slot, agent, now)
-    slot.heard = now
+    slot.heard, slot.excused = now, 0.0
     if not slot.lost or slot.unreachable:
         return None, []
     slot.lost, slot.silent = "", False

@@ -20,7 +20,8 @@ class Slot:
     """A worker index with its current incarnation. Times are seconds of one monotonic clock."""
 
     agent: AgentIdentity
-    heard: float  # the last word of any kind
+    heard: float  # the last word of any kind, or later by what is
+    excused: float = 0.0  # seconds since then in which we could have heard nobody
     connections: int = 0  # idle connections open now
     disconnected: float | None = None  # since when the last of them is gone
     lost: str = ""  # why it is held to be gone; empty while it lives

@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from footplate_contracts.reports import RunState
+from footplate_contracts.reports import RunState, Verdict
 from tests.component.footplate_elastic.agent.gang import TOKEN, Gang
 
 AGENTS: Final = 300
@@ -53,19 +53,21 @@ def test_a_coordinator_with_more_work_than_processor_declares_nobody_lost(tmp_pa
             begun = gang.wait_for(lambda state: state.state is RunState.TRAINING, 240)
             core = min(os.sched_getaffinity(0))
             os.sched_setaffinity(coordinator.pid, {core})
-            before, missed = waited(coordinator.pid), set()
+            before, missed = waited(coordinator.pid), {}
             with saturated(core, others=12):
                 deadline = time.monotonic() + SECONDS
                 while time.monotonic() < deadline:
                     state = gang.state(wait=1.0)
-                    missed |= {gone.agent.pod_name for gone in state.missed} if state else set()
+                    for gone in state.missed if state else ():
+                        missed[gone.agent.pod_name, gone.verdict] = gone.seconds
             late = waited(coordinator.pid) - before
             state = gang.wait_for(lambda state: state.progress.step > begun.progress.step)
             told, _ = agents.communicate()
         met = json.loads(told)
         print(f"{late:.0f} s without a processor, {met}")
+        lost = [gone for gone in missed if gone[1] is not Verdict.SUSPECT]
         assert late > SECONDS / 4, "it had processor enough"
-        assert not missed and not state.failures and state.generation == begun.generation
+        assert not lost and not state.failures and state.generation == begun.generation
         assert met["starts"] == 1
     finally:
         gang.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from footplate_contracts.names import Cause
+from footplate_contracts.names import Cause, WorkerId
 from footplate_contracts.reports import SealedGeneration
 from footplate_elastic.coordinator import membership
 from footplate_elastic.coordinator.state import Rendezvous
@@ -34,12 +34,35 @@ def test_nobody_is_lost_whose_words_wait_for_us() -> None:
     assert story.rendezvous() is Rendezvous.SEALED and not story.lost()
 
 
-def test_whoever_is_gone_is_missed_all_the_same() -> None:
+def test_nobody_is_lost_whose_questions_were_given_up_before_we_read_them() -> None:
+    story, first = sealed()
+    for second in range(120):
+        busy(story, 1.0, 0.9)
+        for index in (0, 1, 2) if second % 40 == 0 else (0, 1):
+            story.beat(index, running=first)
+    assert story.rendezvous() is Rendezvous.SEALED and not story.lost()
+
+
+def late_without_a_word_of_one() -> tuple[Story, SealedGeneration]:
     story, first = sealed()
     for _ in range(20):
-        busy(story, 1.0)
+        busy(story, 1.0, 0.9)
         for index in (0, 1):
             story.beat(index, running=first)
+    assert not story.lost()
+    return story, first
+
+
+def test_whoever_is_gone_is_missed_once_we_are_on_time_again() -> None:
+    story, first = late_without_a_word_of_one()
+    story.beats_until(story.now + 10.0, [0, 1], first)
+    assert story.lost() == [2]
+
+
+def test_or_when_kubernetes_misses_it_too() -> None:
+    story, _ = late_without_a_word_of_one()
+    story.state.gone = frozenset({WorkerId(2, 0)})
+    busy(story, 0.5)
     assert story.lost() == [2]
 
 
