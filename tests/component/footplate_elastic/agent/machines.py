@@ -36,13 +36,22 @@ class Machines(Gang):
         super().__init__(directory, nodes=nodes, local_world_size=1)
         self.address = _HUB
         self.next_machine = 0
+        self._holders: list[subprocess.Popen[bytes]] = []
+        try:
+            self._connect(machines)
+        except BaseException:
+            self.close()  # or this thread stays where nobody else is
+            raise
+
+    def _connect(self, machines: int) -> None:
         self._ip(
             "link set lo up",
             "link add hub type bridge forward_delay 0",
             f"address add {_HUB}/24 dev hub",
             "link set hub up",
         )
-        self._holders = [self._machine(number) for number in range(machines)]
+        for number in range(machines):
+            self._machine(number)
 
     def placed(self, command: list[str], environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
         number = self.next_machine
@@ -67,10 +76,11 @@ class Machines(Gang):
         _LIBC.setns(self._before, _NEW_NETWORK)
         os.close(self._before)
 
-    def _machine(self, number: int) -> subprocess.Popen[bytes]:
-        """The process that holds a machine's namespace; it ends with us."""
+    def _machine(self, number: int) -> None:
+        """Start the process that holds a machine's namespace, which ends with us, and lay a cable to it."""
         hold = ["unshare", "--net", "sh", "-c", "echo there && exec cat"]
         holder = subprocess.Popen(hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._holders.append(holder)
         assert holder.stdout is not None and holder.stdout.readline()
         self._ip(
             f"link add port{number} type veth peer name cable netns {holder.pid}",
@@ -82,7 +92,6 @@ class Machines(Gang):
             "link set cable up",
             inside=holder.pid,
         )
-        return holder
 
     def _ip(self, *commands: str, inside: int | None = None) -> None:
         where = ["nsenter", f"--target={inside}", "--net"] if inside else []
