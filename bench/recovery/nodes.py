@@ -64,9 +64,10 @@ def _once(kube: Kube, runs: Runs, room: Room, case: Case) -> float:
         nodes = _to_lose(runs, name, case, risky)
         before = runs.metrics(name)[-1]
         at = time.time()
-        losses = [subprocess.Popen(["python3", "dev/cluster", "kill-node", node], cwd=ROOT) for node in nodes]
-        for loss in losses:
-            loss.wait()
+        for verb in ("unplug", "kill-node"):  # without power nobody closes a connection
+            losses = [subprocess.Popen(["python3", "dev/cluster", verb, node], cwd=ROOT) for node in nodes]
+            for loss in losses:
+                loss.wait()
         return _stepping(runs, name, str(before["generation"]), at) - at
     finally:
         runs.delete(name)
