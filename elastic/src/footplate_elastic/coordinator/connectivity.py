@@ -36,9 +36,7 @@ class Connectivity:
     doubted: bool = False  # the last generation was broken in a way that two who are cut off would explain
     round: Round | None = None  # that is under way
     cut: frozenset[Pair] = frozenset()
-    complaints: Counter[str] = field(
-        default_factory=Counter
-    )  # how often a pod came to be cut off from another
+    complaints: Counter[str] = field(default_factory=Counter)  # times that a pod came to be cut off
     _number: int = 0
     _asked: Mapping[str, Peer] = field(default_factory=dict)  # in the last round
     _failed: frozenset[Pair] = frozenset()  # in the last round

@@ -26,15 +26,13 @@ class Timing:
     """
 
     silence: float = 5.0
-    importing: float = (
-        30.0  # where nobody else misses it: imports of torch let no other thread speak for seconds
-    )
+    importing: float = 30.0  # where nobody else misses it
     suspect: float = 0.6  # enough once another member has reported a failure: then all speak more often
     connection: float = 0.1  # for a live agent to open its idle connection again
     substitute: float = 15.0  # a lost slot that nobody speaks for is awaited so long; then fewer go on
     joining: float = 60.0  # for one that speaks but has not joined, and for everybody at the start
     adoption: float = 10.0  # a replaced coordinator waits this long for the last generation
-    # What a gap between two ticks is longer than this is our own pause, not the agents' silence.
+    # Whatever a gap between two ticks has beyond this is our own pause, not the agents' silence.
     own_pause: float = 0.2
     # For a live agent to speak or to connect again where we were late: it waits a second for our answer,
     # and as long before it asks again.
@@ -45,9 +43,8 @@ class Timing:
 
 TICK: Final = 0.05  # half of the shortest interval that is judged
 PROGRESS: Final = 1.0  # a step alone is news for the operator no more often
-SAVING: Final = (
-    3.0  # that a checkpoint holds all ranks up before it is told: a shorter one would only flicker
-)
+# Seconds that a checkpoint holds all ranks up before it is told: a shorter one would only flicker.
+SAVING: Final = 3.0
 # How long a lost connection waits for a failure that explains it: an agent tells why its ranks ended
 # once it has stopped them all, which takes a second or more where one does not heed SIGTERM.
 SETTLE: Final = 3.0

@@ -19,9 +19,8 @@ from footplate_contracts.v1alpha1.status import Attempt, TrainingRunStatus
 class Part(StrEnum):
     """Of a recovery, each from the end of the one before."""
 
-    DETECT = (
-        "detect"  # from the last word of who was lost, or from what it told, until the interruption was one
-    )
+    # From the last word of who was lost, or from what it told, until the interruption was one.
+    DETECT = "detect"
     REGISTERED = "registered"  # until every worker, the substitutes among them, is with the coordinator
     SEALED = "sealed"  # until the next generation is
     STEPPING = "stepping"  # until that one has finished a step

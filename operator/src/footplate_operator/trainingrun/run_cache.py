@@ -39,9 +39,8 @@ class RunCache:
     # Kept though the Secret is deleted: it comes back as it was, since pods have read it already.
     credentials: Credentials | None = None
     refused: dict[str, datetime] = field(default_factory=dict)  # nodes where a pod could not be -> since when
-    displaced: dict[str, str] = field(
-        default_factory=dict
-    )  # pod uid -> its node, where a peer did not reach it
+    # Pod uid -> its node, where a peer did not reach it.
+    displaced: dict[str, str] = field(default_factory=dict)
     mounts: dict[str, tuple[datetime, str]] = field(default_factory=dict)  # pod uid -> asked, told
     recovery: Recovery | None = None
     # As its pods were made, whatever becomes of its ControllerRevision.
