@@ -24,7 +24,7 @@ from footplate_operator.trainingrun.policies.failure import (
 from footplate_operator.trainingrun.revision import not_in_force
 from footplate_operator.trainingrun.slots import slot_labels
 from footplate_operator.trainingrun.status import attempts
-from footplate_operator.trainingrun.status.disturbance import UNREADY_SECONDS, disturbance
+from footplate_operator.trainingrun.status.disturbance import disturbance
 from footplate_operator.trainingrun.status.phase import TRAINING, active_phase
 from footplate_operator.trainingrun.status.report import reconciled, waiting_for, who_trains
 
@@ -128,7 +128,7 @@ def _activity(situation: Situation, phase: Phase, may_start: bool) -> tuple[Reas
 def _disturbance(situation: Situation) -> str:
     observed, now = situation.gang.observed, situation.now
     unready = frozenset(
-        pod.uid for pod in observed.workers if pod.live and pod.unready_for(now) >= UNREADY_SECONDS
+        pod.uid for pod in observed.workers if pod.live and pod.unready_for(now) >= losses.UNREADY_SECONDS
     )
     return disturbance(situation.gang.state, observed, unready)
 

@@ -12,7 +12,6 @@ from footplate_contracts.reports import CoordinatorState
 from footplate_operator.trainingrun.observed import Observed, PodView
 
 SILENT_SECONDS: Final = 5.0  # of a coordinator; each long-poll is answered within about two
-UNREADY_SECONDS: Final = 2.0  # a readiness probe may fail once
 _SHOWN: Final = 4
 
 
