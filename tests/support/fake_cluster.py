@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import marshal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,12 @@ def travelled(body: Json) -> Json:
     """`body` as it arrives at the other end: a copy, and nothing but JSON."""
     arrived: Json = json.loads(json.dumps(body))
     return arrived
+
+
+def copied(body: Json) -> Json:
+    """`body`, which has travelled, once more; several times as fast as that."""
+    copy: Json = marshal.loads(marshal.dumps(body))
+    return copy
 
 
 class Killed(BaseException):
@@ -69,13 +76,13 @@ class FakeCluster:
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Json:
         self._reachable()
-        return travelled(self._found(kind, name))
+        return copied(self._found(kind, name))
 
     async def find(self, kind: Kind, namespace: str, labels: str = "", fields: str = "") -> list[Json]:
         self._reachable()
         if ("find", kind) in self.refuse:
             raise self.refuse["find", kind]
-        return [travelled(body) for body in self._matching(kind, labels, fields)]
+        return [copied(body) for body in self._matching(kind, labels, fields)]
 
     async def create(self, kind: Kind, body: Json) -> Json:
         return self._change("create", kind, lambda: self._create(kind, body["metadata"]["name"], body))
@@ -135,7 +142,7 @@ class FakeCluster:
         known = self.objects.get((kind, name))
         self.objects[kind, name] = fresh
         self._tell("MODIFIED" if known else "ADDED", fresh)
-        return travelled(fresh)
+        return copied(fresh)
 
     def end(self, kind: Kind, name: str, grace: int | None = None) -> None:
         """Delete: a pod that a kubelet has is Terminating until `bury`, everything else is gone at once."""
@@ -144,7 +151,7 @@ class FakeCluster:
         bound = bool(body.get("spec", {}).get("nodeName")) and phase not in ("Succeeded", "Failed")
         if kind == POD and (bound or phase == "Running") and grace != 0:
             if "deletionTimestamp" not in body["metadata"]:
-                changed = travelled(body)
+                changed = copied(body)
                 changed["metadata"]["deletionTimestamp"] = self.clock().isoformat()
                 changed["metadata"]["deletionGracePeriodSeconds"] = grace
                 self.put(changed)
@@ -205,7 +212,7 @@ class FakeCluster:
             raise Conflict("the object has been modified", 409, "Conflict")
         if subresource != "status":
             raise Invalid("only status is applied")
-        return self.put({**travelled(known), "status": travelled(body["status"])})
+        return self.put({**known, "status": body["status"]})
 
     def _found(self, kind: Kind, name: str) -> Json:
         try:
@@ -225,7 +232,7 @@ class FakeCluster:
 
     def _tell(self, event: str, body: Json) -> None:
         for watch in self.watches:
-            watch(event, travelled(body))
+            watch(event, copied(body))
 
 
 def _at(body: Json, path: str) -> Any:
@@ -236,7 +243,7 @@ def _at(body: Json, path: str) -> Any:
 
 
 def _merged(known: Json, patch: Json) -> Json:
-    fresh = travelled(known)
+    fresh = copied(known)
     for key, value in patch.items():
         if isinstance(value, dict) and isinstance(fresh.get(key), dict):
             fresh[key] = _merged(fresh[key], value)

@@ -26,7 +26,7 @@ from footplate_contracts.reports import (
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.revision import Defaults
-from tests.support.fake_cluster import Clock, travelled
+from tests.support.fake_cluster import Clock, copied
 
 DEFAULTS = Defaults(trainer_image="trainer:1", coordinator_image="coordinator:1", api_url="http://api")
 NAME = "tiny"
@@ -196,7 +196,7 @@ class FakeCoordinator:
         own = self.promoted.get(pod["metadata"]["uid"])
         if own is None:
             return None
-        worker = travelled(pod)
+        worker = copied(pod)
         worker["metadata"]["labels"] |= {
             "footplate.dev/index": str(own.index),
             "footplate.dev/incarnation": str(own.incarnation),

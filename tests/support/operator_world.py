@@ -25,7 +25,7 @@ from footplate_operator.trainingrun.controller import TrainingRuns
 from footplate_operator.trainingrun.coordinator_client import Endpoint
 from footplate_operator.trainingrun.metrics import RunMetrics
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
-from tests.support.fake_cluster import Clock, FakeCluster, travelled
+from tests.support.fake_cluster import Clock, FakeCluster, copied
 from tests.support.operator_fakes import (
     DEFAULTS,
     EVERY_STEPS,
@@ -82,9 +82,7 @@ class World:
             controller, self.cluster, self.cache, self.queue, actor, writer, self.clock, RESYNC_SECONDS
         )
         self.handlers = Handlers(controller, self.cache, self.queue).watches()
-        self._events = [
-            ("ADDED", travelled(body)) for kind in self.handlers for body in self.cluster.all(kind)
-        ]
+        self._events = [("ADDED", copied(body)) for kind in self.handlers for body in self.cluster.all(kind)]
 
     async def reconcile(self) -> int:
         """Work on what is due until nothing is; the number of reconciliations."""
@@ -169,7 +167,7 @@ class World:
 
     def start_pod(self, name: str, address: str) -> None:
         """The kubelet has started it."""
-        pod = travelled(self.cluster.objects[POD, name])
+        pod = copied(self.cluster.objects[POD, name])
         pod["spec"]["nodeName"] = f"node-{len(name) % 3}"
         pod["status"] = {
             "phase": "Running",
@@ -183,7 +181,7 @@ class World:
         self, name: str, code: int, reason: str = "", terminated: str = "", message: str = ""
     ) -> None:
         """Its container has ended."""
-        pod = travelled(self.cluster.objects[POD, name])
+        pod = copied(self.cluster.objects[POD, name])
         ended = {
             "exitCode": code,
             "reason": terminated or ("Completed" if code == 0 else "Error"),
@@ -292,7 +290,7 @@ class World:
 
     def change(self, **spec: Any) -> None:
         """Edit the run's spec."""
-        body = travelled(self.run)
+        body = copied(self.run)
         body["spec"] |= spec
         body["metadata"]["generation"] += 1
         self.cluster.put(body)

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.cluster import REQUEST_SECONDS, Cluster
 from footplate_operator.runtime.kinds import Json, Kind
-from tests.support.fake_cluster import FakeCluster, travelled
+from tests.support.fake_cluster import FakeCluster, copied
 from tests.support.simulation.network import Network, Process, Unreached
 
 Answer = TypeVar("Answer")
@@ -142,7 +142,7 @@ class Watches:
     def _list(self) -> None:
         for kind in self._handlers:
             for body in self._server.objects.all(kind):
-                self._send(kind, None, travelled(body))
+                self._send(kind, None, copied(body))
 
     def _changed(self, event: str, body: Json) -> None:
         if self._torn:

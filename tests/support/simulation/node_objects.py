@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from footplate_operator.runtime.kinds import DISRUPTION_BUDGET, NODE, POD, Json
-from tests.support.fake_cluster import travelled
+from tests.support.fake_cluster import copied
 
 if TYPE_CHECKING:
     from tests.support.simulation.nodes import Node, Nodes
@@ -100,7 +100,7 @@ class NodeObjects:
         if not self._nodes.world.api.process.alive or not self._may_be_evicted(pod):
             self._later(EVICT_AGAIN, self._evict, name, uid)
             return
-        told = travelled(pod)
+        told = copied(pod)
         target = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
         told["status"]["conditions"] = [*told["status"].get("conditions", []), target]
         self._objects.put(told)

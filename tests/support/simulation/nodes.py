@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from footplate_operator.runtime.kinds import POD, Json
-from tests.support.fake_cluster import travelled
+from tests.support.fake_cluster import copied
 from tests.support.simulation.agent import Agent
 from tests.support.simulation.coordinator import CoordinatorProcess
 from tests.support.simulation.node_objects import NodeObjects
@@ -92,7 +92,7 @@ class Nodes:
         if pod is None or pod["spec"].get("nodeName") or "deletionTimestamp" in pod["metadata"]:
             return
         fitting = [node for node in self.by_name.values() if self._fits(node, pod)]
-        bound = travelled(pod)
+        bound = copied(pod)
         if not fitting:
             condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
             condition["message"] = f"0/{len(self.by_name)} nodes are available: no room."
@@ -312,7 +312,7 @@ class Nodes:
 
     def _put_status(self, pod: Json, **status: Any) -> Json:
         known = self.world.objects.objects[POD, pod["metadata"]["name"]]
-        fresh = travelled(known)
+        fresh = copied(known)
         before = known.get("status", {})
         if "conditions" in status:
             told = {condition["type"] for condition in status["conditions"]}

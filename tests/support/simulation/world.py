@@ -18,7 +18,7 @@ from footplate_contracts.reports import GenerationId, SealedGeneration, Telemetr
 from footplate_elastic.protocol.outline import RunOutline
 from footplate_operator.runtime.kinds import CONFIG_MAP, POD, Json
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
-from tests.support.fake_cluster import FakeCluster, travelled
+from tests.support.fake_cluster import FakeCluster, copied
 from tests.support.operator_fakes import NAME, profile_manifest, run_manifest
 from tests.support.simulation import virtual_loop
 from tests.support.simulation.agent import Agent
@@ -83,7 +83,7 @@ class Simulation:
             checkpoint = {"uri": "/shared/checkpoints", "everySteps": 10, "emergencyDeadlineSeconds": 30}
             self.objects.put(run_manifest(name, **{"checkpoint": checkpoint, **spec}))
             return
-        body = travelled(known)
+        body = copied(known)
         body["spec"] |= spec
         body["metadata"]["generation"] += 1
         self.objects.put(body)

@@ -138,7 +138,7 @@ def _histories(kept: Kept) -> int:
         command = [sys.executable, "-m", "pytest", "tests/simulation/test_histories.py", "-q"]
         environment = os.environ | {"HISTORIES": str(HISTORIES)}
         ended = subprocess.run(
-            [*command, "--numprocesses", "2"], cwd=ROOT, check=False, env=environment
+            [*command, "--numprocesses", "2", "--dist", "worksteal"], cwd=ROOT, check=False, env=environment
         ).returncode
         if ended:
             return 0

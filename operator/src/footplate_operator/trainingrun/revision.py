@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -60,7 +61,7 @@ class Revision:
         """Name of its ControllerRevision."""
         return revision_name(run, self.number)
 
-    @property
+    @cached_property
     def config(self) -> Json:
         """The RunConfig as ranks are given it: a substitute gets what a newer release wrote for its peers."""
         config: Json = _with_unknown(self.frozen.config.to_json(), self.written.get("config"))
@@ -68,7 +69,11 @@ class Revision:
 
     def config_map(self, run: str) -> str:
         """Name of the ConfigMap of that."""
-        return config_map_name(run, digest(self.config))
+        return config_map_name(run, self._digest)
+
+    @cached_property
+    def _digest(self) -> str:
+        return digest(self.config)
 
 
 @dataclass(frozen=True)
@@ -150,8 +155,10 @@ def admit(
 
 def not_in_force(run: Run, frozen: RevisionData, state: CoordinatorState) -> list[str]:
     """Fields of the spec that ranks read, and that say something else than when they were frozen."""
-    before = _fields(frozen.config.to_json())
-    after = _fields(resolved_config(run, frozen.profile).to_json())
+    wanted = resolved_config(run, frozen.profile)
+    if wanted == frozen.config:
+        return []
+    before, after = _fields(frozen.config.to_json()), _fields(wanted.to_json())
     changed = (name for name in {**before, **after} if before.get(name) != after.get(name))
     return [name for name in changed if name not in in_force_at_once(state)]
 

@@ -71,7 +71,8 @@ class RunCache:
 
     def noticed(self, pod: PodView, now: datetime) -> PodView:
         """`pod`, whose node was looked at, with since when it should leave that."""
-        return replace(pod, noticed_since=self._since(pod, "notice", "yes" if pod.notice else "", now))
+        since = self._since(pod, "notice", "yes" if pod.notice else "", now)
+        return replace(pod, noticed_since=since) if since else pod
 
     def refuses(self, pods: Iterable[PodView], state: CoordinatorState, now: datetime) -> frozenset[str]:
         """Nodes where pods of this run could not start of late, or gave their place up, as `state` says."""
