@@ -77,9 +77,12 @@ def _counts(state: Membership, slot: Slot, now: float) -> bool:
     """Whether its silence tells of the agent.
 
     Not where we were late for most of it: an agent gives a question up that is not answered in time, and what
-    we come to read then is a closed connection.
+    we come to read then is a closed connection. Nor where we heard hardly anybody a moment ago: of those
+    that a network brings back one is the first.
     """
-    return not _imports(state, slot, now) and slot.silent_for(now) > slot.excused
+    if _imports(state, slot, now) or now - state.deaf <= state.timing.silence:
+        return False
+    return slot.silent_for(now) > slot.excused
 
 
 def is_suspect(state: Membership, slot: Slot) -> bool:
@@ -129,12 +132,13 @@ def too_silent(state: Membership, now: float) -> list[Slot]:
 
     Where fewer than half are heard the silence is more likely ours: then only
     those are judged whose pods Kubernetes holds to be gone as well. So are those that still import,
-    and any for whose words we had no time.
+    and any for whose words we had no time, or that we could not hear a moment ago.
     """
     if state.rendezvous in (Rendezvous.CLOSED, Rendezvous.UNDECIDED):
         return []
     living, silent = [slot for slot in state.slots.values() if not slot.lost], suspects(state, now)
     if len(silent) * 2 > len(living):
+        state.deaf = now
         return [slot for slot in silent if slot.agent.worker in state.gone]
     silent = [slot for slot in silent if _counts(state, slot, now) or slot.agent.worker in state.gone]
     silent += [

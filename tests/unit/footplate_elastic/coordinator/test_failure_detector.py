@@ -151,6 +151,26 @@ def test_a_coordinator_that_hears_fewer_than_half_suspects_itself() -> None:
     assert story.rendezvous() is Rendezvous.SEALED
 
 
+def test_whom_a_network_brings_back_second_is_not_lost_meanwhile() -> None:
+    story = Story()
+    first = story.sealed()
+    story.beats_until(60.0, [], first)
+    story.beats_until(65.0, [0], first)
+    story.beats_until(70.0, [0, 1], first)
+    assert story.lost() == []
+    assert story.rendezvous() is Rendezvous.SEALED
+
+
+def test_who_stays_silent_after_it_is_lost_five_seconds_later() -> None:
+    story = Story()
+    first = story.sealed()
+    story.beats_until(60.0, [], first)
+    story.beats_until(65.0, [0], first)
+    assert story.lost() == []
+    story.beats_until(66.0, [0], first)
+    assert story.lost() == [1]
+
+
 def test_an_own_pause_is_not_the_silence_of_the_agents() -> None:
     story = Story()
     first = story.sealed()
