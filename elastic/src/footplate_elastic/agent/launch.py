@@ -20,7 +20,7 @@ from footplate_contracts.logs import fields
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import Cause, ExitCode
 from footplate_contracts.reports import CheckpointRecord, Diagnosis, DiagnosisKind, GenerationId, RankReport
-from footplate_elastic.agent import timing
+from footplate_elastic.agent import timing, torch_libraries
 from footplate_elastic.agent.config import AgentConfig
 from footplate_elastic.agent.errors import SIGTERM_EXIT, RanksRefused, Terminated
 from footplate_elastic.agent.rank_server import RankServer
@@ -147,6 +147,7 @@ class Launch:
 
     def _train(self) -> int:
         gc.disable()  # see zygote.py: for the time of the imports
+        torch_libraries.load()
         from torch.distributed.elastic.agent.server.api import WorkerSpec
         from torch.distributed.elastic.rendezvous import RendezvousClosedError
 
