@@ -116,8 +116,8 @@ FAULTS: Final[Mapping[str, Fault]] = {
         _fault("slow rank", Family.RANKS, (Needs.STEPS,)),
         _fault("agent killed", Family.AGENTS, (Needs.PODS,), _LOST),
         _fault("agent stopped", Family.AGENTS, (Needs.PODS,), _LOST, 60.0),
-        # Its connection ends before its kubelet says why, and a suspension deletes the pod in between.
-        _fault("agent out of memory", Family.AGENTS, (Needs.PODS,), (Cause.OUT_OF_MEMORY, Cause.NODE_LOST)),
+        # Its connections end before its kubelet says why, and a suspension deletes the pod in between.
+        _fault("agent out of memory", Family.AGENTS, (Needs.PODS,), (Cause.OUT_OF_MEMORY, *_LOST)),
         _fault("zygote killed at import", Family.AGENTS, (Needs.IMPORTS,)),
         _fault("SIGTERM storm", Family.AGENTS, (Needs.PODS,), _LOST, 30.0),
         _fault("node powered off", Family.NODES, (Needs.PODS,), _LOST, _KUBERNETES),

@@ -13,8 +13,9 @@ import signal
 import sys
 import threading
 import time
+from bisect import insort
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -128,7 +129,7 @@ def _compare(ground: Ground, seed: int) -> bool:
     chance = random.Random(seed)
     disk = Disk(ground.checkpoints(stormy))
     stand = _Stormy(ground, FAULTS["rank killed"], Phase.STEPPING, stormy, disk=disk, chance=chance)
-    hits = 0
+    hits: list[Fault] = []
     try:
         ground.runs.apply(_manifest(ground, stormy))
         mending = _Brief()
@@ -143,6 +144,7 @@ def _compare(ground: Ground, seed: int) -> bool:
         check_same_history(rows, expected)
         wait_for(lambda: not (ground.pods(stormy) or ground.pods(stormy, "coordinator")), 120, 0.5)
         status = ground.watch.status(stormy)
+        _check_causes(status, hits)
         ground.runs.delete(stormy)
         wait_for(lambda: not ground.children(stormy), 120, 0.5)
     except (AssertionError, TimeoutError) as error:
@@ -154,7 +156,7 @@ def _compare(ground: Ground, seed: int) -> bool:
         disk.remove()
     worst = max(abs(row["loss"] - other["loss"]) for row, other in zip(rows, expected, strict=True))
     print(
-        f"seed {seed}: {hits} of {COUNT} faults hit, {status['restarts']} restarts {status['failures']},"
+        f"seed {seed}: {len(hits)} of {COUNT} faults hit, {status['restarts']} restarts {status['failures']},"
         f" {STEPS} steps once each, losses within {worst:.1e}, nothing left,"
         f" {time.monotonic() - begun:.0f} s",
         flush=True,
@@ -169,33 +171,42 @@ def _manifest(ground: Ground, name: str) -> Json:
     return changed(manifest, "resilience.budgets", {cause.value: 1000 for cause in Cause if cause != ""})
 
 
-def _storm(stand: _Stormy, drawn: list[Drawn], mending: Mending) -> int:
-    """Let them come when their time is there; how many found somebody to hit.
+def _check_causes(status: Json, hits: Sequence[Fault]) -> None:
+    """Nothing ended an attempt but what one of the faults that hit may be counted as."""
+    allowed = {cause.value for fault in hits for cause in fault.causes}
+    ended = [attempt for attempt in status.get("attempts", []) if attempt.get("cause")]
+    strange = [attempt for attempt in ended if attempt["cause"] not in allowed]
+    assert not strange, f"no fault explains {strange}"
 
-    One that finds nobody, as no rank runs or another node is away, comes again after all others.
+
+def _storm(stand: _Stormy, drawn: list[Drawn], mending: Mending) -> list[Fault]:
+    """Let them come when their time is there; those that found somebody to hit.
+
+    One that finds nobody, as no rank runs, comes again a little later, and one for which another node
+    is away, when that is back.
     """
-    begun, hits, whole_again = time.monotonic(), 0, 0.0
-    seen: Counter[Family] = Counter()
+    begun, whole_again = time.monotonic(), 0.0
+    hits: list[Fault] = []
     waiting = list(drawn)
-    while waiting and time.monotonic() < begun + LAST:
+    while waiting and waiting[0].seconds < LAST:
         item = waiting.pop(0)
         time.sleep(max(0.0, begun + item.seconds - time.monotonic()))
         now, family = time.monotonic() - begun, item.fault.family
         if family in NODES and now < whole_again:
-            told = "not while another node is away"
+            told, later = "not while another node is away", whole_again
         else:
-            told = _hit(stand, item.fault, mending)
+            told, later = _hit(stand, item.fault, mending), now + PAUSE
         if told:
-            waiting.append(Drawn(max(now, waiting[-1].seconds if waiting else now) + PAUSE, item.fault))
+            insort(waiting, Drawn(later, item.fault), key=lambda drawn: drawn.seconds)
         else:
-            hits += 1
-            seen[family] += 1
+            hits.append(item.fault)
             whole_again = now + BROKEN + READY if family in NODES else whole_again
         print(
             f"{now:6.1f} s  {stand.run_phase or 'applied':<11} step {stand.steps:>3}"
             f"  {item.fault.name}{f': {told}' if told else ''}",
             flush=True,
         )
+    seen = Counter(fault.family for fault in hits)
     print(", ".join(f"{family.value} {seen[family]}" for family in Family), flush=True)
     return hits
 

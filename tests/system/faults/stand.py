@@ -113,7 +113,13 @@ def _queued(stand: Stand) -> None:
 def _starting(stand: Stand) -> None:
     stand.apply()
     _hold_zygotes(stand)
+    _until_gathering(stand)
+
+
+def _until_gathering(stand: Stand) -> None:
+    """Until the status says that it starts, and its coordinator can be asked."""
     stand.until_phase("Starting")
+    wait_for(lambda: stand.ground.state(stand.name) is not None, BROUGHT, 0.1)
 
 
 def _hold_zygotes(stand: Stand) -> None:
@@ -208,7 +214,7 @@ def _resuming(stand: Stand) -> None:
     wait_for(lambda: not stand.ground.runs.pods(stand.name), BROUGHT, 0.2)
     stand.ground.patch(stand.name, {"suspend": False})
     _hold_zygotes(stand)
-    stand.until_phase("Starting")
+    _until_gathering(stand)
 
 
 def _restarting(stand: Stand) -> None:
