@@ -69,8 +69,11 @@ def _node_deleted(ground: Ground, stands: Sequence[Stand], mending: Mending) -> 
 
 
 def _parted(ground: Ground, stands: Sequence[Stand], mending: Mending) -> None:
+    """A collective that has begun waits for packets that never come, and ends as a hang."""
     ground.room.everywhere()
     cluster("part", ground.left, ground.right)
+    for stand in stands:
+        stand.limit_hangs()
     mending.at_end(lambda: cluster("join", ground.left, ground.right))
 
 

@@ -13,12 +13,9 @@ from tests.support.placement import node_of
 from tests.support.runs import Json
 from tests.system.faults import memory
 from tests.system.faults.disk import Disk
-from tests.system.faults.ground import cluster, hang
+from tests.system.faults.ground import cluster
 from tests.system.faults.mending import OUTAGE, PAUSE, Mending
 from tests.system.faults.stand import Stand
-
-SHORT: Final = 5.0  # bound of a step where a hang is to be noticed
-LONG: Final = 10.0  # bound of whatever else
 
 
 def _delete(stand: Stand, *pods: Json) -> None:
@@ -45,13 +42,7 @@ def _rank_killed(stand: Stand, mending: Mending) -> None:
 def _rank_stopped(stand: Stand, mending: Mending) -> None:
     """The one that is held is not let go."""
     stand.released = False
-    _impatient(stand)
-
-
-def _impatient(stand: Stand) -> None:
-    """Nothing may take long any more: a bound holds at once."""
-    bounds = hang(LONG) | {"floorSeconds": SHORT}
-    stand.ground.patch(stand.name, {"resilience": {"hang": bounds}})
+    stand.limit_hangs()
 
 
 def _agent_killed(stand: Stand, mending: Mending) -> None:
@@ -138,7 +129,7 @@ def _volume_hangs(stand: Stand, mending: Mending) -> None:
     disk = _disk(stand)
     disk.freeze()
     mending.later(OUTAGE, disk.thaw)
-    _impatient(stand)
+    stand.limit_hangs()
 
 
 def _volume_full(stand: Stand, mending: Mending) -> None:

@@ -20,10 +20,12 @@ from tests.support.matrix import Fault, Phase
 from tests.support.processes import Grip, wait_for
 from tests.support.runs import Json
 from tests.system.faults.disk import Disk
-from tests.system.faults.ground import PROFILE, STEPS, Ground
+from tests.system.faults.ground import PROFILE, STEPS, Ground, hang
 from tests.system.faults.watch import told
 
 BROUGHT: Final = 120.0  # seconds, generous: eight runs may start at the same time
+STEP_BOUND: Final = 5.0  # seconds of a step where a hang is to be noticed
+REST_BOUND: Final = 10.0  # of whatever else a rank does
 FIRST_STEP: Final = 13  # from which on a run counts as stepping: it has saved once
 
 
@@ -78,6 +80,11 @@ class Stand:
     def until_phase(self, *phases: str, seconds: float = BROUGHT) -> None:
         """Wait for a phase of the status."""
         self.ground.watch.until(self.name, lambda status: status.get("phase") in phases, seconds)
+
+    def limit_hangs(self) -> None:
+        """Nothing may take long any more, from now on."""
+        bounds = hang(REST_BOUND) | {"floorSeconds": STEP_BOUND}
+        self.ground.patch(self.name, {"resilience": {"hang": bounds}})
 
     def prove(self) -> None:
         """Note what shows the phase; raises NotInPhase where something shows another one."""
