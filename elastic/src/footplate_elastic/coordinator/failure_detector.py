@@ -80,9 +80,7 @@ def _counts(state: Membership, slot: Slot, now: float) -> bool:
     we come to read then is a closed connection. Nor where we heard hardly anybody a moment ago: of those
     that a network brings back one is the first.
     """
-    if _imports(state, slot, now) or now - state.deaf <= state.timing.silence:
-        return False
-    return slot.silent_for(now) > slot.excused
+    return now - state.deaf > state.timing.silence and slot.silent_for(now) > slot.excused
 
 
 def is_suspect(state: Membership, slot: Slot) -> bool:
@@ -102,12 +100,6 @@ def suspects(state: Membership, now: float) -> list[Slot]:
     return [
         slot for slot in state.slots.values() if not slot.lost and slot.silent_for(now) > state.timing.silence
     ]
-
-
-def _imports(state: Membership, slot: Slot, now: float) -> bool:
-    """Whether the agent has never joined, and its silence may be that of its imports."""
-    joined = slot.waiting is not None or member_of(state.sealed, slot.agent) is not None
-    return not joined and slot.silent_for(now) <= state.timing.importing
 
 
 def missed(state: Membership, now: float) -> list[MissedAgent]:
@@ -131,8 +123,8 @@ def too_silent(state: Membership, now: float) -> list[Slot]:
     """Live agents whose silence counts as loss.
 
     Where fewer than half are heard the silence is more likely ours: then only
-    those are judged whose pods Kubernetes holds to be gone as well. So are those that still import,
-    and any for whose words we had no time, or that we could not hear a moment ago.
+    those are judged whose pods Kubernetes holds to be gone as well. So are those for whose words we
+    had no time, or that we could not hear a moment ago.
     """
     if state.rendezvous in (Rendezvous.CLOSED, Rendezvous.UNDECIDED):
         return []

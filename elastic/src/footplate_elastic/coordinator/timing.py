@@ -19,14 +19,9 @@ class Timing:
     and frozen processes, whose substitute needs a new pod anyway, while an
     agent under a CPU quota or behind a page cache that is written back stalls
     for two seconds now and then. A false alarm restarts a healthy generation.
-
-    An agent that has not joined yet imports torch, which holds the interpreter for
-    three seconds of a whole core, and so for half a minute where ten start on two.
-    Held to be lost, each would get a substitute, which imports, too.
     """
 
     silence: float = 5.0
-    importing: float = 30.0  # where nobody else misses it
     suspect: float = 0.6  # enough once another member has reported a failure: then all speak more often
     connection: float = 0.1  # for a live agent to open its idle connection again
     substitute: float = 15.0  # a lost slot that nobody speaks for is awaited so long; then fewer go on

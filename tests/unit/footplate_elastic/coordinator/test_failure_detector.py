@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from footplate_contracts.directives import Directives
 from footplate_contracts.names import Cause
-from footplate_contracts.reports import SealedGeneration
 from footplate_elastic.coordinator import membership
 from footplate_elastic.coordinator.actions import Arrived
 from footplate_elastic.coordinator.core import Coordinator
@@ -73,28 +72,13 @@ def test_silence_is_a_loss_after_five_seconds() -> None:
     assert story.lost() == [1]
 
 
-def importing() -> tuple[Story, SealedGeneration]:
-    """A substitute imports torch, which lets no other thread speak; the other agent waits."""
+def test_an_agent_that_has_not_joined_yet_is_lost_no_later() -> None:
     story = Story()
     first = story.sealed()
     story.disconnect(1)
     story.beats_until(1.0, [0], first)
     story.join(0, last=first.generation)
     story.beat(1, incarnation=1)
-    return story, first
-
-
-def test_an_agent_that_imports_may_be_silent_for_longer() -> None:
-    story, first = importing()
-    story.beats_until(30.5, [0], first)
-    assert not story.state.slots[1].lost
-    story.beats_until(31.5, [0], first)
-    assert story.state.slots[1].lost
-
-
-def test_an_agent_that_imports_on_a_node_that_is_gone_is_lost_at_once() -> None:
-    story, first = importing()
-    story.state.gone = frozenset({agent(1, incarnation=1).worker})
     story.beats_until(6.5, [0], first)
     assert story.state.slots[1].lost
 
