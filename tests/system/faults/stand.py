@@ -82,8 +82,8 @@ class Stand:
         self.ground.watch.until(self.name, lambda status: status.get("phase") in phases, seconds)
 
     def limit_hangs(self) -> None:
-        """Nothing may take long any more, from now on."""
-        bounds = hang(REST_BOUND) | {"floorSeconds": STEP_BOUND}
+        """Nothing may take long any more, from now on: not even three times the step that was held."""
+        bounds = hang(REST_BOUND) | {"floorSeconds": STEP_BOUND, "factor": 1}
         self.ground.patch(self.name, {"resilience": {"hang": bounds}})
 
     def prove(self) -> None:
