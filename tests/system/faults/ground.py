@@ -153,26 +153,32 @@ class Ground:
 
     def view(self, name: str) -> CoordinatorState | None:
         """What the run's coordinator says of it; None while none answers."""
+        found = self.coordinator(name)
+        return asked(*found) if found else None
+
+    def coordinator(self, name: str) -> tuple[str, str] | None:
+        """Address of the run's coordinator, and the run's token; None while there is none."""
         pods = [pod for pod in self.pods(name, "coordinator") if pod["status"].get("podIP")]
         secret = self.runs.ask.get(f"/api/v1/namespaces/{self.namespace}/secrets/{secret_name(name)}")
         if not pods or not secret:
             return None
-        token = _decoded(secret["data"][SECRET_TOKEN_KEY])
-        anybody = ssl.create_default_context()
-        anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
-        address = pods[-1]["status"]["podIP"]
-        connection = http.client.HTTPSConnection(address, COORDINATOR_PORT, timeout=2, context=anybody)
-        with suppress(OSError, http.client.HTTPException):
-            connection.request(
-                "GET", "/v1/state?after=0&wait=0", headers={"Authorization": f"Bearer {token}"}
-            )
-            return CoordinatorState.model_validate_json(connection.getresponse().read())
-        return None
+        return pods[-1]["status"]["podIP"], _decoded(secret["data"][SECRET_TOKEN_KEY])
 
     def state(self, name: str) -> RunState | None:
         """In a word."""
         view = self.view(name)
         return view.state if view else None
+
+
+def asked(address: str, token: str) -> CoordinatorState | None:
+    """What the coordinator there says; None where none answers."""
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    connection = http.client.HTTPSConnection(address, COORDINATOR_PORT, timeout=2, context=anybody)
+    with suppress(OSError, http.client.HTTPException):
+        connection.request("GET", "/v1/state?after=0&wait=0", headers={"Authorization": f"Bearer {token}"})
+        return CoordinatorState.model_validate_json(connection.getresponse().read())
+    return None
 
 
 def _decoded(text: str) -> str:
