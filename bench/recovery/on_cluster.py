@@ -10,7 +10,8 @@ With --nodes instead: nodes that lose their power, N times each (bench/recovery/
 
     detect          fault -> the coordinator opens a new generation
     pod start       the generation is open -> the substitute's agent is here (worker pod only)
-    rendezvous      all are here -> the generation is sealed
+    imports         it is here -> it is ready to be in a generation, as all others are
+    rendezvous      all are ready -> the generation is sealed
     groups and load sealed -> ranks have formed their groups and loaded the checkpoint
     first step      loaded -> every rank has finished a step
 """
@@ -39,7 +40,8 @@ from tests.support.runs import Runs, changed, runs_in, tiny  # noqa: E402
 NAMESPACE = "footplate-bench"
 RUN = "recovery"
 GREETING = r'message="run .* rank=0\b'  # rank 0 says what it trains, once it has loaded
-PARTS = ("detect", "pod start", "rendezvous", "groups and load", "first step", "total")
+READY = 'message="ready for a generation"'
+PARTS = ("detect", "pod start", "imports", "rendezvous", "groups and load", "first step", "total")
 KILL_A_RANK = """
 import os, pathlib, signal
 for process in pathlib.Path('/proc').glob('[0-9]*'):
@@ -95,11 +97,14 @@ def measure(runs: Runs, fault: Callable[[], float], substitute: bool) -> dict[st
             line.time for line in coordinator if re.search(' is here"', line.text) and line.time > opened.time
         ]
         complete = min(max([opened.time, *here]), sealed.time) if substitute else opened.time
+        said = [line.time for lines in workers for line in lines if READY in line.text]
+        ready = max([complete, *(time for time in said if time < sealed.time)])
         stepping = rows[0]["time"]
         return {
             "detect": opened.time - at,
             "pod start": complete - opened.time,
-            "rendezvous": sealed.time - complete,
+            "imports": ready - complete,
+            "rendezvous": sealed.time - ready,
             "groups and load": loaded[0].time - sealed.time,
             "first step": stepping - loaded[0].time,
             "total": stepping - at,
@@ -172,7 +177,9 @@ def _pods(runs: Runs, faults: int) -> None:
             results[kind].append(measure(runs, fault, substitute))
     for kind, found in results.items():
         print(table(kind, found))
-    print("bars of the parts: detect 1 s, pod start 5 s, rendezvous 0.5 s, groups to first step 3 s")
+    print(
+        "bars of the parts: detect 1 s, pod start and imports 5 s, rendezvous 0.5 s, groups to first step 3 s"
+    )
 
 
 if __name__ == "__main__":

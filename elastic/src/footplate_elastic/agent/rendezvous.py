@@ -57,6 +57,7 @@ class FootplateRendezvous(RendezvousHandler):
             # First the store, then the join that tells its port: no "address in use", no second round trip.
             store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
             self._own_store = store
+            _log.info("ready for a generation")
             try:
                 sealed = self._session.join(store.port)
             except (SlotTaken, RunOver) as end:
