@@ -224,7 +224,7 @@ SAMPLE: Final = (
 # Those of `make test`: one scene of what comes over single runs, one of a node.
 FEW: Final = (
     ("rank killed", Phase.RESTARTING),
-    ("worker deleted", Phase.STEPPING),
+    ("newest checkpoint corrupt", Phase.RESUMING),
     ("coordinator killed", Phase.CHECKPOINTING),
     ("agent killed", Phase.RENDEZVOUS),
     ("pod 0 deleted", Phase.SUSPENDING),

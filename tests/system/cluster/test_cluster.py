@@ -223,6 +223,7 @@ def test_fake_gpus_are_scheduled_by(kube: Kube, space: Space) -> None:
     assert found["status"]["capacity"]["nvidia.com/gpu"] == "0"
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_lost_nodes_are_noticed_and_come_back(kube: Kube, space: Space, mended: None) -> None:
     faults = dict(zip(("unplug", "kill-node"), gather_control_plane(kube), strict=True))

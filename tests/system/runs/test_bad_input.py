@@ -49,27 +49,6 @@ def test_a_corrupt_shard_is_named(runs: Runs, name: str, shell: Shell) -> None:
     assert "shard-00000.bin" in found["message"]
 
 
-def test_a_truncated_checkpoint_is_passed_over(runs: Runs, name: str, shell: Shell) -> None:
-    """The newest checkpoint lost a byte: the one before it is used, and the log says so."""
-    manifest = changed(tiny(name, runs.namespace, steps=20), "checkpoint.everySteps", 10)
-    runs.apply(manifest)
-    runs.wait_phase(name, "Succeeded", seconds=300)
-    shell(f"f=$(ls /shared/checkpoints/{name}/step-20.e*/tensors-*.bin | head -1); truncate -s -1 $f")
-    runs.delete(name)
-    runs.until(
-        "the run to be gone",
-        lambda: not (runs.pods(name) or runs.pods(name, "coordinator")) or None,
-        name,
-        120,
-    )
-    runs.apply(manifest)
-    runs.wait_phase(name, "Succeeded", seconds=300)
-    logs = "".join(
-        runs.kube.kubectl("logs", pod["metadata"]["name"], "-n", runs.namespace) for pod in runs.pods(name)
-    )
-    assert "step-20" in logs and "step 10" in logs
-
-
 def test_a_full_volume_is_said(runs: Runs, name: str) -> None:
     """The first checkpoint does not fit: the run says so soon after, and does not try for ever."""
     claim = SMALL_CLAIM.format(name=name)

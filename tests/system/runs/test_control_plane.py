@@ -10,7 +10,7 @@ import pytest
 from demo.kube import ROOT
 from tests.support.runs import Runs, tiny
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.long]
 
 SYSTEM = "footplate-system"
 OUTAGE_SECONDS = 5.0

@@ -21,9 +21,9 @@ USUAL = HangBounds(factor=3.0, floor_seconds=600.0)
 @pytest.mark.parametrize(
     ("phase", "overrides", "field"),
     [
-        pytest.param("loading", [], "loadingSeconds", id="loads"),
+        pytest.param("loading", [], "loadingSeconds", id="loads", marks=pytest.mark.long),
         pytest.param("checkpoint", ["checkpoint.asynchronous=false"], "checkpointSeconds", id="saves"),
-        pytest.param("validation", [], "validationSeconds", id="validates"),
+        pytest.param("validation", [], "validationSeconds", id="validates", marks=pytest.mark.long),
     ],
 )
 def test_a_rank_that_stands_still_is_missed(
