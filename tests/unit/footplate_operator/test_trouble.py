@@ -114,6 +114,48 @@ async def test_an_unpullable_image_fails_the_run() -> None:
     assert "not found" in world.condition("Complete")["message"]
 
 
+async def _one_node_lacks_the_image() -> World:
+    """A run that has not trained yet, of which one pod is on that node; the other was taken away."""
+    world = World()
+    world.submit(compute={"profile": "local-cpu", "nodes": 2})
+    await world.live(5, until=lambda: len(world.workers()) == 2)
+    world.kubelet_works = False
+    _wait_for(world, "tiny-w0-0", "ErrImagePull", "failed to resolve reference: manifest unknown: not found")
+    await world.live(2)
+    world.cluster.bury(POD, "tiny-w1-0")
+    return world
+
+
+async def test_an_image_that_one_node_lacks_ends_no_run_while_the_other_worker_is_to_be_made() -> None:
+    world = await _one_node_lacks_the_image()
+    await world.live(2, until=lambda: "tiny-w1-1" in world.workers())
+    assert world.phase == "Starting"
+    world.start_pod("tiny-w1-1", "10.0.0.9")
+    await world.live(15)
+    assert world.phase == "Starting"
+
+
+async def test_an_image_that_one_node_lacks_ends_no_run_that_is_suspended() -> None:
+    world = await _one_node_lacks_the_image()
+    world.change(suspend=True)
+    await world.live(15)
+    assert world.phase == "Suspended"
+    assert not world.condition("Complete")
+
+
+async def test_a_spare_on_a_node_without_the_image_ends_no_run() -> None:
+    world = World()
+    world.trains = False
+    world.submit(compute={"profile": "local-cpu", "nodes": 1, "spares": 1})
+    await world.live(5, until=lambda: bool(world._pods("spare")))
+    await world.live(5, until=lambda: bool(world.workers("Running")))
+    spare = world._pods("spare")[0]["metadata"]["name"]
+    world.kubelet_works = False
+    _wait_for(world, spare, "ErrImagePull", "failed to resolve reference: manifest unknown: not found")
+    await world.live(15)
+    assert world.phase == "Starting"
+
+
 async def test_a_registry_hiccup_is_a_condition_and_no_end() -> None:
     world = World()
     world.submit()

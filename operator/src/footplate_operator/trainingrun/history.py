@@ -51,6 +51,11 @@ class History:
         return tuple(attempt for attempt in self.attempts if attempt.end is not None)
 
     @property
+    def disturbed(self) -> bool:
+        """Whether something has come between its first pods and now."""
+        return bool(self.closed or self.failures)
+
+    @property
     def start_step(self) -> int:
         """The step from which the running attempt began, or the next one would."""
         return self.open.start_step if self.open else (self.checkpoint_step or 0)

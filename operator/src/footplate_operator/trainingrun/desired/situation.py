@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from footplate_contracts.directives import Directives
-from footplate_contracts.names import ConditionType, Phase, Reason
+from footplate_contracts.names import ConditionType, Phase, Reason, Role
 from footplate_contracts.reports import RunState
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import seconds_between
@@ -93,20 +93,29 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
         finished=_finished(gang, now),
         closed=gang.closed,
         failure=failure
-        or startup.failed(run, before.stepped, pods, held_up, _general(pods, now), error, now),
+        or startup.failed(run, before.stepped, pods, held_up, _general(gang, history, now), error, now),
         overdue=_overdue(run, gang, history, now),
         diagnosis=held_up,
         coordinator_error=error,
     )
 
 
-def _general(pods: Observed, now: datetime) -> Diagnosis | None:
+def _general(gang: GangPlan, history: History, now: datetime) -> Diagnosis | None:
     """What holds pods up that no other node would mend.
 
-    Where others of their role have started it would, and while one is on its way that may yet be seen.
+    Where others of the same image have started it would, and while one is on its way, or a worker is to
+    be made, that may yet be seen. After a disturbance the ones that have started may be gone.
     """
-    hopeful = {pod.role for pod in pods.pods if pod.started or _on_its_way(pod, now)}
-    return diagnosis.worst([pod for pod in pods.pods if pod.role not in hopeful], now)
+    hopeful = {_serves(pod) for pod in gang.observed.pods if pod.started or _on_its_way(pod, now)}
+    hopeful |= {_serves(pod) for pod in gang.observed.coordinators if pod.epoch > 1}
+    if history.disturbed or not gang.workers.complete:
+        hopeful.add(False)
+    return diagnosis.worst([pod for pod in gang.observed.pods if _serves(pod) not in hopeful], now)
+
+
+def _serves(pod: PodView) -> bool:
+    """Whether it is a coordinator; workers and spares have one image, and one node may do for both."""
+    return pod.role == Role.COORDINATOR
 
 
 def _on_its_way(pod: PodView, now: datetime) -> bool:

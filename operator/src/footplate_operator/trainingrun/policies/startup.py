@@ -49,7 +49,7 @@ def failed(
     coordinator_error: str,
     now: datetime,
 ) -> FailureDecision | None:
-    """The end of a run that cannot start; None for one that may still, or has.
+    """The end of a run that cannot start; None for one that may still, has, or is not to.
 
     Args:
         stepped: it has trained before, in whatever phase it is now: it is tried again, elsewhere and later.
@@ -57,7 +57,7 @@ def failed(
         everywhere: that, if another node would not mend it.
         coordinator_error: what its coordinator ended with, while none serves.
     """
-    if not untrained(run.phase):
+    if not untrained(run.phase) or run.spec.suspend:
         return None
     if stepped:
         return None
