@@ -69,7 +69,11 @@ class ProgressTracker:
             self._row, self._row_generation = metrics, generation
 
     def view(self) -> Progress:
-        """The numbers for the operator; the step is the lowest that all reporting ranks have finished."""
+        """The numbers for the operator.
+
+        A step that one rank has finished is trained: all have given their part of it, though the agent of
+        another one may be stopped, or silent, and not say so.
+        """
         row = self._row
         return Progress(
             step=self._step(),
@@ -83,7 +87,6 @@ class ProgressTracker:
 
     def _step(self) -> int:
         """While ranks load, what they report is no step of theirs yet: the last known one stands."""
-        steps = [rank.step for rank in self.ranks.values() if rank.step_seconds is not None]
-        if steps:
-            return min(steps)
+        if any(rank.step_seconds is not None for rank in self.ranks.values()):
+            return self.highest
         return max(self._row.step if self._row else 0, self.start_step or 0)

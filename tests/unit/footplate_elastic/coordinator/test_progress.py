@@ -20,10 +20,10 @@ def begun(generation: GenerationId = G1) -> ProgressTracker:
     return tracker
 
 
-def test_the_step_is_the_lowest_of_all_ranks() -> None:
+def test_the_step_is_the_highest_of_all_ranks() -> None:
     tracker = begun()
     tracker.report(G1, [report(0, 7, 0.1), report(1, 6, 0.1)])
-    assert tracker.view().step == 6
+    assert tracker.view().step == 7
 
 
 def test_a_generation_steps_once_a_rank_has_finished_a_step() -> None:
@@ -37,7 +37,7 @@ def test_a_generation_steps_once_a_rank_has_finished_a_step() -> None:
 def test_a_start_that_comes_together_with_the_first_step_is_not_missed() -> None:
     tracker = begun()
     tracker.report(G1, [report(0, 50, None), report(1, 50, None), report(0, 52, 0.1), report(1, 51, 0.1)])
-    assert (tracker.stepping, tracker.start_step, tracker.view().step) == (True, 50, 51)
+    assert (tracker.stepping, tracker.start_step, tracker.view().step) == (True, 50, 52)
 
 
 def test_reports_of_an_older_generation_are_not_heard() -> None:
