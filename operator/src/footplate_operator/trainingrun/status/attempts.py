@@ -42,6 +42,7 @@ def record(
     history = _with_unlisted(history, seen)
     decisions = [overspent(budgets, history, seen.unlisted)]
     for failure in seen.new:
+        history = _named(history, failure)
         history, decision = interrupt(history, _placed(history, failure), budgets)
         decisions.append(decision)
     for failure in seen.explanations:
@@ -146,6 +147,26 @@ def _in_generation(history: History, state: CoordinatorState) -> History:
     return sealed(renewed(history, generation, nodes), generation, state.start_step, nodes)
 
 
+def _named(history: History, failure: Failure) -> History:
+    """The history with the generation that `failure` ended, where Kubernetes told of that end before.
+
+    An operator that begins to lead may see the pod that has ended before it has heard the coordinator,
+    and no status names the generation that was sealed meanwhile. The coordinator tells of the same
+    place, after ends that no generation is known of, and nothing has trained since.
+    """
+    if failure.source is not Source.COORDINATOR or not failure.generation or not failure.node:
+        return history
+    if _known(history, failure) is not None or history.generation:
+        return history
+    for attempt in reversed(history.closed):
+        if attempt.generation:
+            return history
+        if attempt.cause is not None and attempt.node == failure.node:
+            named = attempt.model_copy(update={"generation": failure.generation})
+            return _with(history, named)
+    return history
+
+
 def _known(history: History, failure: Failure) -> Attempt | None:
     """The attempt whose end `failure` tells of, if it is written down already."""
     if not failure.generation:
@@ -182,9 +203,7 @@ def _reached(history: History, known: Attempt, failure: Failure) -> History:
     step, saved = failure.report.step, failure.checkpoint_step
     if step is None or saved is None or step <= (known.end_step or 0):
         return history
-    further = known.model_copy(update={"end_step": step, "lost_steps": max(0, step - saved)})
-    attempts = (further if attempt.number == known.number else attempt for attempt in history.attempts)
-    return replace(history, attempts=tuple(attempts))
+    return _with(history, known.model_copy(update={"end_step": step, "lost_steps": max(0, step - saved)}))
 
 
 def _interrupted(history: History, failure: Failure, decision: FailureDecision) -> History:
@@ -222,8 +241,7 @@ def _corrected(history: History, ended: Attempt, failure: Failure, decision: Fai
             "node": failure.node or ended.node,
         }
     )
-    attempts = tuple(better if attempt.number == ended.number else attempt for attempt in history.attempts)
-    history = replace(history, attempts=attempts)
+    history = _with(history, better)
     if ended.cause is None:
         return _counted(history, failure.report.cause, failure)
     return _taken_back(history, ended, failure.report.cause)
@@ -245,6 +263,11 @@ def _closed(history: History, attempt: Attempt, reason: str, message: str) -> At
             "message": message[:MESSAGE_LIMIT],
         }
     )
+
+
+def _with(history: History, changed: Attempt) -> History:
+    attempts = (changed if attempt.number == changed.number else attempt for attempt in history.attempts)
+    return replace(history, attempts=tuple(attempts))
 
 
 def _with_last(history: History, attempt: Attempt) -> History:
