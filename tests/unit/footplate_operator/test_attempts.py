@@ -169,6 +169,25 @@ def test_a_lost_pod_ended_the_generation_that_it_was_part_of(
     assert [attempt.generation for attempt in history.attempts] == generations
 
 
+@pytest.mark.parametrize(
+    ("node", "counted_after", "generation"),
+    [
+        pytest.param("node-3", {"OutOfMemory": 1}, "1.1", id="the-same-place"),
+        pytest.param("node-4", {"NodeLost": 1, "OutOfMemory": 1}, "", id="another-place"),
+    ],
+)
+def test_an_end_that_kubernetes_told_of_before_its_generation_was_known_counts_once(
+    node: str, counted_after: dict[str, int], generation: str
+) -> None:
+    told = replace(pod_failed(Cause.OUT_OF_MEMORY, ""), node="node-3", made=NOW)
+    history, _ = attempts.interrupt(attempts.begin(NEW), told, {})
+    heard = replace(failure(Cause.NODE_LOST, "1.1"), node=node)
+    seen = SeenFailures(new=(heard,), explanations=(), counted="1.1")
+    history, _ = attempts.record(history, seen, CoordinatorState.silent(), {})
+    assert history.failures == counted_after
+    assert history.closed[0].generation == generation
+
+
 def test_an_explanation_of_an_end_that_is_not_written_down_changes_nothing() -> None:
     told = SeenFailures((), (pod_failed(Cause.OUT_OF_MEMORY, "1.1"),), "")
     assert attempts.record(training(), told, CoordinatorState.silent(), {}) == (training(), None)
