@@ -38,6 +38,8 @@ def install() -> Kube:
         *("--set-string", f"podAnnotations.footplate\\.dev/images={keys['operator']}-{keys['api']}"),
         *("--wait", "--timeout", "3m"),
     )
+    for deployment in ("footplate-operator", "footplate-api"):  # Helm waits for no pod to go
+        kube.kubectl("rollout", "status", f"deployment/{deployment}", "-n", NAMESPACE, "--timeout=90s")
     wait_for_admission(kube)
     return kube
 

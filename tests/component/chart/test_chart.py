@@ -155,6 +155,11 @@ def test_pods_are_restricted(name: str) -> None:
     assert container(deployment)["readinessProbe"]["httpGet"]["path"] == "/readyz"
 
 
+def test_the_next_operator_waits_for_the_lease_before_the_one_that_leads_goes() -> None:
+    strategy = one(rendered(), "Deployment", "footplate-operator")["spec"]["strategy"]
+    assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+
+
 def test_what_the_operator_is_told() -> None:
     told = environment(one(rendered(*LOCAL), "Deployment", "footplate-operator"))
     told.pop("HOME"), told.pop("PYTHONDONTWRITEBYTECODE")
