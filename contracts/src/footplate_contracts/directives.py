@@ -106,6 +106,7 @@ class GoneWorker(Report):
 
     index: int = Field(ge=0)
     incarnation: int = Field(ge=0)
+    ended: bool = Field(default=False, description="its containers have ended, as their kubelet said")
 
 
 class Directives(Report):
@@ -119,5 +120,5 @@ class Directives(Report):
     limits: Limits | None = Field(default=None, description="in force after a step that all ranks agree upon")
     command: Annotated[Command, read_unknown_as(Command.NONE)] = Command.NONE
     gone: list[GoneWorker] | None = Field(
-        default=None, description="of the agents that are suspect; absent: none"
+        default=None, description="of the agents that are missed; absent: none"
     )

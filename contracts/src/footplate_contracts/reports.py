@@ -310,6 +310,7 @@ class CoordinatorState(Report):
     )
     progress: Progress = Field(default_factory=Progress)
     start_step: int | None = Field(default=None, description="step the generation started from")
+    unheard: bool = Field(default=False, description="ranks may have trained further than anybody told")
     checkpoint: CheckpointRecord | None = None
     checkpoint_steps: list[int] = Field(
         default_factory=list, description="of the last three that became durable, ascending"

@@ -93,6 +93,7 @@ class Agent(Process):
         self._terminated = False
         self._probed: ProbeResult | None = None
         self._answered = 0.0  # when a coordinator answered last
+        self.leased_until = 0.0  # a generation of one begins no step later
 
     def begin(self, done: Callable[[int], None]) -> None:
         """Run; `done` hears the exit code."""
@@ -230,15 +231,13 @@ class Agent(Process):
         if self.view.evicted or not self.view.closed:
             return int(ExitCode.STALE)
         limits, last = self.view.limits, self.reports.total_steps
-        more = limits is not None and last is not None and last < limits.steps
-        finished = self.reports.finished and not more
+        finished = self.reports.finished and not (limits and last is not None and last < limits.steps)
         suspended = self.view.command is Command.CHECKPOINT_AND_EXIT and not finished
         return int(ExitCode.SUSPENDED if suspended else ExitCode.SUCCESS)
 
     async def _work(self, sealed: SealedGeneration) -> None:
         """Ranks of `sealed`, until they end or have to."""
-        what = f"ranks of {self.name} in {sealed.generation}"
-        ranks = self.ranks = Process(self.network, self.place, what)
+        ranks = self.ranks = Process(self.network, self.place, f"ranks of {self.name} in {sealed.generation}")
         group = self.world.group(self.run_uid, sealed)
         group.enter(self.identity.index, ranks)
         task = ranks.spawn(Ranks(self, sealed, group, ranks).train())
@@ -315,6 +314,7 @@ class Agent(Process):
         self, conversation: Conversation, word: Heartbeat, known: str, wait: float, failures: int
     ) -> int:
         """So many failures in a row now."""
+        asked = asyncio.get_running_loop().time()
         try:
             answer = await conversation.ask(
                 lambda service: service.heartbeat(word, known, wait), timing.ANSWER
@@ -323,6 +323,7 @@ class Agent(Process):
             await self._pause(failures + 1)
             return failures + 1
         self._answered = asyncio.get_running_loop().time()
+        self.leased_until = asked + wire.LEASE_SECONDS
         self._take(answer)
         return 0
 

@@ -44,6 +44,8 @@ class Ranks:
         step, limits = await self._load()
         world, saving = self._agent.world, None
         while step < limits.steps:
+            while not self._leased():
+                await self._process.sleep(timing.LOOK)
             await self._process.sleep(world.step_seconds() * self._agent.slowness)
             if self._agent.diverges:
                 self._agent.diverges = False
@@ -75,6 +77,10 @@ class Ranks:
             if leave:
                 return int(ExitCode.SUSPENDED)
         return int(ExitCode.SUCCESS)
+
+    def _leased(self) -> bool:
+        """Whether no other generation can have begun in place of this one."""
+        return len(self._sealed.members) > 1 or asyncio.get_running_loop().time() < self._agent.leased_until
 
     async def _load(self) -> tuple[int, NumberedLimits]:
         """The step to begin from, and how far to go."""

@@ -83,6 +83,9 @@ class _ToRanks(SessionListener):
     def informed(self, limits: NumberedLimits) -> None:
         self._server.inform(limits)
 
+    def leased(self, until: float | None) -> None:
+        self._server.lease(until)
+
     def diagnosed(self, diagnosis: Diagnosis) -> None:
         self._server.diagnose(diagnosis)
         if diagnosis.kind is DiagnosisKind.STACKS:

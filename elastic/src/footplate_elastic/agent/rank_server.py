@@ -45,6 +45,7 @@ class RankServer:
         self._listener = listener
         self._command = Command.NONE
         self._limits: NumberedLimits | None = None
+        self._until: float | None = None
         self._channels: dict[socket.socket, threading.Thread] = {}
         self._lock = threading.Lock()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -65,6 +66,12 @@ class RankServer:
                 return
             self._limits = limits
             self._tell_all({"limits": limits.to_json()})
+
+    def lease(self, until: float | None) -> None:
+        """Tell all ranks until when they may begin steps (CLOCK_MONOTONIC), and those that connect later."""
+        with self._lock:
+            self._until = until
+            self._tell_all({"until": until})
 
     def diagnose(self, diagnosis: Diagnosis) -> None:
         """Pass a question on to the ranks that are there."""
@@ -104,6 +111,8 @@ class RankServer:
                         _send(channel, {"command": self._command.value})
                     if self._limits is not None:
                         _send(channel, {"limits": self._limits.to_json()})
+                    if self._until is not None:
+                        _send(channel, {"until": self._until})
 
     def _hear(self, channel: socket.socket) -> None:
         generation: GenerationId | None = None

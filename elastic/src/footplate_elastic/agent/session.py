@@ -5,7 +5,7 @@ another: a heartbeat that is a long-poll for changes, a second one that carries
 news at once (reports, telemetry, the end of ranks), and an idle connection
 whose end tells the coordinator that this process is gone. The main thread
 joins. A coordinator that is away delays rendezvous and commits; it never stops
-ranks.
+ranks, but for those of a generation of one, after a while: its place may have been given away.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from footplate_elastic.agent import probe, timing
 from footplate_elastic.agent.client import Answer, Connection, Directory, Endpoint
 from footplate_elastic.agent.coordinator_view import CoordinatorView
 from footplate_elastic.agent.errors import RunOver, SlotTaken, Terminated, Unreachable
+from footplate_elastic.agent.lease import Lease
 from footplate_elastic.agent.outbox import Outbox
 from footplate_elastic.agent.rank_reports import RankReports
 from footplate_elastic.protocol import wire
@@ -76,6 +77,9 @@ class SessionListener:
     def diagnosed(self, diagnosis: Diagnosis) -> None:
         """Ranks are asked a question."""
 
+    def leased(self, until: float | None) -> None:
+        """Ranks may begin steps until then (CLOCK_MONOTONIC); None: for as long as they run."""
+
 
 class Session:
     """What an agent says to the coordinator, and what it knows from it."""
@@ -87,6 +91,7 @@ class Session:
         self.running: SealedGeneration | None = None
         self.leaving = False  # this agent was told to end
         self._answered = time.monotonic()  # when a coordinator answered last
+        self._lease = Lease(self._answered)
         self._listener = SessionListener()
         self._directory = Directory(endpoint)
         self._reports = RankReports(total_steps)
@@ -143,6 +148,7 @@ class Session:
             self.view.learn(sealed.limits)
             if sealed.limits:
                 self._reports.total_steps = sealed.limits.steps
+        self._renew(self._lease.asked)
         self.tell()
         return sealed
 
@@ -275,7 +281,12 @@ class Session:
                 pass
             pauses.pause(self._ending)
 
+    def _renew(self, asked: float) -> None:
+        if self._lease.renewed(asked, len(self.running.members) if self.running else 0):
+            self._listener.leased(self._lease.until)
+
     def _exchange(self, connection: Connection, path: str, word: Heartbeat, pauses: Backoff) -> bool:
+        asked = time.monotonic()
         try:
             answer = _post(connection, path, word, timing.ANSWER)
         except Unreachable as error:
@@ -288,6 +299,7 @@ class Session:
             return False
         pauses.reset()
         self._answered = time.monotonic()
+        self._renew(asked)
         self._take(HeartbeatAnswer.model_validate_json(answer.body))
         return True
 

@@ -127,7 +127,9 @@ class Coordinator:
         """How the operator wants the gang from now on; what cannot be is refused, and the rest holds."""
         before, self.directives = self.directives, directives
         self.version += directives != before
-        self.state.gone = frozenset(WorkerId(gone.index, gone.incarnation) for gone in directives.gone or ())
+        gone = directives.gone or ()
+        self.state.gone = frozenset(WorkerId(worker.index, worker.incarnation) for worker in gone)
+        membership.ended(self.state, [WorkerId(it.index, it.incarnation) for it in gone if it.ended])
         self._set_limits()  # before the command, which may end what was to go on
         self._apply(membership.commanded(self.state, directives.command, now), now)
         if (directives.nodes, directives.min_nodes) != (before.nodes, before.min_nodes):
@@ -231,6 +233,7 @@ class Coordinator:
             waiting=self._waiting(),
             progress=self.progress.view(),
             start_step=self.progress.start_step,
+            unheard=self.state.unheard,
             checkpoint=self.telemetry.checkpoint,
             checkpoint_steps=list(self.telemetry.checkpoint_steps),
             failures=self.state.failures.listed(),

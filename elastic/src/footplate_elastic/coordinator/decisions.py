@@ -29,6 +29,7 @@ def advance(state: Membership, now: float) -> list[Action]:
         return _decide(state, now)
     if state.rendezvous is Rendezvous.OPEN:
         if state.command is Command.CHECKPOINT_AND_EXIT:
+            state.unheard = _unheard(state)
             return _close(state, RunState.SUSPENDED)
         return [*partition.examine(state, now), *promote(state, now), *_seal(state, now)]
     if state.rendezvous is Rendezvous.SEALED:
@@ -43,11 +44,14 @@ def _decide(state: Membership, now: float) -> list[Action]:
     if decision is takeover.Takeover.WAIT:
         return []
     state.claims.clear()
+    if last is None and waited_out:
+        state.unknown_until = state.opened + state.timing.lease
     if decision is takeover.Takeover.OPEN or last is None:
         state.sealed = last
         for member in last.members if last else ():
             # All others have spoken by now: whoever has not is silent since we listen.
             state.slots.setdefault(member.agent.index, Slot(member.agent, state.opened))
+        state.alone = _alone(state)
         state.connectivity.doubted = last is not None  # an earlier coordinator may have known why
         return [
             *open_generation(state, now, "the last generation is broken or unknown"),
@@ -61,6 +65,7 @@ def _decide(state: Membership, now: float) -> list[Action]:
             # It may still be looking for us: as long as the rest of the time limit, at least.
             benefit = state.opened + state.timing.adoption - state.timing.silence
             state.slots[member.agent.index] = Slot(member.agent, max(now, benefit))
+    state.alone = _alone(state)
     return [Adopted(last)]
 
 
@@ -72,7 +77,7 @@ def _seal(state: Membership, now: float) -> list[Action]:
     training = chosen(state, count)
     if any(slot.silent_for(now) > state.timing.silence for slot in training):
         return []
-    if partition.holds(state, training, now):
+    if partition.holds(state, training, now) or _may_train_still(state, training, now):
         return []
     number = state.generation.number if state.generation and state.generation.epoch == state.epoch else 0
     members = assign_ranks([slot.waiting for slot in training if slot.waiting is not None])
@@ -89,8 +94,30 @@ def _seal(state: Membership, now: float) -> list[Action]:
         slot.ended = None
     for slot in training:
         slot.waiting = None
+    state.alone = training[0] if len(training) == 1 else None
     state.connectivity.forget({slot.agent.pod_name for slot in state.slots.values()})
     return [Sealed(state.sealed)]
+
+
+def _alone(state: Membership) -> Slot | None:
+    """The member of a generation of one that was told of, unless its place has gone to another."""
+    members = state.sealed.members if state.sealed else []
+    return state.slot_of(members[0].agent) if len(members) == 1 else None
+
+
+def _may_train_still(state: Membership, training: Sequence[Slot], now: float) -> bool:
+    """Whether a generation of one may still make steps beside the one that is to be sealed.
+
+    A larger one is held back by those of its members that are here. That one holds itself back once its
+    agent has heard no coordinator for a while. Until then nobody else begins, but where it is known to have
+    ended.
+    """
+    if now < state.unknown_until:
+        return True
+    alone = state.alone
+    if alone is None or alone in training:
+        return False
+    return now < min(alone.heard, state.opened) + state.timing.lease
 
 
 def open_generation(state: Membership, now: float, why: str, goal: int | None = None) -> list[Action]:
@@ -100,6 +127,8 @@ def open_generation(state: Membership, now: float, why: str, goal: int | None = 
         state.fruitless = 0 if state.step > state.step_at_seal else state.fruitless + 1
     state.rendezvous = Rendezvous.OPEN
     state.opened = now
+    if state.alone is not None and state.alone.ended is not None:
+        state.alone = None  # its ranks have ended well
     for slot in state.slots.values():
         slot.ended = None
         if slot.leaving:
@@ -134,6 +163,14 @@ def more_to_do(state: Membership, ended: Sequence[Slot]) -> int:
     """The last step that is asked for now where ranks `ended` with an earlier one; else 0."""
     last = state.limits.steps if state.limits else 0
     return last if any(slot.last_step is not None and slot.last_step < last for slot in ended) else 0
+
+
+def _unheard(state: Membership) -> bool:
+    """Whether no member of the newest generation has told how far it came, or nobody knows of one."""
+    if state.sealed is None:
+        return state.epoch > 1 and not any(slot.waiting for slot in state.slots.values())
+    slots = [state.slot_of(member.agent) for member in state.sealed.members]
+    return not any(slot is not None and slot.waiting is not None for slot in slots)
 
 
 def _close(state: Membership, outcome: RunState) -> list[Action]:

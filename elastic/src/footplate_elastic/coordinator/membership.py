@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from footplate_contracts.directives import Command
 from footplate_contracts.failures import FailureReport
-from footplate_contracts.names import Reason
+from footplate_contracts.names import Reason, WorkerId
 from footplate_contracts.reports import AgentIdentity, Heartbeat, JoinRequest, SealedGeneration
 from footplate_elastic.coordinator.actions import TOLD_TO_END, Action, Arrived, Evicted, Leaving
 from footplate_elastic.coordinator.decisions import advance, open_generation
@@ -78,6 +78,7 @@ def joined(state: Membership, request: JoinRequest, now: float) -> tuple[Refusal
         state.connectivity.doubted |= may_be_partition(request.failure)
         actions += state.failures.add(request.agent, request.last_generation, request.failure, now)
     slot.waiting = request
+    ended(state, [request.agent.worker])
     if state.rendezvous is Rendezvous.SEALED and member_of(state.sealed, request.agent) is not None:
         state.suspicion = True
         actions += open_generation(state, now, f"worker {request.agent.index} joined again")
@@ -107,6 +108,7 @@ def beat(state: Membership, word: Heartbeat, now: float) -> tuple[Refusal | None
         state.connectivity.answered(word.agent.pod_name, word.probed)
     if word.failure is not None:
         actions += state.failures.add(word.agent, word.generation, word.failure, now)
+        ended(state, [word.agent.worker])
         if current:
             state.suspicion = True
             actions += open_generation(state, now, f"worker {word.agent.index} reported {word.failure.cause}")
@@ -149,7 +151,14 @@ def left(state: Membership, agent: AgentIdentity, now: float) -> list[Action]:
     slot = state.slot_of(agent)
     if slot is None:
         return []
+    ended(state, [agent.worker])
     return lose(state, slot, now, Reason.POD_DELETED, TOLD_TO_END)
+
+
+def ended(state: Membership, workers: Sequence[WorkerId]) -> None:
+    """Ranks of these workers run no more: their agents said so, or their containers have ended."""
+    if state.alone is not None and state.alone.agent.worker in workers:
+        state.alone = None
 
 
 def commanded(state: Membership, command: Command, now: float) -> list[Action]:

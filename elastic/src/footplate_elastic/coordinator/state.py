@@ -43,6 +43,8 @@ class Membership:
     # Who takes a slot once the agent that leaves it has saved, by index.
     successors: dict[int, Slot] = field(default_factory=dict)
     sealed: SealedGeneration | None = None  # the newest sealed or adopted
+    alone: Slot | None = None  # of a generation of one, as long as its ranks may run
+    unknown_until: float = float("-inf")  # a generation that nobody told a successor of may train until then
     claims: dict[int, SealedGeneration] = field(default_factory=dict)  # what agents say that they run
     # Spares that have taken a slot, by (index, incarnation) that they still call themselves.
     aliases: dict[WorkerId, AgentIdentity] = field(default_factory=dict)
@@ -56,6 +58,7 @@ class Membership:
     gone: frozenset[WorkerId] = frozenset()  # pods that Kubernetes holds to be gone
     limits: NumberedLimits | None = None  # what ranks are told
     outcome: RunState | None = None
+    unheard: bool = False  # ranks may have trained further than anybody told before the run was closed
     superseded: bool = False
 
     @property

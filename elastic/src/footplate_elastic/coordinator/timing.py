@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from footplate_elastic.protocol import wire
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -26,6 +28,7 @@ class Timing:
     connection: float = 0.1  # for a live agent to open its idle connection again
     substitute: float = 15.0  # a lost slot that nobody speaks for is awaited so long; then fewer go on
     joining: float = 60.0  # for one that speaks but has not joined, and for everybody at the start
+    lease: float = wire.LEASE_SECONDS  # a generation of one that is not heard may train for so long
     adoption: float = 10.0  # a replaced coordinator waits this long for the last generation
     # Whatever a gap between two ticks has beyond this is our own pause, not the agents' silence.
     own_pause: float = 0.2

@@ -13,6 +13,7 @@ import contextlib
 import json
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -44,6 +45,9 @@ class AgentClient:
         Always where there is no agent: then there is one generation only.
         """
         return True
+
+    def wait_for_lease(self) -> None:
+        """Wait while another generation may train: the agent has not heard a coordinator for long."""
 
     def command(self) -> Command:
         """The newest command known here; a cached value."""
@@ -91,6 +95,7 @@ class SocketClient(AgentClient):
         self._lock = threading.Lock()
         self._command = Command.NONE
         self._limits = limits
+        self._until: float | None = None  # of CLOCK_MONOTONIC, which all processes of a machine share
         self._diagnosed: Callable[[Diagnosis], None] = _ignored
         self._answers: dict[int, bool] = {}
         self._answered = threading.Condition()
@@ -118,6 +123,10 @@ class SocketClient(AgentClient):
             self._put({"grant": number, "step": step})
             self._answered.wait_for(lambda: number in self._answers or self._ended)
             return self._answers.pop(number, False)
+
+    def wait_for_lease(self) -> None:
+        with self._answered:
+            self._answered.wait_for(self._leased)
 
     def command(self) -> Command:
         return self._command
@@ -163,6 +172,9 @@ class SocketClient(AgentClient):
         if self._limits is None or limits.newer_than(self._limits):
             self._limits = limits
 
+    def _leased(self) -> bool:
+        return self._ended or self._until is None or time.monotonic() < self._until
+
     def _listen(self) -> None:
         with contextlib.suppress(OSError):
             while packet := self._channel.recv(PACKET):
@@ -171,6 +183,10 @@ class SocketClient(AgentClient):
                     self._command = Command(message["command"])
                 if "limits" in message:
                     self._learn(NumberedLimits.from_json(message["limits"]))
+                if "until" in message:
+                    with self._answered:
+                        self._until = message["until"]
+                        self._answered.notify_all()
                 if "diagnose" in message:
                     self._diagnosed(Diagnosis.from_json(message["diagnose"]))
                 if "grant" in message:

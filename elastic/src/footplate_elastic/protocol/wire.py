@@ -26,6 +26,9 @@ EPOCH_HEADER: Final = "Footplate-Epoch"  # on every answer: lets an agent refuse
 
 HEARTBEAT_SECONDS: Final = 1.0  # how long a heartbeat waits for news
 SUSPECT_SECONDS: Final = 0.2  # while silence is suspect, which must not be the silence of a wait
+# A generation of one has no peer that holds it back. So its ranks begin no step later than this after its
+# agent put the last question that a coordinator answered, and no coordinator starts another one before.
+LEASE_SECONDS: Final = 20.0
 JOIN_SECONDS: Final = 10.0  # how long a join waits before it is asked again (202)
 
 

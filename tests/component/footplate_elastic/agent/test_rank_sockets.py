@@ -182,3 +182,35 @@ def test_the_socket_is_private_and_removed(heard: Heard) -> None:
     assert server.directory.stat().st_uid == os.getuid()
     server.close()
     assert not server.directory.exists()
+
+
+def test_a_rank_waits_while_its_lease_is_over(server: RankServer, agent: AgentClient) -> None:
+    agent.wait_for_lease()  # nobody has spoken of one
+    _held(server, agent, Command.CHECKPOINT_AND_EXIT)
+
+
+def test_so_does_one_that_connects_later(server: RankServer) -> None:
+    server.lease(time.monotonic() - 1.0)
+    late = connect(server.path)
+    _held(server, late, Command.CHECKPOINT_AND_EXIT)
+    server.lease(time.monotonic() - 1.0)
+    _held(server, late, Command.DISCARD)
+    server.lease(None)
+    late.wait_for_lease()
+    late.close()
+
+
+def _held(server: RankServer, client: AgentClient, after: Command) -> None:
+    server.lease(time.monotonic() - 1.0)
+    server.push(after)
+    assert eventually(client, after), "and so it has heard what was told before"
+    passed = threading.Event()
+
+    def step() -> None:
+        client.wait_for_lease()
+        passed.set()
+
+    threading.Thread(target=step, daemon=True).start()
+    assert not passed.wait(0.3)
+    server.lease(time.monotonic() + SECONDS)
+    assert passed.wait(SECONDS)

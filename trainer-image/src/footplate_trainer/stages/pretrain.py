@@ -25,6 +25,7 @@ from footplate_trainer.callbacks.checkpoints import (
     run_file,
 )
 from footplate_trainer.callbacks.diagnostics import Diagnostics
+from footplate_trainer.callbacks.lease import Lease
 from footplate_trainer.callbacks.limits import LimitsFollower
 from footplate_trainer.callbacks.metric_rows import open_metric_rows
 from footplate_trainer.callbacks.reporter import Reporter
@@ -98,6 +99,7 @@ def _pretrain(
     state_now = partial(_state, state_writer(config, start, shards, world), limits, reporter)
     callbacks = Callbacks(
         reporter,
+        Lease(agent),
         Suspension(agent),
         Diagnostics(config.checkpoint.uri, agent, world, reporter),
         LimitsFollower(limits, agent, world, start.step),

@@ -9,7 +9,7 @@ from typing import Final
 
 from footplate_contracts.directives import Directives
 from footplate_contracts.names import ConditionType, Phase, Reason, Role
-from footplate_contracts.reports import RunState
+from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import seconds_between
 from footplate_operator.runtime.conditions import NewCondition
@@ -124,11 +124,16 @@ def _on_its_way(pod: PodView, now: datetime) -> bool:
 
 def _overdue(run: Run, gang: GangPlan, history: History, now: datetime) -> bool:
     complete = gang.workers.complete and all(pod.started for pod in gang.workers.current)
-    complete = complete and not gang.state.unreachable
+    complete = complete and not gang.state.unreachable and not _unheard(gang.state)
     waited = seconds_between(run.phase_since, now)
     deadline = float(run.spec.resilience.gather_deadline_seconds)
     times = gathering.given_back(history.closed)
     return not complete and gathering.overdue(run.phase, history.stepped, waited, deadline, times)
+
+
+def _unheard(state: CoordinatorState) -> bool:
+    """Whether the coordinator waits for workers that it does not hear."""
+    return state.state is RunState.GATHERING and bool(state.missing)
 
 
 def _finished(gang: GangPlan, now: datetime) -> bool:

@@ -104,7 +104,11 @@ def _durable(situation: Situation) -> str:
     durable, reached = checkpoint.latest_step if checkpoint else 0, progress.step if progress else 0
     said = f"step {durable} is durable" if checkpoint else "no step is durable"
     lost = reached - durable
-    return f"{said}; {lost} step{'s' if lost > 1 else ''} after it are lost" if lost > 0 else said
+    if lost > 0:
+        least = "at least " if situation.gang.state.unheard else ""
+        return f"{said}; {least}{lost} step{'s' if lost > 1 else ''} after it are lost"
+    unheard = situation.gang.state.unheard and situation.history.generation
+    return f"{said}; whatever was trained after it is lost" if unheard else said
 
 
 def _training(situation: Situation) -> bool:

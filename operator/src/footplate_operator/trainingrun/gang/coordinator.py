@@ -18,7 +18,7 @@ from typing import Final
 
 from footplate_contracts.names import Phase
 from footplate_contracts.reports import CoordinatorState
-from footplate_operator.trainingrun.gang.losses import STUCK_SECONDS, UNACCEPTED_SECONDS
+from footplate_operator.trainingrun.gang.losses import MUTE_SECONDS, STUCK_SECONDS, UNACCEPTED_SECONDS
 from footplate_operator.trainingrun.gang.moves import SETTLE_SECONDS
 from footplate_operator.trainingrun.observed import PodView
 from footplate_operator.trainingrun.policies.backoff import not_before
@@ -55,6 +55,7 @@ def plan_coordinator(
     now: datetime,
     taken: int = 0,
     held: bool = False,
+    deaf: int = 0,
 ) -> CoordinatorPlan:
     """Which coordinator should exist.
 
@@ -66,13 +67,14 @@ def plan_coordinator(
         silence: seconds for which the one that is listened to has not answered.
         taken: the highest epoch of a pod that a deleted run of the same name has left.
         held: it is needed where it is, though its node is about to end.
+        deaf: the epoch of one that hears none of the workers; 0 for none.
     """
     lowest = known if begun else known + 1
     serving = [pod for pod in pods if pod.live and pod.epoch >= lowest]
     current = max(serving, key=lambda pod: pod.epoch, default=None)
-    follows = current is not None and not _given_up(current, silence, now)
+    follows = current is not None and not _given_up(current, silence, now, deaf)
     epoch = max([known, taken, *(pod.epoch for pod in pods)]) + 1
-    before = _handing_over(pods, current, silence, now) if begun else None
+    before = _handing_over(pods, current, silence, now, deaf) if begun else None
     if before is not None:
         due = now if follows else not_before(pods, now)
         return CoordinatorPlan(before, before.epoch if follows else epoch, due, wanted=not follows)
@@ -92,7 +94,7 @@ def said_now(state: CoordinatorState, serving: CoordinatorPlan, phase: Phase | N
 
 
 def _handing_over(
-    pods: Sequence[PodView], successor: PodView | None, silence: float, now: datetime
+    pods: Sequence[PodView], successor: PodView | None, silence: float, now: datetime, deaf: int
 ) -> PodView | None:
     """The one that has to leave its node and serves on, as its `successor` has not started."""
     if successor is not None and successor.started:
@@ -100,12 +102,13 @@ def _handing_over(
     below = successor.epoch if successor is not None else float("inf")
     leaving = [pod for pod in pods if pod.live and pod.started and pod.notice and pod.epoch < below]
     newest = max(leaving, key=lambda pod: pod.epoch, default=None)
-    return newest if newest is not None and not _given_up(newest, silence, now) else None
+    return newest if newest is not None and not _given_up(newest, silence, now, deaf) else None
 
 
-def _given_up(current: PodView, silence: float, now: datetime) -> bool:
+def _given_up(current: PodView, silence: float, now: datetime, deaf: int) -> bool:
     """Whether another one should take over from `current`, which is live as far as Kubernetes says."""
     if not current.started:
         late = current.unaccepted_for(now) >= UNACCEPTED_SECONDS
         return late or current.stuck_for(now) >= STUCK_SECONDS
-    return min(silence, current.running_for(now)) >= SILENT_SECONDS
+    hears_nobody = current.epoch == deaf and current.running_for(now) >= MUTE_SECONDS
+    return hears_nobody or min(silence, current.running_for(now)) >= SILENT_SECONDS

@@ -22,6 +22,8 @@ UNREADY_SECONDS: Final = 2.0  # longer than a pod takes from its first container
 UNACCEPTED_SECONDS: Final = 10.0
 STUCK_SECONDS: Final = 60.0  # for an image, a mount or a container to come right where it is
 MUTE_SECONDS: Final = 60.0  # an agent speaks a second after its container has started
+# Where nobody is heard it is rather the coordinator that cannot hear: another one listens before.
+ALL_MUTE_SECONDS: Final = 110.0
 # By then Kubernetes has noticed by itself what is true, and keeps pods away from such a node.
 AVOIDED_SECONDS: Final = 90.0
 _MOST_SHOWN: Final = 4  # pairs of nodes, in a condition
@@ -29,25 +31,35 @@ _MOST_AVOIDED: Final = 64  # nodes; a larger loss is the network's, and a list o
 
 
 def lost(
-    state: CoordinatorState, pods: Iterable[PodView], now: datetime, serving: float = 0.0
+    state: CoordinatorState,
+    pods: Iterable[PodView],
+    now: datetime,
+    serving: float = 0.0,
+    waited: float = 0.0,
 ) -> frozenset[WorkerId]:
     """Workers that need a substitute, though their pods are there.
 
-    `serving`: seconds for which the coordinator that said `state` has run.
+    Args:
+        serving: seconds for which the coordinator that said `state` has run.
+        waited: seconds for which the run has been about to train.
     """
     known = list(pods)
-    mute = _mute(state, known, now) if serving >= MUTE_SECONDS else frozenset()
+    mute = _mute(state, known, now, waited) if serving >= MUTE_SECONDS else frozenset()
     missed = {missed.agent.worker for missed in state.missed if missed.verdict is not Verdict.SUSPECT}
     return frozenset(missed) | _listed(state) | _unheard(state, known, now) | _not_starting(known, now) | mute
 
 
 def gone(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> list[GoneWorker]:
-    """Workers that the coordinator suspects, and Kubernetes misses as well."""
-    here = {pod.worker for pod in pods if pod.live and not _missed_by_kubernetes(pod, now)}
+    """Workers that the coordinator suspects, and Kubernetes misses as well; and of any, that it has ended."""
+    known = list(pods)
+    here = {pod.worker for pod in known if pod.live and not _missed_by_kubernetes(pod, now)}
+    # Of a pod that went with its Node nobody knows what runs there.
+    seen = {pod.worker for pod in known if pod.ended and pod.disruption != "DeletionByPodGC"}
+    ended = seen & {missed.agent.worker for missed in state.missed}
     suspects = {missed.agent.worker for missed in state.missed if missed.verdict is Verdict.SUSPECT}
     return [
-        GoneWorker(index=worker.index, incarnation=worker.incarnation)
-        for worker in sorted(suspects - here, key=lambda worker: (worker.index, worker.incarnation))
+        GoneWorker(index=worker.index, incarnation=worker.incarnation, ended=worker in ended)
+        for worker in sorted((suspects - here) | ended, key=lambda worker: (worker.index, worker.incarnation))
     ]
 
 
@@ -65,6 +77,13 @@ def to_avoid(state: CoordinatorState, pods: Iterable[PodView], now: datetime) ->
     }
     deaf = {pod.node for pod in known if not pod.ended and pod.unaccepted_for(now) >= UNACCEPTED_SECONDS}
     return frozenset(sorted(silent | deaf)[:_MOST_AVOIDED])
+
+
+def hears_nobody(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> bool:
+    """Whether a coordinator that answers us has heard nobody, though workers have run for long."""
+    gathers = state.heard and state.state is RunState.GATHERING
+    running = any(pod.live and pod.running_for(now) >= MUTE_SECONDS for pod in pods)
+    return gathers and running and not heard(state) and not state.waiting
 
 
 def unreachable(state: CoordinatorState) -> frozenset[WorkerId]:
@@ -129,9 +148,11 @@ def _missed_by_kubernetes(pod: PodView, now: datetime) -> bool:
     return bool(pod.node_lost) or pod.unready_for(now) >= UNREADY_SECONDS
 
 
-def _mute(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> frozenset[WorkerId]:
-    """Workers that have run for long without a word to a coordinator that hears others."""
-    if not heard(state) and not state.waiting:
+def _mute(
+    state: CoordinatorState, pods: Iterable[PodView], now: datetime, waited: float
+) -> frozenset[WorkerId]:
+    """Workers that have run for long without a word to a coordinator that hears others, or to two in turn."""
+    if not heard(state) and not state.waiting and waited < ALL_MUTE_SECONDS:
         return frozenset()
     missing = set(state.missing)
     return frozenset(

@@ -20,6 +20,7 @@ from typing import Final
 from footplate_contracts.directives import GoneWorker
 from footplate_contracts.names import ExitCode, Phase, Role, WorkerId
 from footplate_contracts.reports import CoordinatorState, RunState
+from footplate_operator.runtime.clock import seconds_between
 from footplate_operator.trainingrun.gang import losses
 from footplate_operator.trainingrun.gang.coordinator import CoordinatorPlan, plan_coordinator, said_now
 from footplate_operator.trainingrun.observed import LostWorker, Observed, PodView
@@ -107,7 +108,18 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
     begun = run.phase not in (None, Phase.QUEUED, Phase.SUSPENDED)
     taken_epoch = max((pod.epoch for pod in seen.predecessors), default=0)
     held = run.phase is not Phase.RUNNING or run.spec.suspend or any(map(_leaves, seen.workers))
-    serving = plan_coordinator(seen.coordinators, known_epoch, begun, seen.silence, now, taken_epoch, held)
+    waited = _waited(run, now)
+    deaf = waited < losses.ALL_MUTE_SECONDS and losses.hears_nobody(seen.coordinator, seen.workers, now)
+    serving = plan_coordinator(
+        seen.coordinators,
+        known_epoch,
+        begun,
+        seen.silence,
+        now,
+        taken_epoch,
+        held,
+        deaf=seen.coordinator.epoch if deaf and waited >= losses.MUTE_SECONDS else 0,
+    )
     state = said_now(seen.coordinator, serving, run.phase)
     taken = promoted(seen.spares, state)
     observed = seen.with_pods(taken)
@@ -117,7 +129,7 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
         launched=bool(status.attempts) and status.attempts[-1].end is None,
         fresh=not status.attempts,
         taken=max((pod.incarnation for pod in seen.predecessors if pod.role != Role.COORDINATOR), default=-1),
-        lost=losses.lost(state, observed.workers, now, serving.running_for(now)),
+        lost=losses.lost(state, observed.workers, now, serving.running_for(now), waited),
         may_create=observed.may_create,
         heard=losses.heard(state) if state.state is RunState.TRAINING else frozenset(),
         silent=not state.heard,
@@ -141,6 +153,12 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
         gone=tuple(losses.gone(state, observed.workers, now)),
         avoided=losses.to_avoid(state, observed.gang, now) | observed.refused | observed.ending,
     )
+
+
+def _waited(run: Run, now: datetime) -> float:
+    """Seconds for which the run has been about to train; 0 while it does, or is not to."""
+    gathers = run.phase in (Phase.STARTING, Phase.RESTARTING) and not run.spec.suspend
+    return seconds_between(run.phase_since, now) if gathers else 0.0
 
 
 def _leaves(pod: PodView) -> bool:

@@ -1,0 +1,19 @@
+"""Begins no step while another generation may train in this one's place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from footplate_elastic.protocol.agent_client import AgentClient
+from footplate_trainer.loop.callbacks import Callback
+
+
+@dataclass(frozen=True)
+class Lease(Callback):
+    """Waits for the agent, where that has not heard a coordinator for long."""
+
+    agent: AgentClient
+
+    def before_data(self, step: int) -> None:
+        """See Callback."""
+        self.agent.wait_for_lease()
