@@ -146,6 +146,13 @@ FOUND: Final[dict[str, tuple[dict[str, int], list[str | float]]]] = {
             *("grow", "grow", "API server restarted"),
         ],
     ),
+    "and-with-its-coordinator": (
+        {"chance": 1, "spares": 1, "least": 1},
+        [
+            *(9.0, "two workers deleted", 1.5, "node cut off"),
+            *("grow", "grow", "grow", "API server restarted"),
+        ],
+    ),
     "the-only-agent-is-frozen-while-it-gathers": ({}, [9.0, "shrink", 9.0, "agent stopped"]),
     "and-another-coordinator-hears-nobody-either": (
         {},

@@ -125,6 +125,7 @@ class Coordinator:
 
     def direct(self, directives: Directives, now: float) -> None:
         """How the operator wants the gang from now on; what cannot be is refused, and the rest holds."""
+        self.state.polled = now
         before, self.directives = self.directives, directives
         self.version += directives != before
         gone = directives.gone or ()

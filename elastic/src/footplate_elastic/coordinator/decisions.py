@@ -44,8 +44,6 @@ def _decide(state: Membership, now: float) -> list[Action]:
     if decision is takeover.Takeover.WAIT:
         return []
     state.claims.clear()
-    if last is None and waited_out:
-        state.unknown_until = state.opened + state.timing.lease
     if decision is takeover.Takeover.OPEN or last is None:
         state.sealed = last
         for member in last.members if last else ():
@@ -72,6 +70,8 @@ def _decide(state: Membership, now: float) -> list[Action]:
 def _seal(state: Membership, now: float) -> list[Action]:
     ready = sum(slot.ready and slot.agent.index < state.nodes for slot in state.slots.values())
     count = count_of(ready, state.nodes, state.legal)
+    if ready < state.nodes and _may_be_replaced(state, now):
+        return []
     if count == 0 or now - state.opened < max(hold_seconds(state.fruitless), patience(state, count)):
         return []
     training = chosen(state, count)
@@ -105,6 +105,11 @@ def _alone(state: Membership) -> Slot | None:
     return state.slot_of(members[0].agent) if len(members) == 1 else None
 
 
+def _may_be_replaced(state: Membership, now: float) -> bool:
+    """Whether a successor of ours may gather the others: those that are cut off with us are to wait."""
+    return state.polled is not None and now - state.polled > state.timing.operator
+
+
 def _may_train_still(state: Membership, training: Sequence[Slot], now: float) -> bool:
     """Whether a generation of one may still make steps beside the one that is to be sealed.
 
@@ -112,8 +117,6 @@ def _may_train_still(state: Membership, training: Sequence[Slot], now: float) ->
     agent has heard no coordinator for a while. Until then nobody else begins, but where it is known to have
     ended.
     """
-    if now < state.unknown_until:
-        return True
     alone = state.alone
     if alone is None or alone in training:
         return False

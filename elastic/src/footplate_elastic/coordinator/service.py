@@ -132,6 +132,7 @@ class Service:
 
     async def state(self, after: int, wait: float) -> CoordinatorState:
         """The whole, as soon as its version is above `after`, or after `wait` seconds."""
+        self.coordinator.state.polled = self._clock()
 
         def look() -> bool | None:
             return True if self.coordinator.version > after else None

@@ -38,13 +38,13 @@ class Membership:
     ticked: float
     rendezvous: Rendezvous
     late: float = float("-inf")  # when a tick came late last: what is heard since may have been said before
+    polled: float | None = None  # when the operator asked last; None: there is none
     deaf: float = float("-inf")  # when fewer than half were heard last
     slots: dict[int, Slot] = field(default_factory=dict)
     # Who takes a slot once the agent that leaves it has saved, by index.
     successors: dict[int, Slot] = field(default_factory=dict)
     sealed: SealedGeneration | None = None  # the newest sealed or adopted
     alone: Slot | None = None  # of a generation of one, as long as its ranks may run
-    unknown_until: float = float("-inf")  # a generation that nobody told a successor of may train until then
     claims: dict[int, SealedGeneration] = field(default_factory=dict)  # what agents say that they run
     # Spares that have taken a slot, by (index, incarnation) that they still call themselves.
     aliases: dict[WorkerId, AgentIdentity] = field(default_factory=dict)

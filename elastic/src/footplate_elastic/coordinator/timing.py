@@ -29,6 +29,8 @@ class Timing:
     substitute: float = 15.0  # a lost slot that nobody speaks for is awaited so long; then fewer go on
     joining: float = 60.0  # for one that speaks but has not joined, and for everybody at the start
     lease: float = wire.LEASE_SECONDS  # a generation of one that is not heard may train for so long
+    # An operator asks every four seconds. Without an answer for eight it makes a successor of ours elsewhere.
+    operator: float = 8.0
     adoption: float = 10.0  # a replaced coordinator waits this long for the last generation
     # Whatever a gap between two ticks has beyond this is our own pause, not the agents' silence.
     own_pause: float = 0.2

@@ -72,18 +72,6 @@ def test_of_a_larger_generation_those_who_are_here_are_enough() -> None:
     assert story.rendezvous() is Rendezvous.SEALED
 
 
-def test_a_successor_that_nobody_told_of_a_generation_waits_for_one_to_stop() -> None:
-    story = Story(nodes=2, least=1, epoch=2)
-    story.connect(1)
-    story.join(1)
-    story.beats_until(12.0, [1])
-    story.join(0)
-    story.beats_until(LEASE_SECONDS - 0.1, [0, 1])
-    assert story.rendezvous() is Rendezvous.OPEN
-    story.beats_until(LEASE_SECONDS + 0.5, [0, 1])
-    assert story.rendezvous() is Rendezvous.SEALED
-
-
 def test_a_successor_adopts_a_generation_of_one_and_waits_for_it_as_well() -> None:
     story = Story(nodes=1, epoch=2)
     running = sealed_by_hand(GenerationId(epoch=1, number=3), (0,))
@@ -93,6 +81,28 @@ def test_a_successor_adopts_a_generation_of_one_and_waits_for_it_as_well() -> No
     story.join(1)
     story.beats_until(LEASE_SECONDS - 0.1, [1])
     assert story.rendezvous() is Rendezvous.OPEN
+
+
+def test_fewer_do_not_go_on_where_a_successor_may_have_gathered_the_others() -> None:
+    story = Story(nodes=2, least=1)
+    story.sealed()
+    story.state.polled = story.now
+    story.lose(1)
+    story.beats_until(30.0, [0])
+    assert story.rendezvous() is Rendezvous.OPEN
+    story.state.polled = story.now
+    story.beats_until(31.0, [0])
+    assert story.rendezvous() is Rendezvous.SEALED and story.members() == [0]
+
+
+def test_all_go_on_whatever_became_of_the_operator() -> None:
+    story = Story(nodes=2, least=1)
+    story.sealed()
+    story.state.polled = story.now
+    story.beats_until(30.0, [0, 1])
+    for index in (0, 1):
+        story.join(index, last=story.state.generation, why=failure())
+    assert story.rendezvous() is Rendezvous.SEALED
 
 
 @pytest.mark.parametrize(
