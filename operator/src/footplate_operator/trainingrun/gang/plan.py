@@ -156,9 +156,16 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
 
 
 def _waited(run: Run, now: datetime) -> float:
-    """Seconds for which the run has been about to train; 0 while it does, or is not to."""
-    gathers = run.phase in (Phase.STARTING, Phase.RESTARTING) and not run.spec.suspend
-    return seconds_between(run.phase_since, now) if gathers else 0.0
+    """Seconds for which the run has been about to train again; 0 while it trains, or is not to.
+
+    Before its first generation nobody knows how long its image takes to start an agent: half of the time
+    that the run has to start in.
+    """
+    if run.phase not in (Phase.STARTING, Phase.RESTARTING) or run.spec.suspend:
+        return 0.0
+    spoke = any(attempt.generation for attempt in run.status.attempts)
+    benefit = 0.0 if spoke else run.spec.resilience.startup_deadline_seconds / 2
+    return seconds_between(run.phase_since, now) - benefit
 
 
 def _leaves(pod: PodView) -> bool:
