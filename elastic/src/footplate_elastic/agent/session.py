@@ -282,8 +282,9 @@ class Session:
             pauses.pause(self._ending)
 
     def _renew(self, asked: float) -> None:
-        if self._lease.renewed(asked, len(self.running.members) if self.running else 0):
-            self._listener.leased(self._lease.until)
+        with self._lock:  # ranks hear what holds now last, and nobody takes the generation away meanwhile
+            if self._lease.renewed(asked, len(self.running.members) if self.running else 0):
+                self._listener.leased(self._lease.until)
 
     def _exchange(self, connection: Connection, path: str, word: Heartbeat, pauses: Backoff) -> bool:
         asked = time.monotonic()
