@@ -109,7 +109,8 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
     taken_epoch = max((pod.epoch for pod in seen.predecessors), default=0)
     held = run.phase is not Phase.RUNNING or run.spec.suspend or any(map(_leaves, seen.workers))
     waited = _waited(run, now)
-    deaf = waited < losses.ALL_MUTE_SECONDS and losses.hears_nobody(seen.coordinator, seen.workers, now)
+    in_time = losses.MUTE_SECONDS <= waited < losses.ALL_MUTE_SECONDS
+    deaf = in_time and losses.hears_nobody(seen.coordinator, seen.workers, now)
     serving = plan_coordinator(
         seen.coordinators,
         known_epoch,
@@ -118,7 +119,7 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
         now,
         taken_epoch,
         held,
-        deaf=seen.coordinator.epoch if deaf and waited >= losses.MUTE_SECONDS else 0,
+        deaf=seen.coordinator.epoch if deaf else 0,
     )
     state = said_now(seen.coordinator, serving, run.phase)
     taken = promoted(seen.spares, state)
