@@ -106,16 +106,14 @@ def _general(gang: GangPlan, history: History, now: datetime) -> Diagnosis | Non
     Where others of the same image have started it would, and while one is on its way, or a worker is to
     be made, that may yet be seen. After a disturbance the ones that have started may be gone.
     """
-    hopeful = {_serves(pod) for pod in gang.observed.pods if pod.started or _on_its_way(pod, now)}
-    hopeful |= {_serves(pod) for pod in gang.observed.coordinators if pod.epoch > 1}
-    if history.disturbed or not gang.workers.complete:
-        hopeful.add(False)
-    return diagnosis.worst([pod for pod in gang.observed.pods if _serves(pod) not in hopeful], now)
-
-
-def _serves(pod: PodView) -> bool:
-    """Whether it is a coordinator; workers and spares have one image, and one node may do for both."""
-    return pod.role == Role.COORDINATOR
+    coming = {pod.role for pod in gang.observed.pods if pod.started or _on_its_way(pod, now)}
+    coordinator = Role.COORDINATOR in coming or any(pod.epoch > 1 for pod in gang.observed.coordinators)
+    # Workers and spares have one image, and one node may do for both.
+    worker = bool(coming - {Role.COORDINATOR}) or history.disturbed or not gang.workers.complete
+    hopeless = [
+        pod for pod in gang.observed.pods if not (coordinator if pod.role == Role.COORDINATOR else worker)
+    ]
+    return diagnosis.worst(hopeless, now)
 
 
 def _on_its_way(pod: PodView, now: datetime) -> bool:
