@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from footplate_operator.runtime.kinds import POD
@@ -43,6 +45,56 @@ async def test_pods_that_die_young_are_followed_after_seconds(world: Simulation,
         await world.until(lambda: len(world.live_workers()) == 2, 30)
     assert world.status["incarnation"] == 5
     await world.until(lambda: world.phase == "Succeeded", 200)
+
+
+def succeed_operator(world: Simulation, clock: float) -> None:
+    """Kill the operator; the one that follows has another `clock`."""
+    world.operators_clock = clock
+    world.restart_operator()
+
+
+@off
+@simulated(nodes=4)
+async def test_a_leader_with_another_clock_waits_for_a_checkpoint_all_the_same(
+    world: Simulation, clock: float
+) -> None:
+    await training(world, 2, steps=60)
+    world.save_seconds = 10.0
+    world.apply(suspend=True)
+    await world.until(lambda: world.phase == "Suspending", 10)
+    succeed_operator(world, clock)
+    await world.until(lambda: world.phase == "Suspended", 60)
+    assert f"step {world.step} is durable" in world.condition("Ready")["message"]
+    world.apply(suspend=False)
+    await world.until(lambda: world.phase == "Succeeded", 200)
+
+
+@off
+@simulated(nodes=1)
+async def test_a_leader_with_another_clock_gives_a_start_its_time(world: Simulation, clock: float) -> None:
+    deadline = 60
+    world.apply(resilience={"startupDeadlineSeconds": deadline})  # two workers, and room for one
+    await world.until(lambda: world.phase == "Starting", 10)
+    began = asyncio.get_running_loop().time()
+    await asyncio.sleep(deadline / 2)
+    succeed_operator(world, clock)
+    await world.until(lambda: world.phase == "Failed", 3 * deadline)
+    assert asyncio.get_running_loop().time() - began >= deadline - 5
+
+
+@off
+@simulated(nodes=4)
+async def test_a_leader_with_another_clock_counts_both_workers_of_one_loss_once(
+    world: Simulation, clock: float
+) -> None:
+    world.operators_clock = clock
+    world.restart_operator()
+    await training(world, 2, steps=60)
+    world.nodes.end_container("tiny-w0-0", 137)
+    await world.until(lambda: world.phase == "Restarting", 10)
+    world.nodes.end_container("tiny-w1-0", 137)
+    await world.until(lambda: world.phase == "Succeeded", 200)
+    assert world.status["failures"] == {"NodeLost": 1}
 
 
 def _name(pod: dict[str, dict[str, str]]) -> str:

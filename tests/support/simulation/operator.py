@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from footplate_operator.errors import LeadershipLost
@@ -41,8 +42,13 @@ class OperatorReplica(Process):
         super().__init__(world.network, place, name)
         self.world = world
         self.leads = False
+        self.clock = timedelta(seconds=world.operators_clock)
         self.watches: Watches | None = None
         self.spawn(self._operate())
+
+    def now(self) -> datetime:
+        """As its own clock says."""
+        return self.world.clock() + self.clock
 
     def kill(self) -> None:
         """It does nothing more."""
@@ -56,7 +62,7 @@ class OperatorReplica(Process):
         world = self.world
         await self.sleep(START)
         client = Client(world.api, self)
-        lease = Leadership(client, "footplate", "footplate-operator", self.name, LEASE_SECONDS, world.clock)
+        lease = Leadership(client, "footplate", "footplate-operator", self.name, LEASE_SECONDS, self.now)
         await lease.acquire()
         cluster = Fenced(client, lease.check)
         self.leads = True
@@ -65,9 +71,9 @@ class OperatorReplica(Process):
         metrics = Metrics()
         controller = TrainingRuns(cluster, watchers, DEFAULTS, RunMetrics(metrics.registry), RELEASE)
         cache = Cache(controller)
-        writer = StatusWriter(controller, cluster, cache, queue, world.clock, self.name)
+        writer = StatusWriter(controller, cluster, cache, queue, self.now, self.name)
         actor = Actor(controller, cluster, cache)
-        reconciler = Reconciler(controller, cluster, cache, queue, actor, writer, world.clock, RESYNC_SECONDS)
+        reconciler = Reconciler(controller, cluster, cache, queue, actor, writer, self.now, RESYNC_SECONDS)
 
         async def work(key: Key) -> None:
             await self.going()

@@ -50,6 +50,7 @@ class Simulation:
     def __init__(self, seed: int = 0, nodes: int = 3, slots: int = 1, replicas: int = 1) -> None:
         self.chance = random.Random(seed)
         self.clock = Clock()
+        self.operators_clock = 0.0  # seconds by which those that start from now on are wrong
         self.pace = STEP
         self.save_seconds = SAVE
         self.grace = GRACE

@@ -33,6 +33,7 @@ NEW = History(
     step=37,
     checkpoint_step=30,
     stepped=True,
+    incarnation=4,
 )
 
 
@@ -146,25 +147,32 @@ def counted(history: History) -> dict[str, int]:
     return dict(sorted(totals.items()))
 
 
-EARLIER, LATER = NOW - timedelta(minutes=1), NOW + timedelta(minutes=1)
+EARLIER, LATER = 4, 5  # incarnations
+RESUMED = attempts.end(attempts.begin(NEW), Reason.SUSPENDED)
 
 
 @pytest.mark.parametrize(
-    ("before", "made", "generations"),
+    ("before", "incarnations", "generations"),
     [
         pytest.param(training(), [EARLIER], ["1.1", ""], id="what-trains"),
         pytest.param(training(), [EARLIER, None], ["1.1", ""], id="both-pods-of-it-are-one-interruption"),
         pytest.param(training(), [EARLIER, LATER], ["1.1", "", ""], id="one-made-since-had-joined-nothing"),
         pytest.param(
-            attempts.begin(replace(NEW, trained="1.7")), [EARLIER], ["1.7", ""], id="what-trained-last"
+            attempts.begin(replace(RESUMED, trained="1.7")),
+            [EARLIER],
+            ["", "1.7", ""],
+            id="what-trained-last",
         ),
-        pytest.param(attempts.begin(NEW), [EARLIER], ["", ""], id="nothing-has-trained"),
+        pytest.param(attempts.begin(RESUMED), [EARLIER], ["", "", ""], id="nothing-has-trained"),
+        pytest.param(
+            attempts.begin(replace(NEW, trained="1.7")), [0], ["", ""], id="the-first-attempt-made-all"
+        ),
     ],
 )
 def test_a_lost_pod_ended_the_generation_that_it_was_part_of(
-    before: History, made: list[datetime | None], generations: list[str]
+    before: History, incarnations: list[int | None], generations: list[str]
 ) -> None:
-    lost = [replace(pod_failed(Cause.NODE_LOST, ""), generation=None, made=moment) for moment in made]
+    lost = [replace(pod_failed(Cause.NODE_LOST, ""), generation=None, incarnation=number) for number in incarnations]
     history, _ = attempts.record(before, SeenFailures(tuple(lost), (), ""), CoordinatorState.silent(), {})
     assert [attempt.generation for attempt in history.attempts] == generations
 
@@ -179,7 +187,7 @@ def test_a_lost_pod_ended_the_generation_that_it_was_part_of(
 def test_an_end_that_kubernetes_told_of_before_its_generation_was_known_counts_once(
     node: str, counted_after: dict[str, int], generation: str
 ) -> None:
-    told = replace(pod_failed(Cause.OUT_OF_MEMORY, ""), node="node-3", made=NOW)
+    told = replace(pod_failed(Cause.OUT_OF_MEMORY, ""), node="node-3", incarnation=1)
     history, _ = attempts.interrupt(attempts.begin(NEW), told, {})
     heard = replace(failure(Cause.NODE_LOST, "1.1"), node=node)
     seen = SeenFailures(new=(heard,), explanations=(), counted="1.1")

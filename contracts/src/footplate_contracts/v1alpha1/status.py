@@ -82,6 +82,9 @@ class Attempt(Part):
     start: Time = Field(description="when")
     end: Time | None = Field(None, description="when; absent while it goes on")
     nodes: Whole = Field(0, description="worker pods")
+    incarnation: Whole | None = Field(
+        None, description="newest incarnation of any worker when it began; its own pods have later ones"
+    )
     generation: Annotated[str, Field(max_length=32)] = Field(
         "", description="<epoch>.<number> that trained in it; what ended one generation is one interruption"
     )

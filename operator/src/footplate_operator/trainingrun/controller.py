@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -105,6 +105,7 @@ class RunView:
 
     observed: Observed
     revision: AnyRevision | None
+    unseen: timedelta = timedelta(0)  # of the phase
 
 
 class TrainingRuns(Controller[Run, RunView, Desired]):
@@ -191,14 +192,15 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             profile=await self._profile_since(run, admitted),
             credentials=credentials,
         )
-        return RunView(observed, None if isinstance(admitted, Problem) else admitted)
+        revision = None if isinstance(admitted, Problem) else admitted
+        return RunView(observed, revision, cache.unseen(run, now))
 
     def desire(self, run: Run, view: RunView, problem: Problem | None, now: datetime) -> Desired:
         observed = view.observed
         if problem is not None:
             told = observed.problem if problem.passing else problem
             observed = replace(observed, problem=told, hindered=True)
-        desired = desire(run, view.revision, observed, now)
+        desired = desire(replace(run, unseen=view.unseen), view.revision, observed, now)
         status = desired.status.model_copy(update={"written_by": self._release})
         return replace(desired, status=status)
 

@@ -32,6 +32,7 @@ class History:
     failures: Mapping[str, int] = field(default_factory=dict)  # by cause, since creation
     recent: tuple[RecentFailures, ...] = ()  # those that budgets count
     restarts: int = 0
+    incarnation: int = 0  # newest one of any worker, as the status says
     trained: str = ""  # the generation that trained last, as the status says
 
     @property
@@ -89,6 +90,7 @@ def history_of(run: Run, seen: TrainingRunStatus, now: datetime) -> History:
         failures=status.failures,
         recent=_recent(run, now),
         restarts=status.restarts,
+        incarnation=status.incarnation,
         trained=status.world.generation if status.world else "",
     )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from footplate_contracts.names import API_VERSION, Phase, RunUid
@@ -18,10 +19,13 @@ TRAINING_RUN: Final = Kind(API_VERSION, "TrainingRun", "trainingruns")
 PROFILE: Final = Kind(API_VERSION, "ComputeProfile", "computeprofiles", namespaced=False)
 
 
+@dataclass(frozen=True)
 class Run(Object[TrainingRunSpec, TrainingRunStatus]):
     """One TrainingRun."""
 
     uid: RunUid
+    # Of its phase, what passed before this leader saw it: the last leader's clock may have been another.
+    unseen: timedelta = timedelta(0)
 
     @property
     def phase(self) -> Phase | None:
@@ -30,8 +34,17 @@ class Run(Object[TrainingRunSpec, TrainingRunStatus]):
 
     @property
     def phase_since(self) -> datetime:
-        """Since when the phase is what it is."""
-        return parse_time(self.status.phase_time) if self.status.phase_time else self.created
+        """Since when the phase is what it is, later by what nobody saw of it."""
+        return (parse_time(self.status.phase_time) if self.status.phase_time else self.created) + self.unseen
+
+    @property
+    def noted(self) -> datetime | None:
+        """The latest moment that its status names, by the clock of whoever wrote it."""
+        status = self.status
+        times = [status.phase_time, status.progress.last_updated_time if status.progress else None]
+        times += [attempt.end or attempt.start for attempt in status.attempts[-1:]]
+        times += [condition.last_transition_time for condition in status.conditions]
+        return max((parse_time(time) for time in times if time), default=None)
 
     @property
     def reference(self) -> Child:

@@ -22,6 +22,7 @@ from footplate_operator.trainingrun.observed import Credentials, PodView
 from footplate_operator.trainingrun.policies.diagnosis import diagnose
 from footplate_operator.trainingrun.recovery import Recovery
 from footplate_operator.trainingrun.revision import Revision
+from footplate_operator.trainingrun.run import Run
 
 MOUNT_SECONDS: Final = 4.0  # a pod that waits longer than this is asked about
 _log = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ class RunCache:
     displaced: dict[str, str] = field(default_factory=dict)
     mounts: dict[str, tuple[datetime, str]] = field(default_factory=dict)  # pod uid -> asked, told
     recovery: Recovery | None = None
+    # Since when the run was in its phase as this leader found it, and how long nobody had seen it then.
+    found: tuple[str | None, timedelta] | None = None
     # As its pods were made, whatever becomes of its ControllerRevision.
     revision: Revision | None = None
     as_made: dict[tuple[Kind, str], tuple[str, int]] = field(default_factory=dict)  # child -> uid, version
@@ -50,6 +53,17 @@ class RunCache:
     noted: dict[tuple[str, str], tuple[datetime, str]] = field(
         default_factory=dict
     )  # pod uid, what -> since, value
+
+    def unseen(self, run: Run, now: datetime) -> timedelta:
+        """How much of its phase nobody saw: from what its status noted last until this leader found it.
+
+        No deadline passes meanwhile: who led before may have had another clock, and what the run
+        did since is still to be heard.
+        """
+        since = run.status.phase_time
+        if self.found is None:
+            self.found = since, now - run.noted if run.noted else timedelta(0)
+        return self.found[1] if self.found[0] == since else timedelta(0)
 
     async def complete(self, pod: PodView, cluster: Cluster, now: datetime) -> PodView:
         """`pod` with what it does not say: why its volumes cannot be mounted, and since when what holds.

@@ -16,7 +16,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -78,7 +77,7 @@ class Failure:
     generation: str | None = ""  # that it ended; empty: none was sealed; None: whichever the pod was part of
     node: str = ""
     source: Source = Source.COORDINATOR
-    made: datetime | None = None  # the pod that it is of, if any is left
+    incarnation: int | None = None  # of the pod that it is of, if any is left
     checkpoint_step: int | None = None  # of the newest durable checkpoint then, where that is known
 
 

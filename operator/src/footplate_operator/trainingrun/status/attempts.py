@@ -80,6 +80,7 @@ def begin(history: History) -> History:
         number=number,
         start=history.time,
         nodes=history.nodes,
+        incarnation=history.incarnation if history.attempts else None,
         start_step=history.checkpoint_step or 0,
     )
     return replace(history, attempts=(*history.attempts, attempt)[-ATTEMPT_LIMIT:])
@@ -121,7 +122,7 @@ def renewed(history: History, generation: str, nodes: int) -> History:
 def _placed(history: History, failure: Failure) -> Failure:
     """`failure` with the generation that it ended; empty where its pod had joined none.
 
-    While the open attempt has none yet, a pod older than that attempt was part
+    While the open attempt has none yet, a pod that was there before that attempt was part
     of the generation before, and its loss is the one that is known already.
     """
     if failure.generation is not None:
@@ -129,11 +130,18 @@ def _placed(history: History, failure: Failure) -> Failure:
     current = history.open
     if current is None or current.generation:
         generation = current.generation if current else ""
-    elif failure.made is not None and failure.made >= parse_time(current.start):
+    elif _made_since(current, failure.incarnation):
         generation = ""
     else:
         generation = history.broken or history.trained
     return replace(failure, generation=generation)
+
+
+def _made_since(attempt: Attempt, incarnation: int | None) -> bool:
+    """Whether the pod of that `incarnation` was made for `attempt`; None: nothing is left of the pod."""
+    if incarnation is None:
+        return False
+    return attempt.incarnation is None or incarnation > attempt.incarnation
 
 
 def _in_generation(history: History, state: CoordinatorState) -> History:

@@ -152,8 +152,8 @@ def from_lost(worker: LostWorker, generation: str | None, now: datetime) -> Fail
         exit_code=pod.exit_code if pod is not None else None,
         time=ended.timestamp(),
     )
-    node, made = (pod.node, pod.created) if pod is not None else ("", None)
-    return Failure(report, generation, node, Source.KUBERNETES, made)
+    node, incarnation = (pod.node, pod.incarnation) if pod is not None else ("", None)
+    return Failure(report, generation, node, Source.KUBERNETES, incarnation)
 
 
 def _cause(pod: PodView) -> tuple[Cause, str]:
