@@ -69,6 +69,15 @@ async def test_a_superseded_pod_that_stays_is_noticed(world: Simulation) -> None
 
 
 @simulated()
+async def test_a_pod_that_is_deleted_by_force_is_noticed(world: Simulation) -> None:
+    await training(world, 2)
+    world.check_invariants()
+    await world.objects.delete(POD, "default", "tiny-w1-0", grace=0)
+    with pytest.raises(AssertionError, match="by force while they ran"):
+        world.check_invariants()
+
+
+@simulated()
 async def test_a_step_that_two_generations_commit_is_noticed(world: Simulation) -> None:
     world.apply()
     volume = world.volume("uid")

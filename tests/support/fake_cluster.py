@@ -70,6 +70,7 @@ class FakeCluster:
     refuse: dict[tuple[str, Kind], Exception] = field(default_factory=dict)  # (verb, kind) -> error
     down: bool = False
     watches: list[Watch] = field(default_factory=list)
+    forced: list[str] = field(default_factory=list)  # pods that were deleted by force while they ran
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     # -- the operator's side -----------------------------------------------------------
@@ -114,6 +115,8 @@ class FakeCluster:
         def end() -> Json:
             known = self.objects.get((kind, name))
             if known is not None and uid in ("", known["metadata"]["uid"]):
+                if kind == POD and grace == 0 and _on_a_node(known):
+                    self.forced.append(name)
                 self.end(kind, name, grace)
             return {}
 
@@ -147,9 +150,7 @@ class FakeCluster:
     def end(self, kind: Kind, name: str, grace: int | None = None) -> None:
         """Delete: a pod that a kubelet has is Terminating until `bury`, everything else is gone at once."""
         body = self.objects[kind, name]
-        phase = body.get("status", {}).get("phase")
-        bound = bool(body.get("spec", {}).get("nodeName")) and phase not in ("Succeeded", "Failed")
-        if kind == POD and (bound or phase == "Running") and grace != 0:
+        if kind == POD and _on_a_node(body) and grace != 0:
             if "deletionTimestamp" not in body["metadata"]:
                 changed = copied(body)
                 changed["metadata"]["deletionTimestamp"] = self.clock().isoformat()
@@ -250,3 +251,10 @@ def _merged(known: Json, patch: Json) -> Json:
         else:
             fresh[key] = value
     return fresh
+
+
+def _on_a_node(pod: Json) -> bool:
+    """Whether a kubelet has containers of `pod`, or may begin to."""
+    phase = pod.get("status", {}).get("phase")
+    bound = bool(pod.get("spec", {}).get("nodeName")) and phase not in ("Succeeded", "Failed")
+    return bound or phase == "Running"

@@ -217,6 +217,7 @@ class Simulation:
     def check_invariants(self) -> None:
         """That nothing was seen which must never be."""
         assert not self.invariants.broken, self.invariants.broken
+        assert not self.objects.forced, f"deleted by force while they ran: {self.objects.forced}"
         assert not (twice := [said for volume in self._volumes.values() for said in volume.twice]), twice
 
     def live_workers(self) -> list[Json]:

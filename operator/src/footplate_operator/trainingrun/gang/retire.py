@@ -29,7 +29,7 @@ COMING_BACK_SECONDS: Final = 30.0  # for an agent that is not heard, once its su
 EXIT_SECONDS: Final = 4.0  # for workers of a finished run to end by themselves
 STOP_SECONDS: Final = 8.0  # after which pods that do not stop are deleted, though their logs go with them
 LONGEST_FLUSH_SECONDS: Final = 600.0  # the API may be away for ten minutes
-# Of a coordinator that cannot be asked: two of our long-polls, so that one that went wrong costs no row.
+# Of a coordinator that cannot be asked: time for many long-polls, so that some that went wrong cost no row.
 UNASKED_FLUSH_SECONDS: Final = 60.0
 STALE_GRACE: Final = 5
 WORKER_GRACE: Final = 10  # seconds for a pod whose checkpoint is durable
@@ -193,11 +193,12 @@ def misplaced(
 ) -> list[Removal]:
     """Pods that wait for room, and keep away from a node that is not to be avoided any more.
 
-    The scheduler had its time to find another one: it may just have bound a pod that we still see waiting.
+    The scheduler had its time to find another one: it may just have bound a pod that we still see waiting,
+    which ends as any other then. One that is on no node is gone at once, whatever its grace.
     """
     wanted = avoided | frozenset(excluded)
     return [
-        Delete(pod, grace=0)
+        Delete(pod, grace=STALE_GRACE)
         for pod in pods
         if pod.live
         and not pod.node
