@@ -41,9 +41,10 @@ async def test_a_successor_adopts_what_runs_and_no_rank_starts_again(
     await training(world, 2)
     harm(world)
     known = set(world.objects.objects)
-    assert await world.until(lambda: (POD, "tiny-c2") in set(world.objects.objects) - known, 60) < SUCCEEDED
-    await world.until(lambda: world.process_at("tiny-c2") is not None, 20)
-    assert await world.until(lambda: adopted(world), 60) < SUCCEEDED
+    passed = await world.until(lambda: (POD, "tiny-c2") in set(world.objects.objects) - known, 60)
+    passed += await world.until(lambda: world.process_at("tiny-c2") is not None, 20)
+    passed += await world.until(lambda: adopted(world), 60)
+    assert passed < SUCCEEDED
     await world.until_steps(25)
     assert {str(generation) for _, generation, _ in world.steps} == {"1.1"}
     assert world.status["restarts"] == 0
@@ -102,3 +103,12 @@ async def test_it_shares_no_node_with_a_worker_where_another_has_room(world: Sim
     await world.until(lambda: world.status["coordinator"]["epoch"] == 2, GRACE)
     await world.until(lambda: world.node_of("tiny-c2") != "", 10)
     assert world.node_of("tiny-c2") not in workers
+
+
+@simulated(nodes=3, slots=2)
+async def test_a_substitute_shares_no_node_with_it_where_another_has_room(world: Simulation) -> None:
+    await training(world, 2, steps=100)
+    world.power_off(world.node_of("tiny-w1-0"))
+    await world.until(lambda: (POD, "tiny-w1-1") in world.objects.objects, 30)
+    await world.until(lambda: world.node_of("tiny-w1-1") != "", 5)
+    assert world.node_of("tiny-w1-1") == world.node_of("tiny-w0-0") != world.node_of("tiny-c1")

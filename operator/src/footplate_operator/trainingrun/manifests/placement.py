@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from footplate_contracts.names import Role, RunUid
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.metadata import match_role
+
+HOSTNAME: Final = "kubernetes.io/hostname"
 
 
 def affinity(uid: RunUid, apart: Mapping[Role, int], never: Iterable[str]) -> Json:
@@ -15,7 +18,7 @@ def affinity(uid: RunUid, apart: Mapping[Role, int], never: Iterable[str]) -> Js
         {
             "weight": weight,
             "podAffinityTerm": {
-                "topologyKey": "kubernetes.io/hostname",
+                "topologyKey": HOSTNAME,
                 "labelSelector": {"matchLabels": match_role(uid, role)},
             },
         }

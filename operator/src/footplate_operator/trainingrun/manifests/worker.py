@@ -18,7 +18,7 @@ from footplate_contracts.names import (
 )
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.trainingrun.manifests.placement import affinity
+from footplate_operator.trainingrun.manifests.placement import HOSTNAME, affinity
 from footplate_operator.trainingrun.manifests.pod import (
     HOME,
     SHM_VOLUME,
@@ -169,22 +169,23 @@ def _mounts(run: Run) -> list[Json]:
 
 def _scheduling(run: Run, profile: ComputeProfileSpec, avoided: frozenset[str]) -> Json:
     scheduling = profile.scheduling
-    mates = {"matchLabels": match_role(run.uid, Role.WORKER)}
-    # Less than from each other: a lost node that carries both costs a successor before a substitute.
-    apart = {Role.WORKER: 100, Role.COORDINATOR: 50}
+    # Two workers of one lost node are substituted as fast as one; with their coordinator they wait for a
+    # successor first.
+    apart = {Role.COORDINATOR: 100, Role.WORKER: 50}
     never = [*run.spec.resilience.exclude_nodes, *sorted(avoided)]
     spec: Json = {
         "tolerations": [*map(dict, scheduling.tolerations), *tolerate_lost_node(None)],
         "affinity": affinity(run.uid, apart, never),
-        "topologySpreadConstraints": [
+    }
+    if scheduling.topology_key != HOSTNAME:  # over nodes they are spread already
+        spec["topologySpreadConstraints"] = [
             {
                 "maxSkew": 1,
                 "topologyKey": scheduling.topology_key,
                 "whenUnsatisfiable": "ScheduleAnyway",
-                "labelSelector": mates,
+                "labelSelector": {"matchLabels": match_role(run.uid, Role.WORKER)},
             }
-        ],
-    }
+        ]
     if scheduling.node_selector:
         spec["nodeSelector"] = dict(scheduling.node_selector)
     priority = run.spec.priority_class_name or scheduling.priority_class_name
