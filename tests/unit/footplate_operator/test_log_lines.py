@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+import pytest
 
 from footplate_contracts.logs import formatter
 from footplate_contracts.names import LogFormat
+from footplate_operator.errors import Forbidden
 from footplate_operator.runtime.kinds import POD, Json
 from tests.support.operator_world import World, running
 
@@ -46,3 +49,21 @@ async def test_lines_about_a_run_name_it_and_its_generation() -> None:
         await world.live(5, until=lambda: "tiny-w1-1" in world.workers("Running"))
     assert {line["message"] for line in lines} >= {"created", "phase"}
     assert {line["generation"] for line in lines} == {"1.1"}
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(Forbidden("exceeded quota: gpus", 403, "Forbidden"), "tried again later"), (KeyError("x"), "failed")],
+    ids=["refused", "a-mistake"],
+)
+async def test_what_went_wrong_names_the_run_and_its_generation(error: Exception, said: str) -> None:
+    world = await running()
+    uid = world.run["metadata"]["uid"]
+    world.cluster.refuse["create", POD] = error
+    with _logged() as lines, suppress(type(error)):
+        world.cluster.bury(POD, "tiny-w1-0")
+        await world.live(10)
+    wrong = [line for line in lines if line["message"] == said]
+    assert wrong and {(line["run"], line["uid"], line["generation"]) for line in wrong} == {
+        ("default/tiny", uid, "1.1")
+    }

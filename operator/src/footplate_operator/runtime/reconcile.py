@@ -7,12 +7,14 @@ and the status, written last, never claims what was not seen.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Generic
 
-from footplate_contracts.logs import bind
+from footplate_contracts.logs import bind, fields
 from footplate_contracts.names import Reason
 from footplate_operator.errors import ClusterError, NotFound, OperatorError
 from footplate_operator.runtime import refusals
@@ -28,6 +30,7 @@ from footplate_operator.runtime.throttle import jitter
 from footplate_operator.runtime.workqueue import Queue
 
 SETTLED: Final = timedelta(minutes=10)  # after its end an object has no children left to tidy
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +49,16 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
 
     async def __call__(self, key: Key) -> None:
         """Reconcile the object called `key`; an exception means: try again later."""
-        with bind(**{self.controller.noun: key}):
-            await self._work(key)
+        with ExitStack() as about:
+            about.enter_context(bind(**{self.controller.noun: key}))
+            try:
+                await self._work(key, about)
+            except OperatorError as error:
+                _log.warning("tried again later", extra=fields(error=error))
+                raise
+            except Exception:
+                _log.exception("failed")
+                raise
 
     @property
     def remembered(self) -> int:
@@ -56,27 +67,27 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
 
     # -- steps -------------------------------------------------------------------------
 
-    async def _work(self, key: Key) -> None:
+    async def _work(self, key: Key, about: ExitStack) -> None:
         refused = await self._purge_predecessors(key)
         body = self.cache.get(key)
         if body is not None:
-            await self._work_on(body)
+            await self._work_on(body, about)
         if refused is not None:
             raise refused
 
-    async def _work_on(self, body: Json) -> None:
-        key = key_of(body)
-        with bind(uid=body["metadata"]["uid"]):
-            try:
-                obj = self.controller.decode(body)
-            except Undecodable as error:
-                await self.writer.refuse(body, error)
-                return
-            with bind(**self.controller.about(obj)):
-                if obj.deleted:
-                    await self._purge(key, obj.uid)
-                elif refused := await self._bring_nearer(obj, body):
-                    raise max(refused, key=lambda error: error.retry_after)
+    async def _work_on(self, body: Json, about: ExitStack) -> None:
+        """Bring the object nearer; `about` takes what log lines should say of it."""
+        about.enter_context(bind(uid=body["metadata"]["uid"]))
+        try:
+            obj = self.controller.decode(body)
+        except Undecodable as error:
+            await self.writer.refuse(body, error)
+            return
+        about.enter_context(bind(**self.controller.about(obj)))
+        if obj.deleted:
+            await self._purge(key_of(body), obj.uid)
+        elif refused := await self._bring_nearer(obj, body):
+            raise max(refused, key=lambda error: error.retry_after)
 
     async def _bring_nearer(self, obj: ObjectT, body: Json) -> list[ClusterError]:
         """What was refused, and told; what else goes wrong is told, and raised."""

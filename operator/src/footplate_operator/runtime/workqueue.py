@@ -10,7 +10,6 @@ not answer, gives its place to the next key: it holds up its own object only.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
@@ -18,10 +17,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
 from footplate_contracts.backoff import backoff
-from footplate_contracts.logs import fields
 from footplate_operator.errors import OperatorError
-
-_log = logging.getLogger(__name__)
 
 FIRST_RETRY_SECONDS: Final = 0.25
 LONGEST_RETRY_SECONDS: Final = 60.0
@@ -121,7 +117,10 @@ class WorkQueue(Generic[KeyType]):
         self._timers[key] = loop.call_at(due, self._timer_rang, key)
 
     async def run(self, workers: int, work: Work[KeyType]) -> None:
-        """Work on so many keys at a time until cancelled; an exception of `work` means: try again later."""
+        """Work on so many keys at a time until cancelled; an exception of `work` means: try again later.
+
+        `work` logs what it raises: it knows what it was about.
+        """
         places, most = asyncio.Semaphore(workers), asyncio.Semaphore(max(workers, MOST_AT_ONCE))
         async with asyncio.TaskGroup() as group:
             while True:
@@ -140,9 +139,8 @@ class WorkQueue(Generic[KeyType]):
             failed = False
         except OperatorError as error:
             asked = error.retry_after
-            _log.warning("tried again later", extra=fields(key=key, error=error))
         except Exception:  # noqa: BLE001 - the edge: one object's trouble must not stop the others
-            _log.exception("failed", extra=fields(key=key))
+            pass
         finally:
             overdue.cancel()
             place.give_away()
