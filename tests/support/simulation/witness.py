@@ -1,9 +1,10 @@
 """Whether the status tells of what coordinator and API server know, within seconds.
 
 Evidence is what they say themselves: a failure that the coordinator lists, a member of the generation
-that it misses, and a member's pod that has ended or is on its way out. How long each has stood is
-counted in seconds in which an operator led, and could ask whoever said it. Of a run that trains, the
-status has to say so in that time: its phase, what it counts, or a condition.
+that it misses, a member's pod that has ended or is on its way out, and a coordinator that should have
+answered by now and has not. How long each has stood is counted in seconds in which an operator led,
+and could ask whoever said it. Of a run that trains, the status has to say so in that time: its phase,
+what it counts, or a condition.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from footplate_operator.runtime.kinds import POD
+from footplate_operator.trainingrun.coordinator_client import POLL_SECONDS
 from tests.support.simulation.coordinator import CoordinatorProcess
 from tests.support.simulation.network import CONTROL_PLANE
 
@@ -23,6 +25,7 @@ WITHIN: Final = 5.0  # seconds
 _LOOK: Final = 0.25
 _TRAINS: Final = ("Running", "Checkpointing")
 Evidence = tuple[str, Hashable]
+_SILENT: Final[Evidence] = ("silent", "")
 
 
 class Witness:
@@ -44,7 +47,7 @@ class Witness:
             standing = dict(self._standing()) if self._sees() else {}
             if not self._sees():
                 continue
-            self._stood = {what: self._stood.get(what, 0.0) + _LOOK for what in standing}
+            self._stood = {what: self._stood.get(what, _not_before(what)) + _LOOK for what in standing}
             for what, seconds in self._stood.items():
                 if seconds > WITHIN + _LOOK and what not in self.late:
                     self.late[what] = (
@@ -71,7 +74,12 @@ class Witness:
         """Evidence of which the status says nothing now."""
         world = self._world
         coordinator = self._heard()
-        if coordinator is None or world.phase in ("Succeeded", "Failed"):
+        said = world.phase not in _TRAINS or world.condition("Ready").get("reason") == "Disturbed"
+        if world.phase in ("Succeeded", "Failed"):
+            return
+        if coordinator is None:
+            if not said:
+                yield _SILENT, "the coordinator did not answer"
             return
         state = coordinator.service.coordinator.view()
         listed = world.status.get("failuresSeen", "") or "0.0"
@@ -80,7 +88,6 @@ class Witness:
             if (state.epoch, failure.number) > counted:
                 key = ("failure", (state.epoch, failure.number))
                 yield key, f"{failure.failure.cause} {failure.failure.message!r} was listed"
-        said = world.phase not in _TRAINS or world.condition("Ready").get("reason") == "Disturbed"
         if said or state.generation is None:
             return
         members = {member.agent.pod_name: member.agent for member in state.members}
@@ -108,3 +115,8 @@ class Witness:
             and any(world.network.reaches(replica.place, process.place) for replica in world.operators)
         ]
         return max(found, key=lambda process: process.service.coordinator.state.epoch, default=None)
+
+
+def _not_before(what: Evidence) -> float:
+    """From when on something is evidence, seconds below zero: a poll is answered after some."""
+    return -POLL_SECONDS if what == _SILENT else 0.0

@@ -29,6 +29,7 @@ from footplate_contracts.reports import CoordinatorState
 from footplate_operator.errors import CoordinatorUnreachable, LeadershipLost
 from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.gang.coordinator import SILENT_SECONDS
+from footplate_operator.trainingrun.status import disturbance
 
 # How long the coordinator may wait for news: an answer is also a word of life.
 POLL_SECONDS: Final = 4.0
@@ -42,6 +43,9 @@ STARTING_SECONDS: Final = 20.0
 LONGEST_RETRY_STARTING_SECONDS: Final = 1.0
 # A coordinator may have news a hundred times a second; nobody here needs them that often.
 LEAST_INTERVAL_SECONDS: Final = 0.1
+
+# After so many seconds of silence something is to be said of it, or done about it.
+_WORTH_A_LOOK: Final = (disturbance.SILENT_SECONDS, SILENT_SECONDS)
 
 _log = logging.getLogger(__name__)
 
@@ -166,16 +170,29 @@ class _Watch:
     wanted: Directives | None = None  # what is still to be told
     listening: asyncio.Task[None] | None = None
     telling: asyncio.Task[None] | None = None  # while there is something to be told
+    looks: tuple[asyncio.TimerHandle, ...] = ()  # that its silence is worth
 
     def tasks(self) -> list[asyncio.Task[None]]:
         return [task for task in (self.listening, self.telling) if task is not None]
 
-    def answers(self) -> None:
+    def answers(self, look: Callable[[Key], None]) -> None:
         self.heard, self.unanswered, self.answered = asyncio.get_running_loop().time(), 0, True
+        self.expects(look)
+
+    def expects(self, look: Callable[[Key], None]) -> None:
+        """Have somebody look once it has been silent for long, though nothing more happens."""
+        loop = asyncio.get_running_loop()
+        for timer in self.looks:
+            timer.cancel()
+        self.looks = tuple(
+            loop.call_later(seconds + LEAST_INTERVAL_SECONDS, look, self.key) for seconds in _WORTH_A_LOOK
+        )
 
     def cancel(self) -> None:
         for task in self.tasks():
             task.cancel()
+        for timer in self.looks:
+            timer.cancel()
 
 
 @dataclass(eq=False)
@@ -200,6 +217,7 @@ class Watchers:
         unanswered = 0 if known is None or known.answered else known.unanswered + 1
         now = asyncio.get_running_loop().time()
         watch = _Watch(key, self.connect(endpoint), now, now, unanswered)
+        watch.expects(self.requeue)
         watch.listening = asyncio.create_task(self._listen(uid, watch), name=f"coordinator of {key}")
         self._watches[uid] = watch
 
@@ -257,7 +275,7 @@ class Watchers:
                 continue
             if watch.wanted == wanted:
                 watch.wanted = None
-            watch.answers()
+            watch.answers(self.requeue)
             known = self._states.get(uid)
             # The long-poll may have been faster, and would not say again what it has said.
             if known is None or (known.epoch, known.version) <= (answer.epoch, answer.version):
@@ -284,7 +302,7 @@ class Watchers:
                 about = self._about(uid, watch, epoch=state.epoch, state=state.state.value)
                 _log.info("coordinator answers", extra=about)
             failures = 0
-            watch.answers()
+            watch.answers(self.requeue)
             if state.version != version or self._states.get(uid) != state:
                 version = state.version
                 self._states[uid] = state

@@ -11,7 +11,7 @@ from typing import Final
 from footplate_contracts.reports import CoordinatorState
 from footplate_operator.trainingrun.observed import Observed, PodView
 
-SILENT_SECONDS: Final = 5.0  # of a coordinator; each long-poll is answered within about two
+SILENT_SECONDS: Final = 5.0  # of a coordinator; each long-poll is answered within about four
 _SHOWN: Final = 4
 
 
