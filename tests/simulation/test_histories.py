@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 
 from tests.support.simulation import virtual_loop
 from tests.support.simulation.faults import INJECT
-from tests.support.simulation.histories import EDITS, Disturbed
+from tests.support.simulation.histories import CRASHES, EDITS, Disturbed
 from tests.support.simulation.virtual_loop import VirtualLoop
 
 EACH: Final = 25  # histories in each of the tests below
@@ -40,9 +40,11 @@ class History(RuleBasedStateMachine):
         nodes=strategies.sampled_from([2, 3]),
         spares=strategies.sampled_from([0, 1]),
         least=strategies.sampled_from([None, 1]),
+        deleted=strategies.sampled_from([False, False, False, True]),
     )
-    def begin(self, chance: int, nodes: int, spares: int, least: int | None) -> None:
-        """The run is applied."""
+    def begin(self, chance: int, nodes: int, spares: int, least: int | None, deleted: bool) -> None:
+        """The run is applied; `deleted`: so it ends, and not by itself."""
+        self.deleted = deleted
 
         async def begun() -> Disturbed:
             return Disturbed(chance, nodes, spares, least)
@@ -75,11 +77,22 @@ class History(RuleBasedStateMachine):
 
         self.runner.run(change())
 
+    @precondition(lambda self: not self.disturbed.crashed)
+    @rule(name=strategies.sampled_from(sorted(CRASHES)))
+    def crash(self, name: str) -> None:
+        """The operator dies between two of its next calls."""
+
+        async def die() -> None:
+            self.disturbed.crash(name)
+
+        self.runner.run(die())
+
     def teardown(self) -> None:
         """All goes on to its end."""
         try:
             if hasattr(self, "disturbed"):
-                self.runner.run(self.disturbed.ends())
+                end = self.disturbed.deleted() if self.deleted else self.disturbed.ends()
+                self.runner.run(end)
         finally:
             self.runner.close()
             logging.disable(logging.NOTSET)
@@ -170,6 +183,8 @@ def test_what_went_wrong_once_does_not_again(run: dict[str, int], events: list[s
                 await disturbed.wait(event)
             elif event in EDITS:
                 disturbed.edit(event)
+            elif event in CRASHES:
+                disturbed.crash(event)
             else:
                 disturbed.fault(event)
         await disturbed.ends()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from footplate_operator.runtime.kinds import POD
 from tests.support.matrix import FAULTS, Fault, may_end
 from tests.support.operator_fakes import run_manifest
 from tests.support.simulation.cells import HANG
@@ -18,7 +19,14 @@ EDITS: Final[dict[str, dict[str, Any]]] = {
     "shrink": {"compute": {"nodes": 1}},
     "grow": {"compute": {"nodes": 3}},
     "longer": {"training": {"steps": 70}},
+    "shorter": {"training": {"steps": 50}},
+    "fewer may train": {"compute": {"minNodes": 1}},
+    "all must train": {"compute": {"minNodes": None}},
 }
+CRASHES: Final = {f"operator dies after call {calls}": calls for calls in (1, 2, 3, 5)}
+TAKES: Final = 8  # steps within which a new length is in force, where nothing goes wrong
+COLLECTED: Final = 10.0  # seconds until Kubernetes deletes what a deleted run has left
+SIZE_TAKES: Final = 30  # and a new size, which waits for a checkpoint
 
 
 class Disturbed:
@@ -27,6 +35,8 @@ class Disturbed:
     def __init__(self, chance: int, nodes: int, spares: int = 0, least: int | None = None) -> None:
         self.world = Simulation(chance, nodes=nodes + 3)
         self.faults: list[Fault] = []
+        self.crashed = False
+        self.edited: dict[str, int] = {}  # field of the spec -> the step at which it was changed last
         self.world.pace = 0.5
         self.world.apply(
             compute={"profile": "local-cpu", "nodes": nodes, "spares": spares}
@@ -43,12 +53,14 @@ class Disturbed:
     def edit(self, name: str) -> None:
         """Somebody changes his mind."""
         spec = self.world.run["spec"]
-        self.world.apply(
-            **{
-                field: {**spec[field], **value} if isinstance(value, dict) else value
-                for field, value in EDITS[name].items()
-            }
-        )
+        for field, value in EDITS[name].items():
+            self.edited[field] = self.world.step
+            self.world.apply(**{field: _edited(spec[field], value) if isinstance(value, dict) else value})
+
+    def crash(self, name: str) -> None:
+        """The operator dies in the middle of what it does next."""
+        self.crashed = True
+        self.world.crash_after(CRASHES[name])
 
     async def wait(self, seconds: float) -> None:
         """Time passes."""
@@ -58,6 +70,9 @@ class Disturbed:
         """All goes on to its end, which must be a good one, or one that a budget allows."""
         world = self.world
         await world.until_seconds(2.0)
+        if world.run["spec"].get("suspend"):
+            await world.until(lambda: world.phase in ("Suspended", "Succeeded", "Failed"), ENOUGH)
+            await world.until(lambda: not world.live_workers(), ENOUGH)
         if world.phase not in ("Succeeded", "Failed"):
             world.apply(suspend=False)
         await world.until(lambda: world.phase in ("Succeeded", "Failed"), ENOUGH)
@@ -66,6 +81,34 @@ class Disturbed:
             assert ended in may_end(self.faults), f"{ended}: {world.describe()}"
             world.check_invariants()
         else:
-            await world.until(lambda: len(world.stored) >= STEPS, ENOUGH)
-            world.check_history(world.status["progress"]["totalSteps"])
+            total = world.status["progress"]["totalSteps"]
+            await world.until(lambda: len(world.stored) >= total, ENOUGH)
+            world.check_history(total)
+            self._check_spec()
         await world.until(lambda: not world.live_pods(), ENOUGH)
+
+    async def deleted(self) -> None:
+        """Somebody deletes it, and nothing of it is left."""
+        self.world.delete()
+        await self.world.until_seconds(COLLECTED)
+        for pod in self.world.live_pods():
+            self.world.objects.end(POD, pod["metadata"]["name"], 30)
+        await self.world.until(lambda: not self.world.live_pods(), ENOUGH)
+        self.world.check_invariants()
+
+    def _check_spec(self) -> None:
+        """It ended where the last spec says, where that came in time and nothing else came over it."""
+        if self.faults or self.crashed:
+            return
+        spec, status = self.world.run["spec"], self.world.status
+        total = status["progress"]["totalSteps"]
+        if self.edited.get("training", 0) + TAKES < min(total, spec["training"]["steps"]):
+            assert total == spec["training"]["steps"], f"trained to {total}"
+        if self.edited.get("compute", 0) + SIZE_TAKES < total:
+            trained = status["attempts"][-1]["nodes"]
+            assert trained == spec["compute"]["nodes"], f"{trained} nodes trained to the end"
+
+
+def _edited(part: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """`part` of a spec with `change`; what is None there is left out."""
+    return {name: value for name, value in {**part, **change}.items() if value is not None}

@@ -61,6 +61,7 @@ class Ranks:
                 self._agent.tell()
             leave = any(command is Command.CHECKPOINT_AND_EXIT for command, _ in said)
             limits = max((told for _, told in said), key=_age)
+            self._agent.reports.total_steps = limits.steps
             last = leave or step >= limits.steps
             if last or step % limits.every_steps == 0:
                 if saving is not None:
