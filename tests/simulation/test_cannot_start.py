@@ -10,23 +10,34 @@ from tests.support.simulation.world import Simulation, simulated
 GONE = 'failed to pull image "trainer:1": manifest unknown'
 
 
+# With which words of a kubelet, what it says, and seconds until another node is tried.
+NOT_THERE = {
+    "image": ("ErrImagePull", GONE, 60),
+    "mount": ("FailedMount", "MountVolume.SetUp failed for volume data: connection timed out", 66),
+    "container": ("CreateContainerError", "failed to create containerd task: no such device", 60),
+    "device": ("UnexpectedAdmissionError", "Allocate failed due to no healthy devices", 0),
+}
+
+
+@pytest.mark.parametrize(("words", "says", "patience"), NOT_THERE.values(), ids=NOT_THERE.keys())
+@pytest.mark.parametrize("first", [True, False], ids=["of-the-first-gang", "substitute"])
 @simulated(nodes=4)
-async def test_a_substitute_that_cannot_start_on_its_node_is_tried_on_another_one(world: Simulation) -> None:
-    _, place = await training(world, 2)
-    world.nodes.wishes["tiny-w1-1"] = "node-3"
-    world.nodes.by_name["node-3"].broken = GONE
-    world.nodes.by_name["node-0"].slots = 1
-    world.power_off(place)
-    assert await world.until_steps(1, 120) < 5 + 60 + 15
+async def test_a_worker_that_cannot_start_on_its_node_is_tried_on_another_one(
+    world: Simulation, first: bool, words: str, says: str, patience: float
+) -> None:
+    broken = world.nodes.by_name["node-3"]
+    broken.broken, broken.fails = says, words
+    if first:
+        world.nodes.wishes |= {"tiny-c": "node-0", "tiny-w0-0": "node-1", "tiny-w1-0": "node-3"}
+        world.apply()
+        assert await world.until(lambda: world.phase == "Running", 120) < patience + 20
+    else:
+        _, place = await training(world, 2)
+        world.nodes.wishes["tiny-w1-1"] = "node-3"
+        world.nodes.by_name["node-0"].slots = 1
+        world.power_off(place)
+        assert await world.until_steps(1, 120) < 5 + patience + 15
     await world.until(lambda: world.phase == "Succeeded", 200)
-
-
-@simulated(nodes=4)
-async def test_so_is_a_worker_of_the_first_gang(world: Simulation) -> None:
-    world.nodes.wishes |= {"tiny-c": "node-0", "tiny-w0-0": "node-1", "tiny-w1-0": "node-3"}
-    world.nodes.by_name["node-3"].broken = GONE
-    world.apply()
-    assert await world.until(lambda: world.phase == "Running", 120) < 60 + 20
 
 
 @simulated(nodes=4)

@@ -246,6 +246,18 @@ async def test_a_drain_meets_the_cordon_that_it_begins_with(world: Simulation) -
     assert world.status["incarnation"] == 1, "one substitute was made"
 
 
+@simulated(nodes=6)
+async def test_a_drain_waits_for_a_save_that_takes_almost_all_of_its_time(world: Simulation) -> None:
+    place = (await training(world, 2, steps=40))[1]
+    deadline = world.run["spec"]["checkpoint"]["emergencyDeadlineSeconds"]
+    world.save_seconds = deadline - 4.0
+    world.nodes.objects.drain(place)
+    await world.until(lambda: not world.nodes.on(world.nodes.by_name[place]), deadline + 60)
+    world.save_seconds = 0.2
+    await world.until(lambda: world.phase == "Succeeded", 120)
+    assert repeated(world) == 0 and world.status["attempts"][0]["lostSteps"] == 0
+
+
 @simulated(nodes=6, slots=2)
 async def test_a_drain_of_a_node_with_all_workers(world: Simulation) -> None:
     """The budget lets one of them be evicted; the cordon takes the other one along."""

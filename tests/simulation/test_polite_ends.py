@@ -83,3 +83,18 @@ async def test_before_the_first_step_there_is_nothing_to_save(world: Simulation)
     world.objects.end(POD, "tiny-w1-0", 60)
     await world.until(lambda: (POD, "tiny-w1-0") not in world.objects.objects, 10)
     await world.until(lambda: world.phase == "Running", 30)
+
+
+@pytest.mark.parametrize("save", [0.2, 8.0], ids="saved-in-{}s".format)
+@simulated(nodes=5)
+async def test_a_worker_that_is_preempted_saves_before_it_goes(world: Simulation, save: float) -> None:
+    await training(world, 2, steps=40)
+    await world.until_steps(3)
+    world.save_seconds = save
+    world.nodes.objects.preempt("tiny-w1-0")
+    await world.until(lambda: "1.2" in {str(generation) for _, generation, _ in world.steps}, 30)
+    world.save_seconds = 0.2
+    await world.until(lambda: world.phase == "Succeeded", 120)
+    first = world.status["attempts"][0]
+    assert (first["cause"], first["reason"], first["lostSteps"]) == ("Preempted", "PreemptionByScheduler", 0)
+    assert repeated(world) == 0 and world.status["restarts"] == 1

@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -96,6 +98,16 @@ class Process:
     def said(self, text: str) -> int:
         """How many lines of the log hold `text`."""
         return sum(text in line for line in self.log.read_text().splitlines())
+
+    def ask(self, path: str) -> tuple[int, str]:
+        """Status and body of its answer; 0 where there is none."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as refused:
+            return refused.code, refused.read().decode()
+        except OSError:
+            return 0, ""
 
     def resident_mebibytes(self) -> float:
         """Resident memory of the process."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,23 +35,13 @@ def _leading(server: ApiServer, folder: Path) -> Iterator[tuple[Process, Way]]:
             yield operator, way
 
 
-def _ask(operator: Process, path: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{operator.port}{path}", timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as refused:
-        return refused.code, refused.read().decode()
-    except OSError:
-        return 0, ""
-
-
 @pytest.mark.long
 def test_a_leader_whose_rights_are_revoked_says_so_and_lets_go(
     server: ApiServer, api: Api, tmp_path: Path
 ) -> None:
     """The API server looks at rights when a watch begins, so the ones that are open are ended here."""
     with _leading(server, tmp_path) as (operator, way):
-        wait_for(lambda: _ask(operator, "/readyz") == (200, "ok\n"), "it is ready")
+        wait_for(lambda: operator.ask("/readyz") == (200, "ok\n"), "it is ready")
         api("delete", "clusterrolebinding", _BINDING)
         try:
             way.cut()
@@ -61,7 +49,7 @@ def test_a_leader_whose_rights_are_revoked_says_so_and_lets_go(
             wait_for(
                 lambda: all(word in (_unready(operator) or "") for word in blind), "it says so of both", 90
             )
-            assert 'watch_age_seconds{kind="Pod"} 7' in _ask(operator, "/metrics")[1]
+            assert 'watch_age_seconds{kind="Pod"} 7' in operator.ask("/metrics")[1]
             assert operator.process.wait(timeout=15) == 1
             lease = replace(api, namespace=NAMESPACE).get(LEASE, "footplate-operator")
             assert lease is not None and lease["spec"]["holderIdentity"] == ""
@@ -70,7 +58,7 @@ def test_a_leader_whose_rights_are_revoked_says_so_and_lets_go(
 
 
 def _unready(operator: Process) -> str | None:
-    status, text = _ask(operator, "/readyz")
+    status, text = operator.ask("/readyz")
     return text if status == 503 else None
 
 
@@ -85,7 +73,7 @@ def test_a_replica_that_may_not_see_is_not_ready_and_does_not_lead(
             assert operator.said("message=leading") == 0
             api.apply(*(it for it in rendered() if it["kind"] == "ClusterRoleBinding"))
             wait_for(lambda: operator.said("message=leading"), "it leads")
-            assert _ask(operator, "/readyz") == (200, "ok\n")
+            assert operator.ask("/readyz") == (200, "ok\n")
     finally:
         api.apply(*(it for it in rendered() if it["kind"] == "ClusterRoleBinding"))
 
@@ -98,8 +86,8 @@ def test_a_replica_that_may_not_see_nodes_goes_on_without(
         api.apply(*rules)
         with operator_process(server, tmp_path) as operator:
             wait_for(lambda: operator.said("message=leading"), "it leads")
-            assert _ask(operator, "/readyz") == (200, "ok, without Node\n")
-            assert 'watch_age_seconds{kind="Node"}' not in _ask(operator, "/metrics")[1]
+            assert operator.ask("/readyz") == (200, "ok, without Node\n")
+            assert 'watch_age_seconds{kind="Node"}' not in operator.ask("/metrics")[1]
             assert operator.said("goes on without a kind") == 1
     finally:
         api.apply(*(it for it in rendered() if it["kind"] == "ClusterRole"))
@@ -114,4 +102,4 @@ def test_a_watch_that_breaks_off_sees_again(server: ApiServer, api: Api, tmp_pat
         body["metadata"] = {"name": "tiny", "namespace": api.namespace}
         api.apply(body)
         way.break_off(b"", 0)
-        wait_for(lambda: api.status("tiny").get("phase"), "it sees the run")
+        wait_for(lambda: api.status("tiny").get("phase"), "it sees the run", 5)

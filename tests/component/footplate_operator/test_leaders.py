@@ -34,6 +34,8 @@ def test_a_replica_takes_over_within_seconds(server: ApiServer, api: Api, tmp_pa
             api.apply(_run(api, "before"))
             wait_for(lambda: api.status("before").get("phase"), "the first acts")
             assert second.said("message=leading") == 0
+            assert "footplate_operator_runs{" in first.ask("/metrics")[1]
+            assert "footplate_operator_runs{" not in second.ask("/metrics")[1], "a sum would count them twice"
             first.process.terminate()
             last = time.monotonic()  # whatever the first does after this only shortens what is measured
             api.apply(_run(api, "after"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import urllib.request
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -279,12 +279,18 @@ def test_a_pod_that_the_api_server_refuses_is_told_within_seconds(
 
 
 def test_metrics_health_and_memory(operator: Process, api: Api) -> None:
-    def get(path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{operator.port}{path}", timeout=5) as answer:
-            return str(answer.read().decode())
-
-    assert (get("/healthz"), get("/readyz")) == ("ok\n", "ok\n")
-    text = get("/metrics")
+    assert (operator.ask("/healthz"), operator.ask("/readyz")) == ((200, "ok\n"), (200, "ok\n"))
+    api.apply(_run(api))
+    wait_for(lambda: api.status("tiny").get("phase"), "it acts")
+    _, text = operator.ask("/metrics")
     assert "footplate_operator_leader_ratio 1.0" in text
     assert 'footplate_operator_runs{phase="Running"}' in text
+    for counted in (
+        'api_requests_total{code="201",verb="POST"}',
+        "queue_wait_seconds_count",
+        "loop_stall_seconds",
+        'watch_age_seconds{kind="Pod"}',
+    ):
+        value = re.search(rf"^footplate_operator_{re.escape(counted)} (\S+)$", text, re.MULTILINE)
+        assert value is not None and float(value[1]) > 0, counted
     assert operator.resident_mebibytes() <= 120

@@ -64,6 +64,10 @@ class NodeObjects:
         for pod in self._nodes.on(self._nodes.by_name[name]):
             self._later(KUBECTL, self._evict, pod["metadata"]["name"], pod["metadata"]["uid"])
 
+    def preempt(self, pod: str) -> None:
+        """The scheduler takes a pod away, for another one of a higher priority."""
+        self._disrupt(self._objects.objects[POD, pod], "PreemptionByScheduler")
+
     def delete(self, name: str) -> None:
         """`kubectl delete node`, or a cloud whose machine is gone."""
         node = self._nodes.by_name[name]
@@ -100,11 +104,15 @@ class NodeObjects:
         if not self._nodes.world.api.process.alive or not self._may_be_evicted(pod):
             self._later(EVICT_AGAIN, self._evict, name, uid)
             return
+        self._disrupt(pod, "EvictionByEvictionAPI")
+
+    def _disrupt(self, pod: Json, reason: str) -> None:
+        """Kubernetes takes the pod away, with its grace, and says why."""
         told = copied(pod)
-        target = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
+        target = {"type": "DisruptionTarget", "status": "True", "reason": reason}
         told["status"]["conditions"] = [*told["status"].get("conditions", []), target]
         self._objects.put(told)
-        self._objects.end(POD, name, pod["spec"].get("terminationGracePeriodSeconds", 30))
+        self._objects.end(POD, pod["metadata"]["name"], pod["spec"].get("terminationGracePeriodSeconds", 30))
 
     def _may_be_evicted(self, pod: Json) -> bool:
         """As the budgets say: of workers one at a time, and those always that are not ready."""

@@ -40,6 +40,7 @@ class Node:
     registered: bool = True  # there is a Node object
     clock: float = 0.0  # seconds by which its clock is ahead
     broken: str = ""  # why its containers cannot be made, as a kubelet says it
+    fails: str = "ErrImagePull"  # in which word; FailedMount is one of an Event
     broken_for: dict[str, str] = field(default_factory=dict)  # the same, by the role of the pod
     processes: dict[str, Agent | CoordinatorProcess] = field(default_factory=dict)  # by uid of the pod
     silent_since: float | None = None
@@ -170,10 +171,7 @@ class Nodes:
             return  # it sees the pod when it is back
         role = pod["metadata"]["labels"].get("footplate.dev/role", "")
         if broken := node.broken_for.get(role, node.broken):
-            waiting = {"reason": "ErrImagePull", "message": broken}
-            if pod["status"].get("containerStatuses") != [{"state": {"waiting": waiting}}]:
-                self._put_status(pod, containerStatuses=[{"state": {"waiting": waiting}}])
-            self._later(RETRY, self._start, node, name, uid)
+            self._cannot_start(node, pod, broken)
             return
         running = {"state": {"running": {"startedAt": self._now(node)}}}
         started = self._put_status(
@@ -187,6 +185,23 @@ class Nodes:
         node.processes[uid] = process
         self.world.processes[started["status"]["podIP"]] = process
         process.begin(lambda code: self._ended(node, name, uid, code))
+
+    def _cannot_start(self, node: Node, pod: Json, why: str) -> None:
+        """A kubelet says so, and tries again; one that refuses a pod does not."""
+        name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+        if node.fails == "UnexpectedAdmissionError":
+            self._put_status(pod, phase="Failed", reason=node.fails, message=why)
+            return
+        waiting = {"reason": node.fails, "message": why}
+        if node.fails == "FailedMount":
+            about = {"name": name, "uid": uid}
+            metadata = {"name": f"{name}.mount", "namespace": pod["metadata"]["namespace"]}
+            event = {"kind": "Event", "apiVersion": "v1", "metadata": metadata, "involvedObject": about}
+            self.world.objects.put({**event, "reason": node.fails, "message": why})
+            waiting = {"reason": "ContainerCreating"}
+        if pod["status"].get("containerStatuses") != [{"state": {"waiting": waiting}}]:
+            self._put_status(pod, containerStatuses=[{"state": {"waiting": waiting}}])
+        self._later(RETRY, self._start, node, name, uid)
 
     def _ended(self, node: Node, name: str, uid: str, code: int, reason: str = "") -> None:
         """A container's main process has ended."""

@@ -16,7 +16,7 @@ from tests.system.faults.ground import Ground, cluster
 from tests.system.faults.mending import OUTAGE, PAUSE, RESTART, Mending
 from tests.system.faults.stand import BROUGHT, Stand
 
-DRAINED: Final = 150.0  # seconds, beyond the deadline of a checkpoint in an emergency and a minute
+DRAINED: Final = 120.0  # seconds: the deadline of a checkpoint in an emergency, by default, and a minute
 TRAINER: Final = "localhost/footplate/trainer:dev"
 
 

@@ -172,7 +172,10 @@ RESUMED = attempts.end(attempts.begin(NEW), Reason.SUSPENDED)
 def test_a_lost_pod_ended_the_generation_that_it_was_part_of(
     before: History, incarnations: list[int | None], generations: list[str]
 ) -> None:
-    lost = [replace(pod_failed(Cause.NODE_LOST, ""), generation=None, incarnation=number) for number in incarnations]
+    lost = [
+        replace(pod_failed(Cause.NODE_LOST, ""), generation=None, incarnation=number)
+        for number in incarnations
+    ]
     history, _ = attempts.record(before, SeenFailures(tuple(lost), (), ""), CoordinatorState.silent(), {})
     assert [attempt.generation for attempt in history.attempts] == generations
 

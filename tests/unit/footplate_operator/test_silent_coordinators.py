@@ -66,7 +66,7 @@ async def test_silent_coordinators_delay_no_other_run() -> None:
     Silent.told.clear()
     cluster.bury(POD, "tiny-w1-0")
     working = asyncio.create_task(queue.run(8, reconciler))
-    await asyncio.wait_for(substitute.wait(), 30)
+    await asyncio.wait_for(substitute.wait(), 1)
     assert len(Silent.told) == SILENT, "they were asked to save"
     working.cancel()
     await asyncio.gather(working, return_exceptions=True)

@@ -9,12 +9,14 @@ import pytest
 from footplate_contracts.names import Cause, Reason
 from footplate_operator.errors import Conflict, Forbidden, Invalid
 from footplate_operator.runtime.kinds import (
+    CONFIG_MAP,
     DISRUPTION_BUDGET,
     EVENT,
     POD,
     REVISION,
     SECRET,
     SERVICE,
+    Json,
     Kind,
 )
 from footplate_operator.trainingrun.run import TRAINING_RUN
@@ -256,20 +258,13 @@ async def test_a_coordinator_that_cannot_start_is_told_and_made_ever_more_rarely
         pytest.param(DISRUPTION_BUDGET, "tiny", id="disruption-budget"),
         pytest.param(POD, "tiny-c1", id="coordinator"),
         pytest.param(POD, "tiny-w1-0", id="worker"),
+        pytest.param(POD, "tiny-s0-1", id="spare"),
     ],
 )
 async def test_a_foreign_child_is_a_condition_and_heals(kind: Kind, name: str) -> None:
     world = World()
-    owner = {"kind": "Deployment", "name": "web", "uid": "u", "controller": True}
-    foreign = {
-        "apiVersion": kind.api_version,
-        "kind": kind.name,
-        "metadata": {"name": name, "labels": {}, "ownerReferences": [owner]},
-        "spec": {},
-        "status": {"phase": "Running"},
-    }
-    uid = world.cluster.put(foreign)["metadata"]["uid"]
-    world.submit()
+    uid = world.cluster.put(_foreign(kind, name))["metadata"]["uid"]
+    world.submit(compute={"profile": "local-cpu", "nodes": 2, "spares": 1})
     await world.live(5)
     said = world.condition("Reconciled")
     assert (said["status"], said["reason"]) == ("False", "ChildConflict")
@@ -280,6 +275,34 @@ async def test_a_foreign_child_is_a_condition_and_heals(kind: Kind, name: str) -
     await world.live(60, until=lambda: world.phase == "Running")
     await world.live(2)
     assert world.condition("Reconciled")["status"] == "True"
+
+
+def _foreign(kind: Kind, name: str) -> Json:
+    owner = {"kind": "Deployment", "name": "web", "uid": "u", "controller": True}
+    return {
+        "apiVersion": kind.api_version,
+        "kind": kind.name,
+        "metadata": {"name": name, "labels": {}, "ownerReferences": [owner]},
+        "spec": {},
+        "status": {"phase": "Running"},
+    }
+
+
+async def test_a_foreign_run_config_is_a_condition_and_no_end_of_training() -> None:
+    """Nobody knows its name before the run is there: it says what is in it."""
+    world = await running()
+    name = world.cluster.names(CONFIG_MAP)[0]
+    world.cluster.bury(CONFIG_MAP, name)
+    uid = world.cluster.put(_foreign(CONFIG_MAP, name))["metadata"]["uid"]
+    await world.live(10, until=lambda: world.condition("Reconciled")["reason"] == "ChildConflict")
+    assert (
+        f"ConfigMap {name} exists and belongs to Deployment web" in world.condition("Reconciled")["message"]
+    )
+    assert world.phase == "Running"
+    assert world.cluster.objects[CONFIG_MAP, name]["metadata"]["uid"] == uid, "nobody touches it"
+    world.cluster.bury(CONFIG_MAP, name)
+    await world.live(60, until=lambda: world.condition("Reconciled")["status"] == "True")
+    assert name in world.cluster.names(CONFIG_MAP)
 
 
 async def test_a_deleted_secret_comes_back_as_it_was() -> None:
