@@ -255,7 +255,7 @@ class NumberedFailure(Report):
 class Verdict(StrEnum):
     """What a coordinator makes of an agent that it misses."""
 
-    SUSPECT = "suspect"  # silent, as are too many for it to trust its own ears
+    SUSPECT = "suspect"  # silent, as are so many that it may be the coordinator that hears nobody
     SILENT = "silent"  # held to be gone, because it said nothing: its node may be gone, too
     ENDED = "ended"  # held to be gone, because its process ended: its node said so
     UNREACHABLE = "unreachable"  # it is heard, but not by a peer: another one should have its place

@@ -38,7 +38,7 @@ class Membership:
     ticked: float
     rendezvous: Rendezvous
     late: float = float("-inf")  # when a tick came late last: what is heard since may have been said before
-    polled: float | None = None  # when the operator asked last; None: there is none
+    polled: float | None = None  # when the operator asked last; None: before it was told anything
     deaf: float = float("-inf")  # when fewer than half were heard last
     slots: dict[int, Slot] = field(default_factory=dict)
     # Who takes a slot once the agent that leaves it has saved, by index.

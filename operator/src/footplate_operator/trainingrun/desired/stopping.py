@@ -83,10 +83,10 @@ def give_back(situation: Situation) -> Desired:
     run, gang = situation.run, situation.gang
     times = gathering.given_back(situation.history.closed) + 1
     held_up = situation.diagnosis.message if situation.diagnosis else "not all of its pods run"
-    deadline = run.spec.resilience.gather_deadline_seconds
+    deadline = gathering.patience(run.spec.resilience.gather_deadline_seconds, times - 1)
     message = (
-        f"the gang could not be completed within {deadline} s (resilience.gatherDeadlineSeconds): {held_up};"
-        f" its nodes are given back, and it comes again in {gathering.pause(times):.0f} s"
+        f"the gang could not be completed within {deadline:g} s (resilience.gatherDeadlineSeconds):"
+        f" {held_up}; its nodes are given back, and it comes again in {gathering.pause(times):.0f} s"
     )
     history = attempts.end(attempts.begin(situation.history), Reason.GANG_INCOMPLETE, message)
     said = not_training(Reason.GANG_INCOMPLETE, message, gang.observed.problem)

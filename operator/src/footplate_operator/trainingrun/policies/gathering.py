@@ -37,6 +37,11 @@ def pause(times: int) -> float:
     return backoff(times, first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS)
 
 
+def patience(deadline: float, times: int) -> float:
+    """Seconds that a gang has to be complete in, which was given back so many `times` in a row before."""
+    return min(deadline, RETRY_SECONDS) if times else deadline
+
+
 def overdue(phase: Phase | None, trained: bool, waited: float, deadline: float, times: int) -> bool:
     """Whether a gang of which some pods do not run should be given back.
 
@@ -48,4 +53,4 @@ def overdue(phase: Phase | None, trained: bool, waited: float, deadline: float, 
     """
     if not trained or phase not in (Phase.STARTING, Phase.RESTARTING):
         return False
-    return waited >= (min(deadline, RETRY_SECONDS) if times else deadline)
+    return waited >= patience(deadline, times)
