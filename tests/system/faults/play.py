@@ -35,6 +35,7 @@ SAID_WITHIN: Final = 5.0  # seconds from the first evidence of a failure to the 
 ENDED: Final = 300.0  # seconds for all the steps
 LATE: Final = 180.0  # seconds for rows to reach an API that was away
 GONE: Final = 90.0  # seconds for pods to end after their run
+DRAINED: Final = ("EvictionByEvictionAPI", "NodeDraining")  # reasons of an end before which all save
 
 
 def play(
@@ -178,6 +179,8 @@ def _follow(stand: Stand, result: Result, expected: list[Json]) -> None:
     result.causes = sorted(cause for cause in after if after[cause] > stand.failures.get(cause, 0))
     result.said = _said(stand)
     check_same_history(rows, expected)
+    drained = [it for it in stand.status.get("attempts", []) if it.get("reason") in DRAINED]
+    assert not any(attempt["lostSteps"] for attempt in drained), f"steps were lost: {drained}"
     allowed = {cause.value for cause in fault.causes}
     assert set(result.causes) <= allowed, f"{result.causes} counted, where {sorted(allowed)} may be"
     assert result.seconds <= bound, f"back in work after {result.seconds} s, where {bound} is right"
