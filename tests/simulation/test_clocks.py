@@ -84,6 +84,21 @@ async def test_a_leader_with_another_clock_gives_a_start_its_time(world: Simulat
 
 @off
 @simulated(nodes=4)
+async def test_a_leader_with_another_clock_lets_a_coordinator_hand_over_what_it_has(
+    world: Simulation, clock: float
+) -> None:
+    await training(world, 2, steps=20)
+    world.api_works = False
+    await world.until(lambda: world.phase == "Succeeded", 60)
+    succeed_operator(world, clock)
+    await world.until_seconds(120)
+    world.api_works = True
+    await world.until(lambda: set(world.stored) == set(range(1, 21)), 60)
+    await world.until(lambda: not world.live_pods(), 60)
+
+
+@off
+@simulated(nodes=4)
 async def test_a_leader_with_another_clock_counts_both_workers_of_one_loss_once(
     world: Simulation, clock: float
 ) -> None:
