@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -169,3 +170,33 @@ async def test_how_long_to_wait_is_read_from_the_answer() -> None:
             await client.create(CONFIG_MAP, {"metadata": {"name": "x", "namespace": "default"}})
         await client.close()
     assert (caught.value.status, caught.value.retry_after) == (429, 7.0)
+
+
+async def test_calls_that_hang_leave_room_for_others() -> None:
+    """A webhook that does not answer, under a hundred workers that are to be made."""
+
+    async def hang(_: web.Request) -> web.Response:
+        hanging.release()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def show(_: web.Request) -> web.Response:
+        return web.json_response({"metadata": {"name": "x"}})
+
+    hanging = asyncio.Semaphore(0)
+    app = web.Application()
+    pods = "/api/v1/namespaces/team/pods"
+    app.add_routes([web.post(pods, hang), web.get("/api/v1/namespaces/team/configmaps/x", show)])
+    port = claim_ports(1)[0]
+    client = KubernetesCluster(Configuration(host=f"http://127.0.0.1:{port}"))
+    async with serving(app, port):
+        metadata = {"name": "p", "namespace": "team"}
+        calls = [asyncio.create_task(client.create(POD, {"metadata": metadata})) for _ in range(150)]
+        async with asyncio.timeout(20):
+            for _ in calls:
+                await hanging.acquire()
+            await client.get(CONFIG_MAP, "team", "x")
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        await client.close()

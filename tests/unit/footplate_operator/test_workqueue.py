@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from footplate_operator.errors import ClusterError, OperatorError
-from footplate_operator.runtime.workqueue import WorkQueue, retry_delay
+from footplate_operator.runtime.workqueue import LONG_SECONDS, WorkQueue, retry_delay
 from tests.support.simulation.virtual_loop import in_virtual_time
 
 
@@ -117,11 +117,11 @@ async def test_work_that_hangs_holds_up_no_other() -> None:
         done.append(key)
         finished.set()
 
-    for number in range(3):
+    for number in range(100):
         queue.add(f"hangs-{number}")
     queue.add("works")
-    working = asyncio.create_task(queue.run(2, work))
-    await asyncio.wait_for(finished.wait(), 30)
+    working = asyncio.create_task(queue.run(8, work))
+    await asyncio.wait_for(finished.wait(), 100 / 8 * LONG_SECONDS + 1)
     assert done == ["works"]
     working.cancel()
     await asyncio.gather(working, return_exceptions=True)

@@ -70,6 +70,9 @@ class KubernetesCluster:
         self, configuration: Configuration, counted: Callable[[str, int], None] = lambda method, status: None
     ) -> None:
         self._counted = counted
+        # As many connections as there are calls: a hundred that hang, as a webhook may have them, would keep
+        # even the Lease from being renewed. How many calls there are is for who makes them to bound.
+        configuration.connection_pool_maxsize = 0
         self._client = ApiClient(configuration)
         self._client.user_agent = "footplate-operator"
 

@@ -23,7 +23,7 @@ FIRST_RETRY_SECONDS: Final = 0.25
 LONGEST_RETRY_SECONDS: Final = 60.0
 LONG_SECONDS: Final = 0.5  # work that takes longer gives its place to another
 _LEAST_SECONDS: Final = 0.001  # less may be over before a clock has moved
-MOST_AT_ONCE: Final = 64  # pieces of work, those that gave their places away among them
+MOST_AT_ONCE: Final = 256  # pieces of work, those that gave their places away among them
 
 KeyType = TypeVar("KeyType", bound=Hashable)
 AnyKey = TypeVar("AnyKey", contravariant=True)
