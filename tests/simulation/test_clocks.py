@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from footplate_operator.runtime.kinds import POD
+from tests.support.fake_cluster import copied
 from tests.support.simulation.faults import HOUR
 from tests.support.simulation.stories import training
 from tests.support.simulation.world import Simulation, simulated
@@ -82,6 +83,38 @@ async def test_a_leader_with_another_clock_gives_a_start_its_time(world: Simulat
     assert asyncio.get_running_loop().time() - began >= deadline - 5
 
 
+@simulated(nodes=1)
+async def test_leaders_that_follow_each_other_count_what_each_of_them_saw(world: Simulation) -> None:
+    """An hour without any, and a new message between two of them, which the second one writes."""
+    deadline = 120
+    world.apply(resilience={"startupDeadlineSeconds": deadline})
+    await world.until(lambda: world.phase == "Starting", 10)
+    began = asyncio.get_running_loop().time()
+    await asyncio.sleep(deadline / 4)
+    world.operators[0].kill()
+    await asyncio.sleep(HOUR)
+    world.restart_operator()
+    await asyncio.sleep(deadline / 4)
+    _write_condition(world)
+    world.restart_operator()
+    await asyncio.sleep(deadline / 4)
+    assert world.phase == "Starting"
+    await world.until(lambda: world.phase == "Failed", deadline)
+    assert asyncio.get_running_loop().time() - began - HOUR >= deadline - 5
+
+
+@off
+@simulated(nodes=4)
+async def test_a_leader_with_another_clock_tells_how_far_the_training_is(
+    world: Simulation, clock: float
+) -> None:
+    await training(world, 2, steps=200)
+    succeed_operator(world, clock)
+    await world.until(lambda: any(replica.leads for replica in world.operators), 30)
+    step = world.step
+    await world.until(lambda: world.status["progress"]["step"] > step, 15)
+
+
 @off
 @simulated(nodes=4)
 async def test_a_leader_with_another_clock_lets_a_coordinator_hand_over_what_it_has(
@@ -110,6 +143,14 @@ async def test_a_leader_with_another_clock_counts_both_workers_of_one_loss_once(
     world.nodes.end_container("tiny-w1-0", 137)
     await world.until(lambda: world.phase == "Succeeded", 200)
     assert world.status["failures"] == {"NodeLost": 1}
+
+
+def _write_condition(world: Simulation) -> None:
+    """The status names a moment that is later than its phase."""
+    body = copied(world.run)
+    for condition in body["status"]["conditions"]:
+        condition["lastTransitionTime"] = world.clock().isoformat()
+    world.objects.put(body)
 
 
 def _name(pod: dict[str, dict[str, str]]) -> str:

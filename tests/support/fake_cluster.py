@@ -115,8 +115,7 @@ class FakeCluster:
         def end() -> Json:
             known = self.objects.get((kind, name))
             if known is not None and uid in ("", known["metadata"]["uid"]):
-                if kind == POD and grace == 0 and _on_a_node(known):
-                    self.forced.append(name)
+                self._note_force(kind, known, grace)
                 self.end(kind, name, grace)
             return {}
 
@@ -125,6 +124,7 @@ class FakeCluster:
     async def delete_all(self, kind: Kind, namespace: str, labels: str, grace: int | None = None) -> None:
         def end() -> Json:
             for body in self._matching(kind, labels, ""):
+                self._note_force(kind, body, grace)
                 self.end(kind, body["metadata"]["name"], grace)
             return {}
 
@@ -230,6 +230,10 @@ class FakeCluster:
             if all(body["metadata"].get("labels", {}).get(key) == value for key, value in wanted.items())
             and all(_at(body, path) == value for path, value in asked.items())
         ]
+
+    def _note_force(self, kind: Kind, body: Json, grace: int | None) -> None:
+        if kind == POD and grace == 0 and _on_a_node(body):
+            self.forced.append(body["metadata"]["name"])
 
     def _tell(self, event: str, body: Json) -> None:
         for watch in self.watches:

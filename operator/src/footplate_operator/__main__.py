@@ -128,7 +128,10 @@ async def operate(own: Settings, kinds: Sequence[NewController]) -> None:
     async with AsyncExitStack() as stack:
         cluster = KubernetesCluster(await login(), metrics.count_request)
         stack.push_async_callback(cluster.close)
-        leadership = Leadership(cluster, own.namespace, own.lease_name, own.identity, own.lease_seconds, now)
+        # Of its own: calls that hang must not keep the Lease from being renewed.
+        lease = KubernetesCluster(await login(), metrics.count_request)
+        stack.push_async_callback(lease.close)
+        leadership = Leadership(lease, own.namespace, own.lease_name, own.identity, own.lease_seconds, now)
         parts = _Parts(cluster, leadership, metrics, now, own)
         served = [await _serve(kind, parts, stack) for kind in kinds]
         watched = [kind for own_kind in served for kind in own_kind.watched]

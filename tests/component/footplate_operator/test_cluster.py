@@ -192,11 +192,13 @@ async def test_calls_that_hang_leave_room_for_others() -> None:
     async with serving(app, port):
         metadata = {"name": "p", "namespace": "team"}
         calls = [asyncio.create_task(client.create(POD, {"metadata": metadata})) for _ in range(150)]
-        async with asyncio.timeout(20):
-            for _ in calls:
-                await hanging.acquire()
-            await client.get(CONFIG_MAP, "team", "x")
-        for call in calls:
-            call.cancel()
-        await asyncio.gather(*calls, return_exceptions=True)
-        await client.close()
+        try:
+            async with asyncio.timeout(20):
+                for _ in calls:
+                    await hanging.acquire()
+                await client.get(CONFIG_MAP, "team", "x")
+        finally:
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+            await client.close()

@@ -91,6 +91,9 @@ class Disturbed:
         """Somebody deletes it, and nothing of it is left."""
         self.world.delete()
         await self.world.until_seconds(COLLECTED)
+        if not self.faults and not self.crashed:
+            staying = [pod for pod in self.world.live_pods() if "deletionTimestamp" not in pod["metadata"]]
+            assert not staying, f"nobody deletes {[pod['metadata']['name'] for pod in staying]}"
         for pod in self.world.live_pods():
             self.world.objects.end(POD, pod["metadata"]["name"], 30)
         await self.world.until(lambda: not self.world.live_pods(), ENOUGH)

@@ -154,7 +154,7 @@ class Simulation:
     @property
     def status(self) -> Json:
         """Its status, empty before there is one."""
-        found: Json = self.run.get("status", {})
+        found: Json = self.objects.objects.get((TRAINING_RUN, NAME), {}).get("status", {})
         return found
 
     @property
@@ -349,7 +349,8 @@ class Simulation:
             generation = sealed.generation
 
             def stepped(step: int) -> None:
-                if run_uid == self.run["metadata"]["uid"]:
+                known = self.objects.objects.get((TRAINING_RUN, NAME))
+                if known is not None and run_uid == known["metadata"]["uid"]:
                     self.steps.append((asyncio.get_running_loop().time(), generation, step))
 
             self._groups[key] = Group(sealed, self.network, stepped)

@@ -180,6 +180,7 @@ def _follow(stand: Stand, result: Result, expected: list[Json]) -> None:
     result.said = _said(stand)
     check_same_history(rows, expected)
     drained = [it for it in stand.status.get("attempts", []) if it.get("reason") in DRAINED]
+    assert drained or (fault.name, stand.phase) != ("node drained", Phase.STEPPING), "nothing was drained"
     assert not any(attempt["lostSteps"] for attempt in drained), f"steps were lost: {drained}"
     allowed = {cause.value for cause in fault.causes}
     assert set(result.causes) <= allowed, f"{result.causes} counted, where {sorted(allowed)} may be"

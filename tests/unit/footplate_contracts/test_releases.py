@@ -45,6 +45,7 @@ STATUS: dict[str, Any] = {
     "startTime": NOON,
     "completionTime": None,
     "phaseTime": NOON,
+    "phaseUnobservedSeconds": 0.5,
     "writtenBy": "9.0.0",
     "failuresSeen": "1.1",
     "failuresSeenByCause": {"Hang": 1},

@@ -148,6 +148,13 @@ def counted(history: History) -> dict[str, int]:
 
 
 EARLIER, LATER = 4, 5  # incarnations
+
+
+def _of_an_earlier_release(history: History) -> History:
+    last = history.attempts[-1].model_copy(update={"incarnation": None})
+    return replace(history, attempts=(*history.attempts[:-1], last))
+
+
 RESUMED = attempts.end(attempts.begin(NEW), Reason.SUSPENDED)
 
 
@@ -166,6 +173,12 @@ RESUMED = attempts.end(attempts.begin(NEW), Reason.SUSPENDED)
         pytest.param(attempts.begin(RESUMED), [EARLIER], ["", "", ""], id="nothing-has-trained"),
         pytest.param(
             attempts.begin(replace(NEW, trained="1.7")), [0], ["", ""], id="the-first-attempt-made-all"
+        ),
+        pytest.param(
+            _of_an_earlier_release(attempts.begin(replace(RESUMED, trained="1.7"))),
+            [EARLIER],
+            ["", "", ""],
+            id="an-earlier-release-did-not-note-it",
         ),
     ],
 )

@@ -57,6 +57,7 @@ def slots(**known: Any) -> Slots:
         ),
         pytest.param(slots(), [pod(0), pod(1)], [], [], 0, id="complete"),
         pytest.param(slots(), [pod(0)], [(1, 1)], [1], 1, id="gone"),
+        pytest.param(slots(spare=3), [pod(0)], [(1, 4)], [1], 4, id="gone-and-a-crash-hid-a-spare"),
         pytest.param(slots(), [pod(0), pod(1, terminating=True)], [(1, 1)], [1], 1, id="terminating"),
         pytest.param(slots(), [pod(0), pod(1, phase="Failed")], [(1, 1)], [1], 1, id="failed"),
         pytest.param(slots(), [pod(0), pod(1, phase="Succeeded")], [], [], 0, id="succeeded"),

@@ -185,6 +185,11 @@ class TrainingRunStatus(Part):
     start_time: Time | None = Field(None, description="when it was admitted")
     completion_time: Time | None = Field(None, description="when it ended")
     phase_time: Time | None = Field(None, description="since when the phase is what it is")
+    phase_unobserved_seconds: float = Field(
+        0.0,
+        description="seconds of a phase with a deadline that do not count: no operator was there to see, or"
+        " the clocks of two differ by them",
+    )
     written_by: Annotated[str, Field(max_length=128)] = Field(
         "", description="release of the operator that wrote this status"
     )

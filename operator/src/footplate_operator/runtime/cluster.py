@@ -26,6 +26,8 @@ from footplate_operator.runtime.kinds import Json, Kind
 APPLY_PATCH: Final = "application/apply-patch+yaml; charset=utf-8"
 MERGE_PATCH: Final = "application/merge-patch+json"
 REQUEST_SECONDS: Final = 30.0
+# With TLS each takes a quarter of a megabyte; calls that hang, as a webhook may have them, take one each.
+MOST_CONNECTIONS: Final = 200
 _PAGE: Final = 500
 _NOT_IN_YAML: Final = re.compile("[\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 _log = logging.getLogger(__name__)
@@ -70,9 +72,7 @@ class KubernetesCluster:
         self, configuration: Configuration, counted: Callable[[str, int], None] = lambda method, status: None
     ) -> None:
         self._counted = counted
-        # As many connections as there are calls: a hundred that hang, as a webhook may have them, would keep
-        # even the Lease from being renewed. How many calls there are is for who makes them to bound.
-        configuration.connection_pool_maxsize = 0
+        configuration.connection_pool_maxsize = MOST_CONNECTIONS
         self._client = ApiClient(configuration)
         self._client.user_agent = "footplate-operator"
 

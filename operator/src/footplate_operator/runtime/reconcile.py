@@ -73,6 +73,8 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
         if body is not None:
             await self._work_on(body, about)
         if refused is not None:
+            about.close()  # it is not about the object that has the name now
+            about.enter_context(bind(**{self.controller.noun: key}))
             raise refused
 
     async def _work_on(self, body: Json, about: ExitStack) -> None:

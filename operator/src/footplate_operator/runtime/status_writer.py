@@ -61,8 +61,9 @@ class StatusWriter:
         if change is StatusChange.PROGRESS:
             wrote = times.wrote or self.controller.last_progress(obj)
             interval = progress_interval(self.cache.live(), obj.uid)
-            if wrote is not None and (left := interval - (now - wrote).total_seconds()) > 0:
-                self.queue.add_after(obj.key, left)
+            # Another leader's clock may have been ahead of ours.
+            if wrote is not None and 0.0 <= (passed := (now - wrote).total_seconds()) < interval:
+                self.queue.add_after(obj.key, interval - passed)
                 return
         if not await self._write(obj.key, obj.version, after.to_json()):
             times.listed = None  # what was read is old or gone, and the watch may be late: look again

@@ -105,7 +105,7 @@ class RunView:
 
     observed: Observed
     revision: AnyRevision | None
-    unseen: timedelta = timedelta(0)  # of the phase
+    unobserved: timedelta = timedelta(0)  # of the phase
 
 
 class TrainingRuns(Controller[Run, RunView, Desired]):
@@ -144,7 +144,9 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._caches: dict[str, RunCache] = {}  # by uid of the run
 
     def decode(self, body: Json) -> Run:
-        return decode(body)
+        run = decode(body)
+        self._caches.setdefault(run.uid, RunCache()).find(run)
+        return run
 
     async def observe(
         self, run: Run, children: Sequence[Child], now: datetime, predecessors: Sequence[Child] = ()
@@ -193,14 +195,14 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             credentials=credentials,
         )
         revision = None if isinstance(admitted, Problem) else admitted
-        return RunView(observed, revision, cache.unseen(run, now))
+        return RunView(observed, revision, cache.unobserved_of(run, now))
 
     def desire(self, run: Run, view: RunView, problem: Problem | None, now: datetime) -> Desired:
         observed = view.observed
         if problem is not None:
             told = observed.problem if problem.passing else problem
             observed = replace(observed, problem=told, hindered=True)
-        desired = desire(replace(run, unseen=view.unseen), view.revision, observed, now)
+        desired = desire(replace(run, unobserved=view.unobserved), view.revision, observed, now)
         status = desired.status.model_copy(update={"written_by": self._release})
         return replace(desired, status=status)
 

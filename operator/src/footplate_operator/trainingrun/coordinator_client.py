@@ -44,8 +44,10 @@ LONGEST_RETRY_STARTING_SECONDS: Final = 1.0
 # A coordinator may have news a hundred times a second; nobody here needs them that often.
 LEAST_INTERVAL_SECONDS: Final = 0.1
 
-# After so many seconds of silence something is to be said of it, or done about it.
-_WORTH_A_LOOK: Final = (disturbance.SILENT_SECONDS, SILENT_SECONDS)
+# Of silence, until which somebody looks once a second: something is to be said of it, and done about it.
+# Whether others are heard, which have no news either, shows only after a poll of theirs.
+LOOKED_AT_SECONDS: Final = SILENT_SECONDS + POLL_SECONDS
+EACH_SECONDS: Final = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -170,29 +172,38 @@ class _Watch:
     wanted: Directives | None = None  # what is still to be told
     listening: asyncio.Task[None] | None = None
     telling: asyncio.Task[None] | None = None  # while there is something to be told
-    looks: tuple[asyncio.TimerHandle, ...] = ()  # that its silence is worth
+    timer: asyncio.TimerHandle | None = None  # of the next look at its silence
 
     def tasks(self) -> list[asyncio.Task[None]]:
         return [task for task in (self.listening, self.telling) if task is not None]
 
+    @property
+    def silence(self) -> float:
+        return asyncio.get_running_loop().time() - self.heard
+
     def answers(self, look: Callable[[Key], None]) -> None:
+        if self.silence >= disturbance.SILENT_SECONDS:
+            look(self.key)  # what was said of it is over
         self.heard, self.unanswered, self.answered = asyncio.get_running_loop().time(), 0, True
         self.expects(look)
 
     def expects(self, look: Callable[[Key], None]) -> None:
         """Have somebody look once it has been silent for long, though nothing more happens."""
-        loop = asyncio.get_running_loop()
-        for timer in self.looks:
-            timer.cancel()
-        self.looks = tuple(
-            loop.call_later(seconds + LEAST_INTERVAL_SECONDS, look, self.key) for seconds in _WORTH_A_LOOK
-        )
+        if self.timer is not None:
+            self.timer.cancel()
+        first = disturbance.SILENT_SECONDS + LEAST_INTERVAL_SECONDS
+        self.timer = asyncio.get_running_loop().call_later(first, self._silent, look)
+
+    def _silent(self, look: Callable[[Key], None]) -> None:
+        look(self.key)
+        if self.silence < LOOKED_AT_SECONDS:
+            self.timer = asyncio.get_running_loop().call_later(EACH_SECONDS, self._silent, look)
 
     def cancel(self) -> None:
         for task in self.tasks():
             task.cancel()
-        for timer in self.looks:
-            timer.cancel()
+        if self.timer is not None:
+            self.timer.cancel()
 
 
 @dataclass(eq=False)
@@ -246,8 +257,7 @@ class Watchers:
         others = [other.heard for other in self._watches.values() if other is not watch]
         if others and max(others) - watch.heard <= POLL_SECONDS + 0.5:
             return 0.0
-        silence = asyncio.get_running_loop().time() - watch.heard
-        return silence / 2.0 ** min(watch.unanswered, MOST_UNANSWERED)
+        return watch.silence / 2.0 ** min(watch.unanswered, MOST_UNANSWERED)
 
     async def close(self) -> None:
         """Stop listening to all."""

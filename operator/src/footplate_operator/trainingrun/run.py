@@ -24,8 +24,8 @@ class Run(Object[TrainingRunSpec, TrainingRunStatus]):
     """One TrainingRun."""
 
     uid: RunUid
-    # Of its phase, what passed before this leader saw it: the last leader's clock may have been another.
-    unseen: timedelta = timedelta(0)
+    # What does not count of its phase: nobody led then, or the last leader's clock was another.
+    unobserved: timedelta = timedelta(0)
 
     @property
     def phase(self) -> Phase | None:
@@ -34,11 +34,15 @@ class Run(Object[TrainingRunSpec, TrainingRunStatus]):
 
     @property
     def phase_since(self) -> datetime:
-        """Since when the phase is what it is, later by what nobody saw of it."""
-        return (parse_time(self.status.phase_time) if self.status.phase_time else self.created) + self.unseen
+        """Since when the phase is what it is, later by what does not count of it."""
+        return self._phase_time + self.unobserved
 
     @property
-    def noted(self) -> datetime | None:
+    def _phase_time(self) -> datetime:
+        return parse_time(self.status.phase_time) if self.status.phase_time else self.created
+
+    @property
+    def told_until(self) -> datetime | None:
         """The latest moment that its status names, by the clock of whoever wrote it."""
         status = self.status
         times = [status.phase_time, status.progress.last_updated_time if status.progress else None]
@@ -57,7 +61,7 @@ class Run(Object[TrainingRunSpec, TrainingRunStatus]):
         if self.phase is None or not self.phase.terminal:
             return None
         time = self.status.completion_time
-        return parse_time(time) if time else self.phase_since
+        return parse_time(time) if time else self._phase_time
 
 
 def decode(body: Mapping[str, Any]) -> Run:

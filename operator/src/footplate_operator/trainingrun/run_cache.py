@@ -33,6 +33,16 @@ REFUSED: Final = timedelta(minutes=10)  # for which a node where one did not is 
 _MOST_REFUSED: Final = 3  # or a mistake of the manifest itself would run out of nodes
 
 
+@dataclass(frozen=True)
+class Found:
+    """A run as this leader saw it first."""
+
+    phase_time: str | None
+    told_until: datetime | None
+    before: float  # seconds of that phase that did not count already
+    unobserved: timedelta | None = None  # all that does not count of it
+
+
 @dataclass
 class RunCache:
     """Of one run."""
@@ -44,8 +54,7 @@ class RunCache:
     displaced: dict[str, str] = field(default_factory=dict)
     mounts: dict[str, tuple[datetime, str]] = field(default_factory=dict)  # pod uid -> asked, told
     recovery: Recovery | None = None
-    # Since when the run was in its phase as this leader found it, and how long nobody had seen it then.
-    found: tuple[str | None, timedelta] | None = None
+    found: Found | None = None
     # As its pods were made, whatever becomes of its ControllerRevision.
     revision: Revision | None = None
     as_made: dict[tuple[Kind, str], tuple[str, int]] = field(default_factory=dict)  # child -> uid, version
@@ -54,16 +63,25 @@ class RunCache:
         default_factory=dict
     )  # pod uid, what -> since, value
 
-    def unseen(self, run: Run, now: datetime) -> timedelta:
-        """How much of its phase nobody saw: from what its status noted last until this leader found it.
-
-        No deadline passes meanwhile: who led before may have had another clock, and what the run
-        did since is still to be heard.
-        """
-        since = run.status.phase_time
+    def find(self, run: Run) -> None:
+        """This leader sees the run; before anything is written of it, that counts."""
         if self.found is None:
-            self.found = since, now - run.noted if run.noted else timedelta(0)
-        return self.found[1] if self.found[0] == since else timedelta(0)
+            status = run.status
+            self.found = Found(status.phase_time, run.told_until, status.phase_unobserved_seconds)
+
+    def unobserved_of(self, run: Run, now: datetime) -> timedelta:
+        """What does not count of its phase: from what its status told last until this leader looked.
+
+        Who led before may have had another clock, and what the run did since is still to be heard.
+        """
+        found = self.found
+        if found is None or run.status.phase_time != found.phase_time:
+            return timedelta(0)
+        if found.unobserved is None:
+            passed = now - found.told_until if found.told_until else timedelta(0)
+            found = self.found = replace(found, unobserved=timedelta(seconds=found.before) + passed)
+        assert found.unobserved is not None
+        return found.unobserved
 
     async def complete(self, pod: PodView, cluster: Cluster, now: datetime) -> PodView:
         """`pod` with what it does not say: why its volumes cannot be mounted, and since when what holds.

@@ -22,7 +22,7 @@ from footplate_operator.trainingrun.status.report import not_training, report
 
 def ended(run: Run, ended_at: datetime, observed: Observed, now: datetime) -> Desired:
     """What is still to be taken away from a run in a terminal phase."""
-    pods = retire.of_ended(run, observed, seconds_between(ended_at + run.unseen, now), now)
+    pods = retire.of_ended(run, observed, seconds_between(ended_at + run.unobserved, now), now)
     lifetime = run.spec.ttl_seconds_after_finished
     # What the run still has to tell the API is told before it goes.
     left = None if lifetime is None or pods.busy else ttl.remaining(ended_at, lifetime, now)

@@ -84,9 +84,11 @@ def give_back(situation: Situation) -> Desired:
     times = gathering.given_back(situation.history.closed) + 1
     held_up = situation.diagnosis.message if situation.diagnosis else "not all of its pods run"
     deadline = gathering.patience(run.spec.resilience.gather_deadline_seconds, times - 1)
+    # From the second time on it is a moment, to see whether there is room.
+    within = f"{deadline:g} s" if times > 1 else f"{deadline:g} s (resilience.gatherDeadlineSeconds)"
     message = (
-        f"the gang could not be completed within {deadline:g} s (resilience.gatherDeadlineSeconds):"
-        f" {held_up}; its nodes are given back, and it comes again in {gathering.pause(times):.0f} s"
+        f"the gang could not be completed within {within}: {held_up};"
+        f" its nodes are given back, and it comes again in {gathering.pause(times):.0f} s"
     )
     history = attempts.end(attempts.begin(situation.history), Reason.GANG_INCOMPLETE, message)
     said = not_training(Reason.GANG_INCOMPLETE, message, gang.observed.problem)

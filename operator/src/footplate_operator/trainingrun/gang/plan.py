@@ -134,6 +134,7 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
         may_create=observed.may_create,
         heard=losses.heard(state) if state.state is RunState.TRAINING else frozenset(),
         silent=not state.heard,
+        spare=max((pod.incarnation for pod in observed.spares), default=-1),
         spares=_ready(state, observed.spares),
         members=state.member_indices,
     )
@@ -190,6 +191,7 @@ class Slots:
     may_create: bool = True  # False: it was just refused, so nothing may be claimed to be made
     heard: frozenset[WorkerId] = field(default_factory=frozenset)  # by the coordinator, as it said last
     silent: bool = False  # the coordinator that serves has not said anything yet
+    spare: int = -1  # the highest incarnation of a spare, which a crash may have hidden from the status
     spares: int = 0  # that wait, and take slots of `members` by themselves when those are lost
     members: frozenset[int] = field(default_factory=frozenset)  # slots of the newest generation
 
@@ -204,7 +206,7 @@ def plan_workers(slots: Slots, pods: Sequence[PodView], now: datetime) -> Worker
     by_index: dict[int, list[PodView]] = {}
     for pod in sorted(pods, key=lambda pod: pod.incarnation):
         by_index.setdefault(pod.index, []).append(pod)
-    highest = max([slots.counter, slots.taken, *(pod.incarnation for pod in pods)])
+    highest = max([slots.counter, slots.taken, slots.spare, *(pod.incarnation for pod in pods)])
     missing: list[WorkerId] = []
     lost: list[LostWorker] = []
     current: list[PodView] = []

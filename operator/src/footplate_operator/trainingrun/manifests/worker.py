@@ -171,7 +171,7 @@ def _scheduling(run: Run, profile: ComputeProfileSpec, avoided: frozenset[str]) 
     scheduling = profile.scheduling
     # Two workers of one lost node are substituted as fast as one; with their coordinator they wait for a
     # successor first.
-    apart = {Role.COORDINATOR: 100, Role.WORKER: 50}
+    apart = {Role.COORDINATOR: 100, Role.WORKER: 20}
     never = [*run.spec.resilience.exclude_nodes, *sorted(avoided)]
     spec: Json = {
         "tolerations": [*map(dict, scheduling.tolerations), *tolerate_lost_node(None)],

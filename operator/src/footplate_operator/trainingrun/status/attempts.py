@@ -141,6 +141,7 @@ def _made_since(attempt: Attempt, incarnation: int | None) -> bool:
     """Whether the pod of that `incarnation` was made for `attempt`; None: nothing is left of the pod."""
     if incarnation is None:
         return False
+    # Nothing was made before the first attempt. An earlier release noted nothing: one loss more may count.
     return attempt.incarnation is None or incarnation > attempt.incarnation
 
 

@@ -30,6 +30,7 @@ _CUTS: Final = (256, 128, 64, 0)
 _NEWEST: Final = 2
 _LAST_CUT: Final = 256
 _MARK: Final = "…"
+_WITH_DEADLINE: Final = frozenset({Phase.QUEUED, Phase.STARTING, Phase.RESTARTING, Phase.SUSPENDING})
 # What grows by itself, or says who wrote: no reason to write.
 _PASSED_OVER: Final[dict[str, object]] = {"time": None, "goodput": None, "written_by": ""}
 
@@ -58,6 +59,7 @@ def report(
             update={
                 "phase": phase,
                 "phase_time": before.phase_time if same else format_time(now),
+                "phase_unobserved_seconds": _unobserved(run, phase) if same else 0.0,
                 "observed_generation": run.generation,
                 "conditions": conditions.merge(before.conditions, said, run.generation, now),
                 "time": time,
@@ -66,6 +68,11 @@ def report(
             }
         )
     )
+
+
+def _unobserved(run: Run, phase: Phase) -> float:
+    """What does not count of a phase that has a deadline; nothing is written for the others."""
+    return round(run.unobserved.total_seconds(), 3) if phase in _WITH_DEADLINE else 0.0
 
 
 def fit(status: TrainingRunStatus) -> TrainingRunStatus:
