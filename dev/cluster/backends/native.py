@@ -119,6 +119,8 @@ class Native:
         for node in NODES:
             if self.supervisor.running(f"{node.name}-containerd"):
                 node_images.show_all(Ctr(programs, self.layout, node))
+        for name in {node.name for node in NODES} - registered_nodes(client_for(self.layout.kubeconfig)):
+            self.supervisor.end(f"{name}-kubelet")  # it registers its node as it starts, and never again
         ended = [name for name in self.supervisor.names() if not self.supervisor.running(name)]
         if ended:
             with step(f"started {', '.join(ended)} again"):
@@ -320,6 +322,14 @@ def _answers(api: ApiClient) -> bool:
     except ApiError:
         return False
     return True
+
+
+def registered_nodes(api: ApiClient) -> set[str]:
+    """Names of the nodes that there are; all of them while the API server cannot be reached."""
+    try:
+        return {node["metadata"]["name"] for node in api.get("/api/v1/nodes")["items"]}
+    except ApiError:
+        return {node.name for node in NODES}
 
 
 def ready_nodes(api: ApiClient) -> set[str]:

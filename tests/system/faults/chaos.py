@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from cluster.errors import ClusterError
@@ -82,8 +83,8 @@ def draw(chance: random.Random, count: int = COUNT, storm: float = STORM) -> lis
 class _Brief(Mending):
     """Mends after a while what a run of a cell would have to get along without."""
 
-    def at_end(self, act: Callable[[], None]) -> None:
-        self.later(BROKEN, act)
+    def at_end(self, act: Callable[[], object]) -> None:
+        self.later(BROKEN, partial(insist, act))  # the API server may be away by then
 
 
 @dataclass
@@ -135,8 +136,10 @@ def _compare(ground: Ground, seed: int) -> bool:
         mending = _Brief()
         with _held_back(stand):
             hits = _storm(stand, draw(chance), mending)
-        with suppress(AssertionError):
+        try:
             mending.finish()
+        except AssertionError as error:
+            print(f"not mended in time: {error}", flush=True)
         cluster("up")
         insist(ground.ready_nodes)
         ground.watch.until(stormy, lambda status: status.get("phase") == "Succeeded", ENDED)

@@ -20,10 +20,10 @@ class Mending:
     """What is to be undone: by the clock, and at the end."""
 
     timers: list[threading.Timer] = field(default_factory=list)
-    last: list[Callable[[], None]] = field(default_factory=list)
+    last: list[Callable[[], object]] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
-    def later(self, seconds: float, act: Callable[[], None]) -> None:
+    def later(self, seconds: float, act: Callable[[], object]) -> None:
         """Do it after so many seconds."""
 
         def acted() -> None:
@@ -36,7 +36,7 @@ class Mending:
         timer.start()
         self.timers.append(timer)
 
-    def at_end(self, act: Callable[[], None]) -> None:
+    def at_end(self, act: Callable[[], object]) -> None:
         """Do it when all runs have ended."""
         self.last.append(act)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
 from demo.install import NAMESPACE
@@ -33,39 +34,39 @@ def _power_off(ground: Ground, mending: Mending, *nodes: str) -> None:
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda node: cluster("kill-node", node), nodes))
     for node in nodes:
-        mending.at_end(lambda node=node: cluster("power-on", node))
+        mending.at_end(partial(cluster, "power-on", node))
 
 
 def _node_cut_off(ground: Ground, stands: Sequence[Stand], mending: Mending) -> None:
     ground.room.everywhere()
     cluster("unplug", ground.left)
-    mending.at_end(lambda: cluster("plug-in", ground.left))
+    mending.at_end(partial(cluster, "plug-in", ground.left))
 
 
 def _kubelet_stopped(ground: Ground, stands: Sequence[Stand], mending: Mending) -> None:
     ground.room.everywhere()
     cluster("stop", f"{ground.left}-kubelet")
-    mending.at_end(lambda: cluster("start", f"{ground.left}-kubelet"))
+    mending.at_end(partial(cluster, "start", f"{ground.left}-kubelet"))
 
 
 def _drained(ground: Ground, stands: Sequence[Stand], mending: Mending) -> None:
     """As an administrator does it: what runs there is asked to go, until nothing is left."""
     ground.room.everywhere()
     drain = ("drain", ground.left, "--force", "--ignore-daemonsets", "--delete-emptydir-data")
-    mending.later(0.0, lambda: ground.kube.kubectl(*drain, f"--timeout={DRAINED:.0f}s"))
-    mending.at_end(lambda: ground.kube.kubectl("uncordon", ground.left))
+    mending.later(0.0, partial(ground.kube.kubectl, *drain, f"--timeout={DRAINED:.0f}s"))
+    mending.at_end(partial(ground.kube.kubectl, "uncordon", ground.left))
 
 
 def _node_deleted(ground: Ground, stands: Sequence[Stand], mending: Mending) -> None:
     """The object goes, and its kubelet registers again only when it starts again."""
     ground.room.everywhere()
     ground.kube.kubectl("delete", "node", ground.left)
+    mending.at_end(partial(_begin_anew, f"{ground.left}-kubelet"))
 
-    def again() -> None:
-        cluster("stop", f"{ground.left}-kubelet")
-        cluster("start", f"{ground.left}-kubelet")
 
-    mending.at_end(again)
+def _begin_anew(program: str) -> None:
+    cluster("stop", program)
+    cluster("start", program)
 
 
 def _parted(ground: Ground, stands: Sequence[Stand], mending: Mending) -> None:
@@ -74,7 +75,7 @@ def _parted(ground: Ground, stands: Sequence[Stand], mending: Mending) -> None:
     cluster("part", ground.left, ground.right)
     for stand in stands:
         stand.limit_hangs()
-    mending.at_end(lambda: cluster("join", ground.left, ground.right))
+    mending.at_end(partial(cluster, "join", ground.left, ground.right))
 
 
 def parts(ground: Ground, part: str) -> list[Json]:
@@ -120,7 +121,7 @@ def _image_gone(ground: Ground, stands: Sequence[Stand], mending: Mending) -> No
     """The pods on one node go, and what takes their places comes to where the image is no longer."""
     victims = {stand.name: stand.victim for stand in stands}
     cluster("hide-image", ground.left, TRAINER)
-    mending.at_end(lambda: cluster("show-image", ground.left, TRAINER))
+    mending.at_end(partial(cluster, "show-image", ground.left, TRAINER))
     ground.room.only(ground.left)
     names = [pod["metadata"]["name"] for pod in victims.values()]
     ground.kube.kubectl("delete", "pod", *names, "-n", ground.namespace, "--wait=false")
