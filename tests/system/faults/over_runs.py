@@ -86,13 +86,15 @@ def _zygote_killed(stand: Stand, mending: Mending) -> None:
 
 
 def _rank_out_of_memory(stand: Stand, mending: Mending) -> None:
-    memory.exhaust(stand.keeper)
-    processes.send(processes.ranks(stand.keeper), signal.SIGKILL)
+    pod = stand.keeper
+    memory.exhaust(pod)
+    processes.send(processes.ranks(pod), signal.SIGKILL)
 
 
 def _agent_out_of_memory(stand: Stand, mending: Mending) -> None:
-    memory.exhaust(stand.victim)
-    processes.send(processes.main(stand.victim), signal.SIGKILL)
+    pod = stand.victim
+    memory.exhaust(pod)
+    processes.send(processes.main(pod), signal.SIGKILL)
 
 
 def _rank_slow(stand: Stand, mending: Mending) -> None:
@@ -116,13 +118,14 @@ def _loss_not_a_number(stand: Stand, mending: Mending) -> None:
 
 def _checkpoint_corrupt(stand: Stand, mending: Mending) -> None:
     """The newest one lost a byte, and a rank is killed where ranks run, so that somebody reads it."""
+    # Who is hit is known before anything is done, or a fault that hits nobody would leave its damage.
+    ranks = processes.ranks(stand.keeper) if stand.phase is not Phase.RESUMING else []
     folder = stand.ground.checkpoints(stand.name)
     newest = max(folder.glob("step-*.committed"), key=lambda path: int(path.stem.removeprefix("step-")))
     tensors = sorted(folder.glob(f"{newest.stem}.e*/tensors-*.bin"))[0]
     with tensors.open("r+b") as file:
         file.truncate(tensors.stat().st_size - 1)
-    if stand.phase is not Phase.RESUMING:
-        processes.send(processes.ranks(stand.keeper), signal.SIGKILL)
+    processes.send(ranks, signal.SIGKILL)
 
 
 def _volume_hangs(stand: Stand, mending: Mending) -> None:
