@@ -40,7 +40,8 @@ _RUNTIME: Final = ("StartError", "ContainerCannotRun")
 _RUNTIME_TROUBLE: Final = re.compile(
     r"nvidia-container|nvml|running (prestart )?hook|cgroup|failed to find pid|os error"
     r"|resource temporarily unavailable|cannot allocate memory|no space left on device"
-    r"|deadline exceeded|timed? ?out",
+    r"|deadline exceeded|timed? ?out"
+    r"|stopped process",  # somebody ended it between its making and its start
     re.IGNORECASE,
 )
 _TAKEN: Final = ("Preempting", "Shutdown", "Terminated", "NodeShutdown")
