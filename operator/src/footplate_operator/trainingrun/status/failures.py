@@ -41,9 +41,13 @@ _RUNTIME_TROUBLE: Final = re.compile(
     r"nvidia-container|nvml|running (prestart )?hook|cgroup|failed to find pid|os error"
     r"|resource temporarily unavailable|cannot allocate memory|no space left on device"
     r"|deadline exceeded|timed? ?out"
-    r"|stopped process",  # somebody ended it between its making and its start
+    # Somebody ended the container's first process, or the runtime's own, before the program began: these
+    # are the words of runc (libcontainer/process_linux.go), of containerd and its shim.
+    r"|stopped process|container that has stopped|process died before|procReady not received"
+    r"|init-p: |from pipe( caused)?: |ttrpc: closed|shim disconnected|signal: killed|unexpected eof",
     re.IGNORECASE,
 )
+_TOO_LITTLE_MEMORY: Final = re.compile(r"init was OOM-killed|OOM: the memory limit")  # of runc, of crun
 _TAKEN: Final = ("Preempting", "Shutdown", "Terminated", "NodeShutdown")
 
 
@@ -171,6 +175,8 @@ def _cause(pod: PodView) -> tuple[Cause, str]:
     if not pod.ended:
         reason = Reason.POD_DELETED if pod.terminating else Reason.AGENT_LOST
         return Cause.NODE_LOST, reason
+    if pod.terminated_reason in _RUNTIME and _TOO_LITTLE_MEMORY.search(pod.message):
+        return Cause.OUT_OF_MEMORY, pod.terminated_reason
     if pod.terminated_reason in _RUNTIME and _RUNTIME_TROUBLE.search(pod.message):
         return Cause.NODE_LOST, pod.terminated_reason
     return _cause_of_code(pod.exit_code)
