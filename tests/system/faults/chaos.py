@@ -96,15 +96,20 @@ class _Stormy(Stand):
 
     @property
     def victim(self) -> Json:
-        return self.chance.choice(self._workers())
+        return self._one_of(self._workers(), "worker runs")
 
     @property
     def keeper(self) -> Json:
-        return self.chance.choice([pod for pod in self._workers() if processes.ranks(pod)])
+        return self._one_of([pod for pod in self._workers() if processes.ranks(pod)], "rank runs")
 
     def _workers(self) -> list[Json]:
-        """Those that run; IndexError where there is none, by whoever chooses."""
         return [pod for pod in self.ground.pods(self.name) if processes.main(pod)]
+
+    def _one_of(self, pods: list[Json], what: str) -> Json:
+        """LookupError where there is none."""
+        if not pods:
+            raise LookupError(f"no {what}")
+        return self.chance.choice(pods)
 
 
 def main() -> int:
@@ -190,7 +195,7 @@ def _storm(stand: _Stormy, drawn: list[Drawn], mending: Mending) -> list[Fault]:
     """
     begun, whole_again = time.monotonic(), 0.0
     hits: list[Fault] = []
-    waiting = list(drawn)
+    waiting, told_before = list(drawn), dict[str, str]()  # by fault
     while waiting and waiting[0].seconds < LAST and stand.run_phase != "Succeeded":
         item = waiting.pop(0)
         time.sleep(max(0.0, begun + item.seconds - time.monotonic()))
@@ -204,11 +209,13 @@ def _storm(stand: _Stormy, drawn: list[Drawn], mending: Mending) -> list[Fault]:
         else:
             hits.append(item.fault)
             whole_again = now + BROKEN + READY if family in NODES else whole_again
-        print(
-            f"{now:6.1f} s  {stand.run_phase or 'applied':<11} step {stand.steps:>3}"
-            f"  {item.fault.name}{f': {told}' if told else ''}",
-            flush=True,
-        )
+        if not told or told_before.get(item.fault.name) != told:
+            print(
+                f"{now:6.1f} s  {stand.run_phase or 'applied':<11} step {stand.steps:>3}"
+                f"  {item.fault.name}{f': {told}' if told else ''}",
+                flush=True,
+            )
+        told_before[item.fault.name] = told
     seen = Counter(fault.family for fault in hits)
     print(", ".join(f"{family.value} {seen[family]}" for family in Family), flush=True)
     return hits
@@ -227,7 +234,7 @@ def _hit(stand: _Stormy, fault: Fault, mending: Mending) -> str:
         else:
             CLUSTER[fault.name](ground, [stand], mending)
     except (AssertionError, ClusterError, DemoError, LookupError, OSError, TimeoutError, ValueError) as error:
-        return f"hit nobody ({type(error).__name__}: {str(error)[:80]})"
+        return f"hit nobody yet: {' '.join(str(error).split())[:80] or type(error).__name__}"
     return ""
 
 

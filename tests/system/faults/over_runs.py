@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final
 
 from tests.support import processes
-from tests.support.matrix import Phase
+from tests.support.matrix import Needs, Phase
 from tests.support.placement import node_of
 from tests.support.runs import Json
 from tests.system.faults import memory
@@ -120,9 +121,8 @@ def _checkpoint_corrupt(stand: Stand, mending: Mending) -> None:
     """The newest one lost a byte, and a rank is killed where ranks run, so that somebody reads it."""
     # Who is hit is known before anything is done, or a fault that hits nobody would leave its damage.
     ranks = processes.ranks(stand.keeper) if stand.phase is not Phase.RESUMING else []
-    folder = stand.ground.checkpoints(stand.name)
-    newest = max(folder.glob("step-*.committed"), key=lambda path: int(path.stem.removeprefix("step-")))
-    tensors = sorted(folder.glob(f"{newest.stem}.e*/tensors-*.bin"))[0]
+    newest = _newest_marker(stand)
+    tensors = sorted(newest.parent.glob(f"{newest.stem}.e*/tensors-*.bin"))[0]
     with tensors.open("r+b") as file:
         file.truncate(tensors.stat().st_size - 1)
     processes.send(ranks, signal.SIGKILL)
@@ -136,9 +136,19 @@ def _volume_hangs(stand: Stand, mending: Mending) -> None:
 
 
 def _volume_full(stand: Stand, mending: Mending) -> None:
+    """With a checkpoint there: without one it ends the run, and is meant to (ADR-0015)."""
+    _newest_marker(stand)
     disk = _disk(stand)
     disk.fill()
     mending.later(OUTAGE, disk.empty)
+
+
+def _newest_marker(stand: Stand) -> Path:
+    """Of the newest durable checkpoint; LookupError where there is none."""
+    markers = list(stand.ground.checkpoints(stand.name).glob("step-*.committed"))
+    if not markers:
+        raise LookupError(Needs.SAVED.value)
+    return max(markers, key=lambda path: int(path.stem.removeprefix("step-")))
 
 
 def _disk(stand: Stand) -> Disk:
