@@ -248,7 +248,7 @@ def _held_back(stand: _Stormy) -> Iterator[None]:
     def look() -> None:
         nonlocal coordinator, keeper
         while not over.wait(0.3):
-            with suppress(DemoError, OSError, IndexError, TimeoutError, AssertionError):
+            with suppress(DemoError, OSError, LookupError, TimeoutError, AssertionError):
                 coordinator = stand.ground.coordinator(stand.name) or coordinator
                 keeper = stand.keeper
 
