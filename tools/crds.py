@@ -285,7 +285,7 @@ def node_record() -> Schema:
         "nrec",
         scope="Cluster",
         schema=_root(
-            "What is known of a node's health.",
+            "What is known of a node's health. The operator neither writes nor reads it yet.",
             structural_schema(NodeRecordSpec),
             structural_schema(NodeRecordStatus),
             spec_required=False,

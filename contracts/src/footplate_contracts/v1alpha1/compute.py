@@ -87,7 +87,7 @@ class Checkpoint(Part):
     )
     memory: MemoryCheckpoint | None = None
     emergency_deadline_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
-        60, description="what a suspension waits for its checkpoint"
+        60, description="what a suspension, and a worker that is told to end, waits for its checkpoint"
     )
 
     rules: ClassVar = (_checkpoint_folder("uri"),)

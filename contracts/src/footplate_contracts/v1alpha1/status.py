@@ -137,7 +137,7 @@ class TimeStatus(Part):
 
 
 class CostStatus(Part):
-    """What the run has cost so far."""
+    """What the run has cost so far. Not written yet."""
 
     dollars: Duration = Field(0.0, description="nodes x hours x price")
     kilowatt_hours: Duration = Field(0.0, description="energy")
@@ -170,7 +170,7 @@ class TrainingRunStatus(Part):
     restarts: Whole = Field(0, description="interruptions in all, beyond the attempts that are listed")
     coordinator: CoordinatorStatus | None = None
     nodes: Annotated[list[NodeStatus], Field(max_length=NODE_LIMIT)] = Field(
-        [], description="nodes with strikes or a bad verdict"
+        [], description="nodes with strikes or a bad verdict; not written yet"
     )
     time: TimeStatus | None = None
     goodput: Annotated[float, Field(ge=0.0, le=1.0)] | None = Field(
