@@ -171,6 +171,18 @@ FOUND: Final[dict[str, tuple[dict[str, int], list[str | float]]]] = {
         {},
         ["shrink", "longer", "longer", 4.0, "agent stopped", "coordinator cut off"],
     ),
+    "a-run-ends-unseen-and-is-to-be-suspended": (
+        {"chance": 398, "spares": 1},
+        [4.0, "shorter", "etcd paused", "suspend"],
+    ),
+    "and-is-to-be-shorter-than-it-is-by-then": (
+        {"chance": 398, "spares": 1},
+        [4.0, "etcd paused", "shorter", "suspend"],
+    ),
+    "a-run-is-to-be-shorter-than-what-it-has-saved": (
+        {"chance": 398, "spares": 1},
+        [32.0, "suspend", 4.0, "shorter", 2.0],
+    ),
 }
 
 

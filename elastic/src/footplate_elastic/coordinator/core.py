@@ -275,7 +275,7 @@ class Coordinator:
     def _reached(self) -> int:
         """The step below which the run cannot end; what a broken generation did not save is none."""
         trained = self.progress.highest if self.state.rendezvous is Rendezvous.SEALED else 0
-        return max(self.telemetry.checkpoint_step or 0, trained)
+        return max(self.telemetry.checkpoint_step or 0, self.progress.begun_with, trained)
 
     def _called(self, message: Spoken) -> Spoken:
         """`message` from the slot that its agent has, which a spare may not know yet."""

@@ -18,6 +18,7 @@ class ProgressTracker:
     generation: GenerationId | None = None
     ranks: dict[int, RankReport] = field(default_factory=dict)
     start_step: int | None = None
+    begun_with: int = 0  # the newest step that a generation has begun with, kept when the next one is opened
     stepping: bool = False  # a rank has finished a step in this generation
     total_steps: int = 0
     highest: int = 0  # the step that some rank has reached in this generation
@@ -49,6 +50,7 @@ class ProgressTracker:
                 self._seconds.append(rank.step_seconds)
             elif not self.stepping:
                 self.start_step = rank.step
+                self.begun_with = rank.step or self.begun_with  # 0 is told until it is known
         return self.stepping != before
 
     def look(self, now: float) -> None:

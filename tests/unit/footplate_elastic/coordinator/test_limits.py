@@ -72,12 +72,14 @@ class Run:
         *,
         finished: bool = False,
         saved: bool = False,
+        stepping: bool = True,
         running: GenerationId | None = None,
     ) -> None:
-        """The rank has finished `step` of the `ends` that it knows of."""
+        """The rank has finished `step` of the `ends` that it knows of; not `stepping`: has loaded it."""
         self.now += 0.1
         phase = RankPhase.FINISHED if finished else RankPhase.COMPUTE
-        report = RankReport(rank=0, local_rank=0, step=step, phase=phase, step_seconds=0.1)
+        seconds = 0.1 if stepping else None
+        report = RankReport(rank=0, local_rank=0, step=step, phase=phase, step_seconds=seconds)
         self.saved += saved
         record = CheckpointRecord(step=step, uri=f"step-{step}", time=0.0)
         item = TelemetryItem(sequence=max(1, self.saved), checkpoint=record)
@@ -190,6 +192,22 @@ def test_what_a_broken_generation_did_not_save_does_not_stand_against_a_shorter_
     assert not run.refusal and run.told().steps == 50
     run.direct(limits=asked(39))
     assert run.refusal, "step 40 is durable"
+
+
+def test_a_length_below_what_was_loaded_stays_refused_when_the_next_generation_is_opened() -> None:
+    run = Run(length=50)
+    run.join()
+    run.beat(0, 50, stepping=False)
+    run.beat(60, 50, stepping=False, finished=True)
+    for _ in range(2):
+        run.coordinator.tick(run.now)
+        assert run.coordinator.view().state is RunState.GATHERING
+        assert run.refusal and run.told().steps == 60
+    run.join()
+    assert run.told().steps == 60, "though nobody has loaded anything yet"
+    run.beat(60, 60, stepping=False, finished=True)
+    run.coordinator.tick(run.now)
+    assert run.coordinator.view().state is RunState.FINISHED
 
 
 def test_ranks_that_ended_before_they_heard_go_on_from_their_last_checkpoint() -> None:

@@ -116,6 +116,9 @@ def _durable(situation: Situation) -> str:
 def _training(situation: Situation) -> bool:
     """Whether ranks hold steps that no checkpoint does; while they restart they hold none."""
     phase, state = situation.run.phase, situation.gang.state
+    if phase is Phase.STARTING and not state.heard:
+        # Whoever leads since a moment ago knows nothing yet of what was trained while nobody looked.
+        return any(pod.started for pod in situation.gang.observed.workers)
     if startup.untrained(phase) or (phase is Phase.RESTARTING and state.heard):
         return state.state is RunState.TRAINING
     return True

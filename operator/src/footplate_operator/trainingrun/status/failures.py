@@ -48,6 +48,7 @@ _RUNTIME_TROUBLE: Final = re.compile(
     re.IGNORECASE,
 )
 _TOO_LITTLE_MEMORY: Final = re.compile(r"init was OOM-killed|OOM: the memory limit")  # of runc, of crun
+_UNSEEN: Final = "Unknown"  # containerd's word, with code 255, for what was gone when it came up again
 _TAKEN: Final = ("Preempting", "Shutdown", "Terminated", "NodeShutdown")
 
 
@@ -175,6 +176,8 @@ def _cause(pod: PodView) -> tuple[Cause, str]:
     if not pod.ended:
         reason = Reason.POD_DELETED if pod.terminating else Reason.AGENT_LOST
         return Cause.NODE_LOST, reason
+    if pod.terminated_reason == _UNSEEN:
+        return Cause.NODE_LOST, Reason.POD_FAILED
     if pod.terminated_reason in _RUNTIME and _TOO_LITTLE_MEMORY.search(pod.message):
         return Cause.OUT_OF_MEMORY, pod.terminated_reason
     if pod.terminated_reason in _RUNTIME and _RUNTIME_TROUBLE.search(pod.message):
