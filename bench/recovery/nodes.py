@@ -42,10 +42,10 @@ CASES: Final = (
 )
 
 
-def compare(kube: Kube, runs: Runs, times: int) -> None:
-    """Print each case's median and range."""
+def compare(kube: Kube, runs: Runs, times: int, only: str) -> None:
+    """Print the median and range of each case whose title has `only` in it."""
     with room_in(kube) as room:
-        for case in CASES:
+        for case in (case for case in CASES if only in case.title):
             seconds = sorted(_once(kube, runs, room, case) for _ in range(times))
             middle = statistics.median(seconds)
             print(
@@ -92,10 +92,13 @@ def _place(kube: Kube, runs: Runs, room: Room, case: Case, name: str, risky: lis
         runs.until("its coordinator to be placed", placed, name, seconds=60)
     finally:
         kube.kubectl("uncordon", *closed)
+    beside = node_of(runs.pods(name, "coordinator")[-1])
     if case.workers > len(risky):
         room.everywhere()
-    else:
+    elif case.apart:
         room.only(*risky)
+    else:
+        room.only(beside)
 
     def whole() -> bool | None:
         world = runs.status(name).get("world", {})
@@ -103,7 +106,13 @@ def _place(kube: Kube, runs: Runs, room: Room, case: Case, name: str, risky: lis
         return True if there == (case.workers, case.spares) else None
 
     runs.until("all of it to be there", whole, name, seconds=PATIENCE)
-    runs.wait_step(name, 25, seconds=PATIENCE)
+    if not case.apart:
+        # Left to themselves no worker would share the coordinator's node: one stays there, one goes.
+        room.only(*(node for node in risky if node != beside))
+        before, at = str(runs.status(name)["world"]["generation"]), time.time()
+        kube.kubectl("delete", "pod", f"{name}-w1-0", "-n", runs.namespace)
+        _stepping(runs, name, before, at)
+    runs.wait_step(name, runs.wait_step(name, 1, seconds=PATIENCE) + 25, seconds=PATIENCE)
     room.everywhere()
 
 

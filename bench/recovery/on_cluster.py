@@ -1,6 +1,6 @@
 """How long real pods on two nodes stand still after a fault, and where the time goes.
 
-    python bench/recovery/on_cluster.py [--faults N] [--nodes]     needs `make install`
+    python bench/recovery/on_cluster.py [--faults N] [--nodes [TEXT]]     needs `make install`
 
 Kills a rank, and deletes a worker pod and the pod of worker 0, N times each in one run of 2 x 2 ranks.
 The parts are read from what the programs say anyway: log lines with the kubelet's nanosecond time stamps,
@@ -144,12 +144,13 @@ def main() -> int:
     """Prints the tables and the bars."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--faults", type=int, default=5, help="faults of each kind (default %(default)s)")
-    parser.add_argument("--nodes", action="store_true", help="nodes that lose their power, instead")
+    said = "nodes that lose their power, instead: all cases, or those whose title has TEXT in it"
+    parser.add_argument("--nodes", nargs="?", const="", metavar="TEXT", help=said)
     options = parser.parse_args()
     kube = Kube.of_cluster_tool()
     with runs_in(kube, NAMESPACE, wait=True) as runs:
-        if options.nodes:
-            nodes.compare(kube, runs, options.faults)
+        if options.nodes is not None:
+            nodes.compare(kube, runs, options.faults, options.nodes)
         else:
             _pods(runs, options.faults)
     return 0
