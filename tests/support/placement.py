@@ -43,16 +43,22 @@ def gather_control_plane(kube: Kube) -> list[str]:
     names = [node["metadata"]["name"] for node in (kube.get("nodes") or {})["items"]]
     others = [name for name in names if name != node_of(operator)]
     if node_of(api) != node_of(operator):
-        # A cordon would move the workers of other tests.
-        kube.kubectl("taint", "nodes", *others, f"{CLOSED}=:NoSchedule", "--overwrite")
-        try:
+        with _closed(kube, *others):
             # Only when it has gone is it sure that the Deployment knows that it lacks one.
             kube.kubectl("delete", "pod", api["metadata"]["name"], "-n", NAMESPACE, "--timeout=90s")
             rollout = ("rollout", "status", "deployment/footplate-api", "-n", NAMESPACE, "--timeout=90s")
             kube.kubectl(*rollout)
-        finally:
-            kube.kubectl("taint", "nodes", *others, f"{CLOSED}-")
     return others
+
+
+@contextmanager
+def _closed(kube: Kube, *nodes: str) -> Iterator[None]:
+    """No pod is placed on these nodes within the block; a cordon would move the workers of other tests."""
+    kube.kubectl("taint", "nodes", *nodes, f"{CLOSED}=:NoSchedule", "--overwrite")
+    try:
+        yield
+    finally:
+        kube.kubectl("taint", "nodes", *nodes, f"{CLOSED}-")
 
 
 @dataclass(frozen=True)
@@ -73,21 +79,27 @@ class Room:
             self.kube.kubectl("label", "nodes", *nodes, f"{LABEL}=yes")
 
     def apply_apart(self, runs: Runs, manifest: Json) -> tuple[Json, Json]:
-        """Applies a run of two workers, one of which shares its node with nothing else of ours.
+        """Applies a run of two workers, each of which shares its node with nothing else of ours.
 
         Losing the coordinator with a worker is another fault, as is losing the operator or the API: these
-        are brought onto one node, the workers onto the other two; the coordinator stands on one at most.
+        are brought onto one node, the workers onto the other two.
 
         Returns:
-            that worker and the other one, once both run.
+            the workers, once both run.
         """
-        self.only(*gather_control_plane(self.kube))
-        name = runs.apply(manifest)
-        workers = runs.wait_workers(name, 2)
-        [coordinator] = runs.pods(name, "coordinator")
-        alone, other = sorted(workers, key=lambda pod: node_of(pod) == node_of(coordinator))
-        assert node_of(alone) not in (node_of(other), node_of(coordinator))
-        return alone, other
+        others = gather_control_plane(self.kube)
+        self.only()
+        with _closed(self.kube, *others):
+            name = runs.apply(manifest)
+
+            def placed() -> bool | None:
+                return True if any(map(node_of, runs.pods(name, "coordinator"))) else None
+
+            runs.until("its coordinator to be placed", placed, name, seconds=60)
+        self.only(*others)
+        first, second = runs.wait_workers(name, 2)
+        assert {node_of(first), node_of(second)} == set(others)
+        return first, second
 
 
 @contextmanager
