@@ -14,7 +14,7 @@ from itertools import count
 from typing import Final
 
 from demo.kube import ROOT, Kube
-from tests.support.placement import Room, gather_control_plane, node_of, room_in
+from tests.support.placement import Room, coordinators_node, gather_control_plane, node_of, room_in
 from tests.support.runs import Runs, changed, tiny
 from tests.support.settle import settle
 
@@ -42,10 +42,18 @@ CASES: Final = (
 )
 
 
-def compare(kube: Kube, runs: Runs, times: int, only: str) -> None:
-    """Print the median and range of each case whose title has `only` in it."""
+def named(text: str) -> tuple[Case, ...]:
+    """The cases whose title has `text` in it; ValueError where none has."""
+    cases = tuple(case for case in CASES if text in case.title)
+    if not cases:
+        raise ValueError(f"{text!r}: in none of {', '.join(repr(case.title) for case in CASES)}")
+    return cases
+
+
+def compare(kube: Kube, runs: Runs, times: int, cases: tuple[Case, ...]) -> None:
+    """Print the median and range of each case."""
     with room_in(kube) as room:
-        for case in (case for case in CASES if only in case.title):
+        for case in cases:
             seconds = sorted(_once(kube, runs, room, case) for _ in range(times))
             middle = statistics.median(seconds)
             print(
@@ -85,14 +93,9 @@ def _place(kube: Kube, runs: Runs, room: Room, case: Case, name: str, risky: lis
     kube.kubectl("cordon", *closed)
     try:
         runs.apply(changed(manifest, "compute.spares", case.spares))
-
-        def placed() -> bool | None:
-            return True if any(map(node_of, runs.pods(name, "coordinator"))) else None
-
-        runs.until("its coordinator to be placed", placed, name, seconds=60)
+        beside = coordinators_node(runs, name)
     finally:
         kube.kubectl("uncordon", *closed)
-    beside = node_of(runs.pods(name, "coordinator")[-1])
     if case.workers > len(risky):
         room.everywhere()
     elif case.apart:

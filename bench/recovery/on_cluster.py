@@ -147,10 +147,14 @@ def main() -> int:
     said = "nodes that lose their power, instead: all cases, or those whose title has TEXT in it"
     parser.add_argument("--nodes", nargs="?", const="", metavar="TEXT", help=said)
     options = parser.parse_args()
+    try:
+        cases = None if options.nodes is None else nodes.named(options.nodes)
+    except ValueError as error:
+        parser.error(f"--nodes {error}")
     kube = Kube.of_cluster_tool()
     with runs_in(kube, NAMESPACE, wait=True) as runs:
-        if options.nodes is not None:
-            nodes.compare(kube, runs, options.faults, options.nodes)
+        if cases is not None:
+            nodes.compare(kube, runs, options.faults, cases)
         else:
             _pods(runs, options.faults)
     return 0

@@ -28,6 +28,15 @@ def index_of(pod: Json) -> int:
     return int(pod["metadata"]["labels"]["footplate.dev/index"])
 
 
+def coordinators_node(runs: Runs, name: str) -> str:
+    """Where the coordinator of a run stands, once it is placed."""
+
+    def placed() -> str | None:
+        return next(filter(None, map(node_of, runs.pods(name, "coordinator"))), None)
+
+    return runs.until("its coordinator to be placed", placed, name, seconds=60)
+
+
 def gather_control_plane(kube: Kube) -> list[str]:
     """Brings operator and API onto one node; returns the other nodes, which can be lost without them.
 
@@ -91,11 +100,7 @@ class Room:
         self.only()
         with _closed(self.kube, *others):
             name = runs.apply(manifest)
-
-            def placed() -> bool | None:
-                return True if any(map(node_of, runs.pods(name, "coordinator"))) else None
-
-            runs.until("its coordinator to be placed", placed, name, seconds=60)
+            coordinators_node(runs, name)
         self.only(*others)
         first, second = runs.wait_workers(name, 2)
         assert {node_of(first), node_of(second)} == set(others)

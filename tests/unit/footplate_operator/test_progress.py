@@ -8,7 +8,7 @@ import pytest
 
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import format_time
-from footplate_operator.runtime.status_writer import StatusWriter, SyncTimes
+from footplate_operator.runtime.status_writer import SyncTimes
 from footplate_operator.runtime.throttle import FEW_SECONDS
 from footplate_operator.trainingrun.run import Run
 from tests.support.fake_cluster import copied
@@ -35,11 +35,6 @@ def _further(run: Run) -> TrainingRunStatus:
     return run.status.model_copy(update={"progress": progress.model_copy(update={"step": progress.step + 1})})
 
 
-def _writer(world: World) -> StatusWriter:
-    controller = world.reconciler.controller
-    return StatusWriter(controller, world.cluster, world.cache, world.queue, world.clock, "operator")
-
-
 @pytest.mark.parametrize(
     ("ago", "at_once"),
     [
@@ -53,7 +48,7 @@ async def test_a_new_leader_writes_progress_when_its_time_has_come(ago: float, a
     world, run = await _written(ago)
     after = _further(run)
     assert after.progress is not None
-    await _writer(world).report(run, after, SyncTimes(run.uid))
+    await world.reconciler.writer.report(run, after, SyncTimes(run.uid))
     assert (world.status["progress"]["step"] == after.progress.step) is at_once
     waits = world.queue.due.get(KEY)
     now = world.clock().timestamp()
