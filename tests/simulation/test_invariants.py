@@ -81,10 +81,10 @@ async def test_a_pod_that_is_deleted_by_force_is_noticed(world: Simulation) -> N
 async def test_a_step_that_two_generations_commit_is_noticed(world: Simulation) -> None:
     world.apply()
     volume = world.volume("uid")
-    volume.commit(10, GenerationId(epoch=1, number=1), 0.0)
-    volume.commit(10, GenerationId(epoch=1, number=1), 0.0)
+    volume.commit(10, GenerationId(epoch=1, number=1), 0.0, [])
+    volume.commit(10, GenerationId(epoch=1, number=1), 0.0, [])
     assert not volume.twice
-    volume.commit(10, GenerationId(epoch=1, number=2), 0.0)
+    volume.commit(10, GenerationId(epoch=1, number=2), 0.0, [])
     assert volume.twice == ["step 10 by 1.2, after 1.1"]
 
 

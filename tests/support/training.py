@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.logs import configure
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import LogFormat
-from footplate_contracts.reports import CheckpointRecord, RankReport
+from footplate_contracts.reports import CheckpointRecord, GenerationId, GenerationRow, RankReport
 from footplate_contracts.runconfig import RunConfig
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.stages import pretrain
@@ -27,7 +27,8 @@ class FakeAgent(AgentClient):
     told: Mapping[int, NumberedLimits] = field(default_factory=dict)  # by the step after which they arrive
     step: int = 0
     reports: list[RankReport] = field(default_factory=list)
-    rows: list[StepMetrics] = field(default_factory=list)
+    rows: list[StepMetrics] = field(default_factory=list)  # none of which is ever stored
+    rows_again: list[GenerationRow] = field(default_factory=list)
     checkpoints: list[CheckpointRecord] = field(default_factory=list)
 
     def report(self, report: RankReport) -> None:
@@ -36,6 +37,13 @@ class FakeAgent(AgentClient):
 
     def metrics(self, row: StepMetrics) -> None:
         self.rows.append(row)
+
+    def metrics_again(self, rows: Sequence[GenerationRow]) -> None:
+        self.rows_again.extend(rows)
+
+    def unstored(self) -> list[GenerationRow]:
+        own = [GenerationRow(generation=GenerationId(epoch=1, number=1), metrics=row) for row in self.rows]
+        return [*self.rows_again, *own]
 
     def checkpoint(self, record: CheckpointRecord) -> None:
         self.checkpoints.append(record)

@@ -191,6 +191,19 @@ def test_a_command_that_one_rank_knows_ends_all_at_the_same_step(shards: Path, t
     assert [record.step for record in ended[0].agent.checkpoints] == [3]
 
 
+@pytest.mark.parametrize("anew", [False, True], ids=["the-same-run", "applied-anew"])
+def test_rows_that_nobody_stored_come_with_the_checkpoint(shards: Path, tmp_path: Path, anew: bool) -> None:
+    first = tiny_config(shards, tmp_path, ["training.steps=4"])
+    uid = "another" if anew else first.run.uid
+    run = first.run.model_copy(update={"uid": uid})
+    second = tiny_config(shards, tmp_path, ["training.steps=6"]).model_copy(update={"run": run})
+    before: list[Ended] = run_ranks(train_under, 2, FakeAgent(), first)
+    after: list[Ended] = run_ranks(train_under, 2, FakeAgent(), second)
+    assert [len(end.agent.rows) for end in (*before, *after)] == [4, 0, 2, 0]
+    given = [[row.metrics for row in end.agent.rows_again] for end in after]
+    assert given == [[] if anew else before[0].agent.rows, []]
+
+
 def test_the_peers_of_a_killed_rank_say_that_it_is_lost(shards: Path, tmp_path: Path) -> None:
     error = tmp_path / "error.json"
     config = tiny_config(shards, tmp_path, ["training.steps=100000", "training.logEverySteps=1"])

@@ -31,13 +31,14 @@ from footplate_elastic.agent.outbox import Outbox
 from footplate_elastic.agent.rank_reports import RankReports
 from footplate_elastic.coordinator.service import Service
 from footplate_elastic.protocol import wire
+from footplate_elastic.protocol.unstored_rows import UnstoredRows
 from footplate_elastic.protocol.wire import Refusal
 from footplate_operator.runtime.kinds import Json
 from tests.support.simulation import probe
 from tests.support.simulation.conversation import Conversation, Directory, environment
 from tests.support.simulation.network import Process, Unreached
 from tests.support.simulation.ranks import Ranks
-from tests.support.simulation.training import NotFinite, PeerLost, WriteFailed
+from tests.support.simulation.training import SAID
 
 if TYPE_CHECKING:
     from tests.support.simulation.world import Simulation
@@ -79,6 +80,7 @@ class Agent(Process):
         self.directory = Directory(variables.get(Env.COORDINATOR_ADDRESS, ""))
         self.view = CoordinatorView()
         self.outbox = Outbox()
+        self.unstored = UnstoredRows()  # of its ranks
         self.reports = RankReports(self.run_config.training.steps)
         self.running: SealedGeneration | None = None
         self.ranks: Process | None = None
@@ -274,15 +276,11 @@ class Agent(Process):
                 return self._report(Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY, "killed for memory")
             return self._report(Cause.COMMUNICATION, Reason.RANK_KILLED, "rank was killed by signal 9")
         error = task.exception()
-        if isinstance(error, PeerLost):
-            return self._report(Cause.COMMUNICATION, Reason.PEER_LOST, str(error))
-        if isinstance(error, WriteFailed):
-            return self._report(Cause.STORAGE, Reason.STORAGE_FULL, str(error))
-        if isinstance(error, NotFinite):
-            return self._report(Cause.NUMERICAL_DIVERGENCE, Reason.NOT_FINITE, str(error))
-        if error is not None:
+        if error is None:
+            return None
+        if type(error) not in SAID:
             raise error
-        return None
+        return self._report(*SAID[type(error)], str(error))
 
     def _report(self, cause: Cause, reason: Reason, message: str) -> FailureReport:
         return FailureReport(cause=cause, reason=reason, message=message, time=self.world.seconds(self.place))
@@ -329,7 +327,8 @@ class Agent(Process):
 
     def _take(self, answer: HeartbeatAnswer) -> None:
         self.view.take(answer)
-        self.outbox.forget(answer.acknowledged)
+        if (stored := self.outbox.forget(answer.acknowledged)) is not None:
+            self.unstored.stored(stored)
         asked = self.view.new_probe()
         if asked is not None:
             self.spawn(self._probe(*asked))

@@ -10,9 +10,17 @@ from footplate_contracts.backoff import backoff
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import ExitCode
-from footplate_contracts.reports import GrantRequest, RankPhase, RankReport, SealedGeneration
+from footplate_contracts.reports import (
+    GenerationId,
+    GenerationRow,
+    GrantRequest,
+    RankPhase,
+    RankReport,
+    SealedGeneration,
+)
 from footplate_elastic.agent import timing
 from footplate_elastic.coordinator.service import Service
+from footplate_elastic.protocol.unstored_rows import UnstoredRows
 from tests.support.simulation.conversation import Conversation
 from tests.support.simulation.network import Process, Unreached, connected
 from tests.support.simulation.training import Group, NotFinite, PeerLost, WriteFailed
@@ -57,8 +65,7 @@ class Ranks:
             step += 1
             self._report(RankPhase.COMPUTE, step, world.pace)
             if self._leads:
-                self._agent.outbox.metrics(self._sealed.generation, _row(step, world.seconds()))
-                self._agent.tell()
+                self._give(_row(step, world.seconds()), self._sealed.generation)
             leave = any(command is Command.CHECKPOINT_AND_EXIT for command, _ in said)
             limits = max((told for _, told in said), key=_age)
             self._agent.reports.total_steps = limits.steps
@@ -97,7 +104,17 @@ class Ranks:
         self._report(RankPhase.LOADING, start, None)
         limits = self._agent.view.limits or self._sealed.limits
         assert limits is not None
+        if self._leads:
+            self._agent.unstored = UnstoredRows()
+            for row in self._volume.rows.get(start, []):
+                self._give(row.metrics, row.generation)
         return start, limits
+
+    def _give(self, row: StepMetrics, generation: GenerationId) -> None:
+        """A row for the run's history."""
+        self._agent.unstored.add(GenerationRow(generation=generation, metrics=row))
+        self._agent.outbox.metrics(generation, row)
+        self._agent.tell()
 
     async def _find_store(self) -> None:
         host = self._sealed.members[0].agent
@@ -109,7 +126,7 @@ class Ranks:
 
     async def _save(self, step: int) -> None:
         """Save it, however often that is tried, or leave it out for a newer one that is due."""
-        tries = 0
+        tries, rows = 0, self._agent.unstored.all()
         while not await self._written(step, tries):
             tries += 1
             if any(await self._group.meet(self._index, ("again", step, tries), self._due > step)):
@@ -119,7 +136,7 @@ class Ranks:
                 await self._process.sleep(timing.LOOK)
         if self._leads and await self._grant(step):
             generation = self._sealed.generation
-            record = self._volume.commit(step, generation, self._agent.world.seconds())
+            record = self._volume.commit(step, generation, self._agent.world.seconds(), rows)
             self._agent.outbox.checkpoint(generation, record)
             self._agent.tell()
         await self._group.meet(self._index, ("committed", step))

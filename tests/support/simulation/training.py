@@ -8,11 +8,12 @@ that one's node says nothing any more.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from footplate_contracts.reports import CheckpointRecord, GenerationId, SealedGeneration
+from footplate_contracts.names import Cause, Reason
+from footplate_contracts.reports import CheckpointRecord, GenerationId, GenerationRow, SealedGeneration
 from tests.support.simulation.network import Network, Process
 
 RESET: Final = 0.03  # seconds until a broken connection is noticed
@@ -30,12 +31,21 @@ class NotFinite(Exception):
     """The loss is no number."""
 
 
+SAID: Final[Mapping[type[BaseException], tuple[Cause, Reason]]] = {
+    PeerLost: (Cause.COMMUNICATION, Reason.PEER_LOST),
+    WriteFailed: (Cause.STORAGE, Reason.STORAGE_FULL),
+    NotFinite: (Cause.NUMERICAL_DIVERGENCE, Reason.NOT_FINITE),
+}
+"""What an agent says of ranks that end with it."""
+
+
 @dataclass(eq=False)
 class Volume:
     """Where the checkpoints of one run are."""
 
     commits: dict[int, CheckpointRecord] = field(default_factory=dict)  # by step
     generations: dict[int, GenerationId] = field(default_factory=dict)  # that committed it
+    rows: dict[int, list[GenerationRow]] = field(default_factory=dict)  # that it carries
     twice: list[str] = field(default_factory=list)  # commits of what another generation had committed
     damaged: set[int] = field(default_factory=set)  # steps whose bytes are not what was written
     full: bool = False
@@ -80,7 +90,9 @@ class Volume:
         if self.full:
             raise WriteFailed("No space left on device")
 
-    def commit(self, step: int, generation: GenerationId, seconds: float) -> CheckpointRecord:
+    def commit(
+        self, step: int, generation: GenerationId, seconds: float, rows: list[GenerationRow]
+    ) -> CheckpointRecord:
         """Create the commit marker, exclusively: a step that has one keeps it."""
         known = self.generations.get(step)
         if step in self.commits and known != generation:
@@ -89,6 +101,7 @@ class Volume:
             uri = f"/shared/checkpoints/step-{step}.e{generation.epoch}g{generation.number}"
             self.commits[step] = CheckpointRecord(step=step, uri=uri, time=seconds)
             self.generations[step] = generation
+            self.rows[step] = rows
         return self.commits[step]
 
 

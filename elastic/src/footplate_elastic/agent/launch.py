@@ -25,10 +25,12 @@ from footplate_elastic.agent.config import AgentConfig
 from footplate_elastic.agent.errors import SIGTERM_EXIT, RanksRefused, Terminated
 from footplate_elastic.agent.rank_server import RankServer
 from footplate_elastic.agent.ranks import Ranks
-from footplate_elastic.agent.session import Session, SessionListener
+from footplate_elastic.agent.session import Session
+from footplate_elastic.agent.session_listener import SessionListener
 from footplate_elastic.agent.startup_timeline import StartupTimeline
 from footplate_elastic.agent.zygote_client import Zygote
 from footplate_elastic.protocol.outline import RunOutline
+from footplate_elastic.protocol.unstored_rows import RowName
 
 _log = logging.getLogger(__name__)
 
@@ -85,6 +87,9 @@ class _ToRanks(SessionListener):
 
     def leased(self, until: float | None) -> None:
         self._server.lease(until)
+
+    def stored(self, row: RowName) -> None:
+        self._server.stored(row)
 
     def diagnosed(self, diagnosis: Diagnosis) -> None:
         self._server.diagnose(diagnosis)

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.reports import CheckpointRecord, GenerationId, TelemetryItem
+from footplate_elastic.protocol.unstored_rows import RowName
 
 CAPACITY: Final = 200_000  # items, about 150 MB: days without a coordinator
 CHUNK: Final = 500  # items a heartbeat
@@ -38,11 +39,15 @@ class Outbox:
             skip = max(0, received + 1 - self._items[0].sequence)
             return list(islice(self._items, skip, skip + CHUNK))
 
-    def forget(self, acknowledged: int) -> None:
-        """Everything up to `acknowledged` is durable."""
+    def forget(self, acknowledged: int) -> RowName | None:
+        """Everything up to `acknowledged` is durable; the last row among what was not yet known to be so."""
+        last: RowName | None = None
         with self._lock:
             while self._items and self._items[0].sequence <= acknowledged:
-                self._items.popleft()
+                item = self._items.popleft()
+                if item.metrics is not None and item.generation is not None:
+                    last = RowName(item.generation, item.metrics.step)
+        return last
 
     def _add(self, **item: Any) -> None:
         with self._lock:

@@ -16,6 +16,7 @@ from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.reports import CheckpointRecord, Diagnosis, GenerationId, RankReport
 from footplate_elastic.protocol.agent_client import PACKET
+from footplate_elastic.protocol.unstored_rows import RowName
 
 _log = logging.getLogger(__name__)
 
@@ -72,6 +73,11 @@ class RankServer:
         with self._lock:
             self._until = until
             self._tell_all({"until": until})
+
+    def stored(self, row: RowName) -> None:
+        """Tell the ranks that are there that a row is stored, and those before it."""
+        with self._lock:
+            self._tell_all({"stored": {"generation": str(row.generation), "step": row.step}})
 
     def diagnose(self, diagnosis: Diagnosis) -> None:
         """Pass a question on to the ranks that are there."""
@@ -136,7 +142,11 @@ class RankServer:
         if "report" in message:
             self._listener.report(generation, RankReport.from_json(message["report"]))
         elif "metrics" in message:
-            self._listener.metrics(generation, StepMetrics.from_json(message["metrics"]))
+            computed_by = message.get("of")  # another generation than the rank's own
+            self._listener.metrics(
+                GenerationId.parse(computed_by) if computed_by else generation,
+                StepMetrics.from_json(message["metrics"]),
+            )
         elif "checkpoint" in message:
             self._listener.checkpoint(generation, CheckpointRecord.from_json(message["checkpoint"]))
         elif "grant" in message:

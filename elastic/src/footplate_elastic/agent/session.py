@@ -18,13 +18,12 @@ from contextlib import closing, suppress
 from urllib.parse import quote
 
 from footplate_contracts.backoff import backoff
-from footplate_contracts.directives import Command, NumberedLimits
+from footplate_contracts.directives import Command
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.model import Report
 from footplate_contracts.probes import Probe, ProbeResult
 from footplate_contracts.reports import (
     AgentIdentity,
-    Diagnosis,
     GenerationId,
     Grant,
     GrantRequest,
@@ -41,6 +40,7 @@ from footplate_elastic.agent.errors import RunOver, SlotTaken, Terminated, Unrea
 from footplate_elastic.agent.lease import Lease
 from footplate_elastic.agent.outbox import Outbox
 from footplate_elastic.agent.rank_reports import RankReports
+from footplate_elastic.agent.session_listener import SessionListener
 from footplate_elastic.protocol import wire
 
 _log = logging.getLogger(__name__)
@@ -60,25 +60,6 @@ class Backoff:
     def reset(self) -> None:
         """It worked."""
         self._failures = 0
-
-
-class SessionListener:
-    """Hears what the coordinator tells, from any thread; does nothing with it unless it is overridden."""
-
-    def changed(self) -> None:
-        """There is something that the main thread should look at."""
-
-    def commanded(self, command: Command) -> None:
-        """The standing command is another one."""
-
-    def informed(self, limits: NumberedLimits) -> None:
-        """Newer limits hold."""
-
-    def diagnosed(self, diagnosis: Diagnosis) -> None:
-        """Ranks are asked a question."""
-
-    def leased(self, until: float | None) -> None:
-        """Ranks may begin steps until then (CLOCK_MONOTONIC); None: for as long as they run."""
 
 
 class Session:
@@ -310,13 +291,15 @@ class Session:
             command, limits = self.view.command, self.view.limits
             self.view.take(answer)
             question, asked = self.view.new_question(), self.view.new_probe()
-        self.outbox.forget(answer.acknowledged)
+        stored = self.outbox.forget(answer.acknowledged)
         if earlier is not None and answer.epoch > earlier.epoch:
             self._idle.hang_up(answer.epoch)  # it may still wait at a coordinator that ended without a word
         if self.view.command is not command:
             self._listener.commanded(self.view.command)
         if self.view.limits is not None and self.view.limits is not limits:
             self._listener.informed(self.view.limits)
+        if stored is not None:
+            self._listener.stored(stored)
         if question is not None:
             self._listener.diagnosed(question)
         if asked is not None:

@@ -15,13 +15,14 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import Env
-from footplate_contracts.reports import CheckpointRecord, Diagnosis, RankReport
+from footplate_contracts.reports import CheckpointRecord, Diagnosis, GenerationId, GenerationRow, RankReport
+from footplate_elastic.protocol.unstored_rows import RowName, UnstoredRows
 
 PACKET: Final = 64 * 1024
 CLOSE_SECONDS: Final = 5.0
@@ -35,6 +36,13 @@ class AgentClient:
 
     def metrics(self, row: StepMetrics) -> None:
         """Add a row to the metric history; never blocks."""
+
+    def metrics_again(self, rows: Sequence[GenerationRow]) -> None:
+        """Add what an earlier generation has added, and may be missing all the same; never blocks."""
+
+    def unstored(self) -> list[GenerationRow]:
+        """What was added here and nobody has said is stored, the newest thousand at most; never blocks."""
+        return []
 
     def checkpoint(self, record: CheckpointRecord) -> None:
         """Announce a checkpoint whose commit marker exists; never blocks."""
@@ -101,6 +109,8 @@ class SocketClient(AgentClient):
         self._answered = threading.Condition()
         self._asked = 0
         self._ended = False
+        self._generation = GenerationId.parse(generation) if generation else None
+        self._unstored = UnstoredRows()
         self._put({"hello": generation})
         threading.Thread(target=self._listen, name="footplate-agent", daemon=True).start()
 
@@ -110,7 +120,20 @@ class SocketClient(AgentClient):
             self._flush()
 
     def metrics(self, row: StepMetrics) -> None:
+        if self._generation is not None:
+            with self._lock:
+                self._unstored.add(GenerationRow(generation=self._generation, metrics=row))
         self._put({"metrics": row.to_json()})
+
+    def metrics_again(self, rows: Sequence[GenerationRow]) -> None:
+        for row in rows:
+            with self._lock:
+                self._unstored.add(row)
+            self._put({"metrics": row.metrics.to_json(), "of": str(row.generation)})
+
+    def unstored(self) -> list[GenerationRow]:
+        with self._lock:
+            return self._unstored.all()
 
     def checkpoint(self, record: CheckpointRecord) -> None:
         self._put({"checkpoint": record.to_json()})
@@ -187,6 +210,10 @@ class SocketClient(AgentClient):
                     with self._answered:
                         self._until = message["until"]
                         self._answered.notify_all()
+                if "stored" in message:
+                    row = message["stored"]
+                    with self._lock:
+                        self._unstored.stored(RowName(GenerationId.parse(row["generation"]), row["step"]))
                 if "diagnose" in message:
                     self._diagnosed(Diagnosis.from_json(message["diagnose"]))
                 if "grant" in message:

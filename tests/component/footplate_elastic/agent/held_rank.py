@@ -12,13 +12,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import Env, ExitCode
-from footplate_contracts.reports import CheckpointRecord, Diagnosis, RankPhase, RankReport
+from footplate_contracts.reports import CheckpointRecord, Diagnosis, GenerationRow, RankPhase, RankReport
 from footplate_contracts.runconfig import RunConfig
 from footplate_elastic.protocol.agent_client import AgentClient, open_client
 from footplate_trainer.stages import pretrain
@@ -53,6 +53,12 @@ class HeldAgent(AgentClient):
 
     def metrics(self, row: StepMetrics) -> None:
         self._agent.metrics(row)
+
+    def metrics_again(self, rows: Sequence[GenerationRow]) -> None:
+        self._agent.metrics_again(rows)
+
+    def unstored(self) -> list[GenerationRow]:
+        return self._agent.unstored()
 
     def checkpoint(self, record: CheckpointRecord) -> None:
         self._agent.checkpoint(record)

@@ -241,6 +241,41 @@ def test_an_agent_whose_device_is_broken_gives_its_place_up(gang: Gang) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize(
+    "saved", ["checkpoint.everySteps=30", "checkpoint.memory.everySteps=1"], ids=["durable", "in-memory"]
+)
+def test_rows_outlive_the_coordinator_and_the_agent_of_rank_0(
+    gang: Gang, api: FakeApi, tmp_path: Path, saved: str
+) -> None:
+    usual = ["training.steps=60", "checkpoint.everySteps=100000"]
+    gang.use_trainer(tiny_config(pack_tiny(tmp_path), tmp_path, [*usual, saved]))
+    gang.entry = "held_rank:run"
+    api.away = True  # so that nobody else has the rows by then
+    gang.extra[str(Env.API_URL)] = api.url
+    (tmp_path / "hold-31").touch()
+    agents = gang.start()
+    gang.wait_for(
+        lambda state: state.progress.step == 30 and (state.checkpoint is not None or "memory" in saved)
+    )
+    ranks = gang.children(0)
+    for process in (gang.processes[0], agents[0]):
+        process.kill()
+        process.wait()
+    eventually(lambda: not any(map(alive, ranks)))
+    api.away = False
+    (tmp_path / "hold-31").unlink()
+    coordinator = gang.start_coordinator(epoch=2)
+    agents[0] = gang.start_agent(0, incarnation=1)
+    state = gang.wait_for(finished)
+    assert state.start_step in (29, 30)  # the partner may not have had the last copy yet
+    coordinator.terminate()
+    assert [process.wait(60) for process in (coordinator, *agents)] == [0, 0, 0]
+    assert sorted(api.rows) == list(range(1, 61))
+    computed_by = [api.rows[step].generation for step in range(1, 61)]
+    assert computed_by == [FIRST] * state.start_step + [state.generation] * (60 - state.start_step)
+
+
+@pytest.mark.long
 def test_the_trainer_itself_goes_on_from_its_checkpoint(gang: Gang, tmp_path: Path) -> None:
     gang.use_trainer(
         tiny_config(pack_tiny(tmp_path), tmp_path, ["training.steps=120", "checkpoint.everySteps=20"])

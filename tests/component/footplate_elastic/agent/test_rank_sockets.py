@@ -14,13 +14,14 @@ import pytest
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import Env
-from footplate_contracts.reports import CheckpointRecord, GenerationId, RankPhase, RankReport
+from footplate_contracts.reports import CheckpointRecord, GenerationId, GenerationRow, RankPhase, RankReport
 from footplate_elastic.agent.rank_server import RankServer
 from footplate_elastic.protocol.agent_client import AgentClient, open_client
+from footplate_elastic.protocol.unstored_rows import RowName
 from tests.unit.footplate_elastic.coordinator.test_telemetry import row
 
 SECONDS = 30.0
-G1 = GenerationId(epoch=1, number=1)
+G0, G1 = GenerationId(epoch=1, number=0), GenerationId(epoch=1, number=1)
 
 
 @dataclass
@@ -165,6 +166,22 @@ def test_a_grant_blocks_its_thread_and_no_other(agent: AgentClient, heard: Heard
     for thread in threads:
         thread.join(SECONDS)
     assert answers == {4: True, 5: False}
+
+
+def test_a_rank_knows_which_rows_nobody_has_said_are_stored(
+    agent: AgentClient, server: RankServer, heard: Heard
+) -> None:
+    agent.metrics_again([GenerationRow(generation=G0, metrics=row(step)) for step in (1, 2)])
+    agent.metrics(row(3))
+    agent.metrics(row(4))
+    while len(heard.rows) < 4:
+        time.sleep(0.005)
+    assert heard.rows == [(G0, 1), (G0, 2), (G1, 3), (G1, 4)]
+    assert [unstored.metrics.step for unstored in agent.unstored()] == [1, 2, 3, 4]
+    server.stored(RowName(G1, 3))
+    server.push(Command.CHECKPOINT_AND_EXIT)  # heard after that
+    assert eventually(agent, Command.CHECKPOINT_AND_EXIT)
+    assert agent.unstored() == [GenerationRow(generation=G1, metrics=row(4))]
 
 
 def test_without_an_agent_nothing_is_granted(agent: AgentClient, server: RankServer) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from footplate_contracts.reports import GenerationId
+from footplate_contracts.reports import CheckpointRecord, GenerationId
 from footplate_elastic.agent.outbox import CHUNK, Outbox
+from footplate_elastic.protocol.unstored_rows import RowName
 from tests.unit.footplate_elastic.coordinator.test_telemetry import row
 
 G1 = GenerationId(epoch=1, number=1)
@@ -34,6 +35,14 @@ def test_what_is_durable_is_forgotten() -> None:
     outbox = filled(3)
     outbox.forget(2)
     assert sequences(outbox, 0) == [3]
+
+
+def test_the_last_row_that_has_become_durable_is_named_once() -> None:
+    outbox = filled(3)
+    outbox.checkpoint(G1, CheckpointRecord(step=3, uri="/c", time=1.0))
+    outbox.metrics(None, row(4))  # of a rank that does not say which generation it is of
+    named = [outbox.forget(acknowledged) for acknowledged in (0, 2, 2, 5)]
+    assert named == [None, RowName(G1, 2), None, RowName(G1, 3)]
 
 
 def test_the_oldest_item_is_the_first_that_may_be_asked_for_again() -> None:

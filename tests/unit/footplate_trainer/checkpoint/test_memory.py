@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 
 import pytest
 import torch
 
+from footplate_contracts.reports import GenerationRow
 from footplate_trainer.checkpoint.memory.copies import CopyShard, MemoryCopy, newest_complete, transfers
 from footplate_trainer.checkpoint.memory.folder import MemoryFolder
 from footplate_trainer.checkpoint.memory.layout import ShardHeader, opening_size, pack_into, unpack_from
-from footplate_trainer.checkpoint.record import StateWriter
+from footplate_trainer.checkpoint.record import StateWriter, TrainingState
+from tests.unit.footplate_elastic.coordinator.test_telemetry import G1, row
 
 OLD, NEW = MemoryCopy(10, 1, 1, 2), MemoryCopy(20, 1, 1, 2)
 OTHER_GENERATION, WIDER = MemoryCopy(30, 1, 2, 2), MemoryCopy(40, 1, 1, 3)
@@ -83,6 +87,18 @@ def test_a_file_gives_back_what_went_in(tmp_path: Path) -> None:
 
     assert (state.step, state.tokens) == (20, 99)
     assert all(torch.equal(found[name], tensor) for name, tensor in example().items())
+
+
+@pytest.mark.parametrize("kept_in", [TrainingState, ShardHeader])
+def test_rows_are_read_as_they_are_written(kept_in: type[TrainingState] | type[ShardHeader]) -> None:
+    diverged = row(20).model_copy(update={"loss": math.nan})
+    rows = [GenerationRow(generation=G1, metrics=metrics) for metrics in (row(19), diverged)]
+    state = StateWriter(7, 2, 8, 0, {}).at(20, 99, rows)
+    written = state if kept_in is TrainingState else ShardHeader(state=state, spans=[])
+    read = kept_in.from_json(json.loads(json.dumps(written.to_json())))
+    found = read if isinstance(read, TrainingState) else read.state
+    assert found.rows[0] == rows[0]
+    assert math.isnan(found.rows[1].metrics.loss) and found.rows[1].metrics.step == 20
 
 
 def test_a_file_of_other_tensors_is_refused(tmp_path: Path) -> None:

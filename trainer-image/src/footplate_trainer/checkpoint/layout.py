@@ -3,7 +3,7 @@
     step-200.e1g3/         what generation 3 of epoch 1 wrote at step 200
         tensors-0.bin …    each rank's part of the tensors, as bytes
         tensors.json       which bytes are what
-        state.json         position and determinism key
+        state.json         position, determinism key, and rows of the history that may not be stored yet
         run.json           the RunConfig
         tokenizer.json     so that the directory stands alone
         manifest.json      format, who wrote it, bytes and SHA-256 of every other file

@@ -12,16 +12,17 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Final
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from footplate_contracts.model import Report
 from footplate_contracts.names import Env
 from footplate_contracts.release import release as release_of
+from footplate_contracts.reports import GenerationRow
 from footplate_contracts.runconfig import RunConfig
 
 Key = dict[str, JsonValue]
@@ -45,6 +46,8 @@ class TrainingState(Report):
     parameters: int
     world_size: int
     key: Key
+    # That may be missing in the run's history: whoever goes on from here gives them again.
+    rows: list[GenerationRow] = Field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ class StateWriter:
         """Of a run that from now on ends with step `steps`."""
         return replace(self, key={**self.key, "training.steps": steps})
 
-    def at(self, step: int, tokens: int) -> TrainingState:
-        """The state after `step`, when `tokens` valid tokens were seen."""
+    def at(self, step: int, tokens: int, rows: Sequence[GenerationRow] = ()) -> TrainingState:
+        """The state after `step`, when `tokens` valid tokens were seen, and `rows` may not be stored yet."""
         return TrainingState(
             step=step,
             tokens=tokens,
@@ -71,6 +74,7 @@ class StateWriter:
             parameters=self.parameters,
             world_size=self.world_size,
             key=self.key,
+            rows=list(rows),
         )
 
 

@@ -85,6 +85,8 @@ def _pretrain(
     limits.agree(agent.limits(), world, start.step)
     config = limits.config
     reporter.start_from(start.step, start.tokens, limits)
+    if world.rank == 0:
+        agent.metrics_again(start.rows)
 
     shards = open_shards(config, world, verify=start.key is None)
     batches = open_loader(config, shards, model.grid)
@@ -96,7 +98,7 @@ def _pretrain(
         config, objective, world, model.grid, stepper, limits, reporter, verify=start.key is None
     )
     rows = open_metric_rows(config, agent, limits, reporter, world, metrics)
-    state_now = partial(_state, state_writer(config, start, shards, world), limits, reporter)
+    state_now = partial(_state, state_writer(config, start, shards, world), limits, reporter, agent)
     callbacks = Callbacks(
         reporter,
         Lease(agent),
@@ -139,9 +141,11 @@ def _open_saver(
     )
 
 
-def _state(state_writer: StateWriter, limits: RunLimits, reporter: Reporter) -> TrainingState:
+def _state(
+    state_writer: StateWriter, limits: RunLimits, reporter: Reporter, agent: AgentClient
+) -> TrainingState:
     """What a checkpoint of the step just finished says of itself."""
-    return state_writer.until(limits.steps).at(reporter.step, reporter.tokens)
+    return state_writer.until(limits.steps).at(reporter.step, reporter.tokens, agent.unstored())
 
 
 def _say(world: World, text: str) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from footplate_contracts.names import Env
-from footplate_contracts.reports import GenerationId
+from footplate_contracts.reports import GenerationId, GenerationRow
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.compute import ResumeFrom
 from footplate_planning.config import model_shape
@@ -46,6 +47,7 @@ class Start:
     tokens: int = 0
     updates: int = 0  # that the optimizer's moments have seen
     key: Key | None = None  # under which the loaded state was computed; None for a fresh start
+    rows: Sequence[GenerationRow] = ()  # that may be missing in the run's history
 
 
 def open_store(config: RunConfig) -> CheckpointStore:
@@ -75,12 +77,15 @@ def find_start(
         return _first_start(config, model, tensors, optimizer, world)
     resume.check_same_run(config, found)
     load(found, tensors, world.background)
-    return _go_on(found.state(), optimizer)
+    start = _go_on(found.state(), optimizer)
+    if found.config().run.uid != config.run.uid:
+        return replace(start, rows=())  # applied anew: what its predecessor trained is not in its history
+    return start
 
 
 def _go_on(loaded: TrainingState, optimizer: Optimizer) -> Start:
     optimizer.set_updates_done(loaded.updates)
-    return Start(loaded.step, loaded.tokens, loaded.updates, loaded.key)
+    return Start(loaded.step, loaded.tokens, loaded.updates, loaded.key, loaded.rows)
 
 
 def _from_memory(memory: MemoryCopies, store: CheckpointStore, world: World) -> TrainingState | None:

@@ -1,0 +1,49 @@
+"""The rows of a run's history that nobody has said are stored.
+
+Whoever keeps them for the API can be lost together: the agent of rank 0, and the
+coordinator. So a checkpoint carries them, and the ranks that go on from it give
+them again: the history reaches as far as the weights do. See
+docs/decisions/ADR-0023-rows-in-checkpoints.md.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from footplate_contracts.reports import GenerationId, GenerationRow
+
+MOST: Final = 1000  # rows, about 400 KB of a checkpoint; reached where the API is away for so many steps
+
+
+class RowName(NamedTuple):
+    """Which row."""
+
+    generation: GenerationId  # that computed it
+    step: int
+
+
+class UnstoredRows:
+    """In the order in which they were given, at most `most`: beyond that the oldest are left out."""
+
+    def __init__(self, rows: Iterable[GenerationRow] = (), most: int = MOST) -> None:
+        self._rows: deque[GenerationRow] = deque(rows, maxlen=most)
+
+    def add(self, row: GenerationRow) -> None:
+        """It was given."""
+        self._rows.append(row)
+
+    def stored(self, name: RowName) -> None:
+        """This one is stored, and all that were given before it; one that is not here says nothing."""
+        if any(_name(row) == name for row in self._rows):
+            while _name(self._rows.popleft()) != name:
+                pass
+
+    def all(self) -> list[GenerationRow]:
+        """Oldest first."""
+        return list(self._rows)
+
+
+def _name(row: GenerationRow) -> RowName:
+    return RowName(row.generation, row.metrics.step)

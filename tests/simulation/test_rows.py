@@ -1,0 +1,42 @@
+"""The history reaches as far as the weights do, whoever is lost with the rows that are on their way."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.simulation.stories import training
+from tests.support.simulation.world import Simulation, simulated
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@simulated(nodes=8)
+async def test_rows_outlive_coordinator_and_rank_0_together(world: Simulation, times: int) -> None:
+    await training(world, 2)
+    world.api_works = False
+    stored = set(world.stored)
+    for _ in range(times):
+        await world.until(lambda: world.saved >= world.step - 3 and world.saved > max(stored), 60)
+        for pod in (*world.pods("coordinator"), world.pods("worker")[0]):
+            world.power_off(pod["spec"]["nodeName"])
+        step = world.saved
+        await world.until_steps(1, 120)
+        await world.until(lambda saved=step: world.saved > saved, 60)
+    assert set(world.stored) == stored  # nobody has told the API anything
+    world.api_works = True
+    await world.until(lambda: world.phase == "Succeeded", 300)
+    world.check_history(100)
+
+
+@simulated(nodes=4)
+async def test_a_checkpoint_carries_what_nobody_has_said_is_stored(world: Simulation) -> None:
+    await training(world, 2)
+    volume = world.volume(world.run["metadata"]["uid"])
+    await world.until(lambda: world.saved == 10, 30)
+    world.api_works = False
+    await world.until(lambda: world.saved == 30, 60)
+    world.api_works = True
+    await world.until(lambda: world.phase == "Succeeded", 300)
+    carried = {step: [row.metrics.step for row in rows] for step, rows in volume.rows.items()}
+    assert {*range(11, 31)} <= {*carried[30]}
+    assert all(rows[-1] == step for step, rows in carried.items())
+    assert all(len(carried[step]) <= 3 for step in (10, 50, 100)), carried  # those on their way

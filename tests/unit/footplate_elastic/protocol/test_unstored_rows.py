@@ -1,0 +1,41 @@
+"""What a checkpoint carries of the history: the rows that nobody has said are stored."""
+
+from __future__ import annotations
+
+import pytest
+
+from footplate_contracts.reports import GenerationId, GenerationRow
+from footplate_elastic.protocol.unstored_rows import RowName, UnstoredRows
+from tests.unit.footplate_elastic.coordinator.test_telemetry import G1, G2, row
+
+
+def rows(*names: tuple[GenerationId, int]) -> list[GenerationRow]:
+    return [GenerationRow(generation=generation, metrics=row(step)) for generation, step in names]
+
+
+def steps(unstored: UnstoredRows) -> list[int]:
+    return [row.metrics.step for row in unstored.all()]
+
+
+@pytest.mark.parametrize(
+    ("stored", "left"),
+    [
+        pytest.param(RowName(G1, 5), [6, 6, 7], id="and-those-before"),
+        pytest.param(RowName(G2, 6), [7], id="of-the-same-step-the-generation-decides"),
+        pytest.param(RowName(G2, 7), [], id="the-last"),
+        pytest.param(RowName(G1, 7), [4, 5, 6, 6, 7], id="one-that-was-trained-again-says-nothing"),
+        pytest.param(RowName(G1, 3), [4, 5, 6, 6, 7], id="one-that-is-no-more"),
+    ],
+)
+def test_what_is_stored_is_left_out(stored: RowName, left: list[int]) -> None:
+    unstored = UnstoredRows(rows((G1, 4), (G1, 5), (G1, 6), (G2, 6)))
+    unstored.add(*rows((G2, 7)))
+    unstored.stored(stored)
+    assert steps(unstored) == left
+
+
+def test_of_too_many_the_newest_are_kept() -> None:
+    unstored = UnstoredRows(rows(*((G1, step) for step in range(1, 6))), most=3)
+    assert steps(unstored) == [3, 4, 5]
+    unstored.stored(RowName(G1, 4))
+    assert steps(unstored) == [5]
