@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from footplate_operator.runtime.kinds import POD
+from footplate_operator.trainingrun.gang.coordinator import CRAMPED_SECONDS
 from tests.support.simulation.nodes import GRACE
 from tests.support.simulation.stories import training
 from tests.support.simulation.world import Simulation, simulated
@@ -30,6 +31,16 @@ def adopted(world: Simulation) -> bool:
         and bool(status["coordinator"].get("podUID"))
         and world.coordinator().listens
         and world.coordinator().service.coordinator.state.generation is not None
+    )
+
+
+def serves(world: Simulation, above: int) -> bool:
+    """Whether a coordinator of a higher epoch than `above` has adopted a generation."""
+    newest = world.coordinator()
+    return (
+        newest.listens
+        and newest.service.epoch > above
+        and newest.service.coordinator.state.generation is not None
     )
 
 
@@ -62,6 +73,23 @@ async def test_one_that_was_replaced_and_comes_back_does_no_harm(world: Simulati
     assert {str(generation) for _, generation, _ in world.steps} == {"1.1"}
     await world.until(lambda: world.phase == "Succeeded", 200)
     assert (POD, "tiny-c1") not in world.objects.objects
+
+
+@simulated(nodes=3)
+async def test_it_is_put_beside_earlier_ones_where_there_is_no_other_node(
+    world: Simulation,
+) -> None:
+    await training(world, 2, steps=200)
+    passed = []
+    for _ in world.nodes.by_name:
+        before = world.coordinator()
+        before.freeze()
+        passed.append(await world.until(lambda known=before.service.epoch: serves(world, known), 60))
+    assert {world.node_of(f"tiny-c{epoch}") for epoch in (1, 2, 3)} == set(world.nodes.by_name)
+    assert max(passed[:2]) < SUCCEEDED and passed[2] < SUCCEEDED + CRAMPED_SECONDS
+    saved = world.saved
+    await world.until(lambda: world.saved > saved, 60)
+    assert {str(generation) for _, generation, _ in world.steps} == {"1.1"}
 
 
 @simulated(nodes=5)

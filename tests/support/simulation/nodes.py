@@ -241,7 +241,7 @@ class Nodes:
             return
         process.terminate()
         grace = pod["metadata"].get("deletionGracePeriodSeconds")
-        seconds = 30.0 if grace is None else float(grace)
+        seconds = float(pod["spec"].get("terminationGracePeriodSeconds", 30) if grace is None else grace)
         self._later(seconds, self._kill, node, name, uid)
 
     def _kill(self, node: Node, name: str, uid: str) -> None:

@@ -210,6 +210,31 @@ def test_one_that_does_not_answer_is_replaced(known: dict[str, Any], silence: fl
     assert (plan.current is None, plan.epoch) == ((True, 3) if replaced else (False, 2))
 
 
+@pytest.mark.parametrize(
+    ("known", "unusable", "avoided"),
+    [
+        pytest.param({}, set(), set(), id="it-may-be-put-beside-earlier-ones"),
+        pytest.param({}, {"b"}, {"b"}, id="but-on-no-node-that-is-lost"),
+        pytest.param({}, {"a", "b"}, None, id="kept-away-from-lost-nodes-only"),
+        pytest.param({"seen_since": MOMENT}, set(), None, id="the-scheduler-has-its-time"),
+        pytest.param({"unschedulable": ""}, set(), None, id="the-scheduler-has-not-looked-at-it"),
+        pytest.param({"node": "c"}, set(), None, id="it-has-a-node"),
+        pytest.param({"avoids": frozenset()}, set(), None, id="no-room-anywhere"),
+    ],
+)
+def test_a_coordinator_is_not_kept_from_the_nodes_of_earlier_ones_for_ever(
+    known: dict[str, Any], unusable: set[str], avoided: set[str] | None
+) -> None:
+    usual = {"phase": "Pending", "started": False, "node": "", "unschedulable": "no room", "seen_since": AGO}
+    waits = leader(3, **usual | {"avoids": frozenset({"a", "b"})} | known)
+    earlier = [leader(1, terminating=True, node="a"), leader(2, terminating=True, node="b")]
+    plan = plan_coordinator([*earlier, waits], 3, True, 0.0, NOW, unusable=frozenset(unusable))
+    if avoided is None:
+        assert (plan.current, plan.epoch) == (waits, 3)
+    else:
+        assert (plan.current, plan.epoch, plan.avoided) == (None, 4, avoided)
+
+
 def state(of: RunState, missing: list[int]) -> CoordinatorState:
     return CoordinatorState(version=1, epoch=2, state=of, missing=missing)
 

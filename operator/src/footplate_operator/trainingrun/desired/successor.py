@@ -12,7 +12,9 @@ from footplate_operator.trainingrun.manifests import coordinator
 def coordinator_pod(situation: Situation) -> Json:
     """The coordinator of the next epoch, where no earlier one is that may not answer for its node's sake."""
     gang = situation.gang
-    avoided = gang.avoided | gang.coordinator.avoided
+    # Who is missed is what an earlier one said, and nobody takes it back where none finds room.
+    missed = frozenset() if gang.coordinator.cramped else gang.avoided
+    avoided = missed | gang.coordinator.avoided
     return coordinator.pod(situation.run, situation.revision, gang.coordinator.epoch, avoided)
 
 

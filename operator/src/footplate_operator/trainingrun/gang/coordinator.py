@@ -25,6 +25,8 @@ from footplate_operator.trainingrun.policies.backoff import not_before
 
 # Longer than a poll that fails and the next one: it stands still, is cut off, or its node is gone.
 SILENT_SECONDS: Final = 8.0
+# For the scheduler to find a node where no earlier one is; then its successor may be put beside one of them.
+CRAMPED_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class CoordinatorPlan:
     due: datetime
     left: tuple[PodView, ...] = ()  # those of lower epochs that have not ended
     wanted: bool = False
+    cramped: bool = False  # the last one found no room where no earlier one is
+    unusable: frozenset[str] = frozenset()  # nodes where none is put, whoever was there
 
     def running_for(self, now: datetime) -> float:
         """Seconds for which the one that serves has run."""
@@ -43,8 +47,13 @@ class CoordinatorPlan:
 
     @property
     def avoided(self) -> frozenset[str]:
-        """Nodes where earlier ones are, which may be why they do not answer."""
-        return frozenset(pod.node for pod in self.left if pod.node)
+        """Nodes for the next one to keep away from: where earlier ones are may be why they do not answer.
+
+        Not so where no other node has room. Such a pod may stay for long, though its node is well: one that
+        is told to end while it starts may never hear it, and has ten minutes to hand over what it has.
+        """
+        beside = frozenset() if self.cramped else frozenset(pod.node for pod in self.left if pod.node)
+        return self.unusable | beside
 
 
 def plan_coordinator(
@@ -56,6 +65,7 @@ def plan_coordinator(
     taken: int = 0,
     held: bool = False,
     deaf: int = 0,
+    unusable: frozenset[str] = frozenset(),
 ) -> CoordinatorPlan:
     """Which coordinator should exist.
 
@@ -68,22 +78,26 @@ def plan_coordinator(
         taken: the highest epoch of a pod that a deleted run of the same name has left.
         held: it is needed where it is, though its node is about to end.
         deaf: the epoch of one that hears none of the workers; 0 for none.
+        unusable: nodes where none is put now, whoever was there.
     """
     lowest = known if begun else known + 1
     serving = [pod for pod in pods if pod.live and pod.epoch >= lowest]
     current = max(serving, key=lambda pod: pod.epoch, default=None)
-    follows = current is not None and not _given_up(current, silence, now, deaf)
+    cramped = current is not None and _cramped(current, unusable, now)
+    follows = current is not None and not cramped and not _given_up(current, silence, now, deaf)
     epoch = max([known, taken, *(pod.epoch for pod in pods)]) + 1
     before = _handing_over(pods, current, silence, now, deaf) if begun else None
     if before is not None:
         due = now if follows else not_before(pods, now)
-        return CoordinatorPlan(before, before.epoch if follows else epoch, due, wanted=not follows)
+        number = before.epoch if follows else epoch
+        return CoordinatorPlan(before, number, due, wanted=not follows, cramped=cramped, unusable=unusable)
     if current is not None and follows:
         left = tuple(pod for pod in pods if not pod.ended and pod.epoch < current.epoch)
         moves = current.started and current.noticed_for(now) >= SETTLE_SECONDS and not held
-        return CoordinatorPlan(current, epoch if moves else current.epoch, now, left, wanted=moves)
+        number = epoch if moves else current.epoch
+        return CoordinatorPlan(current, number, now, left, wanted=moves, unusable=unusable)
     left = tuple(pod for pod in pods if not pod.ended)
-    return CoordinatorPlan(None, epoch, not_before(pods, now), left, wanted=True)
+    return CoordinatorPlan(None, epoch, not_before(pods, now), left, True, cramped, unusable)
 
 
 def said_now(state: CoordinatorState, serving: CoordinatorPlan, phase: Phase | None) -> CoordinatorState:
@@ -103,6 +117,12 @@ def _handing_over(
     leaving = [pod for pod in pods if pod.live and pod.started and pod.notice and pod.epoch < below]
     newest = max(leaving, key=lambda pod: pod.epoch, default=None)
     return newest if newest is not None and not _given_up(newest, silence, now, deaf) else None
+
+
+def _cramped(pod: PodView, unusable: frozenset[str], now: datetime) -> bool:
+    """Whether `pod` finds no room, and is kept away from nodes that are not `unusable`."""
+    waits = pod.live and not pod.node and bool(pod.unschedulable)
+    return waits and pod.seen_for(now) >= CRAMPED_SECONDS and bool(pod.avoids - unusable)
 
 
 def _given_up(current: PodView, silence: float, now: datetime, deaf: int) -> bool:

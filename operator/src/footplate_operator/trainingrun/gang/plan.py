@@ -111,6 +111,8 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
     waited = _waited(run, now)
     in_time = losses.MUTE_SECONDS <= waited < losses.ALL_MUTE_SECONDS
     deaf = in_time and losses.hears_nobody(seen.coordinator, seen.workers, now)
+    # Of one that was never heard nothing is known but what Kubernetes says.
+    unusable = losses.to_avoid(CoordinatorState.silent(), seen.gang, now) | seen.refused | seen.ending
     serving = plan_coordinator(
         seen.coordinators,
         known_epoch,
@@ -120,6 +122,7 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
         taken_epoch,
         held,
         deaf=seen.coordinator.epoch if deaf else 0,
+        unusable=unusable,
     )
     state = said_now(seen.coordinator, serving, run.phase)
     taken = promoted(seen.spares, state)

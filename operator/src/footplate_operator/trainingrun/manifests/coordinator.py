@@ -59,6 +59,9 @@ def pod(run: Run, revision: Revision, epoch: int, avoided: frozenset[str] = froz
         "volumes": [*base_volumes(run, revision, keys), *_api_token_volumes(revision)],
         "tolerations": [*profile.scheduling.tolerations, *tolerate_lost_node(LOST_NODE_SECONDS)],
         "affinity": affinity(run.uid, {Role.WORKER: 100}, sorted(avoided)),
+        # The first process of a namespace never hears a signal that it does not handle yet: told to end in
+        # the moment of its start, it would stay for all of its grace.
+        "shareProcessNamespace": True,
     }
     priority = run.spec.priority_class_name or profile.scheduling.priority_class_name
     if priority:
