@@ -16,8 +16,12 @@ async def test_rows_outlive_coordinator_and_rank_0_together(world: Simulation, t
     stored = set(world.stored)
     for _ in range(times):
         await world.until(lambda: world.saved >= world.step - 3 and world.saved > max(stored), 60)
-        for pod in (*world.pods("coordinator"), world.pods("worker")[0]):
-            world.power_off(pod["spec"]["nodeName"])
+        coordinator = world.coordinator()
+        sealed = coordinator.service.coordinator.state.sealed
+        assert sealed is not None
+        for place in (coordinator.place, sealed.members[0].agent.node_name):
+            assert world.network.lit(place)
+            world.power_off(place)
         step = world.saved
         await world.until_steps(1, 120)
         await world.until(lambda saved=step: world.saved > saved, 60)

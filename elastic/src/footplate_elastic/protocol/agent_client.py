@@ -3,8 +3,9 @@
 Under Footplate an agent listens; under torchrun or alone nobody does. The
 training loop must read the same in both cases and must never wait for the
 network in the middle of a step, so it talks to this class: reports are
-handed over and forgotten, the command is a cached value, and only a grant,
-asked for by the thread that writes checkpoints, may block.
+handed over and forgotten, rows are kept until they are known to be stored,
+the command is a cached value, and only a grant, asked for by the thread that
+writes checkpoints, may block.
 """
 
 from __future__ import annotations

@@ -9,12 +9,11 @@ docs/decisions/ADR-0023-rows-in-checkpoints.md.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from footplate_contracts.reports import GenerationId, GenerationRow
 
-MOST: Final = 1000  # rows, about 400 KB of a checkpoint; reached where the API is away for so many steps
+MOST: Final = 1000  # rows, about 600 KB of a checkpoint; reached where the API is away for so many steps
 
 
 class RowName(NamedTuple):
@@ -27,8 +26,8 @@ class RowName(NamedTuple):
 class UnstoredRows:
     """In the order in which they were given, at most `most`: beyond that the oldest are left out."""
 
-    def __init__(self, rows: Iterable[GenerationRow] = (), most: int = MOST) -> None:
-        self._rows: deque[GenerationRow] = deque(rows, maxlen=most)
+    def __init__(self, most: int = MOST) -> None:
+        self._rows: deque[GenerationRow] = deque(maxlen=most)
 
     def add(self, row: GenerationRow) -> None:
         """It was given."""

@@ -22,6 +22,7 @@ from cluster.machine.ports import claim_ports
 from footplate_contracts.names import Env
 from footplate_contracts.reports import CoordinatorState, GenerationRow, TelemetryBatch
 from footplate_contracts.runconfig import RunConfig, RunIdentity
+from footplate_elastic.agent.launch import MEMORY
 from footplate_elastic.coordinator.timing import Timing
 
 HERE = Path(__file__).parent
@@ -240,6 +241,13 @@ class Gang:
             process.wait()
         eventually(lambda: not self._living())
         shutil.rmtree(self._scratch)
+        for folder in self.memory_folders():  # of agents that were killed: a pod's memory ends with it
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def memory_folders(self) -> list[Path]:
+        """What the agents have made in memory."""
+        owners = tuple(f"footplate-memory-{process.pid}-" for process in self.processes)
+        return [path for path in Path(MEMORY).iterdir() if path.name.startswith(owners)]
 
     def _living(self) -> list[int]:
         """Processes that were started with our scratch folder, which they may still write to."""

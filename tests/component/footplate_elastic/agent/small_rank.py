@@ -4,7 +4,8 @@ Each step is one all-reduce over gloo; the state is a step count that rank 0
 commits, after a grant, into a file. What a test wants to go wrong is read from
 a control directory: `crash-<step>` (raise once), `crash-always` (raise after
 the first step, each time), `crash-gpu` (raise what torch does where a GPU is
-broken), `hold-<step>` (wait before that step while the file is there).
+broken), `hold-<step>` (wait after that step while the file is there; rank 0 makes
+`unstored-<rows>` meanwhile).
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def _train(agent: AgentClient) -> int:
     agent.report(RankReport(rank=rank, local_rank=local_rank, step=step, phase=RankPhase.LOADING))
     while step < steps:
         began = time.monotonic()
-        _misbehave(folder, rank, step)
+        _misbehave(folder, rank, step, agent)
         total = torch.tensor([1.0, float(agent.command() is Command.CHECKPOINT_AND_EXIT)])
         dist.all_reduce(total)
         assert total[0].item() == dist.get_world_size()
@@ -89,7 +90,7 @@ def _commit(agent: AgentClient, folder: Path, rank: int, step: int) -> None:
         agent.checkpoint(CheckpointRecord(step=step, uri=str(folder / "checkpoint"), time=time.time()))
 
 
-def _misbehave(folder: Path, rank: int, step: int) -> None:
+def _misbehave(folder: Path, rank: int, step: int, agent: AgentClient) -> None:
     if (folder / "crash-always").exists() and rank == 1:
         raise RuntimeError("this rank always crashes")
     if (folder / "crash-gpu").exists() and rank == 1:
@@ -98,6 +99,8 @@ def _misbehave(folder: Path, rank: int, step: int) -> None:
         (folder / f"crash-{step}").unlink()
         raise ZeroDivisionError(f"told to crash before step {step + 1}")
     while (folder / f"hold-{step}").exists():
+        if rank == 0:
+            (folder / f"unstored-{len(agent.unstored())}").touch()
         time.sleep(0.01)
 
 

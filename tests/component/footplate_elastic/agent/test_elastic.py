@@ -55,6 +55,18 @@ def test_the_api_is_shown_a_token_of_its_own_and_never_the_runs(gang: Gang, api:
     assert api.heard == {"Bearer for the API alone"}
 
 
+def test_ranks_hear_which_rows_the_api_has(gang: Gang, api: FakeApi, tmp_path: Path) -> None:
+    api.away = True
+    gang.extra[str(Env.API_URL)] = api.url
+    (tmp_path / "hold-7").touch()
+    gang.start()
+    eventually(lambda: (tmp_path / "unstored-7").exists())
+    assert not (tmp_path / "unstored-0").exists()
+    api.away = False
+    eventually(lambda: (tmp_path / "unstored-0").exists())
+    assert sorted(api.rows) == list(range(1, 8))
+
+
 def test_a_killed_rank_restarts_all_ranks_in_place(gang: Gang) -> None:
     agents = gang.start()
     gang.wait_for(training_in(FIRST, 7))
@@ -254,9 +266,9 @@ def test_rows_outlive_the_coordinator_and_the_agent_of_rank_0(
     gang.extra[str(Env.API_URL)] = api.url
     (tmp_path / "hold-31").touch()
     agents = gang.start()
-    gang.wait_for(
-        lambda state: state.progress.step == 30 and (state.checkpoint is not None or "memory" in saved)
-    )
+    if "memory" not in saved:
+        gang.wait_for(lambda state: state.checkpoint is not None)
+    eventually(lambda: all((tmp_path / f"hold-31.{rank}").exists() for rank in range(4)))
     ranks = gang.children(0)
     for process in (gang.processes[0], agents[0]):
         process.kill()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,15 +10,8 @@ from pathlib import Path
 import pytest
 
 from footplate_contracts.reports import CoordinatorState, GenerationId, RunState
-from footplate_elastic.agent.launch import MEMORY
 from tests.component.footplate_elastic.agent.gang import Gang, eventually
 from tests.support.tiny import tiny_config
-
-
-def folders(gang: Gang) -> list[Path]:
-    """What the gang's agents have made in memory."""
-    owners = {f"footplate-memory-{process.pid}-" for process in gang.processes}
-    return [path for path in Path(MEMORY).iterdir() if any(path.name.startswith(owner) for owner in owners)]
 
 
 @pytest.fixture
@@ -27,8 +19,6 @@ def gang(tmp_path: Path) -> Iterator[Gang]:
     gang = Gang(tmp_path, local_world_size=1)
     yield gang
     gang.close()
-    for folder in folders(gang):  # of agents that were killed: a pod's memory ends with it
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def reached(generation: GenerationId, step: int) -> Callable[[CoordinatorState], bool]:
@@ -55,7 +45,7 @@ def test_a_run_without_durable_checkpoint_goes_on_from_memory(
     os.kill(gang.children(1)[-1], signal.SIGKILL)
     state = gang.wait_for(reached(second, 0))
     assert state.start_step is not None and state.start_step >= 4
-    assert len(folders(gang)) == 2
+    assert len(gang.memory_folders()) == 2
 
     goal = state.start_step + 5
     gang.wait_for(reached(second, goal))

@@ -9,8 +9,11 @@ from footplate_elastic.protocol.unstored_rows import RowName, UnstoredRows
 from tests.unit.footplate_elastic.coordinator.test_telemetry import G1, G2, row
 
 
-def rows(*names: tuple[GenerationId, int]) -> list[GenerationRow]:
-    return [GenerationRow(generation=generation, metrics=row(step)) for generation, step in names]
+def given(*names: tuple[GenerationId, int], most: int = 100) -> UnstoredRows:
+    unstored = UnstoredRows(most)
+    for generation, step in names:
+        unstored.add(GenerationRow(generation=generation, metrics=row(step)))
+    return unstored
 
 
 def steps(unstored: UnstoredRows) -> list[int]:
@@ -28,14 +31,13 @@ def steps(unstored: UnstoredRows) -> list[int]:
     ],
 )
 def test_what_is_stored_is_left_out(stored: RowName, left: list[int]) -> None:
-    unstored = UnstoredRows(rows((G1, 4), (G1, 5), (G1, 6), (G2, 6)))
-    unstored.add(*rows((G2, 7)))
+    unstored = given((G1, 4), (G1, 5), (G1, 6), (G2, 6), (G2, 7))
     unstored.stored(stored)
     assert steps(unstored) == left
 
 
 def test_of_too_many_the_newest_are_kept() -> None:
-    unstored = UnstoredRows(rows(*((G1, step) for step in range(1, 6))), most=3)
+    unstored = given(*((G1, step) for step in range(1, 6)), most=3)
     assert steps(unstored) == [3, 4, 5]
     unstored.stored(RowName(G1, 4))
     assert steps(unstored) == [5]

@@ -95,10 +95,18 @@ def test_rows_are_read_as_they_are_written(kept_in: type[TrainingState] | type[S
     rows = [GenerationRow(generation=G1, metrics=metrics) for metrics in (row(19), diverged)]
     state = StateWriter(7, 2, 8, 0, {}).at(20, 99, rows)
     written = state if kept_in is TrainingState else ShardHeader(state=state, spans=[])
-    read = kept_in.from_json(json.loads(json.dumps(written.to_json())))
+    read = kept_in.from_json(json.loads(written.model_dump_json(by_alias=True)))
     found = read if isinstance(read, TrainingState) else read.state
     assert found.rows[0] == rows[0]
     assert math.isnan(found.rows[1].metrics.loss) and found.rows[1].metrics.step == 20
+
+
+def test_no_state_is_given_up_for_a_row_that_cannot_be_read() -> None:
+    rows = [GenerationRow(generation=G1, metrics=row(step)) for step in (18, 19, 20)]
+    told = StateWriter(7, 2, 8, 0, {}).at(20, 99, rows).to_json()
+    told["rows"][1]["metrics"]["loss"] = "low"
+    assert [row.metrics.step for row in TrainingState.from_json(told).rows] == [18, 20]
+    assert TrainingState.from_json(told | {"rows": "none"}).rows == []
 
 
 def test_a_file_of_other_tensors_is_refused(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ weights, sample order, dropout. So the position is a few numbers, and no generat
 state is stored. The determinism key names all else that decides the bits of a
 step; two runs with equal keys that ask for `training.deterministic` are equal bit
 by bit, and a resume under another key is told which part of it differs.
+
+With them go the rows of the history that may be lost with whoever has them (ADR-0023).
 """
 
 from __future__ import annotations
@@ -13,11 +15,12 @@ import os
 import platform
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import Field, JsonValue
+from pydantic import BeforeValidator, Field, JsonValue, ValidationError
 
 from footplate_contracts.model import Report
 from footplate_contracts.names import Env
@@ -36,8 +39,17 @@ _LIBRARIES: Final = ("torch", "numpy")
 _DISTRIBUTION: Final = "footplate-trainer"
 
 
+def _readable(rows: object) -> list[GenerationRow]:
+    """Those of `rows` that this release can read: no weights are given up for a row of the history."""
+    kept = []
+    for row in rows if isinstance(rows, list) else []:
+        with suppress(ValidationError):
+            kept.append(GenerationRow.model_validate(row))
+    return kept
+
+
 class TrainingState(Report):
-    """state.json: where the run stands, and on what its future depends."""
+    """state.json: where the run stands, on what its future depends, and what its history may lack."""
 
     step: int
     tokens: int
@@ -46,8 +58,10 @@ class TrainingState(Report):
     parameters: int
     world_size: int
     key: Key
-    # That may be missing in the run's history: whoever goes on from here gives them again.
-    rows: list[GenerationRow] = Field(default_factory=list)
+    rows: Annotated[list[GenerationRow], BeforeValidator(_readable)] = Field(
+        default_factory=list,
+        description="of the history, not stored yet as far as was known; whoever goes on gives them again",
+    )
 
 
 @dataclass(frozen=True)

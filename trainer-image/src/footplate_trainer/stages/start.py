@@ -75,10 +75,10 @@ def find_start(
     tensors = state.tensors(model, optimizer.moments())
     if found is None:
         return _first_start(config, model, tensors, optimizer, world)
-    resume.check_same_run(config, found)
+    written = resume.check_same_run(config, found)
     load(found, tensors, world.background)
     start = _go_on(found.state(), optimizer)
-    if found.config().run.uid != config.run.uid:
+    if written.run.uid != config.run.uid:
         return replace(start, rows=())  # applied anew: what its predecessor trained is not in its history
     return start
 

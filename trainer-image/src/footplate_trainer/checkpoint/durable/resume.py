@@ -75,8 +75,8 @@ def agreed_damage(checkpoint: StepCheckpoint | None, world: World) -> str | None
     return next((damage for damage, _ in told if damage), None)
 
 
-def check_same_run(config: RunConfig, found: StepCheckpoint) -> None:
-    """UserMistake when the checkpoint `found` cannot be gone on from with `config`."""
+def check_same_run(config: RunConfig, found: StepCheckpoint) -> RunConfig:
+    """The run as it was when it wrote `found`; UserMistake when `config` cannot go on from that."""
     written = found.config()
     stored, given = written.to_json(), config.to_json()
     if (written.run.namespace, written.run.name) != (config.run.namespace, config.run.name):
@@ -91,6 +91,7 @@ def check_same_run(config: RunConfig, found: StepCheckpoint) -> None:
                 f"{path} is {json.dumps(now)}, but the checkpoint in {found.name} was trained with "
                 f"{json.dumps(before)}; restore it, or use another checkpoint.uri"
             )
+    return written
 
 
 def _at(tree: Any, path: str) -> Any:

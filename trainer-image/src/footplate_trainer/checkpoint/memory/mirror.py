@@ -6,7 +6,6 @@ neither training nor durable checkpoints ever meet these messages.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -98,7 +97,7 @@ class MemoryCopies:
     def _write(self, shard: CopyShard, state: TrainingState) -> Tensor:
         """The file of `shard`; nothing, with a warning, where there is no room for it."""
         header, size = ShardHeader.of(state, self.tensors)
-        text = json.dumps(header.to_json()).encode()
+        text = header.model_dump_json(by_alias=True, exclude_none=True).encode()
         try:
             path, blob = self.folder.room(opening_size(text) + size)
         except OSError as error:
