@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.support.simulation.stories import training
 from tests.support.simulation.world import Simulation, simulated
 
 
-@pytest.mark.parametrize("times", [1, 2])
 @simulated(nodes=8)
-async def test_rows_outlive_coordinator_and_rank_0_together(world: Simulation, times: int) -> None:
+async def test_rows_outlive_coordinator_and_rank_0_together_and_a_second_time(world: Simulation) -> None:
     await training(world, 2)
     world.api_works = False
     stored = set(world.stored)
-    for _ in range(times):
+    for _ in range(2):
         await world.until(lambda: world.saved >= world.step - 3 and world.saved > max(stored), 60)
         coordinator = world.coordinator()
         sealed = coordinator.service.coordinator.state.sealed

@@ -191,17 +191,17 @@ def test_a_command_that_one_rank_knows_ends_all_at_the_same_step(shards: Path, t
     assert [record.step for record in ended[0].agent.checkpoints] == [3]
 
 
-@pytest.mark.parametrize("anew", [False, True], ids=["the-same-run", "applied-anew"])
-def test_rows_that_nobody_stored_come_with_the_checkpoint(shards: Path, tmp_path: Path, anew: bool) -> None:
-    first = tiny_config(shards, tmp_path, ["training.steps=4"])
-    uid = "another" if anew else first.run.uid
-    run = first.run.model_copy(update={"uid": uid})
-    second = tiny_config(shards, tmp_path, ["training.steps=6"]).model_copy(update={"run": run})
-    before: list[Ended] = run_ranks(train_under, 2, FakeAgent(), first)
-    after: list[Ended] = run_ranks(train_under, 2, FakeAgent(), second)
-    assert [len(end.agent.rows) for end in (*before, *after)] == [4, 0, 2, 0]
-    given = [[row.metrics for row in end.agent.rows_again] for end in after]
-    assert given == [[] if anew else before[0].agent.rows, []]
+def test_rows_that_nobody_stored_come_with_the_checkpoint_of_the_same_run(
+    shards: Path, tmp_path: Path
+) -> None:
+    first, second, third = (tiny_config(shards, tmp_path, [f"training.steps={steps}"]) for steps in (4, 6, 7))
+    anew = third.model_copy(update={"run": third.run.model_copy(update={"uid": "another"})})
+    ends: list[list[Ended]] = [
+        run_ranks(train_under, 2, FakeAgent(), config) for config in (first, second, anew)
+    ]
+    assert [[len(end.agent.rows) for end in ranks] for ranks in ends] == [[4, 0], [2, 0], [1, 0]]
+    given = [[[row.metrics for row in end.agent.rows_again] for end in ranks] for ranks in ends]
+    assert given == [[[], []], [ends[0][0].agent.rows, []], [[], []]]
 
 
 def test_the_peers_of_a_killed_rank_say_that_it_is_lost(shards: Path, tmp_path: Path) -> None:
