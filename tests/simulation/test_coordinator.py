@@ -76,9 +76,7 @@ async def test_one_that_was_replaced_and_comes_back_does_no_harm(world: Simulati
 
 
 @simulated(nodes=3)
-async def test_it_is_put_beside_earlier_ones_where_there_is_no_other_node(
-    world: Simulation,
-) -> None:
+async def test_it_is_put_beside_earlier_ones_where_there_is_no_other_node(world: Simulation) -> None:
     await training(world, 2, steps=200)
     passed = []
     for _ in world.nodes.by_name:
