@@ -1,5 +1,8 @@
 """The metric history, one column after the other; nobody else lists them.
 
+A stage's own numbers (rewards, divergences, scores) are no columns: they travel and are stored as `values`,
+under names that nobody has to know beforehand.
+
 From a field of StepMetrics follow a column of the API's table, of its answers and of its queries, a sample
 of a Prometheus gauge and a scalar of TensorBoard. A new optional field needs a migration of the database
 beside it, and its row in docs/observability.md.
@@ -7,6 +10,8 @@ beside it, and its row in docs/observability.md.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final, get_args
 
@@ -113,6 +118,29 @@ class StepMetrics(Report):
             GaugeFamily("checkpoints_left_out", "That could not be written, since the last durable one."),
         ),
     ] = Field(default=None, description="since the last durable one, as storage failed; absent where none")
+    values: dict[str, float] | None = Field(
+        default=None, description="further numbers by name, at most 64, such as reward or kl"
+    )
+
+
+VALUES: Final = 64  # the most a row has
+VALUE_NAMES: Final = 1000  # the most a run has
+VALUE_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_./-]{0,62}")
+
+
+def unfit(values: Mapping[str, float]) -> str | None:
+    """What is wrong with the `values` of a row, and what would be right; None where nothing is."""
+    if len(values) > VALUES:
+        return f"must be at most {VALUES} numbers, not {len(values)}"
+    for name in values:
+        if not VALUE_NAME.fullmatch(name):
+            return (
+                f"{name[:80]!r} must be a name of at most 63 letters, digits and _ . / - that begins with a"
+                " letter"
+            )
+        if name in _ALIASES:
+            return f"{name!r} is a column of every row; another name is free"
+    return None
 
 
 @dataclass(frozen=True)
@@ -130,6 +158,8 @@ class Column:
 def _columns() -> tuple[Column, ...]:
     found = []
     for name, field in StepMetrics.model_fields.items():
+        if name == "values":
+            continue
         types = get_args(field.annotation) or (field.annotation,)
         found.append(
             Column(
@@ -145,3 +175,4 @@ def _columns() -> tuple[Column, ...]:
 
 
 COLUMNS: Final = _columns()
+_ALIASES: Final = frozenset({"generation", *(column.alias for column in COLUMNS)})

@@ -75,15 +75,34 @@ class CheckpointRecord(Report):
     bytes: int = 0
     seconds_blocked: float = 0.0
     seconds_total: float = 0.0
+    generation: GenerationId | None = Field(
+        default=None, description="that committed it; absent in a record of an earlier trainer"
+    )
+
+
+class CheckpointRemoval(Report):
+    """A durable checkpoint that retention has removed."""
+
+    step: int
+    generation: GenerationId = Field(description="that had committed it")
+    time: float = Field(description="seconds since the Unix epoch")
 
 
 class TelemetryItem(Report):
-    """One entry of an agent's outbox; exactly one of the members is set."""
+    """One entry of an agent's outbox; exactly one of the last three is set."""
 
     sequence: int = Field(ge=1, description="counts up within one incarnation of an agent")
     generation: GenerationId | None = Field(default=None, description="the one that computed it")
     metrics: StepMetrics | None = None
     checkpoint: CheckpointRecord | None = None
+    removal: CheckpointRemoval | None = None
+
+
+class GivenUp(Report):
+    """Telemetry that will never be in the history: how many entries, since the coordinator began."""
+
+    refused: int = Field(default=0, description="that the API will never take")
+    overflowed: int = Field(default=0, description="that an outbox had no room for")
 
 
 # -- agent <-> coordinator ---------------------------------------------------------
@@ -320,6 +339,7 @@ class CoordinatorState(Report):
         default_factory=dict, description="of all numbers so far; an earlier coordinator does not count them"
     )
     telemetry_backlog: int = 0
+    given_up: GivenUp = Field(default_factory=GivenUp)
 
     @classmethod
     def silent(cls) -> Self:
@@ -341,16 +361,18 @@ class CoordinatorState(Report):
 
 
 class TelemetryBatch(Report):
-    """Rows that the API stores idempotently under (run uid, step).
+    """Rows that the API stores idempotently under (run uid, generation, step).
 
-    A step that is trained again after a restart replaces the row of an older
-    generation, so that the history is the one of the weights that exist.
+    A step that is trained again after a restart has a row of each generation; the history
+    shows those of the weights that exist.
     """
 
     run_uid: str
-    epoch: int
+    epoch: int = Field(description="of the coordinator that sends")
     rows: list[GenerationRow] = Field(default_factory=list, max_length=5000)
     checkpoints: list[CheckpointRecord] = Field(default_factory=list, max_length=1000)
+    removals: list[CheckpointRemoval] = Field(default_factory=list, max_length=1000)
+    given_up: GivenUp = Field(default_factory=GivenUp)
 
 
 class GenerationRow(Report):
@@ -361,7 +383,10 @@ class GenerationRow(Report):
 
 
 class TelemetryReceipt(Report):
-    """How much of a batch is stored now."""
+    """How much of a batch is stored now, and when the next one should come."""
 
     rows: int
     checkpoints: int
+    gather_seconds: float | None = Field(
+        default=None, description="how long to gather before the next batch; absent: as the sender likes"
+    )

@@ -18,7 +18,9 @@ async def store(session: WriteSession, run_uid: str, records: Sequence[Checkpoin
     if not newest:
         return
     statement = upsert(session, Checkpoint, lambda new: new.time > Checkpoint.time)
-    values = [{"run_uid": run_uid, **newest[step].model_dump()} for step in sorted(newest)]
+    values = [
+        {"run_uid": run_uid, **newest[step].model_dump(exclude={"generation"})} for step in sorted(newest)
+    ]
     await session.execute(statement, values)
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import Row, func, or_, select, tuple_
 from footplate_api.database import ReadSession, WriteSession
 from footplate_api.models.base import upsert
 from footplate_api.models.metric import StepMetric
+from footplate_contracts.metrics import COLUMNS
 from footplate_contracts.reports import GenerationRow
 
 
@@ -32,7 +33,7 @@ async def store(session: WriteSession, run_uid: str, rows: Sequence[GenerationRo
 
 def _values(run_uid: str, row: GenerationRow) -> dict[str, Any]:
     key = {"run_uid": run_uid, "epoch": row.generation.epoch, "number": row.generation.number}
-    return key | {name: _null_if_nan(value) for name, value in row.metrics}
+    return key | {column.name: _null_if_nan(getattr(row.metrics, column.name)) for column in COLUMNS}
 
 
 async def bounds(session: ReadSession, run_uid: str, first: int, last: int | None) -> tuple[int, int] | None:

@@ -15,7 +15,7 @@ from footplate_contracts.reports import TelemetryBatch, TelemetryReceipt
 router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["metrics"])
 
 
-@router.post("/telemetry", summary="Store telemetry of a run")
+@router.post("/telemetry", response_model_exclude_none=True, summary="Store telemetry of a run")
 async def ingest_telemetry(
     namespace: Namespace, name: RunName, batch: TelemetryBatch, session: Writing, context: Contextual
 ) -> TelemetryReceipt:
