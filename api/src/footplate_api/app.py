@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
 
-from footplate_api import edge, migrate, problems
+from footplate_api import bodies, edge, migrate, problems
+from footplate_api.admission import Admission
 from footplate_api.checkpoints import routes as checkpoints
 from footplate_api.edge import Context
 from footplate_api.metrics import routes as metrics
 from footplate_api.middleware import RequestEdge
+from footplate_api.pipelines.carry_over import CarryOver
+from footplate_api.pipelines.ingest import Ingest
 from footplate_api.pipelines.mirror import Mirror
 from footplate_api.runs import routes as runs
 from footplate_api.system import routes as system
@@ -30,7 +33,7 @@ _TAGS: Sequence[dict[str, str]] = (
 class _Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
         document = super().openapi()
-        document["components"]["schemas"] |= problems.schemas()
+        document["components"]["schemas"] |= bodies.schemas() | problems.schemas()
         return document
 
 
@@ -41,11 +44,15 @@ def create_app(context: Context) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await migrate.upgrade(context.database)
         mirror = Mirror(context.cluster, context.database, context.metrics, context.mirror, context.now)
-        following = asyncio.create_task(mirror.run(), name="mirror")
+        pipelines = [
+            asyncio.create_task(mirror.run(), name="mirror"),
+            asyncio.create_task(app.state.ingest.run(), name="ingest"),
+            asyncio.create_task(CarryOver(context.database).run(), name="carry-over"),
+        ]
         yield
-        following.cancel()
-        with suppress(asyncio.CancelledError):
-            await following
+        for task in pipelines:
+            task.cancel()
+        await asyncio.gather(*pipelines, return_exceptions=True)
         await context.database.close()
 
     app = _Application(
@@ -58,6 +65,8 @@ def create_app(context: Context) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.context = context
+    app.state.ingest = Ingest(context.database, context.metrics)
+    app.state.admission = Admission()
     for router in (runs.router, metrics.router, checkpoints.router, system.router):
         app.include_router(router)
     edge.install(app)

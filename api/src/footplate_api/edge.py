@@ -17,22 +17,27 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from footplate_api import bodies
+from footplate_api.admission import Admission
 from footplate_api.database import Database, ReadSession, WriteSession
 from footplate_api.errors import ApiError, HttpError, Invalid
 from footplate_api.observation import Metrics, MirrorHealth
+from footplate_api.pipelines.ingest import Ingest
 from footplate_api.ports import Cluster
 from footplate_api.problems import MEDIA_TYPE, from_validation, problem, summary
 
 log = logging.getLogger(__name__)
 
 REQUEST_ID_HEADER = "X-Request-Id"
+TELEMETRY_LIMIT: Final = 8 * 1024 * 1024  # bytes; 5000 rows, the most that a batch holds, are 3 MB
+RUN_LIMIT: Final = 3 * 1024 * 1024  # what the Kubernetes API server itself takes
 
 
 def utc_now() -> datetime:
@@ -71,6 +76,30 @@ async def _write(context: Contextual) -> AsyncIterator[WriteSession]:
     async with context.database.write() as session:
         yield session
 
+
+def ingest(request: Request) -> Ingest:
+    """The writer of telemetry of the application that answers `request`."""
+    found = request.app.state.ingest
+    assert isinstance(found, Ingest)
+    return found
+
+
+async def _admitted(request: Request) -> AsyncIterator[bytes]:
+    size = bodies.announced(request)
+    admission: Admission = request.app.state.admission
+    room = TELEMETRY_LIMIT if size is None else min(size, TELEMETRY_LIMIT)
+    async with admission.lane(size).room(room):
+        yield await bodies.read(request, TELEMETRY_LIMIT)
+
+
+async def _run_body(request: Request) -> bytes:
+    return await bodies.read(request, RUN_LIMIT)
+
+
+Ingesting = Annotated[Ingest, Depends(ingest)]
+AdmittedBody = Annotated[bytes, Depends(_admitted, scope="function")]
+"""Of telemetry: it is not read before there is room for it, which it has until it is answered."""
+RunBody = Annotated[bytes, Depends(_run_body)]
 
 # Scope "function": the commit happens before the answer is sent, so a receipt is true.
 Reading = Annotated[ReadSession, Depends(_read, scope="function")]

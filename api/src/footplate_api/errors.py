@@ -7,6 +7,8 @@ ApiError
 ├── ClusterRefused        4xx  the API server's own word, its status kept
 ├── ClusterUnavailable    503
 ├── DatabaseUnavailable   503
+│   └── DatabaseFull      503  reads go on
+├── TooBusy               429  more telemetry at once than there is room for
 └── HttpError             404, 405, 413 … of the router itself
 ListExpired                    of the mirror alone: the API server forgot a resource version
 """
@@ -88,6 +90,21 @@ class DatabaseUnavailable(ApiError):
     status = 503
     title = "Database unavailable"
     retry_after = 5
+
+
+class DatabaseFull(DatabaseUnavailable):
+    """The volume of the database is full: it can be read, and nothing can be stored."""
+
+    title = "Database full"
+    retry_after = 30
+
+
+class TooBusy(ApiError):
+    """More telemetry comes than can be stored; what was sent was not looked at."""
+
+    status = 429
+    title = "Too much telemetry at once"
+    retry_after = 2
 
 
 class HttpError(ApiError):

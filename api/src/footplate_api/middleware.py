@@ -30,6 +30,9 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "O
 _SAFE_ID: Final = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 _QUIET: Final = ("/healthz", "/readyz", "/metrics")  # probes and scrapes: logged at DEBUG only
 
+# A fleet sends a thousand batches a second; what becomes of them is counted above, by status.
+_TELEMETRY: Final = "/telemetry"
+
 log = logging.getLogger("footplate_api.access")
 
 
@@ -69,7 +72,7 @@ class RequestEdge:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.requests.labels(method, template, str(status)).inc()
         self._metrics.request_seconds.labels(method, template).observe(seconds)
-        level = logging.DEBUG if scope["path"] in _QUIET else logging.INFO
+        level = logging.DEBUG if scope["path"] in _QUIET or template.endswith(_TELEMETRY) else logging.INFO
         about = fields(status=status, milliseconds=round(seconds * 1e3, 1))
         log.log(level, "%s %s", scope["method"], scope["path"], extra=about)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, FailFast, Field
 
 from footplate_contracts.directives import Command, Directives, NumberedLimits, Refusals
 from footplate_contracts.failures import FailureReport
@@ -369,9 +369,10 @@ class TelemetryBatch(Report):
 
     run_uid: str
     epoch: int = Field(description="of the coordinator that sends")
-    rows: list[GenerationRow] = Field(default_factory=list, max_length=5000)
-    checkpoints: list[CheckpointRecord] = Field(default_factory=list, max_length=1000)
-    removals: list[CheckpointRemoval] = Field(default_factory=list, max_length=1000)
+    # What is wrong with one entry is said once: a sender that got one wrong has them all wrong.
+    rows: Annotated[list[GenerationRow], FailFast()] = Field(default_factory=list, max_length=5000)
+    checkpoints: Annotated[list[CheckpointRecord], FailFast()] = Field(default_factory=list, max_length=1000)
+    removals: Annotated[list[CheckpointRemoval], FailFast()] = Field(default_factory=list, max_length=1000)
     given_up: GivenUp = Field(default_factory=GivenUp)
 
 

@@ -36,8 +36,10 @@ def checkpoint(step: int, time: float = 1_790_000_000.0, uri: str = "/checkpoint
 def batch(
     uid: str, rows: Iterable[dict[str, Any]] = (), checkpoints: Iterable[dict[str, Any]] = ()
 ) -> dict[str, Any]:
-    """A TelemetryBatch as JSON."""
-    return {"runUid": uid, "epoch": 1, "rows": list(rows), "checkpoints": list(checkpoints)}
+    """A TelemetryBatch as JSON, of the coordinator whose epoch is the newest in `rows`."""
+    sent = list(rows)
+    epoch = max((known["generation"]["epoch"] for known in sent), default=1)
+    return {"runUid": uid, "epoch": epoch, "rows": sent, "checkpoints": list(checkpoints)}
 
 
 async def eventually(

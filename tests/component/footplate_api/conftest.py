@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -17,6 +18,7 @@ from footplate_api.database import Database
 from footplate_api.edge import Context
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.settings import with_driver
+from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.postgres import Server, server
 
@@ -52,6 +54,16 @@ class Api:
     client: httpx.AsyncClient
     cluster: FakeCluster
     context: Context
+
+    async def mirrored(self, manifest: Mapping[str, Any]) -> None:
+        """Returns once the run of `manifest` is known in that version."""
+        about = manifest["metadata"]
+        path = f"/v1/namespaces/{about['namespace']}/runs/{about['name']}"
+
+        async def version() -> int:
+            return int((await self.client.get(path)).json().get("resourceVersion", 0))
+
+        await eventually(version, lambda seen: seen >= int(about["resourceVersion"]))
 
 
 @asynccontextmanager

@@ -108,7 +108,7 @@ async def test_killed_in_mid_ingest_nothing_with_a_receipt_is_lost(tmp_path: Pat
         coordinator.enough.set()
         await asyncio.wait_for(sending, 60)
     with closing(sqlite3.connect(tmp_path / "data/footplate.db")) as database:
-        [(rows,)] = database.execute("SELECT count(*) FROM step_metrics")
+        [(rows,)] = database.execute("SELECT count(*) FROM metric_rows")
     assert rows == coordinator.receipts * BATCH
 
 

@@ -1,61 +1,66 @@
-"""Which telemetry is stored and which rows are shown."""
+"""Which part of a history is shown, and how dense."""
 
 from __future__ import annotations
 
 import pytest
 from hypothesis import strategies as st
 
-from footplate_api.metrics.history import newest, stride
-from footplate_contracts.metrics import StepMetrics
-from footplate_contracts.reports import GenerationId, GenerationRow
+from footplate_api.metrics.history import buckets, clipped, page_end, stored, stride
+from footplate_api.metrics.lineage import Segment, Stretch, standing
 from tests.support.properties import given
 
+ONE = Segment(1, 1, 1, ((1, 25),))
+TWO = Segment(2, 1, 2, ((11, 20), (31, 40)))
 
-def row(step: int, epoch: int, number: int) -> GenerationRow:
-    metrics = StepMetrics(
-        step=step,
-        time=0.0,
-        loss=float(epoch * 100 + number),
-        gradient_norm=1.0,
-        learning_rate=0.1,
-        tokens=0,
-        tokens_per_second=0.0,
-        sample_digest="",
+
+def part(segment: Segment, first: int, last: int) -> Stretch:
+    return Stretch(segment, first, last)
+
+
+def test_a_part_is_cut_at_both_ends() -> None:
+    history = standing([ONE, TWO])
+    assert clipped(history, 5, 12) == [part(ONE, 5, 10), part(TWO, 11, 12)]
+    assert clipped(history, 35, None) == [part(TWO, 35, 40)]
+    assert clipped(history, 41, None) == []
+
+
+def test_rows_are_counted_by_extents() -> None:
+    history = standing([ONE, TWO])
+    assert [stored(history, last) for last in (5, 10, 15, 30, 40)] == [5, 10, 15, 20, 30]
+
+
+@pytest.mark.parametrize(
+    ("limit", "end"),
+    [
+        pytest.param(10, 10, id="the-first-generation"),
+        pytest.param(15, 15, id="and-half-of-the-next"),
+        pytest.param(25, 35, id="beyond-a-hole"),
+        pytest.param(100, 40, id="all"),
+    ],
+)
+def test_a_page_ends_where_its_rows_are_full(limit: int, end: int) -> None:
+    assert page_end(standing([ONE, TWO]), limit) == end
+
+
+def test_buckets_end_with_multiples_and_with_the_history() -> None:
+    assert buckets([part(ONE, 1, 11)], 4, 100) == ([(1, 1, 4), (1, 5, 8), (1, 9, 11)], None)
+    assert buckets([part(ONE, 3, 8)], 4, 100) == ([(1, 3, 4), (1, 5, 8)], None)
+
+
+def test_a_bucket_that_two_generations_share_shows_the_later_rows() -> None:
+    assert buckets([part(ONE, 1, 10), part(TWO, 11, 14)], 4, 100) == (
+        [(1, 1, 4), (1, 5, 8), (2, 11, 12), (2, 13, 14)],
+        None,
     )
-    return GenerationRow(generation=GenerationId(epoch=epoch, number=number), metrics=metrics)
 
 
-@pytest.mark.parametrize(
-    ("rows", "kept"),
-    [
-        pytest.param([], [], id="nothing"),
-        pytest.param([row(2, 1, 1), row(1, 1, 1)], [row(1, 1, 1), row(2, 1, 1)], id="in-order-of-steps"),
-        pytest.param([row(1, 1, 1), row(1, 1, 2)], [row(1, 1, 2)], id="newer-number"),
-        pytest.param([row(1, 1, 2), row(1, 1, 1)], [row(1, 1, 2)], id="whatever-the-order"),
-        pytest.param([row(1, 1, 9), row(1, 2, 1)], [row(1, 2, 1)], id="newer-epoch"),
-        pytest.param([row(1, 1, 1), row(1, 1, 1)], [row(1, 1, 1)], id="twice-the-same"),
-    ],
-)
-def test_one_row_a_step_stays(rows: list[GenerationRow], kept: list[GenerationRow]) -> None:
-    assert newest(rows) == kept
+def test_buckets_beyond_the_limit_are_for_the_next_page() -> None:
+    assert buckets([part(ONE, 1, 25)], 4, 3) == ([(1, 1, 4), (1, 5, 8), (1, 9, 12)], 13)
 
 
-@pytest.mark.parametrize(
-    ("first", "last", "limit", "every"),
-    [
-        pytest.param(1, 1, 10, 1, id="one-step"),
-        pytest.param(1, 10, 10, 1, id="just-fits"),
-        pytest.param(1, 11, 10, 2, id="one-too-many"),
-        pytest.param(0, 99_999, 5000, 21, id="a-long-run"),
-    ],
-)
-def test_stride(first: int, last: int, limit: int, every: int) -> None:
-    assert stride(first, last, limit) == every
-
-
-@given(st.integers(0, 10_000), st.integers(0, 3_000), st.integers(10, 200))
-def test_what_is_shown_fits_the_limit(first: int, length: int, limit: int) -> None:
+@given(st.integers(0, 10**9), st.integers(0, 10**9), st.integers(10, 50_000))
+def test_thinning_keeps_within_the_limit(first: int, length: int, limit: int) -> None:
     last = first + length
     every = stride(first, last, limit)
-    shown = [step for step in range(first, last + 1) if step % every == 0 or step == last]
-    assert len(shown) <= limit
+    multiples = last // every - (first - 1) // every
+    assert multiples + (last % every != 0) <= limit

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from footplate_api.models.metric import StepMetric
+from footplate_api.models.metric import MetricRow
+from footplate_api.system.gauges import Watched
 from footplate_api.system.service import run_families, standing
 
 
-def row(newest: StepMetric | None = None, **changes: Any) -> Any:
+def row(newest: MetricRow | None = None, **changes: Any) -> Watched:
     values = {"namespace": "research", "name": "gpt", "phase": "Running", "step": 5, "loss": 3.0}
-    return SimpleNamespace(**{**values, "StepMetric": newest, **changes})
+    return Watched(SimpleNamespace(**{**values, **changes}), newest)
 
 
 @pytest.mark.parametrize(
@@ -22,11 +23,11 @@ def row(newest: StepMetric | None = None, **changes: Any) -> Any:
     [
         pytest.param(row(), (5, 3.0), id="status-alone"),
         pytest.param(row(loss=None), (5, None), id="no-loss-yet"),
-        pytest.param(row(StepMetric(step=7, loss=2.5)), (7, 2.5), id="telemetry-is-ahead"),
-        pytest.param(row(StepMetric(step=7)), (7, math.nan), id="a-loss-that-is-no-number-shows"),
+        pytest.param(row(MetricRow(step=7, loss=2.5)), (7, 2.5), id="telemetry-is-ahead"),
+        pytest.param(row(MetricRow(step=7)), (7, math.nan), id="a-loss-that-is-no-number-shows"),
     ],
 )
-def test_where_a_run_stands(given: Any, expected: tuple[int, float | None]) -> None:
+def test_where_a_run_stands(given: Watched, expected: tuple[int, float | None]) -> None:
     assert standing(given) == pytest.approx(expected, nan_ok=True)
 
 
@@ -41,7 +42,7 @@ def test_labels_name_the_run_and_only_info_the_phase() -> None:
 
 
 def test_what_the_newest_row_measured_is_a_gauge_and_what_it_did_not_is_none() -> None:
-    measured = StepMetric(step=7, tokens=4096, tokens_per_second=0.0, data_seconds=0.25, mfu_causal=0.375)
+    measured = MetricRow(step=7, tokens=4096, tokens_per_second=0.0, data_seconds=0.25, mfu_causal=0.375)
     samples = [
         (sample.name.removeprefix("footplate_run_"), *list(sample.labels.values())[2:], sample.value)
         for family in run_families([row(measured), row(name="new")])[3:]

@@ -18,5 +18,5 @@ router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["check
 async def list_checkpoints(
     namespace: Namespace, name: RunName, query: Annotated[CheckpointQuery, Query()], session: Reading
 ) -> CheckpointList:
-    """Checkpoints that were committed; retention may have removed older ones since."""
+    """Checkpoints that were committed and are there; `removed=true` adds those that retention removed."""
     return await service.list_checkpoints(session, namespace, name, query)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pydantic import ConfigDict, Field
 
 from footplate_api.schemas import Schema, Step, Uid
-from footplate_contracts.reports import CheckpointRecord
 
 
 class CheckpointQuery(Schema):
@@ -16,11 +15,25 @@ class CheckpointQuery(Schema):
     uid: Uid | None = None
     before: Step | None = Field(None, description="only steps below; for the next page")
     limit: int = Field(100, ge=1, le=1000)
+    removed: bool = Field(False, description="also those that retention has removed since")
+
+
+class CheckpointItem(Schema):
+    """A checkpoint that was committed."""
+
+    step: int
+    uri: str = Field(description="the committed directory; empty where only its removal was told")
+    time: float = Field(description="seconds since the Unix epoch")
+    bytes: int
+    seconds_blocked: float
+    seconds_total: float
+    generation: str | None = Field(description="<epoch>.<number> that committed it; null where unknown")
+    removed_at: float | None = Field(description="when retention removed it; null while it is there")
 
 
 class CheckpointList(Schema):
-    """Checkpoints that were committed, newest step first; retention may have removed some."""
+    """Checkpoints, newest step first; of each step the one of its newest generation."""
 
     run_uid: str
-    items: list[CheckpointRecord]
+    items: list[CheckpointItem]
     next_before: int | None = Field(description="`before` of the next page; null on the last")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from footplate_api.checkpoints import repository
-from footplate_api.checkpoints.schemas import CheckpointList, CheckpointQuery
+from footplate_api.checkpoints.schemas import CheckpointItem, CheckpointList, CheckpointQuery
 from footplate_api.database import ReadSession
+from footplate_api.models.checkpoint import Checkpoint
 from footplate_api.runs import service as runs
-from footplate_contracts.reports import CheckpointRecord
 
 
 async def list_checkpoints(
@@ -14,7 +14,20 @@ async def list_checkpoints(
 ) -> CheckpointList:
     """A page of a run's checkpoints, newest first; raises RunNotFound."""
     run = await runs.get(session, namespace, name, query.uid)
-    rows = await repository.newest_first(session, run.uid, query.before, query.limit + 1)
-    items = [CheckpointRecord.model_validate(row, from_attributes=True) for row in rows[: query.limit]]
+    rows = await repository.newest_first(session, run.uid, query.before, query.limit + 1, query.removed)
+    items = [_item(row) for row in rows[: query.limit]]
     following = items[-1].step if len(rows) > query.limit else None
     return CheckpointList(run_uid=run.uid, items=items, next_before=following)
+
+
+def _item(row: Checkpoint) -> CheckpointItem:
+    return CheckpointItem(
+        step=row.step,
+        uri=row.uri,
+        time=row.time,
+        bytes=row.bytes,
+        seconds_blocked=row.seconds_blocked,
+        seconds_total=row.seconds_total,
+        generation=None if row.epoch is None else f"{row.epoch}.{row.number}",
+        removed_at=row.removed_at,
+    )

@@ -1,76 +1,43 @@
-"""Which telemetry can be stored, which rows are kept, which are shown; pure."""
+"""Which part of a history is shown, and how dense; pure."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Sequence
+from dataclasses import replace
 
-from footplate_api.errors import Invalid
-from footplate_api.schemas import LARGEST
-from footplate_contracts.metrics import COLUMNS
-from footplate_contracts.reports import CheckpointRecord, GenerationRow, TelemetryBatch
+from footplate_api.metrics.lineage import Stretch
 
-_UID: Final = re.compile(r"[-0-9A-Za-z]{1,64}")
-_WHOLE: Final = [column for column in COLUMNS if column.type is int]
-_TEXTS: Final = [column for column in COLUMNS if column.type is str]
+Span = tuple[int, int, int]
+"""Segment, first and last step."""
 
 
-def check(batch: TelemetryBatch) -> None:
-    """Raises Invalid for what no column could hold; a sender must not try that again."""
-    if not _UID.fullmatch(batch.run_uid):
-        raise Invalid.field("body.runUid", batch.run_uid, "must be the metadata.uid of a TrainingRun")
-    for index, row in enumerate(batch.rows):
-        _check_row(f"body.rows[{index}]", row)
-    for index, record in enumerate(batch.checkpoints):
-        _check_checkpoint(f"body.checkpoints[{index}]", record)
+def clipped(stretches: Sequence[Stretch], first: int, last: int | None) -> list[Stretch]:
+    """What lies from `first` to `last`; None: to the end."""
+    cut = [
+        replace(part, first=max(part.first, first), last=part.last if last is None else min(part.last, last))
+        for part in stretches
+    ]
+    return [part for part in cut if part.first <= part.last]
 
 
-def _check_row(place: str, row: GenerationRow) -> None:
-    for column in _WHOLE:
-        _whole(f"{place}.metrics.{column.alias}", getattr(row.metrics, column.name) or 0)
-    for column in _TEXTS:
-        _text(f"{place}.metrics.{column.alias}", getattr(row.metrics, column.name) or "")
-    _whole(f"{place}.generation.epoch", row.generation.epoch)
-    _whole(f"{place}.generation.number", row.generation.number)
+def stored(stretches: Sequence[Stretch], last: int) -> int:
+    """How many rows `stretches` have up to step `last`, or had before they were thinned."""
+    return sum(
+        max(0, min(end, part.last, last) - max(begin, part.first) + 1)
+        for part in stretches
+        for begin, end in part.segment.extents
+    )
 
 
-def _check_checkpoint(place: str, record: CheckpointRecord) -> None:
-    _whole(f"{place}.step", record.step)
-    _whole(f"{place}.bytes", record.bytes)
-    _text(f"{place}.uri", record.uri)
-    for name, value in (
-        ("time", record.time),
-        ("secondsBlocked", record.seconds_blocked),
-        ("secondsTotal", record.seconds_total),
-    ):
-        if not math.isfinite(value):
-            raise Invalid.field(f"{place}.{name}", value, "must be a finite number")
-
-
-def _whole(field: str, value: int) -> None:
-    if not 0 <= value <= LARGEST:
-        raise Invalid.field(field, value, f"must be from 0 to {LARGEST}")
-
-
-def _text(field: str, value: str) -> None:
-    if "\0" in value:
-        raise Invalid.field(field, value[:100], "must be text without NUL characters")
-
-
-def newest(rows: Iterable[GenerationRow]) -> list[GenerationRow]:
-    """One row a step, in order of steps: that of the newest generation.
-
-    The database applies the same rule between batches; within one it could not, as
-    PostgreSQL refuses to touch a row twice in one statement.
-    """
-    kept: dict[int, GenerationRow] = {}
-    for row in rows:
-        known = kept.get(row.metrics.step)
-        if known is None or row.generation.newer_than(known.generation):
-            kept[row.metrics.step] = row
-    return [kept[step] for step in sorted(kept)]
+def page_end(stretches: Sequence[Stretch], limit: int) -> int:
+    """The step with which a page of at most `limit` rows ends; of one step there may be more than that."""
+    low, high = min(part.first for part in stretches), max(part.last for part in stretches)
+    if stored(stretches, high) <= limit:
+        return high
+    while low < high:  # the last step up to which there are not too many; the first one is always shown
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if stored(stretches, middle) <= limit else (low, middle - 1)
+    return low
 
 
 def stride(first: int, last: int, limit: int) -> int:
@@ -86,3 +53,25 @@ def stride(first: int, last: int, limit: int) -> int:
         return 1
     # At most span // every + 1 multiples lie in a span, plus the last step.
     return -(-steps // max(limit - 2, 1))
+
+
+def buckets(stretches: Sequence[Stretch], every: int, limit: int) -> tuple[list[Span], int | None]:
+    """Spans of which the last row each is shown, at most `limit`, and the step that follows upon them.
+
+    A span ends with a multiple of `every`, or with the history: where each step has a row, its last one is
+    that multiple. Where two generations share one, the later rows are shown.
+    """
+    found: list[Span] = []
+    shown = -1  # the multiple with which the last of them ends
+    for part in stretches:
+        low = part.first
+        while low <= part.last:
+            end = -(-low // every) * every
+            high = min(end, part.last)
+            if end == shown:
+                found.pop()
+            elif len(found) == limit:
+                return found, low
+            found.append((part.segment.id, low, high))
+            shown, low = end, high + 1
+    return found, None

@@ -2,61 +2,131 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Any
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
-from sqlalchemy import Row, func, or_, select, tuple_
+from sqlalchemy import BigInteger, Row, Select, column, func, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from footplate_api.database import ReadSession, WriteSession
-from footplate_api.models.base import upsert
-from footplate_api.models.metric import StepMetric
-from footplate_contracts.metrics import COLUMNS
-from footplate_contracts.reports import GenerationRow
+from footplate_api.database import ReadSession
+from footplate_api.metrics.lineage import Extent, Segment, Stretch, newest
+from footplate_api.models.base import table_of
+from footplate_api.models.metric import FurtherName, GivenUpTelemetry, MetricExtent, MetricRow, MetricSegment
 
-
-def _null_if_nan(value: object) -> object:
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-async def store(session: WriteSession, run_uid: str, rows: Sequence[GenerationRow]) -> None:
-    """Upserts rows under (run, step), at most one a step.
-
-    A newer generation replaces an older one; an older or the same one changes nothing.
-    """
-    if not rows:
-        return
-    known = tuple_(StepMetric.epoch, StepMetric.number)
-    statement = upsert(session, StepMetric, lambda new: tuple_(new.epoch, new.number) > known)
-    await session.execute(statement, [_values(run_uid, row) for row in rows])
+_ROWS: Final = table_of(MetricRow)
+Span = tuple[int, int, int]
+"""Segment, first and last step."""
 
 
-def _values(run_uid: str, row: GenerationRow) -> dict[str, Any]:
-    key = {"run_uid": run_uid, "epoch": row.generation.epoch, "number": row.generation.number}
-    return key | {column.name: _null_if_nan(getattr(row.metrics, column.name)) for column in COLUMNS}
-
-
-async def bounds(session: ReadSession, run_uid: str, first: int, last: int | None) -> tuple[int, int] | None:
-    """(first, last) step that exists within the asked ones; None where there is none."""
-    statement = select(func.min(StepMetric.step), func.max(StepMetric.step)).where(
-        StepMetric.run_uid == run_uid, StepMetric.step >= first
+async def segments(session: ReadSession, uids: Iterable[str]) -> dict[str, list[Segment]]:
+    """Run -> what each of its generations has stored."""
+    statement = (
+        select(MetricSegment, MetricExtent.first_step, MetricExtent.last_step)
+        .join(MetricExtent, MetricExtent.segment_id == MetricSegment.id)
+        .where(MetricSegment.run_uid.in_(list(uids)))
+        .order_by(MetricSegment.id, MetricExtent.first_step)
     )
-    if last is not None:
-        statement = statement.where(StepMetric.step <= last)
-    lowest, highest = (await session.execute(statement)).one()
-    return None if lowest is None else (lowest, highest)
+    columns = statement.with_only_columns(
+        MetricSegment.run_uid,
+        MetricSegment.id,
+        MetricSegment.epoch,
+        MetricSegment.number,
+        MetricExtent.first_step,
+        MetricExtent.last_step,
+    )
+    found: dict[tuple[str, int, int, int], list[Extent]] = {}
+    for uid, segment, epoch, number, first, last in await session.execute(columns):
+        found.setdefault((uid, segment, epoch, number), []).append((first, last))
+    by_run: dict[str, list[Segment]] = {}
+    for (uid, segment, epoch, number), extents in found.items():
+        by_run.setdefault(uid, []).append(Segment(segment, epoch, number, tuple(extents)))
+    return by_run
 
 
 async def rows(
-    session: ReadSession, run_uid: str, first: int, last: int, every: int, limit: int
+    session: ReadSession, stretches: Sequence[Stretch], columns: Sequence[str]
 ) -> Sequence[Row[*tuple[Any, ...]]]:
-    """Rows whose step is `last` or a multiple of `every`, in order, at most `limit`."""
-    statement = (
-        select(*StepMetric.__table__.columns)
-        .where(StepMetric.run_uid == run_uid, StepMetric.step.between(first, last))
-        .order_by(StepMetric.step)
-        .limit(limit)
+    """(segment, step, *columns) of all rows of `stretches`, in order of steps, then of stretches."""
+    spans = _spans(session, [(part.segment.id, part.first, part.last) for part in stretches])
+    statement = _selected(columns).join_from(spans, _ROWS, _within(spans))
+    return (await session.execute(statement.order_by(_ROWS.c.step, spans.c.place))).all()
+
+
+async def thinned(
+    session: ReadSession, spans: Sequence[Span], columns: Sequence[str]
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    """(segment, step, *columns) of the last row of each span, in their order.
+
+    Each is one descent of the tree, however many rows lie in the span.
+    """
+    asked = _spans(session, spans)
+    last = select(func.max(_ROWS.c.step)).where(_within(asked)).correlate(asked).scalar_subquery()
+    on = (_ROWS.c.segment_id == asked.c.segment) & (_ROWS.c.step == last)
+    return (
+        await session.execute(_selected(columns).join_from(asked, _ROWS, on).order_by(asked.c.place))
+    ).all()
+
+
+async def newest_rows(session: ReadSession, uids: Sequence[str]) -> Mapping[str, Row[*tuple[Any, ...]]]:
+    """Run -> the last row of its newest generation, of those that have rows."""
+    standing = {uid: newest(found) for uid, found in (await segments(session, uids)).items()}
+    spans = {segment.id: (segment.last, uid) for uid, segment in standing.items() if segment is not None}
+    found = await thinned(
+        session, [(segment, last, last) for segment, (last, _) in spans.items()], _ROWS.c.keys()
     )
-    if every > 1:
-        statement = statement.where(or_(StepMetric.step % every == 0, StepMetric.step == last))
-    return (await session.execute(statement)).all()
+    return {spans[row.segment_id][1]: row for row in found}
+
+
+async def last_time(session: ReadSession, uid: str) -> float | None:
+    """The newest time of any row of a run, in seconds since the Unix epoch; None without rows."""
+    known = (await segments(session, [uid])).get(uid, [])
+    found = await thinned(session, [(segment.id, segment.last, segment.last) for segment in known], ["time"])
+    return max((row.time for row in found if row.time is not None), default=None)
+
+
+async def names(session: ReadSession, uid: str) -> dict[int, str]:
+    """Number -> name of the further numbers of a run."""
+    statement = select(FurtherName.number, FurtherName.name).where(FurtherName.run_uid == uid)
+    found = await session.execute(statement.order_by(FurtherName.number))
+    return {row.number: row.name for row in found}
+
+
+async def given_up(session: ReadSession, uids: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Run -> entries that the API refused, entries that an outbox had no room for, of those with any."""
+    table = GivenUpTelemetry
+    statement = (
+        select(table.run_uid, func.sum(table.refused), func.sum(table.overflowed))
+        .where(table.run_uid.in_(uids))
+        .group_by(table.run_uid)
+    )
+    return {uid: (int(refused), int(over)) for uid, refused, over in await session.execute(statement)}
+
+
+def _selected(columns: Sequence[str]) -> Select[*tuple[Any, ...]]:
+    chosen = [name for name in columns if name not in ("segment_id", "step")]
+    return select(_ROWS.c.segment_id, _ROWS.c.step, *(_ROWS.c[name] for name in chosen))
+
+
+def _within(spans: Any) -> Any:
+    return (_ROWS.c.segment_id == spans.c.segment) & _ROWS.c.step.between(spans.c.low, spans.c.high)
+
+
+def _spans(session: AsyncSession, spans: Sequence[Span]) -> Any:
+    """`spans` as a table (place, segment, low, high): one parameter, however many they are."""
+    if session.get_bind().dialect.name == "postgresql":
+        source = text(
+            "SELECT o AS place, s AS segment, l AS low, h AS high FROM unnest(CAST(:segments AS bigint[]),"
+            " CAST(:lows AS bigint[]), CAST(:highs AS bigint[])) WITH ORDINALITY AS t(s, l, h, o)"
+        ).bindparams(
+            segments=[span[0] for span in spans],
+            lows=[span[1] for span in spans],
+            highs=[span[2] for span in spans],
+        )
+    else:
+        source = text(
+            "SELECT key AS place, value ->> 0 AS segment, value ->> 1 AS low, value ->> 2 AS high"
+            " FROM json_each(:spans)"
+        ).bindparams(spans=json.dumps(spans))
+    names = ("place", "segment", "low", "high")
+    return source.columns(*(column(name, BigInteger) for name in names)).cte("spans")

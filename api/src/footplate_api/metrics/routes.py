@@ -4,39 +4,46 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
-from footplate_api.edge import Contextual, Reading, Writing
+from footplate_api import bodies
+from footplate_api.edge import AdmittedBody, Ingesting, Reading
 from footplate_api.metrics import service
-from footplate_api.metrics.schemas import HistoryPart, MetricHistory, MetricQuery
+from footplate_api.metrics.schemas import MetricHistory, MetricQuery
 from footplate_api.schemas import Namespace, RunName
 from footplate_contracts.reports import TelemetryBatch, TelemetryReceipt
 
 router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["metrics"])
 
 
-@router.post("/telemetry", response_model_exclude_none=True, summary="Store telemetry of a run")
+@router.post(
+    "/telemetry",
+    response_model_exclude_none=True,
+    summary="Store telemetry of a run",
+    openapi_extra=bodies.described(TelemetryBatch),
+)
 async def ingest_telemetry(
-    namespace: Namespace, name: RunName, batch: TelemetryBatch, session: Writing, context: Contextual
+    namespace: Namespace, name: RunName, body: AdmittedBody, ingest: Ingesting
 ) -> TelemetryReceipt:
-    """Upserts metric rows and checkpoints under (run uid, step), idempotently.
+    """Stores metric rows under (run uid, generation, step), checkpoints under (run uid, step), idempotently.
 
-    A row of a newer generation replaces that of an older one, never the other way
-    round. The receipt is sent once everything is durable.
+    The receipt is sent once everything is durable, and says how long to gather before the next batch.
     """
-    receipt = await service.ingest(session, namespace, name, batch)
-    context.metrics.ingested_rows.inc(receipt.rows)
-    return receipt
+    return await ingest.receive(namespace, name, body)
 
 
 @router.get(
     "/metrics",
-    response_model=MetricHistory,
-    response_model_exclude_none=True,
+    response_class=Response,
+    responses={200: {"model": MetricHistory, "description": "Columns of equal length"}},
     summary="Metric history of a run",
 )
 async def read_metrics(
     namespace: Namespace, name: RunName, query: Annotated[MetricQuery, Query()], session: Reading
-) -> HistoryPart:
-    """Columns of equal length. Long histories are thinned to `limit` rows unless `every` is given."""
-    return await service.read(session, namespace, name, query)
+) -> Response:
+    """The rows of the weights that exist, as columns of equal length.
+
+    A row counts only if no row of an earlier step has a newer generation; `superseded=true` gives the others.
+    Long histories are thinned to `limit` rows unless `every` is given.
+    """
+    return Response(await service.read(session, namespace, name, query), media_type="application/json")

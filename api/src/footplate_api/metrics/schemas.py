@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import ConfigDict, Field, create_model, field_validator, model_validator
+from pydantic import ConfigDict, Field, WithJsonSchema, create_model, field_validator, model_validator
 
 from footplate_api.schemas import LARGEST, Number, Schema, Step, Uid
-from footplate_contracts.metrics import COLUMNS, Column, Scalar
+from footplate_contracts.metrics import COLUMNS, VALUE_NAME, Column, Scalar
 
 DEFAULT_ROWS = 5000
 MOST_ROWS = 50_000
@@ -33,6 +33,15 @@ class MetricName(StrEnum):
         members[column.name] = column.alias
 
 
+# Any name will do: whether a run has a further number of that name only its rows can tell.
+_PATTERN: Final = f"^{VALUE_NAME.pattern}$"
+ColumnName = Annotated[
+    str,
+    Field(pattern=_PATTERN),
+    WithJsonSchema({"anyOf": [{"enum": list(MetricName)}, {"type": "string", "pattern": _PATTERN}]}),
+]
+
+
 class MetricQuery(Schema):
     """Which part of a history, how dense, which columns."""
 
@@ -47,10 +56,15 @@ class MetricQuery(Schema):
         le=LARGEST,
         description="only multiples of it and the last; default: what fits into `limit`",
     )
-    names: list[MetricName] = Field(
-        list(MetricName), description="columns, separated by commas; default: all", examples=["loss,time"]
+    names: list[ColumnName] | None = Field(
+        None,
+        description="columns, and names of further numbers, separated by commas; default: all",
+        examples=["loss,time"],
     )
     limit: int = Field(DEFAULT_ROWS, ge=10, le=MOST_ROWS, description="most rows of one answer")
+    superseded: bool = Field(
+        False, description="instead, the rows that are no history any more: of a future that was given up"
+    )
 
     @field_validator("names", mode="before")
     @classmethod
@@ -64,7 +78,20 @@ class MetricQuery(Schema):
         """`to` lies behind `from`."""
         if self.to_step is not None and self.to_step < self.from_step:
             raise ValueError(f"to={self.to_step} must be at least from={self.from_step}")
+        if self.superseded and self.every is not None:
+            raise ValueError(f"every={self.every} must be absent: superseded rows are shown one by one")
         return self
+
+    def asks(self, name: str) -> bool:
+        """Whether the column or further number `name` is to be shown."""
+        return self.names is None or name in self.names
+
+
+class Hole(Schema):
+    """Steps that were trained and have no row: it was lost before anybody had stored it."""
+
+    from_step: int = Field(alias="from")
+    to_step: int = Field(alias="to", description="inclusive")
 
 
 class HistoryPart(Schema):
@@ -79,6 +106,9 @@ class HistoryPart(Schema):
     run_uid: str
     every: int = Field(description="the stride that was used")
     next_step: int | None = Field(None, description="`from` of the rest; absent at the end")
+    holes: list[Hole] | None = Field(
+        None, description="at most 100 of the asked part, whatever the page; absent where there is none"
+    )
     step: list[int]
 
 
@@ -95,5 +125,12 @@ _FIELDS: Final[dict[str, Any]] = {
     for column in SHOWN
 }
 MetricHistory: Final = create_model(
-    "MetricHistory", __base__=HistoryPart, __doc__=HistoryPart.__doc__, **_FIELDS
+    "MetricHistory",
+    __base__=HistoryPart,
+    __doc__=HistoryPart.__doc__,
+    **_FIELDS,
+    values=(
+        dict[str, list[Number | None]] | None,
+        Field(None, description="the further numbers by name; null where a step has none of that name"),
+    ),
 )

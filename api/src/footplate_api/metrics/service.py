@@ -1,64 +1,118 @@
-"""Takes telemetry in and reads histories back."""
+"""Reads histories back."""
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from footplate_api.checkpoints import repository as checkpoints
-from footplate_api.database import ReadSession, WriteSession
-from footplate_api.errors import RunMismatch
-from footplate_api.metrics import history, repository
-from footplate_api.metrics.schemas import GENERATION, SHOWN, HistoryPart, MetricHistory, MetricQuery
-from footplate_api.runs import repository as runs
-from footplate_api.runs import service as run_service
-from footplate_contracts.metrics import Column
-from footplate_contracts.reports import TelemetryBatch, TelemetryReceipt
+from footplate_api.database import ReadSession
+from footplate_api.metrics import further, history, lineage, repository
+from footplate_api.metrics.lineage import Segment, Stretch
+from footplate_api.metrics.schemas import GENERATION, SHOWN, Hole, MetricHistory, MetricQuery
+from footplate_api.models.run import Run
+from footplate_api.runs import service as runs
+from footplate_contracts.metrics import COLUMNS
+from footplate_contracts.names import Phase
+
+_HOLES: Final = 100  # of one answer
+_ENDED: Final = frozenset(phase.value for phase in Phase if phase.terminal)
 
 
-async def ingest(session: WriteSession, namespace: str, name: str, batch: TelemetryBatch) -> TelemetryReceipt:
-    """Stores a batch; sending it again changes nothing.
+async def read(session: ReadSession, namespace: str, name: str, query: MetricQuery) -> bytes:
+    """The asked part of a run's history, a `MetricHistory` as JSON; raises RunNotFound.
 
-    A run that the mirror has not seen yet is taken on trust; one that it knows under
-    another name raises RunMismatch. Values that no column holds raise Invalid.
+    It is put together off the event loop: the longest answer has a million numbers.
     """
-    history.check(batch)
-    known = await runs.names_of(session, batch.run_uid)
-    if known not in (None, (namespace, name)):
-        raise RunMismatch(
-            f"body.runUid: {batch.run_uid!r} is the run {known[0]}/{known[1]}, not {namespace}/{name}"
-        )
-    await repository.store(session, batch.run_uid, history.newest(batch.rows))
-    await checkpoints.store(session, batch.run_uid, batch.checkpoints)
-    return TelemetryReceipt(rows=len(batch.rows), checkpoints=len(batch.checkpoints))
+    run = await runs.get(session, namespace, name, query.uid)
+    segments = (await repository.segments(session, [run.uid])).get(run.uid, [])
+    chosen = lineage.superseded(segments) if query.superseded else lineage.standing(segments)
+    part = history.clipped(chosen, query.from_step, query.to_step)
+    every = query.every or (1 if query.superseded else _stride(part, query.limit))
+    columns = [column.name for column in COLUMNS if query.asks(column.alias) and column.name != "step"]
+    rows, following = await _rows(session, part, every, columns, query.limit)
+    names = await repository.names(session, run.uid)
+    about = {
+        "run_uid": run.uid,
+        "every": every,
+        "next_step": following,
+        "holes": (None if query.superseded else _holes(run, chosen, query)) or None,
+    }
+    asked = {number: text for number, text in names.items() if query.asks(text)}
+    return await asyncio.to_thread(_json, about, columns, rows, segments, asked, query)
 
 
-async def read(session: ReadSession, namespace: str, name: str, query: MetricQuery) -> HistoryPart:
-    """The asked part of a run's history; raises RunNotFound."""
-    run = await run_service.get(session, namespace, name, query.uid)
-    found = await repository.bounds(session, run.uid, query.from_step, query.to_step)
-    if found is None:
-        return _part(run.uid, query, query.every or 1, [], None)
-    first, last = found
-    every = query.every or history.stride(first, last, query.limit)
-    rows = await repository.rows(session, run.uid, first, last, every, query.limit + 1)
-    following = rows[query.limit].step if len(rows) > query.limit else None
-    return _part(run.uid, query, every, rows[: query.limit], following)
+def _stride(part: Sequence[Stretch], limit: int) -> int:
+    """All rows where they fit, else what thins them to `limit`."""
+    if not part or history.stored(part, part[-1].last) <= limit:
+        return 1
+    return history.stride(part[0].first, part[-1].last, limit)
 
 
-def _column(column: Column, rows: Sequence[Any]) -> list[Any] | None:
-    if column is GENERATION:
-        return [f"{row.epoch}.{row.number}" for row in rows]
-    values = [getattr(row, column.name) for row in rows]
-    if column.optional:
-        return values if any(value is not None for value in values) else None
+async def _rows(
+    session: ReadSession, part: Sequence[Stretch], every: int, columns: Sequence[str], limit: int
+) -> tuple[Sequence[Any], int | None]:
+    """(segment, step, *columns, further) of the rows to show, and the step that follows upon them."""
+    if not part:
+        return [], None
+    if every > 1:
+        spans, following = history.buckets(part, every, limit)
+        return await repository.thinned(session, spans, [*columns, "further"]), following
+    end, last = history.page_end(part, limit), max(stretch.last for stretch in part)
+    rows = await repository.rows(session, history.clipped(part, 0, end), [*columns, "further"])
+    return rows, end + 1 if end < last else None
+
+
+def _holes(run: Run, chosen: Sequence[Stretch], query: MetricQuery) -> list[Hole]:
+    """Steps without a row; behind the last one only of a run that has ended: others may still bring them."""
+    if not chosen:
+        return []
+    ended = run.deleted_at is not None or run.phase in _ENDED
+    last = max(chosen[-1].last, run.step if ended else 0)
+    if query.to_step is not None:
+        last = min(last, query.to_step)
+    found = lineage.holes(chosen, max(chosen[0].first, query.from_step), last)[:_HOLES]
+    return [Hole(from_step=begin, to_step=end) for begin, end in found]
+
+
+def _json(
+    about: Mapping[str, Any],
+    columns: Sequence[str],
+    rows: Sequence[Any],
+    segments: Sequence[Segment],
+    names: Mapping[int, str],
+    query: MetricQuery,
+) -> bytes:
+    empty: list[Sequence[Any]] = [()] * (3 + len(columns))
+    of_segment, step, *measured, packed = list(zip(*rows, strict=True)) or empty
+    shown: dict[str, Any] = dict(zip(columns, measured, strict=True))
+    if query.asks(GENERATION.alias):
+        texts = {known.id: f"{known.epoch}.{known.number}" for known in segments}
+        shown[GENERATION.name] = [texts[segment] for segment in of_segment]
+    parts: dict[str, Any] = {**about, "step": list(step), "values": _further(packed, names)}
+    for column in SHOWN:
+        if column.name in shown:
+            parts[column.name] = _column(shown[column.name], column.optional)
+    answer = MetricHistory.model_construct(**parts)
+    return answer.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+
+def _column(values: Sequence[Any], optional: bool) -> list[Any] | None:
+    if optional:
+        return list(values) if any(value is not None for value in values) else None
     return [math.nan if value is None else value for value in values]
 
 
-def _part(
-    run_uid: str, query: MetricQuery, every: int, rows: Sequence[Any], following: int | None
-) -> HistoryPart:
-    asked = {column.name: _column(column, rows) for column in SHOWN if column.alias in query.names}
-    step = [row.step for row in rows]
-    return MetricHistory(run_uid=run_uid, every=every, next_step=following, step=step, **asked)
+def _further(
+    packed: Sequence[bytes | None], names: Mapping[int, str]
+) -> dict[str, list[float | None]] | None:
+    """The further numbers that were asked for, as columns; None where no row has one."""
+    if not names:
+        return None
+    unpacked = [further.unpack(numbers) if numbers else {} for numbers in packed]
+    there = {number for row in unpacked for number in row}
+    columns = {
+        name: [row.get(number) for row in unpacked] for number, name in names.items() if number in there
+    }
+    return columns or None

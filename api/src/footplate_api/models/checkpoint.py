@@ -1,4 +1,4 @@
-"""Durable checkpoints as the coordinator reported them."""
+"""Durable checkpoints as the coordinator reported them, and which of them retention removed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from footplate_api.models.base import Base
 
 
 class Checkpoint(Base):
-    """The newest committed checkpoint of one step; times in seconds."""
+    """The checkpoint of one step that its newest generation committed; times in seconds.
+
+    `epoch` and `number` are NULL in rows of releases that did not note the generation,
+    `uri` is empty where only the removal was told.
+    """
 
     __tablename__ = "checkpoints"
 
@@ -20,5 +24,8 @@ class Checkpoint(Base):
     bytes: Mapped[int] = mapped_column(BigInteger)
     seconds_blocked: Mapped[float]
     seconds_total: Mapped[float]
+    epoch: Mapped[int | None] = mapped_column(BigInteger)
+    number: Mapped[int | None] = mapped_column(BigInteger)
+    removed_at: Mapped[float | None]
 
     __table_args__ = {"sqlite_with_rowid": False}

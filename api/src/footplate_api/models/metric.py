@@ -1,10 +1,14 @@
-"""The metric history: one row a step, the one of the weights that exist."""
+"""The metric history: one row for each step of each generation, never changed once it is there.
+
+A generation's rows are a segment; which of them are the run's history follows from where the segments
+begin (metrics/lineage.py), so that a rollback writes nothing.
+"""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Double, String, Text
+from sqlalchemy import BigInteger, Double, Integer, LargeBinary, SmallInteger, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
@@ -12,28 +16,81 @@ from footplate_api.models.base import Base
 from footplate_contracts.metrics import COLUMNS, Scalar
 
 _TYPES: Final[dict[Scalar, type[TypeEngine[Any]]]] = {float: Double, int: BigInteger, str: Text}
+# SQLite counts up a key of this very type by itself, and no other.
+IDENTITY: Final = BigInteger().with_variant(Integer(), "sqlite")
 
 
-class StepMetric(Base):
-    """What one step measured, and the generation (epoch, number) that computed it.
+class MetricSegment(Base):
+    """All rows of one generation of one run.
 
     No foreign key to `runs`: telemetry may arrive before the mirror has seen the run.
+    """
+
+    __tablename__ = "metric_segments"
+
+    id: Mapped[int] = mapped_column(IDENTITY, primary_key=True, autoincrement=True)
+    run_uid: Mapped[str] = mapped_column(String(64))
+    epoch: Mapped[int] = mapped_column(BigInteger)
+    number: Mapped[int] = mapped_column(BigInteger)
+
+    __table_args__ = (UniqueConstraint("run_uid", "epoch", "number"),)
+
+
+class MetricExtent(Base):
+    """Steps `first_step` to `last_step` of a segment were all stored; retention may have thinned them."""
+
+    __tablename__ = "metric_extents"
+
+    segment_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    first_step: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    last_step: Mapped[int] = mapped_column(BigInteger)
+
+    __table_args__ = {"sqlite_with_rowid": False}
+
+
+class FurtherName(Base):
+    """What a run calls the numbers that are no columns; `number` stands for the name in its rows."""
+
+    __tablename__ = "metric_names"
+
+    run_uid: Mapped[str] = mapped_column(String(64), primary_key=True)
+    number: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(String(63))
+
+    __table_args__ = (UniqueConstraint("run_uid", "name"), {"sqlite_with_rowid": False})
+
+
+class MetricRow(Base):
+    """What one step measured.
+
     The other columns are those of `StepMetrics`. NULL stands for NaN, which SQLite
     cannot hold, and for what was not measured; infinities are stored as they are.
     """
 
-    __tablename__ = "step_metrics"
+    __tablename__ = "metric_rows"
+
+    segment_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    step: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    further: Mapped[bytes | None] = mapped_column(LargeBinary)  # metrics/further.py
+
+    # Rows are read by (segment, step) only: keep them in that tree instead of beside it.
+    __table_args__ = {"sqlite_with_rowid": False}
+
+
+class GivenUpTelemetry(Base):
+    """How much the coordinator of one epoch and its agents gave up, as it said last."""
+
+    __tablename__ = "given_up_telemetry"
 
     run_uid: Mapped[str] = mapped_column(String(64), primary_key=True)
-    step: Mapped[int] = mapped_column(BigInteger, primary_key=True)
-    epoch: Mapped[int] = mapped_column(BigInteger)
-    number: Mapped[int] = mapped_column(BigInteger)
+    epoch: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    refused: Mapped[int] = mapped_column(BigInteger)
+    overflowed: Mapped[int] = mapped_column(BigInteger)
 
-    # Rows are read by (run, step) only: keep them in that tree instead of beside it.
     __table_args__ = {"sqlite_with_rowid": False}
 
 
 for column in COLUMNS:
     if column.name != "step":
         nullable = column.optional or column.type is float
-        setattr(StepMetric, column.name, mapped_column(_TYPES[column.type], nullable=nullable))
+        setattr(MetricRow, column.name, mapped_column(_TYPES[column.type], nullable=nullable))

@@ -14,25 +14,47 @@ from footplate_api.errors import Invalid
 DEEPEST: Final = 64  # levels; a pod's template, which is the deepest part of a run, has about twenty
 
 
-def check(place: str, value: Any, depth: int = 0) -> None:
-    """Raises Invalid for the first part of `value` that JSON cannot carry; `place` is its name."""
-    if depth > DEEPEST:
-        raise Invalid(f"{place[:100]}… lies deeper than {DEEPEST} levels; a TrainingRun has no such field")
+def check(place: str, value: Any) -> None:
+    """Raises Invalid for a part of `value` that JSON cannot carry; `place` is its name.
+
+    The names of the parts are only put together for one that is wrong: a list may have a million.
+    """
+    _check([place], value)
+
+
+def _check(path: list[str | int], value: Any) -> None:
+    if len(path) > DEEPEST:
+        raise Invalid(
+            f"{_place(path)[:100]}… lies deeper than {DEEPEST} levels; a TrainingRun has no such field"
+        )
     if isinstance(value, dict):
         for key, member in value.items():
-            _text(f"{place}.{key}", key)
-            check(f"{place}.{key}", member, depth + 1)
+            path.append(key)
+            _text(path, key)
+            _check(path, member)
+            path.pop()
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            check(f"{place}[{index}]", item, depth + 1)
+            if isinstance(item, int):  # nothing can be wrong with it, and there may be a million
+                continue
+            path.append(index)
+            _check(path, item)
+            path.pop()
     elif isinstance(value, str):
-        _text(place, value)
+        _text(path, value)
     elif isinstance(value, float) and not math.isfinite(value):
-        raise Invalid.field(place, value, "must be a finite number")
+        raise Invalid.field(_place(path), value, "must be a finite number")
 
 
-def _text(place: str, text: str) -> None:
+def _place(path: list[str | int]) -> str:
+    first, *rest = path
+    return str(first) + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in rest)
+
+
+def _text(path: list[str | int], text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Invalid.field(place, text[:100], "must be text without half of a surrogate pair") from None
+        raise Invalid.field(
+            _place(path), text[:100], "must be text without half of a surrogate pair"
+        ) from None

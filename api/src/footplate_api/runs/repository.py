@@ -53,10 +53,10 @@ async def find(session: ReadSession, namespace: str, name: str, uid: str | None)
     return (await session.scalars(statement.limit(1))).first()
 
 
-async def names_of(session: ReadSession, uid: str) -> tuple[str, str] | None:
-    """(namespace, name) of a run, None when the mirror has not seen it."""
-    row = (await session.execute(select(Run.namespace, Run.name).where(Run.uid == uid))).first()
-    return None if row is None else (row.namespace, row.name)
+async def names_of(session: ReadSession, uids: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Uid -> (namespace, name) of the runs that the mirror has seen."""
+    statement = select(Run.uid, Run.namespace, Run.name).where(Run.uid.in_(list(uids)))
+    return {uid: (namespace, name) for uid, namespace, name in await session.execute(statement)}
 
 
 async def store(session: WriteSession, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response, status
+from fastapi import APIRouter, Depends, Query, Response, status
 
-from footplate_api.edge import Contextual, Reading
+from footplate_api import bodies
+from footplate_api.edge import Contextual, Reading, RunBody
 from footplate_api.runs import service
 from footplate_api.runs.schemas import RunDetail, RunList, RunQuery, RunSubmission
 from footplate_api.schemas import Namespace, RunName, Uid
 
+
+async def _submission(body: RunBody) -> RunSubmission:
+    return await bodies.parsed(body, service.submission)
+
+
+Submitted = Annotated[RunSubmission, Depends(_submission)]
+
 router = APIRouter(prefix="/v1/namespaces/{namespace}/runs", tags=["runs"])
 
 
-@router.post("", status_code=status.HTTP_201_CREATED, summary="Create a run")
-async def create_run(namespace: Namespace, submission: RunSubmission, context: Contextual) -> RunDetail:
+@router.post(
+    "",
+    status_code=status.HTTP_201_CREATED,
+    summary="Create a run",
+    openapi_extra=bodies.described(RunSubmission),
+)
+async def create_run(namespace: Namespace, submission: Submitted, context: Contextual) -> RunDetail:
     """Creates a TrainingRun in Kubernetes, under strict validation.
 
     A refusal of the Kubernetes API server keeps its status (403, 409, 422 …) and message.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from footplate_api import reading
 from footplate_api.database import Database, ReadSession
 from footplate_api.errors import Invalid, RunNotFound
 from footplate_api.models.run import Run
@@ -14,10 +15,16 @@ from footplate_api.runs import pagination, plain, record, repository
 from footplate_api.runs.schemas import RunDetail, RunList, RunQuery, RunSubmission, RunSummary
 
 
+def submission(body: bytes) -> RunSubmission:
+    """The manifest in `body`; raises Invalid if it is none, or cannot be sent."""
+    read = reading.model(RunSubmission, body)
+    plain.check("body.metadata", read.metadata)
+    plain.check("body.spec", read.spec)
+    return read
+
+
 def manifest(namespace: str, submission: RunSubmission) -> dict[str, Any]:
-    """The object to create in `namespace`; raises Invalid if it names another one, or cannot be sent."""
-    plain.check("body.metadata", submission.metadata)
-    plain.check("body.spec", submission.spec)
+    """The object to create in `namespace`; raises Invalid if it names another one."""
     given = submission.metadata.get("namespace", namespace)
     if given != namespace:
         raise Invalid.field(

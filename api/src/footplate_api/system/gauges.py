@@ -8,6 +8,7 @@ would be a lie.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from prometheus_client.core import GaugeMetricFamily
@@ -15,6 +16,14 @@ from prometheus_client.core import GaugeMetricFamily
 from footplate_contracts.metrics import COLUMNS, GaugeFamily
 
 RUN: Final = ("namespace", "name")
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A run, and the last row of its newest generation if it has one."""
+
+    run: Any
+    newest: Any | None
 
 
 def _columns_of_gauges() -> dict[GaugeFamily, dict[str, str]]:
@@ -29,18 +38,18 @@ def _columns_of_gauges() -> dict[GaugeFamily, dict[str, str]]:
 _GAUGES: Final = _columns_of_gauges()
 
 
-def families(rows: Iterable[Any]) -> list[GaugeMetricFamily]:
-    """A sample for each of `rows`, as `repository.watched` gives them, and column that was measured."""
-    measured = [row for row in rows if row.StepMetric is not None]
+def families(rows: Iterable[Watched]) -> list[GaugeMetricFamily]:
+    """A sample for each of `rows` and column that was measured."""
+    measured = [entry for entry in rows if entry.newest is not None]
     return [_family(gauge, columns, measured) for gauge, columns in _GAUGES.items()]
 
 
-def _family(gauge: GaugeFamily, columns: dict[str, str], rows: Iterable[Any]) -> GaugeMetricFamily:
+def _family(gauge: GaugeFamily, columns: dict[str, str], rows: Iterable[Watched]) -> GaugeMetricFamily:
     labels = RUN if gauge.label is None else (*RUN, gauge.label)
     family = GaugeMetricFamily(f"footplate_run_{gauge.name}", gauge.help, labels=labels)
-    for row in rows:
+    for entry in rows:
         for name, label in columns.items():
-            value = getattr(row.StepMetric, name)
+            value = getattr(entry.newest, name)
             if value is not None:
-                family.add_metric((row.namespace, row.name, label)[: len(labels)], value)
+                family.add_metric((entry.run.namespace, entry.run.name, label)[: len(labels)], value)
     return family

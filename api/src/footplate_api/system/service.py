@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -14,9 +14,10 @@ from prometheus_client.registry import Collector
 
 from footplate_api.database import Database
 from footplate_api.errors import DatabaseUnavailable
+from footplate_api.metrics import repository as metrics
 from footplate_api.observation import MirrorHealth
 from footplate_api.system import repository
-from footplate_api.system.gauges import RUN, families
+from footplate_api.system.gauges import RUN, Watched, families
 from footplate_api.system.schemas import Readiness, Version
 
 GAUGED_RUNS: Final = 1000
@@ -43,27 +44,26 @@ class _Families(Collector):
         yield from self._families
 
 
-def run_families(rows: Iterable[Any]) -> list[GaugeMetricFamily]:
+def run_families(rows: Iterable[Watched]) -> list[GaugeMetricFamily]:
     """Gauges of runs: their labels are bounded by the number of rows."""
     watched = list(rows)
     info = GaugeMetricFamily("footplate_run_info", "1, with the phase.", labels=(*RUN, "phase"))
     step = GaugeMetricFamily("footplate_run_step", "Last finished step.", labels=RUN)
     loss = GaugeMetricFamily("footplate_run_loss", "Loss of that step.", labels=RUN)
-    for row in watched:
-        at, value = standing(row)
-        step.add_metric((row.namespace, row.name), at)
-        info.add_metric((row.namespace, row.name, row.phase or ""), 1)
+    for entry in watched:
+        at, value = standing(entry)
+        step.add_metric((entry.run.namespace, entry.run.name), at)
+        info.add_metric((entry.run.namespace, entry.run.name, entry.run.phase or ""), 1)
         if value is not None:
-            loss.add_metric((row.namespace, row.name), value)
+            loss.add_metric((entry.run.namespace, entry.run.name), value)
     return [step, loss, info, *families(watched)]
 
 
-def standing(row: Any) -> tuple[int, float | None]:
-    """(step, loss) from the newest metric row, else from the status, which lags behind it."""
-    newest = row.StepMetric
-    if newest is None:
-        return row.step, row.loss
-    return newest.step, math.nan if newest.loss is None else newest.loss
+def standing(watched: Watched) -> tuple[int, float | None]:
+    """(step, loss) from the newest generation's last row, else from the status, which lags behind it."""
+    if watched.newest is None:
+        return watched.run.step, watched.run.loss
+    return watched.newest.step, math.nan if watched.newest.loss is None else watched.newest.loss
 
 
 async def exposition(database: Database, registry: CollectorRegistry, now: datetime) -> bytes:
@@ -73,7 +73,9 @@ async def exposition(database: Database, registry: CollectorRegistry, now: datet
     """
     try:
         async with database.read() as session:
-            rows = await repository.watched(session, now - GAUGED_AFTER_END, GAUGED_RUNS)
+            runs = await repository.watched(session, now - GAUGED_AFTER_END, GAUGED_RUNS)
+            newest = await metrics.newest_rows(session, [run.uid for run in runs])
     except DatabaseUnavailable:
         return generate_latest(registry)
-    return generate_latest(registry) + generate_latest(_Families(run_families(rows)))
+    watched = [Watched(run, newest.get(run.uid)) for run in runs]
+    return generate_latest(registry) + generate_latest(_Families(run_families(watched)))

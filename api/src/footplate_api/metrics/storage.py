@@ -1,0 +1,208 @@
+"""Writes deliveries of telemetry, many in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
+from typing import Final
+
+from sqlalchemy import bindparam, delete, select, tuple_, update
+
+from footplate_api.bulk import insert_missing
+from footplate_api.database import ReadSession, WriteSession
+from footplate_api.errors import ApiError, Invalid
+from footplate_api.metrics import further
+from footplate_api.metrics.lineage import Extent, merged
+from footplate_api.metrics.telemetry import STORED, Delivery, Row
+from footplate_api.models.base import table_of, upsert
+from footplate_api.models.metric import FurtherName, GivenUpTelemetry, MetricExtent, MetricRow, MetricSegment
+from footplate_contracts.metrics import VALUE_NAMES
+
+SegmentKey = tuple[str, int, int]
+"""Run uid, epoch, number."""
+
+_SEGMENTS: Final = table_of(MetricSegment)
+_ROWS: Final = table_of(MetricRow)
+_COLUMNS: Final = ("segment_id", *STORED, "further")
+
+
+async def store(session: WriteSession, deliveries: Sequence[Delivery]) -> list[ApiError | None]:
+    """Stores the rows of all; of each delivery what is wrong with it, where that shows only here.
+
+    A row is never changed: one that is there already, of the same generation and step, stays as it is.
+    Two writers of one segment wait for each other, in one order for all segments.
+    """
+    names, refused = await _names(session, deliveries)
+    rows: dict[SegmentKey, list[Row]] = {}
+    for known, refusal in zip(deliveries, refused, strict=True):
+        if refusal is None:
+            for generation, some in known.rows.items():
+                rows.setdefault((known.run_uid, *generation), []).extend(some)
+    if rows:
+        ids = await segment_ids(session, rows)
+        await _insert(session, rows, ids, names)
+        await _extend(session, {ids[key]: [row.step for row in some] for key, some in rows.items()})
+    return refused
+
+
+async def segment_ids(session: WriteSession, keys: Iterable[SegmentKey]) -> dict[SegmentKey, int]:
+    """The segments of `keys`, made where they are missing, and locked."""
+    asked = sorted(set(keys))
+    found = await _locked(session, asked)
+    missing = [key for key in asked if key not in found]
+    if missing:
+        await insert_missing(session, _SEGMENTS, ("run_uid", "epoch", "number"), missing)
+        found |= await _locked(session, missing)
+    return found
+
+
+async def _locked(session: WriteSession, keys: Sequence[SegmentKey]) -> dict[SegmentKey, int]:
+    key = (MetricSegment.run_uid, MetricSegment.epoch, MetricSegment.number)
+    statement = (
+        select(MetricSegment.id, *key)
+        .where(tuple_(*key).in_(keys))
+        .order_by(*key)
+        .with_for_update()  # SQLite has one writer anyway
+    )
+    return {(row.run_uid, row.epoch, row.number): row.id for row in await session.execute(statement)}
+
+
+async def _insert(
+    session: WriteSession,
+    rows: Mapping[SegmentKey, Sequence[Row]],
+    ids: Mapping[SegmentKey, int],
+    names: Mapping[str, Mapping[str, int]],
+) -> None:
+    values = []
+    for key, some in rows.items():
+        segment, numbers = ids[key], names.get(key[0], {})
+        for row in some:
+            packed = None
+            if row.further:
+                packed = further.pack({numbers[name]: value for name, value in row.further.items()})
+            values.append((segment, *row.columns, packed))
+    values.sort(key=itemgetter(0, 1))  # in the order of the tree
+    await insert_missing(session, _ROWS, _COLUMNS, values)
+
+
+async def _extend(session: WriteSession, steps: Mapping[int, Sequence[int]]) -> None:
+    """Notes which steps the segments have now."""
+    known: dict[int, list[Extent]] = {segment: [] for segment in steps}
+    statement = select(MetricExtent.segment_id, MetricExtent.first_step, MetricExtent.last_step)
+    for segment, first, last in await session.execute(statement.where(MetricExtent.segment_id.in_(steps))):
+        known[segment].append((first, last))
+    gone: list[tuple[int, int]] = []
+    longer: list[dict[str, int]] = []
+    made: list[tuple[int, int, int]] = []
+    for segment, before in known.items():
+        after = dict(merged(before, steps[segment]))
+        lasts = dict(before)
+        gone += [(segment, first) for first in lasts.keys() - after.keys()]
+        for first, last in after.items():
+            if first not in lasts:
+                made.append((segment, first, last))
+            elif lasts[first] != last:
+                longer.append({"segment": segment, "first": first, "last": last})
+    await _write_extents(session, gone, longer, made)
+
+
+async def _write_extents(
+    session: WriteSession,
+    gone: Sequence[tuple[int, int]],
+    longer: Sequence[dict[str, int]],
+    made: Sequence[tuple[int, int, int]],
+) -> None:
+    key = tuple_(MetricExtent.segment_id, MetricExtent.first_step)
+    if gone:
+        await session.execute(delete(MetricExtent).where(key.in_(gone)))
+    if longer:
+        connection = await session.connection()
+        await connection.execute(_LONGER, longer)
+    await insert_missing(session, table_of(MetricExtent), ("segment_id", "first_step", "last_step"), made)
+
+
+async def _names(
+    session: WriteSession, deliveries: Sequence[Delivery]
+) -> tuple[Mapping[str, Mapping[str, int]], list[ApiError | None]]:
+    """Run -> name -> number of all further numbers; and of each delivery whether it has too many."""
+    asked = [_named(delivery) for delivery in deliveries]
+    known = await _known_names(
+        session, {delivery.run_uid for delivery, names in zip(deliveries, asked, strict=True) if names}
+    )
+    wanted = {run: dict.fromkeys(names) for run, names in known.items()}
+    refused: list[ApiError | None] = []
+    for delivery, names in zip(deliveries, asked, strict=True):
+        together = {**wanted.get(delivery.run_uid, {}), **names}
+        if names and len(together) > VALUE_NAMES:
+            refused.append(_too_many(names))
+            continue
+        if names:
+            wanted[delivery.run_uid] = together
+        refused.append(None)
+    while made := _numbered(known, wanted):
+        # Another writer may have given the same number away meanwhile: its name stands, and ours is next.
+        await insert_missing(session, table_of(FurtherName), ("run_uid", "number", "name"), made)
+        known = await _known_names(session, wanted)
+    return known, refused
+
+
+def _numbered(
+    known: Mapping[str, Mapping[str, int]], wanted: Mapping[str, Iterable[str]]
+) -> list[tuple[str, int, str]]:
+    """(run, number, name) of the names that are not known yet."""
+    made = []
+    for run, names in sorted(wanted.items()):
+        following = max(known[run].values(), default=-1) + 1
+        new = [name for name in names if name not in known[run]]
+        made += [(run, following + place, name) for place, name in enumerate(new)]
+    return made
+
+
+def _named(delivery: Delivery) -> dict[str, None]:
+    """The names of its further numbers, in order."""
+    return {name: None for rows in delivery.rows.values() for row in rows for name in row.further or ()}
+
+
+def _too_many(names: Iterable[str]) -> Invalid:
+    return Invalid.field(
+        "body.rows", ", ".join(names)[:200], f"must name at most {VALUE_NAMES} further numbers in a run"
+    )
+
+
+async def _known_names(session: ReadSession, runs: Iterable[str]) -> dict[str, dict[str, int]]:
+    known: dict[str, dict[str, int]] = {run: {} for run in runs}
+    if known:
+        statement = select(FurtherName.run_uid, FurtherName.name, FurtherName.number)
+        for run, name, number in await session.execute(statement.where(FurtherName.run_uid.in_(known))):
+            known[run][name] = number
+    return known
+
+
+async def note_given_up(session: WriteSession, deliveries: Iterable[Delivery]) -> None:
+    """Keeps the most that a coordinator has said of what was given up: the numbers only grow."""
+    said = {
+        (delivery.run_uid, delivery.epoch): delivery.given_up
+        for delivery in deliveries
+        if delivery.given_up.refused or delivery.given_up.overflowed
+    }
+    if said:
+        table = GivenUpTelemetry
+        statement = upsert(
+            session,
+            table,
+            lambda new: (new.refused + new.overflowed) > (table.refused + table.overflowed),
+        )
+        await session.execute(
+            statement,
+            [
+                {"run_uid": run, "epoch": epoch, **counts.model_dump()}
+                for (run, epoch), counts in sorted(said.items(), key=itemgetter(0))
+            ],
+        )
+
+
+_LONGER: Final = (
+    update(table_of(MetricExtent))
+    .where(MetricExtent.segment_id == bindparam("segment"), MetricExtent.first_step == bindparam("first"))
+    .values(last_step=bindparam("last"))
+)

@@ -1,0 +1,171 @@
+"""A batch of telemetry -> what is stored of it, or what is wrong with it; pure.
+
+All of it runs off the event loop, and before the database is asked for anything: five thousand rows
+are a hundred thousand values.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any, Final
+
+from footplate_api import reading
+from footplate_api.errors import Invalid
+from footplate_api.schemas import LARGEST
+from footplate_contracts.metrics import COLUMNS, StepMetrics, unfit
+from footplate_contracts.reports import (
+    CheckpointRecord,
+    CheckpointRemoval,
+    GenerationId,
+    GenerationRow,
+    GivenUp,
+    TelemetryBatch,
+)
+
+Generation = tuple[int, int]
+"""(epoch, number)."""
+
+STORED: Final = tuple(column.name for column in COLUMNS)
+"""The columns of a row in the order in which `Row` has their values; the first is `step`."""
+
+_UID: Final = re.compile(r"[-0-9A-Za-z]{1,64}")
+_WHOLE: Final = [column for column in COLUMNS if column.type is int]
+_TEXTS: Final = [column for column in COLUMNS if column.type is str]
+_values: Final[Callable[[StepMetrics], tuple[Any, ...]]] = attrgetter(*STORED)
+_DIRECTORY: Final = re.compile(r"\.e(\d{1,18})g(\d{1,18})/?$")  # of a checkpoint: step-50.e1g2
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row as it is stored: its columns in the order of STORED, and the further numbers by name."""
+
+    columns: tuple[Any, ...]
+    further: Mapping[str, float] | None = None
+
+    @property
+    def step(self) -> int:
+        """Its step."""
+        return int(self.columns[0])
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What one batch brings, of the run that the path named."""
+
+    namespace: str
+    name: str
+    run_uid: str
+    epoch: int
+    rows: Mapping[Generation, list[Row]] = field(default_factory=dict)
+    checkpoints: tuple[CheckpointRecord, ...] = ()
+    removals: tuple[CheckpointRemoval, ...] = ()
+    given_up: GivenUp = field(default_factory=GivenUp)
+
+    @property
+    def count(self) -> int:
+        """Rows in it."""
+        return sum(len(rows) for rows in self.rows.values())
+
+
+def delivery(namespace: str, name: str, body: bytes) -> Delivery:
+    """The batch in `body`; raises Invalid for what no column could hold: a sender must not try that again."""
+    batch = reading.model(TelemetryBatch, body)
+    check(batch)
+    rows: dict[Generation, list[Row]] = {}
+    for row in batch.rows:
+        rows.setdefault((row.generation.epoch, row.generation.number), []).append(stored(row.metrics))
+    return Delivery(
+        namespace,
+        name,
+        batch.run_uid,
+        batch.epoch,
+        rows,
+        tuple(batch.checkpoints),
+        tuple(batch.removals),
+        batch.given_up,
+    )
+
+
+def stored(metrics: StepMetrics) -> Row:
+    """`metrics` as a row: NaN is NULL, as SQLite has none."""
+    columns = _values(metrics)
+    # Unequal to itself is NaN alone; in most rows there is none, and one pass over them is enough.
+    if any(value != value for value in columns):
+        columns = tuple(None if value != value else value for value in columns)
+    return Row(columns, metrics.values or None)
+
+
+def check(batch: TelemetryBatch) -> None:
+    """Raises Invalid for the first field whose value cannot be stored."""
+    if not _UID.fullmatch(batch.run_uid):
+        raise Invalid.field("body.runUid", batch.run_uid, "must be the metadata.uid of a TrainingRun")
+    _whole("body.epoch", batch.epoch)
+    _whole("body.givenUp.refused", batch.given_up.refused)
+    _whole("body.givenUp.overflowed", batch.given_up.overflowed)
+    for index, row in enumerate(batch.rows):
+        _check_row(f"body.rows[{index}]", row, batch.epoch)
+    for index, record in enumerate(batch.checkpoints):
+        _check_checkpoint(f"body.checkpoints[{index}]", record, batch.epoch)
+    for index, removal in enumerate(batch.removals):
+        place = f"body.removals[{index}]"
+        _whole(f"{place}.step", removal.step)
+        _check_generation(f"{place}.generation", removal.generation, batch.epoch)
+        _finite(f"{place}.time", removal.time)
+
+
+def _check_row(place: str, row: GenerationRow, epoch: int) -> None:
+    for column in _WHOLE:
+        value = getattr(row.metrics, column.name)
+        if value is not None and not 0 <= value <= LARGEST:
+            _whole(f"{place}.metrics.{column.alias}", value)
+    for column in _TEXTS:
+        _text(f"{place}.metrics.{column.alias}", getattr(row.metrics, column.name) or "")
+    _check_generation(f"{place}.generation", row.generation, epoch)
+    if row.metrics.values and (wrong := unfit(row.metrics.values)):
+        raise Invalid.field(f"{place}.metrics.values", f"{len(row.metrics.values)} numbers", wrong)
+
+
+def _check_generation(place: str, generation: GenerationId, epoch: int) -> None:
+    """A coordinator tells of its own generations and of those before; a later one would bar all true rows."""
+    if generation.epoch > epoch:
+        raise Invalid.field(f"{place}.epoch", generation.epoch, f"must be at most the sender's own, {epoch}")
+    if not 0 <= generation.number <= LARGEST:
+        _whole(f"{place}.number", generation.number)
+
+
+def _check_checkpoint(place: str, record: CheckpointRecord, epoch: int) -> None:
+    _whole(f"{place}.step", record.step)
+    _whole(f"{place}.bytes", record.bytes)
+    _text(f"{place}.uri", record.uri)
+    if record.generation is not None:
+        _check_generation(f"{place}.generation", record.generation, epoch)
+    _finite(f"{place}.time", record.time)
+    _finite(f"{place}.secondsBlocked", record.seconds_blocked)
+    _finite(f"{place}.secondsTotal", record.seconds_total)
+
+
+def generation_of(record: CheckpointRecord) -> Generation | None:
+    """That committed it: as the record says, else as its directory is called, else unknown."""
+    if record.generation is not None:
+        return record.generation.epoch, record.generation.number
+    found = _DIRECTORY.search(record.uri)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def _finite(field: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise Invalid.field(field, value, "must be a finite number")
+
+
+def _whole(field: str, value: int) -> None:
+    if not 0 <= value <= LARGEST:
+        raise Invalid.field(field, value, f"must be from 0 to {LARGEST}")
+
+
+def _text(field: str, value: str) -> None:
+    if "\0" in value:
+        raise Invalid.field(field, value[:100], "must be text without NUL characters")

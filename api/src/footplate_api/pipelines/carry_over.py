@@ -1,0 +1,63 @@
+"""Carries metric rows over from the table of the release before, a few thousand at a time.
+
+Not a migration: that would keep millions of rows, and whoever waits for the API, in one transaction. And a
+former release that still runs beside, in a roll-out, goes on writing there for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import delete, select, tuple_
+
+from footplate_api.database import WORK_SECONDS, Database
+from footplate_api.errors import ApiError
+from footplate_api.metrics import storage
+from footplate_api.metrics.telemetry import STORED, Delivery, Generation, Row
+from footplate_api.models.former import STEP_METRICS
+
+BITE: Final = 2000  # rows
+AGAIN_SECONDS: Final = 60.0  # to look whether a former release has written more
+PAUSE_SECONDS: Final = 0.05  # between bites: others write, too
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class CarryOver:
+    """One task for the life of the process."""
+
+    database: Database
+
+    async def run(self) -> None:
+        """Carries over until cancelled."""
+        while True:
+            try:
+                carried = await self.bite()
+            except ApiError as error:
+                log.warning("rows of a former release wait: %s", error.detail)
+                carried = 0
+            await asyncio.sleep(PAUSE_SECONDS if carried else AGAIN_SECONDS)
+
+    async def bite(self) -> int:
+        """Moves some rows; how many."""
+        async with self.database.write(WORK_SECONDS) as session:
+            order = (STEP_METRICS.c.run_uid, STEP_METRICS.c.step)
+            statement = select(STEP_METRICS).order_by(*order).limit(BITE)
+            found = (await session.execute(statement)).all()
+            rows: dict[str, dict[Generation, list[Row]]] = {}
+            for former in found:
+                columns = tuple(getattr(former, name) for name in STORED)
+                rows.setdefault(former.run_uid, {}).setdefault((former.epoch, former.number), []).append(
+                    Row(columns)
+                )
+            await storage.store(
+                session, [Delivery("", "", uid, 0, generations) for uid, generations in rows.items()]
+            )
+            gone = [(former.run_uid, former.step) for former in found]
+            if gone:
+                await session.execute(delete(STEP_METRICS).where(tuple_(*order).in_(gone)))
+            return len(found)

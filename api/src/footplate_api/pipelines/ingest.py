@@ -1,0 +1,152 @@
+"""One writer for all telemetry: what waits is committed together.
+
+A commit waits for the disk whatever it holds, so a fleet that sends a row a second from each of a thousand
+runs cannot have one of its own for each. Deliveries that came within a few milliseconds share one; a receipt
+is given once it is done. Small deliveries go first: a run that brings an hour's rows after an outage must not
+hold up those that train.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from footplate_api import bodies
+from footplate_api.checkpoints import repository as checkpoints
+from footplate_api.database import Database, WriteSession
+from footplate_api.errors import ApiError, DatabaseUnavailable, RunMismatch
+from footplate_api.metrics import storage, telemetry
+from footplate_api.metrics.pace import Pace
+from footplate_api.metrics.telemetry import Delivery
+from footplate_api.observation import Metrics
+from footplate_api.runs import repository as runs
+from footplate_contracts.reports import TelemetryReceipt
+
+GATHER_SECONDS: Final = 0.01  # for more deliveries to come, before a commit
+SMALL_ROWS: Final = 64  # a delivery with no more goes before larger ones
+MOST_ROWS: Final = 2000  # of larger deliveries in one commit: what a small one waits for at most
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Waiting:
+    delivery: Delivery
+    stored: asyncio.Future[None]
+
+
+@dataclass
+class Ingest:
+    """One task for the life of the process; `store` may be called by any number of requests."""
+
+    database: Database
+    metrics: Metrics
+    pace: Pace = field(default_factory=Pace)
+    _small: deque[_Waiting] = field(default_factory=deque)
+    _large: deque[_Waiting] = field(default_factory=deque)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def receive(self, namespace: str, name: str, body: bytes) -> TelemetryReceipt:
+        """Stores the batch in `body`, of the run that the path names; raises what is wrong with it."""
+        parse = partial(telemetry.delivery, namespace, name)
+        delivery = await bodies.parsed(body, parse)
+        await self.store(delivery)
+        return TelemetryReceipt(
+            rows=delivery.count,
+            checkpoints=len(delivery.checkpoints),
+            gather_seconds=self.pace.gather_seconds(delivery.run_uid, time.monotonic()),
+        )
+
+    async def store(self, delivery: Delivery) -> None:
+        """Returns once `delivery` is durable; raises what is wrong with it, or with the database."""
+        waiting = _Waiting(delivery, asyncio.get_running_loop().create_future())
+        (self._small if delivery.count <= SMALL_ROWS else self._large).append(waiting)
+        self._news.set()
+        await waiting.stored
+
+    async def run(self) -> None:
+        """Stores until cancelled."""
+        while True:
+            await self._news.wait()
+            await asyncio.sleep(GATHER_SECONDS)
+            some = self._next()
+            if some:
+                await self._commit(some)
+            if not self._small and not self._large:
+                self._news.clear()
+
+    def _next(self) -> list[_Waiting]:
+        """All small ones, and of the larger ones the oldest that fit."""
+        some = list(self._small)
+        self._small.clear()
+        rows = 0
+        while self._large and (rows == 0 or rows + self._large[0].delivery.count <= MOST_ROWS):
+            rows += self._large[0].delivery.count
+            some.append(self._large.popleft())
+        return [waiting for waiting in some if not waiting.stored.done()]  # whoever asked may be gone
+
+    async def _commit(self, some: Sequence[_Waiting]) -> None:
+        try:
+            async with self.database.write() as session:
+                refused = await store(session, [waiting.delivery for waiting in some])
+        except DatabaseUnavailable as error:
+            self._settle(some, [error] * len(some))
+        except Exception as error:  # noqa: BLE001 - the edge of the task: nobody would start it again
+            await self._apart(some, error)
+        else:
+            self._settle(some, refused)
+
+    async def _apart(self, some: Sequence[_Waiting], error: Exception) -> None:
+        """One delivery that cannot be stored, for whatever reason, must not take the others with it."""
+        if len(some) == 1:
+            log.error("telemetry of %s failed", some[0].delivery.run_uid, exc_info=error)
+            self._settle(some, [ApiError("Something went wrong here; the log has it.")])
+            return
+        for waiting in some:
+            await self._commit([waiting])
+
+    def _settle(self, some: Sequence[_Waiting], refused: Sequence[ApiError | None]) -> None:
+        for waiting, refusal in zip(some, refused, strict=True):
+            if refusal is None:
+                self.metrics.ingested_rows.inc(waiting.delivery.count)
+            if waiting.stored.done():
+                continue
+            if refusal is None:
+                waiting.stored.set_result(None)
+            else:
+                waiting.stored.set_exception(refusal)
+
+
+async def store(session: WriteSession, deliveries: Sequence[Delivery]) -> list[ApiError | None]:
+    """Stores all that `deliveries` bring; of each what is wrong with it.
+
+    A run that the mirror has not seen yet is taken on trust; of one that it knows under another name
+    nothing is stored.
+    """
+    known = await runs.names_of(session, {delivery.run_uid for delivery in deliveries})
+    refused = [_mismatch(delivery, known.get(delivery.run_uid)) for delivery in deliveries]
+    own = [place for place, refusal in enumerate(refused) if refusal is None]
+    ours = [deliveries[place] for place in own]
+    for place, refusal in zip(own, await storage.store(session, ours), strict=True):
+        refused[place] = refusal
+    stored = [delivery for delivery, refusal in zip(deliveries, refused, strict=True) if refusal is None]
+    await checkpoints.store(
+        session, [(taken.run_uid, record) for taken in stored for record in taken.checkpoints]
+    )
+    await checkpoints.remove(session, [(taken.run_uid, gone) for taken in stored for gone in taken.removals])
+    await storage.note_given_up(session, stored)
+    return refused
+
+
+def _mismatch(delivery: Delivery, known: tuple[str, str] | None) -> ApiError | None:
+    if known in (None, (delivery.namespace, delivery.name)):
+        return None
+    return RunMismatch(
+        f"body.runUid: {delivery.run_uid!r} is not the uid of the run {delivery.namespace}/{delivery.name}"
+    )

@@ -1,0 +1,80 @@
+"""SQLite as a server's database: a write-ahead log, transactions that say at once whether they write."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import URL, Connection, Engine, event
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.util import await_only
+
+BUSY_SECONDS: Final = 15  # a writer waits so long for one of another process
+READERS: Final = 4
+_ASK_AGAIN_SECONDS: Final = 0.02
+
+
+def engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
+    """For readers and for writers; raises ValueError for a file that cannot be."""
+    if not url.database:
+        raise ValueError("FOOTPLATE_DATABASE_URL names no file; sqlite:////data/footplate.db is such a URL")
+    _make(Path(url.database).parent)
+    return _engine(url, READERS, "BEGIN"), _engine(url, 1, "BEGIN IMMEDIATE")
+
+
+def _engine(url: URL, connections: int, begin: str) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        pool_size=connections,
+        max_overflow=0,
+        pool_use_lifo=True,
+        connect_args={"timeout": BUSY_SECONDS, "isolation_level": None},
+    )
+    _tame(engine.sync_engine, begin)
+    return engine
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"FOOTPLATE_DATABASE_URL: the folder {folder} cannot be made ({error.strerror}); name a file on a"
+            " volume that this program may write to"
+        ) from None
+
+
+def _tame(engine: Engine, begin: str) -> None:
+    @event.listens_for(engine, "connect")
+    def settle(connection: Any, record: object) -> None:
+        cursor = connection.cursor()
+        _use_wal(cursor)
+        # FULL: a commit survives a power cut, for the coordinator forgets what it has a receipt
+        # for. The cache is 2 MiB a connection.
+        for pragma in ("synchronous=FULL", "cache_size=-2048"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def start(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+
+def _use_wal(cursor: Any) -> None:
+    """Readers never wait for the writer: the file's journal becomes a write-ahead log.
+
+    The first switch needs the file for itself, and there SQLite says "locked" at
+    once, whatever its timeout: replicas that start together have to ask again.
+    """
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() >= deadline:
+                raise
+            await_only(asyncio.sleep(_ASK_AGAIN_SECONDS))

@@ -1,0 +1,64 @@
+"""Rows of the release before come into the history, also those that it writes in a roll-out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import insert, select
+
+from footplate_api.database import Database
+from footplate_api.metrics import repository
+from footplate_api.metrics.lineage import standing
+from footplate_api.models.former import STEP_METRICS
+from footplate_api.pipelines.carry_over import BITE, CarryOver
+
+
+def former(uid: str, step: int, number: int) -> dict[str, Any]:
+    return {
+        "run_uid": uid,
+        "step": step,
+        "epoch": 1,
+        "number": number,
+        "time": float(step),
+        "loss": None,
+        "tokens": 7,
+        "sample_digest": "d",
+        "memory_bytes": 5,
+    }
+
+
+async def write(database: Database, rows: list[dict[str, Any]]) -> None:
+    async with database.write() as session:
+        await session.execute(insert(STEP_METRICS), rows)
+
+
+async def carried(database: Database) -> list[int]:
+    """Rows of each bite until none is left."""
+    pipeline, bites = CarryOver(database), [1]
+    while bites[-1]:
+        bites.append(await pipeline.bite())
+    return bites[1:]
+
+
+async def test_all_rows_are_carried_over_once(database: Database) -> None:
+    await write(database, [former("a", step, 1 if step < 1500 else 2) for step in range(1, BITE + 1)])
+    await write(database, [former("b", 9, 3)])
+    assert await carried(database) == [BITE, 1, 0]
+    async with database.read() as session:
+        found = await repository.segments(session, ["a", "b"])
+        history = {uid: [(s.first, s.last) for s in standing(segments)] for uid, segments in found.items()}
+        assert history == {"a": [(1, 1499), (1500, BITE)], "b": [(9, 9)]}
+        newest = (await repository.newest_rows(session, ["b"]))["b"]
+        assert (newest.step, newest.loss, newest.tokens, newest.memory_bytes) == (9, None, 7, 5)
+        assert (await session.execute(select(STEP_METRICS))).all() == []
+
+
+async def test_what_a_former_release_writes_meanwhile_follows(database: Database) -> None:
+    await write(database, [former("a", 1, 1)])
+    assert await carried(database) == [1, 0]
+    await write(database, [former("a", 2, 1)])
+    assert await carried(database) == [1, 0]
+    async with database.read() as session:
+        assert [segment.extents for segment in (await repository.segments(session, ["a"]))["a"]] == [
+            ((1, 2),)
+        ]

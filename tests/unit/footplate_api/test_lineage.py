@@ -1,0 +1,133 @@
+"""Which rows of a run are its history, and which steps have none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+import pytest
+from hypothesis import strategies as st
+
+from footplate_api.metrics.lineage import (
+    Extent,
+    Segment,
+    Stretch,
+    holes,
+    merged,
+    newest,
+    standing,
+    superseded,
+)
+from tests.support.properties import given
+
+
+def segment(number: int, *extents: Extent, epoch: int = 1) -> Segment:
+    return Segment(100 * epoch + number, epoch, number, extents)
+
+
+def rows(stretches: Iterable[Stretch]) -> list[tuple[int, str]]:
+    """(step, generation) of all rows of `stretches`."""
+    return [
+        (step, f"{part.segment.epoch}.{part.segment.number}")
+        for part in stretches
+        for first, last in part.segment.extents
+        for step in range(max(first, part.first), min(last, part.last) + 1)
+    ]
+
+
+def named(generation: str, *steps: int) -> list[tuple[int, str]]:
+    return [(step, generation) for step in steps]
+
+
+@pytest.mark.parametrize(
+    ("segments", "history", "rest"),
+    [
+        pytest.param([], [], [], id="nothing"),
+        pytest.param([segment(1, (1, 3))], named("1.1", 1, 2, 3), [], id="one"),
+        pytest.param(
+            [segment(1, (1, 10)), segment(2, (6, 7))],
+            [*named("1.1", 1, 2, 3, 4, 5), *named("1.2", 6, 7)],
+            named("1.1", 6, 7, 8, 9, 10),
+            id="rolled-back",
+        ),
+        pytest.param(
+            [segment(1, (1, 5)), segment(2, (6, 8))],
+            [*named("1.1", 1, 2, 3, 4, 5), *named("1.2", 6, 7, 8)],
+            [],
+            id="went-on",
+        ),
+        pytest.param(
+            [segment(1, (1, 6)), segment(2, (4, 5)), segment(3, (5, 6))],
+            [*named("1.1", 1, 2, 3), *named("1.2", 4), *named("1.3", 5, 6)],
+            [*named("1.1", 4, 5, 6), *named("1.2", 5)],
+            id="twice",
+        ),
+        pytest.param(
+            [segment(1, (5, 9)), segment(2, (3, 4))],
+            named("1.2", 3, 4),
+            named("1.1", 5, 6, 7, 8, 9),
+            id="further-back-than-anything-known",
+        ),
+        pytest.param(
+            [segment(9, (1, 4)), segment(1, (3, 3), epoch=2)],
+            [*named("1.9", 1, 2), *named("2.1", 3)],
+            named("1.9", 3, 4),
+            id="a-later-epoch-is-newer-whatever-the-number",
+        ),
+    ],
+)
+def test_a_row_counts_if_no_earlier_step_has_a_newer_generation(
+    segments: list[Segment], history: list[tuple[int, str]], rest: list[tuple[int, str]]
+) -> None:
+    assert rows(standing(segments)) == history
+    assert sorted(rows(superseded(segments))) == sorted(rest)
+    assert rows(standing(segments[::-1])) == history
+
+
+STEPS = st.lists(st.integers(1, 30), min_size=1, max_size=12, unique=True)
+
+
+@given(st.lists(STEPS, max_size=6))
+def test_every_row_is_history_or_superseded_by_the_rule(generations: list[list[int]]) -> None:
+    segments = [segment(number, *merged([], steps)) for number, steps in enumerate(generations, 1)]
+    all_rows = [(step, number) for number, steps in enumerate(generations, 1) for step in steps]
+    counts = {
+        (step, f"1.{number}")
+        for step, number in all_rows
+        if not any(earlier <= step and newer > number for earlier, newer in all_rows)
+    }
+    history = rows(standing(segments))
+    assert set(history) == counts
+    assert [step for step, _ in history] == sorted({step for step, _ in history})
+    assert sorted([*history, *rows(superseded(segments))]) == sorted(
+        (step, f"1.{number}") for step, number in all_rows
+    )
+    latest = newest(segments)
+    assert latest is None or history[-1] == (max(generations[-1]), f"1.{len(generations)}")
+
+
+@given(st.lists(STEPS, max_size=6))
+def test_extents_are_the_steps_whatever_the_order(parts: list[list[int]]) -> None:
+    extents: tuple[Extent, ...] = ()
+    for part in parts:
+        extents = merged(extents, part)
+    assert [step for first, last in extents for step in range(first, last + 1)] == sorted(
+        {step for part in parts for step in part}
+    )
+    assert all(last + 1 < following for (_, last), (following, _) in pairwise(extents))
+
+
+@pytest.mark.parametrize(
+    ("segments", "asked", "missing"),
+    [
+        pytest.param([segment(1, (1, 9))], (1, 9), [], id="whole"),
+        pytest.param([segment(1, (1, 3), (7, 9))], (1, 9), [(4, 6)], id="within"),
+        pytest.param([segment(1, (1, 3)), segment(2, (6, 9))], (1, 9), [(4, 5)], id="between-generations"),
+        pytest.param([segment(1, (1, 3))], (1, 5), [(4, 5)], id="at-the-end"),
+        pytest.param([segment(1, (3, 5))], (1, 5), [(1, 2)], id="at-the-beginning"),
+        pytest.param([segment(1, (1, 3), (7, 9))], (2, 5), [(4, 5)], id="of-a-part"),
+        pytest.param([segment(1, (1, 3), (7, 9)), segment(2, (5, 6))], (1, 6), [(4, 4)], id="filled-later"),
+    ],
+)
+def test_steps_without_a_row_are_holes(segments: list[Segment], asked: Extent, missing: list[Extent]) -> None:
+    assert holes(standing(segments), *asked) == missing
