@@ -55,6 +55,8 @@ def _metrics() -> None:
         sa.Column("run_uid", sa.String(64), nullable=False),
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("kept_every", sa.BigInteger(), nullable=False, server_default="1"),
+        sa.Column("thinned_to", sa.BigInteger(), nullable=False, server_default="0"),
         sa.PrimaryKeyConstraint("id", name="pk_metric_segments"),
         sa.UniqueConstraint("run_uid", "epoch", "number", name="uq_metric_segments_run_uid_epoch_number"),
     )

@@ -19,6 +19,7 @@ from footplate_api.middleware import RequestEdge
 from footplate_api.pipelines.carry_over import CarryOver
 from footplate_api.pipelines.ingest import Ingest
 from footplate_api.pipelines.mirror import Mirror
+from footplate_api.pipelines.retention import Retention
 from footplate_api.runs import routes as runs
 from footplate_api.system import routes as system
 
@@ -44,10 +45,12 @@ def create_app(context: Context) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await migrate.upgrade(context.database)
         mirror = Mirror(context.cluster, context.database, context.metrics, context.mirror, context.now)
+        retention = Retention(context.database, context.now, context.limits, context.room)
         pipelines = [
             asyncio.create_task(mirror.run(), name="mirror"),
             asyncio.create_task(app.state.ingest.run(), name="ingest"),
             asyncio.create_task(CarryOver(context.database).run(), name="carry-over"),
+            asyncio.create_task(retention.run(), name="retention"),
         ]
         yield
         for task in pipelines:
@@ -65,6 +68,7 @@ def create_app(context: Context) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.context = context
+    context.metrics.database_full.set_function(lambda: float(context.database.full is not None))
     app.state.ingest = Ingest(context.database, context.metrics)
     app.state.admission = Admission()
     for router in (runs.router, metrics.router, checkpoints.router, system.router):

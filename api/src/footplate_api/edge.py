@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
@@ -28,6 +28,7 @@ from footplate_api import bodies
 from footplate_api.admission import Admission
 from footplate_api.database import Database, ReadSession, WriteSession
 from footplate_api.errors import ApiError, HttpError, Invalid
+from footplate_api.metrics.retention import Limits
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.pipelines.ingest import Ingest
 from footplate_api.ports import Cluster
@@ -54,6 +55,8 @@ class Context:
     metrics: Metrics
     mirror: MirrorHealth
     revision: str | None = None
+    limits: Limits = field(default_factory=Limits)
+    room: int | None = None  # bytes that the database may take
     now: Callable[[], datetime] = utc_now
 
 

@@ -40,6 +40,11 @@ class Metrics:
         self.ingested_rows = Counter(
             "footplate_api_ingested_rows", "Metric rows received and stored.", registry=self.registry
         )
+        self.database_full = Gauge(
+            "footplate_api_database_full",
+            "1 while the database has no room for what is to be stored; it can be read all the same.",
+            registry=self.registry,
+        )
         self.mirror_events = Counter(
             "footplate_api_mirror_events", "Changes of TrainingRuns seen.", registry=self.registry
         )

@@ -14,6 +14,7 @@ from sqlalchemy.util import await_only
 
 BUSY_SECONDS: Final = 15  # a writer waits so long for one of another process
 READERS: Final = 4
+FULL: Final = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})  # names of errors: the volume has no room
 _ASK_AGAIN_SECONDS: Final = 0.02
 
 

@@ -77,6 +77,11 @@ class Server:
         self._process.send_signal(signal.SIGQUIT)  # "immediate shutdown": no checkpoint, connections drop
         self._process.wait(timeout=20)
 
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        return self._folder / ".s.PGSQL.5432"
+
     def empty(self) -> str:
         """The URL of the database, with nothing in it."""
         psql: list[str | Path] = [

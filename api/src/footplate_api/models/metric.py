@@ -23,6 +23,7 @@ IDENTITY: Final = BigInteger().with_variant(Integer(), "sqlite")
 class MetricSegment(Base):
     """All rows of one generation of one run.
 
+    Of its steps up to `thinned_to` only multiples of `kept_every` are left, and the last of each extent.
     No foreign key to `runs`: telemetry may arrive before the mirror has seen the run.
     """
 
@@ -32,6 +33,8 @@ class MetricSegment(Base):
     run_uid: Mapped[str] = mapped_column(String(64))
     epoch: Mapped[int] = mapped_column(BigInteger)
     number: Mapped[int] = mapped_column(BigInteger)
+    kept_every: Mapped[int] = mapped_column(BigInteger, server_default="1")
+    thinned_to: Mapped[int] = mapped_column(BigInteger, server_default="0")
 
     __table_args__ = (UniqueConstraint("run_uid", "epoch", "number"),)
 

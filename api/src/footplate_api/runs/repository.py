@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, and_, or_, select, tuple_, update
+from sqlalchemy import Row, and_, case, or_, select, tuple_, update
 
 from footplate_api.database import ReadSession, WriteSession
 from footplate_api.models.base import upsert
 from footplate_api.models.run import Run
 from footplate_api.runs.pagination import Position
 from footplate_api.runs.schemas import RunQuery, RunSummary
+from footplate_contracts.names import Phase
 
 _SUMMARY = [getattr(Run, name) for name in RunSummary.model_fields]
 
@@ -97,3 +98,10 @@ async def mark_deleted(session: WriteSession, uids: Iterable[str], at: datetime)
         await session.execute(
             update(Run).where(Run.uid == uid, Run.deleted_at.is_(None)).values(deleted_at=at, seen_at=at)
         )
+
+
+async def ends(session: ReadSession) -> dict[str, datetime | None]:
+    """Uid -> when the run was last seen to change after its end; None while it has not ended."""
+    over = or_(Run.deleted_at.is_not(None), Run.phase.in_([phase.value for phase in Phase if phase.terminal]))
+    statement = select(Run.uid, case((over, Run.seen_at), else_=None))
+    return {row[0]: row[1] for row in await session.execute(statement)}

@@ -17,9 +17,9 @@ class Readiness(Schema):
     """Ready as soon as the database answers: without Kubernetes the history is still served."""
 
     status: str = "ok"
-    database: str = "ok"
+    database: str = Field("ok", description="ok, or full: it is read, and nothing can be stored")
     kubernetes: str = Field(description="ok, or degraded: the mirror may be behind, creating may fail")
-    detail: str | None = Field(None, description="why Kubernetes is degraded")
+    detail: str | None = Field(None, description="what is wrong with either")
 
 
 class Version(Schema):

@@ -25,10 +25,15 @@ GAUGED_AFTER_END: Final = timedelta(minutes=15)
 
 
 async def readiness(database: Database, mirror: MirrorHealth) -> Readiness:
-    """Raises DatabaseUnavailable; Kubernetes only degrades."""
+    """Raises DatabaseUnavailable; that it is full, or Kubernetes is away, only degrades: reads go on."""
     await database.ping()
-    state = "ok" if mirror.failure is None else "degraded"
-    return Readiness(kubernetes=state, detail=mirror.failure)
+    full = None if database.full is None else f"The volume of the database is full ({database.full})."
+    said = " ".join(text for text in (full, mirror.failure) if text)
+    return Readiness(
+        database="ok" if full is None else "full",
+        kubernetes="ok" if mirror.failure is None else "degraded",
+        detail=said or None,
+    )
 
 
 def versions(revision: str | None) -> Version:

@@ -1,0 +1,127 @@
+"""Keeps the metric rows within what may be kept: looks every few minutes, and deletes in small bites.
+
+Any number of replicas may do so at once: what one has thinned, another finds thin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from footplate_api.database import WORK_SECONDS, Database
+from footplate_api.errors import ApiError
+from footplate_api.metrics import retention, stocks
+from footplate_api.metrics.retention import Limits, Stock
+from footplate_api.metrics.stocks import ROW_BYTES, StoredSegment
+from footplate_api.runs import repository as runs
+
+LOOK_SECONDS: Final = 300.0
+PAUSE_SECONDS: Final = 0.05  # between bites: others write, too
+USABLE: Final = 0.75  # of the volume: the log of what is deleted needs room, too
+_PAGE: Final = 5000  # segments
+_NOTHING_LEFT: Final = 1 << 62  # no step is a multiple of it
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Retention:
+    """One task for the life of the process."""
+
+    database: Database
+    now: Callable[[], datetime]
+    limits: Limits = field(default_factory=Limits)
+    room: int | None = (
+        None  # bytes that the database may take; None: as its volume has, where that can be told
+    )
+
+    async def run(self) -> None:
+        """Looks until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except ApiError as error:
+                log.warning("retention waits: %s", error.detail)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def look(self) -> int:
+        """Thins what is beyond the limits; how many segments were."""
+        found = await self._segments()
+        held = await asyncio.to_thread(_rows, found)
+        known = await self._stocks(held)
+        allowed = retention.allowances(known, self.limits, await self._most(sum(held.values())))
+        thinned = 0
+        for run, keep in allowed.items():
+            every = retention.every(sum(segment.steps for segment in found[run]), keep) or _NOTHING_LEFT
+            for segment in found[run]:
+                thinned += await self._thin(segment, every)
+        if thinned:
+            log.info("rows of %d runs were thinned", len(allowed))
+        return thinned
+
+    async def _segments(self) -> dict[str, list[StoredSegment]]:
+        found: dict[str, list[StoredSegment]] = {}
+        after = 0
+        while True:
+            async with self.database.read(WORK_SECONDS) as session:
+                page = await stocks.segments(session, after, _PAGE)
+            for segment in page:
+                found.setdefault(segment.run_uid, []).append(segment)
+            if not page:
+                return found
+            after = page[-1].id
+
+    async def _stocks(self, held: dict[str, int]) -> list[Stock]:
+        async with self.database.read(WORK_SECONDS) as session:
+            ended = await runs.ends(session)
+        now = self.now()
+        return [
+            Stock(run, rows, None if run in ended and ended[run] is None else _age(ended.get(run), now))
+            for run, rows in held.items()
+        ]
+
+    async def _most(self, rows: int) -> int | None:
+        """Rows that there is room for."""
+        room = self._room()
+        if room is None:
+            return None
+        async with self.database.read(WORK_SECONDS) as session:
+            others = await stocks.other_bytes(session, rows)
+        return max(0, int(room * USABLE) - others) // ROW_BYTES[self.database.engine.dialect.name]
+
+    def _room(self) -> int | None:
+        path = self.database.engine.url.database
+        if self.database.engine.dialect.name != "sqlite" or path is None:
+            return self.room
+        volume = shutil.disk_usage(Path(path).parent).total
+        return volume if self.room is None else min(volume, self.room)
+
+    async def _thin(self, segment: StoredSegment, every: int) -> bool:
+        every = max(every, segment.kept_every)
+        if every == 1 or (every == segment.kept_every and segment.thinned_to >= segment.extents[-1][1]):
+            return False
+        for window, stay in stocks.windows(segment, every):
+            async with self.database.write(WORK_SECONDS) as session:
+                await stocks.thin(session, segment, window, every, stay)
+            await asyncio.sleep(PAUSE_SECONDS)
+        async with self.database.write(WORK_SECONDS) as session:
+            await stocks.note_thinned(session, segment, every)
+        return True
+
+
+def _rows(found: dict[str, list[StoredSegment]]) -> dict[str, int]:
+    return {
+        run: sum(retention.left(known.extents, known.kept_every, known.thinned_to) for known in segments)
+        for run, segments in found.items()
+    }
+
+
+def _age(ended_at: datetime | None, now: datetime) -> timedelta:
+    """Of a run that nobody has ever seen: as if it had ended long ago."""
+    return timedelta.max if ended_at is None else now - ended_at

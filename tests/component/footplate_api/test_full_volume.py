@@ -1,0 +1,87 @@
+"""A volume without room: it is said, reads go on, senders keep their rows, and all of it mends itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from cluster.machine.ports import claim_ports
+from tests.component.footplate_api.builders import RUNS, batch, eventually, row
+from tests.component.footplate_api.test_process import client, command, elsewhere, ready
+
+VOLUME = 6 * 1024 * 1024
+FILLER = 3 * 1024 * 1024
+
+
+@asynccontextmanager
+async def on_a_tiny_volume(folder: Path) -> AsyncIterator[tuple[httpx.AsyncClient, Path]]:
+    """A client of an API whose database lies on a volume of its own, and the volume as seen from here."""
+    [port] = claim_ports(1)
+    volume = folder / "data"
+    volume.mkdir()
+    mount = f"mount -t tmpfs -o size={VOLUME} none {volume} && head -c {FILLER} /dev/zero > {volume}/filler"
+    process = subprocess.Popen(
+        [
+            "unshare",
+            "--map-root-user",
+            "--mount",
+            "sh",
+            "-c",
+            f'{mount} && exec "$@"',
+            "sh",
+            *command(folder, port),
+        ],
+        env={**elsewhere(), "FOOTPLATE_DATABASE_URL": f"sqlite:///{volume}/footplate.db"},
+    )
+    try:
+        async with client(port) as caller:
+
+            async def up() -> bool:
+                return process.poll() is not None or await ready(caller)
+
+            await eventually(up, bool, seconds=30)
+            if process.poll() is not None:
+                pytest.skip("this kernel lets no user mount a volume")
+            yield caller, Path(f"/proc/{process.pid}/root{volume}")
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def fill(caller: httpx.AsyncClient) -> tuple[int, httpx.Response]:
+    """Sends until there is no room; how many batches were stored, and the answer to the first that was not."""
+    for number in range(200):
+        rows = [row(step) for step in range(100 * number + 1, 100 * number + 101)]
+        answer = await caller.post(f"{RUNS}/gpt/telemetry", json=batch("uid", rows))
+        if answer.status_code != 200:
+            return number, answer
+    raise AssertionError("the volume was never full")
+
+
+async def readiness(caller: httpx.AsyncClient) -> Any:
+    answer = await caller.get("/readyz")
+    return answer.status_code, answer.json()["database"]
+
+
+async def test_a_full_volume_is_said_and_mends_itself(tmp_path: Path) -> None:
+    async with on_a_tiny_volume(tmp_path) as (caller, volume):
+        assert await readiness(caller) == (200, "ok")
+        stored, refused = await fill(caller)
+        assert (refused.status_code, refused.json()["title"]) == (503, "Database full")
+        assert int(refused.headers["Retry-After"]) > 0
+        assert await readiness(caller) == (200, "full")
+        assert "footplate_api_database_full 1.0" in (await caller.get("/metrics")).text
+        assert (await caller.get(RUNS)).status_code == 200
+        os.unlink(volume / "filler")
+        rows = [row(step) for step in range(100 * stored + 1, 100 * stored + 101)]
+        answer = await caller.post(f"{RUNS}/gpt/telemetry", json=batch("uid", rows))
+        assert answer.status_code == 200
+        assert await readiness(caller) == (200, "ok")
+        assert "footplate_api_database_full 0.0" in (await caller.get("/metrics")).text

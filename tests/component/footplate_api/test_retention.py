@@ -1,0 +1,83 @@
+"""Old histories are thinned, then deleted; what a run ended with stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import update
+
+from footplate_api.metrics.retention import Limits
+from footplate_api.models.run import Run
+from footplate_api.pipelines.retention import Retention
+from tests.component.footplate_api.builders import batch, row
+from tests.component.footplate_api.conftest import Api
+from tests.component.footplate_api.telemetry import created, history, sent
+
+NOW = datetime(2027, 1, 1, tzinfo=UTC)
+LIMITS = Limits(rows_per_run=1000, full=timedelta(days=30), rows_after=25, kept=timedelta(days=365))
+
+
+async def look(api: Api, limits: Limits = LIMITS, room: int | None = None) -> int:
+    return await Retention(api.context.database, lambda: NOW, limits, room).look()
+
+
+async def ended(api: Api, uid: str, days: int) -> None:
+    async with api.context.database.write() as session:
+        change = {"phase": "Succeeded", "seen_at": NOW - timedelta(days=days)}
+        await session.execute(update(Run).where(Run.uid == uid).values(**change))
+
+
+async def rows(api: Api, uid: str, steps: Iterable[int], generation: tuple[int, int] = (1, 1)) -> None:
+    await sent(api, batch(uid, [row(step, generation) for step in steps]))
+
+
+async def test_a_run_that_ended_lately_stays_whole(api: Api) -> None:
+    uid = await created(api)
+    await rows(api, uid, range(1, 101))
+    await ended(api, uid, 29)
+    assert await look(api) == 0
+    assert (await history(api))["step"] == list(range(1, 101))
+
+
+async def test_a_run_that_ended_long_ago_is_thinned_and_has_no_holes_for_that(api: Api) -> None:
+    uid = await created(api)
+    await rows(api, uid, range(1, 61))
+    await rows(api, uid, range(51, 106), (1, 2))
+    await ended(api, uid, 31)
+    assert await look(api) == 2
+    part = await history(api)
+    assert part["step"] == [10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 105]
+    assert part["generation"] == ["1.1"] * 5 + ["1.2"] * 6
+    assert "holes" not in part
+    assert await look(api) == 0  # it is thin already
+
+
+async def test_a_run_that_ended_very_long_ago_keeps_its_last_row(api: Api) -> None:
+    uid = await created(api)
+    await rows(api, uid, range(1, 31))
+    await ended(api, uid, 366)
+    await look(api)
+    assert (await history(api))["step"] == [30]
+
+
+async def test_a_run_that_trains_may_grow_and_is_thinned_up_to_where_it_is(api: Api) -> None:
+    uid = await created(api)
+    await rows(api, uid, range(1, 1201))
+    assert await look(api) == 1
+    await rows(api, uid, range(1201, 1301))
+    assert (await history(api))["step"] == [*range(2, 1201, 2), *range(1201, 1301)]
+    assert await look(api) == 0
+
+
+async def test_without_room_those_that_ended_are_thinned_first(api: Api) -> None:
+    uid = await created(api)
+    await rows(api, uid, range(1, 1001))
+    await ended(api, uid, 1)
+    other = await created(api, "other")
+    lives = batch(other, [row(step) for step in range(1, 501)])
+    await api.client.post("/v1/namespaces/research/runs/other/telemetry", json=lives)
+    await look(api, room=0)
+    assert (await history(api))["step"] == [1000]
+    other_steps = (await api.client.get("/v1/namespaces/research/runs/other/metrics")).json()["step"]
+    assert other_steps == list(range(10, 501, 10))
