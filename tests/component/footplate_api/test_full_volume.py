@@ -56,7 +56,7 @@ async def on_a_tiny_volume(folder: Path) -> AsyncIterator[tuple[httpx.AsyncClien
 
 
 async def fill(caller: httpx.AsyncClient) -> tuple[int, httpx.Response]:
-    """Sends until there is no room; how many batches were stored, and the answer to the first that was not."""
+    """Sends until there is no room; how many batches were stored, and the answer to the next one."""
     for number in range(200):
         rows = [row(step) for step in range(100 * number + 1, 100 * number + 101)]
         answer = await caller.post(f"{RUNS}/gpt/telemetry", json=batch("uid", rows))
