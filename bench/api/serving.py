@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.machine.ports import claim_ports
@@ -34,13 +35,39 @@ def _ready(url: str) -> bool:
         return False
 
 
+@dataclass(frozen=True)
+class Usage:
+    """What a process takes of the machine."""
+
+    pid: int
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Since it began."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    @property
+    def megabytes(self) -> float:
+        """Resident now."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
+
+
 @contextmanager
 def api(folder: Path, database_url: str) -> Iterator[str]:
     """The URL of an API on `database_url`; its files go to `folder`."""
+    with process(folder, database_url) as (url, _):
+        yield url
+
+
+@contextmanager
+def process(folder: Path, database_url: str) -> Iterator[tuple[str, Usage]]:
+    """The URL of such an API, and what its process takes."""
     kubeconfig, [port] = folder / "kubeconfig", claim_ports(1)
     kubeconfig.write_text(_KUBECONFIG)
     program = [sys.executable, "-m", "footplate_api", "--log-level", "ERROR"]
-    process = subprocess.Popen(
+    started = subprocess.Popen(
         [*program, "--port", str(port), "--kubeconfig", str(kubeconfig)],
         env={**os.environ, "FOOTPLATE_DATABASE_URL": database_url},
     )
@@ -48,13 +75,13 @@ def api(folder: Path, database_url: str) -> Iterator[str]:
     deadline = time.monotonic() + START_SECONDS
     try:
         while not _ready(url):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"the API did not start (exit code {process.poll()})")
+            if started.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"the API did not start (exit code {started.poll()})")
             time.sleep(0.05)
-        yield url
+        yield url, Usage(started.pid)
     finally:
-        process.terminate()
-        process.wait()
+        started.terminate()
+        started.wait()
 
 
 def database(argument: str | None, folder: Path) -> str:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
+import uvloop
 
 from footplate_api import cluster, settings
 from footplate_api.app import create_app
@@ -89,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
         logs.configure("footplate_api", "uvicorn", level=arguments.log_level, log_format=chosen.log_format)
         given = {"api_host": arguments.host, "api_port": arguments.port}
         chosen = chosen.model_copy(update={name: value for name, value in given.items() if value})
-        asyncio.run(serve(chosen, arguments.kubeconfig))
+        uvloop.run(serve(chosen, arguments.kubeconfig))
     except ValueError as error:
         print(f"footplate-api: {error}", file=sys.stderr)
         return ExitCode.CONFIG

@@ -24,7 +24,7 @@ _SHARES: Final = (100_000, 50_000, 20_000, 10_000, 5_000, 2_000, 1_000, 500, 200
 class Limits:
     """What is kept; the defaults are those of the chart."""
 
-    rows_per_run: int = 200_000
+    rows_per_run: int = 1_000_000
     full: timedelta = timedelta(days=30)  # after its end a run is thinned
     rows_after: int = 10_000
     kept: timedelta = timedelta(days=365)  # after its end its rows are deleted

@@ -21,6 +21,7 @@ from footplate_api.metrics.retention import Limits, Stock
 from footplate_api.metrics.stocks import ROW_BYTES, StoredSegment
 from footplate_api.runs import repository as runs
 
+FIRST_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 300.0
 PAUSE_SECONDS: Final = 0.05  # between bites: others write, too
 USABLE: Final = 0.75  # of the volume: the log of what is deleted needs room, too
@@ -42,7 +43,8 @@ class Retention:
     )
 
     async def run(self) -> None:
-        """Looks until cancelled."""
+        """Looks until cancelled; first when the start is over."""
+        await asyncio.sleep(FIRST_SECONDS)
         while True:
             try:
                 await self.look()

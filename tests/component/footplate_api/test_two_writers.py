@@ -1,0 +1,61 @@
+"""Two replicas that take telemetry of one run at once keep every row, once, and agree on what it names."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from typing import Any
+
+from sqlalchemy import func, select
+
+from footplate_api import migrate
+from footplate_api.database import Database
+from footplate_api.metrics import repository
+from footplate_api.models.metric import MetricRow
+from footplate_api.observation import Metrics
+from footplate_api.pipelines.ingest import Ingest
+from tests.component.footplate_api.builders import batch, row
+
+
+def body(chance: random.Random, number: int) -> dict[str, Any]:
+    """Some rows of one of two generations, with one of many further numbers each."""
+    start = chance.randrange(1, 80)
+    rows = [row(step, (1, 1 + number % 2)) for step in range(start, start + 40)]
+    for sent in rows:
+        sent["metrics"]["values"] = {f"v{chance.randrange(200)}": 1.0}
+    return batch("uid", rows)
+
+
+async def test_two_replicas_store_what_both_are_sent(database_url: str) -> None:
+    chance = random.Random(5)
+    replicas = [Database(database_url) for _ in range(2)]
+    await migrate.upgrade(replicas[0])
+    writers = [Ingest(replica, Metrics()) for replica in replicas]
+    tasks = [asyncio.create_task(writer.run()) for writer in writers]
+    bodies = [body(chance, number) for number in range(40)]
+    sending = [
+        writers[number % 2].receive("research", "gpt", json.dumps(sent).encode())
+        for number, sent in enumerate(bodies)
+    ]
+    await asyncio.gather(*sending)
+    sent = {
+        (known["generation"]["number"], known["metrics"]["step"]) for sent in bodies for known in sent["rows"]
+    }
+    async with replicas[1].read() as session:
+        [segments] = (await repository.segments(session, ["uid"])).values()
+        stored = {
+            (known.number, step)
+            for known in segments
+            for first, last in known.extents
+            for step in range(first, last + 1)
+        }
+        assert stored == sent
+        assert (await session.execute(select(func.count()).select_from(MetricRow))).scalar_one() == len(sent)
+        names = await repository.names(session, "uid")
+    assert sorted(names) == list(range(len(names))) and len(set(names.values())) == len(names)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for replica in replicas:
+        await replica.close()
