@@ -65,7 +65,13 @@ async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
     """Serves until a signal; raises ValueError where no cluster is configured."""
     kubernetes = await cluster.connect(kubeconfig, chosen.in_pod)
     context = Context(
-        Database(chosen.database_url), kubernetes, Metrics(), MirrorHealth(), revision=chosen.revision
+        Database(chosen.database_url),
+        kubernetes,
+        Metrics(),
+        MirrorHealth(),
+        revision=chosen.revision,
+        limits=chosen.limits,
+        room=chosen.database_size,
     )
     config = uvicorn.Config(
         create_app(context),

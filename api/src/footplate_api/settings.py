@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from footplate_api.metrics.retention import Limits
 from footplate_contracts.environment import PREFIX
 from footplate_contracts.names import LogFormat
+from footplate_contracts.quantity import amount
 
 DEFAULT_DATABASE_URL = "sqlite+aiosqlite:////data/footplate.db"
 DEFAULT_PORT = 8000
+_DAY = timedelta(days=1)
 
 # Plain URLs, as charts and people write them, get the driver that this program has.
 _DRIVERS = {
@@ -61,6 +65,16 @@ def port(text: str) -> int:
     return int(text)
 
 
+def _bytes(text: object) -> int | None:
+    """Bytes that a quantity stands for; ValueError says what would be right."""
+    if text is None:
+        return None
+    found = amount(text)
+    if found is None or found < 1:
+        raise ValueError(f"FOOTPLATE_DATABASE_SIZE must be a quantity such as 2Gi, not {text!r}")
+    return int(found)
+
+
 def _usual_host(known: dict[str, Any]) -> str:
     """Callers are not authenticated yet, so outside a pod only the loopback is bound."""
     return "0.0.0.0" if known["in_pod"] else "127.0.0.1"
@@ -77,5 +91,22 @@ class Settings(BaseSettings):
     in_pod: Annotated[bool, BeforeValidator(bool)] = Field(False, validation_alias="KUBERNETES_SERVICE_HOST")
     api_host: str = Field(default_factory=_usual_host)
     api_port: Annotated[int, BeforeValidator(port)] = DEFAULT_PORT
+    database_size: Annotated[int | None, BeforeValidator(_bytes)] = Field(
+        None, description="a quantity such as 2Gi: what the database may take"
+    )
+    retention_rows_per_run: int = Field(Limits.rows_per_run, ge=1000, description="a number of at least 1000")
+    retention_full_days: float = Field(Limits.full / _DAY, ge=0, le=1e5, description="a number of days")
+    retention_rows_after: int = Field(Limits.rows_after, ge=100, description="a number of at least 100")
+    retention_kept_days: float = Field(Limits.kept / _DAY, ge=0, le=1e5, description="a number of days")
     revision: str | None = None  # git revision of the build, for /version
     log_format: LogFormat = Field(LogFormat.LOGFMT, description=f"one of {', '.join(LogFormat)}")
+
+    @property
+    def limits(self) -> Limits:
+        """Of retention."""
+        return Limits(
+            rows_per_run=self.retention_rows_per_run,
+            full=self.retention_full_days * _DAY,
+            rows_after=self.retention_rows_after,
+            kept=self.retention_kept_days * _DAY,
+        )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 
 import pytest
 
+from footplate_api.metrics.retention import Limits
 from footplate_api.settings import Settings
 from footplate_contracts.environment import read
 from footplate_contracts.names import LogFormat
@@ -67,6 +69,11 @@ def test_urls_get_an_asynchronous_driver(told: Tell, given: str, used: str) -> N
         pytest.param("FOOTPLATE_API_PORT", "http", "from 1 to 65535, not 'http'", id="port"),
         pytest.param("FOOTPLATE_API_PORT", "0", "from 1 to 65535, not '0'", id="port-zero"),
         pytest.param("FOOTPLATE_API_PORT", "65536", "not '65536'", id="port-too-large"),
+        pytest.param("FOOTPLATE_DATABASE_SIZE", "2 GB", "such as 2Gi, not '2 GB'", id="size"),
+        pytest.param(
+            "FOOTPLATE_RETENTION_ROWS_PER_RUN", "10", "a number of at least 1000 is right", id="rows"
+        ),
+        pytest.param("FOOTPLATE_RETENTION_KEPT_DAYS", "nan", "a number of days is right", id="days"),
         pytest.param(
             "FOOTPLATE_LOG_FORMAT", "xml", "is 'xml'; one of logfmt, json, text is right", id="log-format"
         ),
@@ -78,3 +85,11 @@ def test_a_wrong_variable_is_named(told: Tell, variable: str, value: str, said: 
         read(Settings)
     assert said in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+def test_retention_is_on_by_default_and_counts_in_days(told: Tell) -> None:
+    told({})
+    assert read(Settings).limits == Limits()
+    told({"FOOTPLATE_RETENTION_FULL_DAYS": "1.5", "FOOTPLATE_DATABASE_SIZE": "2Gi"})
+    assert read(Settings).limits.full == timedelta(hours=36)
+    assert read(Settings).database_size == 2 << 30

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from footplate_contracts.names import Cause
-from footplate_operator.trainingrun.policies.quantity import amount
+from footplate_contracts.quantity import amount
 
 _OWN_LIMIT: Final = re.compile(
     r"ephemeral local storage usage exceeds the total limit"

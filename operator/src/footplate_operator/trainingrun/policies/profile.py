@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from footplate_contracts.quantity import amount
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
-from footplate_operator.trainingrun.policies.quantity import amount
 from footplate_planning.topology import legal_node_counts
 
 _NEAR: Final = 64  # nodes around a number that cannot train, among which others are looked for
