@@ -12,7 +12,7 @@ from typing import Any
 
 from footplate_contracts.directives import Directives, HangBounds
 from footplate_contracts.failures import FailureReport
-from footplate_contracts.names import FIRST_SPARE, Cause, WorkerId
+from footplate_contracts.names import FIRST_SPARE, Cause, RunUid, WorkerId
 from footplate_contracts.reports import (
     AgentIdentity,
     CheckpointRecord,
@@ -25,6 +25,8 @@ from footplate_contracts.reports import (
 )
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.runtime.objects import Key
+from footplate_operator.trainingrun.history_client import FinalStatus, Histories
+from footplate_operator.trainingrun.observed import Recorded
 from footplate_operator.trainingrun.revision import Defaults
 from tests.support.fake_cluster import Clock, copied
 
@@ -99,6 +101,27 @@ class FakeQueue:
         for key in keys:
             del self.due[key]
         return keys
+
+
+@dataclass
+class FakeHistories(Histories):
+    """An API that is asked at once; it has every final status unless `missing` says why not."""
+
+    missing: str = ""
+    asked_for: float = 0.0
+    asked: list[FinalStatus] = field(default_factory=list)  # what it is asked for now
+
+    def recorded(self, final: FinalStatus) -> Recorded:
+        return Recorded(not self.missing, self.missing, self.asked_for)
+
+    def ask(self, final: FinalStatus) -> None:
+        self.asked = [final]
+
+    def leave(self, uid: RunUid) -> None:
+        self.asked = []
+
+    def forget(self, uid: RunUid) -> None:
+        self.asked = []
 
 
 @dataclass

@@ -34,6 +34,7 @@ from tests.support.operator_fakes import (
     PATIENCE,
     RELEASE,
     FakeCoordinator,
+    FakeHistories,
     FakeQueue,
     identity,
     profile_manifest,
@@ -64,6 +65,7 @@ class World:
         self.unreachable: set[str] = set()  # uids of pods whose node is dead
         self.trains = True
         self.addresses = 0
+        self.histories = FakeHistories()
         self.start_operator()
 
     # -- the operator ------------------------------------------------------------------
@@ -74,7 +76,8 @@ class World:
         self.metrics = Metrics()
         self.followed: dict[RunUid, Endpoint] = {}
         self.heard: dict[RunUid, CoordinatorState] = {}
-        controller = TrainingRuns(self.cluster, self, DEFAULTS, RunMetrics(self.metrics.registry), RELEASE)
+        metrics = RunMetrics(self.metrics.registry)
+        controller = TrainingRuns(self.cluster, self, DEFAULTS, metrics, RELEASE, self.histories)
         self.cache = Cache(controller)
         actor = Actor(controller, self.cluster, self.cache)
         writer = StatusWriter(controller, self.cluster, self.cache, self.queue, self.clock, "operator")

@@ -265,3 +265,4 @@ class Reason(StrEnum):
     NODE_DRAINING = "NodeDraining"  # it is cordoned, its end was announced, or its object is gone
     CONFIG_REFUSED = "ConfigRefused"
     CHECKPOINT_COMMITTED = "CheckpointCommitted"
+    NOT_RECORDED = "NotRecorded"  # the run was deleted before the API had its final status

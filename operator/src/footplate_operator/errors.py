@@ -26,6 +26,10 @@ class CoordinatorUnreachable(OperatorError):
     """No answer from a run's coordinator; says nothing about the run."""
 
 
+class ApiUnreachable(OperatorError):
+    """No answer of the API, or none that can be read; says nothing about what it has."""
+
+
 class ClusterError(OperatorError):
     """The API server refused, or did not answer (status 0)."""
 

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from footplate_contracts.history import RecordedRun
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.conftest import Api
 
@@ -184,3 +185,11 @@ async def get(client: httpx.AsyncClient, name: str) -> Any:
 
 async def names(client: httpx.AsyncClient, **parameters: str) -> list[str]:
     return [item["name"] for item in (await client.get(RUNS, params=parameters)).json()["items"]]
+
+
+async def test_whoever_waits_for_a_final_status_can_read_it(api: Api) -> None:
+    created = (await api.client.post(RUNS, json=submission("gpt"))).json()
+    answer = await api.client.get(f"{RUNS}/gpt", params={"uid": created["uid"]})
+    known = RecordedRun.model_validate_json(answer.content)
+    version = int(api.cluster.objects["research", "gpt"]["metadata"]["resourceVersion"])
+    assert (known.uid, known.phase, known.resource_version) == (created["uid"], None, version)

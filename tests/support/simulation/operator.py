@@ -20,10 +20,12 @@ from footplate_operator.runtime.status_writer import StatusWriter
 from footplate_operator.runtime.workqueue import WorkQueue
 from footplate_operator.trainingrun.controller import TrainingRuns
 from footplate_operator.trainingrun.coordinator_client import Endpoint, Watchers
+from footplate_operator.trainingrun.history_client import Askers
 from footplate_operator.trainingrun.metrics import RunMetrics
 from tests.support.operator_fakes import DEFAULTS, RELEASE
 from tests.support.simulation.api_server import Client, Watches
 from tests.support.simulation.coordinator import SimulatedClient
+from tests.support.simulation.history import SimulatedHistory
 from tests.support.simulation.network import Process
 
 if TYPE_CHECKING:
@@ -69,7 +71,9 @@ class OperatorReplica(Process):
         queue: WorkQueue[Key] = WorkQueue(random.Random(world.chance.random()))
         watchers = Watchers(self._connect, queue.add, lease.check)
         metrics = Metrics()
-        controller = TrainingRuns(cluster, watchers, DEFAULTS, RunMetrics(metrics.registry), RELEASE)
+        askers = Askers(SimulatedHistory(world, self), queue.add)
+        told = RunMetrics(metrics.registry)
+        controller = TrainingRuns(cluster, watchers, DEFAULTS, told, RELEASE, askers)
         cache = Cache(controller)
         writer = StatusWriter(controller, cluster, cache, queue, self.now, self.name)
         actor = Actor(controller, cluster, cache)
@@ -91,6 +95,7 @@ class OperatorReplica(Process):
             for task in tasks:
                 task.cancel()
             await watchers.close()
+            await askers.close()
 
     def _connect(self, endpoint: Endpoint) -> SimulatedClient:
         return SimulatedClient(self.world, self, endpoint)

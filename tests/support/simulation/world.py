@@ -24,6 +24,7 @@ from tests.support.simulation import virtual_loop
 from tests.support.simulation.agent import Agent
 from tests.support.simulation.api_server import ApiServer
 from tests.support.simulation.coordinator import CoordinatorProcess
+from tests.support.simulation.history import History
 from tests.support.simulation.invariants import Invariants
 from tests.support.simulation.network import CONTROL_PLANE, Network, Process
 from tests.support.simulation.nodes import GRACE, Nodes
@@ -70,6 +71,7 @@ class Simulation:
         self._names = itertools.count(1)
         self.operators: list[OperatorReplica] = []
         self.objects.watches.append(self._note_phase)
+        self.history = History(self)
         self.invariants = Invariants(self)
         self.objects.put(profile_manifest())
         for _ in range(replicas):

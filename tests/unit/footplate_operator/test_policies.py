@@ -16,8 +16,9 @@ from footplate_contracts.v1alpha1.status import (
 )
 from footplate_operator.runtime import throttle
 from footplate_operator.runtime.throttle import StatusChange
-from footplate_operator.trainingrun.observed import PodView
-from footplate_operator.trainingrun.policies import backoff, startup, suspension, ttl
+from footplate_operator.trainingrun.observed import PodView, Recorded
+from footplate_operator.trainingrun.policies import backoff, deletion, startup, suspension, ttl
+from footplate_operator.trainingrun.policies.deletion import LEAST_ASKED_SECONDS, Deletion
 from footplate_operator.trainingrun.policies.suspension import Step
 from footplate_operator.trainingrun.status.phase import active_phase
 from footplate_operator.trainingrun.status.report import compare
@@ -62,6 +63,33 @@ def test_suspension(training: bool, acknowledged: bool, waited: float, step: Ste
 )
 def test_ttl(finished: float, lifetime: int, expired: bool) -> None:
     assert ttl.expired(ago(finished), lifetime, NOW) is expired
+
+
+HAS = Recorded(known=True, asked_for=5)
+LACKS = Recorded(said="it has not seen the run", asked_for=5)
+ASKED_LONG = Recorded(said="it does not answer", asked_for=LEAST_ASKED_SECONDS)
+UNKNOWN = Recorded()
+
+
+@pytest.mark.parametrize(
+    ("ended", "lifetime", "recorded", "expected"),
+    [
+        pytest.param(59, 60, None, Deletion(1), id="before-its-time"),
+        pytest.param(59, 60, UNKNOWN, Deletion(1), id="nobody-is-asked-before"),
+        pytest.param(60, 60, None, Deletion(0), id="no-api"),
+        pytest.param(60, 60, HAS, Deletion(0), id="recorded"),
+        pytest.param(60, 60, UNKNOWN, Deletion(3600, ask=True), id="not-known-yet"),
+        pytest.param(60, 60, LACKS, Deletion(3600, ask=True), id="not-recorded"),
+        pytest.param(3659, 60, ASKED_LONG, Deletion(1, ask=True), id="almost-an-hour-late"),
+        pytest.param(3660, 60, ASKED_LONG, Deletion(0, unrecorded=True), id="an-hour-late"),
+        pytest.param(9999, 60, HAS, Deletion(-9939), id="recorded-after-long"),
+        pytest.param(9999, 60, UNKNOWN, Deletion(900, ask=True), id="an-operator-that-was-away"),
+        pytest.param(9999, 60, LACKS, Deletion(895, ask=True), id="that-asks-for-a-while"),
+    ],
+)
+def test_deletion(ended: float, lifetime: int, recorded: Recorded | None, expected: Deletion) -> None:
+    assert deletion.of_ended(ago(ended), lifetime, recorded, NOW) == expected
+    assert expected.due is (expected.left <= 0)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from footplate_operator.runtime.status_writer import StatusWriter
 from footplate_operator.runtime.workqueue import WorkQueue
 from footplate_operator.trainingrun.controller import TrainingRuns
 from footplate_operator.trainingrun.coordinator_client import Client, Endpoint, Watchers
+from footplate_operator.trainingrun.history_client import NoHistories
 from footplate_operator.trainingrun.metrics import RunMetrics
 from tests.support.fake_cluster import FakeCluster, travelled
 from tests.support.operator_fakes import DEFAULTS, RELEASE
@@ -51,7 +52,8 @@ async def test_silent_coordinators_delay_no_other_run() -> None:
     cluster = await _training(*(f"silent-{number}" for number in range(SILENT)), "tiny")
     queue: WorkQueue[Key] = WorkQueue(random.Random(0))
     watchers = Watchers(Silent, queue.add)
-    controller = TrainingRuns(cluster, watchers, DEFAULTS, RunMetrics(Metrics().registry), RELEASE)
+    metrics = RunMetrics(Metrics().registry)
+    controller = TrainingRuns(cluster, watchers, DEFAULTS, metrics, RELEASE, NoHistories())
     cache = Cache(controller)
     writer = StatusWriter(controller, cluster, cache, queue, cluster.clock, "operator")
     actor = Actor(controller, cluster, cache)

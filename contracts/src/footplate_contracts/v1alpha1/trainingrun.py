@@ -90,7 +90,9 @@ class TrainingRunSpec(Part):
     suspend: bool = Field(False, description="true: save a checkpoint, then give all pods back")
     pod_retention_seconds: Seconds = Field(3600, description="how long ended pods stay for their logs")
     ttl_seconds_after_finished: Seconds | None = Field(
-        None, description="delete the run itself so long after its end, as a Job's does"
+        None,
+        description="delete the run itself so long after its end, as a Job's does, once the API has its final"
+        " status",
     )
 
     rules: ClassVar = (

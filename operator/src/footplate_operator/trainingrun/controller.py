@@ -55,6 +55,7 @@ from footplate_operator.trainingrun.desired.decision import Desired
 from footplate_operator.trainingrun.desired.run import desire
 from footplate_operator.trainingrun.edits import essence
 from footplate_operator.trainingrun.events import held_up_event, phase_event
+from footplate_operator.trainingrun.history_client import FinalStatus, Histories, asking
 from footplate_operator.trainingrun.manifests.children import read_secret
 from footplate_operator.trainingrun.manifests.children import wanted as children_of
 from footplate_operator.trainingrun.metadata import certificate_names, coordinator_host
@@ -75,7 +76,7 @@ from footplate_operator.trainingrun.revision import (
     resolved_config,
     view_revision,
 )
-from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN, Run, decode
+from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN, Run, decode, phase_of
 from footplate_operator.trainingrun.run_cache import RunCache
 from footplate_operator.trainingrun.status.report import compare
 
@@ -133,7 +134,9 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         defaults: Defaults,
         metrics: RunMetrics,
         release: str,
+        histories: Histories,
     ) -> None:
+        self._histories = histories
         self._cluster = cluster
         self._profiles = Profiles(cluster)
         self._nodes = Nodes(cluster)
@@ -193,6 +196,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             profiles=self._profiles.names(),
             profile=await self._profile_since(run, admitted),
             credentials=credentials,
+            recorded=None if run.ended is None else self._histories.recorded(FinalStatus.of(run)),
         )
         revision = None if isinstance(admitted, Problem) else admitted
         return RunView(observed, revision, cache.unobserved_of(run, now))
@@ -210,11 +214,11 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
 
     def index(self, body: Json) -> Mapping[str, str]:
         profile = body.get("spec", {}).get("compute", {}).get("profile", "")
-        phase = _phase(body)
+        phase = phase_of(body)
         return {"phase": phase, "profile": str(profile), "live": str(not phase.terminal)}
 
     def has_ended(self, body: Json) -> bool:
-        return _phase(body).terminal
+        return phase_of(body).terminal
 
     def view(self, kind: Kind, body: Json) -> Child:
         if kind == POD:
@@ -246,6 +250,10 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
     def tell(self, run: Run, desired: Desired) -> None:
         self._listen(run, desired)
         self._coordinators.tell(run.uid, desired.directives)
+        if desired.ask_api:
+            self._histories.ask(FinalStatus.of(run))
+        else:
+            self._histories.leave(run.uid)
 
     def reported(self, run: Run, after: TrainingRunStatus) -> Iterable[Event]:
         self._metrics.count_restarts(run.status.failures, after.failures)
@@ -272,6 +280,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
 
     def forget(self, uid: str) -> None:
         self._coordinators.forget(RunUid(uid))
+        self._histories.forget(RunUid(uid))
         self._caches.pop(uid, None)
         self._nodes.forget(uid)
 
@@ -360,8 +369,10 @@ async def training_runs(
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=0)
     async with aiohttp.ClientSession(connector=connector) as session:
         watchers = Watchers(partial(CoordinatorClient, session), requeue, check)
+        metrics, version = RunMetrics(registry), release(_DISTRIBUTION)
         try:
-            yield TrainingRuns(cluster, watchers, defaults, RunMetrics(registry), release(_DISTRIBUTION))
+            async with asking(session, defaults.api_url, requeue) as histories:
+                yield TrainingRuns(cluster, watchers, defaults, metrics, version, histories)
         finally:
             await watchers.close()
 
@@ -376,13 +387,6 @@ def _credentials(run: Run, cache: RunCache, now: datetime) -> Credentials:
     if cache.credentials is None:
         cache.credentials = new_credentials(certificate_names(run), now)
     return cache.credentials
-
-
-def _phase(body: Json) -> Phase:
-    try:
-        return Phase(body.get("status", {}).get("phase") or Phase.QUEUED)
-    except ValueError:
-        return Phase.QUEUED
 
 
 def _why(status: TrainingRunStatus) -> str:

@@ -8,6 +8,7 @@ from footplate_contracts.names import ConditionType, Phase, Reason
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.conditions import find
 from footplate_operator.runtime.events import Event
+from footplate_operator.trainingrun.observed import Recorded
 from footplate_operator.trainingrun.run import Run
 
 _BAD: Final = frozenset({Phase.FAILED, Phase.RESTARTING})
@@ -37,3 +38,10 @@ def held_up_event(run: Run, after: TrainingRunStatus) -> Event | None:
     if before is not None and (before.status, before.reason) == ("False", now.reason):
         return None
     return Event(now.reason, now.message, warning=True, once=f"{now.reason}{after.phase_time}")
+
+
+def unrecorded_event(recorded: Recorded | None) -> Event:
+    """The Event for a run that is deleted before the API has its final status."""
+    why = recorded.said if recorded is not None and recorded.said else "it did not answer"
+    note = f"deleted, as ttlSecondsAfterFinished asks, though the API has not its final status: {why}"
+    return Event(Reason.NOT_RECORDED, note, warning=True, once=Reason.NOT_RECORDED)

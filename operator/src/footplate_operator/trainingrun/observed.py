@@ -152,6 +152,15 @@ class Credentials:
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """What the API answered last, when it was asked for the final status of a run."""
+
+    known: bool = False  # it has it
+    said: str = ""  # why it has not; empty where it did not answer yet
+    asked_for: float = 0.0  # seconds since it was asked first
+
+
+@dataclass(frozen=True)
 class Observed:
     """Everything that a decision about one run may look at."""
 
@@ -172,6 +181,7 @@ class Observed:
     profile: Problem | Sequence[str] = ()
     # Of a run that may train: as in its Secret, though somebody deleted it, or fresh ones.
     credentials: Credentials | None = None
+    recorded: Recorded | None = None  # of a run that has ended; None: no API is known
 
     @property
     def may_create(self) -> bool:

@@ -64,6 +64,14 @@ class Run(Object[TrainingRunSpec, TrainingRunStatus]):
         return parse_time(time) if time else self._phase_time
 
 
+def phase_of(body: Mapping[str, Any]) -> Phase:
+    """The phase that an object has, decoded or not; one that no release here knows counts as Queued."""
+    try:
+        return Phase(body.get("status", {}).get("phase") or Phase.QUEUED)
+    except ValueError:
+        return Phase.QUEUED
+
+
 def decode(body: Mapping[str, Any]) -> Run:
     """The run in `body`; raises Undecodable."""
     return Run.read(body, TrainingRunSpec, TrainingRunStatus)

@@ -15,10 +15,11 @@ POLL_SECONDS: Final = 2.0  # how often to look again while something is about to
 
 @dataclass(frozen=True, kw_only=True)
 class Desired(Decision[TrainingRunStatus]):
-    """One decision about one run, and what its coordinator is told."""
+    """One decision about one run, what its coordinator is told, and what the API is asked."""
 
     coordinator: PodView | None = None  # to listen to
     directives: Directives | None = None  # for a coordinator that was told others
+    ask_api: bool = False  # whether it has the final status
 
 
 def soonest(*waits: float | None) -> float | None:

@@ -2,46 +2,64 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from footplate_contracts.names import ConditionType, Phase, Reason
+from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import seconds_between
 from footplate_operator.runtime.conditions import NewCondition, find
 from footplate_operator.runtime.decision import Delete, Problem
 from footplate_operator.runtime.kinds import DISRUPTION_BUDGET, SECRET, SERVICE
 from footplate_operator.runtime.objects import unreadable
+from footplate_operator.runtime.throttle import StatusChange
 from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, Desired, soonest
+from footplate_operator.trainingrun.events import unrecorded_event
 from footplate_operator.trainingrun.gang import retire
 from footplate_operator.trainingrun.observed import Observed
-from footplate_operator.trainingrun.policies import gathering, ttl
+from footplate_operator.trainingrun.policies import deletion, gathering
 from footplate_operator.trainingrun.revision import UnreadableRevision
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status.fields import last_seen
-from footplate_operator.trainingrun.status.report import not_training, report
+from footplate_operator.trainingrun.status.report import compare, not_training, report
 
 
 def ended(run: Run, ended_at: datetime, observed: Observed, now: datetime) -> Desired:
     """What is still to be taken away from a run in a terminal phase."""
     pods = retire.of_ended(run, observed, seconds_between(ended_at + run.unobserved, now), now)
-    lifetime = run.spec.ttl_seconds_after_finished
-    # What the run still has to tell the API is told before it goes.
-    left = None if lifetime is None or pods.busy else ttl.remaining(ended_at, lifetime, now)
+    status = last_seen(run, observed, now)
     # RunConfig and revision stay: they are the record of what was trained.
     unneeded = (DISRUPTION_BUDGET,) if pods.busy else (DISRUPTION_BUDGET, SERVICE, SECRET)
+    # What the run still has to tell the API is told before it goes.
+    end = None if pods.busy else _end(run, ended_at, status, observed, now)
     return Desired(
-        status=last_seen(run, observed, now),
+        status=status,
         changes=(
             pods.removals,
             tuple(Delete(child) for child in observed.of_kind(*unneeded)),
-            (Delete(run.reference),) if left is not None and left <= 0.0 else (),
+            (Delete(run.reference),) if end is not None and end.due else (),
         ),
+        told=(unrecorded_event(observed.recorded),) if end is not None and end.unrecorded else (),
         coordinator=observed.reachable,
+        ask_api=end is not None and end.ask,
         requeue_after=soonest(
             *pods.waits,
             POLL_SECONDS if pods.busy else None,
-            None if left is None else max(0.0, left),
+            None if end is None else max(0.0, end.left),
         ),
     )
+
+
+def _end(
+    run: Run, ended_at: datetime, status: TrainingRunStatus, observed: Observed, now: datetime
+) -> deletion.Deletion | None:
+    """When the run itself goes; None where it stays."""
+    lifetime, recorded = run.spec.ttl_seconds_after_finished, observed.recorded
+    if lifetime is None:
+        return None
+    if recorded is not None and compare(run.status, status) is not StatusChange.NOTHING:
+        recorded = replace(recorded, known=False)  # the final status is still to be written
+    return deletion.of_ended(ended_at, lifetime, recorded, now)
 
 
 def suspended(run: Run, observed: Observed, now: datetime) -> Desired:

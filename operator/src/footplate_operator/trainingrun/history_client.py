@@ -1,0 +1,227 @@
+"""Whether the API has the final status of runs that are about to be deleted.
+
+The API mirrors runs by a watch of its own, so it may be behind, and it may be away for
+hours. It is asked run by run, a few at a time, less and less often, and only by tasks of
+their own: a reconciliation reads the last answer and waits for none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import aiohttp
+from pydantic import ValidationError
+
+from footplate_contracts.backoff import backoff
+from footplate_contracts.history import RecordedRun
+from footplate_contracts.logs import fields
+from footplate_contracts.names import Phase, RunUid
+from footplate_operator.errors import ApiUnreachable
+from footplate_operator.runtime.objects import Key
+from footplate_operator.trainingrun.observed import Recorded
+from footplate_operator.trainingrun.run import Run
+
+ANSWER_SECONDS: Final = 5.0
+AT_ONCE: Final = 8  # requests: an API that has just started has enough to do
+FIRST_RETRY_SECONDS: Final = 2.0  # the mirror is behind by less, as a rule
+LONGEST_RETRY_SECONDS: Final = 30.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FinalStatus:
+    """What the API should have: a terminal phase, from this version of the object or a later one."""
+
+    key: Key
+    uid: RunUid
+    phase: Phase | None
+    version: int  # resourceVersion
+
+    @classmethod
+    def of(cls, run: Run) -> FinalStatus:
+        """That of a run that has ended, as the operator sees it."""
+        return cls(run.key, run.uid, run.phase, int(run.version or 0))
+
+    def missing(self, known: RecordedRun) -> str:
+        """Why `known` is not it; empty where it is."""
+        if known.uid != self.uid:
+            return f"it knows the uid {known.uid} only"
+        if known.phase != self.phase:
+            return f"it still has the phase {known.phase}"
+        if known.resource_version < self.version:
+            return f"it has resourceVersion {known.resource_version}, and {self.version} is the last one"
+        return ""
+
+
+class HistoryClient(Protocol):
+    """The way to the API."""
+
+    async def missing(self, final: FinalStatus) -> str:
+        """Why the API has not this status; empty where it has. Raises ApiUnreachable."""
+
+
+class HttpHistory(HistoryClient):
+    """That way over HTTP; `url` is that of the API."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self._session = session
+        self._root = url.rstrip("/")
+
+    async def missing(self, final: FinalStatus) -> str:
+        path = f"/v1/namespaces/{final.key.namespace}/runs/{final.key.name}"
+        try:
+            async with self._session.get(
+                self._root + path,
+                params={"uid": final.uid},
+                headers={"Accept": "application/json"},
+                timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS),
+            ) as response:
+                text = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ApiUnreachable(f"{type(error).__name__}: {error}".rstrip(": ")) from error
+        if response.status == 404:
+            return "it has not seen the run"
+        if response.status != 200:
+            raise ApiUnreachable(f"HTTP {response.status}: {text[:200].decode(errors='replace')}")
+        try:
+            return final.missing(RecordedRun.model_validate_json(text))
+        except ValidationError as error:
+            raise ApiUnreachable(f"an answer that cannot be read: {error}") from error
+
+
+class Histories(Protocol):
+    """What a reconciliation needs of the API; runs go by their uid."""
+
+    def recorded(self, final: FinalStatus) -> Recorded | None:
+        """What the API answered last about this status; None where no API is known."""
+
+    def ask(self, final: FinalStatus) -> None:
+        """Ask until the API has this status, and for no earlier one of the same run."""
+
+    def leave(self, uid: RunUid) -> None:
+        """Ask no more; what is known stays so."""
+
+    def forget(self, uid: RunUid) -> None:
+        """Ask no more, and forget what was answered."""
+
+
+class NoHistories(Histories):
+    """An operator that knows no API: nothing waits for one."""
+
+    def recorded(self, final: FinalStatus) -> None:
+        return None
+
+    def ask(self, final: FinalStatus) -> None:
+        return None
+
+    def leave(self, uid: RunUid) -> None:
+        return None
+
+    def forget(self, uid: RunUid) -> None:
+        return None
+
+
+@dataclass
+class _Asked:
+    final: FinalStatus
+    began: float  # by the loop's clock
+    missing: str | None = None  # None: not answered yet; empty: nothing is
+    task: asyncio.Task[None] | None = None
+
+
+@dataclass(eq=False)
+class Askers(Histories):
+    """One task for each run that waits; `requeue` is told whose final status the API has."""
+
+    client: HistoryClient
+    requeue: Callable[[Key], None]
+    _asked: dict[RunUid, _Asked] = field(default_factory=dict)
+    _turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    _away: bool = False
+
+    def recorded(self, final: FinalStatus) -> Recorded:
+        asked = self._asked.get(final.uid)
+        if asked is None:
+            return Recorded()
+        known = asked.final == final and asked.missing == ""
+        return Recorded(known, asked.missing or "", asyncio.get_running_loop().time() - asked.began)
+
+    def ask(self, final: FinalStatus) -> None:
+        asked = self._asked.get(final.uid)
+        if asked is not None and asked.final == final and asked.task is not None:
+            return
+        if asked is not None and asked.task is not None:
+            asked.task.cancel()
+        began = asked.began if asked is not None else asyncio.get_running_loop().time()
+        asked = self._asked[final.uid] = _Asked(final, began)
+        asked.task = asyncio.create_task(self._ask(asked), name=f"final status of {final.key}")
+
+    def leave(self, uid: RunUid) -> None:
+        asked = self._asked.get(uid)
+        if asked is not None and asked.task is not None:
+            asked.task.cancel()
+            asked.task = None
+
+    def forget(self, uid: RunUid) -> None:
+        self.leave(uid)
+        self._asked.pop(uid, None)
+
+    async def close(self) -> None:
+        """Ask no more for any."""
+        tasks = [asked.task for asked in self._asked.values() if asked.task is not None]
+        for uid in list(self._asked):
+            self.forget(uid)
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _ask(self, asked: _Asked) -> None:
+        tries = 0
+        while True:
+            async with self._turn:
+                asked.missing = await self._answer(asked.final)
+            if not asked.missing:
+                self.requeue(asked.final.key)
+                return
+            if not tries:
+                about = fields(run=asked.final.key, uid=asked.final.uid, why=asked.missing)
+                _log.info("not deleted before the API has its final status", extra=about)
+            tries += 1
+            await asyncio.sleep(
+                backoff(tries, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS, factor=1.5)
+            )
+
+    async def _answer(self, final: FinalStatus) -> str:
+        """Why the API has not this status, an API that is away included."""
+        try:
+            missing = await self.client.missing(final)
+        except ApiUnreachable as error:
+            if not self._away:
+                _log.warning("the API does not answer", extra=fields(error=error))
+            self._away = True
+            return f"it does not answer ({error})"
+        if self._away:
+            _log.info("the API answers")
+        self._away = False
+        return missing
+
+
+@asynccontextmanager
+async def asking(
+    session: aiohttp.ClientSession, url: str, requeue: Callable[[Key], None]
+) -> AsyncIterator[Histories]:
+    """Ask the API at `url` for the block, or nobody where that is empty."""
+    if not url:
+        yield NoHistories()
+        return
+    askers = Askers(HttpHistory(session, url), requeue)
+    try:
+        yield askers
+    finally:
+        await askers.close()

@@ -1,0 +1,43 @@
+"""When a run that has ended is deleted: after its time to live, and once the API has its final status.
+
+The API learns of runs by watching them. One that is deleted while the API is away
+would stay in the history as it was seen last, as `Running` for ever. So the operator
+waits for the API, but not without end: it is no part of the cluster's life.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from footplate_contracts.v1alpha1.types import Seconds
+from footplate_operator.trainingrun.observed import Recorded
+from footplate_operator.trainingrun.policies import ttl
+
+LONGEST_SECONDS: Final = 3600.0  # after its time to live
+# Operator and API may come back together after a longer outage, and a migration takes ten minutes.
+LEAST_ASKED_SECONDS: Final = 900.0
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """What follows for a run that has ended; `left`: seconds until it is deleted, if nothing else comes."""
+
+    left: float
+    ask: bool = False  # the API, whether it has the final status
+    unrecorded: bool = False  # it goes though the API has not
+
+    @property
+    def due(self) -> bool:
+        """Whether it is deleted now."""
+        return self.left <= 0.0
+
+
+def of_ended(ended_at: datetime, lifetime: Seconds, recorded: Recorded | None, now: datetime) -> Deletion:
+    """Whether a run that ended at `ended_at` is deleted by now; `recorded` is None where nobody is asked."""
+    left = ttl.remaining(ended_at, lifetime, now)
+    if left > 0.0 or recorded is None or recorded.known:
+        return Deletion(left)
+    longest = max(left + LONGEST_SECONDS, LEAST_ASKED_SECONDS - recorded.asked_for)
+    return Deletion(longest, ask=longest > 0.0, unrecorded=longest <= 0.0)
