@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 import uvicorn
 import uvloop
@@ -20,6 +21,7 @@ from footplate_api.database import Database
 from footplate_api.edge import Context
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.settings import Settings
+from footplate_api.sole_writer import sole_writer
 from footplate_contracts import environment, logs
 from footplate_contracts.names import ExitCode
 
@@ -31,12 +33,13 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         prog="python -m footplate_api",
         description="Serves the history of TrainingRuns.",
         epilog="Environment: FOOTPLATE_DATABASE_URL, FOOTPLATE_API_HOST, FOOTPLATE_API_PORT,"
-        " FOOTPLATE_REVISION, FOOTPLATE_LOG_FORMAT.",
+        " FOOTPLATE_REVISION, FOOTPLATE_LOG_LEVEL, FOOTPLATE_LOG_FORMAT.",
     )
     parser.add_argument("--host", help="address to bind; default 0.0.0.0 in a pod, 127.0.0.1 elsewhere")
     parser.add_argument("--port", type=settings.port, help=f"default {settings.DEFAULT_PORT}")
     parser.add_argument("--kubeconfig", type=Path, help="default: the pod's own cluster, else kubectl's")
-    parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    levels = get_args(settings.LogLevel)
+    parser.add_argument("--log-level", choices=levels, help="default: FOOTPLATE_LOG_LEVEL, else INFO")
     return parser.parse_args(argv)
 
 
@@ -62,28 +65,30 @@ class _Server(uvicorn.Server):
 
 
 async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
-    """Serves until a signal; raises ValueError where no cluster is configured."""
+    """Serves until a signal; raises ValueError where no cluster is configured, or the database cannot be."""
     kubernetes = await cluster.connect(kubeconfig, chosen.in_pod)
-    context = Context(
-        Database(chosen.database_url),
-        kubernetes,
-        Metrics(),
-        MirrorHealth(),
-        revision=chosen.revision,
-        limits=chosen.limits,
-        room=chosen.database_size,
-    )
-    config = uvicorn.Config(
-        create_app(context),
-        host=chosen.api_host,
-        port=chosen.api_port,
-        log_config=None,
-        access_log=False,  # the middleware logs, with request ids
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )
-    _collect_less_often()
     try:
-        await _Server(config).serve()
+        database = Database(chosen.database_url)
+        context = Context(
+            database,
+            kubernetes,
+            Metrics(),
+            MirrorHealth(),
+            revision=chosen.revision,
+            limits=chosen.limits,
+            room=chosen.database_size,
+        )
+        config = uvicorn.Config(
+            create_app(context),
+            host=chosen.api_host,
+            port=chosen.api_port,
+            log_config=None,
+            access_log=False,  # the middleware logs, with request ids
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        _collect_less_often()
+        with sole_writer(chosen.database_url):
+            await _Server(config).serve()
     finally:
         await kubernetes.close()
 
@@ -93,7 +98,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _arguments(argv)
     try:
         chosen = environment.read(Settings)
-        logs.configure("footplate_api", "uvicorn", level=arguments.log_level, log_format=chosen.log_format)
+        level = arguments.log_level or chosen.log_level
+        logs.configure("footplate_api", "uvicorn", level=level, log_format=chosen.log_format)
         given = {"api_host": arguments.host, "api_port": arguments.port}
         chosen = chosen.model_copy(update={name: value for name, value in given.items() if value})
         uvloop.run(serve(chosen, arguments.kubeconfig))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -17,6 +17,7 @@ from footplate_contracts.quantity import amount
 DEFAULT_DATABASE_URL = "sqlite+aiosqlite:////data/footplate.db"
 DEFAULT_PORT = 8000
 _DAY = timedelta(days=1)
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 # Plain URLs, as charts and people write them, get the driver that this program has.
 _DRIVERS = {
@@ -99,6 +100,9 @@ class Settings(BaseSettings):
     retention_rows_after: int = Field(Limits.rows_after, ge=100, description="a number of at least 100")
     retention_kept_days: float = Field(Limits.kept / _DAY, ge=0, le=1e5, description="a number of days")
     revision: str | None = None  # git revision of the build, for /version
+    log_level: Annotated[LogLevel, BeforeValidator(str.upper)] = Field(
+        "INFO", description=f"one of {', '.join(get_args(LogLevel))}"
+    )
     log_format: LogFormat = Field(LogFormat.LOGFMT, description=f"one of {', '.join(LogFormat)}")
 
     @property

@@ -7,13 +7,18 @@
 {{- end -}}
 {{- end -}}
 
+{{- /* A version as a label or a tag may say it: neither may have the "+" of a build, nor more than 63 characters. */ -}}
+{{- define "footplate.plain" -}}
+{{- . | replace "+" "_" | trunc 63 | trimAll "-_." -}}
+{{- end -}}
+
 {{- /* Labels of every object; call with (dict "root" $ "component" "api"). */ -}}
 {{- define "footplate.labels" -}}
 {{ include "footplate.selector" . }}
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/version: {{ include "footplate.plain" .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 app.kubernetes.io/part-of: footplate
-helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
+helm.sh/chart: {{ include "footplate.plain" (printf "%s-%s" .root.Chart.Name .root.Chart.Version) | quote }}
 {{- end -}}
 
 {{- /* Labels that never change, by which a Deployment finds its pods. */ -}}
@@ -35,7 +40,7 @@ prometheus.io/path: /metrics
 {{- if contains "@" .image.repository -}}
 {{ .image.repository }}
 {{- else -}}
-{{ .image.repository }}:{{ .image.tag | default .root.Chart.AppVersion }}
+{{ .image.repository }}:{{ .image.tag | default (include "footplate.plain" .root.Chart.AppVersion) }}
 {{- end -}}
 {{- end -}}
 

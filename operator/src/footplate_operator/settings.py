@@ -46,6 +46,9 @@ class Settings(BaseSettings):
     image_pull_policy: PullPolicy = Field(
         PullPolicy.IF_NOT_PRESENT, description=f"one of {', '.join(PullPolicy)}"
     )
+    coordinator_image_pull_policy: PullPolicy | None = Field(
+        None, description=f"one of {', '.join(PullPolicy)}"
+    )
     api_url: str = ""
     log_format: LogFormat = Field(LogFormat.LOGFMT, description=f"one of {', '.join(LogFormat)}")
     log_level: Annotated[LogLevel, BeforeValidator(str.upper)] = Field(
@@ -63,7 +66,9 @@ class Settings(BaseSettings):
     @property
     def defaults(self) -> Defaults:
         """What the installation says where a run says nothing."""
-        # The usual format is left out, so that a revision is what it was before there was a choice.
+        # What is usual is left out, so that a revision is what it was before there was a choice.
         log_format = None if self.log_format is LogFormat.LOGFMT else self.log_format
+        policy = self.coordinator_image_pull_policy
+        policy = None if policy is self.image_pull_policy else policy
         said = self.model_dump(include=set(Defaults.model_fields))
-        return Defaults(**said | {"log_format": log_format})
+        return Defaults(**said | {"log_format": log_format, "coordinator_image_pull_policy": policy})

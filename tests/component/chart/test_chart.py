@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import re
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tools.crds import all_definitions
 
-from tests.support.chart import KUBERNETES, helm, rendered, template
+from tests.support.chart import CHART, KUBERNETES, helm, rendered, template
 
 LOCAL = ("--values", "values-local.yaml")
 QUIET_CHILDREN = [
@@ -173,6 +177,7 @@ def test_what_the_operator_is_told() -> None:
         "FOOTPLATE_TRAINER_IMAGE": "localhost/footplate/trainer:dev",
         "FOOTPLATE_COORDINATOR_IMAGE": "localhost/footplate/coordinator:dev",
         "FOOTPLATE_IMAGE_PULL_POLICY": "IfNotPresent",
+        "FOOTPLATE_COORDINATOR_IMAGE_PULL_POLICY": "IfNotPresent",
         "FOOTPLATE_API_URL": "http://footplate-api.footplate-system.svc:8000",
         "SSL_CERT_FILE": "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
         "SSL_CERT_DIR": "",
@@ -210,6 +215,57 @@ def test_where_the_history_is(values: tuple[str, ...], url: object, volume: dict
     assert volumes.get("data") == volume
     claims = [item for item in objects if item["kind"] == "PersistentVolumeClaim"]
     assert bool(claims) == ("persistentVolumeClaim" in (volume or {}))
+
+
+@pytest.mark.parametrize("mode", ["ReadWriteOnce", "ReadWriteOncePod"])
+def test_the_file_is_on_a_volume_of_one_writer(mode: str) -> None:
+    claim = one(
+        rendered("--set", f"api.persistence.accessMode={mode}"), "PersistentVolumeClaim", "footplate-api"
+    )
+    assert claim["spec"]["accessModes"] == [mode]
+
+
+def test_the_development_cluster_has_one_writer_too() -> None:
+    claim = one(rendered(*LOCAL), "PersistentVolumeClaim", "footplate-api")
+    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+
+
+def test_a_volume_that_is_not_used_may_be_anything() -> None:
+    many = "api.persistence.accessMode=ReadWriteMany"
+    for unused in (f"api.database.url={POSTGRES}", "api.persistence.enabled=false"):
+        objects = rendered("--set", many, "--set", unused)
+        assert not any(item["kind"] == "PersistentVolumeClaim" for item in objects)
+
+
+def test_a_version_with_a_build_makes_labels_and_tags_that_are_legal(tmp_path: Path) -> None:
+    chart = tmp_path / "footplate"
+    shutil.copytree(CHART, chart)
+    said = yaml.safe_load((chart / "Chart.yaml").read_text())
+    version = "1.2.3-rc.1+" + "build.7" * 10
+    (chart / "Chart.yaml").write_text(yaml.safe_dump(said | {"version": version, "appVersion": "1.2.3+b.7"}))
+    done = helm("template", "footplate", str(chart), f"--kube-version={KUBERNETES}")
+    assert done.returncode == 0, done.stderr
+    objects = [item for item in yaml.safe_load_all(done.stdout) if item]
+    for item in objects:
+        labels = item["metadata"]["labels"]
+        assert all(
+            re.fullmatch(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?", label)
+            for label in labels.values()
+        )
+        assert labels["helm.sh/chart"].startswith("footplate-1.2.3-rc.1_build.7")
+        assert labels["app.kubernetes.io/version"] == "1.2.3_b.7"
+    assert container(one(objects, "Deployment", "footplate-api"))["image"] == "footplate/api:1.2.3_b.7"
+
+
+def test_what_the_api_is_told() -> None:
+    told = environment(one(rendered("--set", "api.logLevel=DEBUG"), "Deployment", "footplate-api"))
+    told.pop("HOME"), told.pop("PYTHONDONTWRITEBYTECODE")
+    assert told == {
+        "FOOTPLATE_API_PORT": "8000",
+        "FOOTPLATE_DATABASE_URL": SQLITE,
+        "FOOTPLATE_LOG_LEVEL": "DEBUG",
+        "FOOTPLATE_LOG_FORMAT": "logfmt",
+    }
 
 
 def test_a_podmonitor_on_request() -> None:
@@ -282,6 +338,32 @@ def test_nothing_holds_up_an_uninstall() -> None:
             "trainer.image.pullPolicy=Sometimes", "at '/trainer/image/pullPolicy'", id="pull-policy"
         ),
         pytest.param("profiles.h100Infiniband.dollarsPerNodeHour=-1", "dollarsPerNodeHour", id="price"),
+        pytest.param("api.logLevel=loud", "at '/api/logLevel'", id="log-level"),
+        pytest.param(
+            "api.persistence.accessMode=ReadWriteMany",
+            "api.persistence.accessMode is ReadWriteMany, but a SQLite file has one writer: ReadWriteOncePod",
+            id="volume-of-many",
+        ),
+        pytest.param(
+            "api.database.existingSecret.key=dsn",
+            'api.database.existingSecret.key is "dsn", but api.database.existingSecret.name names no Secret',
+            id="key-of-no-secret",
+        ),
+        pytest.param(
+            "api.database.existingSecret.name=My Secret",
+            "at '/api/database/existingSecret/name'",
+            id="secret",
+        ),
+        pytest.param(
+            "api.database.existingSecret.key=a/b",
+            "at '/api/database/existingSecret/key'",
+            id="key-of-a-secret",
+        ),
+        pytest.param(
+            "api.database.url=postgresql://h/d,api.database.existingSecret.name=db",
+            "api.database.url and api.database.existingSecret.name both say where the history is",
+            id="two-databases",
+        ),
     ],
 )
 def test_wrong_values_are_refused(flag: str, says: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -52,6 +53,17 @@ def serving(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.kill()
         process.wait()
+
+
+def once(folder: Path, port: int, url: str) -> subprocess.CompletedProcess[str]:
+    """A process that ends by itself."""
+    return subprocess.run(
+        command(folder, port),
+        env={**elsewhere(), "FOOTPLATE_DATABASE_URL": url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 async def ready(client: httpx.AsyncClient) -> bool:
@@ -134,13 +146,7 @@ async def test_idles_small_and_ends_well_on_sigterm(tmp_path: Path) -> None:
     ],
 )
 def test_a_database_that_cannot_be_is_a_sentence(tmp_path: Path, url: str, says: str) -> None:
-    ended = subprocess.run(
-        command(tmp_path, 8000),
-        env={**elsewhere(), "FOOTPLATE_DATABASE_URL": url},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    ended = once(tmp_path, 8000, url)
     assert ended.returncode == ExitCode.CONFIG
     assert says in ended.stderr and "Traceback" not in ended.stderr
 
@@ -156,3 +162,31 @@ def test_without_any_cluster_it_ends_at_once_with_a_sentence() -> None:
     assert ended.returncode == ExitCode.CONFIG
     assert "no Kubernetes API server is configured" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+async def test_a_second_process_on_the_same_file_ends_with_a_sentence(tmp_path: Path) -> None:
+    [port, other] = claim_ports(2)
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    with serving(tmp_path, port) as first:
+        async with client(port) as probe:
+            await eventually(lambda: ready(probe), bool, seconds=30)
+            for folder in ("data", "link"):
+                ended = await asyncio.to_thread(
+                    once, tmp_path, other, f"sqlite:///{tmp_path}/{folder}/footplate.db"
+                )
+                assert ended.returncode == ExitCode.CONFIG and "Traceback" not in ended.stderr
+                assert f"{tmp_path}/data/footplate.db is written by another process" in ended.stderr
+                assert f"pid {first.pid} on {socket.gethostname()}" in ended.stderr
+            assert await ready(probe)
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+    with serving(tmp_path, other):
+        async with client(other) as probe:
+            await eventually(lambda: ready(probe), bool, seconds=30)
+
+
+def test_a_lock_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "footplate.db.lock").mkdir()
+    ended = once(tmp_path, 8000, f"sqlite:///{tmp_path}/footplate.db")
+    assert ended.returncode == ExitCode.CONFIG and "Traceback" not in ended.stderr
+    assert f"{tmp_path}/footplate.db.lock cannot be opened (Is a directory)" in ended.stderr

@@ -11,6 +11,7 @@ from tools.crds import all_definitions
 
 from footplate_contracts.environment import read
 from footplate_contracts.names import Phase
+from footplate_contracts.v1alpha1.pods import PullPolicy
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.__main__ import KINDS
 from footplate_operator.errors import ClusterError
@@ -70,6 +71,19 @@ def test_settings_have_defaults(told: Tell) -> None:
     assert (own.watch_namespaces, own.metrics_port, own.namespace) == (("a", "b"), 8080, "default")
     assert own.identity.endswith(f"-{os.getpid()}")
     assert own.defaults == Defaults(trainer_image="t:1", coordinator_image="c:1")
+
+
+@pytest.mark.parametrize(
+    ("said", "frozen"),
+    [
+        pytest.param("Always", PullPolicy.ALWAYS, id="another"),
+        pytest.param("IfNotPresent", None, id="the-same"),  # as an earlier release froze it
+        pytest.param("", None, id="none"),
+    ],
+)
+def test_the_coordinators_pull_policy_is_its_own(told: Tell, said: str, frozen: PullPolicy | None) -> None:
+    told({**IMAGES, "FOOTPLATE_COORDINATOR_IMAGE_PULL_POLICY": said})
+    assert read(Settings).defaults.coordinator_image_pull_policy is frozen
 
 
 def test_an_operator_in_a_pod_is_called_as_its_pod(told: Tell) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from footplate_contracts.names import Env, Phase, WorkerId
+from footplate_contracts.v1alpha1.pods import PullPolicy
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.credentials import new_credentials
 from footplate_operator.trainingrun.manifests import children, coordinator
@@ -105,6 +106,18 @@ def test_the_coordinator_has_the_key_and_no_user_volume() -> None:
     assert "nvidia.com/gpu" not in json.dumps(pod["spec"]["containers"][0]["resources"])
     assert "nodeSelector" not in pod["spec"], "it needs no GPU node, but may stand on one"
     assert pod["spec"]["tolerations"][0]["key"] == "nvidia.com/gpu"
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [pytest.param(PullPolicy.ALWAYS, "Always", id="own"), pytest.param(None, "IfNotPresent", id="trainers")],
+)
+def test_the_coordinators_image_is_pulled_as_said(own: PullPolicy | None, expected: str) -> None:
+    subject = run()
+    defaults = DEFAULTS.model_copy(update={"coordinator_image_pull_policy": own})
+    revision = admit(subject, decode_profile(profile_manifest()), defaults, [], RELEASE)
+    made = coordinator.pod(subject, revision, 1)
+    assert made["spec"]["containers"][0]["imagePullPolicy"] == expected
 
 
 def test_a_profile_becomes_devices_and_variables() -> None:

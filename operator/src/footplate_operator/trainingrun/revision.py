@@ -35,6 +35,7 @@ class Defaults(Contract):
     trainer_image: str
     coordinator_image: str
     image_pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT
+    coordinator_image_pull_policy: PullPolicy | None = None  # None: the same
     api_url: str = ""
     log_format: LogFormat | None = None  # None: the usual one
 

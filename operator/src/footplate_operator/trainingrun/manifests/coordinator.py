@@ -71,6 +71,7 @@ def pod(run: Run, revision: Revision, epoch: int, avoided: frozenset[str] = froz
 
 def _container(run: Run, revision: Revision, epoch: int) -> Json:
     defaults = revision.frozen.defaults
+    policy = defaults.coordinator_image_pull_policy or defaults.image_pull_policy
     variables = shared_environment(run, defaults) | {
         Env.TLS_KEY_FILE: f"{RUN_SECRET_MOUNT}/{SECRET_PRIVATE_KEY_KEY}",
         Env.COORDINATOR_EPOCH: str(epoch),
@@ -82,7 +83,7 @@ def _container(run: Run, revision: Revision, epoch: int) -> Json:
     return {
         "name": "coordinator",
         "image": defaults.coordinator_image,
-        "imagePullPolicy": defaults.image_pull_policy.value,
+        "imagePullPolicy": policy.value,
         "env": as_env(variables),
         "ports": [{"name": "https", "containerPort": COORDINATOR_PORT}],
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},

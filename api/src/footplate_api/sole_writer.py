@@ -1,0 +1,68 @@
+"""One SQLite file has one writer: a second process on the same file is refused before it opens it.
+
+A write-ahead log lives in memory that the processes of one machine share. Two pods on two
+nodes do not, and a volume that both may mount lets each overwrite what the other wrote. The lock
+is the kernel's, on a file beside the database: it ends with the process, however that ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import make_url
+
+_SUFFIX: Final = ".lock"  # never deleted: whoever waits for it would lock a file that nobody else finds
+_LONGEST: Final = 200  # bytes that are read of who holds it
+
+
+@contextmanager
+def sole_writer(url: str) -> Iterator[None]:
+    """Hold the file that `url` names for the block; PostgreSQL needs no such thing.
+
+    Raises ValueError where another process holds it, or the file system has no locks.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        yield
+        return
+    file = Path(parsed.database).resolve()  # by whatever name it is reached
+    descriptor = _locked(file, file.with_name(file.name + _SUFFIX))
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _locked(file: Path, beside: Path) -> int:
+    """The open descriptor that holds the lock."""
+    try:
+        descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise ValueError(
+            f"FOOTPLATE_DATABASE_URL: {beside} cannot be opened ({error.strerror}); name a file on a volume"
+            " that this program may write to"
+        ) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, _LONGEST, 0).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise ValueError(
+            f"FOOTPLATE_DATABASE_URL: {file} is written by another process ({holder or 'unknown'}), and a"
+            " SQLite file has one writer; end that one first, or use PostgreSQL for several replicas"
+        ) from None
+    except OSError as error:
+        os.close(descriptor)
+        raise ValueError(
+            f"FOOTPLATE_DATABASE_URL: {beside} cannot be locked ({error.strerror}), so nothing keeps a second"
+            " process from the file; name one on a volume whose file system has locks, or use PostgreSQL"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+    return descriptor

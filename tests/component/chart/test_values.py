@@ -1,0 +1,67 @@
+"""Every value of the chart changes what is rendered: none is there for nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from tests.support.chart import CHART, rendered
+
+VALUES: Final[dict[str, Any]] = yaml.safe_load((CHART / "values.yaml").read_text())
+SCHEMA: Final[dict[str, Any]] = json.loads((CHART / "values.schema.json").read_text())
+# What another value has to be, or a leaf has nothing to act upon.
+GIVEN: Final = {
+    "api.database.existingSecret.key": ("api.database.existingSecret.name=db",),
+    "metrics.podMonitor.interval": ("metrics.podMonitor.enabled=true",),
+    "metrics.podMonitor.labels": ("metrics.podMonitor.enabled=true",),
+}
+TEXTS: Final = ("other", "9Gi", "7s", "postgresql://host/other", "77m")
+
+
+def schema_of(path: tuple[str, ...]) -> dict[str, Any]:
+    """What the schema says of a value."""
+    node = SCHEMA
+    for name in path:
+        node = node["properties"].get(name) if "properties" in node else node["additionalProperties"]
+        if "$ref" in node:
+            node = SCHEMA["definitions"][node["$ref"].rsplit("/", 1)[-1]]
+    return node
+
+
+def leaves(values: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Path and value of everything that is no further map."""
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, (*path, name))
+        else:
+            yield (*path, name), value
+
+
+def another(value: Any, schema: dict[str, Any]) -> Any:
+    """A value that the schema allows, and that is not `value`."""
+    if "enum" in schema:
+        return next(member for member in schema["enum"] if member != value)
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, list):
+        return [another("", schema["items"])]
+    if schema.get("type") == "object":
+        return {"name" if "required" in schema else "other": "other"}
+    return next(text for text in TEXTS if text != value and re.search(schema.get("pattern", ""), text))
+
+
+LEAVES: Final = [pytest.param(path, value, id=".".join(path)) for path, value in leaves(VALUES)]
+
+
+@pytest.mark.parametrize(("path", "value"), LEAVES)
+def test_each_value_changes_the_rendering(path: tuple[str, ...], value: Any) -> None:
+    given = [flag for setting in GIVEN.get(".".join(path), ()) for flag in ("--set", setting)]
+    changed = json.dumps(another(value, schema_of(path)))
+    assert rendered(*given, "--set-json", f"{'.'.join(path)}={changed}") != rendered(*given)
