@@ -19,9 +19,11 @@ from footplate_api import cluster, settings
 from footplate_api.app import create_app
 from footplate_api.database import Database
 from footplate_api.edge import Context
+from footplate_api.errors import MigrationFailed
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.settings import Settings
 from footplate_api.sole_writer import sole_writer
+from footplate_api.startup import Startup
 from footplate_contracts import environment, logs
 from footplate_contracts.names import ExitCode
 
@@ -64,8 +66,27 @@ class _Server(uvicorn.Server):
         yield
 
 
+async def _serve(server: uvicorn.Server, startup: Startup) -> None:
+    """Serves until a signal, or until the start has failed; raises MigrationFailed then."""
+
+    async def end_on_failure() -> None:
+        await startup.over()
+        if startup.failure is not None:
+            server.should_exit = True
+
+    watching = asyncio.create_task(end_on_failure())
+    await server.serve()
+    watching.cancel()
+    if startup.failure is not None:
+        raise startup.failure
+
+
 async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
-    """Serves until a signal; raises ValueError where no cluster is configured, or the database cannot be."""
+    """Serves until a signal.
+
+    Raises ValueError where no cluster is configured or the database cannot be, MigrationFailed where that
+    cannot be brought to this release's schema.
+    """
     kubernetes = await cluster.connect(kubeconfig, chosen.in_pod)
     try:
         database = Database(chosen.database_url)
@@ -88,13 +109,13 @@ async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
         )
         _collect_less_often()
         with sole_writer(chosen.database_url):
-            await _Server(config).serve()
+            await _serve(_Server(config), context.startup)
     finally:
         await kubernetes.close()
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code 78 for a configuration that no restart mends."""
+    """Exit code 78 for a configuration that no restart mends, 1 where the database cannot be migrated."""
     arguments = _arguments(argv)
     try:
         chosen = environment.read(Settings)
@@ -106,6 +127,9 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"footplate-api: {error}", file=sys.stderr)
         return ExitCode.CONFIG
+    except MigrationFailed as error:
+        print(f"footplate-api: {error}", file=sys.stderr)
+        return 1
     return ExitCode.SUCCESS
 
 

@@ -10,17 +10,19 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from footplate_api import bodies, edge, migrate, problems
+from footplate_api import bodies, edge, problems
 from footplate_api.admission import Admission
 from footplate_api.checkpoints import routes as checkpoints
 from footplate_api.edge import Context
 from footplate_api.metrics import routes as metrics
 from footplate_api.middleware import RequestEdge
+from footplate_api.pipelines import migration
 from footplate_api.pipelines.carry_over import CarryOver
 from footplate_api.pipelines.ingest import Ingest
 from footplate_api.pipelines.mirror import Mirror
 from footplate_api.pipelines.retention import Retention
 from footplate_api.runs import routes as runs
+from footplate_api.startup import StartupGate
 from footplate_api.system import routes as system
 
 _TAGS: Sequence[dict[str, str]] = (
@@ -39,23 +41,15 @@ class _Application(FastAPI):
 
 
 def create_app(context: Context) -> FastAPI:
-    """The whole application; its lifespan migrates the database and runs the mirror."""
+    """The whole application; its lifespan begins to migrate the database, and then runs the mirror."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await migrate.upgrade(context.database)
-        mirror = Mirror(context.cluster, context.database, context.metrics, context.mirror, context.now)
-        retention = Retention(context.database, context.now, context.limits, context.room)
-        pipelines = [
-            asyncio.create_task(mirror.run(), name="mirror"),
-            asyncio.create_task(app.state.ingest.run(), name="ingest"),
-            asyncio.create_task(CarryOver(context.database).run(), name="carry-over"),
-            asyncio.create_task(retention.run(), name="retention"),
-        ]
+        working = asyncio.create_task(_work(context, app.state.ingest), name="work")
         yield
-        for task in pipelines:
-            task.cancel()
-        await asyncio.gather(*pipelines, return_exceptions=True)
+        working.cancel()
+        with suppress(asyncio.CancelledError):
+            await working
         await context.database.close()
 
     app = _Application(
@@ -74,5 +68,22 @@ def create_app(context: Context) -> FastAPI:
     for router in (runs.router, metrics.router, checkpoints.router, system.router):
         app.include_router(router)
     edge.install(app)
+    app.add_middleware(StartupGate, startup=context.startup)
     app.add_middleware(RequestEdge, metrics=context.metrics)
     return app
+
+
+async def _work(context: Context, ingest: Ingest) -> None:
+    """What is done beside requests: the database is migrated, and once it is, all that writes it begins."""
+    url = context.database.engine.url.render_as_string(hide_password=False)
+    if not await migration.bring_up(url, context.migrations, context.startup):
+        return
+    pipelines = (
+        Mirror(context.cluster, context.database, context.metrics, context.mirror, context.now),
+        ingest,
+        CarryOver(context.database),
+        Retention(context.database, context.now, context.limits, context.room),
+    )
+    async with asyncio.TaskGroup() as group:
+        for pipeline in pipelines:
+            group.create_task(pipeline.run(), name=type(pipeline).__name__)

@@ -17,6 +17,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Final
 
 from fastapi import Depends, FastAPI, Request
@@ -29,10 +30,12 @@ from footplate_api.admission import Admission
 from footplate_api.database import Database, ReadSession, WriteSession
 from footplate_api.errors import ApiError, HttpError, Invalid
 from footplate_api.metrics.retention import Limits
+from footplate_api.migrate import scripts
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.pipelines.ingest import Ingest
 from footplate_api.ports import Cluster
 from footplate_api.problems import MEDIA_TYPE, from_validation, problem, summary
+from footplate_api.startup import Startup
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +60,8 @@ class Context:
     revision: str | None = None
     limits: Limits = field(default_factory=Limits)
     room: int | None = None  # bytes that the database may take
+    startup: Startup = field(default_factory=Startup)
+    migrations: Path = field(default_factory=scripts)
     now: Callable[[], datetime] = utc_now
 
 

@@ -9,7 +9,9 @@ ApiError
 ├── DatabaseUnavailable   503
 │   └── DatabaseFull      503  reads go on
 ├── TooBusy               429  more telemetry at once than there is room for
+├── Starting              503  nothing is served before the database is migrated
 └── HttpError             404, 405, 413 … of the router itself
+MigrationFailed                of the start alone: the process ends
 ListExpired                    of the mirror alone: the API server forgot a resource version
 """
 
@@ -107,10 +109,22 @@ class TooBusy(ApiError):
     retry_after = 2
 
 
+class Starting(ApiError):
+    """The process waits for its database, or for a migration of it."""
+
+    status = 503
+    title = "Starting"
+    retry_after = 5
+
+
 class HttpError(ApiError):
     """What the router itself refuses: no such path or method, no JSON, too much of it."""
 
     title = "Request not served"
+
+
+class MigrationFailed(Exception):
+    """The database has not the schema that this release needs; the message is a sentence for a person."""
 
 
 class ListExpired(Exception):

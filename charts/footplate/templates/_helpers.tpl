@@ -83,7 +83,7 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{- /* Both programs answer on the same two paths; call with (dict "port" "http"). */ -}}
+{{- /* Both programs answer on the same two paths, and from their first moment on /healthz; call with (dict "port" "http"). */ -}}
 {{- define "footplate.probes" -}}
 startupProbe:
   httpGet: {path: /healthz, port: {{ .port }}}

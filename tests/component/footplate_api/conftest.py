@@ -69,7 +69,22 @@ class Api:
 @asynccontextmanager
 async def running(url: str, cluster: FakeCluster) -> AsyncIterator[Api]:
     """The application with its lifespan: migrated, mirroring."""
-    context = Context(Database(url), cluster, Metrics(), MirrorHealth(), revision="abc123")
+    async with starting(url, cluster) as started:
+        await started.context.startup.over()
+        yield started
+
+
+@asynccontextmanager
+async def starting(url: str, cluster: FakeCluster, migrations: Path | None = None) -> AsyncIterator[Api]:
+    """The application as soon as it answers, with the migrations of a folder."""
+    context = Context(
+        Database(url),
+        cluster,
+        Metrics(),
+        MirrorHealth(),
+        revision="abc123",
+        migrations=migrations or migrate.scripts(),
+    )
     app = create_app(context)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)

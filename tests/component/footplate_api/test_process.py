@@ -67,8 +67,16 @@ def once(folder: Path, port: int, url: str) -> subprocess.CompletedProcess[str]:
 
 
 async def ready(client: httpx.AsyncClient) -> bool:
+    return await answers(client, "/readyz")
+
+
+async def alive(client: httpx.AsyncClient) -> bool:
+    return await answers(client, "/healthz")
+
+
+async def answers(client: httpx.AsyncClient, path: str) -> bool:
     try:
-        return (await client.get("/readyz")).status_code == 200
+        return (await client.get(path)).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -183,6 +191,33 @@ async def test_a_second_process_on_the_same_file_ends_with_a_sentence(tmp_path: 
     with serving(tmp_path, other):
         async with client(other) as probe:
             await eventually(lambda: ready(probe), bool, seconds=30)
+
+
+def test_a_migration_that_fails_ends_the_process_with_a_sentence(tmp_path: Path) -> None:
+    [port] = claim_ports(1)
+    with closing(sqlite3.connect(tmp_path / "footplate.db")) as database:
+        database.execute("CREATE TABLE checkpoints (x INTEGER)")
+    ended = once(tmp_path, port, f"sqlite:///{tmp_path}/footplate.db")
+    assert ended.returncode == ExitCode.USER_ERROR
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("footplate-api: the database cannot be migrated: OperationalError: ")
+    assert "table checkpoints already exists" in last and last.endswith("; it is as it was before")
+
+
+async def test_a_process_that_waits_for_its_database_ends_well_on_sigterm(tmp_path: Path) -> None:
+    [port] = claim_ports(1)
+    environment = {**elsewhere(), "FOOTPLATE_DATABASE_URL": "postgresql://u@127.0.0.1:1/none"}
+    process = subprocess.Popen(command(tmp_path, port), env=environment)
+    try:
+        async with client(port) as probe:
+            await eventually(lambda: alive(probe), bool, seconds=30)
+            answer = await probe.get("/readyz")
+            assert answer.status_code == 503 and "does not answer" in answer.json()["detail"]
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, 20) == ExitCode.SUCCESS
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_lock_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ def test_defaults_are_those_of_a_laptop(told: Tell) -> None:
         "api_host": "127.0.0.1",
         "api_port": 8000,
         "revision": None,
+        "log_level": "INFO",
         "log_format": LogFormat.LOGFMT,
     }
 
@@ -55,6 +56,7 @@ def test_urls_get_an_asynchronous_driver(told: Tell, given: str, used: str) -> N
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
+        pytest.param("FOOTPLATE_LOG_LEVEL", "loud", "one of DEBUG, INFO, WARNING,", id="log-level"),
         pytest.param("FOOTPLATE_DATABASE_URL", "mysql://u:secret@h/d", "not with 'mysql'", id="database"),
         pytest.param("FOOTPLATE_DATABASE_URL", "secret.db", "not with 'no scheme'", id="no-url"),
         pytest.param(

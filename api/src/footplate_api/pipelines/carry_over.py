@@ -40,6 +40,9 @@ class CarryOver:
             except ApiError as error:
                 log.warning("rows of a former release wait: %s", error.detail)
                 carried = 0
+            except Exception:  # the edge of the task: nobody would start it again
+                log.exception("rows of a former release cannot be carried over")
+                carried = 0
             await asyncio.sleep(PAUSE_SECONDS if carried else AGAIN_SECONDS)
 
     async def bite(self) -> int:

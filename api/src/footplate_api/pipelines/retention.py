@@ -50,6 +50,8 @@ class Retention:
                 await self.look()
             except ApiError as error:
                 log.warning("retention waits: %s", error.detail)
+            except Exception:  # the edge of the task: nobody would start it again
+                log.exception("retention stumbled")
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> int:

@@ -1,0 +1,51 @@
+"""What a process that does not serve yet says of itself, and for how long that has been so."""
+
+from __future__ import annotations
+
+import pytest
+
+from footplate_api.errors import Starting
+from footplate_api.startup import Stage, Startup
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def said(startup: Startup) -> str:
+    with pytest.raises(Starting) as caught:
+        startup.check()
+    return caught.value.detail
+
+
+def test_the_stage_is_said_and_since_when() -> None:
+    clock = Clock()
+    startup = Startup(clock)
+    clock.now += 12
+    assert said(startup) == (
+        "The database does not answer, and is asked again, for 12 s now; nothing else is served before."
+    )
+    startup.enter(Stage.MIGRATING)
+    clock.now += 600
+    startup.enter(Stage.MIGRATING)  # it still does
+    assert "is being migrated" in said(startup) and "for 600 s now" in said(startup)
+    startup.enter(Stage.CONNECTING)
+    assert "for 0 s now" in said(startup)
+
+
+def test_everything_is_served_in_the_end() -> None:
+    startup = Startup(Clock())
+    startup.serve()
+    startup.check()
+    assert startup.failure is None
+
+
+def test_a_failure_is_kept() -> None:
+    startup, wrong = Startup(Clock()), ValueError("row 7 is odd")
+    startup.fail(wrong)
+    assert "failed" in said(startup) and startup.failure is wrong
