@@ -9,6 +9,7 @@ one event at a time.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,13 @@ from kubernetes.aio.config.config_exception import ConfigException
 from kubernetes.aio.config.incluster_config import load_incluster_config
 from kubernetes.aio.config.kube_config import load_kube_config
 
-from footplate_api.errors import ClusterRefused, ClusterUnavailable, FieldError, ListExpired
+from footplate_api.errors import (
+    ClusterRefused,
+    ClusterUnavailable,
+    FieldError,
+    InstallationLacksRights,
+    ListExpired,
+)
 from footplate_api.ports import EventType, Manifest, RunPage, WatchEvent
 from footplate_contracts.names import GROUP, VERSION
 
@@ -32,8 +39,14 @@ PAGE: Final = 500  # objects a list request
 REQUEST_SECONDS: Final = 15.0
 # Short watches: a connection that died silently is noticed after one of them.
 WATCH_SECONDS: Final = 60
-_GONE: Final = 410
-_OURS: Final = (401, 429)  # about our credentials or pace, not about the caller's request
+_UNAUTHORIZED, _FORBIDDEN, _GONE, _TOO_MANY = 401, 403, 410, 429
+# What an authorizer says of an account, as k8s.io/apiserver's responsewriters word it.
+_LACKING: Final = re.compile(
+    r'is forbidden: User "[^"]*" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)"'
+    r'(?: in API group "(?P<group>[^"]*)")?(?: in the namespace "(?P<namespace>[^"]*)")?'
+)
+# What admission says of a request: a webhook, a ValidatingAdmissionPolicy, a quota, a namespace that ends.
+_ADMISSION: Final = re.compile(r'denied the request|is forbidden: (?!User ")')
 
 
 async def connect(kubeconfig: Path | None, in_pod: bool) -> KubernetesCluster:
@@ -173,7 +186,13 @@ def refusal(status: int, body: str) -> Exception:
     message = str(said.get("message") or body[:1024] or f"status {status}")
     if status == _GONE:
         return ListExpired(message)
-    if status in _OURS or not 400 <= status < 500:
+    if status == _UNAUTHORIZED:
+        return InstallationLacksRights(
+            "The Kubernetes API server does not accept the credentials of this installation of Footplate."
+        )
+    if status == _FORBIDDEN and not _ADMISSION.search(str(said.get("message", ""))):
+        return InstallationLacksRights(_lacks(message))
+    if status == _TOO_MANY or not 400 <= status < 500:
         return ClusterUnavailable(f"The Kubernetes API server answered {status}: {message}")
     causes = (said.get("details") or {}).get("causes") or []
     fields = [
@@ -181,6 +200,19 @@ def refusal(status: int, body: str) -> Exception:
         for cause in causes
     ]
     return ClusterRefused(message, fields, status)
+
+
+def _lacks(message: str) -> str:
+    """What the API's role has to allow. The account's name is nothing that a caller needs."""
+    found = _LACKING.search(message)
+    if found is None:
+        return "Kubernetes was asked for more than its ClusterRole allows this installation of Footplate."
+    resource = f"{found['resource']}.{found['group']}" if found["group"] else found["resource"]
+    place = "any namespace" if found["namespace"] is None else f'the namespace "{found["namespace"]}"'
+    return (
+        f"This installation of Footplate may not {found['verb']} {resource} in {place}:"
+        f" the ClusterRole of its API lacks the verb {found['verb']} on {resource}, or is not bound."
+    )
 
 
 def _status_object(body: str) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ ApiError
 ├── RunNotFound           404
 ├── RunMismatch           409  a batch for another run than the path names
 ├── ClusterRefused        4xx  the API server's own word, its status kept
+├── InstallationLacksRights  502  the API server refuses this API's own account, whoever the caller is
 ├── ClusterUnavailable    503
 ├── DatabaseUnavailable   503
 └── HttpError             404, 405, 413 … of the router itself
@@ -72,6 +73,16 @@ class ClusterRefused(ApiError):
     """The Kubernetes API server said no; its status and message are passed on."""
 
     title = "Refused by Kubernetes"
+
+
+class InstallationLacksRights(ApiError):
+    """The Kubernetes API server refuses this API's own account: whoever installed it has to mend that.
+
+    A gateway that its upstream does not let in, hence 502; asking again soon helps nobody.
+    """
+
+    status = 502
+    title = "Installation lacks rights"
 
 
 class ClusterUnavailable(ApiError):

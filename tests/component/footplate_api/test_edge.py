@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
+from footplate_api.cluster import refusal
 from footplate_api.middleware import BODY_LIMIT, RequestEdge
 from footplate_api.observation import Metrics
+from footplate_api.ports import Manifest
 from footplate_api.settings import with_driver
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 from tests.component.footplate_api.conftest import Api, running
@@ -170,6 +173,24 @@ async def test_our_own_mistakes_show_no_traceback(caplog: pytest.LogCaptureFixtu
     assert answer.headers["content-type"] == "application/problem+json"
     assert "hunter2" not in answer.text
     assert "hunter2" in caplog.text
+
+
+class WithoutRights(FakeCluster):
+    """An API server that does not let this API's account create runs."""
+
+    async def create_run(self, namespace: str, manifest: Manifest) -> Manifest:
+        message = 'x is forbidden: User "system:serviceaccount:a:b" cannot create resource "trainingruns"'
+        raise refusal(403, json.dumps({"message": message}))
+
+
+async def test_rights_that_the_api_lacks_are_no_403_of_the_caller(tmp_path: Path) -> None:
+    async with running(with_driver(f"sqlite:///{tmp_path}/footplate.db"), WithoutRights()) as api:
+        answer = await api.client.post(RUNS, json={"metadata": {"name": "gpt"}, "spec": {}})
+    assert (answer.status_code, answer.json()["type"]) == (
+        502,
+        "urn:footplate:problem:installation-lacks-rights",
+    )
+    assert "lacks the verb create" in answer.json()["detail"] and "serviceaccount" not in answer.text
 
 
 async def test_a_database_that_goes_away_is_a_503_until_it_is_back(postgres: Server) -> None:

@@ -27,7 +27,7 @@ async def ingest(session: WriteSession, namespace: str, name: str, batch: Teleme
     known = await runs.names_of(session, batch.run_uid)
     if known not in (None, (namespace, name)):
         raise RunMismatch(
-            f"body.runUid: {batch.run_uid!r} is the run {known[0]}/{known[1]}, not {namespace}/{name}"
+            f"body.runUid: {batch.run_uid!r} is another run than {namespace}/{name}, which the path names"
         )
     await repository.store(session, batch.run_uid, history.newest(batch.rows))
     await checkpoints.store(session, batch.run_uid, batch.checkpoints)

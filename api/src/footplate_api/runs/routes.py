@@ -18,7 +18,8 @@ router = APIRouter(prefix="/v1/namespaces/{namespace}/runs", tags=["runs"])
 async def create_run(namespace: Namespace, submission: RunSubmission, context: Contextual) -> RunDetail:
     """Creates a TrainingRun in Kubernetes, under strict validation.
 
-    A refusal of the Kubernetes API server keeps its status (403, 409, 422 …) and message.
+    A refusal of the Kubernetes API server keeps its status (403, 409, 422 …) and message, save one
+    of this API's own account (502).
     """
     return await service.submit(context.cluster, context.database, namespace, submission, context.now)
 
