@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from footplate_api import edge, migrate, problems
+from footplate_api import edge, migrate, openapi
 from footplate_api.checkpoints import routes as checkpoints
 from footplate_api.edge import Context
 from footplate_api.metrics import routes as metrics
@@ -29,9 +29,9 @@ _TAGS: Sequence[dict[str, str]] = (
 
 class _Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
-        document = super().openapi()
-        document["components"]["schemas"] |= problems.schemas()
-        return document
+        if self.openapi_schema is None:
+            self.openapi_schema = openapi.complete(super().openapi())
+        return self.openapi_schema
 
 
 def create_app(context: Context) -> FastAPI:
@@ -54,7 +54,8 @@ def create_app(context: Context) -> FastAPI:
         description="Errors are problem+json (RFC 9457) with the wrong field, its value and what is right.",
         version=version("footplate-api"),
         openapi_tags=list(_TAGS),
-        responses=problems.RESPONSES,
+        generate_unique_id_function=lambda route: route.name,
+        redirect_slashes=False,
         lifespan=lifespan,
     )
     app.state.context = context

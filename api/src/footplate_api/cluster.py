@@ -39,14 +39,15 @@ PAGE: Final = 500  # objects a list request
 REQUEST_SECONDS: Final = 15.0
 # Short watches: a connection that died silently is noticed after one of them.
 WATCH_SECONDS: Final = 60
-_UNAUTHORIZED, _FORBIDDEN, _GONE, _TOO_MANY = 401, 403, 410, 429
+_UNAUTHORIZED, _FORBIDDEN, _GONE = 401, 403, 410
 # What an authorizer says of an account, as k8s.io/apiserver's responsewriters word it.
 _LACKING: Final = re.compile(
     r'is forbidden: User "[^"]*" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)"'
     r'(?: in API group "(?P<group>[^"]*)")?(?: in the namespace "(?P<namespace>[^"]*)")?'
 )
-# What admission says of a request: a webhook, a ValidatingAdmissionPolicy, a quota, a namespace that ends.
-_ADMISSION: Final = re.compile(r'denied the request|is forbidden: (?!User ")')
+# What admission says of a request: a webhook; a ValidatingAdmissionPolicy, a quota, a namespace that ends.
+_WEBHOOK: Final = "denied the request"
+_ADMISSION: Final = re.compile(r'is forbidden: (?!User ")')
 
 
 async def connect(kubeconfig: Path | None, in_pod: bool) -> KubernetesCluster:
@@ -184,6 +185,10 @@ def refusal(status: int, body: str) -> Exception:
     """What the API server's answer means to us: its `Status` object, or any other text."""
     said = _status_object(body)
     message = str(said.get("message") or body[:1024] or f"status {status}")
+    if not 400 <= status < 500:
+        return ClusterUnavailable(f"The Kubernetes API server answered {status}: {message}")
+    if _WEBHOOK in message:  # which may have chosen any status
+        return _refused(said, message, status if status in ClusterRefused.statuses else _FORBIDDEN)
     if status == _GONE:
         return ListExpired(message)
     if status == _UNAUTHORIZED:
@@ -192,8 +197,12 @@ def refusal(status: int, body: str) -> Exception:
         )
     if status == _FORBIDDEN and not _ADMISSION.search(str(said.get("message", ""))):
         return InstallationLacksRights(_lacks(message))
-    if status == _TOO_MANY or not 400 <= status < 500:
+    if status not in ClusterRefused.statuses:  # of our pace, or how we ask, not of what the caller wants
         return ClusterUnavailable(f"The Kubernetes API server answered {status}: {message}")
+    return _refused(said, message, status)
+
+
+def _refused(said: Mapping[str, Any], message: str, status: int) -> ClusterRefused:
     causes = (said.get("details") or {}).get("causes") or []
     fields = [
         FieldError(str(cause.get("field", "")).removeprefix("."), None, cause.get("message", ""))

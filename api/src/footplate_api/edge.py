@@ -23,12 +23,13 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from footplate_api.database import Database, ReadSession, WriteSession
-from footplate_api.errors import ApiError, HttpError, Invalid
+from footplate_api.errors import ApiError, HttpError
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.ports import Cluster
-from footplate_api.problems import MEDIA_TYPE, from_validation, problem, summary
+from footplate_api.problems import MEDIA_TYPE, invalid, problem
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +102,7 @@ async def _on_api_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    fields = from_validation(error.errors())
-    return answer(Invalid(summary(fields), fields), request_id(request))
+    return answer(invalid(error.errors()), request_id(request))
 
 
 async def _on_http(request: Request, error: Exception) -> JSONResponse:
@@ -110,7 +110,19 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
     detail = f"{request.method} {request.url.path}: {error.detail}"
     response = answer(HttpError(detail, status=error.status_code), request_id(request))
     response.headers.update(error.headers or {})
+    if error.status_code == 405:  # the router's own header names the verbs of one route of several
+        response.headers["Allow"] = ", ".join(verbs(request))
     return response
+
+
+def verbs(request: Request) -> list[str]:
+    """The methods that the path of `request` has."""
+    routes = request.app.router.routes
+    return [
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 def install(app: FastAPI) -> None:

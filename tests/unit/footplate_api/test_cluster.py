@@ -33,6 +33,7 @@ INVALID = {
         pytest.param(401, '{"message": "Unauthorized"}', InstallationLacksRights, id="token-is-the-apis"),
         pytest.param(429, "too many requests", ClusterUnavailable, id="slow-down"),
         pytest.param(500, "", ClusterUnavailable, id="its-own-fault"),
+        pytest.param(415, '{"message": "no such media type"}', ClusterUnavailable, id="how-we-ask"),
     ],
 )
 def test_statuses(status: int, body: str, kind: type[Exception]) -> None:
@@ -105,6 +106,12 @@ def test_what_admission_denies_stays_the_callers(message: str) -> None:
     refused = refusal(403, forbidden(message))
     assert isinstance(refused, ClusterRefused)
     assert (refused.status, refused.detail) == (403, message)
+
+
+def test_a_webhook_may_deny_with_any_status() -> None:
+    refused = refusal(418, forbidden('admission webhook "a.b" denied the request: I am a teapot'))
+    assert isinstance(refused, ClusterRefused)
+    assert refused.status == 403
 
 
 def test_the_wrong_fields_are_passed_on() -> None:

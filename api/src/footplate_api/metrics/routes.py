@@ -7,15 +7,22 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from footplate_api.edge import Contextual, Reading, Writing
+from footplate_api.errors import DatabaseUnavailable, RunMismatch, RunNotFound
 from footplate_api.metrics import service
 from footplate_api.metrics.schemas import HistoryPart, MetricHistory, MetricQuery
+from footplate_api.openapi import raises
 from footplate_api.schemas import Namespace, RunName
 from footplate_contracts.reports import TelemetryBatch, TelemetryReceipt
 
 router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["metrics"])
 
 
-@router.post("/telemetry", response_model_exclude_none=True, summary="Store telemetry of a run")
+@router.post(
+    "/telemetry",
+    response_model_exclude_none=True,
+    summary="Store telemetry of a run",
+    responses=raises(RunMismatch, DatabaseUnavailable),
+)
 async def ingest_telemetry(
     namespace: Namespace, name: RunName, batch: TelemetryBatch, session: Writing, context: Contextual
 ) -> TelemetryReceipt:
@@ -34,6 +41,7 @@ async def ingest_telemetry(
     response_model=MetricHistory,
     response_model_exclude_none=True,
     summary="Metric history of a run",
+    responses=raises(RunNotFound, DatabaseUnavailable),
 )
 async def read_metrics(
     namespace: Namespace, name: RunName, query: Annotated[MetricQuery, Query()], session: Reading
