@@ -15,6 +15,7 @@ from footplate_api.checkpoints import routes as checkpoints
 from footplate_api.edge import Context
 from footplate_api.metrics import routes as metrics
 from footplate_api.middleware import RequestEdge
+from footplate_api.pipelines.exporting import Exporting
 from footplate_api.pipelines.mirror import Mirror
 from footplate_api.runs import routes as runs
 from footplate_api.system import routes as system
@@ -42,10 +43,12 @@ def create_app(context: Context) -> FastAPI:
         await migrate.upgrade(context.database)
         mirror = Mirror(context.cluster, context.database, context.metrics, context.mirror, context.now)
         following = asyncio.create_task(mirror.run(), name="mirror")
+        exporting = asyncio.create_task(Exporting(context.database, context.replica).run(), name="exporting")
         yield
-        following.cancel()
-        with suppress(asyncio.CancelledError):
-            await following
+        for task in (exporting, following):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         await context.database.close()
 
     app = _Application(

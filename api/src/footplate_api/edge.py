@@ -14,8 +14,9 @@ of its own once that has answered: a writer's lock is not held through a wait.
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -51,6 +52,7 @@ class Context:
     mirror: MirrorHealth
     revision: str | None = None
     now: Callable[[], datetime] = utc_now
+    replica: str = field(default_factory=lambda: uuid.uuid4().hex)  # among those of one database
 
 
 def context(request: Request) -> Context:

@@ -77,6 +77,37 @@ async def test_links_lead_to_operations_and_their_parameters(operations: dict[st
         assert set(link["parameters"]) <= {parameter["name"] for parameter in target["parameters"]}
 
 
+async def test_who_follows_the_links_of_a_run_finds_what_is_known_of_it(
+    api: Api, operations: dict[str, Any]
+) -> None:
+    created = await api.client.post(RUNS, json={"metadata": {"name": "gpt"}, "spec": {}})
+    listed = await api.client.get(RUNS)
+    paths = {
+        operation["operationId"]: (verb, path)
+        for path, verbs in (await api.client.get("/openapi.json")).json()["paths"].items()
+        for verb, operation in verbs.items()
+    }
+    for answer, name, status in ((created, "create_run", "201"), (listed, "list_runs", "200")):
+        links = operations[name]["responses"][status]["links"]
+        for link in sorted(links.values(), key=lambda link: link["operationId"] == "delete_run"):
+            values = {
+                parameter: "research" if said == "$request.path.namespace" else pointed(answer.json(), said)
+                for parameter, said in link["parameters"].items()
+            }
+            verb, path = paths[link["operationId"]]
+            followed = await api.client.request(verb.upper(), path.format(**values))
+            # The run of both answers is deleted by the first of them.
+            expected = {200, 202} if name == "create_run" or verb == "get" else {404}
+            assert followed.status_code in expected, followed.text
+
+
+def pointed(body: Any, expression: str) -> Any:
+    """What `$response.body#/a/0/b` stands for."""
+    for part in expression.removeprefix("$response.body#/").split("/"):
+        body = body[int(part)] if isinstance(body, list) else body[part]
+    return body
+
+
 async def test_prometheus_metrics_are_described_as_what_they_are(
     api: Api, operations: dict[str, Any]
 ) -> None:

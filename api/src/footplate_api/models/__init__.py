@@ -2,7 +2,8 @@
 
 from footplate_api.models.base import Base
 from footplate_api.models.checkpoint import Checkpoint
+from footplate_api.models.exporter import RunExporter
 from footplate_api.models.metric import StepMetric
 from footplate_api.models.run import Run
 
-__all__ = ["Base", "Checkpoint", "Run", "StepMetric"]
+__all__ = ["Base", "Checkpoint", "Run", "RunExporter", "StepMetric"]

@@ -43,6 +43,10 @@ async def version(context: Contextual) -> Version:
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses=_EXPOSITION)
 async def metrics(context: Contextual) -> Response:
-    """The process's own instruments, and step, loss and phase of runs that train or just ended."""
-    text = await service.exposition(context.database, context.metrics.registry, context.now())
+    """The process's own instruments; on one of all replicas also runs by phase, and step, loss and
+    more of those that train, wait or just ended.
+    """
+    text = await service.exposition(
+        context.database, context.metrics.registry, context.replica, context.now()
+    )
     return Response(text, media_type=CONTENT_TYPE_LATEST)
