@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from footplate_api import edge, migrate, openapi
+from footplate_api import edge, migrate, openapi, page
 from footplate_api.checkpoints import routes as checkpoints
 from footplate_api.edge import Context
 from footplate_api.metrics import routes as metrics
@@ -59,10 +59,12 @@ def create_app(context: Context) -> FastAPI:
         openapi_tags=list(_TAGS),
         generate_unique_id_function=lambda route: route.name,
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
         lifespan=lifespan,
     )
     app.state.context = context
-    for router in (runs.router, metrics.router, checkpoints.router, system.router):
+    for router in (runs.router, metrics.router, checkpoints.router, system.router, page.router):
         app.include_router(router)
     edge.install(app)
     app.add_middleware(RequestEdge, metrics=context.metrics)
