@@ -217,7 +217,7 @@ def _lacks(message: str) -> str:
     if found is None:
         return "Kubernetes was asked for more than its ClusterRole allows this installation of Footplate."
     resource = f"{found['resource']}.{found['group']}" if found["group"] else found["resource"]
-    place = "any namespace" if found["namespace"] is None else f'the namespace "{found["namespace"]}"'
+    place = "the whole cluster" if found["namespace"] is None else f'the namespace "{found["namespace"]}"'
     return (
         f"This installation of Footplate may not {found['verb']} {resource} in {place}:"
         f" the ClusterRole of its API lacks the verb {found['verb']} on {resource}, or is not bound."

@@ -9,12 +9,15 @@ from typing import Any, Final
 
 from pydantic import BaseModel, Field
 
-from footplate_api.brief import brief, cut
+from footplate_api.brief import SHOWN, brief, cut
 from footplate_api.errors import ApiError, FieldError, Invalid
 
 MEDIA_TYPE: Final = "application/problem+json"
 MOST_FIELDS: Final = 100  # wrong fields that one answer names: a batch of 5,000 rows may have 40,000
-_LONGEST_PATH: Final = 300  # characters: the name of a field may be the caller's own
+# Characters: names of fields may be the caller's own, and Kubernetes repeats what it was sent.
+_LONGEST_PATH: Final = 300
+_LONGEST_MESSAGE: Final = 2_000
+_LONGEST_DETAIL: Final = 8_000
 
 
 class ProblemField(BaseModel):
@@ -47,7 +50,7 @@ def problem(error: ApiError, request_id: str) -> dict[str, Any]:
         type=kind(type(error)),
         title=error.title,
         status=error.status,
-        detail=sayable(error.detail),
+        detail=sayable(cut(error.detail, _LONGEST_DETAIL)),
         requestId=request_id,
         errors=[_field(wrong) for wrong in error.fields[:MOST_FIELDS]],
     )
@@ -55,8 +58,12 @@ def problem(error: ApiError, request_id: str) -> dict[str, Any]:
 
 
 def _field(error: FieldError) -> ProblemField:
-    value = None if error.value is None else sayable(error.value)
-    return ProblemField(field=sayable(error.field), value=value, message=sayable(error.message))
+    value = None if error.value is None else sayable(cut(error.value, SHOWN))
+    return ProblemField(
+        field=sayable(cut(error.field, _LONGEST_PATH)),
+        value=value,
+        message=sayable(cut(error.message, _LONGEST_MESSAGE)),
+    )
 
 
 def sayable(text: str) -> str:

@@ -104,7 +104,7 @@ async def test_an_account_without_rights_is_the_installations_fault(
         with pytest.raises(InstallationLacksRights) as listing:
             await powerless.list_runs(None)
     assert 'create trainingruns.footplate.dev in the namespace "default"' in creating.value.detail
-    assert "list trainingruns.footplate.dev in any namespace" in listing.value.detail
+    assert "list trainingruns.footplate.dev in the whole cluster" in listing.value.detail
     assert "powerless" not in creating.value.detail + listing.value.detail
 
 

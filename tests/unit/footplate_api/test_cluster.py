@@ -60,8 +60,8 @@ def forbidden(message: str) -> str:
         pytest.param(
             f'trainingruns.{OF_ROLES} "{ACCOUNT}" cannot list resource "trainingruns" in API group'
             ' "footplate.dev" at the cluster scope',
-            "may not list trainingruns.footplate.dev in any namespace",
-            id="in-all-namespaces",
+            "may not list trainingruns.footplate.dev in the whole cluster",
+            id="in-the-whole-cluster",
         ),
         pytest.param(
             f'trainingruns.footplate.dev "gpt" is forbidden: User "{ACCOUNT}" cannot delete resource'

@@ -88,6 +88,13 @@ def test_of_many_wrong_fields_a_hundred_are_named_and_all_are_counted() -> None:
     assert body["detail"].endswith("body.rows[2]: wrong; and 39,997 more")
 
 
+def test_what_kubernetes_says_is_passed_on_as_far_as_a_person_reads_it() -> None:
+    causes = [FieldError("spec." + "x" * 1_000, "y" * 1_000, "z" * 10_000)] * 1_000
+    body = problem(ClusterRefused("no" * 100_000, causes, status=422), "id-1")
+    assert len(body["errors"]) == 100 and len(json.dumps(body)) < 300_000
+    assert body["detail"].startswith("nono") and len(body["detail"]) == 8_001
+
+
 def test_an_answer_to_a_large_value_is_small() -> None:
     value = {"x" * 1_000_000: [{"y": "z"}] * 1_000_000}
     error = {"loc": ("body", "k" * 1_000_000), "msg": "wrong", "type": "extra_forbidden", "input": value}
