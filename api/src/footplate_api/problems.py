@@ -99,8 +99,8 @@ def _shown(error: Mapping[str, Any]) -> str | None:
     return None if error["type"] in ("missing", "json_invalid") else brief(error.get("input"))
 
 
-def summary(fields: Sequence[FieldError], total: int) -> str:
-    """The first wrong fields in one sentence, and how many more of all `total` there are."""
+def summary(fields: Sequence[FieldError], total: int | None = None) -> str:
+    """The first wrong fields in one sentence, and how many more there are, of `total` if that is given."""
     said = [f"{wrong.field}: {wrong.message}" for wrong in fields[:3]]
-    more = f"; and {total - 3:,} more" if total > 3 else ""
-    return "; ".join(said) + more
+    others = (len(fields) if total is None else total) - len(said)
+    return "; ".join(said) + (f"; and {others:,} more" if others else "")

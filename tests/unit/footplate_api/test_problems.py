@@ -65,7 +65,9 @@ def test_what_is_missing_has_no_value() -> None:
 
 def test_a_summary_ends_after_three() -> None:
     fields = [FieldError(f"f{number}", None, "wrong") for number in range(5)]
-    assert summary(fields, 5) == "f0: wrong; f1: wrong; f2: wrong; and 2 more"
+    assert summary(fields) == "f0: wrong; f1: wrong; f2: wrong; and 2 more"
+    assert summary(fields, total=1_003) == "f0: wrong; f1: wrong; f2: wrong; and 1,000 more"
+    assert summary(fields[:3]) == "f0: wrong; f1: wrong; f2: wrong"
 
 
 class Counting(Sequence[dict[str, Any]]):
