@@ -90,7 +90,7 @@ postgresql:
 
 # -- code ------------------------------------------------------------------------------
 
-.PHONY: venv check fix gen verify
+.PHONY: venv check fix gen verify vendor
 venv: .venv/ready ## the Python environment (.venv), from the cache where it can
 
 $(UV):
@@ -124,6 +124,10 @@ gen: .venv/ready ## write what is generated (CRDs)
 
 verify: .venv/ready ## fail if what is generated is out of date
 	@$(BIN)/python tools/gen.py --check
+
+VERSION := latest
+vendor: .venv/ready ## renew the vendored page of the API from its package ([VERSION=])
+	@$(BIN)/python -m tools.vendor $(VERSION)
 
 constraints: | $(UV) ## resolve constraints.txt anew
 	@$(UV) pip compile --quiet --no-header --no-annotate $(OURS:%=--no-emit-package footplate-%) --upgrade \

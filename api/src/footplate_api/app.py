@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from footplate_api import bodies, edge, problems
+from footplate_api import bodies, edge, openapi, page
 from footplate_api.admission import Admission
 from footplate_api.checkpoints import routes as checkpoints
 from footplate_api.edge import Context
@@ -18,6 +18,7 @@ from footplate_api.metrics import routes as metrics
 from footplate_api.middleware import RequestEdge
 from footplate_api.pipelines import migration
 from footplate_api.pipelines.carry_over import CarryOver
+from footplate_api.pipelines.exporting import Exporting
 from footplate_api.pipelines.ingest import Ingest
 from footplate_api.pipelines.mirror import Mirror
 from footplate_api.pipelines.retention import Retention
@@ -35,9 +36,11 @@ _TAGS: Sequence[dict[str, str]] = (
 
 class _Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
-        document = super().openapi()
-        document["components"]["schemas"] |= bodies.schemas() | problems.schemas()
-        return document
+        if self.openapi_schema is None:
+            document = super().openapi()
+            document["components"]["schemas"] |= bodies.schemas()
+            self.openapi_schema = openapi.complete(document)
+        return self.openapi_schema
 
 
 def create_app(context: Context) -> FastAPI:
@@ -58,14 +61,17 @@ def create_app(context: Context) -> FastAPI:
         description="Errors are problem+json (RFC 9457) with the wrong field, its value and what is right.",
         version=version("footplate-api"),
         openapi_tags=list(_TAGS),
-        responses=problems.RESPONSES,
+        generate_unique_id_function=lambda route: route.name,
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
         lifespan=lifespan,
     )
     app.state.context = context
     context.metrics.database_full.set_function(lambda: float(context.database.full is not None))
     app.state.ingest = Ingest(context.database, context.metrics)
     app.state.admission = Admission()
-    for router in (runs.router, metrics.router, checkpoints.router, system.router):
+    for router in (runs.router, metrics.router, checkpoints.router, system.router, page.router):
         app.include_router(router)
     edge.install(app)
     app.add_middleware(StartupGate, startup=context.startup)
@@ -83,6 +89,7 @@ async def _work(context: Context, ingest: Ingest) -> None:
         ingest,
         CarryOver(context.database),
         Retention(context.database, context.now, context.limits, context.room),
+        Exporting(context.database, context.replica),
     )
     async with asyncio.TaskGroup() as group:
         for pipeline in pipelines:

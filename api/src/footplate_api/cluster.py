@@ -9,6 +9,7 @@ one event at a time.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,13 @@ from kubernetes.aio.config.config_exception import ConfigException
 from kubernetes.aio.config.incluster_config import load_incluster_config
 from kubernetes.aio.config.kube_config import load_kube_config
 
-from footplate_api.errors import ClusterRefused, ClusterUnavailable, FieldError, ListExpired
+from footplate_api.errors import (
+    ClusterRefused,
+    ClusterUnavailable,
+    FieldError,
+    InstallationLacksRights,
+    ListExpired,
+)
 from footplate_api.ports import EventType, Manifest, RunPage, WatchEvent
 from footplate_contracts.names import GROUP, VERSION
 
@@ -32,8 +39,15 @@ PAGE: Final = 500  # objects a list request
 REQUEST_SECONDS: Final = 15.0
 # Short watches: a connection that died silently is noticed after one of them.
 WATCH_SECONDS: Final = 60
-_GONE: Final = 410
-_OURS: Final = (401, 429)  # about our credentials or pace, not about the caller's request
+_UNAUTHORIZED, _FORBIDDEN, _GONE = 401, 403, 410
+# What an authorizer says of an account, as k8s.io/apiserver's responsewriters word it.
+_LACKING: Final = re.compile(
+    r'is forbidden: User "[^"]*" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)"'
+    r'(?: in API group "(?P<group>[^"]*)")?(?: in the namespace "(?P<namespace>[^"]*)")?'
+)
+# What admission says of a request: a webhook; a ValidatingAdmissionPolicy, a quota, a namespace that ends.
+_WEBHOOK: Final = "denied the request"
+_ADMISSION: Final = re.compile(r'is forbidden: (?!User ")')
 
 
 async def connect(kubeconfig: Path | None, in_pod: bool) -> KubernetesCluster:
@@ -171,16 +185,43 @@ def refusal(status: int, body: str) -> Exception:
     """What the API server's answer means to us: its `Status` object, or any other text."""
     said = _status_object(body)
     message = str(said.get("message") or body[:1024] or f"status {status}")
+    if not 400 <= status < 500:
+        return ClusterUnavailable(f"The Kubernetes API server answered {status}: {message}")
+    if _WEBHOOK in message:  # which may have chosen any status
+        return _refused(said, message, status if status in ClusterRefused.statuses else _FORBIDDEN)
     if status == _GONE:
         return ListExpired(message)
-    if status in _OURS or not 400 <= status < 500:
+    if status == _UNAUTHORIZED:
+        return InstallationLacksRights(
+            "The Kubernetes API server does not accept the credentials of this installation of Footplate."
+        )
+    if status == _FORBIDDEN and not _ADMISSION.search(str(said.get("message", ""))):
+        return InstallationLacksRights(_lacks(message))
+    if status not in ClusterRefused.statuses:  # of our pace, or how we ask, not of what the caller wants
         return ClusterUnavailable(f"The Kubernetes API server answered {status}: {message}")
+    return _refused(said, message, status)
+
+
+def _refused(said: Mapping[str, Any], message: str, status: int) -> ClusterRefused:
     causes = (said.get("details") or {}).get("causes") or []
     fields = [
         FieldError(str(cause.get("field", "")).removeprefix("."), None, cause.get("message", ""))
         for cause in causes
     ]
     return ClusterRefused(message, fields, status)
+
+
+def _lacks(message: str) -> str:
+    """What the API's role has to allow. The account's name is nothing that a caller needs."""
+    found = _LACKING.search(message)
+    if found is None:
+        return "Kubernetes was asked for more than its ClusterRole allows this installation of Footplate."
+    resource = f"{found['resource']}.{found['group']}" if found["group"] else found["resource"]
+    place = "the whole cluster" if found["namespace"] is None else f'the namespace "{found["namespace"]}"'
+    return (
+        f"This installation of Footplate may not {found['verb']} {resource} in {place}:"
+        f" the ClusterRole of its API lacks the verb {found['verb']} on {resource}, or is not bound."
+    )
 
 
 def _status_object(body: str) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ of its own once that has answered: a writer's lock is not held through a wait.
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,17 +25,18 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from footplate_api import bodies
 from footplate_api.admission import Admission
 from footplate_api.database import Database, ReadSession, WriteSession
-from footplate_api.errors import ApiError, HttpError, Invalid
+from footplate_api.errors import ApiError, HttpError
 from footplate_api.metrics.retention import Limits
 from footplate_api.migrate import scripts
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.pipelines.ingest import Ingest
 from footplate_api.ports import Cluster
-from footplate_api.problems import MEDIA_TYPE, from_validation, problem, summary
+from footplate_api.problems import MEDIA_TYPE, invalid, problem
 from footplate_api.startup import Startup
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ class Context:
     startup: Startup = field(default_factory=Startup)
     migrations: Path = field(default_factory=scripts)
     now: Callable[[], datetime] = utc_now
+    replica: str = field(default_factory=lambda: uuid.uuid4().hex)  # among those of one database
 
 
 def context(request: Request) -> Context:
@@ -138,8 +141,7 @@ async def _on_api_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    fields = from_validation(error.errors())
-    return answer(Invalid(summary(fields), fields), request_id(request))
+    return answer(invalid(error.errors()), request_id(request))
 
 
 async def _on_http(request: Request, error: Exception) -> JSONResponse:
@@ -147,7 +149,19 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
     detail = f"{request.method} {request.url.path}: {error.detail}"
     response = answer(HttpError(detail, status=error.status_code), request_id(request))
     response.headers.update(error.headers or {})
+    if error.status_code == 405:  # the router's own header names the verbs of one route of several
+        response.headers["Allow"] = ", ".join(verbs(request))
     return response
+
+
+def verbs(request: Request) -> list[str]:
+    """The methods that the path of `request` has."""
+    routes = request.app.router.routes
+    return [
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 def install(app: FastAPI) -> None:

@@ -5,6 +5,7 @@ ApiError
 ├── RunNotFound           404
 ├── RunMismatch           409  a batch for another run than the path names
 ├── ClusterRefused        4xx  the API server's own word, its status kept
+├── InstallationLacksRights  502  the API server refuses this API's own account, whoever the caller is
 ├── ClusterUnavailable    503
 ├── DatabaseUnavailable   503
 │   └── DatabaseFull      503  reads go on
@@ -21,6 +22,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from footplate_api.brief import brief
+
 
 @dataclass(frozen=True)
 class FieldError:
@@ -32,18 +35,27 @@ class FieldError:
 
 
 class ApiError(Exception):
-    """Base of whatever reaches a caller; `detail` is a sentence for a person."""
+    """Something failed that no other class names; the base of them all.
+
+    `detail` is a sentence for a person.
+    """
 
     status: int = 500  # of the answer
+    statuses: ClassVar[tuple[int, ...]] = ()  # all there can be, where not all errors of the class have one
     title: ClassVar[str] = "Internal error"
     retry_after: ClassVar[int | None] = None  # seconds
 
     def __init__(self, detail: str, fields: Sequence[FieldError] = (), status: int | None = None) -> None:
-        """`status` where not all errors of the class have the same."""
+        """`status` where not all errors of the class have the same; one of `statuses`."""
         super().__init__(detail)
         self.detail = detail
         self.fields = tuple(fields)
         self.status = status or self.status
+
+    @classmethod
+    def answered(cls) -> tuple[int, ...]:
+        """Every status with which an error of this class is answered."""
+        return cls.statuses or (cls.status,)
 
 
 class Invalid(ApiError, ValueError):
@@ -55,7 +67,8 @@ class Invalid(ApiError, ValueError):
     @classmethod
     def field(cls, field: str, value: object, message: str) -> Invalid:
         """The error for one `field` that had `value`; `message` says what is right."""
-        return cls(f"{field}: {message}, not {value!r}", [FieldError(field, str(value), message)])
+        said = repr(brief(value)) if isinstance(value, str) else brief(value)
+        return cls(f"{field}: {message}, not {said}", [FieldError(field, brief(value), message)])
 
 
 class RunNotFound(ApiError):
@@ -75,7 +88,18 @@ class RunMismatch(ApiError):
 class ClusterRefused(ApiError):
     """The Kubernetes API server said no; its status and message are passed on."""
 
+    statuses = (400, 403, 404, 409, 413, 422)
     title = "Refused by Kubernetes"
+
+
+class InstallationLacksRights(ApiError):
+    """The Kubernetes API server refuses this API's own account: whoever installed it has to mend that.
+
+    A gateway that its upstream does not let in, hence 502; asking again soon helps nobody.
+    """
+
+    status = 502
+    title = "Installation lacks rights"
 
 
 class ClusterUnavailable(ApiError):
@@ -120,6 +144,7 @@ class Starting(ApiError):
 class HttpError(ApiError):
     """What the router itself refuses: no such path or method, no JSON, too much of it."""
 
+    statuses = (400, 404, 405, 413)
     title = "Request not served"
 
 

@@ -48,7 +48,8 @@ class RunPage:
 class Cluster(Protocol):
     """TrainingRuns in the Kubernetes API.
 
-    Every method raises ClusterUnavailable when the API server does not answer.
+    Every method raises ClusterUnavailable when the API server does not answer, and
+    InstallationLacksRights when it refuses this program's own account.
     """
 
     async def create_run(self, namespace: str, manifest: Manifest) -> Manifest:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 
 from pydantic import BaseModel, Field
 
-from footplate_api.errors import ApiError, FieldError
+from footplate_api.brief import SHOWN, brief, cut
+from footplate_api.errors import ApiError, FieldError, Invalid
 
 MEDIA_TYPE: Final = "application/problem+json"
-_SHOWN: Final = 200  # characters of a wrong value that are repeated
-_SCHEMAS: Final = "#/components/schemas/"
+MOST_FIELDS: Final = 100  # wrong fields that one answer names: a batch of 5,000 rows may have 40,000
+# Characters: names of fields may be the caller's own, and Kubernetes repeats what it was sent.
+_LONGEST_PATH: Final = 300
+_LONGEST_MESSAGE: Final = 2_000
+_LONGEST_DETAIL: Final = 8_000
 
 
 class ProblemField(BaseModel):
@@ -31,41 +36,34 @@ class Problem(BaseModel):
     status: int
     detail: str = Field(description="a sentence for a person")
     requestId: str = Field(description="also in the log and in the header X-Request-Id")
-    errors: list[ProblemField] = []
+    errors: list[ProblemField] = Field([], max_length=MOST_FIELDS)
 
 
-# What every operation answers besides: with it FastAPI leaves out an answer of its own to what is invalid.
-RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
-    "default": {
-        "description": "Anything that went wrong",
-        "content": {MEDIA_TYPE: {"schema": {"$ref": f"{_SCHEMAS}Problem"}}},
-    }
-}
-
-
-def schemas() -> dict[str, Any]:
-    """What RESPONSES refers to, by name."""
-    problem = Problem.model_json_schema(ref_template=f"{_SCHEMAS}{{model}}")
-    return {**problem.pop("$defs"), "Problem": problem}
+def kind(error: type[ApiError]) -> str:
+    """The `type` of the problems of a class of errors, so that programs need not read prose."""
+    return "urn:footplate:problem:" + re.sub(r"(?<!^)(?=[A-Z])", "-", error.__name__).lower()
 
 
 def problem(error: ApiError, request_id: str) -> dict[str, Any]:
-    """The body for `error`; `type` names the class, so that programs need not read prose."""
-    kebab = re.sub(r"(?<!^)(?=[A-Z])", "-", type(error).__name__).lower()
+    """The body for `error`, with at most MOST_FIELDS wrong fields."""
     body = Problem(
-        type=f"urn:footplate:problem:{kebab}",
+        type=kind(type(error)),
         title=error.title,
         status=error.status,
-        detail=sayable(error.detail),
+        detail=sayable(cut(error.detail, _LONGEST_DETAIL)),
         requestId=request_id,
-        errors=[_field(wrong) for wrong in error.fields],
+        errors=[_field(wrong) for wrong in error.fields[:MOST_FIELDS]],
     )
     return body.model_dump(exclude_defaults=True)
 
 
 def _field(error: FieldError) -> ProblemField:
-    value = None if error.value is None else sayable(error.value)
-    return ProblemField(field=sayable(error.field), value=value, message=sayable(error.message))
+    value = None if error.value is None else sayable(cut(error.value, SHOWN))
+    return ProblemField(
+        field=sayable(cut(error.field, _LONGEST_PATH)),
+        value=value,
+        message=sayable(cut(error.message, _LONGEST_MESSAGE)),
+    )
 
 
 def sayable(text: str) -> str:
@@ -73,9 +71,16 @@ def sayable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def invalid(errors: Sequence[Mapping[str, Any]], total: int | None = None) -> Invalid:
+    """pydantic's errors as one; `total` where there are more of them than are given."""
+    fields = from_validation(errors)
+    return Invalid(summary(fields, len(errors) if total is None else total), fields)
+
+
 def from_validation(errors: Iterable[Mapping[str, Any]]) -> list[FieldError]:
-    """pydantic's errors as fields: `body.rows[3].metrics.loss`, the value, what is right."""
-    return [FieldError(path(error["loc"]), _shown(error), _said(error)) for error in errors]
+    """The first of pydantic's errors as fields: `body.rows[3].metrics.loss`, the value, what is right."""
+    first = islice(errors, MOST_FIELDS)
+    return [FieldError(path(error["loc"]), _shown(error), _said(error)) for error in first]
 
 
 def _said(error: Mapping[str, Any]) -> str:
@@ -87,19 +92,15 @@ def _said(error: Mapping[str, Any]) -> str:
 def path(location: Sequence[str | int]) -> str:
     """A location as a person writes it."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return text.removeprefix(".")
+    return cut(text.removeprefix("."), _LONGEST_PATH)
 
 
 def _shown(error: Mapping[str, Any]) -> str | None:
-    if error["type"] in ("missing", "json_invalid"):
-        return None
-    value = error.get("input")
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+    return None if error["type"] in ("missing", "json_invalid") else brief(error.get("input"))
 
 
-def summary(fields: Sequence[FieldError]) -> str:
-    """The first wrong fields in one sentence."""
+def summary(fields: Sequence[FieldError], total: int | None = None) -> str:
+    """The first wrong fields in one sentence, and how many more there are, of `total` if that is given."""
     said = [f"{wrong.field}: {wrong.message}" for wrong in fields[:3]]
-    more = f"; and {len(fields) - 3} more" if len(fields) > 3 else ""
-    return "; ".join(said) + more
+    others = (len(fields) if total is None else total) - len(said)
+    return "; ".join(said) + (f"; and {others:,} more" if others else "")

@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from footplate_api import cluster, migrate
 from footplate_api.cluster import KubernetesCluster
 from footplate_api.database import Database
 from footplate_api.edge import utc_now
-from footplate_api.errors import ClusterRefused, ClusterUnavailable, ListExpired
+from footplate_api.errors import ClusterRefused, ClusterUnavailable, InstallationLacksRights, ListExpired
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.pipelines.mirror import Mirror
 from footplate_api.runs.schemas import EXAMPLE
@@ -78,6 +79,76 @@ async def test_refusals_keep_status_and_message(
         await client.create_run("default", wrong)
     assert refused.value.status == status
     assert said in refused.value.detail
+
+
+@asynccontextmanager
+async def with_token(kubernetes: ApiServer, folder: Path, token: str) -> AsyncIterator[KubernetesCluster]:
+    """A client that shows `token` and no certificate."""
+    config = json.loads(kubectl(kubernetes, "config", "view", "--raw", "--flatten", "--output=json"))
+    config["users"][0]["user"] = {"token": token}
+    path = folder / "config"
+    path.write_text(json.dumps(config))
+    connected = await cluster.connect(path, in_pod=False)
+    yield connected
+    await connected.close()
+
+
+async def test_an_account_without_rights_is_the_installations_fault(
+    kubernetes: ApiServer, tmp_path: Path
+) -> None:
+    kubectl(kubernetes, "create", "serviceaccount", "powerless")
+    token = kubectl(kubernetes, "create", "token", "powerless").strip()
+    async with with_token(kubernetes, tmp_path, token) as powerless:
+        with pytest.raises(InstallationLacksRights) as creating:
+            await powerless.create_run("default", manifest("a"))
+        with pytest.raises(InstallationLacksRights) as listing:
+            await powerless.list_runs(None)
+    assert 'create trainingruns.footplate.dev in the namespace "default"' in creating.value.detail
+    assert "list trainingruns.footplate.dev in the whole cluster" in listing.value.detail
+    assert "powerless" not in creating.value.detail + listing.value.detail
+
+
+async def test_a_token_that_is_none_is_the_installations_fault(kubernetes: ApiServer, tmp_path: Path) -> None:
+    async with with_token(kubernetes, tmp_path, "stale") as stale:
+        with pytest.raises(InstallationLacksRights, match="does not accept the credentials"):
+            await stale.list_runs(None)
+
+
+POLICY = """
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: never-this}
+spec:
+  matchConstraints:
+    resourceRules:
+    - {apiGroups: [footplate.dev], apiVersions: ["*"], operations: [CREATE], resources: [trainingruns]}
+  validations:
+  - {expression: object.metadata.name != "never-this", message: not this one, reason: Forbidden}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: never-this}
+spec: {policyName: never-this, validationActions: [Deny]}
+"""
+
+
+async def test_what_a_policy_forbids_is_the_callers(
+    kubernetes: ApiServer, client: KubernetesCluster, tmp_path: Path
+) -> None:
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    kubectl(kubernetes, "apply", "--filename", str(tmp_path / "policy.yaml"))
+
+    async def answered() -> ClusterRefused | None:
+        try:
+            await client.create_run("default", manifest("never-this"))
+        except ClusterRefused as refused:
+            return refused
+        await client.delete_run("default", "never-this", None)  # the policy is not in force yet
+        return None
+
+    refused = await eventually(answered, lambda refused: refused is not None)
+    assert refused is not None and refused.status == 403
+    assert "not this one" in refused.detail
 
 
 async def test_deleting_needs_the_right_uid(client: KubernetesCluster) -> None:

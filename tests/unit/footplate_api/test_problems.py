@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
 from footplate_api.errors import ApiError, ClusterRefused, FieldError, Invalid, RunNotFound
-from footplate_api.problems import from_validation, path, problem, summary
+from footplate_api.problems import from_validation, invalid, path, problem, summary
 
 
 @pytest.mark.parametrize(
@@ -45,7 +49,7 @@ def test_paths_are_written_as_people_do(location: tuple[str | int, ...], text: s
     ("given", "shown"),
     [
         pytest.param("high", "high", id="text"),
-        pytest.param({"a": 1}, "{'a': 1}", id="object"),
+        pytest.param({"a": [1, None]}, '{"a": [1, null]}', id="object"),
         pytest.param("x" * 300, "x" * 200 + "…", id="long-values-are-cut"),
     ],
 )
@@ -62,3 +66,39 @@ def test_what_is_missing_has_no_value() -> None:
 def test_a_summary_ends_after_three() -> None:
     fields = [FieldError(f"f{number}", None, "wrong") for number in range(5)]
     assert summary(fields) == "f0: wrong; f1: wrong; f2: wrong; and 2 more"
+    assert summary(fields, total=1_003) == "f0: wrong; f1: wrong; f2: wrong; and 1,000 more"
+    assert summary(fields[:3]) == "f0: wrong; f1: wrong; f2: wrong"
+
+
+class Counting(Sequence[dict[str, Any]]):
+    """40,000 errors of pydantic, of which each is made when it is looked at."""
+
+    made = 0
+
+    def __len__(self) -> int:
+        return 40_000
+
+    def __getitem__(self, index: Any) -> Any:
+        self.made += 1
+        return {"loc": ("body", "rows", index), "msg": "wrong", "type": "int_type", "input": "x"}
+
+
+def test_of_many_wrong_fields_a_hundred_are_named_and_all_are_counted() -> None:
+    errors = Counting()
+    body = problem(invalid(errors), "id-1")
+    assert (len(body["errors"]), errors.made) == (100, 100)
+    assert body["detail"].endswith("body.rows[2]: wrong; and 39,997 more")
+
+
+def test_what_kubernetes_says_is_passed_on_as_far_as_a_person_reads_it() -> None:
+    causes = [FieldError("spec." + "x" * 1_000, "y" * 1_000, "z" * 10_000)] * 1_000
+    body = problem(ClusterRefused("no" * 100_000, causes, status=422), "id-1")
+    assert len(body["errors"]) == 100 and len(json.dumps(body)) < 300_000
+    assert body["detail"].startswith("nono") and len(body["detail"]) == 8_001
+
+
+def test_an_answer_to_a_large_value_is_small() -> None:
+    value = {"x" * 1_000_000: [{"y": "z"}] * 1_000_000}
+    error = {"loc": ("body", "k" * 1_000_000), "msg": "wrong", "type": "extra_forbidden", "input": value}
+    assert len(json.dumps(problem(invalid([error]), "id-1"))) < 2_000
+    assert len(Invalid.field("body.metadata.namespace", value, "must be absent").detail) < 300

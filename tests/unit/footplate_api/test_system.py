@@ -1,56 +1,124 @@
-"""Gauges of runs: the newest metric row counts, else the status."""
+"""Gauges of runs: which runs have them, and what they say."""
 
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from footplate_api.models.metric import MetricRow
-from footplate_api.system.gauges import Watched
-from footplate_api.system.service import run_families, standing
+from footplate_api.system.gauges import Gauged, Shown, exposition, standing
+from footplate_api.system.ranking import ranks
+from footplate_contracts.names import Phase
 
 
-def row(newest: MetricRow | None = None, **changes: Any) -> Watched:
-    values = {"namespace": "research", "name": "gpt", "phase": "Running", "step": 5, "loss": 3.0}
-    return Watched(SimpleNamespace(**{**values, **changes}), newest)
+def run(newest: MetricRow | None = None, **changes: Any) -> Gauged:
+    values: dict[str, Any] = {
+        "namespace": "research",
+        "name": "gpt",
+        "phase": "Running",
+        "step": 5,
+        "loss": 3.0,
+        "newest": newest,
+    }
+    return Gauged(**{**values, **changes})
+
+
+def samples(shown: Shown | None) -> dict[str, list[tuple[dict[str, str], float]]]:
+    """What Prometheus' own parser reads: family -> (labels, value)."""
+    return {
+        family.name: [(sample.labels, sample.value) for sample in family.samples]
+        for family in text_string_to_metric_families(exposition(shown))
+        if family.samples
+    }
 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        pytest.param(row(), (5, 3.0), id="status-alone"),
-        pytest.param(row(loss=None), (5, None), id="no-loss-yet"),
-        pytest.param(row(MetricRow(step=7, loss=2.5)), (7, 2.5), id="telemetry-is-ahead"),
-        pytest.param(row(MetricRow(step=7)), (7, math.nan), id="a-loss-that-is-no-number-shows"),
+        pytest.param(run(), (5, 3.0), id="status-alone"),
+        pytest.param(run(loss=None), (5, None), id="no-loss-yet"),
+        pytest.param(run(MetricRow(step=7, loss=2.5)), (7, 2.5), id="telemetry-is-ahead"),
+        pytest.param(run(MetricRow(step=7)), (7, math.nan), id="a-loss-that-is-no-number-shows"),
     ],
 )
-def test_where_a_run_stands(given: Watched, expected: tuple[int, float | None]) -> None:
+def test_where_a_run_stands(given: Gauged, expected: tuple[int, float | None]) -> None:
     assert standing(given) == pytest.approx(expected, nan_ok=True)
 
 
 def test_labels_name_the_run_and_only_info_the_phase() -> None:
-    step, loss, info, *_ = run_families([row(), row(name="new", phase=None, loss=None)])
-    assert [sample.labels for sample in step.samples] == [
-        {"namespace": "research", "name": "gpt"},
-        {"namespace": "research", "name": "new"},
+    said = samples(Shown([run(), run(name="new", phase=None, loss=None)]))
+    assert said["footplate_run_step"] == [
+        ({"namespace": "research", "name": "gpt"}, 5),
+        ({"namespace": "research", "name": "new"}, 5),
     ]
-    assert [sample.labels["name"] for sample in loss.samples] == ["gpt"]
-    assert [sample.labels["phase"] for sample in info.samples] == ["Running", ""]
+    assert [labels["name"] for labels, _ in said["footplate_run_loss"]] == ["gpt"]
+    assert [labels["phase"] for labels, _ in said["footplate_run_info"]] == ["Running", ""]
 
 
 def test_what_the_newest_row_measured_is_a_gauge_and_what_it_did_not_is_none() -> None:
     measured = MetricRow(step=7, tokens=4096, tokens_per_second=0.0, data_seconds=0.25, mfu_causal=0.375)
-    samples = [
-        (sample.name.removeprefix("footplate_run_"), *list(sample.labels.values())[2:], sample.value)
-        for family in run_families([row(measured), row(name="new")])[3:]
-        for sample in family.samples
-    ]
-    assert samples == [
-        ("tokens", 4096),
-        ("tokens_per_second", 0.0),
-        ("step_part_seconds", "data", 0.25),
-        ("mfu_ratio", "causal", 0.375),
-    ]
+    said = samples(Shown([run(measured), run(name="new")]))
+    of_rows = {
+        (name.removeprefix("footplate_run_"), *sorted(set(labels.values()) - {"research", "gpt"})): value
+        for name, found in said.items()
+        for labels, value in found
+        if labels.get("name") == "gpt" and name not in ("footplate_run_info", "footplate_run_loss")
+    }
+    assert of_rows == {
+        ("step",): 7,
+        ("tokens",): 4096,
+        ("tokens_per_second",): 0.0,
+        ("step_part_seconds", "data"): 0.25,
+        ("mfu_ratio", "causal"): 0.375,
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        pytest.param(math.nan, "NaN", id="nan"),
+        pytest.param(math.inf, "+Inf", id="infinite"),
+        pytest.param(-math.inf, "-Inf", id="minus-infinite"),
+        pytest.param(1e-300, "1e-300", id="tiny"),
+        pytest.param(2.5, "2.5", id="usual"),
+    ],
+)
+def test_numbers_are_written_as_prometheus_reads_them(value: float, text: str) -> None:
+    lines = exposition(Shown([run(loss=value)])).splitlines()
+    assert f'footplate_run_loss{{name="gpt",namespace="research"}} {text}' in lines
+
+
+def test_a_name_that_needs_escapes_is_one_label() -> None:
+    name = 'a"b\\c\nd'
+    [(labels, _)] = samples(Shown([run(name=name)]))["footplate_run_step"]
+    assert labels["name"] == name
+
+
+def test_how_many_runs_there_are_and_how_many_have_no_gauges() -> None:
+    said = samples(Shown([], {"Running": 2, None: 1, "Queued": 1_200}, left_out=203))
+    assert {labels["phase"]: value for labels, value in said["footplate_runs"]} == {
+        "": 1,
+        "Queued": 1_200,
+        "Running": 2,
+    }
+    assert said["footplate_runs_left_out"] == [({}, 203)]
+    assert said["footplate_api_exports_runs"] == [({}, 1)]
+
+
+def test_a_replica_that_does_not_export_says_so_and_nothing_of_runs() -> None:
+    assert samples(None) == {"footplate_api_exports_runs": [({}, 0)]}
+
+
+def test_each_phase_has_its_rank_and_what_has_ended_none() -> None:
+    known = [None, *(phase.value for phase in Phase), "Dreaming"]
+    trains, begins, waits = ranks(known)
+    assert trains == ["Running", "Checkpointing", "Restarting", "Suspending"]
+    assert begins == ["Starting", "Preflight", "Dreaming"]
+    assert waits == [None, "Queued", "Admitted", "Suspended"]
+
+
+def test_a_rank_that_nobody_has_is_not_asked_for() -> None:
+    assert ranks(["Queued", "Failed"]) == [["Queued"]]

@@ -9,12 +9,18 @@ from fastapi import APIRouter, Query
 from footplate_api.checkpoints import service
 from footplate_api.checkpoints.schemas import CheckpointList, CheckpointQuery
 from footplate_api.edge import Reading
+from footplate_api.errors import DatabaseUnavailable, RunNotFound
+from footplate_api.openapi import raises
 from footplate_api.schemas import Namespace, RunName
 
 router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["checkpoints"])
 
 
-@router.get("/checkpoints", summary="Checkpoints of a run, newest first")
+@router.get(
+    "/checkpoints",
+    summary="Checkpoints of a run, newest first",
+    responses=raises(RunNotFound, DatabaseUnavailable),
+)
 async def list_checkpoints(
     namespace: Namespace, name: RunName, query: Annotated[CheckpointQuery, Query()], session: Reading
 ) -> CheckpointList:

@@ -72,9 +72,8 @@ async def newest_rows(session: ReadSession, uids: Sequence[str]) -> Mapping[str,
     """Run -> the last row of its newest generation, of those that have rows."""
     standing = {uid: newest(found) for uid, found in (await segments(session, uids)).items()}
     spans = {segment.id: (segment.last, uid) for uid, segment in standing.items() if segment is not None}
-    found = await thinned(
-        session, [(segment, last, last) for segment, (last, _) in spans.items()], _ROWS.c.keys()
-    )
+    last_rows = [(segment, last, last) for segment, (last, _) in spans.items()]
+    found = await thinned(session, last_rows, _ROWS.c.keys())
     return {spans[row.segment_id][1]: row for row in found}
 
 

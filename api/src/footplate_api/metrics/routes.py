@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Response
 
 from footplate_api import bodies
 from footplate_api.edge import AdmittedBody, Ingesting, Reading
+from footplate_api.errors import DatabaseFull, DatabaseUnavailable, RunMismatch, RunNotFound, TooBusy
 from footplate_api.metrics import service
 from footplate_api.metrics.schemas import MetricHistory, MetricQuery
+from footplate_api.openapi import Responses, raises
 from footplate_api.schemas import Namespace, RunName
 from footplate_contracts.reports import TelemetryBatch, TelemetryReceipt
 
 router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["metrics"])
+
+
+# Put together off the event loop, so that FastAPI does not know its form.
+_HISTORY: Final[Responses] = {200: {"model": MetricHistory, "description": "Columns of equal length"}}
 
 
 @router.post(
@@ -21,6 +27,7 @@ router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["metri
     response_model_exclude_none=True,
     summary="Store telemetry of a run",
     openapi_extra=bodies.described(TelemetryBatch),
+    responses=raises(RunMismatch, TooBusy, DatabaseUnavailable, DatabaseFull),
 )
 async def ingest_telemetry(
     namespace: Namespace, name: RunName, body: AdmittedBody, ingest: Ingesting
@@ -35,8 +42,8 @@ async def ingest_telemetry(
 @router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"model": MetricHistory, "description": "Columns of equal length"}},
     summary="Metric history of a run",
+    responses=raises(RunNotFound, DatabaseUnavailable) | _HISTORY,
 )
 async def read_metrics(
     namespace: Namespace, name: RunName, query: Annotated[MetricQuery, Query()], session: Reading

@@ -2,6 +2,7 @@
 
 from footplate_api.models.base import Base
 from footplate_api.models.checkpoint import Checkpoint
+from footplate_api.models.exporter import RunExporter
 from footplate_api.models.former import STEP_METRICS
 from footplate_api.models.metric import FurtherName, GivenUpTelemetry, MetricExtent, MetricRow, MetricSegment
 from footplate_api.models.run import Run
@@ -16,4 +17,5 @@ __all__ = [
     "MetricRow",
     "MetricSegment",
     "Run",
+    "RunExporter",
 ]

@@ -55,5 +55,7 @@ class Run(Base):
         ),
         Index("ix_runs_phase_newest", "namespace", "phase", "created_at", "uid"),
         Index("ix_runs_stage_newest", "namespace", "stage", "created_at", "uid"),
+        # For gauges: how many there are in each phase, those of a phase, those of it that changed lately.
+        Index("ix_runs_live_phase", "phase", "seen_at", sqlite_where=_LIVE, postgresql_where=_LIVE),
         Index("ix_runs_name_newest", "namespace", "name", "created_at", "uid"),
     )

@@ -20,6 +20,7 @@ from footplate_api.metrics.telemetry import STORED, Delivery, Generation, Row
 from footplate_api.models.former import STEP_METRICS
 
 BITE: Final = 2000  # rows
+FIRST_SECONDS: Final = 2.0
 AGAIN_SECONDS: Final = 60.0  # to look whether a former release has written more
 PAUSE_SECONDS: Final = 0.05  # between bites: others write, too
 
@@ -33,7 +34,8 @@ class CarryOver:
     database: Database
 
     async def run(self) -> None:
-        """Carries over until cancelled."""
+        """Carries over until cancelled; first when the start is over."""
+        await asyncio.sleep(FIRST_SECONDS)
         while True:
             try:
                 carried = await self.bite()

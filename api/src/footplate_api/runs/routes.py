@@ -8,6 +8,15 @@ from fastapi import APIRouter, Depends, Query, Response, status
 
 from footplate_api import bodies
 from footplate_api.edge import Contextual, Reading, RunBody
+from footplate_api.errors import (
+    ClusterRefused,
+    ClusterUnavailable,
+    DatabaseFull,
+    DatabaseUnavailable,
+    InstallationLacksRights,
+    RunNotFound,
+)
+from footplate_api.openapi import leads_to, raises
 from footplate_api.runs import service
 from footplate_api.runs.schemas import RunDetail, RunList, RunQuery, RunSubmission
 from footplate_api.schemas import Namespace, RunName, Uid
@@ -21,35 +30,48 @@ Submitted = Annotated[RunSubmission, Depends(_submission)]
 
 router = APIRouter(prefix="/v1/namespaces/{namespace}/runs", tags=["runs"])
 
+_KUBERNETES = (ClusterRefused, ClusterUnavailable, InstallationLacksRights)
+_OF_A_RUN = ("get_run", "delete_run", "read_metrics", "list_checkpoints")
+
 
 @router.post(
     "",
     status_code=status.HTTP_201_CREATED,
     summary="Create a run",
     openapi_extra=bodies.described(RunSubmission),
+    responses=raises(*_KUBERNETES, DatabaseUnavailable, DatabaseFull) | leads_to(201, "", *_OF_A_RUN),
 )
 async def create_run(namespace: Namespace, submission: Submitted, context: Contextual) -> RunDetail:
     """Creates a TrainingRun in Kubernetes, under strict validation.
 
-    A refusal of the Kubernetes API server keeps its status (403, 409, 422 …) and message.
+    A refusal of the Kubernetes API server keeps its status (403, 409, 422 …) and message, save one
+    of this API's own account (502).
     """
     return await service.submit(context.cluster, context.database, namespace, submission, context.now)
 
 
-@router.get("", summary="List runs, newest first")
+@router.get(
+    "",
+    summary="List runs, newest first",
+    responses=raises(DatabaseUnavailable) | leads_to(200, "/items/0", *_OF_A_RUN),
+)
 async def list_runs(namespace: Namespace, query: Annotated[RunQuery, Query()], session: Reading) -> RunList:
     """A page of the runs of a namespace; follow `nextCursor` for the next one."""
     return await service.list_runs(session, namespace, query)
 
 
-@router.get("/{name}", summary="Get a run")
+@router.get("/{name}", summary="Get a run", responses=raises(RunNotFound, DatabaseUnavailable))
 async def get_run(namespace: Namespace, name: RunName, session: Reading, uid: Uid | None = None) -> RunDetail:
     """The live run of this name, else the newest deleted one; `uid` picks a certain one."""
     return RunDetail.model_validate(await service.get(session, namespace, name, uid))
 
 
 @router.delete(
-    "/{name}", status_code=status.HTTP_202_ACCEPTED, response_class=Response, summary="Delete a run"
+    "/{name}",
+    status_code=status.HTTP_202_ACCEPTED,
+    response_class=Response,
+    summary="Delete a run",
+    responses=raises(*_KUBERNETES),
 )
 async def delete_run(
     namespace: Namespace, name: RunName, context: Contextual, uid: Uid | None = None

@@ -1,31 +1,75 @@
-"""The runs worth a gauge."""
+"""The runs worth a gauge, and which replica exports them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, or_, select
+from sqlalchemy import Dialect, Row, and_, delete, func, or_, select
+from sqlalchemy.dialects import postgresql
 
-from footplate_api.database import ReadSession
+from footplate_api.database import ReadSession, WriteSession
+from footplate_api.models.exporter import THE_ROW, RunExporter
 from footplate_api.models.run import Run
-from footplate_contracts.names import Phase
+from footplate_api.system.ranking import ENDED
 
-_ENDED = [phase.value for phase in Phase if phase.terminal]
+_STANDING = (Run.uid, Run.namespace, Run.name, Run.phase, Run.step, Run.loss)
+Standing = Row[*tuple[Any, ...]]
+"""uid, namespace, name, phase, step, loss."""
 
 
-async def watched(
-    session: ReadSession, changed_after: datetime, limit: int
-) -> Sequence[Row[*tuple[Any, ...]]]:
-    """Live runs that train or ended lately, youngest first."""
-    statement = (
-        select(Run.uid, Run.namespace, Run.name, Run.phase, Run.step, Run.loss)
-        .where(
-            Run.deleted_at.is_(None),
-            or_(Run.phase.is_(None), Run.phase.not_in(_ENDED), Run.seen_at > changed_after),
-        )
-        .order_by(Run.created_at.desc())
-        .limit(limit)
+async def phases(session: ReadSession) -> Mapping[str | None, int]:
+    """How many runs that Kubernetes has are in each phase; the index alone is read."""
+    statement = select(Run.phase, func.count().label("runs")).where(Run.deleted_at.is_(None))
+    rows = (await session.execute(statement.group_by(Run.phase))).all()
+    return {row.phase: row.runs for row in rows}
+
+
+async def youngest(session: ReadSession, among: Sequence[str | None], limit: int) -> Sequence[Standing]:
+    """At most `limit` runs of these phases, youngest first."""
+    known = [phase for phase in among if phase is not None]
+    of_phases = Run.phase.in_(known) if None not in among else or_(Run.phase.in_(known), Run.phase.is_(None))
+    statement = select(*_STANDING).where(Run.deleted_at.is_(None), of_phases)
+    result = await session.execute(statement.order_by(Run.created_at.desc()).limit(limit))
+    return await asyncio.to_thread(result.all)
+
+
+async def ended(session: ReadSession, seen_after: datetime, limit: int) -> tuple[Sequence[Standing], int]:
+    """At most `limit` runs that ended and changed after that, youngest first; how many there are."""
+    lately = and_(Run.deleted_at.is_(None), Run.phase.in_(sorted(ENDED)), Run.seen_at > seen_after)
+    count = (await session.execute(select(func.count()).select_from(Run).where(lately))).scalar_one()
+    statement = select(*_STANDING).where(lately).order_by(Run.created_at.desc()).limit(limit)
+    result = await session.execute(statement)
+    return await asyncio.to_thread(result.all), count
+
+
+def shared(dialect: Dialect) -> bool:
+    """Whether other replicas may read the same database: a SQLite file has one program."""
+    return dialect.name == "postgresql"
+
+
+async def exports(session: ReadSession, holder: str) -> bool:
+    """Whether `holder` exports the gauges of runs at this moment."""
+    if not shared(session.get_bind().dialect):
+        return True
+    statement = select(RunExporter.holder).where(RunExporter.expires > func.clock_timestamp())
+    return (await session.execute(statement)).scalar_one_or_none() == holder
+
+
+async def claim(session: WriteSession, holder: str, lasting: timedelta) -> bool:
+    """Makes `holder` the exporter for so long, unless another one is at this moment."""
+    expires = func.clock_timestamp() + lasting
+    statement = postgresql.insert(RunExporter).values(id=THE_ROW, holder=holder, expires=expires)
+    statement = statement.on_conflict_do_update(
+        index_elements=[RunExporter.id],
+        set_={"holder": holder, "expires": expires},
+        where=or_(RunExporter.holder == holder, RunExporter.expires < func.clock_timestamp()),
     )
-    return (await session.execute(statement)).all()
+    return (await session.execute(statement.returning(RunExporter.holder))).scalar_one_or_none() is not None
+
+
+async def give_up(session: WriteSession, holder: str) -> None:
+    """Lets another replica export at once."""
+    await session.execute(delete(RunExporter).where(RunExporter.holder == holder))

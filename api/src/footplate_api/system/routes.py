@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from footplate_api.edge import Contextual
+from footplate_api.errors import DatabaseUnavailable
+from footplate_api.openapi import Responses, raises
 from footplate_api.system import service
 from footplate_api.system.schemas import Health, Readiness, Version
 
 router = APIRouter(tags=["system"])
+
+_EXPOSITION: Final[Responses] = {
+    200: {
+        "description": "Prometheus' text format",
+        "content": {"text/plain": {"schema": {"type": "string"}}},
+    }
+}
 
 
 @router.get("/healthz", summary="Alive")
@@ -18,7 +29,7 @@ async def healthz() -> Health:
     return Health()
 
 
-@router.get("/readyz", summary="Ready")
+@router.get("/readyz", summary="Ready", responses=raises(DatabaseUnavailable))
 async def readyz(context: Contextual) -> Readiness:
     """200 when the database answers, else 503. Kubernetes being away only degrades."""
     return await service.readiness(context.database, context.mirror)
@@ -30,8 +41,12 @@ async def version(context: Contextual) -> Version:
     return service.versions(context.revision)
 
 
-@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+@router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses=_EXPOSITION)
 async def metrics(context: Contextual) -> Response:
-    """The process's own instruments, and step, loss and phase of runs that train or just ended."""
-    text = await service.exposition(context.database, context.metrics.registry, context.now())
+    """The process's own instruments; on one of all replicas also runs by phase, and step, loss and
+    more of those that train, wait or just ended.
+    """
+    text = await service.exposition(
+        context.database, context.metrics.registry, context.replica, context.now()
+    )
     return Response(text, media_type=CONTENT_TYPE_LATEST)

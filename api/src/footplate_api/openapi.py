@@ -1,0 +1,106 @@
+"""What the OpenAPI document says of errors and links; pure.
+
+A route names the classes of errors that it raises (`raises`) and what its answer leads to
+(`leads_to`). What the router and the edge answer by themselves follows from the shape of an
+operation (`complete`): whoever reads the document finds every status that can occur, and no
+`default` that would cover those that nobody thought of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from footplate_api.errors import ApiError, HttpError, Invalid, Starting
+from footplate_api.problems import MEDIA_TYPE, Problem, kind
+from footplate_api.startup import SERVED
+
+Responses = dict[int | str, dict[str, Any]]
+"""Status -> Response Object, as FastAPI takes them."""
+
+_SCHEMAS: Final = "#/components/schemas/"
+_PROBLEM: Final = f"{_SCHEMAS}Problem"
+_RETRY_AFTER: Final = {"description": "seconds to wait", "schema": {"type": "integer", "minimum": 0}}
+_ALLOW: Final = {"description": "the methods that the path has", "schema": {"type": "string"}}
+# FastAPI's own answer to what is invalid: ours has another form.
+_REPLACED: Final = ("HTTPValidationError", "ValidationError")
+
+
+def raises(*errors: type[ApiError]) -> Responses:
+    """`responses` of a route that raises these errors."""
+    found: Responses = {}
+    for error in errors:
+        for status in error.answered():
+            _add(found.setdefault(status, {}), error, status)
+    return found
+
+
+def leads_to(status: int, at: str, *operations: str, also: Mapping[str, str] | None = None) -> Responses:
+    """`responses` whose answer of `status` names a run at the JSON pointer `at`, for these operations.
+
+    `also` are further parameters by name, as runtime expressions.
+    """
+    parameters = {
+        "namespace": "$request.path.namespace",
+        "name": f"$response.body#{at}/name",
+        **(also or {}),
+    }
+    return {
+        status: {
+            "links": {name: {"operationId": name, "parameters": dict(parameters)} for name in operations}
+        }
+    }
+
+
+def complete(document: dict[str, Any]) -> dict[str, Any]:
+    """`document` with what the router and the edge answer, and the form of problems."""
+    for name, path in document["paths"].items():
+        for operation in path.values():
+            responses = operation["responses"]
+            if "application/json" in responses.get("422", {}).get("content", {}):
+                del responses["422"]
+            for status, error in _of_the_edge(name, operation):
+                _add(responses.setdefault(str(status), {}), error, status)
+            operation["responses"] = dict(sorted(responses.items()))
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for name in _REPLACED:
+        schemas.pop(name, None)
+    problem = Problem.model_json_schema(ref_template=f"{_SCHEMAS}{{model}}")
+    document["components"]["schemas"] = {**schemas, **problem.pop("$defs"), "Problem": problem}
+    return document
+
+
+def _of_the_edge(path: str, operation: Mapping[str, Any]) -> Iterator[tuple[int, type[ApiError]]]:
+    """What an operation may answer without having been asked: once for all of them, by their shape."""
+    yield 500, ApiError
+    if path not in SERVED:
+        yield 503, Starting
+    parameters, body = operation.get("parameters", ()), "requestBody" in operation
+    if parameters or body:
+        yield 422, Invalid
+    if any(parameter["in"] == "path" for parameter in parameters):  # a slash in it leads elsewhere
+        yield 404, HttpError
+        yield 405, HttpError
+    if body:
+        yield 413, HttpError
+
+
+def _add(response: dict[str, Any], error: type[ApiError], status: int) -> None:
+    """Says in `response` that it may be a problem of class `error`."""
+    said = f"{error.title}: {(error.__doc__ or '').partition(chr(10))[0]}"
+    if "content" not in response:
+        kinds = {"type": {"enum": []}, "status": {"const": status}}
+        schema = {"allOf": [{"$ref": _PROBLEM}, {"type": "object", "properties": kinds}]}
+        response |= {"description": said, "content": {MEDIA_TYPE: {"schema": schema}}}
+    known = response["content"][MEDIA_TYPE]["schema"]["allOf"][1]["properties"]["type"]["enum"]
+    if kind(error) in known:
+        return
+    if known:
+        response["description"] += f"\n\n{said}"
+    known.append(kind(error))
+    headers = {
+        **({"Retry-After": _RETRY_AFTER} if error.retry_after is not None else {}),
+        **({"Allow": _ALLOW} if status == 405 else {}),
+    }
+    if headers:
+        response["headers"] = {**response.get("headers", {}), **headers}

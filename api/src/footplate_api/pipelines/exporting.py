@@ -1,0 +1,68 @@
+"""Of several replicas on one database one exports the gauges of runs, or each sum over them doubles.
+
+The exporter is whoever holds a lease in the database, renewed every few seconds. Its time is
+counted by the database's clock alone, so no two machines' clocks are compared; and a scrape asks
+the database whether its replica holds the lease now, so a replica that was frozen, or cut off and
+came back, exports nothing on the strength of what it once knew. A session-level advisory lock
+would need no clock, but it goes only when the server notices that its client is gone: for a node
+that lost its power that is TCP's keepalive, two hours by default, and a pooler between them may
+give the session to another. A SQLite file has one program, which always exports: nothing is
+written there, so a full volume does not take the gauges.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from footplate_api.database import Database
+from footplate_api.errors import ApiError
+from footplate_api.system import repository
+
+# A replica that died is replaced after at most both together.
+LEASE: Final = timedelta(seconds=15)
+RENEW_SECONDS: Final = 5.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Exporting:
+    """Holds the lease of one replica as long as it may."""
+
+    database: Database
+    replica: str
+    lease: timedelta = LEASE
+    renew_seconds: float = RENEW_SECONDS
+
+    async def run(self) -> None:
+        """Claims the lease until cancelled, then gives it up; returns at once where nobody competes."""
+        if not repository.shared(self.database.engine.dialect):
+            return
+        held = False
+        try:
+            while True:
+                held = await self._claim(held)
+                await asyncio.sleep(self.renew_seconds)
+        finally:
+            with suppress(ApiError):
+                async with self.database.write() as session:
+                    await repository.give_up(session, self.replica)
+
+    async def _claim(self, held: bool) -> bool:
+        try:
+            async with self.database.write() as session:
+                holds = await repository.claim(session, self.replica, self.lease)
+        except ApiError as error:
+            log.warning("whether this replica exports the gauges of runs is not known: %s", error.detail)
+            return held
+        except Exception:
+            log.exception("claiming the gauges of runs failed")
+            return held
+        if holds != held:
+            log.info("this replica %s the gauges of runs", "exports" if holds else "no longer exports")
+        return holds

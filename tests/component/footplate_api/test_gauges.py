@@ -1,0 +1,211 @@
+"""Which runs have gauges of all that there are, and on which replica."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text, update
+
+from footplate_api import migrate
+from footplate_api.database import Database
+from footplate_api.models.exporter import RunExporter
+from footplate_api.observation import Metrics
+from footplate_api.pipelines.exporting import LEASE, RENEW_SECONDS, Exporting
+from footplate_api.runs import record
+from footplate_api.runs import repository as runs
+from footplate_api.settings import with_driver
+from footplate_api.system import repository, service
+from tests.component.footplate_api.builders import eventually
+from tests.component.footplate_api.conftest import running
+from tests.component.footplate_api.fakes import FakeCluster
+from tests.component.footplate_api.postgres import Server
+
+NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
+
+
+def row(name: str, phase: str | None, minutes: int, seen: datetime = NOW) -> dict[str, Any]:
+    """A run of this phase that was made so many minutes before now."""
+    manifest = {
+        "metadata": {
+            "uid": f"uid-of-{name}",
+            "namespace": "research",
+            "name": name,
+            "resourceVersion": "1",
+            "creationTimestamp": (NOW - timedelta(minutes=minutes)).isoformat(),
+        },
+        "status": {"phase": phase, "progress": {"step": minutes}},
+    }
+    return record.row(manifest, seen)
+
+
+async def stored(database: Database, rows: Sequence[dict[str, Any]]) -> None:
+    async with database.write() as session:
+        await runs.store(session, rows)
+
+
+async def scraped(database: Database, replica: str = "a") -> dict[str, dict[str, float]]:
+    """Family -> the run's name or its phase -> value."""
+    said = (await service.exposition(database, Metrics().registry, replica, NOW)).decode()
+    return {
+        family.name: {
+            sample.labels.get("name", sample.labels.get("phase", "")): sample.value
+            for sample in family.samples
+        }
+        for family in text_string_to_metric_families(said)
+        if "footplate_" in family.name
+    }
+
+
+async def export(database: Database, replica: str = "a") -> bool:
+    """Whether `replica` exports, having asked to."""
+    async with database.write() as session:
+        return not repository.shared(database.engine.dialect) or await repository.claim(
+            session, replica, LEASE
+        )
+
+
+async def test_a_thousand_younger_runs_in_the_queue_take_no_gauge_from_one_that_trains(
+    database: Database,
+) -> None:
+    waiting = [row(f"queued-{number}", "Queued", minutes=1 + number) for number in range(1_001)]
+    old = [
+        row("trains", "Running", minutes=9_999),
+        row("begins", "Starting", minutes=9_998),
+        row("new", None, minutes=0),
+    ]
+    over = [row("done", "Succeeded", minutes=5), row("long-done", "Failed", 5, NOW - timedelta(minutes=16))]
+    await stored(database, [*waiting, *old, *over])
+    assert await export(database)
+    said = await scraped(database)
+    shown = said["footplate_run_step"]
+    assert len(shown) == service.GAUGED_RUNS
+    assert {"trains", "begins", "new", "queued-0"} <= set(shown) and "queued-1000" not in shown
+    assert said["footplate_runs_left_out"] == {"": 1_001 + 3 + 1 - service.GAUGED_RUNS}
+    assert said["footplate_runs"] == {
+        "": 1,
+        "Failed": 1,
+        "Queued": 1_001,
+        "Running": 1,
+        "Starting": 1,
+        "Succeeded": 1,
+    }
+
+
+async def test_runs_that_ended_lately_have_gauges_where_there_is_room(database: Database) -> None:
+    long_ago = NOW - timedelta(minutes=16)
+    await stored(
+        database,
+        [
+            row("waits", "Suspended", minutes=99),
+            row("done", "Succeeded", minutes=50),
+            row("long-done", "Succeeded", minutes=50, seen=long_ago),
+            row("asleep", "Suspended", minutes=50, seen=long_ago),
+        ],
+    )
+    assert await export(database)
+    said = await scraped(database)
+    assert set(said["footplate_run_step"]) == {"waits", "done", "asleep"}
+    assert said["footplate_runs_left_out"] == {"": 0}
+
+
+async def test_a_scrape_reads_no_run_that_it_does_not_show(database: Database) -> None:
+    gone = [{**row(f"gone-{number}", "Succeeded", number), "deleted_at": NOW} for number in range(2_000)]
+    over = [row(f"over-{number}", "Failed", number, NOW - timedelta(days=1)) for number in range(2_000)]
+    await stored(database, [*gone, *over, row("trains", "Running", 1)])
+    explain = "EXPLAIN" if repository.shared(database.engine.dialect) else "EXPLAIN QUERY PLAN"
+    asked = (
+        "SELECT name FROM runs WHERE deleted_at IS NULL AND phase IN ('Running', 'Restarting')",
+        "SELECT name FROM runs WHERE deleted_at IS NULL AND phase IN ('Failed') AND seen_at > '2026-11-28'",
+    )
+    async with database.write() as session:
+        await session.execute(text("ANALYZE runs"))
+        await session.execute(text("DROP TABLE IF EXISTS sqlite_stat1"))  # which nobody makes in production
+    async with database.read() as session:
+        plans = [str((await session.execute(text(f"{explain} {question}"))).all()) for question in asked]
+    assert [plan for plan in plans if "ix_runs_live_phase" not in plan] == []
+
+
+# -- several replicas ------------------------------------------------------------------
+
+
+@pytest.fixture
+def shared_url(postgres: Server) -> str:
+    return with_driver(postgres.empty())
+
+
+@asynccontextmanager
+async def replicas(url: str, count: int) -> AsyncIterator[list[Database]]:
+    opened = [Database(url) for _ in range(count)]
+    await migrate.upgrade(opened[0])
+    yield opened
+    for database in opened:
+        await database.close()
+
+
+async def test_of_two_replicas_one_exports_the_gauges_of_runs(shared_url: str) -> None:
+    cluster = FakeCluster()
+    await cluster.put("research", "gpt", status={"phase": "Running"})
+
+    async with running(shared_url, cluster) as one, running(shared_url, cluster) as other:
+
+        async def both() -> list[str]:
+            return [(await api.client.get("/metrics")).text for api in (one, other)]
+
+        answers = await eventually(both, lambda said: sum("footplate_run_step{" in text for text in said) > 0)
+        assert [text.count("footplate_run_step{") for text in answers] in ([1, 0], [0, 1])
+        assert sorted(text.count("footplate_api_exports_runs 1.0") for text in answers) == [0, 1]
+        assert all("footplate_api_requests_total" in text for text in answers)
+
+
+async def test_a_lease_is_one_replicas_until_it_ends_by_the_databases_clock(shared_url: str) -> None:
+    async with replicas(shared_url, 2) as (one, other):
+        assert await export(one, "a") and not await export(other, "b")
+        assert (await scraped(one, "a"))["footplate_api_exports_runs"] == {"": 1}
+        assert "footplate_runs" not in await scraped(other, "b")
+        assert await export(one, "a")  # renewed
+        async with one.write() as session:
+            await session.execute(update(RunExporter).values(expires=text("clock_timestamp()")))
+        assert (await scraped(one, "a"))["footplate_api_exports_runs"] == {"": 0}
+        assert await export(other, "b") and not await export(one, "a")
+        assert (await scraped(other, "b"))["footplate_api_exports_runs"] == {"": 1}
+
+
+async def test_a_replica_that_died_is_replaced(shared_url: str) -> None:
+    """With a lease of a second; the one in production ends, and is asked for, within 30 s."""
+    assert LEASE.total_seconds() + RENEW_SECONDS < 30
+    async with replicas(shared_url, 2) as (one, other):
+        async with one.write() as session:  # it claims, and is never heard of again
+            assert await repository.claim(session, "a", timedelta(seconds=1))
+        task = asyncio.create_task(Exporting(other, "b", timedelta(seconds=1), 0.05).run())
+        await eventually(lambda: scraped(other, "b"), lambda said: "footplate_runs" in said)
+        assert (await scraped(one, "a"))["footplate_api_exports_runs"] == {"": 0}
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_a_replica_that_ends_leaves_the_lease_to_the_next(shared_url: str) -> None:
+    async with replicas(shared_url, 2) as (one, other):
+        task = asyncio.create_task(Exporting(one, "a").run())
+        await eventually(lambda: scraped(one, "a"), lambda said: "footplate_runs" in said)
+        assert not await export(other, "b")
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        assert await export(other, "b")
+
+
+async def test_without_its_database_a_replica_shows_its_own_instruments(postgres: Server) -> None:
+    async with replicas(with_driver(postgres.empty()), 1) as (database,):
+        assert await export(database)
+        postgres.stop()
+        try:
+            assert (await scraped(database))["footplate_api_exports_runs"] == {"": 0}
+        finally:
+            postgres.start()
