@@ -81,8 +81,7 @@ def create_app(context: Context) -> FastAPI:
 
 async def _work(context: Context, ingest: Ingest) -> None:
     """What is done beside requests: the database is migrated, and once it is, all that writes it begins."""
-    url = context.database.engine.url.render_as_string(hide_password=False)
-    if not await migration.bring_up(url, context.migrations, context.startup):
+    if not await migration.bring_up(context.database, context.migrations, context.startup):
         return
     pipelines = (
         Mirror(context.cluster, context.database, context.metrics, context.mirror, context.now),

@@ -27,12 +27,14 @@ LONGEST_RETRY_SECONDS: Final = 5.0
 log = logging.getLogger(__name__)
 
 
-async def bring_up(url: str, scripts: Path, startup: Startup) -> bool:
-    """Whether the database at `url` has the schema of `scripts` now; `startup` is told of each stage."""
+async def bring_up(database: Database, scripts: Path, startup: Startup) -> bool:
+    """Whether `database` has the schema of `scripts` now; `startup` is told of each stage."""
+    url = database.engine.url.render_as_string(hide_password=False)
     tries = 0
     while True:
         try:
             await apart(partial(_upgrade, url, scripts, startup))
+            await _open(database)
         except DatabaseUnavailable as error:
             startup.enter(Stage.CONNECTING)
             tries += 1
@@ -51,6 +53,13 @@ async def bring_up(url: str, scripts: Path, startup: Startup) -> bool:
         else:
             startup.serve()
             return True
+
+
+async def _open(database: Database) -> None:
+    """Connect before all other work begins: whatever is cancelled while it connects can hold up the end."""
+    await database.ping()
+    async with database.write() as session:
+        await session.connection()
 
 
 async def _upgrade(url: str, scripts: Path, startup: Startup) -> None:
