@@ -99,7 +99,7 @@ class Volume:
             self.twice.append(f"step {step} by {generation}, after {known}")
         if step not in self.commits:
             uri = f"/shared/checkpoints/step-{step}.e{generation.epoch}g{generation.number}"
-            self.commits[step] = CheckpointRecord(step=step, uri=uri, time=seconds)
+            self.commits[step] = CheckpointRecord(step=step, uri=uri, time=seconds, generation=generation)
             self.generations[step] = generation
             self.rows[step] = rows
         return self.commits[step]

@@ -86,10 +86,11 @@ class TelemetryBuffer:
             if item.metrics is not None:
                 row = GenerationRow(generation=item.generation or fallback, metrics=item.metrics)
                 taken.append(row)
-            if item.checkpoint is not None:
-                self._note(item.checkpoint)
+            record = _named(item.checkpoint, item.generation)
+            if record is not None:
+                self._note(record)
             if self.keep:
-                self._queue.append(_Queued(key, item.sequence, row, item.checkpoint))
+                self._queue.append(_Queued(key, item.sequence, row, record))
             else:
                 self._stored[key] = item.sequence
         return taken
@@ -118,6 +119,19 @@ class TelemetryBuffer:
             self._stored[entry.worker] = entry.sequence
 
     def _note(self, record: CheckpointRecord) -> None:
-        if self.checkpoint is None or record.step >= self.checkpoint.step:
+        if self.checkpoint is None or _age(record) >= _age(self.checkpoint):
             self.checkpoint = record
         self.checkpoint_steps = tuple(sorted({*self.checkpoint_steps, record.step})[-3:])
+
+
+def _named(record: CheckpointRecord | None, generation: GenerationId | None) -> CheckpointRecord | None:
+    """`record` with the generation that committed it, which an earlier trainer left to its agent to say."""
+    if record is None or record.generation is not None or generation is None:
+        return record
+    return record.model_copy(update={"generation": generation})
+
+
+def _age(record: CheckpointRecord) -> tuple[int, int, int]:
+    """Grows with the step, and with the generation: clocks of two nodes may differ."""
+    generation = record.generation
+    return (record.step, generation.epoch, generation.number) if generation else (record.step, -1, -1)

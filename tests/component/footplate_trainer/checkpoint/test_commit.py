@@ -75,8 +75,9 @@ def test_retention_keeps_the_newest_and_the_multiples(shards: Path, tmp_path: Pa
     (tmp_path / "checkpoints" / "step-1.e0g7").mkdir(parents=True)  # of a generation that died while writing
     (tmp_path / "checkpoints" / "step-9.e9g9").mkdir()  # of a newer one: not ours to judge
 
-    run_ranks(train, 1, config, environment={Env.GENERATION: "1.1"})
+    ended: list[Ended] = run_ranks(train_under, 1, FakeAgent(), config, environment={Env.GENERATION: "1.1"})
 
+    assert [str(record.generation) for record in ended[0].agent.checkpoints] == ["1.1"] * 6
     assert store.steps() == [6, 5, 3]
     assert sorted(directory.name for directory in store.directories()) == [
         "step-3.e1g1",

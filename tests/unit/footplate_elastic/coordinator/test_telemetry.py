@@ -112,6 +112,34 @@ def test_the_newest_checkpoint_is_known() -> None:
 
 
 @pytest.mark.parametrize(
+    ("first", "second", "kept"),
+    [
+        pytest.param(G1, G2, G2, id="newer-generation-with-an-earlier-clock"),
+        pytest.param(G2, G1, G2, id="older-generation-that-is-late"),
+        pytest.param(None, G1, G1, id="after-one-of-an-earlier-trainer"),
+        pytest.param(G1, None, G1, id="before-one-of-an-earlier-trainer"),
+    ],
+)
+def test_of_two_records_of_one_step_that_of_the_newer_generation_counts(
+    first: GenerationId | None, second: GenerationId | None, kept: GenerationId
+) -> None:
+    buffer = TelemetryBuffer(keep=True)
+    for sequence, generation in enumerate((first, second), start=1):
+        record = CheckpointRecord(step=50, uri="/c", time=100.0 - sequence, generation=generation)
+        buffer.offer(agent(0), [TelemetryItem(sequence=sequence, checkpoint=record)], 1, G1)
+    assert buffer.checkpoint is not None and buffer.checkpoint.generation == kept
+
+
+def test_a_record_that_names_no_generation_is_of_the_ranks_that_gave_it() -> None:
+    buffer = TelemetryBuffer(keep=True)
+    record = CheckpointRecord(step=50, uri="/c", time=1.0)
+    buffer.offer(agent(0), [TelemetryItem(sequence=1, generation=G1, checkpoint=record)], 1, G2)
+    found = buffer.batch("uid", 1)
+    assert found is not None and [entry.generation for entry in found[0].checkpoints] == [G1]
+    assert buffer.checkpoint is not None and buffer.checkpoint.generation == G1
+
+
+@pytest.mark.parametrize(
     ("failures", "low", "high"),
     [
         pytest.param(1, 0.25, 0.5, id="first"),

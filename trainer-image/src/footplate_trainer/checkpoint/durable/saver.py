@@ -296,6 +296,7 @@ class Saver:
                 bytes=snapshot.bytes,
                 seconds_blocked=snapshot.copied - snapshot.begun,
                 seconds_total=now - snapshot.begun,
+                generation=self.generation,
             )
         )
         self._retain()
