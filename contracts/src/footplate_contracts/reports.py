@@ -81,7 +81,7 @@ class CheckpointRecord(Report):
 
 
 class CheckpointRemoval(Report):
-    """A durable checkpoint that retention has removed."""
+    """A checkpoint that was durable and is gone: retention removed it, or it was found to be damaged."""
 
     step: int
     generation: GenerationId = Field(description="that had committed it")

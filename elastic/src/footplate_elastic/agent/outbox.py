@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, Final
 
 from footplate_contracts.metrics import StepMetrics
-from footplate_contracts.reports import CheckpointRecord, GenerationId, TelemetryItem
+from footplate_contracts.reports import CheckpointRecord, CheckpointRemoval, GenerationId, TelemetryItem
 from footplate_elastic.protocol.unstored_rows import RowName
 
 CAPACITY: Final = 200_000  # items, about 150 MB: days without a coordinator
@@ -30,6 +30,10 @@ class Outbox:
     def checkpoint(self, generation: GenerationId | None, record: CheckpointRecord) -> None:
         """Add a durable checkpoint."""
         self._add(generation=generation, checkpoint=record)
+
+    def removal(self, generation: GenerationId | None, removal: CheckpointRemoval) -> None:
+        """Add that a durable checkpoint is gone."""
+        self._add(generation=generation, removal=removal)
 
     def next(self, received: int) -> list[TelemetryItem]:
         """The oldest items above `received`, at most a heartbeat's worth."""

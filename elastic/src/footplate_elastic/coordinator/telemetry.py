@@ -19,6 +19,7 @@ from footplate_contracts.names import WorkerId
 from footplate_contracts.reports import (
     AgentIdentity,
     CheckpointRecord,
+    CheckpointRemoval,
     GenerationId,
     GenerationRow,
     TelemetryBatch,
@@ -35,6 +36,7 @@ class _Queued:
     sequence: int
     row: GenerationRow | None
     checkpoint: CheckpointRecord | None
+    removal: CheckpointRemoval | None
 
 
 @dataclass
@@ -90,7 +92,7 @@ class TelemetryBuffer:
             if record is not None:
                 self._note(record)
             if self.keep:
-                self._queue.append(_Queued(key, item.sequence, row, record))
+                self._queue.append(_Queued(key, item.sequence, row, record, item.removal))
             else:
                 self._stored[key] = item.sequence
         return taken
@@ -108,9 +110,14 @@ class TelemetryBuffer:
         entries = list(islice(self._queue, most))
         if not entries:
             return None
-        rows = [entry.row for entry in entries if entry.row is not None]
-        checkpoints = [entry.checkpoint for entry in entries if entry.checkpoint is not None]
-        return TelemetryBatch(run_uid=run_uid, epoch=epoch, rows=rows, checkpoints=checkpoints), len(entries)
+        batch = TelemetryBatch(
+            run_uid=run_uid,
+            epoch=epoch,
+            rows=[entry.row for entry in entries if entry.row is not None],
+            checkpoints=[entry.checkpoint for entry in entries if entry.checkpoint is not None],
+            removals=[entry.removal for entry in entries if entry.removal is not None],
+        )
+        return batch, len(entries)
 
     def settle(self, count: int) -> None:
         """The oldest `count` entries need not be kept: the API has them, or never will."""

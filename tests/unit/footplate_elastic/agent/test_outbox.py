@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from footplate_contracts.reports import CheckpointRecord, GenerationId
+from footplate_contracts.reports import CheckpointRecord, CheckpointRemoval, GenerationId
 from footplate_elastic.agent.outbox import CHUNK, Outbox
 from footplate_elastic.protocol.unstored_rows import RowName
 from tests.unit.footplate_elastic.coordinator.test_telemetry import row
@@ -43,6 +43,15 @@ def test_the_last_row_that_has_become_durable_is_named_once() -> None:
     outbox.metrics(None, row(4))  # of a rank that does not say which generation it is of
     named = [outbox.forget(acknowledged) for acknowledged in (0, 2, 2, 5)]
     assert named == [None, RowName(G1, 2), None, RowName(G1, 3)]
+
+
+def test_a_removal_waits_behind_the_record_of_what_it_made_room_for() -> None:
+    outbox = Outbox()
+    record = CheckpointRecord(step=9, uri="/c", time=1.0)
+    removal = CheckpointRemoval(step=3, generation=G1, time=2.0)
+    outbox.checkpoint(G1, record)
+    outbox.removal(G1, removal)
+    assert [(item.checkpoint, item.removal) for item in outbox.next(0)] == [(record, None), (None, removal)]
 
 
 def test_the_oldest_item_is_the_first_that_may_be_asked_for_again() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from footplate_contracts.metrics import StepMetrics
-from footplate_contracts.reports import CheckpointRecord, GenerationId, TelemetryItem
+from footplate_contracts.reports import CheckpointRecord, CheckpointRemoval, GenerationId, TelemetryItem
 from footplate_elastic.coordinator.shipping import retry_delay
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
 from tests.unit.footplate_elastic.coordinator.story import agent
@@ -128,6 +128,15 @@ def test_of_two_records_of_one_step_that_of_the_newer_generation_counts(
         record = CheckpointRecord(step=50, uri="/c", time=100.0 - sequence, generation=generation)
         buffer.offer(agent(0), [TelemetryItem(sequence=sequence, checkpoint=record)], 1, G1)
     assert buffer.checkpoint is not None and buffer.checkpoint.generation == kept
+
+
+def test_a_removal_is_kept_until_the_api_has_it() -> None:
+    buffer = TelemetryBuffer(keep=True)
+    removal = CheckpointRemoval(step=50, generation=G1, time=1.0)
+    buffer.offer(agent(0), [TelemetryItem(sequence=1, generation=G2, removal=removal), item(2)], 1, G2)
+    assert (buffer.received(agent(0)), buffer.acknowledged(agent(0))) == (2, 0)
+    found = buffer.batch("uid", 1)
+    assert found is not None and (found[0].removals, len(found[0].rows), found[1]) == ([removal], 1, 2)
 
 
 def test_a_record_that_names_no_generation_is_of_the_ranks_that_gave_it() -> None:

@@ -27,7 +27,7 @@ from typing import Final
 from pydantic import Field
 
 from footplate_contracts.model import Report
-from footplate_contracts.reports import GenerationId
+from footplate_contracts.reports import CheckpointRemoval, GenerationId
 
 MANIFEST_FILE: Final = "manifest.json"
 STATE_FILE: Final = "state.json"
@@ -69,6 +69,11 @@ class StepDirectory:
         """The inverse of `name`; None for anything else."""
         match = _DIRECTORY.fullmatch(name)
         return cls(*map(int, match.groups())) if match else None
+
+
+def removal_of(directory: StepDirectory, time: float) -> CheckpointRemoval:
+    """What the run is told when the checkpoint in `directory` is gone; `time` since the Unix epoch."""
+    return CheckpointRemoval(step=directory.step, generation=directory.generation, time=time)
 
 
 def tensor_file(rank: int) -> str:

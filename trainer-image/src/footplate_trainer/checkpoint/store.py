@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -76,18 +76,27 @@ class CheckpointStore:
         """Remove a directory and all in it, if it is there."""
         self.folder.remove(directory.name)
 
-    def retain(self, keep_last: int, keep_every: int | None, writing: GenerationId) -> None:
-        """Remove what retention no longer needs; markers go before their directories."""
+    def retain(
+        self,
+        keep_last: int,
+        keep_every: int | None,
+        writing: GenerationId,
+        removed: Callable[[StepDirectory], None],
+    ) -> None:
+        """Remove what retention no longer needs; markers go before their directories.
+
+        `removed` hears of each checkpoint whose marker is gone: from then on it does not exist.
+        """
         markers = {step: self.marker(step) for step in self.steps()}
         kept = layout.retained_steps(
             [step for step, marker in markers.items() if marker], keep_last, keep_every
         )
-        for step in markers.keys() - kept:
+        for step in sorted(markers.keys() - kept):
             self.revoke(step)
-        needed = [StepDirectory.parse(marker.directory) for step in kept if (marker := markers[step])]
-        for directory in layout.removable_directories(
-            self.directories(), [directory for directory in needed if directory], writing
-        ):
+            if gone := directory_of(markers[step]):
+                removed(gone)
+        needed = [directory for step in kept if (directory := directory_of(markers[step]))]
+        for directory in layout.removable_directories(self.directories(), needed, writing):
             self.discard(directory)
 
     def write(self, directory: str, file: str, content: bytes) -> CheckpointFile:
@@ -95,6 +104,11 @@ class CheckpointStore:
         with self.folder.open_write(f"{directory}/{file}") as stream:
             stream.write(content)
         return CheckpointFile(file=file, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
+def directory_of(marker: CommitMarker | None) -> StepDirectory | None:
+    """What `marker` commits; None for a torn one, which does not say."""
+    return StepDirectory.parse(marker.directory) if marker else None
 
 
 def is_full(error: BaseException) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +16,11 @@ from footplate_contracts.names import Env
 from footplate_contracts.reports import GenerationId, GenerationRow
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.compute import ResumeFrom
+from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import state
 from footplate_trainer.checkpoint.durable import resume, transfer
+from footplate_trainer.checkpoint.layout import removal_of
 from footplate_trainer.checkpoint.memory.folder import MemoryFolder
 from footplate_trainer.checkpoint.memory.mirror import MemoryCopies
 from footplate_trainer.checkpoint.record import (
@@ -66,12 +69,16 @@ def find_start(
     model: nn.Module,
     optimizer: Optimizer,
     world: World,
+    agent: AgentClient,
     memory: MemoryCopies | None = None,
 ) -> Start:
-    """Load the newest state into model and optimizer, from memory or durable, if there is one. Collective."""
+    """Load the newest state into model and optimizer, from memory or durable, if there is one. Collective.
+
+    `agent` is told which durable ones are damaged, and therefore are none any more.
+    """
     if memory is not None and (copied := _from_memory(memory, store, world)) is not None:
         return _go_on(copied, optimizer)
-    found = resume.find(store, world)
+    found = resume.find(store, world, lambda gone: agent.removal(removal_of(gone, time.time())))
     tensors = state.tensors(model, optimizer.moments())
     if found is None:
         return _first_start(config, model, tensors, optimizer, world)
