@@ -6,7 +6,6 @@ import pytest
 
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.reports import CheckpointRecord, CheckpointRemoval, GenerationId, TelemetryItem
-from footplate_elastic.coordinator.shipping import retry_delay
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
 from tests.unit.footplate_elastic.coordinator.story import agent
 
@@ -146,15 +145,3 @@ def test_a_record_that_names_no_generation_is_of_the_ranks_that_gave_it() -> Non
     found = buffer.batch("uid", 1)
     assert found is not None and [entry.generation for entry in found[0].checkpoints] == [G1]
     assert buffer.checkpoint is not None and buffer.checkpoint.generation == G1
-
-
-@pytest.mark.parametrize(
-    ("failures", "low", "high"),
-    [
-        pytest.param(1, 0.25, 0.5, id="first"),
-        pytest.param(3, 1.0, 2.0, id="third"),
-        pytest.param(50, 7.5, 15.0, id="late"),
-    ],
-)
-def test_retries_double_and_are_spread(failures: int, low: float, high: float) -> None:
-    assert (retry_delay(failures, 0.0), retry_delay(failures, 1.0)) == (low, high)
