@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.reports import CheckpointRecord, GenerationId, GenerationRow, SealedGeneration
 from tests.support.simulation.network import Network, Process
@@ -37,6 +38,22 @@ SAID: Final[Mapping[type[BaseException], tuple[Cause, Reason]]] = {
     NotFinite: (Cause.NUMERICAL_DIVERGENCE, Reason.NOT_FINITE),
 }
 """What an agent says of ranks that end with it."""
+
+
+def failure_of(ranks: asyncio.Task[int], starved: bool, seconds: float) -> FailureReport | None:
+    """What an agent says of how its ranks ended; None where all is well. `starved`: killed for memory."""
+    if ranks.cancelled():
+        cause, reason, message = Cause.COMMUNICATION, Reason.RANK_KILLED, "rank was killed by signal 9"
+        if starved:
+            cause, reason, message = Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY, "killed for memory"
+        return FailureReport(cause=cause, reason=reason, message=message, time=seconds)
+    error = ranks.exception()
+    if error is None:
+        return None
+    if type(error) not in SAID:
+        raise error
+    cause, reason = SAID[type(error)]
+    return FailureReport(cause=cause, reason=reason, message=str(error), time=seconds)
 
 
 @dataclass(eq=False)

@@ -16,11 +16,15 @@ CHUNK: Final = 500  # items a heartbeat
 
 
 class Outbox:
-    """A queue with sequences from 1. Thread-safe."""
+    """A queue with sequences from 1; one that is full drops its oldest item. Thread-safe."""
 
     def __init__(self, capacity: int = CAPACITY) -> None:
-        self._items: deque[TelemetryItem] = deque(maxlen=capacity)
+        self._items: deque[TelemetryItem] = deque()
+        self._capacity = capacity
         self._sequence = 0
+        self._received = 0  # by the coordinator that answered last
+        self.overflowed = 0  # items dropped that nobody else had
+        self.overflowed_told = 0  # of these, how many a coordinator has answered to
         self._lock = threading.Lock()
 
     def metrics(self, generation: GenerationId | None, row: StepMetrics) -> None:
@@ -53,8 +57,16 @@ class Outbox:
                     last = RowName(item.generation, item.metrics.step)
         return last
 
+    def answered(self, received: int, overflowed: int) -> None:
+        """A coordinator that has items up to `received` has answered to so many `overflowed` ones."""
+        with self._lock:
+            self._received = received
+            self.overflowed_told = max(self.overflowed_told, overflowed)
+
     def _add(self, **item: Any) -> None:
         with self._lock:
+            if len(self._items) >= self._capacity:
+                self.overflowed += self._items.popleft().sequence > self._received
             self._sequence += 1
             self._items.append(TelemetryItem(sequence=self._sequence, **item))
 

@@ -20,7 +20,7 @@ from typing import Final
 import aiohttp
 from pydantic import ValidationError
 
-from footplate_contracts.reports import TelemetryReceipt
+from footplate_contracts.reports import TelemetryBatch, TelemetryReceipt
 from footplate_elastic.coordinator import timing
 from footplate_elastic.coordinator.pacing import gather_delay, retry_delay, told_delay
 from footplate_elastic.coordinator.telemetry import BATCH, TelemetryBuffer
@@ -98,7 +98,7 @@ class Shipper:
         async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
             try:
                 async with asyncio.timeout_at(deadline):
-                    while len(self.buffer) > 0:
+                    while self.buffer.waits:
                         pause = await self.ship(session)
                         await asyncio.sleep(_within(pause or 0.0, deadline))
             except TimeoutError:
@@ -117,23 +117,25 @@ class Shipper:
                 said = await answer.text(errors="replace")
                 if not answer.ok:
                     told = told_delay(answer.status, answer.headers.get("Retry-After"))
-                    return self._refused(count, answer.status, said[:200], told)
+                    return self._refused(body, count, answer.status, said[:200], told)
         except (aiohttp.ClientError, TimeoutError) as error:
             _log.warning("telemetry is kept, the API cannot be reached: %r", error)
             return self._failed()
-        self.buffer.settle(count)
+        self.buffer.settle(count, body.given_up)
         self._failures, self._gather = 0, gather_delay(_receipt(said))
         self._most = min(BATCH, 2 * self._most)
         return None
 
-    def _refused(self, count: int, status: int, reason: str, told: float | None) -> float | None:
+    def _refused(
+        self, body: TelemetryBatch, count: int, status: int, reason: str, told: float | None
+    ) -> float | None:
         """Narrow down to the entry that the API will never take, and give that one up."""
         if status in INVALID and count > 1:
             self._most = count // 2
             return 0.0
         if status in INVALID or status == FOREIGN:
             _log.error("%d rows of telemetry are given up: %d %s", count, status, reason)
-            self.buffer.settle(count)
+            self.buffer.give_up(count, body.given_up)
             return None
         _log.warning("the API did not take telemetry: %d %s", status, reason)
         return self._failed(told)
@@ -144,7 +146,7 @@ class Shipper:
 
     async def _batch(self) -> None:
         """Wait for something to send, and for more of it, unless it fills a batch."""
-        if len(self.buffer) == 0:
+        if not self.buffer.waits:
             self._news.clear()
             await self._news.wait()
         if len(self.buffer) < self._most:

@@ -22,6 +22,8 @@ from footplate_contracts.reports import (
     CheckpointRemoval,
     GenerationId,
     GenerationRow,
+    GivenUp,
+    Heartbeat,
     TelemetryBatch,
     TelemetryItem,
 )
@@ -50,9 +52,25 @@ class TelemetryBuffer:
     _queue: deque[_Queued] = field(default_factory=deque)
     _received: dict[WorkerId, int] = field(default_factory=dict)
     _stored: dict[WorkerId, int] = field(default_factory=dict)
+    _refused: int = 0  # entries that the API will never take
+    # Of each agent, also of those that have ended: what its outbox had no room for, and what of that an
+    # earlier coordinator has counted.
+    _overflowed: dict[WorkerId, tuple[int, int]] = field(default_factory=dict)
+    _told: GivenUp = field(default_factory=GivenUp)  # what the API knows of it
 
     def __len__(self) -> int:
         return len(self._queue)
+
+    @property
+    def given_up(self) -> GivenUp:
+        """What will never be in the history, since this coordinator began."""
+        overflowed = sum(total - earlier for total, earlier in self._overflowed.values())
+        return GivenUp(refused=self._refused, overflowed=overflowed)
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is anything that the API should know."""
+        return bool(self._queue) or self.given_up != self._told
 
     @property
     def checkpoint_step(self) -> int | None:
@@ -97,6 +115,11 @@ class TelemetryBuffer:
                 self._stored[key] = item.sequence
         return taken
 
+    def hear(self, word: Heartbeat) -> None:
+        """Take over how many items the agent's outbox had no room for: a total that only grows."""
+        total, earlier = self._overflowed.get(word.agent.worker, (word.overflowed_told, word.overflowed_told))
+        self._overflowed[word.agent.worker] = max(total, word.overflowed), earlier
+
     def received(self, agent: AgentIdentity) -> int:
         """Highest sequence taken from this agent."""
         return self._received.get(agent.worker, 0)
@@ -106,21 +129,35 @@ class TelemetryBuffer:
         return self._stored.get(agent.worker, 0)
 
     def batch(self, run_uid: str, epoch: int, most: int = BATCH) -> tuple[TelemetryBatch, int] | None:
-        """The oldest entries, at most `most`, and how many they are; None when nothing waits."""
-        entries = list(islice(self._queue, most))
-        if not entries:
+        """The oldest entries, at most `most`, and how many they are; None when nothing waits.
+
+        None of them where only the counts of what is given up have grown.
+        """
+        if not self.waits:
             return None
+        entries = list(islice(self._queue, most))
         batch = TelemetryBatch(
             run_uid=run_uid,
             epoch=epoch,
             rows=[entry.row for entry in entries if entry.row is not None],
             checkpoints=[entry.checkpoint for entry in entries if entry.checkpoint is not None],
             removals=[entry.removal for entry in entries if entry.removal is not None],
+            given_up=self.given_up,
         )
         return batch, len(entries)
 
-    def settle(self, count: int) -> None:
-        """The oldest `count` entries need not be kept: the API has them, or never will."""
+    def settle(self, count: int, told: GivenUp) -> None:
+        """The API has the oldest `count` entries, and was `told` what is given up."""
+        self._told = told
+        self._forget(count)
+
+    def give_up(self, count: int, told: GivenUp) -> None:
+        """The API will never take the oldest `count` entries; of an empty batch, what it was `told`."""
+        self._refused += count
+        self._told = self._told if count else told
+        self._forget(count)
+
+    def _forget(self, count: int) -> None:
         for _ in range(count):
             entry = self._queue.popleft()
             self._stored[entry.worker] = entry.sequence

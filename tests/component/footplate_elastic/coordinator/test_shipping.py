@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from footplate_contracts.reports import GenerationId, TelemetryItem
+from footplate_contracts.reports import GenerationId, GivenUp, Heartbeat, TelemetryItem
 from footplate_elastic.coordinator import timing
 from footplate_elastic.coordinator.shipping import Destination, Shipper
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
@@ -32,6 +32,7 @@ class FakeApi:
         self.unacceptable: frozenset[int] = frozenset()  # steps that make a batch invalid
         self.retry_after: str | None = None
         self.gather: float | None = None  # seconds that a receipt asks for
+        self.given_up: list[Any] = []  # of each batch that was taken
         self.asked: list[float] = []  # when, by the clock of the loop
 
     def application(self) -> web.Application:
@@ -49,6 +50,7 @@ class FakeApi:
         batch = await request.json()
         if self.unacceptable & {entry["metrics"]["step"] for entry in batch["rows"]}:
             return web.Response(status=422)
+        self.given_up.append(batch["givenUp"])
         for entry in batch["rows"]:
             self.rows[entry["metrics"]["step"]] = entry
         gather = {} if self.gather is None else {"gatherSeconds": self.gather}
@@ -132,6 +134,8 @@ async def test_a_row_that_is_never_taken_holds_up_no_other(bad: set[int]) -> Non
     buffer.offer(agent(0), items(1, 2500), 1, G1)
     await shipper(buffer, str(server.make_url("/telemetry"))).flush(30.0)
     assert set(range(1, 2501)) - set(api.rows) == bad
+    assert buffer.given_up == GivenUp(refused=len(bad))
+    assert api.given_up[-1] == {"refused": len(bad), "overflowed": 0}
     assert buffer.acknowledged(agent(0)) == 2500
     await server.close()
 
@@ -143,6 +147,7 @@ async def test_rows_of_a_run_whose_name_has_another_by_now_are_given_up() -> Non
     buffer.offer(agent(0), items(1, 7), 1, G1)
     await shipper(buffer, str(server.make_url("/telemetry"))).flush(30.0)
     assert len(buffer) == 0 and not api.rows
+    assert api.given_up == [{"refused": 7, "overflowed": 0}]
     await server.close()
 
 
@@ -245,4 +250,31 @@ async def test_one_that_goes_on_asking_does_not_hold_up_the_end() -> None:
     async with asyncio.timeout(20):
         await shipper(buffer, str(server.make_url("/telemetry"))).flush(timing.LAST_TRY + 0.5)
     assert (len(buffer), len(api.asked)) == (3, 2)
+    await server.close()
+
+
+async def test_the_api_hears_what_is_given_up_though_there_is_no_row_to_tell_it_with() -> None:
+    api, buffer = FakeApi(503), TelemetryBuffer(keep=True)
+    server = TestServer(api.application())
+    await server.start_server()
+    ships = shipper(buffer, str(server.make_url("/telemetry")))
+    task = asyncio.create_task(ships.run())
+    for overflowed in (3, 3, 5):
+        buffer.hear(Heartbeat(agent=agent(0), overflowed=overflowed))
+        ships.wake()
+        async with asyncio.timeout(30):
+            while buffer.waits:
+                await asyncio.sleep(0.01)
+    assert api.given_up == [{"refused": 0, "overflowed": 3}, {"refused": 0, "overflowed": 5}]
+    task.cancel()
+    await server.close()
+
+
+async def test_an_api_that_takes_no_empty_batch_is_sent_it_once() -> None:
+    api, buffer = FakeApi(422), TelemetryBuffer(keep=True)
+    server = TestServer(api.application())
+    await server.start_server()
+    buffer.hear(Heartbeat(agent=agent(0), overflowed=3))
+    await shipper(buffer, str(server.make_url("/telemetry"))).flush(30.0)
+    assert len(api.asked) == 1
     await server.close()

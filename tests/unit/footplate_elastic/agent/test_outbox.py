@@ -69,5 +69,29 @@ def test_a_heartbeat_carries_a_chunk() -> None:
     assert sequences(outbox, CHUNK) == list(range(CHUNK + 1, CHUNK + 21))
 
 
-def test_a_full_outbox_loses_the_oldest() -> None:
-    assert sequences(filled(5, capacity=2), 0) == [4, 5]
+def test_a_full_outbox_loses_the_oldest_and_counts_it() -> None:
+    outbox = filled(5, capacity=2)
+    assert (sequences(outbox, 0), outbox.overflowed, outbox.overflowed_told) == ([4, 5], 3, 0)
+
+
+def test_what_is_dropped_here_and_waits_with_the_coordinator_is_not_lost() -> None:
+    outbox = filled(2, capacity=2)
+    outbox.answered(received=1, overflowed=0)
+    for step in (3, 4):
+        outbox.metrics(G1, row(step))
+    assert (sequences(outbox, 1), outbox.overflowed) == ([3, 4], 1)
+
+
+def test_what_another_coordinator_has_received_is_gone_with_it() -> None:
+    outbox = filled(2, capacity=2)
+    for received in (2, 0):  # its successor has nothing
+        outbox.answered(received, overflowed=0)
+    outbox.metrics(G1, row(3))
+    assert outbox.overflowed == 1
+
+
+def test_what_a_coordinator_has_answered_to_is_told() -> None:
+    outbox = filled(5, capacity=2)
+    for overflowed in (2, 1):  # two threads of an agent may overtake each other
+        outbox.answered(received=0, overflowed=overflowed)
+    assert (outbox.overflowed, outbox.overflowed_told) == (3, 2)

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from footplate_contracts.metrics import StepMetrics
-from footplate_contracts.reports import CheckpointRecord, CheckpointRemoval, GenerationId, TelemetryItem
+from footplate_contracts.reports import (
+    CheckpointRecord,
+    CheckpointRemoval,
+    GenerationId,
+    GivenUp,
+    Heartbeat,
+    TelemetryItem,
+)
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
 from tests.unit.footplate_elastic.coordinator.story import agent
 
@@ -47,7 +54,7 @@ def test_with_an_api_only_what_it_stored_may_be_forgotten() -> None:
     assert found is not None
     batch, count = found
     assert [entry.metrics.step for entry in batch.rows] == [1, 2, 3]
-    buffer.settle(count)
+    buffer.settle(count, GivenUp())
     assert buffer.acknowledged(agent(0)) == 3
     assert buffer.batch("uid", 1) is None
 
@@ -83,7 +90,7 @@ def test_a_full_queue_takes_nothing_and_the_agent_keeps_it() -> None:
     buffer = TelemetryBuffer(keep=True, capacity=2)
     buffer.offer(agent(0), items(1, 5), 1, G1)
     assert (buffer.received(agent(0)), len(buffer)) == (2, 2)
-    buffer.settle(2)
+    buffer.settle(2, GivenUp())
     buffer.offer(agent(0), items(3, 5), 1, G1)
     assert buffer.received(agent(0)) == 4
 
@@ -136,6 +143,57 @@ def test_a_removal_is_kept_until_the_api_has_it() -> None:
     assert (buffer.received(agent(0)), buffer.acknowledged(agent(0))) == (2, 0)
     found = buffer.batch("uid", 1)
     assert found is not None and (found[0].removals, len(found[0].rows), found[1]) == ([removal], 1, 2)
+
+
+def overflow(index: int, incarnation: int, total: int, told: int = 0) -> Heartbeat:
+    return Heartbeat(agent=agent(index, incarnation), overflowed=total, overflowed_told=told)
+
+
+@pytest.mark.parametrize(
+    ("words", "overflowed"),
+    [
+        pytest.param([overflow(0, 0, 3), overflow(0, 0, 5)], 5, id="a-total-is-no-sum"),
+        pytest.param([overflow(0, 0, 5), overflow(0, 0, 3)], 5, id="two-threads-overtake-each-other"),
+        pytest.param([overflow(0, 0, 3), overflow(1, 0, 4)], 7, id="of-all-agents"),
+        pytest.param([overflow(0, 0, 3), overflow(0, 1, 0), overflow(0, 1, 2)], 5, id="the-next-incarnation"),
+        pytest.param([overflow(0, 0, 9, told=7)], 2, id="an-earlier-coordinator-has-counted-some"),
+        pytest.param([overflow(0, 0, 9, told=7), overflow(0, 0, 9, told=9)], 2, id="and-goes-on-from-there"),
+    ],
+)
+def test_what_outboxes_had_no_room_for_is_summed_up(words: list[Heartbeat], overflowed: int) -> None:
+    buffer = TelemetryBuffer(keep=True)
+    for word in words:
+        buffer.hear(word)
+    assert buffer.given_up == GivenUp(overflowed=overflowed)
+
+
+def test_counts_alone_are_sent_once() -> None:
+    buffer = TelemetryBuffer(keep=True)
+    assert not buffer.waits and buffer.batch("uid", 1) is None
+    buffer.hear(overflow(0, 0, 3))
+    found = buffer.batch("uid", 1)
+    assert found is not None and buffer.waits
+    batch, count = found
+    assert (batch.given_up, batch.rows, count) == (GivenUp(overflowed=3), [], 0)
+    buffer.hear(overflow(0, 0, 4))  # while that one is on its way
+    buffer.settle(count, batch.given_up)
+    assert buffer.waits
+    buffer.settle(0, GivenUp(overflowed=4))
+    assert not buffer.waits and buffer.batch("uid", 1) is None
+
+
+def test_what_the_api_will_never_take_is_counted() -> None:
+    buffer = TelemetryBuffer(keep=True)
+    buffer.offer(agent(0), items(1, 3), 1, G1)
+    buffer.give_up(2, GivenUp())
+    assert (buffer.given_up, buffer.acknowledged(agent(0)), len(buffer)) == (GivenUp(refused=2), 2, 1)
+
+
+def test_counts_that_the_api_does_not_take_are_not_told_again() -> None:
+    buffer = TelemetryBuffer(keep=True)
+    buffer.hear(overflow(0, 0, 3))
+    buffer.give_up(0, GivenUp(overflowed=3))
+    assert (buffer.given_up, buffer.waits) == (GivenUp(overflowed=3), False)
 
 
 def test_a_record_that_names_no_generation_is_of_the_ranks_that_gave_it() -> None:
