@@ -10,7 +10,7 @@ rows count as stored.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -30,6 +30,7 @@ from footplate_contracts.reports import (
 
 CAPACITY: Final = 100_000  # rows; about 50 MB, reached after a day without an API at one step a second
 BATCH: Final = 1000  # entries; 300 KB: below what proxies let through by default
+VALUES: Final = 8  # further numbers of a row, which take as much room as the row itself
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class TelemetryBuffer:
         """
         if not self.waits:
             return None
-        entries = list(islice(self._queue, most))
+        entries = list(_fitting(islice(self._queue, most)))
         batch = TelemetryBatch(
             run_uid=run_uid,
             epoch=epoch,
@@ -166,6 +167,17 @@ class TelemetryBuffer:
         if self.checkpoint is None or _age(record) >= _age(self.checkpoint):
             self.checkpoint = record
         self.checkpoint_steps = tuple(sorted({*self.checkpoint_steps, record.step})[-3:])
+
+
+def _fitting(entries: Iterable[_Queued]) -> Iterator[_Queued]:
+    """The first of `entries` that are no larger than BATCH rows without further numbers; one at least."""
+    size = 0
+    for entry in entries:
+        values = entry.row.metrics.values if entry.row is not None else None
+        size += 1 + len(values or ()) // VALUES
+        if size > BATCH:
+            return
+        yield entry
 
 
 def _named(record: CheckpointRecord | None, generation: GenerationId | None) -> CheckpointRecord | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from footplate_contracts.metrics import StepMetrics
@@ -11,6 +13,7 @@ from footplate_contracts.reports import (
     GenerationId,
     GivenUp,
     Heartbeat,
+    TelemetryBatch,
     TelemetryItem,
 )
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
@@ -106,6 +109,20 @@ def test_batches_are_bounded_and_keep_their_order() -> None:
     buffer.offer(agent(0), items(1, 6000), 1, G1)
     found = buffer.batch("uid", 1)
     assert found is not None and found[1] == 1000 and found[0].rows[-1].metrics.step == 1000
+
+
+def test_rows_with_many_further_numbers_fill_a_batch_sooner() -> None:
+    buffer = TelemetryBuffer(keep=True)
+    values = {f"reward-{number}": math.nan for number in range(64)}
+    for sequence in range(1, 1001):
+        metrics = row(sequence).model_copy(update={"values": values})
+        buffer.offer(agent(0), [TelemetryItem(sequence=sequence, metrics=metrics)], 1, G1)
+    found = buffer.batch("uid", 1)
+    assert found is not None
+    batch, count = found
+    text = batch.model_dump_json(by_alias=True, exclude_none=True)
+    assert count == len(batch.rows) == 111 and len(text) < 600_000
+    assert TelemetryBatch.model_validate_json(text).rows[0].metrics.values is not None
 
 
 def test_the_newest_checkpoint_is_known() -> None:

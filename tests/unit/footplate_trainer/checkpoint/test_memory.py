@@ -91,7 +91,7 @@ def test_a_file_gives_back_what_went_in(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kept_in", [TrainingState, ShardHeader])
 def test_rows_are_read_as_they_are_written(kept_in: type[TrainingState] | type[ShardHeader]) -> None:
-    diverged = row(20).model_copy(update={"loss": math.nan})
+    diverged = row(20).model_copy(update={"loss": math.nan, "values": {"kl": math.nan, "reward": 2.0}})
     rows = [GenerationRow(generation=G1, metrics=metrics) for metrics in (row(19), diverged)]
     state = StateWriter(7, 2, 8, 0, {}).at(20, 99, rows)
     written = state if kept_in is TrainingState else ShardHeader(state=state, spans=[])
@@ -99,6 +99,8 @@ def test_rows_are_read_as_they_are_written(kept_in: type[TrainingState] | type[S
     found = read if isinstance(read, TrainingState) else read.state
     assert found.rows[0] == rows[0]
     assert math.isnan(found.rows[1].metrics.loss) and found.rows[1].metrics.step == 20
+    values = found.rows[1].metrics.values
+    assert values is not None and math.isnan(values["kl"]) and values["reward"] == 2.0
 
 
 def test_no_state_is_given_up_for_a_row_that_cannot_be_read() -> None:
