@@ -36,6 +36,7 @@ from footplate_elastic.protocol.wire import Refusal
 from footplate_operator.runtime.kinds import Json
 from tests.support.simulation import probe
 from tests.support.simulation.conversation import Conversation, Directory, environment
+from tests.support.simulation.memory import NodeMemory
 from tests.support.simulation.network import Process, Unreached
 from tests.support.simulation.ranks import Ranks
 from tests.support.simulation.training import failure_of
@@ -81,6 +82,7 @@ class Agent(Process):
         self.view = CoordinatorView()
         self.outbox = Outbox()
         self.unstored = UnstoredRows()  # of its ranks
+        self.memory = NodeMemory()
         self.reports = RankReports(self.run_config.training.steps)
         self.running: SealedGeneration | None = None
         self.ranks: Process | None = None

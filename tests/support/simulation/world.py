@@ -28,13 +28,14 @@ from tests.support.simulation.invariants import Invariants
 from tests.support.simulation.network import CONTROL_PLANE, Network, Process
 from tests.support.simulation.nodes import GRACE, Nodes
 from tests.support.simulation.operator import OperatorReplica
-from tests.support.simulation.training import Group, Volume
+from tests.support.simulation.training import Group, Volume, shown
 
 BEGIN: Final = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 OPERATOR_NODE: Final = "operator-node"
 LOOK: Final = 0.1  # seconds between two looks at what is waited for
 SAVE: Final = 0.2  # for a rank to write a checkpoint
 STEP: Final = 1.0  # seconds of a step
+CHECKPOINT: Final = {"uri": "/shared/checkpoints", "everySteps": 10, "emergencyDeadlineSeconds": 30}
 
 
 class Clock:
@@ -81,8 +82,7 @@ class Simulation:
         """Create a run, or change its spec."""
         known = self.objects.objects.get((TRAINING_RUN, name))
         if known is None:
-            checkpoint = {"uri": "/shared/checkpoints", "everySteps": 10, "emergencyDeadlineSeconds": 30}
-            self.objects.put(run_manifest(name, **{"checkpoint": checkpoint, **spec}))
+            self.objects.put(run_manifest(name, **{"checkpoint": CHECKPOINT, **spec}))
             return
         body = copied(known)
         body["spec"] |= spec
@@ -212,6 +212,8 @@ class Simulation:
             assert not earlier.newer_than(later), f"{later} steps after {earlier}"
         assert {step for _, _, step in self.steps} == set(range(1, steps + 1))
         assert set(self.stored) == set(range(1, steps + 1)), "the API has not a row of each"
+        trained = self.volume(self.run["metadata"]["uid"]).trained(steps)
+        assert shown(self.stored) == trained, "what the API shows is not the history of the weights"
         self.check_invariants()
 
     def check_invariants(self) -> None:

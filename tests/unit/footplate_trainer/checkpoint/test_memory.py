@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from footplate_contracts.reports import GenerationRow
+from footplate_trainer.checkpoint.layout import Begun
 from footplate_trainer.checkpoint.memory.copies import CopyShard, MemoryCopy, newest_complete, transfers
 from footplate_trainer.checkpoint.memory.folder import MemoryFolder
 from footplate_trainer.checkpoint.memory.layout import ShardHeader, opening_size, pack_into, unpack_from
@@ -37,7 +38,27 @@ def shards(copy: MemoryCopy, *ranks: int) -> list[CopyShard]:
     ],
 )
 def test_newest_complete(held: list[list[CopyShard]], found: MemoryCopy | None) -> None:
-    assert newest_complete(held, ranks=2) == found
+    assert newest_complete(held, ranks=2, begun=[]) == found
+
+
+@pytest.mark.parametrize(
+    ("begun", "found"),
+    [
+        pytest.param([(0, 1, 1)], NEW, id="its-own-generation"),
+        pytest.param([(0, 1, 1), (20, 1, 2)], NEW, id="a-later-one-went-on-from-it"),
+        pytest.param([(0, 1, 1), (25, 1, 2)], NEW, id="or-from-further-on"),
+        pytest.param([(0, 1, 1), (10, 1, 2)], OLD, id="a-later-one-went-on-from-an-earlier-step"),
+        pytest.param([(0, 1, 1), (5, 1, 2), (15, 2, 1)], None, id="the-earliest-of-them-counts"),
+        pytest.param([(0, 1, 1), (10, 2, 0)], OLD, id="of-a-later-epoch"),
+        pytest.param([(0, 1, 0)], NEW, id="an-earlier-one"),
+    ],
+)
+def test_what_was_given_up_does_not_come_back(
+    begun: list[tuple[int, int, int]], found: MemoryCopy | None
+) -> None:
+    """A node that was not in the later generation has both copies, whole."""
+    held = [[], shards(OLD, 0, 1) + shards(NEW, 0, 1)]
+    assert newest_complete(held, 2, [Begun(*who, run="uid") for who in begun]) == found
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from footplate_contracts.names import Reason
 from footplate_contracts.reports import GenerationId
-from footplate_trainer.checkpoint.layout import CommitMarker, StepDirectory
+from footplate_trainer.checkpoint.layout import Begun, CommitMarker, StepDirectory
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore, is_full, storage_errors
 from footplate_trainer.errors import StorageError
@@ -103,6 +103,23 @@ def test_retention_tells_what_it_removed_and_no_more(tmp_path: Path) -> None:
 
     assert sorted(told) == ["step-2.e1g2", "step-4.e1g2", "step-6.e1g2"]
     assert [directory.name for directory in store.directories()] == ["step-8.e1g2"]
+
+
+def test_what_generations_began_with_is_kept_as_long_as_it_matters(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    for step, number, run in ((7, 9, "earlier"), (0, 1, "uid"), (2, 2, "uid"), (6, 3, "uid"), (4, 4, "uid")):
+        store.begin(Begun(step, 1, number, run))
+    store.begin(Begun(4, 1, 4, "uid"))
+    assert {begun.number for begun in store.begun("uid")} == {1, 2, 4}
+    assert store.begun("earlier") == []
+
+    for step in (4, 6):
+        write_checkpoint(tmp_path, step)
+    store.retain(2, None, GenerationId(epoch=1, number=4), nobody)
+    assert {begun.number for begun in store.begun("uid")} == {2, 4}
+    store.retain(1, None, GenerationId(epoch=1, number=4), nobody)
+    assert {begun.number for begun in store.begun("uid")} == {4}
+    assert store.steps() == [6]
 
 
 def test_a_commit_that_was_answered_too_late_is_still_ours(tmp_path: Path) -> None:

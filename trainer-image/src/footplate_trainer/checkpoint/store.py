@@ -18,7 +18,7 @@ from typing import Final
 from footplate_contracts.reports import GenerationId
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.folder import open_folder
-from footplate_trainer.checkpoint.layout import CheckpointFile, CommitMarker, StepDirectory
+from footplate_trainer.checkpoint.layout import Begun, CheckpointFile, CommitMarker, StepDirectory
 from footplate_trainer.errors import StorageError
 from footplate_trainer.failures import with_causes
 from footplate_trainer.storage import join
@@ -76,6 +76,16 @@ class CheckpointStore:
         """Remove a directory and all in it, if it is there."""
         self.folder.remove(directory.name)
 
+    def begun(self, run: str) -> list[Begun]:
+        """What generations of the run with the uid `run` began with, as far as that still matters."""
+        return [begun for begun in self._all_begun() if begun.run == run]
+
+    def begin(self, latest: Begun) -> None:
+        """Note what a generation begins with, and forget what that makes needless."""
+        self.folder.create(latest.name, b"")
+        for begun in layout.superseded_by(latest, self._all_begun()):
+            self.folder.delete(begun.name)
+
     def retain(
         self,
         keep_last: int,
@@ -98,6 +108,11 @@ class CheckpointStore:
         needed = [directory for step in kept if (directory := directory_of(markers[step]))]
         for directory in layout.removable_directories(self.directories(), needed, writing):
             self.discard(directory)
+        for begun in layout.outdated(self._all_begun(), min(sorted(kept)[-keep_last:], default=0)):
+            self.folder.delete(begun.name)
+
+    def _all_begun(self) -> list[Begun]:
+        return [begun for name in self.folder.names() if (begun := Begun.parse(name))]
 
     def write(self, directory: str, file: str, content: bytes) -> CheckpointFile:
         """Write one small file of a directory durably; what proves it whole."""
