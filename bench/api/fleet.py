@@ -76,15 +76,15 @@ class TimedShipper(Shipper):
     receipts: list[float] = field(default_factory=list)
     again: int = 0  # batches that had to be sent again
 
-    async def ship(self, session: aiohttp.ClientSession) -> bool:
-        """Send the oldest batch; False when it has to be sent again later."""
+    async def ship(self, session: aiohttp.ClientSession) -> float | None:
+        """Send the oldest batch; seconds after which to send again, None where that batch is settled."""
         started = time.perf_counter()
-        stored = await super().ship(session)
-        if stored:
+        pause = await super().ship(session)
+        if pause is None:
             self.receipts.append(time.perf_counter() - started)
         else:
             self.again += 1
-        return stored
+        return pause
 
 
 def coordinator(url: str, name: str) -> TimedShipper:

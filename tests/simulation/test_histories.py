@@ -40,14 +40,17 @@ class History(RuleBasedStateMachine):
         nodes=strategies.sampled_from([2, 3]),
         spares=strategies.sampled_from([0, 1]),
         least=strategies.sampled_from([None, 1]),
+        memory=strategies.booleans(),
         deleted=strategies.sampled_from([False, False, False, True]),
     )
-    def begin(self, chance: int, nodes: int, spares: int, least: int | None, deleted: bool) -> None:
+    def begin(
+        self, chance: int, nodes: int, spares: int, least: int | None, memory: bool, deleted: bool
+    ) -> None:
         """The run is applied; `deleted`: so it ends, and not by itself."""
         self.deleted = deleted
 
         async def begun() -> Disturbed:
-            return Disturbed(chance, nodes, spares, least)
+            return Disturbed(chance, nodes, spares, least, memory)
 
         self.disturbed = self.runner.run(begun())
 

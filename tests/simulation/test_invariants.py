@@ -13,6 +13,7 @@ from footplate_operator.trainingrun.run import TRAINING_RUN
 from tests.support.fake_cluster import travelled
 from tests.support.matrix import CELLS, FAULTS, Phase, applicable, may_end
 from tests.support.operator_fakes import NAME
+from tests.support.simulation.memory import State
 from tests.support.simulation.stories import training
 from tests.support.simulation.world import Simulation, simulated
 
@@ -80,11 +81,12 @@ async def test_a_pod_that_is_deleted_by_force_is_noticed(world: Simulation) -> N
 @simulated()
 async def test_a_step_that_two_generations_commit_is_noticed(world: Simulation) -> None:
     world.apply()
-    volume = world.volume("uid")
-    volume.commit(10, GenerationId(epoch=1, number=1), 0.0, [])
-    volume.commit(10, GenerationId(epoch=1, number=1), 0.0, [])
+    volume, first = world.volume("uid"), GenerationId(epoch=1, number=1)
+    state = State((first,) * 10)
+    volume.commit(state, first, 0.0)
+    volume.commit(state, first, 0.0)
     assert not volume.twice
-    volume.commit(10, GenerationId(epoch=1, number=2), 0.0, [])
+    volume.commit(state, GenerationId(epoch=1, number=2), 0.0)
     assert volume.twice == ["step 10 by 1.2, after 1.1"]
 
 

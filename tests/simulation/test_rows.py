@@ -37,7 +37,7 @@ async def test_a_checkpoint_carries_what_nobody_has_said_is_stored(world: Simula
     await world.until(lambda: world.saved == 30, 60)
     world.api_works = True
     await world.until(lambda: world.phase == "Succeeded", 300)
-    carried = {step: [row.metrics.step for row in rows] for step, rows in volume.rows.items()}
+    carried = {step: [row.metrics.step for row in state.rows] for step, state in volume.states.items()}
     assert {*range(11, 31)} <= {*carried[30]}
     assert all(rows[-1] == step for step, rows in carried.items())
     assert all(len(carried[step]) <= 3 for step in (10, 50, 100)), carried  # those on their way

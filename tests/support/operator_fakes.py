@@ -18,6 +18,7 @@ from footplate_contracts.reports import (
     CheckpointRecord,
     CoordinatorState,
     GenerationId,
+    GivenUp,
     Member,
     NumberedFailure,
     Progress,
@@ -146,6 +147,7 @@ class FakeCoordinator:
     saved: list[int] = field(default_factory=list)  # steps of all that became durable
     failures: list[NumberedFailure] = field(default_factory=list)
     backlog: int = 0
+    given_up: GivenUp = field(default_factory=GivenUp)
     refusals: dict[str, str] = field(default_factory=dict)
     total_steps: int = 0  # in force
     nodes: int = 0
@@ -205,6 +207,7 @@ class FakeCoordinator:
             failures=self.failures[-32:],
             failures_by_cause=dict(Counter(failure.failure.cause.value for failure in self.failures)),
             telemetry_backlog=self.backlog,
+            given_up=self.given_up,
         )
 
     def promote(self, pod: Json, index: int) -> Json:

@@ -17,6 +17,7 @@ from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.world import open_world, read_environment
 from footplate_trainer.stages.start import Start, find_start, open_store
+from tests.support.training import FakeAgent
 
 Array = NDArray[Any]
 
@@ -26,7 +27,7 @@ def begin(config: RunConfig) -> tuple[Start, dict[str, Array]]:
     with open_world(read_environment(os.environ), config.world.backend) as world:
         model = build_model(config, world)
         optimizer = build_optimizer(model.module, config.training.optimizer)
-        start = find_start(config, open_store(config), model.module, optimizer, world)
+        start = find_start(config, open_store(config), model.module, optimizer, world, FakeAgent())
         named = tensors(model.module, optimizer.moments())
         return start, {name: whole(tensor) for name, tensor in named.items()}
 

@@ -12,7 +12,13 @@ from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.logs import configure
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import LogFormat
-from footplate_contracts.reports import CheckpointRecord, GenerationId, GenerationRow, RankReport
+from footplate_contracts.reports import (
+    CheckpointRecord,
+    CheckpointRemoval,
+    GenerationId,
+    GenerationRow,
+    RankReport,
+)
 from footplate_contracts.runconfig import RunConfig
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.stages import pretrain
@@ -30,6 +36,7 @@ class FakeAgent(AgentClient):
     rows: list[StepMetrics] = field(default_factory=list)  # none of which is ever stored
     rows_again: list[GenerationRow] = field(default_factory=list)
     checkpoints: list[CheckpointRecord] = field(default_factory=list)
+    removals: list[CheckpointRemoval] = field(default_factory=list)
 
     def report(self, report: RankReport) -> None:
         self.step = report.step
@@ -47,6 +54,9 @@ class FakeAgent(AgentClient):
 
     def checkpoint(self, record: CheckpointRecord) -> None:
         self.checkpoints.append(record)
+
+    def removal(self, removal: CheckpointRemoval) -> None:
+        self.removals.append(removal)
 
     def grant(self, step: int) -> bool:
         return step != self.refuse_step

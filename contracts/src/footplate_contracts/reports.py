@@ -81,7 +81,7 @@ class CheckpointRecord(Report):
 
 
 class CheckpointRemoval(Report):
-    """A durable checkpoint that retention has removed."""
+    """A checkpoint that was durable and is gone: retention removed it, or it was found to be damaged."""
 
     step: int
     generation: GenerationId = Field(description="that had committed it")
@@ -201,7 +201,13 @@ class Heartbeat(Report):
     total_steps: int | None = Field(default=None, description="the step that the ranks here end with")
     outbox: list[TelemetryItem] = Field(default_factory=list)
     outbox_oldest: int = Field(
-        default=0, description="sequence of the oldest item kept; all before it are durable"
+        default=0, description="sequence of the oldest item kept; all before it are durable, or overflowed"
+    )
+    overflowed: int = Field(
+        default=0, description="items that the outbox had no room for and nobody else had, since it began"
+    )
+    overflowed_told: int = Field(
+        default=0, description="of these, how many a coordinator had answered to: no other counts them again"
     )
     failure: FailureReport | None = None
     finished: bool = Field(default=False, description="all ranks here ended with success")

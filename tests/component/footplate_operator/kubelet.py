@@ -311,7 +311,7 @@ class StandIn:
     def _save(self, step: int, generation: GenerationId) -> None:
         if self.identity.index == 0 and step > StandIn.saved:
             uri = f"{self._folder}/step-{step}.e{generation.epoch}g{generation.number}"
-            record = CheckpointRecord(step=step, uri=uri, time=time.time())
+            record = CheckpointRecord(step=step, uri=uri, time=time.time(), generation=generation)
             self._sequence += 1
             self._outbox.append(TelemetryItem(sequence=self._sequence, checkpoint=record))
             StandIn.saved = step

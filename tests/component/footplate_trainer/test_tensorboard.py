@@ -45,6 +45,16 @@ def row(step: int, loss: float) -> StepMetrics:
     )
 
 
+def test_further_numbers_are_a_group_of_their_own(tmp_path: Path) -> None:
+    sink = TensorBoardSink(tmp_path, resumed_step=0)
+    for step in (1, 2):
+        values = {"reward/mean": float(step), "kl": math.nan}
+        sink.write(row(step, 1.0).model_copy(update={"values": values}))
+    sink.close()
+    assert scalars(tmp_path, "values/reward/mean") == [(1, 1.0), (2, 2.0)]
+    assert all(math.isnan(value) for _, value in scalars(tmp_path, "values/kl"))
+
+
 def test_steps_that_are_trained_again_replace_the_first_ones(tmp_path: Path) -> None:
     killed = TensorBoardSink(tmp_path, resumed_step=0)
     for step in (1, 2, 3, 4):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from footplate_contracts.backoff import backoff
 from footplate_contracts.directives import Command
 from footplate_contracts.failures import FailureReport
-from footplate_contracts.names import Cause, Env, ExitCode, Reason
+from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.probes import Probe, ProbeResult
 from footplate_contracts.reports import (
     AgentIdentity,
@@ -36,9 +36,10 @@ from footplate_elastic.protocol.wire import Refusal
 from footplate_operator.runtime.kinds import Json
 from tests.support.simulation import probe
 from tests.support.simulation.conversation import Conversation, Directory, environment
+from tests.support.simulation.memory import NodeMemory
 from tests.support.simulation.network import Process, Unreached
 from tests.support.simulation.ranks import Ranks
-from tests.support.simulation.training import SAID
+from tests.support.simulation.training import failure_of
 
 if TYPE_CHECKING:
     from tests.support.simulation.world import Simulation
@@ -81,6 +82,7 @@ class Agent(Process):
         self.view = CoordinatorView()
         self.outbox = Outbox()
         self.unstored = UnstoredRows()  # of its ranks
+        self.memory = NodeMemory()
         self.reports = RankReports(self.run_config.training.steps)
         self.running: SealedGeneration | None = None
         self.ranks: Process | None = None
@@ -270,20 +272,9 @@ class Agent(Process):
             await self._end(SIGTERM_EXIT)
 
     def _failure_of(self, task: asyncio.Task[int]) -> FailureReport | None:
-        if task.cancelled():
-            starved, self._out_of_memory = self._out_of_memory, False
-            if starved:
-                return self._report(Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY, "killed for memory")
-            return self._report(Cause.COMMUNICATION, Reason.RANK_KILLED, "rank was killed by signal 9")
-        error = task.exception()
-        if error is None:
-            return None
-        if type(error) not in SAID:
-            raise error
-        return self._report(*SAID[type(error)], str(error))
-
-    def _report(self, cause: Cause, reason: Reason, message: str) -> FailureReport:
-        return FailureReport(cause=cause, reason=reason, message=message, time=self.world.seconds(self.place))
+        starved = task.cancelled() and self._out_of_memory
+        self._out_of_memory = self._out_of_memory and not starved
+        return failure_of(task, starved, self.world.seconds(self.place))
 
     # -- its other threads ---------------------------------------------------------------
 
@@ -323,6 +314,7 @@ class Agent(Process):
         self._answered = asyncio.get_running_loop().time()
         self.leased_until = asked + wire.LEASE_SECONDS
         self._take(answer)
+        self.outbox.answered(self.view.received, word.overflowed)
         return 0
 
     def _take(self, answer: HeartbeatAnswer) -> None:
@@ -378,9 +370,9 @@ class Agent(Process):
         running = self.running
         generation = running.generation if running else None
         known = generation is not None and self.view.knows(generation)
-        sending = outbox[-1].sequence if outbox else 0
-        told = max(self.view.received, sending) >= self.outbox.sequence
-        told = told or asyncio.get_running_loop().time() - self.reports.ended_at >= timing.ALL_TOLD
+        sent = max(self.view.received, outbox[-1].sequence if outbox else 0)
+        now = asyncio.get_running_loop().time()
+        told = self.reports.end_told(sent >= self.outbox.sequence, now)
         return Heartbeat(
             agent=self.identity,
             generation=generation,
@@ -389,6 +381,8 @@ class Agent(Process):
             total_steps=self.reports.total_steps,
             outbox=outbox,
             outbox_oldest=oldest,
+            overflowed=self.outbox.overflowed,
+            overflowed_told=self.outbox.overflowed_told,
             finished=self.reports.finished and told,
             suspended=self.reports.suspended and told,
             leaving=self._terminated,

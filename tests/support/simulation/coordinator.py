@@ -107,7 +107,7 @@ class CoordinatorProcess(Process):
             batch = buffer.batch(self.run_uid, service.epoch)
             if batch is not None and self.world.api_works:
                 self.world.store(self.run_uid, batch[0])
-                buffer.settle(batch[1])
+                buffer.settle(batch[1], batch[0].given_up)
 
 
 class SimulatedClient(Client):

@@ -9,7 +9,7 @@ from tests.support.matrix import FAULTS, Fault, may_end
 from tests.support.operator_fakes import run_manifest
 from tests.support.simulation.cells import HANG
 from tests.support.simulation.faults import INJECT
-from tests.support.simulation.world import Simulation
+from tests.support.simulation.world import CHECKPOINT, Simulation
 
 STEPS: Final = 60
 ENOUGH: Final = 900.0  # virtual seconds, for whatever came
@@ -32,7 +32,9 @@ SIZE_TAKES: Final = 30  # and a new size, which waits for a checkpoint
 class Disturbed:
     """The run is applied in a cluster that has room for it and three nodes more."""
 
-    def __init__(self, chance: int, nodes: int, spares: int = 0, least: int | None = None) -> None:
+    def __init__(
+        self, chance: int, nodes: int, spares: int = 0, least: int | None = None, memory: bool = False
+    ) -> None:
         self.world = Simulation(chance, nodes=nodes + 3)
         self.faults: list[Fault] = []
         self.crashed = False
@@ -43,6 +45,7 @@ class Disturbed:
             | ({"minNodes": least} if least else {}),
             training={**run_manifest()["spec"]["training"], "steps": STEPS, "globalBatchSize": 12},
             resilience={"hang": HANG},
+            **({"checkpoint": {**CHECKPOINT, "memory": {"everySteps": 1}}} if memory else {}),
         )
 
     def fault(self, name: str) -> None:

@@ -21,7 +21,9 @@ from footplate_contracts.reports import (
 from footplate_elastic.agent import timing
 from footplate_elastic.coordinator.service import Service
 from footplate_elastic.protocol.unstored_rows import UnstoredRows
+from footplate_trainer.checkpoint.layout import Begun
 from tests.support.simulation.conversation import Conversation
+from tests.support.simulation.memory import State, newest
 from tests.support.simulation.network import Process, Unreached, connected
 from tests.support.simulation.training import Group, NotFinite, PeerLost, WriteFailed
 
@@ -45,6 +47,7 @@ class Ranks:
         self._index = agent.identity.index
         self._leads = self._index == sealed.members[0].agent.index
         self._volume = agent.world.volume(agent.run_uid)
+        self._past: tuple[GenerationId, ...] = ()  # who trained each step of the weights
         self._due = 0  # the step that is to be saved instead of the one that is being tried
 
     async def train(self) -> int:
@@ -59,10 +62,10 @@ class Ranks:
                 self._agent.diverges = False
                 raise NotFinite(f"the loss of step {step + 1} is nan")
             view = self._agent.view
-            said = await self._group.meet(
-                self._index, ("step", step + 1), (view.command, view.limits or limits)
-            )
+            told = view.command, view.limits or limits
+            said = await self._group.meet(self._index, ("step", step + 1), told)
             step += 1
+            self._past = (*self._past, self._sealed.generation)
             self._report(RankPhase.COMPUTE, step, world.pace)
             if self._leads:
                 self._give(_row(step, world.seconds()), self._sealed.generation)
@@ -82,6 +85,8 @@ class Ranks:
             if saving is not None and (last or saving.done()):
                 await saving
                 saving = None
+            if self._agent.run_config.checkpoint.memory is not None:
+                await self._copy()  # of the last step, once it is durable: nobody has anything left to save
             if leave:
                 return int(ExitCode.SUSPENDED)
         return int(ExitCode.SUCCESS)
@@ -99,16 +104,41 @@ class Ranks:
         self._report(RankPhase.LOADING, 0, None)
         await self._process.sleep(LOAD)
         await self._volume.answers()
-        newest = self._volume.find()
-        start = min(await self._group.meet(self._index, "loaded", newest.step if newest else 0))
+        committed = self._volume.find()
+        known = await self._group.meet(self._index, "loaded", committed.step if committed else 0)
+        durable = min(known)
+        state = await self._from_memory(durable) or self._volume.states.get(durable, State())
+        start, self._past = state.step, state.past
         self._report(RankPhase.LOADING, start, None)
         limits = self._agent.view.limits or self._sealed.limits
         assert limits is not None
         if self._leads:
             self._agent.unstored = UnstoredRows()
-            for row in self._volume.rows.get(start, []):
+            for row in state.rows:
                 self._give(row.metrics, row.generation)
         return start, limits
+
+    async def _from_memory(self, durable: int) -> State | None:
+        """The state of the newest copy, where that is not older than the `durable` step."""
+        if self._agent.run_config.checkpoint.memory is None:
+            return None
+        memory, generation = self._agent.memory, self._sealed.generation
+        found = newest(
+            await self._group.meet(self._index, "held", dict(memory.shards)), self._volume.begun, durable
+        )
+        await self._group.meet(self._index, "found")
+        memory.keep_only(found[0] if found else None)
+        if self._leads:
+            self._volume.begun.append(Begun.of(found[0].step if found else durable, generation, ""))
+        await self._group.meet(self._index, "begun")
+        return found[1] if found else None
+
+    async def _copy(self) -> None:
+        """Into the memory of this node and of the next one."""
+        said = await self._group.meet(self._index, ("rows", len(self._past)), self._agent.unstored.all())
+        ranks = [member.agent.index for member in self._sealed.members]
+        state = State(self._past, tuple(said[0]))
+        self._agent.memory.keep(state, self._sealed.generation, len(ranks), ranks.index(self._index))
 
     def _give(self, row: StepMetrics, generation: GenerationId) -> None:
         """A row for the run's history."""
@@ -126,7 +156,7 @@ class Ranks:
 
     async def _save(self, step: int) -> None:
         """Save it, however often that is tried, or leave it out for a newer one that is due."""
-        tries, rows = 0, self._agent.unstored.all()
+        tries, state = 0, State(self._past, tuple(self._agent.unstored.all()))
         while not await self._written(step, tries):
             tries += 1
             if any(await self._group.meet(self._index, ("again", step, tries), self._due > step)):
@@ -136,7 +166,7 @@ class Ranks:
                 await self._process.sleep(timing.LOOK)
         if self._leads and await self._grant(step):
             generation = self._sealed.generation
-            record = self._volume.commit(step, generation, self._agent.world.seconds(), rows)
+            record = self._volume.commit(state, generation, self._agent.world.seconds())
             self._agent.outbox.checkpoint(generation, record)
             self._agent.tell()
         await self._group.meet(self._index, ("committed", step))

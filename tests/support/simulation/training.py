@@ -12,8 +12,11 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Reason
-from footplate_contracts.reports import CheckpointRecord, GenerationId, GenerationRow, SealedGeneration
+from footplate_contracts.reports import CheckpointRecord, GenerationId, SealedGeneration
+from footplate_trainer.checkpoint.layout import Begun
+from tests.support.simulation.memory import State
 from tests.support.simulation.network import Network, Process
 
 RESET: Final = 0.03  # seconds until a broken connection is noticed
@@ -39,13 +42,40 @@ SAID: Final[Mapping[type[BaseException], tuple[Cause, Reason]]] = {
 """What an agent says of ranks that end with it."""
 
 
+def failure_of(ranks: asyncio.Task[int], starved: bool, seconds: float) -> FailureReport | None:
+    """What an agent says of how its ranks ended; None where all is well. `starved`: killed for memory."""
+    if ranks.cancelled():
+        cause, reason, message = Cause.COMMUNICATION, Reason.RANK_KILLED, "rank was killed by signal 9"
+        if starved:
+            cause, reason, message = Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY, "killed for memory"
+        return FailureReport(cause=cause, reason=reason, message=message, time=seconds)
+    error = ranks.exception()
+    if error is None:
+        return None
+    if type(error) not in SAID:
+        raise error
+    cause, reason = SAID[type(error)]
+    return FailureReport(cause=cause, reason=reason, message=str(error), time=seconds)
+
+
+def shown(stored: Mapping[int, GenerationId]) -> dict[int, GenerationId]:
+    """The history that the API shows: a row counts if no row of an earlier step has a newer generation."""
+    found: dict[int, GenerationId] = {}
+    newest = GenerationId(epoch=0, number=0)
+    for step, generation in sorted(stored.items()):
+        if not newest.newer_than(generation):
+            found[step] = newest = generation
+    return found
+
+
 @dataclass(eq=False)
 class Volume:
     """Where the checkpoints of one run are."""
 
     commits: dict[int, CheckpointRecord] = field(default_factory=dict)  # by step
     generations: dict[int, GenerationId] = field(default_factory=dict)  # that committed it
-    rows: dict[int, list[GenerationRow]] = field(default_factory=dict)  # that it carries
+    states: dict[int, State] = field(default_factory=dict)  # what it holds
+    begun: list[Begun] = field(default_factory=list)
     twice: list[str] = field(default_factory=list)  # commits of what another generation had committed
     damaged: set[int] = field(default_factory=set)  # steps whose bytes are not what was written
     full: bool = False
@@ -69,6 +99,10 @@ class Volume:
         """The durable checkpoint with the highest step."""
         return self.commits[max(self.commits)] if self.commits else None
 
+    def trained(self, step: int) -> dict[int, GenerationId]:
+        """Who trained each step of what is durable at `step`."""
+        return dict(enumerate(self.states[step].past, start=1))
+
     def damage(self) -> None:
         """Change a byte of the newest checkpoint."""
         self.damaged |= {max(self.commits)} if self.commits else set()
@@ -90,18 +124,17 @@ class Volume:
         if self.full:
             raise WriteFailed("No space left on device")
 
-    def commit(
-        self, step: int, generation: GenerationId, seconds: float, rows: list[GenerationRow]
-    ) -> CheckpointRecord:
+    def commit(self, state: State, generation: GenerationId, seconds: float) -> CheckpointRecord:
         """Create the commit marker, exclusively: a step that has one keeps it."""
+        step = state.step
         known = self.generations.get(step)
         if step in self.commits and known != generation:
             self.twice.append(f"step {step} by {generation}, after {known}")
         if step not in self.commits:
             uri = f"/shared/checkpoints/step-{step}.e{generation.epoch}g{generation.number}"
-            self.commits[step] = CheckpointRecord(step=step, uri=uri, time=seconds)
+            self.commits[step] = CheckpointRecord(step=step, uri=uri, time=seconds, generation=generation)
             self.generations[step] = generation
-            self.rows[step] = rows
+            self.states[step] = state
         return self.commits[step]
 
 

@@ -9,7 +9,6 @@ import os
 import random
 from collections import defaultdict
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import Any, Final
 
@@ -23,26 +22,20 @@ from tests.support.operator_fakes import NAME, profile_manifest, run_manifest
 from tests.support.simulation import virtual_loop
 from tests.support.simulation.agent import Agent
 from tests.support.simulation.api_server import ApiServer
+from tests.support.simulation.clock import Clock
 from tests.support.simulation.coordinator import CoordinatorProcess
 from tests.support.simulation.history import History
 from tests.support.simulation.invariants import Invariants
 from tests.support.simulation.network import CONTROL_PLANE, Network, Process
 from tests.support.simulation.nodes import GRACE, Nodes
 from tests.support.simulation.operator import OperatorReplica
-from tests.support.simulation.training import Group, Volume
+from tests.support.simulation.training import Group, Volume, shown
 
-BEGIN: Final = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 OPERATOR_NODE: Final = "operator-node"
 LOOK: Final = 0.1  # seconds between two looks at what is waited for
 SAVE: Final = 0.2  # for a rank to write a checkpoint
 STEP: Final = 1.0  # seconds of a step
-
-
-class Clock:
-    """Virtual time as a moment."""
-
-    def __call__(self) -> datetime:
-        return BEGIN + timedelta(seconds=asyncio.get_running_loop().time())
+CHECKPOINT: Final = {"uri": "/shared/checkpoints", "everySteps": 10, "emergencyDeadlineSeconds": 30}
 
 
 class Simulation:
@@ -83,8 +76,7 @@ class Simulation:
         """Create a run, or change its spec."""
         known = self.objects.objects.get((TRAINING_RUN, name))
         if known is None:
-            checkpoint = {"uri": "/shared/checkpoints", "everySteps": 10, "emergencyDeadlineSeconds": 30}
-            self.objects.put(run_manifest(name, **{"checkpoint": checkpoint, **spec}))
+            self.objects.put(run_manifest(name, **{"checkpoint": CHECKPOINT, **spec}))
             return
         body = copied(known)
         body["spec"] |= spec
@@ -214,6 +206,8 @@ class Simulation:
             assert not earlier.newer_than(later), f"{later} steps after {earlier}"
         assert {step for _, _, step in self.steps} == set(range(1, steps + 1))
         assert set(self.stored) == set(range(1, steps + 1)), "the API has not a row of each"
+        trained = self.volume(self.run["metadata"]["uid"]).trained(steps)
+        assert shown(self.stored) == trained, "what the API shows is not the history of the weights"
         self.check_invariants()
 
     def check_invariants(self) -> None:

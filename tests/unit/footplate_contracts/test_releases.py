@@ -38,6 +38,7 @@ STATUS: dict[str, Any] = {
     "nodes": [{"name": "node-1", "strikes": 1, "message": ""}],
     "time": {"queued": 1.0, "productive": 60.0},
     "goodput": 0.9,
+    "telemetry": {"refused": 1, "overflowed": 2, "seen": "1.1.2"},
     "cost": {"dollars": 1.5, "method": "measured"},
     "revision": "tiny-1",
     "replicas": 2,

@@ -136,6 +136,18 @@ class TimeStatus(Part):
     suspended: Duration = Field(0.0, description="at the word of a person or queue")
 
 
+class TelemetryStatus(Part):
+    """What will never be in the run's history: rows, and records of checkpoints."""
+
+    refused: Whole = Field(0, description="that the API will never take")
+    overflowed: Whole = Field(0, description="that a worker had no room for, while nobody took them")
+    seen: Annotated[str, Field(max_length=64)] = Field(
+        "",
+        description="<epoch>.<refused>.<overflowed> as the last coordinator told them, so that none counts"
+        " twice",
+    )
+
+
 class CostStatus(Part):
     """What the run has cost so far. Not written yet."""
 
@@ -176,6 +188,7 @@ class TrainingRunStatus(Part):
     goodput: Annotated[float, Field(ge=0.0, le=1.0)] | None = Field(
         None, description="productive share of the wall time since admission"
     )
+    telemetry: TelemetryStatus | None = Field(None, description="absent while nothing is given up")
     cost: CostStatus | None = None
     revision: Annotated[str, Field(max_length=253)] = Field("", description="ControllerRevision in force")
     replicas: Whole = Field(0, description="worker pods that exist, for the scale subresource")

@@ -19,7 +19,14 @@ from footplate_contracts.failures import FailureReport
 from footplate_contracts.logs import fields
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import Cause, ExitCode
-from footplate_contracts.reports import CheckpointRecord, Diagnosis, DiagnosisKind, GenerationId, RankReport
+from footplate_contracts.reports import (
+    CheckpointRecord,
+    CheckpointRemoval,
+    Diagnosis,
+    DiagnosisKind,
+    GenerationId,
+    RankReport,
+)
 from footplate_elastic.agent import timing, torch_libraries
 from footplate_elastic.agent.config import AgentConfig
 from footplate_elastic.agent.errors import SIGTERM_EXIT, RanksRefused, Terminated
@@ -59,6 +66,10 @@ class _FromRanks:
     def checkpoint(self, generation: GenerationId | None, record: CheckpointRecord) -> None:
         self._session.outbox.checkpoint(generation, record)
         self._session.tell(urgent=True)
+
+    def removal(self, generation: GenerationId | None, removal: CheckpointRemoval) -> None:
+        self._session.outbox.removal(generation, removal)
+        self._session.tell()
 
     def grant(self, generation: GenerationId, step: int) -> bool:
         return self._session.grant(generation, step)

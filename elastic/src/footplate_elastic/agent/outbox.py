@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, Final
 
 from footplate_contracts.metrics import StepMetrics
-from footplate_contracts.reports import CheckpointRecord, GenerationId, TelemetryItem
+from footplate_contracts.reports import CheckpointRecord, CheckpointRemoval, GenerationId, TelemetryItem
 from footplate_elastic.protocol.unstored_rows import RowName
 
 CAPACITY: Final = 200_000  # items, about 150 MB: days without a coordinator
@@ -16,11 +16,15 @@ CHUNK: Final = 500  # items a heartbeat
 
 
 class Outbox:
-    """A queue with sequences from 1. Thread-safe."""
+    """A queue with sequences from 1; one that is full drops its oldest item. Thread-safe."""
 
     def __init__(self, capacity: int = CAPACITY) -> None:
-        self._items: deque[TelemetryItem] = deque(maxlen=capacity)
+        self._items: deque[TelemetryItem] = deque()
+        self._capacity = capacity
         self._sequence = 0
+        self._received = 0  # by the coordinator that answered last
+        self.overflowed = 0  # items dropped that nobody else had
+        self.overflowed_told = 0  # of these, how many a coordinator has answered to
         self._lock = threading.Lock()
 
     def metrics(self, generation: GenerationId | None, row: StepMetrics) -> None:
@@ -30,6 +34,10 @@ class Outbox:
     def checkpoint(self, generation: GenerationId | None, record: CheckpointRecord) -> None:
         """Add a durable checkpoint."""
         self._add(generation=generation, checkpoint=record)
+
+    def removal(self, generation: GenerationId | None, removal: CheckpointRemoval) -> None:
+        """Add that a durable checkpoint is gone."""
+        self._add(generation=generation, removal=removal)
 
     def next(self, received: int) -> list[TelemetryItem]:
         """The oldest items above `received`, at most a heartbeat's worth."""
@@ -49,8 +57,16 @@ class Outbox:
                     last = RowName(item.generation, item.metrics.step)
         return last
 
+    def answered(self, received: int, overflowed: int) -> None:
+        """A coordinator that has items up to `received` has answered to so many `overflowed` ones."""
+        with self._lock:
+            self._received = received
+            self.overflowed_told = max(self.overflowed_told, overflowed)
+
     def _add(self, **item: Any) -> None:
         with self._lock:
+            if len(self._items) >= self._capacity:
+                self.overflowed += self._items.popleft().sequence > self._received
             self._sequence += 1
             self._items.append(TelemetryItem(sequence=self._sequence, **item))
 

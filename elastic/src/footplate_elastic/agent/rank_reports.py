@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from footplate_contracts.reports import RankReport
+from footplate_elastic.agent import timing
 
 
 @dataclass
@@ -40,6 +41,13 @@ class RankReports:
     def end(self, suspended: bool, now: float) -> None:
         """All ranks ended well."""
         self.finished, self.suspended, self.ended_at = not suspended, suspended, now
+
+    def end_told(self, complete: bool, now: float) -> bool:
+        """Whether their end may be told: after every row, or so late where nobody takes these.
+
+        `complete` says that the coordinator has them all, or gets them with the same word.
+        """
+        return complete or now - self.ended_at >= timing.ALL_TOLD
 
     def to_send(self) -> list[RankReport]:
         """Where ranks started, which is told once, before where they are."""

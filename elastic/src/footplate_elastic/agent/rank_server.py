@@ -14,7 +14,13 @@ from typing import Any, Protocol
 
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.metrics import StepMetrics
-from footplate_contracts.reports import CheckpointRecord, Diagnosis, GenerationId, RankReport
+from footplate_contracts.reports import (
+    CheckpointRecord,
+    CheckpointRemoval,
+    Diagnosis,
+    GenerationId,
+    RankReport,
+)
 from footplate_elastic.protocol.agent_client import PACKET
 from footplate_elastic.protocol.unstored_rows import RowName
 
@@ -32,6 +38,9 @@ class Listener(Protocol):
 
     def checkpoint(self, generation: GenerationId | None, record: CheckpointRecord) -> None:
         """A durable checkpoint."""
+
+    def removal(self, generation: GenerationId | None, removal: CheckpointRemoval) -> None:
+        """A durable checkpoint is gone."""
 
     def grant(self, generation: GenerationId, step: int) -> bool:
         """May it commit? Blocks until that is known."""
@@ -149,6 +158,8 @@ class RankServer:
             )
         elif "checkpoint" in message:
             self._listener.checkpoint(generation, CheckpointRecord.from_json(message["checkpoint"]))
+        elif "removal" in message:
+            self._listener.removal(generation, CheckpointRemoval.from_json(message["removal"]))
         elif "grant" in message:
             arguments = (channel, generation, message["grant"], message["step"])
             # Of its own, since it may wait for minutes while reports go on.

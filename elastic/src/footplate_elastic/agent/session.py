@@ -283,6 +283,7 @@ class Session:
         self._answered = time.monotonic()
         self._renew(asked)
         self._take(HeartbeatAnswer.model_validate_json(answer.body))
+        self.outbox.answered(self.view.received, word.overflowed)
         return True
 
     def _take(self, answer: HeartbeatAnswer) -> None:
@@ -318,7 +319,8 @@ class Session:
             running = self.running
             generation = running.generation if running else None
             known = generation is not None and self.view.knows(generation)
-            told = self._all_told(outbox[-1].sequence if outbox else 0)
+            sent = max(self.view.received, outbox[-1].sequence if outbox else 0)
+            told = self._reports.end_told(sent >= self.outbox.sequence, time.monotonic())
             return Heartbeat(
                 agent=self.identity,
                 generation=generation,
@@ -328,16 +330,13 @@ class Session:
                 total_steps=self._reports.total_steps,
                 outbox=outbox,
                 outbox_oldest=oldest,
+                overflowed=self.outbox.overflowed,
+                overflowed_told=self.outbox.overflowed_told,
                 finished=self._reports.finished and told,
                 suspended=self._reports.suspended and told,
                 leaving=self.leaving,
                 probed=self._probed,
             )
-
-    def _all_told(self, sending: int) -> bool:
-        """Whether the coordinator has every row once it has those up to `sending`; the end comes after."""
-        complete = max(self.view.received, sending) >= self.outbox.sequence
-        return complete or time.monotonic() - self._reports.ended_at >= timing.ALL_TOLD
 
     def _ask_to_join(
         self, connection: Connection, request: JoinRequest, pauses: Backoff

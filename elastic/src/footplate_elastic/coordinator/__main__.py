@@ -110,7 +110,7 @@ def _shipper(config: CoordinatorConfig, coordinator: Coordinator) -> Shipper | N
         return None
     run = config.outline.run
     destination = Destination(config.telemetry_url, config.api_token_file, run.uid, config.epoch)
-    return Shipper(coordinator.telemetry, destination, random.Random())
+    return Shipper(coordinator.telemetry, destination, random.Random(), lambda: coordinator.state.closed)
 
 
 def _tls(config: CoordinatorConfig) -> ssl.SSLContext | None:

@@ -43,6 +43,11 @@ class Connectivity:
     _failures: int = 0  # rounds in a row in which some pair failed
     _due: float = 0.0
 
+    @property
+    def round_number(self) -> int | None:
+        """Of the round that is under way."""
+        return self.round.number if self.round else None
+
     def begin(self, peers: Mapping[str, Peer], now: float, asked: Iterable[str] | None = None) -> None:
         """Ask all `peers` for each other, or those who are `asked` for all others.
 

@@ -94,6 +94,7 @@ class Coordinator:
         running = self.progress.generation or word.generation
         if word.total_steps is not None and running is not None and word.generation == running:
             self.progress.total_steps = word.total_steps
+        self.telemetry.hear(word)
         fallback = word.generation or self.state.generation
         if fallback is not None:
             before = self.telemetry.checkpoint
@@ -240,6 +241,7 @@ class Coordinator:
             failures=self.state.failures.listed(),
             failures_by_cause=self.state.failures.by_cause(),
             telemetry_backlog=len(self.telemetry),
+            given_up=self.telemetry.given_up,
         )
 
     def _resize(self, now: float) -> None:
@@ -283,10 +285,10 @@ class Coordinator:
         return message if agent == message.agent else message.model_copy(update={"agent": agent})
 
     def _show(self, now: float) -> None:
-        """Who waits, who is missed, who does not reach whom and who is asked for that is news."""
+        """Who waits, is missed, does not reach whom or is asked for that, and what is given up, is news."""
         self._missed, known = missed(self.state, now), self.state.connectivity
         gone = [(gone.agent, gone.verdict) for gone in self._missed]
-        shown = (self._waiting(), gone, known.cut, known.round and known.round.number)
+        shown = (self._waiting(), gone, known.cut, known.round_number, self.telemetry.given_up)
         self.version += shown != self._shown_agents
         self._shown_agents = shown
 

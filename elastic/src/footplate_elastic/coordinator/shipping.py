@@ -11,14 +11,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import aiohttp
+from pydantic import ValidationError
 
-from footplate_contracts.backoff import backoff
+from footplate_contracts.reports import TelemetryBatch, TelemetryReceipt
 from footplate_elastic.coordinator import timing
+from footplate_elastic.coordinator.pacing import gather_delay, retry_delay, told_delay
 from footplate_elastic.coordinator.telemetry import BATCH, TelemetryBuffer
 
 _log = logging.getLogger(__name__)
@@ -26,13 +30,6 @@ _log = logging.getLogger(__name__)
 INVALID: Final = frozenset({400, 413, 422})  # something within the batch cannot be taken
 FOREIGN: Final = 409  # the name belongs to another run by now
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30.0, sock_connect=5.0)
-
-
-def retry_delay(failures: int, chance: float) -> float:
-    """Seconds to wait after so many failures in a row; `chance` in [0, 1) spreads runs."""
-    return backoff(
-        failures, first=timing.FIRST_RETRY, longest=timing.LONGEST_RETRY, jitter=(0.5, 1.0), chance=chance
-    )
 
 
 @dataclass(frozen=True)
@@ -63,73 +60,110 @@ def _content(path: Path) -> str:
 
 @dataclass
 class Shipper:
-    """One task that empties `buffer` into the API; `chance` spreads what runs try again."""
+    """One task that empties `buffer` into the API; `chance` spreads what runs try again.
+
+    `over` says whether the run has ended: then nothing more is worth gathering.
+    """
 
     buffer: TelemetryBuffer
     destination: Destination
     chance: random.Random
+    over: Callable[[], bool] = lambda: False
     _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _last: asyncio.Event = field(default_factory=asyncio.Event)  # the run has ended
+    _gather: float = timing.GATHER  # seconds before the next batch
+    _failures: int = 0  # in a row
     _most: int = BATCH  # entries of the next batch
 
     def wake(self) -> None:
-        """Something was queued."""
+        """Something was queued, or the run has ended."""
         self._news.set()
+        if self.over():
+            self._last.set()
 
     async def run(self) -> None:
         """Ship until cancelled."""
         async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
-            failures = 0
+            pause: float | None = None
             while True:
-                if len(self.buffer) == 0:
-                    self._news.clear()
-                    await self._news.wait()
-                    await asyncio.sleep(timing.GATHER)
-                if await self.ship(session):
-                    failures = 0
-                    continue
-                failures += 1
-                await asyncio.sleep(retry_delay(failures, self.chance.random()))
+                if pause is None:
+                    await self._batch()
+                else:
+                    await asyncio.sleep(pause)
+                pause = await self.ship(session)
 
     async def flush(self, seconds: float) -> None:
         """Ship what waits, for at most `seconds`: this process is the only one that has it."""
+        deadline = asyncio.get_running_loop().time() + seconds
         async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
-            failures = 0
             try:
-                async with asyncio.timeout(seconds):
-                    while len(self.buffer) > 0:
-                        failures = 0 if await self.ship(session) else failures + 1
-                        if failures:
-                            await asyncio.sleep(retry_delay(failures, self.chance.random()))
+                async with asyncio.timeout_at(deadline):
+                    while self.buffer.waits:
+                        pause = await self.ship(session)
+                        await asyncio.sleep(_within(pause or 0.0, deadline))
             except TimeoutError:
                 _log.warning("%d rows of telemetry were not stored in time", len(self.buffer))
 
-    async def ship(self, session: aiohttp.ClientSession) -> bool:
-        """Send the oldest batch; False when it has to be sent again later."""
+    async def ship(self, session: aiohttp.ClientSession) -> float | None:
+        """Send the oldest batch; seconds after which to send again, None where that batch is settled."""
         batch = self.buffer.batch(self.destination.run_uid, self.destination.epoch, self._most)
         if batch is None:
-            return True
+            return None
         body, count = batch
         headers = self.destination.headers()
         text = body.model_dump_json(by_alias=True, exclude_none=True)  # unlike json.dumps, quotes NaN
         try:
             async with session.post(self.destination.url, data=text, headers=headers) as answer:
+                said = await answer.text(errors="replace")
                 if not answer.ok:
-                    return self._refused(count, answer.status, (await answer.text(errors="replace"))[:200])
+                    told = told_delay(answer.status, answer.headers.get("Retry-After"))
+                    return self._refused(body, count, answer.status, said[:200], told)
         except (aiohttp.ClientError, TimeoutError) as error:
             _log.warning("telemetry is kept, the API cannot be reached: %r", error)
-            return False
-        self.buffer.settle(count)
+            return self._failed()
+        self.buffer.settle(count, body.given_up)
+        self._failures, self._gather = 0, gather_delay(_receipt(said))
         self._most = min(BATCH, 2 * self._most)
-        return True
+        return None
 
-    def _refused(self, count: int, status: int, reason: str) -> bool:
+    def _refused(
+        self, body: TelemetryBatch, count: int, status: int, reason: str, told: float | None
+    ) -> float | None:
         """Narrow down to the entry that the API will never take, and give that one up."""
         if status in INVALID and count > 1:
             self._most = count // 2
-            return True
+            return 0.0
         if status in INVALID or status == FOREIGN:
             _log.error("%d rows of telemetry are given up: %d %s", count, status, reason)
-            self.buffer.settle(count)
-            return True
+            self.buffer.give_up(count, body.given_up)
+            return None
         _log.warning("the API did not take telemetry: %d %s", status, reason)
-        return False
+        return self._failed(told)
+
+    def _failed(self, told: float | None = None) -> float:
+        self._failures += 1
+        return retry_delay(self._failures, self.chance.random(), told)
+
+    async def _batch(self) -> None:
+        """Wait for something to send, and for more of it, unless it fills a batch."""
+        if not self.buffer.waits:
+            self._news.clear()
+            await self._news.wait()
+        if len(self.buffer) < self._most:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._gather):
+                    await self._last.wait()
+
+
+def _within(pause: float, deadline: float) -> float:
+    """`pause`, or less where that leaves a last try before `deadline`, a time of the running loop."""
+    left = deadline - asyncio.get_running_loop().time()
+    return left - timing.LAST_TRY if pause >= left > timing.LAST_TRY else pause
+
+
+def _receipt(text: str) -> TelemetryReceipt | None:
+    """What the API says of a batch that it took; None where that cannot be read."""
+    try:
+        return TelemetryReceipt.model_validate_json(text)
+    except ValidationError:
+        return None

@@ -67,6 +67,11 @@ class Membership:
         return self.sealed.generation if self.sealed else None
 
     @property
+    def closed(self) -> bool:
+        """Whether the run is over: agents end, and nothing more comes but what they still have."""
+        return self.rendezvous is Rendezvous.CLOSED
+
+    @property
     def asked(self) -> Command:
         """What the ranks are asked to do: whoever has to leave asks for a checkpoint, too."""
         leaves = any(self.saves_for(slot) for slot in self.slots.values())

@@ -58,9 +58,14 @@ STACKS: Final = 2.0  # for ranks that stand still to write their stacks, before 
 # The end is told when the last numbers are stored, so that who reads "finished" finds them all.
 # Where the API is away, so much later all the same.
 LAST_NUMBERS: Final = 8.0
-GATHER: Final = 0.5  # rows of a moment travel to the API together
+GATHER: Final = 0.5  # rows of a moment travel to the API together, where it does not ask for another pace
+SHORTEST_GATHER: Final = 0.1  # that it may ask for
+LONGEST_GATHER: Final = 30.0
 FIRST_RETRY: Final = 0.5  # of a batch that the API did not take; it may be away for minutes
 LONGEST_RETRY: Final = 15.0
+LONGER_THAN_TOLD: Final = 0.5  # at most, of what the API asks for: senders shall not return together
+LONGEST_TOLD: Final = 60.0  # however long the API asks us to stay away
+LAST_TRY: Final = 2.0  # before the time of the rest is up, however long the API asks us to stay away
 FLUSH: Final = 600.0  # for the rest of the telemetry after SIGTERM: the API may be away for ten minutes
 
 # Held before the seal after 0, 1, 2, … restarts in a row without a new step: the first is free,

@@ -22,7 +22,14 @@ from typing import Any, Final
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import Env
-from footplate_contracts.reports import CheckpointRecord, Diagnosis, GenerationId, GenerationRow, RankReport
+from footplate_contracts.reports import (
+    CheckpointRecord,
+    CheckpointRemoval,
+    Diagnosis,
+    GenerationId,
+    GenerationRow,
+    RankReport,
+)
 from footplate_elastic.protocol.unstored_rows import RowName, UnstoredRows
 
 PACKET: Final = 64 * 1024
@@ -47,6 +54,9 @@ class AgentClient:
 
     def checkpoint(self, record: CheckpointRecord) -> None:
         """Announce a checkpoint whose commit marker exists; never blocks."""
+
+    def removal(self, removal: CheckpointRemoval) -> None:
+        """Announce a checkpoint whose commit marker is gone; never blocks."""
 
     def grant(self, step: int) -> bool:
         """Whether this generation may commit its checkpoint of `step`; blocks until it is known.
@@ -138,6 +148,9 @@ class SocketClient(AgentClient):
 
     def checkpoint(self, record: CheckpointRecord) -> None:
         self._put({"checkpoint": record.to_json()})
+
+    def removal(self, removal: CheckpointRemoval) -> None:
+        self._put({"removal": removal.to_json()})
 
     def grant(self, step: int) -> bool:
         """Whether this generation may commit; False as well when the agent is gone."""

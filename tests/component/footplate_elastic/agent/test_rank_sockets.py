@@ -14,7 +14,14 @@ import pytest
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import Env
-from footplate_contracts.reports import CheckpointRecord, GenerationId, GenerationRow, RankPhase, RankReport
+from footplate_contracts.reports import (
+    CheckpointRecord,
+    CheckpointRemoval,
+    GenerationId,
+    GenerationRow,
+    RankPhase,
+    RankReport,
+)
 from footplate_elastic.agent.rank_server import RankServer
 from footplate_elastic.protocol.agent_client import AgentClient, open_client
 from footplate_elastic.protocol.unstored_rows import RowName
@@ -31,6 +38,7 @@ class Heard:
     reports: list[RankReport] = field(default_factory=list)
     rows: list[tuple[GenerationId | None, int]] = field(default_factory=list)
     checkpoints: list[int] = field(default_factory=list)
+    removals: list[CheckpointRemoval] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
 
     def report(self, generation: GenerationId | None, report: RankReport) -> None:
@@ -41,6 +49,9 @@ class Heard:
 
     def checkpoint(self, generation: GenerationId | None, record: CheckpointRecord) -> None:
         self.checkpoints.append(record.step)
+
+    def removal(self, generation: GenerationId | None, removal: CheckpointRemoval) -> None:
+        self.removals.append(removal)
 
     def grant(self, generation: GenerationId, step: int) -> bool:
         assert self.gate.wait(SECONDS)
@@ -108,11 +119,13 @@ def test_everything_that_was_said_before_the_end_is_heard(
         agent.metrics(row(step))
         agent.report(report(step))
     agent.checkpoint(CheckpointRecord(step=1000, uri="/c", time=1.0))
+    gone = CheckpointRemoval(step=500, generation=G0, time=2.0)
+    agent.removal(gone)
     agent.close()
     server.drain(SECONDS)
     assert heard.rows == [(G1, step) for step in range(1, 1001)]
     assert heard.reports[-1].step == 1000
-    assert heard.checkpoints == [1000]
+    assert (heard.checkpoints, heard.removals) == ([1000], [gone])
 
 
 def test_nothing_blocks_while_nobody_reads(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from footplate_contracts.reports import GenerationId, TelemetryItem
+from footplate_contracts.reports import GenerationId, GivenUp, Heartbeat, TelemetryItem
+from footplate_elastic.coordinator import timing
 from footplate_elastic.coordinator.shipping import Destination, Shipper
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
 from tests.unit.footplate_elastic.coordinator.story import agent
@@ -29,6 +30,10 @@ class FakeApi:
         self.rows: dict[int, Any] = {}
         self.tokens: list[str | None] = []
         self.unacceptable: frozenset[int] = frozenset()  # steps that make a batch invalid
+        self.retry_after: str | None = None
+        self.gather: float | None = None  # seconds that a receipt asks for
+        self.given_up: list[Any] = []  # of each batch that was taken
+        self.asked: list[float] = []  # when, by the clock of the loop
 
     def application(self) -> web.Application:
         app = web.Application()
@@ -37,14 +42,19 @@ class FakeApi:
 
     async def take(self, request: web.Request) -> web.Response:
         self.tokens.append(request.headers.get("Authorization"))
+        self.asked.append(asyncio.get_running_loop().time())
         if self.statuses:
-            return web.Response(status=self.statuses.pop(0), body=b"\xff caf\xe9")  # a proxy's own page
+            headers = {"Retry-After": self.retry_after} if self.retry_after else None
+            # With a proxy's own page.
+            return web.Response(status=self.statuses.pop(0), body=b"\xff caf\xe9", headers=headers)
         batch = await request.json()
         if self.unacceptable & {entry["metrics"]["step"] for entry in batch["rows"]}:
             return web.Response(status=422)
+        self.given_up.append(batch["givenUp"])
         for entry in batch["rows"]:
             self.rows[entry["metrics"]["step"]] = entry
-        return web.json_response({"rows": len(batch["rows"]), "checkpoints": 0})
+        gather = {} if self.gather is None else {"gatherSeconds": self.gather}
+        return web.json_response({"rows": len(batch["rows"]), "checkpoints": 0, **gather})
 
 
 def shipper(buffer: TelemetryBuffer, url: str, token_file: Path | None = None) -> Shipper:
@@ -63,6 +73,7 @@ async def all_stored(buffer: TelemetryBuffer) -> None:
         pytest.param((), id="well"),
         pytest.param((503,), id="away"),
         pytest.param((401, 404), id="refuses at first"),
+        pytest.param((403, 403), id="its mirror lags"),
     ],
 )
 async def test_rows_are_kept_until_the_api_has_stored_them(statuses: tuple[int, ...]) -> None:
@@ -123,6 +134,8 @@ async def test_a_row_that_is_never_taken_holds_up_no_other(bad: set[int]) -> Non
     buffer.offer(agent(0), items(1, 2500), 1, G1)
     await shipper(buffer, str(server.make_url("/telemetry"))).flush(30.0)
     assert set(range(1, 2501)) - set(api.rows) == bad
+    assert buffer.given_up == GivenUp(refused=len(bad))
+    assert api.given_up[-1] == {"refused": len(bad), "overflowed": 0}
     assert buffer.acknowledged(agent(0)) == 2500
     await server.close()
 
@@ -134,6 +147,7 @@ async def test_rows_of_a_run_whose_name_has_another_by_now_are_given_up() -> Non
     buffer.offer(agent(0), items(1, 7), 1, G1)
     await shipper(buffer, str(server.make_url("/telemetry"))).flush(30.0)
     assert len(buffer) == 0 and not api.rows
+    assert api.given_up == [{"refused": 7, "overflowed": 0}]
     await server.close()
 
 
@@ -162,4 +176,105 @@ async def test_a_loss_that_is_no_number_arrives_as_valid_json() -> None:
     buffer.offer(agent(0), [TelemetryItem(sequence=1, metrics=diverged)], 1, G1)
     await shipper(buffer, str(server.make_url("/telemetry"))).flush(30.0)
     assert api.rows[1]["metrics"]["loss"] == "NaN"
+    await server.close()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_the_api_says_when_to_come_back(status: int) -> None:
+    api, buffer = FakeApi(status), TelemetryBuffer(keep=True)
+    api.retry_after = "1"
+    server = TestServer(api.application())
+    await server.start_server()
+    buffer.offer(agent(0), items(1, 3), 1, G1)
+    await shipper(buffer, str(server.make_url("/telemetry"))).flush(30.0)
+    first, second = api.asked
+    assert second - first >= 1.0  # half of that at most, if it were for us
+    assert sorted(api.rows) == [1, 2, 3]
+    await server.close()
+
+
+async def test_the_api_says_how_long_to_gather() -> None:
+    api, buffer = FakeApi(), TelemetryBuffer(keep=True)
+    api.gather = 1.0
+    server = TestServer(api.application())
+    await server.start_server()
+    ships = shipper(buffer, str(server.make_url("/telemetry")))
+    task = asyncio.create_task(ships.run())
+    for number in (1, 2):
+        buffer.offer(agent(0), items(number, number), 1, G1)
+        ships.wake()
+        await all_stored(buffer)
+    first, second = api.asked
+    assert second - first >= 1.0
+    task.cancel()
+    await server.close()
+
+
+async def test_at_the_end_of_the_run_nothing_more_is_gathered() -> None:
+    api, buffer, over = FakeApi(), TelemetryBuffer(keep=True), list[bool]()
+    api.gather = 30.0
+    server = TestServer(api.application())
+    await server.start_server()
+    ships = shipper(buffer, str(server.make_url("/telemetry")))
+    ships.over = lambda: bool(over)
+    task = asyncio.create_task(ships.run())
+    for number in (1, 2):
+        buffer.offer(agent(0), items(number, number), 1, G1)
+        ships.wake()
+        if number == 2:
+            over.append(True)
+            ships.wake()
+        async with asyncio.timeout(20):
+            await all_stored(buffer)
+    task.cancel()
+    await server.close()
+
+
+async def test_an_api_that_asks_to_stay_away_is_asked_once_more_before_the_end() -> None:
+    api, buffer = FakeApi(503), TelemetryBuffer(keep=True)
+    api.retry_after = "60"
+    server = TestServer(api.application())
+    await server.start_server()
+    buffer.offer(agent(0), items(1, 3), 1, G1)
+    await shipper(buffer, str(server.make_url("/telemetry"))).flush(timing.LAST_TRY + 0.5)
+    assert sorted(api.rows) == [1, 2, 3]
+    await server.close()
+
+
+async def test_one_that_goes_on_asking_does_not_hold_up_the_end() -> None:
+    api, buffer = FakeApi(*[503] * 100), TelemetryBuffer(keep=True)
+    api.retry_after = "60"
+    server = TestServer(api.application())
+    await server.start_server()
+    buffer.offer(agent(0), items(1, 3), 1, G1)
+    async with asyncio.timeout(20):
+        await shipper(buffer, str(server.make_url("/telemetry"))).flush(timing.LAST_TRY + 0.5)
+    assert (len(buffer), len(api.asked)) == (3, 2)
+    await server.close()
+
+
+async def test_the_api_hears_what_is_given_up_though_there_is_no_row_to_tell_it_with() -> None:
+    api, buffer = FakeApi(503), TelemetryBuffer(keep=True)
+    server = TestServer(api.application())
+    await server.start_server()
+    ships = shipper(buffer, str(server.make_url("/telemetry")))
+    task = asyncio.create_task(ships.run())
+    for overflowed in (3, 3, 5):
+        buffer.hear(Heartbeat(agent=agent(0), overflowed=overflowed))
+        ships.wake()
+        async with asyncio.timeout(30):
+            while buffer.waits:
+                await asyncio.sleep(0.01)
+    assert api.given_up == [{"refused": 0, "overflowed": 3}, {"refused": 0, "overflowed": 5}]
+    task.cancel()
+    await server.close()
+
+
+async def test_an_api_that_takes_no_empty_batch_is_sent_it_once() -> None:
+    api, buffer = FakeApi(422), TelemetryBuffer(keep=True)
+    server = TestServer(api.application())
+    await server.start_server()
+    buffer.hear(Heartbeat(agent=agent(0), overflowed=3))
+    await shipper(buffer, str(server.make_url("/telemetry"))).flush(30.0)
+    assert len(api.asked) == 1
     await server.close()

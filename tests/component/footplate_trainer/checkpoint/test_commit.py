@@ -75,14 +75,31 @@ def test_retention_keeps_the_newest_and_the_multiples(shards: Path, tmp_path: Pa
     (tmp_path / "checkpoints" / "step-1.e0g7").mkdir(parents=True)  # of a generation that died while writing
     (tmp_path / "checkpoints" / "step-9.e9g9").mkdir()  # of a newer one: not ours to judge
 
-    run_ranks(train, 1, config, environment={Env.GENERATION: "1.1"})
+    ended: list[Ended] = run_ranks(train_under, 1, FakeAgent(), config, environment={Env.GENERATION: "1.1"})
 
+    assert [str(record.generation) for record in ended[0].agent.checkpoints] == ["1.1"] * 6
+    assert [(gone.step, str(gone.generation)) for gone in ended[0].agent.removals] == [
+        (step, "1.1") for step in (1, 2, 4)
+    ]
     assert store.steps() == [6, 5, 3]
     assert sorted(directory.name for directory in store.directories()) == [
         "step-3.e1g1",
         "step-5.e1g1",
         "step-6.e1g1",
         "step-9.e9g9",
+    ]
+
+
+def test_what_an_earlier_generation_committed_is_told_under_its_name(shards: Path, tmp_path: Path) -> None:
+    config = tiny_config(shards, tmp_path, ["checkpoint.everySteps=2", "checkpoint.keepLast=1"])
+    asked_to_end = FakeAgent(suspend_after=1)
+    run_ranks(train_under, 1, asked_to_end, config, environment={Env.GENERATION: "1.1"})
+
+    ended: list[Ended] = run_ranks(train_under, 1, FakeAgent(), config, environment={Env.GENERATION: "2.1"})
+
+    assert [(gone.step, str(gone.generation)) for gone in ended[0].agent.removals] == [
+        (2, "1.1"),
+        (4, "2.1"),
     ]
 
 
@@ -95,6 +112,7 @@ def test_a_failed_retention_takes_nothing_from_what_is_committed(shards: Path, t
     assert ended[0].code == ExitCode.SUCCESS
     assert f"old checkpoints in {folder} cannot be removed: Is a directory" in ended[0].stderr
     assert [record.step for record in ended[0].agent.checkpoints] == [2, 4, 6]
+    assert ended[0].agent.removals == []
     (folder / "step-1.committed").rmdir()
     assert main(["verify", str(folder / "step-6.e0g0")]) == ExitCode.SUCCESS
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from footplate_contracts.directives import Command
-from footplate_contracts.names import Env
+from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint.memory.folder import MemoryFolder
+from footplate_trainer.checkpoint.store import CheckpointStore
 from tests.support.ranks import run_ranks, start_ranks
 from tests.support.tiny import read_rows, tiny_config
 from tests.support.training import Ended, FakeAgent, train, train_under
@@ -110,6 +111,57 @@ def test_a_run_goes_on_from_the_newest_copy(
     run_ranks(train, NODES, undisturbed, tmp_path / "undisturbed.jsonl")
     rows, reference = read_rows(metrics), read_rows(tmp_path / "undisturbed.jsonl")
     assert [(row["step"], row["loss"]) for row in rows] == [(row["step"], row["loss"]) for row in reference]
+
+
+def test_steps_that_were_given_up_do_not_come_back_with_a_node(
+    shards: Path, tmp_path: Path, memory: Path
+) -> None:
+    """node-1 is cut off; node-0 goes on alone, from the start, for three steps; then both are here again."""
+    config = tiny_config(shards, tmp_path, [f"training.steps={STEPS}", "checkpoint.memory.everySteps=1"])
+    metrics = tmp_path / "metrics.jsonl"
+    killed(config, memory, metrics, step=5)
+    alone: list[Ended] = run_ranks(
+        train_on_node,
+        1,
+        FakeAgent(suspend_after=2),
+        config,
+        memory,
+        metrics,
+        environment={Env.GENERATION: "1.2"},
+    )
+    assert [end.code for end in alone] == [ExitCode.SUSPENDED]
+    last = alone[0].agent.rows[-1].step
+    assert last < 5, "node-1 has whole copies beyond that"
+
+    ended: list[Ended] = run_ranks(
+        train_on_node, NODES, FakeAgent(), config, memory, metrics, environment={Env.GENERATION: "1.3"}
+    )
+
+    assert [end.code for end in ended] == [0, 0]
+    assert ended[0].agent.rows[0].step == last + 1
+    assert [row["step"] for row in read_rows(metrics)] == list(range(1, STEPS + 1))
+    noted = CheckpointStore(tmp_path / "checkpoints").begun("")
+    assert {(begun.step, str(begun.generation)) for begun in noted} == {(0, "1.2"), (last, "1.3")}
+
+
+def test_a_run_whose_folder_takes_no_note_trains_all_the_same(
+    shards: Path, tmp_path: Path, memory: Path
+) -> None:
+    config = tiny_config(shards, tmp_path, ["checkpoint.memory.everySteps=4"])
+    unfit = config.run.model_copy(update={"uid": "x" * 300})  # no file has such a long name
+
+    ended: list[Ended] = run_ranks(
+        train_on_node,
+        NODES,
+        FakeAgent(),
+        config.model_copy(update={"run": unfit}),
+        memory,
+        tmp_path / "metrics.jsonl",
+        environment={Env.GENERATION: "1.1"},
+    )
+
+    assert [end.code for end in ended] == [0, 0]
+    assert "that generation 1.1 begins with step 0: File name too long" in ended[0].stderr
 
 
 def test_a_newer_durable_checkpoint_wins(shards: Path, tmp_path: Path, memory: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -45,22 +47,24 @@ class EarlyEnd(Callback):
 
     limits: RunLimits
     enough: float
+    number: str = "distance/to-go"  # the name of what it adds to a row
     losses: list[float] = field(default_factory=list)
 
     def after_step(self, step: TrainedStep) -> None:
         self.losses.append(step.result.loss)
+        step.columns[self.number] = step.result.loss - self.enough
         if step.result.loss < self.enough:
             self.limits.take(self.limits.in_force.model_copy(update={"steps": step.number}), step.number)
 
 
-def shrink(config: RunConfig, agent: FakeAgent, world: World, reporter: Reporter) -> ExitCode:
+def shrink(config: RunConfig, agent: FakeAgent, number: str, world: World, reporter: Reporter) -> ExitCode:
     """The stage: no checkpoint, no validation, an end of its own."""
     torch.manual_seed(config.training.seed)
     model = build_model(config, world)
     optimizer = build_optimizer(model.module, config.training.optimizer)
     stepper = Stepper(model, optimizer, world, 0.0, PerMicroBatch(small_states), config.training.seed)
     limits = RunLimits(config)
-    early_end = EarlyEnd(limits, enough=0.02)
+    early_end = EarlyEnd(limits, enough=0.02, number=number)
     callbacks = Callbacks(
         reporter,
         Suspension(agent),
@@ -75,9 +79,9 @@ def shrink(config: RunConfig, agent: FakeAgent, world: World, reporter: Reporter
     return ExitCode.SUSPENDED if last.step < limits.steps else ExitCode.SUCCESS
 
 
-def run(agent: FakeAgent, config: RunConfig) -> tuple[int, FakeAgent]:
+def run(agent: FakeAgent, config: RunConfig, number: str = "distance/to-go") -> tuple[int, FakeAgent]:
     def stage(config: RunConfig) -> Program:
-        return partial(shrink, config, agent)
+        return partial(shrink, config, agent, number)
 
     return int(run_stage(config, agent, stage)), agent
 
@@ -90,6 +94,7 @@ def test_another_objective_and_another_list_go_through_the_same_loop(shards: Pat
     assert 1 < len(losses) < 40, "it ends early, by its own callback"
     assert losses[-1] < 0.02 <= min(losses[:-1])
     assert not (tmp_path / "checkpoints").exists()
+    assert [row.values for row in ended[0][1].rows] == [{"distance/to-go": loss - 0.02} for loss in losses]
 
 
 def test_it_is_suspended_like_any_other(shards: Path, tmp_path: Path) -> None:
@@ -97,3 +102,19 @@ def test_it_is_suspended_like_any_other(shards: Path, tmp_path: Path) -> None:
     ended = run_ranks(run, 2, FakeAgent(suspend_after=2), config)
     assert [code for code, _ in ended] == [ExitCode.SUSPENDED] * 2
     assert [row.step for row in ended[0][1].rows] == [1, 2, 3]
+
+
+def said(agent: FakeAgent, config: RunConfig, number: str) -> tuple[int, str]:
+    with contextlib.redirect_stderr(io.StringIO()) as stderr:
+        code, _ = run(agent, config, number)
+    return code, stderr.getvalue()
+
+
+def test_a_number_under_a_name_that_cannot_be_stored_ends_it_at_the_first_step(
+    shards: Path, tmp_path: Path
+) -> None:
+    config = tiny_config(shards, tmp_path, ["training.steps=40"])
+    for code, text in run_ranks(said, 2, FakeAgent(), config, "distance to go"):
+        assert code == ExitCode.USER_ERROR
+        assert "in after_step\n    step.columns[self.number] = " in text, "the author's own line"
+        assert "ValueError: step.columns: 'distance to go' must be a name of at most 63 letters" in text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from footplate_contracts.reports import CheckpointRecord, GenerationId
+from footplate_contracts.reports import CheckpointRecord, CheckpointRemoval, GenerationId
 from footplate_elastic.agent.outbox import CHUNK, Outbox
 from footplate_elastic.protocol.unstored_rows import RowName
 from tests.unit.footplate_elastic.coordinator.test_telemetry import row
@@ -45,6 +45,15 @@ def test_the_last_row_that_has_become_durable_is_named_once() -> None:
     assert named == [None, RowName(G1, 2), None, RowName(G1, 3)]
 
 
+def test_a_removal_waits_behind_the_record_of_what_it_made_room_for() -> None:
+    outbox = Outbox()
+    record = CheckpointRecord(step=9, uri="/c", time=1.0)
+    removal = CheckpointRemoval(step=3, generation=G1, time=2.0)
+    outbox.checkpoint(G1, record)
+    outbox.removal(G1, removal)
+    assert [(item.checkpoint, item.removal) for item in outbox.next(0)] == [(record, None), (None, removal)]
+
+
 def test_the_oldest_item_is_the_first_that_may_be_asked_for_again() -> None:
     outbox = filled(3)
     seen = [outbox.oldest]
@@ -60,5 +69,29 @@ def test_a_heartbeat_carries_a_chunk() -> None:
     assert sequences(outbox, CHUNK) == list(range(CHUNK + 1, CHUNK + 21))
 
 
-def test_a_full_outbox_loses_the_oldest() -> None:
-    assert sequences(filled(5, capacity=2), 0) == [4, 5]
+def test_a_full_outbox_loses_the_oldest_and_counts_it() -> None:
+    outbox = filled(5, capacity=2)
+    assert (sequences(outbox, 0), outbox.overflowed, outbox.overflowed_told) == ([4, 5], 3, 0)
+
+
+def test_what_is_dropped_here_and_waits_with_the_coordinator_is_not_lost() -> None:
+    outbox = filled(2, capacity=2)
+    outbox.answered(received=1, overflowed=0)
+    for step in (3, 4):
+        outbox.metrics(G1, row(step))
+    assert (sequences(outbox, 1), outbox.overflowed) == ([3, 4], 1)
+
+
+def test_what_another_coordinator_has_received_is_gone_with_it() -> None:
+    outbox = filled(2, capacity=2)
+    for received in (2, 0):  # its successor has nothing
+        outbox.answered(received, overflowed=0)
+    outbox.metrics(G1, row(3))
+    assert outbox.overflowed == 1
+
+
+def test_what_a_coordinator_has_answered_to_is_told() -> None:
+    outbox = filled(5, capacity=2)
+    for overflowed in (2, 1):  # two threads of an agent may overtake each other
+        outbox.answered(received=0, overflowed=overflowed)
+    assert (outbox.overflowed, outbox.overflowed_told) == (3, 2)

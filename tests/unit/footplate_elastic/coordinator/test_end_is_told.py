@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from footplate_contracts.directives import Directives
-from footplate_contracts.reports import GenerationId, Heartbeat, JoinRequest, RunState
+from footplate_contracts.reports import GenerationId, GivenUp, Heartbeat, JoinRequest, RunState
 from footplate_elastic.coordinator.__main__ import until_told_to_end
 from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.coordinator.state import new_membership
@@ -39,9 +39,19 @@ def test_the_end_is_told_when_the_last_row_is_stored() -> None:
     run.tick(10.1)
     assert run.view().state is RunState.TRAINING
     before = run.version
-    run.telemetry.settle(7)
+    run.telemetry.settle(7, GivenUp())
     run.tick(10.2)
     assert run.view().state is RunState.FINISHED and run.version > before
+
+
+def test_the_operator_hears_of_what_is_given_up() -> None:
+    run = finished(keep=True)
+    run.tick(10.1)
+    before = run.version
+    run.telemetry.give_up(3, GivenUp())
+    run.heartbeat(Heartbeat(agent=agent(0), overflowed=2), 10.2)
+    run.tick(10.3)
+    assert run.view().given_up == GivenUp(refused=3, overflowed=2) and run.version > before
 
 
 def test_an_api_that_is_away_delays_the_end_by_seconds_only() -> None:

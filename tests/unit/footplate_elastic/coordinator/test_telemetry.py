@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from footplate_contracts.metrics import StepMetrics
-from footplate_contracts.reports import CheckpointRecord, GenerationId, TelemetryItem
-from footplate_elastic.coordinator.shipping import retry_delay
+from footplate_contracts.reports import (
+    CheckpointRecord,
+    CheckpointRemoval,
+    GenerationId,
+    GivenUp,
+    Heartbeat,
+    TelemetryBatch,
+    TelemetryItem,
+)
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
 from tests.unit.footplate_elastic.coordinator.story import agent
 
@@ -48,7 +57,7 @@ def test_with_an_api_only_what_it_stored_may_be_forgotten() -> None:
     assert found is not None
     batch, count = found
     assert [entry.metrics.step for entry in batch.rows] == [1, 2, 3]
-    buffer.settle(count)
+    buffer.settle(count, GivenUp())
     assert buffer.acknowledged(agent(0)) == 3
     assert buffer.batch("uid", 1) is None
 
@@ -84,7 +93,7 @@ def test_a_full_queue_takes_nothing_and_the_agent_keeps_it() -> None:
     buffer = TelemetryBuffer(keep=True, capacity=2)
     buffer.offer(agent(0), items(1, 5), 1, G1)
     assert (buffer.received(agent(0)), len(buffer)) == (2, 2)
-    buffer.settle(2)
+    buffer.settle(2, GivenUp())
     buffer.offer(agent(0), items(3, 5), 1, G1)
     assert buffer.received(agent(0)) == 4
 
@@ -102,6 +111,20 @@ def test_batches_are_bounded_and_keep_their_order() -> None:
     assert found is not None and found[1] == 1000 and found[0].rows[-1].metrics.step == 1000
 
 
+def test_rows_with_many_further_numbers_fill_a_batch_sooner() -> None:
+    buffer = TelemetryBuffer(keep=True)
+    values = {f"reward-{number}": math.nan for number in range(64)}
+    for sequence in range(1, 1001):
+        metrics = row(sequence).model_copy(update={"values": values})
+        buffer.offer(agent(0), [TelemetryItem(sequence=sequence, metrics=metrics)], 1, G1)
+    found = buffer.batch("uid", 1)
+    assert found is not None
+    batch, count = found
+    text = batch.model_dump_json(by_alias=True, exclude_none=True)
+    assert count == len(batch.rows) == 111 and len(text) < 600_000
+    assert TelemetryBatch.model_validate_json(text).rows[0].metrics.values is not None
+
+
 def test_the_newest_checkpoint_is_known() -> None:
     buffer = TelemetryBuffer(keep=True)
     for sequence, step in enumerate((10, 20, 15, 20), start=1):
@@ -112,12 +135,88 @@ def test_the_newest_checkpoint_is_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("failures", "low", "high"),
+    ("first", "second", "kept"),
     [
-        pytest.param(1, 0.25, 0.5, id="first"),
-        pytest.param(3, 1.0, 2.0, id="third"),
-        pytest.param(50, 7.5, 15.0, id="late"),
+        pytest.param(G1, G2, G2, id="newer-generation-with-an-earlier-clock"),
+        pytest.param(G2, G1, G2, id="older-generation-that-is-late"),
+        pytest.param(None, G1, G1, id="after-one-of-an-earlier-trainer"),
+        pytest.param(G1, None, G1, id="before-one-of-an-earlier-trainer"),
     ],
 )
-def test_retries_double_and_are_spread(failures: int, low: float, high: float) -> None:
-    assert (retry_delay(failures, 0.0), retry_delay(failures, 1.0)) == (low, high)
+def test_of_two_records_of_one_step_that_of_the_newer_generation_counts(
+    first: GenerationId | None, second: GenerationId | None, kept: GenerationId
+) -> None:
+    buffer = TelemetryBuffer(keep=True)
+    for sequence, generation in enumerate((first, second), start=1):
+        record = CheckpointRecord(step=50, uri="/c", time=100.0 - sequence, generation=generation)
+        buffer.offer(agent(0), [TelemetryItem(sequence=sequence, checkpoint=record)], 1, G1)
+    assert buffer.checkpoint is not None and buffer.checkpoint.generation == kept
+
+
+def test_a_removal_is_kept_until_the_api_has_it() -> None:
+    buffer = TelemetryBuffer(keep=True)
+    removal = CheckpointRemoval(step=50, generation=G1, time=1.0)
+    buffer.offer(agent(0), [TelemetryItem(sequence=1, generation=G2, removal=removal), item(2)], 1, G2)
+    assert (buffer.received(agent(0)), buffer.acknowledged(agent(0))) == (2, 0)
+    found = buffer.batch("uid", 1)
+    assert found is not None and (found[0].removals, len(found[0].rows), found[1]) == ([removal], 1, 2)
+
+
+def overflow(index: int, incarnation: int, total: int, told: int = 0) -> Heartbeat:
+    return Heartbeat(agent=agent(index, incarnation), overflowed=total, overflowed_told=told)
+
+
+@pytest.mark.parametrize(
+    ("words", "overflowed"),
+    [
+        pytest.param([overflow(0, 0, 3), overflow(0, 0, 5)], 5, id="a-total-is-no-sum"),
+        pytest.param([overflow(0, 0, 5), overflow(0, 0, 3)], 5, id="two-threads-overtake-each-other"),
+        pytest.param([overflow(0, 0, 3), overflow(1, 0, 4)], 7, id="of-all-agents"),
+        pytest.param([overflow(0, 0, 3), overflow(0, 1, 0), overflow(0, 1, 2)], 5, id="the-next-incarnation"),
+        pytest.param([overflow(0, 0, 9, told=7)], 2, id="an-earlier-coordinator-has-counted-some"),
+        pytest.param([overflow(0, 0, 9, told=7), overflow(0, 0, 9, told=9)], 2, id="and-goes-on-from-there"),
+    ],
+)
+def test_what_outboxes_had_no_room_for_is_summed_up(words: list[Heartbeat], overflowed: int) -> None:
+    buffer = TelemetryBuffer(keep=True)
+    for word in words:
+        buffer.hear(word)
+    assert buffer.given_up == GivenUp(overflowed=overflowed)
+
+
+def test_counts_alone_are_sent_once() -> None:
+    buffer = TelemetryBuffer(keep=True)
+    assert not buffer.waits and buffer.batch("uid", 1) is None
+    buffer.hear(overflow(0, 0, 3))
+    found = buffer.batch("uid", 1)
+    assert found is not None and buffer.waits
+    batch, count = found
+    assert (batch.given_up, batch.rows, count) == (GivenUp(overflowed=3), [], 0)
+    buffer.hear(overflow(0, 0, 4))  # while that one is on its way
+    buffer.settle(count, batch.given_up)
+    assert buffer.waits
+    buffer.settle(0, GivenUp(overflowed=4))
+    assert not buffer.waits and buffer.batch("uid", 1) is None
+
+
+def test_what_the_api_will_never_take_is_counted() -> None:
+    buffer = TelemetryBuffer(keep=True)
+    buffer.offer(agent(0), items(1, 3), 1, G1)
+    buffer.give_up(2, GivenUp())
+    assert (buffer.given_up, buffer.acknowledged(agent(0)), len(buffer)) == (GivenUp(refused=2), 2, 1)
+
+
+def test_counts_that_the_api_does_not_take_are_not_told_again() -> None:
+    buffer = TelemetryBuffer(keep=True)
+    buffer.hear(overflow(0, 0, 3))
+    buffer.give_up(0, GivenUp(overflowed=3))
+    assert (buffer.given_up, buffer.waits) == (GivenUp(overflowed=3), False)
+
+
+def test_a_record_that_names_no_generation_is_of_the_ranks_that_gave_it() -> None:
+    buffer = TelemetryBuffer(keep=True)
+    record = CheckpointRecord(step=50, uri="/c", time=1.0)
+    buffer.offer(agent(0), [TelemetryItem(sequence=1, generation=G1, checkpoint=record)], 1, G2)
+    found = buffer.batch("uid", 1)
+    assert found is not None and [entry.generation for entry in found[0].checkpoints] == [G1]
+    assert buffer.checkpoint is not None and buffer.checkpoint.generation == G1

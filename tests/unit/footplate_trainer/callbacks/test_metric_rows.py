@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import torch
 
-from footplate_contracts.metrics import StepMetrics
+from footplate_contracts.metrics import VALUE_NAMES, StepMetrics
 from footplate_planning.shape import ModelShape
 from footplate_trainer.callbacks.metric_rows import MetricRows, UtilisationMeter, open_metric_rows
 from footplate_trainer.callbacks.reporter import Reporter
@@ -41,6 +43,45 @@ def test_a_row_has_what_the_step_gave_and_what_others_measured(tmp_path: Path) -
     assert row.mfu is None, "nobody knows the peak of this CPU"
     rows.close()
     assert read_rows(tmp_path / "metrics.jsonl") == [row.to_json()]
+
+
+def test_further_numbers_go_with_the_row(tmp_path: Path) -> None:
+    agent = FakeAgent()
+    _, rows = rows_of(0, agent, tmp_path)
+    step = trained(1)
+    step.columns.update({"reward": torch.tensor(1.5), "kl": math.nan, "validation_loss": 3.5})
+    rows.after_step(step)
+    rows.after_step(trained(2))
+    first, second = agent.rows
+    assert first.validation_loss == 3.5 and second.values is None
+    assert first.values is not None and first.values["reward"] == 1.5 and math.isnan(first.values["kl"])
+    rows.close()
+    written, _ = read_rows(tmp_path / "metrics.jsonl")
+    assert written["values"] == {"reward": 1.5, "kl": "NaN"}
+
+
+def test_what_a_callback_measures_itself_is_believed(tmp_path: Path) -> None:
+    agent = FakeAgent()
+    _, rows = rows_of(0, agent, tmp_path)
+    step = trained(1, parts={StepPart.DATA: 0.125})
+    step.columns["data_seconds"] = 0.25
+    rows.after_step(step)
+    assert agent.rows[0].data_seconds == 0.25
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_run_whose_numbers_have_another_name_at_each_step_ends_on_every_rank(
+    tmp_path: Path, rank: int
+) -> None:
+    _, rows = rows_of(rank, FakeAgent(), tmp_path)
+    for number in range(1, VALUE_NAMES + 1):
+        step = trained(number)
+        step.columns[f"loss-{number}"] = 1.0
+        rows.after_step(step)
+    step = trained(VALUE_NAMES + 1)
+    step.columns["one-more"] = 1.0
+    with pytest.raises(ValueError, match="at most 1000 names of further numbers, and 'one-more' is one more"):
+        rows.after_step(step)
 
 
 def test_other_ranks_write_none(tmp_path: Path) -> None:

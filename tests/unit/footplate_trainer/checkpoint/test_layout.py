@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from footplate_contracts.reports import GenerationId
 from footplate_trainer.checkpoint.layout import (
+    Begun,
     StepDirectory,
     marker_name,
     marker_step,
+    outdated,
     removable_directories,
     retained_steps,
+    superseded_by,
 )
 
 
@@ -64,3 +69,62 @@ def test_losers_and_remains_go_and_what_is_ahead_stays() -> None:
     )
 
     assert found == [old, loser, mine, left]
+
+
+def begun(step: int, number: int, run: str = "uid") -> Begun:
+    return Begun(step, 1, number, run)
+
+
+@pytest.mark.parametrize("run", ["uid", "7f3c-11", ""])
+def test_what_a_generation_began_with_is_read_as_it_is_written(run: str) -> None:
+    found = Begun.of(20, GenerationId(epoch=1, number=3), run)
+    assert found.name == f"begun-20.e1g3.{run}"
+    assert Begun.parse(found.name) == found
+    assert Begun.parse("step-20.e1g3") is None and StepDirectory.parse(found.name) is None
+
+
+@pytest.mark.parametrize(
+    ("step", "number", "given_up"),
+    [
+        pytest.param(30, 1, True, id="beyond"),
+        pytest.param(20, 1, False, id="what-it-went-on-from"),
+        pytest.param(30, 2, False, id="its-own"),
+        pytest.param(30, 3, False, id="of-a-later-one"),
+    ],
+)
+def test_what_a_beginning_gives_up(step: int, number: int, given_up: bool) -> None:
+    assert begun(20, 2).gives_up(step, GenerationId(epoch=1, number=number)) is given_up
+
+
+def test_a_beginning_makes_those_needless_that_say_no_more() -> None:
+    earlier, same, later, newer = begun(10, 1), begun(20, 2), begun(30, 3), begun(40, 9)
+    foreign = begun(5, 9, run="other")
+    assert superseded_by(begun(20, 4), [earlier, same, later, newer, foreign]) == [same, later, foreign]
+
+
+def test_a_durable_checkpoint_makes_those_needless_before_the_last_one_below_it() -> None:
+    known = [begun(0, 1), begun(20, 2), begun(40, 3), begun(60, 4), begun(90, 1, run="other")]
+    assert outdated(known, durable=50) == [begun(0, 1), begun(20, 2)]
+    assert outdated(known, durable=20) == []
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_nothing_that_was_given_up_comes_back_as_needless_notes_go(seed: int) -> None:
+    chance = random.Random(seed)
+    every, kept = list[Begun](), list[Begun]()
+    durable = 0
+    for number in range(1, 12):
+        latest = begun(chance.randint(durable, durable + 20), number)
+        every.append(latest)
+        gone = superseded_by(latest, kept)
+        kept = [*(other for other in kept if other not in gone), latest]
+        if chance.random() < 0.3:
+            durable = latest.step + chance.randint(1, 10)
+            gone = outdated(kept, durable)
+            kept = [other for other in kept if other not in gone]
+        for step in range(durable, durable + 40):  # an older one is not looked at
+            for whose in range(number + 1):
+                generation = GenerationId(epoch=1, number=whose)
+                assert any(later.gives_up(step, generation) for later in kept) == any(
+                    later.gives_up(step, generation) for later in every
+                )

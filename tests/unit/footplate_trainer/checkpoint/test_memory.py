@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from footplate_contracts.reports import GenerationRow
+from footplate_trainer.checkpoint.layout import Begun
 from footplate_trainer.checkpoint.memory.copies import CopyShard, MemoryCopy, newest_complete, transfers
 from footplate_trainer.checkpoint.memory.folder import MemoryFolder
 from footplate_trainer.checkpoint.memory.layout import ShardHeader, opening_size, pack_into, unpack_from
@@ -37,7 +38,27 @@ def shards(copy: MemoryCopy, *ranks: int) -> list[CopyShard]:
     ],
 )
 def test_newest_complete(held: list[list[CopyShard]], found: MemoryCopy | None) -> None:
-    assert newest_complete(held, ranks=2) == found
+    assert newest_complete(held, ranks=2, begun=[]) == found
+
+
+@pytest.mark.parametrize(
+    ("begun", "found"),
+    [
+        pytest.param([(0, 1, 1)], NEW, id="its-own-generation"),
+        pytest.param([(0, 1, 1), (20, 1, 2)], NEW, id="a-later-one-went-on-from-it"),
+        pytest.param([(0, 1, 1), (25, 1, 2)], NEW, id="or-from-further-on"),
+        pytest.param([(0, 1, 1), (10, 1, 2)], OLD, id="a-later-one-went-on-from-an-earlier-step"),
+        pytest.param([(0, 1, 1), (5, 1, 2), (15, 2, 1)], None, id="the-earliest-of-them-counts"),
+        pytest.param([(0, 1, 1), (10, 2, 0)], OLD, id="of-a-later-epoch"),
+        pytest.param([(0, 1, 0)], NEW, id="an-earlier-one"),
+    ],
+)
+def test_what_was_given_up_does_not_come_back(
+    begun: list[tuple[int, int, int]], found: MemoryCopy | None
+) -> None:
+    """A node that was not in the later generation has both copies, whole."""
+    held = [[], shards(OLD, 0, 1) + shards(NEW, 0, 1)]
+    assert newest_complete(held, 2, [Begun(*who, run="uid") for who in begun]) == found
 
 
 @pytest.mark.parametrize(
@@ -91,7 +112,7 @@ def test_a_file_gives_back_what_went_in(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kept_in", [TrainingState, ShardHeader])
 def test_rows_are_read_as_they_are_written(kept_in: type[TrainingState] | type[ShardHeader]) -> None:
-    diverged = row(20).model_copy(update={"loss": math.nan})
+    diverged = row(20).model_copy(update={"loss": math.nan, "values": {"kl": math.nan, "reward": 2.0}})
     rows = [GenerationRow(generation=G1, metrics=metrics) for metrics in (row(19), diverged)]
     state = StateWriter(7, 2, 8, 0, {}).at(20, 99, rows)
     written = state if kept_in is TrainingState else ShardHeader(state=state, spans=[])
@@ -99,6 +120,8 @@ def test_rows_are_read_as_they_are_written(kept_in: type[TrainingState] | type[S
     found = read if isinstance(read, TrainingState) else read.state
     assert found.rows[0] == rows[0]
     assert math.isnan(found.rows[1].metrics.loss) and found.rows[1].metrics.step == 20
+    values = found.rows[1].metrics.values
+    assert values is not None and math.isnan(values["kl"]) and values["reward"] == 2.0
 
 
 def test_no_state_is_given_up_for_a_row_that_cannot_be_read() -> None:

@@ -11,11 +11,15 @@ import pytest
 
 from footplate_contracts.names import Reason
 from footplate_contracts.reports import GenerationId
-from footplate_trainer.checkpoint.layout import CommitMarker
+from footplate_trainer.checkpoint.layout import Begun, CommitMarker, StepDirectory
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore, is_full, storage_errors
 from footplate_trainer.errors import StorageError
 from tests.support.checkpoints import write_checkpoint
+
+
+def nobody(gone: StepDirectory) -> None:
+    """Whoever does not care what retention removed."""
 
 
 def marker(step: int, generation: int) -> CommitMarker:
@@ -66,7 +70,7 @@ def test_a_checkpoint_of_a_newer_release_is_whole_and_stays(tmp_path: Path) -> N
             path.write_text(json.dumps({**json.loads(path.read_text()), "mood": "good"}))
     store = CheckpointStore(tmp_path)
 
-    store.retain(2, None, GenerationId(epoch=1, number=2))
+    store.retain(2, None, GenerationId(epoch=1, number=2), nobody)
 
     assert store.steps() == [4, 2]
     assert [StepCheckpoint(store, f"step-{step}.e1g2").first_damage() for step in (2, 4)] == [None, None]
@@ -78,10 +82,44 @@ def test_a_torn_marker_pushes_no_whole_checkpoint_out(tmp_path: Path) -> None:
     (tmp_path / "step-6.committed").write_text("")
     store = CheckpointStore(tmp_path)
 
-    store.retain(1, None, GenerationId(epoch=1, number=2))
+    store.retain(1, None, GenerationId(epoch=1, number=2), nobody)
 
     assert store.steps() == [4]
     assert [directory.name for directory in store.directories()] == ["step-4.e1g2"]
+
+
+def test_retention_tells_what_it_removed_and_no_more(tmp_path: Path) -> None:
+    for step in (2, 4, 6, 8):
+        write_checkpoint(tmp_path, step)  # by generation 1.2
+    (tmp_path / "step-5.e1g1").mkdir()  # of a generation that died while writing
+    (tmp_path / "step-7.committed").write_text("")  # torn: nobody was told of such a checkpoint
+    (tmp_path / "step-3.committed").mkdir()  # cannot be deleted
+    store, told = CheckpointStore(tmp_path), list[str]()
+
+    with pytest.raises(OSError, match="step-3"):
+        store.retain(1, None, GenerationId(epoch=2, number=1), lambda gone: told.append(gone.name))
+    (tmp_path / "step-3.committed").rmdir()
+    store.retain(1, None, GenerationId(epoch=2, number=1), lambda gone: told.append(gone.name))
+
+    assert sorted(told) == ["step-2.e1g2", "step-4.e1g2", "step-6.e1g2"]
+    assert [directory.name for directory in store.directories()] == ["step-8.e1g2"]
+
+
+def test_what_generations_began_with_is_kept_as_long_as_it_matters(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    for step, number, run in ((7, 9, "earlier"), (0, 1, "uid"), (2, 2, "uid"), (6, 3, "uid"), (4, 4, "uid")):
+        store.begin(Begun(step, 1, number, run))
+    store.begin(Begun(4, 1, 4, "uid"))
+    assert {begun.number for begun in store.begun("uid")} == {1, 2, 4}
+    assert store.begun("earlier") == []
+
+    for step in (4, 6):
+        write_checkpoint(tmp_path, step)
+    store.retain(2, None, GenerationId(epoch=1, number=4), nobody)
+    assert {begun.number for begun in store.begun("uid")} == {2, 4}
+    store.retain(1, None, GenerationId(epoch=1, number=4), nobody)
+    assert {begun.number for begun in store.begun("uid")} == {4}
+    assert store.steps() == [6]
 
 
 def test_a_commit_that_was_answered_too_late_is_still_ours(tmp_path: Path) -> None:

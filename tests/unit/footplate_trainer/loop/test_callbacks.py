@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 import pytest
+import torch
 
+from footplate_contracts.metrics import VALUES
 from footplate_planning import traffic
 from footplate_trainer.loop.callbacks import Callback, Callbacks, TrainedStep
 from footplate_trainer.loop.stepper import Flags
@@ -72,3 +74,31 @@ def test_a_flag_of_any_is_raised(first: Flags, second: Flags, expected: Flags) -
 
 def test_all_flags_are_counted_in_a_steps_traffic() -> None:
     assert len(fields(Flags)) == traffic.FLAGS
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        pytest.param("my reward", "must be a name of at most 63 letters", id="not-a-name"),
+        pytest.param("loss", "is a column of every row", id="a-column-of-every-row"),
+        pytest.param("gradientNorm", "is a column of every row", id="a-column-as-json-calls-it"),
+        pytest.param("generation", "is a column of every row", id="what-the-api-adds"),
+    ],
+)
+def test_a_name_that_cannot_be_stored_fails_in_the_line_that_gives_it(name: str, wrong: str) -> None:
+    with pytest.raises(ValueError, match=f"step.columns: '{name}' {wrong}"):
+        trained(1).columns[name] = 1.0
+
+
+def test_so_does_one_number_too_many() -> None:
+    columns = trained(1).columns
+    columns["validation_loss"] = 1.0
+    columns.update({f"reward/{number}": number for number in range(VALUES)})
+    columns["reward/0"] = 2.0
+    with pytest.raises(ValueError, match=f"step.columns: must be at most {VALUES} numbers, not {VALUES + 1}"):
+        columns["one-more"] = 1.0
+
+
+def test_what_is_no_number_fails_there_too() -> None:
+    with pytest.raises(ValueError, match=r"only one element tensors|scalar"):
+        trained(1).columns["reward"] = torch.zeros(2)

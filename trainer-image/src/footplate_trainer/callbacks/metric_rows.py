@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from footplate_contracts.metrics import StepMetrics
+from footplate_contracts.metrics import VALUE_NAMES, StepMetrics
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import Precision
 from footplate_elastic.protocol.agent_client import AgentClient
@@ -60,12 +60,21 @@ class MetricRows(Callback):
     reporter: Reporter
     world: World
     utilisation: UtilisationMeter
+    names: set[str] = field(default_factory=set)  # of further numbers, in this generation
 
     def after_step(self, step: TrainedStep) -> None:
-        """See Callback."""
+        """Raises ValueError, on every rank, where a run has too many names of further numbers."""
+        values = step.columns.values_by_name()
+        self._count(values)
         if not self.sinks:
             return
         result = step.result
+        measured = {
+            "memory_bytes": device.peak_memory(self.world.device),
+            **{f"{part}_seconds": seconds for part, seconds in step.parts.items()},
+            **self.utilisation.fields(step.seconds),
+            **step.columns.fields(),
+        }
         row = StepMetrics(
             step=result.step,
             time=time.time(),
@@ -76,13 +85,19 @@ class MetricRows(Callback):
             tokens_per_second=result.valid_tokens / step.seconds,
             sample_digest=step.batch.sample_digest,
             step_seconds=step.seconds,
-            memory_bytes=device.peak_memory(self.world.device),
-            **{f"{part}_seconds": seconds for part, seconds in step.parts.items()},
-            **self.utilisation.fields(step.seconds),
-            **step.columns,
+            values=values or None,
+            **measured,
         )
         for sink in self.sinks:
             sink.write(row)
+
+    def _count(self, names: Iterable[str]) -> None:
+        self.names.update(names)
+        if len(self.names) > VALUE_NAMES:
+            raise ValueError(
+                f"step.columns: a run has at most {VALUE_NAMES} names of further numbers, and"
+                f" {sorted(names)[-1]!r} is one more; a number's name must not change from step to step"
+            )
 
     def flush(self) -> None:
         """Make sure that a run that goes on from here need not write these rows again."""

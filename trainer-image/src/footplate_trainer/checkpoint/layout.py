@@ -8,6 +8,8 @@
         tokenizer.json     so that the directory stands alone
         manifest.json      format, who wrote it, bytes and SHA-256 of every other file
     step-200.committed     created exclusively; names the directory that counts
+    begun-200.e1g4.UID     generation 4 of run UID began with step 200: what older ones had in memory beyond
+                           it was given up, see docs/decisions/ADR-0025-where-generations-began.md
 
 Two generations may write the same step, one of them without knowing that it has
 been replaced. Each has its own directory, and only one gets the marker: a
@@ -27,7 +29,7 @@ from typing import Final
 from pydantic import Field
 
 from footplate_contracts.model import Report
-from footplate_contracts.reports import GenerationId
+from footplate_contracts.reports import CheckpointRemoval, GenerationId
 
 MANIFEST_FILE: Final = "manifest.json"
 STATE_FILE: Final = "state.json"
@@ -39,6 +41,7 @@ FORMAT: Final = 1  # of all files of a step directory together; 0 before there w
 
 _DIRECTORY = re.compile(r"step-(\d+)\.e(\d+)g(\d+)")
 _MARKER = re.compile(r"step-(\d+)\.committed")
+_BEGUN = re.compile(r"begun-(\d+)\.e(\d+)g(\d+)\.(.*)")
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,46 @@ class StepDirectory:
         """The inverse of `name`; None for anything else."""
         match = _DIRECTORY.fullmatch(name)
         return cls(*map(int, match.groups())) if match else None
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A generation began with `step`: of what older ones had trained, nothing beyond that exists any more."""
+
+    step: int
+    epoch: int
+    number: int
+    run: str  # its uid: one that is applied anew counts generations anew
+
+    @property
+    def name(self) -> str:
+        """The file's name, which says all of it."""
+        return f"begun-{self.step}.e{self.epoch}g{self.number}.{self.run}"
+
+    @property
+    def generation(self) -> GenerationId:
+        """Who began."""
+        return GenerationId(epoch=self.epoch, number=self.number)
+
+    @classmethod
+    def of(cls, step: int, generation: GenerationId, run: str) -> Begun:
+        """What `generation` of the run with the uid `run` began with."""
+        return cls(step, generation.epoch, generation.number, run)
+
+    @classmethod
+    def parse(cls, name: str) -> Begun | None:
+        """The inverse of `name`; None for anything else."""
+        match = _BEGUN.fullmatch(name)
+        return cls(int(match[1]), int(match[2]), int(match[3]), match[4]) if match else None
+
+    def gives_up(self, step: int, generation: GenerationId) -> bool:
+        """Whether the state of `step` that an earlier `generation` trained was given up by this beginning."""
+        return self.generation.newer_than(generation) and step > self.step
+
+
+def removal_of(directory: StepDirectory, time: float) -> CheckpointRemoval:
+    """What the run is told when the checkpoint in `directory` is gone; `time` since the Unix epoch."""
+    return CheckpointRemoval(step=directory.step, generation=directory.generation, time=time)
 
 
 def tensor_file(rank: int) -> str:
@@ -145,3 +188,28 @@ def removable_directories(
         )
 
     return [directory for directory in directories if directory not in needed and not is_ahead(directory)]
+
+
+def superseded_by(latest: Begun, begun: Iterable[Begun]) -> list[Begun]:
+    """Those of `begun` that say nothing which `latest` does not say, and those of other runs."""
+    return [
+        other
+        for other in begun
+        if other.run != latest.run
+        or (latest.generation.newer_than(other.generation) and other.step >= latest.step)
+    ]
+
+
+def outdated(begun: Iterable[Begun], durable: int) -> list[Begun]:
+    """Those of `begun` that nobody needs who can resume from step `durable`, or a later one.
+
+    What they give up beyond `durable` a later beginning below it gives up, too; what they give up before
+    is not looked at, as the durable state is newer.
+    """
+    known = list(begun)
+    below = [other for other in known if other.step < durable]
+    return [
+        other
+        for other in known
+        if any(later.run == other.run and later.generation.newer_than(other.generation) for later in below)
+    ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,7 @@ from typing import Final
 from footplate_contracts.reports import GenerationId
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.folder import open_folder
-from footplate_trainer.checkpoint.layout import CheckpointFile, CommitMarker, StepDirectory
+from footplate_trainer.checkpoint.layout import Begun, CheckpointFile, CommitMarker, StepDirectory
 from footplate_trainer.errors import StorageError
 from footplate_trainer.failures import with_causes
 from footplate_trainer.storage import join
@@ -76,25 +76,54 @@ class CheckpointStore:
         """Remove a directory and all in it, if it is there."""
         self.folder.remove(directory.name)
 
-    def retain(self, keep_last: int, keep_every: int | None, writing: GenerationId) -> None:
-        """Remove what retention no longer needs; markers go before their directories."""
+    def begun(self, run: str) -> list[Begun]:
+        """What generations of the run with the uid `run` began with, as far as that still matters."""
+        return [begun for begun in self._all_begun() if begun.run == run]
+
+    def begin(self, latest: Begun) -> None:
+        """Note what a generation begins with, and forget what that makes needless."""
+        self.folder.create(latest.name, b"")
+        for begun in layout.superseded_by(latest, self._all_begun()):
+            self.folder.delete(begun.name)
+
+    def retain(
+        self,
+        keep_last: int,
+        keep_every: int | None,
+        writing: GenerationId,
+        removed: Callable[[StepDirectory], None],
+    ) -> None:
+        """Remove what retention no longer needs; markers go before their directories.
+
+        `removed` hears of each checkpoint whose marker is gone: from then on it does not exist.
+        """
         markers = {step: self.marker(step) for step in self.steps()}
         kept = layout.retained_steps(
             [step for step, marker in markers.items() if marker], keep_last, keep_every
         )
-        for step in markers.keys() - kept:
+        for step in sorted(markers.keys() - kept):
             self.revoke(step)
-        needed = [StepDirectory.parse(marker.directory) for step in kept if (marker := markers[step])]
-        for directory in layout.removable_directories(
-            self.directories(), [directory for directory in needed if directory], writing
-        ):
+            if gone := directory_of(markers[step]):
+                removed(gone)
+        needed = [directory for step in kept if (directory := directory_of(markers[step]))]
+        for directory in layout.removable_directories(self.directories(), needed, writing):
             self.discard(directory)
+        for begun in layout.outdated(self._all_begun(), min(sorted(kept)[-keep_last:], default=0)):
+            self.folder.delete(begun.name)
+
+    def _all_begun(self) -> list[Begun]:
+        return [begun for name in self.folder.names() if (begun := Begun.parse(name))]
 
     def write(self, directory: str, file: str, content: bytes) -> CheckpointFile:
         """Write one small file of a directory durably; what proves it whole."""
         with self.folder.open_write(f"{directory}/{file}") as stream:
             stream.write(content)
         return CheckpointFile(file=file, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
+def directory_of(marker: CommitMarker | None) -> StepDirectory | None:
+    """What `marker` commits; None for a torn one, which does not say."""
+    return StepDirectory.parse(marker.directory) if marker else None
 
 
 def is_full(error: BaseException) -> bool:

@@ -8,12 +8,45 @@ it raises as a flag, which rides along in the step's own reduction.
 
 from __future__ import annotations
 
+from collections import UserDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final, SupportsFloat
 
+from footplate_contracts.metrics import COLUMNS, unfit
 from footplate_trainer.data.loader import StepBatch
 from footplate_trainer.loop.stepper import Flags, StepResult
 from footplate_trainer.metrics.stopwatch import StepPart
+
+_MEASURED: Final = frozenset({*(column.name for column in COLUMNS if column.optional)})
+_IN_EVERY_ROW: Final = frozenset({*(column.name for column in COLUMNS if not column.optional)})
+
+
+class StepColumns(UserDict[str, SupportsFloat]):
+    """What callbacks add to the row of a step: optional fields of StepMetrics, and further numbers by name.
+
+    A name that cannot be stored raises ValueError in the line that gives it, so that a stage's author
+    reads of it at the first step, and not that the API gave rows up at the end.
+    """
+
+    def __setitem__(self, name: str, value: SupportsFloat) -> None:
+        """A tensor of one element counts as a number, as elsewhere in torch."""
+        number = float(value)
+        if name in _IN_EVERY_ROW:
+            raise ValueError(f"step.columns: {name!r} is a column of every row; another name is free")
+        if name not in _MEASURED:
+            wrong = unfit({**self.values_by_name(), name: number})
+            if wrong is not None:
+                raise ValueError(f"step.columns: {wrong}")
+        super().__setitem__(name, number)
+
+    def fields(self) -> dict[str, float]:
+        """Those that are fields of StepMetrics."""
+        return {name: float(value) for name, value in self.data.items() if name in _MEASURED}
+
+    def values_by_name(self) -> dict[str, float]:
+        """All others."""
+        return {name: float(value) for name, value in self.data.items() if name not in _MEASURED}
 
 
 @dataclass(frozen=True)
@@ -24,8 +57,7 @@ class TrainedStep:
     batch: StepBatch
     seconds: float  # since the step before was taken
     parts: Mapping[StepPart, float]  # of these seconds, and of those that a device had not finished then
-    # What callbacks measured, by field of StepMetrics.
-    columns: dict[str, float] = field(default_factory=dict)
+    columns: StepColumns = field(default_factory=StepColumns)  # what callbacks measured
 
     @property
     def number(self) -> int:

@@ -90,11 +90,13 @@ class TensorBoardSink(RowSink):
         self._writer = SummaryWriter(str(folder), purge_step=resumed_step + 1)
 
     def write(self, row: StepMetrics) -> None:
-        """One scalar for each number of `row` that was measured."""
+        """One scalar for each number of `row` that was measured; further ones in a group of their own."""
         for column in COLUMNS:
             value = getattr(row, column.name)
             if column.shown is not None and value is not None:
                 self._writer.add_scalar(column.shown.tag, value, row.step, row.time)
+        for name, value in (row.values or {}).items():
+            self._writer.add_scalar(f"values/{name}", value, row.step, row.time)
 
     def flush(self) -> None:
         """Hand everything to the kernel."""

@@ -79,7 +79,7 @@ def _pretrain(
     optimizer = build_optimizer(model.module, config.training.optimizer)
     generation = GenerationId.parse(os.environ.get(Env.GENERATION, "0.0"))
     copies = open_memory(config, model.module, optimizer, world, generation)
-    start = find_start(config, store, model.module, optimizer, world, copies)
+    start = find_start(config, store, model.module, optimizer, world, agent, copies)
     model.module.sync_tied()
     limits = RunLimits(config)
     limits.agree(agent.limits(), world, start.step)

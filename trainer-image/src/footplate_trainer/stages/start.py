@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +16,11 @@ from footplate_contracts.names import Env
 from footplate_contracts.reports import GenerationId, GenerationRow
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.compute import ResumeFrom
+from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import state
 from footplate_trainer.checkpoint.durable import resume, transfer
+from footplate_trainer.checkpoint.layout import Begun, removal_of
 from footplate_trainer.checkpoint.memory.folder import MemoryFolder
 from footplate_trainer.checkpoint.memory.mirror import MemoryCopies
 from footplate_trainer.checkpoint.record import (
@@ -28,12 +31,13 @@ from footplate_trainer.checkpoint.record import (
     determinism_key,
     differences,
 )
-from footplate_trainer.checkpoint.store import CheckpointStore
+from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
 from footplate_trainer.checkpoint.tensors import load
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.huggingface.load import load_initial
 from footplate_trainer.optim.optimizer import Optimizer
+from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.world import World, device_name
 
 _log = logging.getLogger(__name__)
@@ -66,12 +70,51 @@ def find_start(
     model: nn.Module,
     optimizer: Optimizer,
     world: World,
+    agent: AgentClient,
     memory: MemoryCopies | None = None,
 ) -> Start:
-    """Load the newest state into model and optimizer, from memory or durable, if there is one. Collective."""
-    if memory is not None and (copied := _from_memory(memory, store, world)) is not None:
-        return _go_on(copied, optimizer)
-    found = resume.find(store, world)
+    """Load the newest state into model and optimizer, from memory or durable, if there is one. Collective.
+
+    `agent` is told which durable ones are damaged, and therefore are none any more. Where there may be
+    copies in `memory`, it is noted what this generation begins with.
+    """
+    if memory is None:
+        return _find_durable(config, store, model, optimizer, world, agent)
+    run = config.run.uid
+    copied = _from_memory(memory, store, run, world)
+    if copied is not None:
+        start = _go_on(copied, optimizer)
+    else:
+        start = _find_durable(config, store, model, optimizer, world, agent)
+    latest = Begun.of(start.step, memory.generation, run)
+    agree.from_rank_0(lambda: _note(store, latest), world.background)  # before anybody trains a step
+    return start
+
+
+def _note(store: CheckpointStore, latest: Begun) -> None:
+    """Rank 0: note what this generation begins with; training does not depend on it."""
+    try:
+        store.begin(latest)
+    except OSError as error:
+        _log.warning(
+            "it cannot be noted in %s that generation %s begins with step %d: %s; a node that is away now and"
+            " comes back with copies in its memory may bring steps back that are given up",
+            store.uri,
+            latest.generation,
+            latest.step,
+            error.strerror or error,
+        )
+
+
+def _find_durable(
+    config: RunConfig,
+    store: CheckpointStore,
+    model: nn.Module,
+    optimizer: Optimizer,
+    world: World,
+    agent: AgentClient,
+) -> Start:
+    found = resume.find(store, world, lambda gone: agent.removal(removal_of(gone, time.time())))
     tensors = state.tensors(model, optimizer.moments())
     if found is None:
         return _first_start(config, model, tensors, optimizer, world)
@@ -88,9 +131,16 @@ def _go_on(loaded: TrainingState, optimizer: Optimizer) -> Start:
     return Start(loaded.step, loaded.tokens, loaded.updates, loaded.key, loaded.rows)
 
 
-def _from_memory(memory: MemoryCopies, store: CheckpointStore, world: World) -> TrainingState | None:
+def _from_memory(
+    memory: MemoryCopies, store: CheckpointStore, run: str, world: World
+) -> TrainingState | None:
     """The state of the newest complete copy in memory, unless a durable checkpoint is newer. Collective."""
-    found = memory.newest()
+
+    def begun() -> list[Begun]:
+        with storage_errors(f"checkpoint folder {store.uri}"):
+            return store.begun(run)
+
+    found = memory.newest(agree.from_rank_0(begun, world.background))
     durable = [step for step, _ in resume.committed(store, world)[:1]]
     if found is not None and durable and durable[0] > found.copy.step:
         found = None

@@ -22,6 +22,7 @@ from footplate_operator.runtime.clock import format_time, from_epoch
 from footplate_operator.trainingrun import refill
 from footplate_operator.trainingrun.observed import Observed, PodView
 from footplate_operator.trainingrun.run import Run
+from footplate_operator.trainingrun.status import given_up
 
 
 def told(
@@ -46,6 +47,7 @@ def told(
             "checkpoint": _checkpoint(run, state),
             "world": _world(before, state, parallelism),
             "coordinator": _coordinator(run, serving, pods.coordinators),
+            "telemetry": given_up.counted(before.telemetry, state),
             "replicas": _replicas(pods),
         }
     )
@@ -54,7 +56,10 @@ def told(
 def last_seen(run: Run, observed: Observed, now: datetime) -> TrainingRunStatus:
     """The status of `run`, with what is still seen after it had ended or was suspended."""
     before, state = run.status, observed.coordinator
-    update: dict[str, object] = {"replicas": _replicas(observed)}
+    update: dict[str, object] = {
+        "replicas": _replicas(observed),
+        "telemetry": given_up.counted(before.telemetry, state),
+    }
     if state.progress.step > (before.progress.step if before.progress else 0):
         update |= {"progress": _progress(before, state, now), "checkpoint": _checkpoint(run, state)}
     return before.model_copy(update=update)

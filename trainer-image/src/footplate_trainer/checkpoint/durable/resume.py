@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.checkpoint.layout import StepDirectory
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
 from footplate_trainer.errors import StorageError, UserMistake
@@ -31,8 +33,13 @@ _FIXED: Final = (
 )
 
 
-def find(store: CheckpointStore, world: World) -> StepCheckpoint | None:
-    """The newest whole checkpoint, the same on every rank; None for a fresh start. Collective."""
+def find(
+    store: CheckpointStore, world: World, revoked: Callable[[StepDirectory], None]
+) -> StepCheckpoint | None:
+    """The newest whole checkpoint, the same on every rank; None for a fresh start. Collective.
+
+    `revoked` hears, on rank 0, of each that has lost its marker, as it is damaged.
+    """
     for step, checkpoint in committed(store, world):
         damage = agreed_damage(checkpoint, world)
         if damage is None:
@@ -40,6 +47,8 @@ def find(store: CheckpointStore, world: World) -> StepCheckpoint | None:
         if world.rank == 0:
             _log.warning("checkpoint of step %d is damaged and is not used: %s", step, damage)
             store.revoke(step)
+            if gone := StepDirectory.parse(checkpoint.directory) if checkpoint else None:
+                revoked(gone)
     return None
 
 

@@ -30,7 +30,13 @@ from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.durable.pace import Pace
 from footplate_trainer.checkpoint.durable.plan import TensorPlan
 from footplate_trainer.checkpoint.durable.retry import RETRY_SECONDS, FailedSaves, Next, Waits, pause
-from footplate_trainer.checkpoint.layout import CheckpointFile, CommitMarker, Manifest, StepDirectory
+from footplate_trainer.checkpoint.layout import (
+    CheckpointFile,
+    CommitMarker,
+    Manifest,
+    StepDirectory,
+    removal_of,
+)
 from footplate_trainer.checkpoint.record import TrainingState, release
 from footplate_trainer.checkpoint.state import HostCopy
 from footplate_trainer.checkpoint.step import StepCheckpoint
@@ -296,6 +302,7 @@ class Saver:
                 bytes=snapshot.bytes,
                 seconds_blocked=snapshot.copied - snapshot.begun,
                 seconds_total=now - snapshot.begun,
+                generation=self.generation,
             )
         )
         self._retain()
@@ -303,10 +310,15 @@ class Saver:
     def _retain(self) -> None:
         """Remove what is old; what cannot go now is found again after the next commit."""
         try:
-            self.store.retain(self.settings.keep_last, self.settings.keep_every_steps, self.generation)
+            self.store.retain(
+                self.settings.keep_last, self.settings.keep_every_steps, self.generation, self._removed
+            )
         except OSError as error:  # the new one is committed, whatever becomes of the old ones
             reason = error.strerror or error
             _log.warning("old checkpoints in %s cannot be removed: %s", self.store.uri, reason)
+
+    def _removed(self, directory: StepDirectory) -> None:
+        self.agent.removal(removal_of(directory, self.clock()))
 
     def _discard(self, directory: StepDirectory) -> None:
         """Remove a directory that nobody will need, where that is certain."""

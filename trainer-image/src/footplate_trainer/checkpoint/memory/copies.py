@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from footplate_contracts.reports import GenerationId
+from footplate_trainer.checkpoint.layout import Begun
 
 _NAME = re.compile(r"step-(\d+)\.e(\d+)g(\d+)\.(\d+)-of-(\d+)")
 
@@ -24,6 +25,11 @@ class MemoryCopy:
     epoch: int
     number: int
     ranks: int
+
+    @property
+    def generation(self) -> GenerationId:
+        """Who made it."""
+        return GenerationId(epoch=self.epoch, number=self.number)
 
     @classmethod
     def of(cls, step: int, generation: GenerationId, ranks: int) -> MemoryCopy:
@@ -54,10 +60,21 @@ class CopyShard:
         return cls(MemoryCopy(step, epoch, number, ranks), rank)
 
 
-def newest_complete(held: Sequence[Iterable[CopyShard]], ranks: int) -> MemoryCopy | None:
-    """The newest copy of a world of `ranks` that has all its shards somewhere; `held` by rank. Pure."""
+def newest_complete(
+    held: Sequence[Iterable[CopyShard]], ranks: int, begun: Iterable[Begun]
+) -> MemoryCopy | None:
+    """The newest copy of a world of `ranks` that has all its shards somewhere; `held` by rank. Pure.
+
+    One that was given up does not count: a generation has `begun` since then, and with an earlier step.
+    Whoever was not in that one still has the copy.
+    """
     everywhere = {shard for shards in held for shard in shards}
-    copies = {shard.copy for shard in everywhere if shard.copy.ranks == ranks}
+    given_up = {
+        shard.copy
+        for shard in everywhere
+        if any(later.gives_up(shard.copy.step, shard.copy.generation) for later in begun)
+    }
+    copies = {shard.copy for shard in everywhere if shard.copy.ranks == ranks} - given_up
     complete = [copy for copy in copies if all(CopyShard(copy, rank) in everywhere for rank in range(ranks))]
     return max(complete, default=None)
 

@@ -6,7 +6,7 @@ neither training nor durable checkpoints ever meet these messages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from footplate_contracts.reports import GenerationId
 from footplate_trainer.background import OneInFlight
+from footplate_trainer.checkpoint.layout import Begun
 from footplate_trainer.checkpoint.memory.copies import CopyShard, MemoryCopy, newest_complete, transfers
 from footplate_trainer.checkpoint.memory.folder import MemoryFolder
 from footplate_trainer.checkpoint.memory.layout import ShardHeader, opening_size, pack_into, unpack_from
@@ -71,10 +72,10 @@ class MemoryCopies:
         """Wait until the partner has the last copy."""
         self._exchanging.finish()
 
-    def newest(self) -> FoundCopy | None:
-        """The newest complete copy, the same on every rank. Collective."""
+    def newest(self, begun: Sequence[Begun]) -> FoundCopy | None:
+        """The newest complete copy that was not given up, the same on every rank. Collective."""
         held = agree.gather(self.folder.shards(), self._group)
-        copy = newest_complete(held, self.world.size)
+        copy = newest_complete(held, self.world.size, begun)
         return FoundCopy(copy, transfers(held, copy)) if copy else None
 
     def load(self, found: FoundCopy) -> TrainingState:

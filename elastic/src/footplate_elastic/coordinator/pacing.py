@@ -1,0 +1,47 @@
+"""When the next batch of telemetry goes to the API: at our own pace, unless the API asks for another one.
+
+One API has a thousand senders. When it is busy it says so, with how long to stay away, and each answer may
+say how long to gather before the next batch.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from footplate_contracts.backoff import backoff
+from footplate_contracts.reports import TelemetryReceipt
+from footplate_elastic.coordinator import timing
+
+BUSY: Final = frozenset({429, 503})  # statuses that may say when to come back
+
+
+def told_delay(status: int, retry_after: str | None) -> float | None:
+    """Seconds that an answer asks to stay away; None where it does not, or says a date."""
+    if status not in BUSY or retry_after is None:
+        return None
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds > 0.0 else None
+
+
+def retry_delay(failures: int, chance: float, told: float | None = None) -> float:
+    """Seconds to wait after so many failures in a row, of which the last one asked for `told`.
+
+    `chance` in [0, 1) spreads runs. What was told is never undercut, but for the longest wait of all.
+    """
+    if told is not None:
+        return min(told * (1.0 + timing.LONGER_THAN_TOLD * chance), timing.LONGEST_TOLD)
+    return backoff(
+        failures, first=timing.FIRST_RETRY, longest=timing.LONGEST_RETRY, jitter=(0.5, 1.0), chance=chance
+    )
+
+
+def gather_delay(receipt: TelemetryReceipt | None) -> float:
+    """Seconds to gather before the batch after the one that `receipt` is for."""
+    asked = receipt.gather_seconds if receipt is not None else None
+    if asked is None or math.isnan(asked):
+        return timing.GATHER
+    return min(max(asked, timing.SHORTEST_GATHER), timing.LONGEST_GATHER)

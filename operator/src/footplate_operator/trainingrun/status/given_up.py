@@ -1,0 +1,37 @@
+"""Telemetry that will never be in the history, over all coordinators of a run.
+
+Each coordinator counts from zero. Its successor goes on where the agents say that it stopped.
+"""
+
+from __future__ import annotations
+
+from footplate_contracts.reports import CoordinatorState
+from footplate_contracts.v1alpha1.status import TelemetryStatus
+
+
+def counted(before: TelemetryStatus | None, state: CoordinatorState) -> TelemetryStatus | None:
+    """The counts of the status, which only grow, with what `state` adds; None while nothing is given up."""
+    known = before or TelemetryStatus()
+    epoch, refused, overflowed = _seen(known.seen)
+    told = state.given_up
+    if not state.heard or state.epoch < epoch:
+        return before
+    if state.epoch > epoch:
+        refused = overflowed = 0
+    more_refused, more_overflowed = max(0, told.refused - refused), max(0, told.overflowed - overflowed)
+    if not more_refused and not more_overflowed:
+        return before
+    return TelemetryStatus(
+        refused=known.refused + more_refused,
+        overflowed=known.overflowed + more_overflowed,
+        seen=f"{state.epoch}.{refused + more_refused}.{overflowed + more_overflowed}",
+    )
+
+
+def _seen(text: str) -> tuple[int, int, int]:
+    """Epoch and counts that are in the status; zeros before the first."""
+    parts = text.split(".")
+    if len(parts) != 3 or not all(part.isdigit() for part in parts):
+        return 0, 0, 0
+    epoch, refused, overflowed = map(int, parts)
+    return epoch, refused, overflowed
