@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from footplate_contracts.directives import Command
+from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.checkpoint.memory.copies import newest_complete
 from footplate_trainer.checkpoint.memory.folder import MemoryFolder
 from footplate_trainer.checkpoint.store import CheckpointStore
 from tests.support.ranks import run_ranks, start_ranks
@@ -142,6 +143,33 @@ def test_steps_that_were_given_up_do_not_come_back_with_a_node(
     assert [row["step"] for row in read_rows(metrics)] == list(range(1, STEPS + 1))
     noted = CheckpointStore(tmp_path / "checkpoints").begun("")
     assert {(begun.step, str(begun.generation)) for begun in noted} == {(0, "1.2"), (last, "1.3")}
+
+
+def test_a_run_that_ends_where_its_copy_is_saves_that_step(
+    shards: Path, tmp_path: Path, memory: Path
+) -> None:
+    """Somebody shortens the run, while its ranks are gone, to the step that only the nodes' memory holds."""
+    config = tiny_config(shards, tmp_path, [f"training.steps={STEPS}", "checkpoint.memory.everySteps=1"])
+    metrics, store = tmp_path / "metrics.jsonl", CheckpointStore(tmp_path / "checkpoints")
+    killed(config, memory, metrics, step=5)
+    held = [MemoryFolder(memory / f"node-{node}").shards() for node in range(NODES)]
+    copy = newest_complete(held, NODES, [])
+    assert copy is not None and store.steps() == []
+    shorter = NumberedLimits(steps=copy.step, every_steps=100, keep_last=2, epoch=1, number=2)
+
+    ended: list[Ended] = run_ranks(
+        train_on_node,
+        NODES,
+        FakeAgent(told={0: shorter}),
+        config,
+        memory,
+        metrics,
+        environment={Env.GENERATION: "1.2"},
+    )
+
+    assert [(end.code, end.agent.rows) for end in ended] == [(0, [])] * NODES
+    assert store.steps() == [copy.step]
+    assert [record.step for record in ended[0].agent.checkpoints] == [copy.step]
 
 
 def test_a_run_whose_folder_takes_no_note_trains_all_the_same(

@@ -47,9 +47,10 @@ class DurableCheckpoints(Callback):
             self.saver.finish()  # raises: every rank's thread was given the same verdict
         ends = flags.suspend or step.number == limits.steps
         if ends or step.number % limits.every_steps == 0:
-            self._save(ends=ends)
+            self.save(ends=ends)
 
-    def _save(self, *, ends: bool) -> None:
+    def save(self, *, ends: bool) -> None:
+        """Begin to save the state of now; where training `ends`, wait until it is durable. Collective."""
         config = self.limits.config
         with self.stopwatch.time(StepPart.CHECKPOINT):
             self.reporter.enter(RankPhase.CHECKPOINT)

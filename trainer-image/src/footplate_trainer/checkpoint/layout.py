@@ -191,12 +191,13 @@ def removable_directories(
 
 
 def superseded_by(latest: Begun, begun: Iterable[Begun]) -> list[Begun]:
-    """Those of `begun` that say nothing which `latest` does not say, and those of other runs."""
+    """Those of `begun` that say nothing which `latest` does not say."""
     return [
         other
         for other in begun
-        if other.run != latest.run
-        or (latest.generation.newer_than(other.generation) and other.step >= latest.step)
+        if other.run == latest.run  # a rank of another one may have been frozen for long
+        and latest.generation.newer_than(other.generation)
+        and other.step >= latest.step
     ]
 
 

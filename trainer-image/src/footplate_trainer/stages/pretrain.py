@@ -99,6 +99,7 @@ def _pretrain(
     )
     rows = open_metric_rows(config, agent, limits, reporter, world, metrics)
     state_now = partial(_state, state_writer(config, start, shards, world), limits, reporter, agent)
+    durable = DurableCheckpoints(saver, state_now, limits, reporter, stepper.stopwatch, rows.flush)
     callbacks = Callbacks(
         reporter,
         Lease(agent),
@@ -108,11 +109,13 @@ def _pretrain(
         validation,
         FailedCheckpoints(saver),
         rows,
-        DurableCheckpoints(saver, state_now, limits, reporter, stepper.stopwatch, before_save=rows.flush),
+        durable,
         MemoryCheckpoints(copies, state_now, reporter, stepper.stopwatch) if copies else None,
     )
     _say(world, _greeting(limits, world, start.step))
     last = train(stepper, batches, limits, callbacks, start.step)
+    if last is None and not start.durable:
+        durable.save(ends=True)  # the run was shortened to a step that only the nodes' memory holds
     batches.close()
     callbacks.close()
     reporter.enter(RankPhase.FINISHED)

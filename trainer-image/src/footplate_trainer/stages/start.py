@@ -52,6 +52,7 @@ class Start:
     updates: int = 0  # that the optimizer's moments have seen
     key: Key | None = None  # under which the loaded state was computed; None for a fresh start
     rows: Sequence[GenerationRow] = ()  # that may be missing in the run's history
+    durable: bool = True  # whether another start would find it without the nodes' memory
 
 
 def open_store(config: RunConfig) -> CheckpointStore:
@@ -80,13 +81,10 @@ def find_start(
     """
     if memory is None:
         return _find_durable(config, store, model, optimizer, world, agent)
-    run = config.run.uid
-    copied = _from_memory(memory, store, run, world)
-    if copied is not None:
-        start = _go_on(copied, optimizer)
-    else:
+    start = _from_memory(memory, store, config.run.uid, optimizer, world)
+    if start is None:
         start = _find_durable(config, store, model, optimizer, world, agent)
-    latest = Begun.of(start.step, memory.generation, run)
+    latest = Begun.of(start.step, memory.generation, config.run.uid)
     agree.from_rank_0(lambda: _note(store, latest), world.background)  # before anybody trains a step
     return start
 
@@ -132,23 +130,25 @@ def _go_on(loaded: TrainingState, optimizer: Optimizer) -> Start:
 
 
 def _from_memory(
-    memory: MemoryCopies, store: CheckpointStore, run: str, world: World
-) -> TrainingState | None:
-    """The state of the newest complete copy in memory, unless a durable checkpoint is newer. Collective."""
+    memory: MemoryCopies, store: CheckpointStore, run: str, optimizer: Optimizer, world: World
+) -> Start | None:
+    """The newest complete copy in memory, loaded, unless a durable checkpoint is newer. Collective."""
 
     def begun() -> list[Begun]:
         with storage_errors(f"checkpoint folder {store.uri}"):
             return store.begun(run)
 
     found = memory.newest(agree.from_rank_0(begun, world.background))
-    durable = [step for step, _ in resume.committed(store, world)[:1]]
-    if found is not None and durable and durable[0] > found.copy.step:
+    durable = max((step for step, _ in resume.committed(store, world)), default=0)
+    if found is not None and durable > found.copy.step:
         found = None
     loaded = memory.load(found) if found is not None else None
     memory.forget(found)
-    if loaded is not None and world.rank == 0:
+    if loaded is None:
+        return None
+    if world.rank == 0:
         _log.info("step %d comes from the memory of the nodes", loaded.step)
-    return loaded
+    return replace(_go_on(loaded, optimizer), durable=durable == loaded.step)
 
 
 def open_memory(
