@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI
 
@@ -26,6 +26,7 @@ from footplate_api.runs import routes as runs
 from footplate_api.startup import StartupGate
 from footplate_api.system import routes as system
 
+LEAVE_SECONDS: Final = 5.0  # for connections to be closed at the end
 _TAGS: Sequence[dict[str, str]] = (
     {"name": "runs", "description": "TrainingRuns: created in Kubernetes, remembered here for good."},
     {"name": "metrics", "description": "Metric history, one row a step."},
@@ -50,9 +51,7 @@ def create_app(context: Context) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         working = asyncio.create_task(_work(context, app.state.ingest), name="work")
         yield
-        working.cancel()
-        with suppress(asyncio.CancelledError):
-            await working
+        await _end(working)
         await context.database.close()
 
     app = _Application(
@@ -93,3 +92,16 @@ async def _work(context: Context, ingest: Ingest) -> None:
     async with asyncio.TaskGroup() as group:
         for pipeline in pipelines:
             group.create_task(pipeline.run(), name=type(pipeline).__name__)
+
+
+async def _end(working: asyncio.Task[None]) -> None:
+    """Cancel it, and wait until the connections are closed that it had in use.
+
+    SQLAlchemy closes those in tasks of its own, and one of SQLite that its loop cancels in turn never ends.
+    """
+    before = asyncio.all_tasks()
+    working.cancel()
+    with suppress(asyncio.CancelledError):
+        await working
+    if closing := asyncio.all_tasks() - before:
+        await asyncio.wait(closing, timeout=LEAVE_SECONDS)
