@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from footplate_api import edge, migrate, problems
+from footplate_api.attempts import routes as attempts
 from footplate_api.checkpoints import routes as checkpoints
 from footplate_api.edge import Context
 from footplate_api.metrics import routes as metrics
@@ -58,7 +59,7 @@ def create_app(context: Context) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.context = context
-    for router in (runs.router, metrics.router, checkpoints.router, system.router):
+    for router in (runs.router, attempts.router, metrics.router, checkpoints.router, system.router):
         app.include_router(router)
     edge.install(app)
     app.add_middleware(RequestEdge, metrics=context.metrics)

@@ -5,7 +5,7 @@ Labels are bounded: routes are templates, never paths.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.gc_collector import GCCollector
@@ -57,4 +57,11 @@ class Metrics:
 class MirrorHealth:
     """Whether the mirror follows Kubernetes; written by the mirror, read by /readyz."""
 
-    failure: str | None = "no list of runs has been read yet"  # of the last list or watch
+    troubles: dict[str, str] = field(
+        default_factory=lambda: {"TrainingRuns": "no list of runs has been read yet"}
+    )  # with Kubernetes, by kind: of its last list or watch
+
+    @property
+    def failure(self) -> str | None:
+        """A sentence on one of them; None where all is well."""
+        return next(iter(self.troubles.values()), None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -29,6 +30,7 @@ class WatchEvent:
 
     type: EventType
     manifest: Manifest
+    heard_at: datetime | None = None  # by the clock of whoever reads the watch
 
     @property
     def resource_version(self) -> str:

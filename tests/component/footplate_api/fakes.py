@@ -7,10 +7,19 @@ import copy
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from footplate_api.errors import ClusterRefused, ClusterUnavailable, ListExpired
 from footplate_api.ports import EventType, Manifest, RunPage, WatchEvent
+
+
+@dataclass(frozen=True)
+class Backup:
+    """A cluster as it was once."""
+
+    objects: dict[tuple[str, str], dict[str, Any]]
+    version: int
 
 
 class FakeCluster:
@@ -62,7 +71,7 @@ class FakeCluster:
         seen = int(resource_version)
         for _ in range(20):  # then the server's own timeout ends the watch
             self._answer()
-            if seen < self._oldest:
+            if not self._oldest <= seen <= self._version:
                 raise ListExpired(f"too old resource version: {seen} ({self._oldest})")
             news = [event for event in self._events if int(event.resource_version) > seen]
             if news:
@@ -114,6 +123,15 @@ class FakeCluster:
         self._version += 1
         gone["metadata"]["resourceVersion"] = str(self._version)
         await self._tell(EventType.DELETED, gone)
+
+    def backup(self) -> Backup:
+        """What restore() sets the cluster back to."""
+        return Backup(copy.deepcopy(self.objects), self._version)
+
+    def restore(self, backup: Backup) -> None:
+        """Sets everything back, versions included; watches from before end."""
+        self.objects, self._version = copy.deepcopy(backup.objects), backup.version
+        self.forget()
 
     def forget(self) -> None:
         """Compacts: watches from before now are refused."""

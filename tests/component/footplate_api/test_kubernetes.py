@@ -22,7 +22,7 @@ from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.pipelines.mirror import Mirror
 from footplate_api.runs.schemas import EXAMPLE
 from tests.component.footplate_api.builders import eventually
-from tests.component.footplate_api.test_mirror import following, found
+from tests.component.footplate_api.mirrors import following, found
 
 CRDS = Path(__file__).parents[3] / "crds"
 

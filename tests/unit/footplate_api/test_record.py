@@ -42,6 +42,8 @@ def test_everything_that_is_there_is_kept() -> None:
         "tokens": 56,
         "loss": 2.0,
         "deleted_at": None,
+        "ended_at": None,
+        "end_estimated": False,
         "seen_at": NOW,
         "labels": {"a": "b"},
         "annotations": {},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Row, func, or_, select, tuple_
@@ -34,6 +35,17 @@ async def store(session: WriteSession, run_uid: str, rows: Sequence[GenerationRo
 def _values(run_uid: str, row: GenerationRow) -> dict[str, Any]:
     key = {"run_uid": run_uid, "epoch": row.generation.epoch, "number": row.generation.number}
     return key | {column.name: _null_if_nan(getattr(row.metrics, column.name)) for column in COLUMNS}
+
+
+async def last_time(session: ReadSession, run_uid: str) -> datetime | None:
+    """When the newest step that has a time was measured; None where there is none."""
+    time = StepMetric.__table__.c.time
+    statement = select(time).where(StepMetric.run_uid == run_uid, time.is_not(None))
+    seconds = await session.scalar(statement.order_by(StepMetric.step.desc()).limit(1))
+    try:
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):  # infinite, or of no calendar
+        return None
 
 
 async def bounds(session: ReadSession, run_uid: str, first: int, last: int | None) -> tuple[int, int] | None:

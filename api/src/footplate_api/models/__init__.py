@@ -1,8 +1,10 @@
 """The tables, one file per aggregate; importing this package knows all of them."""
 
+from footplate_api.models.attempt import Attempt
 from footplate_api.models.base import Base
 from footplate_api.models.checkpoint import Checkpoint
+from footplate_api.models.installation import Installation
 from footplate_api.models.metric import StepMetric
 from footplate_api.models.run import Run
 
-__all__ = ["Base", "Checkpoint", "Run", "StepMetric"]
+__all__ = ["Attempt", "Base", "Checkpoint", "Installation", "Run", "StepMetric"]

@@ -33,9 +33,14 @@ class Run(Base):
     tokens: Mapped[int] = mapped_column(BigInteger)
     loss: Mapped[float | None]
     generation: Mapped[int] = mapped_column(BigInteger)
+    # What is shown is the run as of this version; of one that a list lacked, the version of that list.
     resource_version: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(Timestamp)
+    # When the mirror heard, or noticed, that Kubernetes has it no more: its end may be long before that.
     deleted_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    ended_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    # NULL: written by a release that did not ask when a run ended; the next list makes up for it.
+    end_estimated: Mapped[bool | None]
     seen_at: Mapped[datetime] = mapped_column(Timestamp)
     labels: Mapped[dict[str, Any]] = mapped_column(JSON)
     annotations: Mapped[dict[str, Any]] = mapped_column(JSON)

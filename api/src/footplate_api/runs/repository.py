@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Row, and_, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, and_, case, or_, select, tuple_, update
 
 from footplate_api.database import ReadSession, WriteSession
-from footplate_api.models.base import upsert
+from footplate_api.models.base import bites, upsert
 from footplate_api.models.run import Run
+from footplate_api.runs.ending import Ending
 from footplate_api.runs.pagination import Position
 from footplate_api.runs.schemas import RunQuery, RunSummary
 
 _SUMMARY = [getattr(Run, name) for name in RunSummary.model_fields]
+_LIVE_A_QUERY: Final = 5000
 
 
 async def page(
@@ -59,41 +62,100 @@ async def names_of(session: ReadSession, uid: str) -> tuple[str, str] | None:
     return None if row is None else (row.namespace, row.name)
 
 
-async def store(session: WriteSession, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Inserts or renews runs; an older resource version never replaces a newer one.
+@dataclass(frozen=True)
+class Known:
+    """How a run stands in the table, as far as it matters to whether a list says anything new."""
 
-    A run that was taken for deleted by mistake comes back with the version it had.
+    resource_version: int
+    deleted: bool
+    end_known: bool  # False: written by a release that did not ask when runs end
+
+
+async def known(session: ReadSession, uids: Collection[str]) -> dict[str, Known]:
+    """Those of `uids` that the table has."""
+    statement = select(Run.uid, Run.resource_version, Run.deleted_at, Run.end_estimated)
+    rows = await session.execute(statement.where(Run.uid.in_(uids)))
+    return {
+        row.uid: Known(row.resource_version, row.deleted_at is not None, row.end_estimated is not None)
+        for row in rows
+    }
+
+
+async def store(session: WriteSession, rows: Sequence[Mapping[str, Any]], listed: int | None = None) -> None:
+    """Inserts or renews runs, one row each.
+
+    What an event or a creation tells replaces an older version, and a deletion what was only found
+    missing. A list of version `listed` shows how all was at that version: it replaces whatever else
+    is known of that time, and nothing that is newer. pipelines.mirror says why.
     """
-    if not rows:
-        return
-    statement = upsert(
-        session,
-        Run,
-        lambda new: or_(
-            new.resource_version > Run.resource_version,
-            and_(new.resource_version == Run.resource_version, Run.deleted_at.is_not(None)),
-        ),
-    )
-    # In one order, so that two mirrors that write the same runs never wait for each other in a ring.
-    await session.execute(statement, sorted((dict(row) for row in rows), key=lambda row: str(row["uid"])))
 
-
-async def live_uids(session: ReadSession, up_to: int, seen_before: datetime) -> set[str]:
-    """Runs that are not known to be deleted, and that a list of version `up_to` lacks only if they are.
-
-    They were seen in no newer version, or before the list began. The latter alone misses what came and
-    went until the moment that the list shows; the former alone, all of a cluster that was set up anew,
-    or restored, and counts from less.
-    """
-    statement = select(Run.uid).where(
-        Run.deleted_at.is_(None), or_(Run.resource_version <= up_to, Run.seen_at < seen_before)
-    )
-    return set(await session.scalars(statement))
-
-
-async def mark_deleted(session: WriteSession, uids: Iterable[str], at: datetime) -> None:
-    """Notes that Kubernetes has these runs no more; the first such note stands."""
-    for uid in sorted(uids):
-        await session.execute(
-            update(Run).where(Run.uid == uid, Run.deleted_at.is_(None)).values(deleted_at=at, seen_at=at)
+    def renews(new: Any) -> ColumnElement[bool]:
+        later: ColumnElement[bool] = new.resource_version > Run.resource_version
+        if listed is None:
+            guessed = and_(Run.deleted_at.is_not(None), Run.end_estimated.is_(True))
+            return or_(later, and_(guessed, new.deleted_at.is_not(None)))
+        differs = or_(
+            Run.resource_version != new.resource_version,
+            Run.deleted_at.is_not(None),
+            Run.end_estimated.is_(None),
         )
+        return and_(Run.resource_version <= listed, differs)
+
+    statement = upsert(session, Run, renews)
+    # In one order, so that two mirrors that write the same runs never wait for each other in a ring.
+    for bite in bites(sorted(rows, key=lambda row: str(row["uid"]))):
+        await session.execute(statement, bite)
+
+
+async def live_uids(session: ReadSession, up_to: int) -> AsyncIterator[str]:
+    """Runs that are not known to be deleted, of no newer version than `up_to`."""
+    key = tuple_(Run.namespace, Run.created_at, Run.uid)
+    statement = (
+        select(Run.namespace, Run.created_at, Run.uid)
+        .where(Run.deleted_at.is_(None), Run.resource_version <= up_to)
+        .order_by(Run.namespace, Run.created_at, Run.uid)
+        .limit(_LIVE_A_QUERY)
+    )
+    rows = (await session.execute(statement)).all()
+    while rows:
+        for row in rows:
+            yield row.uid
+        rows = (await session.execute(statement.where(key > tuple(rows[-1])))).all()
+
+
+async def gone_without_end(session: ReadSession) -> Sequence[str]:
+    """Deleted runs of which an earlier release did not ask when they ended."""
+    statement = select(Run.uid).where(Run.deleted_at.is_not(None), Run.end_estimated.is_(None))
+    return (await session.scalars(statement)).all()
+
+
+async def by_uid(session: ReadSession, uid: str) -> Run | None:
+    """All of a run."""
+    return await session.get(Run, uid)
+
+
+async def mark_gone(session: WriteSession, uid: str, end: Ending, noticed_at: datetime, version: int) -> None:
+    """Notes that a list of this version lacked the run; the first such note stands.
+
+    The row gets the list's version: what is told late of the time before it changes nothing any more.
+    """
+    statement = update(Run).where(Run.uid == uid, Run.resource_version <= version)
+    first = case((Run.deleted_at.is_(None), noticed_at), else_=Run.deleted_at)
+    values = {"deleted_at": first, "ended_at": end.at, "end_estimated": end.estimated, "seen_at": noticed_at}
+    await session.execute(statement.values(**values, resource_version=version))
+
+
+async def later_evidence(session: WriteSession, uid: str, time: datetime) -> None:
+    """Moves the estimated end of a run to `time`, at which it is now known to have lived.
+
+    Never back, never beyond the moment at which it was noticed to be gone; an end that is known stands.
+    """
+    lived = case((Run.deleted_at < time, Run.deleted_at), else_=time)
+    statement = update(Run).where(Run.uid == uid, Run.end_estimated.is_(True), Run.ended_at < lived)
+    await session.execute(statement.values(ended_at=lived))
+
+
+async def forget_versions(session: WriteSession, above: int) -> None:
+    """Lets the next list say anew what is there, after the cluster was set back to version `above`."""
+    of_what_may_come_back = or_(Run.deleted_at.is_(None), Run.resource_version > above)
+    await session.execute(update(Run).where(of_what_may_come_back).values(resource_version=0))

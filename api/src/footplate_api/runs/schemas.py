@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from footplate_api.schemas import Schema
@@ -78,7 +78,16 @@ class RunSummary(Schema):
     tokens: int
     loss: float | None
     created_at: datetime
-    deleted_at: datetime | None
+    ended_at: datetime | None = Field(
+        description="when it came to its end or was deleted; null while it has not. Of a run that was found"
+        " missing, the last sign of its life"
+    )
+    end_estimated: Annotated[bool, BeforeValidator(bool)] = Field(
+        description="endedAt is only the last sign of its life"
+    )
+    deleted_at: datetime | None = Field(
+        description="when it was noticed that Kubernetes has it no more; it may have ended long before"
+    )
 
 
 class RunDetail(RunSummary):

@@ -8,6 +8,7 @@ from typing import Any
 
 from footplate_api.database import Database, ReadSession
 from footplate_api.errors import Invalid, RunNotFound
+from footplate_api.installation import repository as installation
 from footplate_api.models.run import Run
 from footplate_api.ports import Cluster
 from footplate_api.runs import pagination, plain, record, repository
@@ -40,9 +41,10 @@ async def submit(
 ) -> RunDetail:
     """Creates the run and notes it at once, so that its creator can read it back."""
     created = await cluster.create_run(namespace, manifest(namespace, submission))
-    # Seen after it was made: to a list that was read meanwhile and lacks it, it is not older, so not deleted.
     row = record.row(created, now())
     async with database.write() as session:
+        # Of a later version than a list that was read meanwhile and lacks it: so not deleted.
+        await installation.reach(session, row["resource_version"])
         await repository.store(session, [row])
     return RunDetail.model_validate(row)
 
