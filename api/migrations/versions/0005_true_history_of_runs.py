@@ -1,4 +1,4 @@
-"""How runs ended, all of their attempts, and whose versions the rows have."""
+"""How runs ended, all of their attempts, whose namespaces they are of, and whose cluster."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,6 +12,16 @@ depends_on = None
 def upgrade() -> None:
     op.add_column("runs", sa.Column("ended_at", sa.DateTime(timezone=True)))
     op.add_column("runs", sa.Column("end_estimated", sa.Boolean()))
+    op.add_column("runs", sa.Column("namespace_uid", sa.String(64)))
+    op.create_table(
+        "namespaces",
+        sa.Column("uid", sa.String(64), nullable=False),
+        sa.Column("name", sa.String(63), nullable=False),
+        sa.Column("resource_version", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("uid", name="pk_namespaces"),
+    )
+    op.create_index("ix_namespaces_newest", "namespaces", ["name", "created_at", "resource_version"])
     op.create_table(
         "attempts",
         sa.Column("run_uid", sa.String(64), nullable=False),
@@ -51,5 +61,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("installation")
     op.drop_table("attempts")
+    op.drop_table("namespaces")
+    op.drop_column("runs", "namespace_uid")
     op.drop_column("runs", "end_estimated")
     op.drop_column("runs", "ended_at")

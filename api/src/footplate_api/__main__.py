@@ -61,7 +61,9 @@ class _Server(uvicorn.Server):
 
 
 async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
-    """Serves until a signal; raises ValueError where no cluster is configured."""
+    """Serves until a signal; raises ValueError where no cluster is configured, or one that is not the
+    database's.
+    """
     kubernetes = await cluster.connect(kubeconfig, chosen.in_pod)
     context = Context(
         Database(chosen.database_url), kubernetes, Metrics(), MirrorHealth(), revision=chosen.revision
@@ -74,11 +76,21 @@ async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
         access_log=False,  # the middleware logs, with request ids
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
+    server = _Server(config)
     _collect_less_often()
+    ending = asyncio.create_task(_end_when_refused(server, context.mirror))
     try:
-        await _Server(config).serve()
+        await server.serve()
     finally:
+        ending.cancel()
         await kubernetes.close()
+    if context.mirror.refusal is not None:
+        raise ValueError(context.mirror.refusal)
+
+
+async def _end_when_refused(server: uvicorn.Server, mirror: MirrorHealth) -> None:
+    await mirror.refused.wait()
+    server.should_exit = True
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -16,7 +16,7 @@ from footplate_api.checkpoints import routes as checkpoints
 from footplate_api.edge import Context
 from footplate_api.metrics import routes as metrics
 from footplate_api.middleware import RequestEdge
-from footplate_api.pipelines.mirror import Mirror
+from footplate_api.pipelines import kubernetes
 from footplate_api.runs import routes as runs
 from footplate_api.system import routes as system
 
@@ -41,8 +41,12 @@ def create_app(context: Context) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await migrate.upgrade(context.database)
-        mirror = Mirror(context.cluster, context.database, context.metrics, context.mirror, context.now)
-        following = asyncio.create_task(mirror.run(), name="mirror")
+        following = asyncio.create_task(
+            kubernetes.follow(
+                context.cluster, context.database, context.metrics, context.mirror, context.now
+            ),
+            name="mirror",
+        )
         yield
         following.cancel()
         with suppress(asyncio.CancelledError):

@@ -9,6 +9,7 @@ ApiError
 ├── DatabaseUnavailable   503
 └── HttpError             404, 405, 413 … of the router itself
 ListExpired                    of the mirror alone: the API server forgot a resource version
+AnotherCluster                 ends the process: the database is not this cluster's (a ValueError)
 """
 
 from __future__ import annotations
@@ -98,3 +99,7 @@ class HttpError(ApiError):
 
 class ListExpired(Exception):
     """A continue token or resource version is too old: list again from the start."""
+
+
+class AnotherCluster(ValueError):
+    """The database holds the history of another cluster; no restart mends that."""

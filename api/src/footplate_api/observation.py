@@ -5,6 +5,7 @@ Labels are bounded: routes are templates, never paths.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -60,6 +61,14 @@ class MirrorHealth:
     troubles: dict[str, str] = field(
         default_factory=lambda: {"TrainingRuns": "no list of runs has been read yet"}
     )  # with Kubernetes, by kind: of its last list or watch
+
+    refusal: str | None = None  # why this process must not go on
+    refused: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def refuse(self, sentence: str) -> None:
+        """Says that the process must end."""
+        self.refusal = self.troubles["TrainingRuns"] = sentence
+        self.refused.set()
 
     @property
     def failure(self) -> str | None:

@@ -11,7 +11,9 @@ from typing import Any
 from footplate_api.database import Database
 from footplate_api.models import Run
 from footplate_api.observation import Metrics, MirrorHealth
+from footplate_api.pipelines.following import Follower
 from footplate_api.pipelines.mirror import Mirror
+from footplate_api.pipelines.namespaces import NamespaceMirror
 from footplate_api.ports import EventType, WatchEvent
 from footplate_api.runs import repository
 from tests.component.footplate_api.fakes import FakeCluster
@@ -44,7 +46,7 @@ def mirror(database: Database, cluster: FakeCluster, now: Callable[[], datetime]
 
 
 @asynccontextmanager
-async def following(mirror: Mirror) -> AsyncIterator[None]:
+async def following(mirror: Follower) -> AsyncIterator[None]:
     """Runs it for the block."""
     task = asyncio.create_task(mirror.run())
     try:
@@ -52,6 +54,13 @@ async def following(mirror: Mirror) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+def namespaces(database: Database, cluster: FakeCluster) -> NamespaceMirror:
+    """A mirror of namespaces that is not running yet."""
+    return NamespaceMirror(
+        cluster, database, Metrics(), MirrorHealth(), Clock(), chance=lambda: 0.0, gather_seconds=0.01
+    )
 
 
 async def found(database: Database, name: str, namespace: str = "research") -> Run | None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from footplate_api.database import Database
-from footplate_api.ports import EventType, Manifest, RunPage, WatchEvent
+from footplate_api.ports import EventType, ListPage, Manifest, WatchEvent
 from footplate_api.runs import ending, repository, service
 from footplate_api.runs.schemas import RunSubmission
 from tests.component.footplate_api.builders import RUNS, eventually
@@ -179,7 +179,7 @@ async def test_a_run_submitted_before_a_list_and_created_during_it_is_not_taken_
             await self.listed.wait()
             return await super().create_run(namespace, manifest)
 
-        async def list_runs(self, token: str | None) -> RunPage:
+        async def list_runs(self, token: str | None) -> ListPage:
             page = await super().list_runs(token)
             self.listed.set()
             await submitting
@@ -195,7 +195,7 @@ async def test_a_run_submitted_before_a_list_and_created_during_it_is_not_taken_
 
 async def test_a_run_that_came_and_went_while_a_list_was_on_its_way_is_deleted(database: Database) -> None:
     class Busy(FakeCluster):
-        async def list_runs(self, token: str | None) -> RunPage:
+        async def list_runs(self, token: str | None) -> ListPage:
             await service.submit(self, database, "research", GPT, clock)
             await self.remove("research", "gpt")
             return await super().list_runs(token)

@@ -10,7 +10,7 @@ import pytest
 
 from footplate_api.database import Database
 from footplate_api.errors import ListExpired
-from footplate_api.ports import EventType, RunPage, WatchEvent
+from footplate_api.ports import EventType, ListPage, WatchEvent
 from footplate_api.runs import service
 from footplate_api.runs.schemas import RunSubmission
 from tests.component.footplate_api.builders import eventually
@@ -36,7 +36,7 @@ class Meanwhile(FakeCluster):
         super().__init__(page_size)
         self.meanwhile: list[Any] = []
 
-    async def list_runs(self, token: str | None) -> RunPage:
+    async def list_runs(self, token: str | None) -> ListPage:
         page = await super().list_runs(token)
         while self.meanwhile:
             await self.meanwhile.pop(0)()

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import ConfigDict, Field
 
-from footplate_api.schemas import LARGEST, Schema, Uid
+from footplate_api.schemas import LARGEST, FormerNamespaces, Schema, Uid
 
 
 class AttemptQuery(Schema):
@@ -15,6 +15,7 @@ class AttemptQuery(Schema):
     model_config = ConfigDict(extra="forbid")
 
     uid: Uid | None = None
+    former_namespaces: FormerNamespaces = False
     before: int | None = Field(None, ge=1, le=LARGEST, description="only numbers below; for the next page")
     limit: int = Field(100, ge=1, le=1000)
 

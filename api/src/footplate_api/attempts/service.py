@@ -10,7 +10,7 @@ from footplate_api.runs import service as runs
 
 async def list_attempts(session: ReadSession, namespace: str, name: str, query: AttemptQuery) -> AttemptList:
     """A page of a run's attempts, newest first, and what is not known of; raises RunNotFound."""
-    run = await runs.get(session, namespace, name, query.uid)
+    run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
     rows = await repository.newest_first(session, run.uid, query.before, query.limit + 1)
     items = [AttemptRecord.model_validate(row) for row in rows[: query.limit]]
     holes = [Hole(first=first, last=last) for first, last in await repository.holes(session, run.uid)]

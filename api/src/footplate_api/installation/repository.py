@@ -41,6 +41,20 @@ async def reach(session: WriteSession, version: int, timeline: int | None = None
     return await session.scalar(statement.returning(Installation.id)) is not None
 
 
+async def take_turn(session: WriteSession) -> None:
+    """Holds other mirrors up until the commit."""
+    await reach(session, 0)
+
+
+async def claim(session: WriteSession, cluster_uid: str) -> str:
+    """Makes the database this cluster's if it is nobody's; returns the uid of the one that it belongs to."""
+    free = update(Installation).where(_ROW, Installation.cluster_uid.is_(None))
+    await session.execute(free.values(cluster_uid=cluster_uid))
+    noted = await session.scalar(select(Installation.cluster_uid).where(_ROW))
+    assert noted is not None
+    return noted
+
+
 async def set_back(session: WriteSession, timeline: int, version: int) -> bool:
     """Begins the next timeline at `version`; False where another mirror has ended this one already."""
     statement = update(Installation).where(_ROW, Installation.timeline == timeline)

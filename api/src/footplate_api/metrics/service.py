@@ -36,7 +36,7 @@ async def ingest(session: WriteSession, namespace: str, name: str, batch: Teleme
 
 async def read(session: ReadSession, namespace: str, name: str, query: MetricQuery) -> HistoryPart:
     """The asked part of a run's history; raises RunNotFound."""
-    run = await run_service.get(session, namespace, name, query.uid)
+    run = await run_service.get(session, namespace, name, query.uid, query.former_namespaces)
     found = await repository.bounds(session, run.uid, query.from_step, query.to_step)
     if found is None:
         return _part(run.uid, query, query.every or 1, [], None)

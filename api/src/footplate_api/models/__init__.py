@@ -5,6 +5,7 @@ from footplate_api.models.base import Base
 from footplate_api.models.checkpoint import Checkpoint
 from footplate_api.models.installation import Installation
 from footplate_api.models.metric import StepMetric
+from footplate_api.models.namespace import Namespace
 from footplate_api.models.run import Run
 
-__all__ = ["Attempt", "Base", "Checkpoint", "Installation", "Run", "StepMetric"]
+__all__ = ["Attempt", "Base", "Checkpoint", "Installation", "Namespace", "Run", "StepMetric"]

@@ -25,6 +25,8 @@ class Run(Base):
 
     uid: Mapped[str] = mapped_column(String(64), primary_key=True)
     namespace: Mapped[str] = mapped_column(String(63))
+    # NULL: older than any namespace of this name that was ever seen, or none was.
+    namespace_uid: Mapped[str | None] = mapped_column(String(64))
     name: Mapped[str] = mapped_column(String(253))
     stage: Mapped[str | None] = mapped_column(String(32))
     phase: Mapped[str | None] = mapped_column(String(32))

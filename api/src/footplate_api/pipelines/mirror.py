@@ -58,7 +58,7 @@ from footplate_api.errors import ListExpired
 from footplate_api.installation import repository as installation
 from footplate_api.metrics import repository as metric_rows
 from footplate_api.pipelines.following import Follower
-from footplate_api.ports import EventType, Manifest, RunPage, WatchEvent
+from footplate_api.ports import EventType, ListPage, Manifest, WatchEvent
 from footplate_api.runs import ending, record, repository
 
 GONE_A_TRANSACTION: Final = 50
@@ -131,7 +131,7 @@ class Mirror(Follower):
         if not await installation.reach(session, version, self.timeline):
             raise ListExpired("the cluster was set back since the last list")
 
-    async def _take(self, page: RunPage, version: int) -> Set[str]:
+    async def _take(self, page: ListPage, version: int) -> Set[str]:
         """Stores what a page of a list of this version says anew; the uids of all its runs."""
         present = versions(page.manifests)
         async with self.database.read() as session:

@@ -12,6 +12,8 @@ from sqlalchemy import ColumnElement, Row, and_, case, or_, select, tuple_, upda
 from footplate_api.database import ReadSession, WriteSession
 from footplate_api.models.base import bites, upsert
 from footplate_api.models.run import Run
+from footplate_api.namespaces import repository as namespaces
+from footplate_api.namespaces.generations import owner
 from footplate_api.runs.ending import Ending
 from footplate_api.runs.pagination import Position
 from footplate_api.runs.schemas import RunQuery, RunSummary
@@ -26,7 +28,7 @@ async def page(
     """Summaries after a position, newest first: one more than the limit if there are more."""
     statement = (
         select(*_SUMMARY)
-        .where(Run.namespace == namespace)
+        .where(_within(namespace, query.former_namespaces))
         .order_by(Run.created_at.desc(), Run.uid.desc())
         .limit(query.limit + 1)
     )
@@ -41,13 +43,22 @@ async def page(
     return (await session.execute(statement)).all()
 
 
-async def find(session: ReadSession, namespace: str, name: str, uid: str | None) -> Run | None:
+def _within(namespace: str, former: bool) -> ColumnElement[bool]:
+    of_this_name = Run.namespace == namespace
+    if former:
+        return of_this_name
+    return and_(of_this_name, Run.namespace_uid.is_not_distinct_from(namespaces.present(namespace)))
+
+
+async def find(
+    session: ReadSession, namespace: str, name: str, uid: str | None, former_namespaces: bool = False
+) -> Run | None:
     """The run of this name: the one with `uid`, else the live one, else the newest.
 
     Kubernetes gives a name away again at once but counts time in seconds, and this mirror may
     not know yet that the former bearer is gone: of two of one second the later version is newer.
     """
-    statement = select(Run).where(Run.namespace == namespace, Run.name == name)
+    statement = select(Run).where(_within(namespace, former_namespaces), Run.name == name)
     if uid is not None:
         statement = statement.where(Run.uid == uid)
     statement = statement.order_by(
@@ -81,8 +92,10 @@ async def known(session: ReadSession, uids: Collection[str]) -> dict[str, Known]
     }
 
 
-async def store(session: WriteSession, rows: Sequence[Mapping[str, Any]], listed: int | None = None) -> None:
-    """Inserts or renews runs, one row each.
+async def store(
+    session: WriteSession, rows: Sequence[Mapping[str, Any]], listed: int | None = None
+) -> Sequence[Mapping[str, Any]]:
+    """Inserts or renews runs, one row each; returns them with the namespaces that they belong to.
 
     What an event or a creation tells replaces an older version, and a deletion what was only found
     missing. A list of version `listed` shows how all was at that version: it replaces whatever else
@@ -103,8 +116,17 @@ async def store(session: WriteSession, rows: Sequence[Mapping[str, Any]], listed
 
     statement = upsert(session, Run, renews)
     # In one order, so that two mirrors that write the same runs never wait for each other in a ring.
-    for bite in bites(sorted(rows, key=lambda row: str(row["uid"]))):
+    owned = await _owned(session, rows)
+    for bite in bites(sorted(owned, key=lambda row: str(row["uid"]))):
         await session.execute(statement, bite)
+    return owned
+
+
+async def _owned(session: ReadSession, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    known = await namespaces.generations(session, {row["namespace"] for row in rows})
+    return [
+        {**row, "namespace_uid": owner(known.get(row["namespace"], ()), row["created_at"])} for row in rows
+    ]
 
 
 async def live_uids(session: ReadSession, up_to: int) -> AsyncIterator[str]:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response, status
 from footplate_api.edge import Contextual, Reading
 from footplate_api.runs import service
 from footplate_api.runs.schemas import RunDetail, RunList, RunQuery, RunSubmission
-from footplate_api.schemas import Namespace, RunName, Uid
+from footplate_api.schemas import FormerNamespaces, Namespace, RunName, Uid
 
 router = APIRouter(prefix="/v1/namespaces/{namespace}/runs", tags=["runs"])
 
@@ -30,9 +30,15 @@ async def list_runs(namespace: Namespace, query: Annotated[RunQuery, Query()], s
 
 
 @router.get("/{name}", summary="Get a run")
-async def get_run(namespace: Namespace, name: RunName, session: Reading, uid: Uid | None = None) -> RunDetail:
+async def get_run(
+    namespace: Namespace,
+    name: RunName,
+    session: Reading,
+    uid: Uid | None = None,
+    former_namespaces: Annotated[FormerNamespaces, Query(alias="formerNamespaces")] = False,
+) -> RunDetail:
     """The live run of this name, else the newest deleted one; `uid` picks a certain one."""
-    return RunDetail.model_validate(await service.get(session, namespace, name, uid))
+    return RunDetail.model_validate(await service.get(session, namespace, name, uid, former_namespaces))
 
 
 @router.delete(

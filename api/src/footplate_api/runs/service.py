@@ -45,8 +45,8 @@ async def submit(
     async with database.write() as session:
         # Of a later version than a list that was read meanwhile and lacks it: so not deleted.
         await installation.reach(session, row["resource_version"])
-        await repository.store(session, [row])
-    return RunDetail.model_validate(row)
+        [stored] = await repository.store(session, [row])
+    return RunDetail.model_validate(stored)
 
 
 async def list_runs(session: ReadSession, namespace: str, query: RunQuery) -> RunList:
@@ -60,9 +60,11 @@ async def list_runs(session: ReadSession, namespace: str, query: RunQuery) -> Ru
     return RunList(items=items, next_cursor=pagination.encode(last))
 
 
-async def get(session: ReadSession, namespace: str, name: str, uid: str | None = None) -> Run:
+async def get(
+    session: ReadSession, namespace: str, name: str, uid: str | None = None, former_namespaces: bool = False
+) -> Run:
     """The run of this name, live or newest; raises RunNotFound."""
-    run = await repository.find(session, namespace, name, uid)
+    run = await repository.find(session, namespace, name, uid, former_namespaces)
     if run is None:
         which = f" with uid {uid!r}" if uid else ""
         raise RunNotFound(f"No TrainingRun {name!r}{which} was seen in namespace {namespace!r}.")
