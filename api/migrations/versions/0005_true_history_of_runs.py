@@ -14,6 +14,15 @@ def upgrade() -> None:
     op.add_column("runs", sa.Column("end_estimated", sa.Boolean()))
     op.add_column("runs", sa.Column("namespace_uid", sa.String(64)))
     op.create_table(
+        "run_specs",
+        sa.Column("uid", sa.String(64), nullable=False),
+        sa.Column("digest", sa.String(64), nullable=False),
+        sa.Column("labels", sa.JSON(), nullable=False),
+        sa.Column("annotations", sa.JSON(), nullable=False),
+        sa.Column("spec", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("uid", name="pk_run_specs"),
+    )
+    op.create_table(
         "namespaces",
         sa.Column("uid", sa.String(64), nullable=False),
         sa.Column("name", sa.String(63), nullable=False),
@@ -62,6 +71,7 @@ def downgrade() -> None:
     op.drop_table("installation")
     op.drop_table("attempts")
     op.drop_table("namespaces")
+    op.drop_table("run_specs")
     op.drop_column("runs", "namespace_uid")
     op.drop_column("runs", "end_estimated")
     op.drop_column("runs", "ended_at")

@@ -8,6 +8,7 @@ one event at a time.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ PAGE: Final = 500  # objects a list request
 REQUEST_SECONDS: Final = 15.0
 # Short watches: a connection that died silently is noticed after one of them.
 WATCH_SECONDS: Final = 60
+_DECODED_AT_ONCE: Final = 64 * 1024  # bytes of a watch; more would hold the event loop up
 _GONE: Final = 410
 _OURS: Final = (401, 429)  # about our credentials or pace, not about the caller's request
 
@@ -133,10 +135,10 @@ class KubernetesCluster:
         """The JSON that is answered; raises what the answer means to us where it is a refusal."""
         with _translated():
             response = await self._request(method, path, query, body, accept)
-            text = await response.text()
+            answer = await response.read()
         if not response.ok:
-            raise refusal(response.status, text or response.reason or "")
-        return json.loads(text)
+            raise refusal(response.status, answer.decode("utf-8", "replace") or response.reason or "")
+        return await asyncio.to_thread(json.loads, answer)  # a page of runs is megabytes
 
     async def _request(
         self,
@@ -171,9 +173,17 @@ async def events(chunks: AsyncIterator[bytes]) -> AsyncIterator[Sequence[WatchEv
     rest = b""
     async for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
-        complete = [decode(line) for line in lines if line.strip()]
-        if complete:
-            yield complete
+        complete = [line for line in lines if line.strip()]
+        if sum(map(len, complete)) < _DECODED_AT_ONCE:
+            group = _decoded(complete)
+        else:
+            group = await asyncio.to_thread(_decoded, complete)
+        if group:
+            yield group
+
+
+def _decoded(lines: Sequence[bytes]) -> list[WatchEvent]:
+    return [decode(line) for line in lines]
 
 
 def decode(line: bytes) -> WatchEvent:

@@ -48,8 +48,24 @@ def test_everything_that_is_there_is_kept() -> None:
         "labels": {"a": "b"},
         "annotations": {},
         "spec": {"stage": "pretrain"},
+        "digest": row(manifest, NOW)["digest"],
         "status": {"phase": "Running", "progress": progress},
     }
+
+
+@pytest.mark.parametrize(
+    ("change", "changes"),
+    [
+        pytest.param({"spec": {"stage": "sft"}}, True, id="spec"),
+        pytest.param({"metadata": {**METADATA, "labels": {}}}, True, id="labels"),
+        pytest.param({"metadata": {**METADATA, "annotations": {"a": "b"}}}, True, id="annotations"),
+        pytest.param({"metadata": {**METADATA, "resourceVersion": "43"}}, False, id="version"),
+        pytest.param({"status": {"phase": "Failed"}}, False, id="status"),
+    ],
+)
+def test_the_digest_is_of_what_was_asked_for(change: dict[str, Any], changes: bool) -> None:
+    manifest = {"metadata": METADATA, "spec": {"stage": "pretrain"}, "status": {"phase": "Running"}}
+    assert (row(manifest, NOW)["digest"] != row({**manifest, **change}, NOW)["digest"]) is changes
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,6 @@ from footplate_api.models.checkpoint import Checkpoint
 from footplate_api.models.installation import Installation
 from footplate_api.models.metric import StepMetric
 from footplate_api.models.namespace import Namespace
-from footplate_api.models.run import Run
+from footplate_api.models.run import Run, RunSpec
 
-__all__ = ["Attempt", "Base", "Checkpoint", "Installation", "Namespace", "Run", "StepMetric"]
+__all__ = ["Attempt", "Base", "Checkpoint", "Installation", "Namespace", "Run", "RunSpec", "StepMetric"]

@@ -1,4 +1,10 @@
-"""Runs as the mirror saw them last; a deleted run stays, with the time of its end."""
+"""Runs as the mirror saw them last; a deleted run stays, with the time of its end.
+
+What a run was asked to be stands in a table of its own: its status changes every few
+seconds and its spec hardly ever, and both are kilobytes. Setting only the columns that
+changed would not do: SQLite writes a row anew whole, and so does PostgreSQL with all
+that it has not moved out of the row.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +25,10 @@ class Run(Base):
     The wide JSON columns come last: SQLite then reads a page of the list without
     touching their overflow pages. JSON rather than JSONB, because a spec may hold
     what JSONB refuses (NUL characters) and the mirror must not stumble over it.
+
+    `labels`, `annotations` and `spec` are an earlier release's, which kept them here and may
+    run beside this one. They are empty unless that one wrote the row last, and then they are
+    newer than what `RunSpec` has.
     """
 
     __tablename__ = "runs"
@@ -41,7 +51,6 @@ class Run(Base):
     # When the mirror heard, or noticed, that Kubernetes has it no more: its end may be long before that.
     deleted_at: Mapped[datetime | None] = mapped_column(Timestamp)
     ended_at: Mapped[datetime | None] = mapped_column(Timestamp)
-    # NULL: written by a release that did not ask when a run ended; the next list makes up for it.
     end_estimated: Mapped[bool | None]
     seen_at: Mapped[datetime] = mapped_column(Timestamp)
     labels: Mapped[dict[str, Any]] = mapped_column(JSON)
@@ -64,3 +73,15 @@ class Run(Base):
         Index("ix_runs_stage_newest", "namespace", "stage", "created_at", "uid"),
         Index("ix_runs_name_newest", "namespace", "name", "created_at", "uid"),
     )
+
+
+class RunSpec(Base):
+    """What a run was asked to be; written when it changes, which `digest` tells."""
+
+    __tablename__ = "run_specs"
+
+    uid: Mapped[str] = mapped_column(String(64), primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64))
+    labels: Mapped[dict[str, Any]] = mapped_column(JSON)
+    annotations: Mapped[dict[str, Any]] = mapped_column(JSON)
+    spec: Mapped[dict[str, Any]] = mapped_column(JSON)

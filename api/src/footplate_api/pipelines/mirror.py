@@ -175,11 +175,12 @@ def versions(manifests: Iterable[Manifest]) -> dict[str, str]:
 
 
 def is_news(manifest: Manifest, known: Mapping[str, repository.Known]) -> bool:
-    """Whether the table shows this run in another version, as deleted, or not at all."""
+    """Whether the table shows this run in another version, as deleted, without its end, or not at all."""
     metadata = manifest.get("metadata") or {}
     row = known.get(metadata.get("uid", ""))
-    same = row is not None and str(row.resource_version) == metadata.get("resourceVersion")
-    return not (row is not None and same and row.end_known and not row.deleted)
+    if row is None or str(row.resource_version) != metadata.get("resourceVersion"):
+        return True
+    return row.deleted or row.end_unknown
 
 
 def decoded(manifests: Iterable[Manifest], seen_at: datetime) -> Told:

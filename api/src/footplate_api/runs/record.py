@@ -1,4 +1,4 @@
-"""A TrainingRun as Kubernetes writes it -> rows of ours; pure.
+"""A TrainingRun as Kubernetes writes it -> what we keep of it; pure.
 
 The object may come from a newer or older operator, so it is read leniently:
 what is missing or of another type is absent, never an error. Only metadata that
@@ -7,6 +7,8 @@ the API server itself guarantees is relied upon.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +18,7 @@ from footplate_api.runs import ending
 
 
 def row(manifest: Manifest, seen_at: datetime) -> dict[str, Any]:
-    """Column -> value for the table `runs`, of a run that exists.
+    """What the tables `runs` and `run_specs` have of a run that exists, by column.
 
     Raises ValueError when the object is none that an API server would send.
     """
@@ -33,6 +35,11 @@ def row(manifest: Manifest, seen_at: datetime) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"not a TrainingRun of an API server: {error!r}") from error
     spec, status = lenient.mapping(manifest, "spec"), lenient.mapping(manifest, "status")
+    asked = {
+        "labels": lenient.mapping(metadata, "labels"),
+        "annotations": lenient.mapping(metadata, "annotations"),
+        "spec": spec,
+    }
     progress = lenient.mapping(status, "progress")
     end = ending.told(identity["created_at"], status)
     return {
@@ -47,9 +54,8 @@ def row(manifest: Manifest, seen_at: datetime) -> dict[str, Any]:
         "ended_at": end.at,
         "end_estimated": end.estimated,
         "seen_at": seen_at,
-        "labels": lenient.mapping(metadata, "labels"),
-        "annotations": lenient.mapping(metadata, "annotations"),
-        "spec": spec,
+        **asked,
+        "digest": hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest(),
         "status": status,
     }
 

@@ -11,15 +11,19 @@ from sqlalchemy import ColumnElement, Row, and_, case, or_, select, tuple_, upda
 
 from footplate_api.database import ReadSession, WriteSession
 from footplate_api.models.base import bites, upsert
-from footplate_api.models.run import Run
+from footplate_api.models.run import Run, RunSpec
 from footplate_api.namespaces import repository as namespaces
 from footplate_api.namespaces.generations import owner
 from footplate_api.runs.ending import Ending
 from footplate_api.runs.pagination import Position
 from footplate_api.runs.schemas import RunQuery, RunSummary
+from footplate_contracts.names import Phase
 
 _SUMMARY = [getattr(Run, name) for name in RunSummary.model_fields]
 _LIVE_A_QUERY: Final = 5000
+_ASKED: Final = ("labels", "annotations", "spec")
+_ENDED: Final = [phase.value for phase in Phase if phase.terminal]
+_END_UNKNOWN: Final = and_(Run.ended_at.is_(None), or_(Run.deleted_at.is_not(None), Run.phase.in_(_ENDED)))
 
 
 async def page(
@@ -79,15 +83,15 @@ class Known:
 
     resource_version: int
     deleted: bool
-    end_known: bool  # False: written by a release that did not ask when runs end
+    end_unknown: bool  # although it has ended: a release wrote it that did not ask when runs end
 
 
 async def known(session: ReadSession, uids: Collection[str]) -> dict[str, Known]:
     """Those of `uids` that the table has."""
-    statement = select(Run.uid, Run.resource_version, Run.deleted_at, Run.end_estimated)
+    statement = select(Run.uid, Run.resource_version, Run.deleted_at, _END_UNKNOWN.label("end_unknown"))
     rows = await session.execute(statement.where(Run.uid.in_(uids)))
     return {
-        row.uid: Known(row.resource_version, row.deleted_at is not None, row.end_estimated is not None)
+        row.uid: Known(row.resource_version, row.deleted_at is not None, bool(row.end_unknown))
         for row in rows
     }
 
@@ -110,7 +114,7 @@ async def store(
         differs = or_(
             Run.resource_version != new.resource_version,
             Run.deleted_at.is_not(None),
-            Run.end_estimated.is_(None),
+            and_(Run.ended_at.is_(None), new.ended_at.is_not(None)),
         )
         return and_(Run.resource_version <= listed, differs)
 
@@ -118,8 +122,33 @@ async def store(
     # In one order, so that two mirrors that write the same runs never wait for each other in a ring.
     owned = await _owned(session, rows)
     for bite in bites(sorted(owned, key=lambda row: str(row["uid"]))):
-        await session.execute(statement, bite)
+        renewed = await session.scalars(statement.returning(Run.uid), [_without_spec(row) for row in bite])
+        await _store_specs(session, {row["uid"]: row for row in bite}, renewed.all())
     return owned
+
+
+def _without_spec(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "digest"} | {name: {} for name in _ASKED}
+
+
+async def _store_specs(
+    session: WriteSession, rows: Mapping[str, Mapping[str, Any]], uids: Sequence[str]
+) -> None:
+    """Writes what these runs were asked to be, where that changed; they are locked already."""
+    digests = select(RunSpec.uid, RunSpec.digest).where(RunSpec.uid.in_(uids))
+    known = {row.uid: row.digest for row in await session.execute(digests)}
+    changed = [
+        {name: rows[uid][name] for name in ("uid", "digest", *_ASKED)}
+        for uid in uids
+        if known.get(uid) != rows[uid]["digest"]
+    ]
+    if changed:
+        await session.execute(upsert(session, RunSpec, lambda new: new.digest != RunSpec.digest), changed)
+
+
+async def spec_of(session: ReadSession, uid: str) -> RunSpec | None:
+    """What a run was asked to be; None where only an earlier release has written it."""
+    return await session.get(RunSpec, uid)
 
 
 async def _owned(session: ReadSession, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
@@ -147,7 +176,7 @@ async def live_uids(session: ReadSession, up_to: int) -> AsyncIterator[str]:
 
 async def gone_without_end(session: ReadSession) -> Sequence[str]:
     """Deleted runs of which an earlier release did not ask when they ended."""
-    statement = select(Run.uid).where(Run.deleted_at.is_not(None), Run.end_estimated.is_(None))
+    statement = select(Run.uid).where(Run.deleted_at.is_not(None), Run.ended_at.is_(None))
     return (await session.scalars(statement)).all()
 
 
@@ -171,6 +200,7 @@ async def later_evidence(session: WriteSession, uid: str, time: datetime) -> Non
     """Moves the estimated end of a run to `time`, at which it is now known to have lived.
 
     Never back, never beyond the moment at which it was noticed to be gone; an end that is known stands.
+    Whoever moves several in one transaction does so in the order of their uids.
     """
     lived = case((Run.deleted_at < time, Run.deleted_at), else_=time)
     statement = update(Run).where(Run.uid == uid, Run.end_estimated.is_(True), Run.ended_at < lived)

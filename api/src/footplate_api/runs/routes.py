@@ -38,7 +38,7 @@ async def get_run(
     former_namespaces: Annotated[FormerNamespaces, Query(alias="formerNamespaces")] = False,
 ) -> RunDetail:
     """The live run of this name, else the newest deleted one; `uid` picks a certain one."""
-    return RunDetail.model_validate(await service.get(session, namespace, name, uid, former_namespaces))
+    return await service.detail(session, namespace, name, uid, former_namespaces)
 
 
 @router.delete(

@@ -60,6 +60,20 @@ async def list_runs(session: ReadSession, namespace: str, query: RunQuery) -> Ru
     return RunList(items=items, next_cursor=pagination.encode(last))
 
 
+async def detail(
+    session: ReadSession, namespace: str, name: str, uid: str | None, former_namespaces: bool
+) -> RunDetail:
+    """All of a run, with what it was asked to be; raises RunNotFound."""
+    run = await get(session, namespace, name, uid, former_namespaces)
+    shown = RunDetail.model_validate(run)
+    asked = None if run.spec else await repository.spec_of(session, run.uid)
+    if asked is None:
+        return shown
+    return shown.model_copy(
+        update={"labels": asked.labels, "annotations": asked.annotations, "spec": asked.spec}
+    )
+
+
 async def get(
     session: ReadSession, namespace: str, name: str, uid: str | None = None, former_namespaces: bool = False
 ) -> Run:
