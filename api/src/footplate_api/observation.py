@@ -45,7 +45,9 @@ class Metrics:
             "footplate_api_mirror_events", "Changes of TrainingRuns seen.", registry=self.registry
         )
         self.mirror_failures = Counter(
-            "footplate_api_mirror_failures", "Lists and watches that failed.", registry=self.registry
+            "footplate_api_mirror_failures",
+            "Lists and watches that failed, or could not be stored.",
+            registry=self.registry,
         )
         self.mirror_last_event = Gauge(
             "footplate_api_mirror_last_event_timestamp_seconds",

@@ -12,8 +12,10 @@ from footplate_api.database import Database
 from footplate_api.ports import EventType, ListPage, Manifest, WatchEvent
 from footplate_api.runs import ending, repository, service
 from footplate_api.runs.schemas import RunSubmission
+from footplate_api.settings import with_driver
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.conftest import Api
+from tests.component.footplate_api.conftest import running as serving
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.mirrors import (
     NOW,
@@ -25,6 +27,7 @@ from tests.component.footplate_api.mirrors import (
     running,
     step_of,
 )
+from tests.component.footplate_api.postgres import Server
 
 GPT = RunSubmission.model_validate({"metadata": {"name": "gpt"}, "spec": {}})
 
@@ -231,6 +234,22 @@ async def test_the_mirror_tells_how_it_is(api: Api) -> None:
     text = (await api.client.get("/metrics")).text
     assert "footplate_api_mirror_failures_total" in text
     assert (await api.client.get(RUNS)).status_code == 200
+
+
+async def test_trouble_with_the_database_is_none_of_kubernetes(postgres: Server) -> None:
+    async with serving(with_driver(postgres.empty()), FakeCluster()) as api:
+        await eventually(lambda: readiness(api), lambda answer: answer["kubernetes"] == "ok")
+        postgres.stop()
+        registry = api.context.metrics.registry
+
+        async def failures() -> float | None:
+            await api.cluster.put("research", "gpt")
+            return registry.get_sample_value("footplate_api_mirror_failures_total")
+
+        await eventually(failures, bool)
+        assert api.context.mirror.failure is None
+        postgres.start()
+        await eventually(lambda: step_of(api.context.database, "gpt"), lambda step: step is not None)
 
 
 async def readiness(api: Api) -> Any:

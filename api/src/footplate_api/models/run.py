@@ -22,9 +22,10 @@ _LIVE = text("deleted_at IS NULL")
 class Run(Base):
     """One TrainingRun, live or gone, under the uid that is never used twice.
 
-    The wide JSON columns come last: SQLite then reads a page of the list without
-    touching their overflow pages. JSON rather than JSONB, because a spec may hold
-    what JSONB refuses (NUL characters) and the mirror must not stumble over it.
+    The wide JSON columns come after those that a list shows, but for what a migration added
+    later: SQLite then reads a page of the list without touching their overflow pages. JSON
+    rather than JSONB, because a spec may hold what JSONB refuses (NUL characters) and the
+    mirror must not stumble over it.
 
     `labels`, `annotations` and `spec` are an earlier release's, which kept them here and may
     run beside this one. They are empty unless that one wrote the row last, and then they are

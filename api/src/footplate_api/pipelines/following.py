@@ -70,6 +70,7 @@ class Follower(ABC):
                 await self._wait()
             except DatabaseUnavailable as error:  # /readyz asks the database itself
                 log.warning("%s", error.detail)
+                self.metrics.mirror_failures.inc()
                 await self._wait()
             except ApiError as error:
                 log.warning("%s", error.detail)
