@@ -36,9 +36,12 @@ def whole(parent: Mapping[str, Any], key: str) -> int | None:
 
 
 def number(parent: Mapping[str, Any], key: str) -> float | None:
-    """Any number."""
+    """Any number that a column holds."""
     value = parent.get(key)
-    return float(value) if isinstance(value, int | float) else None
+    try:
+        return float(value) if isinstance(value, int | float) else None
+    except OverflowError:
+        return None
 
 
 def time(parent: Mapping[str, Any], key: str) -> datetime | None:

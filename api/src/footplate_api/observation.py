@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+RUNS: Final = "TrainingRuns"  # the kind without which nothing is mirrored
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -61,7 +63,7 @@ class MirrorHealth:
     """Whether the mirror follows Kubernetes; written by the mirror, read by /readyz."""
 
     troubles: dict[str, str] = field(
-        default_factory=lambda: {"TrainingRuns": "no list of runs has been read yet"}
+        default_factory=lambda: {RUNS: "no list of runs has been read yet"}
     )  # with Kubernetes, by kind: of its last list or watch
 
     refusal: str | None = None  # why this process must not go on
@@ -69,7 +71,7 @@ class MirrorHealth:
 
     def refuse(self, sentence: str) -> None:
         """Says that the process must end."""
-        self.refusal = self.troubles["TrainingRuns"] = sentence
+        self.refusal = self.troubles[RUNS] = sentence
         self.refused.set()
 
     @property

@@ -43,6 +43,19 @@ async def test_it_waits_until_kubernetes_answers(database: Database) -> None:
     await asyncio.wait_for(waiting, 20)
 
 
+async def test_an_answer_without_sense_is_waited_out(database: Database) -> None:
+    class Confused(FakeCluster):
+        asked = 0
+
+        async def identity(self) -> str:
+            self.asked += 1
+            return {}["metadata"] if self.asked == 1 else await super().identity()
+
+    health = MirrorHealth()
+    await recognised(Confused(), database, health, chance=lambda: 0.0)
+    assert health.failure == "The mirror cannot begin (KeyError)."
+
+
 async def test_nothing_of_another_cluster_is_mirrored_and_no_run_deleted(
     database_url: str,
 ) -> None:

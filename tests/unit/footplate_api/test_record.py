@@ -76,6 +76,7 @@ def test_the_digest_is_of_what_was_asked_for(change: dict[str, Any], changes: bo
         pytest.param([], id="a-list"),
         pytest.param({"phase": 3, "progress": "much"}, id="other-types"),
         pytest.param({"progress": {"step": "7", "tokens": 2**64, "loss": "NaN"}}, id="other-numbers"),
+        pytest.param({"progress": {"tokens": -(2**64), "loss": 10**400}}, id="numbers-beyond-any-column"),
     ],
 )
 def test_a_strange_status_is_as_good_as_none(status: Any) -> None:

@@ -10,9 +10,9 @@ from footplate_api.runs import service as runs
 
 async def list_attempts(session: ReadSession, namespace: str, name: str, query: AttemptQuery) -> AttemptList:
     """A page of a run's attempts, newest first, and what is not known of; raises RunNotFound."""
-    run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
-    rows = await repository.newest_first(session, run.uid, query.before, query.limit + 1)
+    uid = await runs.uid_of(session, namespace, name, query.uid, query.former_namespaces)
+    rows = await repository.newest_first(session, uid, query.before, query.limit + 1)
     items = [AttemptRecord.model_validate(row) for row in rows[: query.limit]]
-    holes = [Hole(first=first, last=last) for first, last in await repository.holes(session, run.uid)]
+    holes = [Hole(first=first, last=last) for first, last in await repository.holes(session, uid)]
     following = items[-1].number if len(rows) > query.limit else None
-    return AttemptList(run_uid=run.uid, items=items, holes=holes, next_before=following)
+    return AttemptList(run_uid=uid, items=items, holes=holes, next_before=following)

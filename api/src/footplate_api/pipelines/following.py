@@ -104,7 +104,6 @@ class Follower(ABC):
     def heard(self) -> None:
         """Notes that Kubernetes answered."""
         self.health.troubles.pop(self.kind, None)
-        self.metrics.mirror_last_event.set(self.now().timestamp())
 
 
 async def gathered(

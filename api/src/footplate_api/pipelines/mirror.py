@@ -30,9 +30,11 @@ the time that is no more would shadow those of the new one. Before a list is ask
 the newest version that any replica had heard of, N, is read; a list that is asked for
 after that has L >= N, however late its answer comes and whatever others write meanwhile.
 L < N therefore means one thing: the cluster was set back. Lists are asked for without a
-resource version for that reason. resourceVersion=0 would be cheaper on old API servers,
-but has no pages there, and answers from a cache that may be behind N; since Kubernetes
-1.31 the consistent list comes from the watch cache as well, at no cost to etcd.
+resource version for that reason, periodic ones too. What older API servers answer from
+their watch cache has no pages, so hundreds of megabytes come at once; and with
+resourceVersion=0 it may be behind N (with resourceVersionMatch=NotOlderThan at N it is not,
+but a cluster that was set back then answers with a time-out). Since Kubernetes 1.31 the
+consistent list in pages of 500 comes from the watch cache as well, at no cost to etcd.
 
 Whoever finds the cluster set back begins a new timeline: the versions of all rows that may
 come back are forgotten, N becomes L, and the list is taken over as ever. Every transaction
@@ -57,6 +59,7 @@ from footplate_api.database import WriteSession
 from footplate_api.errors import ListExpired
 from footplate_api.installation import repository as installation
 from footplate_api.metrics import repository as metric_rows
+from footplate_api.observation import RUNS
 from footplate_api.pipelines.following import Follower
 from footplate_api.ports import EventType, ListPage, Manifest, WatchEvent
 from footplate_api.runs import ending, record, repository
@@ -78,12 +81,16 @@ class Told:
 class Mirror(Follower):
     """Follows TrainingRuns."""
 
-    kind: ClassVar[str] = "TrainingRuns"
+    kind: ClassVar[str] = RUNS
 
     timeline: int | None = field(default=None, init=False)  # of the last list; None: none was read
 
     def watch(self, version: str) -> AsyncIterator[Sequence[WatchEvent]]:
         return self.cluster.watch_runs(version)
+
+    def heard(self) -> None:
+        super().heard()
+        self.metrics.mirror_last_event.set(self.now().timestamp())
 
     async def list(self) -> str:
         async with self.database.read() as session:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import ColumnElement, Row, and_, case, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, Select, and_, case, or_, select, tuple_, update
 
 from footplate_api.database import ReadSession, WriteSession
 from footplate_api.models.base import bites, upsert
@@ -20,6 +20,7 @@ from footplate_api.runs.schemas import RunQuery, RunSummary
 from footplate_contracts.names import Phase
 
 _SUMMARY = [getattr(Run, name) for name in RunSummary.model_fields]
+Found = TypeVar("Found")
 _LIVE_A_QUERY: Final = 5000
 _ASKED: Final = ("labels", "annotations", "spec")
 _ENDED: Final = [phase.value for phase in Phase if phase.terminal]
@@ -57,18 +58,28 @@ def _within(namespace: str, former: bool) -> ColumnElement[bool]:
 async def find(
     session: ReadSession, namespace: str, name: str, uid: str | None, former_namespaces: bool = False
 ) -> Run | None:
-    """The run of this name: the one with `uid`, else the live one, else the newest.
+    """The run of this name: the one with `uid`, else the live one, else the newest."""
+    return await session.scalar(_of_name(select(Run), namespace, name, uid, former_namespaces))
 
-    Kubernetes gives a name away again at once but counts time in seconds, and this mirror may
+
+async def find_uid(
+    session: ReadSession, namespace: str, name: str, uid: str | None, former_namespaces: bool = False
+) -> str | None:
+    """The uid of the run that find() finds, without all that the row holds."""
+    return await session.scalar(_of_name(select(Run.uid), namespace, name, uid, former_namespaces))
+
+
+def _of_name(
+    statement: Select[Found], namespace: str, name: str, uid: str | None, former: bool
+) -> Select[Found]:
+    """Kubernetes gives a name away again at once but counts time in seconds, and this mirror may
     not know yet that the former bearer is gone: of two of one second the later version is newer.
     """
-    statement = select(Run).where(_within(namespace, former_namespaces), Run.name == name)
+    statement = statement.where(_within(namespace, former), Run.name == name)
     if uid is not None:
         statement = statement.where(Run.uid == uid)
-    statement = statement.order_by(
-        Run.deleted_at.is_not(None), Run.created_at.desc(), Run.resource_version.desc()
-    )
-    return (await session.scalars(statement.limit(1))).first()
+    live_first = (Run.deleted_at.is_not(None), Run.created_at.desc(), Run.resource_version.desc())
+    return statement.order_by(*live_first).limit(1)
 
 
 async def names_of(session: ReadSession, uid: str) -> tuple[str, str] | None:

@@ -80,6 +80,20 @@ async def get(
     """The run of this name, live or newest; raises RunNotFound."""
     run = await repository.find(session, namespace, name, uid, former_namespaces)
     if run is None:
-        which = f" with uid {uid!r}" if uid else ""
-        raise RunNotFound(f"No TrainingRun {name!r}{which} was seen in namespace {namespace!r}.")
+        raise _not_found(namespace, name, uid)
     return run
+
+
+async def uid_of(
+    session: ReadSession, namespace: str, name: str, uid: str | None = None, former_namespaces: bool = False
+) -> str:
+    """The uid of the run that get() gives, for what is kept under it; raises RunNotFound."""
+    found = await repository.find_uid(session, namespace, name, uid, former_namespaces)
+    if found is None:
+        raise _not_found(namespace, name, uid)
+    return found
+
+
+def _not_found(namespace: str, name: str, uid: str | None) -> RunNotFound:
+    which = f" with uid {uid!r}" if uid else ""
+    return RunNotFound(f"No TrainingRun {name!r}{which} was seen in namespace {namespace!r}.")
