@@ -37,8 +37,8 @@ class FakeCluster:
         self.silent = False
         self.lists = 0
         self._page_size = page_size
-        self._version = 100
-        self._oldest = 0
+        self.version = 100
+        self.oldest = 0
         self._events: list[WatchEvent] = []
         self._namespace_events: list[WatchEvent] = []
         self._news = asyncio.Condition()
@@ -84,7 +84,7 @@ class FakeCluster:
         start = int(token or 0)
         following = start + self._page_size
         page = [copy.deepcopy(objects[key]) for key in sorted(objects)[start:following]]
-        return ListPage(page, str(self._version), str(following) if following < len(objects) else None)
+        return ListPage(page, str(self.version), str(following) if following < len(objects) else None)
 
     async def _watch(
         self, events: list[WatchEvent], resource_version: str
@@ -92,8 +92,8 @@ class FakeCluster:
         seen = int(resource_version)
         for _ in range(20):  # then the server's own timeout ends the watch
             self._answer()
-            if not self._oldest <= seen <= self._version:
-                raise ListExpired(f"too old resource version: {seen} ({self._oldest})")
+            if not self.oldest <= seen <= self.version:
+                raise ListExpired(f"too old resource version: {seen} ({self.oldest})")
             news = [event for event in events if int(event.resource_version) > seen]
             if news:
                 yield news
@@ -116,7 +116,7 @@ class FakeCluster:
     ) -> dict[str, Any]:
         """Creates or changes a run, as kubectl or the operator would."""
         known = self.objects.get((namespace, name))
-        self._version += 1
+        self.version += 1
         stored = {
             "apiVersion": "footplate.dev/v1alpha1",
             "kind": "TrainingRun",
@@ -129,7 +129,7 @@ class FakeCluster:
                 **(metadata or {}),
                 "namespace": namespace,
                 "name": name,
-                "resourceVersion": str(self._version),
+                "resourceVersion": str(self.version),
             },
             "spec": dict(spec if spec is not None else (known or {"spec": {"stage": "pretrain"}})["spec"]),
             "status": dict(status if status is not None else (known or {}).get("status", {})),
@@ -141,19 +141,19 @@ class FakeCluster:
     async def remove(self, namespace: str, name: str) -> None:
         """Deletes a run for good."""
         gone = self.objects.pop((namespace, name))
-        self._version += 1
-        gone["metadata"]["resourceVersion"] = str(self._version)
+        self.version += 1
+        gone["metadata"]["resourceVersion"] = str(self.version)
         await self._tell(EventType.DELETED, gone)
 
     async def make_namespace(self, name: str, created: str) -> str:
         """Makes a namespace, anew if there is one with all that is in it; returns its uid."""
         for key in [key for key in self.objects if key[0] == name]:
             await self.remove(*key)
-        self._version += 1
+        self.version += 1
         metadata = {
             "uid": str(uuid.uuid4()),
             "name": name,
-            "resourceVersion": str(self._version),
+            "resourceVersion": str(self.version),
             "creationTimestamp": created,
         }
         self.namespaces[name] = {"metadata": metadata}
@@ -165,19 +165,23 @@ class FakeCluster:
 
     def backup(self) -> Backup:
         """What restore() sets the cluster back to."""
-        return Backup(copy.deepcopy(self.objects), self._version)
+        return Backup(copy.deepcopy(self.objects), self.version)
 
     def restore(self, backup: Backup) -> None:
         """Sets everything back, versions included; watches from before end."""
-        self.objects, self._version = copy.deepcopy(backup.objects), backup.version
+        self.objects, self.version = copy.deepcopy(backup.objects), backup.version
         self.forget()
+
+    def events_after(self, version: int) -> list[WatchEvent]:
+        """What a watch from this version brings."""
+        return [event for event in self._events if int(event.resource_version) > version]
 
     def forget(self) -> None:
         """Compacts: watches from before now are refused."""
         self._events.clear()
         self._namespace_events.clear()
-        self._version += 1
-        self._oldest = self._version
+        self.version += 1
+        self.oldest = self.version
 
     def _answer(self) -> None:
         if not self.available:
