@@ -8,11 +8,16 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
+_NO_END = sa.text("deleted_at IS NOT NULL AND ended_at IS NULL")
+
 
 def upgrade() -> None:
     op.add_column("runs", sa.Column("ended_at", sa.DateTime(timezone=True)))
     op.add_column("runs", sa.Column("end_estimated", sa.Boolean()))
     op.add_column("runs", sa.Column("namespace_uid", sa.String(64)))
+    op.create_index(
+        "ix_runs_gone_without_end", "runs", ["uid"], sqlite_where=_NO_END, postgresql_where=_NO_END
+    )
     op.create_table(
         "run_specs",
         sa.Column("uid", sa.String(64), nullable=False),
@@ -68,6 +73,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_index("ix_runs_gone_without_end", "runs")
     op.drop_table("installation")
     op.drop_table("attempts")
     op.drop_table("namespaces")

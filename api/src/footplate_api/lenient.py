@@ -54,3 +54,11 @@ def time(parent: Mapping[str, Any], key: str) -> datetime | None:
         return (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def instant(seconds: float | None) -> datetime | None:
+    """The time so many seconds after the Unix epoch."""
+    try:
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):  # infinite, or of no calendar
+        return None

@@ -42,7 +42,7 @@ class AttemptRecord(Schema):
     lost_steps: int = Field(description="steps to be trained again")
 
 
-class Hole(Schema):
+class AttemptHole(Schema):
     """Numbers of attempts that nobody saw, from `first` to `last`."""
 
     first: int
@@ -54,7 +54,7 @@ class AttemptList(Schema):
 
     run_uid: str
     items: list[AttemptRecord]
-    holes: list[Hole] = Field(
+    holes: list[AttemptHole] = Field(
         description="of the whole run: a status holds the newest twenty attempts, and more than that came to"
         " pass between two looks"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from footplate_api.attempts import repository
-from footplate_api.attempts.schemas import AttemptList, AttemptQuery, AttemptRecord, Hole
+from footplate_api.attempts.schemas import AttemptHole, AttemptList, AttemptQuery, AttemptRecord
 from footplate_api.database import ReadSession
 from footplate_api.runs import service as runs
 
@@ -13,6 +13,6 @@ async def list_attempts(session: ReadSession, namespace: str, name: str, query: 
     uid = await runs.uid_of(session, namespace, name, query.uid, query.former_namespaces)
     rows = await repository.newest_first(session, uid, query.before, query.limit + 1)
     items = [AttemptRecord.model_validate(row) for row in rows[: query.limit]]
-    holes = [Hole(first=first, last=last) for first, last in await repository.holes(session, uid)]
+    holes = [AttemptHole(first=first, last=last) for first, last in await repository.holes(session, uid)]
     following = items[-1].number if len(rows) > query.limit else None
     return AttemptList(run_uid=uid, items=items, holes=holes, next_before=following)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Row, func, or_, select, tuple_
@@ -37,15 +36,12 @@ def _values(run_uid: str, row: GenerationRow) -> dict[str, Any]:
     return key | {column.name: _null_if_nan(getattr(row.metrics, column.name)) for column in COLUMNS}
 
 
-async def last_time(session: ReadSession, run_uid: str) -> datetime | None:
-    """When the newest step that has a time was measured; None where there is none."""
+async def last_time(session: ReadSession, run_uid: str) -> float | None:
+    """When the newest step that has a time was measured, in seconds since the epoch; None without one."""
     time = StepMetric.__table__.c.time
     statement = select(time).where(StepMetric.run_uid == run_uid, time.is_not(None))
-    seconds = await session.scalar(statement.order_by(StepMetric.step.desc()).limit(1))
-    try:
-        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
-    except (ValueError, OverflowError, OSError):  # infinite, or of no calendar
-        return None
+    seconds: float | None = await session.scalar(statement.order_by(StepMetric.step.desc()).limit(1))
+    return seconds
 
 
 async def bounds(session: ReadSession, run_uid: str, first: int, last: int | None) -> tuple[int, int] | None:

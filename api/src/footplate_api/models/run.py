@@ -17,6 +17,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from footplate_api.models.base import Base, Timestamp
 
 _LIVE = text("deleted_at IS NULL")
+_NO_END = text("deleted_at IS NOT NULL AND ended_at IS NULL")
 
 
 class Run(Base):
@@ -59,7 +60,8 @@ class Run(Base):
     spec: Mapped[dict[str, Any]] = mapped_column(JSON)
     status: Mapped[dict[str, Any]] = mapped_column(JSON)
 
-    # One index per way to page: newest first within a namespace, whole or filtered.
+    # One index per way to page: newest first within a namespace, whole or filtered. And one of the few
+    # runs that an earlier release left without an end.
     __table_args__ = (
         Index("ix_runs_newest", "namespace", "created_at", "uid"),
         Index(
@@ -70,6 +72,7 @@ class Run(Base):
             sqlite_where=_LIVE,
             postgresql_where=_LIVE,
         ),
+        Index("ix_runs_gone_without_end", "uid", sqlite_where=_NO_END, postgresql_where=_NO_END),
         Index("ix_runs_phase_newest", "namespace", "phase", "created_at", "uid"),
         Index("ix_runs_stage_newest", "namespace", "stage", "created_at", "uid"),
         Index("ix_runs_name_newest", "namespace", "name", "created_at", "uid"),

@@ -53,6 +53,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
+from footplate_api import lenient
 from footplate_api.attempts import record as attempt_record
 from footplate_api.attempts import repository as attempts
 from footplate_api.database import WriteSession
@@ -64,7 +65,7 @@ from footplate_api.pipelines.following import Follower
 from footplate_api.ports import EventType, ListPage, Manifest, WatchEvent
 from footplate_api.runs import ending, record, repository
 
-GONE_A_TRANSACTION: Final = 50
+ROWS_A_TRANSACTION: Final = 100  # whoever else writes runs waits for so many at most
 
 log = logging.getLogger(__name__)
 
@@ -144,8 +145,8 @@ class Mirror(Follower):
         async with self.database.read() as session:
             known = await repository.known(session, present.keys())
         news = [manifest for manifest in page.manifests if is_news(manifest, known)]
-        if news:
-            told = await asyncio.to_thread(decoded, news, self.now())
+        for start in range(0, len(news), ROWS_A_TRANSACTION):
+            told = await asyncio.to_thread(decoded, news[start : start + ROWS_A_TRANSACTION], self.now())
             async with self.database.write() as session:
                 await self._reach(session, version)
                 await repository.store(session, told.runs, listed=version)
@@ -154,14 +155,25 @@ class Mirror(Follower):
 
     async def _miss(self, present: Collection[str], version: int) -> None:
         """Notes the end of runs that a list of this version lacks."""
+        gone = [*await self._missing(present, version)]
         async with self.database.read() as session:
-            gone = [uid async for uid in repository.live_uids(session, version) if uid not in present]
             gone += await repository.gone_without_end(session)
-        for start in range(0, max(len(gone), 1), GONE_A_TRANSACTION):
+        for start in range(0, max(len(gone), 1), ROWS_A_TRANSACTION):
             async with self.database.write() as session:
                 await self._reach(session, version)
-                for uid in sorted(gone)[start : start + GONE_A_TRANSACTION]:
+                for uid in gone[start : start + ROWS_A_TRANSACTION]:
                     await note_gone(session, uid, version, self.now())
+
+    async def _missing(self, present: Collection[str], version: int) -> Sequence[str]:
+        missing: list[str] = []
+        after: repository.LivePlace | None = None
+        while True:
+            async with self.database.read() as session:
+                live = await repository.live(session, version, after)
+            missing += [place.uid for place in live if place.uid not in present]
+            if not live:
+                return sorted(missing)
+            after = live[-1]
 
 
 async def note_gone(session: WriteSession, uid: str, version: int, noticed_at: datetime) -> None:
@@ -169,7 +181,7 @@ async def note_gone(session: WriteSession, uid: str, version: int, noticed_at: d
     run = await repository.by_uid(session, uid)
     if run is None:
         return
-    last_row = await metric_rows.last_time(session, uid)
+    last_row = lenient.instant(await metric_rows.last_time(session, uid))
     known = ending.Ending(run.ended_at, bool(run.end_estimated))
     end = ending.missing(known, run.created_at, run.status, last_row, noticed_at)
     await repository.mark_gone(session, uid, end, noticed_at, version)

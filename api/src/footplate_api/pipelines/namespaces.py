@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from footplate_api.installation import repository as installation
-from footplate_api.models.base import bites
 from footplate_api.namespaces import repository
 from footplate_api.namespaces.generations import row
 from footplate_api.pipelines.following import Follower
@@ -54,10 +53,10 @@ class NamespaceMirror(Follower):
         rows = decoded(manifests)
         async with self.database.read() as session:
             known = await repository.known(session, rows.keys())
-        for bite in bites([rows[uid] for uid in rows.keys() - known]):
+        for uid in sorted(rows.keys() - known):  # one at a time: each may own thousands of runs
             async with self.database.write() as session:
                 await installation.take_turn(session)
-                await repository.store(session, bite)
+                await repository.store(session, [rows[uid]])
 
 
 def decoded(manifests: Iterable[Manifest]) -> dict[str, dict[str, Any]]:

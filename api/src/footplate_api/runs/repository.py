@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import ColumnElement, Row, Select, and_, case, or_, select, tuple_, update
 
@@ -169,20 +169,25 @@ async def _owned(session: ReadSession, rows: Sequence[Mapping[str, Any]]) -> Seq
     ]
 
 
-async def live_uids(session: ReadSession, up_to: int) -> AsyncIterator[str]:
-    """Runs that are not known to be deleted, of no newer version than `up_to`."""
-    key = tuple_(Run.namespace, Run.created_at, Run.uid)
+class LivePlace(NamedTuple):
+    """Where a run stands in the order in which live ones are read."""
+
+    namespace: str
+    created_at: datetime
+    uid: str
+
+
+async def live(session: ReadSession, up_to: int, after: LivePlace | None) -> Sequence[LivePlace]:
+    """Some of the runs that are not known to be deleted, of versions up to `up_to`; none at the end."""
     statement = (
         select(Run.namespace, Run.created_at, Run.uid)
         .where(Run.deleted_at.is_(None), Run.resource_version <= up_to)
         .order_by(Run.namespace, Run.created_at, Run.uid)
         .limit(_LIVE_A_QUERY)
     )
-    rows = (await session.execute(statement)).all()
-    while rows:
-        for row in rows:
-            yield row.uid
-        rows = (await session.execute(statement.where(key > tuple(rows[-1])))).all()
+    if after is not None:
+        statement = statement.where(tuple_(Run.namespace, Run.created_at, Run.uid) > tuple(after))
+    return [LivePlace(*row) for row in await session.execute(statement)]
 
 
 async def gone_without_end(session: ReadSession) -> Sequence[str]:
