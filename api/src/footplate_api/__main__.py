@@ -66,26 +66,32 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve(server: uvicorn.Server, startup: Startup) -> None:
-    """Serves until a signal, or until the start has failed; raises MigrationFailed then."""
+async def _serve(server: uvicorn.Server, startup: Startup, mirror: MirrorHealth) -> None:
+    """Serves until a signal, or until it turns out that nothing can be served.
+
+    Raises MigrationFailed, or ValueError where the database is another cluster's.
+    """
 
     async def end_on_failure() -> None:
         await startup.over()
-        if startup.failure is not None:
-            server.should_exit = True
+        if startup.failure is None:
+            await mirror.refused.wait()
+        server.should_exit = True
 
     watching = asyncio.create_task(end_on_failure())
     await server.serve()
     watching.cancel()
     if startup.failure is not None:
         raise startup.failure
+    if mirror.refusal is not None:
+        raise ValueError(mirror.refusal)
 
 
 async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
     """Serves until a signal.
 
-    Raises ValueError where no cluster is configured or the database cannot be, MigrationFailed where that
-    cannot be brought to this release's schema.
+    Raises ValueError where no cluster is configured, the database cannot be or is another cluster's,
+    MigrationFailed where that cannot be brought to this release's schema.
     """
     kubernetes = await cluster.connect(kubeconfig, chosen.in_pod)
     try:
@@ -109,7 +115,7 @@ async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
         )
         _collect_less_often()
         with sole_writer(chosen.database_url):
-            await _serve(_Server(config), context.startup)
+            await _serve(_Server(config), context.startup, context.mirror)
     finally:
         await kubernetes.close()
 

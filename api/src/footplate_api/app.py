@@ -12,15 +12,15 @@ from fastapi import FastAPI
 
 from footplate_api import bodies, edge, openapi, page
 from footplate_api.admission import Admission
+from footplate_api.attempts import routes as attempts
 from footplate_api.checkpoints import routes as checkpoints
 from footplate_api.edge import Context
 from footplate_api.metrics import routes as metrics
 from footplate_api.middleware import RequestEdge
-from footplate_api.pipelines import migration
+from footplate_api.pipelines import kubernetes, migration
 from footplate_api.pipelines.carry_over import CarryOver
 from footplate_api.pipelines.exporting import Exporting
 from footplate_api.pipelines.ingest import Ingest
-from footplate_api.pipelines.mirror import Mirror
 from footplate_api.pipelines.retention import Retention
 from footplate_api.runs import routes as runs
 from footplate_api.startup import StartupGate
@@ -70,8 +70,8 @@ def create_app(context: Context) -> FastAPI:
     context.metrics.database_full.set_function(lambda: float(context.database.full is not None))
     app.state.ingest = Ingest(context.database, context.metrics)
     app.state.admission = Admission()
-    for router in (runs.router, metrics.router, checkpoints.router, system.router, page.router):
-        app.include_router(router)
+    for routes in (runs, attempts, metrics, checkpoints, system, page):
+        app.include_router(routes.router)
     edge.install(app)
     app.add_middleware(StartupGate, startup=context.startup)
     app.add_middleware(RequestEdge, metrics=context.metrics)
@@ -82,14 +82,17 @@ async def _work(context: Context, ingest: Ingest) -> None:
     """What is done beside requests: the database is migrated, and once it is, all that writes it begins."""
     if not await migration.bring_up(context.database, context.migrations, context.startup):
         return
+    following = kubernetes.follow(
+        context.cluster, context.database, context.metrics, context.mirror, context.now
+    )
     pipelines = (
-        Mirror(context.cluster, context.database, context.metrics, context.mirror, context.now),
         ingest,
         CarryOver(context.database),
         Retention(context.database, context.now, context.limits, context.room),
         Exporting(context.database, context.replica),
     )
     async with asyncio.TaskGroup() as group:
+        group.create_task(following, name="kubernetes")
         for pipeline in pipelines:
             group.create_task(pipeline.run(), name=type(pipeline).__name__)
 

@@ -1,4 +1,4 @@
-"""The only Kubernetes client of the API: it creates, deletes, lists and watches TrainingRuns.
+"""The only Kubernetes client of the API: of TrainingRuns, and of the namespaces that they are in.
 
 The client's package is large: only its transport and login are imported, as one import of a
 typed API costs up to 90 MB of resident memory (CoreV1Api; the one of custom objects 2 MB).
@@ -8,6 +8,7 @@ one event at a time.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -30,11 +31,15 @@ from footplate_api.errors import (
     InstallationLacksRights,
     ListExpired,
 )
-from footplate_api.ports import EventType, Manifest, RunPage, WatchEvent
+from footplate_api.ports import EventType, ListPage, Manifest, WatchEvent
 from footplate_contracts.names import GROUP, VERSION
 
 PLURAL: Final = "trainingruns"
 FIELD_MANAGER: Final = "footplate-api"
+NAMESPACES: Final = "/api/v1/namespaces"
+JSON: Final = "application/json"
+METADATA: Final = f"{JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+METADATA_LIST: Final = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 PAGE: Final = 500  # objects a list request
 REQUEST_SECONDS: Final = 15.0
 # Short watches: a connection that died silently is noticed after one of them.
@@ -48,6 +53,7 @@ _LACKING: Final = re.compile(
 # What admission says of a request: a webhook; a ValidatingAdmissionPolicy, a quota, a namespace that ends.
 _WEBHOOK: Final = "denied the request"
 _ADMISSION: Final = re.compile(r'is forbidden: (?!User ")')
+_DECODED_AT_ONCE: Final = 64 * 1024  # bytes of a watch; more would hold the event loop up
 
 
 async def connect(kubeconfig: Path | None, in_pod: bool) -> KubernetesCluster:
@@ -86,6 +92,10 @@ class KubernetesCluster:
         """Closes all connections."""
         await self._client.close()  # type: ignore[no-untyped-call]  # has no annotations
 
+    async def identity(self) -> str:
+        found = await self._ask("GET", f"{NAMESPACES}/kube-system", {}, accept=METADATA)
+        return str(found["metadata"]["uid"])
+
     async def create_run(self, namespace: str, manifest: Manifest) -> Manifest:
         query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
         created: Manifest = await self._ask("POST", _path(namespace), query, dict(manifest))
@@ -95,12 +105,27 @@ class KubernetesCluster:
         options = {} if uid is None else {"preconditions": {"uid": uid}}
         await self._ask("DELETE", f"{_path(namespace)}/{quote(name, safe='')}", {}, options)
 
-    async def list_runs(self, token: str | None) -> RunPage:
-        page = await self._ask("GET", _path(), {"limit": str(PAGE), **({"continue": token} if token else {})})
-        metadata = page["metadata"]
-        return RunPage(page["items"], metadata["resourceVersion"], metadata.get("continue") or None)
+    async def list_runs(self, token: str | None) -> ListPage:
+        return await self._list(_path(), JSON, token)
 
-    async def watch_runs(self, resource_version: str) -> AsyncIterator[Sequence[WatchEvent]]:
+    def watch_runs(self, resource_version: str) -> AsyncIterator[Sequence[WatchEvent]]:
+        return self._watch(_path(), JSON, resource_version)
+
+    async def list_namespaces(self, token: str | None) -> ListPage:
+        return await self._list(NAMESPACES, METADATA_LIST, token)
+
+    def watch_namespaces(self, resource_version: str) -> AsyncIterator[Sequence[WatchEvent]]:
+        return self._watch(NAMESPACES, METADATA, resource_version)
+
+    async def _list(self, path: str, accept: str, token: str | None) -> ListPage:
+        query = {"limit": str(PAGE), **({"continue": token} if token else {})}
+        page = await self._ask("GET", path, query, accept=accept)
+        metadata = page["metadata"]
+        return ListPage(page["items"], metadata["resourceVersion"], metadata.get("continue") or None)
+
+    async def _watch(
+        self, path: str, accept: str, resource_version: str
+    ) -> AsyncIterator[Sequence[WatchEvent]]:
         query = {
             "watch": "true",
             "resourceVersion": resource_version,
@@ -108,7 +133,8 @@ class KubernetesCluster:
             "timeoutSeconds": str(WATCH_SECONDS),
         }
         with _translated():
-            response = await self._request("GET", _path(), query, seconds=WATCH_SECONDS + REQUEST_SECONDS)
+            seconds = WATCH_SECONDS + REQUEST_SECONDS
+            response = await self._request("GET", path, query, accept=accept, seconds=seconds)
             try:
                 if response.status != 200:
                     raise refusal(response.status, await response.text())
@@ -117,14 +143,16 @@ class KubernetesCluster:
             finally:
                 response.close()
 
-    async def _ask(self, method: str, path: str, query: Mapping[str, str], body: Any = None) -> Any:
+    async def _ask(
+        self, method: str, path: str, query: Mapping[str, str], body: Any = None, accept: str = JSON
+    ) -> Any:
         """The JSON that is answered; raises what the answer means to us where it is a refusal."""
         with _translated():
-            response = await self._request(method, path, query, body)
-            text = await response.text()
+            response = await self._request(method, path, query, body, accept)
+            answer = await response.read()
         if not response.ok:
-            raise refusal(response.status, text or response.reason or "")
-        return json.loads(text)
+            raise refusal(response.status, answer.decode("utf-8", "replace") or response.reason or "")
+        return await asyncio.to_thread(json.loads, answer)  # a page of runs is megabytes
 
     async def _request(
         self,
@@ -132,13 +160,14 @@ class KubernetesCluster:
         path: str,
         query: Mapping[str, str],
         body: Any = None,
+        accept: str = JSON,
         seconds: float = REQUEST_SECONDS,
     ) -> aiohttp.ClientResponse:
         verb, url, headers, sent, _ = await self._client.param_serialize(
             method,
             path,
             query_params=list(query.items()),
-            header_params={"Accept": "application/json", "Content-Type": "application/json"},
+            header_params={"Accept": accept, "Content-Type": "application/json"},
             body=body,
             auth_settings=["BearerToken"],
         )
@@ -158,9 +187,17 @@ async def events(chunks: AsyncIterator[bytes]) -> AsyncIterator[Sequence[WatchEv
     rest = b""
     async for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
-        complete = [decode(line) for line in lines if line.strip()]
-        if complete:
-            yield complete
+        complete = [line for line in lines if line.strip()]
+        if sum(map(len, complete)) < _DECODED_AT_ONCE:
+            group = _decoded(complete)
+        else:
+            group = await asyncio.to_thread(_decoded, complete)
+        if group:
+            yield group
+
+
+def _decoded(lines: Sequence[bytes]) -> list[WatchEvent]:
+    return [decode(line) for line in lines]
 
 
 def decode(line: bytes) -> WatchEvent:

@@ -35,6 +35,7 @@ WriteSession = NewType("WriteSession", ReadSession)
 # Of PostgreSQL, for all that one request asks. The driver takes two seconds more to give the connection up,
 # and callers are told within five.
 ANSWER_SECONDS: Final = 2.0
+PAGE_SECONDS: Final = 10.0  # for what is mirrored together
 WORK_SECONDS: Final = 60.0  # for a bite of work in the background
 _CONNECT_SECONDS: Final = 3.0
 _FULL_SQLSTATE: Final = "53100"  # disk_full

@@ -14,6 +14,7 @@ ApiError
 └── HttpError             404, 405, 413 … of the router itself
 MigrationFailed                of the start alone: the process ends
 ListExpired                    of the mirror alone: the API server forgot a resource version
+AnotherCluster                 ends the process: the database is not this cluster's (a ValueError)
 """
 
 from __future__ import annotations
@@ -154,3 +155,7 @@ class MigrationFailed(Exception):
 
 class ListExpired(Exception):
     """A continue token or resource version is too old: list again from the start."""
+
+
+class AnotherCluster(ValueError):
+    """The database holds the history of another cluster; no restart mends that."""

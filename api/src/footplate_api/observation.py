@@ -5,13 +5,16 @@ Labels are bounded: routes are templates, never paths.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+RUNS: Final = "TrainingRuns"  # the kind without which nothing is mirrored
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -49,7 +52,9 @@ class Metrics:
             "footplate_api_mirror_events", "Changes of TrainingRuns seen.", registry=self.registry
         )
         self.mirror_failures = Counter(
-            "footplate_api_mirror_failures", "Lists and watches that failed.", registry=self.registry
+            "footplate_api_mirror_failures",
+            "Lists and watches that failed, or could not be stored.",
+            registry=self.registry,
         )
         self.mirror_last_event = Gauge(
             "footplate_api_mirror_last_event_timestamp_seconds",
@@ -62,4 +67,19 @@ class Metrics:
 class MirrorHealth:
     """Whether the mirror follows Kubernetes; written by the mirror, read by /readyz."""
 
-    failure: str | None = "no list of runs has been read yet"  # of the last list or watch
+    troubles: dict[str, str] = field(
+        default_factory=lambda: {RUNS: "no list of runs has been read yet"}
+    )  # with Kubernetes, by kind: of its last list or watch
+
+    refusal: str | None = None  # why this process must not go on
+    refused: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def refuse(self, sentence: str) -> None:
+        """Says that the process must end."""
+        self.refusal = self.troubles[RUNS] = sentence
+        self.refused.set()
+
+    @property
+    def failure(self) -> str | None:
+        """A sentence on one of them; None where all is well."""
+        return next(iter(self.troubles.values()), None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -29,6 +30,7 @@ class WatchEvent:
 
     type: EventType
     manifest: Manifest
+    heard_at: datetime | None = None  # by the clock of whoever reads the watch
 
     @property
     def resource_version(self) -> str:
@@ -37,8 +39,8 @@ class WatchEvent:
 
 
 @dataclass(frozen=True)
-class RunPage:
-    """A part of the list of all runs."""
+class ListPage:
+    """A part of the list of all objects of a kind."""
 
     manifests: Sequence[Manifest]
     resource_version: str
@@ -46,11 +48,15 @@ class RunPage:
 
 
 class Cluster(Protocol):
-    """TrainingRuns in the Kubernetes API.
+    """TrainingRuns in the Kubernetes API, and the namespaces that they are in.
 
     Every method raises ClusterUnavailable when the API server does not answer, and
     InstallationLacksRights when it refuses this program's own account.
     """
+
+    async def identity(self) -> str:
+        """What tells this cluster from any other: the uid of its namespace kube-system."""
+        ...
 
     async def create_run(self, namespace: str, manifest: Manifest) -> Manifest:
         """Creates a run under strict validation; the object as stored.
@@ -66,10 +72,11 @@ class Cluster(Protocol):
         """
         ...
 
-    async def list_runs(self, token: str | None) -> RunPage:
+    async def list_runs(self, token: str | None) -> ListPage:
         """The first page, or the one that `token` of the page before names.
 
-        Raises ListExpired when the token is too old.
+        The list is consistent: of a version that is no smaller than any that was heard of before it
+        was asked for. Raises ListExpired when the token is too old.
         """
         ...
 
@@ -79,4 +86,12 @@ class Cluster(Protocol):
         Ends by itself after about a minute. Raises ListExpired when that version is
         forgotten.
         """
+        ...
+
+    async def list_namespaces(self, token: str | None) -> ListPage:
+        """As list_runs; of namespaces the metadata only."""
+        ...
+
+    def watch_namespaces(self, resource_version: str) -> AsyncIterator[Sequence[WatchEvent]]:
+        """As watch_runs; of namespaces the metadata only."""
         ...

@@ -14,6 +14,9 @@ RunName = Annotated[str, Field(max_length=253, pattern="^[a-z0-9]([-.a-z0-9]*[a-
 Uid = Annotated[
     str, Field(max_length=64, pattern="^[-0-9A-Za-z]+$", description="a certain run of this name")
 ]
+FormerNamespaces = Annotated[
+    bool, Field(description="also runs of earlier namespaces that had this name and were deleted")
+]
 Step = Annotated[int, Field(ge=0, le=LARGEST)]
 
 

@@ -82,7 +82,8 @@ def test_rights_of_the_operator() -> None:
 
 def test_rights_of_the_api() -> None:
     assert rights(one(rendered(), "ClusterRole", "footplate-api")) == {
-        ("footplate.dev", "trainingruns"): {"get", "list", "watch", "create", "delete"}
+        ("footplate.dev", "trainingruns"): {"get", "list", "watch", "create", "delete"},
+        ("", "namespaces"): {"get", "list", "watch"},
     }
 
 

@@ -1,4 +1,4 @@
-"""A Kubernetes API that behaves like one as far as TrainingRuns go."""
+"""A Kubernetes API that behaves like one as far as TrainingRuns and their namespaces go."""
 
 from __future__ import annotations
 
@@ -7,10 +7,19 @@ import copy
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from footplate_api.errors import ClusterRefused, ClusterUnavailable, ListExpired
-from footplate_api.ports import EventType, Manifest, RunPage, WatchEvent
+from footplate_api.ports import EventType, ListPage, Manifest, WatchEvent
+
+
+@dataclass(frozen=True)
+class Backup:
+    """A cluster as it was once."""
+
+    objects: dict[tuple[str, str], dict[str, Any]]
+    version: int
 
 
 class FakeCluster:
@@ -20,18 +29,25 @@ class FakeCluster:
     history; `silent = True` changes things without telling watches, as a lost event does.
     """
 
-    def __init__(self, page_size: int = 500) -> None:
+    def __init__(self, page_size: int = 500, uid: str = "uid-of-kube-system") -> None:
+        self.uid = uid
+        self.namespaces: dict[str, dict[str, Any]] = {}
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
         self.available = True
         self.silent = False
         self.lists = 0
         self._page_size = page_size
-        self._version = 100
-        self._oldest = 0
+        self.version = 100
+        self.oldest = 0
         self._events: list[WatchEvent] = []
+        self._namespace_events: list[WatchEvent] = []
         self._news = asyncio.Condition()
 
     # -- what the API calls ----------------------------------------------------------
+
+    async def identity(self) -> str:
+        self._answer()
+        return self.uid
 
     async def create_run(self, namespace: str, manifest: Manifest) -> Manifest:
         self._answer()
@@ -49,22 +65,36 @@ class FakeCluster:
             raise ClusterRefused(f"the UID in the precondition ({uid}) does not match", status=409)
         await self.remove(namespace, name)
 
-    async def list_runs(self, token: str | None) -> RunPage:
+    async def list_runs(self, token: str | None) -> ListPage:
         self._answer()
         self.lists += 1
-        start = int(token or 0)
-        everything = [copy.deepcopy(manifest) for _, manifest in sorted(self.objects.items())]
-        page = everything[start : start + self._page_size]
-        following = start + self._page_size
-        return RunPage(page, str(self._version), str(following) if following < len(everything) else None)
+        return self._page(self.objects, token)
 
-    async def watch_runs(self, resource_version: str) -> AsyncIterator[Sequence[WatchEvent]]:
+    def watch_runs(self, resource_version: str) -> AsyncIterator[Sequence[WatchEvent]]:
+        return self._watch(self._events, resource_version)
+
+    async def list_namespaces(self, token: str | None) -> ListPage:
+        self._answer()
+        return self._page(self.namespaces, token)
+
+    def watch_namespaces(self, resource_version: str) -> AsyncIterator[Sequence[WatchEvent]]:
+        return self._watch(self._namespace_events, resource_version)
+
+    def _page(self, objects: Mapping[Any, dict[str, Any]], token: str | None) -> ListPage:
+        start = int(token or 0)
+        following = start + self._page_size
+        page = [copy.deepcopy(objects[key]) for key in sorted(objects)[start:following]]
+        return ListPage(page, str(self.version), str(following) if following < len(objects) else None)
+
+    async def _watch(
+        self, events: list[WatchEvent], resource_version: str
+    ) -> AsyncIterator[Sequence[WatchEvent]]:
         seen = int(resource_version)
         for _ in range(20):  # then the server's own timeout ends the watch
             self._answer()
-            if seen < self._oldest:
-                raise ListExpired(f"too old resource version: {seen} ({self._oldest})")
-            news = [event for event in self._events if int(event.resource_version) > seen]
+            if not self.oldest <= seen <= self.version:
+                raise ListExpired(f"too old resource version: {seen} ({self.oldest})")
+            news = [event for event in events if int(event.resource_version) > seen]
             if news:
                 yield news
                 seen = int(news[-1].resource_version)
@@ -86,7 +116,7 @@ class FakeCluster:
     ) -> dict[str, Any]:
         """Creates or changes a run, as kubectl or the operator would."""
         known = self.objects.get((namespace, name))
-        self._version += 1
+        self.version += 1
         stored = {
             "apiVersion": "footplate.dev/v1alpha1",
             "kind": "TrainingRun",
@@ -99,7 +129,7 @@ class FakeCluster:
                 **(metadata or {}),
                 "namespace": namespace,
                 "name": name,
-                "resourceVersion": str(self._version),
+                "resourceVersion": str(self.version),
             },
             "spec": dict(spec if spec is not None else (known or {"spec": {"stage": "pretrain"}})["spec"]),
             "status": dict(status if status is not None else (known or {}).get("status", {})),
@@ -111,15 +141,47 @@ class FakeCluster:
     async def remove(self, namespace: str, name: str) -> None:
         """Deletes a run for good."""
         gone = self.objects.pop((namespace, name))
-        self._version += 1
-        gone["metadata"]["resourceVersion"] = str(self._version)
+        self.version += 1
+        gone["metadata"]["resourceVersion"] = str(self.version)
         await self._tell(EventType.DELETED, gone)
+
+    async def make_namespace(self, name: str, created: str) -> str:
+        """Makes a namespace, anew if there is one with all that is in it; returns its uid."""
+        for key in [key for key in self.objects if key[0] == name]:
+            await self.remove(*key)
+        self.version += 1
+        metadata = {
+            "uid": str(uuid.uuid4()),
+            "name": name,
+            "resourceVersion": str(self.version),
+            "creationTimestamp": created,
+        }
+        self.namespaces[name] = {"metadata": metadata}
+        if not self.silent:
+            self._namespace_events.append(WatchEvent(EventType.ADDED, self.namespaces[name]))
+            async with self._news:
+                self._news.notify_all()
+        return str(metadata["uid"])
+
+    def backup(self) -> Backup:
+        """What restore() sets the cluster back to."""
+        return Backup(copy.deepcopy(self.objects), self.version)
+
+    def restore(self, backup: Backup) -> None:
+        """Sets everything back, versions included; watches from before end."""
+        self.objects, self.version = copy.deepcopy(backup.objects), backup.version
+        self.forget()
+
+    def events_after(self, version: int) -> list[WatchEvent]:
+        """What a watch from this version brings."""
+        return [event for event in self._events if int(event.resource_version) > version]
 
     def forget(self) -> None:
         """Compacts: watches from before now are refused."""
         self._events.clear()
-        self._version += 1
-        self._oldest = self._version
+        self._namespace_events.clear()
+        self.version += 1
+        self.oldest = self.version
 
     def _answer(self) -> None:
         if not self.available:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,18 +14,24 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import select
 
 from cluster.kubernetes.envtest import ApiServer, api_server
+from cluster.machine.ports import claim_ports
 from footplate_api import cluster, migrate
 from footplate_api.cluster import KubernetesCluster
 from footplate_api.database import Database
 from footplate_api.edge import utc_now
 from footplate_api.errors import ClusterRefused, ClusterUnavailable, InstallationLacksRights, ListExpired
+from footplate_api.installation import repository as installation
+from footplate_api.namespaces import repository as namespaces
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.pipelines.mirror import Mirror
+from footplate_api.pipelines.namespaces import NamespaceMirror
 from footplate_api.runs.schemas import EXAMPLE
+from footplate_contracts.names import ExitCode
 from tests.component.footplate_api.builders import eventually
-from tests.component.footplate_api.test_mirror import following, found
+from tests.component.footplate_api.mirrors import following, found
 
 CRDS = Path(__file__).parents[3] / "crds"
 
@@ -182,6 +190,55 @@ async def test_no_api_server_is_no_answer(kubernetes: ApiServer, tmp_path: Path)
     with pytest.raises(ClusterUnavailable, match="does not answer"):
         await nobody.list_runs(None)
     await nobody.close()
+
+
+async def test_the_cluster_is_told_by_its_namespace_kube_system(
+    kubernetes: ApiServer, client: KubernetesCluster
+) -> None:
+    uid = kubectl(kubernetes, "get", "namespace", "kube-system", "--output=jsonpath={.metadata.uid}")
+    assert await client.identity() == uid
+
+
+async def test_a_database_of_another_cluster_ends_the_process_with_a_sentence(
+    kubernetes: ApiServer, tmp_path: Path
+) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/others.db"
+    database = Database(url)
+    await migrate.upgrade(database)
+    async with database.write() as session:
+        await installation.claim(session, "uid-of-another-cluster")
+    await database.close()
+    arguments = ["--port", str(claim_ports(1)[0]), "--kubeconfig", str(kubernetes.kubeconfig)]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "footplate_api", *arguments),
+        env={**os.environ, "FOOTPLATE_DATABASE_URL": url},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == ExitCode.CONFIG
+    assert b"footplate-api: The database holds the history of another cluster" in said
+    assert b"Traceback" not in said
+
+
+async def test_namespaces_are_followed_by_their_metadata(
+    kubernetes: ApiServer, client: KubernetesCluster, tmp_path: Path
+) -> None:
+    database = Database(f"sqlite+aiosqlite:///{tmp_path}/mirror.db")
+    await migrate.upgrade(database)
+
+    async def uid(name: str) -> str | None:
+        async with database.read() as session:
+            return await session.scalar(select(namespaces.present(name)))
+
+    async with following(NamespaceMirror(client, database, Metrics(), MirrorHealth(), utc_now)):
+        await eventually(lambda: uid("default"), bool)
+        await asyncio.to_thread(kubectl, kubernetes, "create", "namespace", "made-while-watched")
+        known = await eventually(lambda: uid("made-while-watched"), bool)
+    path = ["get", "namespace", "made-while-watched", "--output=jsonpath={.metadata.uid}"]
+    assert known == kubectl(kubernetes, *path)
+    page = await client.list_namespaces(None)
+    assert not any({"spec", "status"} & set(manifest) for manifest in page.manifests)
+    await database.close()
 
 
 async def test_the_mirror_follows_kubectl(

@@ -3,68 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from footplate_api.database import Database
-from footplate_api.models import Run
-from footplate_api.observation import Metrics, MirrorHealth
-from footplate_api.pipelines.mirror import Mirror
-from footplate_api.ports import EventType, Manifest, RunPage, WatchEvent
-from footplate_api.runs import repository, service
+from footplate_api.ports import EventType, ListPage, Manifest, WatchEvent
+from footplate_api.runs import ending, repository, service
 from footplate_api.runs.schemas import RunSubmission
+from footplate_api.settings import with_driver
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.conftest import Api
+from tests.component.footplate_api.conftest import running as serving
 from tests.component.footplate_api.fakes import FakeCluster
+from tests.component.footplate_api.mirrors import (
+    NOW,
+    Clock,
+    event,
+    following,
+    found,
+    mirror,
+    running,
+    step_of,
+)
+from tests.component.footplate_api.postgres import Server
 
-NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 GPT = RunSubmission.model_validate({"metadata": {"name": "gpt"}, "spec": {}})
-
-
-class Clock:
-    """A clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.time = NOW
-
-    def __call__(self) -> datetime:
-        self.time += timedelta(milliseconds=1)
-        return self.time
-
-
-def mirror(database: Database, cluster: FakeCluster, now: Callable[[], datetime] | None = None) -> Mirror:
-    return Mirror(cluster, database, Metrics(), MirrorHealth(), now or Clock(), chance=lambda: 0.0)
-
-
-@asynccontextmanager
-async def following(mirror: Mirror) -> AsyncIterator[None]:
-    task = asyncio.create_task(mirror.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-
-
-async def found(database: Database, name: str, namespace: str = "research") -> Run | None:
-    async with database.read() as session:
-        return await repository.find(session, namespace, name, None)
-
-
-async def step_of(database: Database, name: str) -> int | None:
-    run = await found(database, name)
-    return None if run is None else run.step
-
-
-def running(step: int) -> dict[str, Any]:
-    return {
-        "phase": "Running",
-        "progress": {"step": step, "totalSteps": 100, "tokens": step * 8, "loss": 2.5},
-    }
 
 
 async def test_a_list_takes_over_everything_in_pages(database: Database) -> None:
@@ -185,7 +150,8 @@ async def test_a_run_taken_for_deleted_by_mistake_comes_back(database: Database)
     watcher = mirror(database, cluster)
     await watcher.list()
     async with database.write() as session:
-        await repository.mark_deleted(session, [stored["metadata"]["uid"]], NOW)
+        end, version = ending.Ending(NOW, True), int(stored["metadata"]["resourceVersion"])
+        await repository.mark_gone(session, stored["metadata"]["uid"], end, NOW, version)
     await watcher.list()
     run = await found(database, "gpt")
     assert run is not None and run.deleted_at is None
@@ -216,7 +182,7 @@ async def test_a_run_submitted_before_a_list_and_created_during_it_is_not_taken_
             await self.listed.wait()
             return await super().create_run(namespace, manifest)
 
-        async def list_runs(self, token: str | None) -> RunPage:
+        async def list_runs(self, token: str | None) -> ListPage:
             page = await super().list_runs(token)
             self.listed.set()
             await submitting
@@ -232,7 +198,7 @@ async def test_a_run_submitted_before_a_list_and_created_during_it_is_not_taken_
 
 async def test_a_run_that_came_and_went_while_a_list_was_on_its_way_is_deleted(database: Database) -> None:
     class Busy(FakeCluster):
-        async def list_runs(self, token: str | None) -> RunPage:
+        async def list_runs(self, token: str | None) -> ListPage:
             await service.submit(self, database, "research", GPT, clock)
             await self.remove("research", "gpt")
             return await super().list_runs(token)
@@ -270,17 +236,21 @@ async def test_the_mirror_tells_how_it_is(api: Api) -> None:
     assert (await api.client.get(RUNS)).status_code == 200
 
 
+async def test_trouble_with_the_database_is_none_of_kubernetes(postgres: Server) -> None:
+    async with serving(with_driver(postgres.empty()), FakeCluster()) as api:
+        await eventually(lambda: readiness(api), lambda answer: answer["kubernetes"] == "ok")
+        postgres.stop()
+        registry = api.context.metrics.registry
+
+        async def failures() -> float | None:
+            await api.cluster.put("research", "gpt")
+            return registry.get_sample_value("footplate_api_mirror_failures_total")
+
+        await eventually(failures, bool)
+        assert api.context.mirror.failure is None
+        postgres.start()
+        await eventually(lambda: step_of(api.context.database, "gpt"), lambda step: step is not None)
+
+
 async def readiness(api: Api) -> Any:
     return (await api.client.get("/readyz")).json()
-
-
-def event(kind: EventType, version: int) -> WatchEvent:
-    """A run whose step is its version."""
-    metadata = {
-        "uid": "uid-1",
-        "namespace": "research",
-        "name": "gpt",
-        "resourceVersion": str(version),
-        "creationTimestamp": "2026-11-25T10:00:00Z",
-    }
-    return WatchEvent(kind, {"metadata": metadata, "spec": {}, "status": running(version)})

@@ -24,6 +24,7 @@ STATUSES: Final = {
     "ingest_telemetry": {200, 409, 422, 429, 503} | ROUTER | BODY,
     "read_metrics": {200, 422, 503} | ROUTER,
     "list_checkpoints": {200, 422, 503} | ROUTER,
+    "list_attempts": {200, 422, 503} | ROUTER,
     "healthz": {200},
     "readyz": {200, 503},
     "version": {200},

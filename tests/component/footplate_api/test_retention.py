@@ -24,7 +24,7 @@ async def look(api: Api, limits: Limits = LIMITS, room: int | None = None) -> in
 
 async def ended(api: Api, uid: str, days: int) -> None:
     async with api.context.database.write() as session:
-        change = {"phase": "Succeeded", "seen_at": NOW - timedelta(days=days)}
+        change = {"phase": "Succeeded", "ended_at": NOW - timedelta(days=days)}
         await session.execute(update(Run).where(Run.uid == uid).values(**change))
 
 

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from footplate_api.pipelines.mirror import changes, retry_delay
+from footplate_api.pipelines.following import retry_delay
+from footplate_api.pipelines.mirror import changes
 from footplate_api.ports import EventType, WatchEvent
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -47,7 +48,7 @@ def event(kind: EventType, uid: str, version: int) -> WatchEvent:
     ],
 )
 def test_changes(events: list[WatchEvent], rows: list[tuple[str, int, datetime | None]]) -> None:
-    made = [(row["uid"], row["resource_version"], row["deleted_at"]) for row in changes(events, NOW)]
+    made = [(row["uid"], row["resource_version"], row["deleted_at"]) for row in changes(events, NOW).runs]
     assert made == rows
 
 

@@ -42,12 +42,30 @@ def test_everything_that_is_there_is_kept() -> None:
         "tokens": 56,
         "loss": 2.0,
         "deleted_at": None,
+        "ended_at": None,
+        "end_estimated": False,
         "seen_at": NOW,
         "labels": {"a": "b"},
         "annotations": {},
         "spec": {"stage": "pretrain"},
+        "digest": row(manifest, NOW)["digest"],
         "status": {"phase": "Running", "progress": progress},
     }
+
+
+@pytest.mark.parametrize(
+    ("change", "changes"),
+    [
+        pytest.param({"spec": {"stage": "sft"}}, True, id="spec"),
+        pytest.param({"metadata": {**METADATA, "labels": {}}}, True, id="labels"),
+        pytest.param({"metadata": {**METADATA, "annotations": {"a": "b"}}}, True, id="annotations"),
+        pytest.param({"metadata": {**METADATA, "resourceVersion": "43"}}, False, id="version"),
+        pytest.param({"status": {"phase": "Failed"}}, False, id="status"),
+    ],
+)
+def test_the_digest_is_of_what_was_asked_for(change: dict[str, Any], changes: bool) -> None:
+    manifest = {"metadata": METADATA, "spec": {"stage": "pretrain"}, "status": {"phase": "Running"}}
+    assert (row(manifest, NOW)["digest"] != row({**manifest, **change}, NOW)["digest"]) is changes
 
 
 @pytest.mark.parametrize(
@@ -58,6 +76,7 @@ def test_everything_that_is_there_is_kept() -> None:
         pytest.param([], id="a-list"),
         pytest.param({"phase": 3, "progress": "much"}, id="other-types"),
         pytest.param({"progress": {"step": "7", "tokens": 2**64, "loss": "NaN"}}, id="other-numbers"),
+        pytest.param({"progress": {"tokens": -(2**64), "loss": 10**400}}, id="numbers-beyond-any-column"),
     ],
 )
 def test_a_strange_status_is_as_good_as_none(status: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import ConfigDict, Field
 
-from footplate_api.schemas import Schema, Step, Uid
+from footplate_api.schemas import FormerNamespaces, Schema, Step, Uid
 
 
 class CheckpointQuery(Schema):
@@ -13,6 +13,7 @@ class CheckpointQuery(Schema):
     model_config = ConfigDict(extra="forbid")
 
     uid: Uid | None = None
+    former_namespaces: FormerNamespaces = False
     before: Step | None = Field(None, description="only steps below; for the next page")
     limit: int = Field(100, ge=1, le=1000)
     removed: bool = Field(False, description="also those that retention has removed since")

@@ -13,7 +13,7 @@ async def list_checkpoints(
     session: ReadSession, namespace: str, name: str, query: CheckpointQuery
 ) -> CheckpointList:
     """A page of a run's checkpoints, newest first; raises RunNotFound."""
-    run = await runs.get(session, namespace, name, query.uid)
+    run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
     rows = await repository.newest_first(session, run.uid, query.before, query.limit + 1, query.removed)
     items = [_item(row) for row in rows[: query.limit]]
     following = items[-1].step if len(rows) > query.limit else None

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import ConfigDict, Field, WithJsonSchema, create_model, field_validator, model_validator
 
-from footplate_api.schemas import LARGEST, Number, Schema, Step, Uid
+from footplate_api.schemas import LARGEST, FormerNamespaces, Number, Schema, Step, Uid
 from footplate_contracts.metrics import COLUMNS, VALUE_NAME, Column, Scalar
 
 DEFAULT_ROWS = 5000
@@ -48,6 +48,7 @@ class MetricQuery(Schema):
     model_config = ConfigDict(extra="forbid")
 
     uid: Uid | None = None
+    former_namespaces: FormerNamespaces = False
     from_step: Step = Field(0, alias="from", description="first step")
     to_step: Step | None = Field(None, alias="to", description="last step, inclusive")
     every: int | None = Field(

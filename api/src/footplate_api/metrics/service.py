@@ -25,7 +25,7 @@ async def read(session: ReadSession, namespace: str, name: str, query: MetricQue
 
     It is put together off the event loop: the longest answer has a million numbers.
     """
-    run = await runs.get(session, namespace, name, query.uid)
+    run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
     segments = (await repository.segments(session, [run.uid])).get(run.uid, [])
     chosen = lineage.superseded(segments) if query.superseded else lineage.standing(segments)
     part = history.clipped(chosen, query.from_step, query.to_step)

@@ -32,6 +32,8 @@ Generation = tuple[int, int]
 STORED: Final = tuple(column.name for column in COLUMNS)
 """The columns of a row in the order in which `Row` has their values; the first is `step`."""
 
+_TIME: Final = STORED.index("time")
+_FAR: Final = 253_402_300_800.0  # the year 10000, which no date has
 _UID: Final = re.compile(r"[-0-9A-Za-z]{1,64}")
 _WHOLE: Final = [column for column in COLUMNS if column.type is int]
 _TEXTS: Final = [column for column in COLUMNS if column.type is str]
@@ -69,6 +71,12 @@ class Delivery:
     def count(self) -> int:
         """Rows in it."""
         return sum(len(rows) for rows in self.rows.values())
+
+    @property
+    def last_time(self) -> float | None:
+        """The latest moment that a row was measured at, in seconds since the Unix epoch; None without."""
+        times = (row.columns[_TIME] for rows in self.rows.values() for row in rows)
+        return max((time for time in times if time is not None and 0 <= time < _FAR), default=None)
 
 
 def delivery(namespace: str, name: str, body: bytes) -> Delivery:

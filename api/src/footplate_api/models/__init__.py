@@ -1,21 +1,28 @@
 """The tables, one file per aggregate; importing this package knows all of them."""
 
+from footplate_api.models.attempt import Attempt
 from footplate_api.models.base import Base
 from footplate_api.models.checkpoint import Checkpoint
 from footplate_api.models.exporter import RunExporter
 from footplate_api.models.former import STEP_METRICS
+from footplate_api.models.installation import Installation
 from footplate_api.models.metric import FurtherName, GivenUpTelemetry, MetricExtent, MetricRow, MetricSegment
-from footplate_api.models.run import Run
+from footplate_api.models.namespace import Namespace
+from footplate_api.models.run import Run, RunSpec
 
 __all__ = [
     "STEP_METRICS",
+    "Attempt",
     "Base",
     "Checkpoint",
     "FurtherName",
     "GivenUpTelemetry",
+    "Installation",
     "MetricExtent",
     "MetricRow",
     "MetricSegment",
+    "Namespace",
     "Run",
     "RunExporter",
+    "RunSpec",
 ]

@@ -49,10 +49,13 @@ class CarryOver:
 
     async def bite(self) -> int:
         """Moves some rows; how many."""
+        order = (STEP_METRICS.c.run_uid, STEP_METRICS.c.step)
+        statement = select(STEP_METRICS).order_by(*order)
+        async with self.database.read(WORK_SECONDS) as session:
+            if (await session.execute(statement.limit(1))).first() is None:
+                return 0  # as a rule: nobody has to wait for a write of nothing
         async with self.database.write(WORK_SECONDS) as session:
-            order = (STEP_METRICS.c.run_uid, STEP_METRICS.c.step)
-            statement = select(STEP_METRICS).order_by(*order).limit(BITE)
-            found = (await session.execute(statement)).all()
+            found = (await session.execute(statement.limit(BITE))).all()
             rows: dict[str, dict[Generation, list[Row]]] = {}
             for former in found:
                 columns = tuple(getattr(former, name) for name in STORED)

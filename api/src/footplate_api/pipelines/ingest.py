@@ -12,8 +12,9 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
@@ -141,11 +142,25 @@ async def store(session: WriteSession, deliveries: Sequence[Delivery]) -> list[A
     )
     await checkpoints.remove(session, [(taken.run_uid, gone) for taken in stored for gone in taken.removals])
     await storage.note_given_up(session, stored)
+    await _move_ends(session, [taken for taken in stored if taken.run_uid in known], known)
     return refused
 
 
-def _mismatch(delivery: Delivery, known: tuple[str, str] | None) -> ApiError | None:
-    if known in (None, (delivery.namespace, delivery.name)):
+async def _move_ends(
+    session: WriteSession, stored: Sequence[Delivery], known: Mapping[str, runs.Named]
+) -> None:
+    """A run that was found missing lived at least as long as its rows say."""
+    lived = {
+        delivery.run_uid: time
+        for delivery in stored
+        if known[delivery.run_uid].end_estimated and (time := delivery.last_time) is not None
+    }
+    for uid, time in sorted(lived.items()):
+        await runs.later_evidence(session, uid, datetime.fromtimestamp(time, UTC))
+
+
+def _mismatch(delivery: Delivery, known: runs.Named | None) -> ApiError | None:
+    if known is None or known[:2] == (delivery.namespace, delivery.name):
         return None
     return RunMismatch(
         f"body.runUid: {delivery.run_uid!r} is not the uid of the run {delivery.namespace}/{delivery.name}"

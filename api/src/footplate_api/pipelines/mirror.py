@@ -1,146 +1,237 @@
 """Keeps the table of runs like the runs in Kubernetes, and remembers those that are gone.
 
-A list gives the whole state, a watch what changes after it. Watches may lose events
-(an expired version, a restart of the API server), so everything is listed again after
-each trouble and every few minutes; what a list lacks is deleted. Rows are guarded by
-their resource version: however late an event comes, it never replaces a newer row.
+How two mirrors write one table, with no clock compared to another
+-------------------------------------------------------------------
+All TrainingRuns of a cluster count their resource versions together (they are etcd's
+revisions), so versions tell what is newer, whichever replica heard of it. Each row has
+the version that it shows.
+
+*An event or a creation* replaces rows of smaller versions only: however late it comes,
+it never replaces a newer row. It never brings a deleted run back; a uid is used once.
+
+*A list* is read whole, at one version L (its later pages continue at L). It shows every
+run as it is at L, so of rows of versions up to L it is the truth:
+
+- A run that it shows in another version than such a row's is taken from the list. A
+  smaller one there would be no later state of an ordinary cluster: nothing lies between
+  the version in which L shows it and L itself.
+- A live row that it lacks is gone; the row gets version L. So neither an older list that
+  another replica still reads, nor an event from before the deletion on a watch that lags,
+  brings the run back. The deletion itself, should a lagging watch still bring it, is taken
+  all the same: it knows when, and the list had to guess.
+- A row of a version above L was written after L: by another replica's watch, or by a POST
+  between two pages. The list says nothing of it; the watch from L will.
+
+A POST that is answered, deleted and listed before its own transaction begins leaves a row
+that is live until the next list.
+
+*A cluster that was set back* (restored from a backup) counts from less, and the rows of
+the time that is no more would shadow those of the new one. Before a list is asked for,
+the newest version that any replica had heard of, N, is read; a list that is asked for
+after that has L >= N, however late its answer comes and whatever others write meanwhile.
+L < N therefore means one thing: the cluster was set back. Lists are asked for without a
+resource version for that reason, periodic ones too. What older API servers answer from
+their watch cache has no pages, so hundreds of megabytes come at once; and with
+resourceVersion=0 it may be behind N (with resourceVersionMatch=NotOlderThan at N it is not,
+but a cluster that was set back then answers with a time-out). Since Kubernetes 1.31 the
+consistent list in pages of 500 comes from the watch cache as well, at no cost to etcd.
+
+Whoever finds the cluster set back begins a new timeline: the versions of all rows that may
+come back are forgotten, N becomes L, and the list is taken over as ever. Every transaction
+of a mirror names the timeline in which its list or watch began, and writes nothing when
+that is over: it lists again. They all touch the row of `installation` first, so none is
+half-way when the timeline ends. A set-back that no list sees, as the cluster has passed N
+before anybody asked, needs none of this: all rows are of versions up to L.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
-from footplate_api.database import Database
-from footplate_api.errors import ApiError, ListExpired
-from footplate_api.observation import Metrics, MirrorHealth
-from footplate_api.ports import Cluster, EventType, Manifest, WatchEvent
-from footplate_api.runs import record, repository
-from footplate_contracts.backoff import backoff
+from footplate_api import lenient
+from footplate_api.attempts import record as attempt_record
+from footplate_api.attempts import repository as attempts
+from footplate_api.database import PAGE_SECONDS, WriteSession
+from footplate_api.errors import ListExpired
+from footplate_api.installation import repository as installation
+from footplate_api.metrics import repository as metric_rows
+from footplate_api.observation import RUNS
+from footplate_api.pipelines.following import Follower
+from footplate_api.ports import EventType, ListPage, Manifest, WatchEvent
+from footplate_api.runs import ending, record, repository
 
-RELIST_SECONDS: Final = 600.0
-FIRST_RETRY_SECONDS: Final = 0.5
-LONGEST_RETRY_SECONDS: Final = 15.0
-PAUSE_SECONDS: Final = 0.1  # between watches, should a proxy end each at once
+ROWS_A_TRANSACTION: Final = 100  # whoever else writes runs waits for so many at most
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Told:
+    """What Kubernetes told, as rows: each run as it is last, and every attempt that was told of."""
+
+    runs: Sequence[Mapping[str, Any]] = ()
+    attempts: Sequence[Mapping[str, Any]] = ()
+
+
 @dataclass
-class Mirror:
-    """One loop for the life of the process; any number of them may serve one database."""
+class Mirror(Follower):
+    """Follows TrainingRuns."""
 
-    cluster: Cluster
-    database: Database
-    metrics: Metrics
-    health: MirrorHealth
-    now: Callable[[], datetime]
-    chance: Callable[[], float] = random.random
-    failures: int = 0  # since a watch last worked
+    kind: ClassVar[str] = RUNS
 
-    async def run(self) -> None:
-        """Mirrors until cancelled; trouble with Kubernetes or the database is waited out."""
-        while True:
-            try:
-                await self._follow(await self.list())
-            except ListExpired as error:
-                log.info("listing again: %s", error)
-                await self._wait()
-            except ApiError as error:
-                self._trouble(error.detail)
-                await self._wait()
-            except Exception as error:  # the edge of the task: nobody would start it again
-                log.exception("the mirror stumbled")
-                self._trouble(f"The mirror failed with {type(error).__name__}.")
-                await self._wait()
+    timeline: int | None = field(default=None, init=False)  # of the last list; None: none was read
 
-    def _trouble(self, detail: str) -> None:
-        log.warning("%s", detail)
-        self.health.failure = detail
-        self.metrics.mirror_failures.inc()
+    def watch(self, version: str) -> AsyncIterator[Sequence[WatchEvent]]:
+        return self.cluster.watch_runs(version)
 
-    async def _wait(self) -> None:
-        self.failures += 1
-        await asyncio.sleep(retry_delay(self.failures, self.chance()))
-
-    async def list(self) -> str:
-        """Takes over all runs that exist; returns the version from which to watch."""
-        started, version = self.now(), ""
-        present: set[str] = set()
-        token: str | None = None
-        while True:
-            page = await self.cluster.list_runs(token)
-            version = version or page.resource_version  # of all pages: they show one moment
-            rows = decoded(page.manifests, self.now())
-            present.update(row["uid"] for row in rows)
-            async with self.database.write() as session:
-                await repository.store(session, rows)
-            token = page.next_token
-            if token is None:
-                break
-        async with self.database.write() as session:
-            known = await repository.live_uids(session, up_to=int(version), seen_before=started)
-            await repository.mark_deleted(session, known - present, self.now())
-        self._heard()
-        return version
-
-    async def _follow(self, version: str) -> None:
-        relist = self.now().timestamp() + RELIST_SECONDS
-        while self.now().timestamp() < relist:
-            async for events in self.cluster.watch_runs(version):
-                await self.apply(events)
-                version = events[-1].resource_version
-                self.failures = 0
-            self.failures = 0
-            self._heard()
-            await asyncio.sleep(PAUSE_SECONDS)
-
-    async def apply(self, events: Sequence[WatchEvent]) -> None:
-        """Stores the last event of each run in one transaction."""
-        rows = changes(events, self.now())
-        if rows:
-            async with self.database.write() as session:
-                await repository.store(session, rows)
-        self.metrics.mirror_events.inc(len(rows))
-        self._heard()
-
-    def _heard(self) -> None:
-        self.health.failure = None
+    def heard(self) -> None:
+        super().heard()
         self.metrics.mirror_last_event.set(self.now().timestamp())
 
+    async def list(self) -> str:
+        async with self.database.read(PAGE_SECONDS) as session:
+            before = await installation.moment(session)
+        page = await self.cluster.list_runs(None)
+        version = int(page.resource_version)
+        self.timeline = before.timeline
+        if version < before.newest_version:
+            await self._set_back(before, version)
+        present: set[str] = set()
+        while True:
+            present |= await self._take(page, version)
+            if page.next_token is None:
+                break
+            page = await self.cluster.list_runs(page.next_token)
+        await self._miss(present, version)
+        self.heard()
+        return str(version)
 
-def decoded(manifests: Iterable[Manifest], seen_at: datetime) -> list[dict[str, Any]]:
+    async def apply(self, events: Sequence[WatchEvent]) -> None:
+        """Stores the last event of each run, and the attempts of every event, in one transaction."""
+        told = await asyncio.to_thread(changes, events, self.now())
+        if told.runs:
+            newest = max(row["resource_version"] for row in told.runs)
+            async with self.database.write(PAGE_SECONDS) as session:
+                await self._reach(session, newest)
+                await repository.store(session, told.runs)
+                await attempts.store(session, told.attempts)
+        self.metrics.mirror_events.inc(len(told.runs))
+
+    async def _set_back(self, before: installation.Moment, version: int) -> None:
+        async with self.database.write(PAGE_SECONDS) as session:
+            if not await installation.set_back(session, before.timeline, version):
+                raise ListExpired("another replica found the cluster set back")
+            await repository.forget_versions(session, version)
+            await attempts.forget_versions(session, version)
+        self.timeline = before.timeline + 1
+        log.warning(
+            "the cluster was set back from version %d to %d: its list is taken over whole",
+            before.newest_version,
+            version,
+        )
+
+    async def _reach(self, session: WriteSession, version: int) -> None:
+        if not await installation.reach(session, version, self.timeline):
+            raise ListExpired("the cluster was set back since the last list")
+
+    async def _take(self, page: ListPage, version: int) -> Set[str]:
+        """Stores what a page of a list of this version says anew; the uids of all its runs."""
+        present = versions(page.manifests)
+        async with self.database.read(PAGE_SECONDS) as session:
+            known = await repository.known(session, present.keys())
+        news = [manifest for manifest in page.manifests if is_news(manifest, known)]
+        for start in range(0, len(news), ROWS_A_TRANSACTION):
+            told = await asyncio.to_thread(decoded, news[start : start + ROWS_A_TRANSACTION], self.now())
+            async with self.database.write(PAGE_SECONDS) as session:
+                await self._reach(session, version)
+                await repository.store(session, told.runs, listed=version)
+                await attempts.store(session, told.attempts, listed=version)
+        return present.keys()
+
+    async def _miss(self, present: Collection[str], version: int) -> None:
+        """Notes the end of runs that a list of this version lacks."""
+        gone = [*await self._missing(present, version)]
+        async with self.database.read(PAGE_SECONDS) as session:
+            gone += await repository.gone_without_end(session)
+        for start in range(0, max(len(gone), 1), ROWS_A_TRANSACTION):
+            async with self.database.write(PAGE_SECONDS) as session:
+                await self._reach(session, version)
+                for uid in gone[start : start + ROWS_A_TRANSACTION]:
+                    await note_gone(session, uid, version, self.now())
+
+    async def _missing(self, present: Collection[str], version: int) -> Sequence[str]:
+        missing: list[str] = []
+        after: repository.LivePlace | None = None
+        while True:
+            async with self.database.read(PAGE_SECONDS) as session:
+                live = await repository.live(session, version, after)
+            missing += [place.uid for place in live if place.uid not in present]
+            if not live:
+                return sorted(missing)
+            after = live[-1]
+
+
+async def note_gone(session: WriteSession, uid: str, version: int, noticed_at: datetime) -> None:
+    """Notes that a list of this version lacked a run, and when that ended as far as anybody knows."""
+    run = await repository.by_uid(session, uid)
+    if run is None:
+        return
+    last_row = lenient.instant(await metric_rows.last_time(session, uid))
+    known = ending.Ending(run.ended_at, bool(run.end_estimated))
+    end = ending.missing(known, run.created_at, run.status, last_row, noticed_at)
+    await repository.mark_gone(session, uid, end, noticed_at, version)
+
+
+def versions(manifests: Iterable[Manifest]) -> dict[str, str]:
+    """uid -> resource version, of whatever has both."""
+    metadata = (manifest.get("metadata") or {} for manifest in manifests)
+    return {about["uid"]: about.get("resourceVersion", "") for about in metadata if "uid" in about}
+
+
+def is_news(manifest: Manifest, known: Mapping[str, repository.Known]) -> bool:
+    """Whether the table shows this run in another version, as deleted, without its end, or not at all."""
+    metadata = manifest.get("metadata") or {}
+    row = known.get(metadata.get("uid", ""))
+    if row is None or str(row.resource_version) != metadata.get("resourceVersion"):
+        return True
+    return row.deleted or row.end_unknown
+
+
+def decoded(manifests: Iterable[Manifest], seen_at: datetime) -> Told:
     """Rows of those manifests that can be read; the others are logged and left out."""
-    rows = []
+    rows, read = [], []
     for manifest in manifests:
         try:
             rows.append(record.row(manifest, seen_at))
+            read.append(manifest)
         except ValueError as error:
             log.error("skipped an object: %s", error)
-    return rows
+    return Told(rows, attempt_record.rows(read))
 
 
-def changes(events: Iterable[WatchEvent], seen_at: datetime) -> list[dict[str, Any]]:
-    """One row for each run that `events` tell of, as its last event leaves it."""
-    last = {
-        event.manifest["metadata"].get("uid"): event
-        for event in events
-        if event.type is not EventType.BOOKMARK
-    }
-    rows = []
-    for event in last.values():
-        deleted_at = seen_at if event.type is EventType.DELETED else None
-        rows += [{**row, "deleted_at": deleted_at} for row in decoded([event.manifest], seen_at)]
-    return rows
+def changes(events: Iterable[WatchEvent], seen_at: datetime) -> Told:
+    """One row for each run that `events` tell of, as its last event leaves it, and all attempts."""
+    last: dict[str, Mapping[str, Any]] = {}
+    read = []
+    for event in events:
+        if event.type is EventType.BOOKMARK:
+            continue
+        try:
+            row = _row(event, event.heard_at or seen_at)
+        except ValueError as error:
+            log.error("skipped an object: %s", error)
+            continue
+        last[row["uid"]] = row
+        read.append(event.manifest)
+    return Told(list(last.values()), attempt_record.rows(read))
 
 
-def retry_delay(failures: int, chance: float) -> float:
-    """Seconds to wait after so many failures in a row; `chance` in [0, 1) spreads replicas."""
-    return backoff(
-        failures, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS, jitter=(0.5, 1.0), chance=chance
-    )
+def _row(event: WatchEvent, heard_at: datetime) -> dict[str, Any]:
+    if event.type is EventType.DELETED:
+        return record.deleted(event.manifest, heard_at)
+    return record.row(event.manifest, heard_at)

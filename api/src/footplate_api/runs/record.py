@@ -1,4 +1,4 @@
-"""A TrainingRun as Kubernetes writes it -> a row of ours; pure.
+"""A TrainingRun as Kubernetes writes it -> what we keep of it; pure.
 
 The object may come from a newer or older operator, so it is read leniently:
 what is missing or of another type is absent, never an error. Only metadata that
@@ -7,15 +7,18 @@ the API server itself guarantees is relied upon.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
 from datetime import datetime
 from typing import Any
 
+from footplate_api import lenient
 from footplate_api.ports import Manifest
+from footplate_api.runs import ending
 
 
 def row(manifest: Manifest, seen_at: datetime) -> dict[str, Any]:
-    """Column -> value for the table `runs`, of a run that exists.
+    """What the tables `runs` and `run_specs` have of a run that exists, by column.
 
     Raises ValueError when the object is none that an API server would send.
     """
@@ -31,40 +34,34 @@ def row(manifest: Manifest, seen_at: datetime) -> dict[str, Any]:
         }
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"not a TrainingRun of an API server: {error!r}") from error
-    spec, status = _mapping(manifest, "spec"), _mapping(manifest, "status")
-    progress = _mapping(status, "progress")
+    spec, status = lenient.mapping(manifest, "spec"), lenient.mapping(manifest, "status")
+    asked = {
+        "labels": lenient.mapping(metadata, "labels"),
+        "annotations": lenient.mapping(metadata, "annotations"),
+        "spec": spec,
+    }
+    progress = lenient.mapping(status, "progress")
+    end = ending.told(identity["created_at"], status)
     return {
         **identity,
-        "stage": _text(spec, "stage"),
-        "phase": _text(status, "phase"),
-        "step": _whole(progress, "step"),
-        "total_steps": _whole(progress, "totalSteps"),
-        "tokens": _whole(progress, "tokens"),
-        "loss": _number(progress, "loss"),
+        "stage": lenient.text(spec, "stage"),
+        "phase": lenient.text(status, "phase"),
+        "step": lenient.whole(progress, "step") or 0,
+        "total_steps": lenient.whole(progress, "totalSteps") or 0,
+        "tokens": lenient.whole(progress, "tokens") or 0,
+        "loss": lenient.number(progress, "loss"),
         "deleted_at": None,
+        "ended_at": end.at,
+        "end_estimated": end.estimated,
         "seen_at": seen_at,
-        "labels": _mapping(metadata, "labels"),
-        "annotations": _mapping(metadata, "annotations"),
-        "spec": spec,
+        **asked,
+        "digest": hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest(),
         "status": status,
     }
 
 
-def _mapping(parent: Mapping[str, Any], key: str) -> dict[str, Any]:
-    value = parent.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _text(parent: Mapping[str, Any], key: str) -> str | None:
-    value = parent.get(key)
-    return value[:32] if isinstance(value, str) else None
-
-
-def _whole(parent: Mapping[str, Any], key: str) -> int:
-    value = parent.get(key)
-    return value if isinstance(value, int) and abs(value) < 2**63 else 0
-
-
-def _number(parent: Mapping[str, Any], key: str) -> float | None:
-    value = parent.get(key)
-    return float(value) if isinstance(value, int | float) else None
+def deleted(manifest: Manifest, heard_at: datetime) -> dict[str, Any]:
+    """The row of a run whose deletion was heard of; `manifest` is its last state. Raises as row() does."""
+    made = row(manifest, heard_at)
+    end = ending.deleted(ending.Ending(made["ended_at"], made["end_estimated"]), manifest, heard_at)
+    return {**made, "deleted_at": heard_at, "ended_at": end.at, "end_estimated": end.estimated}

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import Row, and_, case, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, Select, and_, case, or_, select, tuple_, update
 
 from footplate_api.database import ReadSession, WriteSession
-from footplate_api.models.base import upsert
-from footplate_api.models.run import Run
+from footplate_api.models.base import bites, upsert
+from footplate_api.models.run import Run, RunSpec
+from footplate_api.namespaces import repository as namespaces
+from footplate_api.namespaces.generations import owner
+from footplate_api.runs.ending import Ending
 from footplate_api.runs.pagination import Position
 from footplate_api.runs.schemas import RunQuery, RunSummary
 from footplate_contracts.names import Phase
 
 _SUMMARY = [getattr(Run, name) for name in RunSummary.model_fields]
+Found = TypeVar("Found")
+_LIVE_A_QUERY: Final = 5000
+_ASKED: Final = ("labels", "annotations", "spec")
+_ENDED: Final = [phase.value for phase in Phase if phase.terminal]
+_END_UNKNOWN: Final = and_(Run.ended_at.is_(None), or_(Run.deleted_at.is_not(None), Run.phase.in_(_ENDED)))
 
 
 async def page(
@@ -24,7 +33,7 @@ async def page(
     """Summaries after a position, newest first: one more than the limit if there are more."""
     statement = (
         select(*_SUMMARY)
-        .where(Run.namespace == namespace)
+        .where(_within(namespace, query.former_namespaces))
         .order_by(Run.created_at.desc(), Run.uid.desc())
         .limit(query.limit + 1)
     )
@@ -39,69 +48,197 @@ async def page(
     return (await session.execute(statement)).all()
 
 
-async def find(session: ReadSession, namespace: str, name: str, uid: str | None) -> Run | None:
-    """The run of this name: the one with `uid`, else the live one, else the newest.
+def _within(namespace: str, former: bool) -> ColumnElement[bool]:
+    of_this_name = Run.namespace == namespace
+    if former:
+        return of_this_name
+    return and_(of_this_name, Run.namespace_uid.is_not_distinct_from(namespaces.present(namespace)))
 
-    Kubernetes gives a name away again at once but counts time in seconds, and this mirror may
+
+async def find(
+    session: ReadSession, namespace: str, name: str, uid: str | None, former_namespaces: bool = False
+) -> Run | None:
+    """The run of this name: the one with `uid`, else the live one, else the newest."""
+    return await session.scalar(_of_name(select(Run), namespace, name, uid, former_namespaces))
+
+
+async def find_uid(
+    session: ReadSession, namespace: str, name: str, uid: str | None, former_namespaces: bool = False
+) -> str | None:
+    """The uid of the run that find() finds, without all that the row holds."""
+    return await session.scalar(_of_name(select(Run.uid), namespace, name, uid, former_namespaces))
+
+
+def _of_name(
+    statement: Select[Found], namespace: str, name: str, uid: str | None, former: bool
+) -> Select[Found]:
+    """Kubernetes gives a name away again at once but counts time in seconds, and this mirror may
     not know yet that the former bearer is gone: of two of one second the later version is newer.
     """
-    statement = select(Run).where(Run.namespace == namespace, Run.name == name)
+    statement = statement.where(_within(namespace, former), Run.name == name)
     if uid is not None:
         statement = statement.where(Run.uid == uid)
-    statement = statement.order_by(
-        Run.deleted_at.is_not(None), Run.created_at.desc(), Run.resource_version.desc()
-    )
-    return (await session.scalars(statement.limit(1))).first()
+    live_first = (Run.deleted_at.is_not(None), Run.created_at.desc(), Run.resource_version.desc())
+    return statement.order_by(*live_first).limit(1)
 
 
-async def names_of(session: ReadSession, uids: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Uid -> (namespace, name) of the runs that the mirror has seen."""
-    statement = select(Run.uid, Run.namespace, Run.name).where(Run.uid.in_(list(uids)))
-    return {uid: (namespace, name) for uid, namespace, name in await session.execute(statement)}
+class Named(NamedTuple):
+    """What a run is called, and whether its end is a guess that later evidence moves."""
+
+    namespace: str
+    name: str
+    end_estimated: bool
 
 
-async def store(session: WriteSession, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Inserts or renews runs; an older resource version never replaces a newer one.
+async def names_of(session: ReadSession, uids: Iterable[str]) -> dict[str, Named]:
+    """Those of `uids` that the mirror has seen."""
+    guessed = Run.end_estimated.is_(True)
+    statement = select(Run.uid, Run.namespace, Run.name, guessed).where(Run.uid.in_(list(uids)))
+    found = await session.execute(statement)
+    return {row[0]: Named(row[1], row[2], bool(row[3])) for row in found}
 
-    A run that was taken for deleted by mistake comes back with the version it had.
+
+@dataclass(frozen=True)
+class Known:
+    """How a run stands in the table, as far as it matters to whether a list says anything new."""
+
+    resource_version: int
+    deleted: bool
+    end_unknown: bool  # although it has ended: a release wrote it that did not ask when runs end
+
+
+async def known(session: ReadSession, uids: Collection[str]) -> dict[str, Known]:
+    """Those of `uids` that the table has."""
+    statement = select(Run.uid, Run.resource_version, Run.deleted_at, _END_UNKNOWN.label("end_unknown"))
+    rows = await session.execute(statement.where(Run.uid.in_(uids)))
+    return {
+        row.uid: Known(row.resource_version, row.deleted_at is not None, bool(row.end_unknown))
+        for row in rows
+    }
+
+
+async def store(
+    session: WriteSession, rows: Sequence[Mapping[str, Any]], listed: int | None = None
+) -> Sequence[Mapping[str, Any]]:
+    """Inserts or renews runs, one row each; returns them with the namespaces that they belong to.
+
+    What an event or a creation tells replaces an older version, and a deletion what was only found
+    missing. A list of version `listed` shows how all was at that version: it replaces whatever else
+    is known of that time, and nothing that is newer. pipelines.mirror says why.
     """
-    if not rows:
-        return
-    statement = upsert(
-        session,
-        Run,
-        lambda new: or_(
-            new.resource_version > Run.resource_version,
-            and_(new.resource_version == Run.resource_version, Run.deleted_at.is_not(None)),
-        ),
-    )
-    # In one order, so that two mirrors that write the same runs never wait for each other in a ring.
-    await session.execute(statement, sorted((dict(row) for row in rows), key=lambda row: str(row["uid"])))
 
-
-async def live_uids(session: ReadSession, up_to: int, seen_before: datetime) -> set[str]:
-    """Runs that are not known to be deleted, and that a list of version `up_to` lacks only if they are.
-
-    They were seen in no newer version, or before the list began. The latter alone misses what came and
-    went until the moment that the list shows; the former alone, all of a cluster that was set up anew,
-    or restored, and counts from less.
-    """
-    statement = select(Run.uid).where(
-        Run.deleted_at.is_(None), or_(Run.resource_version <= up_to, Run.seen_at < seen_before)
-    )
-    return set(await session.scalars(statement))
-
-
-async def mark_deleted(session: WriteSession, uids: Iterable[str], at: datetime) -> None:
-    """Notes that Kubernetes has these runs no more; the first such note stands."""
-    for uid in sorted(uids):
-        await session.execute(
-            update(Run).where(Run.uid == uid, Run.deleted_at.is_(None)).values(deleted_at=at, seen_at=at)
+    def renews(new: Any) -> ColumnElement[bool]:
+        later: ColumnElement[bool] = new.resource_version > Run.resource_version
+        if listed is None:
+            guessed = and_(Run.deleted_at.is_not(None), Run.end_estimated.is_(True))
+            return or_(later, and_(guessed, new.deleted_at.is_not(None)))
+        differs = or_(
+            Run.resource_version != new.resource_version,
+            Run.deleted_at.is_not(None),
+            and_(Run.ended_at.is_(None), new.ended_at.is_not(None)),
         )
+        return and_(Run.resource_version <= listed, differs)
+
+    statement = upsert(session, Run, renews)
+    # In one order, so that two mirrors that write the same runs never wait for each other in a ring.
+    owned = await _owned(session, rows)
+    for bite in bites(sorted(owned, key=lambda row: str(row["uid"]))):
+        renewed = await session.scalars(statement.returning(Run.uid), [_without_spec(row) for row in bite])
+        await _store_specs(session, {row["uid"]: row for row in bite}, renewed.all())
+    return owned
+
+
+def _without_spec(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "digest"} | {name: {} for name in _ASKED}
+
+
+async def _store_specs(
+    session: WriteSession, rows: Mapping[str, Mapping[str, Any]], uids: Sequence[str]
+) -> None:
+    """Writes what these runs were asked to be, where that changed; they are locked already."""
+    digests = select(RunSpec.uid, RunSpec.digest).where(RunSpec.uid.in_(uids))
+    known = {row.uid: row.digest for row in await session.execute(digests)}
+    changed = [
+        {name: rows[uid][name] for name in ("uid", "digest", *_ASKED)}
+        for uid in uids
+        if known.get(uid) != rows[uid]["digest"]
+    ]
+    if changed:
+        await session.execute(upsert(session, RunSpec, lambda new: new.digest != RunSpec.digest), changed)
+
+
+async def spec_of(session: ReadSession, uid: str) -> RunSpec | None:
+    """What a run was asked to be; None where only an earlier release has written it."""
+    return await session.get(RunSpec, uid)
+
+
+async def _owned(session: ReadSession, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    known = await namespaces.generations(session, {row["namespace"] for row in rows})
+    return [
+        {**row, "namespace_uid": owner(known.get(row["namespace"], ()), row["created_at"])} for row in rows
+    ]
+
+
+class LivePlace(NamedTuple):
+    """Where a run stands in the order in which live ones are read."""
+
+    namespace: str
+    created_at: datetime
+    uid: str
+
+
+async def live(session: ReadSession, up_to: int, after: LivePlace | None) -> Sequence[LivePlace]:
+    """Some of the runs that are not known to be deleted, of versions up to `up_to`; none at the end."""
+    statement = (
+        select(Run.namespace, Run.created_at, Run.uid)
+        .where(Run.deleted_at.is_(None), Run.resource_version <= up_to)
+        .order_by(Run.namespace, Run.created_at, Run.uid)
+        .limit(_LIVE_A_QUERY)
+    )
+    if after is not None:
+        statement = statement.where(tuple_(Run.namespace, Run.created_at, Run.uid) > tuple(after))
+    return [LivePlace(*row) for row in await session.execute(statement)]
+
+
+async def gone_without_end(session: ReadSession) -> Sequence[str]:
+    """Deleted runs of which an earlier release did not ask when they ended."""
+    statement = select(Run.uid).where(Run.deleted_at.is_not(None), Run.ended_at.is_(None))
+    return (await session.scalars(statement)).all()
+
+
+async def by_uid(session: ReadSession, uid: str) -> Run | None:
+    """All of a run."""
+    return await session.get(Run, uid)
+
+
+async def mark_gone(session: WriteSession, uid: str, end: Ending, noticed_at: datetime, version: int) -> None:
+    """Notes that a list of this version lacked the run; the first such note stands.
+
+    The row gets the list's version: what is told late of the time before it changes nothing any more.
+    """
+    statement = update(Run).where(Run.uid == uid, Run.resource_version <= version)
+    first = case((Run.deleted_at.is_(None), noticed_at), else_=Run.deleted_at)
+    values = {"deleted_at": first, "ended_at": end.at, "end_estimated": end.estimated, "seen_at": noticed_at}
+    await session.execute(statement.values(**values, resource_version=version))
+
+
+async def later_evidence(session: WriteSession, uid: str, time: datetime) -> None:
+    """Moves the estimated end of a run to `time`, at which it is now known to have lived.
+
+    Never back, never beyond the moment at which it was noticed to be gone; an end that is known stands.
+    Whoever moves several in one transaction does so in the order of their uids.
+    """
+    lived = case((Run.deleted_at < time, Run.deleted_at), else_=time)
+    statement = update(Run).where(Run.uid == uid, Run.end_estimated.is_(True), Run.ended_at < lived)
+    await session.execute(statement.values(ended_at=lived))
+
+
+async def forget_versions(session: WriteSession, above: int) -> None:
+    """Lets the next list say anew what is there, after the cluster was set back to version `above`."""
+    of_what_may_come_back = or_(Run.deleted_at.is_(None), Run.resource_version > above)
+    await session.execute(update(Run).where(of_what_may_come_back).values(resource_version=0))
 
 
 async def ends(session: ReadSession) -> dict[str, datetime | None]:
-    """Uid -> when the run was last seen to change after its end; None while it has not ended."""
-    over = or_(Run.deleted_at.is_not(None), Run.phase.in_([phase.value for phase in Phase if phase.terminal]))
-    statement = select(Run.uid, case((over, Run.seen_at), else_=None))
-    return {row[0]: row[1] for row in await session.execute(statement)}
+    """Uid -> when the run ended; None while it has not."""
+    return {row[0]: row[1] for row in await session.execute(select(Run.uid, Run.ended_at))}

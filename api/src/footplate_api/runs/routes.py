@@ -19,7 +19,7 @@ from footplate_api.errors import (
 from footplate_api.openapi import leads_to, raises
 from footplate_api.runs import service
 from footplate_api.runs.schemas import RunDetail, RunList, RunQuery, RunSubmission
-from footplate_api.schemas import Namespace, RunName, Uid
+from footplate_api.schemas import FormerNamespaces, Namespace, RunName, Uid
 
 
 async def _submission(body: RunBody) -> RunSubmission:
@@ -31,7 +31,7 @@ Submitted = Annotated[RunSubmission, Depends(_submission)]
 router = APIRouter(prefix="/v1/namespaces/{namespace}/runs", tags=["runs"])
 
 _KUBERNETES = (ClusterRefused, ClusterUnavailable, InstallationLacksRights)
-_OF_A_RUN = ("get_run", "delete_run", "read_metrics", "list_checkpoints")
+_OF_A_RUN = ("get_run", "delete_run", "read_metrics", "list_checkpoints", "list_attempts")
 
 
 @router.post(
@@ -61,9 +61,15 @@ async def list_runs(namespace: Namespace, query: Annotated[RunQuery, Query()], s
 
 
 @router.get("/{name}", summary="Get a run", responses=raises(RunNotFound, DatabaseUnavailable))
-async def get_run(namespace: Namespace, name: RunName, session: Reading, uid: Uid | None = None) -> RunDetail:
+async def get_run(
+    namespace: Namespace,
+    name: RunName,
+    session: Reading,
+    uid: Uid | None = None,
+    former_namespaces: Annotated[FormerNamespaces, Query(alias="formerNamespaces")] = False,
+) -> RunDetail:
     """The live run of this name, else the newest deleted one; `uid` picks a certain one."""
-    return RunDetail.model_validate(await service.get(session, namespace, name, uid))
+    return await service.detail(session, namespace, name, uid, former_namespaces)
 
 
 @router.delete(

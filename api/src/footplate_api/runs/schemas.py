@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from footplate_api.schemas import Schema
+from footplate_api.schemas import FormerNamespaces, Schema
 from footplate_contracts.names import Phase
 from footplate_contracts.v1alpha1.training import Stage
 
@@ -61,6 +61,7 @@ class RunQuery(Schema):
     phase: Phase | None = Field(None, description="only runs in this phase")
     stage: Stage | None = Field(None, description="only runs of this stage")
     include_deleted: bool = Field(False, description="also runs that Kubernetes has no more")
+    former_namespaces: FormerNamespaces = False
     limit: int = Field(50, ge=1, le=500, description="runs a page")
     cursor: str | None = Field(None, max_length=256, description="nextCursor of the page before")
 
@@ -70,6 +71,9 @@ class RunSummary(Schema):
 
     uid: str
     namespace: str
+    namespace_uid: str | None = Field(
+        description="uid of the namespace that it was made in; null where that was never seen"
+    )
     name: str
     stage: str | None
     phase: str | None
@@ -78,7 +82,16 @@ class RunSummary(Schema):
     tokens: int
     loss: float | None
     created_at: datetime
-    deleted_at: datetime | None
+    ended_at: datetime | None = Field(
+        description="when it came to its end or was deleted; null while it has not. Of a run that was found"
+        " missing, the last sign of its life"
+    )
+    end_estimated: Annotated[bool, BeforeValidator(bool)] = Field(
+        description="endedAt is only the last sign of its life"
+    )
+    deleted_at: datetime | None = Field(
+        description="when it was noticed that Kubernetes has it no more; it may have ended long before"
+    )
 
 
 class RunDetail(RunSummary):

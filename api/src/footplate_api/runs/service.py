@@ -9,6 +9,7 @@ from typing import Any
 from footplate_api import reading
 from footplate_api.database import Database, ReadSession
 from footplate_api.errors import Invalid, RunNotFound
+from footplate_api.installation import repository as installation
 from footplate_api.models.run import Run
 from footplate_api.ports import Cluster
 from footplate_api.runs import pagination, plain, record, repository
@@ -47,11 +48,12 @@ async def submit(
 ) -> RunDetail:
     """Creates the run and notes it at once, so that its creator can read it back."""
     created = await cluster.create_run(namespace, manifest(namespace, submission))
-    # Seen after it was made: to a list that was read meanwhile and lacks it, it is not older, so not deleted.
     row = record.row(created, now())
     async with database.write() as session:
-        await repository.store(session, [row])
-    return RunDetail.model_validate(row)
+        # Of a later version than a list that was read meanwhile and lacks it: so not deleted.
+        await installation.reach(session, row["resource_version"])
+        [stored] = await repository.store(session, [row])
+    return RunDetail.model_validate(stored)
 
 
 async def list_runs(session: ReadSession, namespace: str, query: RunQuery) -> RunList:
@@ -65,10 +67,40 @@ async def list_runs(session: ReadSession, namespace: str, query: RunQuery) -> Ru
     return RunList(items=items, next_cursor=pagination.encode(last))
 
 
-async def get(session: ReadSession, namespace: str, name: str, uid: str | None = None) -> Run:
+async def detail(
+    session: ReadSession, namespace: str, name: str, uid: str | None, former_namespaces: bool
+) -> RunDetail:
+    """All of a run, with what it was asked to be; raises RunNotFound."""
+    run = await get(session, namespace, name, uid, former_namespaces)
+    shown = RunDetail.model_validate(run)
+    asked = None if run.spec else await repository.spec_of(session, run.uid)
+    if asked is None:
+        return shown
+    return shown.model_copy(
+        update={"labels": asked.labels, "annotations": asked.annotations, "spec": asked.spec}
+    )
+
+
+async def get(
+    session: ReadSession, namespace: str, name: str, uid: str | None = None, former_namespaces: bool = False
+) -> Run:
     """The run of this name, live or newest; raises RunNotFound."""
-    run = await repository.find(session, namespace, name, uid)
+    run = await repository.find(session, namespace, name, uid, former_namespaces)
     if run is None:
-        which = f" with uid {uid!r}" if uid else ""
-        raise RunNotFound(f"No TrainingRun {name!r}{which} was seen in namespace {namespace!r}.")
+        raise _not_found(namespace, name, uid)
     return run
+
+
+async def uid_of(
+    session: ReadSession, namespace: str, name: str, uid: str | None = None, former_namespaces: bool = False
+) -> str:
+    """The uid of the run that get() gives, for what is kept under it; raises RunNotFound."""
+    found = await repository.find_uid(session, namespace, name, uid, former_namespaces)
+    if found is None:
+        raise _not_found(namespace, name, uid)
+    return found
+
+
+def _not_found(namespace: str, name: str, uid: str | None) -> RunNotFound:
+    which = f" with uid {uid!r}" if uid else ""
+    return RunNotFound(f"No TrainingRun {name!r}{which} was seen in namespace {namespace!r}.")

@@ -1,0 +1,1 @@
+"""Every attempt of every run, beyond the newest ones that a status holds."""

@@ -1,0 +1,48 @@
+"""What the statuses of runs say of attempts -> rows of ours; pure, and lenient as runs.record is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from footplate_api import lenient
+from footplate_api.ports import Manifest
+
+
+def rows(manifests: Iterable[Manifest]) -> list[dict[str, Any]]:
+    """Column -> value for the table `attempts`, one for each attempt that any of `manifests` tells of.
+
+    They come in the order in which they were told: the last word on an attempt stands. Runs are those
+    that runs.record could read; an attempt without a number is left out.
+    """
+    last: dict[tuple[str, int], dict[str, Any]] = {}
+    for manifest in manifests:
+        metadata = manifest["metadata"]
+        uid, version = metadata["uid"], int(metadata["resourceVersion"])
+        for attempt in lenient.items(lenient.mapping(manifest, "status"), "attempts"):
+            number = lenient.whole(attempt, "number")
+            if number is not None and number > 0:
+                last[uid, number] = _row(uid, number, version, attempt)
+    return list(last.values())
+
+
+def _row(uid: str, number: int, version: int, attempt: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "run_uid": uid,
+        "number": number,
+        "resource_version": version,
+        "start": lenient.time(attempt, "start"),
+        "end": lenient.time(attempt, "end"),
+        "nodes": lenient.whole(attempt, "nodes") or 0,
+        "incarnation": lenient.whole(attempt, "incarnation"),
+        "generation": lenient.text(attempt, "generation") or "",
+        "start_step": lenient.whole(attempt, "startStep") or 0,
+        "end_step": lenient.whole(attempt, "endStep"),
+        "cause": lenient.text(attempt, "cause", 64),
+        "reason": lenient.text(attempt, "reason", 64) or "",
+        "node": lenient.text(attempt, "node", 253) or "",
+        "rank": lenient.whole(attempt, "rank"),
+        "exit_code": lenient.whole(attempt, "exitCode"),
+        "message": lenient.text(attempt, "message", 1024) or "",
+        "lost_steps": lenient.whole(attempt, "lostSteps") or 0,
+    }

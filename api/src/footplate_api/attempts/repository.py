@@ -1,0 +1,60 @@
+"""Queries on attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
+
+from footplate_api.database import ReadSession, WriteSession
+from footplate_api.models.attempt import Attempt
+from footplate_api.models.base import bites, upsert
+
+_KEY: Final = ("run_uid", "number", "resource_version")
+_SAID: Final = [column for column in Attempt.__table__.columns if column.name not in _KEY]
+
+
+async def store(session: WriteSession, rows: Sequence[Mapping[str, Any]], listed: int | None = None) -> None:
+    """Inserts or renews attempts, one row each; what an older status said changes nothing.
+
+    Of rows that a list of version `listed` showed, see runs.repository.store.
+    """
+
+    def renews(new: Any) -> ColumnElement[bool]:
+        later = new.resource_version > Attempt.resource_version
+        if listed is not None:
+            of_this_list = and_(
+                Attempt.resource_version <= listed, Attempt.resource_version != new.resource_version
+            )
+            later = or_(later, of_this_list)
+        # Twenty attempts come with every status, and all but the last are as they were.
+        return and_(later, or_(*(column.is_distinct_from(new[column.name]) for column in _SAID)))
+
+    statement = upsert(session, Attempt, renews)
+    in_order = sorted(rows, key=lambda row: (row["run_uid"], row["number"]))
+    for bite in bites(in_order):
+        await session.execute(statement, bite)
+
+
+async def forget_versions(session: WriteSession, above: int) -> None:
+    """Lets any status correct those attempts whose versions are of a timeline that is no more."""
+    await session.execute(update(Attempt).where(Attempt.resource_version > above).values(resource_version=0))
+
+
+async def newest_first(
+    session: ReadSession, run_uid: str, before: int | None, limit: int
+) -> Sequence[Attempt]:
+    """At most `limit` attempts below number `before`."""
+    statement = select(Attempt).where(Attempt.run_uid == run_uid)
+    if before is not None:
+        statement = statement.where(Attempt.number < before)
+    return (await session.scalars(statement.order_by(Attempt.number.desc()).limit(limit))).all()
+
+
+async def holes(session: ReadSession, run_uid: str) -> Sequence[tuple[int, int]]:
+    """(first, last) of each range of numbers below the newest that no status told of, ascending."""
+    before = func.lag(Attempt.number, 1, 0).over(order_by=Attempt.number)
+    known = select(Attempt.number, before.label("before")).where(Attempt.run_uid == run_uid).subquery()
+    gaps = select(known.c.before + 1, known.c.number - 1).where(known.c.number - known.c.before > 1)
+    return [(first, last) for first, last in await session.execute(gaps.order_by(known.c.number))]

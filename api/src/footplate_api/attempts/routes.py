@@ -1,0 +1,28 @@
+"""REST of attempts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from footplate_api.attempts import service
+from footplate_api.attempts.schemas import AttemptList, AttemptQuery
+from footplate_api.edge import Reading
+from footplate_api.errors import DatabaseUnavailable, RunNotFound
+from footplate_api.openapi import raises
+from footplate_api.schemas import Namespace, RunName
+
+router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["runs"])
+
+
+@router.get(
+    "/attempts",
+    summary="Attempts of a run, newest first",
+    responses=raises(RunNotFound, DatabaseUnavailable),
+)
+async def list_attempts(
+    namespace: Namespace, name: RunName, query: Annotated[AttemptQuery, Query()], session: Reading
+) -> AttemptList:
+    """Every attempt that a status told of, also those beyond the twenty that the status keeps."""
+    return await service.list_attempts(session, namespace, name, query)

@@ -1,0 +1,18 @@
+"""Reads the attempts of a run."""
+
+from __future__ import annotations
+
+from footplate_api.attempts import repository
+from footplate_api.attempts.schemas import AttemptHole, AttemptList, AttemptQuery, AttemptRecord
+from footplate_api.database import ReadSession
+from footplate_api.runs import service as runs
+
+
+async def list_attempts(session: ReadSession, namespace: str, name: str, query: AttemptQuery) -> AttemptList:
+    """A page of a run's attempts, newest first, and what is not known of; raises RunNotFound."""
+    uid = await runs.uid_of(session, namespace, name, query.uid, query.former_namespaces)
+    rows = await repository.newest_first(session, uid, query.before, query.limit + 1)
+    items = [AttemptRecord.model_validate(row) for row in rows[: query.limit]]
+    holes = [AttemptHole(first=first, last=last) for first, last in await repository.holes(session, uid)]
+    following = items[-1].number if len(rows) > query.limit else None
+    return AttemptList(run_uid=uid, items=items, holes=holes, next_before=following)

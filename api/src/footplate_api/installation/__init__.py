@@ -1,0 +1,1 @@
+"""Whose history the database holds, and how far it has come."""

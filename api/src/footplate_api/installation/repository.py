@@ -1,0 +1,62 @@
+"""The one row that says whose history this is. It is also the lock under which mirrors take turns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import case, select, update
+
+from footplate_api.database import ReadSession, WriteSession
+from footplate_api.models.installation import Installation
+
+_ROW = Installation.id == 1
+
+
+@dataclass(frozen=True)
+class Moment:
+    """How far the mirrors have come: the newest version of the present timeline."""
+
+    timeline: int
+    newest_version: int
+
+
+async def moment(session: ReadSession) -> Moment:
+    """What was heard of until now."""
+    row = (
+        await session.execute(select(Installation.timeline, Installation.newest_version).where(_ROW))
+    ).one()
+    return Moment(row.timeline, row.newest_version)
+
+
+async def reach(session: WriteSession, version: int, timeline: int | None = None) -> bool:
+    """Notes that Kubernetes has come to `version`, and holds other mirrors up until the commit.
+
+    False where the cluster was set back since `timeline`: nothing of that one may be written then.
+    """
+    statement = update(Installation).where(_ROW)
+    if timeline is not None:
+        statement = statement.where(Installation.timeline == timeline)
+    newest = case((Installation.newest_version < version, version), else_=Installation.newest_version)
+    statement = statement.values(newest_version=newest)
+    return await session.scalar(statement.returning(Installation.id)) is not None
+
+
+async def take_turn(session: WriteSession) -> None:
+    """Holds other mirrors up until the commit."""
+    await reach(session, 0)
+
+
+async def claim(session: WriteSession, cluster_uid: str) -> str:
+    """Makes the database this cluster's if it is nobody's; returns the uid of the one that it belongs to."""
+    free = update(Installation).where(_ROW, Installation.cluster_uid.is_(None))
+    await session.execute(free.values(cluster_uid=cluster_uid))
+    noted = await session.scalar(select(Installation.cluster_uid).where(_ROW))
+    assert noted is not None
+    return noted
+
+
+async def set_back(session: WriteSession, timeline: int, version: int) -> bool:
+    """Begins the next timeline at `version`; False where another mirror has ended this one already."""
+    statement = update(Installation).where(_ROW, Installation.timeline == timeline)
+    statement = statement.values(timeline=timeline + 1, newest_version=version)
+    return await session.scalar(statement.returning(Installation.id)) is not None

@@ -1,0 +1,59 @@
+"""Queries on namespaces."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from sqlalchemy import ScalarSelect, select, update
+
+from footplate_api.database import ReadSession, WriteSession
+from footplate_api.models.base import upsert
+from footplate_api.models.namespace import Namespace
+from footplate_api.models.run import Run
+from footplate_api.namespaces.generations import Generation
+
+
+def present(name: str) -> ScalarSelect[str]:
+    """The uid of the youngest namespace of this name, NULL where none was seen; part of a query."""
+    youngest = (Namespace.created_at.desc(), Namespace.resource_version.desc())
+    return select(Namespace.uid).where(Namespace.name == name).order_by(*youngest).limit(1).scalar_subquery()
+
+
+async def known(session: ReadSession, uids: Collection[str]) -> set[str]:
+    """Those of `uids` that the table has."""
+    return set(await session.scalars(select(Namespace.uid).where(Namespace.uid.in_(uids))))
+
+
+async def generations(session: ReadSession, names: Collection[str]) -> Mapping[str, Sequence[Generation]]:
+    """All namespaces of each name, from the oldest to the youngest."""
+    statement = select(Namespace.name, Namespace.uid, Namespace.created_at).where(Namespace.name.in_(names))
+    found: dict[str, list[Generation]] = defaultdict(list)
+    for row in await session.execute(statement.order_by(Namespace.created_at, Namespace.resource_version)):
+        found[row.name].append(Generation(row.uid, row.created_at))
+    return found
+
+
+async def store(session: WriteSession, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Notes namespaces, and gives all runs of their names to the ones that they belong to."""
+    if not rows:
+        return
+    first_stands = upsert(session, Namespace, lambda new: new.resource_version < Namespace.resource_version)
+    await session.execute(first_stands, [dict(row) for row in rows])
+    for name, known in (await generations(session, {row["name"] for row in rows})).items():
+        await _share_out(session, name, known)
+
+
+async def _share_out(session: WriteSession, name: str, known: Sequence[Generation]) -> None:
+    for generation, following in pairwise([*known, None]):
+        assert generation is not None
+        statement = update(Run).where(
+            Run.namespace == name,
+            Run.created_at >= generation.created_at,
+            Run.namespace_uid.is_distinct_from(generation.uid),
+        )
+        if following is not None:
+            statement = statement.where(Run.created_at < following.created_at)
+        await session.execute(statement.values(namespace_uid=generation.uid))

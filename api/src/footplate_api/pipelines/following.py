@@ -1,0 +1,153 @@
+"""Follows one kind of Kubernetes: lists it, watches what changes after the list, and lists again.
+
+A list gives the whole state, a watch what changes after it. Watches may lose events
+(an expired version, a restart of the API server), so everything is listed again after
+each trouble and every few minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import ClassVar, Final
+
+from footplate_api.database import Database
+from footplate_api.errors import ApiError, DatabaseUnavailable, ListExpired
+from footplate_api.observation import Metrics, MirrorHealth
+from footplate_api.ports import Cluster, WatchEvent
+from footplate_contracts.backoff import backoff
+
+RELIST_SECONDS: Final = 600.0
+FIRST_RETRY_SECONDS: Final = 0.5
+LONGEST_RETRY_SECONDS: Final = 15.0
+PAUSE_SECONDS: Final = 0.1  # between watches, should a proxy end each at once
+GATHER_SECONDS: Final = 0.25
+MOST_EVENTS: Final = 1000  # that wait to be written; then the watch is read no further
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Follower(ABC):
+    """One loop for the life of the process; any number of them may serve one database."""
+
+    kind: ClassVar[str]
+
+    cluster: Cluster
+    database: Database
+    metrics: Metrics
+    health: MirrorHealth
+    now: Callable[[], datetime]
+    chance: Callable[[], float] = random.random
+    gather_seconds: float = GATHER_SECONDS
+    failures: int = 0  # since a watch last worked
+
+    @abstractmethod
+    async def list(self) -> str:
+        """Takes over all that exists; returns the version from which to watch."""
+
+    @abstractmethod
+    def watch(self, version: str) -> AsyncIterator[Sequence[WatchEvent]]:
+        """What changes after `version`."""
+
+    @abstractmethod
+    async def apply(self, events: Sequence[WatchEvent]) -> None:
+        """Takes over what changed."""
+
+    async def run(self) -> None:
+        """Follows until cancelled; trouble with Kubernetes or the database is waited out."""
+        while True:
+            try:
+                await self._follow(await self.list())
+            except ListExpired as error:
+                log.info("listing %s again: %s", self.kind, error)
+                await self._wait()
+            except DatabaseUnavailable as error:  # /readyz asks the database itself
+                log.warning("%s", error.detail)
+                self.metrics.mirror_failures.inc()
+                await self._wait()
+            except ApiError as error:
+                log.warning("%s", error.detail)
+                await self._trouble(error.detail)
+            except Exception as error:  # the edge of the task: nobody would start it again
+                log.exception("the mirror of %s stumbled", self.kind)
+                await self._trouble(f"The mirror of {self.kind} failed with {type(error).__name__}.")
+
+    async def _trouble(self, detail: str) -> None:
+        self.health.troubles[self.kind] = detail
+        self.metrics.mirror_failures.inc()
+        await self._wait()
+
+    async def _wait(self) -> None:
+        self.failures += 1
+        await asyncio.sleep(retry_delay(self.failures, self.chance()))
+
+    async def _follow(self, version: str) -> None:
+        relist = self.now().timestamp() + RELIST_SECONDS
+        while self.now().timestamp() < relist:
+            async with aclosing(gathered(self.watch(version), self.gather_seconds, self.now)) as groups:
+                async for events in groups:
+                    await self.apply(events)
+                    version = events[-1].resource_version
+                    self.failures = 0
+                    self.heard()
+            self.failures = 0
+            self.heard()
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    def heard(self) -> None:
+        """Notes that Kubernetes answered."""
+        self.health.troubles.pop(self.kind, None)
+
+
+async def gathered(
+    groups: AsyncIterator[Sequence[WatchEvent]], seconds: float, now: Callable[[], datetime]
+) -> AsyncGenerator[Sequence[WatchEvent], None]:
+    """The events of `groups`, each with the time of its arrival, as many at a time as came in `seconds`.
+
+    What ends the watch is raised when all before it was handed on.
+    """
+    waiting: list[WatchEvent] = []
+    news, room = asyncio.Event(), asyncio.Event()
+
+    async def read() -> None:
+        try:
+            async for group in groups:
+                at = now()
+                waiting.extend(replace(event, heard_at=at) for event in group)
+                news.set()
+                while len(waiting) >= MOST_EVENTS:
+                    room.clear()
+                    await room.wait()
+        finally:
+            news.set()
+
+    reading = asyncio.create_task(read())
+    try:
+        while not reading.done() or waiting:
+            await news.wait()
+            if not reading.done():
+                await asyncio.wait([reading], timeout=seconds)  # more may come
+            news.clear()
+            taken = waiting[:]
+            waiting.clear()
+            room.set()
+            if taken:
+                yield taken
+        await reading
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+
+def retry_delay(failures: int, chance: float) -> float:
+    """Seconds to wait after so many failures in a row; `chance` in [0, 1) spreads replicas."""
+    return backoff(
+        failures, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS, jitter=(0.5, 1.0), chance=chance
+    )

@@ -1,0 +1,61 @@
+"""Finds out whether the database holds the history of this very cluster, before anything is mirrored.
+
+Of two clusters on one database each would take the other's runs for deleted. What tells
+clusters apart is the uid of the namespace kube-system, which is made with the cluster and
+comes back with a backup of it. Until Kubernetes answers, the history is served as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+
+from footplate_api.database import Database
+from footplate_api.errors import AnotherCluster, ApiError, DatabaseUnavailable
+from footplate_api.installation import repository as installation
+from footplate_api.observation import RUNS, MirrorHealth
+from footplate_api.pipelines.following import retry_delay
+from footplate_api.ports import Cluster
+
+log = logging.getLogger(__name__)
+
+
+async def recognised(
+    cluster: Cluster,
+    database: Database,
+    health: MirrorHealth,
+    chance: Callable[[], float] = random.random,
+) -> None:
+    """Returns once the database is known to be the cluster's; raises AnotherCluster where it is not."""
+    failures = 0
+    while True:
+        try:
+            await _compare(cluster, database)
+        except DatabaseUnavailable as error:
+            log.warning("%s", error.detail)
+        except ApiError as error:
+            log.warning("%s", error.detail)
+            health.troubles[RUNS] = error.detail
+        except AnotherCluster:
+            raise
+        except Exception as error:  # the edge of the task: nobody would start it again
+            log.exception("the cluster could not be told from others")
+            health.troubles[RUNS] = f"The mirror cannot begin ({type(error).__name__})."
+        else:
+            return
+        failures += 1
+        await asyncio.sleep(retry_delay(failures, chance()))
+
+
+async def _compare(cluster: Cluster, database: Database) -> None:
+    here = await cluster.identity()
+    async with database.write() as session:
+        noted = await installation.claim(session, here)
+    if noted != here:
+        raise AnotherCluster(
+            f"The database holds the history of another cluster: of the one whose namespace kube-system has"
+            f" the uid {noted!r}, while this one's has {here!r}. Give this cluster a database of its own"
+            " (FOOTPLATE_DATABASE_URL), or let the API reach the cluster that this one belongs to."
+        )

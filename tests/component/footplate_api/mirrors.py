@@ -1,0 +1,93 @@
+"""Mirrors under test: a clock set by hand, statuses, and a look at what the table shows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from footplate_api.database import Database
+from footplate_api.models import Run
+from footplate_api.observation import Metrics, MirrorHealth
+from footplate_api.pipelines.following import Follower
+from footplate_api.pipelines.mirror import Mirror
+from footplate_api.pipelines.namespaces import NamespaceMirror
+from footplate_api.ports import EventType, WatchEvent
+from footplate_api.runs import repository
+from tests.component.footplate_api.fakes import FakeCluster
+
+NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self, time: datetime = NOW) -> None:
+        self.time = time
+
+    def __call__(self) -> datetime:
+        self.time += timedelta(milliseconds=1)
+        return self.time
+
+
+def mirror(database: Database, cluster: FakeCluster, now: Callable[[], datetime] | None = None) -> Mirror:
+    """A mirror that is not running yet."""
+    return Mirror(
+        cluster,
+        database,
+        Metrics(),
+        MirrorHealth(),
+        now or Clock(),
+        chance=lambda: 0.0,
+        gather_seconds=0.01,
+    )
+
+
+@asynccontextmanager
+async def following(mirror: Follower) -> AsyncIterator[None]:
+    """Runs it for the block."""
+    task = asyncio.create_task(mirror.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def namespaces(database: Database, cluster: FakeCluster) -> NamespaceMirror:
+    """A mirror of namespaces that is not running yet."""
+    return NamespaceMirror(
+        cluster, database, Metrics(), MirrorHealth(), Clock(), chance=lambda: 0.0, gather_seconds=0.01
+    )
+
+
+async def found(database: Database, name: str, namespace: str = "research") -> Run | None:
+    """The run as the table shows it."""
+    async with database.read() as session:
+        return await repository.find(session, namespace, name, None)
+
+
+async def step_of(database: Database, name: str) -> int | None:
+    """Its step."""
+    run = await found(database, name)
+    return None if run is None else run.step
+
+
+def running(step: int, **more: Any) -> dict[str, Any]:
+    """A status that trains."""
+    progress = {"step": step, "totalSteps": 100, "tokens": step * 8, "loss": 2.5}
+    return {"phase": "Running", "progress": progress, **more}
+
+
+def event(kind: EventType, version: int, status: dict[str, Any] | None = None) -> WatchEvent:
+    """An event of the run `gpt`, whose step is its version unless `status` says otherwise."""
+    metadata = {
+        "uid": "uid-1",
+        "namespace": "research",
+        "name": "gpt",
+        "resourceVersion": str(version),
+        "creationTimestamp": "2026-11-25T10:00:00Z",
+    }
+    return WatchEvent(kind, {"metadata": metadata, "spec": {}, "status": status or running(version)})
