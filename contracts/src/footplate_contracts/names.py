@@ -127,6 +127,7 @@ class Env(StrEnum):
     API_TOKEN_FILE = (
         "FOOTPLATE_API_TOKEN_FILE"  # coordinator only; a service account's, renewed by the kubelet
     )
+    API_CA_FILE = "FOOTPLATE_API_CA_FILE"  # coordinator only; certificates that vouch for the API
     POD_NAME = "FOOTPLATE_POD_NAME"
     POD_UID = "FOOTPLATE_POD_UID"
     POD_IP = "FOOTPLATE_POD_IP"

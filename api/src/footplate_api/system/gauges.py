@@ -31,6 +31,7 @@ class Gauged:
     step: int
     loss: float | None
     newest: Any | None  # attributes are those of StepMetrics
+    given_up: tuple[int, int] = (0, 0)  # entries of telemetry: refused, and without room in an outbox
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,12 @@ class Shown:
 
 @dataclass(frozen=True)
 class Family:
-    """A gauge and its samples, each with its labels as text."""
+    """A metric and its samples, each with its labels as text."""
 
     name: str
     help: str
     samples: list[tuple[str, float]]
+    type: str = "gauge"
 
 
 def _columns_of_gauges() -> dict[GaugeFamily, dict[str, str]]:
@@ -95,6 +97,16 @@ def _families(shown: Shown) -> Iterator[Family]:
     yield Family("footplate_run_loss", "Loss of that step.", losses)
     info = [(f'{{{labels},phase="{_escaped(run.phase or "")}"}}', 1.0) for labels, run in labelled]
     yield Family("footplate_run_info", "1, with the phase.", info)
+    yield Family(
+        "footplate_run_telemetry_given_up_total",
+        "Entries of telemetry that the history will never have: refused, or without room in an outbox.",
+        [
+            (f'{{{labels},reason="{reason}"}}', count)
+            for labels, run in labelled
+            for reason, count in zip(("refused", "overflowed"), run.given_up, strict=True)
+        ],
+        type="counter",
+    )
     measured = [(labels, run.newest) for labels, run in labelled if run.newest is not None]
     for gauge, columns in _GAUGES.items():
         yield Family(f"footplate_run_{gauge.name}", gauge.help, list(_samples(gauge, columns, measured)))
@@ -114,7 +126,7 @@ def _samples(
 
 
 def _lines(family: Family) -> Iterator[str]:
-    yield f"# HELP {family.name} {family.help}\n# TYPE {family.name} gauge\n"
+    yield f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.type}\n"
     for labels, value in family.samples:
         yield f"{family.name}{labels} {_number(value)}\n"
 

@@ -48,10 +48,20 @@ async def shown(session: ReadSession, now: datetime) -> Shown:
             found += await repository.youngest(session, among, GAUGED_RUNS - len(found))
     room = GAUGED_RUNS - len(found)
     lately, ended = await repository.ended(session, now - GAUGED_AFTER_END, room)
-    newest = await metrics.newest_rows(session, [run.uid for run in (*found, *lately)])
+    uids = [run.uid for run in (*found, *lately)]
+    newest = await metrics.newest_rows(session, uids)
+    given_up = await metrics.given_up(session, uids)
     live = sum(count for phase, count in phases.items() if phase not in ranking.ENDED)
     runs = [
-        Gauged(run.namespace, run.name, run.phase, run.step, run.loss, newest.get(run.uid))
+        Gauged(
+            run.namespace,
+            run.name,
+            run.phase,
+            run.step,
+            run.loss,
+            newest.get(run.uid),
+            given_up.get(run.uid, (0, 0)),
+        )
         for run in (*found, *lately)
     ]
     return Shown(runs, phases, max(live + ended - len(runs), 0))

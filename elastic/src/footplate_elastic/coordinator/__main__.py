@@ -109,7 +109,9 @@ def _shipper(config: CoordinatorConfig, coordinator: Coordinator) -> Shipper | N
     if not config.telemetry_url:
         return None
     run = config.outline.run
-    destination = Destination(config.telemetry_url, config.api_token_file, run.uid, config.epoch)
+    destination = Destination(
+        config.telemetry_url, config.api_token_file, run.uid, config.epoch, config.api_authorities
+    )
     return Shipper(coordinator.telemetry, destination, random.Random(), lambda: coordinator.state.closed)
 
 

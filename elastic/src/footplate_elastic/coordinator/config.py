@@ -53,6 +53,7 @@ class CoordinatorConfig(BaseSettings):
     api_url: str = Field("", validation_alias=Env.API_URL)
     # It need not exist yet, nor for ever: it is read for each batch.
     api_token_file: Path | None = Field(None, validation_alias=Env.API_TOKEN_FILE)
+    api_authorities: FilePath | None = Field(None, validation_alias=Env.API_CA_FILE, description=_FILE)
     log_format: LogFormat = Field(
         LogFormat.LOGFMT, validation_alias=Env.LOG_FORMAT, description=f"one of {', '.join(LogFormat)}"
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -40,15 +41,28 @@ class Destination:
     token_file: Path | None
     run_uid: str
     epoch: int
+    authorities: Path | None = None  # certificates in PEM that vouch for the API; None: those of the system
+
+    @property
+    def _verified(self) -> bool:
+        return self.url.startswith("https://")
 
     def headers(self) -> dict[str, str]:
         """Of the next request: the kubelet writes a new token into the file well before the old one ends.
 
-        The run's own token is for its coordinator alone, and never among them.
+        The token is for an API that has proven who it is: over plain HTTP there is none among them. The
+        run's own token is for its coordinator alone, and never is.
         """
         headers = {"Content-Type": "application/json"}
-        token = _content(self.token_file) if self.token_file else ""
+        token = _content(self.token_file) if self.token_file and self._verified else ""
         return {**headers, "Authorization": f"Bearer {token}"} if token else headers
+
+    def session(self) -> aiohttp.ClientSession:
+        """For requests; an API that cannot prove who it is gets none. Raises OSError without the file."""
+        if not self._verified:
+            return aiohttp.ClientSession(timeout=_TIMEOUT)
+        context = ssl.create_default_context(cafile=self.authorities)
+        return aiohttp.ClientSession(timeout=_TIMEOUT, connector=aiohttp.TCPConnector(ssl=context))
 
 
 def _content(path: Path) -> str:
@@ -83,7 +97,7 @@ class Shipper:
 
     async def run(self) -> None:
         """Ship until cancelled."""
-        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+        async with self.destination.session() as session:
             pause: float | None = None
             while True:
                 if pause is None:
@@ -95,7 +109,7 @@ class Shipper:
     async def flush(self, seconds: float) -> None:
         """Ship what waits, for at most `seconds`: this process is the only one that has it."""
         deadline = asyncio.get_running_loop().time() + seconds
-        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+        async with self.destination.session() as session:
             try:
                 async with asyncio.timeout_at(deadline):
                     while self.buffer.waits:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ from footplate_contracts.reports import GenerationId, GivenUp, Heartbeat, Teleme
 from footplate_elastic.coordinator import timing
 from footplate_elastic.coordinator.shipping import Destination, Shipper
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
+from footplate_operator.trainingrun.credentials import new_credentials
 from tests.unit.footplate_elastic.coordinator.story import agent
 from tests.unit.footplate_elastic.coordinator.test_telemetry import items, row
 
@@ -57,8 +62,10 @@ class FakeApi:
         return web.json_response({"rows": len(batch["rows"]), "checkpoints": 0, **gather})
 
 
-def shipper(buffer: TelemetryBuffer, url: str, token_file: Path | None = None) -> Shipper:
-    return Shipper(buffer, Destination(url, token_file, "uid-1", 1), random.Random(0))
+def shipper(
+    buffer: TelemetryBuffer, url: str, token_file: Path | None = None, authorities: Path | None = None
+) -> Shipper:
+    return Shipper(buffer, Destination(url, token_file, "uid-1", 1, authorities), random.Random(0))
 
 
 async def all_stored(buffer: TelemetryBuffer) -> None:
@@ -93,18 +100,55 @@ async def test_rows_are_kept_until_the_api_has_stored_them(statuses: tuple[int, 
     await server.close()
 
 
+@asynccontextmanager
+async def encrypted(api: FakeApi, folder: Path) -> AsyncIterator[tuple[str, Path]]:
+    """The URL of `api` over TLS, and the certificate that vouches for it."""
+    made = new_credentials(["localhost"], datetime.now(UTC))
+    certificate, key = folder / "api.crt", folder / "api.key"
+    certificate.write_bytes(made.certificate)
+    key.write_bytes(made.private_key)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    server = TestServer(api.application(), host="localhost", scheme="https")
+    await server.start_server(ssl=context)
+    yield str(server.make_url("/telemetry")), certificate
+    await server.close()
+
+
 async def test_each_batch_shows_the_token_that_the_kubelet_wrote_last(tmp_path: Path) -> None:
     api, buffer, token_file = FakeApi(), TelemetryBuffer(keep=True), tmp_path / "token"
+    async with encrypted(api, tmp_path) as (url, certificate):
+        ships = shipper(buffer, url, token_file, certificate)
+        for number, token in enumerate([None, "the-first\n", "the-second", ""], start=1):
+            if token is not None:
+                token_file.write_text(token)
+            buffer.offer(agent(0), items(number, number), 1, G1)
+            await ships.flush(30.0)
+        assert api.tokens == [None, "Bearer the-first", "Bearer the-second", None]
+        assert sorted(api.rows) == [1, 2, 3, 4]
+
+
+async def test_an_api_that_cannot_prove_who_it_is_gets_neither_token_nor_rows(tmp_path: Path) -> None:
+    recording, buffer, token_file = FakeApi(), TelemetryBuffer(keep=True), tmp_path / "token"
+    token_file.write_text("secret")
+    other = tmp_path / "other.crt"
+    other.write_bytes(new_credentials(["localhost"], datetime.now(UTC)).certificate)
+    async with encrypted(recording, tmp_path) as (url, _):
+        ships = shipper(buffer, url, token_file, other)
+        buffer.offer(agent(0), items(1, 3), 1, G1)
+        async with ships.destination.session() as session:
+            assert await ships.ship(session) is not None  # to be sent again
+    assert recording.tokens == [] and len(buffer) == 3
+
+
+async def test_no_token_travels_in_clear(tmp_path: Path) -> None:
+    api, buffer, token_file = FakeApi(), TelemetryBuffer(keep=True), tmp_path / "token"
+    token_file.write_text("secret")
     server = TestServer(api.application())
     await server.start_server()
-    ships = shipper(buffer, str(server.make_url("/telemetry")), token_file)
-    for number, token in enumerate([None, "the-first\n", "the-second", ""], start=1):
-        if token is not None:
-            token_file.write_text(token)
-        buffer.offer(agent(0), items(number, number), 1, G1)
-        await ships.flush(30.0)
-    assert api.tokens == [None, "Bearer the-first", "Bearer the-second", None]
-    assert sorted(api.rows) == [1, 2, 3, 4]
+    buffer.offer(agent(0), items(1, 3), 1, G1)
+    await shipper(buffer, str(server.make_url("/telemetry")), token_file).flush(30.0)
+    assert (sorted(api.rows), api.tokens) == ([1, 2, 3], [None])
     await server.close()
 
 
