@@ -264,6 +264,11 @@ def test_what_the_api_is_told() -> None:
     assert told == {
         "FOOTPLATE_API_PORT": "8000",
         "FOOTPLATE_DATABASE_URL": SQLITE,
+        "FOOTPLATE_DATABASE_SIZE": "2Gi",
+        "FOOTPLATE_RETENTION_ROWS_PER_RUN": "1000000",
+        "FOOTPLATE_RETENTION_FULL_DAYS": "30",
+        "FOOTPLATE_RETENTION_ROWS_AFTER": "10000",
+        "FOOTPLATE_RETENTION_KEPT_DAYS": "365",
         "FOOTPLATE_LOG_LEVEL": "DEBUG",
         "FOOTPLATE_LOG_FORMAT": "logfmt",
     }

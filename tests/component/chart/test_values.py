@@ -17,6 +17,7 @@ SCHEMA: Final[dict[str, Any]] = json.loads((CHART / "values.schema.json").read_t
 # What another value has to be, or a leaf has nothing to act upon.
 GIVEN: Final = {
     "api.database.existingSecret.key": ("api.database.existingSecret.name=db",),
+    "api.retention.databaseSize": ("api.database.url=postgresql://host/db",),
     "metrics.podMonitor.interval": ("metrics.podMonitor.enabled=true",),
     "metrics.podMonitor.labels": ("metrics.podMonitor.enabled=true",),
 }
