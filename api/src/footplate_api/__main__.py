@@ -28,6 +28,9 @@ from footplate_contracts import environment, logs
 from footplate_contracts.names import ExitCode
 
 GRACE_SECONDS = 10  # below the 30 s that Kubernetes gives
+# Of a connection, before it is closed: longer than senders gather, and than their clients keep one (15 s), or
+# a batch meets a connection that is being closed.
+IDLE_SECONDS = 30
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -112,6 +115,7 @@ async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
             log_config=None,
             access_log=False,  # the middleware logs, with request ids
             timeout_graceful_shutdown=GRACE_SECONDS,
+            timeout_keep_alive=IDLE_SECONDS,
         )
         _collect_less_often()
         with sole_writer(chosen.database_url):
