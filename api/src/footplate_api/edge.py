@@ -100,7 +100,7 @@ async def _admitted(request: Request) -> AsyncIterator[bytes]:
     admission: Admission = request.app.state.admission
     room = TELEMETRY_LIMIT if size is None else min(size, TELEMETRY_LIMIT)
     async with admission.lane(size).room(room):
-        yield await bodies.read(request, TELEMETRY_LIMIT)
+        yield await bodies.read(request, TELEMETRY_LIMIT, admission.seconds)
 
 
 async def _run_body(request: Request) -> bytes:
