@@ -1,15 +1,18 @@
-"""The longest answers take seconds of computing, which are none of the database's."""
+"""What is longest takes its time: answers to put together, batches to store."""
 
 from __future__ import annotations
+
+import asyncio
 
 from sqlalchemy import text
 
 from footplate_api.metrics import further
 from footplate_api.settings import with_driver
+from tests.component.footplate_api.builders import batch, row
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.postgres import Server
-from tests.component.footplate_api.telemetry import created, history
+from tests.component.footplate_api.telemetry import created, history, sent
 
 ROWS = 50_000
 NUMBERS = 48  # further ones, of each row
@@ -40,3 +43,14 @@ async def test_the_longest_history_is_answered(postgres: Server) -> None:
         await stored(api, await created(api))
         found = await history(api, limit=ROWS)
     assert (len(found["step"]), len(found["values"])) == (ROWS, NUMBERS)
+
+
+async def test_a_large_batch_is_stored_by_a_database_that_is_slow(postgres: Server) -> None:
+    async with running(with_driver(postgres.empty()), FakeCluster()) as api:
+        uid = await created(api)
+        await sent(api, batch(uid, [row(1)]))
+        async with api.context.database.write(60.0) as session:
+            await session.execute(text("SELECT id FROM metric_segments FOR UPDATE"))
+            sending = asyncio.create_task(sent(api, batch(uid, [row(step) for step in range(2, 4002)])))
+            await asyncio.sleep(2.5)
+        assert (await sending)["rows"] == 4000
