@@ -17,6 +17,7 @@ from footplate_api.metrics.telemetry import STORED, Delivery, Row
 from footplate_api.models.base import table_of, upsert
 from footplate_api.models.metric import FurtherName, GivenUpTelemetry, MetricExtent, MetricRow, MetricSegment
 from footplate_contracts.metrics import VALUE_NAMES
+from footplate_contracts.reports import GivenUp
 
 SegmentKey = tuple[str, int, int]
 """Run uid, epoch, number."""
@@ -180,11 +181,10 @@ async def _known_names(session: ReadSession, runs: Iterable[str]) -> dict[str, d
 
 async def note_given_up(session: WriteSession, deliveries: Iterable[Delivery]) -> None:
     """Keeps the most that a coordinator has said of what was given up: the numbers only grow."""
-    said = {
-        (delivery.run_uid, delivery.epoch): delivery.given_up
-        for delivery in deliveries
-        if delivery.given_up.refused or delivery.given_up.overflowed
-    }
+    said: dict[tuple[str, int], GivenUp] = {}
+    for delivery in sorted(deliveries, key=lambda delivery: _count(delivery.given_up)):
+        if _count(delivery.given_up):
+            said[delivery.run_uid, delivery.epoch] = delivery.given_up
     if said:
         table = GivenUpTelemetry
         statement = upsert(
@@ -199,6 +199,10 @@ async def note_given_up(session: WriteSession, deliveries: Iterable[Delivery]) -
                 for (run, epoch), counts in sorted(said.items(), key=itemgetter(0))
             ],
         )
+
+
+def _count(given_up: GivenUp) -> int:
+    return given_up.refused + given_up.overflowed
 
 
 _LONGER: Final = (
