@@ -14,12 +14,16 @@ from footplate_api import migrate
 from footplate_api.checkpoints import repository as checkpoints
 from footplate_api.database import Database
 from footplate_api.metrics import repository, storage
-from footplate_api.metrics.telemetry import Delivery
+from footplate_api.metrics.telemetry import STORED, Delivery, Row
 from footplate_api.models.metric import MetricRow
 from footplate_api.observation import Metrics
 from footplate_api.pipelines.ingest import Ingest
+from footplate_api.schemas import LARGEST
 from footplate_contracts.reports import CheckpointRecord, GivenUp
 from tests.component.footplate_api.builders import batch, row
+
+_WHOLE = {"tokens": 7, "sample_digest": "d"}
+_REST = [_WHOLE.get(name) for name in STORED[1:]]
 
 
 def body(chance: random.Random, number: int) -> dict[str, Any]:
@@ -83,3 +87,13 @@ async def test_the_most_that_was_given_up_stands_whichever_delivery_comes_last(d
         await storage.note_given_up(session, said)
     async with database.read() as session:
         assert await repository.given_up(session, ["uid"]) == {"uid": (7, 0)}
+
+
+async def test_rows_with_gaps_are_joined_by_those_that_lie_between(database: Database) -> None:
+    for steps in ([1, 3, 5, 9, LARGEST], [4], [2, 8, LARGEST - 1], [0]):
+        rows = [Row((step, *_REST)) for step in steps]
+        async with database.write() as session:
+            await storage.store(session, [Delivery("research", "gpt", "uid", 1, {(1, 1): rows})])
+    async with database.read() as session:
+        [[segment]] = (await repository.segments(session, ["uid"])).values()
+    assert segment.extents == ((0, 5), (8, 9), (LARGEST - 1, LARGEST))
