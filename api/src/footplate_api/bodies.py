@@ -20,6 +20,7 @@ from footplate_api.errors import Invalid
 
 Parsed = TypeVar("Parsed")
 
+ARRIVAL_SECONDS: Final = 30.0  # for a body: 8 MB at 270 kB a second
 _SCHEMAS: Final = "#/components/schemas/"
 _JSON: Final = ("application/json", "+json")
 _models: set[type[BaseModel]] = set()
@@ -46,8 +47,11 @@ def announced(request: Request) -> int | None:
     return int(length) if length.isascii() and length.isdigit() else None
 
 
-async def read(request: Request, limit: int) -> bytes:
-    """The body, which must be JSON of at most `limit` bytes; raises Invalid, or a 413."""
+async def read(request: Request, limit: int, seconds: float = ARRIVAL_SECONDS) -> bytes:
+    """The body, which must be JSON of at most `limit` bytes and arrive within `seconds`.
+
+    Raises Invalid, a 408 or a 413.
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not kind.endswith(_JSON):
         raise Invalid.field(
@@ -58,11 +62,15 @@ async def read(request: Request, limit: int) -> bytes:
     if (announced(request) or 0) > limit:
         raise HTTPException(413, f"the body must be at most {limit} bytes")
     parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise HTTPException(413, f"the body must be at most {limit} bytes")
-        parts.append(part)
+    try:
+        async with asyncio.timeout(seconds):
+            async for part in request.stream():
+                size += len(part)
+                if size > limit:
+                    raise HTTPException(413, f"the body must be at most {limit} bytes")
+                parts.append(part)
+    except TimeoutError:
+        raise HTTPException(408, f"the body must arrive within {seconds:g} s") from None
     return b"".join(parts)
 
 

@@ -8,7 +8,8 @@ loopback (settings.py).
 
 The sessions of routes come from here, and are committed here; the clock is that of the
 context. What asks Kubernetes before it writes (runs.service.submit) opens a transaction
-of its own once that has answered: a writer's lock is not held through a wait.
+of its own once that has answered: a writer's lock is not held through a wait. And what computes
+for seconds (metrics.service.read) has given its session back before.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ async def _admitted(request: Request) -> AsyncIterator[bytes]:
     admission: Admission = request.app.state.admission
     room = TELEMETRY_LIMIT if size is None else min(size, TELEMETRY_LIMIT)
     async with admission.lane(size).room(room):
-        yield await bodies.read(request, TELEMETRY_LIMIT)
+        yield await bodies.read(request, TELEMETRY_LIMIT, admission.seconds)
 
 
 async def _run_body(request: Request) -> bytes:

@@ -16,6 +16,7 @@ from typing import Final
 
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from footplate_api.edge import REQUEST_ID_HEADER, answer
@@ -28,6 +29,7 @@ BODY_LIMIT: Final = 8 * 1024 * 1024
 # Anybody may send any word as a method; each would be a series for ever.
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SAFE_ID: Final = re.compile(r"[\w.:-]{1,64}", re.ASCII)
+_GONE: Final = 499  # in the log and the measurement, as nginx has it: nobody is there to be answered
 _QUIET: Final = ("/healthz", "/readyz", "/metrics")  # probes and scrapes: logged at DEBUG only
 
 # A fleet sends a thousand batches a second; what becomes of them is counted above, by status.
@@ -62,6 +64,9 @@ class RequestEdge:
     async def _failed(self, error: Exception, scope: Scope, receive: Receive, tracker: _Tracker) -> None:
         if tracker.status:  # the answer has begun: all that is left is to break it off
             raise error
+        if isinstance(error, ClientDisconnect):
+            tracker.status = _GONE
+            return
         if not isinstance(error, ApiError):
             log.exception("%s %s failed", scope["method"], scope["path"])
             error = ApiError("Something went wrong here; the log has it under this request id.")

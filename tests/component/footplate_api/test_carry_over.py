@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from footplate_api.database import Database
 from footplate_api.metrics import repository
@@ -62,3 +63,16 @@ async def test_what_a_former_release_writes_meanwhile_follows(database: Database
         assert [segment.extents for segment in (await repository.segments(session, ["a"]))["a"]] == [
             ((1, 2),)
         ]
+
+
+async def test_what_a_former_release_trains_again_meanwhile_is_not_lost(database: Database) -> None:
+    await write(database, [former("a", 1, 1)])
+    async with database.write(60.0) as session:
+        await session.execute(update(STEP_METRICS).values(number=2, tokens=8))
+        biting = asyncio.create_task(CarryOver(database).bite())
+        await asyncio.sleep(0.5)  # it has read the row as it was, and waits to delete it
+    await biting
+    await carried(database)
+    async with database.read() as session:
+        newest = (await repository.newest_rows(session, ["a"]))["a"]
+    assert newest.tokens == 8

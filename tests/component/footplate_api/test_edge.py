@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from prometheus_client import generate_latest
 
+from footplate_api.admission import Admission, Lane
 from footplate_api.cluster import refusal
+from footplate_api.edge import AdmittedBody, install
 from footplate_api.middleware import BODY_LIMIT, RequestEdge
 from footplate_api.observation import Metrics
 from footplate_api.ports import Manifest
@@ -172,6 +177,49 @@ async def test_a_body_beyond_the_limit_is_refused(api: Api, announced: bool) -> 
     answer = await api.client.post(TELEMETRY, content=content, headers={"content-type": "application/json"})
     assert answer.status_code == 413
     assert answer.json()["detail"].endswith(f"the body must be at most {BODY_LIMIT} bytes")
+
+
+async def _silent() -> AsyncIterator[bytes]:
+    yield b"{"
+    await asyncio.Event().wait()
+
+
+async def test_a_sender_that_falls_silent_does_not_keep_its_room() -> None:
+    app, lane = FastAPI(), Lane(capacity=10, waiting=1)
+    app.state.admission = Admission(large=lane, seconds=0.05)
+
+    @app.post("/")
+    async def take(body: AdmittedBody) -> int:
+        return len(body)
+
+    install(app)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as client:
+        answer = await client.post("/", content=_silent(), headers={"content-type": "application/json"})
+    assert (answer.status_code, lane.used) == (408, 0)
+    assert answer.json()["detail"].endswith("the body must arrive within 0.05 s")
+
+
+async def test_a_sender_that_leaves_is_no_failure_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    app, metrics, sent = FastAPI(), Metrics(), list[Any]()
+    app.state.admission = Admission()
+
+    @app.post("/")
+    async def take(body: AdmittedBody) -> int:
+        return len(body)
+
+    async def leaves() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    app.add_middleware(RequestEdge, metrics=metrics)
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"9")]
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
+    await app(scope, leaves, send)
+    assert (sent, app.state.admission.small.used) == ([], 0)
+    assert b'status="499"} 1.0' in generate_latest(metrics.registry)
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 async def test_our_own_mistakes_show_no_traceback(caplog: pytest.LogCaptureFixture) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from footplate_api.metrics.retention import Limits
+from footplate_api.models.metric import MetricRow
 from footplate_api.models.run import Run
 from footplate_api.pipelines.retention import Retention
 from tests.component.footplate_api.builders import batch, row
@@ -81,3 +82,18 @@ async def test_without_room_those_that_ended_are_thinned_first(api: Api) -> None
     assert (await history(api))["step"] == [1000]
     other_steps = (await api.client.get("/v1/namespaces/research/runs/other/metrics")).json()["step"]
     assert other_steps == list(range(10, 501, 10))
+
+
+async def test_a_run_that_the_mirror_has_not_seen_is_as_old_as_its_last_row(api: Api) -> None:
+    await rows(api, "uid-of-unseen", range(1, 101))
+    assert await looked(api, days=1) == list(range(1, 101))
+    assert await looked(api, days=31) == [*range(10, 101, 10)]
+    assert await looked(api, days=366) == [100]
+
+
+async def looked(api: Api, days: int) -> list[int]:
+    """The steps of the run that nobody has seen, so long after its last row."""
+    now = datetime.fromtimestamp(1_790_000_100, UTC) + timedelta(days=days)
+    await Retention(api.context.database, lambda: now, LIMITS, None).look()
+    async with api.context.database.read() as session:
+        return [*(await session.scalars(select(MetricRow.step).order_by(MetricRow.step)))]

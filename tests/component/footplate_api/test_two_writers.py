@@ -5,17 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import func, select
 
 from footplate_api import migrate
+from footplate_api.checkpoints import repository as checkpoints
 from footplate_api.database import Database
-from footplate_api.metrics import repository
+from footplate_api.metrics import repository, storage
+from footplate_api.metrics.telemetry import STORED, Delivery, Row
 from footplate_api.models.metric import MetricRow
 from footplate_api.observation import Metrics
 from footplate_api.pipelines.ingest import Ingest
+from footplate_api.schemas import LARGEST
+from footplate_contracts.reports import CheckpointRecord, GivenUp
 from tests.component.footplate_api.builders import batch, row
+
+_WHOLE = {"tokens": 7, "sample_digest": "d"}
+_REST = [_WHOLE.get(name) for name in STORED[1:]]
 
 
 def body(chance: random.Random, number: int) -> dict[str, Any]:
@@ -59,3 +67,33 @@ async def test_two_replicas_store_what_both_are_sent(database_url: str) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     for replica in replicas:
         await replica.close()
+
+
+async def test_two_replicas_that_are_told_of_checkpoints_in_any_order_do_not_stop_each_other(
+    database: Database,
+) -> None:
+    records = [(f"uid-{run}", CheckpointRecord(step=1, uri="/c", time=1.0)) for run in range(2000)]
+
+    async def told(some: Sequence[tuple[str, CheckpointRecord]]) -> None:
+        async with database.write(60.0) as session:
+            await checkpoints.store(session, some)
+
+    await asyncio.gather(told(records), told(records[::-1]))
+
+
+async def test_the_most_that_was_given_up_stands_whichever_delivery_comes_last(database: Database) -> None:
+    said = [Delivery("research", "gpt", "uid", 1, given_up=GivenUp(refused=count)) for count in (7, 5)]
+    async with database.write() as session:
+        await storage.note_given_up(session, said)
+    async with database.read() as session:
+        assert await repository.given_up(session, ["uid"]) == {"uid": (7, 0)}
+
+
+async def test_rows_with_gaps_are_joined_by_those_that_lie_between(database: Database) -> None:
+    for steps in ([1, 3, 5, 9, LARGEST], [4], [2, 8, LARGEST - 1], [0]):
+        rows = [Row((step, *_REST)) for step in steps]
+        async with database.write() as session:
+            await storage.store(session, [Delivery("research", "gpt", "uid", 1, {(1, 1): rows})])
+    async with database.read() as session:
+        [[segment]] = (await repository.segments(session, ["uid"])).values()
+    assert segment.extents == ((0, 5), (8, 9), (LARGEST - 1, LARGEST))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, case, func, or_, select, tuple_
@@ -21,14 +22,19 @@ async def store(session: WriteSession, records: Sequence[tuple[str, CheckpointRe
     """
     if records:
         statement = upsert(session, Checkpoint, _replaces, _still_removed)
-        await session.execute(statement, [_committed(uid, record) for uid, record in records])
+        await session.execute(statement, _in_order(_committed(uid, record) for uid, record in records))
 
 
 async def remove(session: WriteSession, removals: Sequence[tuple[str, CheckpointRemoval]]) -> None:
     """Marks what retention removed, also where the record of it is still to come."""
     if removals:
         statement = upsert(session, Checkpoint, _is_gone, _marked)
-        await session.execute(statement, [_removed(uid, removal) for uid, removal in removals])
+        await session.execute(statement, _in_order(_removed(uid, removal) for uid, removal in removals))
+
+
+def _in_order(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """So that two writers of the same checkpoints never wait for each other in a ring."""
+    return sorted(rows, key=itemgetter("run_uid", "step"))
 
 
 def _committed(uid: str, record: CheckpointRecord) -> dict[str, Any]:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Row, Select, column, func, select, text
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import Row, Select, func, select
 
 from footplate_api.database import ReadSession
 from footplate_api.metrics.lineage import Extent, Segment, Stretch, newest
+from footplate_api.metrics.spans import Span, spans_of
 from footplate_api.models.base import table_of
 from footplate_api.models.metric import FurtherName, GivenUpTelemetry, MetricExtent, MetricRow, MetricSegment
 
 _ROWS: Final = table_of(MetricRow)
-Span = tuple[int, int, int]
-"""Segment, first and last step."""
 
 
 async def segments(session: ReadSession, uids: Iterable[str]) -> dict[str, list[Segment]]:
@@ -48,7 +45,7 @@ async def rows(
     session: ReadSession, stretches: Sequence[Stretch], columns: Sequence[str]
 ) -> Sequence[Row[*tuple[Any, ...]]]:
     """(segment, step, *columns) of all rows of `stretches`, in order of steps, then of stretches."""
-    spans = _spans(session, [(part.segment.id, part.first, part.last) for part in stretches])
+    spans = spans_of(session, [(part.segment.id, part.first, part.last) for part in stretches])
     statement = _selected(columns).join_from(spans, _ROWS, _within(spans))
     return (await session.execute(statement.order_by(_ROWS.c.step, spans.c.place))).all()
 
@@ -60,7 +57,7 @@ async def thinned(
 
     Each is one descent of the tree, however many rows lie in the span.
     """
-    asked = _spans(session, spans)
+    asked = spans_of(session, spans)
     last = select(func.max(_ROWS.c.step)).where(_within(asked)).correlate(asked).scalar_subquery()
     on = (_ROWS.c.segment_id == asked.c.segment) & (_ROWS.c.step == last)
     return (
@@ -109,23 +106,3 @@ def _selected(columns: Sequence[str]) -> Select[*tuple[Any, ...]]:
 
 def _within(spans: Any) -> Any:
     return (_ROWS.c.segment_id == spans.c.segment) & _ROWS.c.step.between(spans.c.low, spans.c.high)
-
-
-def _spans(session: AsyncSession, spans: Sequence[Span]) -> Any:
-    """`spans` as a table (place, segment, low, high): one parameter, however many they are."""
-    if session.get_bind().dialect.name == "postgresql":
-        source = text(
-            "SELECT o AS place, s AS segment, l AS low, h AS high FROM unnest(CAST(:segments AS bigint[]),"
-            " CAST(:lows AS bigint[]), CAST(:highs AS bigint[])) WITH ORDINALITY AS t(s, l, h, o)"
-        ).bindparams(
-            segments=[span[0] for span in spans],
-            lows=[span[1] for span in spans],
-            highs=[span[2] for span in spans],
-        )
-    else:
-        source = text(
-            "SELECT key AS place, value ->> 0 AS segment, value ->> 1 AS low, value ->> 2 AS high"
-            " FROM json_each(:spans)"
-        ).bindparams(spans=json.dumps(spans))
-    names = ("place", "segment", "low", "high")
-    return source.columns(*(column(name, BigInteger) for name in names)).cte("spans")

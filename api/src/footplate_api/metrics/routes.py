@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query, Response
 
 from footplate_api import bodies
-from footplate_api.edge import AdmittedBody, Ingesting, Reading
+from footplate_api.edge import AdmittedBody, Contextual, Ingesting
 from footplate_api.errors import DatabaseFull, DatabaseUnavailable, RunMismatch, RunNotFound, TooBusy
 from footplate_api.metrics import service
 from footplate_api.metrics.schemas import MetricHistory, MetricQuery
@@ -46,11 +46,12 @@ async def ingest_telemetry(
     responses=raises(RunNotFound, DatabaseUnavailable) | _HISTORY,
 )
 async def read_metrics(
-    namespace: Namespace, name: RunName, query: Annotated[MetricQuery, Query()], session: Reading
+    namespace: Namespace, name: RunName, query: Annotated[MetricQuery, Query()], context: Contextual
 ) -> Response:
     """The rows of the weights that exist, as columns of equal length.
 
     A row counts only if no row of an earlier step has a newer generation; `superseded=true` gives the others.
     Long histories are thinned to `limit` rows unless `every` is given.
     """
-    return Response(await service.read(session, namespace, name, query), media_type="application/json")
+    found = await service.read(context.database, namespace, name, query)
+    return Response(found, media_type="application/json")

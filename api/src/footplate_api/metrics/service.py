@@ -4,27 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
-from footplate_api.database import ReadSession
+from footplate_api.database import ANSWER_SECONDS, Database, ReadSession
 from footplate_api.metrics import further, history, lineage, repository
 from footplate_api.metrics.lineage import Segment, Stretch
-from footplate_api.metrics.schemas import GENERATION, SHOWN, Hole, MetricHistory, MetricQuery
+from footplate_api.metrics.schemas import (
+    DEFAULT_ROWS,
+    GENERATION,
+    SHOWN,
+    Hole,
+    MetricHistory,
+    MetricQuery,
+)
 from footplate_api.models.run import Run
 from footplate_api.runs import service as runs
 from footplate_contracts.metrics import COLUMNS
 from footplate_contracts.names import Phase
 
 _HOLES: Final = 100  # of one answer
+_ROWS_A_SECOND: Final = 10_000  # beyond the usual ones, of a database that is busy
 _ENDED: Final = frozenset(phase.value for phase in Phase if phase.terminal)
 
 
-async def read(session: ReadSession, namespace: str, name: str, query: MetricQuery) -> bytes:
+async def read(database: Database, namespace: str, name: str, query: MetricQuery) -> bytes:
     """The asked part of a run's history, a `MetricHistory` as JSON; raises RunNotFound.
 
-    It is put together off the event loop: the longest answer has a million numbers.
+    It is put together off the event loop, and once the database is done with: the longest answer has
+    millions of numbers.
     """
+    seconds = ANSWER_SECONDS + max(0, query.limit - DEFAULT_ROWS) / _ROWS_A_SECOND
+    async with database.read(seconds) as session:
+        together = await _found(session, namespace, name, query)
+    return await asyncio.to_thread(together)
+
+
+async def _found(session: ReadSession, namespace: str, name: str, query: MetricQuery) -> Callable[[], bytes]:
+    """What makes the answer, of all that it takes."""
     run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
     segments = (await repository.segments(session, [run.uid])).get(run.uid, [])
     chosen = lineage.superseded(segments) if query.superseded else lineage.standing(segments)
@@ -40,7 +58,7 @@ async def read(session: ReadSession, namespace: str, name: str, query: MetricQue
         "holes": (None if query.superseded else _holes(run, chosen, query)) or None,
     }
     asked = {number: text for number, text in names.items() if query.asks(text)}
-    return await asyncio.to_thread(_json, about, columns, rows, segments, asked, query)
+    return partial(_json, about, columns, rows, segments, asked, query)
 
 
 def _stride(part: Sequence[Stretch], limit: int) -> int:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy import delete, func, select, text, update
 
+from footplate_api import lenient
 from footplate_api.database import ReadSession, WriteSession
+from footplate_api.metrics import repository
 from footplate_api.metrics.lineage import Extent
 from footplate_api.models.metric import MetricExtent, MetricRow, MetricSegment
 
@@ -57,6 +60,19 @@ async def segments(session: ReadSession, after: int, limit: int) -> list[StoredS
         StoredSegment(segment, run, tuple(found), every, to)
         for (segment, run, every, to), found in extents.items()
     ]
+
+
+async def last_times(session: ReadSession, segments: Sequence[StoredSegment]) -> dict[str, datetime]:
+    """Run -> the newest time of the last rows of its `segments`, of those that have one."""
+    runs = {segment.id: segment.run_uid for segment in segments}
+    lasts = [(segment.id, segment.extents[-1][1], segment.extents[-1][1]) for segment in segments]
+    found: dict[str, datetime] = {}
+    for row in await repository.thinned(session, lasts, ["time"]):
+        time = lenient.instant(row.time)
+        if time is not None:
+            run = runs[row.segment_id]
+            found[run] = max(time, found.get(run, time))
+    return found
 
 
 def windows(segment: StoredSegment, every: int) -> Iterator[tuple[Extent, list[int]]]:

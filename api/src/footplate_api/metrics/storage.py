@@ -6,17 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Final
 
-from sqlalchemy import bindparam, delete, select, tuple_, update
+from sqlalchemy import and_, bindparam, delete, select, tuple_, update
 
 from footplate_api.bulk import insert_missing
 from footplate_api.database import ReadSession, WriteSession
 from footplate_api.errors import ApiError, Invalid
 from footplate_api.metrics import further
 from footplate_api.metrics.lineage import Extent, merged
+from footplate_api.metrics.spans import spans_of
 from footplate_api.metrics.telemetry import STORED, Delivery, Row
 from footplate_api.models.base import table_of, upsert
 from footplate_api.models.metric import FurtherName, GivenUpTelemetry, MetricExtent, MetricRow, MetricSegment
+from footplate_api.schemas import LARGEST
 from footplate_contracts.metrics import VALUE_NAMES
+from footplate_contracts.reports import GivenUp
 
 SegmentKey = tuple[str, int, int]
 """Run uid, epoch, number."""
@@ -86,10 +89,20 @@ async def _insert(
 
 
 async def _extend(session: WriteSession, steps: Mapping[int, Sequence[int]]) -> None:
-    """Notes which steps the segments have now."""
+    """Notes which steps the segments have now.
+
+    Of their extents those are read that may grow or join: of rows with gaps there may be any number.
+    """
     known: dict[int, list[Extent]] = {segment: [] for segment in steps}
-    statement = select(MetricExtent.segment_id, MetricExtent.first_step, MetricExtent.last_step)
-    for segment, first, last in await session.execute(statement.where(MetricExtent.segment_id.in_(steps))):
+    near = [(segment, min(some) - 1, min(max(some) + 1, LARGEST)) for segment, some in steps.items()]
+    spans, extent = spans_of(session, near), MetricExtent
+    touched = and_(
+        extent.segment_id == spans.c.segment,
+        extent.first_step <= spans.c.high,
+        extent.last_step >= spans.c.low,
+    )
+    statement = select(extent.segment_id, extent.first_step, extent.last_step)
+    for segment, first, last in await session.execute(statement.join_from(spans, extent, touched)):
         known[segment].append((first, last))
     gone: list[tuple[int, int]] = []
     longer: list[dict[str, int]] = []
@@ -180,11 +193,10 @@ async def _known_names(session: ReadSession, runs: Iterable[str]) -> dict[str, d
 
 async def note_given_up(session: WriteSession, deliveries: Iterable[Delivery]) -> None:
     """Keeps the most that a coordinator has said of what was given up: the numbers only grow."""
-    said = {
-        (delivery.run_uid, delivery.epoch): delivery.given_up
-        for delivery in deliveries
-        if delivery.given_up.refused or delivery.given_up.overflowed
-    }
+    said: dict[tuple[str, int], GivenUp] = {}
+    for delivery in sorted(deliveries, key=lambda delivery: _count(delivery.given_up)):
+        if _count(delivery.given_up):
+            said[delivery.run_uid, delivery.epoch] = delivery.given_up
     if said:
         table = GivenUpTelemetry
         statement = upsert(
@@ -199,6 +211,10 @@ async def note_given_up(session: WriteSession, deliveries: Iterable[Delivery]) -
                 for (run, epoch), counts in sorted(said.items(), key=itemgetter(0))
             ],
         )
+
+
+def _count(given_up: GivenUp) -> int:
+    return given_up.refused + given_up.overflowed
 
 
 _LONGER: Final = (

@@ -48,8 +48,12 @@ class CarryOver:
             await asyncio.sleep(PAUSE_SECONDS if carried else AGAIN_SECONDS)
 
     async def bite(self) -> int:
-        """Moves some rows; how many."""
+        """Moves some rows; how many.
+
+        One that a former release has replaced meanwhile, by a newer generation's, stays for the next bite.
+        """
         order = (STEP_METRICS.c.run_uid, STEP_METRICS.c.step)
+        read = (*order, STEP_METRICS.c.epoch, STEP_METRICS.c.number)
         statement = select(STEP_METRICS).order_by(*order)
         async with self.database.read(WORK_SECONDS) as session:
             if (await session.execute(statement.limit(1))).first() is None:
@@ -65,7 +69,7 @@ class CarryOver:
             await storage.store(
                 session, [Delivery("", "", uid, 0, generations) for uid, generations in rows.items()]
             )
-            gone = [(former.run_uid, former.step) for former in found]
+            gone = [(former.run_uid, former.step, former.epoch, former.number) for former in found]
             if gone:
-                await session.execute(delete(STEP_METRICS).where(tuple_(*order).in_(gone)))
+                await session.execute(delete(STEP_METRICS).where(tuple_(*read).in_(gone)))
             return len(found)

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -20,7 +20,7 @@ from typing import Final
 
 from footplate_api import bodies
 from footplate_api.checkpoints import repository as checkpoints
-from footplate_api.database import Database, WriteSession
+from footplate_api.database import ANSWER_SECONDS, Database, WriteSession
 from footplate_api.errors import ApiError, DatabaseUnavailable, RunMismatch
 from footplate_api.metrics import storage, telemetry
 from footplate_api.metrics.pace import Pace
@@ -32,6 +32,9 @@ from footplate_contracts.reports import TelemetryReceipt
 GATHER_SECONDS: Final = 0.01  # for more deliveries to come, before a commit
 SMALL_ROWS: Final = 64  # a delivery with no more goes before larger ones
 MOST_ROWS: Final = 2000  # of larger deliveries in one commit: what a small one waits for at most
+# That any database stores. One that is slower than a request's time would never take a large delivery, and
+# its sender would bring it again for good.
+ROWS_A_SECOND: Final = 1000
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +97,7 @@ class Ingest:
 
     async def _commit(self, some: Sequence[_Waiting]) -> None:
         try:
-            async with self.database.write() as session:
+            async with self.database.write(_seconds(some)) as session:
                 refused = await store(session, [waiting.delivery for waiting in some])
         except DatabaseUnavailable as error:
             self._settle(some, [error] * len(some))
@@ -122,6 +125,11 @@ class Ingest:
                 waiting.stored.set_result(None)
             else:
                 waiting.stored.set_exception(refusal)
+
+
+def _seconds(some: Iterable[_Waiting]) -> float:
+    """By which the database must have stored all of them."""
+    return ANSWER_SECONDS + sum(waiting.delivery.count for waiting in some) / ROWS_A_SECOND
 
 
 async def store(session: WriteSession, deliveries: Sequence[Delivery]) -> list[ApiError | None]:

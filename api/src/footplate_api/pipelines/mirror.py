@@ -56,7 +56,7 @@ from typing import Any, ClassVar, Final
 from footplate_api import lenient
 from footplate_api.attempts import record as attempt_record
 from footplate_api.attempts import repository as attempts
-from footplate_api.database import PAGE_SECONDS, WriteSession
+from footplate_api.database import PAGE_SECONDS, WORK_SECONDS, WriteSession
 from footplate_api.errors import ListExpired
 from footplate_api.installation import repository as installation
 from footplate_api.metrics import repository as metric_rows
@@ -123,7 +123,7 @@ class Mirror(Follower):
         self.metrics.mirror_events.inc(len(told.runs))
 
     async def _set_back(self, before: installation.Moment, version: int) -> None:
-        async with self.database.write(PAGE_SECONDS) as session:
+        async with self.database.write(WORK_SECONDS) as session:  # of all there ever were
             if not await installation.set_back(session, before.timeline, version):
                 raise ListExpired("another replica found the cluster set back")
             await repository.forget_versions(session, version)

@@ -58,7 +58,7 @@ class Retention:
         """Thins what is beyond the limits; how many segments were."""
         found = await self._segments()
         held = await asyncio.to_thread(_rows, found)
-        known = await self._stocks(held)
+        known = await self._stocks(found, held)
         allowed = retention.allowances(known, self.limits, await self._most(sum(held.values())))
         thinned = 0
         for run, keep in allowed.items():
@@ -81,14 +81,14 @@ class Retention:
                 return found
             after = page[-1].id
 
-    async def _stocks(self, held: dict[str, int]) -> list[Stock]:
+    async def _stocks(self, found: dict[str, list[StoredSegment]], held: dict[str, int]) -> list[Stock]:
+        """A run that the mirror has not seen, for whatever reason, ended no earlier than its last row."""
         async with self.database.read(WORK_SECONDS) as session:
-            ended = await runs.ends(session)
-        now = self.now()
-        return [
-            Stock(run, rows, None if run in ended and ended[run] is None else _age(ended.get(run), now))
-            for run, rows in held.items()
-        ]
+            ends = await runs.ends(session)
+            unseen = [segment for run in found.keys() - ends.keys() for segment in found[run]]
+            lasts = await stocks.last_times(session, unseen)
+        last, now = {**lasts, **ends}, self.now()
+        return [Stock(run, rows, _age(last.get(run), now)) for run, rows in held.items()]
 
     async def _most(self, rows: int) -> int | None:
         """Rows that there is room for."""
@@ -126,6 +126,5 @@ def _rows(found: dict[str, list[StoredSegment]]) -> dict[str, int]:
     }
 
 
-def _age(ended_at: datetime | None, now: datetime) -> timedelta:
-    """Of a run that nobody has ever seen: as if it had ended long ago."""
-    return timedelta.max if ended_at is None else now - ended_at
+def _age(ended_at: datetime | None, now: datetime) -> timedelta | None:
+    return None if ended_at is None else now - ended_at

@@ -1,0 +1,33 @@
+"""Any number of stretches of steps in one statement, as a table to join with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import BigInteger, column, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+Span = tuple[int, int, int]
+"""Segment, first and last step."""
+
+
+def spans_of(session: AsyncSession, spans: Sequence[Span]) -> Any:
+    """`spans` as a table (place, segment, low, high): one parameter, however many they are."""
+    if session.get_bind().dialect.name == "postgresql":
+        source = text(
+            "SELECT o AS place, s AS segment, l AS low, h AS high FROM unnest(CAST(:segments AS bigint[]),"
+            " CAST(:lows AS bigint[]), CAST(:highs AS bigint[])) WITH ORDINALITY AS t(s, l, h, o)"
+        ).bindparams(
+            segments=[span[0] for span in spans],
+            lows=[span[1] for span in spans],
+            highs=[span[2] for span in spans],
+        )
+    else:
+        source = text(
+            "SELECT key AS place, value ->> 0 AS segment, value ->> 1 AS low, value ->> 2 AS high"
+            " FROM json_each(:spans)"
+        ).bindparams(spans=json.dumps(spans))
+    names = ("place", "segment", "low", "high")
+    return source.columns(*(column(name, BigInteger) for name in names)).cte("spans")

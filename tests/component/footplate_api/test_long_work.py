@@ -1,0 +1,56 @@
+"""What is longest takes its time: answers to put together, batches to store."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sqlalchemy import text
+
+from footplate_api.metrics import further
+from footplate_api.settings import with_driver
+from tests.component.footplate_api.builders import batch, row
+from tests.component.footplate_api.conftest import Api, running
+from tests.component.footplate_api.fakes import FakeCluster
+from tests.component.footplate_api.postgres import Server
+from tests.component.footplate_api.telemetry import created, history, sent
+
+ROWS = 50_000
+NUMBERS = 48  # further ones, of each row
+
+_SEGMENT = "INSERT INTO metric_segments (id, run_uid, epoch, number) VALUES (1, :uid, 1, 1)"
+_EXTENT = "INSERT INTO metric_extents (segment_id, first_step, last_step) VALUES (1, 1, :rows)"
+_NAMES = """
+    INSERT INTO metric_names (run_uid, number, name)
+    SELECT :uid, n, 'x' || n FROM generate_series(0, :last) n
+"""
+_ROWS = """
+    INSERT INTO metric_rows (segment_id, step, tokens, sample_digest, time, loss, gradient_norm, further)
+    SELECT 1, s, s, 'd', s, s / 3.0, s / 7.0, :packed FROM generate_series(1, :rows) s
+"""
+
+
+async def stored(api: Api, uid: str) -> None:
+    packed = further.pack({number: number / 3 for number in range(NUMBERS)})
+    async with api.context.database.write(60.0) as session:
+        await session.execute(text(_SEGMENT), {"uid": uid})
+        await session.execute(text(_EXTENT), {"rows": ROWS})
+        await session.execute(text(_NAMES), {"uid": uid, "last": NUMBERS - 1})
+        await session.execute(text(_ROWS), {"packed": packed, "rows": ROWS})
+
+
+async def test_the_longest_history_is_answered(postgres: Server) -> None:
+    async with running(with_driver(postgres.empty()), FakeCluster()) as api:
+        await stored(api, await created(api))
+        found = await history(api, limit=ROWS)
+    assert (len(found["step"]), len(found["values"])) == (ROWS, NUMBERS)
+
+
+async def test_a_large_batch_is_stored_by_a_database_that_is_slow(postgres: Server) -> None:
+    async with running(with_driver(postgres.empty()), FakeCluster()) as api:
+        uid = await created(api)
+        await sent(api, batch(uid, [row(1)]))
+        async with api.context.database.write(60.0) as session:
+            await session.execute(text("SELECT id FROM metric_segments FOR UPDATE"))
+            sending = asyncio.create_task(sent(api, batch(uid, [row(step) for step in range(2, 4002)])))
+            await asyncio.sleep(2.5)
+        assert (await sending)["rows"] == 4000
