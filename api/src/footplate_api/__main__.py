@@ -28,6 +28,9 @@ from footplate_contracts import environment, logs
 from footplate_contracts.names import ExitCode
 
 GRACE_SECONDS = 10  # below the 30 s that Kubernetes gives
+# A coordinator sends again ten seconds after its last batch, on the same connection, and counts on it for
+# fifteen. One that is closed as it does so costs it a batch that it has to send again.
+KEEP_ALIVE_SECONDS = 20
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -112,6 +115,7 @@ async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
             log_config=None,
             access_log=False,  # the middleware logs, with request ids
             timeout_graceful_shutdown=GRACE_SECONDS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
         _collect_less_often()
         with sole_writer(chosen.database_url):
