@@ -11,7 +11,7 @@ ApiError
 │   └── DatabaseFull      503  reads go on
 ├── TooBusy               429  more telemetry at once than there is room for
 ├── Starting              503  nothing is served before the database is migrated
-└── HttpError             404, 405, 413 … of the router itself
+└── HttpError             404, 405, 408, 413 … of the router itself
 MigrationFailed                of the start alone: the process ends
 ListExpired                    of the mirror alone: the API server forgot a resource version
 AnotherCluster                 ends the process: the database is not this cluster's (a ValueError)
@@ -143,9 +143,9 @@ class Starting(ApiError):
 
 
 class HttpError(ApiError):
-    """What the router itself refuses: no such path or method, no JSON, too much of it."""
+    """What the router itself refuses: no such path or method, no JSON, too much of it, or too slowly."""
 
-    statuses = (400, 404, 405, 413)
+    statuses = (400, 404, 405, 408, 413)
     title = "Request not served"
 
 

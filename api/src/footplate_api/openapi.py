@@ -82,6 +82,7 @@ def _of_the_edge(path: str, operation: Mapping[str, Any]) -> Iterator[tuple[int,
         yield 404, HttpError
         yield 405, HttpError
     if body:
+        yield 408, HttpError
         yield 413, HttpError
 
 

@@ -14,7 +14,7 @@ from tests.component.footplate_api.builders import RUNS
 from tests.component.footplate_api.conftest import Api
 
 ROUTER: Final = {404, 405}
-BODY: Final = {413}
+BODY: Final = {408, 413}
 KUBERNETES: Final = {400, 403, 404, 409, 413, 422, 502, 503}
 STATUSES: Final = {
     "create_run": {201} | KUBERNETES | ROUTER | BODY,
