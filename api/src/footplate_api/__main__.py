@@ -106,6 +106,7 @@ async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
             MirrorHealth(),
             revision=chosen.revision,
             limits=chosen.limits,
+            patience=chosen.patience,
             room=chosen.database_size,
         )
         config = uvicorn.Config(

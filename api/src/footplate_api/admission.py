@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from footplate_api.bodies import ARRIVAL_SECONDS
 from footplate_api.errors import TooBusy
 
 LARGE_BYTES: Final = 64 * 1024  # a body that is longer waits for other long ones only
@@ -76,13 +75,11 @@ class Lane:
 class Admission:
     """Two lanes: what a run sends while it trains is not held up by what others bring after an outage.
 
-    16,384 rows of both lanes are 80 MB once they are parsed. A body that was let in has to arrive within
-    `seconds`: a sender whose node is gone says nothing more, not even that it is gone.
+    16,384 rows of both lanes are 80 MB once they are parsed.
     """
 
     small: Lane = field(default_factory=lambda: Lane(capacity=2 * 1024 * 1024, waiting=2000))
     large: Lane = field(default_factory=lambda: Lane(capacity=6 * 1024 * 1024, waiting=64))
-    seconds: float = ARRIVAL_SECONDS
 
     def lane(self, size: int | None) -> Lane:
         """For a body of `size` bytes; None: its sender does not say how long it is."""

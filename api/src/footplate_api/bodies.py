@@ -8,19 +8,20 @@ their bodies from here, and say in OpenAPI what they are.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from footplate_api.errors import Invalid
 
 Parsed = TypeVar("Parsed")
 
-ARRIVAL_SECONDS: Final = 30.0  # for a body: 8 MB at 270 kB a second
 _SCHEMAS: Final = "#/components/schemas/"
 _JSON: Final = ("application/json", "+json")
 _models: set[type[BaseModel]] = set()
@@ -47,11 +48,30 @@ def announced(request: Request) -> int | None:
     return int(length) if length.isascii() and length.isdigit() else None
 
 
-async def read(request: Request, limit: int, seconds: float = ARRIVAL_SECONDS) -> bytes:
-    """The body, which must be JSON of at most `limit` bytes and arrive within `seconds`.
+@dataclass(frozen=True)
+class Patience:
+    """For how long a body is waited for: whoever sends it holds room that others wait for.
 
-    Raises Invalid, a 408 or a 413.
+    `seconds` without a byte are too many, and so is a trickle that is slower than `least` bytes a second.
     """
+
+    seconds: float = 30.0
+    least: float = 32 * 1024
+
+    def deadline(self, began: float, last: float, received: int) -> float:
+        """By when more must have come of a body of which `received` bytes have, the newest of them at `last`.
+
+        >>> patience = Patience(seconds=10, least=100)
+        >>> patience.deadline(began=0, last=0, received=0), patience.deadline(began=0, last=1, received=900)
+        (10, 11)
+        >>> patience.deadline(began=0, last=19, received=950)
+        19.5
+        """
+        return min(last + self.seconds, began + self.seconds + received / self.least)
+
+
+async def read(request: Request, limit: int, patience: Patience) -> bytes:
+    """The body, which must be JSON of at most `limit` bytes; raises Invalid, or a 408 or 413."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not kind.endswith(_JSON):
         raise Invalid.field(
@@ -62,16 +82,33 @@ async def read(request: Request, limit: int, seconds: float = ARRIVAL_SECONDS) -
     if (announced(request) or 0) > limit:
         raise HTTPException(413, f"the body must be at most {limit} bytes")
     parts, size = [], 0
-    try:
-        async with asyncio.timeout(seconds):
-            async for part in request.stream():
-                size += len(part)
-                if size > limit:
-                    raise HTTPException(413, f"the body must be at most {limit} bytes")
-                parts.append(part)
-    except TimeoutError:
-        raise HTTPException(408, f"the body must arrive within {seconds:g} s") from None
+    async for part in _arriving(request, patience):
+        size += len(part)
+        if size > limit:
+            raise HTTPException(413, f"the body must be at most {limit} bytes")
+        parts.append(part)
     return b"".join(parts)
+
+
+async def _arriving(request: Request, patience: Patience) -> AsyncIterator[bytes]:
+    """The parts of the body as they come; raises a 408 for one that does not."""
+    clock = asyncio.get_running_loop().time
+    began, received = clock(), 0
+    parts = aiter(request.stream())
+    while True:
+        try:
+            async with asyncio.timeout_at(patience.deadline(began, clock(), received)):
+                part = await anext(parts, None)
+        except TimeoutError:
+            # The rest of it may come yet, and would be taken for the next request.
+            said = f"{received} bytes of the body came, and then too little for {patience.seconds:g} seconds"
+            raise HTTPException(408, said, {"Connection": "close"}) from None
+        except ClientDisconnect:
+            raise HTTPException(400, f"the connection ended after {received} bytes of the body") from None
+        if part is None:
+            return
+        received += len(part)
+        yield part
 
 
 async def parsed(body: bytes, parse: Callable[[bytes], Parsed]) -> Parsed:

@@ -30,6 +30,7 @@ from starlette.routing import Match
 
 from footplate_api import bodies
 from footplate_api.admission import Admission
+from footplate_api.bodies import Patience
 from footplate_api.database import Database, ReadSession, WriteSession
 from footplate_api.errors import ApiError, HttpError
 from footplate_api.metrics.retention import Limits
@@ -62,6 +63,7 @@ class Context:
     mirror: MirrorHealth
     revision: str | None = None
     limits: Limits = field(default_factory=Limits)
+    patience: Patience = field(default_factory=Patience)
     room: int | None = None  # bytes that the database may take
     startup: Startup = field(default_factory=Startup)
     migrations: Path = field(default_factory=scripts)
@@ -96,16 +98,16 @@ def ingest(request: Request) -> Ingest:
     return found
 
 
-async def _admitted(request: Request) -> AsyncIterator[bytes]:
+async def _admitted(request: Request, context: Contextual) -> AsyncIterator[bytes]:
     size = bodies.announced(request)
     admission: Admission = request.app.state.admission
     room = TELEMETRY_LIMIT if size is None else min(size, TELEMETRY_LIMIT)
     async with admission.lane(size).room(room):
-        yield await bodies.read(request, TELEMETRY_LIMIT, admission.seconds)
+        yield await bodies.read(request, TELEMETRY_LIMIT, context.patience)
 
 
-async def _run_body(request: Request) -> bytes:
-    return await bodies.read(request, RUN_LIMIT)
+async def _run_body(request: Request, context: Contextual) -> bytes:
+    return await bodies.read(request, RUN_LIMIT, context.patience)
 
 
 Ingesting = Annotated[Ingest, Depends(ingest)]

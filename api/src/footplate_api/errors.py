@@ -143,7 +143,7 @@ class Starting(ApiError):
 
 
 class HttpError(ApiError):
-    """What the router itself refuses: no such path or method, no JSON, too much of it."""
+    """What the router itself refuses: no such path or method, no JSON, too much of it, or too slowly."""
 
     statuses = (400, 404, 405, 408, 413)
     title = "Request not served"

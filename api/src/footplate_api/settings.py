@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from footplate_api.bodies import Patience
 from footplate_api.metrics.retention import Limits
 from footplate_contracts.environment import PREFIX
 from footplate_contracts.names import LogFormat
@@ -99,11 +100,19 @@ class Settings(BaseSettings):
     retention_full_days: float = Field(Limits.full / _DAY, ge=0, le=1e5, description="a number of days")
     retention_rows_after: int = Field(Limits.rows_after, ge=100, description="a number of at least 100")
     retention_kept_days: float = Field(Limits.kept / _DAY, ge=0, le=1e5, description="a number of days")
+    body_seconds: float = Field(
+        Patience.seconds, gt=0, le=3600, description="a number of seconds, of which an hour has 3600"
+    )
     revision: str | None = None  # git revision of the build, for /version
     log_level: Annotated[LogLevel, BeforeValidator(str.upper)] = Field(
         "INFO", description=f"one of {', '.join(get_args(LogLevel))}"
     )
     log_format: LogFormat = Field(LogFormat.LOGFMT, description=f"one of {', '.join(LogFormat)}")
+
+    @property
+    def patience(self) -> Patience:
+        """With bodies of requests."""
+        return Patience(self.body_seconds)
 
     @property
     def limits(self) -> Limits:

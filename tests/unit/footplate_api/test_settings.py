@@ -27,6 +27,7 @@ def test_defaults_are_those_of_a_laptop(told: Tell) -> None:
         "retention_full_days": 30.0,
         "retention_rows_after": 10_000,
         "retention_kept_days": 365.0,
+        "body_seconds": 30.0,
         "revision": None,
         "log_level": "INFO",
         "log_format": LogFormat.LOGFMT,
@@ -81,6 +82,7 @@ def test_urls_get_an_asynchronous_driver(told: Tell, given: str, used: str) -> N
             "FOOTPLATE_RETENTION_ROWS_PER_RUN", "10", "a number of at least 1000 is right", id="rows"
         ),
         pytest.param("FOOTPLATE_RETENTION_KEPT_DAYS", "nan", "a number of days is right", id="days"),
+        pytest.param("FOOTPLATE_BODY_SECONDS", "0", "a number of seconds", id="body"),
         pytest.param(
             "FOOTPLATE_LOG_FORMAT", "xml", "is 'xml'; one of logfmt, json, text is right", id="log-format"
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from footplate_api.metrics.lineage import Stretch
@@ -38,6 +38,15 @@ def page_end(stretches: Sequence[Stretch], limit: int) -> int:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if stored(stretches, middle) <= limit else (low, middle - 1)
     return low
+
+
+def pages(stretches: Sequence[Stretch], limit: int) -> Iterator[list[Stretch]]:
+    """All of `stretches`, in order, in parts of at most `limit` rows; of one step there may be more."""
+    rest = list(stretches)
+    while rest:
+        end = page_end(rest, limit)
+        yield clipped(rest, 0, end)
+        rest = clipped(rest, end + 1, None)
 
 
 def stride(first: int, last: int, limit: int) -> int:

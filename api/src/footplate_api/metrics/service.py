@@ -26,6 +26,7 @@ from footplate_contracts.names import Phase
 
 _HOLES: Final = 100  # of one answer
 _ROWS_A_SECOND: Final = 10_000  # beyond the usual ones, of a database that is busy
+_BITE: Final = 10_000  # rows that are asked for at once: the driver unpacks them on the event loop
 _ENDED: Final = frozenset(phase.value for phase in Phase if phase.terminal)
 
 
@@ -72,14 +73,19 @@ async def _rows(
     session: ReadSession, part: Sequence[Stretch], every: int, columns: Sequence[str], limit: int
 ) -> tuple[Sequence[Any], int | None]:
     """(segment, step, *columns, further) of the rows to show, and the step that follows upon them."""
+    found: list[Any] = []
+    asked = [*columns, "further"]
     if not part:
-        return [], None
+        return found, None
     if every > 1:
         spans, following = history.buckets(part, every, limit)
-        return await repository.thinned(session, spans, [*columns, "further"]), following
+        for start in range(0, len(spans), _BITE):
+            found += await repository.thinned(session, spans[start : start + _BITE], asked)
+        return found, following
     end, last = history.page_end(part, limit), max(stretch.last for stretch in part)
-    rows = await repository.rows(session, history.clipped(part, 0, end), [*columns, "further"])
-    return rows, end + 1 if end < last else None
+    for bite in history.pages(history.clipped(part, 0, end), _BITE):
+        found += await repository.rows(session, bite, asked)
+    return found, end + 1 if end < last else None
 
 
 def _holes(run: Run, chosen: Sequence[Stretch], query: MetricQuery) -> list[Hole]:
