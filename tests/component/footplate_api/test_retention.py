@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import select, update
 
+from footplate_api.metrics import stocks
 from footplate_api.metrics.retention import Limits
 from footplate_api.models.metric import MetricRow
 from footplate_api.models.run import Run
@@ -89,6 +90,18 @@ async def test_a_run_that_the_mirror_has_not_seen_is_as_old_as_its_last_row(api:
     assert await looked(api, days=1) == list(range(1, 101))
     assert await looked(api, days=31) == [*range(10, 101, 10)]
     assert await looked(api, days=366) == [100]
+
+
+async def test_a_replica_that_is_behind_does_not_unsay_what_another_one_has_thinned(api: Api) -> None:
+    await rows(api, "uid", range(1, 101))
+    async with api.context.database.read() as session:
+        [behind] = await stocks.segments(session, 0, 1)
+    for every in (10, 2):
+        async with api.context.database.write() as session:
+            await stocks.note_thinned(session, behind, every)
+    async with api.context.database.read() as session:
+        [known] = await stocks.segments(session, 0, 1)
+    assert (known.kept_every, known.thinned_to) == (10, 100)
 
 
 async def looked(api: Api, days: int) -> list[int]:

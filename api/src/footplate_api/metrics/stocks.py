@@ -100,11 +100,12 @@ async def thin(
 
 
 async def note_thinned(session: WriteSession, segment: StoredSegment, every: int) -> None:
-    """Notes that `thin` has been everywhere."""
+    """Notes that `thin` has been everywhere, unless another replica has thinned more, or further."""
+    row, last = MetricSegment, segment.extents[-1][1]
     await session.execute(
-        update(MetricSegment)
-        .where(MetricSegment.id == segment.id)
-        .values(kept_every=every, thinned_to=segment.extents[-1][1])
+        update(row)
+        .where(row.id == segment.id, row.kept_every <= every, row.thinned_to <= last)
+        .values(kept_every=every, thinned_to=last)
     )
 
 

@@ -59,7 +59,8 @@ class Retention:
         found = await self._segments()
         held = await asyncio.to_thread(_rows, found)
         known = await self._stocks(found, held)
-        allowed = retention.allowances(known, self.limits, await self._most(sum(held.values())))
+        most = await self._most(sum(held.values()))
+        allowed = await asyncio.to_thread(retention.allowances, known, self.limits, most)
         thinned = 0
         for run, keep in allowed.items():
             every = retention.every(sum(segment.steps for segment in found[run]), keep) or _NOTHING_LEFT
