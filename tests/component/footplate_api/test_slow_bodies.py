@@ -70,11 +70,11 @@ async def test_a_body_that_stops_is_a_408(tmp_path: Path, path: str) -> None:
 async def test_a_body_that_trickles_is_a_408(tmp_path: Path) -> None:
     patience = Patience(seconds=0.5, least=1e6)
     async with patient(tmp_path, patience) as api, announcing(api.port) as (reader, writer):
-        answered = asyncio.create_task(answer(reader))
+        answered = asyncio.create_task(reader.readline())  # more may be lost: the connection is closed
         while not answered.done():
             writer.write(b" ")
             await asyncio.wait([answered], timeout=0.01)
-        assert (await answered)[0] == 408
+        assert b" 408 " in await answered
 
 
 async def test_senders_whose_bodies_do_not_come_leave_room_to_those_behind_them(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import strategies as st
 
-from footplate_api.metrics.history import buckets, clipped, page_end, stored, stride
+from footplate_api.metrics.history import buckets, clipped, page_end, pages, stored, stride
 from footplate_api.metrics.lineage import Segment, Stretch, standing
 from tests.support.properties import given
 
@@ -64,3 +64,13 @@ def test_thinning_keeps_within_the_limit(first: int, length: int, limit: int) ->
     every = stride(first, last, limit)
     multiples = last // every - (first - 1) // every
     assert multiples + (last % every != 0) <= limit
+
+
+@pytest.mark.parametrize("limit", [1, 3, 7, 1000])
+def test_pages_are_all_of_it_in_order_and_none_too_long(limit: int) -> None:
+    whole = standing([ONE, TWO])
+    found = list(pages(whole, limit))
+    assert all(stored(page, page[-1].last) <= limit for page in found)
+    assert sum(stored(page, page[-1].last) for page in found) == stored(whole, whole[-1].last)
+    ends = [max(part.last for part in page) for page in found]
+    assert ends == sorted(set(ends))

@@ -1,0 +1,130 @@
+"""Nothing that callers ask for or bring keeps the event loop from others for long."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from footplate_api.database import Database
+from footplate_api.edge import RUN_LIMIT, TELEMETRY_LIMIT, Context
+from footplate_api.metrics import telemetry
+from footplate_api.metrics.schemas import MOST_ROWS
+from footplate_api.observation import Metrics, MirrorHealth
+from footplate_api.pipelines import ingest
+from footplate_api.settings import with_driver
+from footplate_api.system.service import GAUGED_RUNS
+from tests.component.footplate_api import fleet
+from tests.component.footplate_api.builders import RUNS, batch, eventually, row
+from tests.component.footplate_api.fakes import FakeCluster
+from tests.component.footplate_api.threaded import Served, served
+
+LONGEST_BITE = 0.1  # seconds of CPU
+BATCH = 5000  # the most rows of one
+HEADERS = {"Content-Type": "application/json"}
+OPTIONAL = ("checkpointSeconds", "validationSeconds", "validationLoss")
+
+
+@asynccontextmanager
+async def with_runs(url: str, count: int) -> AsyncIterator[Served]:
+    """An application that knows the runs run-0, run-1 … of Kubernetes."""
+    cluster = FakeCluster()
+    for number in range(count):
+        about = {"uid": f"uid-{number}"}
+        await cluster.put("research", f"run-{number}", metadata=about, status={"phase": "Running"})
+    async with served(Context(Database(url), cluster, Metrics(), MirrorHealth())) as api:
+
+        async def known() -> bool:
+            answers = [await api.client.get(f"{RUNS}/run-{number}") for number in (0, count - 1)]
+            return all(answer.status_code == 200 for answer in answers)
+
+        await eventually(known, bool, seconds=30)
+        yield api
+
+
+def body(number: int, steps: Iterable[int]) -> bytes:
+    """A batch of rows that have every number, and eight further ones."""
+    rows = [fleet.full(step) for step in steps]
+    for known in rows:
+        further = {f"reward/{name}": name / 7 for name in range(8)}
+        known["metrics"] |= {**dict.fromkeys(OPTIONAL, 0.25), "checkpointsLeftOut": 0, "values": further}
+    return json.dumps(batch(f"uid-{number}", rows)).encode()
+
+
+async def store(api: Served, numbers: range, steps: range) -> None:
+    """Rows of these runs, all like those that a batch brings."""
+    sent = telemetry.delivery("research", "run-0", body(0, steps[:1]))
+    [(generation, [like])] = sent.rows.items()
+    rows = [replace(like, columns=(step, *like.columns[1:])) for step in steps]
+    deliveries = [
+        replace(sent, name=f"run-{number}", run_uid=f"uid-{number}", rows={generation: rows})
+        for number in numbers
+    ]
+
+    async def stored() -> None:
+        async with api.context.database.write(None) as session:
+            assert not any(await ingest.store(session, deliveries))
+
+    await api.do(stored())
+
+
+async def measured(api: Served, method: str, path: str, **sent: Any) -> httpx.Response:
+    """The answer, for which nobody waited longer than they may."""
+    answer, longest = await api.lag(api.client.request(method, path, **sent))
+    print(f"{method} {path}: {longest:.3f} s of CPU at most")
+    assert longest < LONGEST_BITE
+    return answer
+
+
+async def test_the_longest_history(database_url: str) -> None:
+    async with with_runs(database_url, 1) as api:
+        await store(api, range(1), range(1, MOST_ROWS + 1))
+        answer = await measured(api, "GET", f"{RUNS}/run-0/metrics", params={"limit": MOST_ROWS})
+        thinned = await measured(api, "GET", f"{RUNS}/run-0/metrics", params={"limit": MOST_ROWS, "every": 2})
+    assert answer.json()["step"] == list(range(1, MOST_ROWS + 1))
+    assert thinned.json()["step"] == list(range(2, MOST_ROWS + 1, 2))
+    assert len(answer.json()["values"]["reward/7"]) == MOST_ROWS
+
+
+async def test_a_scrape_of_all_the_gauges_there_can_be(database_url: str) -> None:
+    async with with_runs(database_url, GAUGED_RUNS) as api:
+        await store(api, range(GAUGED_RUNS), range(1, 2))
+        answer = await measured(api, "GET", "/metrics")
+    assert answer.text.count("\nfootplate_run_memory_bytes{") == GAUGED_RUNS
+
+
+async def test_the_largest_batch(database_url: str) -> None:
+    async with with_runs(database_url, 1) as api:
+        sent = body(0, range(1, BATCH + 1))
+        answer = await measured(api, "POST", f"{RUNS}/run-0/telemetry", content=sent, headers=HEADERS)
+    assert (answer.status_code, answer.json()["rows"]) == (200, BATCH)
+
+
+def a_list(limit: int) -> bytes:
+    """As long as a body may be, and nothing but one list of numbers."""
+    return b"[%s1]" % (b"1," * ((limit - 3) // 2))
+
+
+def wrong() -> bytes:
+    metrics = dict.fromkeys(row(1)["metrics"], "x" * 30)
+    return json.dumps(batch("uid-0", [{**row(step), "metrics": metrics} for step in range(BATCH)])).encode()
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        pytest.param(f"{RUNS}/run-0/telemetry", a_list(TELEMETRY_LIMIT), id="telemetry-that-is-a-list"),
+        pytest.param(RUNS, a_list(RUN_LIMIT), id="a-run-that-is-a-list"),
+        pytest.param(f"{RUNS}/run-0/telemetry", wrong(), id="forty-thousand-wrong-fields"),
+    ],
+)
+async def test_what_is_refused(tmp_path: Path, path: str, sent: bytes) -> None:
+    async with with_runs(with_driver(f"sqlite:///{tmp_path}/footplate.db"), 1) as api:
+        answer = await measured(api, "POST", path, content=sent, headers=HEADERS)
+    assert answer.status_code == 422, answer.text
