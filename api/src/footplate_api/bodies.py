@@ -16,7 +16,6 @@ from fastapi import Request
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 
 from footplate_api.errors import Invalid
 
@@ -103,8 +102,6 @@ async def _arriving(request: Request, patience: Patience) -> AsyncIterator[bytes
             # The rest of it may come yet, and would be taken for the next request.
             said = f"{received} bytes of the body came, and then too little for {patience.seconds:g} seconds"
             raise HTTPException(408, said, {"Connection": "close"}) from None
-        except ClientDisconnect:
-            raise HTTPException(400, f"the connection ended after {received} bytes of the body") from None
         if part is None:
             return
         received += len(part)
