@@ -30,7 +30,7 @@ from footplate_contracts.names import ExitCode
 GRACE_SECONDS = 10  # below the 30 s that Kubernetes gives
 # Of a connection, before it is closed: longer than senders gather, and than their clients keep one (15 s), or
 # a batch meets a connection that is being closed.
-IDLE_SECONDS = 30
+KEEP_ALIVE_SECONDS = 30
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -116,7 +116,7 @@ async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
             log_config=None,
             access_log=False,  # the middleware logs, with request ids
             timeout_graceful_shutdown=GRACE_SECONDS,
-            timeout_keep_alive=IDLE_SECONDS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
         _collect_less_often()
         with sole_writer(chosen.database_url):

@@ -101,7 +101,7 @@ async def test_a_sender_that_goes_away_as_its_body_is_read_leaves_its_room(tmp_p
             await eventually(lambda: asyncio.sleep(0, api.admission.large.used), bool)
         await eventually(lambda: asyncio.sleep(0, api.admission.large.used), lambda used: used == 0)
         counted = (await api.client.get("/metrics")).text
-    assert 'telemetry",status="400"} 1.0' in counted and 'status="500"' not in counted
+    assert 'telemetry",status="499"} 1.0' in counted and 'status="500"' not in counted
 
 
 @pytest.mark.long
