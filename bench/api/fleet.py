@@ -224,9 +224,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=300)
     parser.add_argument("--returning", type=int, default=0)
     parser.add_argument("--database-url", help="default: a new SQLite file")
-    parser.add_argument("--smoke", action="store_true", help="twenty coordinators for three seconds")
+    parser.add_argument("--smoke", action="store_true", help="twenty coordinators for a second")
     arguments = parser.parse_args()
-    coordinators, seconds = (20, 3) if arguments.smoke else (arguments.coordinators, arguments.seconds)
+    coordinators, seconds = (20, 1) if arguments.smoke else (arguments.coordinators, arguments.seconds)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         url = database(arguments.database_url, folder)

@@ -96,6 +96,7 @@ def test_every_answer_is_as_it_is_described(tmp_path: Path, examples: int) -> No
     assert {phase for phase, _, _ in answered} == {"examples", "coverage", "fuzzing", "stateful"}
 
 
+@pytest.mark.long
 def test_an_answer_that_is_not_described_would_be_found(tmp_path: Path) -> None:
     app = application(tmp_path)
     paths = app.openapi()["paths"]
