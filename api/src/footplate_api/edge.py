@@ -6,10 +6,11 @@ here, the port belongs inside the cluster only, behind a ClusterIP Service, and 
 shares the cluster with strangers adds a NetworkPolicy; outside a pod it binds the
 loopback (settings.py).
 
-The sessions of routes come from here, and are committed here; the clock is that of the
-context. What asks Kubernetes before it writes (runs.service.submit) opens a transaction
-of its own once that has answered: a writer's lock is not held through a wait. And what computes
-for seconds (metrics.service.read) has given its session back before.
+The sessions in which routes read come from here; the clock is that of the context. Telemetry is
+written by one task (pipelines.ingest), which answers once it is committed. What asks Kubernetes
+before it writes (runs.service.submit) opens a transaction of its own once that has answered: a
+writer's lock is not held through a wait. And what computes for seconds (metrics.service.read) has
+given its session back before.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from starlette.routing import Match
 from footplate_api import bodies
 from footplate_api.admission import Admission
 from footplate_api.bodies import Patience
-from footplate_api.database import Database, ReadSession, WriteSession
+from footplate_api.database import Database, ReadSession
 from footplate_api.errors import ApiError, HttpError
 from footplate_api.metrics.retention import Limits
 from footplate_api.migrate import scripts
@@ -86,11 +87,6 @@ async def _read(context: Contextual) -> AsyncIterator[ReadSession]:
         yield session
 
 
-async def _write(context: Contextual) -> AsyncIterator[WriteSession]:
-    async with context.database.write() as session:
-        yield session
-
-
 def ingest(request: Request) -> Ingest:
     """The writer of telemetry of the application that answers `request`."""
     found = request.app.state.ingest
@@ -115,9 +111,8 @@ AdmittedBody = Annotated[bytes, Depends(_admitted, scope="function")]
 """Of telemetry: it is not read before there is room for it, which it has until it is answered."""
 RunBody = Annotated[bytes, Depends(_run_body)]
 
-# Scope "function": the commit happens before the answer is sent, so a receipt is true.
+# Scope "function": the session is given back before the answer is sent.
 Reading = Annotated[ReadSession, Depends(_read, scope="function")]
-Writing = Annotated[WriteSession, Depends(_write, scope="function")]
 
 
 def answer(error: ApiError, request_id: str) -> JSONResponse:

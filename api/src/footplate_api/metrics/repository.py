@@ -18,26 +18,21 @@ _ROWS: Final = table_of(MetricRow)
 
 async def segments(session: ReadSession, uids: Iterable[str]) -> dict[str, list[Segment]]:
     """Run -> what each of its generations has stored."""
+    segment, extent = MetricSegment, MetricExtent
     statement = (
-        select(MetricSegment, MetricExtent.first_step, MetricExtent.last_step)
-        .join(MetricExtent, MetricExtent.segment_id == MetricSegment.id)
-        .where(MetricSegment.run_uid.in_(list(uids)))
-        .order_by(MetricSegment.id, MetricExtent.first_step)
-    )
-    columns = statement.with_only_columns(
-        MetricSegment.run_uid,
-        MetricSegment.id,
-        MetricSegment.epoch,
-        MetricSegment.number,
-        MetricExtent.first_step,
-        MetricExtent.last_step,
+        select(
+            segment.run_uid, segment.id, segment.epoch, segment.number, extent.first_step, extent.last_step
+        )
+        .join(extent, extent.segment_id == segment.id)
+        .where(segment.run_uid.in_(list(uids)))
+        .order_by(segment.id, extent.first_step)
     )
     found: dict[tuple[str, int, int, int], list[Extent]] = {}
-    for uid, segment, epoch, number, first, last in await session.execute(columns):
-        found.setdefault((uid, segment, epoch, number), []).append((first, last))
+    for uid, key, epoch, number, first, last in await session.execute(statement):
+        found.setdefault((uid, key, epoch, number), []).append((first, last))
     by_run: dict[str, list[Segment]] = {}
-    for (uid, segment, epoch, number), extents in found.items():
-        by_run.setdefault(uid, []).append(Segment(segment, epoch, number, tuple(extents)))
+    for (uid, key, epoch, number), extents in found.items():
+        by_run.setdefault(uid, []).append(Segment(key, epoch, number, tuple(extents)))
     return by_run
 
 
