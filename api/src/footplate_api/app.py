@@ -21,6 +21,7 @@ from footplate_api.pipelines import kubernetes, migration
 from footplate_api.pipelines.carry_over import CarryOver
 from footplate_api.pipelines.exporting import Exporting
 from footplate_api.pipelines.ingest import Ingest
+from footplate_api.pipelines.labelling import Labelling
 from footplate_api.pipelines.retention import Retention
 from footplate_api.runs import routes as runs
 from footplate_api.startup import StartupGate
@@ -88,6 +89,7 @@ async def _work(context: Context, ingest: Ingest) -> None:
     pipelines = (
         ingest,
         CarryOver(context.database),
+        Labelling(context.database),
         Retention(context.database, context.now, context.limits, context.room),
         Exporting(context.database, context.replica),
     )

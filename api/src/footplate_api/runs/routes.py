@@ -18,6 +18,7 @@ from footplate_api.errors import (
 )
 from footplate_api.openapi import leads_to, raises
 from footplate_api.runs import service
+from footplate_api.runs.listing import Within
 from footplate_api.runs.schemas import RunDetail, RunList, RunQuery, RunSubmission
 from footplate_api.schemas import FormerNamespaces, Namespace, RunName, Uid
 
@@ -28,14 +29,16 @@ async def _submission(body: RunBody) -> RunSubmission:
 
 Submitted = Annotated[RunSubmission, Depends(_submission)]
 
-router = APIRouter(prefix="/v1/namespaces/{namespace}/runs", tags=["runs"])
+router = APIRouter(tags=["runs"])
+
+_OWN, _ALL = "/v1/namespaces/{namespace}/runs", "/v1/runs"
 
 _KUBERNETES = (ClusterRefused, ClusterUnavailable, InstallationLacksRights)
 _OF_A_RUN = ("get_run", "delete_run", "read_metrics", "list_checkpoints", "list_attempts")
 
 
 @router.post(
-    "",
+    _OWN,
     status_code=status.HTTP_201_CREATED,
     summary="Create a run",
     openapi_extra=bodies.described(RunSubmission),
@@ -51,16 +54,27 @@ async def create_run(namespace: Namespace, submission: Submitted, context: Conte
 
 
 @router.get(
-    "",
-    summary="List runs, newest first",
+    _OWN,
+    summary="List runs of a namespace",
     responses=raises(DatabaseUnavailable) | leads_to(200, "/items/0", *_OF_A_RUN),
 )
 async def list_runs(namespace: Namespace, query: Annotated[RunQuery, Query()], session: Reading) -> RunList:
-    """A page of the runs of a namespace; follow `nextCursor` for the next one."""
-    return await service.list_runs(session, namespace, query)
+    """A page of the runs of a namespace, newest first by default; follow `nextCursor` for the next one."""
+    return await service.list_runs(session, Within(namespace), query)
 
 
-@router.get("/{name}", summary="Get a run", responses=raises(RunNotFound, DatabaseUnavailable))
+@router.get(
+    _ALL,
+    summary="List runs of all namespaces",
+    responses=raises(DatabaseUnavailable)
+    | leads_to(200, "/items/0", *_OF_A_RUN, also={"namespace": "$response.body#/items/0/namespace"}),
+)
+async def list_all_runs(query: Annotated[RunQuery, Query()], session: Reading) -> RunList:
+    """A page of the runs of all namespaces whose runs the caller may list."""
+    return await service.list_runs(session, Within(), query)
+
+
+@router.get(f"{_OWN}/{{name}}", summary="Get a run", responses=raises(RunNotFound, DatabaseUnavailable))
 async def get_run(
     namespace: Namespace,
     name: RunName,
@@ -73,7 +87,7 @@ async def get_run(
 
 
 @router.delete(
-    "/{name}",
+    f"{_OWN}/{{name}}",
     status_code=status.HTTP_202_ACCEPTED,
     response_class=Response,
     summary="Delete a run",

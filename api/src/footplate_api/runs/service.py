@@ -12,7 +12,9 @@ from footplate_api.errors import Invalid, RunNotFound
 from footplate_api.installation import repository as installation
 from footplate_api.models.run import Run
 from footplate_api.ports import Cluster
-from footplate_api.runs import pagination, plain, record, repository
+from footplate_api.runs import listing, pagination, plain, record, repository
+from footplate_api.runs.listing import Within
+from footplate_api.runs.ordering import Position, order
 from footplate_api.runs.schemas import RunDetail, RunList, RunQuery, RunSubmission, RunSummary
 
 
@@ -56,15 +58,16 @@ async def submit(
     return RunDetail.model_validate(stored)
 
 
-async def list_runs(session: ReadSession, namespace: str, query: RunQuery) -> RunList:
-    """A page of the namespace's runs, newest first."""
-    after = None if query.cursor is None else pagination.decode(query.cursor)
-    rows = await repository.page(session, namespace, query, after)
+async def list_runs(session: ReadSession, within: Within, query: RunQuery) -> RunList:
+    """A page of the runs within these bounds."""
+    identity = f"{within.namespace or '*'} {query.identity()}"
+    after = None if query.cursor is None else pagination.decode(query.cursor, identity, query.sort)
+    rows = await listing.page(session, within, query, after)
     items = [RunSummary.model_validate(row) for row in rows[: query.limit]]
     if len(rows) <= query.limit:
         return RunList(items=items, next_cursor=None)
-    last = pagination.Position(items[-1].created_at, items[-1].uid)
-    return RunList(items=items, next_cursor=pagination.encode(last))
+    last = Position(tuple(getattr(items[-1], name) for name in order(query.sort).columns))
+    return RunList(items=items, next_cursor=pagination.encode(last, identity))
 
 
 async def detail(
