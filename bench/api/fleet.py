@@ -36,6 +36,7 @@ from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.reports import AgentIdentity, GenerationId, TelemetryItem
 from footplate_elastic.coordinator.shipping import Destination, Shipper
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
+from tests.support.review_server import of_pod
 
 POINTS: Final = 15  # a row
 BAR_SECONDS, BAR_SECONDS_RETURNING = 0.250, 0.500
@@ -69,6 +70,15 @@ def item(step: int) -> TelemetryItem:
     return TelemetryItem(sequence=step, generation=_GENERATION, metrics=row)
 
 
+@dataclass(frozen=True)
+class Loopback(Destination):
+    """Over plain HTTP a real coordinator shows its token to nobody; this one has one of this bench alone."""
+
+    def headers(self) -> dict[str, str]:
+        """Of the next request."""
+        return {**super().headers(), **of_pod(self.run_uid)}
+
+
 @dataclass
 class TimedShipper(Shipper):
     """A shipper that notes how long its batches took to be stored."""
@@ -90,7 +100,7 @@ class TimedShipper(Shipper):
 def coordinator(url: str, name: str) -> TimedShipper:
     """One with nothing in its buffer."""
     telemetry = f"{url}/v1/namespaces/bench/runs/{name}/telemetry"
-    destination = Destination(telemetry, None, f"uid-{name}", 1)
+    destination = Loopback(telemetry, None, f"uid-{name}", 1)
     return TimedShipper(TelemetryBuffer(keep=True), destination, random.Random(name))
 
 

@@ -17,7 +17,7 @@ _KNOWN: Final = {"name", "namespace", *_TEXTS}
 class StrictCluster(FakeCluster):
     """Knows of metadata what every object has, and gives uid, version and time itself."""
 
-    async def create_run(self, namespace: str, manifest: Manifest) -> Manifest:
+    def admit(self, namespace: str, manifest: Manifest) -> str:
         self._answer()
         metadata: dict[str, Any] = dict(manifest["metadata"])
         for name in sorted(set(metadata) - _KNOWN):
@@ -28,7 +28,7 @@ class StrictCluster(FakeCluster):
         name = metadata.get("name")
         if not isinstance(name, str) or not 0 < len(name) <= 253 or not _NAME.fullmatch(name):
             raise ClusterRefused("metadata.name: Invalid value: a lowercase RFC 1123 subdomain", status=422)
-        return await super().create_run(namespace, manifest)
+        return super().admit(namespace, manifest)
 
 
 def _texts(value: object) -> bool:

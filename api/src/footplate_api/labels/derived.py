@@ -13,10 +13,12 @@ from enum import StrEnum
 from typing import Any, Final
 
 from footplate_api import lenient
+from footplate_contracts.names import GROUP
 
 LONGEST_VALUE: Final = 253  # characters; of what is longer, the beginning
 _LONGEST_KEY: Final = 317  # a prefix of 253, a slash, a name of 63
-_REQUESTED_BY: Final = "footplate.dev/requested-by"
+_REQUESTED_BY: Final = f"{GROUP}/requested-by"
+ASKED_UNDER: Final = f"{GROUP}/idempotency-key"  # an annotation of runs that were created under one
 
 
 class Property(StrEnum):
@@ -25,6 +27,7 @@ class Property(StrEnum):
     PROFILE = ":profile"
     QUEUE = ":queue"
     REQUESTED_BY = ":requested-by"
+    ASKED_UNDER = ":idempotency-key"
 
 
 def labels(asked: Mapping[str, Any]) -> dict[str, str]:
@@ -37,6 +40,7 @@ def labels(asked: Mapping[str, Any]) -> dict[str, str]:
     found[Property.PROFILE] = lenient.text(lenient.mapping(spec, "compute"), "profile", LONGEST_VALUE)
     found[Property.QUEUE] = lenient.text(spec, "queue", LONGEST_VALUE)
     found[Property.REQUESTED_BY] = lenient.text(annotations, _REQUESTED_BY, LONGEST_VALUE)
+    found[Property.ASKED_UNDER] = lenient.text(annotations, ASKED_UNDER, LONGEST_VALUE)
     return {_sane(str(key)): value for key, value in found.items() if value is not None}
 
 

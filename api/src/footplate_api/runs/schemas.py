@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
 from pydantic.config import JsonDict
 
 from footplate_api.labels import selector
@@ -153,3 +162,35 @@ class RunList(Schema):
 
     items: list[RunSummary]
     next_cursor: str | None = Field(description="null on the last page")
+
+
+Exact = Annotated[
+    Decimal,
+    PlainSerializer(lambda value: f"{value:f}", return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?$"}),
+]
+"""A decimal number as text, so that no reader makes a binary fraction of it."""
+
+
+class Hourly(Schema):
+    """What each hour would cost with all nodes, spares included, as the run's profile has it."""
+
+    nodes: int | None = Field(
+        description="that are held: workers and spares; null is unknown, here and below"
+    )
+    dollars: Exact | None
+    kilowatt_hours: Exact | None = Field(
+        description="of the devices at their thermal design power, times the data centre's PUE"
+    )
+    carbon_kilograms: Exact | None
+
+
+class RunPreview(Schema):
+    """A run as Kubernetes would store it; it was not created."""
+
+    namespace: str
+    name: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    spec: dict[str, Any] = Field(description="with all defaults")
+    hourly: Hourly
