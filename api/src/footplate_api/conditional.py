@@ -21,9 +21,9 @@ _TAG: Final = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 _HEADERS: Final = {"ETag": {"description": "for If-None-Match", "schema": {"type": "string"}}}
 
 
-def tagged(answer: Schema, if_none_match: str | None) -> Response:
-    """`answer` as JSON, or a 304 where the caller has it."""
-    body = answer.model_dump_json(by_alias=True).encode()
+def tagged(answer: Schema | bytes, if_none_match: str | None) -> Response:
+    """`answer` as JSON, which bytes are already, or a 304 where the caller has it."""
+    body = answer if isinstance(answer, bytes) else answer.model_dump_json(by_alias=True).encode()
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     # Of one caller alone, and asked for anew each time: others may have other rights, or soon none.
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}

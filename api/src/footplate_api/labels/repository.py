@@ -48,8 +48,8 @@ def meets(requirement: Requirement) -> ColumnElement[bool]:
             return found.is_(None)
 
 
-async def few(session: ReadSession, requirements: Sequence[Requirement]) -> Sequence[str] | None:
-    """The runs that meet all requirements, where these are few and can be found by one; else None."""
+async def few(session: ReadSession, requirements: Sequence[Requirement], most: int) -> Sequence[str] | None:
+    """The runs that meet all requirements, if they are at most so many and one leads to them; else None."""
     first = next((each for each in requirements if each.positive), None)
     if first is None:
         return None
@@ -57,8 +57,8 @@ async def few(session: ReadSession, requirements: Sequence[Requirement]) -> Sequ
     for other in requirements:
         if other is not first:
             statement = statement.where(_beside(other))
-    found = (await session.scalars(statement.limit(FEW + 1))).all()
-    return found if len(found) <= FEW else None
+    found = (await session.scalars(statement.limit(most + 1))).all()
+    return found if len(found) <= most else None
 
 
 def _beside(requirement: Requirement) -> ColumnElement[bool]:

@@ -180,10 +180,6 @@ class _Parser:
             raise ValueError(f"found '{found.text}', expected: {_BINARY}")
         several = found.kind in (_Kind.IN, _Kind.NOT_IN)
         values = self._values() if several else {self._value()}
-        if not values:
-            raise ValueError(
-                "values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty"
-            )
         for number, value in enumerate(sorted(values)):
             _refuse(value, value_faults(value), f"values[{number}][{key}]")
         return Requirement(key, _OPERATORS[found.kind], tuple(sorted(values)))
@@ -203,7 +199,7 @@ class _Parser:
         first = self._look()
         if first.kind is _Kind.CLOSED:
             self._take()
-            return set()
+            return {""}
         if first.kind not in (_Kind.IDENTIFIER, _Kind.COMMA):
             raise ValueError(f"found '{first.text}', expected: ',', ')' or identifier")
         values = self._identifiers()

@@ -16,10 +16,11 @@ from typing import Any, Final
 
 from footplate_api.labels.derived import ASKED_UNDER
 from footplate_api.ports import Manifest
+from footplate_contracts.names import RUN_NAME_LIMIT
 
 HEADER: Final = "Idempotency-Key"
 KEPT: Final = timedelta(hours=24)
-_PREFIX: Final = 53  # characters of generateName: the name stays a label's value
+_PREFIX: Final = RUN_NAME_LIMIT - 10  # characters of generateName
 
 
 @dataclass(frozen=True)

@@ -35,11 +35,14 @@ class Within:
 
 
 async def page(
-    session: ReadSession, within: Within, query: RunQuery, after: Position | None
+    session: ReadSession, within: Within, query: RunQuery, after: Position | None, few: int = labels.FEW
 ) -> Sequence[Row[*tuple[Any, ...]]]:
-    """Summaries after a position: one more than the limit if there are more."""
+    """Summaries after a position: one more than the limit if there are more.
+
+    `few` runs with the labels that are asked for are sooner looked up than met on a walk.
+    """
     found: list[Row[*tuple[Any, ...]]] = []
-    for statement in await statements(session, within, query, after):
+    for statement in await statements(session, within, query, after, few):
         missing = query.limit + 1 - len(found)
         if missing:
             found += (await session.execute(statement.limit(missing))).all()
@@ -47,15 +50,15 @@ async def page(
 
 
 async def statements(
-    session: ReadSession, within: Within, query: RunQuery, after: Position | None
+    session: ReadSession, within: Within, query: RunQuery, after: Position | None, few: int = labels.FEW
 ) -> Sequence[Select[Any]]:
     """What page() asks, one after the other, until it has enough."""
     required = [*requirements(query)]
-    few = await labels.few(session, required)
+    found = await labels.few(session, required, few)
     asked = select(*_SUMMARY).where(*_conditions(within, query))
     given = order(query.sort)
-    if few is not None:
-        asked = asked.where(Run.uid.in_(few))
+    if found is not None:
+        asked = asked.where(Run.uid.in_(found))
     else:
         asked = asked.where(*map(labels.meets, required))
         scope = "all" if within.namespace is None else "own"

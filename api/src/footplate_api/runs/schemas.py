@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -66,6 +67,15 @@ class RunSubmission(Schema):
     status: dict[str, Any] | None = None
 
 
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]", re.ASCII)
+
+
+def _written_out(value: object) -> object:
+    if isinstance(value, str) and not _TIME.match(value):
+        raise ValueError("must be a time such as 2026-11-28T10:00:00Z")
+    return value
+
+
 def _utc(time: datetime) -> datetime:
     try:
         return time.astimezone(UTC)
@@ -78,7 +88,7 @@ def _selector(text: str) -> str:
     return text
 
 
-Instant = Annotated[AwareDatetime, AfterValidator(_utc)]
+Instant = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_utc)]
 _Property = Annotated[str, Field(max_length=LONGEST_VALUE, pattern=r"^[^\x00]+$")]
 
 
