@@ -102,7 +102,7 @@ def holds(row: dict[str, Any], within: Within, query: RunQuery) -> bool:
             asked.created_to is None or begun < asked.created_to,
             asked.ended_from is None or (ended is not None and ended >= asked.ended_from),
             asked.ended_to is None or (ended is not None and ended < asked.ended_to),
-            *(matches(row["labels"], each) for each in selector.parse(asked.label_selector or "")),
+            *(matches(row["labels"], wanted) for wanted in selector.parse(asked.label_selector or "")),
         )
     )
 

@@ -167,7 +167,7 @@ async def test_filters_by_phase_and_stage(api: Api) -> None:
         pytest.param({"labelSelector": "a in (b"}, "query.labelSelector", id="labels-not-closed"),
         pytest.param({"labelSelector": "-a"}, "query.labelSelector", id="labels-no-key"),
         pytest.param({"profile": "\0"}, "query.profile", id="profile-no-text"),
-        pytest.param({"queue": "x" * 254}, "query.queue", id="queue-too-long"),
+        pytest.param({"queue": ""}, "query.queue", id="queue-empty"),
         pytest.param({"createdFrom": "yesterday"}, "query.createdFrom", id="no-time"),
         pytest.param({"createdTo": "1790000000"}, "query.createdTo", id="time-as-number"),
         pytest.param({"endedFrom": "2026-11-28T10:00:00"}, "query.endedFrom", id="time-without-zone"),

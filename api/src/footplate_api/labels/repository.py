@@ -50,7 +50,7 @@ def meets(requirement: Requirement) -> ColumnElement[bool]:
 
 async def few(session: ReadSession, requirements: Sequence[Requirement], most: int) -> Sequence[str] | None:
     """The runs that meet all requirements, if they are at most so many and one leads to them; else None."""
-    first = next((each for each in requirements if each.positive), None)
+    first = next((asked for asked in requirements if asked.positive), None)
     if first is None:
         return None
     statement = select(RunLabel.run_uid).where(_says(RunLabel, first))

@@ -165,7 +165,8 @@ class _Parser:
             token = self._take()
         if token.kind is not _Kind.IDENTIFIER:
             raise ValueError(f"found '{token.text}', expected: identifier")
-        _refuse(token.text, key_faults(token.text))
+        if faults := key_faults(token.text):
+            raise ValueError(_invalid("<nil>", token.text, faults))
         if absent:
             return Requirement(token.text, Operator.DOES_NOT_EXIST)
         if self._look().kind in (_Kind.END, _Kind.COMMA):
@@ -180,9 +181,15 @@ class _Parser:
             raise ValueError(f"found '{found.text}', expected: {_BINARY}")
         several = found.kind in (_Kind.IN, _Kind.NOT_IN)
         values = self._values() if several else {self._value()}
-        for number, value in enumerate(sorted(values)):
-            _refuse(value, value_faults(value), f"values[{number}][{key}]")
-        return Requirement(key, _OPERATORS[found.kind], tuple(sorted(values)))
+        ordered = tuple(sorted(values))
+        wrong = [
+            _invalid(f"values[{number}][{key}]", value, faults)
+            for number, value in enumerate(ordered)
+            if (faults := value_faults(value))
+        ]
+        if wrong:
+            raise ValueError(wrong[0] if len(wrong) == 1 else f"[{', '.join(wrong)}]")
+        return Requirement(key, _OPERATORS[found.kind], ordered)
 
     def _value(self) -> str:
         if self._look().kind in (_Kind.END, _Kind.COMMA):
@@ -255,7 +262,7 @@ def key_faults(key: str) -> Sequence[str]:
     prefix, slash, name = key.rpartition("/")
     if "/" in prefix:
         return [
-            f"a qualified name {_PART_SAID} with an optional DNS subdomain prefix and '/'"
+            f"a valid label key {_PART_SAID} with an optional DNS subdomain prefix and '/'"
             " (e.g. 'example.com/MyName')"
         ]
     faults = []
@@ -289,6 +296,5 @@ def value_faults(value: str) -> Sequence[str]:
     return faults
 
 
-def _refuse(value: str, faults: Sequence[str], where: str = "<nil>") -> None:
-    if faults:
-        raise ValueError(f'{where}: Invalid value: "{value}": {"; ".join(faults)}')
+def _invalid(where: str, value: str, faults: Sequence[str]) -> str:
+    return f'{where}: Invalid value: "{value}": {"; ".join(faults)}'

@@ -182,7 +182,7 @@ Exact = Annotated[
 """A decimal number as text, so that no reader makes a binary fraction of it."""
 
 
-class Hourly(Schema):
+class HourlyEstimate(Schema):
     """What each hour would cost with all nodes, spares included, as the run's profile has it."""
 
     nodes: int | None = Field(
@@ -203,4 +203,4 @@ class RunPreview(Schema):
     labels: dict[str, str]
     annotations: dict[str, str]
     spec: dict[str, Any] = Field(description="with all defaults")
-    hourly: Hourly
+    hourly: HourlyEstimate

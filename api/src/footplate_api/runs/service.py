@@ -21,7 +21,7 @@ from footplate_api.runs.idempotency import HEADER, Asking, is_marked, marked
 from footplate_api.runs.listing import Within
 from footplate_api.runs.ordering import Position, order
 from footplate_api.runs.schemas import (
-    Hourly,
+    HourlyEstimate,
     RunDetail,
     RunList,
     RunPreview,
@@ -125,7 +125,7 @@ async def preview(cluster: Cluster, manifest: Manifest) -> RunPreview:
         labels=lenient.mapping(metadata, "labels"),
         annotations=lenient.mapping(metadata, "annotations"),
         spec=spec,
-        hourly=Hourly(nodes=count, **asdict(cost)),
+        hourly=HourlyEstimate(nodes=count, **asdict(cost)),
     )
 
 
