@@ -101,9 +101,12 @@ class KubernetesCluster:
         created: Manifest = await self._ask("POST", _path(namespace), query, dict(manifest))
         return created
 
-    async def delete_run(self, namespace: str, name: str, uid: str | None) -> None:
+    async def delete_run(self, namespace: str, name: str, uid: str | None) -> str:
         options = {} if uid is None else {"preconditions": {"uid": uid}}
-        await self._ask("DELETE", f"{_path(namespace)}/{quote(name, safe='')}", {}, options)
+        answer = await self._ask("DELETE", f"{_path(namespace)}/{quote(name, safe='')}", {}, options)
+        # The object where something still holds it, such as a finalizer; else a Status that tells of it.
+        about = answer.get("details") if answer.get("kind") == "Status" else answer.get("metadata")
+        return str((about or {}).get("uid") or "")
 
     async def list_runs(self, token: str | None) -> ListPage:
         return await self._list(_path(), JSON, token)

@@ -16,7 +16,7 @@ from footplate_api.errors import (
     InstallationLacksRights,
     RunNotFound,
 )
-from footplate_api.identity.rights import may
+from footplate_api.identity.rights import Writing, may
 from footplate_api.openapi import leads_to, raises
 from footplate_api.runs import service
 from footplate_api.runs.schemas import RunDetail, RunList, RunQuery, RunSubmission
@@ -43,13 +43,15 @@ _OF_A_RUN = ("get_run", "delete_run", "read_metrics", "list_checkpoints", "list_
     openapi_extra=bodies.described(RunSubmission),
     responses=raises(*_KUBERNETES, DatabaseUnavailable, DatabaseFull) | leads_to(201, "", *_OF_A_RUN),
 )
-async def create_run(namespace: Namespace, submission: Submitted, context: Contextual) -> RunDetail:
+async def create_run(
+    namespace: Namespace, submission: Submitted, context: Contextual, writer: Writing
+) -> RunDetail:
     """Creates a TrainingRun in Kubernetes, under strict validation.
 
     A refusal of the Kubernetes API server keeps its status (403, 409, 422 …) and message, save one
     of this API's own account (502).
     """
-    return await service.submit(context.cluster, context.database, namespace, submission, context.now)
+    return await service.submit(writer, context.database, namespace, submission, context.now)
 
 
 @router.get(
@@ -86,13 +88,11 @@ async def get_run(
     response_class=Response,
     summary="Delete a run",
     dependencies=[may("delete", named=True)],
-    responses=raises(*_KUBERNETES),
+    responses=raises(*_KUBERNETES, DatabaseUnavailable, DatabaseFull),
 )
-async def delete_run(
-    namespace: Namespace, name: RunName, context: Contextual, uid: Uid | None = None
-) -> None:
+async def delete_run(namespace: Namespace, name: RunName, writer: Writing, uid: Uid | None = None) -> None:
     """Deletes the TrainingRun in Kubernetes; its history stays here.
 
     With `uid`, a younger run of the same name is left alone (409).
     """
-    await context.cluster.delete_run(namespace, name, uid)
+    await writer.delete_run(namespace, name, uid)

@@ -11,9 +11,10 @@ from footplate_api.database import Database, ReadSession
 from footplate_api.errors import Invalid, RunNotFound
 from footplate_api.installation import repository as installation
 from footplate_api.models.run import Run
-from footplate_api.ports import Cluster
+from footplate_api.ports import RunWriter
 from footplate_api.runs import pagination, plain, record, repository
 from footplate_api.runs.schemas import RunDetail, RunList, RunQuery, RunSubmission, RunSummary
+from footplate_contracts.names import REQUESTED_BY_ANNOTATION
 
 
 def submission(body: bytes) -> RunSubmission:
@@ -21,7 +22,18 @@ def submission(body: bytes) -> RunSubmission:
     read = reading.model(RunSubmission, body)
     plain.check("body.metadata", read.metadata)
     plain.check("body.spec", read.spec)
+    _check_unsigned(read.metadata)
     return read
+
+
+def _check_unsigned(metadata: dict[str, Any]) -> None:
+    annotations = metadata.get("annotations")
+    if isinstance(annotations, dict) and REQUESTED_BY_ANNOTATION in annotations:
+        raise Invalid.field(
+            f"body.metadata.annotations.{REQUESTED_BY_ANNOTATION}",
+            annotations[REQUESTED_BY_ANNOTATION],
+            "must be absent: this API writes the name of its caller there",
+        )
 
 
 def manifest(namespace: str, submission: RunSubmission) -> dict[str, Any]:
@@ -40,7 +52,7 @@ def manifest(namespace: str, submission: RunSubmission) -> dict[str, Any]:
 
 
 async def submit(
-    cluster: Cluster,
+    cluster: RunWriter,
     database: Database,
     namespace: str,
     submission: RunSubmission,
