@@ -189,7 +189,7 @@ async def test_an_effect_has_its_entry_though_the_process_ends_at_it(database_ur
 
 
 async def test_without_a_database_nothing_is_asked_of_kubernetes(postgres: Server) -> None:
-    async with running(with_driver(postgres.empty()), FakeCluster()) as api:
+    async with running(with_driver(postgres.remembered()), FakeCluster()) as api:
         await api.cluster.put("research", "gpt")
         headers = api.reviewer.add("t", Caller("mallory"), within("elsewhere"))
         postgres.stop()
@@ -207,7 +207,7 @@ async def test_without_a_database_nothing_is_asked_of_kubernetes(postgres: Serve
 
 async def test_a_database_that_goes_meanwhile_leaves_the_entry_without_result(postgres: Server) -> None:
     cluster = Looking()
-    async with running(with_driver(postgres.empty()), cluster) as api:
+    async with running(with_driver(postgres.remembered()), cluster) as api:
         await cluster.put("research", "gpt")
         cluster.look = postgres.stop
         answer = await api.client.delete(f"{RUNS}/gpt")
