@@ -79,7 +79,7 @@ class FakeCluster:
         self._answer()
         return copy.deepcopy(self.profiles.get(name))
 
-    async def delete_run(self, namespace: str, name: str, uid: str | None) -> None:
+    async def delete_run(self, namespace: str, name: str, uid: str | None) -> str:
         self._answer()
         found = self.objects.get((namespace, name))
         if found is None:
@@ -87,6 +87,7 @@ class FakeCluster:
         if uid not in (None, found["metadata"]["uid"]):
             raise ClusterRefused(f"the UID in the precondition ({uid}) does not match", status=409)
         await self.remove(namespace, name)
+        return str(found["metadata"]["uid"])
 
     async def list_runs(self, token: str | None) -> ListPage:
         self._answer()

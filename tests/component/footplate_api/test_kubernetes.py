@@ -259,6 +259,20 @@ async def test_deleting_needs_the_right_uid(client: KubernetesCluster) -> None:
     assert missing.value.status == 404
 
 
+@pytest.mark.parametrize("held", [False, True])
+async def test_a_deletion_tells_whom_it_met(
+    kubernetes: ApiServer, client: KubernetesCluster, held: bool
+) -> None:
+    wanted = manifest("held" if held else "free")
+    wanted["metadata"]["finalizers"] = ["footplate.dev/test"] if held else []
+    created = await client.create_run("default", wanted)
+    name = created["metadata"]["name"]
+    assert await client.delete_run("default", name, None) == created["metadata"]["uid"]
+    if held:
+        freed = ("--type=merge", "--patch", '{"metadata": {"finalizers": null}}')
+        kubectl(kubernetes, "patch", "trainingrun", name, *freed)
+
+
 async def test_an_expired_version_says_so(client: KubernetesCluster) -> None:
     async def answered() -> bool:
         try:

@@ -1,6 +1,7 @@
 """The tables, one file per aggregate; importing this package knows all of them."""
 
 from footplate_api.models.attempt import Attempt
+from footplate_api.models.audit import AuditEntry, AuditResult
 from footplate_api.models.base import Base
 from footplate_api.models.checkpoint import Checkpoint
 from footplate_api.models.exporter import RunExporter
@@ -15,6 +16,8 @@ from footplate_api.models.run import Run, RunSpec
 __all__ = [
     "STEP_METRICS",
     "Attempt",
+    "AuditEntry",
+    "AuditResult",
     "Base",
     "Checkpoint",
     "FurtherName",
