@@ -66,6 +66,7 @@ def test_rights_of_the_operator() -> None:
 def test_rights_of_the_api() -> None:
     assert rights(one(rendered(), "ClusterRole", "footplate-api")) == {
         ("footplate.dev", "trainingruns"): {"get", "list", "watch", "create", "delete"},
+        ("footplate.dev", "computeprofiles"): {"get"},
         ("", "namespaces"): {"get", "list", "watch"},
         ("authentication.k8s.io", "tokenreviews"): {"create"},
         ("authorization.k8s.io", "subjectaccessreviews"): {"create"},
