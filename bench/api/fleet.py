@@ -42,6 +42,7 @@ from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.reports import AgentIdentity, GenerationId, TelemetryItem
 from footplate_elastic.coordinator.shipping import Destination, Shipper
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
+from tests.support.review_server import of_pod
 
 POINTS: Final = 15  # a row
 BAR_SECONDS, BAR_SECONDS_RETURNING = 0.250, 0.500
@@ -107,6 +108,15 @@ class Receipt:
     rows: int
 
 
+@dataclass(frozen=True)
+class Loopback(Destination):
+    """Over plain HTTP a real coordinator shows its token to nobody; this one has one of this bench alone."""
+
+    def headers(self) -> dict[str, str]:
+        """Of the next request."""
+        return {**super().headers(), **of_pod(self.run_uid)}
+
+
 @dataclass
 class TimedShipper(Shipper):
     """A shipper that notes how long its batches took to be stored."""
@@ -149,7 +159,7 @@ class TimedShipper(Shipper):
 def coordinator(url: str, name: str) -> TimedShipper:
     """One with nothing in its buffer."""
     telemetry = f"{url}/v1/namespaces/bench/runs/{name}/telemetry"
-    destination = Destination(telemetry, None, f"uid-{name}", 1)
+    destination = Loopback(telemetry, None, f"uid-{name}", 1)
     return TimedShipper(TelemetryBuffer(keep=True), destination, random.Random(name))
 
 
@@ -210,17 +220,17 @@ class Seen:
     @property
     def measured(self) -> list[Receipt]:
         """Receipts of live coordinators, once all had their pace, for as long as all have rows."""
-        return [one for one in self.live if self._first <= one.moment < self.ended]
+        return [receipt for receipt in self.live if self._first <= receipt.moment < self.ended]
 
     @property
     def beginning(self) -> list[Receipt]:
         """Those before."""
-        return [one for one in self.live if one.moment < self._first]
+        return [receipt for receipt in self.live if receipt.moment < self._first]
 
     @property
     def points(self) -> float:
         """Stored a second."""
-        return POINTS * sum(one.rows for one in self.measured) / (self.ended - self._first)
+        return POINTS * sum(receipt.rows for receipt in self.measured) / (self.ended - self._first)
 
     @property
     def produced(self) -> float:
@@ -246,9 +256,12 @@ async def send(url: str, load: Load) -> Seen:
     watching = [asyncio.create_task(probe(url, reads)), asyncio.create_task(lateness(late))]
     begun = time.monotonic()
     training = asyncio.gather(
-        *(live(one, load, load.every * number / load.coordinators) for number, one in enumerate(fleet))
+        *(
+            live(shipper, load, load.every * number / load.coordinators)
+            for number, shipper in enumerate(fleet)
+        )
     )
-    backlog = await asyncio.gather(*(returning(one, load.backlog) for one in back))
+    backlog = await asyncio.gather(*(returning(shipper, load.backlog) for shipper in back))
     await training
     for task in watching:
         task.cancel()
@@ -290,8 +303,8 @@ def report(name: str, seen: Seen, stored: int, cost: Cost) -> bool:
     """Prints what was seen; whether the bars were reached."""
     load = seen.load
     bar = BAR_SECONDS_RETURNING if load.returning else BAR_SECONDS
-    median, high = percentiles([one.seconds for one in seen.measured])
-    first, first_high = percentiles([one.seconds for one in seen.beginning])
+    median, high = percentiles([receipt.seconds for receipt in seen.measured])
+    first, first_high = percentiles([receipt.seconds for receipt in seen.beginning])
     late, late_high = percentiles(seen.late)
     print(f"-- {name}, load average {cost.load_average:.1f}")
     print(f"rows sent, and in the database       {load.rows:,}, {stored:,}")

@@ -25,6 +25,7 @@ from sqlalchemy import text
 from footplate_api import migrate
 from footplate_api.database import Database
 from footplate_api.settings import with_driver
+from tests.support.reviewer import BEARER
 
 BAR_SECONDS: Final = 0.300
 BAR_BYTES: Final = 24.0
@@ -99,7 +100,7 @@ async def fill(url: str, runs: list[int]) -> float:
 async def looks(url: str, runs: list[int], count: int) -> list[float]:
     """Seconds of each look at five runs at once."""
     seconds = []
-    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=60, headers=BEARER) as client:
 
         async def part(number: int) -> None:
             path = f"/v1/namespaces/bench/runs/run-{number % len(runs)}/metrics"

@@ -22,6 +22,7 @@ from footplate_api.database import Database
 from footplate_api.runs import record, repository
 from footplate_api.runs.schemas import EXAMPLE
 from footplate_api.settings import with_driver
+from tests.support.reviewer import BEARER
 
 _FORMAT = argparse.RawDescriptionHelpFormatter
 BAR = 0.200  # seconds
@@ -102,7 +103,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         url = database(arguments.database_url, folder)
-        with api(folder, url) as address, httpx.Client(base_url=address, timeout=60) as client:
+        with (
+            api(folder, url) as address,
+            httpx.Client(base_url=address, timeout=60, headers=BEARER) as client,
+        ):
             asyncio.run(fill(url, arguments.runs))
             print(f"{arguments.runs:,} runs, pages of {LIMIT}; bar {BAR * 1e3:.0f} ms")
             for title, query in QUERIES.items():

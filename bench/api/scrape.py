@@ -30,6 +30,7 @@ from footplate_api.database import Database
 from footplate_api.runs import record, repository
 from footplate_api.runs.schemas import EXAMPLE
 from footplate_api.settings import with_driver
+from tests.support.reviewer import BEARER
 
 BAR = 0.100  # seconds
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -109,7 +110,7 @@ class Neighbour(threading.Thread):
         self.longest = 0.0
 
     def run(self) -> None:
-        with httpx.Client(base_url=self._address, timeout=60) as client:
+        with httpx.Client(base_url=self._address, timeout=60, headers=BEARER) as client:
             while not self._stopped.wait(0.05):
                 started = time.perf_counter()
                 client.get("/healthz").raise_for_status()
@@ -144,7 +145,10 @@ def measure(size: Size) -> dict[str, tuple[list[float], float]]:
     found: dict[str, tuple[list[float], float]] = {}
     with tempfile.TemporaryDirectory() as name, databases(Path(name)) as urls:
         for database, url in urls.items():
-            with api(Path(name), url) as address, httpx.Client(base_url=address, timeout=60) as client:
+            with (
+                api(Path(name), url) as address,
+                httpx.Client(base_url=address, timeout=60, headers=BEARER) as client,
+            ):
                 asyncio.run(fill(url, size))
                 send(client, size)
                 asyncio.run(settle(url))

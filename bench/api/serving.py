@@ -15,17 +15,9 @@ from pathlib import Path
 
 from cluster.machine.ports import claim_ports
 from tests.component.footplate_api.postgres import server
+from tests.support.review_server import reviewing
 
 START_SECONDS = 60.0
-# No API server answers there: the mirror waits, everything else works.
-_KUBECONFIG = """
-apiVersion: v1
-kind: Config
-clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
-users: [{name: u, user: {token: t}}]
-contexts: [{name: x, context: {cluster: c, user: u}}]
-current-context: x
-"""
 
 
 def _ready(url: str) -> bool:
@@ -64,9 +56,17 @@ def api(folder: Path, database_url: str) -> Iterator[str]:
 
 @contextmanager
 def process(folder: Path, database_url: str) -> Iterator[tuple[str, Usage]]:
-    """The URL of such an API, and what its process takes."""
-    kubeconfig, [port] = folder / "kubeconfig", claim_ports(1)
-    kubeconfig.write_text(_KUBECONFIG)
+    """The URL of such an API, and what its process takes.
+
+    Its API server answers reviews and nothing else: the mirror waits, everything else works.
+    """
+    with reviewing(folder) as kubeconfig, _started(kubeconfig, database_url) as (url, usage):
+        yield url, usage
+
+
+@contextmanager
+def _started(kubeconfig: Path, database_url: str) -> Iterator[tuple[str, Usage]]:
+    [port] = claim_ports(1)
     program = [sys.executable, "-m", "footplate_api", "--log-level", "ERROR"]
     started = subprocess.Popen(
         [*program, "--port", str(port), "--kubeconfig", str(kubeconfig)],

@@ -20,6 +20,7 @@ from footplate_api.app import create_app
 from footplate_api.database import Database
 from footplate_api.edge import Context
 from footplate_api.errors import MigrationFailed
+from footplate_api.identity.reviewing import KubernetesReviewer
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.settings import Settings
 from footplate_api.sole_writer import sole_writer
@@ -102,11 +103,13 @@ async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
         context = Context(
             database,
             kubernetes,
+            KubernetesReviewer(kubernetes),
             Metrics(),
             MirrorHealth(),
             revision=chosen.revision,
             limits=chosen.limits,
             patience=chosen.patience,
+            access=chosen.access,
             room=chosen.database_size,
         )
         config = uvicorn.Config(

@@ -15,6 +15,9 @@ from footplate_api.admission import Admission
 from footplate_api.attempts import routes as attempts
 from footplate_api.checkpoints import routes as checkpoints
 from footplate_api.edge import Context
+from footplate_api.identity.authentication import Authentication
+from footplate_api.identity.authorization import Authorization
+from footplate_api.identity.gate import IdentityGate
 from footplate_api.metrics import routes as metrics
 from footplate_api.middleware import RequestEdge
 from footplate_api.pipelines import kubernetes, migration
@@ -23,10 +26,14 @@ from footplate_api.pipelines.exporting import Exporting
 from footplate_api.pipelines.ingest import Ingest
 from footplate_api.pipelines.retention import Retention
 from footplate_api.runs import routes as runs
+from footplate_api.staleness import Staleness
 from footplate_api.startup import StartupGate
 from footplate_api.system import routes as system
 
 LEAVE_SECONDS: Final = 5.0  # for connections to be closed at the end
+ROUTERS: Final = tuple(
+    part.router for part in (runs, attempts, metrics, checkpoints, system, page)
+)  # all that is served
 _TAGS: Sequence[dict[str, str]] = (
     {"name": "runs", "description": "TrainingRuns: created in Kubernetes, remembered here for good."},
     {"name": "metrics", "description": "Metric history, one row a step."},
@@ -70,9 +77,13 @@ def create_app(context: Context) -> FastAPI:
     context.metrics.database_full.set_function(lambda: float(context.database.full is not None))
     app.state.ingest = Ingest(context.database, context.metrics)
     app.state.admission = Admission()
-    for routes in (runs, attempts, metrics, checkpoints, system, page):
-        app.include_router(routes.router)
+    for router in ROUTERS:
+        app.include_router(router)
     edge.install(app)
+    app.state.authorization = Authorization(context.reviewer)
+    authentication = Authentication(context.reviewer, context.access.audiences)
+    app.add_middleware(IdentityGate, authentication=authentication, public=context.access.public)
+    app.add_middleware(Staleness, mirror=context.mirror, now=context.now)
     app.add_middleware(StartupGate, startup=context.startup)
     app.add_middleware(RequestEdge, metrics=context.metrics)
     return app

@@ -117,6 +117,11 @@ class KubernetesCluster:
     def watch_namespaces(self, resource_version: str) -> AsyncIterator[Sequence[WatchEvent]]:
         return self._watch(NAMESPACES, METADATA, resource_version)
 
+    async def review(self, path: str, manifest: Manifest) -> Manifest:
+        """A review object of Kubernetes with its status, which nothing is stored for."""
+        reviewed: Manifest = await self._ask("POST", path, {}, dict(manifest))
+        return reviewed
+
     async def _list(self, path: str, accept: str, token: str | None) -> ListPage:
         query = {"limit": str(PAGE), **({"continue": token} if token else {})}
         page = await self._ask("GET", path, query, accept=accept)

@@ -1,10 +1,7 @@
 """Where HTTP meets the services: what routes are given, and errors made answers.
 
-Callers are not authenticated yet: whoever reaches the port may read and write every
-run with this program's own rights. Until TokenReview and SubjectAccessReview stand
-here, the port belongs inside the cluster only, behind a ClusterIP Service, and whoever
-shares the cluster with strangers adds a NetworkPolicy; outside a pod it binds the
-loopback (settings.py).
+Who calls and what they may do is decided before (identity/): the gate stands around the router, and the
+rights of a route are its first dependencies.
 
 The sessions in which routes read come from here; the clock is that of the context. Telemetry is
 written by one task (pipelines.ingest), which answers once it is committed. What asks Kubernetes
@@ -34,6 +31,8 @@ from footplate_api.admission import Admission
 from footplate_api.bodies import Patience
 from footplate_api.database import Database, ReadSession
 from footplate_api.errors import ApiError, HttpError
+from footplate_api.identity.access import Access
+from footplate_api.identity.reviewing import Reviewer
 from footplate_api.metrics.retention import Limits
 from footplate_api.migrate import scripts
 from footplate_api.observation import Metrics, MirrorHealth
@@ -60,11 +59,13 @@ class Context:
 
     database: Database
     cluster: Cluster
+    reviewer: Reviewer
     metrics: Metrics
     mirror: MirrorHealth
     revision: str | None = None
     limits: Limits = field(default_factory=Limits)
     patience: Patience = field(default_factory=Patience)
+    access: Access = field(default_factory=Access)
     room: int | None = None  # bytes that the database may take
     startup: Startup = field(default_factory=Startup)
     migrations: Path = field(default_factory=scripts)
@@ -117,7 +118,7 @@ Reading = Annotated[ReadSession, Depends(_read, scope="function")]
 
 def answer(error: ApiError, request_id: str) -> JSONResponse:
     """`error` as problem+json."""
-    headers = {REQUEST_ID_HEADER: request_id}
+    headers = {REQUEST_ID_HEADER: request_id, **error.headers}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
     return JSONResponse(

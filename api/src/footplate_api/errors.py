@@ -1,6 +1,8 @@
 """One tree for whatever a caller may be told; only edge.py turns it into an answer.
 
 ApiError
+├── Unauthenticated       401  nobody's token, or none
+├── Forbidden             403  Kubernetes does not let the caller do that
 ├── Invalid               422  the request says something that cannot be (also a ValueError)
 ├── RunNotFound           404
 ├── RunMismatch           409  a batch for another run than the path names
@@ -19,7 +21,7 @@ AnotherCluster                 ends the process: the database is not this cluste
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -45,6 +47,7 @@ class ApiError(Exception):
     statuses: ClassVar[tuple[int, ...]] = ()  # all there can be, where not all errors of the class have one
     title: ClassVar[str] = "Internal error"
     retry_after: ClassVar[int | None] = None  # seconds
+    headers: ClassVar[Mapping[str, str]] = {}  # of the answer, beside that
 
     def __init__(self, detail: str, fields: Sequence[FieldError] = (), status: int | None = None) -> None:
         """`status` where not all errors of the class have the same; one of `statuses`."""
@@ -57,6 +60,21 @@ class ApiError(Exception):
     def answered(cls) -> tuple[int, ...]:
         """Every status with which an error of this class is answered."""
         return cls.statuses or (cls.status,)
+
+
+class Unauthenticated(ApiError):
+    """The request carries no bearer token that is valid here."""
+
+    status = 401
+    title = "Unauthenticated"
+    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": 'Bearer realm="footplate"'}
+
+
+class Forbidden(ApiError):
+    """Kubernetes does not grant the caller the right that this takes."""
+
+    status = 403
+    title = "Forbidden"
 
 
 class Invalid(ApiError, ValueError):

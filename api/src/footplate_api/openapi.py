@@ -11,8 +11,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from footplate_api.errors import ApiError, HttpError, Invalid, Starting
+from footplate_api.errors import (
+    ApiError,
+    ClusterUnavailable,
+    Forbidden,
+    HttpError,
+    InstallationLacksRights,
+    Invalid,
+    Starting,
+    Unauthenticated,
+)
+from footplate_api.identity.gate import DOCUMENTS, OPEN
 from footplate_api.problems import MEDIA_TYPE, Problem, kind
+from footplate_api.staleness import HEADER as STALE
 from footplate_api.startup import SERVED
 
 Responses = dict[int | str, dict[str, Any]]
@@ -22,6 +33,16 @@ _SCHEMAS: Final = "#/components/schemas/"
 _PROBLEM: Final = f"{_SCHEMAS}Problem"
 _RETRY_AFTER: Final = {"description": "seconds to wait", "schema": {"type": "integer", "minimum": 0}}
 _ALLOW: Final = {"description": "the methods that the path has", "schema": {"type": "string"}}
+_BEARER: Final = "bearer"
+_SCHEME: Final = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "of Kubernetes, for an audience of this API, or of the OIDC issuer that it was told",
+}
+_SINCE: Final = {
+    "description": "only while Kubernetes is not heard of: since when what changes there is not known here",
+    "schema": {"type": "string", "examples": ["2026-01-31T12:00:00+00:00", "unknown"]},
+}
 # FastAPI's own answer to what is invalid: ours has another form.
 _REPLACED: Final = ("HTTPValidationError", "ValidationError")
 
@@ -55,17 +76,21 @@ def leads_to(status: int, at: str, *operations: str, also: Mapping[str, str] | N
 def complete(document: dict[str, Any]) -> dict[str, Any]:
     """`document` with what the router and the edge answer, and the form of problems."""
     for name, path in document["paths"].items():
-        for operation in path.values():
+        for verb, operation in path.items():
             responses = operation["responses"]
             if "application/json" in responses.get("422", {}).get("content", {}):
                 del responses["422"]
             for status, error in _of_the_edge(name, operation):
                 _add(responses.setdefault(str(status), {}), error, status)
             operation["responses"] = dict(sorted(responses.items()))
+            if verb == "get" and name.startswith("/v1/"):
+                responses["200"].setdefault("headers", {})[STALE] = _SINCE
+            operation["security"] = [] if name in OPEN else [{_BEARER: []}]
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for name in _REPLACED:
         schemas.pop(name, None)
     problem = Problem.model_json_schema(ref_template=f"{_SCHEMAS}{{model}}")
+    document["components"]["securitySchemes"] = {_BEARER: _SCHEME}
     document["components"]["schemas"] = {**schemas, **problem.pop("$defs"), "Problem": problem}
     return document
 
@@ -73,6 +98,12 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
 def _of_the_edge(path: str, operation: Mapping[str, Any]) -> Iterator[tuple[int, type[ApiError]]]:
     """What an operation may answer without having been asked: once for all of them, by their shape."""
     yield 500, ApiError
+    if path not in OPEN:
+        yield 401, Unauthenticated
+        yield 502, InstallationLacksRights
+        yield 503, ClusterUnavailable
+    if path not in OPEN and path not in DOCUMENTS:
+        yield 403, Forbidden
     if path not in SERVED:
         yield 503, Starting
     parameters, body = operation.get("parameters", ()), "requestBody" in operation
@@ -102,6 +133,7 @@ def _add(response: dict[str, Any], error: type[ApiError], status: int) -> None:
     headers = {
         **({"Retry-After": _RETRY_AFTER} if error.retry_after is not None else {}),
         **({"Allow": _ALLOW} if status == 405 else {}),
+        **{name: {"schema": {"type": "string"}} for name in error.headers},
     }
     if headers:
         response["headers"] = {**response.get("headers", {}), **headers}

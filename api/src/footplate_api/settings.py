@@ -10,9 +10,10 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from footplate_api.bodies import Patience
+from footplate_api.identity.access import Access
 from footplate_api.metrics.retention import Limits
 from footplate_contracts.environment import PREFIX
-from footplate_contracts.names import LogFormat
+from footplate_contracts.names import API_AUDIENCE, LogFormat
 from footplate_contracts.quantity import amount
 
 DEFAULT_DATABASE_URL = "sqlite+aiosqlite:////data/footplate.db"
@@ -78,7 +79,7 @@ def _bytes(text: object) -> int | None:
 
 
 def _usual_host(known: dict[str, Any]) -> str:
-    """Callers are not authenticated yet, so outside a pod only the loopback is bound."""
+    """Outside a pod tokens may come over plain HTTP, so that only the loopback is bound."""
     return "0.0.0.0" if known["in_pod"] else "127.0.0.1"
 
 
@@ -103,6 +104,9 @@ class Settings(BaseSettings):
     body_seconds: float = Field(
         Patience.seconds, gt=0, le=3600, description="a number of seconds, of which an hour has 3600"
     )
+    token_audiences: str = Field(API_AUDIENCE, description="names separated by commas")
+    metrics_public: bool = Field(False, description="true or false")
+    docs_public: bool = Field(False, description="true or false")
     revision: str | None = None  # git revision of the build, for /version
     log_level: Annotated[LogLevel, BeforeValidator(str.upper)] = Field(
         "INFO", description=f"one of {', '.join(get_args(LogLevel))}"
@@ -113,6 +117,12 @@ class Settings(BaseSettings):
     def patience(self) -> Patience:
         """With bodies of requests."""
         return Patience(self.body_seconds)
+
+    @property
+    def access(self) -> Access:
+        """Who is let in."""
+        audiences = tuple(filter(None, map(str.strip, self.token_audiences.split(","))))
+        return Access(audiences, self.metrics_public, self.docs_public)
 
     @property
     def limits(self) -> Limits:

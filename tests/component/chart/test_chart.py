@@ -84,6 +84,8 @@ def test_rights_of_the_api() -> None:
     assert rights(one(rendered(), "ClusterRole", "footplate-api")) == {
         ("footplate.dev", "trainingruns"): {"get", "list", "watch", "create", "delete"},
         ("", "namespaces"): {"get", "list", "watch"},
+        ("authentication.k8s.io", "tokenreviews"): {"create"},
+        ("authorization.k8s.io", "subjectaccessreviews"): {"create"},
     }
 
 
@@ -269,6 +271,9 @@ def test_what_the_api_is_told() -> None:
         "FOOTPLATE_RETENTION_FULL_DAYS": "30",
         "FOOTPLATE_RETENTION_ROWS_AFTER": "10000",
         "FOOTPLATE_RETENTION_KEPT_DAYS": "365",
+        "FOOTPLATE_TOKEN_AUDIENCES": "footplate-api",
+        "FOOTPLATE_METRICS_PUBLIC": "false",
+        "FOOTPLATE_DOCS_PUBLIC": "false",
         "FOOTPLATE_LOG_LEVEL": "DEBUG",
         "FOOTPLATE_LOG_FORMAT": "logfmt",
     }

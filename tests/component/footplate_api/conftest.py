@@ -19,11 +19,13 @@ from footplate_api import migrate
 from footplate_api.app import create_app
 from footplate_api.database import Database
 from footplate_api.edge import Context
+from footplate_api.identity.access import Access
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.settings import with_driver
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.postgres import Server, server
+from tests.support.reviewer import BEARER, FakeReviewer
 
 
 def _migrate(url: str) -> None:
@@ -88,6 +90,7 @@ class Api:
     client: httpx.AsyncClient
     cluster: FakeCluster
     context: Context
+    reviewer: FakeReviewer
 
     async def mirrored(self, manifest: Mapping[str, Any]) -> None:
         """Returns once the run of `manifest` is known in that version."""
@@ -101,29 +104,34 @@ class Api:
 
 
 @asynccontextmanager
-async def running(url: str, cluster: FakeCluster) -> AsyncIterator[Api]:
+async def running(url: str, cluster: FakeCluster, access: Access | None = None) -> AsyncIterator[Api]:
     """The application with its lifespan: its database looked at for migrations, mirroring."""
-    async with starting(url, cluster) as started:
+    async with starting(url, cluster, access=access) as started:
         await started.context.startup.over()
         yield started
 
 
 @asynccontextmanager
-async def starting(url: str, cluster: FakeCluster, migrations: Path | None = None) -> AsyncIterator[Api]:
+async def starting(
+    url: str, cluster: FakeCluster, migrations: Path | None = None, access: Access | None = None
+) -> AsyncIterator[Api]:
     """The application as soon as it answers, with the migrations of a folder."""
+    reviewer = FakeReviewer()
     context = Context(
         Database(url),
         cluster,
+        reviewer,
         Metrics(),
         MirrorHealth(),
         revision="abc123",
+        access=access or Access(),
         migrations=migrations or migrate.scripts(),
     )
     app = create_app(context)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
-            yield Api(client, cluster, context)
+        async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=BEARER) as client:
+            yield Api(client, cluster, context, reviewer)
 
 
 @pytest_asyncio.fixture

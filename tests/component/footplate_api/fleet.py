@@ -20,6 +20,7 @@ from footplate_api.settings import with_driver
 from footplate_contracts.quantity import amount
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 from tests.component.footplate_api.test_process import client, ready, serving
+from tests.support.reviewer import BEARER
 
 CHART = Path(__file__).parents[3] / "charts/footplate/values.yaml"
 MEASURED = ("stepSeconds", "dataSeconds", "computeSeconds", "communicationSeconds", "optimizerSeconds")
@@ -65,7 +66,9 @@ class Process:
         unbounded = aiohttp.TCPConnector(limit=0)
         patient = aiohttp.ClientTimeout(total=None)
         url = f"http://127.0.0.1:{self.port}"
-        async with aiohttp.ClientSession(url, connector=unbounded, timeout=patient) as session:
+        async with aiohttp.ClientSession(
+            url, connector=unbounded, timeout=patient, headers=BEARER
+        ) as session:
             yield session
 
 

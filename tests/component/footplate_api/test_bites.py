@@ -24,6 +24,7 @@ from tests.component.footplate_api import fleet
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.threaded import Served, served
+from tests.support.reviewer import FakeReviewer
 
 LONGEST_BITE = 0.1  # seconds of CPU
 BATCH = 5000  # the most rows of one
@@ -38,7 +39,7 @@ async def with_runs(url: str, count: int) -> AsyncIterator[Served]:
     for number in range(count):
         about = {"uid": f"uid-{number}"}
         await cluster.put("research", f"run-{number}", metadata=about, status={"phase": "Running"})
-    async with served(Context(Database(url), cluster, Metrics(), MirrorHealth())) as api:
+    async with served(Context(Database(url), cluster, FakeReviewer(), Metrics(), MirrorHealth())) as api:
 
         async def known() -> bool:
             answers = [await api.client.get(f"{RUNS}/run-{number}") for number in (0, count - 1)]

@@ -23,6 +23,7 @@ from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.postgres import Server
+from tests.support.reviewer import FakeReviewer
 
 TELEMETRY = f"{RUNS}/gpt/telemetry"
 
@@ -183,7 +184,7 @@ async def test_a_sender_that_leaves_is_no_failure_of_ours(
 ) -> None:
     app, metrics, sent = FastAPI(), Metrics(), list[Any]()
     database = Database(with_driver(f"sqlite:///{tmp_path}/never-opened.db"))
-    app.state.context = Context(database, FakeCluster(), metrics, MirrorHealth())
+    app.state.context = Context(database, FakeCluster(), FakeReviewer(), metrics, MirrorHealth())
     app.state.admission = Admission()
 
     @app.post("/")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +13,8 @@ import pytest
 
 from cluster.machine.ports import claim_ports
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row
-from tests.component.footplate_api.test_process import client, command, elsewhere, ready
+from tests.component.footplate_api.test_process import client, command, elsewhere, ended, ready
+from tests.support.review_server import reviewing
 
 VOLUME = 6 * 1024 * 1024
 FILLER = 3 * 1024 * 1024
@@ -27,20 +27,12 @@ async def on_a_tiny_volume(folder: Path) -> AsyncIterator[tuple[httpx.AsyncClien
     volume = folder / "data"
     volume.mkdir()
     mount = f"mount -t tmpfs -o size={VOLUME} none {volume} && head -c {FILLER} /dev/zero > {volume}/filler"
-    process = subprocess.Popen(
-        [
-            "unshare",
-            "--map-root-user",
-            "--mount",
-            "sh",
-            "-c",
-            f'{mount} && exec "$@"',
-            "sh",
-            *command(folder, port),
-        ],
-        env={**elsewhere(), "FOOTPLATE_DATABASE_URL": f"sqlite:///{volume}/footplate.db"},
-    )
-    try:
+    environment = {**elsewhere(), "FOOTPLATE_DATABASE_URL": f"sqlite:///{volume}/footplate.db"}
+    apart = ["unshare", "--map-root-user", "--mount", "sh", "-c", f'{mount} && exec "$@"', "sh"]
+    with (
+        reviewing(folder) as kubeconfig,
+        ended(apart + command(folder, port, kubeconfig), environment) as process,
+    ):
         async with client(port) as caller:
 
             async def up() -> bool:
@@ -50,9 +42,6 @@ async def on_a_tiny_volume(folder: Path) -> AsyncIterator[tuple[httpx.AsyncClien
             if process.poll() is not None:
                 pytest.skip("this kernel lets no user mount a volume")
             yield caller, Path(f"/proc/{process.pid}/root{volume}")
-    finally:
-        process.kill()
-        process.wait()
 
 
 async def fill(caller: httpx.AsyncClient) -> tuple[int, httpx.Response]:

@@ -23,6 +23,7 @@ from footplate_api.pipelines.ingest import SMALL_ROWS, Ingest
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.threaded import served
+from tests.support.reviewer import BEARER, FakeReviewer
 
 LARGE = 300  # rows, of which the body is a long one
 
@@ -119,7 +120,7 @@ async def test_who_leaves_as_it_is_stored_has_it_stored(gated: Gated, rows: int)
 
 @pytest.mark.parametrize("rows", [1, LARGE])
 async def test_a_request_that_is_broken_off_gives_its_room_back_at_once(gated: Gated, rows: int) -> None:
-    app = create_app(Context(gated, FakeCluster(), Metrics(), MirrorHealth()))
+    app = create_app(Context(gated, FakeCluster(), FakeReviewer(), Metrics(), MirrorHealth()))
     admission = app.state.admission
     async with app.router.lifespan_context(app), caller(httpx.ASGITransport(app)) as client:
         await app.state.context.startup.over()
@@ -139,7 +140,7 @@ async def test_a_request_that_is_broken_off_gives_its_room_back_at_once(gated: G
 async def test_a_connection_that_ends_keeps_its_room_until_its_batch_is_stored(
     gated: Gated, rows: int
 ) -> None:
-    async with served(Context(gated, FakeCluster(), Metrics(), MirrorHealth())) as api:
+    async with served(Context(gated, FakeCluster(), FakeReviewer(), Metrics(), MirrorHealth())) as api:
         await api.do(gated.close_gate())
         sending = asyncio.create_task(post(api.client, "gone", rows))
         lane = api.admission.lane(len(body("gone", rows)))
@@ -153,7 +154,7 @@ async def test_a_connection_that_ends_keeps_its_room_until_its_batch_is_stored(
 
 
 def caller(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=transport, base_url="http://api")
+    return httpx.AsyncClient(transport=transport, base_url="http://api", headers=BEARER)
 
 
 async def post(client: httpx.AsyncClient, uid: str, rows: int) -> int:

@@ -15,6 +15,7 @@ from cluster.machine.ports import claim_ports
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.fleet import backlog, plain, stored
 from tests.component.footplate_api.test_process import client, ready, serving
+from tests.support.reviewer import BEARER
 
 SIZES = (1, 20, 60, 300, 2000)  # rows of a batch: small ones and large ones have lanes of their own
 COORDINATORS = 8
@@ -97,7 +98,7 @@ async def test_what_has_a_receipt_is_there_once(
     [port] = claim_ports(1)
     fleet = [Coordinator(number, random.Random(chance.random())) for number in range(COORDINATORS)]
     api = Restarted(tmp_path, empty_url, port, chance, fleet)
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers=BEARER) as session:
         sending = [asyncio.create_task(coordinator.run(session, api.up)) for coordinator in fleet]
         for number in range(kills[empty_url.partition("+")[0]]):
             await api.live(early=number > 0 and chance.random() < early)

@@ -14,21 +14,22 @@ from tests.component.footplate_api.builders import RUNS
 from tests.component.footplate_api.conftest import Api
 
 ROUTER: Final = {404, 405}
+IDENTITY: Final = {401, 403, 502, 503}
 BODY: Final = {408, 413}
 KUBERNETES: Final = {400, 403, 404, 409, 413, 422, 502, 503}
 STATUSES: Final = {
-    "create_run": {201} | KUBERNETES | ROUTER | BODY,
-    "list_runs": {200, 422, 503} | ROUTER,
-    "get_run": {200, 422, 503} | ROUTER,
-    "delete_run": {202} | KUBERNETES | ROUTER,
-    "ingest_telemetry": {200, 409, 422, 429, 503} | ROUTER | BODY,
-    "read_metrics": {200, 422, 503} | ROUTER,
-    "list_checkpoints": {200, 422, 503} | ROUTER,
-    "list_attempts": {200, 422, 503} | ROUTER,
+    "create_run": {201} | IDENTITY | KUBERNETES | ROUTER | BODY,
+    "list_runs": {200, 422} | IDENTITY | ROUTER,
+    "get_run": {200, 422} | IDENTITY | ROUTER,
+    "delete_run": {202} | IDENTITY | KUBERNETES | ROUTER,
+    "ingest_telemetry": {200, 409, 422, 429} | IDENTITY | ROUTER | BODY,
+    "read_metrics": {200, 422} | IDENTITY | ROUTER,
+    "list_checkpoints": {200, 422} | IDENTITY | ROUTER,
+    "list_attempts": {200, 422} | IDENTITY | ROUTER,
     "healthz": {200},
     "readyz": {200, 503},
     "version": {200},
-    "metrics": {200, 503},
+    "metrics": {200} | IDENTITY,
 }
 
 

@@ -9,7 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -19,6 +19,8 @@ import pytest
 from cluster.machine.ports import claim_ports
 from footplate_contracts.names import ExitCode
 from tests.component.footplate_api.builders import RUNS, eventually
+from tests.support.review_server import reviewing
+from tests.support.reviewer import BEARER
 
 # Nobody answers at its server: the API must serve its history all the same.
 KUBECONFIG = """
@@ -37,9 +39,10 @@ def elsewhere() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("KUBERNETES_")}
 
 
-def command(folder: Path, port: int) -> list[str]:
-    kubeconfig = folder / "kubeconfig"
-    kubeconfig.write_text(KUBECONFIG)
+def command(folder: Path, port: int, kubeconfig: Path | None = None) -> list[str]:
+    if kubeconfig is None:
+        kubeconfig = folder / "kubeconfig"
+        kubeconfig.write_text(KUBECONFIG)
     return [sys.executable, "-m", "footplate_api", "--port", str(port), "--kubeconfig", str(kubeconfig)]
 
 
@@ -50,7 +53,14 @@ def serving(
     """A process on the database at `url`, by default a file in `folder`, with these environment variables."""
     url = url or f"sqlite:///{folder}/data/footplate.db"
     environment = {**elsewhere(), "FOOTPLATE_DATABASE_URL": url, **variables}
-    process = subprocess.Popen(command(folder, port), env=environment)
+    with reviewing(folder) as kubeconfig, ended(command(folder, port, kubeconfig), environment) as process:
+        yield process
+
+
+@contextmanager
+def ended(program: Sequence[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is killed after the block."""
+    process = subprocess.Popen(program, env=environment)
     try:
         yield process
     finally:
@@ -85,7 +95,7 @@ async def answers(client: httpx.AsyncClient, path: str) -> bool:
 
 
 def client(port: int) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20)
+    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, headers=BEARER)
 
 
 async def test_idles_small_and_ends_well_on_sigterm(tmp_path: Path) -> None:

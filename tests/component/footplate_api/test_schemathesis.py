@@ -23,6 +23,7 @@ from footplate_api.edge import Context
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.settings import with_driver
 from tests.component.footplate_api.strict_cluster import StrictCluster
+from tests.support.reviewer import BEARER, FakeReviewer
 
 SEED: Final = 20261128
 RUNS: Final = "/v1/namespaces/{namespace}/runs"
@@ -39,6 +40,7 @@ def configuration(examples: int) -> SchemathesisConfig:
             "seed": SEED,
             "continue-on-failure": True,
             "generation": {"max-examples": examples, "deterministic": True, "database": "none"},
+            "headers": BEARER,
             "checks": {name: {"enabled": False} for name in NOT_CHECKED},
         }
     )
@@ -47,7 +49,7 @@ def configuration(examples: int) -> SchemathesisConfig:
 def application(folder: Path) -> FastAPI:
     """The API on SQLite and a cluster that refuses what a real one refuses."""
     database = Database(with_driver(f"sqlite:///{folder}/footplate.db"))
-    return create_app(Context(database, StrictCluster(), Metrics(), MirrorHealth()))
+    return create_app(Context(database, StrictCluster(), FakeReviewer(), Metrics(), MirrorHealth()))
 
 
 @contextmanager
@@ -67,7 +69,9 @@ def breaches(app: FastAPI, examples: int) -> tuple[list[str], Counter[tuple[Any,
 
 
 def _breaches(app: FastAPI, examples: int) -> tuple[list[str], Counter[tuple[Any, ...]]]:
-    described = schemathesis.openapi.from_asgi("/openapi.json", app, config=configuration(examples))
+    described = schemathesis.openapi.from_asgi(
+        "/openapi.json", app, config=configuration(examples), headers=BEARER
+    )
     found: dict[tuple[str, ...], str] = {}
     answered: Counter[tuple[Any, ...]] = Counter()
     for event in from_schema(described).execute():

@@ -22,6 +22,7 @@ from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.telemetry import GPT
 from tests.component.footplate_api.threaded import Served, served
+from tests.support.reviewer import BEARER, FakeReviewer
 
 SILENT = 60  # senders whose bodies do not come: twice as many as there is room for
 ANNOUNCED = 200_000  # bytes
@@ -33,8 +34,9 @@ async def announcing(
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """Both ends of a connection on which a long body is announced, and none of it sent."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    head = f"POST {path} HTTP/1.1\r\nHost: api\r\nContent-Type: application/json"
-    writer.write(f"{head}\r\nContent-Length: {ANNOUNCED}\r\n\r\n".encode())
+    headers = {"Host": "api", "Content-Type": "application/json", "Content-Length": ANNOUNCED, **BEARER}
+    lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    writer.write("\r\n".join([*lines, "", ""]).encode())
     try:
         yield reader, writer
     finally:
@@ -51,7 +53,7 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, str, dict[str, Any]
 async def patient(folder: Path, patience: Patience) -> AsyncIterator[Served]:
     database = Database(with_driver(f"sqlite:///{folder}/footplate.db"))
     async with served(
-        Context(database, FakeCluster(), Metrics(), MirrorHealth(), patience=patience)
+        Context(database, FakeCluster(), FakeReviewer(), Metrics(), MirrorHealth(), patience=patience)
     ) as running:
         yield running
 

@@ -21,6 +21,7 @@ from footplate_api.admission import Admission
 from footplate_api.app import create_app
 from footplate_api.edge import Context
 from tests.support.loop_lag import loop_lag
+from tests.support.reviewer import BEARER
 
 Answer = TypeVar("Answer")
 
@@ -72,7 +73,9 @@ async def served(context: Context) -> AsyncIterator[Served]:
 
     serving = asyncio.create_task(asyncio.to_thread(uvloop.run, serve()))
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", timeout=60, headers=BEARER
+        ) as client:
             found = Served(client, port, context, app.state.admission, await asyncio.wrap_future(loop))
             await found.do(context.startup.over())
             yield found

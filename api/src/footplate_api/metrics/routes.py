@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Response
 from footplate_api import bodies
 from footplate_api.edge import AdmittedBody, Contextual, Ingesting
 from footplate_api.errors import DatabaseFull, DatabaseUnavailable, RunMismatch, RunNotFound, TooBusy
+from footplate_api.identity.rights import may
 from footplate_api.metrics import service
 from footplate_api.metrics.schemas import MetricHistory, MetricQuery
 from footplate_api.openapi import Responses, raises
@@ -43,6 +44,7 @@ async def ingest_telemetry(
     "/metrics",
     response_class=Response,
     summary="Metric history of a run",
+    dependencies=[may("get", named=True)],
     responses=raises(RunNotFound, DatabaseUnavailable) | _HISTORY,
 )
 async def read_metrics(

@@ -16,6 +16,7 @@ from footplate_api.errors import (
     InstallationLacksRights,
     RunNotFound,
 )
+from footplate_api.identity.rights import may
 from footplate_api.openapi import leads_to, raises
 from footplate_api.runs import service
 from footplate_api.runs.schemas import RunDetail, RunList, RunQuery, RunSubmission
@@ -38,6 +39,7 @@ _OF_A_RUN = ("get_run", "delete_run", "read_metrics", "list_checkpoints", "list_
     "",
     status_code=status.HTTP_201_CREATED,
     summary="Create a run",
+    dependencies=[may("create")],
     openapi_extra=bodies.described(RunSubmission),
     responses=raises(*_KUBERNETES, DatabaseUnavailable, DatabaseFull) | leads_to(201, "", *_OF_A_RUN),
 )
@@ -53,6 +55,7 @@ async def create_run(namespace: Namespace, submission: Submitted, context: Conte
 @router.get(
     "",
     summary="List runs, newest first",
+    dependencies=[may("list")],
     responses=raises(DatabaseUnavailable) | leads_to(200, "/items/0", *_OF_A_RUN),
 )
 async def list_runs(namespace: Namespace, query: Annotated[RunQuery, Query()], session: Reading) -> RunList:
@@ -60,7 +63,12 @@ async def list_runs(namespace: Namespace, query: Annotated[RunQuery, Query()], s
     return await service.list_runs(session, namespace, query)
 
 
-@router.get("/{name}", summary="Get a run", responses=raises(RunNotFound, DatabaseUnavailable))
+@router.get(
+    "/{name}",
+    summary="Get a run",
+    dependencies=[may("get", named=True)],
+    responses=raises(RunNotFound, DatabaseUnavailable),
+)
 async def get_run(
     namespace: Namespace,
     name: RunName,
@@ -77,6 +85,7 @@ async def get_run(
     status_code=status.HTTP_202_ACCEPTED,
     response_class=Response,
     summary="Delete a run",
+    dependencies=[may("delete", named=True)],
     responses=raises(*_KUBERNETES),
 )
 async def delete_run(

@@ -9,6 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from footplate_api.edge import Contextual
 from footplate_api.errors import DatabaseUnavailable
+from footplate_api.identity.rights import READS_METRICS
 from footplate_api.openapi import Responses, raises
 from footplate_api.system import service
 from footplate_api.system.schemas import Health, Readiness, Version
@@ -41,7 +42,13 @@ async def version(context: Contextual) -> Version:
     return service.versions(context.revision)
 
 
-@router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses=_EXPOSITION)
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    dependencies=[READS_METRICS],
+    response_class=Response,
+    responses=_EXPOSITION,
+)
 async def metrics(context: Contextual) -> Response:
     """The process's own instruments; on one of all replicas also runs by phase, and step, loss and
     more of those that train, wait or just ended.

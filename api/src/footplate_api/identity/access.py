@@ -1,0 +1,23 @@
+"""Who is let in at all: what an installation decides, and Kubernetes does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from footplate_api.identity.gate import DOCUMENTS, SCRAPED
+from footplate_contracts.names import API_AUDIENCE
+
+
+@dataclass(frozen=True)
+class Access:
+    """Audiences of the tokens of Kubernetes that are taken, and what everybody may read without one."""
+
+    audiences: tuple[str, ...] = (API_AUDIENCE,)
+    metrics_public: bool = False
+    docs_public: bool = False
+
+    @property
+    def public(self) -> frozenset[str]:
+        """Paths that are served without a token, beside those that always are."""
+        metrics = (SCRAPED,) if self.metrics_public else ()
+        return frozenset(metrics + (DOCUMENTS if self.docs_public else ()))

@@ -1,0 +1,120 @@
+"""Whose token a request carries."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+from footplate_api.errors import Unauthenticated
+from footplate_api.identity.caller import Caller
+from footplate_api.identity.reviewing import Reviewer
+from footplate_api.identity.verdicts import Verdicts
+from footplate_contracts.names import API_AUDIENCE
+
+LONGEST: Final = 16 * 1024  # characters of a token
+_TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*", re.ASCII)
+_SCHEME: Final = "bearer"
+
+
+class Issuer(Protocol):
+    """Gives out tokens that are no Kubernetes', and verifies them."""
+
+    def issued(self, claims: dict[str, Any]) -> bool:
+        """Whether a token with these claims, which nobody has verified, says that it is from there."""
+        ...
+
+    async def caller(self, token: str) -> Caller:
+        """Whose it is; raises Unauthenticated with a sentence, or IssuerUnavailable."""
+        ...
+
+
+class Authentication:
+    """Tells callers by their tokens; `clock` gives seconds that never step, `now` those since 1970."""
+
+    def __init__(
+        self,
+        reviewer: Reviewer,
+        audiences: Sequence[str] = (API_AUDIENCE,),
+        issuers: Sequence[Issuer] = (),
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._reviewer = reviewer
+        self._audiences = tuple(audiences)
+        self._issuers = tuple(issuers)
+        self._clock = clock
+        self._now = now
+        self._verdicts = Verdicts[tuple[bytes, tuple[str, ...]], Caller | None](clock)
+
+    async def caller(self, header: str | None, of_a_component: bool = False) -> Caller:
+        """Whose the token in the header Authorization is.
+
+        `of_a_component`: tokens for the API server itself do as well, as Prometheus has one.
+        Raises Unauthenticated, ClusterUnavailable or InstallationLacksRights.
+        """
+        token = bearer(header)
+        claims = unverified(token)
+        for issuer in self._issuers:
+            if issuer.issued(claims):
+                return await issuer.caller(token)
+        found = await self._reviewed(token, claims, self._audiences)
+        if found is None and of_a_component:
+            found = await self._reviewed(token, claims, ())
+        if found is None:
+            meant = " or ".join(self._audiences)
+            raise Unauthenticated(
+                f"The bearer token is not valid here: it has ended, or is not meant for the audience {meant}."
+            )
+        return found
+
+    async def _reviewed(
+        self, token: str, claims: dict[str, Any], audiences: tuple[str, ...]
+    ) -> Caller | None:
+        key = hashlib.sha256(token.encode()).digest(), audiences
+        left = ending(claims) - self._now()
+        return await self._verdicts.of(
+            key, lambda: self._reviewer.authenticate(token, audiences), self._clock() + max(left, 0.0)
+        )
+
+
+def bearer(header: str | None) -> str:
+    """The token of the header Authorization; raises Unauthenticated with what is wrong with it.
+
+    >>> bearer("Bearer abc.def")
+    'abc.def'
+    """
+    if header is None:
+        raise Unauthenticated(
+            "The request has no bearer token: send the header Authorization: Bearer <token>."
+        )
+    scheme, _, token = header.strip().partition(" ")
+    token = token.strip()
+    if scheme.lower() != _SCHEME or len(token) > LONGEST or not _TOKEN.fullmatch(token):
+        raise Unauthenticated(
+            f"The header Authorization must be Bearer and a token of at most {LONGEST} characters."
+        )
+    return token
+
+
+def unverified(token: str) -> dict[str, Any]:
+    """What a JSON Web Token says of itself, which nobody has verified; nothing of any other token."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return {}
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (ValueError, RecursionError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
+
+
+def ending(claims: dict[str, Any]) -> float:
+    """When a token ends by its own word, in seconds since 1970; infinity where it does not say so."""
+    said = claims.get("exp")
+    known = isinstance(said, int | float) and not isinstance(said, bool)
+    return float(said) if known else float("inf")  # type: ignore[arg-type]  # known

@@ -1,0 +1,42 @@
+"""The layer that lets nobody through whose token says nothing, before the router or anybody reads on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from footplate_api.errors import Unauthenticated
+from footplate_api.identity.authentication import Authentication
+
+OPEN: Final = frozenset({"/healthz", "/readyz", "/version"})  # to everybody
+SCRAPED: Final = "/metrics"
+DOCUMENTS: Final = ("/docs", "/openapi.json")  # and what lies below /docs
+CALLER: Final = "footplate.caller"  # in the scope of a request
+
+
+class IdentityGate:
+    """Notes who calls in the scope; `public` are further paths that everybody may read."""
+
+    def __init__(self, app: ASGIApp, authentication: Authentication, public: Collection[str] = ()) -> None:
+        self._app = app
+        self._authentication = authentication
+        self._open = OPEN | set(public)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not self._is_open(scope["path"]):
+            scraped = scope["path"] == SCRAPED
+            scope[CALLER] = await self._authentication.caller(_header(scope), of_a_component=scraped)
+        await self._app(scope, receive, send)
+
+    def _is_open(self, path: str) -> bool:
+        return path in self._open or (path.startswith("/docs/") and "/docs" in self._open)
+
+
+def _header(scope: Scope) -> str | None:
+    """The one header Authorization; raises Unauthenticated for several, of which none is the right one."""
+    found = [value for name, value in scope["headers"] if name == b"authorization"]
+    if len(found) > 1:
+        raise Unauthenticated("The request has several headers Authorization: send one.")
+    return found[0].decode("latin-1") if found else None

@@ -1,0 +1,104 @@
+"""What Kubernetes is asked about a caller, as its review objects have it, and what their answers say; pure.
+
+A TokenReview tells whose token it is, a SubjectAccessReview whether that one may do a thing. The answers
+are Kubernetes' own, whatever authenticators and authorizers the cluster has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from footplate_api.identity.caller import Caller, Right
+from footplate_api.ports import Manifest
+
+TOKENS: Final = "/apis/authentication.k8s.io/v1/tokenreviews"
+ACCESS: Final = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+
+
+class Reviewer(Protocol):
+    """Asks Kubernetes. Raises ClusterUnavailable where it does not answer, InstallationLacksRights."""
+
+    async def authenticate(self, token: str, audiences: Sequence[str]) -> Caller | None:
+        """Whose `token` for one of `audiences` it is, those of the API server itself where there are none.
+
+        None: nobody's, or it is meant for others.
+        """
+        ...
+
+    async def allowed(self, caller: Caller, right: Right) -> bool:
+        """Whether `caller` has this right."""
+        ...
+
+
+class Reviewing(Protocol):
+    """The client that review objects are sent with."""
+
+    async def review(self, path: str, manifest: Manifest) -> Manifest:
+        """The review with its status."""
+        ...
+
+
+class KubernetesReviewer:
+    """`Reviewer` on a real API server."""
+
+    def __init__(self, client: Reviewing) -> None:
+        self._client = client
+
+    async def authenticate(self, token: str, audiences: Sequence[str]) -> Caller | None:
+        answer = await self._client.review(TOKENS, token_review(token, audiences))
+        return caller(answer.get("status") or {}, audiences)
+
+    async def allowed(self, caller: Caller, right: Right) -> bool:
+        answer = await self._client.review(ACCESS, access_review(caller, right))
+        status = answer.get("status") or {}
+        return bool(status.get("allowed")) and not status.get("denied")
+
+
+def token_review(token: str, audiences: Sequence[str]) -> Manifest:
+    """Asks whose `token` it is."""
+    asked = {"token": token, **({"audiences": list(audiences)} if audiences else {})}
+    return {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": asked}
+
+
+def caller(status: Mapping[str, Any], audiences: Sequence[str]) -> Caller | None:
+    """Whose token it was, by the `status` of its review; None for nobody's.
+
+    An authenticator that knows no audiences names none: its tokens are for the API server alone.
+    """
+    if not status.get("authenticated"):
+        return None
+    if audiences and not set(audiences) & set(status.get("audiences") or ()):
+        return None
+    user = status.get("user") or {}
+    if not user.get("username"):
+        return None
+    extra = user.get("extra") or {}
+    return Caller(
+        str(user["username"]),
+        str(user.get("uid") or ""),
+        tuple(user.get("groups") or ()),
+        tuple((key, tuple(extra[key])) for key in sorted(extra)),
+    )
+
+
+def access_review(caller: Caller, right: Right) -> Manifest:
+    """Asks whether `caller` has `right`."""
+    what: dict[str, Any]
+    if right.path:
+        what = {"nonResourceAttributes": {"verb": right.verb, "path": right.path}}
+    else:
+        named = {"namespace": right.namespace, "name": right.name, "subresource": right.subresource}
+        attributes = {"verb": right.verb, "group": right.group, "version": "*", "resource": right.resource}
+        what = {"resourceAttributes": {**attributes, **{key: value for key, value in named.items() if value}}}
+    who = {
+        "user": caller.username,
+        "uid": caller.uid,
+        "groups": list(caller.groups),
+        "extra": {key: list(values) for key, values in caller.extra},
+    }
+    return {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {**{key: value for key, value in who.items() if value}, **what},
+    }

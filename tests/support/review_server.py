@@ -1,0 +1,95 @@
+"""An API server of which only reviews work, on loopback, for an API that is a process of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, Final
+
+from footplate_api.identity.reviewing import ACCESS, TOKENS
+from tests.support.reviewer import ADMIN
+
+POD: Final = "token-of-pod-"
+_KUBECONFIG: Final = """
+apiVersion: v1
+kind: Config
+clusters: [{{name: c, cluster: {{server: "http://127.0.0.1:{port}"}}}}]
+users: [{{name: u, user: {{token: t}}}}]
+contexts: [{{name: x, context: {{cluster: c, user: u}}}}]
+current-context: x
+"""
+
+
+def of_pod(uid: str) -> dict[str, str]:
+    """Headers of a pod's requests."""
+    return {"Authorization": f"Bearer {POD}{uid}"}
+
+
+def _user(token: str) -> dict[str, Any] | None:
+    if token == ADMIN:
+        return {"username": "admin", "groups": ["system:masters"]}
+    if token.startswith(POD):
+        extra = {"authentication.kubernetes.io/pod-uid": [token.removeprefix(POD)]}
+        return {"username": "system:serviceaccount:team-a:default", "extra": extra}
+    return None
+
+
+def _token_review(spec: dict[str, Any]) -> dict[str, Any]:
+    user = _user(spec["token"])
+    return {"authenticated": user is not None, "user": user, "audiences": spec.get("audiences", [])}
+
+
+def _access_review(spec: dict[str, Any]) -> dict[str, Any]:
+    return {"allowed": spec["user"] == "admin"}
+
+
+_ANSWERS: Final = {TOKENS: _token_review, ACCESS: _access_review}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._send(503, {"kind": "Status", "code": 503, "message": "nothing but reviews is served"})
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        answer = _ANSWERS.get(self.path)
+        if answer is None:
+            self.do_GET()
+        else:
+            self._send(201, {**asked, "status": answer(asked["spec"])})
+
+    do_DELETE = do_GET
+
+    def _send(self, status: int, body: dict[str, Any]) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@contextmanager
+def reviewing(folder: Path) -> Iterator[Path]:
+    """A kubeconfig in `folder` for such a server, which answers for the block."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server.daemon_threads = True
+    kubeconfig = folder / "kubeconfig"
+    kubeconfig.write_text(_KUBECONFIG.format(port=server.server_address[1]))
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield kubeconfig
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,280 @@
+"""What reviews ask and answer, how long verdicts stand, and what is wrong with a token."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from footplate_api.errors import ClusterUnavailable, Forbidden, Unauthenticated
+from footplate_api.identity.authentication import LONGEST, Authentication, bearer, ending, unverified
+from footplate_api.identity.authorization import Authorization
+from footplate_api.identity.caller import Caller, Right
+from footplate_api.identity.reviewing import access_review, caller, token_review
+from footplate_api.identity.rights import Demand
+from footplate_api.identity.verdicts import FRESH_SECONDS, REFUSED_SECONDS, STALE_SECONDS, Verdicts
+from tests.support.reviewer import ADMIN, FakeReviewer, within
+
+ALICE = Caller("alice", groups=("team-a",), extra=(("scopes", ("x", "y")),))
+
+
+class Clock:
+    """Seconds that only the test moves."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def jwt(**claims: object) -> str:
+    """A token with these claims that nobody signed."""
+    parts = ({"alg": "RS256"}, claims)
+    encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts]
+    return ".".join([*encoded, "c2lnbmF0dXJl"])
+
+
+# -- tokens ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        pytest.param(None, "no bearer token", id="none"),
+        pytest.param("", "must be Bearer", id="empty"),
+        pytest.param("Basic YTpi", "must be Bearer", id="basic"),
+        pytest.param("Bearer", "must be Bearer", id="no-token"),
+        pytest.param("Bearer a b", "must be Bearer", id="two-words"),
+        pytest.param("Bearer tökén", "must be Bearer", id="not-ascii"),
+        pytest.param("Bearer a\r\nX: y", "must be Bearer", id="another-header"),
+        pytest.param("Bearer " + "a" * (LONGEST + 1), f"{LONGEST}", id="long"),
+    ],
+)
+def test_what_is_no_bearer_token_is_told(header: str | None, says: str) -> None:
+    with pytest.raises(Unauthenticated, match=says):
+        bearer(header)
+
+
+def test_the_scheme_is_case_insensitive() -> None:
+    assert bearer("bEARER  abc.def-_~+/=") == "abc.def-_~+/="
+
+
+@pytest.mark.parametrize(
+    "token", ["opaque", "a.b", "a.!!.c", "a.bm8.c", "a.W10.c", "..", "a." + "W" * 4000 + ".c"]
+)
+def test_a_token_that_is_no_json_web_token_says_nothing(token: str) -> None:
+    assert unverified(token) == {}
+
+
+def test_when_a_token_ends_is_its_own_word() -> None:
+    assert ending(unverified(jwt(exp=1234))) == 1234.0
+    assert ending({}) == ending({"exp": "soon"}) == ending({"exp": True}) == float("inf")
+
+
+# -- reviews ---------------------------------------------------------------------------
+
+
+def test_a_token_review_names_the_audiences() -> None:
+    assert token_review("t", ["footplate-api"])["spec"] == {"token": "t", "audiences": ["footplate-api"]}
+    assert token_review("t", [])["spec"] == {"token": "t"}
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        pytest.param({}, id="nothing"),
+        pytest.param({"authenticated": False, "user": {"username": "a"}, "audiences": ["us"]}, id="not"),
+        pytest.param({"authenticated": True, "user": {"username": "a"}}, id="no-audience"),
+        pytest.param({"authenticated": True, "user": {"username": "a"}, "audiences": ["you"]}, id="another"),
+        pytest.param({"authenticated": True, "user": {}, "audiences": ["us"]}, id="nobody"),
+        pytest.param({"authenticated": True, "audiences": ["us"]}, id="no-user"),
+    ],
+)
+def test_a_token_for_somebody_else_is_nobodys(status: dict[str, object]) -> None:
+    assert caller(status, ["us"]) is None
+
+
+def test_whose_token_it_is() -> None:
+    extra = {"authentication.kubernetes.io/pod-uid": ["p1"], "a": ["b"]}
+    user = {"username": "system:serviceaccount:team-a:default", "uid": "u", "groups": ["g"], "extra": extra}
+    found = caller({"authenticated": True, "user": user, "audiences": ["us"]}, ["us", "them"])
+    assert found is not None
+    assert (found.uid, found.groups, found.pod_uid, found.namespace) == ("u", ("g",), "p1", "team-a")
+    assert ALICE.pod_uid is None and ALICE.namespace is None
+
+
+def test_an_access_review_says_who_wants_what() -> None:
+    assert access_review(ALICE, Right("get", namespace="team-a", name="gpt", subresource="log"))["spec"] == {
+        "user": "alice",
+        "groups": ["team-a"],
+        "extra": {"scopes": ["x", "y"]},
+        "resourceAttributes": {
+            "verb": "get",
+            "group": "footplate.dev",
+            "version": "*",
+            "resource": "trainingruns",
+            "subresource": "log",
+            "namespace": "team-a",
+            "name": "gpt",
+        },
+    }
+    asked = access_review(Caller("p"), Right("get", path="/metrics"))["spec"]
+    assert asked == {"user": "p", "nonResourceAttributes": {"verb": "get", "path": "/metrics"}}
+
+
+def test_a_name_is_asked_for_only_where_a_route_has_one() -> None:
+    path = {"namespace": "a", "name": "gpt"}
+    assert Demand("get", named=True).right(path) == Right("get", namespace="a", name="gpt")
+    assert Demand("create").right(path) == Right("create", namespace="a")
+
+
+# -- how long a verdict stands ----------------------------------------------------------
+
+
+class Asked:
+    """Answers with `answer`, or that the API server is away."""
+
+    def __init__(self, answer: object) -> None:
+        self.answer: object = answer
+        self.times = 0
+        self.away = False
+
+    def __call__(self) -> Awaitable[object]:
+        return self._answer()
+
+    async def _answer(self) -> object:
+        self.times += 1
+        if self.away:
+            raise ClusterUnavailable("away")
+        return self.answer
+
+
+@pytest.mark.parametrize(("answer", "seconds"), [(True, FRESH_SECONDS), (False, REFUSED_SECONDS)])
+async def test_a_verdict_is_asked_for_again_when_it_is_no_longer_fresh(answer: bool, seconds: float) -> None:
+    clock, ask = Clock(), Asked(answer)
+    verdicts = Verdicts[str, object](clock)
+    for moment, times in ((0.0, 1), (seconds - 0.1, 1), (0.1, 2)):
+        clock.seconds += moment
+        assert await verdicts.of("a", ask) is answer
+        assert ask.times == times
+
+
+async def test_whoever_asks_the_same_at_once_shares_one_question() -> None:
+    ask = Asked(True)
+    verdicts = Verdicts[str, object](Clock())
+    assert await asyncio.gather(*(verdicts.of("a", ask) for _ in range(50))) == [True] * 50
+    assert ask.times == 1
+
+
+async def test_a_good_verdict_stands_while_the_api_server_is_away_and_no_longer_than_it_may() -> None:
+    clock, ask = Clock(), Asked(True)
+    verdicts = Verdicts[str, object](clock)
+    await verdicts.of("a", ask)
+    ask.away = True
+    clock.seconds += STALE_SECONDS - 1
+    assert await verdicts.of("a", ask) is True
+    clock.seconds += 2
+    with pytest.raises(ClusterUnavailable):
+        await verdicts.of("a", ask)
+
+
+async def test_a_refusal_does_not_stand_in_for_an_answer() -> None:
+    clock, ask = Clock(), Asked(False)
+    verdicts = Verdicts[str, object](clock)
+    await verdicts.of("a", ask)
+    ask.away = True
+    clock.seconds += REFUSED_SECONDS
+    with pytest.raises(ClusterUnavailable):
+        await verdicts.of("a", ask)
+
+
+async def test_what_ended_is_not_remembered_even_while_the_api_server_is_away() -> None:
+    clock, ask = Clock(), Asked(True)
+    verdicts = Verdicts[str, object](clock)
+    await verdicts.of("a", ask, until=clock.seconds + 5)
+    ask.away = True
+    clock.seconds += 5
+    with pytest.raises(ClusterUnavailable):
+        await verdicts.of("a", ask, until=clock.seconds)
+
+
+async def test_the_oldest_of_too_many_are_forgotten() -> None:
+    asks = [Asked(True) for _ in range(4)]
+    verdicts = Verdicts[int, object](Clock(), most=2)
+    for number in (0, 1, 2, 0, 2):
+        await verdicts.of(number, asks[number])
+    assert [ask.times for ask in asks] == [2, 1, 1, 0]
+
+
+async def test_who_leaves_takes_the_question_from_nobody() -> None:
+    released = asyncio.Event()
+
+    async def slow() -> bool:
+        await released.wait()
+        return True
+
+    verdicts = Verdicts[str, bool](Clock())
+    first, second = (asyncio.create_task(verdicts.of("a", slow)) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    released.set()
+    assert await second is True
+
+
+# -- callers and their rights -----------------------------------------------------------
+
+
+def authentication(reviewer: FakeReviewer, now: Callable[[], float] = lambda: 0.0) -> Authentication:
+    return Authentication(reviewer, clock=Clock(), now=now)
+
+
+async def test_a_token_is_reviewed_once_for_a_while() -> None:
+    reviewer = FakeReviewer()
+    door = authentication(reviewer)
+    assert [(await door.caller(f"Bearer {ADMIN}")).username for _ in range(3)] == ["admin"] * 3
+    assert reviewer.asked == [ADMIN]
+
+
+async def test_a_token_for_the_api_server_does_for_components_alone() -> None:
+    reviewer = FakeReviewer()
+    reviewer.add("scraper", Caller("prometheus"), within(), audience="kubernetes")
+    door = authentication(reviewer)
+    with pytest.raises(Unauthenticated, match="not meant for the audience footplate-api"):
+        await door.caller("Bearer scraper")
+    assert (await door.caller("Bearer scraper", of_a_component=True)).username == "prometheus"
+
+
+async def test_a_token_that_has_ended_is_asked_about_each_time() -> None:
+    reviewer = FakeReviewer()
+    token = jwt(exp=100)
+    reviewer.add(token, ALICE, within())
+    seconds = 99.0
+    door = authentication(reviewer, lambda: seconds)
+    await door.caller(f"Bearer {token}")
+    seconds = 100.0
+    del reviewer.tokens[token]
+    with pytest.raises(Unauthenticated):
+        await Authentication(reviewer, clock=Clock(), now=lambda: seconds).caller(f"Bearer {token}")
+
+
+async def test_what_is_not_granted_is_forbidden_in_words() -> None:
+    reviewer = FakeReviewer()
+    reviewer.add("t", ALICE, within("team-a"))
+    may = Authorization(reviewer, clock=Clock())
+    await may.demand(ALICE, Right("get", namespace="team-a", name="gpt"))
+    with pytest.raises(
+        Forbidden, match=r'alice may not get trainingruns\.footplate\.dev "gpt" in the namespace "b"'
+    ):
+        await may.demand(ALICE, Right("get", namespace="b", name="gpt"))
+
+
+async def test_which_namespaces_may_be_listed() -> None:
+    reviewer = FakeReviewer()
+    reviewer.add("t", ALICE, within("team-a", "team-c"))
+    may = Authorization(reviewer, clock=Clock())
+    assert await may.listable(ALICE, ["team-a", "team-b", "team-c"]) == {"team-a", "team-c"}
+    assert await may.listable(Caller("admin"), ["team-a"]) is None
