@@ -30,7 +30,7 @@ from footplate_api.ports import Cluster, Manifest
 MOST: Final = 20_000  # that are kept in memory, of some 500 bytes each
 STRANGE_SECONDS: Final = 2.0  # for so long a pod that was not found is not looked for again
 ASKED_AT_ONCE: Final = 16  # runs that Kubernetes is asked for
-LOOKED_FOR_AT_ONCE: Final = 4  # in the database: half of the connections that it has for readers
+LOOKED_FOR_AT_ONCE: Final = 4  # in the database: of its connections some are left to others
 PATIENCE_SECONDS: Final = 5.0  # with its answer
 _NAME: Final = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 
