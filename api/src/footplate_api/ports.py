@@ -65,15 +65,26 @@ class Cluster(Protocol):
         """
         ...
 
+    async def try_run(self, namespace: str, manifest: Manifest) -> Manifest:
+        """What create_run would give, with all that is checked and filled in; nothing is stored.
+
+        Raises as create_run does.
+        """
+        ...
+
+    async def get_run(self, namespace: str, name: str) -> Manifest:
+        """The run of this name; raises ClusterRefused (404)."""
+        ...
+
+    async def get_profile(self, name: str) -> Manifest | None:
+        """The ComputeProfile of this name, None where there is none."""
+        ...
+
     async def delete_run(self, namespace: str, name: str, uid: str | None) -> None:
         """Deletes the run of this name, if `uid` is given only that one.
 
         Raises ClusterRefused (404, 409 for another uid).
         """
-        ...
-
-    async def get_run(self, namespace: str, name: str) -> Manifest | None:
-        """The run of this name as it is now; None where there is none. Both are names, not any text."""
         ...
 
     async def list_runs(self, token: str | None) -> ListPage:

@@ -50,8 +50,7 @@ class Demand:
         """Raises Forbidden."""
         may, who = authorization(request), caller(request)
         await may.demand(who, self.right(request.path_params))
-        if asks_for_former(request):
-            await may.demand(who, LIST_EVERYWHERE)
+        await _lists_former(request)
 
     def right(self, path: dict[str, Any]) -> Right:
         """What is asked for a path with these parameters."""
@@ -70,6 +69,11 @@ def asks_for_former(request: Request) -> bool:
     return any(value.strip().lower() not in _FALSE for value in given)
 
 
+async def _lists_former(request: Request) -> None:
+    if asks_for_former(request):
+        await authorization(request).demand(caller(request), LIST_EVERYWHERE)
+
+
 async def _reads_metrics(request: Request) -> None:
     if request.app.state.context.access.metrics_public:
         return
@@ -81,4 +85,5 @@ def may(verb: str, *, named: bool = False, subresource: str = "") -> Any:
     return Depends(Demand(verb, subresource=subresource, named=named))
 
 
+LISTS_FORMER: Final = Depends(_lists_former)
 READS_METRICS: Final = Depends(_reads_metrics)
