@@ -144,7 +144,7 @@ class Ingest(threading.Thread):
         answer = client.post(
             f"/v1/namespaces/team-1/runs/{name}/telemetry",
             json={"runUid": uid, "epoch": 1, "rows": rows},
-            headers=of_pod(uid),
+            headers=of_pod(uid, "team-1"),
         )
         self.sent += count if answer.is_success else 0
 

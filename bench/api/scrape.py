@@ -30,6 +30,7 @@ from footplate_api.database import Database
 from footplate_api.runs import record, repository
 from footplate_api.runs.schemas import EXAMPLE
 from footplate_api.settings import with_driver
+from tests.support.review_server import of_pod
 from tests.support.reviewer import BEARER
 
 BAR = 0.100  # seconds
@@ -98,7 +99,7 @@ def send(client: httpx.Client, size: Size) -> None:
         ]
         batch = {"runUid": f"uid-{number}", "epoch": 1, "rows": rows}
         path = f"/v1/namespaces/bench/runs/run-{number}/telemetry"
-        client.post(path, json=batch).raise_for_status()
+        client.post(path, json=batch, headers=of_pod(f"uid-{number}", "bench")).raise_for_status()
 
 
 class Neighbour(threading.Thread):

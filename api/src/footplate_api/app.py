@@ -15,6 +15,7 @@ from footplate_api.admission import Admission
 from footplate_api.attempts import routes as attempts
 from footplate_api.audit import routes as audit
 from footplate_api.checkpoints import routes as checkpoints
+from footplate_api.coordinators.service import Coordinators
 from footplate_api.document import Document
 from footplate_api.edge import Context
 from footplate_api.identity.authentication import Authentication
@@ -84,6 +85,7 @@ def create_app(context: Context) -> FastAPI:
     app.state.ingest = Ingest(context.database, context.metrics)
     app.state.document = Document(app.openapi)
     app.state.admission = Admission()
+    app.state.coordinators = Coordinators(context.database, context.cluster)
     for router in ROUTERS:
         app.include_router(router)
     edge.install(app)

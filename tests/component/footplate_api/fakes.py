@@ -37,6 +37,7 @@ class FakeCluster:
         self.available = True
         self.silent = False
         self.lists = 0
+        self.gets = 0
         self._page_size = page_size
         self.version = 100
         self.oldest = 0
@@ -69,6 +70,7 @@ class FakeCluster:
         return str(name)
 
     async def get_run(self, namespace: str, name: str) -> Manifest:
+        self.gets += 1
         self._answer()
         found = self.objects.get((namespace, name))
         if found is None:

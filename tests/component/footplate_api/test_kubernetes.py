@@ -360,9 +360,14 @@ async def test_the_mirror_follows_kubectl(
             lambda: found(database, "gpt", "default"), lambda run: run is not None and run.step == 7
         )
         assert run is not None and run.phase == "Running"
+        live = await client.get_run("default", "gpt")
+        assert live["status"]["progress"]["step"] == 7
         await asyncio.to_thread(kubectl, kubernetes, "delete", "trainingrun", "gpt")
         await eventually(
             lambda: found(database, "gpt", "default"),
             lambda run: run is not None and run.deleted_at is not None,
         )
+        with pytest.raises(ClusterRefused) as refused:
+            await client.get_run("default", "gpt")
+        assert refused.value.status == 404
     await database.close()

@@ -4,6 +4,7 @@ from footplate_api.models.attempt import Attempt
 from footplate_api.models.audit import AuditEntry, AuditResult
 from footplate_api.models.base import Base
 from footplate_api.models.checkpoint import Checkpoint
+from footplate_api.models.coordinator import RunCoordinator
 from footplate_api.models.exporter import RunExporter
 from footplate_api.models.former import STEP_METRICS
 from footplate_api.models.idempotency import IdempotencyKey
@@ -29,6 +30,7 @@ __all__ = [
     "MetricSegment",
     "Namespace",
     "Run",
+    "RunCoordinator",
     "RunExporter",
     "RunLabel",
     "RunSpec",
