@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.support.chart import rendered, one, rights
+from tests.support.chart import one, rendered, rights
 
 
 @pytest.mark.parametrize("groups", [None, ["ml", "oidc:team-a"], []])
