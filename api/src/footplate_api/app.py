@@ -13,7 +13,9 @@ from fastapi import FastAPI
 from footplate_api import bodies, document, edge, openapi, page
 from footplate_api.admission import Admission
 from footplate_api.attempts import routes as attempts
+from footplate_api.audit import routes as audit
 from footplate_api.checkpoints import routes as checkpoints
+from footplate_api.coordinators.service import Coordinators
 from footplate_api.document import Document
 from footplate_api.edge import Context
 from footplate_api.identity.authentication import Authentication
@@ -35,12 +37,13 @@ from footplate_api.system import routes as system
 
 LEAVE_SECONDS: Final = 5.0  # for connections to be closed at the end
 ROUTERS: Final = tuple(
-    part.router for part in (runs, attempts, metrics, checkpoints, system, page, document)
+    part.router for part in (runs, attempts, metrics, checkpoints, audit, system, page, document)
 )  # all that is served
 _TAGS: Sequence[dict[str, str]] = (
     {"name": "runs", "description": "TrainingRuns: created in Kubernetes, remembered here for good."},
     {"name": "metrics", "description": "Metric history, one row a step."},
     {"name": "checkpoints", "description": "Durable checkpoints."},
+    {"name": "audit", "description": "Who asked for which write, and what came of it."},
     {"name": "system", "description": "Probes, versions, Prometheus metrics."},
 )
 
@@ -82,6 +85,7 @@ def create_app(context: Context) -> FastAPI:
     app.state.ingest = Ingest(context.database, context.metrics)
     app.state.document = Document(app.openapi)
     app.state.admission = Admission()
+    app.state.coordinators = Coordinators(context.database, context.cluster)
     for router in ROUTERS:
         app.include_router(router)
     edge.install(app)

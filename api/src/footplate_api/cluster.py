@@ -120,9 +120,12 @@ class KubernetesCluster:
             raise
         return found
 
-    async def delete_run(self, namespace: str, name: str, uid: str | None) -> None:
+    async def delete_run(self, namespace: str, name: str, uid: str | None) -> str:
         options = {} if uid is None else {"preconditions": {"uid": uid}}
-        await self._ask("DELETE", f"{_path(namespace)}/{quote(name, safe='')}", {}, options)
+        answer = await self._ask("DELETE", f"{_path(namespace)}/{quote(name, safe='')}", {}, options)
+        # The object where something still holds it, such as a finalizer; else a Status that tells of it.
+        about = answer.get("details") if answer.get("kind") == "Status" else answer.get("metadata")
+        return str((about or {}).get("uid") or "")
 
     async def list_runs(self, token: str | None) -> ListPage:
         return await self._list(_path(), JSON, token)

@@ -116,11 +116,12 @@ def test_watched_namespaces_narrow_the_rights() -> None:
     assert environment(operator)["FOOTPLATE_WATCH_NAMESPACES"] == "research,demo"
 
 
-def test_watched_namespaces_narrow_who_may_not_write_a_status() -> None:
-    """Two releases with namespaces of their own do not deny each other's statuses."""
+@pytest.mark.parametrize("name", ["footplate-status", "footplate-requested-by"])
+def test_watched_namespaces_narrow_what_policies_deny(name: str) -> None:
+    """Two releases with namespaces of their own do not deny what the other one writes."""
 
     def where(*flags: str) -> list[dict[str, object]]:
-        policy = one(rendered(*flags), "ValidatingAdmissionPolicy", "footplate-status")
+        policy = one(rendered(*flags), "ValidatingAdmissionPolicy", name)
         selector = policy["spec"]["matchConstraints"].get("namespaceSelector", {})
         found: list[dict[str, object]] = selector.get("matchExpressions", [])
         return found

@@ -37,6 +37,7 @@ class FakeCluster:
         self.available = True
         self.silent = False
         self.lists = 0
+        self.gets = 0
         self._page_size = page_size
         self.version = 100
         self.oldest = 0
@@ -69,6 +70,7 @@ class FakeCluster:
         return str(name)
 
     async def get_run(self, namespace: str, name: str) -> Manifest:
+        self.gets += 1
         self._answer()
         found = self.objects.get((namespace, name))
         if found is None:
@@ -79,7 +81,7 @@ class FakeCluster:
         self._answer()
         return copy.deepcopy(self.profiles.get(name))
 
-    async def delete_run(self, namespace: str, name: str, uid: str | None) -> None:
+    async def delete_run(self, namespace: str, name: str, uid: str | None) -> str:
         self._answer()
         found = self.objects.get((namespace, name))
         if found is None:
@@ -87,6 +89,7 @@ class FakeCluster:
         if uid not in (None, found["metadata"]["uid"]):
             raise ClusterRefused(f"the UID in the precondition ({uid}) does not match", status=409)
         await self.remove(namespace, name)
+        return str(found["metadata"]["uid"])
 
     async def list_runs(self, token: str | None) -> ListPage:
         self._answer()

@@ -259,6 +259,20 @@ async def test_deleting_needs_the_right_uid(client: KubernetesCluster) -> None:
     assert missing.value.status == 404
 
 
+@pytest.mark.parametrize("held", [False, True])
+async def test_a_deletion_tells_whom_it_met(
+    kubernetes: ApiServer, client: KubernetesCluster, held: bool
+) -> None:
+    wanted = manifest("held" if held else "free")
+    wanted["metadata"]["finalizers"] = ["footplate.dev/test"] if held else []
+    created = await client.create_run("default", wanted)
+    name = created["metadata"]["name"]
+    assert await client.delete_run("default", name, None) == created["metadata"]["uid"]
+    if held:
+        freed = ("--type=merge", "--patch", '{"metadata": {"finalizers": null}}')
+        kubectl(kubernetes, "patch", "trainingrun", name, *freed)
+
+
 async def test_an_expired_version_says_so(client: KubernetesCluster) -> None:
     async def answered() -> bool:
         try:
@@ -346,9 +360,14 @@ async def test_the_mirror_follows_kubectl(
             lambda: found(database, "gpt", "default"), lambda run: run is not None and run.step == 7
         )
         assert run is not None and run.phase == "Running"
+        live = await client.get_run("default", "gpt")
+        assert live["status"]["progress"]["step"] == 7
         await asyncio.to_thread(kubectl, kubernetes, "delete", "trainingrun", "gpt")
         await eventually(
             lambda: found(database, "gpt", "default"),
             lambda run: run is not None and run.deleted_at is not None,
         )
+        with pytest.raises(ClusterRefused) as refused:
+            await client.get_run("default", "gpt")
+        assert refused.value.status == 404
     await database.close()

@@ -34,6 +34,7 @@ STATUSES: Final = {
     "read_metrics": {200, 422} | IDENTITY | ROUTER,
     "list_checkpoints": {200, 422} | IDENTITY | ROUTER,
     "list_attempts": {200, 422} | IDENTITY | ROUTER,
+    "list_audit": {200, 422} | IDENTITY,
     "healthz": {200},
     "readyz": {200, 503},
     "version": {200},

@@ -1,8 +1,10 @@
 """The tables, one file per aggregate; importing this package knows all of them."""
 
 from footplate_api.models.attempt import Attempt
+from footplate_api.models.audit import AuditEntry, AuditResult
 from footplate_api.models.base import Base
 from footplate_api.models.checkpoint import Checkpoint
+from footplate_api.models.coordinator import RunCoordinator
 from footplate_api.models.exporter import RunExporter
 from footplate_api.models.former import STEP_METRICS
 from footplate_api.models.idempotency import IdempotencyKey
@@ -15,6 +17,8 @@ from footplate_api.models.run import Run, RunSpec
 __all__ = [
     "STEP_METRICS",
     "Attempt",
+    "AuditEntry",
+    "AuditResult",
     "Base",
     "Checkpoint",
     "FurtherName",
@@ -26,6 +30,7 @@ __all__ = [
     "MetricSegment",
     "Namespace",
     "Run",
+    "RunCoordinator",
     "RunExporter",
     "RunLabel",
     "RunSpec",

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Header, Query, Response, status
 
 from footplate_api import bodies, conditional
 from footplate_api.conditional import IfNoneMatch
-from footplate_api.edge import Context, Contextual, Reading, RunBody
+from footplate_api.edge import Contextual, Reading, RunBody
 from footplate_api.errors import (
     ClusterRefused,
     ClusterUnavailable,
@@ -17,7 +17,7 @@ from footplate_api.errors import (
     InstallationLacksRights,
     RunNotFound,
 )
-from footplate_api.identity.rights import LISTS_FORMER, Authorizing, Calling, may
+from footplate_api.identity.rights import LISTS_FORMER, Authorizing, Calling, Writing, may
 from footplate_api.openapi import Responses, leads_to, raises
 from footplate_api.runs import idempotency, service
 from footplate_api.runs.listing import Within
@@ -53,22 +53,19 @@ DryRun = Annotated[
 async def _create(
     manifest: Submitted,
     context: Contextual,
-    caller: Calling,
+    writer: Writing,
     key: IdempotencyKey = None,
     dry_run: DryRun = False,
 ) -> Response:
     if dry_run:
-        preview = await service.preview(context.cluster, manifest)
+        preview = await service.preview(context.cluster, writer.signed(manifest))
         return Response(preview.model_dump_json(by_alias=True), media_type="application/json")
-    created = await _created(context, manifest, None if key is None else (caller.username, key))
-    return Response(created, status.HTTP_201_CREATED, media_type="application/json")
-
-
-async def _created(context: Context, manifest: dict[str, Any], key: tuple[str, str] | None) -> str:
     if key is None:
-        return await service.submit(context.cluster, context.database, manifest, context.now)
-    asking = idempotency.asking(*key, manifest)
-    return await service.submit_once(context.cluster, context.database, manifest, asking, context.now)
+        created = await service.submit(writer, context.database, manifest, context.now)
+    else:
+        asking = idempotency.asking(writer.username, key, manifest)
+        created = await service.submit_once(writer, context.database, manifest, asking, context.now)
+    return Response(created, status.HTTP_201_CREATED, media_type="application/json")
 
 
 router = APIRouter(tags=["runs"])
@@ -159,13 +156,11 @@ async def get_run(
     response_class=Response,
     summary="Delete a run",
     dependencies=[may("delete", named=True)],
-    responses=raises(*_KUBERNETES),
+    responses=raises(*_KUBERNETES, DatabaseUnavailable, DatabaseFull),
 )
-async def delete_run(
-    namespace: Namespace, name: RunName, context: Contextual, uid: Uid | None = None
-) -> None:
+async def delete_run(namespace: Namespace, name: RunName, writer: Writing, uid: Uid | None = None) -> None:
     """Deletes the TrainingRun in Kubernetes; its history stays here.
 
     With `uid`, a younger run of the same name is left alone (409).
     """
-    await context.cluster.delete_run(namespace, name, uid)
+    await writer.delete_run(namespace, name, uid)

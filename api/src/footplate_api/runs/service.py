@@ -15,7 +15,7 @@ from footplate_api.identity.authorization import Authorization
 from footplate_api.identity.caller import LIST_EVERYWHERE, Caller
 from footplate_api.installation import repository as installation
 from footplate_api.models.run import Run
-from footplate_api.ports import Cluster, Manifest
+from footplate_api.ports import Cluster, Manifest, RunWriter
 from footplate_api.runs import estimate, keys, listing, pagination, plain, record, repository
 from footplate_api.runs.idempotency import HEADER, Asking, is_marked, marked
 from footplate_api.runs.listing import Within
@@ -29,6 +29,7 @@ from footplate_api.runs.schemas import (
     RunSubmission,
     RunSummary,
 )
+from footplate_contracts.names import REQUESTED_BY_ANNOTATION
 
 CONFLICT: Final = 409
 
@@ -38,7 +39,18 @@ def submission(body: bytes) -> RunSubmission:
     read = reading.model(RunSubmission, body)
     plain.check("body.metadata", read.metadata)
     plain.check("body.spec", read.spec)
+    _check_unsigned(read.metadata)
     return read
+
+
+def _check_unsigned(metadata: dict[str, Any]) -> None:
+    annotations = metadata.get("annotations")
+    if isinstance(annotations, dict) and REQUESTED_BY_ANNOTATION in annotations:
+        raise Invalid.field(
+            f"body.metadata.annotations.{REQUESTED_BY_ANNOTATION}",
+            annotations[REQUESTED_BY_ANNOTATION],
+            "must be absent: this API writes the name of its caller there",
+        )
 
 
 def manifest(namespace: str, submission: RunSubmission) -> dict[str, Any]:
@@ -57,16 +69,16 @@ def manifest(namespace: str, submission: RunSubmission) -> dict[str, Any]:
 
 
 async def submit(
-    cluster: Cluster, database: Database, manifest: Manifest, now: Callable[[], datetime]
+    writer: RunWriter, database: Database, manifest: Manifest, now: Callable[[], datetime]
 ) -> str:
     """Creates the run and notes it at once, so that its creator can read it back; its RunDetail as JSON."""
-    created = await cluster.create_run(manifest["metadata"]["namespace"], manifest)
+    created = await writer.create_run(manifest["metadata"]["namespace"], manifest)
     async with database.write() as session:
         return await _note(session, created, now())
 
 
 async def submit_once(
-    cluster: Cluster, database: Database, manifest: Manifest, asking: Asking, now: Callable[[], datetime]
+    writer: RunWriter, database: Database, manifest: Manifest, asking: Asking, now: Callable[[], datetime]
 ) -> str:
     """As submit(); whoever asks for the same again gets what was answered the first time.
 
@@ -83,19 +95,19 @@ async def submit_once(
         if seen is not None:  # its first attempt was killed after Kubernetes had answered
             shown = await _shown(session, seen)
             return await keys.answered(session, asking, shown.model_dump_json(by_alias=True))
-    created = await _create_once(cluster, database, marked(manifest, asking), asking)
+    created = await _create_once(writer, database, marked(manifest, asking), asking)
     async with database.write() as session:
         return await keys.answered(session, asking, await _note(session, created, now()))
 
 
-async def _create_once(cluster: Cluster, database: Database, manifest: Manifest, asking: Asking) -> Manifest:
+async def _create_once(writer: RunWriter, database: Database, manifest: Manifest, asking: Asking) -> Manifest:
     namespace = manifest["metadata"]["namespace"]
     try:
-        return await cluster.create_run(namespace, manifest)
+        return await writer.create_run(namespace, manifest)
     except (ClusterRefused, InstallationLacksRights) as error:
         if error.status == CONFLICT and "name" in manifest["metadata"]:
             with suppress(ClusterRefused):
-                standing = await cluster.get_run(namespace, manifest["metadata"]["name"])
+                standing = await writer.get_run(namespace, manifest["metadata"]["name"])
                 if is_marked(standing, asking):  # another attempt, before or beside this one
                     return standing
         async with database.write() as session:
