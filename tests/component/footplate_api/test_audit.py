@@ -340,6 +340,7 @@ async def test_pages_join_to_the_whole_newest_first_though_one_is_added(api: Api
         pytest.param({"cursor": "nonsense"}, "query.cursor", id="cursor"),
         pytest.param({"limit": 0}, "query.limit", id="limit"),
         pytest.param({"from": "2026-11-25T00:00:00"}, "query.from", id="no-zone"),
+        pytest.param({"from": "1764028800"}, "query.from", id="number"),
         pytest.param({"to": "9999-12-31T23:59:59-12:00"}, "query.to", id="no-such-instant"),
         pytest.param({"name": "a\0b"}, "query.name", id="no-text"),
         pytest.param({"nmae": "a"}, "query.nmae", id="misspelt"),
