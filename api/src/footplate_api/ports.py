@@ -48,13 +48,17 @@ class ListPage:
 
 
 class RunWriter(Protocol):
-    """What is changed in the Kubernetes API; raises what all of `Cluster` does."""
+    """What is changed in the Kubernetes API, and read back; raises what all of `Cluster` does."""
 
     async def create_run(self, namespace: str, manifest: Manifest) -> Manifest:
         """Creates a run under strict validation; the object as stored.
 
         Raises ClusterRefused with the API server's status and message.
         """
+        ...
+
+    async def get_run(self, namespace: str, name: str) -> Manifest:
+        """The run of this name; raises ClusterRefused (404)."""
         ...
 
     async def delete_run(self, namespace: str, name: str, uid: str | None) -> str:
@@ -71,6 +75,17 @@ class Cluster(RunWriter, Protocol):
     Every method raises ClusterUnavailable when the API server does not answer, and
     InstallationLacksRights when it refuses this program's own account.
     """
+
+    async def try_run(self, namespace: str, manifest: Manifest) -> Manifest:
+        """What create_run would give, with all that is checked and filled in; nothing is stored.
+
+        Raises as create_run does.
+        """
+        ...
+
+    async def get_profile(self, name: str) -> Manifest | None:
+        """The ComputeProfile of this name, None where there is none."""
+        ...
 
     async def identity(self) -> str:
         """What tells this cluster from any other: the uid of its namespace kube-system."""

@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from tests.component.chart.test_chart import one, rights
-from tests.support.chart import rendered
+from tests.support.chart import one, rendered, rights
 
 
 @pytest.mark.parametrize("groups", [None, ["ml", "oidc:team-a"], []])

@@ -20,16 +20,26 @@ class AuditedWriter:
         self._cluster = cluster
         self._auditor = auditor
 
+    @property
+    def username(self) -> str:
+        """Of the caller."""
+        return self._auditor.caller.username
+
+    def signed(self, manifest: Manifest) -> Manifest:
+        """`manifest` with the name of the caller."""
+        return signed(manifest, self.username)
+
     async def create_run(self, namespace: str, manifest: Manifest) -> Manifest:
         given = manifest["metadata"].get("name")
         name = given if isinstance(given, str) else ""  # with generateName Kubernetes names it
         async with self._auditor.noted(Right("create", namespace=namespace, name=name), CREATED) as outcome:
-            created = await self._cluster.create_run(
-                namespace, signed(manifest, self._auditor.caller.username)
-            )
+            created = await self._cluster.create_run(namespace, self.signed(manifest))
             outcome.uid = str(created["metadata"]["uid"])
             outcome.name = "" if name else str(created["metadata"]["name"])
         return created
+
+    async def get_run(self, namespace: str, name: str) -> Manifest:
+        return await self._cluster.get_run(namespace, name)
 
     async def delete_run(self, namespace: str, name: str, uid: str | None) -> str:
         async with self._auditor.noted(Right("delete", namespace=namespace, name=name), ACCEPTED) as outcome:

@@ -74,8 +74,7 @@ class Demand:
             if right.writes and not only_tries(request):
                 await auditor(request).refused(right, refusal)
             raise
-        if asks_for_former(request):
-            await may.demand(who, LIST_EVERYWHERE)
+        await _lists_former(request)
 
     def right(self, path: dict[str, Any]) -> Right:
         """What is asked for a path with these parameters."""
@@ -100,6 +99,11 @@ def only_tries(request: Request) -> bool:
     return bool(given) and all(value.strip().lower() in _TRUE for value in given)
 
 
+async def _lists_former(request: Request) -> None:
+    if asks_for_former(request):
+        await authorization(request).demand(caller(request), LIST_EVERYWHERE)
+
+
 async def _reads_metrics(request: Request) -> None:
     if request.app.state.context.access.metrics_public:
         return
@@ -111,4 +115,5 @@ def may(verb: str, *, named: bool = False, subresource: str = "", everywhere: bo
     return Depends(Demand(verb, subresource=subresource, named=named, everywhere=everywhere))
 
 
+LISTS_FORMER: Final = Depends(_lists_former)
 READS_METRICS: Final = Depends(_reads_metrics)
