@@ -18,7 +18,10 @@ BOUND: Final = "team-a"
 OTHER: Final = "team-b"
 PEOPLE: Final = ("view", "edit", "admin", "nobody")
 # What no review of Kubernetes decides.
-OTHERWISE: Final = {"ingest_telemetry": "the coordinator of the run"}
+OTHERWISE: Final = {
+    "ingest_telemetry": "the coordinator of the run",
+    "list_all_runs": "nothing; shows the namespaces whose runs one may `list`",
+}
 
 INTRODUCTION: Final = """<!-- Written by tests/component/footplate_api/test_rights.py under GOLDEN=write. -->
 
