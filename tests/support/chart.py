@@ -43,3 +43,20 @@ def rendered(*flags: str) -> list[dict[str, Any]]:
     done = template(*flags)
     assert done.returncode == 0, done.stderr
     return [item for item in yaml.safe_load_all(done.stdout) if item]
+
+
+def one(objects: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
+    """The object of that kind and name."""
+    (found,) = [item for item in objects if (item["kind"], item["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def container(deployment: dict[str, Any]) -> dict[str, Any]:
+    """The one container of a Deployment."""
+    (only,) = deployment["spec"]["template"]["spec"]["containers"]
+    return dict(only)
+
+
+def environment(deployment: dict[str, Any]) -> dict[str, Any]:
+    """Name -> value, or the source of the value."""
+    return {item["name"]: item.get("value", item.get("valueFrom")) for item in container(deployment)["env"]}

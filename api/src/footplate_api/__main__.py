@@ -20,6 +20,8 @@ from footplate_api.app import create_app
 from footplate_api.database import Database
 from footplate_api.edge import Context
 from footplate_api.errors import MigrationFailed
+from footplate_api.identity.authentication import Issuer
+from footplate_api.identity.oidc.config import Oidc
 from footplate_api.identity.reviewing import KubernetesReviewer
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.settings import Settings
@@ -91,12 +93,25 @@ async def _serve(server: uvicorn.Server, startup: Startup, mirror: MirrorHealth)
         raise ValueError(mirror.refusal)
 
 
+def _issuers(oidc: Oidc | None) -> tuple[Issuer, ...]:
+    """Raises ValueError where the certificates in the issuer's file cannot be used."""
+    if oidc is None:
+        return ()
+    # Imported here: the cryptography takes 10 MB, which an installation without an issuer need not spend.
+    from footplate_api.identity.oidc.discovery import Discovery
+    from footplate_api.identity.oidc.issuer import OidcIssuer
+
+    return (OidcIssuer(oidc, Discovery(oidc).keys),)
+
+
 async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
     """Serves until a signal.
 
-    Raises ValueError where no cluster is configured, the database cannot be or is another cluster's,
-    MigrationFailed where that cannot be brought to this release's schema.
+    Raises ValueError where no cluster is configured, the issuer's certificates cannot be read, or the
+    database cannot be or is another cluster's; MigrationFailed where that cannot be brought to this
+    release's schema.
     """
+    issuers = _issuers(chosen.oidc)
     kubernetes = await cluster.connect(kubeconfig, chosen.in_pod)
     try:
         database = Database(chosen.database_url)
@@ -110,6 +125,7 @@ async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
             limits=chosen.limits,
             patience=chosen.patience,
             access=chosen.access,
+            issuers=issuers,
             room=chosen.database_size,
         )
         config = uvicorn.Config(

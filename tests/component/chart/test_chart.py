@@ -13,7 +13,16 @@ import pytest
 import yaml
 from tools.crds import all_definitions
 
-from tests.support.chart import CHART, KUBERNETES, helm, rendered, template
+from tests.support.chart import (
+    CHART,
+    KUBERNETES,
+    container,
+    environment,
+    helm,
+    one,
+    rendered,
+    template,
+)
 
 LOCAL = ("--values", "values-local.yaml")
 QUIET_CHILDREN = [
@@ -24,12 +33,6 @@ QUIET_CHILDREN = [
 ]
 
 
-def one(objects: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
-    """The object of that kind and name."""
-    (found,) = [item for item in objects if (item["kind"], item["metadata"]["name"]) == (kind, name)]
-    return found
-
-
 def rights(role: dict[str, Any]) -> dict[tuple[str, str], set[str]]:
     """(API group, resource) -> verbs."""
     found: dict[tuple[str, str], set[str]] = {}
@@ -37,17 +40,6 @@ def rights(role: dict[str, Any]) -> dict[tuple[str, str], set[str]]:
         for key in itertools.product(rule["apiGroups"], rule["resources"]):
             found.setdefault(key, set()).update(rule["verbs"])
     return found
-
-
-def container(deployment: dict[str, Any]) -> dict[str, Any]:
-    """The one container of a Deployment."""
-    (only,) = deployment["spec"]["template"]["spec"]["containers"]
-    return dict(only)
-
-
-def environment(deployment: dict[str, Any]) -> dict[str, Any]:
-    """Name -> value, or the source of the value."""
-    return {item["name"]: item.get("value", item.get("valueFrom")) for item in container(deployment)["env"]}
 
 
 @pytest.mark.parametrize("values", [pytest.param((), id="defaults"), pytest.param(LOCAL, id="local")])
@@ -272,6 +264,10 @@ def test_what_the_api_is_told() -> None:
         "FOOTPLATE_RETENTION_ROWS_AFTER": "10000",
         "FOOTPLATE_RETENTION_KEPT_DAYS": "365",
         "FOOTPLATE_TOKEN_AUDIENCES": "footplate-api",
+        "FOOTPLATE_RATE_PER_SECOND": "50",
+        "FOOTPLATE_RATE_BURST": "200",
+        "FOOTPLATE_TELEMETRY_RATE_PER_SECOND": "20",
+        "FOOTPLATE_TELEMETRY_RATE_BURST": "100",
         "FOOTPLATE_METRICS_PUBLIC": "false",
         "FOOTPLATE_DOCS_PUBLIC": "false",
         "FOOTPLATE_LOG_LEVEL": "DEBUG",

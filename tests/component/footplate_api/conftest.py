@@ -70,19 +70,21 @@ class Api:
 
 
 @asynccontextmanager
-async def running(url: str, cluster: FakeCluster, access: Access | None = None) -> AsyncIterator[Api]:
-    """The application with its lifespan: migrated, mirroring."""
-    async with starting(url, cluster, access=access) as started:
+async def running(
+    url: str, cluster: FakeCluster, access: Access | None = None, **more: Any
+) -> AsyncIterator[Api]:
+    """The application with its lifespan: migrated, mirroring; `more` goes to its context."""
+    async with starting(url, cluster, access=access, **more) as started:
         await started.context.startup.over()
         yield started
 
 
 @asynccontextmanager
 async def starting(
-    url: str, cluster: FakeCluster, migrations: Path | None = None, access: Access | None = None
+    url: str, cluster: FakeCluster, migrations: Path | None = None, access: Access | None = None, **more: Any
 ) -> AsyncIterator[Api]:
     """The application as soon as it answers, with the migrations of a folder."""
-    reviewer = FakeReviewer()
+    reviewer = more.pop("reviewer", None) or FakeReviewer()
     context = Context(
         Database(url),
         cluster,
@@ -92,6 +94,7 @@ async def starting(
         revision="abc123",
         access=access or Access(),
         migrations=migrations or migrate.scripts(),
+        **more,
     )
     app = create_app(context)
     async with app.router.lifespan_context(app):
