@@ -14,6 +14,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from cluster.machine.ports import claim_ports
 from footplate_api.errors import IssuerUnavailable
 from footplate_api.identity.caller import Caller
 from footplate_api.identity.oidc.config import Oidc
@@ -22,9 +23,10 @@ from footplate_api.identity.oidc.issuer import OidcIssuer
 from footplate_api.identity.oidc.keyring import PAUSE_SECONDS, REFRESH_SECONDS
 from footplate_api.identity.oidc.keys import Key
 from footplate_api.settings import with_driver
-from tests.component.footplate_api.builders import RUNS
+from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
+from tests.component.footplate_api.test_process import IDLE_MEGABYTES, client, ready, resident, serving
 from tests.support.clock import Clock
 from tests.support.hostile_tokens import HOSTILE
 from tests.support.oidc import CLIENT, Publisher, publishing, rsa_key, self_signed
@@ -60,7 +62,7 @@ def believed(publisher: Publisher) -> Oidc:
 
 
 @asynccontextmanager
-async def serving(folder: Path) -> AsyncIterator[World]:
+async def believing(folder: Path) -> AsyncIterator[World]:
     async with publishing() as publisher:
         oidc, clock, patience = believed(publisher), Clock(), [60.0]
 
@@ -76,7 +78,7 @@ async def serving(folder: Path) -> AsyncIterator[World]:
 
 @pytest_asyncio.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with serving(tmp_path) as found:
+    async with believing(tmp_path) as found:
         yield found
 
 
@@ -197,3 +199,22 @@ def test_certificates_that_cannot_be_read_are_told_at_the_start(tmp_path: Path) 
     for path in (tmp_path / "ca.crt", tmp_path / "none"):
         with pytest.raises(ValueError, match="FOOTPLATE_OIDC_CA_FILE must be a file of certificates"):
             Discovery(Oidc("https://b.example.com", (CLIENT,), ca_file=path))
+
+
+async def test_a_process_is_told_of_its_issuer_by_its_environment_and_idles_small(tmp_path: Path) -> None:
+    [port] = claim_ports(1)
+    async with publishing() as publisher:
+        variables = {
+            "FOOTPLATE_OIDC_ISSUER": publisher.url,
+            "FOOTPLATE_OIDC_AUDIENCES": CLIENT,
+            "FOOTPLATE_OIDC_USERNAME_PREFIX": "-",
+        }
+        with serving(tmp_path, port, **variables) as process:
+            async with client(port) as probe:
+                await eventually(lambda: ready(probe), bool, seconds=60)
+                token = publisher.keys[0].sign(publisher.claims(time.time(), sub="admin"))
+                answer = await probe.get(RUNS, headers={"Authorization": f"Bearer {token}"})
+                assert answer.status_code == 200, answer.text
+            taken = resident(process.pid)
+            print(f"with an issuer: {taken:.0f} MB")
+            assert taken < IDLE_MEGABYTES

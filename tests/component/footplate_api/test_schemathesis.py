@@ -23,6 +23,7 @@ from footplate_api.edge import Context
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.settings import with_driver
 from tests.component.footplate_api.strict_cluster import StrictCluster
+from tests.support.limits import HASTE
 from tests.support.reviewer import BEARER, FakeReviewer
 
 SEED: Final = 20261128
@@ -49,7 +50,9 @@ def configuration(examples: int) -> SchemathesisConfig:
 def application(folder: Path) -> FastAPI:
     """The API on SQLite and a cluster that refuses what a real one refuses."""
     database = Database(with_driver(f"sqlite:///{folder}/footplate.db"))
-    return create_app(Context(database, StrictCluster(), FakeReviewer(), Metrics(), MirrorHealth()))
+    return create_app(
+        Context(database, StrictCluster(), FakeReviewer(), Metrics(), MirrorHealth(), access=HASTE)
+    )
 
 
 @contextmanager

@@ -131,6 +131,18 @@ async def test_a_silent_api_server_is_waited_for_once_and_not_by_every_request()
     assert await verdicts.of("a", ask) is False
 
 
+async def test_who_is_refused_an_answer_takes_none_from_others() -> None:
+    clock, away, ask = Clock(), Asked(True), Asked(True)
+    away.away = True
+    verdicts = Verdicts[str, object](clock)
+    await verdicts.of("known", ask)
+    clock.seconds += FRESH_SECONDS
+    with pytest.raises(ClusterUnavailable):
+        await verdicts.of("stranger", away)
+    ask.answer = False
+    assert await verdicts.of("known", ask) is False
+
+
 async def test_an_answer_that_comes_late_counts() -> None:
     clock, late = Clock(), asyncio.Event()
     verdicts = Verdicts[str, object](clock, patience=0.0)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from footplate_api.errors import ClusterUnavailable
@@ -21,8 +21,9 @@ from footplate_api.errors import ClusterUnavailable
 FRESH_SECONDS: Final = 30.0
 REFUSED_SECONDS: Final = 10.0  # whoever was just given a right should not wait long for it
 STALE_SECONDS: Final = 15 * 60.0  # of a good one, while the API server is away
-PATIENT_SECONDS: Final = 2.0  # for an answer, where there is a good one of before
-RETRY_SECONDS: Final = 5.0  # after a question that was not answered, where there is a good one of before
+# Where there is a good one of before:
+PATIENT_SECONDS: Final = 2.0  # for an answer
+RETRY_SECONDS: Final = 5.0  # after a question that nobody answered, until the next one
 MOST: Final = 20_000  # good ones, of some 300 bytes each
 MOST_REFUSED: Final = 10_000
 
@@ -35,7 +36,6 @@ class _Verdict(Generic[Answer]):
     answer: Answer
     at: float
     until: float  # its subject ends: that of a token
-    missed: float = float("-inf")  # when it was asked for again, and nobody answered
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class Verdicts(Generic[Key, Answer]):
             False: OrderedDict(),
         }
         self._asked: dict[Key, _Question[Answer]] = {}
+        self._missed = float("-inf")  # when nobody answered a question for which a good verdict stood in
 
     async def of(self, key: Key, ask: Callable[[], Awaitable[Answer]], until: float = float("inf")) -> Answer:
         """The fresh answer to `key`, else what `ask` gives; raises what that raises.
@@ -77,13 +78,15 @@ class Verdicts(Generic[Key, Answer]):
             return known.answer
         if known is None or not self._stands(known):
             return await asyncio.shield(self._question(key, ask, until).task)  # others may wait for it, too
-        if self._clock() - known.missed < RETRY_SECONDS:
+        if self._clock() - self._missed < RETRY_SECONDS:
             return known.answer
         question = self._question(key, ask, until)
         left = question.since + self._patience - self._clock()
         answered, _ = await asyncio.wait({question.task}, timeout=max(left, 0.0))
         if answered and not isinstance(question.task.exception(), ClusterUnavailable):
+            self._missed = float("-inf")
             return question.task.result()
+        self._missed = self._clock()
         if not self._stands(known):
             return await asyncio.shield(question.task)
         return known.answer
@@ -110,12 +113,7 @@ class Verdicts(Generic[Key, Answer]):
             done.exception()  # whoever asked may have left
 
     async def _ask(self, key: Key, ask: Callable[[], Awaitable[Answer]], until: float) -> Answer:
-        try:
-            answer = await ask()
-        except ClusterUnavailable:
-            if known := self._known[True].get(key):
-                self._known[True][key] = replace(known, missed=self._clock())
-            raise
+        answer = await ask()
         good = bool(answer)
         self._known[not good].pop(key, None)
         found = self._known[good]
