@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from footplate_api.identity.access import Access
-from footplate_api.identity.pace import Rate, Rates
+from footplate_api.identity.rates import Rate, Rates
 
 _HIGH: Final = Rate(1e6, 10**6)
 HASTE: Final = Access(rates=Rates(_HIGH, _HIGH))

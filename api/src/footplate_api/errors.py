@@ -3,10 +3,11 @@
 ApiError
 ├── Unauthenticated       401  nobody's token, or none
 ├── Forbidden             403  Kubernetes does not let the caller do that
+│   └── NotItsCoordinator 403  telemetry from somebody else than the run's coordinator
 ├── TooManyRequests       429  of one caller
 ├── Invalid               422  the request says something that cannot be (also a ValueError)
 ├── RunNotFound           404
-├── RunMismatch           409  a batch for another run than the path names
+├── RunMismatch           409  a batch of another run than its sender's
 ├── ClusterRefused        4xx  the API server's own word, its status kept
 ├── InstallationLacksRights  502  the API server refuses this API's own account, whoever the caller is
 ├── ClusterUnavailable    503
@@ -88,6 +89,15 @@ class Forbidden(ApiError):
     title = "Forbidden"
 
 
+class NotItsCoordinator(Forbidden):
+    """Telemetry of a run is taken from the pod that coordinates it, or did.
+
+    The operator may not have said yet that the caller is this pod: whoever is, sends again.
+    """
+
+    title = "Not the run's coordinator"
+
+
 class TooManyRequests(ApiError):
     """The caller sends more requests than one may; this one was not looked at."""
 
@@ -124,7 +134,7 @@ class RunNotFound(ApiError):
 
 
 class RunMismatch(ApiError):
-    """The batch's run is known under another name than the path's."""
+    """The batch is of another run than the one that its sender coordinates."""
 
     status = 409
     title = "Run mismatch"

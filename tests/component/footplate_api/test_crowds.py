@@ -12,7 +12,7 @@ import pytest
 
 from footplate_api.identity.access import Access
 from footplate_api.identity.caller import Caller
-from footplate_api.identity.pace import Rate, Rates
+from footplate_api.identity.rates import Rate, Rates
 from footplate_api.identity.turns import AT_ONCE, WAITING
 from footplate_api.identity.verdicts import FRESH_SECONDS, RETRY_SECONDS, STALE_SECONDS
 from footplate_api.settings import with_driver

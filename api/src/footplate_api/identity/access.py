@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from footplate_api.identity.gate import DOCUMENTS, SCRAPED
-from footplate_api.identity.pace import Rates
+from footplate_api.identity.rates import Rates
 from footplate_contracts.names import API_AUDIENCE
 
 
