@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cluster.machine.ports import claim_ports
 from tests.component.footplate_api.postgres import server
+from tests.support.limits import HASTE_VARIABLES
 from tests.support.review_server import reviewing
 
 START_SECONDS = 60.0
@@ -70,7 +71,7 @@ def _started(kubeconfig: Path, database_url: str) -> Iterator[tuple[str, Usage]]
     program = [sys.executable, "-m", "footplate_api", "--log-level", "ERROR"]
     started = subprocess.Popen(
         [*program, "--port", str(port), "--kubeconfig", str(kubeconfig)],
-        env={**os.environ, "FOOTPLATE_DATABASE_URL": database_url},
+        env={**os.environ, **HASTE_VARIABLES, "FOOTPLATE_DATABASE_URL": database_url},
     )
     url = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + START_SECONDS

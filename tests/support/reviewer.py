@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -69,3 +69,21 @@ class FakeReviewer:
         self.asked.append(asked)
         if not self.available:
             raise ClusterUnavailable("The Kubernetes API server does not answer (Fake).")
+
+
+class Asked:
+    """Answers with `answer`, or that the API server is away."""
+
+    def __init__(self, answer: object) -> None:
+        self.answer: object = answer
+        self.times = 0
+        self.away = False
+
+    def __call__(self) -> Awaitable[object]:
+        return self._answer()
+
+    async def _answer(self) -> object:
+        self.times += 1
+        if self.away:
+            raise ClusterUnavailable("away")
+        return self.answer

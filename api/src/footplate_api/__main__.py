@@ -21,6 +21,8 @@ from footplate_api.connections import Loop, Protocol
 from footplate_api.database import Database
 from footplate_api.edge import Context
 from footplate_api.errors import MigrationFailed
+from footplate_api.identity.authentication import Issuer
+from footplate_api.identity.oidc.config import Oidc
 from footplate_api.identity.reviewing import KubernetesReviewer
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.settings import Settings
@@ -98,12 +100,25 @@ async def _serve(
         raise ValueError(mirror.refusal)
 
 
+def _issuers(oidc: Oidc | None) -> tuple[Issuer, ...]:
+    """Raises ValueError where the certificates in the issuer's file cannot be used."""
+    if oidc is None:
+        return ()
+    # Imported here: the cryptography takes 10 MB, which an installation without an issuer need not spend.
+    from footplate_api.identity.oidc.discovery import Discovery
+    from footplate_api.identity.oidc.issuer import OidcIssuer
+
+    return (OidcIssuer(oidc, Discovery(oidc).keys),)
+
+
 async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
     """Serves until a signal.
 
-    Raises ValueError where it would serve in clear, no cluster is configured, the database cannot be or is
-    another cluster's, MigrationFailed where that cannot be brought to this release's schema.
+    Raises ValueError where it would serve in clear, no cluster is configured, the issuer's certificates
+    cannot be read, or the database cannot be or is another cluster's; MigrationFailed where that cannot be
+    brought to this release's schema.
     """
+    issuers = _issuers(chosen.oidc)
     files = chosen.certificate
     certificate = Certificate(files, chosen.tls_look_seconds) if files is not None else None
     kubernetes = await cluster.connect(kubeconfig, chosen.in_pod)
@@ -119,6 +134,7 @@ async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
             limits=chosen.limits,
             patience=chosen.patience,
             access=chosen.access,
+            issuers=issuers,
             room=chosen.database_size,
         )
         config = uvicorn.Config(

@@ -21,6 +21,7 @@ from footplate_api.edge import Context
 from footplate_api.identity.authentication import Authentication
 from footplate_api.identity.authorization import Authorization
 from footplate_api.identity.gate import IdentityGate
+from footplate_api.identity.rates import RateGate
 from footplate_api.metrics import routes as metrics
 from footplate_api.middleware import RequestEdge
 from footplate_api.pipelines import kubernetes, migration
@@ -89,8 +90,11 @@ def create_app(context: Context) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     edge.install(app)
-    app.state.authorization = Authorization(context.reviewer)
-    authentication = Authentication(context.reviewer, context.access.audiences)
+    app.state.authorization = Authorization(context.reviewer, context.clock)
+    authentication = Authentication(
+        context.reviewer, context.access.audiences, context.issuers, context.clock
+    )
+    app.add_middleware(RateGate, rates=context.access.rates, clock=context.clock)
     app.add_middleware(IdentityGate, authentication=authentication, public=context.access.public)
     app.add_middleware(Staleness, mirror=context.mirror, now=context.now)
     app.add_middleware(StartupGate, startup=context.startup)

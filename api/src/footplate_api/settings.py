@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from footplate_api.bodies import Patience
 from footplate_api.certificate import LOOK_SECONDS, Files
 from footplate_api.identity.access import Access
+from footplate_api.identity.oidc.config import is_loopback
+from footplate_api.identity.oidc.settings import OidcSettings
+from footplate_api.identity.rates import Rate, Rates
 from footplate_api.metrics.retention import Limits
 from footplate_contracts.environment import PREFIX
 from footplate_contracts.names import API_AUDIENCE, Env, LogFormat
@@ -86,14 +88,7 @@ def _usual_host(known: dict[str, Any]) -> str:
     return "0.0.0.0" if known["in_pod"] else "127.0.0.1"
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-class Settings(BaseSettings):
+class Settings(OidcSettings):
     """Everything that differs between installations; an empty variable is as good as none."""
 
     model_config = SettingsConfigDict(
@@ -120,6 +115,16 @@ class Settings(BaseSettings):
         Patience.seconds, gt=0, le=3600, description="a number of seconds, of which an hour has 3600"
     )
     token_audiences: str = Field(API_AUDIENCE, description="names separated by commas")
+    rate_per_second: float = Field(
+        Rates.requests.per_second, gt=0, le=1e6, description="a number of requests of one caller"
+    )
+    rate_burst: int = Field(Rates.requests.burst, ge=1, le=10**6, description="a number of at least 1")
+    telemetry_rate_per_second: float = Field(
+        Rates.telemetry.per_second, gt=0, le=1e6, description="a number of batches of one coordinator"
+    )
+    telemetry_rate_burst: int = Field(
+        Rates.telemetry.burst, ge=1, le=10**6, description="a number of at least 1"
+    )
     metrics_public: bool = Field(False, description="true or false")
     docs_public: bool = Field(False, description="true or false")
     revision: str | None = None  # git revision of the build, for /version
@@ -143,7 +148,7 @@ class Settings(BaseSettings):
             raise ValueError(f"{both} go together, and {missing} is not set")
         if self.in_pod:
             raise ValueError(f"in a pod it serves with TLS only: {both} must be set, as the chart sets them")
-        if not _is_loopback(self.api_host):
+        if not is_loopback(self.api_host):
             raise ValueError(
                 f"without TLS it serves on the loopback only, not on FOOTPLATE_API_HOST {self.api_host!r}:"
                 f" set {both}, or 127.0.0.1"
@@ -159,7 +164,15 @@ class Settings(BaseSettings):
     def access(self) -> Access:
         """Who is let in."""
         audiences = tuple(filter(None, map(str.strip, self.token_audiences.split(","))))
-        return Access(audiences, self.metrics_public, self.docs_public)
+        return Access(audiences, self.metrics_public, self.docs_public, self.rates)
+
+    @property
+    def rates(self) -> Rates:
+        """How often one may call."""
+        return Rates(
+            Rate(self.rate_per_second, self.rate_burst),
+            Rate(self.telemetry_rate_per_second, self.telemetry_rate_burst),
+        )
 
     @property
     def limits(self) -> Limits:

@@ -25,6 +25,7 @@ from footplate_api.settings import with_driver
 from tests.component.footplate_api.builders import coordinator, eventually
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.postgres import Server, server
+from tests.support.limits import HASTE
 from tests.support.reviewer import BEARER, FakeReviewer
 
 
@@ -108,19 +109,24 @@ class Api:
 
 
 @asynccontextmanager
-async def running(url: str, cluster: FakeCluster, access: Access | None = None) -> AsyncIterator[Api]:
-    """The application with its lifespan: its database looked at for migrations, mirroring."""
-    async with starting(url, cluster, access=access) as started:
+async def running(
+    url: str, cluster: FakeCluster, access: Access | None = None, **more: Any
+) -> AsyncIterator[Api]:
+    """The application with its lifespan: its database looked at for migrations, mirroring.
+
+    `more` goes to its context.
+    """
+    async with starting(url, cluster, access=access, **more) as started:
         await started.context.startup.over()
         yield started
 
 
 @asynccontextmanager
 async def starting(
-    url: str, cluster: FakeCluster, migrations: Path | None = None, access: Access | None = None
+    url: str, cluster: FakeCluster, migrations: Path | None = None, access: Access | None = None, **more: Any
 ) -> AsyncIterator[Api]:
     """The application as soon as it answers, with the migrations of a folder."""
-    reviewer = FakeReviewer()
+    reviewer = more.pop("reviewer", None) or FakeReviewer()
     context = Context(
         Database(url),
         cluster,
@@ -128,8 +134,9 @@ async def starting(
         Metrics(),
         MirrorHealth(),
         revision="abc123",
-        access=access or Access(),
+        access=access or HASTE,
         migrations=migrations or migrate.scripts(),
+        **more,
     )
     app = create_app(context)
     async with app.router.lifespan_context(app):

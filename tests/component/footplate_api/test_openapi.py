@@ -21,7 +21,8 @@ from tests.component.footplate_api.conftest import Api
 
 CRD: Final = Path(__file__).parents[3] / "crds" / "trainingruns.footplate.dev.yaml"
 ROUTER: Final = {404, 405}
-IDENTITY: Final = {401, 403, 502, 503}
+SCRAPE: Final = {401, 403, 502, 503}
+IDENTITY: Final = SCRAPE | {429}
 BODY: Final = {408, 413}
 KUBERNETES: Final = {400, 403, 404, 409, 413, 422, 502, 503}
 STATUSES: Final = {
@@ -30,7 +31,7 @@ STATUSES: Final = {
     "list_all_runs": {200, 304, 422} | IDENTITY,
     "get_run": {200, 304, 422} | IDENTITY | ROUTER,
     "delete_run": {202} | IDENTITY | KUBERNETES | ROUTER,
-    "ingest_telemetry": {200, 409, 422, 429} | IDENTITY | ROUTER | BODY,
+    "ingest_telemetry": {200, 409, 422} | IDENTITY | ROUTER | BODY,
     "read_metrics": {200, 422} | IDENTITY | ROUTER,
     "list_checkpoints": {200, 422} | IDENTITY | ROUTER,
     "list_attempts": {200, 422} | IDENTITY | ROUTER,
@@ -38,7 +39,7 @@ STATUSES: Final = {
     "healthz": {200},
     "readyz": {200, 503},
     "version": {200},
-    "metrics": {200} | IDENTITY,
+    "metrics": {200} | SCRAPE,
 }
 
 
