@@ -16,7 +16,6 @@ from typing import Any
 
 from demo.kube import ROOT, DemoError, Kube
 
-_API = "/api/v1/namespaces/footplate-system/services/footplate-api:http/proxy"
 _SAYS = "Starting to serve on "
 
 
@@ -52,10 +51,6 @@ class Proxy:
         self._connection.request("GET", path)
         answer = self._connection.getresponse()
         return answer, answer.read().decode()
-
-    def api(self, path: str) -> Any:
-        """JSON from Footplate's API; None for 404."""
-        return self.get(_API + path)
 
 
 @contextmanager

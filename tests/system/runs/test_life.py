@@ -49,5 +49,5 @@ def test_deletion_leaves_nothing(runs: Runs, name: str) -> None:
 def test_the_api_names_the_sources_it_was_built_from(runs: Runs) -> None:
     """The revision in /version is the content key of the image."""
     key = builder.keyed_names(definitions.load())["api"].rpartition(":")[2]
-    version = runs.until("the API to answer", lambda: runs.ask.api("/version"), "no run", seconds=60)
+    version = runs.until("the API to answer", lambda: runs.api.get("/version"), "no run", seconds=60)
     assert version["revision"] == key
