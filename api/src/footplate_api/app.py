@@ -26,6 +26,7 @@ from footplate_api.pipelines.exporting import Exporting
 from footplate_api.pipelines.ingest import Ingest
 from footplate_api.pipelines.retention import Retention
 from footplate_api.runs import routes as runs
+from footplate_api.staleness import Staleness
 from footplate_api.startup import StartupGate
 from footplate_api.system import routes as system
 
@@ -82,6 +83,7 @@ def create_app(context: Context) -> FastAPI:
     app.state.authorization = Authorization(context.reviewer)
     authentication = Authentication(context.reviewer, context.access.audiences)
     app.add_middleware(IdentityGate, authentication=authentication, public=context.access.public)
+    app.add_middleware(Staleness, mirror=context.mirror, now=context.now)
     app.add_middleware(StartupGate, startup=context.startup)
     app.add_middleware(RequestEdge, metrics=context.metrics)
     return app

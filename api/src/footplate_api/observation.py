@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -14,6 +15,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+SILENT_SECONDS: Final = 90.0  # a watch ends after 75 s at most, whatever becomes of the API server
 RUNS: Final = "TrainingRuns"  # the kind without which nothing is mirrored
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -71,6 +73,8 @@ class MirrorHealth:
         default_factory=lambda: {RUNS: "no list of runs has been read yet"}
     )  # with Kubernetes, by kind: of its last list or watch
 
+    heard_at: datetime | None = None  # of runs; Kubernetes says something every minute
+
     refusal: str | None = None  # why this process must not go on
     refused: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -78,6 +82,17 @@ class MirrorHealth:
         """Says that the process must end."""
         self.refusal = self.troubles[RUNS] = sentence
         self.refused.set()
+
+    def stale(self, now: datetime) -> str | None:
+        """Since when changes in Kubernetes are not known here, `unknown` from the start on; None: they are.
+
+        >>> MirrorHealth().stale(datetime(2026, 1, 31))
+        'unknown'
+        """
+        if self.heard_at is None:
+            return "unknown"
+        silent = (now - self.heard_at).total_seconds() > SILENT_SECONDS
+        return self.heard_at.isoformat(timespec="seconds") if RUNS in self.troubles or silent else None
 
     @property
     def failure(self) -> str | None:

@@ -23,6 +23,7 @@ from footplate_api.errors import (
 )
 from footplate_api.identity.gate import DOCUMENTS, OPEN
 from footplate_api.problems import MEDIA_TYPE, Problem, kind
+from footplate_api.staleness import HEADER as STALE
 from footplate_api.startup import SERVED
 
 Responses = dict[int | str, dict[str, Any]]
@@ -37,6 +38,10 @@ _SCHEME: Final = {
     "type": "http",
     "scheme": "bearer",
     "description": "of Kubernetes, for an audience of this API, or of the OIDC issuer that it was told",
+}
+_SINCE: Final = {
+    "description": "only while Kubernetes is not heard of: since when what changes there is not known here",
+    "schema": {"type": "string", "examples": ["2026-01-31T12:00:00+00:00", "unknown"]},
 }
 # FastAPI's own answer to what is invalid: ours has another form.
 _REPLACED: Final = ("HTTPValidationError", "ValidationError")
@@ -71,13 +76,15 @@ def leads_to(status: int, at: str, *operations: str, also: Mapping[str, str] | N
 def complete(document: dict[str, Any]) -> dict[str, Any]:
     """`document` with what the router and the edge answer, and the form of problems."""
     for name, path in document["paths"].items():
-        for operation in path.values():
+        for verb, operation in path.items():
             responses = operation["responses"]
             if "application/json" in responses.get("422", {}).get("content", {}):
                 del responses["422"]
             for status, error in _of_the_edge(name, operation):
                 _add(responses.setdefault(str(status), {}), error, status)
             operation["responses"] = dict(sorted(responses.items()))
+            if verb == "get" and name.startswith("/v1/"):
+                responses["200"].setdefault("headers", {})[STALE] = _SINCE
             operation["security"] = [] if name in OPEN else [{_BEARER: []}]
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for name in _REPLACED:

@@ -91,7 +91,8 @@ class Mirror(Follower):
 
     def heard(self) -> None:
         super().heard()
-        self.metrics.mirror_last_event.set(self.now().timestamp())
+        self.health.heard_at = self.now()
+        self.metrics.mirror_last_event.set(self.health.heard_at.timestamp())
 
     async def list(self) -> str:
         async with self.database.read(PAGE_SECONDS) as session:

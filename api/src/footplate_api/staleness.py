@@ -1,0 +1,40 @@
+"""Says of what is read that it may be old: while Kubernetes is away, what changes there is not known here.
+
+Histories come from coordinators and are no older for it; that a run was deleted, suspended or finished
+may be. A header says it for all of them, so that nobody has to know which answer rests on what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from footplate_api.observation import MirrorHealth
+
+HEADER: Final = "Footplate-Stale-Since"
+_READ: Final = ("GET", "HEAD")
+_OF_RUNS: Final = "/v1/"
+
+
+class Staleness:
+    """The layer that adds the header to what is read of runs."""
+
+    def __init__(self, app: ASGIApp, mirror: MirrorHealth, now: Callable[[], datetime]) -> None:
+        self._app = app
+        self._mirror = mirror
+        self._now = now
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        reads = scope["type"] == "http" and scope["method"] in _READ and scope["path"].startswith(_OF_RUNS)
+        since = self._mirror.stale(self._now()) if reads else None
+
+        async def saying(message: Message) -> None:
+            if since is not None and message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[HEADER] = since
+            await send(message)
+
+        await self._app(scope, receive, saying)
