@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from footplate_api.bodies import Patience
+from footplate_api.certificate import LOOK_SECONDS, Files
 from footplate_api.identity.access import Access
 from footplate_api.metrics.retention import Limits
 from footplate_contracts.environment import PREFIX
-from footplate_contracts.names import API_AUDIENCE, LogFormat
+from footplate_contracts.names import API_AUDIENCE, Env, LogFormat
 from footplate_contracts.quantity import amount
 
 DEFAULT_DATABASE_URL = "sqlite+aiosqlite:////data/footplate.db"
@@ -79,8 +82,15 @@ def _bytes(text: object) -> int | None:
 
 
 def _usual_host(known: dict[str, Any]) -> str:
-    """Outside a pod tokens may come over plain HTTP, so that only the loopback is bound."""
+    """Outside a pod only the loopback is bound."""
     return "0.0.0.0" if known["in_pod"] else "127.0.0.1"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Settings(BaseSettings):
@@ -94,6 +104,11 @@ class Settings(BaseSettings):
     in_pod: Annotated[bool, BeforeValidator(bool)] = Field(False, validation_alias="KUBERNETES_SERVICE_HOST")
     api_host: str = Field(default_factory=_usual_host)
     api_port: Annotated[int, BeforeValidator(port)] = DEFAULT_PORT
+    tls_certificate_file: Path | None = Field(None, validation_alias=Env.TLS_CERTIFICATE_FILE)
+    tls_key_file: Path | None = Field(None, validation_alias=Env.TLS_KEY_FILE)
+    tls_look_seconds: float = Field(
+        LOOK_SECONDS, gt=0, le=3600, description="a number of seconds, of which an hour has 3600"
+    )
     database_size: Annotated[int | None, BeforeValidator(_bytes)] = Field(
         None, description="a quantity such as 2Gi: what the database may take"
     )
@@ -112,6 +127,28 @@ class Settings(BaseSettings):
         "INFO", description=f"one of {', '.join(get_args(LogLevel))}"
     )
     log_format: LogFormat = Field(LogFormat.LOGFMT, description=f"one of {', '.join(LogFormat)}")
+
+    @property
+    def certificate(self) -> Files | None:
+        """What it proves itself with; None where it may serve without.
+
+        Raises ValueError where it would show tokens and histories to whoever listens.
+        """
+        certificate, key = self.tls_certificate_file, self.tls_key_file
+        if certificate is not None and key is not None:
+            return Files(certificate, key)
+        both = f"{Env.TLS_CERTIFICATE_FILE} and {Env.TLS_KEY_FILE}"
+        if certificate is not None or key is not None:
+            missing = Env.TLS_KEY_FILE if key is None else Env.TLS_CERTIFICATE_FILE
+            raise ValueError(f"{both} go together, and {missing} is not set")
+        if self.in_pod:
+            raise ValueError(f"in a pod it serves with TLS only: {both} must be set, as the chart sets them")
+        if not _is_loopback(self.api_host):
+            raise ValueError(
+                f"without TLS it serves on the loopback only, not on FOOTPLATE_API_HOST {self.api_host!r}:"
+                f" set {both}, or 127.0.0.1"
+            )
+        return None
 
     @property
     def patience(self) -> Patience:

@@ -105,6 +105,7 @@ RUN_SECRET_MOUNT: Final = "/etc/footplate/run"
 SECRET_TOKEN_KEY: Final = "token"
 API_TOKEN_MOUNT: Final = "/etc/footplate/api"
 API_TOKEN_FILE: Final = "token"
+API_CA_FILE: Final = "ca.crt"  # certificates that vouch for the API
 API_AUDIENCE: Final = "footplate-api"  # for which the tokens of service accounts are that the API is shown
 SECRET_CERTIFICATE_KEY: Final = "tls.crt"
 SECRET_PRIVATE_KEY_KEY: Final = "tls.key"

@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 
 from footplate_contracts import environment, logs
 from footplate_contracts.logs import fields
+from footplate_operator.certificates.keeper import Keeper
 from footplate_operator.errors import ClusterError, Forbidden, OperatorError
 from footplate_operator.runtime import handlers
 from footplate_operator.runtime.actor import Actor
@@ -149,6 +150,8 @@ async def operate(own: Settings, kinds: Sequence[NewController]) -> None:
         replica.leading = True
         _log.info("leading", extra=fields(identity=own.identity, namespace=own.namespace))
         works = [kind.work() for kind in served]
+        if own.keeps_certificates:
+            works.append(Keeper(Fenced(cluster, leadership.check), own.place, now, own.given).run())
         replica.sight.begin()
         await _first_of(stop, _watch(replica, own, stop), replica.sight.keep(), leadership.keep(), *works)
         if not stop.is_set():

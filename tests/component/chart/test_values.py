@@ -18,6 +18,12 @@ SCHEMA: Final[dict[str, Any]] = json.loads((CHART / "values.schema.json").read_t
 GIVEN: Final = {
     "api.database.existingSecret.key": ("api.database.existingSecret.name=db",),
     "api.retention.databaseSize": ("api.database.url=postgresql://host/db",),
+    "api.tls.caConfigMap": ("api.tls.existingSecret=mine",),
+    "metrics.podMonitor.tokenSecret.name": ("metrics.podMonitor.enabled=true",),
+    "metrics.podMonitor.tokenSecret.key": (
+        "metrics.podMonitor.enabled=true",
+        "metrics.podMonitor.tokenSecret.name=prometheus",
+    ),
     "metrics.podMonitor.interval": ("metrics.podMonitor.enabled=true",),
     "metrics.podMonitor.labels": ("metrics.podMonitor.enabled=true",),
 }

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+from footplate_api.certificate import Files
 from footplate_api.metrics.retention import Limits
 from footplate_api.settings import Settings
 from footplate_contracts.environment import read
@@ -22,6 +24,9 @@ def test_defaults_are_those_of_a_laptop(told: Tell) -> None:
         "in_pod": False,
         "api_host": "127.0.0.1",
         "api_port": 8000,
+        "tls_certificate_file": None,
+        "tls_key_file": None,
+        "tls_look_seconds": 10.0,
         "database_size": None,
         "retention_rows_per_run": 1_000_000,
         "retention_full_days": 30.0,
@@ -37,6 +42,42 @@ def test_defaults_are_those_of_a_laptop(told: Tell) -> None:
 def test_a_pod_listens_to_its_service(told: Tell) -> None:
     told({"KUBERNETES_SERVICE_HOST": "10.96.0.1"})
     assert read(Settings).api_host == "0.0.0.0"
+
+
+CERTIFICATE = {"FOOTPLATE_TLS_CERTIFICATE_FILE": "/tls/tls.crt", "FOOTPLATE_TLS_KEY_FILE": "/tls/tls.key"}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_in_clear_it_serves_this_machine(told: Tell, host: str) -> None:
+    told({"FOOTPLATE_API_HOST": host})
+    assert read(Settings).certificate is None
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        pytest.param({"KUBERNETES_SERVICE_HOST": "10.96.0.1"}, "in a pod it serves with TLS only", id="pod"),
+        pytest.param({"FOOTPLATE_API_HOST": "0.0.0.0"}, "not on FOOTPLATE_API_HOST '0.0.0.0'", id="anywhere"),
+        pytest.param({"FOOTPLATE_API_HOST": "::"}, "not on FOOTPLATE_API_HOST '::'", id="anywhere-6"),
+        pytest.param({"FOOTPLATE_API_HOST": "api.example"}, "not on FOOTPLATE_API_HOST", id="name"),
+        *(
+            pytest.param(
+                {name: "/x", "FOOTPLATE_API_HOST": "0.0.0.0"}, "go together, and FOOTPLATE_TLS_", id=name
+            )
+            for name in CERTIFICATE
+        ),
+    ],
+)
+def test_in_clear_it_serves_nobody_else(told: Tell, environment: dict[str, str], says: str) -> None:
+    told(environment)
+    with pytest.raises(ValueError, match=says):
+        _ = read(Settings).certificate
+
+
+@pytest.mark.parametrize("environment", [{}, {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}], ids=["desk", "pod"])
+def test_with_a_certificate_it_serves_everywhere(told: Tell, environment: dict[str, str]) -> None:
+    told({**CERTIFICATE, **environment, "FOOTPLATE_API_HOST": "0.0.0.0"})
+    assert read(Settings).certificate == Files(Path("/tls/tls.crt"), Path("/tls/tls.key"))
 
 
 @pytest.mark.parametrize(
