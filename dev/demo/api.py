@@ -47,12 +47,14 @@ class Forward:
             self._begin()
         return self._port
 
-    def end(self, port: int | None = None) -> None:
+    def end(self, port: int | None = None) -> bool:
         """End it, if it is that of `port` where one is given; whoever asks next begins another."""
-        if self._process is not None and port in (None, self._port):
-            self._process.terminate()
-            self._process.wait()
-            self._process = None
+        if self._process is None or port not in (None, self._port):
+            return False
+        self._process.terminate()
+        self._process.wait()
+        self._process = None
+        return True
 
     def _begin(self) -> None:
         command = ("kubectl", "port-forward", "-n", NAMESPACE, f"service/{SERVICE}", ":https")
@@ -123,20 +125,16 @@ class Api:
             connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
-        except ssl.SSLCertVerificationError:
-            self._mistrusts(trust)
-            raise
         except (OSError, http.client.HTTPException):
-            with self._lock:
-                self._forward.end(port)
+            self._lose(port)
             raise
         finally:
             connection.close()
 
-    def _mistrusts(self, trust: ssl.SSLContext) -> None:
-        """The authorities are read anew, unless another thread has done it by now."""
+    def _lose(self, port: int) -> None:
+        """The way through `port` led nowhere, or to a stranger; another thread may have found one since."""
         with self._lock:
-            if self._trust is trust:
+            if self._forward.end(port):
                 self._trust = None
 
     def _current_token(self) -> str:

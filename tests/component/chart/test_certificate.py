@@ -61,6 +61,16 @@ def test_rights_on_the_certificate() -> None:
     }
 
 
+def test_whoever_is_authenticated_may_know_who_vouches_for_the_api() -> None:
+    objects = rendered()
+    role = one(objects, "Role", PLACE.bundle)
+    assert named_rights(role) == {("configmaps", PLACE.bundle): {"get", "watch"}}
+    binding = one(objects, "RoleBinding", PLACE.bundle)
+    assert {item["metadata"]["namespace"] for item in (role, binding)} == {NAMESPACE}
+    assert binding["roleRef"]["name"] == PLACE.bundle
+    assert [subject["name"] for subject in binding["subjects"]] == ["system:authenticated"]
+
+
 @pytest.mark.parametrize(
     ("flags", "told", "read"),
     [

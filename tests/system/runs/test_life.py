@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from cluster.images import builder, definitions
+from cluster.machine import packages
+from demo.kube import ROOT, Kube
 from tests.support.runs import Runs, tiny
 from tests.system.conftest import Finished
 
@@ -51,3 +57,43 @@ def test_the_api_names_the_sources_it_was_built_from(runs: Runs) -> None:
     key = builder.keyed_names(definitions.load())["api"].rpartition(":")[2]
     version = runs.until("the API to answer", lambda: runs.api.get("/version"), "no run", seconds=60)
     assert version["revision"] == key
+
+
+def test_the_api_is_asked_as_readme_says(kube: Kube, tmp_path: Path) -> None:
+    """The lines of README, as they are typed; what comes of them is an answer, and without a token none."""
+    packages.install({"curl": "curl"})
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    lines = [line.removeprefix("$ ") for line in (ROOT / "README.md").read_text().splitlines()]
+    first = lines.index(next(line for line in lines if "examples/reader.yaml" in line))
+    typed = lines[first : lines.index("```", first)]
+    [forward] = (line for line in typed if line.endswith("&"))
+    ask = [line for line in typed if line is not forward]
+    with subprocess.Popen(
+        ["bash", "-c", f"exec {forward.removesuffix('&')}"],
+        env=kube.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as forwarding:
+        try:
+            assert forwarding.stdout is not None
+            assert "8443" in forwarding.stdout.readline()
+            answer = json.loads(shell("\n".join(ask), kube, tmp_path).splitlines()[-1])
+            refused = json.loads(shell(re.sub(r'-H "[^"]*"', "", ask[-1]), kube, tmp_path))
+        finally:
+            forwarding.terminate()
+    assert isinstance(answer["items"], list)
+    assert refused["status"] == 401
+
+
+def shell(script: str, kube: Kube, folder: Path) -> str:
+    """What bash says to it there."""
+    done = subprocess.run(
+        ["bash", "-euc", script],
+        cwd=folder,
+        env=kube.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
