@@ -13,7 +13,7 @@ import pytest
 from cluster.images import builder, definitions
 from cluster.machine import packages
 from demo.kube import ROOT, Kube
-from tests.support.runs import Runs, tiny
+from tests.support.runs import Runs, changed, tiny
 from tests.system.conftest import Finished
 
 pytestmark = pytest.mark.system
@@ -50,6 +50,17 @@ def test_deletion_leaves_nothing(runs: Runs, name: str) -> None:
         return None if listed and listed["items"] else True
 
     runs.until("all children to be gone", gone, name, seconds=30)
+
+
+def test_a_run_whose_time_is_over_goes_once_the_api_has_its_end(runs: Runs, name: str) -> None:
+    """The operator asks the API as the caller that it is; what the API was told outlives the run."""
+    ended = changed(tiny(name, runs.namespace), "data.uri", "/shared/data/nowhere")
+    runs.apply(changed(ended, "ttlSecondsAfterFinished", 0))
+    runs.until("the run to be deleted", lambda: True if runs.run(name) is None else None, name, seconds=60)
+    events = f"/api/v1/namespaces/{runs.namespace}/events?fieldSelector=involvedObject.name%3D{name}"
+    assert "NotRecorded" not in {event["reason"] for event in runs.ask.get(events)["items"]}
+    kept = runs.api.get(f"/v1/namespaces/{runs.namespace}/runs/{name}")
+    assert kept["phase"] == "Failed" and kept["endedAt"] and not kept["endEstimated"]
 
 
 def test_the_api_names_the_sources_it_was_built_from(runs: Runs) -> None:
