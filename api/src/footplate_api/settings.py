@@ -82,7 +82,7 @@ def _bytes(text: object) -> int | None:
 
 
 def _usual_host(known: dict[str, Any]) -> str:
-    """Outside a pod only the loopback is bound."""
+    """Outside a pod tokens may come over plain HTTP, so that only the loopback is bound."""
     return "0.0.0.0" if known["in_pod"] else "127.0.0.1"
 
 

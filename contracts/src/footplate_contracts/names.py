@@ -91,6 +91,11 @@ def config_map_name(run: str, digest: str) -> str:
     return f"{run}-config-{digest[:10]}"
 
 
+def api_ca_name(run: str) -> str:
+    """Name of the ConfigMap with the certificates that vouch for the API to the run's coordinator."""
+    return f"{run}-api-ca"
+
+
 def revision_name(run: str, revision: int) -> str:
     """Name of the ControllerRevision that froze profile and defaults."""
     return f"{run}-{revision}"

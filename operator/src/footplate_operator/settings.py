@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
 from pydantic import BeforeValidator, Field
@@ -53,6 +54,7 @@ class Settings(BaseSettings):
         None, description=f"one of {', '.join(PullPolicy)}"
     )
     api_url: str = ""
+    api_token_file: Path | None = None
     api_service: str = ""  # of the operator's own namespace; empty: its API proves itself with nothing
     # Where somebody else makes the certificate of that Service: who vouches for it, under ca.crt.
     api_ca_secret: str = ""
@@ -82,7 +84,7 @@ class Settings(BaseSettings):
 
     @property
     def given(self) -> Given | None:
-        """Who vouches for a certificate that somebody else makes."""
+        """Where to find who vouches for a certificate that somebody else makes."""
         if self.api_ca_config_map:
             return Given(CONFIG_MAP, self.api_ca_config_map)
         return Given(SECRET, self.api_ca_secret) if self.api_ca_secret else None

@@ -23,6 +23,7 @@ from footplate_contracts.names import ExitCode
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.test_process import command, elsewhere, ready, serving
 from tests.support.certificates import Issuer, Volume
+from tests.support.reviewer import BEARER
 
 LOOK = "0.05"
 RENEWALS = 5
@@ -40,7 +41,11 @@ def client(port: int, issuer: Issuer, keeps: int = 10) -> httpx.AsyncClient:
     """A client that trusts the issuer, and keeps so many connections."""
     limits = httpx.Limits(max_keepalive_connections=keeps)
     return httpx.AsyncClient(
-        base_url=f"https://127.0.0.1:{port}", verify=issuer.trusting(), timeout=20, limits=limits
+        base_url=f"https://127.0.0.1:{port}",
+        verify=issuer.trusting(),
+        headers=BEARER,
+        timeout=20,
+        limits=limits,
     )
 
 

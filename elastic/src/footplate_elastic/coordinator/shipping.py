@@ -41,7 +41,9 @@ class Destination:
     token_file: Path | None
     run_uid: str
     epoch: int
-    authorities: Path | None = None  # certificates in PEM that vouch for the API; None: those of the system
+    # Certificates in PEM that vouch for the API, which the kubelet renews; None: those of the system.
+    authorities: Path | None = None
+    _trust: dict[bytes, ssl.SSLContext] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def _verified(self) -> bool:
@@ -57,12 +59,24 @@ class Destination:
         token = _content(self.token_file) if self.token_file and self._verified else ""
         return {**headers, "Authorization": f"Bearer {token}"} if token else headers
 
-    def session(self) -> aiohttp.ClientSession:
-        """For requests; an API that cannot prove who it is gets none. Raises OSError without the file."""
+    def trust(self) -> ssl.SSLContext | bool:
+        """With which the API of the next request is verified; one that cannot prove who it is gets none.
+
+        Raises OSError, or ValueError, while the file is not there or holds no certificates.
+        """
         if not self._verified:
-            return aiohttp.ClientSession(timeout=_TIMEOUT)
-        context = ssl.create_default_context(cafile=self.authorities)
-        return aiohttp.ClientSession(timeout=_TIMEOUT, connector=aiohttp.TCPConnector(ssl=context))
+            return True
+        bundle = self.authorities.read_bytes() if self.authorities is not None else b""
+        if self.authorities is not None and not bundle.strip():
+            raise ValueError(f"{self.authorities} is empty, which should hold who vouches for the API")
+        if bundle not in self._trust:
+            try:
+                context = ssl.create_default_context(cadata=bundle.decode() or None)
+            except (ssl.SSLError, UnicodeDecodeError) as error:
+                raise ValueError(f"{self.authorities} holds no certificates in PEM: {error}") from None
+            self._trust.clear()
+            self._trust[bundle] = context
+        return self._trust[bundle]
 
 
 def _content(path: Path) -> str:
@@ -97,7 +111,7 @@ class Shipper:
 
     async def run(self) -> None:
         """Ship until cancelled."""
-        async with self.destination.session() as session:
+        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
             pause: float | None = None
             while True:
                 if pause is None:
@@ -109,7 +123,7 @@ class Shipper:
     async def flush(self, seconds: float) -> None:
         """Ship what waits, for at most `seconds`: this process is the only one that has it."""
         deadline = asyncio.get_running_loop().time() + seconds
-        async with self.destination.session() as session:
+        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
             try:
                 async with asyncio.timeout_at(deadline):
                     while self.buffer.waits:
@@ -127,12 +141,13 @@ class Shipper:
         headers = self.destination.headers()
         text = body.model_dump_json(by_alias=True, exclude_none=True)  # unlike json.dumps, quotes NaN
         try:
-            async with session.post(self.destination.url, data=text, headers=headers) as answer:
+            trust = self.destination.trust()
+            async with session.post(self.destination.url, data=text, headers=headers, ssl=trust) as answer:
                 said = await answer.text(errors="replace")
                 if not answer.ok:
                     told = told_delay(answer.status, answer.headers.get("Retry-After"))
                     return self._refused(body, count, answer.status, said[:200], told)
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             _log.warning("telemetry is kept, the API cannot be reached: %r", error)
             return self._failed()
         self.buffer.settle(count, body.given_up)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -26,6 +27,7 @@ from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import CONFIG_MAP, SECRET, Json, Kind
 
 LOOK_SECONDS: Final = 30.0
+BEGIN_SECONDS: Final = 3.0  # well within the life of a Lease
 FIRST_RETRY_SECONDS: Final = 0.5  # the API's pod waits for it
 _log = logging.getLogger(__name__)
 
@@ -47,6 +49,12 @@ class Keeper:
     now: Callable[[], datetime]
     given: Given | None = None
     bundle: str = ""  # certificates in PEM, as they were published last
+
+    async def begin(self) -> None:
+        """Look once, for whoever begins now and wants to know who vouches; what fails is told by `run`."""
+        with suppress(ClusterError, CertificateMissing, TimeoutError):
+            async with asyncio.timeout(BEGIN_SECONDS):
+                await self.look()
 
     async def run(self) -> None:
         """Keep them for ever; raises LeadershipLost."""
