@@ -183,7 +183,8 @@ What to try next:
   kubectl apply -f examples/cube.yaml                eight processes, cut in all three ways
   kubectl delete pod -l footplate.dev/role=worker    while a run trains: it goes on by itself
   kubectl apply -f examples/bad/                     what wrong files are told (one is right, on purpose)
-  kubectl create token reader --audience footplate-api   the API's history by hand: README, "Asking the API"
+  kubectl create token reader --audience footplate-api
+                                                     for the API's history by hand: docs/identity.md
   make test                                          the tests, on this cluster; they take it down at the end
   make cluster-down                                  stop the cluster, leave nothing behind"""
 

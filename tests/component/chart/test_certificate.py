@@ -102,3 +102,10 @@ def test_a_certificate_of_somebody_else(
         ("configmaps", PLACE.bundle): {"get", "update", "delete"},
         **read,
     }
+
+
+@pytest.mark.parametrize("named", ["mine", "mine,footplate-api"])
+def test_tokens_of_coordinators_are_taken_whatever_others_are(named: str) -> None:
+    objects = rendered("--set", f"api.auth.audiences={{{named}}}")
+    taken = environment(one(objects, "Deployment", "footplate-api"))["FOOTPLATE_TOKEN_AUDIENCES"]
+    assert taken == f"{API_AUDIENCE},mine"
