@@ -242,7 +242,7 @@ async def test_rights_that_the_api_lacks_are_no_403_of_the_caller(tmp_path: Path
 
 
 async def test_a_database_that_goes_away_is_a_503_until_it_is_back(postgres: Server) -> None:
-    async with running(with_driver(postgres.empty()), FakeCluster()) as api:
+    async with running(with_driver(postgres.remembered()), FakeCluster()) as api:
         assert (await api.client.post(TELEMETRY, json=batch("uid", [row(1)]))).status_code == 200
         postgres.stop()
         for path in ("/readyz", RUNS):

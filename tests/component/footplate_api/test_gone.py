@@ -13,7 +13,6 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
-from footplate_api import migrate
 from footplate_api.app import create_app
 from footplate_api.database import ANSWER_SECONDS, Database, WriteSession
 from footplate_api.edge import Context
@@ -58,7 +57,6 @@ class Gated(Database):
 @pytest_asyncio.fixture
 async def gated(database_url: str) -> AsyncIterator[Gated]:
     opened = Gated(database_url)
-    await migrate.upgrade(opened)
     yield opened
     await opened.close()
 

@@ -237,7 +237,7 @@ async def test_the_mirror_tells_how_it_is(api: Api) -> None:
 
 
 async def test_trouble_with_the_database_is_none_of_kubernetes(postgres: Server) -> None:
-    async with serving(with_driver(postgres.empty()), FakeCluster()) as api:
+    async with serving(with_driver(postgres.remembered()), FakeCluster()) as api:
         await eventually(lambda: readiness(api), lambda answer: answer["kubernetes"] == "ok")
         postgres.stop()
         registry = api.context.metrics.registry

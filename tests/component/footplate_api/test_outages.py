@@ -80,7 +80,7 @@ async def forwarded(server: Server, folder: Path) -> AsyncIterator[tuple[Forward
     socket = folder / ".s.PGSQL.5432"
     forwarder = Forwarder(server.socket)
     async with await asyncio.start_unix_server(forwarder.accept, path=str(socket)) as listener:
-        server.empty()
+        server.remembered()
         try:
             yield forwarder, with_driver(f"postgresql://footplate@/postgres?host={folder}")
         finally:

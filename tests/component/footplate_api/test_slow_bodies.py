@@ -108,12 +108,12 @@ async def test_a_sender_that_goes_away_as_its_body_is_read_leaves_its_room(tmp_p
 
 @pytest.mark.long
 async def test_four_hundred_silent_senders_hold_a_process_up_no_longer_than_it_was_told(
-    database_url: str, tmp_path: Path
+    empty_url: str, tmp_path: Path
 ) -> None:
-    async with fleet.api(tmp_path, database_url, FOOTPLATE_BODY_SECONDS="2") as process:
+    async with fleet.api(tmp_path, empty_url, FOOTPLATE_BODY_SECONDS="2") as process:
         silent = [asyncio.create_task(silence(process.port)) for _ in range(400)]
         answered = await fleet.returning(process, 100, partial(fleet.backlog, rows=1000))
         assert set(answered) == {200}
         assert set(await asyncio.gather(*silent)) == {408, 429}
         assert fleet.peak(process.pid) < fleet.allowed()
-    assert await fleet.stored(database_url) == {f"uid-{number}": (1000,) * 4 for number in range(100)}
+    assert await fleet.stored(empty_url) == {f"uid-{number}": (1000,) * 4 for number in range(100)}

@@ -10,7 +10,6 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from footplate_api import migrate
 from footplate_api.checkpoints import repository as checkpoints
 from footplate_api.database import Database
 from footplate_api.metrics import repository, storage
@@ -38,7 +37,6 @@ def body(chance: random.Random, number: int) -> dict[str, Any]:
 async def test_two_replicas_store_what_both_are_sent(database_url: str) -> None:
     chance = random.Random(5)
     replicas = [Database(database_url) for _ in range(2)]
-    await migrate.upgrade(replicas[0])
     writers = [Ingest(replica, Metrics()) for replica in replicas]
     tasks = [asyncio.create_task(writer.run()) for writer in writers]
     bodies = [body(chance, number) for number in range(40)]
