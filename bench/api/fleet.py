@@ -76,7 +76,7 @@ class Loopback(Destination):
 
     def headers(self) -> dict[str, str]:
         """Of the next request."""
-        return {**super().headers(), **of_pod(self.run_uid)}
+        return {**super().headers(), **of_pod(self.run_uid, "bench")}
 
 
 @dataclass

@@ -33,6 +33,7 @@ from footplate_api.runs import record, repository
 from footplate_api.runs.schemas import EXAMPLE
 from footplate_api.settings import with_driver
 from tests.component.footplate_api.postgres import server
+from tests.support.review_server import of_pod
 from tests.support.reviewer import BEARER
 
 BAR = 0.100  # seconds
@@ -101,7 +102,7 @@ def send(client: httpx.Client, size: Size) -> None:
         ]
         batch = {"runUid": f"uid-{number}", "epoch": 1, "rows": rows}
         path = f"/v1/namespaces/bench/runs/run-{number}/telemetry"
-        client.post(path, json=batch).raise_for_status()
+        client.post(path, json=batch, headers=of_pod(f"uid-{number}", "bench")).raise_for_status()
 
 
 class Neighbour(threading.Thread):

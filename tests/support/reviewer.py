@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from footplate_api.errors import ClusterUnavailable
-from footplate_api.identity.caller import Caller, Right
+from footplate_api.identity.caller import POD_UID, Caller, Right
 from footplate_contracts.names import API_AUDIENCE
 
 ADMIN: Final = "token-of-an-admin"
@@ -50,6 +50,11 @@ class FakeReviewer:
         self.tokens[token] = caller, frozenset({audience})
         self.grants[caller.username] = grants
         return {"Authorization": f"Bearer {token}"}
+
+    def add_pod(self, token: str, uid: str, namespace: str) -> dict[str, str]:
+        """A token of a pod, whose service account has no right; returns the headers of its requests."""
+        account = Caller(f"system:serviceaccount:{namespace}:default", extra=((POD_UID, (uid,)),))
+        return self.add(token, account, lambda right: False)
 
     async def authenticate(self, token: str, audiences: Sequence[str]) -> Caller | None:
         self._answer(token)

@@ -14,6 +14,7 @@ from footplate_api import bodies, edge, openapi, page
 from footplate_api.admission import Admission
 from footplate_api.attempts import routes as attempts
 from footplate_api.checkpoints import routes as checkpoints
+from footplate_api.coordinators.service import Coordinators
 from footplate_api.edge import Context
 from footplate_api.identity.authentication import Authentication
 from footplate_api.identity.authorization import Authorization
@@ -77,6 +78,7 @@ def create_app(context: Context) -> FastAPI:
     context.metrics.database_full.set_function(lambda: float(context.database.full is not None))
     app.state.ingest = Ingest(context.database, context.metrics)
     app.state.admission = Admission()
+    app.state.coordinators = Coordinators(context.database, context.cluster)
     for router in ROUTERS:
         app.include_router(router)
     edge.install(app)

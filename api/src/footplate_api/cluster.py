@@ -44,7 +44,7 @@ PAGE: Final = 500  # objects a list request
 REQUEST_SECONDS: Final = 15.0
 # Short watches: a connection that died silently is noticed after one of them.
 WATCH_SECONDS: Final = 60
-_UNAUTHORIZED, _FORBIDDEN, _GONE = 401, 403, 410
+_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _GONE = 401, 403, 404, 410
 # What an authorizer says of an account, as k8s.io/apiserver's responsewriters word it.
 _LACKING: Final = re.compile(
     r'is forbidden: User "[^"]*" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)"'
@@ -104,6 +104,15 @@ class KubernetesCluster:
     async def delete_run(self, namespace: str, name: str, uid: str | None) -> None:
         options = {} if uid is None else {"preconditions": {"uid": uid}}
         await self._ask("DELETE", f"{_path(namespace)}/{quote(name, safe='')}", {}, options)
+
+    async def get_run(self, namespace: str, name: str) -> Manifest | None:
+        try:
+            found: Manifest = await self._ask("GET", f"{_path(namespace)}/{quote(name, safe='')}", {})
+        except ClusterRefused as error:
+            if error.status != _NOT_FOUND:
+                raise
+            return None
+        return found
 
     async def list_runs(self, token: str | None) -> ListPage:
         return await self._list(_path(), JSON, token)

@@ -3,6 +3,7 @@
 ApiError
 ├── Unauthenticated       401  nobody's token, or none
 ├── Forbidden             403  Kubernetes does not let the caller do that
+│   └── NotItsCoordinator 403  telemetry from somebody else than the run's coordinator
 ├── Invalid               422  the request says something that cannot be (also a ValueError)
 ├── RunNotFound           404
 ├── RunMismatch           409  a batch for another run than the path names
@@ -75,6 +76,15 @@ class Forbidden(ApiError):
 
     status = 403
     title = "Forbidden"
+
+
+class NotItsCoordinator(Forbidden):
+    """Telemetry of a run is taken from the pod that coordinates it, or did.
+
+    The operator may not have said yet that the caller is this pod: whoever is, sends again.
+    """
+
+    title = "Not the run's coordinator"
 
 
 class Invalid(ApiError, ValueError):

@@ -72,6 +72,10 @@ class Cluster(Protocol):
         """
         ...
 
+    async def get_run(self, namespace: str, name: str) -> Manifest | None:
+        """The run of this name as it is now; None where there is none. Both are names, not any text."""
+        ...
+
     async def list_runs(self, token: str | None) -> ListPage:
         """The first page, or the one that `token` of the page before names.
 

@@ -22,7 +22,7 @@ from footplate_api.edge import Context
 from footplate_api.identity.access import Access
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.settings import with_driver
-from tests.component.footplate_api.builders import eventually
+from tests.component.footplate_api.builders import coordinator, eventually
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.postgres import Server, server
 from tests.support.reviewer import BEARER, FakeReviewer
@@ -91,6 +91,10 @@ class Api:
     cluster: FakeCluster
     context: Context
     reviewer: FakeReviewer
+
+    async def coordinator(self, uid: str, name: str = "gpt", **more: Any) -> dict[str, str]:
+        """Headers of the requests of a run's coordinator."""
+        return await coordinator(self.context, uid, name, **more)
 
     async def mirrored(self, manifest: Mapping[str, Any]) -> None:
         """Returns once the run of `manifest` is known in that version."""

@@ -36,6 +36,7 @@ class FakeCluster:
         self.available = True
         self.silent = False
         self.lists = 0
+        self.gets = 0
         self._page_size = page_size
         self.version = 100
         self.oldest = 0
@@ -64,6 +65,11 @@ class FakeCluster:
         if uid not in (None, found["metadata"]["uid"]):
             raise ClusterRefused(f"the UID in the precondition ({uid}) does not match", status=409)
         await self.remove(namespace, name)
+
+    async def get_run(self, namespace: str, name: str) -> Manifest | None:
+        self.gets += 1
+        self._answer()
+        return copy.deepcopy(self.objects.get((namespace, name)))
 
     async def list_runs(self, token: str | None) -> ListPage:
         self._answer()

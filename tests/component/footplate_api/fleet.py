@@ -20,7 +20,7 @@ from footplate_api.settings import with_driver
 from footplate_contracts.quantity import amount
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 from tests.component.footplate_api.test_process import client, ready, serving
-from tests.support.reviewer import BEARER
+from tests.support.review_server import of_pod
 
 CHART = Path(__file__).parents[3] / "charts/footplate/values.yaml"
 MEASURED = ("stepSeconds", "dataSeconds", "computeSeconds", "communicationSeconds", "optimizerSeconds")
@@ -66,9 +66,7 @@ class Process:
         unbounded = aiohttp.TCPConnector(limit=0)
         patient = aiohttp.ClientTimeout(total=None)
         url = f"http://127.0.0.1:{self.port}"
-        async with aiohttp.ClientSession(
-            url, connector=unbounded, timeout=patient, headers=BEARER
-        ) as session:
+        async with aiohttp.ClientSession(url, connector=unbounded, timeout=patient) as session:
             yield session
 
 
@@ -84,7 +82,7 @@ async def api(folder: Path, url: str, **variables: str) -> AsyncIterator[Process
 
 async def deliver(session: aiohttp.ClientSession, number: int, body: bytes) -> int:
     """Sends until it is taken or refused for good; the status of that."""
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json", **of_pod(f"uid-{number}", "research")}
     while True:
         async with session.post(f"{RUNS}/run-{number}/telemetry", data=body, headers=headers) as answer:
             await answer.read()

@@ -257,9 +257,12 @@ async def test_the_mirror_follows_kubectl(
             lambda: found(database, "gpt", "default"), lambda run: run is not None and run.step == 7
         )
         assert run is not None and run.phase == "Running"
+        live = await client.get_run("default", "gpt")
+        assert live is not None and live["status"]["progress"]["step"] == 7
         await asyncio.to_thread(kubectl, kubernetes, "delete", "trainingrun", "gpt")
         await eventually(
             lambda: found(database, "gpt", "default"),
             lambda run: run is not None and run.deleted_at is not None,
         )
+        assert await client.get_run("default", "gpt") is None
     await database.close()

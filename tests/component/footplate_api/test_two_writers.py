@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from footplate_api.checkpoints import repository as checkpoints
+from footplate_api.coordinators.record import Coordinator
 from footplate_api.database import Database
 from footplate_api.metrics import repository, storage
 from footplate_api.metrics.telemetry import STORED, Delivery, Row
@@ -21,6 +22,7 @@ from footplate_api.schemas import LARGEST
 from footplate_contracts.reports import CheckpointRecord, GivenUp
 from tests.component.footplate_api.builders import batch, row
 
+SENDER = Coordinator("pod", "uid", "research", "gpt", 1)
 _WHOLE = {"tokens": 7, "sample_digest": "d"}
 _REST = [_WHOLE.get(name) for name in STORED[1:]]
 
@@ -41,8 +43,7 @@ async def test_two_replicas_store_what_both_are_sent(database_url: str) -> None:
     tasks = [asyncio.create_task(writer.run()) for writer in writers]
     bodies = [body(chance, number) for number in range(40)]
     sending = [
-        writers[number % 2].receive("research", "gpt", json.dumps(sent).encode())
-        for number, sent in enumerate(bodies)
+        writers[number % 2].receive(SENDER, json.dumps(sent).encode()) for number, sent in enumerate(bodies)
     ]
     await asyncio.gather(*sending)
     sent = {

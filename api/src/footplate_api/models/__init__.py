@@ -3,6 +3,7 @@
 from footplate_api.models.attempt import Attempt
 from footplate_api.models.base import Base
 from footplate_api.models.checkpoint import Checkpoint
+from footplate_api.models.coordinator import RunCoordinator
 from footplate_api.models.exporter import RunExporter
 from footplate_api.models.former import STEP_METRICS
 from footplate_api.models.installation import Installation
@@ -23,6 +24,7 @@ __all__ = [
     "MetricSegment",
     "Namespace",
     "Run",
+    "RunCoordinator",
     "RunExporter",
     "RunSpec",
 ]

@@ -82,20 +82,10 @@ def _of_name(
     return statement.order_by(*live_first).limit(1)
 
 
-class Named(NamedTuple):
-    """What a run is called, and whether its end is a guess that later evidence moves."""
-
-    namespace: str
-    name: str
-    end_estimated: bool
-
-
-async def names_of(session: ReadSession, uids: Iterable[str]) -> dict[str, Named]:
-    """Those of `uids` that the mirror has seen."""
-    guessed = Run.end_estimated.is_(True)
-    statement = select(Run.uid, Run.namespace, Run.name, guessed).where(Run.uid.in_(list(uids)))
-    found = await session.execute(statement)
-    return {row[0]: Named(row[1], row[2], bool(row[3])) for row in found}
+async def ends_estimated(session: ReadSession, uids: Iterable[str]) -> frozenset[str]:
+    """Those of `uids` that are known to be gone, but not since when: later evidence moves their ends."""
+    statement = select(Run.uid).where(Run.uid.in_(list(uids)), Run.end_estimated.is_(True))
+    return frozenset(await session.scalars(statement))
 
 
 @dataclass(frozen=True)

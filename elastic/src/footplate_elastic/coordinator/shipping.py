@@ -2,8 +2,11 @@
 
 The API may be away for minutes. Nothing is dropped for that and nobody waits:
 training goes on, the queue grows, and it is emptied oldest first when the API
-answers again. Only what the API will never take is given up, with a line in
-the log: one bad row must not keep all rows after it from being stored.
+answers again. Nor is anything dropped for a 401 or 403: a token may have ended
+a moment before the kubelet renewed it, and a pod sends before the operator has
+written into the status that it is the coordinator. Only what the API will never
+take is given up, with a line in the log: one bad row must not keep all rows
+after it from being stored.
 """
 
 from __future__ import annotations
@@ -101,6 +104,7 @@ class Shipper:
     _last: asyncio.Event = field(default_factory=asyncio.Event)  # the run has ended
     _gather: float = timing.GATHER  # seconds before the next batch
     _failures: int = 0  # in a row
+    _trouble: str = ""  # of the last try: said in the log when it begins, changes and ends
     _most: int = BATCH  # entries of the next batch
 
     def wake(self) -> None:
@@ -148,8 +152,9 @@ class Shipper:
                     told = told_delay(answer.status, answer.headers.get("Retry-After"))
                     return self._refused(body, count, answer.status, said[:200], told)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            _log.warning("telemetry is kept, the API cannot be reached: %r", error)
+            self._say(type(error).__name__, f"the API cannot be reached: {error!r}")
             return self._failed()
+        self._say("")
         self.buffer.settle(count, body.given_up)
         self._failures, self._gather = 0, gather_delay(_receipt(said))
         self._most = min(BATCH, 2 * self._most)
@@ -166,8 +171,17 @@ class Shipper:
             _log.error("%d rows of telemetry are given up: %d %s", count, status, reason)
             self.buffer.give_up(count, body.given_up)
             return None
-        _log.warning("the API did not take telemetry: %d %s", status, reason)
+        self._say(str(status), f"the API did not take it: {status} {reason}")
         return self._failed(told)
+
+    def _say(self, trouble: str, why: str = "") -> None:
+        """Log once why telemetry is kept, however often it is tried for that; and that it is taken again."""
+        if trouble != self._trouble:
+            if trouble:
+                _log.warning("telemetry is kept and sent again, %s", why)
+            else:
+                _log.info("the API takes telemetry again")
+        self._trouble = trouble
 
     def _failed(self, told: float | None = None) -> float:
         self._failures += 1
