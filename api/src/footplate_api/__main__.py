@@ -17,11 +17,11 @@ import uvicorn
 from footplate_api import cluster, settings
 from footplate_api.app import create_app
 from footplate_api.certificate import Certificate
+from footplate_api.connections import Loop, Protocol
 from footplate_api.database import Database
 from footplate_api.edge import Context
 from footplate_api.errors import MigrationFailed
 from footplate_api.identity.reviewing import KubernetesReviewer
-from footplate_api.loop import Loop
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.settings import Settings
 from footplate_api.sole_writer import sole_writer
@@ -123,6 +123,7 @@ async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
         )
         config = uvicorn.Config(
             create_app(context),
+            http=Protocol,
             host=chosen.api_host,
             port=chosen.api_port,
             log_config=None,
