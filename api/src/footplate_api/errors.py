@@ -6,7 +6,7 @@ ApiError
 │   └── NotItsCoordinator 403  telemetry from somebody else than the run's coordinator
 ├── Invalid               422  the request says something that cannot be (also a ValueError)
 ├── RunNotFound           404
-├── RunMismatch           409  a batch for another run than the path names
+├── RunMismatch           409  a batch of another run than its sender's
 ├── ClusterRefused        4xx  the API server's own word, its status kept
 ├── InstallationLacksRights  502  the API server refuses this API's own account, whoever the caller is
 ├── ClusterUnavailable    503
@@ -108,7 +108,7 @@ class RunNotFound(ApiError):
 
 
 class RunMismatch(ApiError):
-    """The batch's run is known under another name than the path's."""
+    """The batch is of another run than the one that its sender coordinates."""
 
     status = 409
     title = "Run mismatch"

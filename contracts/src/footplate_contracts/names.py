@@ -42,6 +42,8 @@ INCARNATION_LABEL: Final = f"{GROUP}/incarnation"
 EPOCH_LABEL: Final = f"{GROUP}/epoch"
 PROFILE_LABEL: Final = f"{GROUP}/profile"
 WRITTEN_BY_ANNOTATION: Final = f"{GROUP}/written-by"  # version of the program that wrote the object
+# Whoever asked the API for the object. No label: user names have colons.
+REQUESTED_BY_ANNOTATION: Final = f"{GROUP}/requested-by"
 
 FIELD_MANAGER: Final = "footplate-operator"
 

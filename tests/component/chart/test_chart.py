@@ -66,6 +66,7 @@ def test_rights_of_the_operator() -> None:
 def test_rights_of_the_api() -> None:
     assert rights(one(rendered(), "ClusterRole", "footplate-api")) == {
         ("footplate.dev", "trainingruns"): {"get", "list", "watch", "create", "delete"},
+        ("footplate.dev", "computeprofiles"): {"get"},
         ("", "namespaces"): {"get", "list", "watch"},
         ("authentication.k8s.io", "tokenreviews"): {"create"},
         ("authorization.k8s.io", "subjectaccessreviews"): {"create"},
@@ -115,11 +116,12 @@ def test_watched_namespaces_narrow_the_rights() -> None:
     assert environment(operator)["FOOTPLATE_WATCH_NAMESPACES"] == "research,demo"
 
 
-def test_watched_namespaces_narrow_who_may_not_write_a_status() -> None:
-    """Two releases with namespaces of their own do not deny each other's statuses."""
+@pytest.mark.parametrize("name", ["footplate-status", "footplate-requested-by"])
+def test_watched_namespaces_narrow_what_policies_deny(name: str) -> None:
+    """Two releases with namespaces of their own do not deny what the other one writes."""
 
     def where(*flags: str) -> list[dict[str, object]]:
-        policy = one(rendered(*flags), "ValidatingAdmissionPolicy", "footplate-status")
+        policy = one(rendered(*flags), "ValidatingAdmissionPolicy", name)
         selector = policy["spec"]["matchConstraints"].get("namespaceSelector", {})
         found: list[dict[str, object]] = selector.get("matchExpressions", [])
         return found

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 START_SECONDS = 30.0
+_SPARING = ("fsync=off", "full_page_writes=off", "wal_level=minimal", "max_wal_senders=0")
 _EMPTIED = ("-c", "DROP SCHEMA public CASCADE", "-c", "CREATE SCHEMA public")
 
 
@@ -37,9 +38,10 @@ def _as_unprivileged() -> dict[str, Any]:
 class Server:
     """A running server with one database."""
 
-    def __init__(self, folder: Path, binaries: Path) -> None:
+    def __init__(self, folder: Path, binaries: Path, durable: bool) -> None:
         self._folder = folder
         self._binaries = binaries
+        self._durable = durable
         self._process: subprocess.Popen[Any] | None = None
 
     def start(self) -> None:
@@ -53,13 +55,10 @@ class Server:
         ]
         settings = [
             "listen_addresses=",
-            "fsync=off",
             "client_min_messages=warning",
             "shared_buffers=16MB",
             "max_connections=50",
-            "full_page_writes=off",
-            "wal_level=minimal",
-            "max_wal_senders=0",
+            *(() if self._durable else _SPARING),
         ]
         log = (self._folder / "log").open("ab")
         self._process = subprocess.Popen(
@@ -122,8 +121,8 @@ class Server:
 
 
 @contextmanager
-def server() -> Iterator[Server]:
-    """Runs a server for the block."""
+def server(durable: bool = False) -> Iterator[Server]:
+    """Runs a server for the block; one that is `durable` waits for the disk as in production."""
     binaries, account = programs(), _as_unprivileged()
     folder = Path(tempfile.mkdtemp(prefix="footplate-pg-"))  # short: socket paths end at 107 bytes
     try:
@@ -140,7 +139,7 @@ def server() -> Iterator[Server]:
             "--no-sync",
         ]
         subprocess.run([*initialise, "-E", "UTF8"], check=True, stdout=subprocess.DEVNULL, cwd="/", **account)
-        running = Server(folder, binaries)
+        running = Server(folder, binaries, durable)
         running.start()
         try:
             yield running

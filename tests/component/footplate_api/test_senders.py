@@ -261,9 +261,9 @@ async def test_who_becomes_the_coordinator_is_let_in_a_moment_later(database: Da
 
 async def test_an_api_server_that_is_away_or_mute_refuses_nobody_for_good(database: Database) -> None:
     class Mute(FakeCluster):
-        async def get_run(self, namespace: str, name: str) -> Manifest | None:
+        async def get_run(self, namespace: str, name: str) -> Manifest:
             await asyncio.Event().wait()
-            return None
+            raise AssertionError("nobody sets it")
 
     cluster = await cluster_with(**SERVES)
     cluster.available = False

@@ -64,6 +64,7 @@ def operator_process(
     module: str = "footplate_operator",
     kubeconfig: Path | None = None,
     api_service: str = "",
+    api_url: str = "",
 ) -> Iterator[Process]:
     """`python -m footplate_operator`, until the block ends or it is ended."""
     port = claim_ports(1)[0]
@@ -76,6 +77,7 @@ def operator_process(
         "FOOTPLATE_COORDINATOR_IMAGE": "coordinator:1",
         "FOOTPLATE_METRICS_PORT": str(port),
         "FOOTPLATE_API_SERVICE": api_service,
+        "FOOTPLATE_API_URL": api_url,
     }
     log = folder / f"operator-{port}.log"
     with log.open("ab") as output:

@@ -14,13 +14,17 @@ from pathlib import Path
 import pytest
 
 from cluster.kubernetes.envtest import ApiServer
+from cluster.machine.ports import claim_ports
 from footplate_operator.certificates.keeper import Keeper
 from footplate_operator.certificates.manifests import Place
 from footplate_operator.runtime.cluster import KubernetesCluster, login
+from footplate_operator.runtime.kinds import POD
 from tests.component.footplate_operator.api import Api, wait_for
 from tests.component.footplate_operator.conftest import operator_process
+from tests.component.footplate_operator.kubelet import Node
 from tests.support.certificates import vouches
 from tests.support.chart import NAMESPACE
+from tests.support.operator_fakes import run_manifest
 
 PLACE = Place(NAMESPACE, "footplate-api")
 OBJECTS = (f"secret/{PLACE.authority}", f"secret/{PLACE.serving}", f"configmap/{PLACE.bundle}")
@@ -65,7 +69,7 @@ def test_it_is_there_a_moment_after_the_operator_leads(server: ApiServer, home: 
         began = time.monotonic()
         wait_for(lambda: read(home, OBJECTS[1]), "the API has a certificate", 10, pause=0.02)
         print(f"\nfrom the operator's lead to the API's certificate: {time.monotonic() - began:.2f} s")
-        assert time.monotonic() - began < 2 and holds(home)
+        assert time.monotonic() - began < 5 and holds(home)
         made = [read(home, what) for what in OBJECTS]
         with operator_process(server, tmp_path, "second", api_service=PLACE.service) as second:
             wait_for(lambda: second.said("waiting for the Lease"), "the second waits")
@@ -128,3 +132,38 @@ async def test_python_servers_and_clients_take_what_is_made(
             except ssl.SSLWantReadError:
                 continue
     assert ends[0].getpeercert() is not None and ends[0].version() == "TLSv1.3"
+
+
+@pytest.mark.long
+def test_a_coordinator_that_knows_no_api_has_a_successor_and_no_worker_notices(
+    server: ApiServer, home: Api, api: Api, node: Node, tmp_path: Path
+) -> None:
+    """As after an upgrade from a release whose API served in clear."""
+    body = run_manifest()
+    body["metadata"] = {"name": "tiny", "namespace": api.namespace}
+    body["spec"]["training"]["steps"] = 20_000
+    with operator_process(server, tmp_path):
+        api.apply(body)
+        wait_for(lambda: api.status("tiny").get("phase") == "Running", "it trains")
+    before = {name: uid for name, uid in uids(api).items() if "-w" in name}
+    before_step = int(api.status("tiny").get("progress", {}).get("step", 0))
+    url = f"https://127.0.0.1:{claim_ports(1)[0]}"  # nobody is there: its rows wait
+    with operator_process(server, tmp_path, api_service=PLACE.service, api_url=url):
+        wait_for(lambda: "tiny-c2" in api.names(POD), "the next coordinator")
+        wait_for(lambda: "tiny-c1" not in api.names(POD), "the first one is gone")
+        wait_for(lambda: step(api) > before_step, "it trains on", 120)
+        assert read(api, "configmap/tiny-api-ca") == read(home, OBJECTS[2])
+    assert {name: uid for name, uid in uids(api).items() if "-w" in name} == before
+
+
+def step(api: Api) -> int:
+    """The last step that a coordinator of a later epoch than the first has told."""
+    status = api.status("tiny")
+    serves = status["coordinator"]["epoch"] > 1 and status["phase"] == "Running"
+    return int(status.get("progress", {}).get("step", 0)) if serves else 0
+
+
+def uids(api: Api) -> dict[str, str]:
+    """Of all pods, by name."""
+    items = json.loads(api("get", "pods", "-o", "json"))["items"]
+    return {item["metadata"]["name"]: item["metadata"]["uid"] for item in items}

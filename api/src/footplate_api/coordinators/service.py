@@ -23,7 +23,7 @@ from weakref import WeakValueDictionary
 from footplate_api.coordinators import record, repository
 from footplate_api.coordinators.record import Coordinator
 from footplate_api.database import Database
-from footplate_api.errors import ClusterUnavailable, NotItsCoordinator
+from footplate_api.errors import ClusterRefused, ClusterUnavailable, NotItsCoordinator
 from footplate_api.identity.caller import Caller
 from footplate_api.ports import Cluster, Manifest
 
@@ -32,6 +32,7 @@ STRANGE_SECONDS: Final = 2.0  # for so long a pod that was not found is not look
 ASKED_AT_ONCE: Final = 16  # runs that Kubernetes is asked for
 LOOKED_FOR_AT_ONCE: Final = 4  # in the database: of its connections some are left to others
 PATIENCE_SECONDS: Final = 5.0  # with its answer
+_NOT_FOUND: Final = 404
 _NAME: Final = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 
 Key = TypeVar("Key", bound=Hashable)
@@ -111,6 +112,10 @@ class Coordinators:
         try:
             async with asyncio.timeout(self._patience), self._asking:
                 return await self._cluster.get_run(namespace, name)
+        except ClusterRefused as error:
+            if error.status != _NOT_FOUND:
+                raise
+            return None
         except TimeoutError as error:
             raise ClusterUnavailable("The Kubernetes API server does not answer in time.") from error
 

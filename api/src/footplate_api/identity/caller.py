@@ -10,6 +10,7 @@ from footplate_contracts.names import GROUP
 RUNS: Final = "trainingruns"
 POD_UID: Final = "authentication.kubernetes.io/pod-uid"
 _ACCOUNT: Final = "system:serviceaccount:"
+_WRITES: Final = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class Right:
     namespace: str = ""
     name: str = ""
     path: str = ""
+
+    @property
+    def writes(self) -> bool:
+        """Whether whoever makes use of it changes something."""
+        return self.verb in _WRITES
 
     def __str__(self) -> str:
         """As a refusal says it.

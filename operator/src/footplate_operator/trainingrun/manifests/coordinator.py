@@ -70,6 +70,8 @@ def pod(
         # the moment of its start, it would stay for all of its grace.
         "shareProcessNamespace": True,
     }
+    if api.url:
+        spec["serviceAccountName"] = "default"  # whose token the API is shown
     priority = run.spec.priority_class_name or profile.scheduling.priority_class_name
     if priority:
         spec["priorityClassName"] = priority
