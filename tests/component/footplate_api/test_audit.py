@@ -251,6 +251,24 @@ async def test_rows_are_never_changed_nor_deleted(database: Database) -> None:
     assert (entry.request_id, result.message, result.uid) == ("r-0", "", "uid")
 
 
+async def test_the_owner_of_the_database_shortens_it(postgres: Server) -> None:
+    """As docs/api.md says."""
+    database = Database(with_driver(postgres.remembered()))
+    await stored(database, Right("create", name="gpt"))
+    async with database.write() as session:
+        for change in ("DISABLE", "ENABLE"):
+            for table in reversed(TABLES):
+                await session.execute(text(f"ALTER TABLE {table} {change} TRIGGER USER"))
+                if change == "DISABLE":
+                    await session.execute(text(f"DELETE FROM {table}"))
+    async with database.read() as session:
+        assert await repository.page(session, AuditQuery(), None) == []
+    with pytest.raises(DBAPIError, match="is append-only"):
+        async with database.write() as session:
+            await session.execute(text("DELETE FROM audit_entries"))
+    await database.close()
+
+
 async def test_what_is_too_long_or_no_text_is_cut_and_stays_apart(database: Database) -> None:
     long = "a" * 3000
     for tail in ("b", "c"):
@@ -322,6 +340,7 @@ async def test_pages_join_to_the_whole_newest_first_though_one_is_added(api: Api
         pytest.param({"cursor": "nonsense"}, "query.cursor", id="cursor"),
         pytest.param({"limit": 0}, "query.limit", id="limit"),
         pytest.param({"from": "2026-11-25T00:00:00"}, "query.from", id="no-zone"),
+        pytest.param({"from": "1764028800"}, "query.from", id="number"),
         pytest.param({"to": "9999-12-31T23:59:59-12:00"}, "query.to", id="no-such-instant"),
         pytest.param({"name": "a\0b"}, "query.name", id="no-text"),
         pytest.param({"nmae": "a"}, "query.nmae", id="misspelt"),

@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from footplate_api.app import ROUTERS
 from footplate_api.identity.access import Access
 from footplate_api.identity.caller import Caller, Right
-from footplate_api.identity.rights import READS_METRICS, Demand
+from footplate_api.identity.rights import LISTS_FORMER, READS_METRICS, Demand
 from footplate_api.identity.senders import OF_ITS_COORDINATOR
 from tests.component.footplate_api.builders import RUNS
 from tests.component.footplate_api.conftest import Api, running
@@ -20,7 +20,7 @@ from tests.support.reviewer import within
 
 RUN = f"{RUNS}/gpt"
 OTHER = "/v1/namespaces/other/runs"
-OTHERS = (READS_METRICS.dependency, OF_ITS_COORDINATOR.dependency)
+OTHERS = tuple(asked.dependency for asked in (READS_METRICS, LISTS_FORMER, OF_ITS_COORDINATOR))
 OF_A_RUN = ("", "/metrics", "/attempts", "/checkpoints")
 
 

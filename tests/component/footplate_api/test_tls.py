@@ -61,7 +61,7 @@ async def api(folder: Path, issuer: Issuer, volume: Volume) -> AsyncIterator[int
     [port] = claim_ports(1)
     with serving(folder, port, **told(volume)):
         async with client(port, issuer) as probe:
-            await eventually(lambda: ready(probe), bool, seconds=30)
+            await eventually(lambda: ready(probe), bool, seconds=120)
         yield port
 
 
@@ -80,7 +80,7 @@ async def asking(*clients: httpx.AsyncClient) -> AsyncIterator[Callable[[], Awai
 
     async def more() -> None:
         before = list(answers.values())
-        await eventually(seen, lambda now: all(map(operator.gt, now, before)), seconds=30)
+        await eventually(seen, lambda now: all(map(operator.gt, now, before)), seconds=60)
 
     tasks = [asyncio.create_task(ask(by)) for by in clients]
     try:
@@ -96,7 +96,7 @@ async def shows(fresh: httpx.AsyncClient, files: Mapping[str, bytes]) -> None:
     async def shown() -> str:
         return proven(await fresh.get("/healthz"))
 
-    await eventually(shown, lambda seen: seen == files["tls.crt"].decode(), seconds=30)
+    await eventually(shown, lambda seen: seen == files["tls.crt"].decode(), seconds=60)
 
 
 async def test_renewed_while_requests_go_on_and_none_fails(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ async def test_it_ends_at_once_although_somebody_keeps_a_connection_and_does_not
     [port] = claim_ports(1)
     with serving(tmp_path, port, **told(volume)) as process:
         async with client(port, issuer) as probe:
-            await eventually(lambda: ready(probe), bool, seconds=30)
+            await eventually(lambda: ready(probe), bool, seconds=120)
             process.send_signal(signal.SIGTERM)
             began = time.monotonic()
             assert await asyncio.to_thread(process.wait, 20) == ExitCode.SUCCESS

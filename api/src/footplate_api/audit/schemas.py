@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
-from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ConfigDict, Field
 
 from footplate_api.audit.pagination import LONGEST
 from footplate_api.models import audit
 from footplate_api.schemas import Namespace, Schema
 
-_TEXT = r"^[^\x00]+$"  # PostgreSQL knows no other
+_TEXT: Final = r"^[^\x00]+$"  # PostgreSQL knows no other
+_INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def _written(given: object) -> object:
+    """Not a number, of which nobody knows the unit."""
+    if not isinstance(given, str) or not _INSTANT.fullmatch(given):
+        raise ValueError("must be an instant as RFC 3339 has it, such as 2026-11-25T10:00:00Z")
+    return given
 
 
 def _instant(given: datetime) -> datetime:
@@ -21,7 +30,7 @@ def _instant(given: datetime) -> datetime:
         raise ValueError("must be within the years 1 to 9999 of UTC") from None
 
 
-Instant = Annotated[AwareDatetime, AfterValidator(_instant)]
+Instant = Annotated[AwareDatetime, BeforeValidator(_written), AfterValidator(_instant)]
 
 
 class AuditQuery(Schema):
