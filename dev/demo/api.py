@@ -15,7 +15,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import IO, Any, Final
@@ -81,6 +81,29 @@ def _read_on(lines: IO[str]) -> None:
         deque(lines, maxlen=0)
 
 
+def told(path: str, ask: Callable[[str], tuple[int, str]]) -> Any:
+    """The decoded answer to a GET of `path`; None for 404.
+
+    Args:
+        ask: gives status and text. Where it finds its way lost it finds a new one when it is called again.
+
+    Raises:
+        DemoError: the server refused, or cannot be reached.
+    """
+    try:
+        status, text = ask(path)
+    except (OSError, http.client.HTTPException):
+        try:
+            status, text = ask(path)
+        except (OSError, http.client.HTTPException) as error:
+            raise DemoError(f"GET {path}: {error!r}") from error
+    if status == http.HTTPStatus.NOT_FOUND:
+        return None
+    if status >= http.HTTPStatus.BAD_REQUEST:
+        raise DemoError(f"GET {path}: {status} {text[:500]}")
+    return json.loads(text)
+
+
 class Api:
     """GET requests of one service account, each over a connection of its own; for many threads."""
 
@@ -98,19 +121,7 @@ class Api:
         Raises:
             DemoError: the API refused, or cannot be reached.
         """
-        try:
-            status, text = self._ask(path)
-        except (OSError, http.client.HTTPException):
-            # The way that there was led nowhere; this one is new.
-            try:
-                status, text = self._ask(path)
-            except (OSError, http.client.HTTPException) as error:
-                raise DemoError(f"GET {path}: {error!r}") from error
-        if status == http.HTTPStatus.NOT_FOUND:
-            return None
-        if status >= http.HTTPStatus.BAD_REQUEST:
-            raise DemoError(f"GET {path}: {status} {text[:500]}")
-        return json.loads(text)
+        return told(path, self._ask)
 
     def close(self) -> None:
         """End the forwarded port."""
