@@ -61,6 +61,16 @@ def test_rights_on_the_certificate() -> None:
     }
 
 
+def test_whoever_is_authenticated_may_know_who_vouches_for_the_api() -> None:
+    objects = rendered()
+    role = one(objects, "Role", PLACE.bundle)
+    assert named_rights(role) == {("configmaps", PLACE.bundle): {"get", "watch"}}
+    binding = one(objects, "RoleBinding", PLACE.bundle)
+    assert {item["metadata"]["namespace"] for item in (role, binding)} == {NAMESPACE}
+    assert binding["roleRef"]["name"] == PLACE.bundle
+    assert [subject["name"] for subject in binding["subjects"]] == ["system:authenticated"]
+
+
 @pytest.mark.parametrize(
     ("flags", "told", "read"),
     [
@@ -92,3 +102,10 @@ def test_a_certificate_of_somebody_else(
         ("configmaps", PLACE.bundle): {"get", "update", "delete"},
         **read,
     }
+
+
+@pytest.mark.parametrize("named", ["mine", "mine,footplate-api"])
+def test_tokens_of_coordinators_are_taken_whatever_others_are(named: str) -> None:
+    objects = rendered("--set", f"api.auth.audiences={{{named}}}")
+    taken = environment(one(objects, "Deployment", "footplate-api"))["FOOTPLATE_TOKEN_AUDIENCES"]
+    assert taken == f"{API_AUDIENCE},mine"
