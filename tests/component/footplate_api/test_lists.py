@@ -197,7 +197,8 @@ def _explained(element: Explained, compiler: SQLCompiler, **arguments: Any) -> s
 
 def walks(plan: str) -> bool:
     """Whether an index of the order leads from run to run, and nothing has to be sorted."""
-    return "ix_runs_" in plan and "Sort Key: runs." not in plan and "B-TREE FOR ORDER BY" not in plan
+    nothing = "One-Time Filter: false" in plan  # of no namespace
+    return nothing or ("ix_runs_" in plan and "Sort Key: runs." not in plan and "B-TREE FOR" not in plan)
 
 
 async def test_every_list_walks_an_index_or_looks_up_a_few_runs(database: Database) -> None:
