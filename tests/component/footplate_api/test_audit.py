@@ -104,7 +104,8 @@ async def test_a_refused_dry_run_is_no_write(api: Api, said: str, noted: int) ->
 
 async def test_telemetry_and_reading_are_no_writes(api: Api) -> None:
     uid = (await api.client.post(RUNS, json=submission())).json()["uid"]
-    sent = await api.client.post(f"{RUNS}/gpt/telemetry", json=batch(uid, [row(1)]))
+    headers = await api.coordinator(uid)
+    sent = await api.client.post(f"{RUNS}/gpt/telemetry", json=batch(uid, [row(1)]), headers=headers)
     assert sent.status_code == 200
     await api.client.get(RUNS)
     assert [event["verb"] for event in await audited(api)] == ["create"]
