@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from footplate_contracts import names
 from footplate_operator.certificates import manifests, policy
 from footplate_operator.certificates.issue import new_authority, new_serving
 from footplate_operator.certificates.keeper import Given, Keeper
@@ -79,6 +80,12 @@ async def test_a_client_takes_it_by_every_name(name: str) -> None:
     assert vouches(bundle(cluster), serving(cluster), name, cluster.clock())
     assert vouches(bundle(cluster), serving(cluster), name, cluster.clock() - timedelta(minutes=9))
     assert not vouches(bundle(cluster), serving(cluster), "other.footplate-system.svc", cluster.clock())
+
+
+@pytest.mark.parametrize("run", ["footplate", PLACE.service])
+def test_no_run_beside_the_release_has_an_object_of_that_name(run: str) -> None:
+    taken = {names.secret_name(run), names.config_map_name(run, "0" * 64), names.api_ca_name(run)}
+    assert not taken & {PLACE.authority, PLACE.serving, PLACE.bundle}
 
 
 # -- when it is renewed ------------------------------------------------------------------
