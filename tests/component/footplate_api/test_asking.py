@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, text, update
 
+from footplate_api.coordinators import repository as coordinators
 from footplate_api.database import Database
 from footplate_api.edge import utc_now
 from footplate_api.errors import ClusterUnavailable
@@ -58,9 +59,15 @@ async def test_a_run_that_kubernetes_has_and_the_database_does_not_is_answered_t
     async with running(database_url, cluster) as api:
         assert (await api.client.post(RUNS, json=GPT, headers=KEY)).status_code == 503
         uid = cluster.objects["research", "gpt"]["metadata"]["uid"]
+        begun = {"attempts": [{"number": 1}], "coordinator": {"podUID": "pod-1", "epoch": 1}}
+        await cluster.put("research", "gpt", status=begun)
         again = await api.client.post(RUNS, json=GPT, headers=KEY)
         assert (again.status_code, again.json()["uid"], len(cluster.objects)) == (201, uid, 1)
         assert (await api.client.get(f"{RUNS}/gpt")).json()["uid"] == uid
+        told = (await api.client.get(f"{RUNS}/gpt/attempts")).json()["items"]
+        assert [attempt["number"] for attempt in told] == [1]
+        async with api.context.database.read() as session:
+            assert await coordinators.find(session, "research", "gpt", "pod-1") is not None
 
 
 async def test_a_run_that_was_gone_before_its_answer_came_is_not_made_anew(api: Api) -> None:

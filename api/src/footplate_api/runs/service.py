@@ -9,6 +9,10 @@ from datetime import datetime
 from typing import Any, Final
 
 from footplate_api import lenient, reading
+from footplate_api.attempts import record as attempt_record
+from footplate_api.attempts import repository as attempts
+from footplate_api.coordinators import record as coordinator_record
+from footplate_api.coordinators import repository as coordinators
 from footplate_api.database import Database, ReadSession, WriteSession
 from footplate_api.errors import ClusterRefused, FieldError, InstallationLacksRights, Invalid, RunNotFound
 from footplate_api.identity.authorization import Authorization
@@ -120,6 +124,9 @@ async def _note(session: WriteSession, created: Manifest, now: datetime) -> str:
     # Of a later version than a list that was read meanwhile and lacks it: so not deleted.
     await installation.reach(session, row["resource_version"])
     [stored] = await repository.store(session, [row])
+    # One that was found standing has begun, and of a version that is stored no list is read anew.
+    await attempts.store(session, attempt_record.rows([created]))
+    await coordinators.store(session, coordinator_record.all_told([created]))
     return RunDetail.model_validate(stored).model_dump_json(by_alias=True)
 
 
