@@ -13,7 +13,7 @@ from sqlalchemy import func, select, text, update
 from footplate_api.database import Database
 from footplate_api.edge import utc_now
 from footplate_api.errors import ClusterUnavailable
-from footplate_api.identity.caller import Caller
+from footplate_api.identity.caller import Caller, Right
 from footplate_api.models.idempotency import IdempotencyKey
 from footplate_api.pipelines.retention import Retention
 from footplate_api.ports import Manifest
@@ -182,6 +182,18 @@ async def test_what_a_profile_does_not_say_is_unknown(api: Api) -> None:
         "kilowattHours": None,
         "carbonKilograms": None,
     }
+
+
+async def test_what_an_hour_would_cost_is_told_to_whoever_may_read_the_profile(api: Api) -> None:
+    api.cluster.profiles["h100"] = PROFILE
+    runs = within("research", verbs=("create",))
+    profile = Right("get", "computeprofiles", name="h100")
+    alice = api.reviewer.add("a", Caller("alice"), runs)
+    bob = api.reviewer.add("b", Caller("bob"), lambda right: right == profile or runs(right))
+    for who, dollars in ((alice, None), (bob, "73.8")):
+        answer = await api.client.post(RUNS, json=ASKED, params={"dryRun": "true"}, headers=who)
+        assert (answer.status_code, answer.json()["hourly"]["dollars"]) == (200, dollars)
+        assert answer.json()["hourly"]["nodes"] == 3
 
 
 async def test_a_dry_run_is_refused_as_the_run_would_be(api: Api) -> None:

@@ -12,7 +12,7 @@ from footplate_api import lenient, reading
 from footplate_api.database import Database, ReadSession, WriteSession
 from footplate_api.errors import ClusterRefused, FieldError, InstallationLacksRights, Invalid, RunNotFound
 from footplate_api.identity.authorization import Authorization
-from footplate_api.identity.caller import LIST_EVERYWHERE, Caller
+from footplate_api.identity.caller import LIST_EVERYWHERE, PROFILES, Caller, Right
 from footplate_api.installation import repository as installation
 from footplate_api.models.run import Run
 from footplate_api.ports import Cluster, Manifest, RunWriter
@@ -123,12 +123,18 @@ async def _note(session: WriteSession, created: Manifest, now: datetime) -> str:
     return RunDetail.model_validate(stored).model_dump_json(by_alias=True)
 
 
-async def preview(cluster: Cluster, manifest: Manifest) -> RunPreview:
-    """The run as it would be, by the word of the Kubernetes API server, and what an hour of it would cost."""
+async def preview(
+    cluster: Cluster, authorization: Authorization, caller: Caller, manifest: Manifest
+) -> RunPreview:
+    """The run as it would be, by the word of the Kubernetes API server, and what an hour of it would cost.
+
+    The latter only for a `caller` who may read the profile: this API reads it with its own account.
+    """
     made = await cluster.try_run(manifest["metadata"]["namespace"], manifest)
     metadata, spec = made["metadata"], lenient.mapping(made, "spec")
     named = lenient.text(lenient.mapping(spec, "compute"), "profile", 253)
-    profile = await cluster.get_profile(named) if named else None
+    told = named and await authorization.allowed(caller, Right("get", PROFILES, name=named))
+    profile = await cluster.get_profile(named) if named and told else None
     count = estimate.nodes(spec)
     cost = estimate.hourly(lenient.mapping(profile or {}, "spec"), count)
     return RunPreview(
