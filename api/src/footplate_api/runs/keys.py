@@ -9,12 +9,12 @@ from sqlalchemy import ColumnElement, and_, delete, select, update
 
 from footplate_api.bulk import insert_missing
 from footplate_api.database import ReadSession, WriteSession
-from footplate_api.labels.derived import Property
+from footplate_api.labels.derived import labels
 from footplate_api.models.base import table_of
 from footplate_api.models.idempotency import IdempotencyKey
 from footplate_api.models.label import RunLabel
 from footplate_api.models.run import Run
-from footplate_api.runs.idempotency import KEPT, Asking
+from footplate_api.runs.idempotency import KEPT, Asking, oldest
 
 _COLUMNS: Final = ("id", "request", "created_at")
 
@@ -40,12 +40,13 @@ async def give_back(session: WriteSession, asking: Asking) -> None:
     await session.execute(delete(IdempotencyKey).where(_of(asking), unanswered))
 
 
-async def run_of(session: ReadSession, asking: Asking) -> Run | None:
+async def run_of(session: ReadSession, asking: Asking, reserved_at: datetime) -> Run | None:
     """The run that an earlier attempt created and the mirror has seen."""
-    uid = select(RunLabel.run_uid).where(
-        RunLabel.key == Property.ASKED_UNDER.value, RunLabel.value == asking.mark
-    )
-    return (await session.scalars(select(Run).where(Run.uid.in_(uid)).limit(1))).first()
+    found = select(Run).where(Run.namespace == asking.namespace, Run.created_at >= oldest(reserved_at))
+    for key, value in labels({"annotations": asking.annotations}).items():
+        told = select(RunLabel.run_uid).where(RunLabel.key == key, RunLabel.value == value)
+        found = found.where(Run.uid.in_(told))
+    return (await session.scalars(found.limit(1))).first()
 
 
 async def forget(session: WriteSession, now: datetime) -> None:
