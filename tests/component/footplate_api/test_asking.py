@@ -16,13 +16,9 @@ from sqlalchemy import func, select, update
 from footplate_api.database import Database
 from footplate_api.errors import ClusterUnavailable
 from footplate_api.identity.caller import Caller, Right
-from footplate_api.labels.derived import ASKED_UNDER
 from footplate_api.models.idempotency import IdempotencyKey
 from footplate_api.pipelines.retention import Retention
 from footplate_api.ports import Manifest
-from footplate_api.runs import idempotency, service
-from footplate_api.runs.schemas import RunSubmission
-from footplate_contracts.names import REQUESTED_BY_ANNOTATION
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
@@ -190,56 +186,6 @@ async def test_tomorrow_a_prefix_makes_another_name_and_a_name_is_taken(api: Api
         assert [answer.status_code for answer in answers.values()] == [201, 201 if day == 0 else 409]
         clock.time += timedelta(hours=25)
     assert len(api.cluster.objects) == 3
-
-
-def noted(caller: str) -> dict[str, str]:
-    """Annotations of a run that `caller` asked for, with the mark of GPT asked for under KEY by the admin."""
-    manifest = service.manifest("research", RunSubmission(**GPT))
-    mark = idempotency.asking("admin", KEY["Idempotency-Key"], manifest).mark
-    return {ASKED_UNDER: mark, REQUESTED_BY_ANNOTATION: caller}
-
-
-@pytest.mark.parametrize(
-    ("namespace", "caller"),
-    [
-        pytest.param("elsewhere", "admin", id="in-another-namespace"),
-        pytest.param("research", "mallory", id="of-somebody-else"),
-    ],
-)
-async def test_a_mark_that_was_planted_answers_nobody(api: Api, namespace: str, caller: str) -> None:
-    planted = await api.cluster.put(namespace, "bait", metadata={"annotations": noted(caller)})
-    await api.mirrored(planted)
-    answer = await api.client.post(RUNS, json=GPT, headers=KEY)
-    assert (answer.status_code, answer.json()["name"]) == (201, "gpt")
-    assert answer.json()["uid"] == api.cluster.objects["research", "gpt"]["metadata"]["uid"]
-
-
-@pytest.mark.parametrize(
-    ("caller", "days", "status"),
-    [
-        pytest.param("admin", 0, 201, id="their-own-of-today"),
-        pytest.param("admin", 2, 409, id="their-own-of-long-ago"),
-        pytest.param("mallory", 0, 409, id="of-somebody-else"),
-    ],
-)
-async def test_a_run_of_the_same_name_is_the_answer_if_it_was_made_for_the_key(
-    api: Api, clock: Clock, caller: str, days: int, status: int
-) -> None:
-    api.cluster.silent = True  # the mirror does not know it
-    made = (clock() - timedelta(days=days)).isoformat()
-    about = {"annotations": noted(caller), "creationTimestamp": made}
-    await api.cluster.put("research", "gpt", metadata=about)
-    answer = await api.client.post(RUNS, json=GPT, headers=KEY)
-    assert answer.status_code == status
-
-
-async def test_nobody_marks_a_run_themselves(api: Api) -> None:
-    body = {**GPT, "metadata": {"name": "gpt", "annotations": {ASKED_UNDER: "x"}}}
-    answer = await api.client.post(RUNS, json=body)
-    assert answer.status_code == 422
-    [error] = answer.json()["errors"]
-    assert (error["field"], error["value"]) == (f"body.metadata.annotations.{ASKED_UNDER}", "x")
-    assert api.cluster.objects == {}
 
 
 async def kept(database: Database) -> int:
