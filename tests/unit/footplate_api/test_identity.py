@@ -315,3 +315,9 @@ async def test_a_look_that_fails_asks_for_nothing_more() -> None:
     assert len(reviewer.asked) <= 1 + 2 * AT_ONCE
     reviewer.available = True
     assert await may.listable(ALICE, ["team-a"]) == frozenset()
+
+
+def test_words_of_a_path_are_kept_as_long_as_an_object_can_be_named() -> None:
+    right = Demand("get", named=True).right({"namespace": "a" * 10_000, "name": "b" * 500_000})
+    assert (right.namespace, right.name) == ("a" * 64, "b" * 254)  # one more than there can be
+    assert Demand("list").right({"namespace": "team-a"}).namespace == "team-a"

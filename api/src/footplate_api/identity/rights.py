@@ -18,6 +18,9 @@ from footplate_api.identity.gate import CALLER
 # As FastAPI reads a boolean: whatever it might take for true is asked for.
 _FALSE: Final = frozenset({"", "0", "false", "off", "f", "no", "n"})
 _TRUE: Final = frozenset({"1", "true", "on", "t", "yes", "y"})
+# One character more than an object can have: it names none, as little as what is longer still.
+_NAMESPACE: Final = 64
+_NAME: Final = 254
 
 
 def caller(request: Request) -> Caller:
@@ -54,8 +57,9 @@ Writing = Annotated[AuditedWriter, Depends(writer)]
 class Demand:
     """A right on the namespace of the path, and on its name where `named`; a dependency of a route.
 
-    The words of the path are taken as they are: whoever may not read a namespace learns nothing from
-    what is wrong with the rest. `everywhere`: in all namespaces, by a path that names none.
+    The words of the path are taken as they are, of what is too long to be one the beginning: whoever may
+    not read a namespace learns nothing from what is wrong with the rest. `everywhere`: in all namespaces,
+    by a path that names none.
     """
 
     verb: str
@@ -82,9 +86,23 @@ class Demand:
             self.verb,
             self.resource,
             subresource=self.subresource,
-            namespace="" if self.everywhere else str(path["namespace"]),
-            name=str(path["name"]) if self.named else "",
+            namespace="" if self.everywhere else namespace_of(path),
+            name=name_of(path) if self.named else "",
         )
+
+
+def namespace_of(path: dict[str, Any]) -> str:
+    """That of these parameters of a path, which is kept and said: cut where it cannot be one."""
+    return str(path["namespace"])[:_NAMESPACE]
+
+
+def name_of(path: dict[str, Any]) -> str:
+    """That of these parameters of a path, which is kept and said: cut where it cannot be one.
+
+    >>> name_of({"name": "gpt"}), len(name_of({"name": "a" * 1000}))
+    ('gpt', 254)
+    """
+    return str(path["name"])[:_NAME]
 
 
 def asks_for_former(request: Request) -> bool:
