@@ -14,6 +14,7 @@ from footplate_api.errors import Forbidden
 from footplate_api.identity.authorization import Authorization
 from footplate_api.identity.caller import LIST_EVERYWHERE, READ_METRICS, RUNS, Caller, Right
 from footplate_api.identity.gate import CALLER
+from footplate_api.identity.rates import Buckets
 
 # As FastAPI reads a boolean: whatever it might take for true is asked for.
 _FALSE: Final = frozenset({"", "0", "false", "off", "f", "no", "n"})
@@ -69,14 +70,17 @@ class Demand:
     everywhere: bool = False
 
     async def __call__(self, request: Request) -> None:
-        """Raises Forbidden, once that is noted where it was a write; else DatabaseUnavailable."""
+        """Raises Forbidden, once that is noted where it was a write; else DatabaseUnavailable.
+
+        Whose refusals are too many has the same answer, and no entry of those.
+        """
         may, who = authorization(request), caller(request)
         right = self.right(request.path_params)
         try:
             await may.demand(who, right)
         except Forbidden as refusal:
             if right.writes and not only_tries(request):
-                await auditor(request).refused(right, refusal)
+                await _note(request, right, refusal)
             raise
         await _lists_former(request)
 
@@ -103,6 +107,15 @@ def name_of(path: dict[str, Any]) -> str:
     ('gpt', 254)
     """
     return str(path["name"])[:_NAME]
+
+
+async def _note(request: Request, right: Right, refusal: Forbidden) -> None:
+    refusals = request.app.state.refusals
+    assert isinstance(refusals, Buckets)
+    if refusals.take(caller(request).username) == 0.0:
+        await auditor(request).refused(right, refusal)
+    else:
+        context(request).metrics.audit_refusals_left_out.inc()
 
 
 def asks_for_former(request: Request) -> bool:
