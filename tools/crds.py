@@ -221,6 +221,28 @@ def _root(
     return root
 
 
+def published_schema(model: type[BaseModel]) -> Schema:
+    """The schema of `model` for readers that are no API server, such as those who generate clients.
+
+    What strict validation refuses is said in their words, and the CEL rules, which they do not know, are
+    left out.
+    """
+    return _published(structural_schema(model))
+
+
+def _published(schema: Schema) -> Schema:
+    kept = {key: value for key, value in schema.items() if not key.startswith("x-kubernetes-")}
+    if "properties" in schema:
+        kept["properties"] = {name: _published(child) for name, child in schema["properties"].items()}
+        if not schema.get("x-kubernetes-preserve-unknown-fields"):
+            kept["additionalProperties"] = False
+    elif isinstance(schema.get("additionalProperties"), dict):
+        kept["additionalProperties"] = _published(schema["additionalProperties"])
+    if "items" in schema:
+        kept["items"] = _published(schema["items"])
+    return kept
+
+
 def training_run() -> Schema:
     """The CRD of TrainingRun."""
     age = _column("Age", ".metadata.creationTimestamp", "date")

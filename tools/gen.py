@@ -1,6 +1,6 @@
 """Writes what is generated (`gen.py`) or fails when it differs (`gen.py --check`).
 
-crds/ and docs/resources.md come from the models, docs/compatibility.md
+crds/, docs/resources.md and what OpenAPI says of a run's spec come from the models, docs/compatibility.md
 from the trainer's table and the list of layouts that are tested. The chart ships the same CRDs as
 crds/: Helm installs what lies in its own crds folder and cannot reach outside of
 the chart.
@@ -9,6 +9,7 @@ the chart.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -18,8 +19,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tools import compatibility_page, resources_page  # noqa: E402
-from tools.crds import all_definitions  # noqa: E402
+from tools.crds import all_definitions, published_schema  # noqa: E402
 
+from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec  # noqa: E402
 from tests.support.layout_list import tested_pairs  # noqa: E402 - found from the root
 
 HEADER = "# Generated from footplate_contracts by `make gen`; edited by nobody.\n"
@@ -32,6 +34,8 @@ def rendered() -> dict[Path, str]:
         text = HEADER + yaml.safe_dump(definition, sort_keys=False, width=110, allow_unicode=True)
         files[ROOT / "crds" / name] = text
         files[ROOT / "charts" / "footplate" / "crds" / name] = text
+    spec = json.dumps(published_schema(TrainingRunSpec), indent=1, ensure_ascii=False) + "\n"
+    files[ROOT / "api" / "src" / "footplate_api" / "runs" / "trainingrunspec.json"] = spec
     files[ROOT / "docs" / "resources.md"] = resources_page.reference()
     files[ROOT / "docs" / "compatibility.md"] = compatibility_page.page(tested_pairs())
     return files

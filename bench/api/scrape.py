@@ -16,8 +16,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,14 +23,14 @@ from typing import Any
 
 import httpx
 from bench.api.fleet import item
-from bench.api.serving import api
+from bench.api.serving import api, databases
 from sqlalchemy import text
 
 from footplate_api.database import Database
 from footplate_api.runs import record, repository
 from footplate_api.runs.schemas import EXAMPLE
 from footplate_api.settings import with_driver
-from tests.component.footplate_api.postgres import server
+from tests.support.review_server import of_pod
 from tests.support.reviewer import BEARER
 
 BAR = 0.100  # seconds
@@ -101,7 +99,7 @@ def send(client: httpx.Client, size: Size) -> None:
         ]
         batch = {"runUid": f"uid-{number}", "epoch": 1, "rows": rows}
         path = f"/v1/namespaces/bench/runs/run-{number}/telemetry"
-        client.post(path, json=batch).raise_for_status()
+        client.post(path, json=batch, headers=of_pod(f"uid-{number}", "bench")).raise_for_status()
 
 
 class Neighbour(threading.Thread):
@@ -141,13 +139,6 @@ def scrape(client: httpx.Client, size: Size) -> list[float]:
         client.get("/metrics").raise_for_status()
         seconds.append(time.perf_counter() - started)
     return seconds
-
-
-@contextmanager
-def databases(folder: Path) -> Iterator[dict[str, str]]:
-    """Empty ones, by name."""
-    with server() as postgres:
-        yield {"SQLite": f"sqlite:///{folder}/footplate.db", "PostgreSQL": postgres.empty()}
 
 
 def measure(size: Size) -> dict[str, tuple[list[float], float]]:

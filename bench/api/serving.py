@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.machine.ports import claim_ports
+from tests.component.footplate_api.postgres import server
+from tests.support.limits import HASTE_VARIABLES
 from tests.support.review_server import reviewing
 
 START_SECONDS = 60.0
@@ -69,7 +71,7 @@ def _started(kubeconfig: Path, database_url: str) -> Iterator[tuple[str, Usage]]
     program = [sys.executable, "-m", "footplate_api", "--log-level", "ERROR"]
     started = subprocess.Popen(
         [*program, "--port", str(port), "--kubeconfig", str(kubeconfig)],
-        env={**os.environ, "FOOTPLATE_DATABASE_URL": database_url},
+        env={**os.environ, **HASTE_VARIABLES, "FOOTPLATE_DATABASE_URL": database_url},
     )
     url = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + START_SECONDS
@@ -87,3 +89,10 @@ def _started(kubeconfig: Path, database_url: str) -> Iterator[tuple[str, Usage]]
 def database(argument: str | None, folder: Path) -> str:
     """The URL that was asked for; by default a new SQLite file."""
     return argument or f"sqlite:///{folder}/footplate.db"
+
+
+@contextmanager
+def databases(folder: Path) -> Iterator[dict[str, str]]:
+    """The URLs of empty ones that keep what they are told, by name."""
+    with server(durable=True) as postgres:
+        yield {"SQLite": f"sqlite:///{folder}/footplate.db", "PostgreSQL": postgres.empty()}

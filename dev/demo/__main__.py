@@ -14,6 +14,7 @@ from typing import Any
 # `python dev/demo` puts this folder on the path; its package is one above.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from demo.api import api_of  # noqa: E402
 from demo.display import console, heading, loss_curve, plain_line, step_bar  # noqa: E402
 from demo.install import install  # noqa: E402
 from demo.kube import DemoError, Kube  # noqa: E402
@@ -50,8 +51,9 @@ def demonstrate(kube: Kube) -> None:
     print(kube.kubectl("apply", "--filename", "examples/tiny-decoder.yaml").rstrip(), flush=True)
     follow(kube)
 
-    heading("3. The history, from the API")
-    history = kube.api(f"/v1/namespaces/default/runs/{RUN}/metrics?names=loss")
+    heading("3. The history, from the API, as the service account of examples/reader.yaml")
+    with api_of(kube, "default") as api:
+        history = api.get(f"/v1/namespaces/default/runs/{RUN}/metrics?names=loss")
     print(loss_curve(history["step"], history["loss"]), flush=True)
 
     heading("4. The checkpoint, and text sampled from it")
@@ -181,6 +183,8 @@ What to try next:
   kubectl apply -f examples/cube.yaml                eight processes, cut in all three ways
   kubectl delete pod -l footplate.dev/role=worker    while a run trains: it goes on by itself
   kubectl apply -f examples/bad/                     what wrong files are told (one is right, on purpose)
+  kubectl create token reader --audience footplate-api
+                                                     for the API's history by hand: docs/identity.md
   make test                                          the tests, on this cluster; they take it down at the end
   make cluster-down                                  stop the cluster, leave nothing behind"""
 

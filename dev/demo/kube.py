@@ -52,11 +52,6 @@ class Kube:
         found: dict[str, Any] | None = json.loads(text) if text.strip() else None
         return found
 
-    def api(self, path: str) -> Any:
-        """JSON from Footplate's API, through the API server's service proxy."""
-        service = "/api/v1/namespaces/footplate-system/services/footplate-api:http/proxy"
-        return json.loads(self.kubectl("get", "--raw", service + path))
-
 
 def run(*command: str, environment: dict[str, str] | None = None, stdin: str | None = None) -> str:
     """Runs a command to its end and returns its standard output."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -43,3 +44,44 @@ def rendered(*flags: str) -> list[dict[str, Any]]:
     done = template(*flags)
     assert done.returncode == 0, done.stderr
     return [item for item in yaml.safe_load_all(done.stdout) if item]
+
+
+def one(objects: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
+    """The object of that kind and name."""
+    (found,) = [item for item in objects if (item["kind"], item["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def rights(role: dict[str, Any]) -> dict[tuple[str, str], set[str]]:
+    """(API group, resource) -> verbs."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for rule in role["rules"]:
+        for key in itertools.product(rule["apiGroups"], rule["resources"]):
+            found.setdefault(key, set()).update(rule["verbs"])
+    return found
+
+
+def container(deployment: dict[str, Any]) -> dict[str, Any]:
+    """The one container of a Deployment."""
+    (only,) = deployment["spec"]["template"]["spec"]["containers"]
+    return dict(only)
+
+
+def environment(deployment: dict[str, Any]) -> dict[str, Any]:
+    """Name -> value, or the source of the value."""
+    return {item["name"]: item.get("value", item.get("valueFrom")) for item in container(deployment)["env"]}
+
+
+def volumes(deployment: dict[str, Any]) -> dict[str, Any]:
+    """Volumes of a Deployment by name."""
+    found = deployment["spec"]["template"]["spec"]["volumes"]
+    return {item["name"]: {key: item[key] for key in item.keys() - {"name"}} for item in found}
+
+
+def mounts(deployment: dict[str, Any]) -> dict[str, str]:
+    """Where volumes are mounted as a whole, by name."""
+    return {
+        item["name"]: item["mountPath"]
+        for item in container(deployment)["volumeMounts"]
+        if "subPath" not in item  # of which the kubelet brings nothing new
+    }

@@ -24,6 +24,7 @@ from footplate_contracts.reports import (
     Progress,
     RunState,
 )
+from footplate_operator.api_access import ApiAccess
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.history_client import FinalStatus, Histories
@@ -32,6 +33,7 @@ from footplate_operator.trainingrun.revision import Defaults
 from tests.support.fake_cluster import Clock, copied
 
 DEFAULTS = Defaults(trainer_image="trainer:1", coordinator_image="coordinator:1", api_url="http://api")
+API = ApiAccess(DEFAULTS.api_url)
 NAME = "tiny"
 RELEASE = "1.2.3"  # of the operator
 KEY = Key("default", NAME)

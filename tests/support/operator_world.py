@@ -27,6 +27,7 @@ from footplate_operator.trainingrun.metrics import RunMetrics
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
 from tests.support.fake_cluster import Clock, FakeCluster, copied
 from tests.support.operator_fakes import (
+    API,
     DEFAULTS,
     EVERY_STEPS,
     KEY,
@@ -66,6 +67,7 @@ class World:
         self.trains = True
         self.addresses = 0
         self.histories = FakeHistories()
+        self.api = API
         self.start_operator()
 
     # -- the operator ------------------------------------------------------------------
@@ -77,7 +79,7 @@ class World:
         self.followed: dict[RunUid, Endpoint] = {}
         self.heard: dict[RunUid, CoordinatorState] = {}
         metrics = RunMetrics(self.metrics.registry)
-        controller = TrainingRuns(self.cluster, self, DEFAULTS, metrics, RELEASE, self.histories)
+        controller = TrainingRuns(self.cluster, self, DEFAULTS, metrics, RELEASE, self.histories, self.api)
         self.cache = Cache(controller)
         actor = Actor(controller, self.cluster, self.cache)
         writer = StatusWriter(controller, self.cluster, self.cache, self.queue, self.clock, "operator")

@@ -8,15 +8,14 @@ kubeconfig.
 from __future__ import annotations
 
 import http.client
-import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from demo.kube import ROOT, DemoError, Kube
+from demo.api import told
+from demo.kube import ROOT, Kube
 
-_API = "/api/v1/namespaces/footplate-system/services/footplate-api:http/proxy"
 _SAYS = "Starting to serve on "
 
 
@@ -33,29 +32,16 @@ class Proxy:
         Raises:
             DemoError: the server refused, or cannot be reached.
         """
+        return told(path, self._ask)
+
+    def _ask(self, path: str) -> tuple[int, str]:
         try:
-            answer, text = self._ask(path)
+            self._connection.request("GET", path)
+            answer = self._connection.getresponse()
+            return answer.status, answer.read().decode()
         except (OSError, http.client.HTTPException):
             self._connection.close()  # it was lost while nobody asked; the next request connects anew
-            try:
-                answer, text = self._ask(path)
-            except (OSError, http.client.HTTPException) as error:
-                self._connection.close()
-                raise DemoError(f"GET {path}: {error}") from error
-        if answer.status == http.HTTPStatus.NOT_FOUND:
-            return None
-        if answer.status >= http.HTTPStatus.BAD_REQUEST:
-            raise DemoError(f"GET {path}: {answer.status} {text[:500]}")
-        return json.loads(text)
-
-    def _ask(self, path: str) -> tuple[http.client.HTTPResponse, str]:
-        self._connection.request("GET", path)
-        answer = self._connection.getresponse()
-        return answer, answer.read().decode()
-
-    def api(self, path: str) -> Any:
-        """JSON from Footplate's API; None for 404."""
-        return self.get(_API + path)
+            raise
 
 
 @contextmanager

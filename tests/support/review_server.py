@@ -1,8 +1,13 @@
-"""An API server of which only reviews work, on loopback, for an API that is a process of its own."""
+"""An API server of which only reviews work, on loopback, for an API that is a process of its own.
+
+Besides, it has any run that it is asked for: of run-7 the uid is uid-7, and so is that of its coordinator's
+pod, of the first epoch.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,10 +15,15 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, Final
 
+from footplate_api.identity.caller import POD_UID
 from footplate_api.identity.reviewing import ACCESS, TOKENS
+from footplate_contracts.names import GROUP, VERSION
 from tests.support.reviewer import ADMIN
 
 POD: Final = "token-of-pod-"
+_RUN: Final = re.compile(
+    f"/apis/{GROUP}/{VERSION}/namespaces/(?P<namespace>[^/]+)/trainingruns/(?P<name>[^/]+)"
+)
 _KUBECONFIG: Final = """
 apiVersion: v1
 kind: Config
@@ -24,18 +34,28 @@ current-context: x
 """
 
 
-def of_pod(uid: str) -> dict[str, str]:
+def of_pod(uid: str, namespace: str) -> dict[str, str]:
     """Headers of a pod's requests."""
-    return {"Authorization": f"Bearer {POD}{uid}"}
+    return {"Authorization": f"Bearer {POD}{namespace}/{uid}"}
 
 
 def _user(token: str) -> dict[str, Any] | None:
     if token == ADMIN:
         return {"username": "admin", "groups": ["system:masters"]}
     if token.startswith(POD):
-        extra = {"authentication.kubernetes.io/pod-uid": [token.removeprefix(POD)]}
-        return {"username": "system:serviceaccount:team-a:default", "extra": extra}
+        namespace, _, uid = token.removeprefix(POD).partition("/")
+        return {"username": f"system:serviceaccount:{namespace}:default", "extra": {POD_UID: [uid]}}
     return None
+
+
+def _run(path: str) -> dict[str, Any] | None:
+    """The run at this path; None where it is that of no run."""
+    found = _RUN.fullmatch(path)
+    if found is None:
+        return None
+    uid = "uid-" + found["name"].removeprefix("run-")
+    about = {"namespace": found["namespace"], "name": found["name"], "uid": uid, "resourceVersion": "1"}
+    return {"metadata": about, "status": {"coordinator": {"podUID": uid, "epoch": 1}}}
 
 
 def _token_review(spec: dict[str, Any]) -> dict[str, Any]:
@@ -54,17 +74,25 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self._send(503, {"kind": "Status", "code": 503, "message": "nothing but reviews is served"})
+        run = _run(self.path)
+        if run is None:
+            self._nothing()
+        else:
+            self._send(200, run)
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         answer = _ANSWERS.get(self.path)
         if answer is None:
-            self.do_GET()
+            self._nothing()
         else:
             self._send(201, {**asked, "status": answer(asked["spec"])})
 
-    do_DELETE = do_GET
+    def do_DELETE(self) -> None:
+        self._nothing()
+
+    def _nothing(self) -> None:
+        self._send(503, {"kind": "Status", "code": 503, "message": "nothing but reviews is served"})
 
     def _send(self, status: int, body: dict[str, Any]) -> None:
         content = json.dumps(body).encode()

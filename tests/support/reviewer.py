@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from footplate_api.errors import ClusterUnavailable
-from footplate_api.identity.caller import Caller, Right
+from footplate_api.identity.caller import POD_UID, Caller, Right
 from footplate_contracts.names import API_AUDIENCE
 
 ADMIN: Final = "token-of-an-admin"
@@ -51,6 +51,11 @@ class FakeReviewer:
         self.grants[caller.username] = grants
         return {"Authorization": f"Bearer {token}"}
 
+    def add_pod(self, token: str, uid: str, namespace: str) -> dict[str, str]:
+        """A token of a pod, whose service account has no right; returns the headers of its requests."""
+        account = Caller(f"system:serviceaccount:{namespace}:default", extra=((POD_UID, (uid,)),))
+        return self.add(token, account, lambda right: False)
+
     async def authenticate(self, token: str, audiences: Sequence[str]) -> Caller | None:
         self._answer(token)
         caller, meant = self.tokens.get(token, (None, frozenset()))
@@ -64,3 +69,21 @@ class FakeReviewer:
         self.asked.append(asked)
         if not self.available:
             raise ClusterUnavailable("The Kubernetes API server does not answer (Fake).")
+
+
+class Asked:
+    """Answers with `answer`, or that the API server is away."""
+
+    def __init__(self, answer: object) -> None:
+        self.answer: object = answer
+        self.times = 0
+        self.away = False
+
+    def __call__(self) -> Awaitable[object]:
+        return self._answer()
+
+    async def _answer(self) -> object:
+        self.times += 1
+        if self.away:
+            raise ClusterUnavailable("away")
+        return self.answer

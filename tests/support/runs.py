@@ -1,7 +1,7 @@
 """Whole runs on the cluster, as tests drive them: apply, wait, hurt, compare.
 
-Everything goes through kubectl and the API's REST routes, like a user, and through
-`kubectl proxy` where a test asks again and again. Waiting is bounded and polls a
+Everything goes through kubectl and the API's REST routes, like a user with a token of their own, and
+through `kubectl proxy` where a test asks again and again. Waiting is bounded and polls a
 fact; when it gives up, the message holds what a person would look at first.
 """
 
@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import yaml
 
+from demo.api import Api, api_of
 from demo.kube import DemoError, Kube
 from tests.support.proxy import Proxy, proxied
 
@@ -89,6 +90,7 @@ class Runs:
     kube: Kube
     namespace: str
     ask: Proxy
+    api: Api
 
     def apply(self, manifest: Json) -> str:
         """Applies the manifest; returns its name."""
@@ -127,7 +129,7 @@ class Runs:
     def metrics(self, name: str) -> list[Json]:
         """The metric history as rows, in order of steps."""
         path = f"/v1/namespaces/{self.namespace}/runs/{name}/metrics?every=1&limit=50000"
-        history = self.ask.api(path)
+        history = self.api.get(path)
         if history is None:
             raise DemoError(f"{path}: not found")
         columns = {key: column for key, column in history.items() if isinstance(column, list)}
@@ -263,8 +265,8 @@ def runs_in(kube: Kube, namespace: str, *, wait: bool) -> Iterator[Runs]:
         "wait", "-n", namespace, "--for=condition=complete", "job/pack-python-docs", "--timeout=180s"
     )
     try:
-        with proxied(kube) as ask:
-            yield Runs(kube, namespace, ask)
+        with proxied(kube) as ask, api_of(kube, namespace) as api:
+            yield Runs(kube, namespace, ask, api)
     finally:
         kube.kubectl("delete", "trun", "--all", "-n", namespace, "--wait=false")
         kube.kubectl("delete", "namespace", namespace, f"--wait={str(wait).lower()}")

@@ -20,11 +20,8 @@ from tests.support.pods import pod
 from tests.support.runs import changed, tiny
 
 TIMEOUT = "--timeout=180s"  # generous: what is waited for here is not what a test measures
-_API = f"http://footplate-api.{NAMESPACE}:8000/version"
-_REACHES_THE_API = (
-    f"until python -c \"import urllib.request as r; r.urlopen('{_API}', timeout=2)\" 2> /dev/null;"
-    " do sleep 0.2; done"
-)
+_CONNECT = f"import socket; socket.create_connection(('footplate-api.{NAMESPACE}', 8443), timeout=2)"
+_REACHES_THE_API = f'until python -c "{_CONNECT}" 2> /dev/null; do sleep 0.2; done'
 
 
 def settle(kube: Kube) -> None:

@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import get_args
 
 import uvicorn
-import uvloop
 
 from footplate_api import cluster, settings
 from footplate_api.app import create_app
+from footplate_api.certificate import Certificate
+from footplate_api.connections import Loop, Protocol
 from footplate_api.database import Database
 from footplate_api.edge import Context
 from footplate_api.errors import MigrationFailed
+from footplate_api.identity.authentication import Issuer
+from footplate_api.identity.oidc.config import Oidc
 from footplate_api.identity.reviewing import KubernetesReviewer
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.settings import Settings
@@ -39,6 +42,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         prog="python -m footplate_api",
         description="Serves the history of TrainingRuns.",
         epilog="Environment: FOOTPLATE_DATABASE_URL, FOOTPLATE_API_HOST, FOOTPLATE_API_PORT,"
+        " FOOTPLATE_TLS_CERTIFICATE_FILE, FOOTPLATE_TLS_KEY_FILE,"
         " FOOTPLATE_REVISION, FOOTPLATE_LOG_LEVEL, FOOTPLATE_LOG_FORMAT.",
     )
     parser.add_argument("--host", help="address to bind; default 0.0.0.0 in a pod, 127.0.0.1 elsewhere")
@@ -70,7 +74,9 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve(server: uvicorn.Server, startup: Startup, mirror: MirrorHealth) -> None:
+async def _serve(
+    server: uvicorn.Server, startup: Startup, mirror: MirrorHealth, certificate: Certificate | None
+) -> None:
     """Serves until a signal, or until it turns out that nothing can be served.
 
     Raises MigrationFailed, or ValueError where the database is another cluster's.
@@ -82,21 +88,39 @@ async def _serve(server: uvicorn.Server, startup: Startup, mirror: MirrorHealth)
             await mirror.refused.wait()
         server.should_exit = True
 
-    watching = asyncio.create_task(end_on_failure())
+    beside = [asyncio.create_task(end_on_failure())]
+    if certificate is not None:
+        beside.append(asyncio.create_task(certificate.keep()))
     await server.serve()
-    watching.cancel()
+    for task in beside:
+        task.cancel()
     if startup.failure is not None:
         raise startup.failure
     if mirror.refusal is not None:
         raise ValueError(mirror.refusal)
 
 
+def _issuers(oidc: Oidc | None) -> tuple[Issuer, ...]:
+    """Raises ValueError where the certificates in the issuer's file cannot be used."""
+    if oidc is None:
+        return ()
+    # Imported here: the cryptography takes 10 MB, which an installation without an issuer need not spend.
+    from footplate_api.identity.oidc.discovery import Discovery
+    from footplate_api.identity.oidc.issuer import OidcIssuer
+
+    return (OidcIssuer(oidc, Discovery(oidc).keys),)
+
+
 async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
     """Serves until a signal.
 
-    Raises ValueError where no cluster is configured, the database cannot be or is another cluster's,
-    MigrationFailed where that cannot be brought to this release's schema.
+    Raises ValueError where it would serve in clear, no cluster is configured, the issuer's certificates
+    cannot be read, or the database cannot be or is another cluster's; MigrationFailed where that cannot be
+    brought to this release's schema.
     """
+    issuers = _issuers(chosen.oidc)
+    files = chosen.certificate
+    certificate = Certificate(files, chosen.tls_look_seconds) if files is not None else None
     kubernetes = await cluster.connect(kubeconfig, chosen.in_pod)
     try:
         database = Database(chosen.database_url)
@@ -110,20 +134,23 @@ async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
             limits=chosen.limits,
             patience=chosen.patience,
             access=chosen.access,
+            issuers=issuers,
             room=chosen.database_size,
         )
         config = uvicorn.Config(
             create_app(context),
+            http=Protocol,
             host=chosen.api_host,
             port=chosen.api_port,
             log_config=None,
             access_log=False,  # the middleware logs, with request ids
             timeout_graceful_shutdown=GRACE_SECONDS,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            ssl_context_factory=(lambda *_: certificate.context) if certificate is not None else None,
         )
         _collect_less_often()
         with sole_writer(chosen.database_url):
-            await _serve(_Server(config), context.startup, context.mirror)
+            await _serve(_Server(config), context.startup, context.mirror, certificate)
     finally:
         await kubernetes.close()
 
@@ -137,7 +164,8 @@ def main(argv: list[str] | None = None) -> int:
         logs.configure("footplate_api", "uvicorn", level=level, log_format=chosen.log_format)
         given = {"api_host": arguments.host, "api_port": arguments.port}
         chosen = chosen.model_copy(update={name: value for name, value in given.items() if value})
-        uvloop.run(serve(chosen, arguments.kubeconfig))
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            runner.run(serve(chosen, arguments.kubeconfig))
     except ValueError as error:
         print(f"footplate-api: {error}", file=sys.stderr)
         return ExitCode.CONFIG

@@ -10,21 +10,27 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
-from footplate_api import bodies, edge, openapi, page
+from footplate_api import bodies, document, edge, openapi, page
 from footplate_api.admission import Admission
 from footplate_api.attempts import routes as attempts
+from footplate_api.audit import routes as audit
 from footplate_api.checkpoints import routes as checkpoints
+from footplate_api.coordinators.service import Coordinators
+from footplate_api.document import Document
 from footplate_api.edge import Context
 from footplate_api.identity.authentication import Authentication
 from footplate_api.identity.authorization import Authorization
 from footplate_api.identity.gate import IdentityGate
+from footplate_api.identity.rates import RateGate
 from footplate_api.metrics import routes as metrics
 from footplate_api.middleware import RequestEdge
 from footplate_api.pipelines import kubernetes, migration
 from footplate_api.pipelines.carry_over import CarryOver
 from footplate_api.pipelines.exporting import Exporting
 from footplate_api.pipelines.ingest import Ingest
+from footplate_api.pipelines.labelling import Labelling
 from footplate_api.pipelines.retention import Retention
+from footplate_api.runs import described
 from footplate_api.runs import routes as runs
 from footplate_api.staleness import Staleness
 from footplate_api.startup import StartupGate
@@ -32,12 +38,13 @@ from footplate_api.system import routes as system
 
 LEAVE_SECONDS: Final = 5.0  # for connections to be closed at the end
 ROUTERS: Final = tuple(
-    part.router for part in (runs, attempts, metrics, checkpoints, system, page)
+    part.router for part in (runs, attempts, metrics, checkpoints, audit, system, page, document)
 )  # all that is served
 _TAGS: Sequence[dict[str, str]] = (
     {"name": "runs", "description": "TrainingRuns: created in Kubernetes, remembered here for good."},
     {"name": "metrics", "description": "Metric history, one row a step."},
     {"name": "checkpoints", "description": "Durable checkpoints."},
+    {"name": "audit", "description": "Who asked for which write, and what came of it."},
     {"name": "system", "description": "Probes, versions, Prometheus metrics."},
 )
 
@@ -45,9 +52,9 @@ _TAGS: Sequence[dict[str, str]] = (
 class _Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            document = super().openapi()
-            document["components"]["schemas"] |= bodies.schemas()
-            self.openapi_schema = openapi.complete(document)
+            made = super().openapi()
+            made["components"]["schemas"] |= described.specific(bodies.schemas())
+            self.openapi_schema = openapi.complete(made)
         return self.openapi_schema
 
 
@@ -69,6 +76,7 @@ def create_app(context: Context) -> FastAPI:
         openapi_tags=list(_TAGS),
         generate_unique_id_function=lambda route: route.name,
         redirect_slashes=False,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
@@ -76,12 +84,17 @@ def create_app(context: Context) -> FastAPI:
     app.state.context = context
     context.metrics.database_full.set_function(lambda: float(context.database.full is not None))
     app.state.ingest = Ingest(context.database, context.metrics)
+    app.state.document = Document(app.openapi)
     app.state.admission = Admission()
+    app.state.coordinators = Coordinators(context.database, context.cluster)
     for router in ROUTERS:
         app.include_router(router)
     edge.install(app)
-    app.state.authorization = Authorization(context.reviewer)
-    authentication = Authentication(context.reviewer, context.access.audiences)
+    app.state.authorization = Authorization(context.reviewer, context.clock)
+    authentication = Authentication(
+        context.reviewer, context.access.audiences, context.issuers, context.clock
+    )
+    app.add_middleware(RateGate, rates=context.access.rates, clock=context.clock)
     app.add_middleware(IdentityGate, authentication=authentication, public=context.access.public)
     app.add_middleware(Staleness, mirror=context.mirror, now=context.now)
     app.add_middleware(StartupGate, startup=context.startup)
@@ -99,6 +112,7 @@ async def _work(context: Context, ingest: Ingest) -> None:
     pipelines = (
         ingest,
         CarryOver(context.database),
+        Labelling(context.database),
         Retention(context.database, context.now, context.limits, context.room),
         Exporting(context.database, context.replica),
     )

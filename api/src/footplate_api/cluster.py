@@ -36,6 +36,7 @@ from footplate_contracts.names import GROUP, VERSION
 
 PLURAL: Final = "trainingruns"
 FIELD_MANAGER: Final = "footplate-api"
+PROFILES: Final = f"/apis/{GROUP}/{VERSION}/computeprofiles"
 NAMESPACES: Final = "/api/v1/namespaces"
 JSON: Final = "application/json"
 METADATA: Final = f"{JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
@@ -44,7 +45,8 @@ PAGE: Final = 500  # objects a list request
 REQUEST_SECONDS: Final = 15.0
 # Short watches: a connection that died silently is noticed after one of them.
 WATCH_SECONDS: Final = 60
-_UNAUTHORIZED, _FORBIDDEN, _GONE = 401, 403, 410
+_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _GONE = 401, 403, 404, 410
+_CREATING: Final = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
 # What an authorizer says of an account, as k8s.io/apiserver's responsewriters word it.
 _LACKING: Final = re.compile(
     r'is forbidden: User "[^"]*" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)"'
@@ -97,13 +99,33 @@ class KubernetesCluster:
         return str(found["metadata"]["uid"])
 
     async def create_run(self, namespace: str, manifest: Manifest) -> Manifest:
-        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
-        created: Manifest = await self._ask("POST", _path(namespace), query, dict(manifest))
+        created: Manifest = await self._ask("POST", _path(namespace), _CREATING, dict(manifest))
         return created
 
-    async def delete_run(self, namespace: str, name: str, uid: str | None) -> None:
+    async def try_run(self, namespace: str, manifest: Manifest) -> Manifest:
+        query = {**_CREATING, "dryRun": "All"}
+        made: Manifest = await self._ask("POST", _path(namespace), query, dict(manifest))
+        return made
+
+    async def get_run(self, namespace: str, name: str) -> Manifest:
+        found: Manifest = await self._ask("GET", f"{_path(namespace)}/{quote(name, safe='')}", {})
+        return found
+
+    async def get_profile(self, name: str) -> Manifest | None:
+        try:
+            found: Manifest = await self._ask("GET", f"{PROFILES}/{quote(name, safe='')}", {})
+        except ClusterRefused as error:
+            if error.status == _NOT_FOUND:
+                return None
+            raise
+        return found
+
+    async def delete_run(self, namespace: str, name: str, uid: str | None) -> str:
         options = {} if uid is None else {"preconditions": {"uid": uid}}
-        await self._ask("DELETE", f"{_path(namespace)}/{quote(name, safe='')}", {}, options)
+        answer = await self._ask("DELETE", f"{_path(namespace)}/{quote(name, safe='')}", {}, options)
+        # The object where something still holds it, such as a finalizer; else a Status that tells of it.
+        about = answer.get("details") if answer.get("kind") == "Status" else answer.get("metadata")
+        return str((about or {}).get("uid") or "")
 
     async def list_runs(self, token: str | None) -> ListPage:
         return await self._list(_path(), JSON, token)

@@ -143,6 +143,8 @@ def _engines(url: str) -> tuple[AsyncEngine, AsyncEngine]:
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         return sqlite.engines(parsed)
-    shared: dict[str, Any] = {"pool_pre_ping": True, "connect_args": {"timeout": _CONNECT_SECONDS}}
+    # Compiling takes longer than any statement of ours that a planner may think worth it.
+    connecting = {"timeout": _CONNECT_SECONDS, "server_settings": {"jit": "off"}}
+    shared: dict[str, Any] = {"pool_pre_ping": True, "connect_args": connecting}
     reader = create_async_engine(parsed, pool_size=5, max_overflow=5, **shared)
     return reader, create_async_engine(parsed, pool_size=3, max_overflow=2, **shared)

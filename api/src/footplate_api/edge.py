@@ -13,8 +13,9 @@ given its session back before.
 from __future__ import annotations
 
 import logging
+import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +33,7 @@ from footplate_api.bodies import Patience
 from footplate_api.database import Database, ReadSession
 from footplate_api.errors import ApiError, HttpError
 from footplate_api.identity.access import Access
+from footplate_api.identity.authentication import Issuer
 from footplate_api.identity.reviewing import Reviewer
 from footplate_api.metrics.retention import Limits
 from footplate_api.migrate import scripts
@@ -69,7 +71,9 @@ class Context:
     room: int | None = None  # bytes that the database may take
     startup: Startup = field(default_factory=Startup)
     migrations: Path = field(default_factory=scripts)
+    issuers: Sequence[Issuer] = ()
     now: Callable[[], datetime] = utc_now
+    clock: Callable[[], float] = time.monotonic  # seconds that never step: of who calls, and how often
     replica: str = field(default_factory=lambda: uuid.uuid4().hex)  # among those of one database
 
 

@@ -3,12 +3,16 @@
 ApiError
 ├── Unauthenticated       401  nobody's token, or none
 ├── Forbidden             403  Kubernetes does not let the caller do that
+│   └── NotItsCoordinator 403  telemetry from somebody else than the run's coordinator
+├── TooManyRequests       429  of one caller
 ├── Invalid               422  the request says something that cannot be (also a ValueError)
 ├── RunNotFound           404
-├── RunMismatch           409  a batch for another run than the path names
+├── RunMismatch           409  a batch of another run than its sender's
 ├── ClusterRefused        4xx  the API server's own word, its status kept
 ├── InstallationLacksRights  502  the API server refuses this API's own account, whoever the caller is
 ├── ClusterUnavailable    503
+│   └── TooManyTokens     503  more unknown tokens at once than the API server is asked about
+├── IssuerUnavailable     503  the OIDC issuer does not give its keys
 ├── DatabaseUnavailable   503
 │   └── DatabaseFull      503  reads go on
 ├── TooBusy               429  more telemetry at once than there is room for
@@ -21,6 +25,7 @@ AnotherCluster                 ends the process: the database is not this cluste
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -46,8 +51,8 @@ class ApiError(Exception):
     status: int = 500  # of the answer
     statuses: ClassVar[tuple[int, ...]] = ()  # all there can be, where not all errors of the class have one
     title: ClassVar[str] = "Internal error"
-    retry_after: ClassVar[int | None] = None  # seconds
-    headers: ClassVar[Mapping[str, str]] = {}  # of the answer, beside that
+    retry_after: int | None = None  # seconds
+    headers: Mapping[str, str] = {}  # of the answer, beside that
 
     def __init__(self, detail: str, fields: Sequence[FieldError] = (), status: int | None = None) -> None:
         """`status` where not all errors of the class have the same; one of `statuses`."""
@@ -67,7 +72,14 @@ class Unauthenticated(ApiError):
 
     status = 401
     title = "Unauthenticated"
-    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": 'Bearer realm="footplate"'}
+    headers = {"WWW-Authenticate": 'Bearer realm="footplate"'}
+
+    @classmethod
+    def refused(cls, detail: str) -> Unauthenticated:
+        """The error for a token that was sent, and is not taken (RFC 6750, section 3.1)."""
+        error = cls(detail)
+        error.headers = {"WWW-Authenticate": 'Bearer realm="footplate", error="invalid_token"'}
+        return error
 
 
 class Forbidden(ApiError):
@@ -75,6 +87,30 @@ class Forbidden(ApiError):
 
     status = 403
     title = "Forbidden"
+
+
+class NotItsCoordinator(Forbidden):
+    """Telemetry of a run is taken from the pod that coordinates it, or did.
+
+    The operator may not have said yet that the caller is this pod: whoever is, sends again.
+    """
+
+    title = "Not the run's coordinator"
+
+
+class TooManyRequests(ApiError):
+    """The caller sends more requests than one may; this one was not looked at."""
+
+    status = 429
+    title = "Too many requests"
+    retry_after = 1
+
+    @classmethod
+    def wait(cls, detail: str, seconds: float) -> TooManyRequests:
+        """The error for a caller whose next request is taken in `seconds`."""
+        error = cls(detail)
+        error.retry_after = max(1, math.ceil(seconds))
+        return error
 
 
 class Invalid(ApiError, ValueError):
@@ -98,7 +134,7 @@ class RunNotFound(ApiError):
 
 
 class RunMismatch(ApiError):
-    """The batch's run is known under another name than the path's."""
+    """The batch is of another run than the one that its sender coordinates."""
 
     status = 409
     title = "Run mismatch"
@@ -126,6 +162,20 @@ class ClusterUnavailable(ApiError):
 
     status = 503
     title = "Kubernetes unavailable"
+    retry_after = 5
+
+
+class TooManyTokens(ClusterUnavailable):
+    """More tokens came at once that nobody knows here than Kubernetes is asked about."""
+
+    title = "Too many unknown tokens"
+
+
+class IssuerUnavailable(ApiError):
+    """The OIDC issuer does not give its keys, so that nobody can tell whether it signed a token."""
+
+    status = 503
+    title = "Issuer unavailable"
     retry_after = 5
 
 

@@ -18,10 +18,13 @@ from footplate_api.errors import (
     HttpError,
     InstallationLacksRights,
     Invalid,
+    IssuerUnavailable,
     Starting,
+    TooManyRequests,
+    TooManyTokens,
     Unauthenticated,
 )
-from footplate_api.identity.gate import DOCUMENTS, OPEN
+from footplate_api.identity.gate import DOCUMENTS, OPEN, SCRAPED
 from footplate_api.problems import MEDIA_TYPE, Problem, kind
 from footplate_api.staleness import HEADER as STALE
 from footplate_api.startup import SERVED
@@ -102,8 +105,12 @@ def _of_the_edge(path: str, operation: Mapping[str, Any]) -> Iterator[tuple[int,
         yield 401, Unauthenticated
         yield 502, InstallationLacksRights
         yield 503, ClusterUnavailable
+        yield 503, TooManyTokens
+        yield 503, IssuerUnavailable
     if path not in OPEN and path not in DOCUMENTS:
         yield 403, Forbidden
+    if path not in OPEN and path != SCRAPED:
+        yield 429, TooManyRequests
     if path not in SERVED:
         yield 503, Starting
     parameters, body = operation.get("parameters", ()), "requestBody" in operation

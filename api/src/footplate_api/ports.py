@@ -47,16 +47,8 @@ class ListPage:
     next_token: str | None
 
 
-class Cluster(Protocol):
-    """TrainingRuns in the Kubernetes API, and the namespaces that they are in.
-
-    Every method raises ClusterUnavailable when the API server does not answer, and
-    InstallationLacksRights when it refuses this program's own account.
-    """
-
-    async def identity(self) -> str:
-        """What tells this cluster from any other: the uid of its namespace kube-system."""
-        ...
+class RunWriter(Protocol):
+    """What is changed in the Kubernetes API, and read back; raises what all of `Cluster` does."""
 
     async def create_run(self, namespace: str, manifest: Manifest) -> Manifest:
         """Creates a run under strict validation; the object as stored.
@@ -65,11 +57,38 @@ class Cluster(Protocol):
         """
         ...
 
-    async def delete_run(self, namespace: str, name: str, uid: str | None) -> None:
-        """Deletes the run of this name, if `uid` is given only that one.
+    async def get_run(self, namespace: str, name: str) -> Manifest:
+        """The run of this name; raises ClusterRefused (404)."""
+        ...
+
+    async def delete_run(self, namespace: str, name: str, uid: str | None) -> str:
+        """Deletes the run of this name, if `uid` is given only that one; the uid of what it deleted.
 
         Raises ClusterRefused (404, 409 for another uid).
         """
+        ...
+
+
+class Cluster(RunWriter, Protocol):
+    """TrainingRuns in the Kubernetes API, and the namespaces that they are in.
+
+    Every method raises ClusterUnavailable when the API server does not answer, and
+    InstallationLacksRights when it refuses this program's own account.
+    """
+
+    async def try_run(self, namespace: str, manifest: Manifest) -> Manifest:
+        """What create_run would give, with all that is checked and filled in; nothing is stored.
+
+        Raises as create_run does.
+        """
+        ...
+
+    async def get_profile(self, name: str) -> Manifest | None:
+        """The ComputeProfile of this name, None where there is none."""
+        ...
+
+    async def identity(self) -> str:
+        """What tells this cluster from any other: the uid of its namespace kube-system."""
         ...
 
     async def list_runs(self, token: str | None) -> ListPage:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from footplate_api.bodies import Patience
+from footplate_api.certificate import LOOK_SECONDS, Files
 from footplate_api.identity.access import Access
+from footplate_api.identity.oidc.config import is_loopback
+from footplate_api.identity.oidc.settings import OidcSettings
+from footplate_api.identity.rates import Rate, Rates
 from footplate_api.metrics.retention import Limits
 from footplate_contracts.environment import PREFIX
-from footplate_contracts.names import API_AUDIENCE, LogFormat
+from footplate_contracts.names import API_AUDIENCE, Env, LogFormat
 from footplate_contracts.quantity import amount
 
 DEFAULT_DATABASE_URL = "sqlite+aiosqlite:////data/footplate.db"
@@ -83,7 +88,7 @@ def _usual_host(known: dict[str, Any]) -> str:
     return "0.0.0.0" if known["in_pod"] else "127.0.0.1"
 
 
-class Settings(BaseSettings):
+class Settings(OidcSettings):
     """Everything that differs between installations; an empty variable is as good as none."""
 
     model_config = SettingsConfigDict(
@@ -94,6 +99,11 @@ class Settings(BaseSettings):
     in_pod: Annotated[bool, BeforeValidator(bool)] = Field(False, validation_alias="KUBERNETES_SERVICE_HOST")
     api_host: str = Field(default_factory=_usual_host)
     api_port: Annotated[int, BeforeValidator(port)] = DEFAULT_PORT
+    tls_certificate_file: Path | None = Field(None, validation_alias=Env.TLS_CERTIFICATE_FILE)
+    tls_key_file: Path | None = Field(None, validation_alias=Env.TLS_KEY_FILE)
+    tls_look_seconds: float = Field(
+        LOOK_SECONDS, gt=0, le=3600, description="a number of seconds, of which an hour has 3600"
+    )
     database_size: Annotated[int | None, BeforeValidator(_bytes)] = Field(
         None, description="a quantity such as 2Gi: what the database may take"
     )
@@ -105,6 +115,16 @@ class Settings(BaseSettings):
         Patience.seconds, gt=0, le=3600, description="a number of seconds, of which an hour has 3600"
     )
     token_audiences: str = Field(API_AUDIENCE, description="names separated by commas")
+    rate_per_second: float = Field(
+        Rates.requests.per_second, gt=0, le=1e6, description="a number of requests of one caller"
+    )
+    rate_burst: int = Field(Rates.requests.burst, ge=1, le=10**6, description="a number of at least 1")
+    telemetry_rate_per_second: float = Field(
+        Rates.telemetry.per_second, gt=0, le=1e6, description="a number of batches of one coordinator"
+    )
+    telemetry_rate_burst: int = Field(
+        Rates.telemetry.burst, ge=1, le=10**6, description="a number of at least 1"
+    )
     metrics_public: bool = Field(False, description="true or false")
     docs_public: bool = Field(False, description="true or false")
     revision: str | None = None  # git revision of the build, for /version
@@ -112,6 +132,28 @@ class Settings(BaseSettings):
         "INFO", description=f"one of {', '.join(get_args(LogLevel))}"
     )
     log_format: LogFormat = Field(LogFormat.LOGFMT, description=f"one of {', '.join(LogFormat)}")
+
+    @property
+    def certificate(self) -> Files | None:
+        """What it proves itself with; None where it may serve without.
+
+        Raises ValueError where it would show tokens and histories to whoever listens.
+        """
+        certificate, key = self.tls_certificate_file, self.tls_key_file
+        if certificate is not None and key is not None:
+            return Files(certificate, key)
+        both = f"{Env.TLS_CERTIFICATE_FILE} and {Env.TLS_KEY_FILE}"
+        if certificate is not None or key is not None:
+            missing = Env.TLS_KEY_FILE if key is None else Env.TLS_CERTIFICATE_FILE
+            raise ValueError(f"{both} go together, and {missing} is not set")
+        if self.in_pod:
+            raise ValueError(f"in a pod it serves with TLS only: {both} must be set, as the chart sets them")
+        if not is_loopback(self.api_host):
+            raise ValueError(
+                f"without TLS it serves on the loopback only, not on FOOTPLATE_API_HOST {self.api_host!r}:"
+                f" set {both}, or 127.0.0.1"
+            )
+        return None
 
     @property
     def patience(self) -> Patience:
@@ -122,7 +164,15 @@ class Settings(BaseSettings):
     def access(self) -> Access:
         """Who is let in."""
         audiences = tuple(filter(None, map(str.strip, self.token_audiences.split(","))))
-        return Access(audiences, self.metrics_public, self.docs_public)
+        return Access(audiences, self.metrics_public, self.docs_public, self.rates)
+
+    @property
+    def rates(self) -> Rates:
+        """How often one may call."""
+        return Rates(
+            Rate(self.rate_per_second, self.rate_burst),
+            Rate(self.telemetry_rate_per_second, self.telemetry_rate_burst),
+        )
 
     @property
     def limits(self) -> Limits:

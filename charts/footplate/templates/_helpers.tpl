@@ -28,10 +28,11 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
-{{- /* By which Prometheus finds the metrics on a port of a pod. */ -}}
+{{- /* By which Prometheus finds the metrics of a pod; call with (dict "port" "8080" "scheme" "http"). */ -}}
 {{- define "footplate.scraped" -}}
 prometheus.io/scrape: "true"
-prometheus.io/port: {{ . | quote }}
+prometheus.io/scheme: {{ .scheme }}
+prometheus.io/port: {{ .port | quote }}
 prometheus.io/path: /metrics
 {{- end -}}
 
@@ -83,21 +84,31 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{- /* Both programs answer on the same two paths, and from their first moment on /healthz; call with (dict "port" "http"). */ -}}
+{{- /* Both programs answer on the same two paths, and from their first moment on /healthz; call with (dict "port" "https" "scheme" "HTTPS"). */ -}}
 {{- define "footplate.probes" -}}
 startupProbe:
-  httpGet: {path: /healthz, port: {{ .port }}}
+  httpGet: {path: /healthz, port: {{ .port }}, scheme: {{ .scheme }}}
   periodSeconds: 1
   failureThreshold: 60
 livenessProbe:
-  httpGet: {path: /healthz, port: {{ .port }}}
+  httpGet: {path: /healthz, port: {{ .port }}, scheme: {{ .scheme }}}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6
 readinessProbe:
-  httpGet: {path: /readyz, port: {{ .port }}}
+  httpGet: {path: /readyz, port: {{ .port }}, scheme: {{ .scheme }}}
   periodSeconds: 2
   timeoutSeconds: 5
+{{- end -}}
+
+{{- /* The Secret that the API serves with: of the operator, or of somebody else. */ -}}
+{{- define "footplate.servingSecret" -}}
+{{- .Values.api.tls.existingSecret | default (printf "%s-api-tls" (include "footplate.fullname" .)) -}}
+{{- end -}}
+
+{{- /* The host that the API's certificate is checked for. */ -}}
+{{- define "footplate.apiHost" -}}
+{{ include "footplate.fullname" . }}-api.{{ .Release.Namespace }}.svc
 {{- end -}}
 
 {{- define "footplate.usesSqlite" -}}

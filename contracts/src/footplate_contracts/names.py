@@ -42,6 +42,8 @@ INCARNATION_LABEL: Final = f"{GROUP}/incarnation"
 EPOCH_LABEL: Final = f"{GROUP}/epoch"
 PROFILE_LABEL: Final = f"{GROUP}/profile"
 WRITTEN_BY_ANNOTATION: Final = f"{GROUP}/written-by"  # version of the program that wrote the object
+# Whoever asked the API for the object. No label: user names have colons.
+REQUESTED_BY_ANNOTATION: Final = f"{GROUP}/requested-by"
 
 FIELD_MANAGER: Final = "footplate-operator"
 
@@ -91,6 +93,11 @@ def config_map_name(run: str, digest: str) -> str:
     return f"{run}-config-{digest[:10]}"
 
 
+def api_ca_name(run: str) -> str:
+    """Name of the ConfigMap with the certificates that vouch for the API to the run's coordinator."""
+    return f"{run}-api-ca"
+
+
 def revision_name(run: str, revision: int) -> str:
     """Name of the ControllerRevision that froze profile and defaults."""
     return f"{run}-{revision}"
@@ -105,6 +112,7 @@ RUN_SECRET_MOUNT: Final = "/etc/footplate/run"
 SECRET_TOKEN_KEY: Final = "token"
 API_TOKEN_MOUNT: Final = "/etc/footplate/api"
 API_TOKEN_FILE: Final = "token"
+API_CA_FILE: Final = "ca.crt"  # certificates that vouch for the API
 API_AUDIENCE: Final = "footplate-api"  # for which the tokens of service accounts are that the API is shown
 SECRET_CERTIFICATE_KEY: Final = "tls.crt"
 SECRET_PRIVATE_KEY_KEY: Final = "tls.key"

@@ -20,6 +20,8 @@ from prometheus_client import CollectorRegistry
 
 from footplate_contracts import environment, logs
 from footplate_contracts.logs import fields
+from footplate_operator.api_access import ApiAccess
+from footplate_operator.certificates.keeper import Keeper
 from footplate_operator.errors import ClusterError, Forbidden, OperatorError
 from footplate_operator.runtime import handlers
 from footplate_operator.runtime.actor import Actor
@@ -42,7 +44,7 @@ from footplate_operator.trainingrun.controller import training_runs
 from footplate_operator.trainingrun.revision import Defaults
 
 NewController = Callable[
-    [Cluster, Callable[[Key], None], CollectorRegistry, Defaults, Callable[[], None]],
+    [Cluster, Callable[[Key], None], CollectorRegistry, Defaults, ApiAccess, Callable[[], None]],
     AbstractAsyncContextManager[Controller[Any, Any, Any]],
 ]
 KINDS: Final[Sequence[NewController]] = (training_runs,)
@@ -132,7 +134,10 @@ async def operate(own: Settings, kinds: Sequence[NewController]) -> None:
         lease = KubernetesCluster(await login(), metrics.count_request)
         stack.push_async_callback(lease.close)
         leadership = Leadership(lease, own.namespace, own.lease_name, own.identity, own.lease_seconds, now)
-        parts = _Parts(cluster, leadership, metrics, now, own)
+        keeper = Keeper(Fenced(cluster, leadership.check), own.place, now, own.given)
+        bundle = (lambda: keeper.bundle) if own.keeps_certificates else (lambda: None)
+        api = ApiAccess(own.api_url, own.api_token_file, bundle)
+        parts = _Parts(cluster, leadership, metrics, now, own, api)
         served = [await _serve(kind, parts, stack) for kind in kinds]
         watched = [kind for own_kind in served for kind in own_kind.watched]
         hints = frozenset(kind for own_kind in served for kind in own_kind.hints)
@@ -149,6 +154,9 @@ async def operate(own: Settings, kinds: Sequence[NewController]) -> None:
         replica.leading = True
         _log.info("leading", extra=fields(identity=own.identity, namespace=own.namespace))
         works = [kind.work() for kind in served]
+        if own.keeps_certificates:
+            await keeper.begin()
+            works.append(keeper.run())
         replica.sight.begin()
         await _first_of(stop, _watch(replica, own, stop), replica.sight.keep(), leadership.keep(), *works)
         if not stop.is_set():
@@ -164,6 +172,7 @@ class _Parts:
     metrics: Metrics
     now: Callable[[], datetime]
     own: Settings
+    api: ApiAccess
 
 
 async def _serve(new: NewController, parts: _Parts, stack: AsyncExitStack) -> _Kind:
@@ -171,7 +180,7 @@ async def _serve(new: NewController, parts: _Parts, stack: AsyncExitStack) -> _K
     own, metrics, now, check = parts.own, parts.metrics, parts.now, parts.leadership.check
     cluster = Fenced(parts.cluster, check)
     queue: WorkQueue[Key] = WorkQueue(random.Random(), metrics.waited.observe)
-    making = new(cluster, queue.add, metrics.registry, own.defaults, check)
+    making = new(cluster, queue.add, metrics.registry, own.defaults, parts.api, check)
     controller = await stack.enter_async_context(making)
     cache = Cache(controller)
     actor = Actor(controller, cluster, cache)

@@ -30,6 +30,14 @@ class ApiUnreachable(OperatorError):
     """No answer of the API, or none that can be read; says nothing about what it has."""
 
 
+class ApiRefused(ApiUnreachable):
+    """The API does not know the operator, or lets it not see the run: nothing that passes by itself."""
+
+
+class CertificateMissing(OperatorError):
+    """Whoever keeps the API's certificate has left out who vouches for it."""
+
+
 class ClusterError(OperatorError):
     """The API server refused, or did not answer (status 0)."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
 from pydantic import BeforeValidator, Field
@@ -12,6 +13,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from footplate_contracts.environment import PREFIX
 from footplate_contracts.names import LogFormat
 from footplate_contracts.v1alpha1.pods import PullPolicy
+from footplate_operator.certificates.keeper import Given
+from footplate_operator.certificates.manifests import Place
+from footplate_operator.runtime.kinds import CONFIG_MAP, SECRET
 from footplate_operator.trainingrun.revision import Defaults
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
@@ -50,6 +54,11 @@ class Settings(BaseSettings):
         None, description=f"one of {', '.join(PullPolicy)}"
     )
     api_url: str = ""
+    api_token_file: Path | None = None
+    api_service: str = ""  # of the operator's own namespace; empty: its API proves itself with nothing
+    # Where somebody else makes the certificate of that Service: who vouches for it, under ca.crt.
+    api_ca_secret: str = ""
+    api_ca_config_map: str = ""
     log_format: LogFormat = Field(LogFormat.LOGFMT, description=f"one of {', '.join(LogFormat)}")
     log_level: Annotated[LogLevel, BeforeValidator(str.upper)] = Field(
         "INFO", description=f"one of {', '.join(get_args(LogLevel))}"
@@ -62,6 +71,23 @@ class Settings(BaseSettings):
     metrics_port: int = Field(8080, description="a whole number")
     workers: int = Field(8, description="a whole number")  # runs reconciled at the same time
     resync_seconds: float = Field(300.0, description="a number")
+
+    @property
+    def keeps_certificates(self) -> bool:
+        """Whether this installation has an API of its own, which serves with a certificate."""
+        return bool(self.api_service)
+
+    @property
+    def place(self) -> Place:
+        """Where certificates of the API are kept."""
+        return Place(self.namespace, self.api_service)
+
+    @property
+    def given(self) -> Given | None:
+        """Where to find who vouches for a certificate that somebody else makes."""
+        if self.api_ca_config_map:
+            return Given(CONFIG_MAP, self.api_ca_config_map)
+        return Given(SECRET, self.api_ca_secret) if self.api_ca_secret else None
 
     @property
     def defaults(self) -> Defaults:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import shutil
 from collections.abc import Callable
@@ -13,7 +12,17 @@ import pytest
 import yaml
 from tools.crds import all_definitions
 
-from tests.support.chart import CHART, KUBERNETES, helm, rendered, template
+from tests.support.chart import (
+    CHART,
+    KUBERNETES,
+    container,
+    environment,
+    helm,
+    one,
+    rendered,
+    rights,
+    template,
+)
 
 LOCAL = ("--values", "values-local.yaml")
 QUIET_CHILDREN = [
@@ -22,32 +31,6 @@ QUIET_CHILDREN = [
     ("", "services"),
     ("policy", "poddisruptionbudgets"),
 ]
-
-
-def one(objects: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
-    """The object of that kind and name."""
-    (found,) = [item for item in objects if (item["kind"], item["metadata"]["name"]) == (kind, name)]
-    return found
-
-
-def rights(role: dict[str, Any]) -> dict[tuple[str, str], set[str]]:
-    """(API group, resource) -> verbs."""
-    found: dict[tuple[str, str], set[str]] = {}
-    for rule in role["rules"]:
-        for key in itertools.product(rule["apiGroups"], rule["resources"]):
-            found.setdefault(key, set()).update(rule["verbs"])
-    return found
-
-
-def container(deployment: dict[str, Any]) -> dict[str, Any]:
-    """The one container of a Deployment."""
-    (only,) = deployment["spec"]["template"]["spec"]["containers"]
-    return dict(only)
-
-
-def environment(deployment: dict[str, Any]) -> dict[str, Any]:
-    """Name -> value, or the source of the value."""
-    return {item["name"]: item.get("value", item.get("valueFrom")) for item in container(deployment)["env"]}
 
 
 @pytest.mark.parametrize("values", [pytest.param((), id="defaults"), pytest.param(LOCAL, id="local")])
@@ -83,6 +66,7 @@ def test_rights_of_the_operator() -> None:
 def test_rights_of_the_api() -> None:
     assert rights(one(rendered(), "ClusterRole", "footplate-api")) == {
         ("footplate.dev", "trainingruns"): {"get", "list", "watch", "create", "delete"},
+        ("footplate.dev", "computeprofiles"): {"get"},
         ("", "namespaces"): {"get", "list", "watch"},
         ("authentication.k8s.io", "tokenreviews"): {"create"},
         ("authorization.k8s.io", "subjectaccessreviews"): {"create"},
@@ -132,11 +116,12 @@ def test_watched_namespaces_narrow_the_rights() -> None:
     assert environment(operator)["FOOTPLATE_WATCH_NAMESPACES"] == "research,demo"
 
 
-def test_watched_namespaces_narrow_who_may_not_write_a_status() -> None:
-    """Two releases with namespaces of their own do not deny each other's statuses."""
+@pytest.mark.parametrize("name", ["footplate-status", "footplate-requested-by"])
+def test_watched_namespaces_narrow_what_policies_deny(name: str) -> None:
+    """Two releases with namespaces of their own do not deny what the other one writes."""
 
     def where(*flags: str) -> list[dict[str, object]]:
-        policy = one(rendered(*flags), "ValidatingAdmissionPolicy", "footplate-status")
+        policy = one(rendered(*flags), "ValidatingAdmissionPolicy", name)
         selector = policy["spec"]["matchConstraints"].get("namespaceSelector", {})
         found: list[dict[str, object]] = selector.get("matchExpressions", [])
         return found
@@ -181,7 +166,9 @@ def test_what_the_operator_is_told() -> None:
         "FOOTPLATE_COORDINATOR_IMAGE": "localhost/footplate/coordinator:dev",
         "FOOTPLATE_IMAGE_PULL_POLICY": "IfNotPresent",
         "FOOTPLATE_COORDINATOR_IMAGE_PULL_POLICY": "IfNotPresent",
-        "FOOTPLATE_API_URL": "http://footplate-api.footplate-system.svc:8000",
+        "FOOTPLATE_API_URL": "https://footplate-api.footplate-system.svc:8443",
+        "FOOTPLATE_API_SERVICE": "footplate-api",
+        "FOOTPLATE_API_TOKEN_FILE": "/etc/footplate/api/token",
         "SSL_CERT_FILE": "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
         "SSL_CERT_DIR": "",
     }
@@ -264,7 +251,9 @@ def test_what_the_api_is_told() -> None:
     told = environment(one(rendered("--set", "api.logLevel=DEBUG"), "Deployment", "footplate-api"))
     told.pop("HOME"), told.pop("PYTHONDONTWRITEBYTECODE")
     assert told == {
-        "FOOTPLATE_API_PORT": "8000",
+        "FOOTPLATE_API_PORT": "8443",
+        "FOOTPLATE_TLS_CERTIFICATE_FILE": "/etc/footplate/tls/tls.crt",
+        "FOOTPLATE_TLS_KEY_FILE": "/etc/footplate/tls/tls.key",
         "FOOTPLATE_DATABASE_URL": SQLITE,
         "FOOTPLATE_DATABASE_SIZE": "2Gi",
         "FOOTPLATE_RETENTION_ROWS_PER_RUN": "1000000",
@@ -272,6 +261,10 @@ def test_what_the_api_is_told() -> None:
         "FOOTPLATE_RETENTION_ROWS_AFTER": "10000",
         "FOOTPLATE_RETENTION_KEPT_DAYS": "365",
         "FOOTPLATE_TOKEN_AUDIENCES": "footplate-api",
+        "FOOTPLATE_RATE_PER_SECOND": "50",
+        "FOOTPLATE_RATE_BURST": "200",
+        "FOOTPLATE_TELEMETRY_RATE_PER_SECOND": "20",
+        "FOOTPLATE_TELEMETRY_RATE_BURST": "100",
         "FOOTPLATE_METRICS_PUBLIC": "false",
         "FOOTPLATE_DOCS_PUBLIC": "false",
         "FOOTPLATE_LOG_LEVEL": "DEBUG",
@@ -282,8 +275,25 @@ def test_what_the_api_is_told() -> None:
 def test_a_podmonitor_on_request() -> None:
     assert not any(item["kind"] == "PodMonitor" for item in rendered())
     monitor = one(rendered("--set", "metrics.podMonitor.enabled=true"), "PodMonitor", "footplate")
-    ports = {endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]}
-    assert ports == {"metrics", "http"}
+    own, api = monitor["spec"]["podMetricsEndpoints"]
+    assert own == {"port": "metrics", "interval": "30s"}
+    assert api == {
+        "port": "https",
+        "scheme": "https",
+        "interval": "30s",
+        "tlsConfig": {
+            "serverName": "footplate-api.footplate-system.svc",
+            "ca": {"configMap": {"name": "footplate-api-ca", "key": "ca.crt"}},
+        },
+    }
+
+
+def test_a_podmonitor_shows_a_token() -> None:
+    flags = ("metrics.podMonitor.enabled=true", "metrics.podMonitor.tokenSecret.name=prometheus")
+    monitor = one(rendered(*(part for flag in flags for part in ("--set", flag))), "PodMonitor", "footplate")
+    own, api = monitor["spec"]["podMetricsEndpoints"]
+    assert api["authorization"] == {"type": "Bearer", "credentials": {"name": "prometheus", "key": "token"}}
+    assert "authorization" not in own
 
 
 def test_annotations_and_labels_reach_the_pods() -> None:
@@ -349,6 +359,12 @@ def test_nothing_holds_up_an_uninstall() -> None:
             "trainer.image.pullPolicy=Sometimes", "at '/trainer/image/pullPolicy'", id="pull-policy"
         ),
         pytest.param("profiles.h100Infiniband.dollarsPerNodeHour=-1", "dollarsPerNodeHour", id="price"),
+        pytest.param(
+            "api.tls.caConfigMap=trust",
+            'api.tls.caConfigMap is "trust", but api.tls.existingSecret names no Secret',
+            id="authorities-of-no-secret",
+        ),
+        pytest.param("api.tls.existingSecret=My Secret", "at '/api/tls/existingSecret'", id="certificate"),
         pytest.param("api.logLevel=loud", "at '/api/logLevel'", id="log-level"),
         pytest.param(
             "api.persistence.accessMode=ReadWriteMany",

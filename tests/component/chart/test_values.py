@@ -15,13 +15,32 @@ from tests.support.chart import CHART, rendered
 VALUES: Final[dict[str, Any]] = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA: Final[dict[str, Any]] = json.loads((CHART / "values.schema.json").read_text())
 # What another value has to be, or a leaf has nothing to act upon.
+CLIENTS: Final = 'api.auth.oidc.clientIDs=["b"]'
+ISSUER: Final = ("api.auth.oidc.issuerURL=https://a", CLIENTS)
+AUTHORITIES: Final = "api.auth.oidc.caConfigMap.name=ca"
 GIVEN: Final = {
+    "api.auth.oidc.issuerURL": (CLIENTS,),
+    "api.auth.oidc.clientIDs": ISSUER,
+    "api.auth.oidc.usernameClaim": ISSUER,
+    "api.auth.oidc.usernamePrefix": ISSUER,
+    "api.auth.oidc.groupsClaim": ISSUER,
+    "api.auth.oidc.groupsPrefix": ISSUER,
+    "api.auth.oidc.requiredClaims": ISSUER,
+    "api.auth.oidc.signingAlgorithms": ISSUER,
+    "api.auth.oidc.caConfigMap.name": ISSUER,
+    "api.auth.oidc.caConfigMap.key": (*ISSUER, AUTHORITIES),
     "api.database.existingSecret.key": ("api.database.existingSecret.name=db",),
     "api.retention.databaseSize": ("api.database.url=postgresql://host/db",),
+    "api.tls.caConfigMap": ("api.tls.existingSecret=mine",),
+    "metrics.podMonitor.tokenSecret.name": ("metrics.podMonitor.enabled=true",),
+    "metrics.podMonitor.tokenSecret.key": (
+        "metrics.podMonitor.enabled=true",
+        "metrics.podMonitor.tokenSecret.name=prometheus",
+    ),
     "metrics.podMonitor.interval": ("metrics.podMonitor.enabled=true",),
     "metrics.podMonitor.labels": ("metrics.podMonitor.enabled=true",),
 }
-TEXTS: Final = ("other", "9Gi", "7s", "postgresql://host/other", "77m")
+TEXTS: Final = ("other", "9Gi", "7s", "postgresql://host/other", "https://other", "77m")
 
 
 def schema_of(path: tuple[str, ...]) -> dict[str, Any]:
@@ -63,6 +82,10 @@ LEAVES: Final = [pytest.param(path, value, id=".".join(path)) for path, value in
 
 @pytest.mark.parametrize(("path", "value"), LEAVES)
 def test_each_value_changes_the_rendering(path: tuple[str, ...], value: Any) -> None:
-    given = [flag for setting in GIVEN.get(".".join(path), ()) for flag in ("--set", setting)]
+    given = [
+        flag
+        for setting in GIVEN.get(".".join(path), ())
+        for flag in ("--set-json" if setting.endswith("]") else "--set", setting)
+    ]
     changed = json.dumps(another(value, schema_of(path)))
     assert rendered(*given, "--set-json", f"{'.'.join(path)}={changed}") != rendered(*given)

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from cluster.kubernetes.envtest import api_server
+from footplate_contracts.names import REQUESTED_BY_ANNOTATION
 from tests.component.contracts.kube import AS_OPERATOR, Kubectl
 from tests.component.contracts.manifests import run_manifest
 from tests.support.chart import NAMESPACE, rendered
@@ -45,6 +46,9 @@ def _await_policies(kubectl: Kubectl) -> None:
     _await("the operator writes status", lambda: status_written(AS_OPERATOR))
     _await("nobody else writes status", lambda: not status_written())
     kubectl("delete", "trainingrun", "good")
+    signed = run_manifest(name="signed")
+    signed["metadata"]["annotations"] = {REQUESTED_BY_ANNOTATION: "somebody"}
+    _await("nobody but the API says who asked", lambda: "requested-by" in str(kubectl.refusal(signed)))
 
 
 def _await(what: str, holds: Callable[[], bool]) -> None:

@@ -14,6 +14,8 @@ from tests.support.connection import Json, ask, refused
 
 DRY_RUN = "?dryRun=All&fieldValidation=Strict"
 AS_OPERATOR = "--as=system:serviceaccount:footplate-system:footplate-operator"
+# Its role lets it create and delete: what it will change one day needs more.
+AS_API = ("--as=system:serviceaccount:footplate-system:footplate-api", "--as-group=system:masters")
 ROOT = Path(__file__).resolve().parents[3]
 
 

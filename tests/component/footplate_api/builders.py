@@ -7,6 +7,12 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
+from footplate_api.coordinators import repository
+from footplate_api.coordinators.record import Coordinator
+from footplate_api.edge import Context
+from footplate_api.schemas import LARGEST
+from tests.support.reviewer import FakeReviewer
+
 Answer = TypeVar("Answer")
 RUNS = "/v1/namespaces/research/runs"
 
@@ -40,6 +46,25 @@ def batch(
     sent = list(rows)
     epoch = max((known["generation"]["epoch"] for known in sent), default=1)
     return {"runUid": uid, "epoch": epoch, "rows": sent, "checkpoints": list(checkpoints)}
+
+
+async def coordinator(
+    context: Context,
+    uid: str,
+    name: str = "gpt",
+    namespace: str = "research",
+    epoch: int = LARGEST,
+    pod_uid: str | None = None,
+) -> dict[str, str]:
+    """Headers of the requests of a run's coordinator, which the mirror has noted as such."""
+    reviewer = context.reviewer
+    assert isinstance(reviewer, FakeReviewer)
+    pod_uid = pod_uid or f"pod-of-{uid}"
+    token = f"token-of-{namespace}/{pod_uid}"
+    if token not in reviewer.tokens:
+        async with context.database.write() as session:
+            await repository.store(session, [Coordinator(pod_uid, uid, namespace, name, epoch)])
+    return reviewer.add_pod(token, pod_uid, namespace)
 
 
 async def eventually(

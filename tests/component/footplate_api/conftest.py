@@ -1,8 +1,11 @@
-"""Every test that takes `database_url`, `database` or `api` runs on SQLite and on PostgreSQL."""
+"""Every test that takes `empty_url`, `database_url`, `database` or `api` runs on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,32 +22,64 @@ from footplate_api.edge import Context
 from footplate_api.identity.access import Access
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.settings import with_driver
-from tests.component.footplate_api.builders import eventually
+from tests.component.footplate_api.builders import coordinator, eventually
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.postgres import Server, server
+from tests.support.limits import HASTE
 from tests.support.reviewer import BEARER, FakeReviewer
+
+
+def _migrate(url: str) -> None:
+    """Brings the database to the newest schema, in a thread as another event loop may run in this one."""
+
+    async def upgraded() -> None:
+        opened = Database(url)
+        await migrate.upgrade(opened)
+        await opened.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, upgraded()).result()
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
     with server() as running:
+        _migrate(with_driver(running.empty()))
+        running.remember()
         yield running
 
 
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite database of the newest schema, to be copied."""
+    file = tmp_path_factory.mktemp("migrated") / "footplate.db"
+    _migrate(with_driver(f"sqlite:///{file}"))
+    return file
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database."""
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, for tests that are about its migration."""
     if request.param == "sqlite":
         return with_driver(f"sqlite:///{tmp_path}/footplate.db")
     running: Server = request.getfixturevalue("postgres")
     return with_driver(running.empty())
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database of the newest schema with no row in it, copied from one that was migrated."""
+    if request.param == "sqlite":
+        file = shutil.copy(request.getfixturevalue("migrated_file"), tmp_path)
+        return with_driver(f"sqlite:///{file}")
+    running: Server = request.getfixturevalue("postgres")
+    return with_driver(running.remembered())
+
+
 @pytest_asyncio.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """A database of the newest schema."""
     opened = Database(database_url)
-    await migrate.upgrade(opened)
     yield opened
     await opened.close()
 
@@ -58,6 +93,10 @@ class Api:
     context: Context
     reviewer: FakeReviewer
 
+    async def coordinator(self, uid: str, name: str = "gpt", **more: Any) -> dict[str, str]:
+        """Headers of the requests of a run's coordinator."""
+        return await coordinator(self.context, uid, name, **more)
+
     async def mirrored(self, manifest: Mapping[str, Any]) -> None:
         """Returns once the run of `manifest` is known in that version."""
         about = manifest["metadata"]
@@ -70,19 +109,24 @@ class Api:
 
 
 @asynccontextmanager
-async def running(url: str, cluster: FakeCluster, access: Access | None = None) -> AsyncIterator[Api]:
-    """The application with its lifespan: migrated, mirroring."""
-    async with starting(url, cluster, access=access) as started:
+async def running(
+    url: str, cluster: FakeCluster, access: Access | None = None, **more: Any
+) -> AsyncIterator[Api]:
+    """The application with its lifespan: its database looked at for migrations, mirroring.
+
+    `more` goes to its context.
+    """
+    async with starting(url, cluster, access=access, **more) as started:
         await started.context.startup.over()
         yield started
 
 
 @asynccontextmanager
 async def starting(
-    url: str, cluster: FakeCluster, migrations: Path | None = None, access: Access | None = None
+    url: str, cluster: FakeCluster, migrations: Path | None = None, access: Access | None = None, **more: Any
 ) -> AsyncIterator[Api]:
     """The application as soon as it answers, with the migrations of a folder."""
-    reviewer = FakeReviewer()
+    reviewer = more.pop("reviewer", None) or FakeReviewer()
     context = Context(
         Database(url),
         cluster,
@@ -90,8 +134,9 @@ async def starting(
         Metrics(),
         MirrorHealth(),
         revision="abc123",
-        access=access or Access(),
+        access=access or HASTE,
         migrations=migrations or migrate.scripts(),
+        **more,
     )
     app = create_app(context)
     async with app.router.lifespan_context(app):

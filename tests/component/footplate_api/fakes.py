@@ -32,10 +32,12 @@ class FakeCluster:
     def __init__(self, page_size: int = 500, uid: str = "uid-of-kube-system") -> None:
         self.uid = uid
         self.namespaces: dict[str, dict[str, Any]] = {}
+        self.profiles: dict[str, dict[str, Any]] = {}
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
         self.available = True
         self.silent = False
         self.lists = 0
+        self.gets = 0
         self._page_size = page_size
         self.version = 100
         self.oldest = 0
@@ -50,13 +52,36 @@ class FakeCluster:
         return self.uid
 
     async def create_run(self, namespace: str, manifest: Manifest) -> Manifest:
-        self._answer()
-        name = manifest["metadata"]["name"]
-        if (namespace, name) in self.objects:
-            raise ClusterRefused(f'trainingruns.footplate.dev "{name}" already exists', status=409)
+        name = self.admit(namespace, manifest)
         return await self.put(namespace, name, manifest["spec"], metadata=manifest["metadata"])
 
-    async def delete_run(self, namespace: str, name: str, uid: str | None) -> None:
+    async def try_run(self, namespace: str, manifest: Manifest) -> Manifest:
+        name = self.admit(namespace, manifest)
+        metadata = {**manifest["metadata"], "namespace": namespace, "name": name, "uid": str(uuid.uuid4())}
+        return copy.deepcopy({**manifest, "metadata": metadata})
+
+    def admit(self, namespace: str, manifest: Manifest) -> str:
+        """The name of a run that may be created; raises ClusterRefused."""
+        self._answer()
+        metadata = manifest["metadata"]
+        name = metadata.get("name") or f"{metadata.get('generateName', '')}{uuid.uuid4().hex[:5]}"
+        if (namespace, name) in self.objects:
+            raise ClusterRefused(f'trainingruns.footplate.dev "{name}" already exists', status=409)
+        return str(name)
+
+    async def get_run(self, namespace: str, name: str) -> Manifest:
+        self.gets += 1
+        self._answer()
+        found = self.objects.get((namespace, name))
+        if found is None:
+            raise ClusterRefused(f'trainingruns.footplate.dev "{name}" not found', status=404)
+        return copy.deepcopy(found)
+
+    async def get_profile(self, name: str) -> Manifest | None:
+        self._answer()
+        return copy.deepcopy(self.profiles.get(name))
+
+    async def delete_run(self, namespace: str, name: str, uid: str | None) -> str:
         self._answer()
         found = self.objects.get((namespace, name))
         if found is None:
@@ -64,6 +89,7 @@ class FakeCluster:
         if uid not in (None, found["metadata"]["uid"]):
             raise ClusterRefused(f"the UID in the precondition ({uid}) does not match", status=409)
         await self.remove(namespace, name)
+        return str(found["metadata"]["uid"])
 
     async def list_runs(self, token: str | None) -> ListPage:
         self._answer()

@@ -19,8 +19,10 @@ from footplate_api.database import Database
 from footplate_api.settings import with_driver
 from footplate_contracts.quantity import amount
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row
-from tests.component.footplate_api.test_process import client, ready, serving
-from tests.support.reviewer import BEARER
+from tests.component.footplate_api.test_process import ready, serving
+from tests.component.footplate_api.test_tls import client, told
+from tests.support.certificates import Issuer, Volume
+from tests.support.review_server import of_pod
 
 CHART = Path(__file__).parents[3] / "charts/footplate/values.yaml"
 MEASURED = ("stepSeconds", "dataSeconds", "computeSeconds", "communicationSeconds", "optimizerSeconds")
@@ -59,32 +61,32 @@ class Process:
 
     port: int
     pid: int
+    issuer: Issuer
 
     @asynccontextmanager
     async def callers(self) -> AsyncIterator[aiohttp.ClientSession]:
         """As many connections as there are callers."""
-        unbounded = aiohttp.TCPConnector(limit=0)
+        unbounded = aiohttp.TCPConnector(limit=0, ssl=self.issuer.trusting())
         patient = aiohttp.ClientTimeout(total=None)
-        url = f"http://127.0.0.1:{self.port}"
-        async with aiohttp.ClientSession(
-            url, connector=unbounded, timeout=patient, headers=BEARER
-        ) as session:
+        url = f"https://127.0.0.1:{self.port}"
+        async with aiohttp.ClientSession(url, connector=unbounded, timeout=patient) as session:
             yield session
 
 
 @asynccontextmanager
 async def api(folder: Path, url: str, **variables: str) -> AsyncIterator[Process]:
-    """A process on the database at `url`."""
-    [port] = claim_ports(1)
-    with serving(folder, port, plain(url), **variables) as process:
-        async with client(port) as probe:
+    """A process on the database at `url`, which serves with TLS as in a pod."""
+    [port], issuer, volume = claim_ports(1), Issuer(), Volume(folder / "tls")
+    volume.put(issuer.serving())
+    with serving(folder, port, plain(url), **told(volume), **variables) as process:
+        async with client(port, issuer) as probe:
             await eventually(lambda: ready(probe), bool, seconds=60)
-        yield Process(port, process.pid)
+        yield Process(port, process.pid, issuer)
 
 
 async def deliver(session: aiohttp.ClientSession, number: int, body: bytes) -> int:
     """Sends until it is taken or refused for good; the status of that."""
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json", **of_pod(f"uid-{number}", "research")}
     while True:
         async with session.post(f"{RUNS}/run-{number}/telemetry", data=body, headers=headers) as answer:
             await answer.read()

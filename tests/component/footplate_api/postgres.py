@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 START_SECONDS = 30.0
+_SPARING = ("fsync=off", "full_page_writes=off", "wal_level=minimal", "max_wal_senders=0")
+_EMPTIED = ("-c", "DROP SCHEMA public CASCADE", "-c", "CREATE SCHEMA public")
 
 
 def programs() -> Path:
@@ -34,11 +36,12 @@ def _as_unprivileged() -> dict[str, Any]:
 
 
 class Server:
-    """A running server; `empty()` gives the URL of its one database, emptied."""
+    """A running server with one database."""
 
-    def __init__(self, folder: Path, binaries: Path) -> None:
+    def __init__(self, folder: Path, binaries: Path, durable: bool) -> None:
         self._folder = folder
         self._binaries = binaries
+        self._durable = durable
         self._process: subprocess.Popen[Any] | None = None
 
     def start(self) -> None:
@@ -52,10 +55,10 @@ class Server:
         ]
         settings = [
             "listen_addresses=",
-            "fsync=off",
             "client_min_messages=warning",
             "shared_buffers=16MB",
             "max_connections=50",
+            *(() if self._durable else _SPARING),
         ]
         log = (self._folder / "log").open("ab")
         self._process = subprocess.Popen(
@@ -84,22 +87,42 @@ class Server:
 
     def empty(self) -> str:
         """The URL of the database, with nothing in it."""
-        psql: list[str | Path] = [
-            self._binaries / "psql",
-            "-q",
-            "-h",
-            self._folder,
-            "-U",
-            "footplate",
-            "postgres",
-        ]
-        subprocess.run([*psql, "-c", "DROP SCHEMA public CASCADE", "-c", "CREATE SCHEMA public"], check=True)
+        self._psql(*_EMPTIED)
+        return self._url
+
+    def remember(self) -> None:
+        """Keeps what the database holds now for `remembered`."""
+        program = self._binaries / "pg_dump"
+        command = [program, "--no-owner", "--inserts", "-h", self._folder, "-U", "footplate", "postgres"]
+        with self._memory.open("wb") as file:
+            subprocess.run(command, check=True, stdout=file)
+
+    def remembered(self) -> str:
+        """The URL of the database, as it was when it was remembered.
+
+        CREATE DATABASE with a template writes three hundred files, and takes as long as our migrations.
+        """
+        self._psql(*_EMPTIED, "-f", self._memory)
+        return self._url
+
+    @property
+    def _memory(self) -> Path:
+        return self._folder / "remembered.sql"
+
+    @property
+    def _url(self) -> str:
         return f"postgresql://footplate@/postgres?host={self._folder}"
+
+    def _psql(self, *what: str | Path) -> None:
+        """In one transaction."""
+        quiet = ("-q", "-o", "/dev/null", "-v", "ON_ERROR_STOP=1", "--single-transaction")
+        command: list[str | Path] = [self._binaries / "psql", *quiet, "-h", self._folder]
+        subprocess.run([*command, "-U", "footplate", *what, "postgres"], check=True)
 
 
 @contextmanager
-def server() -> Iterator[Server]:
-    """Runs a server for the block."""
+def server(durable: bool = False) -> Iterator[Server]:
+    """Runs a server for the block; one that is `durable` waits for the disk as in production."""
     binaries, account = programs(), _as_unprivileged()
     folder = Path(tempfile.mkdtemp(prefix="footplate-pg-"))  # short: socket paths end at 107 bytes
     try:
@@ -116,7 +139,7 @@ def server() -> Iterator[Server]:
             "--no-sync",
         ]
         subprocess.run([*initialise, "-E", "UTF8"], check=True, stdout=subprocess.DEVNULL, cwd="/", **account)
-        running = Server(folder, binaries)
+        running = Server(folder, binaries, durable)
         running.start()
         try:
             yield running

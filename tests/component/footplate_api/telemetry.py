@@ -18,7 +18,8 @@ async def created(api: Api, name: str = "gpt") -> str:
 
 async def sent(api: Api, body: dict[str, Any]) -> Any:
     """The receipt of a batch of the run gpt."""
-    answer = await api.client.post(f"{GPT}/telemetry", json=body)
+    headers = await api.coordinator(body["runUid"])
+    answer = await api.client.post(f"{GPT}/telemetry", json=body, headers=headers)
     assert answer.status_code == 200, answer.text
     return answer.json()
 

@@ -21,7 +21,7 @@ from footplate_api.pipelines import ingest
 from footplate_api.settings import with_driver
 from footplate_api.system.service import GAUGED_RUNS
 from tests.component.footplate_api import fleet
-from tests.component.footplate_api.builders import RUNS, batch, eventually, row
+from tests.component.footplate_api.builders import RUNS, batch, coordinator, eventually, row
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.threaded import Served, served
 from tests.support.reviewer import FakeReviewer
@@ -47,6 +47,11 @@ async def with_runs(url: str, count: int) -> AsyncIterator[Served]:
 
         await eventually(known, bool, seconds=30)
         yield api
+
+
+async def sender(api: Served) -> dict[str, str]:
+    """Headers of the coordinator of run-0."""
+    return HEADERS | await api.do(coordinator(api.context, "uid-0", "run-0"))
 
 
 def body(number: int, steps: Iterable[int]) -> bytes:
@@ -102,8 +107,8 @@ async def test_a_scrape_of_all_the_gauges_there_can_be(database_url: str) -> Non
 
 async def test_the_largest_batch(database_url: str) -> None:
     async with with_runs(database_url, 1) as api:
-        sent = body(0, range(1, BATCH + 1))
-        answer = await measured(api, "POST", f"{RUNS}/run-0/telemetry", content=sent, headers=HEADERS)
+        sent, headers = body(0, range(1, BATCH + 1)), await sender(api)
+        answer = await measured(api, "POST", f"{RUNS}/run-0/telemetry", content=sent, headers=headers)
     assert (answer.status_code, answer.json()["rows"]) == (200, BATCH)
 
 
@@ -127,5 +132,6 @@ def wrong() -> bytes:
 )
 async def test_what_is_refused(tmp_path: Path, path: str, sent: bytes) -> None:
     async with with_runs(with_driver(f"sqlite:///{tmp_path}/footplate.db"), 1) as api:
-        answer = await measured(api, "POST", path, content=sent, headers=HEADERS)
+        headers = HEADERS if path == RUNS else await sender(api)
+        answer = await measured(api, "POST", path, content=sent, headers=headers)
     assert answer.status_code == 422, answer.text

@@ -55,7 +55,8 @@ async def test_runs_have_gauges_while_they_train(api: Api) -> None:
         await api.cluster.put(
             "research", name, metadata={"uid": f"uid-of-{name}"}, status={"phase": "Running"}
         )
-    await api.client.post(TELEMETRY, json=batch("uid-of-gpt", [row(1), row(2, loss=1.5)]))
+    sent, headers = batch("uid-of-gpt", [row(1), row(2, loss=1.5)]), await api.coordinator("uid-of-gpt")
+    await api.client.post(TELEMETRY, json=sent, headers=headers)
     await api.cluster.remove("research", "old")
 
     async def metrics() -> str:
@@ -110,7 +111,8 @@ async def test_every_error_is_a_problem(api: Api, method: str, path: str, status
     ],
 )
 async def test_a_body_that_is_no_json_is_a_users_mistake(api: Api, body: bytes) -> None:
-    answer = await api.client.post(TELEMETRY, content=body, headers={"content-type": "application/json"})
+    headers = {"content-type": "application/json", **await api.coordinator("uid")}
+    answer = await api.client.post(TELEMETRY, content=body, headers=headers)
     assert 400 <= answer.status_code < 500, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert "Traceback" not in answer.text
@@ -133,7 +135,9 @@ async def test_a_body_that_is_no_json_is_a_users_mistake(api: Api, body: bytes) 
 async def test_what_python_takes_for_json_is_refused_by_name(
     api: Api, path: str, body: bytes, field: str
 ) -> None:
-    answer = await api.client.post(path, content=body, headers={"content-type": "application/json"})
+    headers = {"content-type": "application/json"}
+    headers |= await api.coordinator("uid") if path == TELEMETRY else {}
+    answer = await api.client.post(path, content=body, headers=headers)
     assert answer.status_code == 422, answer.text
     assert [error["field"] for error in answer.json()["errors"]] == [field]
 
@@ -147,7 +151,8 @@ async def test_a_run_that_is_nested_without_end_is_refused(api: Api) -> None:
 async def test_of_thousands_of_wrong_fields_those_of_the_first_row_are_named(api: Api) -> None:
     wrong = dict.fromkeys(row(1)["metrics"], "x" * 30)
     rows = [{**row(step), "metrics": wrong} for step in range(5000)]
-    answer = await api.client.post(TELEMETRY, json=batch("uid", rows))
+    headers = await api.coordinator("uid")
+    answer = await api.client.post(TELEMETRY, json=batch("uid", rows), headers=headers)
     fields = [error["field"] for error in answer.json()["errors"]]
     assert answer.status_code == 422
     assert set(fields) == {f"body.rows[0].metrics.{name}" for name in wrong if name != "sampleDigest"}
@@ -174,7 +179,8 @@ async def _chunks() -> Any:
 @pytest.mark.parametrize("announced", [True, False], ids=["announced", "streamed"])
 async def test_a_body_beyond_the_limit_is_refused(api: Api, announced: bool) -> None:
     content = b" " * (BODY_LIMIT + 1) if announced else _chunks()
-    answer = await api.client.post(TELEMETRY, content=content, headers={"content-type": "application/json"})
+    headers = {"content-type": "application/json", **await api.coordinator("uid")}
+    answer = await api.client.post(TELEMETRY, content=content, headers=headers)
     assert answer.status_code == 413
     assert answer.json()["detail"].endswith(f"the body must be at most {BODY_LIMIT} bytes")
 
@@ -242,19 +248,22 @@ async def test_rights_that_the_api_lacks_are_no_403_of_the_caller(tmp_path: Path
 
 
 async def test_a_database_that_goes_away_is_a_503_until_it_is_back(postgres: Server) -> None:
-    async with running(with_driver(postgres.empty()), FakeCluster()) as api:
-        assert (await api.client.post(TELEMETRY, json=batch("uid", [row(1)]))).status_code == 200
+    async with running(with_driver(postgres.remembered()), FakeCluster()) as api:
+        headers = await api.coordinator("uid")
+        sent = await api.client.post(TELEMETRY, json=batch("uid", [row(1)]), headers=headers)
+        assert sent.status_code == 200
         postgres.stop()
         for path in ("/readyz", RUNS):
             answer = await api.client.get(path)
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "5"), answer.text
-        refused = await api.client.post(TELEMETRY, json=batch("uid", [row(2)]))
+        refused = await api.client.post(TELEMETRY, json=batch("uid", [row(2)]), headers=headers)
         assert refused.json()["type"] == "urn:footplate:problem:database-unavailable"
         assert (await api.client.get("/healthz")).status_code == 200
         assert 'status="503"} 1.0' in (await api.client.get("/metrics")).text
         postgres.start()
         assert (await api.client.get("/readyz")).status_code == 200
-        assert (await api.client.post(TELEMETRY, json=batch("uid", [row(2)]))).status_code == 200
+        again = await api.client.post(TELEMETRY, json=batch("uid", [row(2)]), headers=headers)
+        assert again.status_code == 200
 
 
 async def test_the_openapi_document_describes_every_route(api: Api) -> None:

@@ -112,7 +112,8 @@ async def test_the_last_metric_row_is_a_sign_of_life(api: Api) -> None:
     rows = [row(1), row(2)]
     rows[1]["metrics"]["time"] = at("10:30").timestamp()
     body = batch(stored["metadata"]["uid"], rows)
-    await api.client.post(f"{RUNS}/gpt/telemetry", json=body)
+    headers = await api.coordinator(body["runUid"])
+    await api.client.post(f"{RUNS}/gpt/telemetry", json=body, headers=headers)
     api.cluster.silent = True
     await api.cluster.remove("research", "gpt")
     api.cluster.silent = False

@@ -14,8 +14,9 @@ import pytest
 from cluster.machine.ports import claim_ports
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 from tests.component.footplate_api.test_process import client, command, elsewhere, ended, ready
-from tests.support.review_server import reviewing
+from tests.support.review_server import of_pod, reviewing
 
+SENDER = of_pod("uid-gpt", "research")
 VOLUME = 6 * 1024 * 1024
 FILLER = 3 * 1024 * 1024
 
@@ -48,7 +49,7 @@ async def fill(caller: httpx.AsyncClient) -> tuple[int, httpx.Response]:
     """Sends until there is no room; how many batches were stored, and the answer to the next one."""
     for number in range(200):
         rows = [row(step) for step in range(100 * number + 1, 100 * number + 101)]
-        answer = await caller.post(f"{RUNS}/gpt/telemetry", json=batch("uid", rows))
+        answer = await caller.post(f"{RUNS}/gpt/telemetry", json=batch("uid-gpt", rows), headers=SENDER)
         if answer.status_code != 200:
             return number, answer
     raise AssertionError("the volume was never full")
@@ -70,7 +71,7 @@ async def test_a_full_volume_is_said_and_mends_itself(tmp_path: Path) -> None:
         assert (await caller.get(RUNS)).status_code == 200
         os.unlink(volume / "filler")
         rows = [row(step) for step in range(100 * stored + 1, 100 * stored + 101)]
-        answer = await caller.post(f"{RUNS}/gpt/telemetry", json=batch("uid", rows))
+        answer = await caller.post(f"{RUNS}/gpt/telemetry", json=batch("uid-gpt", rows), headers=SENDER)
         assert answer.status_code == 200
         assert await readiness(caller) == (200, "ok")
         assert "footplate_api_database_full 0.0" in (await caller.get("/metrics")).text

@@ -12,7 +12,6 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text, update
 
-from footplate_api import migrate
 from footplate_api.database import Database
 from footplate_api.models.exporter import RunExporter
 from footplate_api.observation import Metrics
@@ -136,13 +135,12 @@ async def test_a_scrape_reads_no_run_that_it_does_not_show(database: Database) -
 
 @pytest.fixture
 def shared_url(postgres: Server) -> str:
-    return with_driver(postgres.empty())
+    return with_driver(postgres.remembered())
 
 
 @asynccontextmanager
 async def replicas(url: str, count: int) -> AsyncIterator[list[Database]]:
     opened = [Database(url) for _ in range(count)]
-    await migrate.upgrade(opened[0])
     yield opened
     for database in opened:
         await database.close()
@@ -202,7 +200,7 @@ async def test_a_replica_that_ends_leaves_the_lease_to_the_next(shared_url: str)
 
 
 async def test_without_its_database_a_replica_shows_its_own_instruments(postgres: Server) -> None:
-    async with replicas(with_driver(postgres.empty()), 1) as (database,):
+    async with replicas(with_driver(postgres.remembered()), 1) as (database,):
         assert await export(database)
         postgres.stop()
         try:

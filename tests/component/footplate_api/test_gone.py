@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -13,7 +13,6 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import text
 
-from footplate_api import migrate
 from footplate_api.app import create_app
 from footplate_api.database import ANSWER_SECONDS, Database, WriteSession
 from footplate_api.edge import Context
@@ -21,7 +20,7 @@ from footplate_api.metrics import telemetry
 from footplate_api.metrics.telemetry import Delivery
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.pipelines.ingest import SMALL_ROWS, Ingest
-from tests.component.footplate_api.builders import RUNS, batch, eventually, row
+from tests.component.footplate_api.builders import RUNS, batch, coordinator, eventually, row
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.threaded import served
 from tests.support.reviewer import BEARER, FakeReviewer
@@ -58,7 +57,6 @@ class Gated(Database):
 @pytest_asyncio.fixture
 async def gated(database_url: str) -> AsyncIterator[Gated]:
     opened = Gated(database_url)
-    await migrate.upgrade(opened)
     yield opened
     await opened.close()
 
@@ -122,18 +120,20 @@ async def test_who_leaves_as_it_is_stored_has_it_stored(gated: Gated, rows: int)
 
 @pytest.mark.parametrize("rows", [1, LARGE])
 async def test_a_request_that_is_broken_off_gives_its_room_back_at_once(gated: Gated, rows: int) -> None:
-    app = create_app(Context(gated, FakeCluster(), FakeReviewer(), Metrics(), MirrorHealth()))
+    context = Context(gated, FakeCluster(), FakeReviewer(), Metrics(), MirrorHealth())
+    app = create_app(context)
     admission = app.state.admission
     async with app.router.lifespan_context(app), caller(httpx.ASGITransport(app)) as client:
-        await app.state.context.startup.over()
+        await context.startup.over()
+        senders = {uid: await coordinator(context, uid, uid) for uid in ("gone", "later")}
         await gated.close_gate()
-        sending = asyncio.create_task(post(client, "gone", rows))
+        sending = asyncio.create_task(post(client, "gone", rows, senders))
         await gated.before.wait()
         await eventually(lambda: asyncio.sleep(0, admission.small.used + admission.large.used), bool)
         await left(sending)
         assert (admission.small.used, admission.large.used) == (0, 0)
         await gated.open_gate()
-        assert await post(client, "later", rows) == 200
+        assert await post(client, "later", rows, senders) == 200
         found = await stored(gated)
     assert found.pop("gone", rows) == rows and found == {"later": rows}
 
@@ -143,14 +143,15 @@ async def test_a_connection_that_ends_keeps_its_room_until_its_batch_is_stored(
     gated: Gated, rows: int
 ) -> None:
     async with served(Context(gated, FakeCluster(), FakeReviewer(), Metrics(), MirrorHealth())) as api:
+        senders = {uid: await api.do(coordinator(api.context, uid, uid)) for uid in ("gone", "later")}
         await api.do(gated.close_gate())
-        sending = asyncio.create_task(post(api.client, "gone", rows))
+        sending = asyncio.create_task(post(api.client, "gone", rows, senders))
         lane = api.admission.lane(len(body("gone", rows)))
         await eventually(lambda: asyncio.sleep(0, lane.used), bool)
         await left(sending)
         await api.do(gated.open_gate())
         await eventually(lambda: asyncio.sleep(0, lane.used), lambda used: used == 0)
-        assert await post(api.client, "later", rows) == 200
+        assert await post(api.client, "later", rows, senders) == 200
         found = await api.do(stored(gated))
     assert found.pop("gone", rows) == rows and found == {"later": rows}
 
@@ -159,7 +160,7 @@ def caller(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=transport, base_url="http://api", headers=BEARER)
 
 
-async def post(client: httpx.AsyncClient, uid: str, rows: int) -> int:
-    headers = {"Content-Type": "application/json"}
+async def post(client: httpx.AsyncClient, uid: str, rows: int, senders: Mapping[str, dict[str, str]]) -> int:
+    headers = {"Content-Type": "application/json", **senders[uid]}
     answer = await client.post(f"{RUNS}/{uid}/telemetry", content=body(uid, rows), headers=headers)
     return answer.status_code

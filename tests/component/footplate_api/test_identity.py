@@ -11,7 +11,8 @@ from fastapi.routing import APIRoute
 from footplate_api.app import ROUTERS
 from footplate_api.identity.access import Access
 from footplate_api.identity.caller import Caller, Right
-from footplate_api.identity.rights import READS_METRICS, Demand
+from footplate_api.identity.rights import LISTS_FORMER, READS_METRICS, Demand
+from footplate_api.identity.senders import OF_ITS_COORDINATOR
 from tests.component.footplate_api.builders import RUNS
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
@@ -19,8 +20,8 @@ from tests.support.reviewer import within
 
 RUN = f"{RUNS}/gpt"
 OTHER = "/v1/namespaces/other/runs"
+OTHERS = tuple(asked.dependency for asked in (READS_METRICS, LISTS_FORMER, OF_ITS_COORDINATOR))
 OF_A_RUN = ("", "/metrics", "/attempts", "/checkpoints")
-WITHOUT_A_RIGHT = {"ingest_telemetry"}  # a coordinator's own
 
 
 @pytest.mark.parametrize(
@@ -154,10 +155,10 @@ async def test_two_headers_are_nobodys(api: Api) -> None:
 
 def rights(route: APIRoute) -> list[Any]:
     asked = [dependency.dependency for dependency in route.dependencies]
-    return [found for found in asked if isinstance(found, Demand) or found is READS_METRICS.dependency]
+    return [found for found in asked if isinstance(found, Demand) or found in OTHERS]
 
 
 def test_every_route_says_which_right_it_takes() -> None:
     routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
     without = {route.name for route in routes if route.include_in_schema and not rights(route)}
-    assert without == {"healthz", "readyz", "version"} | WITHOUT_A_RIGHT
+    assert without == {"healthz", "readyz", "version"}

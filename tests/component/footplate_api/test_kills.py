@@ -15,7 +15,7 @@ from cluster.machine.ports import claim_ports
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.fleet import backlog, plain, stored
 from tests.component.footplate_api.test_process import client, ready, serving
-from tests.support.reviewer import BEARER
+from tests.support.review_server import of_pod
 
 SIZES = (1, 20, 60, 300, 2000)  # rows of a batch: small ones and large ones have lanes of their own
 COORDINATORS = 8
@@ -42,7 +42,7 @@ class Coordinator:
             self.receipts += 1
 
     async def _stored(self, session: aiohttp.ClientSession, body: bytes) -> bool:
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **of_pod(f"uid-{self.number}", "research")}
         try:
             path = f"{RUNS}/run-{self.number}/telemetry"
             async with session.post(path, data=body, headers=headers) as answer:
@@ -92,20 +92,20 @@ class Restarted:
 )
 @pytest.mark.parametrize("seed", [1])
 async def test_what_has_a_receipt_is_there_once(
-    database_url: str, tmp_path: Path, kills: dict[str, int], early: float, seed: int
+    empty_url: str, tmp_path: Path, kills: dict[str, int], early: float, seed: int
 ) -> None:
     chance = random.Random(seed)
     [port] = claim_ports(1)
     fleet = [Coordinator(number, random.Random(chance.random())) for number in range(COORDINATORS)]
-    api = Restarted(tmp_path, database_url, port, chance, fleet)
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers=BEARER) as session:
+    api = Restarted(tmp_path, empty_url, port, chance, fleet)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         sending = [asyncio.create_task(coordinator.run(session, api.up)) for coordinator in fleet]
-        for number in range(kills[database_url.partition("+")[0]]):
+        for number in range(kills[empty_url.partition("+")[0]]):
             await api.live(early=number > 0 and chance.random() < early)
         for task in sending:
             task.cancel()
         await asyncio.gather(*sending, return_exceptions=True)
-    found = await stored(database_url)
+    found = await stored(empty_url)
     print(f"{api.receipts} receipts for {sum(known.acknowledged for known in fleet)} rows")
     for coordinator in fleet:
         there = found.pop(f"uid-{coordinator.number}", None)

@@ -7,15 +7,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
 from sqlalchemy import select
 
+from cluster.kubernetes.api_client import ApiClient, ApiError
 from cluster.kubernetes.envtest import ApiServer, api_server
 from cluster.machine.ports import claim_ports
 from footplate_api import cluster, migrate
@@ -24,16 +27,24 @@ from footplate_api.database import Database
 from footplate_api.edge import utc_now
 from footplate_api.errors import ClusterRefused, ClusterUnavailable, InstallationLacksRights, ListExpired
 from footplate_api.installation import repository as installation
+from footplate_api.labels.selector import parse
 from footplate_api.namespaces import repository as namespaces
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.pipelines.mirror import Mirror
 from footplate_api.pipelines.namespaces import NamespaceMirror
+from footplate_api.runs.estimate import Hourly, hourly
 from footplate_api.runs.schemas import EXAMPLE
 from footplate_contracts.names import ExitCode
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.mirrors import following, found
 
 CRDS = Path(__file__).parents[3] / "crds"
+PROFILE = """
+apiVersion: footplate.dev/v1alpha1
+kind: ComputeProfile
+metadata: {name: small}
+spec: {backend: gloo, price: {dollarsPerNodeHour: 0.25}}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +67,12 @@ def kubectl(server: ApiServer, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def manifest(name: str, **spec: Any) -> dict[str, Any]:
+def manifest(name: str, name_prefix: str = "", **spec: Any) -> dict[str, Any]:
     example = json.loads(json.dumps(EXAMPLE))
     return {
         "apiVersion": "footplate.dev/v1alpha1",
         "kind": "TrainingRun",
-        "metadata": {"name": name},
+        "metadata": {"generateName": name_prefix} if name_prefix else {"name": name},
         "spec": {**example["spec"], **spec},
     }
 
@@ -87,6 +98,84 @@ async def test_refusals_keep_status_and_message(
         await client.create_run("default", wrong)
     assert refused.value.status == status
     assert said in refused.value.detail
+
+
+async def test_a_dry_run_is_filled_in_and_checked_and_stores_nothing(client: KubernetesCluster) -> None:
+    made = await client.try_run("default", manifest("dry"))
+    assert made["metadata"]["name"] == "dry" and made["spec"]["checkpoint"]["keepLast"] == 3  # a default
+    with pytest.raises(ClusterRefused) as refused:
+        await client.get_run("default", "dry")
+    assert refused.value.status == 404
+    with pytest.raises(ClusterRefused, match="has 41 characters; at most 40"):
+        await client.try_run("default", manifest("x" * 41))
+    made = await client.try_run("default", manifest("", name_prefix="dry-"))
+    assert made["metadata"]["name"].startswith("dry-")
+
+
+async def test_a_run_and_a_profile_are_read(
+    kubernetes: ApiServer, client: KubernetesCluster, tmp_path: Path
+) -> None:
+    created = await client.create_run("default", manifest("read"))
+    assert await client.get_run("default", "read") == created
+    await client.delete_run("default", "read", None)
+    assert await client.get_profile("h100") is None
+    assert await client.get_profile("no name/of anything") is None
+    (tmp_path / "profile.yaml").write_text(PROFILE)
+    kubectl(kubernetes, "apply", "--filename", str(tmp_path / "profile.yaml"))
+    found = await client.get_profile("small")
+    assert found is not None and hourly(found["spec"], 2) == Hourly(dollars=Decimal("0.5"))
+
+
+SELECTORS = (
+    *(
+        "",
+        "a",
+        "a=b",
+        "a==b,c!=d",
+        "a in (b, c),d notin (e)",
+        "!a",
+        "a=",
+        "a in (,)",
+        "in in (in)",
+        "x.io/a=b",
+    ),
+    *(
+        ",",
+        "a,",
+        "a b",
+        "a in b",
+        "a in (b",
+        "a in (b c)",
+        "a in ()",
+        "a in (=)",
+        "a=b c",
+        "!",
+        "!a=b",
+        "a===b",
+    ),
+    *("(a)", "a=(b)", "a!b", "a in (b))", "a=!b", "-a", "a-", "a=-b", "a=b_", "/a", "x/y/z", "X_Y/a", "a/"),
+    *("a" * 64, f"{'a' * 254}/b", f"a={'b' * 64}", f"a in (b, {'b' * 64}, -c)", "a\u00e4", "a=\u00e4"),
+)
+
+
+def test_selectors_are_taken_as_an_api_server_takes_them(kubernetes: ApiServer, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(kubectl(kubernetes, "config", "view", "--raw", "--flatten"))
+    asking = ApiClient(config)
+    for selector in SELECTORS:
+        path = f"/api/v1/namespaces/default/configmaps?labelSelector={quote(selector)}"
+        assert refused_by(lambda: parse(selector)) in refused_by(lambda: asking.call("GET", path)), selector  # noqa: B023
+
+
+def refused_by(ask: Callable[[], object]) -> str:
+    """The beginning of what is said of a selector, "taken" where nothing is."""
+    try:
+        ask()
+    except ApiError as error:
+        return str(error).replace("\\u003c", "<").replace("\\u003e", ">")
+    except ValueError as error:
+        return json.dumps(str(error), ensure_ascii=False)[1:-1][:200]
+    return "taken"
 
 
 @asynccontextmanager
@@ -168,6 +257,20 @@ async def test_deleting_needs_the_right_uid(client: KubernetesCluster) -> None:
     with pytest.raises(ClusterRefused) as missing:
         await client.delete_run("default", "mine", None)
     assert missing.value.status == 404
+
+
+@pytest.mark.parametrize("held", [False, True])
+async def test_a_deletion_tells_whom_it_met(
+    kubernetes: ApiServer, client: KubernetesCluster, held: bool
+) -> None:
+    wanted = manifest("held" if held else "free")
+    wanted["metadata"]["finalizers"] = ["footplate.dev/test"] if held else []
+    created = await client.create_run("default", wanted)
+    name = created["metadata"]["name"]
+    assert await client.delete_run("default", name, None) == created["metadata"]["uid"]
+    if held:
+        freed = ("--type=merge", "--patch", '{"metadata": {"finalizers": null}}')
+        kubectl(kubernetes, "patch", "trainingrun", name, *freed)
 
 
 async def test_an_expired_version_says_so(client: KubernetesCluster) -> None:
@@ -257,9 +360,14 @@ async def test_the_mirror_follows_kubectl(
             lambda: found(database, "gpt", "default"), lambda run: run is not None and run.step == 7
         )
         assert run is not None and run.phase == "Running"
+        live = await client.get_run("default", "gpt")
+        assert live["status"]["progress"]["step"] == 7
         await asyncio.to_thread(kubectl, kubernetes, "delete", "trainingrun", "gpt")
         await eventually(
             lambda: found(database, "gpt", "default"),
             lambda run: run is not None and run.deleted_at is not None,
         )
+        with pytest.raises(ClusterRefused) as refused:
+            await client.get_run("default", "gpt")
+        assert refused.value.status == 404
     await database.close()

@@ -39,14 +39,14 @@ async def stored(api: Api, uid: str) -> None:
 
 
 async def test_the_longest_history_is_answered(postgres: Server) -> None:
-    async with running(with_driver(postgres.empty()), FakeCluster()) as api:
+    async with running(with_driver(postgres.remembered()), FakeCluster()) as api:
         await stored(api, await created(api))
         found = await history(api, limit=ROWS)
     assert (len(found["step"]), len(found["values"])) == (ROWS, NUMBERS)
 
 
 async def test_a_large_batch_is_stored_by_a_database_that_is_slow(postgres: Server) -> None:
-    async with running(with_driver(postgres.empty()), FakeCluster()) as api:
+    async with running(with_driver(postgres.remembered()), FakeCluster()) as api:
         uid = await created(api)
         await sent(api, batch(uid, [row(1)]))
         async with api.context.database.write(60.0) as session:

@@ -44,7 +44,8 @@ async def test_the_database_has_a_column_for_each_field(database: Database) -> N
 async def test_the_history_gives_back_each_field(api: Api) -> None:
     created = (await api.client.post(RUNS, json={"metadata": {"name": "gpt"}, "spec": {}})).json()
     row = {"generation": {"epoch": 1, "number": 2}, "metrics": ROW.to_json()}
-    await api.client.post(f"{RUNS}/gpt/telemetry", json=batch(created["uid"], [row]))
+    headers = await api.coordinator(created["uid"])
+    await api.client.post(f"{RUNS}/gpt/telemetry", json=batch(created["uid"], [row]), headers=headers)
     shown = (await api.client.get(f"{RUNS}/gpt/metrics")).json()
     about = {"runUid": created["uid"], "every": 1, "generation": ["1.2"]}
     assert shown == about | {name: [value] for name, value in ROW.to_json().items()}
@@ -59,7 +60,8 @@ async def test_the_history_gives_back_each_field(api: Api) -> None:
 async def test_each_number_but_the_losses_is_a_gauge(api: Api) -> None:
     await api.cluster.put("research", "gpt", metadata={"uid": "uid"}, status={"phase": "Running"})
     row = {"generation": {"epoch": 1, "number": 2}, "metrics": ROW.to_json()}
-    await api.client.post(f"{RUNS}/gpt/telemetry", json=batch("uid", [row]))
+    headers = await api.coordinator("uid")
+    await api.client.post(f"{RUNS}/gpt/telemetry", json=batch("uid", [row]), headers=headers)
 
     async def exposed() -> dict[tuple[str, ...], float]:
         return {

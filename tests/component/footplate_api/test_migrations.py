@@ -54,8 +54,8 @@ def test_a_wheel_carries_the_migrations_where_the_program_looks_for_them() -> No
     assert (migrate.scripts() / "env.py").is_file()
 
 
-async def test_replicas_that_start_together_do_not_meet(database_url: str) -> None:
-    replicas = [Database(database_url) for _ in range(3)]
+async def test_replicas_that_start_together_do_not_meet(empty_url: str) -> None:
+    replicas = [Database(empty_url) for _ in range(3)]
     await asyncio.gather(*(migrate.upgrade(replica) for replica in replicas))
     async with replicas[0].engine.connect() as connection:
         assert await connection.run_sync(differences) == []
@@ -63,8 +63,8 @@ async def test_replicas_that_start_together_do_not_meet(database_url: str) -> No
         await replica.close()
 
 
-async def test_a_migration_that_fails_leaves_nothing_behind(database_url: str) -> None:
-    database = Database(database_url)
+async def test_a_migration_that_fails_leaves_nothing_behind(empty_url: str) -> None:
+    database = Database(empty_url)
     async with database.write() as session:
         await session.execute(text("CREATE TABLE checkpoints (x INTEGER)"))  # the last of the first migration
     with pytest.raises(DBAPIError, match="already exists"):

@@ -11,7 +11,6 @@ import pytest
 from footplate_api.database import Database
 from footplate_api.ports import EventType, ListPage, Manifest, WatchEvent
 from footplate_api.runs import ending, repository, service
-from footplate_api.runs.schemas import RunSubmission
 from footplate_api.settings import with_driver
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.conftest import Api
@@ -29,7 +28,7 @@ from tests.component.footplate_api.mirrors import (
 )
 from tests.component.footplate_api.postgres import Server
 
-GPT = RunSubmission.model_validate({"metadata": {"name": "gpt"}, "spec": {}})
+GPT = {"metadata": {"name": "gpt", "namespace": "research"}, "spec": {}}
 
 
 async def test_a_list_takes_over_everything_in_pages(database: Database) -> None:
@@ -189,7 +188,7 @@ async def test_a_run_submitted_before_a_list_and_created_during_it_is_not_taken_
             return page
 
     cluster, clock = Slow(), Clock()
-    submitting = asyncio.create_task(service.submit(cluster, database, "research", GPT, clock))
+    submitting = asyncio.create_task(service.submit(cluster, database, GPT, clock))
     await asyncio.sleep(0)  # it has begun
     await mirror(database, cluster, clock).list()
     run = await found(database, "gpt")
@@ -199,7 +198,7 @@ async def test_a_run_submitted_before_a_list_and_created_during_it_is_not_taken_
 async def test_a_run_that_came_and_went_while_a_list_was_on_its_way_is_deleted(database: Database) -> None:
     class Busy(FakeCluster):
         async def list_runs(self, token: str | None) -> ListPage:
-            await service.submit(self, database, "research", GPT, clock)
+            await service.submit(self, database, GPT, clock)
             await self.remove("research", "gpt")
             return await super().list_runs(token)
 
@@ -237,7 +236,7 @@ async def test_the_mirror_tells_how_it_is(api: Api) -> None:
 
 
 async def test_trouble_with_the_database_is_none_of_kubernetes(postgres: Server) -> None:
-    async with serving(with_driver(postgres.empty()), FakeCluster()) as api:
+    async with serving(with_driver(postgres.remembered()), FakeCluster()) as api:
         await eventually(lambda: readiness(api), lambda answer: answer["kubernetes"] == "ok")
         postgres.stop()
         registry = api.context.metrics.registry

@@ -19,7 +19,6 @@ from footplate_api.errors import ListExpired
 from footplate_api.models import Run
 from footplate_api.ports import ListPage, WatchEvent
 from footplate_api.runs import service
-from footplate_api.runs.schemas import RunSubmission
 from tests.component.footplate_api.fakes import Backup, FakeCluster
 from tests.component.footplate_api.mirrors import Clock, mirror, running
 
@@ -87,8 +86,8 @@ class History:
     async def submit(self) -> None:
         free = [name for name in NAMES if ("research", name) not in self.cluster.objects]
         if free:
-            body = RunSubmission.model_validate({"metadata": {"name": free[0]}, "spec": {}})
-            await service.submit(self.cluster, self.database, "research", body, Clock())
+            manifest = {"metadata": {"name": free[0], "namespace": "research"}, "spec": {}}
+            await service.submit(self.cluster, self.database, manifest, Clock())
 
     async def turn_back(self) -> None:
         """A backup is taken, or the cluster is set back to one, and its API servers start anew.

@@ -3,33 +3,43 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
+import jsonschema_rs
 import pytest
 import pytest_asyncio
+import yaml
 
 from footplate_api.errors import ApiError
 from footplate_api.problems import kind
+from footplate_api.runs import described
+from footplate_api.runs.schemas import EXAMPLE
 from tests.component.footplate_api.builders import RUNS
 from tests.component.footplate_api.conftest import Api
 
+CRD: Final = Path(__file__).parents[3] / "crds" / "trainingruns.footplate.dev.yaml"
 ROUTER: Final = {404, 405}
-IDENTITY: Final = {401, 403, 502, 503}
+SCRAPE: Final = {401, 403, 502, 503}
+IDENTITY: Final = SCRAPE | {429}
 BODY: Final = {408, 413}
 KUBERNETES: Final = {400, 403, 404, 409, 413, 422, 502, 503}
 STATUSES: Final = {
-    "create_run": {201} | IDENTITY | KUBERNETES | ROUTER | BODY,
-    "list_runs": {200, 422} | IDENTITY | ROUTER,
-    "get_run": {200, 422} | IDENTITY | ROUTER,
+    "create_run": {200, 201} | IDENTITY | KUBERNETES | ROUTER | BODY,
+    "list_runs": {200, 304, 422} | IDENTITY | ROUTER,
+    "list_all_runs": {200, 304, 422} | IDENTITY,
+    "get_run": {200, 304, 422} | IDENTITY | ROUTER,
     "delete_run": {202} | IDENTITY | KUBERNETES | ROUTER,
-    "ingest_telemetry": {200, 409, 422, 429} | IDENTITY | ROUTER | BODY,
+    "ingest_telemetry": {200, 409, 422} | IDENTITY | ROUTER | BODY,
     "read_metrics": {200, 422} | IDENTITY | ROUTER,
     "list_checkpoints": {200, 422} | IDENTITY | ROUTER,
     "list_attempts": {200, 422} | IDENTITY | ROUTER,
+    "list_audit": {200, 422} | IDENTITY,
     "healthz": {200},
     "readyz": {200, 503},
     "version": {200},
-    "metrics": {200} | IDENTITY,
+    "metrics": {200} | SCRAPE,
 }
 
 
@@ -78,7 +88,7 @@ async def test_links_lead_to_operations_and_their_parameters(operations: dict[st
         for response in operation["responses"].values()
         if "links" in response
     }
-    assert set(links) == {"create_run", "list_runs"}
+    assert set(links) == {"create_run", "list_runs", "list_all_runs"}
     for link in (link for found in links.values() for link in found.values()):
         target = operations[link["operationId"]]
         assert set(link["parameters"]) <= {parameter["name"] for parameter in target["parameters"]}
@@ -94,7 +104,12 @@ async def test_who_follows_the_links_of_a_run_finds_what_is_known_of_it(
         for path, verbs in (await api.client.get("/openapi.json")).json()["paths"].items()
         for verb, operation in verbs.items()
     }
-    for answer, name, status in ((created, "create_run", "201"), (listed, "list_runs", "200")):
+    everywhere = await api.client.get("/v1/runs")
+    for answer, name, status in (
+        (created, "create_run", "201"),
+        (listed, "list_runs", "200"),
+        (everywhere, "list_all_runs", "200"),
+    ):
         links = operations[name]["responses"][status]["links"]
         for link in sorted(links.values(), key=lambda link: link["operationId"] == "delete_run"):
             values = {
@@ -103,7 +118,7 @@ async def test_who_follows_the_links_of_a_run_finds_what_is_known_of_it(
             }
             verb, path = paths[link["operationId"]]
             followed = await api.client.request(verb.upper(), path.format(**values))
-            # The run of both answers is deleted by the first of them.
+            # The run of all answers is deleted by the first of them.
             expected = {200, 202} if name == "create_run" or verb == "get" else {404}
             assert followed.status_code in expected, followed.text
 
@@ -136,6 +151,9 @@ async def test_fastapis_own_errors_are_nowhere(api: Api) -> None:
         pytest.param("PATCH", f"{RUNS}/gpt", "GET, DELETE", id="a-run"),
         pytest.param("GET", f"{RUNS}/gpt/telemetry", "POST", id="telemetry"),
         pytest.param("POST", "/healthz", "GET", id="a-probe"),
+        pytest.param("POST", "/v1/runs", "GET", id="all-runs"),
+        pytest.param("HEAD", RUNS, "GET, POST", id="no-head"),
+        pytest.param("OPTIONS", f"{RUNS}/gpt", "GET, DELETE", id="no-options"),
     ],
 )
 async def test_a_method_that_is_not_there_is_told_which_are(
@@ -148,3 +166,42 @@ async def test_a_method_that_is_not_there_is_told_which_are(
 @pytest.mark.parametrize("path", [f"{RUNS}/", "/healthz/", "/docs/"])
 async def test_nobody_is_sent_elsewhere_without_being_told(api: Api, path: str) -> None:
     assert (await api.client.get(path)).status_code == 404
+
+
+async def test_the_body_of_a_run_is_what_kubernetes_takes(api: Api) -> None:
+    schemas = (await api.client.get("/openapi.json")).json()["components"]["schemas"]
+    referred = schemas["RunSubmission"]["properties"]
+    assert referred["spec"] == {"$ref": "#/components/schemas/TrainingRunSpec"}
+    assert referred["metadata"] == {"$ref": "#/components/schemas/TrainingRunMetadata"}
+    spec = schemas["TrainingRunSpec"]
+    check = jsonschema_rs.validator_for(spec)
+    assert check.is_valid(EXAMPLE["spec"])
+    for wrong in ({"stage": "dream"}, {"sepc": 1}, {"compute": {"profile": "a", "nodes": 0}}):
+        assert not check.is_valid({**EXAMPLE["spec"], **wrong})
+
+
+def test_the_schema_of_a_spec_has_all_fields_and_bounds_of_the_crd() -> None:
+    [crd] = yaml.safe_load_all(CRD.read_text())
+    root = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    ours = dict(leaves(described.spec()))
+    assert {
+        path: value for path, value in leaves(root["properties"]["spec"]) if "x-kubernetes" not in path
+    } == {path: value for path, value in ours.items() if not path.endswith(".additionalProperties=false")}
+
+
+def leaves(schema: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value in a schema under its path."""
+    if isinstance(schema, dict):
+        for key, member in schema.items():
+            yield from leaves(member, f"{path}.{key}")
+    elif path.endswith(".additionalProperties") and schema is False:
+        yield f"{path}=false", schema
+    else:
+        yield path, schema
+
+
+async def test_the_document_is_put_together_once_and_tagged(api: Api) -> None:
+    first, second = [await api.client.get("/openapi.json") for _ in range(2)]
+    assert first.content == second.content
+    again = await api.client.get("/openapi.json", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")

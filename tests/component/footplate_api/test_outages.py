@@ -25,12 +25,18 @@ async def test_readers_never_wait_for_writers(tmp_path: Path) -> None:
     async with running(with_driver(f"sqlite:///{tmp_path}/footplate.db"), FakeCluster()) as api:
         uid = await created(api)
         await sent(api, batch(uid, [row(1)]))
+        senders = [await api.coordinator(f"uid-{number}", f"run-{number}") for number in range(50)]
         with closing(sqlite3.connect(tmp_path / "footplate.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            bodies = [batch(f"uid-{number}", [row(1)]) for number in range(50)]
             waiting = [
-                asyncio.create_task(api.client.post(f"{RUNS}/run-{number}/telemetry", json=body))
-                for number, body in enumerate(bodies)
+                asyncio.create_task(
+                    api.client.post(
+                        f"{RUNS}/run-{number}/telemetry",
+                        json=batch(f"uid-{number}", [row(1)]),
+                        headers=headers,
+                    )
+                )
+                for number, headers in enumerate(senders)
             ]
             for _ in range(5):
                 for path in ("/readyz", RUNS, f"{GPT}/metrics", "/metrics"):
@@ -80,7 +86,7 @@ async def forwarded(server: Server, folder: Path) -> AsyncIterator[tuple[Forward
     socket = folder / ".s.PGSQL.5432"
     forwarder = Forwarder(server.socket)
     async with await asyncio.start_unix_server(forwarder.accept, path=str(socket)) as listener:
-        server.empty()
+        server.remembered()
         try:
             yield forwarder, with_driver(f"postgresql://footplate@/postgres?host={folder}")
         finally:
@@ -98,7 +104,8 @@ async def test_a_database_that_swallows_packets_is_a_503_within_five_seconds(
         forwarder.passing.clear()
         started = time.monotonic()
         asked = [api.client.get(path) for path in ("/readyz", RUNS, f"{GPT}/metrics") * 8]
-        told = api.client.post(f"{GPT}/telemetry", json=batch(uid, [row(2)]))
+        headers = await api.coordinator(uid)
+        told = api.client.post(f"{GPT}/telemetry", json=batch(uid, [row(2)]), headers=headers)
         answers = await asyncio.gather(told, *asked)
         assert time.monotonic() - started < 5.0
         assert {answer.status_code for answer in answers} == {503}

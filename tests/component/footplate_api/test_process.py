@@ -19,6 +19,7 @@ import pytest
 from cluster.machine.ports import claim_ports
 from footplate_contracts.names import ExitCode
 from tests.component.footplate_api.builders import RUNS, eventually
+from tests.support.limits import HASTE_VARIABLES
 from tests.support.review_server import reviewing
 from tests.support.reviewer import BEARER
 
@@ -52,7 +53,7 @@ def serving(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process on the database at `url`, by default a file in `folder`, with these environment variables."""
     url = url or f"sqlite:///{folder}/data/footplate.db"
-    environment = {**elsewhere(), "FOOTPLATE_DATABASE_URL": url, **variables}
+    environment = {**elsewhere(), "FOOTPLATE_DATABASE_URL": url, **HASTE_VARIABLES, **variables}
     with reviewing(folder) as kubeconfig, ended(command(folder, port, kubeconfig), environment) as process:
         yield process
 
@@ -98,6 +99,13 @@ def client(port: int) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20, headers=BEARER)
 
 
+def resident(pid: int) -> float:
+    """Megabytes that a process has in memory."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    [kilobytes] = [line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")]
+    return int(kilobytes) / 1024
+
+
 async def test_idles_small_and_ends_well_on_sigterm(tmp_path: Path) -> None:
     [port] = claim_ports(1)
     with serving(tmp_path, port) as process:
@@ -105,9 +113,7 @@ async def test_idles_small_and_ends_well_on_sigterm(tmp_path: Path) -> None:
             await eventually(lambda: ready(probe), bool, seconds=30)
             assert (await probe.get(RUNS)).json() == {"items": [], "nextCursor": None}
         await asyncio.sleep(0.5)
-        status = Path(f"/proc/{process.pid}/status").read_text()
-        [kilobytes] = [line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")]
-        assert int(kilobytes) / 1024 < IDLE_MEGABYTES
+        assert resident(process.pid) < IDLE_MEGABYTES
         process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(process.wait, 20) == ExitCode.SUCCESS
 

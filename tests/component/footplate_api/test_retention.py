@@ -78,7 +78,8 @@ async def test_without_room_those_that_ended_are_thinned_first(api: Api) -> None
     await ended(api, uid, 1)
     other = await created(api, "other")
     lives = batch(other, [row(step) for step in range(1, 501)])
-    await api.client.post("/v1/namespaces/research/runs/other/telemetry", json=lives)
+    headers = await api.coordinator(other, "other")
+    await api.client.post("/v1/namespaces/research/runs/other/telemetry", json=lives, headers=headers)
     await look(api, room=0)
     assert (await history(api))["step"] == [1000]
     other_steps = (await api.client.get("/v1/namespaces/research/runs/other/metrics")).json()["step"]

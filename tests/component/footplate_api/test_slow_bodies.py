@@ -22,10 +22,13 @@ from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.telemetry import GPT
 from tests.component.footplate_api.threaded import Served, served
+from tests.support.review_server import of_pod
 from tests.support.reviewer import BEARER, FakeReviewer
 
 SILENT = 60  # senders whose bodies do not come: twice as many as there is room for
 ANNOUNCED = 200_000  # bytes
+HEADERS = {"Content-Type": "application/json"}
+SENDER = of_pod("uid-gpt", "research")
 
 
 @asynccontextmanager
@@ -34,7 +37,7 @@ async def announcing(
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """Both ends of a connection on which a long body is announced, and none of it sent."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    headers = {"Host": "api", "Content-Type": "application/json", "Content-Length": ANNOUNCED, **BEARER}
+    headers = {"Host": "api", **HEADERS, "Content-Length": ANNOUNCED, **(BEARER if path == RUNS else SENDER)}
     lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     writer.write("\r\n".join([*lines, "", ""]).encode())
     try:
@@ -52,9 +55,12 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, str, dict[str, Any]
 @asynccontextmanager
 async def patient(folder: Path, patience: Patience) -> AsyncIterator[Served]:
     database = Database(with_driver(f"sqlite:///{folder}/footplate.db"))
-    async with served(
-        Context(database, FakeCluster(), FakeReviewer(), Metrics(), MirrorHealth(), patience=patience)
-    ) as running:
+    cluster, reviewer = FakeCluster(), FakeReviewer()
+    status = {"coordinator": {"podUID": "uid-gpt", "epoch": 1}}
+    await cluster.put("research", "gpt", metadata={"uid": "uid-gpt"}, status=status)
+    reviewer.add_pod(SENDER["Authorization"].removeprefix("Bearer "), "uid-gpt", "research")
+    context = Context(database, cluster, reviewer, Metrics(), MirrorHealth(), patience=patience)
+    async with served(context) as running:
         yield running
 
 
@@ -83,10 +89,8 @@ async def test_senders_whose_bodies_do_not_come_leave_room_to_those_behind_them(
     async with patient(tmp_path, Patience(seconds=0.2)) as api:
         silent = [asyncio.create_task(silence(api.port)) for _ in range(SILENT)]
         await eventually(lambda: asyncio.sleep(0, api.admission.large.used), bool)
-        body = json.dumps(batch("uid", [row(step) for step in range(1, 501)])).encode()
-        answered = await api.client.post(
-            f"{GPT}/telemetry", content=body, headers={"Content-Type": "application/json"}
-        )
+        body = json.dumps(batch("uid-gpt", [row(step) for step in range(1, 501)])).encode()
+        answered = await api.client.post(f"{GPT}/telemetry", content=body, headers=HEADERS | SENDER)
         assert answered.status_code == 200, answered.text
         assert set(await asyncio.gather(*silent)) == {408}
         assert (api.admission.large.used, api.admission.small.used) == (0, 0)
@@ -108,12 +112,12 @@ async def test_a_sender_that_goes_away_as_its_body_is_read_leaves_its_room(tmp_p
 
 @pytest.mark.long
 async def test_four_hundred_silent_senders_hold_a_process_up_no_longer_than_it_was_told(
-    database_url: str, tmp_path: Path
+    empty_url: str, tmp_path: Path
 ) -> None:
-    async with fleet.api(tmp_path, database_url, FOOTPLATE_BODY_SECONDS="2") as process:
+    async with fleet.api(tmp_path, empty_url, FOOTPLATE_BODY_SECONDS="2") as process:
         silent = [asyncio.create_task(silence(process.port)) for _ in range(400)]
         answered = await fleet.returning(process, 100, partial(fleet.backlog, rows=1000))
         assert set(answered) == {200}
         assert set(await asyncio.gather(*silent)) == {408, 429}
         assert fleet.peak(process.pid) < fleet.allowed()
-    assert await fleet.stored(database_url) == {f"uid-{number}": (1000,) * 4 for number in range(100)}
+    assert await fleet.stored(empty_url) == {f"uid-{number}": (1000,) * 4 for number in range(100)}

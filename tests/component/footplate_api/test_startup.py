@@ -68,8 +68,8 @@ async def ready(api: Api) -> None:
     await eventually(lambda: readiness(api), lambda answer: answer[0] == 200, seconds=30)
 
 
-async def test_probes_are_answered_while_a_migration_lasts(database_url: str, tmp_path: Path) -> None:
-    async with starting(database_url, FakeCluster(), slow_migrations(tmp_path)) as api:
+async def test_probes_are_answered_while_a_migration_lasts(empty_url: str, tmp_path: Path) -> None:
+    async with starting(empty_url, FakeCluster(), slow_migrations(tmp_path)) as api:
         await exists(tmp_path / "begun")
         for path in ("/healthz", "/version"):
             answer = await asyncio.wait_for(api.client.get(path), 1)
@@ -92,18 +92,18 @@ async def test_probes_are_answered_while_a_migration_lasts(database_url: str, tm
 
 
 async def test_a_migration_that_fails_ends_the_start_and_leaves_nothing(
-    database_url: str, tmp_path: Path
+    empty_url: str, tmp_path: Path
 ) -> None:
     failing = slow_migrations(tmp_path, end="raise RuntimeError('row 7 is odd')")
     (tmp_path / "enough").touch()
-    async with starting(database_url, FakeCluster(), failing) as api:
+    async with starting(empty_url, FakeCluster(), failing) as api:
         await asyncio.wait_for(api.context.startup.over(), 30)
         assert isinstance(api.context.startup.failure, MigrationFailed)
         assert "RuntimeError: row 7 is odd" in str(api.context.startup.failure)
         status, problem = await readiness(api)
         assert status == 503 and "failed" in problem["detail"]
         assert (await api.client.get("/healthz")).status_code == 200
-    async with starting(database_url, FakeCluster()) as api:
+    async with starting(empty_url, FakeCluster()) as api:
         await ready(api)
         with pytest.raises(Exception, match="slow"):
             async with api.context.database.read() as session:
@@ -111,9 +111,9 @@ async def test_a_migration_that_fails_ends_the_start_and_leaves_nothing(
 
 
 async def test_a_process_that_is_ended_in_mid_migration_leaves_nothing(
-    database_url: str, tmp_path: Path
+    empty_url: str, tmp_path: Path
 ) -> None:
-    process = starting(database_url, FakeCluster(), slow_migrations(tmp_path))
+    process = starting(empty_url, FakeCluster(), slow_migrations(tmp_path))
     await process.__aenter__()
     await exists(tmp_path / "begun")
     [working] = [task for task in asyncio.all_tasks() if task.get_name() == "work"]
@@ -123,7 +123,7 @@ async def test_a_process_that_is_ended_in_mid_migration_leaves_nothing(
     assert working.cancelling()
     (tmp_path / "enough").touch()
     await asyncio.wait_for(leaving, 30)
-    async with starting(database_url, FakeCluster()) as api:
+    async with starting(empty_url, FakeCluster()) as api:
         await ready(api)
         with pytest.raises(Exception, match="slow"):
             async with api.context.database.read() as session:

@@ -127,8 +127,8 @@ async def test_telemetry_may_come_before_the_mirror_has_seen_the_run(api: Api) -
 
 
 async def test_a_batch_for_another_run_is_refused(api: Api) -> None:
-    uid = await created(api, "other")
-    answer = await api.client.post(f"{GPT}/telemetry", json=batch(uid, [row(1)]))
+    uid, headers = await created(api, "other"), await api.coordinator(await created(api))
+    answer = await api.client.post(f"{GPT}/telemetry", json=batch(uid, [row(1)]), headers=headers)
     assert answer.status_code == 409
     assert "research/gpt" in answer.json()["detail"]
     assert "other" not in answer.text  # a run that its sender may know nothing of
@@ -172,7 +172,8 @@ def _wrong(change: dict[str, Any], place: str = "metrics") -> dict[str, Any]:
     ],
 )
 async def test_what_no_column_holds_is_refused_by_name(api: Api, body: Any, field: str) -> None:
-    answer = await api.client.post(f"{GPT}/telemetry", json=body)
+    headers = await api.coordinator("some-uid")
+    answer = await api.client.post(f"{GPT}/telemetry", json=body, headers=headers)
     assert answer.status_code == 422, answer.text
     assert [error["field"] for error in answer.json()["errors"]] == [field]
 

@@ -107,7 +107,8 @@ async def test_a_run_has_at_most_a_thousand_names(api: Api) -> None:
         return with_values
 
     await sent(api, batch(uid, [named(step, 64 * step, 64) for step in range(15)]))  # 960
-    answer = await api.client.post(f"{GPT}/telemetry", json=batch(uid, [named(15, 960, 41)]))
+    too_many, headers = batch(uid, [named(15, 960, 41)]), await api.coordinator(uid)
+    answer = await api.client.post(f"{GPT}/telemetry", json=too_many, headers=headers)
     assert answer.status_code == 422
     assert "1000 further numbers" in answer.json()["detail"]
     await sent(api, batch(uid, [named(16, 960, 40)]))  # nothing of what was refused counts

@@ -12,7 +12,6 @@ from footplate_api.database import Database
 from footplate_api.errors import ListExpired
 from footplate_api.ports import EventType, ListPage, WatchEvent
 from footplate_api.runs import service
-from footplate_api.runs.schemas import RunSubmission
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.mirrors import (
@@ -26,7 +25,7 @@ from tests.component.footplate_api.mirrors import (
     step_of,
 )
 
-GPT = RunSubmission.model_validate({"metadata": {"name": "gpt"}, "spec": {}})
+GPT = {"metadata": {"name": "gpt", "namespace": "research"}, "spec": {}}
 
 
 class Meanwhile(FakeCluster):
@@ -76,7 +75,7 @@ async def test_a_run_that_is_created_between_two_pages_stays(database: Database,
         await cluster.put("research", name)
 
     async def submit() -> None:
-        await service.submit(cluster, database, "research", GPT, Clock(NOW - timedelta(seconds=behind)))
+        await service.submit(cluster, database, GPT, Clock(NOW - timedelta(seconds=behind)))
 
     cluster.meanwhile.append(submit)
     await mirror(database, cluster, Clock(NOW)).list()

@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from footplate_api import migrate
 from footplate_api.checkpoints import repository as checkpoints
+from footplate_api.coordinators.record import Coordinator
 from footplate_api.database import Database
 from footplate_api.metrics import repository, storage
 from footplate_api.metrics.telemetry import STORED, Delivery, Row
@@ -22,6 +22,7 @@ from footplate_api.schemas import LARGEST
 from footplate_contracts.reports import CheckpointRecord, GivenUp
 from tests.component.footplate_api.builders import batch, row
 
+SENDER = Coordinator("pod", "uid", "research", "gpt", 1)
 _WHOLE = {"tokens": 7, "sample_digest": "d"}
 _REST = [_WHOLE.get(name) for name in STORED[1:]]
 
@@ -38,13 +39,11 @@ def body(chance: random.Random, number: int) -> dict[str, Any]:
 async def test_two_replicas_store_what_both_are_sent(database_url: str) -> None:
     chance = random.Random(5)
     replicas = [Database(database_url) for _ in range(2)]
-    await migrate.upgrade(replicas[0])
     writers = [Ingest(replica, Metrics()) for replica in replicas]
     tasks = [asyncio.create_task(writer.run()) for writer in writers]
     bodies = [body(chance, number) for number in range(40)]
     sending = [
-        writers[number % 2].receive("research", "gpt", json.dumps(sent).encode())
-        for number, sent in enumerate(bodies)
+        writers[number % 2].receive(SENDER, json.dumps(sent).encode()) for number, sent in enumerate(bodies)
     ]
     await asyncio.gather(*sending)
     sent = {

@@ -6,6 +6,7 @@ A test's own client would share the loop with the application, and parse its meg
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
@@ -16,7 +17,6 @@ import httpx
 import uvicorn
 import uvloop
 
-from cluster.machine.ports import claim_ports
 from footplate_api.admission import Admission
 from footplate_api.app import create_app
 from footplate_api.edge import Context
@@ -61,14 +61,15 @@ class Served:
 @asynccontextmanager
 async def served(context: Context) -> AsyncIterator[Served]:
     """Serves for the block, from its first answer on."""
-    [port] = claim_ports(1)
+    listening = socket.create_server(("127.0.0.1", 0))  # whoever connects before it serves waits
+    port: int = listening.getsockname()[1]
     app = create_app(context)
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, access_log=False))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
     loop = Future[asyncio.AbstractEventLoop]()
 
     async def serve() -> None:
         loop.set_result(asyncio.get_running_loop())
-        await server.serve()
+        await server.serve(sockets=[listening])
 
     serving = asyncio.create_task(asyncio.to_thread(uvloop.run, serve()))
     try:

@@ -63,6 +63,8 @@ def operator_process(
     identity: str = "one",
     module: str = "footplate_operator",
     kubeconfig: Path | None = None,
+    api_service: str = "",
+    api_url: str = "",
 ) -> Iterator[Process]:
     """`python -m footplate_operator`, until the block ends or it is ended."""
     port = claim_ports(1)[0]
@@ -74,6 +76,8 @@ def operator_process(
         "FOOTPLATE_TRAINER_IMAGE": "trainer:1",
         "FOOTPLATE_COORDINATOR_IMAGE": "coordinator:1",
         "FOOTPLATE_METRICS_PORT": str(port),
+        "FOOTPLATE_API_SERVICE": api_service,
+        "FOOTPLATE_API_URL": api_url,
     }
     log = folder / f"operator-{port}.log"
     with log.open("ab") as output:

@@ -76,6 +76,7 @@ class Ground:
     def __init__(self, runs: Runs, room: Room) -> None:
         self.kube, self.namespace, self.room = runs.kube, runs.namespace, room
         self._where = (runs.ask.host, runs.ask.port)
+        self._api = runs.api
         self._own = threading.local()
         self.watch = Watch(*self._where, runs.namespace)
         claim = self.kube.get("pvc", "shared", "-n", runs.namespace) or {}
@@ -87,7 +88,7 @@ class Ground:
     def runs(self) -> Runs:
         """Of this thread: a connection is for one."""
         if not hasattr(self._own, "runs"):
-            self._own.runs = Runs(self.kube, self.namespace, Proxy(*self._where))
+            self._own.runs = Runs(self.kube, self.namespace, Proxy(*self._where), self._api)
         found: Runs = self._own.runs
         return found
 

@@ -84,6 +84,22 @@ def test_a_rolling_update_of_two_replicas(runs: Runs, name: str, mended: None) -
         rolled_out()
 
 
+@pytest.mark.alone(last=True)
+def test_a_certificate_that_somebody_deletes_is_made_anew(runs: Runs, name: str, mended: None) -> None:
+    """The next pod of the API waits for it, and coordinators keep their rows until there is one."""
+    kubectl, secret = runs.kube.kubectl, ("secret", "footplate-api-tls", "-n", SYSTEM)
+    runs.apply(tiny(name, runs.namespace, steps=120))
+    runs.wait_step(name, 10)
+    before = runs.kube.get(*secret) or {}
+    kubectl("delete", *secret)
+    kubectl("delete", "pod", "-n", SYSTEM, "-l", "app.kubernetes.io/component=api")
+    status = runs.wait_phase(name, "Succeeded", seconds=300)
+    assert status.get("restarts", 0) == 0
+    runs.whole_history(name, 120, late_seconds=180)
+    after = runs.kube.get(*secret) or {}
+    assert after["data"]["tls.crt"] != before["data"]["tls.crt"]
+
+
 def _longest_silence(runs: Runs, name: str, act: Callable[[], None]) -> float:
     """Seconds for which a status was not written, at most, during `act` and until one write after it."""
     last, longest, after = time.monotonic(), 0.0, False

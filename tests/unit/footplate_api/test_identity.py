@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import pytest
 
@@ -15,20 +15,16 @@ from footplate_api.identity.authorization import Authorization
 from footplate_api.identity.caller import Caller, Right
 from footplate_api.identity.reviewing import access_review, caller, token_review
 from footplate_api.identity.rights import Demand
-from footplate_api.identity.verdicts import FRESH_SECONDS, REFUSED_SECONDS, STALE_SECONDS, Verdicts
-from tests.support.reviewer import ADMIN, FakeReviewer, within
+from footplate_api.identity.verdicts import (
+    FRESH_SECONDS,
+    REFUSED_SECONDS,
+    STALE_SECONDS,
+    Verdicts,
+)
+from tests.support.clock import Clock
+from tests.support.reviewer import ADMIN, Asked, FakeReviewer, within
 
 ALICE = Caller("alice", groups=("team-a",), extra=(("scopes", ("x", "y")),))
-
-
-class Clock:
-    """Seconds that only the test moves."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
 
 
 def jwt(**claims: object) -> str:
@@ -133,24 +129,6 @@ def test_a_name_is_asked_for_only_where_a_route_has_one() -> None:
 
 
 # -- how long a verdict stands ----------------------------------------------------------
-
-
-class Asked:
-    """Answers with `answer`, or that the API server is away."""
-
-    def __init__(self, answer: object) -> None:
-        self.answer: object = answer
-        self.times = 0
-        self.away = False
-
-    def __call__(self) -> Awaitable[object]:
-        return self._answer()
-
-    async def _answer(self) -> object:
-        self.times += 1
-        if self.away:
-            raise ClusterUnavailable("away")
-        return self.answer
 
 
 @pytest.mark.parametrize(("answer", "seconds"), [(True, FRESH_SECONDS), (False, REFUSED_SECONDS)])

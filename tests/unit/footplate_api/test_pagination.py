@@ -1,4 +1,4 @@
-"""Cursors survive the way through a URL; anything else is refused."""
+"""Cursors survive the way through a URL; anything else is refused, and so is one of another query."""
 
 from __future__ import annotations
 
@@ -10,23 +10,35 @@ import pytest
 from hypothesis import strategies as st
 
 from footplate_api.errors import Invalid
-from footplate_api.runs.pagination import Position, decode, encode
+from footplate_api.runs.ordering import Leg, Position, Sort, legs
+from footplate_api.runs.pagination import LONGEST, decode, encode
 from tests.support.properties import given
 
 UIDS = st.text(string.ascii_letters + string.digits + "-", min_size=1, max_size=64)
 TIMES = st.datetimes(datetime(1971, 1, 1), datetime(2999, 1, 1), timezones=st.just(UTC))
+NAMES = st.text(string.ascii_lowercase + ".-", min_size=1, max_size=253)
+THEN = datetime(2026, 11, 25, 10, tzinfo=UTC)
+POSITION = Position((THEN, "uid"))
+CURSOR = encode(POSITION, "query")
+TRAINS, OVER = Position((None, THEN, "u")), Position((THEN, THEN, "u"))
 
 
-@given(TIMES, UIDS)
-def test_there_and_back(created_at: datetime, uid: str) -> None:
-    cursor = encode(Position(created_at, uid))
-    assert decode(cursor) == Position(created_at, uid)
-    assert set(cursor) <= set(string.ascii_letters + string.digits + "-_")
+@given(NAMES, TIMES, UIDS)
+def test_there_and_back(name: str, time: datetime, uid: str) -> None:
+    for sort, values in (
+        (Sort.NEWEST, (time, uid)),
+        (Sort.NAME, (name, time, uid)),
+        (Sort.ENDED_FIRST, (None, time, uid)),
+        (Sort.ENDED_LAST, (time, time, uid)),
+    ):
+        cursor = encode(Position(values), "query")
+        assert decode(cursor, "query", sort) == Position(values)
+        assert set(cursor) <= set(string.ascii_letters + string.digits + "-_") and len(cursor) <= LONGEST
 
 
 def test_a_zone_is_kept_as_the_instant() -> None:
     there = datetime(2026, 11, 25, 12, tzinfo=timezone(timedelta(hours=2)))
-    assert decode(encode(Position(there, "uid"))).created_at == datetime(2026, 11, 25, 10, tzinfo=UTC)
+    assert decode(encode(Position((there, "uid")), "q"), "q", Sort.NEWEST).values[0] == THEN
 
 
 @pytest.mark.parametrize(
@@ -34,14 +46,44 @@ def test_a_zone_is_kept_as_the_instant() -> None:
     [
         pytest.param("", id="empty"),
         pytest.param("%%%", id="no-base64"),
-        pytest.param("aGVsbG8", id="no-json"),
-        pytest.param(base64.b64encode(b"[]").decode(), id="too-short"),
-        pytest.param(base64.b64encode(b"[1, 2]").decode(), id="wrong-types"),
-        pytest.param(base64.b64encode(b'["yesterday", "uid"]').decode(), id="no-time"),
-        pytest.param(base64.b64encode(b'["2026-11-25T10:00:00Z", "\\u0000"]').decode(), id="no-uid"),
-        pytest.param(base64.b64encode(b'["0001-01-01T00:00:00+14:00", "uid"]').decode(), id="before-time"),
+        pytest.param("aGVsbG8", id="too-short"),
+        pytest.param(base64.b64encode(b"[]" * 20).decode(), id="no-digest"),
+        pytest.param(CURSOR[:-1], id="cut-off"),
+        pytest.param(CURSOR + "A", id="longer"),
+        pytest.param(encode(Position((THEN,)), "query"), id="too-few-values"),
+        pytest.param(encode(Position(("yesterday", "uid")), "query"), id="no-time"),
+        pytest.param(encode(Position((None, "uid")), "query"), id="no-time-at-all"),
+        pytest.param(encode(Position((THEN, "a uid")), "query"), id="no-uid"),
+        pytest.param(encode(Position((THEN, "a\0")), "query"), id="no-text"),
+        pytest.param(encode(POSITION, "another query"), id="of-another-query"),
     ],
 )
 def test_anything_else_is_refused(cursor: str) -> None:
-    with pytest.raises(Invalid, match="must be the nextCursor of the page before"):
-        decode(cursor)
+    with pytest.raises(Invalid) as refused:
+        decode(cursor, "query", Sort.NEWEST)
+    assert refused.value.fields[0].field == "query.cursor"
+
+
+@given(st.integers(0, len(CURSOR) - 1), st.sampled_from(string.ascii_letters + string.digits + "-_"))
+def test_a_cursor_that_was_changed_anywhere_is_refused(place: int, letter: str) -> None:
+    changed = CURSOR[:place] + letter + CURSOR[place + 1 :]
+    if changed != CURSOR:
+        with pytest.raises(Invalid):
+            decode(changed, "query", Sort.NEWEST)
+
+
+@pytest.mark.parametrize(
+    ("sort", "after", "expected"),
+    [
+        pytest.param(Sort.NAME, None, [(None, False)], id="one-walk"),
+        pytest.param(Sort.ENDED_LAST, None, [(False, False), (True, False)], id="those-that-train-first"),
+        pytest.param(Sort.ENDED_LAST, TRAINS, [(False, True), (True, False)], id="among-them"),
+        pytest.param(Sort.ENDED_LAST, OVER, [(True, True)], id="beyond-them"),
+        pytest.param(Sort.ENDED_FIRST, OVER, [(True, True), (False, False)], id="those-that-train-last"),
+        pytest.param(Sort.ENDED_FIRST, TRAINS, [(False, True)], id="only-they-are-left"),
+    ],
+)
+def test_runs_that_have_not_ended_come_where_one_would_that_ends_last(
+    sort: Sort, after: Position | None, expected: list[tuple[bool | None, bool]]
+) -> None:
+    assert list(legs(sort, after)) == [Leg(ended, after if goes_on else None) for ended, goes_on in expected]

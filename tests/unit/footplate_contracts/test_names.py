@@ -22,6 +22,7 @@ DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
         pytest.param(names.secret_name(LONGEST), id="secret"),
         pytest.param(names.config_map_name(LONGEST, "0123456789abcdef"), id="config-map"),
         pytest.param(names.revision_name(LONGEST, 99_999), id="revision"),
+        pytest.param(names.api_ca_name(LONGEST), id="api-ca"),
     ],
 )
 def test_longest_names_are_host_names(name: str) -> None:

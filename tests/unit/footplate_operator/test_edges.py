@@ -14,10 +14,11 @@ from footplate_contracts.names import Phase
 from footplate_contracts.v1alpha1.pods import PullPolicy
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.__main__ import KINDS
+from footplate_operator.certificates.keeper import Given
 from footplate_operator.errors import ClusterError
 from footplate_operator.runtime import events
 from footplate_operator.runtime.controller import Controller
-from footplate_operator.runtime.kinds import POD
+from footplate_operator.runtime.kinds import CONFIG_MAP, POD, SECRET
 from footplate_operator.settings import Settings
 from footplate_operator.trainingrun.events import phase_event
 from footplate_operator.trainingrun.revision import Defaults
@@ -89,6 +90,30 @@ def test_the_coordinators_pull_policy_is_its_own(told: Tell, said: str, frozen: 
 def test_an_operator_in_a_pod_is_called_as_its_pod(told: Tell) -> None:
     told({**IMAGES, "KUBERNETES_SERVICE_HOST": "10.96.0.1", "FOOTPLATE_POD_NAME": "operator-x"})
     assert read(Settings).identity == "operator-x"
+
+
+@pytest.mark.parametrize(
+    ("environment", "kept", "given"),
+    [
+        pytest.param({}, False, None, id="no-api"),
+        pytest.param({"API_SERVICE": "api"}, True, None, id="its-own"),
+        pytest.param(
+            {"API_SERVICE": "api", "API_CA_SECRET": "mine"}, True, Given(SECRET, "mine"), id="given"
+        ),
+        pytest.param(
+            {"API_SERVICE": "api", "API_CA_SECRET": "mine", "API_CA_CONFIG_MAP": "trust"},
+            True,
+            Given(CONFIG_MAP, "trust"),
+            id="given-and-vouched-for-elsewhere",
+        ),
+    ],
+)
+def test_who_keeps_the_certificate(
+    told: Tell, environment: dict[str, str], kept: bool, given: Given | None
+) -> None:
+    told(IMAGES | {f"FOOTPLATE_{name}": value for name, value in environment.items()})
+    own = read(Settings)
+    assert (own.keeps_certificates, own.given) == (kept, given)
 
 
 def _run(phase: Phase | None) -> Any:

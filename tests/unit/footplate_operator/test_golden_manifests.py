@@ -14,13 +14,15 @@ from footplate_operator.runtime.events import Event, manifest
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun import events
 from footplate_operator.trainingrun.manifests import children, coordinator, worker
-from footplate_operator.trainingrun.observed import Credentials
+from footplate_operator.trainingrun.observed import Api, Credentials
 from footplate_operator.trainingrun.run import TRAINING_RUN
 from tests.support.golden import ROOT, as_yaml, assert_golden
 from tests.support.operator_runs import H100, frozen, run
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 ADDRESS = "10.0.0.9"
+BUNDLE = "who vouches"
+API = Api("https://api", BUNDLE)
 CREDENTIALS = Credentials("a token", b"a certificate", b"a private key")
 
 # Whatever a user may say about pods, all of it.
@@ -86,8 +88,9 @@ MANIFESTS: Final[dict[str, Callable[[], Json | None]]] = {
     "service": lambda: children.service(PLAIN),
     "disruption-budget": lambda: children.disruption_budget(PLAIN),
     "controller-revision": lambda: children.controller_revision(LARGE, LARGE_REVISION),
-    "coordinator": lambda: coordinator.pod(PLAIN, PLAIN_REVISION, 1),
-    "coordinator-own": lambda: coordinator.pod(LARGE, LARGE_REVISION, 3),
+    "coordinator": lambda: coordinator.pod(PLAIN, PLAIN_REVISION, 1, API),
+    "coordinator-own": lambda: coordinator.pod(LARGE, LARGE_REVISION, 3, API),
+    "api-ca": lambda: children.api_ca(PLAIN, BUNDLE),
     "worker": lambda: worker.pod(PLAIN, PLAIN_REVISION, WorkerId(0, 0), ""),
     "worker-own": lambda: worker.pod(LARGE, LARGE_REVISION, WorkerId(1, 4), ADDRESS),
     "spare": lambda: worker.spare(LARGE, LARGE_REVISION, WorkerId(0, 5), ADDRESS),

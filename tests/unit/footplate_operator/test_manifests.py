@@ -17,6 +17,7 @@ from footplate_operator.trainingrun.credentials import new_credentials
 from footplate_operator.trainingrun.manifests import children, coordinator
 from footplate_operator.trainingrun.manifests import worker as worker_manifest
 from footplate_operator.trainingrun.metadata import certificate_names
+from footplate_operator.trainingrun.observed import Api
 from footplate_operator.trainingrun.revision import (
     Defaults,
     admit,
@@ -36,7 +37,7 @@ def worker(subject: Run, *, address: str = "10.0.0.9", **profile: Any) -> Json:
 
 
 def leader(subject: Run, **profile: Any) -> Json:
-    return coordinator.pod(subject, frozen(subject, **profile), 3)
+    return coordinator.pod(subject, frozen(subject, **profile), 3, Api("http://api"))
 
 
 def env(pod: Json) -> dict[str, str]:
@@ -106,6 +107,34 @@ def test_the_coordinator_has_the_key_and_no_user_volume() -> None:
     assert "nvidia.com/gpu" not in json.dumps(pod["spec"]["containers"][0]["resources"])
     assert "nodeSelector" not in pod["spec"], "it needs no GPU node, but may stand on one"
     assert pod["spec"]["tolerations"][0]["key"] == "nvidia.com/gpu"
+
+
+@pytest.mark.parametrize(
+    ("api", "variables", "sources"),
+    [
+        pytest.param(Api(), set(), [], id="none"),
+        pytest.param(Api("http://api", "who"), {Env.API_URL, Env.API_TOKEN_FILE}, ["token"], id="in-clear"),
+        pytest.param(Api("https://api"), {Env.API_URL, Env.API_TOKEN_FILE}, ["token"], id="of-the-system"),
+        pytest.param(
+            Api("https://api", ""),
+            {Env.API_URL, Env.API_TOKEN_FILE, Env.API_CA_FILE},
+            ["token", "tiny-api-ca"],
+            id="not-known-yet",
+        ),
+    ],
+)
+def test_the_coordinator_learns_who_vouches_for_the_api(
+    api: Api, variables: set[str], sources: list[str]
+) -> None:
+    pod = coordinator.pod(run(), frozen(run()), 1, api)
+    said = env(pod)
+    assert {name for name in (Env.API_URL, Env.API_TOKEN_FILE, Env.API_CA_FILE) if name in said} == variables
+    projected = [volume["projected"]["sources"] for volume in pod["spec"]["volumes"] if "projected" in volume]
+    told = [
+        source.get("serviceAccountToken") or source["configMap"] for given in projected for source in given
+    ]
+    assert [source.get("path") or source["name"] for source in told] == sources
+    assert all(source["optional"] for source in told if "optional" in source or "name" in source)
 
 
 @pytest.mark.parametrize(

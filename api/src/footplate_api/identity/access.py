@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from footplate_api.identity.gate import DOCUMENTS, SCRAPED
+from footplate_api.identity.rates import Rates
 from footplate_contracts.names import API_AUDIENCE
 
 
 @dataclass(frozen=True)
 class Access:
-    """Audiences of the tokens of Kubernetes that are taken, and what everybody may read without one."""
+    """Audiences of the tokens of Kubernetes that are taken, how often their owners may call, and what
+    everybody may read without one."""
 
     audiences: tuple[str, ...] = (API_AUDIENCE,)
     metrics_public: bool = False
     docs_public: bool = False
+    rates: Rates = field(default_factory=Rates)
 
     @property
     def public(self) -> frozenset[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from typing import Any, Final, Protocol
 from footplate_api.errors import Unauthenticated
 from footplate_api.identity.caller import Caller
 from footplate_api.identity.reviewing import Reviewer
+from footplate_api.identity.turns import Turns
 from footplate_api.identity.verdicts import Verdicts
 from footplate_contracts.names import API_AUDIENCE
 
@@ -50,12 +52,14 @@ class Authentication:
         self._clock = clock
         self._now = now
         self._verdicts = Verdicts[tuple[bytes, tuple[str, ...]], Caller | None](clock)
+        self._strangers = Turns()
+        self._acquainted = Turns()
 
     async def caller(self, header: str | None, of_a_component: bool = False) -> Caller:
         """Whose the token in the header Authorization is.
 
         `of_a_component`: tokens for the API server itself do as well, as Prometheus has one.
-        Raises Unauthenticated, ClusterUnavailable or InstallationLacksRights.
+        Raises Unauthenticated, ClusterUnavailable, IssuerUnavailable or InstallationLacksRights.
         """
         token = bearer(header)
         claims = unverified(token)
@@ -67,7 +71,7 @@ class Authentication:
             found = await self._reviewed(token, claims, ())
         if found is None:
             meant = " or ".join(self._audiences)
-            raise Unauthenticated(
+            raise Unauthenticated.refused(
                 f"The bearer token is not valid here: it has ended, or is not meant for the audience {meant}."
             )
         return found
@@ -77,9 +81,13 @@ class Authentication:
     ) -> Caller | None:
         key = hashlib.sha256(token.encode()).digest(), audiences
         left = ending(claims) - self._now()
-        return await self._verdicts.of(
-            key, lambda: self._reviewer.authenticate(token, audiences), self._clock() + max(left, 0.0)
-        )
+        turns = self._acquainted if self._verdicts.stands(key) else self._strangers
+
+        async def ask() -> Caller | None:
+            async with turns.turn():
+                return await self._reviewer.authenticate(token, audiences)
+
+        return await self._verdicts.of(key, ask, self._clock() + max(left, 0.0))
 
 
 def bearer(header: str | None) -> str:
@@ -94,10 +102,11 @@ def bearer(header: str | None) -> str:
         )
     scheme, _, token = header.strip().partition(" ")
     token = token.strip()
-    if scheme.lower() != _SCHEME or len(token) > LONGEST or not _TOKEN.fullmatch(token):
-        raise Unauthenticated(
-            f"The header Authorization must be Bearer and a token of at most {LONGEST} characters."
-        )
+    wrong = f"The header Authorization must be Bearer and a token of at most {LONGEST} characters."
+    if scheme.lower() != _SCHEME:
+        raise Unauthenticated(wrong)
+    if len(token) > LONGEST or not _TOKEN.fullmatch(token):
+        raise Unauthenticated.refused(wrong)
     return token
 
 
@@ -116,5 +125,10 @@ def unverified(token: str) -> dict[str, Any]:
 def ending(claims: dict[str, Any]) -> float:
     """When a token ends by its own word, in seconds since 1970; infinity where it does not say so."""
     said = claims.get("exp")
-    known = isinstance(said, int | float) and not isinstance(said, bool)
-    return float(said) if known else float("inf")  # type: ignore[arg-type]  # known
+    if not isinstance(said, int | float) or isinstance(said, bool):
+        return math.inf
+    try:
+        found = float(said)
+    except OverflowError:  # a whole number of some hundred digits
+        return math.inf
+    return math.inf if math.isnan(found) else found

@@ -8,8 +8,9 @@ from typing import Final
 from footplate_contracts.names import GROUP
 
 RUNS: Final = "trainingruns"
-_POD_UID: Final = "authentication.kubernetes.io/pod-uid"
+POD_UID: Final = "authentication.kubernetes.io/pod-uid"
 _ACCOUNT: Final = "system:serviceaccount:"
+_WRITES: Final = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Caller:
     @property
     def pod_uid(self) -> str | None:
         """Of the pod that the token is bound to; None where it is bound to none."""
-        return next((values[0] for key, values in self.extra if key == _POD_UID and values), None)
+        return next((values[0] for key, values in self.extra if key == POD_UID and values), None)
 
     @property
     def namespace(self) -> str | None:
@@ -52,6 +53,11 @@ class Right:
     namespace: str = ""
     name: str = ""
     path: str = ""
+
+    @property
+    def writes(self) -> bool:
+        """Whether whoever makes use of it changes something."""
+        return self.verb in _WRITES
 
     def __str__(self) -> str:
         """As a refusal says it.

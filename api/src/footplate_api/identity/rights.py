@@ -7,12 +7,17 @@ from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request
 
+from footplate_api.audit.recording import Auditor
+from footplate_api.audit.writing import AuditedWriter
+from footplate_api.edge import context, request_id
+from footplate_api.errors import Forbidden
 from footplate_api.identity.authorization import Authorization
 from footplate_api.identity.caller import LIST_EVERYWHERE, READ_METRICS, RUNS, Caller, Right
 from footplate_api.identity.gate import CALLER
 
 # As FastAPI reads a boolean: whatever it might take for true is asked for.
 _FALSE: Final = frozenset({"", "0", "false", "off", "f", "no", "n"})
+_TRUE: Final = frozenset({"1", "true", "on", "t", "yes", "y"})
 
 
 def caller(request: Request) -> Caller:
@@ -29,8 +34,20 @@ def authorization(request: Request) -> Authorization:
     return found
 
 
+def auditor(request: Request) -> Auditor:
+    """Notes what the caller of `request` asks for."""
+    given = context(request)
+    return Auditor(given.database, caller(request), request_id(request), given.now)
+
+
+def writer(request: Request) -> AuditedWriter:
+    """Writes to Kubernetes for the caller of `request`."""
+    return AuditedWriter(context(request).cluster, auditor(request))
+
+
 Calling = Annotated[Caller, Depends(caller)]
 Authorizing = Annotated[Authorization, Depends(authorization)]
+Writing = Annotated[AuditedWriter, Depends(writer)]
 
 
 @dataclass(frozen=True)
@@ -38,20 +55,26 @@ class Demand:
     """A right on the namespace of the path, and on its name where `named`; a dependency of a route.
 
     The words of the path are taken as they are: whoever may not read a namespace learns nothing from
-    what is wrong with the rest.
+    what is wrong with the rest. `everywhere`: in all namespaces, by a path that names none.
     """
 
     verb: str
     resource: str = RUNS
     subresource: str = ""
     named: bool = False
+    everywhere: bool = False
 
     async def __call__(self, request: Request) -> None:
-        """Raises Forbidden."""
+        """Raises Forbidden, once that is noted where it was a write; else DatabaseUnavailable."""
         may, who = authorization(request), caller(request)
-        await may.demand(who, self.right(request.path_params))
-        if asks_for_former(request):
-            await may.demand(who, LIST_EVERYWHERE)
+        right = self.right(request.path_params)
+        try:
+            await may.demand(who, right)
+        except Forbidden as refusal:
+            if right.writes and not only_tries(request):
+                await auditor(request).refused(right, refusal)
+            raise
+        await _lists_former(request)
 
     def right(self, path: dict[str, Any]) -> Right:
         """What is asked for a path with these parameters."""
@@ -59,7 +82,7 @@ class Demand:
             self.verb,
             self.resource,
             subresource=self.subresource,
-            namespace=str(path["namespace"]),
+            namespace="" if self.everywhere else str(path["namespace"]),
             name=str(path["name"]) if self.named else "",
         )
 
@@ -70,15 +93,27 @@ def asks_for_former(request: Request) -> bool:
     return any(value.strip().lower() not in _FALSE for value in given)
 
 
+def only_tries(request: Request) -> bool:
+    """Whether it is a dry run, which changes nothing; what could be read in two ways is none."""
+    given = request.query_params.getlist("dryRun")
+    return bool(given) and all(value.strip().lower() in _TRUE for value in given)
+
+
+async def _lists_former(request: Request) -> None:
+    if asks_for_former(request):
+        await authorization(request).demand(caller(request), LIST_EVERYWHERE)
+
+
 async def _reads_metrics(request: Request) -> None:
     if request.app.state.context.access.metrics_public:
         return
     await authorization(request).demand(caller(request), READ_METRICS)
 
 
-def may(verb: str, *, named: bool = False, subresource: str = "") -> Any:
-    """A dependency that lets those pass who may do `verb` to runs of the path's namespace."""
-    return Depends(Demand(verb, subresource=subresource, named=named))
+def may(verb: str, *, named: bool = False, subresource: str = "", everywhere: bool = False) -> Any:
+    """A dependency that lets those pass who may do `verb` to runs of the path's namespace, or of all."""
+    return Depends(Demand(verb, subresource=subresource, named=named, everywhere=everywhere))
 
 
+LISTS_FORMER: Final = Depends(_lists_former)
 READS_METRICS: Final = Depends(_reads_metrics)

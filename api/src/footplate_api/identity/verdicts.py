@@ -3,6 +3,9 @@
 A verdict is fresh for at most thirty seconds: for so long somebody whose right was taken away may still
 have it here. While the API server does not answer, one that was good at its last asking goes on to be good
 for some minutes, so that histories can be read meanwhile: there is nobody who could have told of a change.
+An API server that takes the question and says nothing is waited for once, not by every request.
+
+Refusals are remembered apart: whoever is refused a thousand times takes no room from who is not.
 """
 
 from __future__ import annotations
@@ -18,7 +21,11 @@ from footplate_api.errors import ClusterUnavailable
 FRESH_SECONDS: Final = 30.0
 REFUSED_SECONDS: Final = 10.0  # whoever was just given a right should not wait long for it
 STALE_SECONDS: Final = 15 * 60.0  # of a good one, while the API server is away
-MOST: Final = 20_000  # verdicts, of some 300 bytes each
+# Where there is a good one of before:
+PATIENT_SECONDS: Final = 2.0  # for an answer
+RETRY_SECONDS: Final = 5.0  # after a question that nobody answered, until the next one
+MOST: Final = 20_000  # good ones, of some 300 bytes each
+MOST_REFUSED: Final = 10_000
 
 Key = TypeVar("Key", bound=Hashable)
 Answer = TypeVar("Answer")
@@ -31,36 +38,74 @@ class _Verdict(Generic[Answer]):
     until: float  # its subject ends: that of a token
 
 
+@dataclass(frozen=True)
+class _Question(Generic[Answer]):
+    task: asyncio.Task[Answer]
+    since: float
+
+
 class Verdicts(Generic[Key, Answer]):
     """Remembers answers by their question; whatever is false, such as None, is a refusal.
 
-    `clock` gives seconds that never step.
+    `clock` gives seconds that never step; `most` are good ones that are remembered, `refused` others, and
+    `patience` are seconds for an answer where there is a good one of before.
     """
 
-    def __init__(self, clock: Callable[[], float], most: int = MOST) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        most: int = MOST,
+        refused: int = MOST_REFUSED,
+        patience: float = PATIENT_SECONDS,
+    ) -> None:
         self._clock = clock
-        self._most = most
-        self._known: OrderedDict[Key, _Verdict[Answer]] = OrderedDict()
-        self._asked: dict[Key, asyncio.Task[Answer]] = {}
+        self._patience = patience
+        self._most = {True: most, False: refused}
+        self._known: dict[bool, OrderedDict[Key, _Verdict[Answer]]] = {
+            True: OrderedDict(),
+            False: OrderedDict(),
+        }
+        self._asked: dict[Key, _Question[Answer]] = {}
+        self._missed = float("-inf")  # when nobody answered a question for which a good verdict stood in
 
     async def of(self, key: Key, ask: Callable[[], Awaitable[Answer]], until: float = float("inf")) -> Answer:
         """The fresh answer to `key`, else what `ask` gives; raises what that raises.
 
         After `until` the answer is not used any more, whatever happens.
         """
-        known = self._known.get(key)
+        known = self._verdict(key)
         if known is not None and self._fresh(known):
             return known.answer
-        task = self._asked.get(key)
-        if task is None:
-            task = self._asked[key] = asyncio.create_task(self._ask(key, ask, until))
+        if known is None or not self._stands(known):
+            return await asyncio.shield(self._question(key, ask, until).task)  # others may wait for it, too
+        if self._clock() - self._missed < RETRY_SECONDS:
+            return known.answer
+        question = self._question(key, ask, until)
+        left = question.since + self._patience - self._clock()
+        answered, _ = await asyncio.wait({question.task}, timeout=max(left, 0.0))
+        if answered and not isinstance(question.task.exception(), ClusterUnavailable):
+            self._missed = float("-inf")
+            return question.task.result()
+        self._missed = self._clock()
+        if not self._stands(known):
+            return await asyncio.shield(question.task)
+        return known.answer
+
+    def stands(self, key: Key) -> bool:
+        """Whether there is a good answer to `key` that would do for an API server that is away."""
+        known = self._known[True].get(key)
+        return known is not None and self._stands(known)
+
+    def _verdict(self, key: Key) -> _Verdict[Answer] | None:
+        return self._known[True].get(key) or self._known[False].get(key)
+
+    def _question(self, key: Key, ask: Callable[[], Awaitable[Answer]], until: float) -> _Question[Answer]:
+        question = self._asked.get(key)
+        if question is None:
+            task = asyncio.create_task(self._ask(key, ask, until))
+            question = self._asked[key] = _Question(task, self._clock())
             task.add_done_callback(lambda done: self._answered(key, done))
-        try:
-            return await asyncio.shield(task)  # another one may wait for it who is still there
-        except ClusterUnavailable:
-            if known is not None and self._stands(known):
-                return known.answer
-            raise
+        return question
 
     def _answered(self, key: Key, done: asyncio.Task[Answer]) -> None:
         del self._asked[key]
@@ -69,10 +114,13 @@ class Verdicts(Generic[Key, Answer]):
 
     async def _ask(self, key: Key, ask: Callable[[], Awaitable[Answer]], until: float) -> Answer:
         answer = await ask()
-        self._known[key] = _Verdict(answer, self._clock(), until)
-        self._known.move_to_end(key)
-        while len(self._known) > self._most:
-            self._known.popitem(last=False)
+        good = bool(answer)
+        self._known[not good].pop(key, None)
+        found = self._known[good]
+        found[key] = _Verdict(answer, self._clock(), until)
+        found.move_to_end(key)
+        while len(found) > self._most[good]:
+            found.popitem(last=False)
         return answer
 
     def _fresh(self, known: _Verdict[Answer]) -> bool:

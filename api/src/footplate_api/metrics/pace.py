@@ -2,10 +2,14 @@
 
 A request costs more than the rows in it. One run alone shows its steps at once; of a thousand, five seconds
 together make two hundred requests a second of them.
+
+Senders that came together once, as after an outage, come together for good if all gather equally long: so
+each is asked for a time a little shorter or longer.
 """
 
 from __future__ import annotations
 
+import random
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
@@ -13,13 +17,15 @@ from typing import Final
 REQUESTS: Final = 200.0  # a second, of all senders together
 LEAST: Final = 0.5  # seconds
 LONGEST: Final = 10.0
+SPREAD: Final = 0.25  # of the time: so much less, or more, at most
 REMEMBERED: Final = 30.0  # seconds since a run sent last
 
 
 @dataclass
 class Pace:
-    """Who sent lately."""
+    """Who sent lately; `chance` spreads them."""
 
+    chance: random.Random = field(default_factory=random.Random)
     _last: OrderedDict[str, float] = field(default_factory=OrderedDict)
 
     def gather_seconds(self, run_uid: str, now: float) -> float:
@@ -28,13 +34,14 @@ class Pace:
         self._last.move_to_end(run_uid)
         while next(iter(self._last.values())) < now - REMEMBERED:
             self._last.popitem(last=False)
-        return gathering(len(self._last))
+        return gathering(len(self._last), self.chance.random())
 
 
-def gathering(senders: int) -> float:
-    """Seconds for each of `senders` to gather.
+def gathering(senders: int, chance: float) -> float:
+    """Seconds for one of `senders` to gather; `chance` in [0, 1) spreads them where there are many.
 
-    >>> gathering(1), gathering(1000), gathering(100_000)
-    (0.5, 5.0, 10.0)
+    >>> gathering(1, 0.9), gathering(1000, 0.5), gathering(1000, 0.0), gathering(100_000, 0.5)
+    (0.5, 5.0, 3.75, 10.0)
     """
-    return min(max(senders / REQUESTS, LEAST), LONGEST)
+    seconds = min(senders / REQUESTS, LONGEST)
+    return max(seconds * (1 + SPREAD * (2 * chance - 1)), LEAST)

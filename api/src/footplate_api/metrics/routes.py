@@ -8,8 +8,16 @@ from fastapi import APIRouter, Query, Response
 
 from footplate_api import bodies
 from footplate_api.edge import AdmittedBody, Contextual, Ingesting
-from footplate_api.errors import DatabaseFull, DatabaseUnavailable, RunMismatch, RunNotFound, TooBusy
+from footplate_api.errors import (
+    DatabaseFull,
+    DatabaseUnavailable,
+    NotItsCoordinator,
+    RunMismatch,
+    RunNotFound,
+    TooBusy,
+)
 from footplate_api.identity.rights import may
+from footplate_api.identity.senders import OF_ITS_COORDINATOR, Sender
 from footplate_api.metrics import service
 from footplate_api.metrics.schemas import MetricHistory, MetricQuery
 from footplate_api.openapi import Responses, raises
@@ -27,17 +35,19 @@ _HISTORY: Final[Responses] = {200: {"model": MetricHistory, "description": "Colu
     "/telemetry",
     response_model_exclude_none=True,
     summary="Store telemetry of a run",
+    dependencies=[OF_ITS_COORDINATOR],
     openapi_extra=bodies.described(TelemetryBatch),
-    responses=raises(RunMismatch, TooBusy, DatabaseUnavailable, DatabaseFull),
+    responses=raises(NotItsCoordinator, RunMismatch, TooBusy, DatabaseUnavailable, DatabaseFull),
 )
 async def ingest_telemetry(
-    namespace: Namespace, name: RunName, body: AdmittedBody, ingest: Ingesting
+    namespace: Namespace, name: RunName, sender: Sender, body: AdmittedBody, ingest: Ingesting
 ) -> TelemetryReceipt:
     """Stores metric rows under (run uid, generation, step), checkpoints under (run uid, step), idempotently.
 
+    Only the run's coordinator may send it, by the token of its pod; nobody else's rights let them.
     The receipt is sent once everything is durable, and says how long to gather before the next batch.
     """
-    return await ingest.receive(namespace, name, body)
+    return await ingest.receive(sender, body)
 
 
 @router.get(

@@ -9,7 +9,7 @@ that it has not moved out of the row.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import JSON, BigInteger, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -18,6 +18,20 @@ from footplate_api.models.base import Base, Timestamp
 
 _LIVE = text("deleted_at IS NULL")
 _NO_END = text("deleted_at IS NOT NULL AND ended_at IS NULL")
+_STALE = text("labelled IS NULL OR labelled <> digest")
+
+# Name of an index, what it is within, the order that it gives (and then the uid).
+_ORDERS: Final = {
+    "creation": ("created_at",),
+    "name": ("name", "created_at"),
+    "end": ("ended_at", "created_at"),
+}
+ORDERED: Final[tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]] = tuple(
+    (f"ix_runs_{scope}_by_{name}", where, order)
+    for scope, where in (("own", ("namespace",)), ("all", ()))
+    for name, order in _ORDERS.items()
+)
+_FILTERED: Final = ("namespace", "created_at", "ended_at", "deleted_at", "phase", "stage", "namespace_uid")
 
 
 class Run(Base):
@@ -60,10 +74,15 @@ class Run(Base):
     spec: Mapped[dict[str, Any]] = mapped_column(JSON)
     status: Mapped[dict[str, Any]] = mapped_column(JSON)
 
-    # One index per way to page: newest first within a namespace, whole or filtered. And one of the few
-    # runs that an earlier release left without an end.
+    # Two indexes for each order of a list, within a namespace and over all of them. What else a list is
+    # filtered by stands behind the order: runs that are passed over are never read. Then some few for the
+    # mirror (live runs; those that an earlier release left without an end) and for gauges (how many live
+    # runs there are in each phase, those of a phase, those of it that changed lately).
     __table_args__ = (
-        Index("ix_runs_newest", "namespace", "created_at", "uid"),
+        *(
+            Index(index, *where, *order, "uid", *(name for name in _FILTERED if name not in where + order))
+            for index, where, order in ORDERED
+        ),
         Index(
             "ix_runs_live_newest",
             "namespace",
@@ -73,11 +92,7 @@ class Run(Base):
             postgresql_where=_LIVE,
         ),
         Index("ix_runs_gone_without_end", "uid", sqlite_where=_NO_END, postgresql_where=_NO_END),
-        Index("ix_runs_phase_newest", "namespace", "phase", "created_at", "uid"),
-        Index("ix_runs_stage_newest", "namespace", "stage", "created_at", "uid"),
-        # For gauges: how many there are in each phase, those of a phase, those of it that changed lately.
         Index("ix_runs_live_phase", "phase", "seen_at", sqlite_where=_LIVE, postgresql_where=_LIVE),
-        Index("ix_runs_name_newest", "namespace", "name", "created_at", "uid"),
     )
 
 
@@ -88,6 +103,9 @@ class RunSpec(Base):
 
     uid: Mapped[str] = mapped_column(String(64), primary_key=True)
     digest: Mapped[str] = mapped_column(String(64))
+    labelled: Mapped[str | None] = mapped_column(String(64))  # the digest of what its rows of run_labels show
     labels: Mapped[dict[str, Any]] = mapped_column(JSON)
     annotations: Mapped[dict[str, Any]] = mapped_column(JSON)
     spec: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+    __table_args__ = (Index("ix_run_specs_unlabelled", "uid", sqlite_where=_STALE, postgresql_where=_STALE),)

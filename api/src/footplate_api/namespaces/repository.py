@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import ScalarSelect, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, select, update
+from sqlalchemy.orm import InstrumentedAttribute
 
 from footplate_api.database import ReadSession, WriteSession
 from footplate_api.models.base import upsert
@@ -16,7 +17,12 @@ from footplate_api.models.run import Run
 from footplate_api.namespaces.generations import Generation
 
 
-def present(name: str) -> ScalarSelect[str]:
+def of_the_present(name: str | None) -> ColumnElement[bool]:
+    """Whether the run of the query at hand is of the youngest namespace of its name, which is `name`."""
+    return Run.namespace_uid.is_not_distinct_from(present(Run.namespace if name is None else name))
+
+
+def present(name: str | ColumnElement[str] | InstrumentedAttribute[str]) -> ScalarSelect[str]:
     """The uid of the youngest namespace of this name, NULL where none was seen; part of a query."""
     youngest = (Namespace.created_at.desc(), Namespace.resource_version.desc())
     return select(Namespace.uid).where(Namespace.name == name).order_by(*youngest).limit(1).scalar_subquery()

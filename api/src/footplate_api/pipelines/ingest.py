@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -20,8 +20,9 @@ from typing import Final
 
 from footplate_api import bodies
 from footplate_api.checkpoints import repository as checkpoints
+from footplate_api.coordinators.record import Coordinator
 from footplate_api.database import ANSWER_SECONDS, Database, WriteSession
-from footplate_api.errors import ApiError, DatabaseUnavailable, RunMismatch
+from footplate_api.errors import ApiError, DatabaseUnavailable, Invalid, RunMismatch
 from footplate_api.metrics import storage, telemetry
 from footplate_api.metrics.pace import Pace
 from footplate_api.metrics.telemetry import Delivery
@@ -56,10 +57,11 @@ class Ingest:
     _large: deque[_Waiting] = field(default_factory=deque)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def receive(self, namespace: str, name: str, body: bytes) -> TelemetryReceipt:
-        """Stores the batch in `body`, of the run that the path names; raises what is wrong with it."""
-        parse = partial(telemetry.delivery, namespace, name)
+    async def receive(self, sender: Coordinator, body: bytes) -> TelemetryReceipt:
+        """Stores the batch in `body`, of the run of its sender; raises what is wrong with it."""
+        parse = partial(telemetry.delivery, sender.namespace, sender.name)
         delivery = await bodies.parsed(body, parse)
+        check(sender, delivery)
         await self.store(delivery)
         return TelemetryReceipt(
             rows=delivery.count,
@@ -133,43 +135,40 @@ def _seconds(some: Iterable[_Waiting]) -> float:
 
 
 async def store(session: WriteSession, deliveries: Sequence[Delivery]) -> list[ApiError | None]:
-    """Stores all that `deliveries` bring; of each what is wrong with it.
-
-    A run that the mirror has not seen yet is taken on trust; of one that it knows under another name
-    nothing is stored.
-    """
-    known = await runs.names_of(session, {delivery.run_uid for delivery in deliveries})
-    refused = [_mismatch(delivery, known.get(delivery.run_uid)) for delivery in deliveries]
-    own = [place for place, refusal in enumerate(refused) if refusal is None]
-    ours = [deliveries[place] for place in own]
-    for place, refusal in zip(own, await storage.store(session, ours), strict=True):
-        refused[place] = refusal
+    """Stores what `deliveries` bring, of runs that the mirror need not know; of each what is wrong."""
+    refused = await storage.store(session, deliveries)
     stored = [delivery for delivery, refusal in zip(deliveries, refused, strict=True) if refusal is None]
     await checkpoints.store(
         session, [(taken.run_uid, record) for taken in stored for record in taken.checkpoints]
     )
     await checkpoints.remove(session, [(taken.run_uid, gone) for taken in stored for gone in taken.removals])
     await storage.note_given_up(session, stored)
-    await _move_ends(session, [taken for taken in stored if taken.run_uid in known], known)
+    await _move_ends(session, stored)
     return refused
 
 
-async def _move_ends(
-    session: WriteSession, stored: Sequence[Delivery], known: Mapping[str, runs.Named]
-) -> None:
+async def _move_ends(session: WriteSession, stored: Sequence[Delivery]) -> None:
     """A run that was found missing lived at least as long as its rows say."""
+    guessed = await runs.ends_estimated(session, {delivery.run_uid for delivery in stored})
     lived = {
         delivery.run_uid: time
         for delivery in stored
-        if known[delivery.run_uid].end_estimated and (time := delivery.last_time) is not None
+        if delivery.run_uid in guessed and (time := delivery.last_time) is not None
     }
     for uid, time in sorted(lived.items()):
         await runs.later_evidence(session, uid, datetime.fromtimestamp(time, UTC))
 
 
-def _mismatch(delivery: Delivery, known: runs.Named | None) -> ApiError | None:
-    if known is None or known[:2] == (delivery.namespace, delivery.name):
-        return None
-    return RunMismatch(
-        f"body.runUid: {delivery.run_uid!r} is not the uid of the run {delivery.namespace}/{delivery.name}"
-    )
+def check(sender: Coordinator, delivery: Delivery) -> None:
+    """Raises RunMismatch or Invalid for what this coordinator cannot know.
+
+    No part of a delivery is of a later epoch than the whole: telemetry.check sees to that.
+    """
+    if delivery.run_uid != sender.run_uid:
+        raise RunMismatch(
+            f"body.runUid: {delivery.run_uid!r} is not the uid of the run {sender.namespace}/{sender.name}"
+        )
+    if delivery.epoch > sender.epoch:
+        raise Invalid.field(
+            "body.epoch", delivery.epoch, f"must be at most that of the pod that sends it, {sender.epoch}"
+        )

@@ -17,6 +17,7 @@ from footplate_api import migrate
 from footplate_api.apart import apart
 from footplate_api.database import Database
 from footplate_api.errors import DatabaseUnavailable, MigrationFailed
+from footplate_api.pipelines.labelling import Labelling
 from footplate_api.startup import Stage, Startup
 from footplate_contracts.backoff import backoff
 from footplate_contracts.logs import fields
@@ -35,6 +36,7 @@ async def bring_up(database: Database, scripts: Path, startup: Startup) -> bool:
         try:
             await apart(partial(_upgrade, url, scripts, startup))
             await _open(database)
+            await Labelling(database).catch_up()
         except DatabaseUnavailable as error:
             startup.enter(Stage.CONNECTING)
             tries += 1

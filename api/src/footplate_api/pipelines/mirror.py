@@ -56,6 +56,9 @@ from typing import Any, ClassVar, Final
 from footplate_api import lenient
 from footplate_api.attempts import record as attempt_record
 from footplate_api.attempts import repository as attempts
+from footplate_api.coordinators import record as coordinator_record
+from footplate_api.coordinators import repository as coordinators
+from footplate_api.coordinators.record import Coordinator
 from footplate_api.database import PAGE_SECONDS, WORK_SECONDS, WriteSession
 from footplate_api.errors import ListExpired
 from footplate_api.installation import repository as installation
@@ -72,10 +75,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Told:
-    """What Kubernetes told, as rows: each run as it is last, and every attempt that was told of."""
+    """What Kubernetes told, as rows: each run as it is last, every attempt and coordinator told of."""
 
     runs: Sequence[Mapping[str, Any]] = ()
     attempts: Sequence[Mapping[str, Any]] = ()
+    coordinators: Sequence[Coordinator] = ()
 
 
 @dataclass
@@ -121,6 +125,7 @@ class Mirror(Follower):
                 await self._reach(session, newest)
                 await repository.store(session, told.runs)
                 await attempts.store(session, told.attempts)
+                await coordinators.store(session, told.coordinators)
         self.metrics.mirror_events.inc(len(told.runs))
 
     async def _set_back(self, before: installation.Moment, version: int) -> None:
@@ -152,6 +157,7 @@ class Mirror(Follower):
                 await self._reach(session, version)
                 await repository.store(session, told.runs, listed=version)
                 await attempts.store(session, told.attempts, listed=version)
+                await coordinators.store(session, told.coordinators)
         return present.keys()
 
     async def _miss(self, present: Collection[str], version: int) -> None:
@@ -212,7 +218,7 @@ def decoded(manifests: Iterable[Manifest], seen_at: datetime) -> Told:
             read.append(manifest)
         except ValueError as error:
             log.error("skipped an object: %s", error)
-    return Told(rows, attempt_record.rows(read))
+    return Told(rows, attempt_record.rows(read), coordinator_record.all_told(read))
 
 
 def changes(events: Iterable[WatchEvent], seen_at: datetime) -> Told:
@@ -229,7 +235,7 @@ def changes(events: Iterable[WatchEvent], seen_at: datetime) -> Told:
             continue
         last[row["uid"]] = row
         read.append(event.manifest)
-    return Told(list(last.values()), attempt_record.rows(read))
+    return Told(list(last.values()), attempt_record.rows(read), coordinator_record.all_told(read))
 
 
 def _row(event: WatchEvent, heard_at: datetime) -> dict[str, Any]:

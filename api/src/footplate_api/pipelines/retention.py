@@ -19,6 +19,7 @@ from footplate_api.errors import ApiError
 from footplate_api.metrics import retention, stocks
 from footplate_api.metrics.retention import Limits, Stock
 from footplate_api.metrics.stocks import ROW_BYTES, StoredSegment
+from footplate_api.runs import keys
 from footplate_api.runs import repository as runs
 
 FIRST_SECONDS: Final = 60.0
@@ -55,7 +56,9 @@ class Retention:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> int:
-        """Thins what is beyond the limits; how many segments were."""
+        """Thins what is beyond the limits; how many segments were. Old keys are forgotten."""
+        async with self.database.write(WORK_SECONDS) as session:
+            await keys.forget(session, self.now())
         found = await self._segments()
         held = await asyncio.to_thread(_rows, found)
         known = await self._stocks(found, held)

@@ -1,43 +1,59 @@
-"""Cursors: where a page ended, so that the next goes on there whatever was added since."""
+"""Cursors: where a page ended, so that the next goes on there whatever was added since; pure.
+
+A cursor is of one query. It tells nobody anything that the page did not, and whoever forges one only
+skips runs that they may see; its digest is there to refuse what was cut off or is of another query.
+"""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from footplate_api.errors import Invalid
+from footplate_api.runs.ordering import Position, Sort, order
 
+LONGEST: Final = 1024  # characters
 _UID: Final = re.compile(r"[-0-9A-Za-z]{1,64}")
+_DIGEST: Final = 12  # bytes
+_TIMES: Final = ("created_at", "ended_at")
 
 
-@dataclass(frozen=True)
-class Position:
-    """The last run of a page, in the order newest first."""
-
-    created_at: datetime
-    uid: str
-
-
-def encode(position: Position) -> str:
-    """An opaque text that is safe in a URL."""
-    text = json.dumps([position.created_at.isoformat(), position.uid])
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+def encode(position: Position, query: str) -> str:
+    """An opaque text that is safe in a URL; `query` is all that the next page has to share with this one."""
+    values = [value.isoformat() if isinstance(value, datetime) else value for value in position.values]
+    said = json.dumps(values).encode()
+    return base64.urlsafe_b64encode(_digest(said, query) + said).decode().rstrip("=")
 
 
-def decode(cursor: str) -> Position:
-    """The inverse of encode(); raises Invalid for anything else."""
+def decode(cursor: str, query: str, sort: Sort) -> Position:
+    """The inverse of encode(); raises Invalid for anything else, and for a cursor of another query."""
     try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        created_at, uid = json.loads(text)
-        position = Position(datetime.fromisoformat(created_at).astimezone(UTC), uid)
-        if not _UID.fullmatch(uid):
-            raise ValueError(f"no uid: {uid!r}")
-    except (ValueError, TypeError, OverflowError) as error:
-        raise Invalid.field(
-            "query.cursor", cursor[:100], "must be the nextCursor of the page before"
-        ) from error
-    return position
+        read = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        digest, said = read[:_DIGEST], read[_DIGEST:]
+        # Not all that decodes to the same bytes is what was given out.
+        if base64.urlsafe_b64encode(read).decode().rstrip("=") != cursor or digest != _digest(said, query):
+            raise ValueError("of another query, or none at all")
+        columns = order(sort).columns
+        values = json.loads(said)
+        return Position(tuple(_value(*pair) for pair in zip(columns, values, strict=True)))
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        message = "must be the nextCursor of the page before, with the same path, filters and sort"
+        raise Invalid.field("query.cursor", cursor[:100], message) from error
+
+
+def _digest(said: bytes, query: str) -> bytes:
+    return hashlib.sha256(query.encode("utf-8", "backslashreplace") + b"\0" + said).digest()[:_DIGEST]
+
+
+def _value(column: str, value: Any) -> datetime | str | None:
+    if column in _TIMES:
+        if value is None and column == "ended_at":
+            return None
+        return datetime.fromisoformat(value).astimezone(UTC)
+    if not isinstance(value, str) or "\0" in value or (column == "uid" and not _UID.fullmatch(value)):
+        raise ValueError(f"no {column}: {value!r}")
+    return value

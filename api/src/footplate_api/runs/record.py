@@ -7,12 +7,11 @@ the API server itself guarantees is relied upon.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from datetime import datetime
 from typing import Any
 
 from footplate_api import lenient
+from footplate_api.labels.derived import digest
 from footplate_api.ports import Manifest
 from footplate_api.runs import ending
 
@@ -55,7 +54,7 @@ def row(manifest: Manifest, seen_at: datetime) -> dict[str, Any]:
         "end_estimated": end.estimated,
         "seen_at": seen_at,
         **asked,
-        "digest": hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest(),
+        "digest": digest(asked),
         "status": status,
     }
 

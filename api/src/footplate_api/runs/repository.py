@@ -7,52 +7,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Row, Select, and_, case, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, and_, case, or_, select, tuple_, update
 
 from footplate_api.database import ReadSession, WriteSession
+from footplate_api.labels import repository as labels
 from footplate_api.models.base import bites, upsert
 from footplate_api.models.run import Run, RunSpec
 from footplate_api.namespaces import repository as namespaces
 from footplate_api.namespaces.generations import owner
 from footplate_api.runs.ending import Ending
-from footplate_api.runs.pagination import Position
-from footplate_api.runs.schemas import RunQuery, RunSummary
 from footplate_contracts.names import Phase
 
-_SUMMARY = [getattr(Run, name) for name in RunSummary.model_fields]
 Found = TypeVar("Found")
 _LIVE_A_QUERY: Final = 5000
 _ASKED: Final = ("labels", "annotations", "spec")
 _ENDED: Final = [phase.value for phase in Phase if phase.terminal]
 _END_UNKNOWN: Final = and_(Run.ended_at.is_(None), or_(Run.deleted_at.is_not(None), Run.phase.in_(_ENDED)))
-
-
-async def page(
-    session: ReadSession, namespace: str, query: RunQuery, after: Position | None
-) -> Sequence[Row[*tuple[Any, ...]]]:
-    """Summaries after a position, newest first: one more than the limit if there are more."""
-    statement = (
-        select(*_SUMMARY)
-        .where(_within(namespace, query.former_namespaces))
-        .order_by(Run.created_at.desc(), Run.uid.desc())
-        .limit(query.limit + 1)
-    )
-    if query.phase is not None:
-        statement = statement.where(Run.phase == query.phase.value)
-    if query.stage is not None:
-        statement = statement.where(Run.stage == query.stage.value)
-    if not query.include_deleted:
-        statement = statement.where(Run.deleted_at.is_(None))
-    if after is not None:
-        statement = statement.where(tuple_(Run.created_at, Run.uid) < (after.created_at, after.uid))
-    return (await session.execute(statement)).all()
-
-
-def _within(namespace: str, former: bool) -> ColumnElement[bool]:
-    of_this_name = Run.namespace == namespace
-    if former:
-        return of_this_name
-    return and_(of_this_name, Run.namespace_uid.is_not_distinct_from(namespaces.present(namespace)))
 
 
 async def find(
@@ -75,27 +45,19 @@ def _of_name(
     """Kubernetes gives a name away again at once but counts time in seconds, and this mirror may
     not know yet that the former bearer is gone: of two of one second the later version is newer.
     """
-    statement = statement.where(_within(namespace, former), Run.name == name)
+    statement = statement.where(Run.namespace == namespace, Run.name == name)
+    if not former:
+        statement = statement.where(namespaces.of_the_present(namespace))
     if uid is not None:
         statement = statement.where(Run.uid == uid)
     live_first = (Run.deleted_at.is_not(None), Run.created_at.desc(), Run.resource_version.desc())
     return statement.order_by(*live_first).limit(1)
 
 
-class Named(NamedTuple):
-    """What a run is called, and whether its end is a guess that later evidence moves."""
-
-    namespace: str
-    name: str
-    end_estimated: bool
-
-
-async def names_of(session: ReadSession, uids: Iterable[str]) -> dict[str, Named]:
-    """Those of `uids` that the mirror has seen."""
-    guessed = Run.end_estimated.is_(True)
-    statement = select(Run.uid, Run.namespace, Run.name, guessed).where(Run.uid.in_(list(uids)))
-    found = await session.execute(statement)
-    return {row[0]: Named(row[1], row[2], bool(row[3])) for row in found}
+async def ends_estimated(session: ReadSession, uids: Iterable[str]) -> frozenset[str]:
+    """Those of `uids` that are known to be gone, but not since when: later evidence moves their ends."""
+    statement = select(Run.uid).where(Run.uid.in_(list(uids)), Run.end_estimated.is_(True))
+    return frozenset(await session.scalars(statement))
 
 
 @dataclass(frozen=True)
@@ -159,12 +121,13 @@ async def _store_specs(
     digests = select(RunSpec.uid, RunSpec.digest).where(RunSpec.uid.in_(uids))
     known = {row.uid: row.digest for row in await session.execute(digests)}
     changed = [
-        {name: rows[uid][name] for name in ("uid", "digest", *_ASKED)}
+        {name: rows[uid][name] for name in ("uid", "digest", *_ASKED)} | {"labelled": rows[uid]["digest"]}
         for uid in uids
         if known.get(uid) != rows[uid]["digest"]
     ]
     if changed:
         await session.execute(upsert(session, RunSpec, lambda new: new.digest != RunSpec.digest), changed)
+        await labels.store(session, {row["uid"]: row for row in changed})
 
 
 async def spec_of(session: ReadSession, uid: str) -> RunSpec | None:

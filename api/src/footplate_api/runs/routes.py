@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Response, status
+from fastapi import APIRouter, Depends, Header, Query, Response, status
 
-from footplate_api import bodies
+from footplate_api import bodies, conditional
+from footplate_api.conditional import IfNoneMatch
 from footplate_api.edge import Contextual, Reading, RunBody
 from footplate_api.errors import (
     ClusterRefused,
@@ -16,58 +17,125 @@ from footplate_api.errors import (
     InstallationLacksRights,
     RunNotFound,
 )
-from footplate_api.identity.rights import may
-from footplate_api.openapi import leads_to, raises
-from footplate_api.runs import service
-from footplate_api.runs.schemas import RunDetail, RunList, RunQuery, RunSubmission
+from footplate_api.identity.rights import LISTS_FORMER, Authorizing, Calling, Writing, may
+from footplate_api.openapi import Responses, leads_to, raises
+from footplate_api.runs import idempotency, service
+from footplate_api.runs.listing import Within
+from footplate_api.runs.schemas import RunDetail, RunList, RunPreview, RunQuery, RunSubmission
 from footplate_api.schemas import FormerNamespaces, Namespace, RunName, Uid
 
 
-async def _submission(body: RunBody) -> RunSubmission:
-    return await bodies.parsed(body, service.submission)
+async def _manifest(namespace: Namespace, body: RunBody) -> dict[str, Any]:
+    return service.manifest(namespace, await bodies.parsed(body, service.submission))
 
 
-Submitted = Annotated[RunSubmission, Depends(_submission)]
+async def _visible(authorization: Authorizing, caller: Calling, context: Contextual) -> Within:
+    return await service.visible(authorization, caller, context.database)
 
-router = APIRouter(prefix="/v1/namespaces/{namespace}/runs", tags=["runs"])
 
+Submitted = Annotated[dict[str, Any], Depends(_manifest)]
+Visible = Annotated[Within, Depends(_visible)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias=idempotency.HEADER,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="a text that only this request has: sent again with it within 24 hours, it creates no"
+        " second run and is answered as it was",
+    ),
+]
+DryRun = Annotated[
+    bool, Query(alias="dryRun", description="only ask what would come of it: nothing is created")
+]
+
+
+async def _create(
+    manifest: Submitted,
+    context: Contextual,
+    writer: Writing,
+    key: IdempotencyKey = None,
+    dry_run: DryRun = False,
+) -> Response:
+    if dry_run:
+        preview = await service.preview(context.cluster, writer.signed(manifest))
+        return Response(preview.model_dump_json(by_alias=True), media_type="application/json")
+    if key is None:
+        created = await service.submit(writer, context.database, manifest, context.now)
+    else:
+        asking = idempotency.asking(writer.username, key, manifest)
+        created = await service.submit_once(writer, context.database, manifest, asking, context.now)
+    return Response(created, status.HTTP_201_CREATED, media_type="application/json")
+
+
+router = APIRouter(tags=["runs"])
+
+_OWN, _ALL = "/v1/namespaces/{namespace}/runs", "/v1/runs"
 _KUBERNETES = (ClusterRefused, ClusterUnavailable, InstallationLacksRights)
 _OF_A_RUN = ("get_run", "delete_run", "read_metrics", "list_checkpoints", "list_attempts")
+_ITS_NAMESPACE = {"namespace": "$response.body#/items/0/namespace"}
+_PREVIEW: Responses = {200: {"model": RunPreview, "description": "The run as it would be: of `dryRun`"}}
 
 
 @router.post(
-    "",
+    _OWN,
     status_code=status.HTTP_201_CREATED,
+    response_model=RunDetail,
     summary="Create a run",
     dependencies=[may("create")],
     openapi_extra=bodies.described(RunSubmission),
-    responses=raises(*_KUBERNETES, DatabaseUnavailable, DatabaseFull) | leads_to(201, "", *_OF_A_RUN),
+    responses=raises(*_KUBERNETES, DatabaseUnavailable, DatabaseFull)
+    | leads_to(201, "", *_OF_A_RUN)
+    | _PREVIEW,
 )
-async def create_run(namespace: Namespace, submission: Submitted, context: Contextual) -> RunDetail:
+async def create_run(answer: Annotated[Response, Depends(_create)]) -> Response:
     """Creates a TrainingRun in Kubernetes, under strict validation.
 
     A refusal of the Kubernetes API server keeps its status (403, 409, 422 …) and message, save one
     of this API's own account (502).
     """
-    return await service.submit(context.cluster, context.database, namespace, submission, context.now)
+    return answer
 
 
 @router.get(
-    "",
-    summary="List runs, newest first",
+    _OWN,
+    response_model=RunList,
+    summary="List runs of a namespace",
     dependencies=[may("list")],
-    responses=raises(DatabaseUnavailable) | leads_to(200, "/items/0", *_OF_A_RUN),
+    responses=conditional.described(raises(DatabaseUnavailable) | leads_to(200, "/items/0", *_OF_A_RUN)),
 )
-async def list_runs(namespace: Namespace, query: Annotated[RunQuery, Query()], session: Reading) -> RunList:
-    """A page of the runs of a namespace; follow `nextCursor` for the next one."""
-    return await service.list_runs(session, namespace, query)
+async def list_runs(
+    namespace: Namespace,
+    query: Annotated[RunQuery, Query()],
+    session: Reading,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """A page of the runs of a namespace, newest first by default; follow `nextCursor` for the next one."""
+    return conditional.tagged(await service.list_runs(session, Within(namespace), query), if_none_match)
 
 
 @router.get(
-    "/{name}",
+    _ALL,
+    response_model=RunList,
+    summary="List runs of all namespaces",
+    dependencies=[LISTS_FORMER],
+    responses=conditional.described(
+        raises(DatabaseUnavailable) | leads_to(200, "/items/0", *_OF_A_RUN, also=_ITS_NAMESPACE)
+    ),
+)
+async def list_all_runs(
+    visible: Visible, query: Annotated[RunQuery, Query()], session: Reading, if_none_match: IfNoneMatch = None
+) -> Response:
+    """A page of the runs of those namespaces whose runs the caller may list, newest first by default."""
+    return conditional.tagged(await service.list_runs(session, visible, query), if_none_match)
+
+
+@router.get(
+    f"{_OWN}/{{name}}",
+    response_model=RunDetail,
     summary="Get a run",
     dependencies=[may("get", named=True)],
-    responses=raises(RunNotFound, DatabaseUnavailable),
+    responses=conditional.described(raises(RunNotFound, DatabaseUnavailable)),
 )
 async def get_run(
     namespace: Namespace,
@@ -75,24 +143,24 @@ async def get_run(
     session: Reading,
     uid: Uid | None = None,
     former_namespaces: Annotated[FormerNamespaces, Query(alias="formerNamespaces")] = False,
-) -> RunDetail:
+    if_none_match: IfNoneMatch = None,
+) -> Response:
     """The live run of this name, else the newest deleted one; `uid` picks a certain one."""
-    return await service.detail(session, namespace, name, uid, former_namespaces)
+    found = await service.detail(session, namespace, name, uid, former_namespaces)
+    return conditional.tagged(found, if_none_match)
 
 
 @router.delete(
-    "/{name}",
+    f"{_OWN}/{{name}}",
     status_code=status.HTTP_202_ACCEPTED,
     response_class=Response,
     summary="Delete a run",
     dependencies=[may("delete", named=True)],
-    responses=raises(*_KUBERNETES),
+    responses=raises(*_KUBERNETES, DatabaseUnavailable, DatabaseFull),
 )
-async def delete_run(
-    namespace: Namespace, name: RunName, context: Contextual, uid: Uid | None = None
-) -> None:
+async def delete_run(namespace: Namespace, name: RunName, writer: Writing, uid: Uid | None = None) -> None:
     """Deletes the TrainingRun in Kubernetes; its history stays here.
 
     With `uid`, a younger run of the same name is left alone (409).
     """
-    await context.cluster.delete_run(namespace, name, uid)
+    await writer.delete_run(namespace, name, uid)

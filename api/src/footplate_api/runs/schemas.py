@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Any, Literal
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
 from pydantic.config import JsonDict
 
+from footplate_api.labels import selector
+from footplate_api.labels.derived import LONGEST_VALUE
+from footplate_api.runs.ordering import Sort
+from footplate_api.runs.pagination import LONGEST
 from footplate_api.schemas import FormerNamespaces, Schema
 from footplate_contracts.names import Phase
 from footplate_contracts.v1alpha1.training import Stage
@@ -53,17 +67,64 @@ class RunSubmission(Schema):
     status: dict[str, Any] | None = None
 
 
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]", re.ASCII)
+
+
+def _written_out(value: object) -> object:
+    if isinstance(value, str) and not _TIME.match(value):
+        raise ValueError("must be a time such as 2026-11-28T10:00:00Z")
+    return value
+
+
+def _utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must be a time between the years 1 and 9999 in UTC") from None
+
+
+def _selector(text: str) -> str:
+    selector.parse(text)
+    return text
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_utc)]
+_Property = Annotated[str, Field(max_length=LONGEST_VALUE, pattern=r"^[^\x00]+$")]
+
+
 class RunQuery(Schema):
-    """How to page through the runs of a namespace."""
+    """Which runs to list, and in which order."""
 
     model_config = ConfigDict(extra="forbid")
 
     phase: Phase | None = Field(None, description="only runs in this phase")
     stage: Stage | None = Field(None, description="only runs of this stage")
+    profile: _Property | None = Field(None, description="only runs with this `spec.compute.profile`")
+    queue: _Property | None = Field(None, description="only runs with this `spec.queue`")
+    requested_by: _Property | None = Field(None, description="only runs that this user asked for here")
+    label_selector: Annotated[str, AfterValidator(_selector)] | None = Field(
+        None,
+        max_length=2000,
+        description="only runs with such labels, as `kubectl get -l` takes it: `team=a,tier notin (x,y)`",
+    )
+    created_from: Instant | None = Field(None, description="only runs made then or later")
+    created_to: Instant | None = Field(None, description="only runs made before")
+    ended_from: Instant | None = Field(None, description="only runs that ended then or later")
+    ended_to: Instant | None = Field(None, description="only runs that ended before")
     include_deleted: bool = Field(False, description="also runs that Kubernetes has no more")
     former_namespaces: FormerNamespaces = False
+    sort: Sort = Field(
+        Sort.NEWEST,
+        description="the order; runs that have not ended come where those would that end after all others",
+    )
     limit: int = Field(50, ge=1, le=500, description="runs a page")
-    cursor: str | None = Field(None, max_length=256, description="nextCursor of the page before")
+    cursor: str | None = Field(
+        None, max_length=LONGEST, description="nextCursor of the page before, of the same query"
+    )
+
+    def identity(self) -> str:
+        """What all pages of one list share."""
+        return self.model_dump_json(exclude={"limit", "cursor"})
 
 
 class RunSummary(Schema):
@@ -107,7 +168,39 @@ class RunDetail(RunSummary):
 
 
 class RunList(Schema):
-    """A page of runs, newest first."""
+    """A page of runs."""
 
     items: list[RunSummary]
     next_cursor: str | None = Field(description="null on the last page")
+
+
+Exact = Annotated[
+    Decimal,
+    PlainSerializer(lambda value: f"{value:f}", return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?$"}),
+]
+"""A decimal number as text, so that no reader makes a binary fraction of it."""
+
+
+class HourlyEstimate(Schema):
+    """What each hour would cost with all nodes, spares included, as the run's profile has it."""
+
+    nodes: int | None = Field(
+        description="that are held: workers and spares; null is unknown, here and below"
+    )
+    dollars: Exact | None
+    kilowatt_hours: Exact | None = Field(
+        description="of the devices at their thermal design power, times the data centre's PUE"
+    )
+    carbon_kilograms: Exact | None
+
+
+class RunPreview(Schema):
+    """A run as Kubernetes would store it; it was not created."""
+
+    namespace: str
+    name: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    spec: dict[str, Any] = Field(description="with all defaults")
+    hourly: HourlyEstimate

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from footplate_api import reading
-from footplate_api.database import Database, ReadSession
-from footplate_api.errors import Invalid, RunNotFound
+from footplate_api import lenient, reading
+from footplate_api.database import Database, ReadSession, WriteSession
+from footplate_api.errors import ClusterRefused, FieldError, InstallationLacksRights, Invalid, RunNotFound
+from footplate_api.identity.authorization import Authorization
+from footplate_api.identity.caller import LIST_EVERYWHERE, Caller
 from footplate_api.installation import repository as installation
 from footplate_api.models.run import Run
-from footplate_api.ports import Cluster
-from footplate_api.runs import pagination, plain, record, repository
-from footplate_api.runs.schemas import RunDetail, RunList, RunQuery, RunSubmission, RunSummary
+from footplate_api.ports import Cluster, Manifest, RunWriter
+from footplate_api.runs import estimate, keys, listing, pagination, plain, record, repository
+from footplate_api.runs.idempotency import HEADER, Asking, is_marked, marked
+from footplate_api.runs.listing import Within
+from footplate_api.runs.ordering import Position, order
+from footplate_api.runs.schemas import (
+    HourlyEstimate,
+    RunDetail,
+    RunList,
+    RunPreview,
+    RunQuery,
+    RunSubmission,
+    RunSummary,
+)
+from footplate_contracts.names import REQUESTED_BY_ANNOTATION
+
+CONFLICT: Final = 409
 
 
 def submission(body: bytes) -> RunSubmission:
@@ -21,7 +39,18 @@ def submission(body: bytes) -> RunSubmission:
     read = reading.model(RunSubmission, body)
     plain.check("body.metadata", read.metadata)
     plain.check("body.spec", read.spec)
+    _check_unsigned(read.metadata)
     return read
+
+
+def _check_unsigned(metadata: dict[str, Any]) -> None:
+    annotations = metadata.get("annotations")
+    if isinstance(annotations, dict) and REQUESTED_BY_ANNOTATION in annotations:
+        raise Invalid.field(
+            f"body.metadata.annotations.{REQUESTED_BY_ANNOTATION}",
+            annotations[REQUESTED_BY_ANNOTATION],
+            "must be absent: this API writes the name of its caller there",
+        )
 
 
 def manifest(namespace: str, submission: RunSubmission) -> dict[str, Any]:
@@ -40,38 +69,107 @@ def manifest(namespace: str, submission: RunSubmission) -> dict[str, Any]:
 
 
 async def submit(
-    cluster: Cluster,
-    database: Database,
-    namespace: str,
-    submission: RunSubmission,
-    now: Callable[[], datetime],
-) -> RunDetail:
-    """Creates the run and notes it at once, so that its creator can read it back."""
-    created = await cluster.create_run(namespace, manifest(namespace, submission))
-    row = record.row(created, now())
+    writer: RunWriter, database: Database, manifest: Manifest, now: Callable[[], datetime]
+) -> str:
+    """Creates the run and notes it at once, so that its creator can read it back; its RunDetail as JSON."""
+    created = await writer.create_run(manifest["metadata"]["namespace"], manifest)
     async with database.write() as session:
-        # Of a later version than a list that was read meanwhile and lacks it: so not deleted.
-        await installation.reach(session, row["resource_version"])
-        [stored] = await repository.store(session, [row])
-    return RunDetail.model_validate(stored)
+        return await _note(session, created, now())
 
 
-async def list_runs(session: ReadSession, namespace: str, query: RunQuery) -> RunList:
-    """A page of the namespace's runs, newest first."""
-    after = None if query.cursor is None else pagination.decode(query.cursor)
-    rows = await repository.page(session, namespace, query, after)
+async def submit_once(
+    writer: RunWriter, database: Database, manifest: Manifest, asking: Asking, now: Callable[[], datetime]
+) -> str:
+    """As submit(); whoever asks for the same again gets what was answered the first time.
+
+    Raises Invalid where something else was asked for under this key.
+    """
+    async with database.write() as session:
+        known = await keys.reserve(session, asking, now())
+        if known.request != asking.request:
+            message = "must be another one than that of a request for another run within the last 24 hours"
+            raise Invalid(f"header.{HEADER}: {message}", [FieldError(f"header.{HEADER}", None, message)])
+        if known.answer is not None:
+            return known.answer
+        seen = await keys.run_of(session, asking)
+        if seen is not None:  # its first attempt was killed after Kubernetes had answered
+            shown = await _shown(session, seen)
+            return await keys.answered(session, asking, shown.model_dump_json(by_alias=True))
+    created = await _create_once(writer, database, marked(manifest, asking), asking)
+    async with database.write() as session:
+        return await keys.answered(session, asking, await _note(session, created, now()))
+
+
+async def _create_once(writer: RunWriter, database: Database, manifest: Manifest, asking: Asking) -> Manifest:
+    namespace = manifest["metadata"]["namespace"]
+    try:
+        return await writer.create_run(namespace, manifest)
+    except (ClusterRefused, InstallationLacksRights) as error:
+        if error.status == CONFLICT and "name" in manifest["metadata"]:
+            with suppress(ClusterRefused):
+                standing = await writer.get_run(namespace, manifest["metadata"]["name"])
+                if is_marked(standing, asking):  # another attempt, before or beside this one
+                    return standing
+        async with database.write() as session:
+            await keys.give_back(session, asking)
+        raise
+
+
+async def _note(session: WriteSession, created: Manifest, now: datetime) -> str:
+    row = record.row(created, now)
+    # Of a later version than a list that was read meanwhile and lacks it: so not deleted.
+    await installation.reach(session, row["resource_version"])
+    [stored] = await repository.store(session, [row])
+    return RunDetail.model_validate(stored).model_dump_json(by_alias=True)
+
+
+async def preview(cluster: Cluster, manifest: Manifest) -> RunPreview:
+    """The run as it would be, by the word of the Kubernetes API server, and what an hour of it would cost."""
+    made = await cluster.try_run(manifest["metadata"]["namespace"], manifest)
+    metadata, spec = made["metadata"], lenient.mapping(made, "spec")
+    named = lenient.text(lenient.mapping(spec, "compute"), "profile", 253)
+    profile = await cluster.get_profile(named) if named else None
+    count = estimate.nodes(spec)
+    cost = estimate.hourly(lenient.mapping(profile or {}, "spec"), count)
+    return RunPreview(
+        namespace=metadata["namespace"],
+        name=metadata.get("name") or metadata["generateName"],
+        labels=lenient.mapping(metadata, "labels"),
+        annotations=lenient.mapping(metadata, "annotations"),
+        spec=spec,
+        hourly=HourlyEstimate(nodes=count, **asdict(cost)),
+    )
+
+
+async def visible(authorization: Authorization, caller: Caller, database: Database) -> Within:
+    """What `caller` may list of all namespaces that have runs."""
+    if await authorization.allowed(caller, LIST_EVERYWHERE):
+        return Within()
+    async with database.read() as session:
+        known = await listing.namespaces_with_runs(session)
+    return Within(among=await authorization.listable(caller, known))
+
+
+async def list_runs(session: ReadSession, within: Within, query: RunQuery) -> RunList:
+    """A page of the runs within these bounds."""
+    identity = f"{within.namespace or '*'} {query.identity()}"
+    after = None if query.cursor is None else pagination.decode(query.cursor, identity, query.sort)
+    rows = await listing.page(session, within, query, after)
     items = [RunSummary.model_validate(row) for row in rows[: query.limit]]
     if len(rows) <= query.limit:
         return RunList(items=items, next_cursor=None)
-    last = pagination.Position(items[-1].created_at, items[-1].uid)
-    return RunList(items=items, next_cursor=pagination.encode(last))
+    last = Position(tuple(getattr(items[-1], name) for name in order(query.sort).columns))
+    return RunList(items=items, next_cursor=pagination.encode(last, identity))
 
 
 async def detail(
     session: ReadSession, namespace: str, name: str, uid: str | None, former_namespaces: bool
 ) -> RunDetail:
     """All of a run, with what it was asked to be; raises RunNotFound."""
-    run = await get(session, namespace, name, uid, former_namespaces)
+    return await _shown(session, await get(session, namespace, name, uid, former_namespaces))
+
+
+async def _shown(session: ReadSession, run: Run) -> RunDetail:
     shown = RunDetail.model_validate(run)
     asked = None if run.spec else await repository.spec_of(session, run.uid)
     if asked is None:

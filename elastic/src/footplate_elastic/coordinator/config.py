@@ -51,9 +51,9 @@ class CoordinatorConfig(BaseSettings):
     certificate: FilePath | None = Field(None, validation_alias=Env.TLS_CERTIFICATE_FILE, description=_FILE)
     key: FilePath | None = Field(None, validation_alias=Env.TLS_KEY_FILE, description=_FILE)
     api_url: str = Field("", validation_alias=Env.API_URL)
-    # It need not exist yet, nor for ever: it is read for each batch.
+    # They need not exist yet, nor for ever: they are read for each batch.
     api_token_file: Path | None = Field(None, validation_alias=Env.API_TOKEN_FILE)
-    api_authorities: FilePath | None = Field(None, validation_alias=Env.API_CA_FILE, description=_FILE)
+    api_authorities: Path | None = Field(None, validation_alias=Env.API_CA_FILE)
     log_format: LogFormat = Field(
         LogFormat.LOGFMT, validation_alias=Env.LOG_FORMAT, description=f"one of {', '.join(LogFormat)}"
     )

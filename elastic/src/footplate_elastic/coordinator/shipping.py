@@ -2,8 +2,11 @@
 
 The API may be away for minutes. Nothing is dropped for that and nobody waits:
 training goes on, the queue grows, and it is emptied oldest first when the API
-answers again. Only what the API will never take is given up, with a line in
-the log: one bad row must not keep all rows after it from being stored.
+answers again. Nor is anything dropped for a 401 or 403: a token may have ended
+a moment before the kubelet renewed it, and a pod sends before the operator has
+written into the status that it is the coordinator. Only what the API will never
+take is given up, with a line in the log: one bad row must not keep all rows
+after it from being stored.
 """
 
 from __future__ import annotations
@@ -41,7 +44,9 @@ class Destination:
     token_file: Path | None
     run_uid: str
     epoch: int
-    authorities: Path | None = None  # certificates in PEM that vouch for the API; None: those of the system
+    # Certificates in PEM that vouch for the API, which the kubelet renews; None: those of the system.
+    authorities: Path | None = None
+    _trust: dict[bytes, ssl.SSLContext] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def _verified(self) -> bool:
@@ -57,12 +62,24 @@ class Destination:
         token = _content(self.token_file) if self.token_file and self._verified else ""
         return {**headers, "Authorization": f"Bearer {token}"} if token else headers
 
-    def session(self) -> aiohttp.ClientSession:
-        """For requests; an API that cannot prove who it is gets none. Raises OSError without the file."""
+    def trust(self) -> ssl.SSLContext | bool:
+        """With which the API of the next request is verified; one that cannot prove who it is gets none.
+
+        Raises OSError, or ValueError, while the file is not there or holds no certificates.
+        """
         if not self._verified:
-            return aiohttp.ClientSession(timeout=_TIMEOUT)
-        context = ssl.create_default_context(cafile=self.authorities)
-        return aiohttp.ClientSession(timeout=_TIMEOUT, connector=aiohttp.TCPConnector(ssl=context))
+            return True
+        bundle = self.authorities.read_bytes() if self.authorities is not None else b""
+        if self.authorities is not None and not bundle.strip():
+            raise ValueError(f"{self.authorities} is empty, which should hold who vouches for the API")
+        if bundle not in self._trust:
+            try:
+                context = ssl.create_default_context(cadata=bundle.decode() or None)
+            except (ssl.SSLError, UnicodeDecodeError) as error:
+                raise ValueError(f"{self.authorities} holds no certificates in PEM: {error}") from None
+            self._trust.clear()
+            self._trust[bundle] = context
+        return self._trust[bundle]
 
 
 def _content(path: Path) -> str:
@@ -87,6 +104,7 @@ class Shipper:
     _last: asyncio.Event = field(default_factory=asyncio.Event)  # the run has ended
     _gather: float = timing.GATHER  # seconds before the next batch
     _failures: int = 0  # in a row
+    _trouble: str = ""  # of the last try: said in the log when it begins, changes and ends
     _most: int = BATCH  # entries of the next batch
 
     def wake(self) -> None:
@@ -97,7 +115,7 @@ class Shipper:
 
     async def run(self) -> None:
         """Ship until cancelled."""
-        async with self.destination.session() as session:
+        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
             pause: float | None = None
             while True:
                 if pause is None:
@@ -109,7 +127,7 @@ class Shipper:
     async def flush(self, seconds: float) -> None:
         """Ship what waits, for at most `seconds`: this process is the only one that has it."""
         deadline = asyncio.get_running_loop().time() + seconds
-        async with self.destination.session() as session:
+        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
             try:
                 async with asyncio.timeout_at(deadline):
                     while self.buffer.waits:
@@ -127,14 +145,16 @@ class Shipper:
         headers = self.destination.headers()
         text = body.model_dump_json(by_alias=True, exclude_none=True)  # unlike json.dumps, quotes NaN
         try:
-            async with session.post(self.destination.url, data=text, headers=headers) as answer:
+            trust = self.destination.trust()
+            async with session.post(self.destination.url, data=text, headers=headers, ssl=trust) as answer:
                 said = await answer.text(errors="replace")
                 if not answer.ok:
                     told = told_delay(answer.status, answer.headers.get("Retry-After"))
                     return self._refused(body, count, answer.status, said[:200], told)
-        except (aiohttp.ClientError, TimeoutError) as error:
-            _log.warning("telemetry is kept, the API cannot be reached: %r", error)
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            self._say(type(error).__name__, f"the API cannot be reached: {error!r}")
             return self._failed()
+        self._say("")
         self.buffer.settle(count, body.given_up)
         self._failures, self._gather = 0, gather_delay(_receipt(said))
         self._most = min(BATCH, 2 * self._most)
@@ -151,8 +171,17 @@ class Shipper:
             _log.error("%d rows of telemetry are given up: %d %s", count, status, reason)
             self.buffer.give_up(count, body.given_up)
             return None
-        _log.warning("the API did not take telemetry: %d %s", status, reason)
+        self._say(str(status), f"the API did not take it: {status} {reason}")
         return self._failed(told)
+
+    def _say(self, trouble: str, why: str = "") -> None:
+        """Log once why telemetry is kept, however often it is tried for that; and that it is taken again."""
+        if trouble != self._trouble:
+            if trouble:
+                _log.warning("telemetry is kept and sent again, %s", why)
+            else:
+                _log.info("the API takes telemetry again")
+        self._trouble = trouble
 
     def _failed(self, told: float | None = None) -> float:
         self._failures += 1

@@ -25,6 +25,7 @@ from footplate_contracts.release import release
 from footplate_contracts.reports import CoordinatorState
 from footplate_contracts.v1alpha1.computeprofile import Scheduling
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
+from footplate_operator.api_access import ApiAccess
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.conditions import find
@@ -55,6 +56,7 @@ from footplate_operator.trainingrun.desired.decision import Desired
 from footplate_operator.trainingrun.desired.run import desire
 from footplate_operator.trainingrun.edits import essence
 from footplate_operator.trainingrun.events import held_up_event, phase_event
+from footplate_operator.trainingrun.gang.coordinator import sent_elsewhere
 from footplate_operator.trainingrun.history_client import FinalStatus, Histories, asking
 from footplate_operator.trainingrun.manifests.children import read_secret
 from footplate_operator.trainingrun.manifests.children import wanted as children_of
@@ -62,7 +64,7 @@ from footplate_operator.trainingrun.metadata import certificate_names, coordinat
 from footplate_operator.trainingrun.metrics import RunMetrics
 from footplate_operator.trainingrun.node import lean_node
 from footplate_operator.trainingrun.nodes import Nodes
-from footplate_operator.trainingrun.observed import Credentials, Observed, PodView, view_pod
+from footplate_operator.trainingrun.observed import Api, Credentials, Observed, PodView, view_pod
 from footplate_operator.trainingrun.policies.profile import changed, refusal
 from footplate_operator.trainingrun.profiles import Profiles
 from footplate_operator.trainingrun.recovery import follow
@@ -135,8 +137,10 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         metrics: RunMetrics,
         release: str,
         histories: Histories,
+        api: ApiAccess,
     ) -> None:
         self._histories = histories
+        self._api = api
         self._cluster = cluster
         self._profiles = Profiles(cluster)
         self._nodes = Nodes(cluster)
@@ -196,6 +200,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             profiles=self._profiles.names(),
             profile=await self._profile_since(run, admitted),
             credentials=credentials,
+            api=Api(self._api.url, self._api.bundle()),
             recorded=None if run.ended is None else self._histories.recorded(FinalStatus.of(run)),
         )
         revision = None if isinstance(admitted, Problem) else admitted
@@ -222,7 +227,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
 
     def view(self, kind: Kind, body: Json) -> Child:
         if kind == POD:
-            return view_pod(body)
+            return sent_elsewhere(view_pod(body), self._api.url)
         child = replace(view_child(kind, body), essence=essence(kind, body))
         try:
             if kind == REVISION:
@@ -360,6 +365,7 @@ async def training_runs(
     requeue: Callable[[Key], None],
     registry: CollectorRegistry,
     defaults: Defaults,
+    api: ApiAccess,
     check: Callable[[], None],
 ) -> AsyncIterator[TrainingRuns]:
     """The controller of TrainingRuns, which listens to their coordinators for the block.
@@ -371,8 +377,8 @@ async def training_runs(
         watchers = Watchers(partial(CoordinatorClient, session), requeue, check)
         metrics, version = RunMetrics(registry), release(_DISTRIBUTION)
         try:
-            async with asking(session, defaults.api_url, requeue) as histories:
-                yield TrainingRuns(cluster, watchers, defaults, metrics, version, histories)
+            async with asking(session, api, requeue) as histories:
+                yield TrainingRuns(cluster, watchers, defaults, metrics, version, histories, api)
         finally:
             await watchers.close()
 

@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from footplate_contracts.model import digest
-from footplate_contracts.names import MANAGED_BY_LABEL, RUN_CONFIG_FILE, RUN_LABEL, RUN_UID_LABEL, Reason
+from footplate_contracts.names import (
+    API_CA_FILE,
+    MANAGED_BY_LABEL,
+    RUN_CONFIG_FILE,
+    RUN_LABEL,
+    RUN_UID_LABEL,
+    Reason,
+)
 from footplate_operator.runtime.decision import Patch, Problem, Replace
 from footplate_operator.runtime.events import Event
 from footplate_operator.runtime.kinds import (
@@ -65,6 +72,17 @@ def set_right(
     return (*anew, *patches), tuple(told)
 
 
+def renewed(wanted: Sequence[Wanted], children: Sequence[Child]) -> tuple[Replace, ...]:
+    """What brings those children up to date that change while a run trains, whoever changed them."""
+    there = {(child.kind, child.name): child for child in children if not child.terminating}
+    found = [(there.get((want.kind, want.name)), want) for want in wanted]
+    return tuple(
+        Replace(child, want.build())
+        for child, want in found
+        if child is not None and child.essence != essence(want.kind, want.build())
+    )
+
+
 def insisted_on(child: Child) -> Problem:
     """Somebody changes `child` again and again."""
     message = (
@@ -88,7 +106,8 @@ def _content(kind: Kind, body: Mapping[str, Any]) -> object:
     if kind == SECRET:
         return body.get("data", {})
     if kind == CONFIG_MAP:
-        return _parsed(body.get("data", {}).get(RUN_CONFIG_FILE, ""))
+        data = body.get("data") or {}
+        return [_parsed(data.get(RUN_CONFIG_FILE, "")), data.get(API_CA_FILE)]
     if kind == SERVICE:
         ports = [[port.get(name) for name in _PORT] for port in spec.get("ports", [])]
         return [spec.get("selector"), spec.get("publishNotReadyAddresses"), ports]

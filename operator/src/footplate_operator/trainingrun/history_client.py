@@ -20,8 +20,9 @@ from pydantic import ValidationError
 from footplate_contracts.backoff import backoff
 from footplate_contracts.history import RecordedRun
 from footplate_contracts.logs import fields
-from footplate_contracts.names import Phase, RunUid
-from footplate_operator.errors import ApiUnreachable
+from footplate_contracts.names import API_AUDIENCE, Phase, RunUid
+from footplate_operator.api_access import ApiAccess
+from footplate_operator.errors import ApiRefused, ApiUnreachable
 from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.observed import Recorded
 from footplate_operator.trainingrun.run import Run
@@ -30,6 +31,7 @@ ANSWER_SECONDS: Final = 5.0
 AT_ONCE: Final = 8  # requests: an API that has just started has enough to do
 FIRST_RETRY_SECONDS: Final = 2.0  # the mirror is behind by less, as a rule
 LONGEST_RETRY_SECONDS: Final = 30.0
+TOLD_AGAIN_SECONDS: Final = 600.0
 
 _log = logging.getLogger(__name__)
 
@@ -67,19 +69,20 @@ class HistoryClient(Protocol):
 
 
 class HttpHistory(HistoryClient):
-    """That way over HTTP; `url` is that of the API."""
+    """That way over HTTP."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+    def __init__(self, session: aiohttp.ClientSession, api: ApiAccess) -> None:
         self._session = session
-        self._root = url.rstrip("/")
+        self._api = api
 
     async def missing(self, final: FinalStatus) -> str:
         path = f"/v1/namespaces/{final.key.namespace}/runs/{final.key.name}"
         try:
             async with self._session.get(
-                self._root + path,
+                self._api.url.rstrip("/") + path,
                 params={"uid": final.uid},
-                headers={"Accept": "application/json"},
+                headers={"Accept": "application/json", **self._api.headers()},
+                ssl=self._api.context(),
                 timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS),
             ) as response:
                 text = await response.read()
@@ -87,12 +90,33 @@ class HttpHistory(HistoryClient):
             raise ApiUnreachable(f"{type(error).__name__}: {error}".rstrip(": ")) from error
         if response.status == 404:
             return "it has not seen the run"
+        if response.status in (401, 403):
+            raise ApiRefused(self._refusal(response.status, final.key.namespace))
         if response.status != 200:
             raise ApiUnreachable(f"HTTP {response.status}: {text[:200].decode(errors='replace')}")
         try:
             return final.missing(RecordedRun.model_validate_json(text))
         except ValidationError as error:
             raise ApiUnreachable(f"an answer that cannot be read: {error}") from error
+
+    def _refusal(self, status: int, namespace: str) -> str:
+        """What is missing, for whoever installed both."""
+        if status == 403:
+            return (
+                f"HTTP 403: the operator's service account may not get trainingruns in namespace {namespace}:"
+                " bind the ClusterRole that the chart gives it"
+            )
+        file = self._api.token_file
+        if file is None:
+            return "HTTP 401: FOOTPLATE_API_TOKEN_FILE is not set, so it is shown no token"
+        if not self._api.token():
+            return f"HTTP 401: {file} (FOOTPLATE_API_TOKEN_FILE) holds no token"
+        if not self._api.verified:
+            return f"HTTP 401: no token goes over plain HTTP, and FOOTPLATE_API_URL is {self._api.url}"
+        return (
+            f"HTTP 401: it does not accept the token in {file}: its audience has to be one of the API's"
+            f" (api.auth.audiences; {API_AUDIENCE} is usual)"
+        )
 
 
 class Histories(Protocol):
@@ -143,7 +167,7 @@ class Askers(Histories):
     requeue: Callable[[Key], None]
     _asked: dict[RunUid, _Asked] = field(default_factory=dict)
     _turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
-    _away: bool = False
+    _fault: tuple[type[ApiUnreachable], float] | None = None  # as it was told last, and when
 
     def recorded(self, final: FinalStatus) -> Recorded:
         asked = self._asked.get(final.uid)
@@ -202,25 +226,32 @@ class Askers(Histories):
         try:
             missing = await self.client.missing(final)
         except ApiUnreachable as error:
-            if not self._away:
-                _log.warning("the API does not answer", extra=fields(error=error))
-            self._away = True
-            return f"it does not answer ({error})"
-        if self._away:
+            self._tell(error)
+            return str(error) if isinstance(error, ApiRefused) else f"it does not answer ({error})"
+        if self._fault is not None:
             _log.info("the API answers")
-        self._away = False
+        self._fault = None
         return missing
+
+    def _tell(self, error: ApiUnreachable) -> None:
+        """One that is away is told once; what somebody has to mend, again and again."""
+        refused, now = isinstance(error, ApiRefused), asyncio.get_running_loop().time()
+        again = refused and self._fault is not None and now - self._fault[1] >= TOLD_AGAIN_SECONDS
+        if self._fault is None or self._fault[0] is not type(error) or again:
+            told = "the API refuses the operator" if refused else "the API does not answer"
+            _log.warning(told, extra=fields(error=error))
+            self._fault = type(error), now
 
 
 @asynccontextmanager
 async def asking(
-    session: aiohttp.ClientSession, url: str, requeue: Callable[[Key], None]
+    session: aiohttp.ClientSession, api: ApiAccess, requeue: Callable[[Key], None]
 ) -> AsyncIterator[Histories]:
-    """Ask the API at `url` for the block, or nobody where that is empty."""
-    if not url:
+    """Ask the API for the block, or nobody where there is none."""
+    if not api.url:
         yield NoHistories()
         return
-    askers = Askers(HttpHistory(session, url), requeue)
+    askers = Askers(HttpHistory(session, api), requeue)
     try:
         yield askers
     finally:

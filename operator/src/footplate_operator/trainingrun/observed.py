@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from footplate_contracts.names import (
+    Env,
     Role,
     WorkerId,
 )
@@ -38,6 +39,7 @@ class PodView(Child):
     index: int = 0  # workers
     incarnation: int = 0  # workers
     epoch: int = 0  # coordinators
+    api_url: str = ""  # coordinators: where they bring their telemetry
     edited_labels: Mapping[str, str] = field(default_factory=dict)  # that somebody changed, as they should be
     phase: str = "Pending"
     node: str = ""
@@ -152,6 +154,20 @@ class Credentials:
 
 
 @dataclass(frozen=True)
+class Api:
+    """Where coordinators bring their telemetry; an empty `url` is nowhere."""
+
+    url: str = ""
+    # Certificates in PEM that vouch for it, empty while they are not known; None: those of the image.
+    bundle: str | None = None
+
+    @property
+    def vouched(self) -> bool:
+        """Whether coordinators are told who vouches for it."""
+        return self.url.startswith("https://") and self.bundle is not None
+
+
+@dataclass(frozen=True)
 class Recorded:
     """What the API answered last, when it was asked for the final status of a run."""
 
@@ -181,6 +197,7 @@ class Observed:
     profile: Problem | Sequence[str] = ()
     # Of a run that may train: as in its Secret, though somebody deleted it, or fresh ones.
     credentials: Credentials | None = None
+    api: Api = Api()
     recorded: Recorded | None = None  # of a run that has ended; None: no API is known
 
     @property
@@ -248,6 +265,7 @@ def view_pod(pod: Mapping[str, Any]) -> PodView:
         index=slot.index,
         incarnation=slot.incarnation,
         epoch=slot.epoch,
+        api_url=_variable(spec, Env.API_URL) if slot.role == Role.COORDINATOR else "",
         edited_labels=slot.edited,
         phase=status.get("phase", "Pending"),
         terminating="deletionTimestamp" in metadata,
@@ -301,6 +319,15 @@ def _lived(ended: Mapping[str, Any]) -> float | None:
     if not ended.get("startedAt") or not ended.get("finishedAt"):
         return None
     return max(0.0, (parse_time(ended["finishedAt"]) - parse_time(ended["startedAt"])).total_seconds())
+
+
+def _variable(spec: Mapping[str, Any], name: str) -> str:
+    """What the first container is told by a variable of its environment."""
+    for container in spec.get("containers", [])[:1]:
+        for variable in container.get("env", []):
+            if variable["name"] == name:
+                return str(variable.get("value", ""))
+    return ""
 
 
 def _avoided(spec: Mapping[str, Any]) -> frozenset[str]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import random
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -33,6 +37,7 @@ class FakeApi:
     def __init__(self, *statuses: int) -> None:
         self.statuses = list(statuses)
         self.rows: dict[int, Any] = {}
+        self.valid: str | None = None  # what the header Authorization has to be
         self.tokens: list[str | None] = []
         self.unacceptable: frozenset[int] = frozenset()  # steps that make a batch invalid
         self.retry_after: str | None = None
@@ -52,6 +57,8 @@ class FakeApi:
             headers = {"Retry-After": self.retry_after} if self.retry_after else None
             # With a proxy's own page.
             return web.Response(status=self.statuses.pop(0), body=b"\xff caf\xe9", headers=headers)
+        if self.valid is not None and self.tokens[-1] != self.valid:
+            return web.Response(status=401)
         batch = await request.json()
         if self.unacceptable & {entry["metrics"]["step"] for entry in batch["rows"]}:
             return web.Response(status=422)
@@ -136,9 +143,33 @@ async def test_an_api_that_cannot_prove_who_it_is_gets_neither_token_nor_rows(tm
     async with encrypted(recording, tmp_path) as (url, _):
         ships = shipper(buffer, url, token_file, other)
         buffer.offer(agent(0), items(1, 3), 1, G1)
-        async with ships.destination.session() as session:
+        async with aiohttp.ClientSession() as session:
             assert await ships.ship(session) is not None  # to be sent again
     assert recording.tokens == [] and len(buffer) == 3
+
+
+async def test_a_renewed_bundle_is_taken_while_it_runs(tmp_path: Path) -> None:
+    """Until it is known who vouches for the API, rows wait; and nothing has to be restarted then."""
+    api, buffer, bundle = FakeApi(), TelemetryBuffer(keep=True), tmp_path / "ca.crt"
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    async with encrypted(api, first) as (url, certificate):
+        ships = shipper(buffer, url, authorities=bundle)
+        async with aiohttp.ClientSession() as session:
+            buffer.offer(agent(0), items(1, 1), 1, G1)
+            for wrong in (None, b"", b"no certificate", b"\xff"):
+                if wrong is not None:
+                    bundle.write_bytes(wrong)
+                assert await ships.ship(session) is not None and len(buffer) == 1
+            bundle.write_bytes(certificate.read_bytes())
+            assert await ships.ship(session) is None
+            async with encrypted(api, second) as (other, renewed):
+                again = Shipper(buffer, replace(ships.destination, url=other), random.Random(0))
+                buffer.offer(agent(0), items(2, 2), 1, G1)
+                assert await again.ship(session) is not None and sorted(api.rows) == [1]
+                bundle.write_bytes(certificate.read_bytes() + renewed.read_bytes())
+                assert await again.ship(session) is None and sorted(api.rows) == [1, 2]
 
 
 async def test_no_token_travels_in_clear(tmp_path: Path) -> None:
@@ -150,6 +181,49 @@ async def test_no_token_travels_in_clear(tmp_path: Path) -> None:
     await shipper(buffer, str(server.make_url("/telemetry")), token_file).flush(30.0)
     assert (sorted(api.rows), api.tokens) == ([1, 2, 3], [None])
     await server.close()
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_sender_that_is_refused_keeps_its_rows_and_says_so_once(
+    status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    api, buffer = FakeApi(*[status] * 3), TelemetryBuffer(keep=True)
+    server = TestServer(api.application())
+    await server.start_server()
+    buffer.offer(agent(0), items(1, 7), 1, G1)
+    with caplog.at_level(logging.INFO):
+        await shipper(buffer, str(server.make_url("/telemetry"))).flush(60.0)
+    assert sorted(api.rows) == list(range(1, 8)) and buffer.given_up == GivenUp()
+    waited = [second - first for first, second in pairwise(api.asked)]
+    assert len(waited) == 3 and waited[0] < waited[2]  # half of each is chance
+    said = [record.getMessage() for record in caplog.records if record.name.endswith("shipping")]
+    assert [str(status) in line for line in said] == [True, False]
+    await server.close()
+
+
+async def test_what_a_receipt_says_holds_after_a_refusal(tmp_path: Path) -> None:
+    api, buffer, token_file = FakeApi(), TelemetryBuffer(keep=True), tmp_path / "token"
+    api.gather, api.valid = 1.0, "Bearer renewed"
+    token_file.write_text("ended")
+    async with encrypted(api, tmp_path) as (url, certificate):
+        ships = shipper(buffer, url, token_file, certificate)
+        task = asyncio.create_task(ships.run())
+        buffer.offer(agent(0), items(1, 1), 1, G1)
+        ships.wake()
+        async with asyncio.timeout(30):
+            while len(api.asked) < 2:
+                await asyncio.sleep(0.01)
+        token_file.write_text("renewed")
+        await all_stored(buffer)
+        taken = len(api.asked)
+        buffer.offer(agent(0), items(2, 2), 1, G1)
+        ships.wake()
+        await all_stored(buffer)
+        assert api.asked[taken] - api.asked[taken - 1] >= 1.0
+        assert set(api.tokens[: taken - 1]) == {"Bearer ended"} and set(api.tokens[taken - 1 :]) == {
+            "Bearer renewed"
+        }
+        task.cancel()
 
 
 async def test_the_rest_is_handed_over_at_the_end() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from footplate_contracts.names import Cause, ConditionType, Phase, Reason, Role
+from footplate_contracts.names import Cause, ConditionType, Phase, Reason, Role, api_ca_name
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import format_time
 from footplate_operator.runtime.conditions import NewCondition
@@ -12,7 +12,7 @@ from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, Desire
 from footplate_operator.trainingrun.desired.situation import Situation
 from footplate_operator.trainingrun.desired.successor import coordinator_pod, next_coordinator
 from footplate_operator.trainingrun.directives import length_refusal, size_refusal, untold
-from footplate_operator.trainingrun.edits import Wanted, insisted_on, set_right
+from footplate_operator.trainingrun.edits import Wanted, insisted_on, renewed, set_right
 from footplate_operator.trainingrun.gang import losses, retire
 from footplate_operator.trainingrun.manifests import children, worker
 from footplate_operator.trainingrun.observed import PodView
@@ -37,9 +37,11 @@ def active(situation: Situation) -> Desired:
     # The first gang waits for the coordinator's address; a substitute never waits.
     may_start = bool(address) or situation.history.open is not None
     status, phase = _status(situation, may_start)
-    config_map = revision.config_map(run.name)
-    old = [child for child in gang.observed.of_kind(CONFIG_MAP) if child.name != config_map]
+    vouching = children.vouching(run, gang.observed.api)
+    config_maps = (revision.config_map(run.name), api_ca_name(run.name))
+    old = [child for child in gang.observed.of_kind(CONFIG_MAP) if child.name not in config_maps]
     right, told = set_right(gang.observed.edited, gang.observed.pods)
+    right = (*right, *renewed(vouching, gang.observed.children))
     leaving = retire.of_training(run, gang, situation.now)
     made = [coordinator_pod(situation)] if gang.new_epoch else []
     if may_start and gang.observed.may_create:
@@ -173,9 +175,10 @@ def _reconciled(situation: Situation) -> NewCondition:
 
 def _missing_children(situation: Situation) -> list[Create]:
     observed = situation.gang.observed
-    # No pod needs the disruption budget.
+    vouching = api_ca_name(situation.run.name)
+    # No pod needs the disruption budget, nor who vouches for the API.
     return [
-        Create(child.build(), needed=child.kind != DISRUPTION_BUDGET)
+        Create(child.build(), needed=child.kind != DISRUPTION_BUDGET and child.name != vouching)
         for child in _wanted(situation)
         if not observed.has(child.kind, child.name)
     ]
@@ -184,4 +187,5 @@ def _missing_children(situation: Situation) -> list[Create]:
 def _wanted(situation: Situation) -> list[Wanted]:
     credentials = situation.gang.observed.credentials
     assert credentials is not None, "this run may train"
-    return children.wanted(situation.run, situation.revision, credentials)
+    vouching = children.vouching(situation.run, situation.gang.observed.api)
+    return [*children.wanted(situation.run, situation.revision, credentials), *vouching]

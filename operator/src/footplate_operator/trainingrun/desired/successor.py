@@ -15,7 +15,9 @@ def coordinator_pod(situation: Situation) -> Json:
     # Who is missed is what an earlier one said, and nobody takes it back where none finds room.
     missed = frozenset() if gang.coordinator.cramped else gang.avoided
     avoided = missed | gang.coordinator.avoided
-    return coordinator.pod(situation.run, situation.revision, gang.coordinator.epoch, avoided)
+    return coordinator.pod(
+        situation.run, situation.revision, gang.coordinator.epoch, gang.observed.api, avoided
+    )
 
 
 def next_coordinator(situation: Situation) -> CoordinatorStatus:

@@ -12,11 +12,11 @@ without a coordinator no checkpoint is committed. Workers that leave the same no
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from footplate_contracts.names import Phase
+from footplate_contracts.names import Phase, Role
 from footplate_contracts.reports import CoordinatorState
 from footplate_operator.trainingrun.gang.losses import MUTE_SECONDS, STUCK_SECONDS, UNACCEPTED_SECONDS
 from footplate_operator.trainingrun.gang.moves import SETTLE_SECONDS
@@ -98,6 +98,16 @@ def plan_coordinator(
         return CoordinatorPlan(current, number, now, left, wanted=moves, unusable=unusable)
     left = tuple(pod for pod in pods if not pod.ended)
     return CoordinatorPlan(None, epoch, not_before(pods, now), left, True, cramped, unusable)
+
+
+def sent_elsewhere(pod: PodView, api_url: str) -> PodView:
+    """`pod`, which should give its place up if it brings its telemetry where no API is now.
+
+    It does so as one whose node is about to end. Its agents keep what it could not bring, for its successor.
+    """
+    if pod.role != Role.COORDINATOR or not api_url or pod.api_url == api_url:
+        return pod
+    return replace(pod, notice=f"it brings telemetry to {pod.api_url or 'no API'}, and that is at {api_url}")
 
 
 def said_now(state: CoordinatorState, serving: CoordinatorPlan, phase: Phase | None) -> CoordinatorState:

@@ -11,6 +11,7 @@ import base64
 import json
 
 from footplate_contracts.names import (
+    API_CA_FILE,
     COORDINATOR_PORT,
     RUN_CONFIG_FILE,
     SECRET_CERTIFICATE_KEY,
@@ -18,13 +19,14 @@ from footplate_contracts.names import (
     SECRET_TOKEN_KEY,
     WRITTEN_BY_ANNOTATION,
     Role,
+    api_ca_name,
     coordinator_service_name,
     secret_name,
 )
 from footplate_operator.runtime.kinds import CONFIG_MAP, DISRUPTION_BUDGET, REVISION, SECRET, SERVICE, Json
 from footplate_operator.trainingrun.edits import Wanted
 from footplate_operator.trainingrun.metadata import match_role, metadata
-from footplate_operator.trainingrun.observed import Credentials
+from footplate_operator.trainingrun.observed import Api, Credentials
 from footplate_operator.trainingrun.revision import Revision
 from footplate_operator.trainingrun.run import Run
 
@@ -38,6 +40,14 @@ def wanted(run: Run, revision: Revision, credentials: Credentials) -> list[Wante
         Wanted(SERVICE, coordinator_service_name(run.name), lambda: service(run)),
         Wanted(DISRUPTION_BUDGET, run.name, lambda: disruption_budget(run)),
     ]
+
+
+def vouching(run: Run, api: Api) -> list[Wanted]:
+    """The child that tells its coordinator who vouches for the API; none while nobody is known."""
+    bundle = api.bundle
+    if not api.vouched or not bundle:
+        return []
+    return [Wanted(CONFIG_MAP, api_ca_name(run.name), lambda: api_ca(run, bundle))]
 
 
 def secret(run: Run, credentials: Credentials) -> Json:
@@ -75,6 +85,16 @@ def config_map(run: Run, revision: Revision) -> Json:
         "metadata": metadata(run, revision.config_map(run.name)),
         "immutable": True,
         "data": {RUN_CONFIG_FILE: json.dumps(revision.config, indent=1, sort_keys=True)},
+    }
+
+
+def api_ca(run: Run, bundle: str) -> Json:
+    """The ConfigMap with the certificates that vouch for the API, which its coordinator mounts."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(run, api_ca_name(run.name)),
+        "data": {API_CA_FILE: bundle},
     }
 
 

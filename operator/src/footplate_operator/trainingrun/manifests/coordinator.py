@@ -6,6 +6,7 @@ from typing import Final
 
 from footplate_contracts.names import (
     API_AUDIENCE,
+    API_CA_FILE,
     API_TOKEN_FILE,
     API_TOKEN_MOUNT,
     COORDINATOR_PORT,
@@ -15,6 +16,7 @@ from footplate_contracts.names import (
     SECRET_TOKEN_KEY,
     Env,
     Role,
+    api_ca_name,
     coordinator_pod_name,
 )
 from footplate_operator.runtime.kinds import Json
@@ -31,6 +33,7 @@ from footplate_operator.trainingrun.manifests.pod import (
     tolerate_lost_node,
 )
 from footplate_operator.trainingrun.metadata import metadata
+from footplate_operator.trainingrun.observed import Api
 from footplate_operator.trainingrun.revision import Revision
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.slots import coordinator_labels
@@ -39,13 +42,17 @@ GRACE_SECONDS: Final = 615  # to hand the last telemetry over: the API may be aw
 # It holds no GPU and a second one does no harm, so Kubernetes may evict it from a lost node by itself.
 LOST_NODE_SECONDS: Final = 5
 API_TOKEN_VOLUME: Final = "footplate-api-token"
+NO_API: Final = Api()
 API_TOKEN_SECONDS: Final = 3600  # the kubelet renews it after four fifths of them
 
 
-def pod(run: Run, revision: Revision, epoch: int, avoided: frozenset[str] = frozenset()) -> Json:
+def pod(
+    run: Run, revision: Revision, epoch: int, api: Api = NO_API, avoided: frozenset[str] = frozenset()
+) -> Json:
     """The manifest of the coordinator of `epoch`, to be put on none of the nodes `avoided`.
 
-    One node that is lost should not take a worker and the one who notices that.
+    One node that is lost should not take a worker and the one who notices that. Where the API is, is no
+    part of the revision: what ranks compute does not depend on it, and the one that served then may be gone.
     """
     name = coordinator_pod_name(run.name, epoch)
     body = metadata(run, name)
@@ -55,21 +62,23 @@ def pod(run: Run, revision: Revision, epoch: int, avoided: frozenset[str] = froz
     keys = [SECRET_TOKEN_KEY, SECRET_CERTIFICATE_KEY, SECRET_PRIVATE_KEY_KEY]
     spec = common_spec(run, name, GRACE_SECONDS)
     spec |= {
-        "containers": [_container(run, revision, epoch)],
-        "volumes": [*base_volumes(run, revision, keys), *_api_token_volumes(revision)],
+        "containers": [_container(run, revision, epoch, api)],
+        "volumes": [*base_volumes(run, revision, keys), *_api_volumes(run, api)],
         "tolerations": [*profile.scheduling.tolerations, *tolerate_lost_node(LOST_NODE_SECONDS)],
         "affinity": affinity(run.uid, {Role.WORKER: 100}, sorted(avoided)),
         # The first process of a namespace never hears a signal that it does not handle yet: told to end in
         # the moment of its start, it would stay for all of its grace.
         "shareProcessNamespace": True,
     }
+    if api.url:
+        spec["serviceAccountName"] = "default"  # whose token the API is shown
     priority = run.spec.priority_class_name or profile.scheduling.priority_class_name
     if priority:
         spec["priorityClassName"] = priority
     return {"apiVersion": "v1", "kind": "Pod", "metadata": body, "spec": spec}
 
 
-def _container(run: Run, revision: Revision, epoch: int) -> Json:
+def _container(run: Run, revision: Revision, epoch: int, api: Api) -> Json:
     defaults = revision.frozen.defaults
     policy = defaults.coordinator_image_pull_policy or defaults.image_pull_policy
     variables = shared_environment(run, defaults) | {
@@ -77,9 +86,11 @@ def _container(run: Run, revision: Revision, epoch: int) -> Json:
         Env.COORDINATOR_EPOCH: str(epoch),
         Env.DIRECTIVES: directives_to_begin_with(run).model_dump_json(by_alias=True, exclude_none=True),
     }
-    if defaults.api_url:
-        variables[Env.API_URL] = defaults.api_url
+    if api.url:
+        variables[Env.API_URL] = api.url
         variables[Env.API_TOKEN_FILE] = f"{API_TOKEN_MOUNT}/{API_TOKEN_FILE}"
+    if api.vouched:
+        variables[Env.API_CA_FILE] = f"{API_TOKEN_MOUNT}/{API_CA_FILE}"
     return {
         "name": "coordinator",
         "image": defaults.coordinator_image,
@@ -88,20 +99,26 @@ def _container(run: Run, revision: Revision, epoch: int) -> Json:
         "ports": [{"name": "https", "containerPort": COORDINATOR_PORT}],
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
         "securityContext": container_security(),
-        "volumeMounts": [*base_mounts(), *(_mount_of(volume) for volume in _api_token_volumes(revision))],
+        "volumeMounts": [*base_mounts(), *(_mount_of(volume) for volume in _api_volumes(run, api))],
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
 
 
-def _api_token_volumes(revision: Revision) -> list[Json]:
-    """A token of the pod's service account that the API alone accepts; none where there is no API.
+def _api_volumes(run: Run, api: Api) -> list[Json]:
+    """What the API is shown, and who vouches for it; none where there is no API.
 
-    It is no way to the API server of Kubernetes, for which it has the wrong audience.
+    The token is one of the pod's service account, which the API alone accepts: it is no way to the API
+    server of Kubernetes, for which it has the wrong audience. The kubelet brings the folder up to date. The
+    pod starts without a bundle, too: rows wait, and training does not.
     """
-    if not revision.frozen.defaults.api_url:
+    if not api.url:
         return []
     token = {"audience": API_AUDIENCE, "expirationSeconds": API_TOKEN_SECONDS, "path": API_TOKEN_FILE}
-    return [{"name": API_TOKEN_VOLUME, "projected": {"sources": [{"serviceAccountToken": token}]}}]
+    sources: list[Json] = [{"serviceAccountToken": token}]
+    if api.vouched:
+        items = [{"key": API_CA_FILE, "path": API_CA_FILE}]
+        sources.append({"configMap": {"name": api_ca_name(run.name), "items": items, "optional": True}})
+    return [{"name": API_TOKEN_VOLUME, "projected": {"sources": sources}}]
 
 
 def _mount_of(volume: Json) -> Json:

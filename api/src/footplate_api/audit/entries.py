@@ -1,0 +1,59 @@
+"""A write as the audit keeps it, by column; pure.
+
+What callers and clusters say is of any length: each text is cut to its column, and what was cut keeps a
+digest, so that two that differ do not become one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Any, Final
+
+from footplate_api.identity.caller import Caller, Right
+from footplate_api.models import audit
+
+MOST_GROUPS: Final = 64  # of a caller
+_DIGEST: Final = 16  # characters
+
+
+def bounded(text: str, most: int) -> str:
+    """`text` with at most `most` characters, of which any database takes each.
+
+    >>> bounded("system:admin", 512), bounded("x" * 30, 20)
+    ('system:admin', 'xxx…666a596df2cf2181')
+    """
+    # Neither half of a surrogate pair nor a NUL is something that PostgreSQL stores.
+    clean = text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+    if len(clean) <= most:
+        return clean
+    digest = hashlib.sha256(clean.encode()).hexdigest()[:_DIGEST]
+    return f"{clean[: most - _DIGEST - 1]}…{digest}"
+
+
+def entry(caller: Caller, right: Right, request_id: str, at: datetime) -> dict[str, Any]:
+    """What is noted of a request of `caller` for `right`."""
+    kind = f"{right.resource}.{right.group}" if right.group else right.resource
+    return {
+        "at": at,
+        "request_id": bounded(request_id, audit.LONGEST_ID),
+        "username": bounded(caller.username, audit.LONGEST_USER),
+        "user_uid": bounded(caller.uid, audit.LONGEST_NAME),
+        "groups": [bounded(group, audit.LONGEST_NAME) for group in caller.groups[:MOST_GROUPS]],
+        "verb": bounded(right.verb, audit.LONGEST_VERB),
+        "resource": bounded(f"{kind}/{right.subresource}" if right.subresource else kind, audit.LONGEST_NAME),
+        "namespace": bounded(right.namespace, audit.LONGEST_NAMESPACE),
+        "name": bounded(right.name, audit.LONGEST_NAME),
+    }
+
+
+def result(entry_id: int, status: int, at: datetime, message: str, name: str, uid: str) -> dict[str, Any]:
+    """What is noted of what came of it."""
+    return {
+        "entry_id": entry_id,
+        "at": at,
+        "status": status,
+        "message": bounded(message, audit.LONGEST_MESSAGE),
+        "name": bounded(name, audit.LONGEST_NAME),
+        "uid": bounded(uid, audit.LONGEST_ID),
+    }

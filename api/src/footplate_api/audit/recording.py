@@ -1,0 +1,80 @@
+"""Notes what a caller asks for before it is done, and then what came of it.
+
+An effect in Kubernetes is never without its entry: that is committed before Kubernetes is asked, and without
+a database nothing is asked. The result is a row of its own afterwards. Where it could not be written, because
+this process was killed or the database went away meanwhile, the entry stands without: then nobody knows here
+what came of it, and the entry says so.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from footplate_api.audit import entries, repository
+from footplate_api.database import Database
+from footplate_api.errors import ApiError, DatabaseUnavailable, Forbidden
+from footplate_api.identity.caller import Caller, Right
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Outcome:
+    """What came of a write: the status of its answer, and the object that Kubernetes told of."""
+
+    status: int
+    message: str = ""
+    name: str = ""  # where it was asked for without one
+    uid: str = ""
+
+
+class Auditor:
+    """Notes what one caller asks for in one request; `now` is the clock of the notes."""
+
+    def __init__(
+        self, database: Database, caller: Caller, request_id: str, now: Callable[[], datetime]
+    ) -> None:
+        self._database = database
+        self.caller = caller
+        self._request_id = request_id
+        self._now = now
+
+    @asynccontextmanager
+    async def noted(self, right: Right, status: int) -> AsyncIterator[Outcome]:
+        """Notes that `right` is made use of, and after the block what came of it: `status`, or its error's.
+
+        The block completes the Outcome. Raises DatabaseUnavailable before it begins.
+        """
+        async with self._database.write() as session:
+            entry_id = await repository.add_entry(session, self._entry(right))
+        outcome = Outcome(status)
+        try:
+            yield outcome
+        except ApiError as error:
+            await self._conclude(entry_id, Outcome(error.status, error.detail))
+            raise
+        await self._conclude(entry_id, outcome)
+
+    async def refused(self, right: Right, refusal: Forbidden) -> None:
+        """Notes a write that the caller may not do, with its result; raises DatabaseUnavailable."""
+        async with self._database.write() as session:
+            entry_id = await repository.add_entry(session, self._entry(right))
+            result = entries.result(entry_id, refusal.status, self._now(), refusal.detail, "", "")
+            await repository.add_result(session, result)
+
+    def _entry(self, right: Right) -> dict[str, object]:
+        return entries.entry(self.caller, right, self._request_id, self._now())
+
+    async def _conclude(self, entry_id: int, outcome: Outcome) -> None:
+        result = entries.result(
+            entry_id, outcome.status, self._now(), outcome.message, outcome.name, outcome.uid
+        )
+        try:
+            async with self._database.write() as session:
+                await repository.add_result(session, result)
+        except DatabaseUnavailable as error:  # what is done is done: its caller is told so
+            log.warning("audit entry %d: its result %d is not noted: %s", entry_id, outcome.status, error)

@@ -1,0 +1,30 @@
+"""REST of the audit."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from footplate_api.audit import service
+from footplate_api.audit.schemas import AuditList, AuditQuery
+from footplate_api.edge import Reading
+from footplate_api.errors import DatabaseUnavailable
+from footplate_api.identity.rights import may
+from footplate_api.openapi import raises
+
+router = APIRouter(prefix="/v1", tags=["audit"])
+
+
+@router.get(
+    "/audit",
+    summary="Who asked for which write, newest first",
+    dependencies=[may("list", everywhere=True)],
+    responses=raises(DatabaseUnavailable),
+)
+async def list_audit(query: Annotated[AuditQuery, Query()], session: Reading) -> AuditList:
+    """Every write through this API, also those that were refused; telemetry and dry runs are none.
+
+    For whoever may list the runs of all namespaces; follow `nextCursor` for the next page.
+    """
+    return await service.list_audit(session, query)

@@ -1,0 +1,37 @@
+"""Reads the audit."""
+
+from __future__ import annotations
+
+from footplate_api.audit import pagination, repository
+from footplate_api.audit.pagination import Place
+from footplate_api.audit.schemas import AuditEvent, AuditList, AuditOutcome, AuditQuery
+from footplate_api.database import ReadSession
+from footplate_api.models.audit import AuditEntry, AuditResult
+
+
+async def list_audit(session: ReadSession, query: AuditQuery) -> AuditList:
+    """A page of the writes that callers asked for, newest first."""
+    after = None if query.cursor is None else pagination.decode(query.cursor, query.identity())
+    rows = await repository.page(session, query, after)
+    items = [_event(entry, result) for entry, result in rows[: query.limit]]
+    if len(rows) <= query.limit:
+        return AuditList(items=items, next_cursor=None)
+    last = Place(items[-1].at, items[-1].id)
+    return AuditList(items=items, next_cursor=pagination.encode(last, query.identity()))
+
+
+def _event(entry: AuditEntry, result: AuditResult | None) -> AuditEvent:
+    return AuditEvent(
+        id=entry.id,
+        at=entry.at,
+        request_id=entry.request_id,
+        username=entry.username,
+        user_uid=entry.user_uid,
+        groups=entry.groups,
+        verb=entry.verb,
+        resource=entry.resource,
+        namespace=entry.namespace,
+        name=entry.name or (result.name if result else ""),
+        uid=result.uid if result else "",
+        result=AuditOutcome.model_validate(result) if result else None,
+    )

@@ -1,0 +1,59 @@
+"""The one way in which callers change something in Kubernetes: noted, and with their name on it."""
+
+from __future__ import annotations
+
+from http.client import ACCEPTED, CREATED
+
+from footplate_api.audit.recording import Auditor
+from footplate_api.identity.caller import Right
+from footplate_api.ports import Manifest, RunWriter
+from footplate_contracts.names import REQUESTED_BY_ANNOTATION
+
+
+class AuditedWriter:
+    """`ports.RunWriter` for one caller.
+
+    Raises also DatabaseUnavailable: what cannot be noted is not asked of Kubernetes.
+    """
+
+    def __init__(self, cluster: RunWriter, auditor: Auditor) -> None:
+        self._cluster = cluster
+        self._auditor = auditor
+
+    @property
+    def username(self) -> str:
+        """Of the caller."""
+        return self._auditor.caller.username
+
+    def signed(self, manifest: Manifest) -> Manifest:
+        """`manifest` with the name of the caller."""
+        return signed(manifest, self.username)
+
+    async def create_run(self, namespace: str, manifest: Manifest) -> Manifest:
+        given = manifest["metadata"].get("name")
+        name = given if isinstance(given, str) else ""  # with generateName Kubernetes names it
+        async with self._auditor.noted(Right("create", namespace=namespace, name=name), CREATED) as outcome:
+            created = await self._cluster.create_run(namespace, self.signed(manifest))
+            outcome.uid = str(created["metadata"]["uid"])
+            outcome.name = "" if name else str(created["metadata"]["name"])
+        return created
+
+    async def get_run(self, namespace: str, name: str) -> Manifest:
+        return await self._cluster.get_run(namespace, name)
+
+    async def delete_run(self, namespace: str, name: str, uid: str | None) -> str:
+        async with self._auditor.noted(Right("delete", namespace=namespace, name=name), ACCEPTED) as outcome:
+            outcome.uid = await self._cluster.delete_run(namespace, name, uid)
+        return outcome.uid
+
+
+def signed(manifest: Manifest, username: str) -> Manifest:
+    """`manifest` with the name of whoever asked for it."""
+    metadata = manifest["metadata"]
+    annotations = metadata.get("annotations")
+    if not isinstance(annotations, dict | None):
+        return manifest  # which Kubernetes refuses
+    return {
+        **manifest,
+        "metadata": {**metadata, "annotations": {**(annotations or {}), REQUESTED_BY_ANNOTATION: username}},
+    }

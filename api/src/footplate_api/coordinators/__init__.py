@@ -1,0 +1,1 @@
+"""The pods that coordinate runs, or did: they alone send telemetry."""

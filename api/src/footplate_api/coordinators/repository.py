@@ -1,0 +1,32 @@
+"""Queries on coordinators."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from footplate_api.coordinators.record import Coordinator
+from footplate_api.database import ReadSession, WriteSession
+from footplate_api.models.base import table_of
+from footplate_api.models.coordinator import RunCoordinator
+
+
+async def store(session: WriteSession, coordinators: Sequence[Coordinator]) -> None:
+    """Notes those that are not known yet; of the others nothing changes: a pod has one run and one epoch."""
+    if coordinators:
+        postgres = session.get_bind().dialect.name == "postgresql"
+        statement = (postgresql if postgres else sqlite).insert(table_of(RunCoordinator))
+        rows = [known._asdict() for known in coordinators]
+        await session.execute(statement.on_conflict_do_nothing(), rows)
+
+
+async def find(session: ReadSession, namespace: str, name: str, pod_uid: str) -> Coordinator | None:
+    """That of a run of this name, if this pod is or was one."""
+    table = RunCoordinator
+    statement = select(*(getattr(table, column) for column in Coordinator._fields)).where(
+        table.pod_uid == pod_uid, table.namespace == namespace, table.name == name
+    )
+    found = (await session.execute(statement.limit(1))).first()
+    return None if found is None else Coordinator(*found)

@@ -1,0 +1,85 @@
+"""Whom the claims of a verified token name, and whether it holds now; pure.
+
+The rules are those of kube-apiserver, so that a token names here whom it names there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from footplate_api.errors import Unauthenticated
+from footplate_api.identity.caller import Caller
+from footplate_api.identity.oidc.config import OF_KUBERNETES, Oidc
+
+LEEWAY_SECONDS: Final = 60.0  # by which the issuer's clock may differ from ours
+_LATEST: Final = 253_402_300_799.0  # the end of the year 9999
+_EVERYBODY: Final = "system:authenticated"  # Kubernetes adds it to whoever it knows
+
+
+def caller(claims: Mapping[str, Any], oidc: Oidc, now: float) -> Caller:
+    """Whom `claims` name `now`, in seconds since 1970; raises Unauthenticated with what is wrong."""
+    _hold(claims.get("iss") == oidc.issuer, "iss is not the issuer that is believed here")
+    _hold(bool(set(_texts(claims, "aud")) & set(oidc.audiences)), "aud does not name this API")
+    _holds_now(claims, now)
+    for name, value in oidc.required:
+        _hold(claims.get(name) == value, f"{name} is not what this API requires")
+    return Caller(_username(claims, oidc), groups=(*_groups(claims, oidc), _EVERYBODY))
+
+
+def _holds_now(claims: Mapping[str, Any], now: float) -> None:
+    ends = _moment(claims, "exp")
+    _hold(ends is not None, "exp is missing")
+    _hold(ends is not None and now < ends + LEEWAY_SECONDS, "exp has passed")
+    for name in ("nbf", "iat"):
+        begins = _moment(claims, name)
+        _hold(begins is None or begins - LEEWAY_SECONDS <= now, f"{name} is still to come")
+
+
+def _username(claims: Mapping[str, Any], oidc: Oidc) -> str:
+    name = claims.get(oidc.username_claim)
+    if not isinstance(name, str) or not name:
+        raise _wrong(f"{oidc.username_claim} must be a text, which names the user")
+    if oidc.username_claim == "email":
+        _hold(claims.get("email_verified", True) is True, "email_verified is not true")
+    return _allowed(f"{oidc.username_prefix}{name}", oidc.username_claim)
+
+
+def _groups(claims: Mapping[str, Any], oidc: Oidc) -> tuple[str, ...]:
+    if oidc.groups_claim is None or claims.get(oidc.groups_claim) is None:
+        return ()
+    named = _texts(claims, oidc.groups_claim)
+    return tuple(_allowed(f"{oidc.groups_prefix}{name}", oidc.groups_claim) for name in named)
+
+
+def _allowed(name: str, claim: str) -> str:
+    _hold(not name.startswith(OF_KUBERNETES), f"{claim} names what begins with {OF_KUBERNETES}")
+    return name
+
+
+def _texts(claims: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """The texts of a claim that is one of them or a list."""
+    said = claims.get(name)
+    texts = said if isinstance(said, list) else [said]
+    if not all(isinstance(text, str) for text in texts):
+        raise _wrong(f"{name} must be a text or a list of texts")
+    return tuple(texts)
+
+
+def _moment(claims: Mapping[str, Any], name: str) -> float | None:
+    """Seconds since 1970 that a claim says; None where there is none."""
+    said = claims.get(name)
+    if said is None:
+        return None
+    if not isinstance(said, int | float) or isinstance(said, bool) or not 0 <= said <= _LATEST:
+        raise _wrong(f"{name} must be a number of seconds since 1970")
+    return float(said)
+
+
+def _hold(right: bool, wrong: str) -> None:
+    if not right:
+        raise _wrong(wrong)
+
+
+def _wrong(what: str) -> Unauthenticated:
+    return Unauthenticated.refused(f"The token is not taken: its claim {what}.")

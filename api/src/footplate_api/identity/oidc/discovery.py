@@ -1,0 +1,83 @@
+"""Where an issuer's keys come from: OpenID Connect Discovery, and the JWK set that it names."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+
+from footplate_api.errors import IssuerUnavailable
+from footplate_api.identity.oidc.config import Oidc, is_safe
+from footplate_api.identity.oidc.keys import Key, published
+
+SECONDS: Final = 5.0  # for both documents together
+MOST_BYTES: Final = 1024 * 1024  # of each
+_WELL_KNOWN: Final = "/.well-known/openid-configuration"
+
+
+class Discovery:
+    """Fetches the keys of an issuer in at most `seconds`.
+
+    Raises ValueError where the certificates in its file cannot be used.
+    """
+
+    def __init__(self, oidc: Oidc, seconds: float = SECONDS) -> None:
+        self._issuer = oidc.issuer
+        self._ca_file = oidc.ca_file
+        self._seconds = seconds
+        _trust(self._ca_file)
+
+    async def keys(self) -> tuple[Key, ...]:
+        """Those that it publishes now; raises IssuerUnavailable."""
+        try:
+            async with asyncio.timeout(self._seconds), self._session() as session:
+                return published(await _fetched(session, await self._place(session)))
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            reason = type(error).__name__
+            raise IssuerUnavailable(f"The OIDC issuer does not give its keys ({reason}).") from error
+        except ValueError as error:
+            raise IssuerUnavailable(f"The OIDC issuer cannot be believed: {error}.") from error
+
+    async def _place(self, session: aiohttp.ClientSession) -> str:
+        said = await _fetched(session, f"{self._issuer.rstrip('/')}{_WELL_KNOWN}")
+        if not isinstance(said, dict) or said.get("issuer") != self._issuer:
+            raise ValueError("its discovery document names another issuer")
+        place = said.get("jwks_uri")
+        if not isinstance(place, str) or not is_safe(place):
+            raise ValueError("its discovery document names no jwks_uri that begins with https://")
+        return place
+
+    def _session(self) -> aiohttp.ClientSession:
+        # Read anew each time: its file may have been replaced.
+        connector = aiohttp.TCPConnector(ssl=_trust(self._ca_file))
+        return aiohttp.ClientSession(connector=connector, headers={"Accept": "application/json"})
+
+
+async def _fetched(session: aiohttp.ClientSession, url: str) -> Any:
+    """The JSON at `url` itself: whoever answers with a redirection would choose whom we believe."""
+    async with session.get(url, allow_redirects=False) as answer:
+        if answer.status != 200:
+            raise ValueError(f"it answered {answer.status}")
+        body = bytearray()
+        async for chunk in answer.content.iter_any():
+            body += chunk
+            if len(body) > MOST_BYTES:
+                raise ValueError(f"it answered with more than {MOST_BYTES} bytes")
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise ValueError("it answered with no JSON") from None
+
+
+def _trust(ca_file: Path | None) -> ssl.SSLContext | bool:
+    """The authorities of `ca_file` and no others, else those of the system."""
+    if ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise ValueError(f"FOOTPLATE_OIDC_CA_FILE must be a file of certificates in PEM: {error}") from error

@@ -1,0 +1,44 @@
+"""Tells whose a token of the configured issuer is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from footplate_api.errors import Unauthenticated
+from footplate_api.identity.caller import Caller
+from footplate_api.identity.oidc import claims, tokens
+from footplate_api.identity.oidc.config import Oidc
+from footplate_api.identity.oidc.keyring import Fetch, KeyRing
+
+
+class OidcIssuer:
+    """`authentication.Issuer` of an OpenID Connect provider.
+
+    `fetch` gives its keys, or raises IssuerUnavailable; `clock` gives seconds that never step, `now` those
+    since 1970.
+    """
+
+    def __init__(
+        self,
+        oidc: Oidc,
+        fetch: Fetch,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._oidc = oidc
+        self._ring = KeyRing(fetch, clock)
+        self._now = now
+
+    def issued(self, claims: dict[str, Any]) -> bool:
+        return claims.get("iss") == self._oidc.issuer
+
+    async def caller(self, token: str) -> Caller:
+        said = tokens.header(token, self._oidc.algorithms)
+        keys = await self._ring.fitting(said.key, said.algorithm)
+        if not keys:
+            raise Unauthenticated.refused(
+                "The token names a key that the issuer does not publish for this algorithm."
+            )
+        return claims.caller(tokens.verified(token, keys, said.algorithm), self._oidc, self._now())

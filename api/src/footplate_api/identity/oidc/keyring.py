@@ -1,0 +1,69 @@
+"""The issuer's keys as they are known here: fetched beside requests, and kept while the issuer is away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from footplate_api.errors import IssuerUnavailable
+from footplate_api.identity.oidc.keys import Key, fitting
+
+REFRESH_SECONDS: Final = 10 * 60.0  # a key that the issuer took back is believed for so long
+PAUSE_SECONDS: Final = 5.0  # between fetches: anybody may name keys that there are not
+
+Fetch = Callable[[], Awaitable[Sequence[Key]]]
+
+log = logging.getLogger(__name__)
+
+
+class KeyRing:
+    """Keys that `fetch` gives, which raises IssuerUnavailable; `clock` gives seconds that never step."""
+
+    def __init__(self, fetch: Fetch, clock: Callable[[], float]) -> None:
+        self._fetch = fetch
+        self._clock = clock
+        self._keys: Sequence[Key] = ()
+        self._fetched = self._tried = float("-inf")
+        self._failure: str | None = None
+        self._fetching: asyncio.Task[None] | None = None
+
+    async def fitting(self, key: str, algorithm: str) -> tuple[Key, ...]:
+        """The keys of this id that may sign by `algorithm`, none where the issuer has none.
+
+        Raises IssuerUnavailable where it is not known whether it has one.
+        """
+        if any(known.id == key for known in self._keys):
+            if self._clock() - self._fetched >= REFRESH_SECONDS and not self._pauses():
+                self._begin()  # nobody waits for it
+        elif not self._pauses():
+            await asyncio.shield(self._begin())  # others may wait for it, too
+        elif self._failure is not None:
+            raise IssuerUnavailable(self._failure)
+        return fitting(self._keys, key, algorithm)
+
+    def _pauses(self) -> bool:
+        return self._fetching is None and self._clock() - self._tried < PAUSE_SECONDS
+
+    def _begin(self) -> asyncio.Task[None]:
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(self._renew(), name="keys of the OIDC issuer")
+            self._fetching.add_done_callback(self._ended)
+        return self._fetching
+
+    def _ended(self, done: asyncio.Task[None]) -> None:
+        self._fetching = None
+        if not done.cancelled():
+            done.exception()  # whoever asked may have left
+
+    async def _renew(self) -> None:
+        try:
+            self._keys = await self._fetch()
+            self._failure, self._fetched = None, self._clock()
+        except IssuerUnavailable as error:
+            self._failure = error.detail
+            log.warning("%s %r", error.detail, error.__cause__)
+            raise
+        finally:
+            self._tried = self._clock()

@@ -1,0 +1,86 @@
+"""What a JSON Web Token says, and whether a key signed it; pure.
+
+What its header offers beside that, keys (`jwk`, `x5c`) and places to find some (`jku`, `x5u`), is not
+looked at: keys come from the issuer.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from jwt import PyJWS
+from jwt.exceptions import PyJWTError
+
+from footplate_api.errors import Unauthenticated
+from footplate_api.identity.oidc.keys import Key
+
+_JWS: Final = PyJWS(options={"enforce_minimum_key_length": True})
+_UNREADABLE: Final = "The bearer token is no JSON Web Token that can be read."
+
+
+@dataclass(frozen=True)
+class Header:
+    """By which algorithm and with which key a token says that it is signed."""
+
+    algorithm: str
+    key: str
+
+
+def header(token: str, algorithms: Sequence[str]) -> Header:
+    """What the header of `token` says; raises Unauthenticated where it is none that is taken here."""
+    said = _object(_decoded(token.partition(".")[0]))
+    if "crit" in said or "b64" in said:
+        raise Unauthenticated.refused("The token's header has extensions (crit), which are not taken here.")
+    algorithm, key = said.get("alg"), said.get("kid")
+    if not isinstance(algorithm, str) or algorithm not in algorithms:
+        raise Unauthenticated.refused(
+            f"The token must be signed by one of these algorithms: {', '.join(algorithms)}."
+        )
+    if not isinstance(key, str) or not key:
+        raise Unauthenticated.refused("The token's header must name the key that signed it (kid).")
+    return Header(algorithm, key)
+
+
+def verified(token: str, keys: Iterable[Key], algorithm: str) -> dict[str, Any]:
+    """The claims of `token`, which one of `keys` signed; raises Unauthenticated if none of them did."""
+    for key in keys:
+        try:
+            payload: bytes = _JWS.decode(token, key.public, algorithms=[algorithm])
+        except (PyJWTError, ValueError):
+            continue
+        return _object(payload)
+    raise Unauthenticated.refused("The token's signature is not that of the key which it names.")
+
+
+def _decoded(segment: str) -> bytes:
+    try:
+        return base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+    except (binascii.Error, ValueError):
+        raise Unauthenticated.refused(_UNREADABLE) from None
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    """`data` as an object of JSON, in which no name comes twice: readers differ in which one counts."""
+    try:
+        found = json.loads(data.decode(), object_pairs_hook=_once, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise Unauthenticated.refused(_UNREADABLE) from None
+    if not isinstance(found, dict):
+        raise Unauthenticated.refused(_UNREADABLE)
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name comes twice")
+    return found
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no number of JSON")

@@ -1,0 +1,100 @@
+"""How often one caller may call: a token bucket for each, by its own name.
+
+The package `limits` counts in windows, which has no burst, keeps the time of each request, and brings four
+distributions; a bucket is one number. That is when it would be full again, the generic cell rate algorithm
+of ATM: one that is full already is as good as none, so what is forgotten first has nothing to lose.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from footplate_api.errors import TooManyRequests
+from footplate_api.identity.caller import Caller
+from footplate_api.identity.gate import CALLER, SCRAPED
+
+MOST: Final = 20_000  # callers of the last seconds that are told apart
+_ROUNDING: Final = 1e-6  # seconds, of sums of floats
+_TELEMETRY: Final = "/telemetry"
+
+
+@dataclass(frozen=True)
+class Rate:
+    """`per_second` requests for ever, and `burst` of them at once after a pause."""
+
+    per_second: float
+    burst: int
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Of a person or a program by name, and of a coordinator that sends telemetry."""
+
+    requests: Rate = Rate(50.0, 200)
+    telemetry: Rate = Rate(20.0, 100)
+
+
+class Buckets:
+    """One for each key; `clock` gives seconds that never step."""
+
+    def __init__(self, rate: Rate, clock: Callable[[], float], most: int = MOST) -> None:
+        self._interval = 1.0 / rate.per_second
+        self._room = (rate.burst - 1) * self._interval  # seconds
+        self._clock = clock
+        self._most = most
+        self._full: OrderedDict[str, float] = OrderedDict()  # when each would be
+
+    def take(self, key: str) -> float:
+        """Takes one, or says in how many seconds there is one to take; 0.0 where it was taken.
+
+        >>> bucket = Buckets(Rate(per_second=2.0, burst=1), lambda: 0.0)
+        >>> bucket.take("alice"), bucket.take("alice"), bucket.take("bob")
+        (0.0, 0.5, 0.0)
+        """
+        now = self._clock()
+        full = max(self._full.get(key, now), now)
+        wait = full - now - self._room
+        if wait > _ROUNDING:
+            return wait
+        self._full[key] = full + self._interval
+        self._full.move_to_end(key)
+        if len(self._full) > self._most:
+            self._full.popitem(last=False)
+        return 0.0
+
+    def __len__(self) -> int:
+        return len(self._full)
+
+
+class RateGate:
+    """The layer behind that which tells callers: refuses one who calls too often, before a body is read."""
+
+    def __init__(self, app: ASGIApp, rates: Rates, clock: Callable[[], float] = time.monotonic) -> None:
+        self._app = app
+        self._rates = rates
+        self._requests = Buckets(rates.requests, clock)
+        self._telemetry = Buckets(rates.telemetry, clock)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        caller: Caller | None = scope.get(CALLER)
+        if caller is not None and scope["path"] != SCRAPED:
+            self._admit(caller, sends_telemetry=scope["path"].endswith(_TELEMETRY))
+        await self._app(scope, receive, send)
+
+    def _admit(self, caller: Caller, sends_telemetry: bool) -> None:
+        if sends_telemetry:  # coordinators of a namespace have one account, and a pod each
+            rate, wait = self._rates.telemetry, self._telemetry.take(caller.pod_uid or caller.username)
+        else:
+            rate, wait = self._rates.requests, self._requests.take(caller.username)
+        if wait > 0.0:
+            raise TooManyRequests.wait(
+                f"{caller.username} may send {rate.per_second:g} such requests a second, and {rate.burst} at"
+                " once after a pause; this one was not looked at.",
+                wait,
+            )

@@ -1,0 +1,24 @@
+"""What the route of telemetry asks of its caller: to be the coordinator of the run, with whatever rights."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import Depends, Request
+
+from footplate_api.coordinators.record import Coordinator
+from footplate_api.coordinators.service import Coordinators
+from footplate_api.identity.rights import caller
+
+
+async def _its_coordinator(request: Request) -> Coordinator:
+    """Raises NotItsCoordinator; the words of the path are taken as they are, before anything is read."""
+    known = request.app.state.coordinators
+    assert isinstance(known, Coordinators)
+    path = request.path_params
+    return await known.sender(caller(request), str(path["namespace"]), str(path["name"]))
+
+
+OF_ITS_COORDINATOR: Final = Depends(_its_coordinator)
+Sender = Annotated[Coordinator, OF_ITS_COORDINATOR]
+"""Who it is; asked once for a request, however often it is named."""

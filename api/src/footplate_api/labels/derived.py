@@ -1,0 +1,54 @@
+"""What a run is found by, out of what it was asked to be; pure.
+
+Its labels, and beside them what else a list is filtered by and is said in the spec or the
+annotations, under names that no label can have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Final
+
+from footplate_api import lenient
+from footplate_contracts.names import GROUP
+
+LONGEST_VALUE: Final = 253  # characters; of what is longer, the beginning
+_LONGEST_KEY: Final = 317  # a prefix of 253, a slash, a name of 63
+_REQUESTED_BY: Final = f"{GROUP}/requested-by"
+ASKED_UNDER: Final = f"{GROUP}/idempotency-key"  # an annotation of runs that were created under one
+
+
+class Property(StrEnum):
+    """What is kept beside the labels; a label's key has no colon."""
+
+    PROFILE = ":profile"
+    QUEUE = ":queue"
+    REQUESTED_BY = ":requested-by"
+    ASKED_UNDER = ":idempotency-key"
+
+
+def labels(asked: Mapping[str, Any]) -> dict[str, str]:
+    """Key -> value of a run with these `labels`, `annotations` and `spec`."""
+    given = lenient.mapping(asked, "labels")
+    found: dict[str, str | None] = {
+        key[:_LONGEST_KEY]: lenient.text(given, key, LONGEST_VALUE) for key in given if key[:1] != ":"
+    }
+    spec, annotations = lenient.mapping(asked, "spec"), lenient.mapping(asked, "annotations")
+    found[Property.PROFILE] = lenient.text(lenient.mapping(spec, "compute"), "profile", LONGEST_VALUE)
+    found[Property.QUEUE] = lenient.text(spec, "queue", LONGEST_VALUE)
+    found[Property.REQUESTED_BY] = lenient.text(annotations, _REQUESTED_BY, LONGEST_VALUE)
+    found[Property.ASKED_UNDER] = lenient.text(annotations, ASKED_UNDER, LONGEST_VALUE)
+    return {_sane(str(key)): value for key, value in found.items() if value is not None}
+
+
+def digest(asked: Mapping[str, Any]) -> str:
+    """What tells two versions of what a run is asked to be apart."""
+    kept = {name: asked[name] for name in ("labels", "annotations", "spec")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def _sane(key: str) -> str:
+    return key.replace("\0", "").encode("utf-8", "replace").decode()

@@ -1,0 +1,107 @@
+"""Queries on what runs are found by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, and_, delete, false, func, or_, select, update
+from sqlalchemy.orm import aliased
+
+from footplate_api.bulk import insert_missing
+from footplate_api.database import ReadSession, WriteSession
+from footplate_api.labels.derived import digest, labels
+from footplate_api.labels.selector import Operator, Requirement
+from footplate_api.models.base import table_of, upsert
+from footplate_api.models.label import RunLabel
+from footplate_api.models.run import Run, RunSpec
+
+FEW: Final = 1000  # runs: so many are sooner fetched by their uids and sorted
+_COLUMNS: Final = ("key", "value", "run_uid")
+
+
+async def store(session: WriteSession, asked: Mapping[str, Mapping[str, Any]]) -> None:
+    """Replaces the labels of these runs, uid -> labels, annotations and spec; the caller has locked them."""
+    if not asked:
+        return
+    await session.execute(delete(RunLabel).where(RunLabel.run_uid.in_(asked)))
+    rows = [(key, value, uid) for uid, run in asked.items() for key, value in labels(run).items()]
+    await insert_missing(session, table_of(RunLabel), _COLUMNS, rows)
+
+
+def meets(requirement: Requirement) -> ColumnElement[bool]:
+    """Whether the run of the query at hand meets it; a look into the index of its labels.
+
+    For its value, not for a row that meets the requirement: PostgreSQL would make a join of that, of all
+    runs that do with the page.
+    """
+    value = select(RunLabel.value).where(RunLabel.run_uid == Run.uid, RunLabel.key == requirement.key)
+    found = value.scalar_subquery()
+    match requirement.operator:
+        case Operator.IN:
+            return found.in_(requirement.values)
+        case Operator.NOT_IN:
+            return ~func.coalesce(found.in_(requirement.values), false())
+        case Operator.EXISTS:
+            return found.is_not(None)
+        case Operator.DOES_NOT_EXIST:
+            return found.is_(None)
+
+
+async def few(session: ReadSession, requirements: Sequence[Requirement], most: int) -> Sequence[str] | None:
+    """The runs that meet all requirements, if they are at most so many and one leads to them; else None."""
+    first = next((asked for asked in requirements if asked.positive), None)
+    if first is None:
+        return None
+    statement = select(RunLabel.run_uid).where(_says(RunLabel, first))
+    for other in requirements:
+        if other is not first:
+            statement = statement.where(_beside(other))
+    found = (await session.scalars(statement.limit(most + 1))).all()
+    return found if len(found) <= most else None
+
+
+def _beside(requirement: Requirement) -> ColumnElement[bool]:
+    """Whether the run of a label meets another requirement."""
+    other = aliased(RunLabel)
+    asked = select(other.key).where(other.run_uid == RunLabel.run_uid)
+    found = asked.where(_says(other, requirement)).exists()
+    return found if requirement.positive else ~found
+
+
+def _says(label: type[RunLabel], requirement: Requirement) -> ColumnElement[bool]:
+    """Whether a row of the table is what a requirement speaks of."""
+    of_this_key = label.key == requirement.key
+    return and_(of_this_key, label.value.in_(requirement.values)) if requirement.values else of_this_key
+
+
+async def unlabelled(session: ReadSession, limit: int) -> Sequence[RunSpec]:
+    """Runs whose labels are not those of what they are asked to be: a former release wrote the latter."""
+    stale = or_(RunSpec.labelled.is_(None), RunSpec.labelled != RunSpec.digest)
+    return (await session.scalars(select(RunSpec).where(stale).limit(limit))).all()
+
+
+async def label(session: WriteSession, specs: Sequence[RunSpec]) -> None:
+    """Gives runs the labels of `specs`, save one that was asked to be something else meanwhile."""
+    asked = {}
+    for spec in sorted(specs, key=lambda spec: spec.uid):
+        same = update(RunSpec).where(RunSpec.uid == spec.uid, RunSpec.digest == spec.digest)
+        if await session.scalar(same.values(labelled=spec.digest).returning(RunSpec.uid)) is not None:
+            asked[spec.uid] = asked_of(spec)
+    await store(session, asked)
+
+
+def asked_of(spec: RunSpec) -> Mapping[str, Any]:
+    """What labels() reads."""
+    return {"labels": spec.labels, "annotations": spec.annotations, "spec": spec.spec}
+
+
+async def take_specs(session: WriteSession, limit: int) -> int:
+    """Notes what runs were asked to be that only a release before run_specs has written; how many."""
+    missing = ~select(RunSpec.uid).where(RunSpec.uid == Run.uid).exists()
+    columns = (Run.uid, Run.labels, Run.annotations, Run.spec)
+    rows = [row._asdict() for row in await session.execute(select(*columns).where(missing).limit(limit))]
+    if rows:
+        made = [{**row, "digest": digest(row), "labelled": None} for row in rows]
+        await session.execute(upsert(session, RunSpec, lambda new: RunSpec.uid.is_(None)), made)
+    return len(rows)

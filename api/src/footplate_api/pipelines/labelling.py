@@ -1,0 +1,64 @@
+"""Gives labels to runs of former releases: once before anything is served, then to the few that follow.
+
+Not a migration: the labels of tens of thousands of runs would keep whoever shares the database waiting
+in one transaction. And a former release that still runs beside, in a roll-out, goes on storing runs
+without them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+from footplate_api.database import WORK_SECONDS, Database
+from footplate_api.errors import ApiError
+from footplate_api.labels import repository
+
+BITE: Final = 100  # runs: with 10 kB of JSON each, some 10 ms of the event loop
+AGAIN_SECONDS: Final = 60.0  # to look whether a former release has stored more
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Labelling:
+    """One task for the life of the process."""
+
+    database: Database
+
+    async def catch_up(self) -> int:
+        """Labels all runs that have none; how many. Lists are not served before."""
+        while await self._take_specs():
+            pass
+        return await self._label_all()
+
+    async def run(self) -> None:
+        """Labels until cancelled what is stored without."""
+        while True:
+            await asyncio.sleep(AGAIN_SECONDS)
+            try:
+                await self._label_all()
+            except ApiError as error:
+                log.warning("labels wait: %s", error.detail)
+            except Exception:  # the edge of the task: nobody would start it again
+                log.exception("runs cannot be labelled")
+
+    async def _take_specs(self) -> int:
+        async with self.database.write(WORK_SECONDS) as session:
+            return await repository.take_specs(session, BITE)
+
+    async def _label_all(self) -> int:
+        labelled = 0
+        while found := await self._bite():
+            labelled += found
+        return labelled
+
+    async def _bite(self) -> int:
+        async with self.database.read(WORK_SECONDS) as session:
+            specs = await repository.unlabelled(session, BITE)
+        if specs:  # as a rule there are none, and nobody has to wait for a write of nothing
+            async with self.database.write(WORK_SECONDS) as session:
+                await repository.label(session, specs)
+        return len(specs)

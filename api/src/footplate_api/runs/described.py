@@ -1,0 +1,42 @@
+"""What OpenAPI says of a run's manifest, as Kubernetes takes it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+_SPEC: Final = Path(__file__).with_name("trainingrunspec.json")  # generated from the contracts by `make gen`
+_TEXTS: Final[dict[str, Any]] = {"type": "object", "additionalProperties": {"type": "string"}}
+_NAME: Final = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
+_METADATA: Final[dict[str, Any]] = {
+    "type": "object",
+    "description": "As any object of Kubernetes has it; `name` or `generateName` is needed.",
+    "properties": {
+        "name": {"type": "string", "minLength": 1, "maxLength": 253, "pattern": _NAME},
+        "generateName": {"type": "string", "maxLength": 253, "description": "the beginning of a name"},
+        "namespace": {"type": "string", "description": "absent, or that of the path"},
+        "labels": _TEXTS,
+        "annotations": _TEXTS,
+    },
+}
+
+
+def specific(schemas: dict[str, Any]) -> dict[str, Any]:
+    """`schemas` in which that of RunSubmission says what Kubernetes takes, where pydantic lets all pass."""
+    kept = schemas["RunSubmission"]
+    parts = {"metadata": "TrainingRunMetadata", "spec": "TrainingRunSpec"}
+    referring = {field: {"$ref": f"#/components/schemas/{name}"} for field, name in parts.items()}
+    submission = {**kept, "properties": {**kept["properties"], **referring}}
+    return {
+        **schemas,
+        "RunSubmission": submission,
+        "TrainingRunMetadata": _METADATA,
+        "TrainingRunSpec": spec(),
+    }
+
+
+def spec() -> dict[str, Any]:
+    """The schema of a run's spec, of the CRD's own fields and bounds."""
+    read: dict[str, Any] = json.loads(_SPEC.read_text())
+    return read

@@ -1,0 +1,135 @@
+"""The queries behind lists of runs.
+
+Each page walks an index in the order of the list until it is full; what the list is filtered by
+stands in the same index, so runs that are passed over are not read. Where few runs have the labels that
+are asked for, these are looked up instead, and sorted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Row, Select, func, select, tuple_
+
+from footplate_api.database import ReadSession
+from footplate_api.labels import repository as labels
+from footplate_api.labels import selector
+from footplate_api.labels.derived import Property
+from footplate_api.labels.selector import Operator, Requirement
+from footplate_api.models.run import Run
+from footplate_api.namespaces import repository as namespaces
+from footplate_api.runs.ordering import Leg, Order, Position, legs, order
+from footplate_api.runs.schemas import RunQuery, RunSummary
+
+_SUMMARY: Final = [getattr(Run, name) for name in RunSummary.model_fields]
+
+
+@dataclass(frozen=True)
+class Within:
+    """Whose runs: those of one namespace; else of these, or of all where there is no such limit."""
+
+    namespace: str | None = None
+    among: Collection[str] | None = None
+
+
+async def page(
+    session: ReadSession, within: Within, query: RunQuery, after: Position | None, few: int = labels.FEW
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    """Summaries after a position: one more than the limit if there are more.
+
+    `few` runs with the labels that are asked for are sooner looked up than met on a walk.
+    """
+    found: list[Row[*tuple[Any, ...]]] = []
+    for statement in await statements(session, within, query, after, few):
+        missing = query.limit + 1 - len(found)
+        if missing:
+            found += (await session.execute(statement.limit(missing))).all()
+    return found
+
+
+async def statements(
+    session: ReadSession, within: Within, query: RunQuery, after: Position | None, few: int = labels.FEW
+) -> Sequence[Select[Any]]:
+    """What page() asks, one after the other, until it has enough."""
+    required = [*requirements(query)]
+    found = await labels.few(session, required, few)
+    asked = select(*_SUMMARY).where(*_conditions(within, query))
+    given = order(query.sort)
+    if found is not None:
+        asked = asked.where(Run.uid.in_(found))
+    else:
+        asked = asked.where(*map(labels.meets, required))
+        scope = "all" if within.namespace is None else "own"
+        asked = await _walking(session, asked, f"ix_runs_{scope}_{given.index}")
+    return [_leg(asked, given, query.sort.descending, leg) for leg in legs(query.sort, after)]
+
+
+async def _walking(session: ReadSession, asked: Select[Any], index: str) -> Select[Any]:
+    """`asked` in the order of an index, whatever planners think of labels that they know nothing of.
+
+    They would sooner fetch and sort all runs, for a page that the first few hundred fill.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        await session.execute(select(func.set_config("enable_sort", "off", True)))  # to the transaction's end
+    return asked.with_hint(Run, f"INDEXED BY {index}", "sqlite")
+
+
+def _leg(asked: Select[Any], given: Order, descending: bool, leg: Leg) -> Select[Any]:
+    columns = [getattr(Run, name) for name in given.columns]
+    asked = asked.order_by(*(column.desc() if descending else column for column in columns))
+    values = () if leg.after is None else leg.after.values
+    if leg.ended is not None:
+        asked = asked.where(Run.ended_at.is_not(None) if leg.ended else Run.ended_at.is_(None))
+    if leg.ended is False:  # of which all have the same end: the other columns decide
+        columns, values = columns[1:], values[1:]
+    if leg.after is None:
+        return asked
+    here = tuple_(*columns)
+    return asked.where(here < tuple(values) if descending else here > tuple(values))
+
+
+async def namespaces_with_runs(session: ReadSession) -> Sequence[str]:
+    """All that ever had one, in their order; one look into an index for each."""
+    one = select(func.min(Run.namespace).label("name")).cte("names", recursive=True)
+    following = select(func.min(Run.namespace)).where(Run.namespace > one.c.name).scalar_subquery()
+    names = one.union_all(select(following).where(one.c.name.is_not(None)))
+    found = await session.scalars(select(names.c.name).where(names.c.name.is_not(None)))
+    return found.all()
+
+
+def _conditions(within: Within, query: RunQuery) -> Iterator[ColumnElement[bool]]:
+    if within.namespace is not None:
+        yield Run.namespace == within.namespace
+    elif within.among is not None:
+        yield Run.namespace.in_(sorted(within.among))
+    if query.phase is not None:
+        yield Run.phase == query.phase.value
+    if query.stage is not None:
+        yield Run.stage == query.stage.value
+    if not query.include_deleted:
+        yield Run.deleted_at.is_(None)
+    for column, begin, end in (
+        (Run.created_at, query.created_from, query.created_to),
+        (Run.ended_at, query.ended_from, query.ended_to),
+    ):
+        if begin is not None:
+            yield column >= begin
+        if end is not None:
+            yield column < end
+    if not query.former_namespaces:
+        yield namespaces.of_the_present(within.namespace)
+
+
+def requirements(query: RunQuery) -> Iterator[Requirement]:
+    """What the query asks of labels, and of what is kept like labels."""
+    for name, value in (
+        (Property.PROFILE, query.profile),
+        (Property.QUEUE, query.queue),
+        (Property.REQUESTED_BY, query.requested_by),
+    ):
+        if value is not None:
+            yield Requirement(name.value, Operator.IN, (value,))
+    if query.label_selector is not None:
+        yield from selector.parse(query.label_selector)

@@ -1,0 +1,141 @@
+"""Keeps the API's certificate and who vouches for it, whatever becomes of the objects.
+
+Only the replica that leads does. What it makes, it makes of what the API server has now, and writes with
+preconditions: another replica, or a person, who was faster wins, and everything is looked at anew. What
+somebody deletes or breaks is made anew with the next look, so to delete the Secret of the authorities is
+how to be rid of them at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from footplate_contracts.backoff import backoff
+from footplate_contracts.logs import fields
+from footplate_operator.certificates import manifests, policy
+from footplate_operator.certificates.issue import new_authority, new_serving
+from footplate_operator.certificates.manifests import Place
+from footplate_operator.certificates.policy import Pair
+from footplate_operator.errors import CertificateMissing, ClusterError, NotFound
+from footplate_operator.runtime.cluster import Cluster
+from footplate_operator.runtime.kinds import CONFIG_MAP, SECRET, Json, Kind
+
+LOOK_SECONDS: Final = 30.0
+BEGIN_SECONDS: Final = 3.0  # well within the life of a Lease
+FIRST_RETRY_SECONDS: Final = 0.5  # the API's pod waits for it
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Given:
+    """Where somebody else keeps who vouches for the API."""
+
+    kind: Kind
+    name: str
+
+
+@dataclass(eq=False)
+class Keeper:
+    """Of one installation; with `given` it makes no certificate, and only hands on who vouches."""
+
+    cluster: Cluster
+    place: Place
+    now: Callable[[], datetime]
+    given: Given | None = None
+    bundle: str = ""  # certificates in PEM, as they were published last
+
+    async def begin(self) -> None:
+        """Look once, for whoever begins now and wants to know who vouches; what fails is told by `run`."""
+        with suppress(ClusterError, CertificateMissing, TimeoutError):
+            async with asyncio.timeout(BEGIN_SECONDS):
+                await self.look()
+
+    async def run(self) -> None:
+        """Keep them for ever; raises LeadershipLost."""
+        failures = 0
+        while True:
+            try:
+                await self.look()
+                if failures:
+                    _log.info("the certificates of the API are kept again")
+                failures = 0
+            except (ClusterError, CertificateMissing) as error:
+                if not failures:
+                    _log.warning("the certificates of the API cannot be kept", extra=fields(error=error))
+                failures += 1
+            retry = backoff(failures, first=FIRST_RETRY_SECONDS, longest=LOOK_SECONDS, factor=2.0)
+            await asyncio.sleep(retry if failures else LOOK_SECONDS)
+
+    async def look(self) -> None:
+        """Set right whatever is not as it should be; raises ClusterError, CertificateMissing."""
+        if self.given is not None:
+            await self._publish(await self._bundle_of(self.given))
+            return
+        authorities = await self._authorities()
+        await self._publish(manifests.bundle_of(authorities))  # before one of them signs anything
+        await self._serve(authorities)
+
+    async def _authorities(self) -> list[Pair]:
+        found = await self._read(SECRET, self.place.authority)
+        known, faults = manifests.read_authorities(found)
+        for fault in faults:
+            _log.warning("an authority is left out", extra=fields(secret=self.place.authority, why=fault))
+        now = self.now()
+        kept = policy.standing(known, now)
+        if why := policy.authority_fault(kept, now):
+            _log.info("making an authority for the API", extra=fields(why=why))
+            kept = policy.standing([*kept, new_authority(self.place, now)], now)
+        await self._put(SECRET, manifests.authority_secret(self.place, kept), found)
+        return kept
+
+    async def _publish(self, bundle: str) -> None:
+        found = await self._read(CONFIG_MAP, self.place.bundle)
+        await self._put(CONFIG_MAP, manifests.bundle_config_map(self.place, bundle), found)
+        self.bundle = bundle
+
+    async def _serve(self, authorities: list[Pair]) -> None:
+        found, now = await self._read(SECRET, self.place.serving), self.now()
+        serving, names = (
+            manifests.read_serving(found),
+            policy.names_of(self.place.service, self.place.namespace),
+        )
+        why = policy.serving_fault(serving, authorities, names, now)
+        if why or serving is None:
+            _log.info("making the certificate of the API", extra=fields(why=why))
+            serving = new_serving(policy.signer(authorities, now), names, now)
+        await self._put(SECRET, manifests.serving_secret(self.place, serving), found)
+
+    async def _bundle_of(self, given: Given) -> str:
+        body = await self._read(given.kind, given.name)
+        if body is None:
+            where = f"{given.kind.name} {self.place.namespace}/{given.name}"
+            raise CertificateMissing(f"{where} is not there, which should hold who vouches for the API")
+        try:
+            return manifests.read_bundle(given.kind, body)
+        except ValueError as error:
+            raise CertificateMissing(str(error)) from None
+
+    async def _read(self, kind: Kind, name: str) -> Json | None:
+        try:
+            return await self.cluster.get(kind, self.place.namespace, name)
+        except NotFound:
+            return None
+
+    async def _put(self, kind: Kind, wanted: Json, found: Json | None) -> None:
+        """Bring `found` to what is wanted; raises Conflict where it is not that any more."""
+        if found is None:
+            await self.cluster.create(kind, wanted)
+        elif manifests.same(wanted, found):
+            return
+        elif manifests.replaceable(wanted, found):
+            await self.cluster.replace(kind, {**found, "data": wanted["data"]})
+        else:
+            about = found["metadata"]
+            await self.cluster.delete(kind, self.place.namespace, about["name"], about["uid"])
+            await self.cluster.create(kind, wanted)

@@ -1,0 +1,116 @@
+"""Which certificates there should be, and when they are made anew.
+
+An authority signs the certificate that the API serves with. Both are renewed while whoever trusts them
+has time to learn of it: the next authority stands in everybody's bundle for a month before it signs, and
+the one before it until it ends. So a client whose bundle is weeks old still knows who vouches for the API.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+
+AUTHORITY_LIFE: Final = timedelta(days=3650)
+AUTHORITY_LEFT: Final = timedelta(days=730)  # of the newest one's life, when the next one is made
+KNOWN_FOR: Final = timedelta(days=30)  # in the bundle, before it signs
+SERVING_LIFE: Final = timedelta(days=90)
+SERVING_SHARE: Final = 2 / 3  # of its life, after which it is renewed
+EARLIER: Final = timedelta(minutes=10)  # a certificate begins: clocks of other machines are behind
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A certificate and its key."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @property
+    def begins(self) -> datetime:
+        """From when on it is valid."""
+        return self.certificate.not_valid_before_utc
+
+    @property
+    def ends(self) -> datetime:
+        """Until when it is valid."""
+        return self.certificate.not_valid_after_utc
+
+    def valid(self, now: datetime) -> bool:
+        """Whether it is, now."""
+        return self.begins <= now < self.ends
+
+
+def names_of(service: str, namespace: str) -> tuple[x509.GeneralName, ...]:
+    """Every name by which a Service of the cluster, or a forwarded port of it, is reached."""
+    hosts = (
+        service,
+        f"{service}.{namespace}",
+        f"{service}.{namespace}.svc",
+        f"{service}.{namespace}.svc.cluster.local",
+        "localhost",
+    )
+    addresses = (ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1"))
+    return (*map(x509.DNSName, hosts), *map(x509.IPAddress, addresses))
+
+
+def standing(known: Sequence[Pair], now: datetime) -> list[Pair]:
+    """The authorities of the bundle, the oldest first: all but those that have ended."""
+    return sorted((pair for pair in known if now < pair.ends), key=lambda pair: pair.begins)
+
+
+def authority_fault(known: Sequence[Pair], now: datetime) -> str:
+    """Why another authority is made; empty while none is."""
+    valid = [pair for pair in known if pair.valid(now)]
+    if not valid:
+        return "none that is valid is there"
+    ends = max(pair.ends for pair in valid)
+    return f"the newest ends at {ends:%Y-%m-%d}" if ends - now < AUTHORITY_LEFT else ""
+
+
+def signer(known: Sequence[Pair], now: datetime) -> Pair:
+    """The authority that signs: the newest of those that everybody knows by now, else the oldest.
+
+    `known` has one that is valid.
+    """
+    valid = [pair for pair in standing(known, now) if pair.valid(now)]
+    everybodys = [pair for pair in valid if now - pair.begins >= KNOWN_FOR]
+    return everybodys[-1] if everybodys else valid[0]
+
+
+def serving_fault(
+    serving: Pair | None, authorities: Sequence[Pair], names: Sequence[x509.GeneralName], now: datetime
+) -> str:
+    """Why the API gets another certificate; empty while it does not."""
+    if serving is None:
+        return "none that can be read is there"
+    if now < serving.begins:
+        return f"it is not valid before {serving.begins:%Y-%m-%d %H:%M}"
+    if now >= serving.begins + SERVING_SHARE * (serving.ends - serving.begins):
+        return f"it ends at {serving.ends:%Y-%m-%d}"
+    if set(_names(serving.certificate)) != set(names):
+        return "it is for other names"
+    if not any(_signed(serving.certificate, pair) for pair in authorities if pair.valid(now)):
+        return "no authority of ours has signed it"
+    return ""
+
+
+def _names(certificate: x509.Certificate) -> list[x509.GeneralName]:
+    try:
+        return list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    except (x509.ExtensionNotFound, ValueError):
+        return []
+
+
+def _signed(certificate: x509.Certificate, authority: Pair) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority.certificate)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True

@@ -1,0 +1,47 @@
+"""Parts of a certificate that all of ours have in common."""
+
+from __future__ import annotations
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+NAME_CHARACTERS = 64  # of a common name; clients look at the alternative names only
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    """A key that nobody has yet."""
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def named(text: str) -> x509.Name:
+    """The name of a subject, cut off where a common name ends."""
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:NAME_CHARACTERS])])
+
+
+def usage(*, proves: bool, vouches: bool) -> x509.KeyUsage:
+    """What a key may be used for: to prove who one is, to sign certificates, or both."""
+    return x509.KeyUsage(
+        digital_signature=proves,
+        key_cert_sign=vouches,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def certificate_text(certificate: x509.Certificate) -> bytes:
+    """`certificate` in PEM."""
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def key_text(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """`key` in PEM, in clear."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

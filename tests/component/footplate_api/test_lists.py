@@ -1,0 +1,263 @@
+"""Lists of runs: what is in them, in which order, over which pages, and what the databases do for it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import pytest
+from sqlalchemy import ClauseElement, Executable, Select, text, update
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+
+from footplate_api.database import Database
+from footplate_api.labels import repository as labels_of
+from footplate_api.labels import selector
+from footplate_api.labels.repository import FEW
+from footplate_api.labels.selector import Operator
+from footplate_api.models.run import Run
+from footplate_api.namespaces import repository as namespaces
+from footplate_api.pipelines.labelling import Labelling
+from footplate_api.runs import listing, pagination, record, repository
+from footplate_api.runs.listing import Within
+from footplate_api.runs.ordering import Position, Sort, order
+from footplate_api.runs.schemas import RunQuery
+
+NOW: Final = datetime(2026, 11, 28, tzinfo=UTC)
+PHASES: Final = ("Succeeded", "Running", "Failed", "Suspended")
+
+
+def run(number: int) -> dict[str, Any]:
+    """A row of a run; runs with neighbouring numbers differ in all that a list may be filtered by."""
+    created = NOW + timedelta(minutes=number // 2)  # two at once: the uid decides
+    phase = PHASES[number % 4]
+    over = {"completionTime": (created + timedelta(hours=1 + number % 7)).isoformat()}
+    manifest = {
+        "metadata": {
+            "uid": f"uid-{number:06}",
+            "namespace": f"team-{number % 3}",
+            "name": f"run-{number * 7919 % 1000:03}-{number}",
+            "resourceVersion": str(number + 1),
+            "creationTimestamp": created.isoformat(),
+            "labels": labels(number),
+            "annotations": {"footplate.dev/requested-by": f"user-{number % 5}"},
+        },
+        "spec": {
+            "stage": ("pretrain", "sft")[number % 2],
+            "queue": f"queue-{number % 2}",
+            "compute": {"profile": f"profile-{number % 4}"},
+        },
+        "status": {"phase": phase, **(over if phase in ("Succeeded", "Failed") else {})},
+    }
+    return {**record.row(manifest, created), "deleted_at": NOW if number % 6 == 0 else None}
+
+
+def labels(number: int) -> dict[str, str]:
+    found = {"tier": ("gold", "iron")[number % 3 == 0], "unique": f"u{number}", "example.com/x": ""}
+    return found | ({"team": f"t{number % 4}"} if number % 5 else {})
+
+
+async def filled(database: Database, runs: int) -> list[dict[str, Any]]:
+    rows = [run(number) for number in range(runs)]
+    async with database.write(60) as session:
+        await repository.store(session, rows)
+    return rows
+
+
+async def listed(
+    database: Database, within: Within, query: RunQuery, after: Position | None = None
+) -> list[str]:
+    async with database.read(60) as session:
+        return [row.uid for row in await listing.page(session, within, query, after)]
+
+
+def expected(rows: list[dict[str, Any]], within: Within, query: RunQuery) -> list[str]:
+    """What a list must have, by looking at every run."""
+    kept = [row for row in rows if holds(row, within, query)]
+    never = datetime.max.replace(tzinfo=UTC)
+
+    def place(row: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(never if row[name] is None else row[name] for name in order(query.sort).columns)
+
+    return [row["uid"] for row in sorted(kept, key=place, reverse=query.sort.descending)]
+
+
+def holds(row: dict[str, Any], within: Within, query: RunQuery) -> bool:
+    """Whether a run belongs to a list."""
+    spec, asked = row["spec"], query
+    begun, ended = row["created_at"], row["ended_at"]
+    return all(
+        (
+            within.namespace in (None, row["namespace"]),
+            within.among is None or row["namespace"] in within.among,
+            asked.phase in (None, row["phase"]),
+            asked.stage in (None, row["stage"]),
+            asked.profile in (None, spec["compute"]["profile"]),
+            asked.queue in (None, spec["queue"]),
+            asked.requested_by in (None, row["annotations"]["footplate.dev/requested-by"]),
+            asked.include_deleted or row["deleted_at"] is None,
+            asked.created_from is None or begun >= asked.created_from,
+            asked.created_to is None or begun < asked.created_to,
+            asked.ended_from is None or (ended is not None and ended >= asked.ended_from),
+            asked.ended_to is None or (ended is not None and ended < asked.ended_to),
+            *(matches(row["labels"], wanted) for wanted in selector.parse(asked.label_selector or "")),
+        )
+    )
+
+
+def matches(found: dict[str, str], requirement: selector.Requirement) -> bool:
+    """As k8s.io/apimachinery has it."""
+    value = found.get(requirement.key)
+    match requirement.operator:
+        case Operator.IN:
+            return value in requirement.values
+        case Operator.NOT_IN:
+            return value not in requirement.values
+        case Operator.EXISTS:
+            return value is not None
+        case Operator.DOES_NOT_EXIST:
+            return value is None
+
+
+FILTERS: Final[tuple[dict[str, Any], ...]] = (
+    {},
+    {"include_deleted": True},
+    {"phase": "Running"},
+    {"phase": "Succeeded", "stage": "pretrain", "include_deleted": True},
+    {"phase": "Queued"},
+    {"profile": "profile-1"},
+    {"queue": "queue-1", "requested_by": "user-3"},
+    {"created_from": NOW + timedelta(minutes=3), "created_to": NOW + timedelta(minutes=9)},
+    {"ended_from": NOW + timedelta(hours=2), "ended_to": NOW + timedelta(hours=4), "include_deleted": True},
+)
+SELECTORS: Final = (
+    None,
+    "team=t1",
+    "team in (t1, t3),tier!=gold",
+    "!team",
+    "team notin (t1)",
+    "unique=u17",
+    "example.com/x=",
+    "team,tier=iron",
+    "nothing=x",
+    "team=t1,team=t2",
+)
+SCOPES: Final = (Within("team-1"), Within(), Within(among=("team-0", "team-2")), Within(among=()))
+
+
+def queries() -> Iterator[tuple[Within, RunQuery]]:
+    """Every scope, filter and selector, in one order after the other."""
+    sorts = itertools.cycle(Sort)
+    for within, asked, labelled in itertools.product(SCOPES, FILTERS, SELECTORS):
+        yield within, RunQuery(**asked, label_selector=labelled, sort=next(sorts), limit=50)
+
+
+@pytest.mark.parametrize("few", [pytest.param(FEW, id="looked-up"), pytest.param(0, id="met-on-a-walk")])
+async def test_each_list_has_the_runs_that_it_should_in_its_order(database: Database, few: int) -> None:
+    rows = await filled(database, 40)
+    async with database.read(60) as session:
+        for within, query in queries():
+            found = [row.uid for row in await listing.page(session, within, query, None, few)]
+            assert found == expected(rows, within, query), (within, query)
+
+
+@pytest.mark.parametrize("sort", Sort)
+async def test_pages_join_to_the_whole_list_though_runs_are_added(database: Database, sort: Sort) -> None:
+    rows = await filled(database, 24)
+    query = RunQuery(sort=sort, limit=5, include_deleted=True)
+    seen: list[str] = []
+    after: Position | None = None
+    async with database.read(60) as session:
+        while True:
+            page = await listing.page(session, Within(), query, after)
+            seen += [row.uid for row in page[: query.limit]]
+            if len(page) <= query.limit:
+                break
+            after = Position(tuple(getattr(page[query.limit - 1], name) for name in order(sort).columns))
+            after = pagination.decode(pagination.encode(after, "q"), "q", sort)
+    assert seen == expected(rows, Within(), query)
+
+
+class Explained(Executable, ClauseElement):
+    """How a statement is answered."""
+
+    inherit_cache = False
+
+    def __init__(self, statement: Select[Any]) -> None:
+        self.statement = statement
+
+
+@compiles(Explained)
+def _explained(element: Explained, compiler: SQLCompiler, **arguments: Any) -> str:
+    explain = "EXPLAIN" if compiler.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
+    return f"{explain} {compiler.process(element.statement, **arguments)}"
+
+
+def walks(plan: str) -> bool:
+    """Whether an index of the order leads from run to run, and only runs of one moment are sorted."""
+    nothing = "One-Time Filter: false" in plan  # of no namespace
+    sorts = "Sort Key: runs." in plan or "B-TREE FOR ORDER BY" in plan
+    return nothing or ("ix_runs_" in plan and not sorts)
+
+
+async def test_every_list_walks_an_index_or_looks_up_a_few_runs(database: Database) -> None:
+    await filled(database, 3000)
+    async with database.write(60) as session:
+        await session.execute(text("ANALYZE"))
+        await session.execute(text("DROP TABLE IF EXISTS sqlite_stat1"))  # which nobody makes in production
+    for within, query in queries():
+        async with database.read(60) as session:
+            few = await labels_of.few(session, [*listing.requirements(query)], FEW)
+            for statement in await listing.statements(session, within, query, None):
+                rows = await (await session.connection()).execute(Explained(statement.limit(101)))
+                plan = "\n".join(" ".join(map(str, row)) for row in rows)
+                assert few is not None or walks(plan), f"{query}\n{plan}"
+
+
+async def test_namespaces_that_have_runs_are_known(database: Database) -> None:
+    async with database.read() as session:
+        assert await listing.namespaces_with_runs(session) == []
+    await filled(database, 7)
+    async with database.read() as session:
+        assert await listing.namespaces_with_runs(session) == ["team-0", "team-1", "team-2"]
+
+
+async def test_runs_of_former_namespaces_are_told_apart_in_lists_over_all(database: Database) -> None:
+    await filled(database, 6)
+    made = {"name": "team-1", "resource_version": 99, "created_at": NOW + timedelta(minutes=1)}
+    async with database.write() as session:
+        await namespaces.store(session, [{**made, "uid": "anew"}])
+    present = {"uid-000004", "uid-000002", "uid-000003", "uid-000005"}  # 1 was before, 0 is deleted
+    assert set(await listed(database, Within(), RunQuery())) == present
+    assert set(await listed(database, Within(), RunQuery(former_namespaces=True))) == present | {"uid-000001"}
+
+
+async def test_labels_follow_what_kubernetes_has(database: Database) -> None:
+    await filled(database, 1)
+    query = RunQuery(label_selector="tier=iron", include_deleted=True)
+    assert await listed(database, Within(), query) == ["uid-000000"]
+    changed = {**run(0), "labels": {"tier": "gold"}, "digest": "changed", "resource_version": 9}
+    async with database.write() as session:
+        await repository.store(session, [changed])
+    assert await listed(database, Within(), query) == []
+    gold = RunQuery(label_selector="tier=gold,!unique", include_deleted=True)
+    assert await listed(database, Within(), gold) == ["uid-000000"]
+
+
+async def test_runs_of_former_releases_get_their_labels(database: Database) -> None:
+    """Of one that noted what a run is asked to be but no labels, and of one that kept it with the run."""
+    await filled(database, 130)
+    async with database.write() as session:
+        await session.execute(text("DELETE FROM run_labels"))
+        await session.execute(text("UPDATE run_specs SET labelled = NULL"))
+        await session.execute(text("DELETE FROM run_specs WHERE uid = 'uid-000007'"))
+        kept = {name: run(7)[name] for name in ("labels", "annotations", "spec")}
+        await session.execute(update(Run).where(Run.uid == "uid-000007").values(**kept))
+    everything = RunQuery(label_selector="unique", include_deleted=True, limit=200)
+    assert await listed(database, Within(), everything) == []
+    assert await Labelling(database).catch_up() == 130
+    assert len(await listed(database, Within(), everything)) == 130
+    assert await listed(database, Within(), RunQuery(label_selector="unique=u7")) == ["uid-000007"]
+    assert await Labelling(database).catch_up() == 0

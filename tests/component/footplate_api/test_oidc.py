@@ -1,0 +1,220 @@
+"""People with tokens of an OIDC issuer: here a server that changes its keys, and falls silent."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from cluster.machine.ports import claim_ports
+from footplate_api.errors import IssuerUnavailable
+from footplate_api.identity.caller import Caller
+from footplate_api.identity.oidc.config import Oidc
+from footplate_api.identity.oidc.discovery import MOST_BYTES, Discovery
+from footplate_api.identity.oidc.issuer import OidcIssuer
+from footplate_api.identity.oidc.keyring import PAUSE_SECONDS, REFRESH_SECONDS
+from footplate_api.identity.oidc.keys import Key
+from footplate_api.settings import with_driver
+from tests.component.footplate_api.builders import RUNS, eventually
+from tests.component.footplate_api.conftest import Api, running
+from tests.component.footplate_api.fakes import FakeCluster
+from tests.component.footplate_api.test_process import IDLE_MEGABYTES, client, ready, resident, serving
+from tests.support.clock import Clock
+from tests.support.hostile_tokens import HOSTILE
+from tests.support.oidc import CLIENT, Publisher, publishing, rsa_key, self_signed
+from tests.support.reviewer import within
+
+SILENCE = 0.05  # seconds that are enough for an issuer that does not answer
+
+
+@dataclass
+class World:
+    """The API, the issuer that it believes, and the clock by which it asks for keys."""
+
+    api: Api
+    publisher: Publisher
+    clock: Clock
+    patience: list[float]  # seconds with the issuer
+
+    def token(self, key: int = 0, **more: Any) -> str:
+        return self.publisher.keys[key].sign(self.publisher.claims(time.time(), **more))
+
+    async def runs(self, token: str) -> httpx.Response:
+        return await self.api.client.get(RUNS, headers={"Authorization": f"Bearer {token}"})
+
+
+def believed(publisher: Publisher) -> Oidc:
+    return Oidc(
+        publisher.url,
+        (CLIENT,),
+        username_prefix="oidc:",
+        groups_claim="groups",
+        required=(("tenant", "research"),),
+    )
+
+
+@asynccontextmanager
+async def believing(folder: Path) -> AsyncIterator[World]:
+    async with publishing() as publisher:
+        oidc, clock, patience = believed(publisher), Clock(), [60.0]
+
+        async def keys() -> tuple[Key, ...]:
+            return await Discovery(oidc, patience[-1]).keys()
+
+        issuer = OidcIssuer(oidc, keys, clock)
+        url = with_driver(f"sqlite:///{folder}/footplate.db")
+        async with running(url, FakeCluster(), issuers=(issuer,)) as api:
+            api.reviewer.add("unused", Caller("oidc:alice"), within("research"))
+            yield World(api, publisher, clock, patience)
+
+
+@pytest_asyncio.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with believing(tmp_path) as found:
+        yield found
+
+
+async def test_who_has_a_token_of_the_issuer_may_do_what_kubernetes_lets_them(world: World) -> None:
+    token = world.token(groups=["team-a"])
+    assert (await world.runs(token)).status_code == 200
+    denied = await world.api.client.delete(f"{RUNS}/gpt", headers={"Authorization": f"Bearer {token}"})
+    assert denied.status_code == 403 and "oidc:alice may not delete" in denied.json()["detail"]
+    assert not any(asked == token for asked in world.api.reviewer.asked)
+    assert world.publisher.asked == ["/.well-known/openid-configuration", "/keys"]
+
+
+async def test_no_hostile_token_is_let_in_or_ends_in_anything_but_a_sentence(world: World) -> None:
+    for name, (make, says) in HOSTILE.items():
+        token = make(world.publisher, time.time())
+        answer = await world.runs(token)
+        assert answer.status_code == 401, name
+        assert says in answer.json()["detail"], name
+        assert answer.headers["www-authenticate"] == 'Bearer realm="footplate", error="invalid_token"', name
+        assert not any(part in answer.text for part in token.split(".") if len(part) > 8), name
+    assert (await world.runs(world.token())).status_code == 200
+    assert world.publisher.asked == ["/.well-known/openid-configuration", "/keys"]
+
+
+async def test_the_issuer_changes_its_keys_while_people_work(world: World) -> None:
+    first = world.token()
+    assert (await world.runs(first)).status_code == 200
+    world.publisher.keys.insert(0, rsa_key("second"))
+    world.clock.seconds += PAUSE_SECONDS
+    answers = await asyncio.gather(*(world.runs(world.token()) for _ in range(20)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert world.publisher.asked.count("/keys") == 2
+    assert (await world.runs(first)).status_code == 200
+    world.publisher.keys = [rsa_key("third")]
+    world.clock.seconds += PAUSE_SECONDS
+    assert (await world.runs(world.token())).status_code == 200
+    assert (await world.runs(first)).status_code == 401
+
+
+async def test_while_the_issuer_is_silent_known_keys_go_on_and_others_are_told_to_come_back(
+    world: World,
+) -> None:
+    known = world.token()
+    assert (await world.runs(known)).status_code == 200
+    world.publisher.silent = True
+    world.patience.append(SILENCE)
+    world.publisher.keys.insert(0, rsa_key("second"))
+    for _ in range(10):
+        world.clock.seconds += REFRESH_SECONDS
+        assert (await world.runs(known)).status_code == 200
+        unknown = await world.runs(world.token())
+        assert unknown.status_code == 503
+        assert unknown.json()["type"] == "urn:footplate:problem:issuer-unavailable"
+        assert int(unknown.headers["retry-after"]) > 0
+        assert "www-authenticate" not in unknown.headers
+    world.publisher.silent = False
+    world.patience.pop()
+    world.clock.seconds += PAUSE_SECONDS
+    assert (await world.runs(world.token())).status_code == 200
+
+
+async def test_nobody_waits_for_an_issuer_who_needs_it_not(world: World) -> None:
+    world.publisher.silent = True
+    stranger = asyncio.create_task(world.runs(world.token()))
+    while not world.publisher.asked:
+        await asyncio.sleep(0)
+    assert (await world.api.client.get(RUNS)).status_code == 200
+    assert not stranger.done()
+    world.publisher.silent = False
+    assert (await stranger).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("discovery", "says"),
+    [
+        pytest.param({"issuer": "https://b.example.com"}, "another issuer", id="another-issuer"),
+        pytest.param({"issuer": None}, "another issuer", id="no-issuer"),
+        pytest.param({"jwks_uri": None}, "no jwks_uri", id="no-keys"),
+        pytest.param({"jwks_uri": "http://keys.example.com"}, "no jwks_uri", id="plain-http"),
+        pytest.param({"jwks_uri": "file:///etc/passwd"}, "no jwks_uri", id="a-file"),
+        pytest.param({"padding": "a" * MOST_BYTES}, "more than", id="too-long"),
+    ],
+)
+async def test_what_an_issuer_says_wrong_is_no_reason_to_believe_it(
+    discovery: dict[str, Any], says: str
+) -> None:
+    async with publishing() as publisher:
+        publisher.discovery = discovery
+        with pytest.raises(IssuerUnavailable, match=says):
+            await Discovery(believed(publisher)).keys()
+        assert "/keys" not in publisher.asked
+
+
+@pytest.mark.parametrize("path", ["/gone", "/moved", "/html"])
+async def test_keys_that_are_elsewhere_or_no_keys_are_not_looked_for(path: str) -> None:
+    async with publishing() as publisher:
+        publisher.discovery = {"jwks_uri": f"{publisher.url}{path}"}
+        with pytest.raises(IssuerUnavailable, match="it answered"):
+            await Discovery(believed(publisher)).keys()
+        assert publisher.asked[-1] == path
+
+
+async def test_an_issuer_is_believed_by_the_certificates_given_and_no_others(
+    tmp_path: Path,
+) -> None:
+    certificate, _ = files = self_signed(tmp_path)
+    async with publishing(files) as publisher:
+        oidc = believed(publisher)
+        assert publisher.url.startswith("https://")
+        with pytest.raises(IssuerUnavailable, match="Certificate"):
+            await Discovery(oidc).keys()
+        assert publisher.asked == []
+        assert len(await Discovery(replace(oidc, ca_file=certificate)).keys()) == 2
+
+
+def test_certificates_that_cannot_be_read_are_told_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "ca.crt").write_text("nothing")
+    for path in (tmp_path / "ca.crt", tmp_path / "none"):
+        with pytest.raises(ValueError, match="FOOTPLATE_OIDC_CA_FILE must be a file of certificates"):
+            Discovery(Oidc("https://b.example.com", (CLIENT,), ca_file=path))
+
+
+async def test_a_process_is_told_of_its_issuer_by_its_environment_and_idles_small(tmp_path: Path) -> None:
+    [port] = claim_ports(1)
+    async with publishing() as publisher:
+        variables = {
+            "FOOTPLATE_OIDC_ISSUER": publisher.url,
+            "FOOTPLATE_OIDC_AUDIENCES": CLIENT,
+            "FOOTPLATE_OIDC_USERNAME_PREFIX": "-",
+        }
+        with serving(tmp_path, port, **variables) as process:
+            async with client(port) as probe:
+                await eventually(lambda: ready(probe), bool, seconds=60)
+                token = publisher.keys[0].sign(publisher.claims(time.time(), sub="admin"))
+                answer = await probe.get(RUNS, headers={"Authorization": f"Bearer {token}"})
+                assert answer.status_code == 200, answer.text
+            taken = resident(process.pid)
+            print(f"with an issuer: {taken:.0f} MB")
+            assert taken < IDLE_MEGABYTES

@@ -1,0 +1,299 @@
+"""The API's certificate: always there, always vouched for, whatever becomes of the objects."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from footplate_operator.certificates import manifests, policy
+from footplate_operator.certificates.issue import new_authority, new_serving
+from footplate_operator.certificates.keeper import Given, Keeper
+from footplate_operator.certificates.manifests import Place
+from footplate_operator.errors import AlreadyExists, CertificateMissing, LeadershipLost
+from footplate_operator.runtime.fence import Fenced
+from footplate_operator.runtime.kinds import CONFIG_MAP, SECRET, Json
+from tests.support.certificates import serials, vouches
+from tests.support.fake_cluster import Clock, FakeCluster
+
+PLACE = Place("footplate-system", "footplate-api")
+NAMES = policy.names_of(PLACE.service, PLACE.namespace)
+HOST = "footplate-api.footplate-system.svc"
+NOW = Clock().moment
+DAY = timedelta(days=1)
+
+
+def keeper(cluster: FakeCluster, given: Given | None = None) -> Keeper:
+    return Keeper(cluster, PLACE, cluster.clock, given)
+
+
+def secret(cluster: FakeCluster, name: str) -> dict[str, bytes]:
+    data = cluster.objects[SECRET, name]["data"]
+    return {key: base64.b64decode(value) for key, value in data.items()}
+
+
+def bundle(cluster: FakeCluster) -> str:
+    return str(cluster.objects[CONFIG_MAP, PLACE.bundle]["data"]["ca.crt"])
+
+
+def serving(cluster: FakeCluster) -> bytes:
+    return secret(cluster, PLACE.serving)["tls.crt"]
+
+
+def holds(cluster: FakeCluster, trusted: str = "") -> bool:
+    return vouches(trusted or bundle(cluster), serving(cluster), HOST, cluster.clock())
+
+
+# -- what is made ------------------------------------------------------------------------
+
+
+async def test_all_three_objects_are_there_after_one_look() -> None:
+    cluster = FakeCluster()
+    await keeper(cluster).look()
+    assert cluster.calls == ["create Secret", "create ConfigMap", "create Secret"]
+    assert secret(cluster, PLACE.authority).keys() == {"1.crt", "1.key"}
+    assert secret(cluster, PLACE.serving).keys() == {"tls.crt", "tls.key"}
+    assert cluster.objects[SECRET, PLACE.serving]["type"] == "kubernetes.io/tls"
+    assert "PRIVATE" not in bundle(cluster)
+    await keeper(cluster).look()
+    assert len(cluster.calls) == 3, "what is right is left alone"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "footplate-api",
+        "footplate-api.footplate-system",
+        HOST,
+        f"{HOST}.cluster.local",
+        "localhost",
+        "127.0.0.1",
+        "::1",
+    ],
+)
+async def test_a_client_takes_it_by_every_name(name: str) -> None:
+    cluster = FakeCluster()
+    await keeper(cluster).look()
+    assert vouches(bundle(cluster), serving(cluster), name, cluster.clock())
+    assert vouches(bundle(cluster), serving(cluster), name, cluster.clock() - timedelta(minutes=9))
+    assert not vouches(bundle(cluster), serving(cluster), "other.footplate-system.svc", cluster.clock())
+
+
+# -- when it is renewed ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("after", "why"),
+    [
+        pytest.param(-2 * DAY, "it is not valid before", id="of-the-future"),
+        pytest.param(timedelta(), "", id="new"),
+        pytest.param(59 * DAY, "", id="two-months"),
+        pytest.param(60 * DAY, "it ends at", id="two-thirds"),
+        pytest.param(91 * DAY, "it ends at", id="over"),
+    ],
+)
+def test_it_is_renewed_after_two_thirds_of_its_life(after: timedelta, why: str) -> None:
+    authority = new_authority(PLACE, NOW - 100 * DAY)
+    made = new_serving(authority, NAMES, NOW)
+    fault = policy.serving_fault(made, [authority], NAMES, NOW + after)
+    assert fault.startswith(why) and bool(fault) == bool(why)
+
+
+def test_it_is_made_anew_where_it_is_another_services_or_nobodys() -> None:
+    authority, other = new_authority(PLACE, NOW), new_authority(PLACE, NOW)
+    made = new_serving(authority, NAMES, NOW)
+    elsewhere = policy.names_of("other", PLACE.namespace)
+    assert policy.serving_fault(None, [authority], NAMES, NOW) == "none that can be read is there"
+    assert policy.serving_fault(made, [authority], elsewhere, NOW) == "it is for other names"
+    assert policy.serving_fault(made, [other], NAMES, NOW) == "no authority of ours has signed it"
+
+
+@pytest.mark.parametrize(
+    ("after", "made"),
+    [
+        pytest.param(-DAY, True, id="not-valid-yet"),
+        pytest.param(timedelta(), False, id="new"),
+        pytest.param(2919 * DAY, False, id="two-years-left"),
+        pytest.param(2921 * DAY, True, id="less"),
+        pytest.param(3651 * DAY, True, id="over"),
+    ],
+)
+def test_the_next_authority_is_made_two_years_before_the_last_one_ends(after: timedelta, made: bool) -> None:
+    assert bool(policy.authority_fault([new_authority(PLACE, NOW)], NOW + after)) == made
+
+
+def test_an_authority_signs_once_everybody_knows_it() -> None:
+    old, new = new_authority(PLACE, NOW - 3000 * DAY), new_authority(PLACE, NOW)
+    assert policy.signer([old, new], NOW + 29 * DAY) is old
+    assert policy.signer([old, new], NOW + 31 * DAY) is new
+    assert policy.signer([new], NOW) is new
+
+
+async def test_forty_years_in_which_a_bundle_four_weeks_old_always_does() -> None:
+    cluster = FakeCluster()
+    kept, bundles = keeper(cluster), []
+    authorities = set()
+    for _ in range(40 * 26):
+        await kept.look()
+        bundles.append(bundle(cluster))
+        authorities.update(serials(manifests.read_authorities(cluster.objects[SECRET, PLACE.authority])[0]))
+        assert holds(cluster, bundles[max(0, len(bundles) - 3)]) and holds(cluster)
+        cluster.clock.advance(14 * 86400.0)
+    assert len(authorities) == 5
+    assert max(text.count("BEGIN") for text in bundles) == 2
+
+
+# -- what somebody did to the objects ----------------------------------------------------
+
+
+def _edited(cluster: FakeCluster, kind: object, name: str, change: Callable[[Json], None]) -> None:
+    body = cluster.objects[kind, name]
+    change(body)
+    cluster.put(body)
+
+
+def _with(**members: object) -> Callable[[Json], None]:
+    return lambda body: body.update(members)
+
+
+def _data(**members: str) -> Callable[[Json], None]:
+    return lambda body: body["data"].update({name.replace("_", "."): text for name, text in members.items()})
+
+
+_GARBAGE = base64.b64encode(b"garbage").decode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "change"),
+    [
+        pytest.param(SECRET, PLACE.serving, _with(data={}), id="empty"),
+        pytest.param(SECRET, PLACE.serving, _with(data=None), id="no-data"),
+        pytest.param(SECRET, PLACE.serving, _data(tls_crt=_GARBAGE), id="garbage"),
+        pytest.param(SECRET, PLACE.serving, _data(tls_key=_GARBAGE), id="garbage-for-a-key"),
+        pytest.param(SECRET, PLACE.serving, _data(tls_key="%"), id="no-base64"),
+        pytest.param(SECRET, PLACE.serving, _data(more=_GARBAGE), id="more"),
+        pytest.param(SECRET, PLACE.serving, _with(type="Opaque"), id="another-type"),
+        pytest.param(SECRET, PLACE.serving, _with(data={}, immutable=True), id="immutable"),
+        pytest.param(SECRET, PLACE.authority, _with(data={}), id="no-authority"),
+        pytest.param(SECRET, PLACE.authority, _data(**{"1_key": _GARBAGE}), id="authority-without-key"),
+        pytest.param(CONFIG_MAP, PLACE.bundle, _with(data={}), id="no-bundle"),
+        pytest.param(CONFIG_MAP, PLACE.bundle, _data(ca_crt="foreign"), id="another-bundle"),
+    ],
+)
+async def test_what_is_edited_is_set_right(kind: object, name: str, change: Callable[[Json], None]) -> None:
+    cluster = FakeCluster()
+    await keeper(cluster).look()
+    _edited(cluster, kind, name, change)
+    await keeper(cluster).look()
+    assert holds(cluster)
+    assert cluster.objects[SECRET, PLACE.serving]["type"] == "kubernetes.io/tls"
+    calls = len(cluster.calls)
+    await keeper(cluster).look()
+    assert len(cluster.calls) == calls
+
+
+@pytest.mark.parametrize("gone", [PLACE.authority, PLACE.serving, PLACE.bundle])
+async def test_what_is_deleted_is_made_again(gone: str) -> None:
+    cluster = FakeCluster()
+    await keeper(cluster).look()
+    before = serving(cluster)
+    [kind] = [kind for kind, name in cluster.objects if name == gone]
+    cluster.end(kind, gone)
+    await keeper(cluster).look()
+    assert holds(cluster)
+    assert (serving(cluster) != before) == (gone != PLACE.bundle)
+
+
+async def test_another_operators_certificate_is_pasted_into_ours_and_does_not_stay() -> None:
+    cluster, other = FakeCluster(), FakeCluster()
+    await keeper(cluster).look()
+    await keeper(other).look()
+    _edited(cluster, SECRET, PLACE.serving, _with(data=other.objects[SECRET, PLACE.serving]["data"]))
+    await keeper(cluster).look()
+    assert holds(cluster) and serving(cluster) != serving(other)
+
+
+async def test_labels_of_other_tools_stay() -> None:
+    cluster = FakeCluster()
+    await keeper(cluster).look()
+    _edited(cluster, CONFIG_MAP, PLACE.bundle, lambda body: body["metadata"]["labels"].update(team="ml"))
+    _edited(cluster, CONFIG_MAP, PLACE.bundle, _with(data={}))
+    await keeper(cluster).look()
+    assert cluster.objects[CONFIG_MAP, PLACE.bundle]["metadata"]["labels"]["team"] == "ml"
+
+
+# -- who acts ----------------------------------------------------------------------------
+
+
+async def test_whoever_was_slower_changes_nothing() -> None:
+    """Two that read the same objects before either wrote: one Secret stands, and the other looks again."""
+
+    class Slow(FakeCluster):
+        """Another replica is faster than each of its calls."""
+
+        async def create(self, kind: object, body: Json) -> Json:
+            if (kind, body["metadata"]["name"]) not in self.objects:
+                await Keeper(fast, PLACE, fast.clock).look()
+            return await super().create(kind, body)
+
+    fast = FakeCluster()
+    slow = Slow(objects=fast.objects)
+    with pytest.raises(AlreadyExists):
+        await keeper(slow).look()
+    written = dict(fast.objects)
+    await keeper(slow).look()
+    assert slow.objects == written and holds(slow)
+
+
+async def test_a_replica_that_leads_no_more_makes_nothing() -> None:
+    def lost() -> None:
+        raise LeadershipLost("the Lease is not ours")
+
+    cluster = FakeCluster()
+    with pytest.raises(LeadershipLost):
+        await Keeper(Fenced(cluster, lost), PLACE, cluster.clock).run()
+    assert cluster.objects == {}
+
+
+# -- a certificate of somebody else's ----------------------------------------------------
+
+
+def _given(kind: object, value: str) -> Json:
+    text = base64.b64encode(value.encode()).decode() if kind == SECRET else value
+    name = "Secret" if kind == SECRET else "ConfigMap"
+    return {"apiVersion": "v1", "kind": name, "metadata": {"name": "mine"}, "data": {"ca.crt": text}}
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(SECRET, id="secret"), pytest.param(CONFIG_MAP, id="config-map")]
+)
+async def test_who_vouches_for_a_given_certificate_is_handed_on(kind: object) -> None:
+    cluster = FakeCluster()
+    vouching = manifests.bundle_of([new_authority(PLACE, NOW)])
+    cluster.put(_given(kind, f"# the company's own\n{vouching}"))
+    kept = keeper(cluster, Given(kind, "mine"))
+    await kept.look()
+    assert bundle(cluster) == kept.bundle == vouching
+    assert cluster.calls == ["create ConfigMap"], "no certificate is made"
+    renewed = manifests.bundle_of([new_authority(PLACE, NOW)])
+    cluster.put(_given(kind, renewed))
+    await kept.look()
+    assert bundle(cluster) == renewed
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        pytest.param(None, "Secret footplate-system/mine is not there", id="gone"),
+        pytest.param(_given(SECRET, ""), "Secret mine has no ca.crt", id="empty"),
+        pytest.param(_given(SECRET, "x"), "ca.crt of Secret mine holds no certificates in PEM", id="garbage"),
+    ],
+)
+async def test_a_given_certificate_without_its_authority_is_a_sentence(body: Json | None, says: str) -> None:
+    cluster = FakeCluster()
+    if body is not None:
+        cluster.put(body)
+    with pytest.raises(CertificateMissing, match=says):
+        await keeper(cluster, Given(SECRET, "mine")).look()
