@@ -77,7 +77,8 @@ class RequestEdge:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.requests.labels(method, template, str(status)).inc()
         self._metrics.request_seconds.labels(method, template).observe(seconds)
-        level = logging.DEBUG if scope["path"] in _QUIET or template.endswith(_TELEMETRY) else logging.INFO
+        quiet = scope["path"] in _QUIET or scope["path"].endswith(_TELEMETRY)  # no route may be reached
+        level = logging.DEBUG if quiet else logging.INFO
         about = fields(status=status, milliseconds=round(seconds * 1e3, 1))
         log.log(level, "%s %s", scope["method"], scope["path"], extra=about)
 

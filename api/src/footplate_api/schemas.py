@@ -31,3 +31,12 @@ class Schema(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, from_attributes=True, ser_json_inf_nan="strings"
     )
+
+
+class Asked(Schema):
+    """Parameters of a query, by the names that OpenAPI tells and no others.
+
+    A second name for one would be a way around whoever looks at the first (identity.rights).
+    """
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -97,6 +98,29 @@ async def test_who_may_read_may_not_write(api: Api) -> None:
     assert ("research", "gpt") in api.cluster.objects and len(api.cluster.objects) == 1
 
 
+async def test_no_parameter_has_a_second_name_that_openapi_does_not_tell(api: Api) -> None:
+    paths = (await api.client.get("/openapi.json")).json()["paths"]
+    asked = 0
+    for path, verbs in paths.items():
+        told = {parameter["name"] for parameter in verbs.get("get", {}).get("parameters", ())}
+        for name in sorted(told - {"formerNamespaces", "If-None-Match"}):
+            other = re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", name)
+            if other != name:
+                answer = await api.client.get(
+                    path.format(namespace="research", name="gpt"), params={other: "1"}
+                )
+                assert answer.status_code == 422 and f"query.{other}" in answer.text, (path, other)
+                asked += 1
+    assert asked > 10
+
+
+@pytest.mark.parametrize("path", [RUNS, "/v1/runs", *(f"{RUN}{part}" for part in OF_A_RUN[1:])])
+async def test_runs_of_former_namespaces_are_asked_for_by_one_name(api: Api, path: str) -> None:
+    headers = api.reviewer.add("t", Caller("alice"), within("research"))
+    answer = await api.client.get(path, params={"former_namespaces": "true"}, headers=headers)
+    assert answer.status_code == 422 and "query.former_namespaces" in answer.text
+
+
 @pytest.mark.parametrize("said", ["true", "1", "on", "YES", "t", "nonsense"])
 async def test_runs_of_former_namespaces_are_for_who_may_list_all(api: Api, said: str) -> None:
     headers = api.reviewer.add("t", Caller("alice"), within("research"))
@@ -162,3 +186,14 @@ def test_every_route_says_which_right_it_takes() -> None:
     routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
     without = {route.name for route in routes if route.include_in_schema and not rights(route)}
     assert without == {"healthz", "readyz", "version"}
+
+
+async def test_telemetry_that_is_refused_at_the_door_is_no_line_in_the_log(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="footplate_api.access"):
+        answer = await api.client.post(f"{RUN}/telemetry", headers={"Authorization": "Bearer nobodys"})
+        await api.client.get(RUN, headers={"Authorization": "Bearer nobodys"})
+    assert answer.status_code == 401
+    said = [record.getMessage() for record in caplog.records if record.name == "footplate_api.access"]
+    assert said == [f"GET {RUN}"]

@@ -123,14 +123,14 @@ def matches(found: dict[str, str], requirement: selector.Requirement) -> bool:
 
 FILTERS: Final[tuple[dict[str, Any], ...]] = (
     {},
-    {"include_deleted": True},
+    {"includeDeleted": True},
     {"phase": "Running"},
-    {"phase": "Succeeded", "stage": "pretrain", "include_deleted": True},
+    {"phase": "Succeeded", "stage": "pretrain", "includeDeleted": True},
     {"phase": "Queued"},
     {"profile": "profile-1"},
-    {"queue": "queue-1", "requested_by": "user-3"},
-    {"created_from": NOW + timedelta(minutes=3), "created_to": NOW + timedelta(minutes=9)},
-    {"ended_from": NOW + timedelta(hours=2), "ended_to": NOW + timedelta(hours=4), "include_deleted": True},
+    {"queue": "queue-1", "requestedBy": "user-3"},
+    {"createdFrom": NOW + timedelta(minutes=3), "createdTo": NOW + timedelta(minutes=9)},
+    {"endedFrom": NOW + timedelta(hours=2), "endedTo": NOW + timedelta(hours=4), "includeDeleted": True},
 )
 SELECTORS: Final = (
     None,
@@ -151,7 +151,7 @@ def queries() -> Iterator[tuple[Within, RunQuery]]:
     """Every scope, filter and selector, in one order after the other."""
     sorts = itertools.cycle(Sort)
     for within, asked, labelled in itertools.product(SCOPES, FILTERS, SELECTORS):
-        yield within, RunQuery(**asked, label_selector=labelled, sort=next(sorts), limit=50)
+        yield within, RunQuery(**asked, labelSelector=labelled, sort=next(sorts), limit=50)
 
 
 @pytest.mark.parametrize("few", [pytest.param(FEW, id="looked-up"), pytest.param(0, id="met-on-a-walk")])
@@ -166,7 +166,7 @@ async def test_each_list_has_the_runs_that_it_should_in_its_order(database: Data
 @pytest.mark.parametrize("sort", Sort)
 async def test_pages_join_to_the_whole_list_though_runs_are_added(database: Database, sort: Sort) -> None:
     rows = await filled(database, 24)
-    query = RunQuery(sort=sort, limit=5, include_deleted=True)
+    query = RunQuery(sort=sort, limit=5, includeDeleted=True)
     seen: list[str] = []
     after: Position | None = None
     async with database.read(60) as session:
@@ -231,18 +231,18 @@ async def test_runs_of_former_namespaces_are_told_apart_in_lists_over_all(databa
         await namespaces.store(session, [{**made, "uid": "anew"}])
     present = {"uid-000004", "uid-000002", "uid-000003", "uid-000005"}  # 1 was before, 0 is deleted
     assert set(await listed(database, Within(), RunQuery())) == present
-    assert set(await listed(database, Within(), RunQuery(former_namespaces=True))) == present | {"uid-000001"}
+    assert set(await listed(database, Within(), RunQuery(formerNamespaces=True))) == present | {"uid-000001"}
 
 
 async def test_labels_follow_what_kubernetes_has(database: Database) -> None:
     await filled(database, 1)
-    query = RunQuery(label_selector="tier=iron", include_deleted=True)
+    query = RunQuery(labelSelector="tier=iron", includeDeleted=True)
     assert await listed(database, Within(), query) == ["uid-000000"]
     changed = {**run(0), "labels": {"tier": "gold"}, "digest": "changed", "resource_version": 9}
     async with database.write() as session:
         await repository.store(session, [changed])
     assert await listed(database, Within(), query) == []
-    gold = RunQuery(label_selector="tier=gold,!unique", include_deleted=True)
+    gold = RunQuery(labelSelector="tier=gold,!unique", includeDeleted=True)
     assert await listed(database, Within(), gold) == ["uid-000000"]
 
 
@@ -255,9 +255,9 @@ async def test_runs_of_former_releases_get_their_labels(database: Database) -> N
         await session.execute(text("DELETE FROM run_specs WHERE uid = 'uid-000007'"))
         kept = {name: run(7)[name] for name in ("labels", "annotations", "spec")}
         await session.execute(update(Run).where(Run.uid == "uid-000007").values(**kept))
-    everything = RunQuery(label_selector="unique", include_deleted=True, limit=200)
+    everything = RunQuery(labelSelector="unique", includeDeleted=True, limit=200)
     assert await listed(database, Within(), everything) == []
     assert await Labelling(database).catch_up() == 130
     assert len(await listed(database, Within(), everything)) == 130
-    assert await listed(database, Within(), RunQuery(label_selector="unique=u7")) == ["uid-000007"]
+    assert await listed(database, Within(), RunQuery(labelSelector="unique=u7")) == ["uid-000007"]
     assert await Labelling(database).catch_up() == 0

@@ -12,6 +12,7 @@ import pytest
 from footplate_api.errors import ClusterUnavailable, TooManyTokens, Unauthenticated
 from footplate_api.identity.authentication import Authentication
 from footplate_api.identity.caller import Caller
+from footplate_api.identity.rates import sends_telemetry
 from footplate_api.identity.turns import AT_ONCE, WAITING, Turns
 from footplate_api.identity.verdicts import FRESH_SECONDS, RETRY_SECONDS, Verdicts
 from tests.support.clock import Clock
@@ -180,3 +181,27 @@ async def test_a_token_that_is_refused_is_told_apart_from_none(header: str | Non
     with pytest.raises(Unauthenticated) as refused:
         await authentication(FakeReviewer()).caller(header)
     assert refused.value.headers == {"WWW-Authenticate": challenge}
+
+
+async def test_a_question_that_fails_keeps_no_other_verdict_in_use() -> None:
+    clock, failing, withdrawn = Clock(), Asked(True), Asked(True)
+    verdicts = Verdicts[str, object](clock)
+    await verdicts.of("failing", failing)
+    await verdicts.of("withdrawn", withdrawn)
+    failing.away, withdrawn.answer = True, False
+    clock.seconds += FRESH_SECONDS
+    assert await verdicts.of("failing", failing) is True
+    assert await verdicts.of("withdrawn", withdrawn) is True  # asked, and not waited for
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert await verdicts.of("withdrawn", withdrawn) is False
+
+
+def test_only_what_a_coordinator_sends_counts_as_telemetry() -> None:
+    paths = {
+        ("POST", "/v1/namespaces/a/runs/gpt/telemetry"): True,
+        ("GET", "/v1/namespaces/a/runs/gpt/telemetry"): False,
+        ("DELETE", "/v1/namespaces/a/runs/telemetry"): False,
+        ("POST", "/nowhere/telemetry"): False,
+    }
+    assert {key: sends_telemetry(*key) for key in paths} == paths

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from footplate_api.schemas import LARGEST, FormerNamespaces, Schema, Uid
+from footplate_api.schemas import LARGEST, Asked, FormerNamespaces, Schema, Uid
 
 
-class AttemptQuery(Schema):
+class AttemptQuery(Asked):
     """Which attempts."""
-
-    model_config = ConfigDict(extra="forbid")
 
     uid: Uid | None = None
     former_namespaces: FormerNamespaces = False

@@ -6,11 +6,11 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
 from footplate_api.audit.pagination import LONGEST
 from footplate_api.models import audit
-from footplate_api.schemas import Namespace, Schema
+from footplate_api.schemas import Asked, Namespace, Schema
 
 _TEXT: Final = r"^[^\x00]+$"  # PostgreSQL knows no other
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -33,10 +33,8 @@ def _instant(given: datetime) -> datetime:
 Instant = Annotated[AwareDatetime, BeforeValidator(_written), AfterValidator(_instant)]
 
 
-class AuditQuery(Schema):
+class AuditQuery(Asked):
     """Which entries."""
-
-    model_config = ConfigDict(extra="forbid")
 
     namespace: Namespace | None = None
     name: str | None = Field(None, max_length=audit.LONGEST_NAME, pattern=_TEXT, description="of the object")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from footplate_api.schemas import FormerNamespaces, Schema, Step, Uid
+from footplate_api.schemas import Asked, FormerNamespaces, Schema, Step, Uid
 
 
-class CheckpointQuery(Schema):
+class CheckpointQuery(Asked):
     """Which checkpoints."""
-
-    model_config = ConfigDict(extra="forbid")
 
     uid: Uid | None = None
     former_namespaces: FormerNamespaces = False

@@ -7,6 +7,7 @@ of ATM: one that is full already is as good as none, so what is forgotten first 
 
 from __future__ import annotations
 
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from footplate_api.identity.gate import CALLER, SCRAPED
 
 MOST: Final = 20_000  # callers of the last seconds that are told apart
 _ROUNDING: Final = 1e-6  # seconds, of sums of floats
-_TELEMETRY: Final = "/telemetry"
+_TELEMETRY: Final = re.compile("/v1/namespaces/[^/]+/runs/[^/]+/telemetry")
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,11 @@ class RateGate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         caller: Caller | None = scope.get(CALLER)
         if caller is not None and scope["path"] != SCRAPED:
-            self._admit(caller, sends_telemetry=scope["path"].endswith(_TELEMETRY))
+            self._admit(caller, sends_telemetry(scope["method"], scope["path"]))
         await self._app(scope, receive, send)
 
-    def _admit(self, caller: Caller, sends_telemetry: bool) -> None:
-        if sends_telemetry:  # coordinators of a namespace have one account, and a pod each
+    def _admit(self, caller: Caller, of_a_coordinator: bool) -> None:
+        if of_a_coordinator:  # coordinators of a namespace have one account, and a pod each
             rate, wait = self._rates.telemetry, self._telemetry.take(caller.pod_uid or caller.username)
         else:
             rate, wait = self._rates.requests, self._requests.take(caller.username)
@@ -98,3 +99,8 @@ class RateGate:
                 " once after a pause; this one was not looked at.",
                 wait,
             )
+
+
+def sends_telemetry(method: str, path: str) -> bool:
+    """Whether it is a batch of a run; that a run has this name is something else."""
+    return method == "POST" and _TELEMETRY.fullmatch(path) is not None

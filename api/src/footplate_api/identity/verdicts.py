@@ -13,17 +13,17 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Generic, TypeVar
 
-from footplate_api.errors import ClusterUnavailable
+from footplate_api.errors import ClusterUnavailable, TooManyTokens
 
 FRESH_SECONDS: Final = 30.0
 REFUSED_SECONDS: Final = 10.0  # whoever was just given a right should not wait long for it
 STALE_SECONDS: Final = 15 * 60.0  # of a good one, while the API server is away
 # Where there is a good one of before:
 PATIENT_SECONDS: Final = 2.0  # for an answer
-RETRY_SECONDS: Final = 5.0  # after a question that nobody answered, until the next one
+RETRY_SECONDS: Final = 5.0  # after a question that nobody answered, until one is waited for again
 MOST: Final = 20_000  # good ones, of some 300 bytes each
 MOST_REFUSED: Final = 10_000
 
@@ -36,6 +36,7 @@ class _Verdict(Generic[Answer]):
     answer: Answer
     at: float
     until: float  # its subject ends: that of a token
+    tried: float = float("-inf")  # when it was asked for again in vain
 
 
 @dataclass(frozen=True)
@@ -78,15 +79,18 @@ class Verdicts(Generic[Key, Answer]):
             return known.answer
         if known is None or not self._stands(known):
             return await asyncio.shield(self._question(key, ask, until).task)  # others may wait for it, too
-        if self._clock() - self._missed < RETRY_SECONDS:
+        if self._clock() - known.tried < RETRY_SECONDS:
             return known.answer
         question = self._question(key, ask, until)
+        if self._clock() - self._missed < RETRY_SECONDS:
+            return known.answer  # what comes of the question counts from the next time on
         left = question.since + self._patience - self._clock()
         answered, _ = await asyncio.wait({question.task}, timeout=max(left, 0.0))
-        if answered and not isinstance(question.task.exception(), ClusterUnavailable):
-            self._missed = float("-inf")
+        failure = question.task.exception() if answered else None
+        if answered and not isinstance(failure, ClusterUnavailable):
             return question.task.result()
-        self._missed = self._clock()
+        if not isinstance(failure, TooManyTokens):  # which says nothing of the API server
+            self._missed = self._clock()
         if not self._stands(known):
             return await asyncio.shield(question.task)
         return known.answer
@@ -109,11 +113,13 @@ class Verdicts(Generic[Key, Answer]):
 
     def _answered(self, key: Key, done: asyncio.Task[Answer]) -> None:
         del self._asked[key]
-        if not done.cancelled():
-            done.exception()  # whoever asked may have left
+        known = self._known[True].get(key)
+        if not done.cancelled() and done.exception() is not None and known is not None:
+            self._known[True][key] = replace(known, tried=self._clock())
 
     async def _ask(self, key: Key, ask: Callable[[], Awaitable[Answer]], until: float) -> Answer:
         answer = await ask()
+        self._missed = float("-inf")
         good = bool(answer)
         self._known[not good].pop(key, None)
         found = self._known[good]

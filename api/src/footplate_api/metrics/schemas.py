@@ -5,9 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
-from pydantic import ConfigDict, Field, WithJsonSchema, create_model, field_validator, model_validator
+from pydantic import Field, WithJsonSchema, create_model, field_validator, model_validator
 
-from footplate_api.schemas import LARGEST, FormerNamespaces, Number, Schema, Step, Uid
+from footplate_api.schemas import LARGEST, Asked, FormerNamespaces, Number, Schema, Step, Uid
 from footplate_contracts.metrics import COLUMNS, VALUE_NAME, Column, Scalar
 
 DEFAULT_ROWS = 5000
@@ -42,10 +42,8 @@ ColumnName = Annotated[
 ]
 
 
-class MetricQuery(Schema):
+class MetricQuery(Asked):
     """Which part of a history, how dense, which columns."""
-
-    model_config = ConfigDict(extra="forbid")
 
     uid: Uid | None = None
     former_namespaces: FormerNamespaces = False

@@ -22,7 +22,7 @@ from footplate_api.labels import selector
 from footplate_api.labels.derived import LONGEST_VALUE
 from footplate_api.runs.ordering import Sort
 from footplate_api.runs.pagination import LONGEST
-from footplate_api.schemas import FormerNamespaces, Schema
+from footplate_api.schemas import Asked, FormerNamespaces, Schema
 from footplate_contracts.names import Phase
 from footplate_contracts.v1alpha1.training import Stage
 
@@ -92,10 +92,8 @@ Instant = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator
 _Property = Annotated[str, Field(max_length=LONGEST_VALUE, pattern=r"^[^\x00]+$")]
 
 
-class RunQuery(Schema):
+class RunQuery(Asked):
     """Which runs to list, and in which order."""
-
-    model_config = ConfigDict(extra="forbid")
 
     phase: Phase | None = Field(None, description="only runs in this phase")
     stage: Stage | None = Field(None, description="only runs of this stage")
