@@ -21,7 +21,7 @@ from footplate_api.edge import Context
 from footplate_api.identity.authentication import Authentication
 from footplate_api.identity.authorization import Authorization
 from footplate_api.identity.gate import IdentityGate
-from footplate_api.identity.rates import RateGate
+from footplate_api.identity.rates import Buckets, RateGate
 from footplate_api.metrics import routes as metrics
 from footplate_api.middleware import RequestEdge
 from footplate_api.pipelines import kubernetes, migration
@@ -90,6 +90,7 @@ def create_app(context: Context) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     edge.install(app)
+    app.state.refusals = Buckets(context.access.rates.noted_refusals, context.clock)
     app.state.authorization = Authorization(context.reviewer, context.clock)
     authentication = Authentication(
         context.reviewer, context.access.audiences, context.issuers, context.clock

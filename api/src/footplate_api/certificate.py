@@ -64,6 +64,7 @@ class Certificate:
             text = self.files.read()
             if text != self._loaded:
                 _tried(text)
+                _load(self.context, text)
         except (OSError, ValueError) as error:
             said = self._says(error)
             if (said, text) != self._refused:
@@ -73,7 +74,6 @@ class Certificate:
         self._refused = None
         if text == self._loaded:
             return False
-        _load(self.context, text)
         self._loaded = text
         _log.info("serving with the certificate that %s holds now", self.files.certificate)
         return True

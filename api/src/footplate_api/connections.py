@@ -6,6 +6,9 @@ batches is admitted. What the kernel holds of a connection bounds what is read a
 its own. Its patience is a minute for a handshake and half a minute for a goodbye: a client that keeps an
 idle connection and does not look at it, as many do, would hold up the end of the process for as long. The
 server offers no way to say less, so the loop says it.
+
+Neither the server nor its parser bounds what stands before a body, which is all in memory before anybody is
+asked who sends it: the protocol counts it.
 """
 
 from __future__ import annotations
@@ -23,6 +26,15 @@ GOODBYE_SECONDS: Final = 1.0
 KERNEL_BYTES: Final = 16 * 1024  # the kernel takes it for twice as much, of which half is its own
 DECRYPTED_BYTES: Final = 16 * 1024  # the most that one record of TLS holds
 WAITING_BYTES: Final = 64 * 1024  # of an answer that its caller does not take
+URL_BYTES: Final = 8 * 1024
+HEADER_BYTES: Final = 64 * 1024  # of all headers of a request; a token has up to 16 KiB
+_HEADER_ITSELF: Final = 32  # that one header takes beside its text, as HTTP/2 counts it
+_URL_TOO_LONG: Final = f"The URL must have at most {URL_BYTES} bytes."
+_HEADERS_TOO_LONG: Final = f"The headers must have at most {HEADER_BYTES} bytes."
+
+
+class TooLong(Exception):
+    """What stands before the body has too many bytes; the parser makes it an error of its own."""
 
 
 class Protocol(HttpToolsProtocol):
@@ -33,7 +45,57 @@ class Protocol(HttpToolsProtocol):
         if transport.get_extra_info("sslcontext") is not None:
             transport.set_read_buffer_limits(high=DECRYPTED_BYTES)  # type: ignore[attr-defined]  # of TLS only
             transport.set_write_buffer_limits(high=WAITING_BYTES)
+        self._headers_bytes = 0  # of the request that is read
+        self._silent_bytes = 0  # of which the parser has made nothing yet, as of half a header
+        self._excess = ""
         super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what the parser keeps to itself; what it passes on is counted below."""
+        self._silent_bytes += len(data)
+        super().data_received(data)
+        if self._silent_bytes > HEADER_BYTES and not self.transport.is_closing():
+            self._excess = _HEADERS_TOO_LONG
+            self.send_400_response(_HEADERS_TOO_LONG)
+
+    def on_message_begin(self) -> None:
+        """Count anew."""
+        self._headers_bytes = self._silent_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """Take a piece of it; raises TooLong."""
+        self._silent_bytes = 0
+        super().on_url(url)
+        if len(self.url) > URL_BYTES:
+            self._excess = _URL_TOO_LONG
+            raise TooLong(_URL_TOO_LONG)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take one, a trailer included; raises TooLong."""
+        self._silent_bytes = 0
+        self._headers_bytes += len(name) + len(value) + _HEADER_ITSELF
+        if self._headers_bytes > HEADER_BYTES:
+            self._excess = _HEADERS_TOO_LONG
+            raise TooLong(_HEADERS_TOO_LONG)
+        super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of it."""
+        self._silent_bytes = 0
+        super().on_body(body)
+
+    def send_400_response(self, msg: str) -> None:
+        """Say what is wrong with what is no request, and close: with 431 where it is the headers' length."""
+        if self._excess != _HEADERS_TOO_LONG:
+            super().send_400_response(self._excess or msg)
+            return
+        text = _HEADERS_TOO_LONG.encode()
+        self.transport.write(
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
+            b"content-length: %d\r\nconnection: close\r\n\r\n%s" % (len(text), text)
+        )
+        self.transport.close()
 
 
 class Loop(uvloop.Loop):

@@ -45,6 +45,11 @@ class Metrics:
         self.ingested_rows = Counter(
             "footplate_api_ingested_rows", "Metric rows received and stored.", registry=self.registry
         )
+        self.audit_refusals_left_out = Counter(
+            "footplate_api_audit_refusals_left_out",
+            "Writes that were refused and not noted in the audit: their callers had too many.",
+            registry=self.registry,
+        )
         self.database_full = Gauge(
             "footplate_api_database_full",
             "1 while the database has no room for what is to be stored; it can be read all the same.",

@@ -95,7 +95,7 @@ def config_map_name(run: str, digest: str) -> str:
 
 def api_ca_name(run: str) -> str:
     """Name of the ConfigMap with the certificates that vouch for the API to the run's coordinator."""
-    return f"{run}-api-ca"
+    return f"{run}-api-bundle"  # the release has its own under "-api-ca", maybe beside the run
 
 
 def revision_name(run: str, revision: int) -> str:

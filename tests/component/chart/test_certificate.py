@@ -97,7 +97,6 @@ def test_a_certificate_of_somebody_else(
     assert {name: value for name, value in said.items() if "_CA_" in name} == told
     rights = named_rights(one(objects, "Role", "footplate-operator-certificates"))
     assert rights == {
-        ("secrets", ""): {"create"},
         ("configmaps", ""): {"create"},
         ("configmaps", PLACE.bundle): {"get", "update", "delete"},
         **read,

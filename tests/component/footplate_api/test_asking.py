@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import re
-from datetime import timedelta
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, text, update
+import pytest_asyncio
+from sqlalchemy import func, select, update
 
+from footplate_api.coordinators import repository as coordinators
 from footplate_api.database import Database
-from footplate_api.edge import utc_now
 from footplate_api.errors import ClusterUnavailable
-from footplate_api.identity.caller import Caller
+from footplate_api.identity.caller import Caller, Right
 from footplate_api.models.idempotency import IdempotencyKey
 from footplate_api.pipelines.retention import Retention
 from footplate_api.ports import Manifest
@@ -25,6 +28,39 @@ from tests.support.reviewer import everything, within
 KEY = {"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
 GPT = {"metadata": {"name": "gpt"}, "spec": {"stage": "pretrain"}}
 OTHER = {"metadata": {"name": "other"}, "spec": {"stage": "pretrain"}}
+
+
+@dataclass
+class Clock:
+    """What time it is: soon after the runs of a FakeCluster were made, until it is put forward."""
+
+    time: datetime = datetime(2026, 11, 25, 11, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.time
+
+
+class Dated(FakeCluster):
+    """Its runs are made when they are made."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    async def create_run(self, namespace: str, manifest: Manifest) -> Manifest:
+        metadata = {**manifest["metadata"], "creationTimestamp": self._clock().isoformat()}
+        return await super().create_run(namespace, {**manifest, "metadata": metadata})
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest_asyncio.fixture
+async def api(database_url: str, clock: Clock) -> AsyncIterator[Api]:
+    async with running(database_url, Dated(clock), now=clock) as started:
+        yield started
 
 
 # -- twice -----------------------------------------------------------------------------
@@ -39,7 +75,7 @@ async def test_whoever_asks_twice_under_one_key_gets_one_run_and_one_answer(api:
 
 
 async def test_a_run_that_kubernetes_has_and_the_database_does_not_is_answered_the_second_time(
-    database_url: str,
+    database_url: str, clock: Clock
 ) -> None:
     """As if the database had gone away, or the process been killed, between creating and committing."""
 
@@ -55,12 +91,18 @@ async def test_a_run_that_kubernetes_has_and_the_database_does_not_is_answered_t
 
     cluster = Lost()
     cluster.silent = True  # the mirror hears of it later
-    async with running(database_url, cluster) as api:
+    async with running(database_url, cluster, now=clock) as api:
         assert (await api.client.post(RUNS, json=GPT, headers=KEY)).status_code == 503
         uid = cluster.objects["research", "gpt"]["metadata"]["uid"]
+        begun = {"attempts": [{"number": 1}], "coordinator": {"podUID": "pod-1", "epoch": 1}}
+        await cluster.put("research", "gpt", status=begun)
         again = await api.client.post(RUNS, json=GPT, headers=KEY)
         assert (again.status_code, again.json()["uid"], len(cluster.objects)) == (201, uid, 1)
         assert (await api.client.get(f"{RUNS}/gpt")).json()["uid"] == uid
+        told = (await api.client.get(f"{RUNS}/gpt/attempts")).json()["items"]
+        assert [attempt["number"] for attempt in told] == [1]
+        async with api.context.database.read() as session:
+            assert await coordinators.find(session, "research", "gpt", "pod-1") is not None
 
 
 async def test_a_run_that_was_gone_before_its_answer_came_is_not_made_anew(api: Api) -> None:
@@ -124,22 +166,33 @@ async def test_a_key_that_cannot_be_is_refused_by_name(api: Api, key: str) -> No
     assert api.cluster.objects == {}
 
 
-async def test_keys_are_kept_for_a_day(api: Api) -> None:
-    database = api.context.database
-    for number, hours in enumerate((23, 25)):
-        headers = {"Idempotency-Key": f"key-{number}"}
-        body = {"metadata": {"name": f"run-{number}"}, "spec": {}}
-        first = await api.client.post(RUNS, json=body, headers=headers)
-        await api.client.delete(f"{RUNS}/run-{number}")
-        async with database.write() as session:
-            created = utc_now() - timedelta(hours=hours)
-            await session.execute(update(IdempotencyKey).values(created_at=created))
-            await session.execute(text("DELETE FROM run_labels"))
-        again = await api.client.post(RUNS, json=body, headers=headers)
-        assert (again.content == first.content) is (hours < 24)
-        assert await kept(database) == 1
-        await Retention(database, lambda: utc_now() + timedelta(hours=25)).look()
-        assert await kept(database) == 0
+@pytest.mark.parametrize("named", [{"name": "gpt"}, {"generateName": "gpt-"}], ids=["name", "prefix"])
+@pytest.mark.parametrize("hours", [23, 25])
+async def test_keys_are_kept_for_a_day(api: Api, clock: Clock, named: dict[str, str], hours: int) -> None:
+    database, body = api.context.database, {"metadata": named, "spec": {}}
+    first = await api.client.post(RUNS, json=body, headers=KEY)
+    await api.client.delete(f"{RUNS}/{first.json()['name']}")
+    clock.time += timedelta(hours=hours)
+    again = await api.client.post(RUNS, json=body, headers=KEY)
+    assert again.status_code == 201
+    assert (again.content == first.content) is (hours < 24)
+    assert len(api.cluster.objects) == (0 if hours < 24 else 1)
+    assert await kept(database) == 1
+    await Retention(database, lambda: clock() + timedelta(hours=25)).look()
+    assert await kept(database) == 0
+
+
+async def test_tomorrow_a_prefix_makes_another_name_and_a_name_is_taken(api: Api, clock: Clock) -> None:
+    prefixed = {"metadata": {"generateName": "gpt-"}, "spec": {}}
+    bodies = {"key-0": prefixed, "key-1": GPT}
+    for day in range(2):
+        answers = {
+            key: await api.client.post(RUNS, json=body, headers={"Idempotency-Key": key})
+            for key, body in bodies.items()
+        }
+        assert [answer.status_code for answer in answers.values()] == [201, 201 if day == 0 else 409]
+        clock.time += timedelta(hours=25)
+    assert len(api.cluster.objects) == 3
 
 
 async def kept(database: Database) -> int:
@@ -182,6 +235,18 @@ async def test_what_a_profile_does_not_say_is_unknown(api: Api) -> None:
         "kilowattHours": None,
         "carbonKilograms": None,
     }
+
+
+async def test_what_an_hour_would_cost_is_told_to_whoever_may_read_the_profile(api: Api) -> None:
+    api.cluster.profiles["h100"] = PROFILE
+    runs = within("research", verbs=("create",))
+    profile = Right("get", "computeprofiles", name="h100")
+    alice = api.reviewer.add("a", Caller("alice"), runs)
+    bob = api.reviewer.add("b", Caller("bob"), lambda right: right == profile or runs(right))
+    for who, dollars in ((alice, None), (bob, "73.8")):
+        answer = await api.client.post(RUNS, json=ASKED, params={"dryRun": "true"}, headers=who)
+        assert (answer.status_code, answer.json()["hourly"]["dollars"]) == (200, dollars)
+        assert answer.json()["hourly"]["nodes"] == 3
 
 
 async def test_a_dry_run_is_refused_as_the_run_would_be(api: Api) -> None:

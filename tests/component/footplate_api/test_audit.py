@@ -279,7 +279,7 @@ async def test_what_is_too_long_or_no_text_is_cut_and_stays_apart(database: Data
         rows = [entry for entry, _ in await repository.page(session, AuditQuery(), None)]
     assert {len(entry.username) for entry in rows} == {audit.LONGEST_USER}
     assert len({entry.username for entry in rows}) == 2
-    assert {(len(entry.name), len(entry.namespace), len(entry.groups)) for entry in rows} == {(253, 63, 64)}
+    assert {(len(entry.name), len(entry.namespace), len(entry.groups)) for entry in rows} == {(253, 63, 4)}
 
 
 # -- reading ------------------------------------------------------------------------------

@@ -1,19 +1,24 @@
-"""What a connection over TLS may hold of a process that does not take it."""
+"""What a connection may hold of the process: of what that does not take, and of what stands before a body."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import pytest
 import uvicorn
 
 from footplate_api.certificate import Certificate, Files
-from footplate_api.connections import Loop, Protocol
+from footplate_api.connections import URL_BYTES, Loop, Protocol
 from tests.support.certificates import Issuer, Volume
 
 SENT = 4 * 1024 * 1024
+PIECE = 4096
 BOUND = 256 * 1024  # of what a client could send: buffers of both kernels, of TLS and of the server
 
 
@@ -72,3 +77,77 @@ def test_little_is_read_ahead_of_whoever_takes_it(tmp_path: Path) -> None:
         found = runner.run(taken(served(tmp_path, issuer, Protocol), issuer))
     print(f"\n{found / 1024:.0f} KiB of a connection are held")
     assert 0 < found < BOUND
+
+
+# -- what stands before a body -----------------------------------------------------------
+
+
+async def answered(config: uvicorn.Config, *requests: bytes, issuer: Issuer | None = None) -> list[bytes]:
+    """What a server says to each of `requests`, on a connection of its own, until it closes."""
+    server = uvicorn.Server(config)
+    config.load()
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
+    address = server.servers[0].sockets[0].getsockname()
+    found = [await asyncio.to_thread(said, address, request, issuer) for request in requests]
+    for listening in server.servers:
+        listening.close()
+    return found
+
+
+def said(address: tuple[str, int], request: bytes, issuer: Issuer | None) -> bytes:
+    """The answer to `request`, of which the server may not take all."""
+    with socket.create_connection(address, timeout=10.0) as own:
+        client = own if issuer is None else issuer.trusting().wrap_socket(own, server_hostname="127.0.0.1")
+        found = b""
+        with client, suppress(ConnectionError, ssl.SSLError):
+            with suppress(ConnectionError, ssl.SSLError):
+                for start in range(0, len(request), PIECE):
+                    client.sendall(request[start : start + PIECE])
+            while more := client.recv(65536):
+                found += more
+        return found
+
+
+def request(url: int = 1, headers: Sequence[int] = (), rest: bytes = b"\r\n") -> bytes:
+    """One with a URL of `url` bytes and headers with values of so many; `rest` stands behind them."""
+    values = b"".join(b"X-%d: %s\r\n" % (number, b"h" * size) for number, size in enumerate(headers))
+    return b"GET /%s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n%s%s" % (b"u" * (url - 1), values, rest)
+
+
+async def greeting(scope: Any, receive: Any, send: Any) -> None:
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body"})
+
+
+CHUNKED: Final = b"Transfer-Encoding: chunked\r\n\r\n"
+BEFORE_BODIES: Final = {
+    "a URL": (request(URL_BYTES), b"200"),
+    "a longer URL": (request(URL_BYTES + 1), b"400"),
+    "a URL without end": (request(SENT)[: SENT // 2], b"400"),
+    "a token": (request(headers=[16 * 1024]), b"200"),
+    "headers": (request(headers=[15 * 1024] * 4), b"200"),
+    "more headers": (request(headers=[15 * 1024] * 5), b"431"),
+    "many headers": (request(headers=[0] * 2000), b"431"),
+    "a header without end": (request(headers=[SENT])[: SENT // 2], b"431"),
+    "a body": (request(rest=b"Content-Length: %d\r\n\r\n" % (SENT // 2) + bytes(SENT // 2)), b"200"),
+    "a body in pieces": (request(rest=CHUNKED + b"2000\r\n%s\r\n" % bytes(8192) * 50 + b"0\r\n\r\n"), b"200"),
+    "a trailer without end": (request(rest=CHUNKED + b"0\r\nX: " + b"t" * (SENT // 2)), b"431"),
+    "nothing": (b"\r\n" * (SENT // 4), b"431"),
+}
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+def test_what_stands_before_a_body_is_bounded(tmp_path: Path, encrypted: bool) -> None:
+    issuer = Issuer()
+    config = served(tmp_path, issuer, Protocol)
+    config.app = greeting
+    if not encrypted:
+        config.ssl_context_factory = None
+    requests = [sent for sent, _ in BEFORE_BODIES.values()]
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        answers = runner.run(answered(config, *requests, issuer=issuer if encrypted else None))
+    statuses = dict(zip(BEFORE_BODIES, (answer[9:12] for answer in answers), strict=True))
+    assert statuses == {what: status for what, (_, status) in BEFORE_BODIES.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import operator
 import os
 import signal
@@ -12,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -203,6 +205,30 @@ def test_a_key_with_a_password_is_refused_and_nobody_is_asked(tmp_path: Path) ->
     subprocess.run(encrypt, check=True, capture_output=True)
     with pytest.raises(ValueError, match="the key is encrypted"):
         Certificate(Files(certificate, key))
+
+
+class Fickle(ssl.SSLContext):
+    """A machine that has no room for a moment."""
+
+    had_room = False
+
+    def load_cert_chain(self, *args: Any, **more: Any) -> None:
+        self.had_room, had_room = True, self.had_room
+        if not had_room:
+            raise OSError(errno.EMFILE, "Too many open files")
+        super().load_cert_chain(*args, **more)
+
+
+def test_a_certificate_that_could_not_be_loaded_is_loaded_at_the_next_look(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    issuer, volume = Issuer(), Volume(tmp_path / "tls")
+    volume.put(issuer.serving())
+    certificate = Certificate(Files(volume / "tls.crt", volume / "tls.key"))
+    certificate.context = Fickle(ssl.PROTOCOL_TLS_SERVER)
+    volume.put(issuer.serving())
+    assert not certificate.refresh() and "Too many open files" in caplog.text
+    assert certificate.refresh() and not certificate.refresh()
 
 
 def test_files_that_are_away_for_a_moment_are_told_once(

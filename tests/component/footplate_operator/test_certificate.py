@@ -152,7 +152,7 @@ def test_a_coordinator_that_knows_no_api_has_a_successor_and_no_worker_notices(
         wait_for(lambda: "tiny-c2" in api.names(POD), "the next coordinator")
         wait_for(lambda: "tiny-c1" not in api.names(POD), "the first one is gone")
         wait_for(lambda: step(api) > before_step, "it trains on", 120)
-        assert read(api, "configmap/tiny-api-ca") == read(home, OBJECTS[2])
+        assert read(api, "configmap/tiny-api-bundle") == read(home, OBJECTS[2])
     assert {name: uid for name, uid in uids(api).items() if "-w" in name} == before
 
 

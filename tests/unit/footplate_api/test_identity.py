@@ -11,7 +11,7 @@ import pytest
 
 from footplate_api.errors import ClusterUnavailable, Forbidden, Unauthenticated
 from footplate_api.identity.authentication import LONGEST, Authentication, bearer, ending, unverified
-from footplate_api.identity.authorization import Authorization
+from footplate_api.identity.authorization import AT_ONCE, Authorization
 from footplate_api.identity.caller import Caller, Right
 from footplate_api.identity.reviewing import access_review, caller, token_review
 from footplate_api.identity.rights import Demand
@@ -256,3 +256,68 @@ async def test_which_namespaces_may_be_listed() -> None:
     may = Authorization(reviewer, clock=Clock())
     assert await may.listable(ALICE, ["team-a", "team-b", "team-c"]) == {"team-a", "team-c"}
     assert await may.listable(Caller("admin"), ["team-a"]) is None
+
+
+class Slow(FakeReviewer):
+    """Answers a review of one namespace once `go` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = asyncio.Event()
+        self.now = self.most = 0
+
+    async def allowed(self, caller: Caller, right: Right) -> bool:
+        found = await super().allowed(caller, right)
+        if right.namespace:
+            self.now += 1
+            self.most = max(self.most, self.now)
+            await self.go.wait()
+            self.now -= 1
+        return found
+
+
+async def passing() -> None:
+    """Until nobody has anything to do."""
+    for _ in range(200):
+        await asyncio.sleep(0)
+
+
+async def test_looks_at_all_namespaces_share_their_turns_and_a_user_has_one() -> None:
+    reviewer = Slow()
+    may = Authorization(reviewer, clock=Clock())
+    namespaces = [f"team-{number}" for number in range(100)]
+    tokens = [Caller("alice", extra=(("credential-id", (str(number),)),)) for number in range(5)]
+    others = [Caller(f"user-{number}") for number in range(5)]
+    for asking in (*tokens, *others):
+        reviewer.add("t", asking, within("team-7"))
+    one = [asyncio.create_task(may.listable(caller, namespaces)) for caller in (*tokens, tokens[0])]
+    await passing()
+    assert (reviewer.now, reviewer.most) == (AT_ONCE, AT_ONCE)
+    assert len({asked.namespace for asked in reviewer.asked if isinstance(asked, Right)}) == 1 + AT_ONCE
+    many = [asyncio.create_task(may.listable(caller, namespaces)) for caller in others]
+    await passing()
+    assert (reviewer.now, reviewer.most) == (AT_ONCE, AT_ONCE)
+    reviewer.go.set()
+    assert await asyncio.gather(*one, *many) == [{"team-7"}] * 11
+    assert reviewer.most == AT_ONCE
+    assert len(reviewer.asked) == 10 * (1 + len(namespaces))  # what one token asks twice is one look
+
+
+async def test_a_look_that_fails_asks_for_nothing_more() -> None:
+    reviewer = FakeReviewer()
+    reviewer.add("t", ALICE, within())
+    may = Authorization(reviewer, clock=Clock())
+    await may.allowed(ALICE, Right("list"))
+    reviewer.available = False
+    with pytest.raises(ClusterUnavailable):
+        await may.listable(ALICE, [f"team-{number}" for number in range(100)])
+    await passing()
+    assert len(reviewer.asked) <= 1 + 2 * AT_ONCE
+    reviewer.available = True
+    assert await may.listable(ALICE, ["team-a"]) == frozenset()
+
+
+def test_words_of_a_path_are_kept_as_long_as_an_object_can_be_named() -> None:
+    right = Demand("get", named=True).right({"namespace": "a" * 10_000, "name": "b" * 500_000})
+    assert (right.namespace, right.name) == ("a" * 64, "b" * 254)  # one more than there can be
+    assert Demand("list").right({"namespace": "team-a"}).namespace == "team-a"

@@ -64,6 +64,13 @@ def test_anything_else_is_refused(cursor: str) -> None:
     assert refused.value.fields[0].field == "query.cursor"
 
 
+@pytest.mark.parametrize("name", ["\ud800", "a\0", 7, None])
+def test_a_name_that_no_database_takes_is_refused(name: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        decode(encode(Position((name, THEN, "uid")), "query"), "query", Sort.NAME)
+    assert refused.value.fields[0].field == "query.cursor"
+
+
 @given(st.integers(0, len(CURSOR) - 1), st.sampled_from(string.ascii_letters + string.digits + "-_"))
 def test_a_cursor_that_was_changed_anywhere_is_refused(place: int, letter: str) -> None:
     changed = CURSOR[:place] + letter + CURSOR[place + 1 :]

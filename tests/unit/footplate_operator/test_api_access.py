@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from footplate_contracts.names import Env
+from footplate_contracts.names import Env, api_ca_name
 from footplate_operator.api_access import ApiAccess
 from footplate_operator.errors import ApiUnreachable
 from footplate_operator.runtime.kinds import CONFIG_MAP, EVENT, POD, Json
@@ -16,7 +16,7 @@ from tests.support.fake_cluster import travelled
 from tests.support.operator_fakes import NAME, run_manifest
 from tests.support.operator_world import World, running
 
-CA = f"{NAME}-api-ca"
+CA = api_ca_name(NAME)
 LONG = {"training": run_manifest()["spec"]["training"] | {"steps": 100_000}}
 
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from footplate_contracts import names
 from footplate_operator.certificates import manifests, policy
 from footplate_operator.certificates.issue import new_authority, new_serving
 from footplate_operator.certificates.keeper import Given, Keeper
@@ -79,6 +80,12 @@ async def test_a_client_takes_it_by_every_name(name: str) -> None:
     assert vouches(bundle(cluster), serving(cluster), name, cluster.clock())
     assert vouches(bundle(cluster), serving(cluster), name, cluster.clock() - timedelta(minutes=9))
     assert not vouches(bundle(cluster), serving(cluster), "other.footplate-system.svc", cluster.clock())
+
+
+@pytest.mark.parametrize("run", ["footplate", PLACE.service])
+def test_no_run_beside_the_release_has_an_object_of_that_name(run: str) -> None:
+    taken = {names.secret_name(run), names.config_map_name(run, "0" * 64), names.api_ca_name(run)}
+    assert not taken & {PLACE.authority, PLACE.serving, PLACE.bundle}
 
 
 # -- when it is renewed ------------------------------------------------------------------
@@ -164,6 +171,23 @@ def _data(**members: str) -> Callable[[Json], None]:
 
 _GARBAGE = base64.b64encode(b"garbage").decode()
 
+# What stands in DER, and instead of it: a kind of key that nobody knows, an extension that is there already.
+_KIND = bytes.fromhex("06072a8648ce3d0201"), bytes.fromhex("06072a8648ce3d027f")
+_TWICE = bytes.fromhex("0603551d0f"), bytes.fromhex("0603551d13")
+
+
+def _instead(name: str, what: tuple[bytes, bytes]) -> Callable[[Json], None]:
+    """Of what `what` begins with, in the PEM file `name`."""
+
+    def change(body: Json) -> None:
+        first, *lines, last = base64.b64decode(body["data"][name]).decode().splitlines()
+        der = base64.b64decode("".join(lines))
+        assert what[0] in der
+        text = "\n".join((first, base64.b64encode(der.replace(*what)).decode(), last))
+        body["data"][name] = base64.b64encode(text.encode()).decode()
+
+    return change
+
 
 @pytest.mark.parametrize(
     ("kind", "name", "change"),
@@ -173,11 +197,16 @@ _GARBAGE = base64.b64encode(b"garbage").decode()
         pytest.param(SECRET, PLACE.serving, _data(tls_crt=_GARBAGE), id="garbage"),
         pytest.param(SECRET, PLACE.serving, _data(tls_key=_GARBAGE), id="garbage-for-a-key"),
         pytest.param(SECRET, PLACE.serving, _data(tls_key="%"), id="no-base64"),
+        pytest.param(SECRET, PLACE.serving, _instead("tls.key", _KIND), id="unknown-kind-of-key"),
+        pytest.param(SECRET, PLACE.serving, _instead("tls.crt", _KIND), id="for-an-unknown-kind-of-key"),
+        pytest.param(SECRET, PLACE.serving, _instead("tls.crt", _TWICE), id="an-extension-twice"),
         pytest.param(SECRET, PLACE.serving, _data(more=_GARBAGE), id="more"),
         pytest.param(SECRET, PLACE.serving, _with(type="Opaque"), id="another-type"),
         pytest.param(SECRET, PLACE.serving, _with(data={}, immutable=True), id="immutable"),
         pytest.param(SECRET, PLACE.authority, _with(data={}), id="no-authority"),
         pytest.param(SECRET, PLACE.authority, _data(**{"1_key": _GARBAGE}), id="authority-without-key"),
+        pytest.param(SECRET, PLACE.authority, _instead("1.key", _KIND), id="authority-with-unknown-key"),
+        pytest.param(SECRET, PLACE.authority, _instead("1.crt", _KIND), id="authority-of-unknown-kind"),
         pytest.param(CONFIG_MAP, PLACE.bundle, _with(data={}), id="no-bundle"),
         pytest.param(CONFIG_MAP, PLACE.bundle, _data(ca_crt="foreign"), id="another-bundle"),
     ],

@@ -118,7 +118,7 @@ def test_the_coordinator_has_the_key_and_no_user_volume() -> None:
         pytest.param(
             Api("https://api", ""),
             {Env.API_URL, Env.API_TOKEN_FILE, Env.API_CA_FILE},
-            ["token", "tiny-api-ca"],
+            ["token", "tiny-api-bundle"],
             id="not-known-yet",
         ),
     ],

@@ -7,6 +7,8 @@ digest, so that two that differ do not become one.
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -14,6 +16,7 @@ from footplate_api.identity.caller import Caller, Right
 from footplate_api.models import audit
 
 MOST_GROUPS: Final = 64  # of a caller
+GROUPS_BYTES: Final = 1024  # of them all, as they are stored
 _DIGEST: Final = 16  # characters
 
 
@@ -31,6 +34,24 @@ def bounded(text: str, most: int) -> str:
     return f"{clean[: most - _DIGEST - 1]}…{digest}"
 
 
+def kept(groups: Sequence[str]) -> list[str]:
+    """The first of `groups`, as many as there is room for, and how many more there are.
+
+    >>> kept(["team-a", "people"]), kept(["a" * 200] * 7)[5:]
+    (['team-a', 'people'], ['…2 more'])
+    """
+    found: list[str] = []
+    room = GROUPS_BYTES
+    for group in groups[:MOST_GROUPS]:
+        text = bounded(group, audit.LONGEST_NAME)
+        room -= len(json.dumps(text)) + len(", ")
+        if room < 0:
+            break
+        found.append(text)
+    left = len(groups) - len(found)
+    return [*found, f"…{left} more"] if left else found
+
+
 def entry(caller: Caller, right: Right, request_id: str, at: datetime) -> dict[str, Any]:
     """What is noted of a request of `caller` for `right`."""
     kind = f"{right.resource}.{right.group}" if right.group else right.resource
@@ -39,7 +60,7 @@ def entry(caller: Caller, right: Right, request_id: str, at: datetime) -> dict[s
         "request_id": bounded(request_id, audit.LONGEST_ID),
         "username": bounded(caller.username, audit.LONGEST_USER),
         "user_uid": bounded(caller.uid, audit.LONGEST_NAME),
-        "groups": [bounded(group, audit.LONGEST_NAME) for group in caller.groups[:MOST_GROUPS]],
+        "groups": kept(caller.groups),
         "verb": bounded(right.verb, audit.LONGEST_VERB),
         "resource": bounded(f"{kind}/{right.subresource}" if right.subresource else kind, audit.LONGEST_NAME),
         "namespace": bounded(right.namespace, audit.LONGEST_NAMESPACE),

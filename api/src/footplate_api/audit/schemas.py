@@ -66,7 +66,9 @@ class AuditEvent(Schema):
     request_id: str
     username: str
     user_uid: str
-    groups: list[str] = Field(description="the first 64")
+    groups: list[str] = Field(
+        description="the first 64, of 1 KiB in all; a last one says how many more there are"
+    )
     verb: str
     resource: str = Field(examples=["trainingruns.footplate.dev"])
     namespace: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from http.client import ACCEPTED, CREATED
 
 from footplate_api.audit.recording import Auditor
-from footplate_api.identity.caller import Right
+from footplate_api.identity.caller import Caller, Right
 from footplate_api.ports import Manifest, RunWriter
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION
 
@@ -21,9 +21,14 @@ class AuditedWriter:
         self._auditor = auditor
 
     @property
+    def caller(self) -> Caller:
+        """For whom it writes."""
+        return self._auditor.caller
+
+    @property
     def username(self) -> str:
         """Of the caller."""
-        return self._auditor.caller.username
+        return self.caller.username
 
     def signed(self, manifest: Manifest) -> Manifest:
         """`manifest` with the name of the caller."""

@@ -1,4 +1,8 @@
-"""What callers may do: Kubernetes' word, remembered for a little while."""
+"""What callers may do: Kubernetes' word, remembered for a little while.
+
+A look at all namespaces is one request and as many reviews as there are namespaces. Those of all callers
+share a few turns, and who has begun one begins no second: what is asked meanwhile is the same look.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,14 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from typing import Final
+from weakref import WeakValueDictionary
 
 from footplate_api.errors import Forbidden
 from footplate_api.identity.caller import LIST_EVERYWHERE, Caller, Right
 from footplate_api.identity.reviewing import Reviewer
 from footplate_api.identity.verdicts import Verdicts
 
-AT_ONCE: Final = 16  # reviews for one caller
+AT_ONCE: Final = 16  # reviews of looks at all namespaces, for one caller and for all of them
 
 
 class Authorization:
@@ -21,6 +26,9 @@ class Authorization:
     def __init__(self, reviewer: Reviewer, clock: Callable[[], float] = time.monotonic) -> None:
         self._reviewer = reviewer
         self._verdicts = Verdicts[tuple[Caller, Right], bool](clock)
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._looks: dict[tuple[Caller, frozenset[str]], asyncio.Task[frozenset[str]]] = {}
+        self._users: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # one has many tokens
 
     async def allowed(self, caller: Caller, right: Right) -> bool:
         """Whether `caller` has `right`; raises ClusterUnavailable or InstallationLacksRights."""
@@ -35,11 +43,36 @@ class Authorization:
         """Those of `namespaces` whose runs `caller` may list; None: the runs of all there are."""
         if await self.allowed(caller, LIST_EVERYWHERE):
             return None
-        turn = asyncio.Semaphore(AT_ONCE)
+        key = caller, frozenset(namespaces)
+        look = self._looks.get(key)
+        if look is None:
+            look = self._looks[key] = asyncio.create_task(self._look(*key))
+            look.add_done_callback(lambda done: self._looked(key, done))
+        return await asyncio.shield(look)  # others may wait for it, too
+
+    def _looked(self, key: tuple[Caller, frozenset[str]], done: asyncio.Task[frozenset[str]]) -> None:
+        del self._looks[key]
+        if not done.cancelled():
+            done.exception()  # whoever asked may have left
+
+    async def _look(self, caller: Caller, namespaces: frozenset[str]) -> frozenset[str]:
+        own = asyncio.Semaphore(AT_ONCE)  # or one look of many namespaces would be in the way of all others
 
         async def asked(namespace: str) -> str | None:
-            async with turn:
-                return namespace if await self.allowed(caller, Right("list", namespace=namespace)) else None
+            right = Right("list", namespace=namespace)
+            async with own:
+                may = await self._verdicts.of((caller, right), lambda: self._in_turn(caller, right))
+            return namespace if may else None
 
-        found = await asyncio.gather(*map(asked, namespaces))
+        async with self._users.setdefault(caller.username, asyncio.Lock()):
+            asking = [asyncio.ensure_future(asked(namespace)) for namespace in namespaces]
+            try:
+                found = await asyncio.gather(*asking)
+            finally:
+                for question in asking:
+                    question.cancel()
         return frozenset(namespace for namespace in found if namespace is not None)
+
+    async def _in_turn(self, caller: Caller, right: Right) -> bool:
+        async with self._turns:
+            return await self._reviewer.allowed(caller, right)

@@ -8,6 +8,7 @@ from typing import Final
 from footplate_contracts.names import GROUP
 
 RUNS: Final = "trainingruns"
+PROFILES: Final = "computeprofiles"
 POD_UID: Final = "authentication.kubernetes.io/pod-uid"
 _ACCOUNT: Final = "system:serviceaccount:"
 _WRITES: Final = frozenset({"create", "update", "patch", "delete", "deletecollection"})

@@ -35,10 +35,15 @@ class Rate:
 
 @dataclass(frozen=True)
 class Rates:
-    """Of a person or a program by name, and of a coordinator that sends telemetry."""
+    """Of a person or a program by name, and of a coordinator that sends telemetry.
+
+    `noted_refusals` refuses nobody: writes that somebody may not do are in the audit for good, and whoever
+    has a token could fill its database with them.
+    """
 
     requests: Rate = Rate(50.0, 200)
     telemetry: Rate = Rate(20.0, 100)
+    noted_refusals: Rate = Rate(1.0 / 60.0, 20)
 
 
 class Buckets:

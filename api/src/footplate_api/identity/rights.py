@@ -14,10 +14,14 @@ from footplate_api.errors import Forbidden
 from footplate_api.identity.authorization import Authorization
 from footplate_api.identity.caller import LIST_EVERYWHERE, READ_METRICS, RUNS, Caller, Right
 from footplate_api.identity.gate import CALLER
+from footplate_api.identity.rates import Buckets
 
 # As FastAPI reads a boolean: whatever it might take for true is asked for.
 _FALSE: Final = frozenset({"", "0", "false", "off", "f", "no", "n"})
 _TRUE: Final = frozenset({"1", "true", "on", "t", "yes", "y"})
+# One character more than an object can have: it names none, as little as what is longer still.
+_NAMESPACE: Final = 64
+_NAME: Final = 254
 
 
 def caller(request: Request) -> Caller:
@@ -54,8 +58,9 @@ Writing = Annotated[AuditedWriter, Depends(writer)]
 class Demand:
     """A right on the namespace of the path, and on its name where `named`; a dependency of a route.
 
-    The words of the path are taken as they are: whoever may not read a namespace learns nothing from
-    what is wrong with the rest. `everywhere`: in all namespaces, by a path that names none.
+    The words of the path are taken as they are, of what is too long to be one the beginning: whoever may
+    not read a namespace learns nothing from what is wrong with the rest. `everywhere`: in all namespaces,
+    by a path that names none.
     """
 
     verb: str
@@ -65,14 +70,17 @@ class Demand:
     everywhere: bool = False
 
     async def __call__(self, request: Request) -> None:
-        """Raises Forbidden, once that is noted where it was a write; else DatabaseUnavailable."""
+        """Raises Forbidden, once that is noted where it was a write; else DatabaseUnavailable.
+
+        Whose refusals are too many has the same answer, and no entry of those.
+        """
         may, who = authorization(request), caller(request)
         right = self.right(request.path_params)
         try:
             await may.demand(who, right)
         except Forbidden as refusal:
             if right.writes and not only_tries(request):
-                await auditor(request).refused(right, refusal)
+                await _note(request, right, refusal)
             raise
         await _lists_former(request)
 
@@ -82,9 +90,32 @@ class Demand:
             self.verb,
             self.resource,
             subresource=self.subresource,
-            namespace="" if self.everywhere else str(path["namespace"]),
-            name=str(path["name"]) if self.named else "",
+            namespace="" if self.everywhere else namespace_of(path),
+            name=name_of(path) if self.named else "",
         )
+
+
+def namespace_of(path: dict[str, Any]) -> str:
+    """That of these parameters of a path, which is kept and said: cut where it cannot be one."""
+    return str(path["namespace"])[:_NAMESPACE]
+
+
+def name_of(path: dict[str, Any]) -> str:
+    """That of these parameters of a path, which is kept and said: cut where it cannot be one.
+
+    >>> name_of({"name": "gpt"}), len(name_of({"name": "a" * 1000}))
+    ('gpt', 254)
+    """
+    return str(path["name"])[:_NAME]
+
+
+async def _note(request: Request, right: Right, refusal: Forbidden) -> None:
+    refusals = request.app.state.refusals
+    assert isinstance(refusals, Buckets)
+    if refusals.take(caller(request).username) == 0.0:
+        await auditor(request).refused(right, refusal)
+    else:
+        context(request).metrics.audit_refusals_left_out.inc()
 
 
 def asks_for_former(request: Request) -> bool:

@@ -8,15 +8,15 @@ from fastapi import Depends, Request
 
 from footplate_api.coordinators.record import Coordinator
 from footplate_api.coordinators.service import Coordinators
-from footplate_api.identity.rights import caller
+from footplate_api.identity.rights import caller, name_of, namespace_of
 
 
 async def _its_coordinator(request: Request) -> Coordinator:
-    """Raises NotItsCoordinator; the words of the path are taken as they are, before anything is read."""
+    """Raises NotItsCoordinator; the words of the path are taken before anything is read."""
     known = request.app.state.coordinators
     assert isinstance(known, Coordinators)
     path = request.path_params
-    return await known.sender(caller(request), str(path["namespace"]), str(path["name"]))
+    return await known.sender(caller(request), namespace_of(path), name_of(path))
 
 
 OF_ITS_COORDINATOR: Final = Depends(_its_coordinator)

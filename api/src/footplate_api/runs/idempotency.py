@@ -11,12 +11,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from footplate_api import lenient
 from footplate_api.labels.derived import ASKED_UNDER
 from footplate_api.ports import Manifest
-from footplate_contracts.names import RUN_NAME_LIMIT
+from footplate_contracts.names import REQUESTED_BY_ANNOTATION, RUN_NAME_LIMIT
 
 HEADER: Final = "Idempotency-Key"
 KEPT: Final = timedelta(hours=24)
@@ -25,24 +26,46 @@ _PREFIX: Final = RUN_NAME_LIMIT - 10  # characters of generateName
 
 @dataclass(frozen=True)
 class Asking:
-    """What somebody asks for under a key, as digests."""
+    """What somebody asks for under a key."""
 
-    key: str  # of caller and key
-    request: str  # of what is asked for
+    caller: str
+    namespace: str
+    key: str  # a digest of caller and key
+    request: str  # a digest of what is asked for
 
     @property
     def mark(self) -> str:
         """What the object says of it."""
         return f"{self.key[:32]}.{self.request[:32]}"
 
+    @property
+    def annotations(self) -> dict[str, str]:
+        """What a run that was created for it has.
+
+        The mark alone proves nothing, as anybody may write it on a run; its requester only this API may.
+        """
+        return {ASKED_UNDER: self.mark, REQUESTED_BY_ANNOTATION: self.caller}
+
 
 def asking(caller: str, key: str, manifest: Mapping[str, Any]) -> Asking:
     """What `caller` asks for by `manifest`, its namespace included."""
-    return Asking(_digest([caller, key]), _digest(manifest))
+    namespace = str(manifest["metadata"]["namespace"])
+    return Asking(caller, namespace, _digest([caller, key]), _digest(manifest))
 
 
-def marked(manifest: Mapping[str, Any], asking: Asking) -> dict[str, Any]:
-    """`manifest` as it is created: it says under which key, and has a name that the next attempt has, too."""
+def oldest(reserved_at: datetime) -> datetime:
+    """Before this no run was created that a key answers which was first sent, or sent anew, at `reserved_at`.
+
+    It is a day before, not that moment: the key's row may have been lost, and clocks differ.
+    """
+    return reserved_at - KEPT
+
+
+def marked(manifest: Mapping[str, Any], asking: Asking, reserved_at: datetime) -> dict[str, Any]:
+    """`manifest` as it is created: it says under which key, and has a name that the next attempt has, too.
+
+    Once the key has run out, it is a new one: so the name depends on when the key was reserved.
+    """
     metadata = dict(manifest["metadata"])
     annotations = metadata.get("annotations")
     if annotations is None or isinstance(
@@ -51,13 +74,18 @@ def marked(manifest: Mapping[str, Any], asking: Asking) -> dict[str, Any]:
         metadata["annotations"] = {**(annotations or {}), ASKED_UNDER: asking.mark}
     prefix = metadata.get("generateName")
     if isinstance(prefix, str) and prefix and not metadata.get("name"):
-        metadata["name"] = prefix[:_PREFIX] + asking.mark[:10]
+        said = [asking.mark, reserved_at.astimezone(UTC).isoformat()]
+        metadata["name"] = prefix[:_PREFIX] + _digest(said)[:10]
     return {**manifest, "metadata": metadata}
 
 
-def is_marked(manifest: Manifest, asking: Asking) -> bool:
-    """Whether an object was created by an earlier attempt."""
-    return (manifest["metadata"].get("annotations") or {}).get(ASKED_UNDER) == asking.mark
+def is_marked(manifest: Manifest, asking: Asking, reserved_at: datetime) -> bool:
+    """Whether an object in the namespace that is asked for was created by an earlier attempt."""
+    metadata = manifest["metadata"]
+    created = lenient.time(metadata, "creationTimestamp")
+    if created is None or created < oldest(reserved_at):
+        return False
+    return asking.annotations.items() <= lenient.mapping(metadata, "annotations").items()
 
 
 def _digest(value: object) -> str:

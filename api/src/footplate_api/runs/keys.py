@@ -5,25 +5,28 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, and_, delete, select, update
+from sqlalchemy import ColumnElement, and_, delete, select, true, update
 
-from footplate_api.bulk import insert_missing
 from footplate_api.database import ReadSession, WriteSession
-from footplate_api.labels.derived import Property
-from footplate_api.models.base import table_of
+from footplate_api.labels.derived import labels
+from footplate_api.models.base import table_of, upsert
 from footplate_api.models.idempotency import IdempotencyKey
 from footplate_api.models.label import RunLabel
 from footplate_api.models.run import Run
-from footplate_api.runs.idempotency import KEPT, Asking
+from footplate_api.runs.idempotency import KEPT, Asking, oldest
 
-_COLUMNS: Final = ("id", "request", "created_at")
+_COLUMNS: Final = table_of(IdempotencyKey).columns
+_AS_THEY_ARE: Final = {column.name: column for column in _COLUMNS if not column.primary_key}
 
 
 async def reserve(session: WriteSession, asking: Asking, now: datetime) -> IdempotencyKey:
-    """The key's row, which is of `asking` unless another was asked for under it less than a day ago."""
-    row = (asking.key, asking.request, now)
+    """The key's row, which is of `asking` unless another was asked for under it less than a day ago.
+
+    It is locked: nobody gives it back between its being found and its being read.
+    """
     await session.execute(delete(IdempotencyKey).where(_of(asking), IdempotencyKey.created_at < now - KEPT))
-    await insert_missing(session, table_of(IdempotencyKey), _COLUMNS, [row])
+    row = {"id": asking.key, "request": asking.request, "created_at": now}
+    await session.execute(upsert(session, IdempotencyKey, lambda new: true(), lambda new: _AS_THEY_ARE), row)
     return (await session.scalars(select(IdempotencyKey).where(_of(asking)))).one()
 
 
@@ -40,12 +43,13 @@ async def give_back(session: WriteSession, asking: Asking) -> None:
     await session.execute(delete(IdempotencyKey).where(_of(asking), unanswered))
 
 
-async def run_of(session: ReadSession, asking: Asking) -> Run | None:
+async def run_of(session: ReadSession, asking: Asking, reserved_at: datetime) -> Run | None:
     """The run that an earlier attempt created and the mirror has seen."""
-    uid = select(RunLabel.run_uid).where(
-        RunLabel.key == Property.ASKED_UNDER.value, RunLabel.value == asking.mark
-    )
-    return (await session.scalars(select(Run).where(Run.uid.in_(uid)).limit(1))).first()
+    found = select(Run).where(Run.namespace == asking.namespace, Run.created_at >= oldest(reserved_at))
+    for key, value in labels({"annotations": asking.annotations}).items():
+        told = select(RunLabel.run_uid).where(RunLabel.key == key, RunLabel.value == value)
+        found = found.where(Run.uid.in_(told))
+    return (await session.scalars(found.limit(1))).first()
 
 
 async def forget(session: WriteSession, now: datetime) -> None:

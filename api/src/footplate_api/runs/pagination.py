@@ -56,4 +56,5 @@ def _value(column: str, value: Any) -> datetime | str | None:
         return datetime.fromisoformat(value).astimezone(UTC)
     if not isinstance(value, str) or "\0" in value or (column == "uid" and not _UID.fullmatch(value)):
         raise ValueError(f"no {column}: {value!r}")
+    value.encode()  # JSON can say half of a surrogate pair, which no database takes
     return value

@@ -53,12 +53,15 @@ DryRun = Annotated[
 async def _create(
     manifest: Submitted,
     context: Contextual,
+    authorization: Authorizing,
     writer: Writing,
     key: IdempotencyKey = None,
     dry_run: DryRun = False,
 ) -> Response:
     if dry_run:
-        preview = await service.preview(context.cluster, writer.signed(manifest))
+        preview = await service.preview(
+            context.cluster, authorization, writer.caller, writer.signed(manifest)
+        )
         return Response(preview.model_dump_json(by_alias=True), media_type="application/json")
     if key is None:
         created = await service.submit(writer, context.database, manifest, context.now)

@@ -9,11 +9,16 @@ from datetime import datetime
 from typing import Any, Final
 
 from footplate_api import lenient, reading
+from footplate_api.attempts import record as attempt_record
+from footplate_api.attempts import repository as attempts
+from footplate_api.coordinators import record as coordinator_record
+from footplate_api.coordinators import repository as coordinators
 from footplate_api.database import Database, ReadSession, WriteSession
 from footplate_api.errors import ClusterRefused, FieldError, InstallationLacksRights, Invalid, RunNotFound
 from footplate_api.identity.authorization import Authorization
-from footplate_api.identity.caller import LIST_EVERYWHERE, Caller
+from footplate_api.identity.caller import LIST_EVERYWHERE, PROFILES, Caller, Right
 from footplate_api.installation import repository as installation
+from footplate_api.labels.derived import ASKED_UNDER
 from footplate_api.models.run import Run
 from footplate_api.ports import Cluster, Manifest, RunWriter
 from footplate_api.runs import estimate, keys, listing, pagination, plain, record, repository
@@ -32,6 +37,10 @@ from footplate_api.runs.schemas import (
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION
 
 CONFLICT: Final = 409
+_OWN_ANNOTATIONS: Final = {
+    REQUESTED_BY_ANNOTATION: "the name of its caller",
+    ASKED_UNDER: "under which key a run was asked for",
+}
 
 
 def submission(body: bytes) -> RunSubmission:
@@ -44,13 +53,11 @@ def submission(body: bytes) -> RunSubmission:
 
 
 def _check_unsigned(metadata: dict[str, Any]) -> None:
-    annotations = metadata.get("annotations")
-    if isinstance(annotations, dict) and REQUESTED_BY_ANNOTATION in annotations:
-        raise Invalid.field(
-            f"body.metadata.annotations.{REQUESTED_BY_ANNOTATION}",
-            annotations[REQUESTED_BY_ANNOTATION],
-            "must be absent: this API writes the name of its caller there",
-        )
+    annotations = lenient.mapping(metadata, "annotations")
+    for name, what in _OWN_ANNOTATIONS.items():
+        if name in annotations:
+            message = f"must be absent: this API writes {what} there"
+            raise Invalid.field(f"body.metadata.annotations.{name}", annotations[name], message)
 
 
 def manifest(namespace: str, submission: RunSubmission) -> dict[str, Any]:
@@ -91,24 +98,27 @@ async def submit_once(
             raise Invalid(f"header.{HEADER}: {message}", [FieldError(f"header.{HEADER}", None, message)])
         if known.answer is not None:
             return known.answer
-        seen = await keys.run_of(session, asking)
+        reserved_at = known.created_at
+        seen = await keys.run_of(session, asking, reserved_at)
         if seen is not None:  # its first attempt was killed after Kubernetes had answered
             shown = await _shown(session, seen)
             return await keys.answered(session, asking, shown.model_dump_json(by_alias=True))
-    created = await _create_once(writer, database, marked(manifest, asking), asking)
+    created = await _create_once(writer, database, manifest, asking, reserved_at)
     async with database.write() as session:
         return await keys.answered(session, asking, await _note(session, created, now()))
 
 
-async def _create_once(writer: RunWriter, database: Database, manifest: Manifest, asking: Asking) -> Manifest:
-    namespace = manifest["metadata"]["namespace"]
+async def _create_once(
+    writer: RunWriter, database: Database, manifest: Manifest, asking: Asking, reserved_at: datetime
+) -> Manifest:
+    to_create = marked(manifest, asking, reserved_at)
     try:
-        return await writer.create_run(namespace, manifest)
+        return await writer.create_run(asking.namespace, to_create)
     except (ClusterRefused, InstallationLacksRights) as error:
-        if error.status == CONFLICT and "name" in manifest["metadata"]:
+        if error.status == CONFLICT and "name" in to_create["metadata"]:
             with suppress(ClusterRefused):
-                standing = await writer.get_run(namespace, manifest["metadata"]["name"])
-                if is_marked(standing, asking):  # another attempt, before or beside this one
+                standing = await writer.get_run(asking.namespace, to_create["metadata"]["name"])
+                if is_marked(standing, asking, reserved_at):  # another attempt, before or beside this one
                     return standing
         async with database.write() as session:
             await keys.give_back(session, asking)
@@ -120,15 +130,24 @@ async def _note(session: WriteSession, created: Manifest, now: datetime) -> str:
     # Of a later version than a list that was read meanwhile and lacks it: so not deleted.
     await installation.reach(session, row["resource_version"])
     [stored] = await repository.store(session, [row])
+    # One that was found standing has begun, and of a version that is stored no list is read anew.
+    await attempts.store(session, attempt_record.rows([created]))
+    await coordinators.store(session, coordinator_record.all_told([created]))
     return RunDetail.model_validate(stored).model_dump_json(by_alias=True)
 
 
-async def preview(cluster: Cluster, manifest: Manifest) -> RunPreview:
-    """The run as it would be, by the word of the Kubernetes API server, and what an hour of it would cost."""
+async def preview(
+    cluster: Cluster, authorization: Authorization, caller: Caller, manifest: Manifest
+) -> RunPreview:
+    """The run as it would be, by the word of the Kubernetes API server, and what an hour of it would cost.
+
+    The latter only for a `caller` who may read the profile: this API reads it with its own account.
+    """
     made = await cluster.try_run(manifest["metadata"]["namespace"], manifest)
     metadata, spec = made["metadata"], lenient.mapping(made, "spec")
     named = lenient.text(lenient.mapping(spec, "compute"), "profile", 253)
-    profile = await cluster.get_profile(named) if named else None
+    told = named and await authorization.allowed(caller, Right("get", PROFILES, name=named))
+    profile = await cluster.get_profile(named) if named and told else None
     count = estimate.nodes(spec)
     cost = estimate.hourly(lenient.mapping(profile or {}, "spec"), count)
     return RunPreview(

@@ -4,9 +4,9 @@ The API may be away for minutes. Nothing is dropped for that and nobody waits:
 training goes on, the queue grows, and it is emptied oldest first when the API
 answers again. Nor is anything dropped for a 401 or 403: a token may have ended
 a moment before the kubelet renewed it, and a pod sends before the operator has
-written into the status that it is the coordinator. Only what the API will never
-take is given up, with a line in the log: one bad row must not keep all rows
-after it from being stored.
+written into the status that it is the coordinator. Nor for an answer that is no
+receipt, as a proxy gives one. Only what the API will never take is given up, with
+a line in the log: one bad row must not keep all rows after it from being stored.
 """
 
 from __future__ import annotations
@@ -146,9 +146,13 @@ class Shipper:
         text = body.model_dump_json(by_alias=True, exclude_none=True)  # unlike json.dumps, quotes NaN
         try:
             trust = self.destination.trust()
-            async with session.post(self.destination.url, data=text, headers=headers, ssl=trust) as answer:
+            # A redirection is not followed: it becomes a GET, whose answer says nothing of the batch.
+            async with session.post(
+                self.destination.url, data=text, headers=headers, ssl=trust, allow_redirects=False
+            ) as answer:
                 said = await answer.text(errors="replace")
-                if not answer.ok:
+                receipt = _receipt(said) if answer.status < 300 else None
+                if receipt is None:
                     told = told_delay(answer.status, answer.headers.get("Retry-After"))
                     return self._refused(body, count, answer.status, said[:200], told)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
@@ -156,7 +160,7 @@ class Shipper:
             return self._failed()
         self._say("")
         self.buffer.settle(count, body.given_up)
-        self._failures, self._gather = 0, gather_delay(_receipt(said))
+        self._failures, self._gather = 0, gather_delay(receipt)
         self._most = min(BATCH, 2 * self._most)
         return None
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -23,6 +24,13 @@ from footplate_operator.runtime.kinds import SECRET, Json, Kind
 
 CERTIFICATE_KEY: Final = "tls.crt"  # as the type kubernetes.io/tls has it
 PRIVATE_KEY_KEY: Final = "tls.key"
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 LABELS: Final = {
     "app.kubernetes.io/name": "footplate",
     "app.kubernetes.io/component": "certificates",
@@ -136,9 +144,11 @@ def _pair(body: Json, certificate_name: str, key_name: str, *, vouches: bool) ->
     try:
         certificate = x509.load_pem_x509_certificate(_value(body, certificate_name))
         key = serialization.load_pem_private_key(_value(body, key_name), password=None)
-    except (ValueError, TypeError) as error:
+        public = certificate.public_key()
+        _ = certificate.extensions  # read later on: they are parsed where they are looked at only
+    except _UNREADABLE as error:
         raise ValueError(f"{certificate_name} and {key_name} cannot be read: {error}") from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != public:
         raise ValueError(f"{key_name} is not the key of {certificate_name}")
     if vouches and not _vouches(certificate):
         raise ValueError(f"{certificate_name} is not the certificate of an authority")

@@ -20,7 +20,7 @@ from typing import Any
 
 from cluster.machine.ports import claim_ports
 from footplate_contracts.names import Env
-from footplate_contracts.reports import CoordinatorState, GenerationRow, TelemetryBatch
+from footplate_contracts.reports import CoordinatorState, GenerationRow, TelemetryBatch, TelemetryReceipt
 from footplate_contracts.runconfig import RunConfig, RunIdentity
 from footplate_elastic.agent.launch import MEMORY
 from footplate_elastic.coordinator.timing import Timing
@@ -60,7 +60,7 @@ class FakeApi:
         self.rows: dict[int, GenerationRow] = {}
         self.checkpoints: set[int] = set()
         self.heard: set[str | None] = set()  # what it was shown as authorization
-        api = self
+        api, receipt = self, TelemetryReceipt(rows=0, checkpoints=0).model_dump_json(by_alias=True).encode()
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
@@ -70,6 +70,7 @@ class FakeApi:
                     api.take(self.path, TelemetryBatch.model_validate_json(body))
                 self.send_response(503 if api.away else 200)
                 self.end_headers()
+                self.wfile.write(b"" if api.away else receipt)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base names it
                 """Not in a test's output."""

@@ -1,4 +1,4 @@
-"""The issuer's keys as they are known here: fetched beside requests, and kept while the issuer is away."""
+"""The issuer's keys as they are known here: fetched for tokens, and kept while the issuer is away."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 from footplate_api.errors import IssuerUnavailable
 from footplate_api.identity.oidc.keys import Key, fitting
 
-REFRESH_SECONDS: Final = 10 * 60.0  # a key that the issuer took back is believed for so long
+REFRESH_SECONDS: Final = 10 * 60.0  # a key that was taken back is good for so long, with its issuer there
 PAUSE_SECONDS: Final = 5.0  # between fetches: anybody may name keys that there are not
 
 Fetch = Callable[[], Awaitable[Sequence[Key]]]
@@ -34,14 +34,22 @@ class KeyRing:
 
         Raises IssuerUnavailable where it is not known whether it has one.
         """
-        if any(known.id == key for known in self._keys):
-            if self._clock() - self._fetched >= REFRESH_SECONDS and not self._pauses():
-                self._begin()  # nobody waits for it
-        elif not self._pauses():
+        known = any(of.id == key for of in self._keys)
+        if known and self._clock() - self._fetched < REFRESH_SECONDS:
+            return fitting(self._keys, key, algorithm)
+        try:
+            await self._renewed()
+        except IssuerUnavailable:
+            if not known:
+                raise
+        return fitting(self._keys, key, algorithm)
+
+    async def _renewed(self) -> None:
+        """Returns when the keys are as new as they can be; raises IssuerUnavailable."""
+        if not self._pauses():
             await asyncio.shield(self._begin())  # others may wait for it, too
         elif self._failure is not None:
             raise IssuerUnavailable(self._failure)
-        return fitting(self._keys, key, algorithm)
 
     def _pauses(self) -> bool:
         return self._fetching is None and self._clock() - self._tried < PAUSE_SECONDS
