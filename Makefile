@@ -18,8 +18,8 @@ TORCH_TESTS := $(addprefix tests/unit/footplate_trainer/,callbacks checkpoint co
 	model optim parallel stages test_failures.py) $(addprefix tests/unit/footplate_planning/,test_flops.py \
 	test_inventory.py test_topology.py) # those that import torch, and about half of the work
 MEMORY := $(if $(wildcard /dev/shm),TMPDIR=/dev/shm) # unit tests' files need no disk
-PACKAGES := contracts/src planning/src operator/src api/src elastic/src trainer-image/src
-OURS := contracts planning operator api elastic trainer
+PACKAGES := contracts/src planning/src ledger/src operator/src api/src elastic/src trainer-image/src
+OURS := contracts planning ledger operator api elastic trainer
 CODE := $(PACKAGES) dev tools bench tests
 
 .PHONY: help
@@ -102,7 +102,7 @@ $(UV):
 	@echo "[venv] installing the pinned packages (torch alone is 5 GB the first time)"
 	@$(UV) venv --quiet --allow-existing --python python3 .venv
 	@VIRTUAL_ENV=.venv $(UV) pip install --quiet --compile-bytecode --constraint constraints.txt $(OURS:%=--reinstall-package footplate-%) \
-		--editable contracts --editable planning --editable operator --editable api --editable elastic \
+		--editable contracts --editable planning --editable ledger --editable operator --editable api --editable elastic \
 		--editable trainer-image --group dev
 	@touch $@
 
@@ -132,7 +132,7 @@ vendor: .venv/ready ## renew the vendored page of the API from its package ([VER
 constraints: | $(UV) ## resolve constraints.txt anew
 	@$(UV) pip compile --quiet --no-header --no-annotate $(OURS:%=--no-emit-package footplate-%) --upgrade \
 		--python-version 3.11 --group pyproject.toml:dev -o constraints.txt contracts/pyproject.toml \
-		planning/pyproject.toml operator/pyproject.toml api/pyproject.toml elastic/pyproject.toml trainer-image/pyproject.toml
+		planning/pyproject.toml ledger/pyproject.toml operator/pyproject.toml api/pyproject.toml elastic/pyproject.toml trainer-image/pyproject.toml
 
 # -- the cluster -------------------------------------------------------------------------
 

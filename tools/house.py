@@ -26,7 +26,7 @@ FUNCTION_LIMIT = 60
 # A class is read as a whole, since each of its lines knows all of its fields. One of this size is likely
 # to be two: look for the methods that share no field with the rest. A test's world has a verb a method.
 CLASS_LIMIT = 300
-DISTRIBUTIONS = {"contracts", "planning", "elastic", "operator", "api", "trainer-image", "dev"}
+DISTRIBUTIONS = {"contracts", "planning", "ledger", "elastic", "operator", "api", "trainer-image", "dev"}
 PRONOUNS = {"each", "one"}
 # Split so that this file does not name what it forbids.
 REGISTRY = re.compile(

@@ -1,0 +1,113 @@
+"""What usage costs: lines for each pod, and what is idle; pure.
+
+The sum over pods and idle is what the nodes cost, to the last digit, for any window: every line is a part
+of a node's time at one price, and shares are exact. Time without a price costs an unknown amount: it is
+counted beside, in seconds of a node, and never as nothing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+from footplate_ledger.prices import FOREVER, Book
+from footplate_ledger.sharing import held
+from footplate_ledger.time import Span
+from footplate_ledger.units import Money, Rate, Seconds
+from footplate_ledger.usage import NodeUsage, PodUsage
+
+IDLE: Final = ""  # the uid of nobody's pod
+NOTHING: Final = Money()
+NO_TIME: Final = Seconds()
+ALWAYS: Final = Span(-FOREVER, FOREVER)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A part of a node's time that one pod has, or nobody, at one price."""
+
+    pod: str  # uid; IDLE
+    node: str
+    span: Span
+    share: Fraction
+    rate: Rate | None
+    estimated: bool = False
+
+    @property
+    def node_seconds(self) -> Seconds:
+        """Seconds of the whole node."""
+        return self.span.seconds * self.share
+
+    @property
+    def cost(self) -> Money | None:
+        """None: nobody has said what it costs."""
+        return None if self.rate is None else self.rate * self.node_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """A sum of lines: what is known of it, and for how many seconds of a node nobody has said a price."""
+
+    money: Money = NOTHING
+    node_seconds: Seconds = NO_TIME
+    unpriced: Seconds = NO_TIME
+    estimated: Seconds = NO_TIME
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.money + other.money,
+            self.node_seconds + other.node_seconds,
+            self.unpriced + other.unpriced,
+            self.estimated + other.estimated,
+        )
+
+    @classmethod
+    def of(cls, line: Line) -> Cost:
+        """That of one line."""
+        cost, seconds = line.cost, line.node_seconds
+        return cls(
+            NOTHING if cost is None else cost,
+            seconds,
+            seconds if cost is None else NO_TIME,
+            seconds if line.estimated else NO_TIME,
+        )
+
+
+def lines(
+    nodes: Iterable[NodeUsage], pods: Iterable[PodUsage], book: Book, now: int, window: Span = ALWAYS
+) -> Iterator[Line]:
+    """All lines within `window`, node by node and in the order of time."""
+    on: dict[str, list[PodUsage]] = defaultdict(list)
+    for pod in pods:
+        on[pod.node].append(pod)
+    for node in nodes:
+        yield from of_node(node, on.get(node.uid, ()), book, now, window)
+
+
+def of_node(
+    node: NodeUsage, pods: Iterable[PodUsage], book: Book, now: int, window: Span = ALWAYS
+) -> Iterator[Line]:
+    """The lines of one node and its pods."""
+    known = {pod.uid: pod for pod in pods}
+    for part in held(node, known.values(), now):
+        for span, rate in book.priced(node.goods, part.span.within(window)):
+            for uid, share in part.shares.items():
+                yield Line(uid, node.uid, span, share, rate, known[uid].end.estimated)
+            if part.idle:
+                yield Line(IDLE, node.uid, span, part.idle, rate, node.end.estimated)
+
+
+def by_pod(found: Iterable[Line]) -> Mapping[str, Cost]:
+    """Costs by the uid of the pod; IDLE among them."""
+    sums: dict[str, Cost] = defaultdict(Cost)
+    for line in found:
+        sums[line.pod] = sums[line.pod] + Cost.of(line)
+    return sums
+
+
+def sum_of(found: Iterable[Line]) -> Cost:
+    """The cost of all of them."""
+    return sum(map(Cost.of, found), Cost())

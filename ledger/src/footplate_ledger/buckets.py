@@ -1,0 +1,83 @@
+"""What the devices of a run did while it held them; pure.
+
+| bucket | devices |
+|---|---|
+| productive | of steps that counted |
+| checkpointing | that stood still for a checkpoint |
+| recomputed | of steps that had been trained before |
+| starting | while pods, rendezvous and loading are under way |
+| restarting | after faults |
+| waiting | held while the run stands: spares, and all of a run that is queued, suspended or over |
+
+`status.time` says where the wall time went and only grows: what it grew by between two looks is how the
+devices' time between them is shared out. In all phases but Running it grows in one bucket, and a run's
+devices do not change within Running, so that a look every few minutes gives the sums of one every second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from fractions import Fraction
+from typing import Final
+
+from footplate_ledger.units import Seconds
+
+
+class Bucket(StrEnum):
+    """What a second of a device was spent on."""
+
+    PRODUCTIVE = "productive"
+    CHECKPOINTING = "checkpointing"
+    RECOMPUTED = "recomputed"
+    STARTING = "starting"
+    RESTARTING = "restarting"
+    WAITING = "waiting"
+
+
+_OF_TIME: Final = {
+    "queued": Bucket.WAITING,
+    "suspended": Bucket.WAITING,
+    **{
+        bucket.value: bucket
+        for bucket in (
+            Bucket.PRODUCTIVE,
+            Bucket.CHECKPOINTING,
+            Bucket.RECOMPUTED,
+            Bucket.STARTING,
+            Bucket.RESTARTING,
+        )
+    },
+}
+Sums = Mapping[Bucket, Seconds]
+
+
+def shared(workers: Seconds, spares: Seconds, passed: Mapping[str, Fraction]) -> Sums:
+    """Seconds of devices by bucket: those of `workers` as `passed` says, those of `spares` wait.
+
+    `passed` is by how much each member of `status.time` grew, in seconds. Where none did, the run stood.
+
+    >>> passed = {"productive": Fraction(9), "recomputed": Fraction(1)}
+    >>> found = shared(Seconds(Fraction(80)), Seconds(Fraction(8)), passed)
+    >>> {bucket.value: int(seconds.exact) for bucket, seconds in found.items()}
+    {'productive': 72, 'recomputed': 8, 'waiting': 8}
+    """
+    whole = sum(passed.values(), Fraction(0))
+    found: dict[Bucket, Seconds] = {}
+    for name, seconds in passed.items():
+        if seconds:
+            _add(found, _OF_TIME[name], workers * (seconds / whole))
+    _add(found, Bucket.WAITING, spares if whole else workers + spares)
+    return {bucket: seconds for bucket, seconds in found.items() if seconds.exact}
+
+
+def joined(known: Sums, more: Sums) -> Sums:
+    """The sums of both."""
+    found = dict(known)
+    for bucket, seconds in more.items():
+        _add(found, bucket, seconds)
+    return found
+
+
+def _add(sums: dict[Bucket, Seconds], bucket: Bucket, seconds: Seconds) -> None:
+    sums[bucket] = sums.get(bucket, Seconds()) + seconds

@@ -1,0 +1,78 @@
+"""The price book: entries that are never changed, and what was in force when; pure.
+
+An entry holds from `effective_from` to `effective_to`, or until a later one begins. A correction names
+the entry that it supersedes, which from then on never was.
+
+A month that is over is closed: what is said of it rests on the entries that were there when it ended.
+Later ones change the amounts through adjustments with their own date (`ledger.adjustments`), never the month.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from footplate_ledger.time import Span
+from footplate_ledger.units import Rate
+from footplate_ledger.usage import Goods
+
+FOREVER: Final = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the book; moments in seconds since 1970."""
+
+    id: str
+    goods: Goods
+    rate: Rate
+    effective_from: int
+    effective_to: int = FOREVER
+    created_at: int = 0
+    supersedes: str | None = None
+    source: str = ""
+    created_by: str = ""
+
+
+@dataclass(frozen=True)
+class Book:
+    """Entries in any order; each id once."""
+
+    entries: Sequence[Entry]
+    _by_goods: dict[Goods, list[Entry]] = field(init=False, repr=False, compare=False)
+    _cuts: dict[Goods, list[int]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        superseded = {entry.supersedes for entry in self.entries}
+        standing = [entry for entry in self.entries if entry.id not in superseded]
+        # Of two that begin in the same second the one that was written later holds.
+        standing.sort(key=lambda entry: (entry.effective_from, entry.created_at, entry.id))
+        by_goods: dict[Goods, list[Entry]] = {}
+        for entry in standing:
+            by_goods.setdefault(entry.goods, []).append(entry)
+        cuts = {
+            goods: sorted({edge for entry in those for edge in (entry.effective_from, entry.effective_to)})
+            for goods, those in by_goods.items()
+        }
+        object.__setattr__(self, "_by_goods", by_goods)
+        object.__setattr__(self, "_cuts", cuts)
+
+    def known_at(self, moment: int) -> Book:
+        """The book as it was in the second `moment`: without what was written since."""
+        return Book([entry for entry in self.entries if entry.created_at <= moment])
+
+    def rate(self, goods: Goods, moment: int) -> Rate | None:
+        """What an hour of `goods` costs in the second `moment`; None: nobody has said, which is not zero."""
+        entries = self._by_goods.get(goods, [])
+        at = bisect_right(entries, moment, key=lambda entry: entry.effective_from)
+        for entry in reversed(entries[:at]):
+            if moment < entry.effective_to:
+                return entry.rate
+        return None
+
+    def priced(self, goods: Goods, span: Span) -> Iterable[tuple[Span, Rate | None]]:
+        """The parts of `span` in each of which one price holds."""
+        cuts = self._cuts.get(goods, [])
+        return ((part, self.rate(goods, part.start)) for part in span.cut(cuts))

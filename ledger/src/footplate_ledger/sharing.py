@@ -1,0 +1,68 @@
+"""Who has how much of a node, second by second; pure.
+
+Pods on one node share its seconds by their devices; where the node has none, by the CPU that they request.
+What nobody holds is idle. A share is an exact fraction, and at any second shares and idle are one together.
+
+Devices are held by one pod at a time, but intervals of whole seconds, and a pod that nobody saw end, may
+overlap: where more is held than there is, all that hold it share the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+
+from footplate_ledger.time import Span
+from footplate_ledger.usage import NodeUsage, PodUsage
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A part of a node's time: which pods have which share of it. The rest of one is idle."""
+
+    span: Span
+    shares: Mapping[str, Fraction]  # by the pod's uid
+
+    @property
+    def idle(self) -> Fraction:
+        """What nobody holds."""
+        return 1 - sum(self.shares.values(), Fraction(0))
+
+
+def held(node: NodeUsage, pods: Iterable[PodUsage], now: int) -> Iterator[Held]:
+    """The time of `node` until `now`, in parts during which its pods are the same; in order, without gaps."""
+    whole = node.span(now)
+    spans = [(pod, pod.span(now).within(whole)) for pod in pods]
+    there = sorted(((span, pod) for pod, span in spans if span), key=lambda found: (found[0], found[1].uid))
+    edges = {whole.start, whole.end} | {edge for span, _ in there for edge in (span.start, span.end)}
+    present: dict[str, PodUsage] = {}
+    following, ending = 0, sorted(there, key=lambda found: (found[0].end, found[1].uid))
+    ended = 0
+    for start, end in pairwise(sorted(edges)):
+        while following < len(there) and there[following][0].start <= start:
+            present[there[following][1].uid] = there[following][1]
+            following += 1
+        while ended < len(ending) and ending[ended][0].end <= start:
+            present.pop(ending[ended][1].uid, None)
+            ended += 1
+        yield Held(Span(start, end), shares(node, list(present.values())))
+
+
+def shares(node: NodeUsage, pods: Sequence[PodUsage]) -> dict[str, Fraction]:
+    """What each of the pods has that are on `node` at once.
+
+    A node of which it is not known what it has is shared by what its pods hold. Pods that hold nothing
+    at all have equal parts of a node that has nothing to be counted, and none of one that has.
+    """
+    if node.devices or any(pod.devices for pod in pods):
+        return _portions(Fraction(node.devices), {pod.uid: Fraction(pod.devices) for pod in pods})
+    if node.cpu or any(pod.cpu for pod in pods):
+        return _portions(node.cpu, {pod.uid: pod.cpu for pod in pods})
+    return _portions(Fraction(0), {pod.uid: Fraction(1) for pod in pods})
+
+
+def _portions(there: Fraction, wanted: Mapping[str, Fraction]) -> dict[str, Fraction]:
+    whole = max(there, sum(wanted.values(), Fraction(0)))
+    return {uid: amount / whole for uid, amount in wanted.items() if amount}

@@ -1,0 +1,63 @@
+"""Half-open intervals of whole seconds, UTC; pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fractions import Fraction
+from itertools import pairwise
+
+from footplate_ledger.units import Seconds
+
+
+def second(moment: datetime) -> int:
+    """The whole second in which `moment` lies, since 1970."""
+    return math.floor(moment.timestamp())
+
+
+def month_end(second: int) -> int:
+    """The first second of the month after the one of `second`.
+
+    >>> month_end(0) == 31 * 86400
+    True
+    """
+    day = datetime.fromtimestamp(second, UTC)
+    following = day.year + day.month // 12, day.month % 12 + 1
+    return int(datetime(*following, 1, tzinfo=UTC).timestamp())
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """From `start` up to, and without, `end`; seconds since 1970."""
+
+    start: int
+    end: int
+
+    @property
+    def seconds(self) -> Seconds:
+        """Its length; none where it ends before it begins."""
+        return Seconds(Fraction(max(0, self.end - self.start)))
+
+    def __bool__(self) -> bool:
+        return self.start < self.end
+
+    def within(self, other: Span) -> Span:
+        """The part of it that lies in `other`."""
+        return Span(max(self.start, other.start), min(self.end, other.end))
+
+    def cut(self, at: Iterable[int]) -> Iterator[Span]:
+        """Its parts between the seconds `at`.
+
+        >>> [(part.start, part.end) for part in Span(0, 10).cut([7, 3, 3, 12])]
+        [(0, 3), (3, 7), (7, 10)]
+        """
+        edges = [self.start, *sorted({edge for edge in at if self.start < edge < self.end}), self.end]
+        return (Span(*edge) for edge in pairwise(edges) if edge[0] < edge[1])
+
+
+def segments(spans: Sequence[Span]) -> list[Span]:
+    """The parts between all their edges, in order."""
+    edges = sorted({edge for span in spans for edge in (span.start, span.end)})
+    return [Span(start, end) for start, end in pairwise(edges)]

@@ -1,0 +1,210 @@
+"""Energy by its methods, carbon by its place, and the rows that others published."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from footplate_ledger.carbon import CLOUDS, Place, Rank, Series, emitted, known, table, yearly
+from footplate_ledger.energy import (
+    LONGEST_GAP,
+    Consumption,
+    Method,
+    Sample,
+    of_device,
+    of_node,
+    rated,
+)
+from footplate_ledger.time import Span
+from footplate_ledger.units import HOUR, Carbon, Energy, Intensity, Power, Seconds
+
+WATTS = Power(Fraction(700))
+NOWHERE = Series()
+DAY = Span(0, 24 * HOUR)
+
+
+def counter(second: int, joules: int) -> Sample:
+    return Sample(second, counter=Energy.joules(joules))
+
+
+def power(second: int, watts: int) -> Sample:
+    return Sample(second, power=Power(Fraction(watts)))
+
+
+# -- rows that others published ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("device_hours", "watts", "pue", "grams", "megawatt_hours", "tons"),
+    [
+        pytest.param(10_000 * Fraction("14.8") * 24, 330, "1.10", 429, 1287, "552.1", id="GPT-3"),
+        pytest.param(Fraction(184_320), 400, "1", "423.4", None, "31.22", id="Llama-2-7B"),
+        pytest.param(Fraction(1_720_320), 400, "1", "423.4", None, "291.42", id="Llama-2-70B"),
+        pytest.param(Fraction(1_300_000), 700, "1", 429, None, "390", id="Llama-3-8B"),
+    ],
+)
+def test_published_rows_within_the_rounding_of_their_inputs(
+    device_hours: Fraction, watts: int, pue: str, grams: Any, megawatt_hours: int | None, tons: str
+) -> None:
+    energy = rated(1, Seconds(device_hours * HOUR), Power(Fraction(watts)), Fraction(pue))
+    [(rank, carbon)] = emitted(energy, Place(grams=Fraction(grams)), NOWHERE, DAY).items()
+    assert rank is Rank.PROFILE
+    near = Fraction(5, 1000)
+    assert abs(Fraction(carbon.shown(6)) / 1000 / Fraction(tons) - 1) < near
+    if megawatt_hours is not None:
+        assert abs(Fraction(energy.shown(6)) / 1000 / megawatt_hours - 1) < near
+
+
+# -- methods -----------------------------------------------------------------------------
+
+
+def test_a_counter_counts_before_power_and_power_before_what_is_rated() -> None:
+    both = [Sample(0, Energy.joules(5), WATTS), Sample(60, Energy.joules(305), WATTS), power(100, 500)]
+    found = of_device(both, Span(0, 200), Power(Fraction(400)))
+    assert found.energy == Energy.joules(300 + 40 * 600 + 100 * 400)
+    assert {method: int(seconds.exact) for method, seconds in found.seconds.items()} == {
+        Method.COUNTER: 60,
+        Method.POWER: 40,
+        Method.RATED: 100,
+    }
+    assert found.share(Method.POWER) == Fraction(1, 5)
+
+
+def test_a_counter_that_begins_anew_counts_from_zero() -> None:
+    samples = [counter(0, 1000), counter(10, 1500), counter(20, 70), counter(30, 90)]
+    assert of_device(samples, Span(0, 30), None).energy == Energy.joules(500 + 70 + 20)
+
+
+def test_samples_too_far_apart_are_no_line() -> None:
+    far = [power(0, 100), power(LONGEST_GAP + 1, 100)]
+    found = of_device(far, Span(0, LONGEST_GAP + 1), WATTS)
+    assert set(found.seconds) == {Method.RATED}
+
+
+def test_without_samples_and_rated_power_it_is_unknown_and_not_nothing() -> None:
+    found = of_device([], Span(0, 50), None)
+    assert found.energy == Energy() and found.share(Method.UNKNOWN) == 1
+
+
+def test_a_node_is_its_devices_and_the_rest_of_it() -> None:
+    devices = [of_device([], Span(0, HOUR), WATTS)] * 8
+    whole = of_node(devices, Seconds(Fraction(HOUR)), Power(Fraction(2400)), Fraction("1.25"))
+    assert whole.energy == Energy.kilowatt_hours("10") and not whole.devices_only
+    alone = of_node(devices, Seconds(Fraction(HOUR)), None, Fraction("1.25"))
+    assert alone.energy == Energy.kilowatt_hours("7") and alone.devices_only
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 300), st.integers(0, 10**6)), max_size=12),
+    st.randoms(use_true_random=False),
+)
+def test_neither_order_nor_repetition_of_samples_matters(found: list[tuple[int, int]], chance: Any) -> None:
+    samples = [counter(second, joules) for second, joules in dict(found).items()]
+    again = samples * 2
+    chance.shuffle(again)
+    assert of_device(again, Span(50, 250), WATTS) == of_device(samples, Span(50, 250), WATTS)
+
+
+@given(st.lists(st.integers(0, 300), max_size=12), st.integers(0, 300), st.integers(0, 300))
+def test_every_second_has_one_method(moments: list[int], start: int, length: int) -> None:
+    span = Span(start, start + length)
+    found = of_device([power(second, 300) for second in set(moments)], span, WATTS)
+    assert sum(seconds.exact for seconds in found.seconds.values()) == length
+    assert sum(found.share(method) for method in Method) == (1 if length else 0)
+
+
+MEASURES = st.none() | st.integers(0, 10**6).map(Fraction)
+SAMPLES = st.builds(
+    lambda second, joules, watts: Sample(
+        second, None if joules is None else Energy.joules(joules), None if watts is None else Power(watts)
+    ),
+    st.integers(0, 300),
+    MEASURES,
+    MEASURES,
+)
+
+
+@given(
+    st.lists(SAMPLES, max_size=8, unique_by=lambda sample: sample.second),
+    st.integers(0, 300),
+    st.integers(0, 300),
+    st.lists(st.integers(0, 600), max_size=3),
+)
+def test_parts_of_a_span_consume_what_the_span_does(
+    samples: list[Sample], start: int, length: int, cuts: list[int]
+) -> None:
+    span = Span(start, start + length)
+    parts = [of_device(samples, part, WATTS) for part in span.cut(cuts)]
+    assert sum(parts, Consumption()) == of_device(samples, span, WATTS)
+
+
+def test_consumptions_add_up() -> None:
+    whole = Consumption(Energy.joules(1), {Method.RATED: Seconds(Fraction(1))}) + Consumption(
+        devices_only=True
+    )
+    assert whole.energy == Energy.joules(1) and whole.devices_only
+    assert whole.times(2).energy == Energy.joules(2)
+
+
+# -- places ------------------------------------------------------------------------------
+
+
+def test_the_best_that_is_known_of_a_place_counts() -> None:
+    series = Series({"DEU": [(100, Fraction(300)), (50, Fraction(200))]})
+    place = Place(zone="DEU", provider="gcp", region="europe-west3")
+    assert known(Place(Fraction(11), "DEU"), series, 120).intensity == Intensity(Fraction(11))
+    seen = [known(place, series, second) for second in (49, 50, 99, 100)]
+    assert [(found.rank, int(found.intensity.exact)) for found in seen] == [
+        (Rank.ZONE, 380),
+        (Rank.SERIES, 200),
+        (Rank.SERIES, 200),
+        (Rank.SERIES, 300),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("place", "rank", "grams", "says"),
+    [
+        pytest.param(Place(zone="DEU"), Rank.ZONE, "380.95", "Germany 2023", id="country"),
+        pytest.param(Place(zone="deu"), Rank.ZONE, "380.95", "Germany 2023", id="small-letters"),
+        pytest.param(
+            Place(provider="aws", region="eu-north-1"), Rank.ZONE, "8.8", "aws eu-north-1", id="aws"
+        ),
+        pytest.param(
+            Place(provider="azure", region="southafricanorth"), Rank.ZONE, "900.6", "azure", id="azure"
+        ),
+        pytest.param(Place(provider="gcp", region="us-west4"), Rank.ZONE, "373", "gcp us-west4", id="gcp"),
+        pytest.param(Place(zone="Atlantis"), Rank.WORLD, "475", "world", id="no-such-zone"),
+        pytest.param(Place(provider="mars", region="x"), Rank.WORLD, "475", "world", id="no-such-cloud"),
+        pytest.param(Place(), Rank.WORLD, "475", "world", id="nothing"),
+    ],
+)
+def test_the_yearly_mean_says_where_it_is_from(place: Place, rank: Rank, grams: str, says: str) -> None:
+    found = yearly(place)
+    assert (found.rank, found.intensity) == (rank, Intensity(Fraction(grams)))
+    assert says in found.source and ("MIT" in found.source or "Apache-2.0" in found.source)
+
+
+def test_the_table_is_grams_and_not_kilograms() -> None:
+    whole = table()
+    assert len(whole["countries"]["zones"]) == 213
+    grams = [Fraction(country["grams"]) for country in whole["countries"]["zones"].values()]
+    grams += [Fraction(value) for cloud in CLOUDS for value in whole[cloud]["zones"].values()]
+    assert max(grams) < 1500 and sorted(grams)[len(grams) // 2] > 100
+    assert all(1990 < country["year"] < 2100 for country in whole["countries"]["zones"].values())
+
+
+@given(st.lists(st.tuples(st.integers(-10, 120), st.integers(0, 1000)), max_size=6))
+def test_carbon_of_parts_is_that_of_the_whole(points: list[tuple[int, int]]) -> None:
+    series = Series({"X": [(second, Fraction(grams)) for second, grams in dict(points).items()]})
+    place = Place(zone="X")
+    energy = Energy.kilowatt_hours(100)
+    whole = emitted(energy, place, series, Span(0, 100))
+    halves = [emitted(energy * Fraction(1, 2), place, series, Span(*edge)) for edge in ((0, 50), (50, 100))]
+    for rank in Rank:
+        parts = [half.get(rank, Carbon()) for half in halves]
+        assert parts[0] + parts[1] == whole.get(rank, Carbon())

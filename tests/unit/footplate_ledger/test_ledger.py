@@ -1,0 +1,279 @@
+"""The laws of the ledger: nothing is lost, nothing counts twice, and no order of tellings matters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from footplate_ledger.bill import IDLE, Cost, Line, by_pod, lines, sum_of
+from footplate_ledger.prices import Book, Entry
+from footplate_ledger.sharing import held
+from footplate_ledger.time import Span, second, segments
+from footplate_ledger.units import Money, Rate, Seconds
+from footplate_ledger.usage import (
+    LAST_SEEN,
+    RUNNING,
+    TOLD,
+    Capacity,
+    Evidence,
+    Goods,
+    NodeUsage,
+    Owner,
+    PodUsage,
+    Role,
+    gathered,
+    merged,
+)
+
+H100, SPOT = Goods("h100"), Goods("h100", Capacity.SPOT, "eu-1")
+RUN = Owner("TrainingRun", "research", "gpt", "u1")
+NOW = 500
+HOURLY = Rate.dollars_per_hour(36)  # a cent a second
+
+
+def node(uid: str = "n1", start: int = 0, end: int = 100, **changed: Any) -> NodeUsage:
+    usual = NodeUsage(uid, uid, H100, start, Evidence(TOLD, end), devices=8)
+    return replace(usual, **changed)
+
+
+def pod(uid: str = "p1", start: int = 0, end: int = 100, **changed: Any) -> PodUsage:
+    usual = PodUsage(uid, RUN, Role.WORKER, 1, "n1", H100, start, Evidence(TOLD, end), devices=8)
+    return replace(usual, **changed)
+
+
+def book(*entries: Entry) -> Book:
+    return Book(entries or [Entry("e1", H100, HOURLY, 0)])
+
+
+# -- sharing ---------------------------------------------------------------------------
+
+
+def test_a_pod_with_all_devices_has_the_node_while_it_is_there() -> None:
+    costs = by_pod(lines([node()], [pod(start=10, end=30)], book(), NOW))
+    assert costs["p1"].money == Money.dollars("0.20")
+    assert costs[IDLE].money == Money.dollars("0.80")
+
+
+def test_pods_share_by_devices_and_the_rest_is_idle() -> None:
+    pods = [pod("a", devices=4), pod("b", start=50, devices=3)]
+    costs = by_pod(lines([node()], pods, book(), NOW))
+    assert costs["a"].node_seconds == Seconds(Fraction(50))
+    assert costs["b"].node_seconds == Seconds(Fraction(50 * 3, 8))
+    assert costs[IDLE].node_seconds == Seconds(Fraction(100) - 50 - Fraction(150, 8))
+
+
+def test_without_devices_pods_share_by_the_cpu_that_they_request() -> None:
+    pods = [pod("a", devices=0, cpu=Fraction(3)), pod("b", devices=0, cpu=Fraction(1, 2))]
+    [part] = held(node(devices=0, cpu=Fraction(4)), pods, NOW)
+    assert part.shares == {"a": Fraction(3, 4), "b": Fraction(1, 8)} and part.idle == Fraction(1, 8)
+
+
+def test_a_pod_without_devices_has_nothing_of_a_node_with_some() -> None:
+    [part] = held(node(), [pod("coordinator", devices=0, cpu=Fraction(1))], NOW)
+    assert part.shares == {} and part.idle == 1
+
+
+def test_who_holds_more_together_than_there_is_shares_the_whole() -> None:
+    [part] = held(node(), [pod("a"), pod("b", devices=4)], NOW)
+    assert part.shares == {"a": Fraction(2, 3), "b": Fraction(1, 3)} and part.idle == 0
+
+
+def test_a_node_of_which_nothing_is_known_is_shared_by_what_its_pods_hold() -> None:
+    [part] = held(node(devices=0), [pod("a", devices=6), pod("b", devices=2)], NOW)
+    assert part.shares == {"a": Fraction(3, 4), "b": Fraction(1, 4)}
+    [part] = held(node(devices=0), [pod("a", devices=0), pod("b", devices=0)], NOW)
+    assert part.shares == {"a": Fraction(1, 2), "b": Fraction(1, 2)}
+
+
+# -- prices ----------------------------------------------------------------------------
+
+
+def test_usage_is_split_at_the_second_of_a_change() -> None:
+    dearer = Entry("e2", H100, Rate.dollars_per_hour(72), 40)
+    found = list(lines([node()], [pod()], book(Entry("e1", H100, HOURLY, 0), dearer), NOW))
+    assert [(line.span, line.cost) for line in found] == [
+        (Span(0, 40), Money.dollars("0.40")),
+        (Span(40, 100), Money.dollars("1.20")),
+    ]
+
+
+def test_no_price_is_unknown_and_not_nothing() -> None:
+    found = list(lines([node()], [pod()], book(Entry("e1", H100, HOURLY, 60)), NOW))
+    assert [line.cost for line in found] == [None, Money.dollars("0.40")]
+    assert sum_of(found) == Cost(
+        Money.dollars("0.40"), Seconds(Fraction(100)), unpriced=Seconds(Fraction(60))
+    )
+
+
+@pytest.mark.parametrize("goods", [SPOT, Goods("a100"), Goods("h100", region="eu-1")])
+def test_a_price_is_that_of_its_goods_alone(goods: Goods) -> None:
+    assert book().rate(goods, 50) is None
+
+
+def test_an_entry_ends_where_it_says_or_a_later_one_begins() -> None:
+    prices = Book(
+        [
+            Entry("always", H100, Rate(Fraction(1)), 0),
+            Entry("offer", H100, Rate(Fraction(2)), 10, effective_to=20),
+            Entry("later", H100, Rate(Fraction(3)), 30),
+        ]
+    )
+    seen = [prices.rate(H100, moment) for moment in (-1, 0, 9, 10, 19, 20, 29, 30)]
+    assert [None if rate is None else int(rate.exact) for rate in seen] == [None, 1, 1, 2, 2, 1, 1, 3]
+
+
+def test_a_correction_takes_the_place_of_what_it_supersedes() -> None:
+    wrong = Entry("e1", H100, Rate(Fraction(9)), 0, created_at=5)
+    right = Entry("e2", H100, Rate(Fraction(7)), 0, created_at=90, supersedes="e1")
+    prices = Book([right, wrong])
+    assert prices.rate(H100, 50) == Rate(Fraction(7))
+    assert prices.known_at(89).rate(H100, 50) == Rate(Fraction(9))
+    assert prices.known_at(4).rate(H100, 50) is None
+
+
+# -- what is known of a pod -------------------------------------------------------------
+
+
+def test_kubernetes_times_stand_over_the_last_evidence() -> None:
+    running, seen, told = (
+        replace(pod(), end=end)
+        for end in (Evidence(RUNNING, 90), Evidence(LAST_SEEN, 80), Evidence(TOLD, 70))
+    )
+    assert merged(told, seen) == merged(running, told) == told
+    assert merged(running, seen) == seen
+    assert seen.end.estimated and not told.end.estimated
+
+
+def test_two_pods_are_not_merged() -> None:
+    with pytest.raises(ValueError, match="p2"):
+        merged(pod(), pod("p2"))
+
+
+# -- laws ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class World:
+    """Nodes, tellings of their pods, prices."""
+
+    nodes: tuple[NodeUsage, ...]
+    tellings: tuple[PodUsage, ...]
+    book: Book
+
+    def lines(self, window: Span) -> list[Line]:
+        return list(lines(self.nodes, gathered(self.tellings).values(), self.book, NOW, window))
+
+
+MOMENTS = st.integers(0, 200)
+GOODS = st.sampled_from([H100, SPOT])
+ENDS = st.builds(Evidence, st.sampled_from([RUNNING, LAST_SEEN, TOLD]), MOMENTS)
+CPUS = st.fractions(0, 8, max_denominator=10)
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    uids = [f"n{number}" for number in range(draw(st.integers(1, 3)))]
+    nodes = [
+        NodeUsage(uid, uid, draw(GOODS), draw(MOMENTS), draw(ENDS), draw(st.integers(0, 8)), draw(CPUS))
+        for uid in uids
+    ]
+    tellings = [
+        PodUsage(
+            f"p{draw(st.integers(0, 5))}",
+            RUN,
+            Role.WORKER,
+            draw(st.integers(1, 3)),
+            draw(st.sampled_from(uids)),
+            H100,
+            draw(MOMENTS),
+            draw(ENDS),
+            draw(st.integers(0, 8)),
+            draw(CPUS),
+        )
+        for _ in range(draw(st.integers(0, 10)))
+    ]
+    entries = [
+        Entry(
+            f"e{number}",
+            draw(GOODS),
+            Rate(Fraction(draw(st.integers(0, 10**12)))),
+            draw(MOMENTS),
+            draw(MOMENTS),
+            draw(MOMENTS),
+        )
+        for number in range(draw(st.integers(0, 5)))
+    ]
+    return World(tuple(nodes), tuple(tellings), Book(entries))
+
+
+WINDOWS = st.builds(lambda start, length: Span(start, start + length), MOMENTS, MOMENTS)
+
+
+@settings(max_examples=50)
+@given(worlds(), WINDOWS)
+def test_runs_and_idle_together_are_the_nodes(world: World, window: Span) -> None:
+    alone = list(lines(world.nodes, [], world.book, NOW, window))
+    assert {line.pod for line in alone} <= {IDLE}
+    assert _known(sum_of(world.lines(window))) == _known(sum_of(alone))
+
+
+def _known(cost: Cost) -> tuple[Money, Seconds, Seconds]:
+    return cost.money, cost.node_seconds, cost.unpriced
+
+
+@settings(max_examples=50)
+@given(worlds(), WINDOWS, st.lists(MOMENTS, max_size=4))
+def test_parts_of_a_window_are_the_whole(world: World, window: Span, cuts: list[int]) -> None:
+    parts = [by_pod(world.lines(part)) for part in window.cut(cuts)]
+    whole = by_pod(world.lines(window))
+    for uid in whole:
+        assert sum((part[uid] for part in parts if uid in part), Cost()) == whole[uid]
+
+
+@settings(max_examples=50)
+@given(worlds(), st.randoms(use_true_random=False), st.lists(st.integers(0, 9), max_size=6))
+def test_any_order_and_any_repetition_is_the_same_ledger(world: World, chance: Any, again: list[int]) -> None:
+    tellings = [*world.tellings, *(world.tellings[at] for at in again if at < len(world.tellings))]
+    chance.shuffle(tellings)
+    nodes = list(world.nodes)
+    chance.shuffle(nodes)
+    entries = list(world.book.entries)
+    chance.shuffle(entries)
+    other = World(tuple(nodes), tuple(tellings), Book(entries))
+    window = Span(0, NOW)
+    key = _order
+    assert sorted(other.lines(window), key=key) == sorted(world.lines(window), key=key)
+
+
+def _order(line: Line) -> tuple[object, ...]:
+    return line.node, line.span, line.pod
+
+
+@settings(max_examples=50)
+@given(worlds(), st.integers(0, 10))
+def test_any_split_of_deliveries_is_the_same_ledger(world: World, at: int) -> None:
+    first, rest = gathered(world.tellings[:at]), gathered(world.tellings[at:])
+    assert gathered([*first.values(), *rest.values()]) == gathered(world.tellings)
+    assert gathered([*rest.values(), *first.values()]) == gathered(world.tellings)
+
+
+@settings(max_examples=50)
+@given(worlds())
+def test_no_second_counts_twice(world: World) -> None:
+    for node_usage in world.nodes:
+        parts = list(held(node_usage, gathered(world.tellings).values(), NOW))
+        assert [part.span for part in parts] == segments([part.span for part in parts])
+        for part in parts:
+            assert sum(part.shares.values()) + part.idle == 1 and 0 <= part.idle <= 1
+            assert all(share > 0 for share in part.shares.values())
+
+
+def test_a_second_is_the_one_that_a_moment_lies_in() -> None:
+
+    assert second(datetime(1970, 1, 1, 0, 0, 5, 999_999, UTC)) == 5
