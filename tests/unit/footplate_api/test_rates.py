@@ -60,7 +60,12 @@ class Behind:
 
 async def sent(gate: RateGate, path: str, caller: Caller | None, times: int) -> float | None:
     """How long the last of so many requests has to wait; None: it passed."""
-    scope: Scope = {"type": "http", "path": path, **({} if caller is None else {CALLER: caller})}
+    scope: Scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        **({} if caller is None else {CALLER: caller}),
+    }
 
     async def nothing(*_: object) -> None:
         raise AssertionError("a body was read, or an answer sent")
