@@ -76,7 +76,7 @@ RUNNING, LAST_SEEN, TOLD = 0, 1, 2
 class PodUsage:
     """One pod on one node.
 
-    `devices` are what it holds there, `shares` what it asks of the node's CPU where it holds none.
+    `devices` are what it holds there; `cpu` counts where it holds none.
     """
 
     uid: str

@@ -247,8 +247,7 @@ def test_any_order_and_any_repetition_is_the_same_ledger(world: World, chance: A
     chance.shuffle(entries)
     other = World(tuple(nodes), tuple(tellings), Book(entries))
     window = Span(0, NOW)
-    key = _order
-    assert sorted(other.lines(window), key=key) == sorted(world.lines(window), key=key)
+    assert sorted(other.lines(window), key=_order) == sorted(world.lines(window), key=_order)
 
 
 def _order(line: Line) -> tuple[object, ...]:
@@ -275,5 +274,4 @@ def test_no_second_counts_twice(world: World) -> None:
 
 
 def test_a_second_is_the_one_that_a_moment_lies_in() -> None:
-
     assert second(datetime(1970, 1, 1, 0, 0, 5, 999_999, UTC)) == 5
