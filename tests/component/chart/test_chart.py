@@ -54,6 +54,8 @@ def test_rights_of_the_operator() -> None:
     }
     assert rights(one(objects, "ClusterRole", "footplate-operator-cluster")) == {
         ("footplate.dev", "computeprofiles"): {"list", "watch"},
+        ("footplate.dev", "priceentries"): reading | {"create"},
+        ("footplate.dev", "carbonintensities"): reading,
         ("", "nodes"): reading,
     }
     without = one(rendered("--set", "operator.watchNodes=false"), "ClusterRole", "footplate-operator-cluster")
