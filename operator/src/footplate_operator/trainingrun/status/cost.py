@@ -1,7 +1,6 @@
 """What a run has cost: `status.cost`; pure.
 
-Workers and spares cost their shares of their nodes. The coordinator costs what has a stated price, and is
-free otherwise: for it nothing is ever unpriced.
+What that is the ledger says, of the run's pods and of those with whom they shared their nodes.
 
 Seconds of devices are shared out as `status.time` has grown since the last account. What turns out to have
 been less, because a pod ended earlier than was known, is taken from all members alike.
@@ -10,7 +9,6 @@ been less, because a pod ended earlier than was known, is taken from all members
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from fractions import Fraction
 from typing import Final
@@ -18,10 +16,9 @@ from typing import Final
 from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.status import CostStatus, DeviceTime, TimeStatus
 from footplate_ledger.account import Account, Tariff, accounts
-from footplate_ledger.bill import ALWAYS, Cost
+from footplate_ledger.bill import ALWAYS
 from footplate_ledger.buckets import Bucket, Sums, joined, shared
 from footplate_ledger.records import exact, moment
-from footplate_ledger.sharing import told_by
 from footplate_ledger.summary import summary
 from footplate_ledger.time import Span, second
 from footplate_ledger.units import Seconds, total
@@ -32,16 +29,9 @@ _MILLI: Final = 1000
 
 
 def account(usage: OwnUsage, tariff: Tariff, at: int, window: Span = ALWAYS) -> Account:
-    """What the pods have cost until the second `at`, within `window`; if that is to come: where they go on.
-
-    Nodes that are not known are shared by the workers and spares on them, and idle at no second.
-    """
-    known = {node.uid for node in usage.nodes}
-    everybody = [*usage.pods, *usage.others]
-    unseen = [pod for pod in everybody if pod.node not in known and pod.role is not Role.COORDINATOR]
-    placed = [pod for pod in everybody if pod.node in known]
-    found = accounts([*usage.nodes, *told_by(unseen, at)], [*placed, *unseen], tariff, at, window)
-    return sum((_own(pod, found.get(pod.uid, Account())) for pod in usage.pods), Account())
+    """What the pods have cost until the second `at`, within `window`; if that is to come: where they go on."""
+    found = accounts(usage.nodes, [*usage.pods, *usage.others], tariff, at, window)
+    return sum((found.get(pod.uid, Account()) for pod in usage.pods), Account())
 
 
 def cost(
@@ -86,15 +76,6 @@ def growth(before: TimeStatus | None, after: TimeStatus | None) -> dict[str, flo
     """By how much each member of `status.time` has grown, in seconds."""
     known = {} if before is None else before.model_dump()
     return {} if after is None else {name: value - known.get(name, 0.0) for name, value in after}
-
-
-def _own(pod: PodUsage, found: Account) -> Account:
-    if pod.role is not Role.COORDINATOR:
-        return found
-    stated = found.cost.node_seconds - found.cost.unpriced
-    if not stated.exact:
-        return Account()
-    return Account(replace(found.cost, node_seconds=stated, unpriced=Cost().unpriced))
 
 
 def _held(pod: PodUsage, window: Span) -> Seconds:
