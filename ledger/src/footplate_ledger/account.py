@@ -11,10 +11,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from footplate_contracts.names import Role
 from footplate_ledger.bill import ALWAYS, IDLE, Cost, Line, lines
 from footplate_ledger.carbon import Place, Rank, Series, emitted
 from footplate_ledger.energy import Consumption, Method, of_pod
 from footplate_ledger.prices import Book
+from footplate_ledger.sharing import told_by
 from footplate_ledger.time import Span
 from footplate_ledger.units import Carbon, Seconds
 from footplate_ledger.usage import NodeUsage, PodUsage
@@ -66,16 +68,29 @@ class Tariff:
 def accounts(
     nodes: Iterable[NodeUsage], pods: Iterable[PodUsage], tariff: Tariff, now: int, window: Span = ALWAYS
 ) -> dict[str, Account]:
-    """By uid of the pod; what is idle under IDLE. Nodes that only their pods tell of: `sharing.told_by`."""
-    known = {pod.uid: pod for pod in pods}
+    """By uid of the pod; what is idle under IDLE.
+
+    Nodes that nobody told of are shared by the workers and spares on them, and idle at no second. A
+    coordinator costs what has a stated price, and is free otherwise: for it nothing is ever unpriced.
+    """
+    told = {node.uid: node for node in nodes}
+    everybody = {pod.uid: pod for pod in pods}
+    known = {uid: pod for uid, pod in everybody.items() if pod.node in told or not _is_free(pod)}
+    unseen = told_by((pod for pod in known.values() if pod.node not in told), now)
     found: dict[str, Account] = defaultdict(Account)
-    for line in lines(nodes, known.values(), tariff.book, now, window):
+    for line in lines([*told.values(), *unseen], known.values(), tariff.book, now, window):
+        if line.cost is None and line.pod != IDLE and _is_free(known[line.pod]):
+            continue
         found[line.pod] = found[line.pod] + Account(Cost.of(line))
         if line.pod != IDLE:
             found[line.pod] = found[line.pod] + _of_rest(known[line.pod], line, tariff.series)
     for uid, pod in known.items():
         found[uid] = found[uid] + _of_devices(pod, tariff.series, now, window)
     return dict(found)
+
+
+def _is_free(pod: PodUsage) -> bool:
+    return pod.role is Role.COORDINATOR
 
 
 def _of_devices(pod: PodUsage, series: Series, now: int, window: Span) -> Account:

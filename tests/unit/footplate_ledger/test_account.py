@@ -159,10 +159,31 @@ def test_nodes_that_nobody_told_of_are_there_while_their_pods_are() -> None:
     pods[2] = replace(pods[2], end=Evidence(RUNNING, 0))
     nodes = told_by(pods, 6000)
     assert [(node.start, node.end.until) for node in nodes] == [(0, HOUR), (5000, 6000)]
-    found = accounts(nodes, pods, TARIFF, 6000)
+    found = accounts([], pods, TARIFF, 6000)
     assert IDLE not in found
     total = sum((account.cost.node_seconds.exact for account in found.values()), Fraction(0))
     assert total == HOUR + 1000
+
+
+# -- coordinators ----------------------------------------------------------------------------
+
+
+def coordinator(**changed: Any) -> PodUsage:
+    return pod(uid="c", role=Role.COORDINATOR, devices=0, cpu=Fraction(1), site=Site(), **changed)
+
+
+def test_a_coordinator_costs_what_has_a_price_and_nothing_is_unpriced_for_it() -> None:
+    of_cpu = node(devices=0, cpu=Fraction(4))
+    assert accounts([of_cpu], [coordinator()], TARIFF, NOW)["c"].cost.money == Money.dollars("6.15")
+    free = accounts([of_cpu], [coordinator()], Tariff(Book([])), NOW)["c"]
+    assert same(free, Account())
+
+
+def test_a_coordinator_takes_nothing_of_devices_and_nothing_of_a_node_that_nobody_told_of() -> None:
+    with_devices = accounts([node()], [pod(), coordinator()], TARIFF, NOW)
+    assert with_devices["p1"].cost.money == Money.dollars("24.60") and same(with_devices["c"], Account())
+    alone = accounts([], [pod(devices=0, cpu=Fraction(1)), coordinator()], TARIFF, NOW)
+    assert alone["p1"].cost.money == Money.dollars("24.60") and "c" not in alone
 
 
 # -- what stands in the cluster ---------------------------------------------------------------

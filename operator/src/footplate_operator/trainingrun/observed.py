@@ -18,11 +18,14 @@ from footplate_contracts.names import (
     WorkerId,
 )
 from footplate_contracts.reports import CoordinatorState
+from footplate_ledger.account import Tariff
+from footplate_ledger.prices import Book
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.decision import Problem
 from footplate_operator.runtime.kinds import POD, Json, Kind
 from footplate_operator.runtime.objects import Child, controller_of
 from footplate_operator.trainingrun.slots import pod_slot
+from footplate_operator.usage.known import OwnUsage
 
 # What a kubelet says of a pod that it does not admit; those for a resource begin alike (OutOfcpu).
 _REJECTIONS: Final = frozenset({"UnexpectedAdmissionError", "NodeAffinity", "TopologyAffinityError"})
@@ -199,6 +202,10 @@ class Observed:
     credentials: Credentials | None = None
     api: Api = Api()
     recorded: Recorded | None = None  # of a run that has ended; None: no API is known
+    usage: OwnUsage | None = None  # of its pods, those that are gone included; None: it is not known yet
+    tariff: Tariff = field(
+        default_factory=lambda: Tariff(Book(()))
+    )  # prices and intensities, as far as they are known
 
     @property
     def may_create(self) -> bool:
