@@ -91,7 +91,8 @@ CREATION: tuple[Row, ...] = (
     Row(
         "dollars-below-zero",
         {"budget": {"dollars": -1}},
-        "spec.budget.dollars: Invalid value: -1: spec.budget.dollars in body should be greater than or equal to 0",
+        "spec.budget.dollars: Invalid value: -1: spec.budget.dollars in body should be greater than or equal"
+        " to 0",
     ),
     Row(
         "budget-exceeded-in-another-way",

@@ -59,8 +59,8 @@ def entry(kubectl: Kubectl) -> Iterator[str]:
         ),
         pytest.param(
             {"effectiveTo": "2026-01-01T00:00:00Z"},
-            "spec.effectiveTo: Invalid value: effectiveTo 2026-01-01T00:00:00Z must be later than effectiveFrom"
-            " 2026-01-01T00:00:00Z",
+            "spec.effectiveTo: Invalid value: effectiveTo 2026-01-01T00:00:00Z must be later than"
+            " effectiveFrom 2026-01-01T00:00:00Z",
             id="empty",
         ),
         pytest.param({"capacity": "free"}, 'spec.capacity: Unsupported value: "free"', id="capacity"),
@@ -77,8 +77,8 @@ def entry(kubectl: Kubectl) -> Iterator[str]:
         ),
         pytest.param(
             {"source": "ComputeProfile h100"},
-            "spec.source: ComputeProfile h100 is for what the operator makes of a profile's price; name another"
-            " source",
+            "spec.source: ComputeProfile h100 is for what the operator makes of a profile's price; name"
+            " another source",
             id="of-a-profile",
         ),
     ],

@@ -16,6 +16,7 @@ from footplate_contracts.names import RUN_CONFIG_FILE
 from footplate_contracts.reports import GenerationId, SealedGeneration, TelemetryBatch
 from footplate_elastic.protocol.outline import RunOutline
 from footplate_operator.runtime.kinds import CONFIG_MAP, POD, Json
+from footplate_operator.tariff.tariffs import KINDS as TARIFF_KINDS
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
 from tests.support.fake_cluster import FakeCluster, copied
 from tests.support.operator_fakes import NAME, profile_manifest, run_manifest
@@ -50,7 +51,7 @@ class Simulation:
         self.grace = GRACE
         self.api_works = True
         self.network = Network(self.chance)
-        self.objects = FakeCluster(self.clock, kinds=(TRAINING_RUN, PROFILE))
+        self.objects = FakeCluster(self.clock, kinds=(TRAINING_RUN, PROFILE, *TARIFF_KINDS))
         api = Process(self.network, CONTROL_PLANE, "kube-apiserver")
         self.api = ApiServer(self.network, api, self.objects, self.chance, self.called)
         self.processes: dict[str, Process] = {}  # by address

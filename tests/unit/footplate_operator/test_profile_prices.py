@@ -142,18 +142,19 @@ def test_nodes_that_are_bought_in_another_way_have_a_price_of_their_own() -> Non
     desk.says(price(10))
     desk.says(price(4, "spot"), day=2)
     assert [desk.costs(day, SPOT) for day in (1, 2)] == [None, dollars("4")]
-    assert [desk.costs(day) for day in (1, 3)] == [dollars("10"), None]
+    assert desk.costs(3) == dollars("10"), "pods of before still hold such nodes"
     assert desk.says(price(4, "spot"), day=3) == []
+    desk.says(None, day=5)
+    assert (desk.costs(6), desk.costs(6, SPOT)) == (None, None)
 
 
 def test_what_breaks_off_in_the_middle_is_completed_and_not_written_twice() -> None:
     desk = Desk()
-    desk.says(price(10))
-    whole = desk.says(price(4, "spot"), day=2)
+    for day, said in enumerate((price(1), price(2), None)):
+        whole = desk.says(said, day)
     assert len(whole) == 2
     desk.entries.pop()
-    rest = desk.says(price(4, "spot"), day=2)
-    assert [new.name for new in rest] == [whole[1].name]
+    assert [new.name for new in desk.says(None, day=2)] == [whole[1].name]
 
 
 def test_another_operator_and_a_later_look_name_it_alike() -> None:

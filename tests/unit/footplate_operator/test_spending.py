@@ -1,4 +1,4 @@
-"""What a budget asks for at which amount, and when it is looked at again; the run itself: test_budget_life.py."""
+"""What a budget asks for at which amount, and when it is looked at again."""
 
 from __future__ import annotations
 

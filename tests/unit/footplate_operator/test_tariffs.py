@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from fractions import Fraction
 from typing import Any
 
@@ -10,9 +11,15 @@ import pytest
 from footplate_ledger.units import Rate
 from footplate_ledger.usage import Goods
 from footplate_operator.errors import ClusterError
-from footplate_operator.runtime.kinds import Json
+from footplate_operator.runtime.handlers import Handlers
+from footplate_operator.runtime.kinds import POD, Json
+from footplate_operator.runtime.objects import Key
+from footplate_operator.runtime.workqueue import WorkQueue
 from footplate_operator.tariff.tariffs import CARBON_INTENSITY, KINDS, PRICE_ENTRY, Tariffs
+from footplate_operator.trainingrun.run import TRAINING_RUN
 from tests.support.fake_cluster import FakeCluster
+from tests.support.operator_fakes import profile_manifest, run_manifest
+from tests.support.operator_world import World
 
 H100 = Goods("h100")
 NOON = 1767268800  # 2026-01-01T12:00:00Z
@@ -138,3 +145,53 @@ async def test_one_that_is_deleted_counts_no_more() -> None:
     assert market.tariffs.drop(PRICE_ENTRY, entry())
     assert market.rate is None
     assert not market.tariffs.drop(PRICE_ENTRY, entry())
+
+
+# -- whom a change wakes ----------------------------------------------------------------
+
+
+async def test_a_change_of_the_tariff_wakes_what_trains_and_what_has_ended_when_there_is_time() -> None:
+    queue: WorkQueue[Key] = WorkQueue(random.Random(0))
+    world = World()
+    told = Handlers(world.reconciler.controller, world.cache, queue).watches()
+    for version, (name, phase) in enumerate((("ended", "Succeeded"), ("live", "Running")), start=1):
+        body = run_manifest(name)
+        body["metadata"] |= {"uid": name, "resourceVersion": str(version)}
+        await told[TRAINING_RUN]({"type": "MODIFIED", "object": {**body, "status": {"phase": phase}}})
+    for _ in range(2):
+        await queue._next()
+    listed = world.cluster.put(entry())
+    await told[PRICE_ENTRY]({"type": None, "object": listed})
+    assert len(queue) == 0, "nobody has decided anything yet"
+    await world.prices.tariffs.look()
+    await told[PRICE_ENTRY]({"type": None, "object": listed})
+    assert len(queue) == 0, "it was known"
+    await told[PRICE_ENTRY]({"type": "ADDED", "object": world.cluster.put(entry("new", supersedes="first"))})
+    queue._working.clear()
+    await told[CARBON_INTENSITY]({"type": "ADDED", "object": world.cluster.put(intensity())})
+    queue.add(Key("default", "urgent"))
+    assert [(await queue._next()).name for _ in range(3)] == ["urgent", "ended", "live"]
+
+
+async def test_nothing_is_decided_before_the_prices_are_there() -> None:
+    world = World()
+    world.cluster.put(entry())
+    world.cluster.refuse["find", PRICE_ENTRY] = ClusterError("no answer")
+    world.submit()
+    await world.live(5)
+    assert world.phase == "" and world.cluster.all(POD) == []
+    world.cluster.refuse.clear()
+    await world.live(30, until=lambda: world.phase == "Running")
+
+
+async def test_what_a_profile_says_of_its_price_is_in_the_book_when_the_watch_has_told_it() -> None:
+    world = World()
+    world.submit()
+    for dollars in (2.0, 3.0, 3.0):
+        world.cluster.put(profile_manifest(price={"dollarsPerNodeHour": dollars}))
+        await world.reconcile()
+        assert await world.prices.look()
+    specs = [body["spec"] for body in world.cluster.all(PRICE_ENTRY)]
+    assert [spec["dollarsPerNodeHour"] for spec in specs] == [2.0, 3.0]
+    now = world.prices.tariffs.current().book.rate(Goods("local-cpu"), NOON + 10**8)
+    assert now == Rate.dollars_per_hour(3)

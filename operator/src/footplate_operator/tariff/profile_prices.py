@@ -2,8 +2,9 @@
 
 A profile says what its nodes cost from a moment on, and every statement becomes an entry of its own. Who
 says another price says it from then on; who says since when (`effectiveFrom`) says it of that time too, and
-entries of the profile that begin later are superseded. Who takes the price away ends it: nobody knows then
-what a node costs. What others have written into the book is left as it is.
+entries of the profile that begin later are superseded. Nodes that are bought in another way (`capacity`) have
+prices of their own. Who takes the price away ends all of them: nobody knows then what a node costs. What
+others have written into the book is left as it is.
 
 Nothing but the entries themselves is remembered: they have numbers, and what is written follows from what
 is there. So whoever breaks off in the middle, or writes beside another one, writes the same.
@@ -106,20 +107,15 @@ def to_write(said: Stated, known: Iterable[Entry], now: int) -> list[NewEntry]:
         return _ends(said, stands, now, count)
     goods = Goods(said.profile, said.price.capacity)
     last = next((entry for entry in reversed(own) if entry.effective_to == FOREVER), None)
-    news: list[NewEntry] = []
     if last is not None and last in stands and _says(said.price, goods, last):
-        begins = last.effective_from
-    else:
-        begins = _begins(said, first=not own, now=now)
-        # Those that would begin later, or at once, are not what the profile says any more.
-        wrong = [entry for entry in stands if entry.goods == goods and begins <= entry.effective_from]
-        news = [
-            _entry(said, goods, _rate(said.price), (begins, FOREVER), old.id if old else "", count + place)
-            for place, old in enumerate(wrong or [None], start=1)
-        ]
-    end = max(begins, now)
-    others = [entry for entry in stands if entry.goods != goods and end < entry.effective_to]
-    return [*news, *_ends(said, others, end, count + len(news))]
+        return []
+    begins = _begins(said, first=not own, now=now)
+    # Those that would begin later, or at once, are not what the profile says any more.
+    wrong = [entry for entry in stands if entry.goods == goods and begins <= entry.effective_from]
+    return [
+        _entry(said, goods, _rate(said.price), (begins, FOREVER), old.id if old else "", count + place)
+        for place, old in enumerate(wrong or [None], start=1)
+    ]
 
 
 def _says(price: Price, goods: Goods, last: Entry) -> bool:

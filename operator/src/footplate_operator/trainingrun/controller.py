@@ -20,13 +20,13 @@ from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
 from footplate_contracts.logs import fields
-from footplate_contracts.names import RUN_UID_LABEL, ConditionType, Phase, Reason, RunUid, secret_name
+from footplate_contracts.names import RUN_UID_LABEL, ConditionType, Phase, RunUid, secret_name
 from footplate_contracts.release import release
 from footplate_contracts.reports import CoordinatorState
 from footplate_contracts.v1alpha1.computeprofile import Scheduling
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.api_access import ApiAccess
-from footplate_operator.runtime.clock import parse_time
+from footplate_operator.runtime.clock import SteadyClock, parse_time
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.conditions import find
 from footplate_operator.runtime.controller import Controller, Owned
@@ -45,6 +45,10 @@ from footplate_operator.runtime.kinds import (
 )
 from footplate_operator.runtime.objects import Child, Key, view_child
 from footplate_operator.runtime.throttle import StatusChange
+from footplate_operator.tariff.keeper import ProfilePrices, keeping
+from footplate_operator.tariff.tariffs import KINDS as TARIFF_KINDS
+from footplate_operator.tariff.tariffs import Tariffs
+from footplate_operator.trainingrun.admission import Admission
 from footplate_operator.trainingrun.coordinator_client import (
     CoordinatorClient,
     Coordinators,
@@ -54,6 +58,7 @@ from footplate_operator.trainingrun.coordinator_client import (
 from footplate_operator.trainingrun.credentials import new_credentials
 from footplate_operator.trainingrun.desired.decision import Desired
 from footplate_operator.trainingrun.desired.run import desire
+from footplate_operator.trainingrun.desired.spending import spent, with_budget
 from footplate_operator.trainingrun.edits import essence
 from footplate_operator.trainingrun.events import held_up_event, phase_event
 from footplate_operator.trainingrun.gang.coordinator import sent_elsewhere
@@ -65,26 +70,16 @@ from footplate_operator.trainingrun.metrics import RunMetrics
 from footplate_operator.trainingrun.node import lean_node
 from footplate_operator.trainingrun.nodes import Nodes
 from footplate_operator.trainingrun.observed import Api, Credentials, Observed, PodView, view_pod
-from footplate_operator.trainingrun.policies.profile import changed, refusal
+from footplate_operator.trainingrun.policies.budget import Spending
 from footplate_operator.trainingrun.profiles import Profiles
 from footplate_operator.trainingrun.recovery import follow
-from footplate_operator.trainingrun.revision import (
-    AnyRevision,
-    Defaults,
-    Revision,
-    admit,
-    in_force,
-    needs_admission,
-    resolved_config,
-    view_revision,
-)
+from footplate_operator.trainingrun.revision import AnyRevision, Defaults, Revision, view_revision
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN, Run, decode, phase_of
 from footplate_operator.trainingrun.run_cache import RunCache
 from footplate_operator.trainingrun.status.report import compare
 
 _DISTRIBUTION: Final = "footplate-operator"
 DELETED_GRACE: Final = 2  # seconds: nobody wants a checkpoint of a run that was deleted
-_GOES_ON: Final = "the run goes on as it was admitted, and cannot be resumed before that is mended"
 _log = logging.getLogger(__name__)
 
 
@@ -109,6 +104,7 @@ class RunView:
     observed: Observed
     revision: AnyRevision | None
     unobserved: timedelta = timedelta(0)  # of the phase
+    spending: Spending | None = None  # of its budget, if it has one
 
 
 class TrainingRuns(Controller[Run, RunView, Desired]):
@@ -126,8 +122,9 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         Owned(DISRUPTION_BUDGET, watched=True),
         Owned(REVISION, watched=True),
     )
-    parameters = (PROFILE,)
+    parameters = (PROFILE, *TARIFF_KINDS)
     hints = (NODE,)
+    patient = TARIFF_KINDS
 
     def __init__(
         self,
@@ -138,14 +135,17 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         release: str,
         histories: Histories,
         api: ApiAccess,
+        prices: ProfilePrices,
     ) -> None:
+        self._prices = prices
+        self._tariffs = prices.tariffs
         self._histories = histories
         self._api = api
         self._cluster = cluster
         self._profiles = Profiles(cluster)
         self._nodes = Nodes(cluster)
         self._coordinators = coordinators
-        self._defaults = defaults
+        self._admission = Admission(self._profiles, defaults, release)
         self._metrics = metrics
         self._release = release
         self._caches: dict[str, RunCache] = {}  # by uid of the run
@@ -158,6 +158,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
     async def observe(
         self, run: Run, children: Sequence[Child], now: datetime, predecessors: Sequence[Child] = ()
     ) -> RunView:
+        await self._tariffs.look()
         cache = self._caches.setdefault(run.uid, RunCache())
         pods, others, revisions = [], [], []
         for child in children:
@@ -173,7 +174,10 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         cache.recovery, recovered = follow(cache.recovery, run.status, self._coordinators.state(run.uid), now)
         if recovered is not None:
             self._metrics.count_recovery(recovered)
-        admitted = await self._admitted(run, revisions)
+        usage, tariff = None, self._tariffs.current()
+        spending = spent(run, usage, tariff, now)
+        run = replace(run, exceeded=_exceeded(spending))
+        admitted = await self._admission.admitted(run, cache, revisions)
         state = self._coordinators.state(run.uid)
         self._nodes.stand(run.key, run.uid, pods)
         scheduling = admitted.frozen.profile.scheduling if isinstance(admitted, Revision) else Scheduling()
@@ -198,20 +202,23 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             edited=edited,
             insisted=insisted,
             profiles=self._profiles.names(),
-            profile=await self._profile_since(run, admitted),
+            profile=await self._admission.profile_since(run, admitted),
             credentials=credentials,
             api=Api(self._api.url, self._api.bundle()),
             recorded=None if run.ended is None else self._histories.recorded(FinalStatus.of(run)),
+            usage=usage,
+            tariff=tariff,
         )
         revision = None if isinstance(admitted, Problem) else admitted
-        return RunView(observed, revision, cache.unobserved_of(run, now))
+        return RunView(observed, revision, cache.unobserved_of(run, now), spending)
 
     def desire(self, run: Run, view: RunView, problem: Problem | None, now: datetime) -> Desired:
         observed = view.observed
         if problem is not None:
             told = observed.problem if problem.passing else problem
             observed = replace(observed, problem=told, hindered=True)
-        desired = desire(replace(run, unobserved=view.unobserved), view.revision, observed, now)
+        run = replace(run, unobserved=view.unobserved, exceeded=_exceeded(view.spending))
+        desired = with_budget(run, desire(run, view.revision, observed, now), view.spending, now)
         status = desired.status.model_copy(update={"written_by": self._release})
         return replace(desired, status=status)
 
@@ -274,10 +281,14 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         name = body["metadata"]["name"]
         if kind == NODE:
             return (self._nodes.drop if gone else self._nodes.put)(body)
+        if kind in TARIFF_KINDS:
+            # What has ended may have been billed wrongly, by whatever profile it had.
+            return where({}) if (self._tariffs.drop if gone else self._tariffs.put)(kind, body) else ()
         if gone:
             self._profiles.drop(name)
         else:
             self._profiles.put(body)
+            self._prices.put(body)
         return where({"profile": name, "live": str(True)})
 
     def lean(self, kind: Kind, body: Json) -> Json:
@@ -293,51 +304,6 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._metrics.count_runs(count("phase"))
 
     # -- particulars ---------------------------------------------------------------------
-
-    async def _admitted(self, run: Run, revisions: Sequence[AnyRevision]) -> AnyRevision | Problem | None:
-        """What its pods are made of; why it cannot be admitted; None where its profile is missing."""
-        cache, admits = self._caches[run.uid], needs_admission(run.phase, run.spec.suspend)
-        if not admits:
-            known = cache.revision
-            if known is not None and known.name(run.name) == run.status.revision:
-                return known
-            if (found := in_force(run, revisions)) is not None:
-                cache.revision = found if isinstance(found, Revision) else None
-                return found
-        if admits:
-            await self._profiles.look_for(run.spec.compute.profile)
-        profile = self._profiles.get(run.spec.compute.profile)
-        if profile is None or isinstance(profile, Problem):
-            return profile
-        try:
-            admitted = admit(run, profile, self._defaults, revisions, self._release)
-        except ValueError as error:
-            return Problem(Reason.CONFIG_REFUSED, str(error)[:1024], final=True)
-        if admits and (wrong := refusal(admitted.frozen.config, run.spec.compute.profile, profile)):
-            return Problem(Reason.CONFIG_REFUSED, wrong)
-        cache.revision = admitted
-        return admitted
-
-    async def _profile_since(self, run: Run, admitted: AnyRevision | Problem | None) -> Problem | list[str]:
-        """What became of the profile of an admitted run: why it is of no use now, or what changed."""
-        name = run.spec.compute.profile
-        if run.ended is not None or not isinstance(admitted, Revision) or needs_admission(run.phase, False):
-            return []
-        if await self._profiles.is_gone(name):
-            message = f"compute.profile {name} names no ComputeProfile any more; {_GOES_ON}"
-            return Problem(Reason.PROFILE_NOT_FOUND, message)
-        live, frozen = self._profiles.get(name), admitted.frozen
-        if live is None or live == frozen.profile or name != frozen.profile_name:
-            return []
-        if isinstance(live, Problem):
-            return Problem(live.reason, f"{live.message}; {_GOES_ON}")
-        try:
-            wrong = refusal(resolved_config(run, live), name, live)
-        except ValueError as error:
-            wrong = str(error)
-        if wrong:
-            return Problem(Reason.CONFIG_REFUSED, f"ComputeProfile {name} was changed: {wrong}; {_GOES_ON}")
-        return [f"compute.profile ({name} was changed: {', '.join(changed(frozen.profile, live))})"]
 
     def _listen(self, run: Run, desired: Desired) -> None:
         """Follow the coordinator that serves, and none that was left behind."""
@@ -377,8 +343,11 @@ async def training_runs(
         watchers = Watchers(partial(CoordinatorClient, session), requeue, check)
         metrics, version = RunMetrics(registry), release(_DISTRIBUTION)
         try:
-            async with asking(session, api, requeue) as histories:
-                yield TrainingRuns(cluster, watchers, defaults, metrics, version, histories, api)
+            async with (
+                asking(session, api, requeue) as histories,
+                keeping(cluster, Tariffs(cluster), SteadyClock()) as prices,
+            ):
+                yield TrainingRuns(cluster, watchers, defaults, metrics, version, histories, api, prices)
         finally:
             await watchers.close()
 
@@ -393,6 +362,10 @@ def _credentials(run: Run, cache: RunCache, now: datetime) -> Credentials:
     if cache.credentials is None:
         cache.credentials = new_credentials(certificate_names(run), now)
     return cache.credentials
+
+
+def _exceeded(spending: Spending | None) -> str:
+    return "" if spending is None else spending.exceeded
 
 
 def _why(status: TrainingRunStatus) -> str:

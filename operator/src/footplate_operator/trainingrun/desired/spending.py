@@ -1,17 +1,32 @@
-"""What a run's budget adds to a decision: a condition, an Event, and when to look again."""
+"""What a run has spent of its budget, and what that adds to a decision: a condition, an Event, a look."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from functools import cache, partial
 
 from footplate_contracts.names import ConditionType
+from footplate_contracts.v1alpha1.status import CostStatus
+from footplate_ledger.account import Tariff
+from footplate_ledger.time import second
 from footplate_operator.runtime import conditions
 from footplate_operator.trainingrun.desired.decision import Desired, soonest
 from footplate_operator.trainingrun.policies import budget
 from footplate_operator.trainingrun.policies.budget import Spending
 from footplate_operator.trainingrun.run import Run
+from footplate_operator.trainingrun.status.cost import account
 from footplate_operator.trainingrun.status.report import fit
+from footplate_operator.usage.known import OwnUsage
+
+
+def spent(run: Run, usage: OwnUsage | None, tariff: Tariff, now: datetime) -> Spending | None:
+    """Of the budget of `run`, if it has one; `usage` is None while it is not known."""
+    if run.spec.budget is None:
+        return None
+    if usage is None:
+        return budget.remembered(run.spec.budget, run.status.cost or CostStatus())
+    return budget.spending(run.spec.budget, cache(partial(account, usage, tariff)), second(now))
 
 
 def with_budget(run: Run, desired: Desired, spending: Spending | None, now: datetime) -> Desired:

@@ -11,19 +11,19 @@ known is too much already.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
 from fractions import Fraction
 from typing import Final
 
 from footplate_contracts.names import ConditionType, Reason
 from footplate_contracts.v1alpha1.budget import Budget, OnExceeded
-from footplate_contracts.v1alpha1.status import Condition
+from footplate_contracts.v1alpha1.status import Condition, CostStatus
 from footplate_ledger.account import Account
 from footplate_ledger.energy import Method
 from footplate_ledger.records import exact
-from footplate_ledger.units import Money, Seconds
+from footplate_ledger.units import Carbon, Money, Seconds
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.events import Event
 
@@ -63,6 +63,36 @@ class Spending:
 
 
 @dataclass(frozen=True)
+class Spent:
+    """What a run has spent by some second, and whether that is all of it."""
+
+    money: Money = field(default_factory=Money)
+    priced: bool = True
+    carbon: Carbon = field(default_factory=Carbon)
+    measured: bool = True
+
+    @classmethod
+    def of(cls, account: Account) -> Spent:
+        """By an account."""
+        doubtful = account.consumption.seconds.get(Method.UNKNOWN, Seconds()).exact
+        known = account.energy_known or not account.cost.node_seconds.exact
+        return cls(
+            account.cost.money, not account.cost.unpriced.exact, account.emitted, known and not doubtful
+        )
+
+    @classmethod
+    def told(cls, cost: CostStatus) -> Spent:
+        """By the status, while there is no account."""
+        money, carbon = cost.dollars or 0.0, cost.carbon_kilograms or 0.0
+        return cls(
+            Money(exact(money) * Money.NANO),
+            not cost.unpriced_node_seconds,
+            Carbon(exact(carbon) * _PER_KILOGRAM),
+            cost.carbon_kilograms is not None and Method.UNKNOWN not in cost.method,
+        )
+
+
+@dataclass(frozen=True)
 class _Limit:
     """One amount of a budget, and what is spent of it."""
 
@@ -72,6 +102,12 @@ class _Limit:
     unknown: Reason | None  # something more may be
 
 
+def remembered(budget: Budget, cost: CostStatus) -> Spending:
+    """What `budget` means for a run of whose usage nothing is known just now, but what its status says."""
+    limits = _limits(budget, Spent.told(cost))
+    return _spending(budget, limits, limits, None)
+
+
 def spending(budget: Budget, account_at: Callable[[int], Account], at: int) -> Spending:
     """What `budget` means for a run.
 
@@ -79,19 +115,25 @@ def spending(budget: Budget, account_at: Callable[[int], Account], at: int) -> S
         account_at: what the run's pods will have cost by a second, where they go on.
         at: the second of now.
     """
-    limits = _limits(budget, account_at(at))
-    worst = max(limits, key=lambda limit: limit.share)
+    now = _limits(budget, Spent.of(account_at(at)))
+    soon = _limits(budget, Spent.of(account_at(at + 1)))  # a pod that was just bound has cost nothing yet
+    return _spending(budget, now, soon, _look_after(budget, account_at, at, _level(_worst(now).share)))
+
+
+def _spending(
+    budget: Budget, now: Sequence[_Limit], soon: Sequence[_Limit], look_after: int | None
+) -> Spending:
+    worst = _worst(now)
     level = _level(worst.share)
-    # A pod that has just been bound has cost nothing yet.
-    unknown = next((limit.unknown for limit in _limits(budget, account_at(at + 1)) if limit.unknown), None)
+    unknown = next((limit.unknown for limit in soon if limit.unknown), None)
     suspends = level is Level.EXCEEDED and budget.on_exceeded is OnExceeded.SUSPEND
     return Spending(
         level=level,
-        condition=_condition(level, limits, worst, unknown, suspends),
+        condition=_condition(level, now, unknown, suspends),
         note=f"{worst.shown} are spent, {float(100 * worst.share):.0f} % of {worst.said}",
         once=f"{level.name} {worst.said}",
         exceeded=f"{worst.said} is spent" if suspends else "",
-        look_after=None if level is Level.EXCEEDED else _look_after(budget, account_at, at, level),
+        look_after=look_after,
     )
 
 
@@ -108,41 +150,39 @@ def _level(share: Fraction) -> Level:
     return Level.NEARLY if share >= NEARLY else Level.WITHIN
 
 
-def _limits(budget: Budget, account: Account) -> Sequence[_Limit]:
+def _worst(limits: Sequence[_Limit]) -> _Limit:
+    return max(limits, key=lambda limit: limit.share)
+
+
+def _limits(budget: Budget, spent: Spent) -> Sequence[_Limit]:
     """Those that there are; one at least, as the API server sees to it."""
-    return list(_each_limit(budget, account))
-
-
-def _each_limit(budget: Budget, account: Account) -> Iterator[_Limit]:
+    found = []
     if budget.dollars is not None:
-        money = account.cost.money
-        yield _Limit(
-            f"budget.dollars {budget.dollars:.12g}",
-            money.exact / Money.NANO / exact(budget.dollars),
-            f"{money.shown()} dollars",
-            Reason.PRICE_UNKNOWN if account.cost.unpriced.exact else None,
+        found.append(
+            _Limit(
+                f"budget.dollars {budget.dollars:.12g}",
+                spent.money.exact / Money.NANO / exact(budget.dollars),
+                f"{spent.money.shown()} dollars",
+                None if spent.priced else Reason.PRICE_UNKNOWN,
+            )
         )
     if budget.carbon_kilograms is not None:
-        carbon = account.emitted
-        yield _Limit(
-            f"budget.carbonKilograms {budget.carbon_kilograms:.12g}",
-            carbon.exact / _PER_KILOGRAM / exact(budget.carbon_kilograms),
-            f"{carbon.shown()} kg",
-            None if _energy_known(account) else Reason.ENERGY_UNKNOWN,
+        found.append(
+            _Limit(
+                f"budget.carbonKilograms {budget.carbon_kilograms:.12g}",
+                spent.carbon.exact / _PER_KILOGRAM / exact(budget.carbon_kilograms),
+                f"{spent.carbon.shown()} kg",
+                None if spent.measured else Reason.ENERGY_UNKNOWN,
+            )
         )
-
-
-def _energy_known(account: Account) -> bool:
-    if account.consumption.seconds.get(Method.UNKNOWN, Seconds()).exact:
-        return False
-    return account.energy_known or not account.cost.node_seconds.exact
+    return found
 
 
 def _condition(
-    level: Level, limits: Sequence[_Limit], worst: _Limit, unknown: Reason | None, suspends: bool
+    level: Level, limits: Sequence[_Limit], unknown: Reason | None, suspends: bool
 ) -> NewCondition:
     """Its message names no amount that grows: status.cost has them, and the status is written for each."""
-    kind = ConditionType.WITHIN_BUDGET
+    kind, worst = ConditionType.WITHIN_BUDGET, _worst(limits)
     if level is Level.EXCEEDED:
         then = (
             "raise it, or remove it, and the run goes on"
@@ -162,12 +202,14 @@ def _condition(
 
 
 def _look_after(budget: Budget, account_at: Callable[[int], Account], at: int, level: Level) -> int | None:
-    """Seconds until the next level is reached, at most LONGEST_LOOK; None while no pod holds a node."""
+    """Seconds until the next level is reached, at most LONGEST_LOOK; None where none is, or no pod."""
+    if level is Level.EXCEEDED:
+        return None
     if account_at(at + LONGEST_LOOK).cost.node_seconds == account_at(at).cost.node_seconds:
         return None
 
     def share(after: int) -> Fraction:
-        return max(limit.share for limit in _limits(budget, account_at(at + after)))
+        return _worst(_limits(budget, Spent.of(account_at(at + after)))).share
 
     threshold = NEARLY if level is Level.WITHIN else Fraction(1)
     return 1 + bisect_left(range(1, LONGEST_LOOK), threshold, key=share)
