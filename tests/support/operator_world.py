@@ -21,9 +21,7 @@ from footplate_operator.runtime.metrics import Metrics
 from footplate_operator.runtime.objects import Key
 from footplate_operator.runtime.reconcile import Reconciler
 from footplate_operator.runtime.status_writer import StatusWriter
-from footplate_operator.tariff.keeper import ProfilePrices
 from footplate_operator.tariff.tariffs import KINDS as TARIFF_KINDS
-from footplate_operator.tariff.tariffs import Tariffs
 from footplate_operator.trainingrun.controller import TrainingRuns
 from footplate_operator.trainingrun.coordinator_client import Endpoint
 from footplate_operator.trainingrun.metrics import RunMetrics
@@ -82,11 +80,10 @@ class World:
         self.followed: dict[RunUid, Endpoint] = {}
         self.heard: dict[RunUid, CoordinatorState] = {}
         metrics = RunMetrics(self.metrics.registry)
-        self.prices = ProfilePrices(self.cluster, Tariffs(self.cluster), self.clock)
         controller = TrainingRuns(
-            self.cluster, self, DEFAULTS, metrics, RELEASE, self.histories, self.api, self.prices
+            self.cluster, self, DEFAULTS, metrics, RELEASE, self.histories, self.api, self.clock
         )
-        self.cache = Cache(controller)
+        self.cache, self.prices = Cache(controller), controller.prices
         actor = Actor(controller, self.cluster, self.cache)
         writer = StatusWriter(controller, self.cluster, self.cache, self.queue, self.clock, "operator")
         self.reconciler = Reconciler(

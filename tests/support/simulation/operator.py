@@ -18,8 +18,6 @@ from footplate_operator.runtime.objects import Key
 from footplate_operator.runtime.reconcile import Reconciler
 from footplate_operator.runtime.status_writer import StatusWriter
 from footplate_operator.runtime.workqueue import WorkQueue
-from footplate_operator.tariff.keeper import ProfilePrices
-from footplate_operator.tariff.tariffs import Tariffs
 from footplate_operator.trainingrun.controller import TrainingRuns
 from footplate_operator.trainingrun.coordinator_client import Endpoint, Watchers
 from footplate_operator.trainingrun.history_client import Askers
@@ -75,8 +73,7 @@ class OperatorReplica(Process):
         metrics = Metrics()
         askers = Askers(SimulatedHistory(world, self), queue.add)
         told = RunMetrics(metrics.registry)
-        prices = ProfilePrices(cluster, Tariffs(cluster), self.now)
-        controller = TrainingRuns(cluster, watchers, DEFAULTS, told, RELEASE, askers, API, prices)
+        controller = TrainingRuns(cluster, watchers, DEFAULTS, told, RELEASE, askers, API, self.now)
         cache = Cache(controller)
         writer = StatusWriter(controller, cluster, cache, queue, self.now, self.name)
         actor = Actor(controller, cluster, cache)
@@ -87,7 +84,8 @@ class OperatorReplica(Process):
             await reconciler(key)
 
         self.watches = Watches(world.api, self, Handlers(controller, cache, queue).watches())
-        tasks = [asyncio.ensure_future(lease.keep()), asyncio.ensure_future(queue.run(WORKERS, work))]
+        works = (lease.keep(), queue.run(WORKERS, work), controller.keep())
+        tasks = [asyncio.ensure_future(own) for own in works]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:

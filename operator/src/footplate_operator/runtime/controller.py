@@ -8,6 +8,7 @@ As in controller-runtime, each controller has a queue of its own.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -126,6 +127,10 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
         `where` finds objects by values of their index.
         """
         return ()
+
+    async def keep(self) -> None:
+        """What goes on by itself while this replica leads; never ends."""
+        await asyncio.get_running_loop().create_future()
 
     def lean(self, kind: Kind, body: Json) -> Json:
         """What of a parameter or a hint is worth being kept in memory."""

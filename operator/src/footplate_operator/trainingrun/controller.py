@@ -26,7 +26,7 @@ from footplate_contracts.reports import CoordinatorState
 from footplate_contracts.v1alpha1.computeprofile import Scheduling
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.api_access import ApiAccess
-from footplate_operator.runtime.clock import SteadyClock, parse_time
+from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.conditions import find
 from footplate_operator.runtime.controller import Controller, Owned
@@ -45,7 +45,7 @@ from footplate_operator.runtime.kinds import (
 )
 from footplate_operator.runtime.objects import Child, Key, view_child
 from footplate_operator.runtime.throttle import StatusChange
-from footplate_operator.tariff.keeper import ProfilePrices, keeping
+from footplate_operator.tariff.keeper import ProfilePrices
 from footplate_operator.tariff.tariffs import KINDS as TARIFF_KINDS
 from footplate_operator.tariff.tariffs import Tariffs
 from footplate_operator.trainingrun.admission import Admission
@@ -60,7 +60,7 @@ from footplate_operator.trainingrun.desired.decision import Desired
 from footplate_operator.trainingrun.desired.run import desire
 from footplate_operator.trainingrun.desired.spending import spent, with_budget
 from footplate_operator.trainingrun.edits import essence
-from footplate_operator.trainingrun.events import held_up_event, phase_event
+from footplate_operator.trainingrun.events import budget_event, held_up_event, phase_event
 from footplate_operator.trainingrun.gang.coordinator import sent_elsewhere
 from footplate_operator.trainingrun.history_client import FinalStatus, Histories, asking
 from footplate_operator.trainingrun.manifests.children import read_secret
@@ -135,10 +135,10 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         release: str,
         histories: Histories,
         api: ApiAccess,
-        prices: ProfilePrices,
+        now: Callable[[], datetime],
     ) -> None:
-        self._prices = prices
-        self._tariffs = prices.tariffs
+        self.tariffs = Tariffs(cluster)
+        self.prices = ProfilePrices(cluster, self.tariffs, now)
         self._histories = histories
         self._api = api
         self._cluster = cluster
@@ -158,7 +158,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
     async def observe(
         self, run: Run, children: Sequence[Child], now: datetime, predecessors: Sequence[Child] = ()
     ) -> RunView:
-        await self._tariffs.look()
+        await self.tariffs.look()
         cache = self._caches.setdefault(run.uid, RunCache())
         pods, others, revisions = [], [], []
         for child in children:
@@ -174,7 +174,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         cache.recovery, recovered = follow(cache.recovery, run.status, self._coordinators.state(run.uid), now)
         if recovered is not None:
             self._metrics.count_recovery(recovered)
-        usage, tariff = None, self._tariffs.current()
+        usage, tariff = None, self.tariffs.current()
         spending = spent(run, usage, tariff, now)
         run = replace(run, exceeded=_exceeded(spending))
         admitted = await self._admission.admitted(run, cache, revisions)
@@ -272,7 +272,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._metrics.count_time(run.status.time, after.time)
         if after.phase is not run.phase:
             _log.info("phase", extra=fields(before=run.phase, after=after.phase, why=_why(after)))
-        told = (phase_event(run, after), held_up_event(run, after))
+        told = (phase_event(run, after), held_up_event(run, after), budget_event(run, after))
         return [event for event in told if event is not None]
 
     def parameter_changed(
@@ -283,13 +283,16 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             return (self._nodes.drop if gone else self._nodes.put)(body)
         if kind in TARIFF_KINDS:
             # What has ended may have been billed wrongly, by whatever profile it had.
-            return where({}) if (self._tariffs.drop if gone else self._tariffs.put)(kind, body) else ()
+            return where({}) if (self.tariffs.drop if gone else self.tariffs.put)(kind, body) else ()
         if gone:
             self._profiles.drop(name)
         else:
             self._profiles.put(body)
-            self._prices.put(body)
+            self.prices.put(body)
         return where({"profile": name, "live": str(True)})
+
+    async def keep(self) -> None:
+        await self.prices.run()
 
     def lean(self, kind: Kind, body: Json) -> Json:
         return lean_node(body) if kind == NODE else body
@@ -333,21 +336,19 @@ async def training_runs(
     defaults: Defaults,
     api: ApiAccess,
     check: Callable[[], None],
+    now: Callable[[], datetime],
 ) -> AsyncIterator[TrainingRuns]:
     """The controller of TrainingRuns, which listens to their coordinators for the block.
 
-    `check` raises before a coordinator is told anything, unless this replica leads.
+    `check` raises before a coordinator is told anything, unless this replica leads; `now` is a clock in UTC.
     """
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=0)
     async with aiohttp.ClientSession(connector=connector) as session:
         watchers = Watchers(partial(CoordinatorClient, session), requeue, check)
         metrics, version = RunMetrics(registry), release(_DISTRIBUTION)
         try:
-            async with (
-                asking(session, api, requeue) as histories,
-                keeping(cluster, Tariffs(cluster), SteadyClock()) as prices,
-            ):
-                yield TrainingRuns(cluster, watchers, defaults, metrics, version, histories, api, prices)
+            async with asking(session, api, requeue) as histories:
+                yield TrainingRuns(cluster, watchers, defaults, metrics, version, histories, api, now)
         finally:
             await watchers.close()
 
