@@ -17,14 +17,15 @@ from typing import Final
 
 import aiohttp
 from prometheus_client import CollectorRegistry
-from pydantic import ValidationError
 
 from footplate_contracts.logs import fields
-from footplate_contracts.names import RUN_UID_LABEL, ConditionType, Phase, Reason, RunUid, secret_name
+from footplate_contracts.names import RUN_UID_LABEL, ConditionType, Phase, RunUid, secret_name
 from footplate_contracts.release import release
 from footplate_contracts.reports import CoordinatorState
 from footplate_contracts.v1alpha1.computeprofile import Scheduling
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
+from footplate_ledger.account import Tariff
+from footplate_ledger.prices import Book
 from footplate_operator.api_access import ApiAccess
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.cluster import Cluster
@@ -43,8 +44,11 @@ from footplate_operator.runtime.kinds import (
     Json,
     Kind,
 )
-from footplate_operator.runtime.objects import Child, Key, view_child
+from footplate_operator.runtime.objects import Child, Key
+from footplate_operator.runtime.reconcile import SETTLED
 from footplate_operator.runtime.throttle import StatusChange
+from footplate_operator.trainingrun import usage
+from footplate_operator.trainingrun.admission import Admission
 from footplate_operator.trainingrun.coordinator_client import (
     CoordinatorClient,
     Coordinators,
@@ -54,52 +58,31 @@ from footplate_operator.trainingrun.coordinator_client import (
 from footplate_operator.trainingrun.credentials import new_credentials
 from footplate_operator.trainingrun.desired.decision import Desired
 from footplate_operator.trainingrun.desired.run import desire
-from footplate_operator.trainingrun.edits import essence
 from footplate_operator.trainingrun.events import held_up_event, phase_event
-from footplate_operator.trainingrun.gang.coordinator import sent_elsewhere
 from footplate_operator.trainingrun.history_client import FinalStatus, Histories, asking
-from footplate_operator.trainingrun.manifests.children import read_secret
 from footplate_operator.trainingrun.manifests.children import wanted as children_of
 from footplate_operator.trainingrun.metadata import certificate_names, coordinator_host
 from footplate_operator.trainingrun.metrics import RunMetrics
 from footplate_operator.trainingrun.node import lean_node
 from footplate_operator.trainingrun.nodes import Nodes
 from footplate_operator.trainingrun.observed import Api, Credentials, Observed, PodView, view_pod
-from footplate_operator.trainingrun.policies.profile import changed, refusal
 from footplate_operator.trainingrun.profiles import Profiles
 from footplate_operator.trainingrun.recovery import follow
-from footplate_operator.trainingrun.revision import (
-    AnyRevision,
-    Defaults,
-    Revision,
-    admit,
-    in_force,
-    needs_admission,
-    resolved_config,
-    view_revision,
-)
+from footplate_operator.trainingrun.revision import AnyRevision, Defaults, Revision
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN, Run, decode, phase_of
 from footplate_operator.trainingrun.run_cache import RunCache
-from footplate_operator.trainingrun.status.report import compare
+from footplate_operator.trainingrun.status.cost import cost, growth
+from footplate_operator.trainingrun.status.report import AT_REST, compare, fit
+from footplate_operator.trainingrun.views import RevisionView, SecretView, view_of
+from footplate_operator.usage.keeper import UsageKeeper
+from footplate_operator.usage.known import OwnUsage
+from footplate_operator.usage.node_keeper import NodeKeeper
+from footplate_operator.usage.sweep import Sweeper
 
+USAGE_KEPT_FOR: Final = timedelta(days=7)  # that nobody has taken
 _DISTRIBUTION: Final = "footplate-operator"
 DELETED_GRACE: Final = 2  # seconds: nobody wants a checkpoint of a run that was deleted
-_GOES_ON: Final = "the run goes on as it was admitted, and cannot be resumed before that is mended"
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RevisionView(Child):
-    """A ControllerRevision, with what it froze."""
-
-    revision: AnyRevision
-
-
-@dataclass(frozen=True, kw_only=True)
-class SecretView(Child):
-    """The run's Secret, with what it holds."""
-
-    credentials: Credentials
 
 
 @dataclass(frozen=True)
@@ -138,6 +121,8 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         release: str,
         histories: Histories,
         api: ApiAccess,
+        now: Callable[[], datetime],
+        usage_kept_for: timedelta = USAGE_KEPT_FOR,
     ) -> None:
         self._histories = histories
         self._api = api
@@ -145,9 +130,14 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._profiles = Profiles(cluster)
         self._nodes = Nodes(cluster)
         self._coordinators = coordinators
-        self._defaults = defaults
+        self._admission = Admission(self._profiles, defaults, release)
         self._metrics = metrics
         self._release = release
+        self.tariff = Tariff(Book(()))
+        self._now = now
+        nodes = NodeKeeper(cluster, now, self._profiles.readable)
+        self.usage = UsageKeeper(cluster, now, nodes, {self.kind.name: self.kind})
+        self._sweeper = Sweeper(cluster, self.usage, usage_kept_for)
         self._caches: dict[str, RunCache] = {}  # by uid of the run
 
     def decode(self, body: Json) -> Run:
@@ -173,7 +163,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         cache.recovery, recovered = follow(cache.recovery, run.status, self._coordinators.state(run.uid), now)
         if recovered is not None:
             self._metrics.count_recovery(recovered)
-        admitted = await self._admitted(run, revisions)
+        admitted = await self._admission.admitted(run, cache, revisions)
         state = self._coordinators.state(run.uid)
         self._nodes.stand(run.key, run.uid, pods)
         scheduling = admitted.frozen.profile.scheduling if isinstance(admitted, Revision) else Scheduling()
@@ -198,10 +188,12 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             edited=edited,
             insisted=insisted,
             profiles=self._profiles.names(),
-            profile=await self._profile_since(run, admitted),
+            profile=await self._admission.profile_since(run, admitted),
             credentials=credentials,
             api=Api(self._api.url, self._api.bundle()),
             recorded=None if run.ended is None else self._histories.recorded(FinalStatus.of(run)),
+            usage=await self._note_usage(run, cache, pods, admitted, now),
+            tariff=self.tariff,
         )
         revision = None if isinstance(admitted, Problem) else admitted
         return RunView(observed, revision, cache.unobserved_of(run, now))
@@ -213,6 +205,8 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             observed = replace(observed, problem=told, hindered=True)
         desired = desire(replace(run, unobserved=view.unobserved), view.revision, observed, now)
         status = desired.status.model_copy(update={"written_by": self._release})
+        if status.phase in AT_REST:  # nothing else would be a reason to write the last of it
+            status = self.complete(run, status)
         return replace(desired, status=status)
 
     # -- what an undecoded object says ---------------------------------------------------
@@ -226,17 +220,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         return phase_of(body).terminal
 
     def view(self, kind: Kind, body: Json) -> Child:
-        if kind == POD:
-            return sent_elsewhere(view_pod(body), self._api.url)
-        child = replace(view_child(kind, body), essence=essence(kind, body))
-        try:
-            if kind == REVISION:
-                return RevisionView(**vars(child), revision=view_revision(body))
-            if kind == SECRET:
-                return SecretView(**vars(child), credentials=read_secret(body))
-        except (ValidationError, KeyError, ValueError) as error:
-            _log.warning("unreadable", extra=fields(kind=kind.name, name=child.name, error=error))
-        return child
+        return view_of(kind, body, self._api.url)
 
     def about(self, run: Run) -> Mapping[str, object]:
         return {"generation": run.status.world.generation if run.status.world else ""}
@@ -245,6 +229,14 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
 
     def compare(self, before: TrainingRunStatus, after: TrainingRunStatus) -> StatusChange:
         return compare(before, after)
+
+    def complete(self, run: Run, after: TrainingRunStatus) -> TrainingRunStatus:
+        cache = self._caches.get(run.uid)
+        if cache is None or cache.usage is None or not cache.usage.pods:
+            return after
+        passed = growth(cache.counted_since(run), after.time)
+        spent = cost(run.status.cost, cache.usage, self.tariff, passed, self._now())
+        return fit(after.model_copy(update={"cost": spent}))
 
     def last_progress(self, run: Run) -> datetime | None:
         progress = run.status.progress
@@ -273,12 +265,23 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
     ) -> Iterable[Key]:
         name = body["metadata"]["name"]
         if kind == NODE:
+            (self.usage.nodes.drop if gone else self.usage.nodes.put)(body)
             return (self._nodes.drop if gone else self._nodes.put)(body)
         if gone:
             self._profiles.drop(name)
         else:
             self._profiles.put(body)
+        self.usage.nodes.reconsider()
         return where({"profile": name, "live": str(True)})
+
+    def heard(self, kind: Kind, body: Json, gone: bool) -> None:
+        if kind == POD:
+            self.usage.hear(usage.owner_in(body), view_pod(body).sighting, gone)
+        elif kind == self.kind:
+            self.usage.tell_owner(usage.owner_of(body), gone)
+
+    async def keep(self) -> None:
+        await self._sweeper.run()
 
     def lean(self, kind: Kind, body: Json) -> Json:
         return lean_node(body) if kind == NODE else body
@@ -288,56 +291,29 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._histories.forget(RunUid(uid))
         self._caches.pop(uid, None)
         self._nodes.forget(uid)
+        self.usage.forget(uid)
 
     def measure(self, count: Callable[[str], Mapping[str, int]]) -> None:
         self._metrics.count_runs(count("phase"))
 
     # -- particulars ---------------------------------------------------------------------
 
-    async def _admitted(self, run: Run, revisions: Sequence[AnyRevision]) -> AnyRevision | Problem | None:
-        """What its pods are made of; why it cannot be admitted; None where its profile is missing."""
-        cache, admits = self._caches[run.uid], needs_admission(run.phase, run.spec.suspend)
-        if not admits:
-            known = cache.revision
-            if known is not None and known.name(run.name) == run.status.revision:
-                return known
-            if (found := in_force(run, revisions)) is not None:
-                cache.revision = found if isinstance(found, Revision) else None
-                return found
-        if admits:
-            await self._profiles.look_for(run.spec.compute.profile)
-        profile = self._profiles.get(run.spec.compute.profile)
-        if profile is None or isinstance(profile, Problem):
-            return profile
-        try:
-            admitted = admit(run, profile, self._defaults, revisions, self._release)
-        except ValueError as error:
-            return Problem(Reason.CONFIG_REFUSED, str(error)[:1024], final=True)
-        if admits and (wrong := refusal(admitted.frozen.config, run.spec.compute.profile, profile)):
-            return Problem(Reason.CONFIG_REFUSED, wrong)
-        cache.revision = admitted
-        return admitted
-
-    async def _profile_since(self, run: Run, admitted: AnyRevision | Problem | None) -> Problem | list[str]:
-        """What became of the profile of an admitted run: why it is of no use now, or what changed."""
-        name = run.spec.compute.profile
-        if run.ended is not None or not isinstance(admitted, Revision) or needs_admission(run.phase, False):
-            return []
-        if await self._profiles.is_gone(name):
-            message = f"compute.profile {name} names no ComputeProfile any more; {_GOES_ON}"
-            return Problem(Reason.PROFILE_NOT_FOUND, message)
-        live, frozen = self._profiles.get(name), admitted.frozen
-        if live is None or live == frozen.profile or name != frozen.profile_name:
-            return []
-        if isinstance(live, Problem):
-            return Problem(live.reason, f"{live.message}; {_GOES_ON}")
-        try:
-            wrong = refusal(resolved_config(run, live), name, live)
-        except ValueError as error:
-            wrong = str(error)
-        if wrong:
-            return Problem(Reason.CONFIG_REFUSED, f"ComputeProfile {name} was changed: {wrong}; {_GOES_ON}")
-        return [f"compute.profile ({name} was changed: {', '.join(changed(frozen.profile, live))})"]
+    async def _note_usage(
+        self,
+        run: Run,
+        cache: RunCache,
+        pods: Sequence[PodView],
+        admitted: AnyRevision | Problem | None,
+        now: datetime,
+    ) -> OwnUsage | None:
+        """Its usage; None while that is not known, and of a run that ended long ago, whose cost stands."""
+        cache.counted_since(run)
+        if run.ended is not None and now - run.ended > SETTLED and run.uid not in self.usage.kept:
+            return None
+        attempt = partial(usage.attempt_at, run.status.attempts)
+        seen = [pod.sighting for pod in pods]
+        cache.usage = await self.usage.note(usage.owner(run), usage.terms(admitted), seen, attempt, {})
+        return cache.usage
 
     def _listen(self, run: Run, desired: Desired) -> None:
         """Follow the coordinator that serves, and none that was left behind."""
@@ -367,10 +343,13 @@ async def training_runs(
     defaults: Defaults,
     api: ApiAccess,
     check: Callable[[], None],
+    now: Callable[[], datetime],
+    usage_kept_for: timedelta,
 ) -> AsyncIterator[TrainingRuns]:
     """The controller of TrainingRuns, which listens to their coordinators for the block.
 
-    `check` raises before a coordinator is told anything, unless this replica leads.
+    `check` raises before a coordinator is told anything, unless this replica leads; `now` is a clock in
+    UTC. Usage that nobody took is kept for so long.
     """
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=0)
     async with aiohttp.ClientSession(connector=connector) as session:
@@ -378,7 +357,9 @@ async def training_runs(
         metrics, version = RunMetrics(registry), release(_DISTRIBUTION)
         try:
             async with asking(session, api, requeue) as histories:
-                yield TrainingRuns(cluster, watchers, defaults, metrics, version, histories, api)
+                yield TrainingRuns(
+                    cluster, watchers, defaults, metrics, version, histories, api, now, usage_kept_for
+                )
         finally:
             await watchers.close()
 
