@@ -250,8 +250,11 @@ def _at(body: Json, path: str) -> Any:
 def _merged(known: Json, patch: Json) -> Json:
     fresh = copied(known)
     for key, value in patch.items():
-        if isinstance(value, dict) and isinstance(fresh.get(key), dict):
-            fresh[key] = _merged(fresh[key], value)
+        if isinstance(value, dict):
+            within = fresh.get(key)
+            fresh[key] = _merged(within if isinstance(within, dict) else {}, value)
+        elif value is None:
+            fresh.pop(key, None)
         else:
             fresh[key] = value
     return fresh

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -52,6 +52,7 @@ NewController = Callable[
         ApiAccess,
         Callable[[], None],
         Callable[[], datetime],
+        timedelta,
     ],
     AbstractAsyncContextManager[Controller[Any, Any, Any]],
 ]
@@ -188,7 +189,8 @@ async def _serve(new: NewController, parts: _Parts, stack: AsyncExitStack) -> _K
     own, metrics, now, check = parts.own, parts.metrics, parts.now, parts.leadership.check
     cluster = Fenced(parts.cluster, check)
     queue: WorkQueue[Key] = WorkQueue(random.Random(), metrics.waited.observe)
-    making = new(cluster, queue.add, metrics.registry, own.defaults, parts.api, check, now)
+    kept_for = timedelta(days=own.usage_days)
+    making = new(cluster, queue.add, metrics.registry, own.defaults, parts.api, check, now, kept_for)
     controller = await stack.enter_async_context(making)
     cache = Cache(controller)
     actor = Actor(controller, cluster, cache)

@@ -18,6 +18,7 @@ from footplate_elastic.protocol.outline import RunOutline
 from footplate_operator.runtime.kinds import CONFIG_MAP, POD, Json
 from footplate_operator.tariff.tariffs import KINDS as TARIFF_KINDS
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
+from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.fake_cluster import FakeCluster, copied
 from tests.support.operator_fakes import NAME, profile_manifest, run_manifest
 from tests.support.simulation import virtual_loop
@@ -31,6 +32,7 @@ from tests.support.simulation.network import CONTROL_PLANE, Network, Process
 from tests.support.simulation.nodes import GRACE, Nodes
 from tests.support.simulation.operator import OperatorReplica
 from tests.support.simulation.training import Group, Volume, shown
+from tests.support.simulation.usage import UsageTruth
 
 OPERATOR_NODE: Final = "operator-node"
 LOOK: Final = 0.1  # seconds between two looks at what is waited for
@@ -51,7 +53,8 @@ class Simulation:
         self.grace = GRACE
         self.api_works = True
         self.network = Network(self.chance)
-        self.objects = FakeCluster(self.clock, kinds=(TRAINING_RUN, PROFILE, *TARIFF_KINDS))
+        kinds = (TRAINING_RUN, PROFILE, USAGE_RECORD, *TARIFF_KINDS)
+        self.objects = FakeCluster(self.clock, kinds=kinds)
         api = Process(self.network, CONTROL_PLANE, "kube-apiserver")
         self.api = ApiServer(self.network, api, self.objects, self.chance, self.called)
         self.processes: dict[str, Process] = {}  # by address
@@ -67,6 +70,7 @@ class Simulation:
         self.objects.watches.append(self._note_phase)
         self.history = History(self)
         self.invariants = Invariants(self)
+        self.usage = UsageTruth(self)
         self.objects.put(profile_manifest())
         for _ in range(replicas):
             self.start_operator()
@@ -253,12 +257,14 @@ class Simulation:
         """The main process of a pod; None before it has started."""
         return self.processes.get(self.objects.objects[POD, name]["status"].get("podIP", ""))
 
-    async def until(self, fulfilled: Callable[[], bool], seconds: float) -> float:
+    async def until(
+        self, fulfilled: Callable[[], bool], seconds: float, seen: Callable[[], str] | None = None
+    ) -> float:
         """Let time pass until `fulfilled`; the seconds that took. Fails after `seconds`."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         while not fulfilled():
-            assert loop.time() - began < seconds, f"not within {seconds:g} s: {self.describe()}"
+            assert loop.time() - began < seconds, f"not within {seconds:g} s: {(seen or self.describe)()}"
             await asyncio.sleep(LOOK)
         return loop.time() - began
 

@@ -103,6 +103,10 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
         """Whether the status `after` says something new, and whether that may wait."""
         return StatusChange.NOTHING if before == after else StatusChange.STATE
 
+    def complete(self, obj: ObjectT, after: Any) -> Any:
+        """`after`, which is about to be written, with what is no reason to write and costs much to know."""
+        return after
+
     def last_progress(self, obj: ObjectT) -> datetime | None:
         """When progress was written last, for an operator that has just started."""
         return None
@@ -127,6 +131,9 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
         `where` finds objects by values of their index.
         """
         return ()
+
+    def heard(self, kind: Kind, body: Json, gone: bool) -> None:
+        """A watch has told of an object or a child; `gone`: for the last time, as far as it knows."""
 
     async def keep(self) -> None:
         """What goes on by itself while this replica leads; never ends."""

@@ -7,6 +7,7 @@ about volumes, and credentials, which need chance.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -17,7 +18,6 @@ from typing import Final
 
 import aiohttp
 from prometheus_client import CollectorRegistry
-from pydantic import ValidationError
 
 from footplate_contracts.logs import fields
 from footplate_contracts.names import RUN_UID_LABEL, ConditionType, Phase, RunUid, secret_name
@@ -43,11 +43,13 @@ from footplate_operator.runtime.kinds import (
     Json,
     Kind,
 )
-from footplate_operator.runtime.objects import Child, Key, view_child
+from footplate_operator.runtime.objects import Child, Key
+from footplate_operator.runtime.reconcile import SETTLED
 from footplate_operator.runtime.throttle import StatusChange
 from footplate_operator.tariff.keeper import ProfilePrices
 from footplate_operator.tariff.tariffs import KINDS as TARIFF_KINDS
 from footplate_operator.tariff.tariffs import Tariffs
+from footplate_operator.trainingrun import usage
 from footplate_operator.trainingrun.admission import Admission
 from footplate_operator.trainingrun.coordinator_client import (
     CoordinatorClient,
@@ -58,12 +60,9 @@ from footplate_operator.trainingrun.coordinator_client import (
 from footplate_operator.trainingrun.credentials import new_credentials
 from footplate_operator.trainingrun.desired.decision import Desired
 from footplate_operator.trainingrun.desired.run import desire
-from footplate_operator.trainingrun.desired.spending import spent, with_budget
-from footplate_operator.trainingrun.edits import essence
+from footplate_operator.trainingrun.desired.spending import judged, spent, with_budget
 from footplate_operator.trainingrun.events import budget_event, held_up_event, phase_event
-from footplate_operator.trainingrun.gang.coordinator import sent_elsewhere
 from footplate_operator.trainingrun.history_client import FinalStatus, Histories, asking
-from footplate_operator.trainingrun.manifests.children import read_secret
 from footplate_operator.trainingrun.manifests.children import wanted as children_of
 from footplate_operator.trainingrun.metadata import certificate_names, coordinator_host
 from footplate_operator.trainingrun.metrics import RunMetrics
@@ -73,28 +72,21 @@ from footplate_operator.trainingrun.observed import Api, Credentials, Observed, 
 from footplate_operator.trainingrun.policies.budget import Spending
 from footplate_operator.trainingrun.profiles import Profiles
 from footplate_operator.trainingrun.recovery import follow
-from footplate_operator.trainingrun.revision import AnyRevision, Defaults, Revision, view_revision
+from footplate_operator.trainingrun.revision import AnyRevision, Defaults, Revision, in_force
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN, Run, decode, phase_of
 from footplate_operator.trainingrun.run_cache import RunCache
-from footplate_operator.trainingrun.status.report import compare
+from footplate_operator.trainingrun.status.cost import cost, growth
+from footplate_operator.trainingrun.status.report import AT_REST, compare, fit
+from footplate_operator.trainingrun.views import RevisionView, SecretView, view_of
+from footplate_operator.usage.keeper import UsageKeeper
+from footplate_operator.usage.known import OwnUsage
+from footplate_operator.usage.node_keeper import NodeKeeper
+from footplate_operator.usage.sweep import Sweeper
 
+USAGE_KEPT_FOR: Final = timedelta(days=7)  # that nobody has taken
 _DISTRIBUTION: Final = "footplate-operator"
 DELETED_GRACE: Final = 2  # seconds: nobody wants a checkpoint of a run that was deleted
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RevisionView(Child):
-    """A ControllerRevision, with what it froze."""
-
-    revision: AnyRevision
-
-
-@dataclass(frozen=True, kw_only=True)
-class SecretView(Child):
-    """The run's Secret, with what it holds."""
-
-    credentials: Credentials
 
 
 @dataclass(frozen=True)
@@ -136,6 +128,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         histories: Histories,
         api: ApiAccess,
         now: Callable[[], datetime],
+        usage_kept_for: timedelta = USAGE_KEPT_FOR,
     ) -> None:
         self.tariffs = Tariffs(cluster)
         self.prices = ProfilePrices(cluster, self.tariffs, now)
@@ -148,6 +141,10 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._admission = Admission(self._profiles, defaults, release)
         self._metrics = metrics
         self._release = release
+        self._now = now
+        nodes = NodeKeeper(cluster, now, self._profiles.readable)
+        self.usage = UsageKeeper(cluster, now, nodes, {self.kind.name: self.kind})
+        self._sweeper = Sweeper(cluster, self.usage, usage_kept_for)
         self._caches: dict[str, RunCache] = {}  # by uid of the run
 
     def decode(self, body: Json) -> Run:
@@ -174,9 +171,9 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         cache.recovery, recovered = follow(cache.recovery, run.status, self._coordinators.state(run.uid), now)
         if recovered is not None:
             self._metrics.count_recovery(recovered)
-        usage, tariff = None, self.tariffs.current()
-        spending = spent(run, usage, tariff, now)
-        run = replace(run, exceeded=_exceeded(spending))
+        used, tariff = await self._note_usage(run, cache, pods, revisions, now), self.tariffs.current()
+        spending = spent(run, used, tariff, now)
+        run = judged(run, spending)
         admitted = await self._admission.admitted(run, cache, revisions)
         state = self._coordinators.state(run.uid)
         self._nodes.stand(run.key, run.uid, pods)
@@ -206,7 +203,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             credentials=credentials,
             api=Api(self._api.url, self._api.bundle()),
             recorded=None if run.ended is None else self._histories.recorded(FinalStatus.of(run)),
-            usage=usage,
+            usage=used,
             tariff=tariff,
         )
         revision = None if isinstance(admitted, Problem) else admitted
@@ -217,9 +214,11 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         if problem is not None:
             told = observed.problem if problem.passing else problem
             observed = replace(observed, problem=told, hindered=True)
-        run = replace(run, unobserved=view.unobserved, exceeded=_exceeded(view.spending))
+        run = judged(replace(run, unobserved=view.unobserved), view.spending)
         desired = with_budget(run, desire(run, view.revision, observed, now), view.spending, now)
         status = desired.status.model_copy(update={"written_by": self._release})
+        if status.phase in AT_REST:  # nothing else would be a reason to write the last of it
+            status = self.complete(run, status)
         return replace(desired, status=status)
 
     # -- what an undecoded object says ---------------------------------------------------
@@ -233,17 +232,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         return phase_of(body).terminal
 
     def view(self, kind: Kind, body: Json) -> Child:
-        if kind == POD:
-            return sent_elsewhere(view_pod(body), self._api.url)
-        child = replace(view_child(kind, body), essence=essence(kind, body))
-        try:
-            if kind == REVISION:
-                return RevisionView(**vars(child), revision=view_revision(body))
-            if kind == SECRET:
-                return SecretView(**vars(child), credentials=read_secret(body))
-        except (ValidationError, KeyError, ValueError) as error:
-            _log.warning("unreadable", extra=fields(kind=kind.name, name=child.name, error=error))
-        return child
+        return view_of(kind, body, self._api.url)
 
     def about(self, run: Run) -> Mapping[str, object]:
         return {"generation": run.status.world.generation if run.status.world else ""}
@@ -252,6 +241,14 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
 
     def compare(self, before: TrainingRunStatus, after: TrainingRunStatus) -> StatusChange:
         return compare(before, after)
+
+    def complete(self, run: Run, after: TrainingRunStatus) -> TrainingRunStatus:
+        cache = self._caches.get(run.uid)
+        if cache is None or cache.usage is None or not cache.usage.pods:
+            return after
+        passed = growth(cache.counted_since(run), after.time)
+        spent = cost(run.status.cost, cache.usage, self.tariffs.current(), passed, self._now())
+        return fit(after.model_copy(update={"cost": spent}))
 
     def last_progress(self, run: Run) -> datetime | None:
         progress = run.status.progress
@@ -280,6 +277,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
     ) -> Iterable[Key]:
         name = body["metadata"]["name"]
         if kind == NODE:
+            (self.usage.nodes.drop if gone else self.usage.nodes.put)(body)
             return (self._nodes.drop if gone else self._nodes.put)(body)
         if kind in TARIFF_KINDS:
             # What has ended may have been billed wrongly, by whatever profile it had.
@@ -289,10 +287,19 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         else:
             self._profiles.put(body)
             self.prices.put(body)
+        self.usage.nodes.reconsider()
         return where({"profile": name, "live": str(True)})
 
+    def heard(self, kind: Kind, body: Json, gone: bool) -> None:
+        if kind == POD:
+            self.usage.hear(usage.owner_in(body), view_pod(body).sighting, gone)
+        elif kind == self.kind:
+            self.usage.tell_owner(usage.owner_of(body), gone)
+
     async def keep(self) -> None:
-        await self.prices.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.prices.run())
+            group.create_task(self._sweeper.run())
 
     def lean(self, kind: Kind, body: Json) -> Json:
         return lean_node(body) if kind == NODE else body
@@ -302,11 +309,30 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._histories.forget(RunUid(uid))
         self._caches.pop(uid, None)
         self._nodes.forget(uid)
+        self.usage.forget(uid)
 
     def measure(self, count: Callable[[str], Mapping[str, int]]) -> None:
         self._metrics.count_runs(count("phase"))
 
     # -- particulars ---------------------------------------------------------------------
+
+    async def _note_usage(
+        self,
+        run: Run,
+        cache: RunCache,
+        pods: Sequence[PodView],
+        revisions: Sequence[AnyRevision],
+        now: datetime,
+    ) -> OwnUsage | None:
+        """Its usage; None while that is not known, and of a run that ended long ago, whose cost stands."""
+        cache.counted_since(run)
+        if run.ended is not None and now - run.ended > SETTLED and run.uid not in self.usage.kept:
+            return None
+        attempt = partial(usage.attempt_at, run.status.attempts)
+        terms = usage.terms(in_force(run, revisions) or cache.revision)
+        seen = [pod.sighting for pod in pods]
+        cache.usage = await self.usage.note(usage.owner(run), terms, seen, attempt, {})
+        return cache.usage
 
     def _listen(self, run: Run, desired: Desired) -> None:
         """Follow the coordinator that serves, and none that was left behind."""
@@ -337,10 +363,12 @@ async def training_runs(
     api: ApiAccess,
     check: Callable[[], None],
     now: Callable[[], datetime],
+    usage_kept_for: timedelta,
 ) -> AsyncIterator[TrainingRuns]:
     """The controller of TrainingRuns, which listens to their coordinators for the block.
 
-    `check` raises before a coordinator is told anything, unless this replica leads; `now` is a clock in UTC.
+    `check` raises before a coordinator is told anything, unless this replica leads; `now` is a clock in
+    UTC. Usage that nobody took is kept for so long.
     """
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=0)
     async with aiohttp.ClientSession(connector=connector) as session:
@@ -348,7 +376,9 @@ async def training_runs(
         metrics, version = RunMetrics(registry), release(_DISTRIBUTION)
         try:
             async with asking(session, api, requeue) as histories:
-                yield TrainingRuns(cluster, watchers, defaults, metrics, version, histories, api, now)
+                yield TrainingRuns(
+                    cluster, watchers, defaults, metrics, version, histories, api, now, usage_kept_for
+                )
         finally:
             await watchers.close()
 
@@ -363,10 +393,6 @@ def _credentials(run: Run, cache: RunCache, now: datetime) -> Credentials:
     if cache.credentials is None:
         cache.credentials = new_credentials(certificate_names(run), now)
     return cache.credentials
-
-
-def _exceeded(spending: Spending | None) -> str:
-    return "" if spending is None else spending.exceeded
 
 
 def _why(status: TrainingRunStatus) -> str:

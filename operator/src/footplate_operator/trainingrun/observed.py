@@ -12,11 +12,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Final
 
-from footplate_contracts.names import (
-    Env,
-    Role,
-    WorkerId,
-)
+from footplate_contracts.names import PROFILE_LABEL, Env, Role, WorkerId
 from footplate_contracts.reports import CoordinatorState
 from footplate_ledger.account import Tariff
 from footplate_ledger.prices import Book
@@ -26,6 +22,7 @@ from footplate_operator.runtime.kinds import POD, Json, Kind
 from footplate_operator.runtime.objects import Child, controller_of
 from footplate_operator.trainingrun.slots import pod_slot
 from footplate_operator.usage.known import OwnUsage
+from footplate_operator.usage.sighting import Sighting, sighted
 
 # What a kubelet says of a pod that it does not admit; those for a resource begin alike (OutOfcpu).
 _REJECTIONS: Final = frozenset({"UnexpectedAdmissionError", "NodeAffinity", "TopologyAffinityError"})
@@ -72,6 +69,7 @@ class PodView(Child):
     node_lost: str = ""  # why Kubernetes holds its node to be gone; the Node object says so
     notice: str = ""  # why it should leave its node, which is about to end; empty: it should not
     noticed_since: datetime | None = None  # not in the pod either
+    sighting: Sighting = field(default_factory=Sighting)  # of its usage
 
     @property
     def worker(self) -> WorkerId:
@@ -293,6 +291,7 @@ def view_pod(pod: Mapping[str, Any]) -> PodView:
         reason=status.get("reason", ""),
         message=_said(status.get("message"), ended.get("message")),
         deadline="activeDeadlineSeconds" in spec,
+        sighting=sighted(pod, slot.role, metadata.get("labels", {}).get(PROFILE_LABEL, "")),
     )
 
 

@@ -29,6 +29,11 @@ def spent(run: Run, usage: OwnUsage | None, tariff: Tariff, now: datetime) -> Sp
     return budget.spending(run.spec.budget, cache(partial(account, usage, tariff)), second(now))
 
 
+def judged(run: Run, spending: Spending | None) -> Run:
+    """`run`, knowing whether it is to be suspended for what it has spent."""
+    return replace(run, exceeded="" if spending is None else spending.exceeded)
+
+
 def with_budget(run: Run, desired: Desired, spending: Spending | None, now: datetime) -> Desired:
     """`desired`, with a condition and a look for a run that has spent so much; None: it has no budget."""
     known = desired.status.conditions

@@ -29,7 +29,7 @@ _MILLI: Final = 1000
 
 
 def account(usage: OwnUsage, tariff: Tariff, at: int, window: Span = ALWAYS) -> Account:
-    """What the pods have cost until the second `at`, within `window`; if that is to come: where they go on."""
+    """What the pods have cost until the second `at`, within `window`; of time to come: if they go on."""
     found = accounts(usage.nodes, [*usage.pods, *usage.others], tariff, at, window)
     return sum((found.get(pod.uid, Account()) for pod in usage.pods), Account())
 
