@@ -16,6 +16,7 @@ from footplate_contracts.names import RUN_CONFIG_FILE
 from footplate_contracts.reports import GenerationId, SealedGeneration, TelemetryBatch
 from footplate_elastic.protocol.outline import RunOutline
 from footplate_operator.runtime.kinds import CONFIG_MAP, POD, Json
+from footplate_operator.tariff.tariffs import KINDS as TARIFF_KINDS
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
 from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.fake_cluster import FakeCluster, copied
@@ -52,7 +53,7 @@ class Simulation:
         self.grace = GRACE
         self.api_works = True
         self.network = Network(self.chance)
-        self.objects = FakeCluster(self.clock, kinds=(TRAINING_RUN, PROFILE, USAGE_RECORD))
+        self.objects = FakeCluster(self.clock, kinds=(TRAINING_RUN, PROFILE, USAGE_RECORD, *TARIFF_KINDS))
         api = Process(self.network, CONTROL_PLANE, "kube-apiserver")
         self.api = ApiServer(self.network, api, self.objects, self.chance, self.called)
         self.processes: dict[str, Process] = {}  # by address

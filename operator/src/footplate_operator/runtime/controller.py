@@ -40,7 +40,7 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
 
     Children carry `uid_label` with the uid of their owner, and MANAGED_BY_LABEL.
     `parameters` are cluster-scoped kinds that many objects read; so are `hints`, without which it goes
-    on where it may not see them.
+    on where it may not see them. What follows from a change of the `patient` ones among them can wait.
     """
 
     kind: Kind
@@ -49,6 +49,7 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
     owns: Sequence[Owned]
     parameters: Sequence[Kind] = ()
     hints: Sequence[Kind] = ()
+    patient: Sequence[Kind] = ()
 
     def decode(self, body: Json) -> ObjectT:
         """The object in `body`; raises Undecodable."""

@@ -82,8 +82,9 @@ class Handlers:
     async def _parameter(self, kind: Kind, event: Mapping[str, Any], **_: Any) -> None:
         """A parameter appeared, changed or is gone: whoever waits for it may go on."""
         body = _copy(event["object"])
+        add = self.queue.add_last if kind in self.controller.patient else self.queue.add
         for key in self.controller.parameter_changed(kind, body, _gone(event), self.cache.where):
-            self.queue.add(key)
+            add(key)
 
 
 def registry(all_handlers: Iterable[Handlers], heard: Heard, counted: Counted) -> kopf.OperatorRegistry:

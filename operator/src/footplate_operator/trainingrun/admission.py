@@ -1,4 +1,4 @@
-"""What the pods of a run are made of: its profile as it was frozen, or why it cannot be admitted."""
+"""What the pods of a run are made of: the profile as it is now, or as it was when the run was admitted."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Final
 
 from footplate_contracts.names import Reason
 from footplate_operator.runtime.decision import Problem
+from footplate_operator.trainingrun.policies import suspension
 from footplate_operator.trainingrun.policies.profile import changed, refusal
 from footplate_operator.trainingrun.profiles import Profiles
 from footplate_operator.trainingrun.revision import (
@@ -27,7 +28,7 @@ _GOES_ON: Final = "the run goes on as it was admitted, and cannot be resumed bef
 
 @dataclass(frozen=True)
 class Admission:
-    """Admits runs by the profiles that are known; `release` is what this operator calls its build."""
+    """Of all runs; `release` is what this operator calls its build."""
 
     profiles: Profiles
     defaults: Defaults
@@ -37,7 +38,7 @@ class Admission:
         self, run: Run, cache: RunCache, revisions: Sequence[AnyRevision]
     ) -> AnyRevision | Problem | None:
         """What its pods are made of; why it cannot be admitted; None where its profile is missing."""
-        admits = needs_admission(run.phase, run.spec.suspend)
+        admits = needs_admission(run.phase, suspension.asked(run) is not None)
         if not admits:
             known = cache.revision
             if known is not None and known.name(run.name) == run.status.revision:
@@ -68,7 +69,7 @@ class Admission:
             message = f"compute.profile {name} names no ComputeProfile any more; {_GOES_ON}"
             return Problem(Reason.PROFILE_NOT_FOUND, message)
         live, frozen = self.profiles.get(name), admitted.frozen
-        if live is None or live == frozen.profile or name != frozen.profile_name:
+        if live is None or name != frozen.profile_name:
             return []
         if isinstance(live, Problem):
             return Problem(live.reason, f"{live.message}; {_GOES_ON}")
@@ -78,4 +79,5 @@ class Admission:
             wrong = str(error)
         if wrong:
             return Problem(Reason.CONFIG_REFUSED, f"ComputeProfile {name} was changed: {wrong}; {_GOES_ON}")
-        return [f"compute.profile ({name} was changed: {', '.join(changed(frozen.profile, live))})"]
+        news = changed(frozen.profile, live)
+        return [f"compute.profile ({name} was changed: {', '.join(news)})"] if news else []

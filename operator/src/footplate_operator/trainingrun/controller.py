@@ -8,24 +8,17 @@ about volumes, and credentials, which need chance.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-import aiohttp
-from prometheus_client import CollectorRegistry
-
 from footplate_contracts.logs import fields
 from footplate_contracts.names import RUN_UID_LABEL, ConditionType, Phase, RunUid, secret_name
-from footplate_contracts.release import release
 from footplate_contracts.reports import CoordinatorState
 from footplate_contracts.v1alpha1.computeprofile import Scheduling
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
-from footplate_ledger.account import Tariff
-from footplate_ledger.prices import Book
 from footplate_operator.api_access import ApiAccess
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.cluster import Cluster
@@ -47,28 +40,30 @@ from footplate_operator.runtime.kinds import (
 from footplate_operator.runtime.objects import Child, Key
 from footplate_operator.runtime.reconcile import SETTLED
 from footplate_operator.runtime.throttle import StatusChange
+from footplate_operator.tariff.keeper import ProfilePrices
+from footplate_operator.tariff.tariffs import KINDS as TARIFF_KINDS
 from footplate_operator.trainingrun import usage
 from footplate_operator.trainingrun.admission import Admission
 from footplate_operator.trainingrun.coordinator_client import (
-    CoordinatorClient,
     Coordinators,
     Endpoint,
-    Watchers,
 )
 from footplate_operator.trainingrun.credentials import new_credentials
 from footplate_operator.trainingrun.desired.decision import Desired
 from footplate_operator.trainingrun.desired.run import desire
+from footplate_operator.trainingrun.desired.spending import spent, with_budget
 from footplate_operator.trainingrun.events import held_up_event, phase_event
-from footplate_operator.trainingrun.history_client import FinalStatus, Histories, asking
+from footplate_operator.trainingrun.history_client import FinalStatus, Histories
 from footplate_operator.trainingrun.manifests.children import wanted as children_of
 from footplate_operator.trainingrun.metadata import certificate_names, coordinator_host
 from footplate_operator.trainingrun.metrics import RunMetrics
 from footplate_operator.trainingrun.node import lean_node
 from footplate_operator.trainingrun.nodes import Nodes
 from footplate_operator.trainingrun.observed import Api, Credentials, Observed, PodView, view_pod
+from footplate_operator.trainingrun.policies.budget import Spending
 from footplate_operator.trainingrun.profiles import Profiles
 from footplate_operator.trainingrun.recovery import follow
-from footplate_operator.trainingrun.revision import AnyRevision, Defaults, Revision
+from footplate_operator.trainingrun.revision import AnyRevision, Defaults, Revision, in_force
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN, Run, decode, phase_of
 from footplate_operator.trainingrun.run_cache import RunCache
 from footplate_operator.trainingrun.status.cost import cost, growth
@@ -80,7 +75,6 @@ from footplate_operator.usage.node_keeper import NodeKeeper
 from footplate_operator.usage.sweep import Sweeper
 
 USAGE_KEPT_FOR: Final = timedelta(days=7)  # that nobody has taken
-_DISTRIBUTION: Final = "footplate-operator"
 DELETED_GRACE: Final = 2  # seconds: nobody wants a checkpoint of a run that was deleted
 _log = logging.getLogger(__name__)
 
@@ -92,6 +86,7 @@ class RunView:
     observed: Observed
     revision: AnyRevision | None
     unobserved: timedelta = timedelta(0)  # of the phase
+    spending: Spending | None = None  # of its budget, if it has one
 
 
 class TrainingRuns(Controller[Run, RunView, Desired]):
@@ -109,8 +104,9 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         Owned(DISRUPTION_BUDGET, watched=True),
         Owned(REVISION, watched=True),
     )
-    parameters = (PROFILE,)
+    parameters = (PROFILE, *TARIFF_KINDS)
     hints = (NODE,)
+    patient = TARIFF_KINDS
 
     def __init__(
         self,
@@ -121,9 +117,12 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         release: str,
         histories: Histories,
         api: ApiAccess,
+        prices: ProfilePrices,
         now: Callable[[], datetime],
         usage_kept_for: timedelta = USAGE_KEPT_FOR,
     ) -> None:
+        self._prices = prices
+        self._tariffs = prices.tariffs
         self._histories = histories
         self._api = api
         self._cluster = cluster
@@ -133,7 +132,6 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._admission = Admission(self._profiles, defaults, release)
         self._metrics = metrics
         self._release = release
-        self.tariff = Tariff(Book(()))
         self._now = now
         nodes = NodeKeeper(cluster, now, self._profiles.readable)
         self.usage = UsageKeeper(cluster, now, nodes, {self.kind.name: self.kind})
@@ -148,6 +146,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
     async def observe(
         self, run: Run, children: Sequence[Child], now: datetime, predecessors: Sequence[Child] = ()
     ) -> RunView:
+        await self._tariffs.look()
         cache = self._caches.setdefault(run.uid, RunCache())
         pods, others, revisions = [], [], []
         for child in children:
@@ -163,6 +162,10 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         cache.recovery, recovered = follow(cache.recovery, run.status, self._coordinators.state(run.uid), now)
         if recovered is not None:
             self._metrics.count_recovery(recovered)
+        noted = await self._note_usage(run, cache, pods, cache.revision or in_force(run, revisions), now)
+        tariff = self._tariffs.current()
+        spending = spent(run, noted, tariff, now)
+        run = replace(run, exceeded=_exceeded(spending))
         admitted = await self._admission.admitted(run, cache, revisions)
         state = self._coordinators.state(run.uid)
         self._nodes.stand(run.key, run.uid, pods)
@@ -192,18 +195,19 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             credentials=credentials,
             api=Api(self._api.url, self._api.bundle()),
             recorded=None if run.ended is None else self._histories.recorded(FinalStatus.of(run)),
-            usage=await self._note_usage(run, cache, pods, admitted, now),
-            tariff=self.tariff,
+            usage=noted,
+            tariff=tariff,
         )
         revision = None if isinstance(admitted, Problem) else admitted
-        return RunView(observed, revision, cache.unobserved_of(run, now))
+        return RunView(observed, revision, cache.unobserved_of(run, now), spending)
 
     def desire(self, run: Run, view: RunView, problem: Problem | None, now: datetime) -> Desired:
         observed = view.observed
         if problem is not None:
             told = observed.problem if problem.passing else problem
             observed = replace(observed, problem=told, hindered=True)
-        desired = desire(replace(run, unobserved=view.unobserved), view.revision, observed, now)
+        run = replace(run, unobserved=view.unobserved, exceeded=_exceeded(view.spending))
+        desired = with_budget(run, desire(run, view.revision, observed, now), view.spending, now)
         status = desired.status.model_copy(update={"written_by": self._release})
         if status.phase in AT_REST:  # nothing else would be a reason to write the last of it
             status = self.complete(run, status)
@@ -235,7 +239,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         if cache is None or cache.usage is None or not cache.usage.pods:
             return after
         passed = growth(cache.counted_since(run), after.time)
-        spent = cost(run.status.cost, cache.usage, self.tariff, passed, self._now())
+        spent = cost(run.status.cost, cache.usage, self._tariffs.current(), passed, self._now())
         return fit(after.model_copy(update={"cost": spent}))
 
     def last_progress(self, run: Run) -> datetime | None:
@@ -267,10 +271,14 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         if kind == NODE:
             (self.usage.nodes.drop if gone else self.usage.nodes.put)(body)
             return (self._nodes.drop if gone else self._nodes.put)(body)
+        if kind in TARIFF_KINDS:
+            # What has ended may have been billed wrongly, by whatever profile it had.
+            return where({}) if (self._tariffs.drop if gone else self._tariffs.put)(kind, body) else ()
         if gone:
             self._profiles.drop(name)
         else:
             self._profiles.put(body)
+            self._prices.put(body)
         self.usage.nodes.reconsider()
         return where({"profile": name, "live": str(True)})
 
@@ -335,35 +343,6 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             self._coordinators.follow(run.key, run.uid, endpoint)
 
 
-@asynccontextmanager
-async def training_runs(
-    cluster: Cluster,
-    requeue: Callable[[Key], None],
-    registry: CollectorRegistry,
-    defaults: Defaults,
-    api: ApiAccess,
-    check: Callable[[], None],
-    now: Callable[[], datetime],
-    usage_kept_for: timedelta,
-) -> AsyncIterator[TrainingRuns]:
-    """The controller of TrainingRuns, which listens to their coordinators for the block.
-
-    `check` raises before a coordinator is told anything, unless this replica leads; `now` is a clock in
-    UTC. Usage that nobody took is kept for so long.
-    """
-    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=0)
-    async with aiohttp.ClientSession(connector=connector) as session:
-        watchers = Watchers(partial(CoordinatorClient, session), requeue, check)
-        metrics, version = RunMetrics(registry), release(_DISTRIBUTION)
-        try:
-            async with asking(session, api, requeue) as histories:
-                yield TrainingRuns(
-                    cluster, watchers, defaults, metrics, version, histories, api, now, usage_kept_for
-                )
-        finally:
-            await watchers.close()
-
-
 def _doubtful(pods: Iterable[PodView], state: CoordinatorState, ending: Iterable[str]) -> set[str]:
     """Nodes that are looked at anew before anything is concluded from them."""
     missed = {missed.agent.node_name for missed in state.missed}
@@ -374,6 +353,10 @@ def _credentials(run: Run, cache: RunCache, now: datetime) -> Credentials:
     if cache.credentials is None:
         cache.credentials = new_credentials(certificate_names(run), now)
     return cache.credentials
+
+
+def _exceeded(spending: Spending | None) -> str:
+    return "" if spending is None else spending.exceeded
 
 
 def _why(status: TrainingRunStatus) -> str:

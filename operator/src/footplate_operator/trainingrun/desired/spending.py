@@ -1,0 +1,45 @@
+"""What a run has spent of its budget, and what that adds to a decision: a condition, an Event, a look."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from functools import cache, partial
+
+from footplate_contracts.names import ConditionType
+from footplate_contracts.v1alpha1.status import CostStatus
+from footplate_ledger.account import Tariff
+from footplate_ledger.time import second
+from footplate_operator.runtime import conditions
+from footplate_operator.trainingrun.desired.decision import Desired, soonest
+from footplate_operator.trainingrun.policies import budget
+from footplate_operator.trainingrun.policies.budget import Spending
+from footplate_operator.trainingrun.run import Run
+from footplate_operator.trainingrun.status.cost import account
+from footplate_operator.trainingrun.status.report import fit
+from footplate_operator.usage.known import OwnUsage
+
+
+def spent(run: Run, usage: OwnUsage | None, tariff: Tariff, now: datetime) -> Spending | None:
+    """Of the budget of `run`, if it has one; `usage` is None while it is not known."""
+    if run.spec.budget is None:
+        return None
+    if usage is None:
+        return budget.remembered(run.spec.budget, run.status.cost or CostStatus())
+    return budget.spending(run.spec.budget, cache(partial(account, usage, tariff)), second(now))
+
+
+def with_budget(run: Run, desired: Desired, spending: Spending | None, now: datetime) -> Desired:
+    """`desired` for a run that has spent so much; None: it has no budget, and nothing is said of one."""
+    known = desired.status.conditions
+    if spending is None:
+        said = [other for other in known if other.type != ConditionType.WITHIN_BUDGET]
+        return replace(desired, status=desired.status.model_copy(update={"conditions": said}))
+    told = budget.event(conditions.find(run.status.conditions, ConditionType.WITHIN_BUDGET), spending)
+    said = conditions.merge(known, [spending.condition], run.generation, now)
+    return replace(
+        desired,
+        status=fit(desired.status.model_copy(update={"conditions": said})),
+        told=desired.told if told is None else (*desired.told, told),
+        requeue_after=soonest(desired.requeue_after, spending.look_after),
+    )
