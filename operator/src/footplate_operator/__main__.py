@@ -40,7 +40,7 @@ from footplate_operator.runtime.stalls import Stalls
 from footplate_operator.runtime.status_writer import StatusWriter
 from footplate_operator.runtime.workqueue import WorkQueue
 from footplate_operator.settings import Settings
-from footplate_operator.trainingrun.controller import training_runs
+from footplate_operator.trainingrun.factory import training_runs
 from footplate_operator.trainingrun.revision import Defaults
 
 NewController = Callable[

@@ -9,19 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-import aiohttp
-from prometheus_client import CollectorRegistry
-
 from footplate_contracts.logs import fields
 from footplate_contracts.names import RUN_UID_LABEL, ConditionType, Phase, RunUid, secret_name
-from footplate_contracts.release import release
 from footplate_contracts.reports import CoordinatorState
 from footplate_contracts.v1alpha1.computeprofile import Scheduling
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
@@ -52,17 +47,15 @@ from footplate_operator.tariff.tariffs import Tariffs
 from footplate_operator.trainingrun import usage
 from footplate_operator.trainingrun.admission import Admission
 from footplate_operator.trainingrun.coordinator_client import (
-    CoordinatorClient,
     Coordinators,
     Endpoint,
-    Watchers,
 )
 from footplate_operator.trainingrun.credentials import new_credentials
 from footplate_operator.trainingrun.desired.decision import Desired
 from footplate_operator.trainingrun.desired.run import desire
 from footplate_operator.trainingrun.desired.spending import judged, spent, with_budget
 from footplate_operator.trainingrun.events import budget_event, held_up_event, phase_event
-from footplate_operator.trainingrun.history_client import FinalStatus, Histories, asking
+from footplate_operator.trainingrun.history_client import FinalStatus, Histories
 from footplate_operator.trainingrun.manifests.children import wanted as children_of
 from footplate_operator.trainingrun.metadata import certificate_names, coordinator_host
 from footplate_operator.trainingrun.metrics import RunMetrics
@@ -84,7 +77,6 @@ from footplate_operator.usage.node_keeper import NodeKeeper
 from footplate_operator.usage.sweep import Sweeper
 
 USAGE_KEPT_FOR: Final = timedelta(days=7)  # that nobody has taken
-_DISTRIBUTION: Final = "footplate-operator"
 DELETED_GRACE: Final = 2  # seconds: nobody wants a checkpoint of a run that was deleted
 _log = logging.getLogger(__name__)
 
@@ -352,35 +344,6 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
                 certificate=credentials.certificate.decode(),
             )
             self._coordinators.follow(run.key, run.uid, endpoint)
-
-
-@asynccontextmanager
-async def training_runs(
-    cluster: Cluster,
-    requeue: Callable[[Key], None],
-    registry: CollectorRegistry,
-    defaults: Defaults,
-    api: ApiAccess,
-    check: Callable[[], None],
-    now: Callable[[], datetime],
-    usage_kept_for: timedelta,
-) -> AsyncIterator[TrainingRuns]:
-    """The controller of TrainingRuns, which listens to their coordinators for the block.
-
-    `check` raises before a coordinator is told anything, unless this replica leads; `now` is a clock in
-    UTC. Usage that nobody took is kept for so long.
-    """
-    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=0)
-    async with aiohttp.ClientSession(connector=connector) as session:
-        watchers = Watchers(partial(CoordinatorClient, session), requeue, check)
-        metrics, version = RunMetrics(registry), release(_DISTRIBUTION)
-        try:
-            async with asking(session, api, requeue) as histories:
-                yield TrainingRuns(
-                    cluster, watchers, defaults, metrics, version, histories, api, now, usage_kept_for
-                )
-        finally:
-            await watchers.close()
 
 
 def _doubtful(pods: Iterable[PodView], state: CoordinatorState, ending: Iterable[str]) -> set[str]:
