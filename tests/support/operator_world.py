@@ -21,9 +21,7 @@ from footplate_operator.runtime.metrics import Metrics
 from footplate_operator.runtime.objects import Key
 from footplate_operator.runtime.reconcile import Reconciler
 from footplate_operator.runtime.status_writer import StatusWriter
-from footplate_operator.tariff.keeper import ProfilePrices
 from footplate_operator.tariff.tariffs import KINDS as TARIFF_KINDS
-from footplate_operator.tariff.tariffs import Tariffs
 from footplate_operator.trainingrun.controller import TrainingRuns
 from footplate_operator.trainingrun.coordinator_client import Endpoint
 from footplate_operator.trainingrun.metrics import RunMetrics
@@ -62,7 +60,8 @@ class World:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.cluster = FakeCluster(self.clock, kinds=(TRAINING_RUN, PROFILE, USAGE_RECORD, *TARIFF_KINDS))
+        kinds = (TRAINING_RUN, PROFILE, USAGE_RECORD, *TARIFF_KINDS)
+        self.cluster = FakeCluster(self.clock, kinds=kinds)
         self.cluster.watches.append(self._watched)
         self.coordinators: dict[str, FakeCoordinator] = {}  # by pod name
         self.saved: dict[str, CheckpointRecord] = {}  # by uid of the run: the shared volume
@@ -83,10 +82,10 @@ class World:
         self.followed: dict[RunUid, Endpoint] = {}
         self.heard: dict[RunUid, CoordinatorState] = {}
         metrics = RunMetrics(self.metrics.registry)
-        self.prices = ProfilePrices(self.cluster, Tariffs(self.cluster), self.clock)
-        given = (DEFAULTS, metrics, RELEASE, self.histories, self.api, self.prices, self.clock)
-        controller = TrainingRuns(self.cluster, self, *given)
-        self.cache, self.usage = Cache(controller), controller.usage
+        controller = TrainingRuns(
+            self.cluster, self, DEFAULTS, metrics, RELEASE, self.histories, self.api, self.clock
+        )
+        self.cache, self.usage, self.prices = Cache(controller), controller.usage, controller.prices
         actor = Actor(controller, self.cluster, self.cache)
         writer = StatusWriter(controller, self.cluster, self.cache, self.queue, self.clock, "operator")
         self.reconciler = Reconciler(

@@ -18,8 +18,6 @@ from footplate_operator.runtime.objects import Key
 from footplate_operator.runtime.reconcile import Reconciler
 from footplate_operator.runtime.status_writer import StatusWriter
 from footplate_operator.runtime.workqueue import WorkQueue
-from footplate_operator.tariff.keeper import ProfilePrices
-from footplate_operator.tariff.tariffs import Tariffs
 from footplate_operator.trainingrun.controller import TrainingRuns
 from footplate_operator.trainingrun.coordinator_client import Endpoint, Watchers
 from footplate_operator.trainingrun.history_client import Askers
@@ -76,8 +74,7 @@ class OperatorReplica(Process):
         metrics = Metrics()
         askers = Askers(SimulatedHistory(world, self), queue.add)
         told = RunMetrics(metrics.registry)
-        prices = ProfilePrices(cluster, Tariffs(cluster), self.now)
-        controller = TrainingRuns(cluster, watchers, DEFAULTS, told, RELEASE, askers, API, prices, self.now)
+        controller = TrainingRuns(cluster, watchers, DEFAULTS, told, RELEASE, askers, API, self.now)
         cache = Cache(controller)
         writer = StatusWriter(controller, cluster, cache, queue, self.now, self.name)
         actor = Actor(controller, cluster, cache)

@@ -53,7 +53,8 @@ class Simulation:
         self.grace = GRACE
         self.api_works = True
         self.network = Network(self.chance)
-        self.objects = FakeCluster(self.clock, kinds=(TRAINING_RUN, PROFILE, USAGE_RECORD, *TARIFF_KINDS))
+        kinds = (TRAINING_RUN, PROFILE, USAGE_RECORD, *TARIFF_KINDS)
+        self.objects = FakeCluster(self.clock, kinds=kinds)
         api = Process(self.network, CONTROL_PLANE, "kube-apiserver")
         self.api = ApiServer(self.network, api, self.objects, self.chance, self.called)
         self.processes: dict[str, Process] = {}  # by address

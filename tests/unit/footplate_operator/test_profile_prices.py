@@ -16,7 +16,7 @@ from footplate_ledger.units import Rate
 from footplate_ledger.usage import Goods
 from footplate_operator.errors import ClusterError, Forbidden
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.tariff.keeper import ProfilePrices, keeping
+from footplate_operator.tariff.keeper import ProfilePrices
 from footplate_operator.tariff.profile_prices import NewEntry, Stated, stated, to_write
 from footplate_operator.tariff.tariffs import PRICE_ENTRY, Tariffs
 from tests.support.fake_cluster import Clock, FakeCluster
@@ -284,13 +284,17 @@ async def test_a_price_that_cannot_be_read_holds_no_other_up() -> None:
 async def test_it_writes_when_it_is_told_and_not_before_the_cluster_answers() -> None:
     office = Office()
     office.cluster.refuse["find", PRICE_ENTRY] = ClusterError("down")
-    async with keeping(office.cluster, Tariffs(office.cluster), office.clock) as prices:
-        prices.put(office.profile(3.0))
-        for _ in range(5):
-            await asyncio.sleep(0)
-        assert office.book() == []
-        office.cluster.refuse.clear()
-        prices.put(office.profile(5.0))
-        for _ in range(10):
-            await asyncio.sleep(0)
-        assert office.book() == [(5.0, "")]
+    running = asyncio.create_task(office.prices.run())
+    office.prices.put(office.profile(3.0))
+    await _turns()
+    assert office.book() == []
+    office.cluster.refuse.clear()
+    office.prices.put(office.profile(5.0))
+    await _turns()
+    assert office.book() == [(5.0, "")]
+    running.cancel()
+
+
+async def _turns() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)

@@ -18,8 +18,6 @@ from footplate_operator.runtime.objects import Key
 from footplate_operator.runtime.reconcile import Reconciler
 from footplate_operator.runtime.status_writer import StatusWriter
 from footplate_operator.runtime.workqueue import WorkQueue
-from footplate_operator.tariff.keeper import ProfilePrices
-from footplate_operator.tariff.tariffs import Tariffs
 from footplate_operator.trainingrun.controller import TrainingRuns
 from footplate_operator.trainingrun.coordinator_client import Client, Endpoint, Watchers
 from footplate_operator.trainingrun.history_client import NoHistories
@@ -55,9 +53,8 @@ async def test_silent_coordinators_delay_no_other_run() -> None:
     queue: WorkQueue[Key] = WorkQueue(random.Random(0))
     watchers = Watchers(Silent, queue.add)
     metrics = RunMetrics(Metrics().registry)
-    prices = ProfilePrices(cluster, Tariffs(cluster), cluster.clock)
     controller = TrainingRuns(
-        cluster, watchers, DEFAULTS, metrics, RELEASE, NoHistories(), API, prices, cluster.clock
+        cluster, watchers, DEFAULTS, metrics, RELEASE, NoHistories(), API, cluster.clock
     )
     cache = Cache(controller)
     writer = StatusWriter(controller, cluster, cache, queue, cluster.clock, "operator")

@@ -11,13 +11,17 @@ import pytest
 
 from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.budget import Budget
+from footplate_contracts.v1alpha1.status import CostStatus, TrainingRunStatus
 from footplate_ledger.account import Account, Tariff, accounts
 from footplate_ledger.prices import Book, Entry
 from footplate_ledger.units import Power, Rate
 from footplate_ledger.usage import TOLD, Evidence, Goods, NodeUsage, Owner, PodUsage, Site
 from footplate_operator.runtime.conditions import condition
-from footplate_operator.trainingrun.policies.budget import LONGEST_LOOK, Level, Spending, event, spending
+from footplate_operator.runtime.events import Event
+from footplate_operator.trainingrun.events import budget_event
+from footplate_operator.trainingrun.policies.budget import LONGEST_LOOK, Level, Spending, remembered, spending
 from tests.support.fake_cluster import Clock
+from tests.support.operator_runs import run
 
 H100 = Goods("h100")
 CENT_A_SECOND = Rate.dollars_per_hour(36)
@@ -78,7 +82,6 @@ def test_carbon_has_a_limit_of_its_own_and_the_worse_of_two_counts() -> None:
     assert spending(budget(carbonKilograms=1), at, 999).look_after == 1
     both = spending(budget(carbonKilograms=1, dollars=100), at, 1000)
     assert (both.level, both.exceeded) == (Level.EXCEEDED, "budget.carbonKilograms 1 is spent")
-    assert both.note == "1.000 kg are spent, 100 % of budget.carbonKilograms 1"
     assert spending(budget(carbonKilograms=100, dollars=9), at, 1000).exceeded == "budget.dollars 9 is spent"
 
 
@@ -120,28 +123,74 @@ def test_nobody_looks_where_nothing_is_spent() -> None:
     assert (found.level, found.look_after) == (Level.WITHIN, None)
 
 
-def _before(found: Spending) -> Any:
-    return condition(found.condition, 1, Clock()())
+def status(found: Spending | None, dollars: float | None = None) -> TrainingRunStatus:
+    """Of a run that has spent so."""
+    said = [] if found is None else [condition(found.condition, 1, Clock()())]
+    return TrainingRunStatus(conditions=said, cost=None if dollars is None else CostStatus(dollars=dollars))
+
+
+def told(
+    limit: Budget, before: Spending | None, after: Spending, dollars: float | None = None
+) -> Event | None:
+    subject = run(budget=limit.to_json())
+    return budget_event(replace(subject, status=status(before)), status(after, dollars))
 
 
 def test_each_level_of_a_budget_is_told_once() -> None:
     ten, twelve, at = budget(dollars=10), budget(dollars=12), account_at()
-    assert event(None, spending(ten, at, 10)) is None
-    nearly, more = spending(ten, at, 800), spending(ten, at, 900)
-    first = event(_before(spending(ten, at, 10)), nearly)
-    assert first is not None and (first.reason, first.note) == (
+    within, nearly, more, spent = (spending(ten, at, second) for second in (10, 800, 900, 1000))
+    assert told(ten, None, within) is None
+    first = told(ten, within, nearly, 8.0)
+    assert first is not None and (first.reason, first.note, first.warning) == (
         "BudgetNearlySpent",
-        "8.00 dollars are spent, 80 % of budget.dollars 10",
+        "80 % of budget.dollars 10 is spent; so far: 8.00 dollars",
+        True,
     )
-    assert event(_before(nearly), more) is None
-    spent = event(_before(more), spending(ten, at, 1000))
-    again = event(_before(more), spending(ten, at, 1001))
-    assert spent is not None and again is not None and spent.once == again.once != first.once
-    raised = event(_before(spending(ten, at, 1000)), spending(twelve, at, 1001))
-    assert raised is not None and raised.once not in (first.once, spent.once)
+    assert told(ten, nearly, more) is None
+    last, again = told(ten, more, spent, 10.0), told(ten, None, spending(ten, at, 1003))
+    assert last is not None and again is not None
+    assert last.once == again.once != first.once, "an operator that died before its status was written"
+    assert told(ten, spent, spent) is None
+    raised = told(twelve, spent, spending(twelve, at, 1001))
+    assert raised is not None and raised.once != first.once
 
 
 def test_a_condition_of_which_nobody_knows_is_unknown() -> None:
     doubtful = spending(budget(dollars=10), account_at(Entry("e", H100, CENT_A_SECOND, 5)), 9)
     known = spending(budget(dollars=10), account_at(), 9)
-    assert (_before(doubtful).status, _before(known).status) == ("Unknown", "True")
+    assert [status(found).conditions[0].status for found in (doubtful, known)] == ["Unknown", "True"]
+
+
+@pytest.mark.parametrize(
+    ("cost", "status", "reason", "exceeded"),
+    [
+        pytest.param({}, True, "WithinBudget", "", id="nothing"),
+        pytest.param({"dollars": 8.0}, True, "BudgetNearlySpent", "", id="nearly"),
+        pytest.param({"dollars": 10.0}, False, "BudgetExceeded", "budget.dollars 10 is spent", id="all"),
+        pytest.param({"dollars": 2.0, "unpricedNodeSeconds": 5.0}, None, "PriceUnknown", "", id="unpriced"),
+        pytest.param(
+            {"nodeSeconds": 9.0, "unpricedNodeSeconds": 9.0}, None, "PriceUnknown", "", id="no-price"
+        ),
+    ],
+)
+def test_while_its_usage_cannot_be_read_a_run_has_spent_what_its_status_says(
+    cost: dict[str, Any], status: bool | None, reason: str, exceeded: str
+) -> None:
+    found = remembered(budget(dollars=10), CostStatus.from_json(cost))
+    said = found.condition
+    assert (said.holds, said.reason, found.exceeded, found.look_after) == (status, reason, exceeded, None)
+
+
+@pytest.mark.parametrize(
+    ("cost", "reason"),
+    [
+        pytest.param({"carbonKilograms": 1.5, "method": "counter 100 %"}, "WithinBudget", id="known"),
+        pytest.param({"nodeSeconds": 60.0}, "EnergyUnknown", id="unknown"),
+        pytest.param(
+            {"carbonKilograms": 1.5, "method": "rated 60 %, unknown 40 %"}, "EnergyUnknown", id="partly"
+        ),
+        pytest.param({}, "WithinBudget", id="nothing-held"),
+    ],
+)
+def test_and_has_emitted_what_that_says(cost: dict[str, Any], reason: str) -> None:
+    assert remembered(budget(carbonKilograms=4), CostStatus.from_json(cost)).condition.reason == reason

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -19,7 +19,7 @@ from footplate_contracts.backoff import backoff
 from footplate_contracts.logs import fields
 from footplate_contracts.names import API_VERSION, MANAGED_BY, MANAGED_BY_LABEL
 from footplate_ledger.time import second
-from footplate_operator.errors import AlreadyExists, OperatorError
+from footplate_operator.errors import AlreadyExists, ClusterError
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.tariff.profile_prices import NewEntry, source, stated, to_write
@@ -47,7 +47,7 @@ class ProfilePrices:
         self._told.set()
 
     async def run(self) -> None:
-        """Write for ever what is told."""
+        """Write for ever what is told; raises LeadershipLost."""
         while True:
             await self._told.wait()
             self._told.clear()
@@ -63,11 +63,14 @@ class ProfilePrices:
             self._told.set()
 
     async def look(self) -> bool:
-        """Write what is missing of the profiles that were told; whether all of it is there."""
+        """Write what is missing of the profiles that were told; whether all of it is there.
+
+        Raises LeadershipLost.
+        """
         for name, profile in list(self._profiles.items()):
             try:
                 await self._look_at(profile)
-            except (OperatorError, ValueError) as error:
+            except (ClusterError, ValueError) as error:
                 about = fields(profile=name, error=error)
                 _log.warning("the price of a profile is not in the book yet", extra=about)
                 continue
@@ -95,18 +98,3 @@ class ProfilePrices:
         except AlreadyExists:
             made = await self.cluster.get(PRICE_ENTRY, "", entry.name)
         self.tariffs.put(PRICE_ENTRY, made)
-
-
-@asynccontextmanager
-async def keeping(
-    cluster: Cluster, tariffs: Tariffs, now: Callable[[], datetime]
-) -> AsyncIterator[ProfilePrices]:
-    """Keeps the prices of profiles in the book for the block."""
-    prices = ProfilePrices(cluster, tariffs, now)
-    task = asyncio.create_task(prices.run())
-    try:
-        yield prices
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task

@@ -7,6 +7,7 @@ about volumes, and credentials, which need chance.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,6 +43,7 @@ from footplate_operator.runtime.reconcile import SETTLED
 from footplate_operator.runtime.throttle import StatusChange
 from footplate_operator.tariff.keeper import ProfilePrices
 from footplate_operator.tariff.tariffs import KINDS as TARIFF_KINDS
+from footplate_operator.tariff.tariffs import Tariffs
 from footplate_operator.trainingrun import usage
 from footplate_operator.trainingrun.admission import Admission
 from footplate_operator.trainingrun.coordinator_client import (
@@ -51,8 +53,8 @@ from footplate_operator.trainingrun.coordinator_client import (
 from footplate_operator.trainingrun.credentials import new_credentials
 from footplate_operator.trainingrun.desired.decision import Desired
 from footplate_operator.trainingrun.desired.run import desire
-from footplate_operator.trainingrun.desired.spending import spent, with_budget
-from footplate_operator.trainingrun.events import held_up_event, phase_event
+from footplate_operator.trainingrun.desired.spending import judged, spent, with_budget
+from footplate_operator.trainingrun.events import budget_event, held_up_event, phase_event
 from footplate_operator.trainingrun.history_client import FinalStatus, Histories
 from footplate_operator.trainingrun.manifests.children import wanted as children_of
 from footplate_operator.trainingrun.metadata import certificate_names, coordinator_host
@@ -117,12 +119,11 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         release: str,
         histories: Histories,
         api: ApiAccess,
-        prices: ProfilePrices,
         now: Callable[[], datetime],
         usage_kept_for: timedelta = USAGE_KEPT_FOR,
     ) -> None:
-        self._prices = prices
-        self._tariffs = prices.tariffs
+        self.tariffs = Tariffs(cluster)
+        self.prices = ProfilePrices(cluster, self.tariffs, now)
         self._histories = histories
         self._api = api
         self._cluster = cluster
@@ -146,7 +147,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
     async def observe(
         self, run: Run, children: Sequence[Child], now: datetime, predecessors: Sequence[Child] = ()
     ) -> RunView:
-        await self._tariffs.look()
+        await self.tariffs.look()
         cache = self._caches.setdefault(run.uid, RunCache())
         pods, others, revisions = [], [], []
         for child in children:
@@ -162,10 +163,9 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         cache.recovery, recovered = follow(cache.recovery, run.status, self._coordinators.state(run.uid), now)
         if recovered is not None:
             self._metrics.count_recovery(recovered)
-        noted = await self._note_usage(run, cache, pods, cache.revision or in_force(run, revisions), now)
-        tariff = self._tariffs.current()
-        spending = spent(run, noted, tariff, now)
-        run = replace(run, exceeded=_exceeded(spending))
+        used, tariff = await self._note_usage(run, cache, pods, revisions, now), self.tariffs.current()
+        spending = spent(run, used, tariff, now)
+        run = judged(run, spending)
         admitted = await self._admission.admitted(run, cache, revisions)
         state = self._coordinators.state(run.uid)
         self._nodes.stand(run.key, run.uid, pods)
@@ -195,7 +195,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             credentials=credentials,
             api=Api(self._api.url, self._api.bundle()),
             recorded=None if run.ended is None else self._histories.recorded(FinalStatus.of(run)),
-            usage=noted,
+            usage=used,
             tariff=tariff,
         )
         revision = None if isinstance(admitted, Problem) else admitted
@@ -206,7 +206,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         if problem is not None:
             told = observed.problem if problem.passing else problem
             observed = replace(observed, problem=told, hindered=True)
-        run = replace(run, unobserved=view.unobserved, exceeded=_exceeded(view.spending))
+        run = judged(replace(run, unobserved=view.unobserved), view.spending)
         desired = with_budget(run, desire(run, view.revision, observed, now), view.spending, now)
         status = desired.status.model_copy(update={"written_by": self._release})
         if status.phase in AT_REST:  # nothing else would be a reason to write the last of it
@@ -239,7 +239,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         if cache is None or cache.usage is None or not cache.usage.pods:
             return after
         passed = growth(cache.counted_since(run), after.time)
-        spent = cost(run.status.cost, cache.usage, self._tariffs.current(), passed, self._now())
+        spent = cost(run.status.cost, cache.usage, self.tariffs.current(), passed, self._now())
         return fit(after.model_copy(update={"cost": spent}))
 
     def last_progress(self, run: Run) -> datetime | None:
@@ -261,7 +261,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._metrics.count_time(run.status.time, after.time)
         if after.phase is not run.phase:
             _log.info("phase", extra=fields(before=run.phase, after=after.phase, why=_why(after)))
-        told = (phase_event(run, after), held_up_event(run, after))
+        told = (phase_event(run, after), held_up_event(run, after), budget_event(run, after))
         return [event for event in told if event is not None]
 
     def parameter_changed(
@@ -273,12 +273,12 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             return (self._nodes.drop if gone else self._nodes.put)(body)
         if kind in TARIFF_KINDS:
             # What has ended may have been billed wrongly, by whatever profile it had.
-            return where({}) if (self._tariffs.drop if gone else self._tariffs.put)(kind, body) else ()
+            return where({}) if (self.tariffs.drop if gone else self.tariffs.put)(kind, body) else ()
         if gone:
             self._profiles.drop(name)
         else:
             self._profiles.put(body)
-            self._prices.put(body)
+            self.prices.put(body)
         self.usage.nodes.reconsider()
         return where({"profile": name, "live": str(True)})
 
@@ -289,7 +289,9 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             self.usage.tell_owner(usage.owner_of(body), gone)
 
     async def keep(self) -> None:
-        await self._sweeper.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.prices.run())
+            group.create_task(self._sweeper.run())
 
     def lean(self, kind: Kind, body: Json) -> Json:
         return lean_node(body) if kind == NODE else body
@@ -311,7 +313,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         run: Run,
         cache: RunCache,
         pods: Sequence[PodView],
-        admitted: AnyRevision | Problem | None,
+        revisions: Sequence[AnyRevision],
         now: datetime,
     ) -> OwnUsage | None:
         """Its usage; None while that is not known, and of a run that ended long ago, whose cost stands."""
@@ -319,8 +321,9 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         if run.ended is not None and now - run.ended > SETTLED and run.uid not in self.usage.kept:
             return None
         attempt = partial(usage.attempt_at, run.status.attempts)
+        terms = usage.terms(in_force(run, revisions) or cache.revision)
         seen = [pod.sighting for pod in pods]
-        cache.usage = await self.usage.note(usage.owner(run), usage.terms(admitted), seen, attempt, {})
+        cache.usage = await self.usage.note(usage.owner(run), terms, seen, attempt, {})
         return cache.usage
 
     def _listen(self, run: Run, desired: Desired) -> None:
@@ -353,10 +356,6 @@ def _credentials(run: Run, cache: RunCache, now: datetime) -> Credentials:
     if cache.credentials is None:
         cache.credentials = new_credentials(certificate_names(run), now)
     return cache.credentials
-
-
-def _exceeded(spending: Spending | None) -> str:
-    return "" if spending is None else spending.exceeded
 
 
 def _why(status: TrainingRunStatus) -> str:

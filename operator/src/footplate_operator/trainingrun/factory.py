@@ -15,8 +15,6 @@ from footplate_contracts.release import release
 from footplate_operator.api_access import ApiAccess
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.objects import Key
-from footplate_operator.tariff.keeper import keeping
-from footplate_operator.tariff.tariffs import Tariffs
 from footplate_operator.trainingrun.controller import TrainingRuns
 from footplate_operator.trainingrun.coordinator_client import CoordinatorClient, Watchers
 from footplate_operator.trainingrun.history_client import asking
@@ -47,21 +45,9 @@ async def training_runs(
         watchers = Watchers(partial(CoordinatorClient, session), requeue, check)
         metrics, version = RunMetrics(registry), release(_DISTRIBUTION)
         try:
-            async with (
-                asking(session, api, requeue) as histories,
-                keeping(cluster, Tariffs(cluster), now) as prices,
-            ):
+            async with asking(session, api, requeue) as histories:
                 yield TrainingRuns(
-                    cluster,
-                    watchers,
-                    defaults,
-                    metrics,
-                    version,
-                    histories,
-                    api,
-                    prices,
-                    now,
-                    usage_kept_for,
+                    cluster, watchers, defaults, metrics, version, histories, api, now, usage_kept_for
                 )
         finally:
             await watchers.close()

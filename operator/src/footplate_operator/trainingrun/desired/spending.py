@@ -1,4 +1,4 @@
-"""What a run has spent of its budget, and what that adds to a decision: a condition, an Event, a look."""
+"""What a run has spent of its budget, and what that adds to a decision."""
 
 from __future__ import annotations
 
@@ -29,17 +29,20 @@ def spent(run: Run, usage: OwnUsage | None, tariff: Tariff, now: datetime) -> Sp
     return budget.spending(run.spec.budget, cache(partial(account, usage, tariff)), second(now))
 
 
+def judged(run: Run, spending: Spending | None) -> Run:
+    """`run`, knowing whether it is to be suspended for what it has spent."""
+    return replace(run, exceeded="" if spending is None else spending.exceeded)
+
+
 def with_budget(run: Run, desired: Desired, spending: Spending | None, now: datetime) -> Desired:
-    """`desired` for a run that has spent so much; None: it has no budget, and nothing is said of one."""
+    """`desired`, with a condition and a look for a run that has spent so much; None: it has no budget."""
     known = desired.status.conditions
     if spending is None:
         said = [other for other in known if other.type != ConditionType.WITHIN_BUDGET]
         return replace(desired, status=desired.status.model_copy(update={"conditions": said}))
-    told = budget.event(conditions.find(run.status.conditions, ConditionType.WITHIN_BUDGET), spending)
     said = conditions.merge(known, [spending.condition], run.generation, now)
     return replace(
         desired,
         status=fit(desired.status.model_copy(update={"conditions": said})),
-        told=desired.told if told is None else (*desired.told, told),
         requeue_after=soonest(desired.requeue_after, spending.look_after),
     )

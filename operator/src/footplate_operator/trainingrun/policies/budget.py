@@ -19,13 +19,12 @@ from typing import Final
 
 from footplate_contracts.names import ConditionType, Reason
 from footplate_contracts.v1alpha1.budget import Budget, OnExceeded
-from footplate_contracts.v1alpha1.status import Condition, CostStatus
+from footplate_contracts.v1alpha1.status import CostStatus
 from footplate_ledger.account import Account
 from footplate_ledger.energy import Method
 from footplate_ledger.records import exact
 from footplate_ledger.units import Carbon, Money, Seconds
 from footplate_operator.runtime.conditions import NewCondition
-from footplate_operator.runtime.events import Event
 
 NEARLY: Final = Fraction(4, 5)
 LONGEST_LOOK: Final = 300  # seconds; a run is looked at anyway about as often
@@ -56,8 +55,6 @@ class Spending:
 
     level: Level
     condition: NewCondition
-    note: str  # of the level, with amounts
-    once: str  # the same for the same level of the same budget
     exceeded: str = ""
     look_after: int | None = None
 
@@ -88,7 +85,7 @@ class Spent:
             Money(exact(money) * Money.NANO),
             not cost.unpriced_node_seconds,
             Carbon(exact(carbon) * _PER_KILOGRAM),
-            cost.carbon_kilograms is not None and Method.UNKNOWN not in cost.method,
+            not cost.node_seconds if cost.carbon_kilograms is None else Method.UNKNOWN not in cost.method,
         )
 
 
@@ -98,7 +95,6 @@ class _Limit:
 
     said: str
     share: Fraction
-    shown: str  # what is spent
     unknown: Reason | None  # something more may be
 
 
@@ -116,7 +112,8 @@ def spending(budget: Budget, account_at: Callable[[int], Account], at: int) -> S
         at: the second of now.
     """
     now = _limits(budget, Spent.of(account_at(at)))
-    soon = _limits(budget, Spent.of(account_at(at + 1)))  # a pod that was just bound has cost nothing yet
+    # A pod that was just bound has cost nothing yet: whether it has a price shows by and by.
+    soon = _limits(budget, Spent.of(account_at(at + LONGEST_LOOK)))
     return _spending(budget, now, soon, _look_after(budget, account_at, at, _level(_worst(now).share)))
 
 
@@ -130,18 +127,9 @@ def _spending(
     return Spending(
         level=level,
         condition=_condition(level, now, unknown, suspends),
-        note=f"{worst.shown} are spent, {float(100 * worst.share):.0f} % of {worst.said}",
-        once=f"{level.name} {worst.said}",
         exceeded=f"{worst.said} is spent" if suspends else "",
         look_after=look_after,
     )
-
-
-def event(before: Condition | None, now: Spending) -> Event | None:
-    """The Event for a level that is reached; None where the condition `before` says it already."""
-    if now.level is Level.WITHIN or (before is not None and before.reason == now.condition.reason):
-        return None
-    return Event(now.condition.reason, now.note, warning=True, once=now.once)
 
 
 def _level(share: Fraction) -> Level:
@@ -162,7 +150,6 @@ def _limits(budget: Budget, spent: Spent) -> Sequence[_Limit]:
             _Limit(
                 f"budget.dollars {budget.dollars:.12g}",
                 spent.money.exact / Money.NANO / exact(budget.dollars),
-                f"{spent.money.shown()} dollars",
                 None if spent.priced else Reason.PRICE_UNKNOWN,
             )
         )
@@ -171,7 +158,6 @@ def _limits(budget: Budget, spent: Spent) -> Sequence[_Limit]:
             _Limit(
                 f"budget.carbonKilograms {budget.carbon_kilograms:.12g}",
                 spent.carbon.exact / _PER_KILOGRAM / exact(budget.carbon_kilograms),
-                f"{spent.carbon.shown()} kg",
                 None if spent.measured else Reason.ENERGY_UNKNOWN,
             )
         )
@@ -212,4 +198,6 @@ def _look_after(budget: Budget, account_at: Callable[[int], Account], at: int, l
         return _worst(_limits(budget, Spent.of(account_at(at + after)))).share
 
     threshold = NEARLY if level is Level.WITHIN else Fraction(1)
+    if share(LONGEST_LOOK) < threshold:
+        return LONGEST_LOOK
     return 1 + bisect_left(range(1, LONGEST_LOOK), threshold, key=share)
