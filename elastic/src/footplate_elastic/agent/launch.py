@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from footplate_contracts import logs
+from footplate_contracts.diagnosis import Diagnosis, DiagnosisKind
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.logs import fields
@@ -22,8 +23,6 @@ from footplate_contracts.names import Cause, ExitCode
 from footplate_contracts.reports import (
     CheckpointRecord,
     CheckpointRemoval,
-    Diagnosis,
-    DiagnosisKind,
     GenerationId,
     RankReport,
 )

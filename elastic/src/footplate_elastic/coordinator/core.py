@@ -12,14 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from footplate_contracts.diagnosis import Diagnosis, DiagnosisKind, DiagnosisRequest
 from footplate_contracts.directives import Directives
 from footplate_contracts.names import WorkerId
 from footplate_contracts.reports import (
     AgentIdentity,
     CoordinatorState,
-    Diagnosis,
-    DiagnosisKind,
-    DiagnosisRequest,
     Grant,
     GrantRequest,
     Heartbeat,

@@ -11,11 +11,11 @@ from typing import Final, TypeVar
 from aiohttp import web
 from pydantic import ValidationError
 
+from footplate_contracts.diagnosis import DiagnosisRequest
 from footplate_contracts.directives import Directives
 from footplate_contracts.model import Report
 from footplate_contracts.reports import (
     AgentIdentity,
-    DiagnosisRequest,
     GrantRequest,
     Heartbeat,
     JoinRequest,
