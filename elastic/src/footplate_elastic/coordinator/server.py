@@ -16,6 +16,7 @@ from footplate_contracts.directives import Directives
 from footplate_contracts.model import Report
 from footplate_contracts.reports import (
     AgentIdentity,
+    Farewell,
     GrantRequest,
     Heartbeat,
     JoinRequest,
@@ -96,7 +97,7 @@ class Server:
 
     async def leave(self, request: web.Request) -> web.StreamResponse:
         """The agent ends by request."""
-        self.service.leave(await _read(request, AgentIdentity))
+        self.service.leave(await _read(request, Farewell))
         return web.Response(status=204)
 
     async def grant(self, request: web.Request) -> web.StreamResponse:
