@@ -35,7 +35,7 @@ NEWS: Final = 0.2  # between two reports of steps; what is urgent goes at once
 # -- energy ----------------------------------------------------------------------------
 
 SAMPLE: Final = 10.0  # between two looks at the devices: counters lose nothing between them
-LAST_SAMPLE: Final = 0.25  # for one more look at an end; it takes milliseconds, or the driver hangs
+LAST_SAMPLE: Final = 0.5  # for one more look at an end; it takes milliseconds, or the driver hangs
 
 # -- the end ---------------------------------------------------------------------------
 

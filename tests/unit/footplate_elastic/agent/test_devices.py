@@ -15,7 +15,7 @@ from tests.support.nvml import (
     NVMLError_LibraryNotFound,
 )
 
-FIRST, SECOND = Device("GPU-1", 100, 300_000), Device("GPU-2", 200, 400_000)
+FIRST, SECOND = Device("GPU-1", 100, 300_000), Device("GPU-12", 200, 400_000)
 
 
 def devices(library: Nvml, visible: str = "all") -> NvmlDevices:
@@ -25,13 +25,14 @@ def devices(library: Nvml, visible: str = "all") -> NvmlDevices:
 @pytest.mark.parametrize(
     ("visible", "uuids"),
     [
-        pytest.param("", ["GPU-1", "GPU-2"], id="not said"),
-        pytest.param("all", ["GPU-1", "GPU-2"], id="all"),
-        pytest.param("void", ["GPU-1", "GPU-2"], id="said in another way"),
-        pytest.param("0", ["GPU-1", "GPU-2"], id="by a number of the machine's, not of the pod's"),
-        pytest.param("GPU-2", ["GPU-2"], id="by name"),
-        pytest.param("GPU-2, GPU-1", ["GPU-1", "GPU-2"], id="by names"),
-        pytest.param("GPU-10", [], id="another pod's"),
+        pytest.param("", ["GPU-1", "GPU-12"], id="not said"),
+        pytest.param("all", ["GPU-1", "GPU-12"], id="all"),
+        pytest.param("void", ["GPU-1", "GPU-12"], id="said in another way"),
+        pytest.param("0", ["GPU-1", "GPU-12"], id="by a number of the machine's, not of the pod's"),
+        pytest.param("GPU-12", ["GPU-12"], id="by name"),
+        pytest.param("GPU-1", ["GPU-1"], id="by a name that another one begins with"),
+        pytest.param("GPU-12, GPU-1", ["GPU-1", "GPU-12"], id="by names"),
+        pytest.param("GPU-3", [], id="another pod's"),
     ],
 )
 def test_the_pod_has_the_devices_that_it_was_given(visible: str, uuids: list[str]) -> None:

@@ -75,7 +75,7 @@ def test_no_sum_ever_falls_whatever_is_shown_and_whenever(steps: list[tuple[int,
         ),
         pytest.param([(0, Reading(5, None)), (10, Reading(None, 70))], 0, 0, 0, id="nothing in common"),
         pytest.param(
-            [(10, Reading(5, None)), (10, Reading(6, None)), (9, Reading(7, None)), (20, Reading(9, None))],
+            [(10, Reading(5, None)), (10, Reading(600, None)), (9, Reading(7, None)), (20, Reading(9, None))],
             4,
             10,
             0,

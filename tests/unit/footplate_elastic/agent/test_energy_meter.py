@@ -10,9 +10,12 @@ from collections.abc import Iterator
 import pytest
 
 from footplate_contracts.energy import PodEnergy
+from footplate_contracts.reports import AgentIdentity
+from footplate_elastic.agent.client import Endpoint
 from footplate_elastic.agent.devices import LibraryMissing, NvmlDevices
 from footplate_elastic.agent.energy import Reading
 from footplate_elastic.agent.energy_meter import EnergyMeter
+from footplate_elastic.agent.session import Session
 from tests.support.clock import Clock
 from tests.support.nvml import Device, Nvml
 
@@ -149,6 +152,18 @@ def test_a_look_reaches_up_to_now_though_the_next_one_is_far() -> None:
         counter_seconds=before.counter_seconds + 10,
         power_seconds=0,
     )
+
+
+def test_the_end_of_ranks_is_told_with_what_their_devices_consumed_until_then() -> None:
+    meter = started(Nvml(Device("GPU-1", 0, burns=100)), period=1e6)
+    agent = AgentIdentity(index=0, incarnation=0, pod_name="w0", address="10.0.0.1", local_world_size=1)
+    session = Session(agent, Endpoint("", "10.0.0.2", 1, "", None), None, meter)
+    meter.look(LONG)
+    meter.look(LONG)
+    before = meter.energy
+    session.ended(suspended=False)
+    assert before is not None and meter.energy is not None
+    assert meter.energy.counter_seconds == before.counter_seconds + 10
 
 
 def test_looks_follow_each_other_by_themselves() -> None:
