@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tools import compatibility_page, resources_page  # noqa: E402
-from tools.crds import all_definitions, published_schema  # noqa: E402
+from tools.crds import all_definitions  # noqa: E402
+from tools.schemas import published_schema  # noqa: E402
 
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec  # noqa: E402
 from tests.support.layout_list import tested_pairs  # noqa: E402 - found from the root

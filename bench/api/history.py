@@ -44,7 +44,8 @@ _FILL: Final = """
 INSERT INTO metric_rows (segment_id, step, tokens, sample_digest, time, loss, gradient_norm, learning_rate,
     tokens_per_second, step_seconds, data_seconds, compute_seconds, communication_seconds, optimizer_seconds,
     mfu, mfu_causal, memory_bytes, checkpoint_seconds)
-{series} SELECT CAST(:segment AS bigint), step, step * 524288, '0123456789abcdef', 1.79e9 + step,
+{series} SELECT CAST(:segment AS bigint), step, step * 524288, '0123456789abcdef',
+    CAST(:begun AS double precision) + step,
     2.7 + 1.0 / step, 0.57 + 1.0 / step, 6e-4, 123456.789 + step, 0.9 + 1.0 / step, 0.01, 0.7, 0.05, 0.02,
     0.41, 0.39, 68719476736, 0.0 FROM n
 """
@@ -86,7 +87,9 @@ async def fill(url: str, runs: list[int]) -> float:
                 text("INSERT INTO metric_extents VALUES (:segment, 1, :rows)"),
                 {name: key[name] for name in ("segment", "rows")},
             )
-            await session.execute(statement, {name: key[name] for name in ("segment", "rows")})
+            # Rows that are months old would be thinned at once.
+            begun = {"begun": time.time() - rows}
+            await session.execute(statement, begun | {name: key[name] for name in ("segment", "rows")})
     async with opened.read(None) as session:
         if dialect == "postgresql":
             size = text("SELECT pg_total_relation_size('metric_rows')")

@@ -37,6 +37,8 @@ from tests.support.reviewer import BEARER
 BAR: Final = 0.200  # seconds
 LIMIT: Final = 100
 POINTS: Final = 15  # a row
+_BEAT: Final = 0.1  # seconds between two batches
+_BEGUN: Final = time.time() - 1_000_000  # rows that are months old would be thinned at once
 BEGIN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 # Eight in ten are over and gone, a few train: a cluster after some months.
 PHASES: Final = ("Succeeded",) * 7 + ("Failed", "Running", "Suspended")
@@ -132,8 +134,9 @@ class Ingest(threading.Thread):
     def run(self) -> None:
         """Ten batches a second."""
         with httpx.Client(base_url=self._address, timeout=60) as client:
+            begun = time.monotonic()
             for beat in itertools.count():
-                if self._stopped.wait(0.1):
+                if self._stopped.wait(max(0.0, begun + beat * _BEAT - time.monotonic())):
                     return
                 self._send(client, f"sender-{beat % 10}", beat)
 
@@ -159,7 +162,7 @@ def row(step: int) -> dict[str, Any]:
     seconds = ("stepSeconds", "dataSeconds", "computeSeconds", "communicationSeconds", "optimizerSeconds")
     metrics = {
         "step": step,
-        "time": 1_790_000_000.123 + step,
+        "time": _BEGUN + step,
         "loss": 2.718281828459045 + step * 1e-9,
         "gradientNorm": 0.5772156649,
         "learningRate": 0.0006,

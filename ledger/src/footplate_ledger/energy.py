@@ -14,7 +14,7 @@ node or devices only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
@@ -23,6 +23,7 @@ from typing import Final
 
 from footplate_ledger.time import Span
 from footplate_ledger.units import Energy, Power, Seconds
+from footplate_ledger.usage import PodUsage
 
 LONGEST_GAP: Final = 120  # seconds between two samples of power that are joined by a line
 NO_ENERGY: Final = Energy()
@@ -66,6 +67,11 @@ class Consumption:
     def times(self, factor: int | Fraction) -> Consumption:
         """With a factor on the energy alone, such as the PUE of a data center."""
         return Consumption(self.energy * factor, self.seconds, self.devices_only)
+
+    def part(self, fraction: Fraction) -> Consumption:
+        """That of so much of its time, if it was consumed evenly."""
+        seconds = {method: time * fraction for method, time in self.seconds.items()}
+        return Consumption(self.energy * fraction, seconds, self.devices_only)
 
     def share(self, method: Method) -> Fraction:
         """Of the devices' time; none of no time."""
@@ -111,14 +117,17 @@ def _rated(seconds: Seconds, rated: Power | None) -> Consumption:
     return Consumption(rated * seconds, {Method.RATED: seconds})
 
 
-def of_node(
-    devices: Sequence[Consumption], seconds: Seconds, rest: Power | None, effectiveness: Fraction
-) -> Consumption:
-    """That of a node: its devices, and the `rest` of it for so many seconds, times PUE."""
-    found = sum(devices, Consumption())
-    if rest is None:
-        return Consumption(found.energy * effectiveness, found.seconds, devices_only=True)
-    return Consumption((found.energy + rest * seconds) * effectiveness, found.seconds)
+def of_pod(usage: PodUsage, now: int) -> Consumption:
+    """What the devices of a pod consumed until `now`: as measured, and by their rated power for the rest.
+
+    A sum may cover a little more than the pod's seconds, which are whole; it is not cut.
+    """
+    held = usage.span(now).seconds * usage.devices
+    measured = usage.measured
+    uncovered = Seconds(max(Fraction(0), (held - measured.counter - measured.power).exact))
+    known = {Method.COUNTER: measured.counter, Method.POWER: measured.power}
+    found = Consumption(measured.energy, {method: time for method, time in known.items() if time.exact})
+    return found + _rated(uncovered, usage.site.device)
 
 
 def rated(devices: int | Fraction, seconds: Seconds, watts: Power, effectiveness: Fraction) -> Energy:

@@ -1,7 +1,8 @@
 """The price book: entries that are never changed, and what was in force when; pure.
 
 An entry holds from `effective_from` to `effective_to`, or until a later one begins. A correction names
-the entry that it supersedes, which from then on never was.
+the entry that it supersedes, which from then on never was. An entry of no region holds in each region in
+which none of its own is in force.
 
 A month that is over is closed: what is said of it rests on the entries that were there when it ended.
 Later ones change the amounts through adjustments with their own date (`ledger.adjustments`), never the month.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from footplate_ledger.time import Span
@@ -65,14 +66,25 @@ class Book:
 
     def rate(self, goods: Goods, moment: int) -> Rate | None:
         """What an hour of `goods` costs in the second `moment`; None: nobody has said, which is not zero."""
-        entries = self._by_goods.get(goods, [])
-        at = bisect_right(entries, moment, key=lambda entry: entry.effective_from)
-        for entry in reversed(entries[:at]):
-            if moment < entry.effective_to:
-                return entry.rate
+        entry = self.entry(goods, moment)
+        return None if entry is None else entry.rate
+
+    def entry(self, goods: Goods, moment: int) -> Entry | None:
+        """The entry by which `goods` have their price in the second `moment`."""
+        for wanted in _candidates(goods):
+            entries = self._by_goods.get(wanted, [])
+            at = bisect_right(entries, moment, key=lambda entry: entry.effective_from)
+            for entry in reversed(entries[:at]):
+                if moment < entry.effective_to:
+                    return entry
         return None
 
     def priced(self, goods: Goods, span: Span) -> Iterable[tuple[Span, Rate | None]]:
         """The parts of `span` in each of which one price holds."""
-        cuts = self._cuts.get(goods, [])
+        cuts = [cut for wanted in _candidates(goods) for cut in self._cuts.get(wanted, ())]
         return ((part, self.rate(goods, part.start)) for part in span.cut(cuts))
+
+
+def _candidates(goods: Goods) -> list[Goods]:
+    """Whose entries hold for `goods`, the nearest first."""
+    return [goods, replace(goods, region="")] if goods.region else [goods]

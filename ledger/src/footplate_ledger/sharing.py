@@ -9,13 +9,14 @@ overlap: where more is held than there is, all that hold it share the whole.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
 from footplate_ledger.time import Span
-from footplate_ledger.usage import NodeUsage, PodUsage
+from footplate_ledger.usage import TOLD, Evidence, NodeUsage, PodUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,36 @@ def shares(node: NodeUsage, pods: Sequence[PodUsage]) -> dict[str, Fraction]:
     if node.cpu or any(pod.cpu for pod in pods):
         return _portions(node.cpu, {pod.uid: pod.cpu for pod in pods})
     return _portions(Fraction(0), {pod.uid: Fraction(1) for pod in pods})
+
+
+def told_by(pods: Iterable[PodUsage], now: int) -> list[NodeUsage]:
+    """Nodes that nobody told of but their pods: each is there for as long as one of its pods is.
+
+    What such a node has is not known, and nothing of it is ever idle.
+    """
+    on: dict[str, list[tuple[Span, PodUsage]]] = defaultdict(list)
+    for pod in pods:
+        if span := pod.span(now):
+            on[pod.node].append((span, pod))
+    return [
+        node for there in on.values() for node in _stretches(sorted(there, key=lambda at: (at[0], at[1].uid)))
+    ]
+
+
+def _stretches(there: Sequence[tuple[Span, PodUsage]]) -> Iterator[NodeUsage]:
+    """One for each stretch of time in which at least one of these pods of one node is there."""
+    (span, first), *others = there
+    for following, pod in others:
+        if following.start > span.end:
+            yield _told_by(first, span)
+            span, first = following, pod
+        else:
+            span = Span(span.start, max(span.end, following.end))
+    yield _told_by(first, span)
+
+
+def _told_by(pod: PodUsage, span: Span) -> NodeUsage:
+    return NodeUsage(pod.node, pod.node, pod.goods, span.start, Evidence(TOLD, span.end))
 
 
 def _portions(there: Fraction, wanted: Mapping[str, Fraction]) -> dict[str, Fraction]:

@@ -10,19 +10,13 @@ The same pod may be told of any number of times, in any order, by programs that 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
+from footplate_contracts.names import Role
+from footplate_contracts.v1alpha1.computeprofile import Capacity
 from footplate_ledger.time import Span
-
-
-class Capacity(StrEnum):
-    """How a node was bought."""
-
-    ON_DEMAND = "onDemand"
-    SPOT = "spot"
-    RESERVED = "reserved"
+from footplate_ledger.units import Energy, Power, Seconds
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -44,12 +38,26 @@ class Owner:
     uid: str
 
 
-class Role(StrEnum):
-    """What a pod is in its run."""
+@dataclass(frozen=True, slots=True, order=True)
+class Site:
+    """What a node draws and where, as the profile said it when the pod was made; None is unknown."""
 
-    WORKER = "worker"
-    SPARE = "spare"
-    COORDINATOR = "coordinator"
+    device: Power | None = None  # rated power of one device (TDP)
+    rest: Power | None = None  # of the node beside its devices
+    effectiveness: Fraction = Fraction(1)  # PUE
+    grams: Fraction | None = None  # CO2 equivalent a kilowatt-hour, as stated
+    zone: str = ""
+    provider: str = ""  # aws, azure, gcp
+    region: str = ""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Measured:
+    """Sums since the pod began; they only grow. The seconds are those of a device, by each method."""
+
+    energy: Energy = field(default_factory=Energy)
+    counter: Seconds = field(default_factory=Seconds)
+    power: Seconds = field(default_factory=Seconds)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -89,6 +97,8 @@ class PodUsage:
     end: Evidence
     devices: int = 0
     cpu: Fraction = Fraction(0)  # cores that it requests
+    site: Site = Site()
+    measured: Measured = field(default_factory=Measured)
 
     def span(self, now: int) -> Span:
         """What it has used until `now`."""
@@ -121,11 +131,25 @@ def merged(known: PodUsage, told: PodUsage) -> PodUsage:
     if known.uid != told.uid:
         raise ValueError(f"usage of the pod {told.uid} cannot be merged into that of {known.uid}")
     last = max(known, told, key=_rank)
-    return replace(last, start=min(known.start, told.start), attempt=max(known.attempt, told.attempt))
+    return replace(
+        last,
+        start=min(known.start, told.start),
+        attempt=max(known.attempt, told.attempt),
+        measured=max(known.measured, told.measured),
+    )
 
 
 def _rank(usage: PodUsage) -> tuple[object, ...]:
-    return usage.end, usage.node, usage.goods, usage.devices, usage.cpu, usage.owner, usage.role
+    site = repr(usage.site)  # None has no order
+    return usage.end, usage.node, usage.goods, usage.devices, usage.cpu, usage.owner, usage.role, site
+
+
+def merged_node(known: NodeUsage, told: NodeUsage) -> NodeUsage:
+    """As `merged`, of a node; ValueError for two nodes."""
+    if known.uid != told.uid:
+        raise ValueError(f"usage of the node {told.uid} cannot be merged into that of {known.uid}")
+    last = max(known, told, key=lambda node: (node.end, node.goods, node.devices, node.cpu, node.name))
+    return replace(last, start=min(known.start, told.start))
 
 
 def gathered(tellings: Iterable[PodUsage]) -> dict[str, PodUsage]:

@@ -16,7 +16,6 @@ from footplate_ledger.energy import (
     Method,
     Sample,
     of_device,
-    of_node,
     rated,
 )
 from footplate_ledger.time import Span
@@ -88,14 +87,6 @@ def test_samples_too_far_apart_are_no_line() -> None:
 def test_without_samples_and_rated_power_it_is_unknown_and_not_nothing() -> None:
     found = of_device([], Span(0, 50), None)
     assert found.energy == Energy() and found.share(Method.UNKNOWN) == 1
-
-
-def test_a_node_is_its_devices_and_the_rest_of_it() -> None:
-    devices = [of_device([], Span(0, HOUR), WATTS)] * 8
-    whole = of_node(devices, Seconds(Fraction(HOUR)), Power(Fraction(2400)), Fraction("1.25"))
-    assert whole.energy == Energy.kilowatt_hours("10") and not whole.devices_only
-    alone = of_node(devices, Seconds(Fraction(HOUR)), None, Fraction("1.25"))
-    assert alone.energy == Energy.kilowatt_hours("7") and alone.devices_only
 
 
 @given(

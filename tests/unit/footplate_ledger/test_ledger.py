@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from footplate_contracts.names import Role
+from footplate_contracts.v1alpha1.computeprofile import Capacity
 from footplate_ledger.bill import IDLE, Cost, Line, by_pod, lines, sum_of
 from footplate_ledger.prices import Book, Entry
 from footplate_ledger.sharing import held
@@ -20,13 +22,11 @@ from footplate_ledger.usage import (
     LAST_SEEN,
     RUNNING,
     TOLD,
-    Capacity,
     Evidence,
     Goods,
     NodeUsage,
     Owner,
     PodUsage,
-    Role,
     gathered,
     merged,
 )
@@ -111,9 +111,17 @@ def test_no_price_is_unknown_and_not_nothing() -> None:
     )
 
 
-@pytest.mark.parametrize("goods", [SPOT, Goods("a100"), Goods("h100", region="eu-1")])
+@pytest.mark.parametrize("goods", [SPOT, Goods("a100"), Goods("h100", Capacity.RESERVED)])
 def test_a_price_is_that_of_its_goods_alone(goods: Goods) -> None:
     assert book().rate(goods, 50) is None
+
+
+def test_an_entry_of_no_region_holds_where_a_region_has_none_of_its_own_in_force() -> None:
+    here = replace(H100, region="eu-1")
+    prices = book(Entry("e1", H100, HOURLY, 0), Entry("e2", here, Rate(Fraction(7)), 40, effective_to=60))
+    found = [(part, rate == HOURLY) for part, rate in prices.priced(here, Span(0, 100))]
+    assert found == [(Span(0, 40), True), (Span(40, 60), False), (Span(60, 100), True)]
+    assert prices.rate(replace(H100, region="us-1"), 50) == prices.rate(H100, 50) == HOURLY
 
 
 def test_an_entry_ends_where_it_says_or_a_later_one_begins() -> None:

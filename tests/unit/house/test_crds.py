@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tools.crds import all_definitions, formatted_message
+from tools.crds import all_definitions
+from tools.schemas import formatted_message
 
 from footplate_contracts.rules import Refusal, Rule
 from footplate_contracts.v1alpha1.trainingrun import TrainingRun
@@ -104,6 +105,9 @@ def test_names() -> None:
         "trainingruns.footplate.dev.yaml": ["trun"],
         "computeprofiles.footplate.dev.yaml": ["cprof"],
         "noderecords.footplate.dev.yaml": ["nrec"],
+        "usagerecords.footplate.dev.yaml": ["usage"],
+        "priceentries.footplate.dev.yaml": ["price"],
+        "carbonintensities.footplate.dev.yaml": ["carbon"],
     }
 
 

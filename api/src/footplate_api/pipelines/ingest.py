@@ -2,8 +2,8 @@
 
 A commit waits for the disk whatever it holds, so a fleet that sends a row a second from each of a thousand
 runs cannot have one of its own for each. Deliveries that came within a few milliseconds share one; a receipt
-is given once it is done. Small deliveries go first: a run that brings an hour's rows after an outage must not
-hold up those that train.
+is given once it is done. Small deliveries go first, and larger ones have half of the time: runs that bring an
+hour's rows after an outage must not hold up those that train.
 """
 
 from __future__ import annotations
@@ -47,6 +47,21 @@ class _Waiting:
 
 
 @dataclass
+class Turn:
+    """When larger deliveries are stored: half of the time, so that small ones find the writer free."""
+
+    _from: float = 0.0  # seconds of the caller's clock
+
+    def has_come(self, now: float) -> bool:
+        """Whether some are stored now."""
+        return now >= self._from
+
+    def took(self, started: float, ended: float) -> None:
+        """Some were stored meanwhile; for as long as that took it is the turn of the others."""
+        self._from = ended + (ended - started)
+
+
+@dataclass
 class Ingest:
     """One task for the life of the process; `store` may be called by any number of requests."""
 
@@ -56,6 +71,7 @@ class Ingest:
     _small: deque[_Waiting] = field(default_factory=deque)
     _large: deque[_Waiting] = field(default_factory=deque)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _turn: Turn = field(default_factory=Turn)  # of larger deliveries
 
     async def receive(self, sender: Coordinator, body: bytes) -> TelemetryReceipt:
         """Stores the batch in `body`, of the run of its sender; raises what is wrong with it."""
@@ -81,18 +97,21 @@ class Ingest:
         while True:
             await self._news.wait()
             await asyncio.sleep(GATHER_SECONDS)
-            some = self._next()
+            started = time.monotonic()
+            some = self._next(self._turn.has_come(started))
             if some:
                 await self._commit(some)
+            if any(waiting.delivery.count > SMALL_ROWS for waiting in some):
+                self._turn.took(started, time.monotonic())
             if not self._small and not self._large:
                 self._news.clear()
 
-    def _next(self) -> list[_Waiting]:
-        """All small ones, and of the larger ones the oldest that fit."""
+    def _next(self, large: bool) -> list[_Waiting]:
+        """All small ones, and of the larger ones, where it is their turn, the oldest that fit."""
         some = list(self._small)
         self._small.clear()
         rows = 0
-        while self._large and (rows == 0 or rows + self._large[0].delivery.count <= MOST_ROWS):
+        while large and self._large and (rows == 0 or rows + self._large[0].delivery.count <= MOST_ROWS):
             rows += self._large[0].delivery.count
             some.append(self._large.popleft())
         return [waiting for waiting in some if not waiting.stored.done()]  # whoever asked may be gone

@@ -59,6 +59,7 @@ class Capacity(StrEnum):
 
     ON_DEMAND = "onDemand"
     SPOT = "spot"
+    RESERVED = "reserved"
 
 
 class Price(Part):
@@ -66,7 +67,9 @@ class Price(Part):
 
     dollars_per_node_hour: Amount = Field(description="dollars of one node for one hour")
     capacity: Capacity = Capacity.ON_DEMAND
-    effective_from: Time | None = Field(None, description="since when this is the price")
+    effective_from: Time | None = Field(
+        None, description="since when this is the price; default: since it was stated"
+    )
 
 
 class Energy(Part):
@@ -76,10 +79,13 @@ class Energy(Part):
         1.2, description="the data centre's total power over the computers' power"
     )
     carbon_zone: Annotated[str, Field(max_length=16)] = Field(
-        "", description="zone of the electricity grid, such as FR"
+        "", description="country by ISO 3166 alpha-3, such as FRA, or the zone of a CarbonIntensity"
     )
     grams_per_kilowatt_hour: Amount | None = Field(
         None, description="carbon intensity, g/kWh; wins over carbonZone"
+    )
+    node_watts: Amount | None = Field(
+        None, description="what a node draws beside its devices, W; absent: devices only are counted"
     )
 
 

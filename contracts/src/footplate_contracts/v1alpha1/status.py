@@ -148,13 +148,35 @@ class TelemetryStatus(Part):
     )
 
 
-class CostStatus(Part):
-    """What the run has cost so far. Not written yet."""
+class DeviceTime(Part):
+    """What the devices of all pods did while they were held, in seconds of a device."""
 
-    dollars: Duration = Field(0.0, description="nodes x hours x price")
-    kilowatt_hours: Duration = Field(0.0, description="energy")
-    carbon_kilograms: Duration = Field(0.0, description="carbon dioxide")
-    method: Annotated[str, Field(max_length=64)] = Field("", description="how energy was found")
+    productive: Duration = Field(0.0, description="steps that counted")
+    checkpointing: Duration = Field(0.0, description="standing still for a checkpoint")
+    recomputed: Duration = Field(0.0, description="steps that had been trained before")
+    starting: Duration = Field(0.0, description="pods, rendezvous, loading")
+    restarting: Duration = Field(0.0, description="after faults")
+    waiting: Duration = Field(0.0, description="held while the run stands, and spares")
+
+
+class CostStatus(Part):
+    """What the run has cost so far; what is not known is absent, and never 0."""
+
+    dollars: Duration | None = Field(None, description="nodes x hours x price, of what has a price")
+    kilowatt_hours: Duration | None = Field(None, description="energy, with that of cooling (PUE)")
+    carbon_kilograms: Duration | None = Field(None, description="CO2 equivalent, where it was consumed")
+    method: Annotated[str, Field(max_length=64)] = Field(
+        "", description="how energy was found: shares of counter, power, rated, unknown"
+    )
+    devices_only: bool = Field(False, description="the rest of the nodes is not in the energy")
+    carbon_source: Annotated[str, Field(max_length=64)] = Field(
+        "", description="shares of profile, series, zone, world"
+    )
+    node_seconds: Duration = Field(0.0, description="that its pods have held")
+    unpriced_node_seconds: Duration = Field(0.0, description="of them, without a price")
+    estimated_node_seconds: Duration = Field(0.0, description="of them, of pods that nobody saw end")
+    device_seconds: DeviceTime | None = Field(None, description="absent where no pod holds a device")
+    until: Time | None = Field(None, description="up to when it is counted")
 
 
 class TrainingRunStatus(Part):

@@ -1,0 +1,31 @@
+"""CarbonIntensity: what a kilowatt-hour emits in one zone, from a moment on; hourly if one has it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from footplate_contracts.v1alpha1.computeprofile import Amount
+from footplate_contracts.v1alpha1.types import Part, Time
+
+POINTS_LIMIT: Final = 9000  # a year of hours
+
+
+class IntensityPoint(Part):
+    """From this moment until the next point."""
+
+    effective_from: Time = Field(alias="from", description="the first second in which it holds")
+    grams_per_kilowatt_hour: Amount = Field(description="grams of CO2 equivalent a kilowatt-hour")
+
+
+class CarbonIntensitySpec(Part):
+    """A series of one zone; it wins over the yearly mean."""
+
+    zone: Annotated[str, Field(min_length=1, max_length=16)] = Field(
+        description="as in energy.carbonZone of profiles"
+    )
+    source: Annotated[str, Field(max_length=253)] = Field("", description="where the series is from")
+    points: Annotated[list[IntensityPoint], Field(min_length=1, max_length=POINTS_LIMIT)] = Field(
+        description="in any order"
+    )

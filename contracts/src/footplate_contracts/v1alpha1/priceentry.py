@@ -1,0 +1,46 @@
+"""PriceEntry: one line of the price book, which nobody changes or takes back.
+
+An entry holds from `effectiveFrom` to `effectiveTo`, or until a later one of the same goods begins. Who was
+wrong writes another that supersedes it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from footplate_contracts.rules import Refusal, Rule
+from footplate_contracts.v1alpha1.computeprofile import Capacity
+from footplate_contracts.v1alpha1.types import Name, Part, Time
+
+Dollars = Annotated[float, Field(ge=0.0, le=1e6)]
+
+
+class PriceEntrySpec(Part):
+    """What an hour of a node costs."""
+
+    profile: Name = Field(description="ComputeProfile of the nodes")
+    capacity: Capacity = Field(Capacity.ON_DEMAND, description="how they are bought")
+    provider: Annotated[str, Field(max_length=63)] = Field("", description="for people, such as aws")
+    region: Annotated[str, Field(max_length=63)] = Field(
+        "", description="topology.kubernetes.io/region; empty: those that have no entry of their own"
+    )
+    dollars_per_node_hour: Dollars = Field(description="dollars of one node for one hour")
+    effective_from: Time = Field(description="the first second in which it holds")
+    effective_to: Time | None = Field(None, description="the first second in which it does not any more")
+    source: Annotated[str, Field(max_length=253)] = Field("", description="where the price is from")
+    created_by: Annotated[str, Field(max_length=253)] = Field("", description="who wrote it")
+    supersedes: Annotated[str, Field(max_length=253)] = Field(
+        "", description="name of the entry that this one takes the place of, as if that had never been"
+    )
+
+    rules: ClassVar = (
+        Rule("self == oldSelf", "an entry cannot be changed; write another that supersedes it"),
+        Rule(
+            "!has(self.effectiveTo) || timestamp(self.effectiveFrom) < timestamp(self.effectiveTo)",
+            "effectiveTo {self.effectiveTo} must be later than effectiveFrom {self.effectiveFrom}",
+            field="effectiveTo",
+            refusal=Refusal.INVALID,
+        ),
+    )

@@ -1,0 +1,120 @@
+"""Dollars, energy and carbon of pods, for any window; pure.
+
+Operator and API call `accounts` with what they know of the same pods and nodes, and show what it gives. A
+pod's energy was consumed evenly over its time, as far as anybody knows: parts of the time are together the
+whole.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from footplate_contracts.names import Role
+from footplate_ledger.bill import ALWAYS, IDLE, Cost, Line, lines
+from footplate_ledger.carbon import Place, Rank, Series, emitted
+from footplate_ledger.energy import Consumption, Method, of_pod
+from footplate_ledger.prices import Book
+from footplate_ledger.sharing import told_by
+from footplate_ledger.time import Span
+from footplate_ledger.units import Carbon, Seconds
+from footplate_ledger.usage import NodeUsage, PodUsage
+
+
+@dataclass(frozen=True)
+class Account:
+    """What some pods have cost. `device_seconds` are those that they held, whatever the price."""
+
+    cost: Cost = field(default_factory=Cost)
+    consumption: Consumption = field(default_factory=Consumption)
+    carbon: Mapping[Rank, Carbon] = field(default_factory=dict)
+    device_seconds: Seconds = field(default_factory=Seconds)
+
+    def __add__(self, other: Account) -> Account:
+        carbon = dict(self.carbon)
+        for rank, amount in other.carbon.items():
+            carbon[rank] = carbon.get(rank, Carbon()) + amount
+        return Account(
+            self.cost + other.cost,
+            self.consumption + other.consumption,
+            carbon,
+            self.device_seconds + other.device_seconds,
+        )
+
+    @property
+    def emitted(self) -> Carbon:
+        """All of it, wherever the intensities are from."""
+        return sum(self.carbon.values(), Carbon())
+
+    @property
+    def energy_known(self) -> bool:
+        """Whether the energy of any second of a device is known, or that of the rest of a node."""
+        return bool(self.consumption.energy.exact) or any(
+            seconds.exact
+            for method, seconds in self.consumption.seconds.items()
+            if method is not Method.UNKNOWN
+        )
+
+
+@dataclass(frozen=True)
+class Tariff:
+    """What turns usage into amounts: the price book, and what a kilowatt-hour emits."""
+
+    book: Book
+    series: Series = field(default_factory=Series)
+
+
+def accounts(
+    nodes: Iterable[NodeUsage], pods: Iterable[PodUsage], tariff: Tariff, now: int, window: Span = ALWAYS
+) -> dict[str, Account]:
+    """By uid of the pod; what is idle under IDLE.
+
+    Nodes that nobody told of are shared by the workers and spares on them, and idle at no second. A
+    coordinator costs what has a stated price, and is free otherwise: for it nothing is ever unpriced.
+    """
+    told = {node.uid: node for node in nodes}
+    everybody = {pod.uid: pod for pod in pods}
+    known = {uid: pod for uid, pod in everybody.items() if pod.node in told or not _is_free(pod)}
+    unseen = told_by((pod for pod in known.values() if pod.node not in told), now)
+    found: dict[str, Account] = defaultdict(Account)
+    for line in lines([*told.values(), *unseen], known.values(), tariff.book, now, window):
+        if line.cost is None and line.pod != IDLE and _is_free(known[line.pod]):
+            continue
+        found[line.pod] = found[line.pod] + Account(Cost.of(line))
+        if line.pod != IDLE:
+            found[line.pod] = found[line.pod] + _of_rest(known[line.pod], line, tariff.series)
+    for uid, pod in known.items():
+        found[uid] = found[uid] + _of_devices(pod, tariff.series, now, window)
+    return dict(found)
+
+
+def _is_free(pod: PodUsage) -> bool:
+    return pod.role is Role.COORDINATOR
+
+
+def _of_devices(pod: PodUsage, series: Series, now: int, window: Span) -> Account:
+    whole = pod.span(now)
+    part = whole.within(window)
+    if not part:
+        return Account()
+    consumed = of_pod(pod, now).part(part.seconds.exact / whole.seconds.exact)
+    account = _consumed(pod, consumed, part, series)
+    return replace(account, device_seconds=part.seconds * pod.devices)
+
+
+def _of_rest(pod: PodUsage, line: Line, series: Series) -> Account:
+    """What the rest of the node consumed in the part of it that the pod had."""
+    rest = pod.site.rest
+    if rest is None:
+        return Account(consumption=Consumption(devices_only=True))
+    return _consumed(pod, Consumption(rest * line.node_seconds), line.span, series)
+
+
+def _consumed(pod: PodUsage, consumption: Consumption, span: Span, series: Series) -> Account:
+    """What was consumed evenly over `span`, with what the data centre adds, and what that emitted."""
+    whole = consumption.times(pod.site.effectiveness)
+    if not whole.energy.exact:
+        return Account(consumption=whole)
+    place = Place(pod.site.grams, pod.site.zone, pod.site.provider, pod.site.region)
+    return Account(consumption=whole, carbon=emitted(whole.energy, place, series, span))

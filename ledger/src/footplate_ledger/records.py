@@ -1,0 +1,238 @@
+"""Between what stands in the cluster and what the ledger reckons with; pure.
+
+Times of objects are RFC 3339; those of the ledger are whole seconds since 1970. Numbers of objects are read
+as they are written: 0.1 is a tenth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Final
+
+from footplate_contracts.v1alpha1.carbonintensity import CarbonIntensitySpec
+from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
+from footplate_contracts.v1alpha1.priceentry import PriceEntrySpec
+from footplate_contracts.v1alpha1.usagerecord import (
+    EnergyUsed,
+    Held,
+    Rating,
+    UsageOwner,
+    UsageRecordSpec,
+)
+from footplate_contracts.v1alpha1.usagerecord import NodeUsage as NodeEntry
+from footplate_contracts.v1alpha1.usagerecord import PodUsage as PodEntry
+from footplate_ledger.carbon import Series
+from footplate_ledger.prices import FOREVER, Entry
+from footplate_ledger.time import second
+from footplate_ledger.units import Energy, Money, Power, Rate, Seconds
+from footplate_ledger.usage import (
+    LAST_SEEN,
+    RUNNING,
+    TOLD,
+    Evidence,
+    Goods,
+    Measured,
+    NodeUsage,
+    Owner,
+    PodUsage,
+    Site,
+)
+
+_MILLI: Final = 1000
+
+
+def moment(text: str) -> int:
+    """The second of an RFC 3339 time; ValueError for anything else.
+
+    >>> moment("1970-01-01T00:01:00.9Z")
+    60
+    """
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError(f"{text!r} names no time zone; write it as 2026-11-28T12:00:00Z")
+    return second(found)
+
+
+def written(moment: int) -> str:
+    """As Kubernetes writes a second.
+
+    >>> written(60)
+    '1970-01-01T00:01:00Z'
+    """
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def exact(number: float) -> Fraction:
+    """The number that somebody wrote, and not the binary one that is nearest to it.
+
+    >>> exact(0.1) == Fraction(1, 10)
+    True
+    """
+    return Fraction(str(number))
+
+
+# -- usage --------------------------------------------------------------------------------
+
+
+def pods_of(record: UsageRecordSpec) -> list[PodUsage]:
+    """The pods of one record; ValueError for a time that is none."""
+    if record.owner is None:
+        return []
+    owner = Owner(**record.owner.model_dump())
+    return [_pod(uid, entry, owner) for uid, entry in record.pods.items()]
+
+
+def nodes_of(record: UsageRecordSpec) -> list[NodeUsage]:
+    """The Nodes of one record; ValueError for a time that is none."""
+    return [
+        NodeUsage(uid, entry.name, _goods(entry), moment(entry.start), _evidence(entry), *_capacity(entry))
+        for uid, entry in record.nodes.items()
+    ]
+
+
+def entry_of(pod: PodUsage, name: str) -> PodEntry:
+    """How a pod is written down."""
+    measured = pod.measured
+    used = EnergyUsed(
+        millijoules=round(measured.energy.exact),
+        counter_seconds=round(measured.counter.exact),
+        power_seconds=round(measured.power.exact),
+    )
+    return PodEntry(
+        **_held(pod, pod.site.provider),
+        name=name,
+        role=pod.role,
+        attempt=pod.attempt,
+        node=pod.node,
+        rating=_rating(pod.site),
+        energy=None if measured == Measured() else used,
+    )
+
+
+def node_entry_of(node: NodeUsage, provider: str) -> NodeEntry:
+    """How a Node is written down."""
+    return NodeEntry(**_held(node, provider), name=node.name)
+
+
+def owner_of(owner: Owner) -> UsageOwner:
+    """How an owner is written down."""
+    return UsageOwner(kind=owner.kind, namespace=owner.namespace, name=owner.name, uid=owner.uid)
+
+
+def site_of(profile: ComputeProfileSpec, provider: str, region: str) -> Site:
+    """What a profile says of its nodes' power, and where a node is."""
+    energy, gpu = profile.energy, profile.gpu
+    return Site(
+        device=None if gpu is None or not gpu.tdp_watts else Power(exact(gpu.tdp_watts)),
+        rest=None if energy is None or energy.node_watts is None else Power(exact(energy.node_watts)),
+        effectiveness=exact(1 if energy is None else energy.power_usage_effectiveness),
+        grams=None
+        if energy is None or energy.grams_per_kilowatt_hour is None
+        else exact(energy.grams_per_kilowatt_hour),
+        zone="" if energy is None else energy.carbon_zone,
+        provider=provider,
+        region=region,
+    )
+
+
+def _pod(uid: str, entry: PodEntry, owner: Owner) -> PodUsage:
+    used = entry.energy or EnergyUsed()
+    return PodUsage(
+        uid,
+        owner,
+        entry.role,
+        entry.attempt,
+        entry.node,
+        _goods(entry),
+        moment(entry.start),
+        _evidence(entry),
+        *_capacity(entry),
+        site=_site(entry),
+        measured=Measured(
+            Energy(Fraction(used.millijoules)),
+            Seconds(Fraction(used.counter_seconds)),
+            Seconds(Fraction(used.power_seconds)),
+        ),
+    )
+
+
+def _held(used: PodUsage | NodeUsage, provider: str) -> dict[str, object]:
+    running = used.end.known == RUNNING
+    return {
+        "profile": used.goods.profile,
+        "capacity": used.goods.capacity,
+        "region": used.goods.region,
+        "provider": provider,
+        "devices": used.devices,
+        "millicores": round(used.cpu * _MILLI),
+        "start": written(used.start),
+        "end": None if running else written(used.end.until),
+        "seen": written(used.end.until) if running else None,
+        "estimated": used.end.estimated,
+    }
+
+
+def _goods(entry: Held) -> Goods:
+    return Goods(entry.profile, entry.capacity, entry.region)
+
+
+def _capacity(entry: Held) -> tuple[int, Fraction]:
+    return entry.devices, Fraction(entry.millicores, _MILLI)
+
+
+def _evidence(entry: Held) -> Evidence:
+    if entry.end is None:
+        return Evidence(RUNNING, moment(entry.seen or entry.start))
+    return Evidence(LAST_SEEN if entry.estimated else TOLD, moment(entry.end))
+
+
+def _site(entry: PodEntry) -> Site:
+    rating = entry.rating or Rating()
+    return Site(
+        device=None if rating.device_watts is None else Power(exact(rating.device_watts)),
+        rest=None if rating.node_watts is None else Power(exact(rating.node_watts)),
+        effectiveness=exact(rating.power_usage_effectiveness),
+        grams=None if rating.grams_per_kilowatt_hour is None else exact(rating.grams_per_kilowatt_hour),
+        zone=rating.carbon_zone,
+        provider=entry.provider,
+        region=entry.region,
+    )
+
+
+def _rating(site: Site) -> Rating:
+    return Rating(
+        device_watts=None if site.device is None else float(site.device.exact),
+        node_watts=None if site.rest is None else float(site.rest.exact),
+        power_usage_effectiveness=float(site.effectiveness),
+        grams_per_kilowatt_hour=None if site.grams is None else float(site.grams),
+        carbon_zone=site.zone,
+    )
+
+
+# -- prices and intensities ----------------------------------------------------------------
+
+
+def price(name: str, created: str, spec: PriceEntrySpec) -> Entry:
+    """An entry of the book; `created` is when Kubernetes took the object. ValueError for a bad time."""
+    return Entry(
+        id=name,
+        goods=Goods(spec.profile, spec.capacity, spec.region),
+        rate=Rate(Fraction(round(exact(spec.dollars_per_node_hour) * Money.NANO))),
+        effective_from=moment(spec.effective_from),
+        effective_to=FOREVER if spec.effective_to is None else moment(spec.effective_to),
+        created_at=moment(created),
+        supersedes=spec.supersedes or None,
+        source=spec.source,
+        created_by=spec.created_by,
+    )
+
+
+def series(specs: Mapping[str, CarbonIntensitySpec]) -> Series:
+    """What CarbonIntensity objects say, by name; of two that say something of one second the last by name."""
+    found: dict[str, dict[int, Fraction]] = {}
+    for _, spec in sorted(specs.items()):
+        points = found.setdefault(spec.zone, {})
+        points.update((moment(at.effective_from), exact(at.grams_per_kilowatt_hour)) for at in spec.points)
+    return Series({zone: sorted(points.items()) for zone, points in found.items()})

@@ -1,0 +1,66 @@
+"""An account as people are shown it: `status.cost`, rounded at the very end; pure.
+
+Dollars have four decimal places, kilowatt-hours and kilograms six, seconds none. What is not known is absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from fractions import Fraction
+from typing import Final, TypeVar
+
+from footplate_contracts.v1alpha1.status import CostStatus, DeviceTime
+from footplate_ledger.account import Account
+from footplate_ledger.buckets import Sums
+from footplate_ledger.energy import Method
+from footplate_ledger.records import written
+from footplate_ledger.units import Amount, Seconds
+
+DOLLARS: Final = 4  # decimal places, here and below
+KILOWATT_HOURS: Final = 6
+KILOGRAMS: Final = 6
+Name = TypeVar("Name", bound=StrEnum)
+
+
+def summary(account: Account, buckets: Sums, until: int) -> CostStatus:
+    """`status.cost` of a run that has this account, counted up to the second `until`."""
+    cost, consumption = account.cost, account.consumption
+    priced = cost.node_seconds > cost.unpriced
+    known = account.energy_known
+    return CostStatus(
+        dollars=float(cost.money.shown(DOLLARS)) if priced else None,
+        kilowatt_hours=float(consumption.energy.shown(KILOWATT_HOURS)) if known else None,
+        carbon_kilograms=float(account.emitted.shown(KILOGRAMS)) if known else None,
+        method=shares({method: consumption.seconds.get(method, Seconds()) for method in Method}),
+        devices_only=known and consumption.devices_only,
+        carbon_source=shares(account.carbon),
+        node_seconds=_seconds(cost.node_seconds),
+        unpriced_node_seconds=_seconds(cost.unpriced),
+        estimated_node_seconds=_seconds(cost.estimated),
+        device_seconds=_buckets(buckets) if account.device_seconds.exact else None,
+        until=written(until),
+    )
+
+
+def shares(amounts: Mapping[Name, Amount]) -> str:
+    """In percent, the largest first, those of nothing left out.
+
+    >>> from footplate_ledger.energy import Method
+    >>> shares({Method.RATED: Seconds(Fraction(1)), Method.COUNTER: Seconds(Fraction(3))})
+    'counter 75 %, rated 25 %'
+    """
+    whole = sum((amount.exact for amount in amounts.values()), Fraction(0))
+    if not whole:
+        return ""
+    parts = {name: amount.exact / whole for name, amount in amounts.items() if amount.exact}
+    order = sorted(parts.items(), key=lambda part: (-part[1], part[0]))
+    return ", ".join(f"{name} {round(100 * part)} %" for name, part in order)
+
+
+def _seconds(seconds: Seconds) -> float:
+    return float(round(seconds.exact, 3))
+
+
+def _buckets(buckets: Sums) -> DeviceTime:
+    return DeviceTime(**{bucket.value: _seconds(seconds) for bucket, seconds in buckets.items()})
