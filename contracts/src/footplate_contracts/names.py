@@ -56,6 +56,13 @@ class Role(StrEnum):
     SPARE = "spare"
 
 
+class Backend(StrEnum):
+    """Collective library of a run; with that of CPUs, no rank has a device."""
+
+    NCCL = "nccl"
+    GLOO = "gloo"
+
+
 # -- names of a run's children ----------------------------------------------------
 
 

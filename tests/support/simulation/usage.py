@@ -30,7 +30,7 @@ class Truth:
 
 
 class UsageTruth:
-    """Follows every pod; `wrong` says what is recorded otherwise."""
+    """Follows every pod."""
 
     def __init__(self, world: Simulation) -> None:
         self.pods: dict[str, Truth] = {}  # by uid
@@ -64,8 +64,11 @@ class UsageTruth:
         gone = [uid for uid, truth in self.pods.items() if truth.gone is not None and self._was_seen(truth)]
         return all(uid in ended for uid in gone)
 
-    def wrong(self) -> Iterator[str]:
-        """In words."""
+    def check(self) -> None:
+        """That what is recorded is what was so, or says that it is an estimate."""
+        assert not (wrong := list(self._wrong())), wrong
+
+    def _wrong(self) -> Iterator[str]:
         recorded = self.recorded()
         yield from (f"{uid} was never bound" for uid in recorded.keys() - self.pods.keys())
         for uid, truth in self.pods.items():

@@ -256,14 +256,12 @@ class Simulation:
         """The main process of a pod; None before it has started."""
         return self.processes.get(self.objects.objects[POD, name]["status"].get("podIP", ""))
 
-    async def until(
-        self, fulfilled: Callable[[], bool], seconds: float, seen: Callable[[], str] | None = None
-    ) -> float:
+    async def until(self, fulfilled: Callable[[], bool], seconds: float) -> float:
         """Let time pass until `fulfilled`; the seconds that took. Fails after `seconds`."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         while not fulfilled():
-            assert loop.time() - began < seconds, f"not within {seconds:g} s: {(seen or self.describe)()}"
+            assert loop.time() - began < seconds, f"not within {seconds:g} s: {self.describe()}"
             await asyncio.sleep(LOOK)
         return loop.time() - began
 
@@ -289,7 +287,7 @@ class Simulation:
         conditions = {
             c["type"]: (c["status"], c["reason"], c["message"]) for c in self.status.get("conditions", [])
         }
-        return f"phase {self.phase} at step {self.step}, pods {pods}, conditions {conditions}"
+        return f"phase {self.status.get('phase')} at step {self.step}, pods {pods}, conditions {conditions}"
 
     # -- what processes ask ----------------------------------------------------------------
 

@@ -294,9 +294,12 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             self.usage.tell_owner(usage.owner_of(body), gone)
 
     async def keep(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.prices.run())
-            group.create_task(self._sweeper.run())
+        works = [asyncio.ensure_future(work) for work in (self.prices.run(), self._sweeper.run())]
+        try:
+            await asyncio.gather(*works)  # the first error is raised as it is
+        finally:
+            for work in works:
+                work.cancel()
 
     def lean(self, kind: Kind, body: Json) -> Json:
         return lean_node(body) if kind == NODE else body
@@ -344,7 +347,8 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         attempt = partial(usage.attempt_at, run.status.attempts)
         terms = usage.terms(in_force(run, revisions) or cache.revision)
         seen = [pod.sighting for pod in pods]
-        cache.usage = await self.usage.note(usage.owner(run), terms, seen, attempt, {})
+        measured = usage.measured(self._coordinators.state(run.uid).energy)
+        cache.usage = await self.usage.note(usage.owner(run), terms, seen, attempt, measured)
         if settled and cache.usage is None:
             self._recounts[run.key] = since
             raise ClusterError("the usage of a run whose cost is to be corrected cannot be read")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
+from footplate_contracts.energy import PodEnergy
 from footplate_contracts.v1alpha1.status import Attempt
 from footplate_ledger.time import second
-from footplate_ledger.usage import Owner
+from footplate_ledger.units import Energy, Seconds
+from footplate_ledger.usage import Measured, Owner
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.objects import controller_of
 from footplate_operator.trainingrun.revision import Revision
@@ -42,6 +45,18 @@ def terms(admitted: object) -> Terms:
     if not isinstance(admitted, Revision):
         return Terms()
     return Terms(admitted.frozen.profile_name, admitted.frozen.profile)
+
+
+def measured(energy: Iterable[PodEnergy]) -> dict[str, Measured]:
+    """What pods have consumed, by uid, as their coordinator tells it."""
+    return {
+        told.pod_uid: Measured(
+            Energy(Fraction(told.millijoules)),
+            Seconds(Fraction(told.counter_seconds)),
+            Seconds(Fraction(told.power_seconds)),
+        )
+        for told in energy
+    }
 
 
 def attempt_at(attempts: Sequence[Attempt], start: int) -> int:

@@ -14,7 +14,7 @@ import logging
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -23,7 +23,7 @@ from footplate_contracts.logs import fields
 from footplate_contracts.names import Role
 from footplate_ledger.records import written
 from footplate_ledger.time import second
-from footplate_ledger.usage import RUNNING, Evidence, Measured, Owner, PodUsage
+from footplate_ledger.usage import Measured, Owner, PodUsage
 from footplate_operator.errors import AlreadyExists, ClusterError, NotFound
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import POD, Json, Kind
@@ -32,9 +32,9 @@ from footplate_operator.usage.kept import Kept
 from footplate_operator.usage.known import OwnUsage
 from footplate_operator.usage.node_keeper import NodeKeeper
 from footplate_operator.usage.objects import put
-from footplate_operator.usage.pods import Terms, used, vanished
+from footplate_operator.usage.pods import Terms, seen_again, used, vanished
 from footplate_operator.usage.records import PodRecords
-from footplate_operator.usage.sighting import Sighting
+from footplate_operator.usage.sighting import Sighting, sighted
 from footplate_operator.usage.writes import USAGE_RECORD, over
 
 LEAST_SECONDS: Final = 60.0  # between two notes that pods of one owner go on
@@ -59,6 +59,7 @@ class UsageKeeper:
     now: Callable[[], datetime]
     nodes: NodeKeeper
     kinds: Mapping[str, Kind]
+    answer_seconds: float = ANSWER_SECONDS
     kept: dict[str, Kept] = field(default_factory=dict)  # by uid of the owner
     there: set[str] = field(default_factory=set)  # uids of owners that are there, as far as was told
     _on: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
@@ -128,7 +129,7 @@ class UsageKeeper:
         kept.terms = terms if terms.profile is not None else kept.terms
         if self._seconds() >= kept.retry:
             try:
-                async with asyncio.timeout(ANSWER_SECONDS), kept.lock:
+                async with asyncio.timeout(self.answer_seconds), kept.lock:
                     await self._load(kept)
                     await self._meet(kept, pods)
                     self._take(kept, pods, measured)
@@ -250,18 +251,19 @@ class UsageKeeper:
             if pod.uid in shown or now - kept.asked.get(pod.uid, 0) < often:
                 continue
             kept.asked[pod.uid] = now
-            if await self._is_there(kept, pod):
-                kept.missing.pop(pod.uid, None)
-                kept.records.put(replace(pod, end=Evidence(RUNNING, now)))
-            else:
+            body = await self._find(kept, pod)
+            if body is None:
                 kept.records.put(vanished(pod, kept.missing.get(pod.uid, pod.end.until)))
+            else:
+                kept.missing.pop(pod.uid, None)
+                kept.records.put(seen_again(pod, sighted(body, pod.role, pod.goods.profile), now))
 
-    async def _is_there(self, kept: Kept, pod: PodUsage) -> bool:
+    async def _find(self, kept: Kept, pod: PodUsage) -> Json | None:
         try:
             body = await self.cluster.get(POD, kept.owner.namespace, kept.records.pod_name(pod.uid))
         except NotFound:
-            return False
-        return bool(body["metadata"]["uid"] == pod.uid)
+            return None
+        return body if body["metadata"]["uid"] == pod.uid else None
 
     async def _tend(self, kept: Kept, everything: bool) -> None:
         try:
