@@ -98,13 +98,14 @@ async def test_an_operator_that_dies_near_the_end_of_it(world: Simulation, dolla
 
 
 @simulated(nodes=4)
-async def test_a_price_that_rises_while_nobody_looks_is_reckoned_with(world: Simulation) -> None:
-    """A hundred dollars a second from a moment on that is in the book."""
+async def test_a_price_that_rises_while_nothing_happens_is_reckoned_with(world: Simulation) -> None:
+    """A hundred dollars a second from a moment on that is in the book, in the middle of a long step."""
+    world.apply(resilience={"hang": {"floorSeconds": 3600}})
+    await begun(world, dollars=1000, onExceeded="Warn")
     later = (world.clock() + timedelta(seconds=60)).isoformat()
-    await begun(world, dollars=1000)
     spec = {"profile": "local-cpu", "dollarsPerNodeHour": 100 * A_DOLLAR_A_SECOND, "effectiveFrom": later}
     entry = {"apiVersion": "footplate.dev/v1alpha1", "kind": PRICE_ENTRY.name, "spec": spec}
     world.objects.put({**entry, "metadata": {"name": "later"}})
-    await world.until(lambda: world.phase == "Suspending", 120)
-    asked = spent(world)
-    assert 1000 <= asked <= 1000 + 100 * NODES * 3
+    world.pace = 1000.0
+    await world.until(lambda: "BudgetExceeded" in told(world), 300)
+    assert 1000 <= spent(world) <= 1000 + 100 * NODES * 2

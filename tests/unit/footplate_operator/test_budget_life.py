@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import pytest
+
+from footplate_contracts.names import ConditionType
+from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.kinds import EVENT, POD, Json
-from tests.support.operator_fakes import run_manifest
+from footplate_operator.trainingrun.policies.budget import Level, Spending
+from footplate_operator.usage.writes import USAGE_RECORD
+from tests.support.operator_fakes import profile_manifest, run_manifest
 from tests.support.operator_world import World
 
 LONG = {**run_manifest()["spec"]["training"], "steps": 10_000}
@@ -170,3 +177,51 @@ async def test_and_a_correction_that_was_written_while_no_operator_was_there() -
     world.start_operator()
     await world.live(30, until=lambda: spent(world) != cost)
     assert round(spent(world) * 100, 2) == round(cost, 2)
+
+
+async def test_it_waits_for_its_budget_and_not_for_its_profile() -> None:
+    world = await trains(price(), dollars=20)
+    await world.live(60, until=lambda: world.phase == "Suspended")
+    contradictory = {"requests": {"cpu": "8"}, "limits": {"cpu": "500m"}}
+    world.cluster.put(profile_manifest(resources=contradictory))
+    world.start_operator()
+    await world.live(10)
+    said = world.condition("Reconciled")
+    assert (world.phase, said["status"], said["reason"]) == ("Suspended", "True", "AsDesired")
+
+
+async def test_what_was_counted_stands_though_somebody_deletes_the_records() -> None:
+    world = await trains(price(), dollars=20)
+    await world.live(60, until=lambda: world.phase == "Suspended" and not world.cluster.all(POD))
+    await world.live(30)
+    for body in world.cluster.all(USAGE_RECORD):
+        world.cluster.bury(USAGE_RECORD, body["metadata"]["name"])
+    world.start_operator()
+    await world.live(15)
+    assert (world.phase, world.condition("WithinBudget")["status"]) == ("Suspended", "False")
+    assert len(world.status["attempts"]) == 1
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2.0, 4.0, 12.0], ids="after-{}s".format)
+@pytest.mark.parametrize("ending", [False, True], ids=["nodes-stay", "coordinators-node-ends"])
+async def test_it_is_suspended_as_by_hand(seconds: float, ending: bool) -> None:
+    """Whatever it does then: the same pods go, and the coordinator is told the same."""
+    world = World()
+    world.submit(training=LONG)
+    await world.live(seconds)
+    controller, body = world.reconciler.controller, world.run
+    run = controller.decode(body)
+    view = await controller.observe(run, world.cache.children(run.namespace, run.uid), world.clock())
+    if ending:
+        leaving = [
+            replace(pod, notice="its node is cordoned", noticed_since=run.created)
+            for pod in view.observed.coordinators
+        ]
+        view = replace(view, observed=view.observed.with_pods(leaving))
+    by_hand = replace(run, spec=run.spec.model_copy(update={"suspend": True}))
+    spent = Spending(Level.EXCEEDED, NewCondition(ConditionType.WITHIN_BUDGET, False, "x", ""), "it is spent")
+    first = controller.desire(by_hand, view, None, world.clock())
+    second = controller.desire(run, replace(view, spending=spent), None, world.clock())
+    for name in ("changes", "directives", "coordinator", "requeue_after"):
+        assert getattr(first, name) == getattr(second, name)
+    assert first.status.phase == second.status.phase != run.phase
