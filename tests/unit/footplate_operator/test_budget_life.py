@@ -149,32 +149,26 @@ async def test_a_budget_that_is_spent_by_an_operator_that_was_away_is_acted_upon
     assert world.phase == "Suspending"
 
 
-async def test_what_a_run_has_cost_follows_a_correction_long_after_its_end() -> None:
+async def ended_long_ago() -> tuple[World, float]:
+    """A run that ended an hour ago, and what it has cost."""
     world = World()
     world.cluster.put(price())
     world.submit()
     await world.live(60, until=lambda: world.phase == "Succeeded")
     await world.live(60)
-    cost = spent(world)
-    assert cost > 5
     world.clock.advance(3600)
     await world.reconcile()
     await world.usage.tend()
-    world.cluster.put(price(36.0, "second", supersedes="first", written=world.clock().isoformat()))
-    await world.live(30, until=lambda: spent(world) != cost)
-    assert round(spent(world) * 100, 2) == round(cost, 2)
+    return world, spent(world)
 
 
-async def test_and_a_correction_that_was_written_while_no_operator_was_there() -> None:
-    world = World()
-    world.cluster.put(price())
-    world.submit()
-    await world.live(60, until=lambda: world.phase == "Succeeded")
-    await world.live(60)
-    cost = spent(world)
-    world.clock.advance(3600)
+@pytest.mark.parametrize("away", [False, True], ids=["operator-there", "operator-away"])
+async def test_what_a_run_has_cost_follows_a_correction_long_after_its_end(away: bool) -> None:
+    world, cost = await ended_long_ago()
+    assert cost > 5
     world.cluster.put(price(36.0, "second", supersedes="first", written=world.clock().isoformat()))
-    world.start_operator()
+    if away:
+        world.start_operator()
     await world.live(30, until=lambda: spent(world) != cost)
     assert round(spent(world) * 100, 2) == round(cost, 2)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
@@ -42,6 +43,8 @@ class Tariffs:
         self._listed = False
         self._listing = asyncio.Lock()
         self._current: Tariff | None = None
+        # By profile: when an entry was written, and from which second on it says anything.
+        self._written: defaultdict[str, list[tuple[int, int]]] | None = None
 
     async def look(self) -> None:
         """List them, unless that is done; may raise ClusterError."""
@@ -101,11 +104,11 @@ class Tariffs:
 
     def corrected(self, profile: str, since: int, until: int) -> bool:
         """Whether an entry that was written in the second `since` or later concerns nodes before `until`."""
-        return any(
-            since <= entry.created_at and self._begins(entry) < until
-            for entry in self._entries.values()
-            if entry.goods.profile == profile
-        )
+        if self._written is None:
+            self._written = defaultdict(list)
+            for entry in self._entries.values():
+                self._written[entry.goods.profile].append((entry.created_at, self._begins(entry)))
+        return any(since <= at and begins < until for at, begins in self._written.get(profile, ()))
 
     def _begins(self, entry: Entry) -> int:
         """The first second that is another one by this entry."""
@@ -124,7 +127,7 @@ class Tariffs:
     def _changed(self, before: _Known, after: _Known) -> int | None:
         if before == after:
             return None
-        self._current = None
+        self._current = self._written = None
         if not self._listed:
             return None
         series = [known for known in (before, after) if isinstance(known, CarbonIntensitySpec)]
