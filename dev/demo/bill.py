@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 import yaml
 
 from demo.api import Api, team_apis
-from demo.display import console, heading
+from demo.display import heading
 from demo.kube import ROOT, DemoError, Kube
 from demo.pod_times import PodTimes, dollars, span, watched
 
@@ -28,8 +28,8 @@ PROFILE: Final = "local-cpu"
 # Dollars an hour of a whole node, by how it was bought: ten cents a second, and four.
 HOURLY: Final = {"onDemand": Fraction(360), "spot": Fraction(144)}
 SPOT: Final = {"karpenter.sh/capacity-type": "spot"}
-BUDGET: Final = 2.5
-WAIT_SECONDS: Final = 180.0
+BUDGET: Final = 6.0
+WAIT_SECONDS: Final = 240.0
 _CENTS: Final = Fraction(1, 20_000)  # half of what the last shown digit says
 T = TypeVar("T")
 
@@ -57,9 +57,9 @@ class Bill:
 
     def kubectl(self, *arguments: str) -> str:
         """What it says, shown with the command."""
-        console.print(f"$ kubectl {' '.join(arguments)}", markup=False)
+        show(f"$ kubectl {' '.join(arguments)}")
         said = self.kube.kubectl(*arguments, "-n", self.namespace).rstrip()
-        print(said, flush=True)
+        show(said)
         return said
 
     def change(self, spec: Mapping[str, Any]) -> None:
@@ -101,6 +101,11 @@ class Bill:
         return status
 
 
+def show(text: str) -> None:
+    """A line as it is: a transcript is read by programs, too."""
+    print(text, flush=True)
+
+
 def play(kube: Kube, namespace: str, manifest: Mapping[str, Any]) -> None:
     """All of it; DemoError where two of the three bills differ.
 
@@ -122,10 +127,10 @@ def price(bill: Bill) -> None:
         if _price(bill, capacity) != hourly:
             entry = {"profile": PROFILE, "capacity": capacity, "dollarsPerNodeHour": float(hourly)}
             said = bill.finance.post("/v1/prices", {**entry, "source": "make bill"})
-            console.print(f"POST /v1/prices: {said['id']} from {said['effectiveFrom']}", markup=False)
+            show(f"POST /v1/prices: {said['id']} from {said['effectiveFrom']}")
         known = partial(_has_price, bill, capacity, hourly)
         bill.until(f"the API to know the price of {capacity}", known)
-    print(bill.kube.kubectl("get", "prices").rstrip(), flush=True)
+    show(bill.kube.kubectl("get", "priceentries").rstrip())
 
 
 def _has_price(bill: Bill, capacity: str, hourly: Fraction) -> bool | None:
@@ -145,9 +150,9 @@ def submit(bill: Bill, manifest: Mapping[str, Any]) -> None:
     heading("2. The team asks what an hour of its run would cost, and submits it with a budget")
     collection = f"/v1/namespaces/{bill.namespace}/runs"
     tried = bill.team.post(f"{collection}?dryRun=true", manifest)
-    console.print(f"POST {collection}?dryRun=true: {json.dumps(tried['hourly'])}", markup=False)
+    show(f"POST {collection}?dryRun=true: {json.dumps(tried['hourly'])}")
     made = bill.team.post(collection, manifest, {"Idempotency-Key": f"bill-{time.time_ns()}"})
-    console.print(f"POST {collection}: {made['name']}, uid {made['uid']}", markup=False)
+    show(f"POST {collection}: {made['name']}, uid {made['uid']}")
     bill.trains(1)
 
 
@@ -156,12 +161,12 @@ def disturb(bill: Bill) -> None:
     heading("3. A worker is deleted: a second attempt")
     worker = f"footplate.dev/run={RUN},footplate.dev/role=worker,footplate.dev/index=1"
     bill.kubectl("delete", "pod", "-l", worker, "--wait=false")
-    console.print(f"trains again at step {bill.trains(2)}")
+    show(f"trains again at step {bill.trains(2)}")
 
     heading("4. Suspended and resumed")
     bill.change({"suspend": True})
     cost = bill.rests("Suspended")["cost"]
-    console.print(f"suspended at {cost['dollars']} dollars; it costs nothing meanwhile")
+    show(f"suspended at {cost['dollars']} dollars; it costs nothing meanwhile")
     bill.change({"suspend": False})
     bill.trains(3)
 
@@ -189,10 +194,10 @@ def compare(bill: Bill, status: Mapping[str, Any]) -> None:
     path = f"{bill.path}/cost?pods=true"
     told = bill.until("the API to have the end of every pod", lambda: _ended(bill.team.get(path)))
     for attempt in told["attempts"]:
-        console.print(f"attempt {attempt['attempt']}: {attempt['dollars']:.4f} dollars, {_seconds(attempt)}")
+        show(f"attempt {attempt['attempt']}: {attempt['dollars']:.4f} dollars, {_seconds(attempt)}")
     costs = bill.team.get("/v1/costs?groupBy=label:team")
     for row in costs["rows"]:
-        console.print(f"team {row['group']['label:team']}: {row['dollars']:.4f} dollars", markup=False)
+        show(f"team {row['group']['label:team']}: {row['dollars']:.4f} dollars")
     bill.kubectl("get", "trun", RUN)
     own = by_kubernetes(bill, told)
     _same("kubectl get trun", status["cost"]["dollars"], "REST", told["total"]["dollars"])
@@ -201,7 +206,7 @@ def compare(bill: Bill, status: Mapping[str, Any]) -> None:
         raise DemoError(
             f"the bill is {told['total']['dollars']} dollars; by the pods' own times {float(own)}"
         )
-    console.print(f"by Kubernetes' own times of {len(bill.times.pods)} pods: {float(own):.4f} dollars")
+    show(f"by Kubernetes' own times of {len(bill.times.pods)} pods: {float(own):.4f} dollars")
     cluster(bill)
 
 
@@ -230,19 +235,18 @@ def _hourly(node: Mapping[str, Any]) -> Fraction:
 
 
 def cluster(bill: Bill) -> None:
-    """All runs and what is idle are what the nodes cost."""
-    until = int(time.time()) - 1
-    since = until - 30
+    """All runs and what is idle are what the nodes cost, of the last minute that has been told."""
+    until = int(time.time()) - 5
+    since = until - 60
     window = f"from={_written(since)}&to={_written(until)}"
-    rows = bill.finance.get(f"/v1/costs?groupBy=profile&idle=true&formerNamespaces=true&{window}")["rows"]
-    spent = sum(
-        (Fraction(str(row["dollars"])) for row in rows if row["group"]["profile"] == PROFILE), Fraction(0)
-    )
-    count = sum(node["count"] for node in bill.finance.get(f"/v1/profiles/{PROFILE}")["nodes"])
-    whole = count * (until - since) * HOURLY / 3600
-    console.print(
-        f"{count} nodes for {until - since} s: {float(whole):.4f} dollars; runs + idle {float(spent):.4f}"
-    )
+    query = f"groupBy=namespace&idle=true&formerNamespaces=true&{window}"
+    rows = bill.finance.get(f"/v1/costs?{query}")["rows"]
+    for row in rows:
+        show(f"{row['kind']} {row['group']['namespace'] or ''}: {row['dollars']:.4f} dollars")
+    nodes = (bill.kube.get("nodes") or {})["items"]
+    whole = (until - since) * sum(map(_hourly, nodes), Fraction(0)) / 3600
+    spent = sum((Fraction(str(row["dollars"])) for row in rows), Fraction(0))
+    show(f"{len(nodes)} nodes for {until - since} s: {float(whole):.4f}; runs and idle: {float(spent):.4f}")
     if abs(spent - whole) > len(rows) * _CENTS:
         raise DemoError(f"runs and idle together are {float(spent)} dollars, the nodes {float(whole)}")
 
