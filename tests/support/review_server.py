@@ -70,31 +70,37 @@ def _access_review(spec: dict[str, Any]) -> dict[str, Any]:
 _ANSWERS: Final = {TOKENS: _token_review, ACCESS: _access_review}
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
+    """Answers reviews, and has any run."""
+
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        """A run."""
         run = _run(self.path)
         if run is None:
             self._nothing()
         else:
-            self._send(200, run)
+            self.send(200, run)
 
     def do_POST(self) -> None:
+        """A review."""
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         answer = _ANSWERS.get(self.path)
         if answer is None:
             self._nothing()
         else:
-            self._send(201, {**asked, "status": answer(asked["spec"])})
+            self.send(201, {**asked, "status": answer(asked["spec"])})
 
     def do_DELETE(self) -> None:
+        """Nothing is deleted."""
         self._nothing()
 
     def _nothing(self) -> None:
-        self._send(503, {"kind": "Status", "code": 503, "message": "nothing but reviews is served"})
+        self.send(503, {"kind": "Status", "code": 503, "message": "nothing but reviews is served"})
 
-    def _send(self, status: int, body: dict[str, Any]) -> None:
+    def send(self, status: int, body: dict[str, Any]) -> None:
+        """An answer."""
         content = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -107,9 +113,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def reviewing(folder: Path) -> Iterator[Path]:
+def reviewing(folder: Path, handler: type[Handler] = Handler) -> Iterator[Path]:
     """A kubeconfig in `folder` for such a server, which answers for the block."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     kubeconfig = folder / "kubeconfig"
     kubeconfig.write_text(_KUBECONFIG.format(port=server.server_address[1]))
