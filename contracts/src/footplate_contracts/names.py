@@ -56,6 +56,13 @@ class Role(StrEnum):
     SPARE = "spare"
 
 
+class Backend(StrEnum):
+    """Collective library."""
+
+    NCCL = "nccl"
+    GLOO = "gloo"
+
+
 # -- names of a run's children ----------------------------------------------------
 
 
