@@ -28,7 +28,8 @@ PROFILE: Final = "local-cpu"
 # Dollars an hour of a whole node, by how it was bought: ten cents a second, and four.
 HOURLY: Final = {"onDemand": Fraction(360), "spot": Fraction(144)}
 SPOT: Final = {"karpenter.sh/capacity-type": "spot"}
-BUDGET: Final = 6.0
+BUDGET: Final = 50.0  # dollars, when it is submitted
+LEFT: Final = 0.5  # dollars, when it is lowered
 WAIT_SECONDS: Final = 240.0
 _CENTS: Final = Fraction(1, 20_000)  # half of what the last shown digit says
 T = TypeVar("T")
@@ -40,6 +41,7 @@ class Bill:
 
     kube: Kube
     namespace: str
+    run: str
     team: Api
     finance: Api
     times: PodTimes
@@ -47,11 +49,11 @@ class Bill:
     @property
     def path(self) -> str:
         """Of the run, in the API."""
-        return f"/v1/namespaces/{self.namespace}/runs/{RUN}"
+        return f"/v1/namespaces/{self.namespace}/runs/{self.run}"
 
     def status(self) -> dict[str, Any]:
         """Of the run, by kubectl."""
-        found = self.kube.get("trainingrun", RUN, "-n", self.namespace)
+        found = self.kube.get("trainingrun", self.run, "-n", self.namespace)
         status: dict[str, Any] = (found or {}).get("status", {})
         return status
 
@@ -64,7 +66,7 @@ class Bill:
 
     def change(self, spec: Mapping[str, Any]) -> None:
         """Of the run's spec, by kubectl."""
-        self.kubectl("patch", "trun", RUN, "--type=merge", "--patch", json.dumps({"spec": spec}))
+        self.kubectl("patch", "trun", self.run, "--type=merge", "--patch", json.dumps({"spec": spec}))
 
     def until(self, what: str, found: Callable[[], T | None]) -> T:
         """What `found` gives once it gives anything; DemoError where it does not in time."""
@@ -97,7 +99,7 @@ class Bill:
 
         status = self.until(f"the run to be suspended ({reason})", reached)
         if not self.times.ended(WAIT_SECONDS):
-            raise DemoError(f"pods of {RUN} have not ended {WAIT_SECONDS:.0f} s after it was suspended")
+            raise DemoError(f"pods of {self.run} have not ended {WAIT_SECONDS:.0f} s after it was suspended")
         return status
 
 
@@ -112,8 +114,9 @@ def play(kube: Kube, namespace: str, manifest: Mapping[str, Any]) -> None:
     Args:
         manifest: of a run that would train for minutes.
     """
-    with team_apis(kube, namespace) as (team, finance), watched(kube, namespace, RUN) as times:
-        bill = Bill(kube, namespace, team, finance, times)
+    run = manifest["metadata"]["name"]
+    with team_apis(kube, namespace) as (team, finance), watched(kube, namespace, run) as times:
+        bill = Bill(kube, namespace, run, team, finance, times)
         price(bill)
         submit(bill, manifest)
         disturb(bill)
@@ -159,7 +162,7 @@ def submit(bill: Bill, manifest: Mapping[str, Any]) -> None:
 def disturb(bill: Bill) -> None:
     """A worker goes, and somebody suspends the run for a while."""
     heading("3. A worker is deleted: a second attempt")
-    worker = f"footplate.dev/run={RUN},footplate.dev/role=worker,footplate.dev/index=1"
+    worker = f"footplate.dev/run={bill.run},footplate.dev/role=worker,footplate.dev/index=1"
     bill.kubectl("delete", "pod", "-l", worker, "--wait=false")
     show(f"trains again at step {bill.trains(2)}")
 
@@ -172,12 +175,13 @@ def disturb(bill: Bill) -> None:
 
 
 def exceed(bill: Bill) -> dict[str, Any]:
-    """The budget is spent; the status then."""
-    heading(f"5. The budget of {BUDGET} dollars is spent")
+    """The budget is lowered, and spent; the status when all of it has been counted."""
+    spent = bill.status()["cost"]["dollars"]
+    heading(f"5. {spent} dollars are spent, and the budget is lowered to {LEFT} more")
+    bill.change({"budget": {"dollars": round(spent + LEFT, 2)}})
     bill.rests("BudgetExceeded")
-    bill.kubectl(
-        "get", "events", "--field-selector", f"involvedObject.name={RUN}", "--sort-by=.lastTimestamp"
-    )
+    about = f"involvedObject.name={bill.run},involvedObject.kind=TrainingRun"
+    bill.kubectl("get", "events", "--field-selector", about, "--sort-by=.metadata.creationTimestamp")
     return bill.until("the status to be of the end of the last pod", lambda: _settled(bill))
 
 
@@ -198,7 +202,7 @@ def compare(bill: Bill, status: Mapping[str, Any]) -> None:
     costs = bill.team.get("/v1/costs?groupBy=label:team")
     for row in costs["rows"]:
         show(f"team {row['group']['label:team']}: {row['dollars']:.4f} dollars")
-    bill.kubectl("get", "trun", RUN)
+    bill.kubectl("get", "trun", bill.run)
     own = by_kubernetes(bill, told)
     _same("kubectl get trun", status["cost"]["dollars"], "REST", told["total"]["dollars"])
     _same("REST", told["total"]["dollars"], "the pods' own times", float(own))
