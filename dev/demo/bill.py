@@ -199,9 +199,8 @@ def compare(bill: Bill, status: Mapping[str, Any]) -> None:
     told = bill.until("the API to have the end of every pod", lambda: _ended(bill.team.get(path)))
     for attempt in told["attempts"]:
         show(f"attempt {attempt['attempt']}: {attempt['dollars']:.4f} dollars, {_seconds(attempt)}")
-    costs = bill.team.get("/v1/costs?groupBy=label:team")
-    for row in costs["rows"]:
-        show(f"team {row['group']['label:team']}: {row['dollars']:.4f} dollars")
+    for row in bill.team.get("/v1/costs?groupBy=label:team")["rows"]:
+        show(f"team {row['group']['label:team'] or '(none)'}: {row['dollars'] or 0:.4f} dollars")
     bill.kubectl("get", "trun", bill.run)
     own = by_kubernetes(bill, told)
     _same("kubectl get trun", status["cost"]["dollars"], "REST", told["total"]["dollars"])
