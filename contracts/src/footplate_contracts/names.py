@@ -57,7 +57,7 @@ class Role(StrEnum):
 
 
 class Backend(StrEnum):
-    """Collective library of a run; with that of CPUs, no rank has a device."""
+    """Collective library."""
 
     NCCL = "nccl"
     GLOO = "gloo"

@@ -12,7 +12,7 @@ from typing import Final
 
 from footplate_contracts.energy import MOST_PODS, PodEnergy
 
-SPARES: Final = 256  # at most, beside the workers of a run
+SPARES: Final = 256  # the most that a run may have beside its nodes
 
 
 def kept(nodes: int) -> int:
