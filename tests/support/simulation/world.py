@@ -53,8 +53,7 @@ class Simulation:
         self.grace = GRACE
         self.api_works = True
         self.network = Network(self.chance)
-        kinds = (TRAINING_RUN, PROFILE, USAGE_RECORD, *TARIFF_KINDS)
-        self.objects = FakeCluster(self.clock, kinds=kinds)
+        self.objects = FakeCluster(self.clock, kinds=(TRAINING_RUN, PROFILE, USAGE_RECORD, *TARIFF_KINDS))
         api = Process(self.network, CONTROL_PLANE, "kube-apiserver")
         self.api = ApiServer(self.network, api, self.objects, self.chance, self.called)
         self.processes: dict[str, Process] = {}  # by address

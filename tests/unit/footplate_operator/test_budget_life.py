@@ -12,11 +12,16 @@ LONG = {**run_manifest()["spec"]["training"], "steps": 10_000}
 A_DOLLAR_A_SECOND = 3600.0  # an hour of a node
 
 
-def price(dollars: float = A_DOLLAR_A_SECOND, name: str = "first", **spec: Any) -> Json:
+def price(
+    dollars: float = A_DOLLAR_A_SECOND,
+    name: str = "first",
+    written: str = "2026-01-01T00:00:00Z",
+    **spec: Any,
+) -> Json:
     return {
         "apiVersion": "footplate.dev/v1alpha1",
         "kind": "PriceEntry",
-        "metadata": {"name": name, "namespace": "", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "metadata": {"name": name, "namespace": "", "creationTimestamp": written},
         "spec": {
             "profile": "local-cpu",
             "dollarsPerNodeHour": dollars,
@@ -135,3 +140,33 @@ async def test_a_budget_that_is_spent_by_an_operator_that_was_away_is_acted_upon
     world.start_operator()
     await world.reconcile()
     assert world.phase == "Suspending"
+
+
+async def test_what_a_run_has_cost_follows_a_correction_long_after_its_end() -> None:
+    world = World()
+    world.cluster.put(price())
+    world.submit()
+    await world.live(60, until=lambda: world.phase == "Succeeded")
+    await world.live(60)
+    cost = spent(world)
+    assert cost > 5
+    world.clock.advance(3600)
+    await world.reconcile()
+    await world.usage.tend()
+    world.cluster.put(price(36.0, "second", supersedes="first", written=world.clock().isoformat()))
+    await world.live(30, until=lambda: spent(world) != cost)
+    assert round(spent(world) * 100, 2) == round(cost, 2)
+
+
+async def test_and_a_correction_that_was_written_while_no_operator_was_there() -> None:
+    world = World()
+    world.cluster.put(price())
+    world.submit()
+    await world.live(60, until=lambda: world.phase == "Succeeded")
+    await world.live(60)
+    cost = spent(world)
+    world.clock.advance(3600)
+    world.cluster.put(price(36.0, "second", supersedes="first", written=world.clock().isoformat()))
+    world.start_operator()
+    await world.live(30, until=lambda: spent(world) != cost)
+    assert round(spent(world) * 100, 2) == round(cost, 2)

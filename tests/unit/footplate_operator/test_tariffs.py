@@ -23,6 +23,7 @@ from tests.support.operator_world import World
 
 H100 = Goods("h100")
 NOON = 1767268800  # 2026-01-01T12:00:00Z
+MIDNIGHT = NOON - 12 * 3600
 
 
 def entry(name: str = "first", dollars: object = 12.0, **spec: Any) -> Json:
@@ -58,7 +59,7 @@ class Market:
             self.cluster.put(body)
         self.tariffs = Tariffs(self.cluster)
 
-    def told(self, body: Json) -> bool:
+    def told(self, body: Json) -> int | None:
         """Stored, and told by the watch."""
         kind = PRICE_ENTRY if body["kind"] == "PriceEntry" else CARBON_INTENSITY
         return self.tariffs.put(kind, self.cluster.put(body))
@@ -79,12 +80,12 @@ async def test_they_are_listed_before_anything_follows_from_them() -> None:
 async def test_what_the_watch_lists_again_is_no_news() -> None:
     market = Market(entry())
     listed = market.cluster.all(PRICE_ENTRY)[0]
-    assert not market.tariffs.put(PRICE_ENTRY, listed), "nobody has decided anything yet"
+    assert market.tariffs.put(PRICE_ENTRY, listed) is None, "nobody has decided anything yet"
     await market.tariffs.look()
-    assert not market.tariffs.put(PRICE_ENTRY, listed)
-    assert market.told(entry("second", 9.0, supersedes="first"))
+    assert market.tariffs.put(PRICE_ENTRY, listed) is None
+    assert market.told(entry("second", 9.0, supersedes="first")) == MIDNIGHT
     assert market.rate == Rate.dollars_per_hour(9)
-    assert not market.tariffs.put(PRICE_ENTRY, listed), "an older version"
+    assert market.tariffs.put(PRICE_ENTRY, listed) is None, "an older version"
 
 
 async def test_a_list_that_fails_is_made_again() -> None:
@@ -125,7 +126,7 @@ async def test_what_cannot_be_read_is_left_out_and_named(
     market = Market(entry(), intensity(), body)
     await market.tariffs.look()
     assert market.rate == Rate.dollars_per_hour(12)
-    assert market.tariffs.current().series.points == {"FRA": [(NOON - 12 * 3600, Fraction(50))]}
+    assert market.tariffs.current().series.points == {"FRA": [(MIDNIGHT, Fraction(50))]}
     (line,) = caplog.records
     assert {"kind": body["kind"], "name": "bad"}.items() <= vars(line)["fields"].items()
 
@@ -133,18 +134,44 @@ async def test_what_cannot_be_read_is_left_out_and_named(
 async def test_one_that_becomes_unreadable_is_left_out_from_then_on() -> None:
     market = Market(intensity(grams=10))
     await market.tariffs.look()
-    assert market.told(intensity(grams="clean"))
+    assert market.told(intensity(grams="clean")) == MIDNIGHT
     assert market.tariffs.current().series.points == {}
-    assert market.told(intensity(grams=20))
+    assert market.told(intensity(grams=20)) == MIDNIGHT
     assert market.tariffs.current().series.at("FRA", NOON) == 20
 
 
 async def test_one_that_is_deleted_counts_no_more() -> None:
     market = Market(entry())
     await market.tariffs.look()
-    assert market.tariffs.drop(PRICE_ENTRY, entry())
+    assert market.tariffs.drop(PRICE_ENTRY, entry()) == MIDNIGHT
     assert market.rate is None
-    assert not market.tariffs.drop(PRICE_ENTRY, entry())
+    assert market.tariffs.drop(PRICE_ENTRY, entry()) is None
+
+
+async def test_it_is_told_from_which_second_on_amounts_are_others() -> None:
+    market = Market(entry(), intensity())
+    await market.tariffs.look()
+    noon = "2026-01-01T12:00:00Z"
+    assert market.told(entry("later", 9.0, effectiveFrom=noon)) == NOON
+    assert market.told(entry("instead", 8.0, effectiveFrom=noon, supersedes="first")) == MIDNIGHT
+    points = [{"from": noon, "gramsPerKilowattHour": 40}]
+    first = intensity()["spec"]["points"]
+    assert market.told(intensity(points=[*first, *points])) == NOON
+    assert market.told(intensity(points=[*points, *first])) is None, "in another order"
+    assert market.told(intensity(zone="DEU", points=first)) == MIDNIGHT
+
+
+async def test_what_was_written_since_and_concerns_the_past_is_a_correction() -> None:
+    market = Market(entry())
+    await market.tariffs.look()
+    corrected = market.tariffs.corrected
+    assert corrected("h100", MIDNIGHT, NOON) and not corrected("a100", MIDNIGHT, NOON)
+    assert not corrected("h100", MIDNIGHT + 1, NOON), "it was known"
+    assert not corrected("h100", MIDNIGHT, MIDNIGHT), "it ended before"
+    late = entry("late", 9.0, effectiveFrom="2026-01-01T18:00:00Z", supersedes="first")
+    late["metadata"]["creationTimestamp"] = "2026-01-01T20:00:00Z"
+    market.told(late)
+    assert corrected("h100", NOON, NOON), "what it supersedes held before"
 
 
 # -- whom a change wakes ----------------------------------------------------------------

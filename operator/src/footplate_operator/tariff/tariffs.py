@@ -18,7 +18,7 @@ from footplate_contracts.v1alpha1.carbonintensity import CarbonIntensitySpec
 from footplate_contracts.v1alpha1.priceentry import PriceEntrySpec
 from footplate_ledger import records
 from footplate_ledger.account import Tariff
-from footplate_ledger.prices import Book, Entry
+from footplate_ledger.prices import FOREVER, Book, Entry
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import Json, Kind
 from footplate_operator.runtime.objects import read
@@ -26,6 +26,7 @@ from footplate_operator.runtime.objects import read
 PRICE_ENTRY: Final = Kind(API_VERSION, "PriceEntry", "priceentries", namespaced=False)
 CARBON_INTENSITY: Final = Kind(API_VERSION, "CarbonIntensity", "carbonintensities", namespaced=False)
 KINDS: Final[Sequence[Kind]] = (PRICE_ENTRY, CARBON_INTENSITY)
+_Known = Entry | CarbonIntensitySpec | None
 _log = logging.getLogger(__name__)
 
 
@@ -54,11 +55,11 @@ class Tariffs:
             self._listed = True
             self._gone.clear()
 
-    def put(self, kind: Kind, body: Json) -> bool:
-        """An object as it is now; whether anybody's amounts may be others since."""
+    def put(self, kind: Kind, body: Json) -> int | None:
+        """An object as it is now: amounts from which second on may be others since; None: none are."""
         name, version = body["metadata"]["name"], int(body["metadata"].get("resourceVersion") or 0)
         if version <= self._versions.get((kind, name), -1):
-            return False
+            return None
         self._versions[kind, name] = version
         self._gone.discard((kind, name))
         before = self._known(kind, name)
@@ -75,17 +76,17 @@ class Tariffs:
             _log.warning(
                 "left out, as it cannot be read", extra=fields(kind=kind.name, name=name, error=error)
             )
-        return self._changed(self._known(kind, name) != before)
+        return self._changed(before, self._known(kind, name))
 
-    def drop(self, kind: Kind, body: Json) -> bool:
-        """An object is gone; whether anybody's amounts may be others since."""
+    def drop(self, kind: Kind, body: Json) -> int | None:
+        """An object is gone: as `put`."""
         name = body["metadata"]["name"]
         self._versions.pop((kind, name), None)
         if not self._listed:
             self._gone.add((kind, name))
         before = self._known(kind, name)
         self._forget(kind, name)
-        return self._changed(before is not None)
+        return self._changed(before, None)
 
     def current(self) -> Tariff:
         """The book and the series; the same object until something changes."""
@@ -98,7 +99,20 @@ class Tariffs:
         """The entries of the book that name this source."""
         return [entry for entry in self._entries.values() if entry.source == source]
 
-    def _known(self, kind: Kind, name: str) -> Entry | CarbonIntensitySpec | None:
+    def corrected(self, profile: str, since: int, until: int) -> bool:
+        """Whether an entry that was written in the second `since` or later concerns nodes before `until`."""
+        return any(
+            since <= entry.created_at and self._begins(entry) < until
+            for entry in self._entries.values()
+            if entry.goods.profile == profile
+        )
+
+    def _begins(self, entry: Entry) -> int:
+        """The first second that is another one by this entry."""
+        superseded = self._entries.get(entry.supersedes or "")
+        return min(entry.effective_from, superseded.effective_from if superseded else FOREVER)
+
+    def _known(self, kind: Kind, name: str) -> _Known:
         return self._entries.get(name) if kind == PRICE_ENTRY else self._intensities.get(name)
 
     def _forget(self, kind: Kind, name: str) -> None:
@@ -107,7 +121,24 @@ class Tariffs:
         else:
             self._intensities.pop(name, None)
 
-    def _changed(self, changed: bool) -> bool:
-        if changed:
-            self._current = None
-        return changed and self._listed
+    def _changed(self, before: _Known, after: _Known) -> int | None:
+        if before == after:
+            return None
+        self._current = None
+        if not self._listed:
+            return None
+        series = [known for known in (before, after) if isinstance(known, CarbonIntensitySpec)]
+        if series:
+            return _first_difference(*series)
+        return min(self._begins(known) for known in (before, after) if isinstance(known, Entry))
+
+
+def _first_difference(known: CarbonIntensitySpec, other: CarbonIntensitySpec | None = None) -> int | None:
+    """The first second of which the two do not say the same."""
+    points = [
+        {(spec.zone, records.moment(at.effective_from), at.grams_per_kilowatt_hour) for at in spec.points}
+        for spec in (known, other)
+        if spec is not None
+    ]
+    different = points[0] ^ points[1] if other is not None else points[0]
+    return min((second for _, second, _ in different), default=None)

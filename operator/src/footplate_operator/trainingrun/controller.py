@@ -20,7 +20,11 @@ from footplate_contracts.names import RUN_UID_LABEL, ConditionType, Phase, RunUi
 from footplate_contracts.reports import CoordinatorState
 from footplate_contracts.v1alpha1.computeprofile import Scheduling
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
+from footplate_ledger.prices import FOREVER
+from footplate_ledger.records import moment
+from footplate_ledger.time import second
 from footplate_operator.api_access import ApiAccess
+from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.conditions import find
@@ -138,6 +142,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self.usage = UsageKeeper(cluster, now, nodes, {self.kind.name: self.kind})
         self._sweeper = Sweeper(cluster, self.usage, usage_kept_for)
         self._caches: dict[str, RunCache] = {}  # by uid of the run
+        self._recounts: dict[Key, int] = {}  # amounts from which second on may be others since
 
     def decode(self, body: Json) -> Run:
         run = decode(body)
@@ -272,8 +277,8 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             (self.usage.nodes.drop if gone else self.usage.nodes.put)(body)
             return (self._nodes.drop if gone else self._nodes.put)(body)
         if kind in TARIFF_KINDS:
-            # What has ended may have been billed wrongly, by whatever profile it had.
-            return where({}) if (self.tariffs.drop if gone else self.tariffs.put)(kind, body) else ()
+            since = (self.tariffs.drop if gone else self.tariffs.put)(kind, body)
+            return () if since is None else self._to_recount(since, where({}))
         if gone:
             self._profiles.drop(name)
         else:
@@ -311,6 +316,20 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
 
     # -- particulars ---------------------------------------------------------------------
 
+    def _to_recount(self, since: int, keys: Iterable[Key]) -> Iterable[Key]:
+        """What has ended may have been billed wrongly, by whatever profile it had."""
+        self._recounts = {key: min(since, self._recounts.get(key, since)) for key in keys}
+        return list(self._recounts)
+
+    def _is_corrected(self, run: Run, since: int) -> bool:
+        """Whether amounts of a run that ended are others now: from the second `since` on, or by the book."""
+        counted = run.status.cost.until if run.status.cost is not None else None
+        if run.ended is None or counted is None:
+            return False
+        until = second(run.ended)
+        book = partial(self.tariffs.corrected, run.spec.compute.profile)
+        return since < until or book(moment(counted), until)
+
     async def _note_usage(
         self,
         run: Run,
@@ -321,13 +340,18 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
     ) -> OwnUsage | None:
         """Its usage; None while that is not known, and of a run that ended long ago, whose cost stands."""
         cache.counted_since(run)
-        if run.ended is not None and now - run.ended > SETTLED and run.uid not in self.usage.kept:
+        since = self._recounts.pop(run.key, FOREVER)
+        settled = run.ended is not None and now - run.ended > SETTLED and run.uid not in self.usage.kept
+        if settled and not self._is_corrected(run, since):
             return None
         attempt = partial(usage.attempt_at, run.status.attempts)
         terms = usage.terms(in_force(run, revisions) or cache.revision)
         seen = [pod.sighting for pod in pods]
         measured = usage.measured(self._coordinators.state(run.uid).energy)
         cache.usage = await self.usage.note(usage.owner(run), terms, seen, attempt, measured)
+        if settled and cache.usage is None:
+            self._recounts[run.key] = since
+            raise ClusterError("the usage of a run whose cost is to be corrected cannot be read")
         return cache.usage
 
     def _listen(self, run: Run, desired: Desired) -> None:

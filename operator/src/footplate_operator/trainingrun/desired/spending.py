@@ -21,10 +21,13 @@ from footplate_operator.usage.known import OwnUsage
 
 
 def spent(run: Run, usage: OwnUsage | None, tariff: Tariff, now: datetime) -> Spending | None:
-    """Of the budget of `run`, if it has one; `usage` is None while it is not known."""
+    """Of the budget of `run`, if it has one; `usage` is None while it is not known.
+
+    Records that are gone say nothing: what was counted by them stands in the status.
+    """
     if run.spec.budget is None:
         return None
-    if usage is None:
+    if usage is None or (not usage.pods and run.status.cost is not None):
         return budget.remembered(run.spec.budget, run.status.cost or CostStatus())
     return budget.spending(run.spec.budget, cache(partial(account, usage, tariff)), second(now))
 
