@@ -77,6 +77,8 @@ class FakeCluster:
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Json:
         self._reachable()
+        if ("get", kind) in self.refuse:
+            raise self.refuse["get", kind]
         return copied(self._found(kind, name))
 
     async def find(self, kind: Kind, namespace: str, labels: str = "", fields: str = "") -> list[Json]:

@@ -133,6 +133,7 @@ def test_what_the_operator_is_told() -> None:
         "FOOTPLATE_LOG_LEVEL": "INFO",
         "FOOTPLATE_LOG_FORMAT": "logfmt",
         "FOOTPLATE_WATCH_NAMESPACES": "",
+        "FOOTPLATE_USAGE_DAYS": "7",
         "FOOTPLATE_TRAINER_IMAGE": "localhost/footplate/trainer:dev",
         "FOOTPLATE_COORDINATOR_IMAGE": "localhost/footplate/coordinator:dev",
         "FOOTPLATE_IMAGE_PULL_POLICY": "IfNotPresent",

@@ -364,17 +364,9 @@ async def test_pods_of_others_on_the_same_node_are_known() -> None:
     assert usage is not None and [pod.uid for pod in usage.others] == ["p9"]
 
 
-class WithoutNodes(FakeCluster):
-    """One that lets nobody see Nodes."""
-
-    async def get(self, kind: Kind, namespace: str, name: str) -> Any:
-        if kind == NODE:
-            raise Forbidden("no right", 403)
-        return await super().get(kind, namespace, name)
-
-
 async def test_where_nodes_may_not_be_seen_their_names_count() -> None:
-    books = Bookkeeping(WithoutNodes)
+    books = Bookkeeping()
+    books.cluster.refuse["get", NODE] = Forbidden("no right", 403)
     books.bind("w0")
     usage = await books.note()
     assert usage is not None and not usage.nodes and books.pods()["w0"].node == "a"
