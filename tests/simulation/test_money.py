@@ -16,7 +16,7 @@ from tests.support.simulation.world import CHECKPOINT, Simulation, simulated
 A_DOLLAR_A_SECOND: Final = 3600.0  # an hour of a node
 NODES: Final = 2
 DEADLINE: Final = int(str(CHECKPOINT["emergencyDeadlineSeconds"]))
-STEPS: Final = 60
+STEPS: Final = 40
 
 
 def spent(world: Simulation) -> float:
@@ -64,15 +64,12 @@ async def test_raised_it_goes_on_by_itself_and_has_lost_no_step(world: Simulatio
     await begun(world, dollars=60)
     await stopped(world)
     assert 0 < world.step < STEPS
-    world.apply(budget={"dollars": 90})
-    await world.until(lambda: world.phase == "Running", 60)
-    await stopped(world)
     world.apply(budget={"dollars": 1000})
     await world.until(lambda: world.phase == "Succeeded", 300)
     assert repeated(world) == 0
     world.check_history(STEPS)
     reasons = [attempt["reason"] for attempt in world.status["attempts"]]
-    assert reasons == ["BudgetExceeded", "BudgetExceeded", "Finished"]
+    assert reasons == ["BudgetExceeded", "Finished"]
     assert world.status["restarts"] == 0
 
 
@@ -84,7 +81,7 @@ async def test_the_api_is_not_needed(world: Simulation) -> None:
     assert spent(world) - 60 <= NODES * 30
 
 
-@pytest.mark.parametrize("dollars", [40, 47, 55, 59, 61])
+@pytest.mark.parametrize("dollars", [47, 59, 61])
 @simulated(nodes=4)
 async def test_an_operator_that_dies_near_the_end_of_it(world: Simulation, dollars: int) -> None:
     await begun(world, dollars=60)
