@@ -24,6 +24,7 @@ from enum import StrEnum
 from fractions import Fraction
 from functools import cache
 from importlib.resources import files
+from operator import itemgetter
 from typing import Any, Final
 
 from footplate_ledger.time import Span
@@ -65,11 +66,16 @@ class Series:
     """What a kilowatt-hour emits in a zone from a second on; each second once, in any order."""
 
     points: Mapping[str, Sequence[tuple[int, Fraction]]] = field(default_factory=dict)
+    _ordered: dict[str, list[tuple[int, Fraction]]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        ordered = {zone: sorted(points, key=itemgetter(0)) for zone, points in self.points.items()}
+        object.__setattr__(self, "_ordered", ordered)
 
     def at(self, zone: str, second: int) -> Fraction | None:
         """The newest that is not later; None before the first."""
-        ordered = sorted(self.points.get(zone, ()), key=lambda point: point[0])
-        place = bisect_right(ordered, second, key=lambda point: point[0])
+        ordered = self._ordered.get(zone, [])
+        place = bisect_right(ordered, second, key=itemgetter(0))
         return ordered[place - 1][1] if place else None
 
     def edges(self, zone: str) -> Iterator[int]:

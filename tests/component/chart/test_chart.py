@@ -63,16 +63,6 @@ def test_rights_of_the_operator() -> None:
     assert rights(lease) == {("coordination.k8s.io", "leases"): {"get", "create", "update"}}
 
 
-def test_rights_of_the_api() -> None:
-    assert rights(one(rendered(), "ClusterRole", "footplate-api")) == {
-        ("footplate.dev", "trainingruns"): {"get", "list", "watch", "create", "delete"},
-        ("footplate.dev", "computeprofiles"): {"get"},
-        ("", "namespaces"): {"get", "list", "watch"},
-        ("authentication.k8s.io", "tokenreviews"): {"create"},
-        ("authorization.k8s.io", "subjectaccessreviews"): {"create"},
-    }
-
-
 def test_rights_of_people() -> None:
     objects = rendered()
     view, edit = one(objects, "ClusterRole", "footplate-view"), one(objects, "ClusterRole", "footplate-edit")

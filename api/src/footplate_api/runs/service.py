@@ -20,7 +20,7 @@ from footplate_api.identity.caller import LIST_EVERYWHERE, PROFILES, Caller, Rig
 from footplate_api.installation import repository as installation
 from footplate_api.labels.derived import ASKED_UNDER
 from footplate_api.models.run import Run
-from footplate_api.ports import Cluster, Manifest, RunWriter
+from footplate_api.ports import Cluster, Manifest, Writer
 from footplate_api.runs import estimate, keys, listing, pagination, plain, record, repository
 from footplate_api.runs.idempotency import HEADER, Asking, is_marked, marked
 from footplate_api.runs.listing import Within
@@ -75,9 +75,7 @@ def manifest(namespace: str, submission: RunSubmission) -> dict[str, Any]:
     }
 
 
-async def submit(
-    writer: RunWriter, database: Database, manifest: Manifest, now: Callable[[], datetime]
-) -> str:
+async def submit(writer: Writer, database: Database, manifest: Manifest, now: Callable[[], datetime]) -> str:
     """Creates the run and notes it at once, so that its creator can read it back; its RunDetail as JSON."""
     created = await writer.create_run(manifest["metadata"]["namespace"], manifest)
     async with database.write() as session:
@@ -85,7 +83,7 @@ async def submit(
 
 
 async def submit_once(
-    writer: RunWriter, database: Database, manifest: Manifest, asking: Asking, now: Callable[[], datetime]
+    writer: Writer, database: Database, manifest: Manifest, asking: Asking, now: Callable[[], datetime]
 ) -> str:
     """As submit(); whoever asks for the same again gets what was answered the first time.
 
@@ -109,7 +107,7 @@ async def submit_once(
 
 
 async def _create_once(
-    writer: RunWriter, database: Database, manifest: Manifest, asking: Asking, reserved_at: datetime
+    writer: Writer, database: Database, manifest: Manifest, asking: Asking, reserved_at: datetime
 ) -> Manifest:
     to_create = marked(manifest, asking, reserved_at)
     try:
