@@ -9,10 +9,14 @@ from footplate_api.database import Database
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.pipelines.objects import ObjectFollower
 from footplate_api.ports import Resource
+from footplate_api.tariff import repository as tariff
+from footplate_api.tariff.record import price_row
 from footplate_api.usage import repository
 from footplate_api.usage.record import Tellings, ToldNode, ToldPod
 from footplate_contracts.v1alpha1.usagerecord import UsageRecordSpec
+from footplate_ledger.prices import FOREVER, Entry
 from footplate_ledger.records import entry_of, node_entry_of, owner_of, written
+from footplate_ledger.units import Money
 from footplate_ledger.usage import Goods, NodeUsage, PodUsage
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.mirrors import Clock
@@ -76,3 +80,20 @@ async def known(database: Database, uids: Iterable[str], nodes: Iterable[str] = 
     asked = Tellings(dict.fromkeys(uids), dict.fromkeys(nodes))
     async with database.read() as session:
         return await repository.known(session, asked)
+
+
+async def enter(database: Database, name: str, spec: Mapping[str, Any], created: int = T0 - DAY) -> None:
+    """Puts an entry into the book as the follower does."""
+    about = {"name": name, "uid": f"uid-of-{name}", "creationTimestamp": written(created)}
+    async with database.write() as session:
+        await tariff.add_prices(session, [price_row({"metadata": about, "spec": spec})])
+
+
+async def enter_all(database: Database, entries: Iterable[Entry]) -> None:
+    """As enter(), of entries of the ledger."""
+    for entry in entries:
+        dollars = float(entry.rate.exact / Money.NANO)
+        ends = {} if entry.effective_to == FOREVER else {"effectiveTo": written(entry.effective_to)}
+        more = {**ends, **({"supersedes": entry.supersedes} if entry.supersedes else {})}
+        spec = price(dollars, entry.effective_from, entry.goods, **more)
+        await enter(database, entry.id, spec, entry.created_at)

@@ -34,7 +34,9 @@ from footplate_api.runs.schemas import (
     RunSubmission,
     RunSummary,
 )
+from footplate_api.tariff.service import Tariffs
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION
+from footplate_ledger.time import second
 
 CONFLICT: Final = 409
 _OWN_ANNOTATIONS: Final = {
@@ -135,7 +137,12 @@ async def _note(session: WriteSession, created: Manifest, now: datetime) -> str:
 
 
 async def preview(
-    cluster: Cluster, authorization: Authorization, caller: Caller, manifest: Manifest
+    cluster: Cluster,
+    authorization: Authorization,
+    caller: Caller,
+    manifest: Manifest,
+    tariffs: Tariffs,
+    now: datetime,
 ) -> RunPreview:
     """The run as it would be, by the word of the Kubernetes API server, and what an hour of it would cost.
 
@@ -147,7 +154,11 @@ async def preview(
     told = named and await authorization.allowed(caller, Right("get", PROFILES, name=named))
     profile = await cluster.get_profile(named) if named and told else None
     count = estimate.nodes(spec)
-    cost = estimate.hourly(lenient.mapping(profile or {}, "spec"), count)
+    cost = estimate.Hourly()
+    if named and profile is not None:
+        tariff, places = await tariffs.now(), await tariffs.places(named)
+        about = lenient.mapping(profile, "spec")
+        cost = estimate.hourly(named, about, count, tariff, places, second(now))
     return RunPreview(
         namespace=metadata["namespace"],
         name=metadata.get("name") or metadata["generateName"],
