@@ -28,9 +28,12 @@ help: ## list the verbs
 
 # -- the two commands ---------------------------------------------------------------
 
-.PHONY: demo test
+.PHONY: demo test bill
 demo: .venv/ready ## a cluster, an installation and a real run to Succeeded
 	@$(BIN)/python dev/demo
+
+bill: .venv/ready ## what a run costs: tried, submitted, disturbed, stopped by its budget, billed
+	@$(BIN)/python dev/demo bill
 
 test: unit simulation component system ## every test but those of test-long, on the same cluster
 

@@ -70,15 +70,15 @@ LABELS: Final[dict[str, str | None]] = {
 }
 
 
-def run(number: int) -> dict[str, Any]:
-    """A row with a spec and a status of real size."""
+def manifest(number: int) -> dict[str, Any]:
+    """A run with a spec and a status of real size."""
     phase = PHASES[number % len(PHASES)]
     created = BEGIN + timedelta(minutes=number)
     attempts = [
         {"number": number, "message": "peer lost " * 20, "node": f"node-{number}"} for number in range(8)
     ]
     over = {"completionTime": (created + timedelta(hours=5)).isoformat()} if phase in PHASES[6:8] else {}
-    manifest = {
+    return {
         "metadata": {
             "uid": f"00000000-0000-4000-8000-{number:012x}",
             "namespace": f"team-{number % 7 % 4}",
@@ -104,8 +104,14 @@ def run(number: int) -> dict[str, Any]:
             **over,
         },
     }
-    gone = created if phase in ("Succeeded", "Failed") else None
-    return {**record.row(manifest, created), "deleted_at": gone}
+
+
+def run(number: int) -> dict[str, Any]:
+    """Its row; of those that are over the run is gone."""
+    shown = manifest(number)
+    created = BEGIN + timedelta(minutes=number)
+    gone = created if shown["status"]["phase"] in ("Succeeded", "Failed") else None
+    return {**record.row(shown, created), "deleted_at": gone}
 
 
 async def fill(url: str, runs: int) -> None:

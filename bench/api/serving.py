@@ -16,7 +16,7 @@ from pathlib import Path
 from cluster.machine.ports import claim_ports
 from tests.component.footplate_api.postgres import server
 from tests.support.limits import HASTE_VARIABLES
-from tests.support.review_server import reviewing
+from tests.support.review_server import Handler, reviewing
 
 START_SECONDS = 60.0
 
@@ -56,12 +56,13 @@ def api(folder: Path, database_url: str) -> Iterator[str]:
 
 
 @contextmanager
-def process(folder: Path, database_url: str) -> Iterator[tuple[str, Usage]]:
+def process(folder: Path, database_url: str, handler: type[Handler] = Handler) -> Iterator[tuple[str, Usage]]:
     """The URL of such an API, and what its process takes.
 
-    Its API server answers reviews and nothing else: the mirror waits, everything else works.
+    Its API server is `handler`, which by itself answers reviews and nothing else: the mirror waits,
+    everything else works.
     """
-    with reviewing(folder) as kubeconfig, _started(kubeconfig, database_url) as (url, usage):
+    with reviewing(folder, handler) as kubeconfig, _started(kubeconfig, database_url) as (url, usage):
         yield url, usage
 
 

@@ -1,7 +1,8 @@
 """`make demo`: from nothing to a trained model, with the ordinary tools.
 
 `python dev/demo` runs it all; `python dev/demo install` stops after the Helm
-release, for tests and for those who want to go on by hand.
+release, for tests and for those who want to go on by hand. `python dev/demo bill`
+bills a run instead.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 # `python dev/demo` puts this folder on the path; its package is one above.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from demo import bill  # noqa: E402
 from demo.api import api_of  # noqa: E402
 from demo.display import console, heading, loss_curve, plain_line, step_bar  # noqa: E402
 from demo.install import install  # noqa: E402
@@ -30,7 +32,12 @@ def main(arguments: list[str]) -> int:
     started = time.monotonic()
     try:
         kube = install()
-        if arguments[:1] != ["install"]:
+        if arguments[:1] == ["bill"]:
+            pack(kube)
+            with bill.fresh(kube):
+                bill.play(kube, "default", bill.manifest())
+            console.print(f"\nmake bill took {time.monotonic() - started:.0f} s")
+        elif arguments[:1] != ["install"]:
             demonstrate(kube)
             console.print(f"\nmake demo took {time.monotonic() - started:.0f} s")
     except DemoError as error:
@@ -43,8 +50,7 @@ def demonstrate(kube: Kube) -> None:
     """Data, run, curve, checkpoint, text, and where to go from here."""
     heading("1. Data: the Python documentation as token shards")
     forget_earlier_run(kube)
-    kube.kubectl("apply", "--filename", "examples/data-python-docs.yaml")
-    kube.kubectl("wait", "--for=condition=complete", "job/pack-python-docs", "--timeout=300s")
+    pack(kube)
     print(kube.kubectl("logs", "job/pack-python-docs", "--tail=3").rstrip(), flush=True)
 
     heading("2. kubectl apply -f examples/tiny-decoder.yaml")
@@ -64,6 +70,12 @@ def demonstrate(kube: Kube) -> None:
     heading("5. kubectl get trun")
     print(kube.kubectl("get", "trun", RUN).rstrip(), flush=True)
     print(NEXT, flush=True)
+
+
+def pack(kube: Kube) -> None:
+    """Data for runs; does no work twice."""
+    kube.kubectl("apply", "--filename", "examples/data-python-docs.yaml")
+    kube.kubectl("wait", "--for=condition=complete", "job/pack-python-docs", "--timeout=300s")
 
 
 def forget_earlier_run(kube: Kube) -> None:

@@ -15,7 +15,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import IO, Any, Final
@@ -26,6 +26,7 @@ from demo.kube import ROOT, DemoError, Kube
 SERVICE: Final = "footplate-api"
 AUDIENCE: Final = "footplate-api"
 READER: Final = "reader"  # the service account of examples/reader.yaml
+TEAM, FINANCE = "team-vision", "finance"  # those of examples/team.yaml
 TIMEOUT_SECONDS: Final = 15.0  # of a request; an answer that takes so long is lost with a node
 THERE_SECONDS: Final = 10  # for which a forwarded port waits for a pod of the API
 LEFT_SECONDS: Final = 300.0  # of a token's life, when another one is asked for
@@ -81,8 +82,8 @@ def _read_on(lines: IO[str]) -> None:
         deque(lines, maxlen=0)
 
 
-def told(path: str, ask: Callable[[str], tuple[int, str]]) -> Any:
-    """The decoded answer to a GET of `path`; None for 404.
+def told(path: str, ask: Callable[[str], tuple[int, str]], method: str = "GET") -> Any:
+    """The decoded answer to a request for `path`; None for 404.
 
     Args:
         ask: gives status and text. Where it finds its way lost it finds a new one when it is called again.
@@ -96,16 +97,16 @@ def told(path: str, ask: Callable[[str], tuple[int, str]]) -> Any:
         try:
             status, text = ask(path)
         except (OSError, http.client.HTTPException) as error:
-            raise DemoError(f"GET {path}: {error!r}") from error
+            raise DemoError(f"{method} {path}: {error!r}") from error
     if status == http.HTTPStatus.NOT_FOUND:
         return None
     if status >= http.HTTPStatus.BAD_REQUEST:
-        raise DemoError(f"GET {path}: {status} {text[:500]}")
+        raise DemoError(f"{method} {path}: {status} {text[:500]}")
     return json.loads(text)
 
 
 class Api:
-    """GET requests of one service account, each over a connection of its own; for many threads."""
+    """Requests of one service account, each over a connection of its own; for many threads."""
 
     def __init__(self, kube: Kube, namespace: str, account: str = READER) -> None:
         self._kube = kube
@@ -123,17 +124,34 @@ class Api:
         """
         return told(path, self._ask)
 
+    def post(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Any:
+        """The decoded answer; None for 404. What is lost on its way is sent once more.
+
+        Raises:
+            DemoError: as above.
+        """
+        sent = json.dumps(body).encode()
+        typed = {"Content-Type": "application/json", **(headers or {})}
+        return told(path, lambda asked: self._ask(asked, "POST", sent, typed), "POST")
+
     def close(self) -> None:
         """End the forwarded port."""
         with self._lock:
             self._forward.end()
 
-    def _ask(self, path: str) -> tuple[int, str]:
+    def _ask(
+        self,
+        path: str,
+        method: str = "GET",
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[int, str]:
         with self._lock:
             token, trust, port = self._current_token(), self._current_trust(), self._forward.port()
         connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS, context=trust)
         try:
-            connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+            shown = {**(headers or {}), "Authorization": f"Bearer {token}"}
+            connection.request(method, path, body=body, headers=shown)
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
         except (OSError, http.client.HTTPException):
@@ -170,12 +188,28 @@ class Api:
 @contextmanager
 def api_of(kube: Kube, namespace: str) -> Iterator[Api]:
     """The API for the block, as the service account of examples/reader.yaml in `namespace`."""
-    manifest = (ROOT / "examples/reader.yaml").read_text()
-    kube.kubectl(
-        "apply", "--filename", "-", stdin=manifest.replace("namespace: default", f"namespace: {namespace}")
-    )
+    _apply(kube, "examples/reader.yaml", namespace)
     api = Api(kube, namespace)
     try:
         yield api
     finally:
         api.close()
+
+
+@contextmanager
+def team_apis(kube: Kube, namespace: str) -> Iterator[tuple[Api, Api]]:
+    """The API for the block, as the two accounts of examples/team.yaml in `namespace`: team and finance."""
+    _apply(kube, "examples/team.yaml", namespace)
+    apis = Api(kube, namespace, TEAM), Api(kube, namespace, FINANCE)
+    try:
+        yield apis
+    finally:
+        for api in apis:
+            api.close()
+
+
+def _apply(kube: Kube, example: str, namespace: str) -> None:
+    manifest = (ROOT / example).read_text()
+    kube.kubectl(
+        "apply", "--filename", "-", stdin=manifest.replace("namespace: default", f"namespace: {namespace}")
+    )

@@ -1,7 +1,7 @@
 """An API server of which only reviews work, on loopback, for an API that is a process of its own.
 
 Besides, it has any run that it is asked for: of run-7 the uid is uid-7, and so is that of its coordinator's
-pod, of the first epoch; and UsageRecords, where it is given some.
+pod, of the first epoch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from footplate_api.identity.caller import POD_UID
 from footplate_api.identity.reviewing import ACCESS, TOKENS
 from footplate_contracts.names import GROUP, VERSION
 from tests.support.reviewer import ADMIN
-from tests.support.usage_server import Records
 
 POD: Final = "token-of-pod-"
 _RUN: Final = re.compile(
@@ -71,43 +70,38 @@ def _access_review(spec: dict[str, Any]) -> dict[str, Any]:
 _ANSWERS: Final = {TOKENS: _token_review, ACCESS: _access_review}
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
+    """Answers reviews, and has any run."""
+
     protocol_version = "HTTP/1.1"
-    records: Records | None = None
 
     def do_GET(self) -> None:
-        answer = None if self.records is None else self.records.get(self.path)
+        """A run."""
         run = _run(self.path)
-        if answer is not None:
-            self._write(*answer)
-        elif run is None:
+        if run is None:
             self._nothing()
         else:
-            self._send(200, run)
+            self.send(200, run)
 
     def do_POST(self) -> None:
+        """A review."""
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         answer = _ANSWERS.get(self.path)
         if answer is None:
             self._nothing()
         else:
-            self._send(201, {**asked, "status": answer(asked["spec"])})
+            self.send(201, {**asked, "status": answer(asked["spec"])})
 
     def do_DELETE(self) -> None:
-        options = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
-        answer = None if self.records is None else self.records.delete(self.path, options)
-        if answer is None:
-            self._nothing()
-        else:
-            self._write(*answer)
+        """Nothing is deleted."""
+        self._nothing()
 
     def _nothing(self) -> None:
-        self._send(503, {"kind": "Status", "code": 503, "message": "nothing but reviews is served"})
+        self.send(503, {"kind": "Status", "code": 503, "message": "nothing but reviews is served"})
 
-    def _send(self, status: int, body: dict[str, Any]) -> None:
-        self._write(status, json.dumps(body).encode())
-
-    def _write(self, status: int, content: bytes) -> None:
+    def send(self, status: int, body: dict[str, Any] | bytes) -> None:
+        """An answer; bytes are JSON already."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
@@ -119,9 +113,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def reviewing(folder: Path, records: Records | None = None) -> Iterator[Path]:
+def reviewing(folder: Path, handler: type[Handler] = Handler) -> Iterator[Path]:
     """A kubeconfig in `folder` for such a server, which answers for the block."""
-    handler = type("Handler", (_Handler,), {"records": records})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     kubeconfig = folder / "kubeconfig"

@@ -11,6 +11,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from footplate_contracts.names import GROUP, VERSION
+from tests.support.review_server import Handler
 
 WATCH_SECONDS: Final = 0.5  # after which a watch ends: then the next one begins
 _PATH: Final = re.compile(f"/apis/{GROUP}/{VERSION}/usagerecords(?:/(?P<name>[^/]+))?")
@@ -85,3 +86,29 @@ class Records:
 
 def _refused(status: int) -> Answer:
     return status, json.dumps({"kind": "Status", "code": status, "message": "no such record"}).encode()
+
+
+def beside_reviews(records: Records) -> type[Handler]:
+    """What answers reviews, and for `records`."""
+
+    class WithRecords(Handler):
+        """Says of them what there is, and leaves the rest to who answers reviews."""
+
+        def do_GET(self) -> None:
+            """A list, a watch, or what else there is."""
+            answer = records.get(self.path)
+            if answer is None:
+                super().do_GET()
+            else:
+                self.send(answer[0], answer[1])
+
+        def do_DELETE(self) -> None:
+            """A record."""
+            options = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
+            answer = records.delete(self.path, options)
+            if answer is None:
+                super().do_DELETE()
+            else:
+                self.send(answer[0], answer[1])
+
+    return WithRecords

@@ -49,6 +49,11 @@ class Node:
         return f"{PREFIX}{self.name}"
 
     @property
+    def capacity(self) -> str:
+        """How it was bought, so that nodes have two prices; no node of these is ever taken back."""
+        return "spot" if self.number == len(NODES) else "on-demand"
+
+    @property
     def link(self) -> str:
         """The machine's end of the node's cable: `ip link set footplate-v1 down` unplugs it."""
         return f"footplate-v{self.number}"

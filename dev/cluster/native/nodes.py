@@ -81,6 +81,7 @@ def kubelet_service(layout: Layout, programs: Programs, node: Node) -> Service:
             f"--cert-dir={root / 'kubelet' / 'pki'}",
             f"--hostname-override={node.name}",
             f"--node-ip={node.address}",
+            f"--node-labels=karpenter.sh/capacity-type={node.capacity}",
         ),
         node.name,
         network=node.namespace,

@@ -20,9 +20,9 @@ from cluster.machine.ports import claim_ports
 from footplate_contracts.names import ExitCode
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.support.limits import HASTE_VARIABLES
-from tests.support.review_server import reviewing
+from tests.support.review_server import Handler, reviewing
 from tests.support.reviewer import BEARER
-from tests.support.usage_server import Records
+from tests.support.usage_server import Records, beside_reviews
 
 # Nobody answers at its server: the API must serve its history all the same.
 KUBECONFIG = """
@@ -58,8 +58,9 @@ def serving(
     """
     url = url or f"sqlite:///{folder}/data/footplate.db"
     environment = {**elsewhere(), "FOOTPLATE_DATABASE_URL": url, **HASTE_VARIABLES, **variables}
+    handler = Handler if records is None else beside_reviews(records)
     with (
-        reviewing(folder, records) as kubeconfig,
+        reviewing(folder, handler) as kubeconfig,
         ended(command(folder, port, kubeconfig), environment) as process,
     ):
         yield process

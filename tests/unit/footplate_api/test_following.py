@@ -1,16 +1,24 @@
-"""Events of a watch are gathered: none is lost, none changes its place, and trouble comes after them."""
+"""Events of a watch are gathered: none is lost, none changes its place, and trouble comes after them.
+
+What changes while a list is read is taken over beside it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any, ClassVar, cast
 
 import pytest
 
-from footplate_api.errors import ListExpired
-from footplate_api.pipelines.following import MOST_EVENTS, gathered
-from footplate_api.ports import EventType, WatchEvent
+from footplate_api.database import Database
+from footplate_api.errors import ClusterUnavailable, ListExpired
+from footplate_api.observation import Metrics, MirrorHealth
+from footplate_api.pipelines.following import MOST_EVENTS, Follower, gathered
+from footplate_api.ports import Cluster, EventType, WatchEvent
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
@@ -78,3 +86,103 @@ async def test_who_stops_listening_ends_the_watch() -> None:
     await anext(watching)
     await watching.aclose()
     await asyncio.wait_for(closed.wait(), 10)
+
+
+# -- lists and watches -----------------------------------------------------------------------
+
+
+@dataclass
+class Kept(Follower):
+    """Follows what a test says."""
+
+    kind: ClassVar[str] = "Things"
+
+    beside: bool = True  # what changes may be taken over while the list is read
+    fails: bool = False
+    expires: bool = False
+    whole: asyncio.Event = field(default_factory=asyncio.Event)  # lets the list end
+    applied: list[int] = field(default_factory=list)
+    heard_of: list[str] = field(default_factory=list)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    lists: int = 0
+    again: asyncio.Event = field(default_factory=asyncio.Event)  # a second list was begun
+
+    async def list(self) -> str:
+        self.lists += 1
+        if self.lists > 1:
+            self.again.set()
+        if self.beside:
+            self.may_watch("7")
+        if self.fails and self.lists == 1:
+            raise ClusterUnavailable("away")
+        await self.whole.wait()
+        self.heard()
+        return "7"
+
+    async def watch(self, version: str) -> AsyncIterator[Sequence[WatchEvent]]:
+        assert version == "7"
+        yield [event(8)]
+        if self.expires:
+            raise ListExpired("too old")
+        await asyncio.Event().wait()
+
+    async def apply(self, events: Sequence[WatchEvent]) -> None:
+        self.applied += [int(told.resource_version) for told in events]
+        self.news.set()
+
+    def heard(self) -> None:
+        super().heard()
+        self.heard_of.append("list" if not self._whole else "watch")
+
+
+@asynccontextmanager
+async def followed(**changed: Any) -> AsyncIterator[Kept]:
+    """A follower that runs for the block."""
+    metrics = Metrics()
+    database = cast(Database, None)  # it asks none
+    kept = Kept(
+        cast(Cluster, None),
+        database,
+        metrics,
+        MirrorHealth(),
+        lambda: NOW,
+        chance=lambda: 0.0,
+        gather_seconds=0.0,
+        **changed,
+    )
+    running = asyncio.create_task(kept.run())
+    try:
+        yield kept
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_what_changes_while_a_list_is_read_is_taken_over_and_says_nothing_of_the_list() -> None:
+    async with followed() as kept:
+        await asyncio.wait_for(kept.news.wait(), 10)
+        assert kept.applied == [8] and kept.heard_of == [] and kept.lists == 1
+        kept.whole.set()
+
+
+async def test_a_list_that_must_be_whole_is_waited_for() -> None:
+    async with followed(beside=False) as kept:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert kept.applied == []
+        kept.whole.set()
+        await asyncio.wait_for(kept.news.wait(), 10)
+        assert kept.applied == [8]
+
+
+async def test_a_list_that_fails_ends_the_watch_beside_it_and_is_begun_again() -> None:
+    async with followed(fails=True) as kept:
+        await asyncio.wait_for(kept.again.wait(), 30)
+        assert kept.health.troubles["Things"] == "away"
+        kept.whole.set()
+
+
+async def test_a_watch_that_expires_ends_the_list_beside_it_and_all_is_listed_again() -> None:
+    async with followed(expires=True) as kept:
+        await asyncio.wait_for(kept.again.wait(), 30)
+        assert kept.heard_of == []

@@ -13,9 +13,9 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from footplate_api.database import Database
 from footplate_api.errors import ApiError, DatabaseUnavailable, ListExpired
@@ -47,10 +47,15 @@ class Follower(ABC):
     chance: Callable[[], float] = random.random
     gather_seconds: float = GATHER_SECONDS
     failures: int = 0  # since a watch last worked
+    _begun: asyncio.Future[str] | None = field(default=None, init=False)  # version of the list that is read
+    _whole: bool = field(default=False, init=False)  # the list has been taken over
 
     @abstractmethod
     async def list(self) -> str:
-        """Takes over all that exists; returns the version from which to watch."""
+        """Takes over all that exists; returns the version from which to watch.
+
+        Where what changes meanwhile may be taken over beside it, it says that version before: `may_watch`.
+        """
 
     @abstractmethod
     def watch(self, version: str) -> AsyncIterator[Sequence[WatchEvent]]:
@@ -64,7 +69,7 @@ class Follower(ABC):
         """Follows until cancelled; trouble with Kubernetes or the database is waited out."""
         while True:
             try:
-                await self._follow(await self.list())
+                await self._round()
             except ListExpired as error:
                 log.info("listing %s again: %s", self.kind, error)
                 await self._wait()
@@ -78,6 +83,37 @@ class Follower(ABC):
             except Exception as error:  # the edge of the task: nobody would start it again
                 log.exception("the mirror of %s stumbled", self.kind)
                 await self._trouble(f"The mirror of {self.kind} failed with {type(error).__name__}.")
+
+    def may_watch(self, version: str) -> None:
+        """The list that is read shows this version: what comes after it may be taken over already."""
+        if self._begun is not None and not self._begun.done():
+            self._begun.set_result(version)
+
+    async def _round(self) -> None:
+        """Lists, and watches what changes after the list until it is time to list again."""
+        self._begun, self._whole = asyncio.get_running_loop().create_future(), False
+        listing = asyncio.create_task(self._list())
+        tasks: list[asyncio.Task[None]] = [listing]
+        try:
+            first: set[asyncio.Future[Any]] = {listing, self._begun}
+            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+            if not self._begun.done():
+                await listing  # raises what went wrong
+            following = asyncio.create_task(self._follow(self._begun.result()))
+            tasks.append(following)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in tasks:
+                if task.done():
+                    task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _list(self) -> None:
+        version = await self.list()
+        self._whole = True
+        self.may_watch(version)
 
     async def _trouble(self, detail: str) -> None:
         self.health.troubles[self.kind] = detail
@@ -95,11 +131,15 @@ class Follower(ABC):
                 async for events in groups:
                     await self.apply(events)
                     version = events[-1].resource_version
-                    self.failures = 0
-                    self.heard()
+                    self._works()
+            self._works()
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    def _works(self) -> None:
+        """Kubernetes answered; that counts once the list is whole, too."""
+        if self._whole:
             self.failures = 0
             self.heard()
-            await asyncio.sleep(PAUSE_SECONDS)
 
     def heard(self) -> None:
         """Notes that Kubernetes answered."""

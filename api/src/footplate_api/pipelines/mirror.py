@@ -22,6 +22,9 @@ run as it is at L, so of rows of versions up to L it is the truth:
 - A row of a version above L was written after L: by another replica's watch, or by a POST
   between two pages. The list says nothing of it; the watch from L will.
 
+So the watch from L may begin with the second page: a list of 30,000 runs takes seconds, and for none of
+them is the table behind.
+
 A POST that is answered, deleted and listed before its own transaction begins leaves a row
 that is live until the next list.
 
@@ -106,6 +109,7 @@ class Mirror(Follower):
         self.timeline = before.timeline
         if version < before.newest_version:
             await self._set_back(before, version)
+        self.may_watch(page.resource_version)
         present: set[str] = set()
         while True:
             present |= await self._take(page, version)

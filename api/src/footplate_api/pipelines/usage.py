@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
@@ -63,6 +63,9 @@ class UsageFollower(ObjectFollower):
 
     async def lose(self, manifests: Iterable[Manifest]) -> None:
         await self.store(list(manifests))  # its last state may tell more than was heard before
+
+    async def keep(self, names: Collection[str]) -> None:
+        self.unreadable &= self.taken.keys()
 
     async def stored(self, manifests: Sequence[Manifest]) -> None:
         over = [known for known in manifests if self._is_over(known)]

@@ -1,0 +1,277 @@
+"""`make bill`: what a run costs, from the question before it begins to the bill of its team.
+
+A run of a team is tried, submitted, restarted, suspended, resumed, and stopped by its budget. Its bill is
+then told by `kubectl`, by the API, and by Kubernetes' own times of its pods, and all three must be the same.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import yaml
+
+from demo.api import Api, team_apis
+from demo.display import console, heading
+from demo.kube import ROOT, DemoError, Kube
+from demo.pod_times import PodTimes, dollars, span, watched
+
+RUN: Final = "billed"
+TEAM: Final = "vision"
+PROFILE: Final = "local-cpu"
+# Dollars an hour of a whole node, by how it was bought: ten cents a second, and four.
+HOURLY: Final = {"onDemand": Fraction(360), "spot": Fraction(144)}
+SPOT: Final = {"karpenter.sh/capacity-type": "spot"}
+BUDGET: Final = 2.5
+WAIT_SECONDS: Final = 180.0
+_CENTS: Final = Fraction(1, 20_000)  # half of what the last shown digit says
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Bill:
+    """Who asks what of one run in one namespace."""
+
+    kube: Kube
+    namespace: str
+    team: Api
+    finance: Api
+    times: PodTimes
+
+    @property
+    def path(self) -> str:
+        """Of the run, in the API."""
+        return f"/v1/namespaces/{self.namespace}/runs/{RUN}"
+
+    def status(self) -> dict[str, Any]:
+        """Of the run, by kubectl."""
+        found = self.kube.get("trainingrun", RUN, "-n", self.namespace)
+        status: dict[str, Any] = (found or {}).get("status", {})
+        return status
+
+    def kubectl(self, *arguments: str) -> str:
+        """What it says, shown with the command."""
+        console.print(f"$ kubectl {' '.join(arguments)}", markup=False)
+        said = self.kube.kubectl(*arguments, "-n", self.namespace).rstrip()
+        print(said, flush=True)
+        return said
+
+    def change(self, spec: Mapping[str, Any]) -> None:
+        """Of the run's spec, by kubectl."""
+        self.kubectl("patch", "trun", RUN, "--type=merge", "--patch", json.dumps({"spec": spec}))
+
+    def until(self, what: str, found: Callable[[], T | None]) -> T:
+        """What `found` gives once it gives anything; DemoError where it does not in time."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            if (value := found()) is not None:
+                return value
+            if time.monotonic() >= deadline:
+                raise DemoError(f"waited {WAIT_SECONDS:.0f} s for {what}: {json.dumps(self.status())[:2000]}")
+            time.sleep(0.5)
+
+    def trains(self, attempt: int) -> int:
+        """The step once this attempt trains."""
+
+        def reached() -> int | None:
+            status = self.status()
+            numbers = [known["number"] for known in status.get("attempts", ())]
+            step: int = status.get("progress", {}).get("step", 0)
+            return step if status.get("phase") == "Running" and max(numbers, default=0) >= attempt else None
+
+        return self.until(f"attempt {attempt} to train", reached)
+
+    def rests(self, reason: str) -> dict[str, Any]:
+        """The status once the run is suspended for this reason and all its pods have ended."""
+
+        def reached() -> dict[str, Any] | None:
+            status = self.status()
+            reasons = {known["reason"] for known in status.get("conditions", ())}
+            return status if status.get("phase") == "Suspended" and reason in reasons else None
+
+        status = self.until(f"the run to be suspended ({reason})", reached)
+        if not self.times.ended(WAIT_SECONDS):
+            raise DemoError(f"pods of {RUN} have not ended {WAIT_SECONDS:.0f} s after it was suspended")
+        return status
+
+
+def play(kube: Kube, namespace: str, manifest: Mapping[str, Any]) -> None:
+    """All of it; DemoError where two of the three bills differ.
+
+    Args:
+        manifest: of a run that would train for minutes.
+    """
+    with team_apis(kube, namespace) as (team, finance), watched(kube, namespace, RUN) as times:
+        bill = Bill(kube, namespace, team, finance, times)
+        price(bill)
+        submit(bill, manifest)
+        disturb(bill)
+        compare(bill, exceed(bill))
+
+
+def price(bill: Bill) -> None:
+    """Finance states what nodes cost."""
+    heading(f"1. Prices of nodes of {PROFILE}: on demand, and as spot")
+    for capacity, hourly in HOURLY.items():
+        if _price(bill, capacity) != hourly:
+            entry = {"profile": PROFILE, "capacity": capacity, "dollarsPerNodeHour": float(hourly)}
+            said = bill.finance.post("/v1/prices", {**entry, "source": "make bill"})
+            console.print(f"POST /v1/prices: {said['id']} from {said['effectiveFrom']}", markup=False)
+        known = partial(_has_price, bill, capacity, hourly)
+        bill.until(f"the API to know the price of {capacity}", known)
+    print(bill.kube.kubectl("get", "prices").rstrip(), flush=True)
+
+
+def _has_price(bill: Bill, capacity: str, hourly: Fraction) -> bool | None:
+    return True if _price(bill, capacity) == hourly else None
+
+
+def _price(bill: Bill, capacity: str) -> Fraction | None:
+    """That is in force."""
+    for known in bill.finance.get(f"/v1/profiles/{PROFILE}")["prices"]:
+        if known["capacity"] == capacity and not known["region"]:
+            return Fraction(str(known["dollarsPerNodeHour"]))
+    return None
+
+
+def submit(bill: Bill, manifest: Mapping[str, Any]) -> None:
+    """The team asks what an hour costs, and submits."""
+    heading("2. The team asks what an hour of its run would cost, and submits it with a budget")
+    collection = f"/v1/namespaces/{bill.namespace}/runs"
+    tried = bill.team.post(f"{collection}?dryRun=true", manifest)
+    console.print(f"POST {collection}?dryRun=true: {json.dumps(tried['hourly'])}", markup=False)
+    made = bill.team.post(collection, manifest, {"Idempotency-Key": f"bill-{time.time_ns()}"})
+    console.print(f"POST {collection}: {made['name']}, uid {made['uid']}", markup=False)
+    bill.trains(1)
+
+
+def disturb(bill: Bill) -> None:
+    """A worker goes, and somebody suspends the run for a while."""
+    heading("3. A worker is deleted: a second attempt")
+    worker = f"footplate.dev/run={RUN},footplate.dev/role=worker,footplate.dev/index=1"
+    bill.kubectl("delete", "pod", "-l", worker, "--wait=false")
+    console.print(f"trains again at step {bill.trains(2)}")
+
+    heading("4. Suspended and resumed")
+    bill.change({"suspend": True})
+    cost = bill.rests("Suspended")["cost"]
+    console.print(f"suspended at {cost['dollars']} dollars; it costs nothing meanwhile")
+    bill.change({"suspend": False})
+    bill.trains(3)
+
+
+def exceed(bill: Bill) -> dict[str, Any]:
+    """The budget is spent; the status then."""
+    heading(f"5. The budget of {BUDGET} dollars is spent")
+    bill.rests("BudgetExceeded")
+    bill.kubectl(
+        "get", "events", "--field-selector", f"involvedObject.name={RUN}", "--sort-by=.lastTimestamp"
+    )
+    return bill.until("the status to be of the end of the last pod", lambda: _settled(bill))
+
+
+def _settled(bill: Bill) -> dict[str, Any] | None:
+    status = bill.status()
+    last = max(span(pod)[1] for pod in bill.times.pods.values())
+    until = status["cost"].get("until", "")
+    return status if until >= time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(last)) else None
+
+
+def compare(bill: Bill, status: Mapping[str, Any]) -> None:
+    """The bill by Kubernetes' own times, by the run's status and by the API; and what is idle beside."""
+    heading("6. The bill, by team and by attempt")
+    path = f"{bill.path}/cost?pods=true"
+    told = bill.until("the API to have the end of every pod", lambda: _ended(bill.team.get(path)))
+    for attempt in told["attempts"]:
+        console.print(f"attempt {attempt['attempt']}: {attempt['dollars']:.4f} dollars, {_seconds(attempt)}")
+    costs = bill.team.get("/v1/costs?groupBy=label:team")
+    for row in costs["rows"]:
+        console.print(f"team {row['group']['label:team']}: {row['dollars']:.4f} dollars", markup=False)
+    bill.kubectl("get", "trun", RUN)
+    own = by_kubernetes(bill, told)
+    _same("kubectl get trun", status["cost"]["dollars"], "REST", told["total"]["dollars"])
+    _same("REST", told["total"]["dollars"], "the pods' own times", float(own))
+    if abs(Fraction(str(told["total"]["dollars"])) - own) > _CENTS:
+        raise DemoError(
+            f"the bill is {told['total']['dollars']} dollars; by the pods' own times {float(own)}"
+        )
+    console.print(f"by Kubernetes' own times of {len(bill.times.pods)} pods: {float(own):.4f} dollars")
+    cluster(bill)
+
+
+def _ended(cost: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return cost if cost["pods"] and all(pod["end"] and not pod["estimated"] for pod in cost["pods"]) else None
+
+
+def _seconds(amounts: Mapping[str, Any]) -> str:
+    return f"{amounts['nodeSeconds']} seconds of a node"
+
+
+def by_kubernetes(bill: Bill, told: Mapping[str, Any]) -> Fraction:
+    """Dollars by the pods' own times, each of which must be the bill's to the second."""
+    nodes = {node["metadata"]["name"]: node for node in (bill.kube.get("nodes") or {})["items"]}
+    billed = {pod["uid"]: (pod["start"], pod["end"]) for pod in told["pods"]}
+    own = {uid: tuple(map(_written, span(pod))) for uid, pod in bill.times.pods.items() if span(pod)[0]}
+    if billed != own:
+        raise DemoError(f"pods held their nodes {own} by Kubernetes, {billed} by the bill")
+    pods = [bill.times.pods[uid] for uid in own]
+    return sum((dollars(pod, nodes, _hourly(nodes[pod["spec"]["nodeName"]])) for pod in pods), Fraction(0))
+
+
+def _hourly(node: Mapping[str, Any]) -> Fraction:
+    spot = SPOT.items() <= node["metadata"]["labels"].items()
+    return HOURLY["spot" if spot else "onDemand"]
+
+
+def cluster(bill: Bill) -> None:
+    """All runs and what is idle are what the nodes cost."""
+    until = int(time.time()) - 1
+    since = until - 30
+    window = f"from={_written(since)}&to={_written(until)}"
+    rows = bill.finance.get(f"/v1/costs?groupBy=profile&idle=true&formerNamespaces=true&{window}")["rows"]
+    spent = sum(
+        (Fraction(str(row["dollars"])) for row in rows if row["group"]["profile"] == PROFILE), Fraction(0)
+    )
+    count = sum(node["count"] for node in bill.finance.get(f"/v1/profiles/{PROFILE}")["nodes"])
+    whole = count * (until - since) * HOURLY / 3600
+    console.print(
+        f"{count} nodes for {until - since} s: {float(whole):.4f} dollars; runs + idle {float(spent):.4f}"
+    )
+    if abs(spent - whole) > len(rows) * _CENTS:
+        raise DemoError(f"runs and idle together are {float(spent)} dollars, the nodes {float(whole)}")
+
+
+def _same(who: str, amount: float, other: str, theirs: float) -> None:
+    if round(amount, 2) != round(theirs, 2):
+        raise DemoError(f"{who} says {amount} dollars, {other} {theirs}")
+
+
+def _written(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
+
+
+def manifest() -> dict[str, Any]:
+    """tiny-decoder on all three nodes, longer, under a team's name and with a budget."""
+    run: dict[str, Any] = yaml.safe_load((ROOT / "examples/tiny-decoder.yaml").read_text())
+    run["metadata"] = {"name": RUN, "labels": {"team": TEAM}}
+    spec = run["spec"]
+    spec["compute"]["nodes"] = 3
+    spec["training"] |= {"steps": 100_000, "globalBatchSize": 12, "microBatchSize": 2}
+    spec["training"]["optimizer"]["learningRate"] = 0.003  # "3e-3" is a text to PyYAML
+    spec["checkpoint"]["uri"] = f"/shared/checkpoints/{RUN}"
+    spec["budget"] = {"dollars": BUDGET}
+    return run
+
+
+@contextmanager
+def fresh(kube: Kube) -> Iterator[None]:
+    """Without what an earlier bill left."""
+    kube.kubectl("delete", "trainingrun", RUN, "--ignore-not-found", "--wait=true")
+    yield
+    kube.kubectl("delete", "trainingrun", RUN, "--wait=false")
