@@ -20,7 +20,7 @@ from footplate_api.ports import EventType, Resource, WatchEvent
 from footplate_ledger.usage import RUNNING, TOLD, Evidence, PodUsage, gathered
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.mirrors import mirror
-from tests.component.footplate_api.usages import follower, known, node_record, put, record
+from tests.component.footplate_api.usages import follower, known, node_record, put, record, store
 from tests.support.loop_lag import loop_lag
 from tests.support.usage_worlds import HOUR, T0, node, pod, tellings, world
 
@@ -58,6 +58,16 @@ async def test_any_order_any_repetition_and_any_split_are_the_same_rows(
             else:
                 await replica.apply([WatchEvent(EventType.MODIFIED, made)])
     assert await stored(database) == gathered(every)
+
+
+async def test_who_is_told_late_what_another_replica_knows_better_does_not_forget_it(
+    database: Database,
+) -> None:
+    early = pod(end=Evidence(RUNNING, T0 + 60))
+    for told in (pod(), early):  # both had read the table before either wrote it
+        await store(database, [told], [node(end=told.end)])
+    assert await stored(database) == {"p1": pod()}
+    assert (await known(database, [], ["n1"])).nodes["n1"].usage == node(end=pod().end)
 
 
 async def test_what_nobody_tells_of_any_more_stands(database: Database) -> None:
