@@ -99,9 +99,9 @@ class Handler(BaseHTTPRequestHandler):
     def _nothing(self) -> None:
         self.send(503, {"kind": "Status", "code": 503, "message": "nothing but reviews is served"})
 
-    def send(self, status: int, body: dict[str, Any]) -> None:
-        """An answer."""
-        content = json.dumps(body).encode()
+    def send(self, status: int, body: dict[str, Any] | bytes) -> None:
+        """An answer; bytes are JSON already."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))

@@ -16,6 +16,8 @@ from footplate_api.attempts import routes as attempts
 from footplate_api.audit import routes as audit
 from footplate_api.checkpoints import routes as checkpoints
 from footplate_api.coordinators.service import Coordinators
+from footplate_api.costs import routes as costs
+from footplate_api.costs.service import Costs
 from footplate_api.document import Document
 from footplate_api.edge import Context
 from footplate_api.identity.authentication import Authentication
@@ -35,15 +37,19 @@ from footplate_api.runs import routes as runs
 from footplate_api.staleness import Staleness
 from footplate_api.startup import StartupGate
 from footplate_api.system import routes as system
+from footplate_api.tariff import routes as tariff
+from footplate_api.tariff.service import Tariffs
 
 LEAVE_SECONDS: Final = 5.0  # for connections to be closed at the end
 ROUTERS: Final = tuple(
-    part.router for part in (runs, attempts, metrics, checkpoints, audit, system, page, document)
+    part.router
+    for part in (runs, attempts, metrics, checkpoints, costs, tariff, audit, system, page, document)
 )  # all that is served
 _TAGS: Sequence[dict[str, str]] = (
     {"name": "runs", "description": "TrainingRuns: created in Kubernetes, remembered here for good."},
     {"name": "metrics", "description": "Metric history, one row a step."},
     {"name": "checkpoints", "description": "Durable checkpoints."},
+    {"name": "costs", "description": "Dollars, energy and carbon, and what they are reckoned by."},
     {"name": "audit", "description": "Who asked for which write, and what came of it."},
     {"name": "system", "description": "Probes, versions, Prometheus metrics."},
 )
@@ -87,6 +93,8 @@ def create_app(context: Context) -> FastAPI:
     app.state.document = Document(app.openapi)
     app.state.admission = Admission()
     app.state.coordinators = Coordinators(context.database, context.cluster)
+    app.state.tariffs = Tariffs(context.database)
+    app.state.costs = Costs(context.database, app.state.tariffs)
     for router in ROUTERS:
         app.include_router(router)
     edge.install(app)

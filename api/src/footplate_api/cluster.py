@@ -1,4 +1,4 @@
-"""The only Kubernetes client of the API: of TrainingRuns, and of the namespaces that they are in.
+"""The only Kubernetes client of the API: of runs, of their namespaces, and of what their costs follow from.
 
 The client's package is large: only its transport and login are imported, as one import of a
 typed API costs up to 90 MB of resident memory (CoreV1Api; the one of custom objects 2 MB).
@@ -31,17 +31,17 @@ from footplate_api.errors import (
     InstallationLacksRights,
     ListExpired,
 )
-from footplate_api.ports import EventType, ListPage, Manifest, WatchEvent
+from footplate_api.ports import EventType, ListPage, Manifest, Resource, WatchEvent
 from footplate_contracts.names import GROUP, VERSION
 
 PLURAL: Final = "trainingruns"
 FIELD_MANAGER: Final = "footplate-api"
-PROFILES: Final = f"/apis/{GROUP}/{VERSION}/computeprofiles"
 NAMESPACES: Final = "/api/v1/namespaces"
 JSON: Final = "application/json"
 METADATA: Final = f"{JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 METADATA_LIST: Final = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 PAGE: Final = 500  # objects a list request
+RECORDS_A_PAGE: Final = 100  # of usage: one may have a hundred kilobytes
 REQUEST_SECONDS: Final = 15.0
 # Short watches: a connection that died silently is noticed after one of them.
 WATCH_SECONDS: Final = 60
@@ -113,7 +113,7 @@ class KubernetesCluster:
 
     async def get_profile(self, name: str) -> Manifest | None:
         try:
-            found: Manifest = await self._ask("GET", f"{PROFILES}/{quote(name, safe='')}", {})
+            found: Manifest = await self._ask("GET", _of(Resource.PROFILES, name), {})
         except ClusterRefused as error:
             if error.status == _NOT_FOUND:
                 return None
@@ -139,13 +139,33 @@ class KubernetesCluster:
     def watch_namespaces(self, resource_version: str) -> AsyncIterator[Sequence[WatchEvent]]:
         return self._watch(NAMESPACES, METADATA, resource_version)
 
+    async def create_price(self, manifest: Manifest, dry_run: bool = False) -> Manifest:
+        query = {**_CREATING, **({"dryRun": "All"} if dry_run else {})}
+        created: Manifest = await self._ask("POST", _of(Resource.PRICES), query, dict(manifest))
+        return created
+
+    async def get_price(self, name: str) -> Manifest:
+        found: Manifest = await self._ask("GET", _of(Resource.PRICES, name), {})
+        return found
+
+    async def delete_record(self, name: str, uid: str, resource_version: str) -> None:
+        options = {"preconditions": {"uid": uid, "resourceVersion": resource_version}}
+        await self._ask("DELETE", _of(Resource.USAGE, name), {}, options)
+
+    async def list_objects(self, resource: Resource, token: str | None) -> ListPage:
+        limit = RECORDS_A_PAGE if resource is Resource.USAGE else PAGE
+        return await self._list(_of(resource), JSON, token, limit)
+
+    def watch_objects(self, resource: Resource, resource_version: str) -> AsyncIterator[Sequence[WatchEvent]]:
+        return self._watch(_of(resource), JSON, resource_version)
+
     async def review(self, path: str, manifest: Manifest) -> Manifest:
         """A review object of Kubernetes with its status, which nothing is stored for."""
         reviewed: Manifest = await self._ask("POST", path, {}, dict(manifest))
         return reviewed
 
-    async def _list(self, path: str, accept: str, token: str | None) -> ListPage:
-        query = {"limit": str(PAGE), **({"continue": token} if token else {})}
+    async def _list(self, path: str, accept: str, token: str | None, limit: int = PAGE) -> ListPage:
+        query = {"limit": str(limit), **({"continue": token} if token else {})}
         page = await self._ask("GET", path, query, accept=accept)
         metadata = page["metadata"]
         return ListPage(page["items"], metadata["resourceVersion"], metadata.get("continue") or None)
@@ -207,6 +227,11 @@ def _path(namespace: str = "") -> str:
     """Where the runs of a namespace are, or those of all."""
     place = f"namespaces/{quote(namespace, safe='')}/" if namespace else ""
     return f"/apis/{GROUP}/{VERSION}/{place}{PLURAL}"
+
+
+def _of(resource: Resource, name: str = "") -> str:
+    """Where the objects of a kind of the whole cluster are, or the one of this name."""
+    return f"/apis/{GROUP}/{VERSION}/{resource}{'/' if name else ''}{quote(name, safe='')}"
 
 
 async def events(chunks: AsyncIterator[bytes]) -> AsyncIterator[Sequence[WatchEvent]]:

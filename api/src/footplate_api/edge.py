@@ -42,6 +42,7 @@ from footplate_api.pipelines.ingest import Ingest
 from footplate_api.ports import Cluster
 from footplate_api.problems import MEDIA_TYPE, invalid, problem
 from footplate_api.startup import Startup
+from footplate_api.tariff.service import Tariffs
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +100,13 @@ def ingest(request: Request) -> Ingest:
     return found
 
 
+def tariffs(request: Request) -> Tariffs:
+    """Prices and intensities, for the application that answers `request`."""
+    found = request.app.state.tariffs
+    assert isinstance(found, Tariffs)
+    return found
+
+
 async def _admitted(request: Request, context: Contextual) -> AsyncIterator[bytes]:
     size = bodies.announced(request)
     admission: Admission = request.app.state.admission
@@ -111,6 +119,7 @@ async def _run_body(request: Request, context: Contextual) -> bytes:
     return await bodies.read(request, RUN_LIMIT, context.patience)
 
 
+Pricing = Annotated[Tariffs, Depends(tariffs)]
 Ingesting = Annotated[Ingest, Depends(ingest)]
 AdmittedBody = Annotated[bytes, Depends(_admitted, scope="function")]
 """Of telemetry: it is not read before there is room for it, which it has until it is answered."""

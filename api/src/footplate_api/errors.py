@@ -7,6 +7,7 @@ ApiError
 ├── TooManyRequests       429  of one caller
 ├── Invalid               422  the request says something that cannot be (also a ValueError)
 ├── RunNotFound           404
+├── ProfileNotFound       404
 ├── RunMismatch           409  a batch of another run than its sender's
 ├── ClusterRefused        4xx  the API server's own word, its status kept
 ├── InstallationLacksRights  502  the API server refuses this API's own account, whoever the caller is
@@ -131,6 +132,13 @@ class RunNotFound(ApiError):
 
     status = 404
     title = "Run not found"
+
+
+class ProfileNotFound(ApiError):
+    """Kubernetes shows no ComputeProfile of this name."""
+
+    status = 404
+    title = "Profile not found"
 
 
 class RunMismatch(ApiError):

@@ -6,6 +6,7 @@ Labels are bounded: routes are templates, never paths.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -17,6 +18,11 @@ from prometheus_client.process_collector import ProcessCollector
 
 SILENT_SECONDS: Final = 90.0  # a watch ends after 75 s at most, whatever becomes of the API server
 RUNS: Final = "TrainingRuns"  # the kind without which nothing is mirrored
+USAGE: Final = "UsageRecords"
+PRICES: Final = "PriceEntries"
+CARBON: Final = "CarbonIntensities"
+PROFILES: Final = "ComputeProfiles"
+OF_COSTS: Final = frozenset({USAGE, PRICES, CARBON, PROFILES})  # what costs follow from, beside runs
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -58,6 +64,17 @@ class Metrics:
         self.mirror_events = Counter(
             "footplate_api_mirror_events", "Changes of TrainingRuns seen.", registry=self.registry
         )
+        self.objects_skipped = Counter(
+            "footplate_api_objects_skipped",
+            "Objects of what costs follow from that could not be read, each once for every change of it.",
+            ("kind",),
+            registry=self.registry,
+        )
+        self.usage_records_taken = Counter(
+            "footplate_api_usage_records_taken",
+            "UsageRecords that were over, and were deleted from Kubernetes once they were stored.",
+            registry=self.registry,
+        )
         self.mirror_failures = Counter(
             "footplate_api_mirror_failures",
             "Lists and watches that failed, or could not be stored.",
@@ -79,6 +96,7 @@ class MirrorHealth:
     )  # with Kubernetes, by kind: of its last list or watch
 
     heard_at: datetime | None = None  # of runs; Kubernetes says something every minute
+    heard: dict[str, datetime] = field(default_factory=dict)  # of what costs follow from, by kind
 
     refusal: str | None = None  # why this process must not go on
     refused: asyncio.Event = field(default_factory=asyncio.Event)
@@ -88,16 +106,23 @@ class MirrorHealth:
         self.refusal = self.troubles[RUNS] = sentence
         self.refused.set()
 
-    def stale(self, now: datetime) -> str | None:
-        """Since when changes in Kubernetes are not known here, `unknown` from the start on; None: they are.
+    def stale(self, now: datetime, kinds: Collection[str] = (RUNS,)) -> str | None:
+        """Since when changes of these kinds are not known here, `unknown` from the start on; None: they are.
 
         >>> MirrorHealth().stale(datetime(2026, 1, 31))
         'unknown'
         """
-        if self.heard_at is None:
+        heard = {RUNS: self.heard_at, **self.heard}
+        since = [self._missed(kind, heard.get(kind), now) for kind in kinds]
+        if "unknown" in since:
             return "unknown"
-        silent = (now - self.heard_at).total_seconds() > SILENT_SECONDS
-        return self.heard_at.isoformat(timespec="seconds") if RUNS in self.troubles or silent else None
+        return min((moment for moment in since if moment is not None), default=None)
+
+    def _missed(self, kind: str, heard_at: datetime | None, now: datetime) -> str | None:
+        if heard_at is None:
+            return "unknown"
+        silent = (now - heard_at).total_seconds() > SILENT_SECONDS
+        return heard_at.isoformat(timespec="seconds") if kind in self.troubles or silent else None
 
     @property
     def failure(self) -> str | None:

@@ -15,6 +15,15 @@ Manifest = Mapping[str, Any]
 """A Kubernetes object as plain JSON values."""
 
 
+class Resource(StrEnum):
+    """Kinds of the whole cluster that are followed, by the names that URLs have for them."""
+
+    USAGE = "usagerecords"
+    PRICES = "priceentries"
+    CARBON = "carbonintensities"
+    PROFILES = "computeprofiles"
+
+
 class EventType(StrEnum):
     """Types of watch events that change something; bookmarks only move the version."""
 
@@ -47,7 +56,7 @@ class ListPage:
     next_token: str | None
 
 
-class RunWriter(Protocol):
+class Writer(Protocol):
     """What is changed in the Kubernetes API, and read back; raises what all of `Cluster` does."""
 
     async def create_run(self, namespace: str, manifest: Manifest) -> Manifest:
@@ -68,9 +77,20 @@ class RunWriter(Protocol):
         """
         ...
 
+    async def create_price(self, manifest: Manifest, dry_run: bool = False) -> Manifest:
+        """Creates a PriceEntry under strict validation; the object as stored, or as it would be.
 
-class Cluster(RunWriter, Protocol):
-    """TrainingRuns in the Kubernetes API, and the namespaces that they are in.
+        Raises ClusterRefused with the API server's status and message.
+        """
+        ...
+
+    async def get_price(self, name: str) -> Manifest:
+        """The PriceEntry of this name; raises ClusterRefused (404)."""
+        ...
+
+
+class Cluster(Writer, Protocol):
+    """TrainingRuns in the Kubernetes API, the namespaces that they are in, and what their costs follow from.
 
     Every method raises ClusterUnavailable when the API server does not answer, and
     InstallationLacksRights when it refuses this program's own account.
@@ -113,4 +133,19 @@ class Cluster(RunWriter, Protocol):
 
     def watch_namespaces(self, resource_version: str) -> AsyncIterator[Sequence[WatchEvent]]:
         """As watch_runs; of namespaces the metadata only."""
+        ...
+
+    async def list_objects(self, resource: Resource, token: str | None) -> ListPage:
+        """As list_runs; of a kind of the whole cluster."""
+        ...
+
+    def watch_objects(self, resource: Resource, resource_version: str) -> AsyncIterator[Sequence[WatchEvent]]:
+        """As watch_runs; of a kind of the whole cluster."""
+        ...
+
+    async def delete_record(self, name: str, uid: str, resource_version: str) -> None:
+        """Deletes a UsageRecord as it is in this version.
+
+        Raises ClusterRefused (404; 409 where it has changed, or is another one of this name).
+        """
         ...

@@ -6,18 +6,20 @@ may be. A header says it for all of them, so that nobody has to know which answe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Final
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from footplate_api.observation import MirrorHealth
+from footplate_api.observation import OF_COSTS, RUNS, MirrorHealth
 
 HEADER: Final = "Footplate-Stale-Since"
 _READ: Final = ("GET", "HEAD")
 _OF_RUNS: Final = "/v1/"
+_COSTS: Final = re.compile(r"/v1/(costs|prices|profiles(/[^/]*)?|namespaces/[^/]*/runs/[^/]*/cost)")
 
 
 class Staleness:
@@ -30,7 +32,7 @@ class Staleness:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         reads = scope["type"] == "http" and scope["method"] in _READ and scope["path"].startswith(_OF_RUNS)
-        since = self._mirror.stale(self._now()) if reads else None
+        since = self._mirror.stale(self._now(), kinds(scope["path"])) if reads else None
 
         async def saying(message: Message) -> None:
             if since is not None and message["type"] == "http.response.start":
@@ -38,3 +40,14 @@ class Staleness:
             await send(message)
 
         await self._app(scope, receive, saying)
+
+
+def kinds(path: str) -> Collection[str]:
+    """Which kinds of Kubernetes the answer to a path rests on.
+
+    >>> kinds("/v1/namespaces/team-a/runs/gpt/metrics")
+    ('TrainingRuns',)
+    >>> len(kinds("/v1/costs"))
+    5
+    """
+    return (RUNS, *sorted(OF_COSTS)) if _COSTS.fullmatch(path) else (RUNS,)

@@ -45,17 +45,23 @@ def months(window: Span) -> Iterator[Span]:
         start = end
 
 
+def states(book: Book, month: Span, now: int) -> tuple[Book, list[tuple[int, Book]]]:
+    """The book when the month of `month` was closed, or as it is now; each later state, and since when."""
+    closed = min(month_end(month.start), now)
+    written = sorted({entry.created_at for entry in book.entries if closed < entry.created_at <= now})
+    return book.known_at(closed), [(at, book.known_at(at)) for at in written]
+
+
 def billed(cost: Costing, book: Book, window: Span, now: int) -> tuple[list[Billed], list[Adjustment]]:
     """The months of `window`, which begins and ends at some time, and the adjustments that concern them."""
     found: list[Billed] = []
     changed: list[Adjustment] = []
     for month in months(window):
-        closed = min(month_end(month.start), now)
-        before = cost(book.known_at(closed), month)
+        first, later = states(book, month, now)
+        before = cost(first, month)
         found.append(Billed(month, before))
-        written = sorted({entry.created_at for entry in book.entries if closed < entry.created_at <= now})
-        for at in written:
-            after = cost(book.known_at(at), month)
+        for at, state in later:
+            after = cost(state, month)
             if after.money != before.money:
                 changed.append(Adjustment(at, month, after.money - before.money))
             before = after

@@ -71,7 +71,7 @@ class Book:
 
     def entry(self, goods: Goods, moment: int) -> Entry | None:
         """The entry by which `goods` have their price in the second `moment`."""
-        for wanted in _candidates(goods):
+        for wanted in candidates(goods):
             entries = self._by_goods.get(wanted, [])
             at = bisect_right(entries, moment, key=lambda entry: entry.effective_from)
             for entry in reversed(entries[:at]):
@@ -81,10 +81,10 @@ class Book:
 
     def priced(self, goods: Goods, span: Span) -> Iterable[tuple[Span, Rate | None]]:
         """The parts of `span` in each of which one price holds."""
-        cuts = [cut for wanted in _candidates(goods) for cut in self._cuts.get(wanted, ())]
+        cuts = [cut for wanted in candidates(goods) for cut in self._cuts.get(wanted, ())]
         return ((part, self.rate(goods, part.start)) for part in span.cut(cuts))
 
 
-def _candidates(goods: Goods) -> list[Goods]:
+def candidates(goods: Goods) -> list[Goods]:
     """Whose entries hold for `goods`, the nearest first."""
     return [goods, replace(goods, region="")] if goods.region else [goods]

@@ -64,16 +64,6 @@ def test_rights_of_the_operator() -> None:
     assert rights(lease) == {("coordination.k8s.io", "leases"): {"get", "create", "update"}}
 
 
-def test_rights_of_the_api() -> None:
-    assert rights(one(rendered(), "ClusterRole", "footplate-api")) == {
-        ("footplate.dev", "trainingruns"): {"get", "list", "watch", "create", "delete"},
-        ("footplate.dev", "computeprofiles"): {"get"},
-        ("", "namespaces"): {"get", "list", "watch"},
-        ("authentication.k8s.io", "tokenreviews"): {"create"},
-        ("authorization.k8s.io", "subjectaccessreviews"): {"create"},
-    }
-
-
 def test_watched_namespaces_narrow_the_rights() -> None:
     objects = rendered("--set", "operator.watchNamespaces={research,demo}")
     bindings = [item for item in objects if item["kind"] in ("ClusterRoleBinding", "RoleBinding")]

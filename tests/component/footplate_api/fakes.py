@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from footplate_api.errors import ClusterRefused, ClusterUnavailable, ListExpired
-from footplate_api.ports import EventType, ListPage, Manifest, WatchEvent
+from footplate_api.ports import EventType, ListPage, Manifest, Resource, WatchEvent
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class FakeCluster:
     def __init__(self, page_size: int = 500, uid: str = "uid-of-kube-system") -> None:
         self.uid = uid
         self.namespaces: dict[str, dict[str, Any]] = {}
-        self.profiles: dict[str, dict[str, Any]] = {}
+        self.others: dict[Resource, dict[str, dict[str, Any]]] = {resource: {} for resource in Resource}
+        self.profiles = self.others[Resource.PROFILES]
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
         self.available = True
         self.silent = False
@@ -43,6 +44,7 @@ class FakeCluster:
         self.oldest = 0
         self._events: list[WatchEvent] = []
         self._namespace_events: list[WatchEvent] = []
+        self._other_events: dict[Resource, list[WatchEvent]] = {resource: [] for resource in Resource}
         self._news = asyncio.Condition()
 
     # -- what the API calls ----------------------------------------------------------
@@ -105,6 +107,39 @@ class FakeCluster:
 
     def watch_namespaces(self, resource_version: str) -> AsyncIterator[Sequence[WatchEvent]]:
         return self._watch(self._namespace_events, resource_version)
+
+    async def list_objects(self, resource: Resource, token: str | None) -> ListPage:
+        self._answer()
+        return self._page(self.others[resource], token)
+
+    def watch_objects(self, resource: Resource, resource_version: str) -> AsyncIterator[Sequence[WatchEvent]]:
+        return self._watch(self._other_events[resource], resource_version)
+
+    async def create_price(self, manifest: Manifest, dry_run: bool = False) -> Manifest:
+        self._answer()
+        about = manifest["metadata"]
+        name = about.get("name") or f"{about['generateName']}{uuid.uuid4().hex[:5]}"
+        if name in self.others[Resource.PRICES]:
+            raise ClusterRefused(f'priceentries.footplate.dev "{name}" already exists', status=409)
+        if dry_run:
+            return self._object(name, manifest["spec"], about)
+        return await self.put_object(Resource.PRICES, name, manifest["spec"], about)
+
+    async def get_price(self, name: str) -> Manifest:
+        self._answer()
+        return copy.deepcopy(self._found(Resource.PRICES, name))
+
+    async def delete_record(self, name: str, uid: str, resource_version: str) -> None:
+        self._answer()
+        about = self._found(Resource.USAGE, name)["metadata"]
+        if (about["uid"], about["resourceVersion"]) != (uid, resource_version):
+            raise ClusterRefused("the UID or version in the precondition does not match", status=409)
+        await self.remove_object(Resource.USAGE, name)
+
+    def _found(self, resource: Resource, name: str) -> dict[str, Any]:
+        if name not in self.others[resource]:
+            raise ClusterRefused(f'{resource}.footplate.dev "{name}" not found', status=404)
+        return self.others[resource][name]
 
     def _page(self, objects: Mapping[Any, dict[str, Any]], token: str | None) -> ListPage:
         start = int(token or 0)
@@ -171,6 +206,39 @@ class FakeCluster:
         gone["metadata"]["resourceVersion"] = str(self.version)
         await self._tell(EventType.DELETED, gone)
 
+    async def put_object(
+        self,
+        resource: Resource,
+        name: str,
+        spec: Mapping[str, Any],
+        metadata: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Creates or changes an object of a kind of the whole cluster."""
+        known = self.others[resource].get(name)
+        self.version += 1
+        stored = self._object(name, spec, {**(known["metadata"] if known else {}), **(metadata or {})})
+        self.others[resource][name] = stored
+        await self._tell_of(resource, EventType.MODIFIED if known else EventType.ADDED, stored)
+        return copy.deepcopy(stored)
+
+    def _object(self, name: str, spec: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
+        about = {"uid": str(uuid.uuid4()), "creationTimestamp": "2026-11-25T10:00:00Z", **metadata}
+        return {"metadata": {**about, "name": name, "resourceVersion": str(self.version)}, "spec": dict(spec)}
+
+    async def remove_object(self, resource: Resource, name: str) -> None:
+        """Deletes an object of a kind of the whole cluster."""
+        gone = self.others[resource].pop(name)
+        self.version += 1
+        gone["metadata"]["resourceVersion"] = str(self.version)
+        await self._tell_of(resource, EventType.DELETED, gone)
+
+    async def _tell_of(self, resource: Resource, kind: EventType, manifest: Mapping[str, Any]) -> None:
+        if self.silent:
+            return
+        self._other_events[resource].append(WatchEvent(kind, copy.deepcopy(dict(manifest))))
+        async with self._news:
+            self._news.notify_all()
+
     async def make_namespace(self, name: str, created: str) -> str:
         """Makes a namespace, anew if there is one with all that is in it; returns its uid."""
         for key in [key for key in self.objects if key[0] == name]:
@@ -206,6 +274,8 @@ class FakeCluster:
         """Compacts: watches from before now are refused."""
         self._events.clear()
         self._namespace_events.clear()
+        for events in self._other_events.values():
+            events.clear()
         self.version += 1
         self.oldest = self.version
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from fastapi.routing import APIRoute
 
 from footplate_api.app import ROUTERS
-from footplate_api.identity.caller import READ_METRICS, Caller, Right
+from footplate_api.identity.caller import READ_METRICS, RUNS, Caller, Right
 from footplate_api.identity.gate import OPEN
 from footplate_api.identity.reviewing import access_review
 from footplate_api.identity.rights import READS_METRICS, Demand
@@ -21,6 +21,7 @@ PEOPLE: Final = ("view", "edit", "admin", "nobody")
 OTHERWISE: Final = {
     "ingest_telemetry": "the coordinator of the run",
     "list_all_runs": "nothing; shows the namespaces whose runs one may `list`",
+    "list_costs": "nothing; shows the namespaces whose runs one may `list`; of `idle` all namespaces",
 }
 
 INTRODUCTION: Final = """<!-- Written by tests/component/footplate_api/test_rights.py under GOLDEN=write. -->
@@ -79,7 +80,8 @@ def _right(route: APIRoute) -> tuple[str, Callable[[str, str], Right] | None]:
 
 def _said(demand: Demand) -> str:
     what = f"{demand.resource}/{demand.subresource}" if demand.subresource else demand.resource
-    where = " in all namespaces" if demand.everywhere else ", by its name" if demand.named else ""
+    of_all = " in all namespaces" if demand.everywhere and demand.resource == RUNS else ""
+    where = ", by its name" if demand.named else of_all
     return f"`{demand.verb} {what}`{where}"
 
 
@@ -98,7 +100,8 @@ def page(table: Mapping[Asked, Mapping[tuple[str, str], bool]]) -> str:
     for asked, answers in table.items():
         if asked.demand is None and not asked.says:
             continue
-        assert asked.demand is None or not any(answers[person, OTHER] for person in PEOPLE), asked
+        bounded = asked.demand is not None and asked.demand(OTHER, "any").namespace
+        assert not bounded or not any(answers[person, OTHER] for person in PEOPLE), asked
         cells = " | ".join("+" if answers[person, BOUND] else "–" for person in PEOPLE)
         lines.append(f"| `{asked.method} {asked.path}` | {asked.says} | {cells} |")
     told = "`, `".join(sorted(OPEN))

@@ -202,10 +202,17 @@ async def kept(database: Database) -> int:
 
 # -- without creating ------------------------------------------------------------------
 
+GPU = {
+    "count": 8,
+    "product": "H100",
+    "memoryGiB": 80,
+    "peakTflops": {"bf16": 989, "fp32": 67},
+    "tdpWatts": 700.0,
+}
 PROFILE = {
     "spec": {
         "price": {"dollarsPerNodeHour": 24.6},
-        "gpu": {"count": 8, "tdpWatts": 700.0},
+        "gpu": GPU,
         "energy": {"powerUsageEffectiveness": 1.1, "gramsPerKilowattHour": 56.0},
     }
 }
@@ -222,19 +229,31 @@ async def test_a_dry_run_says_what_would_be_and_what_an_hour_would_cost(api: Api
         "labels": {},
         "annotations": {"footplate.dev/requested-by": "admin"},
         "spec": ASKED["spec"],
-        "hourly": {"nodes": 3, "dollars": "73.8", "kilowattHours": "18.48", "carbonKilograms": "1.03488"},
+        "hourly": {
+            "nodes": 3,
+            "dollars": "73.8",
+            "kilowattHours": "18.48",
+            "carbonKilograms": "1.03488",
+            "devicesOnly": True,
+            "carbonRank": "profile",
+            "carbonSource": "the profile's gramsPerKilowattHour",
+        },
     }
     assert api.cluster.objects == {} and await kept(api.context.database) == 0
 
 
 async def test_what_a_profile_does_not_say_is_unknown(api: Api) -> None:
     answer = await api.client.post(RUNS, json=ASKED, params={"dryRun": "true"})
-    assert answer.json()["hourly"] == {
-        "nodes": 3,
-        "dollars": None,
-        "kilowattHours": None,
-        "carbonKilograms": None,
-    }
+    hourly = answer.json()["hourly"]
+    assert hourly.pop("nodes") == 3 and set(hourly.values()) == {None} and len(hourly) == 6
+
+
+async def test_a_dry_run_tells_the_price_that_is_in_force(api: Api) -> None:
+    api.cluster.profiles["h100"] = PROFILE
+    entry = {"profile": "h100", "dollarsPerNodeHour": 30, "effectiveFrom": "2026-01-01T00:00:00Z"}
+    assert (await api.client.post("/v1/prices", json=entry)).status_code == 201
+    answer = await api.client.post(RUNS, json=ASKED, params={"dryRun": "true"})
+    assert answer.json()["hourly"]["dollars"] == "90"
 
 
 async def test_what_an_hour_would_cost_is_told_to_whoever_may_read_the_profile(api: Api) -> None:

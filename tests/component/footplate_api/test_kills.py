@@ -1,21 +1,37 @@
-"""Killed at any moment under load, the API loses no row that it gave a receipt for and has none twice."""
+"""Killed at any moment under load, the API loses no row that it gave a receipt for and has none twice.
+
+Nor does it lose a second of what was used, or bills one twice: usage is told meanwhile, and a record goes
+once it is stored.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from cluster.machine.ports import claim_ports
+from footplate_api.costs import reckoning
+from footplate_api.costs.reckoning import Keys
+from footplate_api.database import Database
+from footplate_api.tariff.service import Tariffs
+from footplate_ledger.prices import Book
+from footplate_ledger.tally import Rates, Tallies
+from footplate_ledger.time import Span
+from footplate_ledger.usage import RUNNING, TOLD, Evidence, Owner, PodUsage
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.fleet import backlog, plain, stored
 from tests.component.footplate_api.test_process import client, ready, serving
+from tests.component.footplate_api.usages import known, record
 from tests.support.review_server import of_pod
+from tests.support.usage_server import Records
+from tests.support.usage_worlds import DAY, T0, pod
 
 SIZES = (1, 20, 60, 300, 2000)  # rows of a batch: small ones and large ones have lanes of their own
 COORDINATORS = 8
@@ -54,6 +70,33 @@ class Coordinator:
 
 
 @dataclass
+class Operator:
+    """Tells of pods while they run and when they have ended, in records of runs that are gone by then."""
+
+    chance: random.Random
+    records: Records = field(default_factory=Records)
+    pods: dict[str, PodUsage] = field(default_factory=dict)
+    over: bool = False
+
+    async def run(self) -> None:
+        while not self.over:
+            number = len(self.pods)
+            owner = Owner("TrainingRun", "research", f"run-{number}", f"gone-{number}")
+            start = T0 + number * 60
+            end = Evidence(TOLD, start + self.chance.randrange(1, 60))
+            node = f"node-{number % 40}"
+            ended = pod(f"pod-{number}", owner=owner, node=node, start=start, end=end)
+            self.pods[ended.uid] = ended
+            await self._tell(ended)
+
+    async def _tell(self, ended: PodUsage) -> None:
+        name = f"{ended.owner.uid}-0"
+        self.records.put(name, record([replace(ended, end=Evidence(RUNNING, ended.start))]))
+        await asyncio.sleep(self.chance.uniform(0, 0.04))
+        self.records.put(name, record([ended], over=True))
+
+
+@dataclass
 class Restarted:
     """An API process that is killed and started again under those that send to it."""
 
@@ -62,15 +105,26 @@ class Restarted:
     port: int
     chance: random.Random
     coordinators: Sequence[Coordinator]
+    operator: Operator
     up: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def receipts(self) -> int:
         return sum(coordinator.receipts for coordinator in self.coordinators)
 
+    def serving(self) -> AbstractContextManager[object]:
+        url, records = plain(self.url), self.operator.records
+        return serving(self.folder, self.port, url, records, FOOTPLATE_LOG_LEVEL="CRITICAL")
+
+    async def take_all(self) -> None:
+        """One life of it in which it takes the records that are left."""
+        with self.serving():
+            left = self.operator.records.known
+            await eventually(lambda: asyncio.sleep(0, len(left)), lambda seen: seen == 0, seconds=60)
+
     async def live(self, early: bool) -> None:
         """One life of it, which is ended by SIGKILL under load, or while it starts."""
-        with serving(self.folder, self.port, plain(self.url), FOOTPLATE_LOG_LEVEL="ERROR"):
+        with self.serving():
             if early:
                 await asyncio.sleep(self.chance.uniform(0, 2))
                 return
@@ -97,14 +151,21 @@ async def test_what_has_a_receipt_is_there_once(
     chance = random.Random(seed)
     [port] = claim_ports(1)
     fleet = [Coordinator(number, random.Random(chance.random())) for number in range(COORDINATORS)]
-    api = Restarted(tmp_path, empty_url, port, chance, fleet)
+    api = Restarted(tmp_path, empty_url, port, chance, fleet, Operator(random.Random(seed)))
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         sending = [asyncio.create_task(coordinator.run(session, api.up)) for coordinator in fleet]
+        telling = asyncio.create_task(api.operator.run())
         for number in range(kills[empty_url.partition("+")[0]]):
             await api.live(early=number > 0 and chance.random() < early)
         for task in sending:
             task.cancel()
         await asyncio.gather(*sending, return_exceptions=True)
+        api.operator.over = True
+        await telling
+    taken = api.operator.records.taken
+    await api.take_all()
+    await check_usage(empty_url, api.operator.pods)
+    print(f"{taken} of {len(api.operator.pods)} records were taken meanwhile")
     found = await stored(empty_url)
     print(f"{api.receipts} receipts for {sum(known.acknowledged for known in fleet)} rows")
     for coordinator in fleet:
@@ -116,3 +177,18 @@ async def test_what_has_a_receipt_is_there_once(
 def whole(last: int) -> tuple[int, ...] | None:
     """What stored() says of a run that has each step from 1 to `last` once; None for nothing."""
     return (last,) * 4 if last else None
+
+
+async def check_usage(url: str, told: Mapping[str, PodUsage]) -> None:
+    """Each pod is there as it was told of last, and each of its seconds is billed once."""
+    database = Database(url)
+    there = (await known(database, told)).pods
+    window = Span(T0, T0 + 400 * DAY)
+    tallies = Tallies(await Tariffs(database).now(), window.end, [window.start, window.end])
+    async with database.read(60) as session:
+        await reckoning.add_all(session, tallies, window, Keys(lambda usage: "all"))
+    await database.close()
+    assert {uid: found.usage for uid, found in there.items()} == told
+    billed = tallies.found["all", 0].priced(Rates(Book([])))
+    seconds = sum(usage.end.until - usage.start for usage in told.values())
+    assert billed.unpriced.exact == seconds

@@ -35,6 +35,8 @@ from footplate_api.pipelines.namespaces import NamespaceMirror
 from footplate_api.runs.estimate import Hourly, hourly
 from footplate_api.runs.schemas import EXAMPLE
 from footplate_contracts.names import ExitCode
+from footplate_ledger.account import Tariff
+from footplate_ledger.prices import Book
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.mirrors import following, found
 
@@ -123,7 +125,8 @@ async def test_a_run_and_a_profile_are_read(
     (tmp_path / "profile.yaml").write_text(PROFILE)
     kubectl(kubernetes, "apply", "--filename", str(tmp_path / "profile.yaml"))
     found = await client.get_profile("small")
-    assert found is not None and hourly(found["spec"], 2) == Hourly(dollars=Decimal("0.5"))
+    assert found is not None
+    assert hourly("small", found["spec"], 2, Tariff(Book([])), (), 0) == Hourly(dollars=Decimal("0.5"))
 
 
 SELECTORS = (

@@ -20,8 +20,9 @@ from cluster.machine.ports import claim_ports
 from footplate_contracts.names import ExitCode
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.support.limits import HASTE_VARIABLES
-from tests.support.review_server import reviewing
+from tests.support.review_server import Handler, reviewing
 from tests.support.reviewer import BEARER
+from tests.support.usage_server import Records, beside_reviews
 
 # Nobody answers at its server: the API must serve its history all the same.
 KUBECONFIG = """
@@ -49,12 +50,19 @@ def command(folder: Path, port: int, kubeconfig: Path | None = None) -> list[str
 
 @contextmanager
 def serving(
-    folder: Path, port: int, url: str | None = None, **variables: str
+    folder: Path, port: int, url: str | None = None, records: Records | None = None, **variables: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process on the database at `url`, by default a file in `folder`, with these environment variables."""
+    """A process on the database at `url`, by default a file in `folder`, with these environment variables.
+
+    `records` are what its API server has of usage.
+    """
     url = url or f"sqlite:///{folder}/data/footplate.db"
     environment = {**elsewhere(), "FOOTPLATE_DATABASE_URL": url, **HASTE_VARIABLES, **variables}
-    with reviewing(folder) as kubeconfig, ended(command(folder, port, kubeconfig), environment) as process:
+    handler = Handler if records is None else beside_reviews(records)
+    with (
+        reviewing(folder, handler) as kubeconfig,
+        ended(command(folder, port, kubeconfig), environment) as process,
+    ):
         yield process
 
 

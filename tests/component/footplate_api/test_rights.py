@@ -36,9 +36,12 @@ from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.settings import with_driver
 from footplate_contracts.names import API_AUDIENCE, REQUESTED_BY_ANNOTATION
 from tests.component.footplate_api import rights_page
+from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.rights_page import BOUND, OTHER, PEOPLE, Asked
 from tests.component.footplate_api.test_kubernetes import CRDS, kubectl, manifest, with_token
+from tests.component.footplate_api.usages import record
 from tests.support.chart import NAMESPACE, rendered
+from tests.support.usage_worlds import pod
 
 PAGE: Final = Path(__file__).parents[3] / "docs" / "rights.md"
 NEEDED: Final = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding")
@@ -221,6 +224,42 @@ async def test_a_run_is_created_and_deleted_for_its_caller(
         ("delete", stored["metadata"]["uid"], name),
         ("create", stored["metadata"]["uid"], name),
     ]
+
+
+async def test_what_costs_follow_from_is_read_and_written_with_no_more_than_the_apis_role(
+    installation: Installation, caller: httpx.AsyncClient
+) -> None:
+    """A price is entered for who may, and a record of a run that never was goes once it is stored."""
+    profile = {"spec": {"backend": "gloo"}, **of_kind("ComputeProfile", "small")}
+    usage = {"spec": record([pod()], over=True), **of_kind("UsageRecord", "uid-gpt-0")}
+    apply(installation.server, installation.folder, [profile, usage])
+    flags = ("--verb=update,list", "--resource=computeprofiles.footplate.dev")
+    kubectl(installation.server, "create", "clusterrole", "pricing", *flags)
+    to = ("--clusterrole=pricing", f"--serviceaccount={BOUND}:nobody")
+    kubectl(installation.server, "create", "clusterrolebinding", "pricing", *to)
+    headers = bearer(installation.token("nobody", f"--audience={API_AUDIENCE}"))
+    asked = {"profile": "small", "dollarsPerNodeHour": "0.1", "effectiveFrom": "2026-01-01T00:00:00Z"}
+    tried = await caller.post("/v1/prices", json=asked, headers=headers, params={"dryRun": "true"})
+    entered = await caller.post("/v1/prices", json=asked, headers=headers)
+    assert (tried.status_code, entered.status_code) == (200, 201), tried.text + entered.text
+    get = ("get", "price", "--output=jsonpath={.items[*].metadata.name} {.items[*].spec.createdBy}")
+    name = f"system:serviceaccount:{BOUND}:nobody"
+    assert kubectl(installation.server, *get) == f"{entered.json()['id']} {name}"
+
+    async def records() -> str:
+        return await asyncio.to_thread(kubectl, installation.server, "get", "usage", "--output=name")
+
+    await eventually(records, lambda left: left == "", seconds=30)
+    to = ("--clusterrole=view", f"--serviceaccount={BOUND}:default")
+    kubectl(installation.server, "create", "clusterrolebinding", "billing", *to)
+    everywhere = bearer(installation.token("default", f"--audience={API_AUDIENCE}"))
+    costs = {"from": "2026-11-25T00:00:00Z", "to": "2026-11-26T00:00:00Z"}
+    [row] = (await caller.get("/v1/costs", params=costs, headers=everywhere)).json()["rows"]
+    assert (row["nodeSeconds"], row["group"]) == (3600, {"namespace": "research"})
+
+
+def of_kind(kind: str, name: str) -> dict[str, Any]:
+    return {"apiVersion": "footplate.dev/v1alpha1", "kind": kind, "metadata": {"name": name}}
 
 
 # -- whose a token is ------------------------------------------------------------------------

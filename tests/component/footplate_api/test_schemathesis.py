@@ -26,6 +26,7 @@ from footplate_api.identity.caller import Caller
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.schemas import LARGEST
 from footplate_api.settings import with_driver
+from footplate_api.tariff.schemas import EXAMPLE
 from tests.component.footplate_api.strict_cluster import StrictCluster
 from tests.support.limits import HASTE
 from tests.support.reviewer import BEARER, FakeReviewer
@@ -79,6 +80,7 @@ def application(folder: Path, any_spec: bool = True) -> FastAPI:
     """
     database = Database(with_driver(f"sqlite:///{folder}/footplate.db"))
     cluster = StrictCluster(any_spec)
+    cluster.profiles[str(EXAMPLE["profile"])] = {"spec": {}}
     app = create_app(Context(database, cluster, FakeReviewer(), Metrics(), MirrorHealth(), access=HASTE))
     app.state.coordinators = Trusting(database, cluster)
     if any_spec:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from http.client import ACCEPTED, CREATED
 
 from footplate_api.audit.recording import Auditor
-from footplate_api.identity.caller import Caller, Right
-from footplate_api.ports import Manifest, RunWriter
+from footplate_api.identity.caller import PRICES, Caller, Right
+from footplate_api.ports import Manifest, Writer
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION
 
 
 class AuditedWriter:
-    """`ports.RunWriter` for one caller.
+    """`ports.Writer` for one caller.
 
     Raises also DatabaseUnavailable: what cannot be noted is not asked of Kubernetes.
     """
 
-    def __init__(self, cluster: RunWriter, auditor: Auditor) -> None:
+    def __init__(self, cluster: Writer, auditor: Auditor) -> None:
         self._cluster = cluster
         self._auditor = auditor
 
@@ -50,6 +50,20 @@ class AuditedWriter:
         async with self._auditor.noted(Right("delete", namespace=namespace, name=name), ACCEPTED) as outcome:
             outcome.uid = await self._cluster.delete_run(namespace, name, uid)
         return outcome.uid
+
+    async def create_price(self, manifest: Manifest, dry_run: bool = False) -> Manifest:
+        """A dry run changes nothing, and is not noted."""
+        if dry_run:
+            return await self._cluster.create_price(self.signed(manifest), dry_run)
+        name = str(manifest["metadata"].get("name", ""))
+        async with self._auditor.noted(Right("create", PRICES, name=name), CREATED) as outcome:
+            created = await self._cluster.create_price(self.signed(manifest))
+            outcome.uid = str(created["metadata"]["uid"])
+            outcome.name = "" if name else str(created["metadata"]["name"])
+        return created
+
+    async def get_price(self, name: str) -> Manifest:
+        return await self._cluster.get_price(name)
 
 
 def signed(manifest: Manifest, username: str) -> Manifest:

@@ -93,3 +93,9 @@ async def newest_first(
     if before is not None:
         statement = statement.where(Checkpoint.step < before)
     return (await session.scalars(statement.order_by(Checkpoint.step.desc()).limit(limit))).all()
+
+
+async def count(session: ReadSession, run_uid: str) -> int:
+    """How many steps of a run were committed, those that retention removed included."""
+    committed = select(func.count()).where(Checkpoint.run_uid == run_uid, Checkpoint.uri != "")
+    return await session.scalar(committed) or 0

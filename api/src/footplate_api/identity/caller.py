@@ -9,6 +9,7 @@ from footplate_contracts.names import GROUP
 
 RUNS: Final = "trainingruns"
 PROFILES: Final = "computeprofiles"
+PRICES: Final = "priceentries"
 POD_UID: Final = "authentication.kubernetes.io/pod-uid"
 _ACCOUNT: Final = "system:serviceaccount:"
 _WRITES: Final = frozenset({"create", "update", "patch", "delete", "deletecollection"})

@@ -120,7 +120,11 @@ async def _note(request: Request, right: Right, refusal: Forbidden) -> None:
 
 def asks_for_former(request: Request) -> bool:
     """Whether runs of namespaces that are gone are wanted: only who may read all namespaces sees them."""
-    given = request.query_params.getlist("formerNamespaces")
+    return _asks_for(request, "formerNamespaces")
+
+
+def _asks_for(request: Request, name: str) -> bool:
+    given = request.query_params.getlist(name)
     return any(value.strip().lower() not in _FALSE for value in given)
 
 
@@ -135,16 +139,27 @@ async def _lists_former(request: Request) -> None:
         await authorization(request).demand(caller(request), LIST_EVERYWHERE)
 
 
+async def _sees_all_costs(request: Request) -> None:
+    if _asks_for(request, "idle") or asks_for_former(request):
+        await authorization(request).demand(caller(request), LIST_EVERYWHERE)
+
+
 async def _reads_metrics(request: Request) -> None:
     if request.app.state.context.access.metrics_public:
         return
     await authorization(request).demand(caller(request), READ_METRICS)
 
 
-def may(verb: str, *, named: bool = False, subresource: str = "", everywhere: bool = False) -> Any:
-    """A dependency that lets those pass who may do `verb` to runs of the path's namespace, or of all."""
-    return Depends(Demand(verb, subresource=subresource, named=named, everywhere=everywhere))
+def may(
+    verb: str, resource: str = RUNS, *, named: bool = False, subresource: str = "", everywhere: bool = False
+) -> Any:
+    """A dependency that lets those pass who may do `verb` to runs of the path's namespace, or of all.
+
+    A `resource` of the whole cluster is one of all namespaces.
+    """
+    return Depends(Demand(verb, resource, subresource, named, everywhere))
 
 
 LISTS_FORMER: Final = Depends(_lists_former)
+SEES_ALL_COSTS: Final = Depends(_sees_all_costs)  # what nobody held is everybody's, or the administrator's
 READS_METRICS: Final = Depends(_reads_metrics)

@@ -13,6 +13,8 @@ from footplate_api.models.label import RunLabel
 from footplate_api.models.metric import FurtherName, GivenUpTelemetry, MetricExtent, MetricRow, MetricSegment
 from footplate_api.models.namespace import Namespace
 from footplate_api.models.run import Run, RunSpec
+from footplate_api.models.tariff import BookEntry, CarbonSeries, Profile
+from footplate_api.models.usage import UsedNode, UsedPod
 
 __all__ = [
     "STEP_METRICS",
@@ -20,6 +22,8 @@ __all__ = [
     "AuditEntry",
     "AuditResult",
     "Base",
+    "BookEntry",
+    "CarbonSeries",
     "Checkpoint",
     "FurtherName",
     "GivenUpTelemetry",
@@ -29,9 +33,12 @@ __all__ = [
     "MetricRow",
     "MetricSegment",
     "Namespace",
+    "Profile",
     "Run",
     "RunCoordinator",
     "RunExporter",
     "RunLabel",
     "RunSpec",
+    "UsedNode",
+    "UsedPod",
 ]

@@ -1,21 +1,31 @@
-"""What an hour of a run costs, in dollars, energy and carbon, as its profile has it; pure.
+"""What an hour of a run costs, in dollars, energy and carbon, by the ledger's own units and prices; pure.
 
-What a profile does not say is unknown, and not nothing. Numbers are decimal: a profile's are read as
-they are written there, multiplied exactly, and rounded to a millionth.
+What nobody has said is unknown, and not nothing. Only what a kilowatt-hour emits is always known, if only
+as the world's mean; the estimate says by which rank.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Final
 
 from footplate_api import lenient
-from footplate_contracts.v1alpha1.computeprofile import Energy
+from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec
+from footplate_ledger.account import Tariff
+from footplate_ledger.carbon import Place, Rank, known
+from footplate_ledger.energy import rated
+from footplate_ledger.prices import Entry
+from footplate_ledger.records import exact, site_of
+from footplate_ledger.units import HOUR, Money, Rate, Seconds
+from footplate_ledger.usage import Goods
 
-_MILLIONTH: Final = Decimal("0.000001")
-_USUAL: Final = Decimal(str(Energy().power_usage_effectiveness))
+_DIGITS: Final = 6  # decimal places
+_AN_HOUR: Final = Seconds(Fraction(HOUR))
+Where = tuple[str, str]
+"""Provider and region of a node."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +33,11 @@ class Hourly:
     """Per hour of all nodes, spares included; None is unknown."""
 
     dollars: Decimal | None = None
-    kilowatt_hours: Decimal | None = None  # of the devices at their design power, times the data centre's PUE
+    kilowatt_hours: Decimal | None = None  # of the devices at their rated power, with cooling (PUE)
     carbon_kilograms: Decimal | None = None
+    devices_only: bool | None = None  # whether the rest of the nodes is not in the energy
+    carbon_rank: Rank | None = None
+    carbon_source: str | None = None
 
 
 def nodes(spec: Mapping[str, Any]) -> int | None:
@@ -34,32 +47,61 @@ def nodes(spec: Mapping[str, Any]) -> int | None:
     return None if workers is None else workers + (lenient.whole(compute, "spares") or 0)
 
 
-def hourly(profile: Mapping[str, Any], count: int | None) -> Hourly:
-    """Of `count` nodes of a profile with this `spec`."""
+def hourly(
+    name: str,
+    spec: Mapping[str, Any],
+    count: int | None,
+    tariff: Tariff,
+    places: Collection[Where],
+    now: int,
+) -> Hourly:
+    """Of `count` nodes of the profile of this name and `spec`, whose nodes are known in `places`.
+
+    Where these are several, it is not known in which a run will be: then the price is that of no region,
+    and the intensity that of the profile's zone, or the world's.
+    """
+    try:
+        profile = ComputeProfileSpec.from_any_release(spec)
+    except ValueError:
+        return Hourly()
     if count is None:
         return Hourly()
-    held = Decimal(count)
-    dollars = _decimal(lenient.mapping(profile, "price"), "dollarsPerNodeHour")
-    gpu, energy = lenient.mapping(profile, "gpu"), lenient.mapping(profile, "energy")
-    watts, devices = _decimal(gpu, "tdpWatts"), _decimal(gpu, "count")
-    effectiveness = _decimal(energy, "powerUsageEffectiveness") or _USUAL
-    power = None if watts is None or devices is None else watts * devices * held * effectiveness / 1000
-    grams = _decimal(energy, "gramsPerKilowattHour")
+    provider, region = next(iter(places)) if len(places) == 1 else ("", "")
+    rate = _rate(name, region, profile, tariff, now)
+    dollars = None if rate is None else _plain((rate * _AN_HOUR * count).shown(_DIGITS))
+    site, gpu = site_of(profile, provider, region), profile.gpu
+    if site.device is None or gpu is None:
+        return Hourly(dollars)
+    energy = rated(gpu.count * count, _AN_HOUR, site.device, site.effectiveness)
+    if site.rest is not None:
+        energy = energy + rated(count, _AN_HOUR, site.rest, site.effectiveness)
+    found = known(Place(site.grams, site.zone, provider, region), tariff.series, now)
     return Hourly(
-        None if dollars is None else _rounded(dollars * held),
-        None if power is None else _rounded(power),
-        None if power is None or grams is None else _rounded(power * grams / 1000),
+        dollars,
+        _plain(energy.shown(_DIGITS)),
+        _plain((energy * found.intensity).shown(_DIGITS)),
+        site.rest is None,
+        found.rank,
+        found.source,
     )
 
 
-def _decimal(parent: Mapping[str, Any], key: str) -> Decimal | None:
-    value = lenient.number(parent, key)
-    return None if value is None else Decimal(str(parent[key]))
+def _rate(name: str, region: str, profile: ComputeProfileSpec, tariff: Tariff, now: int) -> Rate | None:
+    """The price in force; what the profile states counts for as long as the book has nothing of it."""
+    price = profile.price
+    capacity = Capacity.ON_DEMAND if price is None else price.capacity
+    if price is not None and not _entered(name, tariff.book.entries):
+        return Rate(Fraction(round(exact(price.dollars_per_node_hour) * Money.NANO)))
+    return tariff.book.rate(Goods(name, capacity, region), now)
 
 
-def _rounded(value: Decimal) -> Decimal:
+def _entered(name: str, entries: Collection[Entry]) -> bool:
+    return any(entry.goods.profile == name for entry in entries)
+
+
+def _plain(value: Decimal) -> Decimal:
     """
-    >>> print(_rounded(Decimal("24.60000")), _rounded(Decimal("0.0000004")))
-    24.6 0
+    >>> print(_plain(Decimal("24.600000")), _plain(Decimal("0.000000")), _plain(Decimal("100.000000")))
+    24.6 0 100
     """
-    return Decimal(f"{value.quantize(_MILLIONTH):f}".rstrip("0").rstrip("."))
+    return Decimal(f"{value:f}".rstrip("0").rstrip("."))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Response, status
+from fastapi import APIRouter, Depends, Query, Response, status
 
 from footplate_api import bodies, conditional
+from footplate_api.asking import DryRun, idempotency_key
 from footplate_api.conditional import IfNoneMatch
-from footplate_api.edge import Contextual, Reading, RunBody
+from footplate_api.edge import Contextual, Pricing, Reading, RunBody
 from footplate_api.errors import (
     ClusterRefused,
     ClusterUnavailable,
@@ -37,16 +38,10 @@ Submitted = Annotated[dict[str, Any], Depends(_manifest)]
 Visible = Annotated[Within, Depends(_visible)]
 IdempotencyKey = Annotated[
     str | None,
-    Header(
-        alias=idempotency.HEADER,
-        max_length=255,
-        pattern=r"^[\x21-\x7e]+$",
-        description="a text that only this request has: sent again with it within 24 hours, it creates no"
-        " second run and is answered as it was",
+    idempotency_key(
+        "a text that only this request has: sent again with it within 24 hours, it creates no second run and"
+        " is answered as it was"
     ),
-]
-DryRun = Annotated[
-    bool, Query(alias="dryRun", description="only ask what would come of it: nothing is created")
 ]
 
 
@@ -55,12 +50,13 @@ async def _create(
     context: Contextual,
     authorization: Authorizing,
     writer: Writing,
+    tariffs: Pricing,
     key: IdempotencyKey = None,
     dry_run: DryRun = False,
 ) -> Response:
     if dry_run:
         preview = await service.preview(
-            context.cluster, authorization, writer.caller, writer.signed(manifest)
+            context.cluster, authorization, writer.caller, writer.signed(manifest), tariffs, context.now()
         )
         return Response(preview.model_dump_json(by_alias=True), media_type="application/json")
     if key is None:
@@ -75,7 +71,7 @@ router = APIRouter(tags=["runs"])
 
 _OWN, _ALL = "/v1/namespaces/{namespace}/runs", "/v1/runs"
 _KUBERNETES = (ClusterRefused, ClusterUnavailable, InstallationLacksRights)
-_OF_A_RUN = ("get_run", "delete_run", "read_metrics", "list_checkpoints", "list_attempts")
+_OF_A_RUN = ("get_run", "delete_run", "read_metrics", "list_checkpoints", "list_attempts", "read_run_cost")
 _ITS_NAMESPACE = {"namespace": "$response.body#/items/0/namespace"}
 _PREVIEW: Responses = {200: {"model": RunPreview, "description": "The run as it would be: of `dryRun`"}}
 

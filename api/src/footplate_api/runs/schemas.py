@@ -25,6 +25,7 @@ from footplate_api.runs.pagination import LONGEST
 from footplate_api.schemas import Asked, FormerNamespaces, Schema
 from footplate_contracts.names import Phase
 from footplate_contracts.v1alpha1.training import Stage
+from footplate_ledger.carbon import Rank
 
 EXAMPLE: JsonDict = {
     "metadata": {"name": "tiny-decoder"},
@@ -181,16 +182,20 @@ Exact = Annotated[
 
 
 class HourlyEstimate(Schema):
-    """What each hour would cost with all nodes, spares included, as the run's profile has it."""
+    """What each hour would cost with all nodes, spares included; null is unknown."""
 
-    nodes: int | None = Field(
-        description="that are held: workers and spares; null is unknown, here and below"
-    )
-    dollars: Exact | None
+    nodes: int | None = Field(description="that are held: workers and spares")
+    dollars: Exact | None = Field(description="by the price in force")
     kilowatt_hours: Exact | None = Field(
-        description="of the devices at their thermal design power, times the data centre's PUE"
+        description="of the devices at their rated power, and of the rest of the nodes where the profile"
+        " states it, times the data centre's PUE"
     )
     carbon_kilograms: Exact | None
+    devices_only: bool | None = Field(description="the rest of the nodes is not in the energy")
+    carbon_rank: Rank | None = Field(
+        description="where the intensity is from: the profile, a series, the mean of a zone, of the world"
+    )
+    carbon_source: str | None
 
 
 class RunPreview(Schema):

@@ -20,7 +20,7 @@ from footplate_api.identity.caller import LIST_EVERYWHERE, PROFILES, Caller, Rig
 from footplate_api.installation import repository as installation
 from footplate_api.labels.derived import ASKED_UNDER
 from footplate_api.models.run import Run
-from footplate_api.ports import Cluster, Manifest, RunWriter
+from footplate_api.ports import Cluster, Manifest, Writer
 from footplate_api.runs import estimate, keys, listing, pagination, plain, record, repository
 from footplate_api.runs.idempotency import HEADER, Asking, is_marked, marked
 from footplate_api.runs.listing import Within
@@ -34,7 +34,9 @@ from footplate_api.runs.schemas import (
     RunSubmission,
     RunSummary,
 )
+from footplate_api.tariff.service import Tariffs
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION
+from footplate_ledger.time import second
 
 CONFLICT: Final = 409
 _OWN_ANNOTATIONS: Final = {
@@ -75,9 +77,7 @@ def manifest(namespace: str, submission: RunSubmission) -> dict[str, Any]:
     }
 
 
-async def submit(
-    writer: RunWriter, database: Database, manifest: Manifest, now: Callable[[], datetime]
-) -> str:
+async def submit(writer: Writer, database: Database, manifest: Manifest, now: Callable[[], datetime]) -> str:
     """Creates the run and notes it at once, so that its creator can read it back; its RunDetail as JSON."""
     created = await writer.create_run(manifest["metadata"]["namespace"], manifest)
     async with database.write() as session:
@@ -85,7 +85,7 @@ async def submit(
 
 
 async def submit_once(
-    writer: RunWriter, database: Database, manifest: Manifest, asking: Asking, now: Callable[[], datetime]
+    writer: Writer, database: Database, manifest: Manifest, asking: Asking, now: Callable[[], datetime]
 ) -> str:
     """As submit(); whoever asks for the same again gets what was answered the first time.
 
@@ -109,7 +109,7 @@ async def submit_once(
 
 
 async def _create_once(
-    writer: RunWriter, database: Database, manifest: Manifest, asking: Asking, reserved_at: datetime
+    writer: Writer, database: Database, manifest: Manifest, asking: Asking, reserved_at: datetime
 ) -> Manifest:
     to_create = marked(manifest, asking, reserved_at)
     try:
@@ -137,7 +137,12 @@ async def _note(session: WriteSession, created: Manifest, now: datetime) -> str:
 
 
 async def preview(
-    cluster: Cluster, authorization: Authorization, caller: Caller, manifest: Manifest
+    cluster: Cluster,
+    authorization: Authorization,
+    caller: Caller,
+    manifest: Manifest,
+    tariffs: Tariffs,
+    now: datetime,
 ) -> RunPreview:
     """The run as it would be, by the word of the Kubernetes API server, and what an hour of it would cost.
 
@@ -149,7 +154,11 @@ async def preview(
     told = named and await authorization.allowed(caller, Right("get", PROFILES, name=named))
     profile = await cluster.get_profile(named) if named and told else None
     count = estimate.nodes(spec)
-    cost = estimate.hourly(lenient.mapping(profile or {}, "spec"), count)
+    cost = estimate.Hourly()
+    if named and profile is not None:
+        tariff, places = await tariffs.now(), await tariffs.places(named)
+        about = lenient.mapping(profile, "spec")
+        cost = estimate.hourly(named, about, count, tariff, places, second(now))
     return RunPreview(
         namespace=metadata["namespace"],
         name=metadata.get("name") or metadata["generateName"],

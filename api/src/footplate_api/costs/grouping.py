@@ -1,0 +1,83 @@
+"""By what costs are grouped; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from footplate_api.errors import Invalid
+from footplate_api.labels.derived import Property
+from footplate_api.labels.selector import key_faults
+from footplate_ledger.usage import Goods, PodUsage
+
+MOST: Final = 6
+_LABEL: Final = "label:"
+
+
+class Dimension(StrEnum):
+    """What a run or its nodes have."""
+
+    NAMESPACE = "namespace"
+    QUEUE = "queue"
+    PROFILE = "profile"
+    CAPACITY = "capacity"
+    OWNER = "owner"
+
+
+_RIGHT: Final = f"must be one or several of {', '.join(Dimension)} and label:KEY, separated by commas"
+_PROPERTIES: Final = {Dimension.QUEUE: Property.QUEUE, Dimension.OWNER: Property.REQUESTED_BY}
+_OF_NODES: Final = (Dimension.PROFILE, Dimension.CAPACITY)
+Group = tuple[str | None, ...]
+"""A value for each dimension; None where there is none."""
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Dimensions in the order in which they were asked for, as they were written."""
+
+    names: tuple[str, ...]
+
+    def kept(self, name: str) -> str | None:
+        """Under which key what a run has of it is kept beside the labels; None of what its usage says."""
+        if name.startswith(_LABEL):
+            return name.removeprefix(_LABEL)
+        return _PROPERTIES.get(Dimension(name))
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All that kept() gives."""
+        return tuple(key for name in self.names if (key := self.kept(name)) is not None)
+
+    def of_pod(self, pod: PodUsage, kept: Mapping[str, Mapping[str, str]]) -> Group:
+        """The group of a pod; `kept` has for each key the values by the uids of runs."""
+        return tuple(self._value(name, pod, kept) for name in self.names)
+
+    def _value(self, name: str, pod: PodUsage, kept: Mapping[str, Mapping[str, str]]) -> str | None:
+        key = self.kept(name)
+        if key is not None:
+            return kept[key].get(pod.owner.uid)
+        return pod.owner.namespace if name == Dimension.NAMESPACE else _of_goods(name, pod.goods)
+
+    def of_idle(self, goods: Goods) -> Group:
+        """The group of what nobody holds of a node."""
+        return tuple(_of_goods(name, goods) if name in _OF_NODES else None for name in self.names)
+
+
+def _of_goods(name: str, goods: Goods) -> str:
+    return goods.profile if name == Dimension.PROFILE else goods.capacity.value
+
+
+def parse(text: str) -> Grouping:
+    """The dimensions that `text` names; raises Invalid."""
+    names = tuple(part.strip() for part in text.split(","))
+    for name in names:
+        known = name in set(Dimension) or (
+            name.startswith(_LABEL) and not key_faults(name.removeprefix(_LABEL))
+        )
+        if not known:
+            raise Invalid.field("query.groupBy", name, _RIGHT)
+    if len(set(names)) != len(names) or len(names) > MOST:
+        raise Invalid.field("query.groupBy", text, f"must name each dimension once, {MOST} at most")
+    return Grouping(names)

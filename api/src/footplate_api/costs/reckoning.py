@@ -1,0 +1,93 @@
+"""Reads what was used in a time, node by node, and adds it up in a thread.
+
+Whoever shares a node with whom decides what each of them has of it: so all pods of a node are read, also of
+those who are not asked about. A month of ten thousand runs is hundreds of thousands of rows: they are read
+some at a time, and added up beside the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, Final
+
+from footplate_api.database import WORK_SECONDS, ReadSession
+from footplate_api.usage import record, repository
+from footplate_ledger.tally import Key, Tallies
+from footplate_ledger.time import Span
+from footplate_ledger.usage import Goods, NodeUsage, PodUsage
+
+ROWS_AT_ONCE: Final = 1000
+NODES_AT_ONCE: Final = 1000
+PATIENCE_SECONDS: Final = WORK_SECONDS  # with a database that answers late
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What is added up under what; None is not counted."""
+
+    of_pod: Callable[[PodUsage], Key | None]
+    of_idle: Callable[[Goods], Key | None] = lambda goods: None
+
+
+async def add_all(
+    session: ReadSession,
+    tallies: Tallies,
+    span: Span,
+    keys: Keys,
+    namespaces: Collection[str] | None = None,
+    idle: bool = False,
+) -> None:
+    """Adds what was used in `span`; of `namespaces` alone and who shared nodes with them, if given.
+
+    Nodes on which there was no pod are added where `idle` is asked for.
+    """
+    crowds = await repository.crowds(session, span, namespaces)
+    for nodes in together(crowds, ROWS_AT_ONCE):
+        rows = await repository.pods_on(session, nodes, span)
+        told = await repository.nodes_of(session, nodes)
+        await asyncio.to_thread(add, tallies, rows, told, keys)
+    if idle:
+        await _add_empty(session, tallies, span, keys, {node for node, _ in crowds})
+
+
+async def _add_empty(
+    session: ReadSession, tallies: Tallies, span: Span, keys: Keys, crowded: Collection[str]
+) -> None:
+    after = ""
+    while found := await repository.nodes_during(session, span, after, NODES_AT_ONCE):
+        empty = [node for node in found if node.uid not in crowded]
+        await asyncio.to_thread(_add_nodes, tallies, empty, keys)
+        after = found[-1].uid
+
+
+def together(crowds: Iterable[tuple[str, int]], most: int) -> Iterator[Sequence[str]]:
+    """Nodes, as many at a time as have at most so many pods.
+
+    >>> list(together([("a", 2), ("b", 1), ("c", 9), ("d", 1)], 3))
+    [['a', 'b'], ['c'], ['d']]
+    """
+    part: list[str] = []
+    size = 0
+    for node, pods in crowds:
+        if part and size + pods > most:
+            yield part
+            part, size = [], 0
+        part.append(node)
+        size += pods
+    if part:
+        yield part
+
+
+def add(tallies: Tallies, rows: Iterable[Any], told: Mapping[str, NodeUsage], keys: Keys) -> None:
+    """Adds pods that come node by node; `told` are the nodes that somebody told of, by uid."""
+    for node, on in groupby(rows, key=attrgetter("node")):
+        tallies.add(told.get(node), map(record.usage_of, on), keys.of_pod, keys.of_idle)
+
+
+def _add_nodes(tallies: Tallies, nodes: Iterable[NodeUsage], keys: Keys) -> None:
+    for node in nodes:
+        tallies.add(node, (), keys.of_pod, keys.of_idle)

@@ -1,0 +1,92 @@
+"""REST of costs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+
+from footplate_api.costs import csv, of_run, service
+from footplate_api.costs.schemas import CostQuery, CostTable, RunCost, RunCostQuery
+from footplate_api.costs.service import Costs
+from footplate_api.edge import Contextual
+from footplate_api.errors import DatabaseUnavailable, RunNotFound
+from footplate_api.identity.rights import SEES_ALL_COSTS, Authorizing, Calling, may
+from footplate_api.openapi import Responses, raises
+from footplate_api.schemas import Namespace, RunName
+from footplate_ledger.time import second
+
+
+def _costs(request: Request) -> Costs:
+    found = request.app.state.costs
+    assert isinstance(found, Costs)
+    return found
+
+
+Costing = Annotated[Costs, Depends(_costs)]
+Accept = Annotated[str | None, Header(max_length=1024, description="`text/csv` for a table of text")]
+_CSV: Responses = {
+    200: {
+        "model": CostTable,
+        "content": {csv.MEDIA_TYPE: {"schema": {"type": "string"}}},
+        "description": "Costs by group and step, then adjustments",
+    }
+}
+
+router = APIRouter(prefix="/v1", tags=["costs"])
+
+
+@router.get(
+    "/namespaces/{namespace}/runs/{name}/cost",
+    summary="What a run has cost",
+    dependencies=[may("get", named=True)],
+    responses=raises(RunNotFound, DatabaseUnavailable),
+)
+async def read_run_cost(
+    namespace: Namespace,
+    name: RunName,
+    query: Annotated[RunCostQuery, Query()],
+    context: Contextual,
+    costs: Costing,
+) -> RunCost:
+    """Dollars, energy and carbon of a run, by attempt and, with `pods=true`, by pod.
+
+    The numbers are those of the run's `status.cost`, reckoned from what is stored here: also of a run that
+    is gone from Kubernetes, and of one that came and went while this API was away.
+    """
+    tariff = await costs.tariffs.now()
+    now = second(context.now())
+    async with context.database.read() as session:
+        made, used = await service.of_run(session, namespace, name, query, now)
+    return await asyncio.to_thread(of_run.shown, made, used, tariff, now, query.pods)
+
+
+@router.get(
+    "/costs",
+    summary="Costs of runs, by group and step",
+    response_model=None,
+    dependencies=[SEES_ALL_COSTS],
+    responses=raises(DatabaseUnavailable) | _CSV,
+)
+async def list_costs(
+    query: Annotated[CostQuery, Query()],
+    context: Contextual,
+    costs: Costing,
+    caller: Calling,
+    authorization: Authorizing,
+    accept: Accept = None,
+) -> Response:
+    """What the runs cost that the caller may list, in any namespace.
+
+    With `idle=true&formerNamespaces=true` all rows together are what the nodes cost, to the nano-dollar
+    before they are rounded.
+    """
+    asked = service.question(query, context.now())
+    among = await service.visible(authorization, caller, context.database)
+    found = await costs.rows(asked, among)
+    if csv.wanted(accept):
+        table = await asyncio.to_thread(service.as_csv, asked, found)
+        return Response(table, media_type=csv.MEDIA_TYPE, headers={"Vary": "Accept"})
+    body = await asyncio.to_thread(service.as_json, asked, query, found)
+    return Response(body, media_type="application/json", headers={"Vary": "Accept"})

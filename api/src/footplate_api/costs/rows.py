@@ -1,0 +1,185 @@
+"""What was added up -> rows of an answer; pure.
+
+A month that is over is told by the price book as that was when it ended; what was written later about it
+are rows of their own, with the day on which it was written. Amounts are divided and rounded here and nowhere
+before.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from enum import StrEnum
+from fractions import Fraction
+from itertools import pairwise
+from typing import Final
+
+from footplate_api.costs.grouping import Group
+from footplate_api.errors import Invalid
+from footplate_ledger.adjustments import months, states
+from footplate_ledger.exact import Sum
+from footplate_ledger.prices import Book
+from footplate_ledger.summary import DOLLARS, KILOGRAMS, KILOWATT_HOURS
+from footplate_ledger.tally import Key, Priced, Rates, Tally
+from footplate_ledger.time import Span
+from footplate_ledger.units import Energy, Money
+
+MOST: Final = 20_000  # rows of one answer
+_THOUSAND: Final = 1000
+_PLACES: Final = 3  # of seconds of a node
+
+
+class Kind(StrEnum):
+    """What a row tells of: what runs held, what nobody held, and what changed about a closed month."""
+
+    USAGE = "usage"
+    IDLE = "idle"
+    ADJUSTMENT = "adjustment"
+    IDLE_ADJUSTMENT = "idleAdjustment"
+
+
+@dataclass(frozen=True)
+class CostLine:
+    """One line; None is unknown. `at` is when an adjustment was written."""
+
+    kind: Kind
+    span: Span
+    group: Group
+    dollars: Decimal | None
+    at: int | None = None
+    kilowatt_hours: Decimal | None = None
+    carbon_kilograms: Decimal | None = None
+    node_seconds: Decimal | None = None
+    unpriced_node_seconds: Decimal | None = None
+    estimated_node_seconds: Decimal | None = None
+    device_seconds: int | None = None
+    coordinator_dollars: Decimal | None = None
+
+
+def edges(window: Span, steps: Sequence[Span]) -> list[int]:
+    """Where a step or a month of `window` begins, and its end."""
+    return sorted({edge for part in (*steps, *months(window)) for edge in (part.start, part.end)})
+
+
+def rows(
+    found: Mapping[tuple[Key, int], Tally], window: Span, steps: Sequence[Span], book: Book, now: int
+) -> list[CostLine]:
+    """The rows of what was added up between edges(), by (kind, group); raises Invalid for too many."""
+    parts = [Span(*edge) for edge in pairwise(edges(window, steps))]
+    closed = {month: states(book, month, now) for month in months(window)}
+    rates = {month: Rates(first) for month, (first, _) in closed.items()}
+    of_month, of_step = _places(parts, list(closed)), _places(parts, steps)
+    cells: dict[tuple[Span, Key], list[int]] = defaultdict(list)
+    for key, at in found:
+        cells[of_step[at], key].append(at)
+    made = [
+        _of_cell(key, step, [(found[key, at], rates[of_month[at]]) for at in sorted(those)])
+        for (step, key), those in _in_order(cells)
+    ]
+    made += _adjustments(found, closed, of_month)
+    if len(made) > MOST:
+        message = f"must make at most {MOST} rows: name fewer dimensions, a longer step or a shorter time"
+        raise Invalid.field("query.groupBy", len(made), message)
+    return made
+
+
+def _places(parts: Sequence[Span], wholes: Sequence[Span]) -> dict[int, Span]:
+    """In which of `wholes` each of `parts` lies; both are in order."""
+    starts = [whole.start for whole in wholes]
+    return {at: wholes[bisect_right(starts, part.start) - 1] for at, part in enumerate(parts)}
+
+
+def _in_order(cells: Mapping[tuple[Span, Key], list[int]]) -> list[tuple[tuple[Span, Key], list[int]]]:
+    return sorted(cells.items(), key=lambda cell: (cell[0][0], _order(cell[0][1])))
+
+
+def _order(key: Key) -> tuple[str, list[str]]:
+    kind, group = _said(key)
+    return kind, [value or "" for value in group]
+
+
+def _said(key: Key) -> tuple[Kind, Group]:
+    assert isinstance(key, tuple)
+    kind, group = key
+    return kind, group
+
+
+def _of_cell(key: Key, step: Span, parts: Iterable[tuple[Tally, Rates]]) -> CostLine:
+    kind, group = _said(key)
+    priced, free, whole = Priced(), Priced(), Tally()
+    for tally, rates in parts:
+        priced.add(tally.paid, rates, free=False)
+        free.add(tally.free, rates, free=True)
+        whole.add(tally)
+    line = _line(kind, step, group, priced, free)
+    if kind is Kind.IDLE:
+        return line
+    known = whole.energy_known
+    grams = Sum()
+    for of_rank in whole.carbon.values():
+        grams.take(of_rank)
+    return replace(
+        line,
+        kilowatt_hours=whole.energy.shown(Energy.PER_KILOWATT_HOUR, KILOWATT_HOURS) if known else None,
+        carbon_kilograms=grams.shown(_THOUSAND, KILOGRAMS) if known else None,
+        device_seconds=whole.device_seconds,
+        coordinator_dollars=free.money.shown(Money.NANO, DOLLARS),
+    )
+
+
+def _line(kind: Kind, step: Span, group: Group, priced: Priced, free: Priced) -> CostLine:
+    """What was paid, coordinators included."""
+    for of_all, of_free in (
+        (priced.money, free.money),
+        (priced.node_seconds, free.node_seconds),
+        (priced.estimated, free.estimated),
+    ):
+        of_all.take(of_free)
+    of_known_price = Sum()
+    of_known_price.take(priced.node_seconds)
+    of_known_price.take(priced.unpriced, Fraction(-1))
+    return CostLine(
+        kind,
+        step,
+        group,
+        priced.money.shown(Money.NANO, DOLLARS) if of_known_price else None,
+        node_seconds=priced.node_seconds.shown(1, _PLACES),
+        unpriced_node_seconds=priced.unpriced.shown(1, _PLACES),
+        estimated_node_seconds=priced.estimated.shown(1, _PLACES),
+    )
+
+
+def _adjustments(
+    found: Mapping[tuple[Key, int], Tally],
+    closed: Mapping[Span, tuple[Book, list[tuple[int, Book]]]],
+    of_month: Mapping[int, Span],
+) -> Iterator[CostLine]:
+    """What was written after a month was closed, by the day, the month, and whose it is."""
+    own: dict[tuple[Span, Key], list[Tally]] = defaultdict(list)
+    for (key, at), tally in found.items():
+        own[of_month[at], key].append(tally)
+    made = []
+    for month, (first, later) in closed.items():
+        before = Rates(first)
+        for at, state in later:
+            after = Rates(state)
+            for (concerned, key), tallies in own.items():
+                if concerned == month and (delta := _delta(tallies, before, after)):
+                    kind, group = _said(key)
+                    of_idle = Kind.IDLE_ADJUSTMENT if kind is Kind.IDLE else Kind.ADJUSTMENT
+                    made.append(CostLine(of_idle, month, group, delta.shown(Money.NANO, DOLLARS), at))
+            before = after
+    yield from sorted(
+        made, key=lambda row: (row.at, row.span, row.kind, [value or "" for value in row.group])
+    )
+
+
+def _delta(tallies: Iterable[Tally], before: Rates, after: Rates) -> Sum:
+    delta = Sum()
+    for tally in tallies:
+        delta.take(tally.priced(after).money)
+        delta.take(tally.priced(before).money, Fraction(-1))
+    return delta

@@ -1,0 +1,114 @@
+"""Takes over the price book, carbon intensities and profiles.
+
+A PriceEntry that is gone from the cluster stays in the book: what was billed by it was billed. Intensities
+and profiles are here as they are in the cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from footplate_api.database import PAGE_SECONDS
+from footplate_api.models.tariff import CarbonSeries, Profile
+from footplate_api.observation import CARBON, PRICES, PROFILES
+from footplate_api.pipelines.objects import ObjectFollower
+from footplate_api.ports import Manifest, Resource
+from footplate_api.tariff import record, repository
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass
+class PriceFollower(ObjectFollower):
+    """Follows PriceEntries."""
+
+    kind: ClassVar[str] = PRICES
+    resource: ClassVar[Resource] = Resource.PRICES
+
+    async def store(self, manifests: Sequence[Manifest]) -> None:
+        rows, failures = await asyncio.to_thread(_rows, record.price_row, manifests)
+        for error in failures:
+            self.skip(error)
+        if rows:
+            async with self.database.write(PAGE_SECONDS) as session:
+                await repository.add_prices(session, rows)
+
+    async def lose(self, manifests: Iterable[Manifest]) -> None:
+        await self.store(list(manifests))  # nobody may have heard of it while it stood
+
+
+@dataclass
+class ShownFollower(ObjectFollower):
+    """Follows a kind that is shown as it is."""
+
+    model: ClassVar[repository.Shown]
+
+    @staticmethod
+    @abstractmethod
+    def row(manifest: Manifest) -> dict[str, Any]:
+        """What is shown of an object; raises ValueError where it cannot be read."""
+
+    async def store(self, manifests: Sequence[Manifest]) -> None:
+        rows, failures = await asyncio.to_thread(_rows, self.row, manifests)
+        for error in failures:
+            self.skip(error)
+        if rows:
+            async with self.database.write(PAGE_SECONDS) as session:
+                await repository.show(session, self.model, rows)
+
+    async def lose(self, manifests: Iterable[Manifest]) -> None:
+        await self._hide([manifest["metadata"]["name"] for manifest in manifests])
+
+    async def keep(self, names: Collection[str]) -> None:
+        async with self.database.read(PAGE_SECONDS) as session:
+            known = await repository.versions(session, self.model)
+        if gone := sorted(known.keys() - set(names)):
+            await self._hide(gone)
+
+    async def _hide(self, names: Sequence[str]) -> None:
+        async with self.database.write(PAGE_SECONDS) as session:
+            await repository.hide(session, self.model, names)
+
+
+@dataclass
+class CarbonFollower(ShownFollower):
+    """Follows CarbonIntensities."""
+
+    kind: ClassVar[str] = CARBON
+    resource: ClassVar[Resource] = Resource.CARBON
+    model: ClassVar[repository.Shown] = CarbonSeries
+
+    @staticmethod
+    def row(manifest: Manifest) -> dict[str, Any]:
+        return record.carbon_row(manifest)
+
+
+@dataclass
+class ProfileFollower(ShownFollower):
+    """Follows ComputeProfiles."""
+
+    kind: ClassVar[str] = PROFILES
+    resource: ClassVar[Resource] = Resource.PROFILES
+    model: ClassVar[repository.Shown] = Profile
+
+    @staticmethod
+    def row(manifest: Manifest) -> dict[str, Any]:
+        return record.profile_row(manifest)
+
+
+def _rows(
+    make: Callable[[Manifest], dict[str, Any]], manifests: Iterable[Manifest]
+) -> tuple[Rows, list[ValueError]]:
+    """The rows of those manifests that can be read, and what is wrong with the others."""
+    rows: Rows = []
+    failures: list[ValueError] = []
+    for manifest in manifests:
+        try:
+            rows.append(make(manifest))
+        except ValueError as error:
+            failures.append(error)
+    return rows, failures

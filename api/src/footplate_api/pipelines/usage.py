@@ -1,0 +1,141 @@
+"""Takes over what UsageRecords tell, and takes those away that are over.
+
+A record is a telling of pods and Nodes, and all tellings of one are merged (`footplate_ledger.usage`): any
+order, any repetition and any split of them gives the same rows. So nothing depends on which replica hears
+of what, and a record that was deleted unseen changes nothing.
+
+A record is deleted once what it tells is committed, and only as it was then: by its uid and version. One
+that is over tells nothing more, but it stands for as long as its run does, for the operator reckons the
+run's cost from it. One that cannot be read stays where it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final
+
+from footplate_api import lenient
+from footplate_api.database import PAGE_SECONDS
+from footplate_api.errors import ClusterRefused
+from footplate_api.observation import USAGE
+from footplate_api.pipelines.objects import ObjectFollower
+from footplate_api.ports import Manifest, Resource
+from footplate_api.runs import repository as runs
+from footplate_api.usage import record, repository
+from footplate_api.usage.record import Tellings
+
+RUN: Final = "TrainingRun"
+ROWS_A_TRANSACTION: Final = 500  # of one record 256 at most
+DELETED_AT_ONCE: Final = 8
+_NOT_FOUND: Final = 404
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class UsageFollower(ObjectFollower):
+    """Follows UsageRecords."""
+
+    kind: ClassVar[str] = USAGE
+    resource: ClassVar[Resource] = Resource.USAGE
+
+    unreadable: set[str] = field(default_factory=set, init=False)  # uids
+
+    async def store(self, manifests: Sequence[Manifest]) -> None:
+        read, failures = await asyncio.to_thread(decoded, manifests)
+        for error in failures.values():
+            self.skip(error)
+        here = {manifest["metadata"]["uid"] for manifest in manifests}
+        self.unreadable = (self.unreadable - here) | failures.keys()
+        for told in gathered(read, ROWS_A_TRANSACTION):
+            await self._merge(told)
+
+    async def _merge(self, told: Tellings) -> None:
+        async with self.database.read(PAGE_SECONDS) as session:
+            news = told.news(await repository.known(session, told))
+        if news.size:  # else nobody has to wait for a write of nothing
+            async with self.database.write(PAGE_SECONDS) as session:
+                await repository.store(session, news)
+
+    async def lose(self, manifests: Iterable[Manifest]) -> None:
+        await self.store(list(manifests))  # its last state may tell more than was heard before
+
+    async def keep(self, names: Collection[str]) -> None:
+        self.unreadable &= self.taken.keys()
+
+    async def stored(self, manifests: Sequence[Manifest]) -> None:
+        over = [known for known in manifests if self._is_over(known)]
+        if not over:
+            return
+        known = await self._known_runs(over)
+        turns = asyncio.Semaphore(DELETED_AT_ONCE)
+
+        async def take_away(manifest: Manifest) -> None:
+            async with turns:
+                if await self._is_gone(manifest, known):
+                    await self._delete(manifest)
+
+        await asyncio.gather(*map(take_away, over))
+
+    def _is_over(self, manifest: Manifest) -> bool:
+        uid = manifest["metadata"]["uid"]
+        return lenient.mapping(manifest, "spec").get("over") is True and uid not in self.unreadable
+
+    async def _known_runs(self, manifests: Sequence[Manifest]) -> Mapping[str, runs.Known]:
+        owners = {_owner(manifest).get("uid", "") for manifest in manifests}
+        async with self.database.read(PAGE_SECONDS) as session:
+            return await runs.known(session, owners)
+
+    async def _is_gone(self, manifest: Manifest, known: Mapping[str, runs.Known]) -> bool:
+        """Whether what the record is of is not in the cluster any more; of a kind that is not known: no."""
+        owner = _owner(manifest)
+        if not owner:
+            return True  # it is of Nodes, and those are gone when it is over
+        if owner.get("kind") != RUN:
+            return False
+        mirrored = known.get(owner["uid"])
+        if mirrored is not None:
+            return mirrored.deleted
+        try:
+            standing = await self.cluster.get_run(owner["namespace"], owner["name"])
+        except ClusterRefused as error:
+            if error.status == _NOT_FOUND:
+                return True
+            raise
+        return bool(standing["metadata"]["uid"] != owner["uid"])
+
+    async def _delete(self, manifest: Manifest) -> None:
+        about = manifest["metadata"]
+        with suppress(ClusterRefused):  # it is gone, or has changed: then it is told of anew
+            await self.cluster.delete_record(about["name"], about["uid"], about["resourceVersion"])
+            self.metrics.usage_records_taken.inc()
+
+
+def _owner(manifest: Manifest) -> dict[str, Any]:
+    return lenient.mapping(lenient.mapping(manifest, "spec"), "owner")
+
+
+def decoded(manifests: Iterable[Manifest]) -> tuple[list[Tellings], dict[str, ValueError]]:
+    """What those records tell that can be read; of the others what is wrong, by uid."""
+    read: list[Tellings] = []
+    failures: dict[str, ValueError] = {}
+    for manifest in manifests:
+        try:
+            read.append(record.told(manifest))
+        except ValueError as error:
+            failures[manifest["metadata"]["uid"]] = error
+    return read, failures
+
+
+def gathered(tellings: Iterable[Tellings], most: int) -> list[Tellings]:
+    """The same tellings in as few as have at most so many rows each, where each alone has no more."""
+    found: list[Tellings] = []
+    for told in tellings:
+        if not found or found[-1].size + told.size > most:
+            found.append(Tellings())
+        found[-1].add(told)
+    return found

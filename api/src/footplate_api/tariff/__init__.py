@@ -1,0 +1,1 @@
+"""Prices, carbon intensities and profiles: what turns usage into amounts."""

@@ -1,0 +1,111 @@
+"""What may be entered into the price book; pure.
+
+An entry holds until a later one of the same goods begins. So one that begins later than all others needs
+nothing; one that would hold in a time for which there is a later price already has to end before that
+begins, or has to supersede it: of two prices for one second nobody should have to know which was written
+last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from footplate_api.errors import Invalid
+from footplate_api.labels.derived import ASKED_UNDER
+from footplate_api.tariff.schemas import PriceSubmission
+from footplate_contracts.names import GROUP, REQUESTED_BY_ANNOTATION, VERSION
+from footplate_ledger.prices import FOREVER, Entry
+from footplate_ledger.records import written
+from footplate_ledger.time import second
+from footplate_ledger.units import Rate
+from footplate_ledger.usage import Goods
+
+_PREFIX: Final = 200  # characters of a profile's name in that of an entry
+_USER: Final = 253  # characters of createdBy
+_DIGEST: Final = 16
+
+
+def entry(asked: PriceSubmission, now: datetime) -> Entry:
+    """What is asked for, as the ledger reckons with it; raises Invalid where it would hold at no time."""
+    begins = second(asked.effective_from or now)
+    ends = FOREVER if asked.effective_to is None else second(asked.effective_to)
+    if ends <= begins:
+        raise Invalid.field(
+            "body.effectiveTo", written(ends), f"must be later than effectiveFrom, {written(begins)}"
+        )
+    return Entry(
+        id="",
+        goods=Goods(asked.profile, asked.capacity, asked.region),
+        rate=Rate.dollars_per_hour(str(asked.dollars_per_node_hour)),
+        effective_from=begins,
+        effective_to=ends,
+        supersedes=asked.supersedes,
+        source=asked.source,
+    )
+
+
+def check(asked: Entry, book: Sequence[Entry]) -> None:
+    """Raises Invalid where `asked` contradicts what is in the book."""
+    superseded = {known.supersedes: known.id for known in book if known.supersedes}
+    if asked.supersedes is not None:
+        if asked.supersedes not in {known.id for known in book}:
+            raise Invalid.field("body.supersedes", asked.supersedes, "must be the id of an entry of the book")
+        if asked.supersedes in superseded:
+            said = f"must be an entry that stands: {superseded[asked.supersedes]} superseded it"
+            raise Invalid.field("body.supersedes", asked.supersedes, said)
+    standing = [known for known in book if known.id not in superseded and known.id != asked.supersedes]
+    for known in standing:
+        later = asked.effective_from <= known.effective_from < asked.effective_to
+        if known.goods == asked.goods and later:
+            begins = written(known.effective_from)
+            raise Invalid.field(
+                "body.effectiveFrom",
+                written(asked.effective_from),
+                f"must be later than {begins}, from which {known.id} holds, or effectiveTo at most that,"
+                f" or supersedes {known.id}",
+            )
+
+
+def manifest(asked: PriceSubmission, made: Entry, username: str, key: str | None) -> dict[str, Any]:
+    """The object to create; under a `key` with a name that the next attempt has, too."""
+    spec: dict[str, Any] = {
+        "profile": asked.profile,
+        "capacity": asked.capacity.value,
+        "provider": asked.provider,
+        "region": asked.region,
+        "dollarsPerNodeHour": float(asked.dollars_per_node_hour),
+        "effectiveFrom": written(made.effective_from),
+        "source": asked.source,
+        "createdBy": username[:_USER],
+        "supersedes": asked.supersedes or "",
+    }
+    if asked.effective_to is not None:
+        spec["effectiveTo"] = written(made.effective_to)
+    metadata: dict[str, Any] = {"generateName": f"{asked.profile[:_PREFIX].rstrip('.')}-"}
+    if key is not None:
+        metadata = {"name": name(username, key), "annotations": {ASKED_UNDER: mark(asked, username, key)}}
+    return {"apiVersion": f"{GROUP}/{VERSION}", "kind": "PriceEntry", "metadata": metadata, "spec": spec}
+
+
+def name(username: str, key: str) -> str:
+    """That of the entry which a user asks for under a key: for good, as an entry is never taken back."""
+    return f"price-{_digest([username, key])}"
+
+
+def mark(asked: PriceSubmission, username: str, key: str) -> str:
+    """What the object says of who asked for what."""
+    return f"{_digest([username, key])}.{_digest(asked.model_dump(mode='json'))}"
+
+
+def is_marked(manifest: Any, username: str, mark: str) -> bool:
+    """Whether an earlier attempt at the same created this object."""
+    annotations = manifest["metadata"].get("annotations") or {}
+    return {ASKED_UNDER: mark, REQUESTED_BY_ANNOTATION: username}.items() <= annotations.items()
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:_DIGEST]

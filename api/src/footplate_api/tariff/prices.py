@@ -1,0 +1,159 @@
+"""Enters prices into the book, and tells them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from footplate_api import reading
+from footplate_api.audit.writing import AuditedWriter
+from footplate_api.database import Database, ReadSession
+from footplate_api.errors import ClusterRefused, FieldError, Invalid
+from footplate_api.ports import Cluster, Manifest
+from footplate_api.runs.idempotency import HEADER
+from footplate_api.tariff import entering, record, repository
+from footplate_api.tariff.schemas import PriceList, PriceQuery, PriceShown, PriceSubmission
+from footplate_ledger.prices import Book, Entry
+from footplate_ledger.records import written
+from footplate_ledger.time import second
+from footplate_ledger.units import Money
+
+_NOT_FOUND: Final = 404
+_CONFLICT: Final = 409
+
+
+def submission(body: bytes) -> PriceSubmission:
+    """The price in `body`; raises Invalid."""
+    return reading.model(PriceSubmission, body)
+
+
+async def enter(
+    writer: AuditedWriter,
+    cluster: Cluster,
+    database: Database,
+    asked: PriceSubmission,
+    key: str | None,
+    now: Callable[[], datetime],
+) -> PriceShown:
+    """Creates the entry, or gives that which the same was asked for under this key before.
+
+    Raises Invalid, with the field, for what contradicts the book.
+    """
+    if key is not None:
+        standing = await _standing(cluster, asked, writer.username, key)
+        if standing is not None:
+            return await _note(database, standing)
+    made = await _checked(cluster, database, asked, now())
+    manifest = entering.manifest(asked, made, writer.username, key)
+    try:
+        created = await writer.create_price(manifest)
+    except ClusterRefused as error:
+        if error.status != _CONFLICT or key is None:
+            raise
+        again = await _standing(cluster, asked, writer.username, key)  # an attempt beside this one
+        if again is None:
+            raise
+        created = again
+    return await _note(database, created)
+
+
+async def preview(
+    writer: AuditedWriter, cluster: Cluster, database: Database, asked: PriceSubmission, now: datetime
+) -> PriceShown:
+    """The entry as it would be, by the word of the Kubernetes API server; raises as enter() does."""
+    made = await _checked(cluster, database, asked, now)
+    manifest = entering.manifest(asked, made, writer.username, None)
+    tried = await writer.create_price(manifest, dry_run=True)
+    return _shown(_Row(record.price_row(tried)), {})
+
+
+class _Row:
+    """A row that is not stored."""
+
+    def __init__(self, columns: dict[str, Any]) -> None:
+        self.__dict__.update(columns)
+
+
+async def _checked(cluster: Cluster, database: Database, asked: PriceSubmission, now: datetime) -> Entry:
+    made = entering.entry(asked, now)
+    if await cluster.get_profile(asked.profile) is None:
+        raise Invalid.field("body.profile", asked.profile, "must be the name of a ComputeProfile")
+    async with database.read() as session:
+        book = [record.entry_of(row) for row in await repository.book(session)]
+    if asked.supersedes is not None and asked.supersedes not in {known.id for known in book}:
+        book += await _unseen(cluster, asked.supersedes)
+    entering.check(made, book)
+    return made
+
+
+async def _unseen(cluster: Cluster, name: str) -> list[Entry]:
+    """An entry that the mirror may not have seen yet."""
+    found = await _get(cluster, name)
+    return [] if found is None else [record.entry_of(_Row(record.price_row(found)))]
+
+
+async def _get(cluster: Cluster, name: str) -> Manifest | None:
+    try:
+        return await cluster.get_price(name)
+    except ClusterRefused as error:
+        if error.status == _NOT_FOUND:
+            return None
+        raise
+
+
+async def _standing(cluster: Cluster, asked: PriceSubmission, username: str, key: str) -> Manifest | None:
+    """What an earlier attempt created; raises Invalid where that asked for something else."""
+    found = await _get(cluster, entering.name(username, key))
+    if found is None or entering.is_marked(found, username, entering.mark(asked, username, key)):
+        return found
+    message = "must be another one than that of a request for another price"
+    raise Invalid(f"header.{HEADER}: {message}", [FieldError(f"header.{HEADER}", None, message)])
+
+
+async def _note(database: Database, created: Manifest) -> PriceShown:
+    """Stores it at once, so that who entered it can read it back."""
+    row = record.price_row(created)
+    async with database.write() as session:
+        await repository.add_prices(session, [row])
+    return _shown(_Row(row), {})
+
+
+async def list_prices(session: ReadSession, query: PriceQuery) -> PriceList:
+    """The book, or what of it is in force at a time."""
+    rows = await repository.book(session, query.profile)
+    if query.at is None:
+        return PriceList(items=shown(rows))
+    return PriceList(items=shown(rows, in_force(rows, second(query.at))))
+
+
+def in_force(rows: Sequence[Any], moment: int) -> frozenset[str]:
+    """The ids of those by which their goods have their price in a second."""
+    book = Book([record.entry_of(row) for row in rows])
+    goods = {known.goods for known in book.entries}
+    found = (book.entry(wanted, moment) for wanted in goods)
+    return frozenset(known.id for known in found if known is not None)
+
+
+def shown(rows: Sequence[Any], only: frozenset[str] | None = None) -> list[PriceShown]:
+    """Entries, of these ids alone if they are given."""
+    superseded = {row.supersedes: row.name for row in rows if row.supersedes}
+    return [_shown(row, superseded) for row in rows if only is None or row.name in only]
+
+
+def _shown(row: Any, superseded: dict[str, str]) -> PriceShown:
+    return PriceShown(
+        id=row.name,
+        profile=row.profile,
+        capacity=row.capacity,
+        provider=row.provider,
+        region=row.region,
+        dollars_per_node_hour=row.nano_dollars / Money.NANO,
+        effective_from=written(row.effective_from),
+        effective_to=None if row.effective_to is None else written(row.effective_to),
+        source=row.source,
+        created_by=row.created_by,
+        created_at=written(row.created_at),
+        supersedes=row.supersedes or None,
+        superseded_by=superseded.get(row.name),
+    )

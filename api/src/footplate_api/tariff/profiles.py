@@ -1,0 +1,86 @@
+"""Tells what an hour of a node of each profile costs, draws and emits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from footplate_api.database import ReadSession
+from footplate_api.errors import ProfileNotFound
+from footplate_api.models.tariff import Profile
+from footplate_api.tariff import prices, repository
+from footplate_api.tariff.schemas import CarbonShown, NodesShown, ProfileList, ProfileShown
+from footplate_api.usage import repository as usage
+from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec
+from footplate_ledger.account import Tariff
+from footplate_ledger.carbon import Place, known
+from footplate_ledger.records import site_of
+
+Nodes = Sequence[tuple[str, str, str, str, int]]
+"""(profile, capacity, provider, region, how many) of nodes that are there."""
+
+
+async def list_profiles(session: ReadSession, tariff: Tariff, now: int) -> ProfileList:
+    """All of them."""
+    specs = await repository.specs(session, Profile)
+    book = await repository.book(session)
+    nodes = await usage.running_nodes(session)
+    return await asyncio.to_thread(_list, specs, book, nodes, tariff, now)
+
+
+async def get_profile(session: ReadSession, name: str, tariff: Tariff, now: int) -> ProfileShown:
+    """One of them; raises ProfileNotFound."""
+    specs = await repository.specs(session, Profile, [name])
+    if name not in specs:
+        raise ProfileNotFound(f"No ComputeProfile {name!r} was seen.")
+    book = await repository.book(session, name)
+    nodes = await usage.running_nodes(session)
+    return _list(specs, book, nodes, tariff, now).items[0]
+
+
+def _list(
+    specs: Mapping[str, Any], book: Sequence[Any], nodes: Nodes, tariff: Tariff, now: int
+) -> ProfileList:
+    in_force = prices.in_force(book, now)
+    return ProfileList(items=[_shown(*known, book, in_force, nodes, tariff, now) for known in specs.items()])
+
+
+def _shown(
+    name: str,
+    spec: Any,
+    book: Sequence[Any],
+    in_force: frozenset[str],
+    nodes: Nodes,
+    tariff: Tariff,
+    now: int,
+) -> ProfileShown:
+    profile = ComputeProfileSpec.from_json(spec)
+    own = [row for row in nodes if row[0] == name]
+    site, gpu = site_of(profile, "", ""), profile.gpu
+    places = sorted({(provider, region) for _, _, provider, region, _ in own}) or [("", "")]
+    return ProfileShown(
+        name=name,
+        product=None if gpu is None else gpu.product,
+        devices=0 if gpu is None else gpu.count,
+        device_watts=None if site.device is None else float(site.device.exact),
+        node_watts=None if site.rest is None else float(site.rest.exact),
+        power_usage_effectiveness=float(site.effectiveness),
+        prices=prices.shown([row for row in book if row.profile == name], in_force),
+        carbon=[_carbon(Place(site.grams, site.zone, *place), tariff, now) for place in places],
+        nodes=[
+            NodesShown(capacity=Capacity(capacity), provider=provider, region=region, count=count)
+            for _, capacity, provider, region, count in own
+        ],
+    )
+
+
+def _carbon(place: Place, tariff: Tariff, now: int) -> CarbonShown:
+    found = known(place, tariff.series, now)
+    return CarbonShown(
+        provider=place.provider,
+        region=place.region,
+        grams_per_kilowatt_hour=float(found.intensity.exact),
+        rank=found.rank,
+        source=found.source,
+    )

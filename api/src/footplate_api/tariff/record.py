@@ -1,0 +1,101 @@
+"""PriceEntries, CarbonIntensities and ComputeProfiles -> rows -> what the ledger reckons with; pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from typing import Any
+
+from footplate_api.ports import Manifest
+from footplate_contracts.v1alpha1.carbonintensity import CarbonIntensitySpec
+from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec
+from footplate_contracts.v1alpha1.priceentry import PriceEntrySpec
+from footplate_ledger import records
+from footplate_ledger.carbon import Series
+from footplate_ledger.prices import FOREVER, Entry
+from footplate_ledger.units import Rate
+from footplate_ledger.usage import Goods
+
+
+def price_row(manifest: Manifest) -> dict[str, Any]:
+    """Column -> value of the table `price_entries`; raises ValueError, with its name, for what cannot be."""
+    about = manifest["metadata"]
+    try:
+        spec = PriceEntrySpec.from_any_release(manifest.get("spec"))
+        entry = records.price(about["name"], about["creationTimestamp"], spec)
+        row = {
+            "name": entry.id,
+            "uid": about["uid"],
+            "profile": entry.goods.profile,
+            "capacity": entry.goods.capacity.value,
+            "provider": spec.provider,
+            "region": entry.goods.region,
+            "nano_dollars": int(entry.rate.exact),
+            "effective_from": entry.effective_from,
+            "effective_to": None if spec.effective_to is None else entry.effective_to,
+            "created_at": entry.created_at,
+            "source": entry.source,
+            "created_by": entry.created_by,
+            "supersedes": entry.supersedes or "",
+        }
+        _check(row)
+    except (KeyError, ValueError, OverflowError) as error:
+        raise ValueError(f"PriceEntry {about['name']!r} cannot be read: {error}") from error
+    return row
+
+
+def entry_of(row: Any) -> Entry:
+    """An entry of the book, of its row."""
+    return Entry(
+        id=row.name,
+        goods=Goods(row.profile, Capacity(row.capacity), row.region),
+        rate=Rate(Fraction(row.nano_dollars)),
+        effective_from=row.effective_from,
+        effective_to=FOREVER if row.effective_to is None else row.effective_to,
+        created_at=row.created_at,
+        supersedes=row.supersedes or None,
+        source=row.source,
+        created_by=row.created_by,
+    )
+
+
+def carbon_row(manifest: Manifest) -> dict[str, Any]:
+    """Column -> value of the table `carbon_series`; raises ValueError, with its name, for what cannot be."""
+    about = manifest["metadata"]
+    try:
+        spec = CarbonIntensitySpec.from_any_release(manifest.get("spec"))
+        records.series({about["name"]: spec})
+        return _row(about, spec.to_json())
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"CarbonIntensity {about['name']!r} cannot be read: {error}") from error
+
+
+def series_of(specs: Mapping[str, Mapping[str, Any]]) -> Series:
+    """What the series say, by their names."""
+    return records.series({name: CarbonIntensitySpec.from_json(spec) for name, spec in specs.items()})
+
+
+def profile_row(manifest: Manifest) -> dict[str, Any]:
+    """Column -> value of the table `profiles`; raises ValueError, with its name, for what cannot be."""
+    about = manifest["metadata"]
+    try:
+        spec = ComputeProfileSpec.from_any_release(manifest.get("spec"))
+        return _row(about, spec.to_json())
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"ComputeProfile {about['name']!r} cannot be read: {error}") from error
+
+
+def _row(about: Mapping[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
+    row = {"name": about["name"], "resource_version": about["resourceVersion"], "spec": spec}
+    _check({**row, "spec": json.dumps(spec, ensure_ascii=False)})
+    return row
+
+
+def _check(row: Mapping[str, Any]) -> None:
+    """Raises ValueError for a text that no database takes."""
+    texts: Iterable[str] = (value for value in row.values() if isinstance(value, str))
+    for text in texts:
+        text.encode()
+        if "\0" in text or "\\u0000" in text:
+            raise ValueError("a text has a character that no database takes")

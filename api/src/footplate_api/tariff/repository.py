@@ -1,0 +1,60 @@
+"""Queries on prices, carbon intensities and profiles; nothing here changes or deletes a price."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import delete, select, true
+
+from footplate_api.bulk import insert_missing
+from footplate_api.database import ReadSession, WriteSession
+from footplate_api.models.base import table_of, upsert
+from footplate_api.models.tariff import BookEntry, CarbonSeries, Profile
+
+Shown = type[CarbonSeries] | type[Profile]
+"""What is as Kubernetes shows it: it changes, and goes."""
+
+
+async def add_prices(session: WriteSession, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Adds entries to the book; one whose name is in it already changes nothing."""
+    names = [row["name"] for row in rows]
+    known = set(await session.scalars(select(BookEntry.name).where(BookEntry.name.in_(names))))
+    new = sorted((row for row in rows if row["name"] not in known), key=lambda row: str(row["name"]))
+    if new:
+        table = table_of(BookEntry)
+        await insert_missing(session, table, tuple(new[0]), [tuple(row.values()) for row in new])
+
+
+async def book(session: ReadSession, profile: str | None = None) -> Sequence[Any]:
+    """All entries, or those of a profile, in the order in which they begin."""
+    statement = select(table_of(BookEntry)).order_by(BookEntry.effective_from, BookEntry.name)
+    if profile is not None:
+        statement = statement.where(BookEntry.profile == profile)
+    return (await session.execute(statement)).all()
+
+
+async def show(session: WriteSession, model: Shown, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Takes over how objects are now."""
+    made = sorted((dict(row) for row in rows), key=lambda row: str(row["name"]))
+    await session.execute(upsert(session, model, lambda new: true()), made)
+
+
+async def hide(session: WriteSession, model: Shown, names: Collection[str]) -> None:
+    """Takes over that these objects are gone."""
+    await session.execute(delete(model).where(model.name.in_(names)))
+
+
+async def versions(session: ReadSession, model: Shown) -> Mapping[str, str]:
+    """Name -> version of all objects that are shown."""
+    return {row[0]: row[1] for row in await session.execute(select(model.name, model.resource_version))}
+
+
+async def specs(
+    session: ReadSession, model: Shown, names: Collection[str] | None = None
+) -> Mapping[str, Any]:
+    """Name -> spec, of all or of those of these names, by name."""
+    statement = select(model.name, model.spec).order_by(model.name)
+    if names is not None:
+        statement = statement.where(model.name.in_(names))
+    return {row[0]: row[1] for row in await session.execute(statement)}

@@ -1,0 +1,123 @@
+"""REST of prices and profiles."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Depends, Query, Request, Response, status
+
+from footplate_api import bodies
+from footplate_api.asking import DryRun, idempotency_key
+from footplate_api.edge import Contextual, Pricing, Reading
+from footplate_api.errors import (
+    ClusterRefused,
+    ClusterUnavailable,
+    DatabaseFull,
+    DatabaseUnavailable,
+    InstallationLacksRights,
+    ProfileNotFound,
+)
+from footplate_api.identity.caller import PROFILES
+from footplate_api.identity.rights import Writing, may
+from footplate_api.openapi import Responses, raises
+from footplate_api.tariff import prices, profiles
+from footplate_api.tariff.schemas import (
+    Name,
+    PriceList,
+    PriceQuery,
+    PriceShown,
+    PriceSubmission,
+    ProfileList,
+    ProfileShown,
+)
+from footplate_ledger.time import second
+
+LIMIT: Final = 64 * 1024  # bytes of a price
+IdempotencyKey = Annotated[
+    str | None,
+    idempotency_key(
+        "a text that only this request has: sent again with it, it enters no second price and is answered"
+        " with the first"
+    ),
+]
+
+
+async def _submitted(request: Request, context: Contextual) -> PriceSubmission:
+    return prices.submission(await bodies.read(request, LIMIT, context.patience))
+
+
+async def _enter(
+    asked: Annotated[PriceSubmission, Depends(_submitted)],
+    context: Contextual,
+    writer: Writing,
+    key: IdempotencyKey = None,
+    dry_run: DryRun = False,
+) -> Response:
+    if dry_run:
+        made = await prices.preview(writer, context.cluster, context.database, asked, context.now())
+    else:
+        made = await prices.enter(writer, context.cluster, context.database, asked, key, context.now)
+    answered = status.HTTP_200_OK if dry_run else status.HTTP_201_CREATED
+    return Response(made.model_dump_json(by_alias=True), answered, media_type="application/json")
+
+
+router = APIRouter(prefix="/v1", tags=["costs"])
+
+_PREVIEW: Responses = {200: {"model": PriceShown, "description": "The entry as it would be: of `dryRun`"}}
+
+
+@router.post(
+    "/prices",
+    status_code=status.HTTP_201_CREATED,
+    response_model=PriceShown,
+    summary="Enter a price into the book",
+    dependencies=[may("update", PROFILES, everywhere=True)],
+    openapi_extra=bodies.described(PriceSubmission),
+    responses=raises(
+        ClusterRefused, ClusterUnavailable, InstallationLacksRights, DatabaseUnavailable, DatabaseFull
+    )
+    | _PREVIEW,
+)
+async def create_price(answer: Annotated[Response, Depends(_enter)]) -> Response:
+    """Creates a PriceEntry in Kubernetes, for whoever may `update` the ComputeProfiles.
+
+    Nobody changes or takes back an entry: who was wrong enters another that supersedes it.
+    """
+    return answer
+
+
+@router.get(
+    "/prices",
+    summary="The price book",
+    dependencies=[may("list", PROFILES, everywhere=True)],
+    responses=raises(DatabaseUnavailable),
+)
+async def list_prices(query: Annotated[PriceQuery, Query()], session: Reading) -> PriceList:
+    """All entries, those that were superseded included; with `at`, what is in force in that second."""
+    return await prices.list_prices(session, query)
+
+
+@router.get(
+    "/profiles",
+    summary="What nodes of each profile cost, draw and emit",
+    dependencies=[may("list", PROFILES, everywhere=True)],
+    responses=raises(DatabaseUnavailable),
+)
+async def list_profiles(context: Contextual, tariffs: Pricing) -> ProfileList:
+    """All ComputeProfiles, by name."""
+    tariff = await tariffs.now()
+    async with context.database.read() as session:
+        return await profiles.list_profiles(session, tariff, second(context.now()))
+
+
+@router.get(
+    "/profiles/{name}",
+    summary="What nodes of a profile cost, draw and emit",
+    dependencies=[may("get", PROFILES, named=True, everywhere=True)],
+    responses=raises(ProfileNotFound, DatabaseUnavailable),
+)
+async def get_profile(name: Name, context: Contextual, tariffs: Pricing) -> ProfileShown:
+    """One ComputeProfile, as Kubernetes shows it."""
+    tariff = await tariffs.now()
+    async with context.database.read() as session:
+        return await profiles.get_profile(session, name, tariff, second(context.now()))

@@ -1,0 +1,126 @@
+"""Prices and profiles as callers send and see them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Final
+
+from pydantic import ConfigDict, Field
+from pydantic.config import JsonDict
+
+from footplate_api.runs.schemas import Instant
+from footplate_api.schemas import Asked, Schema
+from footplate_contracts.v1alpha1.computeprofile import Capacity
+from footplate_ledger.carbon import Rank
+
+EXAMPLE: Final[JsonDict] = {
+    "profile": "h100-infiniband",
+    "dollarsPerNodeHour": 24.6,
+    "effectiveFrom": "2026-12-01T00:00:00Z",
+    "source": "contract 2026-117",
+}
+Name = Annotated[str, Field(max_length=253, pattern="^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")]
+Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+_TEXT: Final = r"^[^\x00]*$"  # PostgreSQL knows no other
+_Short = Annotated[str, Field(max_length=63, pattern=_TEXT)]
+_Long = Annotated[str, Field(max_length=253, pattern=_TEXT)]
+
+
+class PriceSubmission(Schema):
+    """An entry of the price book, which nobody changes or takes back."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
+
+    profile: Name = Field(description="ComputeProfile of the nodes")
+    capacity: Capacity = Field(Capacity.ON_DEMAND, description="how they are bought")
+    provider: _Short = Field("", description="for people, such as aws")
+    region: _Short = Field(
+        "", description="topology.kubernetes.io/region; empty: those that have no entry of their own"
+    )
+    dollars_per_node_hour: Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=9)] = Field(
+        description="of one node for one hour; at most nine decimal places"
+    )
+    effective_from: Instant | None = Field(
+        None, description="the first second in which it holds; default: now"
+    )
+    effective_to: Instant | None = Field(
+        None, description="the first second in which it does not any more; default: until a later one begins"
+    )
+    source: _Long = Field("", description="where the price is from")
+    supersedes: Name | None = Field(
+        None, description="id of the entry that this one takes the place of, as if that had never been"
+    )
+
+
+class PriceQuery(Asked):
+    """Which prices."""
+
+    profile: Name | None = Field(None, description="only of this ComputeProfile")
+    at: Instant | None = Field(None, description="only what is in force in this second")
+
+
+class PriceShown(Schema):
+    """An entry of the price book."""
+
+    id: str = Field(description="name of the PriceEntry")
+    profile: str
+    capacity: Capacity
+    provider: str
+    region: str
+    dollars_per_node_hour: float
+    effective_from: Moment
+    effective_to: Moment | None = Field(description="null: until a later one begins")
+    source: str
+    created_by: str
+    created_at: Moment
+    supersedes: str | None
+    superseded_by: str | None = Field(description="by which it never was")
+
+
+class PriceList(Schema):
+    """The price book, or a part of it, in the order in which prices begin."""
+
+    items: list[PriceShown]
+
+
+class CarbonShown(Schema):
+    """What a kilowatt-hour emits where the nodes of a profile are."""
+
+    provider: str
+    region: str
+    grams_per_kilowatt_hour: float
+    rank: Rank = Field(
+        description="where it is from: the profile, a series, the mean of a zone, of the world"
+    )
+    source: str
+
+
+class NodesShown(Schema):
+    """Nodes of a profile that are there."""
+
+    capacity: Capacity
+    provider: str
+    region: str
+    count: int
+
+
+class ProfileShown(Schema):
+    """What an hour of a node of a profile costs, draws and emits; null is unknown."""
+
+    name: str
+    product: str | None = Field(description="of its devices; null: it has none")
+    devices: int
+    device_watts: float | None = Field(description="rated power of one device (TDP)")
+    node_watts: float | None = Field(
+        description="of the node beside its devices; null: they alone are counted"
+    )
+    power_usage_effectiveness: float
+    prices: list[PriceShown] = Field(description="in force now, by capacity and region")
+    carbon: list[CarbonShown] = Field(description="now, for each place in which there are nodes of it")
+    nodes: list[NodesShown]
+
+
+class ProfileList(Schema):
+    """All ComputeProfiles, by name."""
+
+    items: list[ProfileShown]

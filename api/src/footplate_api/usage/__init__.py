@@ -1,0 +1,1 @@
+"""What pods and nodes used, as UsageRecords told it."""

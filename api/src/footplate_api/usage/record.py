@@ -1,0 +1,248 @@
+"""UsageRecords as the operator writes them -> what the ledger reckons with -> rows, and back; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, Final
+
+from footplate_api.ports import Manifest
+from footplate_contracts.names import Role
+from footplate_contracts.v1alpha1.computeprofile import Capacity
+from footplate_contracts.v1alpha1.usagerecord import UsageRecordSpec
+from footplate_ledger.records import nodes_of, pods_of
+from footplate_ledger.units import Energy, Power, Seconds
+from footplate_ledger.usage import (
+    Evidence,
+    Goods,
+    Measured,
+    NodeUsage,
+    Owner,
+    PodUsage,
+    Site,
+    merged,
+    merged_node,
+)
+
+_MILLI: Final = 1000
+
+
+@dataclass(frozen=True)
+class ToldPod:
+    """A pod, and its name for people."""
+
+    usage: PodUsage
+    name: str = ""
+
+    def merged(self, told: ToldPod) -> ToldPod:
+        """What is known after both tellings, in whatever order they came."""
+        return ToldPod(merged(self.usage, told.usage), max(self.name, told.name))
+
+
+@dataclass(frozen=True)
+class ToldNode:
+    """A Node, and whose machines it is one of."""
+
+    usage: NodeUsage
+    provider: str = ""
+
+    def merged(self, told: ToldNode) -> ToldNode:
+        """What is known after both tellings, in whatever order they came."""
+        return ToldNode(merged_node(self.usage, told.usage), max(self.provider, told.provider))
+
+
+@dataclass
+class Tellings:
+    """What some records tell, each pod and each Node once, by uid."""
+
+    pods: dict[str, ToldPod] = field(default_factory=dict)
+    nodes: dict[str, ToldNode] = field(default_factory=dict)
+
+    def add(self, other: Tellings) -> None:
+        """Takes in what `other` tells."""
+        for uid, pod in other.pods.items():
+            self.pods[uid] = self.pods[uid].merged(pod) if uid in self.pods else pod
+        for uid, node in other.nodes.items():
+            self.nodes[uid] = self.nodes[uid].merged(node) if uid in self.nodes else node
+
+    def news(self, known: Tellings) -> Tellings:
+        """What is to be stored where `known` stands: nothing that it has already."""
+        whole = Tellings(dict(known.pods), dict(known.nodes))
+        whole.add(self)
+        return Tellings(
+            {uid: whole.pods[uid] for uid in self.pods if whole.pods[uid] != known.pods.get(uid)},
+            {uid: whole.nodes[uid] for uid in self.nodes if whole.nodes[uid] != known.nodes.get(uid)},
+        )
+
+    @property
+    def size(self) -> int:
+        """How many rows it is."""
+        return len(self.pods) + len(self.nodes)
+
+
+def told(manifest: Manifest) -> Tellings:
+    """What one record tells; raises ValueError, with its name, where that cannot be read or stored."""
+    name = (manifest.get("metadata") or {}).get("name")
+    try:
+        spec = UsageRecordSpec.from_any_release(manifest.get("spec"))
+        pods = {pod.uid: ToldPod(pod, spec.pods[pod.uid].name) for pod in pods_of(spec)}
+        nodes = {node.uid: ToldNode(node, spec.nodes[node.uid].provider) for node in nodes_of(spec)}
+        for text in _texts(
+            [pod_row(pod) for pod in pods.values()] + [node_row(node) for node in nodes.values()]
+        ):
+            text.encode()
+            if "\0" in text:
+                raise ValueError("a text has a character that no database takes")
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"UsageRecord {name!r} cannot be read: {error}") from error
+    return Tellings(pods, nodes)
+
+
+def _texts(rows: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+    return (value for row in rows for value in row.values() if isinstance(value, str))
+
+
+def pod_row(told: ToldPod) -> dict[str, Any]:
+    """Column -> value of the table `used_pods`."""
+    pod, site = told.usage, told.usage.site
+    return {
+        "uid": pod.uid,
+        "name": told.name,
+        "owner_kind": pod.owner.kind,
+        "owner_namespace": pod.owner.namespace,
+        "owner_name": pod.owner.name,
+        "owner_uid": pod.owner.uid,
+        "role": pod.role.value,
+        "attempt": pod.attempt,
+        "node": pod.node,
+        "provider": site.provider,
+        **_held(pod),
+        "device_watts": None if site.device is None else _decimal(site.device.exact),
+        "node_watts": None if site.rest is None else _decimal(site.rest.exact),
+        "effectiveness": _decimal(site.effectiveness),
+        "grams": None if site.grams is None else _decimal(site.grams),
+        "carbon_zone": site.zone,
+        "millijoules": int(pod.measured.energy.exact),
+        "counter_seconds": int(pod.measured.counter.exact),
+        "power_seconds": int(pod.measured.power.exact),
+    }
+
+
+def node_row(told: ToldNode) -> dict[str, Any]:
+    """Column -> value of the table `used_nodes`."""
+    return {
+        "uid": told.usage.uid,
+        "name": told.usage.name,
+        "provider": told.provider,
+        **_held(told.usage),
+    }
+
+
+def _held(used: PodUsage | NodeUsage) -> dict[str, Any]:
+    return {
+        "profile": used.goods.profile,
+        "capacity": used.goods.capacity.value,
+        "region": used.goods.region,
+        "devices": used.devices,
+        "millicores": int(used.cpu * _MILLI),
+        "start": used.start,
+        "end_known": used.end.known,
+        "end_until": used.end.until,
+    }
+
+
+def _decimal(number: Fraction) -> str:
+    """As it was written: what is read of an object is a decimal number of at most 17 digits."""
+    return str(float(number))
+
+
+def pod_of(row: Any) -> ToldPod:
+    """The inverse of pod_row()."""
+    return ToldPod(usage_of(row), row.name)
+
+
+def usage_of(row: Any) -> PodUsage:
+    """What the ledger reckons with, of a row of `used_pods`."""
+    return PodUsage(
+        row.uid,
+        Owner(row.owner_kind, row.owner_namespace, row.owner_name, row.owner_uid),
+        Role(row.role),
+        row.attempt,
+        row.node,
+        _goods(row.profile, row.capacity, row.region),
+        row.start,
+        Evidence(row.end_known, row.end_until),
+        row.devices,
+        _cores(row.millicores),
+        _site(
+            row.device_watts,
+            row.node_watts,
+            row.effectiveness,
+            row.grams,
+            row.carbon_zone,
+            row.provider,
+            row.region,
+        ),
+        _measured(row.millijoules, row.counter_seconds, row.power_seconds),
+    )
+
+
+def node_of(row: Any) -> ToldNode:
+    """The inverse of node_row()."""
+    return ToldNode(node_usage_of(row), row.provider)
+
+
+def node_usage_of(row: Any) -> NodeUsage:
+    """What the ledger reckons with, of a row of `used_nodes`."""
+    return NodeUsage(
+        row.uid,
+        row.name,
+        _goods(row.profile, row.capacity, row.region),
+        row.start,
+        Evidence(row.end_known, row.end_until),
+        row.devices,
+        _cores(row.millicores),
+    )
+
+
+_NOTHING: Final = Measured()
+
+
+def _measured(millijoules: int, counter: int, power: int) -> Measured:
+    if not (millijoules or counter or power):
+        return _NOTHING
+    return Measured(Energy(Fraction(millijoules)), Seconds(Fraction(counter)), Seconds(Fraction(power)))
+
+
+# The same few of each come hundreds of thousands of times.
+@lru_cache(maxsize=4096)
+def _goods(profile: str, capacity: str, region: str) -> Goods:
+    return Goods(profile, Capacity(capacity), region)
+
+
+@lru_cache(maxsize=4096)
+def _cores(millicores: int) -> Fraction:
+    return Fraction(millicores, _MILLI)
+
+
+@lru_cache(maxsize=4096)
+def _site(
+    device: str | None,
+    rest: str | None,
+    effectiveness: str,
+    grams: str | None,
+    zone: str,
+    provider: str,
+    region: str,
+) -> Site:
+    return Site(
+        device=None if device is None else Power(Fraction(device)),
+        rest=None if rest is None else Power(Fraction(rest)),
+        effectiveness=Fraction(effectiveness),
+        grams=None if grams is None else Fraction(grams),
+        zone=zone,
+        provider=provider,
+        region=region,
+    )

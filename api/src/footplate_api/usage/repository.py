@@ -1,0 +1,146 @@
+"""Queries on what was used."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Table, and_, func, or_, select, true
+
+from footplate_api.bulk import insert_missing
+from footplate_api.database import ReadSession, WriteSession
+from footplate_api.models.base import Base, table_of, upsert
+from footplate_api.models.label import RunLabel
+from footplate_api.models.usage import UsedNode, UsedPod
+from footplate_api.usage import record
+from footplate_api.usage.record import Tellings
+from footplate_ledger.time import Span
+from footplate_ledger.usage import RUNNING, NodeUsage
+
+_POD, _NODE = table_of(UsedPod), table_of(UsedNode)
+
+
+async def known(session: ReadSession, told: Tellings, lock: bool = False) -> Tellings:
+    """What the tables have of these pods and nodes; with `lock`, nobody changes it before the end."""
+    return Tellings(
+        {row.uid: record.pod_of(row) for row in await _rows(session, UsedPod, told.pods, lock)},
+        {row.uid: record.node_of(row) for row in await _rows(session, UsedNode, told.nodes, lock)},
+    )
+
+
+async def store(session: WriteSession, told: Tellings) -> None:
+    """Merges `told` with what is known.
+
+    Another replica may be told of the same at once: whoever comes second merges with what the first stored.
+    """
+    pods = sorted((record.pod_row(pod) for pod in told.pods.values()), key=_uid)
+    nodes = sorted((record.node_row(node) for node in told.nodes.values()), key=_uid)
+    await _insert(session, UsedPod, pods)
+    await _insert(session, UsedNode, nodes)
+    news = told.news(await known(session, told, lock=True))
+    await _replace(session, UsedPod, [record.pod_row(pod) for pod in news.pods.values()])
+    await _replace(session, UsedNode, [record.node_row(node) for node in news.nodes.values()])
+
+
+def _uid(row: dict[str, Any]) -> str:
+    return str(row["uid"])
+
+
+async def _rows(session: ReadSession, model: type[Base], uids: Collection[str], lock: bool) -> Any:
+    table = table_of(model)
+    statement = select(table).where(table.c.uid.in_(uids)).order_by(table.c.uid)
+    return (await session.execute(statement.with_for_update() if lock else statement)).all() if uids else ()
+
+
+async def _insert(session: WriteSession, model: type[Base], rows: list[dict[str, Any]]) -> None:
+    if rows:
+        await insert_missing(session, table_of(model), tuple(rows[0]), [tuple(row.values()) for row in rows])
+
+
+async def _replace(session: WriteSession, model: type[Base], rows: list[dict[str, Any]]) -> None:
+    if rows:
+        await session.execute(upsert(session, model, lambda new: true()), rows)
+
+
+def _during(table: Table, span: Span) -> ColumnElement[bool]:
+    """Whether what a row tells of is, or may be, there in some second of `span`."""
+    return and_(table.c.start < span.end, or_(table.c.end_known == RUNNING, table.c.end_until > span.start))
+
+
+async def crowds(
+    session: ReadSession, span: Span, namespaces: Collection[str] | None = None
+) -> Sequence[tuple[str, int]]:
+    """The nodes that pods were on in `span`, and how many; those of pods of `namespaces` alone, if given."""
+    statement = select(_POD.c.node, func.count()).where(_during(_POD, span))
+    if namespaces is not None:
+        theirs = select(_POD.c.node).where(_POD.c.owner_namespace.in_(namespaces), _during(_POD, span))
+        statement = statement.where(_POD.c.node.in_(theirs))
+    found = await session.execute(statement.group_by(_POD.c.node).order_by(_POD.c.node))
+    return [(row[0], row[1]) for row in found]
+
+
+async def pods_on(session: ReadSession, nodes: Collection[str], span: Span) -> Sequence[Any]:
+    """Rows of all pods that were on these nodes in `span`, node by node."""
+    statement = select(_POD).where(_POD.c.node.in_(nodes), _during(_POD, span))
+    return (await session.execute(statement.order_by(_POD.c.node, _POD.c.start, _POD.c.uid))).all()
+
+
+async def nodes_of(session: ReadSession, uids: Collection[str]) -> Mapping[str, NodeUsage]:
+    """Those of these nodes that somebody told of, by uid."""
+    rows = await session.execute(select(_NODE).where(_NODE.c.uid.in_(uids)))
+    return {row.uid: record.node_usage_of(row) for row in rows}
+
+
+async def nodes_during(session: ReadSession, span: Span, after: str, limit: int) -> Sequence[NodeUsage]:
+    """Nodes that were there in `span`, in the order of their uids, after one of them."""
+    statement = select(_NODE).where(_during(_NODE, span), _NODE.c.uid > after)
+    rows = await session.execute(statement.order_by(_NODE.c.uid).limit(limit))
+    return [record.node_usage_of(row) for row in rows]
+
+
+async def pods_of(session: ReadSession, owner: str) -> Sequence[Any]:
+    """Rows of the pods of a run, from the first to the last."""
+    statement = select(_POD).where(_POD.c.owner_uid == owner).order_by(_POD.c.start, _POD.c.uid)
+    return (await session.execute(statement)).all()
+
+
+async def namespaces(session: ReadSession) -> Sequence[str]:
+    """All whose pods used something, in their order; one look into an index for each."""
+    first = select(func.min(_POD.c.owner_namespace).label("name")).cte("names", recursive=True)
+    following = select(func.min(_POD.c.owner_namespace)).where(_POD.c.owner_namespace > first.c.name)
+    names = first.union_all(select(following.scalar_subquery()).where(first.c.name.is_not(None)))
+    return (await session.scalars(select(names.c.name).where(names.c.name.is_not(None)))).all()
+
+
+async def kept(
+    session: ReadSession, key: str, span: Span, after: str, limit: int
+) -> Sequence[tuple[str, str]]:
+    """Uid and value of runs that used something in `span` and have a label, or what is kept like one."""
+    using = select(_POD.c.owner_uid).where(_during(_POD, span))
+    statement = select(RunLabel.run_uid, RunLabel.value).where(
+        RunLabel.key == key, RunLabel.run_uid.in_(using)
+    )
+    found = await session.execute(
+        statement.where(RunLabel.run_uid > after).order_by(RunLabel.run_uid).limit(limit)
+    )
+    return [(row[0], row[1]) for row in found]
+
+
+async def running_nodes(session: ReadSession) -> Sequence[tuple[str, str, str, str, int]]:
+    """(profile, capacity, provider, region, how many) of the nodes that are there."""
+    those = (_NODE.c.profile, _NODE.c.capacity, _NODE.c.provider, _NODE.c.region)
+    statement = select(*those, func.count()).where(_NODE.c.end_known == RUNNING).group_by(*those)
+    return [tuple(row) for row in await session.execute(statement.order_by(*those))]
+
+
+async def owner_named(
+    session: ReadSession, namespace: str, name: str, uid: str | None, since: int | None
+) -> str | None:
+    """The uid of the run of this name, whose first pod is no older than `since`; of several the newest."""
+    statement = select(_POD.c.owner_uid).where(_POD.c.owner_namespace == namespace, _POD.c.owner_name == name)
+    if uid is not None:
+        statement = statement.where(_POD.c.owner_uid == uid)
+    if since is not None:
+        statement = statement.where(_POD.c.start >= since)
+    found: str | None = await session.scalar(statement.order_by(_POD.c.start.desc()).limit(1))
+    return found

@@ -1,0 +1,77 @@
+"""Exact sums of very many fractions; pure.
+
+A sum is kept by denominators, so that adding is of whole numbers alone: fractions of a million pods, each
+of another length, have no common denominator that anybody would want to write down. It is divided when it
+is shown, and then rounded right, half to even.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from fractions import Fraction
+from typing import Final
+
+from footplate_ledger.units import rounded
+
+_FEW: Final = 8  # denominators: so many are brought to a common one at once
+_BITS: Final = 256  # of a quotient that is only near to the true one
+
+
+class Sum:
+    """A sum to which fractions are added."""
+
+    __slots__ = ("_by_denominator",)
+
+    def __init__(self) -> None:
+        self._by_denominator: dict[int, int] = {}
+
+    def add(self, numerator: int, denominator: int = 1) -> None:
+        """Adds a fraction; `denominator` is above zero."""
+        found = self._by_denominator
+        found[denominator] = found.get(denominator, 0) + numerator
+
+    def take(self, other: Sum, factor: Fraction = Fraction(1)) -> None:
+        """Adds another sum, times `factor`."""
+        for denominator, numerator in other._by_denominator.items():
+            self.add(numerator * factor.numerator, denominator * factor.denominator)
+
+    def __bool__(self) -> bool:
+        """Whether anything was added but zeros; no sum here has parts below zero beside others above."""
+        return any(self._by_denominator.values())
+
+    def __iter__(self) -> Iterator[Fraction]:
+        return (Fraction(numerator, denominator) for denominator, numerator in self._by_denominator.items())
+
+    @property
+    def exact(self) -> Fraction:
+        """The sum as one fraction; slow where there are thousands of denominators."""
+        parts = list(self) or [Fraction(0)]
+        while len(parts) > 1:  # in pairs: of the long ones there are few
+            parts = [sum(parts[at : at + 2], Fraction(0)) for at in range(0, len(parts), 2)]
+        return parts[0]
+
+    def shown(self, unit: int | Fraction, digits: int) -> Decimal:
+        """In units of so much, with so many decimal places; rounded once, half to even.
+
+        >>> third = Sum()
+        >>> third.add(1, 3), third.add(1, 6)
+        (None, None)
+        >>> third.shown(1, 1), third.shown(Fraction(1, 1000), 0)
+        (Decimal('0.5'), Decimal('500'))
+        """
+        if len(self._by_denominator) > _FEW:
+            near = self._near(Fraction(10**digits) / unit)
+            if near is not None:
+                return rounded(Fraction(near, 10**digits), digits)
+        return rounded(self.exact / unit, digits)
+
+    def _near(self, factor: Fraction) -> int | None:
+        """The sum times `factor`, rounded; None where that cannot be told without a common denominator."""
+        least = 0
+        for denominator, numerator in self._by_denominator.items():
+            whole = (numerator * factor.numerator) << _BITS
+            least += whole // (denominator * factor.denominator)
+        most = least + len(self._by_denominator)  # each quotient is less than one too small
+        low, high = (round(Fraction(edge, 1 << _BITS)) for edge in (least, most))
+        return low if low == high else None  # all between them is rounded alike

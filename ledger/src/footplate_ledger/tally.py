@@ -1,0 +1,314 @@
+"""Costs of very many pods, by whatever they are grouped by and in parts of time; pure.
+
+The same amounts as `account.accounts`, added up in whole numbers. What nodes were held for is kept by what
+has a price and by the stretches between all that was ever written of its price: so one pass over the usage
+serves every state of the price book, and with it what closed months were billed and what changed since.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cache
+from operator import itemgetter
+from typing import Final, TypeVar
+
+from footplate_contracts.names import Role
+from footplate_ledger.account import Account, Tariff
+from footplate_ledger.bill import Cost
+from footplate_ledger.carbon import Place, Rank, parts
+from footplate_ledger.energy import Consumption, Method, of_pod
+from footplate_ledger.exact import Sum
+from footplate_ledger.prices import FOREVER, Book, candidates
+from footplate_ledger.sharing import held, told_by
+from footplate_ledger.time import Span
+from footplate_ledger.units import HOUR, Carbon, Energy, Money, Seconds
+from footplate_ledger.usage import Goods, NodeUsage, PodUsage, Site
+
+_MILLI: Final = 1000
+Stretch = tuple[Goods, int]
+"""Goods, and the second from which on, until the next one, nothing ever written changes their price."""
+Key = Hashable
+Name = TypeVar("Name")
+_Timeline = Sequence[tuple[int, Rank, Fraction]]
+"""From which second on a millijoule emits how many grams, by which rank."""
+
+
+@dataclass(slots=True)
+class Stretches:
+    """Seconds of a node by stretch, and those of them that are estimates."""
+
+    seconds: dict[Stretch, Sum] = field(default_factory=dict)
+    estimated: dict[Stretch, Sum] = field(default_factory=dict)
+
+    def add(self, stretch: Stretch, seconds: int, denominator: int, estimated: bool) -> None:
+        """Adds a share of a node's time."""
+        for sums in (self.seconds, self.estimated) if estimated else (self.seconds,):
+            found = sums.get(stretch)
+            if found is None:
+                found = sums[stretch] = Sum()
+            found.add(seconds, denominator)
+
+
+@dataclass(slots=True)
+class Priced:
+    """What a book says of some seconds: nano-dollars, and seconds of a node."""
+
+    money: Sum = field(default_factory=Sum)
+    node_seconds: Sum = field(default_factory=Sum)
+    unpriced: Sum = field(default_factory=Sum)
+    estimated: Sum = field(default_factory=Sum)
+
+    def add(self, held: Stretches, rates: Callable[[Stretch], Fraction | None], free: bool) -> None:
+        """Adds what was held; of what is `free` only that which has a price."""
+        for stretch, seconds in held.seconds.items():
+            rate = rates(stretch)
+            if rate is None and free:
+                continue
+            self.node_seconds.take(seconds)
+            if rate is None:
+                self.unpriced.take(seconds)
+            else:
+                self.money.take(seconds, rate)
+            if stretch in held.estimated:
+                self.estimated.take(held.estimated[stretch])
+
+    def cost(self) -> Cost:
+        """As one amount each; slow where there are thousands of denominators."""
+        return Cost(
+            Money(self.money.exact),
+            *(Seconds(part.exact) for part in (self.node_seconds, self.unpriced, self.estimated)),
+        )
+
+
+class Rates:
+    """Nano-dollars a second by one state of the book, of each stretch looked up once."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        self._known: dict[Stretch, Fraction | None] = {}
+
+    def __call__(self, stretch: Stretch) -> Fraction | None:
+        """None: nobody has said."""
+        if stretch not in self._known:
+            rate = self._book.rate(*stretch)
+            self._known[stretch] = None if rate is None else rate.exact / HOUR
+        return self._known[stretch]
+
+
+@dataclass(slots=True)
+class Tally:
+    """Of one key in one part of time."""
+
+    paid: Stretches = field(default_factory=Stretches)
+    free: Stretches = field(default_factory=Stretches)  # of coordinators, which cost only what has a price
+    energy: Sum = field(default_factory=Sum)  # millijoules
+    methods: dict[Method, Sum] = field(default_factory=dict)  # seconds of a device
+    carbon: dict[Rank, Sum] = field(default_factory=dict)  # grams
+    device_seconds: int = 0
+    devices_only: bool = False
+
+    def priced(self, rates: Callable[[Stretch], Fraction | None]) -> Priced:
+        """What a book says of it."""
+        found = Priced()
+        found.add(self.paid, rates, free=False)
+        found.add(self.free, rates, free=True)
+        return found
+
+    def add(self, other: Tally) -> None:
+        """Takes another one in."""
+        for mine, theirs in ((self.paid, other.paid), (self.free, other.free)):
+            _join(mine.seconds, theirs.seconds)
+            _join(mine.estimated, theirs.estimated)
+        self.energy.take(other.energy)
+        _join(self.methods, other.methods)
+        _join(self.carbon, other.carbon)
+        self.device_seconds += other.device_seconds
+        self.devices_only = self.devices_only or other.devices_only
+
+    def account(self, book: Book) -> Account:
+        """As `account.accounts` gives it; slow where there are thousands of denominators."""
+        methods = {method: Seconds(seconds.exact) for method, seconds in self.methods.items()}
+        return Account(
+            self.priced(Rates(book)).cost(),
+            Consumption(Energy(self.energy.exact), methods, self.devices_only),
+            {rank: Carbon(grams.exact) for rank, grams in self.carbon.items()},
+            Seconds(Fraction(self.device_seconds)),
+        )
+
+    @property
+    def energy_known(self) -> bool:
+        """As `Account.energy_known`."""
+        return bool(self.energy) or any(
+            seconds for method, seconds in self.methods.items() if method is not Method.UNKNOWN
+        )
+
+
+def _join(mine: dict[Name, Sum], theirs: Mapping[Name, Sum]) -> None:
+    for name, part in theirs.items():
+        if name not in mine:
+            mine[name] = Sum()
+        mine[name].take(part)
+
+
+@dataclass(frozen=True, slots=True)
+class _Marks:
+    """Where a part of time or a stretch begins."""
+
+    seconds: Sequence[int]
+    slots: Sequence[int]
+    stretches: Sequence[Stretch]
+
+    def cut(self, span: Span) -> Iterator[tuple[int, int, int, Stretch]]:
+        """(from, to, part of time, stretch) of `span`, which lies within them."""
+        start, at = span.start, bisect_right(self.seconds, span.start) - 1
+        while start < span.end:
+            end = min(self.seconds[at + 1], span.end)
+            yield start, end, self.slots[at], self.stretches[at]
+            start, at = end, at + 1
+
+
+class Tallies:
+    """Adds up usage node by node: by key, and by the parts of time between `edges`, which are in order."""
+
+    def __init__(self, tariff: Tariff, now: int, edges: Sequence[int]) -> None:
+        self.found: dict[tuple[Key, int], Tally] = defaultdict(Tally)
+        self._tariff = tariff
+        self._now = now
+        self._edges = edges
+        self._window = Span(edges[0], edges[-1])
+        self._rates = Rates(tariff.book)
+        self._marks = cache(self._marked)
+        self._timeline = cache(self._intensities)
+        self._sites: dict[
+            int, tuple[Site, Fraction, _Timeline]
+        ] = {}  # by identity: hashing fractions is slow
+        self._plain = _Marks(edges, range(len(edges)), [(Goods(""), 0)] * len(edges))
+
+    def add(
+        self,
+        node: NodeUsage | None,
+        pods: Iterable[PodUsage],
+        key: Callable[[PodUsage], Key | None],
+        idle: Callable[[Goods], Key | None],
+    ) -> None:
+        """Adds a node and all pods on it; `node` is None where only they tell of it.
+
+        Pods whose `key` is None are not counted, but share the node all the same; so with what is `idle`.
+        """
+        known = {pod.uid: pod for pod in pods if node is not None or pod.role is not Role.COORDINATOR}
+        keys = {uid: key(pod) for uid, pod in known.items()}
+        for stretch in told_by(known.values(), self._now) if node is None else (node,):
+            self._add_held(stretch, known, keys, idle(stretch.goods))
+        for uid, pod in known.items():
+            if keys[uid] is not None:
+                self._add_devices(pod, keys[uid])
+
+    def _add_held(
+        self, node: NodeUsage, pods: Mapping[str, PodUsage], keys: Mapping[str, Key | None], idle: Key | None
+    ) -> None:
+        marks = self._marks(node.goods)
+        for there in held(node, pods.values(), self._now):
+            span = there.span.within(self._window)
+            if not span:
+                continue
+            shares = [(pods[uid], keys[uid], share) for uid, share in there.shares.items()]
+            rest = there.idle if idle is not None else None
+            for start, end, slot, stretch in marks.cut(span):
+                for pod, key, share in shares:
+                    if key is not None:
+                        self._add_share(pod, self.found[key, slot], Span(start, end), share, stretch)
+                if rest:
+                    tally = self.found[idle, slot]
+                    seconds = (end - start) * rest.numerator
+                    tally.paid.add(stretch, seconds, rest.denominator, node.end.estimated)
+
+    def _add_share(self, pod: PodUsage, tally: Tally, span: Span, share: Fraction, stretch: Stretch) -> None:
+        seconds = (span.end - span.start) * share.numerator
+        free = pod.role is Role.COORDINATOR
+        own = tally.free if free else tally.paid
+        own.add(stretch, seconds, share.denominator, pod.end.estimated)
+        if free and self._rates(stretch) is None:
+            return
+        if pod.site.rest is None:
+            tally.devices_only = True
+            return
+        rest, timeline = self._of_site(pod.site)
+        energy = seconds * rest.numerator, share.denominator * rest.denominator
+        _add_energy(tally, timeline, span, *energy)
+
+    def _add_devices(self, pod: PodUsage, key: Key) -> None:
+        whole = pod.span(self._now)
+        part = whole.within(self._window)
+        if not part:
+            return
+        consumed = of_pod(pod, self._now)
+        energy = consumed.energy.exact * pod.site.effectiveness
+        length = whole.end - whole.start
+        _, timeline = self._of_site(pod.site)
+        for start, end, slot, _ in self._plain.cut(part):
+            tally = self.found[key, slot]
+            seconds, over = (1, 1) if end - start == length else (end - start, length)
+            for method, of_method in consumed.seconds.items():
+                if method not in tally.methods:
+                    tally.methods[method] = Sum()
+                exact = of_method.exact
+                tally.methods[method].add(exact.numerator * seconds, exact.denominator * over)
+            tally.device_seconds += (end - start) * pod.devices
+            if energy:
+                part_of = energy.numerator * seconds, energy.denominator * over
+                _add_energy(tally, timeline, Span(start, end), *part_of)
+
+    def _of_site(self, site: Site) -> tuple[Fraction, _Timeline]:
+        """What `_rest` gives, and what a millijoule emits there; looked up once for all that share it."""
+        found = self._sites.get(id(site))
+        if found is None:
+            place = Place(site.grams, site.zone, site.provider, site.region)
+            found = self._sites[id(site)] = site, _rest(site), self._timeline(place)
+        return found[1:]
+
+    def _intensities(self, place: Place) -> _Timeline:
+        return [
+            (span.start, known.rank, known.intensity.exact / Energy.PER_KILOWATT_HOUR)
+            for span, known in parts(place, self._tariff.series, self._window)
+        ]
+
+    def _marked(self, goods: Goods) -> _Marks:
+        wanted = candidates(goods)
+        cuts = sorted(
+            {-FOREVER}
+            | {
+                edge
+                for entry in self._tariff.book.entries
+                if entry.goods in wanted
+                for edge in (entry.effective_from, entry.effective_to)
+            }
+        )
+        first, last = self._edges[0], self._edges[-1]
+        seconds = sorted({*self._edges, *(cut for cut in cuts if first < cut < last)})
+        slots = [bisect_right(self._edges, second) - 1 for second in seconds]
+        stretches = [(goods, cuts[bisect_right(cuts, second) - 1]) for second in seconds]
+        return _Marks(seconds, slots, stretches)
+
+
+def _rest(site: Site) -> Fraction:
+    """Millijoules of each second of a whole node beside its devices, with what the data centre adds."""
+    return Fraction(0) if site.rest is None else site.rest.exact * _MILLI * site.effectiveness
+
+
+def _add_energy(tally: Tally, timeline: _Timeline, span: Span, numerator: int, denominator: int) -> None:
+    """Adds millijoules that were consumed evenly over `span`, and what that emitted."""
+    tally.energy.add(numerator, denominator)
+    length = span.end - span.start
+    start, at = span.start, bisect_right(timeline, span.start, key=itemgetter(0)) - 1
+    while start < span.end:
+        end = min(timeline[at + 1][0] if at + 1 < len(timeline) else span.end, span.end)
+        _, rank, grams = timeline[at]
+        if rank not in tally.carbon:
+            tally.carbon[rank] = Sum()
+        seconds, over = (1, 1) if end - start == length else (end - start, length)
+        tally.carbon[rank].add(numerator * seconds * grams.numerator, denominator * over * grams.denominator)
+        start, at = end, at + 1

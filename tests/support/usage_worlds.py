@@ -1,0 +1,150 @@
+"""Pods, nodes and prices as the ledger knows them: certain ones, and any that could be."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any, Final
+
+from footplate_contracts.names import Role
+from footplate_contracts.v1alpha1.computeprofile import Capacity
+from footplate_ledger.carbon import Series
+from footplate_ledger.prices import Book, Entry
+from footplate_ledger.records import moment
+from footplate_ledger.units import Energy, Power, Rate, Seconds
+from footplate_ledger.usage import (
+    RUNNING,
+    TOLD,
+    Evidence,
+    Goods,
+    Measured,
+    NodeUsage,
+    Owner,
+    PodUsage,
+    Site,
+)
+
+T0: Final = moment("2026-11-25T10:00:00Z")
+HOUR: Final = 3600
+DAY: Final = 86400
+H100: Final = Goods("h100", Capacity.ON_DEMAND, "eu-1")
+SPOT: Final = Goods("h100", Capacity.SPOT, "eu-1")
+CPU: Final = Goods("local-cpu")
+SITE: Final = Site(Power(Fraction(700)), Power(Fraction(1000)), Fraction("1.2"), zone="FRA")
+RUN: Final = Owner("TrainingRun", "research", "gpt", "uid-gpt")
+
+
+def pod(uid: str = "p1", **changed: Any) -> PodUsage:
+    """A worker that holds all eight devices of node n1 for an hour."""
+    site = replace(SITE, region=H100.region, provider="aws")
+    usual = PodUsage(
+        uid,
+        RUN,
+        Role.WORKER,
+        1,
+        "n1",
+        H100,
+        T0,
+        Evidence(TOLD, T0 + HOUR),
+        devices=8,
+        cpu=Fraction(4),
+        site=site,
+    )
+    return replace(usual, **changed)
+
+
+def node(uid: str = "n1", **changed: Any) -> NodeUsage:
+    """A node of eight devices that is there."""
+    usual = NodeUsage(uid, f"name-of-{uid}", H100, T0, Evidence(RUNNING, T0), devices=8, cpu=Fraction(64))
+    return replace(usual, **changed)
+
+
+SERIES: Final = Series({"series": [(T0 + day * DAY + day, Fraction(40 + day)) for day in range(0, 20, 3)]})
+
+
+@dataclass
+class World:
+    """Pods of some runs on some nodes, and what they are priced by."""
+
+    nodes: list[NodeUsage] = field(default_factory=list)
+    pods: list[PodUsage] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+
+    @property
+    def book(self) -> Book:
+        return Book(self.entries)
+
+
+def world(chance: random.Random, runs: int = 4, nodes: int = 3, pods: int = 14) -> World:
+    """Anything that could be: overlaps, nodes that nobody told of, coordinators, prices that change."""
+    made = World()
+    for number in range(nodes):
+        goods = chance.choice([H100, SPOT, CPU])
+        devices = 0 if goods is CPU else 8
+        start = T0 + chance.randrange(-DAY, DAY)
+        end = Evidence(chance.choice([RUNNING, TOLD]), start + chance.randrange(1, 40 * DAY))
+        made.nodes.append(node(f"n{number}", goods=goods, devices=devices, start=start, end=end))
+    for number in range(pods):
+        run = chance.randrange(runs)
+        owner = Owner("TrainingRun", f"team-{run % 2}", f"run-{run}", f"uid-{run}")
+        where = chance.randrange(nodes + 1)  # one of which nobody but its pods tells
+        goods = made.nodes[where].goods if where < nodes else H100
+        start = T0 + chance.randrange(0, 30 * DAY)
+        ended = chance.choice([RUNNING, 1, TOLD, TOLD])
+        made.pods.append(
+            pod(
+                f"p{number}",
+                owner=owner,
+                role=chance.choice([Role.WORKER, Role.WORKER, Role.SPARE, Role.COORDINATOR]),
+                attempt=chance.randrange(1, 4),
+                node=f"n{where}",
+                goods=goods,
+                start=start,
+                end=Evidence(ended, start + chance.randrange(1, 10 * DAY)),
+                devices=0 if goods is CPU else chance.choice([0, 3, 4, 8]),
+                cpu=Fraction(chance.randrange(0, 9000), 1000),
+                site=replace(
+                    chance.choice([SITE, Site(), replace(SITE, zone="series"), replace(SITE, rest=None)]),
+                    provider="aws",
+                    region=goods.region,
+                ),
+                measured=_measured(chance),
+            )
+        )
+    for number in range(8):
+        begins = T0 + chance.randrange(-DAY, 40 * DAY)
+        made.entries.append(
+            Entry(
+                f"e{number}",
+                replace(chance.choice([H100, SPOT, CPU]), region=chance.choice(["", "eu-1"])),
+                Rate(Fraction(chance.randrange(10**11))),
+                begins,
+                begins + chance.randrange(1, 60 * DAY),
+                T0 + chance.randrange(0, 50 * DAY),
+                supersedes=chance.choice([None, None, f"e{number - 1}"]),
+            )
+        )
+    return made
+
+
+def _measured(chance: random.Random) -> Measured:
+    if chance.random() < 0.5:
+        return Measured()
+    return Measured(
+        Energy(Fraction(chance.randrange(10**12))),
+        Seconds(Fraction(chance.randrange(10**5))),
+        Seconds(Fraction(chance.randrange(10**4))),
+    )
+
+
+def tellings(chance: random.Random, pods: Sequence[PodUsage]) -> list[PodUsage]:
+    """What an operator may have told of them on its way: earlier states, each any number of times."""
+    told = []
+    for known in pods:
+        seen = known.start + chance.randrange(1, DAY)
+        early = replace(known, end=Evidence(RUNNING, seen), measured=Measured())
+        told += [early] * chance.randrange(0, 3) + [known] * chance.randrange(1, 3)
+    chance.shuffle(told)
+    return told

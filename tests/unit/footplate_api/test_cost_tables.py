@@ -1,0 +1,134 @@
+"""The parts of time, the groups and the rows in which costs are told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from footplate_api.costs import csv, grouping, rows
+from footplate_api.costs.rows import CostLine, Kind
+from footplate_api.costs.steps import MOST, steps
+from footplate_api.errors import Invalid
+from footplate_ledger.account import Tariff
+from footplate_ledger.prices import Book, Entry
+from footplate_ledger.tally import Tallies
+from footplate_ledger.time import Span
+from footplate_ledger.units import Rate
+from footplate_ledger.usage import TOLD, Evidence
+from tests.support.usage_worlds import DAY, H100, HOUR, T0, node, pod
+
+
+def at(text: str) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "step", "edges"),
+    [
+        pytest.param("2026-11-25 10:30", "2026-11-25 12:10", None, ["2026-11-25 10:30"], id="none"),
+        pytest.param(
+            "2026-11-25 10:30",
+            "2026-11-25 12:10",
+            "hour",
+            ["2026-11-25 10:30", "2026-11-25 11:00", "2026-11-25 12:00"],
+            id="hours",
+        ),
+        pytest.param("2026-02-28", "2026-03-02", "day", ["2026-02-28", "2026-03-01"], id="days"),
+        pytest.param(
+            "2026-11-25", "2026-12-08", "week", ["2026-11-25", "2026-11-30", "2026-12-07"], id="from-monday"
+        ),
+        pytest.param(
+            "2025-12-15", "2026-02-02", "month", ["2025-12-15", "2026-01-01", "2026-02-01"], id="months"
+        ),
+        pytest.param(
+            "2026-11-25 10:30",
+            "2026-11-25 13:00",
+            "3600",
+            ["2026-11-25 10:30", "2026-11-25 11:30", "2026-11-25 12:30"],
+            id="seconds-from-the-beginning",
+        ),
+    ],
+)
+def test_steps_begin_where_they_should_and_leave_nothing_out(
+    begin: str, end: str, step: str | None, edges: list[str]
+) -> None:
+    window = Span(at(begin), at(end))
+    found = steps(window, step)
+    assert [part.start for part in found] == [at(edge) for edge in edges]
+    assert [part.end for part in found] == [*(part.start for part in found[1:]), window.end]
+
+
+@pytest.mark.parametrize("step", ["", "fortnight", "-60", "59", "1.5", "٣٦٠٠", "9" * 13])
+def test_a_step_that_there_is_not_is_named(step: str) -> None:
+    with pytest.raises(Invalid, match=r"query\.step: must be hour, day, week, month or"):
+        steps(Span(0, HOUR), step)
+
+
+def test_an_answer_has_so_many_steps_and_no_more() -> None:
+    assert len(steps(Span(0, MOST * 60), "60")) == MOST
+    with pytest.raises(Invalid, match="must be longer"):
+        steps(Span(0, MOST * 60 + 1), "60")
+
+
+@pytest.mark.parametrize(
+    "asked", ["", "namespace,", "label:", "label:a/b/c", "Namespace", ",".join("abcdefg")]
+)
+def test_a_dimension_that_there_is_not_is_named(asked: str) -> None:
+    with pytest.raises(Invalid, match=r"query\.groupBy: must be one or several of namespace, queue, profile"):
+        grouping.parse(asked)
+
+
+def test_dimensions_keep_their_order_and_their_spelling() -> None:
+    found = grouping.parse("label:x.io/team, owner,capacity")
+    assert found.names == ("label:x.io/team", "owner", "capacity")
+    assert found.keys == ("x.io/team", ":requested-by")
+    assert found.of_idle(H100) == (None, None, "onDemand")
+
+
+def told(window: Span, entries: list[Entry], now: int, **changed: Any) -> list[CostLine]:
+    book = Book(entries)
+    tallies = Tallies(Tariff(book), now, rows.edges(window, [window]))
+    key = (Kind.USAGE, ("a",))
+    tallies.add(node(start=window.start), [pod(**changed)], lambda usage: key, lambda goods: None)
+    return rows.rows(tallies.found, window, [window], book, now)
+
+
+def test_a_step_over_two_months_is_told_by_the_book_of_each() -> None:
+    border = at("2026-11-01")
+    window = Span(border - HOUR, border + HOUR)
+    first = Entry("a", H100, Rate.dollars_per_hour(10), 0)
+    late = Entry("b", H100, Rate.dollars_per_hour(14), 0, created_at=border + 1, supersedes="a")
+    used = {"start": window.start, "end": Evidence(TOLD, window.end)}
+    usage, adjustment = told(window, [first, late], T0, **used)
+    assert (usage.span, usage.dollars) == (window, Decimal("24.0000"))
+    assert (adjustment.kind, adjustment.span) == (Kind.ADJUSTMENT, Span(window.start, border))
+    assert (adjustment.dollars, adjustment.at) == (Decimal("4.0000"), border + 1)
+    [before] = told(window, [first, late], border, **used)  # as it was told when the month ended
+    assert before.dollars == Decimal("10.0000")
+
+
+def test_a_price_that_is_taken_back_lowers_a_closed_month() -> None:
+    border = at("2026-11-01")
+    window = Span(border - HOUR, border)
+    first = Entry("a", H100, Rate.dollars_per_hour(10), 0)
+    late = Entry("b", H100, Rate.dollars_per_hour("9.99999"), 0, created_at=border + 1, supersedes="a")
+    _, adjustment = told(window, [first, late], T0, start=window.start, end=Evidence(TOLD, window.end))
+    assert adjustment.dollars == Decimal("0.0000")  # a thousandth of a cent, and yet it is said
+
+
+def test_there_are_not_too_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "MOST", 0)
+    with pytest.raises(Invalid, match=r"query\.groupBy: must make at most 0 rows: name fewer dimensions"):
+        told(Span(T0, T0 + DAY), [], T0 + DAY)
+
+
+def test_what_is_unknown_is_empty_in_a_table_of_text() -> None:
+    line = CostLine(Kind.IDLE, Span(T0, T0 + HOUR), ("+1", None), None, node_seconds=Decimal("1.500"))
+    text = csv.table(grouping.parse("namespace,queue"), [line, replace(line, at=T0)], ["x"] * 8).decode()
+    _, first, second, end = text.split("\r\n")
+    assert first == "idle,2026-11-25T10:00:00Z,2026-11-25T11:00:00Z,,'+1,,,,,1.500,,,,"
+    assert second.split(",")[3] == "2026-11-25T10:00:00Z" and end == ""
