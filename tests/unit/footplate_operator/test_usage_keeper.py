@@ -72,7 +72,7 @@ async def test_that_pods_go_on_is_noted_now_and_then(others: int, seconds: float
     for number in range(others):
         books.keeper.adopt(replace(books.owner, uid=f"o{number}")).retry = math.inf
     before, passed = books.pods()["w0"].seen, 0
-    while books.pods()["w0"].seen == before:
+    while books.pods()["w0"].seen == before and passed < 1000:
         books.clock.advance(1)
         passed += 1
         await books.keeper.tend()
@@ -103,6 +103,16 @@ async def test_a_pod_that_went_while_nobody_looked_ended_by_the_last_evidence() 
     books.begin()
     await books.note()
     assert (books.pods()["w0"].end, books.pods()["w0"].estimated) == (seen, True)
+
+
+async def test_a_pod_that_went_unseen_was_there_when_somebody_looked_last() -> None:
+    books = await begun()
+    books.clock.advance(20)
+    await books.note()
+    books.cluster.bury(POD, "w0")
+    books.clock.advance(300)
+    await books.note()
+    assert (books.pods()["w0"].end, books.pods()["w0"].estimated) == ("2026-01-31T12:00:20Z", True)
 
 
 async def test_another_pod_of_the_same_name_is_another() -> None:
@@ -370,6 +380,29 @@ async def test_where_nodes_may_not_be_seen_their_names_count() -> None:
     books.bind("w0")
     usage = await books.note()
     assert usage is not None and not usage.nodes and books.pods()["w0"].node == "a"
+
+
+class Counting(FakeCluster):
+    """One that counts what it is asked."""
+
+    asked = 0
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Any:
+        self.asked += 1
+        return await super().get(kind, namespace, name)
+
+
+async def test_what_is_known_is_not_asked_again() -> None:
+    books = Bookkeeping(Counting)
+    books.cluster.refuse["get", NODE] = Forbidden("no right", 403)
+    books.bind("w0")
+    asked = []
+    for _ in range(3):
+        await books.note()
+        books.clock.advance(2)
+        assert isinstance(books.cluster, Counting)
+        asked.append(books.cluster.asked)
+    assert asked[1] == asked[2]
 
 
 @pytest.mark.parametrize("requests", [{GPU: "4"}, {GPU: "2", "cpu": "500m"}])
