@@ -19,7 +19,7 @@ from footplate_ledger.units import Power, Rate
 from footplate_ledger.usage import TOLD, Evidence, Goods, NodeUsage, Owner, PodUsage, Site
 from footplate_operator.runtime.conditions import condition
 from footplate_operator.runtime.events import Event
-from footplate_operator.trainingrun.desired.spending import judge, spent
+from footplate_operator.trainingrun.desired.spending import Judgement, judge, spent
 from footplate_operator.trainingrun.events import budget_event
 from footplate_operator.trainingrun.policies.budget import LONGEST_LOOK, Level, Spending, remembered, spending
 from footplate_operator.usage.known import OwnUsage
@@ -234,6 +234,10 @@ def test_and_is_found_anew_when_anything_changes(change: dict[str, Any]) -> None
         "usage": OwnUsage([POD], [], [NODE]),
         "tariff": Tariff(Book([Entry("e", H100, CENT_A_SECOND, 0)])),
     }
-    first = judge(*usual.values(), after(100), None)
-    assert judge(*usual.values(), after(101), first) is first
-    assert judge(*(usual | change).values(), after(101), first) is not first
+
+    def found(known: dict[str, Any], at: int, before: Judgement | None) -> Judgement | None:
+        return judge(known["limited"], known["usage"], known["tariff"], after(at), before)
+
+    first = found(usual, 100, None)
+    assert found(usual, 101, first) is first
+    assert found(usual | change, 101, first) is not first
