@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from footplate_contracts.names import Role
+from footplate_operator.errors import Forbidden
 from footplate_operator.runtime.kinds import POD
 from footplate_operator.trainingrun.run import TRAINING_RUN
 from footplate_operator.usage.writes import OVER_SINCE, USAGE_RECORD
@@ -57,6 +58,16 @@ async def test_a_run_that_is_there_is_left_to_whoever_decides_about_it() -> None
     await books.sweeper.sweep()
     await tended(books)
     assert not books.records()["uid-1-0"].over and not books.keeper.kept
+
+
+async def test_runs_of_another_installation_are_left_alone() -> None:
+    books = await begun()
+    books.begin()
+    books.cluster.refuse["get", TRAINING_RUN] = Forbidden("another namespace", 403)
+    await books.sweeper.sweep()
+    await tended(books)
+    assert not books.keeper.kept and not books.records()["uid-1-0"].over
+    assert books.pods()["w0"].end is None
 
 
 async def test_what_is_over_goes_once_nobody_has_taken_it_for_a_week() -> None:
