@@ -223,17 +223,17 @@ def test_what_was_found_holds_until_the_next_level() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param({"limited": run(budget={"dollars": 11})}, id="budget"),
+        pytest.param({"run": run(budget={"dollars": 11})}, id="budget"),
         pytest.param({"usage": OwnUsage([POD, replace(POD, uid="p2", node="n2")], [], [NODE])}, id="pods"),
         pytest.param({"tariff": Tariff(Book([Entry("e", H100, Rate.dollars_per_hour(72), 0)]))}, id="prices"),
     ],
 )
 def test_and_is_found_anew_when_anything_changes(change: dict[str, Any]) -> None:
     usual: dict[str, Any] = {
-        "limited": run(budget={"dollars": 10}),
+        "run": run(budget={"dollars": 10}),
         "usage": OwnUsage([POD], [], [NODE]),
         "tariff": Tariff(Book([Entry("e", H100, CENT_A_SECOND, 0)])),
     }
-    first = judge(*usual.values(), after(100), None)
-    assert judge(*usual.values(), after(101), first) is first
-    assert judge(*(usual | change).values(), after(101), first) is not first
+    first = judge(**usual, now=after(100), before=None)
+    assert judge(**usual, now=after(101), before=first) is first
+    assert judge(**(usual | change), now=after(101), before=first) is not first
