@@ -19,7 +19,7 @@ from footplate_ledger.units import Power, Rate
 from footplate_ledger.usage import TOLD, Evidence, Goods, NodeUsage, Owner, PodUsage, Site
 from footplate_operator.runtime.conditions import condition
 from footplate_operator.runtime.events import Event
-from footplate_operator.trainingrun.desired.spending import Judgement, judge, spent
+from footplate_operator.trainingrun.desired.spending import judge, spent
 from footplate_operator.trainingrun.events import budget_event
 from footplate_operator.trainingrun.policies.budget import LONGEST_LOOK, Level, Spending, remembered, spending
 from footplate_operator.usage.known import OwnUsage
@@ -223,21 +223,17 @@ def test_what_was_found_holds_until_the_next_level() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param({"limited": run(budget={"dollars": 11})}, id="budget"),
+        pytest.param({"run": run(budget={"dollars": 11})}, id="budget"),
         pytest.param({"usage": OwnUsage([POD, replace(POD, uid="p2", node="n2")], [], [NODE])}, id="pods"),
         pytest.param({"tariff": Tariff(Book([Entry("e", H100, Rate.dollars_per_hour(72), 0)]))}, id="prices"),
     ],
 )
 def test_and_is_found_anew_when_anything_changes(change: dict[str, Any]) -> None:
     usual: dict[str, Any] = {
-        "limited": run(budget={"dollars": 10}),
+        "run": run(budget={"dollars": 10}),
         "usage": OwnUsage([POD], [], [NODE]),
         "tariff": Tariff(Book([Entry("e", H100, CENT_A_SECOND, 0)])),
     }
-
-    def found(known: dict[str, Any], at: int, before: Judgement | None) -> Judgement | None:
-        return judge(known["limited"], known["usage"], known["tariff"], after(at), before)
-
-    first = found(usual, 100, None)
-    assert found(usual, 101, first) is first
-    assert found(usual | change, 101, first) is not first
+    first = judge(**usual, now=after(100), before=None)
+    assert judge(**usual, now=after(101), before=first) is first
+    assert judge(**(usual | change), now=after(101), before=first) is not first
