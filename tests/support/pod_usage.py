@@ -23,6 +23,7 @@ from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.fake_cluster import Clock, FakeCluster, copied
 from tests.support.operator_fakes import run_manifest
 
+NOON: Final = "2026-01-31T12:00:00Z"  # when the clock begins
 GPU: Final = "nvidia.com/gpu"
 H100: Final = ComputeProfileSpec.from_json(
     {
@@ -135,3 +136,12 @@ class Bookkeeping:
     def nodes(self) -> dict[str, NodeUsage]:
         """All entries of Nodes, by name."""
         return {node.name: node for record in self.records().values() for node in record.nodes.values()}
+
+
+async def begun() -> Bookkeeping:
+    """A run with one worker on a Node, noted."""
+    books = Bookkeeping()
+    books.keeper.nodes.put(books.cluster.put(node("a", NOON)))
+    books.bind("w0")
+    await books.note()
+    return books

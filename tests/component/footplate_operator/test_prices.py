@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
-from cluster.kubernetes.envtest import ApiServer
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.tariff.tariffs import PRICE_ENTRY
 from footplate_operator.trainingrun.run import PROFILE
 from tests.component.footplate_operator.api import Api, wait_for
-from tests.component.footplate_operator.conftest import operator_process
+from tests.component.footplate_operator.conftest import Process
 from tests.component.footplate_operator.kubelet import Node
 from tests.support.operator_fakes import profile_manifest, run_manifest
 
@@ -36,32 +34,27 @@ def _since(api: Api) -> str:
     return str(max(known["time"] for known in managers if "f:price" in known["fieldsV1"].get("f:spec", {})))
 
 
-def test_a_price_becomes_entries_whoever_leads_and_the_run_goes_on(
-    server: ApiServer, api: Api, node: Node, tmp_path: Path
-) -> None:
+def test_a_price_becomes_entries_and_the_run_goes_on(operator: Process, api: Api, node: Node) -> None:
     api.apply(profile_manifest(NAME, price={"dollarsPerNodeHour": 2.5}))
     made = api.get(PROFILE, NAME)
     assert made is not None
     body = run_manifest(compute={"profile": NAME, "nodes": 2}, budget={"dollars": 1000})
     body["metadata"] = {"name": "tiny", "namespace": api.namespace}
     body["spec"]["training"]["steps"] = 10_000
-    with operator_process(server, tmp_path) as operator:
-        api.apply(body)
-        wait_for(lambda: _book(api), "an entry")
-        wait_for(lambda: api.status("tiny").get("phase") == "Running", "it trains")
-        _say(api, {"dollarsPerNodeHour": 3})
-        wait_for(lambda: len(_book(api)) == 2, "another entry")
-        assert "refused" not in operator.log.read_text()
+    api.apply(body)
+    wait_for(lambda: _book(api), "an entry")
+    wait_for(lambda: api.status("tiny").get("phase") == "Running", "it trains")
+    _say(api, {"dollarsPerNodeHour": 3})
+    wait_for(lambda: len(_book(api)) == 2, "another entry")
     first, second = _book(api)
     assert first["effectiveFrom"] == made["metadata"]["creationTimestamp"]
     assert (second["dollarsPerNodeHour"], second["effectiveFrom"]) == (3, _since(api))
-    with operator_process(server, tmp_path) as operator:
-        wait_for(lambda: operator.said("message=leading"), "another one leads")
-        _say(api, None)
-        wait_for(lambda: len(_book(api)) == 4, "both have ended")
-        status = api.status("tiny")
+    _say(api, None)
+    wait_for(lambda: len(_book(api)) == 4, "both have ended")
     ended = _book(api)[2:]
     assert [entry["supersedes"][: len(NAME) + 7] for entry in ended] == [f"{NAME}-000001", f"{NAME}-000002"]
     assert all("effectiveTo" in entry for entry in ended)
+    status = api.status("tiny")
     within = next(told for told in status["conditions"] if told["type"] == "WithinBudget")
     assert (status["phase"], within["status"]) == ("Running", "True")
+    assert "refused" not in operator.log.read_text()

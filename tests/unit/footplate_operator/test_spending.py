@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
 
@@ -18,8 +19,10 @@ from footplate_ledger.units import Power, Rate
 from footplate_ledger.usage import TOLD, Evidence, Goods, NodeUsage, Owner, PodUsage, Site
 from footplate_operator.runtime.conditions import condition
 from footplate_operator.runtime.events import Event
+from footplate_operator.trainingrun.desired.spending import judge, spent
 from footplate_operator.trainingrun.events import budget_event
 from footplate_operator.trainingrun.policies.budget import LONGEST_LOOK, Level, Spending, remembered, spending
+from footplate_operator.usage.known import OwnUsage
 from tests.support.fake_cluster import Clock
 from tests.support.operator_runs import run
 
@@ -194,3 +197,43 @@ def test_while_its_usage_cannot_be_read_a_run_has_spent_what_its_status_says(
 )
 def test_and_has_emitted_what_that_says(cost: dict[str, Any], reason: str) -> None:
     assert remembered(budget(carbonKilograms=4), CostStatus.from_json(cost)).condition.reason == reason
+
+
+# -- what was found is found anew only where it may be otherwise --------------------------
+
+
+def after(seconds: float) -> datetime:
+    """Of the pod's life."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def test_what_was_found_holds_until_the_next_level() -> None:
+    limited, usage = run(budget={"dollars": 10}), OwnUsage([POD], [], [NODE])
+    tariff = Tariff(Book([Entry("e", H100, CENT_A_SECOND, 0)]))
+    first = judge(limited, usage, tariff, after(600), None)
+    assert first is not None and first.until == 800
+    later = judge(limited, OwnUsage([POD], [], [NODE]), tariff, after(799.9), first)
+    assert later is first
+    told = spent(limited, later, after(799.9))
+    assert told is not None and (told.level, told.look_after) == (Level.WITHIN, 1)
+    nearly = judge(limited, usage, tariff, after(800), first)
+    assert nearly is not None and nearly.spending.level is Level.NEARLY
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"run": run(budget={"dollars": 11})}, id="budget"),
+        pytest.param({"usage": OwnUsage([POD, replace(POD, uid="p2", node="n2")], [], [NODE])}, id="pods"),
+        pytest.param({"tariff": Tariff(Book([Entry("e", H100, Rate.dollars_per_hour(72), 0)]))}, id="prices"),
+    ],
+)
+def test_and_is_found_anew_when_anything_changes(change: dict[str, Any]) -> None:
+    usual: dict[str, Any] = {
+        "run": run(budget={"dollars": 10}),
+        "usage": OwnUsage([POD], [], [NODE]),
+        "tariff": Tariff(Book([Entry("e", H100, CENT_A_SECOND, 0)])),
+    }
+    first = judge(**usual, now=after(100), before=None)
+    assert judge(**usual, now=after(101), before=first) is first
+    assert judge(**(usual | change), now=after(101), before=first) is not first

@@ -10,7 +10,7 @@ import pytest
 
 from footplate_ledger.units import Rate
 from footplate_ledger.usage import Goods
-from footplate_operator.errors import ClusterError
+from footplate_operator.errors import ClusterError, LeadershipLost
 from footplate_operator.runtime.handlers import Handlers
 from footplate_operator.runtime.kinds import POD, Json
 from footplate_operator.runtime.objects import Key
@@ -222,3 +222,13 @@ async def test_what_a_profile_says_of_its_price_is_in_the_book_when_the_watch_ha
     assert [spec["dollarsPerNodeHour"] for spec in specs] == [2.0, 3.0]
     now = world.prices.tariffs.current().book.rate(Goods("local-cpu"), NOON + 10**8)
     assert now == Rate.dollars_per_hour(3)
+
+
+async def test_who_leads_no_more_says_so() -> None:
+    """Not as a group of errors, which nobody at the top looks into."""
+    world = World()
+    world.cluster.refuse["create", PRICE_ENTRY] = LeadershipLost("another one leads")
+    world.cluster.put(profile_manifest(price={"dollarsPerNodeHour": 2.0}))
+    await world.reconcile()
+    with pytest.raises(LeadershipLost):
+        await world.reconciler.controller.keep()

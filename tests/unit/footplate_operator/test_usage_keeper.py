@@ -10,31 +10,16 @@ from typing import Any
 
 import pytest
 
-from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.usagerecord import PODS_LIMIT
 from footplate_ledger.units import Energy, Seconds
 from footplate_ledger.usage import RUNNING, Measured
 from footplate_operator.errors import ClusterError, Forbidden
 from footplate_operator.runtime.kinds import NODE, POD, Kind
-from footplate_operator.trainingrun.run import TRAINING_RUN
 from footplate_operator.usage.keeper import LEAST_SECONDS
 from footplate_operator.usage.pods import Terms
-from footplate_operator.usage.writes import OVER_SINCE, USAGE_RECORD
+from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.fake_cluster import FakeCluster
-from tests.support.operator_fakes import NAME
-from tests.support.pod_usage import GPU, H100, Bookkeeping, node, seen
-
-DAY = 86_400
-NOON = "2026-01-31T12:00:00Z"
-
-
-async def begun() -> Bookkeeping:
-    """A run with one worker on a Node, noted."""
-    books = Bookkeeping()
-    books.keeper.nodes.put(books.cluster.put(node("a", NOON)))
-    books.bind("w0")
-    await books.note()
-    return books
+from tests.support.pod_usage import GPU, H100, NOON, Bookkeeping, begun, node, seen
 
 
 def changes(cluster: FakeCluster) -> int:
@@ -72,7 +57,7 @@ async def test_that_pods_go_on_is_noted_now_and_then(others: int, seconds: float
     for number in range(others):
         books.keeper.adopt(replace(books.owner, uid=f"o{number}")).retry = math.inf
     before, passed = books.pods()["w0"].seen, 0
-    while books.pods()["w0"].seen == before:
+    while books.pods()["w0"].seen == before and passed < 1000:
         books.clock.advance(1)
         passed += 1
         await books.keeper.tend()
@@ -103,6 +88,16 @@ async def test_a_pod_that_went_while_nobody_looked_ended_by_the_last_evidence() 
     books.begin()
     await books.note()
     assert (books.pods()["w0"].end, books.pods()["w0"].estimated) == (seen, True)
+
+
+async def test_a_pod_that_went_unseen_was_there_when_somebody_looked_last() -> None:
+    books = await begun()
+    books.clock.advance(20)
+    await books.note()
+    books.cluster.bury(POD, "w0")
+    books.clock.advance(300)
+    await books.note()
+    assert (books.pods()["w0"].end, books.pods()["w0"].estimated) == ("2026-01-31T12:00:20Z", True)
 
 
 async def test_another_pod_of_the_same_name_is_another() -> None:
@@ -246,85 +241,6 @@ async def test_a_record_that_is_full_begins_the_next() -> None:
     assert len(books.records()["uid-1-1"].pods) == 2
 
 
-# -- owners that are gone -----------------------------------------------------------------------
-
-
-async def tended(books: Bookkeeping, seconds: float = 60.0) -> None:
-    books.clock.advance(seconds)
-    await books.keeper.tend()
-
-
-async def test_pods_outlive_their_run_and_are_noted_to_their_end() -> None:
-    books = await begun()
-    books.cluster.bury(TRAINING_RUN, NAME)
-    books.keeper.tell_owner(books.owner, gone=True)
-    await tended(books)
-    assert not books.records()["uid-1-0"].over
-    books.end("w0")
-    body = books.cluster.objects[POD, "w0"]
-    books.cluster.bury(POD, "w0")
-    books.hear(body, gone=True)
-    await tended(books)
-    assert books.pods()["w0"].end == "2026-01-31T12:01:00Z" and books.records()["uid-1-0"].over
-    assert not books.keeper.kept
-
-
-async def test_what_a_run_left_that_went_while_nobody_looked_is_found() -> None:
-    books = await begun()
-    books.bind("c1", role=Role.COORDINATOR, cpu="1")
-    await books.note()
-    books.clock.advance(30)
-    books.end("c1")
-    books.cluster.bury(TRAINING_RUN, NAME)
-    books.cluster.bury(POD, "w0")
-    books.begin()
-    books.clock.advance(600)
-    await books.sweeper.sweep()
-    await tended(books)
-    assert (books.pods()["w0"].end, books.pods()["w0"].estimated) == (NOON, True)
-    assert (books.pods()["c1"].end, books.pods()["c1"].estimated) == ("2026-01-31T12:00:30Z", False)
-    assert books.records()["uid-1-0"].over
-
-
-async def test_a_run_that_is_there_is_left_to_whoever_decides_about_it() -> None:
-    books = await begun()
-    books.end("w0")
-    await books.note()
-    books.begin()
-    await books.sweeper.sweep()
-    await tended(books)
-    assert not books.records()["uid-1-0"].over and not books.keeper.kept
-
-
-async def test_what_is_over_goes_once_nobody_has_taken_it_for_a_week() -> None:
-    books = await begun()
-    books.end("w0")
-    await books.note()
-    books.cluster.bury(TRAINING_RUN, NAME)
-    books.keeper.tell_owner(books.owner, gone=True)
-    await tended(books)
-    since = books.cluster.objects[USAGE_RECORD, "uid-1-0"]["metadata"]["annotations"][OVER_SINCE]
-    assert since == "2026-01-31T12:01:00Z"
-    books.clock.advance(7 * DAY - 1)
-    await books.sweeper.sweep()
-    assert "uid-1-0" in books.records()
-    books.clock.advance(1)
-    await books.sweeper.sweep()
-    assert "uid-1-0" not in books.records()
-
-
-async def test_a_pod_that_was_told_of_before_its_run_is_not_lost() -> None:
-    books = Bookkeeping()
-    books.cluster.put(node("a", NOON))
-    books.bind("w0")
-    books.hear(books.cluster.objects[POD, "w0"])
-    books.cluster.bury(TRAINING_RUN, NAME)
-    books.clock.advance(60)
-    books.keeper.adopt_strays()
-    await tended(books, 0)
-    assert books.pods()["w0"].profile == "h100" and books.pods()["w0"].devices == 8
-
-
 # -- energy ---------------------------------------------------------------------------------------
 
 
@@ -370,6 +286,29 @@ async def test_where_nodes_may_not_be_seen_their_names_count() -> None:
     books.bind("w0")
     usage = await books.note()
     assert usage is not None and not usage.nodes and books.pods()["w0"].node == "a"
+
+
+class Counting(FakeCluster):
+    """One that counts what it is asked."""
+
+    asked = 0
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Any:
+        self.asked += 1
+        return await super().get(kind, namespace, name)
+
+
+async def test_what_is_known_is_not_asked_again() -> None:
+    books = Bookkeeping(Counting)
+    books.cluster.refuse["get", NODE] = Forbidden("no right", 403)
+    books.bind("w0")
+    asked = []
+    for _ in range(3):
+        await books.note()
+        books.clock.advance(2)
+        assert isinstance(books.cluster, Counting)
+        asked.append(books.cluster.asked)
+    assert asked[1] == asked[2]
 
 
 @pytest.mark.parametrize("requests", [{GPU: "4"}, {GPU: "2", "cpu": "500m"}])

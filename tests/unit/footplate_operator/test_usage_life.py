@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from footplate_contracts.v1alpha1.status import CostStatus, TimeStatus
 from footplate_contracts.v1alpha1.usagerecord import PodUsage, UsageRecordSpec
 from footplate_ledger.records import moment
 from footplate_operator.errors import Forbidden
 from footplate_operator.runtime.kinds import POD, Json
 from footplate_operator.runtime.throttle import StatusChange
-from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
+from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN, decode
+from footplate_operator.trainingrun.run_cache import RunCache
 from footplate_operator.trainingrun.status.report import STATUS_LIMIT, bytes_of, compare
 from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.operator_fakes import NAME, run_manifest
@@ -25,6 +28,12 @@ GPUS = {
         "peakTflops": {"bf16": 989, "fp32": 67},
         "tdpWatts": 700,
     }
+}
+METADATA = {
+    "name": NAME,
+    "namespace": "default",
+    "uid": "u1",
+    "creationTimestamp": "2026-01-31T12:00:00Z",
 }
 LONG = {**run_manifest()["spec"]["training"], "steps": 10_000}
 
@@ -131,6 +140,35 @@ async def test_a_deleted_run_leaves_what_it_used() -> None:
     assert not world.cluster.all(POD) and len(recorded(world)) == 3
     assert all(pod.end for pod in recorded(world))
     assert all(body["spec"]["over"] for body in world.cluster.all(USAGE_RECORD))
+
+
+async def test_a_pod_that_outlives_its_run_is_in_what_that_says_at_last() -> None:
+    world = await trains(resilience={"budgets": {"OutOfMemory": 0}})
+    lost = world.cluster.objects[POD, "tiny-w0-0"]["metadata"]["uid"]
+    world.unreachable.add(lost)
+    world.end_pod("tiny-w1-0", 137, terminated="OOMKilled")
+    await world.live(60, until=lambda: world.phase == "Failed")
+    await world.live(20)
+    before = devices(world.status)
+    await world.live(20)
+    world.unreachable.clear()
+    await world.live(20)
+    assert all(pod.end for pod in recorded(world))
+    assert sum(before.values()) < sum(devices(world.status).values()) == held(world)
+
+
+def test_the_time_that_has_passed_counts_from_the_last_account() -> None:
+    cache, run = RunCache(), decode({**run_manifest(), "metadata": METADATA})
+
+    def since(until: str | None, starting: float) -> float | None:
+        cost = None if until is None else CostStatus(until=until)
+        status = run.status.model_copy(update={"cost": cost, "time": TimeStatus(starting=starting)})
+        found = cache.counted_since(replace(run, status=status))
+        return None if found is None else found.starting
+
+    assert since(None, 1.0) is None
+    assert [since("2026-01-31T12:00:00Z", 5.0), since("2026-01-31T12:00:00Z", 9.0)] == [5.0, 5.0]
+    assert since("2026-01-31T12:00:10Z", 15.0) == 15.0
 
 
 async def test_what_it_costs_is_no_reason_to_write_until_it_stands() -> None:

@@ -16,9 +16,8 @@ from footplate_operator.usage.nodes import NodeSight, fitting, goods_of, sighted
 from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.fake_cluster import copied
 from tests.support.operator_fakes import NAME
-from tests.support.pod_usage import GPU, H100, Bookkeeping, node
+from tests.support.pod_usage import GPU, H100, NOON, Bookkeeping, node
 
-NOON = "2026-01-31T12:00:00Z"
 CPU = ComputeProfileSpec.from_json({"backend": "gloo"})
 
 

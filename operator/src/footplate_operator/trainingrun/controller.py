@@ -57,7 +57,7 @@ from footplate_operator.trainingrun.coordinator_client import (
 from footplate_operator.trainingrun.credentials import new_credentials
 from footplate_operator.trainingrun.desired.decision import Desired
 from footplate_operator.trainingrun.desired.run import desire
-from footplate_operator.trainingrun.desired.spending import judged, spent, with_budget
+from footplate_operator.trainingrun.desired.spending import judge, judged, spent, with_budget
 from footplate_operator.trainingrun.events import budget_event, held_up_event, phase_event
 from footplate_operator.trainingrun.history_client import FinalStatus, Histories
 from footplate_operator.trainingrun.manifests.children import wanted as children_of
@@ -169,7 +169,8 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         if recovered is not None:
             self._metrics.count_recovery(recovered)
         used, tariff = await self._note_usage(run, cache, pods, revisions, now), self.tariffs.current()
-        spending = spent(run, used, tariff, now)
+        cache.judgement = judge(run, used, tariff, now, cache.judgement)
+        spending = spent(run, cache.judgement, now)
         run = judged(run, spending)
         admitted = await self._admission.admitted(run, cache, revisions)
         state = self._coordinators.state(run.uid)

@@ -16,6 +16,7 @@ from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import CORE_EVENT, Json, Kind
 from footplate_operator.runtime.objects import Child
+from footplate_operator.trainingrun.desired.spending import Judgement
 from footplate_operator.trainingrun.edits import OFTEN, Wanted, essence
 from footplate_operator.trainingrun.gang import losses
 from footplate_operator.trainingrun.gang.losses import STUCK_SECONDS
@@ -66,6 +67,7 @@ class RunCache:
     )  # pod uid, what -> since, value
 
     usage: OwnUsage | None = None  # None: not known
+    judgement: Judgement | None = None  # of its budget, as it was found last
     # When `status.cost` was counted, and `status.time` as it was then.
     counted: tuple[str | None, TimeStatus | None] | None = None
 

@@ -24,7 +24,7 @@ from footplate_contracts.names import Role
 from footplate_ledger.records import written
 from footplate_ledger.time import second
 from footplate_ledger.usage import Measured, Owner, PodUsage
-from footplate_operator.errors import AlreadyExists, ClusterError, NotFound
+from footplate_operator.errors import AlreadyExists, ClusterError, Forbidden, NotFound
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import POD, Json, Kind
 from footplate_operator.runtime.throttle import jitter
@@ -286,7 +286,12 @@ class UsageKeeper:
         """Nobody else asks whether the owner is there, and its pods."""
         kept.shown = frozenset()
         if not kept.gone and kept.owner.uid not in self.there:
-            kept.gone = await self._is_gone(kept.owner)
+            try:
+                kept.gone = await self._is_gone(kept.owner)
+            except Forbidden:
+                if not kept.records.writes():
+                    self._drop(kept)  # it is in a namespace of another installation
+                raise
             if not kept.gone:
                 self.there.add(kept.owner.uid)
         await self._ask(kept, ())
@@ -322,6 +327,9 @@ class UsageKeeper:
                     await self.cluster.merge(USAGE_RECORD, "", kept.records.name(number), said)
         if kept.followed or kept.heard:
             return  # somebody came back to it meanwhile
+        self._drop(kept)
+
+    def _drop(self, kept: Kept) -> None:
         del self.kept[kept.owner.uid]
         for pod in kept.records.pods.values():
             self._on[pod.node].pop(pod.uid, None)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from footplate_ledger.usage import RUNNING, Evidence, Measured, Owner
+from footplate_ledger.usage import RUNNING, TOLD, Evidence, Measured, Owner
 from footplate_operator.usage.pods import Terms, seen_again
 from footplate_operator.usage.records import PodRecords
 from footplate_operator.usage.sighting import Sighting
@@ -77,6 +77,9 @@ class Kept:
 
     def _take(self, pod: Sighting, now: int) -> None:
         known = self.records.pods.get(pod.uid)
-        if known is not None and self.taken.get(pod.uid) != pod:
-            self.taken[pod.uid] = pod
-            self.records.put(seen_again(known, pod, now))
+        if known is None or known.end.known == TOLD or self.taken.get(pod.uid) == pod:
+            return
+        self.taken[pod.uid] = pod
+        self.records.put(seen_again(known, pod, now))
+        if pod.over:
+            del self.taken[pod.uid]  # of the many that have ended no more is kept than their usage

@@ -72,6 +72,7 @@ class NodeKeeper:
     _kept: dict[str, _Kept] = field(default_factory=dict)
     _named: dict[str, NodeSight] = field(default_factory=dict)
     _gone: OrderedDict[str, NodeSight] = field(default_factory=OrderedDict)  # by name, the last one
+    _unknown: set[str] = field(default_factory=set)  # of which neither a watch nor a record tells
     _unseen_until: int = 0
 
     # -- what is told ------------------------------------------------------------------
@@ -137,7 +138,7 @@ class NodeKeeper:
         """Read what was written of these Nodes; raises ClusterError."""
         for uid in uids:
             kept = self._kept.get(uid)
-            if kept is None or not kept.loaded:
+            if uid not in self._unknown if kept is None else not kept.loaded:
                 await self._load(uid)
 
     def of(self, uids: Iterable[str]) -> list[NodeUsage]:
@@ -173,6 +174,7 @@ class NodeKeeper:
             kept = self._kept.get(uid)
             if kept is None or kept.sight is None:
                 await self._close(uid, name)
+        self._unknown.clear()
         over = [uid for uid in names if uid in self._kept and self._kept[uid].usage.end.known != RUNNING]
         for uid in [uid for uid, kept in self._kept.items() if kept.usage.end.known != RUNNING]:
             if uid not in needed and not self._kept[uid].news:
@@ -221,6 +223,8 @@ class NodeKeeper:
         except NotFound:
             if uid in self._kept:
                 self._kept[uid].loaded = True
+            else:
+                self._unknown.add(uid)
             return
         except ValueError as error:
             _log.warning("a record cannot be read", extra=fields(name=record_name(uid), error=error))

@@ -15,7 +15,7 @@ from typing import Final
 from footplate_contracts.names import MANAGED_BY, MANAGED_BY_LABEL, RUN_UID_LABEL
 from footplate_contracts.v1alpha1.usagerecord import PODS_LIMIT, UsageRecordSpec
 from footplate_ledger.records import entry_of, owner_of, pods_of
-from footplate_ledger.usage import RUNNING, Evidence, Measured, Owner, PodUsage, merged
+from footplate_ledger.usage import RUNNING, Evidence, Measured, Owner, PodUsage, Site, merged
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.usage.writes import Write, changed
 
@@ -31,6 +31,7 @@ class PodRecords:
     _names: dict[str, str] = field(default_factory=dict)  # of the pods
     _place: dict[str, int] = field(default_factory=dict)  # uid of a pod -> number of its record
     _entries: dict[int, dict[str, Json]] = field(default_factory=dict)  # as written, by number and uid
+    _sites: dict[Site, Site] = field(default_factory=dict)  # each once: they are large, and few
     _told: dict[str, PodUsage] = field(default_factory=dict)  # as written, without what grows
 
     def name(self, number: int) -> str:
@@ -53,11 +54,11 @@ class PodRecords:
             self.put(pod, str(entries[pod.uid].get("name", "")))
             self._place[pod.uid] = number
             self._told[pod.uid] = _lasting(pod)
-        self._entries[number] = entries
+        self._entries[number] = _open(entries)
 
     def written(self, number: int, write: Write, spec: Json) -> None:
         """A record as the API server has it after a write of ours."""
-        self._entries[number] = dict(spec.get("pods") or {})
+        self._entries[number] = _open(spec.get("pods") or {})
         self._told.update(write.told)
 
     def lost(self, number: int) -> None:
@@ -68,6 +69,8 @@ class PodRecords:
     def put(self, pod: PodUsage, name: str = "") -> None:
         """What is known of a pod, merged with what was known of it."""
         known = self.pods.get(pod.uid)
+        if known is None:
+            pod = replace(pod, site=self._sites.setdefault(pod.site, pod.site))
         self.pods[pod.uid] = pod if known is None else merged(known, pod)
         self._names[pod.uid] = name or self._names.get(pod.uid, "")
 
@@ -111,3 +114,8 @@ class PodRecords:
 def _lasting(pod: PodUsage) -> PodUsage:
     """Without what grows while it goes on."""
     return pod if pod.end.known != RUNNING else replace(pod, end=_GOES_ON, measured=Measured())
+
+
+def _open(entries: Mapping[str, Json]) -> dict[str, Json]:
+    """Of pods that have ended nothing has to be taken out any more: that they are written is enough."""
+    return {uid: {} if "end" in entry else entry for uid, entry in entries.items()}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, partial
 
 from footplate_contracts.names import ConditionType
+from footplate_contracts.v1alpha1.budget import Budget
 from footplate_contracts.v1alpha1.status import CostStatus
 from footplate_ledger.account import Tariff
+from footplate_ledger.prices import FOREVER
 from footplate_ledger.time import second
 from footplate_operator.runtime import conditions
 from footplate_operator.trainingrun.desired.decision import Desired, soonest
@@ -20,16 +22,49 @@ from footplate_operator.trainingrun.status.report import fit
 from footplate_operator.usage.known import OwnUsage
 
 
-def spent(run: Run, usage: OwnUsage | None, tariff: Tariff, now: datetime) -> Spending | None:
-    """Of the budget of `run`, if it has one; `usage` is None while it is not known.
+@dataclass(frozen=True)
+class Judgement:
+    """What was found of a run by its account; it holds until the second `until`, if nothing else changes.
+
+    An account of hundreds of pods takes longer than all else that is decided, and news come every second.
+    """
+
+    budget: Budget
+    usage: OwnUsage
+    tariff: Tariff
+    until: int
+    spending: Spending
+
+    def holds(self, budget: Budget, usage: OwnUsage, tariff: Tariff, at: int) -> bool:
+        """Whether it does in the second `at`."""
+        return at < self.until and tariff is self.tariff and (budget, usage) == (self.budget, self.usage)
+
+
+def judge(
+    run: Run, usage: OwnUsage | None, tariff: Tariff, now: datetime, before: Judgement | None
+) -> Judgement | None:
+    """What is found by an account; None where there is no budget, or no usage to count.
 
     Records that are gone say nothing: what was counted by them stands in the status.
     """
+    limit, at = run.spec.budget, second(now)
+    if limit is None or usage is None or (not usage.pods and run.status.cost is not None):
+        return None
+    if before is not None and before.holds(limit, usage, tariff, at):
+        return before
+    found = budget.spending(limit, cache(partial(account, usage, tariff)), at)
+    until = FOREVER if found.look_after is None else at + found.look_after
+    return Judgement(limit, usage, tariff, until, found)
+
+
+def spent(run: Run, judgement: Judgement | None, now: datetime) -> Spending | None:
+    """What a run has spent of its budget, if it has one: as was found, else as its status says."""
     if run.spec.budget is None:
         return None
-    if usage is None or (not usage.pods and run.status.cost is not None):
+    if judgement is None:
         return budget.remembered(run.spec.budget, run.status.cost or CostStatus())
-    return budget.spending(run.spec.budget, cache(partial(account, usage, tariff)), second(now))
+    left = None if judgement.until == FOREVER else judgement.until - second(now)
+    return replace(judgement.spending, look_after=left)
 
 
 def judged(run: Run, spending: Spending | None) -> Run:

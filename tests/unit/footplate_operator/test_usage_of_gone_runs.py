@@ -1,0 +1,99 @@
+"""Pods that outlive their run, and records that outlive both."""
+
+from __future__ import annotations
+
+from footplate_contracts.names import Role
+from footplate_operator.errors import Forbidden
+from footplate_operator.runtime.kinds import POD
+from footplate_operator.trainingrun.run import TRAINING_RUN
+from footplate_operator.usage.writes import OVER_SINCE, USAGE_RECORD
+from tests.support.operator_fakes import NAME
+from tests.support.pod_usage import NOON, Bookkeeping, begun, node
+
+DAY = 86_400
+
+
+async def tended(books: Bookkeeping, seconds: float = 60.0) -> None:
+    books.clock.advance(seconds)
+    await books.keeper.tend()
+
+
+async def test_pods_outlive_their_run_and_are_noted_to_their_end() -> None:
+    books = await begun()
+    books.cluster.bury(TRAINING_RUN, NAME)
+    books.keeper.tell_owner(books.owner, gone=True)
+    await tended(books)
+    assert not books.records()["uid-1-0"].over
+    books.end("w0")
+    body = books.cluster.objects[POD, "w0"]
+    books.cluster.bury(POD, "w0")
+    books.hear(body, gone=True)
+    await tended(books)
+    assert books.pods()["w0"].end == "2026-01-31T12:01:00Z" and books.records()["uid-1-0"].over
+    assert not books.keeper.kept
+
+
+async def test_what_a_run_left_that_went_while_nobody_looked_is_found() -> None:
+    books = await begun()
+    books.bind("c1", role=Role.COORDINATOR, cpu="1")
+    await books.note()
+    books.clock.advance(30)
+    books.end("c1")
+    books.cluster.bury(TRAINING_RUN, NAME)
+    books.cluster.bury(POD, "w0")
+    books.begin()
+    books.clock.advance(600)
+    await books.sweeper.sweep()
+    await tended(books)
+    assert (books.pods()["w0"].end, books.pods()["w0"].estimated) == (NOON, True)
+    assert (books.pods()["c1"].end, books.pods()["c1"].estimated) == ("2026-01-31T12:00:30Z", False)
+    assert books.records()["uid-1-0"].over
+
+
+async def test_a_run_that_is_there_is_left_to_whoever_decides_about_it() -> None:
+    books = await begun()
+    books.end("w0")
+    await books.note()
+    books.begin()
+    await books.sweeper.sweep()
+    await tended(books)
+    assert not books.records()["uid-1-0"].over and not books.keeper.kept
+
+
+async def test_runs_of_another_installation_are_left_alone() -> None:
+    books = await begun()
+    books.begin()
+    books.cluster.refuse["get", TRAINING_RUN] = Forbidden("another namespace", 403)
+    await books.sweeper.sweep()
+    await tended(books)
+    assert not books.keeper.kept and not books.records()["uid-1-0"].over
+    assert books.pods()["w0"].end is None
+
+
+async def test_what_is_over_goes_once_nobody_has_taken_it_for_a_week() -> None:
+    books = await begun()
+    books.end("w0")
+    await books.note()
+    books.cluster.bury(TRAINING_RUN, NAME)
+    books.keeper.tell_owner(books.owner, gone=True)
+    await tended(books)
+    since = books.cluster.objects[USAGE_RECORD, "uid-1-0"]["metadata"]["annotations"][OVER_SINCE]
+    assert since == "2026-01-31T12:01:00Z"
+    books.clock.advance(7 * DAY - 1)
+    await books.sweeper.sweep()
+    assert "uid-1-0" in books.records()
+    books.clock.advance(1)
+    await books.sweeper.sweep()
+    assert "uid-1-0" not in books.records()
+
+
+async def test_a_pod_that_was_told_of_before_its_run_is_not_lost() -> None:
+    books = Bookkeeping()
+    books.cluster.put(node("a", NOON))
+    books.bind("w0")
+    books.hear(books.cluster.objects[POD, "w0"])
+    books.cluster.bury(TRAINING_RUN, NAME)
+    books.clock.advance(60)
+    books.keeper.adopt_strays()
+    await tended(books, 0)
+    assert books.pods()["w0"].profile == "h100" and books.pods()["w0"].devices == 8
