@@ -75,8 +75,8 @@ def footplate_step(chunked: bool) -> Iterator[Step]:
     """The trainer's step, as a run has it but for the data."""
     import numpy as np
 
+    from footplate_contracts.names import Backend
     from footplate_contracts.runconfig import RunIdentity, World, resolve
-    from footplate_contracts.v1alpha1.computeprofile import Backend
     from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
     from footplate_trainer.data.loader import MicroBatch, StepBatch
     from footplate_trainer.loop.stepper import Flags, Stepper

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 import yaml
 
 from demo.api import Api, team_apis
-from demo.display import console, heading
+from demo.display import heading
 from demo.kube import ROOT, DemoError, Kube
 from demo.pod_times import PodTimes, dollars, span, watched
 
@@ -28,8 +28,9 @@ PROFILE: Final = "local-cpu"
 # Dollars an hour of a whole node, by how it was bought: ten cents a second, and four.
 HOURLY: Final = {"onDemand": Fraction(360), "spot": Fraction(144)}
 SPOT: Final = {"karpenter.sh/capacity-type": "spot"}
-BUDGET: Final = 2.5
-WAIT_SECONDS: Final = 180.0
+BUDGET: Final = 50.0  # dollars, when it is submitted
+LEFT: Final = 0.5  # dollars, when it is lowered
+WAIT_SECONDS: Final = 240.0
 _CENTS: Final = Fraction(1, 20_000)  # half of what the last shown digit says
 T = TypeVar("T")
 
@@ -40,6 +41,7 @@ class Bill:
 
     kube: Kube
     namespace: str
+    run: str
     team: Api
     finance: Api
     times: PodTimes
@@ -47,24 +49,24 @@ class Bill:
     @property
     def path(self) -> str:
         """Of the run, in the API."""
-        return f"/v1/namespaces/{self.namespace}/runs/{RUN}"
+        return f"/v1/namespaces/{self.namespace}/runs/{self.run}"
 
     def status(self) -> dict[str, Any]:
         """Of the run, by kubectl."""
-        found = self.kube.get("trainingrun", RUN, "-n", self.namespace)
+        found = self.kube.get("trainingrun", self.run, "-n", self.namespace)
         status: dict[str, Any] = (found or {}).get("status", {})
         return status
 
     def kubectl(self, *arguments: str) -> str:
         """What it says, shown with the command."""
-        console.print(f"$ kubectl {' '.join(arguments)}", markup=False)
+        show(f"$ kubectl {' '.join(arguments)}")
         said = self.kube.kubectl(*arguments, "-n", self.namespace).rstrip()
-        print(said, flush=True)
+        show(said)
         return said
 
     def change(self, spec: Mapping[str, Any]) -> None:
         """Of the run's spec, by kubectl."""
-        self.kubectl("patch", "trun", RUN, "--type=merge", "--patch", json.dumps({"spec": spec}))
+        self.kubectl("patch", "trun", self.run, "--type=merge", "--patch", json.dumps({"spec": spec}))
 
     def until(self, what: str, found: Callable[[], T | None]) -> T:
         """What `found` gives once it gives anything; DemoError where it does not in time."""
@@ -97,8 +99,13 @@ class Bill:
 
         status = self.until(f"the run to be suspended ({reason})", reached)
         if not self.times.ended(WAIT_SECONDS):
-            raise DemoError(f"pods of {RUN} have not ended {WAIT_SECONDS:.0f} s after it was suspended")
+            raise DemoError(f"pods of {self.run} have not ended {WAIT_SECONDS:.0f} s after it was suspended")
         return status
+
+
+def show(text: str) -> None:
+    """A line as it is: a transcript is read by programs, too."""
+    print(text, flush=True)
 
 
 def play(kube: Kube, namespace: str, manifest: Mapping[str, Any]) -> None:
@@ -107,8 +114,9 @@ def play(kube: Kube, namespace: str, manifest: Mapping[str, Any]) -> None:
     Args:
         manifest: of a run that would train for minutes.
     """
-    with team_apis(kube, namespace) as (team, finance), watched(kube, namespace, RUN) as times:
-        bill = Bill(kube, namespace, team, finance, times)
+    run = manifest["metadata"]["name"]
+    with team_apis(kube, namespace) as (team, finance), watched(kube, namespace, run) as times:
+        bill = Bill(kube, namespace, run, team, finance, times)
         price(bill)
         submit(bill, manifest)
         disturb(bill)
@@ -122,10 +130,10 @@ def price(bill: Bill) -> None:
         if _price(bill, capacity) != hourly:
             entry = {"profile": PROFILE, "capacity": capacity, "dollarsPerNodeHour": float(hourly)}
             said = bill.finance.post("/v1/prices", {**entry, "source": "make bill"})
-            console.print(f"POST /v1/prices: {said['id']} from {said['effectiveFrom']}", markup=False)
+            show(f"POST /v1/prices: {said['id']} from {said['effectiveFrom']}")
         known = partial(_has_price, bill, capacity, hourly)
         bill.until(f"the API to know the price of {capacity}", known)
-    print(bill.kube.kubectl("get", "prices").rstrip(), flush=True)
+    show(bill.kube.kubectl("get", "priceentries").rstrip())
 
 
 def _has_price(bill: Bill, capacity: str, hourly: Fraction) -> bool | None:
@@ -145,34 +153,35 @@ def submit(bill: Bill, manifest: Mapping[str, Any]) -> None:
     heading("2. The team asks what an hour of its run would cost, and submits it with a budget")
     collection = f"/v1/namespaces/{bill.namespace}/runs"
     tried = bill.team.post(f"{collection}?dryRun=true", manifest)
-    console.print(f"POST {collection}?dryRun=true: {json.dumps(tried['hourly'])}", markup=False)
+    show(f"POST {collection}?dryRun=true: {json.dumps(tried['hourly'])}")
     made = bill.team.post(collection, manifest, {"Idempotency-Key": f"bill-{time.time_ns()}"})
-    console.print(f"POST {collection}: {made['name']}, uid {made['uid']}", markup=False)
+    show(f"POST {collection}: {made['name']}, uid {made['uid']}")
     bill.trains(1)
 
 
 def disturb(bill: Bill) -> None:
     """A worker goes, and somebody suspends the run for a while."""
     heading("3. A worker is deleted: a second attempt")
-    worker = f"footplate.dev/run={RUN},footplate.dev/role=worker,footplate.dev/index=1"
+    worker = f"footplate.dev/run={bill.run},footplate.dev/role=worker,footplate.dev/index=1"
     bill.kubectl("delete", "pod", "-l", worker, "--wait=false")
-    console.print(f"trains again at step {bill.trains(2)}")
+    show(f"trains again at step {bill.trains(2)}")
 
     heading("4. Suspended and resumed")
     bill.change({"suspend": True})
     cost = bill.rests("Suspended")["cost"]
-    console.print(f"suspended at {cost['dollars']} dollars; it costs nothing meanwhile")
+    show(f"suspended at {cost['dollars']} dollars; it costs nothing meanwhile")
     bill.change({"suspend": False})
     bill.trains(3)
 
 
 def exceed(bill: Bill) -> dict[str, Any]:
-    """The budget is spent; the status then."""
-    heading(f"5. The budget of {BUDGET} dollars is spent")
+    """The budget is lowered, and spent; the status when all of it has been counted."""
+    spent = bill.status()["cost"]["dollars"]
+    heading(f"5. {spent} dollars are spent, and the budget is lowered to {LEFT} more")
+    bill.change({"budget": {"dollars": round(spent + LEFT, 2)}})
     bill.rests("BudgetExceeded")
-    bill.kubectl(
-        "get", "events", "--field-selector", f"involvedObject.name={RUN}", "--sort-by=.lastTimestamp"
-    )
+    about = f"involvedObject.name={bill.run},involvedObject.kind=TrainingRun"
+    bill.kubectl("get", "events", "--field-selector", about, "--sort-by=.metadata.creationTimestamp")
     return bill.until("the status to be of the end of the last pod", lambda: _settled(bill))
 
 
@@ -189,11 +198,10 @@ def compare(bill: Bill, status: Mapping[str, Any]) -> None:
     path = f"{bill.path}/cost?pods=true"
     told = bill.until("the API to have the end of every pod", lambda: _ended(bill.team.get(path)))
     for attempt in told["attempts"]:
-        console.print(f"attempt {attempt['attempt']}: {attempt['dollars']:.4f} dollars, {_seconds(attempt)}")
-    costs = bill.team.get("/v1/costs?groupBy=label:team")
-    for row in costs["rows"]:
-        console.print(f"team {row['group']['label:team']}: {row['dollars']:.4f} dollars", markup=False)
-    bill.kubectl("get", "trun", RUN)
+        show(f"attempt {attempt['attempt']}: {attempt['dollars']:.4f} dollars, {_seconds(attempt)}")
+    for row in bill.team.get("/v1/costs?groupBy=label:team")["rows"]:
+        show(f"team {row['group']['label:team'] or '(none)'}: {row['dollars'] or 0:.4f} dollars")
+    bill.kubectl("get", "trun", bill.run)
     own = by_kubernetes(bill, told)
     _same("kubectl get trun", status["cost"]["dollars"], "REST", told["total"]["dollars"])
     _same("REST", told["total"]["dollars"], "the pods' own times", float(own))
@@ -201,7 +209,7 @@ def compare(bill: Bill, status: Mapping[str, Any]) -> None:
         raise DemoError(
             f"the bill is {told['total']['dollars']} dollars; by the pods' own times {float(own)}"
         )
-    console.print(f"by Kubernetes' own times of {len(bill.times.pods)} pods: {float(own):.4f} dollars")
+    show(f"by Kubernetes' own times of {len(bill.times.pods)} pods: {float(own):.4f} dollars")
     cluster(bill)
 
 
@@ -230,19 +238,18 @@ def _hourly(node: Mapping[str, Any]) -> Fraction:
 
 
 def cluster(bill: Bill) -> None:
-    """All runs and what is idle are what the nodes cost."""
-    until = int(time.time()) - 1
-    since = until - 30
+    """All runs and what is idle are what the nodes cost, of the last minute that has been told."""
+    until = int(time.time()) - 5
+    since = until - 60
     window = f"from={_written(since)}&to={_written(until)}"
-    rows = bill.finance.get(f"/v1/costs?groupBy=profile&idle=true&formerNamespaces=true&{window}")["rows"]
-    spent = sum(
-        (Fraction(str(row["dollars"])) for row in rows if row["group"]["profile"] == PROFILE), Fraction(0)
-    )
-    count = sum(node["count"] for node in bill.finance.get(f"/v1/profiles/{PROFILE}")["nodes"])
-    whole = count * (until - since) * HOURLY / 3600
-    console.print(
-        f"{count} nodes for {until - since} s: {float(whole):.4f} dollars; runs + idle {float(spent):.4f}"
-    )
+    query = f"groupBy=namespace&idle=true&formerNamespaces=true&{window}"
+    rows = bill.finance.get(f"/v1/costs?{query}")["rows"]
+    for row in rows:
+        show(f"{row['kind']} {row['group']['namespace'] or ''}: {row['dollars']:.4f} dollars")
+    nodes = (bill.kube.get("nodes") or {})["items"]
+    whole = (until - since) * sum(map(_hourly, nodes), Fraction(0)) / 3600
+    spent = sum((Fraction(str(row["dollars"])) for row in rows), Fraction(0))
+    show(f"{len(nodes)} nodes for {until - since} s: {float(whole):.4f}; runs and idle: {float(spent):.4f}")
     if abs(spent - whole) > len(rows) * _CENTS:
         raise DemoError(f"runs and idle together are {float(spent)} dollars, the nodes {float(whole)}")
 

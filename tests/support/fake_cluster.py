@@ -77,6 +77,8 @@ class FakeCluster:
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Json:
         self._reachable()
+        if ("get", kind) in self.refuse:
+            raise self.refuse["get", kind]
         return copied(self._found(kind, name))
 
     async def find(self, kind: Kind, namespace: str, labels: str = "", fields: str = "") -> list[Json]:
@@ -250,8 +252,11 @@ def _at(body: Json, path: str) -> Any:
 def _merged(known: Json, patch: Json) -> Json:
     fresh = copied(known)
     for key, value in patch.items():
-        if isinstance(value, dict) and isinstance(fresh.get(key), dict):
-            fresh[key] = _merged(fresh[key], value)
+        if isinstance(value, dict):
+            within = fresh.get(key)
+            fresh[key] = _merged(within if isinstance(within, dict) else {}, value)
+        elif value is None:
+            fresh.pop(key, None)
         else:
             fresh[key] = value
     return fresh

@@ -21,10 +21,12 @@ from footplate_operator.runtime.metrics import Metrics
 from footplate_operator.runtime.objects import Key
 from footplate_operator.runtime.reconcile import Reconciler
 from footplate_operator.runtime.status_writer import StatusWriter
+from footplate_operator.tariff.tariffs import KINDS as TARIFF_KINDS
 from footplate_operator.trainingrun.controller import TrainingRuns
 from footplate_operator.trainingrun.coordinator_client import Endpoint
 from footplate_operator.trainingrun.metrics import RunMetrics
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
+from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.fake_cluster import Clock, FakeCluster, copied
 from tests.support.operator_fakes import (
     API,
@@ -58,7 +60,8 @@ class World:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.cluster = FakeCluster(self.clock, kinds=(TRAINING_RUN, PROFILE))
+        kinds = (TRAINING_RUN, PROFILE, USAGE_RECORD, *TARIFF_KINDS)
+        self.cluster = FakeCluster(self.clock, kinds=kinds)
         self.cluster.watches.append(self._watched)
         self.coordinators: dict[str, FakeCoordinator] = {}  # by pod name
         self.saved: dict[str, CheckpointRecord] = {}  # by uid of the run: the shared volume
@@ -79,8 +82,10 @@ class World:
         self.followed: dict[RunUid, Endpoint] = {}
         self.heard: dict[RunUid, CoordinatorState] = {}
         metrics = RunMetrics(self.metrics.registry)
-        controller = TrainingRuns(self.cluster, self, DEFAULTS, metrics, RELEASE, self.histories, self.api)
-        self.cache = Cache(controller)
+        controller = TrainingRuns(
+            self.cluster, self, DEFAULTS, metrics, RELEASE, self.histories, self.api, self.clock
+        )
+        self.cache, self.usage, self.prices = Cache(controller), controller.usage, controller.prices
         actor = Actor(controller, self.cluster, self.cache)
         writer = StatusWriter(controller, self.cluster, self.cache, self.queue, self.clock, "operator")
         self.reconciler = Reconciler(
@@ -146,6 +151,7 @@ class World:
         """Let the world go on, half a second at a time; `until` ends it, or the test fails."""
         for _ in range(int(seconds * 2)):
             await self.reconcile()
+            await self.usage.tend()
             if until is not None and until():
                 return
             self.clock.advance(0.5)

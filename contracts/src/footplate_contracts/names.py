@@ -56,6 +56,13 @@ class Role(StrEnum):
     SPARE = "spare"
 
 
+class Backend(StrEnum):
+    """Collective library."""
+
+    NCCL = "nccl"
+    GLOO = "gloo"
+
+
 # -- names of a run's children ----------------------------------------------------
 
 
@@ -222,6 +229,7 @@ class ConditionType(StrEnum):
     PROGRESSING = "Progressing"  # False: something holds the run up; the reason says what
     CHECKPOINTED = "Checkpointed"  # a durable checkpoint exists
     COMPLETE = "Complete"  # True: succeeded; False: failed
+    WITHIN_BUDGET = "WithinBudget"  # False: spec.budget is spent; Unknown: not all is known that was spent
 
 
 class Reason(StrEnum):
@@ -274,4 +282,9 @@ class Reason(StrEnum):
     NODE_DRAINING = "NodeDraining"  # it is cordoned, its end was announced, or its object is gone
     CONFIG_REFUSED = "ConfigRefused"
     CHECKPOINT_COMMITTED = "CheckpointCommitted"
+    WITHIN_BUDGET = "WithinBudget"
+    BUDGET_NEARLY_SPENT = "BudgetNearlySpent"
+    BUDGET_EXCEEDED = "BudgetExceeded"
+    PRICE_UNKNOWN = "PriceUnknown"
+    ENERGY_UNKNOWN = "EnergyUnknown"
     NOT_RECORDED = "NotRecorded"  # the run was deleted before the API had its final status

@@ -9,11 +9,13 @@ whatever must not be lost carries a sequence and is kept until acknowledged.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
-from pydantic import BeforeValidator, FailFast, Field
+from pydantic import FailFast, Field
 
+from footplate_contracts.diagnosis import KnownDiagnosis
 from footplate_contracts.directives import Command, Directives, NumberedLimits, Refusals
+from footplate_contracts.energy import MOST_PODS, PodEnergy
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.model import Report, read_unknown_as
@@ -141,6 +143,12 @@ class JoinRequest(Report):
     failure: FailureReport | None = Field(default=None, description="why the last one ended here")
 
 
+class Farewell(AgentIdentity):
+    """An agent ends by request: its last word, in which an earlier coordinator reads who it is."""
+
+    energy: PodEnergy | None = None
+
+
 class Member(Report):
     """One agent of a sealed generation."""
 
@@ -159,33 +167,6 @@ class SealedGeneration(Report):
     limits: NumberedLimits | None = Field(
         default=None, description="that hold now; absent in one that an earlier coordinator sealed"
     )
-
-
-class DiagnosisKind(StrEnum):
-    """What ranks can be asked for while they run."""
-
-    STACKS = "stacks"  # of every thread, into the log; on a hang too
-    TRACE = "trace"  # torch profiler
-    MEMORY = "memory"  # who holds which memory
-
-
-class DiagnosisRequest(Report):
-    """A person's question; what is recorded covers `steps` steps."""
-
-    kind: DiagnosisKind
-    steps: int = Field(default=3, ge=1, le=1000)
-
-
-class Diagnosis(DiagnosisRequest):
-    """A request with its place in the coordinator's list."""
-
-    number: int = Field(ge=1, description="counts up within one epoch")
-
-
-def _if_known(diagnosis: Any) -> Any:
-    """None for one of a kind that a newer release added: nobody here could make it."""
-    kind = diagnosis.get("kind") if isinstance(diagnosis, dict) else None
-    return None if isinstance(kind, str) and kind not in frozenset(DiagnosisKind) else diagnosis
 
 
 class Heartbeat(Report):
@@ -216,6 +197,7 @@ class Heartbeat(Report):
         default=False, description="this agent was told to end, and waits until what its ranks did is saved"
     )
     probed: ProbeResult | None = Field(default=None, description="the newest")
+    energy: PodEnergy | None = Field(default=None, description="absent where no device is measured")
 
 
 class HeartbeatAnswer(Report):
@@ -228,9 +210,7 @@ class HeartbeatAnswer(Report):
     closed: bool = Field(default=False, description="the run is over: end with success")
     command: Annotated[Command, read_unknown_as(Command.NONE)] = Command.NONE
     limits: NumberedLimits | None = None
-    diagnosis: Annotated[Diagnosis | None, BeforeValidator(_if_known)] = Field(
-        default=None, description="the newest one"
-    )
+    diagnosis: KnownDiagnosis = Field(default=None, description="the newest one")
     probe: Probe | None = Field(default=None, description="absent once it is answered")
     received: int = Field(default=0, description="outbox items up to here need not be sent again")
     acknowledged: int = Field(default=0, description="outbox items up to here are durable")
@@ -346,6 +326,11 @@ class CoordinatorState(Report):
     )
     telemetry_backlog: int = 0
     given_up: GivenUp = Field(default_factory=GivenUp)
+    energy: list[PodEnergy] = Field(
+        default_factory=list,
+        max_length=MOST_PODS,
+        description="of each pod that measures, also of those that ended last; more of it is no new version",
+    )
 
     @classmethod
     def silent(cls) -> Self:

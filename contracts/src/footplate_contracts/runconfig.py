@@ -12,8 +12,9 @@ from pydantic import Field
 
 from footplate_contracts.families import resolve_model
 from footplate_contracts.model import Contract, digest
+from footplate_contracts.names import Backend
 from footplate_contracts.v1alpha1.compute import Checkpoint, ResumeFrom
-from footplate_contracts.v1alpha1.computeprofile import Backend, PeakTflops
+from footplate_contracts.v1alpha1.computeprofile import PeakTflops
 from footplate_contracts.v1alpha1.data import Data, Masking, MaskingName, Validation
 from footplate_contracts.v1alpha1.model import Architecture, InitFrom, Model
 from footplate_contracts.v1alpha1.parallelism import Parallelism

@@ -17,14 +17,14 @@ and names source, year and licence.
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
 from functools import cache
 from importlib.resources import files
-from operator import itemgetter
+from itertools import accumulate, pairwise
 from typing import Any, Final
 
 from footplate_ledger.time import Span
@@ -62,25 +62,65 @@ class Place:
 
 
 @dataclass(frozen=True)
+class _Zone:
+    """Points in the order of time, and what one watt would have emitted by each, in gram-seconds."""
+
+    seconds: Sequence[int]
+    grams: Sequence[Fraction]
+    sums: Sequence[Fraction]
+
+    @classmethod
+    def of(cls, points: Iterable[tuple[int, Fraction]]) -> _Zone:
+        ordered = sorted(points, key=lambda point: point[0])
+        sums = accumulate(
+            (grams * (later - second) for (second, grams), (later, _) in pairwise(ordered)),
+            initial=Fraction(0),
+        )
+        return cls([second for second, _ in ordered], [grams for _, grams in ordered], list(sums))
+
+    def place(self, second: int) -> int:
+        """Of the newest point that is not later; -1 before the first."""
+        return bisect_right(self.seconds, second) - 1
+
+    def until(self, second: int) -> Fraction:
+        """Gram-seconds from the first point on; `second` is not before it."""
+        at = self.place(second)
+        return self.sums[at] + self.grams[at] * (second - self.seconds[at])
+
+
+@dataclass(frozen=True)
 class Series:
     """What a kilowatt-hour emits in a zone from a second on; each second once, in any order."""
 
     points: Mapping[str, Sequence[tuple[int, Fraction]]] = field(default_factory=dict)
-    _ordered: dict[str, list[tuple[int, Fraction]]] = field(init=False, repr=False, compare=False)
+    _zones: Mapping[str, _Zone] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        ordered = {zone: sorted(points, key=itemgetter(0)) for zone, points in self.points.items()}
-        object.__setattr__(self, "_ordered", ordered)
+        zones = {zone: _Zone.of(points) for zone, points in self.points.items() if points}
+        object.__setattr__(self, "_zones", zones)
 
     def at(self, zone: str, second: int) -> Fraction | None:
         """The newest that is not later; None before the first."""
-        ordered = self._ordered.get(zone, [])
-        place = bisect_right(ordered, second, key=itemgetter(0))
-        return ordered[place - 1][1] if place else None
+        known = self._zones.get(zone)
+        place = -1 if known is None else known.place(second)
+        return None if known is None or place < 0 else known.grams[place]
 
-    def edges(self, zone: str) -> Iterator[int]:
-        """The seconds in which it changes."""
-        return (second for second, _ in self.points.get(zone, ()))
+    def since(self, zone: str) -> int | None:
+        """The first second of which it says anything."""
+        known = self._zones.get(zone)
+        return None if known is None else known.seconds[0]
+
+    def mean(self, zone: str, span: Span) -> Fraction:
+        """Over `span`, which begins no earlier than that second and is not empty."""
+        known = self._zones[zone]
+        return (known.until(span.end) - known.until(span.start)) / (span.end - span.start)
+
+    def edges(self, zone: str, span: Span) -> Sequence[int]:
+        """The seconds within `span` in which it changes."""
+        known = self._zones.get(zone)
+        if known is None:
+            return ()
+        return known.seconds[bisect_right(known.seconds, span.start) : bisect_left(known.seconds, span.end)]
 
 
 @cache
@@ -121,15 +161,26 @@ def yearly(place: Place) -> Known:
 
 def parts(place: Place, series: Series, span: Span) -> Iterator[tuple[Span, Known]]:
     """The parts of `span` in each of which one intensity holds."""
-    edges = () if place.grams is not None or not place.zone else series.edges(place.zone)
+    edges = () if place.grams is not None or not place.zone else series.edges(place.zone, span)
     return ((part, known(place, series, part.start)) for part in span.cut(edges))
 
 
 def emitted(energy: Energy, place: Place, series: Series, span: Span) -> Mapping[Rank, Carbon]:
-    """What `energy`, consumed evenly over `span`, emitted; by where the intensity is from."""
-    found: dict[Rank, Carbon] = {}
-    whole = span.seconds.exact
-    for part, intensity in parts(place, series, span):
-        carbon = energy * (part.seconds.exact / whole) * intensity.intensity
-        found[intensity.rank] = found.get(intensity.rank, Carbon()) + carbon
-    return found
+    """What `energy`, consumed evenly over `span`, emitted; by where the intensity is from.
+
+    That of a series is its mean: a run of a month has some hundred hours of it for each of its pods.
+    """
+    since = series.since(place.zone) if place.zone else None
+    if place.grams is not None or since is None or not span:
+        found = known(place, series, span.start)
+        return {found.rank: energy * found.intensity}
+    before, after = Span(span.start, min(since, span.end)), Span(max(since, span.start), span.end)
+    emissions: dict[Rank, Carbon] = {}
+    if before:
+        yearly_mean = yearly(place)
+        share = before.seconds.exact / span.seconds.exact
+        emissions[yearly_mean.rank] = energy * share * yearly_mean.intensity
+    if after:
+        share = after.seconds.exact / span.seconds.exact
+        emissions[Rank.SERIES] = energy * share * Intensity(series.mean(place.zone, after))
+    return emissions

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -40,11 +40,20 @@ from footplate_operator.runtime.stalls import Stalls
 from footplate_operator.runtime.status_writer import StatusWriter
 from footplate_operator.runtime.workqueue import WorkQueue
 from footplate_operator.settings import Settings
-from footplate_operator.trainingrun.controller import training_runs
+from footplate_operator.trainingrun.factory import training_runs
 from footplate_operator.trainingrun.revision import Defaults
 
 NewController = Callable[
-    [Cluster, Callable[[Key], None], CollectorRegistry, Defaults, ApiAccess, Callable[[], None]],
+    [
+        Cluster,
+        Callable[[Key], None],
+        CollectorRegistry,
+        Defaults,
+        ApiAccess,
+        Callable[[], None],
+        Callable[[], datetime],
+        timedelta,
+    ],
     AbstractAsyncContextManager[Controller[Any, Any, Any]],
 ]
 KINDS: Final[Sequence[NewController]] = (training_runs,)
@@ -153,7 +162,7 @@ async def operate(own: Settings, kinds: Sequence[NewController]) -> None:
             return
         replica.leading = True
         _log.info("leading", extra=fields(identity=own.identity, namespace=own.namespace))
-        works = [kind.work() for kind in served]
+        works = [work for kind in served for work in (kind.work(), kind.handlers.controller.keep())]
         if own.keeps_certificates:
             await keeper.begin()
             works.append(keeper.run())
@@ -180,7 +189,8 @@ async def _serve(new: NewController, parts: _Parts, stack: AsyncExitStack) -> _K
     own, metrics, now, check = parts.own, parts.metrics, parts.now, parts.leadership.check
     cluster = Fenced(parts.cluster, check)
     queue: WorkQueue[Key] = WorkQueue(random.Random(), metrics.waited.observe)
-    making = new(cluster, queue.add, metrics.registry, own.defaults, parts.api, check)
+    kept_for = timedelta(days=own.usage_days)
+    making = new(cluster, queue.add, metrics.registry, own.defaults, parts.api, check, now, kept_for)
     controller = await stack.enter_async_context(making)
     cache = Cache(controller)
     actor = Actor(controller, cluster, cache)

@@ -71,6 +71,7 @@ class Settings(BaseSettings):
     metrics_port: int = Field(8080, description="a whole number")
     workers: int = Field(8, description="a whole number")  # runs reconciled at the same time
     resync_seconds: float = Field(300.0, description="a number")
+    usage_days: float = Field(7.0, ge=0.0, description="a number, 0 or more")  # that records wait for the API
 
     @property
     def keeps_certificates(self) -> bool:

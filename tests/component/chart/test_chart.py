@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from tools.crds import all_definitions
 
 from tests.support.chart import (
     CHART,
@@ -54,6 +52,9 @@ def test_rights_of_the_operator() -> None:
     }
     assert rights(one(objects, "ClusterRole", "footplate-operator-cluster")) == {
         ("footplate.dev", "computeprofiles"): {"list", "watch"},
+        ("footplate.dev", "priceentries"): reading | {"create"},
+        ("footplate.dev", "carbonintensities"): reading,
+        ("footplate.dev", "usagerecords"): reading | {"create", "patch", "delete"},
         ("", "nodes"): reading,
     }
     without = one(rendered("--set", "operator.watchNodes=false"), "ClusterRole", "footplate-operator-cluster")
@@ -61,36 +62,6 @@ def test_rights_of_the_operator() -> None:
     lease = one(objects, "Role", "footplate-operator-lease")
     assert lease["metadata"]["namespace"] == "footplate-system"
     assert rights(lease) == {("coordination.k8s.io", "leases"): {"get", "create", "update"}}
-
-
-def test_rights_of_people() -> None:
-    objects = rendered()
-    view, edit = one(objects, "ClusterRole", "footplate-view"), one(objects, "ClusterRole", "footplate-edit")
-    assert {verb for verbs in rights(view).values() for verb in verbs} == {"get", "list", "watch"}
-    assert "trainingruns/status" not in {resource for _, resource in rights(edit)}
-    for role, grown in ((view, {"view", "edit", "admin"}), (edit, {"edit", "admin"})):
-        prefix = "rbac.authorization.k8s.io/aggregate-to-"
-        labels = role["metadata"]["labels"]
-        assert {label.removeprefix(prefix) for label in labels if label.startswith(prefix)} == grown
-
-
-def plurals(holds: Callable[[dict[str, Any]], bool]) -> set[str]:
-    """The names in URLs of the kinds whose definition is so."""
-    kinds = (definition["spec"] for definition in all_definitions().values())
-    return {kind["names"]["plural"] for kind in kinds if holds(kind)}
-
-
-def test_people_read_every_kind_and_write_those_of_a_namespace() -> None:
-    view, edit = (rights(one(rendered(), "ClusterRole", f"footplate-{name}")) for name in ("view", "edit"))
-    assert {resource for _, resource in view} >= plurals(lambda kind: True)
-    assert {resource for _, resource in edit} >= plurals(lambda kind: kind["scope"] == "Namespaced")
-
-
-def test_the_operator_alone_writes_every_status() -> None:
-    policy = one(rendered(), "ValidatingAdmissionPolicy", "footplate-status")
-    (rule,) = policy["spec"]["matchConstraints"]["resourceRules"]
-    having = plurals(lambda kind: "status" in kind["versions"][0]["subresources"])
-    assert set(rule["resources"]) == {f"{plural}/status" for plural in having}
 
 
 def test_watched_namespaces_narrow_the_rights() -> None:
@@ -152,6 +123,7 @@ def test_what_the_operator_is_told() -> None:
         "FOOTPLATE_LOG_LEVEL": "INFO",
         "FOOTPLATE_LOG_FORMAT": "logfmt",
         "FOOTPLATE_WATCH_NAMESPACES": "",
+        "FOOTPLATE_USAGE_DAYS": "7",
         "FOOTPLATE_TRAINER_IMAGE": "localhost/footplate/trainer:dev",
         "FOOTPLATE_COORDINATOR_IMAGE": "localhost/footplate/coordinator:dev",
         "FOOTPLATE_IMAGE_PULL_POLICY": "IfNotPresent",

@@ -12,7 +12,7 @@ import yaml
 from cluster.kubernetes.envtest import api_server
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION
 from tests.component.contracts.kube import AS_OPERATOR, Kubectl
-from tests.component.contracts.manifests import run_manifest
+from tests.component.contracts.manifests import price_manifest, run_manifest
 from tests.support.chart import NAMESPACE, rendered
 
 WITHIN_SECONDS = 60.0  # for each: kinds of parameters are looked for every 30 s
@@ -49,6 +49,13 @@ def _await_policies(kubectl: Kubectl) -> None:
     signed = run_manifest(name="signed")
     signed["metadata"]["annotations"] = {REQUESTED_BY_ANNOTATION: "somebody"}
     _await("nobody but the API says who asked", lambda: "requested-by" in str(kubectl.refusal(signed)))
+
+    def itself_superseded() -> bool:
+        entry = price_manifest("circle", supersedes="circle")
+        done = kubectl.run("create", "--dry-run=server", "-f", "-", stdin=json.dumps(entry))
+        return "is the entry itself" in done.stderr
+
+    _await("an entry does not supersede itself", itself_superseded)
 
 
 def _await(what: str, holds: Callable[[], bool]) -> None:

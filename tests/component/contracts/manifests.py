@@ -57,6 +57,17 @@ def profile_manifest(spec: dict[str, Any], *, name: str = "good") -> dict[str, A
     }
 
 
+def price_manifest(name: str, **spec: object) -> dict[str, Any]:
+    """A whole PriceEntry; None leaves a field out."""
+    usual = {"profile": "h100", "dollarsPerNodeHour": 30.5, "effectiveFrom": "2026-01-01T00:00:00Z"}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "PriceEntry",
+        "metadata": {"name": name},
+        "spec": {field: value for field, value in {**usual, **spec}.items() if value is not None},
+    }
+
+
 def changed(value: dict[str, Any], changes: Mapping[str, object]) -> dict[str, Any]:
     """`value` after the changes, in place."""
     for path, item in changes.items():

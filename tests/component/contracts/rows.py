@@ -43,7 +43,6 @@ CREATION: tuple[Row, ...] = (
         " or sources, for a mixture",
     ),
     # -- fields and values of later releases
-    _refused("budget", {"dollars": 400}),
     _refused("queue", "research"),
     _refused("resilience.straggler", {"ratio": 2}),
     _refused("resilience.preflight", {"enabled": True}),
@@ -72,6 +71,33 @@ CREATION: tuple[Row, ...] = (
         {"data.uri": "file://host/folder"},
         "spec.data.uri: Invalid value: uri file://host/folder names another host;"
         " write file:/// and a path on a mounted volume",
+    ),
+    # -- budget
+    Row(
+        "budget-of-nothing",
+        {"budget": {"onExceeded": "Warn"}},
+        "spec.budget.dollars: Required value: a budget limits dollars or carbonKilograms; state one of them",
+    ),
+    Row(
+        "no-dollars",
+        {"budget": {"dollars": 0}},
+        "spec.budget.dollars: Invalid value: dollars must be above 0, not 0",
+    ),
+    Row(
+        "no-carbon",
+        {"budget": {"dollars": 5, "carbonKilograms": 0}},
+        "spec.budget.carbonKilograms: Invalid value: carbonKilograms must be above 0, not 0",
+    ),
+    Row(
+        "dollars-below-zero",
+        {"budget": {"dollars": -1}},
+        "spec.budget.dollars: Invalid value: -1: spec.budget.dollars in body should be greater than or equal"
+        " to 0",
+    ),
+    Row(
+        "budget-exceeded-in-another-way",
+        {"budget": {"dollars": 5, "onExceeded": "Stop"}},
+        'spec.budget.onExceeded: Unsupported value: "Stop": supported values: "Suspend", "Warn"',
     ),
     # -- data
     Row(
@@ -351,6 +377,7 @@ ALWAYS_ALLOWED: dict[str, dict[str, object]] = {
     "save-more-often": {"checkpoint.everySteps": 5},
     "keep-more": {"checkpoint.keepLast": 5, "checkpoint.keepEverySteps": 100},
     "budgets": {"resilience.budgets": {"Hang": 9}},
+    "budget": {"budget": {"dollars": 5.5, "carbonKilograms": 0.1, "onExceeded": "Warn"}},
     "nodes": {"compute.nodes": 3},
     "bounds-added": {"compute.minNodes": 1, "compute.maxNodes": 3},
     "spares": {"compute.spares": 2},

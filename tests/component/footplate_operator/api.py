@@ -76,6 +76,17 @@ class Api:
         """Take a pod away, as a kubelet does when its containers have ended; it may be gone by then."""
         self._ask("DELETE", POD.path(self.namespace, name), {"gracePeriodSeconds": 0})
 
+    def bind(self, pod: str, machine: str) -> None:
+        """Put a pod onto a Node, as the scheduler does."""
+        body: Json = {
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": pod},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": machine},
+        }
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/binding"
+        self("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
+
     def status(self, name: str) -> Json:
         """Status of a TrainingRun, empty before there is one."""
         found: Json = (self.get(TRAINING_RUN, name) or {}).get("status", {})

@@ -146,6 +146,15 @@ def operators_api(server: ApiServer, api: Api) -> Api:
 
 
 @pytest.fixture
+def machine(api: Api) -> Iterator[str]:
+    """A Node object that this test alone has."""
+    name = f"machine-of-{api.namespace}"
+    api.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+    yield name
+    api("delete", "node", name, "--ignore-not-found")
+
+
+@pytest.fixture
 def node(api: Api, tmp_path: Path) -> Iterator[Node]:
     """A node that runs the pods of the namespace."""
     StandIn.saved = 0

@@ -2,37 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from typing import Any
-
-import pytest
-
 from footplate_operator.runtime.kinds import POD
 from tests.component.footplate_operator.api import Api, wait_for
 from tests.component.footplate_operator.conftest import Process
 from tests.component.footplate_operator.kubelet import Node
 from tests.support.operator_fakes import run_manifest
-
-
-@pytest.fixture
-def machine(api: Api) -> Iterator[str]:
-    """A Node object that this test alone has."""
-    name = f"machine-of-{api.namespace}"
-    api.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
-    yield name
-    api("delete", "node", name, "--ignore-not-found")
-
-
-def _bind(api: Api, pod: str, machine: str) -> None:
-    body: dict[str, Any] = {
-        "apiVersion": "v1",
-        "kind": "Binding",
-        "metadata": {"name": pod},
-        "target": {"apiVersion": "v1", "kind": "Node", "name": machine},
-    }
-    path = f"/api/v1/namespaces/{api.namespace}/pods/{pod}/binding"
-    api("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
 
 
 def test_a_cordon_moves_the_worker_that_is_there(
@@ -43,7 +17,7 @@ def test_a_cordon_moves_the_worker_that_is_there(
     body["spec"]["training"]["steps"] = 400
     api.apply(body)
     wait_for(lambda: api.status("tiny").get("phase") == "Running", "it trains")
-    _bind(api, "tiny-w1-0", machine)
+    api.bind("tiny-w1-0", machine)
     api("cordon", machine)
     wait_for(lambda: "tiny-w1-1" in api.names(POD), "a substitute is made")
     wait_for(lambda: "tiny-w1-0" not in api.names(POD), "the first one has left")

@@ -18,6 +18,7 @@ from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.probes import Probe, ProbeResult
 from footplate_contracts.reports import (
     AgentIdentity,
+    Farewell,
     GenerationId,
     Heartbeat,
     HeartbeatAnswer,
@@ -194,7 +195,7 @@ class Agent(Process):
 
     async def _leave(self) -> None:
         async def leave(service: Service) -> None:
-            service.leave(self.identity)
+            service.leave(Farewell(**self.identity.model_dump()))
 
         with suppress(Unreached):
             await Conversation(self).ask(leave, timing.FAREWELL)

@@ -101,6 +101,8 @@ class Disturbed:
             self.world.objects.end(POD, pod["metadata"]["name"], 30)
         await self.world.until(lambda: not self.world.live_pods(), ENOUGH)
         self.world.check_invariants()
+        await self.world.until(self.world.usage.settled, ENOUGH)
+        self.world.usage.check()
 
     def _check_spec(self) -> None:
         """It ended where the last spec says, where that came in time and nothing else came over it."""

@@ -103,7 +103,9 @@ class Nodes:
             return
         node = self._best(fitting, pod)
         bound["spec"]["nodeName"] = node.name
-        bound["status"]["conditions"] = [{"type": "PodScheduled", "status": "True"}]
+        now = self.world.clock().isoformat()
+        scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": now}
+        bound["status"]["conditions"] = [scheduled]
         self.world.objects.put(bound)
         self._later(ACCEPT, self._accept, node, name, uid)
         self._later(START * self.world.chance.uniform(0.8, 1.4), self._start, node, name, uid)

@@ -45,6 +45,7 @@ class OperatorReplica(Process):
         self.world = world
         self.leads = False
         self.clock = timedelta(seconds=world.operators_clock)
+        self.led_since = 0.0  # seconds since 1970
         self.watches: Watches | None = None
         self.spawn(self._operate())
 
@@ -67,13 +68,13 @@ class OperatorReplica(Process):
         lease = Leadership(client, "footplate", "footplate-operator", self.name, LEASE_SECONDS, self.now)
         await lease.acquire()
         cluster = Fenced(client, lease.check)
-        self.leads = True
+        self.leads, self.led_since = True, world.seconds()
         queue: WorkQueue[Key] = WorkQueue(random.Random(world.chance.random()))
         watchers = Watchers(self._connect, queue.add, lease.check)
         metrics = Metrics()
         askers = Askers(SimulatedHistory(world, self), queue.add)
         told = RunMetrics(metrics.registry)
-        controller = TrainingRuns(cluster, watchers, DEFAULTS, told, RELEASE, askers, API)
+        controller = TrainingRuns(cluster, watchers, DEFAULTS, told, RELEASE, askers, API, self.now)
         cache = Cache(controller)
         writer = StatusWriter(controller, cluster, cache, queue, self.now, self.name)
         actor = Actor(controller, cluster, cache)
@@ -84,7 +85,8 @@ class OperatorReplica(Process):
             await reconciler(key)
 
         self.watches = Watches(world.api, self, Handlers(controller, cache, queue).watches())
-        tasks = [asyncio.ensure_future(lease.keep()), asyncio.ensure_future(queue.run(WORKERS, work))]
+        works = (lease.keep(), queue.run(WORKERS, work), controller.keep())
+        tasks = [asyncio.ensure_future(own) for own in works]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:

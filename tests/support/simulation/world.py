@@ -16,7 +16,9 @@ from footplate_contracts.names import RUN_CONFIG_FILE
 from footplate_contracts.reports import GenerationId, SealedGeneration, TelemetryBatch
 from footplate_elastic.protocol.outline import RunOutline
 from footplate_operator.runtime.kinds import CONFIG_MAP, POD, Json
+from footplate_operator.tariff.tariffs import KINDS as TARIFF_KINDS
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
+from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.fake_cluster import FakeCluster, copied
 from tests.support.operator_fakes import NAME, profile_manifest, run_manifest
 from tests.support.simulation import virtual_loop
@@ -30,6 +32,7 @@ from tests.support.simulation.network import CONTROL_PLANE, Network, Process
 from tests.support.simulation.nodes import GRACE, Nodes
 from tests.support.simulation.operator import OperatorReplica
 from tests.support.simulation.training import Group, Volume, shown
+from tests.support.simulation.usage import UsageTruth
 
 OPERATOR_NODE: Final = "operator-node"
 LOOK: Final = 0.1  # seconds between two looks at what is waited for
@@ -50,7 +53,7 @@ class Simulation:
         self.grace = GRACE
         self.api_works = True
         self.network = Network(self.chance)
-        self.objects = FakeCluster(self.clock, kinds=(TRAINING_RUN, PROFILE))
+        self.objects = FakeCluster(self.clock, kinds=(TRAINING_RUN, PROFILE, USAGE_RECORD, *TARIFF_KINDS))
         api = Process(self.network, CONTROL_PLANE, "kube-apiserver")
         self.api = ApiServer(self.network, api, self.objects, self.chance, self.called)
         self.processes: dict[str, Process] = {}  # by address
@@ -66,6 +69,7 @@ class Simulation:
         self.objects.watches.append(self._note_phase)
         self.history = History(self)
         self.invariants = Invariants(self)
+        self.usage = UsageTruth(self)
         self.objects.put(profile_manifest())
         for _ in range(replicas):
             self.start_operator()
@@ -283,7 +287,7 @@ class Simulation:
         conditions = {
             c["type"]: (c["status"], c["reason"], c["message"]) for c in self.status.get("conditions", [])
         }
-        return f"phase {self.phase} at step {self.step}, pods {pods}, conditions {conditions}"
+        return f"phase {self.status.get('phase')} at step {self.step}, pods {pods}, conditions {conditions}"
 
     # -- what processes ask ----------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from footplate_contracts import directives, failures, metrics, reports
+from footplate_contracts import diagnosis, directives, energy, failures, metrics, reports
 from footplate_contracts.model import Report
 from footplate_contracts.names import Cause, Phase
 from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve
@@ -121,10 +121,13 @@ def test_a_spec_stays_strict(place: str) -> None:
         TrainingRunSpec.from_json({**SPEC, place: part} if place else {**SPEC, **part})
 
 
+MODULES = (diagnosis, directives, energy, failures, metrics, reports)
+
+
 def all_reports(base: type[Report] = Report) -> Iterator[type[Report]]:
     """Every message between programs."""
     for report in base.__subclasses__():
-        if report.__module__ in {module.__name__ for module in (directives, failures, metrics, reports)}:
+        if report.__module__ in {module.__name__ for module in MODULES}:
             yield report
         yield from all_reports(report)
 
@@ -158,4 +161,4 @@ def test_an_agent_passes_over_a_diagnosis_of_a_kind_that_it_cannot_make() -> Non
     answer = {"epoch": 1, "diagnosis": {"kind": UNHEARD_OF, "number": 3}}
     assert reports.HeartbeatAnswer.from_json(answer).diagnosis is None
     with pytest.raises(ValidationError, match="kind"):
-        reports.DiagnosisRequest.from_json({"kind": UNHEARD_OF})
+        diagnosis.DiagnosisRequest.from_json({"kind": UNHEARD_OF})

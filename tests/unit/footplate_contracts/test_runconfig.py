@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from footplate_contracts.families import resolve_model
+from footplate_contracts.names import Backend
 from footplate_contracts.runconfig import (
     RunConfig,
     RunIdentity,
@@ -17,7 +18,6 @@ from footplate_contracts.runconfig import (
     resolve_optimizer,
     resolve_schedule,
 )
-from footplate_contracts.v1alpha1.computeprofile import Backend
 from footplate_contracts.v1alpha1.model import Activation, Architecture, Bias, Family, Model, Norm, NormName
 from footplate_contracts.v1alpha1.training import Loss, Optimizer, Schedule
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec

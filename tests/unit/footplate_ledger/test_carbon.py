@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footplate_ledger.carbon import CLOUDS, Place, Rank, Series, emitted, known, table, yearly
+from footplate_ledger.carbon import CLOUDS, Place, Rank, Series, emitted, known, parts, table, yearly
 from footplate_ledger.energy import (
     LONGEST_GAP,
     Consumption,
@@ -187,6 +187,17 @@ def test_the_table_is_grams_and_not_kilograms() -> None:
     grams += [Fraction(value) for cloud in CLOUDS for value in whole[cloud]["zones"].values()]
     assert max(grams) < 1500 and sorted(grams)[len(grams) // 2] > 100
     assert all(1990 < country["year"] < 2100 for country in whole["countries"]["zones"].values())
+
+
+@given(st.lists(st.tuples(st.integers(-10, 120), st.integers(0, 1000)), max_size=6))
+def test_the_mean_of_a_series_is_that_of_its_hours(points: list[tuple[int, int]]) -> None:
+    series = Series({"X": [(second, Fraction(grams)) for second, grams in dict(points).items()]})
+    place, span, energy = Place(zone="X"), Span(0, 100), Energy.kilowatt_hours(100)
+    found: dict[Rank, Carbon] = {}
+    for part, best in parts(place, series, span):
+        carbon = energy * (part.seconds.exact / span.seconds.exact) * best.intensity
+        found[best.rank] = found.get(best.rank, Carbon()) + carbon
+    assert emitted(energy, place, series, span) == found
 
 
 @given(st.lists(st.tuples(st.integers(-10, 120), st.integers(0, 1000)), max_size=6))

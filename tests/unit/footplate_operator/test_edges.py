@@ -53,6 +53,11 @@ IMAGES = {"FOOTPLATE_TRAINER_IMAGE": "t:1", "FOOTPLATE_COORDINATOR_IMAGE": "c:1"
             id="pull-policy",
         ),
         pytest.param(
+            {**IMAGES, "FOOTPLATE_USAGE_DAYS": "-1"},
+            "FOOTPLATE_USAGE_DAYS is '-1'; a number, 0 or more is right",
+            id="days",
+        ),
+        pytest.param(
             {**IMAGES, "FOOTPLATE_LOG_LEVEL": "loud"},
             "FOOTPLATE_LOG_LEVEL is 'LOUD'; one of DEBUG, INFO, WARNING, ERROR, CRITICAL is right",
             id="log-level",

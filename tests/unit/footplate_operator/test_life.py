@@ -18,6 +18,7 @@ from footplate_operator.runtime.kinds import (
     SERVICE,
 )
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
+from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.operator_fakes import KEY, NAME, profile_manifest, run_manifest
 from tests.support.operator_world import World, running
 
@@ -110,7 +111,8 @@ async def test_deletion_leaves_nothing() -> None:
     world.cluster.bury(TRAINING_RUN, NAME)
     await world.reconcile()
     world._kubelet()
-    left = [f"{kind.name} {name}" for kind, name in world.cluster.objects if kind not in (PROFILE, EVENT)]
+    staying = (PROFILE, EVENT, USAGE_RECORD)
+    left = [f"{kind.name} {name}" for kind, name in world.cluster.objects if kind not in staying]
     assert left == []
     deletions = [call for call in world.cluster.calls if call.startswith("delete_all")]
     assert deletions[0] == "delete_all Pod", "what holds a GPU goes first"

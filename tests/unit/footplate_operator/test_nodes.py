@@ -35,6 +35,7 @@ def node(ready: str = "True", uid: str = "first", version: int = 1, **spec: obje
             "name": "a",
             "uid": uid,
             "resourceVersion": str(version),
+            "creationTimestamp": "2026-01-31T12:00:00Z",
             "annotations": {"long": "text"},
         },
         "spec": {"podCIDR": "10.0.0.0/24", **spec},

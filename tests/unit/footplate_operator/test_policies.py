@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,12 +17,13 @@ from footplate_contracts.v1alpha1.status import (
 )
 from footplate_operator.runtime import throttle
 from footplate_operator.runtime.throttle import StatusChange
-from footplate_operator.trainingrun.observed import PodView, Recorded
+from footplate_operator.trainingrun.observed import Observed, PodView, Recorded
 from footplate_operator.trainingrun.policies import backoff, deletion, startup, suspension, ttl
 from footplate_operator.trainingrun.policies.deletion import LEAST_ASKED_SECONDS, Deletion
 from footplate_operator.trainingrun.policies.suspension import Step
 from footplate_operator.trainingrun.status.phase import active_phase
 from footplate_operator.trainingrun.status.report import compare
+from tests.support.operator_runs import run
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SILENT = CoordinatorState.silent()
@@ -51,6 +53,27 @@ def dead(made: datetime, ended: datetime) -> PodView:
 )
 def test_suspension(training: bool, acknowledged: bool, waited: float, step: Step) -> None:
     assert suspension.next_step(training, acknowledged, waited, deadline=60) is step
+
+
+@pytest.mark.parametrize(
+    ("suspend", "exceeded", "asked"),
+    [
+        pytest.param(False, "", None, id="nobody-asks"),
+        pytest.param(True, "", ("Suspended", "spec.suspend is true"), id="by-hand"),
+        pytest.param(False, "it is spent", ("BudgetExceeded", "it is spent"), id="budget"),
+        pytest.param(True, "it is spent", ("Suspended", "spec.suspend is true"), id="both"),
+    ],
+)
+def test_who_asks_for_a_suspension(suspend: bool, exceeded: str, asked: tuple[str, str] | None) -> None:
+    found = suspension.asked(replace(run(suspend=suspend), exceeded=exceeded))
+    assert (None if found is None else (found.reason, found.message)) == asked
+
+
+@pytest.mark.parametrize(("exceeded", "fails"), [("", True), ("it is spent", False)])
+def test_a_run_that_is_not_to_start_does_not_fail_to_start_in_time(exceeded: str, fails: bool) -> None:
+    starting = TrainingRunStatus(phase=Phase.STARTING, phase_time="2026-01-30T12:00:00Z")
+    late = replace(run(), status=starting, exceeded=exceeded)
+    assert (startup.failed(late, False, Observed(), None, None, "", NOW) is not None) is fails
 
 
 @pytest.mark.parametrize(

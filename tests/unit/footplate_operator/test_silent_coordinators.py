@@ -53,7 +53,9 @@ async def test_silent_coordinators_delay_no_other_run() -> None:
     queue: WorkQueue[Key] = WorkQueue(random.Random(0))
     watchers = Watchers(Silent, queue.add)
     metrics = RunMetrics(Metrics().registry)
-    controller = TrainingRuns(cluster, watchers, DEFAULTS, metrics, RELEASE, NoHistories(), API)
+    controller = TrainingRuns(
+        cluster, watchers, DEFAULTS, metrics, RELEASE, NoHistories(), API, cluster.clock
+    )
     cache = Cache(controller)
     writer = StatusWriter(controller, cluster, cache, queue, cluster.clock, "operator")
     actor = Actor(controller, cluster, cache)

@@ -154,6 +154,20 @@ async def test_whoever_refuses_work_says_when_it_is_tried_again() -> None:
     await asyncio.gather(working, return_exceptions=True)
 
 
+async def test_what_can_wait_is_not_lost_while_it_is_worked_on() -> None:
+    queue: WorkQueue[str] = WorkQueue(random.Random(0))
+    done: list[str] = []
+
+    async def work(key: str) -> None:
+        done.append(key)
+        if len(done) == 1:
+            queue.add_last(key)
+
+    queue.add("a")
+    await _work(queue, 10, work, workers=1)
+    assert done == ["a", "a"]
+
+
 async def test_what_can_wait_comes_when_nothing_else_is_to_be_done() -> None:
     queue: WorkQueue[str] = WorkQueue(random.Random(0))
     done: list[str] = []

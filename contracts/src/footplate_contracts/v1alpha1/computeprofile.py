@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
+from footplate_contracts.names import Backend
 from footplate_contracts.rules import Refusal, Rule, refuse
 from footplate_contracts.v1alpha1.types import Label, Name, Part, Passthrough, StringMap, Time
 
@@ -51,13 +52,6 @@ class Network(Part):
     shared_memory_gib: Annotated[float, Field(ge=0.0, le=1e5, alias="sharedMemoryGiB")] = Field(
         1.0, description="size of /dev/shm, GiB"
     )
-
-
-class Backend(StrEnum):
-    """Collective library."""
-
-    NCCL = "nccl"
-    GLOO = "gloo"
 
 
 class Capacity(StrEnum):

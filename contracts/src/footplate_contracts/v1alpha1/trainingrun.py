@@ -8,6 +8,7 @@ from pydantic import Field
 
 from footplate_contracts.names import RUN_NAME_LIMIT
 from footplate_contracts.rules import Refusal, Rule, only, refuse, required, unchanging
+from footplate_contracts.v1alpha1.budget import BUDGET_RULES, Budget
 from footplate_contracts.v1alpha1.compute import Checkpoint, Compute, ResumeFrom
 from footplate_contracts.v1alpha1.data import Data, Validation
 from footplate_contracts.v1alpha1.model import InitFrom, Model, architecture_of
@@ -16,7 +17,7 @@ from footplate_contracts.v1alpha1.pods import Trainer
 from footplate_contracts.v1alpha1.resilience import Resilience
 from footplate_contracts.v1alpha1.telemetry import Telemetry
 from footplate_contracts.v1alpha1.training import Stage, Training
-from footplate_contracts.v1alpha1.types import Label, Name, Part, Passthrough, Seconds
+from footplate_contracts.v1alpha1.types import Label, Name, Part, Seconds
 
 _NEVER = (
     "stage",
@@ -84,7 +85,7 @@ class TrainingRunSpec(Part):
     resilience: Resilience = Resilience()
     trainer: Trainer = Trainer()
     telemetry: Telemetry | None = None
-    budget: Passthrough | None = Field(None, description="dollars and carbon, and what happens beyond")
+    budget: Budget | None = Field(None, description="what it may cost; absent: no limit")
     queue: Label | None = Field(None, description="a Kueue LocalQueue")
     priority_class_name: Name | None = Field(None, description="as in a pod")
     suspend: bool = Field(False, description="true: save a checkpoint, then give all pods back")
@@ -97,7 +98,7 @@ class TrainingRunSpec(Part):
 
     rules: ClassVar = (
         required("model", "the shape of the network"),
-        *(refuse(field) for field in ("budget", "queue")),
+        refuse("queue"),
         *(
             Rule(
                 f"!has(self.model) || has(self.model.{size}) || has(self.initFrom)",
@@ -229,4 +230,5 @@ class TrainingRun(Part):
             )
             for length, done in (("steps", "step"), ("tokens", "tokens"))
         ),
+        *BUDGET_RULES,
     )

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from footplate_contracts.backoff import backoff
 from footplate_elastic.agent import timing
 from footplate_elastic.agent.errors import Unreachable
 from footplate_elastic.protocol.wire import EPOCH_HEADER
@@ -95,6 +96,22 @@ class _Http(http.client.HTTPConnection):
             plain.setsockopt(socket.IPPROTO_TCP, option, value)
         self.sock = self._tls.wrap_socket(plain, server_hostname=self._name) if self._tls else plain
         self.sock.settimeout(self.timeout)
+
+
+class Backoff:
+    """Pauses that double up to a second, and start small again after a success."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+
+    def pause(self, ending: threading.Event) -> None:
+        """Wait, unless this agent ends meanwhile."""
+        self._failures += 1
+        ending.wait(backoff(self._failures, first=timing.FIRST_PAUSE, longest=timing.LONGEST_PAUSE))
+
+    def reset(self) -> None:
+        """It worked."""
+        self._failures = 0
 
 
 @dataclass(frozen=True)

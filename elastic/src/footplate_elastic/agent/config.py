@@ -14,6 +14,7 @@ from footplate_contracts.logs import format_of
 from footplate_contracts.names import COORDINATOR_PORT, Env, LogFormat
 from footplate_contracts.reports import AgentIdentity
 from footplate_elastic.agent.client import Endpoint
+from footplate_elastic.agent.devices import VISIBLE_DEVICES
 from footplate_elastic.protocol.outline import (
     RunOutline,
     existing_file,
@@ -32,6 +33,7 @@ class AgentConfig:
     endpoint: Endpoint
     outline: RunOutline
     log_format: LogFormat
+    visible_devices: str = ""  # as the device plugin names them
 
 
 def from_environment(environment: Mapping[str, str]) -> AgentConfig:
@@ -59,4 +61,5 @@ def from_environment(environment: Mapping[str, str]) -> AgentConfig:
         token=read_token(environment),
         certificate=existing_file(environment, Env.TLS_CERTIFICATE_FILE),
     )
-    return AgentConfig(identity, endpoint, outline, format_of(environment))
+    visible = environment.get(VISIBLE_DEVICES, "")
+    return AgentConfig(identity, endpoint, outline, format_of(environment), visible)

@@ -14,21 +14,22 @@ from pathlib import Path
 from typing import Final
 
 from footplate_contracts import logs
+from footplate_contracts.diagnosis import Diagnosis, DiagnosisKind
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.logs import fields
 from footplate_contracts.metrics import StepMetrics
-from footplate_contracts.names import Cause, ExitCode
+from footplate_contracts.names import Backend, Cause, ExitCode
 from footplate_contracts.reports import (
     CheckpointRecord,
     CheckpointRemoval,
-    Diagnosis,
-    DiagnosisKind,
     GenerationId,
     RankReport,
 )
 from footplate_elastic.agent import timing, torch_libraries
 from footplate_elastic.agent.config import AgentConfig
+from footplate_elastic.agent.devices import NvmlDevices
+from footplate_elastic.agent.energy_meter import EnergyMeter
 from footplate_elastic.agent.errors import SIGTERM_EXIT, RanksRefused, Terminated
 from footplate_elastic.agent.rank_server import RankServer
 from footplate_elastic.agent.ranks import Ranks
@@ -123,7 +124,9 @@ class Launch:
         self.config = config
         self.wake = wake
         self._check = check
-        self.session = Session(config.identity, config.endpoint, config.outline.training.steps)
+        self.session = Session(
+            config.identity, config.endpoint, config.outline.training.steps, _meter(config)
+        )
         logs.describe_process(generation=self._generation)
         self._from_ranks = _FromRanks(self.session)
         self.server = RankServer(self._from_ranks)
@@ -165,6 +168,7 @@ class Launch:
         return code
 
     def _train(self) -> int:
+        self.session.meter.start()  # imports its library beside ours, and not before we have spoken
         gc.disable()  # see zygote.py: for the time of the imports
         torch_libraries.load()
         from torch.distributed.elastic.agent.server.api import WorkerSpec
@@ -221,6 +225,13 @@ class Launch:
     def _generation(self) -> GenerationId | None:
         running = self.session.running
         return running.generation if running else None
+
+
+def _meter(config: AgentConfig) -> EnergyMeter:
+    """Of the devices of this pod; outside Kubernetes nobody keeps what is measured."""
+    if config.outline.world.backend is not Backend.NCCL or not config.identity.pod_uid:
+        return EnergyMeter()
+    return EnergyMeter(config.identity.pod_uid, NvmlDevices(config.visible_devices))
 
 
 def _memory_folder() -> Path:

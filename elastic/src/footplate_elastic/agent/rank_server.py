@@ -12,12 +12,12 @@ import threading
 from pathlib import Path
 from typing import Any, Protocol
 
+from footplate_contracts.diagnosis import Diagnosis
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.reports import (
     CheckpointRecord,
     CheckpointRemoval,
-    Diagnosis,
     GenerationId,
     RankReport,
 )

@@ -17,13 +17,13 @@ import time
 from contextlib import closing, suppress
 from urllib.parse import quote
 
-from footplate_contracts.backoff import backoff
 from footplate_contracts.directives import Command
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.model import Report
 from footplate_contracts.probes import Probe, ProbeResult
 from footplate_contracts.reports import (
     AgentIdentity,
+    Farewell,
     GenerationId,
     Grant,
     GrantRequest,
@@ -34,8 +34,9 @@ from footplate_contracts.reports import (
     SealedGeneration,
 )
 from footplate_elastic.agent import probe, timing
-from footplate_elastic.agent.client import Answer, Connection, Directory, Endpoint
+from footplate_elastic.agent.client import Answer, Backoff, Connection, Directory, Endpoint
 from footplate_elastic.agent.coordinator_view import CoordinatorView
+from footplate_elastic.agent.energy_meter import EnergyMeter
 from footplate_elastic.agent.errors import RunOver, SlotTaken, Terminated, Unreachable
 from footplate_elastic.agent.lease import Lease
 from footplate_elastic.agent.outbox import Outbox
@@ -46,27 +47,14 @@ from footplate_elastic.protocol import wire
 _log = logging.getLogger(__name__)
 
 
-class Backoff:
-    """Pauses that double up to a second, and start small again after a success."""
-
-    def __init__(self) -> None:
-        self._failures = 0
-
-    def pause(self, ending: threading.Event) -> None:
-        """Wait, unless this agent ends meanwhile."""
-        self._failures += 1
-        ending.wait(backoff(self._failures, first=timing.FIRST_PAUSE, longest=timing.LONGEST_PAUSE))
-
-    def reset(self) -> None:
-        """It worked."""
-        self._failures = 0
-
-
 class Session:
     """What an agent says to the coordinator, and what it knows from it."""
 
-    def __init__(self, identity: AgentIdentity, endpoint: Endpoint, total_steps: int | None) -> None:
+    def __init__(
+        self, identity: AgentIdentity, endpoint: Endpoint, total_steps: int | None, meter: EnergyMeter
+    ) -> None:
         self.identity = identity
+        self.meter = meter
         self.view = CoordinatorView()
         self.outbox = Outbox()
         self.running: SealedGeneration | None = None
@@ -139,7 +127,8 @@ class Session:
             self._failure = failure
 
     def ended(self, suspended: bool) -> None:
-        """All ranks here ended well."""
+        """All ranks here ended well; what their devices consumed until now is told with that."""
+        self.meter.look(timing.LAST_SAMPLE)
         with self._lock:
             self._reports.end(suspended, time.monotonic())
         self.tell(urgent=True)
@@ -216,11 +205,13 @@ class Session:
 
     def leave(self) -> None:
         """Say goodbye; best effort within a second."""
+        self.meter.look(timing.LAST_SAMPLE)
         self._ending.set()
         self.tell(urgent=True)
+        farewell = Farewell(**self.identity.model_dump(), energy=self.meter.energy)
         with closing(Connection(self._directory)) as connection:
             try:
-                _post(connection, wire.LEAVE, self.identity, timing.FAREWELL)
+                _post(connection, wire.LEAVE, farewell, timing.FAREWELL)
             except Unreachable as error:
                 _log.warning("the coordinator does not hear that we leave: %s", error)
 
@@ -336,6 +327,7 @@ class Session:
                 suspended=self._reports.suspended and told,
                 leaving=self.leaving,
                 probed=self._probed,
+                energy=self.meter.energy,
             )
 
     def _ask_to_join(
@@ -348,17 +340,24 @@ class Session:
             pauses.pause(self._ending)
             return None
         pauses.reset()
-        if answer.status == 200:
-            return SealedGeneration.model_validate_json(answer.body)
-        reason = _text(answer)
-        if answer.status == 409 and reason == wire.Refusal.EVICTED.value:
-            raise SlotTaken(f"a newer incarnation has slot {self.identity.index}")
-        if answer.status == 409 and reason == wire.Refusal.CLOSED.value:
-            raise RunOver("the run is over")
-        if answer.status != 202:
-            _log.error("the coordinator refuses our join: %d %s", answer.status, reason)
+        sealed = _joined(answer, self.identity)
+        if sealed is None and answer.status != 202:
             self._ending.wait(timing.LONGEST_PAUSE)
-        return None
+        return sealed
+
+
+def _joined(answer: Answer, agent: AgentIdentity) -> SealedGeneration | None:
+    """What a join of `agent` is answered; None: ask again. Raises SlotTaken or RunOver."""
+    if answer.status == 200:
+        return SealedGeneration.model_validate_json(answer.body)
+    reason = _text(answer)
+    if answer.status == 409 and reason == wire.Refusal.EVICTED.value:
+        raise SlotTaken(f"a newer incarnation has slot {agent.index}")
+    if answer.status == 409 and reason == wire.Refusal.CLOSED.value:
+        raise RunOver("the run is over")
+    if answer.status != 202:
+        _log.error("the coordinator refuses our join: %d %s", answer.status, reason)
+    return None
 
 
 def _own(sealed: SealedGeneration, agent: AgentIdentity) -> AgentIdentity:

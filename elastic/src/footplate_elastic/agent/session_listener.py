@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from footplate_contracts.diagnosis import Diagnosis
 from footplate_contracts.directives import Command, NumberedLimits
-from footplate_contracts.reports import Diagnosis
 from footplate_elastic.protocol.unstored_rows import RowName
 
 

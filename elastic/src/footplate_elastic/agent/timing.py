@@ -32,6 +32,11 @@ FIRST_PAUSE: Final = 0.05  # before a question that got no answer is put again; 
 LONGEST_PAUSE: Final = 1.0
 NEWS: Final = 0.2  # between two reports of steps; what is urgent goes at once
 
+# -- energy ----------------------------------------------------------------------------
+
+SAMPLE: Final = 10.0  # between two looks at the devices: counters lose nothing between them
+LAST_SAMPLE: Final = 0.5  # for one more look at an end; it takes milliseconds, or the driver hangs
+
 # -- the end ---------------------------------------------------------------------------
 
 ALL_TOLD: Final = 5.0  # the end of ranks is told after their last rows, or so late where nobody takes these

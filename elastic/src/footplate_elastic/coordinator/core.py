@@ -12,14 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from footplate_contracts.diagnosis import Diagnosis, DiagnosisKind, DiagnosisRequest
 from footplate_contracts.directives import Directives
 from footplate_contracts.names import WorkerId
 from footplate_contracts.reports import (
     AgentIdentity,
     CoordinatorState,
-    Diagnosis,
-    DiagnosisKind,
-    DiagnosisRequest,
+    Farewell,
     Grant,
     GrantRequest,
     Heartbeat,
@@ -39,7 +38,8 @@ from footplate_elastic.coordinator.actions import (
     Sealed,
     told,
 )
-from footplate_elastic.coordinator.failure_detector import is_suspect, missed
+from footplate_elastic.coordinator.energy import EnergyOfPods
+from footplate_elastic.coordinator.failure_detector import missed
 from footplate_elastic.coordinator.failures import hang_report, loss_report
 from footplate_elastic.coordinator.progress import ProgressTracker
 from footplate_elastic.coordinator.size import LegalSizes
@@ -47,7 +47,6 @@ from footplate_elastic.coordinator.slots import answered_by
 from footplate_elastic.coordinator.state import Membership, Rendezvous
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
 from footplate_elastic.coordinator.watchdog import Watchdog, WatchdogAction
-from footplate_elastic.protocol import wire
 from footplate_elastic.protocol.wire import Refusal
 
 _log = logging.getLogger(__name__)
@@ -67,6 +66,7 @@ class Coordinator:
     refusals: dict[str, str] = field(default_factory=dict)  # why one is not in force, by its field
     progress: ProgressTracker = field(default_factory=ProgressTracker)
     watchdog: Watchdog = field(default_factory=Watchdog)
+    energy: EnergyOfPods = field(default_factory=EnergyOfPods)
     diagnosis: Diagnosis | None = None
     version: int = 1
     _shown: Progress = field(default_factory=Progress)
@@ -86,6 +86,7 @@ class Coordinator:
 
     def heartbeat(self, word: Heartbeat, now: float) -> Refusal | None:
         """See membership.beat; reports and telemetry come first, so that nothing of an end is missed."""
+        self.energy.hear(word.energy, self.state.nodes)
         word = self._called(word)
         stepping, saved = self.progress.report(word.generation, word.ranks), False
         for report in word.ranks if word.generation == self.progress.generation else ():
@@ -120,9 +121,10 @@ class Coordinator:
         """See membership.disconnected."""
         self._apply(membership.disconnected(self.state, self.state.called(agent), now), now)
 
-    def leave(self, agent: AgentIdentity, now: float) -> None:
+    def leave(self, farewell: Farewell, now: float) -> None:
         """See membership.left."""
-        self._apply(membership.left(self.state, self.state.called(agent), now), now)
+        self.energy.hear(farewell.energy, self.state.nodes)
+        self._apply(membership.left(self.state, self.state.called(farewell), now), now)
 
     def direct(self, directives: Directives, now: float) -> None:
         """How the operator wants the gang from now on; what cannot be is refused, and the rest holds."""
@@ -200,15 +202,6 @@ class Coordinator:
             acknowledged=self.telemetry.acknowledged(agent),
         )
 
-    def longest_wait(self, agent: AgentIdentity) -> float:
-        """Seconds after which a heartbeat of `agent` is answered without news.
-
-        One that is told to join again, and first has to stop its ranks, speaks often meanwhile.
-        """
-        slot = self.state.slots.get(self.state.called(agent).index)
-        suspect = slot is not None and is_suspect(self.state, slot)
-        return wire.SUSPECT_SECONDS if suspect else wire.HEARTBEAT_SECONDS
-
     def grant(self, request: GrantRequest) -> Grant | None:
         """Whether that generation may commit; None while this coordinator does not know yet."""
         if self.state.rendezvous is Rendezvous.UNDECIDED:
@@ -242,6 +235,7 @@ class Coordinator:
             failures_by_cause=self.state.failures.by_cause(),
             telemetry_backlog=len(self.telemetry),
             given_up=self.telemetry.given_up,
+            energy=self.energy.told(),
         )
 
     def _resize(self, now: float) -> None:

@@ -9,11 +9,12 @@ part of what was sent to us, counts for nobody.
 from __future__ import annotations
 
 from footplate_contracts.names import Reason
-from footplate_contracts.reports import MissedAgent, Verdict
+from footplate_contracts.reports import AgentIdentity, MissedAgent, Verdict
 from footplate_elastic.coordinator.actions import Action, Lost
 from footplate_elastic.coordinator.decisions import open_generation
 from footplate_elastic.coordinator.slots import Slot, member_of
 from footplate_elastic.coordinator.state import Membership, Rendezvous
+from footplate_elastic.protocol import wire
 
 
 def lose(
@@ -91,6 +92,16 @@ def is_suspect(state: Membership, slot: Slot) -> bool:
         and member_of(state.sealed, slot.agent) is not None
     )
     return told and slot.waiting is None
+
+
+def longest_wait(state: Membership, agent: AgentIdentity) -> float:
+    """Seconds after which a heartbeat of `agent` is answered without news.
+
+    One that is told to join again, and first has to stop its ranks, speaks often meanwhile.
+    """
+    slot = state.slots.get(state.called(agent).index)
+    suspect = slot is not None and is_suspect(state, slot)
+    return wire.SUSPECT_SECONDS if suspect else wire.HEARTBEAT_SECONDS
 
 
 def suspects(state: Membership, now: float) -> list[Slot]:

@@ -11,11 +11,12 @@ from typing import Final, TypeVar
 from aiohttp import web
 from pydantic import ValidationError
 
+from footplate_contracts.diagnosis import DiagnosisRequest
 from footplate_contracts.directives import Directives
 from footplate_contracts.model import Report
 from footplate_contracts.reports import (
     AgentIdentity,
-    DiagnosisRequest,
+    Farewell,
     GrantRequest,
     Heartbeat,
     JoinRequest,
@@ -96,7 +97,7 @@ class Server:
 
     async def leave(self, request: web.Request) -> web.StreamResponse:
         """The agent ends by request."""
-        self.service.leave(await _read(request, AgentIdentity))
+        self.service.leave(await _read(request, Farewell))
         return web.Response(status=204)
 
     async def grant(self, request: web.Request) -> web.StreamResponse:

@@ -11,12 +11,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from footplate_contracts.diagnosis import Diagnosis, DiagnosisRequest
 from footplate_contracts.directives import Directives
 from footplate_contracts.reports import (
     AgentIdentity,
     CoordinatorState,
-    Diagnosis,
-    DiagnosisRequest,
+    Farewell,
     Grant,
     GrantRequest,
     Heartbeat,
@@ -26,6 +26,7 @@ from footplate_contracts.reports import (
 )
 from footplate_elastic.coordinator import timing
 from footplate_elastic.coordinator.core import Coordinator
+from footplate_elastic.coordinator.failure_detector import longest_wait
 from footplate_elastic.protocol import wire
 from footplate_elastic.protocol.wire import Refusal
 
@@ -104,7 +105,7 @@ class Service:
             answer = self.coordinator.answer(word.agent)
             return answer if wire.known(answer) != known else None
 
-        seconds = min(wait, self.coordinator.longest_wait(word.agent))
+        seconds = min(wait, longest_wait(self.coordinator.state, word.agent))
         found = await self._changes.wait_for(look, seconds) if seconds > 0 else None
         return found or self.coordinator.answer(word.agent)
 
@@ -119,9 +120,9 @@ class Service:
         self.coordinator.disconnect(agent, self._clock())
         self._tell()
 
-    def leave(self, agent: AgentIdentity) -> None:
+    def leave(self, farewell: Farewell) -> None:
         """The agent ends by request."""
-        self.coordinator.leave(agent, self._clock())
+        self.coordinator.leave(farewell, self._clock())
         self._tell()
 
     def grant(self, request: GrantRequest) -> Grant | None:

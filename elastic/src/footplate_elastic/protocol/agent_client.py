@@ -19,13 +19,13 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from footplate_contracts.diagnosis import Diagnosis
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import Env
 from footplate_contracts.reports import (
     CheckpointRecord,
     CheckpointRemoval,
-    Diagnosis,
     GenerationId,
     GenerationRow,
     RankReport,

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from footplate_contracts.directives import SAID_BY, Limits
-from footplate_contracts.names import RUN_CONFIG_FILE, RUN_CONFIG_MOUNT, Env
+from footplate_contracts.model import read_unknown_as
+from footplate_contracts.names import RUN_CONFIG_FILE, RUN_CONFIG_MOUNT, Backend, Env
 from footplate_contracts.v1alpha1.parallelism import Parallelism
 from footplate_contracts.v1alpha1.resilience import Hang
 from footplate_planning.topology import legal_node_counts
@@ -39,6 +40,8 @@ class RunWorld(_Part):
     nodes: int = Field(1, ge=1)
     min_nodes: int | None = None
     processes_per_node: int = Field(1, ge=1)
+    # An agent of an older image measures nothing where ranks have devices that it does not know.
+    backend: Annotated[Backend, read_unknown_as(Backend.GLOO)] = Backend.GLOO
 
 
 class RunTraining(_Part):

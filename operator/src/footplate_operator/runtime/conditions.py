@@ -15,6 +15,7 @@ from footplate_contracts.v1alpha1.status import Condition
 from footplate_operator.runtime.clock import format_time
 
 _MESSAGE_LIMIT = 1024
+_STATUS = {True: "True", False: "False", None: "Unknown"}
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class NewCondition:
     """What is to be said: a condition without its generation and time."""
 
     type: ConditionType
-    holds: bool
+    holds: bool | None  # None: nobody knows
     reason: str
     message: str
 
@@ -31,7 +32,7 @@ def condition(new: NewCondition, generation: int, now: datetime) -> Condition:
     """A condition that became so `now`, of `metadata.generation` of its object."""
     return Condition(
         type=new.type.value,
-        status="True" if new.holds else "False",
+        status=_STATUS[new.holds],
         observed_generation=generation,
         last_transition_time=format_time(now),
         reason=new.reason,

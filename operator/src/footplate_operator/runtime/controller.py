@@ -8,6 +8,7 @@ As in controller-runtime, each controller has a queue of its own.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,7 +40,7 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
 
     Children carry `uid_label` with the uid of their owner, and MANAGED_BY_LABEL.
     `parameters` are cluster-scoped kinds that many objects read; so are `hints`, without which it goes
-    on where it may not see them.
+    on where it may not see them. What follows from a change of the `patient` ones among them can wait.
     """
 
     kind: Kind
@@ -48,6 +49,7 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
     owns: Sequence[Owned]
     parameters: Sequence[Kind] = ()
     hints: Sequence[Kind] = ()
+    patient: Sequence[Kind] = ()
 
     def decode(self, body: Json) -> ObjectT:
         """The object in `body`; raises Undecodable."""
@@ -101,6 +103,10 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
         """Whether the status `after` says something new, and whether that may wait."""
         return StatusChange.NOTHING if before == after else StatusChange.STATE
 
+    def complete(self, obj: ObjectT, after: Any) -> Any:
+        """`after`, which is about to be written, with what is no reason to write and costs much to know."""
+        return after
+
     def last_progress(self, obj: ObjectT) -> datetime | None:
         """When progress was written last, for an operator that has just started."""
         return None
@@ -125,6 +131,13 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
         `where` finds objects by values of their index.
         """
         return ()
+
+    def heard(self, kind: Kind, body: Json, gone: bool) -> None:
+        """A watch has told of an object or a child; `gone`: for the last time, as far as it knows."""
+
+    async def keep(self) -> None:
+        """What goes on by itself while this replica leads; never ends."""
+        await asyncio.get_running_loop().create_future()
 
     def lean(self, kind: Kind, body: Json) -> Json:
         """What of a parameter or a hint is worth being kept in memory."""

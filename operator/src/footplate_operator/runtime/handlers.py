@@ -53,6 +53,7 @@ class Handlers:
     async def _object(self, event: Mapping[str, Any], **_: Any) -> None:
         """An object was listed, made, changed or deleted."""
         body = _copy(event["object"])
+        self.controller.heard(self.controller.kind, body, _gone(event))
         if _gone(event):
             self.cache.drop(body)
         elif not self.cache.put(body):
@@ -65,6 +66,8 @@ class Handlers:
         """A child changed, of ours or of another kind's."""
         body = _copy(event["object"])
         owner = controller_of(body)
+        if owner.get("kind") == self.controller.kind.name:
+            self.controller.heard(kind, body, _gone(event))
         if _gone(event):
             self.cache.doubt_child(kind, body)
         elif owner.get("kind") == self.controller.kind.name or self._is_labelled(body):
@@ -79,8 +82,9 @@ class Handlers:
     async def _parameter(self, kind: Kind, event: Mapping[str, Any], **_: Any) -> None:
         """A parameter appeared, changed or is gone: whoever waits for it may go on."""
         body = _copy(event["object"])
+        add = self.queue.add_last if kind in self.controller.patient else self.queue.add
         for key in self.controller.parameter_changed(kind, body, _gone(event), self.cache.where):
-            self.queue.add(key)
+            add(key)
 
 
 def registry(all_handlers: Iterable[Handlers], heard: Heard, counted: Counted) -> kopf.OperatorRegistry:

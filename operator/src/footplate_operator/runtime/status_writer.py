@@ -65,6 +65,7 @@ class StatusWriter:
             if wrote is not None and 0.0 <= (passed := (now - wrote).total_seconds()) < interval:
                 self.queue.add_after(obj.key, interval - passed)
                 return
+        after = self.controller.complete(obj, after)
         if not await self._write(obj.key, obj.version, after.to_json()):
             times.listed = None  # what was read is old or gone, and the watch may be late: look again
             return

@@ -99,7 +99,11 @@ class WorkQueue(Generic[KeyType]):
 
     def add_last(self, key: KeyType) -> None:
         """Work on `key` when nothing else is to be done, or earlier if it is named before."""
-        if key not in self._ready and key not in self._working:
+        if key in self._refused_until and (left := self._refused_for(key)) > 0:
+            self.add_after(key, left)
+        elif key in self._working:
+            self._again.add(key)  # what is being done may rest on what was before
+        elif key not in self._ready:
             self._last[key] = None
             self._wake.set()
 

@@ -7,25 +7,24 @@ about volumes, and credentials, which need chance.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-import aiohttp
-from prometheus_client import CollectorRegistry
-from pydantic import ValidationError
-
 from footplate_contracts.logs import fields
-from footplate_contracts.names import RUN_UID_LABEL, ConditionType, Phase, Reason, RunUid, secret_name
-from footplate_contracts.release import release
+from footplate_contracts.names import RUN_UID_LABEL, ConditionType, Phase, RunUid, secret_name
 from footplate_contracts.reports import CoordinatorState
 from footplate_contracts.v1alpha1.computeprofile import Scheduling
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
+from footplate_ledger.prices import FOREVER
+from footplate_ledger.records import moment
+from footplate_ledger.time import second
 from footplate_operator.api_access import ApiAccess
+from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.conditions import find
@@ -43,63 +42,47 @@ from footplate_operator.runtime.kinds import (
     Json,
     Kind,
 )
-from footplate_operator.runtime.objects import Child, Key, view_child
+from footplate_operator.runtime.objects import Child, Key
+from footplate_operator.runtime.reconcile import SETTLED
 from footplate_operator.runtime.throttle import StatusChange
+from footplate_operator.tariff.keeper import ProfilePrices
+from footplate_operator.tariff.tariffs import KINDS as TARIFF_KINDS
+from footplate_operator.tariff.tariffs import Tariffs
+from footplate_operator.trainingrun import usage
+from footplate_operator.trainingrun.admission import Admission
 from footplate_operator.trainingrun.coordinator_client import (
-    CoordinatorClient,
     Coordinators,
     Endpoint,
-    Watchers,
 )
 from footplate_operator.trainingrun.credentials import new_credentials
 from footplate_operator.trainingrun.desired.decision import Desired
 from footplate_operator.trainingrun.desired.run import desire
-from footplate_operator.trainingrun.edits import essence
-from footplate_operator.trainingrun.events import held_up_event, phase_event
-from footplate_operator.trainingrun.gang.coordinator import sent_elsewhere
-from footplate_operator.trainingrun.history_client import FinalStatus, Histories, asking
-from footplate_operator.trainingrun.manifests.children import read_secret
+from footplate_operator.trainingrun.desired.spending import judged, spent, with_budget
+from footplate_operator.trainingrun.events import budget_event, held_up_event, phase_event
+from footplate_operator.trainingrun.history_client import FinalStatus, Histories
 from footplate_operator.trainingrun.manifests.children import wanted as children_of
 from footplate_operator.trainingrun.metadata import certificate_names, coordinator_host
 from footplate_operator.trainingrun.metrics import RunMetrics
 from footplate_operator.trainingrun.node import lean_node
 from footplate_operator.trainingrun.nodes import Nodes
 from footplate_operator.trainingrun.observed import Api, Credentials, Observed, PodView, view_pod
-from footplate_operator.trainingrun.policies.profile import changed, refusal
+from footplate_operator.trainingrun.policies.budget import Spending
 from footplate_operator.trainingrun.profiles import Profiles
 from footplate_operator.trainingrun.recovery import follow
-from footplate_operator.trainingrun.revision import (
-    AnyRevision,
-    Defaults,
-    Revision,
-    admit,
-    in_force,
-    needs_admission,
-    resolved_config,
-    view_revision,
-)
+from footplate_operator.trainingrun.revision import AnyRevision, Defaults, Revision, in_force
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN, Run, decode, phase_of
 from footplate_operator.trainingrun.run_cache import RunCache
-from footplate_operator.trainingrun.status.report import compare
+from footplate_operator.trainingrun.status.cost import cost, growth
+from footplate_operator.trainingrun.status.report import AT_REST, compare, fit
+from footplate_operator.trainingrun.views import RevisionView, SecretView, view_of
+from footplate_operator.usage.keeper import UsageKeeper
+from footplate_operator.usage.known import OwnUsage
+from footplate_operator.usage.node_keeper import NodeKeeper
+from footplate_operator.usage.sweep import Sweeper
 
-_DISTRIBUTION: Final = "footplate-operator"
+USAGE_KEPT_FOR: Final = timedelta(days=7)  # that nobody has taken
 DELETED_GRACE: Final = 2  # seconds: nobody wants a checkpoint of a run that was deleted
-_GOES_ON: Final = "the run goes on as it was admitted, and cannot be resumed before that is mended"
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RevisionView(Child):
-    """A ControllerRevision, with what it froze."""
-
-    revision: AnyRevision
-
-
-@dataclass(frozen=True, kw_only=True)
-class SecretView(Child):
-    """The run's Secret, with what it holds."""
-
-    credentials: Credentials
 
 
 @dataclass(frozen=True)
@@ -109,6 +92,7 @@ class RunView:
     observed: Observed
     revision: AnyRevision | None
     unobserved: timedelta = timedelta(0)  # of the phase
+    spending: Spending | None = None  # of its budget, if it has one
 
 
 class TrainingRuns(Controller[Run, RunView, Desired]):
@@ -126,8 +110,9 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         Owned(DISRUPTION_BUDGET, watched=True),
         Owned(REVISION, watched=True),
     )
-    parameters = (PROFILE,)
+    parameters = (PROFILE, *TARIFF_KINDS)
     hints = (NODE,)
+    patient = TARIFF_KINDS
 
     def __init__(
         self,
@@ -138,17 +123,26 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         release: str,
         histories: Histories,
         api: ApiAccess,
+        now: Callable[[], datetime],
+        usage_kept_for: timedelta = USAGE_KEPT_FOR,
     ) -> None:
+        self.tariffs = Tariffs(cluster)
+        self.prices = ProfilePrices(cluster, self.tariffs, now)
         self._histories = histories
         self._api = api
         self._cluster = cluster
         self._profiles = Profiles(cluster)
         self._nodes = Nodes(cluster)
         self._coordinators = coordinators
-        self._defaults = defaults
+        self._admission = Admission(self._profiles, defaults, release)
         self._metrics = metrics
         self._release = release
+        self._now = now
+        nodes = NodeKeeper(cluster, now, self._profiles.readable)
+        self.usage = UsageKeeper(cluster, now, nodes, {self.kind.name: self.kind})
+        self._sweeper = Sweeper(cluster, self.usage, usage_kept_for)
         self._caches: dict[str, RunCache] = {}  # by uid of the run
+        self._recounts: dict[Key, int] = {}  # amounts from which second on may be others since
 
     def decode(self, body: Json) -> Run:
         run = decode(body)
@@ -158,6 +152,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
     async def observe(
         self, run: Run, children: Sequence[Child], now: datetime, predecessors: Sequence[Child] = ()
     ) -> RunView:
+        await self.tariffs.look()
         cache = self._caches.setdefault(run.uid, RunCache())
         pods, others, revisions = [], [], []
         for child in children:
@@ -173,7 +168,10 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         cache.recovery, recovered = follow(cache.recovery, run.status, self._coordinators.state(run.uid), now)
         if recovered is not None:
             self._metrics.count_recovery(recovered)
-        admitted = await self._admitted(run, revisions)
+        used, tariff = await self._note_usage(run, cache, pods, revisions, now), self.tariffs.current()
+        spending = spent(run, used, tariff, now)
+        run = judged(run, spending)
+        admitted = await self._admission.admitted(run, cache, revisions)
         state = self._coordinators.state(run.uid)
         self._nodes.stand(run.key, run.uid, pods)
         scheduling = admitted.frozen.profile.scheduling if isinstance(admitted, Revision) else Scheduling()
@@ -198,21 +196,26 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             edited=edited,
             insisted=insisted,
             profiles=self._profiles.names(),
-            profile=await self._profile_since(run, admitted),
+            profile=await self._admission.profile_since(run, admitted),
             credentials=credentials,
             api=Api(self._api.url, self._api.bundle()),
             recorded=None if run.ended is None else self._histories.recorded(FinalStatus.of(run)),
+            usage=used,
+            tariff=tariff,
         )
         revision = None if isinstance(admitted, Problem) else admitted
-        return RunView(observed, revision, cache.unobserved_of(run, now))
+        return RunView(observed, revision, cache.unobserved_of(run, now), spending)
 
     def desire(self, run: Run, view: RunView, problem: Problem | None, now: datetime) -> Desired:
         observed = view.observed
         if problem is not None:
             told = observed.problem if problem.passing else problem
             observed = replace(observed, problem=told, hindered=True)
-        desired = desire(replace(run, unobserved=view.unobserved), view.revision, observed, now)
+        run = judged(replace(run, unobserved=view.unobserved), view.spending)
+        desired = with_budget(run, desire(run, view.revision, observed, now), view.spending, now)
         status = desired.status.model_copy(update={"written_by": self._release})
+        if status.phase in AT_REST:  # nothing else would be a reason to write the last of it
+            status = self.complete(run, status)
         return replace(desired, status=status)
 
     # -- what an undecoded object says ---------------------------------------------------
@@ -226,17 +229,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         return phase_of(body).terminal
 
     def view(self, kind: Kind, body: Json) -> Child:
-        if kind == POD:
-            return sent_elsewhere(view_pod(body), self._api.url)
-        child = replace(view_child(kind, body), essence=essence(kind, body))
-        try:
-            if kind == REVISION:
-                return RevisionView(**vars(child), revision=view_revision(body))
-            if kind == SECRET:
-                return SecretView(**vars(child), credentials=read_secret(body))
-        except (ValidationError, KeyError, ValueError) as error:
-            _log.warning("unreadable", extra=fields(kind=kind.name, name=child.name, error=error))
-        return child
+        return view_of(kind, body, self._api.url)
 
     def about(self, run: Run) -> Mapping[str, object]:
         return {"generation": run.status.world.generation if run.status.world else ""}
@@ -245,6 +238,14 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
 
     def compare(self, before: TrainingRunStatus, after: TrainingRunStatus) -> StatusChange:
         return compare(before, after)
+
+    def complete(self, run: Run, after: TrainingRunStatus) -> TrainingRunStatus:
+        cache = self._caches.get(run.uid)
+        if cache is None or cache.usage is None or not cache.usage.pods:
+            return after
+        passed = growth(cache.counted_since(run), after.time)
+        spent = cost(run.status.cost, cache.usage, self.tariffs.current(), passed, self._now())
+        return fit(after.model_copy(update={"cost": spent}))
 
     def last_progress(self, run: Run) -> datetime | None:
         progress = run.status.progress
@@ -265,7 +266,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._metrics.count_time(run.status.time, after.time)
         if after.phase is not run.phase:
             _log.info("phase", extra=fields(before=run.phase, after=after.phase, why=_why(after)))
-        told = (phase_event(run, after), held_up_event(run, after))
+        told = (phase_event(run, after), held_up_event(run, after), budget_event(run, after))
         return [event for event in told if event is not None]
 
     def parameter_changed(
@@ -273,12 +274,32 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
     ) -> Iterable[Key]:
         name = body["metadata"]["name"]
         if kind == NODE:
+            (self.usage.nodes.drop if gone else self.usage.nodes.put)(body)
             return (self._nodes.drop if gone else self._nodes.put)(body)
+        if kind in TARIFF_KINDS:
+            since = (self.tariffs.drop if gone else self.tariffs.put)(kind, body)
+            return () if since is None else self._to_recount(since, where({}))
         if gone:
             self._profiles.drop(name)
         else:
             self._profiles.put(body)
+            self.prices.put(body)
+        self.usage.nodes.reconsider()
         return where({"profile": name, "live": str(True)})
+
+    def heard(self, kind: Kind, body: Json, gone: bool) -> None:
+        if kind == POD:
+            self.usage.hear(usage.owner_in(body), view_pod(body).sighting, gone)
+        elif kind == self.kind:
+            self.usage.tell_owner(usage.owner_of(body), gone)
+
+    async def keep(self) -> None:
+        works = [asyncio.ensure_future(work) for work in (self.prices.run(), self._sweeper.run())]
+        try:
+            await asyncio.gather(*works)  # the first error is raised as it is
+        finally:
+            for work in works:
+                work.cancel()
 
     def lean(self, kind: Kind, body: Json) -> Json:
         return lean_node(body) if kind == NODE else body
@@ -288,56 +309,50 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._histories.forget(RunUid(uid))
         self._caches.pop(uid, None)
         self._nodes.forget(uid)
+        self.usage.forget(uid)
 
     def measure(self, count: Callable[[str], Mapping[str, int]]) -> None:
         self._metrics.count_runs(count("phase"))
 
     # -- particulars ---------------------------------------------------------------------
 
-    async def _admitted(self, run: Run, revisions: Sequence[AnyRevision]) -> AnyRevision | Problem | None:
-        """What its pods are made of; why it cannot be admitted; None where its profile is missing."""
-        cache, admits = self._caches[run.uid], needs_admission(run.phase, run.spec.suspend)
-        if not admits:
-            known = cache.revision
-            if known is not None and known.name(run.name) == run.status.revision:
-                return known
-            if (found := in_force(run, revisions)) is not None:
-                cache.revision = found if isinstance(found, Revision) else None
-                return found
-        if admits:
-            await self._profiles.look_for(run.spec.compute.profile)
-        profile = self._profiles.get(run.spec.compute.profile)
-        if profile is None or isinstance(profile, Problem):
-            return profile
-        try:
-            admitted = admit(run, profile, self._defaults, revisions, self._release)
-        except ValueError as error:
-            return Problem(Reason.CONFIG_REFUSED, str(error)[:1024], final=True)
-        if admits and (wrong := refusal(admitted.frozen.config, run.spec.compute.profile, profile)):
-            return Problem(Reason.CONFIG_REFUSED, wrong)
-        cache.revision = admitted
-        return admitted
+    def _to_recount(self, since: int, keys: Iterable[Key]) -> Iterable[Key]:
+        """What has ended may have been billed wrongly, by whatever profile it had."""
+        self._recounts = {key: min(since, self._recounts.get(key, since)) for key in keys}
+        return list(self._recounts)
 
-    async def _profile_since(self, run: Run, admitted: AnyRevision | Problem | None) -> Problem | list[str]:
-        """What became of the profile of an admitted run: why it is of no use now, or what changed."""
-        name = run.spec.compute.profile
-        if run.ended is not None or not isinstance(admitted, Revision) or needs_admission(run.phase, False):
-            return []
-        if await self._profiles.is_gone(name):
-            message = f"compute.profile {name} names no ComputeProfile any more; {_GOES_ON}"
-            return Problem(Reason.PROFILE_NOT_FOUND, message)
-        live, frozen = self._profiles.get(name), admitted.frozen
-        if live is None or live == frozen.profile or name != frozen.profile_name:
-            return []
-        if isinstance(live, Problem):
-            return Problem(live.reason, f"{live.message}; {_GOES_ON}")
-        try:
-            wrong = refusal(resolved_config(run, live), name, live)
-        except ValueError as error:
-            wrong = str(error)
-        if wrong:
-            return Problem(Reason.CONFIG_REFUSED, f"ComputeProfile {name} was changed: {wrong}; {_GOES_ON}")
-        return [f"compute.profile ({name} was changed: {', '.join(changed(frozen.profile, live))})"]
+    def _is_corrected(self, run: Run, since: int) -> bool:
+        """Whether amounts of a run that ended are others now: from the second `since` on, or by the book."""
+        counted = run.status.cost.until if run.status.cost is not None else None
+        if run.ended is None or counted is None:
+            return False
+        until = second(run.ended)
+        book = partial(self.tariffs.corrected, run.spec.compute.profile)
+        return since < until or book(moment(counted), until)
+
+    async def _note_usage(
+        self,
+        run: Run,
+        cache: RunCache,
+        pods: Sequence[PodView],
+        revisions: Sequence[AnyRevision],
+        now: datetime,
+    ) -> OwnUsage | None:
+        """Its usage; None while that is not known, and of a run that ended long ago, whose cost stands."""
+        cache.counted_since(run)
+        since = self._recounts.pop(run.key, FOREVER)
+        settled = run.ended is not None and now - run.ended > SETTLED and run.uid not in self.usage.kept
+        if settled and not self._is_corrected(run, since):
+            return None
+        attempt = partial(usage.attempt_at, run.status.attempts)
+        terms = usage.terms(in_force(run, revisions) or cache.revision)
+        seen = [pod.sighting for pod in pods]
+        measured = usage.measured(self._coordinators.state(run.uid).energy)
+        cache.usage = await self.usage.note(usage.owner(run), terms, seen, attempt, measured)
+        if settled and cache.usage is None:
+            self._recounts[run.key] = since
+            raise ClusterError("the usage of a run whose cost is to be corrected cannot be read")
+        return cache.usage
 
     def _listen(self, run: Run, desired: Desired) -> None:
         """Follow the coordinator that serves, and none that was left behind."""
@@ -357,30 +372,6 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
                 certificate=credentials.certificate.decode(),
             )
             self._coordinators.follow(run.key, run.uid, endpoint)
-
-
-@asynccontextmanager
-async def training_runs(
-    cluster: Cluster,
-    requeue: Callable[[Key], None],
-    registry: CollectorRegistry,
-    defaults: Defaults,
-    api: ApiAccess,
-    check: Callable[[], None],
-) -> AsyncIterator[TrainingRuns]:
-    """The controller of TrainingRuns, which listens to their coordinators for the block.
-
-    `check` raises before a coordinator is told anything, unless this replica leads.
-    """
-    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=0)
-    async with aiohttp.ClientSession(connector=connector) as session:
-        watchers = Watchers(partial(CoordinatorClient, session), requeue, check)
-        metrics, version = RunMetrics(registry), release(_DISTRIBUTION)
-        try:
-            async with asking(session, api, requeue) as histories:
-                yield TrainingRuns(cluster, watchers, defaults, metrics, version, histories, api)
-        finally:
-            await watchers.close()
 
 
 def _doubtful(pods: Iterable[PodView], state: CoordinatorState, ending: Iterable[str]) -> set[str]:

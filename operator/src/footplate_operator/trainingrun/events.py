@@ -1,4 +1,4 @@
-"""What is told of a run as a Kubernetes Event: phases and failures, no more."""
+"""What is told of a run as a Kubernetes Event: phases, failures and budgets, no more."""
 
 from __future__ import annotations
 
@@ -38,6 +38,28 @@ def held_up_event(run: Run, after: TrainingRunStatus) -> Event | None:
     if before is not None and (before.status, before.reason) == ("False", now.reason):
         return None
     return Event(now.reason, now.message, warning=True, once=f"{now.reason}{after.phase_time}")
+
+
+def budget_event(run: Run, after: TrainingRunStatus) -> Event | None:
+    """The Event for 80 % of a budget, and for all of it; each is told once, whoever leads then."""
+    before = find(run.status.conditions, ConditionType.WITHIN_BUDGET)
+    now = find(after.conditions, ConditionType.WITHIN_BUDGET)
+    if now is None or now.reason not in (Reason.BUDGET_NEARLY_SPENT, Reason.BUDGET_EXCEEDED):
+        return None
+    if before is not None and before.reason == now.reason:
+        return None
+    budget = run.spec.budget.model_dump_json() if run.spec.budget is not None else ""
+    return Event(now.reason, f"{now.message}{_so_far(after)}", warning=True, once=f"{now.reason}{budget}")
+
+
+def _so_far(status: TrainingRunStatus) -> str:
+    cost = status.cost
+    if cost is None:
+        return ""
+    dollars = "" if cost.dollars is None else f"{cost.dollars:.2f} dollars"
+    carbon = "" if cost.carbon_kilograms is None else f"{cost.carbon_kilograms:.3f} kg"
+    amounts = " and ".join(filter(None, (dollars, carbon)))
+    return f"; so far: {amounts}" if amounts else ""
 
 
 def unrecorded_event(recorded: Recorded | None) -> Event:

@@ -14,6 +14,7 @@ from footplate_operator.runtime.kinds import Json
 
 # What a cordon is, too: the node controller sets it in a moment where spec.unschedulable is true.
 UNSCHEDULABLE: Final = "node.kubernetes.io/unschedulable"
+_METADATA: Final = ("name", "uid", "resourceVersion", "creationTimestamp", "labels")
 _READY: Final = "Ready"
 
 
@@ -62,13 +63,16 @@ def _taints(spec: Mapping[str, Any]) -> frozenset[Taint]:
 
 
 def lean_node(body: Json) -> Json:
-    """A Node without what `view_node` does not read."""
-    metadata, spec = body["metadata"], body.get("spec", {})
+    """A Node without what neither `view_node` nor `usage.nodes.sighted_node` reads."""
+    metadata, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
     return {
         **{name: body[name] for name in ("apiVersion", "kind") if name in body},
-        "metadata": {name: metadata[name] for name in ("name", "uid", "resourceVersion") if name in metadata},
-        "spec": {name: spec[name] for name in ("unschedulable", "taints") if name in spec},
-        "status": {"conditions": _ready(body)},
+        "metadata": {name: metadata[name] for name in _METADATA if name in metadata},
+        "spec": {name: spec[name] for name in ("unschedulable", "taints", "providerID") if name in spec},
+        "status": {
+            "conditions": _ready(body),
+            **{name: status[name] for name in ("allocatable",) if name in status},
+        },
     }
 
 

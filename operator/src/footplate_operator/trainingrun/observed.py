@@ -12,17 +12,17 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Final
 
-from footplate_contracts.names import (
-    Env,
-    Role,
-    WorkerId,
-)
+from footplate_contracts.names import PROFILE_LABEL, Env, Role, WorkerId
 from footplate_contracts.reports import CoordinatorState
+from footplate_ledger.account import Tariff
+from footplate_ledger.prices import Book
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.decision import Problem
 from footplate_operator.runtime.kinds import POD, Json, Kind
 from footplate_operator.runtime.objects import Child, controller_of
 from footplate_operator.trainingrun.slots import pod_slot
+from footplate_operator.usage.known import OwnUsage
+from footplate_operator.usage.sighting import Sighting, sighted
 
 # What a kubelet says of a pod that it does not admit; those for a resource begin alike (OutOfcpu).
 _REJECTIONS: Final = frozenset({"UnexpectedAdmissionError", "NodeAffinity", "TopologyAffinityError"})
@@ -69,6 +69,7 @@ class PodView(Child):
     node_lost: str = ""  # why Kubernetes holds its node to be gone; the Node object says so
     notice: str = ""  # why it should leave its node, which is about to end; empty: it should not
     noticed_since: datetime | None = None  # not in the pod either
+    sighting: Sighting = field(default_factory=Sighting)  # of its usage
 
     @property
     def worker(self) -> WorkerId:
@@ -199,6 +200,10 @@ class Observed:
     credentials: Credentials | None = None
     api: Api = Api()
     recorded: Recorded | None = None  # of a run that has ended; None: no API is known
+    usage: OwnUsage | None = None  # of its pods, those that are gone included; None: it is not known yet
+    tariff: Tariff = field(
+        default_factory=lambda: Tariff(Book(()))
+    )  # prices and intensities, as far as they are known
 
     @property
     def may_create(self) -> bool:
@@ -286,6 +291,7 @@ def view_pod(pod: Mapping[str, Any]) -> PodView:
         reason=status.get("reason", ""),
         message=_said(status.get("message"), ended.get("message")),
         deadline="activeDeadlineSeconds" in spec,
+        sighting=sighted(pod, slot.role, metadata.get("labels", {}).get(PROFILE_LABEL, "")),
     )
 
 

@@ -57,6 +57,10 @@ class Profiles:
         """The profile, why it cannot be read, or None for one that is not known."""
         return self._known.get(name)
 
+    def readable(self) -> dict[str, ComputeProfileSpec]:
+        """Those that can be read, by name."""
+        return {name: known for name, known in self._known.items() if isinstance(known, ComputeProfileSpec)}
+
     def names(self) -> frozenset[str]:
-        """Those that can be read."""
-        return frozenset(name for name, known in self._known.items() if isinstance(known, ComputeProfileSpec))
+        """Their names."""
+        return frozenset(self.readable())

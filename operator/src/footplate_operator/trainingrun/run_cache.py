@@ -11,6 +11,7 @@ from typing import Final
 from footplate_contracts.logs import fields
 from footplate_contracts.names import Role
 from footplate_contracts.reports import CoordinatorState
+from footplate_contracts.v1alpha1.status import TimeStatus
 from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import CORE_EVENT, Json, Kind
@@ -23,6 +24,7 @@ from footplate_operator.trainingrun.policies.diagnosis import diagnose
 from footplate_operator.trainingrun.recovery import Recovery
 from footplate_operator.trainingrun.revision import Revision
 from footplate_operator.trainingrun.run import Run
+from footplate_operator.usage.known import OwnUsage
 
 MOUNT_SECONDS: Final = 4.0  # a pod that waits longer than this is asked about
 _log = logging.getLogger(__name__)
@@ -62,6 +64,17 @@ class RunCache:
     noted: dict[tuple[str, str], tuple[datetime, str]] = field(
         default_factory=dict
     )  # pod uid, what -> since, value
+
+    usage: OwnUsage | None = None  # None: not known
+    # When `status.cost` was counted, and `status.time` as it was then.
+    counted: tuple[str | None, TimeStatus | None] | None = None
+
+    def counted_since(self, run: Run) -> TimeStatus | None:
+        """`status.time` as it was when `status.cost` was counted last; None: it never was."""
+        until = run.status.cost.until if run.status.cost is not None else None
+        if self.counted is None or self.counted[0] != until:
+            self.counted = (until, run.status.time)
+        return None if until is None else self.counted[1]
 
     def find(self, run: Run) -> None:
         """This leader sees the run; before anything is written of it, that counts."""

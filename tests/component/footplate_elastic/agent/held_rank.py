@@ -15,10 +15,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from footplate_contracts.diagnosis import Diagnosis
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import Env, ExitCode
-from footplate_contracts.reports import CheckpointRecord, Diagnosis, GenerationRow, RankPhase, RankReport
+from footplate_contracts.reports import CheckpointRecord, GenerationRow, RankPhase, RankReport
 from footplate_contracts.runconfig import RunConfig
 from footplate_elastic.protocol.agent_client import AgentClient, open_client
 from footplate_trainer.stages import pretrain

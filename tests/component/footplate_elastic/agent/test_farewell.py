@@ -14,6 +14,7 @@ from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.reports import AgentIdentity, HeartbeatAnswer
 from footplate_elastic.agent.client import Endpoint
+from footplate_elastic.agent.energy_meter import EnergyMeter
 from footplate_elastic.agent.session import Session
 from footplate_elastic.protocol import wire
 
@@ -66,6 +67,6 @@ def test_the_reason_of_an_end_is_told_again_where_the_coordinator_did_not_answer
     coordinator: Interrupted,
 ) -> None:
     endpoint = Endpoint("", "127.0.0.1", coordinator.server_port, "", None)
-    session = Session(AGENT, endpoint, None)
+    session = Session(AGENT, endpoint, None, EnergyMeter())
     assert session.explain(FAILURE, seconds=30)
     assert coordinator.heard == [FAILURE.to_json()] * 2

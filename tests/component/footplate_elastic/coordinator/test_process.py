@@ -21,6 +21,7 @@ from footplate_contracts.names import Cause, Env, ExitCode
 from footplate_contracts.reports import CoordinatorState
 from footplate_elastic.agent import timing
 from footplate_elastic.agent.client import Connection, Directory, Endpoint
+from footplate_elastic.agent.energy_meter import EnergyMeter
 from footplate_elastic.agent.errors import Unreachable
 from footplate_elastic.agent.session import Session
 from footplate_elastic.protocol import wire
@@ -135,7 +136,7 @@ def test_why_an_agent_ends_is_heard_by_a_coordinator_that_stands_still_for_a_mom
     gang.extra[str(Env.TLS_KEY_FILE)] = str(own.with_suffix(".key"))
     process = gang.start_coordinator()
     assert ask(endpoint(gang, trusted=own)) == 200
-    session = Session(agent(0), endpoint(gang, trusted=own), None)
+    session = Session(agent(0), endpoint(gang, trusted=own), None, EnergyMeter())
 
     process.send_signal(signal.SIGSTOP)
     awake = threading.Timer(2 * timing.CONNECT, process.send_signal, [signal.SIGCONT])

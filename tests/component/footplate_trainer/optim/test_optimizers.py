@@ -17,8 +17,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
+from footplate_contracts.names import Backend
 from footplate_contracts.runconfig import resolve_optimizer
-from footplate_contracts.v1alpha1.computeprofile import Backend
 from footplate_contracts.v1alpha1.training import Optimizer, OptimizerName
 from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.parallel.world import open_world, read_environment

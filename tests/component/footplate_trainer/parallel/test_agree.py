@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from footplate_contracts.names import Reason
-from footplate_contracts.v1alpha1.computeprofile import Backend
+from footplate_contracts.names import Backend, Reason
 from footplate_trainer.errors import StorageError, TrainerError, UserMistake
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.world import World, open_world, read_environment

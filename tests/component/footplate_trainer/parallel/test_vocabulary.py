@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from footplate_contracts.v1alpha1.computeprofile import Backend
+from footplate_contracts.names import Backend
 from footplate_trainer.model.loss import IGNORED, TokenLoss, summed_cross_entropy
 from footplate_trainer.parallel.stage_module import vocabulary_shard
 from footplate_trainer.parallel.world import open_world, read_environment

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from footplate_contracts.directives import Directives
 from footplate_contracts.names import Cause
 from footplate_elastic.coordinator import membership
 from footplate_elastic.coordinator.actions import Arrived
-from footplate_elastic.coordinator.core import Coordinator
+from footplate_elastic.coordinator.failure_detector import longest_wait
 from footplate_elastic.coordinator.state import Rendezvous
-from footplate_elastic.coordinator.telemetry import TelemetryBuffer
 from footplate_elastic.protocol import wire
-from tests.unit.footplate_elastic.coordinator.story import Story, agent, any_size, failure
+from tests.unit.footplate_elastic.coordinator.story import Story, agent, failure
 
 
 def test_the_end_of_a_connection_is_a_loss_after_a_tenth_of_a_second() -> None:
@@ -97,16 +95,14 @@ def test_a_survivors_report_makes_shorter_silence_suspect() -> None:
 
 def test_a_survivor_that_takes_its_time_to_stop_its_ranks_speaks_often_enough_not_to_be_suspect() -> None:
     story = Story(nodes=3)
-    size = Directives(nodes=story.nodes)
-    run = Coordinator(story.state, TelemetryBuffer(keep=False), lambda: 0.0, any_size, size)
     first = story.sealed()
-    assert run.longest_wait(agent(1)) == wire.HEARTBEAT_SECONDS
+    assert longest_wait(story.state, agent(1)) == wire.HEARTBEAT_SECONDS
     story.join(0, last=first.generation, why=failure(Cause.COMMUNICATION))
-    assert run.longest_wait(agent(0)) == wire.HEARTBEAT_SECONDS, "it has joined again"
+    assert longest_wait(story.state, agent(0)) == wire.HEARTBEAT_SECONDS, "it has joined again"
     while story.now < 3.0:
         story.beat(0)
         story.beat(1, running=first)
-        story.at(story.now + run.longest_wait(agent(1)))
+        story.at(story.now + longest_wait(story.state, agent(1)))
     assert story.lost() == [2]
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from footplate_contracts.diagnosis import DiagnosisKind
 from footplate_contracts.directives import Directives, HangBounds
 from footplate_contracts.names import Cause, Reason
-from footplate_contracts.reports import DiagnosisKind, GenerationId, Heartbeat, RankPhase, RankReport
+from footplate_contracts.reports import GenerationId, Heartbeat, RankPhase, RankReport
 from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.coordinator.state import Rendezvous
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer

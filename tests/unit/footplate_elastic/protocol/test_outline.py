@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from footplate_contracts.directives import SAID_BY, Limits, said
+from footplate_contracts.names import Backend
 from footplate_contracts.runconfig import RunConfig
 from footplate_elastic.protocol.outline import RunOutline, read_outline
 from tests.support.tiny import tiny_config
@@ -63,3 +64,16 @@ def test_a_document_of_another_shape_is_refused(tmp_path: Path, text: str) -> No
     path.write_text(text)
     with pytest.raises(ValueError, match=f"^{path}: "):
         read_outline(path)
+
+
+@pytest.mark.parametrize(
+    ("told", "backend"),
+    [
+        pytest.param({"backend": "nccl"}, Backend.NCCL, id="devices"),
+        pytest.param({"backend": "gloo"}, Backend.GLOO, id="none"),
+        pytest.param({}, Backend.GLOO, id="not said"),
+        pytest.param({"backend": "sunSpots"}, Backend.GLOO, id="of a later release"),
+    ],
+)
+def test_which_backend_ranks_have(told: dict[str, str], backend: Backend) -> None:
+    assert RunOutline.model_validate({"run": {"name": "tiny"}, "world": told}).world.backend is backend

@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from footplate_contracts.reports import Diagnosis, DiagnosisKind, RankPhase
+from footplate_contracts.diagnosis import Diagnosis, DiagnosisKind
+from footplate_contracts.reports import RankPhase
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.loop.callbacks import Callback, TrainedStep

@@ -11,8 +11,8 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
+from footplate_contracts.diagnosis import Diagnosis, DiagnosisKind, DiagnosisRequest
 from footplate_contracts.names import COORDINATOR_PORT, Env, ExitCode
-from footplate_contracts.reports import Diagnosis, DiagnosisKind, DiagnosisRequest
 from footplate_elastic.agent.client import Connection, Directory, Endpoint
 from footplate_elastic.agent.errors import Unreachable
 from footplate_elastic.protocol import wire

@@ -7,9 +7,8 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from footplate_contracts.names import Env, ExitCode
+from footplate_contracts.names import Backend, Env, ExitCode
 from footplate_contracts.runconfig import World
-from footplate_contracts.v1alpha1.computeprofile import Backend
 from footplate_trainer.checkpoint.lock import only_training
 from footplate_trainer.data.check import check_run, places
 from footplate_trainer.manifest.run_file import RunFile, read_run

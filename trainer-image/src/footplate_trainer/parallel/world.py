@@ -18,8 +18,7 @@ import torch
 import torch.distributed as dist
 from torch._C import _distributed_c10d as c10d  # where the stores of torch.distributed have their types
 
-from footplate_contracts.names import Env
-from footplate_contracts.v1alpha1.computeprofile import Backend
+from footplate_contracts.names import Backend, Env
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.parallel.device import keep_freed_memory
 

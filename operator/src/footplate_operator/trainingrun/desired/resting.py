@@ -18,6 +18,7 @@ from footplate_operator.trainingrun.events import unrecorded_event
 from footplate_operator.trainingrun.gang import retire
 from footplate_operator.trainingrun.observed import Observed
 from footplate_operator.trainingrun.policies import deletion, gathering
+from footplate_operator.trainingrun.policies.suspension import Suspension
 from footplate_operator.trainingrun.revision import UnreadableRevision
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status.fields import last_seen
@@ -62,13 +63,13 @@ def _end(
     return deletion.of_ended(ended_at, lifetime, recorded, now)
 
 
-def suspended(run: Run, observed: Observed, now: datetime) -> Desired:
+def suspended(run: Run, asked: Suspension, observed: Observed, now: datetime) -> Desired:
     """No worker; Secret and RunConfig stay for the day it is resumed."""
     pods = retire.of_suspended(run, observed, seconds_between(run.phase_since, now), now)
     # How it came to be so is worth more, where that is known: which step is durable.
     known = find(run.status.conditions, ConditionType.READY)
-    told = known.message if known is not None and known.reason == Reason.SUSPENDED else ""
-    said = not_training(Reason.SUSPENDED, told or "spec.suspend is true", observed.problem)
+    told = known.message if known is not None and known.reason == asked.reason else ""
+    said = not_training(asked.reason, told or asked.message, observed.problem)
     return Desired(
         status=report(run, last_seen(run, observed, now), Phase.SUSPENDED, said, now),
         changes=(pods.removals, tuple(Delete(child) for child in observed.of_kind(DISRUPTION_BUDGET))),

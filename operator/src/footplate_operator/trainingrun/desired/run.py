@@ -22,6 +22,7 @@ from footplate_operator.trainingrun.desired.resting import (
 from footplate_operator.trainingrun.desired.situation import assess
 from footplate_operator.trainingrun.desired.stopping import fail, give_back, succeed, suspend
 from footplate_operator.trainingrun.observed import Observed
+from footplate_operator.trainingrun.policies import suspension
 from footplate_operator.trainingrun.revision import AnyRevision, UnreadableRevision
 from footplate_operator.trainingrun.run import Run
 
@@ -38,8 +39,8 @@ def desire(run: Run, revision: AnyRevision | None, observed: Observed, now: date
     """
     if run.ended is not None:
         return ended(run, run.ended, observed, now)
-    if run.spec.suspend and run.phase in _WITHOUT_PODS:
-        return suspended(run, observed, now)
+    if (asked := suspension.asked(run)) is not None and run.phase in _WITHOUT_PODS:
+        return suspended(run, asked, observed, now)
     if (left := until_next_try(run, now)) > 0:
         return waiting(run, observed, left, now)
     if revision is None:
@@ -51,6 +52,6 @@ def desire(run: Run, revision: AnyRevision | None, observed: Observed, now: date
         return succeed(situation)
     if situation.failure is not None:
         return fail(situation, situation.failure)
-    if run.phase is Phase.SUSPENDING or run.spec.suspend or situation.closed:
-        return suspend(situation)
+    if run.phase is Phase.SUSPENDING or asked is not None or situation.closed:
+        return suspend(situation, asked or suspension.BY_HAND)
     return give_back(situation) if situation.overdue else active(situation)

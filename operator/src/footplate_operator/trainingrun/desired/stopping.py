@@ -17,6 +17,7 @@ from footplate_operator.trainingrun.gang import retire
 from footplate_operator.trainingrun.history import History
 from footplate_operator.trainingrun.policies import gathering, startup, suspension
 from footplate_operator.trainingrun.policies.failure import FailureDecision
+from footplate_operator.trainingrun.policies.suspension import Suspension
 from footplate_operator.trainingrun.status import attempts
 from footplate_operator.trainingrun.status.report import (
     already_trained,
@@ -60,7 +61,7 @@ def _end(situation: Situation, history: History, phase: Phase, reason: str, mess
     )
 
 
-def suspend(situation: Situation) -> Desired:
+def suspend(situation: Situation, asked: Suspension) -> Desired:
     """First the checkpoint, then the pods."""
     run, state = situation.run, situation.gang.state
     acknowledged = state.state is RunState.SUSPENDED
@@ -72,10 +73,10 @@ def suspend(situation: Situation) -> Desired:
         deadline=float(run.spec.checkpoint.emergency_deadline_seconds),
     )
     if step is suspension.Step.COMMAND:
-        return _ask(situation)
+        return _ask(situation, asked)
     if step is suspension.Step.GIVE_UP:
-        return _release(situation, f"no checkpoint was acknowledged in time; {_durable(situation)}")
-    return _release(situation, _durable(situation) if acknowledged else "there was nothing to save")
+        return _release(situation, asked, f"no checkpoint was acknowledged in time; {_durable(situation)}")
+    return _release(situation, asked, _durable(situation) if acknowledged else "there was nothing to save")
 
 
 def give_back(situation: Situation) -> Desired:
@@ -124,10 +125,11 @@ def _training(situation: Situation) -> bool:
     return True
 
 
-def _ask(situation: Situation) -> Desired:
+def _ask(situation: Situation, asked: Suspension) -> Desired:
     gang = situation.gang
     problem = gang.observed.problem
-    said = not_training(Reason.SUSPENDING, "waiting for the checkpoint", problem, progressing=True)
+    reason = Reason.SUSPENDING if asked is suspension.BY_HAND else asked.reason
+    said = not_training(reason, asked.told("waiting for the checkpoint"), problem, progressing=True)
     decided = {"coordinator": next_coordinator(situation)} if gang.new_epoch else {}
     return Desired(
         status=situation.report(Phase.SUSPENDING, said, situation.history, **decided),
@@ -140,10 +142,10 @@ def _ask(situation: Situation) -> Desired:
     )
 
 
-def _release(situation: Situation, message: str) -> Desired:
-    observed = situation.gang.observed
-    history = attempts.end(situation.history, Reason.SUSPENDED, message)
-    said = not_training(Reason.SUSPENDED, message, observed.problem)
+def _release(situation: Situation, asked: Suspension, state: str) -> Desired:
+    observed, message = situation.gang.observed, asked.told(state)
+    history = attempts.end(situation.history, asked.reason, message)
+    said = not_training(asked.reason, message, observed.problem)
     return Desired(
         status=situation.report(Phase.SUSPENDED, said, history),
         changes=(

@@ -24,6 +24,7 @@ from footplate_operator.runtime.clock import seconds_between
 from footplate_operator.trainingrun.gang import losses
 from footplate_operator.trainingrun.gang.coordinator import CoordinatorPlan, plan_coordinator, said_now
 from footplate_operator.trainingrun.observed import LostWorker, Observed, PodView
+from footplate_operator.trainingrun.policies import suspension
 from footplate_operator.trainingrun.policies.backoff import not_before
 from footplate_operator.trainingrun.run import Run
 
@@ -107,7 +108,9 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
     known_epoch = status.coordinator.epoch if status.coordinator else 0
     begun = run.phase not in (None, Phase.QUEUED, Phase.SUSPENDED)
     taken_epoch = max((pod.epoch for pod in seen.predecessors), default=0)
-    held = run.phase is not Phase.RUNNING or run.spec.suspend or any(map(_leaves, seen.workers))
+    held = (
+        run.phase is not Phase.RUNNING or suspension.asked(run) is not None or any(map(_leaves, seen.workers))
+    )
     waited = _waited(run, now)
     in_time = losses.MUTE_SECONDS <= waited < losses.ALL_MUTE_SECONDS
     deaf = in_time and losses.hears_nobody(seen.coordinator, seen.workers, now)
@@ -166,7 +169,7 @@ def _waited(run: Run, now: datetime) -> float:
     Before its first generation nobody knows how long its image takes to start an agent: half of the time
     that the run has to start in.
     """
-    if run.phase not in (Phase.STARTING, Phase.RESTARTING) or run.spec.suspend:
+    if run.phase not in (Phase.STARTING, Phase.RESTARTING) or suspension.asked(run) is not None:
         return 0.0
     spoke = any(attempt.generation for attempt in run.status.attempts)
     benefit = 0.0 if spoke else run.spec.resilience.startup_deadline_seconds / 2

@@ -12,11 +12,12 @@ from typing import Final
 
 from footplate_contracts.quantity import amount
 from footplate_contracts.runconfig import RunConfig
-from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
+from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec
 from footplate_planning.topology import legal_node_counts
 
 _NEAR: Final = 64  # nodes around a number that cannot train, among which others are looked for
 _SHOWN: Final = 4
+_IN_FORCE_AT_ONCE: Final = frozenset({"price.dollarsPerNodeHour", "price.effectiveFrom"})
 _GIBIBYTE: Final = 1024.0**3
 
 
@@ -74,9 +75,13 @@ def refusal(config: RunConfig, name: str, profile: ComputeProfileSpec) -> str:
 
 
 def changed(frozen: ComputeProfileSpec, live: ComputeProfileSpec) -> list[str]:
-    """Fields of the profile that say something else than when a run was admitted, two levels deep."""
+    """Fields of the profile that say something else than when a run was admitted, two levels deep.
+
+    Its price is none of them: it is in force at once, through the price book. How nodes are bought waits.
+    """
     before, after = _fields(frozen), _fields(live)
-    return sorted(name for name in {**before, **after} if before.get(name) != after.get(name))
+    names = {*before, *after} - _IN_FORCE_AT_ONCE
+    return sorted(name for name in names if before.get(name) != after.get(name))
 
 
 def _part(profile: ComputeProfileSpec, part: str) -> Mapping[str, object]:
@@ -96,6 +101,7 @@ def _devices(profile: ComputeProfileSpec) -> list[tuple[str, str, int]]:
 
 def _fields(profile: ComputeProfileSpec) -> dict[str, object]:
     said = profile.to_json()
+    said.setdefault("price", {"capacity": Capacity.ON_DEMAND})  # as the ledger has it of one without a price
     parts = {name: value if isinstance(value, dict) else {"": value} for name, value in said.items()}
     return {
         f"{name}.{field}".rstrip("."): value for name, part in parts.items() for field, value in part.items()

@@ -16,6 +16,7 @@ from footplate_contracts.names import Cause, ConditionType, ExitCode, Phase, Rea
 from footplate_operator.runtime.conditions import find
 from footplate_operator.runtime.decision import Problem
 from footplate_operator.trainingrun.observed import Observed, PodView
+from footplate_operator.trainingrun.policies import suspension
 from footplate_operator.trainingrun.policies.diagnosis import Diagnosis
 from footplate_operator.trainingrun.policies.failure import FailureAction, FailureDecision
 from footplate_operator.trainingrun.run import Run
@@ -57,7 +58,7 @@ def failed(
         everywhere: that, if another node would not mend it.
         coordinator_error: what its coordinator ended with, while none serves.
     """
-    if not untrained(run.phase) or run.spec.suspend:
+    if not untrained(run.phase) or suspension.asked(run) is not None:
         return None
     if stepped:
         return None

@@ -32,7 +32,8 @@ _LAST_CUT: Final = 256
 _MARK: Final = "…"
 _WITH_DEADLINE: Final = frozenset({Phase.QUEUED, Phase.STARTING, Phase.RESTARTING, Phase.SUSPENDING})
 # What grows by itself, or says who wrote: no reason to write.
-_PASSED_OVER: Final[dict[str, object]] = {"time": None, "goodput": None, "written_by": ""}
+_PASSED_OVER: Final[dict[str, object]] = {"time": None, "goodput": None, "cost": None, "written_by": ""}
+AT_REST: Final = frozenset({Phase.SUSPENDED, Phase.SUCCEEDED, Phase.FAILED})
 
 
 def report(
@@ -177,8 +178,18 @@ def nothing_to_train(uri: str, total_steps: int) -> str:
 def compare(before: TrainingRunStatus, after: TrainingRunStatus) -> StatusChange:
     """Whether `after` says something new, and whether that may wait."""
     if before.model_copy(update=_PASSED_OVER) == after.model_copy(update=_PASSED_OVER):
-        return StatusChange.NOTHING
+        # Nothing else will be written of such a run that would take its last cost along.
+        last = after.phase in AT_REST and _spent_more(before, after)
+        return StatusChange.PROGRESS if last else StatusChange.NOTHING
     return StatusChange.PROGRESS if _state(before) == _state(after) else StatusChange.STATE
+
+
+def _spent_more(before: TrainingRunStatus, after: TrainingRunStatus) -> bool:
+    known, spent = (
+        None if status.cost is None else status.cost.model_copy(update={"until": None})
+        for status in (before, after)
+    )
+    return known != spent
 
 
 def _step(status: TrainingRunStatus) -> int:

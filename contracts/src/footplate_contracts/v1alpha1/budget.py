@@ -1,0 +1,68 @@
+"""`spec.budget`: what a run may cost, and what happens once that is spent."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar, Final
+
+from pydantic import Field
+
+from footplate_contracts.rules import Refusal, Rule
+from footplate_contracts.v1alpha1.types import Part
+
+Allowed = Annotated[float, Field(ge=0.0, le=1e12)]
+
+
+class OnExceeded(StrEnum):
+    """What happens to a run that has spent its budget."""
+
+    SUSPEND = "Suspend"
+    WARN = "Warn"
+
+
+class Budget(Part):
+    """Whatever is spent first counts; an amount that is absent is not limited."""
+
+    dollars: Allowed | None = Field(None, description="as status.cost.dollars counts them")
+    carbon_kilograms: Allowed | None = Field(
+        None, description="CO2 equivalent, as status.cost.carbonKilograms counts it"
+    )
+    on_exceeded: OnExceeded = Field(
+        OnExceeded.SUSPEND,
+        description="Suspend: save a checkpoint and give all pods back until the budget is raised; Warn: a"
+        " condition and an Event, no more",
+    )
+
+    rules: ClassVar = (
+        Rule(
+            "has(self.dollars) || has(self.carbonKilograms)",
+            "a budget limits dollars or carbonKilograms; state one of them",
+            field="dollars",
+            refusal=Refusal.REQUIRED,
+        ),
+        *(
+            Rule(
+                f"!has(self.{amount}) || self.{amount} > 0.0",
+                f"{amount} must be above 0, not {{self.{amount}}}",
+                field=amount,
+            )
+            for amount in ("dollars", "carbonKilograms")
+        ),
+    )
+
+
+def _not_below_what_is_spent(amount: str) -> Rule:
+    """Binds whoever changes the budget; amounts pass it without anybody's doing, and must be told then."""
+    budget, spent = f"self.spec.budget.{amount}", f"self.status.cost.{amount}"
+    stated = f"has(self.spec.budget) && has({budget})"
+    before = f"oldSelf.spec.budget.{amount}"
+    same = f"(has(oldSelf.spec.budget) && has({before}) && {before} == {budget})"
+    unknown = f"!has(self.status) || !has(self.status.cost) || !has({spent})"
+    return Rule(
+        f"!({stated}) || {same} || {unknown} || {budget} >= {spent}",
+        f"budget.{amount} {{{budget}}} lies below what is spent, {{{spent}}}; raise it, or remove it",
+        field=f"spec.budget.{amount}",
+    )
+
+
+BUDGET_RULES: Final = tuple(map(_not_below_what_is_spent, ("dollars", "carbonKilograms")))

@@ -1,0 +1,107 @@
+"""The devices of this pod, as the driver's library (NVML) shows their energy.
+
+A device is known by its UUID, so that it is the same one after the driver was loaded anew. One of which the
+pod has a slice alone (MIG) is left out: its counter and its power are those of the whole device.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, Final, Protocol
+
+from footplate_elastic.agent.energy import Reading
+
+VISIBLE_DEVICES: Final = "NVIDIA_VISIBLE_DEVICES"  # the device plugin names the pod's devices in it
+_UUID: Final = "GPU-"  # other values, such as "all", name none that could be told from the rest
+
+
+class LibraryMissing(Exception):
+    """There is no library that could be asked, and there will be none."""
+
+
+class Devices(Protocol):
+    """What can be asked how much energy it has consumed."""
+
+    def read(self) -> Iterator[tuple[str, Reading]]:
+        """What each device shows now, by its UUID, as it is read; then raises what kept one from being read.
+
+        Raises LibraryMissing where it is of no use to ask again.
+        """
+        ...
+
+
+def load() -> Any:
+    """The module `pynvml` of the package nvidia-ml-py; raises LibraryMissing."""
+    try:
+        return importlib.import_module("pynvml")
+    except ImportError as error:
+        raise LibraryMissing(f"the package nvidia-ml-py is not installed: {error}") from None
+
+
+class NvmlDevices:
+    """Those that NVML shows in this container; `visible` is the value of VISIBLE_DEVICES.
+
+    After an error the library is opened anew: a driver that was loaded again is a new one.
+    """
+
+    def __init__(self, visible: str, load: Callable[[], Any] = load) -> None:
+        self._wanted = tuple(name for name in map(str.strip, visible.split(",")) if name.startswith(_UUID))
+        self._load = load
+        self._open = False
+
+    def read(self) -> Iterator[tuple[str, Reading]]:
+        """See Devices.read."""
+        library = self._load()
+        try:
+            if not self._open:
+                library.nvmlInit()
+                self._open = True
+            yield from self._readings(library)
+        except library.NVMLError_LibraryNotFound as error:
+            raise LibraryMissing(str(error)) from None
+        except library.NVMLError:
+            self._open = False
+            with suppress(library.NVMLError):
+                library.nvmlShutdown()
+            raise
+
+    def _readings(self, library: Any) -> Iterator[tuple[str, Reading]]:
+        errors: list[Exception] = []
+        for index in range(library.nvmlDeviceGetCount()):
+            try:
+                device = library.nvmlDeviceGetHandleByIndex(index)
+                uuid = str(library.nvmlDeviceGetUUID(device))
+                sliced = _sliced(library, device)
+            except library.NVMLError as error:
+                errors.append(error)
+                continue
+            if sliced or not self._ours(uuid):
+                continue
+            counter = _shown(library, library.nvmlDeviceGetTotalEnergyConsumption, device, errors)
+            yield uuid, Reading(counter, _shown(library, library.nvmlDeviceGetPowerUsage, device, errors))
+        if errors:
+            raise errors[0]
+
+    def _ours(self, uuid: str) -> bool:
+        return not self._wanted or uuid in self._wanted
+
+
+def _sliced(library: Any, device: Any) -> bool:
+    try:
+        current, _ = library.nvmlDeviceGetMigMode(device)
+    except (library.NVMLError_NotSupported, library.NVMLError_FunctionNotFound):
+        return False
+    return bool(current == library.NVML_DEVICE_MIG_ENABLE)
+
+
+def _shown(library: Any, ask: Callable[[Any], int], device: Any, errors: list[Exception]) -> int | None:
+    """What `device` shows, None where it has no such thing; an error goes to `errors`."""
+    try:
+        return ask(device)
+    except (library.NVMLError_NotSupported, library.NVMLError_FunctionNotFound):
+        return None
+    except library.NVMLError as error:
+        errors.append(error)
+        return None

@@ -1,0 +1,113 @@
+"""What the devices of this pod consume, measured beside everything else that an agent does.
+
+A driver's library may hang for as long as a device does, so it is asked by a thread that nobody waits for:
+whoever speaks to the coordinator finds the sums that were known last.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+from footplate_contracts.energy import PodEnergy
+from footplate_elastic.agent import timing
+from footplate_elastic.agent.devices import Devices, LibraryMissing
+from footplate_elastic.agent.energy import DeviceEnergy
+
+_log = logging.getLogger(__name__)
+
+
+class EnergyMeter:
+    """`energy` is what is to be told; None until there is any. A meter without `devices` measures nothing.
+
+    `clock` is monotonic: another time of day makes no gap.
+    """
+
+    def __init__(
+        self,
+        pod_uid: str = "",
+        devices: Devices | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        period: float = timing.SAMPLE,
+    ) -> None:
+        self.energy: PodEnergy | None = None
+        self._pod_uid = pod_uid
+        self._devices = devices
+        self._clock = clock
+        self._period = period
+        self._known: dict[str, DeviceEnergy] = {}  # by UUID, also of those that are gone
+        self._troubled = False
+        self._asked: queue.SimpleQueue[threading.Event] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._measure, name="footplate-energy", daemon=True)
+
+    def start(self) -> None:
+        """Measure from now on."""
+        if self._devices is not None:
+            self._thread.start()
+
+    def look(self, seconds: float) -> None:
+        """Have `energy` reach up to now, which takes milliseconds; no longer than `seconds` are waited."""
+        if self._thread.is_alive():
+            done = threading.Event()
+            self._asked.put(done)
+            done.wait(seconds)
+
+    def sample(self) -> None:
+        """Look at the devices once; raises LibraryMissing."""
+        assert self._devices is not None
+        seen = False
+        try:
+            for uuid, shown in self._devices.read():
+                seen = True
+                if shown.millijoules is not None or shown.milliwatts is not None:
+                    self._known.setdefault(uuid, DeviceEnergy()).take(int(self._clock()), shown)
+            self._note("" if seen else "no device of which the pod has the whole is shown")
+        except LibraryMissing:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a driver's library raises, the ranks go on
+            self._note(f"{type(error).__name__}: {error}")
+        self.energy = self._sums()
+
+    def _sums(self) -> PodEnergy | None:
+        known = list(self._known.values())
+        counter_seconds = sum(device.counter_seconds for device in known)
+        power_seconds = sum(device.power_seconds for device in known)
+        if not counter_seconds and not power_seconds:
+            return None
+        return PodEnergy(
+            pod_uid=self._pod_uid,
+            millijoules=sum(device.half_millijoules for device in known) // 2,
+            counter_seconds=counter_seconds,
+            power_seconds=power_seconds,
+        )
+
+    def _note(self, trouble: str) -> None:
+        """Say so once when devices cannot be read, and once when they can again."""
+        if trouble and not self._troubled:
+            _log.warning("energy is not measured, or not of all devices: %s", trouble)
+        elif self._troubled and not trouble:
+            _log.info("the energy of all devices is measured again")
+        self._troubled = bool(trouble)
+
+    def _measure(self) -> None:
+        asked: threading.Event | None = None
+        try:
+            while True:
+                self.sample()
+                if asked is not None:
+                    asked.set()
+                asked = self._next()
+        except LibraryMissing as missing:
+            _log.warning("energy is not measured: %s", missing)
+            while True:
+                self._asked.get().set()
+
+    def _next(self) -> threading.Event | None:
+        """Wait until it is time for another sample, or somebody asks for one."""
+        try:
+            return self._asked.get(timeout=self._period)
+        except queue.Empty:
+            return None

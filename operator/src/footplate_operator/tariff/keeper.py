@@ -1,0 +1,100 @@
+"""Writes the entries that follow from the prices of ComputeProfiles.
+
+Only the replica that leads can. A profile is looked at when the watch tells of it, so all of them are when an
+operator begins to lead, and again later where an entry was refused. What is there already is no failure: it
+is what another replica, or an earlier try, has written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from footplate_contracts.backoff import backoff
+from footplate_contracts.logs import fields
+from footplate_contracts.names import API_VERSION, MANAGED_BY, MANAGED_BY_LABEL
+from footplate_ledger.time import second
+from footplate_operator.errors import AlreadyExists, ClusterError
+from footplate_operator.runtime.cluster import Cluster
+from footplate_operator.runtime.kinds import Json
+from footplate_operator.tariff.profile_prices import NewEntry, source, stated, to_write
+from footplate_operator.tariff.tariffs import PRICE_ENTRY, Tariffs
+
+FIRST_RETRY_SECONDS: Final = 1.0
+LONGEST_RETRY_SECONDS: Final = 300.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class ProfilePrices:
+    """`now` is a clock in UTC; `cluster` refuses to change anything unless this replica leads."""
+
+    cluster: Cluster
+    tariffs: Tariffs
+    now: Callable[[], datetime]
+    _profiles: dict[str, Json] = field(default_factory=dict)  # that are to be looked at, by name
+    _failures: int = 0
+    _told: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def put(self, profile: Json) -> None:
+        """A profile as it is now. One that is gone says nothing any more: its last price stands."""
+        self._profiles[profile["metadata"]["name"]] = profile
+        self._told.set()
+
+    async def run(self) -> None:
+        """Write for ever what is told; raises LeadershipLost."""
+        while True:
+            await self._told.wait()
+            self._told.clear()
+            if await self.look():
+                self._failures = 0
+                continue
+            self._failures += 1
+            with suppress(TimeoutError):  # news may be what was missing
+                async with asyncio.timeout(
+                    backoff(self._failures, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
+                ):
+                    await self._told.wait()
+            self._told.set()
+
+    async def look(self) -> bool:
+        """Write what is missing of the profiles that were told; whether all of it is there.
+
+        Raises LeadershipLost.
+        """
+        for name, profile in list(self._profiles.items()):
+            try:
+                await self._look_at(profile)
+            except (ClusterError, ValueError) as error:
+                about = fields(profile=name, error=error)
+                _log.warning("the price of a profile is not in the book yet", extra=about)
+                continue
+            if self._profiles.get(name) is profile:
+                del self._profiles[name]
+        return not self._profiles
+
+    async def _look_at(self, profile: Json) -> None:
+        await self.tariffs.look()
+        said = stated(profile)
+        known = self.tariffs.written(source(said.profile))
+        for entry in to_write(said, known, second(self.now())):
+            await self._write(entry)
+
+    async def _write(self, entry: NewEntry) -> None:
+        manifest = {
+            "apiVersion": API_VERSION,
+            "kind": PRICE_ENTRY.name,
+            "metadata": {"name": entry.name, "labels": {MANAGED_BY_LABEL: MANAGED_BY}},
+            "spec": entry.spec.to_json(),
+        }
+        try:
+            made = await self.cluster.create(PRICE_ENTRY, manifest)
+            _log.info("a price is in the book", extra=fields(name=entry.name, price=entry.spec.to_json()))
+        except AlreadyExists:
+            made = await self.cluster.get(PRICE_ENTRY, "", entry.name)
+        self.tariffs.put(PRICE_ENTRY, made)

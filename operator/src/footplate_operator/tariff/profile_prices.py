@@ -1,0 +1,188 @@
+"""Which entries of the price book follow from what a ComputeProfile says of its price; pure.
+
+A profile says what its nodes cost from a moment on, and every statement becomes an entry of its own. Who
+says another price says it from then on; who says since when (`effectiveFrom`) says it of that time too, and
+entries of the profile that begin later are superseded. Nodes that are bought in another way (`capacity`) have
+prices of their own. Who takes the price away ends all of them: nobody knows then what a node costs. What
+others have written into the book is left as it is.
+
+Nothing but the entries themselves is remembered: they have numbers, and what is written follows from what
+is there. So whoever breaks off in the middle, or writes beside another one, writes the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Final
+
+from footplate_contracts.names import FIELD_MANAGER, REQUESTED_BY_ANNOTATION
+from footplate_contracts.v1alpha1.computeprofile import Price
+from footplate_contracts.v1alpha1.priceentry import PriceEntrySpec
+from footplate_ledger.prices import FOREVER, Entry
+from footplate_ledger.records import exact, moment, written
+from footplate_ledger.units import Money, Rate
+from footplate_ledger.usage import Goods
+from footplate_operator.runtime.objects import read
+
+_STEM: Final = 200  # characters of a profile's name in that of an entry, which may have 253
+_NUMBER: Final = re.compile(r"-(\d{6,})-[0-9a-f]{8}$")
+# An entry cannot be empty. One that never came into force is superseded by the first second of all.
+_NEVER: Final = (0, 1)
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What one profile says; moments in whole seconds since 1970."""
+
+    profile: str
+    price: Price | None
+    created: int
+    changed: int | None = None  # when its price was written, as the API server noted it
+    by: str = FIELD_MANAGER
+
+    @property
+    def source(self) -> str:
+        """What its entries name as their source."""
+        return source(self.profile)
+
+
+@dataclass(frozen=True)
+class NewEntry:
+    """An entry to write."""
+
+    name: str
+    spec: PriceEntrySpec
+
+
+def source(profile: str) -> str:
+    """What entries that follow from a profile name as their source.
+
+    >>> source("h100")
+    'ComputeProfile h100'
+    """
+    return f"ComputeProfile {profile}"[:253]
+
+
+def stated(body: Mapping[str, Any]) -> Stated:
+    """What the ComputeProfile in `body` says; ValueError (Undecodable) where that cannot be read."""
+    metadata, price = body["metadata"], body.get("spec", {}).get("price")
+    return Stated(
+        profile=metadata["name"],
+        price=None if price is None else read(Price, price),
+        created=moment(metadata["creationTimestamp"]),
+        changed=_written_at(metadata.get("managedFields", ())),
+        by=metadata.get("annotations", {}).get(REQUESTED_BY_ANNOTATION, "")[:253] or FIELD_MANAGER,
+    )
+
+
+def _written_at(managers: Iterable[Mapping[str, Any]]) -> int | None:
+    """When whoever says the price wrote it last; of those who say anything of the spec, where nobody does."""
+    specs = [
+        (manager["time"], manager.get("fieldsV1", {}).get("f:spec", {}))
+        for manager in managers
+        if manager.get("time") and not manager.get("subresource")
+    ]
+    priced = [moment(time) for time, spec in specs if "f:price" in spec]
+    return max(priced or (moment(time) for time, spec in specs if spec), default=None)
+
+
+def to_write(said: Stated, known: Iterable[Entry], now: int) -> list[NewEntry]:
+    """The entries that are missing, in the order in which to write them; ValueError for a time that is none.
+
+    Args:
+        known: entries of the book that name the profile as their source.
+        now: when a price ends that was taken away, as the API server notes no time of that.
+    """
+    own = sorted(
+        (entry for entry in known if entry.goods.profile == said.profile and _number(entry)), key=_order
+    )
+    superseded = {entry.supersedes for entry in own}
+    stands = [entry for entry in own if entry.id not in superseded and now < entry.effective_to]
+    count = _number(own[-1]) if own else 0
+    if said.price is None:
+        return _ends(said, stands, now, count)
+    goods = Goods(said.profile, said.price.capacity)
+    last = next((entry for entry in reversed(own) if entry.effective_to == FOREVER), None)
+    if last is not None and last in stands and _says(said.price, goods, last):
+        return []
+    begins = _begins(said, first=not own, now=now)
+    # Those that would begin later, or at once, are not what the profile says any more.
+    wrong = [entry for entry in stands if entry.goods == goods and begins <= entry.effective_from]
+    return [
+        _entry(said, goods, _rate(said.price), (begins, FOREVER), old.id if old else "", count + place)
+        for place, old in enumerate(wrong or [None], start=1)
+    ]
+
+
+def _says(price: Price, goods: Goods, last: Entry) -> bool:
+    """Whether the newest statement, `last`, is what the profile says."""
+    if (last.goods, last.rate) != (goods, _rate(price)):
+        return False
+    return price.effective_from is None or moment(price.effective_from) == last.effective_from
+
+
+def _begins(said: Stated, first: bool, now: int) -> int:
+    """From when on the price holds."""
+    assert said.price is not None, "a price is stated"
+    if said.price.effective_from:
+        return moment(said.price.effective_from)
+    return said.created if first else (now if said.changed is None else said.changed)
+
+
+def _ends(said: Stated, stands: Iterable[Entry], end: int, count: int) -> list[NewEntry]:
+    """Entries by which those that stand hold until `end` and no longer."""
+    return [
+        _entry(
+            said,
+            entry.goods,
+            entry.rate,
+            (entry.effective_from, end) if entry.effective_from < end else _NEVER,
+            entry.id,
+            count + place,
+        )
+        for place, entry in enumerate(stands, start=1)
+    ]
+
+
+def _entry(
+    said: Stated, goods: Goods, rate: Rate, holds: tuple[int, int], supersedes: str, number: int
+) -> NewEntry:
+    spec = PriceEntrySpec(
+        profile=goods.profile,
+        capacity=goods.capacity,
+        dollars_per_node_hour=float(rate.exact / Money.NANO),
+        effective_from=written(holds[0]),
+        effective_to=None if holds[1] == FOREVER else written(holds[1]),
+        source=said.source,
+        created_by=said.by,
+        supersedes=supersedes,
+    )
+    return NewEntry(_name(said, spec, number), spec)
+
+
+def _name(said: Stated, spec: PriceEntrySpec, number: int) -> str:
+    """The same for the same statement after the same ones before it, whenever it is seen."""
+    price = said.price
+    since = price.effective_from if price is not None else None
+    what = (spec.profile, spec.capacity, spec.dollars_per_node_hour, spec.supersedes, number, since)
+    digest = hashlib.sha256(repr(what).encode()).hexdigest()[:8]
+    return f"{said.profile[:_STEM].rstrip('-.')}-{number:06d}-{digest}"
+
+
+def _number(entry: Entry) -> int:
+    """Of an entry that was made here, from 1; 0 for any other."""
+    found = _NUMBER.search(entry.id)
+    return int(found[1]) if found else 0
+
+
+def _order(entry: Entry) -> tuple[int, int, str]:
+    return _number(entry), entry.created_at, entry.id
+
+
+def _rate(price: Price) -> Rate:
+    """Whole nano-dollars an hour, as the ledger has them."""
+    return Rate(Fraction(round(exact(price.dollars_per_node_hour) * Money.NANO)))

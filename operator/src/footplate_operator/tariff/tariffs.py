@@ -1,0 +1,147 @@
+"""What usage is reckoned with: the entries of the price book and the carbon series that the cluster has.
+
+They are watched. What a watch tells comes object by object, and nothing says which is the last of its first
+list; a run of which a price is still on its way would be told that nobody knows it. So before the first
+decision they are listed once, and until then nothing that the watch tells is news to anybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Final
+
+from footplate_contracts.logs import fields
+from footplate_contracts.names import API_VERSION
+from footplate_contracts.v1alpha1.carbonintensity import CarbonIntensitySpec
+from footplate_contracts.v1alpha1.priceentry import PriceEntrySpec
+from footplate_ledger import records
+from footplate_ledger.account import Tariff
+from footplate_ledger.prices import FOREVER, Book, Entry
+from footplate_operator.runtime.cluster import Cluster
+from footplate_operator.runtime.kinds import Json, Kind
+from footplate_operator.runtime.objects import read
+
+PRICE_ENTRY: Final = Kind(API_VERSION, "PriceEntry", "priceentries", namespaced=False)
+CARBON_INTENSITY: Final = Kind(API_VERSION, "CarbonIntensity", "carbonintensities", namespaced=False)
+KINDS: Final[Sequence[Kind]] = (PRICE_ENTRY, CARBON_INTENSITY)
+_Known = Entry | CarbonIntensitySpec | None
+_log = logging.getLogger(__name__)
+
+
+class Tariffs:
+    """Each object by its name; one that cannot be read is left out, and the log names it."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._entries: dict[str, Entry] = {}
+        self._intensities: dict[str, CarbonIntensitySpec] = {}
+        self._versions: dict[tuple[Kind, str], int] = {}  # of those that cannot be read, too
+        self._gone: set[tuple[Kind, str]] = set()  # as the watch told before they were listed
+        self._listed = False
+        self._listing = asyncio.Lock()
+        self._current: Tariff | None = None
+        # By profile: when an entry was written, and from which second on it says anything.
+        self._written: defaultdict[str, list[tuple[int, int]]] | None = None
+
+    async def look(self) -> None:
+        """List them, unless that is done; may raise ClusterError."""
+        async with self._listing:
+            if self._listed:
+                return
+            for kind in KINDS:
+                for body in await self._cluster.find(kind, ""):
+                    if (kind, body["metadata"]["name"]) not in self._gone:
+                        self.put(kind, body)
+            self._listed = True
+            self._gone.clear()
+
+    def put(self, kind: Kind, body: Json) -> int | None:
+        """An object as it is now: amounts from which second on may be others since; None: none are."""
+        name, version = body["metadata"]["name"], int(body["metadata"].get("resourceVersion") or 0)
+        if version <= self._versions.get((kind, name), -1):
+            return None
+        self._versions[kind, name] = version
+        self._gone.discard((kind, name))
+        before = self._known(kind, name)
+        self._forget(kind, name)
+        try:
+            if kind == PRICE_ENTRY:
+                spec = read(PriceEntrySpec, body.get("spec"))
+                self._entries[name] = records.price(name, body["metadata"]["creationTimestamp"], spec)
+            else:
+                series = read(CarbonIntensitySpec, body.get("spec"))
+                records.series({name: series})  # raises for a time that is none
+                self._intensities[name] = series
+        except (ValueError, KeyError, OverflowError) as error:
+            _log.warning(
+                "left out, as it cannot be read", extra=fields(kind=kind.name, name=name, error=error)
+            )
+        return self._changed(before, self._known(kind, name))
+
+    def drop(self, kind: Kind, body: Json) -> int | None:
+        """An object is gone: as `put`."""
+        name = body["metadata"]["name"]
+        self._versions.pop((kind, name), None)
+        if not self._listed:
+            self._gone.add((kind, name))
+        before = self._known(kind, name)
+        self._forget(kind, name)
+        return self._changed(before, None)
+
+    def current(self) -> Tariff:
+        """The book and the series; the same object until something changes."""
+        if self._current is None:
+            book = Book([self._entries[name] for name in sorted(self._entries)])
+            self._current = Tariff(book, records.series(self._intensities))
+        return self._current
+
+    def written(self, source: str) -> list[Entry]:
+        """The entries of the book that name this source."""
+        return [entry for entry in self._entries.values() if entry.source == source]
+
+    def corrected(self, profile: str, since: int, until: int) -> bool:
+        """Whether an entry that was written in the second `since` or later concerns nodes before `until`."""
+        if self._written is None:
+            self._written = defaultdict(list)
+            for entry in self._entries.values():
+                self._written[entry.goods.profile].append((entry.created_at, self._begins(entry)))
+        return any(since <= at and begins < until for at, begins in self._written.get(profile, ()))
+
+    def _begins(self, entry: Entry) -> int:
+        """The first second that is another one by this entry."""
+        superseded = self._entries.get(entry.supersedes or "")
+        return min(entry.effective_from, superseded.effective_from if superseded else FOREVER)
+
+    def _known(self, kind: Kind, name: str) -> _Known:
+        return self._entries.get(name) if kind == PRICE_ENTRY else self._intensities.get(name)
+
+    def _forget(self, kind: Kind, name: str) -> None:
+        if kind == PRICE_ENTRY:
+            self._entries.pop(name, None)
+        else:
+            self._intensities.pop(name, None)
+
+    def _changed(self, before: _Known, after: _Known) -> int | None:
+        if before == after:
+            return None
+        self._current = self._written = None
+        if not self._listed:
+            return None
+        series = [known for known in (before, after) if isinstance(known, CarbonIntensitySpec)]
+        if series:
+            return _first_difference(*series)
+        return min(self._begins(known) for known in (before, after) if isinstance(known, Entry))
+
+
+def _first_difference(known: CarbonIntensitySpec, other: CarbonIntensitySpec | None = None) -> int | None:
+    """The first second of which the two do not say the same."""
+    points = [
+        {(spec.zone, records.moment(at.effective_from), at.grams_per_kilowatt_hour) for at in spec.points}
+        for spec in (known, other)
+        if spec is not None
+    ]
+    different = points[0] ^ points[1] if other is not None else points[0]
+    return min((second for _, second, _ in different), default=None)

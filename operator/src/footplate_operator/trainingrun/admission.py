@@ -1,0 +1,83 @@
+"""What the pods of a run are made of: the profile as it is now, or as it was when the run was admitted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from footplate_contracts.names import Reason
+from footplate_operator.runtime.decision import Problem
+from footplate_operator.trainingrun.policies import suspension
+from footplate_operator.trainingrun.policies.profile import changed, refusal
+from footplate_operator.trainingrun.profiles import Profiles
+from footplate_operator.trainingrun.revision import (
+    AnyRevision,
+    Defaults,
+    Revision,
+    admit,
+    in_force,
+    needs_admission,
+    resolved_config,
+)
+from footplate_operator.trainingrun.run import Run
+from footplate_operator.trainingrun.run_cache import RunCache
+
+_GOES_ON: Final = "the run goes on as it was admitted, and cannot be resumed before that is mended"
+
+
+@dataclass(frozen=True)
+class Admission:
+    """Of all runs; `release` is what this operator calls its build."""
+
+    profiles: Profiles
+    defaults: Defaults
+    release: str
+
+    async def admitted(
+        self, run: Run, cache: RunCache, revisions: Sequence[AnyRevision]
+    ) -> AnyRevision | Problem | None:
+        """What its pods are made of; why it cannot be admitted; None where its profile is missing."""
+        admits = needs_admission(run.phase, suspension.asked(run) is not None)
+        if not admits:
+            known = cache.revision
+            if known is not None and known.name(run.name) == run.status.revision:
+                return known
+            if (found := in_force(run, revisions)) is not None:
+                cache.revision = found if isinstance(found, Revision) else None
+                return found
+        if admits:
+            await self.profiles.look_for(run.spec.compute.profile)
+        profile = self.profiles.get(run.spec.compute.profile)
+        if profile is None or isinstance(profile, Problem):
+            return profile
+        try:
+            admitted = admit(run, profile, self.defaults, revisions, self.release)
+        except ValueError as error:
+            return Problem(Reason.CONFIG_REFUSED, str(error)[:1024], final=True)
+        if admits and (wrong := refusal(admitted.frozen.config, run.spec.compute.profile, profile)):
+            return Problem(Reason.CONFIG_REFUSED, wrong)
+        cache.revision = admitted
+        return admitted
+
+    async def profile_since(self, run: Run, admitted: AnyRevision | Problem | None) -> Problem | list[str]:
+        """What became of the profile of an admitted run: why it is of no use now, or what changed."""
+        name = run.spec.compute.profile
+        if run.ended is not None or not isinstance(admitted, Revision) or needs_admission(run.phase, False):
+            return []
+        if await self.profiles.is_gone(name):
+            message = f"compute.profile {name} names no ComputeProfile any more; {_GOES_ON}"
+            return Problem(Reason.PROFILE_NOT_FOUND, message)
+        live, frozen = self.profiles.get(name), admitted.frozen
+        if live is None or name != frozen.profile_name:
+            return []
+        if isinstance(live, Problem):
+            return Problem(live.reason, f"{live.message}; {_GOES_ON}")
+        try:
+            wrong = refusal(resolved_config(run, live), name, live)
+        except ValueError as error:
+            wrong = str(error)
+        if wrong:
+            return Problem(Reason.CONFIG_REFUSED, f"ComputeProfile {name} was changed: {wrong}; {_GOES_ON}")
+        news = changed(frozen.profile, live)
+        return [f"compute.profile ({name} was changed: {', '.join(news)})"] if news else []

@@ -1,0 +1,53 @@
+"""Makes the controller of TrainingRuns, with those to whom it listens."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
+
+import aiohttp
+from prometheus_client import CollectorRegistry
+
+from footplate_contracts.release import release
+from footplate_operator.api_access import ApiAccess
+from footplate_operator.runtime.cluster import Cluster
+from footplate_operator.runtime.objects import Key
+from footplate_operator.trainingrun.controller import TrainingRuns
+from footplate_operator.trainingrun.coordinator_client import CoordinatorClient, Watchers
+from footplate_operator.trainingrun.history_client import asking
+from footplate_operator.trainingrun.metrics import RunMetrics
+from footplate_operator.trainingrun.revision import Defaults
+
+_DISTRIBUTION: Final = "footplate-operator"
+
+
+@asynccontextmanager
+async def training_runs(
+    cluster: Cluster,
+    requeue: Callable[[Key], None],
+    registry: CollectorRegistry,
+    defaults: Defaults,
+    api: ApiAccess,
+    check: Callable[[], None],
+    now: Callable[[], datetime],
+    usage_kept_for: timedelta,
+) -> AsyncIterator[TrainingRuns]:
+    """The controller of TrainingRuns, which listens to their coordinators for the block.
+
+    `check` raises before a coordinator is told anything, unless this replica leads; `now` is a clock in
+    UTC. Usage that nobody took is kept for so long.
+    """
+    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=0)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        watchers = Watchers(partial(CoordinatorClient, session), requeue, check)
+        metrics, version = RunMetrics(registry), release(_DISTRIBUTION)
+        try:
+            async with asking(session, api, requeue) as histories:
+                yield TrainingRuns(
+                    cluster, watchers, defaults, metrics, version, histories, api, now, usage_kept_for
+                )
+        finally:
+            await watchers.close()

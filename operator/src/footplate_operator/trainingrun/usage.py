@@ -1,0 +1,70 @@
+"""What is said of a run's pods to whoever notes their usage; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+from footplate_contracts.energy import PodEnergy
+from footplate_contracts.v1alpha1.status import Attempt
+from footplate_ledger.time import second
+from footplate_ledger.units import Energy, Seconds
+from footplate_ledger.usage import Measured, Owner
+from footplate_operator.runtime.clock import parse_time
+from footplate_operator.runtime.objects import controller_of
+from footplate_operator.trainingrun.revision import Revision
+from footplate_operator.trainingrun.run import TRAINING_RUN, Run
+from footplate_operator.usage.pods import Terms
+
+
+def owner(run: Run) -> Owner:
+    """The run, as the owner of its pods."""
+    return Owner(TRAINING_RUN.name, run.namespace, run.name, run.uid)
+
+
+def owner_of(body: Mapping[str, Any]) -> Owner:
+    """The same, of a run that was not decoded."""
+    metadata = body["metadata"]
+    return Owner(TRAINING_RUN.name, metadata["namespace"], metadata["name"], metadata["uid"])
+
+
+def owner_in(pod: Mapping[str, Any]) -> Owner:
+    """The owner that a pod names."""
+    named = controller_of(pod)
+    return Owner(
+        str(named.get("kind", "")),
+        str(pod["metadata"].get("namespace", "")),
+        str(named.get("name", "")),
+        str(named.get("uid", "")),
+    )
+
+
+def terms(admitted: object) -> Terms:
+    """By what the pods of a run are made that was admitted so; nothing is known of any other."""
+    if not isinstance(admitted, Revision):
+        return Terms()
+    return Terms(admitted.frozen.profile_name, admitted.frozen.profile)
+
+
+def measured(energy: Iterable[PodEnergy]) -> dict[str, Measured]:
+    """What pods have consumed, by uid, as their coordinator tells it."""
+    return {
+        told.pod_uid: Measured(
+            Energy(Fraction(told.millijoules)),
+            Seconds(Fraction(told.counter_seconds)),
+            Seconds(Fraction(told.power_seconds)),
+        )
+        for told in energy
+    }
+
+
+def attempt_at(attempts: Sequence[Attempt], start: int) -> int:
+    """The number of the attempt to which a pod belongs that was bound in the second `start`.
+
+    It is the first that had not ended by then: what comes between two of them prepares the next.
+    """
+    for attempt in attempts:
+        if attempt.end is None or start < second(parse_time(attempt.end)):
+            return attempt.number
+    return attempts[-1].number + 1 if attempts else 1

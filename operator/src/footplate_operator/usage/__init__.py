@@ -1,0 +1,1 @@
+"""What pods and Nodes were used, noted in the cluster where it outlives them."""

@@ -1,0 +1,336 @@
+"""Keeps the usage of pods: in memory while anything may come, and in UsageRecords for whoever bills.
+
+What a decision rests on is noted before it is acted upon, so that no pod is deleted before its end is
+written. But nothing waits for a note: what is refused, or takes long, is written later, and training goes on.
+
+Pods outlive their owners, and operators. So owners that are gone are kept until their pods are, and what a
+record tells of pods that nobody shows any more is asked about: one that is gone ended by the last evidence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from footplate_contracts.backoff import backoff
+from footplate_contracts.logs import fields
+from footplate_contracts.names import Role
+from footplate_ledger.records import written
+from footplate_ledger.time import second
+from footplate_ledger.usage import Measured, Owner, PodUsage
+from footplate_operator.errors import AlreadyExists, ClusterError, NotFound
+from footplate_operator.runtime.cluster import Cluster
+from footplate_operator.runtime.kinds import POD, Json, Kind
+from footplate_operator.runtime.throttle import jitter
+from footplate_operator.usage.kept import Kept
+from footplate_operator.usage.known import OwnUsage
+from footplate_operator.usage.node_keeper import NodeKeeper
+from footplate_operator.usage.objects import put
+from footplate_operator.usage.pods import Terms, seen_again, used, vanished
+from footplate_operator.usage.records import PodRecords
+from footplate_operator.usage.sighting import Sighting, sighted
+from footplate_operator.usage.writes import USAGE_RECORD, over
+
+LEAST_SECONDS: Final = 60.0  # between two notes that pods of one owner go on
+OWNERS_PER_SECOND: Final = 10.0
+LOOK_SECONDS: Final = 5.0
+ANSWER_SECONDS: Final = 2.0  # that a decision waits for the API server
+ASK_SECONDS: Final = 5  # between two questions about a pod that went, or lost its label
+ASK_AGAIN_SECONDS: Final = 600  # and about any other that nobody shows
+FIRST_RETRY: Final = 2.0
+LONGEST_RETRY: Final = 60.0
+_ROLES: Final = frozenset(Role)
+_MOST_EARLY: Final = 1_000
+_AT_ONCE: Final = 8
+_log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class UsageKeeper:
+    """Of all owners. `now` is a clock in UTC, `kinds` those of owners, by name."""
+
+    cluster: Cluster
+    now: Callable[[], datetime]
+    nodes: NodeKeeper
+    kinds: Mapping[str, Kind]
+    answer_seconds: float = ANSWER_SECONDS
+    kept: dict[str, Kept] = field(default_factory=dict)  # by uid of the owner
+    there: set[str] = field(default_factory=set)  # uids of owners that are there, as far as was told
+    _on: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
+    # Whose pods were told of before themselves, or after they were gone.
+    _early: OrderedDict[str, Kept] = field(default_factory=OrderedDict)
+
+    # -- what is told ------------------------------------------------------------------
+
+    def hear(self, owner: Owner, pod: Sighting, gone: bool) -> None:
+        """A version of a pod, the last one where it is `gone` or not labelled as ours any more."""
+        if pod.role not in _ROLES:
+            return
+        kept = self.kept.get(owner.uid) or self._early.get(owner.uid)
+        if kept is None:
+            kept = self._early[owner.uid] = Kept(PodRecords(owner))
+            if len(self._early) > _MOST_EARLY:
+                self._early.popitem(last=False)
+        kept.heard[pod.uid] = pod
+        if gone:
+            kept.missing[pod.uid] = self.second()
+        else:
+            kept.missing.pop(pod.uid, None)
+
+    def tell_owner(self, owner: Owner, gone: bool) -> None:
+        """An owner is there, or gone."""
+        if not gone:
+            self.there.add(owner.uid)
+            return
+        self.there.discard(owner.uid)
+        self.adopt(owner)
+
+    def forget(self, uid: str) -> None:
+        """Nobody decides about the owner any more; its pods may still be there."""
+        if uid in self.kept:
+            self.kept[uid].followed = False
+            self.there.discard(uid)  # it may be gone, and no watch have said so
+
+    def adopt(self, owner: Owner) -> Kept:
+        """Look after an owner about whom nobody decides."""
+        kept = self._keep(owner)
+        kept.followed = False
+        return kept
+
+    def adopt_strays(self) -> None:
+        """All owners that are there have been told of: others have gone, and their pods may be there."""
+        for uid, kept in list(self._early.items()):
+            if uid not in self.there:
+                self.adopt(kept.owner)
+
+    async def note(
+        self,
+        owner: Owner,
+        terms: Terms,
+        pods: Sequence[Sighting],
+        attempt: Callable[[int], int],
+        measured: Mapping[str, Measured],
+    ) -> OwnUsage | None:
+        """Note what is seen of all pods of an owner; its usage, or None while that could not be read.
+
+        Args:
+            terms: by what its pods are made.
+            attempt: the number of the attempt to which a pod belongs that began in a second.
+            measured: by uid of the pod; of all that anything is known of.
+        """
+        kept = self._keep(owner)
+        kept.attempt, kept.followed = attempt, True
+        kept.terms = terms if terms.profile is not None else kept.terms
+        if self._seconds() >= kept.retry:
+            try:
+                async with asyncio.timeout(self.answer_seconds), kept.lock:
+                    await self._load(kept)
+                    await self._meet(kept, pods)
+                    self._take(kept, pods, measured)
+                    await self._ask(kept, {pod.uid for pod in pods})
+                    await self._write(kept)
+                    kept.failures = 0
+            except (ClusterError, TimeoutError) as error:
+                self._failed(kept, error)
+        if not kept.loaded:
+            return None
+        self._take(kept, pods, measured)
+        return self.usage(kept)
+
+    # -- what goes on by itself ------------------------------------------------------------
+
+    async def tend(self) -> None:
+        """Write what is due, and look after owners about whom nobody decides; raises LeadershipLost."""
+        gate, now = asyncio.Semaphore(_AT_ONCE), self._seconds()
+        period = max(LEAST_SECONDS, len(self.kept) / OWNERS_PER_SECOND)
+
+        async def look(kept: Kept, everything: bool) -> None:
+            async with gate:
+                await self._tend(kept, everything)
+
+        due = []
+        for uid, kept in self.kept.items():
+            if kept.followed:
+                kept.alive = self.second()
+            everything = now - kept.wrote >= period * jitter(uid)
+            if now >= kept.retry and (everything or not kept.followed or kept.failures):
+                due.append(look(kept, everything))
+        await asyncio.gather(*due)
+        await self.nodes.tend()
+
+    # -- what is known ---------------------------------------------------------------------
+
+    def usage(self, kept: Kept) -> OwnUsage:
+        """What an account needs."""
+        pods = list(kept.records.pods.values())
+        there = sorted({pod.node for pod in pods})
+        others = [
+            self.kept[owner].records.pods[uid]
+            for node in there
+            for uid, owner in self._on[node].items()
+            if owner != kept.owner.uid and owner in self.kept
+        ]
+        return OwnUsage(pods, others, self.nodes.of(there))
+
+    def second(self) -> int:
+        """Now."""
+        return second(self.now())
+
+    # -- particulars -----------------------------------------------------------------------
+
+    def _seconds(self) -> float:
+        return self.now().timestamp()
+
+    def _keep(self, owner: Owner) -> Kept:
+        kept = self.kept.get(owner.uid)
+        if kept is None:
+            early = self._early.pop(owner.uid) if owner.uid in self._early else Kept(PodRecords(owner))
+            kept = self.kept[owner.uid] = early
+            kept.wrote = self._seconds()
+        return kept
+
+    async def _load(self, kept: Kept) -> None:
+        """Read what was written; raises ClusterError."""
+        number = 0
+        while not kept.loaded:
+            try:
+                body = await self.cluster.get(USAGE_RECORD, "", kept.records.name(number))
+            except NotFound:
+                kept.loaded = True
+                break
+            self._read(kept, number, body)
+            number += 1
+        await self.nodes.load({pod.node for pod in kept.records.pods.values()})
+
+    def _read(self, kept: Kept, number: int, body: Json) -> None:
+        try:
+            kept.records.read(number, body.get("spec", {}))
+        except ValueError as error:
+            _log.warning("a record cannot be read", extra=fields(name=body["metadata"]["name"], error=error))
+        for pod in kept.records.pods.values():
+            self._on[pod.node][pod.uid] = kept.owner.uid
+
+    async def _meet(self, kept: Kept, pods: Iterable[Sighting]) -> None:
+        """Find the Nodes of pods that are new."""
+        for pod in [*kept.heard.values(), *pods]:
+            if pod.node and pod.role in _ROLES and pod.uid not in kept.records.pods:
+                await self._begin(kept, pod)
+
+    async def _begin(self, kept: Kept, pod: Sighting) -> None:
+        terms = kept.terms
+        if not terms.name or (pod.profile and pod.profile != terms.name):
+            terms = Terms(pod.profile, self.nodes.profiles().get(pod.profile))
+        try:
+            node = await self.nodes.find(pod.node, pod.bound)
+            if node is not None:
+                await self.nodes.load([node.uid])
+        except ClusterError:
+            if not pod.over:
+                raise
+            node = None  # it is about to go, and so is what is known of it
+        usage = used(pod, kept.owner, terms, kept.attempt_of(pod.bound), node, self.second())
+        kept.records.put(usage, pod.name)
+        self._on[usage.node][pod.uid] = kept.owner.uid
+        self.nodes.bind(usage.node, Terms() if pod.role == Role.COORDINATOR else terms)
+
+    def _take(self, kept: Kept, pods: Iterable[Sighting], measured: Mapping[str, Measured]) -> None:
+        kept.take(pods, self.second())
+        kept.measure(measured)
+
+    async def _ask(self, kept: Kept, shown: Collection[str]) -> None:
+        """Whether pods that have not ended, and are not among those `shown`, are still there."""
+        now = self.second()
+        for pod in kept.records.open():
+            often = ASK_SECONDS if pod.uid in kept.missing else ASK_AGAIN_SECONDS
+            if pod.uid in shown or now - kept.asked.get(pod.uid, 0) < often:
+                continue
+            kept.asked[pod.uid] = now
+            body = await self._find(kept, pod)
+            if body is None:
+                kept.records.put(vanished(pod, kept.missing.get(pod.uid, pod.end.until)))
+            else:
+                kept.missing.pop(pod.uid, None)
+                kept.records.put(seen_again(pod, sighted(body, pod.role, pod.goods.profile), now))
+
+    async def _find(self, kept: Kept, pod: PodUsage) -> Json | None:
+        try:
+            body = await self.cluster.get(POD, kept.owner.namespace, kept.records.pod_name(pod.uid))
+        except NotFound:
+            return None
+        return body if body["metadata"]["uid"] == pod.uid else None
+
+    async def _tend(self, kept: Kept, everything: bool) -> None:
+        try:
+            async with kept.lock:
+                await self._load(kept)
+                await self._meet(kept, ())
+                kept.take_heard(self.second())
+                if not kept.followed:
+                    await self._look_after(kept)
+                for uid in kept.shown if everything else ():
+                    kept.confirm(uid)
+                await self._write(kept, everything)
+                kept.failures = 0
+                if not kept.followed and not kept.records.open():
+                    await self._let_go(kept)
+        except ClusterError as error:
+            self._failed(kept, error)
+
+    async def _look_after(self, kept: Kept) -> None:
+        """Nobody else asks whether the owner is there, and its pods."""
+        kept.shown = frozenset()
+        if not kept.gone and kept.owner.uid not in self.there:
+            kept.gone = await self._is_gone(kept.owner)
+            if not kept.gone:
+                self.there.add(kept.owner.uid)
+        await self._ask(kept, ())
+
+    async def _is_gone(self, owner: Owner) -> bool:
+        try:
+            body = await self.cluster.get(self.kinds[owner.kind], owner.namespace, owner.name)
+        except NotFound:
+            return True
+        return bool(body["metadata"]["uid"] != owner.uid)
+
+    async def _write(self, kept: Kept, everything: bool = False) -> None:
+        """Write what is news; raises ClusterError."""
+        for number, write in kept.records.writes(everything):
+            try:
+                body = await put(self.cluster, write)
+            except NotFound:
+                kept.records.lost(number)
+                raise
+            except AlreadyExists:  # the answer of an earlier write was lost
+                self._read(kept, number, await self.cluster.get(USAGE_RECORD, "", write.name))
+                raise
+            kept.records.written(number, write, body.get("spec", {}))
+        if everything:
+            kept.wrote = self._seconds()
+
+    async def _let_go(self, kept: Kept) -> None:
+        """All has ended and is written: where the owner is gone, nothing will be added."""
+        if kept.gone:
+            for number in kept.records.numbers:
+                said = over(written(self.second()))
+                with suppress(NotFound):
+                    await self.cluster.merge(USAGE_RECORD, "", kept.records.name(number), said)
+        if kept.followed or kept.heard:
+            return  # somebody came back to it meanwhile
+        del self.kept[kept.owner.uid]
+        for pod in kept.records.pods.values():
+            self._on[pod.node].pop(pod.uid, None)
+            if not self._on[pod.node]:
+                del self._on[pod.node]
+
+    def _failed(self, kept: Kept, error: Exception) -> None:
+        kept.failures += 1
+        kept.retry = self._seconds() + backoff(kept.failures, first=FIRST_RETRY, longest=LONGEST_RETRY)
+        level = logging.WARNING if kept.failures == 1 else logging.DEBUG
+        said = f"{type(error).__name__}: {error}"
+        _log.log(level, "usage is not written yet", extra=fields(owner=kept.owner.uid, error=said))

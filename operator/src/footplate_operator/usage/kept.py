@@ -1,0 +1,82 @@
+"""What is remembered of one owner of pods."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from footplate_ledger.usage import RUNNING, Evidence, Measured, Owner
+from footplate_operator.usage.pods import Terms, seen_again
+from footplate_operator.usage.records import PodRecords
+from footplate_operator.usage.sighting import Sighting
+
+
+@dataclass(eq=False)
+class Kept:
+    """What is known of one owner. Moments are seconds since 1970."""
+
+    records: PodRecords
+    terms: Terms = field(default_factory=Terms)
+    attempt: Callable[[int], int] | None = None  # of a pod that began in a second
+    loaded: bool = False
+    followed: bool = True  # somebody decides about it; False: whether it is there has to be asked
+    gone: bool = False  # the owner is
+    heard: dict[str, Sighting] = field(default_factory=dict)  # pods, as they were told of last
+    taken: dict[str, Sighting] = field(default_factory=dict)  # what of that was noted already
+    missing: dict[str, int] = field(default_factory=dict)  # pods that went, or lost their label -> since when
+    asked: dict[str, int] = field(default_factory=dict)
+    shown: frozenset[str] = frozenset()  # pods that were there when somebody looked last
+    alive: int = 0  # until when those were
+    wrote: float = 0.0
+    failures: int = 0
+    retry: float = 0.0  # before that nothing is asked or written
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def owner(self) -> Owner:
+        """Whose pods they are."""
+        return self.records.owner
+
+    def take(self, pods: Iterable[Sighting], now: int) -> None:
+        """Whoever decides about the owner sees these pods at `now`, and no other."""
+        self.take_heard(now)
+        seen = {pod.uid: pod for pod in pods}
+        for uid in self.shown - seen.keys():
+            self.confirm(uid)
+        self.shown, self.alive = frozenset(seen), now
+        for pod in seen.values():
+            self.missing.pop(pod.uid, None)
+            self._take(pod, now)
+
+    def take_heard(self, now: int) -> None:
+        """What was told of pods that are known."""
+        for uid, pod in self.heard.items():
+            self._take(pod, self.missing.get(uid, now))
+        known = self.records.pods
+        self.heard = {uid: pod for uid, pod in self.heard.items() if uid not in known and pod.node}
+
+    def measure(self, measured: Mapping[str, Measured]) -> None:
+        """Take sums that have grown, by uid of the pod."""
+        for uid, sums in measured.items():
+            known = self.records.pods.get(uid)
+            if known is not None and sums > known.measured:
+                self.records.put(replace(known, measured=sums))
+
+    def confirm(self, uid: str) -> None:
+        """The pod was there as long as the others were."""
+        known = self.records.pods.get(uid)
+        if known is not None and known.end.known == RUNNING:
+            self.records.put(replace(known, end=Evidence(RUNNING, max(self.alive, known.end.until))))
+
+    def attempt_of(self, start: int) -> int:
+        """Of a pod that began then; where nobody says it, the newest that is known."""
+        if self.attempt is not None:
+            return self.attempt(start)
+        return max((pod.attempt for pod in self.records.pods.values()), default=0)
+
+    def _take(self, pod: Sighting, now: int) -> None:
+        known = self.records.pods.get(pod.uid)
+        if known is not None and self.taken.get(pod.uid) != pod:
+            self.taken[pod.uid] = pod
+            self.records.put(seen_again(known, pod, now))

@@ -1,0 +1,284 @@
+"""Keeps the usage of Nodes: in memory, and in a UsageRecord of each one that is of any profile or had a pod.
+
+What is known of a Node's goods is decided once: by the profile that fits it, else by the first pod that was
+bound to it. Where Nodes may not be seen, none is known, and pods tell of them by their name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Final
+
+from footplate_contracts.logs import fields
+from footplate_contracts.names import MANAGED_BY, MANAGED_BY_LABEL
+from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
+from footplate_contracts.v1alpha1.usagerecord import UsageRecordSpec
+from footplate_ledger.records import node_entry_of, nodes_of
+from footplate_ledger.time import second
+from footplate_ledger.usage import LAST_SEEN, RUNNING, TOLD, Evidence, NodeUsage, merged_node
+from footplate_operator.errors import AlreadyExists, ClusterError, Forbidden, NotFound
+from footplate_operator.runtime.cluster import Cluster
+from footplate_operator.runtime.kinds import NODE, Json
+from footplate_operator.usage.nodes import NodeSight, fitting, sighted_node, usage_of
+from footplate_operator.usage.objects import put
+from footplate_operator.usage.pods import Terms
+from footplate_operator.usage.writes import USAGE_RECORD, Write, changed
+
+_REFUSED: Final = 300  # seconds: a right that is missing stays so for a while
+_MOST_GONE: Final = 10_000
+_AT_ONCE: Final = 8
+LEAST_SECONDS: Final = 300  # between two notes that a Node goes on; its kubelet says so every five minutes
+NODES_PER_SECOND: Final = 2
+_log = logging.getLogger(__name__)
+
+
+def record_name(uid: str) -> str:
+    """Of the record of a Node."""
+    return f"node-{uid}"
+
+
+@dataclass(eq=False)
+class _Kept:
+    """One Node."""
+
+    usage: NodeUsage
+    provider: str
+    sight: NodeSight | None = None  # as it is now; None: it is not there, or was not seen by this leader
+    by: Terms | None = None  # of the first pod that was bound to it
+    wanted: bool = False  # it is of a profile, or had a pod
+    loaded: bool = False
+    entry: Json | None = None  # as written; None: there is no record
+    told: NodeUsage | None = None  # as written, without what grows
+    wrote: int = 0
+
+    @property
+    def news(self) -> bool:
+        """Whether anything was not written yet."""
+        return self.wanted and self.told != _lasting(self.usage)
+
+
+@dataclass(eq=False)
+class NodeKeeper:
+    """By uid. `profiles`: those that can be read, by name."""
+
+    cluster: Cluster
+    now: Callable[[], datetime]
+    profiles: Callable[[], Mapping[str, ComputeProfileSpec]]
+    _kept: dict[str, _Kept] = field(default_factory=dict)
+    _named: dict[str, NodeSight] = field(default_factory=dict)
+    _gone: OrderedDict[str, NodeSight] = field(default_factory=OrderedDict)  # by name, the last one
+    _unseen_until: int = 0
+
+    # -- what is told ------------------------------------------------------------------
+
+    def put(self, body: Mapping[str, Any]) -> None:
+        """A Node as it is now."""
+        sight = sighted_node(body)
+        last = self._gone.get(sight.name)
+        if last is not None and last.uid == sight.uid:
+            return
+        self._named[sight.name] = sight
+        kept = self._kept.get(sight.uid)
+        if kept is None:
+            usage = usage_of(sight, "", None, self._second())
+            kept = self._kept[sight.uid] = _Kept(usage, sight.provider)
+        kept.sight = sight
+        self._resolve(kept)
+
+    def drop(self, body: Mapping[str, Any]) -> None:
+        """The Node is gone."""
+        sight = sighted_node(body)
+        self._bury(sight.name, sight.uid, Evidence(TOLD, self._second()))
+
+    def reconsider(self) -> None:
+        """Profiles have changed: one may fit a Node that none has fitted."""
+        for kept in self._kept.values():
+            if not kept.usage.goods.profile:
+                self._resolve(kept)
+
+    def bind(self, uid: str, by: Terms) -> None:
+        """A pod was bound to the Node; `by` names no profile where it is a coordinator."""
+        kept = self._kept.get(uid)
+        if kept is None:
+            return
+        if kept.by is None and by.name:
+            kept.by = by
+            self._resolve(kept)
+        kept.wanted = True
+
+    # -- what is known -------------------------------------------------------------------
+
+    async def find(self, name: str, bound: int) -> NodeSight | None:
+        """The Node of this name that was there at the second `bound`; None where it cannot be seen.
+
+        Raises ClusterError, where that is not known yet.
+        """
+        for known in (self._named.get(name), self._gone.get(name)):
+            if known is not None and known.created <= bound:
+                return known
+        if self._second() < self._unseen_until:
+            return None
+        try:
+            self.put(await self.cluster.get(NODE, "", name))
+        except NotFound:
+            return None
+        except Forbidden:
+            self._unseen_until = self._second() + _REFUSED
+            return None
+        found = self._named.get(name)
+        return found if found is not None and found.created <= bound else None
+
+    async def load(self, uids: Iterable[str]) -> None:
+        """Read what was written of these Nodes; raises ClusterError."""
+        for uid in uids:
+            kept = self._kept.get(uid)
+            if kept is None or not kept.loaded:
+                await self._load(uid)
+
+    def of(self, uids: Iterable[str]) -> list[NodeUsage]:
+        """Those of which anything is known, as far as it is."""
+        return [self._kept[uid].usage for uid in uids if uid in self._kept]
+
+    # -- what goes on by itself ------------------------------------------------------------
+
+    async def tend(self) -> None:
+        """Write what is news; raises LeadershipLost."""
+        now, gate = self._second(), asyncio.Semaphore(_AT_ONCE)
+        period = max(LEAST_SECONDS, len(self._named) // NODES_PER_SECOND)
+
+        async def write(kept: _Kept) -> None:
+            async with gate:
+                await self._write(kept)
+
+        due = [
+            kept
+            for kept in self._kept.values()
+            if kept.news or (kept.wanted and kept.sight is not None and now - kept.wrote >= period)
+        ]
+        await asyncio.gather(*(write(kept) for kept in due))
+
+    async def tidy(self, names: Mapping[str, str], needed: Collection[str]) -> list[str]:
+        """Uids of Nodes that are gone for good, and whose time nobody needs to know any more.
+
+        Args:
+            names: of Nodes that have a record, by uid.
+            needed: uids of Nodes on which pods of runs were that are still there.
+        """
+        for uid, name in names.items():
+            kept = self._kept.get(uid)
+            if kept is None or kept.sight is None:
+                await self._close(uid, name)
+        over = [uid for uid in names if uid in self._kept and self._kept[uid].usage.end.known != RUNNING]
+        for uid in [uid for uid, kept in self._kept.items() if kept.usage.end.known != RUNNING]:
+            if uid not in needed and not self._kept[uid].news:
+                del self._kept[uid]
+        return [uid for uid in over if uid not in needed]
+
+    # -- particulars -----------------------------------------------------------------------
+
+    def _resolve(self, kept: _Kept) -> None:
+        """Bring its usage to what is seen of it; goods that are known stay."""
+        sight = kept.sight
+        if sight is None:
+            return
+        profiles = self.profiles()
+        name = kept.usage.goods.profile or fitting(sight, profiles)
+        profile = profiles.get(name)
+        if not name and kept.by is not None:
+            name, profile = kept.by.name, kept.by.profile
+        fresh = usage_of(sight, name, profile, self._second())
+        known = kept.usage
+        kept.wanted = kept.wanted or bool(name)
+        kept.usage = replace(
+            fresh,
+            goods=known.goods if known.goods.profile else fresh.goods,
+            devices=max(fresh.devices, known.devices),  # a plugin that has not begun yet announces none
+            cpu=max(fresh.cpu, known.cpu),
+            start=min(fresh.start, known.start),
+        )
+
+    def _bury(self, name: str, uid: str, end: Evidence) -> None:
+        known = self._named.get(name)
+        if known is not None and known.uid == uid:
+            del self._named[name]
+            self._gone[name] = known
+            while len(self._gone) > _MOST_GONE:
+                self._gone.popitem(last=False)
+        kept = self._kept.get(uid)
+        if kept is not None:
+            kept.sight = None
+            kept.usage = merged_node(kept.usage, replace(kept.usage, end=end))
+
+    async def _load(self, uid: str) -> None:
+        try:
+            spec = (await self.cluster.get(USAGE_RECORD, "", record_name(uid))).get("spec", {})
+            [written] = nodes_of(UsageRecordSpec.from_any_release(spec))
+        except NotFound:
+            if uid in self._kept:
+                self._kept[uid].loaded = True
+            return
+        except ValueError as error:
+            _log.warning("a record cannot be read", extra=fields(name=record_name(uid), error=error))
+            return
+        entry: Json = spec["nodes"][uid]
+        kept = self._kept.setdefault(uid, _Kept(written, str(entry.get("provider", ""))))
+        kept.loaded, kept.wanted, kept.wrote = True, True, self._second()
+        kept.entry, kept.told = entry, _lasting(written)
+        if written.goods.profile:
+            kept.usage = replace(kept.usage, goods=written.goods)
+        kept.usage = replace(
+            kept.usage,
+            start=min(kept.usage.start, written.start),
+            devices=max(kept.usage.devices, written.devices),
+            cpu=max(kept.usage.cpu, written.cpu),
+        )
+        self._resolve(kept)
+
+    async def _write(self, kept: _Kept) -> None:
+        """What fails is tried again with the next look."""
+        uid = kept.usage.uid
+        try:
+            if not kept.loaded:
+                await self._load(uid)
+            usage = kept.usage
+            patch = changed(kept.entry or {}, node_entry_of(usage, kept.provider).to_json())
+            if patch:
+                labels = {MANAGED_BY_LABEL: MANAGED_BY}
+                write = Write(record_name(uid), {"nodes": {uid: patch}}, labels, kept.entry is not None)
+                kept.entry = (await put(self.cluster, write))["spec"]["nodes"][uid]
+            kept.told, kept.wrote = _lasting(usage), self._second()
+        except NotFound:
+            kept.entry = kept.told = None
+        except AlreadyExists:
+            kept.loaded = False  # the answer of an earlier write was lost
+        except ClusterError as error:
+            _log.warning(
+                "the usage of a Node is not written", extra=fields(name=kept.usage.name, error=error)
+            )
+
+    async def _close(self, uid: str, name: str) -> None:
+        """Of a Node that no watch has told of: whether it is there."""
+        try:
+            await self.load([uid])
+            if (await self.cluster.get(NODE, "", name))["metadata"]["uid"] == uid:
+                return
+        except NotFound:
+            pass
+        except ClusterError:
+            return  # nothing new is known
+        kept = self._kept.get(uid)
+        if kept is not None and kept.usage.end.known == RUNNING:
+            self._bury(name, uid, Evidence(LAST_SEEN, kept.usage.end.until))
+
+    def _second(self) -> int:
+        return second(self.now())
+
+
+def _lasting(node: NodeUsage) -> NodeUsage:
+    """Without what grows while it is there."""
+    return node if node.end.known != RUNNING else replace(node, end=Evidence(RUNNING, 0))

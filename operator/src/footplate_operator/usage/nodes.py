@@ -1,0 +1,148 @@
+"""What a Node is worth: its goods, by its labels and by the ComputeProfile that fits it; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Final
+
+from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec
+from footplate_ledger.records import moment
+from footplate_ledger.usage import RUNNING, Evidence, Goods, NodeUsage
+from footplate_operator.usage.sighting import CPU, quantity_of
+
+REGION: Final = "topology.kubernetes.io/region"
+# Who sets them, and which values say what; in lower case.
+_CAPACITIES: Final[Mapping[str, Mapping[str, Capacity]]] = {
+    "karpenter.sh/capacity-type": {
+        "spot": Capacity.SPOT,
+        "on-demand": Capacity.ON_DEMAND,
+        "reserved": Capacity.RESERVED,
+    },
+    "eks.amazonaws.com/capacityType": {
+        "spot": Capacity.SPOT,
+        "on_demand": Capacity.ON_DEMAND,
+        "capacity_block": Capacity.RESERVED,
+    },
+    "cloud.google.com/gke-spot": {"true": Capacity.SPOT},
+    "cloud.google.com/gke-preemptible": {"true": Capacity.SPOT},
+    "cloud.google.com/gke-provisioning": {
+        "spot": Capacity.SPOT,
+        "preemptible": Capacity.SPOT,
+        "standard": Capacity.ON_DEMAND,
+    },
+    "kubernetes.azure.com/scalesetpriority": {"spot": Capacity.SPOT, "regular": Capacity.ON_DEMAND},
+}
+_PROVIDERS: Final = {"gce": "gcp"}  # by the scheme of providerID, where it is called otherwise
+# Kubernetes sets these for a while: they say nothing of what a node is for.
+_PASSING: Final = "node.kubernetes.io/"
+_REPELLING: Final = ("NoSchedule", "NoExecute")
+
+
+@dataclass(frozen=True)
+class NodeSight:
+    """One version of a Node; `created` in seconds since 1970."""
+
+    uid: str
+    name: str
+    created: int
+    labels: Mapping[str, str]
+    taints: tuple[Mapping[str, str], ...]
+    allocatable: Mapping[str, Fraction]  # CPU and extended resources
+    provider: str = ""
+
+    @property
+    def region(self) -> str:
+        """Empty where no label says it."""
+        return self.labels.get(REGION, "")
+
+    @property
+    def capacity(self) -> Capacity | None:
+        """How it was bought; None where no label says it."""
+        said = (
+            (self.labels[label].lower(), known)
+            for label, known in _CAPACITIES.items()
+            if label in self.labels
+        )
+        return next((known[value] for value, known in said if value in known), None)
+
+
+def sighted_node(body: Mapping[str, Any]) -> NodeSight:
+    """What is to be read in a Node."""
+    metadata, spec = body["metadata"], body.get("spec", {})
+    scheme, stated, _ = str(spec.get("providerID") or "").partition("://")
+    there = body.get("status", {}).get("allocatable") or {}
+    return NodeSight(
+        uid=metadata["uid"],
+        name=metadata["name"],
+        created=moment(metadata["creationTimestamp"]),
+        labels=metadata.get("labels") or {},
+        taints=tuple(spec.get("taints") or ()),
+        allocatable={
+            name: quantity_of(quantity) for name, quantity in there.items() if name == CPU or "/" in name
+        },
+        provider=_PROVIDERS.get(scheme, scheme) if stated else "",
+    )
+
+
+def fitting(node: NodeSight, profiles: Mapping[str, ComputeProfileSpec]) -> str:
+    """The profile that such a node is for; empty where none fits.
+
+    Of several the one that asks most of a node, and of equal ones the first by name.
+    """
+    found = [(-_asked(profile), name) for name, profile in profiles.items() if fits(node, profile)]
+    return min(found)[1] if found else ""
+
+
+def fits(node: NodeSight, profile: ComputeProfileSpec) -> bool:
+    """Whether pods of the profile may be bound to such a node, and find their devices there."""
+    scheduling, gpu = profile.scheduling, profile.gpu
+    announced = {taint.key for taint in scheduling.disruption_taints}
+    lasting = [
+        taint
+        for taint in node.taints
+        if taint.get("effect") in _REPELLING
+        and not taint.get("key", "").startswith(_PASSING)
+        and taint.get("key") not in announced
+    ]
+    return (
+        scheduling.node_selector.items() <= node.labels.items()
+        and (gpu is None or bool(node.allocatable.get(gpu.resource)))
+        and all(any(_tolerates(known, taint) for known in scheduling.tolerations) for taint in lasting)
+    )
+
+
+def goods_of(node: NodeSight | None, name: str, profile: ComputeProfileSpec | None) -> Goods:
+    """What has a price: `name` is that of the profile; of a node that is not seen, as the profile says."""
+    stated = Capacity.ON_DEMAND if profile is None or profile.price is None else profile.price.capacity
+    if node is None:
+        return Goods(name, stated)
+    return Goods(name, node.capacity or stated, node.region)
+
+
+def usage_of(node: NodeSight, name: str, profile: ComputeProfileSpec | None, now: int) -> NodeUsage:
+    """A Node that is there, of the profile `name`."""
+    gpu = None if profile is None else profile.gpu
+    return NodeUsage(
+        node.uid,
+        node.name,
+        goods_of(node, name, profile),
+        node.created,
+        Evidence(RUNNING, now),
+        devices=0 if gpu is None else int(node.allocatable.get(gpu.resource, 0)),
+        cpu=node.allocatable.get(CPU, Fraction(0)),
+    )
+
+
+def _asked(profile: ComputeProfileSpec) -> int:
+    return len(profile.scheduling.node_selector) + (profile.gpu is not None)
+
+
+def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, str]) -> bool:
+    """As Kubernetes has it."""
+    if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
+        return False
+    if toleration.get("operator") == "Exists":
+        return toleration.get("key", "") in ("", taint.get("key"))
+    return toleration.get("key") == taint.get("key") and toleration.get("value", "") == taint.get("value", "")

@@ -1,0 +1,69 @@
+"""From what was seen of a Pod to what it used; pure.
+
+Workers and spares are of the goods of their profile. A coordinator is of none: it is recorded apart, holds no
+device, and has of a node without devices what it requests of its CPU. So it is free wherever a node's price
+is one of devices, and shares and what is idle are still the whole node.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from footplate_contracts.names import Role
+from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
+from footplate_ledger.records import site_of
+from footplate_ledger.usage import LAST_SEEN, RUNNING, TOLD, Evidence, Owner, PodUsage, Site, merged
+from footplate_operator.usage.nodes import NodeSight, goods_of
+from footplate_operator.usage.sighting import CPU, Sighting
+
+
+@dataclass(frozen=True)
+class Terms:
+    """By what an owner's pods were made; without `profile` it is not known what that says."""
+
+    name: str = ""  # of the ComputeProfile
+    profile: ComputeProfileSpec | None = None
+
+
+def used(
+    pod: Sighting, owner: Owner, terms: Terms, attempt: int, node: NodeSight | None, now: int
+) -> PodUsage:
+    """The usage of a pod that is bound; without `node` only the name of that is known."""
+    profile, apart = terms.profile, pod.role == Role.COORDINATOR
+    gpu = None if profile is None else profile.gpu
+    provider, region = ("", "") if node is None else (node.provider, node.region)
+    return PodUsage(
+        uid=pod.uid,
+        owner=owner,
+        role=Role(pod.role),
+        attempt=attempt,
+        node=pod.node if node is None else node.uid,
+        goods=goods_of(node, "" if apart else terms.name, None if apart else profile),
+        start=pod.bound,
+        end=end_of(pod, now),
+        devices=0 if gpu is None else int(pod.requests.get(gpu.resource, 0)),
+        cpu=pod.requests.get(CPU, Fraction(0)),
+        site=Site(provider=provider, region=region)
+        if apart or profile is None
+        else site_of(profile, provider, region),
+    )
+
+
+def end_of(pod: Sighting, now: int) -> Evidence:
+    """What a pod that is seen at `now` says of its end."""
+    if not pod.over:
+        return Evidence(RUNNING, max(now, pod.bound))
+    if pod.ended is None:
+        return Evidence(LAST_SEEN, max(now, pod.bound))
+    return Evidence(TOLD, max(pod.ended, pod.bound))
+
+
+def seen_again(known: PodUsage, pod: Sighting, now: int) -> PodUsage:
+    """What is known once it was seen again: its end, and whether a spare has become a worker."""
+    return merged(known, replace(known, role=Role(pod.role), end=end_of(pod, now)))
+
+
+def vanished(known: PodUsage, evidence: int) -> PodUsage:
+    """A pod that is gone and that nobody saw end: there was evidence of it until then."""
+    return merged(known, replace(known, end=Evidence(LAST_SEEN, max(evidence, known.start))))

@@ -1,0 +1,113 @@
+"""The UsageRecords of one owner: which entries are in which, and what of them is to be written; pure.
+
+An entry is written once it is there, and again when anything of it is news: that a pod goes on is none, and
+is written now and then, for the day on which nobody sees it end. What was written, an answer of the API
+server says; a write whose answer was lost is written again, which does no harm.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from footplate_contracts.names import MANAGED_BY, MANAGED_BY_LABEL, RUN_UID_LABEL
+from footplate_contracts.v1alpha1.usagerecord import PODS_LIMIT, UsageRecordSpec
+from footplate_ledger.records import entry_of, owner_of, pods_of
+from footplate_ledger.usage import RUNNING, Evidence, Measured, Owner, PodUsage, merged
+from footplate_operator.runtime.kinds import Json
+from footplate_operator.usage.writes import Write, changed
+
+_GOES_ON: Final = Evidence(RUNNING, 0)
+
+
+@dataclass(eq=False)
+class PodRecords:
+    """All records of one owner."""
+
+    owner: Owner
+    pods: dict[str, PodUsage] = field(default_factory=dict)  # by uid
+    _names: dict[str, str] = field(default_factory=dict)  # of the pods
+    _place: dict[str, int] = field(default_factory=dict)  # uid of a pod -> number of its record
+    _entries: dict[int, dict[str, Json]] = field(default_factory=dict)  # as written, by number and uid
+    _told: dict[str, PodUsage] = field(default_factory=dict)  # as written, without what grows
+
+    def name(self, number: int) -> str:
+        """Of a record."""
+        return f"{self.owner.uid}-{number}"
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of the records that are there."""
+        return sorted(self._entries)
+
+    def pod_name(self, uid: str) -> str:
+        """Of a pod."""
+        return self._names[uid]
+
+    def read(self, number: int, spec: Json) -> None:
+        """A record as the API server has it; ValueError where it cannot be read."""
+        entries = dict(spec.get("pods") or {})
+        for pod in pods_of(UsageRecordSpec.from_any_release(spec)):
+            self.put(pod, str(entries[pod.uid].get("name", "")))
+            self._place[pod.uid] = number
+            self._told[pod.uid] = _lasting(pod)
+        self._entries[number] = entries
+
+    def written(self, number: int, write: Write, spec: Json) -> None:
+        """A record as the API server has it after a write of ours."""
+        self._entries[number] = dict(spec.get("pods") or {})
+        self._told.update(write.told)
+
+    def lost(self, number: int) -> None:
+        """A record is not there any more."""
+        for uid in self._entries.pop(number, ()):
+            self._told.pop(uid, None)
+
+    def put(self, pod: PodUsage, name: str = "") -> None:
+        """What is known of a pod, merged with what was known of it."""
+        known = self.pods.get(pod.uid)
+        self.pods[pod.uid] = pod if known is None else merged(known, pod)
+        self._names[pod.uid] = name or self._names.get(pod.uid, "")
+
+    def open(self) -> list[PodUsage]:
+        """Pods that have not ended, as far as is known."""
+        return [pod for pod in self.pods.values() if pod.end.known == RUNNING]
+
+    def writes(self, everything: bool = False) -> list[tuple[int, Write]]:
+        """What to write, by number; of pods that go on only what is news, unless `everything`."""
+        self._settle()
+        wanted: defaultdict[int, Json] = defaultdict(dict)
+        told: defaultdict[int, dict[str, PodUsage]] = defaultdict(dict)
+        for uid, pod in self.pods.items():
+            going = pod.end.known == RUNNING
+            lasting = _lasting(pod)
+            if self._told.get(uid) != lasting or (everything and going):
+                number = self._place[uid]
+                before = self._entries.get(number, {}).get(uid, {})
+                patch = changed(before, entry_of(pod, self._names[uid]).to_json())
+                wanted[number][uid], told[number][uid] = patch, lasting
+        return [(number, self._write(number, pods, told[number])) for number, pods in sorted(wanted.items())]
+
+    def _settle(self) -> None:
+        """Find a place for pods that have none; a record that is full begins the next."""
+        filled = Counter(self._place.values())
+        last = max(filled, default=0)
+        for uid in sorted(self.pods.keys() - self._place.keys()):
+            last += filled[last] >= PODS_LIMIT
+            filled[last] += 1
+            self._place[uid] = last
+
+    def _write(self, number: int, pods: Json, told: Mapping[str, PodUsage]) -> Write:
+        known = number in self._entries
+        spec: Json = {"pods": pods}
+        if not known:
+            spec = {"owner": owner_of(self.owner).to_json(), **spec}
+        labels = {MANAGED_BY_LABEL: MANAGED_BY, RUN_UID_LABEL: self.owner.uid}
+        return Write(self.name(number), spec, labels, known, told)
+
+
+def _lasting(pod: PodUsage) -> PodUsage:
+    """Without what grows while it goes on."""
+    return pod if pod.end.known != RUNNING else replace(pod, end=_GOES_ON, measured=Measured())

@@ -1,0 +1,122 @@
+"""What a Pod says of its own use: where it is bound, since when, what it asks for and when it ended; pure.
+
+All times are Kubernetes' own. A pod counts from when the scheduler bound it until its containers have ended.
+One that its kubelet refused, or that was evicted before it began, has no container that ended: the last
+transition of its conditions says when that was. A pod whose node is lost has not ended, since nobody says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, Final
+
+from footplate_contracts.quantity import amount
+from footplate_ledger.records import moment
+
+CPU: Final = "cpu"
+_MILLI: Final = 1000
+_OVER: Final = ("Succeeded", "Failed")
+_SCHEDULED: Final = "PodScheduled"
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """One version of a Pod; seconds since 1970."""
+
+    uid: str = ""
+    name: str = ""
+    role: str = ""  # what it is to its owner
+    profile: str = ""  # ComputeProfile that it was made by; empty: none is said
+    node: str = ""  # name; empty: it is bound to none
+    requests: Mapping[str, Fraction] = field(default_factory=dict)  # by resource, of all its containers
+    bound: int = 0
+    over: bool = False  # its containers have ended, or will never begin
+    ended: int | None = None  # when, where Kubernetes says so
+
+
+def sighted(body: Mapping[str, Any], role: str, profile: str) -> Sighting:
+    """What is to be read in a Pod, which its kind knows to have this role and profile."""
+    metadata, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
+    ends = _ends(spec, status)
+    over = status.get("phase") in _OVER or ends is not None
+    return Sighting(
+        uid=metadata["uid"],
+        name=metadata["name"],
+        role=role,
+        profile=profile,
+        node=spec.get("nodeName", ""),
+        requests=_requests(spec),
+        bound=_bound(metadata, status),
+        over=over,
+        ended=(_last(ends) if ends else _without_containers(metadata, status)) if over else None,
+    )
+
+
+def _bound(metadata: Mapping[str, Any], status: Mapping[str, Any]) -> int:
+    """When a node was bound to it; of a pod that was made with one, when its kubelet took note of it."""
+    times = [
+        condition.get("lastTransitionTime")
+        for condition in status.get("conditions") or []
+        if condition.get("type") == _SCHEDULED and condition.get("status") == "True"
+    ]
+    told = next(filter(None, [*times, status.get("startTime")]), metadata["creationTimestamp"])
+    return moment(told)
+
+
+def _ends(spec: Mapping[str, Any], status: Mapping[str, Any]) -> list[str] | None:
+    """When its containers ended, those that prepared it included; None while one has not."""
+    main = status.get("containerStatuses") or []
+    if not main or len(main) < len(spec.get("containers", ())):
+        return None
+    if not all(_finished(shown) for shown in main):
+        return None
+    others = [*(status.get("initContainerStatuses") or []), *(status.get("ephemeralContainerStatuses") or [])]
+    return [told for shown in (*main, *others) if (told := _finished(shown))]
+
+
+def _finished(shown: Mapping[str, Any]) -> str:
+    ended = shown.get("state", {}).get("terminated") or {}
+    return str(ended.get("finishedAt") or "")
+
+
+def _without_containers(metadata: Mapping[str, Any], status: Mapping[str, Any]) -> int | None:
+    """When a pod was over of whose containers not each has ended."""
+    shown = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    times = [
+        *filter(None, map(_finished, shown)),
+        *(
+            condition["lastTransitionTime"]
+            for condition in status.get("conditions") or []
+            if condition.get("type") != _SCHEDULED and condition.get("lastTransitionTime")
+        ),
+    ]
+    if not times and (refused := status.get("startTime") or metadata.get("deletionTimestamp")):
+        times.append(refused)
+    return _last(times) if times else None
+
+
+def _last(times: Iterable[str]) -> int:
+    return max(map(moment, times))
+
+
+def _requests(spec: Mapping[str, Any]) -> dict[str, Fraction]:
+    """CPU and extended resources; a limit without a request is one, as the API server has it."""
+    found: dict[str, Fraction] = {}
+    for container in spec.get("containers", ()):
+        resources = container.get("resources") or {}
+        asked = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+        for name, quantity in asked.items():
+            if name == CPU or "/" in name:
+                found[name] = found.get(name, Fraction(0)) + quantity_of(quantity)
+    return found
+
+
+def quantity_of(quantity: object) -> Fraction:
+    """The number that a quantity of Kubernetes stands for, to the thousandth; 0 for what is none.
+
+    >>> quantity_of("1500m"), quantity_of(8)
+    (Fraction(3, 2), Fraction(8, 1))
+    """
+    return Fraction(round((amount(quantity) or 0.0) * _MILLI), _MILLI)

@@ -1,0 +1,46 @@
+"""What is written of a UsageRecord; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from footplate_contracts.names import API_VERSION, GROUP
+from footplate_ledger.usage import PodUsage
+from footplate_operator.runtime.kinds import Json, Kind
+
+USAGE_RECORD: Final = Kind(API_VERSION, "UsageRecord", "usagerecords", namespaced=False)
+OVER_SINCE: Final = f"{GROUP}/over-since"  # annotation
+
+
+@dataclass(frozen=True)
+class Write:
+    """What one record is to be given; `known`: it is there already."""
+
+    name: str
+    spec: Json
+    labels: Mapping[str, str]
+    known: bool
+    told: Mapping[str, PodUsage] = field(default_factory=dict)  # what it says, by uid, without what grows
+
+    @property
+    def manifest(self) -> Json:
+        """To create it."""
+        return {
+            "apiVersion": USAGE_RECORD.api_version,
+            "kind": USAGE_RECORD.name,
+            "metadata": {"name": self.name, "labels": dict(self.labels)},
+            "spec": self.spec,
+        }
+
+
+def over(since: str) -> Json:
+    """The patch that says that nothing will be added."""
+    return {"metadata": {"annotations": {OVER_SINCE: since}}, "spec": {"over": True}}
+
+
+def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> Json:
+    """The merge patch from one entry to another; what is in it no more is taken out by null."""
+    gone = dict.fromkeys(before.keys() - after.keys())
+    return gone | {name: value for name, value in after.items() if before.get(name) != value}

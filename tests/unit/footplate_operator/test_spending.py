@@ -1,0 +1,196 @@
+"""What a budget asks for at which amount, and when it is looked at again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from footplate_contracts.names import Role
+from footplate_contracts.v1alpha1.budget import Budget
+from footplate_contracts.v1alpha1.status import CostStatus, TrainingRunStatus
+from footplate_ledger.account import Account, Tariff, accounts
+from footplate_ledger.prices import Book, Entry
+from footplate_ledger.units import Power, Rate
+from footplate_ledger.usage import TOLD, Evidence, Goods, NodeUsage, Owner, PodUsage, Site
+from footplate_operator.runtime.conditions import condition
+from footplate_operator.runtime.events import Event
+from footplate_operator.trainingrun.events import budget_event
+from footplate_operator.trainingrun.policies.budget import LONGEST_LOOK, Level, Spending, remembered, spending
+from tests.support.fake_cluster import Clock
+from tests.support.operator_runs import run
+
+H100 = Goods("h100")
+CENT_A_SECOND = Rate.dollars_per_hour(36)
+KILOWATT = Power(Fraction(1000))
+NODE = NodeUsage("n1", "n1", H100, 0, Evidence(0, 0), devices=8)
+POD = PodUsage("p1", Owner("TrainingRun", "a", "b", "u"), Role.WORKER, 1, "n1", H100, 0, Evidence(0, 0), 8)
+
+
+def account_at(*prices: Entry, pod: PodUsage = POD) -> Callable[[int], Account]:
+    """Of one pod that has a whole node from second 0 on, at a cent a second unless prices say otherwise."""
+    tariff = Tariff(Book(prices or [Entry("e", H100, CENT_A_SECOND, 0)]))
+    return lambda at: accounts([NODE], [pod], tariff, at).get("p1", Account())
+
+
+def budget(**said: Any) -> Budget:
+    return Budget.from_json(said)
+
+
+@pytest.mark.parametrize(
+    ("at", "level", "status", "reason", "exceeded", "look"),
+    [
+        pytest.param(0, Level.WITHIN, True, "WithinBudget", "", LONGEST_LOOK, id="begins"),
+        pytest.param(700, Level.WITHIN, True, "WithinBudget", "", 100, id="until-80-percent"),
+        pytest.param(799, Level.WITHIN, True, "WithinBudget", "", 1, id="last-second"),
+        pytest.param(800, Level.NEARLY, True, "BudgetNearlySpent", "", 200, id="80-percent"),
+        pytest.param(999, Level.NEARLY, True, "BudgetNearlySpent", "", 1, id="nearly-all"),
+        pytest.param(
+            1000, Level.EXCEEDED, False, "BudgetExceeded", "budget.dollars 10 is spent", None, id="all"
+        ),
+        pytest.param(
+            5000, Level.EXCEEDED, False, "BudgetExceeded", "budget.dollars 10 is spent", None, id="more"
+        ),
+    ],
+)
+def test_ten_dollars_at_a_cent_a_second(
+    at: int, level: Level, status: bool, reason: str, exceeded: str, look: int | None
+) -> None:
+    found = spending(budget(dollars=10), account_at(), at)
+    said = found.condition
+    assert (found.level, said.holds, said.reason, found.exceeded, found.look_after) == (
+        level,
+        status,
+        reason,
+        exceeded,
+        look,
+    )
+
+
+def test_warn_says_it_and_suspends_nothing() -> None:
+    found = spending(budget(dollars=10, onExceeded="Warn"), account_at(), 1000)
+    assert (found.condition.holds, found.exceeded, found.look_after) == (False, "", None)
+    assert found.condition.message == "budget.dollars 10 is spent; the run goes on (onExceeded: Warn)"
+
+
+def test_carbon_has_a_limit_of_its_own_and_the_worse_of_two_counts() -> None:
+    pod = replace(POD, site=Site(device=KILOWATT, grams=Fraction(450)))  # 3.6 kg an hour: a gram a second
+    at = account_at(pod=pod)
+    assert spending(budget(carbonKilograms=1), at, 999).look_after == 1
+    both = spending(budget(carbonKilograms=1, dollars=100), at, 1000)
+    assert (both.level, both.exceeded) == (Level.EXCEEDED, "budget.carbonKilograms 1 is spent")
+    assert spending(budget(carbonKilograms=100, dollars=9), at, 1000).exceeded == "budget.dollars 9 is spent"
+
+
+@pytest.mark.parametrize(
+    ("at", "status", "reason"),
+    [
+        pytest.param(10, None, "PriceUnknown", id="little-is-known"),
+        pytest.param(850, None, "BudgetNearlySpent", id="nearly-all-is-known"),
+        pytest.param(1000, False, "BudgetExceeded", id="what-is-known-is-too-much"),
+    ],
+)
+def test_what_has_no_price_is_not_spent_and_not_nothing(at: int, status: bool | None, reason: str) -> None:
+    """The price was said from the sixth second on."""
+    found = spending(budget(dollars=9.95), account_at(Entry("e", H100, CENT_A_SECOND, 5)), at)
+    assert (found.condition.holds, found.condition.reason) == (status, reason)
+    assert ("state price in their ComputeProfile" in found.condition.message) == (status is None)
+
+
+def test_a_pod_without_a_price_is_doubtful_from_its_first_second_on() -> None:
+    at = account_at(Entry("other", Goods("a100"), CENT_A_SECOND, 0))
+    found = spending(budget(dollars=1), at, 0)
+    assert (found.condition.holds, found.condition.reason) == (None, "PriceUnknown")
+    late = spending(budget(dollars=1), at, 10**7)
+    assert (late.level, late.exceeded) == (Level.WITHIN, ""), "it cannot exceed what nobody counts"
+    assert spending(budget(carbonKilograms=1), at, 10).condition.reason == "EnergyUnknown"
+
+
+def test_a_price_that_is_in_the_book_for_later_is_reckoned_with() -> None:
+    dear = Entry("later", H100, Rate.dollars_per_hour(3600), 150)  # a dollar a second
+    at = account_at(Entry("e", H100, CENT_A_SECOND, 0), dear)
+    assert spending(budget(dollars=10), at, 100).look_after == 57, "8.00 dollars: 1.50 and seven seconds"
+    ends = Entry("ends", H100, CENT_A_SECOND, 0, effective_to=150)
+    assert spending(budget(dollars=10), account_at(ends), 0).look_after == LONGEST_LOOK
+
+
+def test_nobody_looks_where_nothing_is_spent() -> None:
+    ended = replace(POD, end=Evidence(TOLD, 500))
+    found = spending(budget(dollars=10), account_at(pod=ended), 10_000)
+    assert (found.level, found.look_after) == (Level.WITHIN, None)
+
+
+def status(found: Spending | None, dollars: float | None = None) -> TrainingRunStatus:
+    """Of a run that has spent so."""
+    said = [] if found is None else [condition(found.condition, 1, Clock()())]
+    return TrainingRunStatus(conditions=said, cost=None if dollars is None else CostStatus(dollars=dollars))
+
+
+def told(
+    limit: Budget, before: Spending | None, after: Spending, dollars: float | None = None
+) -> Event | None:
+    subject = run(budget=limit.to_json())
+    return budget_event(replace(subject, status=status(before)), status(after, dollars))
+
+
+def test_each_level_of_a_budget_is_told_once() -> None:
+    ten, twelve, at = budget(dollars=10), budget(dollars=12), account_at()
+    within, nearly, more, spent = (spending(ten, at, second) for second in (10, 800, 900, 1000))
+    assert told(ten, None, within) is None
+    first = told(ten, within, nearly, 8.0)
+    assert first is not None and (first.reason, first.note, first.warning) == (
+        "BudgetNearlySpent",
+        "80 % of budget.dollars 10 is spent; so far: 8.00 dollars",
+        True,
+    )
+    assert told(ten, nearly, more) is None
+    last, again = told(ten, more, spent, 10.0), told(ten, None, spending(ten, at, 1003))
+    assert last is not None and again is not None
+    assert last.once == again.once != first.once, "an operator that died before its status was written"
+    assert told(ten, spent, spent) is None
+    raised = told(twelve, spent, spending(twelve, at, 1001))
+    assert raised is not None and raised.once != first.once
+
+
+def test_a_condition_of_which_nobody_knows_is_unknown() -> None:
+    doubtful = spending(budget(dollars=10), account_at(Entry("e", H100, CENT_A_SECOND, 5)), 9)
+    known = spending(budget(dollars=10), account_at(), 9)
+    assert [status(found).conditions[0].status for found in (doubtful, known)] == ["Unknown", "True"]
+
+
+@pytest.mark.parametrize(
+    ("cost", "status", "reason", "exceeded"),
+    [
+        pytest.param({}, True, "WithinBudget", "", id="nothing"),
+        pytest.param({"dollars": 8.0}, True, "BudgetNearlySpent", "", id="nearly"),
+        pytest.param({"dollars": 10.0}, False, "BudgetExceeded", "budget.dollars 10 is spent", id="all"),
+        pytest.param({"dollars": 2.0, "unpricedNodeSeconds": 5.0}, None, "PriceUnknown", "", id="unpriced"),
+        pytest.param(
+            {"nodeSeconds": 9.0, "unpricedNodeSeconds": 9.0}, None, "PriceUnknown", "", id="no-price"
+        ),
+    ],
+)
+def test_while_its_usage_cannot_be_read_a_run_has_spent_what_its_status_says(
+    cost: dict[str, Any], status: bool | None, reason: str, exceeded: str
+) -> None:
+    found = remembered(budget(dollars=10), CostStatus.from_json(cost))
+    said = found.condition
+    assert (said.holds, said.reason, found.exceeded, found.look_after) == (status, reason, exceeded, None)
+
+
+@pytest.mark.parametrize(
+    ("cost", "reason"),
+    [
+        pytest.param({"carbonKilograms": 1.5, "method": "counter 100 %"}, "WithinBudget", id="known"),
+        pytest.param({"nodeSeconds": 60.0}, "EnergyUnknown", id="unknown"),
+        pytest.param(
+            {"carbonKilograms": 1.5, "method": "rated 60 %, unknown 40 %"}, "EnergyUnknown", id="partly"
+        ),
+        pytest.param({}, "WithinBudget", id="nothing-held"),
+    ],
+)
+def test_and_has_emitted_what_that_says(cost: dict[str, Any], reason: str) -> None:
+    assert remembered(budget(carbonKilograms=4), CostStatus.from_json(cost)).condition.reason == reason

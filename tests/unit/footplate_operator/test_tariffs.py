@@ -1,0 +1,224 @@
+"""Prices and intensities as the cluster has them, and whom a change of them wakes."""
+
+from __future__ import annotations
+
+import random
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from footplate_ledger.units import Rate
+from footplate_ledger.usage import Goods
+from footplate_operator.errors import ClusterError
+from footplate_operator.runtime.handlers import Handlers
+from footplate_operator.runtime.kinds import POD, Json
+from footplate_operator.runtime.objects import Key
+from footplate_operator.runtime.workqueue import WorkQueue
+from footplate_operator.tariff.tariffs import CARBON_INTENSITY, KINDS, PRICE_ENTRY, Tariffs
+from footplate_operator.trainingrun.run import TRAINING_RUN
+from tests.support.fake_cluster import FakeCluster
+from tests.support.operator_fakes import profile_manifest, run_manifest
+from tests.support.operator_world import World
+
+H100 = Goods("h100")
+NOON = 1767268800  # 2026-01-01T12:00:00Z
+MIDNIGHT = NOON - 12 * 3600
+
+
+def entry(name: str = "first", dollars: object = 12.0, **spec: Any) -> Json:
+    return {
+        "apiVersion": "footplate.dev/v1alpha1",
+        "kind": "PriceEntry",
+        "metadata": {"name": name, "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {
+            "profile": "h100",
+            "dollarsPerNodeHour": dollars,
+            "effectiveFrom": "2026-01-01T00:00:00Z",
+            **spec,
+        },
+    }
+
+
+def intensity(name: str = "france", grams: object = 50, **spec: Any) -> Json:
+    point = {"from": "2026-01-01T00:00:00Z", "gramsPerKilowattHour": grams}
+    return {
+        "apiVersion": "footplate.dev/v1alpha1",
+        "kind": "CarbonIntensity",
+        "metadata": {"name": name, "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"zone": "FRA", "points": [point], **spec},
+    }
+
+
+class Market:
+    """A cluster with prices, and an operator that follows them."""
+
+    def __init__(self, *bodies: Json) -> None:
+        self.cluster = FakeCluster(kinds=KINDS)
+        for body in bodies:
+            self.cluster.put(body)
+        self.tariffs = Tariffs(self.cluster)
+
+    def told(self, body: Json) -> int | None:
+        """Stored, and told by the watch."""
+        kind = PRICE_ENTRY if body["kind"] == "PriceEntry" else CARBON_INTENSITY
+        return self.tariffs.put(kind, self.cluster.put(body))
+
+    @property
+    def rate(self) -> Rate | None:
+        return self.tariffs.current().book.rate(H100, NOON)
+
+
+async def test_they_are_listed_before_anything_follows_from_them() -> None:
+    market = Market(entry(), intensity())
+    await market.tariffs.look()
+    assert market.rate == Rate.dollars_per_hour(12)
+    assert market.tariffs.current().series.at("FRA", NOON) == 50
+    assert market.tariffs.current() is market.tariffs.current(), "nothing has changed"
+
+
+async def test_what_the_watch_lists_again_is_no_news() -> None:
+    market = Market(entry())
+    listed = market.cluster.all(PRICE_ENTRY)[0]
+    assert market.tariffs.put(PRICE_ENTRY, listed) is None, "nobody has decided anything yet"
+    await market.tariffs.look()
+    assert market.tariffs.put(PRICE_ENTRY, listed) is None
+    assert market.told(entry("second", 9.0, supersedes="first")) == MIDNIGHT
+    assert market.rate == Rate.dollars_per_hour(9)
+    assert market.tariffs.put(PRICE_ENTRY, listed) is None, "an older version"
+
+
+async def test_a_list_that_fails_is_made_again() -> None:
+    market = Market(entry())
+    market.cluster.refuse["find", CARBON_INTENSITY] = ClusterError("down")
+    with pytest.raises(ClusterError):
+        await market.tariffs.look()
+    market.cluster.refuse.clear()
+    await market.tariffs.look()
+    assert market.rate == Rate.dollars_per_hour(12)
+
+
+async def test_what_went_before_the_list_came_stays_away() -> None:
+    market = Market(entry(), entry("gone", 1.0))
+    tariffs = market.tariffs
+    tariffs.drop(PRICE_ENTRY, entry("gone"))
+    await tariffs.look()
+    assert [known.id for known in tariffs.current().book.entries] == ["first"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(entry("bad", "dear"), id="price-is-text"),
+        pytest.param(entry("bad", effectiveFrom="yesterday"), id="time-is-none"),
+        pytest.param(entry("bad", effectiveFrom="2026-01-01T00:00:00"), id="time-without-zone"),
+        pytest.param(entry("bad", discount=5), id="field-of-another-release"),
+        pytest.param({**entry("bad"), "spec": None}, id="no-spec"),
+        pytest.param(intensity("bad", "clean"), id="intensity-is-text"),
+        pytest.param(
+            intensity("bad", points=[{"from": "noon", "gramsPerKilowattHour": 1}]), id="point-at-noon"
+        ),
+    ],
+)
+async def test_what_cannot_be_read_is_left_out_and_named(
+    body: Json, caplog: pytest.LogCaptureFixture
+) -> None:
+    market = Market(entry(), intensity(), body)
+    await market.tariffs.look()
+    assert market.rate == Rate.dollars_per_hour(12)
+    assert market.tariffs.current().series.points == {"FRA": [(MIDNIGHT, Fraction(50))]}
+    (line,) = caplog.records
+    assert {"kind": body["kind"], "name": "bad"}.items() <= vars(line)["fields"].items()
+
+
+async def test_one_that_becomes_unreadable_is_left_out_from_then_on() -> None:
+    market = Market(intensity(grams=10))
+    await market.tariffs.look()
+    assert market.told(intensity(grams="clean")) == MIDNIGHT
+    assert market.tariffs.current().series.points == {}
+    assert market.told(intensity(grams=20)) == MIDNIGHT
+    assert market.tariffs.current().series.at("FRA", NOON) == 20
+
+
+async def test_one_that_is_deleted_counts_no_more() -> None:
+    market = Market(entry())
+    await market.tariffs.look()
+    assert market.tariffs.drop(PRICE_ENTRY, entry()) == MIDNIGHT
+    assert market.rate is None
+    assert market.tariffs.drop(PRICE_ENTRY, entry()) is None
+
+
+async def test_it_is_told_from_which_second_on_amounts_are_others() -> None:
+    market = Market(entry(), intensity())
+    await market.tariffs.look()
+    noon = "2026-01-01T12:00:00Z"
+    assert market.told(entry("later", 9.0, effectiveFrom=noon)) == NOON
+    assert market.told(entry("instead", 8.0, effectiveFrom=noon, supersedes="first")) == MIDNIGHT
+    points = [{"from": noon, "gramsPerKilowattHour": 40}]
+    first = intensity()["spec"]["points"]
+    assert market.told(intensity(points=[*first, *points])) == NOON
+    assert market.told(intensity(points=[*points, *first])) is None, "in another order"
+    assert market.told(intensity(zone="DEU", points=first)) == MIDNIGHT
+
+
+async def test_what_was_written_since_and_concerns_the_past_is_a_correction() -> None:
+    market = Market(entry())
+    await market.tariffs.look()
+    corrected = market.tariffs.corrected
+    assert corrected("h100", MIDNIGHT, NOON) and not corrected("a100", MIDNIGHT, NOON)
+    assert not corrected("h100", MIDNIGHT + 1, NOON), "it was known"
+    assert not corrected("h100", MIDNIGHT, MIDNIGHT), "it ended before"
+    late = entry("late", 9.0, effectiveFrom="2026-01-01T18:00:00Z", supersedes="first")
+    late["metadata"]["creationTimestamp"] = "2026-01-01T20:00:00Z"
+    market.told(late)
+    assert corrected("h100", NOON, NOON), "what it supersedes held before"
+
+
+# -- whom a change wakes ----------------------------------------------------------------
+
+
+async def test_a_change_of_the_tariff_wakes_what_trains_and_what_has_ended_when_there_is_time() -> None:
+    queue: WorkQueue[Key] = WorkQueue(random.Random(0))
+    world = World()
+    told = Handlers(world.reconciler.controller, world.cache, queue).watches()
+    for version, (name, phase) in enumerate((("ended", "Succeeded"), ("live", "Running")), start=1):
+        body = run_manifest(name)
+        body["metadata"] |= {"uid": name, "resourceVersion": str(version)}
+        await told[TRAINING_RUN]({"type": "MODIFIED", "object": {**body, "status": {"phase": phase}}})
+    for _ in range(2):
+        await queue._next()
+    listed = world.cluster.put(entry())
+    await told[PRICE_ENTRY]({"type": None, "object": listed})
+    assert len(queue) == 0, "nobody has decided anything yet"
+    await world.prices.tariffs.look()
+    await told[PRICE_ENTRY]({"type": None, "object": listed})
+    assert len(queue) == 0, "it was known"
+    await told[PRICE_ENTRY]({"type": "ADDED", "object": world.cluster.put(entry("new", supersedes="first"))})
+    queue._working.clear()
+    await told[CARBON_INTENSITY]({"type": "ADDED", "object": world.cluster.put(intensity())})
+    queue.add(Key("default", "urgent"))
+    assert [(await queue._next()).name for _ in range(3)] == ["urgent", "ended", "live"]
+
+
+async def test_nothing_is_decided_before_the_prices_are_there() -> None:
+    world = World()
+    world.cluster.put(entry())
+    world.cluster.refuse["find", PRICE_ENTRY] = ClusterError("no answer")
+    world.submit()
+    await world.live(5)
+    assert world.phase == "" and world.cluster.all(POD) == []
+    world.cluster.refuse.clear()
+    await world.live(30, until=lambda: world.phase == "Running")
+
+
+async def test_what_a_profile_says_of_its_price_is_in_the_book_when_the_watch_has_told_it() -> None:
+    world = World()
+    world.submit()
+    for dollars in (2.0, 3.0, 3.0):
+        world.cluster.put(profile_manifest(price={"dollarsPerNodeHour": dollars}))
+        await world.reconcile()
+        assert await world.prices.look()
+    specs = [body["spec"] for body in world.cluster.all(PRICE_ENTRY)]
+    assert [spec["dollarsPerNodeHour"] for spec in specs] == [2.0, 3.0]
+    now = world.prices.tariffs.current().book.rate(Goods("local-cpu"), NOON + 10**8)
+    assert now == Rate.dollars_per_hour(3)
