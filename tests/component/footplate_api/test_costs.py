@@ -291,7 +291,14 @@ async def test_a_month_of_many_runs_blocks_nobody(database_url: str, runs: int) 
         )
     await enter(database, "h100", price(10))
     await database.close()
-    context = Context(Database(database_url), FakeCluster(), FakeReviewer(), Metrics(), MirrorHealth())
+    context = Context(
+        Database(database_url),
+        FakeCluster(),
+        FakeReviewer(),
+        Metrics(),
+        MirrorHealth(),
+        now=lambda: datetime.fromtimestamp(T0 + 30 * DAY, UTC),
+    )
     asked = {
         "from": "2026-11-01T00:00:00Z",
         "to": "2026-12-05T00:00:00Z",

@@ -14,7 +14,7 @@ import pytest_asyncio
 from footplate_contracts.names import Role
 from footplate_ledger.account import Account, Tariff, accounts
 from footplate_ledger.prices import Book, Entry
-from footplate_ledger.records import moment
+from footplate_ledger.records import moment, written
 from footplate_ledger.summary import summary
 from footplate_ledger.units import Energy, Rate, Seconds
 from footplate_ledger.usage import LAST_SEEN, RUNNING, TOLD, Evidence, Measured
@@ -90,6 +90,20 @@ async def test_its_numbers_are_those_of_its_status(clocked: Api) -> None:
     assert found["countedUntil"] == "2026-11-25T13:00:00Z"
     exact = whole.cost.money.exact / 10**9
     assert found["perMillionTokens"]["dollars"] == pytest.approx(float(exact / 4), abs=5e-5)
+
+
+async def test_an_attempt_has_the_seconds_until_the_next_one_begins(clocked: Api) -> None:
+    """The first pod trains in both; what there was before the first attempt is its own."""
+    numbers = {1: T0 + 60, 2: T0 + HOUR // 2}
+    begun = [{"number": number, "start": written(start)} for number, start in numbers.items()]
+    await gpt(clocked, attempts=begun)
+    later = pod("p2", node="n2", start=T0 + HOUR // 2, end=Evidence(TOLD, T0 + HOUR))
+    await store(clocked.context.database, [pod("p1"), later], [node("n1"), node("n2")])
+    await enter(clocked.context.database, "h100", price(36))
+    found = await cost(clocked)
+    assert [(part["attempt"], part["nodeSeconds"]) for part in found["attempts"]] == [(1, 1800), (2, 3600)]
+    assert [part["dollars"] for part in found["attempts"]] == [18.0, 36.0]
+    assert found["total"]["dollars"] == 54.0
 
 
 async def test_a_coordinator_is_told_apart_and_costs_what_has_a_price(clocked: Api) -> None:

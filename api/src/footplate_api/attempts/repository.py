@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, and_, func, or_, select, update
@@ -50,6 +51,13 @@ async def newest_first(
     if before is not None:
         statement = statement.where(Attempt.number < before)
     return (await session.scalars(statement.order_by(Attempt.number.desc()).limit(limit))).all()
+
+
+async def starts(session: ReadSession, run_uid: str) -> Sequence[tuple[int, datetime]]:
+    """(number, beginning) of those that say when they began, in order of numbers."""
+    statement = select(Attempt.number, Attempt.start).where(Attempt.run_uid == run_uid)
+    rows = await session.execute(statement.order_by(Attempt.number))
+    return [(number, start) for number, start in rows if start is not None]
 
 
 async def holes(session: ReadSession, run_uid: str) -> Sequence[tuple[int, int]]:

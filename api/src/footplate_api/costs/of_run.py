@@ -57,6 +57,7 @@ class Made:
     uid: str
     tokens: int
     checkpoints: int
+    attempts: Sequence[tuple[int, int]]  # number, and the second in which it began, in order
     cost: Mapping[str, Any]  # status.cost, as the operator told it last
 
 
@@ -73,11 +74,13 @@ def shown(made: Made, used: Used, tariff: Tariff, now: int, pods: bool) -> RunCo
     whole = span_of(used.own, now)
     rows = {row.uid: row for row in used.own}
     own = {uid: record.usage_of(row) for uid, row in rows.items()}
-    accounts = {} if whole is None else _accounts(used, tariff, now, whole, own)
-    total = _sum(accounts.values())
+    found = {} if whole is None else _accounts(used, tariff, now, whole, own, made.attempts)
+    total = _sum(found.values())
     attempts: dict[int, list[Account]] = defaultdict(list)
-    for uid, account in accounts.items():
-        attempts[own[uid].attempt].append(account)
+    accounts: dict[str, Account] = defaultdict(Account)
+    for (uid, number), account in found.items():
+        attempts[number].append(account)
+        accounts[uid] = accounts[uid] + account
     coordinators = (account for uid, account in accounts.items() if own[uid].role is Role.COORDINATOR)
     months, adjustments = _bill(used, tariff, now, whole, own)
     return RunCost(
@@ -91,7 +94,7 @@ def shown(made: Made, used: Used, tariff: Tariff, now: int, pods: bool) -> RunCo
         attempts=[
             AttemptCost(attempt=number, **_amounts(_sum(those))) for number, those in sorted(attempts.items())
         ],
-        pods=[_pod(rows[uid], own[uid], accounts.get(uid, Account())) for uid in own] if pods else None,
+        pods=[_pod(rows[uid], own[uid], accounts[uid]) for uid in own] if pods else None,
         months=months,
         adjustments=adjustments,
         tokens=made.tokens,
@@ -111,10 +114,29 @@ def _tallies(
 
 
 def _accounts(
-    used: Used, tariff: Tariff, now: int, whole: Span, own: Mapping[str, PodUsage]
-) -> dict[str, Account]:
-    found = _tallies(used, tariff, now, [whole.start, whole.end], own).found
-    return {str(uid): tally.account(tariff.book) for (uid, _), tally in found.items()}
+    used: Used,
+    tariff: Tariff,
+    now: int,
+    whole: Span,
+    own: Mapping[str, PodUsage],
+    attempts: Sequence[tuple[int, int]],
+) -> dict[tuple[str, int], Account]:
+    """By pod and number of the attempt: an attempt has the seconds until the next one begins.
+
+    Most pods outlive an attempt. What there was before the first one is its own; where none is known, a pod
+    is of the one in which it began.
+    """
+    later = [(number, start) for number, start in attempts[1:] if whole.start < start < whole.end]
+    edges = [whole.start, *(start for _, start in later), whole.end]
+    first = max((number for number, start in attempts if start <= whole.start), default=None)
+    if first is None and attempts:
+        first = attempts[0][0]
+    numbers = [first, *(number for number, _ in later)]
+    found: dict[tuple[str, int], Account] = {}
+    for (key, place), tally in _tallies(used, tariff, now, edges, own).found.items():
+        uid, number = str(key), numbers[place]
+        found[uid, own[uid].attempt if number is None else number] = tally.account(tariff.book)
+    return found
 
 
 def _sum(accounts: Iterable[Account]) -> Account:

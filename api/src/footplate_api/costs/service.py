@@ -11,6 +11,7 @@ from typing import Final
 from pydantic.alias_generators import to_camel
 
 from footplate_api import lenient
+from footplate_api.attempts import repository as attempts
 from footplate_api.checkpoints import repository as checkpoints
 from footplate_api.costs import csv, grouping, reckoning, rows, steps
 from footplate_api.costs.grouping import Grouping
@@ -182,6 +183,7 @@ async def of_run(
             run.uid,
             run.tokens,
             await checkpoints.count(session, run.uid),
+            await _attempts(session, run.uid),
             lenient.mapping(run.status, "cost"),
         )
     except RunNotFound:
@@ -190,9 +192,15 @@ async def of_run(
         uid = await repository.owner_named(session, namespace, name, query.uid, since)
         if uid is None:
             raise
-        made = Made(namespace, name, uid, 0, await checkpoints.count(session, uid), {})
+        made = Made(namespace, name, uid, 0, await checkpoints.count(session, uid), [], {})
     own = await repository.pods_of(session, made.uid)
     nodes = {row.node for row in own}
     span = span_of(own, now)
     beside = [] if span is None else await repository.pods_on(session, nodes, span)
     return made, Used(own, beside, await repository.nodes_of(session, nodes))
+
+
+async def _attempts(session: ReadSession, uid: str) -> list[tuple[int, int]]:
+    """Number and beginning of each that is known, in order; each begins in a second of its own."""
+    begun = {second(start): number for number, start in await attempts.starts(session, uid)}
+    return [(number, start) for start, number in sorted(begun.items())]
