@@ -123,11 +123,17 @@ def of_pod(usage: PodUsage, now: int) -> Consumption:
     A sum may cover a little more than the pod's seconds, which are whole; it is not cut.
     """
     held = usage.span(now).seconds * usage.devices
-    measured = usage.measured
-    uncovered = Seconds(max(Fraction(0), (held - measured.counter - measured.power).exact))
+    measured, device = usage.measured, usage.site.device
     known = {Method.COUNTER: measured.counter, Method.POWER: measured.power}
-    found = Consumption(measured.energy, {method: time for method, time in known.items() if time.exact})
-    return found + _rated(uncovered, usage.site.device)
+    seconds = {method: time for method, time in known.items() if time.exact}
+    uncovered = held
+    for time in seconds.values():
+        uncovered = uncovered - time
+    if uncovered.exact <= 0:
+        return Consumption(measured.energy, seconds)
+    seconds[Method.UNKNOWN if device is None else Method.RATED] = uncovered
+    energy = NO_ENERGY if device is None else device * uncovered
+    return Consumption(measured.energy + energy if measured.energy.exact else energy, seconds)
 
 
 def rated(devices: int | Fraction, seconds: Seconds, watts: Power, effectiveness: Fraction) -> Energy:

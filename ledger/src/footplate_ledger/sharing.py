@@ -58,10 +58,10 @@ def shares(node: NodeUsage, pods: Sequence[PodUsage]) -> dict[str, Fraction]:
     at all have equal parts of a node that has nothing to be counted, and none of one that has.
     """
     if node.devices or any(pod.devices for pod in pods):
-        return _portions(Fraction(node.devices), {pod.uid: Fraction(pod.devices) for pod in pods})
+        return _portions(node.devices, {pod.uid: pod.devices for pod in pods})
     if node.cpu or any(pod.cpu for pod in pods):
         return _portions(node.cpu, {pod.uid: pod.cpu for pod in pods})
-    return _portions(Fraction(0), {pod.uid: Fraction(1) for pod in pods})
+    return _portions(0, {pod.uid: 1 for pod in pods})
 
 
 def told_by(pods: Iterable[PodUsage], now: int) -> list[NodeUsage]:
@@ -94,6 +94,6 @@ def _told_by(pod: PodUsage, span: Span) -> NodeUsage:
     return NodeUsage(pod.node, pod.node, pod.goods, span.start, Evidence(TOLD, span.end))
 
 
-def _portions(there: Fraction, wanted: Mapping[str, Fraction]) -> dict[str, Fraction]:
-    whole = max(there, sum(wanted.values(), Fraction(0)))
-    return {uid: amount / whole for uid, amount in wanted.items() if amount}
+def _portions(there: int | Fraction, wanted: Mapping[str, int | Fraction]) -> dict[str, Fraction]:
+    whole = max(there, sum(wanted.values()))
+    return {uid: Fraction(amount, whole) for uid, amount in wanted.items() if amount}

@@ -29,12 +29,23 @@ from footplate_ledger.units import HOUR, Carbon, Energy, Money, Seconds
 from footplate_ledger.usage import Goods, NodeUsage, PodUsage, Site
 
 _MILLI: Final = 1000
-Stretch = tuple[Goods, int]
-"""Goods, and the second from which on, until the next one, nothing ever written changes their price."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stretch:
+    """Goods, and the second from which on, until the next one, nothing ever written changes their price.
+
+    Tallies makes each once: they are told apart by identity, which is quick.
+    """
+
+    goods: Goods
+    since: int
+
+
 Key = Hashable
 Name = TypeVar("Name")
-_Timeline = Sequence[tuple[int, Rank, Fraction]]
-"""From which second on a millijoule emits how many grams, by which rank."""
+_Timeline = Sequence[tuple[int, Rank, int, int]]
+"""From which second on a millijoule emits how many grams, a fraction, by which rank."""
 
 
 @dataclass(slots=True)
@@ -46,11 +57,9 @@ class Stretches:
 
     def add(self, stretch: Stretch, seconds: int, denominator: int, estimated: bool) -> None:
         """Adds a share of a node's time."""
-        for sums in (self.seconds, self.estimated) if estimated else (self.seconds,):
-            found = sums.get(stretch)
-            if found is None:
-                found = sums[stretch] = Sum()
-            found.add(seconds, denominator)
+        _sum_of(self.seconds, stretch).add(seconds, denominator)
+        if estimated:
+            _sum_of(self.estimated, stretch).add(seconds, denominator)
 
 
 @dataclass(slots=True)
@@ -94,7 +103,7 @@ class Rates:
     def __call__(self, stretch: Stretch) -> Fraction | None:
         """None: nobody has said."""
         if stretch not in self._known:
-            rate = self._book.rate(*stretch)
+            rate = self._book.rate(stretch.goods, stretch.since)
             self._known[stretch] = None if rate is None else rate.exact / HOUR
         return self._known[stretch]
 
@@ -149,9 +158,7 @@ class Tally:
 
 def _join(mine: dict[Name, Sum], theirs: Mapping[Name, Sum]) -> None:
     for name, part in theirs.items():
-        if name not in mine:
-            mine[name] = Sum()
-        mine[name].take(part)
+        _sum_of(mine, name).take(part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +193,7 @@ class Tallies:
         self._sites: dict[
             int, tuple[Site, Fraction, _Timeline]
         ] = {}  # by identity: hashing fractions is slow
-        self._plain = _Marks(edges, range(len(edges)), [(Goods(""), 0)] * len(edges))
+        self._plain = _Marks(edges, range(len(edges)), [Stretch(Goods(""), 0)] * len(edges))
 
     def add(
         self,
@@ -253,10 +260,8 @@ class Tallies:
             tally = self.found[key, slot]
             seconds, over = (1, 1) if end - start == length else (end - start, length)
             for method, of_method in consumed.seconds.items():
-                if method not in tally.methods:
-                    tally.methods[method] = Sum()
                 exact = of_method.exact
-                tally.methods[method].add(exact.numerator * seconds, exact.denominator * over)
+                _sum_of(tally.methods, method).add(exact.numerator * seconds, exact.denominator * over)
             tally.device_seconds += (end - start) * pod.devices
             if energy:
                 part_of = energy.numerator * seconds, energy.denominator * over
@@ -271,10 +276,11 @@ class Tallies:
         return found[1:]
 
     def _intensities(self, place: Place) -> _Timeline:
-        return [
-            (span.start, known.rank, known.intensity.exact / Energy.PER_KILOWATT_HOUR)
-            for span, known in parts(place, self._tariff.series, self._window)
-        ]
+        found = []
+        for span, known in parts(place, self._tariff.series, self._window):
+            grams = known.intensity.exact / Energy.PER_KILOWATT_HOUR
+            found.append((span.start, known.rank, grams.numerator, grams.denominator))
+        return found
 
     def _marked(self, goods: Goods) -> _Marks:
         wanted = candidates(goods)
@@ -290,7 +296,8 @@ class Tallies:
         first, last = self._edges[0], self._edges[-1]
         seconds = sorted({*self._edges, *(cut for cut in cuts if first < cut < last)})
         slots = [bisect_right(self._edges, second) - 1 for second in seconds]
-        stretches = [(goods, cuts[bisect_right(cuts, second) - 1]) for second in seconds]
+        made = [Stretch(goods, cut) for cut in cuts]
+        stretches = [made[bisect_right(cuts, second) - 1] for second in seconds]
         return _Marks(seconds, slots, stretches)
 
 
@@ -302,13 +309,22 @@ def _rest(site: Site) -> Fraction:
 def _add_energy(tally: Tally, timeline: _Timeline, span: Span, numerator: int, denominator: int) -> None:
     """Adds millijoules that were consumed evenly over `span`, and what that emitted."""
     tally.energy.add(numerator, denominator)
+    if len(timeline) == 1:
+        _, rank, grams, over = timeline[0]
+        _sum_of(tally.carbon, rank).add(numerator * grams, denominator * over)
+        return
     length = span.end - span.start
     start, at = span.start, bisect_right(timeline, span.start, key=itemgetter(0)) - 1
     while start < span.end:
         end = min(timeline[at + 1][0] if at + 1 < len(timeline) else span.end, span.end)
-        _, rank, grams = timeline[at]
-        if rank not in tally.carbon:
-            tally.carbon[rank] = Sum()
-        seconds, over = (1, 1) if end - start == length else (end - start, length)
-        tally.carbon[rank].add(numerator * seconds * grams.numerator, denominator * over * grams.denominator)
+        _, rank, grams, over = timeline[at]
+        seconds = end - start
+        _sum_of(tally.carbon, rank).add(numerator * seconds * grams, denominator * length * over)
         start, at = end, at + 1
+
+
+def _sum_of(sums: dict[Name, Sum], name: Name) -> Sum:
+    found = sums.get(name)
+    if found is None:
+        found = sums[name] = Sum()
+    return found

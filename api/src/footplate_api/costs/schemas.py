@@ -108,7 +108,7 @@ class DeviceSeconds(Schema):
 
 
 class AttemptCost(Amounts):
-    """Of the pods that began in one attempt."""
+    """Of the time of one attempt, whichever pods there were."""
 
     attempt: int
 

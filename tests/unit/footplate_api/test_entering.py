@@ -1,0 +1,59 @@
+"""Of two prices for one second nobody has to know which was written last."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from footplate_api.errors import Invalid
+from footplate_api.tariff.entering import check
+from footplate_contracts.v1alpha1.computeprofile import Capacity
+from footplate_ledger.prices import FOREVER, Entry
+from footplate_ledger.units import Rate
+from footplate_ledger.usage import Goods
+
+H100 = Goods("h100", Capacity.ON_DEMAND, "eu")
+OLD = Entry("old", H100, Rate.dollars_per_hour(9), 100)
+STANDING = Entry("standing", H100, Rate.dollars_per_hour(10), 100, supersedes="old")
+LATER = Entry("later", H100, Rate.dollars_per_hour(11), 300)
+BOOK = [OLD, STANDING, LATER]
+
+
+def asked(start: int, end: int = FOREVER, goods: Goods = H100, supersedes: str | None = None) -> Entry:
+    return Entry("", goods, Rate.dollars_per_hour(12), start, end, supersedes=supersedes)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param(asked(301), id="later-than-all"),
+        pytest.param(asked(0, 100), id="over-before-the-first"),
+        pytest.param(asked(150, 300), id="over-before-the-next"),
+        pytest.param(asked(300, supersedes="later"), id="in-its-place"),
+        pytest.param(asked(200, supersedes="later"), id="in-its-place-and-earlier"),
+        pytest.param(asked(100, 300, supersedes="standing"), id="in-the-place-of-what-corrected-another"),
+        pytest.param(asked(0, goods=replace(H100, capacity=Capacity.SPOT)), id="of-another-capacity"),
+        pytest.param(asked(0, goods=replace(H100, region="us")), id="of-another-region"),
+        pytest.param(asked(0, goods=replace(H100, region="")), id="of-all-regions"),
+        pytest.param(asked(0, goods=replace(H100, profile="a100")), id="of-another-profile"),
+    ],
+)
+def test_what_contradicts_nothing(entry: Entry) -> None:
+    check(entry, BOOK)
+
+
+@pytest.mark.parametrize(
+    ("entry", "field", "says"),
+    [
+        pytest.param(asked(300), "effectiveFrom", "from which later holds", id="with-another"),
+        pytest.param(asked(200), "effectiveFrom", "or supersedes later", id="into-a-later-one"),
+        pytest.param(asked(0, 101), "effectiveFrom", "from which standing holds", id="a-second-too-long"),
+        pytest.param(asked(100, supersedes="later"), "effectiveFrom", "standing", id="in-the-place-of-one"),
+        pytest.param(asked(400, supersedes="none"), "supersedes", "an entry of the book", id="of-nothing"),
+        pytest.param(asked(400, supersedes="old"), "supersedes", "standing superseded it", id="again"),
+    ],
+)
+def test_what_contradicts_the_book(entry: Entry, field: str, says: str) -> None:
+    with pytest.raises(Invalid, match=rf"body\.{field}: must be .*{says}"):
+        check(entry, BOOK)
