@@ -9,6 +9,7 @@ import pytest
 
 from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec
 from footplate_ledger.usage import Goods
+from footplate_operator.errors import Forbidden
 from footplate_operator.runtime.kinds import NODE, POD, Json
 from footplate_operator.trainingrun.node import lean_node
 from footplate_operator.trainingrun.run import TRAINING_RUN
@@ -216,6 +217,27 @@ async def test_a_node_is_over_once_no_run_is_left_that_had_pods_there() -> None:
     await books.keeper.tend()
     await books.sweeper.sweep()
     assert books.records()[name].over
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_no_node_is_over_before_its_end_is_written(refused: bool) -> None:
+    books = await with_node()
+    await books.keeper.tend()
+    books.cluster.bury(NODE, "a")
+    books.clock.advance(3600)
+    books.begin()
+    states: list[tuple[bool, bool]] = []
+    books.cluster.watches.append(
+        lambda event, body: states.extend(
+            (bool(body["spec"].get("over")), "end" in entry) for entry in body["spec"]["nodes"].values()
+        )
+    )
+    if refused:
+        books.cluster.refuse["merge", USAGE_RECORD] = Forbidden("no right", 403)
+        await books.sweeper.sweep()
+        books.cluster.refuse.clear()
+    await books.sweeper.sweep()
+    assert states == [(False, True), (True, True)]
 
 
 async def test_a_pod_on_a_node_that_was_made_again_is_not_on_the_new_one() -> None:
