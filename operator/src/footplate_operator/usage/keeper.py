@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -33,8 +33,9 @@ from footplate_operator.usage.known import OwnUsage
 from footplate_operator.usage.node_keeper import NodeKeeper
 from footplate_operator.usage.objects import put
 from footplate_operator.usage.pods import Terms, seen_again, used, vanished
-from footplate_operator.usage.records import PodRecords
+from footplate_operator.usage.records import AnotherOwner
 from footplate_operator.usage.sighting import Sighting, sighted
+from footplate_operator.usage.strays import Strays, problem
 from footplate_operator.usage.writes import USAGE_RECORD, over
 
 LEAST_SECONDS: Final = 60.0  # between two notes that pods of one owner go on
@@ -46,7 +47,7 @@ ASK_AGAIN_SECONDS: Final = 600  # and about any other that nobody shows
 FIRST_RETRY: Final = 2.0
 LONGEST_RETRY: Final = 60.0
 _ROLES: Final = frozenset(Role)
-_MOST_EARLY: Final = 1_000
+_GAP: Final = 1  # numbers of records that are passed over, as somebody may have deleted one
 _AT_ONCE: Final = 8
 _log = logging.getLogger(__name__)
 
@@ -61,10 +62,12 @@ class UsageKeeper:
     kinds: Mapping[str, Kind]
     answer_seconds: float = ANSWER_SECONDS
     kept: dict[str, Kept] = field(default_factory=dict)  # by uid of the owner
-    there: set[str] = field(default_factory=set)  # uids of owners that are there, as far as was told
+    there: dict[str, Owner] = field(default_factory=dict)  # as far as was told, by uid
     _on: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
-    # Whose pods were told of before themselves, or after they were gone.
-    _early: OrderedDict[str, Kept] = field(default_factory=OrderedDict)
+    _strays: Strays = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._strays = Strays(self.kinds.keys(), self.there)
 
     # -- what is told ------------------------------------------------------------------
 
@@ -72,11 +75,12 @@ class UsageKeeper:
         """A version of a pod, the last one where it is `gone` or not labelled as ours any more."""
         if pod.role not in _ROLES:
             return
-        kept = self.kept.get(owner.uid) or self._early.get(owner.uid)
+        kept = self.kept.get(owner.uid) or self._strays.find(owner)
         if kept is None:
-            kept = self._early[owner.uid] = Kept(PodRecords(owner))
-            if len(self._early) > _MOST_EARLY:
-                self._early.popitem(last=False)
+            return
+        if kept.owner != owner:
+            self._strays.refuse(owner, "its uid is that of another object")
+            return
         kept.heard[pod.uid] = pod
         if gone:
             kept.missing[pod.uid] = self.second()
@@ -86,16 +90,16 @@ class UsageKeeper:
     def tell_owner(self, owner: Owner, gone: bool) -> None:
         """An owner is there, or gone."""
         if not gone:
-            self.there.add(owner.uid)
+            self.there[owner.uid] = owner
             return
-        self.there.discard(owner.uid)
+        self.there.pop(owner.uid, None)
         self.adopt(owner)
 
     def forget(self, uid: str) -> None:
         """Nobody decides about the owner any more; its pods may still be there."""
         if uid in self.kept:
             self.kept[uid].followed = False
-            self.there.discard(uid)  # it may be gone, and no watch have said so
+            self.there.pop(uid, None)  # it may be gone, and no watch have said so
 
     def adopt(self, owner: Owner) -> Kept:
         """Look after an owner about whom nobody decides."""
@@ -105,9 +109,20 @@ class UsageKeeper:
 
     def adopt_strays(self) -> None:
         """All owners that are there have been told of: others have gone, and their pods may be there."""
-        for uid, kept in list(self._early.items()):
-            if uid not in self.there:
-                self.adopt(kept.owner)
+        for owner in self._strays.gone():
+            if owner.uid in self.kept:
+                self._strays.refuse(owner, "its uid is that of another object")
+            else:
+                self.adopt(owner)
+
+    def adopt_written(self, owner: Owner, is_open: bool) -> None:
+        """Look after an owner that records tell of, if nobody else does; `is_open`: pods of it may go on."""
+        if owner.uid in self.kept or not (is_open or owner.uid not in self.there):
+            return
+        if said := problem(owner, self.kinds):
+            self._strays.refuse(owner, said)
+        else:
+            self.adopt(owner)
 
     async def note(
         self,
@@ -136,7 +151,7 @@ class UsageKeeper:
                     await self._ask(kept, {pod.uid for pod in pods})
                     await self._write(kept)
                     kept.failures = 0
-            except (ClusterError, TimeoutError) as error:
+            except (ClusterError, TimeoutError, AnotherOwner) as error:
                 self._failed(kept, error)
         if not kept.loaded:
             return None
@@ -189,28 +204,38 @@ class UsageKeeper:
 
     def _keep(self, owner: Owner) -> Kept:
         kept = self.kept.get(owner.uid)
+        if kept is not None and kept.owner != owner:
+            self._drop(kept)  # it was none: who is told of with a uid has it
+            kept = None
         if kept is None:
-            early = self._early.pop(owner.uid) if owner.uid in self._early else Kept(PodRecords(owner))
-            kept = self.kept[owner.uid] = early
+            kept = self.kept[owner.uid] = self._strays.take(owner)
             kept.wrote = self._seconds()
         return kept
 
     async def _load(self, kept: Kept) -> None:
-        """Read what was written; raises ClusterError."""
-        number = 0
+        """Read what was written; raises ClusterError. One that somebody has deleted hides no later one."""
+        number = missing = 0
         while not kept.loaded:
             try:
-                body = await self.cluster.get(USAGE_RECORD, "", kept.records.name(number))
+                self._read(kept, number, await self._record(kept.records.name(number)))
+                missing = 0
             except NotFound:
-                kept.loaded = True
-                break
-            self._read(kept, number, body)
+                missing += 1
+                kept.loaded = missing > _GAP
             number += 1
         await self.nodes.load({pod.node for pod in kept.records.pods.values()})
+
+    async def _record(self, name: str) -> Json:
+        body = await self.cluster.get(USAGE_RECORD, "", name)
+        if body.get("metadata", {}).get("name") != name:
+            raise ClusterError(f"UsageRecord {name} was asked for, and the API server answers something else")
+        return body
 
     def _read(self, kept: Kept, number: int, body: Json) -> None:
         try:
             kept.records.read(number, body.get("spec", {}))
+        except AnotherOwner:
+            raise
         except ValueError as error:
             _log.warning("a record cannot be read", extra=fields(name=body["metadata"]["name"], error=error))
         for pod in kept.records.pods.values():
@@ -279,13 +304,16 @@ class UsageKeeper:
                 kept.failures = 0
                 if not kept.followed and not kept.records.open():
                     await self._let_go(kept)
+        except AnotherOwner as error:
+            self._drop(kept)  # a run that is gone has the uid
+            self._strays.refuse(kept.owner, str(error))
         except ClusterError as error:
             self._failed(kept, error)
 
     async def _look_after(self, kept: Kept) -> None:
         """Nobody else asks whether the owner is there, and its pods."""
         kept.shown = frozenset()
-        if not kept.gone and kept.owner.uid not in self.there:
+        if not kept.gone and self.there.get(kept.owner.uid) != kept.owner:
             try:
                 kept.gone = await self._is_gone(kept.owner)
             except Forbidden:
@@ -293,7 +321,7 @@ class UsageKeeper:
                     self._drop(kept)  # it is in a namespace of another installation
                 raise
             if not kept.gone:
-                self.there.add(kept.owner.uid)
+                self.there[kept.owner.uid] = kept.owner
         await self._ask(kept, ())
 
     async def _is_gone(self, owner: Owner) -> bool:
@@ -312,16 +340,19 @@ class UsageKeeper:
                 kept.records.lost(number)
                 raise
             except AlreadyExists:  # the answer of an earlier write was lost
-                self._read(kept, number, await self.cluster.get(USAGE_RECORD, "", write.name))
+                self._read(kept, number, await self._record(write.name))
                 raise
             kept.records.written(number, write, body.get("spec", {}))
         if everything:
             kept.wrote = self._seconds()
 
     async def _let_go(self, kept: Kept) -> None:
-        """All has ended and is written: where the owner is gone, nothing will be added."""
+        """All has ended and is written: where the owner is gone, nothing will be added.
+
+        The last record is the first to go, so that those that are left are still found by counting.
+        """
         if kept.gone:
-            for number in kept.records.numbers:
+            for number in reversed(kept.records.numbers):
                 said = over(written(self.second()))
                 with suppress(NotFound):
                     await self.cluster.merge(USAGE_RECORD, "", kept.records.name(number), said)
