@@ -44,6 +44,7 @@ LOOK_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 2.0  # that a decision waits for the API server
 ASK_SECONDS: Final = 5  # between two questions about a pod that went, or lost its label
 ASK_AGAIN_SECONDS: Final = 600  # and about any other that nobody shows
+UNSEEN_SECONDS: Final = 86_400  # after which pods that nobody may see are over
 FIRST_RETRY: Final = 2.0
 LONGEST_RETRY: Final = 60.0
 _ROLES: Final = frozenset(Role)
@@ -317,12 +318,22 @@ class UsageKeeper:
             try:
                 kept.gone = await self._is_gone(kept.owner)
             except Forbidden:
-                if not kept.records.writes():
-                    self._drop(kept)  # it is in a namespace of another installation
+                await self._set_aside(kept)
                 raise
             if not kept.gone:
                 self.there[kept.owner.uid] = kept.owner
         await self._ask(kept, ())
+
+    async def _set_aside(self, kept: Kept) -> None:
+        """It is in a namespace that this installation may not see, or not any more; a sweep asks again.
+
+        Where another one looks after it, that says now and then that its pods go on. Else they have ended.
+        """
+        for pod in kept.records.open():
+            if self.second() - pod.end.until >= UNSEEN_SECONDS:
+                kept.records.put(vanished(pod, pod.end.until))
+        await self._write(kept)
+        self._drop(kept)
 
     async def _is_gone(self, owner: Owner) -> bool:
         try:
