@@ -138,7 +138,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._metrics = metrics
         self._release = release
         self._now = now
-        nodes = NodeKeeper(cluster, now, self._profiles.readable)
+        nodes = NodeKeeper(cluster, now, self._profiles.readable, self.tariffs.priced)
         self.usage = UsageKeeper(cluster, now, nodes, {self.kind.name: self.kind})
         self._sweeper = Sweeper(cluster, self.usage, usage_kept_for)
         self._caches: dict[str, RunCache] = {}  # by uid of the run
