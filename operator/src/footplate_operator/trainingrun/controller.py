@@ -169,7 +169,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         if recovered is not None:
             self._metrics.count_recovery(recovered)
         used, tariff = await self._note_usage(run, cache, pods, revisions, now), self.tariffs.current()
-        cache.judgement = judge(run, used, tariff, now, cache.judgement)
+        cache.judgement = judge(run, used, tariff, now, cache.judgement, cache.accounts)
         spending = spent(run, cache.judgement, now)
         run = judged(run, spending)
         admitted = await self._admission.admitted(run, cache, revisions)
@@ -245,7 +245,8 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         if cache is None or cache.usage is None or not cache.usage.pods:
             return after
         passed = growth(cache.counted_since(run), after.time)
-        spent = cost(run.status.cost, cache.usage, self.tariffs.current(), passed, self._now())
+        tariff, known = self.tariffs.current(), cache.accounts
+        spent = cost(run.status.cost, cache.usage, tariff, passed, self._now(), known)
         return fit(after.model_copy(update={"cost": spent}))
 
     def last_progress(self, run: Run) -> datetime | None:
