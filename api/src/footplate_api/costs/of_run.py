@@ -24,13 +24,13 @@ from footplate_api.costs.schemas import (
 from footplate_api.usage import record
 from footplate_contracts.names import Role
 from footplate_ledger.account import Account, Tariff
-from footplate_ledger.adjustments import billed
+from footplate_ledger.adjustments import Closing, adjustments, months
 from footplate_ledger.bill import Cost
 from footplate_ledger.buckets import Bucket
-from footplate_ledger.prices import Book
+from footplate_ledger.exact import Sum
 from footplate_ledger.records import written
 from footplate_ledger.summary import DOLLARS, KILOGRAMS, KILOWATT_HOURS, summary
-from footplate_ledger.tally import Rates, Tallies
+from footplate_ledger.tally import Tallies
 from footplate_ledger.time import Span
 from footplate_ledger.units import Amount, Energy, Money, rounded
 from footplate_ledger.usage import RUNNING, NodeUsage, PodUsage
@@ -82,7 +82,7 @@ def shown(made: Made, used: Used, tariff: Tariff, now: int, pods: bool) -> RunCo
         attempts[number].append(account)
         accounts[uid] = accounts[uid] + account
     coordinators = (account for uid, account in accounts.items() if own[uid].role is Role.COORDINATOR)
-    months, adjustments = _bill(used, tariff, now, whole, own)
+    billed, changed = _bill(used, tariff, now, whole, own)
     return RunCost(
         namespace=made.namespace,
         name=made.name,
@@ -95,8 +95,8 @@ def shown(made: Made, used: Used, tariff: Tariff, now: int, pods: bool) -> RunCo
             AttemptCost(attempt=number, **_amounts(_sum(those))) for number, those in sorted(attempts.items())
         ],
         pods=[_pod(rows[uid], own[uid], accounts[uid]) for uid in own] if pods else None,
-        months=months,
-        adjustments=adjustments,
+        months=billed,
+        adjustments=changed,
         tokens=made.tokens,
         per_million_tokens=_ratio(total, Fraction(made.tokens, _MILLION)),
         checkpoints=made.checkpoints,
@@ -150,21 +150,20 @@ def _bill(
     if whole is None:
         return [], []
 
-    def cost(book: Book, month: Span) -> Cost:
-        if month not in tallied:
-            tallied[month] = _tallies(used, tariff, now, [month.start, month.end], own)
-        rates = Rates(book)
-        return sum((tally.priced(rates).cost() for tally in tallied[month].found.values()), Cost())
-
-    tallied: dict[Span, Tallies] = {}
-    months, adjustments = billed(cost, tariff.book, whole, now)
-    return (
-        [MonthCost(**_span(month.span), dollars=_dollars(month.cost.money)) for month in months],
-        [
-            CostAdjustment(**_span(known.concerns), dollars=_dollars(known.money), at=written(known.at))
-            for known in adjustments
-        ],
-    )
+    billed: list[MonthCost] = []
+    changed: list[tuple[int, Span, Sum]] = []
+    for month in months(whole):
+        closing = Closing(tariff.book, month, now)
+        found = list(_tallies(used, tariff, now, [month.start, month.end], own).found.values())
+        cost = sum((tally.priced(closing).cost() for tally in found), Cost())
+        billed.append(MonthCost(**_span(month), dollars=_dollars(cost.money)))
+        changed += [(at, month, dearer) for at, dearer in adjustments(found, closing).items()]
+    shown = ((at, month, dearer.shown(Money.NANO, DOLLARS)) for at, month, dearer in changed)
+    return billed, [
+        CostAdjustment(**_span(month), dollars=float(dollars), at=written(at))
+        for at, month, dollars in sorted(shown)
+        if dollars
+    ]
 
 
 def _span(span: Span) -> dict[str, str]:
