@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
-from fractions import Fraction
 from itertools import pairwise
 from typing import Final
 
@@ -149,14 +148,11 @@ def _line(kind: Kind, step: Span, group: Group, priced: Priced, free: Priced) ->
         (priced.estimated, free.estimated),
     ):
         of_all.take(of_free)
-    of_known_price = Sum()
-    of_known_price.take(priced.node_seconds)
-    of_known_price.take(priced.unpriced, Fraction(-1))
     return CostLine(
         kind,
         step,
         group,
-        priced.money.shown(Money.NANO, DOLLARS) if of_known_price else None,
+        priced.money.shown(Money.NANO, DOLLARS) if priced.known or free.known else None,
         node_seconds=priced.node_seconds.shown(1, _PLACES),
         unpriced_node_seconds=priced.unpriced.shown(1, _PLACES),
         estimated_node_seconds=priced.estimated.shown(1, _PLACES),
