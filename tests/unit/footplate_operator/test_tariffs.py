@@ -170,6 +170,16 @@ async def test_it_is_told_from_which_second_on_amounts_are_others() -> None:
     assert market.told(intensity(zone="DEU", points=first)) == MIDNIGHT
 
 
+async def test_profiles_have_a_price_until_the_last_of_their_entries_ends() -> None:
+    market = Market(entry(), entry("other", profile="a100", effectiveTo="2026-01-01T12:00:00Z"))
+    assert market.tariffs.priced(NOON) is None, "not listed yet"
+    await market.tariffs.look()
+    assert market.tariffs.priced(NOON - 1) == {"h100", "a100"}
+    assert market.tariffs.priced(NOON) == {"h100"}
+    market.told(entry("end", effectiveTo="2026-01-01T12:00:00Z", supersedes="first"))
+    assert market.tariffs.priced(NOON) == set()
+
+
 async def test_what_was_written_since_and_concerns_the_past_is_a_correction() -> None:
     market = Market(entry())
     await market.tariffs.look()

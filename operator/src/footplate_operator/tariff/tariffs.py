@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -60,6 +60,7 @@ class Tariffs:
         self._retry = 0.0  # before that nothing is listed again
         self._listing = asyncio.Lock()
         self._current: Tariff | None = None
+        self._ends: dict[str, int] | None = None  # by profile: until when any entry that stands holds
         # By profile: when an entry was written, and from which second on it says anything.
         self._written: defaultdict[str, list[tuple[int, int]]] | None = None
 
@@ -138,6 +139,19 @@ class Tariffs:
         """The entries of the book that name this source."""
         return [entry for entry in self._entries.values() if entry.source == source]
 
+    def priced(self, at: int) -> Collection[str] | None:
+        """The profiles that have a price in the second `at`, or later; None while the book is not known."""
+        if not self._listed:
+            return None
+        if self._ends is None:
+            superseded = {entry.supersedes for entry in self._entries.values()}
+            self._ends = {}
+            for entry in self._entries.values():
+                if entry.id not in superseded:
+                    profile = entry.goods.profile
+                    self._ends[profile] = max(entry.effective_to, self._ends.get(profile, 0))
+        return {profile for profile, end in self._ends.items() if at < end}
+
     def corrected(self, profile: str, since: int, until: int) -> bool:
         """Whether an entry that was written in the second `since` or later concerns nodes before `until`."""
         if self._written is None:
@@ -196,7 +210,7 @@ class Tariffs:
     def _changed(self, before: _Known, after: _Known) -> int | None:
         if before == after:
             return None
-        self._current = self._written = None
+        self._current = self._written = self._ends = None
         if not self._listed:
             return None
         series = [known for known in (before, after) if isinstance(known, CarbonIntensitySpec)]

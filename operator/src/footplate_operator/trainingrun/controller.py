@@ -138,7 +138,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._metrics = metrics
         self._release = release
         self._now = now
-        nodes = NodeKeeper(cluster, now, self._profiles.readable)
+        nodes = NodeKeeper(cluster, now, self._profiles.readable, self.tariffs.priced)
         self.usage = UsageKeeper(cluster, now, nodes, {self.kind.name: self.kind})
         self._sweeper = Sweeper(cluster, self.usage, usage_kept_for)
         self._caches: dict[str, RunCache] = {}  # by uid of the run
@@ -169,7 +169,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         if recovered is not None:
             self._metrics.count_recovery(recovered)
         used = await self._note_usage(run, cache, pods, revisions, now)
-        cache.judgement = judge(run, used, tariff, now, cache.judgement)
+        cache.judgement = judge(run, used, tariff, now, cache.judgement, cache.accounts)
         spending = spent(run, cache.judgement, now, known=None not in (used, tariff))
         run = judged(run, spending)
         admitted = await self._admission.admitted(run, cache, revisions)
@@ -245,7 +245,8 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         if cache is None or tariff is None or cache.usage is None or not cache.usage.pods:
             return after
         passed = growth(cache.counted_since(run), after.time)
-        spent = cost(run.status.cost, cache.usage, tariff, passed, self._now())
+        known = cache.accounts
+        spent = cost(run.status.cost, cache.usage, tariff, passed, self._now(), known)
         return fit(after.model_copy(update={"cost": spent}))
 
     def last_progress(self, run: Run) -> datetime | None:

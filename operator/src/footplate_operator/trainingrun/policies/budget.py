@@ -10,11 +10,11 @@ known is too much already.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from fractions import Fraction
+from math import ceil
 from typing import Final
 
 from footplate_contracts.names import ConditionType, Reason
@@ -207,4 +207,24 @@ def _look_after(budget: Budget, account_at: Callable[[int], Account], at: int, l
     threshold = NEARLY if level is Level.WITHIN else Fraction(1)
     if share(LONGEST_LOOK) < threshold:
         return LONGEST_LOOK
-    return 1 + bisect_left(range(1, LONGEST_LOOK), threshold, key=share)
+    return _first(share, threshold, LONGEST_LOOK)
+
+
+def _first(share: Callable[[int], Fraction], threshold: Fraction, last: int) -> int:
+    """The first second after 0 and up to `last`, by which it is reached, in which it is.
+
+    An account is dear, and mostly grows along a line: where that would reach it is tried first, and the
+    second before; what is left after that is halved.
+    """
+    low, high = 0, last
+    while high - low > 1:
+        slope = (share(high) - share(low)) / (high - low)
+        steps = ceil((threshold - share(low)) / slope)
+        for tried in (low + steps, low + steps - 1, (low + high) // 2):
+            if not low < tried < high:
+                continue
+            if share(tried) < threshold:
+                low = tried
+            else:
+                high = tried
+    return high
