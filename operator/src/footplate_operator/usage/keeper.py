@@ -18,12 +18,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from footplate_contracts.backoff import backoff
 from footplate_contracts.logs import fields
 from footplate_contracts.names import Role
 from footplate_ledger.records import written
 from footplate_ledger.time import second
-from footplate_ledger.usage import Measured, Owner, PodUsage
+from footplate_ledger.usage import Measured, Owner
 from footplate_operator.errors import AlreadyExists, ClusterError, Forbidden, NotFound
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import POD, Json, Kind
@@ -31,7 +30,7 @@ from footplate_operator.runtime.throttle import jitter
 from footplate_operator.usage.kept import Kept
 from footplate_operator.usage.known import OwnUsage
 from footplate_operator.usage.node_keeper import NodeKeeper
-from footplate_operator.usage.objects import put
+from footplate_operator.usage.objects import found, put, record
 from footplate_operator.usage.pods import Terms, seen_again, used, vanished
 from footplate_operator.usage.records import AnotherOwner
 from footplate_operator.usage.sighting import Sighting, sighted
@@ -45,8 +44,6 @@ ANSWER_SECONDS: Final = 2.0  # that a decision waits for the API server
 ASK_SECONDS: Final = 5  # between two questions about a pod that went, or lost its label
 ASK_AGAIN_SECONDS: Final = 600  # and about any other that nobody shows
 UNSEEN_SECONDS: Final = 86_400  # after which pods that nobody may see are over
-FIRST_RETRY: Final = 2.0
-LONGEST_RETRY: Final = 60.0
 _ROLES: Final = frozenset(Role)
 _GAP: Final = 1  # numbers of records that are passed over, as somebody may have deleted one
 _AT_ONCE: Final = 8
@@ -76,11 +73,8 @@ class UsageKeeper:
         """A version of a pod, the last one where it is `gone` or not labelled as ours any more."""
         if pod.role not in _ROLES:
             return
-        kept = self.kept.get(owner.uid) or self._strays.find(owner)
+        kept = self._strays.find(owner, self.kept.get(owner.uid))
         if kept is None:
-            return
-        if kept.owner != owner:
-            self._strays.refuse(owner, "its uid is that of another object")
             return
         kept.heard[pod.uid] = pod
         if gone:
@@ -110,11 +104,8 @@ class UsageKeeper:
 
     def adopt_strays(self) -> None:
         """All owners that are there have been told of: others have gone, and their pods may be there."""
-        for owner in self._strays.gone():
-            if owner.uid in self.kept:
-                self._strays.refuse(owner, "its uid is that of another object")
-            else:
-                self.adopt(owner)
+        for owner in self._strays.gone(self.kept):
+            self.adopt(owner)
 
     def adopt_written(self, owner: Owner, is_open: bool) -> None:
         """Look after an owner that records tell of, if nobody else does; `is_open`: pods of it may go on."""
@@ -153,7 +144,7 @@ class UsageKeeper:
                     await self._write(kept)
                     kept.failures = 0
             except (ClusterError, TimeoutError, AnotherOwner) as error:
-                self._failed(kept, error)
+                kept.failed(self._seconds(), error)
         if not kept.loaded:
             return None
         self._take(kept, pods, measured)
@@ -218,19 +209,13 @@ class UsageKeeper:
         number = missing = 0
         while not kept.loaded:
             try:
-                self._read(kept, number, await self._record(kept.records.name(number)))
+                self._read(kept, number, await record(self.cluster, kept.records.name(number)))
                 missing = 0
             except NotFound:
                 missing += 1
                 kept.loaded = missing > _GAP
             number += 1
         await self.nodes.load({pod.node for pod in kept.records.pods.values()})
-
-    async def _record(self, name: str) -> Json:
-        body = await self.cluster.get(USAGE_RECORD, "", name)
-        if body.get("metadata", {}).get("name") != name:
-            raise ClusterError(f"UsageRecord {name} was asked for, and the API server answers something else")
-        return body
 
     def _read(self, kept: Kept, number: int, body: Json) -> None:
         try:
@@ -277,19 +262,13 @@ class UsageKeeper:
             if pod.uid in shown or now - kept.asked.get(pod.uid, 0) < often:
                 continue
             kept.asked[pod.uid] = now
-            body = await self._find(kept, pod)
+            name = kept.records.pod_name(pod.uid)
+            body = await found(self.cluster, POD, kept.owner.namespace, name, pod.uid)
             if body is None:
                 kept.records.put(vanished(pod, kept.missing.get(pod.uid, pod.end.until)))
             else:
                 kept.missing.pop(pod.uid, None)
                 kept.records.put(seen_again(pod, sighted(body, pod.role, pod.goods.profile), now))
-
-    async def _find(self, kept: Kept, pod: PodUsage) -> Json | None:
-        try:
-            body = await self.cluster.get(POD, kept.owner.namespace, kept.records.pod_name(pod.uid))
-        except NotFound:
-            return None
-        return body if body["metadata"]["uid"] == pod.uid else None
 
     async def _tend(self, kept: Kept, everything: bool) -> None:
         try:
@@ -309,14 +288,15 @@ class UsageKeeper:
             self._drop(kept)  # a run that is gone has the uid
             self._strays.refuse(kept.owner, str(error))
         except ClusterError as error:
-            self._failed(kept, error)
+            kept.failed(self._seconds(), error)
 
     async def _look_after(self, kept: Kept) -> None:
         """Nobody else asks whether the owner is there, and its pods."""
         kept.shown = frozenset()
         if not kept.gone and self.there.get(kept.owner.uid) != kept.owner:
             try:
-                kept.gone = await self._is_gone(kept.owner)
+                kind, owner = self.kinds[kept.owner.kind], kept.owner
+                kept.gone = await found(self.cluster, kind, owner.namespace, owner.name, owner.uid) is None
             except Forbidden:
                 await self._set_aside(kept)
                 raise
@@ -335,13 +315,6 @@ class UsageKeeper:
         await self._write(kept)
         self._drop(kept)
 
-    async def _is_gone(self, owner: Owner) -> bool:
-        try:
-            body = await self.cluster.get(self.kinds[owner.kind], owner.namespace, owner.name)
-        except NotFound:
-            return True
-        return bool(body["metadata"]["uid"] != owner.uid)
-
     async def _write(self, kept: Kept, everything: bool = False) -> None:
         """Write what is news; raises ClusterError."""
         for number, write in kept.records.writes(everything):
@@ -351,7 +324,7 @@ class UsageKeeper:
                 kept.records.lost(number)
                 raise
             except AlreadyExists:  # the answer of an earlier write was lost
-                self._read(kept, number, await self._record(write.name))
+                self._read(kept, number, await record(self.cluster, write.name))
                 raise
             kept.records.written(number, write, body.get("spec", {}))
         if everything:
@@ -372,15 +345,9 @@ class UsageKeeper:
         self._drop(kept)
 
     def _drop(self, kept: Kept) -> None:
-        del self.kept[kept.owner.uid]
+        if self.kept.get(kept.owner.uid) is kept:
+            del self.kept[kept.owner.uid]
         for pod in kept.records.pods.values():
             self._on[pod.node].pop(pod.uid, None)
             if not self._on[pod.node]:
                 del self._on[pod.node]
-
-    def _failed(self, kept: Kept, error: Exception) -> None:
-        kept.failures += 1
-        kept.retry = self._seconds() + backoff(kept.failures, first=FIRST_RETRY, longest=LONGEST_RETRY)
-        level = logging.WARNING if kept.failures == 1 else logging.DEBUG
-        said = f"{type(error).__name__}: {error}"
-        _log.log(level, "usage is not written yet", extra=fields(owner=kept.owner.uid, error=said))

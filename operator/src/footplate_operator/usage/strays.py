@@ -22,6 +22,7 @@ from footplate_operator.usage.records import PodRecords
 # As it can be a label's value, and part of the name of a record.
 _LABEL: Final = re.compile("[0-9a-z]([0-9a-z-]{0,61}[0-9a-z])?")
 _NAME: Final = re.compile("[0-9a-z]([0-9a-z.-]{0,251}[0-9a-z])?")
+_TAKEN: Final = "its uid is that of another object"
 _log = logging.getLogger(__name__)
 
 
@@ -51,14 +52,19 @@ class Strays:
     _kept: OrderedDict[Owner, Kept] = field(default_factory=OrderedDict)
     _refused: OrderedDict[Owner, None] = field(default_factory=OrderedDict)
 
-    def find(self, owner: Owner) -> Kept | None:
-        """What is remembered of an owner that a pod names; None: it is none."""
+    def find(self, owner: Owner, known: Kept | None = None) -> Kept | None:
+        """What is remembered of an owner that a pod names; None: it is none.
+
+        `known`: who is kept by its uid.
+        """
+        if known is not None and known.owner == owner:
+            return known
         if owner in self._refused:
             return None
         if owner not in self._kept:
             said = problem(owner, self.kinds)
-            if said or self.there.get(owner.uid, owner) != owner:
-                self.refuse(owner, said or "its uid is that of another object")
+            if said or known is not None or self.there.get(owner.uid, owner) != owner:
+                self.refuse(owner, said or _TAKEN)
                 return None
             self._kept[owner] = Kept(PodRecords(owner))
             self._shrink()
@@ -68,10 +74,11 @@ class Strays:
         """What was remembered of an owner, which is kept from now on."""
         return self._kept.pop(owner, None) or Kept(PodRecords(owner))
 
-    def gone(self) -> list[Owner]:
-        """Owners that are not there, once all that are have been told of."""
-        for owner in [owner for owner in self._kept if self.there.get(owner.uid, owner) != owner]:
-            self.refuse(owner, "its uid is that of another object")
+    def gone(self, kept: Collection[str] = ()) -> list[Owner]:
+        """Owners that are not there, once all that are have been told of; `kept`: uids of those of others."""
+        for owner in list(self._kept):
+            if owner.uid in kept or self.there.get(owner.uid, owner) != owner:
+                self.refuse(owner, _TAKEN)
         return [owner for owner in self._kept if owner.uid not in self.there]
 
     def refuse(self, owner: Owner, why: str) -> None:
