@@ -84,7 +84,8 @@ RUNNING, LAST_SEEN, TOLD = 0, 1, 2
 class PodUsage:
     """One pod on one node.
 
-    `devices` are what it holds there; `cpu` counts where it holds none.
+    `devices` are what it holds there; `cpu` counts where it holds none. `node_devices` are those of the whole
+    node, by the pod's profile: they count where nobody tells of the node; 0 is not known.
     """
 
     uid: str
@@ -99,6 +100,7 @@ class PodUsage:
     cpu: Fraction = Fraction(0)  # cores that it requests
     site: Site = Site()
     measured: Measured = field(default_factory=Measured)
+    node_devices: int = 0
 
     def span(self, now: int) -> Span:
         """What it has used until `now`."""
@@ -135,6 +137,7 @@ def merged(known: PodUsage, told: PodUsage) -> PodUsage:
         last,
         start=min(known.start, told.start),
         attempt=max(known.attempt, told.attempt),
+        node_devices=max(known.node_devices, told.node_devices),
         measured=max(known.measured, told.measured),
     )
 

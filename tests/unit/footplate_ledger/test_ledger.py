@@ -158,6 +158,12 @@ def test_kubernetes_times_stand_over_the_last_evidence() -> None:
     assert seen.end.estimated and not told.end.estimated
 
 
+def test_what_its_node_has_is_known_once_anybody_told_it() -> None:
+    first = replace(pod(), end=Evidence(RUNNING, 50), node_devices=8)
+    then = replace(pod(), end=Evidence(TOLD, 90))
+    assert merged(first, then) == merged(then, first) == replace(then, node_devices=8)
+
+
 def test_two_pods_are_not_merged() -> None:
     with pytest.raises(ValueError, match="p2"):
         merged(pod(), pod("p2"))
@@ -203,6 +209,7 @@ def worlds(draw: st.DrawFn) -> World:
             draw(ENDS),
             draw(st.integers(0, 8)),
             draw(CPUS),
+            node_devices=draw(st.integers(0, 8)),
         )
         for _ in range(draw(st.integers(0, 10)))
     ]
