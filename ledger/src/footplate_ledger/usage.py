@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import Final
 
 from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.computeprofile import Capacity
@@ -124,17 +125,22 @@ class NodeUsage:
         return Span(self.start, now if self.end.known == RUNNING else min(self.end.until, now))
 
 
+_ROLES: Final = (Role.COORDINATOR, Role.SPARE, Role.WORKER)  # which may become the ones after it
+
+
 def merged(known: PodUsage, told: PodUsage) -> PodUsage:
     """What is known of one pod after it was told of twice; ValueError for two pods.
 
     A start is Kubernetes' own and never changes; of two that differ, by a clock that was set, the
-    earlier counts. All else that differs is decided by its order, so that every order of tellings agrees.
+    earlier counts. A spare that became a worker is one, whenever that was told. All else that differs is
+    decided by its order, so that every order of tellings agrees.
     """
     if known.uid != told.uid:
         raise ValueError(f"usage of the pod {told.uid} cannot be merged into that of {known.uid}")
     last = max(known, told, key=_rank)
     return replace(
         last,
+        role=max(known.role, told.role, key=_ROLES.index),
         start=min(known.start, told.start),
         attempt=max(known.attempt, told.attempt),
         node_devices=max(known.node_devices, told.node_devices),
@@ -144,7 +150,7 @@ def merged(known: PodUsage, told: PodUsage) -> PodUsage:
 
 def _rank(usage: PodUsage) -> tuple[object, ...]:
     site = repr(usage.site)  # None has no order
-    return usage.end, usage.node, usage.goods, usage.devices, usage.cpu, usage.owner, usage.role, site
+    return usage.end, usage.node, usage.goods, usage.devices, usage.cpu, usage.owner, site
 
 
 def merged_node(known: NodeUsage, told: NodeUsage) -> NodeUsage:

@@ -164,6 +164,13 @@ def test_what_its_node_has_is_known_once_anybody_told_it() -> None:
     assert merged(first, then) == merged(then, first) == replace(then, node_devices=8)
 
 
+@pytest.mark.parametrize("seconds", [-60, 0, 60])
+def test_a_spare_that_became_a_worker_is_one_whatever_a_clock_said(seconds: int) -> None:
+    spare = replace(pod(), role=Role.SPARE, end=Evidence(RUNNING, 100))
+    worker = replace(spare, role=Role.WORKER, end=Evidence(RUNNING, 100 + seconds))
+    assert merged(spare, worker).role is merged(worker, spare).role is Role.WORKER
+
+
 def test_two_pods_are_not_merged() -> None:
     with pytest.raises(ValueError, match="p2"):
         merged(pod(), pod("p2"))
@@ -201,7 +208,7 @@ def worlds(draw: st.DrawFn) -> World:
         PodUsage(
             f"p{draw(st.integers(0, 5))}",
             RUN,
-            Role.WORKER,
+            draw(st.sampled_from(Role)),
             draw(st.integers(1, 3)),
             draw(st.sampled_from(uids)),
             H100,
