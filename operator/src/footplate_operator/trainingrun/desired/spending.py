@@ -11,6 +11,7 @@ from footplate_contracts.v1alpha1.budget import Budget
 from footplate_contracts.v1alpha1.status import CostStatus
 from footplate_ledger.account import Tariff
 from footplate_ledger.prices import FOREVER
+from footplate_ledger.records import moment
 from footplate_ledger.repeated import Accounts
 from footplate_ledger.time import second
 from footplate_operator.runtime import conditions
@@ -44,12 +45,12 @@ class Judgement:
 def judge(
     run: Run,
     usage: OwnUsage | None,
-    tariff: Tariff,
+    tariff: Tariff | None,
     now: datetime,
     before: Judgement | None,
     known: Accounts | None = None,
 ) -> Judgement | None:
-    """What is found by an account; None where there is no budget, or no usage to count.
+    """What is found by an account; None where there is no budget, or nothing to count by.
 
     Records that are gone say nothing: what was counted by them stands in the status.
 
@@ -58,7 +59,7 @@ def judge(
         known: what is remembered of earlier accounts.
     """
     limit, at = run.spec.budget, second(now)
-    if limit is None or usage is None or (not usage.pods and run.status.cost is not None):
+    if limit is None or usage is None or tariff is None or (not usage.pods and run.status.cost is not None):
         return None
     if before is not None and before.holds(limit, usage, tariff, at):
         return before
@@ -67,14 +68,23 @@ def judge(
     return Judgement(limit, usage, tariff, until, found)
 
 
-def spent(run: Run, judgement: Judgement | None, now: datetime) -> Spending | None:
-    """What a run has spent of its budget, if it has one: as was found, else as its status says."""
+def spent(run: Run, judgement: Judgement | None, now: datetime, known: bool = True) -> Spending | None:
+    """What a run has spent of its budget, if it has one: as was found, else as its status says.
+
+    `known`: whether usage and tariff are; while they are not, a run that goes on may have spent more.
+    """
     if run.spec.budget is None:
         return None
     if judgement is None:
-        return budget.remembered(run.spec.budget, run.status.cost or CostStatus())
+        cost = run.status.cost or CostStatus()
+        return budget.remembered(run.spec.budget, cost, known or _is_final(run.ended, cost))
     left = None if judgement.until == FOREVER else judgement.until - second(now)
     return replace(judgement.spending, look_after=left)
+
+
+def _is_final(ended: datetime | None, cost: CostStatus) -> bool:
+    """Whether all of a run was counted."""
+    return ended is not None and cost.until is not None and moment(cost.until) >= second(ended)
 
 
 def judged(run: Run, spending: Spending | None) -> Run:

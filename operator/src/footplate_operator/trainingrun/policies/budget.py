@@ -11,7 +11,7 @@ known is too much already.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from fractions import Fraction
 from math import ceil
@@ -30,6 +30,8 @@ NEARLY: Final = Fraction(4, 5)
 LONGEST_LOOK: Final = 300  # seconds; a run is looked at anyway about as often
 _PER_KILOGRAM: Final = 1000  # grams, which is what the ledger counts
 _UNKNOWN: Final = {
+    Reason.SPENDING_UNKNOWN: "what it has spent since that was counted is unknown, as its UsageRecords,"
+    " PriceEntries or CarbonIntensities cannot be read: the operator's log says why",
     Reason.PRICE_UNKNOWN: "some of its nodes have no price, and count for nothing here: state price in their"
     " ComputeProfile, or write a PriceEntry",
     Reason.ENERGY_UNKNOWN: "what some of its nodes consume is unknown, and counts for nothing here: state"
@@ -98,9 +100,14 @@ class _Limit:
     unknown: Reason | None  # something more may be
 
 
-def remembered(budget: Budget, cost: CostStatus) -> Spending:
-    """What `budget` means for a run of whose usage nothing is known just now, but what its status says."""
+def remembered(budget: Budget, cost: CostStatus, known: bool = True) -> Spending:
+    """What `budget` means for a run of whose usage nothing is known just now, but what its status says.
+
+    `known`: nothing was used beside that.
+    """
     limits = _limits(budget, Spent.told(cost))
+    if not known:
+        limits = [replace(limit, unknown=Reason.SPENDING_UNKNOWN) for limit in limits]
     return _spending(budget, limits, limits, None)
 
 
